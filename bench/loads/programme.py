@@ -1,0 +1,19 @@
+# -*- test-case-name: tests.bench.test_loads -*-
+"""The list of rows, in the order in which they are run and shown."""
+
+from __future__ import annotations
+
+from bench.loads import bulk, connections, pending, quiet, requests, startup
+from bench.loads.api import Load
+
+
+def rows() -> list[Load]:
+    """All rows."""
+    return [
+        *bulk.rows(),
+        *requests.rows(),
+        *connections.rows(),
+        *quiet.rows(),
+        *startup.rows(),
+        *pending.rows(),
+    ]

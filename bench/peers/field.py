@@ -1,0 +1,53 @@
+# -*- test-case-name: tests.bench.test_peers -*-
+"""The list of contestants, and who of them is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench.peers.api import AbsentError, Peer
+from bench.peers.direct import Direct
+from bench.peers.haproxy import HAProxy, HAProxySplice
+from bench.peers.nginx import Nginx, NginxSmall
+from bench.peers.portfwd import Portfwd, PortfwdCopy, PortfwdPair, PortfwdSplice
+from bench.peers.rinetd import Rinetd
+from bench.peers.socat import Socat
+from bench.peers.stock import Stock
+
+
+def contestants(scratch: Path) -> tuple[Peer, ...]:
+    """
+    All there are, in the order of the tables.
+
+    :param scratch: folder in which a peer may write what it needs to say whether it can take part.
+    """
+    return (
+        Direct(),
+        Portfwd(scratch),
+        PortfwdSplice(scratch),
+        PortfwdCopy(scratch),
+        PortfwdPair(scratch),
+        Stock(),
+        HAProxySplice(),
+        HAProxy(),
+        Nginx(),
+        NginxSmall(),
+        Rinetd(),
+        Socat(),
+    )
+
+
+def present(peers: tuple[Peer, ...]) -> tuple[dict[str, str], dict[str, str]]:
+    """
+    Ask each for its version.
+
+    :returns: versions by name of those that are there, reasons by name of those that are not.
+    """
+    versions: dict[str, str] = {}
+    absent: dict[str, str] = {}
+    for peer in peers:
+        try:
+            versions[peer.name] = peer.version()
+        except AbsentError as error:
+            absent[peer.name] = str(error)
+    return versions, absent

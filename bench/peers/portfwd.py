@@ -1,0 +1,165 @@
+# -*- test-case-name: tests.bench.test_peers -*-
+"""
+portfwd from this checkout, once for each kind of relay.
+
+Before a kind takes part, ``portfwd check`` is asked whether it can; what it
+refuses is left out and named with its answer. The bytes and system calls are
+read from the JSON lines that it writes when sessions close.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+from bench.peers.api import AbsentError, Counters, Forward, Logs, Peer, Setup
+from bench.peers.checkout import commit, environment
+from bench.processes import Program
+
+_TWISTD: Final = "from twisted.scripts.twistd import run; run()"
+_CHECK: Final = (
+    "import sys; sys.argv[:] = ['portfwd', 'check', sys.argv[1]]; "
+    "from portfwd.cli.main import main; sys.exit(main())"
+)
+
+
+def refusal(rules: str, folder: Path) -> str:
+    """What ``portfwd check`` has against `rules`; empty if nothing."""
+    path = folder / "check.conf"
+    path.write_text(rules)
+    done = subprocess.run(
+        [sys.executable, "-c", _CHECK, str(path)],
+        env=environment(),
+        cwd=folder,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    if done.returncode == 0:
+        return ""
+    return parse_refusal((done.stderr + b"\n" + done.stdout).decode(errors="replace"))
+
+
+def parse_refusal(text: str) -> str:
+    """The first error that ``portfwd check`` names, without its place; or the end of a traceback."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    located = [line.partition(": error: ")[2] for line in lines if ": error: " in line]
+    return (located or lines[-1:] or ["portfwd check failed and said nothing"])[0]
+
+
+class Portfwd(Peer):
+    """portfwd with ``relay=auto``."""
+
+    name = "portfwd-auto"
+    about = "relay=auto"
+    takes_read_size = True
+    ready_line = "portfwd is ready"
+    _relay: ClassVar[str] = "auto"
+
+    def __init__(self, scratch: Path) -> None:
+        self._scratch = scratch
+
+    def version(self) -> str:
+        """Version and commit."""
+        forward = Forward("probe", 1, "127.0.0.1", 2)
+        rules = self.rules(Setup("127.0.0.1", (forward,), self._scratch, Logs.COUNTERS))
+        problem = refusal(rules, self._scratch)
+        if problem:
+            raise AbsentError(problem)
+        import portfwd
+
+        return f"{portfwd.__version__} ({commit()})"
+
+    def rules(self, setup: Setup) -> str:
+        """Its rules file."""
+        lines = {
+            Logs.OFF: "log access=off\n",
+            Logs.ON: f"log access=text file={setup.folder}/access.log\n",
+            Logs.COUNTERS: f"log access=json file={setup.folder}/access.json\n",
+        }[setup.logs]
+        options = f"relay={self._relay}"
+        if setup.read_size:
+            # What is read at once: by splice into its pipe, by all others into their buffer.
+            option = "pipe" if self._relay == "splice" else "buffer"
+            options += f" {option}={setup.read_size}"
+        for forward in setup.forwards:
+            lines += (
+                f"{forward.name}: {setup.host}:{forward.port} -> "
+                f"{forward.target_host}:{forward.target_port} {options}\n"
+            )
+        return lines
+
+    def command(self, setup: Setup) -> list[str]:
+        """Under twistd, in the foreground."""
+        path = setup.folder / "rules.conf"
+        path.write_text(self.rules(setup))
+        return [sys.executable, "-c", _TWISTD, "-n", "--pidfile=", "portfwd", "-c", str(path)]
+
+    def environment(self) -> dict[str, str]:
+        """So that twistd finds the plug-in of this checkout."""
+        return environment()
+
+    def counters(self, setup: Setup, program: Program) -> Counters:
+        """Sum of its closing lines; nothing in a row that does not log them."""
+        if setup.logs is not Logs.COUNTERS:
+            return Counters()
+        text = ""
+        with contextlib.suppress(FileNotFoundError):
+            text = (setup.folder / "access.json").read_text()
+        return parse_closing_lines(text)
+
+
+class PortfwdSplice(Portfwd):
+    """portfwd with ``relay=splice``."""
+
+    name = "portfwd-splice"
+    about = "relay=splice"
+    _relay = "splice"
+
+
+class PortfwdCopy(Portfwd):
+    """portfwd with ``relay=copy``."""
+
+    name = "portfwd-copy"
+    about = "relay=copy"
+    _relay = "copy"
+
+
+class PortfwdPair(Portfwd):
+    """portfwd with ``relay=pair``."""
+
+    name = "portfwd-pair"
+    about = "relay=pair"
+    _relay = "pair"
+
+
+def _flows(value: Any) -> Iterator[dict[str, Any]]:
+    """Every object within `value` that counts the reads and writes of a flow."""
+    if isinstance(value, dict):
+        if {"bytes", "reads", "writes"} <= value.keys():
+            yield value
+        for inner in value.values():
+            yield from _flows(inner)
+
+
+def parse_closing_lines(text: str) -> Counters:
+    """
+    Add up the flows of JSON closing lines; a last line without its end is left alone.
+
+    A byte is read by one call and written by another, so its system calls are reads plus writes.
+    """
+    total = calls = spliced = 0
+    for line in text.splitlines(keepends=True):
+        if not line.endswith("\n"):
+            break
+        with contextlib.suppress(ValueError):
+            for flow in _flows(json.loads(line)):
+                total += flow["bytes"]
+                calls += flow["reads"] + flow["writes"]
+                spliced += flow.get("spliced", 0)
+    return Counters(total, calls, spliced)

@@ -1,0 +1,109 @@
+# -*- test-case-name: tests.bench.test_results -*-
+"""
+One measurement as it is kept: the samples, and all that is needed to judge them later.
+
+It is written as JSON and read back; tables and pictures are made from it alone,
+so they can be made again at any time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from attrs import asdict, field, frozen
+
+from bench.rounds import Sample
+
+SCHEMA: Final = 1
+
+
+@frozen
+class Row:
+    """
+    A row of the lab as it was run.
+
+    :ivar skipped: why it was not measured; empty if it was.
+    """
+
+    name: str
+    group: str
+    title: str
+    skipped: str = ""
+
+
+@frozen
+class Results:
+    """
+    A whole measurement.
+
+    :ivar date: ISO 8601, UTC.
+    :ivar commit: of the checkout; ``+`` when files differed from it.
+    :ivar lab: ``three network namespaces``, or ``loopback`` with the reason.
+    :ivar versions: of each contestant that was there.
+    :ivar about: the setting of each.
+    :ivar absent: the reason for each that was not.
+    """
+
+    date: str
+    commit: str
+    machine: Mapping[str, str]
+    lab: str
+    options: Mapping[str, Any]
+    versions: Mapping[str, str]
+    about: Mapping[str, str]
+    absent: Mapping[str, str]
+    rows: tuple[Row, ...] = ()
+    samples: tuple[Sample, ...] = field(default=(), repr=False)
+
+
+def to_json(results: Results) -> str:
+    """The text of a results file, one sample a line."""
+    fields = asdict(results)
+    samples = fields.pop("samples")
+    head = json.dumps({"schema": SCHEMA, **fields}, indent=1, ensure_ascii=False)
+    lines = ",\n  ".join(json.dumps(sample, ensure_ascii=False) for sample in samples)
+    return f'{head[:-2]},\n "samples": [\n  {lines}\n ]\n}}\n'
+
+
+def from_json(text: str) -> Results:
+    """
+    Read a results file.
+
+    :raises ValueError: if it is none, or of another schema.
+    """
+    fields = json.loads(text)
+    if not isinstance(fields, dict) or fields.pop("schema", None) != SCHEMA:
+        raise ValueError(f"not a results file of schema {SCHEMA}")
+    fields["rows"] = tuple(Row(**row) for row in fields["rows"])
+    fields["samples"] = tuple(Sample(**sample) for sample in fields["samples"])
+    return Results(**fields)
+
+
+def describe_machine() -> dict[str, str]:
+    """Processor, cores, memory, kernel, distribution and Python of this machine."""
+    cpu = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
+    gib = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGESIZE") / 2**30
+    try:
+        distribution = platform.freedesktop_os_release().get("PRETTY_NAME", "unknown")
+    except OSError:
+        distribution = "unknown"
+    return {
+        "processor": cpu,
+        "cores": str(os.cpu_count()),
+        "memory": f"{gib:.0f} GiB",
+        "kernel": platform.release(),
+        "distribution": distribution,
+        "python": platform.python_version(),
+    }

@@ -1,0 +1,89 @@
+# -*- test-case-name: tests.test_docs -*-
+"""
+Tables of the reference that are made from the code, so that they cannot be wrong.
+
+Each is a function from a word of the page to Markdown; `table_directives` lets
+pages call them, and is the part that knows Sphinx. Text that the code does not
+hold belongs to the page, not here.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+
+from portfwd.cli.main import make_parser
+from portfwd.relay.states import TRANSITIONS
+from portfwd.rules.codes import CODES
+from portfwd.rules.options import OPTIONS, Needs, Scope
+from portfwd.rules.support import DIRECTIVES, GAPS
+from portfwd.service.tap import Options
+from portfwd.values import CloseReason
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A Markdown table; a ``|`` in a cell is escaped."""
+    head = list(head)
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
+
+
+def close_reasons(_word: str = "") -> str:
+    """Every close reason: its two letters, and what they mean."""
+    return table(("code", "meaning"), ((f"`{reason.code}`", f"{reason.meaning}.") for reason in CloseReason))
+
+
+def rule_options(word: str) -> str:
+    """The options of one scope (``listener``, ``rule`` or ``target``)."""
+    scope = Scope(word)
+    rows = []
+    for option in OPTIONS:
+        if option.scope is not scope:
+            continue
+        about = option.about
+        if option.needs is not Needs.NOTHING:
+            about += f"; needs {option.needs.value}"
+        if option.name != option.key:
+            about += f". In `default` lines and TOML files it is called `{option.name}`"
+        rows.append((f"`{option.key}`", f"{about}.", option.unit, option.default))
+    return table(("option", "meaning", "value", "without it"), rows)
+
+
+def diagnostic_codes(_word: str = "") -> str:
+    """Every code that a problem of a rules file can have."""
+    return table(("code", "meaning"), ((f"`{code}`", meaning) for code, meaning in CODES.items()))
+
+
+def not_yet(_word: str = "") -> str:
+    """What can be written and is refused, with what to do instead."""
+    rows = [(f"the directive `{name}`", f"{way_out}.") for name, way_out in DIRECTIVES.items()]
+    rows += [(gap.what, f"{gap.way_out}.") for gap in GAPS]
+    return table(("not yet", "until then"), rows)
+
+
+def session_states(_word: str = "") -> str:
+    """The states of a session and what may follow each."""
+    return table(
+        ("state", "may be followed by"),
+        (
+            (f"`{state.value}`", ", ".join(f"`{after.value}`" for after in TRANSITIONS if after in following))
+            for state, following in TRANSITIONS.items()
+        ),
+    )
+
+
+def command_help(word: str) -> str:
+    """What ``--help`` of a command says: ``portfwd``, one of its commands, or ``twistd``."""
+    if word == "twistd":
+        options = Options()
+        return block(f"twistd {options.synopsis}\n{options.getUsage(width=100)}")
+    parser = make_parser()
+    if word != "portfwd":
+        (commands,) = (one for one in parser._actions if isinstance(one, argparse._SubParsersAction))
+        parser = commands.choices[word]
+    return block(parser.format_help())
+
+
+def block(text: str) -> str:
+    """`text` as it is."""
+    return f"```text\n{text.strip()}\n```"

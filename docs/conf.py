@@ -1,0 +1,29 @@
+"""
+How the documentation is built: ``sphinx-build -W docs docs/_build/html``.
+
+Markdown by MyST, no network, and a warning is an error. Tables that the code
+already holds are made from it while building (`_ext/tables.py`).
+"""
+
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent), str(HERE / "_ext")]
+
+import portfwd  # noqa: E402 - from this tree, whose path was set just now
+
+project = "portfwd"
+author = "The portfwd developers"
+copyright = f"2026, {author}"
+release = version = portfwd.__version__
+
+extensions = ["myst_parser", "table_directives"]
+exclude_patterns = ["_build"]
+myst_enable_extensions = ["deflist"]
+myst_heading_anchors = 3
+nitpicky = True
+
+html_theme = "furo"
+html_title = "portfwd"
+html_copy_source = False

@@ -1,0 +1,93 @@
+# -*- test-case-name: tests.cli.test_check -*-
+"""
+``portfwd check``: what is wrong with rules files, all of it, and what may not be meant.
+
+Errors and warnings of the files, what this version cannot do yet, and the
+advice of `portfwd.rules.advice`. It reads directories' existence and nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from typing import Any
+
+from attrs import evolve
+
+from portfwd.cli.reading import BAD_FILE, Read, counted, read_rules, tally
+from portfwd.rules.advice import advise
+from portfwd.rules.diagnostics import Location, format_problem, problem_to_json
+from portfwd.rules.support import unsupported
+from portfwd.values import printable
+
+DESCRIPTION = """\
+Judge rules files without binding or resolving anything. Every problem is
+printed with its place, then a line for each file. Warnings do not fail a file.
+
+example:
+  portfwd check /etc/portfwd/rules.conf && systemctl restart portfwd
+
+exit codes:
+  0  all files are fine, though there may be warnings
+  1  a file cannot be read
+  2  a file is wrong
+"""
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser(
+        "check",
+        help="say what is wrong with rules files",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "files", metavar="FILE", nargs="+", help="a rules file, in any grammar that is accepted"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Check the files; the worst exit code of them."""
+    results = [_judge(read_rules(path)) for path in arguments.files]
+    if arguments.json:
+        print(json.dumps({"files": [_to_json(result) for result in results]}, indent=2))
+    else:
+        for result in results:
+            _print(result)
+    codes = {result.exit_code for result in results}
+    return BAD_FILE if BAD_FILE in codes else max(codes)
+
+
+def _judge(read: Read) -> Read:
+    """Add what a readable file may still have wrong."""
+    if read.ruleset is None:
+        return read
+    order = {path: number for number, path in enumerate(read.ruleset.files)}
+    problems = [*read.problems, *unsupported(read.ruleset), *advise(read.ruleset, os.path.isdir)]
+    problems.sort(key=lambda problem: _position(problem.location, order))
+    return evolve(read, problems=tuple(problems))
+
+
+def _position(where: Location, order: dict[str, int]) -> tuple[int, int, int]:
+    """The key that sorts problems as the files are read."""
+    return order.get(where.file, 0), where.line, where.column
+
+
+def _print(result: Read) -> None:
+    for problem in result.problems:
+        print(format_problem(problem))
+    rules = "" if result.ruleset is None else counted(len(result.ruleset.rules), "rule")
+    print(f"{printable(result.path)}: {', '.join(part for part in (rules, tally(result.problems)) if part)}")
+
+
+def _to_json(result: Read) -> dict[str, Any]:
+    return {
+        "file": result.path,
+        "ok": result.exit_code == 0,
+        "rules": None if result.ruleset is None else len(result.ruleset.rules),
+        "problems": [problem_to_json(problem) for problem in result.problems],
+    }

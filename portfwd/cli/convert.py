@@ -1,0 +1,68 @@
+# -*- test-case-name: tests.cli.test_convert -*-
+"""
+``portfwd convert``: any accepted grammar to the native one.
+
+Comments are lost and includes become part of the one file; a file that is
+wrong is not converted, not even in part.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from portfwd.cli.reading import CANNOT_READ, FINE, read_rules
+from portfwd.rules.diagnostics import format_problem
+from portfwd.rules.render import render
+from portfwd.values import printable
+
+DESCRIPTION = """\
+Read a rules file in any grammar that is accepted (rinetd, rinetd-uv, oxidinetd's
+conf and TOML, native) and write it in the native one. Comments are lost;
+what was included becomes part of the one file.
+
+example:
+  portfwd convert /etc/rinetd.conf -o /etc/portfwd/rules.conf
+
+exit codes:
+  0  converted
+  1  FILE cannot be read, or OUT not written
+  2  FILE is wrong; nothing is written
+"""
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser(
+        "convert",
+        help="write a rules file in the native grammar",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("file", metavar="FILE", help="a rules file, in any grammar that is accepted")
+    parser.add_argument(
+        "-o", "--output", metavar="OUT", help="the file to write; without it, standard output"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Convert one file."""
+    read = read_rules(arguments.file)
+    for problem in read.problems:
+        print(format_problem(problem), file=sys.stderr)
+    if read.ruleset is None:
+        return read.exit_code
+    text = render(read.ruleset)
+    if arguments.output is None:
+        sys.stdout.write(text)
+        return FINE
+    try:
+        # Rendered first: OUT may be FILE.
+        with open(arguments.output, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        print(f"portfwd convert: cannot write '{printable(arguments.output)}': {reason}", file=sys.stderr)
+        return CANNOT_READ
+    return FINE

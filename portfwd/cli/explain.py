@@ -1,0 +1,70 @@
+# -*- test-case-name: tests.cli.test_explain -*-
+"""
+``portfwd explain``: what would happen to a connection, by which lines of the file.
+
+It prints what `portfwd.rules.explain` finds, and refuses a file that is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from portfwd.cli.reading import BAD_FILE, FINE, read_rules
+from portfwd.rules.diagnostics import format_problem
+from portfwd.rules.explain import explain
+from portfwd.rules.explain_text import explanation_json, explanation_text
+
+DESCRIPTION = """\
+Say which rule takes a connection from CLIENT to LISTEN, which line lets it in
+or refuses it, and which targets would be tried, each with its place in the file.
+
+example:
+  portfwd explain rules.conf 192.168.1.66 :8080
+
+exit codes:
+  0  here is the answer, whatever it is
+  1  the file cannot be read
+  2  the file is wrong, or CLIENT or LISTEN cannot be understood
+"""
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser(
+        "explain",
+        help="say what would happen to a connection",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("file", metavar="FILE", help="a rules file, in any grammar that is accepted")
+    parser.add_argument(
+        "client", metavar="CLIENT", help="an address, or 'unix' for a client of a unix socket"
+    )
+    parser.add_argument(
+        "listen",
+        metavar="LISTEN",
+        help="a rule's name, or where it listens: :8080, 10.0.0.1:8080, [::1]:53/udp, unix:/run/db.sock",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Explain one connection."""
+    read = read_rules(arguments.file)
+    if read.ruleset is None:
+        for problem in read.problems:
+            print(format_problem(problem), file=sys.stderr)
+        return read.exit_code
+    try:
+        explanation = explain(read.ruleset, arguments.client, arguments.listen)
+    except ValueError as error:
+        print(f"portfwd explain: {error}", file=sys.stderr)
+        return BAD_FILE
+    if arguments.json:
+        print(json.dumps(explanation_json(explanation), indent=2))
+    else:
+        print(explanation_text(explanation))
+    return FINE

@@ -1,0 +1,74 @@
+# -*- test-case-name: tests.cli.test_main -*-
+"""
+The command line of ``portfwd``: which command, and its exit code.
+
+What forwards is ``twistd -n portfwd``; this command only asks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+from collections.abc import Sequence
+
+from portfwd import __version__
+from portfwd.cli import check, convert, explain
+
+DESCRIPTION = """\
+Look at the rules files of portfwd. What forwards is twistd:
+
+  twistd -n portfwd -c rules.conf
+  twistd -n portfwd --rule ':8080 -> 10.0.0.5:80'
+"""
+EPILOG = """\
+examples:
+  portfwd check rules.conf
+  portfwd explain rules.conf 192.168.1.66 :8080
+  portfwd convert /etc/rinetd.conf -o rules.conf
+
+'portfwd COMMAND --help' says more about each.
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The whole command line; each command sets ``run``."""
+    parser = argparse.ArgumentParser(
+        prog="portfwd",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"portfwd {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in (check, explain, convert):
+        command.add_parser(commands)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """
+    Run one command.
+
+    :param argv: the words behind ``portfwd``; None: the process's own.
+    :returns: the exit code.
+    :raises SystemExit: for ``--help``, ``--version`` (0) and a wrong command line (2).
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # File names need not be UTF-8, nor the terminal; a message is better escaped than lost.
+            stream.reconfigure(errors="backslashreplace")
+    arguments = make_parser().parse_args(argv)
+    try:
+        code: int = arguments.run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read our output has gone ('| head'); the interpreter must not complain at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

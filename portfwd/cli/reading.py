@@ -1,0 +1,70 @@
+# -*- test-case-name: tests.cli.test_reading -*-
+"""
+Reads the rules file that a command was given, and turns what is wrong into an exit code.
+
+It prints nothing and raises nothing: each command says in its own way what is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from attrs import frozen
+
+from portfwd.errors import RulesError
+from portfwd.rules.diagnostics import Problem, Severity
+from portfwd.rules.load import load
+from portfwd.rules.model import Ruleset
+from portfwd.rules.support import everything_wrong
+from portfwd.service.disk import DiskFiles
+
+FINE: Final = 0
+CANNOT_READ: Final = 1
+BAD_FILE: Final = 2
+
+
+@frozen
+class Read:
+    """
+    What came of reading a file.
+
+    :ivar ruleset: None when there was an error.
+    :ivar problems: errors and warnings, in the order of the file.
+    """
+
+    path: str
+    ruleset: Ruleset | None
+    problems: tuple[Problem, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """`FINE`, `BAD_FILE`, or `CANNOT_READ` when it was the file itself that could not be read."""
+        if not any(problem.severity is Severity.ERROR for problem in self.problems):
+            return FINE
+        first = self.problems[0]
+        unread = (
+            first.code == "unreadable-file" and first.location.file == self.path and not first.location.line
+        )
+        return CANNOT_READ if unread else BAD_FILE
+
+
+def read_rules(path: str) -> Read:
+    """Read a rules file and its includes; no error of theirs is raised."""
+    try:
+        ruleset = load(path, DiskFiles())
+    except RulesError as error:
+        return Read(path, None, everything_wrong(error))
+    return Read(path, ruleset, ruleset.warnings)
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 rule``, ``2 rules``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def tally(problems: Sequence[Problem]) -> str:
+    """``2 errors, 1 warning``; empty when there are none."""
+    errors = sum(problem.severity is Severity.ERROR for problem in problems)
+    kinds = ((errors, "error"), (len(problems) - errors, "warning"))
+    return ", ".join(counted(number, noun) for number, noun in kinds if number)

@@ -1,0 +1,235 @@
+# -*- test-case-name: tests.kernel.test_poller -*-
+"""
+One edge-triggered epoll set, itself a single reader of whatever reactor runs.
+
+A descriptor is registered once and never modified: being paused just means
+not reading. The set therefore sees a peer die on streams that nobody reads,
+which a reactor's level-triggered set cannot show without spinning.
+
+The rules it keeps (each was a bug somewhere):
+
+- An exception ends the session of the one who raised it, never the poller: the
+  reactor drops a reader whose ``doRead`` raises, and every session with it.
+- Descriptor numbers are reused at once, so `unwatch` comes before ``close``,
+  and an event that was fetched before its `unwatch` is not delivered.
+- Flows that are always ready take turns: a bounded part each, and between any
+  two of them the events that came meanwhile, so bulk does not delay the others.
+- The set is made in `start`, after any fork: a duplicate of the descriptors
+  in another process would keep events coming that nobody can remove.
+
+It refuses to own sockets: who watches one closes it.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections import deque
+from typing import Final, Protocol
+
+from twisted.internet.interfaces import IDelayedCall, IReadDescriptor
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from portfwd.kernel.reactor import Reactor
+
+#: Events taken from the kernel in one turn: enough to amortise the system
+#: call, few enough that the reactor's other readers get theirs.
+MAX_EVENTS: Final = 256
+
+#: Steps of one visit from the reactor, each a batch of events and one turn of a
+#: flow in bulk. Many, because a visit costs as much as several small events;
+#: not without end, because listeners and timers are the reactor's.
+STEPS: Final = 16
+
+#: All that a stream of ours is ever watched for: EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP.
+EVENTS: Final = 0x2007  # spelled out where select has no epoll
+#: A connect has an outcome: EPOLLOUT | EPOLLHUP | EPOLLERR.
+OUTCOME: Final = 0x1C
+#: The peer ended, or the connection died (RDHUP covers an end that waits behind unread bytes).
+DEATH: Final = 0x2018  # EPOLLRDHUP | EPOLLHUP | EPOLLERR; spelled out where select has no epoll
+#: The connection broke: EPOLLERR. HUP alone is also how a connection looks whose two ends crossed.
+ERROR: Final = 0x8
+
+
+class Watcher(Protocol):
+    """Who wants a descriptor's events."""
+
+    def ready(self, events: int) -> None:
+        """The descriptor has had an edge: bits of ``select.EPOLL*``."""
+
+    def failed(self, failure: Failure) -> None:
+        """`ready` raised `failure`, which is already logged: end what belongs to this descriptor."""
+
+
+class Turn(Protocol):
+    """Who has more to do than one event may take."""
+
+    def run(self) -> None:
+        """Do a bounded part of it, and ask for another turn for the rest."""
+
+    def failed(self, failure: Failure) -> None:
+        """`run` raised `failure`, which is already logged."""
+
+
+@implementer(IReadDescriptor)
+class Poller:
+    """
+    Tells watchers of the events of their descriptors, and lets flows take turns.
+
+    :ivar failures: how many times a watcher or a turn raised.
+    :ivar now: the reactor's seconds at the last batch of events.
+    """
+
+    def __init__(self, reactor: Reactor) -> None:
+        self._reactor = reactor
+        self._turns: deque[Turn] = deque()
+        self._leaving: list[socket.socket] = []
+        self._stale: set[int] = set()
+        self._busy = False
+        self._soon: IDelayedCall | None = None
+        self.now = reactor.seconds()
+        self._watchers: dict[int, Watcher] = {}
+        self._epoll: select.epoll | None = None
+        self._log = Logger()
+        self.failures = 0
+
+    def __repr__(self) -> str:
+        state = "stopped" if self._epoll is None else f"watching {len(self._watchers)}"
+        return f"<Poller {state}>"
+
+    def start(self) -> None:
+        """Make the epoll set and join the reactor. To be called after forking."""
+        self._epoll = select.epoll()
+        self._reactor.addReader(self)
+
+    def stop(self) -> None:
+        """Leave the reactor and forget every descriptor."""
+        if self._epoll is not None:
+            self._reactor.removeReader(self)
+            self._epoll.close()
+            self._epoll = None
+            self._watchers.clear()
+            self._turns.clear()
+            if self._soon is not None:
+                self._soon.cancel()
+                self._soon = None
+
+    def watch(self, descriptor: int, events: int, watcher: Watcher) -> None:
+        """
+        Tell `watcher` of the bits of `events` (``select.EPOLL*``) at each edge.
+
+        :raises OSError: the kernel refuses (``ENOSPC``, ``ENOMEM``): nothing is watched then.
+        """
+        if self._epoll is None:
+            raise ValueError("the poller does not run")
+        self._epoll.register(descriptor, events | select.EPOLLET)
+        self._watchers[descriptor] = watcher
+
+    def unwatch(self, descriptor: int) -> None:
+        """Forget `descriptor`, which must still be open; unknown ones are fine."""
+        if self._watchers.pop(descriptor, None) is not None and self._epoll is not None:
+            self._epoll.unregister(descriptor)
+            if self._busy:
+                self._stale.add(descriptor)
+
+    def hand_over(self, descriptor: int, watcher: Watcher) -> None:
+        """From here on `watcher` is told of `descriptor`, which is watched already."""
+        self._watchers[descriptor] = watcher
+
+    def take_turn(self, turn: Turn) -> None:
+        """Run `turn` soon, after the events that are waiting; it says itself whether it wants another."""
+        self._turns.append(turn)
+        if not self._busy:
+            self._run_soon()
+
+    def look_at_clock(self) -> None:
+        """Bring `now` up to date, for who is not called by the poller."""
+        if not self._busy:
+            self.now = self._reactor.seconds()
+
+    def close_later(self, sock: socket.socket) -> None:
+        """
+        Close `sock`, which is unwatched, after the batch of events.
+
+        Its number could come back as another socket's while events for it are still in hand.
+        """
+        if self._busy:
+            self._leaving.append(sock)
+        else:
+            sock.close()
+
+    def fileno(self) -> int:
+        """The epoll set's own descriptor, which is readable when events wait."""
+        return -1 if self._epoll is None else self._epoll.fileno()
+
+    def doRead(self) -> None:
+        """Deliver events and run turns, until there are none or the reactor's others must get theirs."""
+        if self._epoll is None or self._busy:
+            return
+        self._busy = True
+        try:
+            self._work(self._epoll)
+        finally:
+            self._busy = False
+            self._close_leaving()
+            if self._turns:
+                self._run_soon()
+
+    def _work(self, epoll: select.epoll) -> None:
+        turns, watchers = self._turns, self._watchers
+        for _ in range(STEPS):
+            self.now = self._reactor.seconds()
+            # What was unwatched during a turn has no events in a batch that is fetched after it.
+            self._stale.clear()
+            batch = epoll.poll(0, MAX_EVENTS)
+            for descriptor, bits in batch:
+                watcher = watchers.get(descriptor)
+                if watcher is not None and descriptor not in self._stale:
+                    try:
+                        watcher.ready(bits)
+                    except Exception:
+                        self._report(watcher)
+            self._close_leaving()
+            if turns:
+                # One turn, then events again: somebody with little to say is
+                # heard between any two of those who have much.
+                turn = turns.popleft()
+                try:
+                    turn.run()
+                except Exception:
+                    self._report(turn)
+            elif not batch or epoll.closed:
+                return
+            if epoll.closed:
+                return
+
+    def _close_leaving(self) -> None:
+        while self._leaving:
+            self._leaving.pop().close()
+
+    def _report(self, who: Watcher | Turn) -> None:
+        self.failures += 1
+        failure = Failure()
+        self._log.failure("an event of {who!r} failed", failure, who=who)
+        try:
+            who.failed(failure)
+        except Exception:
+            self._log.failure("and so did the end of {who!r}", who=who)
+
+    def _run_soon(self) -> None:
+        if self._soon is None and self._epoll is not None:
+            self._soon = self._reactor.callLater(0, self._run_now)
+
+    def _run_now(self) -> None:
+        self._soon = None
+        self.doRead()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Called by a reactor that gives the poller up; there is no way on from here."""
+        self._log.critical("the poller was removed from the reactor: {reason}", reason=reason)
+
+    def logPrefix(self) -> str:
+        """The prefix of log lines made during a batch."""
+        return "portfwd"

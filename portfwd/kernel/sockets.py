@@ -1,0 +1,237 @@
+# -*- test-case-name: tests.kernel.test_sockets -*-
+"""
+Sockets as the rules want them: made, set up, asked and reset.
+
+Plain functions over plain sockets. They refuse to retry and to log: an
+`OSError` goes to the caller, who knows whose socket it is.
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import socket
+import struct
+import sys
+from typing import Final, Protocol, cast
+
+from portfwd.rules.model import Options
+from portfwd.values import Address, InetAddress, UnixAddress, unmapped
+
+#: Errors that say the peer, or the way to it, is gone. `EPIPE` is not among
+#: them: it also comes after an orderly end (Linux gives it to a socket that is
+#: reset in CLOSE_WAIT).
+GONE: Final = frozenset(
+    {
+        errno.ECONNRESET,
+        errno.ETIMEDOUT,
+        errno.EHOSTUNREACH,
+        errno.ENETUNREACH,
+        errno.ENETDOWN,
+        errno.ECONNABORTED,
+    }
+)
+
+#: Errors that say this process or this machine has run out of something.
+EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+# linux/in.h; in the socket module from Python 3.12 on.
+_IP_BIND_ADDRESS_NO_PORT: Final = 24
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+
+
+#: Linux gives an accepted socket the options of the listening one (`sk_clone_lock`), so
+#: they are set once and cost nothing for each client.
+CLIENTS_INHERIT: Final = sys.platform == "linux"
+
+_INET: Final = (int(socket.AF_INET), int(socket.AF_INET6))
+
+#: Options of a socket: level, name and value of each ``setsockopt``.
+Settings = tuple[tuple[int, int, int], ...]
+
+
+def bare_socket(family: int, descriptor: int | None = None) -> socket.socket:
+    """
+    A stream socket without the layer that Python's ``socket`` class puts on top of it.
+
+    That layer turns families and types into enums at every look, which costs
+    more than the system calls of a connection. What is missing is nothing
+    that a relay needs: ``makefile``, ``dup`` and ``with``.
+
+    :param descriptor: of a socket that is there already; None to make one.
+    """
+    bare = _socket.socket(family, socket.SOCK_STREAM, 0, descriptor)
+    bare.setblocking(False)
+    return cast(socket.socket, bare)
+
+
+def accept(listening: socket.socket, family: int) -> tuple[socket.socket, object]:
+    """
+    The next client of `listening`, as a bare, non-blocking socket, and its address.
+
+    :raises OSError: as ``accept``.
+    """
+    descriptor, sockaddr = listening._accept()  # type: ignore[attr-defined]
+    return bare_socket(family, descriptor), sockaddr
+
+
+def inet_family(host: str) -> socket.AddressFamily:
+    """The family of a literal."""
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def to_address(family: int, sockaddr: object) -> Address | None:
+    """
+    A socket module's address as ours.
+
+    :returns: None for families that have no address we know; IPv4-mapped
+        addresses come out as IPv4.
+    """
+    if family in _INET and isinstance(sockaddr, tuple):
+        host = sockaddr[0]
+        return InetAddress(unmapped(host) if ":" in host else host, sockaddr[1])
+    if family == getattr(socket, "AF_UNIX", None):
+        if isinstance(sockaddr, bytes):  # Linux' abstract names
+            return UnixAddress("@" + sockaddr[1:].decode("utf-8", "surrogateescape") if sockaddr else "")
+        if isinstance(sockaddr, str):
+            return UnixAddress("@" + sockaddr[1:] if sockaddr.startswith("\0") else sockaddr)
+    return None
+
+
+def local_address(sock: socket.socket) -> Address | None:
+    """The address `sock` is bound to, or None if it has none any more."""
+    try:
+        return to_address(sock.family, sock.getsockname())
+    except OSError:
+        return None
+
+
+def buffer_settings(options: Options) -> Settings:
+    """
+    A rule's ``sndbuf=`` and ``rcvbuf=``.
+
+    To be applied before `listen` or `connect`: the window scale is agreed on in
+    the handshake (RFC 7323 section 2.2).
+    """
+    wanted = ((socket.SO_SNDBUF, options.sndbuf), (socket.SO_RCVBUF, options.rcvbuf))
+    return tuple((socket.SOL_SOCKET, name, value) for name, value in wanted if value is not None)
+
+
+def stream_settings(options: Options) -> Settings:
+    """What a rule says of a TCP connection; what the platform has no option for is left to it."""
+    settings: list[tuple[int, int, int]] = []
+    if options.nodelay:
+        settings.append((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1))
+    keepalive = options.keepalive
+    named: list[tuple[str, int | None]] = []
+    if keepalive.enabled:
+        settings.append((socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1))
+        named += [
+            ("TCP_KEEPIDLE", keepalive.idle),
+            ("TCP_KEEPINTVL", keepalive.interval),
+            ("TCP_KEEPCNT", keepalive.count),
+        ]
+    if options.user_timeout is not None:
+        # RFC 5482; Linux takes milliseconds.
+        named.append(("TCP_USER_TIMEOUT", int(options.user_timeout * 1000)))
+    for name, value in named:
+        option = getattr(socket, name, None)
+        if value is not None and option is not None:
+            settings.append((socket.IPPROTO_TCP, option, value))
+    return tuple(settings)
+
+
+def upstream_settings(options: Options) -> Settings:
+    """What is set on a socket before it connects."""
+    return buffer_settings(options) + stream_settings(options)
+
+
+def client_settings(options: Options) -> Settings:
+    """What is set on each accepted socket: nothing where it comes with the listening one's options."""
+    return () if CLIENTS_INHERIT else stream_settings(options)
+
+
+def listening_settings(options: Options) -> Settings:
+    """What is set on a listening socket, for itself and for the clients that inherit it."""
+    return buffer_settings(options) + (stream_settings(options) if CLIENTS_INHERIT else ())
+
+
+def apply_settings(sock: socket.socket, settings: Settings) -> None:
+    """Set options of a TCP socket; unix sockets have none of them."""
+    if sock.family in _INET:
+        for level, name, value in settings:
+            sock.setsockopt(level, name, value)
+
+
+def bind_source(sock: socket.socket, source: str) -> None:
+    """
+    Bind the address of ``src=`` and let `connect` choose the port.
+
+    With `IP_BIND_ADDRESS_NO_PORT` a port is taken for the whole four-tuple, so
+    one source address is not limited to one ephemeral port a connection.
+    """
+    if sys.platform == "linux":  # the number means something else on other systems
+        sock.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
+    sock.bind((source, 0))
+
+
+def unsent_bytes(sock: socket.socket) -> int:
+    """
+    How much of `sock`'s send queue the peer has not acknowledged (``SIOCOUTQ``).
+
+    For TCP bytes, our own unacknowledged end counting as one. For unix sockets the memory of
+    what the peer has not read. 0 where the platform cannot tell.
+    """
+    try:
+        import fcntl
+        import termios
+    except ImportError:  # pragma: no cover - Windows
+        return 0
+    answer = bytearray(4)
+    try:
+        fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, answer)
+    except OSError:
+        return 0
+    return int(struct.unpack("i", answer)[0])
+
+
+def reset_on_close(sock: socket.socket) -> None:
+    """Make the coming `close` send a reset (``SO_LINGER`` 1,0), dropping what is unsent."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+
+
+class Limits(Protocol):
+    """What is needed of the ``resource`` module."""
+
+    RLIMIT_NOFILE: int
+    RLIM_INFINITY: int
+
+    def getrlimit(self, resource: int, /) -> tuple[int, int]:
+        """The soft and the hard limit."""
+
+    def setrlimit(self, resource: int, limits: tuple[int, int], /) -> None:
+        """Set both."""
+
+
+def raise_descriptor_limit(limits: Limits | None = None) -> int:
+    """
+    Raise the soft limit of descriptors to the hard one.
+
+    :param limits: None for this process's own.
+    :returns: the limit that now holds; 0 where there is no such limit.
+    """
+    if limits is None:
+        try:
+            import resource
+        except ImportError:  # pragma: no cover - Windows
+            return 0
+        limits = resource
+    soft, hard = limits.getrlimit(limits.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            limits.setrlimit(limits.RLIMIT_NOFILE, (hard, hard))
+            soft = hard
+        except (OSError, ValueError):
+            # macOS names no hard limit and takes no soft one that high.
+            pass
+    return 0 if soft == limits.RLIM_INFINITY else soft

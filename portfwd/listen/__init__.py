@@ -1,0 +1,1 @@
+"""Sockets that accept, and how they behave when something runs out."""

@@ -1,0 +1,70 @@
+# -*- test-case-name: tests.listen.test_arrivals -*-
+"""
+Clients that Twisted's endpoints accept.
+
+For ``endpoint:"…"`` and for platforms where sockets cannot be our own.
+Accepting, and what happens when descriptors run out, is Twisted's here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.protocol import Factory, Protocol
+from twisted.logger import Logger
+
+from portfwd.streams.stream import Loss, Stream
+from portfwd.streams.transport import TransportStream
+from portfwd.upstreams.connect import from_twisted_address
+
+
+class _Arrival:
+    """Owns a stream until it can be used."""
+
+    _log = Logger()
+
+    def __init__(self, accept: Callable[[TransportStream], None]) -> None:
+        self._accept = accept
+
+    def opened(self, stream: Stream) -> None:
+        """Hand it over."""
+        if isinstance(stream, TransportStream):
+            transport = stream.transport
+            stream.local = from_twisted_address(transport.getHost()) if transport is not None else None
+            try:
+                self._accept(stream)
+            except Exception:
+                self._log.failure("taking {address} in failed", address=stream.address)
+                stream.abort()
+
+    def ended(self, stream: Stream) -> None:
+        """Not before it is owned by a session."""
+
+    def end_sent(self, stream: Stream) -> None:
+        """Nothing was sent."""
+
+    def writing_failed(self, stream: Stream) -> None:
+        """Nothing was written."""
+
+    def lost(self, stream: Stream, how: Loss, detail: str) -> None:
+        """It never became a session's."""
+
+
+class StreamFactory(Factory):
+    """Makes a stream of each connection and gives it to `accept`."""
+
+    noisy = False
+
+    def __init__(self, clock: IReactorTime, buffer: int, accept: Callable[[TransportStream], None]) -> None:
+        """:param buffer: bytes of one read."""
+        self._clock = clock
+        self._buffer = buffer
+        self._arrival = _Arrival(accept)
+
+    def buildProtocol(self, addr: IAddress | None) -> Protocol:
+        """One stream for one client."""
+        stream = TransportStream(self._clock, self._buffer)
+        stream.address = from_twisted_address(addr)
+        stream.own(self._arrival)
+        return stream

@@ -1,0 +1,189 @@
+# -*- test-case-name: tests.listen.test_listener -*-
+"""
+An accepting socket of our own.
+
+Twisted's port answers a full descriptor table by accepting and closing every
+client that waits. This one leaves them in the backlog, where the kernel keeps
+them: it stops accepting when the budget has no room and goes on when a session
+gives descriptors back; when the kernel itself refuses, it pauses `PAUSE`.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Callable
+from typing import Final
+
+from twisted.internet.interfaces import IDelayedCall, IReadDescriptor
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from portfwd.kernel.reactor import Reactor
+from portfwd.kernel.sockets import EXHAUSTED, accept, reset_on_close, to_address
+from portfwd.limits.descriptors import PER_SESSION, DescriptorBudget
+from portfwd.listen.binding import remove_socket_file
+from portfwd.values import Address
+
+#: Clients accepted in one turn of the reactor: a flood of connections must not
+#: keep the sessions waiting.
+BATCH: Final = 32
+
+#: Seconds without accepting after the kernel had no descriptor or memory.
+PAUSE: Final = 0.1
+
+#: Seconds between two log lines about the same trouble.
+LOG_INTERVAL: Final = 1.0
+
+
+Accept = Callable[[socket.socket, "Address | None"], None]
+
+
+@implementer(IReadDescriptor)
+class Listener:
+    """
+    One bound socket and its state: bound, accepting, waiting for descriptors, pausing, stopped.
+
+    :ivar accepted: clients that were accepted.
+    :ivar pauses: how often the kernel had nothing left.
+    :ivar waits: how often the budget had no room.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        sock: socket.socket,
+        reactor: Reactor,
+        budget: DescriptorBudget,
+        accept: Accept,
+        backlog: int | None,
+        *,
+        inherited: bool = False,
+    ) -> None:
+        """
+        :param sock: bound and non-blocking; the listener owns it.
+        :param accept: gets each client's socket, non-blocking, and address.
+        :param backlog: length of the queue of clients that wait; None for the system's largest.
+        :param inherited: the socket's file, if it has one, is somebody else's to remove.
+        """
+        self._inherited = inherited
+        self.name = name
+        self._socket = sock
+        self._family = int(sock.family)
+        self._reactor = reactor
+        self._budget = budget
+        self._accept = accept
+        self._backlog = socket.SOMAXCONN if backlog is None else backlog
+        self._log = Logger()
+        self._state = "bound"
+        self._resume: IDelayedCall | None = None
+        self._logged_at = -LOG_INTERVAL
+        self.accepted = 0
+        self.pauses = 0
+        self.waits = 0
+
+    def __repr__(self) -> str:
+        return f"<Listener {self.name} {self.address} {self._state} accepted={self.accepted}>"
+
+    @property
+    def address(self) -> Address | None:
+        """Where it is bound; the wildcard as ``[::]`` or ``0.0.0.0``."""
+        return (
+            to_address(self._socket.family, self._socket.getsockname()) if self._state != "stopped" else None
+        )
+
+    def start(self) -> None:
+        """
+        Listen and accept.
+
+        :raises OSError: the address was taken between bind and listen.
+        """
+        self._socket.listen(self._backlog)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._state = "accepting"
+        self._reactor.addReader(self)
+
+    def stop(self) -> None:
+        """Accept no more and close; those who still wait in the backlog are refused by the kernel."""
+        if self._state == "stopped":
+            return
+        self._reactor.removeReader(self)
+        self._budget.forget(self._begin)
+        if self._resume is not None and self._resume.active():
+            self._resume.cancel()
+        if not self._inherited:
+            remove_socket_file(self._socket)
+        self._socket.close()
+        self._state = "stopped"
+
+    def fileno(self) -> int:
+        """The socket's descriptor."""
+        return self._socket.fileno()
+
+    def doRead(self) -> None:
+        """Somebody knocks."""
+        family = self._family
+        for _ in range(BATCH):
+            if self._state != "accepting":
+                return
+            if not self._budget.take(PER_SESSION):
+                self._wait_for_descriptors()
+                return
+            try:
+                client, sockaddr = accept(self._socket, family)
+            except OSError as problem:
+                self._budget.give_back(PER_SESSION)
+                if isinstance(problem, BlockingIOError):
+                    return
+                if problem.errno in EXHAUSTED:
+                    self._pause(problem)
+                    return
+                continue  # this client is gone again (ECONNABORTED and its like); the next one may not be
+            self.accepted += 1
+            try:
+                self._accept(client, to_address(family, sockaddr))
+            except Exception:
+                # One client's accident: the reactor would drop a listener that raises.
+                self._log.failure("{name}: taking a client in failed", name=self.name)
+                self._turn_away(client)
+
+    def _turn_away(self, client: socket.socket) -> None:
+        try:
+            reset_on_close(client)
+        except OSError:  # it was closed already
+            pass
+        client.close()
+        self._budget.give_back(PER_SESSION)
+
+    def _wait_for_descriptors(self) -> None:
+        self.waits += 1
+        self._state = "waiting for descriptors"
+        self._reactor.removeReader(self)
+        self._budget.wait(self._begin)
+        self._complain("{name}: no descriptors for more sessions ({budget!r}); clients wait in the backlog")
+
+    def _pause(self, problem: OSError) -> None:
+        self.pauses += 1
+        self._state = "pausing"
+        self._reactor.removeReader(self)
+        self._resume = self._reactor.callLater(PAUSE, self._begin)
+        code = errno.errorcode.get(problem.errno or 0, "?")
+        self._complain("{name}: accept pauses ({code}); clients wait in the backlog", code=code)
+
+    def _complain(self, text: str, **values: object) -> None:
+        now = self._reactor.seconds()
+        if now - self._logged_at >= LOG_INTERVAL:
+            self._logged_at = now
+            self._log.warn(text, name=self.name, budget=self._budget, **values)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The reactor gave the socket up."""
+        self._log.critical("{name}: the listening socket failed: {reason}", name=self.name, reason=reason)
+        self.stop()
+
+    def logPrefix(self) -> str:
+        """The prefix of log lines."""
+        return self.name

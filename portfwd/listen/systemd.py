@@ -1,0 +1,74 @@
+# -*- test-case-name: tests.listen.test_systemd -*-
+"""
+Sockets that systemd opened for us (``sd_listen_fds(3)``).
+
+Twisted reads and deletes ``LISTEN_FDS`` and its siblings when its endpoint
+plug-ins are imported, which happens before any of our code runs. The kernel
+still has the environment the process was started with.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+#: The first descriptor that systemd passes (``SD_LISTEN_FDS_START``).
+FIRST: Final = 3
+
+
+def initial_environment() -> dict[str, str]:
+    """The environment at the start of this process; the present one where the kernel does not keep it."""
+    try:
+        raw = Path("/proc/self/environ").read_bytes()
+    except OSError:
+        return dict(os.environ)
+    pairs = (entry.partition(b"=") for entry in raw.split(b"\0") if entry)
+    return {os.fsdecode(key): os.fsdecode(value) for key, _, value in pairs}
+
+
+def inherited(environment: Mapping[str, str], pid: int) -> dict[str, list[int]]:
+    """
+    Names of inherited sockets to their descriptors.
+
+    Sockets without a name are called ``unknown``, as systemd has it. Nothing
+    is inherited when ``LISTEN_PID`` is another process.
+    """
+    try:
+        if int(environment.get("LISTEN_PID", "")) != pid:
+            return {}
+        count = int(environment.get("LISTEN_FDS", ""))
+    except ValueError:
+        return {}
+    names = environment.get("LISTEN_FDNAMES", "").split(":") if environment.get("LISTEN_FDNAMES") else []
+    found: dict[str, list[int]] = {}
+    for index in range(count):
+        name = names[index] if index < len(names) else "unknown"
+        found.setdefault(name, []).append(FIRST + index)
+    return found
+
+
+def adopt(descriptor: int) -> socket.socket:
+    """
+    The socket behind `descriptor`, non-blocking and not inherited further.
+
+    :raises OSError: it is no listening stream socket.
+    """
+    duplicate = os.dup(descriptor)
+    try:
+        sock = socket.socket(fileno=duplicate)
+    except OSError:
+        os.close(duplicate)
+        raise
+    try:
+        if sock.type != socket.SOCK_STREAM:
+            raise OSError(f"descriptor {descriptor} is no stream socket")
+        if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            raise OSError(f"descriptor {descriptor} does not listen")
+        sock.setblocking(False)
+    except OSError:
+        sock.close()
+        raise
+    return sock

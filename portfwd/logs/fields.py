@@ -1,0 +1,54 @@
+# -*- test-case-name: tests.logs.test_fields -*-
+"""
+The parts of a line: times, addresses, and words that cannot break it.
+
+What stands in a summary comes from files, from peers and from their
+certificates. Nothing of it may end a line, open a field, or move the cursor
+of the terminal on which somebody reads the log.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Final
+
+from portfwd.values import Address, InetAddress, printable, unmapped
+
+#: Stands for what is not known.
+ABSENT: Final = "-"
+
+# Printable ASCII without the blank, '"', '=' and the backslash.
+_PLAIN: Final = re.compile(r"[!#-<>-\[\]-~]+")
+
+
+def utc_time(epoch: float) -> str:
+    """``2026-01-31T12:00:00.000Z`` (RFC 3339), in UTC, to the millisecond; `epoch` is seconds."""
+    return datetime.fromtimestamp(epoch, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+
+
+def seconds(value: float | None) -> str:
+    """A length of time in seconds, to the microsecond; ``-`` when there is none."""
+    return ABSENT if value is None else f"{value:.6f}"
+
+
+def address(value: Address | None) -> str | None:
+    """The address as people write it, an IPv4-mapped one as IPv4; None when it is not known."""
+    if isinstance(value, InetAddress):
+        host = unmapped(value.host)
+        return f"[{host}]:{value.port}" if ":" in host else f"{host}:{value.port}"
+    return None if value is None else str(value)
+
+
+def word(value: str | None) -> str:
+    r"""
+    One value behind ``key=``: bare where that cannot be misread, else in double quotes.
+
+    Inside quotes `printable` has escaped what is not to be shown, and a quote
+    is ``\\"``. None is ``-``; so the text ``-`` itself stands in quotes.
+    """
+    if value is None:
+        return ABSENT
+    if _PLAIN.fullmatch(value) and value != ABSENT:
+        return value
+    return '"' + printable(value).replace('"', '\\"') + '"'

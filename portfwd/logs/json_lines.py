@@ -1,0 +1,72 @@
+# -*- test-case-name: tests.logs.test_json_lines -*-
+"""
+The access line for machines: ``log access=json``, one JSON object (RFC 8259) a line.
+
+Keys, always all of them: ``time`` and ``opened`` (RFC 3339, UTC), ``id``,
+``rule``, ``client``, ``local``, ``upstream`` (text or null), ``connect_time``,
+``first_byte``, ``duration`` (seconds; null where it never came), ``reason`` (the two
+letters) and ``meaning`` (in words), ``ended_first`` (``client``, ``upstream`` or
+null), ``relay`` and ``detail`` (text, empty where there was none),
+``access_step`` (1 to 4 when the access list refused, else 0), and the flows
+``to_upstream`` and ``to_client``, each with ``bytes``, ``reads``, ``writes``,
+``bytes_per_call`` (bytes by system call; null without calls), ``spliced``,
+``share_spliced`` (0 to 1; null without bytes) and ``paused`` (seconds).
+
+The line is ASCII: everything else is escaped as JSON does.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from portfwd.logs.fields import address, utc_time
+from portfwd.values import FlowSummary, SessionSummary
+
+# Made once: json.dumps would make one a line.
+_ENCODER: Final = json.JSONEncoder(separators=(",", ":"))
+
+
+def json_line(summary: SessionSummary) -> str:
+    """Write the line of a closed session, without its end."""
+    line = _ENCODER.encode(
+        {
+            "time": utc_time(summary.opened_at + summary.duration),
+            "opened": utc_time(summary.opened_at),
+            "id": summary.id,
+            "rule": summary.rule,
+            "client": address(summary.client),
+            "local": address(summary.local),
+            "upstream": address(summary.upstream),
+            "connect_time": _microseconds(summary.connect_time),
+            "first_byte": _microseconds(summary.first_byte),
+            "duration": _microseconds(summary.duration),
+            "reason": None if summary.reason is None else summary.reason.code,
+            "meaning": None if summary.reason is None else summary.reason.meaning,
+            "ended_first": None if summary.ended_first is None else summary.ended_first.value,
+            "relay": summary.relay,
+            "detail": summary.detail,
+            "access_step": summary.access_step,
+            "to_upstream": _flow(summary.to_upstream),
+            "to_client": _flow(summary.to_client),
+        }
+    )
+    # json escapes every control character but this one.
+    return line.replace("\x7f", "\\u007f")
+
+
+def _flow(flow: FlowSummary) -> dict[str, Any]:
+    calls = flow.reads + flow.writes
+    return {
+        "bytes": flow.bytes,
+        "reads": flow.reads,
+        "writes": flow.writes,
+        "bytes_per_call": round(flow.bytes / calls, 1) if calls else None,
+        "spliced": flow.spliced,
+        "share_spliced": round(flow.spliced / flow.bytes, 4) if flow.bytes else None,
+        "paused": _microseconds(flow.paused),
+    }
+
+
+def _microseconds(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)

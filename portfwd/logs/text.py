@@ -1,0 +1,51 @@
+# -*- test-case-name: tests.logs.test_text -*-
+"""
+The access line for people: ``log access=text``.
+
+One line a session, written when it has closed::
+
+    2026-01-31T12:00:01.500Z closed id=7 rule=web client=192.0.2.1:5555 local=10.0.0.1:8080
+    upstream=10.0.0.5:80 to_upstream=312 to_client=48211 connect=0.001204 first_byte=0.003411
+    duration=1.499817 reason=-- ended_first=client relay=splice detail=-
+
+(one line, broken here to be read). The head is the time of the close in UTC
+and the word ``closed``; then come the keys above, always all of them and in
+this order. New keys are added at the end.
+
+- ``id`` counts sessions of the process; ``rule`` is the rule's name;
+- ``client``, ``local``, ``upstream``: addresses, ``-`` where there was none;
+- ``to_upstream``, ``to_client``: bytes handed to the kernel of that side;
+- ``connect``: seconds from dial to connection, ``first_byte``: from there to the
+  upstream's first byte, ``duration``: from accept to close; ``-`` where it never came;
+- ``reason``: the two letters of `CloseReason`; ``ended_first``: ``client``, ``upstream`` or ``-``;
+- ``relay``: ``splice``, ``copy``, ``pair`` or ``-``; ``detail``: the error's text or ``-``.
+
+A value that holds a blank, a quote, ``=``, a backslash or anything that is not
+to be shown stands in double quotes, escaped as `portfwd.values.printable` says.
+"""
+
+from __future__ import annotations
+
+from portfwd.logs.fields import ABSENT, address, seconds, utc_time, word
+from portfwd.values import SessionSummary
+
+
+def text_line(summary: SessionSummary) -> str:
+    """Write the line of a closed session, without its end."""
+    return (
+        f"{utc_time(summary.opened_at + summary.duration)} closed"
+        f" id={summary.id}"
+        f" rule={word(summary.rule)}"
+        f" client={word(address(summary.client))}"
+        f" local={word(address(summary.local))}"
+        f" upstream={word(address(summary.upstream))}"
+        f" to_upstream={summary.to_upstream.bytes}"
+        f" to_client={summary.to_client.bytes}"
+        f" connect={seconds(summary.connect_time)}"
+        f" first_byte={seconds(summary.first_byte)}"
+        f" duration={seconds(summary.duration)}"
+        f" reason={ABSENT if summary.reason is None else summary.reason.code}"
+        f" ended_first={ABSENT if summary.ended_first is None else summary.ended_first.value}"
+        f" relay={word(summary.relay or None)}"
+        f" detail={word(summary.detail or None)}"
+    )

@@ -1,0 +1,304 @@
+# -*- test-case-name: tests.logs.test_writer -*-
+"""
+Brings lines to a file in batches, and never makes the caller wait.
+
+`LineWriter.write` puts a line in a queue and returns, after about a
+microsecond; a daemon thread writes the queue out every `FLUSH_INTERVAL`
+seconds, or when `FLUSH_BYTES` are waiting. The thread is woken by the first
+line after a silence and by a full batch, not by each line, and sleeps while
+nothing comes.
+
+A disk that is full, a pipe that nobody reads or a reader that is gone cost
+lines, never memory or time: the queue is bounded (`QUEUE_BYTES`), what does not
+fit is counted, and a line with the count goes in when there is room again.
+What the file did not take is tried again, without losing or tearing a line.
+
+Forks and privileges: a file is opened by the constructor, so that its errors
+come where the file's name was read and before privileges are dropped. The
+thread starts with the first line, because threads do not survive a fork:
+write nothing before daemonising.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+from collections.abc import Callable
+from time import monotonic
+from typing import BinaryIO, Final
+
+#: Seconds for which lines are collected. Shorter is not seen by who follows the log; longer is.
+FLUSH_INTERVAL: Final = 0.25
+#: Bytes that are written at once without waiting longer: a pipe's default size.
+FLUSH_BYTES: Final = 65536
+#: Bytes that wait at most, those being written included: some seconds of a busy relay.
+QUEUE_BYTES: Final = 4 * 1024 * 1024
+#: Seconds after which a write that failed is tried again, and between two reports.
+RETRY_INTERVAL: Final = 1.0
+#: A log tells who talks to whom: not for everybody.
+FILE_MODE: Final = 0o640
+
+
+def _dropped(count: int) -> str:
+    return f"# {count} lines dropped"
+
+
+def open_log(path: str) -> int:
+    """
+    Open a file to append to, made with mode `FILE_MODE` where there is none.
+
+    A named pipe that nobody reads is an error (``ENXIO``), not a wait.
+
+    :returns: a blocking descriptor.
+    :raises OSError: when it cannot be opened for writing.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+    descriptor = os.open(path, flags, FILE_MODE)
+    os.set_blocking(descriptor, True)
+    return descriptor
+
+
+class LineWriter:
+    """
+    A file that takes lines.
+
+    :ivar name: the path, or what stands for it in messages.
+    :ivar dropped: lines that were lost so far, because the queue was full or after `close`.
+    """
+
+    def __init__(
+        self,
+        target: str | BinaryIO,
+        complain: Callable[[str], None],
+        *,
+        dropped_line: Callable[[int], str] = _dropped,
+        clock: Callable[[], float] = monotonic,
+        flush_interval: float = FLUSH_INTERVAL,
+        retry_interval: float = RETRY_INTERVAL,
+        queue_bytes: int = QUEUE_BYTES,
+    ) -> None:
+        """
+        Open the file; the thread comes later.
+
+        :param target: a path, or an open binary file with a descriptor (standard output),
+            which is flushed, then written to directly, and left open in the end.
+        :param complain: called with one line about trouble, at most once in `retry_interval`
+            seconds, in the writer's thread or in that of a caller of `write`.
+        :param dropped_line: the line that says how many were dropped.
+        :param clock: monotonic seconds.
+        :raises OSError: when the path cannot be opened.
+        """
+        if isinstance(target, str):
+            self.name = self._path = target
+            self._descriptor = open_log(target)
+        else:
+            target.flush()
+            self.name = str(getattr(target, "name", target))
+            self._path = ""
+            self._descriptor = target.fileno()
+        self._target = target  # kept, or an open file's descriptor would be closed with it
+        self._complain = complain
+        self._dropped_line = dropped_line
+        self._clock = clock
+        self._flush_interval = flush_interval
+        self._retry_interval = retry_interval
+        self._queue_bytes = queue_bytes
+        self._thread: threading.Thread | None = None
+        self._changed = threading.Condition(threading.Lock())
+        # All below is guarded by the condition's lock.
+        self._lines: list[bytes] = []
+        self._waiting = 0  # bytes in _lines
+        self._writing = 0  # bytes that the thread has taken and not written yet
+        self._idle = True  # the thread sleeps until it is notified
+        self._full = False  # enough has been collected
+        self._urgent = False  # somebody waits: do not collect, and try again at once
+        self._reopens_wanted = 0
+        self._reopens_done = 0
+        self._closing = False
+        self._unreported = 0  # dropped lines that the file does not tell of yet
+        self._next_complaint = clock()
+        self._lost_at_close = 0
+        self.dropped = 0
+
+    def write(self, line: str) -> None:
+        """Queue `line`, which has no line end; it may be dropped, and is then counted."""
+        data = line.encode("utf-8", "backslashreplace") + b"\n"
+        with self._changed:
+            waiting = self._waiting + len(data)
+            if self._closing or waiting + self._writing > self._queue_bytes:
+                self.dropped += 1
+                self._unreported += 1
+                trouble = self._may_complain()
+            else:
+                self._lines.append(data)
+                self._waiting = waiting
+                trouble = False
+                if self._idle:
+                    self._idle = False
+                    self._wake()
+                elif waiting >= FLUSH_BYTES and not self._full:
+                    self._full = True
+                    self._changed.notify_all()
+        if trouble:
+            self._complain(f"{self.name}: lines come faster than they can be written, {self.dropped} dropped")
+
+    def reopen(self) -> None:
+        """
+        Open the path again, after the file was moved away; what waits may go to either file.
+
+        The thread does it; when the path cannot be opened the old file stays, with a complaint.
+        Nothing happens for a target that came open.
+        """
+        with self._changed:
+            if self._path and not self._closing:
+                self._reopens_wanted += 1
+                self._order()
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until all lines so far are written, for `timeout` seconds at most; say whether they are."""
+        with self._changed:
+            if not self._settled():
+                self._order()
+            return self._changed.wait_for(self._settled, timeout)
+
+    def close(self, timeout: float) -> bool:
+        """
+        Write out what waits and close the file if it was opened here; later lines are dropped.
+
+        :param timeout: seconds to wait; a sink that takes nothing keeps its thread, which is a
+            daemon and ends with the process.
+        :returns: whether everything was written.
+        """
+        with self._changed:
+            first, self._closing = not self._closing, True
+            thread = self._thread
+            if thread is not None:
+                self._order()
+        if thread is None:
+            if first:
+                self._close_descriptor()
+            return True
+        thread.join(timeout)
+        return not thread.is_alive() and not self._lost_at_close
+
+    def __repr__(self) -> str:
+        waiting = self._waiting + self._writing
+        return f"<LineWriter {self.name}: {waiting} bytes waiting, {self.dropped} lines dropped>"
+
+    def _settled(self) -> bool:
+        """Whether there is nothing to do; the lock is held."""
+        return not self._waiting and not self._writing and self._reopens_done == self._reopens_wanted
+
+    def _order(self) -> None:
+        """Make the thread look at once; the lock is held."""
+        self._idle = False
+        self._urgent = True
+        self._wake()
+
+    def _wake(self) -> None:
+        """Start the thread or notify it; the lock is held."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="portfwd-log", daemon=True)
+            self._thread.start()
+        else:
+            self._changed.notify_all()
+
+    def _may_complain(self) -> bool:
+        """Whether it is time for a complaint again; the lock is held."""
+        now = self._clock()
+        if now < self._next_complaint:
+            return False
+        self._next_complaint = now + self._retry_interval
+        return True
+
+    # What follows runs in the thread.
+
+    def _run(self) -> None:
+        """Write batches until closed. `batch` from `done` on is what the file has not taken yet."""
+        batch, done = b"", 0
+        while True:
+            with self._changed:
+                if done < len(batch):
+                    self._changed.wait_for(lambda: self._urgent, self._retry_interval)
+                else:
+                    self._changed.wait_for(lambda: not self._idle)
+                    self._changed.wait_for(lambda: self._full or self._urgent, self._flush_interval)
+                    batch, done = self._take(), 0
+                self._urgent = False
+                reopens = self._reopens_wanted
+            done += self._put(batch, done)
+            if reopens != self._reopens_done and self._open_again() and done < len(batch):
+                # The new file begins with a whole line.
+                done = batch.rfind(b"\n", 0, done) + 1
+                done += self._put(batch, done)
+            with self._changed:
+                self._reopens_done = reopens
+                self._writing = len(batch) - done
+                if self._closing and (self._writing or not self._lines):
+                    self._give_up(batch[done:])
+                    break
+                self._idle = not (self._writing or self._lines or self._unreported or self._urgent)
+                self._changed.notify_all()
+        self._close_descriptor()
+
+    def _take(self) -> bytes:
+        """All lines that wait, and the count of those dropped after them; the lock is held."""
+        lines, self._lines = self._lines, []
+        if self._unreported:
+            lines.append(self._dropped_line(self._unreported).encode("utf-8", "backslashreplace") + b"\n")
+            self._unreported = 0
+        batch = b"".join(lines)
+        self._waiting, self._writing, self._full = 0, len(batch), False
+        return batch
+
+    def _put(self, batch: bytes, start: int) -> int:
+        """Write `batch` from `start` on; say how many bytes were taken."""
+        view = memoryview(batch)
+        done = start
+        try:
+            while done < len(batch):
+                try:
+                    done += os.write(self._descriptor, view[done:])
+                except BlockingIOError:
+                    # Standard output may be a pipe that somebody else made non-blocking.
+                    if not self._wait_for_room():
+                        break
+        except OSError as error:
+            with self._changed:
+                trouble = self._may_complain()
+            if trouble:
+                self._complain(
+                    f"cannot write {self.name}: {error.strerror}, {self.dropped} lines dropped so far"
+                )
+        return done - start
+
+    def _wait_for_room(self) -> bool:
+        """Wait until a non-blocking descriptor takes bytes again, for the retry interval at most."""
+        poll = select.poll()
+        poll.register(self._descriptor, select.POLLOUT)
+        return bool(poll.poll(self._retry_interval * 1000))
+
+    def _open_again(self) -> bool:
+        """Change to a newly opened file; say whether that was possible."""
+        try:
+            descriptor = open_log(self._path)
+        except OSError as error:
+            self._complain(f"cannot reopen {self.name}: {error.strerror}; the old file stays in use")
+            return False
+        self._close_descriptor()
+        self._descriptor = descriptor
+        return True
+
+    def _give_up(self, rest: bytes) -> None:
+        """Count what is lost when the writer is closed; the lock is held."""
+        self._lost_at_close = rest.count(b"\n") + len(self._lines)
+        self.dropped += self._lost_at_close
+        self._lines = []
+        self._waiting = self._writing = 0
+        self._changed.notify_all()
+
+    def _close_descriptor(self) -> None:
+        """Close what was opened here."""
+        if self._path:
+            os.close(self._descriptor)

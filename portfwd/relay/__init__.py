@@ -1,0 +1,1 @@
+"""The relay: what happens to one connection, from accept to close."""

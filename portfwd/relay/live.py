@@ -1,0 +1,148 @@
+# -*- test-case-name: tests.relay.test_live -*-
+"""A rule at work: what all its sessions share, and the sessions it has."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+from portfwd.relay.dial import Destination, Dial, DialOwner, Opener, Surroundings
+from portfwd.relay.direct import DirectDial
+from portfwd.relay.session import Session
+from portfwd.rules.access import AccessList
+from portfwd.rules.model import Rule
+from portfwd.streams.stream import Stream
+from portfwd.upstreams.patience import Patience
+from portfwd.values import Address, CloseReason, InetAddress, SessionSummary, UnixAddress, is_literal
+
+
+class SessionLog(Protocol):
+    """
+    Who writes a session's lines; must neither block nor raise.
+
+    :ivar wants_opened: whether `opened` is worth a summary.
+    :ivar wants_closed: whether `closed` is.
+    """
+
+    @property
+    def wants_opened(self) -> bool:
+        """See the class."""
+
+    @property
+    def wants_closed(self) -> bool:
+        """See the class."""
+
+    def opened(self, summary: SessionSummary) -> None:
+        """The session's upstream was reached."""
+
+    def closed(self, summary: SessionSummary) -> None:
+        """The session is over."""
+
+
+class LiveRule:
+    """
+    One listener's rule, with its targets resolved to that listener's port.
+
+    :ivar name: the rule's name, with the port behind it for one of a range.
+    :ivar sessions: those that are not closed yet.
+    :ivar total: how many there have been.
+    :ivar half_closed: the waits of half-closed sessions for silence.
+    :ivar when_empty: called when the last session is closed, if there is somebody to call.
+    """
+
+    def __init__(
+        self,
+        rule: Rule,
+        name: str,
+        destinations: Sequence[Destination],
+        access: AccessList,
+        world: Surroundings,
+        log: SessionLog,
+        wall_clock: Callable[[], float],
+        ids: Iterator[int] | None = None,
+        written: tuple[str, str, str, str] | None = None,
+        streams: Opener | None = None,
+    ) -> None:
+        """
+        :param streams: makes this rule's streams of plain sockets; None for the pair's.
+        :param ids: where session numbers come from; shared by all rules of a process.
+        :param written: see `Rule.written`, for this listener's port.
+        :param wall_clock: seconds since the epoch.
+        """
+        self.name = name
+        self.rule = rule
+        self.options = rule.options
+        self.written = rule.written if written is None else written
+        self.destinations = tuple(destinations)
+        self.access = access
+        self.world = world
+        self.streams: Opener = world.streams if streams is None else streams
+        self._direct = self._direct_address()
+        self.clock = world.reactor
+        self.half_closed = Patience(self.clock, self.options.half_close)
+        limit = min(self.options.connect_timeout, self.options.dial_timeout)
+        self._connecting = Patience(self.clock, limit)
+        self.log = log
+        self.wall_clock = wall_clock
+        self.sessions: dict[int, Session] = {}
+        self.total = 0
+        self.when_empty: Callable[[], None] | None = None
+        self._ids = itertools.count(1) if ids is None else ids
+        self._relaying = 0
+
+    def __repr__(self) -> str:
+        return f"<LiveRule {self.name} sessions={len(self.sessions)} total={self.total}>"
+
+    def accept(self, client: Stream, closed: Callable[[], None]) -> Session:
+        """
+        A session for `client`.
+
+        :param closed: called once, when the session and all its sockets are gone.
+        """
+        self.total += 1
+        session = Session(next(self._ids), self, client, closed)
+        self.sessions[session.id] = session
+        session.begin()
+        return session
+
+    def _direct_address(self) -> Address | None:
+        """Where the one target is, if there is but one and nothing is to be chosen or wrapped; else None."""
+        if len(self.destinations) != 1 or not self.world.platform.own_sockets:
+            return None
+        only = self.destinations[0]
+        plain = only.tls is None and only.endpoint is None
+        known = isinstance(only.address, UnixAddress) or (
+            isinstance(only.address, InetAddress) and is_literal(only.address.host)
+        )
+        return only.address if plain and known else None
+
+    def dial(self, owner: DialOwner) -> Dial | DirectDial:
+        """A dial to this rule's targets, not yet started."""
+        if self._direct is not None:
+            only, patience = self.destinations[0], self._connecting
+            return DirectDial(self.world, only, self._direct, patience, owner, self.streams)
+        return Dial(self.world, self.destinations, self.options.dial_timeout, owner, self.streams)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether ``max-conns`` sessions are being served; refused ones do not count."""
+        limit = self.options.max_conns
+        return limit is not None and self._relaying >= limit
+
+    def admitted(self) -> None:
+        """A session was let in."""
+        self._relaying += 1
+
+    def left(self, session: Session, *, was_admitted: bool) -> None:
+        """`session` is closed."""
+        del self.sessions[session.id]
+        if was_admitted:
+            self._relaying -= 1
+        if not self.sessions and self.when_empty is not None:
+            self.when_empty()
+
+    def close_all(self, reason: CloseReason) -> None:
+        """Reset every session, with `reason`."""
+        for session in list(self.sessions.values()):
+            session.kill(reason)

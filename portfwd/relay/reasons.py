@@ -1,0 +1,29 @@
+# -*- test-case-name: tests.relay.test_session -*-
+"""Which close reason says what happened: by side, and by what a dial failed of."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from portfwd.errors import ConnectTimedOut, DialError, NameNotResolved, OutOfResources, TLSFailed
+from portfwd.values import CloseReason, Side
+
+RESET: Final = {Side.CLIENT: CloseReason.CLIENT_RESET, Side.UPSTREAM: CloseReason.UPSTREAM_RESET}
+IDLE: Final = {Side.CLIENT: CloseReason.CLIENT_IDLE, Side.UPSTREAM: CloseReason.UPSTREAM_IDLE}
+HALF_CLOSE_IDLE: Final = {
+    Side.CLIENT: CloseReason.CLIENT_HALF_CLOSE_IDLE,
+    Side.UPSTREAM: CloseReason.UPSTREAM_HALF_CLOSE_IDLE,
+}
+
+
+def reason_of(problem: DialError) -> CloseReason:
+    """The close reason of a session whose dial failed with `problem`."""
+    if isinstance(problem, ConnectTimedOut):
+        return CloseReason.CONNECT_TIMEOUT
+    if isinstance(problem, NameNotResolved):
+        return CloseReason.NAME_NOT_RESOLVED
+    if isinstance(problem, TLSFailed):
+        return CloseReason.TLS_FAILED
+    if isinstance(problem, OutOfResources):
+        return CloseReason.RESOURCES
+    return CloseReason.CONNECT_REFUSED

@@ -1,0 +1,489 @@
+# -*- test-case-name: tests.relay.test_session -*-
+"""
+A session: one client connection and all it causes.
+
+It decides: who may come in, what an end, a failed write, a reset or a silence
+means for the other side, and which close reason tells it. No byte passes through
+it: joined streams move them, and know backpressure.
+
+The rules of the ends:
+
+- An end travels when everything before it is written; the open direction goes
+  on, and is only cut when it is silent for ``half-close``.
+- A failed write ends only its own flow. The other is read to its end first,
+  so an answer that came before an upstream closed is delivered whole.
+- A reset is passed on as a reset, after what came before it.
+- Whatever is not an orderly end resets the directions still open, so that a
+  broken stream never looks complete. Refusals close with FIN (``on-deny``).
+
+An exception of a stream, or of our own, ends this session with ``ID`` and no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from portfwd.errors import (
+    DialError,
+)
+from portfwd.relay.containment import contained
+from portfwd.relay.dial import Destination, Dial
+from portfwd.relay.direct import DirectDial
+from portfwd.relay.farewell import Farewell, Way
+from portfwd.relay.half import Half
+from portfwd.relay.reasons import HALF_CLOSE_IDLE, IDLE, RESET, reason_of
+from portfwd.relay.states import State, follow
+from portfwd.rules.model import OnDeny
+from portfwd.streams.stream import Loss, Stream
+from portfwd.values import (
+    REFUSALS,
+    Address,
+    CloseReason,
+    FlowSummary,
+    InetAddress,
+    SessionSummary,
+    Side,
+)
+
+if TYPE_CHECKING:
+    from portfwd.relay.live import LiveRule
+
+#: Seconds by which a timer may come early, or a sum of seconds be wrong.
+_EARLY: Final = 0.001
+
+
+class Session:
+    """
+    One client and, once dialled, one upstream.
+
+    :ivar id: its number in this process.
+    :ivar state: see `portfwd.relay.states`.
+    :ivar reason: the close reason, once it is fixed.
+    """
+
+    _log = Logger()
+
+    def __init__(self, number: int, rule: LiveRule, client: Stream, closed: Callable[[], None]) -> None:
+        """:param closed: called once, when all its sockets are gone."""
+        now = rule.clock.seconds()
+        self.id = number
+        self.state = State.ACCEPTED
+        self.reason: CloseReason | None = None
+        self._rule = rule
+        self._clock = rule.clock
+        self._closed = closed
+        self._client = Half(Side.CLIENT)
+        self._upstream = Half(Side.UPSTREAM)
+        self._client.stream = client
+        self._accepted_at = now
+        self._opened_at = rule.wall_clock()
+        self._dialled_at = now
+        self._connected_at: float | None = None
+        self._touched = now
+        self._ended_first: Side | None = None
+        self._address: Address | None = None
+        self._detail = ""
+        self._access_step = 0
+        self._admitted = False
+        self._dial: Dial | DirectDial | None = None
+        self._silence: IDelayedCall | None = None
+
+    def __repr__(self) -> str:
+        client = self._client.stream
+        way = f"{client.address if client else '-'} -> {self._address or '-'}"
+        reason = f" {self.reason}" if self.reason is not None else ""
+        return f"<Session {self.id} {self._rule.name} {way} {self.state.value}{reason}>"
+
+    def _half(self, stream: Stream) -> Half:
+        return self._client if stream is self._client.stream else self._upstream
+
+    def _other(self, half: Half) -> Half:
+        return self._upstream if half is self._client else self._client
+
+    # Coming in
+
+    @contained
+    def begin(self) -> None:
+        """Judge the client, then dial."""
+        client = self._client.stream
+        if client is None:  # pragma: no cover - sessions are made with one
+            return
+        client.side = Side.CLIENT
+        client.own(self)
+        self._client.owned = True
+        if self.state is not State.ACCEPTED:
+            return  # lost before it could be owned
+        rule = self._rule
+        if not rule.access.empty and isinstance(client.address, InetAddress):
+            decision = rule.access.decide(client.address.host)
+            if not decision.allowed:
+                self._access_step = decision.step
+                self._refuse(CloseReason.ACCESS)
+                return
+        if rule.is_full:
+            self._detail = f"max-conns={rule.options.max_conns}"
+            self._refuse(CloseReason.LIMIT)
+            return
+        self._admitted = True
+        rule.admitted()
+        self.state = follow(self.state, State.DIALING)
+        self._dialled_at = self._clock.seconds()
+        self._dial = rule.dial(self)
+        self._dial.start()
+
+    def _refuse(self, reason: CloseReason) -> None:
+        gentle = reason in REFUSALS and self._rule.options.on_deny is OnDeny.FIN
+        self._finish(reason, client=Way.END_AND_DISCARD if gentle else Way.ABORT)
+
+    @contained
+    def dialled(self, stream: Stream, destination: Destination) -> None:
+        """The upstream is there: relay."""
+        self._dial = None
+        upstream, client = self._upstream, self._client.stream
+        upstream.stream = stream
+        stream.side = Side.UPSTREAM
+        self._address = stream.address or self._address
+        self.state = follow(self.state, State.RELAYING)
+        self._connected_at = self._touched = self._clock.seconds()
+        if self._rule.log.wants_opened:
+            self._write(self._rule.log.opened)
+        stream.own(self)
+        upstream.owned = True
+        if client is None or self.state is not State.RELAYING:
+            return  # lost before it could be owned
+        client.join(stream)
+        stream.join(client)
+        self._watch_silence()
+        client.start()
+        if self.state is State.RELAYING:
+            stream.start()
+
+    @contained
+    def dial_failed(self, problem: DialError, address: Address | None) -> None:
+        """No upstream: the client is told by a reset."""
+        self._dial = None
+        self._address = address
+        self._detail = str(problem)
+        self._finish(reason_of(problem), client=Way.ABORT)
+
+    # What streams tell
+
+    def opened(self, stream: Stream) -> None:
+        """Streams are open before a session owns them."""
+
+    @contained
+    def ended(self, stream: Stream) -> None:
+        """One side sent its end: it travels on."""
+        half = self._half(stream)
+        half.ended = True
+        if half.farewell is not None:
+            half.farewell.ended()
+            return
+        if self.state is not State.RELAYING:
+            return
+        self._touched = self._clock.seconds()
+        if self._ended_first is None:
+            self._ended_first = half.side
+        other = self._other(half)
+        if half.flow_broken or other.stream is None:
+            self._flow_done(half)
+        else:
+            other.end_asked = True
+            other.stream.end()
+
+    @contained
+    def end_sent(self, stream: Stream) -> None:
+        """One flow is done."""
+        half = self._half(stream)
+        if half.farewell is not None:
+            half.farewell.end_sent()
+        elif self.state is State.RELAYING:
+            self._flow_done(self._other(half))
+
+    def _flow_done(self, half: Half) -> None:
+        if half.flow_done:
+            return
+        half.flow_done = True
+        self._touched = self._clock.seconds()
+        other = self._other(half)
+        if not other.flow_done:
+            self._watch_silence(from_now=True)
+        elif half.flow_broken or other.flow_broken:
+            self._finish_broken()
+        else:
+            self._finish(CloseReason.NORMAL, client=Way.CLOSE, upstream=Way.CLOSE)
+
+    @contained
+    def writing_failed(self, stream: Stream) -> None:
+        """One side takes no more: its flow is over, the other is read to its end."""
+        half = self._half(stream)
+        if half.farewell is not None:
+            return
+        if self.state in (State.ACCEPTED, State.DIALING):
+            self._client_gone_early("the client reset the connection")
+            return
+        if self.state is not State.RELAYING:
+            return
+        source = self._other(half)
+        if source.flow_done:
+            # Its end was out already. What this side sent before it died is still to be delivered.
+            source.flow_broken = True
+            self._watch_silence()
+            return
+        source.flow_broken = True
+        if self._ended_first is None:
+            self._ended_first = half.side
+        # Over before the stream is asked to discard: it may tell of its end at once.
+        self._flow_done(source)
+        if self.state is State.RELAYING and source.stream is not None:
+            source.stream.discard()
+
+    def _finish_broken(self) -> None:
+        # Both flows are over, at least one because a side takes no more.
+        if self._client.flow_broken and self._upstream.flow_broken:
+            self._finish(CloseReason.BOTH_RESET, client=Way.ABORT, upstream=Way.ABORT)
+        else:
+            self._finish_reset(self._upstream if self._client.flow_broken else self._client)
+
+    def _finish_reset(self, gone: Half) -> None:
+        reason = RESET[gone.side]
+        if gone is self._client:
+            # Who gave up is the client: nobody waits for what the upstream still says.
+            self._finish(reason, client=Way.ABORT, upstream=Way.DELIVER_AND_ABORT)
+        elif self._upstream.flow_done and not self._upstream.flow_broken:
+            # The client has a whole answer; a reset now could take it away again.
+            self._finish(reason, client=Way.END_AND_DISCARD, upstream=Way.ABORT)
+        else:
+            self._finish(reason, client=Way.DELIVER_AND_ABORT, upstream=Way.ABORT)
+
+    @contained
+    def lost(self, stream: Stream, how: Loss, detail: str) -> None:
+        """One side's connection is gone."""
+        half = self._half(stream)
+        if half.lost:
+            return
+        half.lost = True
+        if half.farewell is not None:
+            half.farewell.over()
+            resets = (CloseReason.CLIENT_RESET, CloseReason.UPSTREAM_RESET)
+            if how is Loss.RESET and self.reason in resets and self.reason is not RESET[half.side]:
+                self.reason = CloseReason.BOTH_RESET
+            self._finish_if_gone()
+            return
+        if self.state is State.CLOSING:
+            self._finish_if_gone()
+            return
+        self._detail = detail
+        if how in (Loss.FAILED, Loss.ABORTED):  # nobody asked for an abort
+            self._finish(CloseReason.INTERNAL, client=Way.ABORT, upstream=Way.ABORT)
+        elif how is Loss.EXHAUSTED:
+            self._finish(CloseReason.RESOURCES, client=Way.ABORT, upstream=Way.ABORT)
+        elif self.state is not State.RELAYING:
+            self._client_gone_early(detail)
+        else:
+            if self._ended_first is None:
+                self._ended_first = half.side
+            if how is Loss.ORDERLY:
+                self._closed_in_order(half)
+            else:
+                self._finish_reset(half)
+
+    def _closed_in_order(self, half: Half) -> None:
+        # A transport without half-close: its end is the end of both directions.
+        self._detail = ""
+        half.flow_done = True
+        if self._client.flow_broken or self._upstream.flow_broken:
+            self._finish_broken()
+        elif half is self._client:
+            self._finish(CloseReason.NORMAL, upstream=Way.END_AND_DISCARD)
+        else:
+            self._finish(CloseReason.NORMAL, client=Way.END_AND_DISCARD)
+
+    def _client_gone_early(self, detail: str) -> None:
+        self._detail = detail
+        self._ended_first = Side.CLIENT
+        self._finish(CloseReason.CLIENT_GONE_EARLY, client=Way.ABORT)
+
+    # Silence
+
+    def _silence_limit(self) -> tuple[float | None, CloseReason | None]:
+        """How long nothing may move now, in seconds, and what it means when that is over."""
+        options, client, upstream = self._rule.options, self._client, self._upstream
+        if client.flow_broken or upstream.flow_broken:
+            gone = upstream if client.flow_broken else client
+            return options.linger, RESET[gone.side]
+        idle = options.idle
+        if idle is None and not client.flow_done and not upstream.flow_done:
+            return None, None
+        if client.flow_done or upstream.flow_done:
+            silent = upstream if client.flow_done else client
+            if idle is None or options.half_close <= idle:
+                return options.half_close, HALF_CLOSE_IDLE[silent.side]
+            return idle, IDLE[silent.side]
+        # The turn is that of the side which did not speak last; the client's, if nobody did.
+        spoke = {
+            half: half.stream.moved_at
+            for half in (client, upstream)
+            if half.stream is not None and half.stream.first_at is not None
+        }
+        speaker = self._other(max(spoke, key=spoke.__getitem__)) if spoke else client
+        return idle, IDLE[speaker.side]
+
+    def _stop_watching(self) -> None:
+        self._rule.half_closed.forget(self)
+        if self._silence is not None:
+            if self._silence.active():
+                self._silence.cancel()
+            self._silence = None
+
+    def _watch_silence(self, *, from_now: bool = False) -> None:
+        self._stop_watching()
+        limit, _ = self._silence_limit()
+        if from_now and limit == self._rule.half_closed.seconds:
+            self._rule.half_closed.wait(self, self._was_silent)
+            return
+        if limit is not None and self.state is State.RELAYING:
+            self._silence = self._clock.callLater(max(0.0, limit - self._quiet()), self._was_silent)
+
+    def _quiet(self) -> float:
+        """Seconds since anything moved."""
+        moved = [half.stream.moved_at for half in (self._client, self._upstream) if half.stream is not None]
+        return self._clock.seconds() - max(self._touched, *moved)
+
+    @contained
+    def _was_silent(self) -> None:
+        limit, reason = self._silence_limit()
+        if limit is None or reason is None or self.state is not State.RELAYING:
+            return
+        if self._quiet() < limit - _EARLY:
+            self._watch_silence()
+            return
+        if self._ended_first is None:
+            self._ended_first = Side.CLIENT if reason is CloseReason.CLIENT_IDLE else Side.UPSTREAM
+        self._finish(reason, client=Way.ABORT, upstream=Way.ABORT)
+
+    # Going
+
+    @contained
+    def kill(self, reason: CloseReason) -> None:
+        """Reset both sides now."""
+        if self.state in (State.ACCEPTED, State.DIALING, State.RELAYING):
+            self._finish(reason, client=Way.ABORT, upstream=Way.ABORT)
+        elif self.state is State.CLOSING:
+            for half in (self._client, self._upstream):
+                if half.stream is not None and not half.lost:
+                    half.stream.abort()
+
+    def _finish(self, reason: CloseReason, *, client: Way = Way.ABORT, upstream: Way = Way.ABORT) -> None:
+        """Fix the reason and see both streams off; the first reason counts."""
+        if self.state in (State.CLOSING, State.CLOSED):
+            return
+        self._close_with(reason)
+        linger = self._rule.options.linger
+        leaving = []
+        for half, way in ((self._client, client), (self._upstream, upstream)):
+            if half.stream is not None and not half.lost:
+                half.farewell = Farewell(self._clock, half.stream, way, linger, self.broke)
+                leaving.append(half)
+        for half in leaving:
+            if half.farewell is not None and not half.lost:
+                half.farewell.start(end_asked=half.end_asked, peer_ended=half.ended)
+        self._finish_if_gone()
+
+    def _close_with(self, reason: CloseReason) -> None:
+        """Fix the reason; no more silence, no more dial."""
+        self.state = follow(self.state, State.CLOSING)
+        self.reason = reason
+        self._stop_watching()
+        dial, self._dial = self._dial, None
+        if dial is not None:
+            self._address = dial.tried
+            dial.cancel()
+
+    def broke(self, failure: Failure) -> None:
+        """Something of ours raised: both sides are reset, and the reason is ``ID``."""
+        self._log.failure("{session!r} failed", failure, session=self)
+        if self.state is State.CLOSED:
+            return
+        self._detail = failure.getErrorMessage() or type(failure.value).__name__
+        try:
+            if self.state is not State.CLOSING:
+                self._close_with(CloseReason.INTERNAL)
+        except Exception:
+            self._log.failure("{session!r}: and its dial could not be cancelled", session=self)
+        self.reason = CloseReason.INTERNAL
+        for half in (self._client, self._upstream):
+            if half.stream is None or half.lost:
+                continue
+            if half.farewell is not None:
+                half.farewell.over()
+            half.farewell = Farewell(self._clock, half.stream, Way.ABORT, 0.0, self.broke)
+            try:
+                half.stream.abort()
+            except Exception:
+                self._log.failure("{session!r}: and a stream could not be aborted", session=self)
+                half.lost = True  # there is no other way left to end it
+            if not half.owned:
+                half.lost = True  # it will not tell us
+        self._finish_if_gone()
+
+    def _finish_if_gone(self) -> None:
+        client, upstream = self._client, self._upstream
+        if (
+            self.state is State.CLOSING
+            and (client.lost or client.stream is None)
+            and (upstream.lost or upstream.stream is None)
+        ):
+            self.state = follow(self.state, State.CLOSED)
+            if self._rule.log.wants_closed:
+                self._write(self._rule.log.closed)
+            self._rule.left(self, was_admitted=self._admitted)
+            self._closed()
+
+    # What it tells
+
+    def _write(self, write: Callable[[SessionSummary], None]) -> None:
+        """Hand a summary to the log; what becomes of the line must not decide what becomes of the session."""
+        try:
+            write(self.summary())
+        except Exception:
+            self._log.failure("a line of {session!r} could not be written", session=self)
+
+    def _flow(self, source: Half, destination: Half) -> FlowSummary:
+        if source.stream is None or destination.stream is None:
+            return FlowSummary()
+        try:
+            return destination.stream.summary(source.stream)
+        except Exception:
+            self._log.failure("{session!r}: a flow could not be summed up", session=self)
+            return FlowSummary()
+
+    def summary(self) -> SessionSummary:
+        """The session as its closing line tells it, so far."""
+        client, upstream = self._client.stream, self._upstream.stream
+        connected = self._connected_at
+        first = upstream.first_at if upstream is not None else None
+        return SessionSummary(
+            id=self.id,
+            rule=self._rule.name,
+            written=self._rule.written,
+            client=client.address if client is not None else None,
+            local=client.local if client is not None else None,
+            upstream=self._address,
+            opened_at=self._opened_at,
+            connect_time=None if connected is None else connected - self._dialled_at,
+            first_byte=None if first is None or connected is None else max(0.0, first - connected),
+            duration=self._clock.seconds() - self._accepted_at,
+            to_upstream=self._flow(self._client, self._upstream),
+            to_client=self._flow(self._upstream, self._client),
+            reason=self.reason,
+            ended_first=self._ended_first,
+            relay=client.kind if client is not None and upstream is not None else "",
+            detail=self._detail,
+            access_step=self._access_step,
+        )

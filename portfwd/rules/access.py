@@ -1,0 +1,303 @@
+# -*- test-case-name: tests.rules.test_access -*-
+"""
+Who may connect: the patterns of ``allow`` and ``deny``, and rinetd's way to decide with them.
+
+A pattern is an exact address (``192.168.1.66``, ``2001:db8::1``), a network
+(``10.0.0.0/8``, ``2001:db8::/32``) or rinetd's text glob (``192.168.1.*``;
+``*`` is any run of characters, ``?`` one), compared with the address as text.
+`AccessList` compiles the entries of a file and of one rule and asks them in
+rinetd's order:
+
+1. some global ``allow`` exists and none matches: refused;
+2. a global ``deny`` matches: refused;
+3. and 4. the same with the rule's own entries.
+
+Order within a level does not matter, and ``deny`` beats ``allow``. An
+IPv4-mapped IPv6 address is judged as the IPv4 address it is, so a network of
+IPv6 (``::/0``) never holds an IPv4 client. Zone ids (``%eth0``) are ignored.
+
+A client without an address, which is one of a unix socket, is not judged:
+entries speak of addresses, and the socket file's ``mode=`` says who may
+connect. rinetd-uv documents the same.
+
+This module refuses to look up names: a pattern is never a host name.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import ipaddress
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from attrs import define, frozen
+
+from portfwd.rules.model import AclEntry
+from portfwd.values import printable
+
+#: Longer than any address in any notation with a star in every gap; beyond it is a slip or an attack.
+MAX_PATTERN: Final = 128
+
+#: Clients whose decision is remembered: a busy rule's, in about 300 KiB.
+REMEMBERED: Final = 1024
+
+_MAPPED: Final = 0xFFFF  # RFC 4291 section 2.5.5.2: the upper 96 bits of ::ffff:a.b.c.d
+_MAPPED_BITS: Final = 96
+_GLOB_TEXT: Final = re.compile(r"[0-9A-Fa-f.:*?]+")
+_MAPPED_GLOB: Final = re.compile(r"::ffff:(?=.*\.)")
+_BITS: Final = {4: 32, 6: 128}
+
+
+@frozen
+class _Network:
+    """A pattern that is an address or a network: the bits of the address above `shift` must be `prefix`."""
+
+    version: int
+    shift: int
+    prefix: int
+
+
+def _bare(text: str) -> str:
+    """`text` without the brackets that rinetd's grammar allows around an IPv6 address."""
+    return text[1:-1] if text.startswith("[") and text.endswith("]") else text
+
+
+def _read_network(text: str) -> _Network:
+    """
+    Read an exact address or a network.
+
+    :raises ValueError: with a message for the user.
+    """
+    address_text, slash, bits_text = text.partition("/")
+    try:
+        address = ipaddress.ip_address(_bare(address_text))
+    except ValueError:
+        raise ValueError(
+            f"'{printable(text)}' is no address, no network and no glob: "
+            "write 192.168.1.66, 2001:db8::1, 10.0.0.0/8 or 192.168.1.*"
+        ) from None
+    version, number, width = address.version, int(address), _BITS[address.version]
+    bits = width
+    if slash:
+        if not (
+            bits_text.isascii() and bits_text.isdigit() and len(bits_text) <= 3 and int(bits_text) <= width
+        ):
+            raise ValueError(f"the length of an IPv{version} network is a number from 0 to {width}")
+        bits = int(bits_text)
+        if number & ((1 << (width - bits)) - 1):
+            network = ipaddress.ip_network((number, bits), strict=False)
+            raise ValueError(
+                f"'{text}' has bits set behind its first {bits}: write {network}, or one address"
+            )
+    if version == 6 and bits >= _MAPPED_BITS and number >> 32 == _MAPPED:
+        version, number, bits, width = 4, number & 0xFFFFFFFF, bits - _MAPPED_BITS, 32
+    shift = width - bits
+    return _Network(version, shift, number >> shift)
+
+
+def check_pattern(text: str) -> str | None:
+    """
+    Say what is wrong with a pattern of ``allow`` or ``deny``.
+
+    :returns: None when `text` is a pattern, else one line for the user.
+    """
+    if not text:
+        return "a pattern is missing"
+    if len(text) > MAX_PATTERN:
+        return f"a pattern has at most {MAX_PATTERN} characters"
+    if "%" in text:
+        return "zone ids are not compared: leave out '%' and what follows it"
+    if "*" in text or "?" in text:
+        if "/" in text:
+            return f"'{printable(text)}' is a glob with the length of a network: write 10.0.* or 10.0.0.0/16"
+        if _GLOB_TEXT.fullmatch(_bare(text)) is None:
+            return (
+                "a glob is compared with an address: only hexadecimal digits, '.', ':', '*' and '?' can match"
+            )
+        return None
+    try:
+        _read_network(text)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+@frozen
+class Decision:
+    """
+    What an access list says about one client.
+
+    :ivar step: 1 to 4, the step that refused; 0 when nothing did. Odd steps mean that
+        no ``allow`` matched (rinetd logs ``not-allowed``), even ones that a ``deny``
+        did (``denied``).
+    :ivar entry: the ``deny`` that refused, or the ``allow`` that let the client in
+        (the rule's own before a global one); None where no single entry decides.
+    """
+
+    allowed: bool
+    step: int = 0
+    entry: AclEntry | None = None
+
+
+_ALLOWED: Final = Decision(allowed=True)
+
+
+@frozen
+class _Client:
+    """A client's address in the forms that patterns are compared with."""
+
+    version: int
+    number: int
+    text: str
+
+
+def _read_client(host: str) -> _Client:
+    """
+    The forms of `host`; what is no literal has only its text, so that no network holds it.
+
+    The text is what ``getnameinfo`` gives rinetd: lower case, zeros compressed,
+    and the low 32 bits dotted for the long deprecated ``::a.b.c.d``.
+    """
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return _Client(0, 0, host.lower())
+    number = int(address)
+    if address.version == 4:
+        return _Client(4, number, str(address))
+    if number >> 32 == _MAPPED:
+        inner = ipaddress.IPv4Address(number & 0xFFFFFFFF)
+        return _Client(4, int(inner), str(inner))
+    if 0xFFFF < number <= 0xFFFFFFFF:
+        return _Client(6, number, f"::{ipaddress.IPv4Address(number)}")
+    return _Client(6, number, str(address))
+
+
+class _Patterns:
+    """
+    The patterns of one level and one kind (global ``allow``, say), ready to be asked.
+
+    Networks stand in one table for each length, so that asking costs a look-up
+    for each length in use, however many networks there are; an exact address
+    is the longest network. Globs are asked one after the other, last.
+    """
+
+    __slots__ = ("_globs", "_networks")
+
+    def __init__(self, entries: Iterable[AclEntry]) -> None:
+        tables: dict[tuple[int, int], dict[int, AclEntry]] = {}
+        globs: list[tuple[re.Pattern[str], AclEntry]] = []
+        for entry in entries:
+            if "*" in entry.pattern or "?" in entry.pattern:
+                glob = _MAPPED_GLOB.sub("", _bare(entry.pattern.lower()), count=1)
+                globs.append((re.compile(fnmatch.translate(glob)), entry))
+            else:
+                network = _read_network(entry.pattern)
+                tables.setdefault((network.version, network.shift), {}).setdefault(network.prefix, entry)
+        self._networks = tuple((version, shift, tables[version, shift]) for version, shift in sorted(tables))
+        self._globs = tuple(globs)
+
+    def __bool__(self) -> bool:
+        return bool(self._networks or self._globs)
+
+    def match(self, client: _Client) -> AclEntry | None:
+        """The entry that holds `client`: the longest network that does, else the first glob, else None."""
+        for version, shift, table in self._networks:
+            if version == client.version:
+                entry = table.get(client.number >> shift)
+                if entry is not None:
+                    return entry
+        for glob, entry in self._globs:
+            if glob.match(client.text):
+                return entry
+        return None
+
+
+@define(init=False)
+class _Level:
+    """One level, global or a rule's own: its ``allow`` and its ``deny`` entries."""
+
+    allow: _Patterns
+    deny: _Patterns
+
+    def __init__(self, entries: tuple[AclEntry, ...]) -> None:
+        self.allow = _Patterns(entry for entry in entries if entry.allow)
+        self.deny = _Patterns(entry for entry in entries if not entry.allow)
+
+
+class AccessList:
+    """
+    The entries that hold for one rule, compiled.
+
+    Judging an address costs some microseconds, most of them to read it, so
+    the decisions of the last clients are remembered, at most `REMEMBERED`.
+
+    :ivar empty: True when there are no entries at all: `decide` need not be called.
+    """
+
+    __slots__ = ("_levels", "_remembered", "_size", "empty")
+
+    def __init__(self, everywhere: Iterable[AclEntry] = (), own: Iterable[AclEntry] = ()) -> None:
+        """
+        Compile.
+
+        :param everywhere: the file's global entries.
+        :param own: the rule's own entries.
+        :raises ValueError: for a pattern that `check_pattern` complains about.
+        """
+        everywhere, own = tuple(everywhere), tuple(own)
+        self._levels = (_Level(everywhere), _Level(own))
+        self._size = (len(everywhere), len(own))
+        self._remembered: dict[str, Decision] = {}
+        self.empty = not (everywhere or own)
+
+    def with_own(self, own: Iterable[AclEntry]) -> AccessList:
+        """
+        Make the list of another rule under the same global entries, which are not compiled again.
+
+        :param own: that rule's entries; those of this list do not hold there.
+        """
+        other = AccessList((), own)
+        other._levels = (self._levels[0], other._levels[1])
+        other._size = (self._size[0], other._size[1])
+        other.empty = not any(other._size)
+        return other
+
+    def decide(self, host: str) -> Decision:
+        """
+        Judge a client.
+
+        :param host: its address, a literal as the kernel gives it; ``""`` for a client of
+            a unix socket, which has none and is always allowed. Any other text that is no
+            literal can be matched by a glob only.
+        """
+        if self.empty or not host:
+            return _ALLOWED
+        decision = self._remembered.get(host)
+        if decision is None:
+            decision = self._judge(_read_client(host))
+            if len(self._remembered) >= REMEMBERED:
+                self._remembered.clear()
+            self._remembered[host] = decision
+        return decision
+
+    def _judge(self, client: _Client) -> Decision:
+        """Take rinetd's four steps."""
+        admitted: AclEntry | None = None
+        step = 1
+        for level in self._levels:
+            if level.allow:
+                matched = level.allow.match(client)
+                if matched is None:
+                    return Decision(allowed=False, step=step)
+                admitted = matched
+            if level.deny:
+                refused = level.deny.match(client)
+                if refused is not None:
+                    return Decision(allowed=False, step=step + 1, entry=refused)
+            step += 2
+        return _ALLOWED if admitted is None else Decision(allowed=True, entry=admitted)
+
+    def __repr__(self) -> str:
+        return f"<AccessList: {self._size[0]} global, {self._size[1]} own>"

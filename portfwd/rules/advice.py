@@ -1,0 +1,79 @@
+# -*- test-case-name: tests.rules.test_advice -*-
+"""
+What a valid rules file does that its author may not have meant: warnings for ``portfwd check``.
+
+Nothing here refuses a file, and what starts rules does not ask here. Whether
+a directory exists is asked of a function that the caller hands in.
+
+==========================  ======================================================
+code                        meaning
+==========================  ======================================================
+access-unused               entries beneath a unix listener, whose clients have no address
+endpoint-descriptors        a listener of Twisted's own, which closes clients it has no descriptor for
+no-directory                the directory of a unix socket does not exist
+unverified                  a ``tls:`` target whose certificate is not checked
+==========================  ======================================================
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Iterator
+
+from portfwd.rules.diagnostics import Location, Problem, Severity
+from portfwd.rules.model import Kind, ListenSpec, Rule, Ruleset, TargetSpec
+from portfwd.values import printable
+
+
+def advise(ruleset: Ruleset, is_directory: Callable[[str], bool]) -> tuple[Problem, ...]:
+    """Collect the warnings, in the order of the rules; `is_directory` is `os.path.isdir`, in the program."""
+    return tuple(problem for rule in ruleset.rules for problem in _about(rule, is_directory))
+
+
+def _about(rule: Rule, is_directory: Callable[[str], bool]) -> Iterator[Problem]:
+    listen = rule.listen
+    if listen.kind is Kind.ENDPOINT:
+        yield _warning(
+            listen.where,
+            "endpoint-descriptors",
+            "out of descriptors, this listener closes the clients that wait, as Twisted does",
+            "a listener without endpoint: leaves them waiting until there are descriptors again",
+        )
+    if listen.kind is Kind.UNIX and rule.access:
+        yield _warning(
+            rule.access[0].where,
+            "access-unused",
+            "clients of a unix socket have no address, so that this line refuses nobody",
+            "mode= before the arrow says who may connect",
+        )
+    yield from _directory(listen, is_directory, "it is not made: the rule cannot be started")
+    for target in _targets(rule):
+        yield from _directory(target, is_directory, "sessions fail until it is there")
+        if target.kind is Kind.TLS and not target.options.verify:
+            yield _warning(
+                target.where,
+                "unverified",
+                "this target's certificate is not checked: who stands between can read and change everything",
+                "ca=FILE names whom to trust where it is not the system's authorities",
+            )
+
+
+def _targets(rule: Rule) -> Iterator[TargetSpec]:
+    yield from rule.targets
+    yield from rule.named_targets
+    yield from (route.target for route in rule.routes if isinstance(route.target, TargetSpec))
+
+
+def _directory(
+    spec: ListenSpec | TargetSpec, is_directory: Callable[[str], bool], hint: str
+) -> Iterator[Problem]:
+    if spec.kind is Kind.UNIX and not spec.path.startswith("@"):
+        directory = posixpath.dirname(spec.path) or "."
+        if not is_directory(directory):
+            yield _warning(
+                spec.where, "no-directory", f"there is no directory '{printable(directory)}'", hint
+            )
+
+
+def _warning(where: Location, code: str, message: str, hint: str) -> Problem:
+    return Problem(where, code, message, hint, Severity.WARNING)

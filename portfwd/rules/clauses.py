@@ -1,0 +1,185 @@
+# -*- test-case-name: tests.rules.test_clauses -*-
+"""
+What may stand beneath a rule: ``allow``, ``deny``, ``filter``, ``target`` and ``route``.
+
+Access lines belong to the last rule read in any case, as rinetd has it; the
+others must be indented beneath theirs. It refuses to know what a filter does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Final
+
+from portfwd.rules.access import check_pattern
+from portfwd.rules.addresses import NO_PLACE, Role, read_place
+from portfwd.rules.draft import RouteDraft, RuleDraft, TargetDraft
+from portfwd.rules.findings import shown
+from portfwd.rules.model import AclEntry, FilterSpec
+from portfwd.rules.reading import FileScope, Reading
+from portfwd.rules.settings import read_settings
+from portfwd.rules.tokens import NAME, Fault, Line, Word
+
+#: Reads one line that begins with a known word.
+ReadLine = Callable[[Reading, FileScope, Line, list[Word]], None]
+
+
+def read_access(reading: Reading, scope: FileScope, line: Line, words: list[Word]) -> None:
+    """Read ``allow`` or ``deny`` and its patterns."""
+    entries = []
+    for word in words[1:]:
+        pattern = word.text
+        if pattern in reading.good_patterns:
+            wrong = None
+        elif (wrong := check_pattern(pattern)) is None:
+            reading.good_patterns.add(pattern)
+        if wrong is None:
+            entries.append(AclEntry(words[0].text == "allow", pattern, line.at(word)))
+        else:
+            reading.findings.error(line.at(word), "bad-pattern", wrong)
+    if len(words) == 1:
+        reading.findings.error(
+            line.at(words[0]),
+            "missing-argument",
+            f"'{words[0].text}' needs a pattern",
+            "such as 192.168.1.*, 10.0.0.0/8 or 2001:db8::1",
+        )
+    scope.plain = scope.plain and len(words) <= 2
+    rule = reading.current
+    if rule is None:
+        reading.access.extend(entries)
+        return
+    rule.access.extend(entries)
+    where = line.at(words[0])
+    scope.late_access = scope.late_access or where
+    if rule.where.file != scope.name and not scope.foreign_access:
+        scope.foreign_access = True
+        reading.findings.warning(
+            where,
+            "access-across-files",
+            f"this line belongs to the rule of {rule.where.file}:{rule.where.line}, the last one read",
+            "global access lines stand before the first rule of all files",
+        )
+
+
+def read_filter(reading: Reading, scope: FileScope, line: Line, words: list[Word]) -> None:
+    """Read ``filter NAME`` with its words and options, uninterpreted."""
+    rule = _owner(reading, scope, line, words)
+    if len(words) == 1 or words[1].option() is not None or not words[1].text:
+        reading.findings.error(line.at(words[0]), "missing-argument", "'filter' needs the name of a filter")
+        return
+    plain, options = split_options(words[2:])
+    rule.filters.append(FilterSpec(words[1].text, plain, options, line.at(words[1])))
+
+
+def split_options(words: list[Word]) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
+    """The plain words, and the options as text, of a line that somebody else will interpret."""
+    plain: list[str] = []
+    options: list[tuple[str, str]] = []
+    for word in words:
+        option = word.option()
+        if option is None:
+            plain.append(word.text)
+        else:
+            options.append((option[0], option[1].text))
+    return tuple(plain), tuple(options)
+
+
+def read_target(reading: Reading, scope: FileScope, line: Line, words: list[Word]) -> None:
+    """Read ``target [NAME=]TARGET`` and its own options."""
+    rule = _owner(reading, scope, line, words)
+    if len(words) == 1:
+        reading.findings.error(line.at(words[0]), "missing-target", "'target' needs an address")
+        return
+    word, name = words[1], ""
+    named = word.option()
+    if named is not None:
+        name, address = named
+        if name == "close":
+            reading.findings.error(
+                line.span(word.column, len(name)),
+                "bad-name",
+                "a target cannot be called 'close'",
+                "'route … -> close' closes the session",
+            )
+            return
+    else:
+        address = word
+    settings = read_settings(reading, line, words[2:], Role.TARGET)
+    try:
+        place = read_place(address, Role.TARGET, reading.port_of_service)
+    except Fault as fault:
+        reading.findings.fault(line, address, fault)
+        rule.broken = True
+        return
+    draft = TargetDraft(place, line.at(word), name, settings)
+    (rule.named if name else rule.targets).append(draft)
+
+
+def read_route(reading: Reading, scope: FileScope, line: Line, words: list[Word]) -> None:
+    """Read ``route PATTERN … -> TARGET | NAME | close``."""
+    rule = _owner(reading, scope, line, words)
+    findings = reading.findings
+    where = line.at(words[0])
+    arrow = next((i for i, word in enumerate(words) if word.text == "->" and not word.quoted), len(words))
+    if arrow == 1 or len(words) == 1:
+        findings.error(where, "missing-argument", "'route' needs a pattern", "'*' matches everything")
+    if arrow >= len(words) - 1:
+        findings.error(
+            where, "missing-target", "this route leads nowhere", "write -> TARGET, -> NAME or -> close"
+        )
+        return
+    for extra in words[arrow + 2 :]:
+        findings.error(line.at(extra), "unexpected-word", f"{shown(extra.text)} is a word too many")
+    patterns = tuple(word.text for word in words[1:arrow])
+    word = words[arrow + 1]
+    target: TargetDraft | str | None
+    if not word.quoted and NAME.fullmatch(word.text):
+        target = None if word.text == "close" else word.text
+    else:
+        try:
+            place = read_place(word, Role.TARGET, reading.port_of_service)
+        except Fault as fault:
+            findings.fault(line, word, fault)
+            return
+        target = TargetDraft(place, line.at(word))
+    rule.routes.append(RouteDraft(patterns, target, line.at(word)))
+
+
+def _owner(reading: Reading, scope: FileScope, line: Line, words: list[Word]) -> RuleDraft:
+    """The rule that a clause belongs to; one that nobody will see where there is none."""
+    scope.plain = False
+    where = line.at(words[0])
+    rule = reading.current
+    if rule is None or not reading.open or rule.where.file != scope.name:
+        reading.findings.error(
+            where,
+            "clause-without-rule",
+            f"'{words[0].text}' belongs beneath a rule",
+            "move it directly below one",
+        )
+    elif not line.indented:
+        reading.findings.error(
+            where, "clause-not-indented", f"'{words[0].text}' must be indented", "put blanks before it"
+        )
+    else:
+        return rule
+    return broken_rule(line, words[0])
+
+
+def broken_rule(line: Line, word: Word) -> RuleDraft:
+    """A rule to hang lines on whose own line is wrong, so that they can still be checked."""
+    where = line.at(word)
+    return RuleDraft(NO_PLACE, where, where, broken=True)
+
+
+CLAUSES: Final[Mapping[str, ReadLine]] = MappingProxyType(
+    {
+        "allow": read_access,
+        "deny": read_access,
+        "filter": read_filter,
+        "target": read_target,
+        "route": read_route,
+    }
+)

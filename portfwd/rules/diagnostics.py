@@ -1,0 +1,150 @@
+# -*- test-case-name: tests.rules.test_diagnostics -*-
+"""
+What is wrong with a rules file, where, and what to do about it.
+
+A `Problem` is a value: parsers collect them and go on, so that one run tells
+everything. This module prints them; it refuses to decide what is a problem.
+"""
+
+from __future__ import annotations
+
+import enum
+import unicodedata
+from typing import Any, Final
+
+from attrs import field, frozen
+
+#: A source line is shown whole up to here; of a longer one only what is around the place.
+MAX_SHOWN: Final = 160
+_INDENT: Final = "    "
+
+
+@frozen
+class Location:
+    """
+    A place in a rules file.
+
+    :ivar file: the name as the user gave it (``<rule>`` for one from the command line).
+    :ivar line: from 1; 0 where only the file is known.
+    :ivar column: from 1, in characters; 0 where only the line is known.
+    :ivar length: how many characters the caret line marks; at least 1.
+    :ivar text: the source line without its end, for the caret.
+    :ivar key: the key path in a TOML file (``forwarding_rules[2].bind_port``), else empty.
+    """
+
+    file: str
+    line: int = 0
+    column: int = 0
+    length: int = 1
+    text: str = field(default="", repr=False)
+    key: str = ""
+
+    def __str__(self) -> str:
+        parts = [self.file]
+        if self.line:
+            parts.append(str(self.line))
+            if self.column:
+                parts.append(str(self.column))
+        place = ":".join(parts)
+        return f"{place}: {self.key}" if self.key else place
+
+
+class Severity(enum.Enum):
+    """How bad a problem is: an error refuses the file, a warning does not."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+@frozen
+class Problem:
+    """
+    One thing that is wrong.
+
+    :ivar code: a short stable name (``unknown-option``), for machines and the reference.
+    :ivar message: one line, no full stop.
+    :ivar hint: the way out (``did you mean 'idle'?``), or empty.
+    """
+
+    location: Location
+    code: str
+    message: str
+    hint: str = ""
+    severity: Severity = Severity.ERROR
+
+    def __str__(self) -> str:
+        where = self.location
+        place = where.file
+        if where.line:
+            place += f":{where.line}" + (f":{where.column}" if where.column else "")
+        key = f"{where.key}: " if where.key else ""
+        return f"{place}: {self.severity.value}: {key}{self.message}"
+
+
+def format_problem(problem: Problem) -> str:
+    """
+    A problem for people, without a final newline.
+
+    ``file:line:col: severity: message``; then, where they are known, the source line with
+    ``^~~~`` under the place, and the way out.
+    """
+    lines = [str(problem)]
+    where = problem.location
+    if where.line and where.column and where.text:
+        lines.extend(_source(where))
+    if problem.hint:
+        lines.append(_INDENT + problem.hint)
+    return "\n".join(lines)
+
+
+def problem_to_json(problem: Problem) -> dict[str, Any]:
+    """
+    A problem for machines.
+
+    ``line`` and ``column`` count from 1 and are None where they are not known, ``key`` is the key
+    path of a TOML file or None, ``source`` the line's text or None, ``hint`` the way out or None.
+    """
+    where = problem.location
+    return {
+        "file": where.file,
+        "line": where.line or None,
+        "column": where.column or None,
+        "length": where.length if where.column else None,
+        "key": where.key or None,
+        "severity": problem.severity.value,
+        "code": problem.code,
+        "message": problem.message,
+        "hint": problem.hint or None,
+        "source": where.text or None,
+    }
+
+
+def _source(where: Location) -> list[str]:
+    """The source line and the caret line."""
+    start = where.column - 1
+    text, before, after = where.text, "", ""
+    if len(text) > MAX_SHOWN:
+        first = max(0, min(start - MAX_SHOWN // 4, len(text) - MAX_SHOWN))
+        before = "..." if first else ""
+        after = "..." if first + MAX_SHOWN < len(text) else ""
+        text = text[first : first + MAX_SHOWN]
+        start -= first
+    marked = text[start : start + where.length]
+    padding = " " * len(before) + "".join(_blank(character) for character in text[:start])
+    width = max(1, sum(len(_blank(character)) for character in marked))
+    source = before + "".join(_visible(character) for character in text) + after
+    return [_INDENT + source, _INDENT + padding + "^" + "~" * (width - 1)]
+
+
+def _blank(character: str) -> str:
+    """As many columns of nothing as a terminal gives `character`; a tab stays one."""
+    if character == "\t":
+        return character
+    if unicodedata.combining(character):
+        return ""
+    return "  " if unicodedata.east_asian_width(character) in "WF" else " "
+
+
+def _visible(character: str) -> str:
+    """What a terminal may be sent in place of `character`, one column wide like its blank."""
+    return character if character.isprintable() or character == "\t" else "\N{REPLACEMENT CHARACTER}"

@@ -1,0 +1,88 @@
+# -*- test-case-name: tests.rules.test_directives -*-
+"""
+The native directives: ``default``, ``log``, and those that a later part of the program reads.
+
+It refuses to interpret ``admin``, ``metrics``, ``manhole`` and ``limits``: their
+words and options are kept as text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from portfwd.rules import readers
+from portfwd.rules.clauses import ReadLine, split_options
+from portfwd.rules.findings import shown, suggestion
+from portfwd.rules.model import AccessLog, Directive
+from portfwd.rules.reading import FileScope, Reading
+from portfwd.rules.settings import read_settings
+from portfwd.rules.tokens import Fault, Line, Word
+
+_ACCESS = readers.choice(AccessLog)
+
+
+def read_default(reading: Reading, scope: FileScope, line: Line, words: list[Word]) -> None:
+    """Read options that hold for the rules below, to the end of this file and of what it includes."""
+    if len(words) == 1:
+        reading.findings.error(
+            line.at(words[0]), "missing-argument", "'default' needs an option", "such as default idle=1h"
+        )
+    scope.defaults = {**scope.defaults, **read_settings(reading, line, words[1:], None)}
+
+
+def read_log(reading: Reading, scope: FileScope, line: Line, words: list[Word]) -> None:
+    """Read ``log access=FORM file=PATH``."""
+    findings = reading.findings
+    log = reading.log
+    if len(words) == 1:
+        findings.error(line.at(words[0]), "missing-argument", "'log' needs access= or file=")
+    seen = set()
+    for word in words[1:]:
+        item = word.option()
+        if item is None:
+            findings.error(
+                line.at(word), "unexpected-word", f"{shown(word.text)} is no option", "write log access=text"
+            )
+            continue
+        key, value = item
+        where = line.span(word.column, len(key))
+        if key in seen:
+            findings.error(where, "duplicate-option", f"{shown(key)} is given twice")
+        elif key == "access":
+            try:
+                log.access = _ACCESS.read(value.text)
+            except Fault as fault:
+                message = f"bad value for 'access': {fault.message}"
+                findings.error(line.place(value, fault), fault.code, message, fault.hint)
+            reading.say("log access", where)
+        elif key == "file" and value.text:
+            log.file, log.rinetd = value.text, False
+            reading.say("log file", where)
+        elif key == "file":
+            findings.error(where, "bad-value", "bad value for 'file': expected a file")
+        else:
+            findings.error(
+                where, "unknown-option", f"unknown option {shown(key)}", suggestion(key, ("access", "file"))
+            )
+        seen.add(key)
+    log.where = line.at(words[0])
+
+
+def read_generic(reading: Reading, scope: FileScope, line: Line, words: list[Word]) -> None:
+    """Keep a line for the part of the program that it speaks to."""
+    plain, options = split_options(words[1:])
+    reading.directives.append(Directive(words[0].text, plain, options, line.at(words[0])))
+
+
+NATIVE: Final[Mapping[str, ReadLine]] = MappingProxyType(
+    {
+        "default": read_default,
+        "log": read_log,
+        "admin": read_generic,
+        "metrics": read_generic,
+        "manhole": read_generic,
+        "limits": read_generic,
+    }
+)

@@ -1,0 +1,185 @@
+# -*- test-case-name: tests.rules.test_draft -*-
+"""
+Rules while they are read, and how they become values.
+
+A draft gathers what a rule's line and the lines beneath it say; `finish` adds
+defaults, checks that options fit the rule, and makes the `Rule`. It refuses to
+look at other rules: `portfwd.rules.whole` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from attrs import Factory, define, evolve
+
+from portfwd.rules.addresses import Place, address_text, is_datagram, is_inet
+from portfwd.rules.diagnostics import Location
+from portfwd.rules.findings import Findings, shown
+from portfwd.rules.model import (
+    AclEntry,
+    FilterSpec,
+    Kind,
+    ListenOptions,
+    ListenSpec,
+    Options,
+    RouteSpec,
+    Rule,
+    TargetSpec,
+)
+from portfwd.rules.options import BY_NAME, Needs, Scope
+from portfwd.values import is_literal
+
+#: Options that were read, by unique name: the value and where it stands.
+Settings = Mapping[str, tuple[Any, Location]]
+
+_NO_LISTEN_OPTIONS = ListenOptions()
+_NO_OPTIONS = Options()
+
+
+@define
+class TargetDraft:
+    """One target; `settings` are those of its own ``target`` clause."""
+
+    place: Place
+    where: Location
+    name: str = ""
+    settings: Settings = Factory(dict)
+
+
+@define
+class RouteDraft:
+    """One route; the target is a draft, the name of one, or None for ``close``."""
+
+    patterns: tuple[str, ...]
+    target: TargetDraft | str | None
+    where: Location
+
+
+@define
+class RuleDraft:
+    """
+    One rule.
+
+    :ivar name: as written; empty for none.
+    :ivar settings: options of its own line.
+    :ivar defaults: those of ``default`` lines above it.
+    :ivar broken: whether its line had errors, so that it will not become a rule.
+    """
+
+    place: Place
+    where: Location
+    listen_where: Location
+    name: str = ""
+    targets: list[TargetDraft] = Factory(list)
+    settings: Settings = Factory(dict)
+    defaults: Settings = Factory(dict)
+    access: list[AclEntry] = Factory(list)
+    filters: list[FilterSpec] = Factory(list)
+    routes: list[RouteDraft] = Factory(list)
+    named: list[TargetDraft] = Factory(list)
+    broken: bool = False
+
+    def every_target(self) -> Iterator[TargetDraft]:
+        """All targets, also those that only routes reach."""
+        yield from self.targets
+        yield from self.named
+        for route in self.routes:
+            if isinstance(route.target, TargetDraft):
+                yield route.target
+
+    def finish(self, settings: Settings, findings: Findings) -> Rule:
+        """
+        The rule as a value.
+
+        :param settings: options for all rules, which its own and its defaults replace.
+        """
+        inherited = {**settings, **self.defaults} if settings else self.defaults
+        chosen: dict[str, tuple[Any, Location]] = {}
+        if inherited or self.settings:
+            chosen.update((name, item) for name, item in inherited.items() if self._fits(name))
+            for name, item in self.settings.items():
+                if not self._fits(name):
+                    _complain(name, item[1], findings)
+                chosen[name] = item
+        listen_options, options = _split(chosen)
+        listen = self.place
+        targets = tuple(_target(target, options, findings) for target in self.targets)
+        written = self.targets[0].place.written if self.targets else ("", "")
+        return Rule(
+            name=self.name or address_text(listen, quoted=False),
+            listen=ListenSpec(
+                listen.kind, listen.host, listen.ports, listen.path, listen_options, self.listen_where
+            ),
+            targets=targets,
+            options=options,
+            access=tuple(self.access),
+            filters=tuple(self.filters),
+            routes=tuple(_route(route, options, findings) for route in self.routes),
+            named_targets=tuple(_target(target, options, findings) for target in self.named),
+            written=(*listen.written, *written),
+            where=self.where,
+            places=tuple((name, where) for name, (_, where) in chosen.items()),
+        )
+
+    def _fits(self, name: str) -> bool:
+        needs = BY_NAME[name].needs
+        return needs is Needs.NOTHING or _met(needs, self.place, list(self.every_target()))
+
+
+def _met(needs: Needs, listen: Place | None, targets: list[TargetDraft]) -> bool:
+    if needs is Needs.TLS_TARGET:
+        return any(target.place.kind is Kind.TLS for target in targets)
+    if needs is Needs.INET_TARGET:
+        return any(is_inet(target.place) for target in targets)
+    # Only the two above are needed by options that a target can have of its own.
+    assert listen is not None
+    if needs is Needs.UNIX_LISTENER:
+        return listen.kind is Kind.UNIX
+    if needs is Needs.TLS_LISTENER:
+        return listen.kind is Kind.TLS
+    if needs is Needs.MIXED:
+        return any(is_datagram(target.place) != is_datagram(listen) for target in targets)
+    return is_inet(listen) and (":" in listen.host or not is_literal(listen.host))
+
+
+def _complain(name: str, where: Location, findings: Findings) -> None:
+    option = BY_NAME[name]
+    findings.error(
+        where,
+        "option-does-not-fit",
+        f"{shown(option.key)} has no meaning here: it needs {option.needs.value}",
+        "delete it, or change the rule",
+    )
+
+
+def _split(settings: Settings) -> tuple[ListenOptions, Options]:
+    listener: dict[str, Any] = {}
+    rule: dict[str, Any] = {}
+    for name, (value, _) in settings.items():
+        option = BY_NAME[name]
+        (listener if option.scope is Scope.LISTENER else rule)[option.field] = value
+    return (
+        ListenOptions(**listener) if listener else _NO_LISTEN_OPTIONS,
+        Options(**rule) if rule else _NO_OPTIONS,
+    )
+
+
+def _target(draft: TargetDraft, options: Options, findings: Findings) -> TargetSpec:
+    if draft.settings:
+        for name, (_, where) in draft.settings.items():
+            needs = BY_NAME[name].needs
+            if needs is not Needs.NOTHING and not _met(needs, None, [draft]):
+                _complain(name, where, findings)
+        own = {BY_NAME[name].field: value for name, (value, _) in draft.settings.items()}
+        options = evolve(options, **own)
+    place = draft.place
+    return TargetSpec(place.kind, place.host, place.ports, place.path, draft.name, options, draft.where)
+
+
+def _route(draft: RouteDraft, options: Options, findings: Findings) -> RouteSpec:
+    target = draft.target
+    if isinstance(target, TargetDraft):
+        return RouteSpec(draft.patterns, _target(target, options, findings), draft.where)
+    return RouteSpec(draft.patterns, target, draft.where)

@@ -1,0 +1,259 @@
+# -*- test-case-name: tests.rules.test_explain -*-
+"""
+What would happen to a connection: which rule takes it, who decides about it, where it would go.
+
+`explain` answers from the rules alone, each part with its place in the file.
+It refuses to resolve names and to ask the system: a rule that listens on a
+host name is found by that name only.
+
+Of several rules on one port the most exact takes the connection, as in the
+kernel: the address itself, then every address of the family, then both
+families. Asked for a port without an address, the widest rule answers.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Final
+
+from attrs import evolve, frozen
+
+from portfwd.rules.access import AccessList, Decision
+from portfwd.rules.addresses import address_text
+from portfwd.rules.diagnostics import Location
+from portfwd.rules.model import (
+    AclEntry,
+    Balance,
+    Kind,
+    ListenSpec,
+    PortRange,
+    RouteSpec,
+    Rule,
+    Ruleset,
+    TargetSpec,
+)
+from portfwd.values import is_literal, printable, unmapped
+
+_PATH_KINDS: Final = (Kind.UNIX, Kind.SYSTEMD, Kind.ENDPOINT)
+
+
+@frozen
+class Choice:
+    """
+    An upstream that would be tried.
+
+    :ivar address: as the native grammar writes it, with the port that belongs to the
+        listener's; without a port when that is unknown.
+    """
+
+    address: str
+    where: Location
+
+
+@frozen
+class Way:
+    """
+    A ``route`` line of a routing filter, which may send the session elsewhere.
+
+    :ivar choice: None for ``close``.
+    """
+
+    patterns: tuple[str, ...]
+    choice: Choice | None
+    where: Location
+
+
+@frozen
+class Explanation:
+    """
+    The answer.
+
+    :ivar client: the address that was asked about; empty for a client of a unix socket.
+    :ivar listen: the listen address or rule name that was asked about.
+    :ivar rule: the rule that takes the connection; None when no rule does.
+    :ivar others: other rules on that port or of that address, which do not.
+    :ivar decision: what the access lists say; None without a rule.
+    :ivar asked: the ``allow`` entries none of which matched (steps 1 and 3), else empty.
+    :ivar targets: the upstreams; empty when the client is refused.
+    :ivar balance: the order in which they are tried.
+    :ivar ways: what routing filters may do instead.
+    """
+
+    client: str
+    listen: str
+    rule: Rule | None
+    others: tuple[Rule, ...] = ()
+    decision: Decision | None = None
+    asked: tuple[AclEntry, ...] = ()
+    targets: tuple[Choice, ...] = ()
+    balance: Balance = Balance.FIRST
+    ways: tuple[Way, ...] = ()
+
+
+@frozen
+class _Wanted:
+    """
+    A listen address as the user asked for it.
+
+    :ivar kinds: the kinds of listener that are meant, the likely ones first.
+    :ivar host: None: any address.
+    """
+
+    kinds: tuple[Kind, ...]
+    host: str | None = None
+    port: int = 0
+    path: str = ""
+
+
+def explain(ruleset: Ruleset, client: str, listen: str) -> Explanation:
+    """
+    Say what would happen to a connection.
+
+    :param client: an address, or ``unix`` for a client of a unix socket.
+    :param listen: a rule's name, ``:8080``, ``10.0.0.1:8080``, ``[::1]:53/udp``,
+        ``unix:/path``, ``systemd:NAME`` or ``endpoint:"…"``.
+    :raises ValueError: when one of them cannot be read; the message is for the user.
+    """
+    if client == "unix":
+        host = ""
+    elif is_literal(client):
+        host = unmapped(client)
+    else:
+        raise ValueError(f"'{printable(client)}' is no address: write 192.168.1.66, 2001:db8::1 or unix")
+    rule, others, port = _find(ruleset, host, listen)
+    if rule is None:
+        return Explanation(client=host, listen=listen, rule=None, others=others)
+    if not host and rule.listen.kind in (Kind.TCP, Kind.UDP, Kind.TLS):
+        raise ValueError(f"a client of rule {rule.name} has an address: write it in place of unix")
+    # Entries speak of addresses; the client of a unix socket has none, whatever was asked.
+    decision = AccessList(ruleset.access, rule.access).decide("" if rule.listen.kind is Kind.UNIX else host)
+    if not decision.allowed:
+        level = ruleset.access if decision.step <= 2 else rule.access
+        asked = tuple(entry for entry in level if entry.allow) if decision.step in (1, 3) else ()
+        return Explanation(host, listen, rule, others, decision, asked)
+    offset = None if port is None or rule.listen.ports is None else port - rule.listen.ports.first
+    return Explanation(
+        host,
+        listen,
+        rule,
+        others,
+        decision,
+        targets=tuple(_choice(target, offset) for target in rule.targets),
+        balance=rule.options.balance,
+        ways=tuple(_way(route, rule, offset) for route in rule.routes),
+    )
+
+
+def _find(ruleset: Ruleset, client: str, listen: str) -> tuple[Rule | None, tuple[Rule, ...], int | None]:
+    """The rule, the others on its address, and the port (None: the first of the rule's)."""
+    for rule in ruleset.rules:
+        if rule.name == listen:
+            return rule, (), rule.listen.ports.first if rule.listen.ports else None
+    wanted = _read_listen(listen)
+    best: tuple[int, Rule] | None = None
+    seen: list[Rule] = []
+    for rule in ruleset.rules:
+        if not _same_place(rule.listen, wanted):
+            continue
+        seen.append(rule)
+        rank = _rank(rule.listen, wanted, client)
+        if rank is not None and (best is None or rank < best[0]):
+            best = (rank, rule)
+    taker = best[1] if best else None
+    return taker, tuple(rule for rule in seen if rule is not taker), wanted.port
+
+
+def _read_listen(text: str) -> _Wanted:
+    """Read what is no rule's name as a listen address."""
+    for kind in _PATH_KINDS:
+        prefix = f"{kind.value}:"
+        if text.startswith(prefix):
+            return _Wanted((kind,), path=text[len(prefix) :].strip('"'))
+    kinds: tuple[Kind, ...] = (Kind.TCP, Kind.TLS, Kind.UDP)
+    rest = text
+    for kind in (Kind.TCP, Kind.TLS, Kind.UDP):
+        if rest.startswith(f"{kind.value}:"):
+            rest, kinds = rest[len(kind.value) + 1 :], (kind,)
+    if rest.endswith("/udp"):
+        rest, kinds = rest[:-4], (Kind.UDP,)
+    elif rest.endswith("/tcp"):
+        rest, kinds = rest[:-4], (Kind.TCP, Kind.TLS)
+    host, _, port = rest.rpartition(":")
+    if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65535):
+        raise ValueError(
+            f"'{printable(text)}' is no rule's name and no listen address: "
+            "write :8080, 10.0.0.1:8080, [::1]:53/udp or unix:/path"
+        )
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    return _Wanted(kinds, None if host in ("", "*") else unmapped(host), int(port))
+
+
+def _same_place(listen: ListenSpec, wanted: _Wanted) -> bool:
+    """Whether `listen` could be meant: its kind and its port or path are the wanted ones."""
+    if listen.kind not in wanted.kinds:
+        return False
+    if listen.kind in _PATH_KINDS:
+        return listen.path == wanted.path
+    return listen.ports is not None and listen.ports.first <= wanted.port <= listen.ports.last
+
+
+def _rank(listen: ListenSpec, wanted: _Wanted, client: str) -> int | None:
+    """How exactly `listen` is the wanted address; less is more exact, None is not at all."""
+    if listen.kind in _PATH_KINDS:
+        return 0
+    likely = 10 * wanted.kinds.index(listen.kind)
+    if wanted.host is not None and listen.host and _same_host(listen.host, wanted.host):
+        return likely
+    family = _family(wanted.host) or _family(client)
+    own = _family(listen.host)
+    if not listen.host:
+        rank = None if listen.options.v6only and family == 4 else 3
+    elif _is_every(listen.host):
+        # An IPv6 wildcard takes IPv4 clients too when the rule says so.
+        both = own == 6 and listen.options.v6only is False
+        rank = 2 if family in (own, 0) else 3 if both else None
+    elif wanted.host is None:
+        # Bound to one address or name, and the user named none: meant only if nothing wider is.
+        rank = 4 if own == family or 0 in (own, family) else None
+    else:
+        rank = None
+    if rank is None:
+        return None
+    # ":8080" is written for every address, so the widest listener is the exact one.
+    return likely + (rank if wanted.host is not None or rank == 4 else 3 - rank)
+
+
+def _family(host: str | None) -> int:
+    """4 or 6; 0 for a name or nothing."""
+    if not host or not is_literal(host):
+        return 0
+    return ipaddress.ip_address(host).version
+
+
+def _is_every(host: str) -> bool:
+    """Whether `host` is a family's unspecified address."""
+    return is_literal(host) and ipaddress.ip_address(host).is_unspecified
+
+
+def _same_host(one: str, other: str) -> bool:
+    """Whether two hosts are the same literal, however written, or the same name."""
+    if is_literal(one) and is_literal(other):
+        return ipaddress.ip_address(unmapped(one)) == ipaddress.ip_address(unmapped(other))
+    return one.lower() == other.lower()
+
+
+def _choice(target: TargetSpec, offset: int | None) -> Choice:
+    """The upstream for the listener's port number `offset` of its range; None: of the whole range."""
+    if target.ports is not None and offset is not None and offset < len(target.ports):
+        port = target.ports.first + offset
+        target = evolve(target, ports=PortRange(port, port))
+    return Choice(address_text(target), target.where)
+
+
+def _way(route: RouteSpec, rule: Rule, offset: int | None) -> Way:
+    """A ``route`` line with the target it names."""
+    target = route.target
+    if isinstance(target, str):
+        target = next((named for named in rule.named_targets if named.name == target), None)
+    return Way(route.patterns, None if target is None else _choice(target, offset), route.where)

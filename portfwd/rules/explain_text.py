@@ -1,0 +1,142 @@
+# -*- test-case-name: tests.rules.test_explain_text -*-
+"""
+An `Explanation` in words, and as the plain values of JSON.
+
+It says what `portfwd.rules.explain` found and adds no judgement of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from portfwd.rules.addresses import address_text
+from portfwd.rules.diagnostics import Location
+from portfwd.rules.explain import Choice, Explanation
+from portfwd.rules.model import AclEntry, Balance, Kind, Rule
+from portfwd.values import printable
+
+#: How many access entries are named when none of them matched: enough to find the place.
+MOST_NAMED: Final = 3
+
+
+def place(where: Location) -> str:
+    """``file:line``, and the key in a TOML file."""
+    line = f"{where.file}:{where.line}" if where.line else where.file
+    return printable(f"{line}: {where.key}" if where.key else line)
+
+
+def explanation_text(explanation: Explanation) -> str:
+    """Write `explanation` for a reader, one fact a line, the last line without its end."""
+    client = explanation.client or "a client without an address"
+    lines = [f"{client} to {printable(explanation.listen)}"]
+    lines.extend(f"  {name:8} {text}" for name, text in _facts(explanation))
+    return "\n".join(lines)
+
+
+def _facts(explanation: Explanation) -> Iterator[tuple[str, str]]:
+    rule = explanation.rule
+    if rule is None:
+        yield "rule", "no rule takes this connection"
+    else:
+        yield "rule", _rule(rule)
+        yield "access", _access(explanation, rule)
+        for target in explanation.targets:
+            yield "target", _choice(target)
+        if len(explanation.targets) > 1:
+            yield "order", _order(explanation.balance)
+        for way in explanation.ways:
+            goes = "close" if way.choice is None else printable(way.choice.address)
+            yield "route", f"{printable(' '.join(way.patterns))} -> {goes} ({place(way.where)})"
+    for other in explanation.others:
+        yield "not", _rule(other)
+
+
+def _rule(rule: Rule) -> str:
+    listens = printable(address_text(rule.listen, quoted=False))
+    name = printable(rule.name)
+    where = place(rule.where)
+    return f"{name} ({where})" if name == listens else f"{name}, listens on {listens} ({where})"
+
+
+def _choice(choice: Choice) -> str:
+    return f"{printable(choice.address)} ({place(choice.where)})"
+
+
+def _order(balance: Balance) -> str:
+    if balance is Balance.FIRST:
+        return "in this order, the next when a dial fails"
+    return f"as balance={balance.value} picks, the next when a dial fails"
+
+
+def _entry(entry: AclEntry) -> str:
+    return f"'{'allow' if entry.allow else 'deny'} {printable(entry.pattern)}' ({place(entry.where)})"
+
+
+def _access(explanation: Explanation, rule: Rule) -> str:
+    decision = explanation.decision
+    assert decision is not None  # where there is a rule there is a decision
+    if decision.entry is not None:
+        if decision.allowed:
+            return f"allowed by {_entry(decision.entry)}"
+        return f"refused in step {decision.step} by {_entry(decision.entry)}"
+    if decision.allowed:
+        if rule.listen.kind is Kind.UNIX:
+            return "allowed: entries do not hold for unix sockets, mode= does"
+        return "allowed: no entry speaks against it"
+    whose = "global" if decision.step == 1 else "the rule's own"
+    named = ", ".join(_entry(entry) for entry in explanation.asked[:MOST_NAMED])
+    more = len(explanation.asked) - MOST_NAMED
+    rest = f" and {more} more" if more > 0 else ""
+    return f"refused in step {decision.step}: matches none of {whose} {named}{rest}"
+
+
+def explanation_json(explanation: Explanation) -> dict[str, Any]:
+    """
+    Turn `explanation` into values for ``json.dumps``.
+
+    Keys: ``client``, ``listen``, ``rule``, ``access``, ``targets``, ``balance``,
+    ``routes``, ``others``. ``rule`` and ``access`` are null when no rule takes the connection.
+    """
+    decision = explanation.decision
+    access: dict[str, Any] | None = None
+    if decision is not None:
+        access = {
+            "allowed": decision.allowed,
+            "step": decision.step,
+            "entry": None if decision.entry is None else _entry_json(decision.entry),
+            "asked": [_entry_json(entry) for entry in explanation.asked],
+        }
+    return {
+        "client": explanation.client or None,
+        "listen": explanation.listen,
+        "rule": None if explanation.rule is None else _rule_json(explanation.rule),
+        "access": access,
+        "targets": [_choice_json(target) for target in explanation.targets],
+        "balance": explanation.balance.value,
+        "routes": [
+            {
+                "patterns": list(way.patterns),
+                "target": None if way.choice is None else _choice_json(way.choice),
+                **_where_json(way.where),
+            }
+            for way in explanation.ways
+        ],
+        "others": [_rule_json(rule) for rule in explanation.others],
+    }
+
+
+def _where_json(where: Location) -> dict[str, Any]:
+    return {"file": where.file, "line": where.line, "column": where.column}
+
+
+def _rule_json(rule: Rule) -> dict[str, Any]:
+    return {"name": rule.name, "listen": address_text(rule.listen), **_where_json(rule.where)}
+
+
+def _choice_json(choice: Choice) -> dict[str, Any]:
+    return {"address": choice.address, **_where_json(choice.where)}
+
+
+def _entry_json(entry: AclEntry) -> dict[str, Any]:
+    return {"kind": "allow" if entry.allow else "deny", "pattern": entry.pattern, **_where_json(entry.where)}

@@ -1,0 +1,76 @@
+# -*- test-case-name: tests.rules.test_findings -*-
+"""
+The problems found so far in one reading, in the order of the files.
+
+Readers report here and go on. It refuses codes that `portfwd.rules.codes` does
+not list, so that the reference misses none.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from portfwd.rules.codes import CODES
+from portfwd.rules.diagnostics import Location, Problem, Severity
+from portfwd.rules.tokens import Fault, Line, Word
+
+
+class Findings:
+    """Collects problems; says whether any of them refuses the file."""
+
+    def __init__(self) -> None:
+        self._problems: list[Problem] = []
+        self.failed = False
+
+    def __repr__(self) -> str:
+        return f"<Findings {len(self._problems)}{' failed' if self.failed else ''}>"
+
+    def error(self, where: Location, code: str, message: str, hint: str = "") -> None:
+        """Report what refuses the file."""
+        self._add(Problem(where, code, message, hint))
+
+    def warning(self, where: Location, code: str, message: str, hint: str = "") -> None:
+        """Report what the user should know but does not refuse the file."""
+        self._add(Problem(where, code, message, hint, Severity.WARNING))
+
+    def fault(self, line: Line, word: Word, fault: Fault) -> None:
+        """Report what a reader of values says about `word`."""
+        self.error(line.place(word, fault), fault.code, fault.message, fault.hint)
+
+    def extend(self, problems: Iterable[Problem]) -> None:
+        """Report problems that were found elsewhere."""
+        for problem in problems:
+            self._add(problem)
+
+    def _add(self, problem: Problem) -> None:
+        if problem.code not in CODES:
+            raise KeyError(problem.code)
+        self.failed = self.failed or problem.severity is Severity.ERROR
+        self._problems.append(problem)
+
+    def sorted(self, files: Iterable[str] = ()) -> tuple[Problem, ...]:
+        """All of them: by file in the order of `files`, then by place."""
+        order = {name: index for index, name in reversed(list(enumerate(files)))}
+        return tuple(
+            sorted(
+                self._problems,
+                key=lambda problem: (
+                    order.get(problem.location.file, len(order)),
+                    problem.location.line,
+                    problem.location.column,
+                ),
+            )
+        )
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """``did you mean …?`` with the nearest of `known`, or empty."""
+    near = difflib.get_close_matches(word[:64], sorted(known), n=1, cutoff=0.6)
+    return f"did you mean '{near[0]}'?" if near else ""
+
+
+def shown(text: str) -> str:
+    """`text` between single quotes as a message shows it: printable, and not endless."""
+    text = text if len(text) <= 60 else text[:57] + "..."
+    return "'" + "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text) + "'"

@@ -1,0 +1,86 @@
+# -*- test-case-name: tests.rules.test_include -*-
+"""
+``include GLOB``: which files it means, and when it goes too far.
+
+Names are relative to the including file and taken in alphabetical order. It
+refuses cycles, more than ten levels and more than a thousand files.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable
+from typing import Final
+
+from portfwd.errors import RulesError
+from portfwd.rules.diagnostics import Location
+from portfwd.rules.findings import shown
+from portfwd.rules.reading import Files, FileScope, Reading
+from portfwd.rules.rinetd_directives import one_word
+from portfwd.rules.tokens import Line, Word
+from portfwd.values import printable
+
+#: rinetd-uv's bound; deeper trees are cycles that symbolic links hide.
+MAX_DEPTH: Final = 10
+#: Ten levels of a few files each could otherwise multiply without end.
+MAX_FILES: Final = 1000
+
+#: Reads the lines of a text into a reading.
+ReadText = Callable[[Reading, FileScope, str], None]
+
+
+def read_include(
+    reading: Reading, scope: FileScope, line: Line, words: list[Word], read_text: ReadText
+) -> None:
+    """Read every file that the line's pattern matches, in place."""
+    scope.plain = False
+    findings = reading.findings
+    word = one_word(reading, line, words, "the name of a file, or a pattern")
+    if word is None:
+        return
+    where = line.at(word)
+    files = reading.files
+    if files is None:
+        findings.error(
+            where, "include-without-files", "these rules are not read from a file and cannot include one"
+        )
+        return
+    paths = files.glob(word.text, scope.name)
+    if not paths:
+        findings.warning(where, "include-no-match", f"no file matches {shown(word.text)}")
+    for path in paths:
+        normal = posixpath.normpath(path)
+        if normal in scope.chain:
+            findings.error(
+                where,
+                "include-cycle",
+                f"{shown(path)} includes itself"
+                + ("" if normal == scope.chain[-1] else " through other files"),
+            )
+        elif len(scope.chain) > MAX_DEPTH:
+            findings.error(where, "include-depth", f"includes go at most {MAX_DEPTH} files deep")
+        elif len(reading.paths) >= MAX_FILES:
+            findings.error(where, "too-many-files", f"at most {MAX_FILES} files are read")
+            return
+        else:
+            inner = FileScope(path, (*scope.chain, normal), scope.defaults)
+            text = read_file(reading, path, where, files)
+            if text is not None:
+                read_text(reading, inner, text)
+
+
+def read_file(reading: Reading, path: str, where: Location, files: Files) -> str | None:
+    """
+    The text of a file, or None after reporting why not.
+
+    :param where: the place that asks for it.
+    """
+    reading.paths.append(path)
+    try:
+        return files.read(path)
+    except OSError as error:
+        reason = error.strerror or str(error) or type(error).__name__
+        reading.findings.error(where, "unreadable-file", f"{shown(path)} cannot be read: {printable(reason)}")
+    except RulesError as error:
+        reading.findings.extend(error.problems)
+    return None

@@ -1,0 +1,230 @@
+# -*- test-case-name: tests.rules.test_load -*-
+"""
+From text to a `Ruleset`: which grammar, which reader for a line, and the check of the whole.
+
+Every problem of the file and its includes is in the one `RulesError`. It
+refuses to open or resolve anything; files come through the `Files` it is handed.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from portfwd.errors import RulesError
+from portfwd.rules import native, rinetd
+from portfwd.rules.addresses import PortOfService
+from portfwd.rules.clauses import CLAUSES, ReadLine, broken_rule
+from portfwd.rules.diagnostics import Location
+from portfwd.rules.directives import NATIVE
+from portfwd.rules.findings import shown, suggestion
+from portfwd.rules.include import read_file, read_include
+from portfwd.rules.model import Ruleset
+from portfwd.rules.reading import Files, FileScope, Reading
+from portfwd.rules.rinetd_directives import RINETD
+from portfwd.rules.tokens import Fault, Line, Word
+from portfwd.rules.toml import read_toml
+from portfwd.rules.whole import verify
+
+DIRECTIVES: Final[Mapping[str, ReadLine]] = MappingProxyType({**NATIVE, **RINETD})
+_KEYWORDS: Final = frozenset({*DIRECTIVES, *CLAUSES, "include"})
+_KEYWORD_SHAPE = re.compile(r"[A-Za-z][A-Za-z_-]*", re.ASCII)
+_PORT_SHAPE = re.compile(r"(?:\d+|[A-Za-z][A-Za-z0-9-]*)(?:/\w*)?(?:\[.*)?", re.ASCII)
+
+
+def load(path: str, files: Files) -> Ruleset:
+    """
+    Read a rules file and what it includes.
+
+    :raises RulesError: with every problem, if any of them is an error.
+    """
+    reading = Reading(files, files.port_of_service)
+    where = Location(path)
+    if path.lower().endswith((".yaml", ".yml")):
+        reading.findings.error(
+            where,
+            "yaml-form",
+            "rinetd-uv's YAML form is not read",
+            "write its conf form, such as '0.0.0.0 80 10.0.0.5 80', in a file with another ending",
+        )
+        raise RulesError(reading.findings.sorted())
+    text = read_file(reading, path, where, files)
+    if text is not None:
+        if path.lower().endswith(".toml"):
+            read_toml(reading, path, text)
+        else:
+            _read_text(reading, FileScope(path, (posixpath.normpath(path),)), text)
+    return _finish(reading, where)
+
+
+def parse(text: str, name: str, files: Files | None = None) -> Ruleset:
+    """
+    Read native text, rinetd's and oxidinetd's lines included.
+
+    :param name: what messages call it.
+    :param files: for ``include`` and names of services; without it neither can be used.
+    :raises RulesError: with every problem, if any of them is an error.
+    """
+    reading = Reading(files, _services(files), paths=[name])
+    _read_text(reading, FileScope(name, (posixpath.normpath(name),)), text)
+    return _finish(reading, Location(name))
+
+
+def parse_toml(text: str, name: str, files: Files | None = None) -> Ruleset:
+    """
+    Read oxidinetd's TOML with native options as extra keys.
+
+    :raises RulesError: with every problem, if any of them is an error.
+    """
+    reading = Reading(files, _services(files), paths=[name])
+    read_toml(reading, name, text)
+    return _finish(reading, Location(name))
+
+
+def parse_rule(text: str, name: str = "<rule>", files: Files | None = None) -> Ruleset:
+    """
+    Read a rule of the command line, with what is beneath it; there must be one.
+
+    :param files: for names of services; an ``include`` is refused in any case.
+    :raises RulesError: with every problem, if any of them is an error.
+    """
+    reading = Reading(None, _services(files), paths=[name])
+    _read_text(reading, FileScope(name, (posixpath.normpath(name),)), text)
+    if not reading.drafts and not reading.findings.failed:
+        reading.findings.error(
+            Location(name),
+            "no-rules",
+            "there is no rule",
+            "write LISTEN -> TARGET such as ':8080 -> 10.0.0.5:80'",
+        )
+    return _finish(reading, Location(name))
+
+
+def combine(*rulesets: Ruleset) -> Ruleset:
+    """
+    Several rulesets as one, checked together: the rules of several ``--rule``.
+
+    The last one that speaks of the log or the pid file decides.
+
+    :raises RulesError: when they clash with each other.
+    """
+    last = Ruleset()
+    log, pid_file = last.log, last.pid_file
+    for ruleset in rulesets:
+        log = log if ruleset.log == last.log else ruleset.log
+        pid_file = pid_file if ruleset.pid_file is None else ruleset.pid_file
+    reading = Reading(None, paths=[path for ruleset in rulesets for path in ruleset.files])
+    rules = tuple(rule for ruleset in rulesets for rule in ruleset.rules)
+    verify(rules, reading.findings)
+    problems = reading.findings.sorted(reading.paths)
+    if reading.findings.failed:
+        raise RulesError(problems)
+    said = {problem for ruleset in rulesets for problem in ruleset.warnings}
+    return Ruleset(
+        rules,
+        tuple(entry for ruleset in rulesets for entry in ruleset.access),
+        log,
+        pid_file,
+        tuple(directive for ruleset in rulesets for directive in ruleset.directives),
+        tuple(reading.paths),
+        tuple(problem for ruleset in rulesets for problem in ruleset.warnings)
+        + tuple(problem for problem in problems if problem not in said),
+    )
+
+
+def _services(files: Files | None) -> PortOfService | None:
+    return None if files is None else files.port_of_service
+
+
+def _finish(reading: Reading, where: Location) -> Ruleset:
+    findings = reading.findings
+    rules = tuple(draft.finish(reading.settings, findings) for draft in reading.drafts if not draft.broken)
+    verify(rules, findings)
+    if not rules and not findings.failed:
+        findings.warning(where, "no-rules", "there is no rule", "nothing will be forwarded")
+    problems = findings.sorted(reading.paths)
+    ruleset = Ruleset(
+        rules,
+        tuple(reading.access),
+        reading.log.spec(),
+        reading.pid_file,
+        tuple(reading.directives),
+        tuple(reading.paths),
+        problems,
+    )
+    if findings.failed:
+        raise RulesError(problems, ruleset)
+    return ruleset
+
+
+def _read_text(reading: Reading, scope: FileScope, text: str) -> None:
+    """Read the lines of one native file."""
+    # Only LF ends a line, with or without CR before it: an editor counts lines so too.
+    for number, raw in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
+        raw = raw.removesuffix("\r")
+        if raw:
+            line = Line(scope.name, number, raw)
+            try:
+                words = line.words()
+            except Fault as fault:
+                _take_uncut(reading, line, fault)
+                continue
+            if words:
+                _read_line(reading, scope, line, words)
+    if scope.plain and scope.late_access is not None and len(scope.chain) == 1:
+        reading.findings.warning(
+            scope.late_access,
+            "access-is-not-global",
+            "this line holds for the rule above it, as rinetd reads it; oxidinetd's manual calls it global",
+            "for all rules, move it before the first one",
+        )
+
+
+def _take_uncut(reading: Reading, line: Line, fault: Fault) -> None:
+    """Report a line that could not be cut into words, and let what is beneath it belong to nobody."""
+    whole = Word(line.text, 1, len(line.text), len(line.text))
+    reading.findings.fault(line, whole, fault)
+    if not line.indented or "->" in line.text:
+        reading.add(broken_rule(line, whole))
+
+
+def _read_line(reading: Reading, scope: FileScope, line: Line, words: list[Word]) -> None:
+    first = words[0].text
+    clause = CLAUSES.get(first)
+    if clause is not None:
+        clause(reading, scope, line, words)
+        return
+    arrow = native.find_arrow(words)
+    if arrow is not None:
+        native.read_rule(reading, scope, line, words, arrow)
+        return
+    directive = DIRECTIVES.get(first)
+    if directive is not None or first == "include":
+        reading.open = False
+        scope.plain = False
+        if directive is not None:
+            directive(reading, scope, line, words)
+        else:
+            read_include(reading, scope, line, words, _read_text)
+        return
+    if _is_no_rule(words):
+        scope.plain = False
+        reading.add(broken_rule(line, words[0]))
+        reading.findings.error(
+            line.at(words[0]),
+            "unknown-directive",
+            f"unknown directive {shown(first)}",
+            suggestion(first, _KEYWORDS) or "a rule is written LISTEN -> TARGET",
+        )
+        return
+    rinetd.read_rule(reading, scope, line, words)
+
+
+def _is_no_rule(words: list[Word]) -> bool:
+    """Whether a line without ``->`` looks like a misspelt directive rather than one of rinetd's rules."""
+    if not _KEYWORD_SHAPE.fullmatch(words[0].text):
+        return False
+    return len(words) < 4 or not _PORT_SHAPE.fullmatch(words[1].text)

@@ -1,0 +1,322 @@
+# -*- test-case-name: tests.rules.test_model -*-
+"""
+What a rules file says, as values; every grammar ends here.
+
+`Ruleset` is a whole file with its includes, `Rule` one listener with its
+targets and everything beneath it. All are frozen and compare by what they
+mean: locations do not count, so a file that was rendered and read again is
+equal. Nothing here is resolved, opened or looked up.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Final
+
+from attrs import field, frozen
+
+from portfwd.rules.diagnostics import Location, Problem
+
+NOWHERE: Final = Location("<none>")
+
+
+class Kind(enum.Enum):
+    """What a LISTEN or TARGET names; the value is its prefix in the native grammar."""
+
+    TCP = "tcp"
+    UDP = "udp"
+    TLS = "tls"
+    UNIX = "unix"
+    SYSTEMD = "systemd"
+    ENDPOINT = "endpoint"
+
+
+#: Listeners and targets whose bytes are what a socket of ours carries, with nothing around them.
+PLAIN_LISTENERS: Final = frozenset({Kind.TCP, Kind.UNIX, Kind.SYSTEMD})
+PLAIN_TARGETS: Final = frozenset({Kind.TCP, Kind.UNIX})
+
+
+class RelayKind(enum.Enum):
+    """How bytes are moved (``relay=``)."""
+
+    AUTO = "auto"
+    SPLICE = "splice"
+    COPY = "copy"
+    PAIR = "pair"
+
+
+class Framing(enum.Enum):
+    """How datagrams stand in a stream (``framing=``); ``length16`` is RFC 1035 section 4.2.2."""
+
+    NONE = "none"
+    LENGTH16 = "length16"
+
+
+class OnDeny(enum.Enum):
+    """How a refused client is closed (``on-deny=``)."""
+
+    FIN = "fin"
+    RST = "rst"
+
+
+class Balance(enum.Enum):
+    """
+    In which order several targets are tried (``balance=``).
+
+    ``FIRST`` is the order of the file: the next one only when the dial of the one before failed.
+    """
+
+    FIRST = "first"
+    ROUNDROBIN = "roundrobin"
+    LEASTCONN = "leastconn"
+    RANDOM = "random"
+    SOURCE = "source"
+
+
+class AccessLog(enum.Enum):
+    """The form of the access log (``log access=``)."""
+
+    OFF = "off"
+    TEXT = "text"
+    JSON = "json"
+    RINETD = "rinetd"
+    COMMON = "common"
+
+
+@frozen
+class PortRange:
+    """``first`` to ``last``, both included; equal for a single port."""
+
+    first: int
+    last: int
+
+    def __len__(self) -> int:
+        return self.last - self.first + 1
+
+    def __str__(self) -> str:
+        return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
+
+
+@frozen
+class Keepalive:
+    """
+    TCP keep-alive (``keepalive=on|off|idle:interval:count``).
+
+    :ivar idle: seconds of silence before the first probe; None: the system's.
+    :ivar interval: seconds between probes; None: the system's.
+    :ivar count: probes without answer that end the connection; None: the system's.
+    """
+
+    enabled: bool = True
+    idle: int | None = None
+    interval: int | None = None
+    count: int | None = None
+
+
+@frozen
+class ListenOptions:
+    """
+    Options that stand before ``->``.
+
+    :ivar backlog: length of the accept queue; None: the system's largest (``SOMAXCONN``).
+    :ivar mode: permission bits of a unix socket's file; None: 0600.
+    :ivar v6only: ``IPV6_V6ONLY``; None: off for ``*`` and no host, on for a written IPv6 address.
+    """
+
+    backlog: int | None = None
+    mode: int | None = None
+    v6only: bool | None = None
+    cert: str | None = None
+    key: str | None = None
+    client_ca: str | None = None
+    verify_client: str | None = None
+    alpn: tuple[str, ...] = ()
+    ciphers: str | None = None
+    keylog: str | None = None
+
+
+@frozen
+class Options:
+    """
+    Options of a rule, with their defaults; the meaning of each is in the reference.
+
+    Sizes are bytes, durations and limits of time seconds, rates a second.
+    """
+
+    buffer: int = 65536
+    relay: RelayKind = RelayKind.AUTO
+    pipe: int = 262144
+    sndbuf: int | None = None
+    rcvbuf: int | None = None
+    nodelay: bool = True
+    keepalive: Keepalive = Keepalive()
+    user_timeout: float | None = None
+    connect_timeout: float = 5.0
+    dial_timeout: float = 15.0
+    idle: float | None = None
+    half_close: float = 60.0
+    linger: float = 5.0
+    max_conns: int | None = None
+    max_conns_per_source: int | None = None
+    rate: float | None = None
+    bandwidth: int | None = None
+    src: str | None = None
+    balance: Balance = Balance.FIRST
+    framing: Framing = Framing.NONE
+    on_deny: OnDeny = OnDeny.FIN
+    dns_refresh: float = 600.0
+    ca: str | None = None
+    verify: bool = True
+    server_name: str | None = None
+    client_cert: str | None = None
+    client_key: str | None = None
+    target_alpn: tuple[str, ...] = ()
+
+
+@frozen
+class ListenSpec:
+    """
+    Where a rule listens.
+
+    :ivar host: for TCP, UDP and TLS: literal, name, or ``""`` (``*``, none, rinetd's ``0``).
+        The empty host means both families on one dual-stack socket.
+    :ivar ports: for TCP, UDP and TLS, else None.
+    :ivar path: for UNIX: file name or ``@abstract``; for SYSTEMD: the socket's name;
+        for ENDPOINT: the description, untouched.
+    """
+
+    kind: Kind
+    host: str = ""
+    ports: PortRange | None = None
+    path: str = ""
+    options: ListenOptions = ListenOptions()
+    where: Location = field(default=NOWHERE, eq=False, repr=False)
+
+
+@frozen
+class TargetSpec:
+    """
+    One upstream as the file names it; the fields are `ListenSpec`'s.
+
+    A range of ports must be as long as the listener's: the n-th port goes to the n-th.
+
+    :ivar name: the name of a ``target NAME=…`` clause, else empty.
+    :ivar options: the rule's options with this target's own applied.
+    """
+
+    kind: Kind
+    host: str = ""
+    ports: PortRange | None = None
+    path: str = ""
+    name: str = ""
+    options: Options = Options()
+    where: Location = field(default=NOWHERE, eq=False, repr=False)
+
+
+@frozen
+class AclEntry:
+    """One pattern of an ``allow`` or ``deny`` line: address, CIDR or rinetd's text glob."""
+
+    allow: bool
+    pattern: str
+    where: Location = field(default=NOWHERE, eq=False, repr=False)
+
+
+@frozen
+class FilterSpec:
+    """One ``filter`` clause, uninterpreted: the plug-in of that name reads words and options."""
+
+    name: str
+    words: tuple[str, ...] = ()
+    options: tuple[tuple[str, str], ...] = ()
+    where: Location = field(default=NOWHERE, eq=False, repr=False)
+
+
+@frozen
+class RouteSpec:
+    """
+    One ``route`` line of a routing filter.
+
+    :ivar target: where matching sessions go: a spec written in the line, the name
+        of a ``target`` clause, or None for ``close``.
+    """
+
+    patterns: tuple[str, ...]
+    target: TargetSpec | str | None
+    where: Location = field(default=NOWHERE, eq=False, repr=False)
+
+
+@frozen
+class Rule:
+    """
+    A listener, its filters and its targets.
+
+    :ivar name: as written, or the listen address; unique in its file.
+    :ivar targets: tried in order (``balance=``); never empty.
+    :ivar named_targets: those of ``target`` clauses, for ``route`` lines.
+    :ivar access: the rule's own ``allow`` and ``deny`` entries.
+    :ivar written: bind host, bind port, connect host, connect port as the file
+        writes them, for rinetd's log formats.
+    :ivar places: where each option that was written stands, by its unique name.
+    """
+
+    name: str
+    listen: ListenSpec
+    targets: tuple[TargetSpec, ...]
+    options: Options = Options()
+    access: tuple[AclEntry, ...] = ()
+    filters: tuple[FilterSpec, ...] = ()
+    routes: tuple[RouteSpec, ...] = ()
+    named_targets: tuple[TargetSpec, ...] = ()
+    written: tuple[str, str, str, str] = field(default=("", "", "", ""), eq=False)
+    where: Location = field(default=NOWHERE, eq=False, repr=False)
+    places: tuple[tuple[str, Location], ...] = field(default=(), eq=False, repr=False)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether both ends are plain TCP or unix sockets, whichever target is taken."""
+        return self.listen.kind in PLAIN_LISTENERS and all(one.kind in PLAIN_TARGETS for one in self.targets)
+
+
+@frozen
+class LogSpec:
+    """
+    What ``log``, ``logfile`` and ``logcommon`` say.
+
+    :ivar access: form of the access lines; None: text on standard output.
+    :ivar file: where they go, as written; None: standard output.
+    """
+
+    access: AccessLog | None = None
+    file: str | None = None
+    where: Location = field(default=NOWHERE, eq=False, repr=False)
+
+
+@frozen
+class Directive:
+    """A directive that later parts of the program read (``admin``, ``metrics``, ``manhole``, ``limits``)."""
+
+    name: str
+    words: tuple[str, ...] = ()
+    options: tuple[tuple[str, str], ...] = ()
+    where: Location = field(default=NOWHERE, eq=False, repr=False)
+
+
+@frozen
+class Ruleset:
+    """
+    A file and all it includes.
+
+    :ivar access: the global ``allow`` and ``deny`` entries.
+    :ivar pid_file: of ``pidlogfile`` and its like, as written, or None.
+    :ivar files: every file that was read, the first one first.
+    :ivar warnings: problems that did not refuse the file.
+    """
+
+    rules: tuple[Rule, ...] = ()
+    access: tuple[AclEntry, ...] = ()
+    log: LogSpec = LogSpec()
+    pid_file: str | None = None
+    directives: tuple[Directive, ...] = ()
+    files: tuple[str, ...] = field(default=(), eq=False)
+    warnings: tuple[Problem, ...] = field(default=(), eq=False)

@@ -1,0 +1,200 @@
+# -*- test-case-name: tests.rules.test_options -*-
+"""
+Every option of the rules file: where it may stand, how it reads, how it is written, its bounds.
+
+One table drives parsing, rendering, suggestions and the reference. A later
+option is a row here and a field in the model. It refuses to know what an option does.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+from attrs import frozen
+
+from portfwd.rules import readers
+from portfwd.rules.model import Balance, Framing, ListenOptions, OnDeny, Options, RelayKind
+from portfwd.rules.readers import Reader, Writer
+
+
+class Scope(enum.Enum):
+    """Where an option may stand."""
+
+    LISTENER = "listener"  #: before ``->``
+    RULE = "rule"  #: after ``->``
+    TARGET = "target"  #: after ``->``, and in a ``target`` clause
+
+
+class Needs(enum.Enum):
+    """What a rule must have for an option to mean anything; the value ends the error's message."""
+
+    NOTHING = ""
+    INET_LISTENER = "a listener on IPv6 or on every address"
+    UNIX_LISTENER = "a unix: listener"
+    TLS_LISTENER = "a tls: listener"
+    TLS_TARGET = "a tls: target"
+    INET_TARGET = "a target with a host"
+    MIXED = "datagrams on one side and a stream on the other"
+
+
+@frozen
+class OptionSpec:
+    """
+    One option.
+
+    :ivar key: as a rule writes it; ``alpn`` exists once on each side of ``->``.
+    :ivar name: unique: as ``default`` and a TOML file write it.
+    :ivar field: its field in `ListenOptions` or `Options`.
+    :ivar read: text to value; raises `Fault`.
+    :ivar write: value to text that `read` reads back.
+    :ivar unset: the word that means None, no value: to undo a ``default``; else None.
+    :ivar unit: what the value is, for people.
+    :ivar about: one line of help.
+    :ivar default: the value without the option, for people.
+    """
+
+    key: str
+    name: str
+    scope: Scope
+    field: str
+    read: Reader
+    write: Writer
+    unset: str | None
+    unit: str
+    about: str
+    default: str
+    needs: Needs = Needs.NOTHING
+
+    def value(self, text: str) -> Any:
+        """
+        Read the option's text.
+
+        :raises Fault: when it is not a value of this option.
+        """
+        if self.unset is not None and text == self.unset:
+            return self.empty
+        return self.read(text)
+
+    def text(self, value: Any) -> str:
+        """The text that `value` reads back."""
+        if self.unset is not None and value == self.empty:
+            return self.unset
+        return self.write(value)
+
+    @property
+    def empty(self) -> Any:
+        """What the word `unset` means."""
+        return () if self.field.endswith("alpn") else None
+
+    @property
+    def initial(self) -> Any:
+        """The value without the option."""
+        return getattr(_LISTEN if self.scope is Scope.LISTENER else _RULE, self.field)
+
+
+_LISTEN: Final = ListenOptions()
+_RULE: Final = Options()
+
+
+def _option(
+    key: str,
+    scope: Scope,
+    kind: readers.ValueKind,
+    about: str,
+    *,
+    unset: str | None = None,
+    default: str | None = None,
+    needs: Needs = Needs.NOTHING,
+    name: str | None = None,
+) -> OptionSpec:
+    field = (name or key).replace("-", "_")
+    initial = getattr(_LISTEN if scope is Scope.LISTENER else _RULE, field)
+    if default is None:
+        default = unset if unset is not None and initial in (None, ()) else kind.write(initial)
+    return OptionSpec(
+        key, name or key, scope, field, kind.read, kind.write, unset, kind.unit, about, default, needs
+    )
+
+
+_L, _R, _T = Scope.LISTENER, Scope.RULE, Scope.TARGET
+_seconds = readers.duration
+_FILE, _TEXT = readers.text("file"), readers.text("text")
+
+OPTIONS: Final[tuple[OptionSpec, ...]] = (
+    _option("backlog", _L, readers.whole(1, readers.MAX_BACKLOG), "connections that wait to be accepted",
+            unset="system"),
+    _option("mode", _L, readers.mode(), "permission bits of a unix socket's file", unset="default",
+            default="0600", needs=Needs.UNIX_LISTENER),
+    _option("v6only", _L, readers.switch(), "whether an IPv6 listener refuses IPv4 clients", unset="auto",
+            default="off for * and no host, on for a written IPv6 address", needs=Needs.INET_LISTENER),
+    _option("cert", _L, _FILE, "certificate chain, PEM", unset="none", needs=Needs.TLS_LISTENER),
+    _option("key", _L, _FILE, "private key, PEM", unset="none", needs=Needs.TLS_LISTENER),
+    _option("client-ca", _L, _FILE, "authorities that clients' certificates are checked against",
+            unset="none", needs=Needs.TLS_LISTENER),
+    _option("verify-client", _L, readers.word("required", "optional"),
+            "whether a client must show a certificate", unset="off", needs=Needs.TLS_LISTENER),
+    _option("alpn", _L, readers.protocols(), "protocols offered to clients, the preferred first",
+            unset="none", needs=Needs.TLS_LISTENER),
+    _option("ciphers", _L, _TEXT, "OpenSSL's cipher list", unset="system", needs=Needs.TLS_LISTENER),
+    _option("keylog", _L, _FILE, "file for session secrets, to debug with", unset="none",
+            needs=Needs.TLS_LISTENER),
+    _option("buffer", _R, readers.size(readers.MIN_BUFFER, readers.MAX_BUFFER), "most bytes of one read"),
+    _option("relay", _R, readers.choice(RelayKind), "how bytes are moved"),
+    _option("pipe", _R, readers.size(readers.MIN_PIPE, readers.MAX_PIPE), "size of a splice pipe"),
+    _option("sndbuf", _R, readers.size(readers.MIN_BUFFER, readers.MAX_SOCKET_BUFFER),
+            "the kernel's send buffer of both sockets", unset="system"),
+    _option("rcvbuf", _R, readers.size(readers.MIN_BUFFER, readers.MAX_SOCKET_BUFFER),
+            "the kernel's receive buffer of both sockets", unset="system"),
+    _option("nodelay", _R, readers.switch(), "send small writes at once (TCP_NODELAY)"),
+    _option("keepalive", _R, readers.keepalive(), "probe silent TCP connections"),
+    _option("user-timeout", _R, _seconds(0.001, readers.MAX_USER_TIMEOUT),
+            "how long sent bytes may stay unacknowledged (TCP_USER_TIMEOUT)", unset="system"),
+    _option("connect-timeout", _T, _seconds(0.01, readers.MAX_DIAL),
+            "how long one attempt to connect takes at most"),
+    _option("dial-timeout", _R, _seconds(0.01, readers.MAX_DIAL), "how long all attempts together may take"),
+    _option("idle", _R, _seconds(readers.MIN_IDLE, None), "how long a session may be silent", unset="off",
+            default="off for TCP, 72s for UDP"),
+    _option("half-close", _R, _seconds(readers.MIN_IDLE, None),
+            "how long the open direction of a half-closed session may be silent"),
+    _option("linger", _R, _seconds(0, readers.MAX_DIAL), "how long a closing session delivers its rest"),
+    _option("max-conns", _R, readers.whole(1, readers.MAX_CONNECTIONS), "sessions at a time", unset="off"),
+    _option("max-conns-per-source", _R, readers.whole(1, readers.MAX_CONNECTIONS),
+            "sessions at a time from one address", unset="off"),
+    _option("rate", _R, readers.rate(), "new sessions a second", unset="off"),
+    _option("bandwidth", _R, readers.bandwidth(), "bytes a second", unset="off"),
+    _option("src", _T, readers.literal(), "source address of the upstream socket", unset="any",
+            needs=Needs.INET_TARGET),
+    _option("balance", _R, readers.choice(Balance), "in which order several targets are tried"),
+    _option("framing", _R, readers.choice(Framing), "how datagrams stand in a stream", needs=Needs.MIXED),
+    _option("on-deny", _R, readers.choice(OnDeny), "how a refused client is closed"),
+    _option("dns-refresh", _T, _seconds(1, readers.MAX_DNS_REFRESH), "how long a name's addresses are kept"),
+    _option("ca", _T, _FILE, "authorities that the target's certificate is checked against", unset="system",
+            needs=Needs.TLS_TARGET),
+    _option("verify", _T, readers.switch(), "whether the target's certificate is checked",
+            needs=Needs.TLS_TARGET),
+    _option("server-name", _T, readers.host_name(), "the name that the target's certificate must have",
+            unset="auto", default="the target's host", needs=Needs.TLS_TARGET),
+    _option("client-cert", _T, _FILE, "certificate shown to the target, PEM", unset="none",
+            needs=Needs.TLS_TARGET),
+    _option("client-key", _T, _FILE, "its private key, PEM", unset="none", needs=Needs.TLS_TARGET),
+    _option("alpn", _T, readers.protocols(), "protocols offered to the target, the preferred first",
+            unset="none", needs=Needs.TLS_TARGET, name="target-alpn"),
+)  # fmt: skip
+
+#: By unique name, as ``default`` and TOML write them.
+BY_NAME: Final[Mapping[str, OptionSpec]] = MappingProxyType({option.name: option for option in OPTIONS})
+#: Those that stand before ``->``, by key.
+LISTENER: Final[Mapping[str, OptionSpec]] = MappingProxyType(
+    {option.key: option for option in OPTIONS if option.scope is Scope.LISTENER}
+)
+#: Those that stand after ``->``, by key.
+RULE: Final[Mapping[str, OptionSpec]] = MappingProxyType(
+    {option.key: option for option in OPTIONS if option.scope is not Scope.LISTENER}
+)
+#: Those that may stand in a ``target`` clause, by key.
+TARGET: Final[Mapping[str, OptionSpec]] = MappingProxyType(
+    {option.key: option for option in OPTIONS if option.scope is Scope.TARGET}
+)

@@ -1,0 +1,292 @@
+# -*- test-case-name: tests.rules.test_options -*-
+"""
+Values of options: their text, their bounds, and back.
+
+Each function makes a `ValueKind`, a reader and its writer, for the table in
+`portfwd.rules.options`. Every bound has a name here, and its reason.
+"""
+
+from __future__ import annotations
+
+import enum
+import ipaddress
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any, Final
+
+from attrs import frozen
+
+from portfwd.rules.addresses import Role, read_host
+from portfwd.rules.findings import suggestion
+from portfwd.rules.model import Keepalive
+from portfwd.rules.tokens import Fault
+from portfwd.values import MAX_DURATION, format_duration, format_size, parse_duration, parse_size
+
+Reader = Callable[[str], Any]
+Writer = Callable[[Any], str]
+
+#: Below a page's quarter every read is mostly overhead; above, one session's buffer is a share of memory.
+MIN_BUFFER: Final = 1024
+MAX_BUFFER: Final = 16 * 1024**2
+#: A pipe has one page at least (pipe(7)); more than this no link fills between two turns.
+MIN_PIPE: Final = 4096
+MAX_PIPE: Final = 16 * 1024**2
+#: The kernel doubles what it is given and keeps it in a signed 32 bit number (socket(7)).
+MAX_SOCKET_BUFFER: Final = 2**30 - 1
+#: ``net.core.somaxconn`` was 16 bits for long and 4096 is its default: more is a slip.
+MAX_BACKLOG: Final = 65535
+#: TCP_USER_TIMEOUT is milliseconds in 32 bits, signed to be safe: 24 days.
+MAX_USER_TIMEOUT: Final = 24 * 86400
+#: Nobody waits for a connection longer than this; also for what is left at the end.
+MAX_DIAL: Final = 3600
+#: Shorter silences are ordinary pauses of a network.
+MIN_IDLE: Final = 0.1
+#: More sessions than descriptors a process can have (``fs.nr_open`` is 1 048 576 by default).
+MAX_CONNECTIONS: Final = 1_048_576
+#: More new sessions a second than any one process has accepted.
+MAX_RATE: Final = 1_000_000
+#: A terabyte a second: above it is a slip.
+MAX_BANDWIDTH: Final = 1024**4
+#: RFC 2181 section 8 allows 68 years; RFC 8767 section 5 advises a cap of seven days.
+MAX_DNS_REFRESH: Final = 7 * 86400
+#: MAX_TCP_KEEPIDLE, MAX_TCP_KEEPINTVL and MAX_TCP_KEEPCNT of Linux' include/net/tcp.h.
+MAX_KEEP_SECONDS: Final = 32767
+MAX_KEEP_COUNT: Final = 127
+#: RFC 7301 section 3.1: a protocol name has 1 to 255 bytes.
+MAX_ALPN: Final = 255
+
+_RATE = re.compile(r"(\d+(?:\.\d+)?)(?:/(s|m|h))?", re.ASCII)
+_RATE_UNITS: Final = {None: 1, "s": 1, "m": 60, "h": 3600}
+_MODE = re.compile(r"(?:0o)?([0-7]{1,5})", re.ASCII)
+_NUMBER = re.compile(r"\d{1,18}", re.ASCII)
+
+
+@frozen
+class ValueKind:
+    """
+    How one kind of value is read and written.
+
+    :ivar unit: what it is, for people: ``duration``, ``size``, ``on | off``.
+    """
+
+    unit: str
+    read: Reader
+    write: Writer
+
+
+def _bounded(value: Any, low: Any, high: Any, write: Writer) -> Any:
+    if low is not None and value < low:
+        raise Fault("out-of-bounds", f"the least is {write(low)}")
+    if high is not None and value > high:
+        raise Fault("out-of-bounds", f"the most is {write(high)}")
+    return value
+
+
+def _foreign(read: Callable[[str], Any], text: str) -> Any:
+    try:
+        return read(text)
+    except ValueError as error:
+        raise Fault("bad-value", str(error)) from None
+
+
+def duration(low: float, high: float | None) -> ValueKind:
+    """Seconds between `low` and `high`; without `high` ten years."""
+    most = MAX_DURATION if high is None else high
+    return ValueKind(
+        "duration",
+        lambda text: _bounded(_foreign(parse_duration, text), low, most, format_duration),
+        format_duration,
+    )
+
+
+def size(low: int, high: int) -> ValueKind:
+    """Bytes between `low` and `high`."""
+    return ValueKind(
+        "size", lambda text: _bounded(_foreign(parse_size, text), low, high, format_size), format_size
+    )
+
+
+def whole(low: int, high: int) -> ValueKind:
+    """A whole number between `low` and `high`."""
+
+    def read(text: str) -> int:
+        if not _NUMBER.fullmatch(text):
+            raise Fault("bad-value", "expected a whole number")
+        number: int = _bounded(int(text), low, high, str)
+        return number
+
+    return ValueKind("number", read, str)
+
+
+def rate() -> ValueKind:
+    """Events a second: ``200/s``, ``30/m``, or a plain number."""
+
+    def write(value: float) -> str:
+        number = Decimal(repr(float(value)))
+        return f"{number.to_integral_value() if number == number.to_integral_value() else number:f}/s"
+
+    def read(text: str) -> float:
+        match = _RATE.fullmatch(text)
+        if match is None:
+            raise Fault("bad-value", "expected a rate such as 200/s or 30/m")
+        # A number of four thousand digits is text to Decimal, not yet a float: bound it first.
+        number = Decimal(match[1]) / _RATE_UNITS[match[2]]
+        if number == 0:
+            raise Fault("out-of-bounds", "a rate of nothing would refuse everybody")
+        return float(_bounded(number, None, MAX_RATE, lambda most: f"{most}/s"))
+
+    return ValueKind("rate", read, write)
+
+
+def bandwidth() -> ValueKind:
+    """Bytes a second: ``10MiB/s``, the ``/s`` may be left out."""
+
+    def write(value: int) -> str:
+        return format_size(value) + "/s"
+
+    def read(text: str) -> int:
+        try:
+            number = parse_size(text.removesuffix("/s"))
+        except ValueError:
+            raise Fault("bad-value", "expected bytes a second such as 10MiB/s") from None
+        _bounded(number, 1, MAX_BANDWIDTH, write)
+        return number
+
+    return ValueKind("rate", read, write)
+
+
+def switch() -> ValueKind:
+    """``on`` or ``off``."""
+
+    def read(text: str) -> bool:
+        if text not in {"on", "off"}:
+            raise Fault("bad-value", "expected on or off")
+        return text == "on"
+
+    return ValueKind("on | off", read, lambda value: "on" if value else "off")
+
+
+def word(*words: str) -> ValueKind:
+    """One of `words`, as text."""
+
+    def read(text: str) -> str:
+        if text not in words:
+            raise Fault("bad-value", f"expected {_one_of(words)}", suggestion(text, words))
+        return text
+
+    return ValueKind(" | ".join(words), read, str)
+
+
+def choice(kind: type[enum.Enum]) -> ValueKind:
+    """One of the values of an enumeration."""
+    words: dict[str, enum.Enum] = {str(member.value): member for member in kind}
+
+    def read(text: str) -> enum.Enum:
+        member = words.get(text)
+        if member is None:
+            raise Fault("bad-value", f"expected {_one_of(tuple(words))}", suggestion(text, words))
+        return member
+
+    return ValueKind(" | ".join(words), read, lambda member: str(member.value))
+
+
+def _one_of(words: tuple[str, ...]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+def keepalive() -> ValueKind:
+    """``on``, ``off``, or ``idle:interval:count`` in seconds, seconds and probes; any part may be empty."""
+
+    def read(text: str) -> Keepalive:
+        if text in {"on", "off"}:
+            return Keepalive(text == "on")
+        parts = text.split(":")
+        if len(parts) != 3 or not any(parts):
+            raise Fault("bad-value", "expected on, off or idle:interval:count such as 60:10:5")
+        most = (MAX_KEEP_SECONDS, MAX_KEEP_SECONDS, MAX_KEEP_COUNT)
+        numbers = [_keep_number(part, high) if part else None for part, high in zip(parts, most, strict=True)]
+        return Keepalive(True, *numbers)
+
+    def write(value: Keepalive) -> str:
+        parts = (value.idle, value.interval, value.count)
+        if not value.enabled or parts == (None, None, None):
+            return "on" if value.enabled else "off"
+        return ":".join("" if part is None else str(part) for part in parts)
+
+    return ValueKind("on | off | idle:interval:count", read, write)
+
+
+def _keep_number(text: str, most: int) -> int:
+    if _NUMBER.fullmatch(text):
+        return int(_bounded(int(text), 1, most, str))
+    seconds = _foreign(parse_duration, text)
+    if seconds != int(seconds):
+        raise Fault("bad-value", "keep-alive counts whole seconds")
+    return int(_bounded(int(seconds), 1, most, str))
+
+
+def mode() -> ValueKind:
+    """Permission bits in octal, with or without a leading ``0``."""
+
+    def read(text: str) -> int:
+        match = _MODE.fullmatch(text)
+        if match is None:
+            raise Fault("bad-value", "expected permission bits in octal such as 0660")
+        bits: int = _bounded(int(match[1], 8), None, 0o777, "{:04o}".format)
+        return bits
+
+    return ValueKind("octal", read, "{:04o}".format)
+
+
+def text(unit: str) -> ValueKind:
+    """Any text but none."""
+
+    def read(value: str) -> str:
+        if not value:
+            raise Fault("bad-value", f"expected a {unit}" if unit == "file" else "expected something")
+        return value
+
+    return ValueKind(unit, read, str)
+
+
+def literal() -> ValueKind:
+    """An IPv4 or IPv6 address, brackets allowed; rinetd's ``0`` for any."""
+
+    def read(value: str) -> str | None:
+        if value == "0":
+            return None
+        bare = value[1:-1] if value.startswith("[") and value.endswith("]") else value
+        try:
+            ipaddress.ip_address(bare)
+        except ValueError:
+            raise Fault(
+                "bad-value", "expected an address", "a name would have to be looked up for each session"
+            ) from None
+        return bare
+
+    return ValueKind("address", read, str)
+
+
+def host_name() -> ValueKind:
+    """The name of a host, or an address."""
+
+    def read(value: str) -> str:
+        try:
+            return read_host(value, Role.TARGET, brackets=False)
+        except Fault as fault:
+            raise Fault("bad-value", "expected the name of a host", fault.hint) from None
+
+    return ValueKind("name", read, str)
+
+
+def protocols() -> ValueKind:
+    """Names of protocols with commas between (RFC 7301), as ``h2,http/1.1``."""
+
+    def read(value: str) -> tuple[str, ...]:
+        names = tuple(value.split(","))
+        if not all(0 < len(name.encode("utf-8", "replace")) <= MAX_ALPN for name in names):
+            raise Fault("bad-value", "expected names of protocols such as h2,http/1.1")
+        return names
+
+    return ValueKind("list", read, ",".join)

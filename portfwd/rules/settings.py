@@ -1,0 +1,97 @@
+# -*- test-case-name: tests.rules.test_settings -*-
+"""
+The options of a line: looked up, read, and placed where they are wrong.
+
+It refuses to decide whether an option fits the rule, which only the whole rule
+shows (`portfwd.rules.draft`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from portfwd.rules.addresses import Role
+from portfwd.rules.diagnostics import Location
+from portfwd.rules.findings import shown, suggestion
+from portfwd.rules.options import BY_NAME, LISTENER, RULE, TARGET, OptionSpec, Scope
+from portfwd.rules.reading import Reading
+from portfwd.rules.tokens import Fault, Line, Word
+
+
+def read_settings(
+    reading: Reading, line: Line, words: list[Word], side: Role | None, rule: bool = False
+) -> dict[str, tuple[Any, Location]]:
+    """
+    Read the options of a line, reporting what is wrong.
+
+    :param side: before ``->``, after it, or None for ``default``, which takes all by their unique names.
+    :param rule: after ``->`` of a rule, not in a ``target`` clause.
+    :returns: by unique name; what was wrong is left out.
+    """
+    settings: dict[str, tuple[Any, Location]] = {}
+    if not words:
+        return settings
+    table = BY_NAME if side is None else LISTENER if side is Role.LISTEN else RULE if rule else TARGET
+    for index, word in enumerate(words):
+        item = word.option()
+        if item is None:
+            _complain_about_word(reading, line, word, words, index)
+            continue
+        key, value = item
+        option = table.get(key)
+        if option is None:
+            _complain_about_key(reading, line.span(word.column, len(key)), key, table, side)
+        elif option.name in settings:
+            where = line.span(word.column, len(key))
+            reading.findings.error(where, "duplicate-option", f"{shown(key)} is given twice")
+        else:
+            try:
+                settings[option.name] = (_value(reading, option, value.text), line.at(word))
+            except Fault as fault:
+                message = f"bad value for {shown(key)}: {fault.message}"
+                reading.findings.error(line.place(value, fault), fault.code, message, fault.hint)
+    return settings
+
+
+def _value(reading: Reading, option: OptionSpec, text: str) -> Any:
+    """The value of an option; what many rules repeat is read once."""
+    try:
+        return reading.values[option.name, text]
+    except KeyError:
+        value = reading.values[option.name, text] = option.value(text)
+        return value
+
+
+def _complain_about_word(reading: Reading, line: Line, word: Word, words: list[Word], index: int) -> None:
+    text = word.text
+    before = words[index - 1].text if index else ""
+    if text.startswith("=") or before.endswith("=") or before == "=" or (
+        index + 1 < len(words) and words[index + 1].text.startswith("=")
+    ):  # fmt: skip
+        hint = "write KEY=VALUE without blanks around '='"
+    elif text in BY_NAME or text in RULE:
+        hint = f"write {text}=VALUE"
+    else:
+        hint = "options are written KEY=VALUE"
+    reading.findings.error(line.at(word), "unexpected-word", f"{shown(text)} is no option", hint)
+
+
+def _complain_about_key(
+    reading: Reading, where: Location, key: str, table: Mapping[str, OptionSpec], side: Role | None
+) -> None:
+    elsewhere = None
+    if side is not None:
+        elsewhere = (RULE if side is Role.LISTEN else LISTENER).get(key) or RULE.get(key)
+    if elsewhere is None:
+        reading.findings.error(
+            where, "unknown-option", f"unknown option {shown(key)}", suggestion(key, table)
+        )
+        return
+    if elsewhere.scope is Scope.LISTENER:
+        message, hint = "belongs to the listener", "put it before '->'"
+    elif side is Role.LISTEN:
+        message, hint = "belongs to the rule", "put it after '->' and the targets"
+    else:
+        message, hint = "belongs to the whole rule, not to one target", "put it on the rule's line"
+    reading.findings.error(where, "misplaced-option", f"{shown(key)} {message}", hint)

@@ -1,0 +1,181 @@
+# -*- test-case-name: tests.rules.test_support -*-
+"""
+What the rules file can say but this version cannot do: one table, a row for each.
+
+Whoever makes something work deletes its row. `load` does not ask here; what
+starts rules does, so that nothing is ever silently left undone. It refuses to
+judge whether a rule makes sense.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from attrs import frozen
+
+from portfwd.errors import RulesError
+from portfwd.rules.diagnostics import Location, Problem
+from portfwd.rules.findings import Findings
+from portfwd.rules.model import Balance, Framing, Kind, Options, RelayKind, Rule, Ruleset, TargetSpec
+
+
+@frozen
+class Gap:
+    """
+    One thing that does not work yet.
+
+    :ivar what: its name, as the message has it.
+    :ivar way_out: what to do instead.
+    :ivar find: the places where a rule uses it.
+    """
+
+    what: str
+    way_out: str
+    find: Callable[[Rule], Iterator[Location]]
+
+
+def unsupported(ruleset: Ruleset) -> tuple[Problem, ...]:
+    """An error for everything in `ruleset` that this version cannot do, in the order of the files."""
+    problems = [
+        _problem(directive.where, f"the directive '{directive.name}'", DIRECTIVES[directive.name])
+        for directive in ruleset.directives
+        if directive.name in DIRECTIVES
+    ]
+    for rule in ruleset.rules:
+        for gap in GAPS:
+            problems.extend(_problem(where, gap.what, gap.way_out) for where in gap.find(rule))
+    findings = Findings()
+    # What one 'default' line gives to many rules is said once.
+    findings.extend(dict.fromkeys(problems))
+    return findings.sorted(ruleset.files)
+
+
+def everything_wrong(refusal: RulesError) -> tuple[Problem, ...]:
+    """The problems of a refused file, and what of its good rules cannot be done, in order."""
+    if refusal.readable is None:
+        return refusal.problems
+    findings = Findings()
+    findings.extend((*refusal.problems, *unsupported(refusal.readable)))
+    return findings.sorted(refusal.readable.files)
+
+
+def _problem(where: Location, what: str, way_out: str) -> Problem:
+    return Problem(where, "not-yet", f"this version cannot do {what} yet", way_out)
+
+
+def _every_target(rule: Rule) -> Iterator[TargetSpec]:
+    yield from rule.targets
+    yield from rule.named_targets
+    yield from (route.target for route in rule.routes if isinstance(route.target, TargetSpec))
+
+
+def _place(rule: Rule, name: str) -> Location:
+    """Where an option was written; the rule itself for one that was not read from text."""
+    return next((where for written, where in rule.places if written == name), rule.where)
+
+
+def _when(name: str, uses: Callable[[Options], bool]) -> Callable[[Rule], Iterator[Location]]:
+    """Finds an option of a rule whose value is not served."""
+
+    def find(rule: Rule) -> Iterator[Location]:
+        if uses(rule.options):
+            yield _place(rule, name)
+
+    return find
+
+
+def _when_target(name: str, uses: Callable[[Options], bool]) -> Callable[[Rule], Iterator[Location]]:
+    """Finds an option that targets may have of their own."""
+
+    def find(rule: Rule) -> Iterator[Location]:
+        if uses(rule.options):
+            yield _place(rule, name)
+            return
+        for target in _every_target(rule):
+            if uses(target.options):
+                yield target.where
+
+    return find
+
+
+def _filters(rule: Rule) -> Iterator[Location]:
+    yield from (spec.where for spec in rule.filters)
+
+
+def _routes(rule: Rule) -> Iterator[Location]:
+    yield from (route.where for route in rule.routes)
+    yield from (target.where for target in rule.named_targets)
+
+
+def _tls_listener(rule: Rule) -> Iterator[Location]:
+    if rule.listen.kind is Kind.TLS:
+        yield rule.listen.where
+
+
+def _udp(rule: Rule) -> Iterator[Location]:
+    if rule.listen.kind is Kind.UDP:
+        yield rule.listen.where
+    yield from (target.where for target in _every_target(rule) if target.kind is Kind.UDP)
+
+
+def _sockets_forced(rule: Rule) -> Iterator[Location]:
+    if rule.options.relay in (RelayKind.SPLICE, RelayKind.COPY) and not rule.is_plain:
+        yield _place(rule, "relay")
+
+
+#: Directives that are read but that nothing obeys.
+DIRECTIVES: Final = {
+    "admin": "delete it; signals and the log are there",
+    "metrics": "delete it; the access log has every session's figures",
+    "manhole": "delete it",
+    "limits": "delete it; max-conns= of each rule is there",
+}
+
+GAPS: Final[tuple[Gap, ...]] = (
+    Gap("filters", "delete the filter; the rule then relays every byte as it is", _filters),
+    Gap("routes and named targets", "write a rule for each target", _routes),
+    Gap("tls: listeners", "listen on plain TCP, with a program that ends TLS before it", _tls_listener),
+    Gap("UDP", "delete the rule, or relay TCP", _udp),
+    Gap(
+        "framing",
+        "delete framing=",
+        _when("framing", lambda options: options.framing is not Framing.NONE),
+    ),
+    Gap(
+        "balance= other than first",
+        "delete it: targets are tried in the order of the file",
+        _when("balance", lambda options: options.balance is not Balance.FIRST),
+    ),
+    Gap("bandwidth=", "delete it", _when("bandwidth", lambda options: options.bandwidth is not None)),
+    Gap(
+        "rate=",
+        "delete it, or bound sessions with max-conns=",
+        _when("rate", lambda options: options.rate is not None),
+    ),
+    Gap(
+        "max-conns-per-source=",
+        "bound all sessions with max-conns=",
+        _when("max-conns-per-source", lambda options: options.max_conns_per_source is not None),
+    ),
+    Gap(
+        "relay=splice or relay=copy where an end is no plain socket",
+        "write relay=auto, which takes what the ends allow",
+        _sockets_forced,
+    ),
+    Gap(
+        "client-cert=",
+        'delete it, or use endpoint:"tls:HOST:PORT:certificate=…"',
+        _when_target("client-cert", lambda options: options.client_cert is not None),
+    ),
+    Gap(
+        "client-key=",
+        'delete it, or use endpoint:"tls:HOST:PORT:privateKey=…"',
+        _when_target("client-key", lambda options: options.client_key is not None),
+    ),
+    Gap(
+        "alpn= of a target",
+        "delete it",
+        _when_target("target-alpn", lambda options: bool(options.target_alpn)),
+    ),
+)

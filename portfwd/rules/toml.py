@@ -1,0 +1,296 @@
+# -*- test-case-name: tests.rules.test_toml -*-
+"""
+oxidinetd's TOML form, with the native options and ``name`` as extra keys of a rule.
+
+``tomllib`` tells no positions, so a problem carries the key path, and the line
+where `portfwd.rules.toml_places` finds it. It refuses keys that it does not know.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from typing import Any, Final
+
+from portfwd.rules.access import check_pattern
+from portfwd.rules.addresses import Place, Role, read_host, read_path, read_ports
+from portfwd.rules.diagnostics import Location
+from portfwd.rules.draft import RuleDraft, TargetDraft
+from portfwd.rules.findings import shown, suggestion
+from portfwd.rules.model import AccessLog, AclEntry, Kind
+from portfwd.rules.options import BY_NAME
+from portfwd.rules.reading import Reading
+from portfwd.rules.tokens import NAME, Fault, find_bad_character
+from portfwd.rules.toml_places import Places
+
+_AT = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
+_TOP: Final = frozenset({"log_file", "pid_file", "log_format", "global_rules", "forwarding_rules"})
+_RULE: Final = frozenset(
+    {
+        "bind_address", "bind_port", "connect_address", "connect_port",
+        "protocol", "timeout", "source_address", "rules", "name",
+    }
+)  # fmt: skip
+_ACCESS: Final = frozenset({"type", "pattern"})
+#: Kinds of listener and target.
+_PROTOCOLS: Final = {
+    "tcp": (Kind.TCP, Kind.TCP),
+    "udp": (Kind.UDP, Kind.UDP),
+    "udptotcp": (Kind.UDP, Kind.TCP),
+    "tcptoudp": (Kind.TCP, Kind.UDP),
+}
+_FORMATS: Final = {"rinetd": AccessLog.RINETD, "common": AccessLog.COMMON}
+#: Option names as keys: oxidinetd writes ``_`` where the native grammar writes ``-``.
+_OPTION_KEYS: Final = {key: name for name in BY_NAME for key in (name, name.replace("-", "_"))}
+
+Table = dict[str, Any]
+
+
+def read_toml(reading: Reading, name: str, text: str) -> None:
+    """Read a whole TOML file into the reading."""
+    text = text.removeprefix("\ufeff")
+    try:
+        table = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        _complain_about_syntax(reading, name, text, error)
+        return
+    _File(reading, Places(name, text)).read(table)
+
+
+def _complain_about_syntax(reading: Reading, name: str, text: str, error: Exception) -> None:
+    """Place what tomllib says; it also lets int's and its own refusals through."""
+    message = "it is nested too deep" if isinstance(error, RecursionError) else str(error).split("\n")[0]
+    match = _AT.search(message)
+    lines = text.split("\n")
+    where = Location(name)
+    if match is not None:
+        message = message[: match.start()]
+        number = int(match[1]) if match[1] else len(lines)
+        line = lines[number - 1].removesuffix("\r")
+        column = int(match[2]) if match[2] else len(line) + 1
+        where = Location(name, number, column, 1, line)
+    reading.findings.error(where, "toml-syntax", message[:1].lower() + message[1:])
+
+
+class _File:
+    """One reading of one TOML file; paths are tuples of keys and indices."""
+
+    def __init__(self, reading: Reading, places: Places) -> None:
+        self._reading = reading
+        self._findings = reading.findings
+        self._places = places
+
+    def read(self, table: Table) -> None:
+        for key in table:
+            if key not in _TOP:
+                self._unknown((key,), _TOP)
+        log = self._reading.log
+        if (file := self._text(table, (), "log_file")) is not None:
+            log.file, log.rinetd, log.where = file, True, self._places.at(("log_file",))
+        if (form := self._text(table, (), "log_format")) is not None:
+            if form in _FORMATS:
+                log.access, log.where = _FORMATS[form], self._places.at(("log_format",))
+            else:
+                self._bad(("log_format",), "expected rinetd or common", suggestion(form, _FORMATS))
+        self._reading.pid_file = self._text(table, (), "pid_file")
+        self._reading.access.extend(self._access(table, (), "global_rules"))
+        for index, rule in enumerate(self._tables(table, (), "forwarding_rules")):
+            self._rule(rule, ("forwarding_rules", index))
+
+    def _error(self, path: tuple[str | int, ...], code: str, message: str, hint: str = "") -> None:
+        self._findings.error(self._places.at(path), code, message, hint)
+
+    def _bad(self, path: tuple[str | int, ...], message: str, hint: str = "") -> None:
+        self._error(path, "bad-value", message, hint)
+
+    def _unknown(self, path: tuple[str | int, ...], known: frozenset[str]) -> None:
+        key = str(path[-1])
+        self._error(path, "unknown-key", f"unknown key {shown(key)}", suggestion(key, known))
+
+    def _tables(self, table: Table, path: tuple[str | int, ...], key: str) -> list[Table]:
+        value = table.get(key, [])
+        if isinstance(value, list) and all(isinstance(item, dict) for item in value):
+            return value
+        self._error((*path, key), "toml-type", f"expected tables, [[{key}]]")
+        return []
+
+    def _text(self, table: Table, path: tuple[str | int, ...], key: str, numbers: bool = False) -> str | None:
+        value = table.get(key)
+        if value is None:
+            return None
+        path = (*path, key)
+        if numbers and isinstance(value, int) and not isinstance(value, bool):
+            return str(value) if abs(value) < 10**18 else "9" * 18
+        if not isinstance(value, str):
+            self._error(path, "toml-type", "expected text" + (" or a number" if numbers else ""))
+            return None
+        wrong = find_bad_character(value)
+        if wrong is not None or "\n" in value or "\t" in value:
+            self._error(path, "bad-character", "this text has an invisible character in it")
+            return None
+        if not value:
+            self._bad(path, "expected something")
+            return None
+        return value
+
+    def _access(self, table: Table, path: tuple[str | int, ...], key: str) -> list[AclEntry]:
+        entries = []
+        for index, item in enumerate(self._tables(table, path, key)):
+            where = (*path, key, index)
+            for extra in item:
+                if extra not in _ACCESS:
+                    self._unknown((*where, extra), _ACCESS)
+            for needed in ("type", "pattern"):
+                if needed not in item:
+                    self._error(where, "missing-key", f"'{needed}' is missing")
+            kind = self._text(item, where, "type")
+            pattern = self._text(item, where, "pattern")
+            if kind is not None and kind not in {"allow", "deny"}:
+                self._bad((*where, "type"), "expected allow or deny", suggestion(kind, ("allow", "deny")))
+            wrong = None if pattern is None else check_pattern(pattern)
+            if wrong is not None:
+                self._error((*where, "pattern"), "bad-pattern", wrong)
+            elif pattern is not None and kind is not None:
+                entries.append(AclEntry(kind == "allow", pattern, self._places.at((*where, "pattern"))))
+        return entries
+
+    def _rule(self, table: Table, path: tuple[str | int, ...]) -> None:
+        failed_before, self._findings.failed = self._findings.failed, False
+        kinds = _PROTOCOLS["tcp"]
+        if (protocol := self._text(table, path, "protocol")) is not None:
+            if protocol in _PROTOCOLS:
+                kinds = _PROTOCOLS[protocol]
+            else:
+                self._bad(
+                    (*path, "protocol"),
+                    "expected tcp, udp, udptotcp or tcptoudp",
+                    suggestion(protocol, _PROTOCOLS),
+                )
+        name = self._text(table, path, "name") or ""
+        if name and not NAME.fullmatch(name):
+            self._error((*path, "name"), "bad-name", f"{shown(name)} is no name for a rule")
+        listen = self._place(table, path, "bind", kinds[0], Role.LISTEN)
+        target = self._place(table, path, "connect", kinds[1], Role.TARGET)
+        settings = self._settings(table, path, Kind.UDP in kinds)
+        access = self._access(table, path, "rules")
+        if listen is not None and target is not None and not self._findings.failed:
+            where = self._places.at(path)
+            targets = [TargetDraft(target, self._places.at((*path, "connect_address")))]
+            draft = RuleDraft(
+                listen,
+                where,
+                self._places.at((*path, "bind_address")),
+                name,
+                targets,
+                settings,
+                access=access,
+            )
+            self._reading.add(draft)
+        self._findings.failed = self._findings.failed or failed_before
+
+    def _place(
+        self, table: Table, path: tuple[str | int, ...], side: str, kind: Kind, role: Role
+    ) -> Place | None:
+        key, port_key = f"{side}_address", f"{side}_port"
+        address = self._text(table, path, key)
+        port = self._text(table, path, port_key, numbers=True)
+        unix = address is not None and address.startswith("unix:")
+        for needed in (key,) if unix else (key, port_key):
+            if needed not in table:
+                self._error(path, "missing-key", f"'{needed}' is missing")
+        if address is None or (port is None and not unix):
+            return None
+        at = key
+        try:
+            if unix:
+                if port_key in table or kind is Kind.UDP:
+                    self._bad((*path, key), "a unix socket has no port and no datagrams here")
+                return read_path(address[5:], Kind.UNIX, role)
+            host = read_host(address, role, brackets=False)
+            assert port is not None
+            at = port_key
+            ports = read_ports(
+                port, "udp" if kind is Kind.UDP else "tcp", role, self._reading.port_of_service
+            )
+        except Fault as fault:
+            self._error((*path, at), fault.code, fault.message, fault.hint)
+            return None
+        return Place(kind, host, ports, written=(address, port))
+
+    def _settings(
+        self, table: Table, path: tuple[str | int, ...], datagrams: bool
+    ) -> dict[str, tuple[Any, Location]]:
+        settings: dict[str, tuple[Any, Location]] = {}
+        for key in table:
+            if key in _RULE:
+                continue
+            where = (*path, key)
+            if key not in _OPTION_KEYS:
+                self._unknown(where, _RULE | frozenset(_OPTION_KEYS))
+                continue
+            name = _OPTION_KEYS[key]
+            if name in settings:
+                self._error(where, "duplicate-option", f"{shown(name)} is given twice")
+                continue
+            self._setting(settings, where, name, _option_text(name, table[key]))
+        if (source := self._text(table, path, "source_address")) is not None:
+            self._once(settings, (*path, "source_address"), "src", source)
+        timeout = self._text(table, path, "timeout", numbers=True)
+        if timeout is not None:
+            where = (*path, "timeout")
+            if datagrams:
+                self._once(settings, where, "idle", "off" if timeout == "0" else timeout)
+            else:
+                self._findings.warning(
+                    self._places.at(where),
+                    "option-without-meaning",
+                    "oxidinetd's timeout has a meaning for UDP only",
+                    "to end silent TCP sessions write idle",
+                )
+        return settings
+
+    def _once(
+        self, settings: dict[str, tuple[Any, Location]], path: tuple[str | int, ...], name: str, text: str
+    ) -> None:
+        if name in settings:
+            self._error(
+                path, "duplicate-option", f"{shown(str(path[-1]))} and {shown(name)} say the same thing"
+            )
+        else:
+            self._setting(settings, path, name, text)
+
+    def _setting(
+        self,
+        settings: dict[str, tuple[Any, Location]],
+        path: tuple[str | int, ...],
+        name: str,
+        text: str | None,
+    ) -> None:
+        if text is None:
+            self._error(path, "toml-type", "expected text, a number, true or false, as the option has it")
+            return
+        wrong = find_bad_character(text)
+        if wrong is not None or "\t" in text:
+            self._error(path, "bad-character", "this text has an invisible character in it")
+            return
+        try:
+            settings[name] = (BY_NAME[name].value(text), self._places.at(path))
+        except Fault as fault:
+            message = f"bad value for {shown(str(path[-1]))}: {fault.message}"
+            self._error(path, fault.code, message, fault.hint)
+
+
+def _option_text(name: str, value: Any) -> str | None:
+    """The text of an option whose value TOML has typed; None for a type that no option has."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, int):
+        # TOML writes permission bits as 0o660, which is a number by the time it arrives here.
+        return oct(value) if name == "mode" else str(value) if abs(value) < 10**18 else "9" * 18
+    if isinstance(value, float):
+        return f"{value:f}".rstrip("0").removesuffix(".")
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return ",".join(value)
+    return None

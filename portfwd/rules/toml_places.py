@@ -1,0 +1,79 @@
+# -*- test-case-name: tests.rules.test_toml -*-
+"""
+Where the keys of a TOML file stand: a scan of its lines beside the real parser.
+
+It finds headers and keys that begin a line, which is how people write these
+files. It refuses to guess: in a file with multi-line strings, and for keys of
+inline tables, the place is the nearest table that it did find.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from portfwd.rules.diagnostics import Location
+
+_HEADER = re.compile(r"[ \t]*(\[\[?)[ \t]*([A-Za-z0-9_.-]+)[ \t]*\]")
+_KEY = re.compile(r"[ \t]*([A-Za-z0-9_-]+)[ \t]*=")
+_MULTILINE: Final = ('"""', "'''")
+
+Path = tuple[str | int, ...]
+
+
+class Places:
+    """
+    The places of one file.
+
+    :ivar name: the file, as messages call it.
+    """
+
+    def __init__(self, name: str, text: str) -> None:
+        self.name = name
+        self._found: dict[Path, Location] = {}
+        if not any(quotes in text for quotes in _MULTILINE):
+            self._scan(text)
+
+    def __repr__(self) -> str:
+        return f"<Places {self.name} {len(self._found)} keys>"
+
+    def at(self, path: Path) -> Location:
+        """The place of a key, or of the nearest thing around it; always with the key's path."""
+        key = ""
+        for part in path:
+            key += f"[{part}]" if isinstance(part, int) else f".{part}" if key else part
+        for end in range(len(path), 0, -1):
+            found = self._found.get(path[:end])
+            if found is not None:
+                return Location(self.name, found.line, found.column, found.length, found.text, key)
+        return Location(self.name, key=key)
+
+    def _scan(self, text: str) -> None:
+        table: Path = ()
+        counts: dict[Path, int] = {}
+        for number, line in enumerate(text.split("\n"), 1):
+            line = line.removesuffix("\r")
+            match = _HEADER.match(line)
+            if match is not None:
+                table = self._resolve(match[2].split("."), counts)
+                if match[1] == "[[":
+                    counts[table] = counts.get(table, -1) + 1
+                    table = (*table, counts[table])
+            else:
+                match = _KEY.match(line)
+                if match is None:
+                    continue
+            group = match.lastindex or 1
+            path = table if group == 2 else (*table, match[1])
+            place = Location(self.name, number, match.start(group) + 1, len(match[group]), line)
+            self._found.setdefault(path, place)
+
+    @staticmethod
+    def _resolve(keys: list[str], counts: dict[Path, int]) -> Path:
+        """The path of a header: an array of tables in the middle means its last element."""
+        path: Path = ()
+        for index, key in enumerate(keys):
+            path = (*path, key)
+            if index < len(keys) - 1 and path in counts:
+                path = (*path, counts[path])
+        return path

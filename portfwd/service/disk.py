@@ -1,0 +1,90 @@
+# -*- test-case-name: tests.service.test_disk -*-
+"""
+The real files behind `portfwd.rules.Files`: read, match, and the system's services.
+
+Text is UTF-8, with or without a byte order mark. It refuses files that are too
+large and bytes that are no UTF-8, with the place of the first.
+"""
+
+from __future__ import annotations
+
+import codecs
+import glob
+import os
+import socket
+from typing import Final
+
+from attrs import frozen
+
+from portfwd.errors import RulesError
+from portfwd.rules.diagnostics import Location, Problem
+
+#: A hundred times the text of 10 000 rules; more is the wrong file.
+MAX_FILE_SIZE: Final = 64 * 1024**2
+
+
+@frozen
+class DiskFiles:
+    """
+    Files of this machine; relative paths are relative to the working directory.
+
+    :ivar max_size: most bytes of one file.
+    """
+
+    max_size: int = MAX_FILE_SIZE
+
+    def read(self, path: str) -> str:
+        """
+        The text of a file.
+
+        :raises OSError: when it cannot be read.
+        :raises RulesError: when it is larger than `max_size` or not UTF-8.
+        """
+        with open(path, "rb") as file:
+            # One byte more than may be: a pipe has no size that could be asked.
+            data = file.read(self.max_size + 1)
+        if len(data) > self.max_size:
+            raise RulesError(
+                [
+                    Problem(
+                        Location(path),
+                        "file-too-large",
+                        f"the file has more than {self.max_size} bytes",
+                        "is this a rules file?",
+                    )
+                ]
+            )
+        data = data.removeprefix(codecs.BOM_UTF8)
+        try:
+            return data.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise RulesError([_not_utf_8(path, data, error)]) from None
+
+    def glob(self, pattern: str, beside: str) -> list[str]:
+        """The files that match `pattern`, relative to the directory of `beside`, in alphabetical order."""
+        directory = os.path.dirname(beside)
+        # The directory's own name may hold characters that mean something to glob.
+        pattern = os.path.join(glob.escape(directory), pattern)
+        found = glob.glob(pattern, recursive=False)
+        return sorted(os.path.normpath(path) for path in found if not os.path.isdir(path))
+
+    def port_of_service(self, name: str, protocol: str) -> int | None:
+        """The port of a service by ``/etc/services``, or None."""
+        try:
+            return socket.getservbyname(name, protocol)
+        except OSError:
+            return None
+
+
+def _not_utf_8(path: str, data: bytes, error: UnicodeDecodeError) -> Problem:
+    start = data.rfind(b"\n", 0, error.start) + 1
+    end = data.find(b"\n", error.start)
+    text = data[start : len(data) if end < 0 else end].removesuffix(b"\r").decode("utf-8", "replace")
+    column = len(data[start : error.start].decode("utf-8")) + 1
+    where = Location(path, data.count(b"\n", 0, error.start) + 1, column, 1, text)
+    return Problem(
+        where,
+        "not-utf-8",
+        f"byte 0x{data[error.start]:02x} is not UTF-8",
+        "save the file as UTF-8",
+    )

@@ -1,0 +1,95 @@
+# -*- test-case-name: tests.service.test_signals -*-
+"""
+What signals mean to a forwarder under twistd.
+
+twistd's own handlers do not fit: SIGTERM ends with status 143 and a second one
+does nothing; SIGHUP kills. These are put in their place once the reactor runs,
+because it installs its own at that moment. Signals that come in between wait in
+the kernel: each finds the handler that it should.
+
+- SIGTERM, SIGINT: accept no more, let sessions finish, exit 0; a second one cuts them.
+- SIGHUP: nothing yet but a line in the log.
+- SIGUSR1: logs are opened again, twistd's own too.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from types import FrameType
+from typing import Final
+
+from twisted.application.service import Service
+from twisted.logger import Logger
+
+from portfwd.kernel.reactor import Reactor
+from portfwd.service.forwarder import Forwarder
+from portfwd.values import CloseReason
+
+#: What is taken over.
+TAKEN: Final = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+
+
+class Signals(Service):
+    """Turns signals into calls, in the reactor's own thread of control."""
+
+    name = "portfwd signals"
+
+    def __init__(self, reactor: Reactor, forwarder: Forwarder, reopen_logs: Callable[[], None]) -> None:
+        self._reactor = reactor
+        self._forwarder = forwarder
+        self._reopen_logs = reopen_logs
+        self._stopping = False
+        self._log = Logger()
+
+    def startService(self) -> None:
+        """Take the signals over as soon as the reactor runs."""
+        super().startService()
+        self._hold(True)
+        self._reactor.callWhenRunning(self._install)
+
+    def _hold(self, held: bool) -> None:
+        """Let the signals wait in the kernel, or come."""
+        if hasattr(signal, "pthread_sigmask"):  # not on Windows
+            numbers = {getattr(signal, name) for name in TAKEN}
+            signal.pthread_sigmask(signal.SIG_BLOCK if held else signal.SIG_UNBLOCK, numbers)
+
+    def _install(self) -> None:
+        self._take("SIGINT", self.stop)
+        self._take("SIGTERM", self.stop)
+        self._take("SIGHUP", self.reload)
+        self._take("SIGUSR1", self.reopen, keep=True)
+        # Twisted puts the old handlers back when the reactor ends; a signal that comes then must not kill.
+        self._reactor.addSystemEventTrigger("after", "shutdown", self._hold, True)
+        self._hold(False)
+
+    def _take(self, name: str, call: Callable[[], None], *, keep: bool = False) -> None:
+        number = getattr(signal, name, None)  # Windows lacks two of them
+        if number is None:
+            return
+        before = signal.getsignal(number)
+
+        def arrived(received: int, frame: FrameType | None) -> None:
+            if keep and callable(before):
+                before(received, frame)
+            self._reactor.callFromThread(call)
+
+        signal.signal(number, arrived)
+
+    def stop(self) -> None:
+        """Drain and exit; the second time: cut."""
+        if self._stopping:
+            self._log.info("stopping at once: {count} sessions are cut", count=self._forwarder.session_count)
+            self._forwarder.cut(CloseReason.KILLED)
+        else:
+            self._stopping = True
+            self._reactor.stop()
+
+    def reload(self) -> None:
+        """Say that it cannot be had."""
+        self._log.warn("SIGHUP ignored: this version cannot reload its rules; restart it to apply a new file")
+
+    def reopen(self) -> None:
+        """Open the access log again."""
+        self._log.info("logs are opened again")
+        self._reopen_logs()

@@ -1,0 +1,352 @@
+# -*- test-case-name: tests.service.test_tap -*-
+"""
+``twistd portfwd``: its options, and the service they make.
+
+Everything that needs a file is read here: twistd changes its root, forks and
+drops privileges after `makeService`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from twisted.application.service import IService, MultiService, Service
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.usage import Options as UsageOptions
+from twisted.python.usage import UsageError
+
+from portfwd import __version__
+from portfwd.errors import RulesError, StartError
+from portfwd.kernel.reactor import Reactor
+from portfwd.logs.access_log import AccessLog, dropped_line
+from portfwd.logs.writer import LineWriter
+from portfwd.rules import combine, everything_wrong, format_problem, load, parse_rule, unsupported
+from portfwd.rules.diagnostics import Problem, Severity
+from portfwd.rules.model import AccessLog as Form
+from portfwd.rules.model import LogSpec, Ruleset
+from portfwd.service.disk import DiskFiles
+from portfwd.service.forwarder import DRAIN, Forwarder
+from portfwd.service.signals import Signals
+from portfwd.values import parse_duration
+
+#: Exit status of a rules file that is refused.
+BAD_RULES: Final = 2
+
+#: Seconds that the access log gets to write its last lines.
+LAST_LINES: Final = 2.0
+
+#: Modules of the standard library that are imported when they are first
+#: needed, by us or by Twisted; after ``--chroot`` or ``--uid`` they may be out of reach.
+LATE_MODULES: Final = (
+    "encodings.idna",
+    "fcntl",
+    "resource",
+    "termios",
+)
+
+
+class Options(UsageOptions):
+    """The command line behind ``twistd portfwd``."""
+
+    synopsis = "[twistd options] portfwd (--config FILE | --rule RULE ...) [--drain SECONDS]"
+    longdesc = (
+        "Forwards TCP between addresses, unix sockets and Twisted endpoints as a rules file says. "
+        "'portfwd check FILE' judges a file without binding anything."
+    )
+
+    optParameters = [  # noqa: RUF012 - twisted reads a plain list
+        [
+            "config",
+            "c",
+            None,
+            "The rules file: native, rinetd's, rinetd-uv's or oxidinetd's; *.toml is oxidinetd's.",
+        ],
+        [
+            "drain",
+            None,
+            DRAIN,
+            "How long sessions may go on after SIGTERM or SIGINT, for example 30s.",
+            parse_duration,
+        ],
+    ]
+
+    compData = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self["rules"] = []
+
+    def opt_rule(self, text: str) -> None:
+        """Forward as RULE says, in the native grammar, for example ':8080 -> 10.0.0.5:80'. Repeatable."""
+        self["rules"].append(text)
+
+    opt_r = opt_rule
+
+    def opt_version(self) -> None:
+        """Print portfwd's version."""
+        print(f"portfwd {__version__}")
+        sys.exit(0)
+
+    def postOptions(self) -> None:
+        """One source of rules is needed, and only one."""
+        if bool(self["config"]) == bool(self["rules"]):
+            raise UsageError("give a rules file (-c FILE) or rules (--rule '...'), one of the two")
+
+
+def read_rules(options: Options) -> Ruleset:
+    """
+    The rules that `options` name.
+
+    :raises RulesError: with every problem; also for what this version cannot do.
+    """
+    files = DiskFiles()
+    if options["config"]:
+        ruleset = load(os.path.abspath(options["config"]), files)
+    else:
+        ruleset = _parse_all(options["rules"], files)
+    problems = unsupported(ruleset)
+    if problems:
+        raise RulesError((*ruleset.warnings, *problems))
+    return ruleset
+
+
+def _parse_all(texts: Sequence[str], files: DiskFiles) -> Ruleset:
+    """Every rule of the command line, with the problems of all of them."""
+    rulesets: list[Ruleset] = []
+    problems: list[Problem] = []
+    for number, text in enumerate(texts, 1):
+        name = "--rule" if len(texts) == 1 else f"--rule #{number}"
+        try:
+            rulesets.append(parse_rule(text, name, files))
+        except RulesError as refusal:
+            problems.extend(everything_wrong(refusal))
+    if problems:
+        raise RulesError(problems)
+    return combine(*rulesets)
+
+
+class Announcing(Service):
+    """Tells the log that everything is up, once signals are obeyed: the last child, so started last."""
+
+    name = "portfwd announcement"
+
+    def __init__(self, reactor: Reactor, forwarder: Forwarder, warnings: Sequence[str]) -> None:
+        self._reactor = reactor
+        self._forwarder = forwarder
+        self._warnings = warnings
+        self._log = Logger()
+
+    def startService(self) -> None:
+        """Repeat the warnings of the file, then say so when the reactor runs."""
+        super().startService()
+        self._reactor.callWhenRunning(self._announce)
+
+    def _announce(self) -> None:
+        for warning in self._warnings:
+            self._log.warn("{warning}", warning=warning)
+        self._log.info("portfwd is ready: {count} listeners", count=len(self._forwarder.addresses))
+
+
+class Daemon(MultiService):
+    """
+    The forwarder under twistd.
+
+    Its own work is to turn a start that fails into what twistd can report: in
+    the foreground a line for each failure and exit status 1; as a daemon an exception,
+    because leaving otherwise would hang the waiting parent.
+    """
+
+    def __init__(
+        self,
+        forwarder: Forwarder,
+        writer: LineWriter | None,
+        *,
+        foreground: bool,
+        twistd_pid_file: str | None,
+    ) -> None:
+        """:param twistd_pid_file: written by then, and removed when a start in the foreground fails."""
+        super().__init__()
+        self._forwarder = forwarder
+        self._writer = writer
+        self._foreground = foreground
+        self._twistd_pid_file = twistd_pid_file
+        self._log = Logger()
+        forwarder.setServiceParent(self)
+
+    def privilegedStartService(self) -> None:
+        """Bind."""
+        try:
+            super().privilegedStartService()
+        except StartError as problem:
+            self._give_up(problem)
+
+    def startService(self) -> None:
+        """Accept."""
+        try:
+            super().startService()
+        except StartError as problem:
+            self._give_up(problem)
+
+    def _give_up(self, problem: StartError) -> None:
+        for service in self:
+            if isinstance(service, PidFile):
+                service.withdraw()
+        if self._foreground:
+            for line in problem.failures:
+                print(f"portfwd: {line}", file=sys.stderr)
+            _remove_own_pid_file(self._twistd_pid_file)
+            raise SystemExit(1)
+        for line in problem.failures:
+            self._log.critical("{line}", line=line)
+        # Of this text 100 bytes reach the terminal, the exception's name included.
+        count = len(problem.failures)
+        first = problem.failures[0]
+        raise StartError([first if count == 1 else f"1 of {count}: {first}"]) from problem
+
+    def stopService(self) -> Deferred[Any]:
+        """Drain, then write the last access lines."""
+        stopped: Deferred[Any] = super().stopService()
+        if self._writer is not None:
+            writer = self._writer
+            stopped.addBoth(lambda result: (writer.close(LAST_LINES), result)[1])
+        return stopped
+
+
+def _remove_own_pid_file(path: str | None) -> None:
+    """Remove twistd's pid file if it is this process's."""
+    try:
+        if path is not None and Path(path).read_text("ascii").strip() == str(os.getpid()):
+            os.unlink(path)
+    except (OSError, ValueError):
+        return  # it is not there, or not ours
+
+
+class PidFile(Service):
+    """The file of rinetd's ``pidlogfile``."""
+
+    name = "portfwd pid file"
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._written = False
+        self._log = Logger()
+
+    def privilegedStartService(self) -> None:
+        """Write it, while there are privileges to do so; not to be able to is a warning, as rinetd has it."""
+        try:
+            with open(self._path, "w", encoding="ascii") as file:
+                file.write(f"{os.getpid()}\n")
+            self._written = True
+        except OSError as problem:
+            self._log.warn("pid file {path}: {problem}", path=self._path, problem=problem.strerror)
+
+    def stopService(self) -> None:
+        """Remove it, if that is still allowed."""
+        super().stopService()
+        self.withdraw()
+
+    def withdraw(self) -> None:
+        """Remove what was written, if anything was: the file may be another process's."""
+        if not self._written:
+            return
+        self._written = False
+        try:
+            os.unlink(self._path)
+        except OSError as problem:
+            self._log.info("pid file {path} stays: {problem}", path=self._path, problem=problem.strerror)
+
+
+def open_access_log(spec: LogSpec, *, foreground: bool) -> tuple[AccessLog | None, LineWriter | None, str]:
+    """
+    The access log, its writer, and a warning where it cannot be had.
+
+    A log that cannot be written is a warning, as with rinetd: traffic matters more.
+    """
+    form = Form.TEXT if spec.access is None else spec.access
+    log = Logger()
+    if form is Form.OFF:
+        return None, None, ""
+    if spec.file is None and not foreground:
+        return None, None, "a daemon has no standard output: no access log without 'log file=PATH'"
+    try:
+        writer = LineWriter(
+            os.path.abspath(spec.file) if spec.file is not None else sys.stdout.buffer,
+            lambda trouble: log.warn("access log: {trouble}", trouble=trouble),
+            dropped_line=dropped_line(form),
+        )
+    except OSError as problem:
+        name = spec.file or "on standard output"
+        return None, None, f"access log {name}: {problem.strerror or problem}; going on without"
+    return AccessLog(form, writer, time.localtime), writer, ""
+
+
+def makeService(options: Options) -> IService:
+    """
+    The service of a command line.
+
+    Prints every problem of a bad rules file and leaves with status 2.
+    """
+    try:
+        ruleset = read_rules(options)
+    except RulesError as problem:
+        _print(everything_wrong(problem))
+        raise SystemExit(BAD_RULES) from None
+    warnings = [f"{one.location}: {one.message}" for one in ruleset.warnings]
+    _print(ruleset.warnings)
+    return _assemble(options, ruleset, warnings)
+
+
+def _print(problems: Sequence[Problem]) -> None:
+    for problem in problems:
+        print(format_problem(problem), file=sys.stderr)
+    errors = sum(one.severity is Severity.ERROR for one in problems)
+    if errors:
+        print(
+            f"portfwd: {errors} {'error' if errors == 1 else 'errors'}, nothing was started", file=sys.stderr
+        )
+
+
+def load_late_modules() -> None:
+    """Import `LATE_MODULES`; what this platform lacks is not needed on it."""
+    for name in LATE_MODULES:
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            continue
+
+
+def _assemble(options: Options, ruleset: Ruleset, warnings: list[str]) -> IService:
+    from twisted.internet import reactor
+
+    load_late_modules()
+    parent: Mapping[str, Any] = options.parent or {}
+    foreground = bool(parent.get("nodaemon", True))
+    log, writer, warning = open_access_log(ruleset.log, foreground=foreground)
+    if warning:
+        print(f"portfwd: {warning}", file=sys.stderr)
+        warnings.append(warning)
+    try:
+        forwarder = Forwarder(reactor, ruleset, log, drain=options["drain"])  # type: ignore[arg-type]
+    except StartError as problem:
+        for line in problem.failures:
+            print(f"portfwd: {line}", file=sys.stderr)
+        raise SystemExit(1) from None
+    daemon = Daemon(forwarder, writer, foreground=foreground, twistd_pid_file=parent.get("pidfile") or None)
+    reopen = writer.reopen if writer is not None else _nothing
+    Signals(reactor, forwarder, reopen).setServiceParent(daemon)  # type: ignore[arg-type]
+    if ruleset.pid_file is not None:
+        PidFile(os.path.abspath(ruleset.pid_file)).setServiceParent(daemon)
+    Announcing(reactor, forwarder, warnings).setServiceParent(daemon)  # type: ignore[arg-type]
+    service: IService = daemon
+    return service
+
+
+def _nothing() -> None:
+    """No log to open again."""

@@ -1,0 +1,113 @@
+# -*- test-case-name: tests.streams.test_opening -*-
+"""
+Connected sockets become streams.
+
+This is the one place that puts socket, transport, TLS and protocol together.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Final
+
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
+from twisted.internet.protocol import Factory
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+
+from portfwd.kernel.poller import Poller
+from portfwd.kernel.reactor import Reactor
+from portfwd.kernel.sockets import apply_settings, client_settings, local_address
+from portfwd.rules.model import Options
+from portfwd.streams.plain import PlainTransport
+from portfwd.streams.stream import StreamOwner
+from portfwd.streams.transport import TransportStream
+from portfwd.values import Address
+
+#: What a rule has that says nothing else.
+DEFAULTS: Final = Options()
+
+
+class StreamMaker:
+    """
+    Makes streams over sockets of ours, all on one reactor and one poller.
+
+    :ivar poller: None: attempts wait by the reactor, as these streams do.
+    """
+
+    poller: Poller | None = None
+
+    def __init__(self, reactor: Reactor, poller: Poller | None) -> None:
+        self._reactor = reactor
+        self._poller = poller
+
+    def accepted(self, sock: socket.socket, address: Address | None, options: Options) -> TransportStream:
+        """
+        A stream over a client's socket, set up as `options` say.
+
+        :raises OSError: the client is gone already, or the kernel refuses; the socket is closed then.
+        """
+        try:
+            apply_settings(sock, client_settings(options))
+        except OSError:
+            sock.close()
+            raise
+        return self.plain(sock, address, options.buffer)
+
+    def plain(
+        self, sock: socket.socket, address: Address | None, buffer: int, *, seen: int | None = None
+    ) -> TransportStream:
+        """
+        A stream over `sock`, which it owns from here on; nothing is read before `start`.
+
+        :param seen: not None: the poller has been told of `sock` already; it is told anew.
+        :raises OSError: the kernel refuses to watch the socket; it is closed then.
+        """
+        if seen is not None and self._poller is not None:
+            self._poller.unwatch(sock.fileno())
+        stream = TransportStream(self._reactor, buffer)
+        stream.address = address
+        stream.local = local_address(sock)
+        try:
+            transport = PlainTransport(sock, stream, self._reactor, buffer, self._poller)
+        except OSError:
+            sock.close()
+            raise
+        stream.makeConnection(transport)
+        return stream
+
+    def tls_client(
+        self,
+        sock: socket.socket,
+        address: Address | None,
+        buffer: int,
+        creator: IOpenSSLClientConnectionCreator,
+        owner: StreamOwner,
+        linger: float = DEFAULTS.linger,
+    ) -> TransportStream:
+        """
+        A stream over TLS over `sock`; `owner` hears of ``opened`` after the handshake, or of ``lost``.
+
+        :param linger: seconds for which a connection that TLS has ended may wait for a peer
+            that takes no more bytes.
+        :raises OSError: as `plain`.
+        """
+        stream = TransportStream(self._reactor, buffer, handshake=True)
+        stream.address = address
+        stream.local = local_address(sock)
+        stream.own(owner)
+        wrapper = TLSMemoryBIOFactory(creator, True, Factory.forProtocol(lambda: stream), self._reactor)
+        # A stream writes a whole read at a time: there is nothing to aggregate, and what waits
+        # to be could be lost by an abort.
+        wrapper.protocol = TLSMemoryBIOProtocol
+        # The address is what Twisted hands to protocols that ask; ours do not.
+        protocol = wrapper.buildProtocol(None)
+        try:
+            transport = PlainTransport(
+                sock, protocol, self._reactor, buffer, self._poller, above=stream, linger=linger
+            )
+        except OSError:
+            sock.close()
+            raise
+        transport.startReading()
+        protocol.makeConnection(transport)
+        return stream

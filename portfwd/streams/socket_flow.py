@@ -1,0 +1,427 @@
+# -*- test-case-name: tests.streams.test_socket_flow -*-
+"""
+One direction between two sockets: copied for little, spliced for bulk.
+
+A read goes into the one buffer that all flows share and is sent at once; only
+what the destination refuses is kept. A read that fills the buffer is bulk: a
+pipe is borrowed and bytes stay in the kernel until the source runs dry. The
+pipe goes back then, but the flow remembers what it was doing, and splices
+first at its next event, until events bring little again.
+
+What must hold (each was broken in a prototype, or in a peer):
+
+- ``EAGAIN`` of a splice from a socket means that the socket is empty *or the pipe is
+  full*: it is asked only with an empty pipe.
+- A pipe's slots can be full long before its bytes are: it is never waited for
+  "room for n bytes".
+- A pipe with bytes in it is never given back.
+- ``SPLICE_F_MORE`` is never set: it corks small answers for 40 to 200 ms.
+- ``EINVAL``, ``ENOSYS`` and no memory: what is in the pipe is read out and sent, and this
+  flow copies for the rest of its life.
+- At most one buffer or one pipe of bytes is in flight.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING, Final, Protocol
+
+from twisted.python.failure import Failure
+
+from portfwd.kernel.pipes import Pipe, PipePool
+from portfwd.kernel.poller import Poller
+from portfwd.values import FlowSummary
+
+if TYPE_CHECKING:
+    from portfwd.streams.socket_stream import SocketStream
+
+#: Bytes of one turn; others have theirs, and small events come between. One
+#: turn of a spliced flow is about a fifth of a millisecond.
+QUANTUM: Final = 256 * 1024
+
+#: An event that brought less than this is no bulk: copying it costs less than
+#: to borrow a pipe.
+LITTLE: Final = 16 * 1024
+
+#: Errors of splice(2) after which this flow copies: not possible between these
+#: descriptors, or no memory for it just now.
+_CANNOT: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOMEM, errno.EOPNOTSUPP, errno.EPERM})
+
+_FLAGS: Final = getattr(os, "SPLICE_F_MOVE", 1) | getattr(os, "SPLICE_F_NONBLOCK", 2)
+
+
+class Splice(Protocol):
+    """splice(2) between two descriptors."""
+
+    def __call__(self, src: int, dst: int, count: int, /, *, flags: int) -> int:
+        """Move up to `count` bytes; 0 at the source's end; an `OSError` as the kernel has it."""
+
+
+def _never(src: int, dst: int, count: int, /, *, flags: int) -> int:
+    raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+
+class SocketFlow:
+    """
+    Moves bytes from `source` to `destination`.
+
+    :ivar waits_to_write: it stopped because the destination takes no more.
+    :ivar spliced: bytes that never left the kernel.
+    """
+
+    __slots__ = (
+        "_buffer",
+        "_bulk",
+        "_bytes",
+        "_discarding",
+        "_in_pipe",
+        "_kept",
+        "_paused",
+        "_paused_at",
+        "_pipe",
+        "_pipe_size",
+        "_poller",
+        "_pool",
+        "_queued",
+        "_reads",
+        "_splice",
+        "_splice_first",
+        "_writes",
+        "destination",
+        "source",
+        "spliced",
+        "waits_to_write",
+    )
+
+    def __init__(
+        self,
+        source: SocketStream,
+        destination: SocketStream,
+        poller: Poller,
+        buffer: memoryview,
+        pool: PipePool | None,
+        pipe_size: int,
+        *,
+        splice_first: bool = False,
+        splice: Splice | None = None,
+    ) -> None:
+        """
+        :param buffer: shared with other flows; what is in it is gone after each `run`.
+        :param pool: None to copy always.
+        :param pipe_size: bytes of a pipe.
+        :param splice_first: splice from the first byte on, bulk or not.
+        :param splice: the system call; None for the kernel's own.
+        """
+        self.source = source
+        self.destination = destination
+        self.waits_to_write = False
+        self.spliced = 0
+        self._poller = poller
+        self._buffer = buffer
+        self._pool = pool
+        self._pipe_size = pipe_size
+        self._splice_first = splice_first
+        self._bulk = splice_first
+        self._pipe: Pipe | None = None
+        self._in_pipe = 0
+        self._kept = b""
+        self._queued = False
+        self._discarding = False
+        # Looked up here: this module is imported where there is no such call.
+        self._splice: Splice = os.splice if splice is None and pool is not None else splice or _never
+        self._bytes = 0
+        self._reads = 0
+        self._writes = 0
+        self._paused = 0.0
+        self._paused_at: float | None = None
+
+    def __repr__(self) -> str:
+        way = "splicing" if self._pipe is not None else "copying"
+        wait = " waits to write" if self.waits_to_write else ""
+        return f"<SocketFlow from {self.source.side.value} {way} kept={self.kept_bytes}{wait}>"
+
+    @property
+    def keeps_bytes(self) -> bool:
+        """Whether bytes were read and not yet written."""
+        return bool(self._kept) or self._in_pipe > 0
+
+    @property
+    def kept_bytes(self) -> int:
+        """How many they are."""
+        return len(self._kept) + self._in_pipe
+
+    # When to run
+
+    def wake(self) -> None:
+        """Something became ready: little is done at once, bulk waits for its turn."""
+        if self._bulk:
+            self._take_turn()
+        else:
+            self.run()
+
+    def _take_turn(self) -> None:
+        if not self._queued:
+            self._queued = True
+            self._poller.take_turn(self)
+
+    def failed(self, failure: Failure) -> None:
+        """Our own code failed in `run`: the source's connection ends."""
+        self.source.failed(failure)
+
+    def run(self) -> None:
+        """Move up to `QUANTUM` bytes."""
+        self._queued = False
+        if self._discarding:
+            # Whether the destination takes what was read before or not.
+            self._throw_away()
+        destination = self.destination
+        if destination.lost or destination.write_broken:
+            return
+        if self._paused_at is not None:
+            self._paused += self._poller.now - self._paused_at
+            self._paused_at = None
+        self.waits_to_write = False
+        if self._kept and not self._write_kept():
+            return
+        if self._in_pipe or (self._bulk and not self._discarding and self._has_pipe()):
+            self._run_spliced()
+        elif not self._discarding:
+            self._run_copied()
+
+    # Copying
+
+    def _run_copied(self) -> None:
+        source, buffer = self.source, self._buffer
+        receive, send, size = source.socket.recv_into, self.destination.socket.send, len(buffer)
+        left = QUANTUM
+        while source.readable and not source.read_ended and not source.lost:
+            if not self.destination.writable:
+                self._pause()
+                return
+            if left <= 0:
+                self._take_turn()
+                return
+            try:
+                count = receive(buffer)
+            except BlockingIOError:
+                source.readable = False
+                return
+            except OSError as problem:
+                source.read_failed(problem)
+                return
+            if not count:
+                source.read_nothing()
+                return
+            self._reads += 1
+            left -= count
+            source.moved_at = self._poller.now
+            if source.first_at is None:
+                source.first_at = source.moved_at
+            if count < size and not source.more:
+                source.readable = False
+            try:
+                sent = send(buffer[:count])
+            except BlockingIOError:
+                sent = 0
+                self.destination.writable = False
+            except OSError as problem:
+                self._write_failed(problem)
+                return
+            self._writes += 1
+            self._bytes += sent
+            if sent < count:
+                self._kept = bytes(buffer[sent:count])
+                if not self._write_kept():
+                    return
+            if count == size and self._pool is not None:
+                self._bulk = True
+                self._take_turn()
+                return
+
+    def _write_kept(self) -> bool:
+        """Send what is kept; say whether nothing is any more."""
+        while self._kept and self.destination.writable:
+            try:
+                sent = self.destination.socket.send(self._kept)
+            except BlockingIOError:
+                self.destination.writable = False
+                break
+            except OSError as problem:
+                self._write_failed(problem)
+                return False
+            self._writes += 1
+            self._bytes += sent
+            self._kept = self._kept[sent:]
+            self.source.moved_at = self._poller.now
+        if self._kept:
+            self._pause()
+            return False
+        self.destination.written_out()
+        return not self.destination.lost and not self.destination.write_broken
+
+    # Splicing
+
+    def _has_pipe(self) -> bool:
+        if self._pipe is None and self._pool is not None:
+            self._pipe = self._pool.borrow(self._pipe_size)
+        return self._pipe is not None
+
+    def _run_spliced(self) -> None:
+        source, destination, splice, pipe = self.source, self.destination, self._splice, self._pipe
+        if pipe is None:
+            return
+        left, moved = QUANTUM, 0
+        while True:
+            while self._in_pipe:
+                if not destination.writable:
+                    self._pause()
+                    return
+                try:
+                    count = splice(pipe.reader, destination.descriptor, self._in_pipe, flags=_FLAGS)
+                except BlockingIOError:
+                    destination.writable = False
+                    continue
+                except OSError as problem:
+                    if problem.errno in _CANNOT:
+                        self._copy_from_now_on()
+                    else:
+                        self._write_failed(problem)
+                    return
+                self._in_pipe -= count
+                self._writes += 1
+                self._bytes += count
+                self.spliced += count
+                source.moved_at = self._poller.now
+            if destination.end_asked or source.lost or self._discarding:
+                self._return_pipe()
+                destination.written_out()
+                return
+            if not source.readable or source.read_ended:
+                break
+            if left <= 0:
+                self._take_turn()
+                return
+            try:
+                count = splice(source.descriptor, pipe.writer, pipe.size, flags=_FLAGS)
+            except BlockingIOError:
+                if source.more:
+                    self._ask_again_by_copying(moved)
+                    return
+                source.readable = False
+                break
+            except OSError as problem:
+                if problem.errno in _CANNOT:
+                    self._copy_from_now_on()
+                else:
+                    self._return_pipe()
+                    source.read_failed(problem)
+                return
+            if not count:
+                self._ask_again_by_copying(moved)
+                return
+            self._in_pipe = count
+            self._reads += 1
+            left -= count
+            moved += count
+            if source.first_at is None:
+                source.first_at = self._poller.now
+        self._source_is_dry(moved)
+
+    def _ask_again_by_copying(self, moved: int) -> None:
+        """
+        Nothing could be spliced: a read says what that means.
+
+        A splice stops at urgent data (RFC 9293 section 3.8.5) as if the socket were empty, and
+        as if it had ended once the end is behind them. A read goes on after them.
+        """
+        self._source_is_dry(moved)
+        self._run_copied()
+
+    def _source_is_dry(self, moved: int) -> None:
+        self._return_pipe()
+        if moved < LITTLE and not self._splice_first:
+            self._bulk = False
+
+    def _return_pipe(self) -> None:
+        pipe, self._pipe = self._pipe, None
+        if pipe is not None and self._pool is not None:
+            if self._in_pipe:
+                self._in_pipe = 0
+                self._pool.discard(pipe)
+            else:
+                self._pool.give_back(pipe, self._pipe_size)
+
+    def _copy_from_now_on(self) -> None:
+        """Splicing cannot be had: nothing is lost by it."""
+        pipe = self._pipe
+        if pipe is not None and self._in_pipe:
+            parts = []
+            while self._in_pipe:
+                part = os.read(pipe.reader, self._in_pipe)
+                self._in_pipe -= len(part)
+                parts.append(part)
+            self._kept = b"".join(parts)
+        self._return_pipe()
+        self._pool = None
+        self._bulk = False
+        self._splice_first = False
+        self._take_turn()
+
+    # Stopping
+
+    def _pause(self) -> None:
+        self.waits_to_write = True
+        if self._paused_at is None:
+            self._paused_at = self._poller.now
+        if self.source.dead and not self.source.lost:
+            self.source.look_for_death()
+
+    def _write_failed(self, problem: OSError) -> None:
+        self.destination.break_writing(problem.errno or errno.EPIPE)
+
+    def drop(self) -> None:
+        """The destination takes no more: what is kept is lost."""
+        self._kept = b""
+        self.waits_to_write = False
+        self._return_pipe()
+
+    def source_lost(self) -> None:
+        """The source is gone; what it sent before is still written."""
+        if not self._in_pipe:
+            self._return_pipe()
+
+    def discard(self) -> None:
+        """From here on read and throw away; what was read before is still written."""
+        self._discarding = True
+        self._take_turn()
+
+    def _throw_away(self) -> None:
+        source, left = self.source, QUANTUM
+        while source.readable and not source.read_ended and not source.lost:
+            if left <= 0:
+                self._take_turn()
+                return
+            try:
+                count = source.socket.recv_into(self._buffer)
+            except BlockingIOError:
+                source.readable = False
+                return
+            except OSError as problem:
+                source.read_failed(problem)
+                return
+            if not count:
+                source.read_nothing()
+                return
+            left -= count
+            self._reads += 1
+
+    def summary(self) -> FlowSummary:
+        """What it did so far."""
+        return FlowSummary(
+            bytes=self._bytes,
+            reads=self._reads,
+            writes=self._writes,
+            spliced=self.spliced,
+            paused=self._paused,
+        )

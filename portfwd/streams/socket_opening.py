@@ -1,0 +1,85 @@
+# -*- test-case-name: tests.streams.test_socket_opening -*-
+"""Connected sockets become socket streams, for the rules whose both ends are plain sockets."""
+
+from __future__ import annotations
+
+import socket
+
+from attrs import field, frozen
+
+from portfwd.kernel.pipes import PipePool
+from portfwd.kernel.poller import Poller
+from portfwd.kernel.sockets import apply_settings, client_settings, local_address
+from portfwd.rules.model import Options, RelayKind
+from portfwd.streams.socket_flow import SocketFlow
+from portfwd.streams.socket_stream import SocketStream
+from portfwd.values import Address
+
+
+@frozen(eq=False)
+class SocketShare:
+    """
+    What the socket streams of all rules have in common.
+
+    :ivar buffers: read buffers by size: a flow leaves nothing in one.
+    :ivar pool: pipes; None where there is no splice.
+    """
+
+    poller: Poller
+    pool: PipePool | None
+    buffers: dict[int, memoryview] = field(factory=dict)
+
+
+class SocketStreams:
+    """
+    Makes the streams and flows of one rule.
+
+    :ivar poller: watches them.
+    """
+
+    def __init__(self, share: SocketShare, options: Options) -> None:
+        """:param options: the rule's; ``buffer``, ``pipe`` and ``relay`` matter here."""
+        self.poller = share.poller
+        self._client_settings = client_settings(options)
+        self._options = options
+        if options.buffer not in share.buffers:
+            share.buffers[options.buffer] = memoryview(bytearray(options.buffer))
+        self._buffer = share.buffers[options.buffer]
+        self._pool = None if options.relay is RelayKind.COPY else share.pool
+        self._splice_first = options.relay is RelayKind.SPLICE
+        self._kind = "copy" if self._pool is None else "splice"
+
+    def accepted(self, sock: socket.socket, address: Address | None, options: Options) -> SocketStream:
+        """
+        A stream over a client's socket, set up as `options` say.
+
+        :raises OSError: the client is gone already, or the kernel refuses; the socket is closed then.
+        """
+        try:
+            apply_settings(sock, self._client_settings)
+        except OSError:
+            sock.close()
+            raise
+        return SocketStream(sock, address, self.poller, self._kind, self._flow, local=local_address(sock))
+
+    def plain(
+        self, sock: socket.socket, address: Address | None, buffer: int, *, seen: int | None = None
+    ) -> SocketStream:
+        """
+        A stream over `sock`, which it owns from here on; nothing is read before `start`.
+
+        :param seen: the events so far, if the poller watches `sock` already.
+        :raises OSError: the kernel refuses to watch the socket; it is closed then.
+        """
+        return SocketStream(sock, address, self.poller, self._kind, self._flow, seen=seen)
+
+    def _flow(self, source: SocketStream, destination: SocketStream) -> SocketFlow:
+        return SocketFlow(
+            source,
+            destination,
+            self.poller,
+            self._buffer,
+            self._pool,
+            self._options.pipe,
+            splice_first=self._splice_first,
+        )

@@ -1,0 +1,317 @@
+# -*- test-case-name: tests.streams.test_socket_stream -*-
+"""
+The stream over a plain socket that Twisted never sees (Linux).
+
+It stands in the `Poller`'s edge-triggered set once, for everything, and is
+never modified there: to be paused is not to be read. Readiness is state:
+
+- ``readable`` and ``writable`` are set by events and cleared only by
+  ``EAGAIN``, or by a short read while nothing says that there may be ``more``. An edge
+  that came while nobody wanted to read is not lost that way, nor is an end behind it.
+- Errors are told once by the kernel, by whichever call comes first, so every
+  call's error is looked at: what is in `GONE` marks the peer as gone, and a
+  read that then returns nothing is no end.
+
+Bytes are moved by the `SocketFlow`s between two of these.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from twisted.python.failure import Failure
+
+from portfwd.kernel.poller import ERROR, EVENTS, Poller
+from portfwd.kernel.sockets import EXHAUSTED, GONE, reset_on_close, unsent_bytes
+from portfwd.streams.stream import Loss, StreamOwner
+from portfwd.values import Address, FlowSummary, Side
+
+if TYPE_CHECKING:
+    from portfwd.streams.socket_flow import SocketFlow
+
+_READ: Final = 0x201B  # EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR
+_MORE: Final = 0x201A  # EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR
+_UNIX: Final = int(getattr(socket, "AF_UNIX", -1))
+_WRITE: Final = 0x1C  # EPOLLOUT | EPOLLHUP | EPOLLERR
+
+
+class SocketStream:
+    """
+    One side of a session on a socket of ours.
+
+    :ivar readable: reading may give something.
+    :ivar writable: writing may take something.
+    :ivar more: a short read, or a splice that gives nothing, does not mean that there is no more: a
+        hang-up was seen, so there is an end to be read; or urgent data, at which reads stop; or it is
+        a unix socket, where a read also stops behind bytes that came with a descriptor.
+    :ivar dead: the connection broke, as far as events told.
+    :ivar lost: the socket is closed.
+    :ivar source: the flow whose source this stream is, once joined.
+    :ivar drain: the flow that writes here, once joined.
+    """
+
+    __slots__ = (
+        "_join",
+        "_loss",
+        "_owner",
+        "_poller",
+        "address",
+        "dead",
+        "descriptor",
+        "drain",
+        "end_asked",
+        "end_out",
+        "first_at",
+        "gone",
+        "kind",
+        "local",
+        "lost",
+        "more",
+        "moved_at",
+        "read_ended",
+        "readable",
+        "side",
+        "socket",
+        "source",
+        "started",
+        "writable",
+        "write_broken",
+    )
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        address: Address | None,
+        poller: Poller,
+        kind: str,
+        join: Callable[[SocketStream, SocketStream], SocketFlow],
+        *,
+        local: Address | None = None,
+        seen: int | None = None,
+    ) -> None:
+        """
+        :param sock: connected and non-blocking; the stream owns it.
+        :param kind: the relay, as the log names it.
+        :param join: makes the flow between two streams.
+        :param local: our own address, where somebody wants to know it.
+        :param seen: what the poller has told so far, if it watches the socket for `EVENTS` already.
+        :raises OSError: the kernel refuses to watch it; it is closed then.
+        """
+        self.side = Side.CLIENT
+        self.kind = kind
+        self.address = address
+        self.socket = sock
+        self.descriptor = sock.fileno()
+        self.moved_at = poller.now
+        self.first_at: float | None = None
+        self.readable = False
+        self.writable = True
+        self.more = sock.family == _UNIX
+        self.dead = False
+        self.gone = 0
+        self.started = False
+        self.read_ended = False
+        self.write_broken = False
+        self.end_asked = False
+        self.end_out = False
+        self.source: SocketFlow | None = None
+        self.drain: SocketFlow | None = None
+        self._owner: StreamOwner | None = None
+        self._loss: tuple[Loss, str] | None = None
+        self._poller = poller
+        self._join = join
+        self.lost = False
+        self.local = local
+        if seen is not None:
+            # The edges that came while it was somebody else's do not come again.
+            self.readable, self.dead = bool(seen & _READ), bool(seen & ERROR)
+            self.more = self.more or bool(seen & _MORE)
+            poller.hand_over(self.descriptor, self)
+        else:
+            try:
+                poller.watch(self.descriptor, EVENTS, self)
+            except OSError:
+                sock.close()
+                raise
+
+    def __repr__(self) -> str:
+        marks = "".join(
+            mark
+            for mark, there in (
+                ("r", self.readable),
+                ("w", self.writable),
+                ("m", self.more),
+                ("E", self.read_ended),
+                ("B", self.write_broken),
+                ("O", self.end_out),
+            )
+            if there
+        )
+        return f"<SocketStream {self.side.value} {self.address} {'lost' if self.lost else marks or '-'}>"
+
+    # What the poller tells
+
+    def ready(self, events: int) -> None:
+        """An edge: remember what it says, and let the flows that waited for it go on."""
+        if events & _READ:
+            self.readable = True
+            if events & _MORE:
+                self.more = True
+            flow = self.source
+            if flow is not None and self.started and not self.read_ended:
+                flow.wake()
+        if events & _WRITE:
+            self.writable = True
+            flow = self.drain
+            if flow is not None and flow.waits_to_write:
+                flow.wake()
+        # HUP without ERR is no death: so looks a connection whose two ends crossed, and a unix
+        # socket whose peer closed in order. A write that fails says the rest.
+        if events & ERROR and not self.lost:
+            self.dead = True
+            self.look_for_death()
+
+    def failed(self, failure: Failure) -> None:
+        """Our own code failed at an event: this connection ends."""
+        self.lose(Loss.FAILED, failure.getErrorMessage())
+
+    def look_for_death(self) -> None:
+        """
+        Where the connection broke: say that the peer takes no more, if reading does not find out.
+
+        Reading finds out how it died, unless nobody reads yet, or the other
+        side takes nothing, or the end was read before.
+        """
+        flow = self.source
+        if not self.dead or (self.end_out and self.read_ended):
+            return
+        if not self.started or self.read_ended or flow is None or flow.waits_to_write:
+            self.break_writing(errno.EPIPE)
+
+    # What flows find
+
+    def read_failed(self, problem: OSError) -> None:
+        """A read had an error: the connection is gone, what came before it was passed on."""
+        code = problem.errno or errno.ECONNRESET
+        self.gone = code
+        how = Loss.EXHAUSTED if code in EXHAUSTED else Loss.RESET
+        self.lose(how, problem.strerror or errno.errorcode.get(code, str(code)))
+
+    def read_nothing(self) -> None:
+        """A read returned no bytes: the end, unless an error was told to somebody before."""
+        if self.gone:
+            self.lose(Loss.RESET, errno.errorcode.get(self.gone, "reset"))
+            return
+        self.read_ended = True
+        self.readable = False
+        if self._owner is not None:
+            self._owner.ended(self)
+
+    def break_writing(self, code: int) -> None:
+        """A write had an error: this direction is over, reading goes on to its own end."""
+        if code in GONE:
+            self.gone = code
+        if self.write_broken or self.lost:
+            return
+        self.write_broken = True
+        if self.drain is not None:
+            self.drain.drop()
+        if code in EXHAUSTED:
+            self.lose(Loss.EXHAUSTED, errno.errorcode.get(code, str(code)))
+        elif self._owner is not None:
+            self._owner.writing_failed(self)
+
+    def written_out(self) -> None:
+        """Nothing is kept for this stream any more: an end that waited goes out."""
+        if self.end_asked and not self.end_out and not self.write_broken and not self.lost:
+            self.end_out = True
+            try:
+                self.socket.shutdown(socket.SHUT_WR)
+            except OSError as problem:
+                self.break_writing(problem.errno or errno.EPIPE)
+                return
+            if self._owner is not None:
+                self._owner.end_sent(self)
+
+    def lose(self, how: Loss, detail: str = "") -> None:
+        """Close the socket, with a reset unless all was in order, and tell the owner, once."""
+        if self.lost:
+            return
+        self.lost = True
+        self._loss = (how, detail)
+        if how is not Loss.ORDERLY:
+            # An end in its place would make a broken stream look complete. A socket that is
+            # reset already may refuse the option; it needs it no more.
+            with contextlib.suppress(OSError):
+                reset_on_close(self.socket)
+        self._poller.unwatch(self.descriptor)
+        self._poller.close_later(self.socket)
+        if self.drain is not None:
+            self.drain.drop()
+        if self.source is not None:
+            self.source.source_lost()
+        if self._owner is not None:
+            self._owner.lost(self, how, detail)
+
+    # What the session asks
+
+    def own(self, owner: StreamOwner) -> None:
+        """Tell `owner` from here on, the first one also of what came before; a loss is told to every one."""
+        is_first = self._owner is None
+        self._owner = owner
+        if self._loss is not None:
+            owner.lost(self, *self._loss)
+        elif is_first:
+            if self.write_broken:
+                owner.writing_failed(self)
+            if self.read_ended:
+                owner.ended(self)
+
+    def join(self, peer: SocketStream) -> None:
+        """Make the flow from here to `peer`."""
+        self.source = peer.drain = self._join(self, peer)
+
+    def start(self) -> None:
+        """Read."""
+        self.started = True
+        self._poller.look_at_clock()
+        if self.readable and self.source is not None:
+            self.source.run()
+
+    def end(self) -> None:
+        """Shut writing down, after what is kept for this stream."""
+        self.end_asked = True
+        if self.drain is None or not self.drain.keeps_bytes:
+            self.written_out()
+
+    def close(self) -> None:
+        """Close; both directions are through."""
+        self.lose(Loss.ORDERLY)
+
+    def abort(self) -> None:
+        """Reset."""
+        self.lose(Loss.ABORTED)
+
+    def discard(self) -> None:
+        """Read and throw away."""
+        self.started = True
+        if self.source is None:
+            # A client that was refused has no other side; its end is still waited for.
+            self.source = self._join(self, self)
+        self.source.discard()
+
+    def undelivered(self) -> int:
+        """Bytes that are kept for this stream, and those its peer's kernel has not confirmed."""
+        if self.lost:
+            return 0
+        kept = self.drain.kept_bytes if self.drain is not None else 0
+        return kept + unsent_bytes(self.socket)
+
+    def summary(self, source: SocketStream) -> FlowSummary:
+        """The flow from `source` to this stream, so far."""
+        flow = source.source
+        return flow.summary() if flow is not None else FlowSummary()

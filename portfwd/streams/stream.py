@@ -1,0 +1,99 @@
+# -*- test-case-name: tests.streams.test_transport -*-
+"""
+What a session sees of one of its two sides.
+
+A stream tells its owner what happened (past tense) and does what it is asked
+to (imperative). There is one owner at a time: first whoever dials, then the
+session.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Protocol, Self
+
+from portfwd.values import Side
+
+if TYPE_CHECKING:
+    from portfwd.values import Address, FlowSummary
+
+
+class Loss(enum.Enum):
+    """
+    How a stream came to its end.
+
+    ``ORDERLY`` as asked, or by the peer where a transport knows no half-close; ``RESET`` by the peer
+    or the network; ``ABORTED`` as asked; ``EXHAUSTED``: the kernel had no memory; ``FAILED``: our mistake.
+    """
+
+    ORDERLY = "orderly"
+    RESET = "reset"
+    ABORTED = "aborted"
+    EXHAUSTED = "exhausted"
+    FAILED = "failed"
+
+
+class StreamOwner(Protocol):
+    """Who is told what happens to a stream."""
+
+    def opened(self, stream: Stream) -> None:
+        """The stream can be used (a TLS handshake is behind it)."""
+
+    def ended(self, stream: Stream) -> None:
+        """The peer will send no more; it may still receive."""
+
+    def end_sent(self, stream: Stream) -> None:
+        """`Stream.end` is done: all was written and the end behind it."""
+
+    def writing_failed(self, stream: Stream) -> None:
+        """The peer takes no more bytes; it may still send."""
+
+    def lost(self, stream: Stream, how: Loss, detail: str) -> None:
+        """The stream is gone. Nothing is told after this."""
+
+
+class Stream(Protocol):
+    """
+    One side of a session.
+
+    :cvar kind: the relay that two of these make, as the log names it.
+    :ivar side: which one; set by the session.
+    :ivar address: the peer's address.
+    :ivar local: our own.
+    :ivar moved_at: when bytes of this side were last read, or written to the other; reactor's seconds.
+    :ivar first_at: when the first of them were read, or None.
+    """
+
+    kind: str
+    side: Side
+    address: Address | None
+    local: Address | None
+    moved_at: float
+    first_at: float | None
+
+    def own(self, owner: StreamOwner) -> None:
+        """From here on `owner` is told; it hears of what came before too."""
+
+    def join(self, peer: Self) -> None:
+        """What is read here is written to `peer` from now on; both streams are told, once each."""
+
+    def start(self) -> None:
+        """Read."""
+
+    def end(self) -> None:
+        """Write what is kept, then end this direction (FIN). The other one stays open."""
+
+    def close(self) -> None:
+        """Both directions are through: release the connection."""
+
+    def abort(self) -> None:
+        """Reset the connection now, dropping what is kept."""
+
+    def discard(self) -> None:
+        """From here on read and throw away."""
+
+    def undelivered(self) -> int:
+        """Bytes that were written and that the peer's kernel has not confirmed."""
+
+    def summary(self, source: Self) -> FlowSummary:
+        """The flow from `source` to this stream, so far."""

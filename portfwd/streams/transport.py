@@ -1,0 +1,316 @@
+# -*- test-case-name: tests.streams.test_transport -*-
+"""
+The stream over any Twisted transport: one half of the Protocol pair.
+
+Two of them, joined by `join`, are each registered as the other transport's
+push producer; `pauseProducing` is the backpressure. It works for whatever
+Twisted or a plug-in can connect; how an end travels depends on what is below:
+
+- sockets: half-close, exactly as `PlainTransport` sees it;
+- TLS: ``close_notify`` ends our direction, and what the peer still sends is
+  delivered (RFC 8446 section 6.1); when the peer sends its own, Twisted
+  closes the connection, so there both directions are over;
+- other wrappers: the end is held back until the other direction has ended.
+"""
+
+from __future__ import annotations
+
+import os
+
+from OpenSSL.SSL import Error as TLSError
+from service_identity import VerificationError
+from twisted.internet import error
+from twisted.internet.interfaces import (
+    IHalfCloseableDescriptor,
+    IHandshakeListener,
+    IPushProducer,
+    IReactorTime,
+    ITransport,
+)
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.protocols.policies import ProtocolWrapper
+from twisted.protocols.tls import TLSMemoryBIOProtocol
+from twisted.python.failure import Failure
+from zope.interface import alsoProvides, implementer
+
+from portfwd.streams.plain import IStreamProtocol, PlainTransport
+from portfwd.streams.stream import Loss, StreamOwner
+from portfwd.values import Address, FlowSummary, Side
+
+
+def _explain(reason: Failure) -> str:
+    """A loss in one line."""
+    problem = reason.value
+    if isinstance(problem, VerificationError):
+        return "the certificate is for another name: " + ", ".join(str(one) for one in problem.errors)
+    if isinstance(problem, TLSError) and problem.args and isinstance(problem.args[0], list):
+        # pyOpenSSL gives OpenSSL's queue: (library, function, reason) each.
+        return "TLS: " + ", ".join(str(entry[-1]) for entry in problem.args[0])
+    return reason.getErrorMessage() or type(problem).__name__
+
+
+@implementer(IStreamProtocol, IPushProducer)
+class TransportStream(Protocol):
+    """
+    A stream whose bytes pass through Twisted.
+
+    :ivar paused: seconds for which this side was not read because the other took no more.
+    """
+
+    kind = "pair"
+
+    def __init__(self, clock: IReactorTime, buffer: int, *, handshake: bool = False) -> None:
+        """
+        :param buffer: bytes of one read, where the transport lets it be set.
+        :param handshake: opened only when a TLS handshake is through.
+        """
+        self.side = Side.CLIENT
+        self.address: Address | None = None
+        self.local: Address | None = None
+        self.paused = 0.0
+        self.moved_at = clock.seconds()
+        self.first_at: float | None = None
+        self._clock = clock
+        self._buffer = buffer
+        self._handshake = handshake
+        if handshake:
+            # Only then: of several interfaces that a client endpoint knows, its wrapper keeps the
+            # last one, and without IHalfCloseableProtocol Twisted closes at the peer's end.
+            alsoProvides(self, IHandshakeListener)
+        self._owner: StreamOwner | None = None
+        self._bottom: ITransport | None = None
+        self._plain: PlainTransport | None = None
+        self._peer: TransportStream | None = None
+        self._early: list[bytes] = []
+        self._early_failure = False
+        self._ended = False
+        self._end_told = False
+        self._end: tuple[Loss, str] | None = None
+        self._written = 0
+        self._chunks = 0
+        self._paused_at: float | None = None
+        self._discarding = False
+        self._producing = False
+        self._aborted = False
+        self._lost = False
+
+    def __repr__(self) -> str:
+        state = "lost" if self._lost else "paused" if self._paused_at is not None else "open"
+        return f"<TransportStream {self.side.value} {self.address} {state}>"
+
+    # What Twisted tells
+
+    def connectionMade(self) -> None:
+        """The transport is there; nothing is read before somebody owns the stream."""
+        bottom = self.transport
+        while isinstance(bottom, ProtocolWrapper):
+            bottom = bottom.transport
+        self._bottom = bottom
+        if isinstance(bottom, PlainTransport):
+            self._plain = bottom
+        elif bottom is not None and hasattr(bottom, "bufferSize"):
+            bottom.bufferSize = self._buffer
+        if not self._handshake:
+            self._open()
+
+    def handshakeCompleted(self) -> None:
+        """TLS is through and the peer's certificate is good."""
+        if self._handshake:
+            self._open()
+
+    def _open(self) -> None:
+        self._pause_transport()
+        if self._owner is not None:
+            self._owner.opened(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes of the peer."""
+        if self._aborted:  # TLS hands over what it has even then
+            return
+        if self._discarding:
+            return  # what is thrown away does not move, or a dead session would never be silent
+        self._chunks += 1
+        self.moved_at = now = self._clock.seconds()
+        if self.first_at is None:
+            self.first_at = now
+        if self._peer is None or not self._producing:
+            self._early.append(data)
+        else:
+            self._peer.write(data)
+
+    def readConnectionLost(self) -> None:
+        """The peer ended."""
+        self._ended = True
+        self._tell_end()
+
+    def writeConnectionLost(self) -> None:
+        """Our end is out."""
+        if self._owner is not None:
+            self._owner.end_sent(self)
+
+    def writing_failed(self) -> None:
+        """The peer takes no more."""
+        if self._owner is not None:
+            self._owner.writing_failed(self)
+        else:
+            self._early_failure = True
+
+    def wrote(self) -> None:
+        """Kept bytes went out: not silent, though nothing was read."""
+        if self._peer is not None:
+            self._peer.moved_at = self._clock.seconds()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The transport is gone."""
+        self._lost = True
+        self._stop_pause()
+        if self._aborted:
+            how = Loss.ABORTED
+        elif reason.check(error.ConnectionDone):
+            how = Loss.ORDERLY
+        elif reason.check(error.ConnectionLost, TLSError):
+            how = Loss.RESET
+        else:
+            how = Loss.FAILED
+        self._end = (how, "" if how is Loss.ORDERLY else self._explain_loss(reason))
+        if self._owner is not None:
+            self._owner.lost(self, *self._end)
+
+    def _explain_loss(self, reason: Failure) -> str:
+        code = self._plain.gone if self._plain is not None else 0
+        # Twisted's words for every one of them are the same.
+        return os.strerror(code) if code and reason.check(error.ConnectionLost) else _explain(reason)
+
+    def _tell_end(self) -> None:
+        """Once, and not before what came ahead of it was passed on."""
+        owner = self._owner
+        if self._ended and self._producing and not self._end_told and not self._lost and owner is not None:
+            self._end_told = True
+            owner.ended(self)
+
+    # Backpressure: this stream as the producer of the other one's transport
+
+    def pauseProducing(self) -> None:
+        """The other side takes no more for now."""
+        if self._paused_at is None and not self._lost:
+            self._paused_at = self._clock.seconds()
+            self._pause_transport()
+
+    def resumeProducing(self) -> None:
+        """The other side takes bytes again."""
+        self._stop_pause()
+        if not self._lost and self._producing:
+            self.transport.resumeProducing()  # type: ignore[union-attr]
+
+    def stopProducing(self) -> None:
+        """The other side is gone; its stream says so to the session, which decides."""
+
+    def _stop_pause(self) -> None:
+        if self._paused_at is not None:
+            self.paused += self._clock.seconds() - self._paused_at
+            self._paused_at = None
+
+    def _pause_transport(self) -> None:
+        self.transport.pauseProducing()  # type: ignore[union-attr]
+
+    # What the session asks
+
+    def own(self, owner: StreamOwner) -> None:
+        """Tell `owner` from here on, and of a failure or a loss that came before; of an end once it reads."""
+        self._owner = owner
+        if self._end is not None:
+            owner.lost(self, *self._end)
+        elif self._early_failure:
+            self._early_failure = False
+            owner.writing_failed(self)
+        self._tell_end()
+
+    def join(self, peer: TransportStream) -> None:
+        """Write what is read to `peer`, and be the producer of its transport."""
+        self._peer = peer
+        if not peer._lost:
+            peer.transport.registerProducer(self, True)  # type: ignore[union-attr]
+
+    def start(self) -> None:
+        """Read."""
+        self._producing = True
+        early, self._early = self._early, []
+        for data in early:
+            if self._peer is not None:
+                self._peer.write(data)
+        self._tell_end()
+        if self._paused_at is None and not self._lost:
+            self.transport.resumeProducing()  # type: ignore[union-attr]
+
+    def write(self, data: bytes) -> None:
+        """Give `data` to the transport."""
+        if self._lost:
+            return
+        self._written += len(data)
+        self.transport.write(data)  # type: ignore[union-attr]
+
+    def end(self) -> None:
+        """End this direction as far as the transport can."""
+        if self._lost:
+            return
+        transport = self.transport
+        transport.unregisterProducer()  # type: ignore[union-attr]
+        if isinstance(transport, TLSMemoryBIOProtocol):
+            transport.loseConnection()
+        elif not isinstance(transport, ProtocolWrapper) and IHalfCloseableDescriptor.providedBy(transport):
+            transport.loseWriteConnection()
+            return  # writeConnectionLost tells when it is out
+        if self._owner is not None:
+            self._owner.end_sent(self)
+
+    def close(self) -> None:
+        """Release the connection after what is kept has been written."""
+        if not self._lost:
+            self.transport.unregisterProducer()  # type: ignore[union-attr]
+            self.transport.loseConnection()  # type: ignore[union-attr]
+
+    def abort(self) -> None:
+        """
+        Reset the connection.
+
+        TLS is passed by: its own way to abort sends a ``close_notify`` first,
+        which would make a broken stream look complete.
+        """
+        if self._lost:
+            return
+        self._aborted = True
+        bottom = self._bottom
+        if bottom is None:
+            return  # never connected
+        if hasattr(bottom, "abortConnection"):
+            bottom.abortConnection()
+        else:
+            bottom.loseConnection()
+
+    def discard(self) -> None:
+        """Read and throw away."""
+        self._discarding = True
+        self._early.clear()
+        self._producing = True
+        if self._peer is not None and not self._peer._lost:
+            self._peer.transport.unregisterProducer()  # type: ignore[union-attr]
+        self.resumeProducing()
+        self._tell_end()
+
+    def undelivered(self) -> int:
+        """Bytes that were written and not confirmed; 0 where the transport cannot tell."""
+        return 0 if self._lost or self._plain is None else self._plain.undelivered()
+
+    # What it did
+
+    def summary(self, source: TransportStream) -> FlowSummary:
+        """The flow from `source` to this stream, so far."""
+        plain, theirs = self._plain, source._plain
+        since = source._paused_at
+        written = plain.sent if plain is not None and plain is self.transport else self._written
+        return FlowSummary(
+            bytes=written,
+            reads=theirs.reads if theirs is not None else source._chunks,
+            writes=plain.writes if plain is not None else source._chunks,
+            paused=source.paused + (0.0 if since is None else self._clock.seconds() - since),
+        )

@@ -1,0 +1,295 @@
+# -*- test-case-name: tests.testing.test_script -*-
+r"""
+The language of scripted peers: one step a line, as values and as text.
+
+=====================================  ==========================================================
+text                                   means
+=====================================  ==========================================================
+``send 1MiB``                          write that much of the peer's own checked stream
+``send 64KiB in writes of 1-7``        the same, each write of 1 to 7 bytes
+``send "text\\r\\n"``                  write these bytes (Python's escapes)
+``send up to 50MiB``                   write until so much has been sent in all
+``offer 64MiB``                        ``send``, but the other side may refuse the rest
+``fill``                               write until the socket has taken nothing for 300 ms
+``drip 5 every 200ms``                 write single bytes, that far apart
+``end``                                no more will be sent: FIN, reading goes on
+``reset``                              RST (``SO_LINGER`` 1,0 and close); on a unix socket a close
+``close``                              close, whatever is unread
+``stop reading``, ``resume reading``   a peer reads all the time, except between these two
+``expect 1MiB``, ``expect "text"``     the next bytes, so many or just these
+``expect end``, ``expect reset``       no byte more, then FIN, or RST
+``expect nothing for 300ms``           neither bytes nor an end come in that time
+``read to end``, ``read to reset``     any number of (checked) bytes, then FIN, or RST
+``read to close``                      any number of (checked) bytes, then either
+``say NAME``, ``hear NAME``            mark a point; wait until another peer of the conversation said it
+=====================================  ==========================================================
+
+Sizes and durations are written as in rules files. Any step may end in
+``within 2s``, its own deadline instead of the conversation's. Steps are
+values and do nothing themselves; `portfwd.testing.peers` performs them.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable
+from typing import Final
+
+from attrs import evolve, field, frozen
+
+from portfwd.values import format_duration, format_size, parse_duration, parse_size
+
+#: The peer counts as blocked when its socket took nothing for so many seconds.
+BLOCKED_AFTER: Final = 0.3
+
+
+class ScriptError(ValueError):
+    """A line is no step; the text names the line and what is wrong with it."""
+
+
+@frozen(kw_only=True)
+class Step:
+    """
+    One line of a script.
+
+    :ivar within: seconds this step may take; None: what the conversation allows.
+    """
+
+    within: float | None = field(default=None)
+
+    def __str__(self) -> str:
+        limit = "" if self.within is None else f" within {format_duration(self.within)}"
+        return self._text() + limit
+
+    def _text(self) -> str:
+        raise NotImplementedError
+
+
+@frozen
+class Send(Step):
+    """
+    Write bytes.
+
+    :ivar what: a number of bytes of the peer's stream, or the bytes themselves.
+    :ivar writes_of: smallest and largest size of one write; None: as large as it goes.
+    :ivar may_fail: whether the other side may refuse the rest (``offer``).
+    """
+
+    what: int | bytes
+    writes_of: tuple[int, int] | None = None
+    may_fail: bool = False
+
+    def _text(self) -> str:
+        verb = "offer" if self.may_fail else "send"
+        sizes = ""
+        if self.writes_of is not None:
+            low, high = self.writes_of
+            sizes = f" in writes of {low}" if low == high else f" in writes of {low}-{high}"
+        return f"{verb} {_what_text(self.what)}{sizes}"
+
+
+@frozen
+class SendUpTo(Step):
+    """Write of the peer's stream until `total` bytes have been sent since the start."""
+
+    total: int
+
+    def _text(self) -> str:
+        return f"send up to {format_size(self.total)}"
+
+
+@frozen
+class Fill(Step):
+    """Write until the socket takes nothing for `BLOCKED_AFTER`: every buffer on the way is full."""
+
+    def _text(self) -> str:
+        return "fill"
+
+
+@frozen
+class Drip(Step):
+    """Write `count` single bytes, `every` seconds one."""
+
+    count: int
+    every: float
+
+    def _text(self) -> str:
+        return f"drip {self.count} every {format_duration(self.every)}"
+
+
+@frozen
+class End(Step):
+    """``shutdown(SHUT_WR)``: the peer will send no more and goes on reading."""
+
+    def _text(self) -> str:
+        return "end"
+
+
+@frozen
+class Reset(Step):
+    """Abort the connection."""
+
+    def _text(self) -> str:
+        return "reset"
+
+
+@frozen
+class Close(Step):
+    """Close the socket. With unread bytes in it the kernel sends RST, as it does for any program."""
+
+    def _text(self) -> str:
+        return "close"
+
+
+@frozen
+class StopReading(Step):
+    """Leave what comes in the kernel from here on."""
+
+    def _text(self) -> str:
+        return "stop reading"
+
+
+@frozen
+class ResumeReading(Step):
+    """Read again."""
+
+    def _text(self) -> str:
+        return "resume reading"
+
+
+@frozen
+class Expect(Step):
+    """The next bytes: so many of what the other peer sent, or exactly these."""
+
+    what: int | bytes
+
+    def _text(self) -> str:
+        return f"expect {_what_text(self.what)}"
+
+
+@frozen
+class ExpectNothing(Step):
+    """Neither a byte nor an end arrives for so many seconds."""
+
+    seconds: float
+
+    def _text(self) -> str:
+        return f"expect nothing for {format_duration(self.seconds)}"
+
+
+@frozen
+class ExpectClose(Step):
+    """
+    The other side's last word.
+
+    :ivar kind: ``end`` (FIN), ``reset`` (RST) or ``close`` (either).
+    :ivar rest: whether bytes nobody expected may come before it.
+    """
+
+    kind: str
+    rest: bool = False
+
+    def _text(self) -> str:
+        return f"{'read to' if self.rest else 'expect'} {self.kind}"
+
+
+@frozen
+class Say(Step):
+    """Mark a point of the conversation."""
+
+    name: str
+
+    def _text(self) -> str:
+        return f"say {self.name}"
+
+
+@frozen
+class Hear(Step):
+    """Wait until some peer of the conversation said `name`."""
+
+    name: str
+
+    def _text(self) -> str:
+        return f"hear {self.name}"
+
+
+def _what_text(what: int | bytes) -> str:
+    if isinstance(what, int):
+        return format_size(what)
+    return '"' + what.decode("latin-1").encode("unicode_escape").decode("ascii").replace('"', '\\"') + '"'
+
+
+def _what(text: str) -> int | bytes:
+    """A size, or bytes in double quotes with Python's escapes."""
+    if text.startswith('"'):
+        value = ast.literal_eval("b" + text)
+        if not isinstance(value, bytes):
+            raise ValueError("expected one text in double quotes")
+        return value
+    return parse_size(text)
+
+
+def _writes(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    low, _, high = text.partition("-")
+    sizes = (int(low), int(high or low))
+    if not 1 <= sizes[0] <= sizes[1]:
+        raise ValueError("expected write sizes such as 1 or 1-7")
+    return sizes
+
+
+def _forms() -> list[tuple[str, Callable[[re.Match[str]], Step]]]:
+    """Every form of a step, most special first."""
+    what = r'("(?:[^"\\]|\\.)*"|\S+)'
+    return [
+        (r"send up to (\S+)", lambda m: SendUpTo(parse_size(m[1]))),
+        (
+            rf"(send|offer) {what}(?: in writes of (\d+(?:-\d+)?))?",
+            lambda m: Send(_what(m[2]), _writes(m[3]), m[1] == "offer"),
+        ),
+        (r"fill", lambda m: Fill()),
+        (r"drip (\d+) every (\S+)", lambda m: Drip(int(m[1]), parse_duration(m[2]))),
+        (r"end", lambda m: End()),
+        (r"reset", lambda m: Reset()),
+        (r"close", lambda m: Close()),
+        (r"stop reading", lambda m: StopReading()),
+        (r"resume reading", lambda m: ResumeReading()),
+        (r"expect nothing for (\S+)", lambda m: ExpectNothing(parse_duration(m[1]))),
+        (r"(expect|read to) (end|reset|close)", lambda m: ExpectClose(m[2], m[1] == "read to")),
+        (rf"expect {what}", lambda m: Expect(_what(m[1]))),
+        (r"say (\w+)", lambda m: Say(m[1])),
+        (r"hear (\w+)", lambda m: Hear(m[1])),
+    ]
+
+
+def parse_step(text: str) -> Step:
+    """
+    Read one line of a script.
+
+    :raises ScriptError: if it is no step.
+    """
+    line = text.strip()
+    within = None
+    try:
+        limit = re.fullmatch(r"(.*\S)\s+within (\S+)", line, re.DOTALL)
+        if limit is not None and not limit[2].endswith('"'):
+            line, within = limit[1], parse_duration(limit[2])
+        for form, make in _forms():
+            match = re.fullmatch(form, line, re.DOTALL)
+            if match is not None:
+                return evolve(make(match), within=within)
+    except (ValueError, SyntaxError) as error:
+        raise ScriptError(f"{text!r}: {error}") from error
+    raise ScriptError(f"{text!r} is no step of a script")
+
+
+def parse_script(text: str) -> tuple[Step, ...]:
+    """
+    Read a script: one step a line; blank lines and lines that start with ``#`` are skipped.
+
+    :raises ScriptError: for the first line that is no step.
+    """
+    lines = (line.strip() for line in text.splitlines())
+    return tuple(parse_step(line) for line in lines if line and not line.startswith("#"))

@@ -1,0 +1,1 @@
+"""Where a session may go: names, connections."""

@@ -1,0 +1,400 @@
+# -*- test-case-name: tests.upstreams.test_connect -*-
+"""
+One attempt to reach one address: socket, connect, wait, hand over.
+
+`SocketAttempt` makes a plain connected socket; `EndpointAttempt` asks a Twisted
+endpoint for a stream. Both are started once, tell their owner one outcome, and can
+be cancelled until then. Errors come out as `DialError`s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from twisted.internet import error
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.address import UNIXAddress as TwistedUnixAddress
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IProtocol,
+    IReactorTime,
+    IStreamClientEndpoint,
+    IWriteDescriptor,
+)
+from twisted.internet.protocol import Factory
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from portfwd.errors import (
+    ConnectFailed,
+    ConnectRefused,
+    ConnectTimedOut,
+    DialError,
+    NameNotResolved,
+    OutOfResources,
+)
+from portfwd.kernel.poller import EVENTS, OUTCOME, Poller
+from portfwd.kernel.reactor import Reactor
+from portfwd.kernel.sockets import (
+    EXHAUSTED,
+    Settings,
+    apply_settings,
+    bare_socket,
+    bind_source,
+    inet_family,
+    reset_on_close,
+    upstream_settings,
+)
+from portfwd.rules.model import Options
+from portfwd.streams.transport import TransportStream
+from portfwd.upstreams.patience import Patience
+from portfwd.values import Address, InetAddress, UnixAddress, unmapped
+
+#: Seconds between tries while a unix listener's queue is full: the kernel
+#: answers EAGAIN there and offers nothing to wait for.
+UNIX_RETRY: Final = 0.01
+
+
+class AttemptOwner(Protocol):
+    """Who is told the outcome of an attempt: exactly one of these, once."""
+
+    def connected(self, attempt: Attempt, result: socket.socket | TransportStream) -> None:
+        """The upstream answered."""
+
+    def failed(self, attempt: Attempt, problem: DialError) -> None:
+        """It did not."""
+
+
+class Attempt(Protocol):
+    """
+    One try.
+
+    :ivar address: where it goes, if that is known.
+    :ivar seen: what the poller has told of the connected socket, if it watches it already.
+    """
+
+    address: Address | None
+    seen: int | None
+
+    def start(self) -> None:
+        """Begin. The outcome may come before this returns."""
+
+    def cancel(self) -> None:
+        """Stop, silently."""
+
+
+def dial_error(problem: OSError, where: object) -> DialError:
+    """What an `OSError` of ``socket``, ``bind`` or ``connect`` means for the dial."""
+    code = problem.errno or 0
+    text = f"{where}: {problem.strerror or problem}"
+    if code in EXHAUSTED or code == errno.EADDRNOTAVAIL:
+        return OutOfResources(text)
+    if code == errno.ECONNREFUSED or (isinstance(where, UnixAddress) and code == errno.ENOENT):
+        return ConnectRefused(text)
+    if code == errno.ETIMEDOUT:
+        return ConnectTimedOut(text)
+    return ConnectFailed(text)
+
+
+@implementer(IWriteDescriptor)
+class SocketAttempt:
+    """A non-blocking connect; its result is the connected socket, set up as `options` say."""
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        address: Address,
+        options: Options,
+        timeout: float,
+        owner: AttemptOwner,
+        poller: Poller | None = None,
+        settings: Settings | None = None,
+        patience: Patience | None = None,
+    ) -> None:
+        """
+        :param patience: waits for `timeout`, with others; None for a delayed call of its own.
+        :param settings: `upstream_settings` of the options, for who has them at hand.
+        :param address: a literal and port, or a unix name.
+        :param timeout: seconds.
+        :param poller: waits for the outcome instead of the reactor, and goes on watching a
+            socket that is connected (`seen`), so that its stream need not begin to.
+        """
+        self.seen: int | None = None
+        self._poller = poller
+        self._patience = patience
+        self.address: Address | None = address
+        self._reactor = reactor
+        self._target = address
+        self._options = options
+        self._settings = upstream_settings(options) if settings is None else settings
+        self._timeout = timeout
+        self._owner = owner
+        self._socket: socket.socket | None = None
+        self._timer: IDelayedCall | None = None
+        self._retry: IDelayedCall | None = None
+
+    def __repr__(self) -> str:
+        return f"<SocketAttempt {self._target} {'over' if self._socket is None else 'waiting'}>"
+
+    def start(self) -> None:
+        """Make the socket and connect."""
+        try:
+            self._socket = sock = self._make_socket()
+        except OSError as problem:
+            self._owner.failed(self, dial_error(problem, self._target))
+            return
+        if self._patience is not None:
+            self._patience.wait(self, self._timed_out)
+        else:
+            self._timer = self._reactor.callLater(self._timeout, self._timed_out)
+        self._connect(sock)
+
+    def _make_socket(self) -> socket.socket:
+        target, options = self._target, self._options
+        family = socket.AF_UNIX if isinstance(target, UnixAddress) else inet_family(target.host)
+        sock = bare_socket(family)
+        try:
+            apply_settings(sock, self._settings)
+            if options.src is not None and family != socket.AF_UNIX:
+                bind_source(sock, options.src)
+        except OSError:
+            sock.close()
+            raise
+        return sock
+
+    def _connect(self, sock: socket.socket) -> None:
+        target = self._target
+        try:
+            sock.connect(target.sockaddr if isinstance(target, UnixAddress) else (target.host, target.port))
+        except BlockingIOError as problem:
+            if problem.errno == errno.EINPROGRESS:
+                self._wait(sock)
+            else:  # EAGAIN: the queue of a unix listener is full
+                self._retry = self._reactor.callLater(UNIX_RETRY, self._connect, sock)
+        except OSError as problem:
+            self._finish_failed(dial_error(problem, target))
+        else:
+            self._finish_connected()
+
+    def _wait(self, sock: socket.socket) -> None:
+        if self._poller is None:
+            self._reactor.addWriter(self)
+            return
+        try:
+            self._poller.watch(sock.fileno(), EVENTS, self)
+            self.seen = 0
+        except OSError as problem:
+            self._finish_failed(dial_error(problem, self._target))
+
+    def ready(self, events: int) -> None:
+        """The poller saw an edge; registering is one, so it need not be the outcome."""
+        self.seen = (self.seen or 0) | events
+        if events & OUTCOME:
+            self.doWrite()
+
+    def failed(self, failure: Failure) -> None:
+        """Our own code failed when the outcome came."""
+        self._finish_failed(ConnectFailed(f"{self._target}: {failure.getErrorMessage()}"))
+
+    def fileno(self) -> int:
+        """The socket's descriptor."""
+        return -1 if self._socket is None else self._socket.fileno()
+
+    def doWrite(self, *, hung: bool = False) -> None:
+        """
+        The connect has an outcome.
+
+        :param hung: whatever it is, it is no connection.
+        """
+        if self._socket is None:
+            return
+        code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            self._finish_failed(dial_error(OSError(code, os.strerror(code)), self._target))
+        elif hung:
+            self._finish_failed(ConnectFailed(f"{self._target}: given up"))
+        else:
+            self._finish_connected()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The reactor saw a hang-up, which is how poll(2) tells of a refusal, or gives everything up."""
+        self.doWrite(hung=True)
+
+    def logPrefix(self) -> str:
+        """The prefix of log lines."""
+        return "portfwd"
+
+    def _timed_out(self) -> None:
+        self._finish_failed(ConnectTimedOut(f"{self._target}: no answer within {self._timeout:g} s"))
+
+    def _release(self) -> socket.socket | None:
+        sock, self._socket = self._socket, None
+        if sock is not None and self._poller is None:
+            self._socket = sock  # removeWriter asks for the number
+            self._reactor.removeWriter(self)
+            self._socket = None
+        if self._patience is not None:
+            self._patience.forget(self)
+        for timer in (self._timer, self._retry):
+            if timer is not None and timer.active():
+                timer.cancel()
+        return sock
+
+    def _finish_connected(self) -> None:
+        sock = self._release()
+        if sock is not None:
+            self._owner.connected(self, sock)
+
+    def _finish_failed(self, problem: DialError) -> None:
+        sock = self._release()
+        if sock is not None:
+            self._close(sock)
+            self._owner.failed(self, problem)
+
+    def _close(self, sock: socket.socket) -> None:
+        # It may be connected by now: a FIN would tell of a client that came and had nothing to say.
+        with contextlib.suppress(OSError):
+            reset_on_close(sock)
+        if self._poller is None:
+            sock.close()
+        else:
+            self._poller.unwatch(sock.fileno())
+            self._poller.close_later(sock)
+
+    def cancel(self) -> None:
+        """Close the socket."""
+        sock = self._release()
+        if sock is not None:
+            self._close(sock)
+
+
+def from_twisted_address(address: IAddress | None) -> Address | None:
+    """A Twisted address as ours; None for kinds that have no counterpart."""
+    if isinstance(address, (IPv4Address, IPv6Address)):
+        return InetAddress(unmapped(address.host), address.port)
+    if isinstance(address, TwistedUnixAddress):
+        name = os.fsdecode(address.name or b"")
+        return UnixAddress("@" + name[1:] if name.startswith("\0") else name)
+    return None
+
+
+class _One(Factory):
+    """Makes what it is given, or nothing."""
+
+    noisy = False
+
+    def __init__(self, make: Callable[[], IProtocol | None]) -> None:
+        self._make = make
+
+    def buildProtocol(self, addr: IAddress | None) -> IProtocol | None:  # type: ignore[override]
+        """One protocol, or None to have the connection closed."""
+        return self._make()
+
+
+class EndpointAttempt:
+    """A Twisted endpoint's connect; its result is a `TransportStream`."""
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        endpoint: IStreamClientEndpoint,
+        name: str,
+        options: Options,
+        timeout: float,
+        owner: AttemptOwner,
+    ) -> None:
+        """
+        :param name: the endpoint as the file writes it, for messages.
+        :param timeout: seconds.
+        """
+        self.address: Address | None = None
+        self.seen: int | None = None
+        self._clock = clock
+        self._endpoint = endpoint
+        self._name = name
+        self._options = options
+        self._timeout = timeout
+        self._owner = owner
+        self._connecting: Deferred[IProtocol] | None = None
+        self._is_over = False
+        self._timer: IDelayedCall | None = None
+        self._stream = TransportStream(clock, options.buffer)
+        self._log = Logger()
+
+    def start(self) -> None:
+        """Connect the endpoint."""
+        self._timer = self._clock.callLater(self._timeout, self._timed_out)
+        # Another library's code, which may raise as well as fail.
+        self._connecting = connecting = maybeDeferred(self._endpoint.connect, _One(self._protocol))
+        connecting.addCallbacks(self._connected, self._failed)
+        connecting.addErrback(self._broke)
+
+    def _protocol(self) -> IProtocol | None:
+        # An endpoint that goes on after it was cancelled gets none, and closes its connection.
+        return None if self._is_over else self._stream
+
+    def _over(self) -> None:
+        self._connecting = None
+        self._is_over = True
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+
+    def _connected(self, _protocol: object) -> None:
+        stream = self._stream
+        if self._is_over:  # an endpoint that answers a cancel with success
+            stream.abort()
+            return
+        self._over()
+        if stream.transport is not None:
+            self.address = from_twisted_address(stream.transport.getPeer()) or self.address
+            stream.local = from_twisted_address(stream.transport.getHost())
+        stream.address = self.address
+        self._owner.connected(self, stream)
+
+    def _failed(self, failure: Failure) -> None:
+        # Endpoints say in several ways that they were cancelled; it was us, and we know.
+        if not self._is_over:
+            self._over()
+            self._owner.failed(self, self._translate(failure))
+
+    def _broke(self, failure: Failure) -> None:
+        # Our own code failed after the connection came: the stream must not be left behind.
+        self._log.failure("connecting {name} failed", failure, name=self._name)
+        self._stream.abort()
+
+    def _translate(self, failure: Failure) -> DialError:
+        problem = failure.value
+        text = f"{self._name}: {failure.getErrorMessage()}"
+        if isinstance(problem, DialError):
+            return problem
+        if isinstance(problem, (error.DNSLookupError, error.UnknownHostError)):
+            return NameNotResolved(text)
+        if isinstance(problem, error.ConnectionRefusedError):
+            return ConnectRefused(text)
+        if isinstance(problem, (error.TimeoutError, error.TCPTimedOutError)):
+            return ConnectTimedOut(text)
+        if isinstance(problem, error.ConnectError) and problem.osError in EXHAUSTED:
+            return OutOfResources(text)
+        return ConnectFailed(text)
+
+    def _timed_out(self) -> None:
+        self._stop()
+        self._owner.failed(self, ConnectTimedOut(f"{self._name}: no answer within {self._timeout:g} s"))
+
+    def _stop(self) -> None:
+        connecting = self._connecting
+        self._over()
+        if connecting is not None:
+            connecting.cancel()
+
+    def cancel(self) -> None:
+        """Give the connection up."""
+        self._stop()

@@ -1,0 +1,335 @@
+# -*- test-case-name: tests.test_values -*-
+"""
+The small values that every room shares: sides, directions, addresses, reasons, units.
+
+All are immutable and know how to print themselves; sizes and durations are
+read here too. Nothing here touches a socket, a clock or a file.
+"""
+
+from __future__ import annotations
+
+import enum
+import ipaddress
+import re
+from decimal import Decimal
+from fractions import Fraction
+from typing import Final
+
+from attrs import frozen
+
+
+class Side(enum.Enum):
+    """One of the two ends of a session."""
+
+    # Members are single objects: their identity hashes faster than their name.
+    __hash__ = object.__hash__
+
+    CLIENT = "client"
+    UPSTREAM = "upstream"
+
+    @property
+    def other(self) -> Side:
+        """The opposite side."""
+        return Side.UPSTREAM if self is Side.CLIENT else Side.CLIENT
+
+
+class Direction(enum.Enum):
+    """The way bytes of a flow go."""
+
+    TO_UPSTREAM = "to-upstream"
+    TO_CLIENT = "to-client"
+
+    @property
+    def source(self) -> Side:
+        """The side whose bytes these are."""
+        return Side.CLIENT if self is Direction.TO_UPSTREAM else Side.UPSTREAM
+
+    @property
+    def destination(self) -> Side:
+        """The side that gets them."""
+        return self.source.other
+
+
+TO_UPSTREAM: Final = Direction.TO_UPSTREAM
+TO_CLIENT: Final = Direction.TO_CLIENT
+
+
+class CloseReason(enum.Enum):
+    """
+    Why a session ended: who and when, in two letters after HAProxy's.
+
+    The first letter is who (``C`` client, ``S`` upstream, a small one means
+    its time ran out), the second when (``D`` data, ``H`` half-closed, ``C``
+    connecting). This is the only table of them: log, metrics, status and
+    tests use these members.
+    """
+
+    NORMAL = ("--", "both sides ended in order")
+    CLIENT_RESET = ("CD", "the client reset the connection, or vanished, while bytes were relayed")
+    UPSTREAM_RESET = ("SD", "the upstream reset the connection, or vanished, while bytes were relayed")
+    BOTH_RESET = ("BD", "both sides reset the connection before either could be told of the other")
+    CLIENT_IDLE = ("cD", "idle limit: the client was the one to speak")
+    UPSTREAM_IDLE = ("sD", "idle limit: the upstream was the one to speak")
+    CLIENT_HALF_CLOSE_IDLE = ("cH", "the upstream had ended and the client stayed silent for half-close")
+    UPSTREAM_HALF_CLOSE_IDLE = ("sH", "the client had ended and the upstream stayed silent for half-close")
+    CLIENT_GONE_EARLY = ("CC", "the client reset the connection before an upstream was reached")
+    CONNECT_REFUSED = ("SC", "no target could be reached: refused, or the network failed")
+    CONNECT_TIMEOUT = ("sC", "no target answered in time")
+    NAME_NOT_RESOLVED = ("DC", "the target's name could not be resolved")
+    TLS_FAILED = ("TC", "the TLS handshake with the upstream failed, or its certificate is not good")
+    RESOURCES = ("RC", "this process had no descriptor, memory or local port left for the upstream's socket")
+    LIMIT = ("LC", "a limit of the rule was reached")
+    ACCESS = ("AC", "refused by the access list")
+    FILTER = ("FD", "closed by a filter")
+    KILLED = ("KD", "killed by an operator")
+    DRAIN = ("TD", "the drain deadline came")
+    INTERNAL = ("ID", "an error in portfwd itself; its log has the traceback")
+
+    def __init__(self, code: str, meaning: str) -> None:
+        self.code = code
+        self.meaning = meaning
+
+    def __str__(self) -> str:
+        return self.code
+
+
+#: Reasons that close with FIN even though they refuse, as rinetd's users expect
+#: (``on-deny=rst`` changes it for the rule).
+REFUSALS: Final = frozenset({CloseReason.ACCESS, CloseReason.LIMIT})
+
+
+@frozen
+class InetAddress:
+    """
+    An IP address or host name, and a port.
+
+    :ivar host: a literal without brackets or a name; ``""`` means every address.
+    :ivar port: 0 to 65535.
+    """
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@frozen
+class UnixAddress:
+    """
+    The name of a unix socket.
+
+    :ivar path: file name, or ``@name`` for Linux' abstract names; ``""`` for
+        a peer that has none.
+    """
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}"
+
+    @property
+    def sockaddr(self) -> str:
+        """What ``bind`` and ``connect`` take: the abstract ``@`` becomes NUL."""
+        return "\0" + self.path[1:] if self.path.startswith("@") else self.path
+
+
+Address = InetAddress | UnixAddress
+
+
+@frozen
+class FlowSummary:
+    """
+    What one direction of a session did.
+
+    :ivar bytes: bytes handed to the destination's kernel.
+    :ivar reads: system calls that took bytes from the source.
+    :ivar writes: system calls that gave bytes to the destination.
+    :ivar spliced: those of `bytes` that never left the kernel.
+    :ivar paused: seconds for which the source was not read because the destination did not take more.
+    """
+
+    bytes: int = 0
+    reads: int = 0
+    writes: int = 0
+    spliced: int = 0
+    paused: float = 0.0
+
+
+@frozen
+class SessionSummary:
+    """
+    One session as its closing line tells it.
+
+    :ivar id: counts from 1 within the process.
+    :ivar rule: the rule's name.
+    :ivar written: bind host, bind port, connect host and connect port as the file writes them.
+    :ivar client: the client's address; None where the kernel could not tell it any more.
+    :ivar local: the address it was accepted on.
+    :ivar upstream: the address that was reached, or tried last; None before any dial.
+    :ivar opened_at: seconds since the epoch, UTC.
+    :ivar connect_time: seconds from the start of the dial to the connection; None if it never came.
+    :ivar first_byte: seconds from the connection to the upstream's first byte; None if none came.
+    :ivar duration: seconds from accept to close; 0.0 in a line about the opening.
+    :ivar reason: None while the session is open.
+    :ivar ended_first: the side whose end, reset or silence came first; None if neither's.
+    :ivar relay: the kind of relay that moved the bytes; empty if none did.
+    :ivar detail: the error's text where there was one.
+    :ivar access_step: 1 to 4, the step of the access list that refused the client; else 0
+        (`portfwd.rules.access.Decision`).
+    """
+
+    id: int
+    rule: str
+    written: tuple[str, str, str, str]
+    client: Address | None
+    local: Address | None
+    upstream: Address | None
+    opened_at: float
+    connect_time: float | None = None
+    first_byte: float | None = None
+    duration: float = 0.0
+    to_upstream: FlowSummary = FlowSummary()
+    to_client: FlowSummary = FlowSummary()
+    reason: CloseReason | None = None
+    ended_first: Side | None = None
+    relay: str = ""
+    detail: str = ""
+    access_step: int = 0
+
+
+def printable(text: str) -> str:
+    r"""
+    Escape every character of `text` that could break a line, a field or a terminal.
+
+    Control characters, separators of lines and paragraphs, lone surrogates
+    (file names that are not UTF-8) and what turns the direction of writing
+    become ``\xNN``, ``\uNNNN`` or ``\UNNNNNNNN``, a backslash ``\\``, so that the
+    text can be read back. Blanks stay.
+    """
+    if text.isascii() and text.isprintable() and "\\" not in text:
+        return text
+    return "".join(
+        character if character.isprintable() and character != "\\" else _escape(character)
+        for character in text
+    )
+
+
+def _escape(character: str) -> str:
+    """One character as Python would write it in a literal, newline and tab included."""
+    if character == "\\":
+        return "\\\\"
+    code = ord(character)
+    if code <= 0xFF:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+
+
+def is_literal(host: str) -> bool:
+    """Whether `host` is an IPv4 or IPv6 literal (a zone, ``%eth0``, allowed), so needs no resolver."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def unmapped(host: str) -> str:
+    """
+    The IPv4 address inside an IPv4-mapped IPv6 literal, else `host` itself.
+
+    RFC 4291 section 2.5.5.2: a dual-stack socket shows an IPv4 client as
+    ``::ffff:a.b.c.d``; people write rules and read logs in the IPv4 form.
+    """
+    if host[:7].lower() != "::ffff:":
+        return host
+    inner = host[7:]
+    if "." in inner:  # as every kernel writes it
+        return inner
+    try:
+        address = ipaddress.IPv6Address(host).ipv4_mapped
+    except ValueError:
+        return host
+    return host if address is None else str(address)
+
+
+# Forty digits on either side of the point are more than any size needs, and bound the work.
+_SIZE = re.compile(r"(\d{1,40}(?:\.\d{1,40})?)(B|KiB|MiB|GiB|TiB|kB|KB|MB|GB|TB|K|M|G|T|)", re.ASCII)
+_SIZE_UNITS: Final = {
+    "": 1, "B": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4,
+    "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4,
+    "kB": 1000, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "TB": 1000**4,
+}  # fmt: skip
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", re.ASCII)
+_DURATION_UNITS: Final = {
+    "ms": Decimal("0.001"),
+    "s": Decimal(1),
+    "m": Decimal(60),
+    "h": Decimal(3600),
+    "d": Decimal(86400),
+}
+#: The longest duration that is taken (ten years): beyond it is a slip of the keyboard.
+MAX_DURATION: Final = 10 * 365 * 86400
+#: The largest size that is taken: what a signed 64 bit number holds.
+MAX_SIZE: Final = 2**63 - 1
+
+
+def parse_size(text: str) -> int:
+    """
+    Read ``64KiB``, ``1MiB``, ``1.5GB`` or a plain number of bytes.
+
+    :raises ValueError: for anything else; the message says what is expected.
+    """
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise ValueError("expected a size such as 64KiB, 1MiB or 4096")
+    number = Fraction(match[1]) * _SIZE_UNITS[match[2]]  # exact, where Decimal rounds at 28 digits
+    if number.denominator != 1:
+        raise ValueError("a size is a whole number of bytes")
+    if number > MAX_SIZE:
+        raise ValueError("that size is larger than any machine's memory")
+    return int(number)
+
+
+def format_size(size: int) -> str:
+    """The shortest exact text of `size` that `parse_size` reads back."""
+    for unit in ("TiB", "GiB", "MiB", "KiB"):
+        if size and size % _SIZE_UNITS[unit] == 0:
+            return f"{size // _SIZE_UNITS[unit]}{unit}"
+    return str(size)
+
+
+def parse_duration(text: str) -> float:
+    """
+    Read ``30s``, ``5m``, ``1h30m``, ``250ms`` or a plain number of seconds.
+
+    :returns: seconds.
+    :raises ValueError: for anything else; the message says what is expected.
+    """
+    total = Decimal(0)
+    if re.fullmatch(r"\d+(?:\.\d+)?", text, re.ASCII):
+        total = Decimal(text)
+    else:
+        position = 0
+        for match in _DURATION_PART.finditer(text):
+            if match.start() != position:
+                break
+            total += Decimal(match[1]) * _DURATION_UNITS[match[2]]
+            position = match.end()
+        if position != len(text) or not text:
+            raise ValueError("expected a duration such as 30s, 5m, 1h or 250ms")
+    if total > MAX_DURATION:
+        raise ValueError("that duration is longer than ten years")
+    return float(total)
+
+
+def format_duration(seconds: float) -> str:
+    """The shortest exact text of `seconds` that `parse_duration` reads back."""
+    if not seconds:
+        return "0s"
+    exact = Decimal(repr(float(seconds)))
+    for unit in ("d", "h", "m", "s", "ms"):
+        count = exact / _DURATION_UNITS[unit]
+        if count == count.to_integral_value():
+            return f"{int(count)}{unit}"
+    return f"{exact:f}s"

@@ -1,0 +1,79 @@
+"""Tests of ``portfwd check``."""
+
+from __future__ import annotations
+
+import json
+
+from tests.cli.running import GOOD, CommandTestCase
+
+ODD = 'e: endpoint:"tcp:90" -> tls:one.example:443 verify=off\n'
+
+
+class CheckTests(CommandTestCase):
+    """What is said, and the exit code."""
+
+    def test_good(self) -> None:
+        """A good file is counted."""
+        path = self.file(GOOD)
+        self.assertEqual(self.run_main("check", path), (0, f"{path}: 1 rule\n", ""))
+
+    def test_bad(self) -> None:
+        """Every problem of a bad file is printed with its place, a caret and the way out."""
+        path = self.file("web: :8080 -> 10.0.0.5:80 ilde=5m\nallow 10.0.0.1/8\n")
+        code, out, err = self.run_main("check", path)
+        self.assertEqual((code, err), (2, ""))
+        self.assertEqual(
+            out.splitlines()[:4],
+            [
+                f"{path}:1:27: error: unknown option 'ilde'",
+                "    web: :8080 -> 10.0.0.5:80 ilde=5m",
+                "                              ^~~~",
+                "    did you mean 'idle'?",
+            ],
+        )
+        self.assertIn(f"{path}:2:7: error: '10.0.0.1/8' has bits set", out)
+        self.assertEqual(out.splitlines()[-1], f"{path}: 2 errors")
+
+    def test_advice(self) -> None:
+        """Warnings come in the order of the file and do not fail it."""
+        path = self.file(GOOD + ODD)
+        code, out, _ = self.run_main("check", path)
+        self.assertEqual(code, 0)
+        self.assertLess(out.index("out of descriptors"), out.index("certificate is not checked"))
+        self.assertEqual(out.splitlines()[-1], f"{path}: 2 rules, 2 warnings")
+
+    def test_not_yet(self) -> None:
+        """What this version cannot do is an error of the file, in its place among the others."""
+        path = self.file("admin unix:/run/a.sock\n" + ODD)
+        code, out, _ = self.run_main("check", "--json", path)
+        (result,) = json.loads(out)["files"]
+        self.assertEqual((code, result["ok"], result["rules"]), (2, False, 1))
+        self.assertEqual(
+            [problem["code"] for problem in result["problems"]],
+            ["not-yet", "endpoint-descriptors", "unverified"],
+        )
+
+    def test_several(self) -> None:
+        """Several files are all judged; a wrong one outweighs an unreadable one."""
+        good, bad, missing = self.file(GOOD), self.file("x"), self.missing()
+        self.assertEqual(self.run_main("check", good, missing)[0], 1)
+        code, out, _ = self.run_main("check", bad, missing, good)
+        self.assertEqual(code, 2)
+        self.assertIn(f"{missing}: 1 error", out)
+        self.assertIn(f"{good}: 1 rule", out)
+
+    def test_json(self) -> None:
+        """JSON has an object for each file, with every problem."""
+        good, bad = self.file(GOOD), self.file("web: :8080 -> 10.0.0.5:80 ilde=5m\n")
+        code, out, _ = self.run_main("check", "--json", good, bad)
+        files = json.loads(out)["files"]
+        self.assertEqual(code, 2)
+        self.assertEqual(files[0], {"file": good, "ok": True, "rules": 1, "problems": []})
+        self.assertEqual((files[1]["ok"], files[1]["rules"]), (False, None))
+        problem = files[1]["problems"][0]
+        self.assertEqual((problem["line"], problem["column"], problem["code"]), (1, 27, "unknown-option"))
+
+    def test_names_of_files(self) -> None:
+        """A control character of a file's name cannot reach the terminal by the closing line."""
+        out = self.run_main("check", "no\x1b[2Jfile")[1]
+        self.assertEqual(out.splitlines()[-1], r"no\x1b[2Jfile: 1 error")

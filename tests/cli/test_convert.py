@@ -1,0 +1,59 @@
+"""Tests of ``portfwd convert``."""
+
+from __future__ import annotations
+
+import os
+
+from portfwd.rules.load import parse
+from tests.cli.running import GOOD, CommandTestCase
+
+RINETD = (
+    "allow 10.*\n0.0.0.0 80 10.0.0.5 8080 [src=10.0.0.1]\ndeny 10.0.0.66\nlogfile /var/log/x\nlogcommon\n"
+)
+
+
+class ConvertTests(CommandTestCase):
+    """The native text of any grammar."""
+
+    def test_to_standard_output(self) -> None:
+        """What is printed means what the file means."""
+        code, out, err = self.run_main("convert", self.file(RINETD))
+        self.assertEqual((code, err), (0, ""))
+        self.assertIn("0.0.0.0:80 -> 10.0.0.5:8080", out)
+        self.assertEqual(parse(out, "out"), parse(RINETD, "in"))
+
+    def test_toml(self) -> None:
+        """The TOML of oxidinetd becomes native too."""
+        toml = (
+            '[[forwarding_rules]]\nbind_address = "127.0.0.1"\nbind_port = 80\n'
+            'connect_address = "10.0.0.5"\nconnect_port = 81\nprotocol = "tcp"\n'
+        )
+        code, out, _ = self.run_main("convert", self.file(toml, ".toml"))
+        self.assertEqual((code, "127.0.0.1:80 -> 10.0.0.5:81" in out), (0, True))
+
+    def test_to_file(self) -> None:
+        """With ``-o`` a file is written, even the one that was read."""
+        path = self.file(RINETD)
+        self.assertEqual(self.run_main("convert", path, "-o", path), (0, "", ""))
+        with open(path, encoding="utf-8") as file:
+            self.assertEqual(parse(file.read(), "out"), parse(RINETD, "in"))
+
+    def test_warnings(self) -> None:
+        """Warnings go to standard error, beside the text."""
+        code, out, err = self.run_main("convert", self.file("# nothing\n"))
+        self.assertEqual((code, out), (0, ""))
+        self.assertIn("warning: there is no rule", err)
+
+    def test_bad(self) -> None:
+        """A file that is wrong or not there is not converted, and nothing is written."""
+        for path, expected in ((self.file(GOOD + "x"), 2), (self.missing(), 1)):
+            output = self.mktemp()
+            code, out, err = self.run_main("convert", path, "-o", output)
+            self.assertEqual((code, out, os.path.exists(output)), (expected, "", False))
+            self.assertIn("error: ", err)
+
+    def test_cannot_write(self) -> None:
+        """An output that cannot be written is one line and exit code 1."""
+        code, _, err = self.run_main("convert", self.file(GOOD), "-o", self.missing())
+        self.assertEqual(code, 1)
+        self.assertRegex(err, r"^portfwd convert: cannot write '.*': No such file or directory\n$")

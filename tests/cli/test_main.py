@@ -1,0 +1,95 @@
+"""Tests of `portfwd.cli.main`: the command line itself."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from portfwd import __version__
+from tests.cli.running import GOOD, CommandTestCase
+
+#: Runs the command with the words behind it, then says which modules of Twisted's reactor it has imported.
+WATCH = """
+import sys
+from portfwd.cli.main import main
+code = main(sys.argv[1:])
+loaded = [name for name in sys.modules if name == "twisted.internet.reactor" or name.endswith("reactor")]
+print("loaded:", *sorted(loaded), file=sys.stderr)
+raise SystemExit(code)
+"""
+
+
+class MainTests(CommandTestCase):
+    """Help, version and mistakes."""
+
+    def test_version(self) -> None:
+        """``--version`` says name and version."""
+        self.assertEqual(self.run_main("--version"), (0, f"portfwd {__version__}\n", ""))
+
+    def test_help(self) -> None:
+        """Help has an example for each command, and points to twistd; so has the help of each."""
+        code, out, _ = self.run_main("--help")
+        self.assertEqual(code, 0)
+        self.assertIn("twistd -n portfwd", out)
+        for command in ("check", "explain", "convert"):
+            self.assertIn(f"\n  portfwd {command} ", out)
+            code, own, _ = self.run_main(command, "--help")
+            self.assertEqual(code, 0)
+            self.assertIn(f"example:\n  portfwd {command} ", own)
+            self.assertIn("exit codes:\n  0  ", own)
+
+    def test_mistakes(self) -> None:
+        """A wrong command line is exit code 2, with the usage on standard error."""
+        for words in ((), ("chekc", "x"), ("check",), ("explain", "a", "b"), ("check", "--jsno", "x")):
+            code, out, err = self.run_main(*words)
+            self.assertEqual((code, out), (2, ""), words)
+            self.assertIn("usage: portfwd", err)
+
+
+class ProcessTests(CommandTestCase):
+    """The command as a process of its own."""
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """Start Python with the project on its path."""
+        root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        return subprocess.Popen(
+            [sys.executable, *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": root},
+        )
+
+    def test_no_reactor(self) -> None:
+        """No command imports a reactor, whatever the file has in it."""
+        path = self.file(GOOD + 'e: endpoint:"tcp:90" -> tls:one.example:443\n')
+        for words in (("check", path), ("explain", path, "10.1.0.2", ":8080"), ("convert", path)):
+            out, err = self.start("-c", WATCH, *words).communicate(timeout=60)
+            self.assertTrue(out)
+            self.assertEqual(err, "loaded:\n")
+
+    def test_module(self) -> None:
+        """``python -m portfwd.cli.main`` is the command; a name that is no UTF-8 is shown escaped."""
+        process = self.start("-m", "portfwd.cli.main", "check", os.fsdecode(b"no\xff.conf"))
+        out, err = process.communicate(timeout=60)
+        self.assertEqual((process.returncode, err), (1, ""))
+        self.assertIn(r"no\udcff.conf: 1 error", out)
+
+    def test_reader_gone(self) -> None:
+        """When nobody reads the output any more, the command ends without a traceback."""
+        path = self.file(GOOD)
+        reader, writer = os.pipe()
+        os.close(reader)
+        with os.fdopen(writer, "wb") as gone:
+            root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+            process = subprocess.run(
+                [sys.executable, "-m", "portfwd.cli.main", "convert", path],
+                stdout=gone,
+                stderr=subprocess.PIPE,
+                text=True,
+                env={**os.environ, "PYTHONPATH": root},
+                timeout=60,
+                check=False,
+            )
+        self.assertEqual((process.returncode, process.stderr), (1, ""))

@@ -1,0 +1,51 @@
+"""Tests of `portfwd.cli.reading`: a file, its problems, and the exit code."""
+
+from __future__ import annotations
+
+from portfwd.cli.reading import BAD_FILE, CANNOT_READ, FINE, counted, read_rules, tally
+from portfwd.rules.diagnostics import Location, Problem, Severity
+from tests.cli.running import GOOD, CommandTestCase
+
+
+class ReadTests(CommandTestCase):
+    """What comes of reading a file."""
+
+    def test_good(self) -> None:
+        """A good file has a ruleset and is fine."""
+        read = read_rules(self.file(GOOD))
+        assert read.ruleset is not None
+        self.assertEqual((len(read.ruleset.rules), read.exit_code), (1, FINE))
+
+    def test_warnings_are_fine(self) -> None:
+        """Warnings alone do not fail a file."""
+        read = read_rules(self.file("# nothing\n"))
+        self.assertEqual([problem.code for problem in read.problems], ["no-rules"])
+        self.assertEqual(read.exit_code, FINE)
+
+    def test_bad(self) -> None:
+        """Errors of the text are the file's fault."""
+        for path in (self.file("what is this"), self.file(b"\xff\xfe"), self.file("a: 1\n", ".yaml")):
+            read = read_rules(path)
+            self.assertEqual((read.ruleset, read.exit_code), (None, BAD_FILE))
+
+    def test_unreadable(self) -> None:
+        """A file that is not there cannot be read; an include that matches nothing is a warning."""
+        self.assertEqual(read_rules(self.missing()).exit_code, CANNOT_READ)
+        including = self.file(f"include {self.missing()}\n")
+        self.assertEqual(read_rules(including).exit_code, FINE)
+
+
+class WordsTests(CommandTestCase):
+    """Counting in words."""
+
+    def test_counted(self) -> None:
+        """One is singular."""
+        self.assertEqual([counted(number, "rule") for number in (0, 1, 2)], ["0 rules", "1 rule", "2 rules"])
+
+    def test_tally(self) -> None:
+        """Errors come before warnings; nothing is said of what there is none of."""
+        error = Problem(Location("a"), "x", "y")
+        warning = Problem(Location("a"), "x", "y", severity=Severity.WARNING)
+        self.assertEqual(tally([warning, error, error]), "2 errors, 1 warning")
+        self.assertEqual(tally([warning]), "1 warning")
+        self.assertEqual(tally([]), "")

@@ -1,0 +1,46 @@
+"""Redis, through portfwd: small questions and answers, many at once."""
+
+from __future__ import annotations
+
+from tests.integration.case import ForwarderCase
+from tests.integration.programs import Program, needs, run
+
+
+class RedisTests(ForwarderCase):
+    """A server on a unix socket, clients over TCP."""
+
+    def setUp(self) -> None:
+        """A server with no port of its own, and a rule that leads to its socket."""
+        super().setUp()
+        socket = self.directory / "redis.sock"
+        server = Program(
+            [
+                needs("redis-server"), "--port", "0", "--unixsocket", str(socket), "--save", "",
+                "--dir", str(self.directory),
+            ],
+            self.directory / "redis.log",
+        )  # fmt: skip
+        self.addCleanup(server.clean_up)
+        server.wait_until(socket.exists, "the socket")
+        self.through = self.forwarder(f"db: 127.0.0.1:0 -> unix:{socket}\n")
+        self.port = str(self.through.port("db"))
+
+    def test_commands(self) -> None:
+        """What was set can be read, a large value too."""
+        client = [needs("redis-cli"), "-h", "127.0.0.1", "-p", self.port]
+        self.assertEqual(run(*client, "SET", "a", "1").stdout, b"OK\n")
+        value = b"v" * 3_000_000
+        self.assertEqual(run(*client, "-x", "SET", "big", data=value).stdout, b"OK\n")
+        self.assertEqual(run(*client, "GET", "big").stdout.rstrip(b"\n"), value)
+        for line in self.through.access_lines(3):
+            self.assertEqual(line.reason, "--")
+
+    def test_many_clients(self) -> None:
+        """Fifty clients with pipelined requests all get their answers."""
+        done = run(
+            needs("redis-benchmark"), "-h", "127.0.0.1", "-p", self.port,
+            "-c", "50", "-n", "5000", "-P", "4", "-t", "set,get", "-q",
+        )  # fmt: skip
+        self.assertIn(b"SET:", done.stdout)
+        self.assertIn(b"GET:", done.stdout)
+        self.assertNotIn(b"Error", done.stdout + done.stderr)

@@ -1,0 +1,82 @@
+"""Clients that are turned away: by access list, and by a limit of the rule."""
+
+from __future__ import annotations
+
+from portfwd.testing.peers import Dialer, converse
+from portfwd.values import InetAddress
+from tests.integration.case import ForwarderCase
+
+
+class RefusalTests(ForwarderCase):
+    """Refused before anything is dialled."""
+
+    def refused(self, clauses: str, reason: str, kind: str = "end", options: str = "") -> None:
+        """A client from 127.0.0.1 gets no byte, only the end that is stated."""
+        upstream = self.listener()
+        # Longer than anybody waits here: a session that lingers although its client has ended does not pass.
+        forwarder = self.forwarder(f"case: 127.0.0.1:0 -> {upstream.address} linger=5m {options}\n{clauses}")
+        descriptors = forwarder.open_descriptors()
+        client = Dialer(forwarder.address("case"), f"expect {kind}")
+        converse(client)
+        (line,) = forwarder.access_lines(1)
+        self.assert_session(line, client, None, reason, orderly=False)
+        self.assertIsNone(upstream.accept(0.1), "nobody was dialled")
+        self.assert_settled(forwarder, descriptors)
+
+    def test_denied(self) -> None:
+        """A deny that matches: AC, closed with FIN as rinetd does."""
+        self.refused("    deny 127.0.0.*\n", "AC")
+
+    def test_not_allowed(self) -> None:
+        """An allow that does not match: the same."""
+        self.refused("    allow 192.0.2.0/24\n", "AC")
+
+    def test_denied_with_a_reset(self) -> None:
+        """``on-deny=rst``."""
+        self.refused("    deny 127.0.0.1\n", "AC", "reset", "on-deny=rst")
+
+    def test_denied_while_it_speaks(self) -> None:
+        """A refused client that has sent something sees FIN all the same, not the kernel's reset."""
+        upstream = self.listener()
+        forwarder = self.forwarder(f"case: 127.0.0.1:0 -> {upstream.address}\n    deny 127.0.0.1\n")
+        converse(Dialer(forwarder.address("case"), "send 1000", "expect end", "end"))
+        (line,) = forwarder.access_lines(1)
+        self.assertEqual((line.reason, line.to_upstream), ("AC", 0))
+
+    def test_allowed_by_source(self) -> None:
+        """The same rule takes one client and refuses another."""
+        upstream = self.listener()
+        forwarder = self.forwarder(f"case: 127.0.0.1:0 -> {upstream.address}\n    allow 127.0.0.2\n")
+        address = forwarder.address("case")
+        converse(
+            Dialer(address, "send 10", "end", "expect end", source=InetAddress("127.0.0.2", 0)),
+            upstream.peer("read to end", "end"),
+        )
+        converse(Dialer(address, "expect end"))
+        lines = forwarder.access_lines(2)
+        self.assertEqual([line.reason for line in lines], ["--", "AC"])
+
+    def test_global_list(self) -> None:
+        """An entry before the first rule holds for all of them."""
+        upstream = self.listener()
+        forwarder = self.forwarder(f"deny 127.0.0.1\ncase: 127.0.0.1:0 -> {upstream.address}\n")
+        converse(Dialer(forwarder.address("case"), "expect end"))
+        self.assertEqual(forwarder.access_lines(1)[0].reason, "AC")
+
+    def test_too_many_connections(self) -> None:
+        """``max-conns``: one too many is closed with FIN, LC; when there is room again the next is served."""
+        upstream = self.listener()
+        forwarder = self.forwarder(f"case: 127.0.0.1:0 -> {upstream.address} max-conns=1\n")
+        descriptors = forwarder.open_descriptors()
+        address = forwarder.address("case")
+        first = Dialer(address, "send 10", "expect 10", "say in", "hear out", "end", "expect end")
+        server = upstream.peer("expect 10", "send 10", "expect end", "end")
+        # The third peer connects only when the first one is served.
+        late = Dialer(address, "expect end", "say out", name="late", after="in")
+        converse(first, server, late)
+        # The refused one stays, politely, until its client has ended too: which line is first is open.
+        reasons = {line.reason for line in forwarder.access_lines(2)}
+        self.assertEqual(reasons, {"LC", "--"})
+        self.assert_settled(forwarder, descriptors)
+        converse(Dialer(address, "end", "expect end"), upstream.peer("expect end", "end"))
+        self.assertEqual(forwarder.access_lines(3)[2].reason, "--")

@@ -1,0 +1,403 @@
+"""Tests for the epoll set: edges, turns, accidents, and numbers that are used again."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet import pollreactor, selectreactor
+from twisted.internet.error import ConnectionLost
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from twisted.trial import unittest
+from zope.interface.verify import verifyObject
+
+from portfwd.kernel import poller as module
+from portfwd.kernel.poller import DEATH, ERROR, EVENTS, OUTCOME, STEPS, Poller
+from tests.streams.far_ends import open_descriptors, unix_sockets
+
+
+class FakeReactor(Clock):
+    """A clock that takes readers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.readers: list[object] = []
+        self.addReader = self.readers.append
+        self.removeReader = self.readers.remove
+
+
+class Watcher:
+    """Writes down its events."""
+
+    def __init__(self, do: Callable[[], object] = lambda: None) -> None:
+        self.events: list[int] = []
+        self.failures: list[Failure] = []
+        self.do = do
+
+    def ready(self, events: int) -> None:
+        self.events.append(events)
+        self.do()
+
+    run = property(lambda self: lambda: self.ready(0))
+
+    def failed(self, failure: Failure) -> None:
+        self.failures.append(failure)
+
+
+def fail() -> None:
+    """An accident."""
+    raise ZeroDivisionError
+
+
+class PollerCase(unittest.SynchronousTestCase):
+    """A poller that is run by hand, and sockets."""
+
+    def setUp(self) -> None:
+        self.reactor = FakeReactor()
+        reactor: Any = self.reactor
+        self.poller = Poller(reactor)
+        self.poller.start()
+        self.addCleanup(self.poller.stop)
+
+    def sockets(self) -> tuple[socket.socket, socket.socket]:
+        """A connected pair."""
+        pair = unix_sockets()
+        for sock in pair:
+            self.addCleanup(sock.close)
+        return pair
+
+    def watched(self, watcher: Watcher) -> tuple[socket.socket, socket.socket]:
+        """A connected pair, of which the first is watched for input; nothing is waiting."""
+        near, far = self.sockets()
+        self.poller.watch(near.fileno(), select.EPOLLIN | select.EPOLLRDHUP, watcher)
+        return near, far
+
+
+class EventTests(PollerCase):
+    """Events."""
+
+    def test_bits(self) -> None:
+        """The sets of events that are spelled out here are the kernel's."""
+        self.assertEqual(EVENTS, select.EPOLLIN | select.EPOLLPRI | select.EPOLLOUT | select.EPOLLRDHUP)
+        self.assertEqual(OUTCOME, select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR)
+        self.assertEqual(DEATH, select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR)
+        self.assertEqual(ERROR, select.EPOLLERR)
+
+    def test_edges(self) -> None:
+        """An event is told once: what is not read does not come again, what is new does."""
+        watcher = Watcher()
+        _, far = self.watched(watcher)
+        far.send(b"1")
+        self.poller.doRead()
+        self.poller.doRead()
+        self.assertEqual(watcher.events, [select.EPOLLIN])
+        far.send(b"2")
+        self.poller.doRead()
+        self.assertEqual(len(watcher.events), 2)
+
+    def test_the_dead(self) -> None:
+        """A peer that goes is seen although its last bytes are unread."""
+        watcher = Watcher()
+        near, far = self.sockets()
+        self.poller.watch(near.fileno(), DEATH, watcher)
+        far.send(b"unread")
+        self.poller.doRead()
+        self.assertEqual(watcher.events, [])
+        near.send(b"unread too")
+        far.close()
+        self.poller.doRead()
+        self.assertEqual(watcher.events, [select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR])
+
+    def test_unwatched(self) -> None:
+        """What is unwatched is not told of any more; unwatching the unknown is fine."""
+        watcher = Watcher()
+        near, far = self.watched(watcher)
+        self.poller.unwatch(near.fileno())
+        self.poller.unwatch(near.fileno())
+        far.send(b"1")
+        self.poller.doRead()
+        self.assertEqual(watcher.events, [])
+
+    def test_handed_over(self) -> None:
+        """A descriptor can change its watcher without asking the kernel."""
+        before, after = Watcher(), Watcher()
+        near, far = self.watched(before)
+        self.poller.hand_over(near.fileno(), after)
+        far.send(b"1")
+        self.poller.doRead()
+        self.assertEqual((before.events, after.events), ([], [select.EPOLLIN]))
+
+    def test_the_kernel_refuses(self) -> None:
+        """What cannot be watched (a file) is an error, and is not remembered."""
+        with open(os.devnull, "rb") as file, open("/proc/self/stat", "rb") as regular:
+            self.assertRaises(OSError, self.poller.watch, regular.fileno(), EVENTS, Watcher())
+            self.assertRaises(OSError, self.poller.watch, file.fileno(), EVENTS, Watcher())
+        self.assertEqual(repr(self.poller), "<Poller watching 0>")
+
+    def test_unwatched_within_a_batch(self) -> None:
+        """An event that was fetched before its descriptor was unwatched is not told."""
+        watchers: list[Watcher] = []
+        near: list[socket.socket] = []
+
+        def unwatch_all() -> None:
+            for sock in near:
+                self.poller.unwatch(sock.fileno())
+
+        far = []
+        for _ in range(3):
+            watchers.append(Watcher(unwatch_all))
+            pair = self.watched(watchers[-1])
+            near.append(pair[0])
+            far.append(pair[1])
+        for sock in far:
+            sock.send(b"1")
+        self.poller.doRead()
+        self.assertEqual(sum(len(watcher.events) for watcher in watchers), 1)
+
+    def test_a_number_that_is_used_again(self) -> None:
+        """
+        An event for a number that became another socket's within the batch is not told to that one.
+
+        Its own events come with the next batch.
+        """
+        second = Watcher()
+        others: list[tuple[Watcher, socket.socket, socket.socket]] = []
+
+        def replace() -> None:
+            # Whichever of the two is told first puts a new socket in the other's place.
+            for watcher, near, far in others:
+                if not watcher.events:
+                    number = near.fileno()
+                    fresh, fresh_far = self.sockets()
+                    self.poller.unwatch(number)
+                    near.close()
+                    os.dup2(fresh.fileno(), number)
+                    self.addCleanup(os.close, number)
+                    self.poller.watch(number, select.EPOLLIN, second)
+                    others[:] = [(watcher, fresh_far, far)]
+
+        for _ in range(2):
+            watcher = Watcher(lambda: replace() if len(others) == 2 else None)
+            near, far = self.watched(watcher)
+            others.append((watcher, near, far))
+        for _, _, far in others:
+            far.send(b"1")
+        self.patch(module, "STEPS", 1)
+        self.poller.doRead()
+        self.assertEqual(second.events, [])
+        others[0][1].send(b"for the new one")
+        self.poller.doRead()
+        self.assertEqual(second.events, [select.EPOLLIN])
+
+
+class TurnTests(PollerCase):
+    """Turns of those who have more to do."""
+
+    def test_turns_alternate_with_events(self) -> None:
+        """Between any two turns the events that came meanwhile are told."""
+        order: list[str] = []
+        near, far = self.watched(Watcher(lambda: order.append("event")))
+
+        def bulk() -> None:
+            order.append("turn")
+            far.send(b"1")
+            if order.count("turn") < 3:
+                self.poller.take_turn(turn)
+
+        turn = Watcher(bulk)
+        self.poller.take_turn(turn)
+        self.reactor.advance(0)
+        self.assertEqual(order, ["turn", "event"] * 3)
+        self.assertEqual(near.recv(9), b"111")
+
+    def test_a_visit_ends(self) -> None:
+        """Who always wants another turn does not keep the reactor: the rest is done in its next turn."""
+        turn = Watcher(lambda: self.poller.take_turn(turn))
+        self.poller.take_turn(turn)
+        self.poller.doRead()
+        self.assertEqual(len(turn.events), STEPS)
+        self.assertEqual(len(self.reactor.getDelayedCalls()), 1)
+        self.poller.doRead()
+        self.assertEqual(len(turn.events), 2 * STEPS)
+
+    def test_time(self) -> None:
+        """`now` is of the last batch; who comes from elsewhere brings it up to date first."""
+        self.reactor.advance(5)
+        self.assertEqual(self.poller.now, 0.0)
+        self.poller.look_at_clock()
+        self.assertEqual(self.poller.now, 5.0)
+        times = []
+
+        def look() -> None:
+            self.reactor.rightNow += 1  # type: ignore[attr-defined]
+            self.poller.look_at_clock()
+            times.append(self.poller.now)
+
+        _, far = self.watched(Watcher(look))
+        far.send(b"1")
+        self.poller.doRead()
+        self.assertEqual(times, [5.0])
+
+    def test_closed_after_the_batch(self) -> None:
+        """A socket that is closed within a batch keeps its number until the batch is through."""
+        numbers: list[int] = []
+
+        def close() -> None:
+            self.poller.unwatch(near.fileno())
+            self.poller.close_later(near)
+            numbers.append(near.fileno())
+
+        near, far = self.watched(Watcher(close))
+        far.send(b"1")
+        self.poller.doRead()
+        self.assertGreater(numbers[0], 0)
+        self.assertEqual(near.fileno(), -1)
+
+    def test_closed_in_the_last_turn(self) -> None:
+        """What the last turn of a visit closes is closed when the visit ends, not at the next event."""
+        near, _ = self.sockets()
+        turns = [Watcher() for _ in range(STEPS)]
+        turns[-1].do = lambda: self.poller.close_later(near)
+        for turn in turns:
+            self.poller.take_turn(turn)
+        self.reactor.advance(0)
+        self.assertEqual(near.fileno(), -1)
+
+    def test_closed_while_nothing_runs(self) -> None:
+        """Outside a batch there is nothing to wait for."""
+        near, _ = self.sockets()
+        self.poller.close_later(near)
+        self.assertEqual(near.fileno(), -1)
+
+    def test_a_visit_within_a_visit(self) -> None:
+        """A reactor that is run from an event does not start another batch."""
+        watcher = Watcher(self.poller.doRead)
+        _, far = self.watched(watcher)
+        far.send(b"1")
+        self.poller.doRead()
+        self.assertEqual(len(watcher.events), 1)
+
+
+class AccidentTests(PollerCase):
+    """Exceptions never leave `doRead`: the reactor would drop the poller, and every session with it."""
+
+    def test_an_event(self) -> None:
+        """The watcher that raised is told of its failure; the others get their events."""
+        bad, good = Watcher(fail), Watcher()
+        for watcher in (bad, good):
+            _, far = self.watched(watcher)
+            far.send(b"1")
+        self.poller.doRead()
+        self.assertEqual([failure.type for failure in bad.failures], [ZeroDivisionError])
+        self.assertEqual((len(good.events), self.poller.failures), (1, 1))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_a_turn(self) -> None:
+        """The same for a turn."""
+        bad, good = Watcher(fail), Watcher()
+        self.poller.take_turn(bad)
+        self.poller.take_turn(good)
+        self.reactor.advance(0)
+        self.assertEqual((len(bad.failures), len(good.events)), (1, 1))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_an_end_that_fails_too(self) -> None:
+        """And if even the end of the one who raised fails, it is logged, and that is all."""
+        bad = Watcher(fail)
+        bad.failed = lambda failure: fail()  # type: ignore[method-assign, assignment]
+        _, far = self.watched(bad)
+        far.send(b"1")
+        self.poller.doRead()
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
+
+    def test_dropped_by_the_reactor(self) -> None:
+        """A reactor that gives the poller up leaves a line in the log."""
+        self.poller.connectionLost(Failure(ConnectionLost()))
+        self.assertEqual(self.poller.logPrefix(), "portfwd")
+
+
+class LifeTests(PollerCase):
+    """Starting and stopping."""
+
+    def test_reader(self) -> None:
+        """It is one reader of the reactor while it runs, and none after."""
+        verifyObject(IReadDescriptor, self.poller)
+        self.assertEqual(self.reactor.readers, [self.poller])
+        self.assertGreaterEqual(self.poller.fileno(), 0)
+        self.poller.stop()
+        self.assertEqual((self.reactor.readers, self.poller.fileno()), ([], -1))
+        self.assertEqual(repr(self.poller), "<Poller stopped>")
+        self.poller.stop()
+
+    def test_stopped(self) -> None:
+        """A stopped poller watches nothing, runs nothing, and forgets quietly."""
+        near, _ = self.watched(Watcher())
+        self.poller.stop()
+        self.poller.unwatch(near.fileno())
+        self.assertRaises(ValueError, self.poller.watch, near.fileno(), EVENTS, Watcher())
+        self.poller.take_turn(Watcher())
+        self.poller.doRead()
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_stopped_before_a_turn(self) -> None:
+        """A turn that was asked for is forgotten."""
+        turn = Watcher()
+        self.poller.take_turn(turn)
+        self.poller.stop()
+        self.assertEqual((self.reactor.getDelayedCalls(), turn.events), ([], []))
+
+    def test_stopped_within_a_batch(self) -> None:
+        """An event that stops the poller is the last; what was to be closed is closed."""
+        near, _ = self.sockets()
+
+        def stop() -> None:
+            self.poller.close_later(near)
+            self.poller.stop()
+
+        watchers = [Watcher(stop), Watcher(stop)]
+        for watcher in watchers:
+            _, far = self.watched(watcher)
+            far.send(b"1")
+        self.poller.doRead()
+        self.assertEqual(sum(len(watcher.events) for watcher in watchers), 1)
+        self.assertEqual(near.fileno(), -1)
+
+    def test_stopped_within_a_turn(self) -> None:
+        """The same for a turn."""
+        self.poller.take_turn(Watcher(self.poller.stop))
+        after = Watcher()
+        self.poller.take_turn(after)
+        self.reactor.advance(0)
+        self.assertEqual(after.events, [])
+
+    def test_no_descriptor_is_left(self) -> None:
+        """Start and stop leave as many descriptors as there were."""
+        before = open_descriptors()
+        poller = Poller(self.reactor)  # type: ignore[arg-type]
+        poller.start()
+        self.assertEqual(open_descriptors(), before + 1)
+        poller.stop()
+        self.assertEqual(open_descriptors(), before)
+
+    def test_under_other_reactors(self) -> None:
+        """An epoll set can be watched by select and poll: it is readable when events wait."""
+        for kind in (selectreactor.SelectReactor, pollreactor.PollReactor):
+            watcher = Watcher()
+            near, far = self.sockets()
+            reactor: Any = kind()
+            self.addCleanup(reactor.removeAll)
+            poller = Poller(reactor)
+            poller.start()
+            poller.watch(near.fileno(), select.EPOLLIN, watcher)
+            reactor.doIteration(0)
+            self.assertEqual(watcher.events, [])
+            far.send(b"1")
+            reactor.doIteration(0)
+            self.assertEqual(watcher.events, [select.EPOLLIN])
+            poller.stop()
+            reactor.waker.connectionLost(None)

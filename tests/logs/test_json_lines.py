@@ -1,0 +1,92 @@
+"""Tests of `portfwd.logs.json_lines`: the line for machines."""
+
+from __future__ import annotations
+
+import json
+
+from hypothesis import given, settings
+from twisted.trial.unittest import SynchronousTestCase
+
+from portfwd.logs.json_lines import json_line
+from portfwd.values import CloseReason, FlowSummary, SessionSummary
+from tests.logs.summaries import PLAIN, changed, summaries
+
+
+class JSONLineTests(SynchronousTestCase):
+    """``log access=json``."""
+
+    def test_plain(self) -> None:
+        """Every field of the summary and of both flows is there, with what is derived from them."""
+        self.assertEqual(
+            json.loads(json_line(PLAIN)),
+            {
+                "time": "2026-01-31T12:00:01.750Z",
+                "opened": "2026-01-31T12:00:00.500Z",
+                "id": 7,
+                "rule": "web",
+                "client": "192.0.2.1:5555",
+                "local": "10.0.0.1:8080",
+                "upstream": "10.0.0.5:80",
+                "connect_time": 0.001204,
+                "first_byte": 0.003411,
+                "duration": 1.25,
+                "reason": "--",
+                "meaning": "both sides ended in order",
+                "ended_first": "client",
+                "relay": "splice",
+                "detail": "",
+                "access_step": 0,
+                "to_upstream": {
+                    "bytes": 312, "reads": 2, "writes": 2, "bytes_per_call": 78.0,
+                    "spliced": 0, "share_spliced": 0.0, "paused": 0.0,
+                },
+                "to_client": {
+                    "bytes": 48000, "reads": 3, "writes": 5, "bytes_per_call": 6000.0,
+                    "spliced": 36000, "share_spliced": 0.75, "paused": 0.25,
+                },
+            },
+        )  # fmt: skip
+
+    def test_nothing(self) -> None:
+        """What never came is null, and nothing is divided by nothing."""
+        line = json.loads(
+            json_line(
+                changed(
+                    client=None,
+                    local=None,
+                    upstream=None,
+                    connect_time=None,
+                    first_byte=None,
+                    reason=None,
+                    ended_first=None,
+                    to_upstream=FlowSummary(),
+                )
+            )
+        )
+        for key in (
+            "client",
+            "local",
+            "upstream",
+            "connect_time",
+            "first_byte",
+            "reason",
+            "meaning",
+            "ended_first",
+        ):
+            self.assertIsNone(line[key], key)
+        self.assertIsNone(line["to_upstream"]["bytes_per_call"])
+        self.assertIsNone(line["to_upstream"]["share_spliced"])
+
+    @given(summaries)
+    @settings(max_examples=60, deadline=None)
+    def test_one_object_a_line(self, summary: SessionSummary) -> None:
+        """Whatever stands in a summary, the line is one ASCII object and gives the text back."""
+        line = json_line(summary)
+        self.assertTrue(line.isascii() and line.isprintable())
+        read = json.loads(line)
+        self.assertEqual(
+            (read["id"], read["rule"], read["detail"]), (summary.id, summary.rule, summary.detail)
+        )
+        self.assertEqual(len(read), 18)
+        if summary.reason is not None:
+            self.assertIn(read["reason"], {reason.code for reason in CloseReason})

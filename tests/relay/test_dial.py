@@ -1,0 +1,730 @@
+"""
+Dials: targets in order, addresses side by side, limits of time, cancelled at any moment.
+
+Attempts, names and handshakes are answered by the tests; the last class dials real sockets whose
+system calls fail as the kernel's do.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+from attrs import evolve
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, UNIXClientEndpoint
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from portfwd.errors import (
+    ConnectFailed,
+    ConnectRefused,
+    ConnectTimedOut,
+    DialError,
+    NameNotResolved,
+    OutOfResources,
+    TLSFailed,
+)
+from portfwd.kernel.platform import Platform
+from portfwd.relay import dial as dial_module
+from portfwd.relay.dial import ATTEMPT_DELAY, Destination, Dial, Surroundings, portable_endpoint
+from portfwd.rules.model import Options
+from portfwd.streams.stream import Loss
+from portfwd.streams.transport import TransportStream
+from portfwd.upstreams import connect as connect_module
+from portfwd.values import Address, InetAddress, UnixAddress
+from tests.relay.fakes import FakeStream, Fault
+
+TLS: Any = object()
+
+
+class FakeAttempt:
+    """An attempt that the test answers."""
+
+    def __init__(self, world: World, address: Address | None, name: str, owner: Dial) -> None:
+        self.address = address
+        self.name = name
+        self.owner = owner
+        self.started = False
+        self.cancelled = False
+        self.seen = 0
+        self.world = world
+
+    def start(self) -> None:
+        self.started = True
+        problem = self.world.at_once.get(self.name)
+        if isinstance(problem, DialError):
+            self.owner.failed(self, problem)
+        elif problem is not None:
+            raise problem
+
+    def cancel(self) -> None:
+        self.cancelled = True
+        if self.world.cancel_fault:
+            raise Fault("cancel")
+
+    def succeeds(self, result: Any = None) -> None:
+        """Connected."""
+        self.owner.connected(self, cast(Any, self.name) if result is None else result)
+
+    def fails(self, problem: DialError) -> None:
+        """Not connected."""
+        self.owner.failed(self, problem)
+
+
+class FakeNames:
+    """A resolver that the test answers."""
+
+    def __init__(self) -> None:
+        self.waiting: dict[object, Callable[[Sequence[str]], None]] = {}
+        self.asked: list[tuple[str, float]] = []
+        self.known: dict[str, Sequence[str]] = {}
+
+    def ask(self, host: str, refresh: float, who: object, answer: Callable[[Sequence[str]], None]) -> None:
+        self.asked.append((host, refresh))
+        if host in self.known:
+            answer(self.known[host])
+        else:
+            self.waiting[who] = answer
+
+    def forget(self, host: str, who: object) -> None:
+        self.waiting.pop(who, None)
+
+
+class World:
+    """What a dial needs, and makes streams of: the name of the attempt becomes the stream's address."""
+
+    poller = None
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.names = FakeNames()
+        self.attempts: list[FakeAttempt] = []
+        self.endpoints: list[Any] = []
+        self.at_once: dict[str, Exception] = {}
+        self.cancel_fault = False
+        self.streams: list[FakeStream] = []
+        self.problem: Exception | None = None
+
+    def socket_attempt(
+        self,
+        reactor: object,
+        address: Address,
+        options: Options,
+        timeout: float,
+        owner: Dial,
+        poller: object,
+        settings: object,
+    ) -> FakeAttempt:
+        """In place of `SocketAttempt`."""
+        assert timeout == options.connect_timeout
+        self.attempts.append(FakeAttempt(self, address, str(address), owner))
+        return self.attempts[-1]
+
+    def endpoint_attempt(
+        self, clock: object, endpoint: object, name: str, options: Options, timeout: float, owner: Dial
+    ) -> FakeAttempt:
+        """In place of `EndpointAttempt`."""
+        self.endpoints.append(endpoint)
+        self.attempts.append(FakeAttempt(self, None, name, owner))
+        return self.attempts[-1]
+
+    def plain(
+        self, result: Any, address: Address | None, buffer: int, *, seen: int | None = None
+    ) -> FakeStream:
+        """A stream over a plain socket."""
+        if self.problem is not None:
+            raise self.problem
+        assert seen == 0
+        return self.make(address)
+
+    def tls_client(
+        self, result: Any, address: Address | None, buffer: int, creator: object, owner: Dial
+    ) -> FakeStream:
+        """A stream whose handshake the test answers."""
+        if self.problem is not None:
+            raise self.problem
+        assert creator is TLS
+        stream = self.make(address)
+        stream.later = True
+        stream.own(owner)
+        return stream
+
+    def make(self, address: Address | None) -> FakeStream:
+        """One more stream."""
+        self.streams.append(FakeStream(self.clock, address))
+        return self.streams[-1]
+
+
+class DialCase(SynchronousTestCase):
+    """The owner of a dial."""
+
+    own_sockets = True
+
+    def setUp(self) -> None:
+        """A world that answers nothing by itself."""
+        self.world = World()
+        self.clock = self.world.clock
+        self.reached: list[tuple[FakeStream, Destination]] = []
+        self.failures: list[tuple[DialError, Address | None]] = []
+        self.mistakes: list[Failure] = []
+        self.patch(dial_module, "SocketAttempt", self.world.socket_attempt)
+        self.patch(dial_module, "EndpointAttempt", self.world.endpoint_attempt)
+
+    # The owner
+
+    def dialled(self, stream: Any, destination: Destination) -> None:
+        self.reached.append((stream, destination))
+
+    def dial_failed(self, problem: DialError, address: Address | None) -> None:
+        self.failures.append((problem, address))
+
+    def broke(self, failure: Failure) -> None:
+        self.mistakes.append(failure)
+
+    # What tests say
+
+    def dial(self, *targets: str | Destination, limit: float = 15.0, **options: Any) -> Dial:
+        """Dial these targets: HOST:PORT, unix:PATH, tls:HOST:PORT or a destination."""
+        made = [self.destination(target, Options(**options)) for target in targets]
+        surroundings = Surroundings(
+            reactor=cast(Any, self.clock),
+            platform=Platform(own_sockets=self.own_sockets, epoll=False),
+            names=cast(Any, self.world.names),
+            streams=cast(Any, self.world),
+        )
+        self.dialling = Dial(surroundings, made, limit, self)
+        self.dialling.start()
+        return self.dialling
+
+    def destination(self, target: str | Destination, options: Options) -> Destination:
+        """A target from its text."""
+        if isinstance(target, Destination):
+            return target
+        if target.startswith("unix:"):
+            return Destination(target, options, address=UnixAddress(target[5:]))
+        if target.startswith("endpoint:"):
+            return Destination(target, options, endpoint=cast(Any, target))
+        host, _, port = target.removeprefix("tls:").rpartition(":")
+        tls = TLS if target.startswith("tls:") else None
+        return Destination(target, options, address=InetAddress(host.strip("[]"), int(port)), tls=tls)
+
+    @property
+    def tried(self) -> list[str]:
+        """Every attempt that was started, in order."""
+        return [attempt.name for attempt in self.world.attempts if attempt.started]
+
+    def assertOver(self, *, reached: int = 0, failed: int = 0, mistakes: int = 0) -> None:
+        """So many outcomes, and nothing left open."""
+        self.assertEqual(
+            (len(self.reached), len(self.failures), len(self.mistakes)), (reached, failed, mistakes)
+        )
+        self.clock.advance(0)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(self.world.names.waiting, {})
+
+    def assertFailed(self, kind: type[DialError], address: Address | None) -> str:
+        """It failed so, there; the text is returned."""
+        self.assertOver(failed=1)
+        problem, where = self.failures[0]
+        self.assertIs(type(problem), kind)
+        self.assertEqual(where, address)
+        return str(problem)
+
+
+class TargetTests(DialCase):
+    """One address a target."""
+
+    def test_reached(self) -> None:
+        """The owner gets a stream over the connected socket, and which target it is."""
+        self.dial("10.0.0.1:80")
+        self.world.attempts[0].succeeds()
+        self.assertOver(reached=1)
+        stream, destination = self.reached[0]
+        self.assertEqual(stream.address, InetAddress("10.0.0.1", 80))
+        self.assertEqual(destination.label, "10.0.0.1:80")
+
+    def test_in_order(self) -> None:
+        """The next target's turn comes when the one before has failed, not sooner."""
+        self.dial("10.0.0.1:80", "unix:/run/x", "[::1]:80")
+        self.clock.advance(4)
+        self.assertEqual(self.tried, ["10.0.0.1:80"])
+        self.world.attempts[0].fails(ConnectRefused("no"))
+        self.world.attempts[1].fails(ConnectFailed("no"))
+        self.assertEqual(self.tried, ["10.0.0.1:80", "unix:/run/x", "[::1]:80"])
+        self.world.attempts[2].succeeds()
+        self.assertOver(reached=1)
+
+    def test_all_fail(self) -> None:
+        """The last target's problem and address are told."""
+        self.dial("10.0.0.1:80", "10.0.0.2:80")
+        self.world.attempts[0].fails(ConnectTimedOut("slow"))
+        self.world.attempts[1].fails(ConnectRefused("no"))
+        self.assertEqual(self.assertFailed(ConnectRefused, InetAddress("10.0.0.2", 80)), "no")
+
+    def test_out_of_resources(self) -> None:
+        """What this process has run out of, it lacks for the next target too."""
+        self.dial("10.0.0.1:80", "10.0.0.2:80")
+        self.world.attempts[0].fails(OutOfResources("EMFILE"))
+        self.assertFailed(OutOfResources, InetAddress("10.0.0.1", 80))
+        self.assertEqual(self.tried, ["10.0.0.1:80"])
+
+    def test_dial_timeout(self) -> None:
+        """The limit of all attempts together ends the one under way, and names its address."""
+        self.dial("10.0.0.1:80", limit=3.0)
+        self.clock.advance(2.9)
+        self.assertEqual(self.failures, [])
+        self.clock.advance(0.1)
+        self.assertTrue(self.world.attempts[0].cancelled)
+        text = self.assertFailed(ConnectTimedOut, InetAddress("10.0.0.1", 80))
+        self.assertEqual(text, "10.0.0.1:80: no target answered within 3 s")
+
+    def test_dial_timeout_after_a_connect_timeout(self) -> None:
+        """A target that did not answer keeps its own message."""
+        self.dial("10.0.0.1:80", "10.0.0.2:80", limit=3.0)
+        self.world.attempts[0].fails(ConnectTimedOut("10.0.0.1:80: no answer within 2 s"))
+        self.clock.advance(3.0)
+        text = self.assertFailed(ConnectTimedOut, InetAddress("10.0.0.2", 80))
+        self.assertEqual(text, "10.0.0.1:80: no answer within 2 s")
+
+    def test_endpoint(self) -> None:
+        """An endpoint's stream is handed over as it comes."""
+        self.dial("endpoint:tor:x")
+        stream = TransportStream(self.clock, 65536)
+        self.world.attempts[0].succeeds(stream)
+        self.assertOver(reached=1)
+        self.assertIs(self.reached[0][0], stream)
+        self.assertEqual(self.world.endpoints, ["endpoint:tor:x"])
+
+    def test_repr(self) -> None:
+        """The target and how it stands."""
+        dialling = self.dial("10.0.0.1:80")
+        self.assertEqual(repr(dialling), "<Dial 10.0.0.1:80 attempts=1 trying>")
+        dialling.cancel()
+        self.assertEqual(repr(dialling), "<Dial 10.0.0.1:80 attempts=0 over>")
+
+
+class NameTests(DialCase):
+    """Targets that are names."""
+
+    def resolve(self, *hosts: str) -> None:
+        """The resolver answers."""
+        for who in list(self.world.names.waiting):
+            self.world.names.waiting.pop(who)(hosts)
+
+    def test_asked(self) -> None:
+        """The name is asked for with its refresh time; its addresses are tried at the target's port."""
+        self.dial("www.example:80", dns_refresh=7.0)
+        self.assertEqual(self.world.names.asked, [("www.example", 7.0)])
+        self.resolve("10.0.0.1")
+        self.assertEqual(self.tried, ["10.0.0.1:80"])
+        self.world.attempts[0].succeeds()
+        self.assertOver(reached=1)
+
+    def test_not_resolved(self) -> None:
+        """A name without an address fails its target; the next one is tried."""
+        self.dial("www.example:80", "10.0.0.2:80")
+        self.resolve()
+        self.world.attempts[0].succeeds()
+        self.assertOver(reached=1)
+
+    def test_none_resolved(self) -> None:
+        """With no target left it is told, with the name."""
+        self.world.names.known["www.example"] = []
+        self.dial("www.example:80")
+        self.assertFailed(NameNotResolved, InetAddress("www.example", 80))
+
+    def test_resolver_does_not_answer(self) -> None:
+        """At the deadline the resolver is to blame, and is not waited for any more."""
+        self.dial("www.example:80", limit=3.0)
+        self.clock.advance(3.0)
+        text = self.assertFailed(NameNotResolved, InetAddress("www.example", 80))
+        self.assertIn("the resolver did not answer within 3 s", text)
+
+    def test_late_answer(self) -> None:
+        """An answer that comes after all is not used."""
+        dialling = self.dial("www.example:80")
+        (answer,) = self.world.names.waiting.values()
+        dialling.cancel()
+        answer(["10.0.0.1"])
+        self.assertEqual(self.tried, [])
+        self.assertOver()
+
+    def test_source_address(self) -> None:
+        """With src= only addresses of its family are tried."""
+        self.world.names.known["www.example"] = ["2001:db8::1", "10.0.0.1", "2001:db8::2"]
+        self.dial("www.example:80", src="192.0.2.1")
+        self.clock.advance(4)
+        self.assertEqual(self.tried, ["10.0.0.1:80"])
+
+    def test_side_by_side(self) -> None:
+        """RFC 8305 section 5: the next address is tried after 250 ms; the first to connect wins."""
+        self.world.names.known["www.example"] = ["2001:db8::1", "10.0.0.1", "2001:db8::2"]
+        self.dial("www.example:80")
+        self.clock.advance(ATTEMPT_DELAY - 0.01)
+        self.assertEqual(self.tried, ["[2001:db8::1]:80"])
+        self.clock.advance(0.01)
+        self.assertEqual(self.tried, ["[2001:db8::1]:80", "10.0.0.1:80"])
+        self.world.attempts[1].succeeds()
+        self.assertTrue(self.world.attempts[0].cancelled)
+        self.assertOver(reached=1)
+        self.assertEqual(self.reached[0][0].address, InetAddress("10.0.0.1", 80))
+
+    def test_first_connects_late(self) -> None:
+        """An attempt is not given up because others were started after it."""
+        self.world.names.known["www.example"] = ["2001:db8::1", "10.0.0.1"]
+        self.dial("www.example:80")
+        self.clock.advance(1)
+        self.world.attempts[0].succeeds()
+        self.assertTrue(self.world.attempts[1].cancelled)
+        self.assertOver(reached=1)
+
+    def test_failure_is_not_waited_out(self) -> None:
+        """When an attempt fails the next address is tried at once."""
+        self.world.names.known["www.example"] = ["2001:db8::1", "10.0.0.1"]
+        self.dial("www.example:80")
+        self.world.attempts[0].fails(ConnectFailed("no route"))
+        self.assertEqual(self.tried, ["[2001:db8::1]:80", "10.0.0.1:80"])
+        self.world.attempts[1].fails(ConnectRefused("no"))
+        self.assertFailed(ConnectRefused, InetAddress("10.0.0.1", 80))
+
+    def test_target_waits_for_all_addresses(self) -> None:
+        """The next target's turn comes when all addresses have failed, not the last one only."""
+        self.world.names.known["www.example"] = ["10.0.0.1", "10.0.0.2"]
+        self.dial("www.example:80", "10.9.9.9:80")
+        self.clock.advance(ATTEMPT_DELAY)
+        self.world.attempts[1].fails(ConnectRefused("no"))
+        self.assertEqual(len(self.tried), 2)
+        self.world.attempts[0].fails(ConnectRefused("no"))
+        self.assertEqual(self.tried[2:], ["10.9.9.9:80"])
+
+    def test_thousands_fail_at_once(self) -> None:
+        """However many addresses fail within their own start, the stack does not grow with them."""
+        hosts = [f"10.{index // 250}.0.{index % 250}" for index in range(5000)]
+        self.world.names.known["www.example"] = hosts
+        self.world.at_once = {f"{host}:80": ConnectFailed("no route") for host in hosts}
+        self.dial("www.example:80")
+        self.assertEqual(len(self.tried), 5000)
+        self.assertFailed(ConnectFailed, InetAddress(hosts[-1], 80))
+
+    def test_thousands_of_targets(self) -> None:
+        """The same with targets."""
+        targets = [f"10.{index // 250}.0.{index % 250}:80" for index in range(2000)]
+        self.world.at_once = dict.fromkeys(targets, ConnectRefused("no"))
+        self.dial(*targets)
+        self.assertEqual(self.tried, targets)
+        self.assertOver(failed=1)
+
+    def test_exhaustion_beside_an_attempt(self) -> None:
+        """No descriptor for the second address does not end the first one's attempt."""
+        self.world.names.known["www.example"] = ["10.0.0.1", "10.0.0.2"]
+        self.world.at_once["10.0.0.2:80"] = OutOfResources("EMFILE")
+        self.dial("www.example:80", "10.0.0.3:80")
+        self.clock.advance(ATTEMPT_DELAY)
+        self.assertEqual(self.failures, [])
+        self.world.attempts[0].succeeds()
+        self.assertOver(reached=1)
+
+
+class HandshakeTests(DialCase):
+    """TLS on top: the dial is the stream's first owner."""
+
+    def handshaking(self, *targets: str, **options: Any) -> FakeStream:
+        """A dial that waits for a handshake."""
+        self.dial(*targets, **options)
+        self.world.attempts[0].succeeds()
+        self.assertEqual(self.reached, [])
+        return self.world.streams[0]
+
+    def test_through(self) -> None:
+        """The stream is handed over when the handshake is through."""
+        stream = self.handshaking("tls:10.0.0.1:443")
+        stream.owner.opened(cast(Any, stream))
+        self.assertOver(reached=1)
+        self.assertIs(self.reached[0][0], stream)
+        self.assertEqual(stream.calls, ["own"])
+
+    def test_failed(self) -> None:
+        """The reason stands in the problem; the next target is tried."""
+        stream = self.handshaking("tls:10.0.0.1:443", "10.0.0.2:80")
+        stream.loses(Loss.RESET, "certificate verify failed")
+        self.world.attempts[1].fails(ConnectRefused("no"))
+        self.assertFailed(ConnectRefused, InetAddress("10.0.0.2", 80))
+
+    def test_failed_at_last(self) -> None:
+        """With no target left it is told."""
+        stream = self.handshaking("tls:10.0.0.1:443")
+        stream.loses(Loss.RESET, "certificate verify failed")
+        text = self.assertFailed(TLSFailed, InetAddress("10.0.0.1", 443))
+        self.assertEqual(text, "tls:10.0.0.1:443: certificate verify failed")
+
+    def test_closed_during_it(self) -> None:
+        """A peer that says nothing of why is quoted so."""
+        self.handshaking("tls:10.0.0.1:443").loses(Loss.ORDERLY)
+        text = self.assertFailed(TLSFailed, InetAddress("10.0.0.1", 443))
+        self.assertIn("closed during the TLS handshake", text)
+
+    def test_next_address_after_a_handshake(self) -> None:
+        """A handshake that fails leaves the name's other addresses to be tried."""
+        self.world.names.known["www.example"] = ["10.0.0.1", "10.0.0.2"]
+        stream = self.handshaking("tls:www.example:443")
+        stream.loses(Loss.RESET, "no")
+        self.assertEqual(self.tried, ["10.0.0.1:443", "10.0.0.2:443"])
+        self.world.attempts[1].succeeds()
+        second = self.world.streams[1]
+        second.owner.opened(cast(Any, second))
+        self.assertOver(reached=1)
+
+    def test_takes_too_long(self) -> None:
+        """connect-timeout holds for the handshake as well; the stream is aborted."""
+        stream = self.handshaking("tls:10.0.0.1:443", connect_timeout=2.0)
+        self.clock.advance(2.0)
+        self.assertEqual(stream.calls, ["own", "abort"])
+        text = self.assertFailed(TLSFailed, InetAddress("10.0.0.1", 443))
+        self.assertIn("no TLS handshake within 2 s", text)
+
+    def test_old_handshake_ends_late(self) -> None:
+        """The end of a handshake that was given up says nothing about the one that follows it."""
+        self.handshaking("tls:10.0.0.1:443", "tls:10.0.0.2:443", connect_timeout=2.0)
+        first = self.world.streams[0]
+        first.later = False
+        abort, first.abort = first.abort, lambda: None  # type: ignore[method-assign]
+        self.clock.advance(2.0)
+        self.world.attempts[1].succeeds()
+        abort()
+        self.assertTrue(first.is_lost)
+        self.assertEqual(self.failures, [])
+        first.owner.opened(cast(Any, first))
+        self.assertEqual(self.reached, [])
+        self.clock.advance(1.9)
+        second = self.world.streams[1]
+        second.owner.opened(cast(Any, second))
+        self.assertOver(reached=1)
+
+    def test_dial_timeout_during_it(self) -> None:
+        """At the deadline the handshake is to blame: the target had answered."""
+        stream = self.handshaking("tls:10.0.0.1:443", limit=1.0)
+        self.clock.advance(1.0)
+        self.assertFailed(TLSFailed, InetAddress("10.0.0.1", 443))
+        self.assertEqual(stream.calls, ["own", "abort"])
+
+    def test_events_without_meaning(self) -> None:
+        """Ends and failed writes during a handshake say nothing: the loss follows."""
+        stream = self.handshaking("tls:10.0.0.1:443")
+        for tell in (stream.owner.ended, stream.owner.end_sent, stream.owner.writing_failed):
+            tell(cast(Any, stream))
+        self.assertEqual((self.reached, self.failures), ([], []))
+
+    def test_no_memory_to_begin(self) -> None:
+        """A kernel that cannot watch the socket ends the dial; no timer of the handshake is left."""
+        self.world.problem = OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+        self.dial("tls:10.0.0.1:443", "10.0.0.2:80")
+        self.world.attempts[0].succeeds()
+        self.assertFailed(OutOfResources, InetAddress("10.0.0.1", 443))
+
+
+class MistakeTests(DialCase):
+    """Errors of the kernel after the connect, and exceptions."""
+
+    def test_no_watch_left(self) -> None:
+        """ENOSPC of epoll is ours: no other target is tried."""
+        self.world.problem = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.dial("10.0.0.1:80", "10.0.0.2:80")
+        self.world.attempts[0].succeeds()
+        self.assertFailed(OutOfResources, InetAddress("10.0.0.1", 80))
+
+    def test_stream_cannot_be_made(self) -> None:
+        """Any other error is this target's."""
+        self.world.problem = OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
+        self.dial("10.0.0.1:80", "10.0.0.2:80")
+        self.world.attempts[0].succeeds()
+        self.world.problem = None
+        self.world.attempts[1].succeeds()
+        self.assertOver(reached=1)
+
+    def test_exceptions_reach_the_owner(self) -> None:
+        """A mistake at any call from outside ends the dial, and nothing is raised into the caller."""
+        self.world.at_once["10.0.0.2:80"] = Fault("start")
+        self.dial("10.0.0.1:80", "10.0.0.2:80")
+        self.world.attempts[0].fails(ConnectRefused("no"))
+        self.assertOver(mistakes=1)
+        self.assertIs(self.mistakes[0].type, Fault)
+        self.assertTrue(self.world.attempts[1].cancelled)
+
+    def test_mistake_of_a_stream_maker(self) -> None:
+        """The same where the stream is made."""
+        self.world.problem = Fault("plain")
+        self.dial("10.0.0.1:80")
+        self.world.attempts[0].succeeds()
+        self.assertOver(mistakes=1)
+
+    def test_mistake_in_an_answer(self) -> None:
+        """The resolver's other askers are not harmed by ours."""
+        self.world.at_once["10.0.0.1:80"] = Fault("start")
+        self.dial("www.example:80")
+        (answer,) = self.world.names.waiting.values()
+        answer(["10.0.0.1"])
+        self.assertOver(mistakes=1)
+
+    def test_cannot_even_be_cancelled(self) -> None:
+        """An attempt that raises when it is cancelled is logged; the owner is told of the first mistake."""
+        self.world.names.known["www.example"] = ["10.0.0.1", "10.0.0.2"]
+        self.world.at_once["10.0.0.2:80"] = Fault("start")
+        self.dial("www.example:80")
+        self.world.cancel_fault = True
+        self.clock.advance(ATTEMPT_DELAY)
+        self.assertEqual([failure.value.args for failure in self.mistakes], [("start",)])
+        self.assertEqual([failure.value.args for failure in self.flushLoggedErrors(Fault)], [("cancel",)])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_mistake_while_it_is_given_up(self) -> None:
+        """A deadline at which an attempt cannot be cancelled."""
+        self.dial("10.0.0.1:80", limit=1.0)
+        self.world.cancel_fault = True
+        self.clock.advance(1.0)
+        self.assertEqual(len(self.mistakes), 1)
+        self.assertEqual(self.failures, [])
+
+
+class CancelTests(DialCase):
+    """Cancelled at every moment: silent, nothing left."""
+
+    def cancel(self) -> None:
+        """The session is over."""
+        self.dialling.cancel()
+        self.assertOver()
+        for attempt in self.world.attempts:
+            self.assertTrue(attempt.cancelled or attempt not in self.dialling._attempts)
+
+    def test_while_connecting(self) -> None:
+        """The attempt is cancelled."""
+        self.dial("10.0.0.1:80", "10.0.0.2:80")
+        self.cancel()
+        self.assertTrue(self.world.attempts[0].cancelled)
+        self.assertEqual(self.tried, ["10.0.0.1:80"])
+
+    def test_between_addresses(self) -> None:
+        """All attempts are cancelled, and none is started any more."""
+        self.world.names.known["www.example"] = ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
+        self.dial("www.example:80")
+        self.clock.advance(ATTEMPT_DELAY)
+        self.cancel()
+        self.clock.advance(60)
+        self.assertEqual([attempt.cancelled for attempt in self.world.attempts], [True, True])
+
+    def test_while_resolving(self) -> None:
+        """The resolver forgets who asked."""
+        self.dial("www.example:80")
+        self.cancel()
+
+    def test_during_a_handshake(self) -> None:
+        """The stream is aborted; its loss tells nobody anything."""
+        self.dial("tls:10.0.0.1:443")
+        self.world.attempts[0].succeeds()
+        self.cancel()
+        self.assertEqual(self.world.streams[0].calls, ["own", "abort"])
+        self.assertTrue(self.world.streams[0].is_lost)
+
+    def test_twice(self) -> None:
+        """A second time does nothing."""
+        self.dial("10.0.0.1:80")
+        self.cancel()
+        self.cancel()
+
+
+class PortableTests(DialCase):
+    """A platform where sockets cannot be our own."""
+
+    own_sockets = False
+
+    def test_endpoints(self) -> None:
+        """Addresses become Twisted's endpoints, and keep their address in the dial."""
+        self.dial("10.0.0.1:80", "[::1]:80", "unix:@name", src="192.0.2.1", connect_timeout=3.0)
+        for attempt in list(self.world.attempts):
+            self.assertIsNotNone(attempt.address)
+        self.world.attempts[0].fails(ConnectRefused("no"))
+        self.world.attempts[1].fails(ConnectRefused("no"))
+        self.assertEqual(
+            [type(one) for one in self.world.endpoints],
+            [TCP4ClientEndpoint, TCP6ClientEndpoint, UNIXClientEndpoint],
+        )
+        self.world.attempts[2].fails(ConnectRefused("no"))
+        self.assertFailed(ConnectRefused, UnixAddress("@name"))
+
+    def test_tls(self) -> None:
+        """TLS is wrapped around the endpoint."""
+        self.dial("tls:10.0.0.1:443")
+        self.assertNotIsInstance(self.world.endpoints[0], TCP4ClientEndpoint)
+
+    def test_abstract_names(self) -> None:
+        """The @ of an abstract name becomes the NUL that the kernel wants."""
+        endpoint = portable_endpoint(self.clock, UnixAddress("@name"), Options())
+        self.assertEqual(endpoint._path, "\0name")  # type: ignore[attr-defined]
+
+
+class ClockWithWriters(Clock):
+    """A reactor that is asked to forget descriptors it never knew."""
+
+    def removeWriter(self, writer: object) -> None: ...
+
+
+class ExhaustionTests(SynchronousTestCase):
+    """Errors that are injected at the system calls of a dial end that dial only, with ``RC``."""
+
+    def setUp(self) -> None:
+        """A real dial on a clock; nothing it does gets as far as waiting for a socket."""
+        self.problems: list[DialError] = []
+        self.clock = ClockWithWriters()
+
+    def dialled(self, stream: Any, destination: Destination) -> None:
+        self.fail("nobody can be reached")
+
+    def dial_failed(self, problem: DialError, address: Address | None) -> None:
+        self.problems.append(problem)
+
+    def broke(self, failure: Failure) -> None:
+        failure.raiseException()
+
+    def test_socket_bind_connect(self) -> None:
+        """Whichever call fails, the socket is closed and the other target is not tried."""
+        for code in (errno.ENOBUFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL):
+            for call in ("socket", "bind", "connect"):
+                with self.subTest(call=call, code=errno.errorcode[code]):
+                    self.check(call, code)
+
+    def check(self, call: str, code: int) -> None:
+        """One error at one call."""
+        made: list[BrokenSocket] = []
+
+        class BrokenSocket(socket.socket):
+            def __init__(self, *arguments: Any) -> None:
+                if call == "socket":
+                    raise OSError(code, os.strerror(code))
+                super().__init__(*arguments)
+                made.append(self)
+
+            def bind(self, address: Any) -> None:
+                if call == "bind":
+                    raise OSError(code, os.strerror(code))
+
+            def connect(self, address: Any) -> None:
+                raise OSError(code, os.strerror(code))
+
+        self.patch(connect_module, "bare_socket", BrokenSocket)
+        self.problems.clear()
+        options = Options(src="127.0.0.1")
+        world = Surroundings(
+            reactor=cast(Any, self.clock),
+            platform=Platform(own_sockets=True, epoll=False),
+            names=cast(Any, FakeNames()),
+            streams=cast(Any, World()),
+        )
+        target = Destination("a", options, address=InetAddress("127.0.0.1", 9))
+        Dial(world, [target, evolve(target, label="b")], 15.0, self).start()
+        self.assertEqual([type(problem) for problem in self.problems], [OutOfResources])
+        self.assertLessEqual(len(made), 1)
+        self.assertTrue(all(sock.fileno() == -1 for sock in made))
+        self.assertEqual(self.clock.getDelayedCalls(), [])

@@ -1,0 +1,96 @@
+"""A rule at work: its sessions, their numbers, its limit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from portfwd.relay.live import LiveRule
+from portfwd.values import CloseReason
+from tests.relay.fakes import FakeDial, FakeStream, SessionLines, a_live_rule, changed
+
+
+class LiveRuleTests(SynchronousTestCase):
+    """Sessions come and go."""
+
+    def setUp(self) -> None:
+        """A rule whose dials wait."""
+        self.clock = Clock()
+        self.lines = SessionLines()
+        self.patch(LiveRule, "dial", lambda rule, owner: FakeDial(rule, owner))
+        self.rule = a_live_rule(self.clock, self.lines, changed(None, max_conns=2))
+
+    def accept(self) -> FakeStream:
+        """One more client."""
+        stream = FakeStream(self.clock)
+        self.rule.accept(stream, lambda: None)
+        return stream
+
+    def test_numbers(self) -> None:
+        """Sessions count from 1 and are known while they live."""
+        first = self.accept()
+        self.accept()
+        self.assertEqual(list(self.rule.sessions), [1, 2])
+        first.resets()
+        self.assertEqual(list(self.rule.sessions), [2])
+        self.assertEqual(self.rule.total, 2)
+
+    def test_full(self) -> None:
+        """The limit counts those that were let in and have not left."""
+        first = self.accept()
+        self.assertFalse(self.rule.is_full)
+        second = self.accept()
+        self.assertTrue(self.rule.is_full)
+        first.resets()
+        self.assertFalse(self.rule.is_full)
+        second.resets()
+        self.assertFalse(self.rule.is_full)
+
+    def test_no_limit(self) -> None:
+        """Without max-conns a rule is never full."""
+        self.rule = a_live_rule(self.clock, self.lines)
+        for _ in range(50):
+            self.accept()
+        self.assertFalse(self.rule.is_full)
+
+    def test_when_empty(self) -> None:
+        """Who waits for the last session is called once it has closed, and not before."""
+        calls: list[int] = []
+        first, second = self.accept(), self.accept()
+        self.rule.when_empty = lambda: calls.append(len(self.rule.sessions))
+        first.resets()
+        self.assertEqual(calls, [])
+        second.resets()
+        self.assertEqual(calls, [0])
+
+    def test_close_all(self) -> None:
+        """Every session is reset with the reason given, also when closing one lets others go."""
+        streams = [self.accept(), self.accept()]
+        self.rule.close_all(CloseReason.DRAIN)
+        self.assertTrue(all(stream.is_lost for stream in streams))
+        self.assertEqual(self.lines.reasons, [CloseReason.DRAIN] * 2)
+        self.assertEqual(self.rule.sessions, {})
+
+    def test_written(self) -> None:
+        """Without addresses of its own a live rule has those of the file."""
+        self.assertEqual(self.rule.written, self.rule.rule.written)
+
+    def test_repr(self) -> None:
+        """One line with the counts."""
+        self.accept()
+        self.assertEqual(repr(self.rule), "<LiveRule web sessions=1 total=1>")
+
+    def test_streams(self) -> None:
+        """Its own maker of streams is used, or the world's."""
+        marker: Any = object()
+        self.assertIs(self.rule.streams, self.rule.world.streams)
+        from portfwd.relay.live import LiveRule
+
+        rule = self.rule
+        other = LiveRule(
+            rule.rule, "other", rule.destinations, rule.access, rule.world, self.lines, lambda: 0.0,
+            streams=marker,
+        )  # fmt: skip
+        self.assertIs(other.streams, marker)

@@ -1,0 +1,88 @@
+"""
+The broken rules files and what is said about them.
+
+``broken/CODE.conf`` (or ``.toml``, ``.yaml``, ``.rule`` for the command line)
+has a problem of that code; its name with ``.txt`` added is the exact text about it.
+After a change that was meant, ``python -m tests.rules.golden`` writes the texts anew;
+read the difference.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from portfwd.errors import RulesError
+from portfwd.rules import format_problem, load, parse_rule, unsupported
+from portfwd.rules.diagnostics import Problem
+from portfwd.service.disk import DiskFiles
+
+BROKEN = Path(__file__).parent / "broken"
+FIXTURES = Path(__file__).parent / "fixtures"
+SERVICES = {"http": 80, "https": 443, "domain": 53}
+
+
+class GoldenFiles:
+    """The disk, but for what it cannot show every test: no permission, a thousand files, a small bound."""
+
+    def read(self, path: str) -> str:
+        if path == "forbidden.conf":
+            raise PermissionError(13, "Permission denied", path)
+        if path.startswith("many/"):
+            return ""
+        return DiskFiles(max_size=64 if path == "file-too-large.conf" else 100_000).read(path)
+
+    def glob(self, pattern: str, beside: str) -> list[str]:
+        if pattern == "forbidden.conf":
+            return [pattern]
+        if pattern == "many/*.conf":
+            return [f"many/{number:04}.conf" for number in range(1001)]
+        return DiskFiles().glob(pattern, beside)
+
+    def port_of_service(self, name: str, protocol: str) -> int | None:
+        return SERVICES.get(name)
+
+
+@contextmanager
+def inside(directory: Path) -> Iterator[None]:
+    """Work in a directory, so that messages name files as their users would."""
+    before = os.getcwd()
+    os.chdir(directory)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def broken_files() -> list[Path]:
+    """Every file that a golden text is about."""
+    return sorted(path for path in BROKEN.iterdir() if path.suffix in {".conf", ".toml", ".yaml", ".rule"})
+
+
+def problems_of(path: Path) -> tuple[Problem, ...]:
+    """What is wrong with a file, warnings included."""
+    with inside(BROKEN):
+        try:
+            if path.suffix == ".rule":
+                return parse_rule(path.read_text("utf-8")).warnings
+            ruleset = load(path.name, GoldenFiles())
+        except RulesError as error:
+            return error.problems
+        return unsupported(ruleset) if path.stem == "not-yet" else ruleset.warnings
+
+
+def text_of(path: Path) -> str:
+    """The text about a file."""
+    return "".join(format_problem(problem) + "\n" for problem in problems_of(path))
+
+
+def golden_path(path: Path) -> Path:
+    """Where the text about a file is kept."""
+    return path.with_name(path.name + ".txt")
+
+
+if __name__ == "__main__":
+    for broken in broken_files():
+        golden_path(broken).write_text(text_of(broken), "utf-8")

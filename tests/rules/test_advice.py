@@ -1,0 +1,89 @@
+"""Tests of `portfwd.rules.advice`: valid, but perhaps not meant."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from portfwd.rules.advice import advise
+from portfwd.rules.diagnostics import Location, Problem, Severity
+from portfwd.rules.model import (
+    AclEntry,
+    Kind,
+    ListenSpec,
+    Options,
+    PortRange,
+    RouteSpec,
+    Rule,
+    Ruleset,
+    TargetSpec,
+)
+
+PLAIN = TargetSpec(Kind.TCP, "10.0.0.5", PortRange(80, 80))
+LISTEN = ListenSpec(Kind.TCP, "", PortRange(80, 80))
+
+
+def at(line: int) -> Location:
+    """A place in the file."""
+    return Location("rules.conf", line)
+
+
+def insecure(line: int) -> TargetSpec:
+    """A TLS target whose certificate is not checked."""
+    return TargetSpec(Kind.TLS, "h", PortRange(443, 443), options=Options(verify=False), where=at(line))
+
+
+class AdviseTests(SynchronousTestCase):
+    """Each warning, and what stays silent."""
+
+    def advice(self, *rules: Rule, directories: tuple[str, ...] = ()) -> tuple[Problem, ...]:
+        """Ask about some rules on a machine that has these directories."""
+        problems = advise(Ruleset(rules), directories.__contains__)
+        for problem in problems:
+            self.assertIs(problem.severity, Severity.WARNING)
+            self.assertTrue(problem.hint)
+        return problems
+
+    def codes(self, *rules: Rule, directories: tuple[str, ...] = ()) -> list[tuple[str, int]]:
+        """Code and line of each warning."""
+        return [
+            (problem.code, problem.location.line) for problem in self.advice(*rules, directories=directories)
+        ]
+
+    def test_nothing(self) -> None:
+        """A plain rule, a checked certificate and abstract sockets need no advice."""
+        checked = TargetSpec(Kind.TLS, "h", PortRange(443, 443))
+        self.assertEqual(self.codes(Rule("a", LISTEN, (PLAIN, checked), access=(AclEntry(True, "*"),))), [])
+        self.assertEqual(
+            self.codes(Rule("a", ListenSpec(Kind.UNIX, path="@a"), (TargetSpec(Kind.UNIX, path="@b"),))), []
+        )
+
+    def test_endpoint(self) -> None:
+        """A listener of Twisted's own is warned about: it closes clients when descriptors run out."""
+        rule = Rule("a", ListenSpec(Kind.ENDPOINT, path="tcp:80", where=at(3)), (PLAIN,))
+        self.assertEqual(self.codes(rule), [("endpoint-descriptors", 3)])
+
+    def test_access_unused(self) -> None:
+        """Entries beneath a unix listener hold for nobody."""
+        listen = ListenSpec(Kind.UNIX, path="@a")
+        rule = Rule("a", listen, (PLAIN,), access=(AclEntry(True, "*", at(4)), AclEntry(False, "*", at(5))))
+        self.assertEqual(self.codes(rule), [("access-unused", 4)])
+
+    def test_unverified(self) -> None:
+        """An unchecked certificate is warned about wherever the target stands."""
+        rule = Rule(
+            "a", LISTEN, (PLAIN, insecure(1)), named_targets=(insecure(2),),
+            routes=(RouteSpec(("x",), insecure(3)), RouteSpec(("y",), "name"), RouteSpec(("*",), None)),
+        )  # fmt: skip
+        self.assertEqual(self.codes(rule), [("unverified", 1), ("unverified", 2), ("unverified", 3)])
+
+    def test_directories(self) -> None:
+        """Directories of unix sockets are looked for, the working directory too."""
+        rule = Rule(
+            "a", ListenSpec(Kind.UNIX, path="/run/a/s", where=at(1)),
+            tuple(
+                TargetSpec(Kind.UNIX, path=path, where=at(line)) for line, path in ((2, "/run/b/s"), (3, "s"))
+            ),
+        )  # fmt: skip
+        self.assertEqual(self.codes(rule), [("no-directory", 1), ("no-directory", 2), ("no-directory", 3)])
+        self.assertEqual(self.codes(rule, directories=("/run/a", "/run/b", ".")), [])
+        self.assertIn("'/run/b'", self.advice(rule)[1].message)

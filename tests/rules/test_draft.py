@@ -1,0 +1,76 @@
+"""Tests of `portfwd.rules.draft`: defaults, and whether options fit the rule."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from portfwd.rules import parse
+from portfwd.rules.model import ListenOptions, Options
+from tests.rules.test_native import codes, rule
+
+
+class PrecedenceTests(SynchronousTestCase):
+    """Which of several values an option has."""
+
+    def test_order(self) -> None:
+        """A rule's own option, then ``default``, then rinetd-uv's global directive, then the built-in."""
+        rules = parse(
+            ":1 -> a:1\ndefault connect-timeout=2s\n:2 -> a:1\n"
+            ":3 -> a:1 connect-timeout=3s\nconnect-timeout 4",
+            "f",
+        ).rules
+        self.assertEqual([r.options.connect_timeout for r in rules], [4.0, 2.0, 3.0])
+
+    def test_target(self) -> None:
+        """A target's own option beats its rule's; the rule's hold for it otherwise."""
+        found = rule(":1 -> a:1 connect-timeout=3s idle=5m\n  target b:1 connect-timeout=1s")
+        self.assertEqual(found.targets[0].options, found.options)
+        self.assertEqual(found.targets[1].options, Options(connect_timeout=1.0, idle=300.0))
+
+    def test_undone(self) -> None:
+        """A rule can undo a default."""
+        self.assertEqual(
+            rule("default idle=5m max-conns=5\n:1 -> a:1 idle=off max-conns=off").options, Options()
+        )
+
+
+class FitTests(SynchronousTestCase):
+    """Options that only some rules can have."""
+
+    def test_own(self) -> None:
+        """An option that the rule cannot have is an error, wherever the rule is otherwise good."""
+        for text in (
+            ":1 mode=0600 -> a:1",
+            ":1 cert=x -> a:1",
+            "10.0.0.1:1 v6only=on -> a:1",
+            "unix:/a v6only=on -> a:1",
+            ":1 -> a:1 ca=x",
+            ":1 -> unix:/a src=10.0.0.1",
+            ":1 -> a:1 framing=none",
+            ":1/udp -> a:1/udp framing=length16",
+            ":1 -> tls:a:1\n  target b:1 verify=off",
+        ):
+            self.assertEqual(codes(text), ["option-does-not-fit"], text)
+
+    def test_fitting(self) -> None:
+        """What the rule, a clause or a route makes possible is accepted."""
+        for text in (
+            "unix:/a mode=0600 -> a:1",
+            "tls::1 cert=x -> a:1",
+            "[::1]:1 v6only=off -> a:1",
+            "localhost:1 v6only=on -> a:1",
+            ":1 -> a:1 ca=x\n  target tls:b:1",
+            ":1 -> a:1 ca=x\n  filter sni\n  route * -> tls:b:1",
+            ":1 -> a:1 ca=x\n  filter sni\n  route * -> b\n  target b=tls:b:1",
+            ":1/udp -> a:1 framing=length16",
+            ":1 -> unix:/a, a:1 src=10.0.0.1",
+        ):
+            self.assertEqual(codes(text), [], text)
+
+    def test_defaults(self) -> None:
+        """A default holds only for the rules that it fits, without a word."""
+        rules = parse("default mode=0600 ca=x v6only=on\n10.0.0.1:1 -> a:1\nunix:/a -> tls:a:1\n", "f").rules
+        self.assertEqual((rules[0].listen.options, rules[0].options), (ListenOptions(), Options()))
+        self.assertEqual(
+            (rules[1].listen.options, rules[1].options), (ListenOptions(mode=0o600), Options(ca="x"))
+        )

@@ -1,0 +1,84 @@
+"""Tests of `portfwd.rules.support`: what parses but does not work yet."""
+
+from __future__ import annotations
+
+from attrs import evolve
+from twisted.trial.unittest import SynchronousTestCase
+
+from portfwd.errors import RulesError
+from portfwd.rules import everything_wrong, parse, unsupported
+from portfwd.rules.support import DIRECTIVES, GAPS
+
+
+class SupportTests(SynchronousTestCase):
+    """The table against files."""
+
+    def places(self, text: str) -> list[str]:
+        """Where something is not supported."""
+        return [str(problem.location) for problem in unsupported(parse(text, "f"))]
+
+    def test_supported(self) -> None:
+        """What the service does is not in the table."""
+        text = (
+            ':1 -> a:1, tls:b:2, unix:/c, endpoint:"d" relay=pair balance=first idle=5m src=10.0.0.1 ca=x\n'
+            "unix:/a mode=0600 -> a:1 relay=splice pipe=1MiB\n"
+            'systemd:x -> a:1\nendpoint:"x" -> a:1\n:8000-8010 -> a:8000-8010\n'
+            "log access=json\nallow 10.*\n"
+        )
+        self.assertEqual(self.places(text), [])
+
+    def test_each(self) -> None:
+        """Each of these is an error at its place."""
+        for text, places in (
+            (":1 -> a:1\n  filter x\n  filter y", ["f:2:10", "f:3:10"]),
+            (":1 -> a:1\n  filter x\n  route * -> n\n  target n=b:1", ["f:2:10", "f:3:14", "f:4:10"]),
+            ("tls::1 cert=a -> a:1", ["f:1:1"]),
+            (":1/udp -> a:1/udp", ["f:1:1", "f:1:11"]),
+            (":1/udp -> a:1 framing=length16", ["f:1:1", "f:1:15"]),
+            (":1 -> udp:a:1", ["f:1:7"]),
+            (":1 -> a:1 balance=random", ["f:1:11"]),
+            (":1 -> tls:a:1 relay=splice", ["f:1:15"]),
+            ('endpoint:"x" -> a:1 relay=copy', ["f:1:21"]),
+            (":1 -> a:1 bandwidth=1MiB/s", ["f:1:11"]),
+            (":1 -> a:1 rate=5", ["f:1:11"]),
+            (":1 -> a:1 max-conns-per-source=5", ["f:1:11"]),
+            (":1 -> tls:a:1 client-cert=a client-key=b alpn=h2", ["f:1:15", "f:1:29", "f:1:42"]),
+            (":1 -> a:1\n  target tls:b:1 client-cert=a", ["f:2:10"]),
+            ("default rate=5\n:1 -> a:1\n:2 -> a:1", ["f:1:9"]),
+        ):
+            self.assertEqual(self.places(text), places, text)
+
+    def test_directives(self) -> None:
+        """Directives that nothing obeys yet."""
+        for name in DIRECTIVES:
+            self.assertEqual(self.places(f":1 -> a:1\n{name} x"), ["f:2:1"])
+
+    def test_without_text(self) -> None:
+        """A rule that was made, not read, is judged by its values, at its own place."""
+        ruleset = parse(":1 -> a:1 rate=5", "f")
+        (rule,) = ruleset.rules
+        made = evolve(ruleset, rules=(evolve(rule, places=()),))
+        self.assertEqual([str(problem.location) for problem in unsupported(made)], ["f:1:1"])
+
+    def test_ways_out(self) -> None:
+        """Every row names what is missing and a way out."""
+        for gap in GAPS:
+            self.assertTrue(gap.what and gap.way_out)
+
+
+class EverythingTests(SynchronousTestCase):
+    """One run says all."""
+
+    def test_beside_other_errors(self) -> None:
+        """What cannot be done is said of the good rules of a file that is refused for another."""
+        refusal = self.assertRaises(RulesError, parse, "a: :1 -> h:1 ilde=5m\nb: :2/udp -> h:2\n", "f")
+        self.assertEqual([problem.code for problem in refusal.problems], ["unknown-option"])
+        self.assertEqual(
+            [(problem.location.line, problem.code) for problem in everything_wrong(refusal)],
+            [(1, "unknown-option"), (2, "not-yet")],
+        )
+
+    def test_nothing_readable(self) -> None:
+        """A refusal without rules is what it is."""
+        refusal = RulesError(parse("", "f").warnings)
+        self.assertEqual(everything_wrong(refusal), refusal.problems)

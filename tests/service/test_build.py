@@ -1,0 +1,445 @@
+"""From rule values to live rules and bound listeners, with every failure collected."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+from unittest import mock
+
+import trustme
+from attrs import evolve
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, UNIXServerEndpoint
+from twisted.internet.error import CannotListenError
+from twisted.internet.task import Clock
+from twisted.trial.unittest import TestCase
+
+from portfwd.errors import StartError
+from portfwd.limits.descriptors import DescriptorBudget
+from portfwd.listen import systemd
+from portfwd.relay.live import LiveRule
+from portfwd.rules.model import Kind, ListenSpec, PortRange, Ruleset, TargetSpec
+from portfwd.service import build
+from portfwd.service.build import (
+    Binder,
+    Bound,
+    Planned,
+    bound_addresses,
+    choose_streams,
+    count_descriptors,
+    destination,
+    listen_label,
+    live_rules,
+    target_label,
+    target_labels,
+)
+from portfwd.values import InetAddress, UnixAddress
+from tests.relay.fakes import FakeStream
+from tests.service.worlds import Lines, a_used_port, a_world, rules
+
+
+def planned(text: str, world: Any = None) -> list[Planned]:
+    """The live rules of a file."""
+    return live_rules(rules(text), a_world(reactor) if world is None else world, Lines())
+
+
+class LabelTests(TestCase):
+    """Targets and listeners as messages name them."""
+
+    def test_targets(self) -> None:
+        """As the file writes them."""
+        made = planned(
+            ':1 -> 10.0.0.1:2, [::1]:3, unix:/run/x, unix:@n, tls:a.example:443, endpoint:"tcp:h:5"'
+        )
+        self.assertEqual(
+            target_labels(made[0].live),
+            "10.0.0.1:2, [::1]:3, unix:/run/x, unix:@n, tls:a.example:443, endpoint:tcp:h:5",
+        )
+        self.assertEqual(target_label(TargetSpec(Kind.UNIX, path="/x"), None), "unix:/x")
+
+    def test_listeners(self) -> None:
+        """One port of a range; * for every address."""
+        self.assertEqual(listen_label(ListenSpec(Kind.TCP, "", PortRange(80, 90)), 3), "*:83")
+        self.assertEqual(listen_label(ListenSpec(Kind.TCP, "::1", PortRange(80, 80)), 0), "[::1]:80")
+        self.assertEqual(listen_label(ListenSpec(Kind.SYSTEMD, path="web"), 0), "systemd:web")
+
+
+class LiveRuleTests(TestCase):
+    """Rules at work."""
+
+    def test_ranges(self) -> None:
+        """The n-th port goes to the n-th port, and has a name and a written address of its own."""
+        made = planned("lab: 127.0.0.1:8000-8002 -> 10.0.0.7:9000-9002")
+        self.assertEqual([one.live.name for one in made], ["lab:8000", "lab:8001", "lab:8002"])
+        self.assertEqual([one.offset for one in made], [0, 1, 2])
+        self.assertEqual(
+            [one.live.destinations[0].address for one in made],
+            [InetAddress("10.0.0.7", port) for port in (9000, 9001, 9002)],
+        )
+        self.assertEqual(made[1].live.written, ("127.0.0.1", "8001", "10.0.0.7", "9001"))
+
+    def test_range_to_one_port(self) -> None:
+        """A target with one port takes them all."""
+        (rule,) = rules("lab: 127.0.0.1:8000-8001 -> 10.0.0.7:9000-9001").rules
+        rule = evolve(
+            rule,
+            targets=(evolve(rule.targets[0], ports=PortRange(9000, 9000)),),
+            written=("127.0.0.1", "8000-8001", "10.0.0.7", "9000"),
+        )
+        made = live_rules(Ruleset((rule,)), a_world(reactor), Lines())
+        self.assertEqual({str(one.live.destinations[0].address) for one in made}, {"10.0.0.7:9000"})
+        self.assertEqual(made[1].live.written, ("127.0.0.1", "8001", "10.0.0.7", "9000"))
+
+    def test_names_of_unnamed_ranges(self) -> None:
+        """A rule that is called by its address is called by its own port."""
+        names = [one.live.name for one in planned("[::1]:8000-8001 -> 10.0.0.7:9000-9001")]
+        self.assertEqual(names, ["[::1]:8000", "[::1]:8001"])
+
+    def test_single_ports(self) -> None:
+        """A rule with one port keeps its name."""
+        self.assertEqual([one.live.name for one in planned("web: :80 -> a.example:80")], ["web"])
+
+    def test_session_numbers(self) -> None:
+        """All rules of a process count together."""
+        made = planned(":1 -> 10.0.0.1:1\n:2 -> 10.0.0.1:1\ndeny *", a_world())
+        with mock.patch("portfwd.relay.live.LiveRule.dial"):
+            sessions = [
+                one.live.accept(cast(Any, FakeStream(cast(Clock, one.live.clock))), lambda: None)
+                for one in made
+            ]
+        self.assertEqual([session.id for session in sessions], [1, 2])
+
+    def test_access(self) -> None:
+        """Global entries hold for all, own ones for their rule."""
+        made = planned("deny 10.0.0.1\na: :1 -> 10.0.0.9:1\n    deny 10.0.0.2\nb: :2 -> 10.0.0.9:1\n")
+        decided = [
+            [one.live.access.decide(host).allowed for host in ("10.0.0.1", "10.0.0.2", "10.0.0.3")]
+            for one in made
+        ]
+        self.assertEqual(decided, [[False, False, True], [False, True, True]])
+
+    def test_kinds_of_targets(self) -> None:
+        """Each target becomes an address, an endpoint or an address with TLS."""
+        made = planned(':1 -> unix:@name, endpoint:"tcp:127.0.0.1:9", tls:127.0.0.1:443, a.example:80')
+        unix, endpoint, tls, name = made[0].live.destinations
+        self.assertEqual((unix.address, unix.tls), (UnixAddress("@name"), None))
+        self.assertIsNotNone(endpoint.endpoint)
+        self.assertIsNotNone(tls.tls)
+        self.assertEqual(name.address, InetAddress("a.example", 80))
+
+    def test_one_trust_store(self) -> None:
+        """Targets that are verified alike share what verifies them, and others do not."""
+        made = planned("a: :8000-8009 -> tls:h.example:4430-4439\nb: :1 -> tls:h.example:443 verify=off\n")
+        creators = {id(one.live.destinations[0].tls) for one in made}
+        self.assertEqual(len(creators), 2)
+
+    def test_every_failure(self) -> None:
+        """Each bad target has a line, once, with its rule and place; a good one has none."""
+        bad = Path(self.mktemp())
+        bad.write_text("no certificate")
+        text = (
+            f"a: :8000-8001 -> tls:h.example:443-444, tls:h.example:445-446 ca={bad}\n"
+            'b: :1 -> endpoint:"nosuch:1"\n'
+            "c: :2 -> 10.0.0.1:1\n"
+            'd: :3 -> endpoint:"tcp:"\n'
+            'e: endpoint:"tcp:abc" -> 10.0.0.1:1\n'
+            f"f: :4 -> tls:h.example:443 ca={bad}.gone\n"
+        )
+        lines = self.assertRaises(StartError, planned, text).failures
+        self.assertEqual([line.partition(":")[0] for line in lines], ["a", "b", "d", "e", "f"])
+        self.assertEqual(lines[0], f"a: {bad}: holds no PEM certificate (test.conf:1:1)")
+        self.assertIn('endpoint:"nosuch:1": Unknown endpoint type', lines[1])
+        self.assertIn('endpoint:"tcp:abc": invalid literal', lines[3])
+        self.assertIn("No such file", lines[4])
+
+    def test_target_without_a_port(self) -> None:
+        """A value that no grammar makes is refused, not dialled."""
+        spec = TargetSpec(Kind.SYSTEMD, path="x")
+        self.assertRaises(ValueError, destination, spec, 0, a_world())
+
+    def test_kind_of_streams(self) -> None:
+        """Sockets of ours where both ends are plain, where they can be had, and nobody asked otherwise."""
+        with_sockets = build.Surroundings(
+            cast(Any, Clock()), a_world().platform, cast(Any, None), cast(Any, "pair"),
+            sockets=cast(Any, mock.Mock(buffers={})),
+        )  # fmt: skip
+        for text, ours in (
+            (":1 -> 10.0.0.1:1", True),
+            (":1 -> 10.0.0.1:1 relay=pair", False),
+            (":1 -> tls:10.0.0.1:1", False),
+        ):
+            (rule,) = rules(text).rules
+            self.assertEqual(choose_streams(rule, with_sockets) != "pair", ours, text)
+            self.assertIs(choose_streams(rule, a_world()), None)
+
+
+class BindCase(TestCase):
+    """Listeners on the loopback."""
+
+    def setUp(self) -> None:
+        """A world that nothing is accepted in."""
+        self.world = a_world(reactor)
+        self.budget = DescriptorBudget(0, 0)
+        self.binder = Binder(self.world, self.budget)
+
+    def bind(self, text: str) -> list[Bound]:
+        """Bind; closed after the test."""
+        made = self.binder.bind_all(planned(text, self.world))
+        for one in made:
+            self.addCleanup(self.close, one)
+        return made
+
+    async def close(self, one: Bound) -> None:
+        """Close, and wait until it is."""
+        for closing in one.close():
+            await closing
+
+    def failures(self, text: str) -> Sequence[str]:
+        """What cannot be bound."""
+        made = planned(text, self.world)
+        return self.assertRaises(StartError, self.binder.bind_all, made).failures
+
+
+class BindTests(BindCase):
+    """Sockets of our own."""
+
+    def test_all_or_nothing(self) -> None:
+        """Every failure has a line with rule, address and reason; what was bound is closed again."""
+        used = a_used_port(self)
+        path = self.mktemp()
+        lines = self.failures(
+            f"a: 127.0.0.1:{used} -> 10.0.0.1:1\n"
+            f"b: unix:{path} -> 10.0.0.1:1\n"
+            f"c: 192.0.2.77:8080 -> 10.0.0.1:1\n"
+            f'd: endpoint:"tcp:{used}:interface=127.0.0.1" -> 10.0.0.1:1\n'
+            f"e: systemd:nosuch -> 10.0.0.1:1\n"
+        )
+        self.assertEqual(
+            lines,
+            (
+                f"a: cannot listen on 127.0.0.1:{used}: Address already in use",
+                "c: cannot listen on 192.0.2.77:8080: Cannot assign requested address",
+                f"d: cannot listen on endpoint:tcp:{used}:interface=127.0.0.1: Address already in use",
+                "e: cannot listen on systemd:nosuch: systemd passed no socket of that name",
+            ),
+        )
+        self.assertFalse(os.path.exists(path))
+
+    def test_bound_addresses(self) -> None:
+        """Where it really listens: ports filled in, one for each of ours and of Twisted's."""
+        first, second = self.bind(
+            'a: 127.0.0.1:0 -> 10.0.0.1:1\nb: endpoint:"tcp:0:interface=127.0.0.1" -> 10.0.0.1:1\n'
+        )
+        for one in (first, second):
+            (address,) = bound_addresses(one)
+            self.assertRegex(address, r"^127\.0\.0\.1:\d{4,}$")
+
+    def test_not_listening_yet(self) -> None:
+        """A socket that is bound refuses clients until it is started."""
+        (one,) = self.bind("a: 127.0.0.1:0 -> 10.0.0.1:1")
+        port = one.listeners[0].address.port  # type: ignore[union-attr]
+        with socket.socket() as client:
+            self.assertEqual(client.connect_ex(("127.0.0.1", port)), errno.ECONNREFUSED)
+
+    def test_systemd(self) -> None:
+        """Every socket that systemd passed under the name; its listeners do not remove files."""
+        with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
+            self.patch(systemd, "inherited", lambda *_: {"web": [one.fileno(), two.fileno()]})
+            (bound,) = self.bind("a: systemd:web -> 10.0.0.1:1")
+            self.assertEqual(len(bound.listeners), 2)
+
+    def test_systemd_passed_a_file(self) -> None:
+        """A descriptor that is no socket is a failure; the sockets before it are closed again."""
+        before = count_descriptors()
+        with socket.create_server(("127.0.0.1", 0)) as good, open(os.devnull) as bad:
+            self.patch(systemd, "inherited", lambda *_: {"web": [good.fileno(), bad.fileno()]})
+            (line,) = self.failures("a: systemd:web -> 10.0.0.1:1")
+            self.assertIn("a: cannot listen on systemd:web: ", line)
+        self.assertEqual(count_descriptors(), before)
+
+    def test_client_that_vanished(self) -> None:
+        """A client whose socket cannot be set up costs nothing, and the listener goes on."""
+        (one,) = planned("a: 127.0.0.1:0 -> 10.0.0.1:1", self.world)
+        one.live.streams = mock.Mock()
+        one.live.streams.accepted.side_effect = OSError(errno.ENOTCONN, "gone")
+        (bound,) = self.binder.bind_all([one])
+        self.addCleanup(self.close, bound)
+        self.budget.take(2)
+        with socket.socket() as client:
+            bound.listeners[0]._accept(client, None)
+        self.assertEqual(self.budget.spent, 0)
+
+    def test_session_gives_back(self) -> None:
+        """A session's descriptors come back when it has closed."""
+        (one,) = planned("a: 127.0.0.1:0 -> 10.0.0.1:1", a_world())
+        stream = FakeStream(cast(Clock, one.live.clock))
+        one.live.streams = mock.Mock()
+        one.live.streams.accepted.return_value = stream
+        (bound,) = self.binder.bind_all([one])
+        self.addCleanup(self.close, bound)
+        self.budget.take(2)
+        with mock.patch("portfwd.relay.live.LiveRule.dial"), socket.socket() as client:
+            bound.listeners[0]._accept(client, None)
+            self.assertEqual(self.budget.spent, 2)
+            stream.resets()
+        self.assertEqual(self.budget.spent, 0)
+
+
+class FakePort:
+    """A port of Twisted's."""
+
+    def __init__(self) -> None:
+        self.stopped = 0
+
+    def stopListening(self) -> None:
+        self.stopped += 1
+
+
+class EndpointTests(BindCase):
+    """Twisted's endpoints, and what plug-ins may do."""
+
+    def planned_with(self, listen: Any) -> Planned:
+        """A rule whose endpoint listens so."""
+        (one,) = planned('a: endpoint:"tcp:0" -> 10.0.0.1:1', self.world)
+        return Planned(one.live, 0, cast(Any, mock.Mock(listen=listen)))
+
+    def test_refuses_at_once(self) -> None:
+        """The system's reason is told, without Twisted's words around it."""
+        problem = CannotListenError("127.0.0.1", 80, OSError(errno.EACCES, "Permission denied"))
+        refused = self.assertRaises(
+            StartError, self.binder.bind_all, [self.planned_with(lambda _: fail(problem))]
+        )
+        self.assertEqual(refused.failures, ("a: cannot listen on endpoint:tcp:0: Permission denied",))
+
+    def test_raises(self) -> None:
+        """An endpoint that raises is one that cannot listen."""
+        refused = self.assertRaises(
+            StartError, self.binder.bind_all, [self.planned_with(mock.Mock(side_effect=TypeError("odd")))]
+        )
+        self.assertEqual(refused.failures, ("a: cannot listen on endpoint:tcp:0: odd",))
+
+    def test_refuses_later(self) -> None:
+        """An endpoint that says so when all is up is logged."""
+        listening: Deferred[Any] = Deferred()
+        self.binder.bind_all([self.planned_with(lambda _: listening)])
+        lines: list[str] = []
+        self.binder._log = mock.Mock(critical=lambda _text, line: lines.append(line))
+        listening.errback(RuntimeError("the network is gone"))
+        self.assertEqual(lines, ["a: cannot listen on endpoint:tcp:0: the network is gone"])
+
+    def test_listens_too_late(self) -> None:
+        """A port that comes when its rule was stopped is stopped again."""
+        listening: Deferred[Any] = Deferred()
+        (bound,) = self.binder.bind_all([self.planned_with(lambda _: listening)])
+        bound.close()
+        port = FakePort()
+        listening.callback(port)
+        self.assertEqual((port.stopped, bound.ports), (1, []))
+
+    def test_closed_again(self) -> None:
+        """Ports that listen already are closed when another rule cannot."""
+        port = FakePort()
+        good = self.planned_with(lambda _: succeed(port))
+        bad = self.planned_with(lambda _: fail(RuntimeError("no")))
+        self.assertRaises(StartError, self.binder.bind_all, [good, bad])
+        self.assertEqual(port.stopped, 1)
+
+    def test_certificates_are_read_early(self) -> None:
+        """The files of a TLS endpoint are read when rules are made ready, so before chroot."""
+        pem = self.mktemp()
+        Path(pem).write_bytes(trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.bytes())
+        text = f'a: endpoint:"ssl:0:interface=127.0.0.1:privateKey={pem}" -> 10.0.0.1:1'
+        (one,) = planned(text, self.world)
+        os.unlink(pem)
+        (bound,) = self.binder.bind_all([one])
+        self.addCleanup(self.close, bound)
+        self.assertEqual(len(bound.ports), 1)
+        self.assertIn("No such file", self.assertRaises(StartError, planned, text).failures[0])
+
+    def test_strange_address(self) -> None:
+        """A port whose address has no form of ours is named as the file names it."""
+        (one,) = planned('a: endpoint:"tcp:0" -> 10.0.0.1:1', self.world)
+        bound = Bound(one.live, 0, ports=[mock.Mock(getHost=lambda: None)])
+        self.assertEqual(list(bound_addresses(bound)), ["endpoint:tcp:0"])
+
+    def test_budget(self) -> None:
+        """What Twisted accepted is counted while there is room, and only that is given back."""
+        self.budget.limit = build.PER_SESSION + 12
+        accepted: list[Any] = []
+        (one,) = planned('a: endpoint:"tcp:0" -> 10.0.0.1:1', self.world)
+        live = cast(LiveRule, mock.Mock(spec=LiveRule))
+        live.clock, live.options, live.rule, live.name = (  # type: ignore[misc]
+            one.live.clock, one.live.options, one.live.rule, "a",
+        )  # fmt: skip
+        live.accept = lambda stream, closed: accepted.append(closed)  # type: ignore[assignment, method-assign]
+        factories: list[Any] = []
+
+        def listen(factory: Any) -> Any:
+            factories.append(factory)
+            return succeed(FakePort())
+
+        self.binder.bind_all([Planned(live, 0, cast(Any, mock.Mock(listen=listen)))])
+        for _ in range(2):
+            factories[0]._arrival._accept(object())
+        self.assertEqual(self.budget.spent, 2)
+        for closed in accepted:
+            closed()
+        self.assertEqual(self.budget.spent, 0)
+
+
+class PortableTests(TestCase):
+    """A platform where sockets cannot be our own: Twisted's endpoints."""
+
+    def endpoints(self, text: str) -> list[Any]:
+        """What would listen."""
+        world = a_world(own_sockets=False)
+        (one,) = planned(text, world)
+        binder = Binder(world, DescriptorBudget(0, 0))
+        return binder._bind(one).endpoints
+
+    def test_addresses(self) -> None:
+        """IPv4, IPv6, and one dual-stack socket where no host is given."""
+        (four,) = self.endpoints("127.0.0.1:8 -> 10.0.0.1:1")
+        self.assertIsInstance(four, TCP4ServerEndpoint)
+        (six,) = self.endpoints("[::1]:8 -> 10.0.0.1:1")
+        self.assertIsInstance(six, TCP6ServerEndpoint)
+        (both,) = self.endpoints(":8 -> 10.0.0.1:1")
+        self.assertEqual((type(both), both._interface), (TCP6ServerEndpoint, "::"))
+
+    def test_without_ipv6(self) -> None:
+        """IPv4 alone where there is no IPv6, and one socket each on Windows."""
+        self.patch(socket, "has_ipv6", False)
+        (four,) = self.endpoints(":8 -> 10.0.0.1:1")
+        self.assertIsInstance(four, TCP4ServerEndpoint)
+        self.patch(socket, "has_ipv6", True)
+        self.patch(build, "sys", mock.Mock(platform="win32"))
+        kinds = [type(one) for one in self.endpoints(":8 -> 10.0.0.1:1")]
+        self.assertEqual(kinds, [TCP6ServerEndpoint, TCP4ServerEndpoint])
+
+    def test_unix(self) -> None:
+        """The mode is the rule's, or 0600; an abstract name keeps its NUL."""
+        (path,) = self.endpoints("unix:/run/x mode=0640 -> 10.0.0.1:1")
+        self.assertIsInstance(path, UNIXServerEndpoint)
+        self.assertEqual((path._address, path._mode), ("/run/x", 0o640))
+        (abstract,) = self.endpoints("unix:@x -> 10.0.0.1:1")
+        self.assertEqual((abstract._address, abstract._mode), ("\0x", 0o600))
+
+
+class CountTests(TestCase):
+    """Descriptors of this process."""
+
+    def test_counted(self) -> None:
+        """One more is one more."""
+        before = count_descriptors()
+        with open(os.devnull):
+            self.assertEqual(count_descriptors(), before + 1)
+
+    def test_not_told(self) -> None:
+        """Where the kernel does not tell, some are assumed."""
+        self.patch(os, "listdir", mock.Mock(side_effect=FileNotFoundError))
+        self.assertEqual(count_descriptors(), 16)

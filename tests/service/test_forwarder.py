@@ -1,0 +1,393 @@
+"""The forwarder on the loopback: start all or nothing, drain, cut; and the portable path, end to end."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+from unittest import mock
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+
+from portfwd.errors import StartError
+from portfwd.kernel.platform import Platform
+from portfwd.service.build import count_descriptors
+from portfwd.service.forwarder import Forwarder, Silent
+from portfwd.values import CloseReason
+from tests.service.worlds import Lines, a_used_port, rules
+
+#: Seconds after which a peer gives up: a test that takes so long has failed.
+PATIENCE = 5.0
+PORTABLE = Platform(own_sockets=False, epoll=False)
+PAIR = Platform(own_sockets=True, epoll=False)
+
+T = TypeVar("T")
+
+
+def read_to_end(sock: socket.socket) -> bytes:
+    """Everything up to the end."""
+    pieces = []
+    while piece := sock.recv(65536):
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def open_descriptors() -> set[str]:
+    """What this process has open, as the kernel names it."""
+    found = set()
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            found.add(f"{number} {os.readlink(f'/proc/self/fd/{number}')}")
+        except FileNotFoundError:  # the directory that was listed
+            continue
+    return found
+
+
+class ForwarderCase(TestCase):
+    """Forwarders that are stopped after the test, and peers in threads."""
+
+    def setUp(self) -> None:
+        """A log, and an upstream that listens."""
+        self.lines = Lines()
+        self.upstream = socket.create_server(("127.0.0.1", 0))
+        self.upstream.settimeout(PATIENCE)
+        self.addCleanup(self.upstream.close)
+        self.target = f"127.0.0.1:{self.upstream.getsockname()[1]}"
+
+    def forwarder(self, text: str, *, platform: Platform | None = None, drain: float = 5.0) -> Forwarder:
+        """A forwarder that is not started."""
+        made = Forwarder(cast(Any, reactor), rules(text), self.lines, drain=drain, platform=platform)
+
+        def stop() -> Deferred[None]:
+            made.cut(CloseReason.KILLED)
+            return made.stopService()
+
+        self.addCleanup(stop)
+        return made
+
+    def started(self, text: str, **options: Any) -> Forwarder:
+        """A forwarder that runs."""
+        made = self.forwarder(text, **options)
+        made.privilegedStartService()
+        made.startService()
+        return made
+
+    def connect(self, forwarder: Forwarder, rule: str = "a") -> socket.socket:
+        """A client of that rule; blocking, for a thread."""
+        (address,) = forwarder.addresses[rule]
+        return self.connect_to(address)
+
+    def connect_to(self, address: str) -> socket.socket:
+        """A client at an address as the log writes it."""
+        if address.startswith("unix:"):
+            client = socket.socket(socket.AF_UNIX)
+            name = address.removeprefix("unix:")
+            client.settimeout(PATIENCE)
+            client.connect("\0" + name[1:] if name.startswith("@") else name)
+        else:
+            host, _, port = address.rpartition(":")
+            host = {"[::]": "127.0.0.1"}.get(host, host.strip("[]"))
+            client = socket.create_connection((host, int(port)), PATIENCE)
+        self.addCleanup(client.close)
+        return client
+
+    def accept(self) -> socket.socket:
+        """The upstream's side of it."""
+        server, _ = self.upstream.accept()
+        server.settimeout(PATIENCE)
+        self.addCleanup(server.close)
+        return server
+
+    def in_thread(self, work: Callable[[], T]) -> Deferred[T]:
+        """Peers block; the reactor must not."""
+        return deferToThread(work)
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Let the reactor run until something holds."""
+        for _ in range(int(PATIENCE / 0.01)):
+            if holds():
+                return
+            await deferLater(cast(Any, reactor), 0.01)
+        self.fail("it never came to hold")
+
+
+class StartTests(ForwarderCase):
+    """Binding and addresses."""
+
+    async def test_addresses(self) -> None:
+        """Every rule's real addresses are known when it runs, and none before or after."""
+        path = os.path.abspath(self.mktemp())
+        forwarder = self.forwarder(
+            f"a: 127.0.0.1:0 -> {self.target}\n"
+            f"b: unix:{path} -> {self.target}\n"
+            f"lab: 127.0.0.1:0 -> {self.target}\n"
+        )
+        self.assertEqual(forwarder.addresses, {})
+        self.assertEqual(repr(forwarder), "<Forwarder stopped rules=3 sessions=0>")
+        forwarder.startService()
+        self.assertRegex(forwarder.addresses["a"][0], r"^127\.0\.0\.1:\d+$")
+        self.assertEqual(forwarder.addresses["b"], [f"unix:{path}"])
+        self.assertEqual(repr(forwarder), "<Forwarder running rules=3 sessions=0>")
+        self.assertEqual([rule.name for rule in forwarder.rules], ["a", "b", "lab"])
+        await forwarder.stopService()
+        self.assertEqual(forwarder.addresses, {})
+        self.assertFalse(os.path.exists(path))
+
+    def test_all_or_nothing(self) -> None:
+        """One port that is taken, and nothing is bound."""
+        used = a_used_port(self)
+        path = self.mktemp()
+        forwarder = self.forwarder(f"a: unix:{path} -> {self.target}\nb: 127.0.0.1:{used} -> {self.target}\n")
+        before = count_descriptors()
+        problem = self.assertRaises(StartError, forwarder.privilegedStartService)
+        self.assertEqual(problem.failures, (f"b: cannot listen on 127.0.0.1:{used}: Address already in use",))
+        self.assertFalse(os.path.exists(path))
+        self.assertEqual(count_descriptors(), before)
+        self.assertRaises(StartError, forwarder.startService)
+        self.assertFalse(forwarder.running)
+
+    def test_no_descriptors_for_sessions(self) -> None:
+        """A limit that leaves none for a single client is said at the start; nothing stays bound."""
+        forwarder = self.forwarder(f"a: 127.0.0.1:0 -> {self.target}\n")
+        before = count_descriptors()
+        forwarder.privilegedStartService()
+        forwarder._budget.limit = before + 2
+        problem = self.assertRaises(StartError, forwarder.startService)
+        self.assertRegex(problem.failures[0], "^[0-9]+ descriptors are too few: ")
+        self.assertEqual(count_descriptors(), before)
+
+    def test_taken_between_bind_and_listen(self) -> None:
+        """Two rules that can be bound but not both listen: the start fails, and nothing stays."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        forwarder = self.forwarder(
+            f"a: 127.0.0.1:{port} -> {self.target}\nb: 0.0.0.0:{port} -> {self.target}\n"
+        )
+        forwarder.privilegedStartService()
+        before = count_descriptors()
+        problem = self.assertRaises(StartError, forwarder.startService)
+        self.assertEqual(len(problem.failures), 1)
+        self.assertRegex(
+            problem.failures[0], rf"^b: cannot listen on 0\.0\.0\.0:{port}: Address already in use$"
+        )
+        self.assertEqual(count_descriptors(), before - 2)
+        self.assertFalse(forwarder.running)
+        self.successResultOf(forwarder.stopService())
+
+    async def test_no_rules(self) -> None:
+        """A file with a log line and nothing else runs, and stops."""
+        forwarder = self.started("logfile x.log")
+        self.assertEqual(forwarder.addresses, {})
+        await forwarder.stopService()
+
+    async def test_again(self) -> None:
+        """A forwarder that was stopped can be started again."""
+        forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}")
+        await forwarder.stopService()
+        forwarder.startService()
+        client = await self.in_thread(lambda: self.connect(forwarder))
+        server = await self.in_thread(self.accept)
+        client.sendall(b"x")
+        self.assertEqual(await self.in_thread(lambda: server.recv(1)), b"x")
+
+    def test_missing_facilities(self) -> None:
+        """What the platform lacks is said at the start."""
+        forwarder = self.forwarder(f"a: 127.0.0.1:0 -> {self.target}", platform=PORTABLE)
+        forwarder._log = log = mock.Mock()
+        forwarder.startService()
+        said = [call.kwargs.get("sentence") for call in log.info.call_args_list]
+        self.assertIn("sockets are Twisted's own", "".join(filter(None, said)))
+
+    def test_silent(self) -> None:
+        """Without a log nobody is told."""
+        silent = Silent()
+        self.assertFalse(silent.wants_opened or silent.wants_closed)
+        silent.opened(object())
+        silent.closed(object())
+        forwarder = Forwarder(cast(Any, reactor), rules(f"a: 127.0.0.1:0 -> {self.target}"))
+        self.assertEqual(forwarder.rules[0].log, silent)
+
+
+class StopTests(ForwarderCase):
+    """Draining and cutting."""
+
+    async def in_session(self, **options: Any) -> tuple[Forwarder, socket.socket, socket.socket]:
+        """One session."""
+        forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}", **options)
+        client = await self.in_thread(lambda: self.connect(forwarder))
+        server = await self.in_thread(self.accept)
+        await self.until(lambda: forwarder.session_count == 1)
+        return forwarder, client, server
+
+    async def test_without_sessions(self) -> None:
+        """It is over at once, twice if need be."""
+        forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}")
+        await forwarder.stopService()
+        await forwarder.stopService()
+        self.assertFalse(forwarder.running)
+
+    async def test_sessions_finish(self) -> None:
+        """New clients are refused; the session goes on to its end, and then the stop is over for all."""
+        forwarder, client, server = await self.in_session()
+        address = forwarder.addresses["a"][0]
+        first, second = forwarder.stopService(), forwarder.stopService()
+        self.assertNoResult(first)
+
+        def converse() -> bytes:
+            self.assertRaises(ConnectionRefusedError, self.connect_to, address)
+            client.sendall(b"question")
+            client.shutdown(socket.SHUT_WR)
+            asked = read_to_end(server)
+            server.sendall(b"answer")
+            server.close()
+            return asked + read_to_end(client)
+
+        self.assertEqual(await self.in_thread(converse), b"questionanswer")
+        await first
+        await second
+        self.assertEqual([line.reason for line in self.lines.closed_lines], [CloseReason.NORMAL])
+
+    async def test_deadline(self) -> None:
+        """Sessions that are left at the drain deadline are reset: ``TD``."""
+        forwarder, client, server = await self.in_session(drain=0.05)
+        await forwarder.stopService()
+        self.assertEqual([line.reason for line in self.lines.closed_lines], [CloseReason.DRAIN])
+        for sock in (client, server):
+            with self.assertRaises(ConnectionResetError):
+                await self.in_thread(lambda sock=sock: sock.recv(1))
+
+    async def test_cut(self) -> None:
+        """A cut during the drain ends it at once: ``KD``."""
+        forwarder, _, _ = await self.in_session(drain=3600.0)
+        stopped = forwarder.stopService()
+        forwarder.cut(CloseReason.KILLED)
+        await stopped
+        self.assertEqual([line.reason for line in self.lines.closed_lines], [CloseReason.KILLED])
+
+    async def test_nothing_is_left(self) -> None:
+        """After a session and a stop there are as many descriptors as before the start."""
+        await self.in_thread(lambda: None)  # the pool of threads has descriptors of its own
+        before = open_descriptors()
+        forwarder, client, server = await self.in_session()
+        client.close()
+        server.close()
+        await forwarder.stopService()
+        await self.until(lambda: open_descriptors() <= before)
+
+
+class RelayCase(ForwarderCase):
+    """The same conversations, whatever the platform has."""
+
+    platform: Platform | None = None
+
+    def run_rule(self, listen: str, target: str | None = None) -> Forwarder:
+        """One rule on this platform."""
+        return self.started(f"a: {listen} -> {target or self.target}", platform=self.platform)
+
+    def send_and_end(self, source: socket.socket, destination: socket.socket, data: bytes) -> bytes:
+        """Send and end on one side; what the other one got."""
+
+        def send() -> None:
+            source.sendall(data)
+            source.shutdown(socket.SHUT_WR)
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        try:
+            return read_to_end(destination)
+        finally:
+            sender.join()
+
+    async def check_both_ways(self, forwarder: Forwarder) -> None:
+        """Bytes both ways, more than all buffers hold, and ends in both orders."""
+        data = os.urandom(3_000_000)
+        for client_first in (True, False):
+
+            def converse(client_first: bool = client_first) -> tuple[bytes, bytes]:
+                client = self.connect(forwarder)
+                server = self.accept()
+                first, second = (client, server) if client_first else (server, client)
+                there = self.send_and_end(first, second, data)
+                back = self.send_and_end(second, first, data[::-1])
+                client.close()
+                server.close()
+                return there, back
+
+            there, back = await self.in_thread(converse)
+            self.assertEqual((there == data, back == data[::-1]), (True, True))
+        await self.until(lambda: len(self.lines.closed_lines) == 2)
+        for line, first in zip(self.lines.closed_lines, ("client", "upstream"), strict=True):
+            self.assertIs(line.reason, CloseReason.NORMAL)
+            self.assertEqual(line.ended_first.value if line.ended_first else None, first)
+            self.assertEqual((line.to_upstream.bytes, line.to_client.bytes), (len(data), len(data)))
+
+    async def test_ipv4(self) -> None:
+        """TCP to TCP."""
+        await self.check_both_ways(self.run_rule("127.0.0.1:0"))
+
+    async def test_endpoint_target(self) -> None:
+        """A client endpoint of Twisted's ends its directions one by one too."""
+        host, _, port = self.target.partition(":")
+        await self.check_both_ways(self.run_rule("127.0.0.1:0", f'endpoint:"tcp:{host}:{port}"'))
+
+    async def test_everywhere(self) -> None:
+        """A listener without a host takes IPv4 clients too, under their own address."""
+        forwarder = self.run_rule(":0")
+        client = await self.in_thread(lambda: self.connect(forwarder))
+        (server, _) = await self.in_thread(self.upstream.accept)
+        client.close()
+        server.close()
+        await self.until(lambda: bool(self.lines.closed_lines))
+        self.assertRegex(str(self.lines.closed_lines[0].client), r"^127\.0\.0\.1:")
+
+    async def test_unix(self) -> None:
+        """A unix listener, a unix target."""
+        for name in ("@portfwd-test-" + os.urandom(6).hex(), os.path.abspath(self.mktemp())):
+            self.lines.closed_lines.clear()
+            self.upstream = socket.socket(socket.AF_UNIX)
+            self.addCleanup(self.upstream.close)
+            self.upstream.settimeout(PATIENCE)
+            self.upstream.bind("\0" + name[1:] if name.startswith("@") else name)
+            self.upstream.listen()
+            await self.check_both_ways(self.run_rule(f"unix:{name}.l", f"unix:{name}"))
+
+    async def test_refused(self) -> None:
+        """Nobody listens there: the client is reset, the line says so."""
+        self.upstream.close()
+        forwarder = self.run_rule("127.0.0.1:0")
+
+        def converse() -> None:
+            with self.assertRaises(ConnectionResetError):
+                self.connect(forwarder).recv(1)
+
+        await self.in_thread(converse)
+        await self.until(lambda: bool(self.lines.closed_lines))
+        (line,) = self.lines.closed_lines
+        self.assertIs(line.reason, CloseReason.CONNECT_REFUSED)
+        self.assertEqual(str(line.upstream), self.target)
+
+
+class NativeRelayTests(RelayCase):
+    """All that this machine has."""
+
+
+class PairRelayTests(RelayCase):
+    """Sockets of our own without epoll: the pair."""
+
+    platform = PAIR
+
+
+class PortableRelayTests(RelayCase):
+    """Twisted's own sockets on both sides."""
+
+    platform = PORTABLE
+
+
+del RelayCase

@@ -1,0 +1,428 @@
+"""``twistd portfwd``: options, exit statuses, what is read when, pid files and the access log."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+from unittest import mock
+
+from twisted.internet.defer import succeed
+from twisted.python.usage import UsageError
+from twisted.trial.unittest import TestCase
+
+from portfwd import __version__
+from portfwd.errors import RulesError, StartError
+from portfwd.rules.model import AccessLog as Form
+from portfwd.rules.model import LogSpec
+from portfwd.service import tap
+from portfwd.service.forwarder import DRAIN, Forwarder
+from portfwd.service.tap import BAD_RULES, Announcing, Daemon, Options, PidFile, open_access_log, read_rules
+from tests.service.worlds import a_used_port
+
+ROOT = Path(__file__).resolve().parents[2]
+RULE = "a: 127.0.0.1:0 -> 127.0.0.1:9"
+
+
+def parsed(*arguments: str) -> Options:
+    """The command line."""
+    options = Options()
+    options.parseOptions(arguments)
+    return options
+
+
+class TapCase(TestCase):
+    """Tests in a directory of their own, whose terminal is kept."""
+
+    def setUp(self) -> None:
+        """A directory that is the working one."""
+        self.directory = Path(os.path.abspath(self.mktemp()))
+        self.directory.mkdir()
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir(self.directory)
+        self.errors = io.StringIO()
+        self.patch(sys, "stderr", self.errors)
+
+    def write(self, text: str, name: str = "rules.conf") -> str:
+        """A file."""
+        (self.directory / name).write_text(text)
+        return name
+
+    def leaves(self, status: int, call: Callable[..., object], *arguments: Any) -> str:
+        """The call ends the process so; what it said."""
+        self.assertEqual(self.assertRaises(SystemExit, call, *arguments).code, status)
+        return self.errors.getvalue()
+
+    def service(self, *arguments: str, nodaemon: bool = True, pidfile: str = "") -> Daemon:
+        """What twistd would start."""
+        options = parsed(*arguments)
+        options.parent = {"nodaemon": nodaemon, "pidfile": pidfile}
+        made = tap.makeService(options)
+        assert isinstance(made, Daemon)
+        self.addCleanup(lambda: made._writer and made._writer.close(1.0))
+        return made
+
+
+class OptionsTests(TapCase):
+    """The command line."""
+
+    def test_defaults(self) -> None:
+        """Rules from the command line, ten seconds to drain."""
+        options = parsed("--rule", RULE, "-r", ":1 -> 10.0.0.1:1")
+        self.assertEqual(options["rules"], [RULE, ":1 -> 10.0.0.1:1"])
+        self.assertEqual((options["drain"], options["config"]), (DRAIN, None))
+
+    def test_drain(self) -> None:
+        """A duration as in the rules file, or a message."""
+        self.assertEqual(parsed("-c", "x", "--drain", "1m30s")["drain"], 90.0)
+        self.assertRaises(UsageError, parsed, "-c", "x", "--drain", "soon")
+
+    def test_one_source(self) -> None:
+        """A file or rules, not both and not neither."""
+        for arguments in ((), ("-c", "x", "--rule", RULE)):
+            problem = self.assertRaises(UsageError, parsed, *arguments)
+            self.assertIn("one of the two", str(problem))
+
+    def test_version(self) -> None:
+        """`--version` prints ours and leaves."""
+        said = io.StringIO()
+        self.patch(sys, "stdout", said)
+        self.leaves(0, parsed, "--version")
+        self.assertEqual(said.getvalue(), f"portfwd {__version__}\n")
+
+    def test_help(self) -> None:
+        """Every option is explained."""
+        usage = str(Options())
+        for word in ("--config", "--rule", "--drain", "rinetd", "Repeatable"):
+            self.assertIn(word, usage)
+
+
+class ReadRulesTests(TapCase):
+    """Where rules come from."""
+
+    def test_file(self) -> None:
+        """Its path is absolute in every message and include, wherever the process goes afterwards."""
+        self.write(RULE, "more.conf")
+        ruleset = read_rules(parsed("-c", self.write("include more.conf")))
+        self.assertEqual(ruleset.files, (f"{self.directory}/rules.conf", f"{self.directory}/more.conf"))
+
+    def test_command_line(self) -> None:
+        """Several rules stand side by side; a service's name is known."""
+        ruleset = read_rules(parsed("--rule", RULE, "--rule", "b: 127.0.0.1:http -> 127.0.0.1:9"))
+        self.assertEqual([rule.name for rule in ruleset.rules], ["a", "b"])
+
+    def test_every_problem(self) -> None:
+        """The problems of all rules of the command line come at once, each with its rule's number."""
+        problem = self.assertRaises(
+            RulesError, read_rules, parsed("--rule", ":1 -> ", "--rule", RULE, "--rule", ":2 -> x:1 ilde=1")
+        )
+        self.assertEqual([one.location.file for one in problem.problems], ["--rule #1", "--rule #3"])
+
+    def test_clash(self) -> None:
+        """Rules that are good alone and clash together are refused."""
+        options = parsed("--rule", ":8080 -> 10.0.0.1:1", "--rule", ":8080 -> 10.0.0.2:1")
+        self.assertRaises(RulesError, read_rules, options)
+
+    def test_not_yet(self) -> None:
+        """What this version cannot do is a problem as any other."""
+        problem = self.assertRaises(RulesError, read_rules, parsed("--rule", f"{RULE} bandwidth=1MiB/s"))
+        self.assertEqual([one.code for one in problem.problems], ["not-yet"])
+
+
+class MakeServiceTests(TapCase):
+    """Files in, a service or an exit status out."""
+
+    def test_bad_rules(self) -> None:
+        """Every problem with its place, then how many; status 2."""
+        name = self.write(f"{RULE} ilde=1\n{RULE}\nnonsense\n")
+        said = self.leaves(BAD_RULES, self.service, "-c", name)
+        self.assertIn(f"{self.directory}/rules.conf:1:", said)
+        self.assertIn("did you mean 'idle'?", said)
+        self.assertRegex(said, r"portfwd: \d+ errors, nothing was started\n$")
+
+    def test_one_problem(self) -> None:
+        """One error is no errors."""
+        said = self.leaves(BAD_RULES, self.service, "--rule", f"{RULE} ilde=1")
+        self.assertTrue(said.endswith("portfwd: 1 error, nothing was started\n"))
+
+    def test_files_that_cannot_be_read(self) -> None:
+        """A file that is not there, a directory, and bytes that are no text: status 2, and which it is."""
+        (self.directory / "bytes.conf").write_bytes(b"\xff\xfe")
+        for name in ("nosuch.conf", ".", "bytes.conf"):
+            said = self.leaves(BAD_RULES, self.service, "-c", name)
+            self.assertIn(os.path.abspath(name), said)
+
+    def test_bad_target(self) -> None:
+        """A target that cannot be made ready: a line each, status 1."""
+        said = self.leaves(1, self.service, "--rule", "a: :0 -> tls:h.example:443 ca=gone.pem")
+        self.assertTrue(said.startswith("portfwd: a: "), said)
+
+    def test_warnings(self) -> None:
+        """Warnings of the file are printed at once, and stand in the log when all is up."""
+        service = self.service("-c", self.write("pool-trim-delay 5\nlog access=off\n"))
+        self.assertIn("warning", self.errors.getvalue())
+        (announcing,) = (one for one in service if isinstance(one, Announcing))
+        announcing._log = log = mock.Mock()
+        announcing._announce()
+        self.assertGreaterEqual(log.warn.call_count, 2)
+        self.assertEqual(log.info.call_args.kwargs, {"count": 0})
+
+    def test_paths_are_absolute(self) -> None:
+        """Log and pid file stay where the file said, wherever the process goes."""
+        name = self.write(f"logfile access.log\npidlogfile run.pid\n{RULE}\n")
+        service = self.service("-c", name)
+        (pid_file,) = (one for one in service if isinstance(one, PidFile))
+        self.assertEqual(pid_file._path, f"{self.directory}/run.pid")
+        assert service._writer is not None
+        self.assertEqual(service._writer.name, f"{self.directory}/access.log")
+        self.assertTrue((self.directory / "access.log").exists())
+
+    def test_log_that_cannot_be_had(self) -> None:
+        """It is said, and the service is made without."""
+        service = self.service("-c", self.write(f"logfile nosuch/access.log\n{RULE}\n"))
+        self.assertIsNone(service._writer)
+        said = self.errors.getvalue()
+        self.assertIn("portfwd: access log nosuch/access.log: No such file or directory", said)
+
+    def test_without_twistd(self) -> None:
+        """Options without a parent make a service for the foreground."""
+        options = parsed("--rule", RULE)
+        service = tap.makeService(options)
+        assert isinstance(service, Daemon)
+        self.assertTrue(service._foreground)
+
+    def test_nothing_is_imported_late(self) -> None:
+        """
+        A chroot or another user hides the library: all modules are there when the service is made.
+
+        Sessions over names, refused and reset ones, both kinds of relay, and the log.
+        """
+        done = subprocess.run(
+            [sys.executable, "-c", LATE], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+        )
+        self.assertEqual(done.stdout.splitlines()[-1], "[]", done.stdout)
+
+    def test_modules_of_other_platforms(self) -> None:
+        """What a platform lacks is passed by."""
+        self.patch(tap, "LATE_MODULES", ("nosuchmodule", "json"))
+        tap.load_late_modules()
+        self.assertIn("json", sys.modules)
+
+
+LATE = """
+import socket, struct, sys, threading
+from portfwd.service import tap
+
+upstream = socket.create_server(("127.0.0.1", 0))
+port = upstream.getsockname()[1]
+options = tap.Options()
+options.parseOptions([
+    "--rule", f"name: 127.0.0.1:0 -> localhost:{port}",
+    "--rule", "refused: 127.0.0.1:0 -> 127.0.0.1:1",
+    "--rule", f"pair: 127.0.0.1:0 -> 127.0.0.1:{port} relay=pair",
+])
+service = tap.makeService(options)
+before = set(sys.modules)
+service.privilegedStartService()
+service.startService()
+from twisted.internet import reactor
+forwarder = service.getServiceNamed("portfwd")
+
+def talk(rule, port):
+    with socket.create_connection(("127.0.0.1", port), 10) as client:
+        if rule != "refused":
+            server, _ = upstream.accept()
+            client.sendall(b"x")
+            server.recv(1)
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            server.close()
+        client.recv(1)
+
+def converse():
+    for rule, (address,) in list(forwarder.addresses.items()):
+        try:
+            talk(rule, int(address.rpartition(":")[2]))
+        except ConnectionResetError:
+            pass
+    reactor.callFromThread(lambda: service.stopService().addBoth(lambda _: reactor.stop()))
+
+threading.Thread(target=converse, daemon=True).start()
+reactor.run()
+print()
+print(sorted(set(sys.modules) - before))
+"""
+
+
+class AccessLogTests(TapCase):
+    """Which log a rules file asks for."""
+
+    def test_default(self) -> None:
+        """Text on standard output, in the foreground."""
+        self.patch(sys, "stdout", io.TextIOWrapper(open(os.devnull, "wb")))  # noqa: SIM115 - closed with sys.stdout
+        log, writer, warning = open_access_log(LogSpec(), foreground=True)
+        assert log is not None
+        assert writer is not None
+        self.assertEqual((log.form, warning), (Form.TEXT, ""))
+
+    def test_off(self) -> None:
+        """Nothing, without a word."""
+        self.assertEqual(open_access_log(LogSpec(access=Form.OFF), foreground=True), (None, None, ""))
+
+    def test_daemon(self) -> None:
+        """A daemon has no standard output, which is said."""
+        log, _, warning = open_access_log(LogSpec(), foreground=False)
+        self.assertIsNone(log)
+        self.assertIn("log file=PATH", warning)
+
+    def test_forms(self) -> None:
+        """Each form into a file, also as a daemon."""
+        for form in (Form.TEXT, Form.JSON, Form.RINETD, Form.COMMON):
+            log, writer, warning = open_access_log(LogSpec(form, "x.log"), foreground=False)
+            assert log is not None
+            assert writer is not None
+            self.assertEqual((log.form, warning), (form, ""))
+            writer.close(1.0)
+
+    def test_standard_output_that_is_no_file(self) -> None:
+        """Somewhere that has no descriptor there is a warning, and no log."""
+        self.patch(sys, "stdout", mock.Mock(buffer=io.BytesIO()))
+        log, _, warning = open_access_log(LogSpec(), foreground=True)
+        self.assertIsNone(log)
+        self.assertIn("going on without", warning)
+
+    def test_trouble_is_logged(self) -> None:
+        """What the writer complains of goes to the log of events."""
+        logger = mock.Mock()
+        self.patch(tap, "Logger", lambda: logger)
+        _, writer, _ = open_access_log(LogSpec(Form.TEXT, "x.log"), foreground=True)
+        assert writer is not None
+        self.addCleanup(writer.close, 1.0)
+        writer._complain("the disk is full")
+        logger.warn.assert_called_once_with("access log: {trouble}", trouble="the disk is full")
+
+
+class DaemonTests(TapCase):
+    """A start that fails, as twistd can report it."""
+
+    def taken(self) -> tuple[str, str]:
+        """A rule that cannot be bound, and the line that says so."""
+        port = a_used_port(self)
+        return (
+            f"bad: 127.0.0.1:{port} -> 127.0.0.1:9",
+            f"bad: cannot listen on 127.0.0.1:{port}: Address already in use",
+        )
+
+    def test_foreground(self) -> None:
+        """A line for each failure, status 1; the pid file that twistd wrote is removed."""
+        rule, line = self.taken()
+        pid = self.write(f"{os.getpid()}\n", "twistd.pid")
+        service = self.service("--rule", rule, pidfile=pid)
+        said = self.leaves(1, service.privilegedStartService)
+        self.assertEqual(said, f"portfwd: {line}\n")
+        self.assertFalse(os.path.exists(pid))
+
+    def test_somebody_elses_pid_file(self) -> None:
+        """A pid file of another process stays, and so does one that says nothing."""
+        for text in ("1\n", "what?"):
+            pid = self.write(text, "twistd.pid")
+            service = self.service("--rule", self.taken()[0], pidfile=pid)
+            self.leaves(1, service.privilegedStartService)
+            self.assertTrue(os.path.exists(pid))
+
+    def test_daemon(self) -> None:
+        """An exception, because leaving would hang the waiting parent; its text begins with what matters."""
+        rule, line = self.taken()
+        service = self.service("--rule", rule, nodaemon=False)
+        service._log = log = mock.Mock()
+        problem = self.assertRaises(StartError, service.privilegedStartService)
+        self.assertEqual(str(problem), line)
+        log.critical.assert_called_once_with("{line}", line=line)
+
+    def test_daemon_with_several_failures(self) -> None:
+        """The first one and how many there are reach the terminal; the log has all."""
+        first, line = self.taken()
+        second = self.taken()[0].replace("bad", "two")
+        service = self.service("--rule", first, "--rule", second, nodaemon=False)
+        service._log = log = mock.Mock()
+        problem = self.assertRaises(StartError, service.privilegedStartService)
+        self.assertEqual(str(problem), f"1 of 2: {line}")
+        self.assertNotIn("\n", str(problem))
+        self.assertEqual(log.critical.call_count, 2)
+        said = f"1 portfwd.errors.StartError: {problem}".encode()[:100]
+        self.assertIn(b": cannot listen on 127.0.0.1:", said)
+
+    def test_failure_at_the_second_step(self) -> None:
+        """A port that is taken between bind and listen ends the start as well; our pid file goes with it."""
+        name = self.write(f"pidlogfile run.pid\n{RULE}\n")
+        service = self.service("-c", name)
+        service.privilegedStartService()
+        self.assertEqual((self.directory / "run.pid").read_text(), f"{os.getpid()}\n")
+        forwarder = service.getServiceNamed("portfwd")
+        assert isinstance(forwarder, Forwarder)
+        for bound in forwarder._bound:
+            for listener in bound.listeners:
+                self.patch(listener, "start", mock.Mock(side_effect=OSError(98, "Address already in use")))
+        self.assertIn("Address already in use", self.leaves(1, service.startService))
+        self.assertFalse((self.directory / "run.pid").exists())
+
+    async def test_stop(self) -> None:
+        """The forwarder drains first, then the last lines are written."""
+        order: list[str] = []
+        forwarder = cast(Any, mock.Mock())
+        forwarder.setServiceParent = lambda parent: parent.addService(forwarder)
+        forwarder.stopService = lambda: order.append("drained") or succeed(None)
+        writer = cast(Any, mock.Mock(close=lambda seconds: order.append(f"closed in {seconds:g}")))
+        daemon = Daemon(forwarder, writer, foreground=True, twistd_pid_file=None)
+        await daemon.stopService()
+        self.assertEqual(order, ["drained", "closed in 2"])
+
+    async def test_stop_without_a_log(self) -> None:
+        """There is nothing to write."""
+        service = self.service("-c", self.write(f"log access=off\n{RULE}\n"))
+        self.assertIsNone(service._writer)
+        tap._nothing()
+        await service.stopService()
+
+
+class PidFileTests(TapCase):
+    """The file of rinetd's ``pidlogfile``."""
+
+    def pid_file(self, path: str) -> PidFile:
+        """The service, with a log to look at."""
+        made = PidFile(path)
+        made._log = mock.Mock()
+        return made
+
+    def test_life(self) -> None:
+        """Written at the start, removed at the end."""
+        service = self.pid_file("run.pid")
+        service.privilegedStartService()
+        self.assertEqual(Path("run.pid").read_text(), f"{os.getpid()}\n")
+        service.stopService()
+        self.assertFalse(Path("run.pid").exists())
+
+    def test_cannot_be_written(self) -> None:
+        """A warning, as with rinetd; and nothing is removed in the end."""
+        service = self.pid_file("nosuch/run.pid")
+        service.privilegedStartService()
+        service._log.warn.assert_called_once()  # type: ignore[attr-defined]
+        service.stopService()
+        service._log.info.assert_not_called()  # type: ignore[attr-defined]
+
+    def test_not_ours(self) -> None:
+        """A file that was not written by us is not removed by us: it may be a running forwarder's."""
+        Path("run.pid").write_text("1\n")
+        self.pid_file("run.pid").stopService()
+        self.assertTrue(Path("run.pid").exists())
+
+    def test_cannot_be_removed(self) -> None:
+        """Without the right to remove it, it stays, and that is said."""
+        service = self.pid_file("run.pid")
+        service.privilegedStartService()
+        os.unlink("run.pid")
+        service.stopService()
+        service._log.info.assert_called_once()  # type: ignore[attr-defined]

@@ -1,0 +1,52 @@
+"""What the tests of the service room share: rules from text, worlds without a reactor, ports, a log."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any, cast
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import TestCase
+
+from portfwd.kernel.platform import Platform
+from portfwd.relay.dial import Surroundings
+from portfwd.rules import parse
+from portfwd.rules.model import Ruleset
+from portfwd.values import SessionSummary
+
+
+def rules(text: str) -> Ruleset:
+    """A rules file."""
+    return parse(text, "test.conf")
+
+
+def a_world(reactor: object | None = None, *, own_sockets: bool = True) -> Surroundings:
+    """A world on a clock, or on a reactor."""
+    return Surroundings(
+        reactor=cast(Any, Clock() if reactor is None else reactor),
+        platform=Platform(own_sockets=own_sockets, epoll=False),
+        names=cast(Any, None),
+        streams=cast(Any, None),
+    )
+
+
+def a_used_port(case: TestCase) -> int:
+    """A port on which somebody listens until the test ends."""
+    sock = socket.create_server(("127.0.0.1", 0))
+    case.addCleanup(sock.close)
+    return int(sock.getsockname()[1])
+
+
+class Lines:
+    """A session log that keeps what it gets."""
+
+    wants_opened = False
+    wants_closed = True
+
+    def __init__(self) -> None:
+        self.closed_lines: list[SessionSummary] = []
+
+    def opened(self, summary: SessionSummary) -> None: ...
+
+    def closed(self, summary: SessionSummary) -> None:
+        self.closed_lines.append(summary)

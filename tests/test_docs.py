@@ -1,0 +1,390 @@
+"""
+What the README and the documentation show is what a test has run.
+
+A listing is a file under ``examples/`` or ``docs/listings/``. A page includes it
+by ``literalinclude``; the README, which is also read where nothing is built,
+repeats it beneath a comment that names the file. Rules files are loaded by
+`tests.test_examples`, shell listings are run here.
+"""
+
+from __future__ import annotations
+
+import configparser
+import importlib.util
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+from attrs import evolve, frozen
+from twisted.scripts.twistd import ServerOptions
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+from portfwd.logs.access_log import AccessLog as AccessLines
+from portfwd.relay.states import State
+from portfwd.rules.codes import CODES
+from portfwd.rules.model import AccessLog
+from portfwd.rules.options import OPTIONS, Scope
+from portfwd.rules.support import DIRECTIVES, GAPS
+from portfwd.values import CloseReason, FlowSummary, InetAddress, SessionSummary, Side
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+LISTINGS = DOCS / "listings"
+EXAMPLES = ROOT / "examples"
+
+FENCE = re.compile(r"^(?P<ticks>`{3,})(?P<info>[^\n]*)\n(?P<body>.*?)^(?P=ticks)$", re.MULTILINE | re.DOTALL)
+MARKER = re.compile(r"<!-- listing: (?P<file>\S+) -->\n\Z")
+#: Directives that show no listing of the page's own.
+QUIET = {
+    "toctree",
+    "close-reasons",
+    "command-help",
+    "diagnostic-codes",
+    "not-yet",
+    "rule-options",
+    "session-states",
+}
+#: What a block of plain text may not hold: a command, or a rule in any grammar.
+PROGRAMS = "twistd|portfwd|curl|pip|python3?|systemctl|apt|apt-get|nc|kill"
+COMMAND = re.compile(rf"^\s*(?:[$#] )?(?:sudo |\S*/)?(?:{PROGRAMS})\s", re.MULTILINE)
+RULE = re.compile(
+    # LISTEN, perhaps named and with options, and an arrow; or rinetd's four words.
+    r"^\s*(?:[\w.-]+:\s+)?\S*:[\d-]+\S*\s+(?:[\w-]+=\S+\s+)*->\s|^\s*\S+ \d+ \S+ \d+ *(?:\[.*)?$",
+    re.MULTILINE,
+)
+#: Lines of the README that ``.ci/run`` runs as they are: they set up an environment, from a network.
+RUN_BY_CI = {"quickstart.sh", "test.sh"}
+#: What is shown with each of these endings, a test reads or runs.
+TESTED_KINDS = {".conf", ".toml", ".sh", ".service", ".socket", ".log", ".py"}
+
+NOTHING = FlowSummary()
+#: The session whose lines the reference shows.
+SESSION = SessionSummary(
+    id=7,
+    rule="web",
+    written=("0.0.0.0", "8080", "10.0.0.5", "80"),
+    client=InetAddress("192.0.2.1", 40312),
+    local=InetAddress("10.0.0.1", 8080),
+    upstream=InetAddress("10.0.0.5", 80),
+    opened_at=1795341600.25,
+    connect_time=0.001204,
+    first_byte=0.003411,
+    duration=1.499817,
+    to_upstream=FlowSummary(bytes=312, reads=1, writes=1),
+    to_client=FlowSummary(bytes=48211, reads=2, writes=3, paused=0.0125),
+    reason=CloseReason.NORMAL,
+    ended_first=Side.CLIENT,
+    relay="pair",
+)
+#: Runs the program that is named on the command line, with an upstream, and one client once it is up.
+DRIVER = """
+import runpy, sys
+from twisted.internet import reactor
+from twisted.internet.protocol import ClientFactory, Protocol, ServerFactory
+
+class Upstream(Protocol):
+    def connectionMade(self):
+        self.transport.write(b"through")
+        self.transport.loseConnection()
+
+class Client(Protocol):
+    def dataReceived(self, data):
+        print(data.decode(), end="")
+    def connectionLost(self, reason):
+        reactor.stop()
+
+reactor.listenTCP(8093, ServerFactory.forProtocol(Upstream), interface="127.0.0.1")
+reactor.callWhenRunning(reactor.connectTCP, "127.0.0.1", 8092, ClientFactory.forProtocol(Client))
+runpy.run_path(sys.argv[1])
+"""
+
+
+@frozen
+class Lines:
+    """A log's destination that keeps the lines."""
+
+    kept: list[str]
+
+    def write(self, line: str) -> None:
+        self.kept.append(line)
+
+
+@frozen
+class Block:
+    """
+    A fenced block of a page.
+
+    :ivar place: ``file:line`` of its first fence.
+    :ivar info: what stands behind the fence: a language, or a directive in braces and its argument.
+    :ivar marker: the file that a comment right above it names, or empty.
+    """
+
+    page: Path
+    place: str
+    info: str
+    body: str
+    marker: str
+
+    @property
+    def directive(self) -> str:
+        """The directive's name, or empty for a block of code."""
+        named = re.match(r"\{([\w-]+)\}", self.info)
+        return "" if named is None else named[1]
+
+    @property
+    def shown(self) -> Path | None:
+        """The file that a ``literalinclude`` shows."""
+        if self.directive != "literalinclude":
+            return None
+        return (self.page.parent / self.info.partition("}")[2].strip()).resolve()
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    """The fenced blocks of `page`."""
+    text = page.read_text()
+    for match in FENCE.finditer(text):
+        line = text.count("\n", 0, match.start()) + 1
+        marker = MARKER.search(text, 0, match.start())
+        place = f"{page.relative_to(ROOT)}:{line}"
+        yield Block(
+            page, place, match["info"].strip(), match["body"], "" if marker is None else marker["file"]
+        )
+
+
+def pages() -> list[Path]:
+    """Every page of the documentation."""
+    return sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
+
+
+def tables() -> ModuleType:
+    """The documentation's own module of tables, which lies outside of every package."""
+    spec = importlib.util.spec_from_file_location("tables", DOCS / "_ext" / "tables.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class PageTests(SynchronousTestCase):
+    """Pages show files, and text that nobody would type."""
+
+    def test_includes(self) -> None:
+        """Whatever a page includes is a file that lies where the tests look."""
+        wrong = [
+            f"{block.place}: {block.shown}"
+            for page in pages()
+            for block in blocks(page)
+            if block.shown is not None
+            and not (block.shown.is_file() and {EXAMPLES, LISTINGS} & set(block.shown.parents))
+        ]
+        self.assertEqual(wrong, [])
+
+    def test_no_inline_listings(self) -> None:
+        """What stands in a page itself is plain text without a rule or a command in it."""
+        wrong = []
+        for page in pages():
+            for block in blocks(page):
+                if block.directive in QUIET or block.shown is not None:
+                    continue
+                if block.info != "text":
+                    wrong.append(f"{block.place}: a block of {block.info or 'nothing'}")
+                elif found := COMMAND.search(block.body) or RULE.search(block.body):
+                    wrong.append(f"{block.place}: {found[0].strip()!r} belongs in a file that a test runs")
+        self.assertEqual(wrong, [])
+
+    def test_listings_are_recognised(self) -> None:
+        """Rules of every grammar and commands are seen; diagrams and lines of a log are not."""
+        for text in (
+            "web: :8080 -> 10.0.0.5:80\n",
+            ":80 -> unix:/run/x\n",
+            "0.0.0.0 8022 10.0.0.5 22\n",
+            "0 80 db 5432 [src=10.0.0.1]\n",
+        ):
+            self.assertTrue(RULE.search(text), text)
+        for text in ("$ curl http://x/\n", ".venv/bin/twistd -n portfwd\n", "portfwd check x\n"):
+            self.assertTrue(COMMAND.search(text), text)
+        for text in ("  |--- FIN ------>|\n", "ACCEPTED -> DIALING\n", "session 7 web 1.2.3.4:5 -> done\n"):
+            self.assertFalse(RULE.search(text) or COMMAND.search(text), text)
+
+    def test_every_listing_is_shown(self) -> None:
+        """A listing that no page shows any more is a file to delete."""
+        shown = {block.shown for page in pages() for block in blocks(page)}
+        shown |= {ROOT / block.marker for block in blocks(ROOT / "README.md")}
+        self.assertEqual([path.name for path in sorted(LISTINGS.iterdir()) if path not in shown], [])
+
+    def test_kinds(self) -> None:
+        """Every listing is of a kind that some test reads or runs."""
+        self.assertEqual([path.name for path in LISTINGS.iterdir() if path.suffix not in TESTED_KINDS], [])
+
+
+class ReadmeTests(SynchronousTestCase):
+    """The README repeats files that are tested."""
+
+    def test_blocks(self) -> None:
+        """Every block names a file, and is that file."""
+        found = list(blocks(ROOT / "README.md"))
+        self.assertGreaterEqual(len(found), 5)
+        for block in found:
+            self.assertTrue(block.marker, f"{block.place}: no '<!-- listing: FILE -->' above it")
+            self.assertEqual(block.body, (ROOT / block.marker).read_text(), block.place)
+
+    def test_links(self) -> None:
+        """Every link into the tree leads somewhere."""
+        links = re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / "README.md").read_text())
+        self.assertNotEqual(links, [])
+        self.assertEqual([link for link in links if not (ROOT / link).exists()], [])
+
+    def test_commands(self) -> None:
+        """The two commands are one line each, name files that exist, and are run by ``.ci/run``."""
+        script = ROOT / ".ci" / "run"
+        for name in RUN_BY_CI:
+            text = (LISTINGS / name).read_text()
+            self.assertEqual(text.count("\n"), 1)
+            files = [word for word in shlex.split(text) if word.startswith(("examples/", "tests"))]
+            self.assertEqual([word for word in files if not (ROOT / word).exists()], [])
+            if script.exists():  # an sdist has none
+                self.assertIn(f"readme_line docs/listings/{name}", script.read_text())
+
+
+class ProgramTests(SynchronousTestCase):
+    """Listings that are programs do what they show."""
+
+    def setUp(self) -> None:
+        self.place = Path(self.mktemp())
+        self.place.mkdir()
+        for directory in (EXAMPLES, LISTINGS):
+            shutil.copytree(directory, self.place, dirs_exist_ok=True)
+        programs = self.place / "bin"
+        programs.mkdir()
+        for program, module, function in (
+            ("portfwd", "portfwd.cli.main", "main"),
+            ("twistd", "twisted.scripts.twistd", "run"),
+        ):
+            start = f"import sys; from {module} import {function} as run"
+            start += f"; sys.argv[0] = {program!r}; sys.exit(run())"
+            path = programs / program
+            path.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -c "{start}" "$@"\n')
+            path.chmod(0o755)
+        self.environment = {
+            **os.environ,
+            "PATH": f"{programs.resolve()}:{os.environ['PATH']}",
+            "PYTHONPATH": os.fspath(ROOT),
+        }
+
+    def run_there(self, *command: str) -> str:
+        """What `command` prints, in the directory with the examples; it must succeed."""
+        done = subprocess.run(
+            command,
+            cwd=self.place,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        self.assertEqual(done.returncode, 0, f"{command}\n{done.stdout}\n{done.stderr}")
+        return done.stdout
+
+    def test_run(self) -> None:
+        """Each shell listing runs to its end without an error."""
+        if shutil.which("curl") is None:
+            raise SkipTest("needs curl")
+        scripts = sorted(path.name for path in LISTINGS.glob("*.sh") if path.name not in RUN_BY_CI)
+        self.assertNotEqual(scripts, [])
+        for script in scripts:
+            self.run_there("bash", "-eu", script)
+
+    def test_embed(self) -> None:
+        """The program with a forwarder inside forwards, and ends in order."""
+        self.assertEqual(self.run_there(sys.executable, "-c", DRIVER, "embed.py"), "through")
+
+    def test_units(self) -> None:
+        """A systemd unit starts commands that portfwd has, with options that they know."""
+        for path in LISTINGS.glob("*.service"):
+            unit = configparser.ConfigParser(interpolation=None)
+            unit.optionxform = str  # type: ignore[assignment,method-assign]
+            unit.read_string(path.read_text())
+            service = unit["Service"]
+            check, start = shlex.split(service["ExecStartPre"]), shlex.split(service["ExecStart"])
+            self.assertEqual((Path(check[0]).name, check[1]), ("portfwd", "check"))
+            self.assertEqual(Path(start[0]).name, "twistd")
+            options = ServerOptions()
+            options.parseOptions(start[1:])
+            self.assertTrue(options["nodaemon"])
+            self.assertEqual(options.subCommand, "portfwd")
+            drain = start[start.index("--drain") + 1]
+            self.assertLess(int(drain), int(service["TimeoutStopSec"]))
+
+
+class LogTests(SynchronousTestCase):
+    """The lines of the log that the reference shows are lines that portfwd writes."""
+
+    def check(self, form: AccessLog, name: str) -> None:
+        """What `form` writes for `SESSION`, at its opening and its close, is the listing."""
+        lines: list[str] = []
+        log = AccessLines(form, Lines(lines), time.gmtime)
+        log.opened(evolve(SESSION, reason=None, duration=0.0, to_upstream=NOTHING, to_client=NOTHING))
+        log.closed(SESSION)
+        self.assertEqual("".join(f"{line}\n" for line in lines), (LISTINGS / name).read_text())
+
+    def test_text(self) -> None:
+        """``access=text`` is one line at the close."""
+        self.check(AccessLog.TEXT, "access-text.log")
+
+    def test_json(self) -> None:
+        """So is ``access=json``."""
+        self.check(AccessLog.JSON, "access-json.log")
+
+    def test_rinetd(self) -> None:
+        """``access=rinetd`` has a line for the opening too."""
+        self.check(AccessLog.RINETD, "access-rinetd.log")
+
+    def test_common(self) -> None:
+        """So has ``access=common``."""
+        self.check(AccessLog.COMMON, "access-common.log")
+
+
+class TableTests(SynchronousTestCase):
+    """The tables of the reference hold everything that the code has."""
+
+    def test_close_reasons(self) -> None:
+        """One row for each close reason, in the order of the code."""
+        rows = tables().close_reasons().splitlines()[2:]
+        self.assertEqual([row.split("`")[1] for row in rows], [reason.code for reason in CloseReason])
+
+    def test_options(self) -> None:
+        """One row for each option, in the table of its scope."""
+        rows = [row for scope in Scope for row in tables().rule_options(scope.value).splitlines()[2:]]
+        self.assertEqual(sorted(row.split("`")[1] for row in rows), sorted(option.key for option in OPTIONS))
+
+    def test_codes(self) -> None:
+        """One row for each code of a problem."""
+        self.assertEqual(len(tables().diagnostic_codes().splitlines()), 2 + len(CODES))
+
+    def test_not_yet(self) -> None:
+        """One row for each gap of this version."""
+        self.assertEqual(len(tables().not_yet().splitlines()), 2 + len(GAPS) + len(DIRECTIVES))
+
+    def test_states(self) -> None:
+        """One row for each state of a session; the last one leads nowhere."""
+        rows = tables().session_states().splitlines()[2:]
+        self.assertEqual(len(rows), len(State))
+        self.assertEqual(rows[-1], "| `closed` |  |")
+
+    def test_command_help(self) -> None:
+        """The command line's page has what ``--help`` says of each command."""
+        for command in ("portfwd", "check", "explain", "convert"):
+            self.assertIn("usage: portfwd", tables().command_help(command))
+        self.assertIn("--rule", tables().command_help("twistd"))
+
+    def test_escapes(self) -> None:
+        """A bar in a cell does not begin another one."""
+        self.assertEqual(tables().table(("a",), (("on | off",),)), "| a |\n| --- |\n| on \\| off |")

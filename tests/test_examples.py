@@ -1,0 +1,52 @@
+"""
+Every rules file that is shown to somebody loads, and asks for nothing that this version cannot do.
+
+``examples/`` and ``docs/listings/``, in every grammar; a new file there is tested without a change here.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from portfwd.rules import format_problem, load, unsupported
+from portfwd.rules.model import Ruleset
+from portfwd.service.disk import DiskFiles
+
+ROOT = Path(__file__).resolve().parents[1]
+ROOMS = (ROOT / "examples", ROOT / "docs" / "listings")
+
+
+def rules_files() -> list[Path]:
+    """Every rules file that is shown."""
+    return sorted(path for room in ROOMS for path in room.rglob("*") if path.suffix in {".conf", ".toml"})
+
+
+def read(path: Path) -> Ruleset:
+    """What `path` says."""
+    return load(os.fspath(path), DiskFiles())
+
+
+class ExampleTests(SynchronousTestCase):
+    """What people copy works."""
+
+    def test_there_are_some(self) -> None:
+        """The files of the README and of the quick start are among those that are tested."""
+        names = {path.name for path in rules_files()}
+        shown = {"quickstart.conf", "web.conf", "services.conf", "rinetd.conf", "oxidinetd.toml"}
+        self.assertEqual(shown - names, set())
+
+    def test_load(self) -> None:
+        """Each has rules and loads without a problem, not even a warning."""
+        for path in rules_files():
+            ruleset = read(path)
+            self.assertNotEqual(ruleset.rules, (), path)
+            self.assertEqual([format_problem(problem) for problem in ruleset.warnings], [], path)
+
+    def test_supported(self) -> None:
+        """None uses what this version cannot obey."""
+        for path in rules_files():
+            problems = [format_problem(problem) for problem in unsupported(read(path))]
+            self.assertEqual(problems, [], path)

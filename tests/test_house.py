@@ -1,0 +1,98 @@
+"""
+The rules of the house that no other tool looks at.
+
+Words, sizes and first lines of files; the import order is `lint-imports`' and
+the style ruff's.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+ROOT = Path(__file__).resolve().parents[1]
+#: Names that say nothing about what is inside.
+EMPTY_MODULE_NAMES = {"util", "utils", "helper", "helpers", "common", "base", "misc"}
+EMPTY_CLASS_NAME = re.compile(r"(Manager|Handler|Engine|Processor|Helper|Util)$")
+#: Beyond it a file mostly answers more than one question.
+MAX_LINES = 500
+#: Modules that are longer, each with the reason why it is one file all the same.
+LONGER: dict[str, str] = {
+    "portfwd/testing/peers.py": "a step, its thread and the report of how far it got share one state",
+}
+
+
+def sources(*rooms: str) -> Iterator[Path]:
+    """Every Python file under `rooms`."""
+    for room in rooms:
+        yield from sorted((ROOT / room).rglob("*.py"))
+
+
+def short(path: Path) -> str:
+    """How a failure names `path`."""
+    return str(path.relative_to(ROOT))
+
+
+class HouseTests(SynchronousTestCase):
+    """What every file of the package and of its tests keeps to."""
+
+    def test_first_line(self) -> None:
+        """Every module with code names on its first line the tests that are its own, and they exist."""
+        wrong = []
+        for path in sources("portfwd"):
+            text = path.read_text()
+            if path.name == "__init__.py" and not re.search(r"^(def|class) ", text, re.MULTILINE):
+                continue
+            named = re.match(r"# -\*- test-case-name: ([\w.,]+) -\*-\n", text)
+            if named is None:
+                wrong.append(f"{short(path)}: no test-case-name")
+                continue
+            for module in named[1].split(","):
+                place = ROOT.joinpath(*module.split("."))
+                if not (place.with_suffix(".py").exists() or place.is_dir()):
+                    wrong.append(f"{short(path)}: {module} does not exist")
+        self.assertEqual(wrong, [])
+
+    def test_names(self) -> None:
+        """No module and no class has a name that would fit any other."""
+        wrong = []
+        for path in sources("portfwd", "tests"):
+            if path.stem in EMPTY_MODULE_NAMES:
+                wrong.append(short(path))
+            wrong += [
+                f"{short(path)}:{node.lineno}: {node.name}"
+                for node in ast.walk(ast.parse(path.read_text()))
+                if isinstance(node, ast.ClassDef) and EMPTY_CLASS_NAME.search(node.name)
+            ]
+        self.assertEqual(wrong, [])
+
+    def test_sizes(self) -> None:
+        """A module of the package has at most 500 lines, or a reason that is written down above."""
+        sizes = {short(path): len(path.read_text().splitlines()) for path in sources("portfwd")}
+        longer = {name: size for name, size in sizes.items() if size > MAX_LINES}
+        self.assertEqual(longer.keys(), LONGER.keys(), longer)
+
+    def test_tests_say_what_they_show(self) -> None:
+        """Every test has a docstring that states the behaviour."""
+        silent = [
+            f"{short(path)}:{node.lineno}: {node.name}"
+            for path in sources("tests")
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+            and node.name.startswith("test_")
+            and ast.get_docstring(node) is None
+        ]
+        self.assertEqual(silent, [])
+
+    def test_test_packages(self) -> None:
+        """Every directory with tests is a package: trial would not find them otherwise, and not say so."""
+        bare = {
+            short(path.parent)
+            for path in sources("tests")
+            if path.name.startswith("test_") and not (path.parent / "__init__.py").exists()
+        }
+        self.assertEqual(bare, set())

@@ -1,0 +1,247 @@
+"""Tests of `portfwd.values`: sides, addresses, reasons and units."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from attrs.exceptions import FrozenInstanceError
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from portfwd.values import (
+    MAX_DURATION,
+    MAX_SIZE,
+    REFUSALS,
+    TO_CLIENT,
+    TO_UPSTREAM,
+    CloseReason,
+    Direction,
+    FlowSummary,
+    InetAddress,
+    SessionSummary,
+    Side,
+    UnixAddress,
+    format_duration,
+    format_size,
+    is_literal,
+    parse_duration,
+    parse_size,
+    printable,
+    unmapped,
+)
+
+
+class SideTests(SynchronousTestCase):
+    """Sides and directions."""
+
+    def test_other(self) -> None:
+        """Each side is the other's other."""
+        self.assertIs(Side.CLIENT.other, Side.UPSTREAM)
+        self.assertIs(Side.UPSTREAM.other, Side.CLIENT)
+
+    def test_directions(self) -> None:
+        """A direction knows whose bytes it carries, and to whom."""
+        self.assertEqual((TO_UPSTREAM.source, TO_UPSTREAM.destination), (Side.CLIENT, Side.UPSTREAM))
+        self.assertEqual((TO_CLIENT.source, TO_CLIENT.destination), (Side.UPSTREAM, Side.CLIENT))
+        self.assertEqual(set(Direction), {TO_CLIENT, TO_UPSTREAM})
+
+
+class CloseReasonTests(SynchronousTestCase):
+    """The table of close reasons."""
+
+    def test_codes(self) -> None:
+        """Every code is two characters, no two are equal, and each has a meaning of one line."""
+        codes = [reason.code for reason in CloseReason]
+        self.assertEqual(len(set(codes)), len(CloseReason.__members__))
+        for reason in CloseReason:
+            self.assertRegex(reason.code, r"^(--|[A-Za-z][CDH])$")
+            self.assertEqual(reason.meaning.splitlines(), [reason.meaning])
+            self.assertEqual(str(reason), reason.code)
+
+    def test_promised(self) -> None:
+        """The codes that the design promises are all there."""
+        promised = {
+            "--",
+            "CD",
+            "SD",
+            "cD",
+            "sD",
+            "cH",
+            "sH",
+            "SC",
+            "sC",
+            "DC",
+            "LC",
+            "AC",
+            "FD",
+            "KD",
+            "TD",
+            "ID",
+        }
+        self.assertLessEqual(promised, {reason.code for reason in CloseReason})
+
+    def test_refusals(self) -> None:
+        """Only access list and limit close with FIN although they refuse."""
+        self.assertEqual({reason.code for reason in REFUSALS}, {"AC", "LC"})
+
+
+class AddressTests(SynchronousTestCase):
+    """Addresses and their text."""
+
+    def test_text(self) -> None:
+        """IPv6 stands in brackets; a unix socket has its prefix."""
+        self.assertEqual(str(InetAddress("10.0.0.1", 80)), "10.0.0.1:80")
+        self.assertEqual(str(InetAddress("2001:db8::1", 80)), "[2001:db8::1]:80")
+        self.assertEqual(str(InetAddress("", 80)), ":80")
+        self.assertEqual(str(UnixAddress("/run/x")), "unix:/run/x")
+
+    def test_sockaddr(self) -> None:
+        """The sign of an abstract name becomes NUL; a path stays."""
+        self.assertEqual(UnixAddress("@x@").sockaddr, "\0x@")
+        self.assertEqual(UnixAddress("/run/@x").sockaddr, "/run/@x")
+        self.assertEqual(UnixAddress("").sockaddr, "")
+
+    def test_frozen(self) -> None:
+        """Values cannot be changed, and equal ones are one key."""
+        address = InetAddress("10.0.0.1", 80)
+        with self.assertRaises(FrozenInstanceError):
+            address.port = 81  # type: ignore[misc]
+        self.assertEqual({address, InetAddress("10.0.0.1", 80)}, {address})
+
+    def test_literals(self) -> None:
+        """Literals of both families, with a zone too; names and nearly-literals are none."""
+        for host in ("10.0.0.1", "::", "2001:db8::1", "fe80::1%eth0", "::ffff:10.0.0.1"):
+            self.assertTrue(is_literal(host), host)
+        for host in ("", "localhost", "10.0.0", "10.0.0.256", "[::1]", "10.0.0.1:80", "*"):
+            self.assertFalse(is_literal(host), host)
+
+    def test_unmapped(self) -> None:
+        """An IPv4-mapped literal becomes IPv4 however it is written; everything else stays."""
+        for host in ("::ffff:10.0.0.1", "::FFFF:10.0.0.1", "::ffff:a00:1"):
+            self.assertEqual(unmapped(host), "10.0.0.1")
+        for host in ("10.0.0.1", "::1", "::ffff:1:2:3", "::ffff:name", "::10.0.0.1", "", "localhost"):
+            self.assertEqual(unmapped(host), host)
+
+
+class SummaryTests(SynchronousTestCase):
+    """What the closing line is made from."""
+
+    def test_defaults(self) -> None:
+        """A session that has only been accepted has moved nothing, for no reason yet."""
+        summary = SessionSummary(1, "web", ("", "80", "h", "81"), None, None, None, 0.0)
+        self.assertIsNone(summary.reason)
+        self.assertEqual(summary.to_upstream, FlowSummary(bytes=0, reads=0, writes=0, spliced=0, paused=0.0))
+        self.assertEqual(summary.to_upstream, summary.to_client)
+        self.assertEqual(summary.access_step, 0)
+
+
+class PrintableTests(SynchronousTestCase):
+    """Text that cannot break what it is written into."""
+
+    def test_examples(self) -> None:
+        """Plain text stays; what could do harm is escaped, the backslash too."""
+        for text, expected in (
+            ("plain text: é ü", "plain text: é ü"),
+            ("a\tb\n\x00\x7f\x85", r"a\x09b\x0a\x00\x7f\x85"),
+            ("\u2028\u202e\ufeff", r"\u2028\u202e\ufeff"),
+            ("\udcff", r"\udcff"),
+            ("\U000e0001", r"\U000e0001"),
+            ("C:\\n", r"C:\\n"),
+        ):
+            self.assertEqual(printable(text), expected)
+
+    @given(st.text(st.characters()))
+    def test_reads_back(self, text: str) -> None:
+        """The result can be shown, is one line, can be encoded, and gives the text back."""
+        shown = printable(text)
+        self.assertTrue(shown.isprintable())
+        self.assertEqual(shown.encode().decode(), shown)
+        escaped = shown.encode("ascii", "backslashreplace").decode("ascii")
+        self.assertEqual(escaped.encode("ascii").decode("unicode_escape"), text)
+
+
+class SizeTests(SynchronousTestCase):
+    """``64KiB`` and its like."""
+
+    def test_units(self) -> None:
+        """Binary units, decimal ones, and the bare letters, which are binary."""
+        for text, expected in (
+            ("0", 0), ("4096", 4096), ("17B", 17), ("64KiB", 65536), ("64K", 65536), ("1MiB", 2**20),
+            ("1M", 2**20), ("2GiB", 2**31), ("2G", 2**31), ("1TiB", 2**40), ("1T", 2**40), ("1kB", 1000),
+            ("1KB", 1000), ("1MB", 10**6), ("1.5GB", 1_500_000_000), ("1TB", 10**12), ("0.5KiB", 512),
+            (str(MAX_SIZE), MAX_SIZE),
+        ):  # fmt: skip
+            self.assertEqual(parse_size(text), expected, text)
+
+    def test_bad(self) -> None:
+        """Anything else is a ValueError whose message helps."""
+        for text, part in (
+            ("", "expected a size"), ("KiB", "expected a size"), ("-1", "expected a size"),
+            ("1 KiB", "expected a size"), ("1kib", "expected a size"), ("1e3", "expected a size"),
+            ("٣", "expected a size"), ("1\n", "expected a size"), (".5", "expected a size"),
+            ("9" * 5000, "expected a size"), ("0.5", "whole number"), ("0.3KiB", "whole number"),
+            ("1." + "0" * 30 + "1", "whole number"), ("99999999TiB", "larger"), (str(MAX_SIZE + 1), "larger"),
+        ):  # fmt: skip
+            self.assertIn(part, str(self.assertRaises(ValueError, parse_size, text)), text[:50])
+
+    def test_shortest(self) -> None:
+        """A size is written in the largest unit that holds it exactly."""
+        self.assertEqual(
+            [
+                format_size(size)
+                for size in (0, 1, 1000, 1024, 65536, 2**20, 2**20 + 1024, 2**30, 2**40, 2**50)
+            ],
+            ["0", "1", "1000", "1KiB", "64KiB", "1MiB", "1025KiB", "1GiB", "1TiB", "1024TiB"],
+        )
+
+    @given(st.one_of(st.integers(0, MAX_SIZE), st.integers(0, 2**23).map(lambda number: number << 40)))
+    def test_round_trip(self, size: int) -> None:
+        """What is written is read back."""
+        size = min(size, MAX_SIZE)
+        self.assertEqual(parse_size(format_size(size)), size)
+
+
+class DurationTests(SynchronousTestCase):
+    """``30s`` and its like."""
+
+    def test_units(self) -> None:
+        """Units add up; a bare number is seconds."""
+        for text, expected in (
+            ("0", 0.0), ("30", 30.0), ("1.5", 1.5), ("30s", 30.0), ("250ms", 0.25), ("5m", 300.0),
+            ("1h30m", 5400.0),
+            ("1d", 86400.0), ("1.5h", 5400.0), ("1m1s1ms", 61.001), ("3650d", float(MAX_DURATION)),
+        ):  # fmt: skip
+            self.assertEqual(parse_duration(text), expected, text)
+
+    def test_bad(self) -> None:
+        """Anything else is a ValueError whose message helps."""
+        for text, part in (
+            ("", "expected a duration"), ("s", "expected a duration"), ("-1s", "expected a duration"),
+            ("1 s", "expected a duration"), ("1min", "expected a duration"), ("1S", "expected a duration"),
+            ("1s2", "expected a duration"), ("x1s", "expected a duration"), ("1h x", "expected a duration"),
+            ("1e3", "expected a duration"), ("٣s", "expected a duration"), ("1s\n", "expected a duration"),
+            ("3651d", "ten years"), ("9" * 5000, "ten years"),
+        ):  # fmt: skip
+            self.assertIn(part, str(self.assertRaises(ValueError, parse_duration, text)), text[:50])
+
+    def test_shortest(self) -> None:
+        """A duration is written in the largest unit that holds it exactly."""
+        self.assertEqual(
+            [
+                format_duration(seconds)
+                for seconds in (0, 0.0, 30, 90, 300, 3600, 86400, 0.25, 1.5, 0.0001, 1e-9)
+            ],
+            ["0s", "0s", "30s", "90s", "5m", "1h", "1d", "250ms", "1500ms", "0.0001s", "0.000000001s"],
+        )
+
+    @given(st.one_of(st.floats(0, MAX_DURATION), st.integers(0, MAX_DURATION).map(float)))
+    def test_round_trip(self, seconds: float) -> None:
+        """What is written is read back to the last bit."""
+        self.assertEqual(parse_duration(format_duration(seconds)), seconds)
+
+    @given(st.integers(0, 9), st.integers(0, 23), st.integers(0, 59), st.integers(0, 999))
+    def test_sum(self, days: int, hours: int, seconds: int, milliseconds: int) -> None:
+        """Several units are the sum of each."""
+        exact = days * 86400 + hours * 3600 + seconds + Fraction(milliseconds, 1000)
+        self.assertEqual(parse_duration(f"{days}d{hours}h{seconds}s{milliseconds}ms"), float(exact))

@@ -1,0 +1,561 @@
+"""Tests for one attempt at one address, on real sockets, with a clock where time matters."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import socket
+import struct
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet import error, reactor
+from twisted.internet.address import HostnameAddress, IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
+from twisted.internet.interfaces import IWriteDescriptor
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+from twisted.trial import unittest
+from zope.interface.verify import verifyObject
+
+from portfwd import errors
+from portfwd.kernel.poller import Poller
+from portfwd.rules.model import Keepalive, Options
+from portfwd.streams.transport import TransportStream
+from portfwd.upstreams.connect import (
+    UNIX_RETRY,
+    EndpointAttempt,
+    SocketAttempt,
+    dial_error,
+    from_twisted_address,
+)
+from portfwd.values import Address, InetAddress, UnixAddress
+from tests.streams.far_ends import open_descriptors, turn, turns, until
+from tests.streams.test_plain import FakeReactor
+
+
+class Owner:
+    """Writes the outcome down."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+        self.on_connected: Callable[[], object] = lambda: None
+
+    def connected(self, attempt: Any, result: Any) -> None:
+        self.told.append(result)
+        self.on_connected()
+
+    def failed(self, attempt: Any, problem: errors.DialError) -> None:
+        self.told.append(problem)
+
+    async def outcome(self) -> Any:
+        """Wait for it."""
+        await until(lambda: self.told)
+        return self.told[0]
+
+
+class DialErrorTests(unittest.SynchronousTestCase):
+    """What an `OSError` means for the dial."""
+
+    def test_kinds(self) -> None:
+        """Ours, theirs, the network's; only what is our own fault would fail for other targets too."""
+        inet, unix = InetAddress("192.0.2.1", 80), UnixAddress("/run/x")
+        for code, where, kind in (
+            (errno.EMFILE, inet, errors.OutOfResources),
+            (errno.ENFILE, inet, errors.OutOfResources),
+            (errno.ENOBUFS, inet, errors.OutOfResources),
+            (errno.ENOMEM, inet, errors.OutOfResources),
+            (errno.EADDRNOTAVAIL, inet, errors.OutOfResources),
+            (errno.ECONNREFUSED, inet, errors.ConnectRefused),
+            (errno.ENOENT, unix, errors.ConnectRefused),
+            (errno.ENOENT, inet, errors.ConnectFailed),
+            (errno.ETIMEDOUT, inet, errors.ConnectTimedOut),
+            (errno.ENETUNREACH, inet, errors.ConnectFailed),
+            (errno.EACCES, unix, errors.ConnectFailed),
+        ):
+            problem = dial_error(OSError(code, os.strerror(code)), where)
+            self.assertIs(type(problem), kind)
+            self.assertEqual(str(problem), f"{where}: {os.strerror(code)}")
+            self.assertEqual(problem.retry, kind is not errors.OutOfResources)
+
+    def test_without_a_number(self) -> None:
+        """An error that is the resolver's or Python's own keeps its text."""
+        self.assertEqual(str(dial_error(OSError("AF_UNIX path too long"), "x")), "x: AF_UNIX path too long")
+        resolver = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        self.assertEqual(str(dial_error(resolver, "x")), "x: Name or service not known")
+
+
+class AttemptCase(unittest.TestCase):
+    """One attempt, and what it leaves."""
+
+    timeout = 20
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        await turn()
+        self.before = open_descriptors()
+        self.owner = Owner()
+        self.poller: Poller | None = None
+
+    async def tearDown(self) -> None:  # type: ignore[override]
+        for told in self.owner.told:
+            if not isinstance(told, Exception):
+                told.close()
+        await turns()
+        self.assertEqual(len(self.owner.told), self.expected, self.owner.told)
+
+    expected = 1
+
+    def attempt(self, address: Address, options: Options = Options(), timeout: float = 10) -> SocketAttempt:  # noqa: B008
+        """An attempt that is not started."""
+        return SocketAttempt(reactor, address, options, timeout, self.owner, self.poller)  # type: ignore[arg-type]
+
+    def listening(self, host: str = "127.0.0.1", backlog: int = 5) -> tuple[socket.socket, InetAddress]:
+        """A listening socket."""
+        sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        self.addCleanup(sock.close)
+        sock.bind((host, 0))
+        sock.listen(backlog)
+        return sock, InetAddress(*sock.getsockname()[:2])
+
+    def assert_nothing_left(self) -> None:
+        """No descriptor; a timer or a writer would be trial's to find."""
+        self.assertEqual(open_descriptors(), self.before)
+
+
+class AttemptCases:
+    """What holds for both ways to wait."""
+
+    # From `AttemptCase`.
+    owner: Owner
+    expected: int
+    before: int
+    attempt: Any
+    listening: Any
+    addCleanup: Any  # noqa: N815
+    assertEqual: Any  # noqa: N815
+    assertIn: Any  # noqa: N815
+    assertIsInstance: Any  # noqa: N815
+    assertRaises: Any  # noqa: N815
+    assert_nothing_left: Any
+
+    async def test_connected(self) -> None:
+        """The result is a connected, non-blocking socket with the rule's options."""
+        for host in ("127.0.0.1", "::1"):
+            self.owner.told.clear()
+            listening, address = self.listening(host)
+            options = Options(keepalive=Keepalive(idle=61), sndbuf=40960)
+            attempt = self.attempt(address, options)
+            verifyObject(IWriteDescriptor, attempt)
+            attempt.start()
+            sock = await self.owner.outcome()
+            self.assertEqual(sock.getpeername()[:2], (address.host, address.port))
+            self.assertEqual(sock.gettimeout(), 0.0)
+            self.assertEqual(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE), 61)
+            self.assertEqual(sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF), 81920)
+            self.assertEqual(repr(attempt), f"<SocketAttempt {address} over>")
+            sock.close()
+            listening.close()
+            attempt.doWrite()
+            attempt.cancel()
+        self.assert_nothing_left()
+
+    async def test_source(self) -> None:
+        """With ``src=`` the upstream sees that address."""
+        listening, address = self.listening()
+        self.attempt(address, Options(src="127.0.0.9")).start()
+        await self.owner.outcome()
+        _, peer = listening.accept()
+        self.assertEqual(peer[0], "127.0.0.9")
+
+    async def test_a_source_that_is_not_ours(self) -> None:
+        """A source address that this machine does not have fails at once."""
+        self.attempt(InetAddress("127.0.0.1", 9), Options(src="192.0.2.1")).start()
+        self.assertIsInstance(self.owner.told[0], errors.OutOfResources)
+        self.assert_nothing_left()
+
+    async def test_refused(self) -> None:
+        """A port where nobody listens refuses."""
+        listening, address = self.listening()
+        listening.close()
+        self.attempt(address).start()
+        problem = await self.owner.outcome()
+        self.assertIsInstance(problem, errors.ConnectRefused)
+        self.assertIn(str(address), str(problem))
+        self.assert_nothing_left()
+
+    async def test_timed_out(self) -> None:
+        """A listener that answers nobody (its queue is full) is given its time, and no more."""
+        listening, address = self.listening(backlog=0)
+        fillers = []
+        for _ in range(4):
+            filler = socket.socket()
+            filler.setblocking(False)
+            filler.connect_ex(listening.getsockname())
+            fillers.append(filler)
+        before = open_descriptors()
+        self.attempt(address, timeout=0.05).start()
+        problem = await self.owner.outcome()
+        self.assertIsInstance(problem, errors.ConnectTimedOut)
+        self.assertEqual(str(problem), f"{address}: no answer within 0.05 s")
+        self.assertEqual(open_descriptors(), before)
+        for filler in fillers:
+            filler.close()
+
+    async def test_cancelled(self) -> None:
+        """An attempt that is cancelled is silent, and leaves nothing."""
+        self.expected = 0
+        listening, address = self.listening()
+        attempt = self.attempt(address)
+        before = open_descriptors()
+        attempt.cancel()
+        attempt.start()
+        self.assertEqual(repr(attempt), f"<SocketAttempt {address} waiting>")
+        attempt.cancel()
+        attempt.cancel()
+        await turns()
+        self.assertEqual(open_descriptors(), before)
+        listening.close()
+        self.assert_nothing_left()
+
+    async def test_cancelled_too_late(self) -> None:
+        """A connection that the kernel has made by then is reset: an end would look complete."""
+        self.expected = 0
+        listening, address = self.listening()
+        attempt = self.attempt(address)
+        attempt.start()
+        attempt.cancel()
+        accepted, _ = listening.accept()
+        self.assertRaises(ConnectionResetError, accepted.recv, 1)
+        accepted.close()
+        listening.close()
+        self.assert_nothing_left()
+
+    async def test_reset_at_once(self) -> None:
+        """A listener that accepts and resets gives a connection or a failure, and nothing is left."""
+        listening, address = self.listening()
+        self.attempt(address).start()
+        accepted, _ = listening.accept()
+        accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        accepted.close()
+        outcome = await self.owner.outcome()
+        if isinstance(outcome, Exception):
+            self.assertIsInstance(outcome, errors.ConnectFailed)
+        else:
+            outcome.close()
+        listening.close()
+        self.assert_nothing_left()
+
+    async def test_unix(self) -> None:
+        """A unix listener is connected at once, by path or abstract name."""
+        directory = tempfile.mkdtemp()  # trial's own are too deep for a unix socket's name
+        self.addCleanup(shutil.rmtree, directory)
+        for name in (f"@portfwd-test-{os.getpid()}", f"{directory}/socket"):
+            self.owner.told.clear()
+            address = UnixAddress(name)
+            listening = socket.socket(socket.AF_UNIX)
+            self.addCleanup(listening.close)
+            listening.bind(address.sockaddr)
+            listening.listen()
+            self.attempt(address, Options(src="127.0.0.1", sndbuf=4096)).start()
+            self.assertEqual(len(self.owner.told), 1)
+            self.owner.told[0].close()
+
+    async def test_no_such_unix_listener(self) -> None:
+        """A path where nothing is refuses, as one where nobody listens; one too long is an error as well."""
+        for path, kind in (
+            ("/nonexistent/portfwd.sock", errors.ConnectRefused),
+            ("/" + "x" * 200, errors.ConnectFailed),
+        ):
+            self.owner.told.clear()
+            self.attempt(UnixAddress(path)).start()
+            self.assertIsInstance(self.owner.told[0], kind)
+        self.assert_nothing_left()
+
+    async def test_no_descriptor(self) -> None:
+        """Where no socket can be made the failure is our own, and told at once."""
+        attempt = self.attempt(InetAddress("127.0.0.1", 9))
+
+        def exhausted() -> socket.socket:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+        attempt._make_socket = exhausted  # type: ignore[method-assign]
+        attempt.start()
+        self.assertIsInstance(self.owner.told[0], errors.OutOfResources)
+        self.assert_nothing_left()
+
+
+class SocketAttemptTests(AttemptCases, AttemptCase):
+    """`SocketAttempt`, waiting by the reactor."""
+
+    async def test_unix_queue_full(self) -> None:
+        """A unix listener whose queue is full is tried again until it has room, or time is up."""
+        address = UnixAddress(f"@portfwd-full-{os.getpid()}")
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(address.sockaddr)
+            listening.listen(0)
+            with socket.socket(socket.AF_UNIX) as filler:
+                filler.connect(address.sockaddr)
+                clock: Any = FakeReactor()
+                attempt = SocketAttempt(clock, address, Options(), 0.05, self.owner)
+                attempt.start()
+                clock.pump([UNIX_RETRY] * 3)
+                self.assertEqual(self.owner.told, [])
+                listening.accept()[0].close()
+                clock.advance(UNIX_RETRY)
+                self.assertEqual(len(self.owner.told), 1)
+                self.assertEqual(clock.getDelayedCalls(), [])
+                late = SocketAttempt(clock, address, Options(), 0.05, self.owner)
+                late.start()
+                clock.pump([UNIX_RETRY] * 6)
+                self.assertIsInstance(self.owner.told.pop(), errors.ConnectTimedOut)
+                self.assertEqual(clock.getDelayedCalls(), [])
+
+    async def test_given_up_by_the_reactor(self) -> None:
+        """A reactor that gives up all it has tells of no connection."""
+        clock: Any = FakeReactor()
+        # A TCP listener with a full queue never answers.
+        listening, address = self.listening(backlog=0)
+        for _ in range(4):
+            filler = socket.socket()
+            self.addCleanup(filler.close)
+            filler.setblocking(False)
+            filler.connect_ex(listening.getsockname())
+        attempt = SocketAttempt(clock, address, Options(), 5, self.owner)
+        attempt.start()
+        self.assertEqual((clock.writers, attempt.logPrefix()), ({attempt}, "portfwd"))
+        self.assertGreater(attempt.fileno(), 0)
+        attempt.connectionLost(Failure(error.ConnectionLost()))
+        self.assertIsInstance(self.owner.told[0], errors.ConnectFailed)
+        self.assertEqual((clock.writers, clock.getDelayedCalls(), attempt.fileno()), (set(), [], -1))
+
+
+class PolledAttemptTests(AttemptCases, AttemptCase):
+    """The same, waiting by our own epoll set."""
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        await super().setUp()
+        self.poller = Poller(reactor)  # type: ignore[arg-type]
+        self.poller.start()
+        self.before += 1
+        self.addCleanup(self.poller.stop)
+
+    async def test_handed_over(self) -> None:
+        """A connected socket goes on being watched, and the attempt knows what was seen of it."""
+        _, address = self.listening()
+        attempt = self.attempt(address)
+        attempt.start()
+        sock = await self.owner.outcome()
+        self.assertTrue(attempt.seen)
+        self.assertEqual(repr(self.poller), "<Poller watching 1>")
+        assert self.poller is not None
+        self.poller.unwatch(sock.fileno())
+
+    async def test_not_watched(self) -> None:
+        """Where the kernel does not watch the socket the attempt fails."""
+        listening, address = self.listening()
+        attempt = self.attempt(address)
+
+        class Full:
+            def watch(self, *_: object) -> None:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+            def unwatch(self, descriptor: int) -> None:
+                pass
+
+            def close_later(self, sock: socket.socket) -> None:
+                sock.close()
+
+        attempt._poller = Full()  # type: ignore[assignment]
+        attempt.start()
+        self.assertIsInstance(self.owner.told[0], errors.ConnectFailed)
+        listening.close()
+
+    async def test_edges_that_are_no_outcome(self) -> None:
+        """An edge that says nothing of the outcome is remembered and waited on."""
+        self.expected = 0
+        attempt = self.attempt(InetAddress("127.0.0.1", 9))
+        attempt.ready(1)
+        attempt.ready(0)
+        self.assertEqual(attempt.seen, 1)
+
+    async def test_our_own_mistake(self) -> None:
+        """An accident of ours while waiting is a failed attempt."""
+        listening, address = self.listening()
+        attempt = self.attempt(address)
+        attempt.start()
+        attempt.failed(Failure(ZeroDivisionError("by zero")))
+        self.assertEqual(str(self.owner.told[0]), f"{address}: by zero")
+        listening.close()
+        self.assert_nothing_left()
+
+
+class FakeEndpoint:
+    """An endpoint that does what a test says."""
+
+    def __init__(self, cancelled: Exception | None = None) -> None:
+        self.factory: Any = None
+        self.deferred: Deferred[Any] = Deferred(
+            None if cancelled is None else lambda deferred: deferred.errback(cancelled)
+        )
+
+    def connect(self, factory: Any) -> Deferred[Any]:
+        self.factory = factory
+        return self.deferred
+
+    def answer(self, transport: Any) -> Any:
+        """The connection comes."""
+        protocol = self.factory.buildProtocol(None)
+        if protocol is not None:
+            protocol.makeConnection(transport)
+            self.deferred.callback(protocol)
+        return protocol
+
+
+class EndpointAttemptTests(unittest.SynchronousTestCase):
+    """`EndpointAttempt`."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.owner = Owner()
+        self.endpoint = FakeEndpoint()
+
+    def attempt(self, endpoint: Any = None) -> EndpointAttempt:
+        """An attempt that is started."""
+        attempt = EndpointAttempt(
+            self.clock, endpoint or self.endpoint, "endpoint:x", Options(), 5, self.owner
+        )
+        attempt.start()
+        return attempt
+
+    def test_connected(self) -> None:
+        """The result is a stream that knows both addresses."""
+        attempt = self.attempt()
+        peer = IPv4Address("TCP", "192.0.2.1", 80)
+        self.endpoint.answer(StringTransport(IPv4Address("TCP", "127.0.0.1", 4711), peer))
+        [stream] = self.owner.told
+        self.assertIsInstance(stream, TransportStream)
+        self.assertEqual((stream.address, attempt.address), (InetAddress("192.0.2.1", 80),) * 2)
+        self.assertEqual(stream.local, InetAddress("127.0.0.1", 4711))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_an_address_that_says_nothing(self) -> None:
+        """Where the transport has no address that we know, the one that was dialled holds."""
+        attempt = self.attempt()
+        attempt.address = InetAddress("192.0.2.1", 80)
+        self.endpoint.answer(StringTransport(peerAddress=HostnameAddress(b"x.onion", 80)))
+        self.assertEqual(self.owner.told[0].address, InetAddress("192.0.2.1", 80))
+
+    def test_timed_out(self) -> None:
+        """After its time the attempt is cancelled; that is told once, whatever the endpoint says then."""
+        for cancelled in (None, error.ConnectingCancelledError(None), ZeroDivisionError()):
+            self.owner.told.clear()
+            self.attempt(FakeEndpoint(cancelled))
+            self.clock.advance(5)
+            [problem] = self.owner.told
+            self.assertIsInstance(problem, errors.ConnectTimedOut)
+            self.assertEqual(str(problem), "endpoint:x: no answer within 5 s")
+
+    def test_cancelled(self) -> None:
+        """Who cancels hears nothing, whatever the endpoint says."""
+        for cancelled in (None, CancelledError(), error.ConnectingCancelledError(None)):
+            self.attempt(FakeEndpoint(cancelled)).cancel()
+        self.assertEqual((self.owner.told, self.clock.getDelayedCalls()), ([], []))
+
+    def test_connected_after_the_cancel(self) -> None:
+        """An endpoint that goes on nevertheless is given no protocol, so it closes its connection."""
+        self.attempt().cancel()
+        self.assertIsNone(self.endpoint.answer(StringTransport()))
+
+    def test_cancelled_with_success(self) -> None:
+        """One that answers the cancel with success has its stream aborted."""
+        transport = StringTransport()
+        endpoint = FakeEndpoint()
+        endpoint.deferred = Deferred(lambda deferred: deferred.callback(None))
+        attempt = self.attempt(endpoint)
+        endpoint.factory.buildProtocol(None).makeConnection(transport)
+        attempt.cancel()
+        self.assertEqual((self.owner.told, transport.disconnected or transport.disconnecting), ([], True))
+
+    def test_failures(self) -> None:
+        """What Twisted's endpoints fail with becomes ours."""
+        ours = errors.TLSFailed("mine")
+        for problem, kind in (
+            (error.ConnectionRefusedError(), errors.ConnectRefused),
+            (error.TimeoutError(), errors.ConnectTimedOut),
+            (error.TCPTimedOutError(), errors.ConnectTimedOut),
+            (error.DNSLookupError("no such name"), errors.NameNotResolved),
+            (error.UnknownHostError(), errors.NameNotResolved),
+            (error.ConnectError(errno.EMFILE), errors.OutOfResources),
+            (error.NoRouteError(), errors.ConnectFailed),
+            (ZeroDivisionError(), errors.ConnectFailed),
+            (ours, errors.TLSFailed),
+        ):
+            self.owner.told.clear()
+            endpoint = FakeEndpoint()
+            endpoint.deferred = fail(problem)
+            self.attempt(endpoint)
+            self.assertIs(type(self.owner.told[0]), kind)
+        self.assertIs(self.owner.told[0], ours)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_an_endpoint_that_raises(self) -> None:
+        """An endpoint that raises has failed."""
+
+        class Broken:
+            def connect(self, factory: object) -> None:
+                raise ZeroDivisionError("by zero")
+
+        self.attempt(Broken())
+        self.assertEqual(str(self.owner.told[0]), "endpoint:x: by zero")
+
+    def test_an_owner_that_fails(self) -> None:
+        """A stream that its owner could not take is not left behind."""
+        transport = StringTransport()
+        self.owner.on_connected = lambda: 1 // 0
+        self.attempt()
+        self.endpoint.answer(transport)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertTrue(transport.disconnected or transport.disconnecting)
+
+    def test_addresses(self) -> None:
+        """Twisted's addresses as ours; kinds without a counterpart have none."""
+        for theirs, ours in (
+            (IPv4Address("TCP", "192.0.2.1", 80), InetAddress("192.0.2.1", 80)),
+            (IPv6Address("TCP", "::ffff:192.0.2.1", 80), InetAddress("192.0.2.1", 80)),
+            (UNIXAddress(b"/run/x"), UnixAddress("/run/x")),
+            (UNIXAddress(b"\0x"), UnixAddress("@x")),
+            (UNIXAddress(None), UnixAddress("")),
+            (HostnameAddress(b"x", 1), None),
+            (None, None),
+        ):
+            self.assertEqual(from_twisted_address(theirs), ours)
+
+
+class RealEndpointTests(unittest.TestCase):
+    """`EndpointAttempt` over Twisted's own sockets."""
+
+    timeout = 20
+
+    async def test_connect_and_refuse(self) -> None:
+        """A listener is connected; after it is gone the same endpoint is refused."""
+        owner = Owner()
+        port = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(
+            Factory.forProtocol(Protocol)
+        )
+        number = port.getHost().port
+        for expected in (TransportStream, errors.ConnectRefused):
+            owner.told.clear()
+            endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", number)
+            EndpointAttempt(reactor, endpoint, "x", Options(), 5, owner).start()  # type: ignore[arg-type]
+            outcome = await owner.outcome()
+            self.assertIsInstance(outcome, expected)
+            if isinstance(outcome, TransportStream):
+                self.assertEqual(outcome.address, InetAddress("127.0.0.1", number))
+                outcome.abort()
+                await port.stopListening()
+                await turns()

@@ -1,0 +1,113 @@
+"""Many waits on one timer."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from portfwd.upstreams.patience import Patience
+
+
+class PatienceTests(SynchronousTestCase):
+    """On a clock."""
+
+    def setUp(self) -> None:
+        """Waits of ten seconds."""
+        self.clock = Clock()
+        self.patience = Patience(self.clock, 10)
+        self.over: list[str] = []
+
+    def wait(self, name: str) -> None:
+        """Begin a wait."""
+        self.patience.wait(name, lambda: self.over.append(name))
+
+    def test_in_order(self) -> None:
+        """Each is called at its own time, and one timer is enough."""
+        self.wait("a")
+        self.clock.advance(4)
+        self.wait("b")
+        self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+        self.clock.advance(6)
+        self.assertEqual(self.over, ["a"])
+        self.clock.advance(3.9)
+        self.assertEqual(self.over, ["a"])
+        self.clock.advance(0.1)
+        self.assertEqual(self.over, ["a", "b"])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_forgotten(self) -> None:
+        """Who is forgotten is not called; with the last one the timer goes."""
+        self.wait("a")
+        self.wait("b")
+        self.patience.forget("a")
+        self.patience.forget("nobody")
+        self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+        self.patience.forget("b")
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.clock.advance(20)
+        self.assertEqual(self.over, [])
+        self.assertIn("0 waiting", repr(self.patience))
+
+    def test_anew(self) -> None:
+        """A wait that begins anew lasts its whole time again."""
+        self.wait("a")
+        self.clock.advance(9)
+        self.wait("a")
+        self.clock.advance(9)
+        self.assertEqual(self.over, [])
+        self.clock.advance(1)
+        self.assertEqual(self.over, ["a"])
+
+    def test_waiting_again_when_called(self) -> None:
+        """Who is called may wait again."""
+        self.patience.wait("a", lambda: self.wait("a"))
+        self.clock.advance(10)
+        self.assertEqual(self.over, [])
+        self.clock.advance(10)
+        self.assertEqual(self.over, ["a"])
+
+    def test_forgotten_by_another(self) -> None:
+        """Who is forgotten by one that is called in the same moment is not called."""
+        self.patience.wait("a", lambda: self.patience.forget("b"))
+        self.wait("b")
+        self.wait("c")
+        self.clock.advance(10)
+        self.assertEqual(self.over, ["c"])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_one_that_raises(self) -> None:
+        """The others are called all the same, a moment later."""
+        self.patience.wait("a", lambda: self.fail("as it should"))
+        self.wait("b")
+        self.assertRaises(self.failureException, self.clock.advance, 10)
+        self.clock.advance(0)
+        self.assertEqual(self.over, ["b"])
+
+    @given(
+        st.lists(
+            st.tuples(st.sampled_from(["wait", "forget", "advance"]), st.integers(0, 4), st.integers(1, 7))
+        )
+    )
+    def test_as_a_delayed_call_each(self, steps: list[tuple[str, int, int]]) -> None:
+        """The same calls at the same times as a delayed call for each would make."""
+        clock, model, calls = Clock(), {}, []  # type: ignore[var-annotated]
+        patience, expected = Patience(clock, 10), []
+        for what, who, much in steps:
+            if what == "wait":
+                patience.wait(who, lambda who=who: calls.append((clock.seconds(), who)))  # type: ignore[misc]
+                model.pop(who, None)
+                model[who] = clock.seconds() + 10
+            elif what == "forget":
+                patience.forget(who)
+                model.pop(who, None)
+            else:
+                for _ in range(much):
+                    clock.advance(1)
+                    due = [one for one, at in model.items() if at <= clock.seconds()]
+                    expected += [(clock.seconds(), one) for one in due]
+                    for one in due:
+                        del model[one]
+        self.assertEqual(calls, expected)
+        self.assertEqual(bool(clock.getDelayedCalls()), bool(model))
