@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import fcntl
 import os
 import shutil
 import signal
@@ -21,7 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from bench.processes import PROC, LabError, Program, raise_descriptors, run, start
+from bench.processes import LabError, Program, raise_descriptors, run, start
 
 _PREFIX: Final = "pfbench"
 _SETTINGS: Final = {
@@ -88,14 +89,37 @@ def _remove(name: str) -> None:
         run(["ip", "netns", "del", name], 10)
 
 
+def _lock_path(pid: int | str) -> Path:
+    return Path(tempfile.gettempdir(), f"{_PREFIX}-{pid}.lock")
+
+
+def _lock() -> int:
+    """Say that this process runs a lab: a locked file, which the kernel unlocks however the process ends."""
+    path = _lock_path(os.getpid())
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        # A sweep may have removed the file between the two calls.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
+        os.close(descriptor)
+
+
 def _labs() -> list[int]:
-    """Processes that may be a lab; one that is dead but not yet reaped has no command line."""
+    """Processes that run a lab now; the lock files of those that were killed are removed."""
     found = []
-    for entry in os.listdir(PROC):
-        if entry.isdigit():
-            with contextlib.suppress(OSError):
-                if b"bench" in (PROC / entry / "cmdline").read_bytes():
-                    found.append(int(entry))
+    for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}-*.lock"):
+        with contextlib.suppress(FileNotFoundError):
+            descriptor = os.open(path, os.O_RDWR)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.path.samestat(os.fstat(descriptor), path.stat()):
+                    path.unlink()
+            except BlockingIOError:
+                found.append(int(path.stem.rpartition("-")[2]))
+            finally:
+                os.close(descriptor)
     return found
 
 
@@ -128,6 +152,7 @@ class Lab:
         self.scratch = Path()
         self._programs: list[Program] = []
         self._counter = 0
+        self._lock = -1
 
     @property
     def is_loopback(self) -> bool:
@@ -139,6 +164,7 @@ class Lab:
 
     def __enter__(self) -> Lab:
         raise_descriptors()
+        self._lock = _lock()
         sweep()
         self.scratch = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}-{os.getpid()}-"))
         try:
@@ -185,6 +211,8 @@ class Lab:
                 for place in Place:
                     _remove(namespace_name(os.getpid(), place))
             shutil.rmtree(self.scratch, ignore_errors=True)
+            _lock_path(os.getpid()).unlink(missing_ok=True)
+            os.close(self._lock)
         finally:
             for number, action in kept.items():
                 signal.signal(number, action)

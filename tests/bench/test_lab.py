@@ -1,12 +1,13 @@
 """Tests for `bench.lab`."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from bench.lab import Lab, Place, left_behind, namespace_name
+from bench.lab import Lab, Place, left_behind, namespace_name, sweep
 from bench.processes import LabError
 
 
@@ -46,6 +47,38 @@ class LabTests(SynchronousTestCase):
         self.assertEqual((lab.is_loopback, lab.why_loopback), (True, "asked for"))
         self.assertEqual(lab.within(Place.CLIENT, ["true"]), ["true"])
         self.assertEqual({lab.address(place) for place in Place}, {"127.0.0.1"})
+
+
+class SweepTests(SynchronousTestCase):
+    """Two labs on one machine."""
+
+    def test_living_and_killed(self) -> None:
+        """What another lab made stays while that lab lives, and goes once it was killed."""
+        script = (
+            "import sys; from bench.lab import Lab\n"
+            "with Lab(loopback=True) as lab: print(lab.scratch, flush=True); sys.stdin.read()"
+        )
+        root = Path(__file__).resolve().parents[2]
+        other = subprocess.Popen(
+            [sys.executable, "-c", script],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=root,
+            env={**os.environ, "PYTHONPATH": str(root)},
+        )
+        assert other.stdin is not None and other.stdout is not None
+        self.addCleanup(other.stdin.close)
+        self.addCleanup(other.stdout.close)
+        self.addCleanup(other.wait)
+        self.addCleanup(other.kill)
+        scratch = Path(other.stdout.readline().decode().strip())
+        self.assertTrue(scratch.is_dir())
+        sweep()
+        self.assertTrue(scratch.is_dir())
+        other.kill()
+        other.wait()
+        sweep()  # or the one of a lab that starts at this moment
+        self.assertFalse(scratch.exists())
 
 
 class NamespaceTests(SynchronousTestCase):
