@@ -1,0 +1,89 @@
+"""
+Everything that an author of a filter imports.
+
+>>> from portfwd.filters import DONE, NEED_MORE, TO_UPSTREAM, Close, Filter
+
+`portfwd.filters.api` explains the contract; `portfwd.testing` tests a filter with plain bytes.
+"""
+
+from __future__ import annotations
+
+from portfwd.filters.api import (
+    API_VERSION,
+    BOTH,
+    DONE,
+    DROP,
+    HOLD_TIMEOUT,
+    MAX_HOLD,
+    NEED_MORE,
+    Announce,
+    Await,
+    Bypass,
+    Close,
+    Connection,
+    Copy,
+    Delay,
+    Factory,
+    Filter,
+    Forward,
+    IFilter,
+    IFilterFactory,
+    IFilterPlugin,
+    NeedMore,
+    Plugin,
+    Reply,
+    Route,
+    RouteClause,
+    Sink,
+    TLSInfo,
+    Verdict,
+    Wake,
+)
+from portfwd.values import (
+    TO_CLIENT,
+    TO_UPSTREAM,
+    Address,
+    Direction,
+    InetAddress,
+    SessionSummary,
+    UnixAddress,
+)
+
+__all__ = [
+    "API_VERSION",
+    "BOTH",
+    "DONE",
+    "DROP",
+    "HOLD_TIMEOUT",
+    "MAX_HOLD",
+    "NEED_MORE",
+    "TO_CLIENT",
+    "TO_UPSTREAM",
+    "Address",
+    "Announce",
+    "Await",
+    "Bypass",
+    "Close",
+    "Connection",
+    "Copy",
+    "Delay",
+    "Direction",
+    "Factory",
+    "Filter",
+    "Forward",
+    "IFilter",
+    "IFilterFactory",
+    "IFilterPlugin",
+    "InetAddress",
+    "NeedMore",
+    "Plugin",
+    "Reply",
+    "Route",
+    "RouteClause",
+    "SessionSummary",
+    "Sink",
+    "TLSInfo",
+    "UnixAddress",
+    "Verdict",
+    "Wake",
+]

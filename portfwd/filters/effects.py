@@ -1,0 +1,139 @@
+# -*- test-case-name: tests.filters.test_chain -*-
+"""
+What a chain asks of whoever runs it: the relay, or `portfwd.testing.Pipe`.
+
+The chain does no I/O. Each of its methods returns a list of these, to be done in
+order; while one is being done the chain may be called again, and what it then
+returns is done after the rest of the first list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from attrs import frozen
+
+from portfwd.filters.api import Sink
+from portfwd.values import Address, Direction
+
+
+@frozen
+class Write:
+    """Write `data` to the destination of `direction`, behind what was written before."""
+
+    direction: Direction
+    data: bytes
+
+
+@frozen
+class End:
+    """The end of `direction` goes out, behind what was written before."""
+
+    direction: Direction
+
+
+@frozen
+class Dial:
+    """
+    Dial now; told once, unless the session finishes before.
+
+    :ivar target: see `portfwd.filters.api.Route`; None: the rule's own.
+    :ivar permits: see there.
+    """
+
+    target: object = None
+    permits: Callable[[Address], bool] | None = None
+
+
+@frozen
+class Judge:
+    """The connection's client is another one now: access lists and limits judge it anew."""
+
+    client: Address
+    local: Address | None
+
+
+@frozen
+class Finish:
+    """
+    The session is over.
+
+    :ivar detail: for the log.
+    :ivar abort: reset both sides; else flush what was written and close.
+    """
+
+    detail: str
+    abort: bool = False
+
+
+@frozen
+class Arm:
+    """Call `Chain.due` with `key` in `seconds`."""
+
+    key: int
+    seconds: float
+
+
+@frozen
+class Disarm:
+    """Forget the `Arm` of `key`."""
+
+    key: int
+
+
+@frozen
+class Begin:
+    """Await `awaitable`, then call `Chain.settled` with `key` and its result or exception."""
+
+    key: int
+    awaitable: Awaitable[object]
+
+
+@frozen
+class Store:
+    """Hand a copy to `sink`."""
+
+    sink: Sink
+    data: bytes
+
+
+@frozen
+class Stop:
+    """Read no more of `direction`, until `Go`; what comes all the same is still shown."""
+
+    direction: Direction
+
+
+@frozen
+class Go:
+    """Read `direction` again."""
+
+    direction: Direction
+
+
+@frozen
+class Unseen:
+    """
+    The next bytes of `direction` need not be shown.
+
+    :ivar count: how many; None: all that will ever come, and its end neither.
+    """
+
+    direction: Direction
+    count: int | None = None
+
+
+@frozen
+class Trouble:
+    """
+    A filter raised: to be logged and counted; what it means for the session is said by the effects behind it.
+
+    :ivar filter: the filter's name in the rule.
+    :ivar error: with its traceback.
+    """
+
+    filter: str
+    error: Exception
+
+
+Effect = Write | End | Dial | Judge | Finish | Arm | Disarm | Begin | Store | Stop | Go | Unseen | Trouble

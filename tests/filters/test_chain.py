@@ -1,0 +1,1 @@
+"""Tests for `portfwd.filters.chain`."""
