@@ -414,10 +414,4 @@ class SocketFlow:
 
     def summary(self) -> FlowSummary:
         """What it did so far."""
-        return FlowSummary(
-            bytes=self._bytes,
-            reads=self._reads,
-            writes=self._writes,
-            spliced=self.spliced,
-            paused=self._paused,
-        )
+        return FlowSummary(self._bytes, self._reads, self._writes, self.spliced, self._paused)
