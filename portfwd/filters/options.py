@@ -291,7 +291,7 @@ def read_options(
     try:
         return cls(**values)
     except (ValueError, TypeError) as error:
-        return [OptionProblem(str(error) or type(error).__name__)]
+        return [OptionProblem(one_line(error) or type(error).__name__)]
 
 
 def read_values(
@@ -317,8 +317,10 @@ def read_values(
             try:
                 read.append(_value(one.kind, text_said.text, files))
             except ValueError as error:
-                message = f"bad value for '{one.key}': {error}"
-                problems.append(text_said.problem(message, _written(one, "such as "), in_value=True))
+                message = f"bad value for '{one.key}': {one_line(error)}"
+                words_known = one.kind.unit.split(" | ")
+                hint = _suggestion(text_said.text, words_known) if len(words_known) > 1 else ""
+                problems.append(text_said.problem(message, hint, in_value=True))
         if read:
             values[one.attribute] = tuple(read) if one.repeated else read[0]
     return values, problems
@@ -360,19 +362,18 @@ def place_of(
 ) -> OptionProblem:
     """What a plug-in said of one of its options, with the place where the clause says it."""
     said = _assign(options, plain, pairs, []).get(error.attribute)
-    return said[0].problem(str(error), in_value=True) if said else OptionProblem(str(error))
+    message = one_line(error)
+    return said[0].problem(message, in_value=True) if said else OptionProblem(message)
 
 
 def _value(kind: Kind[Any] | FileKind[Any], said: str, files: Files) -> Any:
     return kind.load(files, said) if isinstance(kind, FileKind) else kind.read(said)
 
 
-def _written(one: Declared, before: str = "") -> str:
-    """How an option may be written; with `before` in front, or empty where nobody knows an example."""
-    value = one.example or one.kind.example
-    if before and not value:
-        return ""
-    return f"{before}{value or 'VALUE'}" if one.positional else f"{before}{one.key}={value or 'VALUE'}"
+def _written(one: Declared) -> str:
+    """How an option may be written."""
+    value = one.example or one.kind.example or "VALUE"
+    return value if one.positional else f"{one.key}={value}"
 
 
 def example(name: str, options: Sequence[Declared]) -> str:
@@ -398,6 +399,11 @@ def _suggestion(word: str, known: Collection[str]) -> str:
 
 
 def _shown(word: str) -> str:
-    """`word` in quotes as messages show it; the rules file has no invisible characters, but for joiners."""
-    word = word if len(word) <= 60 else word[:57] + "..."
-    return "'" + "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in word) + "'"
+    """`word` in quotes, as messages show it."""
+    return f"'{one_line(word if len(word) <= 60 else word[:57] + '...')}'"
+
+
+def one_line(said: object) -> str:
+    """What somebody else said, an exception perhaps, as a message may hold it: on one line, all visible."""
+    line = " ".join(str(said).split())
+    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in line)

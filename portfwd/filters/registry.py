@@ -22,7 +22,15 @@ from typing import Any, Final
 from attrs import frozen
 
 from portfwd.filters.api import API_VERSION, IFilterPlugin
-from portfwd.filters.options import Declared, Files, OptionProblem, declared, read_options, read_values
+from portfwd.filters.options import (
+    Declared,
+    Files,
+    OptionProblem,
+    declared,
+    one_line,
+    read_options,
+    read_values,
+)
 from portfwd.filters.own_factory import Arguments, ClassPlugin, first_line, missing_methods
 from portfwd.values import printable
 
@@ -223,7 +231,7 @@ def _import(origin: Origin) -> Any:
             ) from None
         raise Unavailable(
             "filter-import-failed",
-            f"the filter {_shown(origin.name)} ({origin}) cannot be imported: {_told(error)}",
+            f"the filter {_shown(origin.name)} ({origin}) cannot be imported: {told(error)}",
             f"update or uninstall {origin.package}" if origin.package else "mend the module",
         ) from error
     for attribute in attributes.split("."):
@@ -247,7 +255,7 @@ def _as_plugin(thing: Any, origin: Origin) -> Any:
             try:
                 plugin = make()
             except Exception as error:
-                raise _bad(origin, f"cannot be made: {_told(error)}") from error
+                raise _bad(origin, f"cannot be made: {told(error)}") from error
         else:
             missing = missing_methods(thing)
             if missing:
@@ -274,7 +282,7 @@ def _as_plugin(thing: Any, origin: Origin) -> Any:
     try:
         Found(plugin, origin).options  # noqa: B018 - a class whose options nobody can find out is told here
     except Exception as error:
-        raise _bad(origin, f"does not say its options: {_told(error)}") from error
+        raise _bad(origin, f"does not say its options: {told(error)}") from error
     return plugin
 
 
@@ -287,9 +295,9 @@ def _near(attribute: str, module: object) -> str:
     return f"did you mean '{near[0]}'?" if near else ""
 
 
-def _told(error: BaseException) -> str:
+def told(error: BaseException) -> str:
     """An error of somebody else's, on one line."""
-    text = " ".join(str(error).split())
+    text = one_line(error)
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
 
 

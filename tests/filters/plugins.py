@@ -10,9 +10,7 @@ from zope.interface import implementer
 
 from portfwd.filters import (
     API_VERSION,
-    DONE,
     Close,
-    Connection,
     Factory,
     Filter,
     IFilterPlugin,
@@ -131,8 +129,8 @@ def half_a_factory(options: object, clauses: object) -> Any:
 HALF = Plugin("half", "Makes nothing of use.", Bare, half_a_factory)
 
 
-def nobody(connection: Connection) -> None:
-    """Stays out of every connection."""
+class Silent(Filter):
+    """Refuses to be, without a word."""
 
-
-DONE_AT_ONCE = DONE
+    def __init__(self) -> None:
+        raise ValueError

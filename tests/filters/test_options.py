@@ -225,25 +225,25 @@ class ReadTests(SynchronousTestCase):
         self.assertIn("its options are", problems[1].hint)
 
     def test_bad_values(self) -> None:
-        """Every bad value is told, with its number, that it is the value, and an example of a good one."""
+        """Every bad value is told, with its number, and that it is the value."""
         problems = self.read(["x"], ("most", "lots"), ("share", "3"), ("names", "u.txt"))
         self.assertEqual([(one.word, one.option, one.in_value) for one in problems],
                          [(0, None, True), (None, 0, True), (None, 1, True), (None, 2, True)])  # fmt: skip
         self.assertEqual(
-            [(one.message, one.hint) for one in problems],
+            [one.message for one in problems],
             [
-                ("bad value for 'kind': expected latency or reset", "such as latency"),
-                (
-                    "bad value for 'most': expected a size such as 64KiB, 1MiB or 4096",
-                    "such as most=64KiB",
-                ),
-                ("bad value for 'share': expected an even number", ""),
-                (
-                    "bad value for 'names': cannot read 'u.txt': No such file or directory",
-                    "such as names=FILE",
-                ),
+                "bad value for 'kind': expected latency or reset",
+                "bad value for 'most': expected a size such as 64KiB, 1MiB or 4096",
+                "bad value for 'share': expected an even number",
+                "bad value for 'names': cannot read 'u.txt': No such file or directory",
             ],
         )
+        self.assertEqual({one.hint for one in problems}, {""})
+
+    def test_suggestion(self) -> None:
+        """A word that is none of a few is told the nearest of them."""
+        (problem,) = self.read(["resett"])
+        self.assertEqual(problem.hint, "did you mean 'reset'?")
 
     def test_twice(self) -> None:
         """What is not repeated is said once, as a word or with its key."""
