@@ -134,3 +134,15 @@ class Silent(Filter):
 
     def __init__(self) -> None:
         raise ValueError
+
+
+class Wordy(Filter):
+    """
+    A filter whose author has so much to say of it that no line of a terminal can hold all of
+    what he says, so that it has to be broken somewhere.
+    """
+
+    def __init__(
+        self, limit: str = "a default that is so long that it does not fit on the line that it is on"
+    ):
+        self.limit = limit
