@@ -65,6 +65,11 @@ class CheckTests(CommandTestCase):
         )
         self.assertLess(out.index("unknown option 'loud'"), out.index("unknown option 'ilde'"))
 
+    def test_not_even_read(self) -> None:
+        """A file in a form that is not read has nothing else wrong with it."""
+        code, out, _ = self.run_main("check", self.file("web: :1 -> a:1", ".yaml"))
+        self.assertEqual((code, out.count("error:")), (2, 1))
+
     def test_several(self) -> None:
         """Several files are all judged; a wrong one outweighs an unreadable one."""
         good, bad, missing = self.file(GOOD), self.file("x"), self.missing()
