@@ -104,11 +104,12 @@ def _tlv(name: str, connection: Connection) -> tuple[tuple[int, bytes], ...]:
         kind, value = UNIQUE_ID, _unique_id(connection)
     elif name == "ssl" and tls is not None:
         inner = [(SSL_VERSION, tls.version.encode())] if tls.version else []
-        client = CLIENT_SSL
+        client, verify = CLIENT_SSL, 1
         if tls.client_name:
-            client |= CLIENT_CERT_CONN | CLIENT_CERT_SESS
+            # PROXY section 2.2.6: zero if "it was successfully verified, and non-zero otherwise"
+            client, verify = CLIENT_SSL | CLIENT_CERT_CONN | CLIENT_CERT_SESS, 0
             inner.append((SSL_CN, tls.client_name.encode()))
-        kind, value = SSL, build_client_tls(ClientTLS(client, bool(tls.client_name), tuple(inner)))
+        kind, value = SSL, build_client_tls(ClientTLS(client, verify, tuple(inner)))
     return ((kind, value),) if value else ()
 
 

@@ -126,9 +126,9 @@ class TLVTests(HeaderTestCase):
         tls = TLSInfo("a.example", "h2", "alice", "TLSv1.3")
         tlvs = self.tlvs("authority", "alpn", "ssl", tls=tls)
         self.assertEqual((tlvs[AUTHORITY], tlvs[ALPN]), (b"a.example", b"h2"))
-        expected = ClientTLS(7, True, ((SSL_VERSION, b"TLSv1.3"), (SSL_CN, b"alice")))
+        expected = ClientTLS(7, 0, ((SSL_VERSION, b"TLSv1.3"), (SSL_CN, b"alice")))
         self.assertEqual(read_client_tls(tlvs[SSL]), expected)
-        self.assertEqual(read_client_tls(self.tlvs("ssl", tls=TLSInfo())[SSL]), ClientTLS(1, False, ()))
+        self.assertEqual(read_client_tls(self.tlvs("ssl", tls=TLSInfo())[SSL]), ClientTLS(1, 1, ()))
 
     def test_passed_through(self) -> None:
         """Of TLS that passes, `sni` knows the name."""
