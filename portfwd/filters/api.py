@@ -362,6 +362,7 @@ class IFilterPlugin(Interface):
     api_version: int = Attribute("the `API_VERSION` it was written for")
     name: str = Attribute("what rules files call it")
     options: type = Attribute("an attrs class: the clause's options, see `portfwd.filters.options`")
+    takes_routes: bool = Attribute("whether it chooses by the rule's `route` lines")
 
     def configure(options: Any, clauses: Sequence[RouteClause]) -> Any:
         """
@@ -467,6 +468,7 @@ class Plugin:
     :ivar summary: one line of help.
     :ivar options: an attrs class, see `portfwd.filters.options`.
     :ivar make_factory: an `IFilterFactory` from an instance of `options` and the rule's route lines.
+    :ivar takes_routes: it chooses by those lines; a rule that has some must have such a filter.
     """
 
     name: str
@@ -474,6 +476,7 @@ class Plugin:
     options: type
     make_factory: Callable[[Any, Sequence[RouteClause]], Any]
     api_version: int = API_VERSION
+    takes_routes: bool = False
 
     def configure(self, options: Any, clauses: Sequence[RouteClause]) -> Any:
         """See `IFilterPlugin`."""

@@ -224,12 +224,19 @@ class AclEntry:
 
 @frozen
 class FilterSpec:
-    """One ``filter`` clause, uninterpreted: the plug-in of that name reads words and options."""
+    """
+    One ``filter`` clause, uninterpreted: the plug-in of that name reads words and options.
+
+    :ivar word_places: where each of `words` stands; empty for a clause that was not read from text.
+    :ivar option_places: where key and value of each of `options` stand; the same.
+    """
 
     name: str
     words: tuple[str, ...] = ()
     options: tuple[tuple[str, str], ...] = ()
     where: Location = field(default=NOWHERE, eq=False, repr=False)
+    word_places: tuple[Location, ...] = field(default=(), eq=False, repr=False)
+    option_places: tuple[tuple[Location, Location], ...] = field(default=(), eq=False, repr=False)
 
 
 @frozen
