@@ -22,7 +22,18 @@ from typing import Final
 
 from attrs import evolve, frozen
 
-from portfwd.filters.api import BOTH, DONE, Connection, Copy, Factory, Filter, Plugin, RouteClause, Sink, Verdict
+from portfwd.filters.api import (
+    BOTH,
+    DONE,
+    Connection,
+    Copy,
+    Factory,
+    Filter,
+    Plugin,
+    RouteClause,
+    Sink,
+    Verdict,
+)
 from portfwd.filters.options import choice, file_path, option, size
 from portfwd.filters.ways import WAYS, directions_of
 from portfwd.values import Address, Direction
