@@ -103,6 +103,8 @@ class Session:
         self._dial: Dial | DirectDial | None = None
         self._silence: IDelayedCall | None = None
         self._waits_half_closed = False
+        self._announced: Address | None = None
+        self._announced_local: Address | None = None
 
     def __repr__(self) -> str:
         client = self._client.stream
@@ -533,8 +535,8 @@ class Session:
             self.id,
             self._rule.name,
             self._rule.written,
-            client.address if client is not None else None,
-            client.local if client is not None else None,
+            self._announced or (client.address if client is not None else None),
+            self._announced_local or (client.local if client is not None else None),
             self._address,
             self._opened_at,
             None if connected is None else connected - self._dialled_at,
