@@ -200,14 +200,25 @@ class Sink:
     """
     Where copies go; the relay opens, bounds and closes it.
 
-    :ivar kind: ``file`` or ``stream`` (a shadow upstream).
-    :ivar name: the file's path, or the shadow's address as a rules file writes it.
+    Sinks of one kind, name and, for streams, session are one and the same, whatever else they say.
+
+    :ivar kind: ``file``, ``record`` (a file with the times, see `portfwd.logs.recording`) or
+        ``stream`` (a shadow upstream).
+    :ivar name: the file's absolute path, or the shadow's address as text.
     :ivar limit: bytes that may wait for a stream, or that a file may reach.
+    :ivar address: where a stream goes.
+    :ivar direction: the way of the bytes, for a record.
+    :ivar mark: ``opened`` or ``ended``: a record notes this instead of bytes.
+    :ivar notes: what a record says of a session that was opened.
     """
 
     kind: str
     name: str
     limit: int
+    address: Address | None = None
+    direction: Direction | None = None
+    mark: str = ""
+    notes: tuple[tuple[str, str], ...] = ()
 
 
 @frozen

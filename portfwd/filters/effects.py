@@ -4,7 +4,8 @@ What a chain asks of whoever runs it: the relay, or `portfwd.testing.Pipe`.
 
 The chain does no I/O. Each of its methods returns a list of these, to be done in
 order; while one is being done the chain may be called again, and what it then
-returns is done after the rest of the first list.
+returns is done after the rest of the first list. Nothing follows `Finish`, and
+nothing is written toward the upstream before the chain is told that it is connected.
 """
 
 from __future__ import annotations
@@ -19,7 +20,12 @@ from portfwd.values import Address, Direction
 
 @frozen
 class Write:
-    """Write `data` to the destination of `direction`, behind what was written before."""
+    """
+    Write `data` to the destination of `direction`, behind what was written before.
+
+    It may be a filter's own word, and come while `direction` is not read, or after `Unseen`. Where
+    the end of `direction` went out unseen it has nowhere to go.
+    """
 
     direction: Direction
     data: bytes
@@ -60,10 +66,12 @@ class Finish:
 
     :ivar detail: for the log.
     :ivar abort: reset both sides; else flush what was written and close.
+    :ivar filter: the name of the filter that ended it; empty where the dial did.
     """
 
     detail: str
     abort: bool = False
+    filter: str = ""
 
 
 @frozen
@@ -114,7 +122,11 @@ class Go:
 @frozen
 class Unseen:
     """
-    The next bytes of `direction` need not be shown.
+    The next bytes of `direction`, behind those shown last, need not be shown.
+
+    It is an offer, and replaces the one before. Bytes that are shown all the same count as
+    the next ones. Bytes that are not shown are told of by `Chain.passed`, before anything
+    else of `direction` is; where `count` is None that is not needed.
 
     :ivar count: how many; None: all that will ever come, and its end neither.
     """

@@ -105,8 +105,10 @@ class Opener(Protocol):
     def poller(self) -> Poller | None:
         """See the class."""
 
-    def accepted(self, sock: socket.socket, address: Address | None, options: Options) -> Stream:
-        """A client's."""
+    def accepted(
+        self, sock: socket.socket, address: Address | None, options: Options, local: Address | None = None
+    ) -> Stream:
+        """A client's; `local` is where it was accepted, if that is known."""
 
     def plain(
         self, sock: socket.socket, address: Address | None, buffer: int, *, seen: int | None = None

@@ -36,7 +36,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from portfwd.errors import StartError
-from portfwd.kernel.sockets import apply_settings, listening_settings
+from portfwd.kernel.sockets import apply_settings, fixed_address, listening_settings
 from portfwd.limits.descriptors import PER_SESSION, DescriptorBudget
 from portfwd.listen import systemd
 from portfwd.listen.arrivals import StreamFactory
@@ -321,19 +321,26 @@ class Binder:
     def _listener(
         self, live: LiveRule, spec: ListenSpec, sock: socket.socket, *, inherited: bool = False
     ) -> Listener:
-        budget = self._budget
+        give_back = partial(self._budget.give_back, PER_SESSION)
+        options, local = live.options, fixed_address(sock)
 
         def accept(client: socket.socket, address: Address | None) -> None:
             try:
-                stream = live.streams.accepted(client, address, live.options)
+                stream = live.streams.accepted(client, address, options, local)
             except OSError:
                 # The client vanished while it was being set up, or the kernel is out of memory for it.
-                budget.give_back(PER_SESSION)
+                give_back()
                 return
-            live.accept(stream, lambda: budget.give_back(PER_SESSION))
+            live.accept(stream, give_back)
 
         return Listener(
-            live.name, sock, self._world.reactor, budget, accept, spec.options.backlog, inherited=inherited
+            live.name,
+            sock,
+            self._world.reactor,
+            self._budget,
+            accept,
+            spec.options.backlog,
+            inherited=inherited,
         )
 
 

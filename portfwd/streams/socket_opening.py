@@ -49,18 +49,24 @@ class SocketStreams:
         self._splice_first = options.relay is RelayKind.SPLICE
         self._kind = "copy" if self._pool is None else "splice"
 
-    def accepted(self, sock: socket.socket, address: Address | None, options: Options) -> SocketStream:
+    def accepted(
+        self, sock: socket.socket, address: Address | None, options: Options, local: Address | None = None
+    ) -> SocketStream:
         """
         A stream over a client's socket, set up as `options` say.
 
+        :param local: our own address, if it is known.
         :raises OSError: the client is gone already, or the kernel refuses; the socket is closed then.
         """
-        try:
-            apply_settings(sock, self._client_settings)
-        except OSError:
-            sock.close()
-            raise
-        return SocketStream(sock, address, self.poller, self._kind, self._flow, local=local_address(sock))
+        if self._client_settings:
+            try:
+                apply_settings(sock, self._client_settings)
+            except OSError:
+                sock.close()
+                raise
+        if local is None:
+            local = local_address(sock)
+        return SocketStream(sock, address, self.poller, self._kind, self._flow, local)
 
     def plain(
         self, sock: socket.socket, address: Address | None, buffer: int, *, seen: int | None = None
@@ -71,7 +77,7 @@ class SocketStreams:
         :param seen: the events so far, if the poller watches `sock` already.
         :raises OSError: the kernel refuses to watch the socket; it is closed then.
         """
-        return SocketStream(sock, address, self.poller, self._kind, self._flow, seen=seen)
+        return SocketStream(sock, address, self.poller, self._kind, self._flow, None, seen)
 
     def _flow(self, source: SocketStream, destination: SocketStream) -> SocketFlow:
         return SocketFlow(
@@ -81,5 +87,5 @@ class SocketStreams:
             self._buffer,
             self._pool,
             self._options.pipe,
-            splice_first=self._splice_first,
+            self._splice_first,
         )

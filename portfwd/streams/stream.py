@@ -77,11 +77,19 @@ class Stream(Protocol):
     def join(self, peer: Self) -> None:
         """What is read here is written to `peer` from now on; both streams are told, once each."""
 
+    def unjoin(self) -> None:
+        """Both streams are lost and their figures were read: keep nothing of the other one."""
+
     def start(self) -> None:
         """Read."""
 
-    def end(self) -> None:
-        """Write what is kept, then end this direction (FIN). The other one stays open."""
+    def end(self, *, last: bool = False) -> None:
+        """
+        Write what is kept, then end this direction (FIN). The other one stays open.
+
+        :param last: nothing more comes from this stream, and whoever asks will close it when told
+            that the end is sent: closing may carry it.
+        """
 
     def close(self) -> None:
         """Both directions are through: release the connection."""

@@ -225,6 +225,10 @@ class TransportStream(Protocol):
             owner.writing_failed(self)
         self._tell_end()
 
+    def unjoin(self) -> None:
+        """Forget the peer: both are lost."""
+        self._peer = None
+
     def join(self, peer: TransportStream) -> None:
         """Write what is read to `peer`, and be the producer of its transport."""
         self._peer = peer
@@ -249,7 +253,7 @@ class TransportStream(Protocol):
         self._written += len(data)
         self.transport.write(data)  # type: ignore[union-attr]
 
-    def end(self) -> None:
+    def end(self, *, last: bool = False) -> None:
         """End this direction as far as the transport can."""
         if self._lost:
             return

@@ -1,1 +1,1089 @@
-"""Tests for `portfwd.filters.chain`."""
+"""Tests for `portfwd.filters.chain`: what verdicts do to bytes, and to the session."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from portfwd.errors import ConnectRefused
+from portfwd.filters import (
+    DONE,
+    DROP,
+    NEED_MORE,
+    TO_CLIENT,
+    TO_UPSTREAM,
+    Announce,
+    Await,
+    Bypass,
+    Close,
+    Copy,
+    Delay,
+    Direction,
+    Factory,
+    Filter,
+    Forward,
+    InetAddress,
+    NeedMore,
+    Reply,
+    Sink,
+    Wake,
+)
+from portfwd.filters.chain import Chain, make_chain
+from portfwd.filters.effects import (
+    Arm,
+    Begin,
+    Dial,
+    Effect,
+    End,
+    Finish,
+    Go,
+    Judge,
+    Stop,
+    Store,
+    Trouble,
+    Unseen,
+    Write,
+)
+from portfwd.filters.inquiry import MAX_REPLIES, PROXY_TLVS
+from portfwd.filters.passage import MAX_DATAGRAMS
+from tests.filters.scripted import (
+    CLIENT,
+    LOCAL,
+    SUMMARY,
+    UPSTREAM,
+    Scripted,
+    chain_of,
+    nobody,
+    relaying,
+    script,
+    seat,
+    written,
+)
+
+SINK = Sink("file", "/tmp/copy", 1024)
+UP, DOWN = TO_UPSTREAM, TO_CLIENT
+
+
+def one_way(direction: Direction, **options: Any) -> dict[str, Any]:
+    """What a factory says that needs to see `direction` only."""
+    return {"directions": frozenset({direction}), **options}
+
+
+class PassTests(SynchronousTestCase):
+    """Bytes that go through, in order."""
+
+    def test_none(self) -> None:
+        """None passes the bytes, in either direction, and nothing else happens."""
+        chain = relaying(Scripted())
+        self.assertEqual(chain.received(UP, b"ping"), [Write(UP, b"ping")])
+        self.assertEqual(chain.received(DOWN, b"pong"), [Write(DOWN, b"pong")])
+
+    def test_bytes(self) -> None:
+        """Bytes go instead; none at all drop."""
+        chain = relaying(Scripted(received=script(b"PING", b"")))
+        self.assertEqual(chain.received(UP, b"ping"), [Write(UP, b"PING")])
+        self.assertEqual(chain.received(UP, b"ping"), [])
+
+    def test_drop(self) -> None:
+        """DROP drops in a stream as well."""
+        self.assertEqual(relaying(Scripted(received=DROP)).received(UP, b"ping"), [])
+
+    def test_order_of_filters(self) -> None:
+        """To the upstream they run as listed, to the client in reverse; each sees what is passed to it."""
+        chain = relaying(
+            *(Scripted(received=lambda _, data, name=name: data + name) for name in (b"a", b"b", b"c"))
+        )
+        self.assertEqual(chain.received(UP, b"-"), [Write(UP, b"-abc")])
+        self.assertEqual(chain.received(DOWN, b"-"), [Write(DOWN, b"-cba")])
+
+    def test_list(self) -> None:
+        """A list takes effect in order, and so do lists in it."""
+        chain = relaying(Scripted(received=[b"a", Forward(b"b"), (Copy(SINK, b"c"), b"d")]))
+        self.assertEqual(
+            chain.received(UP, b"x"), [Write(UP, b"a"), Write(UP, b"b"), Store(SINK, b"c"), Write(UP, b"d")]
+        )
+
+    def test_none_in_list(self) -> None:
+        """None in a list passes the bytes at its place, once."""
+        chain = relaying(Scripted(received=[b"<", None, b">", None]))
+        self.assertEqual(written(chain.received(UP, b"x"), UP), b"<x>")
+
+    def test_silent_list(self) -> None:
+        """A verdict that does not speak of the bytes passes them behind its effects."""
+        chain = relaying(Scripted(received=[Copy(SINK, b"x"), Wake(1)]))
+        self.assertEqual(chain.received(UP, b"x"), [Store(SINK, b"x"), Arm(1, 1), Write(UP, b"x")])
+        self.assertEqual(relaying(Scripted(received=[])).received(UP, b"x"), [Write(UP, b"x")])
+
+    def test_speaking_list(self) -> None:
+        """One that does uses them up."""
+        for verdict in (Forward(b""), [Reply(b"")], [DROP, Wake(1)], [b"", DONE]):
+            self.assertEqual(
+                written(relaying(Scripted(received=verdict)).received(UP, b"x"), UP), b"", verdict
+            )
+
+    def test_no_filter(self) -> None:
+        """A chain of nothing passes everything, and needs to see nothing."""
+        chain = chain_of()
+        self.assertEqual(chain.open(), [Dial()])
+        self.assertEqual(chain.received(UP, b"x"), [Stop(UP)])
+        self.assertEqual(chain.ended(UP), [])
+        self.assertEqual(chain.connected(UPSTREAM), [Write(UP, b"x"), End(UP), Unseen(DOWN)])
+        self.assertFalse(chain.watches(UP))
+
+    def test_repr(self) -> None:
+        """A chain says its filters, where it stands and what it watches."""
+        chain = chain_of(seat(Scripted(), **one_way(UP)), seat(Scripted(), **one_way(UP, routes=True)))
+        self.assertEqual(repr(chain), "<Chain of a, b: undecided, watches to-upstream>")
+        self.assertEqual(repr(chain_of()), "<Chain of nothing: undecided>")
+        chain = chain_of(Filter())
+        chain.open()
+        self.assertEqual(repr(chain), "<Chain of a: dialled, watches to-upstream, watches to-client>")
+        chain.connected(None)
+        self.assertIn("connected", repr(chain))
+        chain.closed(SUMMARY)
+        self.assertEqual(repr(chain), "<Chain of a: finished>")
+
+
+class ReplyTests(SynchronousTestCase):
+    """Bytes that go back."""
+
+    def test_back(self) -> None:
+        """A reply goes to the side whose bytes were seen, which are used up."""
+        chain = relaying(Scripted(received=script(Reply(b"no"), Reply(b"yes"))))
+        self.assertEqual(chain.received(UP, b"x"), [Write(DOWN, b"no")])
+        self.assertEqual(chain.received(DOWN, b"x"), [Write(UP, b"yes")])
+
+    def test_nearer_filters(self) -> None:
+        """Filters nearer the side it goes to see it; the one that sent it and those behind do not."""
+        near, far = Scripted(), Scripted()
+        chain = relaying(near, Scripted(received=Reply(b"no")), far)
+        chain.received(UP, b"x")
+        self.assertEqual((near.seen(DOWN), far.calls[2:]), ([b"no"], []))
+        chain.received(DOWN, b"y")
+        self.assertEqual((far.seen(UP), near.seen()), ([b"no"], [b"x", b"no"]))
+
+    def test_while_in_effect(self) -> None:
+        """What comes of a reply reaches the filter that sent it when its verdict has taken effect."""
+        asked = Scripted(received=script([Reply(b"who?"), NeedMore(rest=b"tail")], None))
+        answering = Scripted(received=lambda way, data: Reply(b"me") if way is DOWN else None)
+        chain = relaying(answering, asked)
+        self.assertEqual(chain.received(UP, b"head tail"), [Write(UP, b"tailme")])
+        self.assertEqual(asked.seen(), [b"head tail", b"tailme"])
+
+    def test_endless(self) -> None:
+        """Two filters that answer each other end the session, not the process."""
+        chain = relaying(
+            Scripted(received=lambda way, _: Reply(b"ping") if way is DOWN else None),
+            Scripted(received=lambda way, _: Reply(b"pong") if way is UP else None),
+        )
+        effects = chain.received(UP, b"hello")
+        self.assertIsInstance(effects[-2], Trouble)
+        self.assertIsInstance(effects[-1], Finish)
+
+    def test_many(self) -> None:
+        """Many replies that are no answers to each other are many, and that is all."""
+        chain = relaying(Scripted(), Scripted(received=[Reply(b"x")] * 10 * MAX_REPLIES))
+        self.assertEqual(written(chain.received(UP, b"y"), DOWN), b"x" * 10 * MAX_REPLIES)
+
+    def test_behind_the_end(self) -> None:
+        """After the end of a direction there is nobody to reply to."""
+        chain = relaying(Scripted(received=Reply(b"no")))
+        self.assertEqual(chain.ended(DOWN), [End(DOWN)])
+        self.assertEqual(chain.received(UP, b"x"), [])
+
+
+class HoldTests(SynchronousTestCase):
+    """Bytes that are kept until there are more."""
+
+    def test_need_more(self) -> None:
+        """What is held is shown again with the next."""
+        one = Scripted(received=script(NEED_MORE, NEED_MORE, None))
+        chain = relaying(one)
+        self.assertEqual([chain.received(UP, b"a"), chain.received(UP, b"b")], [[], []])
+        self.assertEqual(chain.held(UP), 2)
+        self.assertEqual(chain.received(UP, b"c"), [Write(UP, b"abc")])
+        self.assertEqual(one.seen(), [b"a", b"ab", b"abc"])
+        self.assertEqual(chain.held(UP), 0)
+
+    def test_total(self) -> None:
+        """With a total, the filter is not asked before that many are there."""
+        one = Scripted(received=script(NeedMore(5), None))
+        chain = relaying(one)
+        for data in (b"a", b"b", b"c", b"d"):
+            self.assertEqual(chain.received(UP, data), [])
+        self.assertEqual(chain.received(UP, b"ef"), [Write(UP, b"abcdef")])
+        self.assertEqual(one.seen(), [b"a", b"abcdef"])
+
+    def test_rest(self) -> None:
+        """With a rest, that is what is kept; the verdicts before it dealt with the others."""
+        one = Scripted(received=script([Forward(b"frame"), NeedMore(rest=b"ta")], None))
+        chain = relaying(one)
+        self.assertEqual(chain.received(UP, b"frameta"), [Write(UP, b"frame")])
+        self.assertEqual(chain.received(UP, b"il"), [Write(UP, b"tail")])
+
+    def test_empty_rest(self) -> None:
+        """A rest may be empty, and a total counts from it."""
+        one = Scripted(received=script([Forward(b"frame"), NeedMore(4, rest=b"")], None))
+        chain = relaying(one)
+        chain.received(UP, b"frame")
+        self.assertEqual(chain.received(UP, b"abc"), [])
+        self.assertEqual(chain.received(UP, b"d"), [Write(UP, b"abcd")])
+
+    def test_too_much(self) -> None:
+        """A filter that holds more than its limit breaks the session, and is named with the limit."""
+        chain = relaying(seat(Scripted(received=NEED_MORE), max_hold=4))
+        self.assertEqual(chain.received(UP, b"abcd"), [])
+        (finish,) = chain.received(UP, b"e")
+        assert isinstance(finish, Finish)
+        self.assertEqual((finish.abort, finish.filter), (True, "a"))
+        self.assertIn("filter a could not decide within 4 bytes", finish.detail)
+
+    def test_total_too_large(self) -> None:
+        """A total beyond the limit is known at once to be too much."""
+        chain = relaying(seat(Scripted(received=NeedMore(5)), max_hold=4))
+        self.assertIsInstance(chain.received(UP, b"a")[-1], Finish)
+
+    def test_large_piece(self) -> None:
+        """What was shown may be larger than the limit, if what is kept of it is not."""
+        one = Scripted(received=lambda way, data: [Forward(data[:-1]), NeedMore(rest=data[-1:])])
+        chain = relaying(seat(one, max_hold=1))
+        self.assertEqual(written(chain.received(UP, b"x" * 1000), UP), b"x" * 999)
+
+    def test_done_lets_go(self) -> None:
+        """Who is done holds nothing, also where another verdict of the list said so."""
+        chain = relaying(Scripted(received=[NEED_MORE, DONE]))
+        self.assertEqual(chain.received(UP, b"x"), [Write(UP, b"x"), Unseen(UP)])
+
+    def test_both_directions(self) -> None:
+        """Each direction is held for itself."""
+        one = Scripted(received=script(NEED_MORE, NEED_MORE, None, None))
+        chain = relaying(one)
+        chain.received(UP, b"a")
+        chain.received(DOWN, b"1")
+        self.assertEqual(chain.received(UP, b"b"), [Write(UP, b"ab")])
+        self.assertEqual(chain.received(DOWN, b"2"), [Write(DOWN, b"12")])
+
+
+class UnseenTests(SynchronousTestCase):
+    """Bytes that need not be shown."""
+
+    def test_done(self) -> None:
+        """A filter that is done is not called again in that direction, and bytes need not be shown."""
+        one = Scripted(received=script(DONE))
+        chain = relaying(one)
+        self.assertTrue(chain.watches(UP))
+        self.assertEqual(chain.received(UP, b"a"), [Write(UP, b"a"), Unseen(UP)])
+        self.assertEqual(chain.received(UP, b"b"), [Write(UP, b"b")])
+        self.assertEqual(one.seen(), [b"a"])
+        self.assertEqual((chain.watches(UP), chain.watches(DOWN)), (False, True))
+
+    def test_done_with_bytes(self) -> None:
+        """Where bytes were given with it, these go and not those that were seen."""
+        chain = relaying(Scripted(received=[Forward(b"A"), DONE]))
+        self.assertEqual(chain.received(UP, b"a"), [Write(UP, b"A"), Unseen(UP)])
+
+    def test_directions(self) -> None:
+        """A direction that the factory does not name is never shown."""
+        chain = chain_of(seat(Scripted(), **one_way(UP)))
+        chain.open()
+        self.assertFalse(chain.watches(DOWN))
+        self.assertEqual(chain.connected(UPSTREAM), [Unseen(DOWN)])
+
+    def test_all_must_be_done(self) -> None:
+        """One filter that still looks is enough to be shown everything."""
+        chain = relaying(Scripted(received=DONE), Scripted(received=script(None, DONE)))
+        self.assertEqual(chain.received(UP, b"a"), [Write(UP, b"a")])
+        self.assertEqual(chain.received(UP, b"b"), [Write(UP, b"b"), Unseen(UP)])
+
+    def test_bypass(self) -> None:
+        """The bytes pass, then so many more unseen; the filter sees what is behind them."""
+        one = Scripted(received=script(Bypass(10), None))
+        chain = relaying(one)
+        self.assertEqual(chain.received(UP, b"head"), [Write(UP, b"head"), Unseen(UP, 10)])
+        self.assertTrue(chain.watches(UP))
+        self.assertEqual(chain.passed(UP, 10), [])
+        self.assertEqual(chain.received(UP, b"next"), [Write(UP, b"next")])
+        self.assertEqual(one.seen(), [b"head", b"next"])
+
+    def test_bypass_with_data(self) -> None:
+        """Bytes that are given go instead of those that were seen."""
+        chain = relaying(Scripted(received=Bypass(10, b"HEAD")))
+        self.assertEqual(chain.received(UP, b"head"), [Write(UP, b"HEAD"), Unseen(UP, 10)])
+
+    def test_bypass_shown(self) -> None:
+        """Bytes that are shown all the same are counted off, wherever they are cut."""
+        one = Scripted(received=script(Bypass(10), None))
+        chain = relaying(one)
+        chain.received(UP, b"head")
+        self.assertEqual(chain.received(UP, b"012345"), [Write(UP, b"012345"), Unseen(UP, 4)])
+        self.assertEqual(chain.received(UP, b"6789next"), [Write(UP, b"6789"), Write(UP, b"next")])
+        self.assertEqual(one.seen(), [b"head", b"next"])
+
+    def test_bypass_in_parts(self) -> None:
+        """Some may be unseen and some shown."""
+        one = Scripted(received=script(Bypass(10), None))
+        chain = relaying(one)
+        chain.received(UP, b"head")
+        self.assertEqual(chain.passed(UP, 4), [Unseen(UP, 6)])
+        self.assertEqual(chain.received(UP, b"456789next"), [Write(UP, b"456789"), Write(UP, b"next")])
+
+    def test_bypass_of_several(self) -> None:
+        """Where several filters bypass, the least counts, and each counts for itself."""
+        near, far = Scripted(received=script(Bypass(10), DONE)), Scripted(received=script(Bypass(4), None))
+        chain = relaying(near, far)
+        self.assertEqual(chain.received(UP, b"x"), [Write(UP, b"x"), Unseen(UP, 4)])
+        self.assertEqual(chain.passed(UP, 4), [])
+        self.assertEqual(chain.received(UP, b"456789"), [Write(UP, b"456789")])
+        self.assertEqual((near.seen(), far.seen()), ([b"x"], [b"x", b"456789"]))
+
+    def test_bypass_again(self) -> None:
+        """The same count is said again when it is another stretch of bytes."""
+        one = Scripted(received=lambda way, data: Bypass(2, data[:1]))
+        chain = relaying(one)
+        self.assertEqual(chain.received(UP, b"1"), [Write(UP, b"1"), Unseen(UP, 2)])
+        self.assertEqual(chain.received(UP, b"ab1"), [Write(UP, b"ab"), Write(UP, b"1"), Unseen(UP, 2)])
+
+    def test_bypass_of_nothing(self) -> None:
+        """None to bypass is none; the filter sees the next."""
+        one = Scripted(received=Bypass(0))
+        chain = relaying(one)
+        self.assertEqual(chain.received(UP, b"a"), [Write(UP, b"a")])
+        self.assertEqual(chain.received(UP, b"b"), [Write(UP, b"b")])
+
+    def test_bypass_then_hold(self) -> None:
+        """What a filter waits for begins behind what it bypasses."""
+        one = Scripted(received=script([Bypass(2, b""), NeedMore(2, rest=b"")], None))
+        chain = relaying(one)
+        chain.received(UP, b"x")
+        self.assertEqual(chain.received(UP, b"121"), [Write(UP, b"12")])
+        self.assertEqual(chain.received(UP, b"2"), [Write(UP, b"12")])
+
+    def test_bypass_cut_short(self) -> None:
+        """An end that comes while bytes are bypassed is told."""
+        one = Scripted(received=script(Bypass(10)))
+        chain = relaying(one)
+        chain.received(UP, b"x")
+        self.assertEqual(chain.ended(UP), [End(UP)])
+        self.assertEqual(one.calls[-1], ("ended", UP, b""))
+
+    def test_not_while_something_waits(self) -> None:
+        """As long as something is held or delayed, bytes are shown."""
+        chain = relaying(Scripted(received=[Delay(1, b"x"), DONE]))
+        self.assertEqual(chain.received(UP, b"x"), [Arm(1, 1)])
+        self.assertTrue(chain.watches(UP))
+        self.assertEqual(chain.due(1), [Write(UP, b"x"), Unseen(UP)])
+
+    def test_not_after_the_end(self) -> None:
+        """Of a direction that has ended nothing is said."""
+        chain = relaying(Scripted(ended=DONE))
+        self.assertEqual(chain.ended(UP), [End(UP)])
+        self.assertEqual(chain.received(DOWN, b"x"), [Write(DOWN, b"x")])
+        self.assertFalse(chain.watches(UP))
+
+    def test_end_of_the_done(self) -> None:
+        """An end that is told of a direction in which all are done goes out without being shown to them."""
+        one = Scripted(received=DONE)
+        chain = relaying(one)
+        chain.received(UP, b"x")
+        self.assertEqual(chain.ended(UP), [End(UP)])
+        self.assertEqual(one.told("ended"), 0)
+
+
+class DelayTests(SynchronousTestCase):
+    """Bytes that go later."""
+
+    def test_later(self) -> None:
+        """Bytes go when it is time; those behind wait, and then go at once."""
+        chain = relaying(Scripted(received=script(Delay(2, b"a"), None)))
+        self.assertEqual(chain.received(UP, b"a"), [Arm(1, 2)])
+        self.assertEqual(chain.received(UP, b"b"), [])
+        self.assertEqual(chain.held(UP), 2)
+        self.assertEqual(chain.due(1), [Write(UP, b"a"), Write(UP, b"b")])
+
+    def test_other_direction(self) -> None:
+        """The other direction does not wait."""
+        chain = relaying(Scripted(received=lambda way, data: Delay(2, data) if way is UP else None))
+        chain.received(UP, b"a")
+        self.assertEqual(chain.received(DOWN, b"b"), [Write(DOWN, b"b")])
+
+    def test_order(self) -> None:
+        """A shorter delay does not overtake; each counts from when it was asked for."""
+        chain = relaying(Scripted(received=[Delay(2, b"a"), Delay(1, b"b"), Delay(3, b"c"), Delay(0, b"d")]))
+        self.assertEqual(chain.received(UP, b"x"), [Arm(1, 2), Arm(2, 1), Arm(3, 3)])
+        self.assertEqual(chain.due(2), [])
+        self.assertEqual(chain.due(1), [Write(UP, b"a"), Write(UP, b"b")])
+        self.assertEqual(chain.due(3), [Write(UP, b"c"), Write(UP, b"d")])
+
+    def test_no_time(self) -> None:
+        """A delay of no time is none."""
+        self.assertEqual(relaying(Scripted(received=Delay(0, b"a"))).received(UP, b"x"), [Write(UP, b"a")])
+
+    def test_without_data(self) -> None:
+        """A delay of nothing says nothing of the bytes: they pass behind it."""
+        chain = relaying(Scripted(received=Delay(1)))
+        self.assertEqual(chain.received(UP, b"x"), [Arm(1, 1)])
+        self.assertEqual(chain.due(1), [Write(UP, b"x")])
+
+    def test_end(self) -> None:
+        """An end waits behind."""
+        chain = relaying(Scripted(received=Delay(1, b"x")))
+        chain.received(UP, b"x")
+        self.assertEqual(chain.ended(UP), [])
+        self.assertTrue(chain.watches(UP))
+        self.assertEqual(chain.due(1), [Write(UP, b"x"), End(UP)])
+
+    def test_delayed_end(self) -> None:
+        """An end is delayed by a delay of nothing, behind what was held."""
+        chain = relaying(Scripted(received=NEED_MORE, ended=[None, Delay(1)]))
+        chain.received(UP, b"x")
+        self.assertEqual(chain.ended(UP), [Write(UP, b"x"), Arm(1, 1)])
+        self.assertEqual(chain.due(1), [End(UP)])
+
+    def test_before_a_delayed_end(self) -> None:
+        """What a filter sends while the end waits is before it, and may delay it further."""
+        chain = relaying(Scripted(ended=[Delay(2), Wake(1)], woken=[Delay(3, b"y"), b"z"]))
+        self.assertEqual(chain.ended(UP), [Arm(1, 2), Arm(2, 1)])
+        self.assertEqual(chain.due(2), [Arm(3, 3)])
+        self.assertEqual(chain.due(1), [])
+        self.assertEqual(chain.due(3), [Write(UP, b"y"), Write(UP, b"z"), End(UP)])
+
+    def test_pressure(self) -> None:
+        """Reading stops when more is delayed than the filter may hold, until half of that is left."""
+        chain = relaying(seat(Scripted(received=lambda _, data: Delay(1, data)), max_hold=4))
+        self.assertEqual(chain.received(UP, b"abc"), [Arm(1, 1)])
+        self.assertEqual(chain.received(UP, b"de"), [Stop(UP), Arm(2, 1)])
+        self.assertEqual(chain.received(UP, b"fgh"), [Arm(3, 1)])
+        self.assertEqual(chain.due(1), [Write(UP, b"abc")])
+        self.assertEqual(chain.due(2), [Write(UP, b"de")])
+        self.assertEqual(chain.due(3), [Write(UP, b"fgh"), Go(UP)])
+
+    def test_pressure_of_replies(self) -> None:
+        """Where replies are delayed, those are not read that cause them."""
+        latency = seat(
+            Scripted(received=lambda way, data: Delay(1, data) if way is DOWN else None), max_hold=1
+        )
+        chain = relaying(latency, Scripted(received=Reply(b"no")))
+        self.assertEqual(chain.received(UP, b"x"), [Stop(UP), Arm(1, 1)])
+        self.assertEqual(chain.due(1), [Write(DOWN, b"no"), Go(UP)])
+
+    def test_pressure_of_both(self) -> None:
+        """Two reasons to stop are two: both must be gone."""
+        near = seat(Scripted(received=lambda _, data: [None, Delay(5, data)]), max_hold=0)
+        far = seat(Scripted(received=lambda _, data: Delay(1, data)), max_hold=0)
+        chain = relaying(near, far)
+        self.assertEqual(chain.received(UP, b"a"), [Stop(UP), Arm(1, 5), Arm(2, 1)])
+        self.assertEqual(chain.due(2), [Write(UP, b"a")])
+        self.assertEqual(chain.due(1), [Go(UP), Stop(UP), Arm(3, 1)])
+        self.assertEqual(chain.due(3), [Write(UP, b"a"), Go(UP)])
+
+    def test_no_pressure_at_the_end(self) -> None:
+        """A direction that has ended is neither stopped nor read again."""
+        chain = relaying(seat(Scripted(ended=lambda _, held: Delay(1, b"bye")), max_hold=1))
+        self.assertEqual(chain.ended(UP), [Arm(1, 1)])
+        self.assertEqual(chain.due(1), [Write(UP, b"bye"), End(UP)])
+
+    def test_after_the_end(self) -> None:
+        """Behind an end nothing goes, delayed or not."""
+        chain = relaying(Scripted(ended=Wake(1), woken=[Delay(1, b"late"), Forward(b"too")]))
+        self.assertEqual(chain.ended(UP), [Arm(1, 1), End(UP)])
+        self.assertEqual(chain.due(1), [])
+
+    def test_next_filter_sees_it_then(self) -> None:
+        """The filter behind sees delayed bytes when they go."""
+        behind = Scripted()
+        chain = relaying(Scripted(received=lambda _, data: Delay(1, data)), behind)
+        chain.received(UP, b"x")
+        self.assertEqual(behind.seen(), [])
+        self.assertEqual(chain.due(1), [Write(UP, b"x")])
+        self.assertEqual(behind.seen(), [b"x"])
+
+
+class WakeTests(SynchronousTestCase):
+    """Filters that ask for the time."""
+
+    def test_woken(self) -> None:
+        """The token comes back; what the filter then sends goes where it was when it asked."""
+        one = Scripted(received=lambda way, _: [None, Wake(5, way)], woken=Forward(b"!"))
+        chain = relaying(one)
+        self.assertEqual(chain.received(DOWN, b"x"), [Write(DOWN, b"x"), Arm(1, 5)])
+        self.assertEqual(chain.received(UP, b"x"), [Write(UP, b"x"), Arm(2, 5)])
+        self.assertEqual(chain.due(2), [Write(UP, b"!")])
+        self.assertEqual(chain.due(1), [Write(DOWN, b"!")])
+        self.assertEqual(one.calls[-2:], [("woken", UP), ("woken", DOWN)])
+
+    def test_from_opened(self) -> None:
+        """Who asked when opened is toward the upstream, and replies to the client."""
+        chain = chain_of(Scripted(opened=Wake(1), woken=[Forward(b"u"), Reply(b"c")]))
+        self.assertEqual(chain.open(), [Arm(1, 1), Dial()])
+        chain.connected(UPSTREAM)
+        self.assertEqual(chain.due(1), [Write(UP, b"u"), Write(DOWN, b"c")])
+
+    def test_when_done(self) -> None:
+        """Who is done with both directions is woken all the same."""
+        one = Scripted(opened=[Wake(1)], received=DONE, woken=Close("time is up"))
+        chain = chain_of(one)
+        chain.open()
+        chain.connected(UPSTREAM)
+        self.assertEqual(chain.received(UP, b"x")[-1], Unseen(UP))
+        self.assertEqual(chain.due(1), [Finish("time is up", filter="a")])
+
+    def test_held(self) -> None:
+        """What is held stays; None says nothing of it, nor do other bytes."""
+        chain = relaying(Scripted(received=[NEED_MORE, Wake(1)], woken=script(None, b"!")))
+        chain.received(UP, b"a")
+        self.assertEqual(chain.due(1), [])
+        chain.received(UP, b"b")
+        self.assertEqual(chain.due(2), [Write(UP, b"!")])
+        self.assertEqual(chain.held(UP), 2)
+
+    def test_held_goes(self) -> None:
+        """`DONE` and `Bypass` let it go; a rest replaces it."""
+        for verdict, effects in (
+            (DONE, [Write(UP, b"ab"), Unseen(UP)]),
+            (Bypass(3), [Write(UP, b"ab"), Unseen(UP, 3)]),
+            ([Forward(b"a"), NeedMore(rest=b"b")], [Write(UP, b"a")]),
+            (NEED_MORE, []),
+        ):
+            chain = relaying(Scripted(received=[NEED_MORE, Wake(1)], woken=verdict))
+            chain.received(UP, b"ab")
+            self.assertEqual(chain.due(1), effects, verdict)
+
+    def test_unknown(self) -> None:
+        """A key that is no more, or never was, does nothing."""
+        one = Scripted(received=Wake(1))
+        chain = relaying(one)
+        chain.received(UP, b"x")
+        chain.due(1)
+        self.assertEqual((chain.due(1), chain.due(17), one.told("woken")), ([], [], 1))
+
+
+class AwaitTests(SynchronousTestCase):
+    """Filters that wait for something."""
+
+    def test_alone(self) -> None:
+        """The bytes are kept, reading stops, and the result's verdict is theirs."""
+        waiting: Deferred[object] = Deferred()
+        one = Scripted(received=script(Await(waiting)), resumed=None)
+        chain = relaying(one)
+        self.assertEqual(chain.received(UP, b"x"), [Stop(UP), Begin(1, waiting)])
+        self.assertTrue(chain.watches(UP))
+        self.assertEqual(chain.settled(1, "yes"), [Go(UP), Write(UP, b"x")])
+        self.assertEqual(one.calls[-1], ("resumed", "yes"))
+
+    def test_verdicts(self) -> None:
+        """Whatever is said of bytes can be said of them then."""
+        for verdict, effects in (
+            (b"y", [Write(UP, b"y")]),
+            (NEED_MORE, []),
+            (DONE, [Write(UP, b"x"), Unseen(UP)]),
+            ([Forward(b"y"), None], [Write(UP, b"y"), Write(UP, b"x")]),
+            (Reply(b"n"), [Write(DOWN, b"n")]),
+            (Close("no", b"n"), [Write(DOWN, b"n"), Finish("no", filter="a")]),
+        ):
+            chain = relaying(Scripted(received=Await(Deferred()), resumed=verdict))
+            chain.received(UP, b"x")
+            self.assertEqual(chain.settled(1, None), [Go(UP), *effects], verdict)
+
+    def test_meanwhile(self) -> None:
+        """What comes all the same waits before the filter; the other direction goes on."""
+        one = Scripted(received=lambda _, data: Await(Deferred()) if data == b"a" else None)
+        chain = relaying(one)
+        chain.received(UP, b"a")
+        self.assertEqual(chain.received(UP, b"b"), [])
+        self.assertEqual(chain.ended(UP), [])
+        self.assertEqual(chain.received(DOWN, b"c"), [Write(DOWN, b"c")])
+        self.assertEqual(chain.held(UP), 2)
+        self.assertEqual(chain.settled(1, 0), [Write(UP, b"a"), Write(UP, b"b"), End(UP)])
+        self.assertEqual(one.seen(UP), [b"a", b"b"])
+
+    def test_again(self) -> None:
+        """A filter may wait again for each piece, and none overtakes another."""
+        one = Scripted(received=lambda *_: Await(Deferred()))
+        chain = relaying(one)
+        for data in (b"a", b"b", b"c"):
+            chain.received(UP, data)
+        effects = [effect for key in (1, 2, 3) for effect in chain.settled(key, None)]
+        self.assertEqual(written(effects, UP), b"abc")
+        self.assertEqual(one.seen(), [b"a", b"b", b"c"])
+
+    def test_twice(self) -> None:
+        """Two awaits are two: the filter is called when both have come."""
+        one = Scripted(received=script([NEED_MORE, Await(Deferred()), Await(Deferred())], None))
+        one.answers["resumed"] = NEED_MORE
+        chain = relaying(one)
+        chain.received(UP, b"a")
+        chain.received(UP, b"b")
+        self.assertEqual(chain.settled(2, None), [])
+        self.assertEqual(chain.settled(1, None), [Go(UP), Write(UP, b"ab")])
+
+    def test_held(self) -> None:
+        """What is held is what is judged, too."""
+        chain = relaying(Scripted(received=[NEED_MORE, Await(Deferred())], resumed=None))
+        chain.received(UP, b"x")
+        self.assertEqual(chain.settled(1, None), [Go(UP), Write(UP, b"x")])
+
+    def test_passed(self) -> None:
+        """Bytes that were passed before are gone."""
+        chain = relaying(Scripted(received=[None, Await(Deferred())], resumed=None))
+        self.assertEqual(chain.received(UP, b"x")[0], Write(UP, b"x"))
+        self.assertEqual(chain.settled(1, None), [Go(UP)])
+
+    def test_opened(self) -> None:
+        """Who waits when opened, or connected, sees nothing of either side before."""
+        for event in ("opened", "connected"):
+            one = Scripted(**{event: Await(Deferred())}, resumed=[Forward(b"u"), Reply(b"c")])
+            chain = chain_of(one)
+            effects = chain.open() + chain.connected(UPSTREAM)
+            self.assertEqual(
+                [effect for effect in effects if isinstance(effect, Stop)], [Stop(UP), Stop(DOWN)]
+            )
+            self.assertEqual(chain.received(UP, b"1") + chain.received(DOWN, b"2"), [])
+            effects = chain.settled(1, None)
+            self.assertEqual(effects[:2], [Go(UP), Go(DOWN)])
+            self.assertEqual((written(effects, UP), written(effects, DOWN)), (b"u1", b"c2"))
+
+    def test_end(self) -> None:
+        """From `ended` it holds up the end, and what was held."""
+        chain = relaying(Scripted(received=NEED_MORE, ended=Await(Deferred()), resumed=None))
+        chain.received(UP, b"x")
+        self.assertIsInstance(chain.ended(UP)[-1], Begin)
+        self.assertEqual(chain.settled(1, None), [Write(UP, b"x"), End(UP)])
+
+    def test_end_keeps_nothing(self) -> None:
+        """After it there is nothing more to wait for: what a filter wants to keep goes."""
+        chain = relaying(Scripted(received=NEED_MORE, ended=Await(Deferred()), resumed=NEED_MORE))
+        chain.received(UP, b"x")
+        chain.ended(UP)
+        self.assertEqual(chain.settled(1, None), [Write(UP, b"x"), End(UP)])
+
+    def test_unknown(self) -> None:
+        """A result that nobody waits for does nothing."""
+        self.assertEqual(relaying(Scripted()).settled(17, None), [])
+
+
+class EndTests(SynchronousTestCase):
+    """Ends, which cannot be swallowed."""
+
+    def test_through_the_chain(self) -> None:
+        """Each filter is told in the order of the bytes, with what is held for it."""
+        near, far = Scripted(received=NEED_MORE, ended=None), Scripted(received=NEED_MORE, ended=b"END")
+        chain = relaying(near, far)
+        chain.received(UP, b"x")
+        self.assertEqual(chain.ended(UP), [Write(UP, b"END"), End(UP)])
+        self.assertEqual(near.calls[-1], ("ended", UP, b"x"))
+        self.assertEqual(far.calls[-2:], [("received", UP, b"x"), ("ended", UP, b"x")])
+
+    def test_need_more(self) -> None:
+        """There is no more: what a filter wants to keep goes on, or the rest of it."""
+        for verdict, left in ((NEED_MORE, b"xy"), (NeedMore(100), b"xy"), (NeedMore(rest=b"y"), b"y")):
+            chain = relaying(Scripted(received=NEED_MORE, ended=verdict))
+            chain.received(UP, b"xy")
+            self.assertEqual(chain.ended(UP), [Write(UP, left), End(UP)])
+
+    def test_total_not_reached(self) -> None:
+        """What came of a total is shown at the end."""
+        one = Scripted(received=NeedMore(10))
+        chain = relaying(one)
+        chain.received(UP, b"a")
+        chain.received(UP, b"b")
+        self.assertEqual(chain.ended(UP), [Write(UP, b"ab"), End(UP)])
+        self.assertEqual(one.calls[-1], ("ended", UP, b"ab"))
+
+    def test_drop(self) -> None:
+        """What is held may be dropped; the end goes on."""
+        chain = relaying(Scripted(received=NEED_MORE, ended=DROP))
+        chain.received(UP, b"x")
+        self.assertEqual(chain.ended(UP), [End(UP)])
+
+    def test_half_close(self) -> None:
+        """The other direction goes on, and may be replied to."""
+        one = Scripted(ended=script(Reply(b"bye")))
+        chain = relaying(one)
+        self.assertEqual(chain.ended(UP), [Write(DOWN, b"bye"), End(UP)])
+        self.assertEqual(chain.received(DOWN, b"x"), [Write(DOWN, b"x")])
+        self.assertEqual(chain.ended(DOWN), [End(DOWN)])
+
+    def test_once(self) -> None:
+        """An end that is told twice is one."""
+        one = Scripted()
+        chain = relaying(one)
+        chain.ended(UP)
+        self.assertEqual((chain.ended(UP), one.told("ended")), ([], 1))
+
+
+class CloseTests(SynchronousTestCase):
+    """The end of the session."""
+
+    def test_close(self) -> None:
+        """The reply goes to the side whose bytes were seen, what was written before is flushed."""
+        one = Scripted(received=[b"last", Close("not SSH", b"SSH only\r\n"), b"never"])
+        chain = relaying(one)
+        self.assertEqual(
+            chain.received(UP, b"x"),
+            [Write(UP, b"last"), Write(DOWN, b"SSH only\r\n"), Finish("not SSH", filter="a")],
+        )
+        self.assertTrue(chain.finished)
+
+    def test_abort(self) -> None:
+        """An abort flushes nothing and replies nothing."""
+        chain = relaying(Scripted(received=Close("no", b"bye", abort=True)))
+        self.assertEqual(chain.received(UP, b"x"), [Finish("no", abort=True, filter="a")])
+
+    def test_afterwards(self) -> None:
+        """Nothing is returned and no filter is called any more, but for `closed`."""
+        one, other = Scripted(received=[Wake(1), Await(Deferred()), Close("no")]), Scripted()
+        chain = relaying(one, other)
+        chain.received(UP, b"x")
+        before = len(one.calls), len(other.calls)
+        for effects in (
+            chain.received(DOWN, b"x"), chain.ended(UP), chain.connected(None), chain.passed(UP, 1),
+            chain.due(1), chain.settled(2, None), chain.dial_failed(ConnectRefused("no")),
+        ):  # fmt: skip
+            self.assertEqual(effects, [])
+        self.assertEqual((len(one.calls), len(other.calls)), before)
+        self.assertEqual((chain.watches(UP), chain.watches(DOWN)), (False, False))
+        self.assertEqual(chain.closed(SUMMARY), [])
+        self.assertEqual((one.calls[-1], other.calls[-1]), (("closed", SUMMARY), ("closed", SUMMARY)))
+
+    def test_reply_passes_nearer_filters(self) -> None:
+        """Filters nearer the client see the reply."""
+        near = Scripted(received=lambda way, data: data.upper() if way is DOWN else None)
+        chain = relaying(near, Scripted(received=Close("no", b"bye")))
+        self.assertEqual(chain.received(UP, b"x"), [Write(DOWN, b"BYE"), Finish("no", filter="b")])
+
+    def test_delays_are_cut_short(self) -> None:
+        """What is delayed, the reply too, goes out at once, filter by filter."""
+        latency = [Scripted(received=lambda _, data: Delay(9, data)) for _ in range(3)]
+        chain = chain_of(*latency, Scripted(opened=Wake(1), woken=Close("no", b"bye")))
+        chain.open()
+        chain.connected(UPSTREAM)
+        chain.received(UP, b"a")
+        chain.received(DOWN, b"b")
+        effects = chain.due(1)
+        self.assertEqual((written(effects, UP), written(effects, DOWN)), (b"a", b"bbye"))
+        self.assertEqual(effects[-1], Finish("no", filter="d"))
+
+    def test_held_is_not_passed(self) -> None:
+        """What was held is undecided, and stays so."""
+        chain = relaying(Scripted(received=script(NEED_MORE, Close("no"))))
+        chain.received(UP, b"x")
+        self.assertEqual(chain.received(UP, b"y"), [Finish("no", filter="a")])
+
+    def test_first_counts(self) -> None:
+        """Of two that close, the first gives the reason."""
+        near = Scripted(received=lambda way, _: Close("near") if way is DOWN else None)
+        chain = relaying(near, Scripted(received=Close("far", b"bye")))
+        self.assertEqual(chain.received(UP, b"x"), [Finish("far", filter="b")])
+
+    def test_abort_while_closing(self) -> None:
+        """A filter that breaks while the session closes makes an abort of it, and nothing follows."""
+        near = seat(Scripted(received=lambda way, data: Delay(1, data) if way is UP else 1 / 0))
+        chain = relaying(near, Scripted(received=Close("far", b"bye")))
+        chain.received(UP, b"x")
+        effects = chain.due(1)
+        self.assertIsInstance(effects[0], Trouble)
+        self.assertEqual(effects[1:], [Finish("filter a raised ZeroDivisionError", abort=True, filter="a")])
+
+    def test_opened(self) -> None:
+        """A session may be refused when it is opened; filters behind are told of its close only."""
+        one, other = Scripted(opened=[b"x", Close("full", b"try later")]), Scripted()
+        chain = chain_of(Scripted(opened=b"early"), one, other)
+        self.assertEqual(chain.open(), [Write(DOWN, b"try later"), Finish("full", filter="b")])
+        chain.closed(SUMMARY)
+        self.assertEqual(other.calls, [("closed", SUMMARY)])
+
+    def test_connected(self) -> None:
+        """Or when it is connected."""
+        other = Scripted()
+        chain = chain_of(Scripted(connected=Close("wrong one", b"bye")), other)
+        chain.open()
+        chain.received(UP, b"x")
+        self.assertEqual(chain.connected(UPSTREAM), [Write(DOWN, b"bye"), Finish("wrong one", filter="a")])
+        self.assertEqual((other.told("connected"), other.seen()), (0, []))
+
+    def test_closed_once(self) -> None:
+        """Every filter is told once that it is over, with the summary, whatever came before."""
+        one = Scripted()
+        chain = chain_of(one)
+        chain.closed(SUMMARY)
+        self.assertEqual(chain.closed(SUMMARY), [])
+        self.assertEqual(one.calls, [("closed", SUMMARY)])
+        self.assertEqual(chain.received(UP, b"x"), [])
+
+    def test_closed_raises(self) -> None:
+        """One that raises then is told of, and keeps the others from nothing."""
+        error, other = ValueError("no"), Scripted()
+        chain = relaying(Scripted(closed=error), other)
+        self.assertEqual(chain.closed(SUMMARY), [Trouble("a", error)])
+        self.assertEqual(other.told("closed"), 1)
+
+
+class CopyAndAnnounceTests(SynchronousTestCase):
+    """Verdicts that leave the bytes alone."""
+
+    def test_copy(self) -> None:
+        """A copy goes to its sink, and the bytes pass."""
+        chain = relaying(Scripted(received=lambda _, data: Copy(SINK, data)))
+        self.assertEqual(chain.received(UP, b"x"), [Store(SINK, b"x"), Write(UP, b"x")])
+
+    def test_announce(self) -> None:
+        """The connection is another client's, for the filters behind as well, and is judged anew."""
+        real, place = InetAddress("203.0.113.9", 4000), InetAddress("203.0.113.10", 443)
+        seen: list[object] = []
+        connection = nobody()
+        announcing = Scripted(received=[Announce(real, place, ((4, b"x"),)), Forward(b"rest"), DONE])
+        behind = Scripted(received=lambda *_: seen.append((connection.source, connection.destination)))
+        chain = chain_of(announcing, behind, connection=connection)
+        chain.open()
+        chain.connected(UPSTREAM)
+        self.assertEqual(chain.received(UP, b"PROXY rest"), [Judge(real, place), Write(UP, b"rest")])
+        self.assertEqual(seen, [(real, place)])
+        self.assertEqual(connection.tags[PROXY_TLVS], ((4, b"x"),))
+        self.assertEqual((connection.client, connection.local), (CLIENT, LOCAL))
+
+
+class FailureTests(SynchronousTestCase):
+    """Filters that raise."""
+
+    def failed(self, effects: list[Effect], error: type[Exception], name: str = "a") -> None:
+        """`effects` end with the trouble of `name`, and an abort that does not quote it."""
+        trouble, finish = effects[-2:]
+        assert isinstance(trouble, Trouble)
+        assert isinstance(finish, Finish)
+        self.assertEqual(trouble.filter, name)
+        self.assertIsInstance(trouble.error, error)
+        detail = f"filter {name} raised {error.__name__}"
+        self.assertEqual(finish, Finish(detail, abort=True, filter=name))
+
+    def test_every_method(self) -> None:
+        """Whichever method it is, that session is aborted."""
+        error = KeyError("secret")
+        chain = chain_of(Scripted(opened=error))
+        self.failed(chain.open(), KeyError)
+        chain = chain_of(Scripted(connected=error))
+        chain.open()
+        self.failed(chain.connected(None), KeyError)
+        chain = chain_of(Scripted(dial_failed=error))
+        chain.open()
+        self.failed(chain.dial_failed(ConnectRefused("no")), KeyError)
+        self.failed(relaying(Scripted(received=error)).received(DOWN, b"x"), KeyError)
+        self.failed(relaying(Scripted(ended=error)).ended(UP), KeyError)
+        chain = relaying(Scripted(received=Wake(1), woken=error))
+        chain.received(UP, b"x")
+        self.failed(chain.due(1), KeyError)
+        chain = relaying(Scripted(received=Await(Deferred()), resumed=error))
+        chain.received(UP, b"x")
+        self.failed(chain.settled(1, None), KeyError)
+
+    def test_no_verdict(self) -> None:
+        """What is no verdict is such an error, and nothing of its list has an effect."""
+        for verdict in ("text", [b"x", 17], Delay(-1), [Close("x"), Forward(None)]):  # type: ignore[arg-type]
+            effects = relaying(Scripted(received=verdict)).received(UP, b"y")
+            self.assertEqual(len(effects), 2, verdict)
+            self.failed(effects, ValueError if isinstance(verdict, Delay) else TypeError)
+
+    def test_what_was_written_stands(self) -> None:
+        """What other filters passed before is written; nothing comes behind the end."""
+        far = Scripted(received=script(None, ValueError("no")))
+        effects = relaying(Scripted(received=[b"a", b"b", b"c"]), far).received(UP, b"x")
+        self.assertEqual(effects[0], Write(UP, b"a"))
+        self.failed(effects, ValueError, "b")
+
+    def bypassing(self, **answers: Any) -> tuple[Chain, Scripted]:
+        """A chain of one filter that may be left out."""
+        one = Scripted(**answers)
+        return relaying(seat(one, on_error="bypass")), one
+
+    def test_bypass(self) -> None:
+        """A filter that altered nothing is left out: held bytes pass, and it is called no more."""
+        chain, one = self.bypassing(received=script(NEED_MORE, ValueError("no")))
+        one.answers["received"] = lambda *_: NEED_MORE if len(one.seen()) < 2 else 1 / 0
+        chain.received(UP, b"a")
+        effects = chain.received(UP, b"b")
+        self.assertIsInstance(effects[0], Trouble)
+        self.assertEqual(effects[1:], [Write(UP, b"ab"), Unseen(UP), Unseen(DOWN)])
+        self.assertEqual(chain.received(DOWN, b"c"), [Write(DOWN, b"c")])
+        self.assertEqual(chain.ended(UP), [End(UP)])
+        self.assertEqual((len(one.seen()), one.told("ended")), (2, 0))
+        chain.closed(SUMMARY)
+        self.assertEqual(one.told("closed"), 1)
+
+    def test_bypass_of_altered(self) -> None:
+        """One that did alter something cannot be taken out of the middle of a stream."""
+        chain, one = self.bypassing(received=b"y")
+        chain.received(UP, b"x")
+        one.answers["received"] = ValueError("no")
+        self.failed(chain.received(UP, b"x"), ValueError)
+
+    def test_bypass_harmless(self) -> None:
+        """Looking, holding, copying and waking is not altering."""
+        for verdict in (None, NEED_MORE, Bypass(0), Wake(1), Copy(SINK, b"x"), Await(Deferred())):
+            chain, one = self.bypassing(received=verdict)
+            effects = chain.received(UP, b"x")
+            one.answers["ended"] = one.answers["resumed"] = ValueError("no")
+            effects += chain.ended(UP) + chain.settled(1, None)
+            self.assertEqual((written(effects, UP), effects.count(End(UP))), (b"x", 1), verdict)
+
+    def test_bypass_from_the_other_direction(self) -> None:
+        """What is held, awaited and waiting in the direction that did not fail goes on as well, in order."""
+        chain, one = self.bypassing(received=script(Await(Deferred())))
+        chain.received(UP, b"a")
+        chain.received(UP, b"b")
+        chain.ended(UP)
+        one.answers["received"] = ValueError("no")
+        effects = chain.received(DOWN, b"c")
+        self.assertEqual((written(effects, UP), written(effects, DOWN)), (b"ab", b"c"))
+        self.assertEqual(effects.count(End(UP)), 1)
+        self.assertEqual(chain.settled(1, None), [])
+
+    def test_bypass_of_opened(self) -> None:
+        """One that fails when it is opened is never called again, not even to be woken."""
+        one = Scripted(opened=script(Wake(1)), connected=ValueError("no"))
+        chain = chain_of(seat(one, on_error="bypass"), Scripted())
+        chain.open()
+        chain.received(UP, b"a")
+        effects = chain.connected(UPSTREAM)
+        self.assertEqual(written(effects, UP), b"a")
+        self.assertEqual(chain.due(1), [])
+        self.assertEqual([call[0] for call in one.calls], ["opened", "connected"])
+
+
+class MakeChainTests(SynchronousTestCase):
+    """Chains out of factories."""
+
+    def test_made(self) -> None:
+        """Each factory builds its filter for the connection."""
+        connection, one = nobody(), Scripted()
+        made: list[object] = []
+
+        def build(connection: object) -> Filter:
+            made.append(connection)
+            return one
+
+        chain = make_chain([("x", Factory(build))], connection)
+        assert chain is not None
+        self.assertEqual(made, [connection])
+        self.assertEqual(chain.open(), [Dial()])
+        self.assertEqual(one.calls, [("opened", connection)])
+
+    def test_staying_out(self) -> None:
+        """A factory may stay out of it; if all do, there is no chain."""
+        none = Factory(lambda connection: None)
+        self.assertIs(make_chain([("x", none), ("y", none)], nobody()), None)
+        self.assertIs(make_chain([], nobody()), None)
+        chain = make_chain([("x", none), ("y", Factory(lambda connection: Scripted()))], nobody())
+        self.assertIn("<Chain of y:", repr(chain))
+
+    def test_raising(self) -> None:
+        """One that raises ends the session when it opens; filters that were built are told of its close."""
+        one, never = Scripted(), Scripted()
+        error = ValueError("no")
+
+        def build(connection: object) -> None:
+            raise error
+
+        clauses = [
+            ("a", Factory(lambda connection: one)),
+            ("b", Factory(build)),
+            ("c", Factory(lambda connection: never)),
+        ]
+        chain = make_chain(clauses, nobody())
+        assert chain is not None
+        self.assertEqual(
+            chain.open(),
+            [Trouble("b", error), Finish("filter b raised ValueError", abort=True, filter="b")],
+        )
+        self.assertEqual(chain.received(UP, b"x"), [])
+        chain.closed(SUMMARY)
+        self.assertEqual((one.calls, never.calls), ([("closed", SUMMARY)], []))
+
+    def test_raising_and_bypassed(self) -> None:
+        """Or it is left out, if its factory says so."""
+        error = ValueError("no")
+
+        def build(connection: object) -> None:
+            raise error
+
+        chain = make_chain([("b", Factory(build, on_error="bypass"))], nobody())
+        assert chain is not None
+        self.assertEqual(chain.open(), [Trouble("b", error), Dial()])
+        self.assertEqual(chain.connected(None), [Unseen(UP), Unseen(DOWN)])
+
+    def test_datagrams(self) -> None:
+        """It may be a chain for datagrams."""
+        chain = make_chain([("a", Factory(lambda connection: Scripted()))], nobody(), datagrams=True)
+        assert chain is not None
+        chain.open()
+        chain.connected(None)
+        self.assertEqual(chain.received(UP, b""), [Write(UP, b"")])
+
+
+class DatagramTests(SynchronousTestCase):
+    """Chains of datagrams."""
+
+    def test_empty(self) -> None:
+        """An empty datagram is one, wherever it comes from."""
+        for verdict in (None, b"", Forward(b""), Delay(0, b""), [Forward(b""), DONE]):
+            chain = relaying(Scripted(received=verdict), datagrams=True)
+            self.assertEqual(chain.received(UP, b"")[:1], [Write(UP, b"")], verdict)
+        self.assertEqual(
+            relaying(Scripted(received=Reply(b"")), datagrams=True).received(UP, b"x"), [Write(DOWN, b"")]
+        )
+
+    def test_drop(self) -> None:
+        """DROP forgets one."""
+        chain = relaying(Scripted(received=script(DROP, None)), datagrams=True)
+        self.assertEqual(chain.received(UP, b"x"), [])
+        self.assertEqual(chain.received(UP, b"y"), [Write(UP, b"y")])
+
+    def test_several(self) -> None:
+        """Each is judged for itself, and a list makes several of one."""
+        one = Scripted(received=lambda _, data: [data, data])
+        chain = relaying(one, datagrams=True)
+        self.assertEqual(chain.received(UP, b"x"), [Write(UP, b"x"), Write(UP, b"x")])
+
+    def test_nothing_held(self) -> None:
+        """Who asks for more is wrong."""
+        effects = relaying(Scripted(received=NEED_MORE), datagrams=True).received(UP, b"x")
+        self.assertIsInstance(effects[0], Trouble)
+        self.assertIsInstance(effects[1], Finish)
+
+    def test_done(self) -> None:
+        """Who is done need not be shown more."""
+        chain = relaying(Scripted(received=DONE), datagrams=True)
+        self.assertEqual(chain.received(UP, b"x"), [Write(UP, b"x"), Unseen(UP)])
+
+    def test_no_end(self) -> None:
+        """Nothing ends."""
+        one = Scripted()
+        self.assertEqual(relaying(one, datagrams=True).ended(UP), [])
+        self.assertEqual(one.told("ended"), 0)
+
+    def test_delay(self) -> None:
+        """They may go later, an empty one too, in order."""
+        chain = relaying(Scripted(received=lambda _, data: Delay(1, data)), datagrams=True)
+        chain.received(UP, b"")
+        chain.received(UP, b"x")
+        self.assertEqual(chain.due(2), [])
+        self.assertEqual(chain.due(1), [Write(UP, b""), Write(UP, b"x")])
+
+    def test_await(self) -> None:
+        """One may wait for a result, an empty one too, and others behind it."""
+        chain = relaying(Scripted(received=script(Await(Deferred()))), datagrams=True)
+        chain.received(UP, b"")
+        chain.received(UP, b"x")
+        self.assertEqual(chain.settled(1, None), [Go(UP), Write(UP, b""), Write(UP, b"x")])
+
+    def test_bounded(self) -> None:
+        """Too many that wait are dropped and counted: before a filter, behind it, before the dial."""
+        before = relaying(Scripted(received=script(Await(Deferred()))), datagrams=True)
+        behind = relaying(Scripted(received=lambda *_: Delay(1, b"")), datagrams=True)
+        dialling, gate = chain_of(datagrams=True), chain_of(Scripted(), datagrams=True)
+        for chain in (before, behind, dialling, gate):
+            chain.open()
+            for _ in range(MAX_DATAGRAMS + 11):
+                chain.received(UP, b"")
+            self.assertIn(chain.dropped, (10, 11))
+        self.assertEqual(len(dialling.connected(None)), MAX_DATAGRAMS + len(Direction))

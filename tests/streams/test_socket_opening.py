@@ -115,7 +115,7 @@ class OpeningTests(unittest.SynchronousTestCase):
             flow = stream.source
             assert flow is not None
             self.assertEqual((stream.kind, flow._pool), (kind, pool))
-            self.assertEqual(flow._bulk, relay is RelayKind.SPLICE)
+            self.assertEqual(flow.bulk, relay is RelayKind.SPLICE)
 
     def test_no_splice_here(self) -> None:
         """Where there is no splice every relay copies, and says so."""

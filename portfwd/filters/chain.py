@@ -1,0 +1,292 @@
+# -*- test-case-name: tests.filters.test_chain -*-
+"""
+The chain: gives the verdicts of a session's filters their effect.
+
+It is told what happens (`Chain.received`, `Chain.ended`, `Chain.connected`, …) and
+returns what is to be done, a list of `portfwd.filters.effects`. It has no clock,
+no socket and no thread; two chains that are told the same return the same.
+
+Order
+    Toward the upstream the filters run as listed, toward the client in reverse. What a filter
+    returns goes on in order. A `Reply` goes the other way and is seen by the filters nearer the
+    side it goes to only. Between the filters there is one queue: a filter is never called
+    while a verdict, its own or another's, is taking effect.
+
+The bytes that a filter was called with
+    go where the verdict says. ``None`` passes them at its place in a list. A verdict in which nothing
+    speaks of them (no bytes, `Forward`, `Reply`, `Delay` with data, `NeedMore`, `Bypass`, `DROP`,
+    `Close`) passes them behind the rest; one with an `Await` keeps them, and they are then what
+    `IFilter.resumed` judges. `IFilter.woken` judges none: what is held stays, unless it returns
+    `DONE`, `Bypass` or a `NeedMore` with a rest. Where there are no bytes (``opened``,
+    ``connected``, ``dial_failed``), `Forward` goes to the upstream and `Reply` to the client.
+
+The dial
+    waits for every routing filter: until it routes, or is done with the client's bytes, or its
+    time, its bytes or the client's stream is at an end, when its ``on_timeout`` decides. The target
+    is that of the filter nearest the upstream which names one; every filter's `permits` must permit
+    an address. Before the upstream is connected nothing is written to it, and filters behind the last
+    routing one are shown nothing of the client, so that what they say when it is connected
+    (a PROXY header) comes first.
+
+Ends
+    An end goes through the filters behind the bytes. Delays and awaits hold it up; nothing swallows it.
+    What a filter sends behind an end that has passed it is dropped: there is nobody to read it.
+
+Failure
+    A filter that raises, or returns what is no verdict, ends the session by an abort, so that the
+    truncation shows; with ``on_error`` "bypass" it is left out from then on, as long as it
+    altered nothing. What delays keep when a filter closes in order goes out at once.
+
+Datagrams
+    Each is judged as it comes; none is held, though a `Delay` or an `Await` may keep some waiting, at most
+    `portfwd.filters.passage.MAX_DATAGRAMS` at a filter. What comes beyond is dropped and counted.
+
+It refuses to guess: held bytes beyond ``max_hold`` are a failure to decide, not a reason to pass them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from portfwd.errors import DialError
+from portfwd.filters.api import Connection, IFilter, IFilterFactory
+from portfwd.filters.effects import Dial, Disarm, Effect, Finish, Trouble, Write
+from portfwd.filters.inquiry import Inquiry, failure
+from portfwd.filters.link import Stage
+from portfwd.values import TO_CLIENT, TO_UPSTREAM, Address, Direction, SessionSummary
+
+
+def make_chain(
+    clauses: Sequence[tuple[str, IFilterFactory]], connection: Connection, *, datagrams: bool = False
+) -> Chain | None:
+    """
+    Build the filters of one connection.
+
+    A factory that raises is told of by `Chain.open`, and ends the session there if its ``on_error`` says so.
+
+    :param clauses: name and factory of each ``filter`` clause, in the rule's order.
+    :returns: None where every factory stays out of it.
+    """
+    built: list[tuple[str, IFilterFactory, IFilter]] = []
+    troubles: list[Effect] = []
+    for name, factory in clauses:
+        try:
+            made = factory.build(connection)
+        except Exception as error:
+            troubles.append(Trouble(name, error))
+            if factory.on_error != "bypass":
+                troubles.append(failure(name, error))
+                break
+            continue
+        if made is not None:
+            built.append((name, factory, made))
+    return Chain(built, connection, datagrams=datagrams, troubles=troubles) if built or troubles else None
+
+
+class Chain(Inquiry):
+    """
+    The filters of one session.
+
+    Every method but `watches` and `held` returns what is to be done, in order. The first
+    call is `open`, the last one `closed`; after `Finish` the others return nothing.
+
+    :ivar finished: `Finish` was returned.
+    :ivar dropped: datagrams for which there was no room.
+    """
+
+    def __init__(
+        self,
+        clauses: Sequence[tuple[str, IFilterFactory, IFilter]],
+        connection: Connection,
+        *,
+        datagrams: bool = False,
+        troubles: Sequence[Effect] = (),
+    ) -> None:
+        """
+        :param clauses: name, factory and filter of each clause, in the rule's order.
+        :param datagrams: `received` gets whole datagrams, of which ``b""`` is one.
+        :param troubles: what went wrong while the filters were built, to be told by `open`.
+        """
+        stages = [Stage(name, factory, made) for name, factory, made in clauses]
+        super().__init__(stages, connection, datagrams=datagrams)
+        self._undecided = [stage for stage in stages if stage.routes]
+        self._closed = False
+        for trouble in troubles:
+            if isinstance(trouble, Finish):
+                self._finish(trouble)
+            else:
+                self._effects.append(trouble)
+
+    def __repr__(self) -> str:
+        state = (
+            "finished" if self.finished
+            else "connected" if self._connected
+            else "dialled" if self._dialled
+            else "undecided"
+        )  # fmt: skip
+        names = ", ".join(stage.name for stage in self._stages)
+        watched = "".join(f", watches {one.value}" for one in Direction if self.watches(one))
+        return f"<Chain of {names or 'nothing'}: {state}{watched}>"
+
+    # What happens
+
+    def open(self) -> list[Effect]:
+        """The client was accepted."""
+        for stage in self._stages:
+            if self._closing is not None:
+                self._leave_out(stage)
+            else:
+                self._tell(stage.up, None, partial(stage.filter.opened, self._connection), both=True)
+        return self._done()
+
+    def received(self, direction: Direction, data: bytes) -> list[Effect]:
+        """
+        Bytes came from the source of `direction`, or one datagram.
+
+        They are those behind what was shown before and what `passed` has told of.
+        """
+        if self.finished:
+            return []
+        self._forget_offer(direction)
+        self._come(direction, data)
+        return self._done()
+
+    def passed(self, direction: Direction, size: int) -> list[Effect]:
+        """
+        So many bytes of `direction` went by without being shown, as `Unseen` allowed.
+
+        To be called before the next bytes or the end of this direction are told of.
+        Where `Unseen` allowed everything it may be left out.
+        """
+        if self.finished:
+            return []
+        self._forget_offer(direction)
+        for link in self._links[direction]:
+            link.bypass = max(0, link.bypass - size)
+        return self._done()
+
+    def ended(self, direction: Direction) -> list[Effect]:
+        """The source of `direction` ended it."""
+        if self.finished or self._source_ended[direction] or self._datagrams:
+            return []
+        self._source_ended[direction] = True
+        self._come(direction, None)
+        return self._done()
+
+    def connected(self, upstream: Address | None) -> list[Effect]:
+        """The dial succeeded; what waited for it goes out."""
+        if self.finished:
+            return []
+        self._connection.upstream = upstream
+        self._write_early()
+        for stage in self._stages:
+            self._tell(stage.up, None, partial(stage.filter.connected, upstream), both=True)
+            self._work()
+            if self.finished or self._closing is not None:
+                break
+            stage.up.shut = False
+            self._let_in(stage.up)
+            self._work()
+        if self._closing is None:
+            self._go_after_dial()
+        return self._done()
+
+    def dial_failed(self, error: DialError) -> list[Effect]:
+        """
+        No upstream could be reached: the filters may tell the client, then the session is over.
+
+        It ends in order if the client was told anything, else by an abort, as without filters.
+        """
+        if self.finished:
+            return []
+        self._flush()
+        for stage in self._stages:
+            self._tell(stage.up, None, partial(stage.filter.dial_failed, error), both=True)
+            self._work()
+        told = any(isinstance(effect, Write) for effect in self._effects)
+        self._close(Finish(str(error), abort=not told))
+        return self._done()
+
+    def due(self, key: int) -> list[Effect]:
+        """The time of the `Arm` with `key` has come."""
+        action = self._timers.pop(key, None)
+        if self.finished or action is None:
+            return []
+        action()
+        return self._done()
+
+    def settled(self, key: int, result: object) -> list[Effect]:
+        """The awaitable of the `Begin` with `key` has this result, or raised it."""
+        link, paused = self._awaited.pop(key, (None, ()))
+        if self.finished or link is None:
+            return []
+        self._resume(link.stage, paused)
+        data = link.take() if link.held else None
+        self._tell(link, data, partial(link.stage.filter.resumed, result))
+        for one in paused:
+            self._let_in(one)
+            self._pass_end(one)
+        return self._done()
+
+    def closed(self, summary: SessionSummary) -> list[Effect]:
+        """The session is over, whoever ended it: each filter is told once. Only `Trouble` comes of it."""
+        if self._closed:
+            return []
+        self._closed = self.finished = True
+        troubles: list[Effect] = []
+        for stage in self._stages:
+            try:
+                stage.filter.closed(summary)
+            except Exception as error:
+                troubles.append(Trouble(stage.name, error))
+        return troubles
+
+    # Coming to rest
+
+    def _done(self) -> list[Effect]:
+        """Come to rest, and hand out what is to be done."""
+        self._work()
+        if self._closing is not None:
+            self._flush()
+            self._finish(self._closing)
+        if self.finished:
+            del self._effects[self._last :]
+        else:
+            if not self._dialled:
+                self._dial_if_decided()
+            if self._connected:
+                self._offer(TO_UPSTREAM)
+                self._offer(TO_CLIENT)
+        effects, self._effects = self._effects, []
+        return effects
+
+    # The dial
+
+    def _dial_if_decided(self) -> None:
+        for stage in tuple(self._undecided):
+            if stage.decided:
+                self._undecided.remove(stage)
+                if stage.timer is not None and stage.timer in self._timers:
+                    del self._timers[stage.timer]
+                    self._effects.append(Disarm(stage.timer))
+            elif stage.timer is None:
+                stage.timer = self._arm(stage.hold_timeout, partial(self._time_out, stage))
+        if self._undecided:
+            return
+        routes = [stage.route for stage in self._stages if stage.route is not None]
+        targets = [route.target for route in routes if route.target is not None]
+        permits = [route.permits for route in routes if route.permits is not None]
+        self._effects.append(Dial(targets[-1] if targets else None, _all_of(permits)))
+        self._stop_after_dial()
+
+    def _time_out(self, stage: Stage) -> None:
+        self._give_up(stage.up, f"could not decide within {stage.hold_timeout:g} seconds")
+        self._pass_end(stage.up)
+
+
+def _all_of(permits: list[Callable[[Address], bool]]) -> Callable[[Address], bool] | None:
+    """What permits an address that all of `permits` permit."""
+    if len(permits) < 2:
+        return permits[0] if permits else None
+    return lambda address: all(permit(address) for permit in permits)

@@ -1,0 +1,314 @@
+# -*- test-case-name: tests.filters.test_chain -*-
+"""
+The way of bytes and ends between the filters of a chain, and out of it.
+
+There is one queue: what leaves a filter waits in it until no filter is being
+called, so a verdict has taken effect before the next is asked for. What
+is delayed, what came too early for the upstream, and what need not be read
+or shown, is known here. No filter is called here, and none of their verdicts is judged.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import count
+from typing import Final
+
+from portfwd.filters.api import Delay
+from portfwd.filters.effects import Arm, Effect, End, Go, Stop, Unseen, Write
+from portfwd.filters.link import Delayed, Link, Stage
+from portfwd.values import TO_CLIENT, TO_UPSTREAM, Direction
+
+#: Bytes for the upstream that wait for the dial before reading is stopped, though a routing filter may
+#: want to see more: what a relay reads at once.
+MAX_EARLY: Final = 64 * 1024
+
+#: Datagrams that wait at one filter: about what the usual receive buffer of a socket holds, 208 KiB.
+MAX_DATAGRAMS: Final = 100
+
+#: In place of a count: all bytes that will ever come.
+_ALL: Final = -1
+
+_OTHER: Final = {TO_UPSTREAM: TO_CLIENT, TO_CLIENT: TO_UPSTREAM}
+
+
+class Passage:
+    """
+    The links of a chain, and what is on the way between them.
+
+    The chain inherits it, and calls the filters.
+
+    :ivar finished: nothing goes on any more.
+    :ivar dropped: datagrams for which there was no room.
+    """
+
+    def __init__(self, stages: Iterable[Stage], *, datagrams: bool) -> None:
+        self.finished = False
+        self.dropped = 0
+        self._datagrams = datagrams
+        self._stages = list(stages)
+        for nearer, farther in zip(self._stages, self._stages[1:], strict=False):
+            nearer.up.next = farther.up
+            farther.down.next = nearer.down
+        self._links = {
+            TO_UPSTREAM: [stage.up for stage in self._stages],
+            TO_CLIENT: [stage.down for stage in reversed(self._stages)],
+        }
+        for stage in reversed(self._stages):
+            if stage.routes:
+                break
+            stage.up.shut = True
+        self._effects: list[Effect] = []
+        # Link, bytes or the end, and how many replies led to it.
+        self._jobs: deque[tuple[Link, bytes | None, int]] = deque()
+        self._replies = 0
+        self._keys = count(1)
+        self._timers: dict[int, Callable[[], None]] = {}
+        self._dialled = False
+        self._connected = False
+        self._hasty = False  # delays are cut short: the session is about to end
+        self._early: list[bytes | None] = []
+        self._early_size = 0
+        self._early_stop = False
+        self._stops = {TO_UPSTREAM: 0, TO_CLIENT: 0}
+        self._offered = {TO_UPSTREAM: 0, TO_CLIENT: 0}
+        self._source_ended = {TO_UPSTREAM: False, TO_CLIENT: False}
+
+    # What the chain adds: it knows the filters.
+
+    def _show(self, link: Link, data: bytes) -> None:
+        """Ask a filter what becomes of `data`."""
+        raise NotImplementedError
+
+    def _tell_end(self, link: Link) -> None:
+        """Tell a filter of the end of its direction."""
+        raise NotImplementedError
+
+    def _pass_end(self, link: Link) -> None:
+        """The end leaves a filter, unless something is before it."""
+        raise NotImplementedError
+
+    # What comes, and what goes
+
+    def _work(self) -> None:
+        """Do what is queued, and what comes of it."""
+        jobs = self._jobs
+        while jobs and not self.finished:
+            link, item, self._replies = jobs.popleft()
+            self._enter(link, item)
+        self._replies = 0
+
+    def _come(self, direction: Direction, item: bytes | None) -> None:
+        """Bytes, or an end, reach the chain."""
+        links = self._links[direction]
+        if links:
+            self._jobs.append((links[0], item, 0))
+        else:
+            self._write(direction, item)
+
+    def _enter(self, link: Link, item: bytes | None) -> None:
+        """Bytes, or an end, reach a filter."""
+        if link.shut or link.awaits:
+            if self._has_room(len(link.waiting)):
+                link.waiting.append(item)
+                if link.shut and item is not None:
+                    self._came_early(len(item))
+        elif item is None:
+            self._tell_end(link)
+        elif link.done:
+            self._pass(link, item)
+        elif link.bypass:
+            seen = item[link.bypass :]
+            self._pass(link, item[: link.bypass] if seen else item)
+            link.bypass = max(0, link.bypass - len(item))
+            if seen:
+                self._enter(link, seen)
+        elif link.held or link.need:
+            link.hold(item)
+            if link.size >= link.need:
+                self._show(link, link.take())
+        else:
+            self._show(link, item)
+
+    def _pass(self, link: Link, data: bytes) -> None:
+        """Bytes leave a filter."""
+        if link.ended or not (data or self._datagrams):
+            return
+        if link.outbox:
+            self._put(link, Delayed(data, ripe=True))
+        else:
+            self._send(link, data)
+
+    def _send(self, link: Link, item: bytes | None) -> None:
+        if link.next is None:
+            self._write(link.direction, item)
+        else:
+            self._jobs.append((link.next, item, self._replies))
+
+    def _write(self, direction: Direction, item: bytes | None) -> None:
+        """Bytes, or an end, leave the chain."""
+        if direction is TO_UPSTREAM and not self._connected:
+            if self._has_room(len(self._early)):
+                self._early.append(item)
+                if item is not None:
+                    self._came_early(len(item))
+        else:
+            self._effects.append(End(direction) if item is None else Write(direction, item))
+
+    def _has_room(self, count: int) -> bool:
+        """Whether one more may wait beside `count`; streams are stopped instead."""
+        if not self._datagrams or count < MAX_DATAGRAMS:
+            return True
+        self.dropped += 1
+        return False
+
+    def _let_in(self, link: Link) -> None:
+        """What waited before a filter comes in, before anything that came later."""
+        if link.waiting and not (link.shut or link.awaits):
+            self._jobs.extendleft((link, item, 0) for item in reversed(link.waiting))
+            link.waiting.clear()
+
+    # What is delayed
+
+    def _delay(self, link: Link, item: Delay) -> None:
+        """Bytes leave a filter later, and so does what comes behind them."""
+        if link.ended:
+            return
+        if self._hasty or not (item.seconds or link.outbox):
+            self._pass(link, item.data)
+            return
+        delayed = Delayed(item.data, ripe=not item.seconds)
+        if self._put(link, delayed) and item.seconds:
+            self._arm(item.seconds, partial(self._ripen, link, delayed))
+
+    def _put(self, link: Link, delayed: Delayed) -> bool:
+        if not self._has_room(len(link.outbox)):
+            return False
+        link.outbox.append(delayed)
+        link.delayed += len(delayed.data)
+        self._press(link)
+        return True
+
+    def _ripen(self, link: Link, delayed: Delayed) -> None:
+        delayed.ripe = True
+        while link.outbox and link.outbox[0].ripe:
+            self._release(link)
+        self._press(link)
+        self._pass_end(link)
+
+    def _release(self, link: Link) -> None:
+        """The first of the delayed bytes go on."""
+        data = link.outbox.popleft().data
+        link.delayed -= len(data)
+        if data or self._datagrams:
+            self._send(link, data)
+
+    def _press(self, link: Link) -> None:
+        """Stop reading while too much is delayed; go on when half of that is gone."""
+        limit = link.stage.max_hold
+        if link.delayed > limit:
+            # Replies come of what the other side sends.
+            cause = _OTHER[link.direction] if self._replies else link.direction
+            if cause not in link.pressed:
+                link.pressed.append(cause)
+                self._stop(cause)
+        elif link.pressed and 2 * link.delayed <= limit:
+            for direction in link.pressed:
+                self._go(direction)
+            link.pressed.clear()
+
+    def _arm(self, seconds: float, action: Callable[[], None]) -> int:
+        key = next(self._keys)
+        self._timers[key] = action
+        self._effects.append(Arm(key, seconds))
+        return key
+
+    # What need not be read, or shown
+
+    def _stop(self, direction: Direction) -> None:
+        self._stops[direction] += 1
+        if self._stops[direction] == 1 and not self._source_ended[direction]:
+            self._effects.append(Stop(direction))
+
+    def _go(self, direction: Direction) -> None:
+        self._stops[direction] -= 1
+        if not self._stops[direction] and not self._source_ended[direction]:
+            self._effects.append(Go(direction))
+
+    def _offer(self, direction: Direction) -> None:
+        """Say that bytes need not be shown, if that is new."""
+        if self._source_ended[direction]:
+            return
+        size = _ALL
+        for link in self._links[direction]:
+            if link.keeps or link.awaits:
+                return
+            if not link.done:
+                if not link.bypass:
+                    return
+                size = link.bypass if size == _ALL else min(size, link.bypass)
+        if size != self._offered[direction]:
+            self._offered[direction] = size
+            self._effects.append(Unseen(direction, None if size == _ALL else size))
+
+    def _forget_offer(self, direction: Direction) -> None:
+        """Bytes of `direction` went by: what was said of the next is history."""
+        if self._offered[direction] != _ALL:
+            self._offered[direction] = 0
+
+    # What is too early for the upstream
+
+    def _came_early(self, size: int) -> None:
+        self._early_size += size
+        self._stop_if_early()
+
+    def _stop_if_early(self) -> None:
+        """Read no more, once nobody needs to see it, or too much waits."""
+        if self._early_stop or self._connected:
+            return
+        if self._early_size > MAX_EARLY or (self._dialled and self._early_size):
+            self._early_stop = True
+            self._stop(TO_UPSTREAM)
+
+    def _stop_after_dial(self) -> None:
+        self._dialled = True
+        self._stop_if_early()
+
+    def _write_early(self) -> None:
+        self._connected = True
+        for item in self._early:
+            self._write(TO_UPSTREAM, item)
+        self._early.clear()
+
+    def _go_after_dial(self) -> None:
+        if self._early_stop:
+            self._early_stop = False
+            self._go(TO_UPSTREAM)
+
+    def _flush(self) -> None:
+        """Send on what is delayed, filter by filter; nothing is delayed again."""
+        self._hasty = True
+        for links in self._links.values():
+            for link in links:
+                while link.outbox and not self.finished:
+                    self._release(link)
+                self._work()
+
+    def watches(self, direction: Direction) -> bool:
+        """Whether somebody may still want to see bytes of `direction`, or some of them wait here."""
+        if self.finished:
+            return False
+        early = direction is TO_UPSTREAM and bool(self._early)
+        return early or any(link.watches for link in self._links[direction])
+
+    def held(self, direction: Direction) -> int:
+        """How many bytes of `direction` wait here, for whatever reason."""
+        size = sum(
+            link.size + link.delayed + sum(len(item) for item in link.waiting if item is not None)
+            for link in self._links[direction]
+        )
+        if direction is TO_UPSTREAM:
+            size += sum(len(item) for item in self._early if item is not None)
+        return size

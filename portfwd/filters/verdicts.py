@@ -1,0 +1,185 @@
+# -*- test-case-name: tests.filters.test_verdicts -*-
+"""
+Reading what a filter returned: a flat list of verdicts, each of them checked.
+
+Everything is looked at before anything takes effect, so a filter whose third
+verdict is nonsense has not done the first two. What is wrong is said in the
+words of an author; what the verdicts mean is `portfwd.filters.chain`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from math import isfinite
+from typing import Final
+
+from portfwd.filters.api import (
+    DROP,
+    Announce,
+    Await,
+    Bypass,
+    Close,
+    Copy,
+    Delay,
+    Forward,
+    NeedMore,
+    Reply,
+    Route,
+    Sign,
+    Sink,
+    Wake,
+)
+
+#: One verdict, as it stands in a list.
+Item = (
+    None
+    | bytes
+    | NeedMore
+    | Sign
+    | Bypass
+    | Forward
+    | Reply
+    | Delay
+    | Copy
+    | Route
+    | Announce
+    | Wake
+    | Await
+    | Close
+)
+
+#: Lists within lists that are read: more is a list that holds itself.
+MAX_DEPTH: Final = 8
+
+
+def read_verdict(verdict: object, *, datagrams: bool = False) -> list[Item]:
+    """
+    The verdicts in `verdict`, in order.
+
+    :param datagrams: judge as for datagrams, of which none may be held or bypassed in parts.
+    :raises TypeError: something in it is no verdict, or has a value of a wrong type.
+    :raises ValueError: a number in it makes no sense.
+    """
+    items: list[Item] = []
+    _read(verdict, items, datagrams, 0)
+    return items
+
+
+def answers(item: Item, *, datagrams: bool = False) -> bool:
+    """
+    Whether `item` says what becomes of the bytes that the filter was called with.
+
+    Where no item of a verdict does, the bytes pass: a forgotten word must not lose data.
+    """
+    if isinstance(item, Delay):
+        return datagrams or bool(item.data)
+    return item is DROP or isinstance(item, bytes | Forward | Reply | NeedMore | Bypass | Close)
+
+
+def alters(item: Item) -> bool:
+    """Whether `item` may make the stream another one than it would be without the filter."""
+    match item:
+        case NeedMore():
+            return item.rest is not None
+        case Bypass():
+            return item.data is not None
+        case Delay():
+            return bool(item.data)
+        case Forward() | Reply() | Close() | bytes():
+            return True
+    return item is DROP
+
+
+def _read(verdict: object, items: list[Item], datagrams: bool, depth: int) -> None:
+    match verdict:
+        case None | bytes() | Sign():
+            items.append(verdict)
+            return
+        case list() | tuple():
+            if depth == MAX_DEPTH:
+                raise ValueError(f"verdicts are nested more than {MAX_DEPTH} deep")
+            for one in verdict:
+                _read(one, items, datagrams, depth + 1)
+            return
+        case Forward() | Reply():
+            _need_bytes(verdict, verdict.data)
+        case NeedMore():
+            _check_need_more(verdict, datagrams)
+        case Bypass():
+            if datagrams:
+                raise ValueError("Bypass counts the bytes of a stream; for datagrams return None, or DONE")
+            _need_count(verdict, verdict.count)
+            if verdict.data is not None:
+                _need_bytes(verdict, verdict.data)
+        case Delay():
+            _need_seconds(verdict, verdict.seconds)
+            _need_bytes(verdict, verdict.data)
+        case Copy():
+            _need_bytes(verdict, verdict.data)
+            if not isinstance(verdict.sink, Sink):
+                raise TypeError(f"the sink of a Copy must be a Sink, not {_kind(verdict.sink)}")
+        case Route():
+            if verdict.permits is not None and not callable(verdict.permits):
+                raise TypeError("the permits of a Route must be a function of an address")
+        case Announce():
+            pass
+        case Wake():
+            _need_seconds(verdict, verdict.seconds)
+        case Await():
+            if not isinstance(verdict.awaitable, Awaitable):
+                raise TypeError(f"Await needs an awaitable, not {_kind(verdict.awaitable)}")
+        case Close():
+            _need_bytes(verdict, verdict.reply)
+            if not isinstance(verdict.reason, str):
+                raise TypeError(f"the reason of a Close must be str, not {_kind(verdict.reason)}")
+        case _:
+            raise TypeError(
+                f"a filter returns verdicts, bytes or None, not {_kind(verdict)}{_advice(verdict)}"
+            )
+    items.append(verdict)
+
+
+def _check_need_more(verdict: NeedMore, datagrams: bool) -> None:
+    if datagrams:
+        raise ValueError("no datagram is held: each is judged as it comes")
+    if verdict.total is not None:
+        _need_count(verdict, verdict.total)
+    if verdict.rest is not None:
+        _need_bytes(verdict, verdict.rest)
+
+
+def _need_bytes(verdict: object, data: object) -> None:
+    if not isinstance(data, bytes):
+        raise TypeError(f"the data of {_kind(verdict)} must be bytes, not {_kind(data)}")
+
+
+def _need_count(verdict: object, count: object) -> None:
+    if not isinstance(count, int):
+        raise TypeError(f"{_kind(verdict)} counts bytes in whole numbers, not {_kind(count)}")
+    if count < 0:
+        raise ValueError(f"{_kind(verdict)} cannot count {count} bytes")
+
+
+def _need_seconds(verdict: object, seconds: object) -> None:
+    if not isinstance(seconds, int | float):
+        raise TypeError(f"the seconds of {_kind(verdict)} must be a number, not {_kind(seconds)}")
+    if not isfinite(seconds) or seconds < 0:
+        raise ValueError(f"{_kind(verdict)} cannot take {seconds} seconds")
+
+
+def _kind(value: object) -> str:
+    # Never the value itself: it may be bytes of users.
+    return value.__name__ if isinstance(value, type) else type(value).__name__
+
+
+def _advice(verdict: object) -> str:
+    """What the author probably meant."""
+    if isinstance(verdict, type):
+        return ": make an instance of it"
+    if isinstance(verdict, bytearray | memoryview):
+        return ": copy it with bytes()"
+    if isinstance(verdict, str):
+        return ": encode it"
+    if isinstance(verdict, Awaitable):
+        return ": return Await(...) with it"
+    return ""
