@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 
 # An attribute of an enum's class takes a call of its metaclass; a name of the module does not.
 _ACCEPTED: Final = State.ACCEPTED
+_PEEKING: Final = State.PEEKING
 _DIALING: Final = State.DIALING
 _RELAYING: Final = State.RELAYING
 _CLOSING: Final = State.CLOSING
@@ -102,6 +103,8 @@ class Session:
         self._dial: Dial | DirectDial | None = None
         self._silence: IDelayedCall | None = None
         self._waits_half_closed = False
+        self._announced: Address | None = None
+        self._announced_local: Address | None = None
 
     def __repr__(self) -> str:
         client = self._client.stream
@@ -146,8 +149,12 @@ class Session:
             return
         self._admitted = True
         rule.admitted()
+        self._proceed(client)
+
+    def _proceed(self, client: Stream) -> None:
+        """The client may come in: dial."""
         self.state = follow(_ACCEPTED, _DIALING)
-        self._dial = dial = rule.dial(self)
+        self._dial = dial = self._rule.dial(self)
         dial.start()
 
     def _refuse(self, reason: CloseReason) -> None:
@@ -250,7 +257,7 @@ class Session:
         half = self._half(stream)
         if half.farewell is not None:
             return
-        if self.state in (_ACCEPTED, _DIALING):
+        if self.state in (_ACCEPTED, _PEEKING, _DIALING):
             self._client_gone_early("the client reset the connection")
             return
         if self.state is not _RELAYING:
@@ -407,7 +414,7 @@ class Session:
     @contained
     def kill(self, reason: CloseReason) -> None:
         """Reset both sides now."""
-        if self.state in (_ACCEPTED, _DIALING, _RELAYING):
+        if self.state in (_ACCEPTED, _PEEKING, _DIALING, _RELAYING):
             self._finish(reason, client=Way.ABORT, upstream=Way.ABORT)
         elif self.state is _CLOSING:
             for half in (self._client, self._upstream):
@@ -488,8 +495,7 @@ class Session:
             and (upstream.lost or upstream.stream is None)
         ):
             self.state = follow(_CLOSING, _CLOSED)
-            if self._rule.log.wants_closed:
-                self._write(self._rule.log.closed)
+            self._tell_closed()
             for stream in (client.stream, upstream.stream):
                 if stream is not None:
                     stream.unjoin()
@@ -497,6 +503,11 @@ class Session:
             self._closed()
 
     # What it tells
+
+    def _tell_closed(self) -> None:
+        """The session is over, and its figures are final."""
+        if self._rule.log.wants_closed:
+            self._write(self._rule.log.closed)
 
     def _write(self, write: Callable[[SessionSummary], None]) -> None:
         """Hand a summary to the log; what becomes of the line must not decide what becomes of the session."""
@@ -524,8 +535,8 @@ class Session:
             self.id,
             self._rule.name,
             self._rule.written,
-            client.address if client is not None else None,
-            client.local if client is not None else None,
+            self._announced or (client.address if client is not None else None),
+            self._announced_local or (client.local if client is not None else None),
             self._address,
             self._opened_at,
             None if connected is None else connected - self._dialled_at,
