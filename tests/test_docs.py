@@ -430,7 +430,7 @@ class TableTests(SynchronousTestCase):
 
     def test_command_help(self) -> None:
         """The command line's page has what ``--help`` says of each command."""
-        for command in ("portfwd", "check", "explain", "convert", "filters", "help"):
+        for command in ("portfwd", "check", "explain", "convert", "filters", "help", "replay"):
             self.assertIn("usage: portfwd", tables().command_help(command))
         self.assertIn("--rule", tables().command_help("twistd"))
 

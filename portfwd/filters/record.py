@@ -22,7 +22,18 @@ from typing import Final
 
 from attrs import evolve, frozen
 
-from portfwd.filters.api import DONE, Connection, Copy, Factory, Filter, Plugin, RouteClause, Sink, Verdict
+from portfwd.filters.api import (
+    BOTH,
+    DONE,
+    Connection,
+    Copy,
+    Factory,
+    Filter,
+    Plugin,
+    RouteClause,
+    Sink,
+    Verdict,
+)
 from portfwd.filters.options import choice, file_path, option, size
 from portfwd.filters.ways import WAYS, directions_of
 from portfwd.values import Address, Direction
@@ -36,7 +47,7 @@ class Record(Filter):
     """Records one connection."""
 
     def __init__(self, sink: Sink, directions: frozenset[Direction], connection: Connection) -> None:
-        self._opening = evolve(sink, mark="opened", notes=_notes(connection))
+        self._opening = evolve(sink, mark="opened", notes=_notes(connection, directions))
         self._sinks = {way: evolve(sink, direction=way) for way in directions}
 
     def opened(self, connection: Connection) -> Verdict:
@@ -54,8 +65,8 @@ class Record(Filter):
         return None if sink is None else (Copy(evolve(sink, mark="ended"), b""), None)
 
 
-def _notes(connection: Connection) -> tuple[tuple[str, str], ...]:
-    """What is known of a connection before its first byte."""
+def _notes(connection: Connection, directions: frozenset[Direction]) -> tuple[tuple[str, str], ...]:
+    """What is known of a connection before its first byte, and which directions are recorded if not both."""
 
     def text(address: Address | None) -> str:
         return "" if address is None else str(address)
@@ -65,6 +76,7 @@ def _notes(connection: Connection) -> tuple[tuple[str, str], ...]:
         ("network", connection.network),
         ("client", text(connection.source)),
         ("local", text(connection.destination)),
+        ("only", "" if directions == BOTH else " ".join(way.value for way in directions)),
     )
     return tuple((key, value) for key, value in notes if value)
 

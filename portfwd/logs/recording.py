@@ -10,7 +10,8 @@ that were open at the same time stand mixed, in the order in which things happen
 ``"record": 1``  a process began to write; the number is the version of this form, and the
                  numbers of sessions count anew from here
 ``"session"``    the number of the session that the rest of the line is about:
-``"opened"``     …it began; an object of texts says who: ``rule``, ``client``, ``local``, …
+``"opened"``     …it began; an object of texts says who: ``rule``, ``network``, ``client``,
+                 ``local``; ``only`` is the one direction that is recorded, where it is one
 ``"data"``       …bytes came, in base64 (RFC 4648 section 4); ``"to"`` says whose way:
                  ``upstream`` or ``client``
 ``"ended"``      …the way ``upstream`` or ``client`` came to its end
@@ -137,6 +138,10 @@ class RecordedSession:
     def size(self, direction: Direction) -> int:
         """Bytes of one direction."""
         return sum(len(chunk.data) for chunk in self.chunks if chunk.direction is direction)
+
+    def knows(self, direction: Direction) -> bool:
+        """Whether that direction was recorded."""
+        return self.notes.get("only", direction.value) == direction.value
 
 
 def read_recording(lines: Iterable[bytes]) -> list[RecordedSession]:

@@ -35,8 +35,8 @@ from portfwd.relay.containment import contained
 from portfwd.relay.dial import Destination, Dial
 from portfwd.relay.direct import DirectDial
 from portfwd.relay.farewell import Farewell, Way
-from portfwd.relay.half import Half
-from portfwd.relay.reasons import HALF_CLOSE_IDLE, IDLE, RESET, reason_of
+from portfwd.relay.half import Half, after_reset, silence_limit
+from portfwd.relay.reasons import RESET, reason_of
 from portfwd.relay.states import State, follow
 from portfwd.rules.model import OnDeny
 from portfwd.streams.stream import Loss, Stream
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 
 # An attribute of an enum's class takes a call of its metaclass; a name of the module does not.
 _ACCEPTED: Final = State.ACCEPTED
+_PEEKING: Final = State.PEEKING
 _DIALING: Final = State.DIALING
 _RELAYING: Final = State.RELAYING
 _CLOSING: Final = State.CLOSING
@@ -102,6 +103,8 @@ class Session:
         self._dial: Dial | DirectDial | None = None
         self._silence: IDelayedCall | None = None
         self._waits_half_closed = False
+        self._announced: Address | None = None
+        self._announced_local: Address | None = None
 
     def __repr__(self) -> str:
         client = self._client.stream
@@ -146,8 +149,12 @@ class Session:
             return
         self._admitted = True
         rule.admitted()
+        self._proceed(client)
+
+    def _proceed(self, client: Stream) -> None:
+        """The client may come in: dial."""
         self.state = follow(_ACCEPTED, _DIALING)
-        self._dial = dial = rule.dial(self)
+        self._dial = dial = self._rule.dial(self)
         dial.start()
 
     def _refuse(self, reason: CloseReason) -> None:
@@ -250,7 +257,7 @@ class Session:
         half = self._half(stream)
         if half.farewell is not None:
             return
-        if self.state in (_ACCEPTED, _DIALING):
+        if self.state in (_ACCEPTED, _PEEKING, _DIALING):
             self._client_gone_early("the client reset the connection")
             return
         if self.state is not _RELAYING:
@@ -277,15 +284,8 @@ class Session:
             self._finish_reset(self._upstream if self._client.flow_broken else self._client)
 
     def _finish_reset(self, gone: Half) -> None:
-        reason = RESET[gone.side]
-        if gone is self._client:
-            # Who gave up is the client: nobody waits for what the upstream still says.
-            self._finish(reason, client=Way.ABORT, upstream=Way.DELIVER_AND_ABORT)
-        elif self._upstream.flow_done and not self._upstream.flow_broken:
-            # The client has a whole answer; a reset now could take it away again.
-            self._finish(reason, client=Way.END_AND_DISCARD, upstream=Way.ABORT)
-        else:
-            self._finish(reason, client=Way.DELIVER_AND_ABORT, upstream=Way.ABORT)
+        client, upstream = after_reset(gone, self._upstream)
+        self._finish(RESET[gone.side], client=client, upstream=upstream)
 
     def lost(self, stream: Stream, how: Loss, detail: str) -> None:
         """One side's connection is gone."""
@@ -342,29 +342,6 @@ class Session:
 
     # Silence
 
-    def _silence_limit(self) -> tuple[float | None, CloseReason | None]:
-        """How long nothing may move now, in seconds, and what it means when that is over."""
-        options, client, upstream = self._rule.options, self._client, self._upstream
-        if client.flow_broken or upstream.flow_broken:
-            gone = upstream if client.flow_broken else client
-            return options.linger, RESET[gone.side]
-        idle = options.idle
-        if idle is None and not client.flow_done and not upstream.flow_done:
-            return None, None
-        if client.flow_done or upstream.flow_done:
-            silent = upstream if client.flow_done else client
-            if idle is None or options.half_close <= idle:
-                return options.half_close, HALF_CLOSE_IDLE[silent.side]
-            return idle, IDLE[silent.side]
-        # The turn is that of the side which did not speak last; the client's, if nobody did.
-        spoke = {
-            half: half.stream.moved_at
-            for half in (client, upstream)
-            if half.stream is not None and half.stream.first_at is not None
-        }
-        speaker = self._other(max(spoke, key=spoke.__getitem__)) if spoke else client
-        return idle, IDLE[speaker.side]
-
     def _stop_watching(self) -> None:
         if self._waits_half_closed:
             self._waits_half_closed = False
@@ -376,7 +353,7 @@ class Session:
 
     def _watch_silence(self, *, from_now: bool = False) -> None:
         self._stop_watching()
-        limit, _ = self._silence_limit()
+        limit, _ = silence_limit(self._rule.options, self._client, self._upstream)
         if from_now and limit == self._rule.half_closed.seconds:
             self._waits_half_closed = True
             self._rule.half_closed.wait(self, self._was_silent)
@@ -392,7 +369,7 @@ class Session:
     @contained
     def _was_silent(self) -> None:
         self._waits_half_closed = False
-        limit, reason = self._silence_limit()
+        limit, reason = silence_limit(self._rule.options, self._client, self._upstream)
         if limit is None or reason is None or self.state is not _RELAYING:
             return
         if self._quiet() < limit - _EARLY:
@@ -407,7 +384,7 @@ class Session:
     @contained
     def kill(self, reason: CloseReason) -> None:
         """Reset both sides now."""
-        if self.state in (_ACCEPTED, _DIALING, _RELAYING):
+        if self.state in (_ACCEPTED, _PEEKING, _DIALING, _RELAYING):
             self._finish(reason, client=Way.ABORT, upstream=Way.ABORT)
         elif self.state is _CLOSING:
             for half in (self._client, self._upstream):
@@ -488,8 +465,7 @@ class Session:
             and (upstream.lost or upstream.stream is None)
         ):
             self.state = follow(_CLOSING, _CLOSED)
-            if self._rule.log.wants_closed:
-                self._write(self._rule.log.closed)
+            self._tell_closed()
             for stream in (client.stream, upstream.stream):
                 if stream is not None:
                     stream.unjoin()
@@ -497,6 +473,11 @@ class Session:
             self._closed()
 
     # What it tells
+
+    def _tell_closed(self) -> None:
+        """The session is over, and its figures are final."""
+        if self._rule.log.wants_closed:
+            self._write(self._rule.log.closed)
 
     def _write(self, write: Callable[[SessionSummary], None]) -> None:
         """Hand a summary to the log; what becomes of the line must not decide what becomes of the session."""
@@ -524,8 +505,8 @@ class Session:
             self.id,
             self._rule.name,
             self._rule.written,
-            client.address if client is not None else None,
-            client.local if client is not None else None,
+            self._announced or (client.address if client is not None else None),
+            self._announced_local or (client.local if client is not None else None),
             self._address,
             self._opened_at,
             None if connected is None else connected - self._dialled_at,

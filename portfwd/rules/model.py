@@ -11,6 +11,7 @@ equal. Nothing here is resolved, opened or looked up.
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterator
 from typing import Final
 
 from attrs import field, frozen
@@ -282,7 +283,15 @@ class Rule:
     @property
     def is_plain(self) -> bool:
         """Whether both ends are plain TCP or unix sockets, whichever target is taken."""
-        return self.listen.kind in PLAIN_LISTENERS and all(one.kind in PLAIN_TARGETS for one in self.targets)
+        return self.listen.kind in PLAIN_LISTENERS and all(
+            one.kind in PLAIN_TARGETS for one in self.every_target()
+        )
+
+    def every_target(self) -> Iterator[TargetSpec]:
+        """All that sessions may be sent to, by the rule itself or by its filters."""
+        yield from self.targets
+        yield from self.named_targets
+        yield from (route.target for route in self.routes if isinstance(route.target, TargetSpec))
 
 
 @frozen

@@ -66,6 +66,8 @@ class SocketFlow:
     """
     Moves bytes from `source` to `destination`.
 
+    :ivar allowance: bytes that it may still read; None: any number. Kept and lowered here, given by whoever
+        bounds the flow, who is asked for more by `spent`.
     :ivar bulk: it moves much, and takes turns with others that do.
     :ivar pipe: the pipe that it has borrowed, if it has one now.
     :ivar waits_to_write: it stopped because the destination takes no more.
@@ -88,6 +90,7 @@ class SocketFlow:
         "_splice",
         "_splice_first",
         "_writes",
+        "allowance",
         "bulk",
         "destination",
         "pipe",
@@ -118,6 +121,7 @@ class SocketFlow:
         self.source = source
         self.destination = destination
         self.waits_to_write = False
+        self.allowance: int | None = None
         self.spliced = 0
         self._poller = poller
         self._buffer = buffer
@@ -180,15 +184,25 @@ class SocketFlow:
         self.waits_to_write = False
         if self._kept and not self._write_kept():
             return
+        if self.allowance is not None and self.allowance <= 0 and not self._in_pipe and not self._discarding:
+            self._return_pipe()
+            self.spent()
+            return
         if self._in_pipe or (self.bulk and not self._discarding and self._has_pipe()):
             self._run_spliced()
         elif not self._discarding:
             self._run_copied()
 
+    def spent(self) -> None:
+        """The allowance is used up: nothing is read before there is another. For subclasses that give one."""
+
     # Copying
 
     def _run_copied(self) -> None:
-        source, buffer = self.source, self._buffer
+        source, buffer, allowance = self.source, self._buffer, self.allowance
+        full = len(buffer)
+        if allowance is not None and allowance < len(buffer):
+            buffer = buffer[:allowance]
         receive, send, size = source.socket.recv_into, self.destination.socket.send, len(buffer)
         left = QUANTUM
         while source.readable and not source.read_ended and not source.lost:
@@ -226,11 +240,15 @@ class SocketFlow:
                 return
             self._writes += 1
             self._bytes += sent
+            if allowance is not None:
+                # One read at a time: the next may be smaller, or somebody else's.
+                self.allowance = allowance - count
+                left = 0
             if sent < count:
                 self._kept = bytes(buffer[sent:count])
                 if not self._write_kept():
                     return
-            if count == size and self._pool is not None:
+            if count == full and self._pool is not None:
                 self.bulk = True
                 self.take_turn()
                 return
@@ -267,7 +285,10 @@ class SocketFlow:
         source, destination, splice, pipe = self.source, self.destination, self._splice, self.pipe
         if pipe is None:
             return
-        left, moved = QUANTUM, 0
+        left, moved, most = QUANTUM, 0, pipe.size
+        if self.allowance is not None:
+            most = min(most, self.allowance)
+            left = min(1, self.allowance)  # one read at a time, as in copying
         while True:
             while self._in_pipe:
                 if not destination.writable:
@@ -299,7 +320,7 @@ class SocketFlow:
                 self.take_turn()
                 return
             try:
-                count = splice(source.descriptor, pipe.writer, pipe.size, flags=_FLAGS)
+                count = splice(source.descriptor, pipe.writer, most, flags=_FLAGS)
             except BlockingIOError:
                 if source.more:
                     self._ask_again_by_copying(moved)
@@ -319,6 +340,8 @@ class SocketFlow:
             self._in_pipe = count
             self._reads += 1
             left -= count
+            if self.allowance is not None:
+                self.allowance -= count
             moved += count
             if source.first_at is None:
                 source.first_at = self._poller.now

@@ -13,6 +13,8 @@ from portfwd.kernel.sockets import apply_settings, client_settings, local_addres
 from portfwd.rules.model import Options, RelayKind
 from portfwd.streams.socket_flow import SocketFlow
 from portfwd.streams.socket_stream import SocketStream
+from portfwd.streams.watched_flow import WatchedFlow
+from portfwd.streams.watched_stream import WatchedStream
 from portfwd.values import Address
 
 
@@ -37,8 +39,13 @@ class SocketStreams:
     :ivar poller: watches them.
     """
 
-    def __init__(self, share: SocketShare, options: Options) -> None:
-        """:param options: the rule's; ``buffer``, ``pipe`` and ``relay`` matter here."""
+    def __init__(self, share: SocketShare, options: Options, *, watched: bool = False) -> None:
+        """
+        :param options: the rule's; ``buffer``, ``pipe`` and ``relay`` matter here.
+        :param watched: the rule has filters: its streams are `WatchedStream`s.
+        """
+        self._stream = WatchedStream if watched else SocketStream
+        self._flow_class = WatchedFlow if watched else SocketFlow
         self.poller = share.poller
         self._client_settings = client_settings(options)
         self._options = options
@@ -66,7 +73,7 @@ class SocketStreams:
                 raise
         if local is None:
             local = local_address(sock)
-        return SocketStream(sock, address, self.poller, self._kind, self._flow, local)
+        return self._stream(sock, address, self.poller, self._kind, self._flow, local)
 
     def plain(
         self, sock: socket.socket, address: Address | None, buffer: int, *, seen: int | None = None
@@ -77,10 +84,10 @@ class SocketStreams:
         :param seen: the events so far, if the poller watches `sock` already.
         :raises OSError: the kernel refuses to watch the socket; it is closed then.
         """
-        return SocketStream(sock, address, self.poller, self._kind, self._flow, None, seen)
+        return self._stream(sock, address, self.poller, self._kind, self._flow, None, seen)
 
     def _flow(self, source: SocketStream, destination: SocketStream) -> SocketFlow:
-        return SocketFlow(
+        return self._flow_class(
             source,
             destination,
             self.poller,

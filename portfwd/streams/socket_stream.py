@@ -236,6 +236,8 @@ class SocketStream:
     def written_out(self) -> None:
         """Nothing is kept for this stream any more: an end that waited goes out."""
         if self.end_asked and not self.end_out and not self.write_broken and not self.lost:
+            if self.drain is not None and self.drain.keeps_bytes:
+                return  # there is something behind what was written
             self.end_out = True
             if not self._closes_soon:
                 try:
@@ -303,8 +305,7 @@ class SocketStream:
         """Shut writing down, after what is kept for this stream; of the `last` end closing takes care."""
         self.end_asked = True
         self._closes_soon = last
-        if self.drain is None or not self.drain.keeps_bytes:
-            self.written_out()
+        self.written_out()
 
     def close(self) -> None:
         """Close; both directions are through."""

@@ -32,6 +32,9 @@ class RecordTests(SynchronousTestCase):
         factory = PLUGIN.configure(RecordOptions(file="/x", direction="up"), ())
         self.assertEqual(factory.directions, {TO_UPSTREAM})
         one = factory.build(a_connection())
+        opening = one.opened(a_connection())
+        assert isinstance(opening, Copy)
+        self.assertEqual(dict(opening.sink.notes)["only"], "to-upstream")
         self.assertIs(one.received(TO_CLIENT, b"x"), DONE)
         self.assertIsNone(one.ended(TO_CLIENT, b""))
 
