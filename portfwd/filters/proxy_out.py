@@ -3,11 +3,11 @@
 ``filter proxy-out version=2``: tells the upstream whose connection this is.
 
 A PROXY header is the first thing that the upstream gets, in one write, as soon as
-it is connected. It has the client's address, or that which `proxy-in` was told, and where that client connected
-to. For a client without an IP address it is one that says nothing (``UNKNOWN``, ``LOCAL``).
+it is connected. It has the client's address, or that which `proxy-in` was told, and where that client
+connected to. For a client without an IP address it is one that says nothing (``UNKNOWN``, ``LOCAL``).
 
-Version 2 may add TLVs: ``tlv=authority,alpn,unique-id,ssl,crc32c``; one that there is nothing to say of is left
-out. A unique id that came with a header is sent on.
+Version 2 may add TLVs: ``tlv=authority,alpn,unique-id,ssl,crc32c``; one that there is nothing to say of
+is left out. A unique id that came with a header is sent on.
 
 The upstream has to expect the header, and to trust us. It stands behind all
 filters that route; bytes that come to it before the upstream is connected end the session,
