@@ -10,6 +10,7 @@ each direction, so what one direction suffers does not depend on the other.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from portfwd.filters.api import DONE, DROP, Close, Connection, Delay, Filter, Forward, Verdict, Wake
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 #: Seconds for which a piece of a paced stream is to take: finer than anybody sees, coarse
 #: enough that a timer for each costs little.
 TICK: Final = 0.02
-#: Pieces that one read is cut into at most: a timer each.
+#: Pieces that are on the way at once, in each direction: two timers each.
 MAX_PIECES: Final = 256
 
 
@@ -94,11 +95,17 @@ class _Pace:
 
     A delay counts from now, and a filter has no clock. So it is woken with each piece: what
     it has not been woken for is still to come, the first of it half through on average.
+
+    :ivar kept: bytes that are not cut yet.
+    :ivar last: the number of the last piece so far.
     """
+
+    __slots__ = ("_coming", "kept", "last")
 
     def __init__(self) -> None:
         self._coming: dict[int, float] = {}
-        self._number = 0
+        self.kept = b""
+        self.last = 0
 
     def pieces(self, direction: Direction, cut: Iterable[tuple[bytes, float]]) -> Iterator[Verdict]:
         """:param cut: pieces, and the seconds that each comes behind the one before."""
@@ -107,56 +114,92 @@ class _Pace:
             ahead -= next(iter(self._coming.values())) / 2
         for piece, seconds in cut:
             ahead += seconds
-            self._number += 1
-            self._coming[self._number] = seconds
+            self.last += 1
+            self._coming[self.last] = seconds
             # The wake stands first, so that it has come when the relay reads on behind the last piece.
-            yield Wake(ahead, (direction, self._number))
+            yield Wake(ahead, (direction, self.last))
             yield Delay(ahead, piece)
 
     def went(self, number: int) -> None:
-        """A piece has gone, and so have those before it."""
+        """A piece goes now, and those before it have gone."""
         while self._coming and next(iter(self._coming)) <= number:
             del self._coming[next(iter(self._coming))]
 
 
 class PacedFilter(FaultFilter):
-    """The bytes go in pieces, with time between them."""
+    """
+    The bytes go in pieces, with time between them.
+
+    There are `MAX_PIECES` on the way at most; the rest is kept here until the last of them goes. It is
+    little more than was read at once: reading stops while anything is delayed.
+    """
 
     def __init__(self, fault: Fault, connection: Connection) -> None:
         super().__init__(fault, connection)
         self._paces = {way: _Pace() for way in Direction}
 
-    def spoil(self, direction: Direction, data: bytes) -> Verdict:
-        """See `FaultFilter`."""
-        return list(self._paces[direction].pieces(direction, self.cut(direction, data)))
-
     def cut(self, direction: Direction, data: bytes) -> Iterable[tuple[bytes, float]]:
         """The pieces, and the seconds that each comes behind the one before."""
         return ()
+
+    def received(self, direction: Direction, data: bytes) -> Verdict:
+        """See `IFilter`."""
+        pace = self._paces[direction]
+        if not pace.kept:
+            return super().received(direction, data)
+        pace.kept += data
+        return b""
+
+    def spoil(self, direction: Direction, data: bytes) -> Verdict:
+        """See `FaultFilter`."""
+        pace = self._paces[direction]
+        pieces = list(islice(self.cut(direction, data), MAX_PIECES))
+        pace.kept = data[sum(len(piece) for piece, _ in pieces) :]
+        return list(pace.pieces(direction, pieces))
 
     def woken(self, token: object) -> Verdict:
         """See `IFilter`."""
         assert isinstance(token, tuple)
         direction, number = token
-        self._paces[direction].went(number)
-        return None
+        pace = self._paces[direction]
+        pace.went(number)
+        if not pace.kept or number != pace.last:
+            return None
+        data, pace.kept = pace.kept, b""
+        return self.spoil(direction, data) if self._fault.active else Forward(data)
+
+    def ended(self, direction: Direction, held: bytes) -> Verdict:
+        """See `IFilter`."""
+        pace = self._paces[direction]
+        data, pace.kept = pace.kept, b""
+        return list(pace.pieces(direction, self.cut(direction, data))) if data else None
 
 
 class Bandwidth(PacedFilter):
     """No more than ``rate`` bytes a second."""
 
-    def cut(self, direction: Direction, data: bytes) -> Iterable[tuple[bytes, float]]:
+    def cut(self, direction: Direction, data: bytes) -> Iterator[tuple[bytes, float]]:
         """See `PacedFilter`."""
         rate = self._options.rate or 1
-        size = len(data) if self._datagrams else max(1, int(rate * TICK), -(-len(data) // MAX_PIECES))
-        pieces = [data[start : start + size] for start in range(0, len(data), size or 1)] or [data]
-        return [(piece, len(piece) / rate) for piece in pieces]
+        if self._datagrams:
+            yield data, len(data) / rate
+            return
+        size = max(1, int(rate * TICK))
+        for start in range(0, len(data), size):
+            piece = data[start : start + size]
+            yield piece, len(piece) / rate
 
 
 class Slicer(PacedFilter):
     """Pieces of ``size`` bytes, give or take ``variation``, ``delay`` between them."""
 
-    def cut(self, direction: Direction, data: bytes) -> Iterable[tuple[bytes, float]]:
+    def spoil(self, direction: Direction, data: bytes) -> Verdict:
+        """See `FaultFilter`."""
+        if self._options.delay:
+            return super().spoil(direction, data)
+        return [Forward(piece) for piece, _ in self.cut(direction, data)]
+
+    def cut(self, direction: Direction, data: bytes) -> Iterator[tuple[bytes, float]]:
         """See `PacedFilter`."""
         options, chance = self._options, self._chances[direction]
         size, variation = options.size or 1, options.variation or 0

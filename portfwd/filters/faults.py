@@ -49,7 +49,7 @@ from attrs import define, field, frozen
 from zope.interface import implementer
 
 from portfwd.filters import options as kinds
-from portfwd.filters.api import Connection, IFilterFactory, Plugin, RouteClause
+from portfwd.filters.api import HOLD_TIMEOUT, Connection, IFilterFactory, Plugin, RouteClause
 from portfwd.filters.chance import Chance, make_seed
 from portfwd.filters.fault_kinds import KINDS, FaultFilter
 from portfwd.filters.options import OptionError, option
@@ -211,7 +211,7 @@ class FaultFactory:
     directions: frozenset[Direction]
     max_hold: int
     routes: bool = False
-    hold_timeout: float = 0.0
+    hold_timeout: float = HOLD_TIMEOUT
     on_timeout: str = "close"
     on_error: str = "close"
 

@@ -111,10 +111,26 @@ class PaceTests(SynchronousTestCase):
         self.assertEqual(delays(one.received(TO_CLIENT, b"z")), [(0.001, b"z")])
 
     def test_few_pieces(self) -> None:
-        """However slow, a read is not cut into more pieces than there may be timers for."""
-        _, one = struck("bandwidth rate=1/s")
-        found = delays(one.received(TO_CLIENT, b"x" * 65536))
-        self.assertEqual((len(found), found[-1][0]), (MAX_PIECES, 65536.0))
+        """No more pieces are on the way than there may be timers for; the rest follows the last of them."""
+        _, one = struck("bandwidth rate=50/s")
+        first = parts(one.received(TO_CLIENT, b"x" * (MAX_PIECES + 10)))
+        self.assertEqual((len(delays(first)), delays(first)[-1][0]), (MAX_PIECES, MAX_PIECES / 50))
+        self.assertEqual(one.received(TO_CLIENT, b"y"), b"")
+        self.assertIsNone(one.woken((TO_CLIENT, MAX_PIECES - 1)))
+        more = delays(one.woken((TO_CLIENT, MAX_PIECES)))
+        self.assertEqual(more, [(number / 50, b"x") for number in range(1, 11)] + [(0.22, b"y")])
+        self.assertIsNone(one.ended(TO_CLIENT, b""))
+
+    def test_rest(self) -> None:
+        """What is kept goes at once when the fault is switched off, and before the end if that comes."""
+        fault, one = struck("bandwidth rate=50/s")
+        one.received(TO_CLIENT, b"x" * (MAX_PIECES + 1))
+        one.received(TO_UPSTREAM, b"x" * (MAX_PIECES + 2))
+        self.assertEqual([data for _, data in delays(one.ended(TO_UPSTREAM, b""))], [b"x", b"x"])
+        fault.active = False
+        self.assertEqual(one.received(TO_CLIENT, b"y"), b"")
+        self.assertEqual(one.woken((TO_CLIENT, MAX_PIECES)), Forward(b"xy"))
+        self.assertIsNone(one.received(TO_CLIENT, b"z"))
 
     def test_datagrams(self) -> None:
         """Datagrams stay whole, and an empty one is one."""

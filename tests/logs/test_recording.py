@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from hypothesis import given, settings
@@ -24,6 +25,7 @@ from portfwd.logs.recording import (
 )
 from portfwd.values import TO_CLIENT, TO_UPSTREAM, Direction
 
+LISTINGS = Path(__file__).resolve().parents[2] / "docs" / "listings"
 chunks = st.lists(
     st.tuples(st.integers(1, 3), st.sampled_from(Direction), st.binary(max_size=40)), max_size=20
 )
@@ -78,6 +80,20 @@ class RoundTripTests(SynchronousTestCase):
         (session,) = read_recording(lines)
         self.assertEqual((session.lost, session.closed, session.size(TO_UPSTREAM)), (100, True, 5))
         self.assertEqual(session.chunks[1], Chunk(4.0, TO_CLIENT, b"", end=True))
+
+    def test_the_page(self) -> None:
+        """The lines that the reference shows are a record, and are what would be written."""
+        shown = (LISTINGS / "record.log").read_bytes()
+        (session,) = read_recording(shown.splitlines(keepends=True))
+        written = [record_line(1767225600.25)]
+        written.append(opened_line(session.opened_at, session.number, list(session.notes.items())))
+        for chunk in session.chunks:
+            if chunk.end:
+                written.append(ended_line(chunk.at, session.number, chunk.direction))
+            else:
+                written.append(data_line(chunk.at, session.number, chunk.direction, chunk.data))
+        written.append(closed_line(1767225661.013951, session.number))
+        self.assertEqual(b"".join(written), shown)
 
     def test_numbers_again(self) -> None:
         """A number that is used again, by the next process or by a new opening, is another session."""

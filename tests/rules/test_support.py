@@ -23,7 +23,7 @@ class SupportTests(SynchronousTestCase):
             ':1 -> a:1, tls:b:2, unix:/c, endpoint:"d" relay=pair balance=first idle=5m src=10.0.0.1 ca=x\n'
             "unix:/a mode=0600 -> a:1 relay=splice pipe=1MiB\n"
             'systemd:x -> a:1\nendpoint:"x" -> a:1\n:8000-8010 -> a:8000-8010\n'
-            ":1 -> a:1\n  filter x\n  route * -> n\n  target n=b:1\n"
+            ":99 -> a:1\n  filter x\n  route * -> n\n  target n=b:1\n"
             "log access=json\nallow 10.*\n"
         )
         self.assertEqual(self.places(text), [])
