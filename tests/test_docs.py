@@ -428,7 +428,16 @@ class TableTests(SynchronousTestCase):
 
     def test_command_help(self) -> None:
         """The command line's page has what ``--help`` says of each command."""
-        for command in ("portfwd", "check", "explain", "convert", "filters", "help", "replay"):
+        for command in (
+            "portfwd",
+            "check",
+            "explain",
+            "convert",
+            "filters",
+            "help",
+            "hash-password",
+            "replay",
+        ):
             self.assertIn("usage: portfwd", tables().command_help(command))
         self.assertIn("--rule", tables().command_help("twistd"))
 
