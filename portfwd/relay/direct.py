@@ -95,4 +95,5 @@ class DirectDial(SocketAttempt):
             self._dial_owner.dialled(stream, destination)
 
     def _fail(self, problem: DialError) -> None:
+        self._destination.occupancy.failures += 1
         self._dial_owner.dial_failed(problem, self.tried)

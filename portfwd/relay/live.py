@@ -7,15 +7,18 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
+from attrs import evolve
 from twisted.logger import Logger
 
 from portfwd.filters.api import IFilterFactory
+from portfwd.limits.admission import Admission
 from portfwd.relay.dial import Destination, Dial, DialOwner, Opener, Surroundings
 from portfwd.relay.direct import DirectDial
 from portfwd.relay.filtered import FilteredSession
 from portfwd.relay.session import Session
 from portfwd.rules.access import AccessList
 from portfwd.rules.model import Rule
+from portfwd.rules.whole_process import rule_bounds
 from portfwd.streams.stream import Stream
 from portfwd.upstreams.patience import Patience
 from portfwd.values import Address, CloseReason, InetAddress, SessionSummary, UnixAddress, is_literal
@@ -54,6 +57,10 @@ class LiveRule:
     :ivar filters: name and factory of each ``filter`` clause, in order.
     :ivar filter_log: where filters write events.
     :ivar filter_failures: how often one of them raised.
+    :ivar limits: judges who may come in; None where nothing is limited.
+    :ivar tally: adds up what sessions did; None where nobody wants to know.
+    :ivar counts_targets: whether targets have limits of their own.
+    :ivar learns_sources: whether a filter says later where a client comes from.
     :ivar half_closed: the waits of half-closed sessions for silence.
     :ivar when_empty: called when the last session is closed, if there is somebody to call.
     """
@@ -85,6 +92,14 @@ class LiveRule:
         self.rule = rule
         self.options = rule.options
         self.written = rule.written if written is None else written
+        everyone = (*destinations, *(routes or {}).values())
+        self.counts_targets = any(one.options.max_conns_per_target is not None for one in everyone)
+        if self.counts_targets:
+            counted = {
+                one: evolve(one, occupancy=world.doorkeeper.target(name, one.label)) for one in everyone
+            }
+            destinations = [counted[one] for one in destinations]
+            routes = {target: counted[one] for target, one in (routes or {}).items()}
         self.destinations = tuple(destinations)
         self.access = access
         self.world = world
@@ -98,6 +113,9 @@ class LiveRule:
         self.wall_clock = wall_clock
         self.sessions: dict[int, Session] = {}
         self.total = 0
+        self.limits: Admission | None = None
+        self.limit()
+        self.tally = None if world.ledger is None else world.ledger.rule(name)
         self.filters = tuple(filters)
         self.filter_log = Logger(namespace="portfwd.filters")
         self.filter_failures = 0
@@ -105,10 +123,15 @@ class LiveRule:
         self._session_class = FilteredSession if self.filters else Session
         self.when_empty: Callable[[], None] | None = None
         self._ids = itertools.count(1) if ids is None else ids
-        self._relaying = 0
+        # Such a filter says who the client really is, so until then nobody knows whose limits are his.
+        self.learns_sources = any(getattr(factory, "announces", False) for _, factory in self.filters)
 
     def __repr__(self) -> str:
         return f"<LiveRule {self.name} sessions={len(self.sessions)} total={self.total}>"
+
+    def limit(self) -> None:
+        """Obey the limits as they are now; those of all rules together may have changed."""
+        self.limits = self.world.doorkeeper.rule(self.name, rule_bounds(self.options))
 
     def accept(self, client: Stream, closed: Callable[[], None]) -> Session:
         """
@@ -124,7 +147,7 @@ class LiveRule:
 
     def _direct_address(self) -> Address | None:
         """Where the one target is, if there is but one and nothing is to be chosen or wrapped; else None."""
-        if len(self.destinations) != 1 or not self.world.platform.own_sockets:
+        if len(self.destinations) != 1 or not self.world.platform.own_sockets or self.counts_targets:
             return None
         only = self.destinations[0]
         plain = only.tls is None and only.endpoint is None
@@ -160,21 +183,9 @@ class LiveRule:
             return Destination(str(target), self.options, address=target)
         raise ValueError(f"a filter chose {target!r}, which is no target")
 
-    @property
-    def is_full(self) -> bool:
-        """Whether ``max-conns`` sessions are being served; refused ones do not count."""
-        limit = self.options.max_conns
-        return limit is not None and self._relaying >= limit
-
-    def admitted(self) -> None:
-        """A session was let in."""
-        self._relaying += 1
-
-    def left(self, session: Session, *, was_admitted: bool) -> None:
+    def left(self, session: Session) -> None:
         """`session` is closed."""
         del self.sessions[session.id]
-        if was_admitted:
-            self._relaying -= 1
         if not self.sessions and self.when_empty is not None:
             self.when_empty()
 

@@ -37,6 +37,7 @@ from portfwd.relay.direct import DirectDial
 from portfwd.relay.farewell import Farewell, Way
 from portfwd.relay.half import Half, after_reset, silence_limit
 from portfwd.relay.reasons import RESET, reason_of
+from portfwd.limits.sources import source_of
 from portfwd.relay.states import State, follow
 from portfwd.rules.model import OnDeny
 from portfwd.streams.stream import Loss, Stream
@@ -51,6 +52,7 @@ from portfwd.values import (
 )
 
 if TYPE_CHECKING:
+    from portfwd.limits.admission import Admission
     from portfwd.relay.live import LiveRule
 
 # An attribute of an enum's class takes a call of its metaclass; a name of the module does not.
@@ -77,6 +79,11 @@ class Session:
     """
 
     _log = Logger()
+    # Of the class: most sessions have no limits, and pay nothing for them.
+    _limits: Admission | None = None
+    _is_in = False
+    _source = ""
+    _destination: Destination | None = None
 
     def __init__(self, number: int, rule: LiveRule, client: Stream, closed: Callable[[], None]) -> None:
         """:param closed: called once, when all its sockets are gone."""
@@ -99,7 +106,6 @@ class Session:
         self._address: Address | None = None
         self._detail = ""
         self._access_step = 0
-        self._admitted = False
         self._dial: Dial | DirectDial | None = None
         self._silence: IDelayedCall | None = None
         self._waits_half_closed = False
@@ -143,13 +149,57 @@ class Session:
                 self._access_step = decision.step
                 self._refuse(CloseReason.ACCESS)
                 return
-        if rule.options.max_conns is not None and rule.is_full:
-            self._detail = f"max-conns={rule.options.max_conns}"
-            self._refuse(CloseReason.LIMIT)
+        if rule.limits is not None and not self._admit(rule.limits, client.address):
             return
-        self._admitted = True
-        rule.admitted()
         self._proceed(client)
+
+    def _admit(self, limits: Admission, address: Address | None) -> bool:
+        """Whether the limits let a client in; else it is refused."""
+        self._limits = limits
+        if not self._rule.learns_sources and not self._admit_source(address):
+            return False
+        reached = limits.admit(self._accepted_at)
+        if reached:
+            self._detail = reached
+            self._refuse(CloseReason.LIMIT)
+            return False
+        self._is_in = True
+        return True
+
+    def _admit_source(self, address: Address | None) -> bool:
+        """Whether the limits of each source let `address` in, as whom this client is known from here on."""
+        limits = self._limits
+        if limits is None or not limits.by_source:
+            return True
+        now = self._clock.seconds()
+        self._leave_source(now)
+        source = source_of(address)
+        if not source:
+            return True
+        reached = limits.admit_source(source, now)
+        if reached:
+            self._detail = reached
+            self._refuse(CloseReason.LIMIT)
+            return False
+        self._source = source
+        return True
+
+    def _leave_source(self, now: float) -> None:
+        source, self._source = self._source, ""
+        if source and self._limits is not None:
+            self._limits.left_source(source, now)
+
+    def _leave(self) -> None:
+        """Let others have the places that this session took; it has none from here on."""
+        limits = self._limits
+        if limits is not None:
+            self._leave_source(self._clock.seconds())
+            self._limits = None
+            if self._is_in:
+                limits.left()
+        destination = self._destination
+        if destination is not None and self._rule.counts_targets:
+            destination.give_back()
 
     def _proceed(self, client: Stream) -> None:
         """The client may come in: dial."""
@@ -158,11 +208,14 @@ class Session:
         dial.start()
 
     def _refuse(self, reason: CloseReason) -> None:
+        # Now, and not when it is gone: a flood of those who are refused must not keep others out.
+        self._leave()
         gentle = reason in REFUSALS and self._rule.options.on_deny is OnDeny.FIN
         self._finish(reason, client=Way.END_AND_DISCARD if gentle else Way.ABORT)
 
     def dialled(self, stream: Stream, destination: Destination) -> None:
         """The upstream is there: relay."""
+        self._destination = destination
         try:
             self._dialled(stream)
         except Exception:
@@ -196,7 +249,11 @@ class Session:
         self._dial = None
         self._address = address
         self._detail = str(problem)
-        self._finish(reason_of(problem), client=Way.ABORT)
+        reason = reason_of(problem)
+        if reason is CloseReason.LIMIT:
+            self._refuse(reason)
+        else:
+            self._finish(reason, client=Way.ABORT)
 
     # What streams tell
 
@@ -469,15 +526,28 @@ class Session:
             for stream in (client.stream, upstream.stream):
                 if stream is not None:
                     stream.unjoin()
-            self._rule.left(self, was_admitted=self._admitted)
+            if self._limits is not None or self._destination is not None:
+                self._leave()
+            self._rule.left(self)
             self._closed()
 
     # What it tells
 
     def _tell_closed(self) -> None:
         """The session is over, and its figures are final."""
-        if self._rule.log.wants_closed:
-            self._write(self._rule.log.closed)
+        rule = self._rule
+        if rule.tally is not None:
+            self._write(self._count)
+        elif rule.log.wants_closed:
+            self._write(rule.log.closed)
+
+    def _count(self, summary: SessionSummary) -> None:
+        """Add up what it did, and write its line."""
+        rule = self._rule
+        if rule.tally is not None:
+            rule.tally.closed(summary, self.target)
+        if rule.log.wants_closed:
+            rule.log.closed(summary)
 
     def _write(self, write: Callable[[SessionSummary], None]) -> None:
         """Hand a summary to the log; what becomes of the line must not decide what becomes of the session."""
@@ -494,6 +564,15 @@ class Session:
         except Exception:
             self._log.failure("{session!r}: a flow could not be summed up", session=self)
             return FlowSummary()
+
+    @property
+    def target(self) -> str:
+        """The target that was reached, as the file writes it; empty for none."""
+        return "" if self._destination is None else self._destination.label
+
+    def flows(self) -> tuple[FlowSummary, FlowSummary]:
+        """What was moved so far, to the upstream and to the client."""
+        return self._flow(self._client, self._upstream), self._flow(self._upstream, self._client)
 
     def summary(self) -> SessionSummary:
         """The session as its closing line tells it, so far."""

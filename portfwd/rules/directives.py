@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.rules.test_directives -*-
 """
-The native directives: ``default``, ``log``, and those that a later part of the program reads.
+The native directives: ``default``, ``log``, and those that other parts of the program read.
 
-It refuses to interpret ``admin``, ``metrics``, ``manhole`` and ``limits``: their
-words and options are kept as text.
+It refuses to interpret ``admin`` and ``manhole``: their words and options are kept as text. So are
+those of ``limits`` and ``metrics``, once `portfwd.rules.whole_process` has found them good.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from portfwd.rules.model import AccessLog, Directive
 from portfwd.rules.reading import FileScope, Reading
 from portfwd.rules.settings import read_settings
 from portfwd.rules.tokens import Fault, Line, Word
+from portfwd.rules.whole_process import read_limits, read_metrics
 
 _ACCESS = readers.choice(AccessLog)
 
@@ -81,8 +82,8 @@ NATIVE: Final[Mapping[str, ReadLine]] = MappingProxyType(
         "default": read_default,
         "log": read_log,
         "admin": read_generic,
-        "metrics": read_generic,
+        "metrics": read_metrics,
         "manhole": read_generic,
-        "limits": read_generic,
+        "limits": read_limits,
     }
 )

@@ -60,6 +60,13 @@ class OnDeny(enum.Enum):
     RST = "rst"
 
 
+class OnLimit(enum.Enum):
+    """What becomes of a client that is one too many (``on-limit=``)."""
+
+    WAIT = "wait"
+    REFUSE = "refuse"
+
+
 class Balance(enum.Enum):
     """
     In which order several targets are tried (``balance=``).
@@ -159,7 +166,10 @@ class Options:
     linger: float = 5.0
     max_conns: int | None = None
     max_conns_per_source: int | None = None
+    max_conns_per_target: int | None = None
     rate: float | None = None
+    rate_per_source: float | None = None
+    on_limit: OnLimit = OnLimit.REFUSE
     bandwidth: int | None = None
     src: str | None = None
     balance: Balance = Balance.FIRST

@@ -17,7 +17,7 @@ from attrs import frozen
 from portfwd.errors import RulesError
 from portfwd.rules.diagnostics import Location, Problem
 from portfwd.rules.findings import Findings
-from portfwd.rules.model import Balance, Framing, Kind, Options, RelayKind, Rule, Ruleset
+from portfwd.rules.model import Balance, Framing, Kind, OnLimit, Options, RelayKind, Rule, Ruleset
 
 
 @frozen
@@ -104,6 +104,11 @@ def _udp(rule: Rule) -> Iterator[Location]:
     yield from (target.where for target in rule.every_target() if target.kind is Kind.UDP)
 
 
+def _endpoint_waits(rule: Rule) -> Iterator[Location]:
+    if rule.listen.kind is Kind.ENDPOINT and rule.options.on_limit is OnLimit.WAIT:
+        yield _place(rule, "on-limit")
+
+
 def _sockets_forced(rule: Rule) -> Iterator[Location]:
     if rule.options.relay in (RelayKind.SPLICE, RelayKind.COPY) and not rule.is_plain:
         yield _place(rule, "relay")
@@ -114,7 +119,6 @@ DIRECTIVES: Final = {
     "admin": "delete it; signals and the log are there",
     "metrics": "delete it; the access log has every session's figures",
     "manhole": "delete it",
-    "limits": "delete it; max-conns= of each rule is there",
 }
 
 GAPS: Final[tuple[Gap, ...]] = (
@@ -132,14 +136,9 @@ GAPS: Final[tuple[Gap, ...]] = (
     ),
     Gap("bandwidth=", "delete it", _when("bandwidth", lambda options: options.bandwidth is not None)),
     Gap(
-        "rate=",
-        "delete it, or bound sessions with max-conns=",
-        _when("rate", lambda options: options.rate is not None),
-    ),
-    Gap(
-        "max-conns-per-source=",
-        "bound all sessions with max-conns=",
-        _when("max-conns-per-source", lambda options: options.max_conns_per_source is not None),
+        "on-limit=wait of an endpoint: listener",
+        "delete it: its clients are refused; or listen on TCP or a unix socket",
+        _endpoint_waits,
     ),
     Gap(
         "relay=splice or relay=copy where an end is no plain socket",
