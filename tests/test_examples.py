@@ -7,13 +7,16 @@ Every rules file that is shown to somebody loads, and asks for nothing that this
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from portfwd.filters.registry import Origin, Registry
 from portfwd.rules import format_problem, load, unsupported
 from portfwd.rules.model import Ruleset
 from portfwd.service.disk import DiskFiles
+from portfwd.service.filters import filter_problems
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Rows of the table of gaps whose examples are there before them: name and row go together.
@@ -47,6 +50,16 @@ class ExampleTests(SynchronousTestCase):
             ruleset = read(path)
             self.assertNotEqual(ruleset.rules, (), path)
             self.assertEqual([format_problem(problem) for problem in ruleset.warnings], [], path)
+
+    def test_filters(self) -> None:
+        """Every clause of a filter is one that the filter takes."""
+        self.patch(sys, "path", [os.fspath(ROOT / "examples" / "filter-package"), *sys.path])
+        self.addCleanup(sys.modules.pop, "ssh_only", None)
+        own = Origin("ssh-only", "ssh_only:SSHOnly", "portfwd-ssh-only")
+        registry = Registry([*Registry.installed().origins(), own])
+        for path in rules_files():
+            problems = [format_problem(problem) for problem in filter_problems(read(path), registry)]
+            self.assertEqual(problems, [], path)
 
     def test_supported(self) -> None:
         """None uses what this version cannot obey."""

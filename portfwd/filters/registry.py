@@ -43,7 +43,16 @@ PYTHON: Final = "python:"
 
 #: Our own entry points once more, for a tree that was not installed, or before it gained a filter;
 #: `tests.filters.test_registry` holds them equal to those of pyproject.toml.
-BUILT_IN: Final[Mapping[str, str]] = MappingProxyType({})
+BUILT_IN: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "faults": "portfwd.filters.faults:PLUGIN",
+        "hexdump": "portfwd.filters.hexdump:PLUGIN",
+        "match": "portfwd.filters.match:PLUGIN",
+        "record": "portfwd.filters.record:PLUGIN",
+        "replace": "portfwd.filters.replace:PLUGIN",
+        "tee": "portfwd.filters.tee:PLUGIN",
+    }
+)
 
 _PATH = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)+")
 

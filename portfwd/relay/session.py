@@ -35,8 +35,8 @@ from portfwd.relay.containment import contained
 from portfwd.relay.dial import Destination, Dial
 from portfwd.relay.direct import DirectDial
 from portfwd.relay.farewell import Farewell, Way
-from portfwd.relay.half import Half
-from portfwd.relay.reasons import HALF_CLOSE_IDLE, IDLE, RESET, reason_of
+from portfwd.relay.half import Half, after_reset, silence_limit
+from portfwd.relay.reasons import RESET, reason_of
 from portfwd.relay.states import State, follow
 from portfwd.rules.model import OnDeny
 from portfwd.streams.stream import Loss, Stream
@@ -284,15 +284,8 @@ class Session:
             self._finish_reset(self._upstream if self._client.flow_broken else self._client)
 
     def _finish_reset(self, gone: Half) -> None:
-        reason = RESET[gone.side]
-        if gone is self._client:
-            # Who gave up is the client: nobody waits for what the upstream still says.
-            self._finish(reason, client=Way.ABORT, upstream=Way.DELIVER_AND_ABORT)
-        elif self._upstream.flow_done and not self._upstream.flow_broken:
-            # The client has a whole answer; a reset now could take it away again.
-            self._finish(reason, client=Way.END_AND_DISCARD, upstream=Way.ABORT)
-        else:
-            self._finish(reason, client=Way.DELIVER_AND_ABORT, upstream=Way.ABORT)
+        client, upstream = after_reset(gone, self._upstream)
+        self._finish(RESET[gone.side], client=client, upstream=upstream)
 
     def lost(self, stream: Stream, how: Loss, detail: str) -> None:
         """One side's connection is gone."""
@@ -349,29 +342,6 @@ class Session:
 
     # Silence
 
-    def _silence_limit(self) -> tuple[float | None, CloseReason | None]:
-        """How long nothing may move now, in seconds, and what it means when that is over."""
-        options, client, upstream = self._rule.options, self._client, self._upstream
-        if client.flow_broken or upstream.flow_broken:
-            gone = upstream if client.flow_broken else client
-            return options.linger, RESET[gone.side]
-        idle = options.idle
-        if idle is None and not client.flow_done and not upstream.flow_done:
-            return None, None
-        if client.flow_done or upstream.flow_done:
-            silent = upstream if client.flow_done else client
-            if idle is None or options.half_close <= idle:
-                return options.half_close, HALF_CLOSE_IDLE[silent.side]
-            return idle, IDLE[silent.side]
-        # The turn is that of the side which did not speak last; the client's, if nobody did.
-        spoke = {
-            half: half.stream.moved_at
-            for half in (client, upstream)
-            if half.stream is not None and half.stream.first_at is not None
-        }
-        speaker = self._other(max(spoke, key=spoke.__getitem__)) if spoke else client
-        return idle, IDLE[speaker.side]
-
     def _stop_watching(self) -> None:
         if self._waits_half_closed:
             self._waits_half_closed = False
@@ -383,7 +353,7 @@ class Session:
 
     def _watch_silence(self, *, from_now: bool = False) -> None:
         self._stop_watching()
-        limit, _ = self._silence_limit()
+        limit, _ = silence_limit(self._rule.options, self._client, self._upstream)
         if from_now and limit == self._rule.half_closed.seconds:
             self._waits_half_closed = True
             self._rule.half_closed.wait(self, self._was_silent)
@@ -399,7 +369,7 @@ class Session:
     @contained
     def _was_silent(self) -> None:
         self._waits_half_closed = False
-        limit, reason = self._silence_limit()
+        limit, reason = silence_limit(self._rule.options, self._client, self._upstream)
         if limit is None or reason is None or self.state is not _RELAYING:
             return
         if self._quiet() < limit - _EARLY:

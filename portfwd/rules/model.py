@@ -146,7 +146,7 @@ class Options:
 
     buffer: int = 65536
     relay: RelayKind = RelayKind.AUTO
-    pipe: int = 262144
+    pipe: int = 1048576
     sndbuf: int | None = None
     rcvbuf: int | None = None
     nodelay: bool = True

@@ -86,13 +86,18 @@ class ClientTLS:
     The value of an SSL TLV (PROXY section 2.2.6): what the sender knows of the client's TLS.
 
     :ivar client: `CLIENT_SSL`, `CLIENT_CERT_CONN` and `CLIENT_CERT_SESS`.
-    :ivar verified: the client presented a certificate, and it was good.
+    :ivar verify: 0: no certificate of the client was found wrong. HAProxy says so too where there was none.
     :ivar tlvs: `SSL_VERSION`, `SSL_CN` and the like.
     """
 
     client: int = CLIENT_SSL
-    verified: bool = False
+    verify: int = 1
     tlvs: Tlvs = ()
+
+    @property
+    def verified(self) -> bool:
+        """Whether the client presented a certificate, and it was good."""
+        return not self.verify and bool(self.client & (CLIENT_CERT_CONN | CLIENT_CERT_SESS))
 
 
 def read_client_tls(value: bytes) -> ClientTLS:
@@ -103,11 +108,10 @@ def read_client_tls(value: bytes) -> ClientTLS:
     """
     span = Span(value, "the SSL TLV of a PROXY header")
     client = span.number(1)
-    # "The <verify> field will be zero if the client presented a certificate and it was successfully verified"
-    verified = span.number(4) == 0
-    return ClientTLS(client, verified, read_tlvs(span.rest()))
+    verify = span.number(4)
+    return ClientTLS(client, verify, read_tlvs(span.rest()))
 
 
 def build_client_tls(tls: ClientTLS) -> bytes:
     """Build the value of an SSL TLV."""
-    return bytes([tls.client]) + (not tls.verified).to_bytes(4, "big") + build_tlvs(tls.tlvs)
+    return bytes([tls.client]) + tls.verify.to_bytes(4, "big") + build_tlvs(tls.tlvs)

@@ -9,7 +9,7 @@ from portfwd.wire import Need, TooLong
 from portfwd.wire.http_head import MAX_FIELDS, MAX_HEAD, MAX_LINE, MAX_METHOD, PREFACE, RequestHead, read_head
 from tests.wire.conversations import ReaderTestCase
 
-#: What curl 8 sends.
+#: What curl sends.
 CURL = b"GET /a?b=c HTTP/1.1\r\nHost: www.example.com:8080\r\nUser-Agent: curl/8.5.0\r\nAccept: */*\r\n\r\n"
 
 

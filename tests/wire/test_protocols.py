@@ -12,7 +12,7 @@ from tests.wire.test_client_hello import openssl
 
 #: By protocol: complete first messages of clients.
 FIRST: dict[str, list[bytes]] = {
-    "ssh": [b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n", b"SSH-1.99-x\n"],
+    "ssh": [b"SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u10\r\n", b"SSH-1.99-x\n"],
     "tls": [openssl(), openssl(None), b"\x16\x03\x00\x00\x05\x01"],
     "http": [
         b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -26,7 +26,7 @@ FIRST: dict[str, list[bytes]] = {
         b"\x04\x01\x00\x50\xc0\x00\x02\x01user\x00",
         b"\x04\x02\x00\x50\x00\x00\x00\x01\x00a.example\x00",
     ],
-    "socks5": [b"\x05\x01\x00", b"\x05\x02\x00\x02", b"\x05\xff" + bytes(255)],
+    "socks5": [b"\x05\x01\x00", b"\x05\x03\x00\x01\x02", b"\x05\xff" + bytes(255)],
     "rdp": [
         # mstsc: with a cookie and the negotiation request of MS-RDPBCGR section 2.2.1.1
         b"\x03\x00\x00\x2f\x2a\xe0\x00\x00\x00\x00\x00"
@@ -38,6 +38,8 @@ FIRST: dict[str, list[bytes]] = {
         b"\x00\x00\x00\x08\x04\xd2\x16\x30",
         b"\x00\x00\x00\x10\x04\xd2\x16\x2e" + bytes(8),
         b"\x00\x00\x00\x21\x00\x03\x00\x00user\x00alice\x00database\x00db\x00\x00",
+        # psql 15
+        b"\x00\x00\x006\x00\x03\x00\x00user\x00alice\x00database\x00db\x00application_name\x00psql\x00\x00",
         b"\x00\x00\x00\x13\x00\x03\x00\x02user\x00alice\x00\x00",
     ],
     "mqtt": [

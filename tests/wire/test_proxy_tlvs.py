@@ -72,16 +72,17 @@ class VectorTests(SynchronousTestCase):
 class ClientTLSTests(SynchronousTestCase):
     """The SSL TLV, which has TLVs inside."""
 
-    def test_haproxy(self) -> None:
-        """What HAProxy sends for a client with a verified certificate."""
+    def test_verified(self) -> None:
+        """A client with a certificate that was good."""
         value = b"\x07\x00\x00\x00\x00" + b"\x21\x00\x07TLSv1.3" + b"\x22\x00\x05alice"
         tls = read_client_tls(value)
-        self.assertEqual(tls, ClientTLS(7, True, ((SSL_VERSION, b"TLSv1.3"), (SSL_CN, b"alice"))))
-        self.assertEqual(build_client_tls(tls), value)
+        self.assertEqual(tls, ClientTLS(7, 0, ((SSL_VERSION, b"TLSv1.3"), (SSL_CN, b"alice"))))
+        self.assertEqual((tls.verified, build_client_tls(tls)), (True, value))
 
     def test_not_verified(self) -> None:
-        """Any other number than zero means that nothing was verified; one is what is written."""
-        self.assertFalse(read_client_tls(b"\x01\xff\x00\x00\x00").verified)
+        """Nothing was verified if the number is not zero, nor if there was no certificate."""
+        self.assertFalse(read_client_tls(b"\x07\xff\x00\x00\x00").verified)
+        self.assertFalse(read_client_tls(b"\x01\x00\x00\x00\x00").verified)
         self.assertEqual(build_client_tls(ClientTLS()), b"\x01\x00\x00\x00\x01")
 
     def test_wrong(self) -> None:
@@ -89,9 +90,9 @@ class ClientTLSTests(SynchronousTestCase):
         for value in (b"", b"\x01", b"\x01\0\0\0", b"\x01\0\0\0\0\x21", b"\x01\0\0\0\0\x21\0\x02T"):
             self.assertRaises(WireError, read_client_tls, value)
 
-    @given(st.booleans(), proxy_values.tlvs)
+    @given(st.integers(0, 2**32 - 1), proxy_values.tlvs)
     @settings(max_examples=25, deadline=None)
-    def test_back(self, verified: bool, tlvs: Tlvs) -> None:
+    def test_back(self, verify: int, tlvs: Tlvs) -> None:
         """What is built is read as what it was built from."""
-        tls = ClientTLS(CLIENT_SSL | CLIENT_CERT_CONN, verified, tlvs)
+        tls = ClientTLS(CLIENT_SSL | CLIENT_CERT_CONN, verify, tlvs)
         self.assertEqual(read_client_tls(build_client_tls(tls)), tls)

@@ -9,7 +9,18 @@ from portfwd.values import InetAddress, UnixAddress
 from portfwd.wire import Need, TooLong
 from portfwd.wire.crc32c import crc32c
 from portfwd.wire.proxy_header import MAX_HEADER, Header
-from portfwd.wire.proxy_tlvs import ALPN, AUTHORITY, CRC32C, NOOP, UNIQUE_ID
+from portfwd.wire.proxy_tlvs import (
+    ALPN,
+    AUTHORITY,
+    CLIENT_SSL,
+    CRC32C,
+    NOOP,
+    SSL_CIPHER,
+    SSL_VERSION,
+    UNIQUE_ID,
+    ClientTLS,
+    read_client_tls,
+)
 from portfwd.wire.proxy_v2 import SIGNATURE, build_v2, read_v2
 from tests.wire import proxy_values
 from tests.wire.conversations import ReaderTestCase
@@ -27,6 +38,39 @@ def raw(command: int, family: int, block: bytes, *, version: int = 2, length: in
     """Make a header of any numbers."""
     length = len(block) if length is None else length
     return SIGNATURE + bytes([version << 4 | command, family]) + length.to_bytes(2, "big") + block
+
+
+class HAProxyTests(ReaderTestCase):
+    """What HAProxy 2.6 sent."""
+
+    def test_tls(self) -> None:
+        """To a server with ``send-proxy-v2 proxy-v2-options crc32c,unique-id,authority,ssl,ssl-cipher``."""
+        data = (
+            b"\r\n\r\n\x00\r\nQUIT\n!\x11\x00v\x7f\x00\x00\x01\x7f\x00\x00\x01\xd9\xa6n)"
+            b"\x03\x00\x044\x96\x0c\xd3\x01\x00\x02h2\x02\x00\ta.example"
+            b"\x05\x00$cb8302c2-0ebb-4518-b3b6-792c3665f901"
+            b" \x00(\x01\x00\x00\x00\x00!\x00\x07TLSv1.3#\x00\x16TLS_AES_256_GCM_SHA384"
+        )
+        header = self.read(read_v2, data)
+        self.assertEqual(header.source, InetAddress("127.0.0.1", 55718))
+        self.assertEqual(header.destination, InetAddress("127.0.0.1", 28201))
+        self.assertEqual(header.tlvs[:2], ((ALPN, b"h2"), (AUTHORITY, b"a.example")))
+        self.assertEqual(header.tlvs[2], (UNIQUE_ID, b"cb8302c2-0ebb-4518-b3b6-792c3665f901"))
+        tls = read_client_tls(header.tlvs[3][1])
+        inner = ((SSL_VERSION, b"TLSv1.3"), (SSL_CIPHER, b"TLS_AES_256_GCM_SHA384"))
+        self.assertEqual(tls, ClientTLS(CLIENT_SSL, 0, inner))
+        self.assertFalse(tls.verified)
+
+    def test_ipv6(self) -> None:
+        """For a client on ``::1``."""
+        data = b"\r\n\r\n\x00\r\nQUIT\n!!\x00$" + bytes(15) + b"\x01" + bytes(15) + b"\x01" + b"\xdc2n+"
+        self.assertEqual(
+            self.read(read_v2, data), Header(InetAddress("::1", 56370), InetAddress("::1", 28203))
+        )
+
+    def test_check(self) -> None:
+        """For its own health check, and for clients of a unix socket."""
+        self.assertEqual(self.read(read_v2, b"\r\n\r\n\x00\r\nQUIT\n \x00\x00\x00"), Header(local=True))
 
 
 class ReadTests(ReaderTestCase):

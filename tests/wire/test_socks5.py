@@ -35,9 +35,9 @@ class GreetingTests(ReaderTestCase):
     """The first message."""
 
     def test_curl(self) -> None:
-        """What curl sends with and without a password."""
-        self.assertEqual(self.read(read_greeting, b"\x05\x02\x00\x02"), {NO_AUTHENTICATION, PASSWORD})
-        self.assertEqual(self.read(read_greeting, b"\x05\x01\x00"), {NO_AUTHENTICATION})
+        """What curl 7.88 sends with and without a password; 1 is GSSAPI."""
+        self.assertEqual(self.read(read_greeting, b"\x05\x03\x00\x01\x02"), {NO_AUTHENTICATION, 1, PASSWORD})
+        self.assertEqual(self.read(read_greeting, b"\x05\x02\x00\x01"), {NO_AUTHENTICATION, 1})
 
     def test_most(self) -> None:
         """255 methods are the most there can be."""
