@@ -56,9 +56,9 @@ from portfwd.filters.options import OptionError, option
 from portfwd.filters.ways import WAYS, directions_of
 from portfwd.values import Direction
 
-#: Bytes of each direction of a connection that ``latency`` keeps before reading stops: what a tenth of a
-#: second of a link of 80 Mbit/s holds. A longer delay leaves less of the rate, as a small window would.
-LATENCY_HOLD: Final = 1024 * 1024
+#: Bytes of each direction of a connection that ``latency`` keeps before reading stops: about what Linux lets
+#: a window grow to (6 MiB, ``net.ipv4.tcp_rmem``), so a long line made here is as fast as a real one.
+LATENCY_HOLD: Final = 4 * 1024 * 1024
 
 #: What each kind must be told, and what it may be told besides.
 NEEDS: Final[dict[str, tuple[frozenset[str], frozenset[str]]]] = {
