@@ -24,9 +24,9 @@ kind            its options             what happens
 ``refuse``                              reset before an upstream is dialled
 ==============  ======================  ==========================================================
 
-All but ``refuse`` are after the toxics of toxiproxy (the last two of ``limit`` and ``corrupt`` beyond them).
-``timeout``, ``limit-data`` and ``limit-time`` close in order, so that programs that take a
-truncated stream for a whole one are found; with ``abort=on`` they reset.
+Those down to ``limit-data`` are after the toxics of toxiproxy. ``timeout``, ``limit-data`` and ``limit-time``
+close in order, so that programs that take a truncated stream for a whole one are found; with
+``abort=on`` they reset.
 
 Each connection is struck with ``probability``, decided when it opens. Which ones, and every other
 chance, follows from ``seed``, the kind and the session's number alone: the tenth connection of a
