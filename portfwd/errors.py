@@ -12,6 +12,7 @@ The class says whose fault it is and what to do about it::
         ├── ConnectRefused    the upstream's host answered, and said no
         ├── ConnectTimedOut   nobody answered in time
         ├── ConnectFailed     any other error of the network: no route, no permission, reset while dialling
+        ├── NotPermitted      a filter chose the target and permits none of its addresses
         ├── TLSFailed         the handshake or the verification of the certificate failed
         └── OutOfResources    our own fault: no descriptor, memory or local port; other targets would fail too
 
@@ -85,6 +86,10 @@ class ConnectTimedOut(DialError):
 
 class ConnectFailed(DialError):
     """The network said no in another way."""
+
+
+class NotPermitted(DialError):
+    """A filter chose the target, and none of its addresses is one that it permits."""
 
 
 class TLSFailed(DialError):

@@ -26,6 +26,7 @@ from attrs import evolve, frozen
 from twisted.scripts.twistd import ServerOptions
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
+from portfwd.filters.registry import BUILT_IN
 from portfwd.logs.access_log import AccessLog as AccessLines
 from portfwd.relay.states import State
 from portfwd.rules.codes import CODES
@@ -47,6 +48,8 @@ QUIET = {
     "close-reasons",
     "command-help",
     "diagnostic-codes",
+    "filter-options",
+    "filters",
     "not-yet",
     "rule-options",
     "session-states",
@@ -352,6 +355,32 @@ class LogTests(SynchronousTestCase):
         self.check(AccessLog.COMMON, "access-common.log")
 
 
+class FilterPageTests(SynchronousTestCase):
+    """Each filter has a page, and all pages are made alike."""
+
+    ROOM = DOCS / "reference" / "filters"
+    HEADINGS = ("When to use it", "Options", "Example", "What it costs", "See also")
+
+    def test_pages(self) -> None:
+        """A page for each filter that portfwd brings, none for another, and the index lists them in order."""
+        self.assertEqual(sorted(path.stem for path in self.ROOM.glob("*.md")), sorted({*BUILT_IN, "index"}))
+        (contents,) = (one for one in blocks(self.ROOM / "index.md") if one.directive == "toctree")
+        self.assertEqual([line for line in contents.body.split("\n") if line[:1].isalpha()], sorted(BUILT_IN))
+
+    def test_shape(self) -> None:
+        """Each has the same headings, its filter's own options, and its example, which is a rules file."""
+        for name in BUILT_IN:
+            page = self.ROOM / f"{name}.md"
+            text = page.read_text()
+            self.assertTrue(text.startswith(f"# `{name}`\n"), name)
+            self.assertEqual(tuple(re.findall(r"^## (.*)$", text, re.MULTILINE)), self.HEADINGS, name)
+            self.assertIn(f"{{filter-options}} {name}", [block.info for block in blocks(page)], name)
+            shown = [block.shown for block in blocks(page)]
+            example = EXAMPLES / "filters" / f"{name}.conf"
+            self.assertIn(example, shown, name)
+            self.assertRegex(example.read_text(), rf"(?m)^\s+filter {name}\b")
+
+
 class TableTests(SynchronousTestCase):
     """The tables of the reference hold everything that the code has."""
 
@@ -373,6 +402,24 @@ class TableTests(SynchronousTestCase):
         """One row for each gap of this version."""
         self.assertEqual(len(tables().not_yet().splitlines()), 2 + len(GAPS) + len(DIRECTIVES))
 
+    def test_filters(self) -> None:
+        """One row for each filter that portfwd brings, in order."""
+        rows = tables().filters().splitlines()[2:]
+        self.assertEqual([row.split("`")[1] for row in rows], sorted(BUILT_IN))
+
+    def test_filter_options(self) -> None:
+        """One row for each option of a filter, with its default; a filter without any says so."""
+        made = tables()
+        rows = made.filter_options("python:tests.filters.plugins.ROUTER").splitlines()[2:]
+        self.assertEqual([row.split("`")[1] for row in rows], ["mode", "trust", "wait", "names", "also"])
+        self.assertIn(
+            "| Which one is taken. It may stand as a plain word. | first \\| last | needed |", rows[0]
+        )
+        self.assertTrue(rows[2].endswith("| duration | `3s` |"), rows[2])
+        self.assertTrue(rows[3].endswith("| file |  |"), rows[3])
+        self.assertIn("It may be repeated.", rows[4])
+        self.assertEqual(made.filter_options("python:tests.filters.plugins.Bare"), "It has no options.")
+
     def test_states(self) -> None:
         """One row for each state of a session; the last one leads nowhere."""
         rows = tables().session_states().splitlines()[2:]
@@ -381,7 +428,16 @@ class TableTests(SynchronousTestCase):
 
     def test_command_help(self) -> None:
         """The command line's page has what ``--help`` says of each command."""
-        for command in ("portfwd", "check", "explain", "convert"):
+        for command in (
+            "portfwd",
+            "check",
+            "explain",
+            "convert",
+            "filters",
+            "help",
+            "hash-password",
+            "replay",
+        ):
             self.assertIn("usage: portfwd", tables().command_help(command))
         self.assertIn("--rule", tables().command_help("twistd"))
 

@@ -7,13 +7,17 @@ Every rules file that is shown to somebody loads, and asks for nothing that this
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from portfwd.filters.options import Files
+from portfwd.filters.registry import Origin, Registry
 from portfwd.rules import format_problem, load, unsupported
 from portfwd.rules.model import Ruleset
 from portfwd.service.disk import DiskFiles
+from portfwd.service.filters import filter_problems
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = (ROOT / "examples", ROOT / "docs" / "listings")
@@ -21,7 +25,8 @@ ROOMS = (ROOT / "examples", ROOT / "docs" / "listings")
 
 def rules_files() -> list[Path]:
     """Every rules file that is shown."""
-    return sorted(path for room in ROOMS for path in room.rglob("*") if path.suffix in {".conf", ".toml"})
+    found = (path for room in ROOMS for path in room.rglob("*") if path.suffix in {".conf", ".toml"})
+    return sorted(path for path in found if path.name != "pyproject.toml")
 
 
 def read(path: Path) -> Ruleset:
@@ -44,6 +49,18 @@ class ExampleTests(SynchronousTestCase):
             ruleset = read(path)
             self.assertNotEqual(ruleset.rules, (), path)
             self.assertEqual([format_problem(problem) for problem in ruleset.warnings], [], path)
+
+    def test_filters(self) -> None:
+        """Every clause of a filter is one that the filter takes."""
+        self.patch(sys, "path", [os.fspath(ROOT / "examples" / "filter-package"), *sys.path])
+        self.addCleanup(sys.modules.pop, "ssh_only", None)
+        own = Origin("ssh-only", "ssh_only:SSHOnly", "portfwd-ssh-only")
+        registry = Registry([*Registry.installed().origins(), own])
+        # What an example has in /etc lies beside it here.
+        files = Files(lambda path: (ROOT / "examples" / "filters" / Path(path).name).read_text(), str)
+        for path in rules_files():
+            problems = [format_problem(problem) for problem in filter_problems(read(path), registry, files)]
+            self.assertEqual(problems, [], path)
 
     def test_supported(self) -> None:
         """None uses what this version cannot obey."""

@@ -33,6 +33,8 @@ def setup(app: Sphinx) -> dict[str, Any]:
         ("close-reasons", tables.close_reasons, 0),
         ("command-help", tables.command_help, 1),
         ("diagnostic-codes", tables.diagnostic_codes, 0),
+        ("filter-options", tables.filter_options, 1),
+        ("filters", tables.filters, 0),
         ("not-yet", tables.not_yet, 0),
         ("rule-options", tables.rule_options, 1),
         ("session-states", tables.session_states, 0),

@@ -13,6 +13,7 @@ import argparse
 from collections.abc import Iterable
 
 from portfwd.cli.main import make_parser
+from portfwd.filters.registry import BUILT_IN, Registry
 from portfwd.relay.states import TRANSITIONS
 from portfwd.rules.codes import CODES
 from portfwd.rules.options import OPTIONS, Needs, Scope
@@ -59,6 +60,31 @@ def not_yet(_word: str = "") -> str:
     rows = [(f"the directive `{name}`", f"{way_out}.") for name, way_out in DIRECTIVES.items()]
     rows += [(gap.what, f"{gap.way_out}.") for gap in GAPS]
     return table(("not yet", "until then"), rows)
+
+
+def filters(_word: str = "") -> str:
+    """Every filter that portfwd brings, with a link to its page beside the table's."""
+    registry = Registry.installed()
+    return table(
+        ("filter", "what it does"),
+        ((f"[`{name}`]({name}.md)", registry.find(name).summary) for name in sorted(BUILT_IN)),
+    )
+
+
+def filter_options(word: str) -> str:
+    """The options of one filter."""
+    found = Registry.installed().find(word)
+    rows = []
+    for one in found.options:
+        about = one.help
+        if one.positional:
+            about += " It may stand as a plain word."
+        if one.repeated:
+            about += " It may be repeated."
+        # An empty code span is no Markdown.
+        without = "needed" if one.needed else f"`{one.default_text}`" if one.default_text else ""
+        rows.append((f"`{one.key}`", about, one.kind.unit, without))
+    return table(("option", "meaning", "value", "without it"), rows) if rows else "It has no options."
 
 
 def session_states(_word: str = "") -> str:

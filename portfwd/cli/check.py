@@ -2,8 +2,9 @@
 """
 ``portfwd check``: what is wrong with rules files, all of it, and what may not be meant.
 
-Errors and warnings of the files, what this version cannot do yet, and the
-advice of `portfwd.rules.advice`. It reads directories' existence and nothing else.
+Errors and warnings of the files, what this version cannot do yet, what filters say
+of their clauses, and the advice of `portfwd.rules.advice`. It asks which directories exist,
+imports the filters that the rules name, and reads the files that their options name.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ from portfwd.cli.reading import BAD_FILE, Read, counted, read_rules, tally
 from portfwd.rules.advice import advise
 from portfwd.rules.diagnostics import Location, format_problem, problem_to_json
 from portfwd.rules.support import unsupported
+from portfwd.service.filters import filter_problems
 from portfwd.values import printable
 
 DESCRIPTION = """\
 Judge rules files without binding or resolving anything. Every problem is
 printed with its place, then a line for each file. Warnings do not fail a file.
+The filters that the rules name are imported, as they are when forwarding starts.
 
 example:
   portfwd check /etc/portfwd/rules.conf && systemctl restart portfwd
@@ -63,11 +66,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _judge(read: Read) -> Read:
-    """Add what a readable file may still have wrong."""
-    if read.ruleset is None:
+    """Add what the rules that could be read may still have wrong."""
+    if read.readable is None:
         return read
-    order = {path: number for number, path in enumerate(read.ruleset.files)}
-    problems = [*read.problems, *unsupported(read.ruleset), *advise(read.ruleset, os.path.isdir)]
+    order = {path: number for number, path in enumerate(read.readable.files)}
+    problems = [*read.problems, *filter_problems(read.readable)]
+    if read.ruleset is not None:
+        problems += [*unsupported(read.ruleset), *advise(read.ruleset, os.path.isdir)]
     problems.sort(key=lambda problem: _position(problem.location, order))
     return evolve(read, problems=tuple(problems))
 

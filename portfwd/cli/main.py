@@ -14,10 +14,10 @@ import sys
 from collections.abc import Sequence
 
 from portfwd import __version__
-from portfwd.cli import check, convert, explain
+from portfwd.cli import check, convert, explain, filter_help, filters, hash_password, replay
 
 DESCRIPTION = """\
-Look at the rules files of portfwd. What forwards is twistd:
+Look at the rules files and filters of portfwd. What forwards is twistd:
 
   twistd -n portfwd -c rules.conf
   twistd -n portfwd --rule ':8080 -> 10.0.0.5:80'
@@ -27,6 +27,10 @@ examples:
   portfwd check rules.conf
   portfwd explain rules.conf 192.168.1.66 :8080
   portfwd convert /etc/rinetd.conf -o rules.conf
+  portfwd filters
+  portfwd help filter sniff
+  portfwd hash-password alice >> /etc/portfwd/users
+  portfwd replay web.record --to 127.0.0.1:8080
 
 'portfwd COMMAND --help' says more about each.
 """
@@ -42,7 +46,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"portfwd {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (check, explain, convert):
+    for command in (check, explain, convert, filters, filter_help, hash_password, replay):
         command.add_parser(commands)
     return parser
 

@@ -31,11 +31,13 @@ class Read:
 
     :ivar ruleset: None when there was an error.
     :ivar problems: errors and warnings, in the order of the file.
+    :ivar readable: the rules that could be read, so that more can be said of them; None where none could.
     """
 
     path: str
     ruleset: Ruleset | None
     problems: tuple[Problem, ...]
+    readable: Ruleset | None = None
 
     @property
     def exit_code(self) -> int:
@@ -54,8 +56,8 @@ def read_rules(path: str) -> Read:
     try:
         ruleset = load(path, DiskFiles())
     except RulesError as error:
-        return Read(path, None, everything_wrong(error))
-    return Read(path, ruleset, ruleset.warnings)
+        return Read(path, None, everything_wrong(error), error.readable)
+    return Read(path, ruleset, ruleset.warnings, ruleset)
 
 
 def counted(number: int, noun: str) -> str:

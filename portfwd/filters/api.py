@@ -200,14 +200,25 @@ class Sink:
     """
     Where copies go; the relay opens, bounds and closes it.
 
-    :ivar kind: ``file`` or ``stream`` (a shadow upstream).
-    :ivar name: the file's path, or the shadow's address as a rules file writes it.
+    Sinks of one kind, name and, for streams, session are one and the same, whatever else they say.
+
+    :ivar kind: ``file``, ``record`` (a file with the times, see `portfwd.logs.recording`) or
+        ``stream`` (a shadow upstream).
+    :ivar name: the file's absolute path, or the shadow's address as text.
     :ivar limit: bytes that may wait for a stream, or that a file may reach.
+    :ivar address: where a stream goes.
+    :ivar direction: the way of the bytes, for a record.
+    :ivar mark: ``opened`` or ``ended``: a record notes this instead of bytes.
+    :ivar notes: what a record says of a session that was opened.
     """
 
     kind: str
     name: str
     limit: int
+    address: Address | None = None
+    direction: Direction | None = None
+    mark: str = ""
+    notes: tuple[tuple[str, str], ...] = ()
 
 
 @frozen
@@ -351,6 +362,7 @@ class IFilterPlugin(Interface):
     api_version: int = Attribute("the `API_VERSION` it was written for")
     name: str = Attribute("what rules files call it")
     options: type = Attribute("an attrs class: the clause's options, see `portfwd.filters.options`")
+    takes_routes: bool = Attribute("whether it chooses by the rule's `route` lines")
 
     def configure(options: Any, clauses: Sequence[RouteClause]) -> Any:
         """
@@ -456,6 +468,7 @@ class Plugin:
     :ivar summary: one line of help.
     :ivar options: an attrs class, see `portfwd.filters.options`.
     :ivar make_factory: an `IFilterFactory` from an instance of `options` and the rule's route lines.
+    :ivar takes_routes: it chooses by those lines; a rule that has some must have such a filter.
     """
 
     name: str
@@ -463,6 +476,7 @@ class Plugin:
     options: type
     make_factory: Callable[[Any, Sequence[RouteClause]], Any]
     api_version: int = API_VERSION
+    takes_routes: bool = False
 
     def configure(self, options: Any, clauses: Sequence[RouteClause]) -> Any:
         """See `IFilterPlugin`."""

@@ -160,6 +160,16 @@ class Poller:
         else:
             sock.close()
 
+    def release(self, descriptor: int, sock: socket.socket) -> None:
+        """`unwatch` and `close_later` in one call, for the end of every stream."""
+        if self._watchers.pop(descriptor, None) is not None and self._epoll is not None:
+            self._epoll.unregister(descriptor)
+        if self._busy:
+            # Nobody else can get the number before the batch is over: no event in hand can meet a stranger.
+            self._leaving.append(sock)
+        else:
+            sock.close()
+
     def fileno(self) -> int:
         """The epoll set's own descriptor, which is readable when events wait."""
         return -1 if self._epoll is None else self._epoll.fileno()

@@ -13,7 +13,7 @@ import errno
 import socket
 import struct
 import sys
-from typing import Final, Protocol, cast
+from typing import Any, Final, Protocol
 
 from portfwd.rules.model import Options
 from portfwd.values import Address, InetAddress, UnixAddress, unmapped
@@ -44,7 +44,16 @@ _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 #: they are set once and cost nothing for each client.
 CLIENTS_INHERIT: Final = sys.platform == "linux"
 
-_INET: Final = (int(socket.AF_INET), int(socket.AF_INET6))
+_INET4: Final = int(socket.AF_INET)
+_INET6: Final = int(socket.AF_INET6)
+_INET: Final = (_INET4, _INET6)
+
+# Plain numbers: the enums of the socket module cost more than the calls they go to.
+_STREAM: Final = int(socket.SOCK_STREAM)
+# Made so, a socket needs no second call to be non-blocking; 0 where there is no such type.
+_NONBLOCK: Final = int(socket.SOCK_STREAM | getattr(socket, "SOCK_NONBLOCK", 0)) * hasattr(
+    socket, "SOCK_NONBLOCK"
+)
 
 #: Options of a socket: level, name and value of each ``setsockopt``.
 Settings = tuple[tuple[int, int, int], ...]
@@ -60,9 +69,13 @@ def bare_socket(family: int, descriptor: int | None = None) -> socket.socket:
 
     :param descriptor: of a socket that is there already; None to make one.
     """
-    bare = _socket.socket(family, socket.SOCK_STREAM, 0, descriptor)
-    bare.setblocking(False)
-    return cast(socket.socket, bare)
+    bare: Any  # to everybody else it is a socket
+    if descriptor is None and _NONBLOCK:
+        bare = _socket.socket(family, _NONBLOCK)
+    else:
+        bare = _socket.socket(family, _STREAM, 0, descriptor)
+        bare.setblocking(False)
+    return bare  # type: ignore[no-any-return]
 
 
 def accept(listening: socket.socket, family: int) -> tuple[socket.socket, object]:
@@ -72,12 +85,14 @@ def accept(listening: socket.socket, family: int) -> tuple[socket.socket, object
     :raises OSError: as ``accept``.
     """
     descriptor, sockaddr = listening._accept()  # type: ignore[attr-defined]
-    return bare_socket(family, descriptor), sockaddr
+    bare: Any = _socket.socket(family, _STREAM, 0, descriptor)
+    bare.setblocking(False)
+    return bare, sockaddr
 
 
-def inet_family(host: str) -> socket.AddressFamily:
+def inet_family(host: str) -> int:
     """The family of a literal."""
-    return socket.AF_INET6 if ":" in host else socket.AF_INET
+    return _INET6 if ":" in host else _INET4
 
 
 def to_address(family: int, sockaddr: object) -> Address | None:
@@ -87,7 +102,7 @@ def to_address(family: int, sockaddr: object) -> Address | None:
     :returns: None for families that have no address we know; IPv4-mapped
         addresses come out as IPv4.
     """
-    if family in _INET and isinstance(sockaddr, tuple):
+    if isinstance(sockaddr, tuple) and family in _INET:
         host = sockaddr[0]
         return InetAddress(unmapped(host) if ":" in host else host, sockaddr[1])
     if family == getattr(socket, "AF_UNIX", None):
@@ -104,6 +119,13 @@ def local_address(sock: socket.socket) -> Address | None:
         return to_address(sock.family, sock.getsockname())
     except OSError:
         return None
+
+
+def fixed_address(listening: socket.socket) -> Address | None:
+    """The address that every client of `listening` came to; None if it is bound to all of them."""
+    address = local_address(listening)
+    wildcard = isinstance(address, InetAddress) and address.host in ("0.0.0.0", "::")  # noqa: S104 - recognised
+    return None if wildcard else address
 
 
 def buffer_settings(options: Options) -> Settings:

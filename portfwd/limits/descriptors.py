@@ -43,9 +43,10 @@ class DescriptorBudget:
 
     def take(self, count: int) -> bool:
         """Spend `count` descriptors; False, and nothing is spent, where they would eat into the reserve."""
-        if not self.has_room(count):
+        spent = self.spent + count
+        if self.limit and spent > self.limit - RESERVE:
             return False
-        self.spent += count
+        self.spent = spent
         return True
 
     def has_room(self, count: int) -> bool:
@@ -55,6 +56,8 @@ class DescriptorBudget:
     def give_back(self, count: int) -> None:
         """Return `count` descriptors and wake those who waited for some, in their order."""
         self.spent -= count
+        if not self._waiting:
+            return
         for wake in tuple(self._waiting):
             # Who was forgotten by one that was woken before is not woken; who waits again is woken next time.
             if wake in self._waiting:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 from portfwd.values import Address, InetAddress, printable, unmapped
@@ -19,12 +20,19 @@ from portfwd.values import Address, InetAddress, printable, unmapped
 ABSENT: Final = "-"
 
 # Printable ASCII without the blank, '"', '=' and the backslash.
-_PLAIN: Final = re.compile(r"[!#-<>-\[\]-~]+")
+_is_plain: Final = re.compile(r"[!#-<>-\[\]-~]+").fullmatch
+
+
+@lru_cache(maxsize=4)
+def _utc_second(epoch: int) -> str:
+    # Thousands of lines fall into one second, and a calendar is half of what a line costs.
+    return datetime.fromtimestamp(epoch, UTC).isoformat(timespec="seconds")[:-6]
 
 
 def utc_time(epoch: float) -> str:
-    """``2026-01-31T12:00:00.000Z`` (RFC 3339), in UTC, to the millisecond; `epoch` is seconds."""
-    return datetime.fromtimestamp(epoch, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+    """``2026-01-31T12:00:00.000Z`` (RFC 3339), in UTC, cut to the millisecond; `epoch` is seconds."""
+    second, millionth = divmod(round(epoch * 1_000_000), 1_000_000)
+    return f"{_utc_second(second)}.{millionth // 1000:03d}Z"
 
 
 def seconds(value: float | None) -> str:
@@ -35,8 +43,12 @@ def seconds(value: float | None) -> str:
 def address(value: Address | None) -> str | None:
     """The address as people write it, an IPv4-mapped one as IPv4; None when it is not known."""
     if isinstance(value, InetAddress):
-        host = unmapped(value.host)
-        return f"[{host}]:{value.port}" if ":" in host else f"{host}:{value.port}"
+        host = value.host
+        if ":" in host:
+            host = unmapped(host)
+            if ":" in host:
+                return f"[{host}]:{value.port}"
+        return f"{host}:{value.port}"
     return None if value is None else str(value)
 
 
@@ -49,6 +61,6 @@ def word(value: str | None) -> str:
     """
     if value is None:
         return ABSENT
-    if _PLAIN.fullmatch(value) and value != ABSENT:
+    if _is_plain(value) and value != ABSENT:
         return value
     return '"' + printable(value).replace('"', '\\"') + '"'

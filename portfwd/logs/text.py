@@ -47,5 +47,5 @@ def text_line(summary: SessionSummary) -> str:
         f" reason={ABSENT if summary.reason is None else summary.reason.code}"
         f" ended_first={ABSENT if summary.ended_first is None else summary.ended_first.value}"
         f" relay={word(summary.relay or None)}"
-        f" detail={word(summary.detail or None)}"
+        f" detail={word(summary.detail) if summary.detail else ABSENT}"
     )

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from attrs import field, frozen
@@ -33,6 +33,7 @@ from portfwd.errors import (
     ConnectTimedOut,
     DialError,
     NameNotResolved,
+    NotPermitted,
     OutOfResources,
     TLSFailed,
 )
@@ -41,6 +42,7 @@ from portfwd.kernel.poller import Poller
 from portfwd.kernel.reactor import Reactor
 from portfwd.kernel.sockets import EXHAUSTED, Settings, upstream_settings
 from portfwd.relay.containment import contained
+from portfwd.relay.sinks import Sinks
 from portfwd.rules.model import Options
 from portfwd.streams.opening import StreamMaker
 from portfwd.streams.socket_opening import SocketShare
@@ -84,6 +86,7 @@ class Surroundings:
     What sessions need of the world.
 
     :ivar streams: makes streams for the pair.
+    :ivar sinks: where copies go that filters make.
     :ivar sockets: makes streams of sockets of ours, where the platform has what they need.
     """
 
@@ -92,6 +95,11 @@ class Surroundings:
     names: Names
     streams: StreamMaker
     sockets: SocketShare | None = None
+    sinks: Sinks = field()
+
+    @sinks.default
+    def _sinks(self) -> Sinks:
+        return Sinks(self.reactor)
 
 
 class Opener(Protocol):
@@ -105,8 +113,10 @@ class Opener(Protocol):
     def poller(self) -> Poller | None:
         """See the class."""
 
-    def accepted(self, sock: socket.socket, address: Address | None, options: Options) -> Stream:
-        """A client's."""
+    def accepted(
+        self, sock: socket.socket, address: Address | None, options: Options, local: Address | None = None
+    ) -> Stream:
+        """A client's; `local` is where it was accepted, if that is known."""
 
     def plain(
         self, sock: socket.socket, address: Address | None, buffer: int, *, seen: int | None = None
@@ -143,8 +153,10 @@ class Dial:
         time_limit: float,
         owner: DialOwner,
         streams: Opener | None = None,
+        permits: Callable[[Address], bool] | None = None,
     ) -> None:
         """
+        :param permits: asked for every address before it is tried; None permits all.
         :param streams: makes streams of plain sockets; None for the pair's.
         :param destinations: in the order in which they are tried; not empty.
         :param time_limit: seconds for all of them together.
@@ -155,6 +167,7 @@ class Dial:
         self._time_limit = time_limit
         self._owner = owner
         self._streams: Opener = world.streams if streams is None else streams
+        self._permits = permits
         self._addresses: list[Address] = []
         self._attempts: dict[Attempt, None] = {}
         self._deadline: IDelayedCall | None = None
@@ -224,8 +237,7 @@ class Dial:
         elif isinstance(address, UnixAddress) or (
             isinstance(address, InetAddress) and is_literal(address.host)
         ):
-            self._addresses = [address]
-            self._advance()
+            self._try([address])
         elif isinstance(address, InetAddress):
             self.tried = address
             self._asking = True
@@ -246,7 +258,15 @@ class Dial:
         if not hosts:
             self._attempt_failed(NameNotResolved(f"{address.host}: no address is known"))
             return
-        self._addresses = [InetAddress(host, address.port) for host in reversed(hosts)]
+        self._try([InetAddress(host, address.port) for host in reversed(hosts)])
+
+    def _try(self, addresses: Sequence[Address]) -> None:
+        """Try these, the last one first, as far as they are permitted."""
+        permits = self._permits
+        self._addresses = [one for one in addresses if permits is None or permits(one)]
+        if not self._addresses:
+            self.tried = addresses[-1]
+            self._problem = NotPermitted(f"{self._current.label}: a filter does not permit this destination")
         self._advance()
 
     # Addresses

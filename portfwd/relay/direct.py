@@ -17,22 +17,19 @@ from twisted.python.failure import Failure
 from portfwd.errors import DialError
 from portfwd.relay.containment import contained
 from portfwd.relay.dial import Destination, DialOwner, Opener, Surroundings, no_stream
-from portfwd.streams.transport import TransportStream
-from portfwd.upstreams.connect import Attempt, SocketAttempt
+from portfwd.upstreams.connect import SocketAttempt
 from portfwd.upstreams.patience import Patience
 from portfwd.values import Address
 
 
-class DirectDial:
+class DirectDial(SocketAttempt):
     """
-    One attempt.
+    One attempt that tells the dial's owner itself.
 
     :ivar tried: the address that is tried.
     """
 
     _log = Logger()
-
-    __slots__ = ("_attempt", "_destination", "_over", "_owner", "_streams", "tried")
 
     def __init__(
         self,
@@ -50,62 +47,52 @@ class DirectDial:
         :param patience: bounds the attempt.
         :param streams: makes the stream of the connected socket.
         """
-        options = destination.options
-        self.tried: Address | None = address
-        self._destination = destination
-        self._owner = owner
-        self._streams = streams
-        self._over = False
-        self._attempt = SocketAttempt(
+        super().__init__(
             world.reactor,
             address,
-            options,
+            destination.options,
             patience.seconds,
-            self,
+            None,
             streams.poller,
             destination.settings,
             patience,
         )
+        self.tried: Address | None = address
+        self._destination = destination
+        self._dial_owner = owner
+        self._streams = streams
 
     def __repr__(self) -> str:
-        return f"<DirectDial {self._destination.label} {'over' if self._over else 'trying'}>"
+        return f"<DirectDial {self._destination.label} {'over' if self._socket is None else 'trying'}>"
 
-    def start(self) -> None:
-        """Begin. The outcome may come before this returns."""
-        self._attempt.start()
-
-    def cancel(self) -> None:
-        """Stop, silently."""
-        self._over = True
-        self._attempt.cancel()
+    def failed(self, failure: Failure) -> None:
+        """Our own code failed when the outcome came."""
+        self.broke(failure)
 
     def broke(self, failure: Failure) -> None:
         """Something of ours raised: the dial is over, and its owner's to explain."""
-        if not self._over:
-            try:
-                self.cancel()
-            except Exception:
-                self._log.failure("{dial!r}: and it could not be cancelled", dial=self)
-        self._owner.broke(failure)
+        try:
+            self.cancel()
+        except Exception:
+            self._log.failure("{dial!r}: and it could not be cancelled", dial=self)
+        self._dial_owner.broke(failure)
 
     @contained
-    def connected(self, attempt: Attempt, result: socket.socket | TransportStream) -> None:
-        """The upstream answered."""
-        if isinstance(result, TransportStream):  # pragma: no cover - only endpoints make one
-            raise TypeError(result)
-        self._over = True
+    def _timed_out(self) -> None:
+        super()._timed_out()
+
+    @contained
+    def _connect_again(self, sock: socket.socket) -> None:
+        super()._connect_again(sock)
+
+    def _succeed(self, sock: socket.socket) -> None:
         destination = self._destination
         try:
-            stream = self._streams.plain(
-                result, self.tried, destination.options.buffer, seen=self._attempt.seen
-            )
+            stream = self._streams.plain(sock, self.tried, destination.options.buffer, seen=self.seen)
         except OSError as problem:
-            self._owner.dial_failed(no_stream(destination.label, problem), self.tried)
+            self._dial_owner.dial_failed(no_stream(destination.label, problem), self.tried)
         else:
-            self._owner.dialled(stream, destination)
+            self._dial_owner.dialled(stream, destination)
 
-    @contained
-    def failed(self, attempt: Attempt, problem: DialError) -> None:
-        """It did not."""
-        self._over = True
-        self._owner.dial_failed(problem, self.tried)
+    def _fail(self, problem: DialError) -> None:
+        self._dial_owner.dial_failed(problem, self.tried)

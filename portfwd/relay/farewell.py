@@ -88,7 +88,8 @@ class Farewell:
             self._stream.abort()
         elif self._way is Way.CLOSE:
             self._stream.close()
-            self._look_later()
+            if not self._over:
+                self.watch()
         elif self._way is Way.DELIVER_AND_ABORT:
             self._left = self._stream.undelivered()
             if self._left == 0:
@@ -103,6 +104,11 @@ class Farewell:
             self._stream.discard()
             self._close_if_through()
             self._look_later()
+
+    def watch(self) -> None:
+        """`Way.CLOSE` was asked already, and is not done: bound it."""
+        self._moved_at = self._clock.seconds()
+        self._look_later()
 
     def ended(self) -> None:
         """The peer ended."""

@@ -1,15 +1,18 @@
 # -*- test-case-name: tests.relay.test_session -*-
 """
-What a session knows of one of its two sides.
+What a session knows of its two sides, and what follows from that.
 
-A record without decisions: the session reads and writes it.
+Records, and pure answers to two questions: how long may nothing move now, and how does each
+side end when one of them is gone. The session reads, writes and acts.
 """
 
 from __future__ import annotations
 
-from portfwd.relay.farewell import Farewell
+from portfwd.relay.farewell import Farewell, Way
+from portfwd.relay.reasons import HALF_CLOSE_IDLE, IDLE, RESET
+from portfwd.rules.model import Options
 from portfwd.streams.stream import Stream
-from portfwd.values import Side
+from portfwd.values import CloseReason, Side
 
 
 class Half:
@@ -45,3 +48,37 @@ class Half:
         self.lost = False
         self.owned = False
         self.farewell: Farewell | None = None
+
+
+def silence_limit(options: Options, client: Half, upstream: Half) -> tuple[float | None, CloseReason | None]:
+    """How long nothing may move now, in seconds, None for ever; and what it means when that is over."""
+    if client.flow_broken or upstream.flow_broken:
+        gone = upstream if client.flow_broken else client
+        return options.linger, RESET[gone.side]
+    idle = options.idle
+    if idle is None and not client.flow_done and not upstream.flow_done:
+        return None, None
+    if client.flow_done or upstream.flow_done:
+        silent = upstream if client.flow_done else client
+        if idle is None or options.half_close <= idle:
+            return options.half_close, HALF_CLOSE_IDLE[silent.side]
+        return idle, IDLE[silent.side]
+    # The turn is that of the side which did not speak last; the client's, if nobody did.
+    spoke = {
+        half.side: half.stream.moved_at
+        for half in (client, upstream)
+        if half.stream is not None and half.stream.first_at is not None
+    }
+    speaker = max(spoke, key=spoke.__getitem__).other if spoke else Side.CLIENT
+    return idle, IDLE[speaker]
+
+
+def after_reset(gone: Half, upstream: Half) -> tuple[Way, Way]:
+    """How the client's and the upstream's stream end when the side `gone` has reset."""
+    if gone is not upstream:
+        # Who gave up is the client: nobody waits for what the upstream still says.
+        return Way.ABORT, Way.DELIVER_AND_ABORT
+    if upstream.flow_done and not upstream.flow_broken:
+        # The client has a whole answer; a reset now could take it away again.
+        return Way.END_AND_DISCARD, Way.ABORT
+    return Way.DELIVER_AND_ABORT, Way.ABORT

@@ -4,11 +4,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
+from twisted.logger import Logger
+
+from portfwd.filters.api import IFilterFactory
 from portfwd.relay.dial import Destination, Dial, DialOwner, Opener, Surroundings
 from portfwd.relay.direct import DirectDial
+from portfwd.relay.filtered import FilteredSession
 from portfwd.relay.session import Session
 from portfwd.rules.access import AccessList
 from portfwd.rules.model import Rule
@@ -47,6 +51,9 @@ class LiveRule:
     :ivar name: the rule's name, with the port behind it for one of a range.
     :ivar sessions: those that are not closed yet.
     :ivar total: how many there have been.
+    :ivar filters: name and factory of each ``filter`` clause, in order.
+    :ivar filter_log: where filters write events.
+    :ivar filter_failures: how often one of them raised.
     :ivar half_closed: the waits of half-closed sessions for silence.
     :ivar when_empty: called when the last session is closed, if there is somebody to call.
     """
@@ -63,8 +70,12 @@ class LiveRule:
         ids: Iterator[int] | None = None,
         written: tuple[str, str, str, str] | None = None,
         streams: Opener | None = None,
+        filters: Sequence[tuple[str, IFilterFactory]] = (),
+        routes: Mapping[object, Destination] | None = None,
     ) -> None:
         """
+        :param filters: name and factory of each ``filter`` clause, in order.
+        :param routes: the destinations of targets that filters may choose.
         :param streams: makes this rule's streams of plain sockets; None for the pair's.
         :param ids: where session numbers come from; shared by all rules of a process.
         :param written: see `Rule.written`, for this listener's port.
@@ -87,6 +98,11 @@ class LiveRule:
         self.wall_clock = wall_clock
         self.sessions: dict[int, Session] = {}
         self.total = 0
+        self.filters = tuple(filters)
+        self.filter_log = Logger(namespace="portfwd.filters")
+        self.filter_failures = 0
+        self._routes = {} if routes is None else dict(routes)
+        self._session_class = FilteredSession if self.filters else Session
         self.when_empty: Callable[[], None] | None = None
         self._ids = itertools.count(1) if ids is None else ids
         self._relaying = 0
@@ -101,7 +117,7 @@ class LiveRule:
         :param closed: called once, when the session and all its sockets are gone.
         """
         self.total += 1
-        session = Session(next(self._ids), self, client, closed)
+        session = self._session_class(next(self._ids), self, client, closed)
         self.sessions[session.id] = session
         session.begin()
         return session
@@ -117,12 +133,32 @@ class LiveRule:
         )
         return only.address if plain and known else None
 
-    def dial(self, owner: DialOwner) -> Dial | DirectDial:
-        """A dial to this rule's targets, not yet started."""
-        if self._direct is not None:
+    def dial(
+        self,
+        owner: DialOwner,
+        target: object = None,
+        permits: Callable[[Address], bool] | None = None,
+    ) -> Dial | DirectDial:
+        """
+        A dial, not yet started.
+
+        :param target: an address, or a target of the rule's routes; None: the rule's own targets.
+        :param permits: asked for every address before it is tried; None permits all.
+        :raises ValueError: no filter of this rule was given such a target.
+        """
+        if target is None and permits is None and self._direct is not None:
             only, patience = self.destinations[0], self._connecting
             return DirectDial(self.world, only, self._direct, patience, owner, self.streams)
-        return Dial(self.world, self.destinations, self.options.dial_timeout, owner, self.streams)
+        destinations = self.destinations if target is None else (self._destination(target),)
+        return Dial(self.world, destinations, self.options.dial_timeout, owner, self.streams, permits)
+
+    def _destination(self, target: object) -> Destination:
+        known = self._routes.get(target)
+        if known is not None:
+            return known
+        if isinstance(target, (InetAddress, UnixAddress)):
+            return Destination(str(target), self.options, address=target)
+        raise ValueError(f"a filter chose {target!r}, which is no target")
 
     @property
     def is_full(self) -> bool:

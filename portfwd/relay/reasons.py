@@ -5,7 +5,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from portfwd.errors import ConnectTimedOut, DialError, NameNotResolved, OutOfResources, TLSFailed
+from portfwd.errors import (
+    ConnectTimedOut,
+    DialError,
+    NameNotResolved,
+    NotPermitted,
+    OutOfResources,
+    TLSFailed,
+)
 from portfwd.values import CloseReason, Side
 
 RESET: Final = {Side.CLIENT: CloseReason.CLIENT_RESET, Side.UPSTREAM: CloseReason.UPSTREAM_RESET}
@@ -24,6 +31,8 @@ def reason_of(problem: DialError) -> CloseReason:
         return CloseReason.NAME_NOT_RESOLVED
     if isinstance(problem, TLSFailed):
         return CloseReason.TLS_FAILED
+    if isinstance(problem, NotPermitted):
+        return CloseReason.FILTER
     if isinstance(problem, OutOfResources):
         return CloseReason.RESOURCES
     return CloseReason.CONNECT_REFUSED

@@ -35,8 +35,8 @@ from portfwd.relay.containment import contained
 from portfwd.relay.dial import Destination, Dial
 from portfwd.relay.direct import DirectDial
 from portfwd.relay.farewell import Farewell, Way
-from portfwd.relay.half import Half
-from portfwd.relay.reasons import HALF_CLOSE_IDLE, IDLE, RESET, reason_of
+from portfwd.relay.half import Half, after_reset, silence_limit
+from portfwd.relay.reasons import RESET, reason_of
 from portfwd.relay.states import State, follow
 from portfwd.rules.model import OnDeny
 from portfwd.streams.stream import Loss, Stream
@@ -52,6 +52,16 @@ from portfwd.values import (
 
 if TYPE_CHECKING:
     from portfwd.relay.live import LiveRule
+
+# An attribute of an enum's class takes a call of its metaclass; a name of the module does not.
+_ACCEPTED: Final = State.ACCEPTED
+_PEEKING: Final = State.PEEKING
+_DIALING: Final = State.DIALING
+_RELAYING: Final = State.RELAYING
+_CLOSING: Final = State.CLOSING
+_CLOSED: Final = State.CLOSED
+_CLIENT: Final = Side.CLIENT
+_UPSTREAM: Final = Side.UPSTREAM
 
 #: Seconds by which a timer may come early, or a sum of seconds be wrong.
 _EARLY: Final = 0.001
@@ -72,7 +82,7 @@ class Session:
         """:param closed: called once, when all its sockets are gone."""
         now = rule.clock.seconds()
         self.id = number
-        self.state = State.ACCEPTED
+        self.state = _ACCEPTED
         self.reason: CloseReason | None = None
         self._rule = rule
         self._clock = rule.clock
@@ -92,6 +102,9 @@ class Session:
         self._admitted = False
         self._dial: Dial | DirectDial | None = None
         self._silence: IDelayedCall | None = None
+        self._waits_half_closed = False
+        self._announced: Address | None = None
+        self._announced_local: Address | None = None
 
     def __repr__(self) -> str:
         client = self._client.stream
@@ -107,16 +120,21 @@ class Session:
 
     # Coming in
 
-    @contained
     def begin(self) -> None:
         """Judge the client, then dial."""
-        client = self._client.stream
+        try:
+            self._begin(self._client)
+        except Exception:
+            self.broke(Failure())
+
+    def _begin(self, half: Half) -> None:
+        client = half.stream
         if client is None:  # pragma: no cover - sessions are made with one
             return
-        client.side = Side.CLIENT
+        client.side = _CLIENT
         client.own(self)
-        self._client.owned = True
-        if self.state is not State.ACCEPTED:
+        half.owned = True
+        if self.state is not _ACCEPTED:
             return  # lost before it could be owned
         rule = self._rule
         if not rule.access.empty and isinstance(client.address, InetAddress):
@@ -125,42 +143,51 @@ class Session:
                 self._access_step = decision.step
                 self._refuse(CloseReason.ACCESS)
                 return
-        if rule.is_full:
+        if rule.options.max_conns is not None and rule.is_full:
             self._detail = f"max-conns={rule.options.max_conns}"
             self._refuse(CloseReason.LIMIT)
             return
         self._admitted = True
         rule.admitted()
-        self.state = follow(self.state, State.DIALING)
-        self._dialled_at = self._clock.seconds()
-        self._dial = rule.dial(self)
-        self._dial.start()
+        self._proceed(client)
+
+    def _proceed(self, client: Stream) -> None:
+        """The client may come in: dial."""
+        self.state = follow(_ACCEPTED, _DIALING)
+        self._dial = dial = self._rule.dial(self)
+        dial.start()
 
     def _refuse(self, reason: CloseReason) -> None:
         gentle = reason in REFUSALS and self._rule.options.on_deny is OnDeny.FIN
         self._finish(reason, client=Way.END_AND_DISCARD if gentle else Way.ABORT)
 
-    @contained
     def dialled(self, stream: Stream, destination: Destination) -> None:
         """The upstream is there: relay."""
+        try:
+            self._dialled(stream)
+        except Exception:
+            self.broke(Failure())
+
+    def _dialled(self, stream: Stream) -> None:
         self._dial = None
-        upstream, client = self._upstream, self._client.stream
+        upstream, client, rule = self._upstream, self._client.stream, self._rule
         upstream.stream = stream
-        stream.side = Side.UPSTREAM
+        stream.side = _UPSTREAM
         self._address = stream.address or self._address
-        self.state = follow(self.state, State.RELAYING)
+        self.state = follow(self.state, _RELAYING)
         self._connected_at = self._touched = self._clock.seconds()
-        if self._rule.log.wants_opened:
-            self._write(self._rule.log.opened)
+        if rule.log.wants_opened:
+            self._write(rule.log.opened)
         stream.own(self)
         upstream.owned = True
-        if client is None or self.state is not State.RELAYING:
+        if client is None or self.state is not _RELAYING:
             return  # lost before it could be owned
         client.join(stream)
         stream.join(client)
-        self._watch_silence()
+        if rule.options.idle is not None:
+            self._watch_silence()
         client.start()
-        if self.state is State.RELAYING:
+        if self.state is _RELAYING:
             stream.start()
 
     @contained
@@ -176,47 +203,53 @@ class Session:
     def opened(self, stream: Stream) -> None:
         """Streams are open before a session owns them."""
 
-    @contained
     def ended(self, stream: Stream) -> None:
         """One side sent its end: it travels on."""
-        half = self._half(stream)
-        half.ended = True
-        if half.farewell is not None:
-            half.farewell.ended()
-            return
-        if self.state is not State.RELAYING:
-            return
-        self._touched = self._clock.seconds()
-        if self._ended_first is None:
-            self._ended_first = half.side
-        other = self._other(half)
-        if half.flow_broken or other.stream is None:
-            self._flow_done(half)
-        else:
-            other.end_asked = True
-            other.stream.end()
+        try:
+            half, other = self._client, self._upstream
+            if stream is not half.stream:
+                half, other = other, half
+            half.ended = True
+            if half.farewell is not None:
+                half.farewell.ended()
+                return
+            if self.state is not _RELAYING:
+                return
+            self._touched = self._clock.seconds()
+            if self._ended_first is None:
+                self._ended_first = half.side
+            if half.flow_broken or other.stream is None:
+                self._flow_done(half, other)
+            else:
+                other.end_asked = True
+                other.stream.end(last=other.flow_done and not other.flow_broken)
+        except Exception:
+            self.broke(Failure())
 
-    @contained
     def end_sent(self, stream: Stream) -> None:
         """One flow is done."""
-        half = self._half(stream)
-        if half.farewell is not None:
-            half.farewell.end_sent()
-        elif self.state is State.RELAYING:
-            self._flow_done(self._other(half))
+        try:
+            half, other = self._client, self._upstream
+            if stream is not half.stream:
+                half, other = other, half
+            if half.farewell is not None:
+                half.farewell.end_sent()
+            elif self.state is _RELAYING:
+                self._flow_done(other, half)
+        except Exception:
+            self.broke(Failure())
 
-    def _flow_done(self, half: Half) -> None:
+    def _flow_done(self, half: Half, other: Half) -> None:
         if half.flow_done:
             return
         half.flow_done = True
         self._touched = self._clock.seconds()
-        other = self._other(half)
         if not other.flow_done:
             self._watch_silence(from_now=True)
         elif half.flow_broken or other.flow_broken:
             self._finish_broken()
         else:
-            self._finish(CloseReason.NORMAL, client=Way.CLOSE, upstream=Way.CLOSE)
+            self._finish_normal()
 
     @contained
     def writing_failed(self, stream: Stream) -> None:
@@ -224,10 +257,10 @@ class Session:
         half = self._half(stream)
         if half.farewell is not None:
             return
-        if self.state in (State.ACCEPTED, State.DIALING):
+        if self.state in (_ACCEPTED, _PEEKING, _DIALING):
             self._client_gone_early("the client reset the connection")
             return
-        if self.state is not State.RELAYING:
+        if self.state is not _RELAYING:
             return
         source = self._other(half)
         if source.flow_done:
@@ -239,8 +272,8 @@ class Session:
         if self._ended_first is None:
             self._ended_first = half.side
         # Over before the stream is asked to discard: it may tell of its end at once.
-        self._flow_done(source)
-        if self.state is State.RELAYING and source.stream is not None:
+        self._flow_done(source, half)
+        if self.state is _RELAYING and source.stream is not None:
             source.stream.discard()
 
     def _finish_broken(self) -> None:
@@ -251,20 +284,17 @@ class Session:
             self._finish_reset(self._upstream if self._client.flow_broken else self._client)
 
     def _finish_reset(self, gone: Half) -> None:
-        reason = RESET[gone.side]
-        if gone is self._client:
-            # Who gave up is the client: nobody waits for what the upstream still says.
-            self._finish(reason, client=Way.ABORT, upstream=Way.DELIVER_AND_ABORT)
-        elif self._upstream.flow_done and not self._upstream.flow_broken:
-            # The client has a whole answer; a reset now could take it away again.
-            self._finish(reason, client=Way.END_AND_DISCARD, upstream=Way.ABORT)
-        else:
-            self._finish(reason, client=Way.DELIVER_AND_ABORT, upstream=Way.ABORT)
+        client, upstream = after_reset(gone, self._upstream)
+        self._finish(RESET[gone.side], client=client, upstream=upstream)
 
-    @contained
     def lost(self, stream: Stream, how: Loss, detail: str) -> None:
         """One side's connection is gone."""
-        half = self._half(stream)
+        try:
+            self._lost(self._client if stream is self._client.stream else self._upstream, how, detail)
+        except Exception:
+            self.broke(Failure())
+
+    def _lost(self, half: Half, how: Loss, detail: str) -> None:
         if half.lost:
             return
         half.lost = True
@@ -275,15 +305,16 @@ class Session:
                 self.reason = CloseReason.BOTH_RESET
             self._finish_if_gone()
             return
-        if self.state is State.CLOSING:
-            self._finish_if_gone()
+        if self.state is _CLOSING:
+            if self._client.lost and self._upstream.lost:
+                self._finish_if_gone()
             return
         self._detail = detail
         if how in (Loss.FAILED, Loss.ABORTED):  # nobody asked for an abort
             self._finish(CloseReason.INTERNAL, client=Way.ABORT, upstream=Way.ABORT)
         elif how is Loss.EXHAUSTED:
             self._finish(CloseReason.RESOURCES, client=Way.ABORT, upstream=Way.ABORT)
-        elif self.state is not State.RELAYING:
+        elif self.state is not _RELAYING:
             self._client_gone_early(detail)
         else:
             if self._ended_first is None:
@@ -311,31 +342,10 @@ class Session:
 
     # Silence
 
-    def _silence_limit(self) -> tuple[float | None, CloseReason | None]:
-        """How long nothing may move now, in seconds, and what it means when that is over."""
-        options, client, upstream = self._rule.options, self._client, self._upstream
-        if client.flow_broken or upstream.flow_broken:
-            gone = upstream if client.flow_broken else client
-            return options.linger, RESET[gone.side]
-        idle = options.idle
-        if idle is None and not client.flow_done and not upstream.flow_done:
-            return None, None
-        if client.flow_done or upstream.flow_done:
-            silent = upstream if client.flow_done else client
-            if idle is None or options.half_close <= idle:
-                return options.half_close, HALF_CLOSE_IDLE[silent.side]
-            return idle, IDLE[silent.side]
-        # The turn is that of the side which did not speak last; the client's, if nobody did.
-        spoke = {
-            half: half.stream.moved_at
-            for half in (client, upstream)
-            if half.stream is not None and half.stream.first_at is not None
-        }
-        speaker = self._other(max(spoke, key=spoke.__getitem__)) if spoke else client
-        return idle, IDLE[speaker.side]
-
     def _stop_watching(self) -> None:
-        self._rule.half_closed.forget(self)
+        if self._waits_half_closed:
+            self._waits_half_closed = False
+            self._rule.half_closed.forget(self)
         if self._silence is not None:
             if self._silence.active():
                 self._silence.cancel()
@@ -343,11 +353,12 @@ class Session:
 
     def _watch_silence(self, *, from_now: bool = False) -> None:
         self._stop_watching()
-        limit, _ = self._silence_limit()
+        limit, _ = silence_limit(self._rule.options, self._client, self._upstream)
         if from_now and limit == self._rule.half_closed.seconds:
+            self._waits_half_closed = True
             self._rule.half_closed.wait(self, self._was_silent)
             return
-        if limit is not None and self.state is State.RELAYING:
+        if limit is not None and self.state is _RELAYING:
             self._silence = self._clock.callLater(max(0.0, limit - self._quiet()), self._was_silent)
 
     def _quiet(self) -> float:
@@ -357,8 +368,9 @@ class Session:
 
     @contained
     def _was_silent(self) -> None:
-        limit, reason = self._silence_limit()
-        if limit is None or reason is None or self.state is not State.RELAYING:
+        self._waits_half_closed = False
+        limit, reason = silence_limit(self._rule.options, self._client, self._upstream)
+        if limit is None or reason is None or self.state is not _RELAYING:
             return
         if self._quiet() < limit - _EARLY:
             self._watch_silence()
@@ -372,16 +384,16 @@ class Session:
     @contained
     def kill(self, reason: CloseReason) -> None:
         """Reset both sides now."""
-        if self.state in (State.ACCEPTED, State.DIALING, State.RELAYING):
+        if self.state in (_ACCEPTED, _PEEKING, _DIALING, _RELAYING):
             self._finish(reason, client=Way.ABORT, upstream=Way.ABORT)
-        elif self.state is State.CLOSING:
+        elif self.state is _CLOSING:
             for half in (self._client, self._upstream):
                 if half.stream is not None and not half.lost:
                     half.stream.abort()
 
     def _finish(self, reason: CloseReason, *, client: Way = Way.ABORT, upstream: Way = Way.ABORT) -> None:
         """Fix the reason and see both streams off; the first reason counts."""
-        if self.state in (State.CLOSING, State.CLOSED):
+        if self.state in (_CLOSING, _CLOSED):
             return
         self._close_with(reason)
         linger = self._rule.options.linger
@@ -395,9 +407,22 @@ class Session:
                 half.farewell.start(end_asked=half.end_asked, peer_ended=half.ended)
         self._finish_if_gone()
 
+    def _finish_normal(self) -> None:
+        """Both flows are through: release both sides, and watch over one that is not gone at once."""
+        self._close_with(CloseReason.NORMAL)
+        for half in (self._client, self._upstream):
+            stream = half.stream
+            if stream is not None and not half.lost:
+                stream.close()
+                if not half.lost:
+                    linger = self._rule.options.linger
+                    half.farewell = Farewell(self._clock, stream, Way.CLOSE, linger, self.broke)
+                    half.farewell.watch()
+        self._finish_if_gone()
+
     def _close_with(self, reason: CloseReason) -> None:
         """Fix the reason; no more silence, no more dial."""
-        self.state = follow(self.state, State.CLOSING)
+        self.state = follow(self.state, _CLOSING)
         self.reason = reason
         self._stop_watching()
         dial, self._dial = self._dial, None
@@ -408,11 +433,11 @@ class Session:
     def broke(self, failure: Failure) -> None:
         """Something of ours raised: both sides are reset, and the reason is ``ID``."""
         self._log.failure("{session!r} failed", failure, session=self)
-        if self.state is State.CLOSED:
+        if self.state is _CLOSED:
             return
         self._detail = failure.getErrorMessage() or type(failure.value).__name__
         try:
-            if self.state is not State.CLOSING:
+            if self.state is not _CLOSING:
                 self._close_with(CloseReason.INTERNAL)
         except Exception:
             self._log.failure("{session!r}: and its dial could not be cancelled", session=self)
@@ -435,17 +460,24 @@ class Session:
     def _finish_if_gone(self) -> None:
         client, upstream = self._client, self._upstream
         if (
-            self.state is State.CLOSING
+            self.state is _CLOSING
             and (client.lost or client.stream is None)
             and (upstream.lost or upstream.stream is None)
         ):
-            self.state = follow(self.state, State.CLOSED)
-            if self._rule.log.wants_closed:
-                self._write(self._rule.log.closed)
+            self.state = follow(_CLOSING, _CLOSED)
+            self._tell_closed()
+            for stream in (client.stream, upstream.stream):
+                if stream is not None:
+                    stream.unjoin()
             self._rule.left(self, was_admitted=self._admitted)
             self._closed()
 
     # What it tells
+
+    def _tell_closed(self) -> None:
+        """The session is over, and its figures are final."""
+        if self._rule.log.wants_closed:
+            self._write(self._rule.log.closed)
 
     def _write(self, write: Callable[[SessionSummary], None]) -> None:
         """Hand a summary to the log; what becomes of the line must not decide what becomes of the session."""
@@ -468,22 +500,23 @@ class Session:
         client, upstream = self._client.stream, self._upstream.stream
         connected = self._connected_at
         first = upstream.first_at if upstream is not None else None
+        # By position: names cost as much as the values, and this is done for every line.
         return SessionSummary(
-            id=self.id,
-            rule=self._rule.name,
-            written=self._rule.written,
-            client=client.address if client is not None else None,
-            local=client.local if client is not None else None,
-            upstream=self._address,
-            opened_at=self._opened_at,
-            connect_time=None if connected is None else connected - self._dialled_at,
-            first_byte=None if first is None or connected is None else max(0.0, first - connected),
-            duration=self._clock.seconds() - self._accepted_at,
-            to_upstream=self._flow(self._client, self._upstream),
-            to_client=self._flow(self._upstream, self._client),
-            reason=self.reason,
-            ended_first=self._ended_first,
-            relay=client.kind if client is not None and upstream is not None else "",
-            detail=self._detail,
-            access_step=self._access_step,
+            self.id,
+            self._rule.name,
+            self._rule.written,
+            self._announced or (client.address if client is not None else None),
+            self._announced_local or (client.local if client is not None else None),
+            self._address,
+            self._opened_at,
+            None if connected is None else connected - self._dialled_at,
+            None if first is None or connected is None else max(0.0, first - connected),
+            self._clock.seconds() - self._accepted_at,
+            self._flow(self._client, self._upstream),
+            self._flow(self._upstream, self._client),
+            self.reason,
+            self._ended_first,
+            client.kind if client is not None and upstream is not None else "",
+            self._detail,
+            self._access_step,
         )

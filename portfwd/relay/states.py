@@ -20,17 +20,20 @@ class State(enum.Enum):
     __hash__ = object.__hash__
 
     ACCEPTED = "accepted"
+    PEEKING = "peeking"
     DIALING = "dialing"
     RELAYING = "relaying"
     CLOSING = "closing"
     CLOSED = "closed"
 
 
-#: From each state the states that may follow. ``CLOSING`` means: the close
+#: From each state the states that may follow. ``PEEKING`` means: filters look at what the client
+#: says before anything is dialled. ``CLOSING`` means: the close
 #: reason is fixed, what was received is still being delivered.
 TRANSITIONS: Final[Mapping[State, frozenset[State]]] = MappingProxyType(
     {
-        State.ACCEPTED: frozenset({State.DIALING, State.CLOSING}),
+        State.ACCEPTED: frozenset({State.PEEKING, State.DIALING, State.CLOSING}),
+        State.PEEKING: frozenset({State.DIALING, State.CLOSING}),
         State.DIALING: frozenset({State.RELAYING, State.CLOSING}),
         State.RELAYING: frozenset({State.CLOSING}),
         State.CLOSING: frozenset({State.CLOSED}),

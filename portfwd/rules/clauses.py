@@ -14,6 +14,7 @@ from typing import Final
 
 from portfwd.rules.access import check_pattern
 from portfwd.rules.addresses import NO_PLACE, Role, read_place
+from portfwd.rules.diagnostics import Location
 from portfwd.rules.draft import RouteDraft, RuleDraft, TargetDraft
 from portfwd.rules.findings import shown
 from portfwd.rules.model import AclEntry, FilterSpec
@@ -70,7 +71,18 @@ def read_filter(reading: Reading, scope: FileScope, line: Line, words: list[Word
         reading.findings.error(line.at(words[0]), "missing-argument", "'filter' needs the name of a filter")
         return
     plain, options = split_options(words[2:])
-    rule.filters.append(FilterSpec(words[1].text, plain, options, line.at(words[1])))
+    word_places: list[Location] = []
+    option_places: list[tuple[Location, Location]] = []
+    for word in words[2:]:
+        option = word.option()
+        if option is None:
+            word_places.append(line.at(word))
+        else:
+            key, value = option
+            option_places.append((line.span(word.column, len(key)), line.at(value)))
+    rule.filters.append(
+        FilterSpec(words[1].text, plain, options, line.at(words[1]), tuple(word_places), tuple(option_places))
+    )
 
 
 def split_options(words: list[Word]) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
@@ -144,7 +156,8 @@ def read_route(reading: Reading, scope: FileScope, line: Line, words: list[Word]
             findings.fault(line, word, fault)
             return
         target = TargetDraft(place, line.at(word))
-    rule.routes.append(RouteDraft(patterns, target, line.at(word)))
+    places = tuple(line.at(pattern) for pattern in words[1:arrow])
+    rule.routes.append(RouteDraft(patterns, target, line.at(word), places))
 
 
 def _owner(reading: Reading, scope: FileScope, line: Line, words: list[Word]) -> RuleDraft:

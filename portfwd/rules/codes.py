@@ -81,6 +81,15 @@ CODES: Final[Mapping[str, str]] = MappingProxyType(
         "route-without-filter": "A rule has routes but no filter that could choose one.",
         "source-family": "The address of src= is of another family than the target.",
         "no-rules": "There is no rule (a warning for a file, an error for a rule of the command line).",
+        # filters
+        "unknown-filter": "There is no filter of this name, or no module or class at this import path.",
+        "ambiguous-filter": "Two installed packages have a filter of this name.",
+        "filter-import-failed": "The module of a filter cannot be imported.",
+        "filter-api-version": "A filter is written for another version of the filter contract.",
+        "bad-filter": "What a filter's name leads to is no filter, or one whose author has to mend it.",
+        "bad-filter-option": "A filter refuses a word or option, or lacks one that it needs.",
+        "bad-route-pattern": "A filter refuses a pattern of a route: nothing could match it.",
+        "route-without-routing-filter": "A rule has routes, but none of its filters chooses by them.",
         # TOML
         "toml-syntax": "The file is not TOML.",
         "toml-type": "A key has a value of the wrong type.",

@@ -11,6 +11,7 @@ equal. Nothing here is resolved, opened or looked up.
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterator
 from typing import Final
 
 from attrs import field, frozen
@@ -145,7 +146,7 @@ class Options:
 
     buffer: int = 65536
     relay: RelayKind = RelayKind.AUTO
-    pipe: int = 262144
+    pipe: int = 1048576
     sndbuf: int | None = None
     rcvbuf: int | None = None
     nodelay: bool = True
@@ -224,12 +225,19 @@ class AclEntry:
 
 @frozen
 class FilterSpec:
-    """One ``filter`` clause, uninterpreted: the plug-in of that name reads words and options."""
+    """
+    One ``filter`` clause, uninterpreted: the plug-in of that name reads words and options.
+
+    :ivar word_places: where each of `words` stands; empty for a clause that was not read from text.
+    :ivar option_places: where key and value of each of `options` stand; the same.
+    """
 
     name: str
     words: tuple[str, ...] = ()
     options: tuple[tuple[str, str], ...] = ()
     where: Location = field(default=NOWHERE, eq=False, repr=False)
+    word_places: tuple[Location, ...] = field(default=(), eq=False, repr=False)
+    option_places: tuple[tuple[Location, Location], ...] = field(default=(), eq=False, repr=False)
 
 
 @frozen
@@ -239,11 +247,13 @@ class RouteSpec:
 
     :ivar target: where matching sessions go: a spec written in the line, the name
         of a ``target`` clause, or None for ``close``.
+    :ivar pattern_places: where each of `patterns` stands; empty for a clause that was not read from text.
     """
 
     patterns: tuple[str, ...]
     target: TargetSpec | str | None
     where: Location = field(default=NOWHERE, eq=False, repr=False)
+    pattern_places: tuple[Location, ...] = field(default=(), eq=False, repr=False)
 
 
 @frozen
@@ -275,7 +285,15 @@ class Rule:
     @property
     def is_plain(self) -> bool:
         """Whether both ends are plain TCP or unix sockets, whichever target is taken."""
-        return self.listen.kind in PLAIN_LISTENERS and all(one.kind in PLAIN_TARGETS for one in self.targets)
+        return self.listen.kind in PLAIN_LISTENERS and all(
+            one.kind in PLAIN_TARGETS for one in self.every_target()
+        )
+
+    def every_target(self) -> Iterator[TargetSpec]:
+        """All that sessions may be sent to, by the rule itself or by its filters."""
+        yield from self.targets
+        yield from self.named_targets
+        yield from (route.target for route in self.routes if isinstance(route.target, TargetSpec))
 
 
 @frozen

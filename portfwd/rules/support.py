@@ -17,7 +17,7 @@ from attrs import frozen
 from portfwd.errors import RulesError
 from portfwd.rules.diagnostics import Location, Problem
 from portfwd.rules.findings import Findings
-from portfwd.rules.model import Balance, Framing, Kind, Options, RelayKind, Rule, Ruleset, TargetSpec
+from portfwd.rules.model import Balance, Framing, Kind, Options, RelayKind, Rule, Ruleset
 
 
 @frozen
@@ -64,12 +64,6 @@ def _problem(where: Location, what: str, way_out: str) -> Problem:
     return Problem(where, "not-yet", f"this version cannot do {what} yet", way_out)
 
 
-def _every_target(rule: Rule) -> Iterator[TargetSpec]:
-    yield from rule.targets
-    yield from rule.named_targets
-    yield from (route.target for route in rule.routes if isinstance(route.target, TargetSpec))
-
-
 def _place(rule: Rule, name: str) -> Location:
     """Where an option was written; the rule itself for one that was not read from text."""
     return next((where for written, where in rule.places if written == name), rule.where)
@@ -92,20 +86,11 @@ def _when_target(name: str, uses: Callable[[Options], bool]) -> Callable[[Rule],
         if uses(rule.options):
             yield _place(rule, name)
             return
-        for target in _every_target(rule):
+        for target in rule.every_target():
             if uses(target.options):
                 yield target.where
 
     return find
-
-
-def _filters(rule: Rule) -> Iterator[Location]:
-    yield from (spec.where for spec in rule.filters)
-
-
-def _routes(rule: Rule) -> Iterator[Location]:
-    yield from (route.where for route in rule.routes)
-    yield from (target.where for target in rule.named_targets)
 
 
 def _tls_listener(rule: Rule) -> Iterator[Location]:
@@ -116,7 +101,7 @@ def _tls_listener(rule: Rule) -> Iterator[Location]:
 def _udp(rule: Rule) -> Iterator[Location]:
     if rule.listen.kind is Kind.UDP:
         yield rule.listen.where
-    yield from (target.where for target in _every_target(rule) if target.kind is Kind.UDP)
+    yield from (target.where for target in rule.every_target() if target.kind is Kind.UDP)
 
 
 def _sockets_forced(rule: Rule) -> Iterator[Location]:
@@ -133,8 +118,6 @@ DIRECTIVES: Final = {
 }
 
 GAPS: Final[tuple[Gap, ...]] = (
-    Gap("filters", "delete the filter; the rule then relays every byte as it is", _filters),
-    Gap("routes and named targets", "write a rule for each target", _routes),
     Gap("tls: listeners", "listen on plain TCP, with a program that ends TLS before it", _tls_listener),
     Gap("UDP", "delete the rule, or relay TCP", _udp),
     Gap(

@@ -36,7 +36,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from portfwd.errors import StartError
-from portfwd.kernel.sockets import apply_settings, listening_settings
+from portfwd.filters.registry import Registry
+from portfwd.kernel.sockets import apply_settings, fixed_address, listening_settings
 from portfwd.limits.descriptors import PER_SESSION, DescriptorBudget
 from portfwd.listen import systemd
 from portfwd.listen.arrivals import StreamFactory
@@ -46,6 +47,7 @@ from portfwd.relay.dial import Destination, Opener, Surroundings
 from portfwd.relay.live import LiveRule, SessionLog
 from portfwd.rules.access import AccessList
 from portfwd.rules.model import Kind, ListenSpec, PortRange, RelayKind, Rule, Ruleset, TargetSpec
+from portfwd.service.filters import Clause, configure
 from portfwd.service.tls import client_creator
 from portfwd.streams.socket_opening import SocketStreams
 from portfwd.streams.transport import TransportStream
@@ -124,7 +126,7 @@ def choose_streams(rule: Rule, world: Surroundings) -> Opener:
     """Sockets of ours where both ends are plain and nobody asked for the pair; else the pair's streams."""
     if world.sockets is None or rule.options.relay is RelayKind.PAIR or not rule.is_plain:
         return world.streams
-    return SocketStreams(world.sockets, rule.options)
+    return SocketStreams(world.sockets, rule.options, watched=bool(rule.filters))
 
 
 @frozen(eq=False)
@@ -159,9 +161,15 @@ def live_rules(
     made: list[Planned] = []
     failures: list[str] = []
     creators: TLSCreators = {}
+    registry = Registry.installed() if any(rule.filters for rule in ruleset.rules) else None
     for rule in ruleset.rules:
         access = everywhere.with_own(rule.access) if rule.access else everywhere
         streams = choose_streams(rule, world)
+        filters: tuple[Clause, ...] = ()
+        if registry is not None and rule.filters:
+            configured = configure(rule, registry)
+            filters = configured.clauses
+            failures += [str(problem) for problem in configured.problems]
         endpoint = None
         if rule.listen.kind is Kind.ENDPOINT:
             path = rule.listen.path
@@ -171,13 +179,27 @@ def live_rules(
                 failures.append(f"{rule.name}: {problem} ({rule.where})")
         for offset in range(len(rule.listen.ports or PortRange(0, 0))):
             name, written = _at_port(rule, offset)
-            destinations = []
-            for spec in rule.targets:
+            ready: dict[object, Destination] = {}
+            for spec in rule.every_target():
                 try:
-                    destinations.append(destination(spec, offset, world, creators))
+                    ready[spec] = destination(spec, offset, world, creators)
                 except (OSError, ValueError) as problem:
                     failures.append(f"{rule.name}: {problem} ({rule.where})")
-            live = LiveRule(rule, name, destinations, access, world, log, wall_clock, ids, written, streams)
+            destinations = [ready[spec] for spec in rule.targets if spec in ready]
+            live = LiveRule(
+                rule,
+                name,
+                destinations,
+                access,
+                world,
+                log,
+                wall_clock,
+                ids,
+                written,
+                streams,
+                filters,
+                ready,
+            )
             made.append(Planned(live, offset, endpoint))
     if failures:
         raise StartError(list(dict.fromkeys(failures)))
@@ -321,19 +343,26 @@ class Binder:
     def _listener(
         self, live: LiveRule, spec: ListenSpec, sock: socket.socket, *, inherited: bool = False
     ) -> Listener:
-        budget = self._budget
+        give_back = partial(self._budget.give_back, PER_SESSION)
+        options, local = live.options, fixed_address(sock)
 
         def accept(client: socket.socket, address: Address | None) -> None:
             try:
-                stream = live.streams.accepted(client, address, live.options)
+                stream = live.streams.accepted(client, address, options, local)
             except OSError:
                 # The client vanished while it was being set up, or the kernel is out of memory for it.
-                budget.give_back(PER_SESSION)
+                give_back()
                 return
-            live.accept(stream, lambda: budget.give_back(PER_SESSION))
+            live.accept(stream, give_back)
 
         return Listener(
-            live.name, sock, self._world.reactor, budget, accept, spec.options.backlog, inherited=inherited
+            live.name,
+            sock,
+            self._world.reactor,
+            self._budget,
+            accept,
+            spec.options.backlog,
+            inherited=inherited,
         )
 
 

@@ -10,6 +10,7 @@ from portfwd.kernel.reactor import Reactor
 from portfwd.relay.live import SessionLog
 from portfwd.rules import parse_rule, unsupported
 from portfwd.rules.model import Rule, Ruleset
+from portfwd.service.filters import filter_problems
 from portfwd.service.forwarder import DRAIN, Forwarder
 
 
@@ -23,7 +24,7 @@ def forward(
         ruleset = Ruleset(rules=(rule,))
     else:
         ruleset = rule
-    problems = unsupported(ruleset)
+    problems = (*unsupported(ruleset), *filter_problems(ruleset))
     if problems:
         raise RulesError(problems)
     service: IService = Forwarder(reactor, ruleset, log, drain=drain)

@@ -32,6 +32,7 @@ from portfwd.rules.diagnostics import Problem, Severity
 from portfwd.rules.model import AccessLog as Form
 from portfwd.rules.model import LogSpec, Ruleset
 from portfwd.service.disk import DiskFiles
+from portfwd.service.filters import filter_problems
 from portfwd.service.forwarder import DRAIN, Forwarder
 from portfwd.service.signals import Signals
 from portfwd.values import parse_duration
@@ -104,14 +105,14 @@ def read_rules(options: Options) -> Ruleset:
     """
     The rules that `options` name.
 
-    :raises RulesError: with every problem; also for what this version cannot do.
+    :raises RulesError: with every problem; also for what this version cannot do, and for filters.
     """
     files = DiskFiles()
     if options["config"]:
         ruleset = load(os.path.abspath(options["config"]), files)
     else:
         ruleset = _parse_all(options["rules"], files)
-    problems = unsupported(ruleset)
+    problems = (*unsupported(ruleset), *filter_problems(ruleset))
     if problems:
         raise RulesError((*ruleset.warnings, *problems))
     return ruleset

@@ -40,10 +40,13 @@ class StreamMaker:
         self._reactor = reactor
         self._poller = poller
 
-    def accepted(self, sock: socket.socket, address: Address | None, options: Options) -> TransportStream:
+    def accepted(
+        self, sock: socket.socket, address: Address | None, options: Options, local: Address | None = None
+    ) -> TransportStream:
         """
         A stream over a client's socket, set up as `options` say.
 
+        :param local: our own address, if it is known; it is looked up all the same.
         :raises OSError: the client is gone already, or the kernel refuses; the socket is closed then.
         """
         try:

@@ -36,8 +36,8 @@ from portfwd.values import FlowSummary
 if TYPE_CHECKING:
     from portfwd.streams.socket_stream import SocketStream
 
-#: Bytes of one turn; others have theirs, and small events come between. One
-#: turn of a spliced flow is about a fifth of a millisecond.
+#: Bytes after which a turn is over, so at most this and one pipe more; others have theirs, and small
+#: events come between. One turn of a spliced flow is a few tenths of a millisecond.
 QUANTUM: Final = 256 * 1024
 
 #: An event that brought less than this is no bulk: copying it costs less than
@@ -66,20 +66,22 @@ class SocketFlow:
     """
     Moves bytes from `source` to `destination`.
 
+    :ivar allowance: bytes that it may still read; None: any number. Kept and lowered here, given by whoever
+        bounds the flow, who is asked for more by `spent`.
+    :ivar bulk: it moves much, and takes turns with others that do.
+    :ivar pipe: the pipe that it has borrowed, if it has one now.
     :ivar waits_to_write: it stopped because the destination takes no more.
     :ivar spliced: bytes that never left the kernel.
     """
 
     __slots__ = (
         "_buffer",
-        "_bulk",
         "_bytes",
         "_discarding",
         "_in_pipe",
         "_kept",
         "_paused",
         "_paused_at",
-        "_pipe",
         "_pipe_size",
         "_poller",
         "_pool",
@@ -88,7 +90,10 @@ class SocketFlow:
         "_splice",
         "_splice_first",
         "_writes",
+        "allowance",
+        "bulk",
         "destination",
+        "pipe",
         "source",
         "spliced",
         "waits_to_write",
@@ -102,8 +107,8 @@ class SocketFlow:
         buffer: memoryview,
         pool: PipePool | None,
         pipe_size: int,
-        *,
         splice_first: bool = False,
+        *,
         splice: Splice | None = None,
     ) -> None:
         """
@@ -116,14 +121,15 @@ class SocketFlow:
         self.source = source
         self.destination = destination
         self.waits_to_write = False
+        self.allowance: int | None = None
         self.spliced = 0
         self._poller = poller
         self._buffer = buffer
         self._pool = pool
         self._pipe_size = pipe_size
         self._splice_first = splice_first
-        self._bulk = splice_first
-        self._pipe: Pipe | None = None
+        self.bulk = splice_first
+        self.pipe: Pipe | None = None
         self._in_pipe = 0
         self._kept = b""
         self._queued = False
@@ -137,7 +143,7 @@ class SocketFlow:
         self._paused_at: float | None = None
 
     def __repr__(self) -> str:
-        way = "splicing" if self._pipe is not None else "copying"
+        way = "splicing" if self.pipe is not None else "copying"
         wait = " waits to write" if self.waits_to_write else ""
         return f"<SocketFlow from {self.source.side.value} {way} kept={self.kept_bytes}{wait}>"
 
@@ -153,14 +159,8 @@ class SocketFlow:
 
     # When to run
 
-    def wake(self) -> None:
-        """Something became ready: little is done at once, bulk waits for its turn."""
-        if self._bulk:
-            self._take_turn()
-        else:
-            self.run()
-
-    def _take_turn(self) -> None:
+    def take_turn(self) -> None:
+        """Run soon, when others who are always ready have had their turns."""
         if not self._queued:
             self._queued = True
             self._poller.take_turn(self)
@@ -184,15 +184,25 @@ class SocketFlow:
         self.waits_to_write = False
         if self._kept and not self._write_kept():
             return
-        if self._in_pipe or (self._bulk and not self._discarding and self._has_pipe()):
+        if self.allowance is not None and self.allowance <= 0 and not self._in_pipe and not self._discarding:
+            self._return_pipe()
+            self.spent()
+            return
+        if self._in_pipe or (self.bulk and not self._discarding and self._has_pipe()):
             self._run_spliced()
         elif not self._discarding:
             self._run_copied()
 
+    def spent(self) -> None:
+        """The allowance is used up: nothing is read before there is another. For subclasses that give one."""
+
     # Copying
 
     def _run_copied(self) -> None:
-        source, buffer = self.source, self._buffer
+        source, buffer, allowance = self.source, self._buffer, self.allowance
+        full = len(buffer)
+        if allowance is not None and allowance < len(buffer):
+            buffer = buffer[:allowance]
         receive, send, size = source.socket.recv_into, self.destination.socket.send, len(buffer)
         left = QUANTUM
         while source.readable and not source.read_ended and not source.lost:
@@ -200,7 +210,7 @@ class SocketFlow:
                 self._pause()
                 return
             if left <= 0:
-                self._take_turn()
+                self.take_turn()
                 return
             try:
                 count = receive(buffer)
@@ -230,13 +240,17 @@ class SocketFlow:
                 return
             self._writes += 1
             self._bytes += sent
+            if allowance is not None:
+                # One read at a time: the next may be smaller, or somebody else's.
+                self.allowance = allowance - count
+                left = 0
             if sent < count:
                 self._kept = bytes(buffer[sent:count])
                 if not self._write_kept():
                     return
-            if count == size and self._pool is not None:
-                self._bulk = True
-                self._take_turn()
+            if count == full and self._pool is not None:
+                self.bulk = True
+                self.take_turn()
                 return
 
     def _write_kept(self) -> bool:
@@ -263,15 +277,18 @@ class SocketFlow:
     # Splicing
 
     def _has_pipe(self) -> bool:
-        if self._pipe is None and self._pool is not None:
-            self._pipe = self._pool.borrow(self._pipe_size)
-        return self._pipe is not None
+        if self.pipe is None and self._pool is not None:
+            self.pipe = self._pool.borrow(self._pipe_size)
+        return self.pipe is not None
 
     def _run_spliced(self) -> None:
-        source, destination, splice, pipe = self.source, self.destination, self._splice, self._pipe
+        source, destination, splice, pipe = self.source, self.destination, self._splice, self.pipe
         if pipe is None:
             return
-        left, moved = QUANTUM, 0
+        left, moved, most = QUANTUM, 0, pipe.size
+        if self.allowance is not None:
+            most = min(most, self.allowance)
+            left = min(1, self.allowance)  # one read at a time, as in copying
         while True:
             while self._in_pipe:
                 if not destination.writable:
@@ -300,10 +317,10 @@ class SocketFlow:
             if not source.readable or source.read_ended:
                 break
             if left <= 0:
-                self._take_turn()
+                self.take_turn()
                 return
             try:
-                count = splice(source.descriptor, pipe.writer, pipe.size, flags=_FLAGS)
+                count = splice(source.descriptor, pipe.writer, most, flags=_FLAGS)
             except BlockingIOError:
                 if source.more:
                     self._ask_again_by_copying(moved)
@@ -323,6 +340,8 @@ class SocketFlow:
             self._in_pipe = count
             self._reads += 1
             left -= count
+            if self.allowance is not None:
+                self.allowance -= count
             moved += count
             if source.first_at is None:
                 source.first_at = self._poller.now
@@ -341,20 +360,20 @@ class SocketFlow:
     def _source_is_dry(self, moved: int) -> None:
         self._return_pipe()
         if moved < LITTLE and not self._splice_first:
-            self._bulk = False
+            self.bulk = False
 
     def _return_pipe(self) -> None:
-        pipe, self._pipe = self._pipe, None
+        pipe, self.pipe = self.pipe, None
         if pipe is not None and self._pool is not None:
             if self._in_pipe:
                 self._in_pipe = 0
                 self._pool.discard(pipe)
             else:
-                self._pool.give_back(pipe, self._pipe_size)
+                self._pool.give_back(pipe)
 
     def _copy_from_now_on(self) -> None:
         """Splicing cannot be had: nothing is lost by it."""
-        pipe = self._pipe
+        pipe = self.pipe
         if pipe is not None and self._in_pipe:
             parts = []
             while self._in_pipe:
@@ -364,9 +383,9 @@ class SocketFlow:
             self._kept = b"".join(parts)
         self._return_pipe()
         self._pool = None
-        self._bulk = False
+        self.bulk = False
         self._splice_first = False
-        self._take_turn()
+        self.take_turn()
 
     # Stopping
 
@@ -394,13 +413,13 @@ class SocketFlow:
     def discard(self) -> None:
         """From here on read and throw away; what was read before is still written."""
         self._discarding = True
-        self._take_turn()
+        self.take_turn()
 
     def _throw_away(self) -> None:
         source, left = self.source, QUANTUM
         while source.readable and not source.read_ended and not source.lost:
             if left <= 0:
-                self._take_turn()
+                self.take_turn()
                 return
             try:
                 count = source.socket.recv_into(self._buffer)
@@ -418,10 +437,4 @@ class SocketFlow:
 
     def summary(self) -> FlowSummary:
         """What it did so far."""
-        return FlowSummary(
-            bytes=self._bytes,
-            reads=self._reads,
-            writes=self._writes,
-            spliced=self.spliced,
-            paused=self._paused,
-        )
+        return FlowSummary(self._bytes, self._reads, self._writes, self.spliced, self._paused)

@@ -13,6 +13,8 @@ from portfwd.kernel.sockets import apply_settings, client_settings, local_addres
 from portfwd.rules.model import Options, RelayKind
 from portfwd.streams.socket_flow import SocketFlow
 from portfwd.streams.socket_stream import SocketStream
+from portfwd.streams.watched_flow import WatchedFlow
+from portfwd.streams.watched_stream import WatchedStream
 from portfwd.values import Address
 
 
@@ -37,8 +39,13 @@ class SocketStreams:
     :ivar poller: watches them.
     """
 
-    def __init__(self, share: SocketShare, options: Options) -> None:
-        """:param options: the rule's; ``buffer``, ``pipe`` and ``relay`` matter here."""
+    def __init__(self, share: SocketShare, options: Options, *, watched: bool = False) -> None:
+        """
+        :param options: the rule's; ``buffer``, ``pipe`` and ``relay`` matter here.
+        :param watched: the rule has filters: its streams are `WatchedStream`s.
+        """
+        self._stream = WatchedStream if watched else SocketStream
+        self._flow_class = WatchedFlow if watched else SocketFlow
         self.poller = share.poller
         self._client_settings = client_settings(options)
         self._options = options
@@ -49,18 +56,24 @@ class SocketStreams:
         self._splice_first = options.relay is RelayKind.SPLICE
         self._kind = "copy" if self._pool is None else "splice"
 
-    def accepted(self, sock: socket.socket, address: Address | None, options: Options) -> SocketStream:
+    def accepted(
+        self, sock: socket.socket, address: Address | None, options: Options, local: Address | None = None
+    ) -> SocketStream:
         """
         A stream over a client's socket, set up as `options` say.
 
+        :param local: our own address, if it is known.
         :raises OSError: the client is gone already, or the kernel refuses; the socket is closed then.
         """
-        try:
-            apply_settings(sock, self._client_settings)
-        except OSError:
-            sock.close()
-            raise
-        return SocketStream(sock, address, self.poller, self._kind, self._flow, local=local_address(sock))
+        if self._client_settings:
+            try:
+                apply_settings(sock, self._client_settings)
+            except OSError:
+                sock.close()
+                raise
+        if local is None:
+            local = local_address(sock)
+        return self._stream(sock, address, self.poller, self._kind, self._flow, local)
 
     def plain(
         self, sock: socket.socket, address: Address | None, buffer: int, *, seen: int | None = None
@@ -71,15 +84,15 @@ class SocketStreams:
         :param seen: the events so far, if the poller watches `sock` already.
         :raises OSError: the kernel refuses to watch the socket; it is closed then.
         """
-        return SocketStream(sock, address, self.poller, self._kind, self._flow, seen=seen)
+        return self._stream(sock, address, self.poller, self._kind, self._flow, None, seen)
 
     def _flow(self, source: SocketStream, destination: SocketStream) -> SocketFlow:
-        return SocketFlow(
+        return self._flow_class(
             source,
             destination,
             self.poller,
             self._buffer,
             self._pool,
             self._options.pipe,
-            splice_first=self._splice_first,
+            self._splice_first,
         )

@@ -55,6 +55,7 @@ class SocketStream:
     """
 
     __slots__ = (
+        "_closes_soon",
         "_join",
         "_loss",
         "_owner",
@@ -89,7 +90,6 @@ class SocketStream:
         poller: Poller,
         kind: str,
         join: Callable[[SocketStream, SocketStream], SocketFlow],
-        *,
         local: Address | None = None,
         seen: int | None = None,
     ) -> None:
@@ -118,6 +118,7 @@ class SocketStream:
         self.write_broken = False
         self.end_asked = False
         self.end_out = False
+        self._closes_soon = False
         self.source: SocketFlow | None = None
         self.drain: SocketFlow | None = None
         self._owner: StreamOwner | None = None
@@ -163,12 +164,19 @@ class SocketStream:
                 self.more = True
             flow = self.source
             if flow is not None and self.started and not self.read_ended:
-                flow.wake()
+                # Little is done at once, bulk waits for its turn.
+                if flow.bulk:
+                    flow.take_turn()
+                else:
+                    flow.run()
         if events & _WRITE:
             self.writable = True
             flow = self.drain
             if flow is not None and flow.waits_to_write:
-                flow.wake()
+                if flow.bulk:
+                    flow.take_turn()
+                else:
+                    flow.run()
         # HUP without ERR is no death: so looks a connection whose two ends crossed, and a unix
         # socket whose peer closed in order. A write that fails says the rest.
         if events & ERROR and not self.lost:
@@ -228,12 +236,15 @@ class SocketStream:
     def written_out(self) -> None:
         """Nothing is kept for this stream any more: an end that waited goes out."""
         if self.end_asked and not self.end_out and not self.write_broken and not self.lost:
+            if self.drain is not None and self.drain.keeps_bytes:
+                return  # there is something behind what was written
             self.end_out = True
-            try:
-                self.socket.shutdown(socket.SHUT_WR)
-            except OSError as problem:
-                self.break_writing(problem.errno or errno.EPIPE)
-                return
+            if not self._closes_soon:
+                try:
+                    self.socket.shutdown(socket.SHUT_WR)
+                except OSError as problem:
+                    self.break_writing(problem.errno or errno.EPIPE)
+                    return
             if self._owner is not None:
                 self._owner.end_sent(self)
 
@@ -248,24 +259,28 @@ class SocketStream:
             # reset already may refuse the option; it needs it no more.
             with contextlib.suppress(OSError):
                 reset_on_close(self.socket)
-        self._poller.unwatch(self.descriptor)
-        self._poller.close_later(self.socket)
-        if self.drain is not None:
-            self.drain.drop()
-        if self.source is not None:
-            self.source.source_lost()
-        if self._owner is not None:
-            self._owner.lost(self, how, detail)
+        self._poller.release(self.descriptor, self.socket)
+        drain, source = self.drain, self.source
+        if drain is not None and (drain.pipe is not None or drain.keeps_bytes or drain.waits_to_write):
+            drain.drop()
+        if source is not None and source.pipe is not None:
+            source.source_lost()
+        owner = self._owner
+        if owner is not None:
+            # Nothing is told after this; a session and its streams must not wait for the garbage collector.
+            self._owner = None
+            owner.lost(self, how, detail)
 
     # What the session asks
 
     def own(self, owner: StreamOwner) -> None:
         """Tell `owner` from here on, the first one also of what came before; a loss is told to every one."""
         is_first = self._owner is None
-        self._owner = owner
         if self._loss is not None:
             owner.lost(self, *self._loss)
-        elif is_first:
+            return
+        self._owner = owner
+        if is_first:
             if self.write_broken:
                 owner.writing_failed(self)
             if self.read_ended:
@@ -282,11 +297,15 @@ class SocketStream:
         if self.readable and self.source is not None:
             self.source.run()
 
-    def end(self) -> None:
-        """Shut writing down, after what is kept for this stream."""
+    def unjoin(self) -> None:
+        """Forget the flows: this stream and its peer are lost, and their figures were read."""
+        self.source = self.drain = None
+
+    def end(self, *, last: bool = False) -> None:
+        """Shut writing down, after what is kept for this stream; of the `last` end closing takes care."""
         self.end_asked = True
-        if self.drain is None or not self.drain.keeps_bytes:
-            self.written_out()
+        self._closes_soon = last
+        self.written_out()
 
     def close(self) -> None:
         """Close; both directions are through."""

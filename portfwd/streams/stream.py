@@ -52,6 +52,16 @@ class StreamOwner(Protocol):
         """The stream is gone. Nothing is told after this."""
 
 
+class Viewer(Protocol):
+    """Who sees the bytes of a stream before they are passed on."""
+
+    def shown(self, stream: Stream, data: bytes) -> None:
+        """`data` was read from `stream`; it goes nowhere unless somebody writes it."""
+
+    def passed(self, stream: Stream, count: int) -> None:
+        """The `count` bytes that `Watched.pass_on` let pass have passed; from here on all are shown again."""
+
+
 class Stream(Protocol):
     """
     One side of a session.
@@ -77,11 +87,19 @@ class Stream(Protocol):
     def join(self, peer: Self) -> None:
         """What is read here is written to `peer` from now on; both streams are told, once each."""
 
+    def unjoin(self) -> None:
+        """Both streams are lost and their figures were read: keep nothing of the other one."""
+
     def start(self) -> None:
         """Read."""
 
-    def end(self) -> None:
-        """Write what is kept, then end this direction (FIN). The other one stays open."""
+    def end(self, *, last: bool = False) -> None:
+        """
+        Write what is kept, then end this direction (FIN). The other one stays open.
+
+        :param last: nothing more comes from this stream, and whoever asks will close it when told
+            that the end is sent: closing may carry it.
+        """
 
     def close(self) -> None:
         """Both directions are through: release the connection."""
@@ -97,3 +115,29 @@ class Stream(Protocol):
 
     def summary(self, source: Self) -> FlowSummary:
         """The flow from `source` to this stream, so far."""
+
+
+class Watched(Stream, Protocol):
+    """A stream of a session with filters."""
+
+    def watch(self, viewer: Viewer, peer: Self | None = None) -> None:
+        """
+        Show what is read to `viewer`; before `Stream.join`.
+
+        :param peer: the client's stream, where this is the upstream's.
+        """
+
+    def write(self, data: bytes) -> None:
+        """Write `data` here, behind what was written before."""
+
+    def pass_on(self, count: int | None) -> None:
+        """Move the next `count` bytes that are read here unseen, None: all of them, when joined."""
+
+    def settle(self) -> int:
+        """Show again; say how many bytes were moved unseen since `pass_on`."""
+
+    def hold(self) -> None:
+        """Read no more until `go_on`."""
+
+    def go_on(self) -> None:
+        """Read again."""

@@ -34,7 +34,7 @@ from twisted.python.failure import Failure
 from zope.interface import alsoProvides, implementer
 
 from portfwd.streams.plain import IStreamProtocol, PlainTransport
-from portfwd.streams.stream import Loss, StreamOwner
+from portfwd.streams.stream import Loss, StreamOwner, Viewer
 from portfwd.values import Address, FlowSummary, Side
 
 
@@ -93,6 +93,10 @@ class TransportStream(Protocol):
         self._producing = False
         self._aborted = False
         self._lost = False
+        self._viewer: Viewer | None = None
+        self._allowance: int | None = None
+        self._counted = 0
+        self._on_hold = False
 
     def __repr__(self) -> str:
         state = "lost" if self._lost else "paused" if self._paused_at is not None else "open"
@@ -133,9 +137,25 @@ class TransportStream(Protocol):
         self.moved_at = now = self._clock.seconds()
         if self.first_at is None:
             self.first_at = now
-        if self._peer is None or not self._producing:
+        if not self._producing or (self._peer is None and self._viewer is None):
             self._early.append(data)
         else:
+            self._deliver(data)
+
+    def _deliver(self, data: bytes) -> None:
+        """Show `data`, or pass it on."""
+        if self._viewer is not None and self._allowance is not None:
+            passing, data = data[: self._allowance], data[self._allowance :]
+            if self._peer is not None:
+                self._peer.write(passing)
+            self._allowance -= len(passing)
+            if not self._allowance:
+                self._viewer.passed(self, self.settle())
+            if not data:
+                return
+        if self._viewer is not None:
+            self._viewer.shown(self, data)
+        elif self._peer is not None:
             self._peer.write(data)
 
     def readConnectionLost(self) -> None:
@@ -199,7 +219,7 @@ class TransportStream(Protocol):
     def resumeProducing(self) -> None:
         """The other side takes bytes again."""
         self._stop_pause()
-        if not self._lost and self._producing:
+        if not self._lost and self._producing and not self._on_hold:
             self.transport.resumeProducing()  # type: ignore[union-attr]
 
     def stopProducing(self) -> None:
@@ -225,6 +245,10 @@ class TransportStream(Protocol):
             owner.writing_failed(self)
         self._tell_end()
 
+    def unjoin(self) -> None:
+        """Forget the peer: both are lost."""
+        self._peer = None
+
     def join(self, peer: TransportStream) -> None:
         """Write what is read to `peer`, and be the producer of its transport."""
         self._peer = peer
@@ -236,10 +260,41 @@ class TransportStream(Protocol):
         self._producing = True
         early, self._early = self._early, []
         for data in early:
-            if self._peer is not None:
-                self._peer.write(data)
+            self._deliver(data)
         self._tell_end()
-        if self._paused_at is None and not self._lost:
+        if self._paused_at is None and not self._lost and not self._on_hold:
+            self.transport.resumeProducing()  # type: ignore[union-attr]
+
+    # Watching
+
+    def watch(self, viewer: Viewer, peer: TransportStream | None = None) -> None:
+        """Show what is read to `viewer`."""
+        self._viewer = viewer
+
+    def pass_on(self, count: int | None) -> None:
+        """Pass the next `count` bytes on unseen, None: all of them."""
+        if count is None:
+            self._viewer = None
+        else:
+            self._counted = self._allowance = count
+
+    def settle(self) -> int:
+        """Show again; say how many bytes were passed on unseen since `pass_on`."""
+        if self._allowance is None:
+            return 0
+        passed, self._allowance = self._counted - self._allowance, None
+        return passed
+
+    def hold(self) -> None:
+        """Read no more until `go_on`."""
+        self._on_hold = True
+        if not self._lost and self._producing:
+            self._pause_transport()
+
+    def go_on(self) -> None:
+        """Read again."""
+        self._on_hold = False
+        if self._paused_at is None and not self._lost and self._producing:
             self.transport.resumeProducing()  # type: ignore[union-attr]
 
     def write(self, data: bytes) -> None:
@@ -249,7 +304,7 @@ class TransportStream(Protocol):
         self._written += len(data)
         self.transport.write(data)  # type: ignore[union-attr]
 
-    def end(self) -> None:
+    def end(self, *, last: bool = False) -> None:
         """End this direction as far as the transport can."""
         if self._lost:
             return
@@ -290,6 +345,7 @@ class TransportStream(Protocol):
     def discard(self) -> None:
         """Read and throw away."""
         self._discarding = True
+        self._on_hold = False
         self._early.clear()
         self._producing = True
         if self._peer is not None and not self._peer._lost:

@@ -46,7 +46,6 @@ from portfwd.kernel.reactor import Reactor
 from portfwd.kernel.sockets import (
     EXHAUSTED,
     Settings,
-    apply_settings,
     bare_socket,
     bind_source,
     inet_family,
@@ -57,6 +56,9 @@ from portfwd.rules.model import Options
 from portfwd.streams.transport import TransportStream
 from portfwd.upstreams.patience import Patience
 from portfwd.values import Address, InetAddress, UnixAddress, unmapped
+
+#: A connect failed, or was refused so fast that nothing else was seen: EPOLLHUP | EPOLLERR.
+_FAILURE: Final = 0x18
 
 #: Seconds between tries while a unix listener's queue is full: the kernel
 #: answers EAGAIN there and offers nothing to wait for.
@@ -114,12 +116,13 @@ class SocketAttempt:
         address: Address,
         options: Options,
         timeout: float,
-        owner: AttemptOwner,
+        owner: AttemptOwner | None,
         poller: Poller | None = None,
         settings: Settings | None = None,
         patience: Patience | None = None,
     ) -> None:
         """
+        :param owner: None for a subclass that does with the outcome what it likes.
         :param patience: waits for `timeout`, with others; None for a delayed call of its own.
         :param settings: `upstream_settings` of the options, for who has them at hand.
         :param address: a literal and port, or a unix name.
@@ -149,7 +152,7 @@ class SocketAttempt:
         try:
             self._socket = sock = self._make_socket()
         except OSError as problem:
-            self._owner.failed(self, dial_error(problem, self._target))
+            self._fail(dial_error(problem, self._target))
             return
         if self._patience is not None:
             self._patience.wait(self, self._timed_out)
@@ -158,13 +161,15 @@ class SocketAttempt:
         self._connect(sock)
 
     def _make_socket(self) -> socket.socket:
-        target, options = self._target, self._options
-        family = socket.AF_UNIX if isinstance(target, UnixAddress) else inet_family(target.host)
-        sock = bare_socket(family)
+        target, source = self._target, self._options.src
+        if isinstance(target, UnixAddress):
+            return bare_socket(socket.AF_UNIX)
+        sock = bare_socket(inet_family(target.host))
         try:
-            apply_settings(sock, self._settings)
-            if options.src is not None and family != socket.AF_UNIX:
-                bind_source(sock, options.src)
+            for level, name, value in self._settings:
+                sock.setsockopt(level, name, value)
+            if source is not None:
+                bind_source(sock, source)
         except OSError:
             sock.close()
             raise
@@ -173,16 +178,25 @@ class SocketAttempt:
     def _connect(self, sock: socket.socket) -> None:
         target = self._target
         try:
-            sock.connect(target.sockaddr if isinstance(target, UnixAddress) else (target.host, target.port))
-        except BlockingIOError as problem:
-            if problem.errno == errno.EINPROGRESS:
-                self._wait(sock)
-            else:  # EAGAIN: the queue of a unix listener is full
-                self._retry = self._reactor.callLater(UNIX_RETRY, self._connect, sock)
-        except OSError as problem:
+            # Its answer is nearly always that it goes on: a number costs less than an exception.
+            code = sock.connect_ex(
+                target.sockaddr if isinstance(target, UnixAddress) else (target.host, target.port)
+            )
+        except OSError as problem:  # an address that the kernel was not even asked for
             self._finish_failed(dial_error(problem, target))
-        else:
+            return
+        if code == errno.EINPROGRESS:
+            self._wait(sock)
+        elif not code:
             self._finish_connected()
+        elif code == errno.EAGAIN and isinstance(target, UnixAddress):
+            # The queue of a unix listener is full.
+            self._retry = self._reactor.callLater(UNIX_RETRY, self._connect_again, sock)
+        else:
+            self._finish_failed(dial_error(OSError(code, os.strerror(code)), target))
+
+    def _connect_again(self, sock: socket.socket) -> None:
+        self._connect(sock)
 
     def _wait(self, sock: socket.socket) -> None:
         if self._poller is None:
@@ -190,15 +204,18 @@ class SocketAttempt:
             return
         try:
             self._poller.watch(sock.fileno(), EVENTS, self)
-            self.seen = 0
         except OSError as problem:
             self._finish_failed(dial_error(problem, self._target))
+        else:
+            self.seen = 0
 
     def ready(self, events: int) -> None:
         """The poller saw an edge; registering is one, so it need not be the outcome."""
         self.seen = (self.seen or 0) | events
-        if events & OUTCOME:
+        if events & _FAILURE:
             self.doWrite()
+        elif events & OUTCOME and self._socket is not None:
+            self._finish_connected()
 
     def failed(self, failure: Failure) -> None:
         """Our own code failed when the outcome came."""
@@ -243,20 +260,29 @@ class SocketAttempt:
             self._socket = None
         if self._patience is not None:
             self._patience.forget(self)
-        for timer in (self._timer, self._retry):
-            if timer is not None and timer.active():
-                timer.cancel()
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        if self._retry is not None and self._retry.active():
+            self._retry.cancel()
         return sock
 
     def _finish_connected(self) -> None:
         sock = self._release()
         if sock is not None:
-            self._owner.connected(self, sock)
+            self._succeed(sock)
 
     def _finish_failed(self, problem: DialError) -> None:
         sock = self._release()
         if sock is not None:
             self._close(sock)
+            self._fail(problem)
+
+    def _succeed(self, sock: socket.socket) -> None:
+        if self._owner is not None:
+            self._owner.connected(self, sock)
+
+    def _fail(self, problem: DialError) -> None:
+        if self._owner is not None:
             self._owner.failed(self, problem)
 
     def _close(self, sock: socket.socket) -> None:
@@ -266,8 +292,7 @@ class SocketAttempt:
         if self._poller is None:
             sock.close()
         else:
-            self._poller.unwatch(sock.fileno())
-            self._poller.close_later(sock)
+            self._poller.release(sock.fileno(), sock)
 
     def cancel(self) -> None:
         """Close the socket."""

@@ -10,7 +10,6 @@ one timer for its head do the same for next to nothing.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -26,7 +25,7 @@ class Patience:
     def __init__(self, clock: IReactorTime, seconds: float) -> None:
         self.seconds = seconds
         self._clock = clock
-        self._waiting: OrderedDict[object, tuple[float, Callable[[], None]]] = OrderedDict()
+        self._waiting: dict[object, tuple[float, Callable[[], None]]] = {}
         self._timer: IDelayedCall | None = None
         self._calling = False
 
@@ -51,13 +50,14 @@ class Patience:
         self._timer = None
         self._calling = True
         try:
-            while self._waiting:
-                who, (deadline, over) = next(iter(self._waiting.items()))
+            for who, (deadline, over) in list(self._waiting.items()):
                 if deadline > now:
                     break
                 # One at a time: who is called may forget others, and one that raises leaves the rest.
-                del self._waiting[who]
-                over()
+                wait = self._waiting.get(who)
+                if wait is not None and wait[0] == deadline:
+                    del self._waiting[who]
+                    over()
         finally:
             self._calling = False
             if self._waiting:

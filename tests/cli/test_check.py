@@ -53,6 +53,23 @@ class CheckTests(CommandTestCase):
             ["not-yet", "endpoint-descriptors", "unverified"],
         )
 
+    def test_filters(self) -> None:
+        """What a filter says of its clause is told in its place, beside what else is wrong."""
+        path = self.file(
+            GOOD + "    filter python:tests.filters.plugins.Bare loud=on\nother: :1 -> a:1 ilde=5\n"
+        )
+        code, out, _ = self.run_main("check", path)
+        self.assertEqual(code, 2)
+        self.assertIn(
+            f"{path}:5:46: error: filter python:tests.filters.plugins.Bare: unknown option 'loud'", out
+        )
+        self.assertLess(out.index("unknown option 'loud'"), out.index("unknown option 'ilde'"))
+
+    def test_not_even_read(self) -> None:
+        """A file in a form that is not read has nothing else wrong with it."""
+        code, out, _ = self.run_main("check", self.file("web: :1 -> a:1", ".yaml"))
+        self.assertEqual((code, out.count("error:")), (2, 1))
+
     def test_several(self) -> None:
         """Several files are all judged; a wrong one outweighs an unreadable one."""
         good, bad, missing = self.file(GOOD), self.file("x"), self.missing()

@@ -32,11 +32,11 @@ class MainTests(CommandTestCase):
         code, out, _ = self.run_main("--help")
         self.assertEqual(code, 0)
         self.assertIn("twistd -n portfwd", out)
-        for command in ("check", "explain", "convert"):
-            self.assertIn(f"\n  portfwd {command} ", out)
+        for command in ("check", "explain", "convert", "filters", "help", "hash-password", "replay"):
+            self.assertRegex(out, rf"\n  portfwd {command}\b")
             code, own, _ = self.run_main(command, "--help")
             self.assertEqual(code, 0)
-            self.assertIn(f"example:\n  portfwd {command} ", own)
+            self.assertRegex(own, rf"example:\n  portfwd {command}\b")
             self.assertIn("exit codes:\n  0  ", own)
 
     def test_mistakes(self) -> None:

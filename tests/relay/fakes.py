@@ -93,7 +93,10 @@ class FakeStream:
         self._asked("start")
         self.reading = True
 
-    def end(self) -> None:
+    def unjoin(self) -> None:
+        """The session is closed."""
+
+    def end(self, *, last: bool = False) -> None:
         self._asked("end")
         self._ending = True
         self._soon(self._tell_end_sent)

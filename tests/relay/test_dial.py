@@ -710,8 +710,8 @@ class ExhaustionTests(SynchronousTestCase):
                 if call == "bind":
                     raise OSError(code, os.strerror(code))
 
-            def connect(self, address: Any) -> None:
-                raise OSError(code, os.strerror(code))
+            def connect_ex(self, address: Any) -> int:
+                return code
 
         self.patch(connect_module, "bare_socket", BrokenSocket)
         self.problems.clear()

@@ -10,49 +10,80 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.errors import ConnectFailed, ConnectRefused, DialError, OutOfResources
-from portfwd.relay import direct as direct_module
+from portfwd.errors import ConnectFailed, ConnectRefused, ConnectTimedOut, DialError, OutOfResources
 from portfwd.relay.dial import Destination
 from portfwd.relay.direct import DirectDial
 from portfwd.rules.model import Options
+from portfwd.upstreams import connect as connect_module
+from portfwd.upstreams.connect import UNIX_RETRY
 from portfwd.upstreams.patience import Patience
-from portfwd.values import Address, InetAddress
+from portfwd.values import Address, InetAddress, UnixAddress
 from tests.relay.fakes import FakeStream, Fault
 
 TARGET = InetAddress("10.0.0.1", 80)
+UNIX = UnixAddress("/run/web.sock")
+
+CONNECTED = 0x4  # EPOLLOUT
+REFUSED = 0x1C  # EPOLLOUT | EPOLLERR | EPOLLHUP
 
 
-class FakeAttempt:
-    """An attempt that the test answers."""
+class FakeSocket:
+    """A socket whose connect ends as a test says."""
 
-    seen = 5
-
-    def __init__(self, *arguments: Any) -> None:
-        _, self.address, _, self.limit, self.owner, *_ = arguments
-        self.cancelled = False
-        self.at_once: Exception | None = None
+    def __init__(self, codes: list[int | Exception]) -> None:
+        self.codes = codes
+        self.closed = False
+        self.error = 0
         self.fault: Exception | None = None
 
-    def start(self) -> None:
-        if isinstance(self.at_once, DialError):
-            self.owner.failed(self, self.at_once)
+    def connect_ex(self, address: object) -> int:
+        code = self.codes.pop(0)
+        if isinstance(code, Exception):
+            raise code
+        return code
 
-    def cancel(self) -> None:
-        self.cancelled = True
+    def fileno(self) -> int:
+        return 7
+
+    def setsockopt(self, level: int, name: int, value: object) -> None:
+        """Nothing to set up."""
+
+    def getsockopt(self, level: int, name: int) -> int:
+        return self.error
+
+    def close(self) -> None:
         if self.fault is not None:
             raise self.fault
+        self.closed = True
+
+
+class FakePoller:
+    """Watches nothing."""
+
+    def __init__(self) -> None:
+        self.watched: dict[int, Any] = {}
+
+    def watch(self, descriptor: int, events: int, watcher: Any) -> None:
+        self.watched[descriptor] = watcher
+
+    def release(self, descriptor: int, sock: FakeSocket) -> None:
+        self.watched.pop(descriptor, None)
+        sock.close()
 
 
 class Maker:
     """Makes streams, or cannot."""
 
-    poller = None
     problem: Exception | None = None
+
+    def __init__(self) -> None:
+        self.poller = FakePoller()
+        self.seen: int | None = None
 
     def plain(self, result: Any, address: Address, buffer: int, *, seen: int | None = None) -> FakeStream:
         if self.problem is not None:
             raise self.problem
-        assert seen == FakeAttempt.seen
+        self.seen = seen
         return FakeStream(Clock(), address)
 
 
@@ -60,21 +91,22 @@ class DirectDialTests(SynchronousTestCase):
     """Its owner is the test."""
 
     def setUp(self) -> None:
-        """One attempt that waits."""
+        """One attempt that waits for its outcome."""
         self.reached: list[tuple[FakeStream, Destination]] = []
         self.failures: list[tuple[DialError, Address | None]] = []
         self.mistakes: list[Failure] = []
         self.maker = Maker()
-        self.patch(direct_module, "SocketAttempt", FakeAttempt)
-        self.make()
+        self.clock = Clock()
+        self.make(errno.EINPROGRESS)
 
-    def make(self, limit: float = 15.0, **options: Any) -> None:
-        """A dial of 10.0.0.1:80."""
-        self.destination = Destination("10.0.0.1:80", Options(**options), address=TARGET)
-        world: Any = type("World", (), {"reactor": Clock()})
-        patience = Patience(Clock(), limit)
-        self.dial = DirectDial(world, self.destination, TARGET, patience, self, cast(Any, self.maker))
-        self.attempt = cast(FakeAttempt, self.dial._attempt)
+    def make(self, *codes: int | Exception, address: Address = TARGET, limit: float = 15.0) -> None:
+        """A dial of `address`, whose connects end with `codes`."""
+        self.socket = FakeSocket(list(codes))
+        self.patch(connect_module, "bare_socket", lambda family: self.socket)
+        self.destination = Destination(str(address), Options(), address=address)
+        world: Any = type("World", (), {"reactor": self.clock})
+        patience = Patience(self.clock, limit)
+        self.dial = DirectDial(world, self.destination, address, patience, self, cast(Any, self.maker))
 
     def dialled(self, stream: Any, destination: Destination) -> None:
         self.reached.append((stream, destination))
@@ -86,30 +118,59 @@ class DirectDialTests(SynchronousTestCase):
         self.mistakes.append(failure)
 
     def test_reached(self) -> None:
-        """The owner gets the stream and its destination."""
+        """The owner gets the stream, with what the poller has told so far, and its destination."""
         self.dial.start()
         self.assertEqual(repr(self.dial), "<DirectDial 10.0.0.1:80 trying>")
-        self.attempt.owner.connected(self.attempt, "socket")
+        self.dial.ready(CONNECTED)
         ((stream, destination),) = self.reached
         self.assertEqual((stream.address, destination), (TARGET, self.destination))
+        self.assertEqual(self.maker.seen, CONNECTED)
         self.assertEqual(repr(self.dial), "<DirectDial 10.0.0.1:80 over>")
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_reached_at_once(self) -> None:
+        """A unix socket is connected when the call returns."""
+        self.make(0, address=UNIX)
+        self.dial.start()
+        self.assertEqual(len(self.reached), 1)
+
+    def test_queue_of_a_unix_listener_is_full(self) -> None:
+        """It is tried again."""
+        self.make(errno.EAGAIN, errno.EAGAIN, 0, address=UNIX)
+        self.dial.start()
+        self.assertEqual(self.reached, [])
+        self.clock.pump([UNIX_RETRY, UNIX_RETRY])
+        self.assertEqual(len(self.reached), 1)
 
     def test_failed(self) -> None:
         """The problem, and where; also when it comes within the start."""
-        self.attempt.at_once = problem = ConnectRefused("no")
-        self.dial.start()
-        self.assertEqual(self.failures, [(problem, TARGET)])
+        for at_once in (True, False):
+            self.failures.clear()
+            self.make(errno.ECONNREFUSED if at_once else errno.EINPROGRESS)
+            self.dial.start()
+            if not at_once:
+                self.socket.error = errno.ECONNREFUSED
+                self.dial.ready(REFUSED)
+            ((problem, address),) = self.failures
+            self.assertIsInstance(problem, ConnectRefused)
+            self.assertEqual(address, TARGET)
+            self.assertTrue(self.socket.closed)
 
-    def test_limits(self) -> None:
+    def test_timed_out(self) -> None:
         """The wait that the rule's dials share bounds the attempt."""
-        self.make(4.0)
-        self.assertEqual(self.attempt.limit, 4.0)
+        self.make(errno.EINPROGRESS, limit=4.0)
+        self.dial.start()
+        self.clock.advance(4.0)
+        ((problem, _),) = self.failures
+        self.assertIsInstance(problem, ConnectTimedOut)
+        self.assertEqual(str(problem), "10.0.0.1:80: no answer within 4 s")
 
     def test_cancel(self) -> None:
         """Silent."""
         self.dial.start()
         self.dial.cancel()
-        self.assertTrue(self.attempt.cancelled)
+        self.assertTrue(self.socket.closed)
+        self.dial.ready(CONNECTED)
         self.assertEqual((self.reached, self.failures, self.mistakes), ([], [], []))
 
     def test_kernel_refuses_to_watch(self) -> None:
@@ -120,24 +181,32 @@ class DirectDialTests(SynchronousTestCase):
             (errno.ENOTCONN, ConnectFailed),
         ):
             self.failures.clear()
+            self.make(errno.EINPROGRESS)
             self.maker.problem = OSError(code, os.strerror(code))
-            self.attempt.owner.connected(self.attempt, "socket")
+            self.dial.start()
+            self.dial.ready(CONNECTED)
             ((problem, address),) = self.failures
             self.assertIs(type(problem), kind)
             self.assertEqual((str(problem), address), (f"10.0.0.1:80: {os.strerror(code)}", TARGET))
 
     def test_mistake(self) -> None:
-        """An exception goes to the owner."""
-        self.maker.problem = Fault("plain")
-        self.attempt.owner.connected(self.attempt, "socket")
+        """The poller's word that our own code failed goes to the owner."""
+        self.dial.start()
+        self.dial.failed(Failure(Fault("plain")))
+        self.assertEqual([failure.type for failure in self.mistakes], [Fault])
+        self.assertTrue(self.socket.closed)
+
+    def test_mistake_in_a_timer(self) -> None:
+        """An exception in a retry is contained here: nobody else would tell the owner."""
+        self.make(errno.EAGAIN, Fault("connect"), address=UNIX)
+        self.dial.start()
+        self.clock.advance(UNIX_RETRY)
         self.assertEqual([failure.type for failure in self.mistakes], [Fault])
 
-    def test_mistake_before_an_outcome(self) -> None:
-        """The attempt is cancelled; one that cannot even be cancelled is logged."""
-        for fault, logged in ((None, 0), (Fault("cancel"), 1)):
-            self.make()
-            self.attempt.fault = fault
-            self.dial.broke(Failure(Fault("first")))
-            self.assertTrue(self.attempt.cancelled)
-            self.assertEqual(len(self.flushLoggedErrors(Fault)), logged)
-        self.assertEqual(len(self.mistakes), 2)
+    def test_mistake_that_cannot_be_cancelled(self) -> None:
+        """It is logged, and the owner is told all the same."""
+        self.dial.start()
+        self.socket.fault = Fault("close")
+        self.dial.broke(Failure(Fault("first")))
+        self.assertEqual(len(self.flushLoggedErrors(Fault)), 1)
+        self.assertEqual([str(failure.value) for failure in self.mistakes], ["first"])

@@ -54,8 +54,11 @@ class DiagramTests(SynchronousTestCase):
             [
                 "stateDiagram-v2",
                 "    [*] --> accepted",
+                "    accepted --> peeking",
                 "    accepted --> dialing",
                 "    accepted --> closing",
+                "    peeking --> dialing",
+                "    peeking --> closing",
                 "    dialing --> relaying",
                 "    dialing --> closing",
                 "    relaying --> closing",

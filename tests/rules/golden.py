@@ -15,13 +15,40 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from portfwd.errors import RulesError
+from portfwd.filters.registry import Origin, Registry
 from portfwd.rules import format_problem, load, parse_rule, unsupported
 from portfwd.rules.diagnostics import Problem
 from portfwd.service.disk import DiskFiles
+from portfwd.service.filters import filter_problems
 
 BROKEN = Path(__file__).parent / "broken"
 FIXTURES = Path(__file__).parent / "fixtures"
 SERVICES = {"http": 80, "https": 443, "domain": 53}
+#: Codes that only show when the filters of a file are looked for.
+FILTER_CODES = {
+    "unknown-filter",
+    "ambiguous-filter",
+    "filter-import-failed",
+    "filter-api-version",
+    "bad-filter",
+    "bad-filter-option",
+    "bad-route-pattern",
+    "route-without-routing-filter",
+}
+#: The filters that these files name.
+FILTERS = Registry(
+    Origin(name, f"tests.filters.{path}", package, "1.2")
+    for name, path, package in (
+        ("bare", "plugins:Bare", "some-filters"),
+        ("broken", "broken_plugin:PLUGIN", "some-filters"),
+        ("nothing", "plugins:NOTHING", "some-filters"),
+        ("old", "plugins:OLD", "some-filters"),
+        ("router", "plugins:ROUTER", "some-filters"),
+        ("pedant", "plugins:PEDANT", "some-filters"),
+        ("twice", "plugins:ROUTER", "other-filters"),
+        ("twice", "plugins:Bare", "some-filters"),
+    )
+)
 
 
 class GoldenFiles:
@@ -68,6 +95,8 @@ def problems_of(path: Path) -> tuple[Problem, ...]:
             if path.suffix == ".rule":
                 return parse_rule(path.read_text("utf-8")).warnings
             ruleset = load(path.name, GoldenFiles())
+            if path.stem in FILTER_CODES:
+                return filter_problems(ruleset, FILTERS)
         except RulesError as error:
             return error.problems
         return unsupported(ruleset) if path.stem == "not-yet" else ruleset.warnings

@@ -61,6 +61,15 @@ class FilterTests(SynchronousTestCase):
         )
         self.assertEqual(str(found.filters[0].where), "f:2:10")
 
+    def test_places(self) -> None:
+        """Each word has its place, and each option one for its key and one for its value."""
+        (found,) = rule(':1 -> a:1\n  filter x a b=1 "c d" e="2 3" f=').filters
+        self.assertEqual([str(where) for where in found.word_places], ["f:2:12", "f:2:18"])
+        self.assertEqual(
+            [(str(key), key.length, str(value), value.length) for key, value in found.option_places],
+            [("f:2:14", 1, "f:2:16", 1), ("f:2:24", 1, "f:2:26", 5), ("f:2:32", 1, "f:2:34", 1)],
+        )
+
     def test_nameless(self) -> None:
         """A filter has a name."""
         self.assertEqual(codes(":1 -> a:1\n  filter version=2"), ["missing-argument"])
@@ -98,6 +107,7 @@ class RouteTests(SynchronousTestCase):
         assert isinstance(first.target, TargetSpec)
         self.assertEqual((first.patterns, first.target.host), (("x y", "*.z"), "b"))
         self.assertEqual((second.target, third.target), ("n", None))
+        self.assertEqual([str(where) for where in first.pattern_places], ["f:3:9", "f:3:15"])
 
     def test_wrong(self) -> None:
         """Pattern, arrow and target must be there, and the target must be an address or a name."""

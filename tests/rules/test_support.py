@@ -23,6 +23,7 @@ class SupportTests(SynchronousTestCase):
             ':1 -> a:1, tls:b:2, unix:/c, endpoint:"d" relay=pair balance=first idle=5m src=10.0.0.1 ca=x\n'
             "unix:/a mode=0600 -> a:1 relay=splice pipe=1MiB\n"
             'systemd:x -> a:1\nendpoint:"x" -> a:1\n:8000-8010 -> a:8000-8010\n'
+            ":99 -> a:1\n  filter x\n  route * -> n\n  target n=b:1\n"
             "log access=json\nallow 10.*\n"
         )
         self.assertEqual(self.places(text), [])
@@ -30,8 +31,6 @@ class SupportTests(SynchronousTestCase):
     def test_each(self) -> None:
         """Each of these is an error at its place."""
         for text, places in (
-            (":1 -> a:1\n  filter x\n  filter y", ["f:2:10", "f:3:10"]),
-            (":1 -> a:1\n  filter x\n  route * -> n\n  target n=b:1", ["f:2:10", "f:3:14", "f:4:10"]),
             ("tls::1 cert=a -> a:1", ["f:1:1"]),
             (":1/udp -> a:1/udp", ["f:1:1", "f:1:11"]),
             (":1/udp -> a:1 framing=length16", ["f:1:1", "f:1:15"]),

@@ -132,6 +132,12 @@ class ReadRulesTests(TapCase):
         problem = self.assertRaises(RulesError, read_rules, parsed("--rule", f"{RULE} bandwidth=1MiB/s"))
         self.assertEqual([one.code for one in problem.problems], ["not-yet"])
 
+    def test_filter(self) -> None:
+        """So is what a filter says of its clause."""
+        rule = f"{RULE}\n filter python:tests.filters.plugins.Bare loud=on"
+        problem = self.assertRaises(RulesError, read_rules, parsed("--rule", rule))
+        self.assertIn("bad-filter-option", [one.code for one in problem.problems])
+
 
 class MakeServiceTests(TapCase):
     """Files in, a service or an exit status out."""

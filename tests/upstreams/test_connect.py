@@ -364,10 +364,7 @@ class PolledAttemptTests(AttemptCases, AttemptCase):
             def watch(self, *_: object) -> None:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-            def unwatch(self, descriptor: int) -> None:
-                pass
-
-            def close_later(self, sock: socket.socket) -> None:
+            def release(self, descriptor: int, sock: socket.socket) -> None:
                 sock.close()
 
         attempt._poller = Full()  # type: ignore[assignment]

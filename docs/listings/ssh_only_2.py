@@ -1,0 +1,20 @@
+"""Step 2: a filter that looks."""
+
+from portfwd.filters import Filter
+
+
+class SSHOnly(Filter):
+    """Says in the log what comes by."""
+
+    def opened(self, connection):
+        """A client was accepted."""
+        self.connection = connection
+
+    def received(self, direction, data):
+        """Bytes came."""
+        self.connection.log.info(
+            "session {id}, {way}: {count} bytes",
+            id=self.connection.id,
+            way=direction.value,
+            count=len(data),
+        )

@@ -1,0 +1,123 @@
+# -*- test-case-name: tests.cli.test_filter_help -*-
+"""
+``portfwd help filter``: what a filter does, its options, and how a clause of it looks.
+
+All of it is what the filter declares; there is no other text about it here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import textwrap
+from collections.abc import Iterator
+from typing import Any, Final
+
+from portfwd.cli.reading import FINE
+from portfwd.filters.options import Declared, example
+from portfwd.filters.registry import Found, Registry, Unavailable
+
+#: The exit code for a filter that is not there.
+UNAVAILABLE: Final = 1
+#: Columns of the text: what a terminal has when it is not asked.
+WIDTH: Final = 80
+
+DESCRIPTION = """\
+Explain a filter: what it does, its options with their defaults, and an example.
+NAME is what a rules file writes behind 'filter'; 'portfwd filters' lists them.
+
+example:
+  portfwd help filter sniff
+
+exit codes:
+  0  here is the answer
+  1  there is no such filter, or it cannot be imported
+"""
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser(
+        "help",
+        help="explain a filter and its options",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("topic", metavar="filter", choices=("filter",), help="what NAME is")
+    parser.add_argument("name", metavar="NAME", help="the filter's name, or python:MODULE.CLASS")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Explain one filter."""
+    try:
+        found = Registry.installed().find(arguments.name)
+    except Unavailable as refusal:
+        print(f"portfwd help: {refusal.message}", file=sys.stderr)
+        if refusal.hint:
+            print(f"    {refusal.hint}", file=sys.stderr)
+        return UNAVAILABLE
+    if arguments.json:
+        print(json.dumps(filter_json(arguments.name, found), indent=2))
+    else:
+        print("\n".join(filter_text(arguments.name, found)))
+    return FINE
+
+
+def filter_text(name: str, found: Found) -> Iterator[str]:
+    """A filter for people, line by line."""
+    yield from textwrap.wrap(f"filter {name}: {found.summary or 'it does not say what it does'}", WIDTH)
+    yield f"from {found.origin}"
+    if found.takes_routes:
+        yield "It chooses by the rule's 'route' lines."
+    if found.options:
+        yield ""
+        yield "options:"
+        width = max(len(one.key) for one in found.options)
+        for one in found.options:
+            about = "; ".join(part for part in (one.help.removesuffix("."), *_conditions(one)) if part)
+            lines = textwrap.wrap(about, WIDTH - width - 4)
+            yield f"  {one.key:{width}}  {lines[0]}"
+            yield from (f"  {'':{width}}  {line}" for line in lines[1:])
+    yield ""
+    yield "example:"
+    yield f"  {example(name, found.options)}"
+
+
+def _conditions(one: Declared) -> Iterator[str]:
+    yield one.kind.unit
+    if one.positional:
+        yield "may stand as a plain word"
+    if one.repeated:
+        yield "may be repeated"
+    if one.needed:
+        yield "needed"
+    elif one.default_text:
+        yield f"{one.default_text} without it"
+
+
+def filter_json(name: str, found: Found) -> dict[str, Any]:
+    """A filter for machines; defaults are texts as a rules file would have them, None for none."""
+    return {
+        "name": name,
+        "summary": found.summary or None,
+        "package": found.origin.package or None,
+        "version": found.origin.version or None,
+        "path": found.origin.path,
+        "takes_routes": found.takes_routes,
+        "options": [
+            {
+                "key": one.key,
+                "value": one.kind.unit,
+                "help": one.help or None,
+                "needed": one.needed,
+                "default": one.default_text or None,
+                "positional": one.positional,
+                "repeated": one.repeated,
+            }
+            for one in found.options
+        ],
+        "example": example(name, found.options),
+    }

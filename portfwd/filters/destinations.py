@@ -1,0 +1,70 @@
+# -*- test-case-name: tests.filters.test_destinations -*-
+"""
+Where clients of a proxy may go: ``allow=`` and ``deny=`` of `socks5` and `http-connect`.
+
+Networks are compared with the addresses that are about to be dialled, never with
+names: whoever owns a name decides what it resolves to. ``deny`` beats
+``allow``; with an ``allow``, everything else is refused. Where a clause says neither, the
+machine itself and its links are refused (`NEAR`). A unix socket is refused always.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from typing import Final
+
+from portfwd.filters.options import Network
+from portfwd.values import Address, InetAddress, unmapped
+
+#: What strangers must not reach by way of a proxy unless a rule says so: services that listen on the loopback
+#: because nobody else should see them, and link-local ones, of which clouds have their credentials.
+NEAR: Final[tuple[Network, ...]] = tuple(
+    map(
+        ipaddress.ip_network,
+        ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "::/127", "fe80::/10"),
+    )
+)
+
+
+class Destinations:
+    """The networks that one clause allows and denies."""
+
+    __slots__ = ("_allow", "_deny")
+
+    def __init__(self, allow: Sequence[Network] = (), deny: Sequence[Network] = ()) -> None:
+        self._allow = tuple(allow)
+        self._deny = tuple(deny) if allow or deny else NEAR
+
+    def permits(self, address: Address) -> bool:
+        """Whether `address` may be dialled."""
+        if not isinstance(address, InetAddress):
+            return False
+        try:
+            ip = ipaddress.ip_address(unmapped(address.host.partition("%")[0]))
+        except ValueError:
+            return False
+        if any(ip in network for network in self._deny):
+            return False
+        return not self._allow or any(ip in network for network in self._allow)
+
+
+class Permission:
+    """
+    The questions of one dial, and how they were answered.
+
+    :ivar refused: something was asked, and all of it refused.
+    """
+
+    __slots__ = ("_destinations", "_permitted", "refused")
+
+    def __init__(self, destinations: Destinations) -> None:
+        self._destinations = destinations
+        self._permitted = self.refused = False
+
+    def permits(self, address: Address) -> bool:
+        """For `portfwd.filters.api.Route`."""
+        permitted = self._destinations.permits(address)
+        self._permitted = self._permitted or permitted
+        self.refused = not self._permitted
+        return permitted

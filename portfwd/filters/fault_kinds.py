@@ -1,0 +1,337 @@
+# -*- test-case-name: tests.filters.test_fault_kinds -*-
+"""
+The faults that `portfwd.filters.faults` can inject, a filter each.
+
+All ask their `Fault` whether it is active, and how strong it is, each time they are called: both may
+change while the connection lasts. An inactive one passes everything. Chance comes from a generator for
+each direction, so what one direction suffers does not depend on the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from portfwd.filters.api import DONE, DROP, Close, Connection, Delay, Filter, Forward, Verdict, Wake
+from portfwd.filters.chance import Chance, make_seed
+from portfwd.values import Direction
+
+if TYPE_CHECKING:
+    from portfwd.filters.faults import Fault, FaultsOptions
+
+#: Seconds for which a piece of a paced stream is to take: finer than anybody sees, coarse
+#: enough that a timer for each costs little.
+TICK: Final = 0.02
+#: Pieces that are on the way at once, in each direction: two timers each.
+MAX_PIECES: Final = 256
+
+
+class FaultFilter(Filter):
+    """What all of them share."""
+
+    def __init__(self, fault: Fault, connection: Connection) -> None:
+        self._fault = fault
+        self._directions = fault.directions
+        self._datagrams = connection.network == "udp"
+        seed = fault.options.seed
+        self._chances = {
+            way: Chance(make_seed(seed, fault.kind, connection.id, way.value)) for way in Direction
+        }
+
+    @property
+    def _options(self) -> FaultsOptions:
+        return self._fault.options
+
+    def received(self, direction: Direction, data: bytes) -> Verdict:
+        """See `IFilter`."""
+        if direction not in self._directions:
+            return DONE
+        return self.spoil(direction, data) if self._fault.active else None
+
+    def spoil(self, direction: Direction, data: bytes) -> Verdict:
+        """What becomes of bytes while the fault is active."""
+        return None
+
+    def _close(self) -> Close:
+        return Close(f"fault {self._fault.kind}", abort=self._options.abort)
+
+
+class Latency(FaultFilter):
+    """Every chunk, and the end, comes ``delay`` later, give or take ``jitter``."""
+
+    def _seconds(self, direction: Direction) -> float:
+        delay, jitter = self._options.delay or 0.0, self._options.jitter or 0.0
+        return max(0.0, self._chances[direction].between(delay - jitter, delay + jitter))
+
+    def spoil(self, direction: Direction, data: bytes) -> Verdict:
+        """See `FaultFilter`."""
+        return Delay(self._seconds(direction), data)
+
+    def ended(self, direction: Direction, held: bytes) -> Verdict:
+        """See `IFilter`."""
+        if direction not in self._directions or not self._fault.active:
+            return None
+        return Delay(self._seconds(direction))
+
+
+class SlowClose(FaultFilter):
+    """The end comes ``delay`` later."""
+
+    def received(self, direction: Direction, data: bytes) -> Verdict:
+        """See `IFilter`."""
+        return None  # DONE would hand over the end too
+
+    def ended(self, direction: Direction, held: bytes) -> Verdict:
+        """See `IFilter`."""
+        if direction not in self._directions or not self._fault.active:
+            return None
+        return Delay(self._options.delay or 0.0)
+
+
+class _Pace:
+    """
+    One direction of a stream that goes in pieces, each of them some time after the one before.
+
+    A delay counts from now, and a filter has no clock. So it is woken with each piece: what
+    it has not been woken for is still to come, the first of it half through on average.
+
+    :ivar kept: bytes that are not cut yet.
+    :ivar last: the number of the last piece so far.
+    """
+
+    __slots__ = ("_coming", "kept", "last")
+
+    def __init__(self) -> None:
+        self._coming: dict[int, float] = {}
+        self.kept = b""
+        self.last = 0
+
+    def pieces(self, direction: Direction, cut: Iterable[tuple[bytes, float]]) -> Iterator[Verdict]:
+        """:param cut: pieces, and the seconds that each comes behind the one before."""
+        ahead = sum(self._coming.values())
+        if self._coming:
+            ahead -= next(iter(self._coming.values())) / 2
+        for piece, seconds in cut:
+            ahead += seconds
+            self.last += 1
+            self._coming[self.last] = seconds
+            # The wake stands first, so that it has come when the relay reads on behind the last piece.
+            yield Wake(ahead, (direction, self.last))
+            yield Delay(ahead, piece)
+
+    def went(self, number: int) -> None:
+        """A piece goes now, and those before it have gone."""
+        while self._coming and next(iter(self._coming)) <= number:
+            del self._coming[next(iter(self._coming))]
+
+
+class PacedFilter(FaultFilter):
+    """
+    The bytes go in pieces, with time between them.
+
+    There are `MAX_PIECES` on the way at most; the rest is kept here until the last of them goes. It is
+    little more than was read at once: reading stops while anything is delayed.
+    """
+
+    def __init__(self, fault: Fault, connection: Connection) -> None:
+        super().__init__(fault, connection)
+        self._paces = {way: _Pace() for way in Direction}
+
+    def cut(self, direction: Direction, data: bytes) -> Iterable[tuple[bytes, float]]:
+        """The pieces, and the seconds that each comes behind the one before."""
+        return ()
+
+    def received(self, direction: Direction, data: bytes) -> Verdict:
+        """See `IFilter`."""
+        pace = self._paces[direction]
+        if not pace.kept:
+            return super().received(direction, data)
+        pace.kept += data
+        return b""
+
+    def spoil(self, direction: Direction, data: bytes) -> Verdict:
+        """See `FaultFilter`."""
+        pace = self._paces[direction]
+        pieces = list(islice(self.cut(direction, data), MAX_PIECES))
+        pace.kept = data[sum(len(piece) for piece, _ in pieces) :]
+        return list(pace.pieces(direction, pieces))
+
+    def woken(self, token: object) -> Verdict:
+        """See `IFilter`."""
+        assert isinstance(token, tuple)
+        direction, number = token
+        pace = self._paces[direction]
+        pace.went(number)
+        if not pace.kept or number != pace.last:
+            return None
+        data, pace.kept = pace.kept, b""
+        return self.spoil(direction, data) if self._fault.active else Forward(data)
+
+    def ended(self, direction: Direction, held: bytes) -> Verdict:
+        """See `IFilter`."""
+        pace = self._paces[direction]
+        data, pace.kept = pace.kept, b""
+        return list(pace.pieces(direction, self.cut(direction, data))) if data else None
+
+
+class Bandwidth(PacedFilter):
+    """No more than ``rate`` bytes a second."""
+
+    def cut(self, direction: Direction, data: bytes) -> Iterator[tuple[bytes, float]]:
+        """See `PacedFilter`."""
+        rate = self._options.rate or 1
+        if self._datagrams:
+            yield data, len(data) / rate
+            return
+        size = max(1, int(rate * TICK))
+        for start in range(0, len(data), size):
+            piece = data[start : start + size]
+            yield piece, len(piece) / rate
+
+
+class Slicer(PacedFilter):
+    """Pieces of ``size`` bytes, give or take ``variation``, ``delay`` between them."""
+
+    def spoil(self, direction: Direction, data: bytes) -> Verdict:
+        """See `FaultFilter`."""
+        if self._options.delay:
+            return super().spoil(direction, data)
+        return [Forward(piece) for piece, _ in self.cut(direction, data)]
+
+    def cut(self, direction: Direction, data: bytes) -> Iterator[tuple[bytes, float]]:
+        """See `PacedFilter`."""
+        options, chance = self._options, self._chances[direction]
+        size, variation = options.size or 1, options.variation or 0
+        start = 0
+        while start < len(data):
+            end = start + max(1, chance.whole(size - variation, size + variation))
+            yield data[start:end], options.delay or 0.0
+            start = end
+
+
+class Corrupt(FaultFilter):
+    """One bit is flipped in ``fraction`` of the bytes."""
+
+    def __init__(self, fault: Fault, connection: Connection) -> None:
+        super().__init__(fault, connection)
+        # Bytes that come through before the next one that does not: the same however they are cut.
+        self._whole: dict[Direction, int] = {}
+
+    def spoil(self, direction: Direction, data: bytes) -> Verdict:
+        """See `FaultFilter`."""
+        chance, fraction = self._chances[direction], self._options.fraction or 0.0
+        if not fraction:
+            return None
+        at = self._whole.get(direction)
+        if at is None:
+            at = chance.misses(fraction)
+        spoilt = None
+        while at < len(data):
+            spoilt = bytearray(data) if spoilt is None else spoilt
+            spoilt[at] ^= 1 << chance.whole(0, 7)
+            at += 1 + chance.misses(fraction)
+        self._whole[direction] = at - len(data)
+        return None if spoilt is None else bytes(spoilt)
+
+
+class LimitData(FaultFilter):
+    """The session is closed when ``size`` bytes of a direction have come through."""
+
+    def __init__(self, fault: Fault, connection: Connection) -> None:
+        super().__init__(fault, connection)
+        self._passed = dict.fromkeys(Direction, 0)
+
+    def spoil(self, direction: Direction, data: bytes) -> Verdict:
+        """See `FaultFilter`."""
+        left = max(0, (self._options.size or 0) - self._passed[direction])
+        self._passed[direction] += len(data)
+        if len(data) < left:
+            return None
+        return (Forward(data[:left]), self._close()) if left else self._close()
+
+
+class _Timed(FaultFilter):
+    """What happens ``after`` a time, counted from when the fault is first met."""
+
+    def __init__(self, fault: Fault, connection: Connection) -> None:
+        super().__init__(fault, connection)
+        self._is_set = False
+
+    def opened(self, connection: Connection) -> Verdict:
+        """See `IFilter`."""
+        return self._set() if self._fault.active else None
+
+    def _set(self) -> Verdict:
+        after = self._options.after
+        if self._is_set or after is None:
+            return None
+        self._is_set = True
+        return Wake(after)
+
+    def spoil(self, direction: Direction, data: bytes) -> Verdict:
+        """See `FaultFilter`."""
+        return self._set()
+
+    def woken(self, token: object) -> Verdict:
+        """See `IFilter`."""
+        self._is_set = False
+        return self._close() if self._fault.active else None
+
+
+class LimitTime(_Timed):
+    """The session is closed when it is ``after`` old."""
+
+
+class Reset(_Timed):
+    """The session is reset when it is ``after`` old."""
+
+    def _close(self) -> Close:
+        return Close(f"fault {self._fault.kind}", abort=True)
+
+
+class Timeout(_Timed):
+    """Nothing comes through; the session is closed when it is ``after`` old, or never if that is 0."""
+
+    _dropped = False
+
+    def _set(self) -> Verdict:
+        return super()._set() if self._options.after else None
+
+    def spoil(self, direction: Direction, data: bytes) -> Verdict:
+        """See `FaultFilter`."""
+        self._dropped = True
+        wake = self._set()
+        gone: Verdict = DROP if self._datagrams else b""
+        return gone if wake is None else (gone, wake)
+
+    def ended(self, direction: Direction, held: bytes) -> Verdict:
+        """What has lost bytes must not seem to end in order."""
+        return Close(f"fault {self._fault.kind}", abort=True) if self._dropped else None
+
+
+class Refuse(FaultFilter):
+    """The connection is reset before any upstream is dialled."""
+
+    def opened(self, connection: Connection) -> Verdict:
+        """See `IFilter`."""
+        return Close("fault refuse", abort=True) if self._fault.active else None
+
+    def received(self, direction: Direction, data: bytes) -> Verdict:
+        """See `IFilter`."""
+        return DONE
+
+
+#: Every kind, by the word in a rules file.
+KINDS: Final[dict[str, Callable[[Fault, Connection], FaultFilter]]] = {
+    "latency": Latency,
+    "bandwidth": Bandwidth,
+    "slow-close": SlowClose,
+    "timeout": Timeout,
+    "reset": Reset,
+    "slicer": Slicer,
+    "limit-data": LimitData,
+    "limit-time": LimitTime,
+    "corrupt": Corrupt,
+    "refuse": Refuse,
+}

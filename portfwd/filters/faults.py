@@ -1,0 +1,231 @@
+# -*- test-case-name: tests.filters.test_faults -*-
+"""
+``filter faults``: makes a good network a bad one, to see what programs do about it.
+
+One clause is one fault; several combine, in the order in which they stand::
+
+    filter faults latency delay=100ms jitter=20ms
+    filter faults bandwidth rate=64KiB/s direction=down
+    filter faults corrupt fraction=0.0001 probability=10% seed=7
+
+==============  ======================  ==========================================================
+kind            its options             what happens
+==============  ======================  ==========================================================
+``latency``     ``delay`` ``jitter``    every chunk comes so much later, in order; the end too
+``bandwidth``   ``rate``                no more bytes a second in each direction
+``slow-close``  ``delay``               the end comes later than the last byte
+``timeout``     ``after``               nothing comes through; closed after that time, 0: never
+``reset``       ``after``               the session is reset at that age
+``slicer``      ``size`` ``variation``  chunks are cut into pieces, ``delay`` (0) between them
+                ``delay``
+``limit-data``  ``size``                closed when so many bytes of a direction came through
+``limit-time``  ``after``               closed at that age
+``corrupt``     ``fraction``            one bit is flipped in so many of the bytes
+``refuse``                              reset before an upstream is dialled
+==============  ======================  ==========================================================
+
+All but ``refuse`` are after the toxics of toxiproxy (the last two of ``limit`` and ``corrupt`` beyond them).
+``timeout``, ``limit-data`` and ``limit-time`` close in order, so that programs that take a
+truncated stream for a whole one are found; with ``abort=on`` they reset.
+
+Each connection is struck with ``probability``, decided when it opens. Which ones, and every other
+chance, follows from ``seed``, the kind and the session's number alone: the tenth connection of a
+process suffers the same each time. Two clauses of one kind strike the same connections unless
+their seeds differ.
+
+A clause with ``active=off`` waits to be switched on: `FaultFactory.fault` is shared by all
+connections of the clause, and what is set there holds for them from the next chunk on.
+
+It changes bytes and times for everybody behind the rule, and keeps them from being relayed in the
+kernel; it is nothing for a rule that others depend on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from attrs import define, field, frozen
+from zope.interface import implementer
+
+from portfwd.filters import options as kinds
+from portfwd.filters.api import HOLD_TIMEOUT, Connection, IFilterFactory, Plugin, RouteClause
+from portfwd.filters.chance import Chance, make_seed
+from portfwd.filters.fault_kinds import KINDS, FaultFilter
+from portfwd.filters.options import OptionError, option
+from portfwd.filters.ways import WAYS, directions_of
+from portfwd.values import Direction
+
+#: Bytes of each direction of a connection that ``latency`` keeps before reading stops: half a second of
+#: a link of 64 Mbit/s.
+LATENCY_HOLD: Final = 4 * 1024 * 1024
+
+#: What each kind must be told, and what it may be told besides.
+NEEDS: Final[dict[str, tuple[frozenset[str], frozenset[str]]]] = {
+    kind: (frozenset(needed.split()), frozenset(optional.split()))
+    for kind, needed, optional in (
+        ("latency", "delay", "jitter direction"),
+        ("bandwidth", "rate", "direction"),
+        ("slow-close", "delay", "direction"),
+        ("timeout", "after", "direction abort"),
+        ("reset", "after", ""),
+        ("slicer", "size", "variation delay direction"),
+        ("limit-data", "size", "direction abort"),
+        ("limit-time", "after", "abort"),
+        ("corrupt", "fraction", "direction"),
+        ("refuse", "", ""),
+    )
+}
+
+
+@frozen
+class FaultsOptions:
+    """The clause's options; None: not said."""
+
+    kind: str = option(kinds.choice(*KINDS), positional=True, help="What goes wrong.")
+    delay: float | None = option(kinds.duration, default=None, help="How much later.", example="100ms")
+    jitter: float | None = option(
+        kinds.duration, default=None, help="With latency: how much more or less than delay= it may be."
+    )
+    rate: int | None = option(kinds.rate, default=None, help="With bandwidth: bytes a second.")
+    after: float | None = option(kinds.duration, default=None, help="At what age of the session.")
+    size: int | None = option(
+        kinds.size,
+        default=None,
+        help="With slicer: bytes of a piece; with limit-data: bytes that come through.",
+    )
+    variation: int | None = option(
+        kinds.size, default=None, help="With slicer: how many more or fewer than size= they may be."
+    )
+    fraction: float | None = option(kinds.fraction, default=None, help="With corrupt: how many of the bytes.")
+    direction: str | None = option(
+        kinds.choice(*WAYS), default=None, help="Whose bytes: the client's are up; both unless said."
+    )
+    abort: bool = option(kinds.switch, default=False, help="Where a fault closes in order: reset instead.")
+    probability: float = option(kinds.fraction, default=1.0, help="How many of the connections are struck.")
+    seed: int = option(kinds.integer, default=0, help="Another number is another row of chances.")
+    active: bool = option(kinds.switch, default=True, help="Whether it is on from the beginning.")
+
+
+def check_options(options: FaultsOptions) -> None:
+    """
+    See whether the options fit the kind.
+
+    :raises OptionError: they do not; the text says what would.
+    """
+    kind = options.kind
+    if kind not in NEEDS:
+        raise OptionError("kind", f"a fault is one of {', '.join(NEEDS)}")
+    needed, optional = NEEDS[kind]
+    names = ("delay", "jitter", "rate", "after", "size", "variation", "fraction", "direction")
+    said = {name for name in names if getattr(options, name) is not None}
+    if options.abort:
+        said.add("abort")
+    for name in sorted(needed - said):
+        raise OptionError("kind", f"{kind} needs {name}=")
+    for name in sorted(said - needed - optional):
+        takes = ", ".join(f"{one}=" for one in sorted(needed | optional)) or "none of its own"
+        raise OptionError(name, f"{kind} has no {name}=; its options are {takes}")
+    for name in ("rate", "size", "fraction"):
+        if getattr(options, name) == 0:
+            raise OptionError(name, f"{name}=0 makes no sense; for no bytes at all there is timeout")
+    if (options.variation or 0) >= (options.size or 1):
+        raise OptionError("variation", "variation= must be less than size=")
+
+
+@define(eq=False)
+class Fault:
+    """
+    A fault that can be switched on and off, and made stronger, while connections last.
+
+    :ivar active: whether it strikes now.
+    :ivar asked: connections that it could have struck.
+    :ivar struck: those that chance chose.
+    """
+
+    _options: FaultsOptions
+    active: bool = field(init=False)
+    asked: int = field(default=0, init=False)
+    struck: int = field(default=0, init=False)
+
+    @active.default
+    def _as_written(self) -> bool:
+        return self._options.active
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse what does not fit the kind."""
+        check_options(self._options)
+
+    @property
+    def options(self) -> FaultsOptions:
+        """How strong it is."""
+        return self._options
+
+    @options.setter
+    def options(self, options: FaultsOptions) -> None:
+        """
+        Make it stronger or weaker.
+
+        :raises ValueError: they do not fit the kind, or are those of another kind or of another direction:
+            filters are made for theirs.
+        """
+        check_options(options)
+        if (options.kind, options.direction) != (self._options.kind, self._options.direction):
+            raise ValueError(f"{self.kind} cannot become another fault, nor change its direction")
+        self._options = options
+
+    @property
+    def kind(self) -> str:
+        """What goes wrong."""
+        return self._options.kind
+
+    @property
+    def directions(self) -> frozenset[Direction]:
+        """Whose bytes it is about."""
+        return directions_of(self._options.direction or "both")
+
+    def __repr__(self) -> str:
+        return (
+            f"<Fault {self.kind} {'on' if self.active else 'off'}, {self.struck} of {self.asked} connections>"
+        )
+
+    def strikes(self, connection: Connection) -> bool:
+        """Whether chance chooses `connection`."""
+        self.asked += 1
+        chance = Chance(make_seed(self._options.seed, self.kind, connection.id))
+        chosen = chance.happens(self._options.probability)
+        self.struck += chosen
+        return chosen
+
+
+@implementer(IFilterFactory)
+@frozen(eq=False)
+class FaultFactory:
+    """
+    One clause.
+
+    :ivar fault: for whoever switches it.
+    """
+
+    fault: Fault
+    directions: frozenset[Direction]
+    max_hold: int
+    routes: bool = False
+    hold_timeout: float = HOLD_TIMEOUT
+    on_timeout: str = "close"
+    on_error: str = "close"
+
+    def build(self, connection: Connection) -> FaultFilter | None:
+        """See `IFilterFactory`."""
+        return KINDS[self.fault.kind](self.fault, connection) if self.fault.strikes(connection) else None
+
+
+def make_factory(options: FaultsOptions, clauses: Sequence[RouteClause]) -> FaultFactory:
+    """A factory for one clause."""
+    fault = Fault(options)
+    # Paced streams are read on when all has gone that was delayed: then no time has to be guessed.
+    hold = LATENCY_HOLD if options.kind == "latency" else 0
+    return FaultFactory(fault, fault.directions, hold)
+
+
+PLUGIN = Plugin("faults", "latency, resets and other troubles, to test with", FaultsOptions, make_factory)

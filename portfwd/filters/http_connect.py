@@ -1,0 +1,147 @@
+# -*- test-case-name: tests.filters.test_http_connect -*-
+"""
+``filter http-connect``: an HTTP proxy for tunnels, with a password where ``users`` is a file.
+
+A client names its destination by CONNECT (RFC 9110 section 9.3.6); the
+rule's own target is never dialled. The answer comes when the dial has succeeded or failed: 200, 403 for a
+destination that is not permitted, 504 where nobody answered in time, 502 for the rest. Names are resolved
+here. ``allow`` and ``deny`` are networks of destinations (`portfwd.filters.destinations`).
+
+Passwords are those of ``Proxy-Authorization: Basic`` (RFC 7617), and go over the wire as they are. It refuses
+all methods but CONNECT (405), and closes after every refusal.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from typing import Final
+
+from attrs import frozen
+
+from portfwd.errors import ConnectTimedOut, DialError
+from portfwd.filters.api import (
+    DONE,
+    Close,
+    Factory,
+    Filter,
+    Forward,
+    NeedMore,
+    Plugin,
+    Reply,
+    Route,
+    RouteClause,
+    Verdict,
+)
+from portfwd.filters.destinations import Destinations, Permission
+from portfwd.filters.options import Network, duration, file_of, networks, option
+from portfwd.filters.users import Users, read_users
+from portfwd.values import TO_UPSTREAM, Address, Direction, InetAddress
+from portfwd.wire import Need, TooLong, WireError
+from portfwd.wire.http_head import MAX_HEAD, RequestHead, read_head
+from portfwd.wire.http_reply import CONNECTED, build_refusal
+
+#: Seconds for the request: one message of a client that may be far away, over a line that loses it twice.
+TIMEOUT: Final = 10.0
+
+_BAD_REQUEST: Final = build_refusal(400)
+_FORBIDDEN: Final = build_refusal(403)
+_NO_METHOD: Final = build_refusal(405, "Allow: CONNECT")
+_LOG_IN: Final = build_refusal(407, 'Proxy-Authenticate: Basic realm="portfwd", charset="UTF-8"')
+_TOO_LARGE: Final = build_refusal(431)
+_NOT_REACHED: Final = build_refusal(502)
+_TIMED_OUT: Final = build_refusal(504)
+
+
+class HTTPConnect(Filter):
+    """Serves one client."""
+
+    def __init__(self, destinations: Destinations, users: Users | None = None) -> None:
+        """Serve `users`; None: anybody."""
+        self._permission = Permission(destinations)
+        self._users = users
+
+    def received(self, direction: Direction, data: bytes) -> Verdict:
+        """See `IFilter`."""
+        try:
+            answer = read_head(data)
+        except TooLong as error:
+            return Close(str(error), reply=_TOO_LARGE)
+        except WireError as error:
+            return Close(str(error), reply=_BAD_REQUEST)
+        if isinstance(answer, Need):
+            return NeedMore(total=answer.total)
+        head = answer.value
+        # Who may not come in is not told what is served.
+        if self._users is not None and not _logged_in(self._users, head):
+            return Close("no password of the proxy, or a wrong one", reply=_LOG_IN)
+        if head.method != "CONNECT":
+            return Close("a request that is not CONNECT", reply=_NO_METHOD)
+        target = InetAddress(head.host, head.port)
+        return [Route(target, self._permission.permits), Forward(data[answer.used :]), DONE]
+
+    def ended(self, direction: Direction, held: bytes) -> Verdict:
+        """See `IFilter`."""
+        return Close("the connection ended before its request did")
+
+    def connected(self, upstream: Address | None) -> Verdict:
+        """See `IFilter`."""
+        return Reply(CONNECTED)
+
+    def dial_failed(self, reason: DialError) -> Verdict:
+        """See `IFilter`."""
+        if self._permission.refused:
+            return Reply(_FORBIDDEN)
+        return Reply(_TIMED_OUT if isinstance(reason, ConnectTimedOut) else _NOT_REACHED)
+
+
+def _logged_in(users: Users, head: RequestHead) -> bool:
+    """Whether `head` has the name and password of one of `users`."""
+    values = head.field("proxy-authorization")
+    if len(values) != 1:
+        return False
+    scheme, _, encoded = values[0].partition(b" ")
+    if scheme.lower() != b"basic":
+        return False
+    try:
+        decoded = base64.b64decode(encoded.strip(), validate=True)
+    except ValueError:
+        return False
+    name, _, password = decoded.partition(b":")
+    return users.admits(name, password)
+
+
+@frozen
+class HTTPConnectOptions:
+    """The clause's options."""
+
+    users: Users | None = option(
+        file_of(read_users), default=None, help="Who may use it, a line NAME:HASH each; without it, anybody."
+    )
+    allow: tuple[Network, ...] = option(networks, default=(), help="Where they may go, and nowhere else.")
+    deny: tuple[Network, ...] = option(
+        networks,
+        default=(),
+        help="Where they may not go. With neither, this machine and its links are denied.",
+    )
+    timeout: float = option(duration, default=TIMEOUT, help="How long it may take to say where.")
+
+
+def make_factory(options: HTTPConnectOptions, clauses: Sequence[RouteClause]) -> Factory:
+    """Make the factory of one clause."""
+    destinations = Destinations(options.allow, options.deny)
+    return Factory(
+        lambda connection: HTTPConnect(destinations, options.users),
+        directions=frozenset({TO_UPSTREAM}),
+        routes=True,
+        max_hold=MAX_HEAD,
+        hold_timeout=options.timeout,
+    )
+
+
+PLUGIN = Plugin(
+    "http-connect",
+    "clients name their destination by CONNECT, as of an HTTP proxy",
+    HTTPConnectOptions,
+    make_factory,
+)

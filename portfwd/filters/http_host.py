@@ -1,0 +1,120 @@
+# -*- test-case-name: tests.filters.test_http_host -*-
+"""
+``filter http-host``: the host that the first HTTP request asks for chooses the target.
+
+The key of the ``route`` lines is the name without its port, from an absolute
+target, from CONNECT, or from ``Host`` (`portfwd.wire.http_head`). Without a line that matches, the
+rule's own target is dialled. A request that is not well-formed, or names no host, is answered with an error
+and closed; ``otherwise=pass`` sends it to the rule's own target, as it does with HTTP/2 without TLS.
+
+Only the first request of a connection is read: what follows it goes the same
+way, whatever it asks for. Clients that share one connection among hosts are the upstream's to refuse (421).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from attrs import frozen
+
+from portfwd.filters.api import (
+    DONE,
+    HOLD_TIMEOUT,
+    Close,
+    Connection,
+    Factory,
+    Filter,
+    NeedMore,
+    Plugin,
+    RouteClause,
+    Verdict,
+)
+from portfwd.filters.options import choice, duration, option
+from portfwd.filters.routes import Routes, check_host
+from portfwd.values import TO_UPSTREAM, Direction
+from portfwd.wire import Need, TooLong, WireError
+from portfwd.wire.http_head import MAX_HEAD, read_head
+from portfwd.wire.http_reply import build_refusal
+
+#: Where the host is left for other filters, in `Connection.tags`.
+HTTP_HOST: Final = "http-host"
+
+_BAD_REQUEST: Final = build_refusal(400)
+_TOO_LARGE: Final = build_refusal(431)
+#: RFC 9110 section 15.5.20: "unable or unwilling to produce an authoritative response".
+_MISDIRECTED: Final = build_refusal(421)
+
+
+class RequestHost(Filter):
+    """Routes one connection by its first request."""
+
+    def __init__(self, routes: Routes, *, otherwise: str = "close") -> None:
+        """Route, and do with what cannot be routed what `otherwise` says: ``close`` or ``pass``."""
+        self._routes = routes
+        self._pass = otherwise == "pass"
+        self._connection: Connection | None = None
+
+    def opened(self, connection: Connection) -> Verdict:
+        """See `IFilter`."""
+        self._connection = connection
+        return None
+
+    def received(self, direction: Direction, data: bytes) -> Verdict:
+        """See `IFilter`."""
+        try:
+            answer = read_head(data)
+        except WireError as error:
+            return self._otherwise(str(error), _TOO_LARGE if isinstance(error, TooLong) else _BAD_REQUEST)
+        if isinstance(answer, Need):
+            return NeedMore(total=answer.total)
+        host = answer.value.host
+        if not host:
+            return self._otherwise("a request without a host", _BAD_REQUEST)
+        assert self._connection is not None
+        self._connection.tags[HTTP_HOST] = host
+        return self._routes.decide((host,), _MISDIRECTED)
+
+    def ended(self, direction: Direction, held: bytes) -> Verdict:
+        """See `IFilter`."""
+        return self._otherwise("the connection ended before its request did", b"")
+
+    def _otherwise(self, reason: str, refusal: bytes) -> Verdict:
+        return DONE if self._pass else Close(reason, reply=refusal)
+
+
+@frozen
+class HTTPHostOptions:
+    """The clause's options."""
+
+    otherwise: str = option(
+        choice("close", "pass"),
+        default="close",
+        help="What is no request, or names no host; pass goes to the rule's own target.",
+    )
+    timeout: float = option(duration, default=HOLD_TIMEOUT, help="How long the whole head may take.")
+
+
+def make_factory(options: HTTPHostOptions, clauses: Sequence[RouteClause]) -> Factory:
+    """
+    Make the factory of one clause.
+
+    :raises ValueError: a route pattern can match nothing.
+    """
+    routes = Routes(clauses, check_host)
+    return Factory(
+        lambda connection: RequestHost(routes, otherwise=options.otherwise),
+        directions=frozenset({TO_UPSTREAM}),
+        routes=True,
+        max_hold=MAX_HEAD,
+        hold_timeout=options.timeout,
+    )
+
+
+PLUGIN = Plugin(
+    "http-host",
+    "the host of the first HTTP request chooses the target",
+    HTTPHostOptions,
+    make_factory,
+    takes_routes=True,
+)

@@ -1,0 +1,316 @@
+# -*- test-case-name: tests.filters.test_option_kinds -*-
+r"""
+Kinds of values that options of filters have: their text, and back.
+
+Each `Kind` reads the text of a rules file and raises a `ValueError` that says what
+was expected; it is called like a function. A `FileKind` is for values that are in
+a file: it is handed the `Files` that may be asked. An author's own kind is a
+function from text to a value, or a `Kind` of his. Nothing here opens anything.
+
+Every bound has a name and its reason.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterable
+from decimal import Decimal
+from typing import Any, Final, Generic, TypeVar
+
+from attrs import evolve, field, frozen
+
+from portfwd.errors import RulesError
+from portfwd.values import (
+    Address,
+    InetAddress,
+    UnixAddress,
+    format_duration,
+    format_size,
+    is_literal,
+    parse_duration,
+    parse_size,
+    printable,
+)
+
+Value = TypeVar("Value")
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+#: Nothing that is counted here needs more digits; it bounds the work for a line of digits.
+MAX_DIGITS: Final = 18
+
+_WHOLE = re.compile(rf"\d{{1,{MAX_DIGITS}}}", re.ASCII)
+_INTEGER = re.compile(rf"-?\d{{1,{MAX_DIGITS}}}", re.ASCII)
+_DECIMAL = re.compile(rf"-?\d{{1,{MAX_DIGITS}}}(?:\.\d{{1,{MAX_DIGITS}}})?", re.ASCII)
+_FRACTION = re.compile(rf"(\d{{1,{MAX_DIGITS}}}(?:\.\d{{1,{MAX_DIGITS}}})?)(%?)", re.ASCII)
+_ESCAPE = re.compile(rb"\\(x[0-9a-fA-F]{2}|.?)", re.DOTALL)
+_PLAIN_ESCAPES: Final = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"0": b"\0", b"\\": b"\\"}
+
+
+@frozen
+class Kind(Generic[Value]):
+    """
+    How one kind of value is read and written.
+
+    :ivar unit: what it is, for people: ``duration``, ``size``, ``on | off``.
+    :ivar read: text to value; raises `ValueError`.
+    :ivar write: value to text that `read` reads back.
+    :ivar example: a text that `read` reads, for help.
+    """
+
+    unit: str
+    read: Callable[[str], Value]
+    write: Callable[[Value], str] = str
+    example: str = ""
+
+    def __call__(self, text: str) -> Value:
+        """
+        Read `text`.
+
+        :raises ValueError: it is no value of this kind; says what is expected.
+        """
+        return self.read(text)
+
+
+@frozen
+class Files:
+    """
+    What options may ask about files.
+
+    :ivar read: the text of a file; raises `OSError` or `RulesError`.
+    :ivar absolute: the path that means the same from any working directory.
+    """
+
+    read: Callable[[str], str]
+    absolute: Callable[[str], str]
+
+
+@frozen
+class FileKind(Generic[Value]):
+    """
+    A kind of value for which a file has to be asked about.
+
+    :ivar unit: what the text is, for people.
+    :ivar load: value of a path; raises `ValueError`.
+    :ivar example: a path, for help.
+    """
+
+    unit: str
+    load: Callable[[Files, str], Value]
+    example: str = "FILE"
+
+
+@frozen
+class FileText:
+    """A file that an option names, with its text, which is not shown: it may hold passwords."""
+
+    path: str
+    text: str = field(repr=False)
+
+
+def between(kind: Kind[Value], low: Any, high: Any = None) -> Kind[Value]:
+    """`kind`, with bounds that belong to it; None: no such bound."""
+
+    def read(text: str) -> Value:
+        value: Any = kind.read(text)
+        if low is not None and value < low:
+            raise ValueError(f"the least is {kind.write(low)}")
+        if high is not None and value > high:
+            raise ValueError(f"the most is {kind.write(high)}")
+        found: Value = value
+        return found
+
+    return evolve(kind, read=read)
+
+
+def choice(*words: str) -> Kind[str]:
+    """One of `words`."""
+
+    def read(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"expected {one_of(words)}")
+        return text
+
+    return Kind(" | ".join(words), read, str, words[0])
+
+
+def one_of(words: Iterable[str]) -> str:
+    """``a, b or c``."""
+    *before, last = words
+    return f"{', '.join(before)} or {last}" if before else last
+
+
+def file_of(parse: Callable[[str], Value]) -> FileKind[Value]:
+    """
+    What `parse` makes of the text of a file; the option's value is the path.
+
+    :param parse: raises `ValueError` for a text that is wrong; the message names the line.
+    """
+
+    def load(files: Files, path: str) -> Value:
+        text = _file_text(files, path).text
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise ValueError(f"{printable(path)}: {error}") from error
+
+    return FileKind("file", load)
+
+
+def _whole(text: str) -> int:
+    if not _WHOLE.fullmatch(text):
+        raise ValueError("expected a whole number")
+    return int(text)
+
+
+def _integer(text: str) -> int:
+    if not _INTEGER.fullmatch(text):
+        raise ValueError("expected a whole number")
+    return int(text)
+
+
+def _decimal(text: str) -> float:
+    if not _DECIMAL.fullmatch(text):
+        raise ValueError("expected a number such as 3 or 0.5")
+    return float(text)
+
+
+def _fraction(text: str) -> float:
+    match = _FRACTION.fullmatch(text)
+    value = None if match is None else Decimal(match[1]) / (100 if match[2] else 1)
+    if value is None or value > 1:
+        raise ValueError("expected a fraction from 0 to 1, such as 0.25 or 25%")
+    return float(value)
+
+
+def _write_decimal(value: float) -> str:
+    return f"{Decimal(repr(float(value))).normalize():f}"
+
+
+def _rate(text: str) -> int:
+    try:
+        return parse_size(text.removesuffix("/s"))
+    except ValueError:
+        raise ValueError("expected bytes a second such as 64KiB/s") from None
+
+
+def _switch(text: str) -> bool:
+    if text not in {"on", "off"}:
+        raise ValueError("expected on or off")
+    return text == "on"
+
+
+def _text(text: str) -> str:
+    if not text:
+        raise ValueError("expected something")
+    return text
+
+
+def _words(text: str) -> tuple[str, ...]:
+    parts = tuple(part.strip() for part in text.split(","))
+    if not all(parts):
+        raise ValueError("expected words with commas between them")
+    return parts
+
+
+def _networks(text: str) -> tuple[Network, ...]:
+    return tuple(_network(part) for part in _words(text))
+
+
+def _network(text: str) -> Network:
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError:
+        pass
+    try:
+        wider = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(f"'{printable(text[:60])}' is no network such as 10.0.0.0/8") from None
+    raise ValueError(f"'{text}' has bits set beyond its prefix: write {wider}")
+
+
+def _data(text: str) -> bytes:
+    def unescaped(match: re.Match[bytes]) -> bytes:
+        escape = match[1]
+        if len(escape) == 3:
+            return bytes([int(escape[1:], 16)])
+        if escape in _PLAIN_ESCAPES:
+            return _PLAIN_ESCAPES[escape]
+        raise ValueError(r"after a backslash comes xNN (two hexadecimal digits), n, r, t, 0 or a backslash")
+
+    # Bytes of the command line that are no UTF-8 come as lone surrogates: they are meant as bytes.
+    return _ESCAPE.sub(unescaped, _text(text).encode("utf-8", "surrogateescape"))
+
+
+def _write_data(value: bytes) -> str:
+    return "".join(
+        chr(byte) if 0x20 <= byte < 0x7F and byte != 0x5C else f"\\x{byte:02x}" if byte != 0x5C else "\\\\"
+        for byte in value
+    )
+
+
+def _regex(text: str) -> re.Pattern[bytes]:
+    try:
+        return re.compile(_text(text).encode("utf-8", "surrogateescape"))
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"not a regular expression: {error}") from None
+
+
+def _write_regex(value: re.Pattern[bytes]) -> str:
+    return value.pattern.decode("utf-8", "surrogateescape")
+
+
+def _address(text: str) -> Address:
+    if text.startswith("unix:") and len(text) > len("unix:"):
+        return UnixAddress(text.removeprefix("unix:"))
+    host, colon, port = text.rpartition(":")
+    inner = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    # Brackets belong around IPv6 and around nothing else.
+    good = bool(colon and inner) and (":" in inner) == (inner != host) and _WHOLE.fullmatch(port)
+    if not good or not 0 < int(port) < 65536 or (":" in inner and not is_literal(inner)):
+        raise ValueError("expected HOST:PORT, [IPV6]:PORT or unix:PATH")
+    return InetAddress(inner, int(port))
+
+
+def _file_text(files: Files, path: str) -> FileText:
+    try:
+        return FileText(path, files.read(_text(path)))
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+    except RulesError as error:
+        reason = error.problems[0].message
+    raise ValueError(f"cannot read '{printable(path)}': {reason}")
+
+
+#: Any text but none.
+text: Final = Kind("text", _text, str, "TEXT")
+#: Words with commas between them, as a tuple.
+words: Final = Kind("list", _words, ",".join, "ONE,TWO")
+#: A whole number, none below 0.
+number: Final = Kind("number", _whole, str, "3")
+#: A whole number of either sign.
+integer: Final = Kind("number", _integer, str, "3")
+#: A number with a point, of either sign.
+decimal: Final = Kind("number", _decimal, _write_decimal, "0.5")
+#: From 0 to 1: ``0.25`` or ``25%``.
+fraction: Final = Kind("fraction", _fraction, _write_decimal, "25%")
+#: Bytes: ``64KiB``.
+size: Final = Kind("size", parse_size, format_size, "64KiB")
+#: Seconds: ``250ms``, ``5m``.
+duration: Final = Kind("duration", parse_duration, format_duration, "5s")
+#: Bytes a second: ``64KiB/s``; the ``/s`` may be left out.
+rate: Final = Kind("rate", _rate, lambda value: format_size(value) + "/s", "64KiB/s")
+#: ``on`` or ``off``.
+switch: Final = Kind("on | off", _switch, lambda value: "on" if value else "off", "on")
+#: Addresses and networks of both families with commas between them, as a tuple.
+networks: Final = Kind("networks", _networks, lambda value: ",".join(map(str, value)), "10.0.0.0/8")
+#: ``HOST:PORT`` or ``unix:PATH``, as an `Address`.
+address: Final = Kind("address", _address, str, "127.0.0.1:9000")
+#: Bytes: text in UTF-8, with ``\xNN``, ``\n``, ``\r``, ``\t``, ``\0`` and ``\\``.
+data: Final = Kind("bytes", _data, _write_data, r"\x00")
+#: A regular expression of Python's `re` over bytes.
+regex: Final = Kind("pattern", _regex, _write_regex, "[0-9]+")
+#: A file, read when the filter is configured, as a `FileText`.
+file_text: Final = FileKind("file", _file_text)
+#: A file that is not read, as an absolute path: what it means does not change with the working directory.
+file_path: Final = FileKind("file", lambda files, path: files.absolute(_text(path)))

@@ -1,0 +1,409 @@
+# -*- test-case-name: tests.filters.test_options -*-
+"""
+Options of a filter, declared once: what reads them, tells what is wrong, and explains them.
+
+>>> from attrs import frozen
+>>> from portfwd.filters.options import choice, duration, option
+>>> @frozen
+... class Options:
+...     kind: str = option(choice("latency", "reset"), positional=True, help="What goes wrong.")
+...     slow_close: float = option(duration, default=0.0, help="Delay of each end.")
+
+``filter NAME latency slow-close=2s`` is then ``Options(kind="latency", slow_close=2.0)``: the
+keyword in the file is the attribute's name with ``-`` for ``_``, and plain words go to the
+attributes that are ``positional``, in order. The kinds of values are in
+`portfwd.filters.option_kinds` and can be imported from here. A class that declares
+nothing is read by its annotations: ``int``, ``float``, ``bool``, ``bytes`` and ``str``.
+
+It knows no rules file: a problem says which word or option it is about, by its number, and whoever
+has the file points at it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import types
+import typing
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+import attrs
+from attrs import frozen
+
+from portfwd.filters.option_kinds import (
+    FileKind,
+    Files,
+    FileText,
+    Kind,
+    Network,
+    address,
+    between,
+    choice,
+    data,
+    decimal,
+    duration,
+    file_of,
+    file_path,
+    file_text,
+    fraction,
+    integer,
+    networks,
+    number,
+    rate,
+    regex,
+    size,
+    switch,
+    text,
+    words,
+)
+
+__all__ = [
+    "NEEDED",
+    "Declared",
+    "FileKind",
+    "FileText",
+    "Files",
+    "Kind",
+    "Network",
+    "OptionError",
+    "OptionProblem",
+    "address",
+    "between",
+    "choice",
+    "data",
+    "decimal",
+    "declared",
+    "duration",
+    "example",
+    "file_of",
+    "file_path",
+    "file_text",
+    "fraction",
+    "integer",
+    "networks",
+    "number",
+    "option",
+    "rate",
+    "read_options",
+    "regex",
+    "size",
+    "switch",
+    "text",
+    "words",
+]
+
+Options = TypeVar("Options")
+
+#: The default of an option that has none: the clause must say it.
+NEEDED: Final = attrs.NOTHING
+
+_METADATA: Final = "portfwd.filters.options"
+_BY_ANNOTATION: Final[Mapping[object, Kind[Any]]] = types.MappingProxyType(
+    {int: integer, float: decimal, bool: switch, bytes: data, str: text}
+)
+
+
+@frozen
+class Declared:
+    """
+    One option as it was declared.
+
+    :ivar attribute: the name of its argument in Python.
+    :ivar key: its keyword in a rules file.
+    :ivar default: `NEEDED` where there is none.
+    :ivar help: a sentence.
+    :ivar positional: it may stand as a plain word too.
+    :ivar repeated: it may be said several times; the value is a tuple.
+    :ivar example: a text of it, for help.
+    """
+
+    attribute: str
+    key: str
+    kind: Kind[Any] | FileKind[Any]
+    default: Any = NEEDED
+    help: str = ""
+    positional: bool = False
+    repeated: bool = False
+    example: str = ""
+
+    @property
+    def needed(self) -> bool:
+        """Whether a clause must say it."""
+        return self.default is NEEDED
+
+    @property
+    def default_text(self) -> str:
+        """The default as a rules file would write it; empty where there is nothing to write."""
+        if self.needed or self.default is None or isinstance(self.default, attrs.Factory):  # type: ignore[arg-type]
+            return ""
+        if isinstance(self.kind, FileKind):
+            return str(self.default)
+        if self.repeated:
+            return " ".join(self.kind.write(value) for value in self.default)
+        return self.kind.write(self.default)
+
+
+@frozen
+class OptionProblem:
+    """
+    One thing wrong with a clause.
+
+    :ivar message: one line, no full stop.
+    :ivar hint: the way out, or empty.
+    :ivar word: which plain word it is about, from 0, or None.
+    :ivar option: which ``KEY=VALUE`` it is about, from 0, or None. With neither it is about the clause.
+    :ivar in_value: whether the option's value is wrong, rather than its key.
+    """
+
+    message: str
+    hint: str = ""
+    word: int | None = None
+    option: int | None = None
+    in_value: bool = False
+
+
+class OptionError(ValueError):
+    """
+    A plug-in refuses one of its options in `configure`.
+
+    :ivar attribute: which one.
+    """
+
+    def __init__(self, attribute: str, message: str) -> None:
+        super().__init__(message)
+        self.attribute = attribute
+
+
+def option(
+    kind: Kind[Any] | FileKind[Any] | Callable[[str], Any],
+    *,
+    default: Any = NEEDED,
+    help: str = "",  # noqa: A002 - it is what argparse calls it
+    positional: bool = False,
+    repeated: bool = False,
+    example: str = "",
+) -> Any:
+    """
+    Declare an option: an attribute of an attrs class; see `Declared`.
+
+    :param kind: of `portfwd.filters.option_kinds`; or a function from text to a value, or `ValueError`.
+    """
+    if not isinstance(kind, Kind | FileKind):
+        kind = Kind(getattr(kind, "__name__", "value").strip("_<>").replace("_", " "), kind)
+    if repeated and default is NEEDED:
+        default = ()
+    # The names of the attribute are filled in by `declared`, which knows them.
+    declaration = Declared("", "", kind, default, help, positional, repeated, example)
+    return attrs.field(default=default, kw_only=True, metadata={_METADATA: declaration})
+
+
+def declared(cls: type, without: Collection[str] = ()) -> tuple[Declared, ...]:
+    """
+    The options of a class, in order: those declared by `option`, the others by their annotations.
+
+    :param without: arguments that are no options.
+    :raises TypeError: its arguments cannot be found out.
+    """
+    if attrs.has(cls):
+        fields: Iterator[tuple[str, Any, Declared | None]] = (
+            (one.alias or one.name, one.default, one.metadata.get(_METADATA))
+            for one in attrs.fields(cls)
+            if one.init
+        )
+    else:
+        fields = ((name, default, None) for name, default in _arguments(cls))
+    hints = _annotations(cls)
+    found = []
+    for name, default, declaration in fields:
+        if name in without:
+            continue
+        key = name.replace("_", "-")
+        if declaration is not None:
+            found.append(attrs.evolve(declaration, attribute=name, key=key))
+        else:
+            found.append(Declared(name, key, _by_annotation(hints.get(name)), default))
+    return tuple(found)
+
+
+def _arguments(cls: type) -> Iterator[tuple[str, Any]]:
+    """Arguments of a plain class that can be given by name, and their defaults."""
+    try:
+        signature = inspect.signature(cls)
+    except ValueError:
+        return  # a class made in C says nothing, and takes nothing
+    for name, parameter in signature.parameters.items():
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            yield name, NEEDED if parameter.default is parameter.empty else parameter.default
+
+
+def _annotations(cls: type) -> dict[str, Any]:
+    """Annotations of a class's arguments; those that name what is not there any more are left out."""
+    found: dict[str, Any] = {}
+    for owner in (cls, cls.__init__):  # type: ignore[misc]
+        try:
+            found.update(typing.get_type_hints(owner))
+        except (NameError, TypeError, AttributeError):
+            found.update(getattr(owner, "__annotations__", {}))
+    return found
+
+
+def _by_annotation(annotation: Any) -> Kind[Any]:
+    """The kind of value for an annotation: ``int``, ``int | None``, ``"int"``; text for what is unknown."""
+    if typing.get_origin(annotation) in (types.UnionType, typing.Union):
+        inner = [one for one in typing.get_args(annotation) if one is not types.NoneType]
+        annotation = inner[0] if len(inner) == 1 else str
+    if isinstance(annotation, str):
+        annotation = {kind.__name__: kind for kind in (int, float, bool, bytes)}.get(annotation, str)
+    return _BY_ANNOTATION.get(annotation, text)
+
+
+@frozen
+class _Said:
+    """One text of an option, and where it stands: the number of a word, or of an option."""
+
+    text: str
+    word: int | None = None
+    option: int | None = None
+
+    def problem(self, message: str, hint: str = "", *, in_value: bool = False) -> OptionProblem:
+        """What is wrong here."""
+        return OptionProblem(message, hint, self.word, self.option, in_value)
+
+
+def read_options(
+    cls: type[Options],
+    plain: Sequence[str],
+    pairs: Sequence[tuple[str, str]],
+    files: Files,
+    without: Collection[str] = (),
+) -> Options | list[OptionProblem]:
+    """
+    Read a clause: an instance of `cls`, or everything that is wrong, in no particular order.
+
+    :param plain: the plain words behind the filter's name.
+    :param pairs: key and value of each option.
+    :param without: arguments of `cls` that are no options.
+    """
+    values, problems = read_values(declared(cls, without), plain, pairs, files)
+    if problems:
+        return problems
+    try:
+        return cls(**values)
+    except (ValueError, TypeError) as error:
+        return [OptionProblem(one_line(error) or type(error).__name__)]
+
+
+def read_values(
+    options: Sequence[Declared], plain: Sequence[str], pairs: Sequence[tuple[str, str]], files: Files
+) -> tuple[dict[str, Any], list[OptionProblem]]:
+    """
+    Read a clause by its declared options.
+
+    :returns: the values that were said, by attribute, and everything that is wrong.
+    """
+    problems: list[OptionProblem] = []
+    said = _assign(options, plain, pairs, problems)
+    values: dict[str, Any] = {}
+    for one in options:
+        texts = said.get(one.attribute, [])
+        if not texts and one.needed:
+            way_out = f"write {_written(one)}" + (f": {one.help}" if one.help else "")
+            problems.append(OptionProblem(f"'{one.key}' is missing", way_out))
+        if len(texts) > 1 and not one.repeated:
+            problems.extend(extra.problem(f"'{one.key}' is given twice") for extra in texts[1:])
+        read = []
+        for text_said in texts:
+            try:
+                read.append(_value(one.kind, text_said.text, files))
+            except ValueError as error:
+                message = f"bad value for '{one.key}': {one_line(error)}"
+                words_known = one.kind.unit.split(" | ")
+                hint = _suggestion(text_said.text, words_known) if len(words_known) > 1 else ""
+                problems.append(text_said.problem(message, hint, in_value=True))
+        if read:
+            values[one.attribute] = tuple(read) if one.repeated else read[0]
+    return values, problems
+
+
+def _assign(
+    options: Sequence[Declared],
+    plain: Sequence[str],
+    pairs: Sequence[tuple[str, str]],
+    problems: list[OptionProblem],
+) -> dict[str, list[_Said]]:
+    """Which texts are said of which attribute."""
+    said: dict[str, list[_Said]] = {}
+    waiting = [one for one in options if one.positional]
+    by_key = {one.key: one for one in options}
+    for index, word in enumerate(plain):
+        if not waiting:
+            hint = f"write {word}=VALUE" if word in by_key else _known(options)
+            problems.append(OptionProblem(f"{_shown(word)} is a word too many", hint, word=index))
+            continue
+        said.setdefault(waiting[0].attribute, []).append(_Said(word, word=index))
+        if not waiting[0].repeated:
+            waiting.pop(0)
+    for index, (key, value) in enumerate(pairs):
+        one = by_key.get(key)
+        if one is None:
+            hint = " ".join(part for part in (_suggestion(key, by_key), _known(options)) if part)
+            problems.append(OptionProblem(f"unknown option {_shown(key)}", hint, option=index))
+        else:
+            said.setdefault(one.attribute, []).append(_Said(value, option=index))
+    return said
+
+
+def place_of(
+    options: Sequence[Declared],
+    plain: Sequence[str],
+    pairs: Sequence[tuple[str, str]],
+    error: OptionError,
+) -> OptionProblem:
+    """What a plug-in said of one of its options, with the place where the clause says it."""
+    said = _assign(options, plain, pairs, []).get(error.attribute)
+    message = one_line(error)
+    return said[0].problem(message, in_value=True) if said else OptionProblem(message)
+
+
+def _value(kind: Kind[Any] | FileKind[Any], said: str, files: Files) -> Any:
+    return kind.load(files, said) if isinstance(kind, FileKind) else kind.read(said)
+
+
+def _written(one: Declared) -> str:
+    """How an option may be written."""
+    value = one.example or one.kind.example or "VALUE"
+    return value if one.positional else f"{one.key}={value}"
+
+
+def example(name: str, options: Sequence[Declared]) -> str:
+    """A clause of the filter `name` with what it needs, and with what was declared with an example."""
+    wanted = [one for one in options if one.needed or one.example]
+    return " ".join(["filter", name, *(_written(one) for one in sorted(wanted, key=_words_first))])
+
+
+def _words_first(one: Declared) -> bool:
+    return not one.positional
+
+
+def _known(options: Sequence[Declared]) -> str:
+    keys = [one.key for one in options]
+    if not keys:
+        return "this filter has no options"
+    return f"its options are {', '.join(keys)}" if len(keys) > 1 else f"its only option is {keys[0]}"
+
+
+def _suggestion(word: str, known: Collection[str]) -> str:
+    near = difflib.get_close_matches(word[:64].replace("_", "-"), sorted(known), n=1, cutoff=0.6)
+    return f"did you mean '{near[0]}'?" if near else ""
+
+
+def _shown(word: str) -> str:
+    """`word` in quotes, as messages show it."""
+    return f"'{one_line(word if len(word) <= 60 else word[:57] + '...')}'"
+
+
+def one_line(said: object) -> str:
+    """What somebody else said, an exception perhaps, as a message may hold it: on one line, all visible."""
+    line = " ".join(str(said).split())
+    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in line)

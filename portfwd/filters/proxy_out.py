@@ -1,0 +1,168 @@
+# -*- test-case-name: tests.filters.test_proxy_out -*-
+"""
+``filter proxy-out version=2``: tells the upstream whose connection this is.
+
+A PROXY header is the first thing that the upstream gets, in one write, as soon as
+it is connected. It has the client's address, or that which `proxy-in` was told, and where that client
+connected to. For a client without an IP address it is one that says nothing (``UNKNOWN``, ``LOCAL``).
+
+Version 2 may add TLVs: ``tlv=authority,alpn,unique-id,ssl,crc32c``; one that there is nothing to say of
+is left out. A unique id that came with a header is sent on.
+
+The upstream has to expect the header, and to trust us. It stands behind all
+filters that route; bytes that come to it before the upstream is connected end the session,
+because the header would not be the first. It refuses datagrams.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Final
+
+from attrs import frozen
+
+from portfwd.filters.api import (
+    DONE,
+    Close,
+    Connection,
+    Factory,
+    Filter,
+    Forward,
+    Plugin,
+    RouteClause,
+    Verdict,
+)
+from portfwd.filters.inquiry import PROXY_TLVS
+from portfwd.filters.options import choice, option, words
+from portfwd.filters.proxy_in import NO_DATAGRAMS
+from portfwd.filters.sni import SERVER_NAME
+from portfwd.values import TO_UPSTREAM, Address, Direction, printable
+from portfwd.wire.proxy_header import Header, inet_pair
+from portfwd.wire.proxy_tlvs import (
+    ALPN,
+    AUTHORITY,
+    CLIENT_CERT_CONN,
+    CLIENT_CERT_SESS,
+    CLIENT_SSL,
+    MAX_UNIQUE_ID,
+    SSL,
+    SSL_CN,
+    SSL_VERSION,
+    UNIQUE_ID,
+    ClientTLS,
+    build_client_tls,
+)
+from portfwd.wire.proxy_v1 import build_v1
+from portfwd.wire.proxy_v2 import build_v2
+
+#: What ``tlv=`` may name.
+TLVS: Final = ("authority", "alpn", "unique-id", "ssl", "crc32c")
+
+
+class ProxyOut(Filter):
+    """Sends the header of one connection."""
+
+    def __init__(self, version: int, tlvs: Collection[str] = ()) -> None:
+        """
+        :param version: 1 or 2.
+        :param tlvs: of `TLVS`.
+        """
+        self._version = version
+        self._tlvs = tlvs
+        self._connection: Connection | None = None
+
+    def opened(self, connection: Connection) -> Verdict:
+        """See `IFilter`."""
+        self._connection = connection
+        return Close(NO_DATAGRAMS) if connection.network == "udp" else None
+
+    def received(self, direction: Direction, data: bytes) -> Verdict:
+        """See `IFilter`: `connected` comes first, and is all there is to do."""
+        return Close("proxy-out has to stand behind the filters that route", abort=True)
+
+    def connected(self, upstream: Address | None) -> Verdict:
+        """See `IFilter`."""
+        assert self._connection is not None
+        return [Forward(self._header(self._connection)), DONE]
+
+    def _header(self, connection: Connection) -> bytes:
+        source, destination = connection.source, connection.destination
+        if self._version == 1:
+            return build_v1(source, destination)
+        tlvs = tuple(tlv for name in self._tlvs for tlv in _tlv(name, connection))
+        if inet_pair(source, destination) is None:
+            # HAProxy says the same for clients of a unix socket, and as a receiver refuses every other header
+            # for them; the upstream then takes our own address, as it does without a header.
+            header = Header(tlvs=tlvs, local=True)
+        else:
+            header = Header(source, destination, tlvs)
+        return build_v2(header, checksum="crc32c" in self._tlvs)
+
+
+def _tlv(name: str, connection: Connection) -> tuple[tuple[int, bytes], ...]:
+    """The TLV called `name`, or none."""
+    kind, value = 0, b""
+    tls = connection.tls
+    if name == "authority":
+        said = connection.tags.get(SERVER_NAME, "")
+        kind, value = AUTHORITY, (tls.server_name if tls is not None else str(said)).encode()
+    elif name == "alpn" and tls is not None:
+        kind, value = ALPN, tls.alpn.encode()
+    elif name == "unique-id":
+        kind, value = UNIQUE_ID, _unique_id(connection)
+    elif name == "ssl" and tls is not None:
+        inner = [(SSL_VERSION, tls.version.encode())] if tls.version else []
+        client, verify = CLIENT_SSL, 1
+        if tls.client_name:
+            # PROXY section 2.2.6: zero if "it was successfully verified, and non-zero otherwise"
+            client, verify = CLIENT_SSL | CLIENT_CERT_CONN | CLIENT_CERT_SESS, 0
+            inner.append((SSL_CN, tls.client_name.encode()))
+        kind, value = SSL, build_client_tls(ClientTLS(client, verify, tuple(inner)))
+    return ((kind, value),) if value else ()
+
+
+def _unique_id(connection: Connection) -> bytes:
+    """
+    That of the header that came, else one of our own.
+
+    Ours is unique as long as no client has the same port for the same session number of two processes.
+    """
+    announced = connection.tags.get(PROXY_TLVS, ())
+    if isinstance(announced, tuple):
+        for kind, value in announced:
+            if kind == UNIQUE_ID and value:
+                return bytes(value)
+    return f"{connection.id}/{connection.source}/{connection.rule}".encode()[:MAX_UNIQUE_ID]
+
+
+@frozen
+class ProxyOutOptions:
+    """The clause's options."""
+
+    version: str = option(choice("1", "2"), default="2", help="Of the header: 1 is text, 2 binary.")
+    tlv: tuple[str, ...] = option(
+        words,
+        default=(),
+        help=f"What version 2 says besides the addresses: some of {', '.join(TLVS)}.",
+    )
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse TLVs that do not exist, or do not fit the version."""
+        for name in self.tlv:
+            if name not in TLVS:
+                raise ValueError(f"there is no TLV '{printable(name)}': tlv= takes {', '.join(TLVS)}")
+        if self.tlv and self.version == "1":
+            raise ValueError(
+                "version 1 of the PROXY protocol has no TLVs: write version=2, or leave out tlv="
+            )
+
+
+def make_factory(options: ProxyOutOptions, clauses: Sequence[RouteClause]) -> Factory:
+    """Make the factory of one clause."""
+    version = int(options.version)
+    return Factory(lambda connection: ProxyOut(version, options.tlv), directions=frozenset({TO_UPSTREAM}))
+
+
+PLUGIN = Plugin(
+    "proxy-out", "tell the upstream by a PROXY header who the client is", ProxyOutOptions, make_factory
+)

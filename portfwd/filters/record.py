@@ -1,0 +1,109 @@
+# -*- test-case-name: tests.filters.test_record -*-
+"""
+``filter record``: keeps sessions in a file, with the times, to be looked at or played again.
+
+::
+
+    filter record file=/var/lib/portfwd/web.record limit=64MiB
+
+The file's form is `portfwd.logs.recording`'s: a line of JSON for each chunk, with the time, the session
+and the direction. The relay writes it, and takes the time when it gets the copy: a filter has no
+clock. ``portfwd replay`` plays a side of a session again.
+
+This filter keeps bytes of users, passwords among them. The file is made readable for its owner and group
+only, and grows to ``limit`` at most; what does not fit, or comes faster than the disk takes it, is
+missing from the file and the file says so. The connection is never slower for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from attrs import evolve, frozen
+
+from portfwd.filters.api import (
+    BOTH,
+    DONE,
+    Connection,
+    Copy,
+    Factory,
+    Filter,
+    Plugin,
+    RouteClause,
+    Sink,
+    Verdict,
+)
+from portfwd.filters.options import choice, file_path, option, size
+from portfwd.filters.ways import WAYS, directions_of
+from portfwd.values import Address, Direction
+
+#: Bytes that the file may reach unless said otherwise: nobody notices them on a disk, and
+#: they are more than anybody reads.
+LIMIT: Final = 64 * 1024 * 1024
+
+
+class Record(Filter):
+    """Records one connection."""
+
+    def __init__(self, sink: Sink, directions: frozenset[Direction], connection: Connection) -> None:
+        self._opening = evolve(sink, mark="opened", notes=_notes(connection, directions))
+        self._sinks = {way: evolve(sink, direction=way) for way in directions}
+
+    def opened(self, connection: Connection) -> Verdict:
+        """See `IFilter`."""
+        return Copy(self._opening, b"")
+
+    def received(self, direction: Direction, data: bytes) -> Verdict:
+        """See `IFilter`."""
+        sink = self._sinks.get(direction)
+        return DONE if sink is None else (Copy(sink, data), None)
+
+    def ended(self, direction: Direction, held: bytes) -> Verdict:
+        """See `IFilter`."""
+        sink = self._sinks.get(direction)
+        return None if sink is None else (Copy(evolve(sink, mark="ended"), b""), None)
+
+
+def _notes(connection: Connection, directions: frozenset[Direction]) -> tuple[tuple[str, str], ...]:
+    """What is known of a connection before its first byte, and which directions are recorded if not both."""
+
+    def text(address: Address | None) -> str:
+        return "" if address is None else str(address)
+
+    notes = (
+        ("rule", connection.rule),
+        ("network", connection.network),
+        ("client", text(connection.source)),
+        ("local", text(connection.destination)),
+        ("only", "" if directions == BOTH else " ".join(way.value for way in directions)),
+    )
+    return tuple((key, value) for key, value in notes if value)
+
+
+@frozen
+class RecordOptions:
+    """The clause's options."""
+
+    file: str = option(file_path, help="The file; it is appended to.", example="/var/lib/portfwd/web.record")
+    limit: int = option(size, default=LIMIT, help="How large the file may become.")
+    direction: str = option(choice(*WAYS), default="both", help="Whose bytes: the client's are up.")
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse to record nothing."""
+        if not self.limit:
+            raise ValueError("limit=0 records nothing: delete the filter, or give it a size")
+
+
+def make_factory(options: RecordOptions, clauses: Sequence[RouteClause]) -> Factory:
+    """A factory for one clause."""
+    directions = directions_of(options.direction)
+    sink = Sink("record", options.file, options.limit)
+
+    def build(connection: Connection) -> Record:
+        return Record(sink, directions, connection)
+
+    return Factory(build, directions=directions)
+
+
+PLUGIN = Plugin("record", "sessions in a file, with the times", RecordOptions, make_factory)

@@ -1,0 +1,323 @@
+# -*- test-case-name: tests.filters.test_registry -*-
+"""
+Which filters there are, and the plug-in behind a name.
+
+A plug-in is named by an entry point of the group ``portfwd.filters``, our own
+filters' too, or as ``python:MODULE.CLASS``. It is an `IFilterPlugin`, a class of
+them, or a class of filters, which is its own factory. Nothing is imported before
+a rules file or a listing asks for it, and what cannot be imported touches no
+other. Asked for what it does not have, the registry raises `Unavailable`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.metadata import EntryPoint, entry_points
+from types import MappingProxyType
+from typing import Any, Final
+
+from attrs import frozen
+
+from portfwd.filters.api import API_VERSION, IFilterPlugin
+from portfwd.filters.options import (
+    Declared,
+    Files,
+    OptionProblem,
+    declared,
+    one_line,
+    read_options,
+    read_values,
+)
+from portfwd.filters.own_factory import Arguments, ClassPlugin, first_line, missing_methods
+from portfwd.values import printable
+
+#: The group of entry points that name plug-ins.
+GROUP: Final = "portfwd.filters"
+#: The distribution whose filters are the built-in ones.
+OWN: Final = "portfwd"
+#: The prefix of what is named by its import path.
+PYTHON: Final = "python:"
+
+#: Our own entry points once more, for a tree that was not installed, or before it gained a filter;
+#: `tests.filters.test_registry` holds them equal to those of pyproject.toml.
+BUILT_IN: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "faults": "portfwd.filters.faults:PLUGIN",
+        "hexdump": "portfwd.filters.hexdump:PLUGIN",
+        "http-connect": "portfwd.filters.http_connect:PLUGIN",
+        "http-host": "portfwd.filters.http_host:PLUGIN",
+        "match": "portfwd.filters.match:PLUGIN",
+        "proxy-in": "portfwd.filters.proxy_in:PLUGIN",
+        "proxy-out": "portfwd.filters.proxy_out:PLUGIN",
+        "record": "portfwd.filters.record:PLUGIN",
+        "replace": "portfwd.filters.replace:PLUGIN",
+        "sni": "portfwd.filters.sni:PLUGIN",
+        "sniff": "portfwd.filters.sniff:PLUGIN",
+        "socks5": "portfwd.filters.socks5:PLUGIN",
+        "tee": "portfwd.filters.tee:PLUGIN",
+    }
+)
+
+_PATH = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)+")
+
+
+class Unavailable(LookupError):
+    """
+    There is no plug-in to be had under a name; it becomes a problem of the clause that asked.
+
+    :ivar code: one of the codes of problems: ``unknown-filter``, ``ambiguous-filter``,
+        ``filter-import-failed``, ``filter-api-version``, ``bad-filter``.
+    :ivar hint: the way out, or empty.
+    """
+
+    def __init__(self, code: str, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.hint = hint
+
+
+@frozen
+class Origin:
+    """
+    Where a filter comes from.
+
+    :ivar name: what rules files call it.
+    :ivar path: ``MODULE:OBJECT``.
+    :ivar package: the distribution that brings it; empty for ``python:``.
+    :ivar version: that distribution's.
+    """
+
+    name: str
+    path: str
+    package: str = ""
+    version: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.path} of {self.package} {self.version}".rstrip() if self.package else self.path
+
+
+@frozen
+class Found:
+    """A plug-in, and where it comes from."""
+
+    plugin: Any
+    origin: Origin
+
+    @property
+    def options(self) -> tuple[Declared, ...]:
+        """Its options."""
+        if isinstance(self.plugin, ClassPlugin):
+            return self.plugin.declared
+        return declared(self.plugin.options)
+
+    @property
+    def summary(self) -> str:
+        """One line of help; empty where its author wrote none."""
+        return getattr(self.plugin, "summary", "") or first_line(self.plugin.options)
+
+    @property
+    def takes_routes(self) -> bool:
+        """Whether it chooses by the rule's ``route`` lines."""
+        return bool(getattr(self.plugin, "takes_routes", True))
+
+    def read(
+        self, plain: Sequence[str], pairs: Sequence[tuple[str, str]], files: Files
+    ) -> Any | list[OptionProblem]:
+        """What `IFilterPlugin.configure` wants for a clause, or all that is wrong with the clause."""
+        if not isinstance(self.plugin, ClassPlugin):
+            return read_options(self.plugin.options, plain, pairs, files)
+        values, problems = read_values(self.options, plain, pairs, files)
+        return problems or Arguments(values)
+
+
+class Registry:
+    """
+    The filters that can be named.
+
+    `Registry.installed` has those of this Python; a test makes its own.
+    """
+
+    def __init__(self, origins: Iterable[Origin]) -> None:
+        self._origins: dict[str, list[Origin]] = {}
+        self._found: dict[str, Found] = {}
+        for origin in origins:
+            same = self._origins.setdefault(origin.name, [])
+            # One distribution may be found twice: installed, and in a tree on the path.
+            if all((one.path, one.package) != (origin.path, origin.package) for one in same):
+                same.append(origin)
+
+    def __repr__(self) -> str:
+        return f"<Registry {len(self._origins)} filters, {len(self._found)} imported>"
+
+    @classmethod
+    def installed(cls) -> Registry:
+        """What the distributions of this Python bring, and ours."""
+        own = (Origin(name, path, OWN) for name, path in BUILT_IN.items())
+        others = (origin_of(point) for point in entry_points(group=GROUP))
+        return cls((*own, *(origin for origin in others if origin.package != OWN)))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name that an entry point gives, sorted."""
+        return tuple(sorted(self._origins))
+
+    def origins(self) -> Iterator[Origin]:
+        """Every entry point, by name; one name may have several."""
+        for name in self.names:
+            yield from self._origins[name]
+
+    def find(self, name: str) -> Found:
+        """
+        The plug-in that a rules file calls `name`.
+
+        :raises Unavailable: there is none, there are two, or it cannot be imported or used.
+        """
+        found = self._found.get(name)
+        if found is None:
+            found = self._found[name] = self.load(self._only(name))
+        return found
+
+    def load(self, origin: Origin) -> Found:
+        """
+        Import a plug-in.
+
+        :raises Unavailable: it cannot be imported or used.
+        """
+        return Found(_as_plugin(_import(origin), origin), origin)
+
+    def _only(self, name: str) -> Origin:
+        if name.startswith(PYTHON):
+            return _python_origin(name)
+        origins = self._origins.get(name, [])
+        if not origins:
+            near = difflib.get_close_matches(name[:64], self.names, n=1, cutoff=0.6)
+            known = f"there are {', '.join(self.names)}" if self.names else "none is installed"
+            raise Unavailable(
+                "unknown-filter",
+                f"there is no filter called {_shown(name)}",
+                f"did you mean '{near[0]}'?" if near else f"{known}; python:MODULE.CLASS names any other",
+            )
+        if len(origins) > 1:
+            raise Unavailable(
+                "ambiguous-filter",
+                f"several packages have a filter called {_shown(name)}: {' and '.join(map(str, origins))}",
+                f"uninstall one of them, or write {' or '.join(map(_python_name, origins))}",
+            )
+        return origins[0]
+
+
+def origin_of(point: EntryPoint) -> Origin:
+    """Where an entry point leads; whether anything is there, is seen when it is imported."""
+    # "module:object [extra]" was once usual.
+    path = point.value.partition("[")[0].strip()
+    if point.dist is None:
+        return Origin(point.name, path)
+    return Origin(point.name, path, point.dist.name or "a package without a name", point.dist.version or "")
+
+
+def _python_name(origin: Origin) -> str:
+    return PYTHON + origin.path.replace(":", ".")
+
+
+def _python_origin(name: str) -> Origin:
+    """What ``python:MODULE.CLASS`` names."""
+    path = name.removeprefix(PYTHON)
+    if not _PATH.fullmatch(path):
+        raise Unavailable(
+            "unknown-filter", f"{_shown(name)} names no class of Python's", "write python:MODULE.CLASS"
+        )
+    module, _, attribute = path.rpartition(".")
+    return Origin(name, f"{module}:{attribute}")
+
+
+def _import(origin: Origin) -> Any:
+    """The object at `origin`."""
+    module, _, attributes = origin.path.partition(":")
+    try:
+        found = importlib.import_module(module)
+    except (Exception, SystemExit) as error:
+        missing = isinstance(error, ModuleNotFoundError) and (f"{module}.").startswith(f"{error.name}.")
+        if missing and not origin.package:
+            raise Unavailable(
+                "unknown-filter",
+                f"there is no module '{module}' on Python's path",
+                "PYTHONPATH=DIRECTORY in the environment says where else to look",
+            ) from None
+        raise Unavailable(
+            "filter-import-failed",
+            f"the filter {_shown(origin.name)} ({origin}) cannot be imported: {told(error)}",
+            f"update or uninstall {origin.package}" if origin.package else "mend the module",
+        ) from error
+    for attribute in filter(None, attributes.split(".")):
+        try:
+            found = getattr(found, attribute)
+        except AttributeError:
+            raise Unavailable(
+                "unknown-filter" if not origin.package else "filter-import-failed",
+                f"the module '{module}' has no '{attributes}'",
+                f"update or uninstall {origin.package}" if origin.package else _near(attribute, found),
+            ) from None
+    return found
+
+
+def _as_plugin(thing: Any, origin: Origin) -> Any:
+    """The plug-in that an imported object is."""
+    plugin = thing
+    if isinstance(thing, type):
+        make: Any = thing
+        if IFilterPlugin.implementedBy(thing):
+            try:
+                plugin = make()
+            except Exception as error:
+                raise _bad(origin, f"cannot be made: {told(error)}") from error
+        else:
+            missing = missing_methods(thing)
+            if missing:
+                raise _bad(
+                    origin,
+                    f"is a class without {', '.join(missing)}",
+                    "derive it from portfwd.filters.Filter, which has every method",
+                )
+            plugin = ClassPlugin(origin.name, thing)
+    elif not IFilterPlugin.providedBy(thing):
+        raise _bad(
+            origin,
+            f"is {type(thing).__name__}, no filter",
+            "name a class of filters, or a portfwd.filters.Plugin",
+        )
+    version = getattr(plugin, "api_version", None)
+    if version != API_VERSION:
+        raise Unavailable(
+            "filter-api-version",
+            f"the filter {_shown(origin.name)} ({origin}) is written for version {version} of the filter"
+            f" contract; this is version {API_VERSION}",
+            f"update {origin.package or 'it'}, or portfwd",
+        )
+    try:
+        Found(plugin, origin).options  # noqa: B018 - a class whose options nobody can find out is told here
+    except Exception as error:
+        raise _bad(origin, f"does not say its options: {told(error)}") from error
+    return plugin
+
+
+def _bad(origin: Origin, what: str, hint: str = "") -> Unavailable:
+    return Unavailable("bad-filter", f"the filter {_shown(origin.name)} ({origin}) {what}", hint)
+
+
+def _near(attribute: str, module: object) -> str:
+    near = difflib.get_close_matches(attribute, [name for name in dir(module) if name[0] != "_"], n=1)
+    return f"did you mean '{near[0]}'?" if near else ""
+
+
+def told(error: BaseException) -> str:
+    """An error of somebody else's, on one line."""
+    text = one_line(error)
+    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
+
+
+def _shown(name: str) -> str:
+    return f"'{printable(name[:60])}'"

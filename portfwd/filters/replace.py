@@ -1,0 +1,198 @@
+# -*- test-case-name: tests.filters.test_replace -*-
+r"""
+``filter replace``: other bytes instead of those that match, across the borders of chunks.
+
+::
+
+    filter replace find=secret new=xxxxxx
+    filter replace regex="Server: [^\r]{1,80}" new="Server: none" direction=down count=1
+
+Bytes that may be the beginning of a match wait for those behind them, ``wait`` at
+most: who sends a question and then waits for the answer must not wait for ever. So
+what matches across a pause of that length is not found. `portfwd.filters.matching`
+says what else a regular expression may not do.
+
+It knows no protocol: lengths that a protocol says before the bytes (HTTP's
+``Content-Length``) become wrong where ``new`` is not as long as what it stands for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from attrs import define, field, frozen
+
+from portfwd.filters.api import DONE, Connection, Factory, Filter, Forward, Plugin, RouteClause, Verdict, Wake
+from portfwd.filters.matching import MAX_MATCH, Found, Pieces, Scanner, Search
+from portfwd.filters.options import choice, data, duration, number, option, regex, size
+from portfwd.filters.ways import WAYS, directions_of
+from portfwd.values import Direction
+
+#: Seconds for which the beginning of a match waits for the rest: longer than the pieces of one
+#: write are apart in most networks, shorter than what people notice.
+WAIT: Final = 0.1
+
+
+@define
+class _Way:
+    """
+    One direction of one connection.
+
+    :ivar left: how many may still be replaced; None: all.
+    :ivar fed: bytes came since the `Wake` was asked for.
+    """
+
+    scanner: Scanner
+    left: int | None
+    is_awaited: bool = False
+    fed: bool = False
+
+
+class Replace(Filter):
+    """Replaces in one connection."""
+
+    def __init__(
+        self,
+        search: Search,
+        new: bytes,
+        directions: frozenset[Direction],
+        *,
+        count: int = 0,
+        wait: float = WAIT,
+        datagrams: bool = False,
+    ) -> None:
+        r"""
+        :param new: may name groups of a regular expression: ``\1``, ``\g<name>``.
+        :param count: how many are replaced in each direction; 0: all.
+        :param wait: seconds.
+        :param datagrams: what is received is whole, and nothing goes on behind it.
+        """
+        self._search = search
+        self._new = new
+        self._wait = wait
+        self._count = count or None
+        self._datagrams = datagrams
+        self._ways = {way: _Way(search.scanner(), self._count) for way in directions}
+
+    def received(self, direction: Direction, data: bytes) -> Verdict:
+        """See `IFilter`."""
+        way = self._ways.get(direction)
+        if way is None or way.left == 0:
+            return DONE
+        held = way.scanner.held
+        pieces = way.scanner.feed(data)
+        if self._datagrams:
+            pieces += way.scanner.finish()
+            way.scanner = self._search.scanner()
+        passed = self._written(way, pieces)
+        if way.left == 0:
+            passed += way.scanner.give_up()
+        way.fed = True
+        if not held and not way.scanner.held and passed == data:
+            return None
+        if not way.scanner.held or way.is_awaited:
+            return passed
+        way.is_awaited, way.fed = True, False
+        return (
+            (Forward(passed), Wake(self._wait, direction)) if passed else (b"", Wake(self._wait, direction))
+        )
+
+    def _written(self, way: _Way, pieces: Pieces) -> bytes:
+        """The pieces as they go on, as long as there may be replaced more."""
+        written = []
+        for piece in pieces:
+            if not isinstance(piece, Found):
+                written.append(piece)
+            elif way.left == 0:
+                written.append(piece.text)
+            else:
+                written.append(piece.expand(self._new))
+                if way.left is not None:
+                    way.left -= 1
+        return b"".join(written)
+
+    def woken(self, token: object) -> Verdict:
+        """What was kept has waited long enough, unless something came behind it since."""
+        assert isinstance(token, Direction)
+        way = self._ways[token]
+        way.is_awaited = False
+        if not way.scanner.held:
+            return None
+        if way.fed:
+            way.is_awaited, way.fed = True, False
+            return Wake(self._wait, token)
+        return Forward(self._written(way, way.scanner.finish()))
+
+    def ended(self, direction: Direction, held: bytes) -> Verdict:
+        """See `IFilter`."""
+        way = self._ways.get(direction)
+        rest = b"" if way is None else self._written(way, way.scanner.finish())
+        return Forward(rest) if rest else None
+
+
+@frozen
+class ReplaceOptions:
+    """The clause's options."""
+
+    find: bytes | None = option(data, default=None, help="The bytes to look for.", example="secret")
+    regex: re.Pattern[bytes] | None = option(
+        regex, default=None, help="A regular expression to look for, instead of find=."
+    )
+    new: bytes = option(
+        data,
+        default=b"",
+        help=r"What stands there instead, nothing unless said; \\1 is the expression's first group.",
+        example="xxxxxx",
+    )
+    direction: str = option(choice(*WAYS), default="both", help="Whose bytes: the client's are up.")
+    count: int = option(number, default=0, help="How many are replaced in each direction; 0: all.")
+    max_match: int = option(
+        size, default=MAX_MATCH, help="Longest match of the regular expression; twice as much is kept back."
+    )
+    wait: float = option(
+        duration, default=WAIT, help="How long bytes that may begin a match wait for the rest of it."
+    )
+    search: Search = field(init=False)
+
+    @search.default
+    def _search(self) -> Search:
+        return Search(self.find, self.regex, self.max_match)
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse groups that the regular expression does not have."""
+        if self.regex is not None:
+            check_template(self.regex, self.new)
+
+
+def check_template(pattern: re.Pattern[bytes], template: bytes) -> None:
+    """
+    See whether `template` can be filled in from matches of `pattern`.
+
+    :raises ValueError: it names a group that is not there, or is no template.
+    """
+    try:
+        pattern.sub(template, b"")
+    except (re.error, IndexError) as error:
+        raise ValueError(f"new= does not fit regex=: {error}") from None
+
+
+def make_factory(options: ReplaceOptions, clauses: Sequence[RouteClause]) -> Factory:
+    """A factory for one clause."""
+    directions = directions_of(options.direction)
+
+    def build(connection: Connection) -> Replace:
+        return Replace(
+            options.search,
+            options.new,
+            directions,
+            count=options.count,
+            wait=options.wait,
+            datagrams=connection.network == "udp",
+        )
+
+    return Factory(build, directions=directions)
+
+
+PLUGIN = Plugin("replace", "other bytes instead of those that match", ReplaceOptions, make_factory)

@@ -1,0 +1,129 @@
+# -*- test-case-name: tests.filters.test_sni -*-
+"""
+``filter sni``: the name in a TLS handshake chooses the target; TLS goes through untouched.
+
+Keys of the ``route`` lines are the server's name, and ``alpn:h2`` for each protocol that the client
+would speak. Without a line that matches, the rule's own target is dialled. What is not TLS, or asks for no
+name and for no protocol with a line, is closed; ``otherwise=pass`` sends it to the rule's own
+target. A client that says nothing is closed in any case.
+
+The name is what the client claims: it chooses a door, and opens none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from attrs import frozen
+
+from portfwd.filters.api import (
+    DONE,
+    HOLD_TIMEOUT,
+    Close,
+    Connection,
+    Factory,
+    Filter,
+    NeedMore,
+    Plugin,
+    RouteClause,
+    Verdict,
+)
+from portfwd.filters.options import choice, duration, option
+from portfwd.filters.routes import Routes, check_host
+from portfwd.values import TO_UPSTREAM, Direction, printable
+from portfwd.wire import Need, WireError
+from portfwd.wire.client_hello import MAX_HELLO, ClientHello, read_client_hello
+
+#: Where the name is left for other filters, in `Connection.tags`.
+SERVER_NAME: Final = "server-name"
+
+_ALPN: Final = "alpn:"
+#: A fatal alert ``unrecognized_name`` (RFC 6066 section 3), so that clients can say what is wrong.
+UNRECOGNIZED_NAME: Final = b"\x15\x03\x03\x00\x02\x02\x70"
+
+
+class ServerName(Filter):
+    """Routes one connection by its ClientHello."""
+
+    def __init__(self, routes: Routes, *, otherwise: str = "close") -> None:
+        """Route, and do with what cannot be routed what `otherwise` says: ``close`` or ``pass``."""
+        self._routes = routes
+        self._pass = otherwise == "pass"
+        self._connection: Connection | None = None
+
+    def opened(self, connection: Connection) -> Verdict:
+        """See `IFilter`."""
+        self._connection = connection
+        return None
+
+    def received(self, direction: Direction, data: bytes) -> Verdict:
+        """See `IFilter`."""
+        try:
+            answer = read_client_hello(data)
+        except WireError as error:
+            return DONE if self._pass else Close(str(error))
+        if isinstance(answer, Need):
+            return NeedMore(total=answer.total)
+        return self._decide(answer.value)
+
+    def _decide(self, hello: ClientHello) -> Verdict:
+        assert self._connection is not None
+        keys = [_ALPN + protocol.decode("latin-1").lower() for protocol in hello.alpn]
+        if hello.server_name:
+            self._connection.tags[SERVER_NAME] = hello.server_name
+            keys.insert(0, hello.server_name)
+        elif not self._pass and self._routes.find(keys) is None:
+            return Close("a ClientHello without a server name", reply=UNRECOGNIZED_NAME)
+        return self._routes.decide(keys, UNRECOGNIZED_NAME)
+
+    def ended(self, direction: Direction, held: bytes) -> Verdict:
+        """See `IFilter`."""
+        return DONE if self._pass else Close("the connection ended before its ClientHello did")
+
+
+def check_pattern(pattern: str) -> str:
+    """
+    Read a pattern of a name, or ``alpn:`` and one of a protocol.
+
+    :raises ValueError: nothing can match it.
+    """
+    if pattern[: len(_ALPN)].lower() != _ALPN:
+        return check_host(pattern)
+    protocol = pattern[len(_ALPN) :]
+    if not (protocol.isascii() and protocol.isprintable() and protocol):
+        raise ValueError(f"route pattern '{printable(pattern)}' names no protocol: write alpn:h2")
+    return pattern.lower()
+
+
+@frozen
+class SNIOptions:
+    """The clause's options."""
+
+    otherwise: str = option(
+        choice("close", "pass"),
+        default="close",
+        help="What is not TLS, or asks for nothing; pass goes to the rule's own target.",
+    )
+    timeout: float = option(duration, default=HOLD_TIMEOUT, help="How long the whole ClientHello may take.")
+
+
+def make_factory(options: SNIOptions, clauses: Sequence[RouteClause]) -> Factory:
+    """
+    Make the factory of one clause.
+
+    :raises ValueError: a route pattern can match nothing.
+    """
+    routes = Routes(clauses, check_pattern)
+    return Factory(
+        lambda connection: ServerName(routes, otherwise=options.otherwise),
+        directions=frozenset({TO_UPSTREAM}),
+        routes=True,
+        max_hold=MAX_HELLO,
+        hold_timeout=options.timeout,
+    )
+
+
+PLUGIN = Plugin(
+    "sni", "the name in a TLS handshake chooses the target", SNIOptions, make_factory, takes_routes=True
+)

@@ -1,0 +1,186 @@
+# -*- test-case-name: tests.filters.test_socks5 -*-
+"""
+``filter socks5``: clients say where they want to go (RFC 1928), with a password where ``users`` is a file.
+
+CONNECT only; the rule's own target is never dialled. The answer comes when the dial has succeeded or failed,
+with the code that says how. Names are resolved here. ``allow`` and ``deny`` are networks of destinations
+(`portfwd.filters.destinations`): without them, this machine itself is refused.
+
+Passwords go over the wire as they are: put TLS around them, or keep them in networks you trust. It refuses
+BIND, UDP ASSOCIATE and SOCKS 4.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from typing import Any, Final
+
+from attrs import frozen
+
+from portfwd.errors import ConnectRefused, ConnectTimedOut, DialError, NameNotResolved
+from portfwd.filters.api import (
+    DONE,
+    Close,
+    Factory,
+    Filter,
+    Forward,
+    NeedMore,
+    Plugin,
+    Reply,
+    Route,
+    RouteClause,
+    Verdict,
+)
+from portfwd.filters.destinations import Destinations, Permission
+from portfwd.filters.options import Network, duration, file_of, networks, option
+from portfwd.filters.users import Users, read_users
+from portfwd.values import TO_UPSTREAM, Address, Direction
+from portfwd.wire import Need, WireError
+from portfwd.wire.socks5 import (
+    CONNECT,
+    NO_ACCEPTABLE_METHOD,
+    NO_AUTHENTICATION,
+    PASSWORD,
+    Credentials,
+    ReplyCode,
+    Request,
+    UnknownAddressType,
+    build_choice,
+    build_password_status,
+    build_reply,
+    read_credentials,
+    read_greeting,
+    read_request,
+)
+
+#: Seconds for greeting, password and request: three messages of a client that may be far away, over a line
+#: that loses one of them.
+TIMEOUT: Final = 10.0
+
+#: RFC 1928 has no code for a name without an address, nor for silence: servers say host unreachable.
+_CODES: Final[dict[type[DialError], ReplyCode]] = {
+    ConnectRefused: ReplyCode.CONNECTION_REFUSED,
+    ConnectTimedOut: ReplyCode.HOST_UNREACHABLE,
+    NameNotResolved: ReplyCode.HOST_UNREACHABLE,
+}
+
+
+class _Step(enum.Enum):
+    """What the client has to send next."""
+
+    GREETING = "greeting"
+    PASSWORD = "password"  # noqa: S105 - it is the name of a step
+    REQUEST = "request"
+    NOTHING = "nothing"
+
+
+_READERS: Final[dict[_Step, Any]] = {
+    _Step.GREETING: read_greeting,
+    _Step.PASSWORD: read_credentials,
+    _Step.REQUEST: read_request,
+}
+#: What a client is told whose message cannot be read.
+_REFUSALS: Final = {
+    _Step.GREETING: b"",
+    _Step.PASSWORD: build_password_status(accepted=False),
+    _Step.REQUEST: build_reply(ReplyCode.GENERAL_FAILURE),
+}
+
+
+class Socks5(Filter):
+    """Serves one client."""
+
+    def __init__(self, destinations: Destinations, users: Users | None = None) -> None:
+        """Serve `users`; None: anybody."""
+        self._permission = Permission(destinations)
+        self._users = users
+        self._step = _Step.GREETING
+
+    def received(self, direction: Direction, data: bytes) -> Verdict:
+        """See `IFilter`. A client may send its messages before it is answered."""
+        verdicts: list[Verdict] = []
+        while self._step is not _Step.NOTHING:
+            try:
+                answer = _READERS[self._step](data)
+            except UnknownAddressType as error:
+                verdicts.append(_refuse(error, ReplyCode.ADDRESS_TYPE_NOT_SUPPORTED))
+                return verdicts
+            except WireError as error:
+                verdicts.append(Close(str(error), reply=_REFUSALS[self._step]))
+                return verdicts
+            if isinstance(answer, Need):
+                verdicts.append(NeedMore(total=answer.total, rest=data))
+                return verdicts
+            data = data[answer.used :]
+            verdict = self._take(answer.value)
+            verdicts.append(verdict)
+            if isinstance(verdict, Close):
+                return verdicts
+        return [*verdicts, Forward(data), DONE]
+
+    def _take(self, message: frozenset[int] | Credentials | Request) -> Verdict:
+        """Answer one message, and go on to the next."""
+        if isinstance(message, Credentials):
+            assert self._users is not None
+            if not self._users.admits(message.name, message.password):
+                return Close("a wrong SOCKS password", reply=build_password_status(accepted=False))
+            self._step = _Step.REQUEST
+            return Reply(build_password_status(accepted=True))
+        if isinstance(message, Request):
+            if message.command != CONNECT:
+                return _refuse("a SOCKS command that is not CONNECT", ReplyCode.COMMAND_NOT_SUPPORTED)
+            self._step = _Step.NOTHING
+            return Route(message.destination, self._permission.permits)
+        method = NO_AUTHENTICATION if self._users is None else PASSWORD
+        if method not in message:
+            return Close("a SOCKS client without a way to log in", reply=build_choice(NO_ACCEPTABLE_METHOD))
+        self._step = _Step.REQUEST if self._users is None else _Step.PASSWORD
+        return Reply(build_choice(method))
+
+    def ended(self, direction: Direction, held: bytes) -> Verdict:
+        """See `IFilter`."""
+        return Close("the connection ended before its SOCKS request did")
+
+    def connected(self, upstream: Address | None) -> Verdict:
+        """See `IFilter`."""
+        return Reply(build_reply(ReplyCode.SUCCEEDED))
+
+    def dial_failed(self, reason: DialError) -> Verdict:
+        """See `IFilter`."""
+        code = _CODES.get(type(reason), ReplyCode.GENERAL_FAILURE)
+        return Reply(build_reply(ReplyCode.NOT_ALLOWED if self._permission.refused else code))
+
+
+def _refuse(reason: object, code: ReplyCode) -> Close:
+    return Close(str(reason), reply=build_reply(code))
+
+
+@frozen
+class Socks5Options:
+    """The clause's options."""
+
+    users: Users | None = option(
+        file_of(read_users), default=None, help="Who may use it, a line NAME:HASH each; without it, anybody."
+    )
+    allow: tuple[Network, ...] = option(networks, default=(), help="Where they may go, and nowhere else.")
+    deny: tuple[Network, ...] = option(
+        networks,
+        default=(),
+        help="Where they may not go. With neither, this machine and its links are denied.",
+    )
+    timeout: float = option(duration, default=TIMEOUT, help="How long it may take to say where.")
+
+
+def make_factory(options: Socks5Options, clauses: Sequence[RouteClause]) -> Factory:
+    """Make the factory of one clause."""
+    destinations = Destinations(options.allow, options.deny)
+    return Factory(
+        lambda connection: Socks5(destinations, options.users),
+        directions=frozenset({TO_UPSTREAM}),
+        routes=True,
+        hold_timeout=options.timeout,
+    )
+
+
+PLUGIN = Plugin("socks5", "clients name their destination by SOCKS 5", Socks5Options, make_factory)

@@ -1,0 +1,84 @@
+# -*- test-case-name: tests.filters.test_tee -*-
+"""
+``filter tee``: hands a copy of the bytes to a shadow upstream, or to a file.
+
+::
+
+    filter tee to=10.0.0.7:8080 limit=1MiB
+    filter tee file=/var/lib/portfwd/uploads.bin limit=1GiB
+
+A shadow is connected to when there is something to copy, once for each connection. What it answers
+is thrown away. ``limit`` bytes wait for it; one that is slower than that is reset, and what it misses is
+counted. Neither a shadow nor a file ever makes the connection slower, or ends it.
+
+A file gets the bytes of all connections as they come, with nothing between them; `record` is for
+those who must tell them apart. It grows to ``limit`` at most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from attrs import frozen
+
+from portfwd.filters.api import DONE, Connection, Copy, Factory, Filter, Plugin, RouteClause, Sink, Verdict
+from portfwd.filters.options import address, choice, file_path, option, size
+from portfwd.filters.ways import WAYS, directions_of
+from portfwd.values import Address, Direction
+
+#: Bytes that wait for a shadow, or that a file may reach, unless said otherwise: some reads of a
+#: busy connection.
+LIMIT: Final = 1024 * 1024
+
+
+class Tee(Filter):
+    """Copies one connection."""
+
+    def __init__(self, sink: Sink, directions: frozenset[Direction]) -> None:
+        self._sink = sink
+        self._directions = directions
+
+    def received(self, direction: Direction, data: bytes) -> Verdict:
+        """See `IFilter`."""
+        if direction not in self._directions:
+            return DONE
+        return Copy(self._sink, data), None
+
+
+@frozen
+class TeeOptions:
+    """The clause's options."""
+
+    to: Address | None = option(
+        address, default=None, help="The shadow: HOST:PORT or unix:PATH.", example="127.0.0.1:9000"
+    )
+    file: str | None = option(file_path, default=None, help="A file to append to, instead of to=.")
+    limit: int = option(
+        size, default=LIMIT, help="How many bytes may wait for the shadow, or how large the file may become."
+    )
+    direction: str = option(choice(*WAYS), default="up", help="Whose bytes: the client's are up.")
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse anything but one sink with some room."""
+        if (self.to is None) == (self.file is None):
+            raise ValueError("say where the copy goes: either to=HOST:PORT or file=PATH")
+        if not self.limit:
+            raise ValueError("limit=0 copies nothing: delete the filter, or give it a size")
+
+
+def make_factory(options: TeeOptions, clauses: Sequence[RouteClause]) -> Factory:
+    """A factory for one clause."""
+    directions = directions_of(options.direction)
+    if options.file is not None:
+        sink = Sink("file", options.file, options.limit)
+    else:
+        sink = Sink("stream", str(options.to), options.limit, address=options.to)
+
+    def build(connection: Connection) -> Tee:
+        return Tee(sink, directions)
+
+    return Factory(build, directions=directions)
+
+
+PLUGIN = Plugin("tee", "a copy of the bytes for a shadow upstream, or a file", TeeOptions, make_factory)

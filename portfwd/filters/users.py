@@ -1,0 +1,187 @@
+# -*- test-case-name: tests.filters.test_users -*-
+"""
+Names and hashed passwords of the users of a proxy, as a file has them.
+
+A line for each user, ``NAME:HASH``; blank lines and lines that begin with ``#`` are
+skipped. The hash is one of::
+
+    pbkdf2-sha256$ROUNDS$SALT$KEY
+    scrypt$N$R$P$SALT$KEY
+
+with salt and key in base64 (RFC 4648 section 4). `hash_password` makes the first kind.
+
+Checking a password is made to be slow, and it happens where everything else
+waits for it. So the last good password of each user is remembered, as a fast
+hash that is keyed with the slow one: a client that comes again costs nothing. A wrong
+one always costs the same, and so does a name that does not exist. Limit who can
+try with ``allow`` and ``rate``.
+
+It refuses passwords in the clear.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Mapping
+from typing import Final
+
+from attrs import frozen
+
+from portfwd.values import printable
+
+#: Rounds that `hash_password` takes if not told otherwise, some 30 ms. OWASP asks for 600000: good for the
+#: file, but each wrong guess would then stop every connection of the process for a fifth of a second.
+ROUNDS: Final = 100_000
+#: The most that is read, about half a second.
+MAX_ROUNDS: Final = 2_000_000
+#: Memory that scrypt may take, ``128 * N * R`` bytes: twice what RFC 7914 section 2 suggests (N=2^14, R=8).
+MAX_MEMORY: Final = 32 * 1024 * 1024
+#: As many lanes as the test vectors of RFC 7914 section 12 have; each costs as much as the first.
+MAX_LANES: Final = 16
+#: RFC 8018 section 4.1: "It should be at least eight octets".
+MIN_SALT: Final = 8
+#: Users of one file: beyond it is not a file but a directory service.
+MAX_USERS: Final = 10_000
+
+
+@frozen
+class Secret:
+    """
+    How one password was hashed.
+
+    :ivar cost: rounds of PBKDF2; or N, R and P of scrypt.
+    :ivar key: what has to come out. Not shown when this is printed, nor is `salt`.
+    """
+
+    cost: tuple[int, ...]
+    salt: bytes
+    key: bytes
+
+    def matches(self, password: bytes) -> bool:
+        """Hash `password` (slow) and compare."""
+        if len(self.cost) == 1:
+            key = hashlib.pbkdf2_hmac("sha256", password, self.salt, self.cost[0], len(self.key))
+        else:
+            n, r, p = self.cost
+            # OpenSSL counts some memory besides; what we allow was checked when the line was read.
+            key = hashlib.scrypt(
+                password, salt=self.salt, n=n, r=r, p=p, dklen=len(self.key), maxmem=2 * MAX_MEMORY
+            )
+        return hmac.compare_digest(key, self.key)
+
+    def __repr__(self) -> str:
+        return f"<Secret: cost {self.cost}>"
+
+
+class Users:
+    """The users of one file."""
+
+    __slots__ = ("_decoy", "_remembered", "_secrets")
+
+    def __init__(self, secrets: Mapping[bytes, Secret]) -> None:
+        """
+        Keep `secrets`.
+
+        :param secrets: at least one, by name.
+        """
+        self._secrets = dict(secrets)
+        self._decoy = next(iter(self._secrets.values()))
+        self._remembered: dict[bytes, bytes] = {}
+
+    def admits(self, name: bytes, password: bytes) -> bool:
+        """Whether `name` has this `password`; both as the client sent them."""
+        secret = self._secrets.get(name)
+        if secret is None:
+            self._decoy.matches(password)
+            return False
+        digest = hmac.digest(secret.key, password, "sha256")
+        known = self._remembered.get(name)
+        if known is not None and hmac.compare_digest(known, digest):
+            return True
+        if not secret.matches(password):
+            return False
+        self._remembered[name] = digest
+        return True
+
+    def __repr__(self) -> str:
+        return f"<Users: {len(self._secrets)}>"
+
+
+def read_users(text: str) -> Users:
+    """
+    Read a file of users.
+
+    :raises ValueError: names the line, and never shows what is behind its colon.
+    """
+    secrets: dict[bytes, Secret] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        stripped = line.strip()
+        if not stripped or stripped.startswith("#"):
+            continue
+        name, colon, written = stripped.partition(":")
+        try:
+            if not colon or not name or printable(name) != name:
+                raise ValueError("expected NAME:HASH")
+            if name.encode() in secrets:
+                raise ValueError(f"the user '{name}' is there twice")
+            if len(secrets) == MAX_USERS:
+                raise ValueError(f"a file has at most {MAX_USERS} users")
+            secrets[name.encode()] = _read_secret(written)
+        except ValueError as error:
+            raise ValueError(f"line {number}: {error}") from None
+    if not secrets:
+        raise ValueError("there is no user in it: write a line NAME:HASH for each")
+    return Users(secrets)
+
+
+def _read_secret(written: str) -> Secret:
+    kind, *costs, salt, key = written.split("$") if written.count("$") >= 2 else ("", "", "")
+    wanted = {"pbkdf2-sha256": 1, "scrypt": 3}.get(kind)
+    if wanted is None or len(costs) != wanted:
+        raise ValueError("expected a hash pbkdf2-sha256$ROUNDS$SALT$KEY or scrypt$N$R$P$SALT$KEY")
+    if not all(cost.isascii() and cost.isdigit() and 0 < len(cost) <= 9 for cost in costs):
+        raise ValueError("the costs of a hash are whole numbers")
+    secret = Secret(tuple(map(int, costs)), _read_base64(salt), _read_base64(key))
+    _check_cost(secret.cost)
+    if len(secret.salt) < MIN_SALT:
+        raise ValueError(f"the salt of a hash has at least {MIN_SALT} bytes")
+    if not 16 <= len(secret.key) <= 64:
+        raise ValueError("the key of a hash has 16 to 64 bytes")
+    return secret
+
+
+def _check_cost(cost: tuple[int, ...]) -> None:
+    if len(cost) == 1:
+        if not 1000 <= cost[0] <= MAX_ROUNDS:
+            raise ValueError(f"PBKDF2 has 1000 to {MAX_ROUNDS} rounds here")
+        return
+    n, r, p = cost
+    if n < 2 or n & (n - 1) or r < 1 or not 1 <= p <= MAX_LANES or 128 * n * r > MAX_MEMORY:
+        raise ValueError(
+            f"scrypt has an N that is a power of 2, 128*N*R of at most {MAX_MEMORY} bytes, "
+            f"and P from 1 to {MAX_LANES}"
+        )
+
+
+def _read_base64(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        raise ValueError("salt and key of a hash are in base64") from None
+
+
+def hash_password(name: str, password: str, salt: bytes, rounds: int = ROUNDS) -> str:
+    """
+    Make a line of the file.
+
+    :param salt: random bytes, for each user others; 16 are usual.
+    :raises ValueError: the name or the salt would not be read back.
+    """
+    key = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, rounds)
+    texts = [base64.b64encode(part).decode() for part in (salt, key)]
+    line = f"{name}:pbkdf2-sha256${rounds}${texts[0]}${texts[1]}"
+    if not read_users(line).admits(name.encode(), password.encode()):
+        raise ValueError("a name begins with neither blank nor '#', and has no ':' in it")
+    return line

@@ -1,0 +1,340 @@
+# -*- test-case-name: tests.relay.test_filtered -*-
+"""
+The session of a rule with filters: what its chain asks for is done here.
+
+The chain (`portfwd.filters.chain`) sees what the streams read and says what becomes
+of it; this session gives it the bytes, the ends, the outcome of the dial, timers and
+results, and does what it returns: writes, dials, judges, stops reading, finishes. A
+direction that no filter looks at any more is the streams' own again, which splice it.
+
+Without filters for this client (every factory stayed out) it is a plain session.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from portfwd.errors import DialError
+from portfwd.filters import effects
+from portfwd.filters.api import Connection
+from portfwd.filters.chain import Chain, make_chain
+from portfwd.relay.containment import contained
+from portfwd.relay.farewell import Way
+from portfwd.relay.half import Half
+from portfwd.relay.reasons import reason_of
+from portfwd.relay.session import Session
+from portfwd.relay.states import State, follow
+from portfwd.streams.stream import Stream, Watched
+from portfwd.values import TO_CLIENT, TO_UPSTREAM, Address, CloseReason, Direction, InetAddress, UnixAddress
+
+if TYPE_CHECKING:
+    from portfwd.relay.live import LiveRule
+
+_ACTIVE: Final = (State.PEEKING, State.DIALING, State.RELAYING)
+
+
+class FilterLog:
+    """Where a filter writes events: each names the rule and the session."""
+
+    __slots__ = ("_id", "_log", "_rule")
+
+    def __init__(self, log: Logger, rule: str, number: int) -> None:
+        """:param number: the session's."""
+        self._log = log
+        self._rule = rule
+        self._id = number
+
+    def info(self, text: str, **values: object) -> None:
+        """Something worth knowing."""
+        self._log.info("{rule}: session {session}: " + text, rule=self._rule, session=self._id, **values)
+
+    def warn(self, text: str, **values: object) -> None:
+        """Something an operator should look at."""
+        self._log.warn("{rule}: session {session}: " + text, rule=self._rule, session=self._id, **values)
+
+
+class FilteredSession(Session):
+    """
+    A session whose bytes go through a chain.
+
+    :ivar chain: None for a client that no filter wants to see.
+    """
+
+    _log = Logger()
+
+    def __init__(self, number: int, rule: LiveRule, client: Stream, closed: Callable[[], None]) -> None:
+        """As `Session`."""
+        super().__init__(number, rule, client, closed)
+        self.chain: Chain | None = None
+        self._unseen: set[Direction] = set()
+        self._stopped: set[Direction] = set()
+        self._timers: dict[int, IDelayedCall] = {}
+        self._awaited: dict[int, Deferred[object]] = {}
+        self._to_do: deque[effects.Effect] = deque()
+        self._doing = False
+        self._problem: DialError | None = None
+
+    # Which stream is which
+
+    def _source(self, direction: Direction) -> Half:
+        return self._client if direction is TO_UPSTREAM else self._upstream
+
+    def _destination(self, direction: Direction) -> Half:
+        return self._upstream if direction is TO_UPSTREAM else self._client
+
+    def _direction(self, stream: Stream) -> Direction:
+        return TO_UPSTREAM if stream is self._client.stream else TO_CLIENT
+
+    # What happens
+
+    def _proceed(self, client: Stream) -> None:
+        rule = self._rule
+        connection = Connection(
+            self.id,
+            rule.name,
+            FilterLog(rule.filter_log, rule.name, self.id),
+            client=client.address,
+            local=client.local,
+            network="unix" if isinstance(client.address, UnixAddress) else "tcp",
+        )
+        self.chain = chain = make_chain(rule.filters, connection)
+        if chain is None:
+            super()._proceed(client)
+            return
+        self.state = follow(self.state, State.PEEKING)
+        watched = cast(Watched, client)
+        watched.watch(self)
+        self._do(chain.open())
+        if self.state in _ACTIVE:
+            watched.start()
+
+    def _dialled(self, stream: Stream) -> None:
+        chain, client = self.chain, self._client.stream
+        if chain is None or client is None:
+            super()._dialled(stream)
+            return
+        watched = cast(Watched, stream)
+        watched.watch(self, cast(Watched, client))
+        # What the filters have to say now comes before what the upstream says.
+        watched.hold()
+        super()._dialled(stream)
+        if self.state is State.RELAYING:
+            self._do(chain.connected(self._address))
+        if self.state is State.RELAYING and TO_CLIENT not in self._stopped:
+            watched.go_on()
+
+    @contained
+    def dial_failed(self, problem: DialError, address: Address | None) -> None:
+        """No upstream: filters may tell the client, in its protocol's words."""
+        if self.chain is None:
+            super().dial_failed(problem, address)
+            return
+        self._dial = None
+        self._address = address
+        self._problem = problem
+        self._do(self.chain.dial_failed(problem))
+
+    @contained
+    def shown(self, stream: Stream, data: bytes) -> None:
+        """Bytes came that a filter wants to see."""
+        if self.chain is not None and self.state in _ACTIVE:
+            self._do(self.chain.received(self._direction(stream), data))
+
+    @contained
+    def passed(self, stream: Stream, count: int) -> None:
+        """Bytes went by that no filter wanted to see."""
+        if self.chain is not None and self.state in _ACTIVE:
+            self._do(self.chain.passed(self._direction(stream), count))
+
+    def ended(self, stream: Stream) -> None:
+        """One side sent its end: the filters hear of it, and it travels on behind what they still write."""
+        chain, direction = self.chain, self._direction(stream)
+        half = self._source(direction)
+        watched = chain is not None and half.farewell is None and self.state in _ACTIVE
+        if chain is None or not watched or direction in self._unseen:
+            super().ended(stream)
+            return
+        try:
+            half.ended = True
+            self._touched = self._clock.seconds()
+            if self._ended_first is None:
+                self._ended_first = half.side
+            if half.flow_broken:
+                self._flow_done(half, self._other(half))
+                return
+            passed = cast(Watched, stream).settle()
+            if passed:
+                self._do(chain.passed(direction, passed))
+            self._do(chain.ended(direction))
+        except Exception:
+            self.broke(Failure())
+
+    @contained
+    def _due(self, key: int) -> None:
+        self._timers.pop(key, None)
+        if self.chain is not None:
+            self._do(self.chain.due(key))
+
+    @contained
+    def _settled(self, key: int, result: object) -> None:
+        self._awaited.pop(key, None)
+        if self.chain is not None and self.state in _ACTIVE:
+            self._do(self.chain.settled(key, result))
+
+    def _close_with(self, reason: CloseReason) -> None:
+        super()._close_with(reason)
+        self._to_do.clear()
+        for timer in self._timers.values():
+            if timer.active():
+                timer.cancel()
+        self._timers.clear()
+        awaited, self._awaited = self._awaited, {}
+        for waiting in awaited.values():
+            waiting.cancel()
+
+    def _tell_closed(self) -> None:
+        super()._tell_closed()
+        if self.chain is not None:
+            for trouble in self.chain.closed(self.summary()):
+                self._done_by(trouble)
+            self._rule.world.sinks.closed(self.id)
+
+    # What is to be done
+
+    def _do(self, wanted: Sequence[effects.Effect]) -> None:
+        """
+        Do what the chain asks, in order.
+
+        What it asks for while something is being done comes behind the rest.
+        """
+        self._to_do.extend(wanted)
+        if self._doing:
+            return
+        self._doing = True
+        try:
+            while self._to_do and self.state in _ACTIVE:
+                self._done_by(self._to_do.popleft())
+        finally:
+            self._doing = False
+
+    def _done_by(self, effect: effects.Effect) -> None:
+        _ACTIONS[type(effect)](self, effect)
+
+    def _write_to(self, effect: effects.Write) -> None:
+        half = self._destination(effect.direction)
+        if half.stream is not None and not half.lost and not half.end_asked:
+            cast(Watched, half.stream).write(effect.data)
+
+    def _end(self, effect: effects.End) -> None:
+        half, source = self._destination(effect.direction), self._source(effect.direction)
+        if source.flow_broken or half.stream is None:
+            self._flow_done(source, half)
+        elif not half.end_asked:
+            half.end_asked = True
+            half.stream.end(last=half.flow_done and not half.flow_broken)
+
+    def _dial_now(self, effect: effects.Dial) -> None:
+        self.state = follow(self.state, State.DIALING)
+        self._dialled_at = self._clock.seconds()
+        self._dial = dial = self._rule.dial(self, effect.target, effect.permits)
+        dial.start()
+
+    def _judge(self, effect: effects.Judge) -> None:
+        self._announced, self._announced_local = effect.client, effect.local
+        access = self._rule.access
+        if access.empty or not isinstance(effect.client, InetAddress):
+            return
+        decision = access.decide(effect.client.host)
+        if not decision.allowed:
+            self._access_step = decision.step
+            self._refuse(CloseReason.ACCESS)
+
+    def _finish_filtered(self, effect: effects.Finish) -> None:
+        self._detail = effect.detail
+        reason = CloseReason.FILTER if self._problem is None else reason_of(self._problem)
+        way = Way.ABORT if effect.abort else Way.END_AND_DISCARD
+        self._finish(reason, client=way, upstream=way)
+
+    def _arm(self, effect: effects.Arm) -> None:
+        self._timers[effect.key] = self._clock.callLater(effect.seconds, self._due, effect.key)
+
+    def _disarm(self, effect: effects.Disarm) -> None:
+        timer = self._timers.pop(effect.key, None)
+        if timer is not None and timer.active():
+            timer.cancel()
+
+    def _await(self, effect: effects.Begin) -> None:
+        waiting = _deferred(effect.awaitable)
+        self._awaited[effect.key] = waiting
+
+        def failed(failure: Failure) -> None:
+            if not failure.check(CancelledError) or effect.key in self._awaited:
+                self._settled(effect.key, failure.value)
+
+        waiting.addCallbacks(lambda result: self._settled(effect.key, result), failed)
+
+    def _store(self, effect: effects.Store) -> None:
+        self._rule.world.sinks.store(self.id, effect.sink, effect.data)
+
+    def _stop(self, effect: effects.Stop) -> None:
+        self._stopped.add(effect.direction)
+        stream = self._source(effect.direction).stream
+        if stream is not None:
+            cast(Watched, stream).hold()
+
+    def _go(self, effect: effects.Go) -> None:
+        self._stopped.discard(effect.direction)
+        stream = self._source(effect.direction).stream
+        if stream is not None:
+            cast(Watched, stream).go_on()
+
+    def _pass_unseen(self, effect: effects.Unseen) -> None:
+        half = self._source(effect.direction)
+        if half.stream is None or half.lost or half.ended:
+            return
+        stream = cast(Watched, half.stream)
+        passed = stream.settle()
+        if passed and self.chain is not None:
+            # The offer was made without them; the chain makes another.
+            self._do(self.chain.passed(effect.direction, passed))
+            return
+        if effect.count is None:
+            self._unseen.add(effect.direction)
+        stream.pass_on(effect.count)
+
+    def _log_trouble(self, effect: effects.Trouble) -> None:
+        self._rule.filter_failures += 1
+        self._log.failure(
+            "filter {filter} of {session!r} failed",
+            Failure(effect.error),
+            filter=effect.filter,
+            session=self,
+        )
+
+
+def _deferred(awaitable: Awaitable[object]) -> Deferred[object]:
+    return awaitable if isinstance(awaitable, Deferred) else ensureDeferred(cast(Any, awaitable))
+
+
+_ACTIONS: Final[dict[type, Callable[[FilteredSession, Any], None]]] = {
+    effects.Write: FilteredSession._write_to,
+    effects.End: FilteredSession._end,
+    effects.Dial: FilteredSession._dial_now,
+    effects.Judge: FilteredSession._judge,
+    effects.Finish: FilteredSession._finish_filtered,
+    effects.Arm: FilteredSession._arm,
+    effects.Disarm: FilteredSession._disarm,
+    effects.Begin: FilteredSession._await,
+    effects.Store: FilteredSession._store,
+    effects.Stop: FilteredSession._stop,
+    effects.Go: FilteredSession._go,
+    effects.Unseen: FilteredSession._pass_unseen,
+    effects.Trouble: FilteredSession._log_trouble,
+}

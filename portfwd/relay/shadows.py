@@ -1,0 +1,238 @@
+# -*- test-case-name: tests.relay.test_shadows -*-
+"""
+A shadow upstream: gets a copy of a session's bytes, and is listened to by nobody.
+
+A `Shadow` is one connection of one session. It connects when it is made, and keeps at most
+`Sink.limit` bytes that the connection does not take; it never makes anybody wait. A shadow that is
+slower than that gets what was kept and no more, and then a reset: a stream with a hole in it would be another
+one. There is no second try for this session, because the middle of a stream is no beginning. What a shadow
+answers is read, so that it can go on, and thrown away.
+
+When the session is over, what waits is still written, then the end, for `LINGER` seconds at most.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.endpoints import (
+    HostnameEndpoint,
+    TCP4ClientEndpoint,
+    TCP6ClientEndpoint,
+    UNIXClientEndpoint,
+)
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IHalfCloseableProtocol,
+    IPushProducer,
+    IReactorTime,
+    IStreamClientEndpoint,
+)
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from portfwd.values import Address, UnixAddress, is_literal
+
+#: Seconds for a connection: as ``connect-timeout`` of a rule that says nothing.
+CONNECT_TIMEOUT: Final = 5.0
+#: Seconds that a shadow has for what is left when its session is over: as ``linger`` of a rule.
+LINGER: Final = 5.0
+#: Bytes given to the transport at once, which says only afterwards that it has enough.
+SLICE: Final = 64 * 1024
+
+
+def shadow_endpoint(reactor: Any, address: Address) -> IStreamClientEndpoint:
+    """How to connect to `address`; names are resolved by the reactor's resolver."""
+    if isinstance(address, UnixAddress):
+        unix: IStreamClientEndpoint = UNIXClientEndpoint(reactor, address.sockaddr, CONNECT_TIMEOUT)
+        return unix
+    if not is_literal(address.host):
+        named: IStreamClientEndpoint = HostnameEndpoint(reactor, address.host, address.port, CONNECT_TIMEOUT)
+        return named
+    kind = TCP6ClientEndpoint if ":" in address.host else TCP4ClientEndpoint
+    literal: IStreamClientEndpoint = kind(reactor, address.host, address.port, CONNECT_TIMEOUT)
+    return literal
+
+
+@implementer(IPushProducer, IHalfCloseableProtocol)
+class Shadow(Protocol):
+    """
+    One shadow of one session.
+
+    :ivar dropped: bytes that it did not get.
+    :ivar is_over: it is connected no more, and will not be again.
+    """
+
+    transport: Any  # what the interfaces of a TCP and of a unix transport have in common
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        endpoint: IStreamClientEndpoint,
+        limit: int,
+        lost: Callable[[int], None],
+        failed: Callable[[str], None],
+        over: Callable[[Shadow], None],
+    ) -> None:
+        """
+        Connect.
+
+        :param limit: bytes that may wait.
+        :param lost: called with a number of bytes that were dropped.
+        :param failed: called once with what went wrong, if anything did.
+        :param over: called once, when there is nothing left to do.
+        """
+        self.dropped = 0
+        self.is_over = False
+        self._clock = clock
+        self._limit = limit
+        self._lost = lost
+        self._failed = failed
+        self._over = over
+        self._queue: deque[bytes] = deque()
+        self._waiting = 0
+        self._is_paused = True  # until it is connected
+        self._is_finishing = False
+        self._is_torn = False  # bytes are missing: nothing may follow
+        self._end_sent = False
+        self._peer_ended = False
+        self._deadline: IDelayedCall | None = None
+        factory = Factory.forProtocol(lambda: self)
+        factory.noisy = False
+        self._connecting: Deferred[Any] | None = maybeDeferred(endpoint.connect, factory)
+        self._connecting.addErrback(self._not_connected)
+
+    def __repr__(self) -> str:
+        state = "over" if self.is_over else "finishing" if self._is_finishing else "open"
+        return f"<Shadow {state}: {self._waiting} bytes waiting, {self.dropped} dropped>"
+
+    # What the session does
+
+    def write(self, data: bytes) -> None:
+        """Send `data`, now or later or, where there is no room, not at all."""
+        if self.is_over or self._is_finishing or self._is_torn:
+            self._drop(len(data))
+            return
+        self._queue.append(data)
+        self._waiting += len(data)
+        self._send()
+        excess = self._waiting - self._limit
+        if excess > 0:
+            self._tear(excess)
+
+    def _tear(self, excess: int) -> None:
+        """Keep no more than may be kept, and nothing that comes later."""
+        self._is_torn = True
+        last = self._queue.pop()
+        if len(last) > excess:
+            self._queue.append(last[:-excess])
+        self._waiting -= excess
+        self._drop(excess)
+        self._failed("is slower than the session, and gets no more of it")
+
+    def finish(self) -> None:
+        """The session is over: send what waits, then the end."""
+        if self.is_over or self._is_finishing:
+            return
+        self._is_finishing = True
+        self._deadline = self._clock.callLater(LINGER, self.abort)
+        self._send()
+
+    def abort(self) -> None:
+        """Give up now."""
+        connecting, transport = self._connecting, self.transport
+        self._end()
+        if transport is not None:
+            transport.abortConnection()
+        elif connecting is not None:
+            connecting.cancel()
+
+    def _send(self) -> None:
+        transport = self.transport
+        while self._queue and not self._is_paused and transport is not None:
+            piece = self._queue.popleft()
+            if len(piece) > SLICE:
+                self._queue.appendleft(piece[SLICE:])
+                piece = piece[:SLICE]
+            self._waiting -= len(piece)
+            transport.write(piece)
+        if self._queue or self._is_paused or self._end_sent or self.is_over:
+            return
+        if self._is_torn:
+            self.abort()
+        elif self._is_finishing:
+            # An end of one direction and not a close: a close with answers unread would be a reset,
+            # which takes away what is on its way.
+            self._end_sent = True
+            transport.unregisterProducer()
+            transport.loseWriteConnection()
+
+    def _drop(self, count: int) -> None:
+        if count:
+            self.dropped += count
+            self._lost(count)
+
+    def _end(self) -> None:
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.cancel()
+        self._connecting = None
+        waiting, self._waiting = self._waiting, 0
+        self._queue.clear()
+        self._drop(waiting)
+        if not self.is_over:
+            self.is_over = True
+            self._over(self)
+
+    # What the connection tells
+
+    def _not_connected(self, failure: Failure) -> None:
+        if not self.is_over:
+            self._end()
+            self._failed(failure.getErrorMessage() or type(failure.value).__name__)
+
+    def connectionMade(self) -> None:
+        """What waits can go."""
+        self._connecting = None
+        self._is_paused = False
+        if self.is_over:
+            self.transport.abortConnection()
+            return
+        self.transport.registerProducer(self, True)
+        self._send()
+
+    def pauseProducing(self) -> None:
+        """The connection takes no more for now."""
+        self._is_paused = True
+
+    def resumeProducing(self) -> None:
+        """It does again."""
+        self._is_paused = False
+        self._send()
+
+    def stopProducing(self) -> None:
+        """`connectionLost` follows."""
+
+    def dataReceived(self, data: bytes) -> None:
+        """Nobody listens."""
+
+    def readConnectionLost(self) -> None:
+        """It has answered; it may go on to listen."""
+        self._peer_ended = True
+        if self._end_sent:
+            self.transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """The end was sent; its own may still come."""
+        if self._peer_ended:
+            self.transport.loseConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """It is gone."""
+        told = self.is_over or self._end_sent
+        self._end()
+        if not told:
+            self._failed(f"closed the connection: {reason.getErrorMessage()}")

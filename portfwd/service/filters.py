@@ -1,0 +1,200 @@
+# -*- test-case-name: tests.service.test_filters -*-
+"""
+``filter`` and ``route`` clauses of rules, and the plug-ins that they name: joined here.
+
+The rules know no filter and the filters no rules file; this turns the one's
+clauses into the other's factories, and what a plug-in says is wrong into a
+`Problem` with its place. It imports what the rules name, reads the files that
+options name, and opens nothing else. It refuses to build a filter for a connection.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Final, NamedTuple
+
+from attrs import frozen
+
+from portfwd.filters.api import IFilterFactory, RouteClause
+from portfwd.filters.options import Files, OptionError, OptionProblem, one_line, place_of
+from portfwd.filters.registry import Found, Registry, Unavailable, told
+from portfwd.rules.diagnostics import Location, Problem
+from portfwd.rules.findings import Findings, shown
+from portfwd.rules.model import FilterSpec, Rule, Ruleset, TargetSpec
+from portfwd.service.disk import DiskFiles
+
+#: Files of this machine, as options of filters see them. They are read when the rules are: before
+#: twistd changes its root, its directory and its user.
+DISK: Final = Files(read=DiskFiles().read, absolute=os.path.abspath)
+
+
+class Clause(NamedTuple):
+    """
+    One ``filter`` clause, ready for connections.
+
+    :ivar name: the filter's, as the rule writes it.
+    :ivar factory: an `IFilterFactory`.
+    """
+
+    name: str
+    factory: Any
+
+
+@frozen
+class Configured:
+    """
+    The filters of a rule.
+
+    :ivar clauses: in the order of the rule; those that have a problem are left out.
+    :ivar problems: errors all, in the order of the clauses.
+    """
+
+    clauses: tuple[Clause, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+class Refused(Exception):
+    """A clause cannot be configured; it never leaves this module."""
+
+    def __init__(self, *problems: Problem) -> None:
+        super().__init__(*problems)
+        self.problems = problems
+
+
+def configure(rule: Rule, registry: Registry, files: Files = DISK) -> Configured:
+    """The factories of a rule's ``filter`` clauses, and everything that is wrong with them."""
+    clauses: list[Clause] = []
+    problems: list[Problem] = []
+    routes = _route_clauses(rule, problems)
+    found: list[Found] = []
+    for spec in rule.filters:
+        try:
+            one = _find(spec, registry)
+            found.append(one)
+            clauses.append(Clause(spec.name, _factory(rule, spec, one, routes, files)))
+        except Refused as refusal:
+            problems.extend(refusal.problems)
+    # Of a filter that is not there nobody knows whether it would have chosen.
+    if rule.routes and len(found) == len(rule.filters) and not any(one.takes_routes for one in found):
+        problems.append(
+            Problem(
+                rule.routes[0].where,
+                "route-without-routing-filter",
+                "no filter of this rule chooses by routes",
+                "write one that does, such as 'filter sni', or delete the routes",
+            )
+        )
+    return Configured(tuple(clauses), tuple(problems))
+
+
+def filter_problems(
+    ruleset: Ruleset, registry: Registry | None = None, files: Files = DISK
+) -> tuple[Problem, ...]:
+    """
+    Everything that is wrong with the filters of `ruleset`, in the order of the files.
+
+    :param registry: None: what is installed, which is looked at only if a rule has a filter.
+    """
+    findings = Findings()
+    for rule in ruleset.rules:
+        if rule.filters:
+            if registry is None:
+                registry = Registry.installed()
+            findings.extend(configure(rule, registry, files).problems)
+    return findings.sorted(ruleset.files)
+
+
+def _route_clauses(rule: Rule, problems: list[Problem]) -> tuple[RouteClause, ...]:
+    """The rule's routes with their targets: a `TargetSpec`, or None to close."""
+    named = {target.name: target for target in rule.named_targets}
+    clauses = []
+    for route in rule.routes:
+        target: TargetSpec | str | None = route.target
+        if isinstance(target, str):
+            # A file with such a route is refused before; a rule that a program made may have one.
+            if target not in named:
+                problems.append(
+                    Problem(route.where, "unknown-target", f"this rule has no target called {shown(target)}")
+                )
+                continue
+            target = named[target]
+        clauses.append(RouteClause(route.patterns, target))
+    return tuple(clauses)
+
+
+def _find(spec: FilterSpec, registry: Registry) -> Found:
+    try:
+        return registry.find(spec.name)
+    except Unavailable as refusal:
+        raise Refused(Problem(spec.where, refusal.code, refusal.message, refusal.hint)) from refusal
+
+
+def _factory(
+    rule: Rule, spec: FilterSpec, found: Found, routes: tuple[RouteClause, ...], files: Files
+) -> Any:
+    options = found.read(spec.words, spec.options, files)
+    if isinstance(options, list):
+        raise Refused(*(_placed(spec, problem) for problem in options))
+    try:
+        factory = found.plugin.configure(options, routes if found.takes_routes else ())
+    except OptionError as error:
+        raise Refused(_placed(spec, place_of(found.options, spec.words, spec.options, error))) from error
+    except ValueError as error:
+        message = one_line(error) or "its options do not go together"
+        where = _pattern_place(rule, found, options, message) if found.takes_routes else None
+        if where is not None:
+            problem = Problem(where, "bad-route-pattern", f"filter {spec.name}: {message}")
+            raise Refused(problem) from error
+        raise Refused(_placed(spec, OptionProblem(message))) from error
+    except Exception as error:
+        raise Refused(_bad(spec, found, f"fails to be configured: {told(error)}")) from error
+    missing = [name for name in IFilterFactory.names() if not hasattr(factory, name)]
+    if missing:
+        raise Refused(_bad(spec, found, f"makes a factory without {', '.join(missing)}"))
+    return factory
+
+
+def _pattern_place(rule: Rule, found: Found, options: Any, message: str) -> Location | None:
+    """
+    Where the pattern stands that a filter refused with `message`; None where it was none of them.
+
+    A plug-in only says what is wrong. Asked about each pattern alone it says the same of that one, and
+    does not say it without any.
+    """
+
+    def refuses(*patterns: str) -> bool:
+        clauses = tuple(RouteClause((pattern,), None) for pattern in patterns)
+        try:
+            found.plugin.configure(options, clauses)
+        except Exception as error:
+            return one_line(error) == message
+        return False
+
+    if refuses():
+        return None
+    for route in rule.routes:
+        for pattern, where in zip(route.patterns, route.pattern_places, strict=False):
+            if refuses(pattern):
+                return where
+    return None
+
+
+def _bad(spec: FilterSpec, found: Found, what: str) -> Problem:
+    package = found.origin.package
+    hint = f"this is a fault of {package}" if package else "mend the module"
+    return Problem(spec.where, "bad-filter", f"the filter {shown(spec.name)} ({found.origin}) {what}", hint)
+
+
+def _placed(spec: FilterSpec, problem: OptionProblem) -> Problem:
+    """A problem of a clause, where the file has it."""
+    message = f"filter {spec.name}: {problem.message}"
+    return Problem(_place(spec, problem), "bad-filter-option", message, problem.hint)
+
+
+def _place(spec: FilterSpec, problem: OptionProblem) -> Location:
+    if problem.word is not None and problem.word < len(spec.word_places):
+        return spec.word_places[problem.word]
+    if problem.option is not None and problem.option < len(spec.option_places):
+        key, value = spec.option_places[problem.option]
+        return value if problem.in_value else key
+    return spec.where

@@ -1,0 +1,233 @@
+# -*- test-case-name: tests.streams.test_watched -*-
+"""
+A flow between two sockets whose bytes somebody wants to see.
+
+What is read is shown to a `Viewer`, who writes what should be passed on; so the
+flow starts before there is a destination, and takes bytes from others too. When the
+viewer has seen enough of a direction, for a number of bytes or for good, it is a
+`SocketFlow` like any other: copied for little, spliced for bulk.
+
+Reading waits for writing: while the destination, or the source as the receiver of
+replies, has not taken what was written, nothing is read. So at most one read, and
+what the viewer made of it, is kept here.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Any
+
+from twisted.python.failure import Failure
+
+from portfwd.streams.socket_flow import QUANTUM, SocketFlow
+
+if TYPE_CHECKING:
+    from portfwd.streams.stream import Viewer
+
+
+class Absent:
+    """
+    Stands for the stream that is not connected yet: it gives nothing, and takes nothing.
+
+    It has what a flow looks at, and no more.
+    """
+
+    __slots__ = ("address", "first_at", "moved_at", "side")
+
+    lost = write_broken = read_ended = dead = more = False
+    readable = writable = end_asked = False
+    descriptor = -1
+    source = None
+
+    def __init__(self) -> None:
+        self.moved_at = 0.0
+        self.first_at: float | None = None
+
+    def __repr__(self) -> str:
+        return "<Absent>"
+
+    def written_out(self) -> None:
+        """Nobody waits for it."""
+
+
+class WatchedFlow(SocketFlow):
+    """
+    One direction of a session with filters.
+
+    :ivar viewer: who sees the bytes; None when nobody does any more.
+    :ivar on_hold: nothing is read.
+    """
+
+    __slots__ = ("_behind", "_counted", "_waits_for_replies", "on_hold", "viewer")
+
+    def __init__(self, source: Any, destination: Any, *parts: Any, **named: Any) -> None:
+        """As `SocketFlow`; either end may be `Absent`."""
+        super().__init__(source, destination, *parts, **named)
+        self.viewer: Viewer | None = None
+        self.on_hold = False
+        self._behind = b""
+        self._counted = 0
+        self._waits_for_replies = False
+
+    @property
+    def keeps_bytes(self) -> bool:
+        """Whether bytes are to be written yet."""
+        return bool(self._kept or self._behind) or self._in_pipe > 0
+
+    @property
+    def kept_bytes(self) -> int:
+        """How many they are."""
+        return len(self._kept) + len(self._behind) + self._in_pipe
+
+    # When to run
+
+    def run(self) -> None:
+        """Show, or move, up to `QUANTUM` bytes."""
+        if self._behind and not self._in_pipe:
+            self._kept, self._behind = self._kept + self._behind, b""
+        if self._discarding or self._in_pipe or self.viewer is None or self.allowance is not None:
+            if self.on_hold and not self._discarding and not self._in_pipe:
+                self._queued = False
+                self._flush()
+            else:
+                super().run()
+                if self._behind and not self._in_pipe:
+                    self.take_turn()
+            return
+        self._queued = False
+        if self._flush() and not self.on_hold:
+            self._show()
+
+    def _flush(self) -> bool:
+        """Write what is kept; say whether more may be read."""
+        if self._paused_at is not None:
+            self._paused += self._poller.now - self._paused_at
+            self._paused_at = None
+        self.waits_to_write = False
+        if self._kept:
+            destination = self.destination
+            if destination.lost or destination.write_broken:
+                self._kept = b""
+            elif not self._write_kept():
+                return False
+        return True
+
+    def _write_kept(self) -> bool:
+        written = super()._write_kept()
+        if not self._kept:
+            # Who replies to this side may read on.
+            reverse = self.destination.source
+            if isinstance(reverse, WatchedFlow) and reverse._waits_for_replies:
+                reverse._waits_for_replies = False
+                reverse.take_turn()
+        return written
+
+    def failed(self, failure: Failure) -> None:
+        """Our own code failed: a connection of this session ends."""
+        (self.destination if isinstance(self.source, Absent) else self.source).failed(failure)
+
+    def _show(self) -> None:
+        source, size, left = self.source, len(self._buffer), QUANTUM
+        receive = source.socket.recv
+        while source.readable and not source.read_ended and not source.lost:
+            viewer = self.viewer
+            if viewer is None or self.allowance is not None or left <= 0:
+                self.take_turn()
+                return
+            if self.on_hold or self._discarding:
+                return
+            if self._kept:
+                self._pause()
+                return
+            replies = source.drain
+            if replies is not None and replies.keeps_bytes:
+                self._waits_for_replies = True
+                return
+            try:
+                data = receive(size)
+            except BlockingIOError:
+                source.readable = False
+                return
+            except OSError as problem:
+                source.read_failed(problem)
+                return
+            if not data:
+                source.read_nothing()
+                return
+            count = len(data)
+            self._reads += 1
+            left -= count
+            source.moved_at = self._poller.now
+            if source.first_at is None:
+                source.first_at = source.moved_at
+            if count < size and not source.more:
+                source.readable = False
+            viewer.shown(source, data)
+
+    # What the viewer asks
+
+    def write(self, data: bytes) -> None:
+        """Write `data` to the destination, behind what was written or moved before."""
+        destination = self.destination
+        if destination.lost or destination.write_broken or not data:
+            return
+        if self._in_pipe or self._behind:
+            self._behind += data
+            return
+        sent = 0
+        if not self._kept and destination.writable:
+            try:
+                sent = destination.socket.send(data)
+            except BlockingIOError:
+                destination.writable = False
+            except OSError as problem:
+                destination.break_writing(problem.errno or errno.EPIPE)
+                return
+            self._writes += 1
+            self._bytes += sent
+            self.source.moved_at = self._poller.now
+            if sent == len(data):
+                return
+        self._kept += data[sent:] if sent else data
+        if destination.writable:
+            self.take_turn()
+        elif not isinstance(destination, Absent):
+            self._pause()
+
+    def pass_on(self, count: int | None) -> None:
+        """From here on move `count` bytes unseen, None: all of them."""
+        if count is None:
+            self.viewer = None
+            self.allowance = None
+        else:
+            self._counted = self.allowance = count
+        self.take_turn()
+
+    def settle(self) -> int:
+        """Show again; say how many bytes were moved unseen."""
+        if self.allowance is None:
+            return 0
+        passed, self._counted = self._counted - self.allowance, 0
+        self.allowance = None
+        return passed
+
+    def spent(self) -> None:
+        """What may pass unseen has passed."""
+        passed = self.settle()
+        if self.viewer is not None:
+            self.viewer.passed(self.source, passed)
+        self.take_turn()
+
+    def hold(self) -> None:
+        """Read no more."""
+        self.on_hold = True
+
+    def go_on(self) -> None:
+        """Read again."""
+        self.on_hold = False
+        self.take_turn()
+
+    def drop(self) -> None:
+        """The destination takes no more."""
+        self._behind = b""
+        super().drop()

@@ -1,0 +1,76 @@
+# -*- test-case-name: tests.streams.test_watched -*-
+"""
+The socket stream of a session with filters: what it reads is shown before it is passed on.
+
+It differs from its base only in that its flows are `WatchedFlow`s, which exist from the
+moment that somebody watches.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from portfwd.streams.socket_stream import SocketStream
+from portfwd.streams.stream import Viewer
+from portfwd.streams.watched_flow import Absent, WatchedFlow
+
+
+class WatchedStream(SocketStream):
+    """One side of a session with filters, on a socket of ours."""
+
+    __slots__ = ()
+
+    def watch(self, viewer: Viewer, peer: Any = None) -> None:
+        """
+        Show what is read to `viewer`.
+
+        :param peer: the stream that was watched before; its flows are this one's too.
+        """
+        if isinstance(peer, WatchedStream):
+            up, down = peer.source, peer.drain
+            if isinstance(up, WatchedFlow) and isinstance(down, WatchedFlow):
+                up.destination, down.source = self, self
+                self.drain, self.source = up, down
+                down.viewer = viewer
+                if up.keeps_bytes:
+                    up.take_turn()
+                return
+        nowhere: Any = Absent()
+        self.source = up = self._make_flow(self, nowhere)
+        self.drain = self._make_flow(nowhere, self)
+        up.viewer = viewer
+
+    def _make_flow(self, source: Any, destination: Any) -> WatchedFlow:
+        flow = self._join(source, destination)
+        if not isinstance(flow, WatchedFlow):
+            raise TypeError(f"{flow!r} cannot be watched")
+        return flow
+
+    def join(self, peer: SocketStream) -> None:
+        """Make the flow from here to `peer`, unless watching did."""
+        if self.source is None:
+            super().join(peer)
+
+    def write(self, data: bytes) -> None:
+        """Write `data` here, behind what was written before."""
+        if isinstance(self.drain, WatchedFlow):
+            self.drain.write(data)
+
+    def pass_on(self, count: int | None) -> None:
+        """Move the next `count` bytes that are read here unseen, None: all of them."""
+        if isinstance(self.source, WatchedFlow):
+            self.source.pass_on(count)
+
+    def settle(self) -> int:
+        """Show again; say how many bytes were moved unseen since `pass_on`."""
+        return self.source.settle() if isinstance(self.source, WatchedFlow) else 0
+
+    def hold(self) -> None:
+        """Read no more until `go_on`."""
+        if isinstance(self.source, WatchedFlow):
+            self.source.hold()
+
+    def go_on(self) -> None:
+        """Read again."""
+        if isinstance(self.source, WatchedFlow):
+            self.source.go_on()

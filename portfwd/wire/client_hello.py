@@ -1,0 +1,164 @@
+# -*- test-case-name: tests.wire.test_client_hello -*-
+"""
+What the first message of TLS says in the open: the server's name and the protocols the client would speak.
+
+A ClientHello (RFC 8446 section 4.1.2, the same since TLS 1.0) may be spread over
+several records, and these over any number of segments. The lists are read as
+strictly as their lengths allow; the name must be one that DNS could have.
+
+With Encrypted Client Hello (ECH) the name is the public one of the outer
+message: the other is not for us to read. It refuses SSL 2, and messages of more than `MAX_HELLO` bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from attrs import frozen
+
+from portfwd.wire.reading import Need, Read, Span, TooLong, WireError
+
+#: Bytes of records that are read for a ClientHello. Real ones have 200 to 2000 bytes, with post-quantum keys
+#: and session tickets of certificates up to some ten thousand; OpenSSL refuses more than 131396.
+MAX_HELLO: Final = 64 * 1024
+
+#: Records that one message may be spread over. Its 64 KiB need four; tools that hide the name from filters
+#: use some ten. Every call begins at the first record, so this also bounds the work.
+MAX_RECORDS: Final = 64
+
+#: RFC 8446 section 5.1: "The length MUST NOT exceed 2^14 bytes."
+MAX_RECORD: Final = 2**14
+
+_RECORD_HEAD: Final = 5
+_MESSAGE_HEAD: Final = 4
+_HANDSHAKE: Final = 22
+_CLIENT_HELLO: Final = 1
+_SERVER_NAME: Final = 0
+_HOST_NAME: Final = 0
+_ALPN: Final = 16
+
+#: RFC 6066 section 3: a DNS name in ASCII, without a dot at its end. One such dot is forgiven, and so is the
+#: underscore: both are seen. DNS names have at most 253 characters (RFC 1035 section 2.3.4).
+_NAME: Final = re.compile(rb"(?=.{1,253}\.?\Z)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?", re.DOTALL)
+
+
+@frozen
+class ClientHello:
+    """
+    A ClientHello.
+
+    :ivar server_name: in small letters and without a dot at its end; empty where the client sent none.
+    :ivar alpn: what the client would speak, in its order (RFC 7301): ``h2``, ``http/1.1``.
+    """
+
+    server_name: str = ""
+    alpn: tuple[bytes, ...] = ()
+
+
+def read_client_hello(data: bytes) -> Read[ClientHello] | Need:
+    """
+    Read a ClientHello at the front of `data`.
+
+    :returns: with `used` up to the end of the record in which the message ends.
+    :raises WireError: this is not TLS, or is not well-formed.
+    :raises TooLong: it has more than `MAX_HELLO` bytes or `MAX_RECORDS` records.
+    """
+    message = b""
+    wanted = _MESSAGE_HEAD
+    position = records = 0
+    while len(message) < wanted:
+        if records == MAX_RECORDS:
+            raise TooLong(f"a ClientHello has at most {MAX_RECORDS} records here")
+        end = _record_end(data, position)
+        if end is None:
+            return Need(position + _RECORD_HEAD)
+        if end > MAX_HELLO:
+            raise TooLong(f"a ClientHello has at most {MAX_HELLO} bytes here")
+        part = data[position + _RECORD_HEAD : end]
+        message += part
+        if message and message[0] != _CLIENT_HELLO:
+            raise WireError("TLS does not begin with a ClientHello")
+        if len(message) >= _MESSAGE_HEAD:
+            wanted = _MESSAGE_HEAD + int.from_bytes(message[1:_MESSAGE_HEAD], "big")
+            if wanted > MAX_HELLO:
+                raise TooLong(f"a ClientHello has at most {MAX_HELLO} bytes here")
+        if len(data) < end:
+            return Need(end)
+        position, records = end, records + 1
+    return Read(_hello(message[_MESSAGE_HEAD:wanted]), position)
+
+
+def _record_end(data: bytes, start: int) -> int | None:
+    """Where the record that begins at `start` ends, None while its head is not complete."""
+    head = data[start : start + _RECORD_HEAD]
+    if head[:1] not in (b"", bytes([_HANDSHAKE])):
+        raise WireError("this is not TLS: no handshake record" if not start else "a ClientHello is cut short")
+    if head[1:2] not in (b"", b"\x03"):
+        raise WireError("this is not TLS: no version of it")
+    if len(head) < _RECORD_HEAD:
+        return None
+    length = int.from_bytes(head[3:], "big")
+    # RFC 8446 section 5.1: "Implementations MUST NOT send zero-length fragments of Handshake types"
+    if not 0 < length <= MAX_RECORD:
+        raise WireError(f"a TLS record has 1 to {MAX_RECORD} bytes")
+    return start + _RECORD_HEAD + length
+
+
+def _hello(body: bytes) -> ClientHello:
+    """The message without its head, complete."""
+    span = Span(body, "a ClientHello")
+    if span.number(2) >> 8 != 3:
+        raise WireError("a ClientHello has a version that is not of TLS")
+    span.take(32)  # random
+    if len(span.span(1).rest()) > 32:
+        raise WireError("a ClientHello has a session id of more than 32 bytes")
+    suites = span.span(2).rest()
+    if not suites or len(suites) % 2:
+        raise WireError("a ClientHello has a list of cipher suites that is empty or cut")
+    if not span.span(1).rest():
+        raise WireError("a ClientHello has no compression method")
+    if not span:
+        # RFC 5246 section 7.4.1.2: "presence of extensions can be detected" by bytes behind the methods.
+        return ClientHello()
+    extensions = span.span(2)
+    span.finish()
+    seen = set()
+    name = ""
+    alpn: tuple[bytes, ...] = ()
+    while extensions:
+        kind, content = extensions.number(2), extensions.span(2)
+        if kind in seen:
+            # RFC 8446 section 4.2: "There MUST NOT be more than one extension of the same type"
+            raise WireError("a ClientHello has an extension twice")
+        seen.add(kind)
+        if kind == _SERVER_NAME:
+            name = _server_name(content)
+        elif kind == _ALPN:
+            alpn = _protocols(content)
+    return ClientHello(name, alpn)
+
+
+def _server_name(content: Span) -> str:
+    """RFC 6066 section 3: a list of names, at most one of a kind; only host names were ever defined."""
+    names = content.span(2)
+    content.finish()
+    kind, name = names.number(1), names.span(2).rest()
+    names.finish()
+    if kind != _HOST_NAME or _NAME.fullmatch(name) is None:
+        raise WireError("a ClientHello has a server name that is no host name")
+    return name.decode("ascii").lower().removesuffix(".")
+
+
+def _protocols(content: Span) -> tuple[bytes, ...]:
+    """RFC 7301 section 3.1: "Empty strings MUST NOT be included"."""
+    names = content.span(2)
+    content.finish()
+    found = []
+    while names:
+        found.append(names.span(1).rest())
+        if not found[-1]:
+            raise WireError("a ClientHello has an empty protocol name")
+    if not found:
+        raise WireError("a ClientHello has an empty list of protocols")
+    return tuple(found)

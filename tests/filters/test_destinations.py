@@ -1,0 +1,71 @@
+"""Tests of `portfwd.filters.destinations`."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from portfwd.filters import InetAddress, UnixAddress
+from portfwd.filters.destinations import Destinations, Permission
+from portfwd.filters.options import Network
+
+
+def nets(*texts: str) -> tuple[Network, ...]:
+    """Read networks."""
+    return tuple(map(ipaddress.ip_network, texts))
+
+
+class DestinationsTests(SynchronousTestCase):
+    """Which addresses may be dialled."""
+
+    def check(self, destinations: Destinations, good: str, bad: str) -> None:
+        """Ask for every address in the two texts."""
+        for texts, expected in ((good, True), (bad, False)):
+            for host in texts.split():
+                self.assertIs(destinations.permits(InetAddress(host, 80)), expected, host)
+
+    def test_default(self) -> None:
+        """Where nothing is said, this machine and its links are refused."""
+        self.check(
+            Destinations(),
+            "192.0.2.1 10.0.0.1 2001:db8::1 ::2 128.0.0.1",
+            "127.0.0.1 127.1.2.3 0.0.0.0 169.254.169.254 ::1 :: fe80::1 fe80::1%eth0 ::ffff:127.0.0.1 "
+            "::ffff:7f00:1",
+        )
+
+    def test_allow(self) -> None:
+        """With an allow, everything else is refused, and the loopback may be meant."""
+        self.check(
+            Destinations(allow=nets("127.0.0.0/8", "2001:db8::/32")),
+            "127.0.0.1 2001:db8::1 ::ffff:127.0.0.1",
+            "192.0.2.1 ::1",
+        )
+
+    def test_deny(self) -> None:
+        """A deny refuses what it names and nothing else, and beats an allow."""
+        self.check(Destinations(deny=nets("10.0.0.0/8")), "127.0.0.1 192.0.2.1", "10.1.2.3")
+        self.check(
+            Destinations(allow=nets("10.0.0.0/8"), deny=nets("10.0.0.1")), "10.0.0.2", "10.0.0.1 192.0.2.1"
+        )
+
+    def test_others(self) -> None:
+        """What is no IP address is never permitted."""
+        everything = Destinations(allow=nets("0.0.0.0/0", "::/0"))
+        self.assertFalse(everything.permits(UnixAddress("/run/x")))
+        self.assertFalse(everything.permits(InetAddress("localhost", 80)))
+
+
+class PermissionTests(SynchronousTestCase):
+    """What is remembered of one dial."""
+
+    def test_refused(self) -> None:
+        """It was refused if something was asked and nothing permitted."""
+        permission = Permission(Destinations())
+        self.assertFalse(permission.refused)
+        self.assertFalse(permission.permits(InetAddress("127.0.0.1", 1)))
+        self.assertTrue(permission.refused)
+        self.assertTrue(permission.permits(InetAddress("192.0.2.1", 1)))
+        self.assertFalse(permission.refused)
+        self.assertFalse(permission.permits(InetAddress("::1", 1)))
+        self.assertFalse(permission.refused)

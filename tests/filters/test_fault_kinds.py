@@ -1,0 +1,246 @@
+"""Tests of `portfwd.filters.fault_kinds`: what each fault does to a connection."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import evolve
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from portfwd.filters.api import DONE, DROP, Close, Delay, Filter, Forward, Verdict, Wake
+from portfwd.filters.fault_kinds import MAX_PIECES
+from portfwd.filters.faults import Fault, FaultFactory
+from portfwd.values import TO_CLIENT, TO_UPSTREAM
+from tests.filters.asking import a_connection, parts, passed, the
+from tests.filters.test_faults import CLAUSES, a_factory
+
+
+def struck(clause: str, number: int = 1, network: str = "tcp") -> tuple[Fault, Any]:
+    """A fault, and its filter in a connection."""
+    factory: FaultFactory = a_factory(clause)
+    one = factory.build(a_connection(number, network=network))
+    assert isinstance(one, Filter)
+    return factory.fault, one
+
+
+def delays(verdict: Verdict) -> list[tuple[float, bytes]]:
+    """The delayed bytes, and their seconds to three places."""
+    return [(round(one.seconds, 3), one.data) for one in parts(verdict) if isinstance(one, Delay)]
+
+
+class EveryKindTests(SynchronousTestCase):
+    """What holds for all of them."""
+
+    def test_switched_off(self) -> None:
+        """A fault that is off passes everything, and is asked again when it is on."""
+        for clause in CLAUSES:
+            fault, one = struck(clause, 3)
+            fault.active = False
+            self.assertIsNone(one.opened(a_connection()), clause)
+            for direction in fault.directions:
+                verdict = one.received(direction, b"x" * 2000)
+                self.assertIs(verdict, DONE if fault.kind == "refuse" else None)
+                self.assertIsNone(one.ended(direction, b""), clause)
+            self.assertIsNone(one.woken((TO_CLIENT, 1)), clause)
+
+    def test_other_direction(self) -> None:
+        """A fault of one direction does nothing to the other."""
+        for clause in CLAUSES:
+            kind = clause.split()[0]
+            if kind in ("reset", "limit-time", "refuse"):
+                continue
+            _, one = struck(clause.replace("direction=down", "") + " direction=up")
+            verdict = one.received(TO_CLIENT, b"x" * 2000)
+            self.assertIs(verdict, None if kind == "slow-close" else DONE, clause)
+            self.assertIsNone(one.ended(TO_CLIENT, b""), clause)
+
+
+class LatencyTests(SynchronousTestCase):
+    """Later."""
+
+    def test_delay(self) -> None:
+        """Bytes and end come later; by how much can be changed."""
+        fault, one = struck("latency delay=100ms")
+        self.assertEqual(one.received(TO_UPSTREAM, b"x"), Delay(0.1, b"x"))
+        fault.options = evolve(fault.options, delay=2.0)
+        self.assertEqual(one.ended(TO_UPSTREAM, b""), Delay(2.0))
+
+    def test_jitter(self) -> None:
+        """Each delay is another one, within the jitter, never below zero, and the same in the next run."""
+        seconds = []
+        for _ in range(2):
+            _, one = struck("latency delay=10ms jitter=15ms")
+            seconds.append([one.received(TO_CLIENT, b"x").seconds for _ in range(100)])
+        self.assertEqual(*seconds)
+        self.assertTrue(0 == min(seconds[0]) < 0.015 < max(seconds[0]) <= 0.025)
+
+    def test_slow_close(self) -> None:
+        """Only the end comes later."""
+        _, one = struck("slow-close delay=1s")
+        self.assertIsNone(one.received(TO_CLIENT, b"x"))
+        self.assertEqual(one.ended(TO_CLIENT, b""), Delay(1.0))
+
+
+class PaceTests(SynchronousTestCase):
+    """Pieces with time between them."""
+
+    def test_bandwidth(self) -> None:
+        """Bytes go in small pieces, each when the rate allows it."""
+        _, one = struck("bandwidth rate=1000/s")
+        self.assertEqual(
+            delays(one.received(TO_CLIENT, b"x" * 50)),
+            [(0.02, b"x" * 20), (0.04, b"x" * 20), (0.05, b"x" * 10)],
+        )
+
+    def test_bandwidth_goes_on(self) -> None:
+        """What comes when all has gone begins anew; what comes before waits behind it."""
+        _, one = struck("bandwidth rate=1000/s")
+        first = parts(one.received(TO_CLIENT, b"x" * 40))
+        wakes = [each for each in first if isinstance(each, Wake)]
+        self.assertEqual([round(wake.seconds, 3) for wake in wakes], [0.02, 0.04])
+        self.assertLess(first.index(wakes[-1]), len(first) - 1)
+        # Of the piece that is on its way, half is thought to have passed.
+        self.assertEqual(delays(one.received(TO_CLIENT, b"y" * 10)), [(0.04, b"y" * 10)])
+        self.assertEqual(delays(one.received(TO_UPSTREAM, b"y" * 10)), [(0.01, b"y" * 10)])
+        for wake in wakes:
+            self.assertIsNone(one.woken(wake.token))
+        self.assertEqual(delays(one.received(TO_CLIENT, b"z")), [(0.006, b"z")])
+        self.assertIsNone(one.woken((TO_CLIENT, 4)))
+        self.assertEqual(delays(one.received(TO_CLIENT, b"z")), [(0.001, b"z")])
+
+    def test_few_pieces(self) -> None:
+        """No more pieces are on the way than there may be timers for; the rest follows the last of them."""
+        _, one = struck("bandwidth rate=50/s")
+        first = parts(one.received(TO_CLIENT, b"x" * (MAX_PIECES + 10)))
+        self.assertEqual((len(delays(first)), delays(first)[-1][0]), (MAX_PIECES, MAX_PIECES / 50))
+        self.assertEqual(one.received(TO_CLIENT, b"y"), b"")
+        self.assertIsNone(one.woken((TO_CLIENT, MAX_PIECES - 1)))
+        more = delays(one.woken((TO_CLIENT, MAX_PIECES)))
+        self.assertEqual(more, [(number / 50, b"x") for number in range(1, 11)] + [(0.22, b"y")])
+        self.assertIsNone(one.ended(TO_CLIENT, b""))
+
+    def test_rest(self) -> None:
+        """What is kept goes at once when the fault is switched off, and before the end if that comes."""
+        fault, one = struck("bandwidth rate=50/s")
+        one.received(TO_CLIENT, b"x" * (MAX_PIECES + 1))
+        one.received(TO_UPSTREAM, b"x" * (MAX_PIECES + 2))
+        self.assertEqual([data for _, data in delays(one.ended(TO_UPSTREAM, b""))], [b"x", b"x"])
+        fault.active = False
+        self.assertEqual(one.received(TO_CLIENT, b"y"), b"")
+        self.assertEqual(one.woken((TO_CLIENT, MAX_PIECES)), Forward(b"xy"))
+        self.assertIsNone(one.received(TO_CLIENT, b"z"))
+
+    def test_datagrams(self) -> None:
+        """Datagrams stay whole, and an empty one is one."""
+        _, one = struck("bandwidth rate=1000/s", network="udp")
+        self.assertEqual(delays(one.received(TO_CLIENT, b"x" * 500)), [(0.5, b"x" * 500)])
+        self.assertEqual(delays(one.received(TO_UPSTREAM, b"")), [(0.0, b"")])
+
+    @settings(max_examples=50)
+    @given(st.binary(min_size=1, max_size=500), st.integers(1, 40), st.integers(0, 39), st.integers(0, 9))
+    def test_slicer(self, data: bytes, size: int, variation: int, seed: int) -> None:
+        """The pieces are the bytes, and have the sizes asked for."""
+        variation = min(variation, size - 1)
+        _, one = struck(f"slicer size={size} variation={variation} delay=10ms seed={seed}")
+        found = delays(one.received(TO_CLIENT, data))
+        self.assertEqual(b"".join(piece for _, piece in found), data)
+        for _, piece in found[:-1]:
+            self.assertTrue(size - variation <= len(piece) <= size + variation)
+        self.assertEqual(
+            [at for at, _ in found], [round(0.01 * number, 3) for number in range(1, len(found) + 1)]
+        )
+
+
+class CorruptTests(SynchronousTestCase):
+    """Flipped bits."""
+
+    def test_some(self) -> None:
+        """About as many bytes as asked for have one bit flipped, each another one."""
+        _, one = struck("corrupt fraction=0.01")
+        spoilt = one.received(TO_UPSTREAM, bytes(100_000))
+        flipped = [byte for byte in spoilt if byte]
+        self.assertTrue(900 < len(flipped) < 1100)
+        self.assertEqual(set(flipped), {1 << bit for bit in range(8)})
+
+    @settings(max_examples=30)
+    @given(st.lists(st.integers(1, 50), max_size=20))
+    def test_any_cut(self, sizes: list[int]) -> None:
+        """Which ones does not depend on how the bytes are cut."""
+        _, whole = struck("corrupt fraction=0.1", 7)
+        expected = passed(whole.received(TO_CLIENT, bytes(sum(sizes))), bytes(sum(sizes)))
+        _, one = struck("corrupt fraction=0.1", 7)
+        found = b"".join(passed(one.received(TO_CLIENT, bytes(size)), bytes(size)) for size in sizes)
+        self.assertEqual(found, expected)
+
+    def test_all(self) -> None:
+        """With a fraction of 1 every byte is another one."""
+        _, one = struck("corrupt fraction=1")
+        self.assertNotIn(0, one.received(TO_CLIENT, bytes(100)))
+
+
+class EndTests(SynchronousTestCase):
+    """Sessions that end too soon."""
+
+    def test_limit_data(self) -> None:
+        """So many bytes of a direction come through, then it is over."""
+        for abort in ("off", "on"):
+            _, one = struck(f"limit-data size=5 abort={abort}")
+            self.assertIsNone(one.received(TO_UPSTREAM, b"abcd"))
+            self.assertIsNone(one.received(TO_CLIENT, b"abcd"))
+            close = Close("fault limit-data", abort=abort == "on")
+            self.assertEqual(one.received(TO_UPSTREAM, b"efgh"), (Forward(b"e"), close))
+            self.assertEqual(one.received(TO_UPSTREAM, b"i"), close)
+
+    def test_times(self) -> None:
+        """At the age asked for the session is closed, or reset."""
+        for kind, abort in (("limit-time", False), ("reset", True)):
+            _, one = struck(f"{kind} after=2s")
+            self.assertEqual(one.opened(a_connection()), Wake(2.0))
+            self.assertIsNone(one.received(TO_UPSTREAM, b"x"))
+            self.assertEqual(one.woken(None), Close(f"fault {kind}", abort=abort))
+
+    def test_times_switched(self) -> None:
+        """A fault that is switched on later counts from the next bytes, and one switched off does nothing."""
+        fault, one = struck("reset after=2s active=off")
+        self.assertIsNone(one.opened(a_connection()))
+        fault.active = True
+        self.assertEqual(one.received(TO_UPSTREAM, b"x"), Wake(2.0))
+        fault.active = False
+        self.assertIsNone(one.woken(None))
+        fault.active = True
+        self.assertEqual(one.received(TO_UPSTREAM, b"x"), Wake(2.0))
+
+    def test_timeout(self) -> None:
+        """Nothing comes through until the session is closed."""
+        _, one = struck("timeout after=1s")
+        self.assertEqual(one.opened(a_connection()), Wake(1.0))
+        self.assertEqual(one.received(TO_UPSTREAM, b"x"), b"")
+        self.assertEqual(one.woken(None), Close("fault timeout"))
+
+    def test_timeout_never(self) -> None:
+        """With ``after=0`` it is never closed, but an end behind lost bytes is a reset."""
+        _, one = struck("timeout after=0")
+        self.assertIsNone(one.opened(a_connection()))
+        self.assertIsNone(one.ended(TO_CLIENT, b""))
+        self.assertEqual(one.received(TO_UPSTREAM, b"x"), b"")
+        self.assertTrue(the(Close, one.ended(TO_CLIENT, b"")).abort)
+
+    def test_timeout_switched(self) -> None:
+        """Switched on later, it counts from the first bytes that are lost."""
+        fault, one = struck("timeout after=1s active=off")
+        self.assertIsNone(one.opened(a_connection()))
+        fault.active = True
+        self.assertEqual(one.received(TO_UPSTREAM, b"x"), (b"", Wake(1.0)))
+        self.assertEqual(one.received(TO_UPSTREAM, b"x"), b"")
+
+    def test_timeout_datagrams(self) -> None:
+        """Datagrams are forgotten, not emptied."""
+        _, one = struck("timeout after=0", network="udp")
+        self.assertIs(one.received(TO_UPSTREAM, b"x"), DROP)
+
+    def test_refuse(self) -> None:
+        """The connection is reset before anything else."""
+        _, one = struck("refuse")
+        self.assertTrue(the(Close, one.opened(a_connection())).abort)
