@@ -238,7 +238,7 @@ class InstalledTests(SynchronousTestCase):
             words = example(name, found.options).split()[2:]
             pairs = [(key, value) for key, _, value in (word.partition("=") for word in words) if value]
             options = found.read([word for word in words if "=" not in word], pairs, FILES)
-            self.assertNotIsInstance(options, list, name)
+            self.assertFalse(isinstance(options, list), name)
             # A pattern that is a protocol's name, and may be a host's.
             clauses = (RouteClause(("ssh",), object()),) if found.takes_routes else ()
             check_filter(partial(found.plugin.configure, options, clauses), samples)
