@@ -443,6 +443,8 @@ class Factory:
     A factory out of a function: what most plug-ins' `configure` returns.
 
     :ivar make: a filter for a connection, or None to stay out of it.
+    :ivar announces: it may `Announce` who the client is, before the dial; the limits of each source wait for
+        that. Other factories may say so too.
     """
 
     make: Callable[[Connection], Any]
@@ -452,6 +454,7 @@ class Factory:
     hold_timeout: float = HOLD_TIMEOUT
     on_timeout: str = "close"
     on_error: str = "close"
+    announces: bool = False
 
     def build(self, connection: Connection) -> Any:
         """See `IFilterFactory`."""

@@ -93,7 +93,8 @@ class LiveRule:
         self.options = rule.options
         self.written = rule.written if written is None else written
         everyone = (*destinations, *(routes or {}).values())
-        self.counts_targets = any(one.options.max_conns_per_target is not None for one in everyone)
+        limits = [one.options.max_conns_per_target for one in everyone]
+        self.counts_targets = any(one is not None for one in (rule.options.max_conns_per_target, *limits))
         if self.counts_targets:
             counted = {
                 one: evolve(one, occupancy=world.doorkeeper.target(name, one.label)) for one in everyone
@@ -116,6 +117,8 @@ class LiveRule:
         self.limits: Admission | None = None
         self.limit()
         self.tally = None if world.ledger is None else world.ledger.rule(name)
+        if self.tally is not None:
+            self.tally.known(*(one.label for one in everyone))
         self.filters = tuple(filters)
         self.filter_log = Logger(namespace="portfwd.filters")
         self.filter_failures = 0
@@ -132,6 +135,11 @@ class LiveRule:
     def limit(self) -> None:
         """Obey the limits as they are now; those of all rules together may have changed."""
         self.limits = self.world.doorkeeper.rule(self.name, rule_bounds(self.options))
+
+    @property
+    def gate(self) -> Admission | None:
+        """What listeners ask before they accept; None where no limit makes clients wait."""
+        return self.limits if self.limits is not None and self.limits.waits else None
 
     def accept(self, client: Stream, closed: Callable[[], None]) -> Session:
         """
@@ -180,7 +188,11 @@ class LiveRule:
         if known is not None:
             return known
         if isinstance(target, (InetAddress, UnixAddress)):
-            return Destination(str(target), self.options, address=target)
+            label = str(target)
+            if self.counts_targets:
+                occupancy = self.world.doorkeeper.target(self.name, label)
+                return Destination(label, self.options, address=target, occupancy=occupancy)
+            return Destination(label, self.options, address=target)
         raise ValueError(f"a filter chose {target!r}, which is no target")
 
     def left(self, session: Session) -> None:

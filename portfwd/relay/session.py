@@ -36,8 +36,8 @@ from portfwd.relay.dial import Destination, Dial
 from portfwd.relay.direct import DirectDial
 from portfwd.relay.farewell import Farewell, Way
 from portfwd.relay.half import Half, after_reset, silence_limit
+from portfwd.relay.places import Places
 from portfwd.relay.reasons import RESET, reason_of
-from portfwd.limits.sources import source_of
 from portfwd.relay.states import State, follow
 from portfwd.rules.model import OnDeny
 from portfwd.streams.stream import Loss, Stream
@@ -80,10 +80,9 @@ class Session:
 
     _log = Logger()
     # Of the class: most sessions have no limits, and pay nothing for them.
-    _limits: Admission | None = None
-    _is_in = False
-    _source = ""
-    _destination: Destination | None = None
+    _places: Places | None = None
+    _reached: Destination | None = None
+    _has_target = True
 
     def __init__(self, number: int, rule: LiveRule, client: Stream, closed: Callable[[], None]) -> None:
         """:param closed: called once, when all its sockets are gone."""
@@ -155,50 +154,25 @@ class Session:
 
     def _admit(self, limits: Admission, address: Address | None) -> bool:
         """Whether the limits let a client in; else it is refused."""
-        self._limits = limits
-        if not self._rule.learns_sources and not self._admit_source(address):
-            return False
-        reached = limits.admit(self._accepted_at)
+        places = self._places = Places(limits)
+        reached = "" if self._rule.learns_sources else places.come_from(address, self._accepted_at)
+        return self._is_within(reached or places.enter(self._accepted_at))
+
+    def _is_within(self, reached: str) -> bool:
+        """Whether no limit was `reached`; else the client is refused."""
         if reached:
             self._detail = reached
             self._refuse(CloseReason.LIMIT)
-            return False
-        self._is_in = True
-        return True
-
-    def _admit_source(self, address: Address | None) -> bool:
-        """Whether the limits of each source let `address` in, as whom this client is known from here on."""
-        limits = self._limits
-        if limits is None or not limits.by_source:
-            return True
-        now = self._clock.seconds()
-        self._leave_source(now)
-        source = source_of(address)
-        if not source:
-            return True
-        reached = limits.admit_source(source, now)
-        if reached:
-            self._detail = reached
-            self._refuse(CloseReason.LIMIT)
-            return False
-        self._source = source
-        return True
-
-    def _leave_source(self, now: float) -> None:
-        source, self._source = self._source, ""
-        if source and self._limits is not None:
-            self._limits.left_source(source, now)
+        return not reached
 
     def _leave(self) -> None:
         """Let others have the places that this session took; it has none from here on."""
-        limits = self._limits
-        if limits is not None:
-            self._leave_source(self._clock.seconds())
-            self._limits = None
-            if self._is_in:
-                limits.left()
-        destination = self._destination
-        if destination is not None and self._rule.counts_targets:
+        places, destination = self._places, self._reached
+        self._places = None
+        if places is not None:
+            places.leave(self._clock.seconds())
+        if destination is not None and self._has_target and self._rule.counts_targets:
+            self._has_target = False
             destination.give_back()
 
     def _proceed(self, client: Stream) -> None:
@@ -215,7 +189,7 @@ class Session:
 
     def dialled(self, stream: Stream, destination: Destination) -> None:
         """The upstream is there: relay."""
-        self._destination = destination
+        self._reached = destination
         try:
             self._dialled(stream)
         except Exception:
@@ -526,7 +500,7 @@ class Session:
             for stream in (client.stream, upstream.stream):
                 if stream is not None:
                     stream.unjoin()
-            if self._limits is not None or self._destination is not None:
+            if self._places is not None or self._rule.counts_targets:
                 self._leave()
             self._rule.left(self)
             self._closed()
@@ -568,7 +542,7 @@ class Session:
     @property
     def target(self) -> str:
         """The target that was reached, as the file writes it; empty for none."""
-        return "" if self._destination is None else self._destination.label
+        return "" if self._reached is None else self._reached.label
 
     def flows(self) -> tuple[FlowSummary, FlowSummary]:
         """What was moved so far, to the upstream and to the client."""

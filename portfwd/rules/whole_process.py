@@ -61,6 +61,11 @@ def metrics_listener(ruleset: Ruleset) -> ListenSpec | None:
     return ListenSpec(place.kind, place.host, place.ports, place.path, options, line.where)
 
 
+def wants_figures(ruleset: Ruleset) -> bool:
+    """Whether somebody may ask what sessions did once they are closed."""
+    return any(one.name in {"metrics", "admin", "manhole"} for one in ruleset.directives)
+
+
 def _no_services(name: str, protocol: str) -> int | None:
     return None
 

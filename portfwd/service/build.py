@@ -363,6 +363,7 @@ class Binder:
             accept,
             spec.options.backlog,
             inherited=inherited,
+            gate=live.gate,
         )
 
 

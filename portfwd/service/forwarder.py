@@ -24,10 +24,13 @@ from portfwd.kernel.platform import Platform, find_platform
 from portfwd.kernel.poller import Poller
 from portfwd.kernel.reactor import Reactor
 from portfwd.kernel.sockets import raise_descriptor_limit
+from portfwd.limits.admission import Doorkeeper
 from portfwd.limits.descriptors import PER_SESSION, RESERVE, DescriptorBudget
+from portfwd.metrics.tally import Ledger
 from portfwd.relay.dial import Surroundings
 from portfwd.relay.live import LiveRule, SessionLog
 from portfwd.rules.model import Ruleset
+from portfwd.rules.whole_process import overall_limits, wants_figures
 from portfwd.service.build import (
     Binder,
     Bound,
@@ -97,6 +100,8 @@ class Forwarder(Service):
             names=Names(reactor.nameResolver, reactor),  # type: ignore[attr-defined]
             streams=StreamMaker(reactor, self._poller),
             sockets=None if self._poller is None else SocketShare(self._poller, self._pool),
+            doorkeeper=Doorkeeper(overall_limits(ruleset)),
+            ledger=Ledger() if wants_figures(ruleset) else None,
         )
         self._world = world
         self._live = live_rules(ruleset, world, Silent() if log is None else log)

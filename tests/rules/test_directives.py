@@ -60,8 +60,8 @@ class GenericTests(SynchronousTestCase):
 
     def test_kept(self) -> None:
         """Words and options are kept as text."""
-        found = parse('admin unix:/a mode=0600\nlimits "a=b"\n:1 -> a:1', "f").directives
+        found = parse('admin unix:/a mode=0600\nmanhole "a=b"\n:1 -> a:1', "f").directives
         self.assertEqual(
-            found, (Directive("admin", ("unix:/a",), (("mode", "0600"),)), Directive("limits", ("a=b",)))
+            found, (Directive("admin", ("unix:/a",), (("mode", "0600"),)), Directive("manhole", ("a=b",)))
         )
         self.assertEqual(str(found[1].where), "f:2:1")

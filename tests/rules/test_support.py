@@ -39,22 +39,21 @@ class SupportTests(SynchronousTestCase):
             (":1 -> tls:a:1 relay=splice", ["f:1:15"]),
             ('endpoint:"x" -> a:1 relay=copy', ["f:1:21"]),
             (":1 -> a:1 bandwidth=1MiB/s", ["f:1:11"]),
-            (":1 -> a:1 rate=5", ["f:1:11"]),
-            (":1 -> a:1 max-conns-per-source=5", ["f:1:11"]),
+            ('endpoint:"x" -> a:1 on-limit=wait', ["f:1:21"]),
             (":1 -> tls:a:1 client-cert=a client-key=b alpn=h2", ["f:1:15", "f:1:29", "f:1:42"]),
             (":1 -> a:1\n  target tls:b:1 client-cert=a", ["f:2:10"]),
-            ("default rate=5\n:1 -> a:1\n:2 -> a:1", ["f:1:9"]),
+            ("default bandwidth=5B/s\n:1 -> a:1\n:2 -> a:1", ["f:1:9"]),
         ):
             self.assertEqual(self.places(text), places, text)
 
     def test_directives(self) -> None:
         """Directives that nothing obeys yet."""
         for name in DIRECTIVES:
-            self.assertEqual(self.places(f":1 -> a:1\n{name} x"), ["f:2:1"])
+            self.assertEqual(self.places(f":1 -> a:1\n{name} 127.0.0.1:1"), ["f:2:1"])
 
     def test_without_text(self) -> None:
         """A rule that was made, not read, is judged by its values, at its own place."""
-        ruleset = parse(":1 -> a:1 rate=5", "f")
+        ruleset = parse(":1 -> a:1 bandwidth=5B/s", "f")
         (rule,) = ruleset.rules
         made = evolve(ruleset, rules=(evolve(rule, places=()),))
         self.assertEqual([str(problem.location) for problem in unsupported(made)], ["f:1:1"])
