@@ -21,7 +21,7 @@ from weakref import WeakValueDictionary
 from attrs import frozen
 
 from portfwd.limits import rates
-from portfwd.limits.occupancy import Occupancy
+from portfwd.limits.occupancy import Occupancy, RuleOccupancy
 from portfwd.limits.sources import Sources
 
 
@@ -70,7 +70,7 @@ class Doorkeeper:
         self.overall = overall
         self.everybody = Occupancy()
         self.sources = Sources() if sources is None else sources
-        self._rules: WeakValueDictionary[str, Occupancy] = WeakValueDictionary()
+        self._rules: WeakValueDictionary[str, RuleOccupancy] = WeakValueDictionary()
         self._targets: WeakValueDictionary[tuple[str, str], Occupancy] = WeakValueDictionary()
 
     def __repr__(self) -> str:
@@ -93,7 +93,7 @@ class Doorkeeper:
             return None
         occupancy = self._rules.get(name)
         if occupancy is None:
-            occupancy = self._rules[name] = Occupancy()
+            occupancy = self._rules[name] = RuleOccupancy()
         return Admission(name, bounds, occupancy, self)
 
     def target(self, rule: str, label: str) -> Occupancy:
@@ -110,21 +110,23 @@ class Admission:
 
     Its answers to `admit` and `admit_source` are the limit that was reached, as the rules file has it, or
     empty. Who was let in is to be taken back by `left` and `left_source`.
-
-    :ivar refused: how often each limit was reached.
     """
 
-    __slots__ = ("_bounds", "_keeper", "_name", "_occupancy", "refused")
+    __slots__ = ("_bounds", "_keeper", "_name", "_occupancy")
 
-    def __init__(self, name: str, bounds: Bounds, occupancy: Occupancy, keeper: Doorkeeper) -> None:
+    def __init__(self, name: str, bounds: Bounds, occupancy: RuleOccupancy, keeper: Doorkeeper) -> None:
         self._name = name
         self._bounds = bounds
         self._occupancy = occupancy
         self._keeper = keeper
-        self.refused: Counter[str] = Counter()
 
     def __repr__(self) -> str:
         return f"<Admission {self._name} {self._occupancy.taken} in>"
+
+    @property
+    def refused(self) -> Counter[str]:
+        """How often each limit was reached."""
+        return self._occupancy.refused
 
     # Before a client is accepted
 

@@ -9,6 +9,7 @@ does not forget who is in. What the limit is, whoever asks knows.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 
@@ -55,3 +56,17 @@ class Occupancy:
             wake = next(iter(self._waiting))
             del self._waiting[wake]
             wake()
+
+
+class RuleOccupancy(Occupancy):
+    """
+    A rule's.
+
+    :ivar refused: how often each of the limits that bind it was reached.
+    """
+
+    __slots__ = ("refused",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refused: Counter[str] = Counter()

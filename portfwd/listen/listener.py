@@ -66,7 +66,7 @@ class Listener:
     :ivar accepted: clients that were accepted.
     :ivar pauses: how often the kernel had nothing left.
     :ivar waits: how often the budget had no room.
-    :ivar held: how often a limit was reached at which clients wait.
+    :ivar limited: how often a limit was reached at which clients wait.
     """
 
     def __init__(
@@ -104,10 +104,15 @@ class Listener:
         self.accepted = 0
         self.pauses = 0
         self.waits = 0
-        self.held = 0
+        self.limited = 0
 
     def __repr__(self) -> str:
         return f"<Listener {self.name} {self.address} {self._state} accepted={self.accepted}>"
+
+    @property
+    def state(self) -> str:
+        """What it does, in a word or a few."""
+        return self._state
 
     @property
     def address(self) -> Address | None:
@@ -129,12 +134,13 @@ class Listener:
         self._state = "accepting"
         self._reactor.addReader(self)
 
-    def judge_by(self, accept: Accept, gate: Gate | None) -> None:
-        """From here on clients are another rule's: its session for each, and its limits."""
-        before, self._gate, self._accept = self._gate, gate, accept
+    def judge_by(self, gate: Gate | None) -> None:
+        """From here on other limits decide whether clients wait."""
+        before = self._gate
         if self._state == "at a limit":
             self._stop_waiting()
             self._begin()
+        self._gate = gate
         if before is not None:
             before.pass_on()
 
@@ -214,7 +220,7 @@ class Listener:
         self._budget.give_back(PER_SESSION)
 
     def _wait_at(self, gate: Gate, seconds: float) -> None:
-        self.held += 1
+        self.limited += 1
         self._state = "at a limit"
         self._reactor.removeReader(self)
         if seconds < math.inf:

@@ -147,10 +147,13 @@ class RuleTally(TargetTally):
         if target:
             self.target(target).closed(summary)
 
+    def label(self, target: str) -> str:
+        """What the sessions of `target` are counted under."""
+        return target if target in self.targets else CHOSEN
+
     def target(self, target: str) -> TargetTally:
         """Where the sessions of `target` are counted."""
-        tally = self.targets.get(target)
-        return self.targets.setdefault(CHOSEN, TargetTally()) if tally is None else tally
+        return self.targets.setdefault(self.label(target), TargetTally())
 
 
 class Ledger:

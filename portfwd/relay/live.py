@@ -58,6 +58,7 @@ class LiveRule:
     :ivar filter_log: where filters write events.
     :ivar filter_failures: how often one of them raised.
     :ivar limits: judges who may come in; None where nothing is limited.
+    :ivar every_destination: the targets, and those that only filters choose.
     :ivar tally: adds up what sessions did; None where nobody wants to know.
     :ivar counts_targets: whether targets have limits of their own.
     :ivar learns_sources: whether a filter says later where a client comes from.
@@ -102,6 +103,7 @@ class LiveRule:
             destinations = [counted[one] for one in destinations]
             routes = {target: counted[one] for target, one in (routes or {}).items()}
         self.destinations = tuple(destinations)
+        self.every_destination = tuple(dict.fromkeys((*destinations, *(routes or {}).values())))
         self.access = access
         self.world = world
         self.streams: Opener = world.streams if streams is None else streams

@@ -9,7 +9,7 @@ deadline. The same service runs under twistd and inside other programs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from attrs import frozen
@@ -26,11 +26,12 @@ from portfwd.kernel.reactor import Reactor
 from portfwd.kernel.sockets import raise_descriptor_limit
 from portfwd.limits.admission import Doorkeeper
 from portfwd.limits.descriptors import PER_SESSION, RESERVE, DescriptorBudget
+from portfwd.listen.listener import Listener
 from portfwd.metrics.tally import Ledger
 from portfwd.relay.dial import Surroundings
 from portfwd.relay.live import LiveRule, SessionLog
 from portfwd.rules.model import Ruleset
-from portfwd.rules.whole_process import overall_limits, wants_figures
+from portfwd.rules.whole_process import metrics_listener, overall_limits, wants_figures
 from portfwd.service.build import (
     Binder,
     Bound,
@@ -40,6 +41,7 @@ from portfwd.service.build import (
     live_rules,
     target_labels,
 )
+from portfwd.service.measuring import Watchers
 from portfwd.streams.opening import StreamMaker
 from portfwd.streams.socket_opening import SocketShare
 from portfwd.upstreams.names import Names
@@ -104,6 +106,9 @@ class Forwarder(Service):
             ledger=Ledger() if wants_figures(ruleset) else None,
         )
         self._world = world
+        self.reloads = 0
+        self.reload_failures = 0
+        self.reloaded_at: float | None = None
         self._live = live_rules(ruleset, world, Silent() if log is None else log)
         self._bound: list[Bound] = []
         self._drain = drain
@@ -111,6 +116,8 @@ class Forwarder(Service):
         self._ports_open = False
         self._deadline: IDelayedCall | None = None
         self._log = Logger()
+        metrics = metrics_listener(ruleset)
+        self._watchers = None if metrics is None else Watchers(reactor, metrics, self)
 
     def __repr__(self) -> str:
         state = "running" if self.running else "stopped"
@@ -120,6 +127,43 @@ class Forwarder(Service):
     def rules(self) -> Sequence[LiveRule]:
         """See the class."""
         return [planned.live for planned in self._live]
+
+    @property
+    def every_rule(self) -> Iterable[LiveRule]:
+        """Those, and the ones that only have sessions left."""
+        return self.rules
+
+    @property
+    def listeners(self) -> Iterator[tuple[LiveRule, Listener]]:
+        """The sockets of ours that listen, each with its rule."""
+        for bound in self._bound:
+            for listener in bound.listeners:
+                yield bound.live, listener
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether clients are accepted: not before the start, and not while draining."""
+        return bool(self.running) and not self._stopping
+
+    @property
+    def budget(self) -> DescriptorBudget:
+        """Who counts descriptors."""
+        return self._budget
+
+    @property
+    def pool(self) -> PipePool | None:
+        """Who lends pipes."""
+        return self._pool
+
+    @property
+    def doorkeeper(self) -> Doorkeeper:
+        """Who counts for limits."""
+        return self._world.doorkeeper
+
+    @property
+    def metrics_address(self) -> str:
+        """Where metrics are to be had; empty for nowhere."""
+        return "" if self._watchers is None else self._watchers.address
 
     @property
     def session_count(self) -> int:
@@ -139,6 +183,12 @@ class Forwarder(Service):
         """
         self._budget.limit = raise_descriptor_limit()
         self._bound = Binder(self._world, self._budget).bind_all(self._live)
+        if self._watchers is not None:
+            try:
+                self._watchers.bind()
+            except StartError:
+                self._close_listeners()
+                raise
 
     def startService(self) -> None:
         """
@@ -160,6 +210,11 @@ class Forwarder(Service):
                 except OSError as problem:
                     reason = problem.strerror or str(problem)
                     failures.append(cannot_listen(bound.live.name, str(listener.address), reason))
+        if self._watchers is not None and not failures:
+            try:
+                self._watchers.start()
+            except StartError as problem:
+                failures += problem.failures
         self._budget.spent = count_descriptors()
         if not failures and not self._budget.has_room(PER_SESSION):
             failures.append(
@@ -168,6 +223,8 @@ class Forwarder(Service):
             )
         if failures:
             self._close_listeners()
+            if self._watchers is not None:
+                self._watchers.stop()
             if self._poller is not None:
                 self._poller.stop()
             raise StartError(failures)
@@ -222,6 +279,14 @@ class Forwarder(Service):
             return
         if self._deadline is not None and self._deadline.active():
             self._deadline.cancel()
+        if self._watchers is not None:
+            self._ports_open = True
+            self._watchers.stop().addBoth(lambda _: self._all_closed())
+        else:
+            self._all_closed()
+
+    def _all_closed(self) -> None:
+        self._ports_open = False
         if self._pool is not None:
             self._pool.close()
         if self._poller is not None:
