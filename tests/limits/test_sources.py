@@ -64,7 +64,7 @@ class TableTests(SynchronousTestCase):
         self.assertEqual(len(table), 1)  # a was as good as unknown
 
     def test_flood(self) -> None:
-        """However many sources come and go, no more than the bound are known; who is there is not forgotten."""
+        """However many sources come and go, no more than the bound are known; who is there is remembered."""
         table = Sources()
         table.enter("web", "here", 1.0, 0.0)
         sources = 1_000_000 if os.environ.get("PORTFWD_TESTS") == "deep" else 150_000
