@@ -34,6 +34,7 @@ from portfwd.rules.model import LogSpec, Ruleset
 from portfwd.service.disk import DiskFiles
 from portfwd.service.filters import filter_problems
 from portfwd.service.forwarder import DRAIN, Forwarder
+from portfwd.service.garbage import kept
 from portfwd.service.signals import Signals
 from portfwd.values import parse_duration
 
@@ -181,6 +182,7 @@ class Daemon(MultiService):
         self._log = Logger()
         forwarder.setServiceParent(self)
 
+    @kept()
     def privilegedStartService(self) -> None:
         """Bind."""
         try:
@@ -188,6 +190,7 @@ class Daemon(MultiService):
         except StartError as problem:
             self._give_up(problem)
 
+    @kept()
     def startService(self) -> None:
         """Accept."""
         try:
@@ -288,6 +291,7 @@ def open_access_log(spec: LogSpec, *, foreground: bool) -> tuple[AccessLog | Non
     return AccessLog(form, writer, time.localtime), writer, ""
 
 
+@kept()
 def makeService(options: Options) -> IService:
     """
     The service of a command line.
