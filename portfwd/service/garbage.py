@@ -2,10 +2,10 @@
 """
 Python's garbage collector, and the thousands of objects that a rules file becomes.
 
-They stay as long as the process. While they are made the collector looks through all of them
-again and again and finds nothing: with ten thousand rules that is a third of the start. Later each of its full
-rounds would, for a quarter of a second in which no byte is relayed. So it is off while
-they are made, and what is there then is taken out of its sight.
+They stay as long as the process. While they are made the collector looks through all of
+them again and again and finds nothing: with ten thousand rules that is a third of the start.
+Later each of its full rounds would, for a quarter of a second in which no byte is relayed. So
+it is off while they are made, and what is there then is taken out of its sight.
 """
 
 from __future__ import annotations
