@@ -2,10 +2,12 @@
 """
 ``filter proxy-out version=2``: tells the upstream whose connection this is.
 
-A PROXY header is the first thing that the upstream gets, in one write, as soon
-as it is connected. It has the client's address, or that which `proxy-in` was told, and where that client
-connected to. Version 2 may add TLVs: ``tlv=authority,alpn,unique-id,ssl,crc32c``;
-one that there is nothing to say of is left out. A unique id that came with a header is sent on.
+A PROXY header is the first thing that the upstream gets, in one write, as soon as
+it is connected. It has the client's address, or that which `proxy-in` was told, and where that client
+connected to. For a client without an IP address it is one that says nothing (``UNKNOWN``, ``LOCAL``).
+
+Version 2 may add TLVs: ``tlv=authority,alpn,unique-id,ssl,crc32c``; one that there is nothing to say of
+is left out. A unique id that came with a header is sent on.
 
 The upstream has to expect the header, and to trust us. It stands behind all
 filters that route; bytes that come to it before the upstream is connected end the session,
@@ -35,7 +37,7 @@ from portfwd.filters.options import choice, option, words
 from portfwd.filters.proxy_in import NO_DATAGRAMS
 from portfwd.filters.sni import SERVER_NAME
 from portfwd.values import TO_UPSTREAM, Address, Direction, printable
-from portfwd.wire.proxy_header import Header
+from portfwd.wire.proxy_header import Header, inet_pair
 from portfwd.wire.proxy_tlvs import (
     ALPN,
     AUTHORITY,
@@ -88,7 +90,13 @@ class ProxyOut(Filter):
         if self._version == 1:
             return build_v1(source, destination)
         tlvs = tuple(tlv for name in self._tlvs for tlv in _tlv(name, connection))
-        return build_v2(Header(source, destination, tlvs), checksum="crc32c" in self._tlvs)
+        if inet_pair(source, destination) is None:
+            # HAProxy says the same for clients of a unix socket, and as a receiver refuses every other header
+            # for them; the upstream then takes our own address, as it does without a header.
+            header = Header(tlvs=tlvs, local=True)
+        else:
+            header = Header(source, destination, tlvs)
+        return build_v2(header, checksum="crc32c" in self._tlvs)
 
 
 def _tlv(name: str, connection: Connection) -> tuple[tuple[int, bytes], ...]:

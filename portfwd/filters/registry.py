@@ -47,9 +47,16 @@ BUILT_IN: Final[Mapping[str, str]] = MappingProxyType(
     {
         "faults": "portfwd.filters.faults:PLUGIN",
         "hexdump": "portfwd.filters.hexdump:PLUGIN",
+        "http-connect": "portfwd.filters.http_connect:PLUGIN",
+        "http-host": "portfwd.filters.http_host:PLUGIN",
         "match": "portfwd.filters.match:PLUGIN",
+        "proxy-in": "portfwd.filters.proxy_in:PLUGIN",
+        "proxy-out": "portfwd.filters.proxy_out:PLUGIN",
         "record": "portfwd.filters.record:PLUGIN",
         "replace": "portfwd.filters.replace:PLUGIN",
+        "sni": "portfwd.filters.sni:PLUGIN",
+        "sniff": "portfwd.filters.sniff:PLUGIN",
+        "socks5": "portfwd.filters.socks5:PLUGIN",
         "tee": "portfwd.filters.tee:PLUGIN",
     }
 )
@@ -204,10 +211,12 @@ class Registry:
 
 
 def origin_of(point: EntryPoint) -> Origin:
-    """Where an entry point leads."""
+    """Where an entry point leads; whether anything is there, is seen when it is imported."""
+    # "module:object [extra]" was once usual.
+    path = point.value.partition("[")[0].strip()
     if point.dist is None:
-        return Origin(point.name, point.value)
-    return Origin(point.name, point.value, point.dist.name, point.dist.version)
+        return Origin(point.name, path)
+    return Origin(point.name, path, point.dist.name or "a package without a name", point.dist.version or "")
 
 
 def _python_name(origin: Origin) -> str:
@@ -243,7 +252,7 @@ def _import(origin: Origin) -> Any:
             f"the filter {_shown(origin.name)} ({origin}) cannot be imported: {told(error)}",
             f"update or uninstall {origin.package}" if origin.package else "mend the module",
         ) from error
-    for attribute in attributes.split("."):
+    for attribute in filter(None, attributes.split(".")):
         try:
             found = getattr(found, attribute)
         except AttributeError:

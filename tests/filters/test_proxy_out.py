@@ -98,9 +98,9 @@ class HeaderTests(HeaderTestCase):
         unix = {"client": None, "local": UnixAddress("/run/x"), "network": "unix"}
         talk = Talk(proxy_out("1"), connection=make_connection(**unix))
         self.assertEqual(talk.upstream, [b"PROXY UNKNOWN\r\n"])
-        self.assertEqual(self.header(proxy_out(), **unix), Header())
-        named = {**unix, "client": UnixAddress("")}
-        self.assertEqual(self.header(proxy_out(), **named), Header(UnixAddress(""), UnixAddress("/run/x")))
+        self.assertEqual(self.header(proxy_out(), **unix), Header(local=True))
+        unix["client"] = UnixAddress("")
+        self.assertEqual(self.header(proxy_out("2", "unique-id", "crc32c"), **unix), Header(local=True))
 
     def test_datagrams(self) -> None:
         """Datagrams get no header, and no upstream."""
@@ -148,8 +148,11 @@ class TLVTests(HeaderTestCase):
         announced = {"proxy-tlvs": ((ALPN, b"x"), (UNIQUE_ID, b""))}
         self.assertEqual(self.tlvs("unique-id", tags=announced), {UNIQUE_ID: b"7/192.0.2.1:5000/web"})
         self.assertEqual(self.tlvs("unique-id", tags={"proxy-tlvs": 1})[UNIQUE_ID][:2], b"7/")
-        long = self.tlvs("unique-id", client=UnixAddress("/" + "x" * 100), local=UnixAddress("/" + "y" * 100))
-        self.assertLessEqual(len(long[UNIQUE_ID]), 128)
+        connection = make_connection()
+        connection.rule = "x" * 200
+        answer = read_v2(Talk(proxy_out("2", "unique-id"), connection=connection).upstream[0])
+        assert isinstance(answer, Read)
+        self.assertEqual(len(dict(answer.value.tlvs)[UNIQUE_ID]), 128)
 
 
 class OptionsTests(FilterTestCase):
