@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 
 from portfwd import __version__
-from portfwd.cli import check, convert, explain, filter_help, filters, replay
+from portfwd.cli import check, convert, explain, filter_help, filters, hash_password, replay
 
 DESCRIPTION = """\
 Look at the rules files and filters of portfwd. What forwards is twistd:
@@ -29,6 +29,7 @@ examples:
   portfwd convert /etc/rinetd.conf -o rules.conf
   portfwd filters
   portfwd help filter sniff
+  portfwd hash-password alice >> /etc/portfwd/users
   portfwd replay web.record --to 127.0.0.1:8080
 
 'portfwd COMMAND --help' says more about each.
@@ -45,7 +46,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"portfwd {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (check, explain, convert, filters, filter_help, replay):
+    for command in (check, explain, convert, filters, filter_help, hash_password, replay):
         command.add_parser(commands)
     return parser
 

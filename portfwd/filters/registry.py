@@ -47,9 +47,16 @@ BUILT_IN: Final[Mapping[str, str]] = MappingProxyType(
     {
         "faults": "portfwd.filters.faults:PLUGIN",
         "hexdump": "portfwd.filters.hexdump:PLUGIN",
+        "http-connect": "portfwd.filters.http_connect:PLUGIN",
+        "http-host": "portfwd.filters.http_host:PLUGIN",
         "match": "portfwd.filters.match:PLUGIN",
+        "proxy-in": "portfwd.filters.proxy_in:PLUGIN",
+        "proxy-out": "portfwd.filters.proxy_out:PLUGIN",
         "record": "portfwd.filters.record:PLUGIN",
         "replace": "portfwd.filters.replace:PLUGIN",
+        "sni": "portfwd.filters.sni:PLUGIN",
+        "sniff": "portfwd.filters.sniff:PLUGIN",
+        "socks5": "portfwd.filters.socks5:PLUGIN",
         "tee": "portfwd.filters.tee:PLUGIN",
     }
 )

@@ -32,7 +32,7 @@ class MainTests(CommandTestCase):
         code, out, _ = self.run_main("--help")
         self.assertEqual(code, 0)
         self.assertIn("twistd -n portfwd", out)
-        for command in ("check", "explain", "convert", "filters", "help", "replay"):
+        for command in ("check", "explain", "convert", "filters", "help", "hash-password", "replay"):
             self.assertRegex(out, rf"\n  portfwd {command}\b")
             code, own, _ = self.run_main(command, "--help")
             self.assertEqual(code, 0)

@@ -1,0 +1,74 @@
+# -*- test-case-name: tests.cli.test_hash_password -*-
+"""
+``portfwd hash-password``: a line for the file of users of the filters socks5 and http-connect.
+
+The password is asked for, twice, where nobody sees it; from a pipe its first line is taken. It is never
+an argument, which every other user of the machine could read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import os
+import sys
+from typing import Final
+
+from portfwd.cli.reading import CANNOT_READ, FINE
+from portfwd.filters.users import hash_password
+
+#: Bytes of salt: RFC 8018 section 4.1 wants at least 8, NIST SP 800-132 section 5.1 16.
+SALT: Final = 16
+
+DESCRIPTION = """\
+Ask for a password and print a line for the file of users that the filters
+socks5 and http-connect read. Where the input is no terminal, its first line is
+the password.
+
+example:
+  portfwd hash-password alice >> /etc/portfwd/users
+
+exit codes:
+  0  printed
+  1  there was no password, the two differ, or NAME cannot be a user's
+"""
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser(
+        "hash-password",
+        help="print a line for a file of users",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("name", metavar="NAME", help="the user's name")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print one line."""
+    try:
+        line = hash_password(arguments.name, ask_password(), os.urandom(SALT))
+    except ValueError as error:
+        print(f"portfwd hash-password: {error}", file=sys.stderr)
+        return CANNOT_READ
+    print(line)
+    return FINE
+
+
+def ask_password() -> str:
+    """
+    The password.
+
+    :raises ValueError: there is none, or it was not typed twice the same.
+    """
+    if sys.stdin.isatty():
+        password = getpass.getpass("password: ")
+        if password != getpass.getpass("the same again: "):
+            raise ValueError("the two passwords differ")
+    else:
+        password = sys.stdin.readline().removesuffix("\n").removesuffix("\r")
+    if not password:
+        raise ValueError("there is no password")
+    return password

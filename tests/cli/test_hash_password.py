@@ -1,0 +1,74 @@
+"""Tests of ``portfwd hash-password``."""
+
+from __future__ import annotations
+
+import getpass
+import io
+import sys
+
+from portfwd.filters.users import read_users
+from tests.cli.running import CommandTestCase
+
+
+class Terminal(io.StringIO):
+    """A standard input that somebody sits at."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+class HashPasswordTests(CommandTestCase):
+    """The line that is printed, and where the password comes from."""
+
+    def typed(self, *answers: str) -> None:
+        """Somebody will type these."""
+        left = list(answers)
+        self.patch(sys, "stdin", Terminal())
+        self.patch(getpass, "getpass", lambda prompt: left.pop(0))
+
+    def piped(self, text: str) -> None:
+        """The standard input is a pipe with this in it."""
+        self.patch(sys, "stdin", io.StringIO(text))
+
+    def test_typed(self) -> None:
+        """Typed twice the same it becomes a line that admits the user, and no other password."""
+        self.typed("open sesame", "open sesame")
+        code, out, err = self.run_main("hash-password", "alice")
+        self.assertEqual((code, err, out.count("\n")), (0, "", 1))
+        users = read_users(out)
+        self.assertTrue(users.admits(b"alice", b"open sesame"))
+        self.assertFalse(users.admits(b"alice", b"open"))
+        self.assertNotIn("sesame", out)
+
+    def test_piped(self) -> None:
+        """Of a pipe the first line is the password; its end, in either way of writing it, is not."""
+        for text in ("open sesame\nmore\n", "open sesame\r\n", "open sesame"):
+            self.piped(text)
+            code, out, _ = self.run_main("hash-password", "alice")
+            self.assertEqual(code, 0)
+            self.assertTrue(read_users(out).admits(b"alice", b"open sesame"), text)
+
+    def test_salted(self) -> None:
+        """The same password gives another line each time."""
+        lines = set()
+        for _ in range(2):
+            self.piped("open sesame\n")
+            lines.add(self.run_main("hash-password", "alice")[1])
+        self.assertEqual(len(lines), 2)
+
+    def test_refused(self) -> None:
+        """No password, two different ones, or a name that the file cannot have: a reason, and exit code 1."""
+        self.piped("\n")
+        self.assertEqual(
+            self.run_main("hash-password", "alice"), (1, "", "portfwd hash-password: there is no password\n")
+        )
+        self.typed("one", "two")
+        self.assertEqual(
+            self.run_main("hash-password", "alice"),
+            (1, "", "portfwd hash-password: the two passwords differ\n"),
+        )
+        for name in ("a:b", "#a", "", "a\nb"):
+            self.piped("open sesame\n")
+            code, out, err = self.run_main("hash-password", name)
+            self.assertEqual((code, out), (1, ""), name)
+            self.assertIn("portfwd hash-password: ", err)
