@@ -75,7 +75,7 @@ def make_chain(
             made = factory.build(connection)
         except Exception as error:
             troubles.append(Trouble(name, error))
-            if factory.on_error != "bypass":
+            if getattr(factory, "on_error", "") != "bypass":
                 troubles.append(failure(name, error))
                 break
             continue
@@ -137,7 +137,7 @@ class Chain(Inquiry):
             if self._closing is not None:
                 self._leave_out(stage)
             else:
-                self._tell(stage.up, None, partial(stage.filter.opened, self._connection), both=True)
+                self._tell(stage.up, None, "opened", self._connection, both=True)
         return self._done()
 
     def received(self, direction: Direction, data: bytes) -> list[Effect]:
@@ -181,7 +181,7 @@ class Chain(Inquiry):
         self._connection.upstream = upstream
         self._write_early()
         for stage in self._stages:
-            self._tell(stage.up, None, partial(stage.filter.connected, upstream), both=True)
+            self._tell(stage.up, None, "connected", upstream, both=True)
             self._work()
             if self.finished or self._closing is not None:
                 break
@@ -202,7 +202,7 @@ class Chain(Inquiry):
             return []
         self._flush()
         for stage in self._stages:
-            self._tell(stage.up, None, partial(stage.filter.dial_failed, error), both=True)
+            self._tell(stage.up, None, "dial_failed", error, both=True)
             self._work()
         told = any(isinstance(effect, Write) for effect in self._effects)
         self._close(Finish(str(error), abort=not told))
@@ -223,7 +223,7 @@ class Chain(Inquiry):
             return []
         self._resume(link.stage, paused)
         data = link.take() if link.held else None
-        self._tell(link, data, partial(link.stage.filter.resumed, result))
+        self._tell(link, data, "resumed", result)
         for one in paused:
             self._let_in(one)
             self._pass_end(one)

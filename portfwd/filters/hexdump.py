@@ -6,9 +6,9 @@
 
     filter hexdump limit=1KiB direction=up
 
-    12 > 00000000  47 45 54 20 2f 20 48 54  54 50 2f 31 2e 31 0d 0a  |GET / HTTP/1.1..|
+    web: session 12: > 00000000  47 45 54 20 2f 20 48 54  54 50 2f 31 2e 31 0d 0a  |GET / HTTP/1.1..|
 
-The session's number, ``>`` for what the client sent and ``<`` for what the upstream
+Rule and session, ``>`` for what the client sent and ``<`` for what the upstream
 did, the offset in that direction, and the bytes as ``hexdump -C`` prints them. A new
 chunk begins a new line, so the lines show how the bytes came.
 
@@ -24,7 +24,7 @@ from typing import Final
 
 from attrs import frozen
 
-from portfwd.filters.api import DONE, Connection, Factory, Filter, Plugin, RouteClause, Verdict
+from portfwd.filters.api import DONE, Connection, Factory, Filter, Log, Plugin, RouteClause, Verdict
 from portfwd.filters.options import choice, option, size
 from portfwd.filters.ways import ARROWS, WAYS, directions_of
 from portfwd.values import Direction
@@ -54,9 +54,9 @@ def dump_lines(data: bytes, offset: int = 0) -> Iterator[str]:
 class Hexdump(Filter):
     """Dumps one connection."""
 
-    def __init__(self, connection: Connection, directions: frozenset[Direction], limit: int) -> None:
+    def __init__(self, log: Log, directions: frozenset[Direction], limit: int) -> None:
         """:param limit: bytes of each direction."""
-        self._connection = connection
+        self._log = log
         self._limit = limit
         self._shown = dict.fromkeys(directions, 0)
 
@@ -75,9 +75,7 @@ class Hexdump(Filter):
         return DONE
 
     def _write(self, direction: Direction, line: str) -> None:
-        self._connection.log.info(
-            "{session} {arrow} {line}", session=self._connection.id, arrow=ARROWS[direction], line=line
-        )
+        self._log.info("{arrow} {line}", arrow=ARROWS[direction], line=line)
 
 
 @frozen
@@ -98,7 +96,7 @@ def make_factory(options: HexdumpOptions, clauses: Sequence[RouteClause]) -> Fac
     directions = directions_of(options.direction)
 
     def build(connection: Connection) -> Hexdump:
-        return Hexdump(connection, directions, options.limit)
+        return Hexdump(connection.log, directions, options.limit)
 
     return Factory(build, directions=directions)
 

@@ -9,7 +9,7 @@ when a filter is asked is its business too, and `portfwd.filters.passage`'s.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from typing import Final
 
@@ -77,22 +77,23 @@ class Inquiry(Passage):
         if not link.done:
             link.bypass = 0
             held = link.take()
-            self._tell(link, held, partial(link.stage.filter.ended, link.direction, held))
+            self._tell(link, held, "ended", link.direction, held)
         self._pass_end(link)
 
     def _tell(
-        self, link: Link, data: bytes | None, ask: Callable[[], Verdict], *, both: bool = False
+        self, link: Link, data: bytes | None, event: str, *arguments: object, both: bool = False
     ) -> None:
         """
         Ask a filter for a verdict on `data`, and give it its effect.
 
         :param data: None: there are no bytes to judge.
+        :param event: the method to call; a filter may be anybody's class, and lack it.
         :param both: an `Await` stops both directions.
         """
         if self.finished or link.stage.dead:
             return
         try:
-            verdict = ask()
+            verdict = getattr(link.stage.filter, event)(*arguments)
         except Exception as error:
             self._fail(link, error, data)
             return
@@ -204,7 +205,7 @@ class Inquiry(Passage):
         self._effects.append(Judge(item.client, item.local))
 
     def _wake(self, link: Link, token: object) -> None:
-        self._tell(link, None, partial(link.stage.filter.woken, token))
+        self._tell(link, None, "woken", token)
         self._pass_end(link)
 
     def _await(self, link: Link, item: Await, both: bool) -> None:

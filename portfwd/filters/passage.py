@@ -76,6 +76,11 @@ class Passage:
         self._offered = {TO_UPSTREAM: 0, TO_CLIENT: 0}
         self._source_ended = {TO_UPSTREAM: False, TO_CLIENT: False}
 
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The filters, in the order of the rule, with what is known of each."""
+        return tuple(self._stages)
+
     # What the chain adds: it knows the filters.
 
     def _show(self, link: Link, data: bytes) -> None:

@@ -211,10 +211,12 @@ class Registry:
 
 
 def origin_of(point: EntryPoint) -> Origin:
-    """Where an entry point leads."""
+    """Where an entry point leads; whether anything is there, is seen when it is imported."""
+    # "module:object [extra]" was once usual.
+    path = point.value.partition("[")[0].strip()
     if point.dist is None:
-        return Origin(point.name, point.value)
-    return Origin(point.name, point.value, point.dist.name, point.dist.version)
+        return Origin(point.name, path)
+    return Origin(point.name, path, point.dist.name or "a package without a name", point.dist.version or "")
 
 
 def _python_name(origin: Origin) -> str:
@@ -250,7 +252,7 @@ def _import(origin: Origin) -> Any:
             f"the filter {_shown(origin.name)} ({origin}) cannot be imported: {told(error)}",
             f"update or uninstall {origin.package}" if origin.package else "mend the module",
         ) from error
-    for attribute in attributes.split("."):
+    for attribute in filter(None, attributes.split(".")):
         try:
             found = getattr(found, attribute)
         except AttributeError:

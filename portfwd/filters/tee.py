@@ -8,7 +8,7 @@
     filter tee file=/var/lib/portfwd/uploads.bin limit=1GiB
 
 A shadow is connected to when there is something to copy, once for each connection. What it answers
-is thrown away, and so is what it does not take in time: ``limit`` bytes wait, the rest is dropped and
+is thrown away. ``limit`` bytes wait for it; one that is slower than that is reset, and what it misses is
 counted. Neither a shadow nor a file ever makes the connection slower, or ends it.
 
 A file gets the bytes of all connections as they come, with nothing between them; `record` is for

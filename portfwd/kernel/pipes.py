@@ -23,6 +23,10 @@ from portfwd.limits.descriptors import DescriptorBudget
 #: Pipes smaller than this are not worth splicing through.
 SMALLEST: Final = 65536
 
+#: What is lent instead of a larger pipe while more than half of the allowance is taken: a large pipe
+#: moves more with each call, but a flow that gets none copies.
+FRUGAL: Final = 256 * 1024
+
 #: Descriptors of one pipe.
 PIPE_DESCRIPTORS: Final = 2
 
@@ -65,12 +69,14 @@ class Pipe:
 
     :ivar reader: descriptor of its out end.
     :ivar writer: descriptor of its in end.
+    :ivar asked: the size it was made for.
     :ivar size: bytes it can hold; as many as its slots (pages) allow, often fewer.
     """
 
-    __slots__ = ("reader", "size", "writer")
+    __slots__ = ("asked", "reader", "size", "writer")
 
-    def __init__(self, reader: int, writer: int, size: int) -> None:
+    def __init__(self, reader: int, writer: int, size: int, asked: int) -> None:
+        self.asked = asked
         self.reader = reader
         self.writer = writer
         self.size = size
@@ -108,8 +114,11 @@ class PipePool:
         )
 
     def borrow(self, size: int) -> Pipe | None:
-        """An empty pipe of about `size` bytes, or None: copy instead."""
+        """An empty pipe of about `size` bytes, a smaller one when many are lent, or None: copy instead."""
         idle = self._idle.get(size)
+        if not idle and size > FRUGAL and self.total_bytes + size > self._allowance // 2:
+            size = FRUGAL
+            idle = self._idle.get(size)
         if idle:
             self._idle_count -= 1
             self._low_water = min(self._low_water, self._idle_count)
@@ -143,14 +152,14 @@ class PipePool:
             self._budget.give_back(PIPE_DESCRIPTORS)
             return None
         self.total_bytes += got
-        return Pipe(reader, writer, got)
+        return Pipe(reader, writer, got, size)
 
-    def give_back(self, pipe: Pipe, size: int) -> None:
-        """Take `pipe` back, which was borrowed with `size` and is empty."""
+    def give_back(self, pipe: Pipe) -> None:
+        """Take `pipe` back, which is empty."""
         self.lent -= 1
         if self._idle_count < MAX_IDLE:
             self._idle_count += 1
-            self._idle.setdefault(size, []).append(pipe)
+            self._idle.setdefault(pipe.asked, []).append(pipe)
             if self._trimming is None:
                 self._low_water = 0
                 self._trimming = self._clock.callLater(TRIM_INTERVAL, self._trim)

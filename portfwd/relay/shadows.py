@@ -2,10 +2,11 @@
 """
 A shadow upstream: gets a copy of a session's bytes, and is listened to by nobody.
 
-A `Shadow` is one connection of one session. It connects when it is made, keeps at most
-`Sink.limit` bytes that the connection does not take, and drops what is beyond; it never makes
-anybody wait. There is no second try: a shadow that is gone stays so for this session, because
-the middle of a stream is no beginning. What it answers is read, so that it can go on, and thrown away.
+A `Shadow` is one connection of one session. It connects when it is made, and keeps at most
+`Sink.limit` bytes that the connection does not take; it never makes anybody wait. A shadow that is
+slower than that gets what was kept and no more, and then a reset: a stream with a hole in it would be another
+one. There is no second try for this session, because the middle of a stream is no beginning. What a shadow
+answers is read, so that it can go on, and thrown away.
 
 When the session is over, what waits is still written, then the end, for `LINGER` seconds at most.
 """
@@ -96,6 +97,7 @@ class Shadow(Protocol):
         self._waiting = 0
         self._is_paused = True  # until it is connected
         self._is_finishing = False
+        self._is_torn = False  # bytes are missing: nothing may follow
         self._end_sent = False
         self._peer_ended = False
         self._deadline: IDelayedCall | None = None
@@ -112,12 +114,25 @@ class Shadow(Protocol):
 
     def write(self, data: bytes) -> None:
         """Send `data`, now or later or, where there is no room, not at all."""
-        if self.is_over or self._is_finishing or self._waiting + len(data) > self._limit:
+        if self.is_over or self._is_finishing or self._is_torn:
             self._drop(len(data))
             return
         self._queue.append(data)
         self._waiting += len(data)
         self._send()
+        excess = self._waiting - self._limit
+        if excess > 0:
+            self._tear(excess)
+
+    def _tear(self, excess: int) -> None:
+        """Keep no more than may be kept, and nothing that comes later."""
+        self._is_torn = True
+        last = self._queue.pop()
+        if len(last) > excess:
+            self._queue.append(last[:-excess])
+        self._waiting -= excess
+        self._drop(excess)
+        self._failed("is slower than the session, and gets no more of it")
 
     def finish(self) -> None:
         """The session is over: send what waits, then the end."""
@@ -145,7 +160,11 @@ class Shadow(Protocol):
                 piece = piece[:SLICE]
             self._waiting -= len(piece)
             transport.write(piece)
-        if self._is_finishing and not self._queue and not self._is_paused and not self._end_sent:
+        if self._queue or self._is_paused or self._end_sent or self.is_over:
+            return
+        if self._is_torn:
+            self.abort()
+        elif self._is_finishing:
             # An end of one direction and not a close: a close with answers unread would be a reset,
             # which takes away what is on its way.
             self._end_sent = True

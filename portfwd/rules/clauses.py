@@ -156,7 +156,8 @@ def read_route(reading: Reading, scope: FileScope, line: Line, words: list[Word]
             findings.fault(line, word, fault)
             return
         target = TargetDraft(place, line.at(word))
-    rule.routes.append(RouteDraft(patterns, target, line.at(word)))
+    places = tuple(line.at(pattern) for pattern in words[1:arrow])
+    rule.routes.append(RouteDraft(patterns, target, line.at(word), places))
 
 
 def _owner(reading: Reading, scope: FileScope, line: Line, words: list[Word]) -> RuleDraft:

@@ -55,6 +55,7 @@ class RouteDraft:
     patterns: tuple[str, ...]
     target: TargetDraft | str | None
     where: Location
+    pattern_places: tuple[Location, ...] = ()
 
 
 @define
@@ -179,7 +180,9 @@ def _target(draft: TargetDraft, options: Options, findings: Findings) -> TargetS
 
 
 def _route(draft: RouteDraft, options: Options, findings: Findings) -> RouteSpec:
-    target = draft.target
-    if isinstance(target, TargetDraft):
-        return RouteSpec(draft.patterns, _target(target, options, findings), draft.where)
-    return RouteSpec(draft.patterns, target, draft.where)
+    target: TargetSpec | str | None
+    if isinstance(draft.target, TargetDraft):
+        target = _target(draft.target, options, findings)
+    else:
+        target = draft.target
+    return RouteSpec(draft.patterns, target, draft.where, draft.pattern_places)

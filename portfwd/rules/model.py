@@ -146,7 +146,7 @@ class Options:
 
     buffer: int = 65536
     relay: RelayKind = RelayKind.AUTO
-    pipe: int = 262144
+    pipe: int = 1048576
     sndbuf: int | None = None
     rcvbuf: int | None = None
     nodelay: bool = True
@@ -247,11 +247,13 @@ class RouteSpec:
 
     :ivar target: where matching sessions go: a spec written in the line, the name
         of a ``target`` clause, or None for ``close``.
+    :ivar pattern_places: where each of `patterns` stands; empty for a clause that was not read from text.
     """
 
     patterns: tuple[str, ...]
     target: TargetSpec | str | None
     where: Location = field(default=NOWHERE, eq=False, repr=False)
+    pattern_places: tuple[Location, ...] = field(default=(), eq=False, repr=False)
 
 
 @frozen

@@ -71,7 +71,7 @@ def configure(rule: Rule, registry: Registry, files: Files = DISK) -> Configured
         try:
             one = _find(spec, registry)
             found.append(one)
-            clauses.append(Clause(spec.name, _factory(spec, one, routes, files)))
+            clauses.append(Clause(spec.name, _factory(rule, spec, one, routes, files)))
         except Refused as refusal:
             problems.extend(refusal.problems)
     # Of a filter that is not there nobody knows whether it would have chosen.
@@ -129,25 +129,54 @@ def _find(spec: FilterSpec, registry: Registry) -> Found:
         raise Refused(Problem(spec.where, refusal.code, refusal.message, refusal.hint)) from refusal
 
 
-def _factory(spec: FilterSpec, found: Found, routes: tuple[RouteClause, ...], files: Files) -> Any:
+def _factory(
+    rule: Rule, spec: FilterSpec, found: Found, routes: tuple[RouteClause, ...], files: Files
+) -> Any:
     options = found.read(spec.words, spec.options, files)
     if isinstance(options, list):
         raise Refused(*(_placed(spec, problem) for problem in options))
     try:
         factory = found.plugin.configure(options, routes if found.takes_routes else ())
     except OptionError as error:
-        problem = place_of(found.options, spec.words, spec.options, error)
-        raise Refused(_placed(spec, problem)) from error
+        raise Refused(_placed(spec, place_of(found.options, spec.words, spec.options, error))) from error
     except ValueError as error:
-        raise Refused(
-            _placed(spec, OptionProblem(one_line(error) or "its options do not go together"))
-        ) from error
+        message = one_line(error) or "its options do not go together"
+        where = _pattern_place(rule, found, options, message) if found.takes_routes else None
+        if where is not None:
+            problem = Problem(where, "bad-route-pattern", f"filter {spec.name}: {message}")
+            raise Refused(problem) from error
+        raise Refused(_placed(spec, OptionProblem(message))) from error
     except Exception as error:
         raise Refused(_bad(spec, found, f"fails to be configured: {told(error)}")) from error
     missing = [name for name in IFilterFactory.names() if not hasattr(factory, name)]
     if missing:
         raise Refused(_bad(spec, found, f"makes a factory without {', '.join(missing)}"))
     return factory
+
+
+def _pattern_place(rule: Rule, found: Found, options: Any, message: str) -> Location | None:
+    """
+    Where the pattern stands that a filter refused with `message`; None where it was none of them.
+
+    A plug-in only says what is wrong. Asked about each pattern alone it says the same of that one, and
+    does not say it without any.
+    """
+
+    def refuses(*patterns: str) -> bool:
+        clauses = tuple(RouteClause((pattern,), None) for pattern in patterns)
+        try:
+            found.plugin.configure(options, clauses)
+        except Exception as error:
+            return one_line(error) == message
+        return False
+
+    if refuses():
+        return None
+    for route in rule.routes:
+        for pattern, where in zip(route.patterns, route.pattern_places, strict=False):
+            if refuses(pattern):
+                return where
+    return None
 
 
 def _bad(spec: FilterSpec, found: Found, what: str) -> Problem:

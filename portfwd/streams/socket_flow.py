@@ -36,8 +36,8 @@ from portfwd.values import FlowSummary
 if TYPE_CHECKING:
     from portfwd.streams.socket_stream import SocketStream
 
-#: Bytes of one turn; others have theirs, and small events come between. One
-#: turn of a spliced flow is about a fifth of a millisecond.
+#: Bytes after which a turn is over, so at most this and one pipe more; others have theirs, and small
+#: events come between. One turn of a spliced flow is a few tenths of a millisecond.
 QUANTUM: Final = 256 * 1024
 
 #: An event that brought less than this is no bulk: copying it costs less than
@@ -369,7 +369,7 @@ class SocketFlow:
                 self._in_pipe = 0
                 self._pool.discard(pipe)
             else:
-                self._pool.give_back(pipe, self._pipe_size)
+                self._pool.give_back(pipe)
 
     def _copy_from_now_on(self) -> None:
         """Splicing cannot be had: nothing is lost by it."""

@@ -17,7 +17,16 @@ from portfwd.filters import (
     Plugin,
     RouteClause,
 )
-from portfwd.filters.options import OptionError, choice, duration, file_text, networks, option, size
+from portfwd.filters.options import (
+    OptionError,
+    choice,
+    duration,
+    file_text,
+    networks,
+    number,
+    option,
+    size,
+)
 
 
 class Bare(Filter):
@@ -79,6 +88,27 @@ def make_router(options: RouterOptions, clauses: Sequence[RouteClause]) -> Facto
     return Factory(lambda connection: Filter(), routes=True)
 
 
+@frozen
+class PedantOptions:
+    """Options of the pedant."""
+
+    routes: int = option(number, default=1, help="How many there have to be.")
+
+
+def make_pedant(options: PedantOptions, clauses: Sequence[RouteClause]) -> Factory:
+    """The factory of a filter that refuses patterns with blanks, and too few of them."""
+    for clause in clauses:
+        for pattern in clause.patterns:
+            if " " in pattern:
+                raise ValueError(f"pattern '{pattern}' has a blank in it")
+    if options.routes > 9:
+        raise ValueError("nobody has so many routes")
+    if len(clauses) < options.routes:
+        raise ValueError(f"{len(clauses)} routes are too few")
+    return Factory(lambda connection: Filter(), routes=True)
+
+
+PEDANT = Plugin("pedant", "Refuses blanks.", PedantOptions, make_pedant, takes_routes=True)
 ROUTER = Plugin("router", "Chooses.", RouterOptions, make_router, takes_routes=True)
 
 

@@ -877,6 +877,14 @@ class FailureTests(SynchronousTestCase):
         chain.received(UP, b"x")
         self.failed(chain.settled(1, None), KeyError)
 
+    def test_missing_method(self) -> None:
+        """A filter may be anybody's class: what it lacks is its own error."""
+        one: Any = object()
+        chain = Chain([("a", Factory(lambda connection: one), one)], nobody())
+        self.failed(chain.open(), AttributeError)
+        (trouble,) = chain.closed(SUMMARY)
+        self.assertIsInstance(trouble, Trouble)
+
     def test_no_verdict(self) -> None:
         """What is no verdict is such an error, and nothing of its list has an effect."""
         for verdict in ("text", [b"x", 17], Delay(-1), [Close("x"), Forward(None)]):  # type: ignore[arg-type]

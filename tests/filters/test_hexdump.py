@@ -48,13 +48,13 @@ class HexdumpTests(SynchronousTestCase):
 
     def test_both_ways(self) -> None:
         """Each direction has its sign and its own offsets; a chunk begins a line; the bytes are passed."""
-        connection = a_connection(12)
+        connection = a_connection()
         one = self.a_filter(connection, HexdumpOptions())
         for direction, chunk in ((TO_UPSTREAM, b"a{0}"), (TO_CLIENT, b"b"), (TO_UPSTREAM, b"c")):
             self.assertIsNone(one.received(direction, chunk))
         self.assertEqual(
             [" ".join(line.split()) for line in lines_of(connection)],
-            ["12 > 00000000 61 7b 30 7d |a{0}|", "12 < 00000000 62 |b|", "12 > 00000004 63 |c|"],
+            ["> 00000000 61 7b 30 7d |a{0}|", "< 00000000 62 |b|", "> 00000004 63 |c|"],
         )
 
     def test_limit(self) -> None:
@@ -65,7 +65,7 @@ class HexdumpTests(SynchronousTestCase):
         self.assertIs(one.received(TO_UPSTREAM, b"yz"), DONE)
         self.assertIs(one.received(TO_UPSTREAM, b"z"), DONE)
         lines = lines_of(connection)
-        self.assertEqual(lines[-1], "1 > 00000014  limit=20 is reached")
+        self.assertEqual(lines[-1], "> 00000014  limit=20 is reached")
         self.assertEqual("".join(line.partition("|")[2].strip("|") for line in lines), "x" * 19 + "y")
         self.assertIsNone(one.received(TO_CLIENT, b"z"))
 

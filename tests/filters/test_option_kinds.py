@@ -138,7 +138,7 @@ class KindTests(SynchronousTestCase):
             self.assertNotIn("\n", str(error))
 
     @given(st.binary(min_size=1))
-    @settings(max_examples=50)
+    @settings(max_examples=50, deadline=None)
     def test_data_back(self, value: bytes) -> None:
         """Any bytes can be written, in visible ASCII, and are read back."""
         written = data.write(value)
@@ -146,7 +146,7 @@ class KindTests(SynchronousTestCase):
         self.assertEqual(data.read(written), value)
 
     @given(st.text())
-    @settings(max_examples=50)
+    @settings(max_examples=50, deadline=None)
     def test_nothing_else_escapes(self, said: str) -> None:
         """Whatever the text is, a kind reads it or raises a ValueError."""
         for kind in (words, number, integer, decimal, fraction, rate, switch, networks, address, data):

@@ -291,7 +291,7 @@ class ReadTests(SynchronousTestCase):
             max_size=5,
         ),
     )
-    @settings(max_examples=60)
+    @settings(max_examples=60, deadline=None)
     def test_all_or_problems(self, plain: list[str], pairs: list[tuple[str, str]]) -> None:
         """Any clause is an instance or a list of problems, each with a place that the clause has."""
         found = read_options(Sample, plain, pairs, FILES)

@@ -156,8 +156,9 @@ class UnavailableTests(SynchronousTestCase):
 
     def test_package_without_its_module(self) -> None:
         """An entry point whose module, or whose object, is not there is the package's fault."""
-        some = registry(a="no_such_module_at_all:X", b=f"{HERE}:NoSuch")
-        self.refused(some, "a", "filter-import-failed")
+        some = registry(a="no_such_module_at_all:X", b=f"{HERE}:NoSuch", c="not a path", d=":X", e=".x:X")
+        for name in ("a", "c", "d", "e"):
+            self.refused(some, name, "filter-import-failed")
         self.assertIn("has no 'NoSuch'", self.refused(some, "b", "filter-import-failed").message)
 
     def test_python(self) -> None:
@@ -192,7 +193,9 @@ class UnavailableTests(SynchronousTestCase):
             unfinished=f"{HERE}:Unfinished",
             needs=f"{HERE}:NeedsMore",
             opaque=f"{HERE}:OPAQUE",
+            module=HERE,
         )
+        self.assertIn("is module, no filter", self.refused(some, "module", "bad-filter").message)
         self.assertIn("is int, no filter", self.refused(some, "nothing", "bad-filter").message)
         refusal = self.refused(some, "unfinished", "bad-filter")
         self.assertIn("is a class without ", refusal.message)
@@ -223,6 +226,7 @@ class InstalledTests(SynchronousTestCase):
     def test_origin(self) -> None:
         """An entry point that no distribution owns leads somewhere all the same."""
         self.assertEqual(origin_of(EntryPoint("x", "a:B", GROUP)), Origin("x", "a:B"))
+        self.assertEqual(origin_of(EntryPoint("x", "a:B.C [extra]", GROUP)), Origin("x", "a:B.C"))
 
     def test_origin_of_a_distribution(self) -> None:
         """One of a distribution says its name and version."""

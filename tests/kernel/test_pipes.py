@@ -7,7 +7,15 @@ import os
 from twisted.internet.task import Clock
 from twisted.trial import unittest
 
-from portfwd.kernel.pipes import MAX_IDLE, PIPE_DESCRIPTORS, SMALLEST, TRIM_INTERVAL, PipePool, pipe_allowance
+from portfwd.kernel.pipes import (
+    FRUGAL,
+    MAX_IDLE,
+    PIPE_DESCRIPTORS,
+    SMALLEST,
+    TRIM_INTERVAL,
+    PipePool,
+    pipe_allowance,
+)
 from portfwd.limits.descriptors import DescriptorBudget
 
 SIZE = 256 * 1024
@@ -42,7 +50,7 @@ class PoolTests(unittest.SynchronousTestCase):
         """What is given back is the next one's."""
         pipe = self.pool.borrow(SIZE)
         assert pipe is not None
-        self.pool.give_back(pipe, SIZE)
+        self.pool.give_back(pipe)
         self.assertIs(self.pool.borrow(SIZE), pipe)
         self.assertEqual(self.pool.lent, 1)
         self.pool.discard(pipe)
@@ -73,6 +81,22 @@ class PoolTests(unittest.SynchronousTestCase):
         assert pipe is not None
         self.pool.discard(pipe)
 
+    def test_frugal_when_many_are_lent(self) -> None:
+        """Large pipes are lent from the first half of the allowance, smaller ones from the rest."""
+        large = 4 * FRUGAL
+        pool = PipePool(4 * large, self.budget, self.clock)
+        self.addCleanup(pool.close)
+        pipes = [pool.borrow(large) for _ in range(11)]
+        sizes = [pipe.size if pipe is not None else 0 for pipe in pipes]
+        self.assertEqual(sizes, [large] * 2 + [FRUGAL] * 8 + [0])
+        for pipe in pipes:
+            if pipe is not None:
+                pool.give_back(pipe)
+        again = pool.borrow(large)
+        assert again is not None
+        self.assertEqual(again.size, large)
+        pool.discard(again)
+
     def test_descriptors_are_budgeted(self) -> None:
         """A pipe costs two descriptors; without them there is none, and nothing is spent."""
         pipe = self.pool.borrow(SIZE)
@@ -98,7 +122,7 @@ class PoolTests(unittest.SynchronousTestCase):
         before = open_descriptors()
         with open("/proc/sys/fs/pipe-max-size", encoding="ascii") as file:
             too_much = int(file.read()) * 1024
-        pool = PipePool(too_much * 2, self.budget, self.clock)
+        pool = PipePool(too_much * 8, self.budget, self.clock)
         self.assertIsNone(pool.borrow(2**31 - 1 if too_much >= 2**31 else too_much + SMALLEST))
         self.assertEqual((open_descriptors(), pool.total_bytes), (before, 0))
 
@@ -109,7 +133,7 @@ class PoolTests(unittest.SynchronousTestCase):
         pipes = [pool.borrow(SMALLEST) for _ in range(MAX_IDLE + 3)]
         for pipe in pipes:
             assert pipe is not None
-            pool.give_back(pipe, SMALLEST)
+            pool.give_back(pipe)
         self.assertEqual(pool.total_bytes, MAX_IDLE * SMALLEST)
 
     def test_idle_pipes_go(self) -> None:
@@ -118,7 +142,7 @@ class PoolTests(unittest.SynchronousTestCase):
         pipes = [self.pool.borrow(SIZE) for _ in range(4)]
         for pipe in pipes:
             assert pipe is not None
-            self.pool.give_back(pipe, SIZE)
+            self.pool.give_back(pipe)
         self.clock.advance(TRIM_INTERVAL)
         self.clock.advance(TRIM_INTERVAL)
         self.assertEqual((open_descriptors(), self.budget.spent), (before, 0))
@@ -128,12 +152,12 @@ class PoolTests(unittest.SynchronousTestCase):
         """A pipe that is borrowed between two looks is not trimmed."""
         pipe = self.pool.borrow(SIZE)
         assert pipe is not None
-        self.pool.give_back(pipe, SIZE)
+        self.pool.give_back(pipe)
         for _ in range(5):
             self.clock.advance(TRIM_INTERVAL)
             again = self.pool.borrow(SIZE)
             self.assertIs(again, pipe)
-            self.pool.give_back(pipe, SIZE)
+            self.pool.give_back(pipe)
 
     def test_close(self) -> None:
         """Closing closes what is idle; what is lent comes back through `discard`."""
@@ -141,7 +165,7 @@ class PoolTests(unittest.SynchronousTestCase):
         idle, lent = self.pool.borrow(SIZE), self.pool.borrow(SIZE)
         assert idle is not None
         assert lent is not None
-        self.pool.give_back(idle, SIZE)
+        self.pool.give_back(idle)
         self.pool.close()
         self.assertEqual(open_descriptors(), before + 2)
         self.pool.discard(lent)

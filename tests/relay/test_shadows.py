@@ -102,30 +102,56 @@ class ShadowTests(SynchronousTestCase):
         self.shadow.connectionLost(Failure(error.ConnectionDone()))
 
     def test_waits_for_the_connection(self) -> None:
-        """What comes before the connection goes out when it is there, up to the limit."""
+        """What comes before the connection goes out when it is there."""
         self.shadow.write(b"x" * 60)
-        self.shadow.write(b"y" * 60)
         self.shadow.write(b"z" * 40)
-        self.assertEqual(
-            (self.lost, repr(self.shadow)), ([60], "<Shadow open: 100 bytes waiting, 60 dropped>")
-        )
+        self.assertEqual(repr(self.shadow), "<Shadow open: 100 bytes waiting, 0 dropped>")
         transport = self.endpoint.connects()
         self.assertEqual(transport.written, b"x" * 60 + b"z" * 40)
         self.shadow.write(b"more")
         self.assertTrue(transport.written.endswith(b"more"))
         self.shadow.dataReceived(b"an answer")
-        self.assertEqual(transport.calls, [])
+        self.assertEqual((transport.calls, self.lost), ([], []))
 
     def test_slow(self) -> None:
-        """A connection that takes no more keeps what fits; the rest is dropped; later it goes on."""
+        """A connection that takes no more for a while gets what was kept; later it goes on."""
         transport = self.endpoint.connects(enough=10)
         self.shadow.write(b"x" * 10)
         self.shadow.write(b"y" * 100)
-        self.shadow.write(b"z")
-        self.assertEqual((transport.written, self.lost), (b"x" * 10, [1]))
+        self.assertEqual(transport.written, b"x" * 10)
         transport.enough = 10**9
         self.shadow.resumeProducing()
-        self.assertEqual(transport.written, b"x" * 10 + b"y" * 100)
+        self.shadow.write(b"z")
+        self.assertEqual((transport.written, self.lost), (b"x" * 10 + b"y" * 100 + b"z", []))
+
+    def test_too_slow(self) -> None:
+        """When more is to be kept than may be, the stream is torn there: nothing follows but a reset."""
+        self.shadow.write(b"x" * 60)
+        self.shadow.write(b"y" * 60)
+        self.shadow.write(b"z")
+        self.assertEqual((self.lost, len(self.problems)), ([20, 1], 1))
+        self.assertIn("slower than the session", self.problems[0])
+        transport = self.endpoint.connects()
+        self.assertEqual((transport.written, transport.calls), (b"x" * 60 + b"y" * 40, ["abort"]))
+        self.is_gone()
+        self.assertEqual((self.over, len(self.problems)), ([self.shadow], 1))
+
+    def test_too_slow_later(self) -> None:
+        """So it is when the connection has taken more than enough, and a piece fits not even in part."""
+        transport = self.endpoint.connects(enough=1)
+        self.shadow.write(b"x")
+        self.shadow.write(b"y" * 100)
+        self.shadow.write(b"z")
+        self.assertEqual((self.lost, transport.calls), ([1], []))
+        transport.enough = 10**9
+        self.shadow.resumeProducing()
+        self.assertEqual((transport.written, transport.calls), (b"x" + b"y" * 100, ["abort"]))
+
+    def test_large(self) -> None:
+        """A piece of any size goes to a connection that takes it at once."""
+        transport = self.endpoint.connects()
+        self.shadow.write(b"x" * 1000)
+        self.assertEqual((transport.written, self.lost), (b"x" * 1000, []))
 
     def test_slices(self) -> None:
         """A large piece is given to the transport in slices, no more than it asks for."""

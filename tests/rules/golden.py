@@ -32,6 +32,7 @@ FILTER_CODES = {
     "filter-api-version",
     "bad-filter",
     "bad-filter-option",
+    "bad-route-pattern",
     "route-without-routing-filter",
 }
 #: The filters that these files name.
@@ -43,6 +44,7 @@ FILTERS = Registry(
         ("nothing", "plugins:NOTHING", "some-filters"),
         ("old", "plugins:OLD", "some-filters"),
         ("router", "plugins:ROUTER", "some-filters"),
+        ("pedant", "plugins:PEDANT", "some-filters"),
         ("twice", "plugins:ROUTER", "other-filters"),
         ("twice", "plugins:Bare", "some-filters"),
     )

@@ -107,6 +107,7 @@ class RouteTests(SynchronousTestCase):
         assert isinstance(first.target, TargetSpec)
         self.assertEqual((first.patterns, first.target.host), (("x y", "*.z"), "b"))
         self.assertEqual((second.target, third.target), ("n", None))
+        self.assertEqual([str(where) for where in first.pattern_places], ["f:3:9", "f:3:15"])
 
     def test_wrong(self) -> None:
         """Pattern, arrow and target must be there, and the target must be an address or a name."""

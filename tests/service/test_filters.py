@@ -126,6 +126,17 @@ class ProblemTests(SynchronousTestCase):
             self.codes(rule("filter bare", "filter router first trust=::1", "route * -> b:1")), []
         )
 
+    def test_pattern(self) -> None:
+        """A pattern that the filter refuses is marked itself; what no single one is to blame for, is not."""
+        routes = ("route a -> b:1", 'route c "d e" -> close')
+        (problem,) = configure(rule("filter pedant", *routes), FILTERS, FILES).problems
+        self.assertEqual((problem.code, str(problem.location)), ("bad-route-pattern", "f:4:11"))
+        for count, message in ((3, "2 routes are too few"), (10, "nobody has so many routes")):
+            one = rule(f"filter pedant routes={count}", "route a -> b:1", "route c -> close")
+            (problem,) = configure(one, FILTERS, FILES).problems
+            self.assertEqual((problem.code, str(problem.location)), ("bad-filter-option", "f:2:10"))
+            self.assertIn(message, problem.message)
+
     def test_route_to_nowhere(self) -> None:
         """A route of a program's rule to a target that it does not have is refused, not closed."""
         one = rule("filter router first trust=::1", "route * -> x", "target x=d:1")

@@ -127,12 +127,12 @@ class OpeningTests(unittest.SynchronousTestCase):
     def test_one_buffer(self) -> None:
         """Rules with buffers of one size share one."""
         flows = []
-        for options in ({}, {"pipe": 1 << 20}, {"buffer": 4096}):
+        for options in ({}, {"pipe": 1 << 18}, {"buffer": 4096}):
             stream = self.streams(**options).plain(self.near, None, 0)
             stream.join(stream)
             assert stream.source is not None
             flows.append(stream.source)
         self.assertIs(flows[0]._buffer, flows[1]._buffer)
         self.assertEqual([len(flow._buffer) for flow in flows], [65536, 65536, 4096])
-        self.assertEqual([flow._pipe_size for flow in flows], [262144, 1 << 20, 262144])
+        self.assertEqual([flow._pipe_size for flow in flows], [1 << 20, 1 << 18, 1 << 20])
         self.assertEqual(set(self.share.buffers), {65536, 4096})

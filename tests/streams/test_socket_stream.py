@@ -20,7 +20,7 @@ from tests.streams.conformance import TCP, StreamConformance, Unix
 class _NothingIdle(PipePool):
     """A pool that keeps no pipe for the next flow, so that a leak shows at once."""
 
-    def give_back(self, pipe: Pipe, size: int) -> None:
+    def give_back(self, pipe: Pipe) -> None:
         self.discard(pipe)
 
 

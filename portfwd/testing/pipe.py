@@ -1,0 +1,467 @@
+# -*- test-case-name: tests.testing.test_pipe -*-
+"""
+A session without sockets: runs filters on plain bytes.
+
+`Pipe` does what the relay does for a chain, with a clock that stands still and an upstream that
+is not there: it shows bytes, does not read what is stopped, moves unseen what need not be
+shown, dials, waits, counts and closes. The relay must agree with it.
+
+>>> from portfwd.filters import NEED_MORE, TO_UPSTREAM, Close, Filter
+>>> class SSHOnly(Filter):
+...     def received(self, direction, data):
+...         if direction is TO_UPSTREAM and not data.startswith(b"SSH-"):
+...             return NEED_MORE if b"SSH-".startswith(data) else Close("not SSH", b"SSH only")
+>>> pipe = Pipe(SSHOnly)
+>>> pipe.send(TO_UPSTREAM, b"SS", b"H-2.0")
+>>> pipe.to_upstream
+b'SSH-2.0'
+>>> pipe = Pipe(SSHOnly)
+>>> pipe.send(TO_UPSTREAM, b"GET / HTTP/1.1")
+>>> pipe.to_client, pipe.finished.detail
+(b'SSH only', 'not SSH')
+
+It opens no file and no connection: copies and dials are only written down.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any, Final
+
+import attrs
+
+from portfwd.errors import ConnectRefused, DialError
+from portfwd.filters.api import Connection, Factory, RouteClause, Sink
+from portfwd.filters.chain import Chain, make_chain
+from portfwd.filters.effects import (
+    Arm,
+    Begin,
+    Dial,
+    Disarm,
+    Effect,
+    End,
+    Finish,
+    Go,
+    Judge,
+    Stop,
+    Store,
+    Trouble,
+    Unseen,
+    Write,
+)
+from portfwd.values import (
+    TO_CLIENT,
+    TO_UPSTREAM,
+    Address,
+    CloseReason,
+    Direction,
+    FlowSummary,
+    InetAddress,
+    SessionSummary,
+)
+
+#: Who connects, to what, and where it leads: addresses set aside for documentation (RFC 5737).
+CLIENT: Final = InetAddress("192.0.2.1", 50000)
+LOCAL: Final = InetAddress("198.51.100.1", 443)
+UPSTREAM: Final = InetAddress("203.0.113.1", 8443)
+
+
+class Notes:
+    """
+    A filter's log that is kept.
+
+    :ivar lines: ``info`` or ``warn``, and the text.
+    """
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, str]] = []
+
+    def info(self, text: str, **values: object) -> None:
+        """See `portfwd.filters.api.Log`."""
+        self.lines.append(("info", text.format(**values)))
+
+    def warn(self, text: str, **values: object) -> None:
+        """See `portfwd.filters.api.Log`."""
+        self.lines.append(("warn", text.format(**values)))
+
+
+@attrs.frozen
+class Outcome:
+    """
+    What became of a session, to be compared with another.
+
+    :ivar target: what was dialled; None: nothing, or the rule's own.
+    :ivar ended: the directions whose end went out.
+    """
+
+    to_upstream: bytes
+    to_client: bytes
+    ended: frozenset[Direction]
+    finished: Finish | None
+    dialled: bool
+    target: object
+    copies: Mapping[Sink, bytes]
+
+
+class Pipe:
+    """
+    One session through filters, on plain bytes.
+
+    :ivar connection: what the filters know of it.
+    :ivar notes: what they logged.
+    :ivar chain: the `portfwd.filters.chain.Chain`.
+    :ivar now: seconds since it was opened; see `advance`.
+    :ivar writes: what was written in each direction, piece by piece; for datagrams, each of them.
+    :ivar ended: the directions whose end went out.
+    :ivar dialled: where to, and who is permitted; None before.
+    :ivar connected: the upstream is there.
+    :ivar stopped: the directions that are not read.
+    :ivar copies: what each sink was handed.
+    :ivar judged: who the client was said to be, each time.
+    :ivar troubles: filters that raised.
+    :ivar finished: how a filter, or the dial, ended it; None if nobody did.
+    :ivar summary: what the filters were told at the close; None before.
+    :ivar effects: everything that the chain asked for, in order.
+    """
+
+    def __init__(
+        self,
+        *filters: object,
+        routes: Sequence[RouteClause] = (),
+        connection: Connection | None = None,
+        connects: bool = True,
+        shows_all: bool = False,
+        strict: bool = True,
+        datagrams: bool = False,
+    ) -> None:
+        """
+        Open the session.
+
+        :param filters: in the order of the rule; each a `Filter` or its class, a factory, or a plug-in,
+            which is configured with its default options.
+        :param routes: ``route`` lines for plug-ins.
+        :param connects: the upstream is there as soon as it is dialled; else `connect` or `fail` says so.
+        :param shows_all: show bytes that need not be shown, as some relays do. The outcome must be the same.
+        :param strict: what a filter raises is raised here, after it had its effect.
+        :param datagrams: each piece that is sent is a datagram.
+        """
+        self.notes = Notes()
+        self.connection = connection or Connection(1, "test", self.notes, client=CLIENT, local=LOCAL)
+        self.now = 0.0
+        self.writes: dict[Direction, list[bytes]] = {TO_UPSTREAM: [], TO_CLIENT: []}
+        self.ended: set[Direction] = set()
+        self.dialled: Dial | None = None
+        self.connected = False
+        self.stopped: set[Direction] = set()
+        self.copies: dict[Sink, bytes] = {}
+        self.judged: list[Judge] = []
+        self.troubles: list[Trouble] = []
+        self.finished: Finish | None = None
+        self.summary: SessionSummary | None = None
+        self.effects: list[Effect] = []
+        self._connects = connects
+        self._shows_all = shows_all
+        self._strict = strict
+        self._datagrams = datagrams
+        self._raised = 0
+        self._begun: list[Begin] = []
+        self._timers: list[tuple[float, int]] = []
+        self._unseen: dict[Direction, int | None] = {TO_UPSTREAM: 0, TO_CLIENT: 0}
+        self._unread: dict[Direction, deque[bytes]] = {TO_UPSTREAM: deque(), TO_CLIENT: deque()}
+        self._source_ended: set[Direction] = set()
+        self._end_read: set[Direction] = set()
+        self._reading = False
+        self._todo: deque[Effect] = deque()
+        self._doing = False
+        clauses = [_clause(one, routes) for one in filters]
+        made = make_chain(clauses, self.connection, datagrams=datagrams)
+        self.chain = made if made is not None else Chain((), self.connection, datagrams=datagrams)
+        self._do(self.chain.open())
+        self._complain()
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(
+            f"{len(self.output(direction))} {direction.value}{' ended' if direction in self.ended else ''}"
+            for direction in Direction
+        )
+        return f"<Pipe of {self.chain!r}: {sizes}>"
+
+    # What came out
+
+    def output(self, direction: Direction) -> bytes:
+        """Everything that was written in `direction`."""
+        return b"".join(self.writes[direction])
+
+    @property
+    def to_upstream(self) -> bytes:
+        """Everything that was written to the upstream."""
+        return self.output(TO_UPSTREAM)
+
+    @property
+    def to_client(self) -> bytes:
+        """Everything that was written to the client."""
+        return self.output(TO_CLIENT)
+
+    @property
+    def awaiting(self) -> list[Awaitable[object]]:
+        """What filters wait for, the oldest first; see `settle`."""
+        return [begin.awaitable for begin in self._begun]
+
+    @property
+    def outcome(self) -> Outcome:
+        """What became of it so far; the same for sessions that differ in nothing but how bytes were cut."""
+        return Outcome(
+            self.to_upstream,
+            self.to_client,
+            frozenset(self.ended),
+            self.finished,
+            self.dialled is not None,
+            self.dialled and self.dialled.target,
+            dict(self.copies),
+        )
+
+    # What happens
+
+    def send(self, direction: Direction, *pieces: bytes) -> None:
+        """
+        The source of `direction` sends these, one after another.
+
+        What comes while `direction` is not read waits until it is.
+        """
+        self._check_source(direction)
+        for piece in pieces:
+            if piece or self._datagrams:
+                self._unread[direction].append(piece)
+                self._read()
+        self._complain()
+
+    def end(self, *directions: Direction) -> None:
+        """The sources of these directions end them; of both, if none is given."""
+        for direction in directions or (TO_UPSTREAM, TO_CLIENT):
+            self._check_source(direction)
+            self._source_ended.add(direction)
+            self._read()
+        self._complain()
+
+    def connect(self, upstream: Address | None = UPSTREAM) -> None:
+        """
+        The dial succeeds.
+
+        :raises RuntimeError: nothing is being dialled.
+        """
+        self._check_dial()
+        self._connect(upstream)
+        self._complain()
+
+    def fail(self, error: DialError | None = None) -> None:
+        """
+        The dial fails; as refused, if nothing else is said.
+
+        :raises RuntimeError: nothing is being dialled.
+        """
+        self._check_dial()
+        self._do(self.chain.dial_failed(error or ConnectRefused("connection refused")))
+        self._complain()
+
+    def advance(self, seconds: float) -> None:
+        """Time passes; what is due meanwhile is done in its order."""
+        until = self.now + seconds
+        while self._timers and self._timers[0][0] <= until:
+            self.now, key = heapq.heappop(self._timers)
+            self._do(self.chain.due(key))
+        self.now = until
+        self._complain()
+
+    def rest(self, events: int = 1000) -> bool:
+        """
+        Let time pass until nothing is due any more.
+
+        :param events: at most so many times something is done.
+        :returns: whether it came to rest.
+        """
+        while self._timers and events:
+            self.advance(max(0.0, self._timers[0][0] - self.now))
+            events -= 1
+        return not self._timers
+
+    def settle(self, result: object = None) -> None:
+        """
+        The oldest of `awaiting` has this result, or raised it if it is an exception.
+
+        :raises RuntimeError: no filter waits for anything.
+        """
+        if not self._begun:
+            raise RuntimeError("no filter waits for anything")
+        begin = self._begun.pop(0)
+        _dispose(begin.awaitable)
+        self._do(self.chain.settled(begin.key, result))
+        self._complain()
+
+    def close(self, reason: CloseReason = CloseReason.NORMAL) -> None:
+        """
+        The session is over, for a reason of the relay; the filters are told.
+
+        It closes by itself when a filter ends it, and when both ends went out.
+        """
+        self._close(reason)
+        self._complain()
+
+    # What a relay does
+
+    def _check_source(self, direction: Direction) -> None:
+        if direction is TO_CLIENT and not self.connected and self.summary is None:
+            raise RuntimeError("the upstream can say nothing: it is not connected")
+        if direction in self._source_ended:
+            raise RuntimeError(f"{direction.value} has ended")
+
+    def _check_dial(self) -> None:
+        if self.dialled is None or self.connected or self.finished is not None:
+            raise RuntimeError("nothing is being dialled")
+
+    def _connect(self, upstream: Address | None) -> None:
+        self.connected = True
+        self._do(self.chain.connected(upstream))
+
+    def _read(self) -> None:
+        """Read what can be read."""
+        if self._reading:
+            return
+        self._reading = True
+        while any(self._read_one(direction) for direction in Direction):
+            pass
+        self._reading = False
+
+    def _read_one(self, direction: Direction) -> bool:
+        """Read a piece, or an end; say whether there was one."""
+        if direction in self.stopped or self.summary is not None:
+            return False
+        if self._unread[direction]:
+            self._show(direction, self._unread[direction].popleft())
+            return True
+        if direction in self._source_ended and direction not in self._end_read:
+            self._end_read.add(direction)
+            if self._unseen[direction] is None and not self._shows_all:
+                self._write_end(direction)
+            else:
+                self._do(self.chain.ended(direction))
+            return True
+        return False
+
+    def _show(self, direction: Direction, data: bytes) -> None:
+        unseen = self._unseen[direction]
+        if unseen == 0 or self._shows_all:
+            self._do(self.chain.received(direction, data))
+            return
+        moved = data[:unseen]
+        self.writes[direction].append(moved)
+        if unseen is not None:
+            self._unseen[direction] = 0
+            if len(data) > unseen:
+                self._unread[direction].appendleft(data[unseen:])
+            self._do(self.chain.passed(direction, len(moved)))
+
+    def _do(self, effects: list[Effect]) -> None:
+        """Do what the chain asks for; what comes of it is done after the rest."""
+        self.effects += effects
+        self._todo.extend(effects)
+        if self._doing:
+            return
+        self._doing = True
+        while self._todo:
+            self._do_one(self._todo.popleft())
+        self._doing = False
+        self._read()
+
+    def _do_one(self, effect: Effect) -> None:
+        match effect:
+            case Write():
+                self.writes[effect.direction].append(effect.data)
+            case End():
+                self._write_end(effect.direction)
+            case Dial():
+                self.dialled = effect
+                if self._connects:
+                    self._connect(UPSTREAM)
+            case Judge():
+                self.judged.append(effect)
+            case Finish():
+                self.finished = effect
+                self._close(CloseReason.FILTER)
+            case Arm():
+                heapq.heappush(self._timers, (self.now + effect.seconds, effect.key))
+            case Disarm():
+                self._timers = [timer for timer in self._timers if timer[1] != effect.key]
+                heapq.heapify(self._timers)
+            case Begin():
+                self._begun.append(effect)
+            case Store():
+                self.copies[effect.sink] = self.copies.get(effect.sink, b"") + effect.data
+            case Stop():
+                self.stopped.add(effect.direction)
+            case Go():
+                self.stopped.discard(effect.direction)
+            case Unseen():
+                self._unseen[effect.direction] = effect.count
+            case Trouble():
+                self.troubles.append(effect)
+
+    def _write_end(self, direction: Direction) -> None:
+        self.ended.add(direction)
+        if len(self.ended) == len(Direction):
+            self._close(CloseReason.NORMAL)
+
+    def _close(self, reason: CloseReason) -> None:
+        if self.summary is not None:
+            return
+        self.summary = SessionSummary(
+            id=self.connection.id,
+            rule=self.connection.rule,
+            written=("*", "443", "upstream", "8443"),
+            client=self.connection.client,
+            local=self.connection.local,
+            upstream=self.connection.upstream,
+            opened_at=0.0,
+            duration=self.now,
+            to_upstream=FlowSummary(bytes=len(self.to_upstream)),
+            to_client=FlowSummary(bytes=len(self.to_client)),
+            reason=reason,
+            detail=self.finished.detail if self.finished is not None else "",
+        )
+        self._timers.clear()
+        for begin in self._begun:
+            _dispose(begin.awaitable)
+        self._begun.clear()
+        self._do(self.chain.closed(self.summary))
+
+    def _complain(self) -> None:
+        """Raise what a filter raised."""
+        if self._strict and len(self.troubles) > self._raised:
+            self._raised = len(self.troubles)
+            raise self.troubles[-1].error
+
+
+def _dispose(awaitable: Any) -> None:
+    # A coroutine that is never awaited would complain.
+    if hasattr(awaitable, "close"):
+        awaitable.close()
+
+
+def _clause(one: Any, routes: Sequence[RouteClause]) -> tuple[str, Any]:
+    """Name and factory of what a test gives."""
+    if isinstance(one, type):
+        return one.__name__, Factory(lambda connection: one(), **_said_by(one))
+    if hasattr(one, "configure"):
+        return one.name, one.configure(one.options(), routes)
+    if hasattr(one, "build"):
+        return type(one).__name__, one
+    if hasattr(one, "received"):
+        return type(one).__name__, Factory(lambda connection: one, **_said_by(one))
+    raise TypeError(f"expected a filter, its class, a factory or a plug-in, not {type(one).__name__}")
+
+
+def _said_by(one: Any) -> dict[str, Any]:
+    """What a class says of its filters; it is its own factory."""
+    names = [name for name in attrs.fields_dict(Factory) if name != "make"]
+    return {name: getattr(one, name) for name in names if hasattr(one, name)}
