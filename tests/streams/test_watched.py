@@ -265,7 +265,7 @@ class FaultTests(BenchCase):
         self.assertEqual(bench.owner.told, [("writing failed", Side.CLIENT)])
         bench.left.send(b"?")
         bench.turn()
-        self.assertEqual(bytes(bench.eyes.seen[Side.CLIENT]), b"?")
+        self.assertEqual(bytes(bench.eyes.seen[Side.CLIENT]), b"??")
 
     def test_end_fails(self) -> None:
         """An end that cannot be sent is a failed write."""
