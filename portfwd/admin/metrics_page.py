@@ -15,7 +15,7 @@ from typing import Final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IReactorTime
-from twisted.internet.task import Cooperator
+from twisted.internet.task import Cooperator, SchedulerStopped
 from twisted.logger import Logger
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
@@ -105,7 +105,8 @@ class _Metrics(Resource):
                 request.finish()
 
         def failed(failure: Failure) -> None:
-            self._log.failure("a page of metrics could not be made", failure)
+            if not failure.check(SchedulerStopped):
+                self._log.failure("a page of metrics could not be made", failure)
             if not gone:
                 _plain(request, 500, b"the log says what went wrong\n")
                 request.finish()

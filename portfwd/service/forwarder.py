@@ -30,6 +30,7 @@ from portfwd.listen.listener import Listener
 from portfwd.metrics.tally import Ledger
 from portfwd.relay.dial import Surroundings
 from portfwd.relay.live import LiveRule, SessionLog
+from portfwd.relay.sinks import Sinks
 from portfwd.rules.model import Ruleset
 from portfwd.rules.whole_process import metrics_listener, overall_limits, wants_figures
 from portfwd.service.build import (
@@ -166,6 +167,11 @@ class Forwarder(Service):
         return "" if self._watchers is None else self._watchers.address
 
     @property
+    def sinks(self) -> Sinks:
+        """Where filters' copies go; they are whoever runs the service's to reopen and to close."""
+        return self._world.sinks
+
+    @property
     def session_count(self) -> int:
         """Sessions that are not closed."""
         return sum(len(live.sessions) for live in self.rules)
@@ -280,13 +286,7 @@ class Forwarder(Service):
         if self._deadline is not None and self._deadline.active():
             self._deadline.cancel()
         if self._watchers is not None:
-            self._ports_open = True
-            self._watchers.stop().addBoth(lambda _: self._all_closed())
-        else:
-            self._all_closed()
-
-    def _all_closed(self) -> None:
-        self._ports_open = False
+            self._watchers.stop()
         if self._pool is not None:
             self._pool.close()
         if self._poller is not None:

@@ -14,18 +14,16 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, Final, Protocol
 
-from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 
 from portfwd import __version__
-from portfwd.admin.metrics_page import PageOfMetrics, WatchersFactory
+from portfwd.admin.metrics_page import MOST_CONNECTIONS, PageOfMetrics, WatchersFactory
 from portfwd.errors import StartError
 from portfwd.kernel.pipes import PipePool
 from portfwd.kernel.reactor import Reactor
 from portfwd.limits.admission import Doorkeeper
 from portfwd.limits.descriptors import DescriptorBudget
-from portfwd.listen.binding import bind, remove_socket_file
+from portfwd.listen.binding import bind
 from portfwd.listen.listener import Listener
 from portfwd.metrics.figures import Figures, RuleFigures
 from portfwd.metrics.lag import LagMeter
@@ -33,10 +31,13 @@ from portfwd.relay.live import LiveRule
 from portfwd.relay.session import Session
 from portfwd.rules.addresses import address_text
 from portfwd.rules.model import ListenSpec, Options
-from portfwd.values import FlowSummary, UnixAddress
+from portfwd.values import Address, FlowSummary, UnixAddress
 
 #: Sessions that are read in one step: some microseconds each.
 SESSIONS_A_STEP: Final = 100
+
+#: Watchers that wait to be accepted: those that there are.
+BACKLOG: Final = MOST_CONNECTIONS
 
 Steps = Generator[None, None, None]
 
@@ -158,35 +159,46 @@ class Watchers:
         self._spec = spec
         self._forwarder = forwarder
         self._expose = expose
+        self._content_type = CONTENT_TYPE
         self._wall_clock = wall_clock
         self._started_at = 0.0
-        self._sock: socket.socket | None = None
-        self._port: IListeningPort | None = None
+        self._listener: Listener | None = None
         self._lag = LagMeter(reactor)
-        self._pages = PageOfMetrics(reactor, self._page)
-        self._site = WatchersFactory(reactor, self._pages, CONTENT_TYPE, lambda: forwarder.is_ready)
+        self._make_pages()
         self.address = ""
 
     def __repr__(self) -> str:
         return f"<Watchers {self.address or 'not bound'} {self._pages!r}>"
 
+    def _make_pages(self) -> None:
+        self._pages = PageOfMetrics(self._reactor, self._page)
+        self._site = WatchersFactory(
+            self._reactor, self._pages, self._content_type, lambda: self._forwarder.is_ready
+        )
+
     def bind(self) -> None:
         """
-        Bind.
+        Bind, unless it is bound already.
 
         :raises StartError: it cannot be.
         """
+        if self._listener is not None:
+            return
         spec = self._spec
         port = 0 if spec.ports is None else spec.ports.first
         try:
             # A name with several addresses: its first will do for a page.
-            self._sock, *others = bind(spec, port, Options())
+            sock, *others = bind(spec, port, Options())
         except OSError as problem:
             where = address_text(spec, quoted=False)
             reason = problem.strerror or str(problem)
             raise StartError([f"metrics: cannot listen on {where}: {reason}"]) from problem
         for other in others:
             other.close()
+        # Twisted's own port would give a unix socket's file to everybody. Watchers are few, and bounded: they
+        # need no budget.
+        unbounded = DescriptorBudget(0, 0)
+        self._listener = Listener("metrics", sock, self._reactor, unbounded, self._accept, BACKLOG)
 
     def start(self) -> None:
         """
@@ -194,36 +206,35 @@ class Watchers:
 
         :raises StartError: the port was taken since it was bound.
         """
-        sock = self._sock
-        assert sock is not None
+        listener = self._listener
+        assert listener is not None
         try:
-            sock.listen()
+            listener.start()
         except OSError as problem:
             raise StartError([f"metrics: cannot listen: {problem.strerror or problem}"]) from problem
-        self._port = self._reactor.adoptStreamPort(sock.fileno(), sock.family, self._site)
-        name = sock.getsockname()
-        self.address = (
-            str(UnixAddress(name)) if isinstance(name, str) else f"http://{_authority(name)}/metrics"
-        )
+        where = listener.address
+        self.address = str(where) if isinstance(where, UnixAddress) else f"http://{where}/metrics"
         self._started_at = self._wall_clock()
         self._lag.start()
         self._log.info("metrics: listening on {address}", address=self.address)
 
-    def stop(self) -> Deferred[Any]:
-        """
-        Answer no more.
+    def _accept(self, client: socket.socket, address: Address | None) -> None:
+        try:
+            # It works on a duplicate.
+            self._reactor.adoptStreamConnection(client.fileno(), client.family, self._site)
+        finally:
+            client.close()
 
-        :returns: fires when the port is closed.
-        """
+    def stop(self) -> None:
+        """Answer no more."""
         self._lag.stop()
         self._pages.stop()
         self._site.close()
-        sock, self._sock = self._sock, None
-        if sock is not None:
-            remove_socket_file(sock)
-            sock.close()
-        port, self._port = self._port, None
-        return maybeDeferred(port.stopListening if port is not None else lambda: None)
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.stop()
+        self.address = ""
+        self._make_pages()  # it may be started again
 
     def _page(self) -> Iterator[bytes]:
         figures = Figures(version=__version__, started_at=self._started_at, lags=self._lag.lags)
@@ -238,8 +249,3 @@ def missing(spec: ListenSpec) -> str:
         f"metrics: prometheus-client is not installed; 'pip install portfwd[metrics]', or delete the line"
         f" ({spec.where})"
     )
-
-
-def _authority(name: tuple[Any, ...]) -> str:
-    host = f"[{name[0]}]" if ":" in name[0] else name[0]
-    return f"{host}:{name[1]}"

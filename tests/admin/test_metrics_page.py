@@ -170,6 +170,15 @@ class ServingTests(PageCase):
         self.assertEqual(self.get(b"/metrics")[::2], (500, b"the log says what went wrong\n"))
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
 
+    def test_stopped(self) -> None:
+        """A page that is not made because all ends is no accident."""
+        protocol, transport = self.connect()
+        protocol.dataReceived(b"GET /metrics HTTP/1.0\r\n\r\n")
+        self.turn(2)
+        self.pages.stop()
+        self.assertIn(b" 500 ", transport.value())
+        self.assertEqual(self.flushLoggedErrors(), [])
+
     def test_gone(self) -> None:
         """A watcher that goes while the page is made gets none, whether it can be made or not."""
         for fails in (False, True):

@@ -74,7 +74,7 @@ class RefusingTests(SynchronousTestCase):
         self.assertEqual([web.admit(0.0), ssh.admit(0.0)], ["", ""])
 
     def test_reload(self) -> None:
-        """The same rule with other limits goes on counting; one that is gone with its sessions is forgotten."""
+        """The same rule with other limits goes on counting; one that is gone with its sessions does not."""
         keeper = Doorkeeper()
         old = admission(keeper, max_conns=5, rate=1.0)
         self.assertEqual(old.admit(0.0), "")
