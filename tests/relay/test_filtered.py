@@ -564,7 +564,7 @@ class SourceTests(FilteredCase):
         self.said.append(None if said == (None,) else [*said, None])
         client = FakeStream(self.clock)
         self.rule.accept(client, lambda: None)
-        if client.reading:
+        if said != (None,):
             client.says(b"x")
         return client
 
