@@ -455,6 +455,8 @@ class Factory:
     :ivar make: a filter for a connection, or None to stay out of it.
     :ivar announces: it may `Announce` who the client is, before the dial; the limits of each source wait for
         that. Other factories may say so too.
+    :ivar leads: what it writes has to be the first that the upstream gets: a rule in which it stands before a
+        filter that routes, so before the one that holds the client's first bytes, is refused.
     """
 
     make: Callable[[Connection], Any]
@@ -465,6 +467,7 @@ class Factory:
     on_timeout: str = "close"
     on_error: str = "close"
     announces: bool = False
+    leads: bool = False
 
     def build(self, connection: Connection) -> Any:
         """See `IFilterFactory`."""
