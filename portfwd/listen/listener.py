@@ -151,9 +151,10 @@ class Listener:
             self._resume.cancel()
 
     def _go_on(self) -> None:
-        """There may be room: what is readable still is."""
+        """There may be room: look at once, for where nobody knocks any more others wait to be told."""
         self._stop_waiting()
         self._begin()
+        self._resume = self._reactor.callLater(0, self.doRead)
 
     def stop(self) -> None:
         """Accept no more and close; those who still wait in the backlog are refused by the kernel."""
