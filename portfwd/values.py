@@ -78,7 +78,7 @@ class CloseReason(enum.Enum):
     NAME_NOT_RESOLVED = ("DC", "the target's name could not be resolved")
     TLS_FAILED = ("TC", "the TLS handshake with the upstream failed, or its certificate is not good")
     RESOURCES = ("RC", "this process had no descriptor, memory or local port left for the upstream's socket")
-    LIMIT = ("LC", "a limit of the rule was reached")
+    LIMIT = ("LC", "a limit was reached")
     ACCESS = ("AC", "refused by the access list")
     FILTER = ("FD", "closed by a filter")
     KILLED = ("KD", "killed by an operator")

@@ -28,6 +28,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from portfwd.filters.registry import BUILT_IN
 from portfwd.logs.access_log import AccessLog as AccessLines
+from portfwd.metrics.names import NAMES
 from portfwd.relay.states import State
 from portfwd.rules.codes import CODES
 from portfwd.rules.model import AccessLog
@@ -50,6 +51,7 @@ QUIET = {
     "diagnostic-codes",
     "filter-options",
     "filters",
+    "metric-names",
     "not-yet",
     "rule-options",
     "session-states",
@@ -424,6 +426,11 @@ class TableTests(SynchronousTestCase):
         self.assertTrue(rows[3].endswith("| file |  |"), rows[3])
         self.assertIn("It may be repeated.", rows[4])
         self.assertEqual(made.filter_options("python:tests.filters.plugins.Bare"), "It has no options.")
+
+    def test_metrics(self) -> None:
+        """One row for each metric, in the order of the page."""
+        rows = tables().metric_names().splitlines()[2:]
+        self.assertEqual([row.split("`")[1] for row in rows], [one.name for one in NAMES])
 
     def test_states(self) -> None:
         """One row for each state of a session; the last one leads nowhere."""

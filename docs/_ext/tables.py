@@ -14,6 +14,7 @@ from collections.abc import Iterable
 
 from portfwd.cli.main import make_parser
 from portfwd.filters.registry import BUILT_IN, Registry
+from portfwd.metrics.names import NAMES
 from portfwd.relay.states import TRANSITIONS
 from portfwd.rules.codes import CODES
 from portfwd.rules.options import OPTIONS, Needs, Scope
@@ -85,6 +86,15 @@ def filter_options(word: str) -> str:
         without = "needed" if one.needed else f"`{one.default_text}`" if one.default_text else ""
         rows.append((f"`{one.key}`", about, one.kind.unit, without))
     return table(("option", "meaning", "value", "without it"), rows) if rows else "It has no options."
+
+
+def metric_names(_word: str = "") -> str:
+    """Every metric, with its labels."""
+    rows = [
+        (f"`{one.name}`", one.kind.value, ", ".join(f"`{label}`" for label in one.labels), f"{one.about}.")
+        for one in NAMES
+    ]
+    return table(("metric", "kind", "labels", "meaning"), rows)
 
 
 def session_states(_word: str = "") -> str:
