@@ -56,15 +56,17 @@ class WatchedFlow(SocketFlow):
 
     :ivar viewer: who sees the bytes; None when nobody does any more.
     :ivar on_hold: nothing is read.
+    :ivar unseen: a counted number of bytes passes unseen just now.
     """
 
-    __slots__ = ("_behind", "_counted", "_waits_for_replies", "on_hold", "viewer")
+    __slots__ = ("_behind", "_counted", "_waits_for_replies", "on_hold", "unseen", "viewer")
 
     def __init__(self, source: Any, destination: Any, *parts: Any, **named: Any) -> None:
         """As `SocketFlow`; either end may be `Absent`."""
         super().__init__(source, destination, *parts, **named)
         self.viewer: Viewer | None = None
         self.on_hold = False
+        self.unseen = False
         self._behind = b""
         self._counted = 0
         self._waits_for_replies = False
@@ -85,7 +87,7 @@ class WatchedFlow(SocketFlow):
         """Show, or move, up to `QUANTUM` bytes."""
         if self._behind and not self._in_pipe:
             self._kept, self._behind = self._kept + self._behind, b""
-        if self._discarding or self._in_pipe or self.viewer is None or self.allowance is not None:
+        if self._discarding or self._in_pipe or self.viewer is None or self.unseen:
             if self.on_hold and not self._discarding and not self._in_pipe:
                 self._queued = False
                 self._flush()
@@ -131,7 +133,7 @@ class WatchedFlow(SocketFlow):
         receive = source.socket.recv
         while source.readable and not source.read_ended and not source.lost:
             viewer = self.viewer
-            if viewer is None or self.allowance is not None or left <= 0:
+            if viewer is None or self.unseen or left <= 0:
                 self.take_turn()
                 return
             if self.on_hold or self._discarding:
@@ -143,8 +145,13 @@ class WatchedFlow(SocketFlow):
             if replies is not None and replies.keeps_bytes:
                 self._waits_for_replies = True
                 return
+            allowance = self.allowance
+            if allowance is not None and allowance <= 0:
+                self.spent()
+                return
+            most = size if allowance is None else min(size, allowance)
             try:
-                data = receive(size)
+                data = receive(most)
             except BlockingIOError:
                 source.readable = False
                 return
@@ -157,10 +164,12 @@ class WatchedFlow(SocketFlow):
             count = len(data)
             self._reads += 1
             left -= count
+            if allowance is not None:
+                self.allowance = allowance - count
             source.moved_at = self._poller.now
             if source.first_at is None:
                 source.first_at = source.moved_at
-            if count < size and not source.more:
+            if count < most and not source.more:
                 source.readable = False
             viewer.shown(source, data)
 
@@ -198,18 +207,25 @@ class WatchedFlow(SocketFlow):
         """From here on move `count` bytes unseen, None: all of them."""
         if count is None:
             self.viewer = None
+            self.unseen = False
             self.allowance = None
         else:
+            self.unseen = True
             self._counted = self.allowance = count
         self.take_turn()
 
     def settle(self) -> int:
         """Show again; say how many bytes were moved unseen."""
-        if self.allowance is None:
+        if not self.unseen:
             return 0
-        passed, self._counted = self._counted - self.allowance, 0
+        passed, self._counted = self._counted - self._still_unseen(), 0
+        self.unseen = False
         self.allowance = None
         return passed
+
+    def _still_unseen(self) -> int:
+        """How many bytes may still pass unseen."""
+        return self.allowance or 0
 
     def spent(self) -> None:
         """What may pass unseen has passed."""
