@@ -76,6 +76,12 @@ class FaultySocket:
         self._faults.raise_if(fault)
         return self._sock.recv_into(buffer if fault is None else buffer[:-fault])
 
+    def recv(self, size: int) -> bytes:
+        """Read, or fail, or read little."""
+        fault = self._faults.next("recv")
+        self._faults.raise_if(fault)
+        return self._sock.recv(size if fault is None else -fault)
+
     def send(self, data: bytes) -> int:
         """Write, or fail, or write little."""
         fault = self._faults.next("send")
@@ -130,6 +136,9 @@ class Workbench:
     :ivar right: the test's end of the upstream's.
     """
 
+    stream_class = SocketStream
+    flow_class = SocketFlow
+
     def __init__(
         self,
         pair: Callable[[], tuple[socket.socket, socket.socket]] = socket.socketpair,
@@ -153,18 +162,22 @@ class Workbench:
         self.client = self._stream(near, Side.CLIENT)
         self.upstream = self._stream(far, Side.UPSTREAM)
         self.owner.peers = {self.client: self.upstream, self.upstream: self.client}
+        self.join()
+
+    def join(self) -> None:
+        """Make the flows."""
         self.client.join(self.upstream)
         self.upstream.join(self.client)
 
     def _stream(self, sock: socket.socket, side: Side) -> SocketStream:
         faulty: Any = FaultySocket(sock, self.faults)
-        stream = SocketStream(faulty, None, self.poller, "splice", self._flow)
+        stream = self.stream_class(faulty, None, self.poller, "splice", self._flow)
         stream.side = side
         stream.own(self.owner)  # type: ignore[arg-type]
         return stream
 
     def _flow(self, source: SocketStream, destination: SocketStream) -> SocketFlow:
-        return SocketFlow(
+        return self.flow_class(
             source,
             destination,
             self.poller,
