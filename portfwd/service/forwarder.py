@@ -27,6 +27,7 @@ from portfwd.kernel.sockets import raise_descriptor_limit
 from portfwd.limits.descriptors import PER_SESSION, RESERVE, DescriptorBudget
 from portfwd.relay.dial import Surroundings
 from portfwd.relay.live import LiveRule, SessionLog
+from portfwd.relay.sinks import Sinks
 from portfwd.rules.model import Ruleset
 from portfwd.service.build import (
     Binder,
@@ -115,6 +116,11 @@ class Forwarder(Service):
     def rules(self) -> Sequence[LiveRule]:
         """See the class."""
         return [planned.live for planned in self._live]
+
+    @property
+    def sinks(self) -> Sinks:
+        """Where filters' copies go; they are whoever runs the service's to reopen and to close."""
+        return self._world.sinks
 
     @property
     def session_count(self) -> int:
