@@ -97,7 +97,7 @@ class PacedFlow(WatchedFlow):
         source = self.source
         return (
             source.readable
-            and not (source.read_ended or source.lost or self.on_hold or self._discarding)
+            and not (source.read_ended or source.lost or self.on_hold or self.unanswered or self._discarding)
             and not self.keeps_bytes
         )
 

@@ -17,7 +17,7 @@ from portfwd.streams.paced_flow import PacedFlow
 from portfwd.streams.paced_stream import PacedStream
 from portfwd.streams.socket_flow import SocketFlow
 from portfwd.streams.socket_stream import SocketStream
-from portfwd.streams.watched_flow import Absent, WatchedFlow
+from portfwd.streams.watched_flow import WatchedFlow
 from portfwd.streams.watched_stream import WatchedStream
 from portfwd.values import Address, Side
 
@@ -110,10 +110,9 @@ class SocketStreams:
         )
 
     def _paced_flow(self, source: SocketStream, destination: SocketStream) -> SocketFlow:
-        side = destination.side.other if isinstance(source, Absent) else source.side
-        client = source if side is Side.CLIENT else destination
+        client = source if source.side is Side.CLIENT else destination
         parts = self.poller, self._buffer, self._pool, self._options.pipe, self._splice_first
-        ticket = None if self._gates is None else self._gates.ticket(side, client.address)
+        ticket = None if self._gates is None else self._gates.ticket(source.side, client.address)
         if ticket is None:
             return WatchedFlow(source, destination, *parts)
         return PacedFlow(source, destination, *parts, ticket=ticket)

@@ -16,7 +16,7 @@ from typing import Any
 
 from twisted.internet.task import Clock
 
-from portfwd.kernel.pipes import PipePool
+from portfwd.kernel.pipes import Pipe, PipePool
 from portfwd.kernel.poller import Poller
 from portfwd.limits.descriptors import DescriptorBudget
 from portfwd.streams.socket_flow import SocketFlow
@@ -126,6 +126,13 @@ class Owner:
         self.told.append(("lost", stream.side))
         assert stream.side not in self.losses, "lost twice"
         self.losses[stream.side] = how
+
+
+class NothingIdle(PipePool):
+    """A pool that keeps no pipe for the next flow, so that a leak shows at once."""
+
+    def give_back(self, pipe: Pipe) -> None:
+        self.discard(pipe)
 
 
 class Workbench:
