@@ -101,10 +101,10 @@ class Farewell:
             self._end_sent = end_asked
             if not end_asked:
                 self._stream.end()
-            # That may have been all: the peer had ended, and the stream is closed or gone by now.
-            if self._way is Way.END_AND_DISCARD and not self._over:
-                self._stream.discard()
-                self._close_if_through()
+            if self._over:
+                return  # the peer had ended, and our end went out at once
+            self._stream.discard()
+            self._close_if_through()
             self._look_later()
 
     def watch(self) -> None:
