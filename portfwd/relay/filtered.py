@@ -32,7 +32,16 @@ from portfwd.relay.reasons import reason_of
 from portfwd.relay.session import Session
 from portfwd.relay.states import State, follow
 from portfwd.streams.stream import Paced, Stream, Watched
-from portfwd.values import TO_CLIENT, TO_UPSTREAM, Address, CloseReason, Direction, InetAddress, UnixAddress
+from portfwd.values import (
+    TO_CLIENT,
+    TO_UPSTREAM,
+    Address,
+    CloseReason,
+    Direction,
+    InetAddress,
+    Side,
+    UnixAddress,
+)
 
 if TYPE_CHECKING:
     from portfwd.relay.live import LiveRule
@@ -129,6 +138,7 @@ class FilteredSession(Session):
             super()._dialled(stream)
             return
         watched = cast(Watched, stream)
+        stream.side = Side.UPSTREAM  # before it is watched: a limit of bandwidth asks whose bytes they are
         watched.watch(self, cast(Watched, client))
         # What the filters have to say now comes before what the upstream says.
         watched.hold()

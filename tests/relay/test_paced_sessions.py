@@ -7,10 +7,13 @@ nothing else changes: not the ends, not the reasons, not what is counted.
 
 from __future__ import annotations
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from portfwd.filters import DONE, Announce, Connection, Direction, Filter, Verdict
 from portfwd.values import CloseReason, InetAddress, Side
 from tests.relay import test_differential as unpaced
-from tests.relay.stage import KINDS, Session, Stage
+from tests.relay.stage import FAMILIES, FILTERED, KINDS, Session, Stage
 
 C, U = Side.CLIENT, Side.UPSTREAM
 
@@ -29,12 +32,18 @@ class Introducer(Filter):
         return DONE
 
 
-class PacedDifferentialTests(unpaced.DifferentialTests):
+class PacedDifferentialTests(unpaced.ScriptCase):
     """Scripts of hypothesis, with a limit that nobody reaches."""
 
     def stage(self, options: str = "linger=1000s half-close=1000s", lines: str = "") -> Stage:
         """With a limit."""
         return super().stage(f"{options} bandwidth=1GiB/s", lines)
+
+    @settings(max_examples=25, deadline=None)
+    @given(family=st.sampled_from(FAMILIES), script=unpaced.SCRIPTS, early=st.integers(0, 2))
+    def test_same_script_same_outcome(self, family: str, script: unpaced.Script, early: int) -> None:
+        """Over every relay the same."""
+        self.check_script(family, script, early)
 
 
 class PacedEndTests(unpaced.EndTests):
@@ -107,6 +116,22 @@ class WaitingTests(unpaced.StageCase):
                 self.assertGreaterEqual(flow.spliced, spliced)
                 session.client.close()
                 session.upstream.close()
+
+    def test_only_its_direction(self) -> None:
+        """A limit of one direction is that direction's, over every relay and with any filter."""
+        for option, limited in (("bandwidth-up", C), ("bandwidth-down", U)):
+            stage = self.stage(f"{option}=100KiB/s half-close=1000s")
+            for kind in KINDS + FILTERED:
+                session = stage.begin(kind, "tcp")
+                stage.settle(session, 0)
+                session.do(C, "send", 60_000)
+                session.do(U, "send", 60_000)
+                stage.settle(session, 0)
+                self.assertEqual(len(session.peer(limited).received), 60_000, kind)
+                self.assertLess(len(session.peer(limited.other).received), 40_000, kind)
+                session.client.close()
+                session.upstream.close()
+                stage.settle(session, 2)
 
     def test_reset_while_it_waits(self) -> None:
         """That a side has reset is known at once, though what it sent before still waits for its turn."""
