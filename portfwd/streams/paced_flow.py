@@ -130,6 +130,7 @@ class PacedFlow(WatchedFlow):
 
     def granted(self, count: int) -> None:
         """Its turn has come."""
+        self._waited_until_now()
         self._account()
         self._grant += count
         self._set_allowance()
@@ -153,13 +154,20 @@ class PacedFlow(WatchedFlow):
 
     def leave(self) -> None:
         """Wait no more, and keep nothing that was granted."""
-        self._ticket.leave()
+        if self._ticket.waits:
+            self._waited_until_now()
+            self._ticket.leave()
         self._give_back()
+
+    def _waited_until_now(self) -> None:
+        """A limit of silence that is looked at before this flow has read again must not count the wait."""
+        self._poller.look_at_clock()
+        self.source.moved_at = self._poller.now
 
     def go_as(self, client: Address) -> None:
         """The client turned out to be `client`: what his address has to itself counts from here on."""
         waited = self._ticket.waits
-        self._give_back()
+        self.leave()
         self._ticket.go_as(client)
         if waited:
             self.take_turn()

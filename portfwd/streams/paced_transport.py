@@ -16,6 +16,7 @@ from __future__ import annotations
 from attrs import evolve
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from portfwd.streams.gates import Gates, Ticket
@@ -30,6 +31,8 @@ class PacedTransport(TransportStream):
 
     :ivar client: who the client is for whom it counts, once joined or watched.
     """
+
+    _log = Logger()
 
     def __init__(self, clock: IReactorTime, buffer: int, gates: Gates, *, handshake: bool = False) -> None:
         """
@@ -129,8 +132,18 @@ class PacedTransport(TransportStream):
     def granted(self, count: int) -> None:
         """What was owed is paid, and `count` more bytes may be read."""
         self._granted = count
+        # A limit of silence that is looked at before the next read must not count the wait.
+        self._moved_at = self._clock.seconds()
         if not self._held:
+            self._go_on_by_turn()
+
+    def _go_on_by_turn(self) -> None:
+        """Whose turn is next is let through by the same call: a failure ends this connection, not his."""
+        try:
             super().go_on()
+        except Exception:
+            self._log.failure("{stream!r} cannot be read on", stream=self)
+            self.abort()
 
     def _give_back(self) -> None:
         granted, self._granted = self._granted, 0
@@ -141,6 +154,12 @@ class PacedTransport(TransportStream):
         if self._ticket is not None:
             self._ticket.leave()
         self._give_back()
+
+    def _deliver_what_waits(self) -> None:
+        """It was paid for; only reading had to wait."""
+        if self._producing and not self._aborted and not self._held:
+            self._on_hold = False
+            self._deliver_early()
 
     # What the session asks
 
@@ -164,6 +183,7 @@ class PacedTransport(TransportStream):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The transport is gone."""
         self._leave()
+        self._deliver_what_waits()
         super().connectionLost(reason)
 
     def summary(self, source: TransportStream) -> FlowSummary:

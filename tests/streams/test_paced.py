@@ -390,6 +390,20 @@ class QueueTests(BenchCase):
         self.assertFalse(bench.up.waits)
         self.assertLess(bench.client.moved_at, 1000)
 
+    def test_the_wait_is_not_silence_afterwards(self) -> None:
+        """Nor is it when the turn has come, or the flow has left the queue, and nothing was read yet."""
+        for how in ("turn", "leave", "go_as"):
+            bench = self.waiting()
+            gate = bench.gates._shared[Side.CLIENT]
+            gate.settle(0, 10_000_000)
+            bench.pass_time(50)
+            {
+                "turn": lambda gate=gate: gate.settle(10_000_000, 0),
+                "leave": bench.client.hold,
+                "go_as": lambda bench=bench: bench.client.go_as(OTHER),
+            }[how]()
+            self.assertEqual((bench.up.waits, bench.client.moved_at), (False, 50), how)
+
     def test_two_sessions_share(self) -> None:
         """Flows of one gate get a slice each in turn."""
         bench = self.bench()

@@ -238,6 +238,28 @@ class MemoryTests(MemoryCase):
         self.client.connectionLost(LOST)
         self.assertEqual(self.level() - before, SLICE)
 
+    def test_lost_while_early_bytes_wait(self) -> None:
+        """What came early, and waits for its turn, is delivered before the loss is told."""
+        for watched in (False, True):
+            self.make(early=bytes(BURST + 1), watched=watched)
+            self.assertEqual(self.near.value(), b"")
+            self.upstream.connectionLost(LOST)
+            self.assertEqual((len(self.near.value()), self.clock.getDelayedCalls()), (BURST + 1, []))
+
+    def test_a_failure_in_turn(self) -> None:
+        """Who fails when his turn comes is ended; whoever is next has his turn."""
+        self.make(early=bytes(BURST + SLICE))
+
+        def fail(data: bytes) -> None:
+            raise ValueError(data[:1])
+
+        aborts: list[str] = []
+        self.patch(self.near, "write", fail)
+        self.patch(self.far, "abortConnection", lambda: aborts.append("far"))
+        self.clock.advance(0.2)
+        self.assertEqual((len(self.flushLoggedErrors(ValueError)), aborts), (1, ["far"]))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_discard(self) -> None:
         """What is thrown away is not counted, and comes as fast as it can."""
         self.make()
@@ -261,7 +283,9 @@ class MemoryTests(MemoryCase):
         self.clock.advance(9)
         self.assertEqual((self.client.moved_at, self.upstream.moved_at), (9, 0))
         self.clock.advance(9)
-        self.assertEqual(self.client.moved_at, 0)
+        self.clock.advance(9)
+        # Since its turn came, at the second look, it has read nothing.
+        self.assertEqual((self.client._waits, self.client.moved_at), (False, 18))
 
     def test_sources(self) -> None:
         """Each address has its own, in both directions; who turns out to be another has that one's."""
