@@ -16,12 +16,9 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.values import CloseReason, Side
-from tests.relay.stage import FAMILIES, FILTERED, KINDS, STREAMS, Outcome, Session, Stage
+from tests.relay.stage import FAMILIES, FILTERED, FITS, KINDS, STREAMS, Outcome, Session, Stage
 
 C, U = Side.CLIENT, Side.UPSTREAM
-
-#: Bytes that fit in the sockets before a stopped reader, so that every relay has delivered them.
-FITS = 32768
 
 Script = list[tuple[Side, str, int]]
 
