@@ -80,14 +80,20 @@ class Load:
 class BandwidthTests(ForwarderCase):
     """Rates, of one session and of several."""
 
-    def load(self, options: str) -> tuple[Load, Forwarder]:
-        """A forwarder whose rule has these options, and nothing connected to it."""
+    def load(self, *options: str) -> tuple[Load, Forwarder]:
+        """A forwarder with a rule for each of these options, and nothing connected to it."""
         listening = socket.create_server(("127.0.0.1", 0))
         self.addCleanup(listening.close)
         load = Load(listening)
         self.addCleanup(load.close)
         port = listening.getsockname()[1]
-        forwarder = self.forwarder(f"case: 127.0.0.1:0 -> 127.0.0.1:{port} {options}\n")
+        names = ("case", *(f"case{number}" for number in range(1, len(options))))
+        forwarder = self.forwarder(
+            "".join(
+                f"{name}: 127.0.0.1:0 -> 127.0.0.1:{port} {line}\n"
+                for name, line in zip(names, options, strict=True)
+            )
+        )
         return load, forwarder
 
     def assert_rate(self, measured: float, expected: float, about: object = "") -> None:
@@ -96,19 +102,22 @@ class BandwidthTests(ForwarderCase):
 
     def test_every_relay(self) -> None:
         """One session gets what the rule allows, whoever moves the bytes; bulk is spliced all the while."""
-        for relay in ("splice", "auto", "copy", "pair"):
-            load, forwarder = self.load(f"bandwidth=4MiB/s relay={relay}")
-            client, server = load.connect(forwarder.port("case"), up=True, down=True)
-            rates = load.rates()
-            for end in (client, server):
+        relays = ("splice", "auto", "copy", "pair")
+        load, forwarder = self.load(*(f"bandwidth=4MiB/s relay={relay}" for relay in relays))
+        names = ("case", "case1", "case2", "case3")
+        ends = [load.connect(forwarder.port(name), up=True, down=True) for name in names]
+        rates = load.rates()
+        for relay, both in zip(relays, ends, strict=True):
+            for end in both:
                 self.assert_rate(rates[end], 4 * MIB, relay)
-            load.close()
-            (line,) = forwarder.access_lines(1)
+        load.close()
+        lines = {line.raw["rule"]: line.raw for line in forwarder.access_lines(4)}
+        for name, relay in zip(names, relays, strict=True):
             for direction in ("to_upstream", "to_client"):
-                flow = line.raw[direction]
-                self.assertGreater(flow["paced"], 1.0, line.raw)
+                flow = lines[name][direction]
+                self.assertGreater(flow["paced"], 1.0, lines[name])
                 if relay in ("splice", "auto"):
-                    self.assertGreater(flow["share_spliced"], 0.9, line.raw)
+                    self.assertGreater(flow["share_spliced"], 0.9, lines[name])
                 else:
                     self.assertEqual(flow["spliced"], 0)
 
@@ -153,10 +162,15 @@ class BandwidthTests(ForwarderCase):
 
     def test_behind_a_filter(self) -> None:
         """Bytes that a filter sees are paced as well, and those that it has seen enough of are spliced."""
-        for clause, spliced in (("replace find=x new=y", False), ("match regex=[^x] count=1", True)):
-            load, forwarder = self.load(f"bandwidth=2MiB/s relay=splice\n    filter {clause}")
-            _, server = load.connect(forwarder.port("case"), up=True, down=False)
-            self.assert_rate(load.rates()[server], 2 * MIB, clause)
-            load.close()
-            (line,) = forwarder.access_lines(1)
-            self.assertEqual(line.raw["to_upstream"]["spliced"] > MIB, spliced, line.raw)
+        clauses = {"case": "replace find=x new=y", "case1": "match regex=[^x] count=1"}
+        load, forwarder = self.load(
+            *(f"bandwidth=2MiB/s relay=splice\n    filter {clause}" for clause in clauses.values())
+        )
+        ends = [load.connect(forwarder.port(name), up=True, down=False) for name in clauses]
+        rates = load.rates()
+        for (_, server), clause in zip(ends, clauses.values(), strict=True):
+            self.assert_rate(rates[server], 2 * MIB, clause)
+        load.close()
+        lines = {line.raw["rule"]: line.raw for line in forwarder.access_lines(2)}
+        self.assertEqual(lines["case"]["to_upstream"]["spliced"], 0)
+        self.assertGreater(lines["case1"]["to_upstream"]["spliced"], MIB)
