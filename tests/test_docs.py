@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-from attrs import evolve, frozen
+from attrs import frozen
 from twisted.scripts.twistd import ServerOptions
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
@@ -339,7 +339,7 @@ class LogTests(SynchronousTestCase):
         """What `form` writes for `SESSION`, at its opening and its close, is the listing."""
         lines: list[str] = []
         log = AccessLines(form, Lines(lines), time.gmtime)
-        log.opened(evolve(SESSION, reason=None, duration=0.0, to_upstream=NOTHING, to_client=NOTHING))
+        log.opened(SESSION._replace(reason=None, duration=0.0, to_upstream=NOTHING, to_client=NOTHING))
         log.closed(SESSION)
         self.assertEqual("".join(f"{line}\n" for line in lines), (LISTINGS / name).read_text())
 
