@@ -52,19 +52,23 @@ class _Arrival:
 
 
 class StreamFactory(Factory):
-    """Makes a stream of each connection and gives it to `accept`."""
+    """
+    Makes a stream of each connection and gives it to `accept`.
+
+    :ivar buffer: bytes of one read of the next stream.
+    """
 
     noisy = False
 
     def __init__(self, clock: IReactorTime, buffer: int, accept: Callable[[TransportStream], None]) -> None:
         """:param buffer: bytes of one read."""
         self._clock = clock
-        self._buffer = buffer
+        self.buffer = buffer
         self._arrival = _Arrival(accept)
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
         """One stream for one client."""
-        stream = TransportStream(self._clock, self._buffer)
+        stream = TransportStream(self._clock, self.buffer)
         stream.address = from_twisted_address(addr)
         stream.own(self._arrival)
         return stream

@@ -1,0 +1,1 @@
+"""Work that may be interrupted."""
