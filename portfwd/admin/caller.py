@@ -40,16 +40,19 @@ class Caller:
         clock: IReactorTime,
         tell: Callable[[Mapping[str, Any]], None],
         is_listening: Callable[[], bool],
+        steered: Callable[[], None],
     ) -> None:
         """
         :param tell: sends an event.
         :param is_listening: whether the client has taken what was sent so far.
+        :param steered: told when a request is about to change something.
         """
         self.operator = operator
         self.level = level
         self.clock = clock
         self._tell = tell
         self._is_listening = is_listening
+        self._steered = steered
         self._cooperator = Cooperator(
             terminationPredicateFactory=self._slice,
             scheduler=lambda call: clock.callLater(0, call),
@@ -67,12 +70,13 @@ class Caller:
 
     def require_operator(self) -> None:
         """
-        Refuse those who may only look.
+        Refuse those who may only look; of the others it is noted what they ask.
 
         :raises OperatorError: always for them.
         """
         if self.level is not Level.OPERATOR:
             raise OperatorError("forbidden", "this socket is for looking only (level=read)")
+        self._steered()
 
     async def each(self, things: Iterable[T], visit: Callable[[T], None]) -> None:
         """Call `visit` with each of `things`, in slices."""

@@ -9,7 +9,6 @@ than it reads answers to, is dropped; that costs nobody else anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -27,7 +26,7 @@ from zope.interface import implementer
 from portfwd import __version__
 from portfwd.admin.answers import answer, event, greeting, refusal
 from portfwd.admin.caller import Caller
-from portfwd.admin.commands import COMMANDS, serve
+from portfwd.admin.commands import serve
 from portfwd.admin.operator import Operator, OperatorError
 from portfwd.admin.requests import MAX_LINE, Request, RequestError, read_request
 from portfwd.rules.admin_lines import Level
@@ -39,8 +38,6 @@ MAX_WAITING: Final = 16 * MAX_LINE
 STUCK: Final = 30.0
 #: Seconds for which a client may ask nothing; scripts and people with a prompt are quicker.
 IDLE: Final = 600.0
-
-_QUIET: Final = frozenset(name for name, one in COMMANDS.items() if one.level is Level.READ)
 
 
 @implementer(IHalfCloseableProtocol, IPushProducer)
@@ -54,8 +51,11 @@ class ControlProtocol(Protocol):
         self.who = who
         self._clock = clock
         self._level = level
-        self._caller = Caller(operator, level, clock, lambda value: self._write(event(value)), self._listens)
+        self._caller = Caller(
+            operator, level, clock, lambda value: self._write(event(value)), self._listens, self._steered
+        )
         self._buffer = b""
+        self._asked = b""
         self._serving: Deferred[None] | None = None
         self._paused = False
         self._ended = False
@@ -122,6 +122,9 @@ class ControlProtocol(Protocol):
     def _listens(self) -> bool:
         return not self._paused and not self._gone
 
+    def _steered(self) -> None:
+        self._log.info("control: {who}: {line}", who=self.who, line=printable(self._asked.decode("utf-8")))
+
     def _wait(self, seconds: float | None) -> None:
         """From here on the client has so long; None: for ever."""
         if self._patience is not None and self._patience.active():
@@ -173,8 +176,7 @@ class ControlProtocol(Protocol):
             return
         if request is None:
             return
-        if self._level is Level.OPERATOR and request.command not in _QUIET:
-            self._log.info("control: {who}: {line}", who=self.who, line=printable(line.decode("utf-8")))
+        self._asked = line
         self._wait(None)
         self._caller.begin()
         if b"\n" in self._buffer:
@@ -211,6 +213,3 @@ class ControlProtocol(Protocol):
         if not self._gone:
             self._wait(STUCK if self._paused else IDLE)
             self._next()
-
-
-MakeProtocol = Callable[[str], ControlProtocol]

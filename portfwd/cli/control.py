@@ -75,7 +75,7 @@ class Control:
         except OSError as problem:
             self._socket.close()
             raise ControlError(_cannot_connect(path, problem)) from None
-        self._file = self._socket.makefile("rb")
+        self._buffer = b""
         try:
             hello = self._read()
             if hello.get("protocol") != PROTOCOL:
@@ -101,12 +101,16 @@ class Control:
 
     def close(self) -> None:
         """Leave."""
-        self._file.close()
         self._socket.close()
 
     def fileno(self) -> int:
-        """The socket's descriptor, readable when something comes."""
+        """The socket's descriptor, readable when something comes that is not `pending` yet."""
         return self._socket.fileno()
+
+    @property
+    def pending(self) -> bool:
+        """Whether `receive` has something at once."""
+        return b"\n" in self._buffer
 
     def send(
         self, command: str, words: Sequence[str] = (), options: Mapping[str, str | None] | None = None
@@ -166,14 +170,20 @@ class Control:
             yield event
 
     def _read(self) -> dict[str, Any]:
-        try:
-            line = self._file.readline(MAX_ANSWER)
-        except TimeoutError:
-            raise ControlError("the forwarder does not answer") from None
-        except OSError as problem:
-            raise ControlError(f"the forwarder is gone: {problem.strerror}") from None
-        if not line.endswith(b"\n"):
-            raise ControlError("the forwarder closed the connection")
+        parts = [self._buffer]
+        size = len(self._buffer)
+        while b"\n" not in parts[-1]:
+            try:
+                more = self._socket.recv(65536)
+            except TimeoutError:
+                raise ControlError("the forwarder does not answer") from None
+            except OSError as problem:
+                raise ControlError(f"the forwarder is gone: {problem.strerror}") from None
+            size += len(more)
+            if not more or size > MAX_ANSWER:
+                raise ControlError("the forwarder closed the connection" if not more else "an endless answer")
+            parts.append(more)
+        line, _, self._buffer = b"".join(parts).partition(b"\n")
         try:
             value = json.loads(line)
         except ValueError:

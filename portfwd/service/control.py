@@ -88,9 +88,7 @@ class ControlSockets(Service):
                 raise StartError([f"{door.listener.name}: {problem.strerror}"]) from problem
         super().startService()
         for path, spec in self._specs:
-            self._log.info(
-                "control: listening on unix:{path} ({level})", path=path, level=spec.level.value
-            )
+            self._log.info("control: listening on unix:{path} for {who}", path=path, who=spec.level.value)
 
     def stopService(self) -> Deferred[Any]:
         """Stay until the forwarder has drained."""

@@ -34,6 +34,7 @@ from portfwd.rules.model import LogSpec, Ruleset
 from portfwd.service.disk import DiskFiles
 from portfwd.service.filters import filter_problems
 from portfwd.service.forwarder import DRAIN, Forwarder
+from portfwd.service.operators import add_operators
 from portfwd.service.signals import Signals
 from portfwd.values import parse_duration
 
@@ -341,7 +342,14 @@ def _assemble(options: Options, ruleset: Ruleset, warnings: list[str]) -> IServi
         raise SystemExit(1) from None
     daemon = Daemon(forwarder, writer, foreground=foreground, twistd_pid_file=parent.get("pidfile") or None)
     reopen = writer.reopen if writer is not None else _nothing
-    Signals(reactor, forwarder, reopen).setServiceParent(daemon)  # type: ignore[arg-type]
+    signals = Signals(reactor, forwarder, reopen)  # type: ignore[arg-type]
+    signals.setServiceParent(daemon)
+    try:
+        add_operators(daemon, ruleset, forwarder, reactor, stop=signals.stop)  # type: ignore[arg-type]
+    except StartError as problem:
+        for line in problem.failures:
+            print(f"portfwd: {line}", file=sys.stderr)
+        raise SystemExit(1) from None
     if ruleset.pid_file is not None:
         PidFile(os.path.abspath(ruleset.pid_file)).setServiceParent(daemon)
     Announcing(reactor, forwarder, warnings).setServiceParent(daemon)  # type: ignore[arg-type]
