@@ -74,6 +74,7 @@ class FilteredSession(Session):
         super().__init__(number, rule, client, closed)
         self.chain: Chain | None = None
         self._unseen: set[Direction] = set()
+        self._stopped: set[Direction] = set()
         self._timers: dict[int, IDelayedCall] = {}
         self._awaited: dict[int, Deferred[object]] = {}
         self._to_do: deque[effects.Effect] = deque()
@@ -126,7 +127,7 @@ class FilteredSession(Session):
         super()._dialled(stream)
         if self.state is State.RELAYING:
             self._do(chain.connected(self._address))
-        if self.state is State.RELAYING:
+        if self.state is State.RELAYING and TO_CLIENT not in self._stopped:
             watched.go_on()
 
     @contained
@@ -283,11 +284,13 @@ class FilteredSession(Session):
         self._rule.world.sinks.store(self.id, effect.sink, effect.data)
 
     def _stop(self, effect: effects.Stop) -> None:
+        self._stopped.add(effect.direction)
         stream = self._source(effect.direction).stream
         if stream is not None:
             cast(Watched, stream).hold()
 
     def _go(self, effect: effects.Go) -> None:
+        self._stopped.discard(effect.direction)
         stream = self._source(effect.direction).stream
         if stream is not None:
             cast(Watched, stream).go_on()
