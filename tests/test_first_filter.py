@@ -16,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.filters import DONE, NEED_MORE, TO_CLIENT, TO_UPSTREAM, Close, Connection, Verdict
 from portfwd.filters.own_factory import Arguments, ClassPlugin
+from portfwd.testing import check_filter
 
 ROOT = Path(__file__).resolve().parents[1]
 LISTINGS = ROOT / "docs" / "listings"
@@ -77,3 +78,9 @@ class StepTests(SynchronousTestCase):
         """Step 5 refuses what is no SSH."""
         refusal = Close("not SSH", reply=b"SSH only\r\n")
         self.check(5, {b"S": NEED_MORE, b"SSH-2.0-x\r\n": DONE, b"G": refusal, b"SSX-": refusal})
+
+    def test_contract(self) -> None:
+        """Every step keeps the contract, and so does what is shipped."""
+        steps = [LISTINGS / f"ssh_only_{step}.py" for step in range(1, 6)]
+        for path in (*steps, PACKAGE / "ssh_only.py"):
+            check_filter(load(path).SSHOnly, [b"SSH-2.0-x\r\n", b"GET / HTTP/1.1\r\n\r\n"])

@@ -3,23 +3,42 @@
 from ssh_only import SSHOnly
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.filters import DONE, NEED_MORE, TO_UPSTREAM, Close
+from portfwd.filters import TO_CLIENT, TO_UPSTREAM
+from portfwd.testing import Pipe, check_filter, every_split
+
+HELLO = b"SSH-2.0-OpenSSH_9.6\r\n"
+REQUEST = b"GET / HTTP/1.1\r\n\r\n"
 
 
 class SSHOnlyTests(SynchronousTestCase):
     """Who is let through, and who is not."""
 
     def test_ssh(self):
-        """A client that begins as SSH is let through, and not looked at again."""
-        self.assertIs(SSHOnly().received(TO_UPSTREAM, b"SSH-2.0-OpenSSH_9.6\r\n"), DONE)
+        """A client that begins as SSH is let through, and so is its server."""
+        pipe = Pipe(SSHOnly)
+        pipe.send(TO_UPSTREAM, HELLO)
+        pipe.send(TO_CLIENT, HELLO)
+        self.assertEqual((pipe.to_upstream, pipe.to_client), (HELLO, HELLO))
+        self.assertIsNone(pipe.finished)
 
     def test_other(self):
-        """Any other is told so, and closed."""
-        self.assertEqual(
-            SSHOnly(reply=b"no\r\n").received(TO_UPSTREAM, b"GET / HTTP/1.1\r\n"),
-            Close("not SSH", reply=b"no\r\n"),
-        )
+        """Any other is told so, and closed; nothing of it reaches the upstream."""
+        pipe = Pipe(SSHOnly(reply=b"no\r\n"))
+        pipe.send(TO_UPSTREAM, REQUEST)
+        self.assertEqual((pipe.to_upstream, pipe.to_client), (b"", b"no\r\n"))
+        self.assertEqual(pipe.finished.detail, "not SSH")
 
     def test_cut(self):
-        """A greeting that comes in pieces is waited for."""
-        self.assertIs(SSHOnly().received(TO_UPSTREAM, b"SS"), NEED_MORE)
+        """It does not matter how the network cuts the bytes."""
+
+        def passed(pieces):
+            pipe = Pipe(SSHOnly)
+            pipe.send(TO_UPSTREAM, *pieces)
+            return pipe.to_upstream
+
+        self.assertEqual(every_split(passed, HELLO), HELLO)
+        self.assertEqual(every_split(passed, REQUEST), b"")
+
+    def test_contract(self):
+        """It keeps the contract, whatever it is sent."""
+        check_filter(SSHOnly, [HELLO, REQUEST, [(TO_UPSTREAM, HELLO), (TO_CLIENT, HELLO)]])

@@ -23,6 +23,7 @@ from portfwd.cli import (
     hash_password,
     looking,
     replay,
+    shell,
     steering,
     tap,
     top,
@@ -64,7 +65,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in (check, explain, convert, filters, filter_help, hash_password, replay):
         command.add_parser(commands)
-    for command in (looking, top, tap, steering):
+    for command in (looking, top, tap, steering, shell):
         command.add_parser(commands)
     return parser
 

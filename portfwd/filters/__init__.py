@@ -3,7 +3,8 @@ Everything that an author of a filter imports.
 
 >>> from portfwd.filters import DONE, NEED_MORE, TO_UPSTREAM, Close, Filter
 
-`portfwd.filters.api` explains the contract; `portfwd.testing` tests a filter with plain bytes.
+`portfwd.filters.api` explains the contract, `portfwd.filters.options` declares what a clause may say;
+`portfwd.testing` tests a filter with plain bytes.
 """
 
 from __future__ import annotations

@@ -25,6 +25,12 @@ A *verdict* is one of:
 a list or tuple of these   in order
 =========================  ============================================================================
 
+The bytes that a filter was called with are used up by a verdict that speaks of bytes: `bytes`,
+`Forward`, `Reply`, `Delay` with data, `NeedMore`, `Bypass`, `DROP`, `Close`. Otherwise they pass: at the
+place of a ``None`` in a list, else behind the list; so ``[Reply(b"hello"), None]`` greets and passes,
+``[Reply(b"no"), b""]`` answers and drops. An `Await` alone keeps them, and they are what `resumed` then
+judges; `woken` judges none.
+
 This module has the words; `portfwd.filters.chain` gives them their effect.
 """
 
@@ -53,7 +59,11 @@ HOLD_TIMEOUT: Final = 3.0
 
 
 class Log(Protocol):
-    """Where a filter writes events; what it is told must not hold bytes of users."""
+    """
+    Where a filter writes events; what it is told must not hold bytes of users.
+
+    The relay adds the values ``rule`` and ``session``: a filter names none of its own so.
+    """
 
     def info(self, text: str, **values: object) -> None:
         """Something worth knowing; `text` is a format of `values`."""

@@ -251,6 +251,7 @@ class Chain(Inquiry):
             self._flush()
             self._finish(self._closing)
         if self.finished:
+            # What was about to go when something broke goes no more.
             del self._effects[self._last :]
         else:
             if not self._dialled:

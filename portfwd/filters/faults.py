@@ -24,9 +24,9 @@ kind            its options             what happens
 ``refuse``                              reset before an upstream is dialled
 ==============  ======================  ==========================================================
 
-All but ``refuse`` are after the toxics of toxiproxy (the last two of ``limit`` and ``corrupt`` beyond them).
-``timeout``, ``limit-data`` and ``limit-time`` close in order, so that programs that take a
-truncated stream for a whole one are found; with ``abort=on`` they reset.
+Those down to ``limit-data`` are after the toxics of toxiproxy. ``timeout``, ``limit-data`` and ``limit-time``
+close in order, so that programs that take a truncated stream for a whole one are found; with
+``abort=on`` they reset.
 
 Each connection is struck with ``probability``, decided when it opens. Which ones, and every other
 chance, follows from ``seed``, the kind and the session's number alone: the tenth connection of a
@@ -56,8 +56,8 @@ from portfwd.filters.options import OptionError, option
 from portfwd.filters.ways import WAYS, directions_of
 from portfwd.values import Direction
 
-#: Bytes of each direction of a connection that ``latency`` keeps before reading stops: half a second of
-#: a link of 64 Mbit/s.
+#: Bytes of each direction of a connection that ``latency`` keeps before reading stops: about what Linux lets
+#: a window grow to (6 MiB, ``net.ipv4.tcp_rmem``), so a long line made here is as fast as a real one.
 LATENCY_HOLD: Final = 4 * 1024 * 1024
 
 #: What each kind must be told, and what it may be told besides.

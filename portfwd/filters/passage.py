@@ -297,7 +297,7 @@ class Passage:
         self._hasty = True
         for links in self._links.values():
             for link in links:
-                while link.outbox and not self.finished:
+                while link.outbox:
                     self._release(link)
                 self._work()
 

@@ -28,7 +28,7 @@ from portfwd.rules.rinetd_directives import RINETD
 from portfwd.rules.steps import Steps, finish
 from portfwd.rules.tokens import Fault, Line, Word
 from portfwd.rules.toml import read_toml
-from portfwd.rules.whole import verify
+from portfwd.rules.whole import verify, verify_in_steps
 
 DIRECTIVES: Final[Mapping[str, ReadLine]] = MappingProxyType({**NATIVE, **RINETD})
 _KEYWORDS: Final = frozenset({*DIRECTIVES, *CLAUSES, "include"})
@@ -153,9 +153,7 @@ def _finish(reading: Reading, where: Location) -> Steps[Ruleset]:
             finished.append(draft.finish(reading.settings, findings))
             yield
     rules = tuple(finished)
-    yield
-    verify(rules, findings)
-    yield
+    yield from verify_in_steps(rules, findings)
     if not rules and not findings.failed:
         findings.warning(where, "no-rules", "there is no rule", "nothing will be forwarded")
     problems = findings.sorted(reading.paths)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, TypeVar
 
 from attrs import evolve, frozen
@@ -33,6 +34,7 @@ from portfwd.limits.descriptors import PER_SESSION, RESERVE, DescriptorBudget
 from portfwd.listen.binding import resolve_listener
 from portfwd.relay.dial import Surroundings
 from portfwd.relay.live import LiveRule, SessionLog
+from portfwd.relay.sinks import Sinks
 from portfwd.rules.model import OnRemove, Ruleset
 from portfwd.rules.steps import Steps, finish
 from portfwd.rules.support import unsupported_in_steps
@@ -48,7 +50,6 @@ from portfwd.service.build import (
     target_labels,
 )
 from portfwd.service.departures import Departures
-from portfwd.service.garbage import AsPythonHasIt, Collector
 from portfwd.service.reload import ReloadResult, Transition, names_to_resolve, refusal
 from portfwd.service.slices import Slices
 from portfwd.service.steering import Steering, named
@@ -98,7 +99,7 @@ class Forwarder(Service):
         *,
         drain: float = DRAIN,
         platform: Platform | None = None,
-        collector: Collector | None = None,
+        making: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         """
         Make targets ready; nothing is bound or connected yet.
@@ -106,7 +107,7 @@ class Forwarder(Service):
         :param log: who writes the access lines; None for nobody.
         :param drain: seconds that sessions get to finish on `stopService`.
         :param platform: what may be used; None to look.
-        :param collector: is held while very many objects are made; None to leave Python's alone.
+        :param making: is entered while a reload makes many objects: `garbage.kept` in a process of our own.
         :raises StartError: a target cannot be made ready (a certificate, an endpoint's description).
         """
         self._reactor = reactor
@@ -130,7 +131,7 @@ class Forwarder(Service):
         self._bound: list[Bound] = []
         self.departures = Departures(reactor, drain)
         self._steering = Steering(self._binder, self._budget, self.departures)
-        self._collector: Collector = AsPythonHasIt() if collector is None else collector
+        self._making = making
         self._turn = DeferredLock()
         self._at_work: Slices[Any] | None = None
         self._longest = 0.0
@@ -162,6 +163,11 @@ class Forwarder(Service):
     def bound(self) -> Sequence[Bound]:
         """What listens, one for each rule at work; nothing before the start."""
         return tuple(self._bound)
+
+    @property
+    def sinks(self) -> Sinks:
+        """Where filters' copies go; they are whoever runs the service's to reopen and to close."""
+        return self._world.sinks
 
     @property
     def session_count(self) -> int:
@@ -215,7 +221,6 @@ class Forwarder(Service):
             raise StartError(failures)
         super().startService()
         self._tell_where(self._bound)
-        self._collector.release()
 
     def _tell_where(self, bounds: Sequence[Bound]) -> None:
         for bound in bounds:
@@ -299,13 +304,11 @@ class Forwarder(Service):
     async def _reload(self, ruleset: Ruleset, dry_run: bool, log: SessionLog | None) -> ReloadResult:
         begun = time.monotonic()
         self._longest = 0.0
-        self._collector.hold()
-        try:
-            result = await self._change(ruleset, dry_run, log)
-        except CancelledError:
-            result = ReloadResult(dry_run=dry_run, failures=("the forwarder is stopping",))
-        finally:
-            self._collector.release()
+        with self._making():
+            try:
+                result = await self._change(ruleset, dry_run, log)
+            except CancelledError:
+                result = ReloadResult(dry_run=dry_run, failures=("the forwarder is stopping",))
         if result.applied:
             self.reloads += 1
             self.reloaded_at = time.time()
@@ -348,26 +351,33 @@ class Forwarder(Service):
                 problems=tuple(change.problems),
                 failures=failures,
             )
-        await self._switch(change, ruleset, session_log)
-        return ReloadResult(applied=True, difference=change.difference, notes=tuple(change.notes))
-
-    async def _switch(self, change: Transition, ruleset: Ruleset, log: SessionLog) -> None:
         self._switching = True
         try:
-            await self._in_slices(change.switch())
-            self._bound = change.bound
-            self._planned = [Planned(one.live, one.offset, one.endpoint) for one in self._bound]
-            self.ruleset = ruleset
-            self._session_log = log
-            for old in change.replaced:
-                self.departures.leave(old, OnRemove.STAY)
-            for bound in change.gone:
-                self.departures.leave(bound.live, bound.live.options.on_remove)
-            for live in self.every_rule:
-                live.log = log
+            await self._in_slices(self._switch(change, ruleset, session_log))
         finally:
             self._switching = False
         self._tell_where(change.fresh)
+        result = ReloadResult(applied=True, difference=change.difference, notes=tuple(change.notes))
+        if self.running:
+            await self._in_slices(change.let_go())
+        return result
+
+    def _switch(self, change: Transition, ruleset: Ruleset, log: SessionLog) -> Steps[None]:
+        yield from change.switch()
+        self._bound = change.bound
+        self._planned = [Planned(one.live, one.offset, one.endpoint) for one in self._bound]
+        self.ruleset = ruleset
+        self._session_log = log
+        yield
+        for old in change.replaced:
+            self.departures.leave(old, OnRemove.STAY)
+            yield
+        for bound in change.gone:
+            self.departures.leave(bound.live, bound.live.options.on_remove)
+            yield
+        for live in self.every_rule:
+            live.log = log
+            yield
 
     def _in_slices(self, steps: Steps[T]) -> Deferred[T]:
         self._at_work = work = Slices(self._reactor, steps)

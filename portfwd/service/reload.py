@@ -15,7 +15,7 @@ import errno
 import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
 from attrs import define, field, frozen
 
@@ -408,6 +408,19 @@ class Transition:
             yield
         self._stop_sharing()
         self._budget.give_back(closed)
+
+    def let_go(self) -> Steps[None]:
+        """Forget what is not at work any more; to free it all at once would take its time."""
+        lists: tuple[list[Any], ...] = (self._ports, self._same, self._handed, self.replaced, self.gone)
+        for one in lists:
+            while one:
+                one.pop()
+                yield
+        rules = list(self._before.rules)
+        self._before = Ruleset()
+        while rules:
+            rules.pop()
+            yield
 
     def _hand_over(self, bound: Bound, planned: Planned) -> None:
         old, new = bound.live, planned.live

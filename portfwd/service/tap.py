@@ -34,6 +34,7 @@ from portfwd.rules.model import LogSpec, Ruleset
 from portfwd.service.disk import DiskFiles
 from portfwd.service.filters import filter_problems
 from portfwd.service.forwarder import DRAIN, Forwarder
+from portfwd.service.garbage import kept
 from portfwd.service.operators import add_operators
 from portfwd.service.signals import Signals
 from portfwd.values import parse_duration
@@ -182,6 +183,7 @@ class Daemon(MultiService):
         self._log = Logger()
         forwarder.setServiceParent(self)
 
+    @kept()
     def privilegedStartService(self) -> None:
         """Bind."""
         try:
@@ -189,6 +191,7 @@ class Daemon(MultiService):
         except StartError as problem:
             self._give_up(problem)
 
+    @kept()
     def startService(self) -> None:
         """Accept."""
         try:
@@ -215,10 +218,14 @@ class Daemon(MultiService):
     def stopService(self) -> Deferred[Any]:
         """Drain, then write the last access lines."""
         stopped: Deferred[Any] = super().stopService()
-        if self._writer is not None:
-            writer = self._writer
-            stopped.addBoth(lambda result: (writer.close(LAST_LINES), result)[1])
+        stopped.addBoth(self._write_last)
         return stopped
+
+    def _write_last(self, result: Any) -> Any:
+        self._forwarder.sinks.close(LAST_LINES)
+        if self._writer is not None:
+            self._writer.close(LAST_LINES)
+        return result
 
 
 def _remove_own_pid_file(path: str | None) -> None:
@@ -289,6 +296,7 @@ def open_access_log(spec: LogSpec, *, foreground: bool) -> tuple[AccessLog | Non
     return AccessLog(form, writer, time.localtime), writer, ""
 
 
+@kept()
 def makeService(options: Options) -> IService:
     """
     The service of a command line.
@@ -341,7 +349,12 @@ def _assemble(options: Options, ruleset: Ruleset, warnings: list[str]) -> IServi
             print(f"portfwd: {line}", file=sys.stderr)
         raise SystemExit(1) from None
     daemon = Daemon(forwarder, writer, foreground=foreground, twistd_pid_file=parent.get("pidfile") or None)
-    reopen = writer.reopen if writer is not None else _nothing
+
+    def reopen() -> None:
+        forwarder.sinks.reopen()
+        if writer is not None:
+            writer.reopen()
+
     signals = Signals(reactor, forwarder, reopen)  # type: ignore[arg-type]
     signals.setServiceParent(daemon)
     try:
@@ -355,7 +368,3 @@ def _assemble(options: Options, ruleset: Ruleset, warnings: list[str]) -> IServi
     Announcing(reactor, forwarder, warnings).setServiceParent(daemon)  # type: ignore[arg-type]
     service: IService = daemon
     return service
-
-
-def _nothing() -> None:
-    """No log to open again."""

@@ -50,6 +50,37 @@ def _explain(reason: Failure) -> str:
     return reason.getErrorMessage() or type(problem).__name__
 
 
+@implementer(IPushProducer)
+class Intake:
+    """
+    Whether the transport of a watched stream takes bytes; those who write there are told.
+
+    They are two: the other side, and the viewer who answers this one. The transport knows one producer.
+
+    :ivar full: it takes no more for now.
+    """
+
+    def __init__(self, stream: TransportStream) -> None:
+        self.full = False
+        self._stream = stream
+
+    def pauseProducing(self) -> None:
+        """The transport keeps bytes."""
+        self.full = True
+        if self._stream._peer is not None:
+            self._stream._peer.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """It has written them."""
+        self.full = False
+        if self._stream._peer is not None:
+            self._stream._peer.resumeProducing()
+        self._stream._answers_taken()
+
+    def stopProducing(self) -> None:
+        """It is gone; its stream says so to the session, which decides."""
+
+
 @implementer(IStreamProtocol, IPushProducer)
 class TransportStream(Protocol):
     """
@@ -98,6 +129,9 @@ class TransportStream(Protocol):
         self._allowance: int | None = None
         self._counted = 0
         self._on_hold = False
+        self._showing = False
+        self._unanswered = False
+        self._intake: Intake | None = None
 
     def __repr__(self) -> str:
         state = "lost" if self._lost else "paused" if self._paused_at is not None else "open"
@@ -138,26 +172,36 @@ class TransportStream(Protocol):
         self.moved_at = now = self._clock.seconds()
         if self.first_at is None:
             self.first_at = now
-        if not self._producing or (self._peer is None and self._viewer is None):
+        if not self._producing or self._early or (self._peer is None and self._viewer is None):
             self._early.append(data)
         else:
             self._deliver(data)
 
+    def _deliver_early(self) -> None:
+        """Pass on, or show, what came before anybody was ready for it."""
+        while self._early and not self._on_hold and not self._discarding:
+            self._deliver(self._early.pop(0))
+
     def _deliver(self, data: bytes) -> None:
         """Show `data`, or pass it on."""
-        if self._viewer is not None and self._allowance is not None:
+        while data and self._allowance and not self._discarding:
             passing, data = data[: self._allowance], data[self._allowance :]
             if self._peer is not None:
                 self._peer.write(passing)
             self._allowance -= len(passing)
-            if not self._allowance:
+            if not self._allowance and self._viewer is not None:
                 self._viewer.passed(self, self.settle())
-            if not data:
-                return
-        if self._viewer is not None:
+        if not data or self._discarding:
+            return
+        if self._viewer is None:
+            if self._peer is not None:
+                self._peer.write(data)
+            return
+        self._showing = True
+        try:
             self._viewer.shown(self, data)
-        elif self._peer is not None:
-            self._peer.write(data)
+        finally:
+            self._showing = False
 
     def readConnectionLost(self) -> None:
         """The peer ended."""
@@ -171,6 +215,7 @@ class TransportStream(Protocol):
 
     def writing_failed(self) -> None:
         """The peer takes no more."""
+        self._answers_taken()
         if self._owner is not None:
             self._owner.writing_failed(self)
         else:
@@ -185,6 +230,10 @@ class TransportStream(Protocol):
         """The transport is gone."""
         self._lost = True
         self._stop_pause()
+        if self._viewer is not None and not self._aborted:
+            # On hold or not: it is the last opportunity.
+            self._on_hold = False
+            self._deliver_early()
         if self._aborted:
             how = Loss.ABORTED
         elif reason.check(error.ConnectionDone):
@@ -206,6 +255,8 @@ class TransportStream(Protocol):
         """Once, and not before what came ahead of it was passed on."""
         owner = self._owner
         if self._ended and self._producing and not self._end_told and not self._lost and owner is not None:
+            if self._early:
+                return  # on hold
             self._end_told = True
             owner.ended(self)
 
@@ -220,11 +271,22 @@ class TransportStream(Protocol):
     def resumeProducing(self) -> None:
         """The other side takes bytes again."""
         self._stop_pause()
-        if not self._lost and self._producing and not self._on_hold:
+        if not self._lost and self._producing and not self._on_hold and not self._unanswered:
             self.transport.resumeProducing()  # type: ignore[union-attr]
 
     def stopProducing(self) -> None:
         """The other side is gone; its stream says so to the session, which decides."""
+
+    def _read_on(self) -> None:
+        """Read, unless the other side takes no more."""
+        if self._paused_at is None:
+            self.resumeProducing()
+
+    def _answers_taken(self) -> None:
+        """The peer has what it was answered, or will never have it: it may be read again."""
+        if self._unanswered:
+            self._unanswered = False
+            self._read_on()
 
     def _stop_pause(self) -> None:
         if self._paused_at is not None:
@@ -248,29 +310,32 @@ class TransportStream(Protocol):
 
     def unjoin(self) -> None:
         """Forget the peer: both are lost."""
-        self._peer = None
+        self._peer = self._viewer = self._intake = None
 
     def join(self, peer: TransportStream) -> None:
-        """Write what is read to `peer`, and be the producer of its transport."""
+        """Write what is read to `peer`, and be the producer of its transport, or told by who is."""
         self._peer = peer
-        if not peer._lost:
+        if peer._intake is not None:
+            if peer._intake.full:
+                self.pauseProducing()
+        elif not peer._lost:
             peer.transport.registerProducer(self, True)  # type: ignore[union-attr]
 
     def start(self) -> None:
         """Read."""
         self._producing = True
-        early, self._early = self._early, []
-        for data in early:
-            self._deliver(data)
+        self._deliver_early()
         self._tell_end()
-        if self._paused_at is None and not self._lost and not self._on_hold:
-            self.transport.resumeProducing()  # type: ignore[union-attr]
+        self._read_on()
 
     # Watching
 
     def watch(self, viewer: Viewer, peer: TransportStream | None = None) -> None:
         """Show what is read to `viewer`."""
         self._viewer = viewer
+        if not self._lost:
+            self._intake = Intake(self)
+            self.transport.registerProducer(self._intake, True)  # type: ignore[union-attr]
 
     def pass_on(self, count: int | None) -> None:
         """Pass the next `count` bytes on unseen, None: all of them."""
@@ -295,8 +360,10 @@ class TransportStream(Protocol):
     def go_on(self) -> None:
         """Read again."""
         self._on_hold = False
-        if self._paused_at is None and not self._lost and self._producing:
-            self.transport.resumeProducing()  # type: ignore[union-attr]
+        if self._producing:
+            self._deliver_early()
+            self._tell_end()
+            self._read_on()
 
     def write(self, data: bytes) -> None:
         """Give `data` to the transport."""
@@ -304,6 +371,9 @@ class TransportStream(Protocol):
             return
         self._written += len(data)
         self.transport.write(data)  # type: ignore[union-attr]
+        if self._showing and self._intake is not None and self._intake.full and not self._lost:
+            self._unanswered = True
+            self._pause_transport()
 
     def end(self, *, last: bool = False) -> None:
         """End this direction as far as the transport can."""
@@ -311,6 +381,7 @@ class TransportStream(Protocol):
             return
         transport = self.transport
         transport.unregisterProducer()  # type: ignore[union-attr]
+        self._answers_taken()
         if isinstance(transport, TLSMemoryBIOProtocol):
             transport.loseConnection()
         elif not isinstance(transport, ProtocolWrapper) and IHalfCloseableDescriptor.providedBy(transport):
@@ -346,11 +417,12 @@ class TransportStream(Protocol):
     def discard(self) -> None:
         """Read and throw away."""
         self._discarding = True
-        self._on_hold = False
+        self._on_hold = self._unanswered = False
         self._early.clear()
         self._producing = True
         if self._peer is not None and not self._peer._lost:
             self._peer.transport.unregisterProducer()  # type: ignore[union-attr]
+            self._peer._answers_taken()
         self.resumeProducing()
         self._tell_end()
 

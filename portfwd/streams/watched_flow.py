@@ -7,9 +7,10 @@ flow starts before there is a destination, and takes bytes from others too. When
 viewer has seen enough of a direction, for a number of bytes or for good, it is a
 `SocketFlow` like any other: copied for little, spliced for bulk.
 
-Reading waits for writing: while the destination, or the source as the receiver of
-replies, has not taken what was written, nothing is read. So at most one read, and
-what the viewer made of it, is kept here.
+Reading waits for writing: while the destination has not taken what was written, nothing is
+read; nor is it while the source has not taken what it was answered. So at most one read, and
+what the viewer made of it, is kept here. Beyond that the two directions know nothing of each other: who
+does not read what the other side sends may still send.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.python.failure import Failure
 
 from portfwd.streams.socket_flow import QUANTUM, SocketFlow
+from portfwd.values import Side
 
 if TYPE_CHECKING:
     from portfwd.streams.stream import Viewer
@@ -32,8 +34,9 @@ class Absent:
     It has what a flow looks at, and no more.
     """
 
-    __slots__ = ("address", "first_at", "moved_at", "side")
+    __slots__ = ("first_at", "moved_at")
 
+    side = Side.UPSTREAM
     lost = write_broken = read_ended = dead = more = False
     readable = writable = end_asked = False
     descriptor = -1
@@ -56,18 +59,20 @@ class WatchedFlow(SocketFlow):
 
     :ivar viewer: who sees the bytes; None when nobody does any more.
     :ivar on_hold: nothing is read.
+    :ivar unanswered: nothing is read before the source has taken what it was answered.
     """
 
-    __slots__ = ("_behind", "_counted", "_waits_for_replies", "on_hold", "viewer")
+    __slots__ = ("_behind", "_counted", "_showing", "on_hold", "unanswered", "viewer")
 
     def __init__(self, source: Any, destination: Any, *parts: Any, **named: Any) -> None:
         """As `SocketFlow`; either end may be `Absent`."""
         super().__init__(source, destination, *parts, **named)
         self.viewer: Viewer | None = None
         self.on_hold = False
+        self.unanswered = False
         self._behind = b""
         self._counted = 0
-        self._waits_for_replies = False
+        self._showing = False
 
     @property
     def keeps_bytes(self) -> bool:
@@ -83,20 +88,39 @@ class WatchedFlow(SocketFlow):
 
     def run(self) -> None:
         """Show, or move, up to `QUANTUM` bytes."""
-        if self._behind and not self._in_pipe:
-            self._kept, self._behind = self._kept + self._behind, b""
-        if self._discarding or self._in_pipe or self.viewer is None or self.allowance is not None:
-            if self.on_hold and not self._discarding and not self._in_pipe:
-                self._queued = False
-                self._flush()
-            else:
-                super().run()
-                if self._behind and not self._in_pipe:
-                    self.take_turn()
+        shows = self.viewer is not None and self.allowance is None
+        if self._discarding:
+            super().run()
+            if self._behind and not self._in_pipe:
+                self._fetch_behind()
+                self.take_turn()
             return
-        self._queued = False
-        if self._flush() and not self.on_hold:
-            self._show()
+        if self._in_pipe and (shows or self.on_hold or self._behind):
+            self._empty_pipe()
+            if self._in_pipe:
+                return
+        self._fetch_behind()
+        if shows or self.on_hold or isinstance(self.source, Absent):
+            self._queued = False
+            self._return_pipe()
+            if self._flush() and shows:
+                self._show()
+            if self.on_hold and self.source.dead:
+                self.source.look_for_death()
+        else:
+            super().run()
+
+    def _empty_pipe(self) -> None:
+        """Write what is in the pipe, and read nothing."""
+        source = self.source
+        readable, source.readable = source.readable, False
+        super().run()
+        source.readable = readable and not source.read_ended
+
+    def _fetch_behind(self) -> None:
+        """What was written while the pipe was full is next."""
+        if self._behind:
+            self._kept, self._behind = self._kept + self._behind, b""
 
     def _flush(self) -> bool:
         """Write what is kept; say whether more may be read."""
@@ -115,12 +139,15 @@ class WatchedFlow(SocketFlow):
     def _write_kept(self) -> bool:
         written = super()._write_kept()
         if not self._kept:
-            # Who replies to this side may read on.
-            reverse = self.destination.source
-            if isinstance(reverse, WatchedFlow) and reverse._waits_for_replies:
-                reverse._waits_for_replies = False
-                reverse.take_turn()
+            self._taken()
         return written
+
+    def _taken(self) -> None:
+        """The destination has what it was answered, or will never have it: it may be read again."""
+        reverse = self.destination.source
+        if isinstance(reverse, WatchedFlow) and reverse.unanswered:
+            reverse.unanswered = False
+            reverse.take_turn()
 
     def failed(self, failure: Failure) -> None:
         """Our own code failed: a connection of this session ends."""
@@ -139,9 +166,9 @@ class WatchedFlow(SocketFlow):
             if self._kept:
                 self._pause()
                 return
-            replies = source.drain
-            if replies is not None and replies.keeps_bytes:
-                self._waits_for_replies = True
+            if self.unanswered:
+                if source.dead:
+                    source.look_for_death()
                 return
             try:
                 data = receive(size)
@@ -162,7 +189,11 @@ class WatchedFlow(SocketFlow):
                 source.first_at = source.moved_at
             if count < size and not source.more:
                 source.readable = False
-            viewer.shown(source, data)
+            self._showing = True
+            try:
+                viewer.shown(source, data)
+            finally:
+                self._showing = False
 
     # What the viewer asks
 
@@ -171,10 +202,11 @@ class WatchedFlow(SocketFlow):
         destination = self.destination
         if destination.lost or destination.write_broken or not data:
             return
+        sent = 0
         if self._in_pipe or self._behind:
             self._behind += data
+            self._was_refused()
             return
-        sent = 0
         if not self._kept and destination.writable:
             try:
                 sent = destination.socket.send(data)
@@ -189,10 +221,17 @@ class WatchedFlow(SocketFlow):
             if sent == len(data):
                 return
         self._kept += data[sent:] if sent else data
+        self._was_refused()
         if destination.writable:
             self.take_turn()
         elif not isinstance(destination, Absent):
             self._pause()
+
+    def _was_refused(self) -> None:
+        """Some of what was written is kept: who caused it by asking is not read meanwhile."""
+        reverse = self.destination.source
+        if isinstance(reverse, WatchedFlow) and reverse._showing:
+            reverse.unanswered = True
 
     def pass_on(self, count: int | None) -> None:
         """From here on move `count` bytes unseen, None: all of them."""
@@ -231,3 +270,4 @@ class WatchedFlow(SocketFlow):
         """The destination takes no more."""
         self._behind = b""
         super().drop()
+        self._taken()

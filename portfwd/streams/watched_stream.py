@@ -8,6 +8,7 @@ moment that somebody watches.
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 from portfwd.streams.socket_stream import SocketStream
@@ -39,6 +40,15 @@ class WatchedStream(SocketStream):
         self.source = up = self._make_flow(self, nowhere)
         self.drain = self._make_flow(nowhere, self)
         up.viewer = viewer
+
+    def look_for_death(self) -> None:
+        """As its base; and reading finds out nothing while the flow is made to wait."""
+        flow = self.source
+        if isinstance(flow, WatchedFlow) and (flow.on_hold or flow.unanswered) and not self.read_ended:
+            if self.dead:
+                self.break_writing(errno.EPIPE)
+        else:
+            super().look_for_death()
 
     def _make_flow(self, source: Any, destination: Any) -> WatchedFlow:
         flow = self._join(source, destination)

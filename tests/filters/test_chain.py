@@ -182,6 +182,12 @@ class ReplyTests(SynchronousTestCase):
         self.assertIsInstance(effects[-2], Trouble)
         self.assertIsInstance(effects[-1], Finish)
 
+    def test_many_answers(self) -> None:
+        """Each of many replies may be answered: they are no answers to each other."""
+        near = Scripted(received=lambda way, _: Reply(b"a") if way is DOWN else None)
+        far = Scripted(received=script([Reply(b"x")] * 10 * MAX_REPLIES))
+        self.assertEqual(relaying(near, far).received(UP, b"y"), [Write(UP, b"a")] * 10 * MAX_REPLIES)
+
     def test_many(self) -> None:
         """Many replies that are no answers to each other are many, and that is all."""
         chain = relaying(Scripted(), Scripted(received=[Reply(b"x")] * 10 * MAX_REPLIES))
@@ -730,6 +736,26 @@ class CloseTests(SynchronousTestCase):
         """An abort flushes nothing and replies nothing."""
         chain = relaying(Scripted(received=Close("no", b"bye", abort=True)))
         self.assertEqual(chain.received(UP, b"x"), [Finish("no", abort=True, filter="a")])
+
+    def test_on_the_way(self) -> None:
+        """What was on its way to a filter when another ended the session reaches nobody."""
+        far = Scripted(received=Close("no", abort=True))
+        chain = relaying(Scripted(received=[b"1", b"2"]), far)
+        self.assertEqual(chain.received(UP, b"x"), [Finish("no", abort=True, filter="b")])
+        self.assertEqual(far.seen(), [b"1"])
+
+    def test_abort_with_delays(self) -> None:
+        """What is delayed when it breaks off goes no more, in either direction."""
+        latency = Scripted(received=lambda _, data: Delay(9, data))
+        breaking = Scripted(received=lambda way, _: 1 / 0 if way is UP else None)
+        chain = chain_of(latency, breaking, Scripted(opened=Wake(1), woken=Close("no")))
+        chain.open()
+        chain.connected(UPSTREAM)
+        chain.received(UP, b"up")
+        chain.received(DOWN, b"down")
+        effects = chain.due(1)
+        self.assertIsInstance(effects[0], Trouble)
+        self.assertEqual(effects[1:], [Finish("filter b raised ZeroDivisionError", abort=True, filter="b")])
 
     def test_afterwards(self) -> None:
         """Nothing is returned and no filter is called any more, but for `closed`."""

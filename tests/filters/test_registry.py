@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import sys
 import tomllib
+from functools import partial
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from portfwd.filters import IFilterPlugin
-from portfwd.filters.options import Files, OptionProblem
+from portfwd.filters import TO_CLIENT, TO_UPSTREAM, IFilterPlugin, RouteClause
+from portfwd.filters.options import Files, OptionProblem, example
 from portfwd.filters.own_factory import Arguments
 from portfwd.filters.registry import BUILT_IN, GROUP, OWN, Origin, Registry, Unavailable, origin_of
+from portfwd.testing import check_filter
 from tests.filters.plugins import ROUTER, Annotated, Bare, RouterOptions, WholePlugin
 
 FILES = Files(str, str)
@@ -222,6 +224,24 @@ class InstalledTests(SynchronousTestCase):
             self.assertTrue(0 < len(found.summary) <= 80, name)
             for one in found.options:
                 self.assertTrue(one.help.endswith("."), f"{name} {one.key}")
+
+    def test_contract(self) -> None:
+        """Every built-in filter keeps the contract, with the options of the example that help shows."""
+        samples = [
+            b"SSH-2.0-x\r\n",
+            b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n",
+            [(TO_UPSTREAM, b"\x05\x01\x00"), (TO_CLIENT, b"hello"), (TO_UPSTREAM, b"BitTorrent, secret")],
+        ]
+        some = Registry.installed()
+        for name in BUILT_IN:
+            found = some.find(name)
+            words = example(name, found.options).split()[2:]
+            pairs = [(key, value) for key, _, value in (word.partition("=") for word in words) if value]
+            options = found.read([word for word in words if "=" not in word], pairs, FILES)
+            self.assertFalse(isinstance(options, list), name)
+            # A pattern that is a protocol's name, and may be a host's.
+            clauses = (RouteClause(("ssh",), object()),) if found.takes_routes else ()
+            check_filter(partial(found.plugin.configure, options, clauses), samples)
 
     def test_origin(self) -> None:
         """An entry point that no distribution owns leads somewhere all the same."""

@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-import getpass
 import hashlib
-import os
-from pathlib import Path
 
 from portfwd.testing.data import Pattern
 from tests.integration.case import ForwarderCase
-from tests.integration.programs import Program, free_port, needs, run
+from tests.integration.programs import needs, run
+from tests.integration.servers import start_sshd
 
-CONFIGURATION = """
-Port {port}
-ListenAddress 127.0.0.1
-HostKey {directory}/host
-AuthorizedKeysFile {directory}/user.pub
-PidFile none
-StrictModes no
-UsePAM no
-PasswordAuthentication no
-KbdInteractiveAuthentication no
-Subsystem sftp internal-sftp
-"""
 SIZE = 20_000_000
 
 
@@ -32,25 +18,8 @@ class OpenSSHTests(ForwarderCase):
     def setUp(self) -> None:
         """A server with a key of its own, and a rule that leads to it."""
         super().setUp()
-        # It re-executes itself, so it wants the absolute path.
-        server = needs("sshd")
-        keygen = needs("ssh-keygen")
-        for name in ("host", "user"):
-            run(keygen, "-q", "-t", "ed25519", "-N", "", "-f", str(self.directory / name))
-        if os.geteuid() == 0:
-            # Debian's service makes it when it starts; as root the server does not run without.
-            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-        port = free_port()
-        configuration = self.directory / "sshd_config"
-        configuration.write_text(CONFIGURATION.format(port=port, directory=self.directory))
-        program = Program([server, "-D", "-e", "-f", str(configuration)], self.directory / "sshd.log")
-        self.addCleanup(program.clean_up)
-        program.wait_for_port(port)
+        port, self.options = start_sshd(self)
         self.through = self.forwarder(f"ssh: 127.0.0.1:0 -> 127.0.0.1:{port}\n")
-        self.options = [
-            "-F", "none", "-i", str(self.directory / "user"), "-o", "BatchMode=yes",
-            "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR",
-        ]  # fmt: skip
 
     def test_command(self) -> None:
         """A command's output, exit code and standard input pass."""
@@ -67,7 +36,7 @@ class OpenSSHTests(ForwarderCase):
         data = Pattern(5).slice(0, SIZE)
         (self.directory / "file").write_bytes(data)
         scp = [needs("scp"), *self.options, "-q", "-P", str(self.through.port("ssh"))]
-        there = f"{getpass.getuser()}@127.0.0.1:{self.directory}/there"
+        there = f"127.0.0.1:{self.directory}/there"
         run(*scp, str(self.directory / "file"), there)
         run(*scp, there, str(self.directory / "back"))
         expected = hashlib.sha256(data).hexdigest()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tests.integration.case import ForwarderCase
-from tests.integration.programs import Program, needs, run
+from tests.integration.programs import needs, run
+from tests.integration.servers import start_redis
 
 
 class RedisTests(ForwarderCase):
@@ -12,16 +13,7 @@ class RedisTests(ForwarderCase):
     def setUp(self) -> None:
         """A server with no port of its own, and a rule that leads to its socket."""
         super().setUp()
-        socket = self.directory / "redis.sock"
-        server = Program(
-            [
-                needs("redis-server"), "--port", "0", "--unixsocket", str(socket), "--save", "",
-                "--dir", str(self.directory),
-            ],
-            self.directory / "redis.log",
-        )  # fmt: skip
-        self.addCleanup(server.clean_up)
-        server.wait_until(socket.exists, "the socket")
+        socket = start_redis(self)
         self.through = self.forwarder(f"db: 127.0.0.1:0 -> unix:{socket}\n")
         self.port = str(self.through.port("db"))
 

@@ -260,7 +260,7 @@ class BindTests(ReloadCase):
         self.assertEqual([rule.name for rule in forwarder.rules], ["b", "c"])
 
     async def test_wildcard_and_back(self) -> None:
-        """``:PORT`` and ``127.0.0.1:PORT`` take over from each other, though both hold the port for a moment."""
+        """``:PORT`` and ``127.0.0.1:PORT`` take over from each other; both hold the port for a moment."""
         port = a_free_port()
         forwarder = self.started(f"a: 127.0.0.1:{port} -> {self.target}\n")
         for listen in (f":{port}", f"[::]:{port} v6only=off", f"0.0.0.0:{port}", f"127.0.0.1:{port}"):

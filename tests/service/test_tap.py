@@ -390,7 +390,6 @@ class DaemonTests(TapCase):
         """There is nothing to write."""
         service = self.service("-c", self.write(f"log access=off\n{RULE}\n"))
         self.assertIsNone(service._writer)
-        tap._nothing()
         await service.stopService()
 
 

@@ -8,20 +8,13 @@ from attrs import evolve
 from twisted.internet import reactor
 from twisted.trial import unittest
 
-from portfwd.kernel.pipes import Pipe, PipePool
 from portfwd.kernel.poller import Poller
 from portfwd.limits.descriptors import DescriptorBudget
 from portfwd.rules.model import Options, RelayKind
 from portfwd.streams.socket_opening import SocketShare, SocketStreams
 from portfwd.streams.stream import Stream
 from tests.streams.conformance import TCP, StreamConformance, Unix
-
-
-class _NothingIdle(PipePool):
-    """A pool that keeps no pipe for the next flow, so that a leak shows at once."""
-
-    def give_back(self, pipe: Pipe) -> None:
-        self.discard(pipe)
+from tests.streams.workbench import NothingIdle
 
 
 class _Sockets(StreamConformance):
@@ -36,7 +29,7 @@ class _Sockets(StreamConformance):
         self.poller = Poller(reactor)  # type: ignore[arg-type]
         self.poller.start()
         self.addCleanup(self.poller.stop)
-        self.pool = _NothingIdle(4 * 65536, DescriptorBudget(0, 0), reactor)
+        self.pool = NothingIdle(4 * 65536, DescriptorBudget(0, 0), reactor)
         self.addCleanup(self.pool.close)
         options = evolve(Options(), relay=self.relay, buffer=8192, pipe=65536)
         self.maker = SocketStreams(SocketShare(self.poller, self.pool), options)

@@ -16,7 +16,7 @@ from typing import Any
 
 from twisted.internet.task import Clock
 
-from portfwd.kernel.pipes import PipePool
+from portfwd.kernel.pipes import Pipe, PipePool
 from portfwd.kernel.poller import Poller
 from portfwd.limits.descriptors import DescriptorBudget
 from portfwd.streams.socket_flow import SocketFlow
@@ -76,6 +76,12 @@ class FaultySocket:
         self._faults.raise_if(fault)
         return self._sock.recv_into(buffer if fault is None else buffer[:-fault])
 
+    def recv(self, size: int) -> bytes:
+        """Read, or fail, or read little."""
+        fault = self._faults.next("recv")
+        self._faults.raise_if(fault)
+        return self._sock.recv(size if fault is None else -fault)
+
     def send(self, data: bytes) -> int:
         """Write, or fail, or write little."""
         fault = self._faults.next("send")
@@ -122,6 +128,13 @@ class Owner:
         self.losses[stream.side] = how
 
 
+class NothingIdle(PipePool):
+    """A pool that keeps no pipe for the next flow, so that a leak shows at once."""
+
+    def give_back(self, pipe: Pipe) -> None:
+        self.discard(pipe)
+
+
 class Workbench:
     """
     Two joined streams over real connections, and the far ends of these.
@@ -129,6 +142,9 @@ class Workbench:
     :ivar left: the test's end of the connection whose other end is the client stream.
     :ivar right: the test's end of the upstream's.
     """
+
+    stream_class = SocketStream
+    flow_class = SocketFlow
 
     def __init__(
         self,
@@ -153,18 +169,22 @@ class Workbench:
         self.client = self._stream(near, Side.CLIENT)
         self.upstream = self._stream(far, Side.UPSTREAM)
         self.owner.peers = {self.client: self.upstream, self.upstream: self.client}
+        self.join()
+
+    def join(self) -> None:
+        """Make the flows."""
         self.client.join(self.upstream)
         self.upstream.join(self.client)
 
     def _stream(self, sock: socket.socket, side: Side) -> SocketStream:
         faulty: Any = FaultySocket(sock, self.faults)
-        stream = SocketStream(faulty, None, self.poller, "splice", self._flow)
+        stream = self.stream_class(faulty, None, self.poller, "splice", self._flow)
         stream.side = side
         stream.own(self.owner)  # type: ignore[arg-type]
         return stream
 
     def _flow(self, source: SocketStream, destination: SocketStream) -> SocketFlow:
-        return SocketFlow(
+        return self.flow_class(
             source,
             destination,
             self.poller,

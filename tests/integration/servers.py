@@ -1,0 +1,164 @@
+"""
+Servers that several test modules start: nginx, HAProxy and sshd, each with a configuration of the test's own.
+
+Each is in the foreground, ends with its test, and is ready when it listens. Nobody connects to find that out:
+a proxy would pass the connection on.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import trustme
+from twisted.trial import unittest
+
+from bench.peers.api import AbsentError
+from bench.peers.nginx import stream_module
+from tests.integration.case import ForwarderCase
+from tests.integration.forwarder import is_listening
+from tests.integration.programs import Program, free_port, needs, run
+
+NGINX = """
+daemon off;
+worker_processes 1;
+pid {directory}/nginx.pid;
+error_log stderr;
+events {{ worker_connections 256; }}
+"""
+NGINX_HTTP = """
+http {{
+    access_log off;
+    default_type text/plain;
+    client_body_temp_path {directory}/body;
+    proxy_temp_path {directory}/proxy;
+    fastcgi_temp_path {directory}/fastcgi;
+    uwsgi_temp_path {directory}/uwsgi;
+    scgi_temp_path {directory}/scgi;
+    root {directory}/www;
+{servers}
+}}
+"""
+HAPROXY = """
+global
+    maxconn 200
+defaults
+    mode tcp
+    timeout connect 10s
+    timeout client 60s
+    timeout server 60s
+"""
+SSHD = """
+Port {port}
+ListenAddress 127.0.0.1
+HostKey {directory}/host
+AuthorizedKeysFile {directory}/user.pub
+PidFile none
+StrictModes no
+UsePAM no
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+Subsystem sftp internal-sftp
+"""
+
+
+def start_nginx(case: ForwarderCase, ports: Sequence[int], servers: str, streams: str = "") -> Path:
+    """
+    An nginx.
+
+    :param ports: where it is going to listen.
+    :param servers: ``server`` blocks of its ``http``.
+    :param streams: the same of its ``stream``.
+    :returns: the folder of its files; its workers may run as another user.
+    """
+    nginx = needs("nginx")
+    configuration = NGINX.format(directory=case.directory)
+    if streams:
+        try:
+            configuration = stream_module() + configuration
+        except AbsentError as error:
+            raise unittest.SkipTest(f"needs libnginx-mod-stream: {error}") from None
+        configuration += f"stream {{\n{streams}\n}}\n"
+    configuration += NGINX_HTTP.format(directory=case.directory, servers=servers)
+    folder = case.directory / "www"
+    folder.mkdir()
+    case.directory.chmod(0o755)
+    file = case.directory / "nginx.conf"
+    file.write_text(configuration)
+    _start(case, [nginx, "-p", str(case.directory), "-c", str(file)], "nginx", ports)
+    return folder
+
+
+def start_haproxy(case: ForwarderCase, ports: Sequence[int], sections: str) -> None:
+    """
+    A HAProxy.
+
+    :param ports: where it is going to listen.
+    :param sections: of its configuration, behind ``defaults``.
+    """
+    file = case.directory / "haproxy.cfg"
+    file.write_text(HAPROXY + sections)
+    _start(case, [needs("haproxy"), "-db", "-f", str(file)], "haproxy", ports)
+
+
+def start_sshd(case: ForwarderCase) -> tuple[int, list[str]]:
+    """
+    An OpenSSH server with a key of its own.
+
+    :returns: its port, and the options with which ``ssh`` and ``scp`` may come in as this user.
+    """
+    # It re-executes itself, so it wants the absolute path.
+    server, keygen = needs("sshd"), needs("ssh-keygen")
+    for name in ("host", "user"):
+        run(keygen, "-q", "-t", "ed25519", "-N", "", "-f", str(case.directory / name))
+    if os.geteuid() == 0:
+        # Debian's service makes it when it starts; as root the server does not run without.
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+    port = free_port()
+    configuration = case.directory / "sshd_config"
+    configuration.write_text(SSHD.format(port=port, directory=case.directory))
+    _start(case, [server, "-D", "-e", "-f", str(configuration)], "sshd", [port])
+    return port, [
+        "-F", "none", "-i", str(case.directory / "user"), "-o", "BatchMode=yes",
+        "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR",
+        "-o", f"User={getpass.getuser()}",
+    ]  # fmt: skip
+
+
+def start_redis(case: ForwarderCase, name: str = "redis") -> Path:
+    """
+    A redis server.
+
+    :returns: its unix socket.
+    """
+    socket = case.directory / f"{name}.sock"
+    server = Program(
+        [
+            needs("redis-server"), "--port", "0", "--unixsocket", str(socket), "--save", "",
+            "--dir", str(case.directory),
+        ],
+        case.directory / f"{name}.log",
+    )  # fmt: skip
+    case.addCleanup(server.clean_up)
+    server.wait_until(socket.exists, "the socket")
+    return socket
+
+
+def write_certificates(case: ForwarderCase, *names: str) -> None:
+    """For each name a file ``NAME.pem``, key and certificate, and ``ca.pem`` of the authority of them all."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(case.directory / "ca.pem"))
+    for name in names:
+        authority.issue_cert(name, common_name=name).private_key_and_cert_chain_pem.write_to_path(
+            str(case.directory / f"{name}.pem")
+        )
+
+
+def _start(case: ForwarderCase, command: Sequence[str], name: str, ports: Sequence[int]) -> None:
+    program = Program(command, case.directory / f"{name}.log")
+    case.addCleanup(program.clean_up)
+    for port in ports:
+        program.wait_until(partial(is_listening, port), f"port {port}")
