@@ -23,7 +23,6 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from portfwd import __version__
 from portfwd.admin.answers import answer, event, greeting, refusal
 from portfwd.admin.caller import Caller
 from portfwd.admin.commands import serve
@@ -71,7 +70,7 @@ class ControlProtocol(Protocol):
     def connectionMade(self) -> None:
         """Somebody is there."""
         self.transport.registerProducer(self, True)  # type: ignore[union-attr]
-        self._write(greeting(__version__, self._level.value))
+        self._write(greeting(self._caller.operator.version, self._level.value))
         self._wait(IDLE)
 
     def dataReceived(self, data: bytes) -> None:

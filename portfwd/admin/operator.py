@@ -108,7 +108,11 @@ class Operator(Protocol):
 
     A RULE is a name in the rules file, which means all ports of its range, or the name of one of them.
     All methods raise `OperatorError`.
+
+    :ivar version: of portfwd.
     """
+
+    version: str
 
     def status(self) -> dict[str, Json]:
         """Figures of the whole."""

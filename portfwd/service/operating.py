@@ -53,6 +53,8 @@ class Result(Protocol):
 class Operating:
     """A forwarder in the hands of operators."""
 
+    version = __version__
+
     def __init__(
         self,
         forwarder: Forwarder,
@@ -89,7 +91,7 @@ class Operating:
             self._descriptors = (now, count_descriptors())
         rules = forwarder.rules
         return {
-            "version": __version__,
+            "version": self.version,
             "pid": os.getpid(),
             "uptime": round(now - self._started_at, 3),
             "state": "running" if forwarder.running else "draining",
