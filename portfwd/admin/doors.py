@@ -14,7 +14,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from twisted.internet.interfaces import IReactorSocket
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorSocket
 from twisted.internet.protocol import Protocol, ServerFactory
 from twisted.python.failure import Failure
 
@@ -25,6 +26,9 @@ from portfwd.values import Address
 
 #: Clients of one socket at a time: a team that all look at ``top``, and their scripts.
 MAX_CLIENTS: Final = 32
+
+#: Seconds that a client gets to read the last answer when its door closes: a round trip within this machine.
+FAREWELL: Final = 1.0
 
 _CREDENTIALS: Final = struct.Struct("iII")
 
@@ -60,6 +64,8 @@ class Door:
         self._family = sock.family
         self._make = make
         self._inside: set[Protocol] = set()
+        self._closed: Deferred[None] | None = None
+        self._deadline: IDelayedCall | None = None
         self._budget = DescriptorBudget(MAX_CLIENTS * PER_SESSION + RESERVE, 0)
         self.listener = Listener(name, sock, reactor, self._budget, self._accept, MAX_CLIENTS)
 
@@ -74,9 +80,22 @@ class Door:
         """
         self.listener.start()
 
-    def close(self) -> None:
-        """Let nobody in, and show all out."""
+    def close(self) -> Deferred[None]:
+        """Let nobody in, and show all out; the last answers are sent, to who reads them within `FAREWELL`."""
         self.listener.stop()
+        for protocol in tuple(self._inside):
+            transport: Any = protocol.transport
+            transport.unregisterProducer()
+            transport.loseConnection()
+        closed: Deferred[None] = Deferred()
+        if self._inside:
+            self._closed = closed
+            self._deadline = self._reactor.callLater(FAREWELL, self._show_out)
+        else:
+            closed.callback(None)
+        return closed
+
+    def _show_out(self) -> None:
         for protocol in tuple(self._inside):
             protocol.transport.abortConnection()  # type: ignore[union-attr]
 
@@ -93,6 +112,11 @@ class Door:
     def _left(self, protocol: Protocol) -> None:
         self._inside.discard(protocol)
         self._budget.give_back(PER_SESSION)
+        if self._closed is not None and not self._inside:
+            closed, self._closed = self._closed, None
+            if self._deadline is not None and self._deadline.active():
+                self._deadline.cancel()
+            closed.callback(None)
 
 
 class _OneClient(ServerFactory):

@@ -89,6 +89,12 @@ class _Interpreter(ManholeInterpreter):
         except SystemExit:
             self.handler.terminal.loseConnection()
 
+    def displayhook(self, obj: object) -> None:
+        """Show a value; the failure of a Deferred that is shown is no accident that the log should tell."""
+        super().displayhook(obj)
+        if isinstance(obj, Deferred):
+            obj.addErrback(lambda failure: None)
+
 
 class Prompt(Manhole):
     """The terminal of one log-in."""
@@ -113,6 +119,11 @@ class Prompt(Manhole):
         self.terminal.reset()
         self.terminal.write(self._banner.replace("\n", "\r\n").encode() + b"\r\n\r\n" + self.ps[self.pn])
         self.setInsertMode()
+
+    def terminalSize(self, width: int, height: int) -> None:
+        """Take note of it. Twisted would clear the screen, and what it says with it."""
+        self.width = width
+        self.height = height
 
 
 class _Session:
@@ -242,6 +253,10 @@ class _Transport(transport.SSHServerTransport):
         if isinstance(service, connection.SSHConnection):
             self._in_time()
         super().setService(service)
+
+    def receiveError(self, reasonCode: int, description: bytes) -> None:
+        """The client says why it leaves; to Twisted that is an error, although most are done."""
+        self._log.debug("shell: a client left: {why}", why=printable(description.decode("utf-8", "replace")))
 
     def connectionLost(self, reason: Failure | None = connectionDone) -> None:
         """It is gone."""

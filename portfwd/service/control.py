@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 
 from portfwd.admin.control import ControlProtocol
@@ -95,7 +95,6 @@ class ControlSockets(Service):
         super().stopService()
         return self._drain().addBoth(lambda _: self._close())
 
-    def _close(self) -> None:
+    def _close(self) -> Deferred[Any]:
         doors, self._doors = self._doors, []
-        for door in doors:
-            door.close()
+        return DeferredList([door.close() for door in doors])

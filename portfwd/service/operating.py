@@ -118,7 +118,7 @@ class Operating:
             yield RuleView(
                 live.name,
                 live.rule.name,
-                tuple(bound_addresses(bound)),
+                () if bound.closed else tuple(bound_addresses(bound)),
                 tuple(one.label for one in live.destinations),
                 "closed" if bound.closed else "paused" if bound.paused else "accepting",
                 len(live.sessions),

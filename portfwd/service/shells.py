@@ -11,9 +11,11 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 from attrs import frozen
 from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 
 from portfwd.admin.doors import Door
@@ -94,15 +96,14 @@ class Shells(Service):
             self._log.info("shell: listening on {address}", address=shell.address)
         super().startService()
 
-    def stopService(self) -> None:
+    def stopService(self) -> Deferred[Any]:
         """Show everybody out."""
         super().stopService()
-        self._close()
+        return self._close()
 
-    def _close(self) -> None:
+    def _close(self) -> Deferred[Any]:
         doors, self._doors = self._doors, []
-        for door in doors:
-            door.close()
+        return DeferredList([door.close() for door in doors])
 
 
 def _port(address: Address) -> int:
