@@ -117,7 +117,7 @@ class Prompt(Manhole):
     def initializeScreen(self) -> None:
         """Clear it, and show what there is."""
         self.terminal.reset()
-        self.terminal.write(self._banner.replace("\n", "\r\n").encode() + b"\r\n\r\n" + self.ps[self.pn])
+        self.terminal.write(self._banner.encode() + b"\n\n" + self.ps[self.pn])
         self.setInsertMode()
 
     def terminalSize(self, width: int, height: int) -> None:
