@@ -7,13 +7,16 @@ The life of a connection, and the room where each step lives:
 1. A listener accepts a client, if there are descriptors for it (`listen`, `limits`).
 2. The client's socket becomes a stream (`streams`), the stream a session (`relay.session`).
 3. The access list and the rule's limits judge the client (`rules.access`).
-4. The session dials: targets in order, names looked up beside the reactor,
+4. If the rule has filters, they look before the dial, may choose the target, and see
+   the bytes until they are done (`filters`, `relay.filtered`).
+5. The session dials: targets in order, names looked up beside the reactor,
    addresses side by side (`relay.dial`, `upstreams`).
-5. The upstream's stream is joined to the client's: each pauses the other when
-   its own side takes no more (`streams.transport`, `streams.plain`).
-6. Each direction ends on its own: an end travels as an end, a reset as a reset (`relay.session`).
-7. When both are over, a farewell delivers what is left, within a time limit (`relay.farewell`).
-8. The session is closed with exactly one reason (`values.CloseReason`), and
+6. The upstream's stream is joined to the client's: bytes of plain sockets stay in the kernel
+   (`streams.socket_flow`), others pass through Twisted's transports (`streams.transport`); each
+   side pauses the other when it takes no more.
+7. Each direction ends on its own: an end travels as an end, a reset as a reset (`relay.session`).
+8. When both are over, a farewell delivers what is left, within a time limit (`relay.farewell`).
+9. The session is closed with exactly one reason (`values.CloseReason`), and
    one line says what happened (`logs`).
 """
 

@@ -149,6 +149,11 @@ class Block:
         return (self.page.parent / self.info.partition("}")[2].strip()).resolve()
 
 
+def listings() -> list[Path]:
+    """Every listing of the docs; what Python keeps beside those that were imported is none."""
+    return sorted(path for path in LISTINGS.iterdir() if path.is_file())
+
+
 def blocks(page: Path) -> Iterator[Block]:
     """The fenced blocks of `page`."""
     text = page.read_text()
@@ -220,11 +225,11 @@ class PageTests(SynchronousTestCase):
         """A listing that no page shows any more is a file to delete."""
         shown = {block.shown for page in pages() for block in blocks(page)}
         shown |= {ROOT / block.marker for block in blocks(ROOT / "README.md")}
-        self.assertEqual([path.name for path in sorted(LISTINGS.iterdir()) if path not in shown], [])
+        self.assertEqual([path.name for path in listings() if path not in shown], [])
 
     def test_kinds(self) -> None:
         """Every listing is of a kind that some test reads or runs."""
-        self.assertEqual([path.name for path in LISTINGS.iterdir() if path.suffix not in TESTED_KINDS], [])
+        self.assertEqual([path.name for path in listings() if path.suffix not in TESTED_KINDS], [])
 
 
 class ReadmeTests(SynchronousTestCase):

@@ -101,6 +101,8 @@ class Farewell:
             self._end_sent = end_asked
             if not end_asked:
                 self._stream.end()
+            if self._over:
+                return  # the peer had ended, and our end went out at once
             self._stream.discard()
             self._close_if_through()
             self._look_later()

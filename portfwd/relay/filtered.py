@@ -40,6 +40,10 @@ if TYPE_CHECKING:
 _ACTIVE: Final = (State.PEEKING, State.DIALING, State.RELAYING)
 
 
+#: The beginning of each event of a filter; the names are none that a filter has for its own values.
+_WHOSE: Final = "{portfwd_rule}: session {portfwd_session}: "
+
+
 class FilterLog:
     """Where a filter writes events: each names the rule and the session."""
 
@@ -53,11 +57,14 @@ class FilterLog:
 
     def info(self, text: str, **values: object) -> None:
         """Something worth knowing."""
-        self._log.info("{rule}: session {session}: " + text, rule=self._rule, session=self._id, **values)
+        self._log.info(f"{_WHOSE}{text}", **self._with_names(values))
 
     def warn(self, text: str, **values: object) -> None:
         """Something an operator should look at."""
-        self._log.warn("{rule}: session {session}: " + text, rule=self._rule, session=self._id, **values)
+        self._log.warn(f"{_WHOSE}{text}", **self._with_names(values))
+
+    def _with_names(self, values: dict[str, object]) -> dict[str, object]:
+        return {**values, "portfwd_rule": self._rule, "portfwd_session": self._id}
 
 
 class FilteredSession(Session):
@@ -77,6 +84,7 @@ class FilteredSession(Session):
         self._stopped: set[Direction] = set()
         self._timers: dict[int, IDelayedCall] = {}
         self._awaited: dict[int, Deferred[object]] = {}
+        self._leaving: Half | None = None
         self._to_do: deque[effects.Effect] = deque()
         self._doing = False
         self._problem: DialError | None = None
@@ -169,12 +177,34 @@ class FilteredSession(Session):
             if half.flow_broken:
                 self._flow_done(half, self._other(half))
                 return
-            passed = cast(Watched, stream).settle()
-            if passed:
-                self._do(chain.passed(direction, passed))
-            self._do(chain.ended(direction))
+            self._end_in_chain(chain, half)
         except Exception:
             self.broke(Failure())
+
+    def _end_in_chain(self, chain: Chain, half: Half) -> None:
+        """The chain hears of the end of what `half` sends, and of what went by before it."""
+        direction = TO_UPSTREAM if half is self._client else TO_CLIENT
+        passed = cast(Watched, half.stream).settle()
+        if passed:
+            self._do(chain.passed(direction, passed))
+        self._do(chain.ended(direction))
+
+    def _closed_in_order(self, half: Half) -> None:
+        """
+        A transport without half-close has ended.
+
+        The other side is seen off when what the filters keep of this one has been written to it.
+        """
+        direction = TO_UPSTREAM if half is self._client else TO_CLIENT
+        chain, through = self.chain, half.flow_done or half.flow_broken or direction in self._unseen
+        if chain is None or through or self._destination(direction).end_asked:
+            super()._closed_in_order(half)
+            return
+        self._detail = ""
+        self._leaving = half
+        if not half.ended:
+            half.ended = True
+            self._end_in_chain(chain, half)
 
     @contained
     def _due(self, key: int) -> None:
@@ -197,7 +227,10 @@ class FilteredSession(Session):
         self._timers.clear()
         awaited, self._awaited = self._awaited, {}
         for waiting in awaited.values():
-            waiting.cancel()
+            try:
+                waiting.cancel()
+            except Exception:
+                self._log.failure("what a filter of {session!r} waits for cannot be cancelled", session=self)
 
     def _tell_closed(self) -> None:
         super()._tell_closed()
@@ -234,7 +267,9 @@ class FilteredSession(Session):
 
     def _end(self, effect: effects.End) -> None:
         half, source = self._destination(effect.direction), self._source(effect.direction)
-        if source.flow_broken or half.stream is None:
+        if source is self._leaving:
+            super()._closed_in_order(source)
+        elif source.flow_broken or half.stream is None:
             self._flow_done(source, half)
         elif not half.end_asked:
             half.end_asked = True
@@ -301,7 +336,7 @@ class FilteredSession(Session):
             return
         stream = cast(Watched, half.stream)
         passed = stream.settle()
-        if passed and self.chain is not None:
+        if passed and self.chain is not None and effect.count is not None:
             # The offer was made without them; the chain makes another.
             self._do(self.chain.passed(effect.direction, passed))
             return
@@ -320,7 +355,12 @@ class FilteredSession(Session):
 
 
 def _deferred(awaitable: Awaitable[object]) -> Deferred[object]:
-    return awaitable if isinstance(awaitable, Deferred) else ensureDeferred(cast(Any, awaitable))
+    return awaitable if isinstance(awaitable, Deferred) else ensureDeferred(_result_of(awaitable))
+
+
+async def _result_of(awaitable: Awaitable[object]) -> object:
+    # Twisted takes coroutines; a filter may have anything that can be awaited.
+    return await awaitable
 
 
 _ACTIONS: Final[dict[type, Callable[[FilteredSession, Any], None]]] = {

@@ -128,13 +128,7 @@ class WatchedFlow(SocketFlow):
             self._paused += self._poller.now - self._paused_at
             self._paused_at = None
         self.waits_to_write = False
-        if self._kept:
-            destination = self.destination
-            if destination.lost or destination.write_broken:
-                self._kept = b""
-            elif not self._write_kept():
-                return False
-        return True
+        return not self._kept or self._write_kept()
 
     def _write_kept(self) -> bool:
         written = super()._write_kept()
@@ -224,7 +218,7 @@ class WatchedFlow(SocketFlow):
         self._was_refused()
         if destination.writable:
             self.take_turn()
-        elif not isinstance(destination, Absent):
+        else:
             self._pause()
 
     def _was_refused(self) -> None:

@@ -28,14 +28,11 @@ class WatchedStream(SocketStream):
         :param peer: the stream that was watched before; its flows are this one's too.
         """
         if isinstance(peer, WatchedStream):
-            up, down = peer.source, peer.drain
-            if isinstance(up, WatchedFlow) and isinstance(down, WatchedFlow):
-                up.destination, down.source = self, self
-                self.drain, self.source = up, down
-                down.viewer = viewer
-                if up.keeps_bytes:
-                    up.take_turn()
-                return
+            self.drain, self.source = peer.source, peer.drain
+        if isinstance(self.drain, WatchedFlow) and isinstance(self.source, WatchedFlow):
+            self.drain.destination = self.source.source = self
+            self.source.viewer = viewer
+            return
         nowhere: Any = Absent()
         self.source = up = self._make_flow(self, nowhere)
         self.drain = self._make_flow(nowhere, self)

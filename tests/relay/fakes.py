@@ -21,7 +21,7 @@ from portfwd.relay.dial import Destination, Surroundings
 from portfwd.relay.live import LiveRule
 from portfwd.rules.access import AccessList
 from portfwd.rules.model import AclEntry, Kind, ListenSpec, Options, PortRange, Rule, TargetSpec
-from portfwd.streams.stream import Loss, StreamOwner
+from portfwd.streams.stream import Loss, StreamOwner, Viewer
 from portfwd.values import Address, CloseReason, FlowSummary, InetAddress, SessionSummary, Side
 
 CLIENT = InetAddress("192.0.2.7", 40000)
@@ -41,6 +41,10 @@ class FakeStream:
     :ivar unsent: bytes that the peer's kernel has not confirmed.
     :ivar faults: names of methods that raise `Fault`.
     :ivar later: what was asked takes effect in the reactor's next turn, not at once.
+    :ivar written: all that was written to it.
+    :ivar on_hold: it is not read.
+    :ivar unseen: how many bytes may pass unseen, None: all.
+    :ivar moved: how many did, since that was said.
     """
 
     kind = "fake"
@@ -60,6 +64,11 @@ class FakeStream:
         self.has_ended = False
         self.is_lost = False
         self.lost_before: Loss | None = None
+        self.viewer: Viewer | None = None
+        self.written = b""
+        self.on_hold = False
+        self.unseen: int | None = 0
+        self.moved = 0
         self._clock = clock
         self._owner: StreamOwner | None = None
         self._ending = False
@@ -130,7 +139,56 @@ class FakeStream:
             raise Fault("summary")
         return FlowSummary(bytes=7)
 
+    # What a session with filters asks
+
+    def watch(self, viewer: Viewer, peer: FakeStream | None = None) -> None:
+        self._asked("watch")
+        self.viewer = viewer
+
+    def write(self, data: bytes) -> None:
+        if self.is_lost or self._ending:
+            self.asked_too_late.append("write")
+        if "write" in self.faults:
+            raise Fault("write")
+        self.written += data
+
+    def pass_on(self, count: int | None) -> None:
+        self._asked("pass on all" if count is None else f"pass on {count}")
+        self.unseen = count
+        self.moved = 0
+
+    def settle(self) -> int:
+        moved, self.moved = self.moved, 0
+        if self.unseen is not None:
+            self.unseen = 0
+        return moved
+
+    def hold(self) -> None:
+        self._asked("hold")
+        self.on_hold = True
+
+    def go_on(self) -> None:
+        self._asked("go on")
+        self.on_hold = False
+
     # What the peer does
+
+    def says(self, data: bytes) -> None:
+        """Bytes come from the peer, and are shown unless they may pass unseen."""
+        assert self.reading
+        assert not self.on_hold
+        assert self.viewer is not None
+        self.speaks()
+        if self.unseen is None:
+            return
+        passing, data = data[: self.unseen], data[self.unseen :]
+        if passing:
+            self.unseen -= len(passing)
+            self.moved += len(passing)
+            if not self.unseen:
+                self.viewer.passed(self, self.settle())
+        if data:
+            self.viewer.shown(self, data)
 
     @property
     def is_owned(self) -> bool:
@@ -181,8 +239,16 @@ class FakeStream:
 class FakeDial:
     """A dial that the test answers by `succeeds` or `fails`."""
 
-    def __init__(self, rule: LiveRule, owner: Any) -> None:
+    def __init__(
+        self,
+        rule: LiveRule,
+        owner: Any,
+        target: object = None,
+        permits: Callable[[Address], bool] | None = None,
+    ) -> None:
         self.destinations = rule.destinations
+        self.target = target
+        self.permits = permits
         self.owner = owner
         self.tried: Address | None = UPSTREAM
         self.started = False
@@ -253,9 +319,18 @@ def a_rule(options: Options | None = None, access: Sequence[AclEntry] = ()) -> R
 
 
 def a_live_rule(
-    clock: Clock, log: SessionLines, options: Options | None = None, access: Sequence[AclEntry] = ()
+    clock: Clock,
+    log: SessionLines,
+    options: Options | None = None,
+    access: Sequence[AclEntry] = (),
+    filters: Sequence[tuple[str, Any]] = (),
+    **world_parts: Any,
 ) -> LiveRule:
-    """That rule at work in a world without sockets."""
+    """
+    That rule at work in a world without sockets.
+
+    :param world_parts: of `Surroundings`, in place of those that are not there.
+    """
     rule = a_rule(options, access)
     world = Surroundings(
         reactor=cast(Any, clock),
@@ -263,6 +338,7 @@ def a_live_rule(
         names=cast(Any, None),
         streams=cast(Any, None),
     )
+    world = evolve(world, **world_parts)
     label = f"{UPSTREAM}"
     return LiveRule(
         rule,
@@ -273,6 +349,7 @@ def a_live_rule(
         log,
         lambda: 1_000_000.0 + clock.seconds(),
         itertools.count(1),
+        filters=filters,
     )
 
 

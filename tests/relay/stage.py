@@ -12,6 +12,7 @@ import errno
 import hashlib
 import os
 import socket
+from collections.abc import Sequence
 from typing import Any, cast
 
 from attrs import define, field, frozen
@@ -24,6 +25,16 @@ from portfwd.values import CloseReason, SessionSummary, Side
 
 #: Every way to move bytes; ``auto`` copies little and splices bulk.
 KINDS = ("pair", "copy", "splice", "auto")
+
+#: Relays with a filter: which moves bytes, and which filter sees them.
+FILTERED = ("pair-pass", "copy-pass", "auto-pass", "pair-done", "splice-done", "auto-done", "auto-blind")
+
+#: What stands beneath a rule with that filter.
+FILTER_LINES = {
+    "pass": "\n    filter python:tests.filters.passing.PassThrough",
+    "done": "\n    filter python:tests.filters.passing.DoneAtOnce",
+    "blind": "\n    filter python:tests.filters.passing.Blind",
+}
 
 #: The sockets a session may be made of.
 FAMILIES = ("tcp", "unix")
@@ -276,10 +287,11 @@ class Stage:
     wants_opened = False
     wants_closed = True
 
-    def __init__(self, options: str = "", lines: str = "") -> None:
+    def __init__(self, options: str = "", lines: str = "", kinds: Sequence[str] = KINDS + FILTERED) -> None:
         """
         :param options: of every rule, in the words of rules files.
         :param lines: that stand above the rules, and hold for all of them.
+        :param kinds: of `KINDS` and `FILTERED`.
         """
         self.reactor = TurnedReactor()
         self.sessions: list[Session] = []
@@ -298,12 +310,14 @@ class Stage:
             listening.listen(100)
             listening.setblocking(False)
             self._listening[family] = listening
-            for kind in KINDS:
+            for kind in kinds:
                 if family == "tcp":
                     ends = f"127.0.0.1:0 -> 127.0.0.1:{listening.getsockname()[1]}"
                 else:
                     ends = f"unix:@{name[1:]}-{kind} -> unix:@{name[1:]}-target"
-                text.append(f"{family}-{kind}: {ends} relay={kind} {buffers} {options}")
+                relay, _, filtered = kind.partition("-")
+                beneath = FILTER_LINES.get(filtered, "")
+                text.append(f"{family}-{kind}: {ends} relay={relay} {buffers} {options}{beneath}")
         ruleset = parse("\n".join(text) + "\n", "stage.conf")
         self.forwarder = Forwarder(cast(Any, self.reactor), ruleset, self)
         self.forwarder.startService()

@@ -25,6 +25,7 @@ from portfwd.errors import (
     ConnectTimedOut,
     DialError,
     NameNotResolved,
+    NotPermitted,
     OutOfResources,
     TLSFailed,
 )
@@ -187,7 +188,13 @@ class DialCase(SynchronousTestCase):
 
     # What tests say
 
-    def dial(self, *targets: str | Destination, limit: float = 15.0, **options: Any) -> Dial:
+    def dial(
+        self,
+        *targets: str | Destination,
+        limit: float = 15.0,
+        permits: Callable[[Address], bool] | None = None,
+        **options: Any,
+    ) -> Dial:
         """Dial these targets: HOST:PORT, unix:PATH, tls:HOST:PORT or a destination."""
         made = [self.destination(target, Options(**options)) for target in targets]
         surroundings = Surroundings(
@@ -196,7 +203,7 @@ class DialCase(SynchronousTestCase):
             names=cast(Any, self.world.names),
             streams=cast(Any, self.world),
         )
-        self.dialling = Dial(surroundings, made, limit, self)
+        self.dialling = Dial(surroundings, made, limit, self, permits=permits)
         self.dialling.start()
         return self.dialling
 
@@ -427,6 +434,59 @@ class NameTests(DialCase):
         self.assertEqual(self.failures, [])
         self.world.attempts[0].succeeds()
         self.assertOver(reached=1)
+
+
+class PermitTests(DialCase):
+    """Addresses that a filter does not permit."""
+
+    def test_literal(self) -> None:
+        """One that is refused is not dialled, and the failure says whose word it was."""
+        asked: list[Address] = []
+        self.dial("192.0.2.1:80", permits=lambda address: asked.append(address) is not None)
+        text = self.assertFailed(NotPermitted, InetAddress("192.0.2.1", 80))
+        self.assertEqual((self.tried, asked), ([], [InetAddress("192.0.2.1", 80)]))
+        self.assertEqual(text, "192.0.2.1:80: a filter does not permit this destination")
+
+    def test_unix(self) -> None:
+        """Unix addresses are asked for too."""
+        self.dial("unix:/run/secret", permits=lambda address: not isinstance(address, UnixAddress))
+        self.assertFailed(NotPermitted, UnixAddress("/run/secret"))
+
+    def test_permitted(self) -> None:
+        """One that is permitted is dialled."""
+        self.dial("192.0.2.1:80", permits=lambda address: True)
+        self.world.attempts[0].succeeds()
+        self.assertOver(reached=1)
+
+    def test_names(self) -> None:
+        """What the resolver says is judged, not the name: only addresses that are permitted are tried."""
+        self.world.names.known["app"] = ["10.0.0.1", "192.0.2.2", "10.0.0.3", "192.0.2.4"]
+        self.dial("app:80", permits=lambda address: not str(address).startswith("10."))
+        self.world.attempts[0].fails(ConnectRefused("no"))
+        self.assertEqual(self.tried, ["192.0.2.2:80", "192.0.2.4:80"])
+
+    def test_no_address_is_left(self) -> None:
+        """A name whose every address is refused is as one that has none; the next target has its turn."""
+        self.world.names.known["app"] = ["10.0.0.1", "10.0.0.2"]
+        self.dial("app:80", "192.0.2.9:80", permits=lambda address: not str(address).startswith("10."))
+        self.assertEqual(self.tried, ["192.0.2.9:80"])
+        self.world.attempts[0].succeeds()
+        self.assertOver(reached=1)
+        self.dial("192.0.2.9:80", "app:80", permits=lambda address: not str(address).startswith("10."))
+        self.reached.clear()
+        self.world.attempts[1].fails(ConnectRefused("no"))
+        self.assertFailed(NotPermitted, InetAddress("10.0.0.1", 80))
+
+    def test_our_mistake(self) -> None:
+        """A word of permission that raises ends this dial, also when the resolver answers later."""
+
+        def permits(address: Address) -> bool:
+            raise Fault
+
+        self.dial("app:80", permits=permits)
+        for answer in tuple(self.world.names.waiting.values()):
+            answer(["192.0.2.1"])
+        self.assertOver(mistakes=1)
 
 
 class HandshakeTests(DialCase):

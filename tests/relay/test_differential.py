@@ -1,5 +1,6 @@
 """
-Every relay does the same: one script, played over the pair, copied, spliced and adaptive flows.
+Every relay does the same: one script, played over the pair, copied, spliced and adaptive flows, and over some
+of them with a filter that lets everything pass.
 
 Real sockets, a reactor that the test turns, and time that is the test's: see `tests.relay.stage`.
 """
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.values import CloseReason, Side
-from tests.relay.stage import FAMILIES, KINDS, STREAMS, Outcome, Session, Stage
+from tests.relay.stage import FAMILIES, FILTERED, KINDS, STREAMS, Outcome, Session, Stage
 
 C, U = Side.CLIENT, Side.UPSTREAM
 
@@ -70,9 +71,10 @@ class StageCase(SynchronousTestCase):
         assert summary is not None
         if not outcome.relay:
             return  # nothing was relayed: the client was gone before the upstream was there
-        self.assertEqual(outcome.relay, {"auto": "splice"}.get(kind, kind))
+        relay, _, filtered = kind.partition("-")
+        self.assertEqual(outcome.relay, {"auto": "splice"}.get(relay, relay))
         for flow in (summary.to_upstream, summary.to_client):
-            if kind in ("pair", "copy"):
+            if relay in ("pair", "copy") or filtered == "pass":
                 self.assertEqual(flow.spliced, 0)
             elif kind == "splice":
                 self.assertEqual(flow.spliced, flow.bytes)
@@ -101,7 +103,7 @@ class DifferentialTests(StageCase):
     def play_all(self, family: str, script: Script, early: int) -> dict[str, Outcome]:
         """The script over every relay."""
         outcomes = {}
-        for kind in KINDS:
+        for kind in KINDS + FILTERED:
             session = self.the_stage.play(kind, family, script, early)
             outcomes[kind] = outcome = self.the_stage.finish(session)
             try:
@@ -122,7 +124,11 @@ class DifferentialTests(StageCase):
         if family == "unix":
             outcomes = {kind: without_resets(outcome) for kind, outcome in outcomes.items()}
         first = outcomes["pair"]
-        for kind in KINDS[1:]:
+        for kind in (KINDS + FILTERED)[1:]:
+            if kind in FILTERED and (C, "reset") in [step[:2] for step in script[:early]]:
+                # A client that a filter looks at is read before there is an upstream, so what it said before
+                # it was gone may get there; `check_bytes` says the rest.
+                continue
             self.compare(first, outcomes[kind], f"{family} {kind} {early} {script}")
 
     def compare(self, one: Outcome, other: Outcome, what: str) -> None:
@@ -145,7 +151,7 @@ class EndTests(StageCase):
 
     def over_all(self, families: tuple[str, ...] = FAMILIES) -> Iterator[tuple[str, str]]:
         """Every relay over every family."""
-        return itertools.product(KINDS, families)
+        return itertools.product(KINDS + FILTERED, families)
 
     def over(self, session: Session, stage: Stage) -> Outcome:
         """The outcome of a session that is over by itself, and was relayed as it should be."""
@@ -232,7 +238,7 @@ class EndTests(StageCase):
     def test_reset_after_what_was_received(self) -> None:
         """Bytes that came before a reset are delivered, then the reset: the stream does not look complete."""
         stage = self.stage()
-        for kind in KINDS:
+        for kind in KINDS + FILTERED:
             for side in Side:
                 session = stage.play(kind, "tcp", [])
                 session.do(side, "send", FITS)
@@ -247,7 +253,7 @@ class EndTests(StageCase):
     def test_reset_behind_a_stopped_reader(self) -> None:
         """A reset waits until the send queue is empty, and no longer than linger."""
         stage = self.stage("linger=5s half-close=1000s")
-        for kind in KINDS:
+        for kind in KINDS + FILTERED:
             for patient in (True, False):
                 session = stage.play(kind, "tcp", [(C, "stop", 0), (U, "send", 400_000), (U, "reset", 0)])
                 self.assertIsNone(session.line)
@@ -269,7 +275,7 @@ class EndTests(StageCase):
     def test_reset_at_once(self) -> None:
         """With nothing undelivered a reset is immediate: no time has to pass."""
         stage = self.stage()
-        for kind in KINDS:
+        for kind in KINDS + FILTERED:
             for side in Side:
                 session = stage.play(kind, "tcp", [(C, "send", 10), (U, "send", 10)])
                 session.do(side, "reset")
@@ -280,7 +286,7 @@ class EndTests(StageCase):
     def test_reset_that_a_write_was_told_of(self) -> None:
         """Whichever call is told of the reset: the reads that drain what came before it end in no end."""
         stage = self.stage()
-        for kind in KINDS:
+        for kind in KINDS + FILTERED:
             for side in Side:
                 for writes_first in (True, False):
                     session = stage.play(kind, "tcp", [])
@@ -345,7 +351,7 @@ class EndTests(StageCase):
         """A refused client sees FIN although it had sent something; ``on-deny=rst`` resets it."""
         for options, seen in (("", "end"), ("on-deny=rst", "reset")):
             stage = self.stage(options, "deny 127.*")
-            for kind in KINDS:
+            for kind in KINDS + FILTERED:
                 session = stage.play(kind, "tcp", [(C, "send", 50_000)], early=1)
                 self.assertEqual((session.client.seen, session.client.broken), (seen, False))
                 session.do(C, "send", 50_000)
@@ -374,7 +380,7 @@ class EndTests(StageCase):
     def test_a_peer_that_dies_unread(self) -> None:
         """A side that nobody reads, because the other takes no more, resets: that is seen at once."""
         stage = self.stage("linger=5s half-close=1000s")
-        for kind in KINDS:
+        for kind in KINDS + FILTERED:
             session = stage.play(kind, "tcp", [(U, "stop", 0), (C, "send", 700_000), (C, "reset", 0)])
             stage.settle(session, 12)
             outcome = self.over(session, stage)

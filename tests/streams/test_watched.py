@@ -253,6 +253,20 @@ class FaultTests(BenchCase):
         self.assertEqual(bench.owner.told, [("writing failed", Side.UPSTREAM)])
         self.assertEqual(bench.up.kept_bytes, 0)
 
+    def test_dead_and_unanswered(self) -> None:
+        """Who is dead already when its answer has to wait is not waited for."""
+        bench = self.bench()
+        bench.eyes.when[Side.CLIENT] = bench.client.write
+        bench.client.dead = True
+        bench.faults.plan["send"] = deque([errno.EAGAIN])
+        bench.left.send(b"?")
+        bench.client.more = True
+        bench.turn()
+        self.assertEqual(bench.owner.told, [("writing failed", Side.CLIENT)])
+        bench.left.send(b"?")
+        bench.turn()
+        self.assertEqual(bytes(bench.eyes.seen[Side.CLIENT]), b"??")
+
     def test_end_fails(self) -> None:
         """An end that cannot be sent is a failed write."""
         bench = self.bench()
