@@ -139,7 +139,7 @@ class Rereading(Service):
         if result.refused:
             result = evolve(result, notes=(*result.notes, *self._hints(result)))
         self._tell(result)
-        if not dry_run and self._forwarder.running:
+        if not dry_run and self.running and self._forwarder.running:
             status = status_of(self._forwarder)
             self._notifier.ready(f"{status}; the last reload was refused" if result.refused else status)
         return result

@@ -177,7 +177,7 @@ class CountTests(SynchronousTestCase):
     @settings(max_examples=60, deadline=None)
     @given(NAMES, NAMES, st.sets(st.sampled_from("abcdefgh")))
     def test_every_rule_is_told_once(self, before: list[str], after: list[str], other: set[str]) -> None:
-        """Each rule of the old text is removed, changed or unchanged; each of the new one is added or those."""
+        """Each rule of the old text is removed, changed or unchanged; the others of the new one are added."""
 
         def text(names: list[str], idle: set[str]) -> str:
             return "log access=off\n" + "".join(

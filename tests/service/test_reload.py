@@ -641,6 +641,7 @@ class OrderTests(ReloadCase):
         ]
         forwarder = self.started(texts[0])
         await self.applied(forwarder, texts[1])
+        await self.turn()
         before = count_descriptors(), forwarder._budget.spent
         gc.collect()
         gc.disable()
