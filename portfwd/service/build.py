@@ -462,12 +462,14 @@ def listen_label(spec: ListenSpec, offset: int) -> str:
 
 
 def bound_addresses(bound: Bound) -> Iterator[str]:
-    """Where `bound` really listens, for the log."""
+    """Where `bound` really listens, for the log; nowhere once it is closed."""
     for listener in bound.listeners:
-        yield str(listener.address)
+        address = listener.address
+        if address is not None:
+            yield str(address)
     for port in bound.ports:
-        address = from_twisted_address(port.getHost())
-        yield str(address) if address is not None else listen_label(bound.live.rule.listen, bound.offset)
+        host = from_twisted_address(port.getHost())
+        yield str(host) if host is not None else listen_label(bound.live.rule.listen, bound.offset)
 
 
 def target_labels(live: LiveRule) -> str:

@@ -83,6 +83,7 @@ class Forwarder(Service):
     Forwards as a ruleset says.
 
     :ivar ruleset: what it does so by.
+    :ivar drain_limit: seconds that sessions get to finish.
     :ivar departures: rules that a reload has replaced or removed, and that still have sessions.
     :ivar reloads: how many were applied.
     :ivar reload_failures: how many were refused.
@@ -139,7 +140,7 @@ class Forwarder(Service):
         self.reloads = 0
         self.reload_failures = 0
         self.reloaded_at: float | None = None
-        self._drain = drain
+        self.drain_limit = drain
         self._stopping: list[Deferred[None]] = []
         self._ports_open = False
         self._deadline: IDelayedCall | None = None
@@ -253,8 +254,10 @@ class Forwarder(Service):
         self._ports_open = True
         count = self.session_count
         if count:
-            self._log.info("draining: {count} sessions have {drain} s", count=count, drain=f"{self._drain:g}")
-            self._deadline = self._reactor.callLater(self._drain, self.cut, CloseReason.DRAIN)
+            self._log.info(
+                "draining: {count} sessions have {drain} s", count=count, drain=f"{self.drain_limit:g}"
+            )
+            self._deadline = self._reactor.callLater(self.drain_limit, self.cut, CloseReason.DRAIN)
         for live in self.every_rule:
             live.when_empty = self._drained
         self._close_listeners().addCallback(self._ports_closed)

@@ -9,8 +9,10 @@ words for people. It decides nothing: sessions, rules and the forwarder do what 
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol, cast
+
+from twisted.internet.defer import Deferred
 
 from portfwd import __version__
 from portfwd.admin.operator import FaultView, LiveSession, OperatorError, RuleView
@@ -60,12 +62,13 @@ class Operating:
         forwarder: Forwarder,
         reactor: Reactor,
         *,
-        reload: Callable[[bool], Awaitable[Result]] | None = None,
+        reload: Callable[[bool], Deferred[Any]] | None = None,
         stop: Callable[[], None] | None = None,
         threshold: LogThreshold | None = None,
     ) -> None:
         """
-        :param reload: reads the rules anew; is told whether it is a dry run. None: there is no file.
+        :param reload: reads the rules anew, with a `Result`; is told whether it is a dry run. None: there
+            is no file.
         :param stop: ends the program; None: it is not ours to end.
         """
         self._forwarder = forwarder
@@ -218,7 +221,10 @@ class Operating:
         """See `portfwd.admin.operator.Operator`."""
         if self._reload is None:
             raise OperatorError("refused", "there is no rules file that could be read again")
-        result = await self._reload(dry_run)
+        # Who asked may leave meanwhile, which cancels this; the reload goes on.
+        outcome: Deferred[Result] = Deferred()
+        self._reload(dry_run).chainDeferred(outcome)
+        result = await outcome
         lines = list(result.lines())
         if result.failures:
             raise OperatorError("bad-rules", lines[0], {"lines": lines})

@@ -7,16 +7,18 @@ Without such lines nothing is made, and nothing of Twisted's SSH is imported.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from typing import Any
 
 from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred
 
 from portfwd.kernel.reactor import Reactor
 from portfwd.rules.admin_lines import admin_specs, manhole_specs
 from portfwd.rules.model import Ruleset
 from portfwd.service.control import ControlSockets
 from portfwd.service.forwarder import Forwarder
-from portfwd.service.operating import Operating, Result
+from portfwd.service.operating import Operating
 
 
 def add_operators(
@@ -25,7 +27,7 @@ def add_operators(
     forwarder: Forwarder,
     reactor: Reactor,
     *,
-    reload: Callable[[bool], Awaitable[Result]] | None = None,
+    reload: Callable[[bool], Deferred[Any]] | None = None,
     stop: Callable[[], None] | None = None,
 ) -> None:
     """

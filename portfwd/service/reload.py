@@ -23,7 +23,7 @@ from portfwd.kernel.sockets import change_settings, listening_settings
 from portfwd.limits.descriptors import RESERVE, DescriptorBudget
 from portfwd.listen.binding import DEFAULT_MODE, share_port
 from portfwd.relay.live import LiveRule
-from portfwd.rules.diagnostics import Problem, format_problem
+from portfwd.rules.diagnostics import Problem, Severity, format_problem
 from portfwd.rules.diff import Difference, compare
 from portfwd.rules.model import Kind, OnRemove, Rule, Ruleset
 from portfwd.rules.steps import Steps
@@ -96,7 +96,7 @@ class ReloadResult:
         yield f"{'dry run: ' if self.dry_run else ''}{self}"
         for failure in self.failures:
             yield from failure.split("\n")
-        yield from (str(problem) for problem in self.problems if str(problem) not in self.failures)
+        yield from (str(one) for one in self.problems if one.severity is Severity.WARNING)
         if self.difference is not None:
             yield from shortened(self.difference)
         yield from (f"note: {note}" for note in self.notes)

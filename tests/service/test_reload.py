@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import stat
-from typing import Any
+from typing import Any, cast
 from unittest import mock
 
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.error import CannotListenError
+from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from portfwd.listen import binding
+from portfwd.relay.live import LiveRule
+from portfwd.rules import parse
+from portfwd.rules.diagnostics import Location, Problem, Severity
+from portfwd.rules.diff import difference
+from portfwd.service import forwarder as forwarder_module
 from portfwd.service import reload as reload_module
+from portfwd.service import slices
 from portfwd.service.build import count_descriptors
 from portfwd.service.forwarder import Forwarder
-from portfwd.service.reload import ReloadResult, is_reusable
+from portfwd.service.reload import MAX_LINES, ReloadResult, is_reusable, shortened
+from portfwd.service.slices import Slices
 from portfwd.values import CloseReason
-from tests.service.test_forwarder import ForwarderCase
-from tests.service.worlds import a_used_port, rules
+from tests.service.test_forwarder import PORTABLE, ForwarderCase, open_descriptors
+from tests.service.worlds import Lines, a_used_port, rules
 
 
 def a_free_port(family: int = socket.AF_INET) -> int:
@@ -55,6 +71,15 @@ class ReloadCase(ForwarderCase):
         """Bytes go through."""
         client.sendall(b"ping")
         self.assertEqual(await self.in_thread(lambda: server.recv(10)), b"ping")
+
+    async def turn(self) -> None:
+        """Let the reactor begin: its own descriptors are not there before."""
+        await deferLater(cast(Any, reactor), 0)
+
+    @staticmethod
+    def live_rules() -> int:
+        """How many are in memory."""
+        return sum(isinstance(one, LiveRule) for one in gc.get_objects())
 
     async def is_reset(self, client: socket.socket) -> None:
         """The connection was cut."""
@@ -296,3 +321,384 @@ class BindTests(ReloadCase):
         await self.converses(client, server)
         self.assertEqual((forwarder.reloads, forwarder.reload_failures), (0, 1))
         self.assertEqual(forwarder.ruleset, rules(text))
+
+    async def test_endpoints(self) -> None:
+        """Twisted's endpoints come, change their rule, and go; one that cannot listen changes nothing."""
+        port, other = a_free_port(), a_free_port()
+        forwarder = self.started(f'a: endpoint:"tcp:{port}:interface=127.0.0.1" -> {self.target}\n')
+        await self.applied(
+            forwarder,
+            f'a: endpoint:"tcp:{port}:interface=127.0.0.1" -> {self.target} buffer=4KiB\n'
+            f'b: endpoint:"tcp:{other}:interface=127.0.0.1" -> {self.target}\n',
+        )
+        self.assertEqual(forwarder.bound[0].factories[0].buffer, 4096)
+        for name in ("a", "b"):
+            client, server = await self.session(forwarder, name)
+            await self.converses(client, server)
+        self.assertEqual([len(rule.sessions) for rule in forwarder.rules], [1, 1])
+        used = a_used_port(self)
+        result = await self.reload(
+            forwarder, f'c: endpoint:"tcp:{used}:interface=127.0.0.1" -> {self.target}\n'
+        )
+        self.assertIn("Address already in use", result.failures[0])
+        self.assertEqual(sorted(forwarder.addresses), ["a", "b"])
+        await self.applied(forwarder, f"c: 127.0.0.1:0 -> {self.target}\n")
+        await self.turn()  # Twisted closes a port in the next one
+        self.assertRaises(ConnectionRefusedError, self.connect_to, f"127.0.0.1:{port}")
+
+    async def test_endpoint_that_says_so_later(self) -> None:
+        """An endpoint that fails when the reload is over is told to the log."""
+        forwarder = self.started("logfile x.log")
+        late: list[str] = []
+        self.patch(forwarder._binder, "late_failure", late.append)
+        answers: list[Deferred[Any]] = []
+
+        class Slow:
+            """It has not decided yet."""
+
+            def listen(self, factory: object) -> Deferred[Any]:
+                answers.append(Deferred())
+                return answers[0]
+
+        with mock.patch("portfwd.service.build.serverFromString", lambda *_: Slow()):
+            await self.applied(forwarder, f'logfile x.log\na: endpoint:"slow:" -> {self.target}\n')
+        answers[0].errback(Failure(CannotListenError(None, 1, OSError(98, "taken"))))
+        self.assertEqual(late, ["a: cannot listen on endpoint:slow:: taken"])
+
+    async def test_portable(self) -> None:
+        """Where all sockets are Twisted's a reload works the same."""
+        port = a_free_port()
+        text = f"a: 127.0.0.1:{port} -> {self.target}\n"
+        forwarder = self.started(text, platform=PORTABLE)
+        await self.applied(forwarder, text + f"b: unix:{self.mktemp()} -> {self.target}\n")
+        for name in ("a", "b"):
+            client, server = await self.session(forwarder, name)
+            await self.converses(client, server)
+
+    async def test_taken_between_bind_and_listen(self) -> None:
+        """A port that can be bound and then not listened on is a failure like any other."""
+        forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}\n")
+        before = count_descriptors()
+        with mock.patch("portfwd.listen.listener.Listener.open", side_effect=OSError(98, "in use")):
+            result = await self.reload(forwarder, f"b: 127.0.0.2:0 -> {self.target}\n")
+        self.assertRegex(result.failures[0], r"^b: cannot listen on 127\.0\.0\.2:\d+: in use \(test\.conf:1")
+        self.assertEqual((count_descriptors(), sorted(forwarder.addresses)), (before, ["a"]))
+
+    async def test_too_few_descriptors(self) -> None:
+        """Listeners come out of the same budget as sessions."""
+        forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}\n")
+        forwarder._budget.limit = forwarder._budget.spent + 12
+        result = await self.reload(
+            forwarder, f"a: 127.0.0.1:0 -> {self.target}\nb: 127.0.0.1:0 -> {self.target}\n"
+        )
+        self.assertRegex(result.failures[0], r"^1 listeners more are too many: \d+ of \d+ descriptors")
+        self.assertEqual(sorted(forwarder.addresses), ["a"])
+
+    async def test_low_port(self) -> None:
+        """Without the privilege for it, a port below 1024 is refused with the ways out."""
+        forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}\n")
+        self.patch(reload_module.os, "geteuid", lambda: 1000)
+        with mock.patch("portfwd.service.build.bind", side_effect=PermissionError(13, "Permission denied")):
+            result = await self.reload(forwarder, f"b: 127.0.0.1:80 -> {self.target}\n")
+            high = await self.reload(forwarder, f"b: 127.0.0.1:8080 -> {self.target}\n")
+        self.assertIn("CAP_NET_BIND_SERVICE", result.failures[0])
+        self.assertNotIn("CAP_NET_BIND_SERVICE", high.failures[0])
+
+    async def test_another_user_holds_the_port(self) -> None:
+        """Two of ours that cannot share a port after a change of user: refused, and the old one serves."""
+        port = a_free_port()
+        forwarder = self.started(f"a: 127.0.0.1:{port} -> {self.target}\n")
+        sock = forwarder.bound[0].listeners[0].sock
+        self.patch(binding, "share_port", lambda *_: None)
+        result = await self.reload(forwarder, f"a: 0.0.0.0:{port} -> {self.target}\n")
+        self.assertIn("Address already in use", result.failures[0])
+        self.assertEqual(sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT), 0)
+        client, server = await self.session(forwarder)
+        await self.converses(client, server)
+
+    async def test_names_of_listeners(self) -> None:
+        """A name is asked for in a thread, once; one without an address is a failure."""
+        forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}\n")
+        await self.applied(forwarder, f"a: localhost:0 -> {self.target}\n")
+        asked: list[str] = []
+
+        def resolve(name: str) -> list[str]:
+            asked.append(name)
+            raise OSError(-2, "Name or service not known")
+
+        self.patch(forwarder_module, "resolve_listener", resolve)
+        result = await self.reload(
+            forwarder, f"a: localhost:0 -> {self.target}\nb: nosuch.example:0 -> {self.target}\n"
+        )
+        self.assertEqual(asked, ["nosuch.example"])
+        self.assertIn("Name or service not known", result.failures[0])
+
+    async def test_name_that_is_known(self) -> None:
+        """A port more on a name that is listened on already is bound as at the start."""
+        forwarder = self.started(f"a: localhost:0 -> {self.target}\n")
+        await self.applied(forwarder, f"a: localhost:0 -> {self.target}\nb: localhost:0 -> {self.target}\n")
+        self.assertEqual(sorted(forwarder.addresses), ["a", "b"])
+
+    async def test_inherited(self) -> None:
+        """A socket that systemd passed is there for a rule that comes later, too."""
+        held = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(held.close)
+        forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}\n")
+        with mock.patch.object(forwarder._binder, "_inherited", {"web": [held.fileno()]}):
+            await self.applied(forwarder, f"a: systemd:web -> {self.target}\n")
+            await self.applied(forwarder, f"a: systemd:web -> {self.target} idle=1h\n")
+        client, server = await self.session(forwarder)
+        await self.converses(client, server)
+
+
+class FileTests(ReloadCase):
+    """Rules that are wrong."""
+
+    async def test_not_yet(self) -> None:
+        """What this version cannot do is refused, with its place."""
+        forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}\n")
+        result = await self.reload(forwarder, "u: 127.0.0.1:1/udp -> 127.0.0.1:2/udp\n")
+        self.assertIn("test.conf:1:", result.failures[0])
+        self.assertFalse(result.applied)
+        self.assertEqual(forwarder.reload_failures, 1)
+
+    async def test_targets_and_filters(self) -> None:
+        """Bad filters are told as `check` tells them, bad endpoints and authorities with their rules."""
+        forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}\n")
+        result = await self.reload(
+            forwarder,
+            f"a: 127.0.0.1:0 -> {self.target}\n    filter nosuch\n"
+            'b: 127.0.0.1:0 -> endpoint:"nosuch:x"\n'
+            "c: 127.0.0.1:0 -> tls:h.example:443 ca=/nosuch\n"
+            'd: endpoint:"nosuch:y" -> 10.0.0.1:1\n',
+        )
+        self.assertEqual(len(result.failures), 4)
+        self.assertIn("there is no filter", result.failures[0])
+        for name, failure in zip("bcd", sorted(result.failures[1:]), strict=True):
+            self.assertTrue(failure.startswith(f"{name}: "), failure)
+        self.assertEqual(len(result.problems), 1)
+
+    async def test_not_running(self) -> None:
+        """A forwarder that does not run has nothing to change."""
+        forwarder = self.forwarder(f"a: 127.0.0.1:0 -> {self.target}\n")
+        result = await self.reload(forwarder, "logfile x")
+        self.assertEqual(result.failures, ("the forwarder is not running",))
+
+    async def test_dry_run(self) -> None:
+        """The difference is told, ports are tried, and nothing listens or is changed."""
+        used, path, port = a_used_port(self), self.mktemp(), a_free_port()
+        text = f"a: 127.0.0.1:0 -> {self.target}\n"
+        forwarder = self.started(text)
+        before = count_descriptors(), forwarder.addresses
+        more = f"b: 127.0.0.1:{port} -> {self.target}\nc: unix:{path} -> {self.target}\n"
+        good = await self.reload(forwarder, text + more, dry_run=True)
+        self.assertEqual((good.failures, good.applied, good.dry_run), ((), False, True))
+        self.assertEqual(next(good.lines()), "dry run: rules: 2 added, 1 unchanged")
+        bad = await self.reload(forwarder, text + f"b: 127.0.0.1:{used} -> {self.target}\n", dry_run=True)
+        self.assertEqual(len(bad.failures), 1)
+        self.assertEqual((count_descriptors(), forwarder.addresses), before)
+        self.assertFalse(os.path.exists(path))
+        self.assertEqual((forwarder.reloads, forwarder.reload_failures), (0, 0))
+
+    async def test_at_the_next_start(self) -> None:
+        """What only a start obeys is said."""
+        forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}\n")
+        with mock.patch("portfwd.service.forwarder.unsupported_in_steps", lambda _: iter_nothing()):
+            result = await self.applied(
+                forwarder, f"metrics 127.0.0.1:1\npidlogfile x\na: 127.0.0.1:0 -> {self.target}\n"
+            )
+        self.assertEqual(
+            result.notes,
+            (
+                "the directive 'metrics' is obeyed at the next start",
+                "the pid file is written at the next start",
+            ),
+        )
+
+    async def test_log(self) -> None:
+        """Another log is written to by all sessions, those that are there included."""
+        forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}\n")
+        client, server = await self.session(forwarder)
+        other = Lines()
+        await self.applied(forwarder, f"a: 127.0.0.1:0 -> {self.target} idle=1h\n", log=other)
+        client.close()
+        server.close()
+        await self.until(lambda: bool(other.closed_lines))
+        self.assertEqual(self.lines.closed_lines, [])
+        self.assertIs(forwarder.rules[0].log, other)
+
+
+class RemovedTests(ReloadCase):
+    """Sessions whose listener goes."""
+
+    async def removed(self, how: str, drain: float = 5.0) -> tuple[Forwarder, socket.socket, socket.socket]:
+        """A session of a rule that was removed."""
+        forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}{how}\n", drain=drain)
+        client, server = await self.session(forwarder)
+        await self.applied(forwarder, f"b: 127.0.0.2:0 -> {self.target}\n")
+        return forwarder, client, server
+
+    async def test_stay(self) -> None:
+        """Without a word they go on to their end."""
+        forwarder, client, server = await self.removed("")
+        await self.converses(client, server)
+        self.assertEqual(forwarder.session_count, 1)
+        client.close()
+        server.close()
+        await self.until(lambda: forwarder.session_count == 0)
+        self.assertEqual([line.reason for line in self.lines.closed_lines], [CloseReason.NORMAL])
+
+    async def test_drain(self) -> None:
+        """They have as long as at a stop."""
+        forwarder, client, _ = await self.removed(" on-remove=drain", 0.1)
+        await self.is_reset(client)
+        await self.until(lambda: forwarder.session_count == 0)
+        self.assertEqual([line.reason for line in self.lines.closed_lines], [CloseReason.DRAIN])
+
+    async def test_cut(self) -> None:
+        """They are reset."""
+        forwarder, client, _ = await self.removed(" on-remove=cut")
+        await self.is_reset(client)
+        self.assertEqual([line.reason for line in self.lines.closed_lines], [CloseReason.KILLED])
+        self.assertEqual(len(forwarder.departures), 0)
+
+    async def test_stop_cuts_them_too(self) -> None:
+        """The deadline of a stop holds for sessions of old rules as well."""
+        forwarder, client, _ = await self.removed("", 0.1)
+        await forwarder.stopService()
+        await self.is_reset(client)
+        self.assertEqual([line.reason for line in self.lines.closed_lines], [CloseReason.DRAIN])
+
+
+class OrderTests(ReloadCase):
+    """Several things at a time."""
+
+    async def test_two_reloads(self) -> None:
+        """They come one after the other; the last one holds."""
+        forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}\n")
+        first = self.reload(forwarder, f"b: 127.0.0.1:0 -> {self.target}\n")
+        second = self.reload(forwarder, f"c: 127.0.0.1:0 -> {self.target}\n")
+        done = await gatherResults([Deferred.fromCoroutine(first), Deferred.fromCoroutine(second)])
+        self.assertTrue(all(result.applied for result in done))
+        self.assertEqual([rule.name for rule in forwarder.rules], ["c"])
+
+    def slow(self) -> None:
+        """Slices of one step each."""
+        self.patch(slices, "SLICE", 0.0)
+        self.patch(Slices, "_slice", one_step)
+
+    async def test_stop_while_preparing(self) -> None:
+        """What was bound is closed again, and the stop goes on."""
+        self.slow()
+        await self.turn()
+        before = open_descriptors()
+        forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}\n")
+        started = count_descriptors()
+        more = "".join(f"b{number}: 127.0.0.1:0 -> {self.target}\n" for number in range(5))
+        result = forwarder.reload(rules(more))
+        await self.until(lambda: count_descriptors() > started)
+        self.assertNoResult(result)
+        await forwarder.stopService()
+        self.assertEqual((await result).failures, ("the forwarder is stopping",))
+        self.assertEqual(open_descriptors(), before)
+
+    async def test_stop_while_switching(self) -> None:
+        """The change is finished first, so that everything that listens is known and closed."""
+        self.slow()
+        await self.turn()
+        before = open_descriptors()
+        forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}\n")
+        result = forwarder.reload(
+            rules(f"b: 127.0.0.1:0 -> {self.target}\nc: 127.0.0.1:0 -> {self.target}\n")
+        )
+        await self.until(lambda: forwarder._switching)
+        await forwarder.stopService()
+        self.assertTrue((await result).applied)
+        self.assertEqual(forwarder.addresses, {})
+        self.assertEqual(open_descriptors(), before)
+
+    async def test_stop_while_resolving(self) -> None:
+        """A name that comes when all is over changes nothing."""
+        forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}\n")
+        result = forwarder.reload(rules(f"a: localhost:0 -> {self.target}\n"))
+        await forwarder.stopService()
+        self.assertEqual((await result).failures, ("the forwarder is stopping",))
+
+    async def test_started_again(self) -> None:
+        """A forwarder that was stopped starts with the rules of the last reload."""
+        forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}\n")
+        await self.applied(forwarder, f"b: 127.0.0.1:0 -> {self.target}\n")
+        await forwarder.stopService()
+        forwarder.startService()
+        client, server = await self.session(forwarder, "b")
+        await self.converses(client, server)
+
+    async def test_nothing_is_left(self) -> None:
+        """A hundred reloads leave no descriptor, no old rule and nothing for the garbage collector."""
+        texts = [
+            f"a: 127.0.0.1:0 -> {self.target}\nb: 127.0.0.1:0 -> {self.target}\n    filter hexdump\n",
+            f"a: 127.0.0.1:0 -> {self.target} idle=1h\nc: 127.0.0.2:0 -> {self.target}\n",
+        ]
+        forwarder = self.started(texts[0])
+        await self.applied(forwarder, texts[1])
+        await self.turn()
+        before = count_descriptors(), forwarder._budget.spent
+        gc.collect()
+        gc.disable()
+        self.addCleanup(gc.enable)
+        alive = self.live_rules()
+        for number in range(100):
+            await self.applied(forwarder, texts[number % 2])
+        self.assertEqual((count_descriptors(), forwarder._budget.spent), before)
+        self.assertEqual(len(forwarder.departures), 0)
+        self.assertEqual(self.live_rules(), alive)
+
+
+class ResultTests(SynchronousTestCase):
+    """What came of it, for people."""
+
+    def test_refused(self) -> None:
+        """How many things are wrong, each with what was said of it, and warnings."""
+        warning = Problem(Location("x", 1), "no-rules", "look here", severity=Severity.WARNING)
+        error = Problem(Location("x", 2), "bad-value", "no")
+        result = ReloadResult(failures=("one", "two\n    more"), problems=(warning, error), notes=("n",))
+        self.assertEqual(
+            list(result.lines()),
+            [
+                "refused, nothing was changed: 2 things are wrong",
+                "one",
+                "two",
+                "    more",
+                "x:1: warning: look here",
+                "note: n",
+            ],
+        )
+        self.assertTrue(str(ReloadResult(failures=("one",))).endswith("1 thing is wrong"))
+        self.assertEqual(str(ReloadResult()), "nothing is different")
+
+    def test_many(self) -> None:
+        """Of very many differences the first are told, and how many there are besides."""
+        many = "".join(f":{number} -> 10.0.0.1:1\n" for number in range(1, MAX_LINES + 11))
+        made = list(shortened(difference(parse("", "x"), parse(many, "x"))))
+        self.assertEqual((len(made), made[-1]), (MAX_LINES + 1, "… and 10 more"))
+        few = "".join(f":{number} -> 10.0.0.1:1\n" for number in range(1, MAX_LINES + 1))
+        self.assertEqual(len(list(shortened(difference(parse("", "x"), parse(few, "x"))))), MAX_LINES)
+
+
+def one_step(work: Slices[Any]) -> None:
+    """A slice of one step."""
+    work._next = None
+    try:
+        next(work._steps)
+    except StopIteration as result:
+        work._over(result.value)
+    except Exception:
+        work._over(Failure())
+    else:
+        work._next = work._clock.callLater(0.001, work._slice)
+
+
+def iter_nothing() -> Any:
+    """Steps that find nothing wrong."""
+    return ()
+    yield
