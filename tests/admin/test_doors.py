@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 from portfwd.admin import doors
 from portfwd.admin.doors import FAREWELL, Door, peer_name
 from portfwd.values import InetAddress
-from tests.admin.turning import TurningTestCase
+from tests.service.turning import TurningTestCase
 
 
 class Greeter(Protocol):

@@ -15,7 +15,7 @@ from portfwd.admin.doors import Door
 from portfwd.admin.manhole import LOGIN_TIME, ManholeFactory
 from portfwd.admin.shell_keys import new_host_key
 from tests.admin.ssh_client import Shell, SSHClient
-from tests.admin.turning import TurningTestCase
+from tests.service.turning import TurningTestCase
 
 KEY = new_host_key()
 OTHER = new_host_key()
