@@ -7,6 +7,7 @@ import socket
 import stat
 from typing import Any
 
+from portfwd.admin.control import STUCK
 from portfwd.errors import StartError
 from portfwd.rules.admin_lines import admin_specs
 from portfwd.service.control import ControlSockets
@@ -76,7 +77,7 @@ class ControlTests(OperatedTestCase):
     def test_stop(self) -> None:
         """They stay open until the forwarder has drained, so what is left can be seen, and cut."""
         self.start()
-        client, _ = self.client()
+        self.client()
         stopped = self.sockets.stopService()
         self.turn()
         self.assertNoResult(stopped)
@@ -100,5 +101,6 @@ class ControlTests(OperatedTestCase):
             self.turn()
             self.assertEqual(len(upstream.recv(2000)), 1000, number)
         self.assertEqual(self.ask("op.sock", "status")[1]["result"]["sessions"], 1)
-        self.turn(31)
+        self.assertIn("clients=2", repr(self.sockets._doors[0]))
+        self.turn(STUCK + 1)
         self.assertIn("clients=1", repr(self.sockets._doors[0]))

@@ -89,7 +89,7 @@ class ShellTests(OperatedTestCase):
         self.turn_until(lambda: b"<LiveRule web" in shell.heard)
 
     def test_loose_files(self) -> None:
-        """Keys that others may write, that are missing, or a directory that is not private refuse the start."""
+        """Keys that others may write, or that are missing, refuse the start, each with its line."""
         self.keys.chmod(0o666)
         line = "manhole unix:{inner}/ssh.sock keys={keys}"
         (failure,) = self.refused(line)
