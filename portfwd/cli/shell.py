@@ -21,6 +21,7 @@ from typing import Final
 
 from portfwd.cli.control import REFUSED, Control, ControlError, with_control
 from portfwd.cli.looking import add_command
+from portfwd.cli.reading import FINE
 from portfwd.values import printable
 
 #: What the host is called in the file of known hosts; it stands for no name of a network.
@@ -113,32 +114,36 @@ def ssh_command(address: str, known_hosts: str, identity: str | None) -> list[st
     return [*command, *where]
 
 
-def carry(path: str) -> int:
-    """Carry bytes between a unix socket and standard input and output: ssh itself knows no such sockets."""
+def carry(path: str, source: int = 0, target: int = 1) -> int:
+    """
+    Carry bytes between a unix socket and standard input and output: ssh itself knows no such sockets.
+
+    :returns: the exit code.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         try:
             sock.connect(path)
         except OSError as problem:
             print(f"portfwd shell: {printable(path)}: {problem.strerror}", file=sys.stderr)
             return REFUSED
-        sources: list[int] = [0, sock.fileno()]
+        sources: list[int] = [source, sock.fileno()]
         while sock.fileno() in sources:
             ready: Sequence[int] = select.select(sources, [], [])[0]
-            if 0 in ready:
-                data = os.read(0, _CHUNK)
+            if source in ready:
+                data = os.read(source, _CHUNK)
                 if data:
                     sock.sendall(data)
                 else:
-                    sources.remove(0)
+                    sources.remove(source)
                     sock.shutdown(socket.SHUT_WR)
             if sock.fileno() in ready:
                 data = sock.recv(_CHUNK)
                 if not data:
                     break
-                _write_all(data)
-    return 0
+                _write_all(target, data)
+    return FINE
 
 
-def _write_all(data: bytes) -> None:
+def _write_all(target: int, data: bytes) -> None:
     while data:
-        data = data[os.write(1, data) :]
+        data = data[os.write(target, data) :]
