@@ -115,8 +115,7 @@ class Prompt(Manhole):
         self.interpreter = _Interpreter(self, self.namespace)
 
     def initializeScreen(self) -> None:
-        """Clear it, and show what there is."""
-        self.terminal.reset()
+        """Show what there is; Twisted would clear the screen first."""
         self.terminal.write(self._banner.encode() + b"\n\n" + self.ps[self.pn])
         self.setInsertMode()
 
@@ -126,12 +125,28 @@ class Prompt(Manhole):
         self.height = height
 
 
+class _Terminal(insults.ServerProtocol):
+    """What stands between the prompt and the channel."""
+
+    def __init__(
+        self, prompt: type[Prompt], namespace: Namespace, banner: str, left: Callable[[], None]
+    ) -> None:
+        super().__init__(prompt, namespace, banner)
+        self._left = left
+
+    def loseConnection(self) -> None:
+        """Leave the terminal as it was found, all that is written on it included; Twisted would clear it."""
+        self.resetModes((insults.modes.IRM,))
+        self._left()
+        self.transport.loseConnection()  # type: ignore[union-attr]
+
+
 class _Session:
     """One ``session`` channel: a prompt, if it asks for one."""
 
     def __init__(self, user: _User) -> None:
         self._user = user
-        self._terminal: insults.ServerProtocol | None = None
+        self._terminal: _Terminal | None = None
         self._size = (HEIGHT, WIDTH)
 
     def getPty(self, term: bytes, windowSize: Sequence[int], modes: object) -> None:
@@ -140,8 +155,13 @@ class _Session:
 
     def openShell(self, proto: Any) -> None:
         """Give it the prompt."""
-        user = self._user
-        self._terminal = insults.ServerProtocol(Prompt, user.namespace(), user.banner)
+        user, channel = self._user, proto.session
+
+        def left() -> None:
+            # RFC 4254 section 6.10: without it OpenSSH's client exits with 255.
+            channel.conn.sendRequest(channel, b"exit-status", bytes(4))
+
+        self._terminal = _Terminal(Prompt, user.namespace(), user.banner, left)
         height, width = self._size
         TerminalSessionTransport(proto, self._terminal, user, width, height)
 

@@ -18,6 +18,7 @@ class Shell(channel.SSHChannel):
 
     :ivar heard: what came by it.
     :ivar state: ``asked``, ``open``, ``refused`` or ``closed``.
+    :ivar exit_code: what the server said at the end.
     """
 
     name = b"session"
@@ -28,6 +29,11 @@ class Shell(channel.SSHChannel):
         self.extra = data
         self.heard = b""
         self.state = "asked"
+        self.exit_code: int | None = None
+
+    def request_exit_status(self, data: bytes) -> None:
+        """What is over has a result."""
+        self.exit_code = int.from_bytes(data)
 
     def channelOpen(self, specificData: bytes) -> None:
         self.state = "open"

@@ -166,6 +166,7 @@ class PromptTests(ManholeTestCase):
         shell = self.prompt()
         self.assertIn("names: here\r\nfailed\r\n", shell.heard.decode())
         self.assertNotIn("\x1b[2J", shell.heard.decode())
+        self.assertNotIn("\x1bc", shell.heard.decode())
         self.assertIn("\r\n2\r\n", self.type(shell, "1 + 1"))
         self.assertIn("NameError", self.type(shell, "nothing"))
         self.assertIn("... ", self.type(shell, "def f():"))
@@ -183,7 +184,7 @@ class PromptTests(ManholeTestCase):
         for line in ("exit()", "quit()", "raise SystemExit", "import sys; sys.exit(3)", "\x04"):
             shell = self.prompt()
             self.type(shell, line)
-            self.assertEqual(shell.state, "closed", line)
+            self.assertEqual((shell.state, shell.exit_code), ("closed", 0), line)
         self.assertIn("ends this log-in", self.type(self.prompt(), "exit"))
 
     def test_eof(self) -> None:
