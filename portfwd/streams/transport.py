@@ -437,9 +437,11 @@ class TransportStream(Protocol):
         if saw is None:
             return
 
+        receive = self.dataReceived
+
         def received(data: bytes) -> None:
             saw(data)
-            TransportStream.dataReceived(self, data)
+            receive(data)
 
         vars(self)["dataReceived"] = received
 
