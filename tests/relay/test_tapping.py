@@ -18,8 +18,10 @@ WAYS = {Side.CLIENT: TO_UPSTREAM, Side.UPSTREAM: TO_CLIENT}
 class TappingTests(SynchronousTestCase):
     """Taps of sessions between real sockets."""
 
+    options = ""
+
     def setUp(self) -> None:
-        self.stage = Stage()
+        self.stage = Stage(self.options)
         self.addCleanup(self.stage.close)
         self.seen = {way: bytearray() for way in Direction}
 
@@ -124,3 +126,9 @@ class TappingTests(SynchronousTestCase):
         error = self.assertRaises(ValueError, tap, session, self.saw)
         self.assertIn("closed: there is nothing to tap", str(error))
         self.assertIs(session.state, State.CLOSED)
+
+
+class PacedTappingTests(TappingTests):
+    """The same where the bandwidth is limited, by more than is used."""
+
+    options = "bandwidth=200MiB/s"

@@ -331,9 +331,10 @@ class BindTests(ReloadCase):
             f'a: endpoint:"tcp:{port}:interface=127.0.0.1" -> {self.target} buffer=4KiB\n'
             f'b: endpoint:"tcp:{other}:interface=127.0.0.1" -> {self.target}\n',
         )
-        self.assertEqual(forwarder.bound[0].factories[0].buffer, 4096)
-        for name in ("a", "b"):
+        for name, live, buffer in zip(("a", "b"), forwarder.rules, (4096, 65536), strict=True):
             client, server = await self.session(forwarder, name)
+            (one,) = live.sessions.values()
+            self.assertEqual(one.streams[0].buffer, buffer)  # type: ignore[union-attr]
             await self.converses(client, server)
         self.assertEqual([len(rule.sessions) for rule in forwarder.rules], [1, 1])
         used = a_used_port(self)
