@@ -40,6 +40,9 @@ from portfwd.values import printable
 LOGIN_TIME: Final = 60
 #: Log-ins that may fail on one connection: OpenSSH's MaxAuthTries.
 MAX_TRIES: Final = 6
+#: What every OpenSSH of the last ten years knows; Twisted knows 3DES and MD5 as well.
+CIPHERS: Final = (b"aes256-ctr", b"aes192-ctr", b"aes128-ctr")
+MACS: Final = (b"hmac-sha2-512", b"hmac-sha2-256")
 #: A terminal that does not say its size.
 WIDTH: Final = 80
 HEIGHT: Final = 24
@@ -256,6 +259,7 @@ class _Transport(transport.SSHServerTransport):
 
     def connectionMade(self) -> None:
         """Somebody is there."""
+        self.supportedCiphers, self.supportedMACs = list(CIPHERS), list(MACS)
         self._late = self.clock.callLater(LOGIN_TIME, self._is_late)
         super().connectionMade()
 

@@ -14,7 +14,7 @@ from twisted.logger import capturedLogs
 from portfwd.admin.doors import Door
 from portfwd.admin.manhole import LOGIN_TIME, ManholeFactory
 from portfwd.admin.shell_keys import new_host_key
-from tests.admin.ssh_client import Shell, SSHClient
+from tests.admin.ssh_client import Shell, SSHClient, _Transport
 from tests.service.turning import TurningTestCase
 
 KEY = new_host_key()
@@ -93,6 +93,17 @@ class LoginTests(ManholeTestCase):
         self.factory.publicKeys = {b"ssh-rsa": host.public()}
         self.factory.privateKeys = {b"ssh-rsa": host}
         self.assertEqual(self.client().host_key, host.public())
+
+    def test_ciphers(self) -> None:
+        """Only what is strong is spoken; a client that knows nothing else than old ciphers is not served."""
+        client = self.client()
+        assert client.transport is not None
+        self.assertTrue(client.transport.currentEncryptions.outCipType.endswith(b"-ctr"))
+        old = SSHClient(KEY)
+        self.patch(_Transport, "supportedCiphers", [b"3des-cbc"])
+        self.turned.connectUNIX(os.fspath(self.path), old)
+        self.turn_until(lambda: old.lost)
+        self.assertIsNone(old.connection)
 
     def test_wrong_key(self) -> None:
         """Who has another is not, and no other way is open to him."""
