@@ -12,13 +12,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable
 
+from portfwd.admin.commands import COMMANDS
 from portfwd.cli.main import make_parser
 from portfwd.filters.registry import BUILT_IN, Registry
 from portfwd.metrics.names import NAMES
 from portfwd.relay.states import TRANSITIONS
 from portfwd.rules.codes import CODES
 from portfwd.rules.options import OPTIONS, Needs, Scope
-from portfwd.rules.support import DIRECTIVES, GAPS
+from portfwd.rules.support import GAPS
 from portfwd.service.tap import Options
 from portfwd.values import CloseReason
 
@@ -58,8 +59,7 @@ def diagnostic_codes(_word: str = "") -> str:
 
 def not_yet(_word: str = "") -> str:
     """What can be written and is refused, with what to do instead."""
-    rows = [(f"the directive `{name}`", f"{way_out}.") for name, way_out in DIRECTIVES.items()]
-    rows += [(gap.what, f"{gap.way_out}.") for gap in GAPS]
+    rows = [(gap.what, f"{gap.way_out}.") for gap in GAPS]
     return table(("not yet", "until then"), rows)
 
 
@@ -105,6 +105,14 @@ def session_states(_word: str = "") -> str:
             (f"`{state.value}`", ", ".join(f"`{after.value}`" for after in TRANSITIONS if after in following))
             for state, following in TRANSITIONS.items()
         ),
+    )
+
+
+def control_commands(_word: str = "") -> str:
+    """Every command of the control socket."""
+    return table(
+        ("request", "what it does", "level"),
+        ((f"`{one.usage}`", f"{one.about}.", one.level.value) for one in COMMANDS.values()),
     )
 
 

@@ -22,7 +22,7 @@ from attrs import frozen
 
 from portfwd.limits import rates
 from portfwd.limits.occupancy import Occupancy, RuleOccupancy
-from portfwd.limits.sources import Sources
+from portfwd.limits.source_counts import SourceCounts
 
 
 @frozen
@@ -65,11 +65,11 @@ class Doorkeeper:
     :ivar everybody: the sessions of rules that have limits, or for which there are some of all.
     """
 
-    def __init__(self, overall: Bounds = NO_BOUNDS, sources: Sources | None = None) -> None:
+    def __init__(self, overall: Bounds = NO_BOUNDS, sources: SourceCounts | None = None) -> None:
         """:param sources: the table; None for a new one."""
         self.overall = overall
         self.everybody = Occupancy()
-        self.sources = Sources() if sources is None else sources
+        self.sources = SourceCounts() if sources is None else sources
         self._rules: WeakValueDictionary[str, RuleOccupancy] = WeakValueDictionary()
         self._targets: WeakValueDictionary[tuple[str, str], Occupancy] = WeakValueDictionary()
 

@@ -1,139 +1,55 @@
 # -*- test-case-name: tests.limits.test_sources -*-
 """
-What is known of the addresses that clients come from: how many sessions each has, and how fast it comes.
+Something for each client address, for as many as there are and not for ever.
 
-One table for the process, so that one bound holds for all rules. An address that
-has no session and whose bucket is full again is as good as unknown, and forgotten; beyond
-`MAX_SOURCES` those go that were seen least recently and have no session, whether
-their bucket is full or not: a flood of addresses costs them their memory of a rate, and
-this process no more of its own. Addresses with sessions are never forgotten; descriptors
-bound those.
+What somebody uses stays what it is: two sessions of one address share it, however
+many other addresses came between them. Of what nobody uses any more the latest
+`MOST_IDLE` are kept, so that who comes back at once finds what he left behind. An address
+is an address: it refuses to guess which ones belong to one network or one person.
 """
 
 from __future__ import annotations
 
-import ipaddress
-from collections import OrderedDict
-from typing import Final
+from collections.abc import Callable
+from typing import Final, Generic, TypeVar
+from weakref import WeakValueDictionary
 
-from portfwd.limits import rates
-from portfwd.values import Address, InetAddress, unmapped
+from portfwd.values import unmapped
 
-#: Addresses without a session that are remembered, of all rules together: with Python's objects some
-#: 250 bytes each, so 25 MB at the most.
-MAX_SOURCES: Final = 100_000
+#: Addresses that are remembered after their last session, for each limit: about half a megabyte.
+#: What is forgotten is a tenth of a second's worth of bytes, which a new one gets again.
+MOST_IDLE: Final = 1024
 
-#: Entries looked at for each new one: more than one, so that a table full of what can be forgotten shrinks.
-LOOKS: Final = 4
-
-#: RFC 4291 section 2.5.1: the interface's half of an address is 64 bits, and whoever has a network has
-#: all of them; RFC 6177 expects a site to get a /64 at the least.
-IPV6_PREFIX: Final = 64
+V = TypeVar("V")
 
 
-def source_of(address: Address | None) -> str:
-    """
-    Where a client comes from, as limits count it; empty for one that has no such place (unix sockets).
+class Sources(Generic[V]):
+    """What addresses have of their own; `V` takes weak references."""
 
-    An IPv4 client is its address, however the socket shows it. An IPv6 client is its /64,
-    but on the link-local network, which all neighbours share, its address.
-    """
-    if not isinstance(address, InetAddress):
-        return ""
-    host = unmapped(address.host)
-    if ":" not in host:
-        return host
-    literal, _, zone = host.partition("%")
-    try:
-        there = ipaddress.IPv6Address(literal)
-    except ValueError:  # what a filter announced as a client
-        return host
-    if there.is_link_local:
-        return f"{there}%{zone}"
-    return str(ipaddress.IPv6Address(int(there) >> IPV6_PREFIX << IPV6_PREFIX))
+    __slots__ = ("_all", "_latest", "_make", "_most_idle")
 
-
-class _Source:
-    """One address at one door."""
-
-    __slots__ = ("count", "full_at")
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.full_at = 0.0
-
-
-class Sources:
-    """
-    The table.
-
-    A `door` is whoever's limit it is, a rule's name or empty for the limits of all rules.
-
-    :ivar forgotten: addresses that were forgotten before their bucket was full again.
-    """
-
-    __slots__ = ("_known", "_most", "forgotten")
-
-    def __init__(self, most: int = MAX_SOURCES) -> None:
-        """:param most: addresses without a session that are remembered."""
-        # In the order in which they were seen last. A plain dict would look past all those that it has
-        # lost at its beginning whenever it is asked for its first.
-        self._known: OrderedDict[tuple[str, str], _Source] = OrderedDict()
-        self._most = most
-        self.forgotten = 0
+    def __init__(self, make: Callable[[], V], most_idle: int = MOST_IDLE) -> None:
+        """:param make: makes what an address has that is not known."""
+        self._make = make
+        self._most_idle = most_idle
+        self._latest: dict[str, V] = {}
+        # Whatever a session holds stays here, and goes with the last one that holds it.
+        self._all: WeakValueDictionary[str, V] = WeakValueDictionary()
 
     def __repr__(self) -> str:
-        return f"<Sources {len(self._known)} known, {self.forgotten} forgotten>"
+        return f"<Sources {len(self._all)} known>"
 
     def __len__(self) -> int:
-        """How many are remembered."""
-        return len(self._known)
+        return len(self._all)
 
-    def count(self, door: str, source: str) -> int:
-        """Sessions that `source` has there."""
-        known = self._known.get((door, source))
-        return 0 if known is None else known.count
-
-    def delay(self, door: str, source: str, rate: float, now: float) -> float:
-        """Seconds until `source` may come; 0.0: it may."""
-        known = self._known.get((door, source))
-        return 0.0 if known is None else rates.delay(known.full_at, rate, now)
-
-    def enter(self, door: str, source: str, rate: float | None, now: float) -> None:
-        """`source` has a session more; with a `rate` it costs a token."""
-        key = (door, source)
-        known = self._known.get(key)
-        if known is None:
-            self._forget(now)
-            known = self._known[key] = _Source()
-        else:
-            self._known.move_to_end(key)
-        known.count += 1
-        if rate is not None:
-            known.full_at = rates.take(known.full_at, rate, now)
-
-    def leave(self, door: str, source: str, now: float) -> None:
-        """One of its sessions is over."""
-        key = (door, source)
-        known = self._known[key]
-        known.count -= 1
-        if not known.count and known.full_at <= now:
-            del self._known[key]
-
-    def _forget(self, now: float) -> None:
-        known = self._known
-        for _ in range(LOOKS):
-            if not known:
-                return
-            key = next(iter(known))
-            oldest = known[key]
-            if oldest.count:
-                # It cannot go. Behind the others, so that it does not stand before them.
-                known.move_to_end(key)
-            elif oldest.full_at <= now:
-                del known[key]
-            elif len(known) >= self._most:
-                del known[key]
-                self.forgotten += 1
-            else:
-                return
+    def of(self, host: str) -> V:
+        """What the address `host` has; an IPv4 address in IPv6's form is the IPv4 address."""
+        host = unmapped(host)
+        own = self._all.get(host)
+        if own is None:
+            own = self._all[host] = self._make()
+        self._latest.pop(host, None)
+        self._latest[host] = own
+        if len(self._latest) > self._most_idle:
+            del self._latest[next(iter(self._latest))]
+        return own

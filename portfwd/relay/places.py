@@ -9,7 +9,7 @@ Only sessions of rules with limits have one of these; the judgement itself is
 from __future__ import annotations
 
 from portfwd.limits.admission import Admission
-from portfwd.limits.sources import source_of
+from portfwd.limits.source_counts import source_of
 from portfwd.values import Address
 
 

@@ -67,6 +67,14 @@ class OnLimit(enum.Enum):
     REFUSE = "refuse"
 
 
+class OnRemove(enum.Enum):
+    """What becomes of sessions when a reload takes their listener away (``on-remove=``)."""
+
+    STAY = "stay"
+    DRAIN = "drain"
+    CUT = "cut"
+
+
 class Balance(enum.Enum):
     """
     In which order several targets are tried (``balance=``).
@@ -171,10 +179,14 @@ class Options:
     rate_per_source: float | None = None
     on_limit: OnLimit = OnLimit.REFUSE
     bandwidth: int | None = None
+    bandwidth_up: int | None = None
+    bandwidth_down: int | None = None
+    bandwidth_per_source: int | None = None
     src: str | None = None
     balance: Balance = Balance.FIRST
     framing: Framing = Framing.NONE
     on_deny: OnDeny = OnDeny.FIN
+    on_remove: OnRemove = OnRemove.STAY
     dns_refresh: float = 600.0
     ca: str | None = None
     verify: bool = True
@@ -182,6 +194,21 @@ class Options:
     client_cert: str | None = None
     client_key: str | None = None
     target_alpn: tuple[str, ...] = ()
+
+    @property
+    def upward(self) -> int | None:
+        """Bytes a second to upstreams, of all sessions together; None: any number."""
+        return self.bandwidth if self.bandwidth_up is None else self.bandwidth_up
+
+    @property
+    def downward(self) -> int | None:
+        """Bytes a second to clients, of all sessions together; None: any number."""
+        return self.bandwidth if self.bandwidth_down is None else self.bandwidth_down
+
+    @property
+    def is_paced(self) -> bool:
+        """Whether some bandwidth is limited."""
+        return (self.upward, self.downward, self.bandwidth_per_source) != (None, None, None)
 
 
 @frozen

@@ -16,7 +16,16 @@ from typing import Any, Final
 from attrs import frozen
 
 from portfwd.rules import readers
-from portfwd.rules.model import Balance, Framing, ListenOptions, OnDeny, OnLimit, Options, RelayKind
+from portfwd.rules.model import (
+    Balance,
+    Framing,
+    ListenOptions,
+    OnDeny,
+    OnLimit,
+    OnRemove,
+    Options,
+    RelayKind,
+)
 from portfwd.rules.readers import Reader, Writer
 
 
@@ -171,12 +180,21 @@ OPTIONS: Final[tuple[OptionSpec, ...]] = (
             "new sessions a second from one address (IPv6: from one /64)", unset="off"),
     _option("on-limit", _R, readers.choice(OnLimit),
             "whether clients beyond max-conns and rate are refused, or wait to be accepted"),
-    _option("bandwidth", _R, readers.bandwidth(), "bytes a second", unset="off"),
+    _option("bandwidth", _R, readers.bandwidth(),
+            "bytes a second in each direction, of all sessions together", unset="off"),
+    _option("bandwidth-up", _R, readers.bandwidth(), "the same from clients to upstreams only", unset="auto",
+            default="what `bandwidth` says"),
+    _option("bandwidth-down", _R, readers.bandwidth(), "the same from upstreams to clients only",
+            unset="auto", default="what `bandwidth` says"),
+    _option("bandwidth-per-source", _R, readers.bandwidth(),
+            "bytes a second in each direction, of all sessions of one client address", unset="off"),
     _option("src", _T, readers.literal(), "source address of the upstream socket", unset="any",
             needs=Needs.INET_TARGET),
     _option("balance", _R, readers.choice(Balance), "in which order several targets are tried"),
     _option("framing", _R, readers.choice(Framing), "how datagrams stand in a stream", needs=Needs.MIXED),
     _option("on-deny", _R, readers.choice(OnDeny), "how a refused client is closed"),
+    _option("on-remove", _R, readers.choice(OnRemove),
+            "what becomes of sessions when a reload takes their listener away"),
     _option("dns-refresh", _T, _seconds(1, readers.MAX_DNS_REFRESH), "how long a name's addresses are kept"),
     _option("ca", _T, _FILE, "authorities that the target's certificate is checked against", unset="system",
             needs=Needs.TLS_TARGET),

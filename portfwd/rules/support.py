@@ -18,6 +18,7 @@ from portfwd.errors import RulesError
 from portfwd.rules.diagnostics import Location, Problem
 from portfwd.rules.findings import Findings
 from portfwd.rules.model import Balance, Framing, Kind, OnLimit, Options, RelayKind, Rule, Ruleset
+from portfwd.rules.steps import Steps, finish
 
 
 @frozen
@@ -37,14 +38,16 @@ class Gap:
 
 def unsupported(ruleset: Ruleset) -> tuple[Problem, ...]:
     """An error for everything in `ruleset` that this version cannot do, in the order of the files."""
-    problems = [
-        _problem(directive.where, f"the directive '{directive.name}'", DIRECTIVES[directive.name])
-        for directive in ruleset.directives
-        if directive.name in DIRECTIVES
-    ]
+    return finish(unsupported_in_steps(ruleset))
+
+
+def unsupported_in_steps(ruleset: Ruleset) -> Steps[tuple[Problem, ...]]:
+    """Do what `unsupported` does, a rule at a time."""
+    problems: list[Problem] = []
     for rule in ruleset.rules:
         for gap in GAPS:
             problems.extend(_problem(where, gap.what, gap.way_out) for where in gap.find(rule))
+        yield
     findings = Findings()
     # What one 'default' line gives to many rules is said once.
     findings.extend(dict.fromkeys(problems))
@@ -114,12 +117,6 @@ def _sockets_forced(rule: Rule) -> Iterator[Location]:
         yield _place(rule, "relay")
 
 
-#: Directives that are read but that nothing obeys.
-DIRECTIVES: Final = {
-    "admin": "delete it; signals and the log are there",
-    "manhole": "delete it",
-}
-
 GAPS: Final[tuple[Gap, ...]] = (
     Gap("tls: listeners", "listen on plain TCP, with a program that ends TLS before it", _tls_listener),
     Gap("UDP", "delete the rule, or relay TCP", _udp),
@@ -133,7 +130,6 @@ GAPS: Final[tuple[Gap, ...]] = (
         "delete it: targets are tried in the order of the file",
         _when("balance", lambda options: options.balance is not Balance.FIRST),
     ),
-    Gap("bandwidth=", "delete it", _when("bandwidth", lambda options: options.bandwidth is not None)),
     Gap(
         "on-limit=wait of an endpoint: listener",
         "delete it: its clients are refused; or listen on TCP or a unix socket",

@@ -65,7 +65,7 @@ class RefusingTests(SynchronousTestCase):
         )
         web.left_source("a", 0.0)
         self.assertEqual(ssh.admit_source("a", 0.0), "")
-        self.assertEqual(repr(keeper), "<Doorkeeper 2 in, <Sources 2 known, 0 forgotten>>")
+        self.assertEqual(repr(keeper), "<Doorkeeper 2 in, <SourceCounts 2 known, 0 forgotten>>")
 
     def test_rules_do_not_share(self) -> None:
         """What one rule's limit counts is no other's."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 
-from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -51,7 +50,7 @@ class RuleTallyTests(SynchronousTestCase):
         tally.known("a:1", "b:1")
         for _ in range(2):
             tally.closed(CLOSED, "a:1")
-        tally.closed(evolve(CLOSED, reason=CloseReason.CONNECT_REFUSED, connect_time=None, first_byte=None))
+        tally.closed(CLOSED._replace(reason=CloseReason.CONNECT_REFUSED, connect_time=None, first_byte=None))
         self.assertEqual(tally.reasons, {CloseReason.NORMAL: 2, CloseReason.CONNECT_REFUSED: 1})
         up = tally.to_upstream
         self.assertEqual((up.bytes, up.reads, up.writes, up.spliced, up.paused), (300, 6, 9, 150, 1.5))
@@ -74,7 +73,7 @@ class RuleTallyTests(SynchronousTestCase):
     def test_open(self) -> None:
         """A summary without a reason, which no closed session has, is not counted as one."""
         tally = RuleTally()
-        tally.closed(evolve(CLOSED, reason=None))
+        tally.closed(CLOSED._replace(reason=None))
         self.assertEqual(tally.reasons, {})
 
     def test_merge(self) -> None:

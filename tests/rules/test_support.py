@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.errors import RulesError
 from portfwd.rules import everything_wrong, parse, unsupported
-from portfwd.rules.support import DIRECTIVES, GAPS
+from portfwd.rules.support import GAPS
 
 
 class SupportTests(SynchronousTestCase):
@@ -21,6 +21,7 @@ class SupportTests(SynchronousTestCase):
         """What the service does is not in the table."""
         text = (
             ':1 -> a:1, tls:b:2, unix:/c, endpoint:"d" relay=pair balance=first idle=5m src=10.0.0.1 ca=x\n'
+            ":2 -> a:1 bandwidth=1MiB/s bandwidth-up=2KiB bandwidth-down=2KiB bandwidth-per-source=2KiB\n"
             "unix:/a mode=0600 -> a:1 relay=splice pipe=1MiB\n"
             'systemd:x -> a:1\nendpoint:"x" -> a:1\n:8000-8010 -> a:8000-8010\n'
             ":99 -> a:1\n  filter x\n  route * -> n\n  target n=b:1\n"
@@ -38,22 +39,16 @@ class SupportTests(SynchronousTestCase):
             (":1 -> a:1 balance=random", ["f:1:11"]),
             (":1 -> tls:a:1 relay=splice", ["f:1:15"]),
             ('endpoint:"x" -> a:1 relay=copy', ["f:1:21"]),
-            (":1 -> a:1 bandwidth=1MiB/s", ["f:1:11"]),
             ('endpoint:"x" -> a:1 on-limit=wait', ["f:1:21"]),
             (":1 -> tls:a:1 client-cert=a client-key=b alpn=h2", ["f:1:15", "f:1:29", "f:1:42"]),
             (":1 -> a:1\n  target tls:b:1 client-cert=a", ["f:2:10"]),
-            ("default bandwidth=5B/s\n:1 -> a:1\n:2 -> a:1", ["f:1:9"]),
+            ("default balance=random\n:1 -> a:1\n:2 -> a:1", ["f:1:9"]),
         ):
             self.assertEqual(self.places(text), places, text)
 
-    def test_directives(self) -> None:
-        """Directives that nothing obeys yet."""
-        for name in DIRECTIVES:
-            self.assertEqual(self.places(f":1 -> a:1\n{name} 127.0.0.1:1"), ["f:2:1"])
-
     def test_without_text(self) -> None:
         """A rule that was made, not read, is judged by its values, at its own place."""
-        ruleset = parse(":1 -> a:1 bandwidth=5B/s", "f")
+        ruleset = parse(":1 -> a:1 balance=random", "f")
         (rule,) = ruleset.rules
         made = evolve(ruleset, rules=(evolve(rule, places=()),))
         self.assertEqual([str(problem.location) for problem in unsupported(made)], ["f:1:1"])
