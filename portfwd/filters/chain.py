@@ -51,7 +51,7 @@ from functools import partial
 
 from portfwd.errors import DialError
 from portfwd.filters.api import Connection, IFilter, IFilterFactory
-from portfwd.filters.effects import Dial, Disarm, Effect, Finish, Trouble, Write
+from portfwd.filters.effects import Dial, Disarm, Effect, End, Finish, Trouble, Write
 from portfwd.filters.inquiry import Inquiry, failure
 from portfwd.filters.link import Stage
 from portfwd.values import TO_CLIENT, TO_UPSTREAM, Address, Direction, SessionSummary
@@ -184,7 +184,9 @@ class Chain(Inquiry):
             self._tell(stage.up, None, "connected", upstream, both=True)
             self._work()
             if self.finished or self._closing is not None:
-                break
+                return self._done()
+        # Whether bytes came before that or after, the answers to them come after the filters' first words.
+        for stage in self._stages:
             stage.up.shut = False
             self._let_in(stage.up)
             self._work()
@@ -251,8 +253,9 @@ class Chain(Inquiry):
             self._flush()
             self._finish(self._closing)
         if self.finished:
-            # What was about to go when something broke goes no more.
-            del self._effects[self._last :]
+            # What was about to go when something broke goes no more; nor do ends, of which one could be
+            # taken for the last, and the session for over: `Finish` ends both sides.
+            self._effects = [one for one in self._effects[: self._last] if not isinstance(one, End)]
         else:
             if not self._dialled:
                 self._dial_if_decided()
