@@ -35,7 +35,11 @@ Ends
 Failure
     A filter that raises, or returns what is no verdict, ends the session by an abort, so that the
     truncation shows; with ``on_error`` "bypass" it is left out from then on, as long as it
-    altered nothing. What delays keep when a filter closes in order goes out at once.
+    altered nothing.
+
+A `Close` in order
+    What delays keep goes out at once, through the filters. Only the one that closed is not asked again about
+    the direction whose bytes it refused: they are dropped. Both sides end behind that.
 
 Datagrams
     Each is judged as it comes; none is held, though a `Delay` or an `Await` may keep some waiting, at most
