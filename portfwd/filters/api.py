@@ -287,6 +287,8 @@ class Close:
     """
     End the session: write `reply` to the side whose bytes were seen, flush, close.
 
+    What is flushed to the filter behind those bytes is not shown to it, and is dropped.
+
     :ivar reason: for the log; not bytes of users.
     :ivar abort: reset instead; nothing is flushed.
     """
@@ -453,8 +455,7 @@ class Factory:
     A factory out of a function: what most plug-ins' `configure` returns.
 
     :ivar make: a filter for a connection, or None to stay out of it.
-    :ivar announces: it may `Announce` who the client is, before the dial; the limits of each source wait for
-        that. Other factories may say so too.
+    :ivar announces: it may `Announce` the client before the dial; limits of each source wait for that.
     :ivar leads: what it writes has to be the first that the upstream gets: a rule in which it stands before a
         filter that routes, so before the one that holds the client's first bytes, is refused.
     """

@@ -263,12 +263,7 @@ class Bound:
         self.live, self.offset = live, offset
         for listener in self.listeners:
             listener.hand_to(live.name, taking(live, fixed_address(listener.sock), budget))
-        self.limit()
-
-    def limit(self) -> None:
-        """Let clients wait for the limits of the rule as they are now."""
-        for listener in self.listeners:
-            listener.judge_by(self.live.gate)
+            listener.judge_by(live.gate)
 
     def close(self) -> list[Deferred[Any]]:
         """

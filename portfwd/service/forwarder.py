@@ -88,6 +88,7 @@ class Forwarder(Service):
     Forwards as a ruleset says.
 
     :ivar ruleset: what it does so by.
+    :ivar budget: counts descriptors, as `pool` does pipes, and `doorkeeper` who is in.
     :ivar drain_limit: seconds that sessions get to finish.
     :ivar departures: rules that a reload has replaced or removed, and that still have sessions.
     :ivar reloads: how many were applied.
@@ -119,15 +120,16 @@ class Forwarder(Service):
         self._reactor = reactor
         self._platform = find_platform(reactor) if platform is None else platform
         self._poller = Poller(reactor) if self._platform.epoll else None
-        self._budget = DescriptorBudget(0, 0)
-        self._pool = PipePool(pipe_allowance(), self._budget, reactor) if self._platform.splice else None
+        self.budget = self._budget = DescriptorBudget(0, 0)
+        self.pool = PipePool(pipe_allowance(), self._budget, reactor) if self._platform.splice else None
+        self.doorkeeper = Doorkeeper(overall_limits(ruleset))
         world = Surroundings(
             reactor=reactor,
             platform=self._platform,
             names=Names(reactor.nameResolver, reactor),  # type: ignore[attr-defined]
             streams=StreamMaker(reactor, self._poller),
-            sockets=None if self._poller is None else SocketShare(self._poller, self._pool),
-            doorkeeper=Doorkeeper(overall_limits(ruleset)),
+            sockets=None if self._poller is None else SocketShare(self._poller, self.pool),
+            doorkeeper=self.doorkeeper,
             ledger=Ledger() if wants_figures(ruleset) else None,
         )
         self._world = world
@@ -185,21 +187,6 @@ class Forwarder(Service):
     def is_ready(self) -> bool:
         """Whether clients are accepted: not before the start, and not while draining."""
         return bool(self.running) and not self._stopping
-
-    @property
-    def budget(self) -> DescriptorBudget:
-        """Who counts descriptors."""
-        return self._budget
-
-    @property
-    def pool(self) -> PipePool | None:
-        """Who lends pipes."""
-        return self._pool
-
-    @property
-    def doorkeeper(self) -> Doorkeeper:
-        """Who counts for limits."""
-        return self._world.doorkeeper
 
     @property
     def metrics_address(self) -> str:
@@ -334,8 +321,8 @@ class Forwarder(Service):
             self._deadline.cancel()
         if self._watchers is not None:
             self._watchers.stop()
-        if self._pool is not None:
-            self._pool.close()
+        if self.pool is not None:
+            self.pool.close()
         if self._poller is not None:
             self._poller.stop()
         stopping, self._stopping = self._stopping, []
@@ -426,11 +413,12 @@ class Forwarder(Service):
         self._bound = change.bound
         self._planned = [Planned(one.live, one.offset, one.endpoint) for one in self._bound]
         limits = overall_limits(ruleset)
-        if limits != self._world.doorkeeper.overall:
-            self._world.doorkeeper.bound(limits)
+        if limits != self.doorkeeper.overall:
+            self.doorkeeper.bound(limits)
             for one in self._bound:
                 one.live.limit()
-                one.limit()
+                for listener in one.listeners:
+                    listener.judge_by(one.live.gate)
                 yield
         self.ruleset = ruleset
         self._session_log = log

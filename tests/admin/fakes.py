@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from attrs import define, evolve
+from attrs import define
 from twisted.internet.task import Clock
 
 from portfwd.admin.caller import Caller
@@ -36,8 +36,7 @@ class FakeSession:
     killed: CloseReason | None = None
 
     def summary(self) -> SessionSummary:
-        return evolve(
-            PLAIN,
+        return PLAIN._replace(
             id=self.id,
             client=self.client,
             to_upstream=self.up,
