@@ -273,7 +273,7 @@ class FilteredSession(Session):
     def _write_to(self, effect: effects.Write) -> None:
         half = self._destination(effect.direction)
         if half.stream is not None and not half.lost and not half.end_asked:
-            cast(Watched, half.stream).write(effect.data)
+            cast(Watched, half.stream).write(effect.data, answer=effect.answer)
 
     def _end(self, effect: effects.End) -> None:
         half, source = self._destination(effect.direction), self._source(effect.direction)

@@ -365,13 +365,13 @@ class TransportStream(Protocol):
             self._tell_end()
             self._read_on()
 
-    def write(self, data: bytes) -> None:
-        """Give `data` to the transport."""
+    def write(self, data: bytes, *, answer: bool = False) -> None:
+        """Give `data` to the transport; `answer`: it came of what was read here."""
         if self._lost:
             return
         self._written += len(data)
         self.transport.write(data)  # type: ignore[union-attr]
-        if self._showing and self._intake is not None and self._intake.full and not self._lost:
+        if (answer or self._showing) and self._intake is not None and self._intake.full and not self._lost:
             self._unanswered = True
             self._pause_transport()
 

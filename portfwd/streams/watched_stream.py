@@ -58,10 +58,10 @@ class WatchedStream(SocketStream):
         if self.source is None:
             super().join(peer)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, *, answer: bool = False) -> None:
         """Write `data` here, behind what was written before."""
         if isinstance(self.drain, WatchedFlow):
-            self.drain.write(data)
+            self.drain.write(data, answer=answer)
 
     def pass_on(self, count: int | None) -> None:
         """Move the next `count` bytes that are read here unseen, None: all of them."""

@@ -422,6 +422,18 @@ class DelayTests(SynchronousTestCase):
         self.assertEqual(chain.due(1), [Write(UP, b"a"), Write(UP, b"b")])
         self.assertEqual(chain.due(3), [Write(UP, b"c"), Write(UP, b"d")])
 
+    def test_answers(self) -> None:
+        """What came of an answer is told to be one, however late it goes; what was on its way is none."""
+        late = Scripted(received=lambda way, data: Delay(1, data) if way is DOWN else None)
+        chain = relaying(late, Scripted(received=lambda way, data: [Reply(data), b""] if way is UP else None))
+        self.assertEqual(chain.received(UP, b"?"), [Arm(1, 1)])
+        self.assertEqual(chain.received(DOWN, b"x"), [Arm(2, 1)])
+        (answer,), (other,) = chain.due(1), chain.due(2)
+        self.assertEqual((answer, other), (Write(DOWN, b"?"), Write(DOWN, b"x")))
+        assert isinstance(answer, Write)
+        assert isinstance(other, Write)
+        self.assertEqual((answer.answer, other.answer), (True, False))
+
     def test_no_time(self) -> None:
         """A delay of no time is none."""
         self.assertEqual(relaying(Scripted(received=Delay(0, b"a"))).received(UP, b"x"), [Write(UP, b"a")])

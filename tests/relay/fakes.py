@@ -145,7 +145,7 @@ class FakeStream:
         self._asked("watch")
         self.viewer = viewer
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, *, answer: bool = False) -> None:
         if self.is_lost or self._ending:
             self.asked_too_late.append("write")
         if "write" in self.faults:

@@ -530,6 +530,26 @@ class WatchConformance:
         """A client that does not read the answers is not read either; when it does, nothing is missing."""
         await self._ask_without_reading()
 
+    async def test_late_replies_that_are_not_read(self) -> None:
+        """An answer that comes later than what it answers stops the reading just so."""
+        await self.make()
+        late: list[bytes] = []
+        self.eyes.when[Side.CLIENT] = late.append
+        data = pattern(6 << 20)
+        sending = self.client.send(data)
+        most = 0
+        while most < 100:
+            most = 0 if late else most + 1
+            while late:
+                self.left.write(late.pop(0), answer=True)
+            await turns()
+        self.assertLess(self.client.sent, len(data))
+        self.assertLess(self.keeps(self.left), 1 << 20)
+        self.eyes.when[Side.CLIENT] = lambda data: self.left.write(data, answer=True)
+        await self.client.read(len(data))
+        await sending
+        self.assertEqual(bytes(self.client.received), data)
+
     async def test_replies_before_the_dial(self) -> None:
         """The same while there is no upstream yet."""
         await self._ask_without_reading(dialled=False)
