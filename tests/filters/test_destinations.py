@@ -44,7 +44,9 @@ class DestinationsTests(SynchronousTestCase):
 
     def test_deny(self) -> None:
         """A deny refuses what it names besides what is refused anyway, and beats an allow."""
-        self.check(Destinations(deny=nets("10.0.0.0/8")), "192.0.2.1", "10.1.2.3 127.0.0.1 0.0.0.0 ::1 fe80::1")
+        self.check(
+            Destinations(deny=nets("10.0.0.0/8")), "192.0.2.1", "10.1.2.3 127.0.0.1 0.0.0.0 ::1 fe80::1"
+        )
         self.check(
             Destinations(allow=nets("10.0.0.0/8"), deny=nets("10.0.0.1")), "10.0.0.2", "10.0.0.1 192.0.2.1"
         )
