@@ -38,6 +38,7 @@ from portfwd.values import (
     Address,
     CloseReason,
     Direction,
+    FlowSummary,
     InetAddress,
     Side,
     UnixAddress,
@@ -241,6 +242,13 @@ class FilteredSession(Session):
                 waiting.cancel()
             except Exception:
                 self._log.failure("what a filter of {session!r} waits for cannot be cancelled", session=self)
+
+    def _flow(self, source: Half, destination: Half) -> FlowSummary:
+        client = self._client.stream
+        if source.stream is None and destination is self._client and client is not None and self.chain:
+            # Nobody was dialled, or nobody was there; a filter may have answered all the same.
+            return cast(Watched, client).answered()
+        return super()._flow(source, destination)
 
     def _tell_closed(self) -> None:
         super()._tell_closed()

@@ -135,6 +135,9 @@ class Watched(Stream, Protocol):
             before it is taken.
         """
 
+    def answered(self) -> FlowSummary:
+        """What was written here while there is no other side: `Stream.summary` needs one."""
+
     def pass_on(self, count: int | None) -> None:
         """Move the next `count` bytes that are read here unseen, None: all of them, when joined."""
 

@@ -432,6 +432,13 @@ class TransportStream(Protocol):
 
     # What it did
 
+    def answered(self) -> FlowSummary:
+        """What was written here while there is no other side."""
+        plain = self._plain
+        if plain is not None and plain is self.transport:
+            return FlowSummary(bytes=plain.sent, writes=plain.writes)
+        return FlowSummary(bytes=self._written)
+
     def summary(self, source: TransportStream) -> FlowSummary:
         """The flow from `source` to this stream, so far."""
         plain, theirs = self._plain, source._plain

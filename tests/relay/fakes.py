@@ -152,6 +152,9 @@ class FakeStream:
             raise Fault("write")
         self.written += data
 
+    def answered(self) -> FlowSummary:
+        return FlowSummary(bytes=len(self.written))
+
     def pass_on(self, count: int | None) -> None:
         self._asked("pass on all" if count is None else f"pass on {count}")
         self.unseen = count

@@ -606,6 +606,7 @@ class FinishTests(FilteredCase):
                 self.client.ends()
             self.assertClosed(reason)
             self.assertEqual(self.lines.last.upstream, UPSTREAM)
+            self.assertEqual(self.lines.last.to_client.bytes, 3 if verdict else 0)
             self.assertEqual(self.lines.last.detail, "x" if isinstance(verdict, Close) else "no")
 
     def test_what_comes_after(self) -> None:

@@ -239,6 +239,14 @@ class WatchConformance:
         await self.far.read(5)
         self.assertEqual((bytes(self.client.received), bytes(self.far.received)), (b"<hello>", b"HELLO"))
 
+    async def test_answered(self) -> None:
+        """What was written to the client is counted before there is an upstream."""
+        await self.make(dialled=False)
+        self.eyes.when[Side.CLIENT] = lambda data: self.left.write(b"no")
+        await self.client.send(b"hello")
+        await self.client.read(2)
+        self.assertEqual(self.left.answered().bytes, 2)
+
     async def test_nothing_is_written_of_nothing(self) -> None:
         """To write no bytes is to write nothing."""
         await self.make()
