@@ -28,6 +28,10 @@ MAX_EARLY: Final = 64 * 1024
 #: Datagrams that wait at one filter: about what the usual receive buffer of a socket holds, 208 KiB.
 MAX_DATAGRAMS: Final = 100
 
+#: Pieces that wait behind one filter before reading is stopped, however few bytes they have: each takes
+#: about a kilobyte, with its timer.
+MAX_DELAYED: Final = 4096
+
 #: In place of a count: all bytes that will ever come.
 _ALL: Final = -1
 
@@ -219,13 +223,13 @@ class Passage:
     def _press(self, link: Link) -> None:
         """Stop reading while too much is delayed; go on when half of that is gone."""
         limit = link.stage.max_hold
-        if link.delayed > limit:
+        if link.delayed > limit or len(link.outbox) > MAX_DELAYED:
             # Replies come of what the other side sends.
             cause = _OTHER[link.direction] if self._replies else link.direction
             if cause not in link.pressed:
                 link.pressed.append(cause)
                 self._stop(cause)
-        elif link.pressed and 2 * link.delayed <= limit:
+        elif link.pressed and 2 * link.delayed <= limit and 2 * len(link.outbox) <= MAX_DELAYED:
             for direction in link.pressed:
                 self._go(direction)
             link.pressed.clear()
