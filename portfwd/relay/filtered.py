@@ -42,6 +42,7 @@ from portfwd.values import (
     InetAddress,
     Side,
     UnixAddress,
+    printable,
 )
 
 if TYPE_CHECKING:
@@ -74,7 +75,12 @@ class FilterLog:
         self._log.warn(f"{_WHOSE}{text}", **self._with_names(values))
 
     def _with_names(self, values: dict[str, object]) -> dict[str, object]:
-        return {**values, "portfwd_rule": self._rule, "portfwd_session": self._id}
+        # What a client said must not end the line, whoever forgets to escape it; what is escaped stays.
+        told = {
+            key: printable(value) if isinstance(value, str) and not value.isprintable() else value
+            for key, value in values.items()
+        }
+        return {**told, "portfwd_rule": self._rule, "portfwd_session": self._id}
 
 
 class FilteredSession(Session):
