@@ -26,6 +26,8 @@ from typing import Final, Protocol
 
 from attrs import frozen
 
+from portfwd.filters.options import OptionError
+
 #: Bytes that a match of a regular expression has at most, unless said otherwise: a line of a
 #: text protocol is seldom longer (RFC 5321 section 4.5.3.1.6 has 1000).
 MAX_MATCH: Final = 1024
@@ -265,11 +267,13 @@ class Search:
         if (self.find is None) == (self.regex is None):
             raise ValueError("say what to look for: either find=BYTES or regex=PATTERN")
         if self.find is not None and not 0 < len(self.find) <= LARGEST_MATCH:
-            raise ValueError(f"find= has 1 to {LARGEST_MATCH} bytes")
+            raise OptionError("find", f"find= has 1 to {LARGEST_MATCH} bytes")
         if not 0 < self.max_match <= LARGEST_MATCH:
-            raise ValueError(f"max-match= is 1 to {LARGEST_MATCH} bytes")
+            raise OptionError("max_match", f"max-match= is 1 to {LARGEST_MATCH} bytes")
         if self.regex is not None and self.regex.match(b"") is not None:
-            raise ValueError("regex= matches where there are no bytes: use + for *, and no empty alternative")
+            raise OptionError(
+                "regex", "regex= matches where there are no bytes: use + for *, and no empty alternative"
+            )
 
     def scanner(self) -> Scanner:
         """A scanner for one direction of one connection."""
