@@ -19,13 +19,15 @@ class Delayed:
     Bytes that have left a filter and wait for their time, or for those before them.
 
     :ivar ripe: nothing but what is before them keeps them.
+    :ivar answer: they came of what the other side sent.
     """
 
-    __slots__ = ("data", "ripe")
+    __slots__ = ("answer", "data", "ripe")
 
-    def __init__(self, data: bytes, *, ripe: bool) -> None:
+    def __init__(self, data: bytes, *, ripe: bool, answer: bool) -> None:
         self.data = data
         self.ripe = ripe
+        self.answer = answer
 
 
 class Link:
