@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 from attrs import define, field, frozen
@@ -27,11 +26,7 @@ from twisted.internet.endpoints import (
     clientFromString,
     serverFromString,
 )
-from twisted.internet.interfaces import (
-    IListeningPort,
-    IOpenSSLClientConnectionCreator,
-    IStreamServerEndpoint,
-)
+from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -48,7 +43,8 @@ from portfwd.relay.live import LiveRule, SessionLog
 from portfwd.rules.access import AccessList
 from portfwd.rules.model import Kind, ListenSpec, PortRange, RelayKind, Rule, Ruleset, TargetSpec
 from portfwd.service.filters import Clause, configure
-from portfwd.service.tls import client_creator
+from portfwd.service.tls import ClientSide, client_side
+from portfwd.service.tls_listening import tls_streams
 from portfwd.streams.socket_opening import SocketStreams
 from portfwd.streams.transport import TransportStream
 from portfwd.upstreams.connect import from_twisted_address
@@ -62,7 +58,7 @@ def target_label(spec: TargetSpec, port: int | None) -> str:
 
 
 T = TypeVar("T")
-TLSCreators = dict[tuple[str, str | None, bool, str | None], IOpenSSLClientConnectionCreator]
+TLSCreators = dict[tuple[object, ...], ClientSide]
 
 
 def _described(description: str, parse: Callable[[], T]) -> T:
@@ -102,10 +98,11 @@ def destination(
     tls = None
     if spec.kind is Kind.TLS:
         creators = {} if creators is None else creators
-        key = (spec.host, options.server_name, options.verify, options.ca)
+        shown = (options.client_cert, options.client_key, options.target_alpn)
+        key = (spec.host, options.server_name, options.verify, options.ca, *shown)
         tls = creators.get(key)
         if tls is None:
-            tls = creators[key] = client_creator(spec.host, options, lambda path: Path(path).read_bytes())
+            tls = creators[key] = client_side(spec.host, options)
     return Destination(label, options, address=InetAddress(spec.host, port), tls=tls)
 
 
@@ -170,6 +167,11 @@ def live_rules(
             configured = configure(rule, registry)
             filters = configured.clauses
             failures += [str(problem) for problem in configured.problems]
+        if rule.listen.kind is Kind.TLS:
+            try:
+                streams = tls_streams(rule, world, filters)
+            except (OSError, ValueError) as problem:
+                failures.append(f"{rule.name}: {problem} ({rule.listen.where})")
         endpoint = None
         if rule.listen.kind is Kind.ENDPOINT:
             path = rule.listen.path
