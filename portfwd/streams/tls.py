@@ -96,6 +96,7 @@ class TLSLayer(protocol.Protocol):
         self._open = False
         self._end_sent = False
         self._peer_ended = False
+        self._parting = False
         self.progress = "the peer said nothing"
 
     def __repr__(self) -> str:
@@ -247,8 +248,15 @@ class TLSLayer(protocol.Protocol):
         self._stream.writeConnectionLost()
 
     def writing_failed(self) -> None:
-        """See `IStreamProtocol`."""
-        self._stream.writing_failed()
+        """
+        See `IStreamProtocol`.
+
+        A peer that has said close_notify and closed resets the connection when it hears ours: all was said.
+        """
+        if self._parting:
+            self._stream.writeConnectionLost()
+        else:
+            self._stream.writing_failed()
 
     def wrote(self) -> None:
         """See `IStreamProtocol`."""
@@ -299,7 +307,9 @@ class TLSLayer(protocol.Protocol):
         self._say_goodbye()
         below = self.below
         if isinstance(below, Connection):
+            self._parting = self._peer_ended
             below.loseWriteConnection()
+            self._parting = False
         else:
             self._stream.writeConnectionLost()
 

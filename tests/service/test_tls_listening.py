@@ -254,6 +254,19 @@ class RenewalTests(ListeningCase):
         self.assertIsNot(self.side_.certificates, before)
         self.assertIn("rule: 1 certificates were read again", self.said)
 
+    def test_in_the_middle(self) -> None:
+        """Handshakes under way, and connections, keep what they began with; nobody's handshake fails."""
+        open_, under_way = self.connect(self.side_), Wire()
+        heard, transport = Heard(), cast(Any, under_way)
+        layer = TLSLayer(self.side_, cast(Any, heard))
+        layer.makeConnection(transport)
+        peer = Peer(client_context(trusts=CA), "a.example")
+        layer.dataReceived(peer.step(b""))
+        write_pair(self.directory, "a", CA.issue_cert("new.example"))
+        self.assertEqual(self.names_after(), ("new.example",))
+        exchange(layer, under_way, peer)
+        self.assertEqual((heard.told[-1], open_.told[-1]), ("opened", "opened"))
+
     def test_unchanged(self) -> None:
         """Files that did not change are not read."""
         before = self.side_.certificates

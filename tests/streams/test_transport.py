@@ -484,6 +484,16 @@ class TLSTests(unittest.TestCase):
         self.upstream.wire.end()
         await self.of_right.hears("ended")
 
+    async def test_our_end_to_one_who_is_gone(self) -> None:
+        """A peer that has said ``close_notify`` and closed answers ours with a reset; all was said."""
+        await self.relaying()
+        await self.upstream.notify()
+        self.upstream.wire.close()
+        await self.of_right.hears("ended")
+        self.right.end()
+        await self.of_right.hears("end sent")
+        self.assertEqual(self.of_right.told, ["ended", "end sent"])
+
     async def test_behind_a_close_notify(self) -> None:
         """What comes behind the peer's ``close_notify`` is ignored (RFC 8446 section 6.1)."""
         await self.relaying()

@@ -61,7 +61,8 @@ class Peer:
 
     :ivar received: what it was sent.
     :ivar notified: it got a ``close_notify``.
-    :ivar problem: why its handshake failed.
+    :ivar through: its handshake is.
+    :ivar problem: why it failed.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Peer:
         )
         self.received = b""
         self.notified = False
+        self.through = False
         self.problem: ssl.SSLError | None = None
 
     def step(self, data: bytes) -> bytes:
@@ -81,6 +83,7 @@ class Peer:
         self.incoming.write(data)
         try:
             self.tls.do_handshake()
+            self.through = True
             while not self.notified:
                 piece = self.tls.read(65536)
                 self.received += piece
