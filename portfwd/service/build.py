@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import (
     TCP4ServerEndpoint,
@@ -45,6 +45,7 @@ from portfwd.rules.model import Kind, ListenSpec, PortRange, RelayKind, Rule, Ru
 from portfwd.service.filters import Clause, configure
 from portfwd.service.tls import ClientSide, client_side
 from portfwd.service.tls_listening import tls_streams
+from portfwd.streams.gates import Gates
 from portfwd.streams.socket_opening import SocketStreams
 from portfwd.streams.transport import TransportStream
 from portfwd.upstreams.connect import from_twisted_address
@@ -119,11 +120,23 @@ def _at_port(rule: Rule, offset: int) -> tuple[str, tuple[str, str, str, str]]:
     return f"{rule.name.removesuffix(f':{ports}')}:{port}", (bind_host, port, connect_host, connect_port)
 
 
-def choose_streams(rule: Rule, world: Surroundings) -> Opener:
-    """Sockets of ours where both ends are plain and nobody asked for the pair; else the pair's streams."""
+def choose_streams(rule: Rule, world: Surroundings, gates: Gates | None = None) -> Opener:
+    """
+    Sockets of ours where both ends are plain and nobody asked for the pair; else the pair's streams.
+
+    :param gates: the rule's, which the pair's streams of `world` have already.
+    """
     if world.sockets is None or rule.options.relay is RelayKind.PAIR or not rule.is_plain:
         return world.streams
-    return SocketStreams(world.sockets, rule.options, watched=bool(rule.filters))
+    return SocketStreams(world.sockets, rule.options, watched=bool(rule.filters), gates=gates)
+
+
+def with_gates(rule: Rule, world: Surroundings) -> tuple[Surroundings, Gates | None]:
+    """The gates of a rule whose bandwidth is limited, for all its ports together, and a world with them."""
+    if not rule.options.is_paced:
+        return world, None
+    gates = Gates(world.reactor, rule.options)
+    return evolve(world, streams=world.streams.with_gates(gates)), gates
 
 
 @frozen(eq=False)
@@ -161,7 +174,8 @@ def live_rules(
     registry = Registry.installed() if any(rule.filters for rule in ruleset.rules) else None
     for rule in ruleset.rules:
         access = everywhere.with_own(rule.access) if rule.access else everywhere
-        streams = choose_streams(rule, world)
+        rule_world, gates = with_gates(rule, world)
+        streams = choose_streams(rule, rule_world, gates)
         filters: tuple[Clause, ...] = ()
         if registry is not None and rule.filters:
             configured = configure(rule, registry)
@@ -169,7 +183,7 @@ def live_rules(
             failures += [str(problem) for problem in configured.problems]
         if rule.listen.kind is Kind.TLS:
             try:
-                streams = tls_streams(rule, world, filters)
+                streams = tls_streams(rule, rule_world, filters)
             except (OSError, ValueError) as problem:
                 failures.append(f"{rule.name}: {problem} ({rule.listen.where})")
         endpoint = None
@@ -193,7 +207,7 @@ def live_rules(
                 name,
                 destinations,
                 access,
-                world,
+                rule_world,
                 log,
                 wall_clock,
                 ids,
@@ -388,7 +402,7 @@ def listen_on_endpoints(bound: Bound, budget: DescriptorBudget, failed: Callable
         failed(cannot_listen(live.name, where, reason))
 
     for endpoint in bound.endpoints:
-        factory = StreamFactory(live.clock, live.options.buffer, accept)
+        factory = StreamFactory(lambda: live.world.streams.bare(live.options.buffer), accept)
         listening = maybeDeferred(endpoint.listen, factory)
         listening.addCallbacks(bound.listening, refused)
 

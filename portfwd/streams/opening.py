@@ -14,6 +14,8 @@ from portfwd.kernel.poller import Poller
 from portfwd.kernel.reactor import Reactor
 from portfwd.kernel.sockets import apply_settings, client_settings, local_address
 from portfwd.rules.model import Options
+from portfwd.streams.gates import Gates
+from portfwd.streams.paced_transport import PacedTransport
 from portfwd.streams.plain import PlainTransport
 from portfwd.streams.stream import StreamOwner
 from portfwd.streams.tls import Preamble, TLSLayer, TLSSide
@@ -26,16 +28,33 @@ DEFAULTS: Final = Options()
 
 class StreamMaker:
     """
-    Makes streams over sockets of ours, all on one reactor and one poller.
+    Makes streams over sockets of ours, and for endpoints, all on one reactor and one poller.
 
     :ivar poller: None: attempts wait by the reactor, as these streams do.
     """
 
     poller: Poller | None = None
 
-    def __init__(self, reactor: Reactor, poller: Poller | None) -> None:
+    def __init__(self, reactor: Reactor, poller: Poller | None, gates: Gates | None = None) -> None:
+        """:param gates: those of the one rule that it makes streams for, if its bandwidth is limited."""
         self._reactor = reactor
         self._poller = poller
+        self._gates = gates
+
+    def with_gates(self, gates: Gates) -> StreamMaker:
+        """One for a rule whose bandwidth is limited."""
+        return StreamMaker(self._reactor, self._poller, gates)
+
+    def bare(self, buffer: int, *, handshake: bool = False) -> TransportStream:
+        """
+        A stream for a connection that is still to come.
+
+        :param buffer: most bytes of a read.
+        :param handshake: opened only when a TLS handshake is through.
+        """
+        if self._gates is None:
+            return TransportStream(self._reactor, buffer, handshake=handshake)
+        return PacedTransport(self._reactor, buffer, self._gates, handshake=handshake)
 
     def accepted(
         self, sock: socket.socket, address: Address | None, options: Options, local: Address | None = None
@@ -64,11 +83,11 @@ class StreamMaker:
         """
         if seen is not None and self._poller is not None:
             self._poller.unwatch(sock.fileno())
-        stream = TransportStream(self._reactor, buffer)
+        stream = self.bare(buffer)
         stream.address = address
         stream.local = local_address(sock)
         try:
-            transport = PlainTransport(sock, stream, self._reactor, buffer, self._poller)
+            transport = PlainTransport(sock, stream, self._reactor, stream.buffer, self._poller)
         except OSError:
             sock.close()
             raise
@@ -124,14 +143,14 @@ class StreamMaker:
         owner: StreamOwner | None = None,
         preamble: Preamble | None = None,
     ) -> TransportStream:
-        stream = TransportStream(self._reactor, buffer, handshake=True)
+        stream = self.bare(buffer, handshake=True)
         stream.address = address
         stream.local = local_address(sock)
         if owner is not None:
             stream.own(owner)
         layer = TLSLayer(side, stream, preamble)
         try:
-            transport = PlainTransport(sock, layer, self._reactor, buffer, self._poller, linger=linger)
+            transport = PlainTransport(sock, layer, self._reactor, stream.buffer, self._poller, linger=linger)
         except OSError:
             sock.close()
             raise
