@@ -14,10 +14,14 @@ import ssl
 from collections.abc import Callable
 from typing import Final
 
+from twisted.logger import Logger
+
 from portfwd.rules.model import Options
 from portfwd.service.certificates import read_chain, read_file, read_pair
 from portfwd.streams.tls_failures import explain
 from portfwd.values import TLSInfo, is_literal
+
+_LOG: Final = Logger()
 
 #: Where distributions keep the authorities that they trust, for a Python whose OpenSSL looks elsewhere.
 SYSTEM_BUNDLES: Final = (
@@ -131,6 +135,11 @@ def client_side(host: str, options: Options, read: Callable[[str], bytes] = read
     name = options.server_name or host.partition("%")[0]
     context = new_context(server=False)
     if not options.verify:
+        _LOG.warn(
+            "tls:{host}: the certificate of this target is not checked (verify=off):"
+            " who stands between can read and change everything",
+            host=host,
+        )
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     elif options.ca is not None:
