@@ -60,6 +60,14 @@ class OnDeny(enum.Enum):
     RST = "rst"
 
 
+class OnRemove(enum.Enum):
+    """What becomes of sessions when a reload takes their listener away (``on-remove=``)."""
+
+    STAY = "stay"
+    DRAIN = "drain"
+    CUT = "cut"
+
+
 class Balance(enum.Enum):
     """
     In which order several targets are tried (``balance=``).
@@ -170,6 +178,7 @@ class Options:
     balance: Balance = Balance.FIRST
     framing: Framing = Framing.NONE
     on_deny: OnDeny = OnDeny.FIN
+    on_remove: OnRemove = OnRemove.STAY
     dns_refresh: float = 600.0
     ca: str | None = None
     verify: bool = True

@@ -16,7 +16,7 @@ from typing import Any, Final
 from attrs import frozen
 
 from portfwd.rules import readers
-from portfwd.rules.model import Balance, Framing, ListenOptions, OnDeny, Options, RelayKind
+from portfwd.rules.model import Balance, Framing, ListenOptions, OnDeny, OnRemove, Options, RelayKind
 from portfwd.rules.readers import Reader, Writer
 
 
@@ -185,6 +185,8 @@ OPTIONS: Final[tuple[OptionSpec, ...]] = (
     _option("balance", _R, readers.choice(Balance), "in which order several targets are tried"),
     _option("framing", _R, readers.choice(Framing), "how datagrams stand in a stream", needs=Needs.MIXED),
     _option("on-deny", _R, readers.choice(OnDeny), "how a refused client is closed"),
+    _option("on-remove", _R, readers.choice(OnRemove),
+            "what becomes of sessions when a reload takes their listener away"),
     _option("dns-refresh", _T, _seconds(1, readers.MAX_DNS_REFRESH), "how long a name's addresses are kept"),
     _option("ca", _T, _FILE, "authorities that the target's certificate is checked against", unset="system",
             needs=Needs.TLS_TARGET),

@@ -32,12 +32,11 @@ from portfwd.service.build import (
     bound_addresses,
     choose_streams,
     count_descriptors,
-    destination,
     listen_label,
     live_rules,
-    target_label,
     target_labels,
 )
+from portfwd.service.targets import destination, target_label
 from portfwd.streams.opening import StreamMaker
 from portfwd.streams.paced_transport import PacedTransport
 from portfwd.streams.socket_opening import SocketShare, SocketStreams
@@ -432,7 +431,7 @@ class PortableTests(TestCase):
         world = a_world(own_sockets=False)
         (one,) = planned(text, world)
         binder = Binder(world, DescriptorBudget(0, 0))
-        return binder._bind(one).endpoints
+        return binder.bind(one).endpoints
 
     def test_addresses(self) -> None:
         """IPv4, IPv6, and one dual-stack socket where no host is given."""
