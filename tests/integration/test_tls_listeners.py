@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import signal
 import socket
 import ssl
-from typing import Final
+from typing import Any, Final
 
 import trustme
 
@@ -254,6 +255,43 @@ class HandshakeTests(ListenerCase):
             client.sendall(self.hello())
             self.assertEqual(client.recv(100), b"")
         self.line("AC")
+
+
+class RenewalTests(ListenerCase):
+    """Certificates that change while clients come."""
+
+    def name_shown(self) -> str:
+        """The name in the certificate that a client is shown; its handshake is good."""
+        context = self.context()
+        context.check_hostname = False
+        client = self.client(context)
+        client.say(b"hello")
+        self.assertEqual(client.read(5), b"hello")
+        client.notify()
+        client.read_to_end()
+        certificate: Any = client.peer.tls.getpeercert()
+        return str(certificate["subjectAltName"][0][1])
+
+    def test_swapped(self) -> None:
+        """A reload shows the new pair; no handshake fails, and who was there before goes on."""
+        self.start()
+        before = self.client()
+        self.assertEqual(self.name_shown(), "localhost")
+        write_pair(self.directory, "a", self.authority.issue_cert("renewed.example"))
+        self.running.signal(signal.SIGHUP)
+        shown = []
+        while "renewed.example" not in shown:
+            shown.append(self.name_shown())
+        before.say(b"still here")
+        self.assertEqual(before.read(10), b"still here")
+
+    def test_bad_pair(self) -> None:
+        """A pair that is not good is reported, and the old one stays."""
+        self.start()
+        (self.directory / "a.key").write_bytes(b"no key")
+        self.running.signal(signal.SIGHUP)
+        self.running.wait_for_line("holds no PEM private key")
+        self.assertEqual(self.name_shown(), "localhost")
 
 
 class ProgramTests(ListenerCase):
