@@ -22,9 +22,8 @@ from twisted.internet.endpoints import (
     TCP4ClientEndpoint,
     TCP6ClientEndpoint,
     UNIXClientEndpoint,
-    wrapClientTLS,
 )
-from twisted.internet.interfaces import IDelayedCall, IOpenSSLClientConnectionCreator, IStreamClientEndpoint
+from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -47,6 +46,8 @@ from portfwd.rules.model import Options
 from portfwd.streams.opening import StreamMaker
 from portfwd.streams.socket_opening import SocketShare
 from portfwd.streams.stream import Loss, Stream
+from portfwd.streams.tls import TLSSide
+from portfwd.streams.tls_opening import TLSEndpoint
 from portfwd.streams.transport import TransportStream
 from portfwd.upstreams.connect import Attempt, EndpointAttempt, SocketAttempt
 from portfwd.upstreams.names import Names
@@ -72,7 +73,7 @@ class Destination:
     options: Options
     address: Address | None = None
     endpoint: IStreamClientEndpoint | None = None
-    tls: IOpenSSLClientConnectionCreator | None = None
+    tls: TLSSide | None = None
     settings: Settings = field(init=False)
 
     @settings.default
@@ -302,7 +303,7 @@ class Dial:
     def _endpoint_attempt(self, endpoint: IStreamClientEndpoint, address: Address | None = None) -> Attempt:
         current = self._current
         if current.tls is not None:
-            endpoint = wrapClientTLS(current.tls, endpoint)
+            endpoint = TLSEndpoint(endpoint, current.tls)
         attempt = EndpointAttempt(
             self._world.reactor,
             endpoint,

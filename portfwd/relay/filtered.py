@@ -127,6 +127,7 @@ class FilteredSession(Session):
             client=client.address,
             local=client.local,
             network="unix" if isinstance(client.address, UnixAddress) else "tcp",
+            tls=client.tls,
         )
         self.chain = chain = make_chain(rule.filters, connection)
         if chain is None:

@@ -51,6 +51,7 @@ class LiveRule:
     :ivar name: the rule's name, with the port behind it for one of a range.
     :ivar sessions: those that are not closed yet.
     :ivar total: how many there have been.
+    :ivar handshakes: how many of them are in their TLS handshakes with the client.
     :ivar filters: name and factory of each ``filter`` clause, in order.
     :ivar filter_log: where filters write events.
     :ivar filter_failures: how often one of them raised.
@@ -98,6 +99,7 @@ class LiveRule:
         self.wall_clock = wall_clock
         self.sessions: dict[int, Session] = {}
         self.total = 0
+        self.handshakes = 0
         self.filters = tuple(filters)
         self.filter_log = Logger(namespace="portfwd.filters")
         self.filter_failures = 0

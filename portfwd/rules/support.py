@@ -86,25 +86,6 @@ def _when(name: str, uses: Callable[[Options], bool]) -> Callable[[Rule], Iterat
     return find
 
 
-def _when_target(name: str, uses: Callable[[Options], bool]) -> Callable[[Rule], Iterator[Location]]:
-    """Finds an option that targets may have of their own."""
-
-    def find(rule: Rule) -> Iterator[Location]:
-        if uses(rule.options):
-            yield _place(rule, name)
-            return
-        for target in rule.every_target():
-            if uses(target.options):
-                yield target.where
-
-    return find
-
-
-def _tls_listener(rule: Rule) -> Iterator[Location]:
-    if rule.listen.kind is Kind.TLS:
-        yield rule.listen.where
-
-
 def _udp(rule: Rule) -> Iterator[Location]:
     if rule.listen.kind is Kind.UDP:
         yield rule.listen.where
@@ -123,7 +104,6 @@ DIRECTIVES: Final = {
 }
 
 GAPS: Final[tuple[Gap, ...]] = (
-    Gap("tls: listeners", "listen on plain TCP, with a program that ends TLS before it", _tls_listener),
     Gap("UDP", "delete the rule, or relay TCP", _udp),
     Gap(
         "framing",
@@ -149,20 +129,5 @@ GAPS: Final[tuple[Gap, ...]] = (
         "relay=splice or relay=copy where an end is no plain socket",
         "write relay=auto, which takes what the ends allow",
         _sockets_forced,
-    ),
-    Gap(
-        "client-cert=",
-        'delete it, or use endpoint:"tls:HOST:PORT:certificate=…"',
-        _when_target("client-cert", lambda options: options.client_cert is not None),
-    ),
-    Gap(
-        "client-key=",
-        'delete it, or use endpoint:"tls:HOST:PORT:privateKey=…"',
-        _when_target("client-key", lambda options: options.client_key is not None),
-    ),
-    Gap(
-        "alpn= of a target",
-        "delete it",
-        _when_target("target-alpn", lambda options: bool(options.target_alpn)),
     ),
 )

@@ -47,6 +47,7 @@ from portfwd.rules.diagnostics import Problem
 from portfwd.rules.model import Kind, ListenSpec, PortRange, RelayKind, Rule, Ruleset
 from portfwd.service.filters import Clause, configure
 from portfwd.service.targets import TLSCreators, described, destination
+from portfwd.service.tls_listening import tls_streams
 from portfwd.streams.gates import Gates
 from portfwd.streams.socket_opening import SocketStreams
 from portfwd.streams.transport import TransportStream
@@ -145,6 +146,11 @@ class RuleMaker:
             configured = configure(rule, self._registry)
             filters = configured.clauses
             self.problems += configured.problems
+        if rule.listen.kind is Kind.TLS:
+            try:
+                streams = tls_streams(rule, world, filters)
+            except (OSError, ValueError) as problem:
+                self.failures.append(f"{rule.name}: {problem} ({rule.listen.where})")
         endpoint = None
         if rule.listen.kind is Kind.ENDPOINT:
             path = rule.listen.path

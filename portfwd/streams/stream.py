@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 from portfwd.values import Side
 
 if TYPE_CHECKING:
-    from portfwd.values import Address, FlowSummary
+    from portfwd.values import Address, FlowSummary, TLSInfo
 
 
 class Loss(enum.Enum):
@@ -81,6 +81,14 @@ class Stream(Protocol):
     local: Address | None
     moved_at: float
     first_at: float | None
+
+    @property
+    def handshaking(self) -> str:
+        """How far a TLS handshake is that has to be through before the stream is opened; empty for none."""
+
+    @property
+    def tls(self) -> TLSInfo | None:
+        """What the handshake with the peer said; None where there was none of ours."""
 
     def own(self, owner: StreamOwner) -> None:
         """From here on `owner` is told; it hears of what came before too."""

@@ -77,7 +77,7 @@ class RowTests(SynchronousTestCase):
     def test_who_has_filters(self) -> None:
         """They take part in the rows about filters only, beside those whom they are measured by."""
         peers = contestants(Path())
-        with_filters = {peer.name for peer in peers if peer.only_group}
+        with_filters = {peer.name for peer in peers if peer.only_group == "filters"}
         for row in rows():
             asked = {peer.name for peer in participants(row, peers)}
             if isinstance(row, Filtered):
