@@ -49,6 +49,7 @@ from portfwd.streams.socket_opening import SocketShare
 from portfwd.streams.stream import Loss, Stream
 from portfwd.streams.transport import TransportStream
 from portfwd.upstreams.connect import Attempt, EndpointAttempt, SocketAttempt
+from portfwd.upstreams.datagrams import DatagramAttempt
 from portfwd.upstreams.names import Names
 from portfwd.values import Address, InetAddress, UnixAddress, is_literal
 
@@ -65,6 +66,7 @@ class Destination:
     :ivar address: where it is, or None for an endpoint.
     :ivar endpoint: Twisted's endpoint, or None for an address.
     :ivar tls: makes the TLS connection to be had on top, or None.
+    :ivar datagrams: it takes datagrams.
     :ivar settings: what is set on a socket before it connects.
     """
 
@@ -73,6 +75,7 @@ class Destination:
     address: Address | None = None
     endpoint: IStreamClientEndpoint | None = None
     tls: IOpenSSLClientConnectionCreator | None = None
+    datagrams: bool = False
     settings: Settings = field(init=False)
 
     @settings.default
@@ -286,6 +289,8 @@ class Dial:
 
     def _address_attempt(self, address: Address) -> Attempt:
         options = self._current.options
+        if self._current.datagrams:
+            return DatagramAttempt(address, options, self)
         if self._world.platform.own_sockets:
             poller = self._streams.poller
             return SocketAttempt(

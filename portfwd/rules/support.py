@@ -17,7 +17,7 @@ from attrs import frozen
 from portfwd.errors import RulesError
 from portfwd.rules.diagnostics import Location, Problem
 from portfwd.rules.findings import Findings
-from portfwd.rules.model import Balance, Framing, Kind, Options, RelayKind, Rule, Ruleset
+from portfwd.rules.model import Balance, Kind, Options, RelayKind, Rule, Ruleset
 
 
 @frozen
@@ -98,10 +98,14 @@ def _tls_listener(rule: Rule) -> Iterator[Location]:
         yield rule.listen.where
 
 
-def _udp(rule: Rule) -> Iterator[Location]:
-    if rule.listen.kind is Kind.UDP:
-        yield rule.listen.where
-    yield from (target.where for target in rule.every_target() if target.kind is Kind.UDP)
+def _mixed_filters(rule: Rule) -> Iterator[Location]:
+    if rule.filters and rule.is_mixed:
+        yield rule.filters[0].where
+
+
+def _datagram_bandwidth(rule: Rule) -> Iterator[Location]:
+    if rule.options.bandwidth is not None and rule.has_datagrams:
+        yield _place(rule, "bandwidth")
 
 
 def _sockets_forced(rule: Rule) -> Iterator[Location]:
@@ -119,12 +123,12 @@ DIRECTIVES: Final = {
 
 GAPS: Final[tuple[Gap, ...]] = (
     Gap("tls: listeners", "listen on plain TCP, with a program that ends TLS before it", _tls_listener),
-    Gap("UDP", "delete the rule, or relay TCP", _udp),
     Gap(
-        "framing",
-        "delete framing=",
-        _when("framing", lambda options: options.framing is not Framing.NONE),
+        "filters between datagrams and a stream",
+        "delete the filters, or let both sides be UDP or neither",
+        _mixed_filters,
     ),
+    Gap("bandwidth= where datagrams come or go", "delete it", _datagram_bandwidth),
     Gap(
         "balance= other than first",
         "delete it: targets are tried in the order of the file",

@@ -42,6 +42,8 @@ from portfwd.limits.descriptors import PER_SESSION, DescriptorBudget
 from portfwd.listen import systemd
 from portfwd.listen.arrivals import StreamFactory
 from portfwd.listen.binding import DEFAULT_MODE, bind
+from portfwd.listen.datagram_binding import bind_datagrams
+from portfwd.listen.datagram_listener import DatagramListener
 from portfwd.listen.listener import Listener
 from portfwd.relay.dial import Destination, Opener, Surroundings
 from portfwd.relay.live import LiveRule, SessionLog
@@ -49,6 +51,7 @@ from portfwd.rules.access import AccessList
 from portfwd.rules.model import Kind, ListenSpec, PortRange, RelayKind, Rule, Ruleset, TargetSpec
 from portfwd.service.filters import Clause, configure
 from portfwd.service.tls import client_creator
+from portfwd.streams.datagram_opening import DatagramStreams
 from portfwd.streams.socket_opening import SocketStreams
 from portfwd.streams.transport import TransportStream
 from portfwd.upstreams.connect import from_twisted_address
@@ -106,7 +109,8 @@ def destination(
         tls = creators.get(key)
         if tls is None:
             tls = creators[key] = client_creator(spec.host, options, lambda path: Path(path).read_bytes())
-    return Destination(label, options, address=InetAddress(spec.host, port), tls=tls)
+    datagrams = spec.kind is Kind.UDP
+    return Destination(label, options, address=InetAddress(spec.host, port), tls=tls, datagrams=datagrams)
 
 
 def _at_port(rule: Rule, offset: int) -> tuple[str, tuple[str, str, str, str]]:
@@ -124,6 +128,9 @@ def _at_port(rule: Rule, offset: int) -> tuple[str, tuple[str, str, str, str]]:
 
 def choose_streams(rule: Rule, world: Surroundings) -> Opener:
     """Sockets of ours where both ends are plain and nobody asked for the pair; else the pair's streams."""
+    if rule.has_datagrams:
+        poller = None if world.sockets is None else world.sockets.poller
+        return DatagramStreams(world.reactor, rule.options, poller, world.streams, mixed=rule.is_mixed)
     if world.sockets is None or rule.options.relay is RelayKind.PAIR or not rule.is_plain:
         return world.streams
     return SocketStreams(world.sockets, rule.options, watched=bool(rule.filters))
@@ -218,7 +225,7 @@ class Bound:
 
     live: LiveRule
     offset: int
-    listeners: list[Listener] = field(factory=list)
+    listeners: list[Listener | DatagramListener] = field(factory=list)
     endpoints: list[IStreamServerEndpoint] = field(factory=list)
     ports: list[IListeningPort] = field(factory=list)
     _closed: bool = False
@@ -308,6 +315,8 @@ class Binder:
             except OSError:
                 bound.close()
                 raise
+        elif spec.kind is Kind.UDP:
+            bound.listeners += self._datagram_listeners(live, spec, offset)
         else:
             port = spec.ports.first + offset if spec.ports is not None else 0
             if self._world.platform.own_sockets:
@@ -339,6 +348,16 @@ class Binder:
         if sys.platform == "win32" or not socket.has_ipv6:
             everywhere.append(TCP4ServerEndpoint(reactor, port, backlog))
         return everywhere
+
+    def _datagram_listeners(self, live: LiveRule, spec: ListenSpec, offset: int) -> list[DatagramListener]:
+        port = spec.ports.first + offset if spec.ports is not None else 0
+        sockets = self._world.sockets
+        if sockets is None:
+            raise ValueError("this version has no UDP without epoll")
+        return [
+            DatagramListener(live.name, sock, self._world.reactor, sockets.poller, self._budget, live)
+            for sock in bind_datagrams(spec, port)
+        ]
 
     def _listener(
         self, live: LiveRule, spec: ListenSpec, sock: socket.socket, *, inherited: bool = False
