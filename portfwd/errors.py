@@ -7,6 +7,7 @@ The class says whose fault it is and what to do about it::
     PortfwdError
     ├── RulesError            the file is wrong: carries every problem with its place; fix the file
     ├── StartError            a rule cannot be started: carries one line for each; free the port, fix the path
+    ├── SteerError            an operator asked for what cannot be done: no such rule, or it cannot wait
     └── DialError             no upstream could be reached; ``retry``: may the next target be tried
         ├── NameNotResolved   the resolver has no (good) answer for the name
         ├── ConnectRefused    the upstream's host answered, and said no
@@ -60,6 +61,10 @@ class StartError(PortfwdError):
     def __init__(self, failures: Sequence[str]) -> None:
         self.failures = tuple(failures)
         super().__init__("\n".join(self.failures))
+
+
+class SteerError(PortfwdError):
+    """A rule cannot be steered as was asked; the message says why."""
 
 
 class DialError(PortfwdError):

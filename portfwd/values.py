@@ -13,7 +13,7 @@ import ipaddress
 import re
 from decimal import Decimal
 from fractions import Fraction
-from typing import Final
+from typing import Final, NamedTuple
 
 from attrs import frozen
 
@@ -137,10 +137,9 @@ class UnixAddress:
 Address = InetAddress | UnixAddress
 
 
-# Two summaries of flows and one of the session are made for every line: attrs fills a dict
-# in a third of the time that the slots of a frozen class take.
-@frozen(slots=False)
-class FlowSummary:
+# Two summaries of flows and one of the session are made for every line: a tuple is made in half
+# the time of a frozen attrs class with a dict, in a sixth of that of one with slots.
+class FlowSummary(NamedTuple):
     """
     What one direction of a session did.
 
@@ -149,6 +148,7 @@ class FlowSummary:
     :ivar writes: system calls that gave bytes to the destination.
     :ivar spliced: those of `bytes` that never left the kernel.
     :ivar paused: seconds for which the source was not read because the destination did not take more.
+    :ivar paced: seconds for which it was not read because ``bandwidth=`` had nothing left for it.
     """
 
     bytes: int = 0
@@ -156,10 +156,10 @@ class FlowSummary:
     writes: int = 0
     spliced: int = 0
     paused: float = 0.0
+    paced: float = 0.0
 
 
-@frozen(slots=False)
-class SessionSummary:
+class SessionSummary(NamedTuple):
     """
     One session as its closing line tells it.
 

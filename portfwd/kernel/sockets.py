@@ -185,6 +185,32 @@ def apply_settings(sock: socket.socket, settings: Settings) -> None:
             sock.setsockopt(level, name, value)
 
 
+def change_settings(sock: socket.socket, before: Settings, after: Settings) -> bool:
+    """
+    Set options of a TCP socket that had others; what is not set any more gets the system's value.
+
+    :returns: False where that cannot be had: a buffer that was given a size keeps one.
+    """
+    if sock.family not in _INET or sock.type != _STREAM or before == after:
+        return True
+    set_now = {(level, name) for level, name, _ in after}
+    whole = True
+    fresh: socket.socket | None = None
+    for level, name, _ in before:
+        if (level, name) in set_now:
+            continue
+        if level == socket.SOL_SOCKET and name in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+            whole = False
+            continue
+        if fresh is None:
+            fresh = bare_socket(sock.family)
+        sock.setsockopt(level, name, fresh.getsockopt(level, name))
+    if fresh is not None:
+        fresh.close()
+    apply_settings(sock, after)
+    return whole
+
+
 def bind_source(sock: socket.socket, source: str) -> None:
     """
     Bind the address of ``src=`` and let `connect` choose the port.

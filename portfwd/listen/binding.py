@@ -28,7 +28,12 @@ _NO_IPV6: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
 
 
 def bind(
-    spec: ListenSpec, port: int, options: Options, resolve: Callable[[str], Sequence[str]] | None = None
+    spec: ListenSpec,
+    port: int,
+    options: Options,
+    resolve: Callable[[str], Sequence[str]] | None = None,
+    *,
+    share: bool = False,
 ) -> list[socket.socket]:
     """
     Bind `spec` on `port` (ignored for unix sockets).
@@ -36,24 +41,45 @@ def bind(
     A name is resolved here, at start, and bound on each of its addresses.
 
     :param resolve: names to literals; None for the system's resolver, which may block.
+    :param share: bind beside a listening socket of ours for which `share_port` was called, too.
     :returns: non-blocking sockets, bound and not yet listening.
     :raises OSError: nothing is bound then.
     """
     if spec.kind is Kind.UNIX:
         return [_bind_unix(UnixAddress(spec.path), spec.options)]
     if spec.host == "":
-        return [_bind_everywhere(port, spec.options, options)]
+        return [_bind_everywhere(port, spec.options, options, share)]
     if is_literal(spec.host):
-        return [_bind_inet(spec.host, port, spec.options.v6only is not False, options)]
-    return _bind_all((resolve or _resolve)(spec.host), port, options)
+        return [_bind_inet(spec.host, port, spec.options.v6only is not False, options, share)]
+    return _bind_all((resolve or resolve_listener)(spec.host), port, options, share)
 
 
-def _resolve(name: str) -> Sequence[str]:
+def share_port(sock: socket.socket, shared: bool) -> None:
+    """
+    Let another socket of this process be bound to the port of `sock`, or let nobody any more.
+
+    Linux looks at ``SO_REUSEPORT`` of both when the second one is bound, and asks for the same user
+    (``inet_csk_bind_conflict``); left on, any process of that user could take clients away.
+
+    :raises OSError: there is no such option here.
+    """
+    option = getattr(socket, "SO_REUSEPORT", None)
+    if option is None:  # pragma: no cover - Windows
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+    sock.setsockopt(socket.SOL_SOCKET, option, int(shared))
+
+
+def resolve_listener(name: str) -> Sequence[str]:
+    """
+    The addresses of a name that is to be listened on, from the system's resolver; it may block.
+
+    :raises OSError: it has none.
+    """
     found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(sockaddr[0]) for _, _, _, _, sockaddr in found))
 
 
-def _bind_all(hosts: Sequence[str], port: int, options: Options) -> list[socket.socket]:
+def _bind_all(hosts: Sequence[str], port: int, options: Options, share: bool) -> list[socket.socket]:
     """
     Bind every one of `hosts`.
 
@@ -65,7 +91,7 @@ def _bind_all(hosts: Sequence[str], port: int, options: Options) -> list[socket.
     try:
         for host in hosts:
             try:
-                bound.append(_bind_inet(host, port, True, options))
+                bound.append(_bind_inet(host, port, True, options, share))
             except OSError as problem:
                 if ":" not in host or problem.errno not in _NO_IPV6:
                     raise
@@ -79,17 +105,17 @@ def _bind_all(hosts: Sequence[str], port: int, options: Options) -> list[socket.
     return bound
 
 
-def _bind_everywhere(port: int, listen: ListenOptions, options: Options) -> socket.socket:
+def _bind_everywhere(port: int, listen: ListenOptions, options: Options, share: bool) -> socket.socket:
     """One dual-stack socket, or IPv4 alone on a machine without IPv6."""
     try:
-        return _bind_inet("::", port, bool(listen.v6only), options)
+        return _bind_inet("::", port, bool(listen.v6only), options, share)
     except OSError as problem:
         if listen.v6only or problem.errno not in _NO_IPV6:
             raise
-        return _bind_inet("0.0.0.0", port, False, options)  # noqa: S104 - what the rule asks for
+        return _bind_inet("0.0.0.0", port, False, options, share)  # noqa: S104 - what the rule asks for
 
 
-def _bind_inet(host: str, port: int, v6only: bool, options: Options) -> socket.socket:
+def _bind_inet(host: str, port: int, v6only: bool, options: Options, share: bool) -> socket.socket:
     sock = socket.socket(inet_family(host), socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
@@ -97,6 +123,8 @@ def _bind_inet(host: str, port: int, v6only: bool, options: Options) -> socket.s
         apply_settings(sock, listening_settings(options))
         if sock.family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(v6only))
+        if share:
+            share_port(sock, True)
         sock.bind((host, port))
     except OSError:
         sock.close()

@@ -198,7 +198,9 @@ class DatagramListener:
 
     def serve(self, live: LiveRule) -> None:
         """Give the next clients to `live`; associations that are there stay where they are."""
-        self.name, self._live = live.name, live
+        before, self.name, self._live = self._live.options, live.name, live
+        if (before.rcvbuf, before.sndbuf) != (live.options.rcvbuf, live.options.sndbuf):
+            self._ask_for_room()
         self.table.most = live.options.max_assocs
 
     def resize(self, backlog: int | None) -> None:

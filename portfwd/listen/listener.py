@@ -30,6 +30,10 @@ from portfwd.values import Address
 #: keep the sessions waiting.
 BATCH: Final = 32
 
+#: Batches that are accepted of a backlog before its socket is closed: as many as cost
+#: the sessions that go on a few milliseconds.
+LAST_BATCHES: Final = 4
+
 #: Seconds without accepting after the kernel had no descriptor or memory.
 PAUSE: Final = 0.1
 
@@ -43,7 +47,7 @@ Accept = Callable[[socket.socket, "Address | None"], None]
 @implementer(IReadDescriptor)
 class Listener:
     """
-    One bound socket and its state: bound, accepting, waiting for descriptors, pausing, stopped.
+    One bound socket and its state: bound, open, accepting, held, waiting for descriptors, pausing, stopped.
 
     :ivar accepted: clients that were accepted.
     :ivar pauses: how often the kernel had nothing left.
@@ -77,6 +81,7 @@ class Listener:
         self._backlog = socket.SOMAXCONN if backlog is None else backlog
         self._log = Logger()
         self._state = "bound"
+        self._held = False
         self._resume: IDelayedCall | None = None
         self._logged_at = -LOG_INTERVAL
         self.accepted = 0
@@ -99,12 +104,71 @@ class Listener:
 
         :raises OSError: the address was taken between bind and listen.
         """
+        self.open()
+        self.begin()
+
+    def open(self) -> None:
+        """
+        Listen: from here on the kernel lets clients wait in the backlog.
+
+        :raises OSError: the address was taken between bind and listen.
+        """
         self._socket.listen(self._backlog)
+        self._state = "open"
+
+    def begin(self) -> None:
+        """Accept; only once it is open."""
         self._begin()
 
     def _begin(self) -> None:
+        if self._held:
+            self._state = "held"
+            return
         self._state = "accepting"
         self._reactor.addReader(self)
+
+    @property
+    def held(self) -> bool:
+        """Whether `hold` was called, and `release` was not."""
+        return self._held
+
+    def hold(self) -> None:
+        """Accept nobody until `release`: clients wait in the backlog, where the kernel keeps them."""
+        self._held = True
+        if self._state == "accepting":
+            self._state = "held"
+            self._reactor.removeReader(self)
+
+    def release(self) -> None:
+        """Accept again those who waited, and all others."""
+        self._held = False
+        if self._state == "held":
+            self._begin()
+
+    def hand_to(self, name: str, accept: Accept) -> None:
+        """Give the next clients to somebody else, who calls this listener `name`."""
+        self.name = name
+        self._accept = accept
+
+    def resize(self, backlog: int | None) -> None:
+        """
+        Let `backlog` clients wait; None for the system's largest.
+
+        :raises OSError: the kernel does not let it.
+        """
+        length = socket.SOMAXCONN if backlog is None else backlog
+        if length != self._backlog:
+            # Linux takes another length of a socket that listens, and keeps its queue.
+            self._socket.listen(length)
+            self._backlog = length
+
+    def take_waiting(self) -> None:
+        """Accept those who wait in the backlog, `LAST_BATCHES` batches at most, before it is stopped."""
+        for _ in range(LAST_BATCHES):
+            before = self.accepted
+            self.doRead()
+            if self.accepted == before:
+                return
 
     def stop(self) -> None:
         """Accept no more and close; those who still wait in the backlog are refused by the kernel."""
@@ -118,6 +182,11 @@ class Listener:
             remove_socket_file(self._socket)
         self._socket.close()
         self._state = "stopped"
+
+    @property
+    def sock(self) -> socket.socket:
+        """What listens."""
+        return self._socket
 
     def fileno(self) -> int:
         """The socket's descriptor."""

@@ -10,7 +10,8 @@ null), ``relay`` and ``detail`` (text, empty where there was none),
 ``access_step`` (1 to 4 when the access list refused, else 0), and the flows
 ``to_upstream`` and ``to_client``, each with ``bytes``, ``reads``, ``writes``,
 ``bytes_per_call`` (bytes by system call; null without calls), ``spliced``,
-``share_spliced`` (0 to 1; null without bytes) and ``paused`` (seconds).
+``share_spliced`` (0 to 1; null without bytes), ``paused`` (seconds for which the other side took
+no more) and ``paced`` (seconds for which ``bandwidth=`` had nothing left).
 
 The line is ASCII: everything else is escaped as JSON does.
 """
@@ -29,30 +30,33 @@ _ENCODER: Final = json.JSONEncoder(separators=(",", ":"))
 
 def json_line(summary: SessionSummary) -> str:
     """Write the line of a closed session, without its end."""
-    line = _ENCODER.encode(
-        {
-            "time": utc_time(summary.opened_at + summary.duration),
-            "opened": utc_time(summary.opened_at),
-            "id": summary.id,
-            "rule": summary.rule,
-            "client": address(summary.client),
-            "local": address(summary.local),
-            "upstream": address(summary.upstream),
-            "connect_time": _microseconds(summary.connect_time),
-            "first_byte": _microseconds(summary.first_byte),
-            "duration": _microseconds(summary.duration),
-            "reason": None if summary.reason is None else summary.reason.code,
-            "meaning": None if summary.reason is None else summary.reason.meaning,
-            "ended_first": None if summary.ended_first is None else summary.ended_first.value,
-            "relay": summary.relay,
-            "detail": summary.detail,
-            "access_step": summary.access_step,
-            "to_upstream": _flow(summary.to_upstream),
-            "to_client": _flow(summary.to_client),
-        }
-    )
+    line = _ENCODER.encode(session_fields(summary))
     # json escapes every control character but this one.
     return line.replace("\x7f", "\\u007f")
+
+
+def session_fields(summary: SessionSummary) -> dict[str, Any]:
+    """The keys and values of a line."""
+    return {
+        "time": utc_time(summary.opened_at + summary.duration),
+        "opened": utc_time(summary.opened_at),
+        "id": summary.id,
+        "rule": summary.rule,
+        "client": address(summary.client),
+        "local": address(summary.local),
+        "upstream": address(summary.upstream),
+        "connect_time": _microseconds(summary.connect_time),
+        "first_byte": _microseconds(summary.first_byte),
+        "duration": _microseconds(summary.duration),
+        "reason": None if summary.reason is None else summary.reason.code,
+        "meaning": None if summary.reason is None else summary.reason.meaning,
+        "ended_first": None if summary.ended_first is None else summary.ended_first.value,
+        "relay": summary.relay,
+        "detail": summary.detail,
+        "access_step": summary.access_step,
+        "to_upstream": _flow(summary.to_upstream),
+        "to_client": _flow(summary.to_client),
+    }
 
 
 def _flow(flow: FlowSummary) -> dict[str, Any]:
@@ -65,6 +69,7 @@ def _flow(flow: FlowSummary) -> dict[str, Any]:
         "spliced": flow.spliced,
         "share_spliced": round(flow.spliced / flow.bytes, 4) if flow.bytes else None,
         "paused": _microseconds(flow.paused),
+        "paced": _microseconds(flow.paced),
     }
 
 

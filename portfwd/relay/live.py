@@ -110,6 +110,7 @@ class LiveRule:
         self.when_empty: Callable[[], None] | None = None
         self._ids = itertools.count(1) if ids is None else ids
         self._relaying = 0
+        self._before: tuple[LiveRule, ...] = ()
 
     def __repr__(self) -> str:
         return f"<LiveRule {self.name} sessions={len(self.sessions)} total={self.total}>"
@@ -173,11 +174,17 @@ class LiveRule:
             return Destination(str(target), self.options, address=target)
         raise ValueError(f"a filter chose {target!r}, which is no target")
 
+    def follow(self, before: LiveRule) -> None:
+        """Take the place of `before`, whose sessions go on as they began and count for ``max-conns``."""
+        self._before = tuple(one for one in (before, *before._before) if one.sessions)
+
     @property
     def is_full(self) -> bool:
         """Whether ``max-conns`` sessions are being served; refused ones do not count."""
         limit = self.options.max_conns
-        return limit is not None and self._relaying >= limit
+        if limit is None:
+            return False
+        return self._relaying + sum(one._relaying for one in self._before) >= limit
 
     def admitted(self) -> None:
         """A session was let in."""

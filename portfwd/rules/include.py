@@ -17,6 +17,7 @@ from portfwd.rules.diagnostics import Location
 from portfwd.rules.findings import shown
 from portfwd.rules.reading import Files, FileScope, Reading
 from portfwd.rules.rinetd_directives import one_word
+from portfwd.rules.steps import Steps
 from portfwd.rules.tokens import Line, Word
 from portfwd.values import printable
 
@@ -26,12 +27,12 @@ MAX_DEPTH: Final = 10
 MAX_FILES: Final = 1000
 
 #: Reads the lines of a text into a reading.
-ReadText = Callable[[Reading, FileScope, str], None]
+ReadText = Callable[[Reading, FileScope, str], Steps[None]]
 
 
 def read_include(
     reading: Reading, scope: FileScope, line: Line, words: list[Word], read_text: ReadText
-) -> None:
+) -> Steps[None]:
     """Read every file that the line's pattern matches, in place."""
     scope.plain = False
     findings = reading.findings
@@ -66,7 +67,7 @@ def read_include(
             inner = FileScope(path, (*scope.chain, normal), scope.defaults)
             text = read_file(reading, path, where, files)
             if text is not None:
-                read_text(reading, inner, text)
+                yield from read_text(reading, inner, text)
 
 
 def read_file(reading: Reading, path: str, where: Location, files: Files) -> str | None:

@@ -25,9 +25,10 @@ from portfwd.rules.include import read_file, read_include
 from portfwd.rules.model import Ruleset
 from portfwd.rules.reading import Files, FileScope, Reading
 from portfwd.rules.rinetd_directives import RINETD
+from portfwd.rules.steps import Steps, finish
 from portfwd.rules.tokens import Fault, Line, Word
 from portfwd.rules.toml import read_toml
-from portfwd.rules.whole import verify
+from portfwd.rules.whole import verify, verify_in_steps
 
 DIRECTIVES: Final[Mapping[str, ReadLine]] = MappingProxyType({**NATIVE, **RINETD})
 _KEYWORDS: Final = frozenset({*DIRECTIVES, *CLAUSES, "include"})
@@ -41,6 +42,11 @@ def load(path: str, files: Files) -> Ruleset:
 
     :raises RulesError: with every problem, if any of them is an error.
     """
+    return finish(load_in_steps(path, files))
+
+
+def load_in_steps(path: str, files: Files) -> Steps[Ruleset]:
+    """Do what `load` does, a line or a rule at a time; of a TOML file the syntax is read in one go."""
     reading = Reading(files, files.port_of_service)
     where = Location(path)
     if path.lower().endswith((".yaml", ".yml")):
@@ -54,10 +60,10 @@ def load(path: str, files: Files) -> Ruleset:
     text = read_file(reading, path, where, files)
     if text is not None:
         if path.lower().endswith(".toml"):
-            read_toml(reading, path, text)
+            yield from read_toml(reading, path, text)
         else:
-            _read_text(reading, FileScope(path, (posixpath.normpath(path),)), text)
-    return _finish(reading, where)
+            yield from _read_text(reading, FileScope(path, (posixpath.normpath(path),)), text)
+    return (yield from _finish(reading, where))
 
 
 def parse(text: str, name: str, files: Files | None = None) -> Ruleset:
@@ -69,8 +75,8 @@ def parse(text: str, name: str, files: Files | None = None) -> Ruleset:
     :raises RulesError: with every problem, if any of them is an error.
     """
     reading = Reading(files, _services(files), paths=[name])
-    _read_text(reading, FileScope(name, (posixpath.normpath(name),)), text)
-    return _finish(reading, Location(name))
+    finish(_read_text(reading, FileScope(name, (posixpath.normpath(name),)), text))
+    return finish(_finish(reading, Location(name)))
 
 
 def parse_toml(text: str, name: str, files: Files | None = None) -> Ruleset:
@@ -80,8 +86,8 @@ def parse_toml(text: str, name: str, files: Files | None = None) -> Ruleset:
     :raises RulesError: with every problem, if any of them is an error.
     """
     reading = Reading(files, _services(files), paths=[name])
-    read_toml(reading, name, text)
-    return _finish(reading, Location(name))
+    finish(read_toml(reading, name, text))
+    return finish(_finish(reading, Location(name)))
 
 
 def parse_rule(text: str, name: str = "<rule>", files: Files | None = None) -> Ruleset:
@@ -92,7 +98,7 @@ def parse_rule(text: str, name: str = "<rule>", files: Files | None = None) -> R
     :raises RulesError: with every problem, if any of them is an error.
     """
     reading = Reading(None, _services(files), paths=[name])
-    _read_text(reading, FileScope(name, (posixpath.normpath(name),)), text)
+    finish(_read_text(reading, FileScope(name, (posixpath.normpath(name),)), text))
     if not reading.drafts and not reading.findings.failed:
         reading.findings.error(
             Location(name),
@@ -100,7 +106,7 @@ def parse_rule(text: str, name: str = "<rule>", files: Files | None = None) -> R
             "there is no rule",
             "write LISTEN -> TARGET such as ':8080 -> 10.0.0.5:80'",
         )
-    return _finish(reading, Location(name))
+    return finish(_finish(reading, Location(name)))
 
 
 def combine(*rulesets: Ruleset) -> Ruleset:
@@ -139,10 +145,15 @@ def _services(files: Files | None) -> PortOfService | None:
     return None if files is None else files.port_of_service
 
 
-def _finish(reading: Reading, where: Location) -> Ruleset:
+def _finish(reading: Reading, where: Location) -> Steps[Ruleset]:
     findings = reading.findings
-    rules = tuple(draft.finish(reading.settings, findings) for draft in reading.drafts if not draft.broken)
-    verify(rules, findings)
+    finished = []
+    for draft in reading.drafts:
+        if not draft.broken:
+            finished.append(draft.finish(reading.settings, findings))
+            yield
+    rules = tuple(finished)
+    yield from verify_in_steps(rules, findings)
     if not rules and not findings.failed:
         findings.warning(where, "no-rules", "there is no rule", "nothing will be forwarded")
     problems = findings.sorted(reading.paths)
@@ -160,7 +171,7 @@ def _finish(reading: Reading, where: Location) -> Ruleset:
     return ruleset
 
 
-def _read_text(reading: Reading, scope: FileScope, text: str) -> None:
+def _read_text(reading: Reading, scope: FileScope, text: str) -> Steps[None]:
     """Read the lines of one native file."""
     # Only LF ends a line, with or without CR before it: an editor counts lines so too.
     for number, raw in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
@@ -172,8 +183,13 @@ def _read_text(reading: Reading, scope: FileScope, text: str) -> None:
             except Fault as fault:
                 _take_uncut(reading, line, fault)
                 continue
-            if words:
+            if words and words[0].text == "include" and native.find_arrow(words) is None:
+                reading.open = False
+                scope.plain = False
+                yield from read_include(reading, scope, line, words, _read_text)
+            elif words:
                 _read_line(reading, scope, line, words)
+                yield
     if scope.plain and scope.late_access is not None and len(scope.chain) == 1:
         reading.findings.warning(
             scope.late_access,
@@ -202,13 +218,10 @@ def _read_line(reading: Reading, scope: FileScope, line: Line, words: list[Word]
         native.read_rule(reading, scope, line, words, arrow)
         return
     directive = DIRECTIVES.get(first)
-    if directive is not None or first == "include":
+    if directive is not None:
         reading.open = False
         scope.plain = False
-        if directive is not None:
-            directive(reading, scope, line, words)
-        else:
-            read_include(reading, scope, line, words, _read_text)
+        directive(reading, scope, line, words)
         return
     if _is_no_rule(words):
         scope.plain = False

@@ -64,6 +64,14 @@ class OnDeny(enum.Enum):
     RST = "rst"
 
 
+class OnRemove(enum.Enum):
+    """What becomes of sessions when a reload takes their listener away (``on-remove=``)."""
+
+    STAY = "stay"
+    DRAIN = "drain"
+    CUT = "cut"
+
+
 class Balance(enum.Enum):
     """
     In which order several targets are tried (``balance=``).
@@ -166,10 +174,14 @@ class Options:
     max_assocs: int = 5000
     rate: float | None = None
     bandwidth: int | None = None
+    bandwidth_up: int | None = None
+    bandwidth_down: int | None = None
+    bandwidth_per_source: int | None = None
     src: str | None = None
     balance: Balance = Balance.FIRST
     framing: Framing = Framing.NONE
     on_deny: OnDeny = OnDeny.FIN
+    on_remove: OnRemove = OnRemove.STAY
     dns_refresh: float = 600.0
     ca: str | None = None
     verify: bool = True
@@ -177,6 +189,21 @@ class Options:
     client_cert: str | None = None
     client_key: str | None = None
     target_alpn: tuple[str, ...] = ()
+
+    @property
+    def upward(self) -> int | None:
+        """Bytes a second to upstreams, of all sessions together; None: any number."""
+        return self.bandwidth if self.bandwidth_up is None else self.bandwidth_up
+
+    @property
+    def downward(self) -> int | None:
+        """Bytes a second to clients, of all sessions together; None: any number."""
+        return self.bandwidth if self.bandwidth_down is None else self.bandwidth_down
+
+    @property
+    def is_paced(self) -> bool:
+        """Whether some bandwidth is limited."""
+        return (self.upward, self.downward, self.bandwidth_per_source) != (None, None, None)
 
 
 @frozen

@@ -16,7 +16,7 @@ from typing import Any, Final
 from attrs import frozen
 
 from portfwd.rules import readers
-from portfwd.rules.model import Balance, Framing, ListenOptions, OnDeny, Options, RelayKind
+from portfwd.rules.model import Balance, Framing, ListenOptions, OnDeny, OnRemove, Options, RelayKind
 from portfwd.rules.readers import Reader, Writer
 
 
@@ -168,12 +168,21 @@ OPTIONS: Final[tuple[OptionSpec, ...]] = (
             "associations at a time on one UDP socket; the one that was silent longest makes room",
             needs=Needs.UDP_LISTENER),
     _option("rate", _R, readers.rate(), "new sessions a second", unset="off"),
-    _option("bandwidth", _R, readers.bandwidth(), "bytes a second", unset="off"),
+    _option("bandwidth", _R, readers.bandwidth(),
+            "bytes a second in each direction, of all sessions together", unset="off"),
+    _option("bandwidth-up", _R, readers.bandwidth(), "the same from clients to upstreams only", unset="auto",
+            default="what `bandwidth` says"),
+    _option("bandwidth-down", _R, readers.bandwidth(), "the same from upstreams to clients only",
+            unset="auto", default="what `bandwidth` says"),
+    _option("bandwidth-per-source", _R, readers.bandwidth(),
+            "bytes a second in each direction, of all sessions of one client address", unset="off"),
     _option("src", _T, readers.literal(), "source address of the upstream socket", unset="any",
             needs=Needs.INET_TARGET),
     _option("balance", _R, readers.choice(Balance), "in which order several targets are tried"),
     _option("framing", _R, readers.choice(Framing), "how datagrams stand in a stream", needs=Needs.MIXED),
     _option("on-deny", _R, readers.choice(OnDeny), "how a refused client is closed"),
+    _option("on-remove", _R, readers.choice(OnRemove),
+            "what becomes of sessions when a reload takes their listener away"),
     _option("dns-refresh", _T, _seconds(1, readers.MAX_DNS_REFRESH), "how long a name's addresses are kept"),
     _option("ca", _T, _FILE, "authorities that the target's certificate is checked against", unset="system",
             needs=Needs.TLS_TARGET),

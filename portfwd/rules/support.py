@@ -18,6 +18,7 @@ from portfwd.errors import RulesError
 from portfwd.rules.diagnostics import Location, Problem
 from portfwd.rules.findings import Findings
 from portfwd.rules.model import Balance, Kind, Options, RelayKind, Rule, Ruleset
+from portfwd.rules.steps import Steps, finish
 
 
 @frozen
@@ -37,6 +38,11 @@ class Gap:
 
 def unsupported(ruleset: Ruleset) -> tuple[Problem, ...]:
     """An error for everything in `ruleset` that this version cannot do, in the order of the files."""
+    return finish(unsupported_in_steps(ruleset))
+
+
+def unsupported_in_steps(ruleset: Ruleset) -> Steps[tuple[Problem, ...]]:
+    """Do what `unsupported` does, a rule at a time."""
     problems = [
         _problem(directive.where, f"the directive '{directive.name}'", DIRECTIVES[directive.name])
         for directive in ruleset.directives
@@ -45,6 +51,7 @@ def unsupported(ruleset: Ruleset) -> tuple[Problem, ...]:
     for rule in ruleset.rules:
         for gap in GAPS:
             problems.extend(_problem(where, gap.what, gap.way_out) for where in gap.find(rule))
+        yield
     findings = Findings()
     # What one 'default' line gives to many rules is said once.
     findings.extend(dict.fromkeys(problems))
@@ -115,9 +122,7 @@ def _sockets_forced(rule: Rule) -> Iterator[Location]:
 
 #: Directives that are read but that nothing obeys.
 DIRECTIVES: Final = {
-    "admin": "delete it; signals and the log are there",
     "metrics": "delete it; the access log has every session's figures",
-    "manhole": "delete it",
     "limits": "delete it; max-conns= of each rule is there",
 }
 
@@ -134,7 +139,6 @@ GAPS: Final[tuple[Gap, ...]] = (
         "delete it: targets are tried in the order of the file",
         _when("balance", lambda options: options.balance is not Balance.FIRST),
     ),
-    Gap("bandwidth=", "delete it", _when("bandwidth", lambda options: options.bandwidth is not None)),
     Gap(
         "rate=",
         "delete it, or bound sessions with max-conns=",

@@ -20,6 +20,7 @@ from portfwd.rules.findings import shown, suggestion
 from portfwd.rules.model import DATAGRAM_IDLE, AccessLog, AclEntry, Kind
 from portfwd.rules.options import BY_NAME
 from portfwd.rules.reading import Reading
+from portfwd.rules.steps import Steps
 from portfwd.rules.tokens import NAME, Fault, find_bad_character
 from portfwd.rules.toml_places import Places
 
@@ -46,15 +47,18 @@ _OPTION_KEYS: Final = {key: name for name in BY_NAME for key in (name, name.repl
 Table = dict[str, Any]
 
 
-def read_toml(reading: Reading, name: str, text: str) -> None:
-    """Read a whole TOML file into the reading."""
+def read_toml(reading: Reading, name: str, text: str) -> Steps[None]:
+    """Read a whole TOML file into the reading; its syntax in one go, its rules one by one."""
     text = text.removeprefix("\ufeff")
     try:
         table = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         _complain_about_syntax(reading, name, text, error)
         return
-    _File(reading, Places(name, text)).read(table)
+    yield
+    places = Places(name, text)
+    yield
+    yield from _File(reading, places).read(table)
 
 
 def _complain_about_syntax(reading: Reading, name: str, text: str, error: Exception) -> None:
@@ -80,7 +84,7 @@ class _File:
         self._findings = reading.findings
         self._places = places
 
-    def read(self, table: Table) -> None:
+    def read(self, table: Table) -> Steps[None]:
         for key in table:
             if key not in _TOP:
                 self._unknown((key,), _TOP)
@@ -96,6 +100,7 @@ class _File:
         self._reading.access.extend(self._access(table, (), "global_rules"))
         for index, rule in enumerate(self._tables(table, (), "forwarding_rules")):
             self._rule(rule, ("forwarding_rules", index))
+            yield
 
     def _error(self, path: tuple[str | int, ...], code: str, message: str, hint: str = "") -> None:
         self._findings.error(self._places.at(path), code, message, hint)

@@ -18,6 +18,7 @@ from attrs import frozen
 from portfwd.rules.addresses import address_text, is_datagram, is_inet
 from portfwd.rules.findings import Findings, shown
 from portfwd.rules.model import Kind, Rule, TargetSpec
+from portfwd.rules.steps import Steps, finish
 from portfwd.values import is_literal
 
 _WILDCARDS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104
@@ -25,9 +26,16 @@ _WILDCARDS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104
 
 def verify(rules: Sequence[Rule], findings: Findings) -> None:
     """Report what is wrong between the rules of a file and its includes, and within each as a whole."""
+    finish(verify_in_steps(rules, findings))
+
+
+def verify_in_steps(rules: Sequence[Rule], findings: Findings) -> Steps[None]:
+    """Do what `verify` does; what compares all listeners is one step for each host."""
     _check_names(rules, findings)
-    _check_listeners(rules, findings)
+    yield
+    yield from _check_listeners(rules, findings)
     for rule in rules:
+        yield
         if rule.routes or rule.named_targets:
             _check_routes(rule, findings)
         for target in _targets(rule):
@@ -79,7 +87,7 @@ class _Span:
     rule: Rule
 
 
-def _check_listeners(rules: Iterable[Rule], findings: Findings) -> None:
+def _check_listeners(rules: Iterable[Rule], findings: Findings) -> Steps[None]:
     spans: dict[tuple[bool, str], list[_Span]] = {}
     paths: dict[tuple[Kind, str], Rule] = {}
     for rule in rules:
@@ -93,7 +101,9 @@ def _check_listeners(rules: Iterable[Rule], findings: Findings) -> None:
         else:
             key = (is_datagram(listen), _normal(listen.host))
             spans.setdefault(key, []).append(_Span(listen.ports.first, listen.ports.last, rule))
+        yield
     for (datagram, host), group in spans.items():
+        yield
         # Sorted by port, and by place in the file where the ports are equal (the sort is stable).
         group.sort(key=lambda span: span.first)
         widest = before = group[0]

@@ -15,21 +15,18 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import (
     TCP4ServerEndpoint,
     TCP6ServerEndpoint,
     UNIXServerEndpoint,
-    clientFromString,
     serverFromString,
 )
 from twisted.internet.interfaces import (
     IListeningPort,
-    IOpenSSLClientConnectionCreator,
     IStreamServerEndpoint,
 )
 from twisted.logger import Logger
@@ -42,78 +39,24 @@ from portfwd.limits.descriptors import PER_SESSION, DescriptorBudget
 from portfwd.listen import systemd
 from portfwd.listen.arrivals import StreamFactory
 from portfwd.listen.binding import DEFAULT_MODE, bind
-from portfwd.listen.datagram_binding import bind_datagrams
 from portfwd.listen.datagram_listener import DatagramListener
-from portfwd.listen.listener import Listener
+from portfwd.listen.listener import Accept, Listener
 from portfwd.relay.dial import Destination, Opener, Surroundings
 from portfwd.relay.live import LiveRule, SessionLog
 from portfwd.rules.access import AccessList
-from portfwd.rules.model import Kind, ListenSpec, PortRange, RelayKind, Rule, Ruleset, TargetSpec
+from portfwd.rules.diagnostics import Problem
+from portfwd.rules.model import Kind, ListenSpec, PortRange, RelayKind, Rule, Ruleset
+from portfwd.service.datagrams import bind_listeners, datagram_streams
 from portfwd.service.filters import Clause, configure
-from portfwd.service.tls import client_creator
-from portfwd.streams.datagram_opening import DatagramStreams
+from portfwd.service.targets import TLSCreators, described, destination
+from portfwd.streams.gates import Gates
 from portfwd.streams.socket_opening import SocketStreams
 from portfwd.streams.transport import TransportStream
 from portfwd.upstreams.connect import from_twisted_address
 from portfwd.values import Address, InetAddress, UnixAddress
 
 
-def target_label(spec: TargetSpec, port: int | None) -> str:
-    """A target as messages name it."""
-    prefix = "" if spec.kind in (Kind.TCP, Kind.UDP) else f"{spec.kind.value}:"
-    return f"{prefix}{InetAddress(spec.host, port)}" if port is not None else f"{prefix}{spec.path}"
-
-
-T = TypeVar("T")
-TLSCreators = dict[tuple[str, str | None, bool, str | None], IOpenSSLClientConnectionCreator]
-
-
-def _described(description: str, parse: Callable[[], T]) -> T:
-    """
-    What a parser of endpoint descriptions makes of one.
-
-    :raises ValueError: whatever the parser raised: Twisted's and plug-ins' raise what they like.
-    """
-    try:
-        return parse()
-    except Exception as problem:
-        raise ValueError(f'endpoint:"{description}": {problem or type(problem).__name__}') from problem
-
-
-def destination(
-    spec: TargetSpec, offset: int, world: Surroundings, creators: TLSCreators | None = None
-) -> Destination:
-    """
-    `spec` made ready to be dialled.
-
-    :param offset: which port of a range, from 0; a target with one port takes them all.
-    :param creators: those made before, to be used again: each holds all authorities in memory.
-    :raises OSError, ValueError: a certificate file, or an endpoint's description, is not good.
-    """
-    port = None
-    if spec.ports is not None:
-        port = spec.ports.first + (offset if len(spec.ports) > 1 else 0)
-    label = target_label(spec, port)
-    options = spec.options
-    if spec.kind is Kind.ENDPOINT:
-        endpoint = _described(spec.path, lambda: clientFromString(world.reactor, spec.path))
-        return Destination(label, options, endpoint=endpoint)
-    if spec.kind is Kind.UNIX:
-        return Destination(label, options, address=UnixAddress(spec.path))
-    if port is None:
-        raise ValueError(f"{label}: {spec.kind.value} names no upstream")
-    tls = None
-    if spec.kind is Kind.TLS:
-        creators = {} if creators is None else creators
-        key = (spec.host, options.server_name, options.verify, options.ca)
-        tls = creators.get(key)
-        if tls is None:
-            tls = creators[key] = client_creator(spec.host, options, lambda path: Path(path).read_bytes())
-    datagrams = spec.kind is Kind.UDP
-    return Destination(label, options, address=InetAddress(spec.host, port), tls=tls, datagrams=datagrams)
-
-
-def _at_port(rule: Rule, offset: int) -> tuple[str, tuple[str, str, str, str]]:
+def at_port(rule: Rule, offset: int) -> tuple[str, tuple[str, str, str, str]]:
     """The name and the written addresses of one port of a rule's range."""
     ports = rule.listen.ports
     if ports is None or len(ports) == 1:
@@ -126,14 +69,25 @@ def _at_port(rule: Rule, offset: int) -> tuple[str, tuple[str, str, str, str]]:
     return f"{rule.name.removesuffix(f':{ports}')}:{port}", (bind_host, port, connect_host, connect_port)
 
 
-def choose_streams(rule: Rule, world: Surroundings) -> Opener:
-    """Sockets of ours where both ends are plain and nobody asked for the pair; else the pair's streams."""
+def choose_streams(rule: Rule, world: Surroundings, gates: Gates | None = None) -> Opener:
+    """
+    Sockets of ours where both ends are plain and nobody asked for the pair; else the pair's streams.
+
+    :param gates: the rule's, which the pair's streams of `world` have already.
+    """
     if rule.has_datagrams:
-        poller = None if world.sockets is None else world.sockets.poller
-        return DatagramStreams(world.reactor, rule.options, poller, world.streams, mixed=rule.is_mixed)
+        return datagram_streams(rule, world)
     if world.sockets is None or rule.options.relay is RelayKind.PAIR or not rule.is_plain:
         return world.streams
-    return SocketStreams(world.sockets, rule.options, watched=bool(rule.filters))
+    return SocketStreams(world.sockets, rule.options, watched=bool(rule.filters), gates=gates)
+
+
+def with_gates(rule: Rule, world: Surroundings) -> tuple[Surroundings, Gates | None]:
+    """The gates of a rule whose bandwidth is limited, for all its ports together, and a world with them."""
+    if not rule.options.is_paced:
+        return world, None
+    gates = Gates(world.reactor, rule.options)
+    return evolve(world, streams=world.streams.with_gates(gates)), gates
 
 
 @frozen(eq=False)
@@ -151,63 +105,109 @@ class Planned:
     endpoint: IStreamServerEndpoint | None = None
 
 
+class RuleMaker:
+    """
+    Makes the live rules of a ruleset, one after the other.
+
+    :ivar problems: what is wrong with filters; errors all.
+    :ivar failures: a line for each target or endpoint that cannot be made ready.
+    """
+
+    def __init__(
+        self,
+        ruleset: Ruleset,
+        world: Surroundings,
+        log: SessionLog,
+        *,
+        wall_clock: Callable[[], float] = time.time,
+        ids: Iterator[int] | None = None,
+    ) -> None:
+        """:param ids: where session numbers come from; None to begin with 1."""
+        self._world = world
+        self._log = log
+        self._wall_clock = wall_clock
+        self._ids = itertools.count(1) if ids is None else ids
+        self._everywhere = AccessList(ruleset.access)
+        self._creators: TLSCreators = {}
+        self._registry: Registry | None = None
+        self.problems: list[Problem] = []
+        self.failures: list[str] = []
+
+    def prepare(self, rule: Rule) -> Callable[[int], Planned]:
+        """
+        What all ports of a rule have in common, made once.
+
+        :returns: makes the live rule of one port: of a range, from 0.
+        """
+        access = self._everywhere.with_own(rule.access) if rule.access else self._everywhere
+        world, gates = with_gates(rule, self._world)
+        streams = choose_streams(rule, world, gates)
+        filters: tuple[Clause, ...] = ()
+        if rule.filters:
+            if self._registry is None:
+                self._registry = Registry.installed()
+            configured = configure(rule, self._registry)
+            filters = configured.clauses
+            self.problems += configured.problems
+        endpoint = None
+        if rule.listen.kind is Kind.ENDPOINT:
+            path = rule.listen.path
+            try:
+                endpoint = described(path, partial(serverFromString, self._world.reactor, path))
+            except ValueError as problem:
+                self.failures.append(f"{rule.name}: {problem} ({rule.where})")
+
+        def make(offset: int) -> Planned:
+            name, written = at_port(rule, offset)
+            ready: dict[object, Destination] = {}
+            for spec in rule.every_target():
+                try:
+                    ready[spec] = destination(spec, offset, self._world, self._creators)
+                except (OSError, ValueError) as problem:
+                    self.failures.append(f"{rule.name}: {problem} ({rule.where})")
+            live = LiveRule(
+                rule,
+                name,
+                [ready[spec] for spec in rule.targets if spec in ready],
+                access,
+                world,
+                self._log,
+                self._wall_clock,
+                self._ids,
+                written,
+                streams,
+                filters,
+                ready,
+            )
+            return Planned(live, offset, endpoint)
+
+        return make
+
+
+def count_ports(rule: Rule) -> int:
+    """How many listeners a rule has: one for each port of its range."""
+    return len(rule.listen.ports or PortRange(0, 0))
+
+
 def live_rules(
     ruleset: Ruleset,
     world: Surroundings,
     log: SessionLog,
     *,
     wall_clock: Callable[[], float] = time.time,
+    ids: Iterator[int] | None = None,
 ) -> list[Planned]:
     """
     Every rule at work, one for each port of a range.
 
-    :raises StartError: with a line for each target or endpoint that cannot be made ready.
+    :raises StartError: with a line for each filter, target or endpoint that cannot be made ready.
     """
-    ids = itertools.count(1)
-    everywhere = AccessList(ruleset.access)
+    maker = RuleMaker(ruleset, world, log, wall_clock=wall_clock, ids=ids)
     made: list[Planned] = []
-    failures: list[str] = []
-    creators: TLSCreators = {}
-    registry = Registry.installed() if any(rule.filters for rule in ruleset.rules) else None
     for rule in ruleset.rules:
-        access = everywhere.with_own(rule.access) if rule.access else everywhere
-        streams = choose_streams(rule, world)
-        filters: tuple[Clause, ...] = ()
-        if registry is not None and rule.filters:
-            configured = configure(rule, registry)
-            filters = configured.clauses
-            failures += [str(problem) for problem in configured.problems]
-        endpoint = None
-        if rule.listen.kind is Kind.ENDPOINT:
-            path = rule.listen.path
-            try:
-                endpoint = _described(path, partial(serverFromString, world.reactor, path))
-            except ValueError as problem:
-                failures.append(f"{rule.name}: {problem} ({rule.where})")
-        for offset in range(len(rule.listen.ports or PortRange(0, 0))):
-            name, written = _at_port(rule, offset)
-            ready: dict[object, Destination] = {}
-            for spec in rule.every_target():
-                try:
-                    ready[spec] = destination(spec, offset, world, creators)
-                except (OSError, ValueError) as problem:
-                    failures.append(f"{rule.name}: {problem} ({rule.where})")
-            destinations = [ready[spec] for spec in rule.targets if spec in ready]
-            live = LiveRule(
-                rule,
-                name,
-                destinations,
-                access,
-                world,
-                log,
-                wall_clock,
-                ids,
-                written,
-                streams,
-                filters,
-                ready,
-            )
-            made.append(Planned(live, offset, endpoint))
+        make = maker.prepare(rule)
+        made += [make(offset) for offset in range(count_ports(rule))]
+    failures = [*map(str, maker.problems), *maker.failures]
     if failures:
         raise StartError(list(dict.fromkeys(failures)))
     return made
@@ -221,21 +221,55 @@ class Bound:
     :ivar listeners: sockets of ours; bound, and not accepting before `start`.
     :ivar endpoints: Twisted's endpoints that were asked to listen.
     :ivar ports: those of them that do.
+    :ivar closed: whether it accepts no more, for good.
+    :ivar paused: whether clients are left waiting in the backlog.
     """
 
     live: LiveRule
     offset: int
+    endpoint: IStreamServerEndpoint | None = None
     listeners: list[Listener | DatagramListener] = field(factory=list)
     endpoints: list[IStreamServerEndpoint] = field(factory=list)
     ports: list[IListeningPort] = field(factory=list)
-    _closed: bool = False
+    closed: bool = False
+    paused: bool = False
 
     def listening(self, port: IListeningPort) -> None:
         """One of the endpoints does; one that is too late is stopped again."""
-        if self._closed:
+        if self.closed:
             port.stopListening()
         else:
             self.ports.append(port)
+
+    @property
+    def can_pause(self) -> bool:
+        """Whether `pause` can be had: not every port that a plug-in of Twisted's makes can wait."""
+        return all(hasattr(port, "stopReading") for port in self.ports)
+
+    def pause(self) -> None:
+        """Leave clients in the backlog until `resume`."""
+        self.paused = True
+        for listener in self.listeners:
+            listener.hold()
+        for port in self.ports:
+            port.stopReading()  # type: ignore[attr-defined]
+
+    def resume(self) -> None:
+        """Accept again."""
+        self.paused = False
+        for listener in self.listeners:
+            listener.release()
+        for port in self.ports:
+            port.startReading()  # type: ignore[attr-defined]
+
+    def serve(self, live: LiveRule, offset: int, budget: DescriptorBudget) -> None:
+        """Give the next clients to `live`; sessions that are there stay where they are."""
+        self.live, self.offset = live, offset
+        for listener in self.listeners:
+            if isinstance(listener, DatagramListener):
+                listener.serve(live)
+            else:
+                listener.hand_to(live.name, taking(live, fixed_address(listener.sock), budget))
 
     def close(self) -> list[Deferred[Any]]:
         """
@@ -243,7 +277,7 @@ class Bound:
 
         :returns: they fire when Twisted's ports are closed.
         """
-        self._closed = True
+        self.closed = True
         for listener in self.listeners:
             listener.stop()
         ports, self.ports = self.ports, []
@@ -276,13 +310,9 @@ class Binder:
 
         for one in rules:
             try:
-                made = self._bind(one)
+                made = self.bind(one)
             except (OSError, ValueError) as problem:
-                reason = (
-                    problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
-                )
-                where = listen_label(one.live.rule.listen, one.offset)
-                failed(cannot_listen(one.live.name, where, reason))
+                failed(cannot_bind(one, problem))
                 continue
             bound.append(made)
             listen_on_endpoints(made, self._budget, failed)
@@ -291,16 +321,28 @@ class Binder:
                 made.close()
             raise StartError(failures)
         # Some endpoints know only later that they cannot listen.
-        told = self._late_failure
+        told = self.late_failure
         return bound
 
-    def _late_failure(self, line: str) -> None:
+    def late_failure(self, line: str) -> None:
+        """Tell the log that something does not listen, when nobody else can be told any more."""
         self._log.critical("{line}", line=line)
 
-    def _bind(self, planned: Planned) -> Bound:
+    def bind(
+        self,
+        planned: Planned,
+        resolve: Callable[[str], Sequence[str]] | None = None,
+        *,
+        share: bool = False,
+    ) -> Bound:
+        """
+        Bind what one live rule listens on; the parameters are `portfwd.listen.binding.bind`'s.
+
+        :raises OSError, ValueError: nothing is bound then.
+        """
         live, offset = planned.live, planned.offset
         spec = live.rule.listen
-        bound = Bound(live, offset)
+        bound = Bound(live, offset, planned.endpoint)
         if planned.endpoint is not None:
             bound.endpoints.append(planned.endpoint)
         elif spec.kind is Kind.SYSTEMD:
@@ -316,12 +358,13 @@ class Binder:
                 bound.close()
                 raise
         elif spec.kind is Kind.UDP:
-            bound.listeners += self._datagram_listeners(live, spec, offset)
+            bound.listeners += bind_listeners(live, offset, self._world, self._budget, resolve, share=share)
         else:
             port = spec.ports.first + offset if spec.ports is not None else 0
             if self._world.platform.own_sockets:
                 bound.listeners += [
-                    self._listener(live, spec, sock) for sock in bind(spec, port, live.options)
+                    self._listener(live, spec, sock)
+                    for sock in bind(spec, port, live.options, resolve, share=share)
                 ]
             else:
                 bound.endpoints += self._portable_endpoints(spec, port)
@@ -349,40 +392,39 @@ class Binder:
             everywhere.append(TCP4ServerEndpoint(reactor, port, backlog))
         return everywhere
 
-    def _datagram_listeners(self, live: LiveRule, spec: ListenSpec, offset: int) -> list[DatagramListener]:
-        port = spec.ports.first + offset if spec.ports is not None else 0
-        sockets = self._world.sockets
-        if sockets is None:
-            raise ValueError("this version has no UDP without epoll")
-        return [
-            DatagramListener(live.name, sock, self._world.reactor, sockets.poller, self._budget, live)
-            for sock in bind_datagrams(spec, port)
-        ]
-
     def _listener(
         self, live: LiveRule, spec: ListenSpec, sock: socket.socket, *, inherited: bool = False
     ) -> Listener:
-        give_back = partial(self._budget.give_back, PER_SESSION)
-        options, local = live.options, fixed_address(sock)
-
-        def accept(client: socket.socket, address: Address | None) -> None:
-            try:
-                stream = live.streams.accepted(client, address, options, local)
-            except OSError:
-                # The client vanished while it was being set up, or the kernel is out of memory for it.
-                give_back()
-                return
-            live.accept(stream, give_back)
-
         return Listener(
             live.name,
             sock,
             self._world.reactor,
             self._budget,
-            accept,
+            taking(live, fixed_address(sock), self._budget),
             spec.options.backlog,
             inherited=inherited,
         )
+
+
+def taking(live: LiveRule, local: Address | None, budget: DescriptorBudget) -> Accept:
+    """
+    What takes the clients of a listener in, for `live`.
+
+    :param local: where they came to, if that is the same for all.
+    """
+    give_back = partial(budget.give_back, PER_SESSION)
+    options = live.options
+
+    def accept(client: socket.socket, address: Address | None) -> None:
+        try:
+            stream = live.streams.accepted(client, address, options, local)
+        except OSError:
+            # The client vanished while it was being set up, or the kernel is out of memory for it.
+            give_back()
+            return
+        live.accept(stream, give_back)
+
+    return accept
 
 
 def listen_on_endpoints(bound: Bound, budget: DescriptorBudget, failed: Callable[[str], None]) -> None:
@@ -397,7 +439,7 @@ def listen_on_endpoints(bound: Bound, budget: DescriptorBudget, failed: Callable
     def accept(stream: TransportStream) -> None:
         # Twisted has the socket already, so this only keeps the count right.
         taken = budget.take(PER_SESSION)
-        live.accept(stream, (lambda: budget.give_back(PER_SESSION)) if taken else _nothing)
+        bound.live.accept(stream, (lambda: budget.give_back(PER_SESSION)) if taken else _nothing)
 
     def refused(failure: Failure) -> None:
         problem = getattr(failure.value, "socketError", failure.value)
@@ -405,13 +447,19 @@ def listen_on_endpoints(bound: Bound, budget: DescriptorBudget, failed: Callable
         failed(cannot_listen(live.name, where, reason))
 
     for endpoint in bound.endpoints:
-        factory = StreamFactory(live.clock, live.options.buffer, accept)
+        factory = StreamFactory(lambda: bound.live.world.streams.bare(bound.live.options.buffer), accept)
         listening = maybeDeferred(endpoint.listen, factory)
         listening.addCallbacks(bound.listening, refused)
 
 
 def _nothing() -> None:
     """Nothing to give back."""
+
+
+def cannot_bind(planned: Planned, problem: Exception) -> str:
+    """Why a live rule has no listener, in one line."""
+    reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
+    return cannot_listen(planned.live.name, listen_label(planned.live.rule.listen, planned.offset), reason)
 
 
 def cannot_listen(name: str, where: str, reason: str) -> str:
@@ -432,17 +480,14 @@ def listen_label(spec: ListenSpec, offset: int) -> str:
 
 
 def bound_addresses(bound: Bound) -> Iterator[str]:
-    """Where `bound` really listens, for the log."""
+    """Where `bound` really listens, for the log; nowhere once it is closed."""
     for listener in bound.listeners:
-        yield str(listener.address)
+        address = listener.address
+        if address is not None:
+            yield str(address)
     for port in bound.ports:
-        address = from_twisted_address(port.getHost())
-        yield str(address) if address is not None else listen_label(bound.live.rule.listen, bound.offset)
-
-
-def target_labels(live: LiveRule) -> str:
-    """The targets of a live rule, for the log."""
-    return ", ".join(one.label for one in live.destinations)
+        host = from_twisted_address(port.getHost())
+        yield str(host) if host is not None else listen_label(bound.live.rule.listen, bound.offset)
 
 
 def count_descriptors() -> int:

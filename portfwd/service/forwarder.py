@@ -1,43 +1,58 @@
 # -*- test-case-name: tests.service.test_forwarder -*-
 """
-The forwarder as a Twisted service: bind, start, drain, stop.
+The forwarder as a Twisted service: bind, start, reload, pause, drain, stop.
 
 `privilegedStartService` binds everything, all or nothing; `startService`
-accepts; `stopService` accepts no more and lets sessions finish until the drain
-deadline. The same service runs under twistd and inside other programs.
+accepts; `reload` changes to other rules, all or nothing too; `stopService` accepts
+no more and lets sessions finish until the drain deadline. The same service runs
+under twistd and inside other programs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Final, TypeVar
 
-from attrs import frozen
+from attrs import evolve, frozen
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredLock
 from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
-from portfwd.errors import StartError
+from portfwd.errors import StartError, SteerError
 from portfwd.kernel.pipes import PipePool, pipe_allowance
 from portfwd.kernel.platform import Platform, find_platform
 from portfwd.kernel.poller import Poller
 from portfwd.kernel.reactor import Reactor
 from portfwd.kernel.sockets import raise_descriptor_limit
 from portfwd.limits.descriptors import PER_SESSION, RESERVE, DescriptorBudget
+from portfwd.listen.binding import resolve_listener
 from portfwd.relay.dial import Surroundings
 from portfwd.relay.live import LiveRule, SessionLog
 from portfwd.relay.sinks import Sinks
-from portfwd.rules.model import Ruleset
+from portfwd.rules.model import OnRemove, Ruleset
+from portfwd.rules.steps import Steps, finish
+from portfwd.rules.support import unsupported_in_steps
 from portfwd.service.build import (
     Binder,
     Bound,
+    Planned,
+    RuleMaker,
     bound_addresses,
     cannot_listen,
     count_descriptors,
     live_rules,
-    target_labels,
 )
+from portfwd.service.departures import Departures
+from portfwd.service.reload import ReloadResult, Transition, names_to_resolve, refusal
+from portfwd.service.slices import Slices
+from portfwd.service.steering import Steering, named
+from portfwd.service.targets import target_labels
 from portfwd.streams.opening import StreamMaker
 from portfwd.streams.socket_opening import SocketShare
 from portfwd.upstreams.names import Names
@@ -45,6 +60,8 @@ from portfwd.values import CloseReason
 
 #: Seconds that sessions get to finish when the service stops.
 DRAIN: Final = 10.0
+
+T = TypeVar("T")
 
 
 @frozen
@@ -65,7 +82,12 @@ class Forwarder(Service):
     """
     Forwards as a ruleset says.
 
-    :ivar rules: the rules at work, one for each listening port.
+    :ivar ruleset: what it does so by.
+    :ivar drain_limit: seconds that sessions get to finish.
+    :ivar departures: rules that a reload has replaced or removed, and that still have sessions.
+    :ivar reloads: how many were applied.
+    :ivar reload_failures: how many were refused.
+    :ivar reloaded_at: when the last one was applied, in seconds since the epoch; None before the first.
     """
 
     name = "portfwd"
@@ -78,6 +100,7 @@ class Forwarder(Service):
         *,
         drain: float = DRAIN,
         platform: Platform | None = None,
+        making: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         """
         Make targets ready; nothing is bound or connected yet.
@@ -85,6 +108,7 @@ class Forwarder(Service):
         :param log: who writes the access lines; None for nobody.
         :param drain: seconds that sessions get to finish on `stopService`.
         :param platform: what may be used; None to look.
+        :param making: is entered while a reload makes many objects: `garbage.kept` in a process of our own.
         :raises StartError: a target cannot be made ready (a certificate, an endpoint's description).
         """
         self._reactor = reactor
@@ -100,9 +124,23 @@ class Forwarder(Service):
             sockets=None if self._poller is None else SocketShare(self._poller, self._pool),
         )
         self._world = world
-        self._live = live_rules(ruleset, world, Silent() if log is None else log)
+        self._session_log: SessionLog = Silent() if log is None else log
+        self._session_numbers = itertools.count(1)
+        self.ruleset = ruleset
+        self._planned = live_rules(ruleset, world, self._session_log, ids=self._session_numbers)
+        self._binder = Binder(world, self._budget)
         self._bound: list[Bound] = []
-        self._drain = drain
+        self.departures = Departures(reactor, drain)
+        self._steering = Steering(self._binder, self._budget, self.departures)
+        self._making = making
+        self._turn = DeferredLock()
+        self._at_work: Slices[Any] | None = None
+        self._longest = 0.0
+        self._switching = False
+        self.reloads = 0
+        self.reload_failures = 0
+        self.reloaded_at: float | None = None
+        self.drain_limit = drain
         self._stopping: list[Deferred[None]] = []
         self._ports_open = False
         self._deadline: IDelayedCall | None = None
@@ -110,12 +148,22 @@ class Forwarder(Service):
 
     def __repr__(self) -> str:
         state = "running" if self.running else "stopped"
-        return f"<Forwarder {state} rules={len(self._live)} sessions={self.session_count}>"
+        return f"<Forwarder {state} rules={len(self._planned)} sessions={self.session_count}>"
 
     @property
     def rules(self) -> Sequence[LiveRule]:
-        """See the class."""
-        return [planned.live for planned in self._live]
+        """The rules at work, one for each listening port."""
+        return [planned.live for planned in self._planned]
+
+    @property
+    def every_rule(self) -> Sequence[LiveRule]:
+        """The rules at work, then those that are leaving."""
+        return [*self.rules, *self.departures]
+
+    @property
+    def bound(self) -> Sequence[Bound]:
+        """What listens, one for each rule at work; nothing before the start."""
+        return tuple(self._bound)
 
     @property
     def sinks(self) -> Sinks:
@@ -125,7 +173,7 @@ class Forwarder(Service):
     @property
     def session_count(self) -> int:
         """Sessions that are not closed."""
-        return sum(len(live.sessions) for live in self.rules)
+        return sum(len(live.sessions) for live in self.every_rule)
 
     @property
     def addresses(self) -> dict[str, list[str]]:
@@ -139,7 +187,7 @@ class Forwarder(Service):
         :raises StartError: with a line for each listener that cannot be bound.
         """
         self._budget.limit = raise_descriptor_limit()
-        self._bound = Binder(self._world, self._budget).bind_all(self._live)
+        self._bound = self._binder.bind_all(self._planned)
 
     def startService(self) -> None:
         """
@@ -173,7 +221,10 @@ class Forwarder(Service):
                 self._poller.stop()
             raise StartError(failures)
         super().startService()
-        for bound in self._bound:
+        self._tell_where(self._bound)
+
+    def _tell_where(self, bounds: Sequence[Bound]) -> None:
+        for bound in bounds:
             for address in bound_addresses(bound):
                 self._log.info(
                     "{rule}: listening on {address} -> {targets}",
@@ -198,12 +249,16 @@ class Forwarder(Service):
         if len(self._stopping) > 1:
             return stopped  # it is under way
         super().stopService()
+        self._end_reload()
+        self.departures.stop()
         self._ports_open = True
         count = self.session_count
         if count:
-            self._log.info("draining: {count} sessions have {drain} s", count=count, drain=f"{self._drain:g}")
-            self._deadline = self._reactor.callLater(self._drain, self.cut, CloseReason.DRAIN)
-        for live in self.rules:
+            self._log.info(
+                "draining: {count} sessions have {drain} s", count=count, drain=f"{self.drain_limit:g}"
+            )
+            self._deadline = self._reactor.callLater(self.drain_limit, self.cut, CloseReason.DRAIN)
+        for live in self.every_rule:
             live.when_empty = self._drained
         self._close_listeners().addCallback(self._ports_closed)
         return stopped
@@ -214,7 +269,7 @@ class Forwarder(Service):
 
     def cut(self, reason: CloseReason) -> None:
         """Reset every session now, with `reason`."""
-        for live in self.rules:
+        for live in self.every_rule:
             live.close_all(reason)
 
     def _drained(self) -> None:
@@ -230,3 +285,165 @@ class Forwarder(Service):
         stopping, self._stopping = self._stopping, []
         for stopped in stopping:
             stopped.callback(None)
+
+    # Reload
+
+    def reload(
+        self, ruleset: Ruleset, dry_run: bool = False, *, log: SessionLog | None = None
+    ) -> Deferred[ReloadResult]:
+        """
+        Forward as `ruleset` says from now on, or go on as before: all or nothing.
+
+        Listeners that both have keep their sockets. New sessions get the new rules, sessions that are
+        there keep those they began with; where their listener is gone, ``on-remove`` of the rule as
+        it was decides. The work is done in slices, so that traffic goes on.
+
+        :param dry_run: only see whether it could be done, as far as that shows without listening.
+        :param log: who writes the access lines from then on; None for the one so far.
+        :returns: fires with what came of it; reloads that are asked for meanwhile wait for their turn.
+        """
+        return self._turn.run(lambda: Deferred.fromCoroutine(self._reload(ruleset, dry_run, log)))
+
+    async def _reload(self, ruleset: Ruleset, dry_run: bool, log: SessionLog | None) -> ReloadResult:
+        begun = time.monotonic()
+        self._longest = 0.0
+        with self._making():
+            try:
+                result = await self._change(ruleset, dry_run, log)
+            except CancelledError:
+                result = ReloadResult(dry_run=dry_run, failures=("the forwarder is stopping",))
+        if result.applied:
+            self.reloads += 1
+            self.reloaded_at = time.time()
+        elif result.refused and not dry_run:
+            self.reload_failures += 1
+        return evolve(result, seconds=time.monotonic() - begun, longest=self._longest)
+
+    async def _change(self, ruleset: Ruleset, dry_run: bool, log: SessionLog | None) -> ReloadResult:
+        if not self.running:
+            return ReloadResult(dry_run=dry_run, failures=("the forwarder is not running",))
+        problems = await self._in_slices(unsupported_in_steps(ruleset))
+        if problems:
+            return ReloadResult(dry_run=dry_run, problems=problems, failures=refusal(problems))
+        found: dict[str, Sequence[str] | OSError] = {}
+        for name in sorted(names_to_resolve(ruleset) - names_to_resolve(self.ruleset)):
+            found[name] = await deferToThread(_resolved, name)
+        if not self.running:
+            raise CancelledError
+
+        def resolve(name: str) -> Sequence[str]:
+            answer = found[name] if name in found else resolve_listener(name)
+            if isinstance(answer, OSError):
+                raise answer
+            return answer
+
+        session_log = self._session_log if log is None else log
+        maker = RuleMaker(ruleset, self._world, session_log, ids=self._session_numbers)
+        change = Transition(self._bound, self.ruleset, ruleset, maker, self._binder, self._budget, resolve)
+        try:
+            await self._in_slices(change.prepare(dry_run=dry_run))
+        except BaseException:
+            finish(change.undo())
+            raise
+        failures = refusal(change.problems, change.failures)
+        if failures or dry_run:
+            await self._in_slices(change.undo())
+            return ReloadResult(
+                dry_run=dry_run,
+                difference=change.difference,
+                problems=tuple(change.problems),
+                failures=failures,
+            )
+        self._switching = True
+        try:
+            await self._in_slices(self._switch(change, ruleset, session_log))
+        finally:
+            self._switching = False
+        self._tell_where(change.fresh)
+        result = ReloadResult(applied=True, difference=change.difference, notes=tuple(change.notes))
+        if self.running:
+            await self._in_slices(change.let_go())
+        return result
+
+    def _switch(self, change: Transition, ruleset: Ruleset, log: SessionLog) -> Steps[None]:
+        yield from change.switch()
+        self._bound = change.bound
+        self._planned = [Planned(one.live, one.offset, one.endpoint) for one in self._bound]
+        self.ruleset = ruleset
+        self._session_log = log
+        yield
+        for old in change.replaced:
+            self.departures.leave(old, OnRemove.STAY)
+            yield
+        for bound in change.gone:
+            self.departures.leave(bound.live, bound.live.options.on_remove)
+            yield
+        for live in self.every_rule:
+            live.log = log
+            yield
+
+    def _in_slices(self, steps: Steps[T]) -> Deferred[T]:
+        self._at_work = work = Slices(self._reactor, steps)
+
+        def over(result: T | Failure) -> T | Failure:
+            self._at_work = None
+            self._longest = max(self._longest, work.longest)
+            return result
+
+        return work.start().addBoth(over)
+
+    def _end_reload(self) -> None:
+        """The forwarder stops: what is being prepared is undone, what is being changed is finished."""
+        if self._at_work is not None:
+            if self._switching:
+                self._at_work.hurry()
+            else:
+                self._at_work.give_up()
+
+    # Steering single rules
+
+    def pause(self, name: str) -> Sequence[LiveRule]:
+        """
+        Accept no clients of a rule until `resume`; they wait in the backlog, and sessions go on.
+
+        What is paused or drained stays so over reloads, for as long as the new rules listen there too.
+
+        :param name: of a rule, or of one port of its range.
+        :returns: the live rules that this holds for.
+        :raises SteerError: there is no such rule, it cannot wait, or a reload is under way.
+        """
+        return self._steered(name, self._steering.pause)
+
+    def drain(self, name: str) -> Sequence[LiveRule]:
+        """
+        Close the listeners of a rule and give its sessions the time that a stop gives them.
+
+        Parameter, result and errors are those of `pause`.
+        """
+        return self._steered(name, self._steering.drain)
+
+    def resume(self, name: str) -> Sequence[LiveRule]:
+        """
+        Accept the clients of a rule again, whether it was paused or drained.
+
+        Parameter and result are those of `pause`.
+
+        :raises SteerError: there is no such rule, it cannot be bound again, or a reload is under way.
+        """
+        return self._steered(name, self._steering.resume)
+
+    def _steered(self, name: str, steer: Callable[[Sequence[Bound]], Sequence[Bound]]) -> Sequence[LiveRule]:
+        if self._turn.locked:
+            raise SteerError("a reload is under way; ask again when it is over")
+        found = steer(named(self._bound, name))
+        now = {one.live: one for one in found}
+        self._bound = [now.get(one.live, one) for one in self._bound]
+        return [one.live for one in found]
+
+
+def _resolved(name: str) -> Sequence[str] | OSError:
+    """The addresses of a name, or why there are none; for a thread."""
+    try:
+        return resolve_listener(name)
+    except OSError as problem:
+        return problem

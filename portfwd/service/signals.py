@@ -8,7 +8,7 @@ because it installs its own at that moment. Signals that come in between wait in
 the kernel: each finds the handler that it should.
 
 - SIGTERM, SIGINT: accept no more, let sessions finish, exit 0; a second one cuts them.
-- SIGHUP: nothing yet but a line in the log.
+- SIGHUP: the rules file is read again.
 - SIGUSR1: logs are opened again, twistd's own too.
 """
 
@@ -35,8 +35,16 @@ class Signals(Service):
 
     name = "portfwd signals"
 
-    def __init__(self, reactor: Reactor, forwarder: Forwarder, reopen_logs: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        reactor: Reactor,
+        forwarder: Forwarder,
+        reopen_logs: Callable[[], None],
+        reload: Callable[[], object],
+    ) -> None:
+        """:param reload: begins a reload, and tells the log what came of it."""
         self._reactor = reactor
+        self._begin_reload = reload
         self._forwarder = forwarder
         self._reopen_logs = reopen_logs
         self._stopping = False
@@ -86,8 +94,11 @@ class Signals(Service):
             self._reactor.stop()
 
     def reload(self) -> None:
-        """Say that it cannot be had."""
-        self._log.warn("SIGHUP ignored: this version cannot reload its rules; restart it to apply a new file")
+        """Read the rules again, unless the process is stopping."""
+        if self._stopping:
+            self._log.info("SIGHUP ignored: stopping")
+        else:
+            self._begin_reload()
 
     def reopen(self) -> None:
         """Open the access log again."""

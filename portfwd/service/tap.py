@@ -11,7 +11,6 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -24,17 +23,19 @@ from twisted.python.usage import UsageError
 
 from portfwd import __version__
 from portfwd.errors import RulesError, StartError
+from portfwd.filters.registry import BUILT_IN
 from portfwd.kernel.reactor import Reactor
-from portfwd.logs.access_log import AccessLog, dropped_line
-from portfwd.logs.writer import LineWriter
 from portfwd.rules import combine, everything_wrong, format_problem, load, parse_rule, unsupported
 from portfwd.rules.diagnostics import Problem, Severity
-from portfwd.rules.model import AccessLog as Form
-from portfwd.rules.model import LogSpec, Ruleset
+from portfwd.rules.model import Ruleset
 from portfwd.service.disk import DiskFiles
 from portfwd.service.filters import filter_problems
 from portfwd.service.forwarder import DRAIN, Forwarder
 from portfwd.service.garbage import kept
+from portfwd.service.notify import STOP_MARGIN, Heartbeat, Notifier, status_of
+from portfwd.service.operators import add_operators
+from portfwd.service.rereading import Confinement, Rereading
+from portfwd.service.session_log import LogInUse
 from portfwd.service.signals import Signals
 from portfwd.values import parse_duration
 
@@ -139,8 +140,15 @@ class Announcing(Service):
 
     name = "portfwd announcement"
 
-    def __init__(self, reactor: Reactor, forwarder: Forwarder, warnings: Sequence[str]) -> None:
+    def __init__(
+        self,
+        reactor: Reactor,
+        forwarder: Forwarder,
+        warnings: Sequence[str],
+        notifier: Notifier | None = None,
+    ) -> None:
         self._reactor = reactor
+        self._notifier = notifier
         self._forwarder = forwarder
         self._warnings = warnings
         self._log = Logger()
@@ -154,6 +162,8 @@ class Announcing(Service):
         for warning in self._warnings:
             self._log.warn("{warning}", warning=warning)
         self._log.info("portfwd is ready: {count} listeners", count=len(self._forwarder.addresses))
+        if self._notifier is not None:
+            self._notifier.ready(status_of(self._forwarder))
 
 
 class Daemon(MultiService):
@@ -168,15 +178,19 @@ class Daemon(MultiService):
     def __init__(
         self,
         forwarder: Forwarder,
-        writer: LineWriter | None,
+        session_log: LogInUse,
         *,
         foreground: bool,
         twistd_pid_file: str | None,
+        heartbeat: Heartbeat | None = None,
+        notifier: Notifier | None = None,
     ) -> None:
         """:param twistd_pid_file: written by then, and removed when a start in the foreground fails."""
         super().__init__()
         self._forwarder = forwarder
-        self._writer = writer
+        self._session_log = session_log
+        self._heartbeat = heartbeat
+        self._notifier = notifier
         self._foreground = foreground
         self._twistd_pid_file = twistd_pid_file
         self._log = Logger()
@@ -216,14 +230,20 @@ class Daemon(MultiService):
 
     def stopService(self) -> Deferred[Any]:
         """Drain, then write the last access lines."""
+        if self._notifier is not None:
+            self._notifier.stopping(
+                f"draining {self._forwarder.session_count} sessions",
+                self._forwarder.drain_limit + STOP_MARGIN,
+            )
         stopped: Deferred[Any] = super().stopService()
         stopped.addBoth(self._write_last)
         return stopped
 
     def _write_last(self, result: Any) -> Any:
         self._forwarder.sinks.close(LAST_LINES)
-        if self._writer is not None:
-            self._writer.close(LAST_LINES)
+        self._session_log.close(LAST_LINES)
+        if self._heartbeat is not None:
+            self._heartbeat.end()
         return result
 
 
@@ -271,30 +291,6 @@ class PidFile(Service):
             self._log.info("pid file {path} stays: {problem}", path=self._path, problem=problem.strerror)
 
 
-def open_access_log(spec: LogSpec, *, foreground: bool) -> tuple[AccessLog | None, LineWriter | None, str]:
-    """
-    The access log, its writer, and a warning where it cannot be had.
-
-    A log that cannot be written is a warning, as with rinetd: traffic matters more.
-    """
-    form = Form.TEXT if spec.access is None else spec.access
-    log = Logger()
-    if form is Form.OFF:
-        return None, None, ""
-    if spec.file is None and not foreground:
-        return None, None, "a daemon has no standard output: no access log without 'log file=PATH'"
-    try:
-        writer = LineWriter(
-            os.path.abspath(spec.file) if spec.file is not None else sys.stdout.buffer,
-            lambda trouble: log.warn("access log: {trouble}", trouble=trouble),
-            dropped_line=dropped_line(form),
-        )
-    except OSError as problem:
-        name = spec.file or "on standard output"
-        return None, None, f"access log {name}: {problem.strerror or problem}; going on without"
-    return AccessLog(form, writer, time.localtime), writer, ""
-
-
 @kept()
 def makeService(options: Options) -> IService:
     """
@@ -322,9 +318,14 @@ def _print(problems: Sequence[Problem]) -> None:
         )
 
 
-def load_late_modules() -> None:
-    """Import `LATE_MODULES`; what this platform lacks is not needed on it."""
-    for name in LATE_MODULES:
+def load_late_modules(*, filters: bool = False) -> None:
+    """
+    Import `LATE_MODULES`; what this platform lacks is not needed on it.
+
+    :param filters: those that portfwd brings as well, because a reload may be the first to name them.
+    """
+    brought = [module.partition(":")[0] for module in BUILT_IN.values()] if filters else []
+    for name in (*LATE_MODULES, *brought):
         try:
             importlib.import_module(name)
         except ImportError:
@@ -334,29 +335,58 @@ def load_late_modules() -> None:
 def _assemble(options: Options, ruleset: Ruleset, warnings: list[str]) -> IService:
     from twisted.internet import reactor
 
-    load_late_modules()
     parent: Mapping[str, Any] = options.parent or {}
+    load_late_modules(filters=any(parent.get(name) for name in ("chroot", "uid", "gid")))
     foreground = bool(parent.get("nodaemon", True))
-    log, writer, warning = open_access_log(ruleset.log, foreground=foreground)
-    if warning:
-        print(f"portfwd: {warning}", file=sys.stderr)
-        warnings.append(warning)
+    session_log = LogInUse(ruleset.log, foreground=foreground)
+    if session_log.warning:
+        print(f"portfwd: {session_log.warning}", file=sys.stderr)
+        warnings.append(session_log.warning)
+    world: Any = reactor
     try:
-        forwarder = Forwarder(reactor, ruleset, log, drain=options["drain"])  # type: ignore[arg-type]
+        forwarder = Forwarder(world, ruleset, session_log.log, drain=options["drain"], making=kept)
     except StartError as problem:
         for line in problem.failures:
             print(f"portfwd: {line}", file=sys.stderr)
         raise SystemExit(1) from None
-    daemon = Daemon(forwarder, writer, foreground=foreground, twistd_pid_file=parent.get("pidfile") or None)
+    notifier = Notifier()
+    heartbeat = Heartbeat(world, notifier, forwarder)
+    daemon = Daemon(
+        forwarder,
+        session_log,
+        foreground=foreground,
+        twistd_pid_file=parent.get("pidfile") or None,
+        heartbeat=heartbeat,
+        notifier=notifier,
+    )
+
+    chroot = os.path.abspath(parent["chroot"]) if parent.get("chroot") else ""
+    rereading = Rereading(
+        world,
+        forwarder,
+        os.path.abspath(options["config"]) if options["config"] else None,
+        session_log,
+        notifier=notifier,
+        confinement=Confinement(chroot, os.getcwd()),
+        making=kept,
+    )
+    rereading.setServiceParent(daemon)
 
     def reopen() -> None:
         forwarder.sinks.reopen()
-        if writer is not None:
-            writer.reopen()
+        session_log.reopen()
 
-    Signals(reactor, forwarder, reopen).setServiceParent(daemon)  # type: ignore[arg-type]
+    signals = Signals(world, forwarder, reopen, rereading.reload)
+    signals.setServiceParent(daemon)
+    try:
+        add_operators(daemon, ruleset, forwarder, world, reload=rereading.reload, stop=signals.stop)
+    except StartError as problem:
+        for line in problem.failures:
+            print(f"portfwd: {line}", file=sys.stderr)
+        raise SystemExit(1) from None
     if ruleset.pid_file is not None:
         PidFile(os.path.abspath(ruleset.pid_file)).setServiceParent(daemon)
-    Announcing(reactor, forwarder, warnings).setServiceParent(daemon)  # type: ignore[arg-type]
+    heartbeat.setServiceParent(daemon)
+    Announcing(world, forwarder, warnings, notifier).setServiceParent(daemon)
     service: IService = daemon
     return service

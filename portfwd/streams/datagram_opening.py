@@ -28,7 +28,7 @@ class DatagramStreams:
     Makes the streams of one rule.
 
     :ivar mixed: one side is a stream of bytes.
-    :ivar poller: waits for connections to stream upstreams, if it is not the reactor who does.
+    :ivar poller: None: attempts to reach stream upstreams wait by the reactor, as those streams do.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class DatagramStreams:
         :param streams: makes those of sockets that are not for datagrams.
         :param mixed: one side is a stream of bytes.
         """
-        self.poller = streams.poller
+        self.poller: Poller | None = None
         self._clock = clock
         self._options = options
         self._watcher = poller

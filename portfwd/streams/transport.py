@@ -16,6 +16,7 @@ Twisted or a plug-in can connect; how an end travels depends on what is below:
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from OpenSSL.SSL import Error as TLSError
 from service_identity import VerificationError
@@ -85,6 +86,7 @@ class TransportStream(Protocol):
     """
     A stream whose bytes pass through Twisted.
 
+    :ivar buffer: most bytes of one read, where the transport lets it be set.
     :ivar paused: seconds for which this side was not read because the other took no more.
     """
 
@@ -102,7 +104,7 @@ class TransportStream(Protocol):
         self.moved_at = clock.seconds()
         self.first_at: float | None = None
         self._clock = clock
-        self._buffer = buffer
+        self.buffer = buffer
         self._handshake = handshake
         if handshake:
             # Only then: of several interfaces that a client endpoint knows, its wrapper keeps the
@@ -147,7 +149,7 @@ class TransportStream(Protocol):
         if isinstance(bottom, PlainTransport):
             self._plain = bottom
         elif bottom is not None and hasattr(bottom, "bufferSize"):
-            bottom.bufferSize = self._buffer
+            bottom.bufferSize = self.buffer
         if not self._handshake:
             self._open()
 
@@ -428,6 +430,21 @@ class TransportStream(Protocol):
     def undelivered(self) -> int:
         """Bytes that were written and not confirmed; 0 where the transport cannot tell."""
         return 0 if self._lost or self._plain is None else self._plain.undelivered()
+
+    def tap(self, saw: Callable[[bytes], None] | None) -> None:
+        """Show a copy of everything that is read; None: no more."""
+        # Twisted looks the method up for each read, so a stream that nobody taps pays nothing.
+        vars(self).pop("dataReceived", None)
+        if saw is None:
+            return
+
+        receive = self.dataReceived
+
+        def received(data: bytes) -> None:
+            saw(data)
+            receive(data)
+
+        vars(self)["dataReceived"] = received
 
     # What it did
 

@@ -168,6 +168,41 @@ class SettingsTests(SocketCase):
         """Unix sockets have none of these options."""
         sockets.apply_settings(self.socket(socket.AF_UNIX), sockets.upstream_settings(Options(sndbuf=4096)))
 
+    def test_change(self) -> None:
+        """Options of a socket that had others; what is not named any more is the system's again."""
+        sock, fresh = self.socket(), self.socket()
+        before = sockets.listening_settings(Options(keepalive=Keepalive(True, 60, 10, 3)))
+        after = sockets.listening_settings(Options(nodelay=False))
+        sockets.apply_settings(sock, before)
+        self.assertTrue(sockets.change_settings(sock, before, after))
+        for level, name in {(level, name) for level, name, _ in before} | {
+            (level, name) for level, name, _ in after
+        }:
+            wanted = next((value for *which, value in after if which == [level, name]), None)
+            if wanted is None:
+                wanted = fresh.getsockopt(level, name)
+            self.assertEqual(sock.getsockopt(level, name), wanted, (level, name))
+
+    def test_change_of_a_buffer(self) -> None:
+        """A size can be changed, but not be taken back, which is said."""
+        sock = self.socket()
+        sizes = [sockets.listening_settings(Options(rcvbuf=size)) for size in (40960, 20480, None)]
+        sockets.apply_settings(sock, sizes[0])
+        self.assertTrue(sockets.change_settings(sock, sizes[0], sizes[1]))
+        size = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        self.assertEqual(size, 2 * 20480)
+        self.assertFalse(sockets.change_settings(sock, sizes[1], sizes[2]))
+        self.assertEqual(sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF), size)
+
+    def test_change_of_nothing(self) -> None:
+        """Equal settings, and sockets without such options, are left alone."""
+        settings = sockets.listening_settings(Options(rcvbuf=40960))
+        other = sockets.listening_settings(Options())
+        self.assertTrue(sockets.change_settings(self.socket(socket.AF_UNIX), settings, other))
+        closed = self.socket()
+        closed.close()
+        self.assertTrue(sockets.change_settings(closed, settings, settings))
+
 
 class SourceTests(SocketCase):
     """``src=``."""

@@ -12,6 +12,7 @@ from twisted.trial.unittest import SkipTest
 from portfwd.listen import datagram_listener
 from portfwd.listen.correspondent import Correspondent
 from portfwd.listen.datagram_listener import BATCH, LAST_SILENCE, REFUSED_FOR
+from portfwd.rules import parse
 from portfwd.values import CloseReason, InetAddress, Side
 from tests.listen.post import PostCase
 
@@ -447,3 +448,59 @@ class TroubleTests(PostCase):
         one.evict()
         one.close()
         self.assertEqual(left, [one])
+
+
+class ReloadTests(PostCase):
+    """Other rules at run time."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        free = self.datagrams()
+        self.free_port = free.getsockname()[1]
+        free.close()
+
+    def reload(self, text: str) -> None:
+        """Forward as `text` says from now on."""
+        ruleset = parse(text.replace("UP", str(self.upstream.getsockname()[1])) + "\n", "post.conf")
+        done = self.forwarder.reload(ruleset)
+        for _ in range(20):
+            self.turn()
+        result = self.successResultOf(done)
+        self.assertTrue(result.applied, str(result))
+
+    def test_associations_stay(self) -> None:
+        """The socket and its associations stay as they are; new clients get the new rule."""
+        other = self.datagrams()
+        port = other.getsockname()[1]
+        self.forward(f"r: 127.0.0.1:{self.free_port}/udp -> 127.0.0.1:UP/udp")
+        one, two = self.datagrams(), self.datagrams()
+        there = self.ask(one)
+        listener = self.listener
+        self.reload(f"r: 127.0.0.1:{self.free_port}/udp -> 127.0.0.1:{port}/udp rcvbuf=64KiB max-assocs=9")
+        self.assertIs(self.listener, listener)
+        self.assertEqual(self.ask(one), there)
+        two.sendto(b"new", self.where())
+        self.assertEqual(self.receive(other)[0], b"new")
+        self.assertEqual(self.closed_lines, [])
+
+    def test_unchanged(self) -> None:
+        """A rule that says the same goes on as it is."""
+        text = f"r: 127.0.0.1:{self.free_port}/udp -> 127.0.0.1:UP/udp"
+        self.forward(text)
+        live = self.forwarder.rules[0]
+        self.reload(text + "\ns: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp")
+        self.assertIs(self.forwarder.rules[0], live)
+        self.ask(self.datagrams())
+
+    def test_removed(self) -> None:
+        """Associations of a rule that is gone are answered until they are silent; then the port is free."""
+        self.forward(f"r: 127.0.0.1:{self.free_port}/udp -> 127.0.0.1:UP/udp")
+        client = self.datagrams()
+        there, listener = self.ask(client), self.listener
+        self.reload("s: 127.0.0.1:0 -> 127.0.0.1:1")
+        self.upstream.sendto(b"answer", there)
+        self.assertEqual(self.receive(client)[0], b"answer")
+        for _ in range(10):
+            self.advance(LAST_SILENCE / 4)
+        self.assertEqual(listener.state, "stopped")
+        self.assertEqual([line.reason for line in self.closed_lines], [CloseReason.DRAIN])

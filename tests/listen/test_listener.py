@@ -17,7 +17,7 @@ from twisted.trial import unittest
 from zope.interface.verify import verifyObject
 
 from portfwd.limits.descriptors import PER_SESSION, RESERVE, DescriptorBudget
-from portfwd.listen.listener import BATCH, LOG_INTERVAL, PAUSE, Listener
+from portfwd.listen.listener import BATCH, LAST_BATCHES, LOG_INTERVAL, PAUSE, Listener
 from portfwd.values import Address, InetAddress, UnixAddress
 from tests.streams.far_ends import open_descriptors
 from tests.streams.test_plain import FakeReactor
@@ -246,6 +246,64 @@ class FaultTests(ListenerCase):
         self.web.connectionLost(Failure(ConnectionLost()))
         self.assertTrue(self.socket.closed)
         self.assertIn("the listening socket failed", self.lines[0])
+
+    def test_hold_and_release(self) -> None:
+        """A held listener lets clients wait; a released one takes them."""
+        self.web.hold()
+        self.assertTrue(self.web.held)
+        self.assertIn(" held ", repr(self.web))
+        self.knock(clients=2)
+        self.assertEqual((len(self.taken), self.reactor.readers), (0, set()))
+        self.web.release()
+        self.assertFalse(self.web.held)
+        self.knock()
+        self.assertEqual(len(self.taken), 2)
+        self.web.release()
+        self.assertEqual(self.reactor.readers, {self.web})
+
+    def test_held_while_it_pauses(self) -> None:
+        """The end of a pause, or descriptors that come back, do not open what is held."""
+        self.knock(errno.EMFILE)
+        self.web.hold()
+        self.reactor.advance(PAUSE)
+        self.assertEqual((self.reactor.readers, self.web._state), (set(), "held"))
+        self.web.release()
+        self.assertEqual(self.reactor.readers, {self.web})
+        self.knock(errno.EMFILE)
+        self.web.hold()
+        self.web.release()
+        self.assertEqual(self.reactor.readers, set())
+        self.reactor.advance(PAUSE)
+        self.assertEqual(self.reactor.readers, {self.web})
+
+    def test_handed_over(self) -> None:
+        """The next clients go to somebody else, who has another name for the listener."""
+        others: list[Any] = []
+        self.knock(clients=1)
+        self.web.hand_to("new", lambda client, address: others.append(client))
+        self.knock(clients=1)
+        for client in others:
+            client.close()
+        self.assertEqual((len(self.taken), len(others), self.web.logPrefix()), (1, 1, "new"))
+
+    def test_resize(self) -> None:
+        """Another length of the backlog is told to the kernel, the same one is not."""
+        self.web.resize(7)
+        self.assertEqual(self.socket.backlog, 7)
+        self.socket.backlog = 0
+        self.web.resize(7)
+        self.assertEqual(self.socket.backlog, 0)
+        self.web.resize(None)
+        self.assertEqual(self.socket.backlog, socket.SOMAXCONN)
+
+    def test_take_waiting(self) -> None:
+        """Who waits before the end is served, as long as that takes no longer than a few batches."""
+        self.socket.clients = BATCH + 5
+        self.web.take_waiting()
+        self.assertEqual(len(self.taken), BATCH + 5)
+        self.socket.clients = BATCH * (LAST_BATCHES + 1)
+        self.web.take_waiting()
+        self.assertEqual(self.socket.clients, BATCH)
 
 
 class RealTests(ListenerCase):

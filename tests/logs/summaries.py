@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from attrs import evolve
 from hypothesis import strategies as st
 
 from portfwd.values import (
@@ -29,7 +28,7 @@ PLAIN = SessionSummary(
     first_byte=0.0034111,
     duration=1.25,
     to_upstream=FlowSummary(312, 2, 2),
-    to_client=FlowSummary(48000, 3, 5, 36000, 0.25),
+    to_client=FlowSummary(48000, 3, 5, 36000, 0.25, 0.125),
     reason=CloseReason.NORMAL,
     ended_first=Side.CLIENT,
     relay="splice",
@@ -49,6 +48,7 @@ flows = st.builds(
     st.integers(0, 2**40),
     st.integers(0, 2**40),
     st.integers(0, 2**62),
+    lengths,
     lengths,
 )
 summaries = st.builds(
@@ -75,4 +75,4 @@ summaries = st.builds(
 
 def changed(**fields: object) -> SessionSummary:
     """The plain summary with some fields changed."""
-    return evolve(PLAIN, **fields)
+    return PLAIN._replace(**fields)

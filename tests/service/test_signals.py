@@ -59,13 +59,18 @@ class SignalTests(SynchronousTestCase):
         self.reactor = FakeReactor()
         self.forwarder = mock.Mock(session_count=3)
         self.reopened = 0
-        self.signals = Signals(cast(Any, self.reactor), self.forwarder, self.reopen)
+        self.reloads = 0
+        self.signals = Signals(cast(Any, self.reactor), self.forwarder, self.reopen, self.reload)
         self.signals._log = self.log = mock.Mock()
         self.signals.startService()
 
     def reopen(self) -> None:
         """The access log is opened again."""
         self.reopened += 1
+
+    def reload(self) -> None:
+        """The rules are read again."""
+        self.reloads += 1
 
     def run_reactor(self) -> None:
         """The reactor runs, with handlers of its own."""
@@ -105,14 +110,17 @@ class SignalTests(SynchronousTestCase):
         self.assertEqual(self.reactor.stops, 0)
         self.run_reactor()
         self.assertEqual(self.reactor.stops, 1)
-        self.log.warn.assert_called_once()
 
     def test_hup(self) -> None:
-        """SIGHUP says that it does nothing."""
+        """Each SIGHUP reads the rules again; one that comes while the process stops does not."""
         self.run_reactor()
         self.send("SIGHUP")
-        self.assertIn("restart it", self.log.warn.call_args.args[0])
-        self.assertEqual(self.reactor.stops, 0)
+        self.send("SIGHUP")
+        self.assertEqual((self.reloads, self.reactor.stops), (2, 0))
+        self.send("SIGTERM")
+        self.send("SIGHUP")
+        self.assertEqual(self.reloads, 2)
+        self.log.info.assert_called_once_with("SIGHUP ignored: stopping")
 
     def test_usr1(self) -> None:
         """SIGUSR1 opens the access log again, and twistd's own as it would without us."""

@@ -17,11 +17,11 @@ from twisted.trial.unittest import TestCase
 
 from portfwd import __version__
 from portfwd.errors import RulesError, StartError
-from portfwd.rules.model import AccessLog as Form
-from portfwd.rules.model import LogSpec
 from portfwd.service import tap
 from portfwd.service.forwarder import DRAIN, Forwarder
-from portfwd.service.tap import BAD_RULES, Announcing, Daemon, Options, PidFile, open_access_log, read_rules
+from portfwd.service.notify import STOP_MARGIN
+from portfwd.service.rereading import Confinement, Rereading
+from portfwd.service.tap import BAD_RULES, Announcing, Daemon, Options, PidFile, read_rules
 from tests.service.worlds import a_used_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,7 +63,7 @@ class TapCase(TestCase):
         options.parent = {"nodaemon": nodaemon, "pidfile": pidfile}
         made = tap.makeService(options)
         assert isinstance(made, Daemon)
-        self.addCleanup(lambda: made._writer and made._writer.close(1.0))
+        self.addCleanup(made._session_log.close, 1.0)
         return made
 
 
@@ -129,7 +129,7 @@ class ReadRulesTests(TapCase):
 
     def test_not_yet(self) -> None:
         """What this version cannot do is a problem as any other."""
-        problem = self.assertRaises(RulesError, read_rules, parsed("--rule", f"{RULE} bandwidth=1MiB/s"))
+        problem = self.assertRaises(RulesError, read_rules, parsed("--rule", f"{RULE} balance=random"))
         self.assertEqual([one.code for one in problem.problems], ["not-yet"])
 
     def test_filter(self) -> None:
@@ -183,14 +183,14 @@ class MakeServiceTests(TapCase):
         service = self.service("-c", name)
         (pid_file,) = (one for one in service if isinstance(one, PidFile))
         self.assertEqual(pid_file._path, f"{self.directory}/run.pid")
-        assert service._writer is not None
-        self.assertEqual(service._writer.name, f"{self.directory}/access.log")
+        assert service._session_log.writer is not None
+        self.assertEqual(service._session_log.writer.name, f"{self.directory}/access.log")
         self.assertTrue((self.directory / "access.log").exists())
 
     def test_log_that_cannot_be_had(self) -> None:
         """It is said, and the service is made without."""
         service = self.service("-c", self.write(f"logfile nosuch/access.log\n{RULE}\n"))
-        self.assertIsNone(service._writer)
+        self.assertIsNone(service._session_log.writer)
         said = self.errors.getvalue()
         self.assertIn("portfwd: access log nosuch/access.log: No such file or directory", said)
 
@@ -261,54 +261,6 @@ reactor.run()
 print()
 print(sorted(set(sys.modules) - before))
 """
-
-
-class AccessLogTests(TapCase):
-    """Which log a rules file asks for."""
-
-    def test_default(self) -> None:
-        """Text on standard output, in the foreground."""
-        self.patch(sys, "stdout", io.TextIOWrapper(open(os.devnull, "wb")))  # noqa: SIM115 - closed with sys.stdout
-        log, writer, warning = open_access_log(LogSpec(), foreground=True)
-        assert log is not None
-        assert writer is not None
-        self.assertEqual((log.form, warning), (Form.TEXT, ""))
-
-    def test_off(self) -> None:
-        """Nothing, without a word."""
-        self.assertEqual(open_access_log(LogSpec(access=Form.OFF), foreground=True), (None, None, ""))
-
-    def test_daemon(self) -> None:
-        """A daemon has no standard output, which is said."""
-        log, _, warning = open_access_log(LogSpec(), foreground=False)
-        self.assertIsNone(log)
-        self.assertIn("log file=PATH", warning)
-
-    def test_forms(self) -> None:
-        """Each form into a file, also as a daemon."""
-        for form in (Form.TEXT, Form.JSON, Form.RINETD, Form.COMMON):
-            log, writer, warning = open_access_log(LogSpec(form, "x.log"), foreground=False)
-            assert log is not None
-            assert writer is not None
-            self.assertEqual((log.form, warning), (form, ""))
-            writer.close(1.0)
-
-    def test_standard_output_that_is_no_file(self) -> None:
-        """Somewhere that has no descriptor there is a warning, and no log."""
-        self.patch(sys, "stdout", mock.Mock(buffer=io.BytesIO()))
-        log, _, warning = open_access_log(LogSpec(), foreground=True)
-        self.assertIsNone(log)
-        self.assertIn("going on without", warning)
-
-    def test_trouble_is_logged(self) -> None:
-        """What the writer complains of goes to the log of events."""
-        logger = mock.Mock()
-        self.patch(tap, "Logger", lambda: logger)
-        _, writer, _ = open_access_log(LogSpec(Form.TEXT, "x.log"), foreground=True)
-        assert writer is not None
-        self.addCleanup(writer.close, 1.0)
-        writer._complain("the disk is full")
-        logger.warn.assert_called_once_with("access log: {trouble}", trouble="the disk is full")
 
 
 class DaemonTests(TapCase):
@@ -389,8 +341,30 @@ class DaemonTests(TapCase):
     async def test_stop_without_a_log(self) -> None:
         """There is nothing to write."""
         service = self.service("-c", self.write(f"log access=off\n{RULE}\n"))
-        self.assertIsNone(service._writer)
+        self.assertIsNone(service._session_log.writer)
         await service.stopService()
+
+    async def test_systemd_is_told(self) -> None:
+        """Ready once signals are obeyed, stopping with the time that it may take; and the beat ends."""
+        service = self.service("--rule", RULE, "--drain", "30")
+        service._notifier = notifier = mock.Mock()
+        (announcing,) = (one for one in service if isinstance(one, Announcing))
+        announcing._notifier = notifier
+        announcing._announce()
+        notifier.ready.assert_called_once_with("1 listener, 0 sessions")
+        await service.stopService()
+        notifier.stopping.assert_called_once_with("draining 0 sessions", 30 + STOP_MARGIN)
+
+    def test_confinement(self) -> None:
+        """What twistd is going to take away is remembered, and filters are imported before."""
+        imported: list[str] = []
+        self.patch(tap.importlib, "import_module", imported.append)
+        options = parsed("--rule", RULE)
+        options.parent = {"nodaemon": True, "chroot": "below"}
+        service = tap.makeService(options)
+        (rereading,) = (one for one in cast(Daemon, service) if isinstance(one, Rereading))
+        self.assertEqual(rereading._confinement, Confinement(f"{self.directory}/below", str(self.directory)))
+        self.assertIn("portfwd.filters.sni", imported)
 
 
 class PidFileTests(TapCase):

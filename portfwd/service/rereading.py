@@ -1,0 +1,206 @@
+# -*- test-case-name: tests.service.test_rereading -*-
+"""
+The rules file, read again while the forwarder runs: for SIGHUP and for operators.
+
+The file is read in slices, the log that it wants is opened, and the forwarder
+changes over, or everything stays as it is and the log says which line is wrong. It
+refuses to read a file's rules from the command line again: they cannot have changed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Final
+
+from attrs import evolve, frozen
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock
+from twisted.logger import Logger
+
+from portfwd.errors import RulesError
+from portfwd.kernel.reactor import Reactor
+from portfwd.rules.diagnostics import Problem, Severity
+from portfwd.rules.load import load_in_steps
+from portfwd.rules.model import Ruleset
+from portfwd.rules.reading import Files
+from portfwd.rules.support import everything_wrong
+from portfwd.service.disk import DiskFiles
+from portfwd.service.forwarder import Forwarder, Silent
+from portfwd.service.notify import Notifier, status_of
+from portfwd.service.reload import ReloadResult, refusal
+from portfwd.service.session_log import LogInUse, describe
+from portfwd.service.slices import Slices
+
+NO_FILE: Final = "these rules came from the command line (--rule): there is no file to read again; restart it"
+
+#: What failures say that may come from a change of root or directory.
+OUT_OF_REACH: Final = ("cannot be read", "No such file", "Permission denied", "there is no filter")
+
+
+@frozen
+class Confinement:
+    """
+    What this process gave up when it started, and a reload feels the lack of.
+
+    :ivar chroot: of ``twistd --chroot``, or empty.
+    :ivar directory: the working directory in which the rules were first read.
+    """
+
+    chroot: str = ""
+    directory: str = ""
+
+    def visible(self, path: str) -> str:
+        """The name by which `path`, from before the change of root, can be reached now."""
+        root = os.path.normpath(self.chroot) if self.chroot else "/"
+        inside = root != "/" and os.path.commonpath([root, os.path.normpath(path)]) == root
+        return "/" + os.path.relpath(path, root) if inside else path
+
+    def notes(self) -> list[str]:
+        """Why a file may not be there any more."""
+        notes = []
+        if self.chroot:
+            notes.append(
+                f"this process sees only what is beneath {self.chroot} (--chroot): other files need a restart"
+            )
+        elif self.directory and self.directory != _here():
+            notes.append(
+                f"this process works in {_here()} now and not in {self.directory} (--rundir):"
+                " write file names from the root on"
+            )
+        return notes
+
+
+def _here() -> str:
+    try:
+        return os.getcwd()
+    except OSError:
+        return "a directory that is gone"
+
+
+class Rereading(Service):
+    """Reads the rules file again when it is told to, one time after the other."""
+
+    name = "portfwd rereading"
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        forwarder: Forwarder,
+        path: str | None,
+        log: LogInUse,
+        *,
+        notifier: Notifier | None = None,
+        confinement: Confinement | None = None,
+        making: Callable[[], AbstractContextManager[None]] = nullcontext,
+        files: Files | None = None,
+    ) -> None:
+        """
+        :param path: from the root on; None where the rules have no file.
+        :param making: as of `Forwarder`.
+        :param files: None for those of this machine.
+        """
+        self._reactor = reactor
+        self._forwarder = forwarder
+        self._path = path
+        self._session_log = log
+        self._notifier = Notifier({}) if notifier is None else notifier
+        self._confinement = Confinement() if confinement is None else confinement
+        self._making = making
+        self._files: Files = DiskFiles() if files is None else files
+        self._turn = DeferredLock()
+        self._reading: Slices[Ruleset] | None = None
+        self._log = Logger()
+
+    def __repr__(self) -> str:
+        return f"<Rereading {self._path} {'under way' if self._turn.locked else 'idle'}>"
+
+    def reload(self, dry_run: bool = False) -> Deferred[ReloadResult]:
+        """
+        Read the file and change over to it.
+
+        :param dry_run: only see whether it could be done.
+        :returns: fires with what came of it, which the log has been told.
+        """
+        return self._turn.run(lambda: Deferred.fromCoroutine(self._reload(dry_run)))
+
+    def stopService(self) -> None:
+        """Read no further."""
+        super().stopService()
+        if self._reading is not None:
+            self._reading.give_up()
+
+    async def _reload(self, dry_run: bool) -> ReloadResult:
+        if not dry_run:
+            self._notifier.reloading()
+        with self._making():
+            result = await self._read_and_change(dry_run)
+        if result.refused:
+            result = evolve(result, notes=(*result.notes, *self._hints(result)))
+        self._tell(result)
+        if not dry_run and self.running and self._forwarder.running:
+            status = status_of(self._forwarder)
+            self._notifier.ready(f"{status}; the last reload was refused" if result.refused else status)
+        return result
+
+    def _hints(self, result: ReloadResult) -> list[str]:
+        out_of_reach = any(word in line for line in result.failures for word in OUT_OF_REACH)
+        return self._confinement.notes() if out_of_reach else []
+
+    async def _read_and_change(self, dry_run: bool) -> ReloadResult:
+        if self._path is None:
+            return self._refused(dry_run, NO_FILE)
+        self._reading = Slices(
+            self._reactor, load_in_steps(self._confinement.visible(self._path), self._files)
+        )
+        try:
+            ruleset = await self._reading.start()
+        except RulesError as refused:
+            problems = everything_wrong(refused)
+            errors = [one for one in problems if one.severity is Severity.ERROR]
+            return self._refused(dry_run, *refusal(errors), problems=problems)
+        except CancelledError:
+            return self._refused(dry_run, "the forwarder is stopping")
+        finally:
+            longest = self._reading.longest
+            self._reading = None
+        result = await self._change(ruleset, dry_run)
+        return evolve(
+            result,
+            problems=(*ruleset.warnings, *result.problems),
+            longest=max(longest, result.longest),
+        )
+
+    async def _change(self, ruleset: Ruleset, dry_run: bool) -> ReloadResult:
+        if dry_run or ruleset.log == self._session_log.spec:
+            return await self._forwarder.reload(ruleset, dry_run)
+        try:
+            opened = self._session_log.open_other(ruleset.log)
+        except OSError as problem:
+            line = f"{describe(ruleset.log, problem)} ({ruleset.log.where}); the old log stays in use"
+            return self._refused(dry_run, line)
+        log, writer = opened
+        result = await self._forwarder.reload(ruleset, log=Silent() if log is None else log)
+        if result.applied:
+            warning = self._session_log.exchange(ruleset.log, opened)
+            return evolve(result, notes=(*result.notes, *([warning] if warning else [])))
+        if writer is not None:
+            writer.close(0)
+        return result
+
+    def _refused(self, dry_run: bool, *failures: str, problems: tuple[Problem, ...] = ()) -> ReloadResult:
+        if not dry_run:
+            self._forwarder.reload_failures += 1
+        return ReloadResult(dry_run=dry_run, failures=failures, problems=problems)
+
+    def _tell(self, result: ReloadResult) -> None:
+        tell = self._log.error if result.refused else self._log.info
+        for line in result.lines():
+            tell("reload: {line}", line=line)
+        if result.applied:
+            self._log.info(
+                "reload: done in {seconds} s, in slices of {longest} ms at most",
+                seconds=f"{result.seconds:.3f}",
+                longest=f"{result.longest * 1000:.0f}",
+            )

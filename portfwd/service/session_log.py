@@ -1,0 +1,109 @@
+# -*- test-case-name: tests.service.test_session_log -*-
+"""
+The access log of a process, as the rules file wants it, and as a reload may want it instead.
+
+A log that cannot be had is a warning at the start, as with rinetd, because
+traffic matters more. At a reload it is an error: traffic goes on in any case.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from twisted.logger import Logger
+
+from portfwd.logs.access_log import AccessLog, dropped_line
+from portfwd.logs.writer import LineWriter
+from portfwd.rules.model import AccessLog as Form
+from portfwd.rules.model import LogSpec
+
+#: What is said where lines have nowhere to go.
+NO_OUTPUT = "a daemon has no standard output: no access log without 'log file=PATH'"
+
+Opened = tuple[AccessLog | None, LineWriter | None]
+
+
+def describe(spec: LogSpec, problem: OSError) -> str:
+    """Why the log cannot be had, in one line."""
+    return f"access log {spec.file or 'on standard output'}: {problem.strerror or problem}"
+
+
+def open_log(spec: LogSpec, *, foreground: bool) -> Opened:
+    """
+    The access log and its writer; neither where none is asked for, or where it has nowhere to go.
+
+    :raises OSError: it cannot be opened.
+    """
+    form = Form.TEXT if spec.access is None else spec.access
+    log = Logger()
+    if form is Form.OFF or (spec.file is None and not foreground):
+        return None, None
+    writer = LineWriter(
+        os.path.abspath(spec.file) if spec.file is not None else sys.stdout.buffer,
+        lambda trouble: log.warn("access log: {trouble}", trouble=trouble),
+        dropped_line=dropped_line(form),
+    )
+    return AccessLog(form, writer, time.localtime), writer
+
+
+def lacks_output(spec: LogSpec, *, foreground: bool) -> bool:
+    """Whether lines are asked for that have nowhere to go."""
+    return spec.access is not Form.OFF and spec.file is None and not foreground
+
+
+class LogInUse:
+    """
+    The access log that sessions write to now.
+
+    :ivar spec: what the rules file says of it.
+    :ivar log: None where nothing is written.
+    :ivar writer: likewise.
+    """
+
+    def __init__(self, spec: LogSpec, *, foreground: bool) -> None:
+        """:param foreground: whether there is a standard output."""
+        self.spec = spec
+        self._foreground = foreground
+        self.warning = NO_OUTPUT if lacks_output(spec, foreground=foreground) else ""
+        self.log: AccessLog | None = None
+        self.writer: LineWriter | None = None
+        try:
+            self.log, self.writer = open_log(spec, foreground=foreground)
+        except OSError as problem:
+            self.warning = f"{describe(spec, problem)}; going on without"
+
+    def __repr__(self) -> str:
+        return f"<LogInUse {self.writer!r}>"
+
+    def open_other(self, spec: LogSpec) -> Opened:
+        """
+        Open the log that `spec` asks for, beside the one in use.
+
+        :raises OSError: it cannot be opened.
+        """
+        return open_log(spec, foreground=self._foreground)
+
+    def exchange(self, spec: LogSpec, opened: Opened) -> str:
+        """
+        Use `opened` from now on; what waits to be written to the old one still is.
+
+        :returns: a warning, or empty.
+        """
+        old = self.writer
+        self.spec, (self.log, self.writer) = spec, opened
+        if old is not None:
+            # Its thread writes the rest and closes the file; nobody waits for it.
+            old.close(0)
+        return NO_OUTPUT if lacks_output(spec, foreground=self._foreground) else ""
+
+    def reopen(self) -> None:
+        """Open the file again by its name: the old one was moved away."""
+        if self.writer is not None:
+            self.writer.reopen()
+
+    def close(self, timeout: float) -> None:
+        """Write the last lines, for `timeout` seconds at most."""
+        if self.writer is not None:
+            self.writer.close(timeout)

@@ -1,0 +1,110 @@
+# -*- test-case-name: tests.service.test_steering -*-
+"""
+Single rules, steered by an operator: paused, drained, resumed.
+
+A paused rule leaves clients in the backlog, where the kernel keeps them; a
+drained one listens no more, and its sessions get a deadline. It refuses to
+touch rules: what a rule says, only a reload changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from twisted.logger import Logger
+
+from portfwd.errors import SteerError
+from portfwd.limits.descriptors import DescriptorBudget
+from portfwd.rules.findings import shown, suggestion
+from portfwd.service.build import Binder, Bound, Planned, cannot_bind, listen_on_endpoints
+from portfwd.service.departures import Departures
+
+
+def named(bounds: Sequence[Bound], name: str) -> Sequence[Bound]:
+    """
+    Those of a rule, or of one port of its range.
+
+    :raises SteerError: there is no such rule.
+    """
+    found = [bound for bound in bounds if name in (bound.live.name, bound.live.rule.name)]
+    if not found:
+        known = {name for bound in bounds for name in (bound.live.name, bound.live.rule.name)}
+        hint = suggestion(name, known)
+        raise SteerError(f"there is no rule called {shown(name)}{hint and f'; {hint}'}")
+    return found
+
+
+class Steering:
+    """Does it; each method takes what a rule has bound and returns what it has afterwards."""
+
+    _log = Logger()
+
+    def __init__(self, binder: Binder, budget: DescriptorBudget, departures: Departures) -> None:
+        self._binder = binder
+        self._budget = budget
+        self._departures = departures
+
+    def pause(self, found: Sequence[Bound]) -> Sequence[Bound]:
+        """
+        Accept nobody; clients wait.
+
+        :raises SteerError: one of Twisted's endpoints cannot wait; nothing was paused.
+        """
+        for bound in found:
+            if not bound.can_pause:
+                raise SteerError(
+                    f"{bound.live.name}: an endpoint of Twisted's that cannot be paused; drain it"
+                )
+        for bound in found:
+            if not bound.closed:
+                bound.pause()
+                self._log.info("{rule}: paused, clients wait in the backlog", rule=bound.live.name)
+        return found
+
+    def drain(self, found: Sequence[Bound]) -> Sequence[Bound]:
+        """Close listeners; sessions get a deadline."""
+        for bound in found:
+            if not bound.closed:
+                self._budget.give_back(len(bound.listeners))
+                bound.close()
+            self._departures.drain(bound.live)
+            count = len(bound.live.sessions)
+            self._log.info("{rule}: draining {count} sessions", rule=bound.live.name, count=count)
+        return found
+
+    def resume(self, found: Sequence[Bound]) -> Sequence[Bound]:
+        """
+        Accept again.
+
+        :raises SteerError: a listener cannot be bound again; those before it are.
+        """
+        now = []
+        for bound in found:
+            if bound.closed:
+                bound = self._bind_again(bound)
+            else:
+                bound.resume()
+            self._departures.spare(bound.live)
+            self._log.info("{rule}: accepts clients", rule=bound.live.name)
+            now.append(bound)
+        return now
+
+    def _bind_again(self, closed: Bound) -> Bound:
+        planned = Planned(closed.live, closed.offset, closed.endpoint)
+        try:
+            fresh = self._binder.bind(planned)
+        except (OSError, ValueError) as problem:
+            raise SteerError(cannot_bind(planned, problem)) from problem
+        failures: list[str] = []
+        try:
+            for listener in fresh.listeners:
+                listener.start()
+        except OSError as problem:
+            failures.append(cannot_bind(planned, problem))
+        else:
+            listen_on_endpoints(fresh, self._budget, failures.append)
+        if failures:
+            fresh.close()
+            raise SteerError(failures[0])
+        self._budget.spent += len(fresh.listeners)
+        return fresh

@@ -1,0 +1,81 @@
+# -*- test-case-name: tests.service.test_build -*-
+"""
+Targets made ready to be dialled: addresses, Twisted's endpoints, and what verifies TLS.
+
+Files are read here, at build time. It refuses to resolve or connect anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from twisted.internet.endpoints import clientFromString
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
+
+from portfwd.relay.dial import Destination, Surroundings
+from portfwd.relay.live import LiveRule
+from portfwd.rules.model import Kind, TargetSpec
+from portfwd.service.tls import client_creator
+from portfwd.values import InetAddress, UnixAddress
+
+
+def target_label(spec: TargetSpec, port: int | None) -> str:
+    """A target as messages name it."""
+    prefix = "" if spec.kind in (Kind.TCP, Kind.UDP) else f"{spec.kind.value}:"
+    return f"{prefix}{InetAddress(spec.host, port)}" if port is not None else f"{prefix}{spec.path}"
+
+
+T = TypeVar("T")
+TLSCreators = dict[tuple[str, str | None, bool, str | None], IOpenSSLClientConnectionCreator]
+
+
+def described(description: str, parse: Callable[[], T]) -> T:
+    """
+    What a parser of endpoint descriptions makes of one.
+
+    :raises ValueError: whatever the parser raised: Twisted's and plug-ins' raise what they like.
+    """
+    try:
+        return parse()
+    except Exception as problem:
+        raise ValueError(f'endpoint:"{description}": {problem or type(problem).__name__}') from problem
+
+
+def destination(
+    spec: TargetSpec, offset: int, world: Surroundings, creators: TLSCreators | None = None
+) -> Destination:
+    """
+    `spec` made ready to be dialled.
+
+    :param offset: which port of a range, from 0; a target with one port takes them all.
+    :param creators: those made before, to be used again: each holds all authorities in memory.
+    :raises OSError, ValueError: a certificate file, or an endpoint's description, is not good.
+    """
+    port = None
+    if spec.ports is not None:
+        port = spec.ports.first + (offset if len(spec.ports) > 1 else 0)
+    label = target_label(spec, port)
+    options = spec.options
+    if spec.kind is Kind.ENDPOINT:
+        endpoint = described(spec.path, lambda: clientFromString(world.reactor, spec.path))
+        return Destination(label, options, endpoint=endpoint)
+    if spec.kind is Kind.UNIX:
+        return Destination(label, options, address=UnixAddress(spec.path))
+    if port is None:
+        raise ValueError(f"{label}: {spec.kind.value} names no upstream")
+    tls = None
+    if spec.kind is Kind.TLS:
+        creators = {} if creators is None else creators
+        key = (spec.host, options.server_name, options.verify, options.ca)
+        tls = creators.get(key)
+        if tls is None:
+            tls = creators[key] = client_creator(spec.host, options, lambda path: Path(path).read_bytes())
+    datagrams = spec.kind is Kind.UDP
+    return Destination(label, options, address=InetAddress(spec.host, port), tls=tls, datagrams=datagrams)
+
+
+def target_labels(live: LiveRule) -> str:
+    """The targets of a live rule, for the log."""
+    return ", ".join(one.label for one in live.destinations)

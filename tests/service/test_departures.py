@@ -1,0 +1,100 @@
+"""Rules that are leaving, on a clock."""
+
+from __future__ import annotations
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from portfwd.relay.live import LiveRule
+from portfwd.rules.model import OnRemove
+from portfwd.service.departures import Departures
+from portfwd.values import CloseReason
+from tests.relay.fakes import FakeDial, FakeStream, SessionLines, a_live_rule, changed
+
+
+class DeparturesTests(SynchronousTestCase):
+    """Sessions that stay, drain, or are cut."""
+
+    def setUp(self) -> None:
+        """A rule whose dials wait, with one session."""
+        self.clock = Clock()
+        self.lines = SessionLines()
+        self.patch(LiveRule, "dial", lambda rule, owner: FakeDial(rule, owner))
+        self.rule = a_live_rule(self.clock, self.lines, changed(None))
+        self.stream = FakeStream(self.clock)
+        self.rule.accept(self.stream, lambda: None)
+        # The session waits for its dial on the same clock: no longer than this test wants.
+        self.departures = Departures(self.clock, 3.0)
+        self.left: list[LiveRule] = []
+        self.departures.gone = self.left.append
+
+    def test_stay(self) -> None:
+        """The rule is there until its last session is over."""
+        self.departures.leave(self.rule, OnRemove.STAY)
+        self.assertEqual((list(self.departures), len(self.departures)), ([self.rule], 1))
+        self.assertEqual(repr(self.departures), "<Departures rules=1 deadlines=0>")
+        self.assertEqual(self.lines.reasons, [])
+        self.stream.resets()
+        self.assertEqual((list(self.departures), self.left), ([], [self.rule]))
+        self.assertIsNone(self.rule.when_empty)
+
+    def test_drain(self) -> None:
+        """At the deadline the sessions that are left end with TD."""
+        self.departures.leave(self.rule, OnRemove.DRAIN)
+        self.clock.advance(2.9)
+        self.assertEqual(self.lines.reasons, [])
+        self.clock.advance(0.2)
+        self.assertEqual(self.lines.reasons, [CloseReason.DRAIN])
+        self.assertEqual(self.left, [self.rule])
+
+    def test_drained_in_time(self) -> None:
+        """A deadline that is not needed any more is gone."""
+        self.departures.leave(self.rule, OnRemove.DRAIN)
+        self.stream.resets()
+        self.assertEqual(self.departures._deadlines, {})
+        self.assertEqual(self.lines.reasons, [CloseReason.CLIENT_GONE_EARLY])
+
+    def test_cut(self) -> None:
+        """Sessions end with KD at once."""
+        self.departures.leave(self.rule, OnRemove.CUT)
+        self.assertEqual(self.lines.reasons, [CloseReason.KILLED])
+        self.assertEqual((len(self.departures), self.left), (0, [self.rule]))
+
+    def test_without_sessions(self) -> None:
+        """A rule that has none is gone at once, whether somebody wants to know or not."""
+        self.stream.resets()
+        self.departures.leave(self.rule, OnRemove.STAY)
+        self.assertEqual((len(self.departures), self.left), (0, [self.rule]))
+        self.departures.gone = None
+        self.departures.leave(self.rule, OnRemove.STAY)
+
+    def test_drain_at_work(self) -> None:
+        """A rule that is not leaving may drain too; the first deadline counts, and it can be spared."""
+        self.departures.drain(self.rule)
+        self.clock.advance(2)
+        self.departures.drain(self.rule)
+        self.assertEqual(len(self.departures), 0)
+        self.departures.spare(self.rule)
+        self.departures.spare(self.rule)
+        self.clock.advance(2)
+        self.assertEqual(self.lines.reasons, [])
+        self.departures.drain(self.rule)
+        self.stream.resets()
+        self.assertEqual(self.departures._deadlines, {})
+        self.departures.drain(self.rule)
+        self.assertEqual(self.departures._deadlines, {})
+
+    def test_removed_while_draining(self) -> None:
+        """The deadline that it has stays."""
+        self.departures.drain(self.rule)
+        self.clock.advance(2)
+        self.departures.leave(self.rule, OnRemove.STAY)
+        self.clock.advance(1)
+        self.assertEqual(self.lines.reasons, [CloseReason.DRAIN])
+
+    def test_stop(self) -> None:
+        """A forwarder that stops has a deadline of its own."""
+        self.departures.leave(self.rule, OnRemove.DRAIN)
+        self.departures.stop()
+        self.clock.advance(4)
+        self.assertEqual(self.lines.reasons, [])

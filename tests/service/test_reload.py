@@ -1,0 +1,705 @@
+"""From rules at work to others: what keeps its socket, its sessions, its place; all or nothing."""
+
+from __future__ import annotations
+
+import gc
+import os
+import socket
+import stat
+from typing import Any, cast
+from unittest import mock
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.error import CannotListenError
+from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from portfwd.listen import binding
+from portfwd.relay.live import LiveRule
+from portfwd.rules import parse
+from portfwd.rules.diagnostics import Location, Problem, Severity
+from portfwd.rules.diff import difference
+from portfwd.service import forwarder as forwarder_module
+from portfwd.service import reload as reload_module
+from portfwd.service import slices
+from portfwd.service.build import count_descriptors
+from portfwd.service.forwarder import Forwarder
+from portfwd.service.reload import MAX_LINES, ReloadResult, is_reusable, shortened
+from portfwd.service.slices import Slices
+from portfwd.values import CloseReason
+from tests.service.test_forwarder import PORTABLE, ForwarderCase, open_descriptors
+from tests.service.worlds import Lines, a_used_port, rules
+
+
+def a_free_port(family: int = socket.AF_INET) -> int:
+    """A port that nobody has just now."""
+    with socket.socket(family) as probe:
+        probe.bind(("::1" if family == socket.AF_INET6 else "127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class ReloadCase(ForwarderCase):
+    """A forwarder that runs and is given other rules."""
+
+    async def reload(self, forwarder: Forwarder, text: str, **options: Any) -> ReloadResult:
+        """Other rules, and what came of it."""
+        return await forwarder.reload(rules(text), **options)
+
+    async def applied(self, forwarder: Forwarder, text: str, **options: Any) -> ReloadResult:
+        """Other rules, which must be good."""
+        result = await self.reload(forwarder, text, **options)
+        self.assertEqual(result.failures, ())
+        self.assertTrue(result.applied)
+        return result
+
+    def descriptor(self, forwarder: Forwarder, rule: str) -> int:
+        """The listening socket of a rule."""
+        (bound,) = (one for one in forwarder.bound if one.live.name == rule)
+        return bound.listeners[0].fileno()
+
+    async def session(self, forwarder: Forwarder, rule: str = "a") -> tuple[socket.socket, socket.socket]:
+        """Both ends of a session."""
+        count = forwarder.session_count
+        client = await self.in_thread(lambda: self.connect(forwarder, rule))
+        server = await self.in_thread(self.accept)
+        await self.until(lambda: forwarder.session_count == count + 1)
+        return client, server
+
+    async def converses(self, client: socket.socket, server: socket.socket) -> None:
+        """Bytes go through."""
+        client.sendall(b"ping")
+        self.assertEqual(await self.in_thread(lambda: server.recv(10)), b"ping")
+
+    async def turn(self) -> None:
+        """Let the reactor begin: its own descriptors are not there before."""
+        await deferLater(cast(Any, reactor), 0)
+
+    @staticmethod
+    def live_rules() -> int:
+        """How many are in memory."""
+        return sum(isinstance(one, LiveRule) for one in gc.get_objects())
+
+    async def is_reset(self, client: socket.socket) -> None:
+        """The connection was cut."""
+        error = await self.in_thread(lambda: self.assertRaises(ConnectionResetError, client.recv, 10))
+        self.assertIsInstance(error, ConnectionResetError)
+
+
+class KeepTests(ReloadCase):
+    """What both rulesets have."""
+
+    async def test_nothing_different(self) -> None:
+        """The same rules: the same sockets, the same live rules, the same sessions."""
+        text = f"a: 127.0.0.1:0 -> {self.target}\n"
+        forwarder = self.started(text)
+        client, server = await self.session(forwarder)
+        before = forwarder.addresses, self.descriptor(forwarder, "a"), forwarder.rules[0]
+        result = await self.applied(forwarder, text)
+        self.assertEqual(str(result), "nothing is different")
+        self.assertEqual((forwarder.addresses, self.descriptor(forwarder, "a"), forwarder.rules[0]), before)
+        await self.converses(client, server)
+        self.assertEqual((forwarder.reloads, forwarder.reload_failures), (1, 0))
+        self.assertIsNotNone(forwarder.reloaded_at)
+
+    async def test_places_move(self) -> None:
+        """A rule that only stands on another line is the same, and is known by its new line."""
+        forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}\n")
+        live = forwarder.rules[0]
+        await self.applied(forwarder, f"\n\na: 127.0.0.1:0 -> {self.target}\n")
+        self.assertIs(forwarder.rules[0], live)
+        self.assertEqual(live.rule.where.line, 3)
+
+    async def test_changed(self) -> None:
+        """New sessions get the new rule, by the same socket; the old session keeps its own to its end."""
+        other = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(other.close)
+        other.settimeout(5)
+        forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}\n")
+        client, server = await self.session(forwarder)
+        descriptor = self.descriptor(forwarder, "a")
+        result = await self.applied(
+            forwarder, f"a: 127.0.0.1:0 -> 127.0.0.1:{other.getsockname()[1]} idle=5m\n"
+        )
+        self.assertEqual(str(result), "rules: 1 changed")
+        self.assertEqual(self.descriptor(forwarder, "a"), descriptor)
+        self.assertEqual(forwarder.session_count, 1)
+        self.assertEqual([len(one.sessions) for one in forwarder.departures], [1])
+        second = await self.in_thread(lambda: self.connect(forwarder))
+        there, _ = await self.in_thread(other.accept)
+        self.addCleanup(there.close)
+        await self.converses(second, there)
+        await self.converses(client, server)
+        server.close()
+        client.close()
+        await self.until(lambda: not len(forwarder.departures))
+        self.assertEqual(forwarder.session_count, 1)
+
+    async def test_waiting_clients(self) -> None:
+        """Who waits in the backlog of a listener that is kept is served by the new rule."""
+        forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}\n")
+        forwarder.pause("a")
+        client = await self.in_thread(lambda: self.connect(forwarder))
+        await self.applied(forwarder, f"a: 127.0.0.1:0 -> {self.target} idle=1h\n")
+        self.assertEqual(forwarder.session_count, 0)
+        forwarder.resume("a")
+        await self.converses(client, await self.in_thread(self.accept))
+
+    async def test_renamed(self) -> None:
+        """A rule with another name on the same port keeps the socket; any free port belongs to its name."""
+        forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}\nb: 127.0.0.1:0 -> {self.target}\n")
+        first, second = self.descriptor(forwarder, "a"), self.descriptor(forwarder, "b")
+        await self.applied(forwarder, f"c: 127.0.0.1:0 -> {self.target}\nb: 127.0.0.1:0 -> {self.target}\n")
+        self.assertEqual((self.descriptor(forwarder, "c"), self.descriptor(forwarder, "b")), (first, second))
+
+    async def test_limit_counts_old_sessions(self) -> None:
+        """Sessions that began under the old rule count for the new one's ``max-conns``."""
+        forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target} max-conns=1\n")
+        await self.session(forwarder)
+        await self.applied(forwarder, f"a: 127.0.0.1:0 -> {self.target} max-conns=1 idle=1h\n")
+        client = await self.in_thread(lambda: self.connect(forwarder))
+        self.assertEqual(await self.in_thread(lambda: client.recv(10)), b"")
+        client.close()
+        await self.until(lambda: bool(self.lines.closed_lines))
+        self.assertEqual([line.reason for line in self.lines.closed_lines], [CloseReason.LIMIT])
+
+    async def test_access(self) -> None:
+        """Access for all is judged anew for every rule, also for those whose own lines are the same."""
+        text = f"a: 127.0.0.1:0 -> {self.target}\n"
+        forwarder = self.started(text)
+        await self.applied(forwarder, "deny 127.0.0.1\n" + text)
+        client = await self.in_thread(lambda: self.connect(forwarder))
+        self.assertEqual(await self.in_thread(lambda: client.recv(10)), b"")
+        client.close()
+        await self.until(lambda: bool(self.lines.closed_lines))
+        self.assertEqual([line.reason for line in self.lines.closed_lines], [CloseReason.ACCESS])
+
+    def test_reusable(self) -> None:
+        """What reads files is made anew, since these may have changed; a plain rule is kept."""
+        for text, expected in (
+            (":1 -> 10.0.0.1:1, unix:/run/x", True),
+            (":1 -> tls:h.example:443", False),
+            (':1 -> endpoint:"tcp:h:1"', False),
+            ("unix:/run/x -> 10.0.0.1:1\n    filter hexdump\n", False),
+        ):
+            (rule,) = rules(text).rules
+            self.assertIs(is_reusable(rule), expected, text)
+
+    async def test_filters_are_made_anew(self) -> None:
+        """A rule with filters gets new ones, even if its text is the same."""
+        text = f"a: 127.0.0.1:0 -> {self.target}\n    filter hexdump\n"
+        forwarder = self.started(text)
+        before, descriptor = forwarder.rules[0], self.descriptor(forwarder, "a")
+        await self.applied(forwarder, text)
+        self.assertIsNot(forwarder.rules[0].filters[0][1], before.filters[0][1])
+        self.assertEqual(self.descriptor(forwarder, "a"), descriptor)
+
+    async def test_ranges(self) -> None:
+        """Ports of a range that stay keep their sockets; others come and go."""
+        port = next(
+            port for port in range(41000, 60000, 7)
+            if all(self.is_free(port + offset) for offset in range(4))
+        )  # fmt: skip
+        target = self.target.rpartition(":")[2]
+        forwarder = self.started(f"lab: 127.0.0.1:{port}-{port + 2} -> 127.0.0.1:1-3\n")
+        kept = self.descriptor(forwarder, f"lab:{port + 1}")
+        await self.applied(
+            forwarder, f"lab: 127.0.0.1:{port + 1}-{port + 3} -> 127.0.0.1:{target}-{int(target) + 2}\n"
+        )
+        self.assertEqual(
+            sorted(forwarder.addresses), [f"lab:{number}" for number in range(port + 1, port + 4)]
+        )
+        self.assertEqual(self.descriptor(forwarder, f"lab:{port + 1}"), kept)
+        self.assertRaises(ConnectionRefusedError, self.connect_to, f"127.0.0.1:{port}")
+
+    @staticmethod
+    def is_free(port: int) -> bool:
+        """Whether nobody has that port."""
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                return False
+            return True
+
+
+class ListenerOptionTests(ReloadCase):
+    """Options of a listener that stays."""
+
+    async def test_backlog_and_settings(self) -> None:
+        """Length of the backlog and options that clients inherit are changed on the socket that is there."""
+        forwarder = self.started(f"a: 127.0.0.1:0 backlog=5 -> {self.target} keepalive=60:10:3 nodelay=off\n")
+        sock = forwarder.bound[0].listeners[0].sock
+        self.assertEqual(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE), 60)
+        with socket.socket() as fresh:
+            system = fresh.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+        result = await self.applied(forwarder, f"a: 127.0.0.1:0 backlog=7 -> {self.target} keepalive=on\n")
+        self.assertEqual(forwarder.bound[0].listeners[0]._backlog, 7)
+        self.assertEqual(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE), system)
+        self.assertEqual(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY), 1)
+        self.assertEqual(result.notes, ())
+
+    async def test_buffer_sizes(self) -> None:
+        """The kernel does not take back a size; that is said."""
+        forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target} rcvbuf=64KiB\n")
+        result = await self.applied(forwarder, f"a: 127.0.0.1:0 -> {self.target}\n")
+        (note,) = result.notes
+        self.assertIn("until the next start", note)
+        self.assertIn(f"note: {note}", list(result.lines()))
+
+    async def test_mode(self) -> None:
+        """Permission bits of a socket's file change with the rule; where they cannot, that is said."""
+        path = os.path.abspath(self.mktemp())
+        forwarder = self.started(f"a: unix:{path} -> {self.target}\nb: unix:@{path} -> {self.target}\n")
+        text = f"a: unix:{path} mode=0666 -> {self.target}\nb: unix:@{path} mode=0666 -> {self.target}\n"
+        await self.applied(forwarder, text)
+        self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), 0o666)
+        with mock.patch.object(reload_module.os, "chmod", side_effect=PermissionError(1, "not yours")):
+            result = await self.applied(forwarder, text.replace("mode=0666 ", ""))
+        self.assertEqual(result.notes, (f"unix:{path}: its permission bits stay as they were: not yours",))
+
+    async def test_refused_by_the_kernel(self) -> None:
+        """An option that cannot be changed is said, and harms nothing else."""
+        forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}\n")
+        with mock.patch("portfwd.listen.listener.Listener.resize", side_effect=OSError(22, "no")):
+            result = await self.applied(forwarder, f"a: 127.0.0.1:0 backlog=7 -> {self.target} idle=1h\n")
+        self.assertEqual(result.notes, ("127.0.0.1:0: an option of the listener stays as it was: no",))
+
+
+class BindTests(ReloadCase):
+    """What is new, and what is gone."""
+
+    async def test_added_and_removed(self) -> None:
+        """A new rule listens, a removed one does not; descriptors are counted."""
+        forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}\n")
+        (old,) = forwarder.addresses["a"]
+        before, spent = count_descriptors(), forwarder._budget.spent
+        await self.applied(
+            forwarder, f"b: unix:{self.mktemp()} -> {self.target}\nc: [::1]:0 -> {self.target}\n"
+        )
+        self.assertRaises(ConnectionRefusedError, self.connect_to, old)
+        self.assertEqual((count_descriptors(), forwarder._budget.spent), (before + 1, spent + 1))
+        for name in ("b", "c"):
+            await self.session(forwarder, name)
+        self.assertEqual([rule.name for rule in forwarder.rules], ["b", "c"])
+
+    async def test_wildcard_and_back(self) -> None:
+        """``:PORT`` and ``127.0.0.1:PORT`` take over from each other; both hold the port for a moment."""
+        port = a_free_port()
+        forwarder = self.started(f"a: 127.0.0.1:{port} -> {self.target}\n")
+        for listen in (f":{port}", f"[::]:{port} v6only=off", f"0.0.0.0:{port}", f"127.0.0.1:{port}"):
+            forwarder.pause("a")
+            waiting = await self.in_thread(lambda: self.connect_to(f"127.0.0.1:{port}"))
+            forwarder.resume("a")
+            await self.applied(forwarder, f"a: {listen} -> {self.target}\n")
+            await self.converses(waiting, await self.in_thread(self.accept))
+            client = await self.in_thread(lambda: self.connect_to(f"127.0.0.1:{port}"))
+            await self.converses(client, await self.in_thread(self.accept))
+            sock = forwarder.bound[0].listeners[0].sock
+            self.assertEqual(sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT), 0)
+
+    async def test_taken_port(self) -> None:
+        """A port that somebody else has: nothing is changed, and the line is named."""
+        used, path = a_used_port(self), self.mktemp()
+        text = f"a: 127.0.0.1:0 -> {self.target}\n"
+        forwarder = self.started(text)
+        client, server = await self.session(forwarder)
+        before = count_descriptors(), forwarder._budget.spent, forwarder.addresses, forwarder.rules[0]
+        result = await self.reload(
+            forwarder, f"new: unix:{path} -> {self.target}\nb: 127.0.0.1:{used} -> {self.target}\n"
+        )
+        self.assertRegex(
+            result.failures[0],
+            rf"^b: cannot listen on 127\.0\.0\.1:{used}: Address already in use \(test\.conf:2(:\d+)?\)$",
+        )
+        self.assertTrue(result.refused)
+        self.assertEqual(
+            (count_descriptors(), forwarder._budget.spent, forwarder.addresses, forwarder.rules[0]), before
+        )
+        self.assertFalse(os.path.exists(path))
+        await self.converses(client, server)
+        self.assertEqual((forwarder.reloads, forwarder.reload_failures), (0, 1))
+        self.assertEqual(forwarder.ruleset, rules(text))
+
+    async def test_endpoints(self) -> None:
+        """Twisted's endpoints come, change their rule, and go; one that cannot listen changes nothing."""
+        port, other = a_free_port(), a_free_port()
+        forwarder = self.started(f'a: endpoint:"tcp:{port}:interface=127.0.0.1" -> {self.target}\n')
+        await self.applied(
+            forwarder,
+            f'a: endpoint:"tcp:{port}:interface=127.0.0.1" -> {self.target} buffer=4KiB\n'
+            f'b: endpoint:"tcp:{other}:interface=127.0.0.1" -> {self.target}\n',
+        )
+        for name, live, buffer in zip(("a", "b"), forwarder.rules, (4096, 65536), strict=True):
+            client, server = await self.session(forwarder, name)
+            (one,) = live.sessions.values()
+            self.assertEqual(one.streams[0].buffer, buffer)  # type: ignore[union-attr]
+            await self.converses(client, server)
+        self.assertEqual([len(rule.sessions) for rule in forwarder.rules], [1, 1])
+        used = a_used_port(self)
+        result = await self.reload(
+            forwarder, f'c: endpoint:"tcp:{used}:interface=127.0.0.1" -> {self.target}\n'
+        )
+        self.assertIn("Address already in use", result.failures[0])
+        self.assertEqual(sorted(forwarder.addresses), ["a", "b"])
+        await self.applied(forwarder, f"c: 127.0.0.1:0 -> {self.target}\n")
+        await self.turn()  # Twisted closes a port in the next one
+        self.assertRaises(ConnectionRefusedError, self.connect_to, f"127.0.0.1:{port}")
+
+    async def test_endpoint_that_says_so_later(self) -> None:
+        """An endpoint that fails when the reload is over is told to the log."""
+        forwarder = self.started("logfile x.log")
+        late: list[str] = []
+        self.patch(forwarder._binder, "late_failure", late.append)
+        answers: list[Deferred[Any]] = []
+
+        class Slow:
+            """It has not decided yet."""
+
+            def listen(self, factory: object) -> Deferred[Any]:
+                answers.append(Deferred())
+                return answers[0]
+
+        with mock.patch("portfwd.service.build.serverFromString", lambda *_: Slow()):
+            await self.applied(forwarder, f'logfile x.log\na: endpoint:"slow:" -> {self.target}\n')
+        answers[0].errback(Failure(CannotListenError(None, 1, OSError(98, "taken"))))
+        self.assertEqual(late, ["a: cannot listen on endpoint:slow:: taken"])
+
+    async def test_portable(self) -> None:
+        """Where all sockets are Twisted's a reload works the same."""
+        port = a_free_port()
+        text = f"a: 127.0.0.1:{port} -> {self.target}\n"
+        forwarder = self.started(text, platform=PORTABLE)
+        await self.applied(forwarder, text + f"b: unix:{self.mktemp()} -> {self.target}\n")
+        for name in ("a", "b"):
+            client, server = await self.session(forwarder, name)
+            await self.converses(client, server)
+
+    async def test_taken_between_bind_and_listen(self) -> None:
+        """A port that can be bound and then not listened on is a failure like any other."""
+        forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}\n")
+        before = count_descriptors()
+        with mock.patch("portfwd.listen.listener.Listener.open", side_effect=OSError(98, "in use")):
+            result = await self.reload(forwarder, f"b: 127.0.0.2:0 -> {self.target}\n")
+        self.assertRegex(result.failures[0], r"^b: cannot listen on 127\.0\.0\.2:\d+: in use \(test\.conf:1")
+        self.assertEqual((count_descriptors(), sorted(forwarder.addresses)), (before, ["a"]))
+
+    async def test_too_few_descriptors(self) -> None:
+        """Listeners come out of the same budget as sessions."""
+        forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}\n")
+        forwarder._budget.limit = forwarder._budget.spent + 12
+        result = await self.reload(
+            forwarder, f"a: 127.0.0.1:0 -> {self.target}\nb: 127.0.0.1:0 -> {self.target}\n"
+        )
+        self.assertRegex(result.failures[0], r"^1 listeners more are too many: \d+ of \d+ descriptors")
+        self.assertEqual(sorted(forwarder.addresses), ["a"])
+
+    async def test_low_port(self) -> None:
+        """Without the privilege for it, a port below 1024 is refused with the ways out."""
+        forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}\n")
+        self.patch(reload_module.os, "geteuid", lambda: 1000)
+        with mock.patch("portfwd.service.build.bind", side_effect=PermissionError(13, "Permission denied")):
+            result = await self.reload(forwarder, f"b: 127.0.0.1:80 -> {self.target}\n")
+            high = await self.reload(forwarder, f"b: 127.0.0.1:8080 -> {self.target}\n")
+        self.assertIn("CAP_NET_BIND_SERVICE", result.failures[0])
+        self.assertNotIn("CAP_NET_BIND_SERVICE", high.failures[0])
+
+    async def test_another_user_holds_the_port(self) -> None:
+        """Two of ours that cannot share a port after a change of user: refused, and the old one serves."""
+        port = a_free_port()
+        forwarder = self.started(f"a: 127.0.0.1:{port} -> {self.target}\n")
+        sock = forwarder.bound[0].listeners[0].sock
+        self.patch(binding, "share_port", lambda *_: None)
+        result = await self.reload(forwarder, f"a: 0.0.0.0:{port} -> {self.target}\n")
+        self.assertIn("Address already in use", result.failures[0])
+        self.assertEqual(sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT), 0)
+        client, server = await self.session(forwarder)
+        await self.converses(client, server)
+
+    async def test_names_of_listeners(self) -> None:
+        """A name is asked for in a thread, once; one without an address is a failure."""
+        forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}\n")
+        await self.applied(forwarder, f"a: localhost:0 -> {self.target}\n")
+        asked: list[str] = []
+
+        def resolve(name: str) -> list[str]:
+            asked.append(name)
+            raise OSError(-2, "Name or service not known")
+
+        self.patch(forwarder_module, "resolve_listener", resolve)
+        result = await self.reload(
+            forwarder, f"a: localhost:0 -> {self.target}\nb: nosuch.example:0 -> {self.target}\n"
+        )
+        self.assertEqual(asked, ["nosuch.example"])
+        self.assertIn("Name or service not known", result.failures[0])
+
+    async def test_name_that_is_known(self) -> None:
+        """A port more on a name that is listened on already is bound as at the start."""
+        forwarder = self.started(f"a: localhost:0 -> {self.target}\n")
+        await self.applied(forwarder, f"a: localhost:0 -> {self.target}\nb: localhost:0 -> {self.target}\n")
+        self.assertEqual(sorted(forwarder.addresses), ["a", "b"])
+
+    async def test_inherited(self) -> None:
+        """A socket that systemd passed is there for a rule that comes later, too."""
+        held = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(held.close)
+        forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}\n")
+        with mock.patch.object(forwarder._binder, "_inherited", {"web": [held.fileno()]}):
+            await self.applied(forwarder, f"a: systemd:web -> {self.target}\n")
+            await self.applied(forwarder, f"a: systemd:web -> {self.target} idle=1h\n")
+        client, server = await self.session(forwarder)
+        await self.converses(client, server)
+
+
+class FileTests(ReloadCase):
+    """Rules that are wrong."""
+
+    async def test_not_yet(self) -> None:
+        """What this version cannot do is refused, with its place."""
+        forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}\n")
+        result = await self.reload(forwarder, "u: 127.0.0.1:1 -> 127.0.0.1:2 balance=random\n")
+        self.assertIn("test.conf:1:", result.failures[0])
+        self.assertFalse(result.applied)
+        self.assertEqual(forwarder.reload_failures, 1)
+
+    async def test_targets_and_filters(self) -> None:
+        """Bad filters are told as `check` tells them, bad endpoints and authorities with their rules."""
+        forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}\n")
+        result = await self.reload(
+            forwarder,
+            f"a: 127.0.0.1:0 -> {self.target}\n    filter nosuch\n"
+            'b: 127.0.0.1:0 -> endpoint:"nosuch:x"\n'
+            "c: 127.0.0.1:0 -> tls:h.example:443 ca=/nosuch\n"
+            'd: endpoint:"nosuch:y" -> 10.0.0.1:1\n',
+        )
+        self.assertEqual(len(result.failures), 4)
+        self.assertIn("there is no filter", result.failures[0])
+        for name, failure in zip("bcd", sorted(result.failures[1:]), strict=True):
+            self.assertTrue(failure.startswith(f"{name}: "), failure)
+        self.assertEqual(len(result.problems), 1)
+
+    async def test_not_running(self) -> None:
+        """A forwarder that does not run has nothing to change."""
+        forwarder = self.forwarder(f"a: 127.0.0.1:0 -> {self.target}\n")
+        result = await self.reload(forwarder, "logfile x")
+        self.assertEqual(result.failures, ("the forwarder is not running",))
+
+    async def test_dry_run(self) -> None:
+        """The difference is told, ports are tried, and nothing listens or is changed."""
+        used, path, port = a_used_port(self), self.mktemp(), a_free_port()
+        text = f"a: 127.0.0.1:0 -> {self.target}\n"
+        forwarder = self.started(text)
+        before = count_descriptors(), forwarder.addresses
+        more = f"b: 127.0.0.1:{port} -> {self.target}\nc: unix:{path} -> {self.target}\n"
+        good = await self.reload(forwarder, text + more, dry_run=True)
+        self.assertEqual((good.failures, good.applied, good.dry_run), ((), False, True))
+        self.assertEqual(next(good.lines()), "dry run: rules: 2 added, 1 unchanged")
+        bad = await self.reload(forwarder, text + f"b: 127.0.0.1:{used} -> {self.target}\n", dry_run=True)
+        self.assertEqual(len(bad.failures), 1)
+        self.assertEqual((count_descriptors(), forwarder.addresses), before)
+        self.assertFalse(os.path.exists(path))
+        self.assertEqual((forwarder.reloads, forwarder.reload_failures), (0, 0))
+
+    async def test_at_the_next_start(self) -> None:
+        """What only a start obeys is said."""
+        forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}\n")
+        with mock.patch("portfwd.service.forwarder.unsupported_in_steps", lambda _: iter_nothing()):
+            result = await self.applied(
+                forwarder, f"metrics 127.0.0.1:1\npidlogfile x\na: 127.0.0.1:0 -> {self.target}\n"
+            )
+        self.assertEqual(
+            result.notes,
+            (
+                "the directive 'metrics' is obeyed at the next start",
+                "the pid file is written at the next start",
+            ),
+        )
+
+    async def test_log(self) -> None:
+        """Another log is written to by all sessions, those that are there included."""
+        forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}\n")
+        client, server = await self.session(forwarder)
+        other = Lines()
+        await self.applied(forwarder, f"a: 127.0.0.1:0 -> {self.target} idle=1h\n", log=other)
+        client.close()
+        server.close()
+        await self.until(lambda: bool(other.closed_lines))
+        self.assertEqual(self.lines.closed_lines, [])
+        self.assertIs(forwarder.rules[0].log, other)
+
+
+class RemovedTests(ReloadCase):
+    """Sessions whose listener goes."""
+
+    async def removed(self, how: str, drain: float = 5.0) -> tuple[Forwarder, socket.socket, socket.socket]:
+        """A session of a rule that was removed."""
+        forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}{how}\n", drain=drain)
+        client, server = await self.session(forwarder)
+        await self.applied(forwarder, f"b: 127.0.0.2:0 -> {self.target}\n")
+        return forwarder, client, server
+
+    async def test_stay(self) -> None:
+        """Without a word they go on to their end."""
+        forwarder, client, server = await self.removed("")
+        await self.converses(client, server)
+        self.assertEqual(forwarder.session_count, 1)
+        client.close()
+        server.close()
+        await self.until(lambda: forwarder.session_count == 0)
+        self.assertEqual([line.reason for line in self.lines.closed_lines], [CloseReason.NORMAL])
+
+    async def test_drain(self) -> None:
+        """They have as long as at a stop."""
+        forwarder, client, _ = await self.removed(" on-remove=drain", 0.1)
+        await self.is_reset(client)
+        await self.until(lambda: forwarder.session_count == 0)
+        self.assertEqual([line.reason for line in self.lines.closed_lines], [CloseReason.DRAIN])
+
+    async def test_cut(self) -> None:
+        """They are reset."""
+        forwarder, client, _ = await self.removed(" on-remove=cut")
+        await self.is_reset(client)
+        self.assertEqual([line.reason for line in self.lines.closed_lines], [CloseReason.KILLED])
+        self.assertEqual(len(forwarder.departures), 0)
+
+    async def test_stop_cuts_them_too(self) -> None:
+        """The deadline of a stop holds for sessions of old rules as well."""
+        forwarder, client, _ = await self.removed("", 0.1)
+        await forwarder.stopService()
+        await self.is_reset(client)
+        self.assertEqual([line.reason for line in self.lines.closed_lines], [CloseReason.DRAIN])
+
+
+class OrderTests(ReloadCase):
+    """Several things at a time."""
+
+    async def test_two_reloads(self) -> None:
+        """They come one after the other; the last one holds."""
+        forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}\n")
+        first = self.reload(forwarder, f"b: 127.0.0.1:0 -> {self.target}\n")
+        second = self.reload(forwarder, f"c: 127.0.0.1:0 -> {self.target}\n")
+        done = await gatherResults([Deferred.fromCoroutine(first), Deferred.fromCoroutine(second)])
+        self.assertTrue(all(result.applied for result in done))
+        self.assertEqual([rule.name for rule in forwarder.rules], ["c"])
+
+    def slow(self) -> None:
+        """Slices of one step each."""
+        self.patch(slices, "SLICE", 0.0)
+        self.patch(Slices, "_slice", one_step)
+
+    async def test_stop_while_preparing(self) -> None:
+        """What was bound is closed again, and the stop goes on."""
+        self.slow()
+        await self.turn()
+        before = open_descriptors()
+        forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}\n")
+        started = count_descriptors()
+        more = "".join(f"b{number}: 127.0.0.1:0 -> {self.target}\n" for number in range(5))
+        result = forwarder.reload(rules(more))
+        await self.until(lambda: count_descriptors() > started)
+        self.assertNoResult(result)
+        await forwarder.stopService()
+        self.assertEqual((await result).failures, ("the forwarder is stopping",))
+        self.assertEqual(open_descriptors(), before)
+
+    async def test_stop_while_switching(self) -> None:
+        """The change is finished first, so that everything that listens is known and closed."""
+        self.slow()
+        await self.turn()
+        before = open_descriptors()
+        forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}\n")
+        result = forwarder.reload(
+            rules(f"b: 127.0.0.1:0 -> {self.target}\nc: 127.0.0.1:0 -> {self.target}\n")
+        )
+        await self.until(lambda: forwarder._switching)
+        await forwarder.stopService()
+        self.assertTrue((await result).applied)
+        self.assertEqual(forwarder.addresses, {})
+        self.assertEqual(open_descriptors(), before)
+
+    async def test_stop_while_resolving(self) -> None:
+        """A name that comes when all is over changes nothing."""
+        forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}\n")
+        result = forwarder.reload(rules(f"a: localhost:0 -> {self.target}\n"))
+        await forwarder.stopService()
+        self.assertEqual((await result).failures, ("the forwarder is stopping",))
+
+    async def test_started_again(self) -> None:
+        """A forwarder that was stopped starts with the rules of the last reload."""
+        forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}\n")
+        await self.applied(forwarder, f"b: 127.0.0.1:0 -> {self.target}\n")
+        await forwarder.stopService()
+        forwarder.startService()
+        client, server = await self.session(forwarder, "b")
+        await self.converses(client, server)
+
+    async def test_nothing_is_left(self) -> None:
+        """A hundred reloads leave no descriptor, no old rule and nothing for the garbage collector."""
+        texts = [
+            f"a: 127.0.0.1:0 -> {self.target}\nb: 127.0.0.1:0 -> {self.target}\n    filter hexdump\n",
+            f"a: 127.0.0.1:0 -> {self.target} idle=1h\nc: 127.0.0.2:0 -> {self.target}\n",
+        ]
+        forwarder = self.started(texts[0])
+        await self.applied(forwarder, texts[1])
+        await self.turn()
+        before = count_descriptors(), forwarder._budget.spent
+        gc.collect()
+        gc.disable()
+        self.addCleanup(gc.enable)
+        alive = self.live_rules()
+        for number in range(100):
+            await self.applied(forwarder, texts[number % 2])
+        self.assertEqual((count_descriptors(), forwarder._budget.spent), before)
+        self.assertEqual(len(forwarder.departures), 0)
+        self.assertEqual(self.live_rules(), alive)
+
+
+class ResultTests(SynchronousTestCase):
+    """What came of it, for people."""
+
+    def test_refused(self) -> None:
+        """How many things are wrong, each with what was said of it, and warnings."""
+        warning = Problem(Location("x", 1), "no-rules", "look here", severity=Severity.WARNING)
+        error = Problem(Location("x", 2), "bad-value", "no")
+        result = ReloadResult(failures=("one", "two\n    more"), problems=(warning, error), notes=("n",))
+        self.assertEqual(
+            list(result.lines()),
+            [
+                "refused, nothing was changed: 2 things are wrong",
+                "one",
+                "two",
+                "    more",
+                "x:1: warning: look here",
+                "note: n",
+            ],
+        )
+        self.assertTrue(str(ReloadResult(failures=("one",))).endswith("1 thing is wrong"))
+        self.assertEqual(str(ReloadResult()), "nothing is different")
+
+    def test_many(self) -> None:
+        """Of very many differences the first are told, and how many there are besides."""
+        many = "".join(f":{number} -> 10.0.0.1:1\n" for number in range(1, MAX_LINES + 11))
+        made = list(shortened(difference(parse("", "x"), parse(many, "x"))))
+        self.assertEqual((len(made), made[-1]), (MAX_LINES + 1, "… and 10 more"))
+        few = "".join(f":{number} -> 10.0.0.1:1\n" for number in range(1, MAX_LINES + 1))
+        self.assertEqual(len(list(shortened(difference(parse("", "x"), parse(few, "x"))))), MAX_LINES)
+
+
+def one_step(work: Slices[Any]) -> None:
+    """A slice of one step."""
+    work._next = None
+    try:
+        next(work._steps)
+    except StopIteration as result:
+        work._over(result.value)
+    except Exception:
+        work._over(Failure())
+    else:
+        work._next = work._clock.callLater(0.001, work._slice)
+
+
+def iter_nothing() -> Any:
+    """Steps that find nothing wrong."""
+    return ()
+    yield
