@@ -111,8 +111,9 @@ def _mixed_filters(rule: Rule) -> Iterator[Location]:
 
 
 def _datagram_bandwidth(rule: Rule) -> Iterator[Location]:
-    if rule.options.bandwidth is not None and rule.has_datagrams:
-        yield _place(rule, "bandwidth")
+    if rule.options.is_paced and rule.has_datagrams:
+        names = ("bandwidth", "bandwidth-up", "bandwidth-down", "bandwidth-per-source")
+        yield next((where for name, where in rule.places if name in names), rule.where)
 
 
 def _sockets_forced(rule: Rule) -> Iterator[Location]:
