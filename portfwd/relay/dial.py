@@ -50,6 +50,7 @@ from portfwd.streams.tls import TLSSide
 from portfwd.streams.tls_opening import TLSEndpoint
 from portfwd.streams.transport import TransportStream
 from portfwd.upstreams.connect import Attempt, EndpointAttempt, SocketAttempt
+from portfwd.upstreams.datagrams import DatagramAttempt
 from portfwd.upstreams.names import Names
 from portfwd.values import Address, InetAddress, UnixAddress, is_literal
 
@@ -66,6 +67,7 @@ class Destination:
     :ivar address: where it is, or None for an endpoint.
     :ivar endpoint: Twisted's endpoint, or None for an address.
     :ivar tls: makes the TLS connection to be had on top, or None.
+    :ivar datagrams: it takes datagrams.
     :ivar settings: what is set on a socket before it connects.
     """
 
@@ -74,6 +76,7 @@ class Destination:
     address: Address | None = None
     endpoint: IStreamClientEndpoint | None = None
     tls: TLSSide | None = None
+    datagrams: bool = False
     settings: Settings = field(init=False)
 
     @settings.default
@@ -287,6 +290,8 @@ class Dial:
 
     def _address_attempt(self, address: Address) -> Attempt:
         options = self._current.options
+        if self._current.datagrams:
+            return DatagramAttempt(address, options, self)
         if self._world.platform.own_sockets:
             poller = self._streams.poller
             return SocketAttempt(

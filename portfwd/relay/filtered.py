@@ -126,10 +126,10 @@ class FilteredSession(Session):
             FilterLog(rule.filter_log, rule.name, self.id),
             client=client.address,
             local=client.local,
-            network="unix" if isinstance(client.address, UnixAddress) else "tcp",
+            network="udp" if rule.datagrams else "unix" if isinstance(client.address, UnixAddress) else "tcp",
             tls=client.tls,
         )
-        self.chain = chain = make_chain(rule.filters, connection)
+        self.chain = chain = make_chain(rule.filters, connection, datagrams=rule.datagrams)
         if chain is None:
             super()._proceed(client)
             return
