@@ -85,7 +85,7 @@ def _listed(loopback: bool) -> None:
         print(f"lab: {_place(lab)}\n\ncontestants")
         for peer in peers:
             said = versions.get(peer.name) or f"ABSENT: {absent[peer.name]}"
-            print(f"  {peer.name:16} {peer.about:52} {said}")
+            print(f"  {peer.name:19} {peer.about:52} {said}")
         print("\nrows (group, name, title; * in --quick)")
         for row in programme.rows():
             skipped = row.skipped(lab.scratch)

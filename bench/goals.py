@@ -57,6 +57,31 @@ def _bulk(direction: str) -> tuple[Goal, ...]:
     )
 
 
+def _filters(direction: str) -> tuple[Goal, ...]:
+    row, said = f"filters-8-{direction}", f"8 streams, {direction}"
+    return (
+        Goal(
+            f"bulk with one Python filter that sees every byte, {said}",
+            row,
+            "gbit_s",
+            ("nginx-64k",),
+            0.7,
+            1.0,
+            "portfwd-1-filter",
+        ),
+        # What it costs not to be asked any more is nothing: the first bytes of a connection, and noise.
+        Goal(
+            f"bulk with one that is done at once, against none, {said}",
+            row,
+            "gbit_s",
+            ("portfwd-auto",),
+            None,
+            0.95,
+            "portfwd-done-filter",
+        ),
+    )
+
+
 def _logged(logs: str) -> tuple[Goal, ...]:
     asks, connects = f"requests-50-{logs}", f"connections-{logs}"
     said = f"access logs {logs.removeprefix('logs-')}"
@@ -79,7 +104,8 @@ def _logged(logs: str) -> tuple[Goal, ...]:
 GOALS: Final = (
     *_bulk("to-upstream"),
     *_bulk("to-client"),
-    Goal("bulk with one Python filter that sees every byte", "filters-1", "gbit_s", ("nginx-64k",), 0.7, 1.0),
+    *_filters("to-upstream"),
+    *_filters("to-client"),
     *_logged("logs-off"),
     *_logged("logs-on"),
     Goal("idle connection, 1 000", "idle-1000", "kib_each", HAPROXY, 1.0, 0.5),

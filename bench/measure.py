@@ -103,6 +103,11 @@ class Failures:
         return self._in_a_row.get(name, 0) >= _PATIENCE
 
 
+def participants(load: Load, peers: Sequence[Peer]) -> list[Peer]:
+    """Those of `peers` that are asked in this row."""
+    return [peer for peer in peers if peer.only_group in ("", load.group) and load.takes(peer)]
+
+
 def run_row(
     lab: Lab, load: Load, peers: Sequence[Peer], plan: Plan, tell: Callable[[str], None]
 ) -> tuple[Row, list[Sample]]:
@@ -113,7 +118,8 @@ def run_row(
     :param tell: takes a line about each sample.
     """
     skipped = load.skipped(lab.scratch)
-    taking = {peer.name: (index, peer) for index, peer in enumerate(peers) if load.takes(peer)}
+    asked = participants(load, peers)
+    taking = {peer.name: (index, peer) for index, peer in enumerate(peers) if peer in asked}
     if plan.is_over:
         skipped = skipped or "left out: the time was up"
     if skipped or not taking:

@@ -149,6 +149,7 @@ class FlowSummary:
     :ivar writes: system calls that gave bytes to the destination.
     :ivar spliced: those of `bytes` that never left the kernel.
     :ivar paused: seconds for which the source was not read because the destination did not take more.
+    :ivar paced: seconds for which it was not read because ``bandwidth=`` had nothing left for it.
     """
 
     bytes: int = 0
@@ -156,6 +157,7 @@ class FlowSummary:
     writes: int = 0
     spliced: int = 0
     paused: float = 0.0
+    paced: float = 0.0
 
 
 @frozen(slots=False)

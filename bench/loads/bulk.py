@@ -75,28 +75,15 @@ def settled_counters(running: Running, at_least: int) -> Counters:
         time.sleep(0.05)
 
 
-class Bulk(Load):
-    """`streams` parallel streams in one direction."""
+class Transfers(Load):
+    """One iperf3 test a sample, with `streams` parallel streams in one direction."""
 
     logs = Logs.COUNTERS
 
-    def __init__(self, streams: int, to_client: bool, read_size: int | None = None) -> None:
-        direction = "to-client" if to_client else "to-upstream"
-        said = f"{streams} stream{'s' * (streams > 1)}, {direction}"
-        if read_size is None:
-            super().__init__(f"bulk-{streams}-{direction}", "bulk", f"Bulk, {said}")
-            self.in_quick = streams == 8
-        else:
-            kib = read_size // 1024
-            super().__init__(f"sweep-{kib}", "sweep", f"Bulk, read size {kib} KiB, {said}")
-            self.in_quick = read_size in _QUICK_SIZES
-        self.read_size = read_size
+    def __init__(self, name: str, group: str, title: str, streams: int, to_client: bool) -> None:
+        super().__init__(name, group, title)
         self._streams = streams
         self._to_client = to_client
-
-    def takes(self, peer: Peer) -> bool:
-        """In the sweep, those whose read size can be set."""
-        return self.read_size is None or peer.takes_read_size
 
     def measure(self, running: Running, scale: Scale) -> Mapping[str, float]:
         """One iperf3 test."""
@@ -115,6 +102,32 @@ class Bulk(Load):
                 counted, settled_counters(running, (counted.bytes or 0) + transfer.bytes), transfer.bytes
             )
         return figures
+
+
+class Bulk(Transfers):
+    """Bulk as it is, or with another read size."""
+
+    def __init__(self, streams: int, to_client: bool, read_size: int | None = None) -> None:
+        towards = direction(to_client)
+        said = f"{streams} stream{'s' * (streams > 1)}, {towards}"
+        name, group, title = f"bulk-{streams}-{towards}", "bulk", f"Bulk, {said}"
+        in_quick = streams == 8
+        if read_size is not None:
+            kib = read_size // 1024
+            name, group, title = f"sweep-{kib}", "sweep", f"Bulk, read size {kib} KiB, {said}"
+            in_quick = read_size in _QUICK_SIZES
+        super().__init__(name, group, title, streams, to_client)
+        self.in_quick = in_quick
+        self.read_size = read_size
+
+    def takes(self, peer: Peer) -> bool:
+        """In the sweep, those whose read size can be set."""
+        return self.read_size is None or peer.takes_read_size
+
+
+def direction(to_client: bool) -> str:
+    """How rows call a direction."""
+    return "to-client" if to_client else "to-upstream"
 
 
 def _counted(before: Counters, after: Counters, moved: int) -> dict[str, float]:

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.bench.test_loads -*-
 """
-Rows that wait for portfwd: datagrams, filters, reload.
+Rows that wait for portfwd: datagrams, TLS, reload.
 
 They stand in the list with their goals, and ``portfwd check`` is asked each
 time whether their hour has come. Until it has, the table gives its answer as
@@ -43,8 +43,7 @@ class Reload(Pending):
 
 
 def rows() -> list[Load]:
-    """Datagrams of three sizes, four kinds of chain (none at all is the row of bulk), reload."""
-    plain = "127.0.0.1:20000 -> 127.0.0.1:20001"
+    """Datagrams of three sizes, TLS on either side, reload."""
     datagrams = [
         Pending(
             f"udp-{size}",
@@ -54,16 +53,9 @@ def rows() -> list[Load]:
         )
         for size in (64, 1200, 1472)
     ]
-    chains = [
-        Pending(f"filters-{count}", "filters", title, f"f: {plain}\n" + "    filter pass\n" * count)
-        for count, title in (
-            (1, "One pass-through filter"),
-            (3, "Three pass-through filters"),
-        )
-    ]
     tls = [
         Pending("filters-tls-in", "filters", "TLS in", "t: tls:127.0.0.1:20000 -> 127.0.0.1:20001\n"),
         Pending("filters-tls-out", "filters", "TLS out", "t: 127.0.0.1:20000 -> tls:127.0.0.1:20001\n"),
     ]
     reload = Reload("reload-10000", "reload", "Reload with 10 000 rules", "")
-    return [*datagrams, *chains, *tls, reload]
+    return [*datagrams, *tls, reload]

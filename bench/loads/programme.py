@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from bench.loads import bulk, connections, pending, quiet, requests, startup
+from bench.loads import bulk, connections, filters, pending, quiet, requests, startup
 from bench.loads.api import Load
 
 
@@ -15,5 +15,6 @@ def rows() -> list[Load]:
         *connections.rows(),
         *quiet.rows(),
         *startup.rows(),
+        *filters.rows(),
         *pending.rows(),
     ]

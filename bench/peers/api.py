@@ -84,6 +84,7 @@ class Peer:
     :cvar forks: whether it takes a process for each connection.
     :cvar starts: whether there is anything to start (the row without forwarder has nothing).
     :cvar in_quick: whether ``--quick`` asks it too: those that a goal refers to, and no forwarder at all.
+    :cvar only_group: the only group of rows that it takes part in; empty: in all that take it.
     :cvar ready_line: text of its output that means ready; empty: it is ready when it listens.
     """
 
@@ -94,6 +95,7 @@ class Peer:
     logs_access: ClassVar[bool] = True
     takes_read_size: ClassVar[bool] = False
     in_quick: ClassVar[bool] = True
+    only_group: ClassVar[str] = ""
     ready_line: ClassVar[str] = ""
 
     def __repr__(self) -> str:

@@ -9,7 +9,15 @@ from bench.peers.api import AbsentError, Peer
 from bench.peers.direct import Direct
 from bench.peers.haproxy import HAProxy, HAProxySplice
 from bench.peers.nginx import Nginx, NginxSmall
-from bench.peers.portfwd import Portfwd, PortfwdCopy, PortfwdPair, PortfwdSplice
+from bench.peers.portfwd import (
+    Portfwd,
+    PortfwdCopy,
+    PortfwdDoneFilter,
+    PortfwdOneFilter,
+    PortfwdPair,
+    PortfwdSplice,
+    PortfwdThreeFilters,
+)
 from bench.peers.rinetd import Rinetd
 from bench.peers.socat import Socat
 from bench.peers.stock import Stock
@@ -27,6 +35,9 @@ def contestants(scratch: Path) -> tuple[Peer, ...]:
         PortfwdSplice(scratch),
         PortfwdCopy(scratch),
         PortfwdPair(scratch),
+        PortfwdDoneFilter(scratch),
+        PortfwdOneFilter(scratch),
+        PortfwdThreeFilters(scratch),
         Stock(),
         HAProxySplice(),
         HAProxy(),

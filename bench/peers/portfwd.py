@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.bench.test_peers -*-
 """
-portfwd from this checkout, once for each kind of relay.
+portfwd from this checkout, once for each kind of relay, and with filters.
 
 Before a kind takes part, ``portfwd check`` is asked whether it can; what it
 refuses is left out and named with its answer. The bytes and system calls are
@@ -21,6 +21,7 @@ from bench.peers.api import AbsentError, Counters, Forward, Logs, Peer, Setup
 from bench.peers.checkout import commit, environment
 from bench.processes import Program
 
+_SEES_ALL: Final = "python:bench.peers.passing.SeesAll"
 _TWISTD: Final = "from twisted.scripts.twistd import run; run()"
 _CHECK: Final = (
     "import sys; sys.argv[:] = ['portfwd', 'check', sys.argv[1]]; "
@@ -60,6 +61,7 @@ class Portfwd(Peer):
     takes_read_size = True
     ready_line = "portfwd is ready"
     _relay: ClassVar[str] = "auto"
+    _filters: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, scratch: Path) -> None:
         self._scratch = scratch
@@ -92,6 +94,7 @@ class Portfwd(Peer):
                 f"{forward.name}: {setup.host}:{forward.port} -> "
                 f"{forward.target_host}:{forward.target_port} {options}\n"
             )
+            lines += "".join(f"    filter {said}\n" for said in self._filters)
         return lines
 
     def command(self, setup: Setup) -> list[str]:
@@ -136,6 +139,32 @@ class PortfwdPair(Portfwd):
     name = "portfwd-pair"
     about = "relay=pair"
     _relay = "pair"
+
+
+class PortfwdOneFilter(Portfwd):
+    """portfwd with a filter that sees every byte."""
+
+    name = "portfwd-1-filter"
+    about = "relay=auto, 1 Python filter that passes every byte"
+    takes_read_size = False
+    only_group = "filters"
+    _filters: ClassVar[tuple[str, ...]] = (_SEES_ALL,)
+
+
+class PortfwdThreeFilters(PortfwdOneFilter):
+    """portfwd with three of them."""
+
+    name = "portfwd-3-filters"
+    about = "relay=auto, 3 Python filters that pass every byte"
+    _filters = (_SEES_ALL,) * 3
+
+
+class PortfwdDoneFilter(PortfwdOneFilter):
+    """portfwd with a filter that is done with the first bytes."""
+
+    name = "portfwd-done-filter"
+    about = "relay=auto, 1 Python filter that is done at once"
+    _filters = ("python:bench.peers.passing.DoneAtOnce",)
 
 
 def _flows(value: Any) -> Iterator[dict[str, Any]]:

@@ -160,7 +160,9 @@ class ProxyOutOptions:
 def make_factory(options: ProxyOutOptions, clauses: Sequence[RouteClause]) -> Factory:
     """Make the factory of one clause."""
     version = int(options.version)
-    return Factory(lambda connection: ProxyOut(version, options.tlv), directions=frozenset({TO_UPSTREAM}))
+    return Factory(
+        lambda connection: ProxyOut(version, options.tlv), directions=frozenset({TO_UPSTREAM}), leads=True
+    )
 
 
 PLUGIN = Plugin(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
 
@@ -52,23 +52,20 @@ class _Arrival:
 
 
 class StreamFactory(Factory):
-    """
-    Makes a stream of each connection and gives it to `accept`.
-
-    :ivar buffer: bytes of one read of the next stream.
-    """
+    """Makes a stream of each connection and gives it to `accept`."""
 
     noisy = False
 
-    def __init__(self, clock: IReactorTime, buffer: int, accept: Callable[[TransportStream], None]) -> None:
-        """:param buffer: bytes of one read."""
-        self._clock = clock
-        self.buffer = buffer
+    def __init__(
+        self, make: Callable[[], TransportStream], accept: Callable[[TransportStream], None]
+    ) -> None:
+        """:param make: makes a stream that is not connected yet."""
+        self._make = make
         self._arrival = _Arrival(accept)
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
         """One stream for one client."""
-        stream = TransportStream(self._clock, self.buffer)
+        stream = self._make()
         stream.address = from_twisted_address(addr)
         stream.own(self._arrival)
         return stream

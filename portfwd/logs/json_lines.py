@@ -10,7 +10,8 @@ null), ``relay`` and ``detail`` (text, empty where there was none),
 ``access_step`` (1 to 4 when the access list refused, else 0), and the flows
 ``to_upstream`` and ``to_client``, each with ``bytes``, ``reads``, ``writes``,
 ``bytes_per_call`` (bytes by system call; null without calls), ``spliced``,
-``share_spliced`` (0 to 1; null without bytes) and ``paused`` (seconds).
+``share_spliced`` (0 to 1; null without bytes), ``paused`` (seconds for which the other side took
+no more) and ``paced`` (seconds for which ``bandwidth=`` had nothing left).
 
 The line is ASCII: everything else is escaped as JSON does.
 """
@@ -65,6 +66,7 @@ def _flow(flow: FlowSummary) -> dict[str, Any]:
         "spliced": flow.spliced,
         "share_spliced": round(flow.spliced / flow.bytes, 4) if flow.bytes else None,
         "paused": _microseconds(flow.paused),
+        "paced": _microseconds(flow.paced),
     }
 
 

@@ -310,6 +310,7 @@ class Dial:
             current.options,
             current.options.connect_timeout,
             self,
+            self._world.streams.bare(current.options.buffer),
         )
         attempt.address = address
         return attempt

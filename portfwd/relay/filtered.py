@@ -31,8 +31,17 @@ from portfwd.relay.half import Half
 from portfwd.relay.reasons import reason_of
 from portfwd.relay.session import Session
 from portfwd.relay.states import State, follow
-from portfwd.streams.stream import Stream, Watched
-from portfwd.values import TO_CLIENT, TO_UPSTREAM, Address, CloseReason, Direction, InetAddress, UnixAddress
+from portfwd.streams.stream import Paced, Stream, Watched
+from portfwd.values import (
+    TO_CLIENT,
+    TO_UPSTREAM,
+    Address,
+    CloseReason,
+    Direction,
+    InetAddress,
+    Side,
+    UnixAddress,
+)
 
 if TYPE_CHECKING:
     from portfwd.relay.live import LiveRule
@@ -129,6 +138,7 @@ class FilteredSession(Session):
             super()._dialled(stream)
             return
         watched = cast(Watched, stream)
+        stream.side = Side.UPSTREAM  # before it is watched: a limit of bandwidth asks whose bytes they are
         watched.watch(self, cast(Watched, client))
         # What the filters have to say now comes before what the upstream says.
         watched.hold()
@@ -283,6 +293,9 @@ class FilteredSession(Session):
 
     def _judge(self, effect: effects.Judge) -> None:
         self._announced, self._announced_local = effect.client, effect.local
+        stream = self._client.stream
+        if self._rule.options.bandwidth_per_source is not None and effect.client is not None:
+            cast(Paced, stream).go_as(effect.client)
         access = self._rule.access
         if access.empty or not isinstance(effect.client, InetAddress):
             return

@@ -10,6 +10,7 @@ code                        meaning
 ==========================  ======================================================
 access-unused               entries beneath a unix listener, whose clients have no address
 endpoint-descriptors        a listener of Twisted's own, which closes clients it has no descriptor for
+limit-without-effect        a ``bandwidth-per-source`` that no client can come up to, or has no address for
 no-directory                the directory of a unix socket does not exist
 unverified                  a ``tls:`` target whose certificate is not checked
 ==========================  ======================================================
@@ -46,6 +47,7 @@ def _about(rule: Rule, is_directory: Callable[[str], bool]) -> Iterator[Problem]
             "clients of a unix socket have no address, so that this line refuses nobody",
             "mode= before the arrow says who may connect",
         )
+    yield from _source_limit(rule)
     yield from _directory(listen, is_directory, "it is not made: the rule cannot be started")
     for target in _targets(rule):
         yield from _directory(target, is_directory, "sessions fail until it is there")
@@ -62,6 +64,28 @@ def _targets(rule: Rule) -> Iterator[TargetSpec]:
     yield from rule.targets
     yield from rule.named_targets
     yield from (route.target for route in rule.routes if isinstance(route.target, TargetSpec))
+
+
+def _source_limit(rule: Rule) -> Iterator[Problem]:
+    options = rule.options
+    each, up, down = options.bandwidth_per_source, options.upward, options.downward
+    if each is None:
+        return
+    where = next((where for name, where in rule.places if name == "bandwidth-per-source"), rule.where)
+    if rule.listen.kind is Kind.UNIX:
+        yield _warning(
+            where,
+            "limit-without-effect",
+            "clients of a unix socket have no address, so that bandwidth-per-source limits nobody",
+            "bandwidth= limits all of them together",
+        )
+    elif up is not None and down is not None and each >= max(up, down):
+        yield _warning(
+            where,
+            "limit-without-effect",
+            "one client may have as much as all together, so that bandwidth-per-source limits nobody",
+            "write a smaller one, or delete it: sessions share bandwidth= in turn",
+        )
 
 
 def _directory(

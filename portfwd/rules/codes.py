@@ -88,6 +88,7 @@ CODES: Final[Mapping[str, str]] = MappingProxyType(
         "filter-api-version": "A filter is written for another version of the filter contract.",
         "bad-filter": "What a filter's name leads to is no filter, or one whose author has to mend it.",
         "bad-filter-option": "A filter refuses a word or option, or lacks one that it needs.",
+        "bad-filter-order": "A filter whose bytes have to come first stands before one that routes.",
         "bad-route-pattern": "A filter refuses a pattern of a route: nothing could match it.",
         "route-without-routing-filter": "A rule has routes, but none of its filters chooses by them.",
         # TOML

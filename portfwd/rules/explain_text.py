@@ -14,7 +14,7 @@ from portfwd.rules.addresses import address_text
 from portfwd.rules.diagnostics import Location
 from portfwd.rules.explain import Choice, Explanation
 from portfwd.rules.model import AclEntry, Balance, Kind, Rule
-from portfwd.values import printable
+from portfwd.values import format_size, printable
 
 #: How many access entries are named when none of them matched: enough to find the place.
 MOST_NAMED: Final = 3
@@ -45,6 +45,9 @@ def _facts(explanation: Explanation) -> Iterator[tuple[str, str]]:
             yield "target", _choice(target)
         if len(explanation.targets) > 1:
             yield "order", _order(explanation.balance)
+        if explanation.targets:
+            for limit in _limits(rule):
+                yield "limit", limit
         for way in explanation.ways:
             goes = "close" if way.choice is None else printable(way.choice.address)
             yield "route", f"{printable(' '.join(way.patterns))} -> {goes} ({place(way.where)})"
@@ -67,6 +70,15 @@ def _order(balance: Balance) -> str:
     if balance is Balance.FIRST:
         return "in this order, the next when a dial fails"
     return f"as balance={balance.value} picks, the next when a dial fails"
+
+
+def _limits(rule: Rule) -> Iterator[str]:
+    options = rule.options
+    for rate, way in ((options.upward, "from clients to upstreams"), (options.downward, "to clients")):
+        if rate is not None:
+            yield f"{format_size(rate)}/s {way}, all sessions together"
+    if options.bandwidth_per_source is not None:
+        yield f"{format_size(options.bandwidth_per_source)}/s in each direction for one client address"
 
 
 def _entry(entry: AclEntry) -> str:
@@ -95,8 +107,9 @@ def explanation_json(explanation: Explanation) -> dict[str, Any]:
     """
     Turn `explanation` into values for ``json.dumps``.
 
-    Keys: ``client``, ``listen``, ``rule``, ``access``, ``targets``, ``balance``,
-    ``routes``, ``others``. ``rule`` and ``access`` are null when no rule takes the connection.
+    Keys: ``client``, ``listen``, ``rule``, ``access``, ``targets``, ``balance``, ``bandwidth``,
+    ``routes``, ``others``. ``rule``, ``access`` and ``bandwidth`` are null when no rule takes the
+    connection; in ``bandwidth`` are bytes a second, null for any number.
     """
     decision = explanation.decision
     access: dict[str, Any] | None = None
@@ -114,6 +127,7 @@ def explanation_json(explanation: Explanation) -> dict[str, Any]:
         "access": access,
         "targets": [_choice_json(target) for target in explanation.targets],
         "balance": explanation.balance.value,
+        "bandwidth": None if explanation.rule is None else _bandwidth_json(explanation.rule),
         "routes": [
             {
                 "patterns": list(way.patterns),
@@ -132,6 +146,11 @@ def _where_json(where: Location) -> dict[str, Any]:
 
 def _rule_json(rule: Rule) -> dict[str, Any]:
     return {"name": rule.name, "listen": address_text(rule.listen), **_where_json(rule.where)}
+
+
+def _bandwidth_json(rule: Rule) -> dict[str, Any]:
+    options = rule.options
+    return {"up": options.upward, "down": options.downward, "per_source": options.bandwidth_per_source}
 
 
 def _choice_json(choice: Choice) -> dict[str, Any]:

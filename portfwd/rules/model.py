@@ -169,6 +169,9 @@ class Options:
     max_conns_per_source: int | None = None
     rate: float | None = None
     bandwidth: int | None = None
+    bandwidth_up: int | None = None
+    bandwidth_down: int | None = None
+    bandwidth_per_source: int | None = None
     src: str | None = None
     balance: Balance = Balance.FIRST
     framing: Framing = Framing.NONE
@@ -181,6 +184,21 @@ class Options:
     client_cert: str | None = None
     client_key: str | None = None
     target_alpn: tuple[str, ...] = ()
+
+    @property
+    def upward(self) -> int | None:
+        """Bytes a second to upstreams, of all sessions together; None: any number."""
+        return self.bandwidth if self.bandwidth_up is None else self.bandwidth_up
+
+    @property
+    def downward(self) -> int | None:
+        """Bytes a second to clients, of all sessions together; None: any number."""
+        return self.bandwidth if self.bandwidth_down is None else self.bandwidth_down
+
+    @property
+    def is_paced(self) -> bool:
+        """Whether some bandwidth is limited."""
+        return (self.upward, self.downward, self.bandwidth_per_source) != (None, None, None)
 
 
 @frozen

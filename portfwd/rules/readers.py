@@ -46,6 +46,8 @@ MIN_IDLE: Final = 0.1
 MAX_CONNECTIONS: Final = 1_048_576
 #: More new sessions a second than any one process has accepted.
 MAX_RATE: Final = 1_000_000
+#: Below it a second and more passes between two slices of a segment: nobody would call that a connection.
+MIN_BANDWIDTH: Final = 1024
 #: A terabyte a second: above it is a slip.
 MAX_BANDWIDTH: Final = 1024**4
 #: RFC 2181 section 8 allows 68 years; RFC 8767 section 5 advises a cap of seven days.
@@ -150,10 +152,10 @@ def bandwidth() -> ValueKind:
             number = parse_size(text.removesuffix("/s"))
         except ValueError:
             raise Fault("bad-value", "expected bytes a second such as 10MiB/s") from None
-        _bounded(number, 1, MAX_BANDWIDTH, write)
+        _bounded(number, MIN_BANDWIDTH, MAX_BANDWIDTH, write)
         return number
 
-    return ValueKind("rate", read, write)
+    return ValueKind("size/s", read, write)
 
 
 def switch() -> ValueKind:

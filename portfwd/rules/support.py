@@ -137,7 +137,6 @@ GAPS: Final[tuple[Gap, ...]] = (
         "delete it: targets are tried in the order of the file",
         _when("balance", lambda options: options.balance is not Balance.FIRST),
     ),
-    Gap("bandwidth=", "delete it", _when("bandwidth", lambda options: options.bandwidth is not None)),
     Gap(
         "rate=",
         "delete it, or bound sessions with max-conns=",

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import (
     TCP4ServerEndpoint,
@@ -47,6 +47,7 @@ from portfwd.rules.diagnostics import Problem
 from portfwd.rules.model import Kind, ListenSpec, PortRange, RelayKind, Rule, Ruleset
 from portfwd.service.filters import Clause, configure
 from portfwd.service.targets import TLSCreators, described, destination
+from portfwd.streams.gates import Gates
 from portfwd.streams.socket_opening import SocketStreams
 from portfwd.streams.transport import TransportStream
 from portfwd.upstreams.connect import from_twisted_address
@@ -66,11 +67,23 @@ def at_port(rule: Rule, offset: int) -> tuple[str, tuple[str, str, str, str]]:
     return f"{rule.name.removesuffix(f':{ports}')}:{port}", (bind_host, port, connect_host, connect_port)
 
 
-def choose_streams(rule: Rule, world: Surroundings) -> Opener:
-    """Sockets of ours where both ends are plain and nobody asked for the pair; else the pair's streams."""
+def choose_streams(rule: Rule, world: Surroundings, gates: Gates | None = None) -> Opener:
+    """
+    Sockets of ours where both ends are plain and nobody asked for the pair; else the pair's streams.
+
+    :param gates: the rule's, which the pair's streams of `world` have already.
+    """
     if world.sockets is None or rule.options.relay is RelayKind.PAIR or not rule.is_plain:
         return world.streams
-    return SocketStreams(world.sockets, rule.options, watched=bool(rule.filters))
+    return SocketStreams(world.sockets, rule.options, watched=bool(rule.filters), gates=gates)
+
+
+def with_gates(rule: Rule, world: Surroundings) -> tuple[Surroundings, Gates | None]:
+    """The gates of a rule whose bandwidth is limited, for all its ports together, and a world with them."""
+    if not rule.options.is_paced:
+        return world, None
+    gates = Gates(world.reactor, rule.options)
+    return evolve(world, streams=world.streams.with_gates(gates)), gates
 
 
 @frozen(eq=False)
@@ -123,7 +136,9 @@ class RuleMaker:
         :returns: makes the live rule of one port: of a range, from 0.
         """
         access = self._everywhere.with_own(rule.access) if rule.access else self._everywhere
-        streams = choose_streams(rule, self._world)
+        # What a rule's sessions share of its bandwidth begins anew with the rule.
+        world, gates = with_gates(rule, self._world)
+        streams = choose_streams(rule, world, gates)
         filters: tuple[Clause, ...] = ()
         if rule.filters:
             if self._registry is None:
@@ -152,7 +167,7 @@ class RuleMaker:
                 name,
                 [ready[spec] for spec in rule.targets if spec in ready],
                 access,
-                self._world,
+                world,
                 self._log,
                 self._wall_clock,
                 self._ids,
@@ -202,7 +217,6 @@ class Bound:
 
     :ivar listeners: sockets of ours; bound, and not accepting before `start`.
     :ivar endpoints: Twisted's endpoints that were asked to listen.
-    :ivar factories: what makes streams of their clients.
     :ivar ports: those of them that do.
     :ivar closed: whether it accepts no more, for good.
     :ivar paused: whether clients are left waiting in the backlog.
@@ -213,7 +227,6 @@ class Bound:
     endpoint: IStreamServerEndpoint | None = None
     listeners: list[Listener] = field(factory=list)
     endpoints: list[IStreamServerEndpoint] = field(factory=list)
-    factories: list[StreamFactory] = field(factory=list)
     ports: list[IListeningPort] = field(factory=list)
     closed: bool = False
     paused: bool = False
@@ -251,8 +264,6 @@ class Bound:
         self.live, self.offset = live, offset
         for listener in self.listeners:
             listener.hand_to(live.name, taking(live, fixed_address(listener.sock), budget))
-        for factory in self.factories:
-            factory.buffer = live.options.buffer
 
     def close(self) -> list[Deferred[Any]]:
         """
@@ -428,8 +439,8 @@ def listen_on_endpoints(bound: Bound, budget: DescriptorBudget, failed: Callable
         failed(cannot_listen(live.name, where, reason))
 
     for endpoint in bound.endpoints:
-        factory = StreamFactory(live.clock, live.options.buffer, accept)
-        bound.factories.append(factory)
+        # A reload may have put another rule in the place of this one.
+        factory = StreamFactory(lambda: bound.live.world.streams.bare(bound.live.options.buffer), accept)
         listening = maybeDeferred(endpoint.listen, factory)
         listening.addCallbacks(bound.listening, refused)
 

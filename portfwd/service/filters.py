@@ -11,6 +11,7 @@ options name, and opens nothing else. It refuses to build a filter for a connect
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 from attrs import frozen
@@ -74,6 +75,7 @@ def configure(rule: Rule, registry: Registry, files: Files = DISK) -> Configured
             clauses.append(Clause(spec.name, _factory(rule, spec, one, routes, files)))
         except Refused as refusal:
             problems.extend(refusal.problems)
+    problems.extend(_order_problems(rule, clauses))
     # Of a filter that is not there nobody knows whether it would have chosen.
     if rule.routes and len(found) == len(rule.filters) and not any(one.takes_routes for one in found):
         problems.append(
@@ -102,6 +104,22 @@ def filter_problems(
                 registry = Registry.installed()
             findings.extend(configure(rule, registry, files).problems)
     return findings.sorted(ruleset.files)
+
+
+def _order_problems(rule: Rule, clauses: list[Clause]) -> Iterator[Problem]:
+    """Filters whose bytes have to come first, before one that holds what the client sent."""
+    if len(clauses) != len(rule.filters):
+        return  # one of them has a problem of its own
+    for place, clause in enumerate(clauses):
+        behind = next((later.name for later in clauses[place + 1 :] if later.factory.routes), None)
+        if behind is not None and getattr(clause.factory, "leads", False):
+            yield Problem(
+                rule.filters[place].where,
+                "bad-filter-order",
+                f"filter {clause.name} stands before filter {behind}, which still chooses the upstream: "
+                "what it writes would not be the first that the upstream gets",
+                f"write it behind filter {behind}",
+            )
 
 
 def _route_clauses(rule: Rule, problems: list[Problem]) -> tuple[RouteClause, ...]:

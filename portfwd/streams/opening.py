@@ -18,6 +18,8 @@ from portfwd.kernel.poller import Poller
 from portfwd.kernel.reactor import Reactor
 from portfwd.kernel.sockets import apply_settings, client_settings, local_address
 from portfwd.rules.model import Options
+from portfwd.streams.gates import Gates
+from portfwd.streams.paced_transport import PacedTransport
 from portfwd.streams.plain import PlainTransport
 from portfwd.streams.stream import StreamOwner
 from portfwd.streams.transport import TransportStream
@@ -29,16 +31,33 @@ DEFAULTS: Final = Options()
 
 class StreamMaker:
     """
-    Makes streams over sockets of ours, all on one reactor and one poller.
+    Makes streams over sockets of ours, and for endpoints, all on one reactor and one poller.
 
     :ivar poller: None: attempts wait by the reactor, as these streams do.
     """
 
     poller: Poller | None = None
 
-    def __init__(self, reactor: Reactor, poller: Poller | None) -> None:
+    def __init__(self, reactor: Reactor, poller: Poller | None, gates: Gates | None = None) -> None:
+        """:param gates: those of the one rule that it makes streams for, if its bandwidth is limited."""
         self._reactor = reactor
         self._poller = poller
+        self._gates = gates
+
+    def with_gates(self, gates: Gates) -> StreamMaker:
+        """One for a rule whose bandwidth is limited."""
+        return StreamMaker(self._reactor, self._poller, gates)
+
+    def bare(self, buffer: int, *, handshake: bool = False) -> TransportStream:
+        """
+        A stream for a connection that is still to come.
+
+        :param buffer: most bytes of a read.
+        :param handshake: opened only when a TLS handshake is through.
+        """
+        if self._gates is None:
+            return TransportStream(self._reactor, buffer, handshake=handshake)
+        return PacedTransport(self._reactor, buffer, self._gates, handshake=handshake)
 
     def accepted(
         self, sock: socket.socket, address: Address | None, options: Options, local: Address | None = None
@@ -67,11 +86,11 @@ class StreamMaker:
         """
         if seen is not None and self._poller is not None:
             self._poller.unwatch(sock.fileno())
-        stream = TransportStream(self._reactor, buffer)
+        stream = self.bare(buffer)
         stream.address = address
         stream.local = local_address(sock)
         try:
-            transport = PlainTransport(sock, stream, self._reactor, buffer, self._poller)
+            transport = PlainTransport(sock, stream, self._reactor, stream.buffer, self._poller)
         except OSError:
             sock.close()
             raise
@@ -94,7 +113,7 @@ class StreamMaker:
             that takes no more bytes.
         :raises OSError: as `plain`.
         """
-        stream = TransportStream(self._reactor, buffer, handshake=True)
+        stream = self.bare(buffer, handshake=True)
         stream.address = address
         stream.local = local_address(sock)
         stream.own(owner)
@@ -106,7 +125,7 @@ class StreamMaker:
         protocol = wrapper.buildProtocol(None)
         try:
             transport = PlainTransport(
-                sock, protocol, self._reactor, buffer, self._poller, above=stream, linger=linger
+                sock, protocol, self._reactor, stream.buffer, self._poller, above=stream, linger=linger
             )
         except OSError:
             sock.close()

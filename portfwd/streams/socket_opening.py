@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 
 from attrs import field, frozen
 
@@ -11,11 +12,14 @@ from portfwd.kernel.pipes import PipePool
 from portfwd.kernel.poller import Poller
 from portfwd.kernel.sockets import apply_settings, client_settings, local_address
 from portfwd.rules.model import Options, RelayKind
+from portfwd.streams.gates import Gates
+from portfwd.streams.paced_flow import PacedFlow
+from portfwd.streams.paced_stream import PacedStream
 from portfwd.streams.socket_flow import SocketFlow
 from portfwd.streams.socket_stream import SocketStream
 from portfwd.streams.watched_flow import WatchedFlow
 from portfwd.streams.watched_stream import WatchedStream
-from portfwd.values import Address
+from portfwd.values import Address, Side
 
 
 @frozen(eq=False)
@@ -39,13 +43,21 @@ class SocketStreams:
     :ivar poller: watches them.
     """
 
-    def __init__(self, share: SocketShare, options: Options, *, watched: bool = False) -> None:
+    def __init__(
+        self, share: SocketShare, options: Options, *, watched: bool = False, gates: Gates | None = None
+    ) -> None:
         """
         :param options: the rule's; ``buffer``, ``pipe`` and ``relay`` matter here.
         :param watched: the rule has filters: its streams are `WatchedStream`s.
+        :param gates: the rule's, if its bandwidth is limited: its streams are `PacedStream`s.
         """
-        self._stream = WatchedStream if watched else SocketStream
-        self._flow_class = WatchedFlow if watched else SocketFlow
+        self._stream = SocketStream if not watched else WatchedStream
+        self._flow_class = SocketFlow if not watched else WatchedFlow
+        self._join: Callable[[SocketStream, SocketStream], SocketFlow] = self._flow
+        self._gates = gates
+        if gates is not None:
+            self._stream = PacedStream
+            self._join = self._paced_flow
         self.poller = share.poller
         self._client_settings = client_settings(options)
         self._options = options
@@ -73,7 +85,7 @@ class SocketStreams:
                 raise
         if local is None:
             local = local_address(sock)
-        return self._stream(sock, address, self.poller, self._kind, self._flow, local)
+        return self._stream(sock, address, self.poller, self._kind, self._join, local)
 
     def plain(
         self, sock: socket.socket, address: Address | None, buffer: int, *, seen: int | None = None
@@ -84,7 +96,7 @@ class SocketStreams:
         :param seen: the events so far, if the poller watches `sock` already.
         :raises OSError: the kernel refuses to watch the socket; it is closed then.
         """
-        return self._stream(sock, address, self.poller, self._kind, self._flow, None, seen)
+        return self._stream(sock, address, self.poller, self._kind, self._join, None, seen)
 
     def _flow(self, source: SocketStream, destination: SocketStream) -> SocketFlow:
         return self._flow_class(
@@ -96,3 +108,11 @@ class SocketStreams:
             self._options.pipe,
             self._splice_first,
         )
+
+    def _paced_flow(self, source: SocketStream, destination: SocketStream) -> SocketFlow:
+        client = source if source.side is Side.CLIENT else destination
+        parts = self.poller, self._buffer, self._pool, self._options.pipe, self._splice_first
+        ticket = None if self._gates is None else self._gates.ticket(source.side, client.address)
+        if ticket is None:
+            return WatchedFlow(source, destination, *parts)
+        return PacedFlow(source, destination, *parts, ticket=ticket)

@@ -141,3 +141,10 @@ class Watched(Stream, Protocol):
 
     def go_on(self) -> None:
         """Read again."""
+
+
+class Paced(Watched, Protocol):
+    """A stream of a rule whose bandwidth is limited."""
+
+    def go_as(self, client: Address) -> None:
+        """The client is `client`, whatever his socket says: his bytes count for that address."""

@@ -85,6 +85,7 @@ class TransportStream(Protocol):
     """
     A stream whose bytes pass through Twisted.
 
+    :ivar buffer: most bytes of one read, where the transport lets it be set.
     :ivar paused: seconds for which this side was not read because the other took no more.
     """
 
@@ -102,7 +103,7 @@ class TransportStream(Protocol):
         self.moved_at = clock.seconds()
         self.first_at: float | None = None
         self._clock = clock
-        self._buffer = buffer
+        self.buffer = buffer
         self._handshake = handshake
         if handshake:
             # Only then: of several interfaces that a client endpoint knows, its wrapper keeps the
@@ -147,7 +148,7 @@ class TransportStream(Protocol):
         if isinstance(bottom, PlainTransport):
             self._plain = bottom
         elif bottom is not None and hasattr(bottom, "bufferSize"):
-            bottom.bufferSize = self._buffer
+            bottom.bufferSize = self.buffer
         if not self._handshake:
             self._open()
 

@@ -60,9 +60,10 @@ class WatchedFlow(SocketFlow):
     :ivar viewer: who sees the bytes; None when nobody does any more.
     :ivar on_hold: nothing is read.
     :ivar unanswered: nothing is read before the source has taken what it was answered.
+    :ivar unseen: a counted number of bytes passes unseen just now.
     """
 
-    __slots__ = ("_behind", "_counted", "_showing", "on_hold", "unanswered", "viewer")
+    __slots__ = ("_behind", "_counted", "_showing", "on_hold", "unanswered", "unseen", "viewer")
 
     def __init__(self, source: Any, destination: Any, *parts: Any, **named: Any) -> None:
         """As `SocketFlow`; either end may be `Absent`."""
@@ -70,6 +71,7 @@ class WatchedFlow(SocketFlow):
         self.viewer: Viewer | None = None
         self.on_hold = False
         self.unanswered = False
+        self.unseen = False
         self._behind = b""
         self._counted = 0
         self._showing = False
@@ -88,7 +90,7 @@ class WatchedFlow(SocketFlow):
 
     def run(self) -> None:
         """Show, or move, up to `QUANTUM` bytes."""
-        shows = self.viewer is not None and self.allowance is None
+        shows = self.viewer is not None and not self.unseen
         if self._discarding:
             super().run()
             if self._behind and not self._in_pipe:
@@ -152,7 +154,7 @@ class WatchedFlow(SocketFlow):
         receive = source.socket.recv
         while source.readable and not source.read_ended and not source.lost:
             viewer = self.viewer
-            if viewer is None or self.allowance is not None or left <= 0:
+            if viewer is None or self.unseen or left <= 0:
                 self.take_turn()
                 return
             if self.on_hold or self._discarding:
@@ -164,8 +166,13 @@ class WatchedFlow(SocketFlow):
                 if source.dead:
                     source.look_for_death()
                 return
+            allowance = self.allowance
+            if allowance is not None and allowance <= 0:
+                self.spent()
+                return
+            most = size if allowance is None else min(size, allowance)
             try:
-                data = receive(size)
+                data = receive(most)
             except BlockingIOError:
                 source.readable = False
                 return
@@ -178,10 +185,12 @@ class WatchedFlow(SocketFlow):
             count = len(data)
             self._reads += 1
             left -= count
+            if allowance is not None:
+                self.allowance = allowance - count
             source.moved_at = self._poller.now
             if source.first_at is None:
                 source.first_at = source.moved_at
-            if count < size and not source.more:
+            if count < most and not source.more:
                 source.readable = False
             self._showing = True
             try:
@@ -231,18 +240,25 @@ class WatchedFlow(SocketFlow):
         """From here on move `count` bytes unseen, None: all of them."""
         if count is None:
             self.viewer = None
+            self.unseen = False
             self.allowance = None
         else:
+            self.unseen = True
             self._counted = self.allowance = count
         self.take_turn()
 
     def settle(self) -> int:
         """Show again; say how many bytes were moved unseen."""
-        if self.allowance is None:
+        if not self.unseen:
             return 0
-        passed, self._counted = self._counted - self.allowance, 0
+        passed, self._counted = self._counted - self._still_unseen(), 0
+        self.unseen = False
         self.allowance = None
         return passed
+
+    def _still_unseen(self) -> int:
+        """How many bytes may still pass unseen."""
+        return self.allowance or 0
 
     def spent(self) -> None:
         """What may pass unseen has passed."""

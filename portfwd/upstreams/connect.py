@@ -335,10 +335,12 @@ class EndpointAttempt:
         options: Options,
         timeout: float,
         owner: AttemptOwner,
+        stream: TransportStream | None = None,
     ) -> None:
         """
         :param name: the endpoint as the file writes it, for messages.
         :param timeout: seconds.
+        :param stream: what is to be connected; None for a plain one.
         """
         self.address: Address | None = None
         self.seen: int | None = None
@@ -351,7 +353,7 @@ class EndpointAttempt:
         self._connecting: Deferred[IProtocol] | None = None
         self._is_over = False
         self._timer: IDelayedCall | None = None
-        self._stream = TransportStream(clock, options.buffer)
+        self._stream = TransportStream(clock, options.buffer) if stream is None else stream
         self._log = Logger()
 
     def start(self) -> None:

@@ -1,14 +1,18 @@
 """Tests for the rows of the lab: the readers of other programs' reports."""
 
 import json
+from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from bench.loads.bulk import Transfer, parse_iperf
 from bench.loads.connections import Visits, parse_ab
+from bench.loads.filters import Filtered
 from bench.loads.programme import rows
 from bench.loads.quiet import each
 from bench.loads.requests import Answered, parse_interrupted, parse_redis
+from bench.measure import participants
+from bench.peers.field import contestants
 from bench.processes import LabError, Memory
 
 IPERF = {"end": {"sum_sent": {"bytes": 9}, "sum_received": {"bytes": 1250, "bits_per_second": 2e9}}}
@@ -69,6 +73,18 @@ class RowTests(SynchronousTestCase):
         """The short run leaves out rows, not kinds of work."""
         groups = {row.group for row in rows()}
         self.assertEqual({row.group for row in rows() if row.in_quick}, groups)
+
+    def test_who_has_filters(self) -> None:
+        """They take part in the rows about filters only, beside those whom they are measured by."""
+        peers = contestants(Path())
+        with_filters = {peer.name for peer in peers if peer.only_group}
+        for row in rows():
+            asked = {peer.name for peer in participants(row, peers)}
+            if isinstance(row, Filtered):
+                self.assertEqual(asked - with_filters, {"portfwd-auto", "portfwd-copy", "nginx-64k"})
+                self.assertEqual(asked & with_filters, with_filters)
+            elif row.group != "filters":
+                self.assertEqual(asked & with_filters, set())
 
     def test_each(self) -> None:
         """Memory is what the crowd added, a connection; what lies in pipes is part of it."""

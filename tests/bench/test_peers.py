@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from unittest.mock import Mock, patch
 
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
@@ -10,10 +11,21 @@ from bench.peers.api import AbsentError, Counters, Forward, Logs, Setup, said_by
 from bench.peers.field import contestants, present
 from bench.peers.haproxy import HAProxy, HAProxySplice, parse_info
 from bench.peers.nginx import Nginx, NginxSmall
-from bench.peers.portfwd import Portfwd, PortfwdSplice, parse_closing_lines, parse_refusal
+from bench.peers.passing import DoneAtOnce, SeesAll
+from bench.peers.portfwd import (
+    Portfwd,
+    PortfwdDoneFilter,
+    PortfwdOneFilter,
+    PortfwdSplice,
+    PortfwdThreeFilters,
+    parse_closing_lines,
+    parse_refusal,
+)
 from bench.peers.rinetd import Rinetd
 from bench.peers.socat import Socat
 from bench.peers.stock import Stock
+from portfwd.filters import TO_CLIENT, TO_UPSTREAM, Factory
+from portfwd.testing import Pipe
 
 FORWARDS = (Forward("bulk", 20000, "10.77.2.2", 5201), Forward("ping", 20001, "10.77.2.2", 6379))
 SETUP = Setup("10.77.1.1", FORWARDS, Path("/nowhere"))
@@ -69,6 +81,34 @@ class ConfigurationTests(SynchronousTestCase):
         self.assertIn("relay=auto buffer=4096\n", Portfwd(folder).rules(sized))
         self.assertIn("relay=splice pipe=4096\n", PortfwdSplice(folder).rules(sized))
         self.assertIn("log access=json file=/nowhere/access.json", Portfwd(folder).rules(sized))
+
+    def test_portfwd_with_filters(self) -> None:
+        """Each rule has its filters beneath it, and nothing else is different."""
+        folder = Path()
+        plain = Portfwd(folder).rules(SETUP).splitlines()
+        for kind, clauses in (
+            (PortfwdOneFilter, ["    filter python:bench.peers.passing.SeesAll"]),
+            (PortfwdThreeFilters, ["    filter python:bench.peers.passing.SeesAll"] * 3),
+            (PortfwdDoneFilter, ["    filter python:bench.peers.passing.DoneAtOnce"]),
+        ):
+            expected = [plain[0], plain[1], *clauses, plain[2], *clauses]
+            self.assertEqual(kind(folder).rules(SETUP).splitlines(), expected)
+
+
+class PassingTests(SynchronousTestCase):
+    """The filters of the contestants."""
+
+    def test_nothing_changes(self) -> None:
+        """All that is sent arrives; one filter sees it all, the other only the first of each direction."""
+        for kind, asked in ((SeesAll, 4), (DoneAtOnce, 2)):
+            passing = kind()
+            with patch.object(passing, "received", wraps=passing.received) as received:
+                pipe = Pipe(Factory(Mock(return_value=passing)))
+                for direction in (TO_UPSTREAM, TO_CLIENT):
+                    pipe.send(direction, b"one")
+                    pipe.send(direction, b"two")
+            self.assertEqual((pipe.to_upstream, pipe.to_client), (b"onetwo", b"onetwo"))
+            self.assertEqual(received.call_count, asked)
 
 
 class CounterTests(SynchronousTestCase):

@@ -110,6 +110,10 @@ def make_pedant(options: PedantOptions, clauses: Sequence[RouteClause]) -> Facto
 
 PEDANT = Plugin("pedant", "Refuses blanks.", PedantOptions, make_pedant, takes_routes=True)
 ROUTER = Plugin("router", "Chooses.", RouterOptions, make_router, takes_routes=True)
+#: What it writes has to come first.
+LEADER = Plugin(
+    "leader", "Comes first.", Bare, lambda options, clauses: Factory(lambda connection: None, leads=True)
+)
 
 
 @implementer(IFilterPlugin)

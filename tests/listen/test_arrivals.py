@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from twisted.internet.address import IPv4Address
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.task import Clock
@@ -22,7 +24,7 @@ class ArrivalTests(unittest.SynchronousTestCase):
 
     def setUp(self) -> None:
         self.arrived: list[TransportStream] = []
-        self.factory = StreamFactory(Clock(), 4096, self.arrived.append)
+        self.factory = StreamFactory(partial(TransportStream, Clock(), 4096), self.arrived.append)
         self.transport = StringTransport(HERE, CLIENT)
 
     def test_arrival(self) -> None:
@@ -51,7 +53,7 @@ class ArrivalTests(unittest.SynchronousTestCase):
 
     def test_an_accident(self) -> None:
         """A client that cannot be taken in is closed, and the reason is logged."""
-        factory = StreamFactory(Clock(), 4096, lambda stream: 1 // 0)
+        factory = StreamFactory(partial(TransportStream, Clock(), 4096), lambda stream: 1 // 0)
         factory.buildProtocol(CLIENT).makeConnection(self.transport)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.assertTrue(self.transport.disconnecting or self.transport.disconnected)

@@ -29,7 +29,7 @@ PLAIN = SessionSummary(
     first_byte=0.0034111,
     duration=1.25,
     to_upstream=FlowSummary(312, 2, 2),
-    to_client=FlowSummary(48000, 3, 5, 36000, 0.25),
+    to_client=FlowSummary(48000, 3, 5, 36000, 0.25, 0.125),
     reason=CloseReason.NORMAL,
     ended_first=Side.CLIENT,
     relay="splice",
@@ -49,6 +49,7 @@ flows = st.builds(
     st.integers(0, 2**40),
     st.integers(0, 2**40),
     st.integers(0, 2**62),
+    lengths,
     lengths,
 )
 summaries = st.builds(

@@ -38,11 +38,11 @@ class JSONLineTests(SynchronousTestCase):
                 "access_step": 0,
                 "to_upstream": {
                     "bytes": 312, "reads": 2, "writes": 2, "bytes_per_call": 78.0,
-                    "spliced": 0, "share_spliced": 0.0, "paused": 0.0,
+                    "spliced": 0, "share_spliced": 0.0, "paused": 0.0, "paced": 0.0,
                 },
                 "to_client": {
                     "bytes": 48000, "reads": 3, "writes": 5, "bytes_per_call": 6000.0,
-                    "spliced": 36000, "share_spliced": 0.75, "paused": 0.25,
+                    "spliced": 36000, "share_spliced": 0.75, "paused": 0.25, "paced": 0.125,
                 },
             },
         )  # fmt: skip

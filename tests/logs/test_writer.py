@@ -236,6 +236,8 @@ class TroubleTests(WriterTestCase):
         self.assertIn("faster than they can be written", self.complaints[0])
         lines = self.read(reader, lambda got: got.endswith(f"lost {lost}\n".encode())).splitlines()
         self.assertEqual([int(line) for line in lines[:-1]], list(range(count - lost)))
+        # The reader has all before the thread says so, and until then the queue counts as full.
+        self.assertTrue(writer.flush(LONG))
         writer.write("again")
         self.assertEqual(self.read(reader, lambda got: got.endswith(b"\n")), "again\n")
 

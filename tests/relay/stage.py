@@ -43,6 +43,9 @@ FAMILIES = ("tcp", "unix")
 #: stops at a stopped reader. Not below a segment of the loopback, which would make TCP slow.
 BUFFER = 65536
 
+#: Bytes that fit in the sockets before a stopped reader, so that every relay has delivered them.
+FITS = 32768
+
 #: Turns in which nothing is seen that show that nothing goes on.
 QUIET_TURNS = 8
 
@@ -416,13 +419,15 @@ class Stage:
         Whether the kernels still owe each other something that no stopped reader holds up.
 
         An acknowledgement, most of all: Linux delays it by up to 40 ms of real time, and a side that is
-        to be reset is not before its send queue is empty.
+        to be reset is not before its send queue is empty. A reader that stopped acknowledges too, as long as
+        what is under way fits in its buffer; only a unix socket's queue waits for its reader.
         """
+        fits = session.name.startswith("tcp") and session.under_way() <= FITS
         for live in self.forwarder.rules:
             for one in live.sessions.values():
                 for half in (one._client, one._upstream):
                     peer = session.peer(half.side)
-                    waits = peer.is_there and peer.reading and not half.lost
+                    waits = peer.is_there and (peer.reading or fits) and not half.lost
                     if waits and half.stream is not None and half.stream.undelivered() > 0:
                         return True
         return False

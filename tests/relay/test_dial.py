@@ -126,9 +126,17 @@ class World:
         return self.attempts[-1]
 
     def endpoint_attempt(
-        self, clock: object, endpoint: object, name: str, options: Options, timeout: float, owner: Dial
+        self,
+        clock: object,
+        endpoint: object,
+        name: str,
+        options: Options,
+        timeout: float,
+        owner: Dial,
+        stream: object,
     ) -> FakeAttempt:
         """In place of `EndpointAttempt`."""
+        assert stream == f"a stream that reads {options.buffer}"
         self.endpoints.append(endpoint)
         self.attempts.append(FakeAttempt(self, None, name, owner))
         return self.attempts[-1]
@@ -141,6 +149,10 @@ class World:
             raise self.problem
         assert seen == 0
         return self.make(address)
+
+    def bare(self, buffer: int) -> str:
+        """What an endpoint is to connect."""
+        return f"a stream that reads {buffer}"
 
     def tls_client(
         self, result: Any, address: Address | None, buffer: int, creator: object, owner: Dial

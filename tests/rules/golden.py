@@ -32,6 +32,7 @@ FILTER_CODES = {
     "filter-api-version",
     "bad-filter",
     "bad-filter-option",
+    "bad-filter-order",
     "bad-route-pattern",
     "route-without-routing-filter",
 }
@@ -40,6 +41,7 @@ FILTERS = Registry(
     Origin(name, f"tests.filters.{path}", package, "1.2")
     for name, path, package in (
         ("bare", "plugins:Bare", "some-filters"),
+        ("leader", "plugins:LEADER", "some-filters"),
         ("broken", "broken_plugin:PLUGIN", "some-filters"),
         ("nothing", "plugins:NOTHING", "some-filters"),
         ("old", "plugins:OLD", "some-filters"),

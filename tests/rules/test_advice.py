@@ -68,6 +68,27 @@ class AdviseTests(SynchronousTestCase):
         rule = Rule("a", listen, (PLAIN,), access=(AclEntry(True, "*", at(4)), AclEntry(False, "*", at(5))))
         self.assertEqual(self.codes(rule), [("access-unused", 4)])
 
+    def test_source_limit(self) -> None:
+        """A limit for one address that cannot be reached, or where clients have none, is warned about."""
+        for listen, options, expected in (
+            (LISTEN, Options(bandwidth=2000, bandwidth_per_source=2000), 7),
+            (
+                LISTEN,
+                Options(bandwidth=9000, bandwidth_up=2000, bandwidth_down=3000, bandwidth_per_source=3000),
+                7,
+            ),
+            (LISTEN, Options(bandwidth_down=2000, bandwidth_per_source=2000), None),
+            (LISTEN, Options(bandwidth=2000, bandwidth_per_source=1999), None),
+            (LISTEN, Options(bandwidth_per_source=1999), None),
+            (ListenSpec(Kind.UNIX, path="@a"), Options(bandwidth_per_source=1999), 7),
+            (ListenSpec(Kind.UNIX, path="@a"), Options(bandwidth=1999), None),
+        ):
+            rule = Rule(
+                "a", listen, (PLAIN,), options, places=(("idle", at(1)), ("bandwidth-per-source", at(7)))
+            )
+            found = [] if expected is None else [("limit-without-effect", expected)]
+            self.assertEqual(self.codes(rule), found, options)
+
     def test_unverified(self) -> None:
         """An unchecked certificate is warned about wherever the target stands."""
         rule = Rule(

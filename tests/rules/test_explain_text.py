@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.rules.diagnostics import Location
@@ -119,6 +120,25 @@ class TextTests(SynchronousTestCase):
             ],
         )
 
+    def test_limits(self) -> None:
+        """What bounds the bytes of a session is said, each direction by itself."""
+        for options, lines in (
+            (Options(), []),
+            (
+                Options(bandwidth=10 * 1024**2, bandwidth_down=1536),
+                [
+                    "  limit    10MiB/s from clients to upstreams, all sessions together",
+                    "  limit    1536/s to clients, all sessions together",
+                ],
+            ),
+            (
+                Options(bandwidth_per_source=65536),
+                ["  limit    64KiB/s in each direction for one client address"],
+            ),
+        ):
+            ruleset = Ruleset((evolve(RULESET.rules[2], options=options),))
+            self.assertEqual(explanation_text(explain(ruleset, "unix", "db")).split("\n")[4:], lines)
+
     def test_no_rule(self) -> None:
         """Where no rule takes the connection, that is what is said."""
         self.assertEqual(
@@ -160,6 +180,7 @@ class JSONTests(SynchronousTestCase):
         self.assertEqual(answer["access"]["entry"]["pattern"], "192.168.1.*")
         self.assertEqual([target["address"] for target in answer["targets"]], ["10.0.0.5:80", "10.0.0.6:80"])
         self.assertEqual(answer["balance"], "leastconn")
+        self.assertEqual(answer["bandwidth"], {"up": None, "down": None, "per_source": None})
         self.assertEqual(answer["routes"][0]["target"]["address"], "unix:/x")
         self.assertIsNone(answer["routes"][1]["target"])
         self.assertEqual([other["name"] for other in answer["others"]], ["10.0.0.1:8080"])
@@ -174,3 +195,4 @@ class JSONTests(SynchronousTestCase):
         """Without a rule, rule and access are null."""
         answer = explanation_json(explain(RULESET, "unix", "unix:/none"))
         self.assertEqual((answer["client"], answer["rule"], answer["access"]), (None, None, None))
+        self.assertIsNone(answer["bandwidth"])

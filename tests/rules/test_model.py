@@ -33,6 +33,20 @@ class ModelTests(SynchronousTestCase):
         self.assertEqual((len(PortRange(80, 80)), str(PortRange(80, 80))), (1, "80"))
         self.assertEqual((len(PortRange(80, 89)), str(PortRange(80, 89))), (10, "80-89"))
 
+    def test_bandwidth(self) -> None:
+        """One figure for both directions, or one for either; the narrower word counts."""
+        for options, up, down, paced in (
+            ("", None, None, False),
+            ("bandwidth=2KiB", 2048, 2048, True),
+            ("bandwidth=2KiB bandwidth-up=1KiB", 1024, 2048, True),
+            ("bandwidth-down=1KiB", None, 1024, True),
+            ("bandwidth-per-source=1KiB", None, None, True),
+        ):
+            (rule,) = parse(f":80 -> a:80 {options}", "f").rules
+            self.assertEqual(
+                (rule.options.upward, rule.options.downward, rule.options.is_paced), (up, down, paced)
+            )
+
     def test_plain(self) -> None:
         """A rule is plain when both ends are sockets of our own, whichever target is taken."""
         for text, plain in (

@@ -91,9 +91,18 @@ class ValueTests(SynchronousTestCase):
         self.good("rate", ("200/s", 200.0), ("30/m", 0.5), ("36/h", 0.01), ("1.25", 1.25))
         self.bad("rate", "bad-value", "", "fast", "1/d", "-1", "1e9")
         self.bad("rate", "out-of-bounds", "0", "1000001", "9" * 5000)
-        self.good("bandwidth", ("10MiB/s", 10485760), ("1500", 1500))
-        self.bad("bandwidth", "bad-value", "10MiB/m", "")
-        self.bad("bandwidth", "out-of-bounds", "0", "2TiB/s")
+
+    def test_bandwidth(self) -> None:
+        """Bytes a second, in the units of sizes; nothing a second would be no connection."""
+        for name, unset in (
+            ("bandwidth", "off"),
+            ("bandwidth-up", "auto"),
+            ("bandwidth-down", "auto"),
+            ("bandwidth-per-source", "off"),
+        ):
+            self.good(name, ("10MiB/s", 10485760), ("1500", 1500), ("1KiB/s", 1024), (unset, None))
+            self.bad(name, "bad-value", "10MiB/m", "", "fast")
+            self.bad(name, "out-of-bounds", "0", "1023/s", "2TiB/s")
 
     @given(st.integers(1, 10**9))
     def test_any_rate(self, number: int) -> None:

@@ -21,6 +21,7 @@ class SupportTests(SynchronousTestCase):
         """What the service does is not in the table."""
         text = (
             ':1 -> a:1, tls:b:2, unix:/c, endpoint:"d" relay=pair balance=first idle=5m src=10.0.0.1 ca=x\n'
+            ":2 -> a:1 bandwidth=1MiB/s bandwidth-up=2KiB bandwidth-down=2KiB bandwidth-per-source=2KiB\n"
             "unix:/a mode=0600 -> a:1 relay=splice pipe=1MiB\n"
             'systemd:x -> a:1\nendpoint:"x" -> a:1\n:8000-8010 -> a:8000-8010\n'
             ":99 -> a:1\n  filter x\n  route * -> n\n  target n=b:1\n"
@@ -38,7 +39,6 @@ class SupportTests(SynchronousTestCase):
             (":1 -> a:1 balance=random", ["f:1:11"]),
             (":1 -> tls:a:1 relay=splice", ["f:1:15"]),
             ('endpoint:"x" -> a:1 relay=copy', ["f:1:21"]),
-            (":1 -> a:1 bandwidth=1MiB/s", ["f:1:11"]),
             (":1 -> a:1 rate=5", ["f:1:11"]),
             (":1 -> a:1 max-conns-per-source=5", ["f:1:11"]),
             (":1 -> tls:a:1 client-cert=a client-key=b alpn=h2", ["f:1:15", "f:1:29", "f:1:42"]),

@@ -37,6 +37,9 @@ from portfwd.service.build import (
     target_labels,
 )
 from portfwd.service.targets import destination, target_label
+from portfwd.streams.opening import StreamMaker
+from portfwd.streams.paced_transport import PacedTransport
+from portfwd.streams.socket_opening import SocketShare, SocketStreams
 from portfwd.values import InetAddress, UnixAddress
 from tests.relay.fakes import FakeStream
 from tests.service.worlds import Lines, a_used_port, a_world, rules
@@ -175,6 +178,35 @@ class LiveRuleTests(TestCase):
             (rule,) = rules(text).rules
             self.assertEqual(choose_streams(rule, with_sockets) != "pair", ours, text)
             self.assertIs(choose_streams(rule, a_world()), None)
+
+
+class BandwidthTests(TestCase):
+    """Gates, where a rule limits its bandwidth."""
+
+    def test_one_set_for_all_ports(self) -> None:
+        """All ports of a rule share its gates; other rules know of none."""
+        clock: Any = Clock()
+        world = evolve(a_world(clock), streams=StreamMaker(clock, None))
+        one, other, free = planned(
+            ":8001-8002 -> h:9001-9002 bandwidth=1MiB/s relay=pair\n:3 -> h:4 relay=pair\n", world
+        )
+        stream = one.live.world.streams.bare(4096)
+        assert isinstance(stream, PacedTransport)
+        self.assertIs(stream._gates, other.live.world.streams.bare(4096)._gates)  # type: ignore[attr-defined]
+        self.assertIs(one.live.streams, one.live.world.streams)
+        self.assertIs(one.live.world.sinks, world.sinks)
+        self.assertIs(free.live.world, world)
+        self.assertNotIsInstance(free.live.world.streams.bare(4096), PacedTransport)
+
+    def test_sockets_of_ours(self) -> None:
+        """Streams of sockets get the same gates as those that an endpoint would connect."""
+        clock: Any = Clock()
+        poller: Any = mock.Mock(now=0.0)
+        world = evolve(a_world(clock), streams=StreamMaker(clock, None), sockets=SocketShare(poller, None))
+        (one,) = planned(":1 -> h:2 bandwidth-up=1MiB/s\n", world)
+        assert isinstance(one.live.streams, SocketStreams)
+        self.assertIs(one.live.streams._gates, one.live.world.streams._gates)
+        self.assertIsNotNone(one.live.streams._gates)
 
 
 class BindCase(TestCase):

@@ -126,6 +126,14 @@ class ProblemTests(SynchronousTestCase):
             self.codes(rule("filter bare", "filter router first trust=::1", "route * -> b:1")), []
         )
 
+    def test_order(self) -> None:
+        """What has to come first stands behind all that hold the client's bytes."""
+        first, chooser = "filter leader", "filter router first trust=::1"
+        self.assertEqual(self.codes(rule(chooser, first)), [])
+        self.assertEqual(self.codes(rule(first, "filter bare")), [])
+        self.assertEqual(self.codes(rule(first, "filter bare", chooser)), ["bad-filter-order"])
+        self.assertEqual(self.codes(rule(first, "filter nosuch", chooser)), ["unknown-filter"])
+
     def test_pattern(self) -> None:
         """A pattern that the filter refuses is marked itself; what no single one is to blame for, is not."""
         routes = ("route a -> b:1", 'route c "d e" -> close')

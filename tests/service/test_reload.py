@@ -28,6 +28,7 @@ from portfwd.service.build import count_descriptors
 from portfwd.service.forwarder import Forwarder
 from portfwd.service.reload import MAX_LINES, ReloadResult, is_reusable, shortened
 from portfwd.service.slices import Slices
+from portfwd.streams.transport import TransportStream
 from portfwd.values import CloseReason
 from tests.service.test_forwarder import PORTABLE, ForwarderCase, open_descriptors
 from tests.service.worlds import Lines, a_used_port, rules
@@ -38,6 +39,26 @@ def a_free_port(family: int = socket.AF_INET) -> int:
     with socket.socket(family) as probe:
         probe.bind(("::1" if family == socket.AF_INET6 else "127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def a_free_range(count: int) -> int:
+    """The first of `count` ports that nobody has just now, below those that the kernel gives to clients."""
+    ports = range(20000, 32000 - count)
+    return next(
+        first
+        for first in ports[os.getpid() % 10000 :: count]
+        if all(map(is_free, range(first, first + count)))
+    )
+
+
+def is_free(port: int) -> bool:
+    """Whether nobody has that port."""
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 class ReloadCase(ForwarderCase):
@@ -197,10 +218,7 @@ class KeepTests(ReloadCase):
 
     async def test_ranges(self) -> None:
         """Ports of a range that stay keep their sockets; others come and go."""
-        port = next(
-            port for port in range(41000, 60000, 7)
-            if all(self.is_free(port + offset) for offset in range(4))
-        )  # fmt: skip
+        port = a_free_range(4)
         target = self.target.rpartition(":")[2]
         forwarder = self.started(f"lab: 127.0.0.1:{port}-{port + 2} -> 127.0.0.1:1-3\n")
         kept = self.descriptor(forwarder, f"lab:{port + 1}")
@@ -212,16 +230,6 @@ class KeepTests(ReloadCase):
         )
         self.assertEqual(self.descriptor(forwarder, f"lab:{port + 1}"), kept)
         self.assertRaises(ConnectionRefusedError, self.connect_to, f"127.0.0.1:{port}")
-
-    @staticmethod
-    def is_free(port: int) -> bool:
-        """Whether nobody has that port."""
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                return False
-            return True
 
 
 class ListenerOptionTests(ReloadCase):
@@ -331,11 +339,14 @@ class BindTests(ReloadCase):
             f'a: endpoint:"tcp:{port}:interface=127.0.0.1" -> {self.target} buffer=4KiB\n'
             f'b: endpoint:"tcp:{other}:interface=127.0.0.1" -> {self.target}\n',
         )
-        self.assertEqual(forwarder.bound[0].factories[0].buffer, 4096)
         for name in ("a", "b"):
             client, server = await self.session(forwarder, name)
             await self.converses(client, server)
         self.assertEqual([len(rule.sessions) for rule in forwarder.rules], [1, 1])
+        (session,) = forwarder.rules[0].sessions.values()
+        stream = session._client.stream
+        assert isinstance(stream, TransportStream)
+        self.assertEqual(stream.buffer, 4096)
         used = a_used_port(self)
         result = await self.reload(
             forwarder, f'c: endpoint:"tcp:{used}:interface=127.0.0.1" -> {self.target}\n'

@@ -129,7 +129,7 @@ class ReadRulesTests(TapCase):
 
     def test_not_yet(self) -> None:
         """What this version cannot do is a problem as any other."""
-        problem = self.assertRaises(RulesError, read_rules, parsed("--rule", f"{RULE} bandwidth=1MiB/s"))
+        problem = self.assertRaises(RulesError, read_rules, parsed("--rule", f"{RULE} balance=random"))
         self.assertEqual([one.code for one in problem.problems], ["not-yet"])
 
     def test_filter(self) -> None:

@@ -1,0 +1,249 @@
+# -*- test-case-name: tests.streams.test_gates -*-
+"""
+Where flows of a rule with ``bandwidth=`` wait until they may read.
+
+A `Gate` is a pace (`portfwd.limits.pacing`) with a clock and one timer, which runs only while
+somebody waits. A rule has at most one a direction for all its sessions, and one for each client
+address. A flow holds a `Ticket`, which takes it through the gates of its way one after the
+other: first the address's own, so that who has used up his own share keeps nobody else waiting.
+
+No byte passes here: how many may be read is all that is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final, Protocol
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from portfwd.limits.pacing import MAX_SLICE, Pace
+from portfwd.limits.sources import Sources
+from portfwd.rules.model import Options
+from portfwd.values import Address, InetAddress, Side
+
+#: Seconds that a timer runs at least: at a high rate slices are due sooner than a turn of the
+#: reactor takes, and come several at a time then.
+LEAST_WAIT: Final = 0.002
+
+
+class Gate:
+    """Lets so many bytes a second pass, of all who hold tickets for it."""
+
+    __slots__ = ("__weakref__", "_clock", "_opening", "_pace", "_timer")
+
+    def __init__(self, clock: IReactorTime, rate: int) -> None:
+        """:param rate: bytes a second."""
+        self._clock = clock
+        self._pace: Pace[Ticket] = Pace(rate, clock.seconds())
+        self._timer: IDelayedCall | None = None
+        self._opening = False
+
+    def __repr__(self) -> str:
+        return f"<Gate {self._pace!r}>"
+
+    @property
+    def slice(self) -> int:
+        """Most bytes that are granted at once."""
+        return self._pace.slice
+
+    def ask(self, ticket: Ticket, most: int) -> int:
+        """Some of `most` bytes; 0: `ticket` is told when it is its turn, by `Ticket.let_through`."""
+        now = self._clock.seconds()
+        granted = self._pace.ask(ticket, most, now)
+        if not granted and self._timer is None and not self._opening:
+            self._set_timer(now)
+        return granted
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nobody waits and nothing is owed."""
+        return self._pace.is_open(self._clock.seconds())
+
+    def leave(self, ticket: Ticket) -> None:
+        """`ticket` waits no more."""
+        self._pace.leave(ticket)
+        if not self._opening:
+            self._set_timer(self._clock.seconds())
+
+    def settle(self, granted: int, used: int) -> None:
+        """Of `granted` bytes `used` were read; what is left may be somebody else's turn."""
+        now = self._clock.seconds()
+        self._pace.settle(granted, used, now)
+        if granted > used and self._pace.is_awaited:
+            self._open()
+
+    def _open(self) -> None:
+        """Let those through whose turn it is."""
+        if self._opening:  # whoever is let through gave something back: the loop goes on
+            return
+        self._opening = True
+        try:
+            while (turn := self._pace.next(self._clock.seconds())) is not None:
+                ticket, granted = turn
+                ticket.let_through(granted)
+        finally:
+            self._opening = False
+            self._set_timer(self._clock.seconds())
+
+    def _due(self) -> None:
+        self._timer = None
+        self._open()
+
+    def _set_timer(self, now: float) -> None:
+        wait = self._pace.wait(now)
+        if wait is None:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+        elif self._timer is None:
+            self._timer = self._clock.callLater(max(wait, LEAST_WAIT), self._due)
+        else:
+            self._timer.reset(max(wait, LEAST_WAIT))
+
+
+class Traveller(Protocol):
+    """Who waits with a ticket."""
+
+    def granted(self, count: int) -> None:
+        """It waited; now `count` bytes may be read. Must not raise."""
+
+
+class Ticket:
+    """
+    One flow's way through the gates of its direction.
+
+    :ivar waits: it stands at one of them.
+    """
+
+    __slots__ = ("_clock", "_gates", "_passed", "_route", "_since", "_waited", "_who", "most", "waits")
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        route: Callable[[Address | None], tuple[Gate, ...]],
+        client: Address | None,
+    ) -> None:
+        """:param route: the gates for a client of some address."""
+        self._clock = clock
+        # Only while it waits: a flow and its ticket must not wait for the garbage collector.
+        self._who: Traveller | None = None
+        self._route = route
+        self._waited = 0.0
+        self._since = 0.0
+        self._passed = 0
+        self.waits = False
+        self._take_way(client)
+
+    def __repr__(self) -> str:
+        return f"<Ticket {'waits' if self.waits else 'at hand'} {self._gates}>"
+
+    def _take_way(self, client: Address | None) -> None:
+        self._gates = self._route(client)
+        #: What every gate of the way has in a slice.
+        self.most = min((gate.slice for gate in self._gates), default=MAX_SLICE)
+
+    def ask(self, who: Traveller) -> int:
+        """Bytes that may be read now; 0: `who` is told when there are some."""
+        if self.waits:
+            return 0
+        self._passed = 0
+        granted = self._go_on()
+        if not granted:
+            self._who = who
+        return granted
+
+    def _go_on(self) -> int:
+        for gate in self._gates[self._passed :]:
+            if not gate.ask(self, self.most):
+                if not self.waits:
+                    self.waits = True
+                    self._since = self._clock.seconds()
+                return 0
+            self._passed += 1
+        self._wait_no_more()
+        return self.most
+
+    def let_through(self, granted: int) -> None:
+        """It stood at a gate, which gives it `granted` bytes: as many as it asked for."""
+        self._passed += 1
+        who = self._who
+        if self._go_on() and who is not None:
+            who.granted(granted)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nobody waits at any of its gates, and nothing is owed."""
+        return all(gate.is_open for gate in self._gates)
+
+    def settle(self, granted: int, used: int) -> None:
+        """Of `granted` bytes `used` were read."""
+        for gate in self._gates:
+            gate.settle(granted, used)
+
+    def leave(self) -> None:
+        """Wait no more; one that does not wait is fine."""
+        if self.waits:
+            self._wait_no_more()
+            self._gates[self._passed].leave(self)
+            for gate in self._gates[: self._passed]:
+                gate.settle(self.most, 0)
+
+    def go_as(self, client: Address) -> None:
+        """From here on the client is `client`; it waits no more. What was granted must have been settled."""
+        self.leave()
+        self._take_way(client)
+
+    def _wait_no_more(self) -> None:
+        if self.waits:
+            self.waits = False
+            self._who = None
+            self._waited += self._clock.seconds() - self._since
+
+    @property
+    def waited(self) -> float:
+        """Seconds for which it has waited so far."""
+        return self._waited + (self._clock.seconds() - self._since if self.waits else 0.0)
+
+
+class Gates:
+    """
+    Those of one rule, whichever of its ports a client came to.
+
+    :ivar slice: what each of them grants at once.
+    """
+
+    def __init__(self, clock: IReactorTime, options: Options) -> None:
+        """:param options: the rule's, of which the ``bandwidth`` ones count here."""
+        self._clock = clock
+        rates = {Side.CLIENT: options.upward, Side.UPSTREAM: options.downward}
+        self._shared = {side: Gate(clock, rate) for side, rate in rates.items() if rate is not None}
+        self._sources: dict[Side, Sources[Gate]] = {}
+        each = options.bandwidth_per_source
+        slices = [gate.slice for gate in self._shared.values()]
+        if each is not None:
+            self._sources = {side: Sources(partial(Gate, clock, each)) for side in rates}
+            slices.append(Gate(clock, each).slice)
+        self.slice = min(slices, default=MAX_SLICE)
+
+    def __repr__(self) -> str:
+        return f"<Gates {list(self._shared.values())} {list(self._sources.values())}>"
+
+    def ticket(self, source: Side, client: Address | None) -> Ticket | None:
+        """
+        A ticket for the flow whose source is that side; None where nothing limits it.
+
+        :param client: who the client is.
+        """
+        if source not in self._shared and not self._sources:
+            return None
+        return Ticket(self._clock, partial(self._way, source), client)
+
+    def _way(self, source: Side, client: Address | None) -> tuple[Gate, ...]:
+        shared = self._shared.get(source)
+        own = self._sources.get(source)
+        way = [] if shared is None else [shared]
+        if own is not None and isinstance(client, InetAddress):
+            way.insert(0, own.of(client.host))
+        return tuple(way)

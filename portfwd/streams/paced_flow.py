@@ -1,0 +1,192 @@
+# -*- test-case-name: tests.streams.test_paced -*-
+"""
+A flow between two sockets that reads no more bytes a second than its rule allows.
+
+Before it reads it asks for a slice (`portfwd.streams.gates`); what it did not use
+of one when it stops it gives back, so that an idle flow holds nothing. While it waits it
+reads nothing: bytes stay in the kernels of the source and of its sender, who is slowed down
+by TCP. How bytes move is not changed by it: bulk is spliced, slice by slice.
+
+It is a `WatchedFlow`, which without a viewer moves bytes as any flow does. With filters two
+bounds hold at once: what they let pass unseen, and what was granted. Bytes that are shown
+to a filter count as well; what a filter writes does not, nor what is thrown away.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import evolve
+
+from portfwd.streams.gates import Ticket
+from portfwd.streams.watched_flow import WatchedFlow
+from portfwd.values import Address, FlowSummary
+
+
+class PacedFlow(WatchedFlow):
+    """
+    One direction of a session whose bandwidth is limited.
+
+    `allowance` is never None here: it is what may be read at once, the smaller of both bounds.
+    """
+
+    __slots__ = ("_brought", "_grant", "_known", "_may_pass", "_ticket")
+
+    _ticket: Ticket
+
+    def __init__(self, source: Any, destination: Any, *parts: Any, ticket: Ticket, **named: Any) -> None:
+        """
+        As `WatchedFlow`.
+
+        :param ticket: nobody else's.
+        """
+        super().__init__(source, destination, *parts, **named)
+        self._ticket = ticket
+        # Of what was granted, and of what may pass unseen, as much as is left; and the
+        # allowance that was made of both: what it has sunk by has been read since.
+        self._grant = 0
+        self._may_pass = 0
+        self._known = 0
+        self._brought = 0
+        self.allowance = 0
+
+    def __repr__(self) -> str:
+        return f"<PacedFlow {self._ticket!r} {super().__repr__()}>"
+
+    # The two bounds
+
+    def _account(self) -> int:
+        """Take what was read since off both bounds; say how much it was."""
+        read = self._known - (self.allowance or 0)
+        self._grant -= read
+        if self.unseen:
+            self._may_pass -= read
+        self._brought += read
+        self._set_allowance()
+        return read
+
+    def _set_allowance(self) -> None:
+        self.allowance = self._known = min(self._grant, self._may_pass) if self.unseen else self._grant
+
+    def _still_unseen(self) -> int:
+        self._account()
+        return self._may_pass
+
+    def settle(self) -> int:
+        """Show again; say how many bytes were moved unseen."""
+        self._account()
+        passed = super().settle()
+        self._set_allowance()
+        return passed
+
+    def pass_on(self, count: int | None) -> None:
+        """From here on move `count` bytes unseen, None: all of them."""
+        self._account()
+        self._may_pass = count or 0
+        super().pass_on(count)
+        self._set_allowance()
+
+    # When to run
+
+    @property
+    def waits(self) -> bool:
+        """Whether it reads nothing because its turn has not come."""
+        return self._ticket.waits
+
+    def _wants_to_read(self) -> bool:
+        source = self.source
+        return (
+            source.readable
+            and not (source.read_ended or source.lost or self.on_hold or self.unanswered or self._discarding)
+            and not self.keeps_bytes
+        )
+
+    def run(self) -> None:
+        """Move, or show, what was granted at most."""
+        if not self._grant and self._wants_to_read():
+            self._ask()
+        slice_ = self._grant
+        super().run()
+        self._account()
+        if slice_ and not self._grant and self._pool is not None and (self.viewer is None or self.unseen):
+            # The source had as much as it was allowed: that is bulk, however small a slice is.
+            self.bulk = True
+        self._give_back()
+
+    def _ask(self) -> None:
+        waited = self._ticket.waits
+        self._grant = self._ticket.ask(self)
+        self._set_allowance()
+        if self._ticket.waits and not waited and self.source.dead and not self.source.lost:
+            self.source.look_for_death()
+
+    def spent(self) -> None:
+        """Either bound is reached: the viewer is told of his, and for a slice it asks when it runs again."""
+        self._account()
+        if self.unseen and not self._may_pass:
+            super().spent()
+        elif not self._ticket.waits and self._wants_to_read():
+            self.take_turn()
+
+    def granted(self, count: int) -> None:
+        """Its turn has come."""
+        self._waited_until_now()
+        self._account()
+        self._grant += count
+        self._set_allowance()
+        self.take_turn()
+
+    def _give_back(self) -> None:
+        self._account()
+        granted, self._grant = self._grant, 0
+        self._set_allowance()
+        if granted:
+            self._ticket.settle(granted, 0)
+
+    # Bulk is what many slices have brought, not one of them
+
+    def _source_is_dry(self, moved: int) -> None:
+        super()._source_is_dry(moved + self._brought)
+        # What this run has moved is accounted for when it is over.
+        self._brought = -moved
+
+    # Stopping
+
+    def leave(self) -> None:
+        """Wait no more, and keep nothing that was granted."""
+        if self._ticket.waits:
+            self._waited_until_now()
+            self._ticket.leave()
+        self._give_back()
+
+    def _waited_until_now(self) -> None:
+        """A limit of silence that is looked at before this flow has read again must not count the wait."""
+        self._poller.look_at_clock()
+        self.source.moved_at = self._poller.now
+
+    def go_as(self, client: Address) -> None:
+        """The client turned out to be `client`: what his address has to itself counts from here on."""
+        waited = self._ticket.waits
+        self.leave()
+        self._ticket.go_as(client)
+        if waited:
+            self.take_turn()
+
+    def hold(self) -> None:
+        """Read no more."""
+        super().hold()
+        self.leave()
+
+    def drop(self) -> None:
+        """The destination takes no more."""
+        self.leave()
+        super().drop()
+
+    def discard(self) -> None:
+        """From here on read and throw away, as fast as it comes."""
+        self.leave()
+        super().discard()
+
+    def summary(self) -> FlowSummary:
+        """What it did so far."""
+        return evolve(super().summary(), paced=self._ticket.waited)

@@ -1,0 +1,64 @@
+# -*- test-case-name: tests.streams.test_paced -*-
+"""
+The socket stream of a session whose bandwidth is limited.
+
+It differs from a `WatchedStream` in what waiting for a turn means: a flow that waits is not
+silent, it does not notice by reading that its source died, and it must not be left standing
+in a queue when one of its streams is gone.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from portfwd.streams.paced_flow import PacedFlow
+from portfwd.streams.stream import Loss
+from portfwd.streams.watched_stream import WatchedStream
+from portfwd.values import Address
+
+
+class PacedStream(WatchedStream):
+    """One side of a session with limited bandwidth, on a socket of ours."""
+
+    __slots__ = ("_moved_at",)
+
+    _moved_at: float
+
+    @property
+    def moved_at(self) -> float:
+        """
+        When bytes of this side were last read, or written to the other.
+
+        While its flow waits there are some, and it is us who do not read them: no idle limit may count that.
+        """
+        flow = self.source
+        if isinstance(flow, PacedFlow) and flow.waits:
+            self._poller.look_at_clock()
+            return self._poller.now
+        return self._moved_at
+
+    @moved_at.setter
+    def moved_at(self, now: float) -> None:
+        self._moved_at = now
+
+    def look_for_death(self) -> None:
+        """Where the connection broke, and reading will not find out soon: the peer takes no more."""
+        flow = self.source
+        if self.dead and not self.read_ended and isinstance(flow, PacedFlow) and flow.waits:
+            self.break_writing(errno.EPIPE)
+        else:
+            super().look_for_death()
+
+    def go_as(self, client: Address) -> None:
+        """The client turned out to be `client`: both directions are counted for his address."""
+        for flow in (self.source, self.drain):
+            if isinstance(flow, PacedFlow):
+                flow.go_as(client)
+
+    def lose(self, how: Loss, detail: str = "") -> None:
+        """Close the socket, and let neither flow wait any longer."""
+        if not self.lost:
+            for flow in (self.source, self.drain):
+                if isinstance(flow, PacedFlow):
+                    flow.leave()
+        super().lose(how, detail)

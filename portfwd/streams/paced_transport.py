@@ -1,0 +1,194 @@
+# -*- test-case-name: tests.streams.test_paced_transport -*-
+"""
+A stream over a Twisted transport that reads no more bytes a second than its rule allows.
+
+What a transport will read is not known before it has: so bytes are paid for when they
+came. While something is owed, or others wait, the transport is paused and the stream
+stands in the queue like everybody else (`portfwd.streams.gates`). A read is no larger than a
+slice, so that each session is at most that much ahead, and what it is ahead is kept from
+all that follow it.
+
+TLS is counted by what is inside of it.
+"""
+
+from __future__ import annotations
+
+from attrs import evolve
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from portfwd.streams.gates import Gates, Ticket
+from portfwd.streams.stream import Viewer
+from portfwd.streams.transport import TransportStream
+from portfwd.values import Address, FlowSummary, Side
+
+
+class PacedTransport(TransportStream):
+    """
+    A stream of a rule whose bandwidth is limited.
+
+    :ivar client: who the client is for whom it counts, once joined or watched.
+    """
+
+    _log = Logger()
+
+    def __init__(self, clock: IReactorTime, buffer: int, gates: Gates, *, handshake: bool = False) -> None:
+        """
+        As `TransportStream`.
+
+        :param gates: the rule's.
+        """
+        self._ticket: Ticket | None = None
+        super().__init__(clock, min(buffer, gates.slice), handshake=handshake)
+        self._gates = gates
+        self.client: Address | None = None
+        self._has_way = False
+        self._granted = 0
+        self._uncounted = 0
+        self._held = False
+
+    @property
+    def moved_at(self) -> float:
+        """
+        When bytes of this side were last read, or written to the other.
+
+        While it waits it is us who do not read: no idle limit may count that.
+        """
+        return self._clock.seconds() if self._waits else self._moved_at
+
+    @moved_at.setter
+    def moved_at(self, now: float) -> None:
+        self._moved_at = now
+
+    @property
+    def _waits(self) -> bool:
+        return self._ticket is not None and self._ticket.waits
+
+    # Whose bytes count
+
+    def _find_way(self, peer: TransportStream | None) -> None:
+        if self._has_way:
+            return
+        self._has_way = True
+        if self.side is Side.CLIENT:
+            self.client = self.address
+        elif isinstance(peer, PacedTransport):
+            self.client = peer.client or peer.address
+        self._ticket = self._gates.ticket(self.side, self.client)
+        early, self._uncounted = self._uncounted, 0
+        if early:
+            self._count(early)
+
+    def watch(self, viewer: Viewer, peer: TransportStream | None = None) -> None:
+        """Show what is read to `viewer`."""
+        self._find_way(peer)
+        super().watch(viewer, peer)
+
+    def join(self, peer: TransportStream) -> None:
+        """Write what is read to `peer`, and be the producer of its transport."""
+        self._find_way(peer)
+        super().join(peer)
+
+    def go_as(self, client: Address) -> None:
+        """The client turned out to be `client`: both directions are counted for his address."""
+        for one in (self, self._peer):
+            if isinstance(one, PacedTransport) and one._ticket is not None:
+                one.client = client
+                waited = one._waits
+                one._give_back()
+                one._ticket.go_as(client)
+                if waited:
+                    one._wait_or_read()
+
+    # Counting
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes of the peer."""
+        if not self._aborted and not self._discarding:
+            self._count(len(data))
+        super().dataReceived(data)
+
+    def _count(self, count: int) -> None:
+        ticket = self._ticket
+        if ticket is None:
+            if not self._has_way:
+                self._uncounted += count
+            return
+        granted, self._granted = self._granted, 0
+        ticket.settle(granted, count)
+        if not ticket.waits and not ticket.is_open:
+            self._wait_or_read()
+
+    def _wait_or_read(self) -> None:
+        if self._ticket is not None and not self._lost:
+            self._granted = self._ticket.ask(self)
+            if not self._granted:
+                super().hold()
+            elif not self._held:
+                super().go_on()
+
+    def granted(self, count: int) -> None:
+        """What was owed is paid, and `count` more bytes may be read."""
+        self._granted = count
+        # A limit of silence that is looked at before the next read must not count the wait.
+        self._moved_at = self._clock.seconds()
+        if not self._held:
+            self._go_on_by_turn()
+
+    def _go_on_by_turn(self) -> None:
+        """Whose turn is next is let through by the same call: a failure ends this connection, not his."""
+        try:
+            super().go_on()
+        except Exception:
+            self._log.failure("{stream!r} cannot be read on", stream=self)
+            self.abort()
+
+    def _give_back(self) -> None:
+        granted, self._granted = self._granted, 0
+        if self._ticket is not None and granted:
+            self._ticket.settle(granted, 0)
+
+    def _leave(self) -> None:
+        if self._ticket is not None:
+            self._ticket.leave()
+        self._give_back()
+
+    def _deliver_what_waits(self) -> None:
+        """It was paid for; only reading had to wait."""
+        if self._producing and not self._aborted and not self._held:
+            self._on_hold = False
+            self._deliver_early()
+
+    # What the session asks
+
+    def hold(self) -> None:
+        """Read no more until `go_on`."""
+        self._held = True
+        super().hold()
+
+    def go_on(self) -> None:
+        """Read again, when it is this stream's turn."""
+        self._held = False
+        if not self._waits:
+            super().go_on()
+
+    def discard(self) -> None:
+        """Read and throw away, as fast as it comes."""
+        self._leave()
+        self._held = False
+        super().discard()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The transport is gone."""
+        self._leave()
+        self._deliver_what_waits()
+        super().connectionLost(reason)
+
+    def summary(self, source: TransportStream) -> FlowSummary:
+        """The flow from `source` to this stream, so far."""
+        flow = super().summary(source)
+        if isinstance(source, PacedTransport) and source._ticket is not None:
+            return evolve(flow, paced=source._ticket.waited)
+        return flow
