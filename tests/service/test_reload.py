@@ -43,12 +43,8 @@ def a_free_port(family: int = socket.AF_INET) -> int:
 
 def a_free_range(count: int) -> int:
     """The first of `count` ports that nobody has just now, below those that the kernel gives to clients."""
-    ports = range(20000, 32000 - count)
-    return next(
-        first
-        for first in ports[os.getpid() % 10000 :: count]
-        if all(map(is_free, range(first, first + count)))
-    )
+    firsts = range(20000 + os.getpid() % 10000, 32000, count)
+    return next(first for first in firsts if all(map(is_free, range(first, first + count))))
 
 
 def is_free(port: int) -> bool:
