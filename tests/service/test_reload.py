@@ -683,6 +683,12 @@ class ResultTests(SynchronousTestCase):
         self.assertTrue(str(ReloadResult(failures=("one",))).endswith("1 thing is wrong"))
         self.assertEqual(str(ReloadResult()), "nothing is different")
 
+    def test_many_failures(self) -> None:
+        """So it is with failures and notes: a log is no place for ten thousand lines."""
+        lines = list(ReloadResult(failures=tuple(map(str, range(MAX_LINES + 3)))).lines())
+        self.assertEqual(len(lines), 1 + MAX_LINES + 1)
+        self.assertTrue(lines[-1].startswith("… and 3 more; 'portfwd check'"), lines[-1])
+
     def test_many(self) -> None:
         """Of very many differences the first are told, and how many there are besides."""
         many = "".join(f":{number} -> 10.0.0.1:1\n" for number in range(1, MAX_LINES + 11))
