@@ -13,7 +13,7 @@ import ipaddress
 import re
 from decimal import Decimal
 from fractions import Fraction
-from typing import Final
+from typing import Final, NamedTuple
 
 from attrs import frozen
 
@@ -137,10 +137,9 @@ class UnixAddress:
 Address = InetAddress | UnixAddress
 
 
-# Two summaries of flows and one of the session are made for every line: attrs fills a dict
-# in a third of the time that the slots of a frozen class take.
-@frozen(slots=False)
-class FlowSummary:
+# Two summaries of flows and one of the session are made for every line: a tuple is made in half
+# the time of a frozen attrs class with a dict, in a sixth of that of one with slots.
+class FlowSummary(NamedTuple):
     """
     What one direction of a session did.
 
@@ -160,8 +159,7 @@ class FlowSummary:
     paced: float = 0.0
 
 
-@frozen(slots=False)
-class SessionSummary:
+class SessionSummary(NamedTuple):
     """
     One session as its closing line tells it.
 

@@ -22,10 +22,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-from attrs import evolve, frozen
+from attrs import frozen
 from twisted.scripts.twistd import ServerOptions
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
+from portfwd.admin.commands import COMMANDS
 from portfwd.filters.registry import BUILT_IN
 from portfwd.logs.access_log import AccessLog as AccessLines
 from portfwd.relay.states import State
@@ -48,6 +49,7 @@ QUIET = {
     "toctree",
     "close-reasons",
     "command-help",
+    "control-commands",
     "diagnostic-codes",
     "filter-options",
     "filters",
@@ -361,7 +363,7 @@ class LogTests(SynchronousTestCase):
         """What `form` writes for `SESSION`, at its opening and its close, is the listing."""
         lines: list[str] = []
         log = AccessLines(form, Lines(lines), time.gmtime)
-        log.opened(evolve(SESSION, reason=None, duration=0.0, to_upstream=NOTHING, to_client=NOTHING))
+        log.opened(SESSION._replace(reason=None, duration=0.0, to_upstream=NOTHING, to_client=NOTHING))
         log.closed(SESSION)
         self.assertEqual("".join(f"{line}\n" for line in lines), (LISTINGS / name).read_text())
 
@@ -453,6 +455,10 @@ class TableTests(SynchronousTestCase):
         self.assertEqual(len(rows), len(State))
         self.assertEqual(rows[-1], "| `closed` |  |")
 
+    def test_control_commands(self) -> None:
+        """One row for each command of the control socket."""
+        self.assertEqual(len(tables().control_commands().splitlines()), 2 + len(COMMANDS))
+
     def test_command_help(self) -> None:
         """The command line's page has what ``--help`` says of each command."""
         for command in (
@@ -464,6 +470,8 @@ class TableTests(SynchronousTestCase):
             "help",
             "hash-password",
             "replay",
+            *COMMANDS.keys() - {"help"},
+            "shell",
         ):
             self.assertIn("usage: portfwd", tables().command_help(command))
         self.assertIn("--rule", tables().command_help("twistd"))

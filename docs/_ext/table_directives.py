@@ -32,6 +32,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     for name, make, words in (
         ("close-reasons", tables.close_reasons, 0),
         ("command-help", tables.command_help, 1),
+        ("control-commands", tables.control_commands, 0),
         ("diagnostic-codes", tables.diagnostic_codes, 0),
         ("filter-options", tables.filter_options, 1),
         ("filters", tables.filters, 0),

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable
 
+from portfwd.admin.commands import COMMANDS
 from portfwd.cli.main import make_parser
 from portfwd.filters.registry import BUILT_IN, Registry
 from portfwd.relay.states import TRANSITIONS
@@ -95,6 +96,14 @@ def session_states(_word: str = "") -> str:
             (f"`{state.value}`", ", ".join(f"`{after.value}`" for after in TRANSITIONS if after in following))
             for state, following in TRANSITIONS.items()
         ),
+    )
+
+
+def control_commands(_word: str = "") -> str:
+    """Every command of the control socket."""
+    return table(
+        ("request", "what it does", "level"),
+        ((f"`{one.usage}`", f"{one.about}.", one.level.value) for one in COMMANDS.values()),
     )
 
 

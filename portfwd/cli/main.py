@@ -2,7 +2,7 @@
 """
 The command line of ``portfwd``: which command, and its exit code.
 
-What forwards is ``twistd -n portfwd``; this command only asks.
+What forwards is ``twistd -n portfwd``; this command asks, and steers what runs.
 """
 
 from __future__ import annotations
@@ -14,10 +14,24 @@ import sys
 from collections.abc import Sequence
 
 from portfwd import __version__
-from portfwd.cli import check, convert, explain, filter_help, filters, hash_password, replay
+from portfwd.cli import (
+    check,
+    convert,
+    explain,
+    filter_help,
+    filters,
+    hash_password,
+    looking,
+    replay,
+    shell,
+    steering,
+    tap,
+    top,
+)
 
 DESCRIPTION = """\
-Look at the rules files and filters of portfwd. What forwards is twistd:
+Look at rules files and filters of portfwd, and at forwarders that run, and steer these.
+What forwards is twistd:
 
   twistd -n portfwd -c rules.conf
   twistd -n portfwd --rule ':8080 -> 10.0.0.5:80'
@@ -31,6 +45,9 @@ examples:
   portfwd help filter sniff
   portfwd hash-password alice >> /etc/portfwd/users
   portfwd replay web.record --to 127.0.0.1:8080
+  portfwd status
+  portfwd sessions --sort bytes
+  portfwd top
 
 'portfwd COMMAND --help' says more about each.
 """
@@ -47,6 +64,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"portfwd {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in (check, explain, convert, filters, filter_help, hash_password, replay):
+        command.add_parser(commands)
+    for command in (looking, top, tap, steering, shell):
         command.add_parser(commands)
     return parser
 

@@ -287,6 +287,8 @@ class Close:
     """
     End the session: write `reply` to the side whose bytes were seen, flush, close.
 
+    What is flushed to the filter behind those bytes is not shown to it, and is dropped.
+
     :ivar reason: for the log; not bytes of users.
     :ivar abort: reset instead; nothing is flushed.
     """

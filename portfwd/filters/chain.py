@@ -35,7 +35,11 @@ Ends
 Failure
     A filter that raises, or returns what is no verdict, ends the session by an abort, so that the
     truncation shows; with ``on_error`` "bypass" it is left out from then on, as long as it
-    altered nothing. What delays keep when a filter closes in order goes out at once.
+    altered nothing.
+
+A `Close` in order
+    What delays keep goes out at once, through the filters. Only the one that closed is not asked again about
+    the direction whose bytes it refused: they are dropped. Both sides end behind that.
 
 Datagrams
     Each is judged as it comes; none is held, though a `Delay` or an `Await` may keep some waiting, at most
@@ -51,7 +55,7 @@ from functools import partial
 
 from portfwd.errors import DialError
 from portfwd.filters.api import Connection, IFilter, IFilterFactory
-from portfwd.filters.effects import Dial, Disarm, Effect, Finish, Trouble, Write
+from portfwd.filters.effects import Dial, Disarm, Effect, End, Finish, Trouble, Write
 from portfwd.filters.inquiry import Inquiry, failure
 from portfwd.filters.link import Stage
 from portfwd.values import TO_CLIENT, TO_UPSTREAM, Address, Direction, SessionSummary
@@ -184,7 +188,9 @@ class Chain(Inquiry):
             self._tell(stage.up, None, "connected", upstream, both=True)
             self._work()
             if self.finished or self._closing is not None:
-                break
+                return self._done()
+        # Whether bytes came before that or after, the answers to them come after the filters' first words.
+        for stage in self._stages:
             stage.up.shut = False
             self._let_in(stage.up)
             self._work()
@@ -251,8 +257,9 @@ class Chain(Inquiry):
             self._flush()
             self._finish(self._closing)
         if self.finished:
-            # What was about to go when something broke goes no more.
-            del self._effects[self._last :]
+            # What was about to go when something broke goes no more; nor do ends, of which one could be
+            # taken for the last, and the session for over: `Finish` ends both sides.
+            self._effects = [one for one in self._effects[: self._last] if not isinstance(one, End)]
         else:
             if not self._dialled:
                 self._dial_if_decided()

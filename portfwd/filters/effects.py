@@ -62,7 +62,7 @@ class Judge:
 @frozen
 class Finish:
     """
-    The session is over.
+    The session is over. No `End` comes in the same list.
 
     :ivar detail: for the log.
     :ivar abort: reset both sides; else flush what was written and close.

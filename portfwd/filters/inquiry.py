@@ -123,6 +123,7 @@ class Inquiry(Passage):
         spoken = any(answers(item, datagrams=self._datagrams) for item in items)
         stage.altered = stage.altered or any(map(alters, items))
         closing = self._closing
+        judges = data is not None
         awaits = False
         for item in items:
             if data is not None and _passes(item, spoken=spoken):
@@ -157,6 +158,9 @@ class Inquiry(Passage):
                 case Close():
                     if item.reply and not item.abort:
                         self._reply(link, item.reply)
+                    if judges:
+                        # What is flushed to it behind bytes that it refused is dropped.
+                        link.done = link.ended = True
                     self._close(Finish(item.reason, abort=item.abort, filter=stage.name))
                 case _:
                     link.done = link.done or item is DONE

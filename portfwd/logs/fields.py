@@ -23,6 +23,10 @@ ABSENT: Final = "-"
 _is_plain: Final = re.compile(r"[!#-<>-\[\]-~]+").fullmatch
 
 
+# How a time ends. The last one is for what rounds up to a whole second: it is cut.
+_THOUSANDTHS: Final = (*(f".{number:03d}Z" for number in range(1000)), ".999Z")
+
+
 @lru_cache(maxsize=4)
 def _utc_second(epoch: int) -> str:
     # Thousands of lines fall into one second, and a calendar is half of what a line costs.
@@ -33,8 +37,7 @@ def utc_time(epoch: float) -> str:
     """``2026-01-31T12:00:00.000Z`` (RFC 3339), in UTC, cut to the millisecond; `epoch` is seconds."""
     second = int(epoch)
     # A float of our days is exact to a quarter of a microsecond: 0.123 must not become 0.122.
-    thousandth = min(int((epoch - second) * 1000 + 0.0005), 999)
-    return f"{_utc_second(second)}.{thousandth:03d}Z"
+    return _utc_second(second) + _THOUSANDTHS[int((epoch - second) * 1000 + 0.0005)]
 
 
 def seconds(value: float | None) -> str:
@@ -66,3 +69,26 @@ def word(value: str | None) -> str:
     if _is_plain(value) and value != ABSENT:
         return value
     return '"' + printable(value).replace('"', '\\"') + '"'
+
+
+#: `word` of what comes again and again: names of rules and of relays.
+known_word: Final = lru_cache(maxsize=1024)(word)
+
+
+@lru_cache(maxsize=1024)
+def _bare_host(host: str) -> str | None:
+    """A host as it stands before the port in a bare word; None where it cannot."""
+    if ":" in host:
+        host = unmapped(host)
+        if ":" in host:
+            host = f"[{host}]"
+    return host if _is_plain(host) else None
+
+
+def address_word(value: Address | None) -> str:
+    """`word` of an `address`; a third of a line is these, so what is known of a host is kept."""
+    if isinstance(value, InetAddress):
+        host = _bare_host(value.host)
+        if host is not None:
+            return f"{host}:{value.port}"
+    return word(address(value))

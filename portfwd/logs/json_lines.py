@@ -30,30 +30,33 @@ _ENCODER: Final = json.JSONEncoder(separators=(",", ":"))
 
 def json_line(summary: SessionSummary) -> str:
     """Write the line of a closed session, without its end."""
-    line = _ENCODER.encode(
-        {
-            "time": utc_time(summary.opened_at + summary.duration),
-            "opened": utc_time(summary.opened_at),
-            "id": summary.id,
-            "rule": summary.rule,
-            "client": address(summary.client),
-            "local": address(summary.local),
-            "upstream": address(summary.upstream),
-            "connect_time": _microseconds(summary.connect_time),
-            "first_byte": _microseconds(summary.first_byte),
-            "duration": _microseconds(summary.duration),
-            "reason": None if summary.reason is None else summary.reason.code,
-            "meaning": None if summary.reason is None else summary.reason.meaning,
-            "ended_first": None if summary.ended_first is None else summary.ended_first.value,
-            "relay": summary.relay,
-            "detail": summary.detail,
-            "access_step": summary.access_step,
-            "to_upstream": _flow(summary.to_upstream),
-            "to_client": _flow(summary.to_client),
-        }
-    )
+    line = _ENCODER.encode(session_fields(summary))
     # json escapes every control character but this one.
     return line.replace("\x7f", "\\u007f")
+
+
+def session_fields(summary: SessionSummary) -> dict[str, Any]:
+    """The keys and values of a line."""
+    return {
+        "time": utc_time(summary.opened_at + summary.duration),
+        "opened": utc_time(summary.opened_at),
+        "id": summary.id,
+        "rule": summary.rule,
+        "client": address(summary.client),
+        "local": address(summary.local),
+        "upstream": address(summary.upstream),
+        "connect_time": _microseconds(summary.connect_time),
+        "first_byte": _microseconds(summary.first_byte),
+        "duration": _microseconds(summary.duration),
+        "reason": None if summary.reason is None else summary.reason.code,
+        "meaning": None if summary.reason is None else summary.reason.meaning,
+        "ended_first": None if summary.ended_first is None else summary.ended_first.value,
+        "relay": summary.relay,
+        "detail": summary.detail,
+        "access_step": summary.access_step,
+        "to_upstream": _flow(summary.to_upstream),
+        "to_client": _flow(summary.to_client),
+    }
 
 
 def _flow(flow: FlowSummary) -> dict[str, Any]:

@@ -26,7 +26,7 @@ to be shown stands in double quotes, escaped as `portfwd.values.printable` says.
 
 from __future__ import annotations
 
-from portfwd.logs.fields import ABSENT, address, seconds, utc_time, word
+from portfwd.logs.fields import ABSENT, address_word, known_word, seconds, utc_time, word
 from portfwd.values import SessionSummary
 
 
@@ -35,10 +35,10 @@ def text_line(summary: SessionSummary) -> str:
     return (
         f"{utc_time(summary.opened_at + summary.duration)} closed"
         f" id={summary.id}"
-        f" rule={word(summary.rule)}"
-        f" client={word(address(summary.client))}"
-        f" local={word(address(summary.local))}"
-        f" upstream={word(address(summary.upstream))}"
+        f" rule={known_word(summary.rule)}"
+        f" client={address_word(summary.client)}"
+        f" local={address_word(summary.local)}"
+        f" upstream={address_word(summary.upstream)}"
         f" to_upstream={summary.to_upstream.bytes}"
         f" to_client={summary.to_client.bytes}"
         f" connect={seconds(summary.connect_time)}"
@@ -46,6 +46,6 @@ def text_line(summary: SessionSummary) -> str:
         f" duration={seconds(summary.duration)}"
         f" reason={ABSENT if summary.reason is None else summary.reason.code}"
         f" ended_first={ABSENT if summary.ended_first is None else summary.ended_first.value}"
-        f" relay={word(summary.relay or None)}"
+        f" relay={known_word(summary.relay or None)}"
         f" detail={word(summary.detail) if summary.detail else ABSENT}"
     )

@@ -112,6 +112,11 @@ class Session:
         reason = f" {self.reason}" if self.reason is not None else ""
         return f"<Session {self.id} {self._rule.name} {way} {self.state.value}{reason}>"
 
+    @property
+    def streams(self) -> tuple[Stream | None, Stream | None]:
+        """The client's and the upstream's; None where there is none."""
+        return self._client.stream, self._upstream.stream
+
     def _half(self, stream: Stream) -> Half:
         return self._client if stream is self._client.stream else self._upstream
 

@@ -2,8 +2,8 @@
 """
 The native directives: ``default``, ``log``, and those that a later part of the program reads.
 
-It refuses to interpret ``admin``, ``metrics``, ``manhole`` and ``limits``: their
-words and options are kept as text.
+It refuses to interpret ``metrics`` and ``limits``: their words and options are kept as text.
+``admin`` and ``manhole`` are read by `portfwd.rules.admin_lines`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Final
 
 from portfwd.rules import readers
+from portfwd.rules.admin_lines import read_admin, read_manhole
 from portfwd.rules.clauses import ReadLine, split_options
 from portfwd.rules.findings import shown, suggestion
 from portfwd.rules.model import AccessLog, Directive
@@ -80,9 +81,9 @@ NATIVE: Final[Mapping[str, ReadLine]] = MappingProxyType(
     {
         "default": read_default,
         "log": read_log,
-        "admin": read_generic,
+        "admin": read_admin,
         "metrics": read_generic,
-        "manhole": read_generic,
+        "manhole": read_manhole,
         "limits": read_generic,
     }
 )

@@ -124,9 +124,7 @@ def _sockets_forced(rule: Rule) -> Iterator[Location]:
 
 #: Directives that are read but that nothing obeys.
 DIRECTIVES: Final = {
-    "admin": "delete it; signals and the log are there",
     "metrics": "delete it; the access log has every session's figures",
-    "manhole": "delete it",
     "limits": "delete it; max-conns= of each rule is there",
 }
 

@@ -33,6 +33,7 @@ from portfwd.service.filters import filter_problems
 from portfwd.service.forwarder import DRAIN, Forwarder
 from portfwd.service.garbage import kept
 from portfwd.service.notify import STOP_MARGIN, Heartbeat, Notifier, status_of
+from portfwd.service.operators import add_operators
 from portfwd.service.rereading import Confinement, Rereading
 from portfwd.service.session_log import LogInUse
 from portfwd.service.signals import Signals
@@ -375,7 +376,14 @@ def _assemble(options: Options, ruleset: Ruleset, warnings: list[str]) -> IServi
         forwarder.sinks.reopen()
         session_log.reopen()
 
-    Signals(world, forwarder, reopen, rereading.reload).setServiceParent(daemon)
+    signals = Signals(world, forwarder, reopen, rereading.reload)
+    signals.setServiceParent(daemon)
+    try:
+        add_operators(daemon, ruleset, forwarder, world, reload=rereading.reload, stop=signals.stop)
+    except StartError as problem:
+        for line in problem.failures:
+            print(f"portfwd: {line}", file=sys.stderr)
+        raise SystemExit(1) from None
     if ruleset.pid_file is not None:
         PidFile(os.path.abspath(ruleset.pid_file)).setServiceParent(daemon)
     heartbeat.setServiceParent(daemon)

@@ -16,8 +16,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from attrs import evolve
-
 from portfwd.streams.gates import Ticket
 from portfwd.streams.watched_flow import WatchedFlow
 from portfwd.values import Address, FlowSummary
@@ -189,4 +187,4 @@ class PacedFlow(WatchedFlow):
 
     def summary(self) -> FlowSummary:
         """What it did so far."""
-        return evolve(super().summary(), paced=self._ticket.waited)
+        return super().summary()._replace(paced=self._ticket.waited)

@@ -13,7 +13,6 @@ TLS is counted by what is inside of it.
 
 from __future__ import annotations
 
-from attrs import evolve
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
@@ -190,5 +189,5 @@ class PacedTransport(TransportStream):
         """The flow from `source` to this stream, so far."""
         flow = super().summary(source)
         if isinstance(source, PacedTransport) and source._ticket is not None:
-            return evolve(flow, paced=source._ticket.waited)
+            return flow._replace(paced=source._ticket.waited)
         return flow

@@ -387,6 +387,17 @@ class SocketFlow:
         self._splice_first = False
         self.take_turn()
 
+    def copy_only(self) -> tuple[PipePool | None, bool]:
+        """Splice no more, until `splice_again` is given what this returns."""
+        before = self._pool, self._splice_first
+        self._copy_from_now_on()
+        return before
+
+    def splice_again(self, pool: PipePool | None, splice_first: bool) -> None:
+        """Splice as before `copy_only`."""
+        self._pool = pool
+        self._splice_first = self.bulk = splice_first
+
     # Stopping
 
     def _pause(self) -> None:

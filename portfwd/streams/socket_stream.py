@@ -21,13 +21,14 @@ import contextlib
 import errno
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from twisted.python.failure import Failure
 
 from portfwd.kernel.poller import ERROR, EVENTS, Poller
 from portfwd.kernel.sockets import EXHAUSTED, GONE, reset_on_close, unsent_bytes
 from portfwd.streams.stream import Loss, StreamOwner
+from portfwd.streams.tapped import Saw, TappedSocket
 from portfwd.values import Address, FlowSummary, Side
 
 if TYPE_CHECKING:
@@ -322,6 +323,19 @@ class SocketStream:
             # A client that was refused has no other side; its end is still waited for.
             self.source = self._join(self, self)
         self.source.discard()
+
+    def tap(self, saw: Saw | None) -> None:
+        """Show a copy of everything that is read; None: no more."""
+        if isinstance(self.socket, TappedSocket):
+            tapped = self.socket
+            self.socket = tapped.inner
+            if self.source is not None:
+                self.source.splice_again(tapped.pool, tapped.splice_first)
+        if saw is not None and not self.lost:
+            tapped = TappedSocket(self.socket, saw)
+            if self.source is not None:
+                tapped.pool, tapped.splice_first = self.source.copy_only()
+            self.socket = cast(socket.socket, tapped)
 
     def undelivered(self) -> int:
         """Bytes that are kept for this stream, and those its peer's kernel has not confirmed."""

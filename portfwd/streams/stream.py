@@ -10,6 +10,7 @@ session.
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, Self
 
 from portfwd.values import Side
@@ -112,6 +113,13 @@ class Stream(Protocol):
 
     def undelivered(self) -> int:
         """Bytes that were written and that the peer's kernel has not confirmed."""
+
+    def tap(self, saw: Callable[[bytes], None] | None) -> None:
+        """
+        Show a copy of everything that is read here from now on; None: no more.
+
+        For an operator who looks at one session: that stream is slower meanwhile.
+        """
 
     def summary(self, source: Self) -> FlowSummary:
         """The flow from `source` to this stream, so far."""

@@ -16,6 +16,7 @@ Twisted or a plug-in can connect; how an end travels depends on what is below:
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from OpenSSL.SSL import Error as TLSError
 from service_identity import VerificationError
@@ -429,6 +430,21 @@ class TransportStream(Protocol):
     def undelivered(self) -> int:
         """Bytes that were written and not confirmed; 0 where the transport cannot tell."""
         return 0 if self._lost or self._plain is None else self._plain.undelivered()
+
+    def tap(self, saw: Callable[[bytes], None] | None) -> None:
+        """Show a copy of everything that is read; None: no more."""
+        # Twisted looks the method up for each read, so a stream that nobody taps pays nothing.
+        vars(self).pop("dataReceived", None)
+        if saw is None:
+            return
+
+        receive = self.dataReceived
+
+        def received(data: bytes) -> None:
+            saw(data)
+            receive(data)
+
+        vars(self)["dataReceived"] = received
 
     # What it did
 

@@ -377,7 +377,9 @@ class Pipe:
     def _do_one(self, effect: Effect) -> None:
         match effect:
             case Write():
-                self.writes[effect.direction].append(effect.data)
+                # Behind an end that went out unseen there is nowhere to go.
+                if effect.direction not in self.ended:
+                    self.writes[effect.direction].append(effect.data)
             case End():
                 self._write_end(effect.direction)
             case Dial():

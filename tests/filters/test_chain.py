@@ -791,6 +791,23 @@ class CloseTests(SynchronousTestCase):
         self.assertEqual((written(effects, UP), written(effects, DOWN)), (b"a", b"bbye"))
         self.assertEqual(effects[-1], Finish("no", filter="d"))
 
+    def test_refused_once(self) -> None:
+        """What is flushed to a filter behind the bytes that it refused is not shown, and goes nowhere."""
+        latency = Scripted(received=lambda way, data: Delay(len(data), data) if way is UP else None)
+        refusing = Scripted(received=lambda way, _: Close("no", b"bye") if way is UP else None)
+        chain = relaying(latency, refusing)
+        chain.received(UP, b"x")
+        chain.received(UP, b"xyz")
+        self.assertEqual(chain.due(1), [Write(DOWN, b"bye"), Finish("no", filter="b")])
+        self.assertEqual(refusing.seen(), [b"x"])
+
+    def test_no_end_before_it(self) -> None:
+        """No end goes out before it: it could be the second, and the session over in order."""
+        near = Scripted(received=lambda way, _: Close("no", b"bye") if way is DOWN else None)
+        chain = relaying(near, Scripted(ended=lambda way, _: b"last" if way is DOWN else None))
+        self.assertEqual(chain.ended(UP), [End(UP)])
+        self.assertEqual(chain.ended(DOWN), [Finish("no", filter="a")])
+
     def test_held_is_not_passed(self) -> None:
         """What was held is undecided, and stays so."""
         chain = relaying(Scripted(received=script(NEED_MORE, Close("no"))))

@@ -311,6 +311,16 @@ class EarlyTests(SynchronousTestCase):
         self.assertEqual(written(effects, UP), b"b1 b2 a1 a2 x")
         self.assertEqual(effects[-1], End(UP))
 
+    def test_answers_come_later(self) -> None:
+        """What filters say to the client when connected comes before their answers to what was early."""
+        near = Scripted(
+            received=lambda way, _: Reply(b"answer ") if way is UP else None, connected=Reply(b"one ")
+        )
+        chain = chain_of(near, Scripted(connected=Reply(b"two ")))
+        chain.open()
+        chain.received(UP, b"x")
+        self.assertEqual(written(chain.connected(UPSTREAM), DOWN), b"one two answer ")
+
     def test_upstream_is_known(self) -> None:
         """When it is connected, the connection knows to whom."""
         connection, one = nobody(), Scripted()

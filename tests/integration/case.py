@@ -51,6 +51,9 @@ class ForwarderCase(unittest.SynchronousTestCase):
     #: Which relay the cases run over: ``relay=``, or ``none`` for no forwarder at all.
     relay_option = "auto"
 
+    #: A filter of `tests.filters.passing` beneath the rule; empty: none.
+    passing = ""
+
     def setUp(self) -> None:
         """A directory of its own for every test."""
         self.directory: Path = temporary_directory(self)
@@ -137,7 +140,7 @@ class ForwarderCase(unittest.SynchronousTestCase):
         spliced = line.raw["to_upstream"]["spliced"] + line.raw["to_client"]["spliced"]
         if self.relay_option == "pair":
             self.assertEqual(line.relay, "pair")
-        if self.relay_option in ("pair", "copy"):
+        if self.relay_option in ("pair", "copy") or self.passing == "PassThrough":
             self.assertEqual(spliced, 0)
         elif line.to_upstream + line.to_client > 10_000_000:
             self.assertGreater(spliced, 0)
@@ -175,6 +178,8 @@ class ForwarderCase(unittest.SynchronousTestCase):
             converse(dialer, server, step_deadline=step_deadline)
             return dialer, server
         rule = f"case: {self.place(over, 'in')} -> {listener.address} {self.options(options)}\n"
+        if self.passing:
+            rule += f"    filter python:tests.filters.passing.{self.passing}\n"
         forwarder = self.forwarder(rule)
         descriptors = forwarder.open_descriptors()
         dialer = Dialer(

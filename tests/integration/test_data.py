@@ -128,3 +128,15 @@ class SpliceDataTests(DataCases, ForwarderCase):
     """``relay=splice``."""
 
     relay_option = "splice"
+
+
+class ShownDataTests(DataCases, ForwarderCase):
+    """With a filter that looks at every byte."""
+
+    passing = "PassThrough"
+
+
+class DoneDataTests(DataCases, ForwarderCase):
+    """With a filter that has seen enough with the first bytes."""
+
+    passing = "DoneAtOnce"

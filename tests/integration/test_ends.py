@@ -321,3 +321,25 @@ class SpliceEndTests(EndCases, TimedEndCases, ForwarderCase):
     """``relay=splice``."""
 
     relay_option = "splice"
+
+
+class ShownEndTests(EndCases, TimedEndCases, ForwarderCase):
+    """With a filter that looks at every byte: in the deep profile only; `tests.relay` has them always."""
+
+    passing = "PassThrough"
+
+    def setUp(self) -> None:
+        """Skip unless the long versions were asked for."""
+        needs_deep()
+        super().setUp()
+
+
+class DoneEndTests(EndCases, TimedEndCases, ForwarderCase):
+    """With a filter that has seen enough with the first bytes: likewise."""
+
+    passing = "DoneAtOnce"
+
+    def setUp(self) -> None:
+        """Skip unless the long versions were asked for."""
+        needs_deep()
+        super().setUp()

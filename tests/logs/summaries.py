@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from attrs import evolve
 from hypothesis import strategies as st
 
 from portfwd.values import (
@@ -76,4 +75,4 @@ summaries = st.builds(
 
 def changed(**fields: object) -> SessionSummary:
     """The plain summary with some fields changed."""
-    return evolve(PLAIN, **fields)
+    return PLAIN._replace(**fields)

@@ -186,7 +186,7 @@ def rulesets(draw: st.DrawFn) -> Ruleset:
                 st.lists(
                     st.builds(
                         Directive,
-                        st.sampled_from(["admin", "metrics", "manhole", "limits"]),
+                        st.sampled_from(["metrics", "limits"]),
                         st.lists(texts, max_size=2).map(tuple),
                         st.lists(st.tuples(names, texts), max_size=2).map(tuple),
                     ),

@@ -122,7 +122,7 @@ class CombineTests(SynchronousTestCase):
 
     def test_parts(self) -> None:
         """Rules, lists, directives, files and warnings are joined; the last log and pid file count."""
-        one = parse("logfile a\npidfile p\nallow 1.*\nadmin x\nstatusfile s\n:1 -> a:1", "one")
+        one = parse("logfile a\npidfile p\nallow 1.*\nmetrics x\nstatusfile s\n:1 -> a:1", "one")
         two = parse("log access=json\nallow 2.*\n:2 -> a:1", "two")
         three = parse(":3 -> a:1", "three")
         found = combine(one, two, three)
@@ -131,7 +131,7 @@ class CombineTests(SynchronousTestCase):
         self.assertEqual((found.log.access, found.log.file, found.pid_file), (AccessLog.JSON, None, "p"))
         self.assertEqual(found.files, ("one", "two", "three"))
         self.assertEqual([warning.code for warning in found.warnings], ["directive-without-meaning"])
-        self.assertEqual([directive.name for directive in found.directives], ["admin"])
+        self.assertEqual([directive.name for directive in found.directives], ["metrics"])
 
     def test_clash(self) -> None:
         """What is wrong only together is told; a warning of one part is not told twice."""

@@ -28,7 +28,6 @@ from portfwd.service.build import count_descriptors
 from portfwd.service.forwarder import Forwarder
 from portfwd.service.reload import MAX_LINES, ReloadResult, is_reusable, shortened
 from portfwd.service.slices import Slices
-from portfwd.streams.transport import TransportStream
 from portfwd.values import CloseReason
 from tests.service.test_forwarder import PORTABLE, ForwarderCase, open_descriptors
 from tests.service.worlds import Lines, a_used_port, rules
@@ -335,14 +334,12 @@ class BindTests(ReloadCase):
             f'a: endpoint:"tcp:{port}:interface=127.0.0.1" -> {self.target} buffer=4KiB\n'
             f'b: endpoint:"tcp:{other}:interface=127.0.0.1" -> {self.target}\n',
         )
-        for name in ("a", "b"):
+        for name, live, buffer in zip(("a", "b"), forwarder.rules, (4096, 65536), strict=True):
             client, server = await self.session(forwarder, name)
+            (one,) = live.sessions.values()
+            self.assertEqual(one.streams[0].buffer, buffer)  # type: ignore[union-attr]
             await self.converses(client, server)
         self.assertEqual([len(rule.sessions) for rule in forwarder.rules], [1, 1])
-        (session,) = forwarder.rules[0].sessions.values()
-        stream = session._client.stream
-        assert isinstance(stream, TransportStream)
-        self.assertEqual(stream.buffer, 4096)
         used = a_used_port(self)
         result = await self.reload(
             forwarder, f'c: endpoint:"tcp:{used}:interface=127.0.0.1" -> {self.target}\n'

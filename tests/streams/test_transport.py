@@ -137,6 +137,18 @@ class StreamTests(unittest.SynchronousTestCase):
         stream.start()
         self.assertEqual(wire.producerState, "producing")
 
+    def test_tap(self) -> None:
+        """Who looks sees what is read from then on, until somebody else does, or nobody."""
+        stream = self.stream(Wire())
+        stream.start()
+        one: list[bytes] = []
+        two: list[bytes] = []
+        stream.dataReceived(b"before")
+        for saw, data in ((one.append, b"first"), (two.append, b"second"), (None, b"after")):
+            stream.tap(saw)
+            stream.dataReceived(data)
+        self.assertEqual((one, two), ([b"first"], [b"second"]))
+
     def test_a_transport_without_a_buffer_size(self) -> None:
         """What has no such size is taken as it is."""
         stream = self.stream(StringTransport())

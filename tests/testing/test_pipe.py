@@ -26,6 +26,7 @@ from portfwd.filters import (
     Direction,
     Factory,
     Filter,
+    Forward,
     InetAddress,
     Plugin,
     Reply,
@@ -62,6 +63,14 @@ class Upper(Filter):
 
     def received(self, direction: Direction, data: bytes) -> Verdict:
         return data.upper()
+
+
+class Answering(Filter):
+    """Says everything back."""
+
+    def received(self, direction: Direction, data: bytes) -> Verdict:
+        """See `IFilter`."""
+        return [Forward(data), Reply(data)]
 
 
 @frozen
@@ -162,6 +171,14 @@ class SessionTests(SynchronousTestCase):
         one.end(UP)
         self.assertRaises(RuntimeError, one.send, UP, b"x")
         self.assertRaises(RuntimeError, one.end, UP)
+
+    def test_answered_after_the_end(self) -> None:
+        """Nor does a filter say anything behind an end that it let go by unseen."""
+        pipe = Pipe(Factory(lambda connection: Answering(), directions=frozenset({DOWN})))
+        pipe.send(DOWN, b"x")
+        pipe.end(UP)
+        pipe.send(DOWN, b"y")
+        self.assertEqual((pipe.to_upstream, pipe.to_client), (b"x", b"xy"))
 
     def test_finish(self) -> None:
         """A filter that closes ends the session; what is sent then goes nowhere."""

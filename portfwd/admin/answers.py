@@ -1,0 +1,88 @@
+# -*- test-case-name: tests.admin.test_answers -*-
+"""
+What the control socket says: one JSON object (RFC 8259) a line.
+
+::
+
+    {"portfwd":"0.1.0","protocol":1,"level":"operator"}         once, before anything is asked
+    {"ok":true,"result":{…}}                                    the answer to a request
+    {"ok":false,"error":"not-found","message":"…"}              what went wrong, in its place
+    {"event":{…}}                                               before the answer of a request that goes on
+
+Lines are ASCII: all else is escaped as JSON does.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from portfwd.admin.operator import FaultView, LiveSession, RuleView
+from portfwd.logs.json_lines import session_fields
+
+#: Raised when an answer loses a key or changes what one means; not when one is added.
+PROTOCOL: Final = 1
+
+# Made once: json.dumps would make one a line.
+_ENCODER: Final = json.JSONEncoder(separators=(",", ":"))
+
+
+def encode(value: Mapping[str, Any]) -> bytes:
+    """One line."""
+    # json escapes every control character but this one.
+    return _ENCODER.encode(value).replace("\x7f", "\\u007f").encode("ascii") + b"\n"
+
+
+def greeting(version: str, level: str) -> bytes:
+    """The first line."""
+    return encode({"portfwd": version, "protocol": PROTOCOL, "level": level})
+
+
+def answer(result: Mapping[str, Any]) -> bytes:
+    """What was asked for."""
+    return encode({"ok": True, "result": result})
+
+
+def refusal(code: str, message: str, details: Mapping[str, Any] | None = None) -> bytes:
+    """Why it cannot be had; `details` stand beside the message."""
+    return encode({"ok": False, "error": code, "message": message, **(details or {})})
+
+
+def event(value: Mapping[str, Any]) -> bytes:
+    """Something on the way."""
+    return encode({"event": value})
+
+
+def session_row(session: LiveSession) -> dict[str, Any]:
+    """A session: the keys of the access log's JSON, and its ``state``."""
+    return {**session_fields(session.summary()), "state": session.state.value}
+
+
+def rule_row(rule: RuleView) -> dict[str, Any]:
+    """A rule."""
+    return {
+        "name": rule.name,
+        "rule": rule.file_rule,
+        "listen": list(rule.listen),
+        "targets": list(rule.targets),
+        "state": rule.state,
+        "sessions": rule.sessions,
+        "total": rule.total,
+        "filters": list(rule.filters),
+        "filter_failures": rule.filter_failures,
+        "where": rule.where,
+    }
+
+
+def fault_row(fault: FaultView) -> dict[str, Any]:
+    """A fault."""
+    return {
+        "rule": fault.rule,
+        "number": fault.number,
+        "kind": fault.kind,
+        "active": fault.active,
+        "options": dict(fault.options),
+        "asked": fault.asked,
+        "struck": fault.struck,
+    }

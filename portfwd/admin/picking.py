@@ -1,0 +1,137 @@
+# -*- test-case-name: tests.admin.test_picking -*-
+"""
+Which sessions a request means, in which order, and how fast they are.
+
+Only as many as are asked for are kept while all of them are looked at.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from attrs import frozen
+
+from portfwd.admin.operator import LiveSession, OperatorError
+from portfwd.rules.access import AccessList, check_pattern
+from portfwd.rules.model import AclEntry
+from portfwd.values import InetAddress, SessionSummary, UnixAddress
+
+#: Words for ``sort=``; but for ``id`` the largest come first.
+SORTS: Final[Mapping[str, Callable[[SessionSummary], float]]] = {
+    "id": lambda one: -one.id,
+    "age": lambda one: one.duration,
+    "bytes": lambda one: one.to_upstream.bytes + one.to_client.bytes,
+    "up": lambda one: one.to_upstream.bytes,
+    "down": lambda one: one.to_client.bytes,
+    "paused": lambda one: one.to_upstream.paused + one.to_client.paused,
+}
+
+
+class Wanted:
+    """Sessions by client, by state; by rule they are found faster, so that is not looked at here."""
+
+    def __init__(self, client: str | None = None, state: str | None = None) -> None:
+        """
+        :param client: a pattern of ``allow``, or ``unix`` for clients of unix sockets.
+        :raises OperatorError: it is none.
+        """
+        self._state = state
+        self._unix = client == "unix"
+        self._access: AccessList | None = None
+        if client is not None and not self._unix:
+            wrong = check_pattern(client)
+            if wrong is not None:
+                raise OperatorError("bad-request", wrong)
+            self._access = AccessList((AclEntry(True, client),))
+
+    def __repr__(self) -> str:
+        return f"<Wanted {'unix' if self._unix else self._access or 'every client'} {self._state or ''}>"
+
+    def __contains__(self, session: LiveSession) -> bool:
+        return self.summary_of(session) is not None
+
+    def summary_of(self, session: LiveSession) -> SessionSummary | None:
+        """What the session did, or None for one that is not wanted, or closed by now."""
+        state = session.state.value
+        if state == "closed" or (self._state is not None and state != self._state):
+            return None
+        summary = session.summary()
+        client = summary.client
+        if self._unix:
+            return summary if isinstance(client, UnixAddress) else None
+        if self._access is not None:
+            known = isinstance(client, InetAddress) and self._access.decide(client.host).allowed
+            return summary if known else None
+        return summary
+
+
+class Largest:
+    """The `limit` things with the largest keys of all that are offered."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._heap: list[tuple[float, int, Any]] = []
+        self.offered = 0
+
+    def __repr__(self) -> str:
+        return f"<Largest {len(self._heap)} of {self.offered}>"
+
+    def offer(self, key: float, number: int, thing: Any) -> None:
+        """:param number: of several with one key the smallest comes first; no two are the same."""
+        self.offered += 1
+        item = (key, -number, thing)
+        if len(self._heap) < self._limit:
+            heapq.heappush(self._heap, item)
+        else:
+            heapq.heappushpop(self._heap, item)
+
+    def taken(self) -> list[Any]:
+        """They, the largest first."""
+        return [thing for _, _, thing in sorted(self._heap, key=lambda item: item[:2], reverse=True)]
+
+
+@frozen
+class Pace:
+    """
+    How fast a session is.
+
+    :ivar up: bytes a second of the client.
+    :ivar down: bytes a second of the upstream.
+    :ivar call: bytes a system call; None where there was none.
+    """
+
+    up: float
+    down: float
+    call: float | None
+
+
+class Meter:
+    """Turns what sessions did so far into how fast they are, from one look to the next."""
+
+    def __init__(self) -> None:
+        self._before: dict[int, tuple[int, int, int]] = {}
+        self._now: dict[int, tuple[int, int, int]] = {}
+        self._looked_at: float | None = None
+        self._seconds: float | None = None
+
+    def __repr__(self) -> str:
+        return f"<Meter {len(self._now)}>"
+
+    def look(self, now: float) -> None:
+        """A new look at all of them begins."""
+        self._seconds = None if self._looked_at is None else max(now - self._looked_at, 1e-6)
+        self._looked_at = now
+        self._before, self._now = self._now, {}
+
+    def pace(self, summary: SessionSummary) -> Pace:
+        """How fast it was since the look before; since it was opened, where there was none."""
+        up, down = summary.to_upstream, summary.to_client
+        calls = up.reads + up.writes + down.reads + down.writes
+        self._now[summary.id] = now = (up.bytes, down.bytes, calls)
+        before = self._before.get(summary.id, (0, 0, 0))
+        seconds = max(summary.duration, 1e-6) if self._seconds is None else self._seconds
+        more = [one - other for one, other in zip(now, before, strict=True)]
+        moved = more[0] + more[1]
+        return Pace(more[0] / seconds, more[1] / seconds, moved / more[2] if more[2] > 0 else None)

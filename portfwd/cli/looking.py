@@ -1,0 +1,231 @@
+# -*- test-case-name: tests.cli.test_looking -*-
+"""``portfwd status``, ``rules``, ``sessions`` and ``session``: what a forwarder does now."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any, Final
+
+from portfwd.admin.picking import SORTS
+from portfwd.cli.columns import size_text, table, time_text
+from portfwd.cli.control import Control, add_arguments, ask_and_print, with_control
+from portfwd.cli.reading import FINE, counted
+from portfwd.values import printable
+
+#: Rows of one answer: the forwarder's bound.
+PAGE: Final = 500
+#: Sessions that are listed unless ``--limit`` says otherwise.
+LIMIT: Final = 100
+
+EXIT_CODES = """
+exit codes:
+  0  done
+  1  the forwarder cannot be reached, or refuses
+  2  the command line is wrong
+"""
+
+
+def add_command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    about: str,
+    description: str,
+    example: str,
+) -> argparse.ArgumentParser:
+    """A command that speaks to a forwarder, with what all of them have."""
+    parser = commands.add_parser(
+        name,
+        help=about,
+        description=f"{description}\nexample:\n  {example}\n{EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_arguments(parser)
+    return parser
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the commands to the command line."""
+    parser = add_command(
+        commands,
+        "status",
+        "figures of a running forwarder",
+        "Say what a running forwarder is and does, in a few lines.\n",
+        "portfwd status",
+    )
+    parser.set_defaults(run=run_status)
+    parser = add_command(
+        commands,
+        "rules",
+        "the rules at work",
+        "List the rules at work: where each listens, whether it accepts, its sessions.\n",
+        "portfwd rules",
+    )
+    parser.set_defaults(run=run_rules)
+    parser = add_command(
+        commands,
+        "sessions",
+        "open sessions",
+        "List open sessions. The first ones by --sort are shown, --limit of them; sizes are\n"
+        "what each direction has carried so far.\n",
+        "portfwd sessions --rule web --sort bytes --limit 20",
+    )
+    add_filter(parser)
+    parser.add_argument("--sort", choices=tuple(SORTS), default="id", help="what comes first (id)")
+    parser.add_argument("--limit", type=int, default=LIMIT, metavar="N", help=f"how many ({LIMIT}); 0: all")
+    parser.set_defaults(run=run_sessions)
+    parser = add_command(
+        commands,
+        "session",
+        "one open session",
+        "Say all there is to know of one session.\n",
+        "portfwd session 7",
+    )
+    parser.add_argument("id", metavar="ID", help="its number, as 'portfwd sessions' and the log show it")
+    parser.set_defaults(run=run_session)
+
+
+def add_filter(parser: argparse.ArgumentParser) -> None:
+    """The options that choose sessions."""
+    parser.add_argument("--rule", metavar="RULE", help="only those of this rule")
+    parser.add_argument(
+        "--client",
+        metavar="PATTERN",
+        help="only those of these clients: an address, a network or a glob, as 'allow' takes it; or 'unix'",
+    )
+    parser.add_argument(
+        "--state", choices=("peeking", "dialing", "relaying", "closing"), help="only those in this state"
+    )
+
+
+def run_status(arguments: argparse.Namespace) -> int:
+    """Say how the forwarder does."""
+    return ask_and_print(arguments, "status", text=_status_text)
+
+
+def _status_text(status: dict[str, Any]) -> str:
+    lines = [
+        f"portfwd {status['version']} {status['state']}, pid {status['pid']},"
+        f" up {time_text(status['uptime'])}",
+        f"{counted(status['rules'], 'rule')}, {counted(status['sessions'], 'open session')},"
+        f" {status['total']} in all, {status['descriptors']} descriptors, log level {status['log_level']}",
+    ]
+    if status["files"]:
+        lines.append("rules of " + ", ".join(status["files"]))
+    if status["reloads"] or status["reload_failures"]:
+        last = f", the last at {status['reloaded_at']}" if status["reloaded_at"] else ""
+        lines.append(f"{counted(status['reloads'], 'reload')}{last}, {status['reload_failures']} refused")
+    lines += [f"shell at {shell['address']}" for shell in status["shells"]]
+    return "\n".join(printable(line) for line in lines)
+
+
+def run_rules(arguments: argparse.Namespace) -> int:
+    """List all rules, a page at a time."""
+
+    def work(control: Control) -> int:
+        rows: list[dict[str, Any]] = []
+        while True:
+            page = control.ask("rules", (), {"start": str(len(rows)), "limit": str(PAGE)})
+            rows += page["rules"]
+            if not page["rules"] or len(rows) >= page["count"]:
+                break
+        if arguments.json:
+            print(json.dumps({"rules": rows}, indent=2))
+        else:
+            print(_rules_text(rows))
+        return FINE
+
+    return with_control(arguments, work)
+
+
+def _rules_text(rows: list[dict[str, Any]]) -> str:
+    return table(
+        ("RULE", "LISTENS ON", "STATE", "SESSIONS", "TOTAL", "TARGETS"),
+        [
+            (
+                row["name"],
+                ", ".join(row["listen"]) or "-",
+                row["state"],
+                str(row["sessions"]),
+                str(row["total"]),
+                ", ".join(row["targets"]),
+            )
+            for row in rows
+        ],
+        ("SESSIONS", "TOTAL"),
+    )
+
+
+def run_sessions(arguments: argparse.Namespace) -> int:
+    """List sessions; all of them, a page at a time, by their numbers."""
+
+    def work(control: Control) -> int:
+        asked = {"rule": arguments.rule, "client": arguments.client, "state": arguments.state}
+        every = arguments.limit <= 0 or arguments.limit > PAGE
+        limit = PAGE if every else arguments.limit
+        options = {**asked, "sort": "id" if every else arguments.sort, "limit": str(limit)}
+        page = control.ask("sessions", (), options)
+        rows, count = list(page["sessions"]), page["count"]
+        while every and page["sessions"]:
+            page = control.ask("sessions", (), {**options, "after": str(rows[-1]["id"])})
+            rows += page["sessions"]
+        if every:
+            rows.sort(key=_order(arguments.sort))
+            rows = rows[: arguments.limit] if arguments.limit > 0 else rows
+        if arguments.json:
+            print(json.dumps({"count": count, "sessions": rows}, indent=2))
+        else:
+            print(_sessions_text(rows))
+            if count > len(rows):
+                print(f"{len(rows)} of {counted(count, 'session')}; --limit 0 shows all")
+        return FINE
+
+    return with_control(arguments, work)
+
+
+def _order(sort: str) -> Any:
+    """The order in which the forwarder would have sorted rows."""
+    keys = {
+        "id": lambda row: row["id"],
+        "age": lambda row: -row["duration"],
+        "bytes": lambda row: -row["to_upstream"]["bytes"] - row["to_client"]["bytes"],
+        "up": lambda row: -row["to_upstream"]["bytes"],
+        "down": lambda row: -row["to_client"]["bytes"],
+        "paused": lambda row: -row["to_upstream"]["paused"] - row["to_client"]["paused"],
+    }
+    return keys[sort]
+
+
+def _sessions_text(rows: list[dict[str, Any]]) -> str:
+    return table(
+        ("ID", "RULE", "CLIENT", "UPSTREAM", "STATE", "AGE", "UP", "DOWN", "RELAY"),
+        [
+            (
+                str(row["id"]),
+                row["rule"],
+                row["client"] or "-",
+                row["upstream"] or "-",
+                row["state"],
+                time_text(row["duration"]),
+                size_text(row["to_upstream"]["bytes"]),
+                size_text(row["to_client"]["bytes"]),
+                row["relay"] or "-",
+            )
+            for row in rows
+        ],
+        ("ID", "AGE", "UP", "DOWN"),
+    )
+
+
+def run_session(arguments: argparse.Namespace) -> int:
+    """Say all of one session."""
+    return ask_and_print(arguments, "session", (arguments.id,), text=_session_text)
+
+
+def _session_text(result: dict[str, Any]) -> str:
+    lines = []
+    for key, value in result["session"].items():
+        if isinstance(value, dict):
+            value = "  ".join(f"{name} {'-' if one is None else one}" for name, one in value.items())
+        lines.append(f"{key.replace('_', ' '):16} {'-' if value in (None, '') else printable(str(value))}")
+    return "\n".join(lines)

@@ -1,0 +1,167 @@
+# -*- test-case-name: tests.cli.test_steering -*-
+"""``portfwd kill``, ``drain``, ``pause``, ``resume``, ``faults``, ``log-level``, ``reload`` and ``stop``."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from typing import Any
+
+from portfwd.cli.columns import table
+from portfwd.cli.control import ask_and_print
+from portfwd.cli.looking import add_command, add_filter
+from portfwd.cli.reading import counted
+from portfwd.values import printable
+
+_RULE_COMMANDS = (
+    (
+        "drain",
+        "close a rule's listeners; its sessions finish",
+        "Accept no more clients of a rule: its listeners are closed, and its sessions may go on\n"
+        "for as long as a stop would let them (--drain of twistd portfwd). 'resume' undoes it.\n",
+    ),
+    (
+        "pause",
+        "let a rule's clients wait",
+        "Accept no clients of a rule until 'resume'. They wait in the backlog, where the kernel keeps\n"
+        "them; sessions go on.\n",
+    ),
+    ("resume", "accept a rule's clients again", "Accept the clients of a rule again, paused or drained.\n"),
+)
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the commands to the command line."""
+    parser = add_command(
+        commands,
+        "kill",
+        "reset sessions",
+        "Reset sessions on both sides, with the close reason KD: those of these numbers, or all that\n"
+        "fit --rule, --client and --state together.\n",
+        "portfwd kill --client 192.168.1.66",
+    )
+    parser.add_argument("ids", metavar="ID", nargs="*", help="number of a session")
+    add_filter(parser)
+    parser.set_defaults(run=run_kill)
+    for name, about, description in _RULE_COMMANDS:
+        parser = add_command(commands, name, about, description, f"portfwd {name} web")
+        parser.add_argument("rule", metavar="RULE", help="a rule, or one port of its range")
+        parser.set_defaults(run=partial(run_rule, name))
+    parser = add_command(
+        commands,
+        "faults",
+        "show, switch and set faults",
+        "Show the faults of the filter 'faults', switch them, or make them stronger, also for\n"
+        "connections that are there. A reload that changes the rule sets them as the file says.\n",
+        "portfwd faults lab set latency delay=300ms",
+    )
+    parser.add_argument("rule", metavar="RULE", nargs="?", help="only those of this rule")
+    parser.add_argument("what", nargs="?", choices=("on", "off", "set"), help="what to do with them")
+    parser.add_argument(
+        "which", metavar="WHICH", nargs="*", help="number or kind of the fault, or 'all'; KEY=VALUE with set"
+    )
+    parser.set_defaults(run=run_faults)
+    parser = add_command(
+        commands,
+        "log-level",
+        "show or set the least level that is logged",
+        "Show or set the least level of events that are logged. The access log is no part of it.\n",
+        "portfwd log-level warn",
+    )
+    parser.add_argument("level", metavar="LEVEL", nargs="?", help="debug, info, warn, error or critical")
+    parser.set_defaults(run=run_log_level)
+    parser = add_command(
+        commands,
+        "reload",
+        "read the rules file again",
+        "Read the rules file again, and apply it: all of it, or nothing where something is wrong.\n"
+        "Sessions go on, and listeners that stay keep those who wait.\n",
+        "portfwd reload --dry-run",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="only say what would change")
+    parser.set_defaults(run=run_reload)
+    parser = add_command(
+        commands,
+        "stop",
+        "drain and end a forwarder",
+        "End the forwarder as SIGTERM does: it accepts no more, sessions may finish until the drain\n"
+        "deadline. Said a second time, it cuts them.\n",
+        "portfwd stop",
+    )
+    parser.set_defaults(run=run_stop)
+
+
+def run_kill(arguments: argparse.Namespace) -> int:
+    """Reset sessions."""
+    options = {"rule": arguments.rule, "client": arguments.client, "state": arguments.state}
+    return ask_and_print(
+        arguments,
+        "kill",
+        arguments.ids,
+        options,
+        text=lambda result: f"{counted(result['killed'], 'session')} killed",
+    )
+
+
+def run_rule(command: str, arguments: argparse.Namespace) -> int:
+    """Steer one rule."""
+    done = {"drain": "draining", "pause": "paused", "resume": "accepting"}[command]
+    return ask_and_print(
+        arguments,
+        command,
+        (arguments.rule,),
+        text=lambda result: "\n".join(f"{printable(name)}: {done}" for name in result["rules"]),
+    )
+
+
+def run_faults(arguments: argparse.Namespace) -> int:
+    """Show faults, or change them."""
+    words = [word for word in (arguments.rule, arguments.what) if word]
+    options: dict[str, str | None] = {}
+    for word in arguments.which:
+        key, equals, value = word.partition("=")
+        if equals:
+            options[key] = value
+        else:
+            words.append(word)
+    return ask_and_print(arguments, "faults", words, options, text=_faults_text)
+
+
+def _faults_text(result: dict[str, Any]) -> str:
+    return table(
+        ("RULE", "NUMBER", "FAULT", "IS", "STRUCK", "OPTIONS"),
+        [
+            (
+                row["rule"],
+                str(row["number"]),
+                row["kind"],
+                "on" if row["active"] else "off",
+                f"{row['struck']} of {row['asked']}",
+                " ".join(f"{key}={value}" for key, value in row["options"].items()),
+            )
+            for row in result["faults"]
+        ],
+        ("NUMBER", "STRUCK"),
+    )
+
+
+def run_log_level(arguments: argparse.Namespace) -> int:
+    """Show the level, or set it."""
+    words = (arguments.level,) if arguments.level else ()
+    return ask_and_print(arguments, "log-level", words, text=lambda result: printable(result["level"]))
+
+
+def run_reload(arguments: argparse.Namespace) -> int:
+    """Reload, and say what changed."""
+    words = ("dry-run",) if arguments.dry_run else ()
+    return ask_and_print(
+        arguments,
+        "reload",
+        words,
+        text=lambda result: "\n".join(printable(line) for line in result["lines"]),
+    )
+
+
+def run_stop(arguments: argparse.Namespace) -> int:
+    """Stop."""
+    return ask_and_print(arguments, "stop", text=lambda result: "stopping")

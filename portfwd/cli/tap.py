@@ -1,0 +1,67 @@
+# -*- test-case-name: tests.cli.test_tap -*-
+"""``portfwd tap``: the bytes of one session, as ``hexdump -C`` shows them, while it lasts."""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import sys
+from typing import Any
+
+from portfwd.cli.control import Control, with_control
+from portfwd.cli.looking import add_command
+from portfwd.cli.reading import FINE
+from portfwd.filters.hexdump import dump_lines
+
+_ARROWS = {"up": ">", "down": "<"}
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the command line."""
+    parser = add_command(
+        commands,
+        "tap",
+        "show the bytes of one session",
+        "Show what both sides of a session send from now on, before its filters: '>' is the client's,\n"
+        "'<' the upstream's. The session does not wait for this, and is relayed in the kernel again\n"
+        "afterwards. It ends with the session, at --limit, or with Ctrl-C. Bytes of users are shown,\n"
+        "their passwords among them.\n",
+        "portfwd tap 7 --limit 1KiB",
+    )
+    parser.add_argument("id", metavar="ID", help="number of the session")
+    parser.add_argument("--limit", metavar="SIZE", help="how many bytes of each direction (64KiB)")
+    parser.add_argument(
+        "--direction", choices=("up", "down", "both"), help="whose bytes: the client's are up (both)"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Show bytes until there are no more."""
+
+    def work(control: Control) -> int:
+        options = {"limit": arguments.limit, "direction": arguments.direction}
+        try:
+            for event in control.watch("tap", (arguments.id,), options):
+                _show(event, as_json=arguments.json)
+        except KeyboardInterrupt:
+            return FINE
+        return FINE
+
+    return with_control(arguments, work)
+
+
+def _show(event: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(event), flush=True)
+        return
+    result = event.get("result")
+    if result is None:
+        for line in dump_lines(base64.b64decode(event["data"]), event["offset"]):
+            print(f"{_ARROWS.get(event['direction'], '?')} {line}")
+        sys.stdout.flush()
+        return
+    missed = f", {result['missed']} bytes were missed" if result["missed"] else ""
+    why = {"closed": "the session is over", "limit": "the limit is reached"}.get(result["ended"], "")
+    print(f"portfwd tap: {why}{missed}", file=sys.stderr)

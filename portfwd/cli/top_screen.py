@@ -1,0 +1,95 @@
+# -*- test-case-name: tests.cli.test_top_screen -*-
+"""
+What ``portfwd top`` shows: one look of the forwarder as lines of a terminal.
+
+Lines in, lines out; no terminal is touched here. Every cell is escaped, and no line is wider than asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from attrs import frozen
+
+from portfwd.cli.columns import size_text, table, time_text
+from portfwd.cli.reading import counted
+from portfwd.values import printable
+
+#: Keys, and what ``top`` sorts by then.
+SORT_KEYS: Final[Mapping[str, str]] = {
+    "r": "rate",
+    "u": "up-rate",
+    "d": "down-rate",
+    "b": "bytes",
+    "a": "age",
+    "i": "id",
+}
+#: Lines above and below the sessions: two of figures, a blank one, the heads, and the keys.
+FRAME: Final = 5
+
+_SHORT: Final = "q quit  r u d b a i sort  k kill  space pause"
+_LONG: Final = "q quit  sort by: r rate  u up  d down  b bytes  a age  i number  k kill  space pause"
+
+
+@frozen
+class Shown:
+    """
+    What the screen shows beside the look.
+
+    :ivar paused: the look is an old one.
+    :ivar note: stands in the place of the keys, if there is one: a question or an outcome.
+    """
+
+    paused: bool = False
+    note: str = ""
+
+
+def rate_text(rate: float) -> str:
+    """Bytes a second; a dot for none, so that what moves stands out."""
+    return "." if rate < 0.5 else f"{size_text(rate)}/s"
+
+
+def head_lines(look: Mapping[str, Any], shown: Shown) -> list[str]:
+    """The figures above the sessions."""
+    status = look["status"]
+    marks = "  PAUSED" if shown.paused else ""
+    return [
+        f"portfwd {status['version']} {status['state']}, up {time_text(status['uptime'])},"
+        f" {counted(status['rules'], 'rule')}, {status['descriptors']} descriptors{marks}",
+        f"{counted(look['sessions'], 'session')} of {status['total']} in all,"
+        f" up {rate_text(look['up_rate'])}, down {rate_text(look['down_rate'])}, by {look['sort']}",
+    ]
+
+
+def session_table(look: Mapping[str, Any]) -> list[str]:
+    """The heads, and a line for each session."""
+    rows = [
+        (
+            str(row["id"]),
+            row["rule"],
+            row["client"] or "-",
+            row["upstream"] or "-",
+            time_text(row["duration"]),
+            rate_text(row["up_rate"]),
+            rate_text(row["down_rate"]),
+            size_text(row["bytes"]),
+            size_text(row["bytes_per_call"]),
+            row["state"],
+        )
+        for row in look["rows"]
+    ]
+    heads = ("ID", "RULE", "CLIENT", "UPSTREAM", "AGE", "UP", "DOWN", "BYTES", "A CALL", "STATE")
+    return table(heads, rows, ("ID", "AGE", "UP", "DOWN", "BYTES", "A CALL")).split("\n")
+
+
+def screen(look: Mapping[str, Any] | None, shown: Shown, width: int, height: int) -> list[str]:
+    """At most `height` lines of at most `width` characters."""
+    if look is None:
+        lines = ["waiting for the forwarder"]
+    else:
+        lines = [*(printable(line) for line in head_lines(look, shown)), "", *session_table(look)]
+    lines = lines[: max(0, height - 1)]
+    lines += [""] * (height - 1 - len(lines))
+    lines.append(printable(shown.note) or (_LONG if width >= len(_LONG) else _SHORT))
+    return [line[:width] for line in lines]

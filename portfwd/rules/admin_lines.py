@@ -1,0 +1,250 @@
+# -*- test-case-name: tests.rules.test_admin_lines -*-
+"""
+The directives ``admin`` and ``manhole``: where operators come in.
+
+::
+
+    admin   unix:/run/portfwd/admin.sock mode=0660 level=operator
+    manhole ssh:127.0.0.1:2222 keys=/etc/portfwd/shell-keys host-key=/etc/portfwd/shell-host-key
+    manhole unix:/run/portfwd/shell/ssh.sock keys=/etc/portfwd/shell-keys
+
+Both may be repeated. It refuses what would let everybody of the machine, or of the network, steer
+the forwarder; whether files and directories are tight enough is seen when they are opened.
+"""
+
+from __future__ import annotations
+
+import enum
+import ipaddress
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from attrs import field, frozen
+
+from portfwd.rules import readers
+from portfwd.rules.addresses import Role, read_path, read_place
+from portfwd.rules.clauses import split_options
+from portfwd.rules.diagnostics import Location
+from portfwd.rules.findings import shown, suggestion
+from portfwd.rules.model import NOWHERE, Directive, Kind, Ruleset
+from portfwd.rules.readers import ValueKind
+from portfwd.rules.reading import FileScope, Reading
+from portfwd.rules.tokens import Fault, Line, Word
+from portfwd.values import Address, InetAddress, UnixAddress
+
+#: Owner and nobody else, as a unix socket of a rule.
+ADMIN_MODE: Final = 0o600
+_OTHERS_WRITE: Final = 0o002
+
+
+class Level(enum.Enum):
+    """What a client of a control socket may do: look, or steer as well."""
+
+    READ = "read"
+    OPERATOR = "operator"
+
+
+@frozen
+class AdminSpec:
+    """
+    One control socket.
+
+    :ivar path: as written.
+    :ivar mode: permission bits of its file.
+    """
+
+    path: str
+    mode: int = ADMIN_MODE
+    level: Level = Level.OPERATOR
+    where: Location = field(default=NOWHERE, eq=False, repr=False)
+
+
+@frozen
+class ManholeSpec:
+    """
+    One SSH server with a Python prompt behind it.
+
+    :ivar address: a literal of the loopback and its port, or a unix socket.
+    :ivar keys: the file of public keys that are let in, as written.
+    :ivar host_key: the file of the server's own key, made if it is not there; None: a new one each time.
+    """
+
+    address: Address
+    keys: str
+    host_key: str | None = None
+    where: Location = field(default=NOWHERE, eq=False, repr=False)
+
+
+def admin_specs(ruleset: Ruleset) -> tuple[AdminSpec, ...]:
+    """The control sockets of `ruleset`; it has been read, so they are good."""
+    return tuple(_again(_admin_spec, one) for one in ruleset.directives if one.name == "admin")
+
+
+def manhole_specs(ruleset: Ruleset) -> tuple[ManholeSpec, ...]:
+    """The manholes of `ruleset`."""
+    return tuple(_again(_manhole_spec, one) for one in ruleset.directives if one.name == "manhole")
+
+
+def read_admin(reading: Reading, scope: FileScope, line: Line, words: list[Word]) -> None:
+    """Read ``admin unix:PATH [mode=BITS] [level=read|operator]``."""
+    _read(reading, line, words, _ADMIN, _admin_spec)
+
+
+def read_manhole(reading: Reading, scope: FileScope, line: Line, words: list[Word]) -> None:
+    """Read ``manhole ssh:HOST:PORT | unix:PATH keys=FILE [host-key=FILE]``."""
+    _read(reading, line, words, _MANHOLE, _manhole_spec)
+
+
+_ADMIN: Final[Mapping[str, ValueKind]] = {"mode": readers.mode(), "level": readers.choice(Level)}
+_MANHOLE: Final[Mapping[str, ValueKind]] = {"keys": readers.text("file"), "host-key": readers.text("file")}
+_EXAMPLES: Final = {
+    "admin": "such as admin unix:/run/portfwd/admin.sock",
+    "manhole": "such as manhole ssh:127.0.0.1:2222 keys=/etc/portfwd/shell-keys",
+}
+
+_Spec = Callable[[Word, Mapping[str, Any], Location], Any]
+
+
+def _read(
+    reading: Reading, line: Line, words: list[Word], kinds: Mapping[str, ValueKind], spec: _Spec
+) -> None:
+    """Report what is wrong with a line; keep it as text where nothing is."""
+    findings, name = reading.findings, words[0].text
+    address: Word | None = None
+    values: dict[str, Any] = {}
+    good = True
+    for word in words[1:]:
+        item = word.option()
+        if item is None and address is None:
+            address = word
+            continue
+        good = _read_option(reading, line, word, kinds, values) and good
+    if address is None:
+        findings.error(line.at(words[0]), "missing-argument", f"'{name}' needs an address", _EXAMPLES[name])
+        return
+    try:
+        made = spec(address, values, line.at(words[0]))
+    except Fault as fault:
+        findings.fault(line, address, fault)
+        return
+    place = made.path if isinstance(made, AdminSpec) else str(made.address).removeprefix("unix:")
+    before = reading.said.get(f"listen {place}")
+    if before is not None:
+        message = f"line {before.line} of {before.file} has this address already"
+        findings.error(line.at(address), "listen-clash", message)
+    reading.said[f"listen {place}"] = line.at(words[0])
+    if good:
+        plain, options = split_options(words[1:])
+        reading.directives.append(Directive(name, plain, options, line.at(words[0])))
+
+
+def _read_option(
+    reading: Reading, line: Line, word: Word, kinds: Mapping[str, ValueKind], values: dict[str, Any]
+) -> bool:
+    findings, item = reading.findings, word.option()
+    if item is None:
+        findings.error(line.at(word), "unexpected-word", f"{shown(word.text)} is a word too many")
+        return False
+    key, value = item
+    where = line.span(word.column, len(key))
+    if key not in kinds:
+        findings.error(where, "unknown-option", f"unknown option {shown(key)}", suggestion(key, kinds))
+    elif key in values:
+        findings.error(where, "duplicate-option", f"{shown(key)} is given twice")
+    else:
+        try:
+            values[key] = kinds[key].read(value.text)
+        except Fault as fault:
+            message = f"bad value for {shown(key)}: {fault.message}"
+            findings.error(line.place(value, fault), fault.code, message, fault.hint)
+        else:
+            return True
+    return False
+
+
+def _again(spec: _Spec, directive: Directive) -> Any:
+    """What a directive that was read before says."""
+    kinds = _ADMIN if directive.name == "admin" else _MANHOLE
+    text = directive.words[0]
+    values = {key: kinds[key].read(value) for key, value in directive.options}
+    return spec(Word(text, 1, len(text), len(text)), values, directive.where)
+
+
+def _unix_path(text: str) -> str:
+    """
+    The file name behind ``unix:``.
+
+    :raises Fault: it is none, or an abstract name, which has no permission bits.
+    """
+    try:
+        path = read_path(text, Kind.UNIX, Role.LISTEN).path
+    except Fault as fault:
+        raise fault.moved(len("unix:")) from None
+    if path.startswith("@"):
+        raise Fault(
+            "bad-path",
+            "an abstract name has no permission bits: everybody on this machine could connect",
+            "write unix:/run/portfwd/NAME.sock",
+            len("unix:"),
+        )
+    return path
+
+
+def _admin_spec(address: Word, values: Mapping[str, Any], where: Location) -> AdminSpec:
+    prefix, _, rest = address.text.partition(":")
+    if prefix != "unix":
+        raise Fault(
+            "bad-address", "operators come by a unix socket, whose file says who may", _EXAMPLES["admin"]
+        )
+    mode, level = values.get("mode", ADMIN_MODE), values.get("level", Level.OPERATOR)
+    path = _unix_path(rest)
+    if level is Level.OPERATOR and mode & _OTHERS_WRITE:
+        raise Fault(
+            "bad-value",
+            f"with mode={mode:04o} everybody on this machine could steer the forwarder",
+            "write mode=0660 and give the file to a group, or level=read",
+        )
+    return AdminSpec(path, mode, level, where)
+
+
+def _manhole_spec(address: Word, values: Mapping[str, Any], where: Location) -> ManholeSpec:
+    prefix, _, rest = address.text.partition(":")
+    place: Address
+    if prefix == "unix":
+        place = UnixAddress(_unix_path(rest))
+    elif prefix == "ssh":
+        place = _loopback(address.rest(len("ssh:")))
+    else:
+        raise Fault("bad-address", "expected ssh:HOST:PORT or unix:PATH", _EXAMPLES["manhole"])
+    if "keys" not in values:
+        raise Fault(
+            "missing-argument",
+            "'manhole' needs keys=FILE",
+            "a file of public keys, one a line, as ~/.ssh/authorized_keys has them",
+        )
+    return ManholeSpec(place, values["keys"], values.get("host-key"), where)
+
+
+def _loopback(word: Word) -> InetAddress:
+    """
+    An address that only this machine can reach.
+
+    :raises Fault: it is another one.
+    """
+    start = len("ssh:")
+    try:
+        place = read_place(word, Role.LISTEN, lambda name, protocol: None)
+    except Fault as fault:
+        raise fault.moved(start) from None
+    try:
+        is_loopback = place.kind is Kind.TCP and ipaddress.ip_address(place.host).is_loopback
+    except ValueError:
+        is_loopback = False
+    if not is_loopback or place.ports is None or len(place.ports) != 1:
+        raise Fault(
+            "bad-address",
+            "a manhole listens on one port of the loopback",
+            "write ssh:127.0.0.1:2222, and reach it from elsewhere through this machine's own sshd",
+            start,
+        )
+    return InetAddress(place.host, place.ports.first)

@@ -1,0 +1,100 @@
+# -*- test-case-name: tests.service.test_control -*-
+"""
+The control sockets of a ruleset as a Twisted service.
+
+They are bound with the privileges of the start, and open until all sessions have drained: who
+stops the forwarder can still look at what is left, and cut it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.logger import Logger
+
+from portfwd.admin.control import ControlProtocol
+from portfwd.admin.doors import Door
+from portfwd.admin.operator import Operator
+from portfwd.errors import StartError
+from portfwd.kernel.reactor import Reactor
+from portfwd.listen.binding import bind
+from portfwd.rules.admin_lines import AdminSpec, Level
+from portfwd.rules.model import Kind, ListenOptions, ListenSpec, Options
+from portfwd.service.build import cannot_listen
+
+
+class ControlSockets(Service):
+    """Every ``admin`` line of a ruleset."""
+
+    name = "portfwd control"
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        specs: Sequence[AdminSpec],
+        operator: Operator,
+        drain: Callable[[], Deferred[None]],
+    ) -> None:
+        """
+        :param specs: their paths are made absolute here: twistd changes directory later.
+        :param drain: fires when the forwarder has stopped, which it starts to do then.
+        """
+        self._reactor = reactor
+        self._specs = [(os.path.abspath(spec.path), spec) for spec in specs]
+        self._operator = operator
+        self._drain = drain
+        self._doors: list[Door] = []
+        self._log = Logger()
+
+    def privilegedStartService(self) -> None:
+        """
+        Bind.
+
+        :raises StartError: with a line for each that cannot be.
+        """
+        failures = []
+        for path, spec in self._specs:
+            listen = ListenSpec(Kind.UNIX, path=path, options=ListenOptions(mode=spec.mode))
+            try:
+                (sock,) = bind(listen, 0, Options())
+            except OSError as problem:
+                failures.append(cannot_listen("admin", f"unix:{path}", problem.strerror or str(problem)))
+                continue
+            self._doors.append(Door(f"admin unix:{path}", sock, self._reactor, self._maker(spec.level)))
+        if failures:
+            self._close()
+            raise StartError(failures)
+
+    def _maker(self, level: Level) -> Callable[[str], ControlProtocol]:
+        return lambda who: ControlProtocol(self._operator, level, self._reactor, who)
+
+    def startService(self) -> None:
+        """
+        Let operators in.
+
+        :raises StartError: somebody else took the place since.
+        """
+        if not self._doors:
+            self.privilegedStartService()
+        for door in self._doors:
+            try:
+                door.open()
+            except OSError as problem:
+                self._close()
+                raise StartError([f"{door.listener.name}: {problem.strerror}"]) from problem
+        super().startService()
+        for path, spec in self._specs:
+            self._log.info("control: listening on unix:{path} for {who}", path=path, who=spec.level.value)
+
+    def stopService(self) -> Deferred[Any]:
+        """Stay until the forwarder has drained."""
+        super().stopService()
+        return self._drain().addBoth(lambda _: self._close())
+
+    def _close(self) -> Deferred[Any]:
+        doors, self._doors = self._doors, []
+        return DeferredList([door.close() for door in doors])

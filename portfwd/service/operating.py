@@ -1,0 +1,237 @@
+# -*- test-case-name: tests.service.test_operating -*-
+"""
+The forwarder as operators see it: `portfwd.admin.operator.Operator`, over a `Forwarder`.
+
+It finds rules and sessions by their names and numbers, and translates what goes wrong into
+words for people. It decides nothing: sessions, rules and the forwarder do what is asked.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, Protocol, cast
+
+from twisted.internet.defer import Deferred
+
+from portfwd import __version__
+from portfwd.admin.operator import FaultView, LiveSession, OperatorError, RuleView
+from portfwd.errors import SteerError
+from portfwd.kernel.reactor import Reactor
+from portfwd.logs.fields import utc_time
+from portfwd.relay.live import LiveRule
+from portfwd.relay.session import Session
+from portfwd.relay.tapping import tap
+from portfwd.rules.explain import explain
+from portfwd.rules.explain_text import explanation_json, explanation_text
+from portfwd.rules.findings import shown, suggestion
+from portfwd.service import faults
+from portfwd.service.build import bound_addresses, count_descriptors
+from portfwd.service.forwarder import Forwarder
+from portfwd.service.log_level import LogThreshold
+from portfwd.values import CloseReason, Direction
+
+#: Seconds for which a count of open descriptors is good: counting them reads a directory.
+COUNTED: Final = 1.0
+
+_PARTIES: Final = ("client_stream", "upstream_stream")
+
+
+class Result(Protocol):
+    """What came of a reload, as `portfwd.service.reload.ReloadResult` has it."""
+
+    @property
+    def applied(self) -> bool:
+        """Whether the new rules are at work."""
+
+    @property
+    def failures(self) -> Sequence[str]:
+        """A line for each thing that is wrong."""
+
+    def lines(self) -> Iterator[str]:
+        """All of it for people."""
+
+
+class Operating:
+    """A forwarder in the hands of operators."""
+
+    version = __version__
+
+    def __init__(
+        self,
+        forwarder: Forwarder,
+        reactor: Reactor,
+        *,
+        reload: Callable[[bool], Deferred[Any]] | None = None,
+        stop: Callable[[], None] | None = None,
+        threshold: LogThreshold | None = None,
+    ) -> None:
+        """
+        :param reload: reads the rules anew, with a `Result`; is told whether it is a dry run. None: there
+            is no file.
+        :param stop: ends the program; None: it is not ours to end.
+        """
+        self._forwarder = forwarder
+        self._reactor = reactor
+        self._reload = reload
+        self._stop = stop
+        self._threshold = LogThreshold() if threshold is None else threshold
+        self._started_at = reactor.seconds()
+        self._descriptors = (-COUNTED, 0)
+        #: For ``status``, and for `portfwd shell`: where manholes listen, and their host keys.
+        self.shells: list[dict[str, str]] = []
+
+    def __repr__(self) -> str:
+        return f"<Operating {self._forwarder!r}>"
+
+    # Looking
+
+    def status(self) -> dict[str, Any]:
+        """See `portfwd.admin.operator.Operator`."""
+        forwarder = self._forwarder
+        now = self._reactor.seconds()
+        if now - self._descriptors[0] >= COUNTED:
+            self._descriptors = (now, count_descriptors())
+        rules = forwarder.rules
+        return {
+            "version": self.version,
+            "pid": os.getpid(),
+            "uptime": round(now - self._started_at, 3),
+            "state": "running" if forwarder.running else "draining",
+            "rules": len(rules),
+            "sessions": forwarder.session_count,
+            "total": sum(live.total for live in rules),
+            "descriptors": self._descriptors[1],
+            "files": list(forwarder.ruleset.files),
+            "reloads": forwarder.reloads,
+            "reload_failures": forwarder.reload_failures,
+            "reloaded_at": None if forwarder.reloaded_at is None else utc_time(forwarder.reloaded_at),
+            "log_level": self._threshold.level,
+            "shells": self.shells,
+        }
+
+    def rule_count(self) -> int:
+        """See `portfwd.admin.operator.Operator`."""
+        return len(self._forwarder.rules)
+
+    def rules(self, start: int = 0) -> Iterator[RuleView]:
+        """See `portfwd.admin.operator.Operator`."""
+        for bound in self._forwarder.bound[start:]:
+            live = bound.live
+            yield RuleView(
+                live.name,
+                live.rule.name,
+                () if bound.closed else tuple(bound_addresses(bound)),
+                tuple(one.label for one in live.destinations),
+                "closed" if bound.closed else "paused" if bound.paused else "accepting",
+                len(live.sessions),
+                live.total,
+                tuple(name for name, _ in live.filters),
+                live.filter_failures,
+                str(live.rule.where),
+            )
+
+    def _named(self, rule: str, lives: Sequence[LiveRule]) -> list[LiveRule]:
+        """Those of `lives` that RULE means; never none."""
+        found = [live for live in lives if rule in (live.rule.name, live.name)]
+        if not found:
+            hint = suggestion(rule, {live.rule.name for live in lives})
+            raise OperatorError("not-found", f"there is no rule called {shown(rule)}{hint and f'; {hint}'}")
+        return found
+
+    def sessions(self, rule: str | None = None) -> Iterator[LiveSession]:
+        """See `portfwd.admin.operator.Operator`."""
+        lives = self._forwarder.every_rule
+        for live in lives if rule is None else self._named(rule, lives):
+            yield from tuple(live.sessions.values())
+
+    def session(self, number: int) -> LiveSession:
+        """See `portfwd.admin.operator.Operator`."""
+        for live in self._forwarder.every_rule:
+            found = live.sessions.get(number)
+            if found is not None:
+                return found
+        raise OperatorError("not-found", f"there is no open session {number}")
+
+    def detail(self, session: LiveSession) -> dict[str, Any]:
+        """See `portfwd.admin.operator.Operator`."""
+        streams = zip(_PARTIES, cast(Session, session).streams, strict=True)
+        return {name: None if stream is None else repr(stream) for name, stream in streams}
+
+    def explain(self, client: str, listen: str) -> dict[str, Any]:
+        """See `portfwd.admin.operator.Operator`."""
+        try:
+            explanation = explain(self._forwarder.ruleset, client, listen)
+        except ValueError as error:
+            raise OperatorError("bad-request", str(error)) from None
+        return {"explanation": explanation_json(explanation), "text": explanation_text(explanation)}
+
+    def tap(self, session: LiveSession, saw: Callable[[Direction, bytes], None]) -> Callable[[], None]:
+        """See `portfwd.admin.operator.Operator`."""
+        try:
+            return tap(cast(Session, session), saw)
+        except ValueError as error:
+            raise OperatorError("refused", str(error)) from None
+
+    # Steering
+
+    def kill(self, session: LiveSession) -> None:
+        """See `portfwd.admin.operator.Operator`."""
+        session.kill(CloseReason.KILLED)
+
+    def drain(self, rule: str) -> list[str]:
+        """See `portfwd.admin.operator.Operator`."""
+        return self._steer(self._forwarder.drain, rule)
+
+    def pause(self, rule: str) -> list[str]:
+        """See `portfwd.admin.operator.Operator`."""
+        return self._steer(self._forwarder.pause, rule)
+
+    def resume(self, rule: str) -> list[str]:
+        """See `portfwd.admin.operator.Operator`."""
+        return self._steer(self._forwarder.resume, rule)
+
+    def _steer(self, steer: Callable[[str], Sequence[LiveRule]], rule: str) -> list[str]:
+        try:
+            return [live.name for live in steer(rule)]
+        except SteerError as problem:
+            raise OperatorError("refused", str(problem)) from None
+
+    def faults(self, rule: str | None) -> list[FaultView]:
+        """See `portfwd.admin.operator.Operator`."""
+        lives = self._forwarder.rules
+        return faults.views(lives if rule is None else self._named(rule, lives))
+
+    def set_faults(
+        self, rule: str, which: str, active: bool | None, options: Mapping[str, str]
+    ) -> list[FaultView]:
+        """See `portfwd.admin.operator.Operator`."""
+        return faults.change(self._named(rule, self._forwarder.rules), which, active, options)
+
+    def log_level(self, level: str | None) -> str:
+        """See `portfwd.admin.operator.Operator`."""
+        if level is not None:
+            try:
+                self._threshold.set_level(level)
+            except ValueError as error:
+                raise OperatorError("bad-request", str(error)) from None
+        return self._threshold.level
+
+    async def reload(self, dry_run: bool) -> dict[str, Any]:
+        """See `portfwd.admin.operator.Operator`."""
+        if self._reload is None:
+            raise OperatorError("refused", "there is no rules file that could be read again")
+        # Who asked may leave meanwhile, which cancels this; the reload goes on.
+        outcome: Deferred[Result] = Deferred()
+        self._reload(dry_run).chainDeferred(outcome)
+        result = await outcome
+        lines = list(result.lines())
+        if result.failures:
+            raise OperatorError("bad-rules", lines[0], {"lines": lines})
+        return {"applied": result.applied, "lines": lines}
+
+    def stop(self) -> None:
+        """See `portfwd.admin.operator.Operator`."""
+        if self._stop is None:
+            raise OperatorError("refused", "this forwarder is part of another program, which ends it")
+        self._stop()

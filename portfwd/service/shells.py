@@ -1,0 +1,155 @@
+# -*- test-case-name: tests.service.test_shells -*-
+"""
+The manholes of a ruleset as a Twisted service.
+
+Keys are read before anything is bound, while there are the privileges to do so; what is loose refuses
+the start. It is imported only where a ``manhole`` line asks for it: Twisted's SSH is an extra.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from attrs import frozen
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.logger import Logger
+
+from portfwd.admin.doors import Door
+from portfwd.admin.tight_files import LooseFile, check_private
+from portfwd.errors import StartError
+from portfwd.kernel.reactor import Reactor
+from portfwd.listen.binding import bind
+from portfwd.rules.admin_lines import ManholeSpec
+from portfwd.rules.model import Kind, ListenSpec, Options, PortRange
+from portfwd.service.build import cannot_listen
+from portfwd.service.forwarder import Forwarder
+from portfwd.service.namespace import BANNER, make_namespace
+from portfwd.service.operating import Operating
+from portfwd.values import Address, InetAddress, UnixAddress
+
+try:
+    from portfwd.admin.manhole import ManholeFactory
+    from portfwd.admin.shell_keys import new_host_key, public_line, read_client_keys, read_host_key
+except ImportError as _missing:  # pragma: no cover - the test environment has it
+    raise StartError(
+        [f"manhole: Twisted's SSH is not installed ({_missing}): pip install 'portfwd[manhole]'"]
+    ) from _missing
+
+
+@frozen
+class _Shell:
+    """One manhole, ready. :ivar address: with an absolute path."""
+
+    address: Address
+    factory: ManholeFactory
+
+
+class Shells(Service):
+    """Every ``manhole`` line of a ruleset."""
+
+    name = "portfwd shells"
+
+    def __init__(self, reactor: Reactor, shells: Sequence[_Shell]) -> None:
+        self._reactor = reactor
+        self._shells = shells
+        self._doors: list[Door] = []
+        self._log = Logger()
+
+    def privilegedStartService(self) -> None:
+        """
+        Bind.
+
+        :raises StartError: with a line for each that cannot be.
+        """
+        failures = []
+        for shell in self._shells:
+            try:
+                (sock,) = bind(_listen(shell.address), _port(shell.address), Options())
+            except (OSError, LooseFile) as problem:
+                reason = problem.strerror if isinstance(problem, OSError) else None
+                failures.append(cannot_listen("manhole", str(shell.address), reason or str(problem)))
+                continue
+            self._doors.append(Door(f"manhole {shell.address}", sock, self._reactor, shell.factory.serve))
+        if failures:
+            self._close()
+            raise StartError(failures)
+
+    def startService(self) -> None:
+        """
+        Let operators in.
+
+        :raises StartError: somebody else took the place since.
+        """
+        if not self._doors:
+            self.privilegedStartService()
+        for door, shell in zip(self._doors, self._shells, strict=True):
+            try:
+                door.open()
+            except OSError as problem:
+                self._close()
+                raise StartError([f"{door.listener.name}: {problem.strerror}"]) from problem
+            shell.factory.doStart()
+            self._log.info("shell: listening on {address}", address=shell.address)
+        super().startService()
+
+    def stopService(self) -> Deferred[Any]:
+        """Show everybody out."""
+        super().stopService()
+        return self._close()
+
+    def _close(self) -> Deferred[Any]:
+        doors, self._doors = self._doors, []
+        return DeferredList([door.close() for door in doors])
+
+
+def _port(address: Address) -> int:
+    return address.port if isinstance(address, InetAddress) else 0
+
+
+def _listen(address: Address) -> ListenSpec:
+    """
+    Where a manhole listens, as a rule would say it.
+
+    :raises LooseFile: the directory of its socket is not private.
+    """
+    if isinstance(address, InetAddress):
+        return ListenSpec(Kind.TCP, address.host, PortRange(address.port, address.port))
+    check_private(os.path.dirname(address.path))
+    return ListenSpec(Kind.UNIX, path=address.path)
+
+
+def make_shells(
+    specs: Sequence[ManholeSpec], operating: Operating, forwarder: Forwarder, reactor: Reactor
+) -> Shells:
+    """
+    Read the keys.
+
+    :raises StartError: with a line for each manhole whose files are not good.
+    """
+    shells: list[_Shell] = []
+    failures: list[str] = []
+    for spec in specs:
+        address = spec.address
+        if isinstance(address, UnixAddress):
+            address = UnixAddress(os.path.abspath(address.path))
+        try:
+            keys = read_client_keys(os.path.abspath(spec.keys))
+            host_key = (
+                new_host_key() if spec.host_key is None else read_host_key(os.path.abspath(spec.host_key))
+            )
+        except LooseFile as problem:
+            failures.append(f"manhole {address}: {problem} ({spec.where})")
+            continue
+        except OSError as problem:
+            failures.append(f"manhole {address}: {problem.filename}: {problem.strerror} ({spec.where})")
+            continue
+        namespace = partial(make_namespace, forwarder, operating, reactor)
+        shells.append(_Shell(address, ManholeFactory(keys, host_key, reactor, namespace, BANNER)))
+        operating.shells.append({"address": str(address), "host_key": public_line(host_key)})
+    if failures:
+        raise StartError(failures)
+    return Shells(reactor, shells)

@@ -1,0 +1,84 @@
+"""Tests of what ``portfwd top`` shows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from portfwd.admin.watching import top_sorts
+from portfwd.cli.top_screen import SORT_KEYS, Shown, head_lines, rate_text, screen
+from tests.cli.test_looking import STATUS
+from tests.logs.summaries import nasty
+
+ROW: dict[str, Any] = {
+    "id": 7,
+    "rule": "web",
+    "client": "192.0.2.1:5555",
+    "upstream": None,
+    "state": "relaying",
+    "duration": 61.0,
+    "up_rate": 0.2,
+    "down_rate": 2048.0,
+    "bytes": 3_000_000,
+    "bytes_per_call": None,
+}
+LOOK: dict[str, Any] = {
+    "sessions": 1,
+    "up_rate": 0.0,
+    "down_rate": 2048.0,
+    "sort": "rate",
+    "rows": [ROW],
+    "status": STATUS,
+}
+
+
+class ScreenTests(SynchronousTestCase):
+    """A look, as lines."""
+
+    def test_screen(self) -> None:
+        """Figures, heads, sessions, and the keys at the bottom."""
+        lines = screen(LOOK, Shown(), 100, 8)
+        self.assertEqual(
+            lines,
+            [
+                "portfwd 1.2.3 running, up 1m01s, 1 rule, 20 descriptors",
+                "1 session of 9 in all, up ., down 2.0 KiB/s, by rate",
+                "",
+                "ID  RULE  CLIENT          UPSTREAM    AGE  UP       DOWN    BYTES  A CALL  STATE",
+                " 7  web   192.0.2.1:5555  -         1m01s   .  2.0 KiB/s  2.9 MiB       -  relaying",
+                "",
+                "",
+                "q quit  sort by: r rate  u up  d down  b bytes  a age  i number  k kill  space pause",
+            ],
+        )
+
+    def test_notes(self) -> None:
+        """A note stands where the keys do; a pause is marked; before the first look it waits."""
+        self.assertEqual(screen(LOOK, Shown(note="session 7 is killed"), 80, 8)[-1], "session 7 is killed")
+        self.assertIn("PAUSED", head_lines(LOOK, Shown(paused=True))[0])
+        self.assertEqual(
+            screen(None, Shown(), 40, 2),
+            ["waiting for the forwarder", "q quit  r u d b a i sort  k kill  space "],
+        )
+
+    def test_keys(self) -> None:
+        """Each key is an order that the forwarder knows."""
+        self.assertLessEqual(set(SORT_KEYS.values()), set(top_sorts()))
+
+    def test_rates(self) -> None:
+        """Nothing is a dot."""
+        self.assertEqual((rate_text(0.4), rate_text(1000)), (".", "1000 B/s"))
+
+    @settings(max_examples=60)
+    @given(nasty, nasty, st.integers(1, 120), st.integers(1, 12))
+    def test_fits(self, rule: str, note: str, width: int, height: int) -> None:
+        """Whatever names hold, no line is too wide, none too many, and the cursor stays."""
+        look = LOOK | {"rows": [ROW | {"rule": rule}] * 5}
+        lines = screen(look, Shown(note=note), width, height)
+        self.assertEqual(len(lines), height)
+        for line in lines:
+            self.assertLessEqual(len(line), width)
+            self.assertTrue(line.isprintable(), line)

@@ -1,0 +1,119 @@
+"""Tests of `portfwd.rules.admin_lines`: the directives ``admin`` and ``manhole``."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from portfwd.errors import RulesError
+from portfwd.rules import parse, parse_rule
+from portfwd.rules.admin_lines import AdminSpec, Level, ManholeSpec, admin_specs, manhole_specs
+from portfwd.rules.render import render
+from portfwd.values import InetAddress, UnixAddress
+
+ADMIN = "admin unix:/run/a.sock"
+MANHOLE = "manhole ssh:127.0.0.1:2222 keys=k"
+
+
+def codes(text: str) -> list[tuple[str, int, int]]:
+    """What is wrong, and where."""
+    try:
+        parse(text, "f")
+    except RulesError as error:
+        return [(one.code, one.location.line, one.location.column) for one in error.problems]
+    return []
+
+
+class AdminTests(SynchronousTestCase):
+    """``admin``."""
+
+    def test_lines(self) -> None:
+        """A path, who may connect and what they may do; several lines are several sockets."""
+        ruleset = parse(f"{ADMIN}\nadmin unix:b.sock mode=0666 level=read\nadmin unix:c level=operator", "f")
+        self.assertEqual(
+            admin_specs(ruleset),
+            (
+                AdminSpec("/run/a.sock", 0o600, Level.OPERATOR),
+                AdminSpec("b.sock", 0o666, Level.READ),
+                AdminSpec("c", 0o600, Level.OPERATOR),
+            ),
+        )
+        self.assertEqual(str(admin_specs(ruleset)[1].where), "f:2:1")
+        self.assertEqual(manhole_specs(ruleset), ())
+
+    def test_refused(self) -> None:
+        """What is no path of this machine, or would let everybody steer, is refused where it stands."""
+        for text, expected in (
+            ("admin", [("missing-argument", 1, 1)]),
+            ("admin 127.0.0.1:9000", [("bad-address", 1, 7)]),
+            ("admin unix:", [("bad-path", 1, 12)]),
+            ("admin unix:@name", [("bad-path", 1, 12)]),
+            (f"{ADMIN} mode=0666", [("bad-value", 1, 7)]),
+            (f"{ADMIN} mode=rw", [("bad-value", 1, 29)]),
+            (f"{ADMIN} level=root", [("bad-value", 1, 30)]),
+            (f"{ADMIN} modes=0600", [("unknown-option", 1, 24)]),
+            (f"{ADMIN} mode=0600 mode=0600", [("duplicate-option", 1, 34)]),
+            (f"{ADMIN} more", [("unexpected-word", 1, 24)]),
+            (f"{ADMIN}\n{ADMIN} level=read", [("listen-clash", 2, 7)]),
+        ):
+            self.assertEqual(codes(text), expected, text)
+
+    def test_hint(self) -> None:
+        """A refusal names the way out."""
+        for text, hint in (
+            (f"{ADMIN} modes=0600", "did you mean 'mode'?"),
+            (f"{ADMIN} mode=0666", "mode=0660"),
+            ("admin localhost:1", "such as admin unix:"),
+        ):
+            error = self.assertRaises(RulesError, parse, text, "f")
+            self.assertIn(hint, error.problems[0].hint)
+
+
+class ManholeTests(SynchronousTestCase):
+    """``manhole``."""
+
+    def test_lines(self) -> None:
+        """A port of the loopback or a path, whose keys, and a key of its own."""
+        text = f'{MANHOLE}\nmanhole ssh:[::1]:2223 keys=k host-key=h\nmanhole unix:/run/s/ssh keys="a b"\n'
+        ruleset = parse(text, "f")
+        self.assertEqual(
+            manhole_specs(ruleset),
+            (
+                ManholeSpec(InetAddress("127.0.0.1", 2222), "k"),
+                ManholeSpec(InetAddress("::1", 2223), "k", "h"),
+                ManholeSpec(UnixAddress("/run/s/ssh"), "a b"),
+            ),
+        )
+
+    def test_refused(self) -> None:
+        """What others could reach, and what has no keys, is refused."""
+        for text, expected in (
+            ("manhole", ("missing-argument", 1, 1)),
+            ("manhole ssh:127.0.0.1:2222", ("missing-argument", 1, 9)),
+            ("manhole 127.0.0.1:2222 keys=k", ("bad-address", 1, 9)),
+            ("manhole ssh:0.0.0.0:2222 keys=k", ("bad-address", 1, 13)),
+            ("manhole ssh::2222 keys=k", ("bad-address", 1, 13)),
+            ("manhole ssh:localhost:2222 keys=k", ("bad-address", 1, 13)),
+            ("manhole ssh:127.0.0.1:22-23 keys=k", ("bad-address", 1, 13)),
+            ("manhole ssh:unix:/run/x keys=k", ("bad-address", 1, 13)),
+            ("manhole unix:@x keys=k", ("bad-path", 1, 14)),
+            (f"{MANHOLE}\n{MANHOLE}", ("listen-clash", 2, 9)),
+            (f"{MANHOLE} password=x", ("unknown-option", 1, 35)),
+        ):
+            self.assertEqual(codes(text), [expected], text)
+        self.assertEqual(len(codes("manhole ssh:127.0.0.1:http-x keys=k")), 1)
+
+
+class WholeTests(SynchronousTestCase):
+    """Both, as parts of a file."""
+
+    def test_written_back(self) -> None:
+        """What `render` writes means the same."""
+        text = f'{ADMIN} mode=0660\nmanhole unix:"/run/a b/ssh" keys="my keys"\n:1 -> a:1\n'
+        ruleset = parse(text, "f")
+        again = parse(render(ruleset), "f")
+        self.assertEqual(admin_specs(again), admin_specs(ruleset))
+        self.assertEqual(manhole_specs(again), manhole_specs(ruleset))
+
+    def test_no_rule(self) -> None:
+        """A rule of the command line cannot be one."""
+        self.assertRaises(RulesError, parse_rule, ADMIN, "--rule")
