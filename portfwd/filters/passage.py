@@ -124,6 +124,9 @@ class Passage:
                 link.waiting.append(item)
                 if link.shut and item is not None:
                     self._came_early(len(item))
+                elif item is not None:
+                    link.pending += len(item)
+                    self._press(link)
         elif item is None:
             self._tell_end(link)
         elif link.done:
@@ -179,6 +182,8 @@ class Passage:
         if link.waiting and not (link.shut or link.awaits):
             self._jobs.extendleft((link, item, 0) for item in reversed(link.waiting))
             link.waiting.clear()
+            link.pending = 0
+            self._press(link)
 
     # What is delayed
 
@@ -221,15 +226,15 @@ class Passage:
             self._replies = replies
 
     def _press(self, link: Link) -> None:
-        """Stop reading while too much is delayed; go on when half of that is gone."""
-        limit = link.stage.max_hold
-        if link.delayed > limit or len(link.outbox) > MAX_DELAYED:
+        """Stop reading while too much waits; go on when half of that is gone."""
+        limit, size = link.stage.max_hold, link.delayed + link.pending
+        if size > limit or len(link.outbox) > MAX_DELAYED:
             # Replies come of what the other side sends.
             cause = _OTHER[link.direction] if self._replies else link.direction
             if cause not in link.pressed:
                 link.pressed.append(cause)
                 self._stop(cause)
-        elif link.pressed and 2 * link.delayed <= limit and 2 * len(link.outbox) <= MAX_DELAYED:
+        elif link.pressed and 2 * size <= limit and 2 * len(link.outbox) <= MAX_DELAYED:
             for direction in link.pressed:
                 self._go(direction)
             link.pressed.clear()

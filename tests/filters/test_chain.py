@@ -600,6 +600,26 @@ class AwaitTests(SynchronousTestCase):
         self.assertEqual(chain.settled(1, "yes"), [Go(UP), Write(UP, b"x")])
         self.assertEqual(one.calls[-1], ("resumed", "yes"))
 
+    def test_one_farewell(self) -> None:
+        """A filter that closes because of what was flushed when another one did adds no reply of its own."""
+        near = Scripted(connected=[Forward(b"head")], received=Close("first", reply=b"bye"))
+        far = Scripted(received=lambda way, _: Close("second", reply=b"no") if way is UP else None)
+        chain = chain_of(near, far)
+        chain.open()
+        chain.received(UP, b"x")
+        told = chain.connected(UPSTREAM)
+        self.assertEqual(told, [Write(DOWN, b"bye"), Finish("first", filter="a")])
+
+    def test_answers_meanwhile(self) -> None:
+        """Answers of a filter behind wait as well; when they are many, who asks is not read until they go."""
+        near = seat(Scripted(received=lambda way, _: Await(Deferred()) if way is DOWN else None), max_hold=4)
+        chain = relaying(near, Scripted(received=lambda way, data: [Reply(data), b""] if way is UP else None))
+        self.assertEqual(chain.received(DOWN, b"x")[0], Stop(DOWN))
+        self.assertEqual(chain.received(UP, b"abcd"), [])
+        self.assertEqual(chain.received(UP, b"e"), [Stop(UP)])
+        self.assertEqual(chain.held(DOWN), 6)
+        self.assertIn(Go(UP), chain.settled(1, None))
+
     def test_verdicts(self) -> None:
         """Whatever is said of bytes can be said of them then."""
         for verdict, effects in (
