@@ -22,9 +22,8 @@ from twisted.internet.endpoints import (
     TCP4ClientEndpoint,
     TCP6ClientEndpoint,
     UNIXClientEndpoint,
-    wrapClientTLS,
 )
-from twisted.internet.interfaces import IDelayedCall, IOpenSSLClientConnectionCreator, IStreamClientEndpoint
+from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -51,8 +50,11 @@ from portfwd.rules.model import Options
 from portfwd.streams.opening import StreamMaker
 from portfwd.streams.socket_opening import SocketShare
 from portfwd.streams.stream import Loss, Stream
+from portfwd.streams.tls import TLSSide
+from portfwd.streams.tls_opening import TLSEndpoint
 from portfwd.streams.transport import TransportStream
 from portfwd.upstreams.connect import Attempt, EndpointAttempt, SocketAttempt
+from portfwd.upstreams.datagrams import DatagramAttempt
 from portfwd.upstreams.names import Names
 from portfwd.values import Address, InetAddress, UnixAddress, is_literal
 
@@ -71,6 +73,7 @@ class Destination:
     :ivar tls: makes the TLS connection to be had on top, or None.
     :ivar occupancy: how many sessions have it, where ``max-conns-per-target`` wants to know; and how often it
         could not be reached.
+    :ivar datagrams: it takes datagrams.
     :ivar settings: what is set on a socket before it connects.
     """
 
@@ -78,7 +81,8 @@ class Destination:
     options: Options
     address: Address | None = None
     endpoint: IStreamClientEndpoint | None = None
-    tls: IOpenSSLClientConnectionCreator | None = None
+    tls: TLSSide | None = None
+    datagrams: bool = False
     occupancy: Occupancy = field(factory=Occupancy)
     settings: Settings = field(init=False)
 
@@ -319,6 +323,8 @@ class Dial:
 
     def _address_attempt(self, address: Address) -> Attempt:
         options = self._current.options
+        if self._current.datagrams:
+            return DatagramAttempt(address, options, self)
         if self._world.platform.own_sockets:
             poller = self._streams.poller
             return SocketAttempt(
@@ -335,7 +341,7 @@ class Dial:
     def _endpoint_attempt(self, endpoint: IStreamClientEndpoint, address: Address | None = None) -> Attempt:
         current = self._current
         if current.tls is not None:
-            endpoint = wrapClientTLS(current.tls, endpoint)
+            endpoint = TLSEndpoint(endpoint, current.tls)
         attempt = EndpointAttempt(
             self._world.reactor,
             endpoint,

@@ -33,6 +33,7 @@ from portfwd.kernel.sockets import raise_descriptor_limit
 from portfwd.limits.admission import Doorkeeper
 from portfwd.limits.descriptors import PER_SESSION, RESERVE, DescriptorBudget
 from portfwd.listen.binding import resolve_listener
+from portfwd.listen.datagram_listener import DatagramListener
 from portfwd.listen.listener import Listener
 from portfwd.metrics.tally import Ledger
 from portfwd.relay.dial import Surroundings
@@ -51,13 +52,13 @@ from portfwd.service.build import (
     cannot_listen,
     count_descriptors,
     live_rules,
-    target_labels,
 )
 from portfwd.service.departures import Departures
 from portfwd.service.measuring import Watchers
 from portfwd.service.reload import ReloadResult, Transition, names_to_resolve, refusal
 from portfwd.service.slices import Slices
 from portfwd.service.steering import Steering, named
+from portfwd.service.targets import target_labels
 from portfwd.streams.opening import StreamMaker
 from portfwd.streams.socket_opening import SocketShare
 from portfwd.upstreams.names import Names
@@ -177,7 +178,7 @@ class Forwarder(Service):
         return tuple(self._bound)
 
     @property
-    def listeners(self) -> Iterator[tuple[LiveRule, Listener]]:
+    def listeners(self) -> Iterator[tuple[LiveRule, Listener | DatagramListener]]:
         """The sockets of ours that listen, each with its rule."""
         for bound in self._bound:
             for listener in bound.listeners:
@@ -418,7 +419,8 @@ class Forwarder(Service):
             for one in self._bound:
                 one.live.limit()
                 for listener in one.listeners:
-                    listener.judge_by(one.live.gate)
+                    if isinstance(listener, Listener):
+                        listener.judge_by(one.live.gate)
                 yield
         self.ruleset = ruleset
         self._session_log = log
