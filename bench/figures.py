@@ -50,4 +50,5 @@ FIGURES: Final = {
     "ready_s": Figure("ready after s", False, 3),
     "stall_ms": Figure("longest stall ms", False, 1),
     "datagrams_s": Figure("datagrams/s", True, 0),
+    "lost_share": Figure("lost", None, 2),
 }

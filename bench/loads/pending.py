@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.bench.test_loads -*-
 """
-Rows that wait for portfwd: datagrams, TLS, reload.
+Rows that wait for portfwd: TLS, reload.
 
 They stand in the list with their goals, and ``portfwd check`` is asked each
 time whether their hour has come. Until it has, the table gives its answer as
@@ -43,19 +43,10 @@ class Reload(Pending):
 
 
 def rows() -> list[Load]:
-    """Datagrams of three sizes, TLS on either side, reload."""
-    datagrams = [
-        Pending(
-            f"udp-{size}",
-            "udp",
-            f"UDP, datagrams of {size} B",
-            "udp: 127.0.0.1:20000/udp -> 127.0.0.1:20001/udp\n",
-        )
-        for size in (64, 1200, 1472)
-    ]
+    """TLS on either side, reload."""
     tls = [
         Pending("filters-tls-in", "filters", "TLS in", "t: tls:127.0.0.1:20000 -> 127.0.0.1:20001\n"),
         Pending("filters-tls-out", "filters", "TLS out", "t: 127.0.0.1:20000 -> tls:127.0.0.1:20001\n"),
     ]
     reload = Reload("reload-10000", "reload", "Reload with 10 000 rules", "")
-    return [*datagrams, *tls, reload]
+    return [*tls, reload]

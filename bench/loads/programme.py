@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from bench.loads import bulk, connections, filters, pending, quiet, requests, startup
+from bench.loads import bulk, connections, datagrams, filters, pending, quiet, requests, startup
 from bench.loads.api import Load
 
 
@@ -16,5 +16,6 @@ def rows() -> list[Load]:
         *quiet.rows(),
         *startup.rows(),
         *filters.rows(),
+        *datagrams.rows(),
         *pending.rows(),
     ]
