@@ -10,6 +10,7 @@ silent.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Hashable
 from functools import partial
 from typing import Final
@@ -86,6 +87,11 @@ class Reception:
     @property
     def address(self) -> Address | None:
         """Where it is bound; the wildcard as ``[::]`` or ``0.0.0.0``."""
+        raise NotImplementedError
+
+    @property
+    def sock(self) -> socket.socket:
+        """What listens."""
         raise NotImplementedError
 
     @property
