@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from bench.loads import bulk, connections, filters, pending, quiet, reload, requests, startup, tls
+from bench.loads import bulk, connections, datagrams, filters, quiet, reload, requests, startup, tls
 from bench.loads.api import Load
 
 
@@ -18,5 +18,5 @@ def rows() -> list[Load]:
         *reload.rows(),
         *filters.rows(),
         *tls.rows(),
-        *pending.rows(),
+        *datagrams.rows(),
     ]

@@ -44,7 +44,7 @@ def bind_datagrams(
     bound: list[socket.socket] = []
     missing: OSError | None = None
     try:
-        for host in (resolve or _resolve)(spec.host):
+        for host in (resolve or resolve_datagrams)(spec.host):
             try:
                 bound.append(_bind(host, port, True, share))
             except OSError as problem:
@@ -61,7 +61,12 @@ def bind_datagrams(
     return bound
 
 
-def _resolve(name: str) -> Sequence[str]:
+def resolve_datagrams(name: str) -> Sequence[str]:
+    """
+    The addresses of a name that is to be listened on, from the system's resolver; it may block.
+
+    :raises OSError: it has none.
+    """
     found = socket.getaddrinfo(name, None, type=socket.SOCK_DGRAM)
     return list(dict.fromkeys(str(sockaddr[0]) for _, _, _, _, sockaddr in found))
 

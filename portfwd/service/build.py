@@ -39,8 +39,8 @@ from portfwd.limits.descriptors import PER_SESSION, DescriptorBudget
 from portfwd.listen import systemd
 from portfwd.listen.arrivals import StreamFactory
 from portfwd.listen.binding import DEFAULT_MODE, bind
-from portfwd.listen.datagram_listener import DatagramListener
 from portfwd.listen.listener import Accept, Listener
+from portfwd.listen.reception import Reception
 from portfwd.relay.dial import Destination, Opener, Surroundings
 from portfwd.relay.live import LiveRule, SessionLog
 from portfwd.rules.access import AccessList
@@ -235,7 +235,7 @@ class Bound:
     live: LiveRule
     offset: int
     endpoint: IStreamServerEndpoint | None = None
-    listeners: list[Listener | DatagramListener] = field(factory=list)
+    listeners: list[Listener | Reception] = field(factory=list)
     endpoints: list[IStreamServerEndpoint] = field(factory=list)
     ports: list[IListeningPort] = field(factory=list)
     closed: bool = False
@@ -273,7 +273,7 @@ class Bound:
         """Give the next clients to `live`; sessions that are there stay where they are."""
         self.live, self.offset = live, offset
         for listener in self.listeners:
-            if isinstance(listener, DatagramListener):
+            if isinstance(listener, Reception):
                 listener.serve(live)
             else:
                 listener.hand_to(live.name, taking(live, fixed_address(listener.sock), budget))

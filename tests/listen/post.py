@@ -8,7 +8,8 @@ from typing import Any, cast
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.listen.datagram_listener import DatagramListener
+from portfwd.kernel.platform import Platform
+from portfwd.listen.reception import Reception
 from portfwd.rules import parse
 from portfwd.service.forwarder import Forwarder
 from portfwd.values import CloseReason, SessionSummary
@@ -23,6 +24,8 @@ TURNS = 30
 class PostCase(SynchronousTestCase):
     """A test with such a forwarder; time stands still unless the test moves it."""
 
+    #: None: this machine's.
+    platform: Platform | None = None
     wants_opened = True
     wants_closed = True
 
@@ -50,7 +53,8 @@ class PostCase(SynchronousTestCase):
         self.addCleanup(self.reactor.dispose)
         text = text.replace("UP", str(self.upstream.getsockname()[1]))
         ruleset = parse(text + "\n", "post.conf")
-        self.forwarder = Forwarder(cast(Any, self.reactor), ruleset, cast(Any, self))
+        reactor, log = cast(Any, self.reactor), cast(Any, self)
+        self.forwarder = Forwarder(reactor, ruleset, log, platform=self.platform)
         self.forwarder.startService()
         if budget:
             self.forwarder._budget.limit = self.forwarder._budget.spent + budget
@@ -67,10 +71,10 @@ class PostCase(SynchronousTestCase):
         self.successResultOf(stopped)
 
     @property
-    def listener(self) -> DatagramListener:
+    def listener(self) -> Any:
         """The first rule's."""
         (listener,) = self.forwarder._bound[0].listeners
-        assert isinstance(listener, DatagramListener)
+        assert isinstance(listener, Reception)
         return listener
 
     def datagrams(self, host: str = "127.0.0.1") -> socket.socket:

@@ -9,9 +9,10 @@ from unittest import mock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SkipTest
 
-from portfwd.listen import datagram_listener
+from portfwd.listen import datagram_listener, reception
 from portfwd.listen.correspondent import Correspondent
-from portfwd.listen.datagram_listener import BATCH, LAST_SILENCE, REFUSED_FOR
+from portfwd.listen.datagram_listener import BATCH
+from portfwd.listen.reception import LAST_SILENCE, REFUSED_FOR
 from portfwd.rules import parse
 from portfwd.values import CloseReason, InetAddress, Side
 from tests.listen.post import PostCase
@@ -222,7 +223,7 @@ class BoundTests(PostCase):
 
     def test_access_list(self) -> None:
         """Who is denied gets no association, and one line a second at most; few of them are remembered."""
-        self.patch(datagram_listener, "MOST_REFUSED", 1)
+        self.patch(reception, "MOST_REFUSED", 1)
         self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp\n  deny 127.0.0.1")
         clients = self.datagrams(), self.datagrams()
         for _ in range(2):

@@ -354,7 +354,9 @@ class BindTests(ReloadCase):
             forwarder, f"b: unix:{self.mktemp()} -> {self.target}\nc: [::1]:0 -> {self.target}\n"
         )
         self.assertRaises(ConnectionRefusedError, self.connect_to, old)
-        self.assertEqual((count_descriptors(), forwarder._budget.spent), (before + 1, spent + 1))
+        self.assertEqual(forwarder._budget.spent, spent + 1)
+        # Threads of other tests may open and close files of their own meanwhile.
+        await self.until(lambda: count_descriptors() == before + 1)
         for name in ("b", "c"):
             await self.session(forwarder, name)
         self.assertEqual([rule.name for rule in forwarder.rules], ["b", "c"])
