@@ -26,6 +26,12 @@ class SteeringCase(ReloadCase):
             f"a: 127.0.0.1:0 -> {self.target}\nb: 127.0.0.2:0 -> {self.target}\n", drain=drain, **options
         )
 
+    @staticmethod
+    def is_free(port: int) -> bool:
+        """Whether nobody has that port."""
+        with socket.socket() as probe:
+            return port < 65536 and probe.connect_ex(("127.0.0.1", port)) != 0
+
 
 class PauseTests(SteeringCase):
     """Clients that wait."""
@@ -107,12 +113,6 @@ class PauseTests(SteeringCase):
         self.assertEqual([live.name for live in forwarder.pause(names[1])], names[1:2])
         self.assertEqual([live.name for live in forwarder.pause("lab")], names)
 
-    @staticmethod
-    def is_free(port: int) -> bool:
-        """Whether nobody has that port."""
-        with socket.socket() as probe:
-            return port < 65536 and probe.connect_ex(("127.0.0.1", port)) != 0
-
     async def test_during_a_reload(self) -> None:
         """While rules change nothing can be steered: which rules would be meant?"""
         forwarder = self.steered()
@@ -191,6 +191,22 @@ class DrainTests(SteeringCase):
         self.assertTrue(forwarder.bound[0].closed)
         forwarder.resume("a")
         await self.session(forwarder)
+
+    async def test_resume_a_range_in_part(self) -> None:
+        """Where one port of a range is taken, none is bound: nothing listens that nobody knows of."""
+        port = 0
+        while not port or not all(self.is_free(port + offset) for offset in range(2)):
+            port = a_free_port()
+        forwarder = self.started(f"a: 127.0.0.1:{port}-{port + 1} -> 127.0.0.1:7-8\n")
+        forwarder.drain("a")
+        before, spent = count_descriptors(), forwarder._budget.spent
+        with socket.create_server(("127.0.0.1", port + 1)):
+            problem = self.assertRaises(SteerError, forwarder.resume, "a")
+            self.assertIn(f"127.0.0.1:{port + 1}", str(problem))
+            self.assertTrue(self.is_free(port))
+        self.assertEqual((count_descriptors(), forwarder._budget.spent), (before, spent))
+        forwarder.resume("a")
+        self.assertEqual([bound.closed for bound in forwarder.bound], [False, False])
 
     async def test_over_a_reload(self) -> None:
         """What is drained stays so when the rule changes, until it is resumed."""
