@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.bench.test_loads -*-
 """
-Rows that wait for portfwd: datagrams, TLS, reload.
+Rows that wait for portfwd: datagrams and TLS.
 
 They stand in the list with their goals, and ``portfwd check`` is asked each
 time whether their hour has come. Until it has, the table gives its answer as
@@ -34,16 +34,8 @@ class Pending(Load):
         raise LabError("no load")
 
 
-class Reload(Pending):
-    """Reload with many rules: whether portfwd can is not something ``check`` is able to say."""
-
-    def skipped(self, folder: Path) -> str:
-        """That there is no load."""
-        return "the lab has no load for reloads yet"
-
-
 def rows() -> list[Load]:
-    """Datagrams of three sizes, TLS on either side, reload."""
+    """Datagrams of three sizes, TLS on either side."""
     datagrams = [
         Pending(
             f"udp-{size}",
@@ -57,5 +49,4 @@ def rows() -> list[Load]:
         Pending("filters-tls-in", "filters", "TLS in", "t: tls:127.0.0.1:20000 -> 127.0.0.1:20001\n"),
         Pending("filters-tls-out", "filters", "TLS out", "t: 127.0.0.1:20000 -> tls:127.0.0.1:20001\n"),
     ]
-    reload = Reload("reload-10000", "reload", "Reload with 10 000 rules", "")
-    return [*datagrams, *tls, reload]
+    return [*datagrams, *tls]

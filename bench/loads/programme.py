@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from bench.loads import bulk, connections, filters, pending, quiet, requests, startup
+from bench.loads import bulk, connections, filters, pending, quiet, reload, requests, startup
 from bench.loads.api import Load
 
 
@@ -15,6 +15,7 @@ def rows() -> list[Load]:
         *connections.rows(),
         *quiet.rows(),
         *startup.rows(),
+        *reload.rows(),
         *filters.rows(),
         *pending.rows(),
     ]

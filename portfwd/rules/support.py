@@ -60,10 +60,16 @@ def unsupported_in_steps(ruleset: Ruleset) -> Steps[tuple[Problem, ...]]:
 
 def everything_wrong(refusal: RulesError) -> tuple[Problem, ...]:
     """The problems of a refused file, and what of its good rules cannot be done, in order."""
+    return finish(everything_wrong_in_steps(refusal))
+
+
+def everything_wrong_in_steps(refusal: RulesError) -> Steps[tuple[Problem, ...]]:
+    """Do what `everything_wrong` does, a rule at a time."""
     if refusal.readable is None:
         return refusal.problems
     findings = Findings()
-    findings.extend((*refusal.problems, *unsupported(refusal.readable)))
+    findings.extend(refusal.problems)
+    findings.extend((yield from unsupported_in_steps(refusal.readable)))
     return findings.sorted(refusal.readable.files)
 
 

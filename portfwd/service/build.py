@@ -136,6 +136,7 @@ class RuleMaker:
         :returns: makes the live rule of one port: of a range, from 0.
         """
         access = self._everywhere.with_own(rule.access) if rule.access else self._everywhere
+        # What a rule's sessions share of its bandwidth begins anew with the rule.
         world, gates = with_gates(rule, self._world)
         streams = choose_streams(rule, world, gates)
         filters: tuple[Clause, ...] = ()
@@ -438,6 +439,7 @@ def listen_on_endpoints(bound: Bound, budget: DescriptorBudget, failed: Callable
         failed(cannot_listen(live.name, where, reason))
 
     for endpoint in bound.endpoints:
+        # A reload may have put another rule in the place of this one.
         factory = StreamFactory(lambda: bound.live.world.streams.bare(bound.live.options.buffer), accept)
         listening = maybeDeferred(endpoint.listen, factory)
         listening.addCallbacks(bound.listening, refused)

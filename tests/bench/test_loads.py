@@ -10,6 +10,7 @@ from bench.loads.connections import Visits, parse_ab
 from bench.loads.filters import Filtered
 from bench.loads.programme import rows
 from bench.loads.quiet import each
+from bench.loads.reload import parse_worst, said_since
 from bench.loads.requests import Answered, parse_interrupted, parse_redis
 from bench.measure import participants
 from bench.peers.field import contestants
@@ -58,6 +59,18 @@ class ReaderTests(SynchronousTestCase):
         """Answers that are not 2xx count as failures, for somebody else gave them."""
         self.assertEqual(parse_ab(AB), Visits(1000, 7512.3, 5))
         self.assertRaises(LabError, parse_ab, "apr_socket_recv: Connection reset by peer (104)\n")
+
+    def test_worst(self) -> None:
+        """Milliseconds and failures; an answer without traffic is no measure."""
+        self.assertEqual(parse_worst("worst 12.500 40 0"), (12.5, 0))
+        for text in ("worst 0.000 0 7", "unknown worst 1 1"):
+            self.assertRaises(LabError, parse_worst, text)
+
+    def test_since(self) -> None:
+        """Of a log only what is new is read."""
+        log = Path(self.mktemp())
+        log.write_bytes(b"old\nnew \xff\n")
+        self.assertEqual(said_since(log, 4), "new \ufffd\n")
 
 
 class RowTests(SynchronousTestCase):

@@ -14,7 +14,7 @@ from portfwd.service.build import count_descriptors
 from portfwd.service.forwarder import Forwarder
 from portfwd.values import CloseReason
 from tests.service.test_forwarder import PORTABLE
-from tests.service.test_reload import ReloadCase, a_free_port
+from tests.service.test_reload import ReloadCase, a_free_port, a_free_range
 
 
 class SteeringCase(ReloadCase):
@@ -105,9 +105,7 @@ class PauseTests(SteeringCase):
 
     def test_range(self) -> None:
         """The name of a range means all its ports, the name of one port that one."""
-        port = 0
-        while not port or not all(self.is_free(port + offset) for offset in range(3)):
-            port = a_free_port()
+        port = a_free_range(3)
         forwarder = self.started(f"lab: 127.0.0.1:{port}-{port + 2} -> 127.0.0.1:7-9\n")
         names = [f"lab:{port + offset}" for offset in range(3)]
         self.assertEqual([live.name for live in forwarder.pause(names[1])], names[1:2])
