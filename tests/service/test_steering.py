@@ -14,7 +14,7 @@ from portfwd.service.build import count_descriptors
 from portfwd.service.forwarder import Forwarder
 from portfwd.values import CloseReason
 from tests.service.test_forwarder import PORTABLE
-from tests.service.test_reload import ReloadCase, a_free_port, a_free_range
+from tests.service.test_reload import ReloadCase, a_free_port, a_free_range, is_free
 
 
 class SteeringCase(ReloadCase):
@@ -25,12 +25,6 @@ class SteeringCase(ReloadCase):
         return self.started(
             f"a: 127.0.0.1:0 -> {self.target}\nb: 127.0.0.2:0 -> {self.target}\n", drain=drain, **options
         )
-
-    @staticmethod
-    def is_free(port: int) -> bool:
-        """Whether nobody has that port."""
-        with socket.socket() as probe:
-            return port < 65536 and probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 class PauseTests(SteeringCase):
@@ -192,16 +186,14 @@ class DrainTests(SteeringCase):
 
     async def test_resume_a_range_in_part(self) -> None:
         """Where one port of a range is taken, none is bound: nothing listens that nobody knows of."""
-        port = 0
-        while not port or not all(self.is_free(port + offset) for offset in range(2)):
-            port = a_free_port()
+        port = a_free_range(2)
         forwarder = self.started(f"a: 127.0.0.1:{port}-{port + 1} -> 127.0.0.1:7-8\n")
         forwarder.drain("a")
         before, spent = count_descriptors(), forwarder._budget.spent
         with socket.create_server(("127.0.0.1", port + 1)):
             problem = self.assertRaises(SteerError, forwarder.resume, "a")
             self.assertIn(f"127.0.0.1:{port + 1}", str(problem))
-            self.assertTrue(self.is_free(port))
+            self.assertTrue(is_free(port))
         self.assertEqual((count_descriptors(), forwarder._budget.spent), (before, spent))
         forwarder.resume("a")
         self.assertEqual([bound.closed for bound in forwarder.bound], [False, False])
