@@ -21,7 +21,7 @@ from portfwd.kernel.reactor import Reactor
 from portfwd.logs.fields import utc_time
 from portfwd.relay.live import LiveRule
 from portfwd.relay.session import Session
-from portfwd.relay.tapping import tap
+from portfwd.relay.tapping import Taps
 from portfwd.rules.explain import explain
 from portfwd.rules.explain_text import explanation_json, explanation_text
 from portfwd.rules.findings import shown, suggestion
@@ -78,6 +78,7 @@ class Operating:
         self._threshold = LogThreshold() if threshold is None else threshold
         self._started_at = reactor.seconds()
         self._descriptors = (-COUNTED, 0)
+        self._taps = Taps()
         #: For ``status``, and for `portfwd shell`: where manholes listen, and their host keys.
         self.shells: list[dict[str, str]] = []
 
@@ -169,7 +170,7 @@ class Operating:
     def tap(self, session: LiveSession, saw: Callable[[Direction, bytes], None]) -> Callable[[], None]:
         """See `portfwd.admin.operator.Operator`."""
         try:
-            return tap(cast(Session, session), saw)
+            return self._taps.begin(cast(Session, session), saw)
         except ValueError as error:
             raise OperatorError("refused", str(error)) from None
 
