@@ -137,6 +137,7 @@ class Forwarder(Service):
         self._at_work: Slices[Any] | None = None
         self._longest = 0.0
         self._switching = False
+        self._gone_total = 0
         self.reloads = 0
         self.reload_failures = 0
         self.reloaded_at: float | None = None
@@ -174,6 +175,11 @@ class Forwarder(Service):
     def session_count(self) -> int:
         """Sessions that are not closed."""
         return sum(len(live.sessions) for live in self.every_rule)
+
+    @property
+    def session_total(self) -> int:
+        """Sessions that there have been, those of rules that a reload removed included."""
+        return self._gone_total + sum(live.total for live in self.rules)
 
     @property
     def addresses(self) -> dict[str, list[str]]:
@@ -376,6 +382,7 @@ class Forwarder(Service):
             self.departures.leave(old, OnRemove.STAY)
             yield
         for bound in change.gone:
+            self._gone_total += bound.live.total
             self.departures.leave(bound.live, bound.live.options.on_remove)
             yield
         for live in self.every_rule:
@@ -433,6 +440,8 @@ class Forwarder(Service):
         return self._steered(name, self._steering.resume)
 
     def _steered(self, name: str, steer: Callable[[Sequence[Bound]], Sequence[Bound]]) -> Sequence[LiveRule]:
+        if not self.running:
+            raise SteerError("the forwarder is stopping: it accepts nobody any more")
         if self._turn.locked:
             raise SteerError("a reload is under way; ask again when it is over")
         found = steer(named(self._bound, name))

@@ -101,7 +101,7 @@ class Operating:
             "state": "running" if forwarder.running else "draining",
             "rules": len(rules),
             "sessions": forwarder.session_count,
-            "total": sum(live.total for live in rules),
+            "total": forwarder.session_total,
             "descriptors": self._descriptors[1],
             "files": list(forwarder.ruleset.files),
             "reloads": forwarder.reloads,
@@ -117,20 +117,13 @@ class Operating:
 
     def rules(self, start: int = 0) -> Iterator[RuleView]:
         """See `portfwd.admin.operator.Operator`."""
-        for bound in self._forwarder.bound[start:]:
-            live = bound.live
-            yield RuleView(
-                live.name,
-                live.rule.name,
-                () if bound.closed else tuple(bound_addresses(bound)),
-                tuple(one.label for one in live.destinations),
-                "closed" if bound.closed else "paused" if bound.paused else "accepting",
-                len(live.sessions),
-                live.total,
-                tuple(name for name, _ in live.filters),
-                live.filter_failures,
-                str(live.rule.where),
-            )
+        bounds = self._forwarder.bound
+        for bound in bounds[start:]:
+            state = "closed" if bound.closed else "paused" if bound.paused else "accepting"
+            yield _view(bound.live, state, () if bound.closed else tuple(bound_addresses(bound)))
+        if not bounds:
+            # It stops: nothing listens any more, and sessions are left.
+            yield from (_view(live, "closed", ()) for live in self._forwarder.rules[start:])
 
     def _named(self, rule: str, lives: Sequence[LiveRule]) -> list[LiveRule]:
         """Those of `lives` that RULE means; never none."""
@@ -193,6 +186,7 @@ class Operating:
         return self._steer(self._forwarder.resume, rule)
 
     def _steer(self, steer: Callable[[str], Sequence[LiveRule]], rule: str) -> list[str]:
+        self._named(rule, self._forwarder.rules)
         try:
             return [live.name for live in steer(rule)]
         except SteerError as problem:
@@ -236,3 +230,18 @@ class Operating:
         if self._stop is None:
             raise OperatorError("refused", "this forwarder is part of another program, which ends it")
         self._stop()
+
+
+def _view(live: LiveRule, state: str, listen: tuple[str, ...]) -> RuleView:
+    return RuleView(
+        live.name,
+        live.rule.name,
+        listen,
+        tuple(one.label for one in live.destinations),
+        state,
+        len(live.sessions),
+        live.total,
+        tuple(name for name, _ in live.filters),
+        live.filter_failures,
+        str(live.rule.where),
+    )

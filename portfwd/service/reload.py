@@ -436,6 +436,7 @@ class Transition:
         bound.endpoint = planned.endpoint
         bound.serve(new, planned.offset, self._budget)
         new.follow(old)
+        new.total = old.total
         self.replaced.append(old)
         if bound.closed:
             return
