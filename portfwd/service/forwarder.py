@@ -136,7 +136,7 @@ class Forwarder(Service):
         self._turn = DeferredLock()
         self._at_work: Slices[Any] | None = None
         self._longest = 0.0
-        self._switching = False
+        self._hurries = False
         self._gone_total = 0
         self.reloads = 0
         self.reload_failures = 0
@@ -353,22 +353,18 @@ class Forwarder(Service):
             raise
         failures = refusal(change.problems, change.failures)
         if failures or dry_run:
-            await self._in_slices(change.undo())
+            await self._to_the_end(change.undo())
             return ReloadResult(
                 dry_run=dry_run,
                 difference=change.difference,
                 problems=tuple(change.problems),
                 failures=failures,
             )
-        self._switching = True
-        try:
-            await self._in_slices(self._switch(change, ruleset, session_log))
-        finally:
-            self._switching = False
+        await self._to_the_end(self._switch(change, ruleset, session_log))
         self._tell_where(change.fresh)
         result = ReloadResult(applied=True, difference=change.difference, notes=tuple(change.notes))
         if self.running:
-            await self._in_slices(change.let_go())
+            await self._to_the_end(change.let_go())
         return result
 
     def _switch(self, change: Transition, ruleset: Ruleset, log: SessionLog) -> Steps[None]:
@@ -399,10 +395,18 @@ class Forwarder(Service):
 
         return work.start().addBoth(over)
 
+    async def _to_the_end(self, steps: Steps[None]) -> None:
+        """Do in slices what a stop must not leave half done."""
+        self._hurries = True
+        try:
+            await self._in_slices(steps)
+        finally:
+            self._hurries = False
+
     def _end_reload(self) -> None:
-        """The forwarder stops: what is being prepared is undone, what is being changed is finished."""
+        """The forwarder stops: what is being prepared is undone; what is changed or undone is finished."""
         if self._at_work is not None:
-            if self._switching:
+            if self._hurries:
                 self._at_work.hurry()
             else:
                 self._at_work.give_up()

@@ -37,6 +37,8 @@ from portfwd.service.slices import Slices
 
 NO_FILE: Final = "these rules came from the command line (--rule): there is no file to read again; restart it"
 
+ACCIDENT: Final = "an error in portfwd itself, or in a filter; the log has the traceback"
+
 #: What failures say that may come from a change of root or directory.
 OUT_OF_REACH: Final = ("cannot be read", "No such file", "Permission denied", "there is no filter")
 
@@ -160,7 +162,12 @@ class Rereading(Service):
         if not dry_run:
             self._notifier.reloading()
         with self._making():
-            result = await self._read_and_change(dry_run)
+            try:
+                result = await self._read_and_change(dry_run)
+            except Exception:
+                # A filter of somebody else's, say. Who asked, and systemd, must hear of an end.
+                self._log.failure("reload: an accident")
+                result = self._refused(dry_run, ACCIDENT)
         result = evolve(result, seconds=time.monotonic() - begun)
         if result.refused:
             result = evolve(result, notes=(*result.notes, *self._hints(result)))
@@ -203,13 +210,17 @@ class Rereading(Service):
             line = f"{describe(ruleset.log, problem)} ({ruleset.log.where}); the old log stays in use"
             return self._refused(dry_run, line)
         log, writer = opened
-        result = await self._forwarder.reload(ruleset, log=Silent() if log is None else log)
-        if result.applied:
-            warning = self._session_log.exchange(ruleset.log, opened)
-            return evolve(result, notes=(*result.notes, *([warning] if warning else [])))
-        if writer is not None:
-            writer.close(0)
-        return result
+        applied = False
+        try:
+            result = await self._forwarder.reload(ruleset, log=Silent() if log is None else log)
+            applied = result.applied
+        finally:
+            if not applied and writer is not None:
+                writer.close(0)
+        if not applied:
+            return result
+        warning = self._session_log.exchange(ruleset.log, opened)
+        return evolve(result, notes=(*result.notes, *([warning] if warning else [])))
 
     def _refused(self, dry_run: bool, *failures: str, problems: tuple[Problem, ...] = ()) -> ReloadResult:
         if not dry_run:
