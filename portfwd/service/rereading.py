@@ -50,10 +50,12 @@ class Confinement:
 
     :ivar chroot: of ``twistd --chroot``, or empty.
     :ivar directory: the working directory in which the rules were first read.
+    :ivar user: the number of the user who read them; None where that does not matter.
     """
 
     chroot: str = ""
     directory: str = ""
+    user: int | None = None
 
     def visible(self, path: str) -> str:
         """The name by which `path`, from before the change of root, can be reached now."""
@@ -72,6 +74,11 @@ class Confinement:
             notes.append(
                 f"this process works in {_here()} now and not in {self.directory} (--rundir):"
                 " write file names from the root on"
+            )
+        if self.user not in (None, os.geteuid()):
+            notes.append(
+                f"this process is user {os.geteuid()} now and not {self.user} (--uid):"
+                " what that user may not read, write or make needs other permissions, or a restart"
             )
         return notes
 

@@ -255,6 +255,9 @@ class ConfinementTests(RereadingCase):
         self.assertIn("--chroot", Confinement("/srv", here).notes()[0])
         (note,) = Confinement("", "/somewhere/else").notes()
         self.assertIn(f"works in {here} now and not in /somewhere/else", note)
+        self.assertEqual(Confinement("", here, os.geteuid()).notes(), [])
+        (note,) = Confinement("", here, os.geteuid() + 1).notes()
+        self.assertIn("(--uid): what that user may not read", note)
         with mock.patch("os.getcwd", side_effect=FileNotFoundError):
             self.assertIn("a directory that is gone", Confinement("", "/else").notes()[0])
 
