@@ -19,6 +19,7 @@ from attrs import evolve, frozen
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from portfwd.errors import RulesError
 from portfwd.kernel.reactor import Reactor
@@ -143,6 +144,8 @@ class Rereading(Service):
         self._making = making
         self._files: Files = DiskFiles() if files is None else files
         self._turn = DeferredLock()
+        #: Who shares the reload that has not begun yet: a real one, a dry run.
+        self._waiting: dict[bool, list[Deferred[ReloadResult]]] = {}
         self._reading: Slices[Ruleset | Mistakes] | None = None
         self._log = Logger()
 
@@ -153,10 +156,28 @@ class Rereading(Service):
         """
         Read the file and change over to it.
 
+        However often it is asked for, one is under way, and one more waits for its turn.
+
         :param dry_run: only see whether it could be done.
         :returns: fires with what came of it, which the log has been told.
         """
-        return self._turn.run(lambda: Deferred.fromCoroutine(self._reload(dry_run)))
+        waiting = self._waiting.get(dry_run)
+        if waiting is not None:
+            shared: Deferred[ReloadResult] = Deferred()
+            waiting.append(shared)
+            return shared
+        also = self._waiting[dry_run] = []
+
+        def begin() -> Deferred[ReloadResult]:
+            del self._waiting[dry_run]
+            return Deferred.fromCoroutine(self._reload(dry_run))
+
+        def over(result: ReloadResult | Failure) -> ReloadResult | Failure:
+            for one in also:
+                one.callback(result)
+            return result
+
+        return self._turn.run(begin).addBoth(over)
 
     def stopService(self) -> None:
         """Read no further."""

@@ -129,6 +129,19 @@ class AppliedTests(RereadingCase):
         self.assertEqual(str(await second), "nothing is different")
         self.assertEqual(forwarder.reloads, 2)
 
+    async def test_many_at_once(self) -> None:
+        """A thousand requests are two reloads: one under way, and one that will read what is there then."""
+        forwarder, again = self.running()
+        self.patch(Slices, "_slice", one_step)
+        asked = [again.reload() for _ in range(1000)]
+        tried = [again.reload(dry_run=True) for _ in range(1000)]
+        self.write(self.first + f"b: 127.0.0.2:0 -> {self.target}\n")
+        results = [await one for one in asked]
+        self.assertEqual({str(one) for one in results[1:]}, {"rules: 1 added, 1 unchanged"})
+        self.assertEqual(forwarder.reloads, 2)
+        self.assertEqual({(await one).dry_run for one in tried}, {True})
+        self.assertTrue((await again.reload()).applied)
+
 
 class RefusedTests(RereadingCase):
     """Files that are not, and what they leave alone."""
