@@ -51,4 +51,5 @@ FIGURES: Final = {
     "stall_ms": Figure("longest stall ms", False, 1),
     "stall_alone_ms": Figure("longest stall ms without reload", False, 1),
     "datagrams_s": Figure("datagrams/s", True, 0),
+    "lost_share": Figure("lost", None, 2),
 }

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from bench.loads import bulk, connections, filters, pending, quiet, reload, requests, startup
+from bench.loads import bulk, connections, datagrams, filters, quiet, reload, requests, startup, tls
 from bench.loads.api import Load
 
 
@@ -17,5 +17,6 @@ def rows() -> list[Load]:
         *startup.rows(),
         *reload.rows(),
         *filters.rows(),
-        *pending.rows(),
+        *tls.rows(),
+        *datagrams.rows(),
     ]

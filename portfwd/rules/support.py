@@ -17,7 +17,7 @@ from attrs import frozen
 from portfwd.errors import RulesError
 from portfwd.rules.diagnostics import Location, Problem
 from portfwd.rules.findings import Findings
-from portfwd.rules.model import Balance, Framing, Kind, Options, RelayKind, Rule, Ruleset
+from portfwd.rules.model import Balance, Options, RelayKind, Rule, Ruleset
 from portfwd.rules.steps import Steps, finish
 
 
@@ -92,29 +92,15 @@ def _when(name: str, uses: Callable[[Options], bool]) -> Callable[[Rule], Iterat
     return find
 
 
-def _when_target(name: str, uses: Callable[[Options], bool]) -> Callable[[Rule], Iterator[Location]]:
-    """Finds an option that targets may have of their own."""
-
-    def find(rule: Rule) -> Iterator[Location]:
-        if uses(rule.options):
-            yield _place(rule, name)
-            return
-        for target in rule.every_target():
-            if uses(target.options):
-                yield target.where
-
-    return find
+def _mixed_filters(rule: Rule) -> Iterator[Location]:
+    if rule.filters and rule.is_mixed:
+        yield rule.filters[0].where
 
 
-def _tls_listener(rule: Rule) -> Iterator[Location]:
-    if rule.listen.kind is Kind.TLS:
-        yield rule.listen.where
-
-
-def _udp(rule: Rule) -> Iterator[Location]:
-    if rule.listen.kind is Kind.UDP:
-        yield rule.listen.where
-    yield from (target.where for target in rule.every_target() if target.kind is Kind.UDP)
+def _datagram_bandwidth(rule: Rule) -> Iterator[Location]:
+    if rule.options.is_paced and rule.has_datagrams:
+        names = ("bandwidth", "bandwidth-up", "bandwidth-down", "bandwidth-per-source")
+        yield next((where for name, where in rule.places if name in names), rule.where)
 
 
 def _sockets_forced(rule: Rule) -> Iterator[Location]:
@@ -129,13 +115,12 @@ DIRECTIVES: Final = {
 }
 
 GAPS: Final[tuple[Gap, ...]] = (
-    Gap("tls: listeners", "listen on plain TCP, with a program that ends TLS before it", _tls_listener),
-    Gap("UDP", "delete the rule, or relay TCP", _udp),
     Gap(
-        "framing",
-        "delete framing=",
-        _when("framing", lambda options: options.framing is not Framing.NONE),
+        "filters between datagrams and a stream",
+        "delete the filters, or let both sides be UDP or neither",
+        _mixed_filters,
     ),
+    Gap("bandwidth= where datagrams come or go", "delete it", _datagram_bandwidth),
     Gap(
         "balance= other than first",
         "delete it: targets are tried in the order of the file",
@@ -155,20 +140,5 @@ GAPS: Final[tuple[Gap, ...]] = (
         "relay=splice or relay=copy where an end is no plain socket",
         "write relay=auto, which takes what the ends allow",
         _sockets_forced,
-    ),
-    Gap(
-        "client-cert=",
-        'delete it, or use endpoint:"tls:HOST:PORT:certificate=…"',
-        _when_target("client-cert", lambda options: options.client_cert is not None),
-    ),
-    Gap(
-        "client-key=",
-        'delete it, or use endpoint:"tls:HOST:PORT:privateKey=…"',
-        _when_target("client-key", lambda options: options.client_key is not None),
-    ),
-    Gap(
-        "alpn= of a target",
-        "delete it",
-        _when_target("target-alpn", lambda options: bool(options.target_alpn)),
     ),
 )

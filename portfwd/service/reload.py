@@ -146,7 +146,8 @@ def is_reusable(rule: Rule) -> bool:
 
     What names files, by TLS, a filter or an endpoint, is made anew: they may have changed.
     """
-    return rule.is_plain and not rule.filters
+    datagrams = rule.has_datagrams and not rule.is_mixed
+    return (rule.is_plain or datagrams) and not rule.filters
 
 
 @define(eq=False)

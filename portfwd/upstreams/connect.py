@@ -48,11 +48,13 @@ from portfwd.kernel.sockets import (
     Settings,
     bare_socket,
     bind_source,
+    has_hung_up,
     inet_family,
     reset_on_close,
     upstream_settings,
 )
 from portfwd.rules.model import Options
+from portfwd.streams.datagram_stream import DatagramStream
 from portfwd.streams.transport import TransportStream
 from portfwd.upstreams.patience import Patience
 from portfwd.values import Address, InetAddress, UnixAddress, unmapped
@@ -68,7 +70,7 @@ UNIX_RETRY: Final = 0.01
 class AttemptOwner(Protocol):
     """Who is told the outcome of an attempt: exactly one of these, once."""
 
-    def connected(self, attempt: Attempt, result: socket.socket | TransportStream) -> None:
+    def connected(self, attempt: Attempt, result: socket.socket | TransportStream | DatagramStream) -> None:
         """The upstream answered."""
 
     def failed(self, attempt: Attempt, problem: DialError) -> None:
@@ -236,6 +238,8 @@ class SocketAttempt:
         code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
             self._finish_failed(dial_error(OSError(code, os.strerror(code)), self._target))
+        elif hung and not has_hung_up(self._socket):
+            self._reactor.addWriter(self)  # it was another one's hang-up
         elif hung:
             self._finish_failed(ConnectFailed(f"{self._target}: given up"))
         else:

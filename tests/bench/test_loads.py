@@ -7,6 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from bench.loads.bulk import Transfer, parse_iperf
 from bench.loads.connections import Visits, parse_ab
+from bench.loads.datagrams import Shower, parse_datagrams
 from bench.loads.filters import Filtered
 from bench.loads.programme import rows
 from bench.loads.quiet import each
@@ -43,6 +44,17 @@ class ReaderTests(SynchronousTestCase):
         nothing = {"end": {"sum_received": {"bytes": 0, "bits_per_second": 0}}}
         for text in ('{"error": "unable to connect"}', "iperf3: what?", json.dumps(nothing)):
             self.assertRaises(LabError, parse_iperf, text)
+
+    def test_datagrams(self) -> None:
+        """What the server got of what was sent, by bytes; failures are told."""
+        sums = {
+            "sum_sent": {"packets": 10, "bytes": 1000},
+            "sum_received": {"packets": 9, "bytes": 700, "seconds": 2.0},
+        }
+        self.assertEqual(parse_datagrams(json.dumps({"end": sums})), Shower(7, 3, 2.0))
+        nothing = {**sums, "sum_received": {"packets": 0, "bytes": 0, "seconds": 2.0}}
+        for text in ('{"error": "unable to connect"}', "iperf3: what?", json.dumps({"end": nothing})):
+            self.assertRaises(LabError, parse_datagrams, text)
 
     def test_iperf_interrupted(self) -> None:
         """A test that was ended by a signal says so, and its rate counts all the same."""
@@ -90,7 +102,7 @@ class RowTests(SynchronousTestCase):
     def test_who_has_filters(self) -> None:
         """They take part in the rows about filters only, beside those whom they are measured by."""
         peers = contestants(Path())
-        with_filters = {peer.name for peer in peers if peer.only_group}
+        with_filters = {peer.name for peer in peers if peer.only_group == "filters"}
         for row in rows():
             asked = {peer.name for peer in participants(row, peers)}
             if isinstance(row, Filtered):

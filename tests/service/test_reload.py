@@ -283,7 +283,9 @@ class BindTests(ReloadCase):
             forwarder, f"b: unix:{self.mktemp()} -> {self.target}\nc: [::1]:0 -> {self.target}\n"
         )
         self.assertRaises(ConnectionRefusedError, self.connect_to, old)
-        self.assertEqual((count_descriptors(), forwarder._budget.spent), (before + 1, spent + 1))
+        self.assertEqual(forwarder._budget.spent, spent + 1)
+        # Threads of other tests may open and close files of their own meanwhile.
+        await self.until(lambda: count_descriptors() == before + 1)
         for name in ("b", "c"):
             await self.session(forwarder, name)
         self.assertEqual([rule.name for rule in forwarder.rules], ["b", "c"])
@@ -462,7 +464,7 @@ class FileTests(ReloadCase):
     async def test_not_yet(self) -> None:
         """What this version cannot do is refused, with its place."""
         forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}\n")
-        result = await self.reload(forwarder, "u: 127.0.0.1:1/udp -> 127.0.0.1:2/udp\n")
+        result = await self.reload(forwarder, "u: 127.0.0.1:1 -> 127.0.0.1:2 balance=random\n")
         self.assertIn("test.conf:1:", result.failures[0])
         self.assertFalse(result.applied)
         self.assertEqual(forwarder.reload_failures, 1)
@@ -599,7 +601,7 @@ class OrderTests(ReloadCase):
         before = open_descriptors()
         forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}\n")
         started = count_descriptors()
-        more = "".join(f"b{number}: 127.0.0.1:0 -> {self.target}\n" for number in range(5))
+        more = "".join(f"b{number}: 127.0.0.1:0 -> {self.target}\n" for number in range(500))
         result = forwarder.reload(rules(more))
         await self.until(lambda: count_descriptors() > started)
         self.assertNoResult(result)
