@@ -33,8 +33,8 @@ from portfwd.kernel.sockets import raise_descriptor_limit
 from portfwd.limits.admission import Doorkeeper
 from portfwd.limits.descriptors import PER_SESSION, RESERVE, DescriptorBudget
 from portfwd.listen.binding import resolve_listener
-from portfwd.listen.datagram_listener import DatagramListener
 from portfwd.listen.listener import Listener
+from portfwd.listen.reception import Reception
 from portfwd.metrics.tally import Ledger
 from portfwd.relay.dial import Surroundings
 from portfwd.relay.live import LiveRule, SessionLog
@@ -146,7 +146,8 @@ class Forwarder(Service):
         self._turn = DeferredLock()
         self._at_work: Slices[Any] | None = None
         self._longest = 0.0
-        self._switching = False
+        self._hurries = False
+        self._gone_total = 0
         self.reloads = 0
         self.reload_failures = 0
         self.reloaded_at: float | None = None
@@ -178,7 +179,7 @@ class Forwarder(Service):
         return tuple(self._bound)
 
     @property
-    def listeners(self) -> Iterator[tuple[LiveRule, Listener | DatagramListener]]:
+    def listeners(self) -> Iterator[tuple[LiveRule, Listener | Reception]]:
         """The sockets of ours that listen, each with its rule."""
         for bound in self._bound:
             for listener in bound.listeners:
@@ -203,6 +204,11 @@ class Forwarder(Service):
     def session_count(self) -> int:
         """Sessions that are not closed."""
         return sum(len(live.sessions) for live in self.every_rule)
+
+    @property
+    def session_total(self) -> int:
+        """Sessions that there have been, those of rules that a reload removed included."""
+        return self._gone_total + sum(live.total for live in self.rules)
 
     @property
     def addresses(self) -> dict[str, list[str]]:
@@ -391,22 +397,18 @@ class Forwarder(Service):
             raise
         failures = refusal(change.problems, change.failures)
         if failures or dry_run:
-            await self._in_slices(change.undo())
+            await self._to_the_end(change.undo())
             return ReloadResult(
                 dry_run=dry_run,
                 difference=change.difference,
                 problems=tuple(change.problems),
                 failures=failures,
             )
-        self._switching = True
-        try:
-            await self._in_slices(self._switch(change, ruleset, session_log))
-        finally:
-            self._switching = False
+        await self._to_the_end(self._switch(change, ruleset, session_log))
         self._tell_where(change.fresh)
         result = ReloadResult(applied=True, difference=change.difference, notes=tuple(change.notes))
         if self.running:
-            await self._in_slices(change.let_go())
+            await self._to_the_end(change.let_go())
         return result
 
     def _switch(self, change: Transition, ruleset: Ruleset, log: SessionLog) -> Steps[None]:
@@ -429,6 +431,7 @@ class Forwarder(Service):
             self.departures.leave(old, OnRemove.STAY)
             yield
         for bound in change.gone:
+            self._gone_total += bound.live.total
             self.departures.leave(bound.live, bound.live.options.on_remove)
             yield
         for live in self.every_rule:
@@ -445,10 +448,18 @@ class Forwarder(Service):
 
         return work.start().addBoth(over)
 
+    async def _to_the_end(self, steps: Steps[None]) -> None:
+        """Do in slices what a stop must not leave half done."""
+        self._hurries = True
+        try:
+            await self._in_slices(steps)
+        finally:
+            self._hurries = False
+
     def _end_reload(self) -> None:
-        """The forwarder stops: what is being prepared is undone, what is being changed is finished."""
+        """The forwarder stops: what is being prepared is undone; what is changed or undone is finished."""
         if self._at_work is not None:
-            if self._switching:
+            if self._hurries:
                 self._at_work.hurry()
             else:
                 self._at_work.give_up()
@@ -486,6 +497,8 @@ class Forwarder(Service):
         return self._steered(name, self._steering.resume)
 
     def _steered(self, name: str, steer: Callable[[Sequence[Bound]], Sequence[Bound]]) -> Sequence[LiveRule]:
+        if not self.running:
+            raise SteerError("the forwarder is stopping: it accepts nobody any more")
         if self._turn.locked:
             raise SteerError("a reload is under way; ask again when it is over")
         found = steer(named(self._bound, name))
