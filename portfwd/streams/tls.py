@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 #: Plain bytes of one record at most (RFC 8446 section 5.1): a read of TLS gives no more.
 RECORD: Final = 16384
 
+#: What TLS 1.3 adds to a record with AES-GCM or ChaCha20-Poly1305: head, type, tag (RFC 8446 section 5.2).
+RECORD_OVERHEAD: Final = 5 + 1 + 16
+
 #: Bytes that TLS has to say by itself and the peer does not read. An answer to a key update has 30.
 MAX_UNREAD: Final = 16384
 
