@@ -125,15 +125,17 @@ def _labs() -> list[int]:
 
 def sweep() -> list[str]:
     """Remove the namespaces and folders of labs that were killed; returns their names."""
-    living = _labs()
+    # What is there is listed before the living are asked: a lab that begins in between has nothing here yet.
     listed = []
     if can_make_namespaces() == "":
         listed = [line.split()[0] for line in run(["ip", "netns", "list"], 10).splitlines() if line.strip()]
+    temporary = Path(tempfile.gettempdir())
+    there = [path.name for path in temporary.glob(f"{_PREFIX}-*")]
+    living = _labs()
     namespaces = left_behind(listed, living)
     for name in namespaces:
         _remove(name)
-    temporary = Path(tempfile.gettempdir())
-    folders = left_behind([path.name for path in temporary.glob(f"{_PREFIX}-*")], living)
+    folders = left_behind(there, living)
     for name in folders:
         shutil.rmtree(temporary / name, ignore_errors=True)
     return namespaces + folders

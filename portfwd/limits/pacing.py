@@ -82,7 +82,9 @@ class Pace(Generic[W]):
     def __init__(self, rate: int, now: float) -> None:
         """:param rate: bytes a second."""
         self.slice = min(MAX_SLICE, max(MIN_SLICE, int(rate * SLICE_SECONDS)))
-        self._bucket = Bucket(rate, max(self.slice, int(rate * BURST_SECONDS)), now)
+        # Of a slow rate a slice is more than a burst: what a late timer makes up for needs room besides.
+        burst = max(self.slice + int(rate * (BURST_SECONDS - SLICE_SECONDS)), int(rate * BURST_SECONDS))
+        self._bucket = Bucket(rate, burst, now)
         self._waiting: dict[W, int] = {}
 
     def __repr__(self) -> str:

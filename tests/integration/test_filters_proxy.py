@@ -165,6 +165,37 @@ listen checked
         self.assertEqual(self.fetch(f"http://127.0.0.1:{front}/").body, b"hello\n")
 
 
+class NginxTests(FilterCase):
+    """nginx on both sides, as the how-to guide has it."""
+
+    def test_through_and_through(self) -> None:
+        """nginx sends a header, portfwd reads it and sends it on, and nginx has the client's address."""
+        web, front, inner = (free_port() for _ in range(3))
+        start_nginx(
+            self,
+            [web, front],
+            f"server {{ listen 127.0.0.1:{web} proxy_protocol; set_real_ip_from 127.0.0.1; "
+            "real_ip_header proxy_protocol; "
+            'location = / { return 200 "$remote_addr:$remote_port"; } }',
+            f"server {{ listen 127.0.0.1:{front}; proxy_protocol on; proxy_pass 127.0.0.1:{inner}; }}",
+        )
+        through = self.forwarder(
+            self.rule(
+                "web", f"127.0.0.1:{web}", "deny 127.0.0.3",
+                "filter proxy-in trust=127.0.0.1", "filter proxy-out version=2", listen=f"127.0.0.1:{inner}",
+            )
+        )  # fmt: skip
+        url = f"http://127.0.0.1:{front}/"
+        got = self.fetch(url, "--interface", "127.0.0.2")
+        self.assertEqual(got.body.decode(), got.client)
+        self.expect()
+        denied = self.fetch(url, "--interface", "127.0.0.3")
+        self.assertEqual(denied.body, b"")
+        self.expect_refused("AC")
+        lines = self.closing_lines(through)
+        self.assertEqual([line.client for line in lines], [got.client, denied.client])
+
+
 class ProxyOutTests(FilterCase):
     """``proxy-out`` tells nginx and HAProxy who the client is."""
 

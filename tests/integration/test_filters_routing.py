@@ -8,7 +8,7 @@ import socket
 
 from portfwd.testing.data import Pattern
 from tests.integration.filter_case import LARGE, TLS_ENDS, Fetched, FilterCase
-from tests.integration.forwarder import Forwarder
+from tests.integration.forwarder import ROOT, Forwarder
 from tests.integration.programs import free_port, needs, run
 from tests.integration.servers import start_nginx, start_redis, start_sshd, write_certificates
 
@@ -310,3 +310,54 @@ class SniffPairTests(SniffTests):
     """The same over the pair."""
 
     relay_option = "pair"
+
+
+class OnePortTests(FilterCase):
+    """The example with two rules, one behind the other."""
+
+    def test_example(self) -> None:
+        """Protocols are told apart by one rule and names by the next; what has no way is closed."""
+        ssh_port, ssh_options = start_sshd(self)
+        plain, own, git, front = (free_port() for _ in range(4))
+        secure = {"www.example.com": own, "git.example.com": git}
+        write_certificates(self, *secure)
+        start_nginx(
+            self,
+            [plain, *secure.values()],
+            PLAIN.format(port=plain, name="plain")
+            + "".join(SECURE.format(port=secure[n], name=n, directory=self.directory) for n in secure),
+        )
+        rules = (ROOT / "examples" / "one-port.conf").read_text()
+        for written, here in (
+            (" :443 ", f" 127.0.0.1:{front} "),
+            (":22\n", f":{ssh_port}\n"),
+            (":8080\n", f":{plain}\n"),
+            (":8443\n", f":{own}\n"),
+            (":8444\n", f":{git}\n"),
+            ("/run/portfwd/", f"{self.directory}/"),
+        ):
+            self.assertIn(written, rules)
+            rules = rules.replace(written, here)
+        through = self.forwarder(rules)
+        for name in secure:
+            got = self.fetch(
+                f"https://{name}/", "--connect-to", f"{name}:443:127.0.0.1:{front}",
+                "--cacert", str(self.directory / "ca.pem"),
+            )  # fmt: skip
+            self.assertEqual(got.body.decode(), f"{name}\n", got.facts["errormsg"])
+            for _ in range(2):
+                self.expect(*TLS_ENDS)
+        self.assertEqual(self.fetch(f"http://127.0.0.1:{front}/").body, b"plain 1\n")
+        self.expect()
+        said = run(needs("ssh"), *ssh_options, "-p", str(front), "127.0.0.1", "echo in").stdout
+        self.assertEqual(said, b"in\n")
+        self.expect()
+        got = self.fetch("https://other.example/", "--connect-to", f"other.example:443:127.0.0.1:{front}")
+        self.assertNotEqual(got.facts["exitcode"], 0)
+        self.expect(*TLS_ENDS, "SR")
+        self.expect_refused("FD", "a route says close")
+        with socket.create_connection(("127.0.0.1", front), 20) as client:
+            client.sendall(b"PING\r\n")
+            self.assertEqual(client.recv(100), b"")
+        self.expect_refused("FD", "a route says close")
+        self.closing_lines(through)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.limits.pacing import BURST_SECONDS, MAX_SLICE, MIN_SLICE, Bucket, Pace
+from portfwd.limits.pacing import BURST_SECONDS, MAX_SLICE, MIN_SLICE, SLICE_SECONDS, Bucket, Pace
 
 RATES = st.one_of(st.integers(1024, 200_000), st.integers(1024, 2**40))
 
@@ -126,7 +126,7 @@ class PropertyTests(SynchronousTestCase):
     def test_never_more(self, rate: int, steps: list[tuple[str, str, int, float]]) -> None:
         """However it is asked, between any two moments no more is granted than the burst and the rate's."""
         pace, now, held, net = Pace[str](rate, 0.0), 0.0, Counter[str](), 0
-        burst = max(pace.slice, int(rate * BURST_SECONDS))
+        burst = max(pace.slice + rate * (BURST_SECONDS - SLICE_SECONDS), rate * BURST_SECONDS)
         course = [(0.0, 0)]
         for who, what, count, later in steps:
             now += later
