@@ -70,6 +70,7 @@ def running(lab: Lab, load: Load, peer: Peer, index: int) -> Iterator[Running]:
         lab.folder(peer.name),
         load.logs,
         load.read_size,
+        load.datagrams,
     )
     if not peer.starts:
         yield Running(peer, setup, None, lab)

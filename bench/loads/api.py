@@ -96,6 +96,7 @@ class Load:
     :ivar read_size: bytes they are asked to read at once, or None.
     :ivar fresh: whether each sample needs a contestant that has done nothing yet.
     :ivar rules: rules each contestant gets; 0: one for each target.
+    :ivar datagrams: whether contestants are to forward UDP as well.
     :ivar in_quick: whether ``--quick`` includes it.
     """
 
@@ -103,6 +104,7 @@ class Load:
     read_size: int | None = None
     fresh: bool = False
     rules: int = 0
+    datagrams: bool = False
     in_quick: bool = True
 
     def __init__(self, name: str, group: str, title: str) -> None:

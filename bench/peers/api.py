@@ -51,6 +51,7 @@ class Setup:
     :ivar host: address to listen on.
     :ivar folder: empty, writable, its own.
     :ivar read_size: bytes; None: its best known setting.
+    :ivar datagrams: each of `forwards` is one for UDP as well, on the same ports.
     """
 
     host: str
@@ -58,6 +59,7 @@ class Setup:
     folder: Path
     logs: Logs = Logs.OFF
     read_size: int | None = None
+    datagrams: bool = False
 
 
 @frozen
@@ -94,6 +96,7 @@ class Peer:
     starts: ClassVar[bool] = True
     logs_access: ClassVar[bool] = True
     takes_read_size: ClassVar[bool] = False
+    takes_datagrams: ClassVar[bool] = False
     in_quick: ClassVar[bool] = True
     only_group: ClassVar[str] = ""
     ready_line: ClassVar[str] = ""

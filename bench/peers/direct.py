@@ -16,6 +16,7 @@ class Direct(Peer):
     name = "none"
     about = "client straight to server"
     starts = False
+    takes_datagrams = True
 
     def version(self) -> str:
         """Nothing has no version."""

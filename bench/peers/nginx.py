@@ -33,6 +33,7 @@ class Nginx(Peer):
     name = "nginx-64k"
     about = "worker_processes 1, proxy_buffer_size 64k"
     takes_read_size = True
+    takes_datagrams = True
     _buffer: ClassVar[int] = 65536
 
     def version(self) -> str:
@@ -53,6 +54,12 @@ class Nginx(Peer):
             f" proxy_pass {forward.target_host}:{forward.target_port}; }}\n"
             for forward in setup.forwards
         )
+        if setup.datagrams:
+            servers += "".join(
+                f"    server {{ listen {setup.host}:{forward.port} udp;"
+                f" proxy_pass {forward.target_host}:{forward.target_port}; }}\n"
+                for forward in setup.forwards
+            )
         return (
             f"{module}daemon off;\nworker_processes 1;\nworker_rlimit_nofile {descriptors()};\n"
             f"pid {setup.folder}/nginx.pid;\nerror_log {setup.folder}/error.log warn;\n"
@@ -74,5 +81,6 @@ class NginxSmall(Nginx):
     name = "nginx-16k"
     about = "worker_processes 1, proxy_buffer_size 16k"
     takes_read_size = False
+    takes_datagrams = False
     in_quick = False
     _buffer = 16384

@@ -59,6 +59,7 @@ class Portfwd(Peer):
     name = "portfwd-auto"
     about = "relay=auto"
     takes_read_size = True
+    takes_datagrams = True
     ready_line = "portfwd is ready"
     _relay: ClassVar[str] = "auto"
     _filters: ClassVar[tuple[str, ...]] = ()
@@ -95,6 +96,12 @@ class Portfwd(Peer):
                 f"{forward.target_host}:{forward.target_port} {options}\n"
             )
             lines += "".join(f"    filter {said}\n" for said in self._filters)
+        if setup.datagrams:
+            for forward in setup.forwards:
+                lines += (
+                    f"{forward.name}-udp: {setup.host}:{forward.port}/udp -> "
+                    f"{forward.target_host}:{forward.target_port}/udp\n"
+                )
         return lines
 
     def command(self, setup: Setup) -> list[str]:
@@ -122,6 +129,7 @@ class PortfwdSplice(Portfwd):
 
     name = "portfwd-splice"
     about = "relay=splice"
+    takes_datagrams = False
     _relay = "splice"
 
 
@@ -130,6 +138,7 @@ class PortfwdCopy(Portfwd):
 
     name = "portfwd-copy"
     about = "relay=copy"
+    takes_datagrams = False
     _relay = "copy"
 
 
@@ -138,6 +147,7 @@ class PortfwdPair(Portfwd):
 
     name = "portfwd-pair"
     about = "relay=pair"
+    takes_datagrams = False
     _relay = "pair"
 
 
@@ -146,6 +156,7 @@ class PortfwdOneFilter(Portfwd):
 
     name = "portfwd-1-filter"
     about = "relay=auto, 1 Python filter that passes every byte"
+    takes_datagrams = False
     takes_read_size = False
     only_group = "filters"
     _filters: ClassVar[tuple[str, ...]] = (_SEES_ALL,)

@@ -12,6 +12,7 @@ class Rinetd(Peer):
     name = "rinetd"
     about = "as shipped"
     in_quick = False
+    takes_datagrams = True
 
     def version(self) -> str:
         """As ``rinetd -v`` says."""
@@ -23,6 +24,11 @@ class Rinetd(Peer):
             f"{setup.host} {forward.port} {forward.target_host} {forward.target_port}\n"
             for forward in setup.forwards
         ]
+        if setup.datagrams:
+            lines += [
+                f"{setup.host} {forward.port}/udp {forward.target_host} {forward.target_port}/udp\n"
+                for forward in setup.forwards
+            ]
         if setup.logs is Logs.ON:
             lines.append(f"logfile {setup.folder}/rinetd.log\n")
         return "".join(lines)

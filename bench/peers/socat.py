@@ -21,6 +21,7 @@ class Socat(Peer):
     logs_access = False
     in_quick = False
     takes_read_size = True
+    takes_datagrams = True
 
     def version(self) -> str:
         """As ``socat -V`` says."""
@@ -42,4 +43,17 @@ class Socat(Peer):
             )
             for forward in setup.forwards
         ]
+        if setup.datagrams:
+            starts += [
+                shlex.join(
+                    [
+                        "socat",
+                        "-b",
+                        str(size),
+                        f"UDP-LISTEN:{forward.port},bind={setup.host},fork,reuseaddr",
+                        f"UDP:{forward.target_host}:{forward.target_port}",
+                    ]
+                )
+                for forward in setup.forwards
+            ]
         return ["sh", "-c", " & ".join(starts) + " & wait"]

@@ -47,6 +47,7 @@ class PortfwdTLSIn(Portfwd):
     name = "portfwd-tls-in"
     about = "tls: listener"
     takes_read_size = False
+    takes_datagrams = False
     only_group = IN
 
     def rules(self, setup: Setup) -> str:
@@ -66,6 +67,7 @@ class PortfwdTLSOut(Portfwd):
     name = "portfwd-tls-out"
     about = "tls: target, verify=off"
     takes_read_size = False
+    takes_datagrams = False
     only_group = OUT
 
     def rules(self, setup: Setup) -> str:
@@ -82,6 +84,7 @@ class NginxTLSIn(Nginx):
     name = "nginx-tls-in"
     about = "worker_processes 1, proxy_buffer_size 64k, ssl"
     takes_read_size = False
+    takes_datagrams = False
     only_group = IN
     _ends: ClassVar[bool] = True
 

@@ -270,7 +270,8 @@ class Close:
     """
     End the session: write `reply` to the side whose bytes were seen, flush, close.
 
-    What is flushed to the filter behind those bytes is not shown to it, and is dropped.
+    What is flushed to the filter behind those bytes is not shown to it, and is dropped. Of several
+    filters that close, one because of what another one's closing flushed, the first has its reply written.
 
     :ivar reason: for the log; not bytes of users.
     :ivar abort: reset instead; nothing is flushed.

@@ -22,6 +22,9 @@ kind            its options             what happens
 ``limit-time``  ``after``               closed at that age
 ``corrupt``     ``fraction``            one bit is flipped in so many of the bytes
 ``refuse``                              reset before an upstream is dialled
+``loss``        ``fraction``            so many of the datagrams do not come
+``duplicate``   ``fraction``            so many of them come twice
+``reorder``     ``fraction`` ``delay``  so many are overtaken by the next, or come after ``delay`` (0.1 s)
 ==============  ======================  ==========================================================
 
 Those down to ``limit-data`` are after the toxics of toxiproxy. ``timeout``, ``limit-data`` and ``limit-time``
@@ -51,7 +54,9 @@ from zope.interface import implementer
 from portfwd.filters import options as kinds
 from portfwd.filters.api import HOLD_TIMEOUT, Connection, IFilterFactory, Plugin, RouteClause
 from portfwd.filters.chance import Chance, make_seed
-from portfwd.filters.fault_kinds import KINDS, FaultFilter
+from portfwd.filters.datagram_faults import KINDS as DATAGRAM_KINDS
+from portfwd.filters.fault_kinds import KINDS as STREAM_KINDS
+from portfwd.filters.fault_kinds import FaultFilter
 from portfwd.filters.options import OptionError, option
 from portfwd.filters.ways import WAYS, directions_of
 from portfwd.values import Direction
@@ -59,6 +64,9 @@ from portfwd.values import Direction
 #: Bytes of each direction of a connection that ``latency`` keeps before reading stops: about what Linux lets
 #: a window grow to (6 MiB, ``net.ipv4.tcp_rmem``), so a long line made here is as fast as a real one.
 LATENCY_HOLD: Final = 4 * 1024 * 1024
+
+#: Every kind, by the word in a rules file.
+KINDS: Final = {**STREAM_KINDS, **DATAGRAM_KINDS}
 
 #: What each kind must be told, and what it may be told besides.
 NEEDS: Final[dict[str, tuple[frozenset[str], frozenset[str]]]] = {
@@ -74,6 +82,9 @@ NEEDS: Final[dict[str, tuple[frozenset[str], frozenset[str]]]] = {
         ("limit-time", "after", "abort"),
         ("corrupt", "fraction", "direction"),
         ("refuse", "", ""),
+        ("loss", "fraction", "direction"),
+        ("duplicate", "fraction", "direction"),
+        ("reorder", "fraction", "delay direction"),
     )
 }
 
@@ -97,7 +108,9 @@ class FaultsOptions:
     variation: int | None = option(
         kinds.size, default=None, help="With slicer: how many more or fewer than size= they may be."
     )
-    fraction: float | None = option(kinds.fraction, default=None, help="With corrupt: how many of the bytes.")
+    fraction: float | None = option(
+        kinds.fraction, default=None, help="How many: of the bytes with corrupt, else of the datagrams."
+    )
     direction: str | None = option(
         kinds.choice(*WAYS), default=None, help="Whose bytes: the client's are up; both unless said."
     )

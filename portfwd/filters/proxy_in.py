@@ -10,8 +10,8 @@ filters behind this one then see the client that it names. A header that says no
 Only peers in ``trust`` are asked for a header, and they must send one. It is
 never looked for in what others send: with ``untrusted=close`` they are refused, with
 ``untrusted=pass`` their bytes are untouched, and a header in them is the upstream's to judge. Whoever
-may open the file of a unix socket is trusted, as access lists do. It stands before all other filters, and
-refuses datagrams.
+may open the file of a unix socket is trusted, as access lists do. It stands before all other filters. With
+datagrams, each has a header of version 2 (`portfwd.filters.proxy_datagrams`).
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from portfwd.filters.api import (
     Verdict,
 )
 from portfwd.filters.options import Network, between, choice, duration, networks, option
+from portfwd.filters.proxy_datagrams import DatagramProxyIn
 from portfwd.values import TO_UPSTREAM, Direction, InetAddress, unmapped
 from portfwd.wire import Need, WireError
 from portfwd.wire.proxy import read_header
@@ -45,9 +46,6 @@ from portfwd.wire.proxy_header import MAX_HEADER
 #: PROXY section 2: receivers should wait for a header "with a minimum timeout of 3 seconds", which is what it
 #: takes to send a lost segment again.
 MIN_TIMEOUT: Final = 3.0
-
-#: Why datagrams are refused: senders disagree whether the first has a header, or each.
-NO_DATAGRAMS: Final = "PROXY headers are for streams, not for datagrams"
 
 
 class ProxyIn(Filter):
@@ -111,10 +109,8 @@ def make_factory(options: ProxyInOptions, clauses: Sequence[RouteClause]) -> Fac
     """Make the factory of one clause."""
 
     def make(connection: Connection) -> Filter | None:
-        if connection.network == "udp":
-            return Refusal(NO_DATAGRAMS)
         if trusts(options.trust, connection):
-            return ProxyIn()
+            return DatagramProxyIn() if connection.network == "udp" else ProxyIn()
         if options.untrusted == "pass":
             return None
         return Refusal("not one of the peers that are trusted to send PROXY headers")

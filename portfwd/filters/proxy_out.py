@@ -11,7 +11,8 @@ is left out. A unique id that came with a header is sent on.
 
 The upstream has to expect the header, and to trust us. It stands behind all
 filters that route; bytes that come to it before the upstream is connected end the session,
-because the header would not be the first. It refuses datagrams.
+because the header would not be the first. Before datagrams, each
+gets a header of version 2, without TLVs (`portfwd.filters.proxy_datagrams`).
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ from portfwd.filters.api import (
     Verdict,
 )
 from portfwd.filters.inquiry import PROXY_TLVS
-from portfwd.filters.options import choice, option, words
-from portfwd.filters.proxy_in import NO_DATAGRAMS
+from portfwd.filters.options import OptionError, choice, option, words
+from portfwd.filters.proxy_datagrams import DatagramProxyOut
 from portfwd.filters.sni import SERVER_NAME
 from portfwd.values import TO_UPSTREAM, Address, Direction, printable
 from portfwd.wire.proxy_header import Header, inet_pair
@@ -74,7 +75,7 @@ class ProxyOut(Filter):
     def opened(self, connection: Connection) -> Verdict:
         """See `IFilter`."""
         self._connection = connection
-        return Close(NO_DATAGRAMS) if connection.network == "udp" else None
+        return None
 
     def received(self, direction: Direction, data: bytes) -> Verdict:
         """See `IFilter`: `connected` comes first, and is all there is to do."""
@@ -150,19 +151,23 @@ class ProxyOutOptions:
         """Refuse TLVs that do not exist, or do not fit the version."""
         for name in self.tlv:
             if name not in TLVS:
-                raise ValueError(f"there is no TLV '{printable(name)}': tlv= takes {', '.join(TLVS)}")
+                raise OptionError("tlv", f"there is no TLV '{printable(name)}': tlv= takes {', '.join(TLVS)}")
         if self.tlv and self.version == "1":
-            raise ValueError(
-                "version 1 of the PROXY protocol has no TLVs: write version=2, or leave out tlv="
+            raise OptionError(
+                "tlv", "version 1 of the PROXY protocol has no TLVs: write version=2, or leave out tlv="
             )
 
 
 def make_factory(options: ProxyOutOptions, clauses: Sequence[RouteClause]) -> Factory:
     """Make the factory of one clause."""
     version = int(options.version)
-    return Factory(
-        lambda connection: ProxyOut(version, options.tlv), directions=frozenset({TO_UPSTREAM}), leads=True
-    )
+
+    def make(connection: Connection) -> Filter:
+        if connection.network == "udp":
+            return DatagramProxyOut(version)
+        return ProxyOut(version, options.tlv)
+
+    return Factory(make, directions=frozenset({TO_UPSTREAM}), leads=True)
 
 
 PLUGIN = Plugin(

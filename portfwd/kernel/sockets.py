@@ -192,7 +192,7 @@ def change_settings(sock: socket.socket, before: Settings, after: Settings) -> b
 
     :returns: False where that cannot be had: a buffer that was given a size keeps one.
     """
-    if sock.family not in _INET or before == after:
+    if sock.family not in _INET or sock.type != _STREAM or before == after:
         return True
     set_now = {(level, name) for level, name, _ in after}
     whole = True

@@ -15,7 +15,7 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from attrs import field, frozen
 from twisted.internet.endpoints import (
@@ -43,6 +43,8 @@ from portfwd.kernel.sockets import EXHAUSTED, Settings, upstream_settings
 from portfwd.relay.containment import contained
 from portfwd.relay.sinks import Sinks
 from portfwd.rules.model import Options
+from portfwd.streams.datagram_opening import DatagramStreams
+from portfwd.streams.datagram_stream import DatagramStream
 from portfwd.streams.opening import StreamMaker
 from portfwd.streams.socket_opening import SocketShare
 from portfwd.streams.stream import Loss, Stream
@@ -50,6 +52,8 @@ from portfwd.streams.tls import TLSSide
 from portfwd.streams.tls_opening import TLSEndpoint
 from portfwd.streams.transport import TransportStream
 from portfwd.upstreams.connect import Attempt, EndpointAttempt, SocketAttempt
+from portfwd.upstreams.datagram_port import PortAttempt
+from portfwd.upstreams.datagrams import DatagramAttempt
 from portfwd.upstreams.names import Names
 from portfwd.values import Address, InetAddress, UnixAddress, is_literal
 
@@ -66,6 +70,7 @@ class Destination:
     :ivar address: where it is, or None for an endpoint.
     :ivar endpoint: Twisted's endpoint, or None for an address.
     :ivar tls: makes the TLS connection to be had on top, or None.
+    :ivar datagrams: it takes datagrams.
     :ivar settings: what is set on a socket before it connects.
     """
 
@@ -74,6 +79,7 @@ class Destination:
     address: Address | None = None
     endpoint: IStreamClientEndpoint | None = None
     tls: TLSSide | None = None
+    datagrams: bool = False
     settings: Settings = field(init=False)
 
     @settings.default
@@ -287,6 +293,11 @@ class Dial:
 
     def _address_attempt(self, address: Address) -> Attempt:
         options = self._current.options
+        if self._current.datagrams:
+            if self._world.sockets is None:
+                streams = cast(DatagramStreams, self._streams)
+                return PortAttempt(self._world.reactor, address, options, self, streams.reached)
+            return DatagramAttempt(address, options, self)
         if self._world.platform.own_sockets:
             poller = self._streams.poller
             return SocketAttempt(
@@ -317,14 +328,14 @@ class Dial:
         return attempt
 
     @contained
-    def connected(self, attempt: Attempt, result: socket.socket | TransportStream) -> None:
+    def connected(self, attempt: Attempt, result: socket.socket | TransportStream | DatagramStream) -> None:
         """The first attempt that succeeds wins."""
         self._attempts.pop(attempt, None)
         self.tried = attempt.address or self.tried
         self._stop_waiting()
         self._cancel_attempts()
         current = self._current
-        if isinstance(result, TransportStream):
+        if isinstance(result, (TransportStream, DatagramStream)):
             self._succeed(result)
             return
         try:

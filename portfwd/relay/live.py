@@ -16,6 +16,8 @@ from portfwd.relay.filtered import FilteredSession
 from portfwd.relay.session import Session
 from portfwd.rules.access import AccessList
 from portfwd.rules.model import Rule
+from portfwd.streams.carrier import Carrier
+from portfwd.streams.datagram_opening import DatagramStreams
 from portfwd.streams.stream import Stream
 from portfwd.upstreams.patience import Patience
 from portfwd.values import Address, CloseReason, InetAddress, SessionSummary, UnixAddress, is_literal
@@ -52,6 +54,7 @@ class LiveRule:
     :ivar sessions: those that are not closed yet.
     :ivar total: how many there have been.
     :ivar handshakes: how many of them are in their TLS handshakes with the client.
+    :ivar datagrams: its sessions pass datagrams, on both sides.
     :ivar filters: name and factory of each ``filter`` clause, in order.
     :ivar filter_log: where filters write events.
     :ivar filter_failures: how often one of them raised.
@@ -90,6 +93,7 @@ class LiveRule:
         self.access = access
         self.world = world
         self.streams: Opener = world.streams if streams is None else streams
+        self.datagrams = isinstance(streams, DatagramStreams) and not streams.mixed
         self._direct = self._direct_address()
         self.clock = world.reactor
         self.half_closed = Patience(self.clock, self.options.half_close)
@@ -125,12 +129,21 @@ class LiveRule:
         session.begin()
         return session
 
+    def arrive(self, carrier: Carrier, closed: Callable[[], None]) -> Session:
+        """
+        A session for a client that sends datagrams.
+
+        :param closed: called once, when the session and all its sockets are gone.
+        """
+        assert isinstance(self.streams, DatagramStreams)
+        return self.accept(self.streams.arrived(carrier), closed)
+
     def _direct_address(self) -> Address | None:
         """Where the one target is, if there is but one and nothing is to be chosen or wrapped; else None."""
         if len(self.destinations) != 1 or not self.world.platform.own_sockets:
             return None
         only = self.destinations[0]
-        plain = only.tls is None and only.endpoint is None
+        plain = only.tls is None and only.endpoint is None and not only.datagrams
         known = isinstance(only.address, UnixAddress) or (
             isinstance(only.address, InetAddress) and is_literal(only.address.host)
         )

@@ -405,6 +405,10 @@ class Session:
         moved = [half.stream.moved_at for half in (self._client, self._upstream) if half.stream is not None]
         return self._clock.seconds() - max(self._touched, *moved)
 
+    def silent_for(self) -> float:
+        """Seconds since anything moved."""
+        return self._quiet()
+
     @contained
     def _was_silent(self) -> None:
         self._waits_half_closed = False

@@ -18,6 +18,7 @@ from portfwd.rules.addresses import Place, address_text, is_datagram, is_inet
 from portfwd.rules.diagnostics import Location
 from portfwd.rules.findings import Findings, shown
 from portfwd.rules.model import (
+    DATAGRAM_IDLE,
     AclEntry,
     FilterSpec,
     Kind,
@@ -106,6 +107,8 @@ class RuleDraft:
                 chosen[name] = item
         listen_options, options = _split(chosen)
         listen = self.place
+        if is_datagram(listen) and "idle" not in chosen:
+            options = evolve(options, idle=DATAGRAM_IDLE)
         targets = tuple(_target(target, options, findings) for target in self.targets)
         written = self.targets[0].place.written if self.targets else ("", "")
         return Rule(
@@ -138,6 +141,8 @@ def _met(needs: Needs, listen: Place | None, targets: list[TargetDraft]) -> bool
     assert listen is not None
     if needs is Needs.UNIX_LISTENER:
         return listen.kind is Kind.UNIX
+    if needs is Needs.UDP_LISTENER:
+        return is_datagram(listen)
     if needs is Needs.TLS_LISTENER:
         return listen.kind is Kind.TLS
     if needs is Needs.MIXED:

@@ -37,6 +37,10 @@ PLAIN_LISTENERS: Final = frozenset({Kind.TCP, Kind.UNIX, Kind.SYSTEMD})
 PLAIN_TARGETS: Final = frozenset({Kind.TCP, Kind.UNIX})
 
 
+#: Seconds of silence after which an association ends unless ``idle=`` says otherwise: rinetd's default.
+DATAGRAM_IDLE: Final = 72.0
+
+
 class RelayKind(enum.Enum):
     """How bytes are moved (``relay=``)."""
 
@@ -169,6 +173,7 @@ class Options:
     linger: float = 5.0
     max_conns: int | None = None
     max_conns_per_source: int | None = None
+    max_assocs: int = 5000
     rate: float | None = None
     bandwidth: int | None = None
     bandwidth_up: int | None = None
@@ -317,6 +322,17 @@ class Rule:
         return self.listen.kind in PLAIN_LISTENERS and all(
             one.kind in PLAIN_TARGETS for one in self.every_target()
         )
+
+    @property
+    def has_datagrams(self) -> bool:
+        """Whether datagrams come or go on either side."""
+        return self.listen.kind is Kind.UDP or any(one.kind is Kind.UDP for one in self.every_target())
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether datagrams come in and some target takes a stream, or the other way round."""
+        from_datagrams = self.listen.kind is Kind.UDP
+        return any((one.kind is Kind.UDP) is not from_datagrams for one in self.every_target())
 
     def every_target(self) -> Iterator[TargetSpec]:
         """All that sessions may be sent to, by the rule itself or by its filters."""

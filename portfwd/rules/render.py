@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from portfwd.rules.addresses import address_text
+from portfwd.rules.addresses import address_text, is_datagram
 from portfwd.rules.model import (
+    DATAGRAM_IDLE,
     AclEntry,
     Directive,
     FilterSpec,
@@ -27,6 +28,7 @@ from portfwd.rules.tokens import spell, spell_value
 
 _LISTEN_DEFAULTS: Final = ListenOptions()
 _RULE_DEFAULTS: Final = Options()
+_DATAGRAM_DEFAULTS: Final = Options(idle=DATAGRAM_IDLE)
 
 
 def render(ruleset: Ruleset) -> str:
@@ -73,7 +75,7 @@ def _rule(rule: Rule) -> Iterator[str]:
         len(rule.targets),
     )
     words.extend(["->", ", ".join(address_text(target) for target in rule.targets[:inline])])
-    words.extend(_changed(RULE, rule.options, _RULE_DEFAULTS))
+    words.extend(_changed(RULE, rule.options, _DATAGRAM_DEFAULTS if is_datagram(listen) else _RULE_DEFAULTS))
     yield " ".join(words)
     yield from _access(rule.access, "    ")
     for spec in rule.filters:

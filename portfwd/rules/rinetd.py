@@ -17,7 +17,7 @@ from portfwd.rules.clauses import broken_rule
 from portfwd.rules.diagnostics import Location
 from portfwd.rules.draft import RuleDraft, TargetDraft
 from portfwd.rules.findings import shown, suggestion
-from portfwd.rules.model import Kind
+from portfwd.rules.model import DATAGRAM_IDLE, Kind
 from portfwd.rules.options import BY_NAME
 from portfwd.rules.reading import FileScope, Reading
 from portfwd.rules.tokens import Fault, Line, Word
@@ -231,4 +231,4 @@ def _read_timeout(
     elif int(text):
         settings["idle"] = (BY_NAME["idle"].value(text), where)
     else:
-        settings["idle"] = (None, where)
+        settings["idle"] = (DATAGRAM_IDLE, where)

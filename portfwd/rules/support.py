@@ -17,7 +17,7 @@ from attrs import frozen
 from portfwd.errors import RulesError
 from portfwd.rules.diagnostics import Location, Problem
 from portfwd.rules.findings import Findings
-from portfwd.rules.model import Balance, Framing, Kind, Options, RelayKind, Rule, Ruleset
+from portfwd.rules.model import Balance, Options, RelayKind, Rule, Ruleset
 from portfwd.rules.steps import Steps, finish
 
 
@@ -60,10 +60,16 @@ def unsupported_in_steps(ruleset: Ruleset) -> Steps[tuple[Problem, ...]]:
 
 def everything_wrong(refusal: RulesError) -> tuple[Problem, ...]:
     """The problems of a refused file, and what of its good rules cannot be done, in order."""
+    return finish(everything_wrong_in_steps(refusal))
+
+
+def everything_wrong_in_steps(refusal: RulesError) -> Steps[tuple[Problem, ...]]:
+    """Do what `everything_wrong` does, a rule at a time."""
     if refusal.readable is None:
         return refusal.problems
     findings = Findings()
-    findings.extend((*refusal.problems, *unsupported(refusal.readable)))
+    findings.extend(refusal.problems)
+    findings.extend((yield from unsupported_in_steps(refusal.readable)))
     return findings.sorted(refusal.readable.files)
 
 
@@ -86,10 +92,15 @@ def _when(name: str, uses: Callable[[Options], bool]) -> Callable[[Rule], Iterat
     return find
 
 
-def _udp(rule: Rule) -> Iterator[Location]:
-    if rule.listen.kind is Kind.UDP:
-        yield rule.listen.where
-    yield from (target.where for target in rule.every_target() if target.kind is Kind.UDP)
+def _mixed_filters(rule: Rule) -> Iterator[Location]:
+    if rule.filters and rule.is_mixed:
+        yield rule.filters[0].where
+
+
+def _datagram_bandwidth(rule: Rule) -> Iterator[Location]:
+    if rule.options.is_paced and rule.has_datagrams:
+        names = ("bandwidth", "bandwidth-up", "bandwidth-down", "bandwidth-per-source")
+        yield next((where for name, where in rule.places if name in names), rule.where)
 
 
 def _sockets_forced(rule: Rule) -> Iterator[Location]:
@@ -104,12 +115,12 @@ DIRECTIVES: Final = {
 }
 
 GAPS: Final[tuple[Gap, ...]] = (
-    Gap("UDP", "delete the rule, or relay TCP", _udp),
     Gap(
-        "framing",
-        "delete framing=",
-        _when("framing", lambda options: options.framing is not Framing.NONE),
+        "filters between datagrams and a stream",
+        "delete the filters, or let both sides be UDP or neither",
+        _mixed_filters,
     ),
+    Gap("bandwidth= where datagrams come or go", "delete it", _datagram_bandwidth),
     Gap(
         "balance= other than first",
         "delete it: targets are tried in the order of the file",

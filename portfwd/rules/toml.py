@@ -17,7 +17,7 @@ from portfwd.rules.addresses import Place, Role, read_host, read_path, read_port
 from portfwd.rules.diagnostics import Location
 from portfwd.rules.draft import RuleDraft, TargetDraft
 from portfwd.rules.findings import shown, suggestion
-from portfwd.rules.model import AccessLog, AclEntry, Kind
+from portfwd.rules.model import DATAGRAM_IDLE, AccessLog, AclEntry, Kind
 from portfwd.rules.options import BY_NAME
 from portfwd.rules.reading import Reading
 from portfwd.rules.steps import Steps
@@ -244,7 +244,7 @@ class _File:
         if timeout is not None:
             where = (*path, "timeout")
             if datagrams:
-                self._once(settings, where, "idle", "off" if timeout == "0" else timeout)
+                self._once(settings, where, "idle", f"{DATAGRAM_IDLE:g}" if timeout == "0" else timeout)
             else:
                 self._findings.warning(
                     self._places.at(where),

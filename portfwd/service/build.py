@@ -40,11 +40,13 @@ from portfwd.listen import systemd
 from portfwd.listen.arrivals import StreamFactory
 from portfwd.listen.binding import DEFAULT_MODE, bind
 from portfwd.listen.listener import Accept, Listener
+from portfwd.listen.reception import Reception
 from portfwd.relay.dial import Destination, Opener, Surroundings
 from portfwd.relay.live import LiveRule, SessionLog
 from portfwd.rules.access import AccessList
 from portfwd.rules.diagnostics import Problem
 from portfwd.rules.model import Kind, ListenSpec, PortRange, RelayKind, Rule, Ruleset
+from portfwd.service.datagrams import bind_listeners, datagram_streams
 from portfwd.service.filters import Clause, configure
 from portfwd.service.targets import TLSCreators, described, destination
 from portfwd.service.tls_listening import tls_streams
@@ -74,6 +76,8 @@ def choose_streams(rule: Rule, world: Surroundings, gates: Gates | None = None) 
 
     :param gates: the rule's, which the pair's streams of `world` have already.
     """
+    if rule.has_datagrams:
+        return datagram_streams(rule, world)
     if world.sockets is None or rule.options.relay is RelayKind.PAIR or not rule.is_plain:
         return world.streams
     return SocketStreams(world.sockets, rule.options, watched=bool(rule.filters), gates=gates)
@@ -137,6 +141,7 @@ class RuleMaker:
         :returns: makes the live rule of one port: of a range, from 0.
         """
         access = self._everywhere.with_own(rule.access) if rule.access else self._everywhere
+        # What a rule's sessions share of its bandwidth begins anew with the rule.
         world, gates = with_gates(rule, self._world)
         streams = choose_streams(rule, world, gates)
         filters: tuple[Clause, ...] = ()
@@ -230,7 +235,7 @@ class Bound:
     live: LiveRule
     offset: int
     endpoint: IStreamServerEndpoint | None = None
-    listeners: list[Listener] = field(factory=list)
+    listeners: list[Listener | Reception] = field(factory=list)
     endpoints: list[IStreamServerEndpoint] = field(factory=list)
     ports: list[IListeningPort] = field(factory=list)
     closed: bool = False
@@ -268,7 +273,10 @@ class Bound:
         """Give the next clients to `live`; sessions that are there stay where they are."""
         self.live, self.offset = live, offset
         for listener in self.listeners:
-            listener.hand_to(live.name, taking(live, fixed_address(listener.sock), budget))
+            if isinstance(listener, Reception):
+                listener.serve(live)
+            else:
+                listener.hand_to(live.name, taking(live, fixed_address(listener.sock), budget))
 
     def close(self) -> list[Deferred[Any]]:
         """
@@ -356,6 +364,8 @@ class Binder:
             except OSError:
                 bound.close()
                 raise
+        elif spec.kind is Kind.UDP:
+            bound.listeners += bind_listeners(live, offset, self._world, self._budget, resolve, share=share)
         else:
             port = spec.ports.first + offset if spec.ports is not None else 0
             if self._world.platform.own_sockets:
@@ -444,6 +454,7 @@ def listen_on_endpoints(bound: Bound, budget: DescriptorBudget, failed: Callable
         failed(cannot_listen(live.name, where, reason))
 
     for endpoint in bound.endpoints:
+        # A reload may have put another rule in the place of this one.
         factory = StreamFactory(lambda: bound.live.world.streams.bare(bound.live.options.buffer), accept)
         listening = maybeDeferred(endpoint.listen, factory)
         listening.addCallbacks(bound.listening, refused)
@@ -485,11 +496,6 @@ def bound_addresses(bound: Bound) -> Iterator[str]:
     for port in bound.ports:
         host = from_twisted_address(port.getHost())
         yield str(host) if host is not None else listen_label(bound.live.rule.listen, bound.offset)
-
-
-def target_labels(live: LiveRule) -> str:
-    """The targets of a live rule, for the log."""
-    return ", ".join(one.label for one in live.destinations)
 
 
 def count_descriptors() -> int:

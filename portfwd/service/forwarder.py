@@ -47,12 +47,12 @@ from portfwd.service.build import (
     cannot_listen,
     count_descriptors,
     live_rules,
-    target_labels,
 )
 from portfwd.service.departures import Departures
 from portfwd.service.reload import ReloadResult, Transition, names_to_resolve, refusal
 from portfwd.service.slices import Slices
 from portfwd.service.steering import Steering, named
+from portfwd.service.targets import target_labels
 from portfwd.streams.opening import StreamMaker
 from portfwd.streams.socket_opening import SocketShare
 from portfwd.upstreams.names import Names

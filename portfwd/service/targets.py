@@ -13,6 +13,7 @@ from typing import TypeVar
 from twisted.internet.endpoints import clientFromString
 
 from portfwd.relay.dial import Destination, Surroundings
+from portfwd.relay.live import LiveRule
 from portfwd.rules.model import Kind, TargetSpec
 from portfwd.service.tls import ClientSide, client_side
 from portfwd.values import InetAddress, UnixAddress
@@ -70,4 +71,10 @@ def destination(
         tls = creators.get(key)
         if tls is None:
             tls = creators[key] = client_side(spec.host, options)
-    return Destination(label, options, address=InetAddress(spec.host, port), tls=tls)
+    datagrams = spec.kind is Kind.UDP
+    return Destination(label, options, address=InetAddress(spec.host, port), tls=tls, datagrams=datagrams)
+
+
+def target_labels(live: LiveRule) -> str:
+    """The targets of a live rule, for the log."""
+    return ", ".join(one.label for one in live.destinations)

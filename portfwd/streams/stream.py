@@ -143,8 +143,16 @@ class Watched(Stream, Protocol):
         :param peer: the client's stream, where this is the upstream's.
         """
 
-    def write(self, data: bytes) -> None:
-        """Write `data` here, behind what was written before."""
+    def write(self, data: bytes, *, answer: bool = False) -> None:
+        """
+        Write `data` here, behind what was written before.
+
+        :param answer: it came of what was read here, though perhaps not just now: nothing more is read here
+            before it is taken.
+        """
+
+    def answered(self) -> FlowSummary:
+        """What was written here while there is no other side: `Stream.summary` needs one."""
 
     def pass_on(self, count: int | None) -> None:
         """Move the next `count` bytes that are read here unseen, None: all of them, when joined."""

@@ -375,13 +375,13 @@ class TransportStream(Protocol):
             self._tell_end()
             self._read_on()
 
-    def write(self, data: bytes) -> None:
-        """Give `data` to the transport."""
+    def write(self, data: bytes, *, answer: bool = False) -> None:
+        """Give `data` to the transport; `answer`: it came of what was read here."""
         if self._lost:
             return
         self._written += len(data)
         self.transport.write(data)  # type: ignore[union-attr]
-        if self._showing and self._intake is not None and self._intake.full and not self._lost:
+        if (answer or self._showing) and self._intake is not None and self._intake.full and not self._lost:
             self._unanswered = True
             self._pause_transport()
 
@@ -459,6 +459,13 @@ class TransportStream(Protocol):
         vars(self)["dataReceived"] = received
 
     # What it did
+
+    def answered(self) -> FlowSummary:
+        """What was written here while there is no other side."""
+        plain = self._plain
+        if plain is not None and plain is self.transport:
+            return FlowSummary(bytes=plain.sent, writes=plain.writes)
+        return FlowSummary(bytes=self._written)
 
     def summary(self, source: TransportStream) -> FlowSummary:
         """The flow from `source` to this stream, so far."""

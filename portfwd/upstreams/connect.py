@@ -54,6 +54,7 @@ from portfwd.kernel.sockets import (
     upstream_settings,
 )
 from portfwd.rules.model import Options
+from portfwd.streams.datagram_stream import DatagramStream
 from portfwd.streams.transport import TransportStream
 from portfwd.upstreams.patience import Patience
 from portfwd.values import Address, InetAddress, UnixAddress, unmapped
@@ -69,7 +70,7 @@ UNIX_RETRY: Final = 0.01
 class AttemptOwner(Protocol):
     """Who is told the outcome of an attempt: exactly one of these, once."""
 
-    def connected(self, attempt: Attempt, result: socket.socket | TransportStream) -> None:
+    def connected(self, attempt: Attempt, result: socket.socket | TransportStream | DatagramStream) -> None:
         """The upstream answered."""
 
     def failed(self, attempt: Attempt, problem: DialError) -> None:

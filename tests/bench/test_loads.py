@@ -7,9 +7,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from bench.loads.bulk import Transfer, parse_iperf
 from bench.loads.connections import Visits, parse_ab
+from bench.loads.datagrams import Shower, parse_datagrams
 from bench.loads.filters import Filtered
 from bench.loads.programme import rows
 from bench.loads.quiet import each
+from bench.loads.reload import parse_worst, said_since
 from bench.loads.requests import Answered, parse_interrupted, parse_redis
 from bench.measure import participants
 from bench.peers.field import contestants
@@ -43,6 +45,17 @@ class ReaderTests(SynchronousTestCase):
         for text in ('{"error": "unable to connect"}', "iperf3: what?", json.dumps(nothing)):
             self.assertRaises(LabError, parse_iperf, text)
 
+    def test_datagrams(self) -> None:
+        """What the server got of what was sent, by bytes; failures are told."""
+        sums = {
+            "sum_sent": {"packets": 10, "bytes": 1000},
+            "sum_received": {"packets": 9, "bytes": 700, "seconds": 2.0},
+        }
+        self.assertEqual(parse_datagrams(json.dumps({"end": sums})), Shower(7, 3, 2.0))
+        nothing = {**sums, "sum_received": {"packets": 0, "bytes": 0, "seconds": 2.0}}
+        for text in ('{"error": "unable to connect"}', "iperf3: what?", json.dumps({"end": nothing})):
+            self.assertRaises(LabError, parse_datagrams, text)
+
     def test_iperf_interrupted(self) -> None:
         """A test that was ended by a signal says so, and its rate counts all the same."""
         text = "noise\n" + json.dumps({**IPERF, "error": "interrupt - the client has terminated"}) + "\n"
@@ -58,6 +71,18 @@ class ReaderTests(SynchronousTestCase):
         """Answers that are not 2xx count as failures, for somebody else gave them."""
         self.assertEqual(parse_ab(AB), Visits(1000, 7512.3, 5))
         self.assertRaises(LabError, parse_ab, "apr_socket_recv: Connection reset by peer (104)\n")
+
+    def test_worst(self) -> None:
+        """Milliseconds and failures; an answer without traffic is no measure."""
+        self.assertEqual(parse_worst("worst 12.500 40 0"), (12.5, 0))
+        for text in ("worst 0.000 0 7", "unknown worst 1 1"):
+            self.assertRaises(LabError, parse_worst, text)
+
+    def test_since(self) -> None:
+        """Of a log only what is new is read."""
+        log = Path(self.mktemp())
+        log.write_bytes(b"old\nnew \xff\n")
+        self.assertEqual(said_since(log, 4), "new \ufffd\n")
 
 
 class RowTests(SynchronousTestCase):

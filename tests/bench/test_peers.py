@@ -57,6 +57,19 @@ class ConfigurationTests(SynchronousTestCase):
         self.assertIn("proxy_buffer_size 16384;", NginxSmall().configuration(SETUP, ""))
         self.assertIn("access.log line;", Nginx().configuration(evolve(SETUP, logs=Logs.ON), ""))
 
+    def test_datagrams(self) -> None:
+        """Those who forward UDP do so on the same ports, when they are asked to."""
+        both = evolve(SETUP, datagrams=True)
+        for text, said in (
+            (Nginx().configuration(both, ""), "listen 10.77.1.1:20001 udp; proxy_pass 10.77.2.2:6379;"),
+            (Rinetd().configuration(both), "10.77.1.1 20001/udp 10.77.2.2 6379/udp\n"),
+            (Socat().command(both)[-1], "UDP-LISTEN:20001,bind=10.77.1.1,fork,reuseaddr UDP:10.77.2.2:6379"),
+            (Portfwd(Path("/nowhere")).rules(both), "10.77.1.1:20001/udp -> 10.77.2.2:6379/udp\n"),
+        ):
+            self.assertIn(said, text)
+        takes = {peer.name for peer in contestants(Path("/nowhere")) if peer.takes_datagrams}
+        self.assertEqual(takes, {"none", "portfwd-auto", "nginx-64k", "rinetd", "socat"})
+
     def test_rinetd(self) -> None:
         """Four words a rule."""
         self.assertEqual(

@@ -9,8 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from portfwd.filters.api import BOTH, IFilter, IFilterFactory
-from portfwd.filters.fault_kinds import KINDS
-from portfwd.filters.faults import NEEDS, PLUGIN, FaultFactory, FaultsOptions
+from portfwd.filters.faults import KINDS, NEEDS, PLUGIN, FaultFactory, FaultsOptions
 from portfwd.filters.options import Files, OptionError, read_options
 from portfwd.values import TO_CLIENT
 from tests.filters.asking import a_connection
@@ -27,6 +26,9 @@ CLAUSES = (
     "limit-time after=1m",
     "corrupt fraction=0.1%",
     "refuse probability=50%",
+    "loss fraction=5%",
+    "duplicate fraction=5%",
+    "reorder fraction=5% delay=50ms",
 )
 
 

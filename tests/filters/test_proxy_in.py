@@ -121,11 +121,6 @@ class StrangerTests(FilterTestCase):
         talk = Talk(proxy_in(untrusted="pass"), connection=make_connection(InetAddress("198.51.100.7", 1)))
         self.assertTrue(talk.untouched)
 
-    def test_datagrams(self) -> None:
-        """Datagrams are refused, whoever sends them."""
-        talk = Talk(proxy_in(untrusted="pass"), connection=make_connection(network="udp"))
-        self.assertIn("not for datagrams", talk.reason)
-
     def test_who(self) -> None:
         """Addresses are compared as the IP addresses they are; unix sockets are trusted, nobody is not."""
         trust = networks("192.0.2.0/24,2001:db8::/32,fe80::/10")

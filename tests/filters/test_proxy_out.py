@@ -102,12 +102,6 @@ class HeaderTests(HeaderTestCase):
         unix["client"] = UnixAddress("")
         self.assertEqual(self.header(proxy_out("2", "unique-id", "crc32c"), **unix), Header(local=True))
 
-    def test_datagrams(self) -> None:
-        """Datagrams get no header, and no upstream."""
-        talk = Talk(proxy_out(), connection=make_connection(network="udp"))
-        self.assertIn("not for datagrams", talk.reason)
-        self.assertIsNone(talk.dial)
-
     def test_checksum(self) -> None:
         """``crc32c`` adds a checksum."""
         expected = build_v2(Header(CLIENT, LOCAL), checksum=True)

@@ -147,12 +147,15 @@ class FakeStream:
         self._asked("watch")
         self.viewer = viewer
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, *, answer: bool = False) -> None:
         if self.is_lost or self._ending:
             self.asked_too_late.append("write")
         if "write" in self.faults:
             raise Fault("write")
         self.written += data
+
+    def answered(self) -> FlowSummary:
+        return FlowSummary(bytes=len(self.written))
 
     def pass_on(self, count: int | None) -> None:
         self._asked("pass on all" if count is None else f"pass on {count}")

@@ -136,6 +136,8 @@ def rules(draw: st.DrawFn, number: int) -> Rule:
         fits.add(Needs.UNIX_LISTENER)
     if kind is Kind.TLS:
         fits.add(Needs.TLS_LISTENER)
+    if kind is Kind.UDP:
+        fits.add(Needs.UDP_LISTENER)
     if span is not None and host != "127.0.0.1":
         fits.add(Needs.INET_LISTENER)
     if any(target.kind is Kind.TLS for target in every):

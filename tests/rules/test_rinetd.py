@@ -107,7 +107,7 @@ class OptionTests(SynchronousTestCase):
     def test_timeout(self) -> None:
         """UDP's idle time on either side; 0 is the default; for TCP it means nothing and says so."""
         self.assertEqual(rule("0 1 a 1/udp [timeout=30]").options.idle, 30.0)
-        self.assertIsNone(rule("default idle=1m\n0 1/udp a 1 [timeout=0]").options.idle)
+        self.assertEqual(rule("default idle=1m\n0 1/udp a 1 [timeout=0]").options.idle, 72.0)
         self.assertEqual(codes("0 1 a 1 [timeout=30]"), ["option-without-meaning"])
         self.assertEqual(rule("0 1 a 1 [timeout=30]").options, Options())
 

@@ -33,9 +33,11 @@ class SupportTests(SynchronousTestCase):
     def test_each(self) -> None:
         """Each of these is an error at its place."""
         for text, places in (
-            (":1/udp -> a:1/udp", ["f:1:1", "f:1:11"]),
-            (":1/udp -> a:1 framing=length16", ["f:1:1", "f:1:15"]),
-            (":1 -> udp:a:1", ["f:1:7"]),
+            (":1/udp -> a:1/udp", []),
+            (":1/udp -> a:1 framing=length16", []),
+            (":1/udp -> a:1\n  filter hexdump", ["f:2:10"]),
+            (":1/udp -> a:1 bandwidth=1MiB/s", ["f:1:15"]),
+            (":1/udp -> a:1/udp bandwidth-per-source=1MiB/s", ["f:1:19"]),
             (":1 -> a:1 balance=random", ["f:1:11"]),
             (":1 -> tls:a:1 relay=splice", ["f:1:15"]),
             ('endpoint:"x" -> a:1 relay=copy', ["f:1:21"]),
@@ -68,7 +70,9 @@ class EverythingTests(SynchronousTestCase):
 
     def test_beside_other_errors(self) -> None:
         """What cannot be done is said of the good rules of a file that is refused for another."""
-        refusal = self.assertRaises(RulesError, parse, "a: :1 -> h:1 ilde=5m\nb: :2/udp -> h:2\n", "f")
+        refusal = self.assertRaises(
+            RulesError, parse, "a: :1 -> h:1 ilde=5m\nb: :2 -> h:2 balance=random", "f"
+        )
         self.assertEqual([problem.code for problem in refusal.problems], ["unknown-option"])
         self.assertEqual(
             [(problem.location.line, problem.code) for problem in everything_wrong(refusal)],

@@ -47,7 +47,7 @@ class OxidinetdTests(SynchronousTestCase):
         kinds = [(r.listen.kind, r.targets[0].kind) for r in ruleset.rules]
         tcp, udp, unix = Kind.TCP, Kind.UDP, Kind.UNIX
         self.assertEqual(kinds, [(tcp, tcp), (udp, udp), (udp, tcp), (tcp, udp), (unix, unix)])
-        self.assertEqual([r.options.idle for r in ruleset.rules], [None, 30.0, None, 72.0, 300.0])
+        self.assertEqual([r.options.idle for r in ruleset.rules], [None, 30.0, 72.0, 72.0, 300.0])
         self.assertEqual(ruleset.rules[0].options.src, "10.0.0.1")
         self.assertEqual([e.pattern for e in ruleset.rules[0].access], ["10.*"])
         self.assertEqual(ruleset.rules[1].listen.host, "::")

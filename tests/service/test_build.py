@@ -34,9 +34,8 @@ from portfwd.service.build import (
     count_descriptors,
     listen_label,
     live_rules,
-    target_labels,
 )
-from portfwd.service.targets import destination, target_label
+from portfwd.service.targets import destination, target_label, target_labels
 from portfwd.streams.opening import StreamMaker
 from portfwd.streams.paced_transport import PacedTransport
 from portfwd.streams.socket_opening import SocketShare, SocketStreams

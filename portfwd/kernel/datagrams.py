@@ -1,0 +1,149 @@
+# -*- test-case-name: tests.kernel.test_datagrams -*-
+"""
+Datagram sockets: made, asked where a datagram was sent to, answering from there.
+
+One system call a datagram, from Python's own socket methods. ``recvmmsg`` and ``sendmmsg`` through
+ctypes were measured and are not used: filling and reading their structures costs what the
+saved calls gave. How many datagrams the kernel dropped is asked of ``SO_MEMINFO`` when
+somebody wants to know, rather than told with each datagram (``SO_RXQ_OVFL``).
+
+It refuses to retry and to log; an `OSError` goes to the caller.
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import socket
+import struct
+import sys
+from collections.abc import Sequence
+from typing import Any, Final
+
+from portfwd.values import Address, InetAddress, unmapped
+
+#: More than any datagram has: 65 507 bytes over IPv4, 65 527 over IPv6 without jumbograms.
+LARGEST: Final = 65536
+
+#: Room for the one control message that is asked for: its header of 16 bytes and an ``in6_pktinfo`` of 20.
+CONTROL_ROOM: Final = 64
+
+#: Bytes of receive buffer that a listening socket asks for unless ``rcvbuf=`` says otherwise: a burst from
+#: many clients waits in this one queue. Some 1 700 datagrams of 1 200 bytes, as Linux counts.
+RECEIVE_BUFFER: Final = 4 * 1024 * 1024
+
+#: Errors of a connected datagram socket that say its peer is not there; other ones cost one datagram.
+UNREACHABLE: Final = frozenset(
+    {errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN}
+)
+
+# asm-generic/socket.h and linux/sock_diag.h; Python's socket module does not have them.
+_SO_RCVBUFFORCE: Final = 33
+_SO_MEMINFO: Final = 55
+_MEMINFO_DROPS: Final = 8
+
+# linux/in.h and linux/in6.h.
+_IP_PKTINFO: Final = 8
+_IPV6_RECVPKTINFO: Final = 49
+_IPV6_PKTINFO: Final = 50
+
+_INET6: Final = int(socket.AF_INET6)
+_MAPPED: Final = bytes(10) + b"\xff\xff"
+
+#: Control messages as ``sendmsg`` takes them.
+Ancillary = Sequence[tuple[int, int, bytes]]
+
+
+def datagram_socket(family: int) -> socket.socket:
+    """A non-blocking datagram socket, without the layer of Python's ``socket`` class (see `bare_socket`)."""
+    bare: Any = _socket.socket(family, int(socket.SOCK_DGRAM))
+    bare.setblocking(False)
+    return bare  # type: ignore[no-any-return]
+
+
+def can_tell_destinations() -> bool:
+    """Whether this system says which of its addresses a datagram was sent to, in the way known here."""
+    return sys.platform == "linux"
+
+
+def tell_destinations(sock: socket.socket) -> None:
+    """
+    Make the kernel say with each datagram which of our addresses it was sent to.
+
+    :raises OSError: it cannot.
+    """
+    if sock.family == _INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVPKTINFO, 1)
+    else:
+        sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+
+
+def destination_in(ancillary: Ancillary) -> bytes:
+    """
+    The address of ours that a datagram was sent to, packed: 4 or 16 bytes, or none if nothing says it.
+
+    For a broadcast over IPv4 it is the address of the interface.
+    """
+    for level, kind, data in ancillary:
+        if level == socket.IPPROTO_IPV6 and kind == _IPV6_PKTINFO:
+            return data[:16]
+        if level == socket.IPPROTO_IP and kind == _IP_PKTINFO:
+            return data[4:8]
+    return b""
+
+
+def from_destination(packed: bytes) -> Ancillary:
+    """
+    The control message that makes an answer leave from `packed`; none where an answer cannot.
+
+    The interface is left to the kernel's routes.
+    """
+    if len(packed) == 4:
+        return ((socket.IPPROTO_IP, _IP_PKTINFO, struct.pack("=i4s4s", 0, packed, bytes(4))),)
+    if len(packed) != 16 or packed[0] == 0xFF or (packed[:12] == _MAPPED and packed[12] >= 224):
+        # Nobody answers from a multicast address (RFC 4291 section 2.7), nor from 255.255.255.255.
+        return ()
+    return ((socket.IPPROTO_IPV6, _IPV6_PKTINFO, struct.pack("=16si", packed, 0)),)
+
+
+def to_destination(packed: bytes, port: int) -> Address | None:
+    """The address of ours that `destination_in` gave, as ours."""
+    if not packed:
+        return None
+    family = socket.AF_INET if len(packed) == 4 else socket.AF_INET6
+    return InetAddress(unmapped(socket.inet_ntop(family, packed)), port)
+
+
+def enlarge_receive_buffer(sock: socket.socket, wanted: int) -> int:
+    """
+    Ask for a receive buffer of `wanted` bytes, beyond the system's cap where we may.
+
+    :returns: what there is now; Linux counts its own structures too, and doubles what is asked for.
+    """
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, wanted)
+    size = receive_buffer(sock)
+    if size < wanted and sys.platform == "linux":
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, wanted)
+        except PermissionError:
+            return size
+        size = receive_buffer(sock)
+    return size
+
+
+def receive_buffer(sock: socket.socket) -> int:
+    """The size of the receive buffer, in bytes as they are asked for."""
+    size = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+    return size // 2 if sys.platform == "linux" else size
+
+
+def count_drops(sock: socket.socket) -> int:
+    """How many datagrams the kernel had no room for in the buffer of `sock`; 0 where it does not tell."""
+    if sys.platform != "linux":  # pragma: no cover - the numbers mean something else elsewhere
+        return 0
+    try:
+        told = sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 64)
+    except OSError:
+        return 0
+    words = struct.unpack(f"={len(told) // 4}I", told)
+    return words[_MEMINFO_DROPS] if len(words) > _MEMINFO_DROPS else 0

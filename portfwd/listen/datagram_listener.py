@@ -1,0 +1,232 @@
+# -*- test-case-name: tests.listen.test_datagram_listener -*-
+"""
+A listening datagram socket of our own.
+
+Every datagram is that of the association which is found by the client's address and, on a socket that is
+bound to every address, the one it was sent to; answers leave from there. Reading takes a bounded part of
+what waits; then others get their turn, so that a client which floods this socket delays nobody elsewhere.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Hashable
+from typing import Final
+
+from twisted.python.failure import Failure
+
+from portfwd.kernel.datagrams import (
+    CONTROL_ROOM,
+    LARGEST,
+    RECEIVE_BUFFER,
+    count_drops,
+    destination_in,
+    enlarge_receive_buffer,
+    from_destination,
+    to_destination,
+)
+from portfwd.kernel.poller import Poller
+from portfwd.kernel.reactor import Reactor
+from portfwd.kernel.sockets import to_address
+from portfwd.limits.descriptors import DescriptorBudget
+from portfwd.listen.binding import remove_socket_file
+from portfwd.listen.correspondent import Correspondent, SocketAddress
+from portfwd.listen.datagram_binding import WILDCARDS
+from portfwd.listen.reception import LOG_INTERVAL, Reception
+from portfwd.relay.live import LiveRule
+from portfwd.values import Address, InetAddress
+
+#: Datagrams that are read before others get their turn: as many as keep them waiting for less than a
+#: millisecond.
+BATCH: Final = 64
+
+# EPOLLIN; see `portfwd.streams.datagram_socket`.
+_READABLE: Final = 0x1
+
+
+class DatagramListener(Reception):
+    """One bound datagram socket."""
+
+    def __init__(
+        self,
+        name: str,
+        sock: socket.socket,
+        reactor: Reactor,
+        poller: Poller,
+        budget: DescriptorBudget,
+        live: LiveRule,
+    ) -> None:
+        """:param sock: bound and non-blocking; the listener owns it."""
+        super().__init__(name, reactor, budget, live)
+        self._socket = sock
+        self._family = int(sock.family)
+        self._poller = poller
+        self._drops_told = 0
+        address = self.address
+        self._fixed = None if isinstance(address, InetAddress) and address.host in WILDCARDS else address
+        self._port = address.port if isinstance(address, InetAddress) else 0
+
+    @property
+    def sock(self) -> socket.socket:
+        """What listens."""
+        return self._socket
+
+    @property
+    def address(self) -> Address | None:
+        """Where it is bound; the wildcard as ``[::]`` or ``0.0.0.0``."""
+        return to_address(self._family, self._socket.getsockname()) if self._state != "stopped" else None
+
+    @property
+    def drops(self) -> int:
+        """Datagrams that the kernel dropped because they were not read in time."""
+        return count_drops(self._socket) if self._state != "stopped" else 0
+
+    def open(self) -> None:
+        """
+        Be ready: what was sent since the socket was bound waits in its buffer already.
+
+        :raises OSError: the buffer cannot be had.
+        """
+        self._ask_for_room()
+
+    def _begin(self) -> None:
+        self._poller.watch(self._socket.fileno(), _READABLE, self)
+
+    def _ask_for_room(self) -> None:
+        options = self._live.options
+        if options.sndbuf is not None:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, options.sndbuf)
+        size = enlarge_receive_buffer(self._socket, options.rcvbuf or RECEIVE_BUFFER)
+        if options.rcvbuf is not None and size < options.rcvbuf:
+            self._log.warn(
+                "{name}: the system caps the receive buffer at {size} bytes; for rcvbuf={wanted} raise"
+                " net.core.rmem_max",
+                name=self.name,
+                size=size,
+                wanted=options.rcvbuf,
+            )
+
+    def serve(self, live: LiveRule) -> None:
+        """Give the next clients to `live`; associations that are there stay where they are."""
+        before = self._live.options
+        super().serve(live)
+        if (before.rcvbuf, before.sndbuf) != (live.options.rcvbuf, live.options.sndbuf):
+            self._ask_for_room()
+
+    def take_waiting(self) -> None:
+        """Take what waits in the buffer, one part of it, before the listener is stopped."""
+        if self._state == "accepting":
+            self.run()
+
+    def _close(self) -> None:
+        remove_socket_file(self._socket)
+        self._poller.release(self._socket.fileno(), self._socket)
+
+    # Reading
+
+    def ready(self, events: int) -> None:
+        """Datagrams wait."""
+        self.run()
+
+    def run(self) -> None:
+        """Read what waits, and ask for another turn for what is more than a part."""
+        more = self._read_with_destinations() if self._fixed is None else self._read()
+        if more and self._state != "stopped":
+            self._poller.take_turn(self)
+            self._tell_of_drops()
+
+    def _read(self) -> bool:
+        entries, receive = self.table.entries, self._socket.recvfrom
+        for _ in range(BATCH):
+            if self._state == "stopped":
+                return False
+            try:
+                data, key = receive(LARGEST)
+            except BlockingIOError:
+                return False
+            except OSError:
+                continue  # an error that waited; there is no datagram in it
+            one = entries.get(key)
+            if one is None:
+                one = self._arrived(key, key, ())
+                if one is None:
+                    continue
+            else:
+                entries.move_to_end(key)
+            try:
+                one.received(data)
+            except Exception:
+                self._failed(one)
+        return True
+
+    def _read_with_destinations(self) -> bool:
+        entries, receive = self.table.entries, self._socket.recvmsg
+        for _ in range(BATCH):
+            if self._state == "stopped":
+                return False
+            try:
+                data, ancillary, _, client = receive(LARGEST, CONTROL_ROOM)
+            except BlockingIOError:
+                return False
+            except OSError:
+                continue
+            key = (client, destination_in(ancillary))
+            one = entries.get(key)
+            if one is None:
+                one = self._arrived(key, client, from_destination(key[1]))
+                if one is None:
+                    continue
+            else:
+                entries.move_to_end(key)
+            try:
+                one.received(data)
+            except Exception:
+                self._failed(one)
+        return True
+
+    def failed(self, failure: Failure) -> None:
+        """Our own mistake, which is logged already; what was not read yet still is to be."""
+        if self._state != "stopped":
+            self._poller.take_turn(self)
+
+    # Clients
+
+    def _address_of(self, sockaddr: SocketAddress) -> Address | None:
+        return to_address(self._family, sockaddr)
+
+    def _local(self, key: Hashable) -> Address | None:
+        if self._fixed is None and isinstance(key, tuple):
+            return to_destination(key[1], self._port)
+        return self._fixed
+
+    def send(self, data: bytes, to: Correspondent) -> bool:
+        """Send `data` to a client, from where it sent to."""
+        try:
+            if to.ancillary:
+                self._socket.sendmsg((data,), to.ancillary, 0, to.sockaddr)
+            else:
+                self._socket.sendto(data, to.sockaddr)
+        except OSError as problem:
+            if to.ancillary and not isinstance(problem, BlockingIOError):
+                # No address to answer from (a broadcast, or one that was taken away): let the kernel choose.
+                to.ancillary = ()
+                return self.send(data, to)
+            self.unsent += 1
+            return False
+        entries = self.table.entries
+        if to.key in entries:
+            entries.move_to_end(to.key)
+        return True
+
+    def _tell_of_drops(self) -> None:
+        now = self._reactor.seconds()
+        if now - self._logged_at < LOG_INTERVAL:
+            return
+        drops = self.drops
+        if drops > self._drops_told:
+            self._complain(
+                "{name}: the kernel dropped {count} datagrams that came faster than they were read;"
+                " a larger rcvbuf= takes longer bursts",
+                count=drops - self._drops_told,
+            )
+            self._drops_told = drops

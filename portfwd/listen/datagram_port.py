@@ -1,0 +1,110 @@
+# -*- test-case-name: tests.listen.test_datagram_port -*-
+"""
+A listening datagram port of Twisted's, for platforms where nothing watches sockets of ours.
+
+It does what `portfwd.listen.datagram_listener` does, but for two things that Twisted's ports do not tell:
+where a datagram was sent to, so that answers of a port on every address leave from wherever the system
+chooses; and how many datagrams were dropped.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Hashable
+from typing import Any
+
+from twisted.internet.error import CannotListenError, MessageLengthError
+from twisted.internet.interfaces import IUDPTransport
+from twisted.internet.protocol import DatagramProtocol
+
+from portfwd.kernel.datagrams import LARGEST
+from portfwd.kernel.reactor import Reactor
+from portfwd.limits.descriptors import DescriptorBudget
+from portfwd.listen.correspondent import Correspondent, SocketAddress
+from portfwd.listen.reception import Reception
+from portfwd.relay.live import LiveRule
+from portfwd.upstreams.connect import from_twisted_address
+from portfwd.values import Address, InetAddress, unmapped
+
+
+class _Reader(DatagramProtocol):
+    """Hands over what comes."""
+
+    noisy = False
+
+    def __init__(self, port: DatagramPort) -> None:
+        self._port = port
+
+    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+        """One whole datagram."""
+        self._port.received(datagram, addr)
+
+
+class DatagramPort(Reception):
+    """One port."""
+
+    def __init__(
+        self, name: str, host: str, port: int, reactor: Reactor, budget: DescriptorBudget, live: LiveRule
+    ) -> None:
+        """
+        Bind; what comes before it begins is dropped.
+
+        :param host: a literal, or empty for every address.
+        :raises OSError: it cannot be bound.
+        """
+        super().__init__(name, reactor, budget, live)
+        if not host and socket.has_ipv6:
+            host = "::"
+        self._reader = _Reader(self)
+        listen: Any = reactor
+        try:
+            self._port = listen.listenUDP(port, self._reader, interface=host, maxPacketSize=LARGEST)
+        except CannotListenError as problem:
+            raise problem.socketError from problem
+
+    @property
+    def sock(self) -> socket.socket:
+        """What listens."""
+        sock: socket.socket = self._port.socket
+        return sock
+
+    @property
+    def address(self) -> Address | None:
+        """Where it is bound."""
+        return None if self._state == "stopped" else from_twisted_address(self._port.getHost())
+
+    def _begin(self) -> None:
+        """It reads since it was bound."""
+
+    def _close(self) -> None:
+        self._port.stopListening()
+
+    def received(self, data: bytes, sockaddr: SocketAddress) -> None:
+        """One datagram of anybody."""
+        entries = self.table.entries
+        one = entries.get(sockaddr) or self._arrived(sockaddr, sockaddr, ())
+        if one is None:
+            return
+        entries.move_to_end(sockaddr)
+        try:
+            one.received(data)
+        except Exception:
+            self._failed(one)
+
+    def _address_of(self, sockaddr: SocketAddress) -> Address | None:
+        return InetAddress(unmapped(sockaddr[0]), int(sockaddr[1]))
+
+    def _local(self, key: Hashable) -> Address | None:
+        return self.address
+
+    def send(self, data: bytes, to: Correspondent) -> bool:
+        """Send `data` to a client."""
+        transport: IUDPTransport = self._port
+        try:
+            transport.write(data, to.sockaddr)  # type: ignore[arg-type]
+        except (OSError, MessageLengthError):
+            self.unsent += 1
+            return False
+        if to.key in self.table.entries:
+            self.table.entries.move_to_end(to.key)
+        return True

@@ -1,0 +1,261 @@
+# -*- test-case-name: tests.listen.test_datagram_listener -*-
+"""
+Where clients that send datagrams arrive: who of them gets an association, and for how long.
+
+What all datagram listeners have in common, whoever reads their socket: the first datagram of an address makes
+an association, unless the client may not have one; a bounded table keeps them; a listener
+that is stopped lasts for as long as it has any. As there is nobody who ends them, those end then that are
+silent.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Hashable
+from functools import partial
+from typing import Final
+
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+
+from portfwd.kernel.datagrams import Ancillary
+from portfwd.kernel.reactor import Reactor
+from portfwd.limits.descriptors import DescriptorBudget
+from portfwd.listen.correspondent import Correspondent, SocketAddress
+from portfwd.relay.associations import Associations
+from portfwd.relay.live import LiveRule
+from portfwd.relay.states import State
+from portfwd.values import REFUSALS, Address, CloseReason, InetAddress
+
+#: An association takes one descriptor: its upstream's. Its client has a share of the listening one.
+PER_ASSOCIATION: Final = 1
+
+#: Seconds for which a client that was refused is not judged again: a datagram is no
+#: connection, and one that floods would have a log line for each.
+REFUSED_FOR: Final = 1.0
+
+#: Refused clients that are remembered.
+MOST_REFUSED: Final = 1024
+
+#: Seconds of silence after which an association ends when its listener is stopped: longer than
+#: an answer of a resolver takes that has to ask others.
+LAST_SILENCE: Final = 2.0
+
+#: Seconds between looks at who is silent then.
+LAST_LOOK: Final = 0.25
+
+#: Seconds between two log lines about the same trouble.
+LOG_INTERVAL: Final = 10.0
+
+
+class Reception:
+    """
+    One listener's clients, and its state: bound, accepting, held, stopping, stopped.
+
+    :ivar name: the rule's, as it serves now.
+    :ivar table: the associations.
+    :ivar accepted: associations that were begun.
+    :ivar pauses: 0: the kernel never makes it wait.
+    :ivar waits: how often there was no descriptor for another association.
+    :ivar limited: 0: nobody waits for a limit.
+    :ivar refused: datagrams of clients that had just been refused.
+    :ivar unsent: answers that were dropped: the socket's buffer was full, or the kernel did not take them.
+    """
+
+    def __init__(self, name: str, reactor: Reactor, budget: DescriptorBudget, live: LiveRule) -> None:
+        self.name = name
+        self._live = live
+        self._reactor = reactor
+        self._budget = budget
+        self._log = Logger()
+        self._state = "bound"
+        self._held = False
+        self._logged_at = -LOG_INTERVAL
+        self._look: IDelayedCall | None = None
+        self._refused: dict[Hashable, float] = {}
+        self.table: Associations[Correspondent] = Associations(live.options.max_assocs)
+        self.accepted = self.pauses = self.waits = self.limited = self.refused = self.unsent = 0
+
+    def __repr__(self) -> str:
+        return (
+            f"<{type(self).__name__} {self.name} {self.address} {self._state} {len(self.table)} associations"
+            f" accepted={self.accepted} evicted={self.table.evicted} drops={self.drops}>"
+        )
+
+    # What those who read a socket know
+
+    @property
+    def address(self) -> Address | None:
+        """Where it is bound; the wildcard as ``[::]`` or ``0.0.0.0``."""
+        raise NotImplementedError
+
+    @property
+    def sock(self) -> socket.socket:
+        """What listens."""
+        raise NotImplementedError
+
+    @property
+    def drops(self) -> int:
+        """Datagrams that the kernel dropped because they were not read in time, where it tells."""
+        return 0
+
+    def send(self, data: bytes, to: Correspondent) -> bool:
+        """Send `data` to a client; False where it was dropped."""
+        raise NotImplementedError
+
+    def _begin(self) -> None:
+        """Read."""
+        raise NotImplementedError
+
+    def _close(self) -> None:
+        """Give the socket up."""
+        raise NotImplementedError
+
+    # As any listener
+
+    @property
+    def state(self) -> str:
+        """What it does, in a word."""
+        return self._state
+
+    @property
+    def held(self) -> bool:
+        """Whether `hold` was called, and `release` was not."""
+        return self._held
+
+    def start(self) -> None:
+        """
+        Take datagrams.
+
+        :raises OSError: the kernel does not let it.
+        """
+        self.open()
+        self.begin()
+
+    def open(self) -> None:
+        """Be ready: what was sent since the socket was bound waits in its buffer already."""
+
+    def begin(self) -> None:
+        """Take datagrams."""
+        self._state = "held" if self._held else "accepting"
+        self._begin()
+
+    def hold(self) -> None:
+        """Begin no association until `release`; those that are there go on."""
+        self._held = True
+        if self._state == "accepting":
+            self._state = "held"
+
+    def release(self) -> None:
+        """Begin associations again."""
+        self._held = False
+        if self._state == "held":
+            self._state = "accepting"
+
+    def serve(self, live: LiveRule) -> None:
+        """Give the next clients to `live`; associations that are there stay where they are."""
+        self.name, self._live = live.name, live
+        self.table.most = live.options.max_assocs
+
+    def resize(self, backlog: int | None) -> None:
+        """Nobody waits in a backlog here."""
+
+    def take_waiting(self) -> None:
+        """Take what waits before the listener is stopped."""
+
+    def stop(self) -> None:
+        """Begin no association any more; close when those that are there are over."""
+        if self._state in ("stopping", "stopped"):
+            return
+        self._state = "stopping"
+        if len(self.table):
+            self._look = self._reactor.callLater(LAST_LOOK, self._end_silent)
+        else:
+            self._stopped()
+
+    def _end_silent(self) -> None:
+        self._look = None
+        for one in self.table:
+            if one.session is None or one.session.silent_for() >= LAST_SILENCE:
+                one.end(CloseReason.DRAIN)
+        if len(self.table):
+            self._look = self._reactor.callLater(LAST_LOOK, self._end_silent)
+
+    def _stopped(self) -> None:
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
+        self._close()
+        self._state = "stopped"
+
+    # Clients
+
+    def _arrived(self, key: Hashable, sockaddr: SocketAddress, ancillary: Ancillary) -> Correspondent | None:
+        """A client that has no association: a new one's first datagram, unless it may not have one."""
+        if self._state != "accepting":
+            return None
+        if self._refused and self._is_refused(key):
+            self.refused += 1
+            return None
+        address = self._address_of(sockaddr)
+        if isinstance(address, InetAddress) and not address.port:
+            return None  # nobody can be answered there
+        self.table.make_room()
+        if not self._has_descriptor():
+            return None
+        one = Correspondent(self, key, sockaddr, ancillary, address, self._local(key))
+        self.table.add(key, one)
+        self.accepted += 1
+        give_back = partial(self._budget.give_back, PER_ASSOCIATION)
+        one.session = session = self._live.arrive(one, give_back)
+        if session.state is State.CLOSED:
+            if session.reason in REFUSALS:
+                self._refuse(key)
+            return None
+        return one
+
+    def _has_descriptor(self) -> bool:
+        if self._budget.take(PER_ASSOCIATION):
+            return True
+        self.waits += 1
+        self._complain("{name}: no descriptors for more associations ({budget!r}); the oldest go")
+        return self.table.evict_oldest() and self._budget.take(PER_ASSOCIATION)
+
+    def _refuse(self, key: Hashable) -> None:
+        if len(self._refused) >= MOST_REFUSED:
+            del self._refused[next(iter(self._refused))]
+        self._refused[key] = self._reactor.seconds() + REFUSED_FOR
+
+    def _is_refused(self, key: Hashable) -> bool:
+        until = self._refused.get(key)
+        if until is None:
+            return False
+        if until > self._reactor.seconds():
+            return True
+        del self._refused[key]
+        return False
+
+    def _address_of(self, sockaddr: SocketAddress) -> Address | None:
+        """A client's address as ours."""
+        raise NotImplementedError
+
+    def _local(self, key: Hashable) -> Address | None:
+        """Which address of ours a client sends to."""
+        return self.address
+
+    def left(self, who: Correspondent) -> None:
+        """An association is over."""
+        self.table.forget(who.key, who)
+        if self._state == "stopping" and not len(self.table):
+            self._stopped()
+
+    def _failed(self, one: Correspondent) -> None:
+        """One client's accident; it is not the others'."""
+        self._log.failure("{name}: a datagram of {client} failed", name=self.name, client=one.address)
+        one.end(CloseReason.INTERNAL)
+
+    def _complain(self, text: str, **values: object) -> None:
+        now = self._reactor.seconds()
+        if now - self._logged_at >= LOG_INTERVAL:
+            self._logged_at = now
+            self._log.warn(text, name=self.name, budget=self._budget, **values)

@@ -1,0 +1,58 @@
+# -*- test-case-name: tests.service.test_datagrams -*-
+"""From rules with datagrams on a side to their streams and listeners."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from portfwd.limits.descriptors import DescriptorBudget
+from portfwd.listen.datagram_binding import bind_datagrams, resolve_datagrams
+from portfwd.listen.datagram_listener import DatagramListener
+from portfwd.listen.datagram_port import DatagramPort
+from portfwd.listen.reception import Reception
+from portfwd.relay.dial import Surroundings
+from portfwd.relay.live import LiveRule
+from portfwd.rules.model import Rule
+from portfwd.streams.datagram_opening import DatagramStreams
+from portfwd.values import is_literal
+
+
+def datagram_streams(rule: Rule, world: Surroundings) -> DatagramStreams:
+    """What makes the streams of `rule`, which has datagrams on one side or both."""
+    poller = None if world.sockets is None else world.sockets.poller
+    return DatagramStreams(world.reactor, rule.options, poller, world.streams, mixed=rule.is_mixed)
+
+
+def bind_listeners(
+    live: LiveRule,
+    offset: int,
+    world: Surroundings,
+    budget: DescriptorBudget,
+    resolve: Callable[[str], Sequence[str]] | None = None,
+    *,
+    share: bool = False,
+) -> Sequence[Reception]:
+    """
+    Bind what one UDP rule listens on.
+
+    :param offset: which port of its range, from 0.
+    :raises OSError: nothing is bound then.
+    """
+    spec = live.rule.listen
+    port = spec.ports.first + offset if spec.ports is not None else 0
+    if world.sockets is None:
+        hosts = [spec.host]
+        if spec.host and not is_literal(spec.host):
+            hosts = list((resolve or resolve_datagrams)(spec.host))
+        ports: list[DatagramPort] = []
+        try:
+            ports.extend(DatagramPort(live.name, host, port, world.reactor, budget, live) for host in hosts)
+        except OSError:
+            for one in ports:
+                one.stop()
+            raise
+        return ports
+    return [
+        DatagramListener(live.name, sock, world.reactor, world.sockets.poller, budget, live)
+        for sock in bind_datagrams(spec, port, resolve, share=share)
+    ]

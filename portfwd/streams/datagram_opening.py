@@ -1,0 +1,94 @@
+# -*- test-case-name: tests.streams.test_datagram_opening -*-
+"""
+Carriers and connected sockets become streams, for rules that have datagrams on one side or both.
+
+Datagrams on both: streams of datagrams, which pass them on at once. On one: both sides are streams of bytes
+as for any other rule, and the one with datagrams has `DatagramTransport` below it.
+"""
+
+from __future__ import annotations
+
+import socket
+
+from twisted.internet.interfaces import IReactorTime
+
+from portfwd.kernel.poller import Poller
+from portfwd.rules.model import Options
+from portfwd.streams.carrier import Carrier
+from portfwd.streams.datagram_socket import ConnectedSocket
+from portfwd.streams.datagram_stream import DatagramStream
+from portfwd.streams.datagram_transport import DatagramTransport
+from portfwd.streams.opening import StreamMaker
+from portfwd.streams.stream import Stream
+from portfwd.streams.transport import TransportStream
+from portfwd.values import Address
+
+
+class DatagramStreams:
+    """
+    Makes the streams of one rule.
+
+    :ivar mixed: one side is a stream of bytes.
+    :ivar poller: None: attempts to reach stream upstreams wait by the reactor, as those streams do.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        options: Options,
+        poller: Poller | None,
+        streams: StreamMaker,
+        *,
+        mixed: bool,
+    ) -> None:
+        """
+        :param poller: watches connected sockets; None where all of them are Twisted's.
+        :param streams: makes those of sockets that are not for datagrams.
+        :param mixed: one side is a stream of bytes.
+        """
+        self.poller: Poller | None = None
+        self._clock = clock
+        self._options = options
+        self._watcher = poller
+        self._streams = streams
+        self.mixed = mixed
+
+    def arrived(self, carrier: Carrier) -> DatagramStream | TransportStream:
+        """A stream over a client's carrier."""
+        return self._over(carrier, None)
+
+    def reached(self, carrier: Carrier) -> DatagramStream | TransportStream:
+        """
+        A stream over an upstream's carrier.
+
+        :raises OSError: the kernel refuses to watch its socket, which is closed then.
+        """
+        return self._over(carrier, self._options.linger)
+
+    def _over(self, carrier: Carrier, answers: float | None) -> DatagramStream | TransportStream:
+        if not self.mixed:
+            return DatagramStream(carrier, self._clock.seconds)
+        stream = TransportStream(self._clock, self._options.buffer)
+        DatagramTransport(carrier, stream, self._options.framing, self._clock, answers)
+        return stream
+
+    def accepted(
+        self, sock: socket.socket, address: Address | None, options: Options, local: Address | None = None
+    ) -> TransportStream:
+        """A stream over a client's socket, which is one for a stream of bytes."""
+        return self._streams.accepted(sock, address, options, local)
+
+    def plain(
+        self, sock: socket.socket, address: Address | None, buffer: int, *, seen: int | None = None
+    ) -> Stream:
+        """
+        A stream over an upstream's connected socket, of either type.
+
+        :raises OSError: the kernel refuses to watch the socket; it is closed then.
+        """
+        if sock.type != socket.SOCK_DGRAM:
+            return self._streams.plain(sock, address, buffer, seen=seen)
+        if self._watcher is None:
+            sock.close()
+            raise OSError("nothing watches datagram sockets here")
+        return self.reached(ConnectedSocket(sock, address, self._watcher))

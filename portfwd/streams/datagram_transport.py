@@ -1,0 +1,195 @@
+# -*- test-case-name: tests.streams.test_datagram_transport -*-
+"""
+Datagrams as a transport: one side of a session whose other side is a stream of bytes.
+
+What the session's stream writes goes out as datagrams, what comes in is given to it as bytes. With
+``framing=length16`` every datagram is a message with its length before it, so none is ever cut or joined;
+with ``framing=none`` each piece of bytes is sent as it was read, as oxidinetd and rinetd do, and what was
+two writes of the peer may come out as one datagram, or the other way round.
+
+Datagrams know no end. A client's side ends when it is asked to. An upstream's side waits for answers that
+are still to come, until it has been silent for ``linger``; then its end is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from twisted.internet import error
+from twisted.internet.interfaces import IDelayedCall, IHalfCloseableDescriptor, IReactorTime, ITransport
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from portfwd.rules.model import Framing
+from portfwd.streams.carrier import Carrier, Keep
+from portfwd.streams.transport import TransportStream
+from portfwd.wire.framing import Unframer, frame
+
+#: The most that is sent as one datagram of unframed bytes: what IPv4 carries (65 535 less 20 and 8 bytes of
+#: headers).
+MOST_PAYLOAD: Final = 65507
+
+
+@implementer(ITransport, IHalfCloseableDescriptor)
+class DatagramTransport:
+    """
+    The transport of a `TransportStream` over a carrier.
+
+    :ivar dropped: datagrams that came while the stream took no more, or that could not be sent.
+    """
+
+    def __init__(
+        self,
+        carrier: Carrier,
+        stream: TransportStream,
+        framing: Framing,
+        clock: IReactorTime,
+        answers: float | None,
+    ) -> None:
+        """
+        Connect `stream`.
+
+        :param answers: seconds of silence after which a side that was asked to end is at its own end; None:
+            at once.
+        :raises OSError: the kernel does not watch the socket; it is closed then.
+        """
+        self._carrier = carrier
+        self._stream = stream
+        self._clock = clock
+        self._answers = answers
+        self._unframer = Unframer() if framing is Framing.LENGTH16 else None
+        self._keep = Keep()
+        self._paused = False
+        self._connected = True
+        self._silence: IDelayedCall | None = None
+        self._heard_at = clock.seconds()
+        self._unsent = 0
+        carrier.carry(self)
+        stream.address, stream.local = carrier.address, carrier.local
+        stream.makeConnection(self)
+
+    def __repr__(self) -> str:
+        return f"<DatagramTransport {self._carrier!r} {'open' if self._connected else 'closed'}>"
+
+    @property
+    def dropped(self) -> int:
+        """See the class."""
+        return self._keep.dropped + self._unsent
+
+    # What the carrier tells
+
+    def received(self, data: bytes) -> None:
+        """One whole datagram came."""
+        self._heard_at = self._clock.seconds()
+        if self._paused or self._keep:
+            self._keep.put(data)
+        else:
+            self._give(data)
+
+    def _give(self, data: bytes) -> None:
+        if self._unframer is not None:
+            data = frame(data)
+        if data:
+            self._stream.dataReceived(data)
+
+    def broken(self, detail: str) -> None:
+        """The peer is not there."""
+        self._lose(error.ConnectionLost(detail))
+
+    def _lose(self, problem: Exception) -> None:
+        if self._connected:
+            self._connected = False
+            self._stop_waiting()
+            self._keep.clear()
+            self._carrier.close()
+            self._stream.connectionLost(Failure(problem))
+
+    # What the stream asks, as of any transport
+
+    def write(self, data: bytes) -> None:
+        """Send `data` as datagrams."""
+        if not self._connected:
+            return
+        if self._unframer is not None:
+            for message in self._unframer.feed(data):
+                self._send(message)
+        elif len(data) <= MOST_PAYLOAD:
+            self._send(data)
+        else:
+            for start in range(0, len(data), MOST_PAYLOAD):
+                self._send(data[start : start + MOST_PAYLOAD])
+
+    def _send(self, message: bytes) -> None:
+        if self._connected and not self._carrier.send(message):
+            self._unsent += 1
+
+    def writeSequence(self, data: Iterable[bytes]) -> None:
+        """Send the pieces together."""
+        self.write(b"".join(data))
+
+    def loseConnection(self) -> None:
+        """Close."""
+        self._lose(error.ConnectionDone())
+
+    def abortConnection(self) -> None:
+        """Close; there is nothing to tell the peer."""
+        self._lose(error.ConnectionAborted())
+
+    def loseWriteConnection(self) -> None:
+        """Nothing more is sent. The other direction ends by silence, or now."""
+        if not self._connected:
+            return
+        self._stream.writeConnectionLost()
+        if self._answers is None:
+            self._end()
+        elif self._silence is None and self._connected:
+            self._heard_at = self._clock.seconds()
+            self._silence = self._clock.callLater(self._answers, self._was_silent)
+
+    def _was_silent(self) -> None:
+        self._silence = None
+        left = self._heard_at + (self._answers or 0.0) - self._clock.seconds()
+        if left > 0:
+            self._silence = self._clock.callLater(left, self._was_silent)
+        else:
+            self._end()
+
+    def _end(self) -> None:
+        if self._connected:
+            self._stream.readConnectionLost()
+
+    def _stop_waiting(self) -> None:
+        if self._silence is not None:
+            self._silence.cancel()
+            self._silence = None
+
+    def readConnectionLost(self, reason: Failure) -> None:
+        """Part of the interface; sockets' own business."""
+
+    def writeConnectionLost(self, reason: Failure) -> None:
+        """Part of the interface; sockets' own business."""
+
+    def registerProducer(self, producer: object, streaming: bool) -> None:
+        """Nothing is ever kept here, so nobody is ever asked to pause."""
+
+    def unregisterProducer(self) -> None:
+        """See `registerProducer`."""
+
+    def pauseProducing(self) -> None:
+        """Keep a few datagrams, and drop what is more, until `resumeProducing`."""
+        self._paused = True
+
+    def resumeProducing(self) -> None:
+        """Give what was kept, and what comes."""
+        self._paused = False
+        while self._keep and not self._paused:
+            self._give(self._keep.take())
+
+    def getPeer(self) -> Any:
+        """The peer's address, ours rather than Twisted's."""
+        return self._carrier.address
+
+    def getHost(self) -> Any:
+        """Our own address."""
+        return self._carrier.local

@@ -1,0 +1,139 @@
+# -*- test-case-name: tests.upstreams.test_datagram_port -*-
+"""A connected datagram port of Twisted's: an upstream's, where nothing watches sockets of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from twisted.internet.error import CannotListenError, MessageLengthError
+from twisted.internet.protocol import DatagramProtocol
+
+from portfwd.errors import ConnectFailed
+from portfwd.kernel.datagrams import LARGEST
+from portfwd.rules.model import Options
+from portfwd.streams.carrier import Carrier, Taker
+from portfwd.streams.datagram_stream import DatagramStream
+from portfwd.streams.transport import TransportStream
+from portfwd.upstreams.connect import AttemptOwner, dial_error, from_twisted_address
+from portfwd.values import Address, InetAddress, UnixAddress
+
+#: What an error of a connected port most likely means; Twisted does not hand it on.
+REFUSED: Final = "Connection refused"
+
+
+class ConnectedPort(DatagramProtocol):
+    """
+    Carries the datagrams of a port.
+
+    :ivar address: the peer's.
+    :ivar local: our own.
+    """
+
+    noisy = False
+
+    def __init__(self, address: Address) -> None:
+        self.address: Address | None = address
+        self.local: Address | None = None
+        self._taker: Taker | None = None
+        self._open = True
+        self._port: Any = None
+
+    def startProtocol(self) -> None:
+        """The port is bound."""
+        self._port = self.transport
+
+    def __repr__(self) -> str:
+        return f"<ConnectedPort to {self.address} {'open' if self._open else 'closed'}>"
+
+    def carry(self, taker: Taker) -> None:
+        """Tell `taker` of what comes."""
+        self._taker = taker
+
+    def datagramReceived(self, datagram: bytes, addr: object) -> None:
+        """One whole datagram."""
+        if self._open and self._taker is not None:
+            self._taker.received(datagram)
+
+    def connectionRefused(self) -> None:
+        """The peer's port is closed."""
+        if self._open and self._taker is not None:
+            self._taker.broken(REFUSED)
+
+    def stopProtocol(self) -> None:
+        """The port is gone: asked to, or by an error, which an epoll reactor takes for its end."""
+        if self._open:
+            self._open = False
+            if self._taker is not None:
+                self._taker.broken(REFUSED)
+
+    def send(self, data: bytes) -> bool:
+        """Send one datagram, unless it is refused."""
+        try:
+            self._port.write(data)
+        except (OSError, MessageLengthError):
+            return False
+        return True
+
+    def close(self) -> None:
+        """Close the port."""
+        if self._open:
+            self._open = False
+            self._port.stopListening()
+
+
+#: Makes the stream that a session sees.
+Reach = Callable[[Carrier], DatagramStream | TransportStream]
+
+
+class PortAttempt:
+    """An attempt whose outcome comes before `start` returns."""
+
+    def __init__(
+        self, reactor: Any, address: Address, options: Options, owner: AttemptOwner, reach: Reach
+    ) -> None:
+        """
+        :param address: a literal and port.
+        :param reach: makes the stream of a carrier.
+        """
+        self.seen: int | None = None
+        self.address: Address | None = address
+        self._reactor = reactor
+        self._target = address
+        self._options = options
+        self._owner = owner
+        self._reach = reach
+
+    def __repr__(self) -> str:
+        return f"<PortAttempt {self._target}>"
+
+    def start(self) -> None:
+        """Bind any port and connect it."""
+        target = self._target
+        if isinstance(target, UnixAddress):
+            self._owner.failed(self, ConnectFailed(f"{target}: no datagrams to unix sockets here"))
+            return
+        try:
+            carrier = self._connected(target)
+        except OSError as problem:
+            self._owner.failed(self, dial_error(problem, target))
+        else:
+            self._owner.connected(self, self._reach(carrier))
+
+    def _connected(self, target: InetAddress) -> ConnectedPort:
+        carrier = ConnectedPort(target)
+        interface = self._options.src or ("::" if ":" in target.host else "")
+        try:
+            port = self._reactor.listenUDP(0, carrier, interface=interface, maxPacketSize=LARGEST)
+        except CannotListenError as problem:
+            raise problem.socketError from problem
+        try:
+            port.connect(target.host, target.port)
+        except OSError:
+            port.stopListening()
+            raise
+        carrier.local = from_twisted_address(port.getHost())
+        return carrier
+
+    def cancel(self) -> None:
+        """There is nothing to stop: it is over when `start` returns."""

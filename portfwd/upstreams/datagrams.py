@@ -1,0 +1,69 @@
+# -*- test-case-name: tests.upstreams.test_datagrams -*-
+"""
+One attempt to reach one address with datagrams: a connected socket, at once.
+
+Connecting a datagram socket sends nothing; it finds a route and lets nobody else's datagrams in. Whether
+somebody is there shows only later, if at all.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Final
+
+from portfwd.kernel.datagrams import datagram_socket
+from portfwd.kernel.sockets import buffer_settings, inet_family
+from portfwd.rules.model import Options
+from portfwd.upstreams.connect import AttemptOwner, dial_error
+from portfwd.values import Address, UnixAddress
+
+#: Bound to this, a unix socket gets an abstract name from Linux (unix(7), autobind) that answers can go to.
+_ANY_NAME: Final = ""
+
+
+class DatagramAttempt:
+    """A connect whose outcome comes before `start` returns."""
+
+    def __init__(self, address: Address, options: Options, owner: AttemptOwner) -> None:
+        """:param address: a literal and port, or a unix name."""
+        self.seen: int | None = None
+        self.address: Address | None = address
+        self._target = address
+        self._options = options
+        self._owner = owner
+
+    def __repr__(self) -> str:
+        return f"<DatagramAttempt {self._target}>"
+
+    def start(self) -> None:
+        """Make the socket and connect."""
+        try:
+            sock = self._connected()
+        except OSError as problem:
+            self._owner.failed(self, dial_error(problem, self._target))
+        else:
+            self._owner.connected(self, sock)
+
+    def _connected(self) -> socket.socket:
+        target, source = self._target, self._options.src
+        if isinstance(target, UnixAddress):
+            sock = datagram_socket(socket.AF_UNIX)
+        else:
+            sock = datagram_socket(inet_family(target.host))
+        try:
+            if isinstance(target, UnixAddress):
+                sock.bind(_ANY_NAME)
+                sock.connect(target.sockaddr)
+            else:
+                for level, name, value in buffer_settings(self._options):
+                    sock.setsockopt(level, name, value)
+                if source is not None:
+                    sock.bind((source, 0))
+                sock.connect((target.host, target.port))
+        except OSError:
+            sock.close()
+            raise
+        return sock
+
+    def cancel(self) -> None:
+        """There is nothing to stop: it is over when `start` returns."""

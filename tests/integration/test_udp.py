@@ -1,0 +1,346 @@
+"""UDP through a forwarder of its own: real programs, many sources, and bridges between UDP and TCP."""
+
+from __future__ import annotations
+
+import json
+import select
+import shutil
+import socket
+import struct
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from twisted.trial import unittest
+
+from tests.integration.case import ForwarderCase, deep
+from tests.integration.forwarder import Forwarder
+
+#: Seconds in which a datagram on the loopback comes.
+PATIENCE = 10.0
+#: A question that a resolver may have been asked: its number, and a name.
+QUESTION = struct.pack(">6H", 4711, 0x0100, 1, 0, 0, 0) + b"\7example\3com\0" + struct.pack(">2H", 1, 1)
+
+
+class Answerer:
+    """An upstream that answers each datagram, in a thread of its own."""
+
+    def __init__(self, answers: Callable[[bytes], list[bytes]] = lambda data: [data]) -> None:
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        self.socket.bind(("127.0.0.1", 0))
+        self.socket.settimeout(0.2)
+        self.seen = 0
+        self._answers = answers
+        self._over = False
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    @property
+    def port(self) -> int:
+        """Where it is."""
+        return int(self.socket.getsockname()[1])
+
+    def _run(self) -> None:
+        while not self._over:
+            try:
+                data, client = self.socket.recvfrom(70_000)
+            except TimeoutError:
+                continue
+            self.seen += 1
+            for answer in self._answers(data):
+                self.socket.sendto(answer, client)
+
+    def close(self) -> None:
+        """End it."""
+        self._over = True
+        self._thread.join()
+        self.socket.close()
+
+
+class StreamAnswerer:
+    """A DNS server over TCP: answers each message with its length before it (RFC 1035 section 4.2.2)."""
+
+    def __init__(self) -> None:
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.socket.settimeout(0.2)
+        self._over = False
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    @property
+    def port(self) -> int:
+        """Where it is."""
+        return int(self.socket.getsockname()[1])
+
+    def _run(self) -> None:
+        clients: list[socket.socket] = []
+        while not self._over:
+            ready, _, _ = select.select([self.socket, *clients], [], [], 0.1)
+            for sock in ready:
+                if sock is self.socket:
+                    clients.append(sock.accept()[0])
+                    continue
+                try:
+                    data = sock.recv(65_536)
+                except ConnectionResetError:
+                    data = b""
+                if data:
+                    sock.sendall(data)
+                else:
+                    clients.remove(sock)
+                    sock.close()
+        for sock in clients:
+            sock.close()
+
+    def close(self) -> None:
+        """End it."""
+        self._over = True
+        self._thread.join()
+        self.socket.close()
+
+
+class UDPCase(ForwarderCase):
+    """A test with datagrams."""
+
+    def answerer(self, answers: Callable[[bytes], list[bytes]] = lambda data: [data]) -> Answerer:
+        """An upstream that is ended after the test."""
+        made = Answerer(answers)
+        self.addCleanup(made.close)
+        return made
+
+    def client(self, host: str = "127.0.0.1") -> socket.socket:
+        """A client's socket."""
+        sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
+        self.addCleanup(sock.close)
+        sock.settimeout(PATIENCE)
+        return sock
+
+    def forwarder(self, rules: str | None, *arguments: Any, **options: Any) -> Forwarder:
+        """A forwarder that does not wait for associations to be silent when it is ended."""
+        return super().forwarder(rules, *arguments, **{"drain": "0", **options})
+
+    def ask(self, forwarder: Forwarder, rule: str, data: bytes, host: str = "127.0.0.1") -> bytes:
+        """What a new client is answered, which must come from where it asked."""
+        client = self.client(host)
+        where = (host, forwarder.port(rule))
+        client.sendto(data, where)
+        answer, sender = client.recvfrom(70_000)
+        self.assertEqual(sender[:2], where)
+        return answer
+
+
+class AssociationTests(UDPCase):
+    """UDP to UDP."""
+
+    def test_sizes_and_hosts(self) -> None:
+        """Nothing and 65 507 bytes come through whole; a listener on every address answers from each."""
+        upstream = self.answerer()
+        forwarder = self.forwarder(f"d: :0/udp -> 127.0.0.1:{upstream.port}/udp idle=1s\n")
+        descriptors = forwarder.open_descriptors()
+        for data in (b"", b"x", bytes(1472), bytes(65_507)):
+            self.assertEqual(self.ask(forwarder, "d", data), data)
+        for host in ("127.0.0.9", "::1"):
+            try:
+                self.assertEqual(self.ask(forwarder, "d", b"who?", host), b"who?")
+            except OSError as problem:
+                if host == "::1":
+                    raise unittest.SkipTest(f"needs IPv6: {problem}") from problem
+                raise
+        lines = forwarder.access_lines(6)
+        self.assertEqual(sorted(line.to_client for line in lines), [0, 1, 4, 4, 1472, 65_507])
+        self.assertEqual({line.reason for line in lines}, {"cD"})
+        self.assert_settled(forwarder, descriptors)
+
+    def test_many_answers_interleaved(self) -> None:
+        """Two clients at once, three answers to each question: each gets its own, and all of them."""
+        upstream = self.answerer(lambda data: [data + b"1", data + b"2", data + b"3"])
+        forwarder = self.forwarder(f"d: 127.0.0.1:0/udp -> 127.0.0.1:{upstream.port}/udp\n")
+        where = ("127.0.0.1", forwarder.port("d"))
+        clients = [self.client(), self.client()]
+        for round_ in range(20):
+            for number, client in enumerate(clients):
+                client.sendto(b"%d-%d-" % (number, round_), where)
+        for number, client in enumerate(clients):
+            got = {client.recv(100) for _ in range(60)}
+            self.assertEqual(got, {b"%d-%d-%d" % (number, r, n) for r in range(20) for n in (1, 2, 3)})
+
+    def test_many_sources(self) -> None:
+        """Any number of sources costs no more than the bound, and who comes after them is served."""
+        count = 300_000 if deep() else 3_000
+        upstream = self.answerer(lambda data: [data] if data else [])
+        rules = f"log access=off\nd: 127.0.0.1:0/udp -> 127.0.0.1:{upstream.port}/udp max-assocs=200\n"
+        forwarder = self.forwarder(rules)
+        where = ("127.0.0.1", forwarder.port("d"))
+        before = forwarder.open_descriptors()
+        self.ask(forwarder, "d", b"first")
+        memory = resident(forwarder)
+        # As many addresses of the loopback as it takes, and one descriptor here.
+        for number in range(count):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as source:
+                source.bind((f"127.{1 + number // 62_500}.{number // 250 % 250}.{1 + number % 250}", 0))
+                source.sendto(b"", where)
+        self.assertEqual(self.ask(forwarder, "d", b"still there?"), b"still there?")
+        self.assertLessEqual(forwarder.open_descriptors(), before + 200)
+        self.assertLess(resident(forwarder) - memory, 40 * 1024)
+
+    def test_closed_port(self) -> None:
+        """A closed port of the upstream: no datagram is made up, and there is one line."""
+        free = self.client()
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        free.close()
+        forwarder = self.forwarder(f"d: 127.0.0.1:0/udp -> 127.0.0.1:{port}/udp\n")
+        client = self.client()
+        client.sendto(b"lost", ("127.0.0.1", forwarder.port("d")))
+        (line,) = forwarder.access_lines(1)
+        self.assertEqual((line.reason, line.to_client), ("SD", 0))
+        client.settimeout(0.1)
+        with self.assertRaises(TimeoutError):
+            client.recv(100)
+
+    def test_stopped(self) -> None:
+        """A stop answers what is under way, and does not wait for the idle limit."""
+        upstream = self.answerer()
+        forwarder = self.forwarder(f"d: 127.0.0.1:0/udp -> 127.0.0.1:{upstream.port}/udp\n", drain="30")
+        self.ask(forwarder, "d", b"x")
+        began = time.monotonic()
+        self.assertEqual(forwarder.stop(), 0)
+        self.assertLess(time.monotonic() - began, 15)
+        self.assertEqual([line.reason for line in forwarder.access_lines(1)], ["TD"])
+
+
+class BridgeTests(UDPCase):
+    """Between datagrams and streams."""
+
+    def test_datagrams_to_a_stream(self) -> None:
+        """``framing=length16``: each datagram is a message there, and comes back as one, of whatever size."""
+        server = StreamAnswerer()
+        self.addCleanup(server.close)
+        forwarder = self.forwarder(f"d: :0/udp -> 127.0.0.1:{server.port} framing=length16\n")
+        client = self.client()
+        where = ("127.0.0.1", forwarder.port("d"))
+        messages = [QUESTION, b"", bytes(40_000), b"x" * 512]
+        for message in messages:
+            client.sendto(message, where)
+        self.assertEqual([client.recv(70_000) for _ in messages], messages)
+
+    def test_a_stream_to_datagrams(self) -> None:
+        """The mirror: a TCP client asks a server that has UDP only, ends, and is still answered."""
+        upstream = self.answerer()
+        forwarder = self.forwarder(
+            f"d: 127.0.0.1:0 -> 127.0.0.1:{upstream.port}/udp framing=length16 linger=1s\n"
+        )
+        message = len(QUESTION).to_bytes(2, "big") + QUESTION
+        with socket.create_connection(("127.0.0.1", forwarder.port("d")), PATIENCE) as client:
+            for place in range(len(message)):
+                client.sendall(message[place : place + 1])
+            client.sendall(message)
+            client.shutdown(socket.SHUT_WR)
+            got = b""
+            while data := client.recv(1000):
+                got += data
+        self.assertEqual(got, message * 2)
+        (line,) = forwarder.access_lines(1)
+        self.assertEqual((line.reason, line.ended_first), ("--", "client"))
+
+    def test_unframed(self) -> None:
+        """``framing=none``, as rinetd has it: what is read is passed on as it is; a server may push."""
+        upstream = self.answerer(lambda data: [data.upper(), b"and more"])
+        forwarder = self.forwarder(f"0.0.0.0 0 127.0.0.1 {upstream.port}/udp\n")
+        with socket.create_connection(("127.0.0.1", forwarder.port("0.0.0.0:0")), PATIENCE) as client:
+            client.sendall(b"question")
+            got = b""
+            while len(got) < 16:
+                got += client.recv(100)
+        self.assertEqual(got, b"QUESTIONand more")
+
+    def test_refused_stream(self) -> None:
+        """Where the stream's upstream is not there, the association says so."""
+        listener = socket.create_server(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+        listener.close()
+        forwarder = self.forwarder(f"d: 127.0.0.1:0/udp -> 127.0.0.1:{port}\n")
+        self.client().sendto(b"x", ("127.0.0.1", forwarder.port("d")))
+        (line,) = forwarder.access_lines(1)
+        self.assertEqual(line.reason, "SC")
+
+
+class ProgramTests(UDPCase):
+    """Programs that people have."""
+
+    def test_iperf3(self) -> None:
+        """iperf3's datagrams come through, both ways."""
+        if shutil.which("iperf3") is None:
+            raise unittest.SkipTest("needs iperf3")
+        listener = socket.create_server(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+        listener.close()
+        server = subprocess.Popen(
+            ["iperf3", "-s", "-B", "127.0.0.1", "-p", str(port)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        self.addCleanup(server.wait)
+        self.addCleanup(server.kill)
+        free = socket.create_server(("127.0.0.1", 0))
+        front = free.getsockname()[1]
+        free.close()
+        target = f"127.0.0.1:{front} -> 127.0.0.1:{port}"
+        # Its control connection is TCP, on the same port.
+        both = f"c: {target}\nd: {target.replace(' ->', '/udp ->')}/udp\n"
+        self.forwarder(both)
+        for way in ([], ["-R"]):
+            command = f"iperf3 -u -c 127.0.0.1 -p {front} -b 20M -t 1 -l 1200 -J".split()
+            outcome = subprocess.run([*command, *way], capture_output=True, text=True, timeout=60)
+            self.assertEqual(outcome.returncode, 0, outcome.stdout + outcome.stderr)
+            end = json.loads(outcome.stdout)["end"]["sum"]
+            self.assertGreater(end["packets"], 500)
+            self.assertLess(end["lost_percent"], 20, str(way))
+
+    def test_socat(self) -> None:
+        """socat as a client."""
+        if shutil.which("socat") is None:
+            raise unittest.SkipTest("needs socat")
+        upstream = self.answerer()
+        forwarder = self.forwarder(f"d: 127.0.0.1:0/udp -> 127.0.0.1:{upstream.port}/udp\n")
+        outcome = subprocess.run(
+            ["socat", "-t1", "-", f"UDP:127.0.0.1:{forwarder.port('d')}"],
+            input=b"hello",
+            capture_output=True,
+            timeout=60,
+        )
+        self.assertEqual(outcome.stdout, b"hello")
+
+    def test_dig(self) -> None:
+        """dig is answered over UDP, and over TCP by a server that has UDP only."""
+        if shutil.which("dig") is None:
+            raise unittest.SkipTest("needs dig")
+        upstream = self.answerer(lambda data: [reply(data)])
+        forwarder = self.forwarder(
+            f"u: 127.0.0.1:0/udp -> 127.0.0.1:{upstream.port}/udp\n"
+            f"t: 127.0.0.1:0 -> 127.0.0.1:{upstream.port}/udp framing=length16\n"
+        )
+        for rule, way in (("u", "+notcp"), ("t", "+tcp")):
+            command = f"dig +noedns +short {way} @127.0.0.1 -p {forwarder.port(rule)} example.com".split()
+            outcome = subprocess.run(command, capture_output=True, text=True, timeout=60)
+            self.assertEqual(outcome.stdout.strip(), "192.0.2.33", outcome.stderr)
+
+
+def reply(question: bytes) -> bytes:
+    """An answer to `question` with one address."""
+    end = question.index(b"\0", 12) + 5
+    head = question[:2] + struct.pack(">5H", 0x8180, 1, 1, 0, 0)
+    answer = struct.pack(">3HIH", 0xC00C, 1, 1, 60, 4) + socket.inet_aton("192.0.2.33")
+    return head + question[12:end] + answer
+
+
+def resident(forwarder: Forwarder) -> int:
+    """KiB of memory that the forwarder has now."""
+    with open(f"/proc/{forwarder.pid}/status") as status:
+        for line in status:
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1])
+    return 0

@@ -1,0 +1,507 @@
+"""Tests of `portfwd.listen.datagram_listener` and its correspondents: associations between real sockets."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+from unittest import mock
+
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SkipTest
+
+from portfwd.listen import datagram_listener, reception
+from portfwd.listen.correspondent import Correspondent
+from portfwd.listen.datagram_listener import BATCH
+from portfwd.listen.reception import LAST_SILENCE, REFUSED_FOR
+from portfwd.rules import parse
+from portfwd.values import CloseReason, InetAddress, Side
+from tests.listen.post import PostCase
+
+
+class AssociationTests(PostCase):
+    """Clients, each with an upstream's socket of its own."""
+
+    def test_there_and_back(self) -> None:
+        """Any number of datagrams either way; a server may go on by itself; counts and times are told."""
+        self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp")
+        client = self.datagrams()
+        there = self.ask(client)
+        for answer in (b"one", b"", b"three"):
+            self.upstream.sendto(answer, there)
+        self.assertEqual([self.receive(client)[0] for _ in range(3)], [b"one", b"", b"three"])
+        self.assertEqual(self.ask(client, b""), there)
+        self.advance(72.1)
+        (line,) = self.closed_lines
+        self.assertEqual((line.to_upstream.bytes, line.to_upstream.writes), (8, 2))
+        self.assertEqual((line.to_client.bytes, line.to_client.reads), (8, 3))
+        self.assertEqual((line.reason, line.relay), (CloseReason.UPSTREAM_IDLE, "datagrams"))
+        self.assertEqual(line.client, InetAddress(*client.getsockname()))
+        self.assertEqual(line.local, InetAddress(*self.where()))
+        self.assertEqual(line.upstream, InetAddress(*self.upstream.getsockname()))
+        self.assertEqual(len(self.opened_lines), 1)
+        self.assertEqual(len(self.listener.table), 0)
+
+    def test_two_clients(self) -> None:
+        """Each gets its own answers, however they are interleaved."""
+        self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp")
+        one, two = self.datagrams(), self.datagrams()
+        for_one, for_two = self.ask(one), self.ask(two)
+        self.assertNotEqual(for_one, for_two)
+        self.upstream.sendto(b"two", for_two)
+        self.upstream.sendto(b"one", for_one)
+        self.assertEqual(self.receive(one)[0], b"one")
+        self.assertEqual(self.receive(two)[0], b"two")
+        self.assert_quiet(one, two)
+
+    def test_largest(self) -> None:
+        """65 507 bytes are the most that IPv4 carries."""
+        self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp")
+        client = self.datagrams()
+        there = self.ask(client, bytes(65_507))
+        self.upstream.sendto(bytes(65_507), there)
+        self.assertEqual(len(self.receive(client)[0]), 65_507)
+
+    def test_strangers(self) -> None:
+        """Nobody but the upstream can send to a client."""
+        self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp")
+        client, stranger = self.datagrams(), self.datagrams()
+        there = self.ask(client)
+        stranger.sendto(b"forged", there)
+        self.assert_quiet(client)
+
+    def test_idle_in_both_directions(self) -> None:
+        """Datagrams of either side keep an association; silence of both ends it."""
+        self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp idle=10s")
+        client = self.datagrams()
+        there = self.ask(client)
+        for _ in range(3):
+            self.advance(8)
+            self.upstream.sendto(b"push", there)
+            self.receive(client)
+        self.advance(8)
+        self.ask(client)
+        self.assertEqual(self.closed_lines, [])
+        self.advance(10.1)
+        self.assertEqual([line.reason for line in self.closed_lines], [CloseReason.UPSTREAM_IDLE])
+
+    def test_port_unreachable(self) -> None:
+        """A closed port ends the association, and no datagram is made up; the next one begins another."""
+        self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp")
+        port = self.upstream.getsockname()[1]
+        self.upstream.close()
+        client = self.datagrams()
+        client.sendto(b"lost", self.where())
+        self.assert_quiet(client)
+        (line,) = self.closed_lines
+        self.assertEqual((line.reason, line.ended_first), (CloseReason.UPSTREAM_RESET, Side.UPSTREAM))
+        self.assertEqual(line.detail, "Connection refused")
+        self.upstream = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.addCleanup(self.upstream.close)
+        self.upstream.bind(("127.0.0.1", port))
+        self.upstream.setblocking(False)
+        self.ask(client)
+
+    def test_ipv6(self) -> None:
+        """Clients over IPv6, also to an upstream over IPv4."""
+        try:
+            client = self.datagrams("::1")
+        except OSError as problem:
+            raise SkipTest(f"needs IPv6: {problem}") from problem
+        self.forward("r: [::1]:0/udp -> 127.0.0.1:UP/udp")
+        there = self.ask(client, host="::1")
+        self.upstream.sendto(b"answer", there)
+        self.assertEqual(self.receive(client)[0], b"answer")
+
+    def test_answers_leave_from_where_the_client_sent_to(self) -> None:
+        """A listener on every address answers from the one that was asked, each with its association."""
+        for listen in ("0.0.0.0:0/udp", ":0/udp"):
+            self.forward(f"r: {listen} -> 127.0.0.1:UP/udp")
+            client = self.datagrams()
+            for host in ("127.0.0.1", "127.0.0.5", "127.0.0.6", "127.0.0.5"):
+                there = self.ask(client, host=host)
+                self.upstream.sendto(b"answer", there)
+                self.assertEqual(self.receive(client), (b"answer", self.where(host=host)))
+            self.assertEqual(len(self.listener.table), 3)
+            locals_ = {str(one.local) for one in self.listener.table}
+            self.assertEqual(
+                {local.rpartition(":")[0] for local in locals_}, {"127.0.0.1", "127.0.0.5", "127.0.0.6"}
+            )
+
+    def test_an_address_that_went_away(self) -> None:
+        """Where an answer cannot leave from where the client sent to, the kernel chooses."""
+        self.forward("r: 0.0.0.0:0/udp -> 127.0.0.1:UP/udp")
+        client = self.datagrams()
+        there = self.ask(client)
+        (one,) = self.listener.table
+        one.ancillary = datagram_listener.from_destination(bytes([192, 0, 2, 9]))
+        self.upstream.sendto(b"answer", there)
+        self.assertEqual(self.receive(client), (b"answer", self.where()))
+
+    def test_next_target(self) -> None:
+        """A target to which there is no way is passed over."""
+        self.forward("r: 127.0.0.1:0/udp -> 255.255.255.255:9/udp, 127.0.0.1:UP/udp")
+        self.ask(self.datagrams())
+
+    def test_no_target(self) -> None:
+        """Without any the association is over, and says why."""
+        self.forward("r: 127.0.0.1:0/udp -> 255.255.255.255:9/udp")
+        self.datagrams().sendto(b"lost", self.where())
+        self.turn()
+        self.assertEqual([line.reason for line in self.closed_lines], [CloseReason.CONNECT_REFUSED])
+
+    def test_from_nowhere(self) -> None:
+        """Who sends from port 0 cannot be answered, and gets no association."""
+        self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp")
+        self.assertIsNone(self.listener._arrived(("127.0.0.1", 0), ("127.0.0.1", 0), ()))
+        self.assertEqual(len(self.listener.table), 0)
+
+    def test_killed(self) -> None:
+        """An operator can end an association."""
+        self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp")
+        self.ask(self.datagrams())
+        self.forwarder.cut(CloseReason.KILLED)
+        self.assertEqual([line.reason for line in self.closed_lines], [CloseReason.KILLED])
+        self.assertEqual(len(self.listener.table), 0)
+
+
+class BoundTests(PostCase):
+    """How many associations there may be."""
+
+    def test_the_longest_silent_makes_room(self) -> None:
+        """Beyond ``max-assocs`` the one that was silent longest goes, and is counted."""
+        self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp max-assocs=2")
+        one, two, three = (self.datagrams() for _ in range(3))
+        there = self.ask(one)
+        self.ask(two)
+        self.upstream.sendto(b"push", there)
+        self.receive(one)
+        self.ask(three)
+        (line,) = self.closed_lines
+        self.assertEqual((line.reason, line.client), (CloseReason.LIMIT, InetAddress(*two.getsockname())))
+        self.assertEqual((len(self.listener.table), self.listener.table.evicted), (2, 1))
+
+    def test_descriptors(self) -> None:
+        """Where there are none left, the oldest goes as well; without any, nobody comes in."""
+        self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp", budget=14)
+        clients = [self.datagrams() for _ in range(3)]
+        for client in clients:
+            self.ask(client)
+        self.assertEqual(len(self.listener.table), 2)
+        self.assertEqual(self.listener.waits, 1)
+        self.forwarder._budget.limit = 1
+        self.forwarder.cut(CloseReason.KILLED)
+        clients[0].sendto(b"lost", self.where())
+        self.assert_quiet(self.upstream)
+
+    def test_many_sources(self) -> None:
+        """A flood of sources leaves no more than the bound, in the table, of descriptors and of sessions."""
+        self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp max-assocs=10")
+        spent = self.forwarder._budget.spent
+        for _ in range(200):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as source:
+                source.sendto(b"", self.where())
+            self.turn(2)
+        self.turn()
+        self.assertEqual(len(self.listener.table), 10)
+        self.assertEqual(self.listener.accepted, self.listener.table.evicted + 10)
+        self.assertEqual(self.forwarder.session_count, 10)
+        self.assertEqual(self.forwarder._budget.spent, spent + 10)
+
+    def test_max_conns(self) -> None:
+        """``max-conns`` refuses, and does not judge the same client again at once."""
+        self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp max-conns=1")
+        one, two = self.datagrams(), self.datagrams()
+        self.ask(one)
+        for _ in range(3):
+            two.sendto(b"refused", self.where())
+            self.turn()
+        self.assertEqual([line.reason for line in self.closed_lines], [CloseReason.LIMIT])
+        self.assertEqual(self.listener.refused, 2)
+        self.forwarder.cut(CloseReason.KILLED)
+        self.advance(REFUSED_FOR)
+        self.ask(two)
+
+    def test_access_list(self) -> None:
+        """Who is denied gets no association, and one line a second at most; few of them are remembered."""
+        self.patch(reception, "MOST_REFUSED", 1)
+        self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp\n  deny 127.0.0.1")
+        clients = self.datagrams(), self.datagrams()
+        for _ in range(2):
+            for client in clients:
+                client.sendto(b"denied", self.where())
+                client.sendto(b"denied", self.where())
+                self.turn()
+        self.assertEqual([line.reason for line in self.closed_lines], [CloseReason.ACCESS] * 4)
+        self.assertEqual(self.listener.refused, 4)
+        self.assertEqual(len(self.listener.table), 0)
+        self.assert_quiet(self.upstream)
+
+
+class StateTests(PostCase):
+    """Holding, handing over and stopping."""
+
+    def test_held(self) -> None:
+        """A listener on hold begins no association; those that are there go on."""
+        self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp")
+        one, two = self.datagrams(), self.datagrams()
+        self.ask(one)
+        self.listener.hold()
+        self.assertTrue(self.listener.held)
+        self.assertEqual(self.listener.state, "held")
+        two.sendto(b"not now", self.where())
+        self.assert_quiet(self.upstream)
+        self.ask(one)
+        self.listener.release()
+        self.ask(two)
+
+    def test_held_before_it_begins(self) -> None:
+        """A listener that is held from the beginning takes nothing before it is released."""
+        self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp")
+        self.listener.release()
+        self.assertEqual(self.listener.state, "accepting")
+
+    def test_handed_over(self) -> None:
+        """New clients get the rule that it serves now; associations go on as they began."""
+        other = self.datagrams()
+        port = other.getsockname()[1]
+        self.forward(
+            f"r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp\ns: 127.0.0.1:0/udp -> 127.0.0.1:{port}/udp max-assocs=7"
+        )
+        one, two = self.datagrams(), self.datagrams()
+        self.ask(one)
+        where = self.where()
+        self.listener.serve(self.forwarder.rules[1])
+        self.listener.resize(5)
+        self.assertEqual((self.listener.name, self.listener.table.most), ("s", 7))
+        two.sendto(b"new", where)
+        self.assertEqual(self.receive(other)[0], b"new")
+        one.sendto(b"old", where)
+        self.assertEqual(self.receive(self.upstream)[0], b"old")
+
+    def test_stopped(self) -> None:
+        """A stop takes what waits, begins nothing more, and closes when the silent ones are over."""
+        self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp")
+        one, two = self.datagrams(), self.datagrams()
+        there = self.ask(one)
+        listener, where = self.listener, self.where()
+        two.sendto(b"waiting", where)
+        listener.take_waiting()
+        self.assertEqual(self.receive(self.upstream)[0], b"waiting")
+        stopped = self.forwarder.stopService()
+        self.assertEqual(listener.state, "stopping")
+        listener.stop()
+        listener.take_waiting()
+        self.datagrams().sendto(b"too late", where)
+        self.upstream.sendto(b"answer", there)
+        self.assertEqual(self.receive(one)[0], b"answer")
+        self.assert_quiet(self.upstream)
+        self.assertNoResult(stopped)
+        for _ in range(12):
+            self.advance(LAST_SILENCE / 4)
+        self.successResultOf(stopped)
+        self.assertEqual([line.reason for line in self.closed_lines], [CloseReason.DRAIN] * 2)
+        self.assertEqual((listener.state, listener.address, listener.drops), ("stopped", None, 0))
+        self.assertEqual(listener.sock.fileno(), -1)
+        listener.stop()
+        listener.run()
+        listener.failed(Failure(ValueError()))
+
+    def test_stopped_in_a_batch(self) -> None:
+        """What waits behind a datagram with which the listener ends is not read."""
+        for listen in ("127.0.0.1:0/udp", "0.0.0.0:0/udp"):
+            self.forward(f"r: {listen} -> 127.0.0.1:UP/udp")
+            listener, client = self.listener, self.datagrams()
+
+            def stop(*arguments: Any, listener: Any = listener) -> None:
+                listener.stop()
+
+            for _ in range(2):
+                client.sendto(b"x", self.where())
+            with mock.patch.object(listener, "_arrived", stop):
+                self.turn()
+            self.assertEqual(listener.state, "stopped")
+
+    def test_repr(self) -> None:
+        """It says what it does."""
+        self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp")
+        self.assertRegex(
+            repr(self.listener),
+            r"<DatagramListener r 127.0.0.1:\d+ accepting 0 associations accepted=0 evicted=0 drops=0>",
+        )
+        self.ask(self.datagrams())
+        (one,) = self.listener.table
+        self.assertRegex(repr(one), r"<Correspondent 127.0.0.1:\d+ at 127.0.0.1:\d+ open>")
+        one.evict()
+        self.assertRegex(repr(one), "closed>")
+        one.received(b"nobody takes it")
+        self.assertFalse(one.send(b"nor sends it"))
+
+
+class TroubleTests(PostCase):
+    """Accidents stay with those who have them."""
+
+    def test_one_client_fails(self) -> None:
+        """An exception of one association ends it alone."""
+        for listen in ("127.0.0.1:0/udp", "0.0.0.0:0/udp"):
+            self.closed_lines.clear()
+            self.forward(f"r: {listen} -> 127.0.0.1:UP/udp")
+            one, two = self.datagrams(), self.datagrams()
+            self.ask(one)
+
+            def fail(data: bytes) -> None:
+                raise ZeroDivisionError
+
+            (bad,) = self.listener.table
+            bad.received = fail
+            one.sendto(b"x", self.where())
+            self.ask(two)
+            self.assertEqual([line.reason for line in self.closed_lines], [CloseReason.INTERNAL])
+            self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_our_own_mistake(self) -> None:
+        """An exception of the listener itself leaves it listening."""
+        self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp")
+        client = self.datagrams()
+        with mock.patch.object(self.listener, "_arrived", side_effect=ZeroDivisionError):
+            client.sendto(b"lost", self.where())
+            self.turn()
+        self.assertTrue(self.flushLoggedErrors(ZeroDivisionError))
+        self.ask(client)
+
+    def test_errors_of_the_socket(self) -> None:
+        """An error that waits in the socket is no datagram; what waits behind it is read."""
+        for listen, call in (("127.0.0.1:0/udp", "recvfrom"), ("0.0.0.0:0/udp", "recvmsg")):
+            self.forward(f"r: {listen} -> 127.0.0.1:UP/udp")
+            listener = self.listener
+            real = listener._socket
+            outcomes: list[Any] = [OSError(111, "refused")]
+
+            class Troubled:
+                """The listener's socket, with an error before everything else."""
+
+                def __init__(self, sock: Any, name: str, waiting: list[Any]) -> None:
+                    self._sock, self._name, self._waiting = sock, name, waiting
+
+                def __getattr__(self, name: str) -> Any:
+                    if name == self._name and self._waiting:
+                        return self._fail
+                    return getattr(self._sock, name)
+
+                def _fail(self, *arguments: int) -> Any:
+                    if self._waiting:
+                        raise self._waiting.pop()
+                    return getattr(self._sock, self._name)(*arguments)
+
+            listener._socket = Troubled(real, call, outcomes)  # type: ignore[assignment]
+            self.ask(self.datagrams())
+            self.assertEqual(outcomes, [])
+            listener._socket = real
+
+    def test_more_than_a_batch(self) -> None:
+        """What is more than one part is read in turns; drops of the kernel are told of, once in a while."""
+        self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp")
+        client = self.datagrams()
+        self.upstream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        for number in range(2 * BATCH + 1):
+            client.sendto(b"%d" % number, self.where())
+        with mock.patch.object(datagram_listener, "count_drops", return_value=5):
+            got = [self.receive(self.upstream)[0] for _ in range(2 * BATCH + 1)]
+            self.assertEqual(got, [b"%d" % number for number in range(2 * BATCH + 1)])
+            self.assertEqual(self.listener.drops, 5)
+            self.advance(11)
+            self.listener._tell_of_drops()
+        self.assertEqual(self.listener._drops_told, 5)
+
+    def test_answers_that_do_not_fit(self) -> None:
+        """An answer that the kernel does not take is dropped and counted."""
+        self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp")
+        client = self.datagrams()
+        self.ask(client)
+        (one,) = self.listener.table
+        self.assertFalse(one.send(bytes(65_508)))
+        self.assertEqual(self.listener.unsent, 1)
+
+    def test_a_buffer_that_is_not_to_be_had(self) -> None:
+        """The log says so where ``rcvbuf=`` asks for more than the system gives."""
+        self.patch(datagram_listener, "enlarge_receive_buffer", lambda sock, wanted: wanted - 1)
+        told: list[dict[str, Any]] = []
+        from twisted.logger import globalLogPublisher
+
+        globalLogPublisher.addObserver(told.append)
+        self.addCleanup(globalLogPublisher.removeObserver, told.append)
+        self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp rcvbuf=1MiB sndbuf=64KiB")
+        self.assertTrue(any("rmem_max" in (event["log_format"] or "") for event in told))
+
+    def test_eviction_without_a_session(self) -> None:
+        """A correspondent that has no session yet just leaves."""
+        left: list[Correspondent] = []
+
+        class Desk:
+            """A listener that only hears who leaves."""
+
+            def send(self, data: bytes, to: Correspondent) -> bool:
+                return True
+
+            def left(self, who: Correspondent) -> None:
+                left.append(who)
+
+        one = Correspondent(Desk(), "key", ("127.0.0.1", 1), (), None, None)
+        one.evict()
+        one.close()
+        self.assertEqual(left, [one])
+
+
+class ReloadTests(PostCase):
+    """Other rules at run time."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        free = self.datagrams()
+        self.free_port = free.getsockname()[1]
+        free.close()
+
+    def reload(self, text: str) -> None:
+        """Forward as `text` says from now on."""
+        ruleset = parse(text.replace("UP", str(self.upstream.getsockname()[1])) + "\n", "post.conf")
+        done = self.forwarder.reload(ruleset)
+        for _ in range(20):
+            self.turn()
+        result = self.successResultOf(done)
+        self.assertTrue(result.applied, str(result))
+
+    def test_associations_stay(self) -> None:
+        """The socket and its associations stay as they are; new clients get the new rule."""
+        other = self.datagrams()
+        port = other.getsockname()[1]
+        self.forward(f"r: 127.0.0.1:{self.free_port}/udp -> 127.0.0.1:UP/udp")
+        one, two = self.datagrams(), self.datagrams()
+        there = self.ask(one)
+        listener = self.listener
+        self.reload(f"r: 127.0.0.1:{self.free_port}/udp -> 127.0.0.1:{port}/udp rcvbuf=64KiB max-assocs=9")
+        self.assertIs(self.listener, listener)
+        self.assertEqual(self.ask(one), there)
+        two.sendto(b"new", self.where())
+        self.assertEqual(self.receive(other)[0], b"new")
+        self.assertEqual(self.closed_lines, [])
+
+    def test_unchanged(self) -> None:
+        """A rule that says the same goes on as it is."""
+        text = f"r: 127.0.0.1:{self.free_port}/udp -> 127.0.0.1:UP/udp"
+        self.forward(text)
+        live = self.forwarder.rules[0]
+        self.reload(text + "\ns: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp")
+        self.assertIs(self.forwarder.rules[0], live)
+        self.ask(self.datagrams())
+
+    def test_removed(self) -> None:
+        """Associations of a rule that is gone are answered until they are silent; then the port is free."""
+        self.forward(f"r: 127.0.0.1:{self.free_port}/udp -> 127.0.0.1:UP/udp")
+        client = self.datagrams()
+        there, listener = self.ask(client), self.listener
+        self.reload("s: 127.0.0.1:0 -> 127.0.0.1:1")
+        self.upstream.sendto(b"answer", there)
+        self.assertEqual(self.receive(client)[0], b"answer")
+        for _ in range(10):
+            self.advance(LAST_SILENCE / 4)
+        self.assertEqual(listener.state, "stopped")
+        self.assertEqual([line.reason for line in self.closed_lines], [CloseReason.DRAIN])
