@@ -76,6 +76,8 @@ class CloseReason(enum.Enum):
     CONNECT_REFUSED = ("SC", "no target could be reached: refused, or the network failed")
     CONNECT_TIMEOUT = ("sC", "no target answered in time")
     NAME_NOT_RESOLVED = ("DC", "the target's name could not be resolved")
+    CLIENT_TLS_FAILED = ("CT", "the TLS handshake with the client failed")
+    CLIENT_TLS_TIMEOUT = ("cT", "the client did not finish the TLS handshake in time")
     TLS_FAILED = ("TC", "the TLS handshake with the upstream failed, or its certificate is not good")
     RESOURCES = ("RC", "this process had no descriptor, memory or local port left for the upstream's socket")
     LIMIT = ("LC", "a limit of the rule was reached")
@@ -135,6 +137,23 @@ class UnixAddress:
 
 
 Address = InetAddress | UnixAddress
+
+
+@frozen
+class TLSInfo:
+    """
+    What a TLS handshake with the client said.
+
+    :ivar server_name: of its SNI (RFC 6066 section 3), or empty.
+    :ivar alpn: the protocol agreed on (RFC 7301), or empty.
+    :ivar client_name: common name of its verified certificate, or empty.
+    :ivar version: ``TLSv1.3`` and its like, or empty.
+    """
+
+    server_name: str = ""
+    alpn: str = ""
+    client_name: str = ""
+    version: str = ""
 
 
 # Two summaries of flows and one of the session are made for every line: a tuple is made in half

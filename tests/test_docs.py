@@ -40,6 +40,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 LISTINGS = DOCS / "listings"
 EXAMPLES = ROOT / "examples"
+UNITS = EXAMPLES / "systemd"
 
 FENCE = re.compile(r"^(?P<ticks>`{3,})(?P<info>[^\n]*)\n(?P<body>.*?)^(?P=ticks)$", re.MULTILINE | re.DOTALL)
 MARKER = re.compile(r"<!-- listing: (?P<file>\S+) -->\n\Z")
@@ -67,7 +68,7 @@ RULE = re.compile(
 #: Lines of the README that ``.ci/run`` runs as they are: they set up an environment, from a network.
 RUN_BY_CI = {"quickstart.sh", "test.sh"}
 #: What is shown with each of these endings, a test reads or runs.
-TESTED_KINDS = {".conf", ".toml", ".sh", ".service", ".socket", ".log", ".py"}
+TESTED_KINDS = {".conf", ".toml", ".sh", ".log", ".py"}
 
 NOTHING = FlowSummary()
 #: The session whose lines the reference shows.
@@ -318,8 +319,8 @@ class ProgramTests(SynchronousTestCase):
 
     def test_units(self) -> None:
         """A systemd unit starts commands that portfwd has, with options that they know."""
-        for path in LISTINGS.glob("*.service"):
-            unit = configparser.ConfigParser(interpolation=None)
+        for path in UNITS.glob("*.service"):
+            unit = configparser.ConfigParser(interpolation=None, strict=False)
             unit.optionxform = str  # type: ignore[assignment,method-assign]
             unit.read_string(path.read_text())
             service = unit["Service"]
@@ -330,8 +331,29 @@ class ProgramTests(SynchronousTestCase):
             options.parseOptions(start[1:])
             self.assertTrue(options["nodaemon"])
             self.assertEqual(options.subCommand, "portfwd")
+            self.assertEqual(service["Type"], "notify")
+            # Of an option that stands there twice the last is read here, and is done last.
+            self.assertEqual(shlex.split(service["ExecReload"])[1:], ["-HUP", "$MAINPID"])
             drain = start[start.index("--drain") + 1]
             self.assertLess(int(drain), int(service["TimeoutStopSec"]))
+
+    def test_units_verify(self) -> None:
+        """systemd has nothing to say against the units, with programs where they name them."""
+        analyze = shutil.which("systemd-analyze")
+        if analyze is None:
+            raise SkipTest("needs systemd-analyze")
+        programs = (self.place / "bin").resolve()
+        units = []
+        for path in sorted(UNITS.iterdir()):
+            if path.suffix in {".service", ".socket"}:
+                unit = self.place / path.name
+                unit.write_text(path.read_text().replace("/opt/portfwd/bin", os.fspath(programs)))
+                units.append(os.fspath(unit.resolve()))
+        self.assertEqual(len(units), 2)
+        done = subprocess.run(
+            [analyze, "verify", *units], capture_output=True, text=True, timeout=60, check=False
+        )
+        self.assertEqual((done.returncode, done.stdout + done.stderr), (0, ""))
 
 
 class LogTests(SynchronousTestCase):

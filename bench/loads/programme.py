@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from bench.loads import bulk, connections, datagrams, filters, pending, quiet, requests, startup
+from bench.loads import bulk, connections, datagrams, filters, quiet, reload, requests, startup, tls
 from bench.loads.api import Load
 
 
@@ -15,7 +15,8 @@ def rows() -> list[Load]:
         *connections.rows(),
         *quiet.rows(),
         *startup.rows(),
+        *reload.rows(),
         *filters.rows(),
+        *tls.rows(),
         *datagrams.rows(),
-        *pending.rows(),
     ]

@@ -21,6 +21,14 @@ from bench.peers.portfwd import (
 from bench.peers.rinetd import Rinetd
 from bench.peers.socat import Socat
 from bench.peers.stock import Stock
+from bench.peers.tls import (
+    HAProxyTLSIn,
+    HAProxyTLSOut,
+    NginxTLSIn,
+    NginxTLSOut,
+    PortfwdTLSIn,
+    PortfwdTLSOut,
+)
 
 
 def contestants(scratch: Path) -> tuple[Peer, ...]:
@@ -45,6 +53,12 @@ def contestants(scratch: Path) -> tuple[Peer, ...]:
         NginxSmall(),
         Rinetd(),
         Socat(),
+        PortfwdTLSIn(scratch),
+        NginxTLSIn(),
+        HAProxyTLSIn(),
+        PortfwdTLSOut(scratch),
+        NginxTLSOut(),
+        HAProxyTLSOut(),
     )
 
 

@@ -4,7 +4,7 @@
 
 Errors and warnings of the files, what this version cannot do yet, what filters say
 of their clauses, and the advice of `portfwd.rules.advice`. It asks which directories exist,
-imports the filters that the rules name, and reads the files that their options name.
+imports the filters that the rules name, and reads the files that their options name, certificates too.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from portfwd.rules.advice import advise
 from portfwd.rules.diagnostics import Location, format_problem, problem_to_json
 from portfwd.rules.support import unsupported
 from portfwd.service.filters import filter_problems
+from portfwd.service.tls_problems import tls_problems
 from portfwd.values import printable
 
 DESCRIPTION = """\
@@ -73,6 +74,7 @@ def _judge(read: Read) -> Read:
     problems = [*read.problems, *filter_problems(read.readable)]
     if read.ruleset is not None:
         problems += [*unsupported(read.ruleset), *advise(read.ruleset, os.path.isdir)]
+        problems += tls_problems(read.ruleset)
     problems.sort(key=lambda problem: _position(problem.location, order))
     return evolve(read, problems=tuple(problems))
 

@@ -25,6 +25,8 @@ from portfwd.values import TO_CLIENT, TO_UPSTREAM, Side
 
 #: Seconds for which the peer may be silent while something of it is awaited, unless said otherwise.
 PATIENCE: Final = 10.0
+#: Seconds that are waited at once: poll(2) counts milliseconds in 32 bits, a slow speed may need more.
+_LONGEST: Final = 3600.0
 #: Bytes read at once, and bytes of a difference that are shown.
 _READ: Final = 65536
 SHOWN: Final = 64
@@ -187,7 +189,7 @@ class Play:
         if events:
             poll.register(self._sock, events)
         # A millisecond more, so that what is waited for is not missed by a fraction of one.
-        ready = poll.poll(timeout * 1000 + 1)
+        ready = poll.poll(min(timeout, _LONGEST) * 1000 + 1)
         if not self._ended and any(happened & ~select.POLLOUT for _, happened in ready):
             self._read()
 

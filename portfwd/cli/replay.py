@@ -140,7 +140,7 @@ def _wrong(code: int, message: str) -> int:
 def _listed(number: int, session: RecordedSession) -> str:
     """A session in the list."""
     at = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(session.opened_at))
-    who = " ".join(f"{key}={printable(value)}" for key, value in session.notes.items())
+    who = " ".join(f"{printable(key)}={printable(value)}" for key, value in session.notes.items())
     sizes = f"up {session.size(TO_UPSTREAM)} down {session.size(TO_CLIENT)}"
     why = _unplayable(session)
     return " ".join(part for part in (f"{number:4}", f"{at}Z", who, sizes, why and f"({why})") if part)

@@ -36,7 +36,6 @@ from portfwd.filters.api import (
     Route,
     RouteClause,
     Sink,
-    TLSInfo,
     Verdict,
     Wake,
 )
@@ -47,6 +46,7 @@ from portfwd.values import (
     Direction,
     InetAddress,
     SessionSummary,
+    TLSInfo,
     UnixAddress,
 )
 

@@ -44,7 +44,7 @@ from attrs import define, field, frozen
 from zope.interface import Attribute, Interface, implementer
 
 from portfwd.errors import DialError
-from portfwd.values import Address, Direction, SessionSummary
+from portfwd.values import Address, Direction, SessionSummary, TLSInfo
 
 #: The version of this contract; a plug-in says which one it was written for.
 API_VERSION: Final = 1
@@ -70,23 +70,6 @@ class Log(Protocol):
 
     def warn(self, text: str, **values: object) -> None:
         """Something an operator should look at."""
-
-
-@frozen
-class TLSInfo:
-    """
-    What a TLS handshake with the client said.
-
-    :ivar server_name: of its SNI (RFC 6066 section 3), or empty.
-    :ivar alpn: the protocol agreed on (RFC 7301), or empty.
-    :ivar client_name: common name of its verified certificate, or empty.
-    :ivar version: ``TLSv1.3`` and its like, or empty.
-    """
-
-    server_name: str = ""
-    alpn: str = ""
-    client_name: str = ""
-    version: str = ""
 
 
 @define(eq=False)
@@ -287,7 +270,8 @@ class Close:
     """
     End the session: write `reply` to the side whose bytes were seen, flush, close.
 
-    What is flushed to the filter behind those bytes is not shown to it, and is dropped.
+    What is flushed to the filter behind those bytes is not shown to it, and is dropped. Of several
+    filters that close, one because of what another one's closing flushed, the first has its reply written.
 
     :ivar reason: for the log; not bytes of users.
     :ivar abort: reset instead; nothing is flushed.

@@ -4,8 +4,9 @@ Where clients of a proxy may go: ``allow=`` and ``deny=`` of `socks5` and `http-
 
 Networks are compared with the addresses that are about to be dialled, never with
 names: whoever owns a name decides what it resolves to. ``deny`` beats
-``allow``; with an ``allow``, everything else is refused. Where a clause says neither, the
-machine itself and its links are refused (`NEAR`). A unix socket is refused always.
+``allow``; with an ``allow``, everything else is refused. Without one, loopback and link-local
+addresses are refused too (`NEAR`), whatever ``deny`` names: who adds a network to it opens nothing.
+A unix socket is refused always, and so is the unspecified address, which the kernel takes for the loopback's.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Destinations:
 
     def __init__(self, allow: Sequence[Network] = (), deny: Sequence[Network] = ()) -> None:
         self._allow = tuple(allow)
-        self._deny = tuple(deny) if allow or deny else NEAR
+        self._deny = tuple(deny) if allow else (*deny, *NEAR)
 
     def permits(self, address: Address) -> bool:
         """Whether `address` may be dialled."""
@@ -44,7 +45,7 @@ class Destinations:
             ip = ipaddress.ip_address(unmapped(address.host.partition("%")[0]))
         except ValueError:
             return False
-        if any(ip in network for network in self._deny):
+        if ip.is_unspecified or any(ip in network for network in self._deny):
             return False
         return not self._allow or any(ip in network for network in self._allow)
 

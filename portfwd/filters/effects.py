@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from attrs import frozen
+from attrs import field, frozen
 
 from portfwd.filters.api import Sink
 from portfwd.values import Address, Direction
@@ -25,10 +25,14 @@ class Write:
 
     It may be a filter's own word, and come while `direction` is not read, or after `Unseen`. Where
     the end of `direction` went out unseen it has nowhere to go.
+
+    :ivar answer: it came of what the destination sent, now or earlier: who does not read its answers is not
+        to be read. It is a hint, and no part of what is written.
     """
 
     direction: Direction
     data: bytes
+    answer: bool = field(default=False, eq=False)
 
 
 @frozen

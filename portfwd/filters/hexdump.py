@@ -25,7 +25,7 @@ from typing import Final
 from attrs import frozen
 
 from portfwd.filters.api import DONE, Connection, Factory, Filter, Log, Plugin, RouteClause, Verdict
-from portfwd.filters.options import choice, option, size
+from portfwd.filters.options import OptionError, choice, option, size
 from portfwd.filters.ways import ARROWS, WAYS, directions_of
 from portfwd.values import Direction
 
@@ -88,7 +88,7 @@ class HexdumpOptions:
     def __attrs_post_init__(self) -> None:
         """Refuse to show nothing."""
         if not self.limit:
-            raise ValueError("limit=0 shows nothing: delete the filter, or give it a size")
+            raise OptionError("limit", "limit=0 shows nothing: delete the filter, or give it a size")
 
 
 def make_factory(options: HexdumpOptions, clauses: Sequence[RouteClause]) -> Factory:

@@ -122,7 +122,7 @@ class HTTPConnectOptions:
     deny: tuple[Network, ...] = option(
         networks,
         default=(),
-        help="Where they may not go. With neither, this machine and its links are denied.",
+        help="Where they may not go. Without allow=, loopback and link-local addresses are denied too.",
     )
     timeout: float = option(duration, default=TIMEOUT, help="How long it may take to say where.")
 

@@ -156,7 +156,8 @@ class Inquiry(Passage):
                     self._await(link, item, both)
                     awaits = True
                 case Close():
-                    if item.reply and not item.abort:
+                    # One word of farewell: what is flushed may make another filter close too.
+                    if item.reply and not item.abort and self._closing is None:
                         self._reply(link, item.reply)
                     if judges:
                         # What is flushed to it behind bytes that it refused is dropped.

@@ -19,13 +19,15 @@ class Delayed:
     Bytes that have left a filter and wait for their time, or for those before them.
 
     :ivar ripe: nothing but what is before them keeps them.
+    :ivar answer: they came of what the other side sent.
     """
 
-    __slots__ = ("data", "ripe")
+    __slots__ = ("answer", "data", "ripe")
 
-    def __init__(self, data: bytes, *, ripe: bool) -> None:
+    def __init__(self, data: bytes, *, ripe: bool, answer: bool) -> None:
         self.data = data
         self.ripe = ripe
+        self.answer = answer
 
 
 class Link:
@@ -38,12 +40,13 @@ class Link:
     :ivar shut: nothing gets in before the upstream is connected.
     :ivar awaits: results that must come before anything gets in.
     :ivar waiting: what came meanwhile; None is the end.
+    :ivar pending: bytes in `waiting` that came during an await: replies do, though nothing is read.
     :ivar held: what the filter keeps and was shown before, in pieces.
     :ivar size: of `held`, in bytes.
     :ivar need: it is not called with fewer bytes.
     :ivar outbox: what is delayed behind the filter.
     :ivar delayed: bytes in `outbox`.
-    :ivar pressed: the directions that are not read because these are too many.
+    :ivar pressed: the directions that are not read because these, or those that are pending, are too many.
     :ivar ending: the filter was told of the end.
     :ivar ended: the end has passed; nothing may follow it.
     """
@@ -60,6 +63,7 @@ class Link:
         "need",
         "next",
         "outbox",
+        "pending",
         "pressed",
         "shut",
         "size",
@@ -76,6 +80,7 @@ class Link:
         self.shut = False
         self.awaits = 0
         self.waiting: deque[bytes | None] = deque()
+        self.pending = 0
         self.held: list[bytes] = []
         self.size = 0
         self.need = 0

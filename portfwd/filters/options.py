@@ -165,7 +165,7 @@ class OptionProblem:
 
 class OptionError(ValueError):
     """
-    A plug-in refuses one of its options in `configure`.
+    A plug-in refuses one of its options, in `configure` or when they are made.
 
     :ivar attribute: which one.
     """
@@ -285,11 +285,14 @@ def read_options(
     :param pairs: key and value of each option.
     :param without: arguments of `cls` that are no options.
     """
-    values, problems = read_values(declared(cls, without), plain, pairs, files)
+    options = declared(cls, without)
+    values, problems = read_values(options, plain, pairs, files)
     if problems:
         return problems
     try:
         return cls(**values)
+    except OptionError as error:
+        return [place_of(options, plain, pairs, error)]
     except (ValueError, TypeError) as error:
         return [OptionProblem(one_line(error) or type(error).__name__)]
 

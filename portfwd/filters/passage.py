@@ -28,6 +28,10 @@ MAX_EARLY: Final = 64 * 1024
 #: Datagrams that wait at one filter: about what the usual receive buffer of a socket holds, 208 KiB.
 MAX_DATAGRAMS: Final = 100
 
+#: Pieces that wait behind one filter before reading is stopped, however few bytes they have: each takes
+#: about a kilobyte, with its timer.
+MAX_DELAYED: Final = 4096
+
 #: In place of a count: all bytes that will ever come.
 _ALL: Final = -1
 
@@ -120,6 +124,9 @@ class Passage:
                 link.waiting.append(item)
                 if link.shut and item is not None:
                     self._came_early(len(item))
+                elif item is not None:
+                    link.pending += len(item)
+                    self._press(link)
         elif item is None:
             self._tell_end(link)
         elif link.done:
@@ -142,7 +149,7 @@ class Passage:
         if link.ended or not (data or self._datagrams):
             return
         if link.outbox:
-            self._put(link, Delayed(data, ripe=True))
+            self._put(link, data, ripe=True)
         else:
             self._send(link, data)
 
@@ -160,7 +167,8 @@ class Passage:
                 if item is not None:
                     self._came_early(len(item))
         else:
-            self._effects.append(End(direction) if item is None else Write(direction, item))
+            answer = self._replies > 0
+            self._effects.append(End(direction) if item is None else Write(direction, item, answer))
 
     def _has_room(self, count: int) -> bool:
         """Whether one more may wait beside `count`; streams are stopped instead."""
@@ -174,6 +182,8 @@ class Passage:
         if link.waiting and not (link.shut or link.awaits):
             self._jobs.extendleft((link, item, 0) for item in reversed(link.waiting))
             link.waiting.clear()
+            link.pending = 0
+            self._press(link)
 
     # What is delayed
 
@@ -184,17 +194,18 @@ class Passage:
         if self._hasty or not (item.seconds or link.outbox):
             self._pass(link, item.data)
             return
-        delayed = Delayed(item.data, ripe=not item.seconds)
-        if self._put(link, delayed) and item.seconds:
+        delayed = self._put(link, item.data, ripe=not item.seconds)
+        if delayed is not None and item.seconds:
             self._arm(item.seconds, partial(self._ripen, link, delayed))
 
-    def _put(self, link: Link, delayed: Delayed) -> bool:
+    def _put(self, link: Link, data: bytes, *, ripe: bool) -> Delayed | None:
         if not self._has_room(len(link.outbox)):
-            return False
+            return None
+        delayed = Delayed(data, ripe=ripe, answer=self._replies > 0)
         link.outbox.append(delayed)
-        link.delayed += len(delayed.data)
+        link.delayed += len(data)
         self._press(link)
-        return True
+        return delayed
 
     def _ripen(self, link: Link, delayed: Delayed) -> None:
         delayed.ripe = True
@@ -205,21 +216,25 @@ class Passage:
 
     def _release(self, link: Link) -> None:
         """The first of the delayed bytes go on."""
-        data = link.outbox.popleft().data
+        delayed = link.outbox.popleft()
+        data = delayed.data
         link.delayed -= len(data)
         if data or self._datagrams:
+            # An answer stays one, however late it is.
+            replies, self._replies = self._replies, int(delayed.answer)
             self._send(link, data)
+            self._replies = replies
 
     def _press(self, link: Link) -> None:
-        """Stop reading while too much is delayed; go on when half of that is gone."""
-        limit = link.stage.max_hold
-        if link.delayed > limit:
+        """Stop reading while too much waits; go on when half of that is gone."""
+        limit, size = link.stage.max_hold, link.delayed + link.pending
+        if size > limit or len(link.outbox) > MAX_DELAYED:
             # Replies come of what the other side sends.
             cause = _OTHER[link.direction] if self._replies else link.direction
             if cause not in link.pressed:
                 link.pressed.append(cause)
                 self._stop(cause)
-        elif link.pressed and 2 * link.delayed <= limit:
+        elif link.pressed and 2 * size <= limit and 2 * len(link.outbox) <= MAX_DELAYED:
             for direction in link.pressed:
                 self._go(direction)
             link.pressed.clear()

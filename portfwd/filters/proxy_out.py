@@ -34,7 +34,7 @@ from portfwd.filters.api import (
     Verdict,
 )
 from portfwd.filters.inquiry import PROXY_TLVS
-from portfwd.filters.options import choice, option, words
+from portfwd.filters.options import OptionError, choice, option, words
 from portfwd.filters.proxy_datagrams import DatagramProxyOut
 from portfwd.filters.sni import SERVER_NAME
 from portfwd.values import TO_UPSTREAM, Address, Direction, printable
@@ -151,10 +151,10 @@ class ProxyOutOptions:
         """Refuse TLVs that do not exist, or do not fit the version."""
         for name in self.tlv:
             if name not in TLVS:
-                raise ValueError(f"there is no TLV '{printable(name)}': tlv= takes {', '.join(TLVS)}")
+                raise OptionError("tlv", f"there is no TLV '{printable(name)}': tlv= takes {', '.join(TLVS)}")
         if self.tlv and self.version == "1":
-            raise ValueError(
-                "version 1 of the PROXY protocol has no TLVs: write version=2, or leave out tlv="
+            raise OptionError(
+                "tlv", "version 1 of the PROXY protocol has no TLVs: write version=2, or leave out tlv="
             )
 
 

@@ -34,7 +34,7 @@ from portfwd.filters.api import (
     Sink,
     Verdict,
 )
-from portfwd.filters.options import choice, file_path, option, size
+from portfwd.filters.options import OptionError, choice, file_path, option, size
 from portfwd.filters.ways import WAYS, directions_of
 from portfwd.values import Address, Direction
 
@@ -92,7 +92,7 @@ class RecordOptions:
     def __attrs_post_init__(self) -> None:
         """Refuse to record nothing."""
         if not self.limit:
-            raise ValueError("limit=0 records nothing: delete the filter, or give it a size")
+            raise OptionError("limit", "limit=0 records nothing: delete the filter, or give it a size")
 
 
 def make_factory(options: RecordOptions, clauses: Sequence[RouteClause]) -> Factory:

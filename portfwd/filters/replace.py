@@ -26,7 +26,7 @@ from attrs import define, field, frozen
 
 from portfwd.filters.api import DONE, Connection, Factory, Filter, Forward, Plugin, RouteClause, Verdict, Wake
 from portfwd.filters.matching import MAX_MATCH, Found, Pieces, Scanner, Search
-from portfwd.filters.options import choice, data, duration, number, option, regex, size
+from portfwd.filters.options import OptionError, choice, data, duration, number, option, regex, size
 from portfwd.filters.ways import WAYS, directions_of
 from portfwd.values import Direction
 
@@ -175,7 +175,7 @@ def check_template(pattern: re.Pattern[bytes], template: bytes) -> None:
     try:
         pattern.sub(template, b"")
     except (re.error, IndexError) as error:
-        raise ValueError(f"new= does not fit regex=: {error}") from None
+        raise OptionError("new", f"new= does not fit regex=: {error}") from None
 
 
 def make_factory(options: ReplaceOptions, clauses: Sequence[RouteClause]) -> Factory:

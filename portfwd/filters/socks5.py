@@ -4,7 +4,8 @@
 
 CONNECT only; the rule's own target is never dialled. The answer comes when the dial has succeeded or failed,
 with the code that says how. Names are resolved here. ``allow`` and ``deny`` are networks of destinations
-(`portfwd.filters.destinations`): without them, this machine itself is refused.
+(`portfwd.filters.destinations`): without ``allow``, loopback and link-local addresses are
+refused.
 
 Passwords go over the wire as they are: put TLS around them, or keep them in networks you trust. It refuses
 BIND, UDP ASSOCIATE and SOCKS 4.
@@ -167,7 +168,7 @@ class Socks5Options:
     deny: tuple[Network, ...] = option(
         networks,
         default=(),
-        help="Where they may not go. With neither, this machine and its links are denied.",
+        help="Where they may not go. Without allow=, loopback and link-local addresses are denied too.",
     )
     timeout: float = option(duration, default=TIMEOUT, help="How long it may take to say where.")
 

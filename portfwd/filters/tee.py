@@ -23,7 +23,7 @@ from typing import Final
 from attrs import frozen
 
 from portfwd.filters.api import DONE, Connection, Copy, Factory, Filter, Plugin, RouteClause, Sink, Verdict
-from portfwd.filters.options import address, choice, file_path, option, size
+from portfwd.filters.options import OptionError, address, choice, file_path, option, size
 from portfwd.filters.ways import WAYS, directions_of
 from portfwd.values import Address, Direction
 
@@ -64,7 +64,7 @@ class TeeOptions:
         if (self.to is None) == (self.file is None):
             raise ValueError("say where the copy goes: either to=HOST:PORT or file=PATH")
         if not self.limit:
-            raise ValueError("limit=0 copies nothing: delete the filter, or give it a size")
+            raise OptionError("limit", "limit=0 copies nothing: delete the filter, or give it a size")
 
 
 def make_factory(options: TeeOptions, clauses: Sequence[RouteClause]) -> Factory:

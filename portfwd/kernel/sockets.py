@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import _socket
 import errno
+import select
 import socket
 import struct
 import sys
@@ -241,6 +242,22 @@ def unsent_bytes(sock: socket.socket) -> int:
     except OSError:
         return 0
     return int(struct.unpack("i", answer)[0])
+
+
+def has_hung_up(sock: socket.socket) -> bool:
+    """
+    Whether the kernel says now that `sock` is broken, or closed in both directions.
+
+    True where it cannot be asked.
+
+    A reactor may tell of a hang-up that was another socket's: of several events that it fetched at once,
+    one may close a descriptor and open another with its number, for which a later event is then taken.
+    """
+    if not hasattr(select, "poll"):  # pragma: no cover - Windows
+        return True
+    probe = select.poll()
+    probe.register(sock, 0)  # hang-ups and errors are told in any case
+    return bool(probe.poll(0))
 
 
 def reset_on_close(sock: socket.socket) -> None:

@@ -43,6 +43,8 @@ VERSION: Final = 1
 
 _WAYS: Final[dict[Direction, str]] = {TO_UPSTREAM: "upstream", TO_CLIENT: "client"}
 _DIRECTIONS: Final = {word: direction for direction, word in _WAYS.items()}
+#: Year 10000, in seconds since the epoch: later ones have no date.
+_LAST: Final = 253_402_300_800
 # Made once: json.dumps would make one a line.
 _ENCODER: Final = json.JSONEncoder(separators=(",", ":"))
 
@@ -174,6 +176,8 @@ def _read_line(
 ) -> None:
     """:raises ValueError, TypeError, KeyError: it is none of a record's."""
     at = float(said["at"])
+    if not 0 <= at < _LAST:
+        raise ValueError("no time")
     if "record" in said:
         if said["record"] != VERSION:
             raise ValueError("another version")

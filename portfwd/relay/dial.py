@@ -22,9 +22,8 @@ from twisted.internet.endpoints import (
     TCP4ClientEndpoint,
     TCP6ClientEndpoint,
     UNIXClientEndpoint,
-    wrapClientTLS,
 )
-from twisted.internet.interfaces import IDelayedCall, IOpenSSLClientConnectionCreator, IStreamClientEndpoint
+from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -49,6 +48,8 @@ from portfwd.streams.datagram_stream import DatagramStream
 from portfwd.streams.opening import StreamMaker
 from portfwd.streams.socket_opening import SocketShare
 from portfwd.streams.stream import Loss, Stream
+from portfwd.streams.tls import TLSSide
+from portfwd.streams.tls_opening import TLSEndpoint
 from portfwd.streams.transport import TransportStream
 from portfwd.upstreams.connect import Attempt, EndpointAttempt, SocketAttempt
 from portfwd.upstreams.datagram_port import PortAttempt
@@ -77,7 +78,7 @@ class Destination:
     options: Options
     address: Address | None = None
     endpoint: IStreamClientEndpoint | None = None
-    tls: IOpenSSLClientConnectionCreator | None = None
+    tls: TLSSide | None = None
     datagrams: bool = False
     settings: Settings = field(init=False)
 
@@ -313,7 +314,7 @@ class Dial:
     def _endpoint_attempt(self, endpoint: IStreamClientEndpoint, address: Address | None = None) -> Attempt:
         current = self._current
         if current.tls is not None:
-            endpoint = wrapClientTLS(current.tls, endpoint)
+            endpoint = TLSEndpoint(endpoint, current.tls)
         attempt = EndpointAttempt(
             self._world.reactor,
             endpoint,

@@ -38,9 +38,11 @@ from portfwd.values import (
     Address,
     CloseReason,
     Direction,
+    FlowSummary,
     InetAddress,
     Side,
     UnixAddress,
+    printable,
 )
 
 if TYPE_CHECKING:
@@ -73,7 +75,12 @@ class FilterLog:
         self._log.warn(f"{_WHOSE}{text}", **self._with_names(values))
 
     def _with_names(self, values: dict[str, object]) -> dict[str, object]:
-        return {**values, "portfwd_rule": self._rule, "portfwd_session": self._id}
+        # What a client said must not end the line, whoever forgets to escape it; what is escaped stays.
+        told = {
+            key: printable(value) if isinstance(value, str) and not value.isprintable() else value
+            for key, value in values.items()
+        }
+        return {**told, "portfwd_rule": self._rule, "portfwd_session": self._id}
 
 
 class FilteredSession(Session):
@@ -120,6 +127,7 @@ class FilteredSession(Session):
             client=client.address,
             local=client.local,
             network="udp" if rule.datagrams else "unix" if isinstance(client.address, UnixAddress) else "tcp",
+            tls=client.tls,
         )
         self.chain = chain = make_chain(rule.filters, connection, datagrams=rule.datagrams)
         if chain is None:
@@ -242,6 +250,13 @@ class FilteredSession(Session):
             except Exception:
                 self._log.failure("what a filter of {session!r} waits for cannot be cancelled", session=self)
 
+    def _flow(self, source: Half, destination: Half) -> FlowSummary:
+        client = self._client.stream
+        if source.stream is None and destination is self._client and client is not None and self.chain:
+            # Nobody was dialled, or nobody was there; a filter may have answered all the same.
+            return cast(Watched, client).answered()
+        return super()._flow(source, destination)
+
     def _tell_closed(self) -> None:
         super()._tell_closed()
         if self.chain is not None:
@@ -273,7 +288,7 @@ class FilteredSession(Session):
     def _write_to(self, effect: effects.Write) -> None:
         half = self._destination(effect.direction)
         if half.stream is not None and not half.lost and not half.end_asked:
-            cast(Watched, half.stream).write(effect.data)
+            cast(Watched, half.stream).write(effect.data, answer=effect.answer)
 
     def _end(self, effect: effects.End) -> None:
         half, source = self._destination(effect.direction), self._source(effect.direction)

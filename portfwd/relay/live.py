@@ -53,6 +53,7 @@ class LiveRule:
     :ivar name: the rule's name, with the port behind it for one of a range.
     :ivar sessions: those that are not closed yet.
     :ivar total: how many there have been.
+    :ivar handshakes: how many of them are in their TLS handshakes with the client.
     :ivar datagrams: its sessions pass datagrams, on both sides.
     :ivar filters: name and factory of each ``filter`` clause, in order.
     :ivar filter_log: where filters write events.
@@ -102,6 +103,7 @@ class LiveRule:
         self.wall_clock = wall_clock
         self.sessions: dict[int, Session] = {}
         self.total = 0
+        self.handshakes = 0
         self.filters = tuple(filters)
         self.filter_log = Logger(namespace="portfwd.filters")
         self.filter_failures = 0

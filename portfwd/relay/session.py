@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 
 # An attribute of an enum's class takes a call of its metaclass; a name of the module does not.
 _ACCEPTED: Final = State.ACCEPTED
+_HANDSHAKING: Final = State.HANDSHAKING
 _PEEKING: Final = State.PEEKING
 _DIALING: Final = State.DIALING
 _RELAYING: Final = State.RELAYING
@@ -62,6 +63,10 @@ _CLOSING: Final = State.CLOSING
 _CLOSED: Final = State.CLOSED
 _CLIENT: Final = Side.CLIENT
 _UPSTREAM: Final = Side.UPSTREAM
+
+#: TLS handshakes of one rule's clients at a time: OpenSSL keeps some 50 KiB for each that has begun, so these
+#: cost 100 MiB, and a processor does a thousand a second.
+MAX_HANDSHAKES: Final = 2048
 
 #: Seconds by which a timer may come early, or a sum of seconds be wrong.
 _EARLY: Final = 0.001
@@ -154,11 +159,32 @@ class Session:
             return
         self._admitted = True
         rule.admitted()
-        self._proceed(client)
+        if client.handshaking:
+            self._shake_hands(client)
+        else:
+            self._proceed(client)
+
+    def _shake_hands(self, client: Stream) -> None:
+        """The client may come in when it has said who it is, in time."""
+        if self._rule.handshakes >= MAX_HANDSHAKES:
+            self._detail = f"{MAX_HANDSHAKES} clients are in their TLS handshakes"
+            self._refuse(CloseReason.LIMIT)
+            return
+        self._rule.handshakes += 1
+        self.state = follow(_ACCEPTED, _HANDSHAKING)
+        limit = self._rule.rule.listen.options.handshake_timeout
+        self._silence = self._clock.callLater(limit, self._did_not_shake_hands, client, limit)
+
+    @contained
+    def _did_not_shake_hands(self, client: Stream, limit: float) -> None:
+        self._silence = None
+        self._detail = f"no TLS handshake within {limit:g} s: {client.handshaking}"
+        self._ended_first = Side.CLIENT
+        self._finish(CloseReason.CLIENT_TLS_TIMEOUT, client=Way.ABORT)
 
     def _proceed(self, client: Stream) -> None:
         """The client may come in: dial."""
-        self.state = follow(_ACCEPTED, _DIALING)
+        self.state = follow(self.state, _DIALING)
         self._dial = dial = self._rule.dial(self)
         dial.start()
 
@@ -205,8 +231,14 @@ class Session:
 
     # What streams tell
 
+    @contained
     def opened(self, stream: Stream) -> None:
-        """Streams are open before a session owns them."""
+        """The TLS handshake with the client is through; other streams are open before they are owned."""
+        if self.state is _HANDSHAKING:
+            self._stop_watching()
+            self._rule.handshakes -= 1
+            self._dialled_at = self._clock.seconds()
+            self._proceed(stream)
 
     def ended(self, stream: Stream) -> None:
         """One side sent its end: it travels on."""
@@ -262,7 +294,7 @@ class Session:
         half = self._half(stream)
         if half.farewell is not None:
             return
-        if self.state in (_ACCEPTED, _PEEKING, _DIALING):
+        if self.state in (_ACCEPTED, _HANDSHAKING, _PEEKING, _DIALING):
             self._client_gone_early("the client reset the connection")
             return
         if self.state is not _RELAYING:
@@ -343,7 +375,9 @@ class Session:
     def _client_gone_early(self, detail: str) -> None:
         self._detail = detail
         self._ended_first = Side.CLIENT
-        self._finish(CloseReason.CLIENT_GONE_EARLY, client=Way.ABORT)
+        shaking = self.state is _HANDSHAKING
+        reason = CloseReason.CLIENT_TLS_FAILED if shaking else CloseReason.CLIENT_GONE_EARLY
+        self._finish(reason, client=Way.ABORT)
 
     # Silence
 
@@ -393,7 +427,7 @@ class Session:
     @contained
     def kill(self, reason: CloseReason) -> None:
         """Reset both sides now."""
-        if self.state in (_ACCEPTED, _PEEKING, _DIALING, _RELAYING):
+        if self.state in (_ACCEPTED, _HANDSHAKING, _PEEKING, _DIALING, _RELAYING):
             self._finish(reason, client=Way.ABORT, upstream=Way.ABORT)
         elif self.state is _CLOSING:
             for half in (self._client, self._upstream):
@@ -431,6 +465,8 @@ class Session:
 
     def _close_with(self, reason: CloseReason) -> None:
         """Fix the reason; no more silence, no more dial."""
+        if self.state is _HANDSHAKING:
+            self._rule.handshakes -= 1
         self.state = follow(self.state, _CLOSING)
         self.reason = reason
         self._stop_watching()

@@ -20,6 +20,7 @@ class State(enum.Enum):
     __hash__ = object.__hash__
 
     ACCEPTED = "accepted"
+    HANDSHAKING = "handshaking"
     PEEKING = "peeking"
     DIALING = "dialing"
     RELAYING = "relaying"
@@ -27,12 +28,14 @@ class State(enum.Enum):
     CLOSED = "closed"
 
 
-#: From each state the states that may follow. ``PEEKING`` means: filters look at what the client
+#: From each state the states that may follow. ``HANDSHAKING`` means: the client speaks TLS to us, and has
+#: not said yet who it is. ``PEEKING`` means: filters look at what the client
 #: says before anything is dialled. ``CLOSING`` means: the close
 #: reason is fixed, what was received is still being delivered.
 TRANSITIONS: Final[Mapping[State, frozenset[State]]] = MappingProxyType(
     {
-        State.ACCEPTED: frozenset({State.PEEKING, State.DIALING, State.CLOSING}),
+        State.ACCEPTED: frozenset({State.HANDSHAKING, State.PEEKING, State.DIALING, State.CLOSING}),
+        State.HANDSHAKING: frozenset({State.PEEKING, State.DIALING, State.CLOSING}),
         State.PEEKING: frozenset({State.DIALING, State.CLOSING}),
         State.DIALING: frozenset({State.RELAYING, State.CLOSING}),
         State.RELAYING: frozenset({State.CLOSING}),

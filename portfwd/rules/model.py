@@ -143,6 +143,8 @@ class ListenOptions:
     key: str | None = None
     client_ca: str | None = None
     verify_client: str | None = None
+    client_name: tuple[str, ...] = ()
+    handshake_timeout: float = 10.0
     alpn: tuple[str, ...] = ()
     ciphers: str | None = None
     keylog: str | None = None

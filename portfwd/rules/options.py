@@ -88,7 +88,7 @@ class OptionSpec:
     @property
     def empty(self) -> Any:
         """What the word `unset` means."""
-        return () if self.field.endswith("alpn") else None
+        return () if self.field.endswith(("alpn", "client_name")) else None
 
     @property
     def initial(self) -> Any:
@@ -131,15 +131,23 @@ OPTIONS: Final[tuple[OptionSpec, ...]] = (
             default="0600", needs=Needs.UNIX_LISTENER),
     _option("v6only", _L, readers.switch(), "whether an IPv6 listener refuses IPv4 clients", unset="auto",
             default="off for * and no host, on for a written IPv6 address", needs=Needs.INET_LISTENER),
-    _option("cert", _L, _FILE, "certificate chain, PEM", unset="none", needs=Needs.TLS_LISTENER),
-    _option("key", _L, _FILE, "private key, PEM", unset="none", needs=Needs.TLS_LISTENER),
+    _option("cert", _L, _FILE, "certificate chain, PEM, or a directory of them to choose from by name",
+            unset="none", needs=Needs.TLS_LISTENER),
+    _option("key", _L, _FILE, "its private key, PEM", unset="none", default="in the file of cert=",
+            needs=Needs.TLS_LISTENER),
     _option("client-ca", _L, _FILE, "authorities that clients' certificates are checked against",
             unset="none", needs=Needs.TLS_LISTENER),
     _option("verify-client", _L, readers.word("required", "optional"),
-            "whether a client must show a certificate", unset="off", needs=Needs.TLS_LISTENER),
+            "whether a client must show a certificate", unset="auto", default="required with client-ca=",
+            needs=Needs.TLS_LISTENER),
+    _option("client-name", _L, readers.names(), "names that a client's certificate may have, * for any run",
+            unset="any", needs=Needs.TLS_LISTENER),
+    _option("handshake-timeout", _L, _seconds(0.1, readers.MAX_DIAL),
+            "how long a client's TLS handshake may take", needs=Needs.TLS_LISTENER),
     _option("alpn", _L, readers.protocols(), "protocols offered to clients, the preferred first",
             unset="none", needs=Needs.TLS_LISTENER),
-    _option("ciphers", _L, _TEXT, "OpenSSL's cipher list", unset="system", needs=Needs.TLS_LISTENER),
+    _option("ciphers", _L, _TEXT, "OpenSSL's cipher list for TLS 1.2", unset="auto",
+            default="ECDHE+AESGCM:ECDHE+CHACHA20", needs=Needs.TLS_LISTENER),
     _option("keylog", _L, _FILE, "file for session secrets, to debug with", unset="none",
             needs=Needs.TLS_LISTENER),
     _option("buffer", _R, readers.size(readers.MIN_BUFFER, readers.MAX_BUFFER), "most bytes of one read"),
@@ -192,7 +200,8 @@ OPTIONS: Final[tuple[OptionSpec, ...]] = (
             unset="auto", default="the target's host", needs=Needs.TLS_TARGET),
     _option("client-cert", _T, _FILE, "certificate shown to the target, PEM", unset="none",
             needs=Needs.TLS_TARGET),
-    _option("client-key", _T, _FILE, "its private key, PEM", unset="none", needs=Needs.TLS_TARGET),
+    _option("client-key", _T, _FILE, "its private key, PEM", unset="none",
+            default="in the file of client-cert=", needs=Needs.TLS_TARGET),
     _option("alpn", _T, readers.protocols(), "protocols offered to the target, the preferred first",
             unset="none", needs=Needs.TLS_TARGET, name="target-alpn"),
 )  # fmt: skip

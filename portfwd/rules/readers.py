@@ -292,3 +292,15 @@ def protocols() -> ValueKind:
         return names
 
     return ValueKind("list", read, ",".join)
+
+
+def names() -> ValueKind:
+    """Patterns of names with commas between: ``*.example.com,alice``."""
+
+    def read(value: str) -> tuple[str, ...]:
+        patterns = tuple(value.split(","))
+        if not all(patterns):
+            raise Fault("bad-value", "expected names such as *.example.com,alice@example.com")
+        return patterns
+
+    return ValueKind("list", read, ",".join)

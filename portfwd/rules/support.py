@@ -17,7 +17,7 @@ from attrs import frozen
 from portfwd.errors import RulesError
 from portfwd.rules.diagnostics import Location, Problem
 from portfwd.rules.findings import Findings
-from portfwd.rules.model import Balance, Kind, Options, RelayKind, Rule, Ruleset
+from portfwd.rules.model import Balance, Options, RelayKind, Rule, Ruleset
 from portfwd.rules.steps import Steps, finish
 
 
@@ -60,10 +60,16 @@ def unsupported_in_steps(ruleset: Ruleset) -> Steps[tuple[Problem, ...]]:
 
 def everything_wrong(refusal: RulesError) -> tuple[Problem, ...]:
     """The problems of a refused file, and what of its good rules cannot be done, in order."""
+    return finish(everything_wrong_in_steps(refusal))
+
+
+def everything_wrong_in_steps(refusal: RulesError) -> Steps[tuple[Problem, ...]]:
+    """Do what `everything_wrong` does, a rule at a time."""
     if refusal.readable is None:
         return refusal.problems
     findings = Findings()
-    findings.extend((*refusal.problems, *unsupported(refusal.readable)))
+    findings.extend(refusal.problems)
+    findings.extend((yield from unsupported_in_steps(refusal.readable)))
     return findings.sorted(refusal.readable.files)
 
 
@@ -84,25 +90,6 @@ def _when(name: str, uses: Callable[[Options], bool]) -> Callable[[Rule], Iterat
             yield _place(rule, name)
 
     return find
-
-
-def _when_target(name: str, uses: Callable[[Options], bool]) -> Callable[[Rule], Iterator[Location]]:
-    """Finds an option that targets may have of their own."""
-
-    def find(rule: Rule) -> Iterator[Location]:
-        if uses(rule.options):
-            yield _place(rule, name)
-            return
-        for target in rule.every_target():
-            if uses(target.options):
-                yield target.where
-
-    return find
-
-
-def _tls_listener(rule: Rule) -> Iterator[Location]:
-    if rule.listen.kind is Kind.TLS:
-        yield rule.listen.where
 
 
 def _mixed_filters(rule: Rule) -> Iterator[Location]:
@@ -128,7 +115,6 @@ DIRECTIVES: Final = {
 }
 
 GAPS: Final[tuple[Gap, ...]] = (
-    Gap("tls: listeners", "listen on plain TCP, with a program that ends TLS before it", _tls_listener),
     Gap(
         "filters between datagrams and a stream",
         "delete the filters, or let both sides be UDP or neither",
@@ -154,20 +140,5 @@ GAPS: Final[tuple[Gap, ...]] = (
         "relay=splice or relay=copy where an end is no plain socket",
         "write relay=auto, which takes what the ends allow",
         _sockets_forced,
-    ),
-    Gap(
-        "client-cert=",
-        'delete it, or use endpoint:"tls:HOST:PORT:certificate=…"',
-        _when_target("client-cert", lambda options: options.client_cert is not None),
-    ),
-    Gap(
-        "client-key=",
-        'delete it, or use endpoint:"tls:HOST:PORT:privateKey=…"',
-        _when_target("client-key", lambda options: options.client_key is not None),
-    ),
-    Gap(
-        "alpn= of a target",
-        "delete it",
-        _when_target("target-alpn", lambda options: bool(options.target_alpn)),
     ),
 )

@@ -49,6 +49,7 @@ from portfwd.rules.model import Kind, ListenSpec, PortRange, RelayKind, Rule, Ru
 from portfwd.service.datagrams import bind_listeners, datagram_streams
 from portfwd.service.filters import Clause, configure
 from portfwd.service.targets import TLSCreators, described, destination
+from portfwd.service.tls_listening import tls_streams
 from portfwd.streams.gates import Gates
 from portfwd.streams.socket_opening import SocketStreams
 from portfwd.streams.transport import TransportStream
@@ -140,6 +141,7 @@ class RuleMaker:
         :returns: makes the live rule of one port: of a range, from 0.
         """
         access = self._everywhere.with_own(rule.access) if rule.access else self._everywhere
+        # What a rule's sessions share of its bandwidth begins anew with the rule.
         world, gates = with_gates(rule, self._world)
         streams = choose_streams(rule, world, gates)
         filters: tuple[Clause, ...] = ()
@@ -149,6 +151,11 @@ class RuleMaker:
             configured = configure(rule, self._registry)
             filters = configured.clauses
             self.problems += configured.problems
+        if rule.listen.kind is Kind.TLS:
+            try:
+                streams = tls_streams(rule, world, filters)
+            except (OSError, ValueError) as problem:
+                self.failures.append(f"{rule.name}: {problem} ({rule.listen.where})")
         endpoint = None
         if rule.listen.kind is Kind.ENDPOINT:
             path = rule.listen.path
@@ -447,6 +454,7 @@ def listen_on_endpoints(bound: Bound, budget: DescriptorBudget, failed: Callable
         failed(cannot_listen(live.name, where, reason))
 
     for endpoint in bound.endpoints:
+        # A reload may have put another rule in the place of this one.
         factory = StreamFactory(lambda: bound.live.world.streams.bare(bound.live.options.buffer), accept)
         listening = maybeDeferred(endpoint.listen, factory)
         listening.addCallbacks(bound.listening, refused)

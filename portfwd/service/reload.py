@@ -41,7 +41,7 @@ from portfwd.service.build import (
 )
 from portfwd.values import is_literal
 
-#: Lines about differences that one reload logs; who changes more than this sees it in the file.
+#: Differences, and as many failures, that one reload logs; who changes more than this sees it in the file.
 MAX_LINES: Final = 50
 
 #: Ports below it want a privilege, unless ``net.ipv4.ip_unprivileged_port_start`` says otherwise.
@@ -92,14 +92,21 @@ class ReloadResult:
         return str(self.difference)
 
     def lines(self) -> Iterator[str]:
-        """All of it for people, `MAX_LINES` differences at most."""
+        """All of it for people: of failures, warnings and differences `MAX_LINES` at most, each."""
         yield f"{'dry run: ' if self.dry_run else ''}{self}"
-        for failure in self.failures:
+        for failure in _first(self.failures):
             yield from failure.split("\n")
-        yield from (str(one) for one in self.problems if one.severity is Severity.WARNING)
+        yield from _first([str(one) for one in self.problems if one.severity is Severity.WARNING])
         if self.difference is not None:
             yield from shortened(self.difference)
-        yield from (f"note: {note}" for note in self.notes)
+        yield from _first([f"note: {note}" for note in self.notes])
+
+
+def _first(lines: Sequence[str]) -> Iterator[str]:
+    """`MAX_LINES` of them; the last one says how many more there are."""
+    yield from lines[:MAX_LINES]
+    if len(lines) > MAX_LINES:
+        yield f"… and {len(lines) - MAX_LINES} more; 'portfwd check' tells all that is wrong with a file"
 
 
 def shortened(difference: Difference) -> Iterator[str]:

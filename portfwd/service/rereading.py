@@ -10,6 +10,7 @@ refuses to read a file's rules from the command line again: they cannot have cha
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final
@@ -21,15 +22,16 @@ from twisted.logger import Logger
 
 from portfwd.errors import RulesError
 from portfwd.kernel.reactor import Reactor
-from portfwd.rules.diagnostics import Problem, Severity
+from portfwd.rules.diagnostics import Problem, Severity, format_problem
 from portfwd.rules.load import load_in_steps
 from portfwd.rules.model import Ruleset
 from portfwd.rules.reading import Files
-from portfwd.rules.support import everything_wrong
+from portfwd.rules.steps import Steps
+from portfwd.rules.support import everything_wrong_in_steps
 from portfwd.service.disk import DiskFiles
 from portfwd.service.forwarder import Forwarder, Silent
 from portfwd.service.notify import Notifier, status_of
-from portfwd.service.reload import ReloadResult, refusal
+from portfwd.service.reload import ReloadResult
 from portfwd.service.session_log import LogInUse, describe
 from portfwd.service.slices import Slices
 
@@ -79,6 +81,28 @@ def _here() -> str:
         return "a directory that is gone"
 
 
+@frozen
+class Mistakes:
+    """A file that cannot be used: all that is said of it, and its errors as the log tells them."""
+
+    problems: tuple[Problem, ...]
+    failures: tuple[str, ...]
+
+
+def _read(path: str, files: Files) -> Steps[Ruleset | Mistakes]:
+    """Read a file, a line or a rule at a time; a bad one costs traffic no more than a good one."""
+    try:
+        return (yield from load_in_steps(path, files))
+    except RulesError as refused:
+        problems = yield from everything_wrong_in_steps(refused)
+    failures = []
+    for problem in problems:
+        if problem.severity is Severity.ERROR:
+            failures.append(format_problem(problem))
+        yield
+    return Mistakes(problems, tuple(failures))
+
+
 class Rereading(Service):
     """Reads the rules file again when it is told to, one time after the other."""
 
@@ -110,7 +134,7 @@ class Rereading(Service):
         self._making = making
         self._files: Files = DiskFiles() if files is None else files
         self._turn = DeferredLock()
-        self._reading: Slices[Ruleset] | None = None
+        self._reading: Slices[Ruleset | Mistakes] | None = None
         self._log = Logger()
 
     def __repr__(self) -> str:
@@ -132,10 +156,12 @@ class Rereading(Service):
             self._reading.give_up()
 
     async def _reload(self, dry_run: bool) -> ReloadResult:
+        begun = time.monotonic()
         if not dry_run:
             self._notifier.reloading()
         with self._making():
             result = await self._read_and_change(dry_run)
+        result = evolve(result, seconds=time.monotonic() - begun)
         if result.refused:
             result = evolve(result, notes=(*result.notes, *self._hints(result)))
         self._tell(result)
@@ -151,24 +177,20 @@ class Rereading(Service):
     async def _read_and_change(self, dry_run: bool) -> ReloadResult:
         if self._path is None:
             return self._refused(dry_run, NO_FILE)
-        self._reading = Slices(
-            self._reactor, load_in_steps(self._confinement.visible(self._path), self._files)
-        )
+        self._reading = Slices(self._reactor, _read(self._confinement.visible(self._path), self._files))
         try:
-            ruleset = await self._reading.start()
-        except RulesError as refused:
-            problems = everything_wrong(refused)
-            errors = [one for one in problems if one.severity is Severity.ERROR]
-            return self._refused(dry_run, *refusal(errors), problems=problems)
+            found = await self._reading.start()
         except CancelledError:
             return self._refused(dry_run, "the forwarder is stopping")
         finally:
             longest = self._reading.longest
             self._reading = None
-        result = await self._change(ruleset, dry_run)
+        if isinstance(found, Mistakes):
+            return self._refused(dry_run, *found.failures, problems=found.problems)
+        result = await self._change(found, dry_run)
         return evolve(
             result,
-            problems=(*ruleset.warnings, *result.problems),
+            problems=(*found.warnings, *result.problems),
             longest=max(longest, result.longest),
         )
 

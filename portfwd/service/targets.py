@@ -8,16 +8,14 @@ Files are read here, at build time. It refuses to resolve or connect anything.
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TypeVar
 
 from twisted.internet.endpoints import clientFromString
-from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 
 from portfwd.relay.dial import Destination, Surroundings
 from portfwd.relay.live import LiveRule
 from portfwd.rules.model import Kind, TargetSpec
-from portfwd.service.tls import client_creator
+from portfwd.service.tls import ClientSide, client_side
 from portfwd.values import InetAddress, UnixAddress
 
 
@@ -28,7 +26,7 @@ def target_label(spec: TargetSpec, port: int | None) -> str:
 
 
 T = TypeVar("T")
-TLSCreators = dict[tuple[str, str | None, bool, str | None], IOpenSSLClientConnectionCreator]
+TLSCreators = dict[tuple[object, ...], ClientSide]
 
 
 def described(description: str, parse: Callable[[], T]) -> T:
@@ -68,10 +66,11 @@ def destination(
     tls = None
     if spec.kind is Kind.TLS:
         creators = {} if creators is None else creators
-        key = (spec.host, options.server_name, options.verify, options.ca)
+        shown = (options.client_cert, options.client_key, options.target_alpn)
+        key = (spec.host, options.server_name, options.verify, options.ca, *shown)
         tls = creators.get(key)
         if tls is None:
-            tls = creators[key] = client_creator(spec.host, options, lambda path: Path(path).read_bytes())
+            tls = creators[key] = client_side(spec.host, options)
     datagrams = spec.kind is Kind.UDP
     return Destination(label, options, address=InetAddress(spec.host, port), tls=tls, datagrams=datagrams)
 

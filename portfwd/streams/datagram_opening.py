@@ -20,6 +20,7 @@ from portfwd.streams.datagram_socket import ConnectedSocket
 from portfwd.streams.datagram_stream import DatagramStream
 from portfwd.streams.datagram_transport import DatagramTransport
 from portfwd.streams.opening import StreamMaker
+from portfwd.streams.stream import Stream
 from portfwd.streams.transport import TransportStream
 from portfwd.values import Address
 
@@ -98,7 +99,7 @@ class DatagramStreams:
 
     def plain(
         self, sock: socket.socket, address: Address | None, buffer: int, *, seen: int | None = None
-    ) -> DatagramStream | TransportStream:
+    ) -> Stream:
         """
         A stream over an upstream's connected socket, of either type.
 

@@ -10,6 +10,7 @@ unreachable is how the other side resets.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from portfwd.streams.carrier import Carrier, Keep
 from portfwd.streams.stream import Loss, StreamOwner, Viewer
@@ -25,6 +26,9 @@ class DatagramStream:
     """
 
     kind = "datagrams"
+    #: There is nothing around what these sockets carry.
+    handshaking: Final = ""
+    tls: Final = None
 
     __slots__ = (
         "_carrier",
@@ -182,8 +186,8 @@ class DatagramStream:
         self._viewer = viewer
         self._shorten()
 
-    def write(self, data: bytes) -> None:
-        """Send one datagram to this side's peer."""
+    def write(self, data: bytes, *, answer: bool = False) -> None:
+        """Send one datagram to this side's peer; none is kept, so an `answer` holds nothing up."""
         if self._lost is None:
             if self._carrier.send(data):
                 self._writes += 1
@@ -217,6 +221,10 @@ class DatagramStream:
         self._shorten()
 
     # What it did
+
+    def answered(self) -> FlowSummary:
+        """What was sent here while there is no other side."""
+        return FlowSummary(bytes=self._sent, writes=self._writes)
 
     def summary(self, source: DatagramStream) -> FlowSummary:
         """The flow from `source` to this stream, so far; reads and writes are datagrams."""

@@ -10,10 +10,6 @@ from __future__ import annotations
 import socket
 from typing import Final
 
-from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
-from twisted.internet.protocol import Factory
-from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
-
 from portfwd.kernel.poller import Poller
 from portfwd.kernel.reactor import Reactor
 from portfwd.kernel.sockets import apply_settings, client_settings, local_address
@@ -22,6 +18,7 @@ from portfwd.streams.gates import Gates
 from portfwd.streams.paced_transport import PacedTransport
 from portfwd.streams.plain import PlainTransport
 from portfwd.streams.stream import StreamOwner
+from portfwd.streams.tls import Preamble, TLSLayer, TLSSide
 from portfwd.streams.transport import TransportStream
 from portfwd.values import Address
 
@@ -102,7 +99,7 @@ class StreamMaker:
         sock: socket.socket,
         address: Address | None,
         buffer: int,
-        creator: IOpenSSLClientConnectionCreator,
+        side: TLSSide,
         owner: StreamOwner,
         linger: float = DEFAULTS.linger,
     ) -> TransportStream:
@@ -113,23 +110,50 @@ class StreamMaker:
             that takes no more bytes.
         :raises OSError: as `plain`.
         """
+        return self._tls(sock, address, buffer, side, linger, owner)
+
+    def tls_server(
+        self,
+        sock: socket.socket,
+        address: Address | None,
+        options: Options,
+        side: TLSSide,
+        preamble: Preamble | None = None,
+    ) -> TransportStream:
+        """
+        A stream over a client's socket that is to begin with TLS; whoever owns it hears as of `tls_client`.
+
+        :param preamble: see `TLSLayer`.
+        :raises OSError: as `accepted`.
+        """
+        try:
+            apply_settings(sock, client_settings(options))
+        except OSError:
+            sock.close()
+            raise
+        return self._tls(sock, address, options.buffer, side, options.linger, preamble=preamble)
+
+    def _tls(
+        self,
+        sock: socket.socket,
+        address: Address | None,
+        buffer: int,
+        side: TLSSide,
+        linger: float,
+        owner: StreamOwner | None = None,
+        preamble: Preamble | None = None,
+    ) -> TransportStream:
         stream = self.bare(buffer, handshake=True)
         stream.address = address
         stream.local = local_address(sock)
-        stream.own(owner)
-        wrapper = TLSMemoryBIOFactory(creator, True, Factory.forProtocol(lambda: stream), self._reactor)
-        # A stream writes a whole read at a time: there is nothing to aggregate, and what waits
-        # to be could be lost by an abort.
-        wrapper.protocol = TLSMemoryBIOProtocol
-        # The address is what Twisted hands to protocols that ask; ours do not.
-        protocol = wrapper.buildProtocol(None)
+        if owner is not None:
+            stream.own(owner)
+        layer = TLSLayer(side, stream, preamble)
         try:
-            transport = PlainTransport(
-                sock, protocol, self._reactor, stream.buffer, self._poller, above=stream, linger=linger
-            )
+            transport = PlainTransport(sock, layer, self._reactor, stream.buffer, self._poller, linger=linger)
         except OSError:
             sock.close()
             raise
         transport.startReading()
-        protocol.makeConnection(transport)
+        layer.makeConnection(transport)
         return stream

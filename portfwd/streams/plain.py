@@ -45,7 +45,7 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 
 from portfwd.kernel.poller import DEATH, ERROR, Poller
-from portfwd.kernel.sockets import GONE, unsent_bytes
+from portfwd.kernel.sockets import GONE, has_hung_up, unsent_bytes
 
 
 class IStreamProtocol(IHalfCloseableProtocol):
@@ -78,6 +78,7 @@ class PlainTransport(tcp.Connection):
     """
 
     _read_ended = False
+    _saw_end = False
     _paused = True
     _in_order = False
     _overdue: IDelayedCall | None = None
@@ -145,6 +146,7 @@ class PlainTransport(tcp.Connection):
             self.gone = problem.errno or errno.ECONNRESET
             return main.CONNECTION_LOST
         if not data:
+            self._saw_end = True
             # A reset that a write was told of leaves reads to drain and return nothing.
             return main.CONNECTION_LOST if self.gone else main.CONNECTION_DONE
         self.reads += 1
@@ -152,7 +154,10 @@ class PlainTransport(tcp.Connection):
         return None
 
     def readConnectionLost(self, reason: Failure) -> None:
-        """The reactor says that the peer ended."""
+        """The reactor says that the peer ended: because we read so, or because it saw a hang-up."""
+        if not self._saw_end and not has_hung_up(self.socket):
+            self.startReading()
+            return
         self._read_ended = True
         super().readConnectionLost(reason)
 
@@ -316,8 +321,12 @@ class PlainTransport(tcp.Connection):
         Close the socket and tell the protocol.
 
         Reactors also call this for a hang-up that they see while only writes
-        are waited for; then input may be left, and only writing is over.
+        are waited for; then input may be left, and only writing is over. Or they take
+        another socket's hang-up for ours (`has_hung_up`), and nothing is over.
         """
+        if self.connected and reason.type is error.ConnectionLost and self._is_mistaken():
+            self._go_on()
+            return
         if (
             self._stream_protocol is not None
             and self.connected
@@ -335,6 +344,16 @@ class PlainTransport(tcp.Connection):
             if self._overdue is not None and self._overdue.active():
                 self._overdue.cancel()
         super().connectionLost(reason)
+
+    def _is_mistaken(self) -> bool:
+        return not (self.gone or self.write_broken or has_hung_up(self.socket))
+
+    def _go_on(self) -> None:
+        """The reactor has let go of us: stand there again."""
+        if not self._paused:
+            self.startReading()
+        if self.unsent() or self.disconnecting or self._writeDisconnecting:
+            self.startWriting()
 
     def _closeSocket(self, orderly: bool) -> None:  # noqa: N802 - Twisted's
         # Twisted resets what was aborted only. An end in place of anything else that

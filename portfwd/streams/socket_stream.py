@@ -84,6 +84,10 @@ class SocketStream:
         "write_broken",
     )
 
+    #: There is nothing around what these sockets carry.
+    handshaking: Final = ""
+    tls: Final = None
+
     def __init__(
         self,
         sock: socket.socket,

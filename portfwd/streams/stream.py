@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 from portfwd.values import Side
 
 if TYPE_CHECKING:
-    from portfwd.values import Address, FlowSummary
+    from portfwd.values import Address, FlowSummary, TLSInfo
 
 
 class Loss(enum.Enum):
@@ -82,6 +82,14 @@ class Stream(Protocol):
     moved_at: float
     first_at: float | None
 
+    @property
+    def handshaking(self) -> str:
+        """How far a TLS handshake is that has to be through before the stream is opened; empty for none."""
+
+    @property
+    def tls(self) -> TLSInfo | None:
+        """What the handshake with the peer said; None where there was none of ours."""
+
     def own(self, owner: StreamOwner) -> None:
         """From here on `owner` is told; it hears of what came before too."""
 
@@ -135,8 +143,16 @@ class Watched(Stream, Protocol):
         :param peer: the client's stream, where this is the upstream's.
         """
 
-    def write(self, data: bytes) -> None:
-        """Write `data` here, behind what was written before."""
+    def write(self, data: bytes, *, answer: bool = False) -> None:
+        """
+        Write `data` here, behind what was written before.
+
+        :param answer: it came of what was read here, though perhaps not just now: nothing more is read here
+            before it is taken.
+        """
+
+    def answered(self) -> FlowSummary:
+        """What was written here while there is no other side: `Stream.summary` needs one."""
 
     def pass_on(self, count: int | None) -> None:
         """Move the next `count` bytes that are read here unseen, None: all of them, when joined."""

@@ -7,7 +7,8 @@ push producer; `pauseProducing` is the backpressure. It works for whatever
 Twisted or a plug-in can connect; how an end travels depends on what is below:
 
 - sockets: half-close, exactly as `PlainTransport` sees it;
-- TLS: ``close_notify`` ends our direction, and what the peer still sends is
+- TLS of ours: half-close too, as `TLSLayer` sees it;
+- Twisted's TLS: ``close_notify`` ends our direction, and what the peer still sends is
   delivered (RFC 8446 section 6.1); when the peer sends its own, Twisted
   closes the connection, so there both directions are over;
 - other wrappers: the end is held back until the other direction has ended.
@@ -23,7 +24,6 @@ from service_identity import VerificationError
 from twisted.internet import error
 from twisted.internet.interfaces import (
     IHalfCloseableDescriptor,
-    IHandshakeListener,
     IPushProducer,
     IReactorTime,
     ITransport,
@@ -32,11 +32,13 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
-from zope.interface import alsoProvides, implementer
+from zope.interface import implementer
 
 from portfwd.streams.plain import IStreamProtocol, PlainTransport
 from portfwd.streams.stream import Loss, StreamOwner, Viewer
-from portfwd.values import Address, FlowSummary, Side
+from portfwd.streams.tls import TLSLayer
+from portfwd.streams.tls_failures import TLSBroken
+from portfwd.values import Address, FlowSummary, Side, TLSInfo
 
 
 def _explain(reason: Failure) -> str:
@@ -106,10 +108,7 @@ class TransportStream(Protocol):
         self._clock = clock
         self.buffer = buffer
         self._handshake = handshake
-        if handshake:
-            # Only then: of several interfaces that a client endpoint knows, its wrapper keeps the
-            # last one, and without IHalfCloseableProtocol Twisted closes at the peer's end.
-            alsoProvides(self, IHandshakeListener)
+        self.tls: TLSInfo | None = None
         self._owner: StreamOwner | None = None
         self._bottom: ITransport | None = None
         self._plain: PlainTransport | None = None
@@ -143,7 +142,7 @@ class TransportStream(Protocol):
     def connectionMade(self) -> None:
         """The transport is there; nothing is read before somebody owns the stream."""
         bottom = self.transport
-        while isinstance(bottom, ProtocolWrapper):
+        while isinstance(bottom, (ProtocolWrapper, TLSLayer)):
             bottom = bottom.transport
         self._bottom = bottom
         if isinstance(bottom, PlainTransport):
@@ -156,7 +155,15 @@ class TransportStream(Protocol):
     def handshakeCompleted(self) -> None:
         """TLS is through and the peer's certificate is good."""
         if self._handshake:
+            self._handshake = False
             self._open()
+
+    @property
+    def handshaking(self) -> str:
+        """See `Stream`."""
+        if not self._handshake:
+            return ""
+        return self.transport.progress if isinstance(self.transport, TLSLayer) else "not connected"
 
     def _open(self) -> None:
         self._pause_transport()
@@ -248,6 +255,8 @@ class TransportStream(Protocol):
             self._owner.lost(self, *self._end)
 
     def _explain_loss(self, reason: Failure) -> str:
+        if reason.check(TLSBroken):
+            return str(reason.value)
         code = self._plain.gone if self._plain is not None else 0
         # Twisted's words for every one of them are the same.
         return os.strerror(code) if code and reason.check(error.ConnectionLost) else _explain(reason)
@@ -366,13 +375,13 @@ class TransportStream(Protocol):
             self._tell_end()
             self._read_on()
 
-    def write(self, data: bytes) -> None:
-        """Give `data` to the transport."""
+    def write(self, data: bytes, *, answer: bool = False) -> None:
+        """Give `data` to the transport; `answer`: it came of what was read here."""
         if self._lost:
             return
         self._written += len(data)
         self.transport.write(data)  # type: ignore[union-attr]
-        if self._showing and self._intake is not None and self._intake.full and not self._lost:
+        if (answer or self._showing) and self._intake is not None and self._intake.full and not self._lost:
             self._unanswered = True
             self._pause_transport()
 
@@ -383,6 +392,9 @@ class TransportStream(Protocol):
         transport = self.transport
         transport.unregisterProducer()  # type: ignore[union-attr]
         self._answers_taken()
+        if isinstance(transport, TLSLayer):
+            transport.loseWriteConnection()
+            return
         if isinstance(transport, TLSMemoryBIOProtocol):
             transport.loseConnection()
         elif not isinstance(transport, ProtocolWrapper) and IHalfCloseableDescriptor.providedBy(transport):
@@ -401,7 +413,7 @@ class TransportStream(Protocol):
         """
         Reset the connection.
 
-        TLS is passed by: its own way to abort sends a ``close_notify`` first,
+        TLS is passed by: Twisted's own way to abort sends a ``close_notify`` first,
         which would make a broken stream look complete.
         """
         if self._lost:
@@ -447,6 +459,13 @@ class TransportStream(Protocol):
         vars(self)["dataReceived"] = received
 
     # What it did
+
+    def answered(self) -> FlowSummary:
+        """What was written here while there is no other side."""
+        plain = self._plain
+        if plain is not None and plain is self.transport:
+            return FlowSummary(bytes=plain.sent, writes=plain.writes)
+        return FlowSummary(bytes=self._written)
 
     def summary(self, source: TransportStream) -> FlowSummary:
         """The flow from `source` to this stream, so far."""

@@ -200,15 +200,19 @@ class WatchedFlow(SocketFlow):
 
     # What the viewer asks
 
-    def write(self, data: bytes) -> None:
-        """Write `data` to the destination, behind what was written or moved before."""
+    def write(self, data: bytes, *, answer: bool = False) -> None:
+        """
+        Write `data` to the destination, behind what was written or moved before.
+
+        :param answer: it came of what the destination sent.
+        """
         destination = self.destination
         if destination.lost or destination.write_broken or not data:
             return
         sent = 0
         if self._in_pipe or self._behind:
             self._behind += data
-            self._was_refused()
+            self._was_refused(answer)
             return
         if not self._kept and destination.writable:
             try:
@@ -224,16 +228,16 @@ class WatchedFlow(SocketFlow):
             if sent == len(data):
                 return
         self._kept += data[sent:] if sent else data
-        self._was_refused()
+        self._was_refused(answer)
         if destination.writable:
             self.take_turn()
         else:
             self._pause()
 
-    def _was_refused(self) -> None:
+    def _was_refused(self, answer: bool) -> None:
         """Some of what was written is kept: who caused it by asking is not read meanwhile."""
         reverse = self.destination.source
-        if isinstance(reverse, WatchedFlow) and reverse._showing:
+        if isinstance(reverse, WatchedFlow) and (answer or reverse._showing):
             reverse.unanswered = True
 
     def pass_on(self, count: int | None) -> None:

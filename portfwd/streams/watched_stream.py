@@ -14,6 +14,7 @@ from typing import Any
 from portfwd.streams.socket_stream import SocketStream
 from portfwd.streams.stream import Viewer
 from portfwd.streams.watched_flow import Absent, WatchedFlow
+from portfwd.values import FlowSummary
 
 
 class WatchedStream(SocketStream):
@@ -58,10 +59,14 @@ class WatchedStream(SocketStream):
         if self.source is None:
             super().join(peer)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, *, answer: bool = False) -> None:
         """Write `data` here, behind what was written before."""
         if isinstance(self.drain, WatchedFlow):
-            self.drain.write(data)
+            self.drain.write(data, answer=answer)
+
+    def answered(self) -> FlowSummary:
+        """What was written here while there is no other side."""
+        return FlowSummary() if self.drain is None else self.drain.summary()
 
     def pass_on(self, count: int | None) -> None:
         """Move the next `count` bytes that are read here unseen, None: all of them."""

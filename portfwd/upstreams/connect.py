@@ -48,6 +48,7 @@ from portfwd.kernel.sockets import (
     Settings,
     bare_socket,
     bind_source,
+    has_hung_up,
     inet_family,
     reset_on_close,
     upstream_settings,
@@ -237,6 +238,8 @@ class SocketAttempt:
         code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
             self._finish_failed(dial_error(OSError(code, os.strerror(code)), self._target))
+        elif hung and not has_hung_up(self._socket):
+            self._reactor.addWriter(self)  # it was another one's hang-up
         elif hung:
             self._finish_failed(ConnectFailed(f"{self._target}: given up"))
         else:

@@ -5,7 +5,8 @@ The head of an HTTP/1.x request: request line, fields, and which host is asked f
 It is read as strictly as the RFC lets a server be, because another program reads
 the same bytes behind us and has to see the same host: lines end with CRLF,
 no folded lines, no blank before a colon, exactly one ``Host`` for HTTP/1.1. In a
-request with an absolute form, or with CONNECT, the target names the host.
+request with an absolute form, or with CONNECT, the target names the host; an absolute one and
+``Host`` must not disagree.
 
 The preface of HTTP/2 (RFC 9113 section 3.4) is recognised; what comes behind it is
 not read. It refuses to look at bodies and at any request but the first.
@@ -162,10 +163,13 @@ def _host(method: str, target: bytes, minor: int, hosts: list[bytes]) -> tuple[s
         return host, port
     absolute = _SCHEME.match(target)
     if absolute is not None:
-        # RFC 9112 section 3.2.2: an absolute form replaces what Host says.
+        # RFC 9112 section 3.2.2: an absolute form replaces what Host says. A proxy would write the new
+        # Host; here the bytes go on as they are, and not every server has read that section.
         host, port = _authority(absolute[1])
         if not host:
             raise WireError("a request has an absolute target without a host")
+        if named[0] not in ("", host):
+            raise WireError("a request names two hosts: one in its target, another in Host")
         return host, port
     if not target.startswith(b"/") and target != b"*":
         raise WireError("a request has a target that is neither a path nor a URI")

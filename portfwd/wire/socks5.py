@@ -186,7 +186,9 @@ def _name(text: bytes) -> str:
     """A name, or an address that a client wrote as one."""
     name = text.decode("latin-1")
     try:
-        return str(ipaddress.ip_address(name))
+        # A zone (RFC 4007 section 11) means nothing on another machine, and `ipaddress` takes any text.
+        if "%" not in name:
+            return str(ipaddress.ip_address(name))
     except ValueError:
         pass
     if _NAME.fullmatch(name) is None:

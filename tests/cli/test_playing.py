@@ -126,6 +126,25 @@ class PlayTests(SynchronousTestCase):
         """What comes meanwhile is heard, whatever the clock says."""
         self.assertIsNone(self.play(ECHO, shout, speed=100.0).difference)
 
+    def test_very_slow(self) -> None:
+        """A month at a thousandth of the speed is no number that is too large to wait for."""
+        session = conversation((0, "<", b"hello"), (30 * 86400, ">", b"x"))
+        now = 0.0
+
+        class Hurried(Play):
+            def _turn(self, timeout: float, *, writing: bool = False) -> None:
+                nonlocal now
+                if timeout > 1e9:
+                    now = 1e12
+                    far.sendall(b"?")
+                super()._turn(timeout, writing=writing)
+
+        near, far = socket.socketpair()
+        with near, far:
+            far.sendall(b"hello")
+            outcome = Hurried(near, session, Side.CLIENT, speed=0.001, clock=lambda: now).run()
+        self.assertEqual((outcome.received, now), (6, 1e12))
+
     def test_another_byte(self) -> None:
         """The first byte that is another one ends it, and both are shown from a little before it."""
 

@@ -47,7 +47,7 @@ from portfwd.filters.effects import (
     Write,
 )
 from portfwd.filters.inquiry import MAX_REPLIES, PROXY_TLVS
-from portfwd.filters.passage import MAX_DATAGRAMS
+from portfwd.filters.passage import MAX_DATAGRAMS, MAX_DELAYED
 from tests.filters.scripted import (
     CLIENT,
     LOCAL,
@@ -422,6 +422,18 @@ class DelayTests(SynchronousTestCase):
         self.assertEqual(chain.due(1), [Write(UP, b"a"), Write(UP, b"b")])
         self.assertEqual(chain.due(3), [Write(UP, b"c"), Write(UP, b"d")])
 
+    def test_answers(self) -> None:
+        """What came of an answer is told to be one, however late it goes; what was on its way is none."""
+        late = Scripted(received=lambda way, data: Delay(1, data) if way is DOWN else None)
+        chain = relaying(late, Scripted(received=lambda way, data: [Reply(data), b""] if way is UP else None))
+        self.assertEqual(chain.received(UP, b"?"), [Arm(1, 1)])
+        self.assertEqual(chain.received(DOWN, b"x"), [Arm(2, 1)])
+        (answer,), (other,) = chain.due(1), chain.due(2)
+        self.assertEqual((answer, other), (Write(DOWN, b"?"), Write(DOWN, b"x")))
+        assert isinstance(answer, Write)
+        assert isinstance(other, Write)
+        self.assertEqual((answer.answer, other.answer), (True, False))
+
     def test_no_time(self) -> None:
         """A delay of no time is none."""
         self.assertEqual(relaying(Scripted(received=Delay(0, b"a"))).received(UP, b"x"), [Write(UP, b"a")])
@@ -464,6 +476,16 @@ class DelayTests(SynchronousTestCase):
         self.assertEqual(chain.due(1), [Write(UP, b"abc")])
         self.assertEqual(chain.due(2), [Write(UP, b"de")])
         self.assertEqual(chain.due(3), [Write(UP, b"fgh"), Go(UP)])
+
+    def test_pressure_of_pieces(self) -> None:
+        """It stops as well when they are few bytes in many pieces."""
+        chain = relaying(seat(Scripted(received=lambda _, data: Delay(1, data)), max_hold=1 << 20))
+        for _ in range(MAX_DELAYED):
+            self.assertIsInstance(chain.received(UP, b"x")[-1], Arm)
+        self.assertIn(Stop(UP), chain.received(UP, b"x"))
+        told = [chain.due(key) for key in range(1, MAX_DELAYED + 2)]
+        self.assertEqual([effects.index(Go(UP)) for effects in told if Go(UP) in effects], [1])
+        self.assertIn(Go(UP), told[MAX_DELAYED // 2])
 
     def test_pressure_of_replies(self) -> None:
         """Where replies are delayed, those are not read that cause them."""
@@ -577,6 +599,26 @@ class AwaitTests(SynchronousTestCase):
         self.assertTrue(chain.watches(UP))
         self.assertEqual(chain.settled(1, "yes"), [Go(UP), Write(UP, b"x")])
         self.assertEqual(one.calls[-1], ("resumed", "yes"))
+
+    def test_one_farewell(self) -> None:
+        """A filter that closes because of what was flushed when another one did adds no reply of its own."""
+        near = Scripted(connected=[Forward(b"head")], received=Close("first", reply=b"bye"))
+        far = Scripted(received=lambda way, _: Close("second", reply=b"no") if way is UP else None)
+        chain = chain_of(near, far)
+        chain.open()
+        chain.received(UP, b"x")
+        told = chain.connected(UPSTREAM)
+        self.assertEqual(told, [Write(DOWN, b"bye"), Finish("first", filter="a")])
+
+    def test_answers_meanwhile(self) -> None:
+        """Answers of a filter behind wait as well; when they are many, who asks is not read until they go."""
+        near = seat(Scripted(received=lambda way, _: Await(Deferred()) if way is DOWN else None), max_hold=4)
+        chain = relaying(near, Scripted(received=lambda way, data: [Reply(data), b""] if way is UP else None))
+        self.assertEqual(chain.received(DOWN, b"x")[0], Stop(DOWN))
+        self.assertEqual(chain.received(UP, b"abcd"), [])
+        self.assertEqual(chain.received(UP, b"e"), [Stop(UP)])
+        self.assertEqual(chain.held(DOWN), 6)
+        self.assertIn(Go(UP), chain.settled(1, None))
 
     def test_verdicts(self) -> None:
         """Whatever is said of bytes can be said of them then."""

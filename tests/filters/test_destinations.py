@@ -26,7 +26,7 @@ class DestinationsTests(SynchronousTestCase):
                 self.assertIs(destinations.permits(InetAddress(host, 80)), expected, host)
 
     def test_default(self) -> None:
-        """Where nothing is said, this machine and its links are refused."""
+        """Where nothing is said, loopback and link-local addresses are refused."""
         self.check(
             Destinations(),
             "192.0.2.1 10.0.0.1 2001:db8::1 ::2 128.0.0.1",
@@ -43,10 +43,20 @@ class DestinationsTests(SynchronousTestCase):
         )
 
     def test_deny(self) -> None:
-        """A deny refuses what it names and nothing else, and beats an allow."""
-        self.check(Destinations(deny=nets("10.0.0.0/8")), "127.0.0.1 192.0.2.1", "10.1.2.3")
+        """A deny refuses what it names besides what is refused anyway, and beats an allow."""
+        self.check(
+            Destinations(deny=nets("10.0.0.0/8")), "192.0.2.1", "10.1.2.3 127.0.0.1 0.0.0.0 ::1 fe80::1"
+        )
         self.check(
             Destinations(allow=nets("10.0.0.0/8"), deny=nets("10.0.0.1")), "10.0.0.2", "10.0.0.1 192.0.2.1"
+        )
+
+    def test_unspecified(self) -> None:
+        """The unspecified address is the loopback's other name: it is never permitted."""
+        self.check(
+            Destinations(allow=nets("0.0.0.0/0", "::/0"), deny=nets("127.0.0.0/8", "::1")),
+            "192.0.2.1 2001:db8::1",
+            "0.0.0.0 :: ::ffff:0.0.0.0 127.0.0.1 ::1",
         )
 
     def test_others(self) -> None:

@@ -41,9 +41,12 @@ class RouteTests(FilterTestCase):
         self.assertEqual(talk.connection.tags, {"http-host": "elsewhere.example"})
 
     def test_absolute(self) -> None:
-        """An absolute target says more than Host, as it does to the server."""
-        talk = self.talk(http_host(), data=request("www.example.com", "http://git.example.com/"))
+        """An absolute target routes too; where Host says another name nobody is dialled."""
+        talk = self.talk(http_host(), data=request("git.example.com", "http://git.example.com/"))
         self.assertEqual(talk.target, "git")
+        talk = self.talk(http_host(), data=request("www.example.com", "http://git.example.com/"))
+        self.assertIsNone(talk.dial)
+        self.assertIn(b" 400 ", talk.client)
 
     def test_first_only(self) -> None:
         """A second request on the connection goes where the first one went."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from itertools import pairwise
+from typing import Any, cast
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.filters.matching import (
     LARGEST_MATCH,
+    STEP,
     Found,
     LiteralScanner,
     Lookout,
@@ -147,6 +149,27 @@ class LookoutTests(SynchronousTestCase):
         self.assertEqual(lookout.feed(b"x" + b"." * 7), [])
         self.assertEqual(lookout.feed(b"y"), [])
         self.assertEqual([one.text for one in lookout.feed(b"x..") + lookout.feed(b"..y")], [b"x....y"])
+
+    def test_bounded_work(self) -> None:
+        """However much comes at once, the expression gets little at a time: its work may be the square."""
+        spans = []
+
+        class Pattern:
+            def finditer(self, buffer: bytes, start: int, end: int) -> list[Any]:
+                spans.append(end - start)
+                return []
+
+        lookout = Lookout(cast("re.Pattern[bytes]", Pattern()), 100)
+        self.assertEqual(lookout.feed(bytes(64 * 1024)), [])
+        self.assertLessEqual(max(spans), STEP + 100)
+        self.assertLess(sum(spans), 2 * 64 * 1024)
+
+    def test_between_two_steps(self) -> None:
+        """What stands on the border of two such pieces is found once, where it is."""
+        for border in range(-3, 4):
+            lookout = Lookout(re.compile(rb"ab+c"), 3)
+            found = lookout.feed(bytes(STEP + border) + b"abc" + bytes(STEP))
+            self.assertEqual([(one.offset, one.text) for one in found], [(STEP + border, b"abc")])
 
 
 class SearchTests(SynchronousTestCase):

@@ -267,6 +267,22 @@ class ReadTests(SynchronousTestCase):
         self.assertEqual(self.read((), ("low", "4"), cls=Options), [OptionProblem("too low")])
         self.assertEqual(self.read((), ("low", "5"), cls=Options), [OptionProblem("ValueError")])
 
+    def test_refused_in_one_place(self) -> None:
+        """What the class says of one of its options is told of that one."""
+
+        @frozen
+        class Options:
+            low: int = option(number, default=9)
+
+            def __attrs_post_init__(self) -> None:
+                if self.low > 3:
+                    raise OptionError("low", "too low")
+
+        self.assertEqual(
+            self.read((), ("low", "4"), cls=Options), [OptionProblem("too low", option=0, in_value=True)]
+        )
+        self.assertEqual(self.read((), cls=Options), [OptionProblem("too low")])
+
     def test_place_of(self) -> None:
         """What a plug-in says of an attribute is about its word or option, or about the clause."""
         options = declared(Sample)

@@ -131,11 +131,12 @@ class DialTests(FilterTestCase):
             self.assertEqual(talk.client, b"\x05\x00" + bytes([5, code, 0, 1]) + bytes(6))
 
     def test_permits(self) -> None:
-        """Destinations are as the rule says: by default all but this machine, with allow nothing else."""
+        """Destinations are as the rule says: by default all but the loopback, with allow nothing else."""
         for options, good, bad in (
             ({}, "192.0.2.1", "127.0.0.1"),
             ({"allow": networks("127.0.0.0/8")}, "127.0.0.1", "192.0.2.1"),
-            ({"deny": networks("192.0.2.0/24")}, "127.0.0.1", "192.0.2.1"),
+            ({"deny": networks("192.0.2.0/24")}, "198.51.100.1", "192.0.2.1"),
+            ({"deny": networks("192.0.2.0/24")}, "198.51.100.1", "127.0.0.1"),
         ):
             talk = self.talk(socks5(**options), data=ANYBODY + NAME)
             assert talk.dial is not None

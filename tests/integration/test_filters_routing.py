@@ -196,10 +196,8 @@ class HTTPHostTests(FilterCase):
         )  # fmt: skip
         self.assertEqual(done.stdout, b"two.example 1\ntwo.example 2\n")
         self.expect()
-        # As of a proxy: the name in the request's target counts, whatever Host says.
-        got = self.fetch(
-            "http://two.example/", "-x", self.url, "-H", "Host: one.example", "-H", "Proxy-Connection:"
-        )
+        # As of a proxy: the name is in the request's target too.
+        got = self.fetch("http://two.example/", "-x", self.url, "-H", "Proxy-Connection:")
         self.assertEqual(got.body, b"two.example 1\n")
         self.expect(fetched=got)
         large = self.fetch(f"{self.url}large", "-H", "Host: two.example")

@@ -258,6 +258,19 @@ class QueueTests(SocketCase):
         with open("/dev/null", "rb") as nothing:
             self.assertEqual(sockets.unsent_bytes(nothing), 0)  # type: ignore[arg-type]
 
+    def test_has_hung_up(self) -> None:
+        """A reset is a hang-up, and so are two ends; one end is none."""
+        near, far = self.pair()
+        self.assertFalse(sockets.has_hung_up(near))
+        far.shutdown(socket.SHUT_WR)
+        self.assertFalse(sockets.has_hung_up(near))
+        near.shutdown(socket.SHUT_WR)
+        self.assertTrue(sockets.has_hung_up(near))
+        near, far = self.pair()
+        sockets.reset_on_close(far)
+        far.close()
+        self.assertTrue(sockets.has_hung_up(near))
+
     def test_reset_on_close(self) -> None:
         """The close that follows is a reset."""
         near, far = self.pair()

@@ -130,6 +130,9 @@ class DamageTests(SynchronousTestCase):
         for line in (
             b"{}\n",
             b'{"at":"x","session":1}\n',
+            b'{"at":1e300,"session":1}\n',
+            b'{"at":NaN,"session":1}\n',
+            b'{"at":-1,"session":1}\n',
             b'{"at":1,"session":[]}\n',
             b'{"at":1,"session":1,"to":"north","data":""}\n',
             b'{"at":1,"session":1,"to":"client","data":"*"}\n',

@@ -22,7 +22,7 @@ from portfwd.relay.live import LiveRule
 from portfwd.rules.access import AccessList
 from portfwd.rules.model import AclEntry, Kind, ListenSpec, Options, PortRange, Rule, TargetSpec
 from portfwd.streams.stream import Loss, StreamOwner, Viewer
-from portfwd.values import Address, CloseReason, FlowSummary, InetAddress, SessionSummary, Side
+from portfwd.values import Address, CloseReason, FlowSummary, InetAddress, SessionSummary, Side, TLSInfo
 
 CLIENT = InetAddress("192.0.2.7", 40000)
 UPSTREAM = InetAddress("198.51.100.5", 80)
@@ -55,6 +55,8 @@ class FakeStream:
         self.local: Address | None = InetAddress("192.0.2.1", 8080)
         self.moved_at = clock.seconds()
         self.first_at: float | None = None
+        self.handshaking = ""
+        self.tls: TLSInfo | None = None
         self.calls: list[str] = []
         self.asked_too_late: list[str] = []
         self.unsent = 0
@@ -145,12 +147,15 @@ class FakeStream:
         self._asked("watch")
         self.viewer = viewer
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, *, answer: bool = False) -> None:
         if self.is_lost or self._ending:
             self.asked_too_late.append("write")
         if "write" in self.faults:
             raise Fault("write")
         self.written += data
+
+    def answered(self) -> FlowSummary:
+        return FlowSummary(bytes=len(self.written))
 
     def pass_on(self, count: int | None) -> None:
         self._asked("pass on all" if count is None else f"pass on {count}")

@@ -239,6 +239,13 @@ class ByteTests(FilteredCase):
             [("info", "web: session 7: saw mine"), ("warn", "web: session 7: saw 3")],
         )
 
+    def test_log_of_what_clients_say(self) -> None:
+        """Texts that could forge a line or move a terminal's cursor are escaped; what was is not again."""
+        told: list[dict[str, Any]] = []
+        log = FilterLog(Logger(observer=told.append), "web", 7)  # type: ignore[arg-type]
+        log.info("{name} {escaped}", name="a\r\n\x1b[2J", escaped="\\x0a")
+        self.assertEqual(formatEvent(told[0]), "web: session 7: a\\x0d\\x0a\\x1b[2J \\x0a")
+
     def test_copies(self) -> None:
         """Copies go to the sinks, which hear of the end of the session, once."""
         self.relaying(Scripted(received=lambda _, data: [Copy(SINK, data), None]))
@@ -606,6 +613,7 @@ class FinishTests(FilteredCase):
                 self.client.ends()
             self.assertClosed(reason)
             self.assertEqual(self.lines.last.upstream, UPSTREAM)
+            self.assertEqual(self.lines.last.to_client.bytes, 3 if verdict else 0)
             self.assertEqual(self.lines.last.detail, "x" if isinstance(verdict, Close) else "no")
 
     def test_what_comes_after(self) -> None:

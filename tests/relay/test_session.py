@@ -23,7 +23,7 @@ from portfwd.errors import (
 )
 from portfwd.relay.farewell import LONGEST_LOOK
 from portfwd.relay.live import LiveRule
-from portfwd.relay.session import Session, reason_of
+from portfwd.relay.session import MAX_HANDSHAKES, Session, reason_of
 from portfwd.relay.states import State
 from portfwd.rules.model import AclEntry, OnDeny
 from portfwd.streams.stream import Loss
@@ -926,3 +926,80 @@ class SummaryTests(SessionCase):
         self.assertEqual(repr(session), "<Session 2 web None -> - dialing>")
         session.opened(self.client)
         self.assertIs(session.state, State.DIALING)
+
+
+class HandshakeTests(SessionCase):
+    """A client that speaks TLS to us is judged first, shakes hands, and is dialled for then."""
+
+    def shaking(self, *, access: tuple[AclEntry, ...] = (), **options: Any) -> Session:
+        """A session whose client has not finished its handshake."""
+        self.rule = a_live_rule(self.clock, self.lines, changed(None, **options), access)
+        self.client = FakeStream(self.clock)
+        self.client.handshaking = "the peer said nothing"
+        return self.accept(self.client)
+
+    def opens(self, session: Session) -> None:
+        """The handshake is through."""
+        self.client.handshaking = ""
+        session.opened(self.client)
+
+    def test_good(self) -> None:
+        """The dial waits for the handshake, and its time counts from there."""
+        session = self.shaking()
+        self.assertEqual((session.state, self.dials, self.rule.handshakes), (State.HANDSHAKING, [], 1))
+        self.clock.advance(2.0)
+        self.opens(session)
+        self.assertEqual((session.state, len(self.dials), self.rule.handshakes), (State.DIALING, 1, 0))
+        self.clock.advance(20.0)
+        self.assertIs(session.reason, None, "its time limit is over")
+        self.assertEqual(session._dialled_at, 102.0)
+        session.opened(self.client)
+        self.assertIs(session.state, State.DIALING)
+
+    def test_failed(self) -> None:
+        """A handshake that fails has a reason of its own, and the log says why."""
+        session = self.shaking()
+        self.client.loses(Loss.RESET, "TLS handshake: no cipher that both sides have")
+        self.assertIs(session.reason, CloseReason.CLIENT_TLS_FAILED)
+        self.assertEqual(session.summary().detail, "TLS handshake: no cipher that both sides have")
+        self.assertEqual((session.state, self.rule.handshakes, self.dials), (State.CLOSED, 0, []))
+
+    def test_reset(self) -> None:
+        """So has one whose client takes no more."""
+        session = self.shaking()
+        session.writing_failed(self.client)
+        self.assertIs(session.reason, CloseReason.CLIENT_TLS_FAILED)
+
+    def test_too_slow(self) -> None:
+        """One that takes too long is reset, and the log says how far it was."""
+        session = self.shaking()
+        self.clock.advance(9.9)
+        self.assertIs(session.reason, None)
+        self.clock.advance(0.1)
+        self.assertIs(session.reason, CloseReason.CLIENT_TLS_TIMEOUT)
+        self.assertEqual(session.summary().detail, "no TLS handshake within 10 s: the peer said nothing")
+        self.assertEqual((self.client.calls[-1], self.rule.handshakes), ("abort", 0))
+
+    def test_judged_first(self) -> None:
+        """Who may not come in is refused without a handshake."""
+        session = self.shaking(access=(AclEntry(False, "*"),))
+        self.assertIs(session.reason, CloseReason.ACCESS)
+        self.assertEqual(self.rule.handshakes, 0)
+
+    def test_killed(self) -> None:
+        """An operator ends a handshake as well."""
+        session = self.shaking()
+        session.kill(CloseReason.KILLED)
+        self.assertIs(session.reason, CloseReason.KILLED)
+        self.assertEqual(self.rule.handshakes, 0)
+
+    def test_too_many(self) -> None:
+        """Handshakes at a time are bounded."""
+        self.shaking()
+        self.rule.handshakes = MAX_HANDSHAKES
+        client = FakeStream(self.clock)
+        client.handshaking = "the peer said nothing"
+        session = self.accept(client)
+        self.assertIs(session.reason, CloseReason.LIMIT)
+        self.assertIn("TLS handshakes", session.summary().detail)
+        self.assertEqual(self.rule.handshakes, MAX_HANDSHAKES)

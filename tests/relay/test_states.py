@@ -54,9 +54,13 @@ class DiagramTests(SynchronousTestCase):
             [
                 "stateDiagram-v2",
                 "    [*] --> accepted",
+                "    accepted --> handshaking",
                 "    accepted --> peeking",
                 "    accepted --> dialing",
                 "    accepted --> closing",
+                "    handshaking --> peeking",
+                "    handshaking --> dialing",
+                "    handshaking --> closing",
                 "    peeking --> dialing",
                 "    peeking --> closing",
                 "    dialing --> relaying",

@@ -114,7 +114,7 @@ class ValueTests(SynchronousTestCase):
     def test_words(self) -> None:
         """Words of a list, with the nearest suggested."""
         self.good("on-deny", ("fin", OnDeny.FIN), ("rst", OnDeny.RST))
-        self.good("verify-client", ("required", "required"), ("off", None))
+        self.good("verify-client", ("required", "required"), ("auto", None))
         self.good("nodelay", ("on", True), ("off", False))
         self.bad("nodelay", "bad-value", "yes", "", "ON")
         fault = self.assertRaises(Fault, BY_NAME["verify-client"].value, "requried")

@@ -25,6 +25,7 @@ class SupportTests(SynchronousTestCase):
             "unix:/a mode=0600 -> a:1 relay=splice pipe=1MiB\n"
             'systemd:x -> a:1\nendpoint:"x" -> a:1\n:8000-8010 -> a:8000-8010\n'
             ":99 -> a:1\n  filter x\n  route * -> n\n  target n=b:1\n"
+            "tls::443 cert=a alpn=h2 -> tls:a:1 client-cert=a client-key=b alpn=h2\n"
             "log access=json\nallow 10.*\n"
         )
         self.assertEqual(self.places(text), [])
@@ -32,7 +33,6 @@ class SupportTests(SynchronousTestCase):
     def test_each(self) -> None:
         """Each of these is an error at its place."""
         for text, places in (
-            ("tls::1 cert=a -> a:1", ["f:1:1"]),
             (":1/udp -> a:1/udp", []),
             (":1/udp -> a:1 framing=length16", []),
             (":1/udp -> a:1\n  filter hexdump", ["f:2:10"]),
@@ -43,8 +43,6 @@ class SupportTests(SynchronousTestCase):
             ('endpoint:"x" -> a:1 relay=copy', ["f:1:21"]),
             (":1 -> a:1 rate=5", ["f:1:11"]),
             (":1 -> a:1 max-conns-per-source=5", ["f:1:11"]),
-            (":1 -> tls:a:1 client-cert=a client-key=b alpn=h2", ["f:1:15", "f:1:29", "f:1:42"]),
-            (":1 -> a:1\n  target tls:b:1 client-cert=a", ["f:2:10"]),
             ("default rate=5\n:1 -> a:1\n:2 -> a:1", ["f:1:9"]),
         ):
             self.assertEqual(self.places(text), places, text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import socket
 from typing import Any
 from unittest import mock
@@ -15,7 +14,7 @@ from portfwd.service.build import count_descriptors
 from portfwd.service.forwarder import Forwarder
 from portfwd.values import CloseReason
 from tests.service.test_forwarder import PORTABLE
-from tests.service.test_reload import ReloadCase, a_free_port
+from tests.service.test_reload import ReloadCase, a_free_port, a_free_range
 
 
 class SteeringCase(ReloadCase):
@@ -100,20 +99,11 @@ class PauseTests(SteeringCase):
 
     def test_range(self) -> None:
         """The name of a range means all its ports, the name of one port that one."""
-        port = 0
-        while not port or not all(self.is_free(port + offset) for offset in range(3)):
-            # Below those that the kernel gives to whoever asks for any, at any moment.
-            port = random.randrange(10_000, 32_000)
+        port = a_free_range(3)
         forwarder = self.started(f"lab: 127.0.0.1:{port}-{port + 2} -> 127.0.0.1:7-9\n")
         names = [f"lab:{port + offset}" for offset in range(3)]
         self.assertEqual([live.name for live in forwarder.pause(names[1])], names[1:2])
         self.assertEqual([live.name for live in forwarder.pause("lab")], names)
-
-    @staticmethod
-    def is_free(port: int) -> bool:
-        """Whether nobody has that port."""
-        with socket.socket() as probe:
-            return port < 65536 and probe.connect_ex(("127.0.0.1", port)) != 0
 
     async def test_during_a_reload(self) -> None:
         """While rules change nothing can be steered: which rules would be meant?"""

@@ -7,12 +7,12 @@ import os
 import socket
 from typing import Any
 
-from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.trial import unittest
 
 from portfwd.kernel import sockets
 from portfwd.rules.model import Keepalive, Options
 from portfwd.streams.opening import StreamMaker
+from portfwd.streams.tls import TLSLayer
 from portfwd.values import InetAddress
 from tests.streams.conformance import Owner
 from tests.streams.far_ends import tcp_sockets
@@ -99,7 +99,7 @@ class OpeningTests(unittest.SynchronousTestCase):
     def test_tls(self) -> None:
         """A TLS stream reads at once, for its handshake, and says hello."""
         stream = self.maker().tls_client(self.near, CLIENT, 4096, Certified().client(), Owner())
-        self.assertIsInstance(stream.transport, TLSMemoryBIOProtocol)
+        self.assertIsInstance(stream.transport, TLSLayer)
         self.assertEqual(len(self.reactor.readers), 1)
         self.far.setblocking(True)
         self.assertEqual(self.far.recv(1), b"\x16", "a handshake record, RFC 8446 section 5.1")

@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 from twisted.trial import unittest
 from zope.interface import implementer
 
+from portfwd.streams import plain
 from portfwd.streams.plain import IStreamProtocol, PlainTransport
 from tests.streams.far_ends import tcp_sockets, unix_sockets
 
@@ -464,6 +465,26 @@ class ResetTests(PlainCase):
         self.transport.connectionLost(LOST)
         self.assertEqual(self.protocol.told, ["writing failed"])
         self.assertEqual(self.poller.watched.keys(), {99})
+
+    def test_the_hang_up_of_another(self) -> None:
+        """A hang-up of a socket that had the same number before is not ours: nothing is over."""
+        self.patch(plain, "has_hung_up", lambda _: False)
+        self.transport.startReading()
+        self.keep()
+        for why in (self.transport.connectionLost, self.transport.readConnectionLost):
+            self.reactor.removeReader(self.transport)
+            self.reactor.removeWriter(self.transport)
+            why(LOST)
+            self.assertEqual(self.reactor.readers, {self.transport})
+        self.transport.stopReading()
+        self.transport.connectionLost(LOST)
+        self.assertEqual((self.reactor.readers, self.reactor.writers), (set(), {self.transport}))
+        self.assertEqual(self.protocol.told, [])
+        self.socket.takes = [100]
+        self.transport.doWrite()
+        self.reactor.removeWriter(self.transport)
+        self.transport.connectionLost(LOST)
+        self.assertEqual((self.protocol.told, self.reactor.writers), (["wrote"], set()))
 
     def test_a_hang_up_without_the_poller(self) -> None:
         """The same without a poller, and a loss needs none either."""

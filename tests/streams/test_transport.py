@@ -13,13 +13,7 @@ from service_identity.hazmat import DNS_ID
 from twisted.internet import error, reactor
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import Factory
-from twisted.internet.ssl import (
-    Certificate,
-    CertificateOptions,
-    PrivateCertificate,
-    optionsForClientTLS,
-    trustRootFromCertificates,
-)
+from twisted.internet.ssl import CertificateOptions, PrivateCertificate
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
@@ -28,6 +22,7 @@ from twisted.trial import unittest
 from zope.interface.verify import verifyObject
 
 from portfwd.kernel.poller import Poller
+from portfwd.service.tls import ClientSide, new_context
 from portfwd.streams.opening import StreamMaker
 from portfwd.streams.plain import IStreamProtocol
 from portfwd.streams.stream import Stream
@@ -335,11 +330,12 @@ class Certified:
         chain = b"".join(blob.bytes() for blob in leaf.cert_chain_pems)
         certificate = PrivateCertificate.loadPEM(chain + leaf.private_key_pem.bytes())
         self.server: CertificateOptions = certificate.options()
-        self.trust = trustRootFromCertificates([Certificate.loadPEM(authority.cert_pem.bytes())])
+        self.context = new_context(server=False)
+        authority.configure_trust(self.context)
 
     def client(self, name: str = "upstream.test") -> Any:
         """What makes a client's TLS connection to `name`."""
-        return optionsForClientTLS(name, trustRoot=self.trust)
+        return ClientSide(self.context, name)
 
 
 class SecureEnd:
@@ -476,17 +472,50 @@ class TLSTests(unittest.TestCase):
         await self.upstream.send(b"answer")
         await self.client.read(6)
         await self.upstream.notify()
-        await self.of_right.hears("lost orderly")
+        await self.of_right.hears("ended")
         self.assertEqual(bytes(self.client.received), b"answer")
 
-    async def test_their_close_notify_ends_both(self) -> None:
-        """A ``close_notify`` of the peer is an orderly end, of both directions."""
+    async def test_their_close_notify_is_an_end(self) -> None:
+        """A ``close_notify`` of the peer is its end; what it is still sent arrives (RFC 8446 section 6.1)."""
         await self.relaying()
         await self.upstream.send(b"bye")
         await self.upstream.notify()
-        await self.of_right.hears("lost")
-        self.assertEqual(self.of_right.told, ["lost orderly"])
+        await self.of_right.hears("ended")
         await self.client.read(3)
+        await self.client.send(b"and you?")
+        await self.upstream.read(8)
+        self.assertEqual(bytes(self.upstream.received), b"and you?")
+        self.assertEqual(self.of_right.told, ["ended"])
+
+    async def test_an_end_behind_ours(self) -> None:
+        """Once our ``close_notify`` is out, the peer's FIN alone is an end: nothing was to follow."""
+        await self.relaying()
+        self.right.end()
+        await self.upstream.read(1)
+        self.assertTrue(self.upstream.notified)
+        self.upstream.wire.end()
+        await self.of_right.hears("ended")
+
+    async def test_our_end_to_one_who_is_gone(self) -> None:
+        """A peer that has said ``close_notify`` and closed answers ours with a reset; all was said."""
+        await self.relaying()
+        await self.upstream.notify()
+        self.upstream.wire.close()
+        await self.of_right.hears("ended")
+        self.right.end()
+        await self.of_right.hears("end sent")
+        self.assertEqual(self.of_right.told, ["ended", "end sent"])
+
+    async def test_behind_a_close_notify(self) -> None:
+        """What comes behind the peer's ``close_notify`` is ignored (RFC 8446 section 6.1)."""
+        await self.relaying()
+        await self.upstream.notify()
+        await self.of_right.hears("ended")
+        await self.upstream.wire.send(b"rubbish")
+        self.upstream.wire.end()
+        self.right.end()
+        await self.upstream.read(1)
+        self.assertEqual(self.of_right.told, ["ended", "end sent"])
 
     async def test_truncation_is_a_reset(self) -> None:
         """An end of the connection without a ``close_notify`` is a broken stream, not a complete one."""
@@ -532,11 +561,12 @@ class TLSTests(unittest.TestCase):
         self.assertEqual(bytes(self.upstream.received), data)
 
     async def test_a_peer_that_ends_and_reads_no_more(self) -> None:
-        """A peer that sends ``close_notify`` while bytes for it are kept is given `linger`, then reset."""
+        """A peer that reads no more is given `linger` to take what is kept at a close, then reset."""
         await self.relaying(linger=0.05)
         self.client.send(pattern(1 << 20))
         await settled(lambda: (self.client.sent, self.right.summary(self.left).bytes))
         await self.upstream.notify()
+        self.right.close()
         await self.of_right.hears("lost")
         await self.upstream.wire.read_to_end()
         self.assertEqual(self.upstream.wire.incoming, "reset")
@@ -564,7 +594,7 @@ class TLSTests(unittest.TestCase):
         except SSL.Error:
             pass
         await self.of_right.hears("lost")
-        self.assertEqual((self.of_right.told, self.opened), (["lost failed"], []))
+        self.assertEqual((self.of_right.told, self.opened), (["lost reset"], []))
         self.assertIn("another name", self.of_right.detail)
 
     async def test_no_tls_at_all(self) -> None:
@@ -572,4 +602,4 @@ class TLSTests(unittest.TestCase):
         await self.make()
         await self.upstream.wire.send(b"SSH-2.0-OpenSSH_9.2 what is this?\r\n")
         await self.of_right.hears("lost")
-        self.assertIn("TLS: ", self.of_right.detail)
+        self.assertIn("TLS handshake: the peer does not speak TLS", self.of_right.detail)

@@ -239,6 +239,14 @@ class WatchConformance:
         await self.far.read(5)
         self.assertEqual((bytes(self.client.received), bytes(self.far.received)), (b"<hello>", b"HELLO"))
 
+    async def test_answered(self) -> None:
+        """What was written to the client is counted before there is an upstream."""
+        await self.make(dialled=False)
+        self.eyes.when[Side.CLIENT] = lambda data: self.left.write(b"no")
+        await self.client.send(b"hello")
+        await self.client.read(2)
+        self.assertEqual(self.left.answered().bytes, 2)
+
     async def test_nothing_is_written_of_nothing(self) -> None:
         """To write no bytes is to write nothing."""
         await self.make()
@@ -529,6 +537,26 @@ class WatchConformance:
     async def test_replies_that_are_not_read(self) -> None:
         """A client that does not read the answers is not read either; when it does, nothing is missing."""
         await self._ask_without_reading()
+
+    async def test_late_replies_that_are_not_read(self) -> None:
+        """An answer that comes later than what it answers stops the reading just so."""
+        await self.make()
+        late: list[bytes] = []
+        self.eyes.when[Side.CLIENT] = late.append
+        data = pattern(6 << 20)
+        sending = self.client.send(data)
+        most = 0
+        while most < 100:
+            most = 0 if late else most + 1
+            while late:
+                self.left.write(late.pop(0), answer=True)
+            await turns()
+        self.assertLess(self.client.sent, len(data))
+        self.assertLess(self.keeps(self.left), 1 << 20)
+        self.eyes.when[Side.CLIENT] = lambda data: self.left.write(data, answer=True)
+        await self.client.read(len(data))
+        await sending
+        self.assertEqual(bytes(self.client.received), data)
 
     async def test_replies_before_the_dial(self) -> None:
         """The same while there is no upstream yet."""

@@ -27,6 +27,7 @@ from portfwd import errors
 from portfwd.kernel.poller import Poller
 from portfwd.rules.model import Keepalive, Options
 from portfwd.streams.transport import TransportStream
+from portfwd.upstreams import connect
 from portfwd.upstreams.connect import (
     UNIX_RETRY,
     EndpointAttempt,
@@ -329,6 +330,11 @@ class SocketAttemptTests(AttemptCases, AttemptCase):
         attempt.start()
         self.assertEqual((clock.writers, attempt.logPrefix()), ({attempt}, "portfwd"))
         self.assertGreater(attempt.fileno(), 0)
+        # A hang-up that another socket had, whose number this one has now, is none.
+        clock.removeWriter(attempt)
+        attempt.connectionLost(Failure(error.ConnectionLost()))
+        self.assertEqual((clock.writers, self.owner.told), ({attempt}, []))
+        self.patch(connect, "has_hung_up", lambda _: True)
         attempt.connectionLost(Failure(error.ConnectionLost()))
         self.assertIsInstance(self.owner.told[0], errors.ConnectFailed)
         self.assertEqual((clock.writers, clock.getDelayedCalls(), attempt.fileno()), (set(), [], -1))

@@ -56,13 +56,15 @@ class ReadTests(ReaderTestCase):
         self.assertEqual(self.read(read_head, head("/", "Host: a", version="HTTP/1.0")).host, "a")
 
     def test_absolute(self) -> None:
-        """With an absolute target that names the host, and Host does not."""
+        """An absolute target names the host, and Host says the same or nothing."""
         for target, host, port in (
             ("http://b.example/x", "b.example", 0), ("HTTPS://B:444", "b", 444),
             ("http://[::1]:8?x", "::1", 8),
         ):  # fmt: skip
-            request = self.read(read_head, head(target, "Host: a"))
-            self.assertEqual((request.host, request.port, request.target), (host, port, target))
+            for named in ("", f"[{host}]:80" if ":" in host else host):
+                request = self.read(read_head, head(target, f"Host: {named}"))
+                self.assertEqual((request.host, request.port, request.target), (host, port, target))
+        self.assertEqual(self.read(read_head, head("http://b/", version="HTTP/1.0")).host, "b")
 
     def test_connect(self) -> None:
         """CONNECT asks for its target."""
@@ -100,6 +102,10 @@ class ReadTests(ReaderTestCase):
 
 class RefuseTests(ReaderTestCase):
     """What is no HTTP, or a wrong one."""
+
+    def test_two_hosts(self) -> None:
+        """Where target and Host disagree, who reads it behind us might see the other one: it is refused."""
+        self.refuse(read_head, head("http://b.example/", "Host: a.example"), "names two hosts")
 
     def test_not_http(self) -> None:
         """Other protocols are refused by their first bytes."""

@@ -111,7 +111,19 @@ class RequestTests(ReaderTestCase):
         self.refuse(read_request, b"\x01\x01", "not SOCKS 5")
         for kind in (0, 2, 5, 255):
             self.refuse(read_request, bytes([5, 1, 0, kind, 0]), "unknown type", UnknownAddressType)
-        for name in (b"", b".", b"a b", b"a\0", b"[::1]", b"a..b", b"\xff", b"x" * 64, b"fe80::1%"):
+        for name in (
+            b"",
+            b".",
+            b"a b",
+            b"a\0",
+            b"[::1]",
+            b"a..b",
+            b"\xff",
+            b"x" * 64,
+            b"fe80::1%",
+            b"fe80::1%eth0",
+            b"2001:db8::1%a\r\nb",
+        ):
             self.refuse(read_request, named(name), "no host name")
 
     @given(

@@ -1,0 +1,54 @@
+# -*- test-case-name: tests.service.test_tls_listening -*-
+"""
+The streams of a rule with a ``tls:`` listener, from its options and its filters.
+
+Here the certificates, the sockets and the first filter meet; it refuses to know any of them well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from twisted.logger import Logger
+
+from portfwd.filters.api import Connection
+from portfwd.filters.proxy_in import ProxyIn
+from portfwd.relay.dial import Surroundings
+from portfwd.relay.filtered import FilterLog
+from portfwd.rules.model import Rule
+from portfwd.service.filters import Clause
+from portfwd.service.tls_server import ServerSide
+from portfwd.streams.tls_opening import ExpectsHeader, TLSStreams
+from portfwd.values import Address, UnixAddress
+
+_LOG: Final = Logger()
+
+
+def tls_streams(rule: Rule, world: Surroundings, filters: Sequence[Clause]) -> TLSStreams:
+    """
+    What makes the streams of a rule with a ``tls:`` listener.
+
+    :raises OSError: a file cannot be read.
+    :raises ValueError: what is in it is not good; or this reactor takes no sockets of ours.
+    """
+    if not world.platform.own_sockets:
+        raise ValueError(
+            'this reactor watches no sockets of ours: listen on endpoint:"ssl:PORT:privateKey=…"'
+        )
+    side = ServerSide(rule.name, rule.listen.options, world.reactor.seconds)
+    return TLSStreams(world.streams, side, _expects_header(filters))
+
+
+def _expects_header(filters: Sequence[Clause]) -> ExpectsHeader | None:
+    """``proxy-in`` as the first filter reads what stands before TLS, of the clients that it asks."""
+    if not filters or filters[0].name != "proxy-in":
+        return None
+    factory = filters[0].factory
+
+    def expects(client: Address | None) -> bool:
+        network = "unix" if isinstance(client, UnixAddress) else "tcp"
+        connection = Connection(0, "", FilterLog(_LOG, "", 0), client=client, network=network)
+        return isinstance(factory.build(connection), ProxyIn)
+
+    return expects

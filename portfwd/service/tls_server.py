@@ -1,0 +1,272 @@
+# -*- test-case-name: tests.service.test_tls_server -*-
+"""
+What a ``tls:`` listener shows and asks for, from its options; read again when the files change.
+
+Connections that are open keep what they were made with. A new pair that is not
+good is reported once, and the old one stays. It refuses to touch a socket.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from fnmatch import fnmatchcase
+from typing import Any, Final
+
+from attrs import evolve, frozen
+from twisted.logger import Logger
+
+from portfwd.rules.model import ListenOptions
+from portfwd.service.certificates import Pair, expiry, now_utc, pair_files, read_file, read_pair
+from portfwd.service.tls import load_pair, new_context, trust_file
+from portfwd.streams.tls_failures import NotAdmitted
+from portfwd.values import TLSInfo, printable
+
+#: Seconds between looks at the files' times; looks are made when clients come.
+LOOK_EVERY: Final = 10.0
+
+#: What a file looked like: its number, time and size, or None for one that is not there.
+Signature = tuple[tuple[str, tuple[int, int, int] | None], ...]
+
+
+@frozen(eq=False)
+class Certificates:
+    """
+    One reading of all that ``cert=`` names.
+
+    :ivar first: shown to those who ask for no name, or for one that nobody has.
+    :ivar by_name: those with a name; ``*.example.com`` stands for one more label.
+    :ivar pairs: what was read.
+    """
+
+    first: ssl.SSLContext
+    by_name: Mapping[str, ssl.SSLContext]
+    pairs: tuple[Pair, ...]
+
+    def choose(self, name: str) -> ssl.SSLContext:
+        """The context for `name`, as a client asks for it."""
+        name = name.lower().rstrip(".")
+        _, _, rest = name.partition(".")
+        return self.by_name.get(name) or self.by_name.get(f"*.{rest}") or self.first
+
+
+def names_shown(certificate: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
+    """
+    Who a verified certificate (of `ssl.SSLObject.getpeercert`) is about.
+
+    :returns: its common name, and that and all alternative names: hosts, addresses of mail, URIs.
+    """
+    common = ""
+    for relative in certificate.get("subject", ()):
+        for key, value in relative:
+            if key == "commonName":
+                common = value
+    others = [value for _, value in certificate.get("subjectAltName", ())]
+    return common, tuple(name for name in (common, *others) if name)
+
+
+class ServerSide:
+    """
+    Makes the server's end of TLS for the clients of one listener; a `TLSSide`.
+
+    :ivar certificates: those that the next client is shown.
+    """
+
+    speaks_first: Final = False
+    _log = Logger()
+
+    def __init__(
+        self,
+        name: str,
+        options: ListenOptions,
+        seconds: Callable[[], float],
+        *,
+        now: Callable[[], datetime] = now_utc,
+    ) -> None:
+        """
+        Read the files.
+
+        :param name: the rule's, for the log.
+        :param seconds: the reactor's clock.
+        :raises OSError: a file cannot be read.
+        :raises ValueError: what is in it is not good; it is named.
+        """
+        self._name = name
+        self._options = options
+        self._seconds = seconds
+        self._now = now
+        self._allowed = tuple(options.client_name)
+        self._looked_at = seconds()
+        self._signature = self._sign()
+        self.certificates = self._read()
+        self._warn_of_expiry()
+
+    def __repr__(self) -> str:
+        return f"<ServerSide {self._name} certificates={len(self.certificates.pairs)}>"
+
+    # The files
+
+    @classmethod
+    def judge_options(cls, name: str, options: ListenOptions) -> None:
+        """
+        Try whether `options` would do, and make nothing.
+
+        :raises OSError, ValueError: as for a new side.
+        """
+        cls(name, evolve(options, keylog=None), lambda: 0.0)
+
+    @staticmethod
+    def pairs(options: ListenOptions) -> list[Pair]:
+        """
+        The certificates that ``cert=`` names.
+
+        :raises OSError, ValueError: as for a new side.
+        """
+        return [read_pair(cert, key) for cert, key in pair_files(options.cert or "", options.key)]
+
+    def _files(self) -> Iterator[str]:
+        options = self._options
+        if options.cert is None:
+            raise ValueError("a tls: listener needs a certificate: write cert=FILE before '->'")
+        for cert, key in pair_files(options.cert, options.key):
+            yield cert
+            if key is not None:
+                yield key
+        if options.client_ca is not None:
+            yield options.client_ca
+
+    def _sign(self) -> Signature:
+        return tuple((path, _look(path)) for path in self._files())
+
+    def _read(self) -> Certificates:
+        options = self._options
+        if options.cert is None:
+            raise ValueError("a tls: listener needs a certificate: write cert=FILE before '->'")
+        made = []
+        for cert, key in pair_files(options.cert, options.key):
+            pair = read_pair(cert, key)
+            made.append((self._context(pair), pair))
+        first = made[0][0]
+        by_name: dict[str, ssl.SSLContext] = {}
+        for context, pair in made:
+            for name in pair.names:
+                by_name.setdefault(name, context)
+        certificates = Certificates(first, by_name, tuple(pair for _, pair in made))
+
+        def asked(tls: Any, name: str | None, _context: object) -> None:
+            if name:
+                tls.portfwd_name = name
+                context = certificates.choose(name)
+                if context is not first:
+                    tls.context = context
+
+        first.sni_callback = asked
+        return certificates
+
+    def _context(self, pair: Pair) -> ssl.SSLContext:
+        options = self._options
+        context = new_context(server=True, ciphers=options.ciphers)
+        load_pair(context, pair.cert, pair.key)
+        if options.client_ca is not None:
+            trust_file(context, options.client_ca, read_file)
+            optional = options.verify_client == "optional"
+            context.verify_mode = ssl.CERT_OPTIONAL if optional else ssl.CERT_REQUIRED
+        elif options.verify_client is not None or self._allowed:
+            raise ValueError("clients' certificates are checked against nothing: write client-ca=FILE")
+        if options.alpn:
+            context.set_alpn_protocols(list(options.alpn))
+        if options.keylog is not None:
+            # Whoever reads it reads everything: it is made for its owner alone.
+            os.close(os.open(options.keylog, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
+            context.keylog_filename = options.keylog
+        return context
+
+    def _warn_of_expiry(self) -> None:
+        for pair in self.certificates.pairs:
+            warning = expiry(pair.cert, pair.until, self._now())
+            if warning:
+                self._log.warn("{rule}: {problem}", rule=self._name, problem=warning)
+        if self._options.keylog is not None:
+            self._log.warn(
+                "{rule}: keylog= writes what decrypts every session to {path}",
+                rule=self._name,
+                path=self._options.keylog,
+            )
+
+    def refresh(self) -> str:
+        """
+        Read the files again.
+
+        :returns: what is wrong with them, and then the old ones stay; empty if all is well.
+        """
+        self._looked_at = self._seconds()
+        try:
+            signature = self._sign()
+            certificates = self._read()
+        except (OSError, ValueError) as problem:
+            return str(problem)
+        self._signature, self.certificates = signature, certificates
+        self._warn_of_expiry()
+        return ""
+
+    def _look(self) -> None:
+        """Read the files again if they are others than before, and it is time to look."""
+        now = self._seconds()
+        if now - self._looked_at < LOOK_EVERY:
+            return
+        self._looked_at = now
+        try:
+            signature = self._sign()
+        except (OSError, ValueError) as problem:
+            signature = ((str(problem), None),)
+        if signature == self._signature:
+            return
+        self._signature = signature  # a bad pair is told of once
+        wrong = self.refresh()
+        if wrong:
+            self._log.error(
+                "{rule}: the new certificates are not good, the old ones stay: {problem}",
+                rule=self._name,
+                problem=wrong,
+            )
+        else:
+            self._log.info("{rule}: {count} certificates were read again", rule=self._name,
+                           count=len(self.certificates.pairs))  # fmt: skip
+
+    # Connections
+
+    def start(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
+        """See `TLSSide`."""
+        self._look()
+        return self.certificates.first.wrap_bio(incoming, outgoing, server_side=True)
+
+    def judge(self, tls: ssl.SSLObject) -> TLSInfo:
+        """See `TLSSide`: ``client-name=`` says who may come in."""
+        common, names = "", ()  # type: tuple[str, tuple[str, ...]]
+        if self._options.client_ca is not None:
+            common, names = names_shown(tls.getpeercert() or {})
+        if self._allowed and not self._admits(names):
+            shown = f"'{printable(common)}'" if common else "that was shown" if names else "that is missing"
+            raise NotAdmitted(f"the client's certificate {shown} is none that client-name= admits")
+        return TLSInfo(
+            getattr(tls, "portfwd_name", ""),
+            tls.selected_alpn_protocol() or "",
+            common,
+            tls.version() or "",
+        )
+
+    def _admits(self, names: Sequence[str]) -> bool:
+        return any(fnmatchcase(name.lower(), one.lower()) for name in names for one in self._allowed)
+
+    def leave(self, tls: ssl.SSLObject) -> None:
+        """See `TLSSide`; clients keep their sessions themselves (tickets, RFC 8446 section 4.6.1)."""
+
+
+def _look(path: str) -> tuple[int, int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size

@@ -1,0 +1,347 @@
+# -*- test-case-name: tests.streams.test_tls -*-
+"""
+TLS around a stream: the protocol of a transport, and the transport of a `TransportStream`.
+
+The standard library's TLS works in memory (`ssl.MemoryBIO`), so that it does not
+matter what is below, a PROXY header may come before it, and a read of the
+socket is a large one. All records that a read completes are decrypted at once: at most
+one read is in flight, as without TLS.
+
+Ends are told apart (RFC 8446 section 6.1):
+
+- ``close_notify`` is the peer's end, and ours is one with a FIN behind it; the other direction goes on
+  in both versions of TLS;
+- an end of the connection without it is a truncation, and breaks the stream, unless
+  ours was out already: then nothing more was to be said;
+- nobody waits for the peer's ``close_notify``: a close that is asked for is done.
+
+It refuses to judge certificates: the `TLSSide` does.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from twisted.internet import error, protocol
+from twisted.internet.interfaces import IAddress, IPushProducer
+from twisted.internet.tcp import Connection
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from portfwd.streams.plain import IStreamProtocol
+from portfwd.streams.tls_failures import NotAdmitted, TLSBroken, explain
+from portfwd.values import TLSInfo
+from portfwd.wire import WireError
+
+if TYPE_CHECKING:
+    from portfwd.streams.transport import TransportStream
+
+#: Plain bytes of one record at most (RFC 8446 section 5.1): a read of TLS gives no more.
+RECORD: Final = 16384
+
+#: Says how many of the bytes stand before TLS, None: more are needed to say; raises `WireError`.
+Preamble = Callable[[bytes], "int | None"]
+
+
+class TLSSide(Protocol):
+    """
+    Makes the TLS of connections, and judges who was met.
+
+    :ivar speaks_first: it is the client of TLS.
+    """
+
+    @property
+    def speaks_first(self) -> bool:
+        """See the class."""
+
+    def start(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
+        """TLS of a new connection, before its handshake."""
+
+    def judge(self, tls: ssl.SSLObject) -> TLSInfo:
+        """
+        Say what the handshake said.
+
+        :raises NotAdmitted: the peer may not come in; the text says why.
+        """
+
+    def leave(self, tls: ssl.SSLObject) -> None:
+        """A connection whose handshake was good is over: its session may be kept."""
+
+
+@implementer(IStreamProtocol)
+class TLSLayer(protocol.Protocol):
+    """
+    TLS of one connection.
+
+    :ivar progress: how far the handshake is, in words; empty once it is through.
+    """
+
+    def __init__(self, side: TLSSide, stream: TransportStream, preamble: Preamble | None = None) -> None:
+        """
+        :param stream: is told all that a protocol is told; of the handshake by ``handshakeCompleted``.
+        :param preamble: looks for bytes that stand before TLS. They are given to the stream
+            before all others, once the handshake is through.
+        """
+        self._side = side
+        self._stream = stream
+        self._preamble = preamble
+        self._head = b""
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._tls: ssl.SSLObject | None = None
+        self._waiting: list[bytes] = []
+        self._broken: Failure | None = None
+        self._open = False
+        self._end_sent = False
+        self._peer_ended = False
+        self._parting = False
+        self.progress = "the peer said nothing"
+
+    def __repr__(self) -> str:
+        state = "broken" if self._broken is not None else self.progress or "open"
+        return f"<TLSLayer {state}>"
+
+    @property
+    def below(self) -> Any:
+        """The transport beneath."""
+        return self.transport
+
+    def connectionMade(self) -> None:
+        """The transport is there."""
+        self._stream.makeConnection(self)
+        if self._side.speaks_first:
+            self._shake()
+
+    # From below
+
+    def dataReceived(self, data: bytes) -> None:
+        """Records, or what stands before them."""
+        if self._broken is not None or self._peer_ended:
+            return  # RFC 8446 section 6.1: what comes behind a close_notify is ignored
+        if not self._open:
+            if self._end_sent:
+                return  # refused before it could say who it is
+            data = self._behind_preamble(data)
+            if not data:
+                return
+            self._incoming.write(data)
+            self._shake()
+            if not self._open or not self._incoming.pending:
+                return
+        else:
+            self._incoming.write(data)
+        self._decrypt()
+
+    def _behind_preamble(self, data: bytes) -> bytes:
+        """`data` without what stands before TLS, which is kept."""
+        if self._preamble is None:
+            return data
+        self._head += data
+        self.progress = "the PROXY header before the TLS handshake is not complete"
+        try:
+            count = self._preamble(self._head)
+        except WireError as problem:
+            self._break(f"before the TLS handshake: {problem}")
+            return b""
+        if count is None:
+            return b""
+        self._preamble = None
+        self._head, data = self._head[:count], self._head[count:]
+        self.progress = "the peer said nothing behind its PROXY header"
+        return data
+
+    def _shake(self) -> None:
+        tls = self._tls
+        if tls is None:
+            tls = self._tls = self._side.start(self._incoming, self._outgoing)
+        if self._incoming.pending:
+            self.progress = "the peer stopped in the middle of the handshake"
+        try:
+            tls.do_handshake()
+        except ssl.SSLWantReadError:
+            self._flush()
+            return
+        except ssl.SSLError as problem:
+            self._flush()  # the alert says to the peer what is wrong
+            self._break(f"TLS handshake: {explain(problem)}")
+            return
+        self._flush()
+        try:
+            info = self._side.judge(tls)
+        except NotAdmitted as problem:
+            self._break(f"TLS handshake: {problem}")
+            return
+        self._open = True
+        self.progress = ""
+        self._stream.tls = info
+        waiting, self._waiting = self._waiting, []
+        for data in waiting:
+            self.write(data)
+        self._stream.handshakeCompleted()
+        if self._head:
+            head, self._head = self._head, b""
+            self._stream.dataReceived(head)
+
+    def _decrypt(self) -> None:
+        """Give the stream all that can be decrypted, in one piece."""
+        tls, incoming = self._tls, self._incoming
+        if tls is None:  # lost while it was opened
+            return
+        pieces = []
+        problem: ssl.SSLError | None = None
+        try:
+            while True:
+                piece = tls.read(RECORD)
+                if not piece:
+                    self._peer_ended = True
+                    break
+                pieces.append(piece)
+                if not incoming.pending and not tls.pending():
+                    break
+        except ssl.SSLWantReadError:
+            pass  # the rest is part of a record, or what came was not for us
+        except ssl.SSLZeroReturnError:
+            self._peer_ended = True
+        except ssl.SSLError as error_:
+            problem = error_
+        if self._outgoing.pending:
+            self._flush()
+        if pieces:
+            self._stream.dataReceived(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        if problem is not None:
+            self._break(f"TLS: {explain(problem)}")
+        elif self._peer_ended and self._broken is None:
+            self._stream.readConnectionLost()
+
+    def _flush(self) -> None:
+        data = self._outgoing.read()
+        if data:
+            self.below.write(data)
+
+    def _break(self, text: str) -> None:
+        """End the connection; the stream hears `text` when it is gone."""
+        if self._broken is not None:
+            return
+        self._broken = Failure(TLSBroken(text))
+        if self._open and hasattr(self.below, "abortConnection"):
+            self.below.abortConnection()
+        else:
+            # Nothing was said yet that could be taken for all, and an alert is to arrive.
+            self.below.loseConnection()
+
+    def readConnectionLost(self) -> None:
+        """The connection has no more to read."""
+        if self._peer_ended or self._broken is not None:
+            return
+        if self._end_sent:
+            self._peer_ended = True
+            self._stream.readConnectionLost()
+        elif self._open:
+            self._break("the connection ended without close_notify: what came before may be cut short")
+        else:
+            self._break(f"closed during the TLS handshake: {self.progress}")
+
+    def writeConnectionLost(self) -> None:
+        """Our end is out."""
+        self._stream.writeConnectionLost()
+
+    def writing_failed(self) -> None:
+        """
+        See `IStreamProtocol`.
+
+        A peer that has said close_notify and closed resets the connection when it hears ours: all was said.
+        """
+        if self._parting:
+            self._stream.writeConnectionLost()
+        else:
+            self._stream.writing_failed()
+
+    def wrote(self) -> None:
+        """See `IStreamProtocol`."""
+        self._stream.wrote()
+
+    def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
+        """The transport is gone."""
+        tls, self._tls = self._tls, None
+        if self._broken is not None:
+            reason = self._broken
+        elif (
+            not self._open and not self._end_sent and reason.check(error.ConnectionDone, error.ConnectionLost)
+        ):
+            how = "closed" if reason.check(error.ConnectionDone) else "reset"
+            reason = Failure(TLSBroken(f"{how} during the TLS handshake: {self.progress}"))
+        elif tls is not None and self._open:
+            self._side.leave(tls)
+        self._stream.connectionLost(reason)
+
+    # From above: the transport of the stream
+
+    def write(self, data: bytes) -> None:
+        """Encrypt and send."""
+        if self._end_sent or self._broken is not None or not data:
+            return
+        if not self._open or self._tls is None:
+            self._waiting.append(data)
+            return
+        try:
+            self._tls.write(data)
+        except ssl.SSLError as problem:
+            self._break(f"TLS: {explain(problem)}")
+            return
+        self.below.write(self._outgoing.read())
+
+    def _say_goodbye(self) -> None:
+        tls = self._tls
+        if not self._end_sent and self._open and tls is not None and self._broken is None:
+            try:
+                tls.unwrap()
+            except ssl.SSLError:
+                pass  # it asks for the peer's close_notify, too; ours is written
+            self._flush()
+        self._end_sent = True
+
+    def loseWriteConnection(self) -> None:
+        """End this direction: ``close_notify``, and a FIN where what is below can send one alone."""
+        self._say_goodbye()
+        below = self.below
+        if isinstance(below, Connection):
+            self._parting = self._peer_ended
+            below.loseWriteConnection()
+            self._parting = False
+        else:
+            self._stream.writeConnectionLost()
+
+    def loseConnection(self) -> None:
+        """Close when what is kept is written."""
+        self._say_goodbye()
+        self.below.loseConnection()
+
+    def abortConnection(self) -> None:
+        """Reset, without a ``close_notify``."""
+        self.below.abortConnection()
+
+    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
+        """Tell `producer` when to stop and when to go on."""
+        self.below.registerProducer(producer, streaming)
+
+    def unregisterProducer(self) -> None:
+        """Tell it no more."""
+        self.below.unregisterProducer()
+
+    def pauseProducing(self) -> None:
+        """Read no more for now."""
+        self.below.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """Read again."""
+        self.below.resumeProducing()
+
+    def getHost(self) -> IAddress:
+        """Our own address, as Twisted has it."""
+        return self.below.getHost()  # type: ignore[no-any-return]
+
+    def getPeer(self) -> IAddress:
+        """The peer's address, as Twisted has it."""
+        return self.below.getPeer()  # type: ignore[no-any-return]

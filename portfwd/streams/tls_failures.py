@@ -1,0 +1,101 @@
+# -*- test-case-name: tests.streams.test_tls_failures -*-
+"""
+What went wrong with TLS, in words that name the side and the way out.
+
+OpenSSL's own words are kept where there are no better ones. It refuses to quote
+what the peer sent, except names of its certificate, which are escaped.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from twisted.internet import error
+
+from portfwd.values import printable
+
+#: Longest text of OpenSSL's that is quoted: a certificate can have thousands of names.
+MAX_QUOTED: Final = 300
+
+#: OpenSSL's reasons to sentences. Those named ALERT were said by the peer (RFC 8446 section 6.2).
+REASONS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "HTTP_REQUEST": "the peer speaks HTTP, not TLS",
+        "WRONG_VERSION_NUMBER": "the peer does not speak TLS, or a version that is not known",
+        "UNKNOWN_PROTOCOL": "the peer does not speak TLS, or a version that is not known",
+        "RECORD_LAYER_FAILURE": "the peer does not speak TLS, or sent a broken record",
+        "UNSUPPORTED_PROTOCOL": "the peer offers only versions of TLS before 1.2",
+        "VERSION_TOO_LOW": "the peer offers only versions of TLS before 1.2",
+        "NO_PROTOCOLS_AVAILABLE": "no version of TLS is left to offer",
+        "NO_SHARED_CIPHER": "no cipher that both sides have",
+        "NO_SUITABLE_SIGNATURE_ALGORITHM": "no signature algorithm that both sides have",
+        "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the client showed no certificate, and verify-client= wants one",
+        "UNEXPECTED_EOF_WHILE_READING": "the connection ended in the middle of a record",
+        "DECRYPTION_FAILED_OR_BAD_RECORD_MAC": "a record was changed on its way, or is broken",
+        "TLSV1_ALERT_UNKNOWN_CA": "the peer does not trust the authority of our certificate",
+        "SSLV3_ALERT_BAD_CERTIFICATE": "the peer finds our certificate bad",
+        "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE": "the peer does not take our certificate's kind",
+        "SSLV3_ALERT_CERTIFICATE_EXPIRED": "the peer finds our certificate expired",
+        "SSLV3_ALERT_CERTIFICATE_REVOKED": "the peer finds our certificate revoked",
+        "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "the peer does not accept our certificate",
+        "TLSV13_ALERT_CERTIFICATE_REQUIRED": "the peer wants a certificate of ours: set client-cert=",
+        "SSLV3_ALERT_HANDSHAKE_FAILURE": "the peer refused: no cipher in common, or it wants a certificate",
+        "TLSV1_ALERT_PROTOCOL_VERSION": "the peer takes none of our versions of TLS (1.2 and 1.3)",
+        "TLSV1_ALERT_NO_APPLICATION_PROTOCOL": "the peer speaks none of the protocols of alpn=",
+        "TLSV1_UNRECOGNIZED_NAME": "the peer does not know the server name that was asked for",
+        "TLSV1_ALERT_INTERNAL_ERROR": "the peer had an internal error",
+        "TLSV1_ALERT_ACCESS_DENIED": "the peer refused our certificate",
+        "TLSV1_ALERT_DECRYPT_ERROR": "the peer could not verify our handshake",
+    }
+)
+
+#: OpenSSL's codes of a certificate that is not good (``x509_vfy.h``).
+CERTIFICATE: Final[Mapping[int, str]] = MappingProxyType(
+    {
+        9: "is not valid yet",
+        10: "has expired",
+        18: "is signed by itself, and by no authority that is trusted",
+        19: "comes with an authority that is not trusted",
+        20: "is not signed by an authority that is trusted",
+        21: "is not signed by an authority that is trusted",
+        23: "is revoked",
+        26: "is not meant for this use",
+    }
+)
+#: Those that say that the name or the address is another one.
+OTHER_NAME: Final = frozenset({62, 63, 64})
+
+
+class TLSBroken(error.ConnectionLost):
+    """TLS ended otherwise than in order; the text says how."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else "TLS failed"
+
+
+class NotAdmitted(Exception):
+    """A peer whose handshake is good is not one of those who may come in."""
+
+
+def explain(problem: ssl.SSLError) -> str:
+    """One line of what `problem` is about."""
+    if isinstance(problem, ssl.SSLCertVerificationError):
+        code = problem.verify_code
+        if code in OTHER_NAME:
+            return f"the certificate is for another name: {_quoted(problem.verify_message)}"
+        known = CERTIFICATE.get(code)
+        return f"the certificate {known}" if known else f"the certificate: {_quoted(problem.verify_message)}"
+    reason = getattr(problem, "reason", None) or ""  # an error that Python made has none
+    known = REASONS.get(reason)
+    if known is not None:
+        return known
+    words = reason.lower().replace("_", " ") or str(problem.args[-1] if problem.args else problem)
+    return _quoted(words)
+
+
+def _quoted(text: str) -> str:
+    text = printable(text)
+    return text if len(text) <= MAX_QUOTED else text[:MAX_QUOTED] + "…"

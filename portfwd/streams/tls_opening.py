@@ -1,0 +1,103 @@
+# -*- test-case-name: tests.streams.test_tls_opening -*-
+"""
+Streams of a rule whose clients speak TLS to us; and TLS over Twisted's own connections.
+
+A PROXY header may stand before TLS, where the rule's first filter wants one. It is
+only measured here; the filter reads it, as the first bytes of the stream.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.protocol import Factory
+from zope.interface import implementer
+
+from portfwd.kernel.poller import Poller
+from portfwd.rules.model import Options
+from portfwd.streams.opening import StreamMaker
+from portfwd.streams.tls import TLSLayer, TLSSide
+from portfwd.streams.transport import TransportStream
+from portfwd.values import Address
+from portfwd.wire import Need
+from portfwd.wire.proxy import read_header
+
+#: Says whether a client is to send a PROXY header before TLS.
+ExpectsHeader = Callable[[Address | None], bool]
+
+
+def header_length(data: bytes) -> int | None:
+    """
+    How many bytes of `data` are its PROXY header; None while it is not complete.
+
+    :raises WireError: it does not begin with one.
+    """
+    answer = read_header(data)
+    return None if isinstance(answer, Need) else answer.used
+
+
+class TLSStreams:
+    """Makes the streams of one rule: its clients' over TLS, its upstreams' plain."""
+
+    def __init__(
+        self, streams: StreamMaker, side: TLSSide, expects_header: ExpectsHeader | None = None
+    ) -> None:
+        """:param expects_header: None where no PROXY headers are read."""
+        self._streams = streams
+        self.side = side
+        self._expects_header = expects_header
+
+    @property
+    def poller(self) -> Poller | None:
+        """See `StreamMaker`."""
+        return self._streams.poller
+
+    def accepted(
+        self, sock: socket.socket, address: Address | None, options: Options, local: Address | None = None
+    ) -> TransportStream:
+        """A client's, opened when its handshake is through; see `StreamMaker.accepted`."""
+        preamble = None
+        if self._expects_header is not None and self._expects_header(address):
+            preamble = header_length
+        return self._streams.tls_server(sock, address, options, self.side, preamble)
+
+    def plain(
+        self, sock: socket.socket, address: Address | None, buffer: int, *, seen: int | None = None
+    ) -> TransportStream:
+        """An upstream's."""
+        return self._streams.plain(sock, address, buffer, seen=seen)
+
+
+class _Wrapped(Factory):
+    """Puts TLS between what connects and the stream."""
+
+    noisy = False
+
+    def __init__(self, side: TLSSide, wrapped: IProtocolFactory) -> None:
+        self._side = side
+        self._wrapped = wrapped
+
+    def buildProtocol(self, addr: IAddress | None) -> TLSLayer | None:
+        """The layer; None where the stream is not wanted any more."""
+        stream = self._wrapped.buildProtocol(addr)  # type: ignore[arg-type]
+        return TLSLayer(self._side, stream) if isinstance(stream, TransportStream) else None
+
+
+@implementer(IStreamClientEndpoint)
+class TLSEndpoint:
+    """
+    A client endpoint of Twisted's with TLS of ours over its connections, where sockets cannot be our own.
+
+    It is connected before the handshake: a stream that fails in it is lost later.
+    """
+
+    def __init__(self, endpoint: IStreamClientEndpoint, side: TLSSide) -> None:
+        self._endpoint = endpoint
+        self._side = side
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        """See `IStreamClientEndpoint`."""
+        return self._endpoint.connect(_Wrapped(self._side, protocolFactory))

@@ -1,0 +1,82 @@
+"""Tests of what ``portfwd check`` says of certificates."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from portfwd.rules import parse
+from portfwd.service.tls_problems import tls_problems
+from tests.service.pems import CA, directory_of, write_authority, write_pair
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class ProblemTests(SynchronousTestCase):
+    """`tls_problems`."""
+
+    def setUp(self) -> None:
+        """Good files."""
+        self.directory = directory_of(self)
+        self.cert, self.key = write_pair(self.directory, "a", CA.issue_cert("a.example"))
+        self.ca = write_authority(self.directory)
+
+    def found(self, text: str) -> list[tuple[str, str]]:
+        """Code and place of each problem; the texts are kept."""
+        problems = tls_problems(parse(text, "f"), lambda: NOW)
+        self.texts = [problem.message for problem in problems]
+        return [(problem.code, str(problem.location)) for problem in problems]
+
+    def test_good(self) -> None:
+        """Nothing is wrong with these, and rules without TLS are not looked at."""
+        self.assertEqual(
+            self.found(
+                f"tls::1 cert={self.cert} key={self.key} client-ca={self.ca} -> a:1\n"
+                f":2 -> tls:b:2 ca={self.ca} client-cert={self.cert} client-key={self.key}\n"
+                ":3 -> c:3\n"
+            ),
+            [],
+        )
+
+    def test_listeners(self) -> None:
+        """What a listener cannot be started with has its place."""
+        self.assertEqual(
+            self.found(f"tls::1 -> a:1\ntls::2 cert={self.cert} -> a:1\ntls::3 cert=gone.pem -> a:1\n"),
+            [("bad-tls", "f:1:1"), ("bad-tls", "f:2:8"), ("bad-tls", "f:3:8")],
+        )
+        self.assertIn("write cert=FILE", self.texts[0])
+        self.assertIn("write key=FILE", self.texts[1])
+        self.assertIn("gone.pem", self.texts[2])
+
+    def test_targets(self) -> None:
+        """So has what a target cannot be dialled with; what rules share is told once."""
+        self.assertEqual(
+            self.found(
+                f"default ca={self.key}\n:1-2 -> tls:a:1-2\n:5 -> tls:b:1 client-cert=gone.pem ca={self.ca}\n"
+            ),
+            [("bad-tls", "f:2:9"), ("bad-tls", "f:3:7")],
+        )
+        self.assertIn("holds no PEM certificate", self.texts[0])
+
+    def test_expiry(self) -> None:
+        """A certificate near its end is warned about, on both sides."""
+        soon = CA.issue_cert("a.example", not_after=NOW + timedelta(days=3))
+        cert, key = write_pair(self.directory, "soon", soon)
+        self.assertEqual(
+            self.found(
+                f"tls::1 cert={cert} key={key} -> a:1\n"
+                f":2 -> tls:b:1 ca={cert} client-cert={cert} client-key={key}\n"
+            ),
+            [("certificate-expires", "f:1:8"), ("certificate-expires", "f:2:7")],
+        )
+        self.assertIn("expires on 2026-01-04", self.texts[0])
+
+    def test_secrets(self) -> None:
+        """keylog= is warned about, and its file is not made."""
+        path = self.directory / "keys"
+        self.assertEqual(
+            self.found(f"tls::1 cert={self.cert} key={self.key} keylog={path} -> a:1\n")[0][0],
+            "session-secrets",
+        )
+        self.assertFalse(path.exists())

@@ -1,0 +1,313 @@
+"""What a ``tls:`` listener shows and asks for: whole handshakes in memory, files that change."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import trustme
+from twisted.internet.task import Clock
+from twisted.logger import globalLogPublisher
+from twisted.trial.unittest import SynchronousTestCase
+
+from portfwd.rules.model import ListenOptions
+from portfwd.service.tls_server import LOOK_EVERY, ServerSide
+from portfwd.streams.tls import TLSLayer
+from tests.service.pems import CA, OTHER_CA, directory_of, replace, write_authority, write_pair
+from tests.streams.tls_peers import Heard, Peer, Wire, client_context, exchange
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class ListeningCase(SynchronousTestCase):
+    """Files, a clock, and clients."""
+
+    def setUp(self) -> None:
+        """A good pair for ``a.example``."""
+        self.directory = directory_of(self)
+        self.clock = Clock()
+        self.cert, self.key = write_pair(self.directory, "a", CA.issue_cert("a.example"))
+        self.said: list[str] = []
+
+        def hear(event: Any) -> None:
+            self.said.append(str(event["log_format"]).format(**event))
+
+        globalLogPublisher.addObserver(hear)
+        self.addCleanup(globalLogPublisher.removeObserver, hear)
+
+    def side(self, now: datetime = NOW, **options: Any) -> ServerSide:
+        """A listener's side."""
+        made = ListenOptions(**{"cert": self.cert, "key": self.key, **options})
+        return ServerSide("rule", made, self.clock.seconds, now=lambda: now)
+
+    def refused(self, **options: Any) -> str:
+        """Why these options are no good."""
+        return str(self.assertRaises((OSError, ValueError), self.side, **options))
+
+    def connect(
+        self, side: ServerSide, name: str = "a.example", context: ssl.SSLContext | None = None, **more: Any
+    ) -> Heard:
+        """A client's handshake; `Heard.tls` and `Heard.reason` tell."""
+        wire, heard = Wire(), Heard()
+        stream: Any = heard
+        transport: Any = wire
+        self.layer = TLSLayer(side, stream)
+        self.layer.makeConnection(transport)
+        self.peer = Peer(context or client_context(trusts=CA), name, **more)
+        exchange(self.layer, wire, self.peer, self.peer.step(b""))
+        return heard
+
+    def shown(self) -> tuple[str, ...]:
+        """The names of the certificate that the client got."""
+        return tuple(value for _, value in cast(Any, self.peer.tls.getpeercert())["subjectAltName"])
+
+    def reason(self, heard: Heard) -> str:
+        """Why the client was not let in."""
+        assert heard.reason is not None
+        return str(heard.reason.value)
+
+
+class CertificateTests(ListeningCase):
+    """What is shown."""
+
+    def test_one(self) -> None:
+        """One pair is shown to everybody; the name and the version are known."""
+        heard = self.connect(self.side())
+        self.assertEqual((heard.tls.server_name, heard.tls.version), ("a.example", "TLSv1.3"))
+        self.assertEqual(self.shown(), ("a.example",))
+
+    def test_by_name(self) -> None:
+        """Of a directory the one is shown whose name is asked for; else the default."""
+        directory = directory_of(self)
+        write_pair(directory, "default", CA.issue_cert("main.example"))
+        write_pair(directory, "b", CA.issue_cert("b.example", "*.c.example"), apart=False)
+        side = self.side(cert=str(directory), key=None)
+        self.assertIn("certificates=2", repr(side))
+        for name, shown in (
+            ("main.example", ("main.example",)),
+            ("B.Example", ("b.example", "*.c.example")),
+            ("x.c.example", ("b.example", "*.c.example")),
+        ):
+            heard = self.connect(side, name)
+            self.assertEqual((self.shown(), heard.tls.server_name.lower()), (shown, name.lower()))
+        careless = client_context()
+        careless.check_hostname = False
+        CA.configure_trust(careless)
+        for name in ("nobody.example", "x.y.c.example"):
+            self.connect(side, name, careless)
+            self.assertEqual(self.shown(), ("main.example",))
+
+    def test_alpn(self) -> None:
+        """The first protocol of ours that the client offers is agreed on."""
+        context = client_context(trusts=CA)
+        context.set_alpn_protocols(["http/1.1", "h2"])
+        heard = self.connect(self.side(alpn=("h2", "http/1.1")), context=context)
+        self.assertEqual(heard.tls.alpn, "h2")
+
+    def test_old_versions(self) -> None:
+        """A client that has only TLS 1.1 is refused, with the reason."""
+        context = client_context(trusts=CA)
+        context.set_ciphers("DEFAULT@SECLEVEL=0")
+        context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
+        self.assertIn("before 1.2", self.reason(self.connect(self.side(), context=context)))
+
+    def test_tls_1_2(self) -> None:
+        """TLS 1.2 is spoken; without a cipher in common the reason says so."""
+        context = client_context(trusts=CA)
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        self.assertEqual(self.connect(self.side(), context=context).tls.version, "TLSv1.2")
+        context.set_ciphers("AES128-SHA")
+        self.assertIn("no cipher", self.reason(self.connect(self.side(), context=context)))
+
+    def test_resumption(self) -> None:
+        """A client resumes its session, at a certificate chosen by name too."""
+        directory = directory_of(self)
+        write_pair(directory, "default", CA.issue_cert("main.example"))
+        write_pair(directory, "b", CA.issue_cert("b.example"))
+        side, context = self.side(cert=str(directory), key=None), client_context(trusts=CA)
+        for name in ("main.example", "b.example"):
+            self.connect(side, name, context)
+            session = self.peer.tls.session
+            self.connect(side, name, context, session=session)
+            self.assertTrue(self.peer.tls.session_reused, name)
+
+    def test_keylog(self) -> None:
+        """keylog= is a file for its owner alone, and is warned about."""
+        path = self.directory / "keys"
+        self.connect(self.side(keylog=str(path)))
+        self.assertIn("CLIENT_TRAFFIC_SECRET_0", path.read_text())
+        self.assertEqual(path.stat().st_mode & 0o777, 0o600)
+        self.assertTrue(any("keylog=" in line for line in self.said), self.said)
+
+    def test_expiry(self) -> None:
+        """A certificate near its end is warned about when it is read."""
+        soon = CA.issue_cert("a.example", not_after=NOW + timedelta(days=3))
+        write_pair(self.directory, "a", soon)
+        self.side()
+        self.assertIn("expires on 2026-01-04", self.said[-1])
+
+    def test_bad_files(self) -> None:
+        """What is missing or wrong refuses the rule."""
+        self.assertIn("write cert=FILE", self.refused(cert=None))
+        self.assertIn("gone.pem", self.refused(cert="gone.pem"))
+        self.assertIn("write key=FILE", self.refused(key=None))
+        self.assertIn("OpenSSL knows no such cipher", self.refused(ciphers="NO"))
+
+
+class ClientCertificateTests(ListeningCase):
+    """Who is asked for a certificate, and who may come in."""
+
+    def setUp(self) -> None:
+        """An authority of clients."""
+        super().setUp()
+        self.client_ca = write_authority(self.directory, OTHER_CA)
+
+    def client(self, leaf: trustme.LeafCert | None) -> ssl.SSLContext:
+        """A client with a certificate, or none."""
+        context = client_context(trusts=CA)
+        # In TLS 1.3 a client is through before it hears that it is refused.
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        if leaf is not None:
+            leaf.configure_cert(context)
+        return context
+
+    def come(self, leaf: trustme.LeafCert | None, **options: Any) -> Heard:
+        """A client with this certificate comes."""
+        side = self.side(client_ca=self.client_ca, **options)
+        return self.connect(side, context=self.client(leaf))
+
+    def test_required(self) -> None:
+        """With client-ca= a certificate of that authority is needed; its common name is known."""
+        leaf = OTHER_CA.issue_cert("alice@example.com", common_name="alice")
+        self.assertEqual(self.come(leaf).tls.client_name, "alice")
+        self.assertIn("no certificate", self.reason(self.come(None)))
+        self.assertIn(
+            "the certificate comes with an authority that is not trusted",
+            self.reason(self.come(CA.issue_cert("mallory.example"))),
+        )
+
+    def test_optional(self) -> None:
+        """With verify-client=optional none will do, but no bad one."""
+        heard = self.come(None, verify_client="optional")
+        self.assertEqual((heard.told[-1], heard.tls.client_name), ("opened", ""))
+        wrong = self.come(CA.issue_cert("mallory.example"), verify_client="optional")
+        self.assertIn("the certificate comes with an authority that is not trusted", self.reason(wrong))
+
+    def test_names(self) -> None:
+        """client-name= admits by the common name or any alternative name."""
+        alice = OTHER_CA.issue_cert("alice@example.com", common_name="alice")
+        host = OTHER_CA.issue_cert("db1.ops.example", "10.0.0.1")
+        for leaf, names, wanted in (
+            (alice, ("alice",), True),
+            (alice, ("*@EXAMPLE.com",), True),
+            (host, ("bob", "*.ops.example"), True),
+            (host, ("10.0.0.1",), True),
+            (alice, ("bob",), False),
+            (host, ("ops.example",), False),
+        ):
+            heard = self.come(leaf, client_name=names)
+            self.assertEqual(heard.told[-1] == "opened", wanted, names)
+        self.assertIn("that was shown is none that client-name= admits", self.reason(heard))
+        nobody = self.come(None, client_name=("alice",), verify_client="optional")
+        self.assertIn("that is missing", self.reason(nobody))
+        named = self.come(alice, client_name=("bob",))
+        self.assertIn("'alice'", self.reason(named))
+
+    def test_nothing_to_check_against(self) -> None:
+        """verify-client= and client-name= need client-ca=."""
+        self.assertIn("write client-ca=FILE", self.refused(verify_client="required"))
+        self.assertIn("write client-ca=FILE", self.refused(client_name=("a",)))
+
+
+class RenewalTests(ListeningCase):
+    """Files that change."""
+
+    def setUp(self) -> None:
+        """A side that has been looked at."""
+        super().setUp()
+        self.side_ = self.side()
+
+    def names_after(self, seconds: float = LOOK_EVERY) -> tuple[str, ...]:
+        """What a client is shown, some time later."""
+        self.clock.advance(seconds)
+        context = client_context(trusts=CA)
+        context.check_hostname = False
+        self.connect(self.side_, context=context)
+        return self.shown()
+
+    def test_renewed(self) -> None:
+        """A new pair is shown to those who come later, and not before it is time to look."""
+        before = self.side_.certificates
+        write_pair(self.directory, "a", CA.issue_cert("new.example"))
+        self.assertEqual(self.names_after(1.0), ("a.example",))
+        self.assertEqual(self.names_after(), ("new.example",))
+        self.assertIsNot(self.side_.certificates, before)
+        self.assertIn("rule: 1 certificates were read again", self.said)
+
+    def test_in_the_middle(self) -> None:
+        """Handshakes under way, and connections, keep what they began with; nobody's handshake fails."""
+        open_, under_way = self.connect(self.side_), Wire()
+        heard, transport = Heard(), cast(Any, under_way)
+        layer = TLSLayer(self.side_, cast(Any, heard))
+        layer.makeConnection(transport)
+        peer = Peer(client_context(trusts=CA), "a.example")
+        layer.dataReceived(peer.step(b""))
+        write_pair(self.directory, "a", CA.issue_cert("new.example"))
+        self.assertEqual(self.names_after(), ("new.example",))
+        exchange(layer, under_way, peer)
+        self.assertEqual((heard.told[-1], open_.told[-1]), ("opened", "opened"))
+
+    def test_unchanged(self) -> None:
+        """Files that did not change are not read."""
+        before = self.side_.certificates
+        self.names_after()
+        self.assertIs(self.side_.certificates, before)
+
+    def test_half_renewed(self) -> None:
+        """Between a new certificate and its key the old pair stays; it is told once."""
+        leaf = CA.issue_cert("new.example")
+        replace(Path(self.cert), b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
+        self.assertEqual(self.names_after(), ("a.example",))
+        self.assertEqual(self.names_after(), ("a.example",))
+        told = [line for line in self.said if "the old ones stay" in line]
+        self.assertEqual(len(told), 1, self.said)
+        self.assertIn("does not belong to the certificate", told[0])
+        replace(Path(self.key), leaf.private_key_pem.bytes())
+        self.assertEqual(self.names_after(), ("new.example",))
+
+    def test_gone(self) -> None:
+        """Files that are gone leave the old pair where it is."""
+        os.unlink(self.cert)
+        self.assertEqual(self.names_after(), ("a.example",))
+        self.assertIn("the old ones stay", self.said[-1])
+
+    def test_empty_directory(self) -> None:
+        """So does a directory that was emptied."""
+        directory = directory_of(self)
+        cert, key = write_pair(directory, "a", CA.issue_cert("a.example"))
+        self.side_ = self.side(cert=str(directory), key=None)
+        os.unlink(cert)
+        self.assertEqual(self.names_after(), ("a.example",))
+        self.assertIn("no *.pem", self.said[-1])
+        os.unlink(key)
+
+    def test_at_once(self) -> None:
+        """`refresh` reads them now, and says what is wrong."""
+        write_pair(self.directory, "a", CA.issue_cert("new.example"))
+        self.assertEqual(self.side_.refresh(), "")
+        self.assertEqual(self.names_after(0), ("new.example",))
+        replace(Path(self.key), b"no key")
+        self.assertIn("holds no PEM private key", self.side_.refresh())
+        self.assertEqual(self.names_after(0), ("new.example",))
+
+    def test_authority(self) -> None:
+        """The file of client-ca= is looked at as well."""
+        authority = write_authority(self.directory, OTHER_CA)
+        self.side_ = self.side(client_ca=authority, verify_client="optional")
+        before = self.side_.certificates
+        replace(Path(authority), CA.cert_pem.bytes())
+        self.names_after()
+        self.assertIsNot(self.side_.certificates, before)

@@ -1,0 +1,360 @@
+"""Tests of the TLS layer, in memory: both its ends, in the middle of things."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from portfwd.streams.plain import IStreamProtocol
+from portfwd.streams.tls import TLSLayer
+from portfwd.streams.tls_failures import NotAdmitted, TLSBroken
+from portfwd.values import TLSInfo
+from portfwd.wire import WireError
+from tests.streams.tls_peers import CA, Heard, Peer, Wire, client_context, exchange, lose, server_context
+
+
+class Side:
+    """A `TLSSide` over one context."""
+
+    def __init__(self, context: ssl.SSLContext, name: str | None = None) -> None:
+        self.speaks_first = name is not None
+        self.left = 0
+        self.unwanted = ""
+        self._context = context
+        self._name = name
+
+    def start(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
+        return self._context.wrap_bio(
+            incoming, outgoing, server_side=self._name is None, server_hostname=self._name
+        )
+
+    def judge(self, tls: ssl.SSLObject) -> TLSInfo:
+        if self.unwanted:
+            raise NotAdmitted(self.unwanted)
+        return TLSInfo(version=tls.version() or "")
+
+    def leave(self, tls: ssl.SSLObject) -> None:
+        self.left += 1
+
+
+class LayerCase(SynchronousTestCase):
+    """A layer as the server, its wire, its stream, and a client."""
+
+    def setUp(self) -> None:
+        """Nothing was said yet."""
+        self.make()
+
+    def make(self, preamble: Any = None) -> None:
+        """A new layer."""
+        self.side = Side(server_context())
+        self.wire, self.heard = Wire(), Heard()
+        stream: Any = self.heard
+        self.layer = TLSLayer(self.side, stream, preamble)
+        transport: Any = self.wire
+        self.layer.makeConnection(transport)
+        self.peer = Peer(client_context(), "upstream.test")
+
+    def shake(self) -> None:
+        """The whole handshake."""
+        exchange(self.layer, self.wire, self.peer, self.peer.step(b""))
+
+    def reason(self) -> str:
+        """Why the stream was lost, which is a break."""
+        assert self.heard.reason is not None
+        self.assertIsInstance(self.heard.reason.value, TLSBroken)
+        return str(self.heard.reason.value)
+
+
+class BytesTests(LayerCase):
+    """Bytes through an open layer."""
+
+    def test_interface(self) -> None:
+        """It is what a plain transport tells of writing."""
+        verifyObject(IStreamProtocol, self.layer)
+
+    def test_both_ways(self) -> None:
+        """What one writes the other reads; the stream hears of the handshake first."""
+        self.shake()
+        self.assertEqual(self.heard.told, ["made", "opened"])
+        self.assertEqual(self.heard.tls.version, "TLSv1.3")
+        exchange(self.layer, self.wire, self.peer, self.peer.say(b"question"))
+        self.layer.write(b"answer")
+        exchange(self.layer, self.wire, self.peer)
+        self.assertEqual((self.heard.data, self.peer.received), (b"question", b"answer"))
+
+    def test_as_client(self) -> None:
+        """A layer that speaks first says hello when it is connected."""
+        wire, heard = Wire(), Heard()
+        stream: Any = heard
+        layer = TLSLayer(Side(client_context(), "upstream.test"), stream)
+        transport: Any = wire
+        layer.makeConnection(transport)
+        self.assertEqual(wire.sent[:1], b"\x16", "a handshake record, RFC 8446 section 5.1")
+        peer = Peer(server_context())
+        exchange(layer, wire, peer)
+        exchange(layer, wire, peer, peer.say(b"x" * 100_000))
+        self.assertEqual((heard.told, len(heard.data)), (["made", "opened"], 100_000))
+
+    @settings(max_examples=20)
+    @given(st.lists(st.integers(1, 40_000), min_size=1, max_size=4), st.integers(1, 30_000))
+    def test_any_pieces(self, sizes: list[int], cut: int) -> None:
+        """However records are cut, the bytes are the same."""
+        self.make()
+        self.shake()
+        said = bytes(index % 251 for index in range(sum(sizes)))
+        wire, start = b"", 0
+        for size in sizes:
+            wire += self.peer.say(said[start : start + size])
+            start += size
+        for at in range(0, len(wire), cut):
+            self.layer.dataReceived(wire[at : at + cut])
+        self.assertEqual(self.heard.data, said)
+
+    def test_with_the_last_handshake_record(self) -> None:
+        """Bytes that come together with the end of the handshake are not left behind."""
+        hello = self.peer.step(b"")
+        self.layer.dataReceived(hello)
+        finished = self.peer.step(self.wire.take())
+        self.layer.dataReceived(finished + self.peer.say(b"early"))
+        self.assertEqual((self.heard.told, self.heard.data), (["made", "opened"], b"early"))
+
+    def test_written_before(self) -> None:
+        """What is written before the handshake is sent after it."""
+        self.layer.write(b"at once")
+        self.shake()
+        self.assertEqual(self.peer.received, b"at once")
+
+    def test_passed_on(self) -> None:
+        """What the transport offers is passed through, and what it tells too."""
+        producer: Any = None
+        self.layer.registerProducer(producer, True)
+        self.layer.pauseProducing()
+        self.layer.resumeProducing()
+        self.layer.unregisterProducer()
+        self.layer.getHost()
+        self.layer.getPeer()
+        self.layer.abortConnection()
+        self.assertEqual(
+            self.wire.calls,
+            [
+                "registerProducer", "pauseProducing", "resumeProducing", "unregisterProducer",
+                "getHost", "getPeer", "abortConnection",
+            ],
+        )  # fmt: skip
+        self.layer.writing_failed()
+        self.layer.wrote()
+        self.layer.writeConnectionLost()
+        self.assertEqual(self.heard.told, ["made", "writing failed", "wrote", "end sent"])
+
+    def test_repr(self) -> None:
+        """Its state is in its name."""
+        self.assertIn("said nothing", repr(self.layer))
+        self.shake()
+        self.assertIn("open", repr(self.layer))
+
+
+class EndTests(LayerCase):
+    """``close_notify``, a bare end, and a loss."""
+
+    def setUp(self) -> None:
+        """An open layer."""
+        super().setUp()
+        self.shake()
+
+    def test_close_notify(self) -> None:
+        """The peer's is its end, told once; what comes behind it is ignored, and a FIN says nothing new."""
+        self.layer.dataReceived(self.peer.say(b"last") + self.peer.notify())
+        self.layer.dataReceived(b"rubbish")
+        self.layer.readConnectionLost()
+        self.assertEqual((self.heard.told, self.heard.data), (["made", "opened", "ended"], b"last"))
+
+    def test_our_end(self) -> None:
+        """Ours goes out before the FIN; nothing is written after it."""
+        self.layer.loseWriteConnection()
+        self.layer.write(b"late")
+        self.peer.step(self.wire.take())
+        self.assertTrue(self.peer.notified)
+        self.assertEqual(self.peer.received, b"")
+        # This transport knows no end of one direction.
+        self.assertEqual(self.heard.told[-1], "end sent")
+
+    def test_behind_our_end(self) -> None:
+        """What the peer says behind our end is delivered, and its FIN is an end."""
+        self.layer.loseWriteConnection()
+        self.layer.dataReceived(self.peer.say(b"answer"))
+        self.layer.readConnectionLost()
+        self.assertEqual((self.heard.data, self.heard.told[-1]), (b"answer", "ended"))
+
+    def test_both_ends(self) -> None:
+        """The peer's close_notify behind ours is an end, too."""
+        self.layer.loseWriteConnection()
+        self.peer.step(self.wire.take())
+        self.layer.dataReceived(self.peer.notify())
+        self.assertEqual(self.heard.told[-1], "ended")
+
+    def test_truncation(self) -> None:
+        """A FIN without close_notify breaks the stream; it is reset, and says why."""
+        self.layer.dataReceived(self.peer.say(b"half"))
+        self.layer.readConnectionLost()
+        self.assertEqual(self.wire.calls, ["abortConnection"])
+        lose(self.layer, self.wire)
+        self.assertIn("without close_notify", self.reason())
+        self.assertEqual(self.heard.data, b"half")
+
+    def test_close(self) -> None:
+        """A close says close_notify and waits for nobody; the session is kept once."""
+        self.layer.loseConnection()
+        self.peer.step(self.wire.take())
+        self.assertTrue(self.peer.notified)
+        lose(self.layer, self.wire)
+        self.assertEqual((self.heard.told[-1], self.side.left), ("lost", 1))
+
+    def test_close_after_end(self) -> None:
+        """A close behind an end says nothing more."""
+        self.layer.loseWriteConnection()
+        self.wire.take()
+        self.layer.loseConnection()
+        self.assertEqual(self.wire.take(), b"")
+
+    def test_changed_record(self) -> None:
+        """A record that was changed on its way breaks the stream; what came before is delivered."""
+        good, bad = self.peer.say(b"good"), bytearray(self.peer.say(b"evil"))
+        bad[-1] ^= 1
+        self.layer.dataReceived(good + bytes(bad))
+        lose(self.layer, self.wire)
+        self.assertEqual((self.heard.data, self.wire.calls), (b"good", ["abortConnection"]))
+        self.assertIn("record", self.reason())
+        self.layer.write(b"nobody reads this")
+        self.layer.dataReceived(b"nor this")
+
+    def test_lost_below(self) -> None:
+        """A loss of the connection is told as it is."""
+        self.layer.connectionLost(Failure(ConnectionLost()))
+        assert self.heard.reason is not None
+        self.assertIs(self.heard.reason.type, ConnectionLost)
+        self.layer.write(b"too late")
+        self.layer.dataReceived(b"too late")
+        self.assertEqual(self.wire.sent, b"")
+
+
+class HandshakeTests(LayerCase):
+    """Handshakes that come to nothing."""
+
+    def broken(self) -> str:
+        """The reason; the connection was closed, with room for an alert, and not reset."""
+        self.assertEqual(self.wire.calls, ["loseConnection"])
+        if self.heard.reason is None:
+            lose(self.layer, self.wire)
+        self.assertNotIn("opened", self.heard.told)
+        return self.reason()
+
+    def test_no_tls(self) -> None:
+        """Whoever speaks another protocol is told so in the log."""
+        for said, wanted in (
+            (b"GET / HTTP/1.1\r\n\r\n", "speaks HTTP"),
+            (b"SSH-2.0-x\r\n" * 3, "not speak TLS"),
+        ):
+            self.make()
+            self.layer.dataReceived(said)
+            self.assertIn(wanted, self.broken())
+
+    def test_nothing_said(self) -> None:
+        """A client that closes at once said nothing."""
+        self.layer.readConnectionLost()
+        self.assertEqual(self.broken(), "closed during the TLS handshake: the peer said nothing")
+        self.layer.readConnectionLost()
+
+    def test_half_said(self) -> None:
+        """One that stops in the middle is known by it."""
+        self.layer.dataReceived(self.peer.step(b"")[:100])
+        self.assertEqual(self.layer.progress, "the peer stopped in the middle of the handshake")
+        self.layer.connectionLost(Failure(ConnectionLost()))
+        self.assertIn("reset during the TLS handshake: the peer stopped", self.reason())
+
+    def test_lost(self) -> None:
+        """A connection that the kernel closes is told of as well."""
+        self.layer.connectionLost(Failure(ConnectionDone()))
+        self.assertIn("closed during", self.reason())
+
+    def test_refused_by_the_client(self) -> None:
+        """A client that does not trust us says so in an alert."""
+        import trustme
+
+        self.peer = Peer(client_context(trusts=trustme.CA()), "upstream.test")
+        self.shake()
+        self.assertIn("does not trust the authority of our certificate", self.broken())
+        self.assertIsNotNone(self.peer.problem)
+
+    def test_wrong_name(self) -> None:
+        """The client's side names what is wrong with a certificate."""
+        wire, heard = Wire(), Heard()
+        stream: Any = heard
+        layer = TLSLayer(Side(client_context(), "other.test"), stream)
+        transport: Any = wire
+        layer.makeConnection(transport)
+        exchange(layer, wire, Peer(server_context()))
+        assert heard.reason is not None
+        self.assertIn("for another name", str(heard.reason.value))
+
+    def test_not_admitted(self) -> None:
+        """Who is not wanted is closed, although the handshake was good."""
+        self.side.unwanted = "not you"
+        self.shake()
+        self.assertEqual(self.broken(), "TLS handshake: not you")
+
+    def test_ended_before(self) -> None:
+        """A client that is refused before its handshake gets an end without one, and is not answered."""
+        self.layer.loseWriteConnection()
+        self.layer.dataReceived(self.peer.step(b""))
+        self.layer.readConnectionLost()
+        self.assertEqual((self.wire.sent, self.heard.told[-1]), (b"", "ended"))
+        self.layer.connectionLost(Failure(ConnectionDone()))
+        assert self.heard.reason is not None
+        self.assertIs(self.heard.reason.type, ConnectionDone)
+
+    def test_authority(self) -> None:
+        """The authority of these tests is one."""
+        self.assertIn(b"BEGIN CERTIFICATE", CA.cert_pem.bytes())
+
+
+def ten_bytes(data: bytes) -> int | None:
+    """A preamble of ten bytes that begins with a P."""
+    if not data.startswith(b"P"):
+        raise WireError("no preamble")
+    return None if len(data) < 10 else 10
+
+
+class PreambleTests(LayerCase):
+    """What stands before TLS."""
+
+    def setUp(self) -> None:
+        """A layer that wants one."""
+        self.make(ten_bytes)
+
+    def test_passed(self) -> None:
+        """It is the stream's first bytes, once the handshake is through, however it is cut."""
+        hello = self.peer.step(b"")
+        self.layer.dataReceived(b"P1234")
+        self.assertIn("PROXY header", self.layer.progress)
+        self.layer.dataReceived(b"56789")
+        self.assertIn("behind its PROXY header", self.layer.progress)
+        exchange(self.layer, self.wire, self.peer, hello)
+        exchange(self.layer, self.wire, self.peer, self.peer.say(b"hello"))
+        self.assertEqual((self.heard.told, self.heard.data), (["made", "opened"], b"P123456789hello"))
+
+    def test_in_one(self) -> None:
+        """It may come in one piece with the handshake."""
+        exchange(self.layer, self.wire, self.peer, b"P123456789" + self.peer.step(b""))
+        self.assertEqual(self.heard.told, ["made", "opened"])
+
+    def test_missing(self) -> None:
+        """Without it there is no handshake."""
+        self.shake()
+        self.assertEqual(self.reason(), "before the TLS handshake: no preamble")
