@@ -33,8 +33,8 @@ from portfwd.kernel.sockets import raise_descriptor_limit
 from portfwd.limits.admission import Doorkeeper
 from portfwd.limits.descriptors import PER_SESSION, RESERVE, DescriptorBudget
 from portfwd.listen.binding import resolve_listener
-from portfwd.listen.datagram_listener import DatagramListener
 from portfwd.listen.listener import Listener
+from portfwd.listen.reception import Reception
 from portfwd.metrics.tally import Ledger
 from portfwd.relay.dial import Surroundings
 from portfwd.relay.live import LiveRule, SessionLog
@@ -178,7 +178,7 @@ class Forwarder(Service):
         return tuple(self._bound)
 
     @property
-    def listeners(self) -> Iterator[tuple[LiveRule, Listener | DatagramListener]]:
+    def listeners(self) -> Iterator[tuple[LiveRule, Listener | Reception]]:
         """The sockets of ours that listen, each with its rule."""
         for bound in self._bound:
             for listener in bound.listeners:
@@ -418,9 +418,7 @@ class Forwarder(Service):
             self.doorkeeper.bound(limits)
             for one in self._bound:
                 one.live.limit()
-                for listener in one.listeners:
-                    if isinstance(listener, Listener):
-                        listener.judge_by(one.live.gate)
+                one.judge()
                 yield
         self.ruleset = ruleset
         self._session_log = log

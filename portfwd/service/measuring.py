@@ -24,8 +24,8 @@ from portfwd.kernel.reactor import Reactor
 from portfwd.limits.admission import Doorkeeper
 from portfwd.limits.descriptors import DescriptorBudget
 from portfwd.listen.binding import bind
-from portfwd.listen.datagram_listener import DatagramListener
 from portfwd.listen.listener import Listener
+from portfwd.listen.reception import Reception
 from portfwd.metrics.figures import Figures, RuleFigures
 from portfwd.metrics.lag import LagMeter
 from portfwd.relay.live import LiveRule
@@ -59,7 +59,7 @@ class Measured(Protocol):
         """The rules at work, and those that only have sessions left."""
 
     @property
-    def listeners(self) -> Iterable[tuple[LiveRule, Listener | DatagramListener]]:
+    def listeners(self) -> Iterable[tuple[LiveRule, Listener | Reception]]:
         """The sockets of ours that listen."""
 
     @property
