@@ -40,11 +40,11 @@ from portfwd.errors import (
 from portfwd.kernel.platform import Platform
 from portfwd.kernel.poller import Poller
 from portfwd.kernel.reactor import Reactor
-from portfwd.kernel.sockets import EXHAUSTED, Settings, upstream_settings
+from portfwd.kernel.sockets import EXHAUSTED
 from portfwd.limits.admission import Doorkeeper
-from portfwd.limits.occupancy import Occupancy
 from portfwd.metrics.tally import Ledger
 from portfwd.relay.containment import contained
+from portfwd.relay.destination import Destination
 from portfwd.relay.sinks import Sinks
 from portfwd.rules.model import Options
 from portfwd.streams.datagram_opening import DatagramStreams
@@ -52,7 +52,6 @@ from portfwd.streams.datagram_stream import DatagramStream
 from portfwd.streams.opening import StreamMaker
 from portfwd.streams.socket_opening import SocketShare
 from portfwd.streams.stream import Loss, Stream
-from portfwd.streams.tls import TLSSide
 from portfwd.streams.tls_opening import TLSEndpoint
 from portfwd.streams.transport import TransportStream
 from portfwd.upstreams.connect import Attempt, EndpointAttempt, SocketAttempt
@@ -63,49 +62,6 @@ from portfwd.values import Address, InetAddress, UnixAddress, is_literal
 
 #: RFC 8305 section 5: "Connection Attempt Delay … recommended 250 ms".
 ATTEMPT_DELAY: Final = 0.25
-
-
-@frozen(eq=False)
-class Destination:
-    """
-    A target, made ready to be dialled.
-
-    :ivar label: the target as the file writes it.
-    :ivar address: where it is, or None for an endpoint.
-    :ivar endpoint: Twisted's endpoint, or None for an address.
-    :ivar tls: makes the TLS connection to be had on top, or None.
-    :ivar occupancy: how many sessions have it, where ``max-conns-per-target`` wants to know; and how often it
-        could not be reached.
-    :ivar datagrams: it takes datagrams.
-    :ivar settings: what is set on a socket before it connects.
-    """
-
-    label: str
-    options: Options
-    address: Address | None = None
-    endpoint: IStreamClientEndpoint | None = None
-    tls: TLSSide | None = None
-    datagrams: bool = False
-    occupancy: Occupancy = field(factory=Occupancy)
-    settings: Settings = field(init=False)
-
-    @settings.default
-    def _settings(self) -> Settings:
-        return upstream_settings(self.options)
-
-    def take(self) -> bool:
-        """One session more; False where it has as many as it may."""
-        limit = self.options.max_conns_per_target
-        if limit is not None:
-            if self.occupancy.taken >= limit:
-                return False
-            self.occupancy.taken += 1
-        return True
-
-    def give_back(self) -> None:
-        """One session less."""
-        if self.options.max_conns_per_target is not None:
-            self.occupancy.give_back()
 
 
 @frozen(eq=False)

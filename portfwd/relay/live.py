@@ -12,7 +12,8 @@ from twisted.logger import Logger
 
 from portfwd.filters.api import IFilterFactory
 from portfwd.limits.admission import Admission
-from portfwd.relay.dial import Destination, Dial, DialOwner, Opener, Surroundings
+from portfwd.relay.destination import Destination
+from portfwd.relay.dial import Dial, DialOwner, Opener, Surroundings
 from portfwd.relay.direct import DirectDial
 from portfwd.relay.filtered import FilteredSession
 from portfwd.relay.session import Session

@@ -32,7 +32,8 @@ from portfwd.errors import (
     DialError,
 )
 from portfwd.relay.containment import contained
-from portfwd.relay.dial import Destination, Dial
+from portfwd.relay.destination import Destination
+from portfwd.relay.dial import Dial
 from portfwd.relay.direct import DirectDial
 from portfwd.relay.farewell import Farewell, Way
 from portfwd.relay.half import Half, after_reset, silence_limit

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, TypeVar
 
-from attrs import evolve, frozen
+from attrs import evolve
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredLock
 from twisted.internet.interfaces import IDelayedCall
@@ -56,6 +56,7 @@ from portfwd.service.build import (
 from portfwd.service.departures import Departures
 from portfwd.service.measuring import Watchers
 from portfwd.service.reload import ReloadResult, Transition, names_to_resolve, refusal
+from portfwd.service.session_log import Silent
 from portfwd.service.slices import Slices
 from portfwd.service.steering import Steering, named
 from portfwd.service.targets import target_labels
@@ -68,20 +69,6 @@ from portfwd.values import CloseReason
 DRAIN: Final = 10.0
 
 T = TypeVar("T")
-
-
-@frozen
-class Silent:
-    """A session log that writes nothing."""
-
-    wants_opened: bool = False
-    wants_closed: bool = False
-
-    def opened(self, summary: object) -> None:
-        """Nothing."""
-
-    def closed(self, summary: object) -> None:
-        """Nothing."""
 
 
 class Forwarder(Service):
@@ -420,9 +407,7 @@ class Forwarder(Service):
             self.doorkeeper.bound(limits)
             for one in self._bound:
                 one.live.limit()
-                for listener in one.listeners:
-                    if isinstance(listener, Listener):
-                        listener.judge_by(one.live.gate)
+                one.judge()
                 yield
         self.ruleset = ruleset
         self._session_log = log

@@ -32,7 +32,8 @@ from portfwd.errors import (
 )
 from portfwd.kernel.platform import Platform
 from portfwd.relay import dial as dial_module
-from portfwd.relay.dial import ATTEMPT_DELAY, Destination, Dial, Surroundings, portable_endpoint
+from portfwd.relay.destination import Destination
+from portfwd.relay.dial import ATTEMPT_DELAY, Dial, Surroundings, portable_endpoint
 from portfwd.rules.model import Options
 from portfwd.streams.stream import Loss
 from portfwd.streams.transport import TransportStream

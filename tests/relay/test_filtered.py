@@ -33,7 +33,7 @@ from portfwd.filters import (
     Sink,
     Wake,
 )
-from portfwd.relay.dial import Destination
+from portfwd.relay.destination import Destination
 from portfwd.relay.filtered import FilteredSession, FilterLog
 from portfwd.relay.live import LiveRule
 from portfwd.relay.session import Session

@@ -6,7 +6,7 @@ from typing import Any
 
 from portfwd.errors import TargetsFull
 from portfwd.limits.admission import Bounds, Doorkeeper
-from portfwd.relay.dial import Destination
+from portfwd.relay.destination import Destination
 from portfwd.relay.live import LiveRule
 from portfwd.relay.places import Places
 from portfwd.rules.model import AclEntry, OnDeny
