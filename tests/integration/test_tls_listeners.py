@@ -6,6 +6,7 @@ import hashlib
 import signal
 import socket
 import ssl
+import threading
 from typing import Any, Final
 
 import trustme
@@ -157,6 +158,26 @@ class EndTests(ListenerCase):
             self.assertTrue(client.peer.notified)
             self.assertEqual(client.end, "fin")
             self.line("--")
+
+    def test_much_both_ways(self) -> None:
+        """Megabytes go both ways at once, while each side reads when it likes."""
+        self.start()
+        context = self.context()
+        context.check_hostname = True
+        data = Pattern(3).slice(0, 20_000_000)
+        got = hashlib.sha256()
+        with self.plain() as sock, context.wrap_socket(sock, server_hostname="localhost") as client:
+            sending = threading.Thread(target=client.sendall, args=(data,), daemon=True)
+            sending.start()
+            left = len(data)
+            while left:
+                piece = client.recv(65536)
+                got.update(piece)
+                left -= len(piece)
+            sending.join(30)
+        self.assertEqual(got.digest(), hashlib.sha256(data).digest())
+        (line,) = self.running.access_lines(1)
+        self.assertEqual((line.to_upstream, line.to_client), (len(data), len(data)))
 
     def test_truncated(self) -> None:
         """A FIN without it is passed on as a reset, and the log says why."""

@@ -104,7 +104,7 @@ class BytesTests(LayerCase):
         exchange(layer, wire, peer, peer.say(b"x" * 100_000))
         self.assertEqual((heard.told, len(heard.data)), (["made", "opened"], 100_000))
 
-    @settings(max_examples=20)
+    @settings(max_examples=20, deadline=None)
     @given(st.lists(st.integers(1, 40_000), min_size=1, max_size=4), st.integers(1, 30_000))
     def test_any_pieces(self, sizes: list[int], cut: int) -> None:
         """However records are cut, the bytes are the same."""
@@ -281,6 +281,22 @@ class HandshakeTests(LayerCase):
             self.make()
             self.layer.dataReceived(said)
             self.assertIn(wanted, self.broken())
+
+    @settings(max_examples=50, deadline=None)
+    @given(st.lists(st.binary(min_size=1, max_size=200), max_size=4), st.integers(0, 600), st.booleans())
+    def test_anything(self, pieces: list[bytes], kept: int, opened: bool) -> None:
+        """Whatever is said, before the handshake or behind it, nothing raises, and rubbish opens nothing."""
+        self.make()
+        if opened:
+            self.shake()
+        else:
+            self.layer.dataReceived(self.peer.step(b"")[:kept])
+        for piece in pieces:
+            self.layer.dataReceived(piece)
+        self.layer.readConnectionLost()
+        lose(self.layer, self.wire)
+        self.assertEqual(self.heard.data, b"")
+        self.assertEqual("opened" in self.heard.told, opened)
 
     def test_nothing_said(self) -> None:
         """A client that closes at once said nothing."""
