@@ -25,7 +25,7 @@ from zope.interface import implementer
 from portfwd.kernel.reactor import Reactor
 from portfwd.kernel.sockets import EXHAUSTED, accept, reset_on_close, to_address
 from portfwd.limits.descriptors import PER_SESSION, DescriptorBudget
-from portfwd.listen.binding import remove_socket_file
+from portfwd.listen.binding import socket_file
 from portfwd.values import Address
 
 #: Clients accepted in one turn of the reactor: a flood of connections must not
@@ -93,7 +93,7 @@ class Listener:
         :param backlog: length of the queue of clients that wait; None for the system's largest.
         :param inherited: the socket's file, if it has one, is somebody else's to remove.
         """
-        self._inherited = inherited
+        self._file = None if inherited else socket_file(sock)
         self.name = name
         self._socket = sock
         self._family = int(sock.family)
@@ -228,8 +228,8 @@ class Listener:
         self._reactor.removeReader(self)
         self._budget.forget(self._begin)
         self._stop_waiting()
-        if not self._inherited:
-            remove_socket_file(self._socket)
+        if self._file is not None:
+            self._file.remove()
         self._socket.close()
         self._state = "stopped"
         if self._gate is not None:

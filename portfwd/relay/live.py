@@ -198,8 +198,15 @@ class LiveRule:
         if target is None and permits is None and self._direct is not None:
             only, patience = self.destinations[0], self._connecting
             return DirectDial(self.world, only, self._direct, patience, owner, self.streams)
-        destinations = self.destinations if target is None else (self._destination(target),)
+        destinations = self._in_order() if target is None else (self._destination(target),)
         return Dial(self.world, destinations, self.options.dial_timeout, owner, self.streams, permits)
+
+    def _in_order(self) -> Sequence[Destination]:
+        """The targets, the ones last whose port was unreachable for datagrams a moment ago."""
+        streams = self.streams
+        if len(self.destinations) < 2 or not isinstance(streams, DatagramStreams):
+            return self.destinations
+        return sorted(self.destinations, key=lambda one: streams.was_unreachable(one.address))
 
     def _destination(self, target: object) -> Destination:
         known = self._routes.get(target)

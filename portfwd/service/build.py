@@ -51,7 +51,7 @@ from portfwd.service.datagrams import bind_listeners
 from portfwd.service.filters import Clause, configure
 from portfwd.service.rule_streams import choose_streams, with_gates
 from portfwd.service.targets import TLSCreators, described, destination
-from portfwd.service.tls_listening import tls_streams
+from portfwd.service.tls_listening import ready_streams
 from portfwd.streams.transport import TransportStream
 from portfwd.upstreams.connect import from_twisted_address
 from portfwd.values import Address, InetAddress, UnixAddress
@@ -131,10 +131,7 @@ class RuleMaker:
             filters = configured.clauses
             self.problems += configured.problems
         if rule.listen.kind is Kind.TLS:
-            try:
-                streams = tls_streams(rule, world, filters)
-            except (OSError, ValueError) as problem:
-                self.failures.append(f"{rule.name}: {problem} ({rule.listen.where})")
+            streams = ready_streams(rule, world, filters, self.failures) or streams
         endpoint = None
         if rule.listen.kind is Kind.ENDPOINT:
             path = rule.listen.path
@@ -433,7 +430,7 @@ def listen_on_endpoints(bound: Bound, budget: DescriptorBudget, failed: Callable
     def accept(stream: TransportStream) -> None:
         # Twisted has the socket already, so this only keeps the count right.
         taken = budget.take(PER_SESSION)
-        bound.live.accept(stream, (lambda: budget.give_back(PER_SESSION)) if taken else _nothing)
+        bound.live.accept(stream, (lambda: budget.give_back(PER_SESSION)) if taken else lambda: None)
 
     def refused(failure: Failure) -> None:
         problem = getattr(failure.value, "socketError", failure.value)
@@ -445,10 +442,6 @@ def listen_on_endpoints(bound: Bound, budget: DescriptorBudget, failed: Callable
         factory = StreamFactory(lambda: bound.live.world.streams.bare(bound.live.options.buffer), accept)
         listening = maybeDeferred(endpoint.listen, factory)
         listening.addCallbacks(bound.listening, refused)
-
-
-def _nothing() -> None:
-    """Nothing to give back."""
 
 
 def cannot_bind(planned: Planned, problem: Exception) -> str:

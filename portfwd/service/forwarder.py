@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, TypeVar
 
-from attrs import evolve, frozen
+from attrs import evolve
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredLock
 from twisted.internet.interfaces import IDelayedCall
@@ -56,6 +56,7 @@ from portfwd.service.build import (
 from portfwd.service.departures import Departures
 from portfwd.service.measuring import Watchers
 from portfwd.service.reload import ReloadResult, Transition, names_to_resolve, refusal
+from portfwd.service.session_log import Silent
 from portfwd.service.slices import Slices
 from portfwd.service.steering import Steering, named
 from portfwd.service.targets import target_labels
@@ -68,20 +69,6 @@ from portfwd.values import CloseReason
 DRAIN: Final = 10.0
 
 T = TypeVar("T")
-
-
-@frozen
-class Silent:
-    """A session log that writes nothing."""
-
-    wants_opened: bool = False
-    wants_closed: bool = False
-
-    def opened(self, summary: object) -> None:
-        """Nothing."""
-
-    def closed(self, summary: object) -> None:
-        """Nothing."""
 
 
 class Forwarder(Service):
@@ -146,7 +133,8 @@ class Forwarder(Service):
         self._turn = DeferredLock()
         self._at_work: Slices[Any] | None = None
         self._longest = 0.0
-        self._switching = False
+        self._hurries = False
+        self._gone_total = 0
         self.reloads = 0
         self.reload_failures = 0
         self.reloaded_at: float | None = None
@@ -203,6 +191,11 @@ class Forwarder(Service):
     def session_count(self) -> int:
         """Sessions that are not closed."""
         return sum(len(live.sessions) for live in self.every_rule)
+
+    @property
+    def session_total(self) -> int:
+        """Sessions that there have been, those of rules that a reload removed included."""
+        return self._gone_total + sum(live.total for live in self.rules)
 
     @property
     def addresses(self) -> dict[str, list[str]]:
@@ -391,22 +384,18 @@ class Forwarder(Service):
             raise
         failures = refusal(change.problems, change.failures)
         if failures or dry_run:
-            await self._in_slices(change.undo())
+            await self._to_the_end(change.undo())
             return ReloadResult(
                 dry_run=dry_run,
                 difference=change.difference,
                 problems=tuple(change.problems),
                 failures=failures,
             )
-        self._switching = True
-        try:
-            await self._in_slices(self._switch(change, ruleset, session_log))
-        finally:
-            self._switching = False
+        await self._to_the_end(self._switch(change, ruleset, session_log))
         self._tell_where(change.fresh)
         result = ReloadResult(applied=True, difference=change.difference, notes=tuple(change.notes))
         if self.running:
-            await self._in_slices(change.let_go())
+            await self._to_the_end(change.let_go())
         return result
 
     def _switch(self, change: Transition, ruleset: Ruleset, log: SessionLog) -> Steps[None]:
@@ -427,6 +416,7 @@ class Forwarder(Service):
             self.departures.leave(old, OnRemove.STAY)
             yield
         for bound in change.gone:
+            self._gone_total += bound.live.total
             self.departures.leave(bound.live, bound.live.options.on_remove)
             yield
         for live in self.every_rule:
@@ -443,10 +433,18 @@ class Forwarder(Service):
 
         return work.start().addBoth(over)
 
+    async def _to_the_end(self, steps: Steps[None]) -> None:
+        """Do in slices what a stop must not leave half done."""
+        self._hurries = True
+        try:
+            await self._in_slices(steps)
+        finally:
+            self._hurries = False
+
     def _end_reload(self) -> None:
-        """The forwarder stops: what is being prepared is undone, what is being changed is finished."""
+        """The forwarder stops: what is being prepared is undone; what is changed or undone is finished."""
         if self._at_work is not None:
-            if self._switching:
+            if self._hurries:
                 self._at_work.hurry()
             else:
                 self._at_work.give_up()
@@ -484,6 +482,8 @@ class Forwarder(Service):
         return self._steered(name, self._steering.resume)
 
     def _steered(self, name: str, steer: Callable[[Sequence[Bound]], Sequence[Bound]]) -> Sequence[LiveRule]:
+        if not self.running:
+            raise SteerError("the forwarder is stopping: it accepts nobody any more")
         if self._turn.locked:
             raise SteerError("a reload is under way; ask again when it is over")
         found = steer(named(self._bound, name))

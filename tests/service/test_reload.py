@@ -6,6 +6,7 @@ import gc
 import os
 import socket
 import stat
+from collections.abc import Iterator
 from typing import Any, cast
 from unittest import mock
 
@@ -28,7 +29,7 @@ from portfwd.service import slices
 from portfwd.service.build import count_descriptors
 from portfwd.service.forwarder import Forwarder
 from portfwd.service.measuring import measure
-from portfwd.service.reload import MAX_LINES, ReloadResult, is_reusable, shortened
+from portfwd.service.reload import MAX_LINES, ReloadResult, Transition, is_reusable, shortened
 from portfwd.service.slices import Slices
 from portfwd.values import CloseReason
 from tests.service.test_forwarder import PORTABLE, ForwarderCase, open_descriptors
@@ -680,19 +681,54 @@ class OrderTests(ReloadCase):
         self.assertEqual((await result).failures, ("the forwarder is stopping",))
         self.assertEqual(open_descriptors(), before)
 
+    def stopped_during(self, part: str, forwarder: Forwarder) -> Deferred[Any]:
+        """Slices of one step each, and a stop after the first one of a `Transition`.s part."""
+        self.slow()
+        stopped: Deferred[Any] = Deferred()
+        steps = getattr(Transition, part)
+
+        def begun(change: Transition) -> Iterator[None]:
+            reactor.callLater(0, lambda: forwarder.stopService().chainDeferred(stopped))  # type: ignore[attr-defined]
+            yield
+            yield from steps(change)
+
+        self.patch(Transition, part, begun)
+        return stopped
+
     async def test_stop_while_switching(self) -> None:
         """The change is finished first, so that everything that listens is known and closed."""
-        self.slow()
         await self.turn()
         before = open_descriptors()
         forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}\n")
-        result = forwarder.reload(
+        stopped = self.stopped_during("switch", forwarder)
+        result = await forwarder.reload(
             rules(f"b: 127.0.0.1:0 -> {self.target}\nc: 127.0.0.1:0 -> {self.target}\n")
         )
-        await self.until(lambda: forwarder._switching)
-        await forwarder.stopService()
-        self.assertTrue((await result).applied)
+        await stopped
+        self.assertTrue(result.applied)
+        self.assertEqual([live.name for live in forwarder.rules], ["b", "c"])
         self.assertEqual(forwarder.addresses, {})
+        self.assertEqual(open_descriptors(), before)
+
+    async def test_stop_while_letting_go(self) -> None:
+        """A change that was made is told as one, though what was replaced is not forgotten bit by bit."""
+        forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}\n")
+        stopped = self.stopped_during("let_go", forwarder)
+        result = await forwarder.reload(rules(f"b: 127.0.0.1:0 -> {self.target}\n"))
+        await stopped
+        self.assertTrue(result.applied)
+        self.assertEqual(forwarder.reloads, 1)
+
+    async def test_stop_while_undoing(self) -> None:
+        """What was bound in vain is closed, all of it."""
+        await self.turn()
+        before = open_descriptors()
+        forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}\n")
+        stopped = self.stopped_during("undo", forwarder)
+        more = "".join(f"b{number}: 127.0.0.1:0 -> {self.target}\n" for number in range(5))
+        result = await forwarder.reload(rules(more), dry_run=True)
+        await stopped
+        self.assertEqual(result.failures, ())
         self.assertEqual(open_descriptors(), before)
 
     async def test_stop_while_resolving(self) -> None:
