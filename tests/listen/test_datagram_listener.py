@@ -429,6 +429,18 @@ class TroubleTests(PostCase):
             self.listener._tell_of_drops()
         self.assertEqual(self.listener._drops_told, 5)
 
+    def test_a_flood_delays_nobody_elsewhere(self) -> None:
+        """Between two parts of a flood the datagrams of other listeners have their turn."""
+        port = self.upstream.getsockname()[1]
+        self.forward(f"r: 127.0.0.1:0/udp -> 127.0.0.1:9/udp\ns: 127.0.0.1:0/udp -> 127.0.0.1:{port}/udp")
+        flood, client = self.datagrams(), self.datagrams()
+        for _ in range(20 * BATCH):
+            flood.sendto(b"x", self.where())
+        client.sendto(b"small", self.where("s"))
+        with mock.patch.object(self.listener, "run", wraps=self.listener.run) as parts:
+            self.assertEqual(self.receive(self.upstream)[0], b"small")
+        self.assertLess(parts.call_count, 20, "the flood was not over yet")
+
     def test_answers_that_do_not_fit(self) -> None:
         """An answer that the kernel does not take is dropped and counted."""
         self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp")
