@@ -27,7 +27,7 @@ from bench.loads.api import FULL, QUICK, SMOKE, Load
 from bench.peers.checkout import ROOT, commit
 from bench.peers.field import contestants, present
 from bench.processes import raise_descriptors
-from bench.results import Results, Row, describe_machine, from_json, to_json
+from bench.results import Results, Row, describe_machine, from_json, joined, to_json
 from bench.rounds import Sample
 
 RESULTS: Final = ROOT / "bench" / "results"
@@ -55,7 +55,11 @@ def parser() -> argparse.ArgumentParser:
         "--publish", action="store_true", help="write tables and pictures into docs/explanation"
     )
     made.add_argument(
-        "--report", type=Path, metavar="FILE", help="make the tables of an earlier results file"
+        "--report",
+        type=Path,
+        metavar="FILE",
+        nargs="+",
+        help="make the tables of earlier results files, which have different rows",
     )
     evidence.add_options(made)
     return made
@@ -170,7 +174,11 @@ def main(argv: Sequence[str]) -> int:
         _listed(options.loopback)
         return 0
     if options.report:
-        results = from_json(options.report.read_text())
+        try:
+            results = joined([from_json(path.read_text()) for path in options.report])
+        except ValueError as error:
+            print(f"bench: {error}", file=sys.stderr)
+            return 2
         whole = False
     else:
         try:

@@ -11,11 +11,12 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from attrs import asdict, field, frozen
+from attrs import asdict, evolve, field, frozen
 
 from bench.rounds import Sample
 
@@ -82,6 +83,42 @@ def from_json(text: str) -> Results:
     fields["rows"] = tuple(Row(**row) for row in fields["rows"])
     fields["samples"] = tuple(Sample(**sample) for sample in fields["samples"])
     return Results(**fields)
+
+
+def joined(parts: Sequence[Results]) -> Results:
+    """
+    Several runs as one: groups of rows may be measured one after another, with the peers that matter there.
+
+    :param parts: one at least.
+    :raises ValueError: they are of different machines, commits or labs, or share a row.
+    """
+    first, *others = parts
+    for other in others:
+        for what, one, another in (
+            ("machines", first.machine, other.machine),
+            ("commits", first.commit, other.commit),
+            ("labs", first.lab, other.lab),
+        ):
+            if one != another:
+                raise ValueError(f"results of different {what}: {one} and {another}")
+    rows = [row for part in parts for row in part.rows]
+    twice = [name for name, count in Counter(row.name for row in rows).items() if count > 1]
+    if twice:
+        raise ValueError(f"more than one of these results has the row {', '.join(twice)}")
+    versions = {name: version for part in parts for name, version in part.versions.items()}
+    return evolve(
+        first,
+        options={
+            **first.options,
+            "rounds": min(part.options["rounds"] for part in parts),
+            "only": [name for part in parts for name in part.options.get("only", ())],
+        },
+        versions=versions,
+        about={name: about for part in parts for name, about in part.about.items()},
+        absent={name: why for part in parts for name, why in part.absent.items() if name not in versions},
+        rows=tuple(rows),
+        samples=tuple(sample for part in parts for sample in part.samples),
+    )
 
 
 def describe_machine() -> dict[str, str]:
