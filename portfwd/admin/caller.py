@@ -2,24 +2,21 @@
 """
 One client of a control socket, as the commands see it.
 
-Long work is done in slices of `SLICE`, with traffic between them. What goes on for a while tells of
-events as long as the client takes them, and of none while it does not: nothing is kept for it.
+Work is done in turns that it shares with all others. What goes on for a while tells of events as long
+as the client takes them, and of none while it does not: nothing is kept for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.internet.task import Cooperator
 
 from portfwd.admin.operator import Operator, OperatorError
+from portfwd.admin.turns import Turns
 from portfwd.rules.admin_lines import Level
-
-#: Seconds of work before traffic gets its turn: a twentieth of the 50 ms for which a reload may make it wait.
-SLICE: Final = 0.0025
 
 T = TypeVar("T")
 
@@ -41,11 +38,13 @@ class Caller:
         tell: Callable[[Mapping[str, Any]], None],
         is_listening: Callable[[], bool],
         steered: Callable[[], None],
+        turns: Turns | None = None,
     ) -> None:
         """
         :param tell: sends an event.
         :param is_listening: whether the client has taken what was sent so far.
         :param steered: told when a request is about to change something.
+        :param turns: shared with others; None for its own.
         """
         self.operator = operator
         self.level = level
@@ -53,20 +52,13 @@ class Caller:
         self._tell = tell
         self._is_listening = is_listening
         self._steered = steered
-        self._cooperator = Cooperator(
-            terminationPredicateFactory=self._slice,
-            scheduler=lambda call: clock.callLater(0, call),
-        )
+        self._turns = Turns(clock) if turns is None else turns
         self._pause: Deferred[bool] | None = None
         self._timer: IDelayedCall | None = None
         self._interrupted = False
 
     def __repr__(self) -> str:
         return f"<Caller {self.level.value}>"
-
-    def _slice(self) -> Callable[[], bool]:
-        until = self.clock.seconds() + SLICE
-        return lambda: self.clock.seconds() >= until
 
     def require_operator(self) -> None:
         """
@@ -80,13 +72,11 @@ class Caller:
 
     async def each(self, things: Iterable[T], visit: Callable[[T], None]) -> None:
         """Call `visit` with each of `things`, in slices."""
+        await self._turns.each(things, visit)
 
-        def steps() -> Iterator[None]:
-            for thing in things:
-                visit(thing)
-                yield None
-
-        await self._cooperator.coiterate(steps())
+    async def turn(self) -> None:
+        """Wait until it is this client's turn."""
+        await self._turns.take()
 
     # What goes on for a while
 

@@ -2,8 +2,8 @@
 """
 The control socket: requests in, answers out, one client after the other's turn.
 
-It serves one request of a client at a time, and takes the next when the client has read the
-answer. Whoever does not read for `STUCK` seconds, sends lines without end, or more of them
+It serves one request of a client at a time, when it is its turn, and takes the next when the client
+has read the answer. Whoever does not read for `STUCK` seconds, sends lines without end, or more of them
 than it reads answers to, is dropped; that costs nobody else anything.
 """
 
@@ -27,7 +27,8 @@ from portfwd.admin.answers import answer, event, greeting, refusal
 from portfwd.admin.caller import Caller
 from portfwd.admin.commands import serve
 from portfwd.admin.operator import Operator, OperatorError
-from portfwd.admin.requests import MAX_LINE, Request, RequestError, read_request
+from portfwd.admin.requests import MAX_LINE, RequestError, read_request
+from portfwd.admin.turns import Turns
 from portfwd.rules.admin_lines import Level
 from portfwd.values import printable
 
@@ -45,13 +46,24 @@ class ControlProtocol(Protocol):
 
     _log = Logger()
 
-    def __init__(self, operator: Operator, level: Level, clock: IReactorTime, who: str) -> None:
-        """:param who: the client, for the log."""
+    def __init__(
+        self, operator: Operator, level: Level, clock: IReactorTime, who: str, turns: Turns | None = None
+    ) -> None:
+        """
+        :param who: the client, for the log.
+        :param turns: shared with other clients; None for its own.
+        """
         self.who = who
         self._clock = clock
         self._level = level
         self._caller = Caller(
-            operator, level, clock, lambda value: self._write(event(value)), self._listens, self._steered
+            operator,
+            level,
+            clock,
+            lambda value: self._write(event(value)),
+            self._listens,
+            self._steered,
+            turns,
         )
         self._buffer = b""
         self._asked = b""
@@ -167,39 +179,34 @@ class ControlProtocol(Protocol):
             self.transport.loseConnection()  # type: ignore[union-attr]
 
     def _serve(self, line: bytes) -> None:
-        try:
-            request = read_request(line)
-        except RequestError as problem:
-            hint = f"; {problem.hint}" if problem.hint else ""
-            self._write(refusal(problem.code, f"{problem}{hint}"))
-            return
-        if request is None:
-            return
         self._asked = line
         self._wait(None)
         self._caller.begin()
         if b"\n" in self._buffer:
             # What goes on is ended by the next line, which is there.
             self._caller.interrupt()
-        serving: Deferred[None] = Deferred.fromCoroutine(self._answer(request))
-        if not serving.called:
-            self._serving = serving
-            serving.addBoth(self._served)
-        else:
-            serving.addErrback(self._failed)
-            self._wait(STUCK if self._paused else IDLE)
+        self._serving = serving = Deferred.fromCoroutine(self._answer(line))
+        serving.addBoth(self._served)
 
-    async def _answer(self, request: Request) -> None:
+    async def _answer(self, line: bytes) -> None:
         try:
-            line = answer(await serve(self._caller, request))
+            # Whoever sends a thousand requests at once waits for a thousand turns; traffic does not.
+            await self._caller.turn()
+            request = read_request(line)
+            if request is None:
+                return
+            said = answer(await serve(self._caller, request))
+        except RequestError as problem:
+            hint = f"; {problem.hint}" if problem.hint else ""
+            said = refusal(problem.code, f"{problem}{hint}")
         except OperatorError as problem:
-            line = refusal(problem.code, str(problem), problem.details)
+            said = refusal(problem.code, str(problem), problem.details)
         except CancelledError:
             return
         except Exception:
             self._log.failure("control: {who}: a command failed", who=self.who)
-            line = refusal("internal", "an error in portfwd itself; its log has the traceback")
-        self._write(line)
+            said = refusal("internal", "an error in portfwd itself; its log has the traceback")
+        self._write(said)
 
     def _failed(self, failure: Failure) -> None:
         self._log.failure("control: {who}: an answer could not be sent", failure, who=self.who)

@@ -15,6 +15,8 @@ import stat
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from attrs import frozen
+
 from portfwd.kernel.sockets import apply_settings, inet_family, listening_settings
 from portfwd.rules.model import Kind, ListenOptions, ListenSpec, Options
 from portfwd.values import UnixAddress, is_literal
@@ -176,12 +178,41 @@ def _remove_stale(address: UnixAddress, kind: socket.SocketKind) -> None:
             return
 
 
-def remove_socket_file(sock: socket.socket) -> None:
-    """Remove the file of a bound unix socket, if it has one; one that is gone already is fine."""
-    if sock.family == getattr(socket, "AF_UNIX", None):
-        path = sock.getsockname()
-        if isinstance(path, str) and path and not path.startswith("\0"):
-            try:
-                os.unlink(path)
-            except OSError:
-                return
+@frozen
+class SocketFile:
+    """
+    The file of a unix socket that was bound here, known by more than its name.
+
+    Whoever lets two forwarders take turns on one path removes the file first: the one that ends later
+    must not remove the other's. Numbers of files are used again; the time at which it was made is not.
+    """
+
+    path: str
+    made: tuple[int, int, int]
+
+    def remove(self) -> None:
+        """Remove it, if it is still there and this one; others' stay."""
+        try:
+            if _made(self.path) == self.made:
+                os.unlink(self.path)
+        except OSError:
+            return
+
+
+def socket_file(sock: socket.socket) -> SocketFile | None:
+    """The file of a socket that has just been bound; None where it has none."""
+    if sock.family != getattr(socket, "AF_UNIX", None):
+        return None
+    path = sock.getsockname()
+    if not isinstance(path, str) or not path or path.startswith("\0"):
+        return None
+    try:
+        return SocketFile(path, _made(path))
+    except OSError:
+        return None
+
+
+def _made(path: str) -> tuple[int, int, int]:
+    """Which file a path is; nothing that is done with a socket's file, `chmod` included, changes this."""
+    found = os.lstat(path)
+    return found.st_dev, found.st_ino, found.st_mtime_ns

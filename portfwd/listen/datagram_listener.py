@@ -29,7 +29,7 @@ from portfwd.kernel.poller import Poller
 from portfwd.kernel.reactor import Reactor
 from portfwd.kernel.sockets import to_address
 from portfwd.limits.descriptors import DescriptorBudget
-from portfwd.listen.binding import remove_socket_file
+from portfwd.listen.binding import socket_file
 from portfwd.listen.correspondent import Correspondent, SocketAddress
 from portfwd.listen.datagram_binding import WILDCARDS
 from portfwd.listen.reception import LOG_INTERVAL, Reception
@@ -59,6 +59,7 @@ class DatagramListener(Reception):
         """:param sock: bound and non-blocking; the listener owns it."""
         super().__init__(name, reactor, budget, live)
         self._socket = sock
+        self._file = socket_file(sock)
         self._family = int(sock.family)
         self._poller = poller
         self._drops_told = 0
@@ -119,7 +120,8 @@ class DatagramListener(Reception):
             self.run()
 
     def _close(self) -> None:
-        remove_socket_file(self._socket)
+        if self._file is not None:
+            self._file.remove()
         self._poller.release(self._socket.fileno(), self._socket)
 
     # Reading

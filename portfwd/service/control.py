@@ -19,6 +19,7 @@ from twisted.logger import Logger
 from portfwd.admin.control import ControlProtocol
 from portfwd.admin.doors import Door
 from portfwd.admin.operator import Operator
+from portfwd.admin.turns import Turns
 from portfwd.errors import StartError
 from portfwd.kernel.reactor import Reactor
 from portfwd.listen.binding import bind
@@ -48,6 +49,7 @@ class ControlSockets(Service):
         self._operator = operator
         self._drain = drain
         self._doors: list[Door] = []
+        self._turns = Turns(reactor)
         self._log = Logger()
 
     def privilegedStartService(self) -> None:
@@ -70,7 +72,7 @@ class ControlSockets(Service):
             raise StartError(failures)
 
     def _maker(self, level: Level) -> Callable[[str], ControlProtocol]:
-        return lambda who: ControlProtocol(self._operator, level, self._reactor, who)
+        return lambda who: ControlProtocol(self._operator, level, self._reactor, who, self._turns)
 
     def startService(self) -> None:
         """

@@ -21,7 +21,7 @@ from portfwd.kernel.reactor import Reactor
 from portfwd.logs.fields import utc_time
 from portfwd.relay.live import LiveRule
 from portfwd.relay.session import Session
-from portfwd.relay.tapping import tap
+from portfwd.relay.tapping import Taps
 from portfwd.rules.explain import explain
 from portfwd.rules.explain_text import explanation_json, explanation_text
 from portfwd.rules.findings import shown, suggestion
@@ -78,6 +78,7 @@ class Operating:
         self._threshold = LogThreshold() if threshold is None else threshold
         self._started_at = reactor.seconds()
         self._descriptors = (-COUNTED, 0)
+        self._taps = Taps()
         #: For ``status``, and for `portfwd shell`: where manholes listen, and their host keys.
         self.shells: list[dict[str, str]] = []
 
@@ -100,7 +101,7 @@ class Operating:
             "state": "running" if forwarder.running else "draining",
             "rules": len(rules),
             "sessions": forwarder.session_count,
-            "total": sum(live.total for live in rules),
+            "total": forwarder.session_total,
             "descriptors": self._descriptors[1],
             "files": list(forwarder.ruleset.files),
             "reloads": forwarder.reloads,
@@ -116,20 +117,13 @@ class Operating:
 
     def rules(self, start: int = 0) -> Iterator[RuleView]:
         """See `portfwd.admin.operator.Operator`."""
-        for bound in self._forwarder.bound[start:]:
-            live = bound.live
-            yield RuleView(
-                live.name,
-                live.rule.name,
-                () if bound.closed else tuple(bound_addresses(bound)),
-                tuple(one.label for one in live.destinations),
-                "closed" if bound.closed else "paused" if bound.paused else "accepting",
-                len(live.sessions),
-                live.total,
-                tuple(name for name, _ in live.filters),
-                live.filter_failures,
-                str(live.rule.where),
-            )
+        bounds = self._forwarder.bound
+        for bound in bounds[start:]:
+            state = "closed" if bound.closed else "paused" if bound.paused else "accepting"
+            yield _view(bound.live, state, () if bound.closed else tuple(bound_addresses(bound)))
+        if not bounds:
+            # It stops: nothing listens any more, and sessions are left.
+            yield from (_view(live, "closed", ()) for live in self._forwarder.rules[start:])
 
     def _named(self, rule: str, lives: Sequence[LiveRule]) -> list[LiveRule]:
         """Those of `lives` that RULE means; never none."""
@@ -169,7 +163,7 @@ class Operating:
     def tap(self, session: LiveSession, saw: Callable[[Direction, bytes], None]) -> Callable[[], None]:
         """See `portfwd.admin.operator.Operator`."""
         try:
-            return tap(cast(Session, session), saw)
+            return self._taps.begin(cast(Session, session), saw)
         except ValueError as error:
             raise OperatorError("refused", str(error)) from None
 
@@ -192,6 +186,7 @@ class Operating:
         return self._steer(self._forwarder.resume, rule)
 
     def _steer(self, steer: Callable[[str], Sequence[LiveRule]], rule: str) -> list[str]:
+        self._named(rule, self._forwarder.rules)
         try:
             return [live.name for live in steer(rule)]
         except SteerError as problem:
@@ -235,3 +230,18 @@ class Operating:
         if self._stop is None:
             raise OperatorError("refused", "this forwarder is part of another program, which ends it")
         self._stop()
+
+
+def _view(live: LiveRule, state: str, listen: tuple[str, ...]) -> RuleView:
+    return RuleView(
+        live.name,
+        live.rule.name,
+        listen,
+        tuple(one.label for one in live.destinations),
+        state,
+        len(live.sessions),
+        live.total,
+        tuple(name for name, _ in live.filters),
+        live.filter_failures,
+        str(live.rule.where),
+    )

@@ -19,6 +19,7 @@ from attrs import evolve, frozen
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from portfwd.errors import RulesError
 from portfwd.kernel.reactor import Reactor
@@ -29,13 +30,15 @@ from portfwd.rules.reading import Files
 from portfwd.rules.steps import Steps
 from portfwd.rules.support import everything_wrong_in_steps
 from portfwd.service.disk import DiskFiles
-from portfwd.service.forwarder import Forwarder, Silent
+from portfwd.service.forwarder import Forwarder
 from portfwd.service.notify import Notifier, status_of
 from portfwd.service.reload import ReloadResult
-from portfwd.service.session_log import LogInUse, describe
+from portfwd.service.session_log import LogInUse, Silent, describe
 from portfwd.service.slices import Slices
 
 NO_FILE: Final = "these rules came from the command line (--rule): there is no file to read again; restart it"
+
+ACCIDENT: Final = "an error in portfwd itself, or in a filter; the log has the traceback"
 
 #: What failures say that may come from a change of root or directory.
 OUT_OF_REACH: Final = ("cannot be read", "No such file", "Permission denied", "there is no filter")
@@ -48,10 +51,12 @@ class Confinement:
 
     :ivar chroot: of ``twistd --chroot``, or empty.
     :ivar directory: the working directory in which the rules were first read.
+    :ivar user: the number of the user who read them; None where that does not matter.
     """
 
     chroot: str = ""
     directory: str = ""
+    user: int | None = None
 
     def visible(self, path: str) -> str:
         """The name by which `path`, from before the change of root, can be reached now."""
@@ -70,6 +75,11 @@ class Confinement:
             notes.append(
                 f"this process works in {_here()} now and not in {self.directory} (--rundir):"
                 " write file names from the root on"
+            )
+        if self.user not in (None, os.geteuid()):
+            notes.append(
+                f"this process is user {os.geteuid()} now and not {self.user} (--uid):"
+                " what that user may not read, write or make needs other permissions, or a restart"
             )
         return notes
 
@@ -134,6 +144,8 @@ class Rereading(Service):
         self._making = making
         self._files: Files = DiskFiles() if files is None else files
         self._turn = DeferredLock()
+        #: Who shares the reload that has not begun yet: a real one, a dry run.
+        self._waiting: dict[bool, list[Deferred[ReloadResult]]] = {}
         self._reading: Slices[Ruleset | Mistakes] | None = None
         self._log = Logger()
 
@@ -144,10 +156,28 @@ class Rereading(Service):
         """
         Read the file and change over to it.
 
+        However often it is asked for, one is under way, and one more waits for its turn.
+
         :param dry_run: only see whether it could be done.
         :returns: fires with what came of it, which the log has been told.
         """
-        return self._turn.run(lambda: Deferred.fromCoroutine(self._reload(dry_run)))
+        waiting = self._waiting.get(dry_run)
+        if waiting is not None:
+            shared: Deferred[ReloadResult] = Deferred()
+            waiting.append(shared)
+            return shared
+        also = self._waiting[dry_run] = []
+
+        def begin() -> Deferred[ReloadResult]:
+            del self._waiting[dry_run]
+            return Deferred.fromCoroutine(self._reload(dry_run))
+
+        def over(result: ReloadResult | Failure) -> ReloadResult | Failure:
+            for one in also:
+                one.callback(result)
+            return result
+
+        return self._turn.run(begin).addBoth(over)
 
     def stopService(self) -> None:
         """Read no further."""
@@ -160,7 +190,12 @@ class Rereading(Service):
         if not dry_run:
             self._notifier.reloading()
         with self._making():
-            result = await self._read_and_change(dry_run)
+            try:
+                result = await self._read_and_change(dry_run)
+            except Exception:
+                # A filter of somebody else's, say. Who asked, and systemd, must hear of an end.
+                self._log.failure("reload: an accident")
+                result = self._refused(dry_run, ACCIDENT)
         result = evolve(result, seconds=time.monotonic() - begun)
         if result.refused:
             result = evolve(result, notes=(*result.notes, *self._hints(result)))
@@ -203,13 +238,17 @@ class Rereading(Service):
             line = f"{describe(ruleset.log, problem)} ({ruleset.log.where}); the old log stays in use"
             return self._refused(dry_run, line)
         log, writer = opened
-        result = await self._forwarder.reload(ruleset, log=Silent() if log is None else log)
-        if result.applied:
-            warning = self._session_log.exchange(ruleset.log, opened)
-            return evolve(result, notes=(*result.notes, *([warning] if warning else [])))
-        if writer is not None:
-            writer.close(0)
-        return result
+        applied = False
+        try:
+            result = await self._forwarder.reload(ruleset, log=Silent() if log is None else log)
+            applied = result.applied
+        finally:
+            if not applied and writer is not None:
+                writer.close(0)
+        if not applied:
+            return result
+        warning = self._session_log.exchange(ruleset.log, opened)
+        return evolve(result, notes=(*result.notes, *([warning] if warning else [])))
 
     def _refused(self, dry_run: bool, *failures: str, problems: tuple[Problem, ...] = ()) -> ReloadResult:
         if not dry_run:

@@ -15,6 +15,7 @@ from twisted.logger import Logger
 
 from portfwd.errors import SteerError
 from portfwd.limits.descriptors import DescriptorBudget
+from portfwd.relay.live import LiveRule
 from portfwd.rules.findings import shown, suggestion
 from portfwd.service.build import Binder, Bound, Planned, cannot_bind, listen_on_endpoints
 from portfwd.service.departures import Departures
@@ -74,14 +75,15 @@ class Steering:
 
     def resume(self, found: Sequence[Bound]) -> Sequence[Bound]:
         """
-        Accept again.
+        Accept again, on all ports or, where one of them cannot be bound, on none that was drained.
 
-        :raises SteerError: a listener cannot be bound again; those before it are.
+        :raises SteerError: a listener cannot be bound again; nothing is changed.
         """
+        again = self._bind_again([bound for bound in found if bound.closed])
         now = []
         for bound in found:
             if bound.closed:
-                bound = self._bind_again(bound)
+                bound = again[bound.live]
             else:
                 bound.resume()
             self._departures.spare(bound.live)
@@ -89,22 +91,29 @@ class Steering:
             now.append(bound)
         return now
 
-    def _bind_again(self, closed: Bound) -> Bound:
-        planned = Planned(closed.live, closed.offset, closed.endpoint)
-        try:
-            fresh = self._binder.bind(planned)
-        except (OSError, ValueError) as problem:
-            raise SteerError(cannot_bind(planned, problem)) from problem
+    def _bind_again(self, drained: Sequence[Bound]) -> dict[LiveRule, Bound]:
+        """Listen for what was drained; all of it or nothing."""
+        again: dict[LiveRule, Bound] = {}
         failures: list[str] = []
-        try:
-            for listener in fresh.listeners:
-                listener.start()
-        except OSError as problem:
-            failures.append(cannot_bind(planned, problem))
-        else:
-            listen_on_endpoints(fresh, self._budget, failures.append)
+        for one in drained:
+            planned = Planned(one.live, one.offset, one.endpoint)
+            try:
+                again[one.live] = fresh = self._binder.bind(planned)
+                for listener in fresh.listeners:
+                    listener.open()
+            except (OSError, ValueError) as problem:
+                failures.append(cannot_bind(planned, problem))
+                break
+        if not failures:
+            # Last, because these take clients at once.
+            for fresh in again.values():
+                listen_on_endpoints(fresh, self._budget, failures.append)
         if failures:
-            fresh.close()
+            for fresh in again.values():
+                fresh.close()
             raise SteerError(failures[0])
-        self._budget.spent += len(fresh.listeners)
-        return fresh
+        for fresh in again.values():
+            for listener in fresh.listeners:
+                listener.begin()
+            self._budget.spent += len(fresh.listeners)
+        return again

@@ -367,7 +367,7 @@ def _assemble(options: Options, ruleset: Ruleset, warnings: list[str]) -> IServi
         os.path.abspath(options["config"]) if options["config"] else None,
         session_log,
         notifier=notifier,
-        confinement=Confinement(chroot, os.getcwd()),
+        confinement=Confinement(chroot, os.getcwd(), os.geteuid()),
         making=kept,
     )
     rereading.setServiceParent(daemon)

@@ -17,12 +17,24 @@ from portfwd.filters.proxy_in import ProxyIn
 from portfwd.relay.dial import Surroundings
 from portfwd.relay.filtered import FilterLog
 from portfwd.rules.model import Rule
+from portfwd.service.datagrams import datagram_streams
 from portfwd.service.filters import Clause
 from portfwd.service.tls_server import ServerSide
 from portfwd.streams.tls_opening import ExpectsHeader, TLSStreams
 from portfwd.values import Address, UnixAddress
 
 _LOG: Final = Logger()
+
+
+def ready_streams(
+    rule: Rule, world: Surroundings, filters: Sequence[Clause], failures: list[str]
+) -> TLSStreams | None:
+    """What `tls_streams` makes; None where it cannot, and then `failures` has a line more."""
+    try:
+        return tls_streams(rule, world, filters)
+    except (OSError, ValueError) as problem:
+        failures.append(f"{rule.name}: {problem} ({rule.listen.where})")
+        return None
 
 
 def tls_streams(rule: Rule, world: Surroundings, filters: Sequence[Clause]) -> TLSStreams:
@@ -37,7 +49,8 @@ def tls_streams(rule: Rule, world: Surroundings, filters: Sequence[Clause]) -> T
             'this reactor watches no sockets of ours: listen on endpoint:"ssl:PORT:privateKey=…"'
         )
     side = ServerSide(rule.name, rule.listen.options, world.reactor.seconds)
-    return TLSStreams(world.streams, side, _expects_header(filters))
+    datagrams = datagram_streams(rule, world) if rule.has_datagrams else None
+    return TLSStreams(world.streams, side, _expects_header(filters), datagrams)
 
 
 def _expects_header(filters: Sequence[Clause]) -> ExpectsHeader | None:

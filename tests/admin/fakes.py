@@ -170,3 +170,12 @@ def objects(data: bytes) -> list[dict[str, Any]]:
     """The lines of a control socket."""
     assert data.endswith(b"\n") or not data, data
     return [json.loads(line) for line in data.splitlines()]
+
+
+def one_turn(clock: Clock) -> None:
+    """Make the calls that are due, as a reactor does in one turn; what comes of them waits."""
+    due = [call for call in clock.calls if call.time <= clock.rightNow]
+    clock.calls = [call for call in clock.calls if call not in due]
+    for call in due:
+        call.called = 1
+        call.func(*call.args, **call.kw)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.admin.caller import SLICE
 from portfwd.admin.operator import OperatorError
 from portfwd.rules.admin_lines import Level
 from tests.admin.fakes import Client, FakeOperator
@@ -29,28 +26,17 @@ class CallerTests(SynchronousTestCase):
         self.assertEqual((error.code, reader.steered), ("forbidden", 0))
         self.assertEqual(repr(reader.caller), "<Caller read>")
 
-    def test_slices(self) -> None:
-        """Long work stops when its slice is over, and goes on in the next turn."""
+    def test_work(self) -> None:
+        """What is asked for is done when it is the client's turn, and not at once."""
         seen: list[int] = []
-        clock = self.client.clock
-
-        def visit(number: int) -> None:
-            seen.append(number)
-            clock.rightNow += SLICE / 2
-
-        turns: list[int] = []
-        call_later = clock.callLater
-
-        def turn(*arguments: Any) -> Any:
-            turns.append(len(seen))
-            return call_later(*arguments)
-
-        self.patch(clock, "callLater", turn)
-        done = Deferred.fromCoroutine(self.caller.each(range(5), visit))
-        clock.advance(0)
+        done = Deferred.fromCoroutine(self.caller.each(range(3), seen.append))
+        turn = Deferred.fromCoroutine(self.caller.turn())
+        self.assertEqual(seen, [])
+        self.assertNoResult(turn)
+        self.client.clock.advance(0)
         self.successResultOf(done)
-        self.assertEqual(seen, [0, 1, 2, 3, 4])
-        self.assertEqual(turns, [0, 2, 4])
+        self.successResultOf(turn)
+        self.assertEqual(seen, [0, 1, 2])
 
     def test_tell(self) -> None:
         """Events are sent to who reads, and to nobody else."""

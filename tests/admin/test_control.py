@@ -16,8 +16,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from portfwd.admin.commands import COMMANDS
 from portfwd.admin.control import IDLE, MAX_WAITING, STUCK, ControlProtocol
 from portfwd.admin.requests import MAX_LINE
+from portfwd.admin.turns import SLICE, Turns
 from portfwd.rules.admin_lines import Level
-from tests.admin.fakes import FakeOperator, FakeSession, objects
+from tests.admin.fakes import FakeOperator, FakeSession, objects, one_turn
 
 
 class Wire(StringTransport):
@@ -86,6 +87,7 @@ class ConversationTests(SynchronousTestCase):
         """It does not matter in which pieces a request comes."""
         for byte in b"log-level\n":
             self.talk.protocol.dataReceived(bytes([byte]))
+        self.talk.turn()
         self.assertEqual(self.talk.heard(), [{"ok": True, "result": {"level": "info"}}])
 
     def test_refusals(self) -> None:
@@ -203,12 +205,34 @@ class MisbehaviourTests(SynchronousTestCase):
         self.assertTrue(self.talk.wire.aborted)
         self.assertEqual([event["log_level"] for event in events], [LogLevel.warn])
 
+    def test_many_at_once(self) -> None:
+        """Requests that come by the thousand are served a few in a turn: traffic goes on between them."""
+        clock, operator = self.talk.clock, FakeOperator()
+        turns = Turns(clock)
+        wires = []
+        for _ in range(3):
+            protocol = ControlProtocol(operator, Level.READ, clock, "uid 0", turns)
+            protocol.makeConnection(wire := Wire())
+            wires.append(wire)
+            wire.clear()
+            protocol.dataReceived(b"status\n" * 1000)
+
+        def slow() -> dict[str, Any]:
+            clock.rightNow += SLICE
+            return {}
+
+        operator.status = slow  # type: ignore[method-assign]
+        for turn in range(5):
+            self.assertEqual(sum(wire.value().count(b"\n") for wire in wires), turn)
+            one_turn(clock)
+
     def test_reads_again(self) -> None:
         """Who reads at last is answered."""
         self.talk.protocol.pauseProducing()
         self.talk.say("status")
         self.talk.clock.advance(STUCK - 1)
         self.talk.protocol.resumeProducing()
+        self.talk.turn()
         self.assertEqual(len(self.talk.heard()), 1)
         self.talk.clock.advance(2)
         self.assertFalse(self.talk.wire.aborted)

@@ -7,6 +7,7 @@ import json
 import select
 import shutil
 import socket
+import ssl
 import struct
 import subprocess
 import threading
@@ -19,6 +20,7 @@ from twisted.trial import unittest
 from portfwd.listen.datagram_listener import BATCH
 from tests.integration.case import ForwarderCase, deep
 from tests.integration.forwarder import Forwarder
+from tests.integration.servers import write_certificates
 
 #: Seconds in which a datagram on the loopback comes.
 PATIENCE = 10.0
@@ -271,6 +273,32 @@ class BridgeTests(UDPCase):
             while len(got) < 16:
                 got += client.recv(100)
         self.assertEqual(got, b"QUESTIONand more")
+
+    def test_tls_both_ways(self) -> None:
+        """DNS over TLS from a server that has UDP, and DNS over UDP from a server that has TLS."""
+        upstream = self.answerer()
+        write_certificates(self, "localhost")
+        files = f"cert={self.directory}/localhost.pem key={self.directory}/localhost.pem"
+        forwarder = self.forwarder(
+            f"front: tls:127.0.0.1:0 {files} -> 127.0.0.1:{upstream.port}/udp framing=length16\n"
+        )
+        port = forwarder.port("front")
+        context = ssl.create_default_context(cafile=f"{self.directory}/ca.pem")
+        message = len(QUESTION).to_bytes(2, "big") + QUESTION
+        with (
+            socket.create_connection(("127.0.0.1", port), PATIENCE) as plain,
+            context.wrap_socket(plain, server_hostname="localhost") as client,
+        ):
+            client.sendall(message)
+            got = b""
+            while len(got) < len(message):
+                got += client.recv(1000)
+        self.assertEqual(got, message)
+        back = self.forwarder(
+            f"back: 127.0.0.1:0/udp -> tls:127.0.0.1:{port} framing=length16 server-name=localhost"
+            f" ca={self.directory}/ca.pem\n"
+        )
+        self.assertEqual(self.ask(back, "back", QUESTION), QUESTION)
 
     def test_refused_stream(self) -> None:
         """Where the stream's upstream is not there, the association says so."""

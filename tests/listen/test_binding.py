@@ -14,7 +14,7 @@ from typing import Any
 from twisted.trial import unittest
 
 from portfwd.listen import binding
-from portfwd.listen.binding import bind, remove_socket_file
+from portfwd.listen.binding import bind, socket_file
 from portfwd.rules.model import Keepalive, Kind, ListenOptions, ListenSpec, Options
 from tests.streams.far_ends import open_descriptors
 
@@ -239,14 +239,30 @@ class UnixTests(BindingCase):
         name = f"portfwd-{os.getpid()}"
         [sock] = self.bind(self.unix(f"@{name}"))
         self.assertEqual(sock.getsockname(), b"\0" + name.encode())
-        remove_socket_file(sock)
+        self.assertIsNone(socket_file(sock))
         self.assertEqual(os.listdir(self.directory), [])
 
     def test_removed(self) -> None:
         """The file goes with its listener; one that is gone already, or TCP, is nothing to remove."""
         [sock] = self.bind(self.unix())
-        remove_socket_file(sock)
+        file = socket_file(sock)
+        assert file is not None
+        file.remove()
         self.assertFalse(os.path.exists(self.path))
-        remove_socket_file(sock)
+        file.remove()
+        self.assertIsNone(socket_file(sock))
         with socket.socket() as tcp:
-            remove_socket_file(tcp)
+            self.assertIsNone(socket_file(tcp))
+        with socket.socket(socket.AF_UNIX) as unbound:
+            self.assertIsNone(socket_file(unbound))
+
+    def test_of_another(self) -> None:
+        """A file that somebody else made in its place stays."""
+        [sock] = self.bind(self.unix())
+        file = socket_file(sock)
+        assert file is not None
+        os.unlink(self.path)
+        [other] = self.bind(self.unix())
+        file.remove()
+        self.assertEqual(other.getsockname(), self.path)
+        self.assertTrue(os.path.exists(self.path))

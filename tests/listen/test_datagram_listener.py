@@ -238,6 +238,29 @@ class BoundTests(PostCase):
         self.advance(REFUSED_FOR)
         self.ask(two)
 
+    def test_max_conns_per_source(self) -> None:
+        """One address has so many associations, whatever ports it sends from; others have theirs."""
+        self.forward("r: :0/udp -> 127.0.0.1:UP/udp max-conns-per-source=2")
+        for _ in range(2):
+            self.ask(self.datagrams())
+        self.datagrams().sendto(b"refused", self.where())
+        self.assert_quiet(self.upstream)
+        self.assertEqual([line.reason for line in self.closed_lines], [CloseReason.LIMIT])
+        self.assertIn("max-conns-per-source=2", self.closed_lines[0].detail)
+        other = self.datagrams("127.0.0.8")
+        self.ask(other)
+
+    def test_rate(self) -> None:
+        """New associations a second; datagrams of those that are there do not count."""
+        self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp rate=1/s")
+        client = self.datagrams()
+        for _ in range(5):
+            self.ask(client)
+        self.datagrams().sendto(b"refused", self.where())
+        self.assert_quiet(self.upstream)
+        self.advance(1.1)
+        self.ask(self.datagrams())
+
     def test_access_list(self) -> None:
         """Who is denied gets no association, and one line a second at most; few of them are remembered."""
         self.patch(reception, "MOST_REFUSED", 1)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.relay.session import Session as RelaySession
 from portfwd.relay.states import State
-from portfwd.relay.tapping import tap
+from portfwd.relay.tapping import Taps
 from portfwd.values import TO_CLIENT, TO_UPSTREAM, CloseReason, Direction, Side
 from tests.relay.stage import FAMILIES, FILTERED, KINDS, STREAMS, Session, Stage
 
@@ -24,6 +26,7 @@ class TappingTests(SynchronousTestCase):
         self.stage = Stage(self.options)
         self.addCleanup(self.stage.close)
         self.seen = {way: bytearray() for way in Direction}
+        self.taps = Taps()
 
     def saw(self, direction: Direction, data: bytes) -> None:
         self.seen[direction] += data
@@ -54,7 +57,7 @@ class TappingTests(SynchronousTestCase):
                     self.seen[way].clear()
                 talk = self.stage.begin(kind, family)
                 self.exchange(talk, 1000)
-                end = tap(self.session(talk), self.saw)
+                end = self.taps.begin(self.session(talk), self.saw)
                 self.exchange(talk, BULK)
                 end()
                 self.exchange(talk, BULK)
@@ -79,7 +82,7 @@ class TappingTests(SynchronousTestCase):
             session = self.session(talk)
             before = session.summary().to_upstream.spliced
             self.assertGreater(before, 0)
-            end = tap(session, self.saw)
+            end = self.taps.begin(session, self.saw)
             self.exchange(talk, BULK)
             during = session.summary().to_upstream.spliced
             # What was under way in a pipe when it began may still count.
@@ -95,7 +98,7 @@ class TappingTests(SynchronousTestCase):
             for kind in ("pair", "splice"):
                 talk = self.stage.begin(kind, "tcp")
                 self.exchange(talk, 1000)
-                end = tap(self.session(talk), self.saw)
+                end = self.taps.begin(self.session(talk), self.saw)
                 talk.do(Side.CLIENT, act)
                 self.stage.settle(talk)
                 talk.do(Side.UPSTREAM, "end")
@@ -104,16 +107,30 @@ class TappingTests(SynchronousTestCase):
                 end()
                 end()
 
-    def test_one_after_the_other(self) -> None:
-        """The next tap takes the place of the one before."""
-        talk = self.stage.begin("splice", "tcp")
-        self.exchange(talk, 1000)
-        session = self.session(talk)
-        tap(session, lambda way, data: self.fail("nobody looks any more"))
-        end = tap(session, self.saw)
-        self.exchange(talk, 500)
-        end()
-        self.assertEqual(self.seen[TO_UPSTREAM], STREAMS[Side.CLIENT][1000:1500])
+    def test_several(self) -> None:
+        """Several look at once: each sees all from its begin to its end, and ends nobody else's look."""
+        for kind in ("pair", "splice"):
+            talk = self.stage.begin(kind, "tcp")
+            self.exchange(talk, 1000)
+            session = self.session(talk)
+            seen = [bytearray(), bytearray()]
+
+            def saw(number: int, way: Direction, data: bytes, seen: list[bytearray] = seen) -> None:
+                if way is TO_UPSTREAM:
+                    seen[number] += data
+
+            ends = []
+            for number in (0, 1):
+                ends.append(self.taps.begin(session, partial(saw, number)))
+                self.exchange(talk, 500)
+            for end in ends:
+                end()
+                end()
+                self.exchange(talk, 300)
+            sent = STREAMS[Side.CLIENT]
+            self.assertEqual(seen, [sent[1000:2000], sent[1500:2300]])
+            self.assertEqual(repr(self.taps), "<Taps sessions=0>")
+            self.stage.finish(talk)
 
     def test_nothing_to_tap(self) -> None:
         """A session that has no two sides, or is closing, cannot be tapped."""
@@ -123,7 +140,7 @@ class TappingTests(SynchronousTestCase):
         self.assertEqual(len([one for one in session.streams if one is not None]), 2)
         session.kill(CloseReason.KILLED)
         self.stage.settle(talk)
-        error = self.assertRaises(ValueError, tap, session, self.saw)
+        error = self.assertRaises(ValueError, self.taps.begin, session, self.saw)
         self.assertIn("closed: there is nothing to tap", str(error))
         self.assertIs(session.state, State.CLOSED)
 

@@ -95,6 +95,17 @@ class LookTests(OperatedTestCase):
         self.assertEqual(self.operating.session(1).id, 1)
         self.assertIsNotNone(self.operating.status()["reloaded_at"])
         self.assertRaises(OperatorError, self.operating.pause, "web")
+        self.assertEqual(self.operating.status()["total"], 1)
+
+    def test_totals(self) -> None:
+        """A reload loses no count: neither of a rule that it changes, nor the one of all."""
+        self.client()
+        self.client("lab")
+        changed = rules(self.text.format(target="127.0.0.1:9", directory=self.directory).partition("lab:")[0])
+        done = self.forwarder.reload(changed)
+        self.turn_until(lambda: done.called)
+        self.assertEqual([one.total for one in self.operating.rules()], [1])
+        self.assertEqual(self.operating.status()["total"], 2)
 
     def test_detail(self) -> None:
         """A session's two streams, or that there is none."""
@@ -153,7 +164,7 @@ class SteerTests(OperatedTestCase):
         self.assertEqual(self.operating.drain("web"), ["web"])
         self.assertEqual(self.operating.resume("web"), ["web"])
         error = self.assertRaises(OperatorError, self.operating.drain, "wob")
-        self.assertEqual(error.code, "refused")
+        self.assertEqual(error.code, "not-found")
 
     def test_faults(self) -> None:
         """Faults of one rule or of all; they are found by the rule's name."""
@@ -186,6 +197,11 @@ class SteerTests(OperatedTestCase):
         self.client()
         self.forwarder.stopService()
         self.assertEqual(self.operating.status()["state"], "draining")
+        web, lab = self.operating.rules()
+        self.assertEqual((web.state, web.listen, web.sessions), ("closed", (), 1))
+        self.assertEqual([one.name for one in self.operating.rules(1)], [lab.name])
+        error = self.assertRaises(OperatorError, self.operating.pause, "web")
+        self.assertIn("stopping", str(error))
 
 
 class ReloadTests(SynchronousTestCase):

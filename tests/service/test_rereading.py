@@ -10,12 +10,15 @@ from unittest import mock
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
+from portfwd.logs.writer import LineWriter
+from portfwd.rules.model import LogSpec
 from portfwd.service import slices
+from portfwd.service.build import RuleMaker
 from portfwd.service.forwarder import Forwarder
 from portfwd.service.notify import Notifier
 from portfwd.service.reload import ReloadResult
-from portfwd.service.rereading import NO_FILE, Confinement, Rereading
-from portfwd.service.session_log import LogInUse
+from portfwd.service.rereading import ACCIDENT, NO_FILE, Confinement, Rereading
+from portfwd.service.session_log import LogInUse, Opened
 from portfwd.service.slices import Slices
 from tests.service.test_reload import ReloadCase, one_step
 from tests.service.worlds import a_used_port, rules
@@ -126,6 +129,19 @@ class AppliedTests(RereadingCase):
         self.assertEqual(str(await second), "nothing is different")
         self.assertEqual(forwarder.reloads, 2)
 
+    async def test_many_at_once(self) -> None:
+        """A thousand requests are two reloads: one under way, and one that will read what is there then."""
+        forwarder, again = self.running()
+        self.patch(Slices, "_slice", one_step)
+        asked = [again.reload() for _ in range(1000)]
+        tried = [again.reload(dry_run=True) for _ in range(1000)]
+        self.write(self.first + f"b: 127.0.0.2:0 -> {self.target}\n")
+        results = [await one for one in asked]
+        self.assertEqual({str(one) for one in results[1:]}, {"rules: 1 added, 1 unchanged"})
+        self.assertEqual(forwarder.reloads, 2)
+        self.assertEqual({(await one).dry_run for one in tried}, {True})
+        self.assertTrue((await again.reload()).applied)
+
 
 class RefusedTests(RereadingCase):
     """Files that are not, and what they leave alone."""
@@ -171,6 +187,27 @@ class RefusedTests(RereadingCase):
             result.failures[0],
             r"^access log /nosuch/x.log: No such file or directory \(.*rules.conf:1.*\); the old log stays",
         )
+        self.assertEqual(forwarder.reload_failures, 1)
+
+    async def test_accident(self) -> None:
+        """What raises ends that reload only: it is told, systemd too, and a log opened for it is closed."""
+        forwarder, again = self.running()
+        writers = []
+        open_other = again._session_log.open_other
+
+        def opening(spec: LogSpec) -> Opened:
+            opened = open_other(spec)
+            writers.append(cast(LineWriter, opened[1]))
+            return opened
+
+        self.patch(again._session_log, "open_other", opening)
+        with mock.patch.object(RuleMaker, "prepare", side_effect=ZeroDivisionError):
+            result = await self.reread(again, f"log file=new.log\nb: 127.0.0.1:0 -> {self.target}\n")
+        self.assertEqual(result.failures, (ACCIDENT,))
+        again._log.failure.assert_called_once()  # type: ignore[attr-defined]
+        self.notifier.ready.assert_called_once()
+        self.assertTrue(writers[0]._closing)
+        self.assertFalse((await self.reread(again, self.first)).refused)
         self.assertEqual(forwarder.reload_failures, 1)
 
     async def test_no_file(self) -> None:
@@ -231,6 +268,9 @@ class ConfinementTests(RereadingCase):
         self.assertIn("--chroot", Confinement("/srv", here).notes()[0])
         (note,) = Confinement("", "/somewhere/else").notes()
         self.assertIn(f"works in {here} now and not in /somewhere/else", note)
+        self.assertEqual(Confinement("", here, os.geteuid()).notes(), [])
+        (note,) = Confinement("", here, os.geteuid() + 1).notes()
+        self.assertIn("(--uid): what that user may not read", note)
         with mock.patch("os.getcwd", side_effect=FileNotFoundError):
             self.assertIn("a directory that is gone", Confinement("", "/else").notes()[0])
 

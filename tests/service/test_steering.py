@@ -14,7 +14,7 @@ from portfwd.service.build import count_descriptors
 from portfwd.service.forwarder import Forwarder
 from portfwd.values import CloseReason
 from tests.service.test_forwarder import PORTABLE
-from tests.service.test_reload import ReloadCase, a_free_port, a_free_range
+from tests.service.test_reload import ReloadCase, a_free_port, a_free_range, is_free
 
 
 class SteeringCase(ReloadCase):
@@ -183,6 +183,20 @@ class DrainTests(SteeringCase):
         self.assertTrue(forwarder.bound[0].closed)
         forwarder.resume("a")
         await self.session(forwarder)
+
+    async def test_resume_a_range_in_part(self) -> None:
+        """Where one port of a range is taken, none is bound: nothing listens that nobody knows of."""
+        port = a_free_range(2)
+        forwarder = self.started(f"a: 127.0.0.1:{port}-{port + 1} -> 127.0.0.1:7-8\n")
+        forwarder.drain("a")
+        before, spent = count_descriptors(), forwarder._budget.spent
+        with socket.create_server(("127.0.0.1", port + 1)):
+            problem = self.assertRaises(SteerError, forwarder.resume, "a")
+            self.assertIn(f"127.0.0.1:{port + 1}", str(problem))
+            self.assertTrue(is_free(port))
+        self.assertEqual((count_descriptors(), forwarder._budget.spent), (before, spent))
+        forwarder.resume("a")
+        self.assertEqual([bound.closed for bound in forwarder.bound], [False, False])
 
     async def test_over_a_reload(self) -> None:
         """What is drained stays so when the rule changes, until it is resumed."""

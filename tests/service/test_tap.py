@@ -363,7 +363,10 @@ class DaemonTests(TapCase):
         options.parent = {"nodaemon": True, "chroot": "below"}
         service = tap.makeService(options)
         (rereading,) = (one for one in cast(Daemon, service) if isinstance(one, Rereading))
-        self.assertEqual(rereading._confinement, Confinement(f"{self.directory}/below", str(self.directory)))
+        self.assertEqual(
+            rereading._confinement,
+            Confinement(f"{self.directory}/below", str(self.directory), os.geteuid()),
+        )
         self.assertIn("portfwd.filters.sni", imported)
 
 
