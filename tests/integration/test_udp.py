@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import select
 import shutil
@@ -10,9 +11,11 @@ import socket
 import ssl
 import struct
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from twisted.trial import unittest
@@ -342,6 +345,41 @@ class ProgramTests(UDPCase):
             end = json.loads(outcome.stdout)["end"]["sum"]
             self.assertGreater(end["packets"], 500)
             self.assertLess(end["lost_percent"], 20, str(way))
+
+    def test_quic(self) -> None:
+        """aioquic's clients reach its server, three connections at once."""
+        if importlib.util.find_spec("aioquic") is None:
+            raise unittest.SkipTest("needs aioquic")
+        write_certificates(self, "localhost")
+        free = self.client()
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        free.close()
+        script = [sys.executable, str(Path(__file__).with_name("quic.py"))]
+        server = subprocess.Popen(
+            [*script, "server", str(port), f"{self.directory}/localhost.pem"], stdout=subprocess.PIPE
+        )
+        assert server.stdout is not None
+        self.addCleanup(server.stdout.close)
+        self.addCleanup(server.wait)
+        self.addCleanup(server.kill)
+        self.assertEqual(server.stdout.readline(), b"listening\n")
+        forwarder = self.forwarder(f"q: 127.0.0.1:0/udp -> 127.0.0.1:{port}/udp\n")
+        outcome = subprocess.run(
+            [
+                *script,
+                "client",
+                str(forwarder.port("q")),
+                f"{self.directory}/ca.pem",
+                "10",
+                "500000",
+                "2000000",
+            ],
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        self.assertEqual((outcome.returncode, outcome.stderr), (0, ""))
 
     def test_socat(self) -> None:
         """socat as a client."""
