@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from typing import Any
@@ -138,6 +139,29 @@ class AssociationTests(PostCase):
         one.ancillary = datagram_listener.from_destination(bytes([192, 0, 2, 9]))
         self.upstream.sendto(b"answer", there)
         self.assertEqual(self.receive(client), (b"answer", self.where()))
+
+    def test_no_way_back(self) -> None:
+        """Where the kernel's own choice does not work either, the next answer leaves from where it should."""
+        self.forward("r: 0.0.0.0:0/udp -> 127.0.0.1:UP/udp")
+        client = self.datagrams()
+        there = self.ask(client, host="127.0.0.6")
+        with mock.patch.object(self.listener, "_socket") as sock:
+            sock.sendmsg.side_effect = sock.sendto.side_effect = OSError(errno.ENETUNREACH, "no way")
+            (one,) = self.listener.table
+            self.assertFalse(one.send(b"lost"))
+        self.assertEqual(self.listener.unsent, 1)
+        self.upstream.sendto(b"answer", there)
+        self.assertEqual(self.receive(client), (b"answer", self.where(host="127.0.0.6")))
+
+    def test_an_answer_that_cannot_be_sent(self) -> None:
+        """One answer that the kernel refuses is no reason to send the next from another address."""
+        self.forward("r: 0.0.0.0:0/udp -> 127.0.0.1:UP/udp")
+        client = self.datagrams()
+        there = self.ask(client, host="127.0.0.6")
+        (one,) = self.listener.table
+        self.assertFalse(one.send(bytes(65_508)))
+        self.upstream.sendto(b"answer", there)
+        self.assertEqual(self.receive(client), (b"answer", self.where(host="127.0.0.6")))
 
     def test_next_target(self) -> None:
         """A target to which there is no way is passed over."""
