@@ -115,6 +115,51 @@ class AssociationTests(PostCase):
         self.upstream.sendto(b"answer", there)
         self.assertEqual(self.receive(client)[0], b"answer")
 
+    def test_next_target(self) -> None:
+        """A target to which there is no way is passed over."""
+        self.forward("r: 127.0.0.1:0/udp -> 255.255.255.255:9/udp, 127.0.0.1:UP/udp")
+        self.ask(self.datagrams())
+
+    def test_next_target_after_an_unreachable_port(self) -> None:
+        """A target whose port was unreachable comes behind the others for a while."""
+        closed = self.datagrams()
+        port = closed.getsockname()[1]
+        closed.close()
+        self.forward(f"r: 127.0.0.1:0/udp -> 127.0.0.1:{port}/udp, 127.0.0.1:UP/udp")
+        client = self.datagrams()
+        client.sendto(b"lost", self.where())
+        self.assert_quiet(self.upstream, client)
+        self.ask(client)
+        self.ask(self.datagrams())
+        self.advance(6)
+        self.datagrams().sendto(b"lost again", self.where())
+        self.assert_quiet(self.upstream)
+
+    def test_no_target(self) -> None:
+        """Without any the association is over, and says why."""
+        self.forward("r: 127.0.0.1:0/udp -> 255.255.255.255:9/udp")
+        self.datagrams().sendto(b"lost", self.where())
+        self.turn()
+        self.assertEqual([line.reason for line in self.closed_lines], [CloseReason.CONNECT_REFUSED])
+
+    def test_from_nowhere(self) -> None:
+        """Who sends from port 0 cannot be answered, and gets no association."""
+        self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp")
+        self.assertIsNone(self.listener._arrived(("127.0.0.1", 0), ("127.0.0.1", 0), ()))
+        self.assertEqual(len(self.listener.table), 0)
+
+    def test_killed(self) -> None:
+        """An operator can end an association."""
+        self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp")
+        self.ask(self.datagrams())
+        self.forwarder.cut(CloseReason.KILLED)
+        self.assertEqual([line.reason for line in self.closed_lines], [CloseReason.KILLED])
+        self.assertEqual(len(self.listener.table), 0)
+
+
+class SourceAddressTests(PostCase):
+    """Where answers leave from."""
+
     def test_answers_leave_from_where_the_client_sent_to(self) -> None:
         """A listener on every address answers from the one that was asked, each with its association."""
         for listen in ("0.0.0.0:0/udp", ":0/udp"):
@@ -162,47 +207,6 @@ class AssociationTests(PostCase):
         self.assertFalse(one.send(bytes(65_508)))
         self.upstream.sendto(b"answer", there)
         self.assertEqual(self.receive(client), (b"answer", self.where(host="127.0.0.6")))
-
-    def test_next_target(self) -> None:
-        """A target to which there is no way is passed over."""
-        self.forward("r: 127.0.0.1:0/udp -> 255.255.255.255:9/udp, 127.0.0.1:UP/udp")
-        self.ask(self.datagrams())
-
-    def test_next_target_after_an_unreachable_port(self) -> None:
-        """A target whose port was unreachable comes behind the others for a while."""
-        closed = self.datagrams()
-        port = closed.getsockname()[1]
-        closed.close()
-        self.forward(f"r: 127.0.0.1:0/udp -> 127.0.0.1:{port}/udp, 127.0.0.1:UP/udp")
-        client = self.datagrams()
-        client.sendto(b"lost", self.where())
-        self.assert_quiet(self.upstream, client)
-        self.ask(client)
-        self.ask(self.datagrams())
-        self.advance(6)
-        self.datagrams().sendto(b"lost again", self.where())
-        self.assert_quiet(self.upstream)
-
-    def test_no_target(self) -> None:
-        """Without any the association is over, and says why."""
-        self.forward("r: 127.0.0.1:0/udp -> 255.255.255.255:9/udp")
-        self.datagrams().sendto(b"lost", self.where())
-        self.turn()
-        self.assertEqual([line.reason for line in self.closed_lines], [CloseReason.CONNECT_REFUSED])
-
-    def test_from_nowhere(self) -> None:
-        """Who sends from port 0 cannot be answered, and gets no association."""
-        self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp")
-        self.assertIsNone(self.listener._arrived(("127.0.0.1", 0), ("127.0.0.1", 0), ()))
-        self.assertEqual(len(self.listener.table), 0)
-
-    def test_killed(self) -> None:
-        """An operator can end an association."""
-        self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp")
-        self.ask(self.datagrams())
-        self.forwarder.cut(CloseReason.KILLED)
-        self.assertEqual([line.reason for line in self.closed_lines], [CloseReason.KILLED])
-        self.assertEqual(len(self.listener.table), 0)
 
 
 class BoundTests(PostCase):
