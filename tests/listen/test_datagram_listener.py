@@ -327,6 +327,10 @@ class StateTests(PostCase):
         self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp")
         self.listener.release()
         self.assertEqual(self.listener.state, "accepting")
+        self.listener.stop()
+        self.listener.hold()
+        self.listener.release()
+        self.assertEqual(self.listener.state, "stopped")
 
     def test_handed_over(self) -> None:
         """New clients get the rule that it serves now; associations go on as they began."""
@@ -373,6 +377,15 @@ class StateTests(PostCase):
         listener.stop()
         listener.run()
         listener.failed(Failure(ValueError()))
+
+    def test_stopped_and_killed(self) -> None:
+        """With its last association a listener that is stopped is closed at once."""
+        self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp")
+        self.ask(self.datagrams())
+        listener = self.listener
+        listener.stop()
+        self.forwarder.cut(CloseReason.KILLED)
+        self.assertEqual(listener.state, "stopped")
 
     def test_stopped_in_a_batch(self) -> None:
         """What waits behind a datagram with which the listener ends is not read."""

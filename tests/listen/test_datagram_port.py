@@ -86,7 +86,7 @@ class PortTests(PostCase):
             self.assertEqual(client.recv(100), b"\0\2hi")
 
     def test_everywhere(self) -> None:
-        """Answers of a port on every address leave from where the system likes: here, the client's network."""
+        """Answers of a port on every address leave from where the system likes."""
         self.forward("r: :0/udp -> 127.0.0.1:UP/udp")
         self.assertIsInstance(self.listener, DatagramPort)
         self.assertEqual(self.listener.drops, 0)
