@@ -9,6 +9,7 @@ what waits; then others get their turn, so that a client which floods this socke
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Hashable
 from typing import Final
@@ -39,6 +40,9 @@ from portfwd.values import Address, InetAddress
 #: Datagrams that are read before others get their turn: as many as keep them waiting for less than a
 #: millisecond.
 BATCH: Final = 64
+
+#: How the kernel refuses an address to answer from.
+_NOT_OURS: Final = frozenset({errno.EINVAL, errno.EADDRNOTAVAIL, errno.ENODEV, errno.ENETUNREACH})
 
 # EPOLLIN; see `portfwd.streams.datagram_socket`.
 _READABLE: Final = 0x1
@@ -211,10 +215,13 @@ class DatagramListener(Reception):
             else:
                 self._socket.sendto(data, to.sockaddr)
         except OSError as problem:
-            if to.ancillary and not isinstance(problem, BlockingIOError):
+            if to.ancillary and problem.errno in _NOT_OURS:
                 # No address to answer from (a broadcast, or one that was taken away): let the kernel choose.
-                to.ancillary = ()
-                return self.send(data, to)
+                ancillary, to.ancillary = to.ancillary, ()
+                if self.send(data, to):
+                    return True
+                to.ancillary = ancillary  # that was not it
+                return False
             self.unsent += 1
             return False
         entries = self.table.entries

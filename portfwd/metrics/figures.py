@@ -39,6 +39,7 @@ class RuleFigures:
     :ivar target_failures: how often each target could not be reached.
     :ivar refused: how often each limit was reached.
     :ivar pauses: how often accepting paused, by cause.
+    :ivar dropped: datagrams that were dropped at its listeners, by cause.
     :ivar filter_failures: how often a filter raised.
     :ivar seen: what was added, by identity: a rule that a reload replaced shares it with its successor.
     """
@@ -49,6 +50,7 @@ class RuleFigures:
     target_failures: Counter[str] = Factory(Counter)
     refused: Counter[str] = Factory(Counter)
     pauses: Counter[str] = Factory(Counter)
+    dropped: Counter[str] = Factory(Counter)
     filter_failures: int = 0
     seen: set[int] = Factory(set)
 

@@ -56,6 +56,9 @@ NAMES: Final[tuple[MetricName, ...]] = (
     MetricName("portfwd_accept_pauses_total", _COUNTER,
                "how often accepting paused: for a limit, for descriptors, or for the kernel",
                ("rule", "cause")),
+    MetricName("portfwd_datagrams_dropped_total", _COUNTER,
+               "datagrams that were dropped at a listener: its buffer was full, the client had just been"
+               " refused, or an answer could not be sent", ("rule", "cause")),
     MetricName("portfwd_filter_failures_total", _COUNTER, "how often a filter raised an exception", _RULE),
     MetricName("portfwd_bytes_total", _COUNTER,
                "bytes given to the kernel of the receiving side, of open sessions too", _FLOW),

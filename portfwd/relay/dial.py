@@ -52,7 +52,7 @@ from portfwd.streams.datagram_stream import DatagramStream
 from portfwd.streams.opening import StreamMaker
 from portfwd.streams.socket_opening import SocketShare
 from portfwd.streams.stream import Loss, Stream
-from portfwd.streams.tls_opening import TLSEndpoint
+from portfwd.streams.tls_opening import TLSEndpoint, TLSStreams
 from portfwd.streams.transport import TransportStream
 from portfwd.upstreams.connect import Attempt, EndpointAttempt, SocketAttempt
 from portfwd.upstreams.datagram_port import PortAttempt
@@ -284,7 +284,7 @@ class Dial:
         options = self._current.options
         if self._current.datagrams:
             if self._world.sockets is None:
-                streams = cast(DatagramStreams, self._streams)
+                streams = cast("DatagramStreams | TLSStreams", self._streams)
                 return PortAttempt(self._world.reactor, address, options, self, streams.reached)
             return DatagramAttempt(address, options, self)
         if self._world.platform.own_sockets:

@@ -18,7 +18,8 @@ from portfwd.errors import DialError
 from portfwd.relay.containment import contained
 from portfwd.relay.destination import Destination
 from portfwd.relay.dial import DialOwner, Opener, Surroundings, no_stream
-from portfwd.upstreams.connect import SocketAttempt
+from portfwd.upstreams.connect import SocketAttempt, dial_error
+from portfwd.upstreams.datagrams import connect_datagrams
 from portfwd.upstreams.patience import Patience
 from portfwd.values import Address
 
@@ -98,3 +99,41 @@ class DirectDial(SocketAttempt):
     def _fail(self, problem: DialError) -> None:
         self._destination.occupancy.failures += 1
         self._dial_owner.dial_failed(problem, self.tried)
+
+
+class DirectDatagramDial:
+    """
+    The same for a target of datagrams: a socket that is connected at once.
+
+    :ivar tried: the address that is tried.
+    """
+
+    def __init__(self, destination: Destination, address: Address, owner: DialOwner, streams: Opener) -> None:
+        """:param address: the destination's, a literal or a unix name."""
+        self.tried: Address | None = address
+        self._address = address
+        self._destination = destination
+        self._owner = owner
+        self._streams = streams
+
+    def __repr__(self) -> str:
+        return f"<DirectDatagramDial {self._destination.label}>"
+
+    def start(self) -> None:
+        """Connect: the outcome comes before this returns."""
+        destination, address = self._destination, self._address
+        try:
+            sock = connect_datagrams(address, destination.options)
+        except OSError as problem:
+            destination.occupancy.failures += 1
+            self._owner.dial_failed(dial_error(problem, address), address)
+            return
+        try:
+            stream = self._streams.plain(sock, address, destination.options.buffer)
+        except OSError as problem:
+            self._owner.dial_failed(no_stream(destination.label, problem), address)
+        else:
+            self._owner.dialled(stream, destination)
+
+    def cancel(self) -> None:
+        """There is nothing to stop: it is over when `start` returns."""

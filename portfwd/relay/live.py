@@ -14,7 +14,7 @@ from portfwd.filters.api import IFilterFactory
 from portfwd.limits.admission import Admission
 from portfwd.relay.destination import Destination
 from portfwd.relay.dial import Dial, DialOwner, Opener, Surroundings
-from portfwd.relay.direct import DirectDial
+from portfwd.relay.direct import DirectDatagramDial, DirectDial
 from portfwd.relay.filtered import FilteredSession
 from portfwd.relay.session import Session
 from portfwd.rules.access import AccessList
@@ -176,7 +176,9 @@ class LiveRule:
         if len(self.destinations) != 1 or not self.world.platform.own_sockets or self.counts_targets:
             return None
         only = self.destinations[0]
-        plain = only.tls is None and only.endpoint is None and not only.datagrams
+        plain = only.tls is None and only.endpoint is None
+        if only.datagrams and self.world.sockets is None:
+            return None
         known = isinstance(only.address, UnixAddress) or (
             isinstance(only.address, InetAddress) and is_literal(only.address.host)
         )
@@ -187,7 +189,7 @@ class LiveRule:
         owner: DialOwner,
         target: object = None,
         permits: Callable[[Address], bool] | None = None,
-    ) -> Dial | DirectDial:
+    ) -> Dial | DirectDial | DirectDatagramDial:
         """
         A dial, not yet started.
 
@@ -197,6 +199,8 @@ class LiveRule:
         """
         if target is None and permits is None and self._direct is not None:
             only, patience = self.destinations[0], self._connecting
+            if only.datagrams:
+                return DirectDatagramDial(only, self._direct, owner, self.streams)
             return DirectDial(self.world, only, self._direct, patience, owner, self.streams)
         destinations = self._in_order() if target is None else (self._destination(target),)
         return Dial(self.world, destinations, self.options.dial_timeout, owner, self.streams, permits)

@@ -34,7 +34,7 @@ from portfwd.errors import (
 from portfwd.relay.containment import contained
 from portfwd.relay.destination import Destination
 from portfwd.relay.dial import Dial
-from portfwd.relay.direct import DirectDial
+from portfwd.relay.direct import DirectDatagramDial, DirectDial
 from portfwd.relay.farewell import Farewell, Way
 from portfwd.relay.half import Half, after_reset, silence_limit
 from portfwd.relay.places import Places
@@ -111,7 +111,7 @@ class Session:
         self._address: Address | None = None
         self._detail = ""
         self._access_step = 0
-        self._dial: Dial | DirectDial | None = None
+        self._dial: Dial | DirectDial | DirectDatagramDial | None = None
         self._silence: IDelayedCall | None = None
         self._waits_half_closed = False
         self._announced: Address | None = None

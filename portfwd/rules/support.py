@@ -17,7 +17,7 @@ from attrs import frozen
 from portfwd.errors import RulesError
 from portfwd.rules.diagnostics import Location, Problem
 from portfwd.rules.findings import Findings
-from portfwd.rules.model import Balance, Kind, OnLimit, Options, RelayKind, Rule, Ruleset
+from portfwd.rules.model import DATAGRAM_KINDS, Balance, Kind, OnLimit, Options, RelayKind, Rule, Ruleset
 from portfwd.rules.steps import Steps, finish
 
 
@@ -100,7 +100,7 @@ def _datagram_bandwidth(rule: Rule) -> Iterator[Location]:
 
 
 def _cannot_wait(rule: Rule) -> Iterator[Location]:
-    if rule.listen.kind in (Kind.ENDPOINT, Kind.UDP) and rule.options.on_limit is OnLimit.WAIT:
+    if rule.listen.kind in (Kind.ENDPOINT, *DATAGRAM_KINDS) and rule.options.on_limit is OnLimit.WAIT:
         yield _place(rule, "on-limit")
 
 
@@ -122,7 +122,7 @@ GAPS: Final[tuple[Gap, ...]] = (
         _when("balance", lambda options: options.balance is not Balance.FIRST),
     ),
     Gap(
-        "on-limit=wait of an endpoint: or UDP listener",
+        "on-limit=wait of a listener for datagrams, or of an endpoint:",
         "delete it: its clients are refused; or listen on TCP or a unix socket",
         _cannot_wait,
     ),

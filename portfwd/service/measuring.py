@@ -92,6 +92,14 @@ def measure(forwarder: Measured, figures: Figures) -> Steps:
             ("kernel", listener.pauses),
         ):
             pauses[cause] += count
+        if isinstance(listener, Reception):
+            dropped = figures.rule(live.name).dropped
+            for cause, count in (
+                ("buffer", listener.drops),
+                ("refused", listener.refused),
+                ("answer", listener.unsent),
+            ):
+                dropped[cause] += count
         yield
     figures.bound_targets()
     budget, pool, sources = forwarder.budget, forwarder.pool, forwarder.doorkeeper.sources

@@ -17,6 +17,7 @@ from portfwd.filters.proxy_in import ProxyIn
 from portfwd.relay.dial import Surroundings
 from portfwd.relay.filtered import FilterLog
 from portfwd.rules.model import Rule
+from portfwd.service.datagrams import datagram_streams
 from portfwd.service.filters import Clause
 from portfwd.service.tls_server import ServerSide
 from portfwd.streams.tls_opening import ExpectsHeader, TLSStreams
@@ -48,7 +49,8 @@ def tls_streams(rule: Rule, world: Surroundings, filters: Sequence[Clause]) -> T
             'this reactor watches no sockets of ours: listen on endpoint:"ssl:PORT:privateKey=…"'
         )
     side = ServerSide(rule.name, rule.listen.options, world.reactor.seconds)
-    return TLSStreams(world.streams, side, _expects_header(filters))
+    datagrams = datagram_streams(rule, world) if rule.has_datagrams else None
+    return TLSStreams(world.streams, side, _expects_header(filters), datagrams)
 
 
 def _expects_header(filters: Sequence[Clause]) -> ExpectsHeader | None:

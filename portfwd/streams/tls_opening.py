@@ -18,7 +18,11 @@ from zope.interface import implementer
 
 from portfwd.kernel.poller import Poller
 from portfwd.rules.model import Options
+from portfwd.streams.carrier import UpstreamCarrier
+from portfwd.streams.datagram_opening import DatagramStreams
+from portfwd.streams.datagram_stream import DatagramStream
 from portfwd.streams.opening import StreamMaker
+from portfwd.streams.stream import Stream
 from portfwd.streams.tls import TLSLayer, TLSSide
 from portfwd.streams.transport import TransportStream
 from portfwd.values import Address
@@ -43,10 +47,20 @@ class TLSStreams:
     """Makes the streams of one rule: its clients' over TLS, its upstreams' plain."""
 
     def __init__(
-        self, streams: StreamMaker, side: TLSSide, expects_header: ExpectsHeader | None = None
+        self,
+        streams: StreamMaker,
+        side: TLSSide,
+        expects_header: ExpectsHeader | None = None,
+        datagrams: DatagramStreams | None = None,
     ) -> None:
-        """:param expects_header: None where no PROXY headers are read."""
+        """
+        Make streams for a rule.
+
+        :param expects_header: None where no PROXY headers are read.
+        :param datagrams: makes the streams of upstreams that take datagrams; None where none does.
+        """
         self._streams = streams
+        self._datagrams = datagrams
         self.side = side
         self._expects_header = expects_header
 
@@ -66,9 +80,16 @@ class TLSStreams:
 
     def plain(
         self, sock: socket.socket, address: Address | None, buffer: int, *, seen: int | None = None
-    ) -> TransportStream:
+    ) -> Stream:
         """An upstream's."""
+        if self._datagrams is not None:
+            return self._datagrams.plain(sock, address, buffer, seen=seen)
         return self._streams.plain(sock, address, buffer, seen=seen)
+
+    def reached(self, carrier: UpstreamCarrier) -> DatagramStream | TransportStream:
+        """An upstream's that takes datagrams, by a port of Twisted's."""
+        assert self._datagrams is not None
+        return self._datagrams.reached(carrier)
 
 
 class _Wrapped(Factory):

@@ -38,32 +38,37 @@ class DatagramAttempt:
     def start(self) -> None:
         """Make the socket and connect."""
         try:
-            sock = self._connected()
+            sock = connect_datagrams(self._target, self._options)
         except OSError as problem:
             self._owner.failed(self, dial_error(problem, self._target))
         else:
             self._owner.connected(self, sock)
 
-    def _connected(self) -> socket.socket:
-        target, source = self._target, self._options.src
-        if isinstance(target, UnixAddress):
-            sock = datagram_socket(socket.AF_UNIX)
-        else:
-            sock = datagram_socket(inet_family(target.host))
-        try:
-            if isinstance(target, UnixAddress):
-                sock.bind(_ANY_NAME)
-                sock.connect(target.sockaddr)
-            else:
-                for level, name, value in buffer_settings(self._options):
-                    sock.setsockopt(level, name, value)
-                if source is not None:
-                    sock.bind((source, 0))
-                sock.connect((target.host, target.port))
-        except OSError:
-            sock.close()
-            raise
-        return sock
-
     def cancel(self) -> None:
         """There is nothing to stop: it is over when `start` returns."""
+
+
+def connect_datagrams(target: Address, options: Options) -> socket.socket:
+    """
+    A connected, non-blocking socket for datagrams to `target`, a literal and port or a unix name.
+
+    :raises OSError: there is no way, no descriptor, or the source address is not ours.
+    """
+    if isinstance(target, UnixAddress):
+        sock = datagram_socket(socket.AF_UNIX)
+    else:
+        sock = datagram_socket(inet_family(target.host))
+    try:
+        if isinstance(target, UnixAddress):
+            sock.bind(_ANY_NAME)
+            sock.connect(target.sockaddr)
+        else:
+            for level, name, value in buffer_settings(options):
+                sock.setsockopt(level, name, value)
+            if options.src is not None:
+                sock.bind((options.src, 0))
+            sock.connect((target.host, target.port))
+    except OSError:
+        sock.close()
+        raise
+    return sock

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import select
 import shutil
 import socket
+import ssl
 import struct
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from twisted.trial import unittest
@@ -19,6 +23,7 @@ from twisted.trial import unittest
 from portfwd.listen.datagram_listener import BATCH
 from tests.integration.case import ForwarderCase, deep
 from tests.integration.forwarder import Forwarder
+from tests.integration.servers import write_certificates
 
 #: Seconds in which a datagram on the loopback comes.
 PATIENCE = 10.0
@@ -272,6 +277,32 @@ class BridgeTests(UDPCase):
                 got += client.recv(100)
         self.assertEqual(got, b"QUESTIONand more")
 
+    def test_tls_both_ways(self) -> None:
+        """DNS over TLS from a server that has UDP, and DNS over UDP from a server that has TLS."""
+        upstream = self.answerer()
+        write_certificates(self, "localhost")
+        files = f"cert={self.directory}/localhost.pem key={self.directory}/localhost.pem"
+        forwarder = self.forwarder(
+            f"front: tls:127.0.0.1:0 {files} -> 127.0.0.1:{upstream.port}/udp framing=length16\n"
+        )
+        port = forwarder.port("front")
+        context = ssl.create_default_context(cafile=f"{self.directory}/ca.pem")
+        message = len(QUESTION).to_bytes(2, "big") + QUESTION
+        with (
+            socket.create_connection(("127.0.0.1", port), PATIENCE) as plain,
+            context.wrap_socket(plain, server_hostname="localhost") as client,
+        ):
+            client.sendall(message)
+            got = b""
+            while len(got) < len(message):
+                got += client.recv(1000)
+        self.assertEqual(got, message)
+        back = self.forwarder(
+            f"back: 127.0.0.1:0/udp -> tls:127.0.0.1:{port} framing=length16 server-name=localhost"
+            f" ca={self.directory}/ca.pem\n"
+        )
+        self.assertEqual(self.ask(back, "back", QUESTION), QUESTION)
+
     def test_refused_stream(self) -> None:
         """Where the stream's upstream is not there, the association says so."""
         listener = socket.create_server(("127.0.0.1", 0))
@@ -314,6 +345,41 @@ class ProgramTests(UDPCase):
             end = json.loads(outcome.stdout)["end"]["sum"]
             self.assertGreater(end["packets"], 500)
             self.assertLess(end["lost_percent"], 20, str(way))
+
+    def test_quic(self) -> None:
+        """aioquic's clients reach its server, three connections at once."""
+        if importlib.util.find_spec("aioquic") is None:
+            raise unittest.SkipTest("needs aioquic")
+        write_certificates(self, "localhost")
+        free = self.client()
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        free.close()
+        script = [sys.executable, str(Path(__file__).with_name("quic.py"))]
+        server = subprocess.Popen(
+            [*script, "server", str(port), f"{self.directory}/localhost.pem"], stdout=subprocess.PIPE
+        )
+        assert server.stdout is not None
+        self.addCleanup(server.stdout.close)
+        self.addCleanup(server.wait)
+        self.addCleanup(server.kill)
+        self.assertEqual(server.stdout.readline(), b"listening\n")
+        forwarder = self.forwarder(f"q: 127.0.0.1:0/udp -> 127.0.0.1:{port}/udp\n")
+        outcome = subprocess.run(
+            [
+                *script,
+                "client",
+                str(forwarder.port("q")),
+                f"{self.directory}/ca.pem",
+                "10",
+                "500000",
+                "2000000",
+            ],
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        self.assertEqual((outcome.returncode, outcome.stderr), (0, ""))
 
     def test_socat(self) -> None:
         """socat as a client."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from typing import Any
@@ -114,31 +115,6 @@ class AssociationTests(PostCase):
         self.upstream.sendto(b"answer", there)
         self.assertEqual(self.receive(client)[0], b"answer")
 
-    def test_answers_leave_from_where_the_client_sent_to(self) -> None:
-        """A listener on every address answers from the one that was asked, each with its association."""
-        for listen in ("0.0.0.0:0/udp", ":0/udp"):
-            self.forward(f"r: {listen} -> 127.0.0.1:UP/udp")
-            client = self.datagrams()
-            for host in ("127.0.0.1", "127.0.0.5", "127.0.0.6", "127.0.0.5"):
-                there = self.ask(client, host=host)
-                self.upstream.sendto(b"answer", there)
-                self.assertEqual(self.receive(client), (b"answer", self.where(host=host)))
-            self.assertEqual(len(self.listener.table), 3)
-            locals_ = {str(one.local) for one in self.listener.table}
-            self.assertEqual(
-                {local.rpartition(":")[0] for local in locals_}, {"127.0.0.1", "127.0.0.5", "127.0.0.6"}
-            )
-
-    def test_an_address_that_went_away(self) -> None:
-        """Where an answer cannot leave from where the client sent to, the kernel chooses."""
-        self.forward("r: 0.0.0.0:0/udp -> 127.0.0.1:UP/udp")
-        client = self.datagrams()
-        there = self.ask(client)
-        (one,) = self.listener.table
-        one.ancillary = datagram_listener.from_destination(bytes([192, 0, 2, 9]))
-        self.upstream.sendto(b"answer", there)
-        self.assertEqual(self.receive(client), (b"answer", self.where()))
-
     def test_next_target(self) -> None:
         """A target to which there is no way is passed over."""
         self.forward("r: 127.0.0.1:0/udp -> 255.255.255.255:9/udp, 127.0.0.1:UP/udp")
@@ -179,6 +155,58 @@ class AssociationTests(PostCase):
         self.forwarder.cut(CloseReason.KILLED)
         self.assertEqual([line.reason for line in self.closed_lines], [CloseReason.KILLED])
         self.assertEqual(len(self.listener.table), 0)
+
+
+class SourceAddressTests(PostCase):
+    """Where answers leave from."""
+
+    def test_answers_leave_from_where_the_client_sent_to(self) -> None:
+        """A listener on every address answers from the one that was asked, each with its association."""
+        for listen in ("0.0.0.0:0/udp", ":0/udp"):
+            self.forward(f"r: {listen} -> 127.0.0.1:UP/udp")
+            client = self.datagrams()
+            for host in ("127.0.0.1", "127.0.0.5", "127.0.0.6", "127.0.0.5"):
+                there = self.ask(client, host=host)
+                self.upstream.sendto(b"answer", there)
+                self.assertEqual(self.receive(client), (b"answer", self.where(host=host)))
+            self.assertEqual(len(self.listener.table), 3)
+            locals_ = {str(one.local) for one in self.listener.table}
+            self.assertEqual(
+                {local.rpartition(":")[0] for local in locals_}, {"127.0.0.1", "127.0.0.5", "127.0.0.6"}
+            )
+
+    def test_an_address_that_went_away(self) -> None:
+        """Where an answer cannot leave from where the client sent to, the kernel chooses."""
+        self.forward("r: 0.0.0.0:0/udp -> 127.0.0.1:UP/udp")
+        client = self.datagrams()
+        there = self.ask(client)
+        (one,) = self.listener.table
+        one.ancillary = datagram_listener.from_destination(bytes([192, 0, 2, 9]))
+        self.upstream.sendto(b"answer", there)
+        self.assertEqual(self.receive(client), (b"answer", self.where()))
+
+    def test_no_way_back(self) -> None:
+        """Where the kernel's own choice does not work either, the next answer leaves from where it should."""
+        self.forward("r: 0.0.0.0:0/udp -> 127.0.0.1:UP/udp")
+        client = self.datagrams()
+        there = self.ask(client, host="127.0.0.6")
+        with mock.patch.object(self.listener, "_socket") as sock:
+            sock.sendmsg.side_effect = sock.sendto.side_effect = OSError(errno.ENETUNREACH, "no way")
+            (one,) = self.listener.table
+            self.assertFalse(one.send(b"lost"))
+        self.assertEqual(self.listener.unsent, 1)
+        self.upstream.sendto(b"answer", there)
+        self.assertEqual(self.receive(client), (b"answer", self.where(host="127.0.0.6")))
+
+    def test_an_answer_that_cannot_be_sent(self) -> None:
+        """One answer that the kernel refuses is no reason to send the next from another address."""
+        self.forward("r: 0.0.0.0:0/udp -> 127.0.0.1:UP/udp")
+        client = self.datagrams()
+        there = self.ask(client, host="127.0.0.6")
+        (one,) = self.listener.table
+        self.assertFalse(one.send(bytes(65_508)))
+        self.upstream.sendto(b"answer", there)
+        self.assertEqual(self.receive(client), (b"answer", self.where(host="127.0.0.6")))
 
 
 class BoundTests(PostCase):
@@ -238,6 +266,29 @@ class BoundTests(PostCase):
         self.advance(REFUSED_FOR)
         self.ask(two)
 
+    def test_max_conns_per_source(self) -> None:
+        """One address has so many associations, whatever ports it sends from; others have theirs."""
+        self.forward("r: :0/udp -> 127.0.0.1:UP/udp max-conns-per-source=2")
+        for _ in range(2):
+            self.ask(self.datagrams())
+        self.datagrams().sendto(b"refused", self.where())
+        self.assert_quiet(self.upstream)
+        self.assertEqual([line.reason for line in self.closed_lines], [CloseReason.LIMIT])
+        self.assertIn("max-conns-per-source=2", self.closed_lines[0].detail)
+        other = self.datagrams("127.0.0.8")
+        self.ask(other)
+
+    def test_rate(self) -> None:
+        """New associations a second; datagrams of those that are there do not count."""
+        self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp rate=1/s")
+        client = self.datagrams()
+        for _ in range(5):
+            self.ask(client)
+        self.datagrams().sendto(b"refused", self.where())
+        self.assert_quiet(self.upstream)
+        self.advance(1.1)
+        self.ask(self.datagrams())
+
     def test_access_list(self) -> None:
         """Who is denied gets no association, and one line a second at most; few of them are remembered."""
         self.patch(reception, "MOST_REFUSED", 1)
@@ -276,6 +327,10 @@ class StateTests(PostCase):
         self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp")
         self.listener.release()
         self.assertEqual(self.listener.state, "accepting")
+        self.listener.stop()
+        self.listener.hold()
+        self.listener.release()
+        self.assertEqual(self.listener.state, "stopped")
 
     def test_handed_over(self) -> None:
         """New clients get the rule that it serves now; associations go on as they began."""
@@ -322,6 +377,15 @@ class StateTests(PostCase):
         listener.stop()
         listener.run()
         listener.failed(Failure(ValueError()))
+
+    def test_stopped_and_killed(self) -> None:
+        """With its last association a listener that is stopped is closed at once."""
+        self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp")
+        self.ask(self.datagrams())
+        listener = self.listener
+        listener.stop()
+        self.forwarder.cut(CloseReason.KILLED)
+        self.assertEqual(listener.state, "stopped")
 
     def test_stopped_in_a_batch(self) -> None:
         """What waits behind a datagram with which the listener ends is not read."""

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.errors import ConnectFailed, ConnectRefused, ConnectTimedOut, DialError, OutOfResources
 from portfwd.relay.destination import Destination
-from portfwd.relay.direct import DirectDial
+from portfwd.relay.direct import DirectDatagramDial, DirectDial
 from portfwd.rules.model import Options
 from portfwd.upstreams import connect as connect_module
 from portfwd.upstreams.connect import UNIX_RETRY
@@ -210,3 +210,67 @@ class DirectDialTests(SynchronousTestCase):
         self.dial.broke(Failure(Fault("first")))
         self.assertEqual(len(self.flushLoggedErrors(Fault)), 1)
         self.assertEqual([str(failure.value) for failure in self.mistakes], ["first"])
+
+
+class DatagramOwner:
+    """Writes down the outcome."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    def dialled(self, stream: Any, destination: Destination) -> None:
+        self.told.append(stream)
+
+    def dial_failed(self, problem: DialError, address: Address | None) -> None:
+        self.told.append((type(problem), address))
+
+    def broke(self, failure: Failure) -> None:
+        raise AssertionError(failure)
+
+
+class DatagramStreamsOf:
+    """Makes streams of sockets, or fails to."""
+
+    def __init__(self, problem: OSError | None = None) -> None:
+        self.problem = problem
+
+    def plain(self, sock: Any, address: Address, buffer: int) -> str:
+        sock.close()
+        if self.problem is not None:
+            raise self.problem
+        return f"a stream to {address}"
+
+
+class DirectDatagramDialTests(SynchronousTestCase):
+    """One target of datagrams."""
+
+    def dial(self, address: Address, problem: OSError | None = None) -> tuple[list[Any], Destination]:
+        """What the owner is told."""
+        destination, owner = (
+            Destination("target", Options(), address=address, datagrams=True),
+            DatagramOwner(),
+        )
+        dial = DirectDatagramDial(
+            destination, address, cast(Any, owner), cast(Any, DatagramStreamsOf(problem))
+        )
+        self.assertEqual((dial.tried, repr(dial)), (address, "<DirectDatagramDial target>"))
+        dial.start()
+        dial.cancel()
+        return owner.told, destination
+
+    def test_reached(self) -> None:
+        """The stream comes at once."""
+        self.assertEqual(self.dial(InetAddress("127.0.0.1", 9))[0], ["a stream to 127.0.0.1:9"])
+
+    def test_no_way(self) -> None:
+        """Where there is none, the owner hears why, and it counts as the target's failure."""
+        nowhere = InetAddress("255.255.255.255", 9)
+        told, destination = self.dial(nowhere)
+        self.assertEqual(told, [(ConnectFailed, nowhere)])
+        self.assertEqual(destination.occupancy.failures, 1)
+
+    def test_not_watched(self) -> None:
+        """A socket that the kernel does not watch is ours to explain."""
+        here = InetAddress("127.0.0.1", 9)
+        told, _ = self.dial(here, OSError(errno.ENOSPC, "no room"))
+        self.assertEqual(told, [(OutOfResources, here)])

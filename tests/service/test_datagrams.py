@@ -46,6 +46,15 @@ class WithoutEpollTests(TestCase):
                 planned.live, 0, world, DescriptorBudget(0, 0), lambda _: ["127.0.0.1", "192.0.2.1"]
             )
 
+    async def test_unix(self) -> None:
+        """Unix sockets for datagrams are not to be had."""
+        from twisted.internet import reactor
+
+        world = a_world(reactor)
+        (planned,) = live_rules(parse("d: unix-dgram:@x -> 127.0.0.1:1/udp\n", "f"), world, Lines())
+        refusal = self.assertRaises(StartError, Binder(world, DescriptorBudget(0, 0)).bind_all, [planned])
+        self.assertIn("epoll", str(refusal))
+
     async def test_taken(self) -> None:
         """A port that is taken is told with its place."""
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:

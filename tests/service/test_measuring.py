@@ -151,6 +151,17 @@ class MeasureTests(ForwarderCase):
         self.assertEqual(figures.rules["w"].pauses["limit"], 1)
         self.assertEqual(figures.listeners, {"accepting": 2, "at a limit": 1})
 
+    async def test_datagrams(self) -> None:
+        """What was dropped at a listener for datagrams, by cause; nothing is told of other listeners."""
+        forwarder = self.started(
+            f"{ASKED}u: 127.0.0.1:0/udp -> 127.0.0.1:1/udp\na: 127.0.0.1:0 -> {self.target}\n"
+        )
+        listener: Any = next(one for live, one in forwarder.listeners if live.name == "u")
+        listener.refused, listener.unsent = 2, 3
+        figures = figures_of(forwarder)
+        self.assertEqual(figures.rules["u"].dropped, {"buffer": 0, "refused": 2, "answer": 3})
+        self.assertEqual(figures.rules["a"].dropped, {})
+
     async def test_process(self) -> None:
         """What the whole process has."""
         forwarder = self.started(f"{ASKED}a: 127.0.0.1:0 -> {self.target} max-conns-per-source=5")
