@@ -13,6 +13,7 @@ The class says whose fault it is and what to do about it::
         ├── ConnectRefused    the upstream's host answered, and said no
         ├── ConnectTimedOut   nobody answered in time
         ├── ConnectFailed     any other error of the network: no route, no permission, reset while dialling
+        ├── TargetsFull       every target has ``max-conns-per-target`` sessions
         ├── NotPermitted      a filter chose the target and permits none of its addresses
         ├── TLSFailed         the handshake or the verification of the certificate failed
         └── OutOfResources    our own fault: no descriptor, memory or local port; other targets would fail too
@@ -91,6 +92,10 @@ class ConnectTimedOut(DialError):
 
 class ConnectFailed(DialError):
     """The network said no in another way."""
+
+
+class TargetsFull(DialError):
+    """The target has as many sessions as ``max-conns-per-target`` allows."""
 
 
 class NotPermitted(DialError):

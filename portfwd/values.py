@@ -80,7 +80,7 @@ class CloseReason(enum.Enum):
     CLIENT_TLS_TIMEOUT = ("cT", "the client did not finish the TLS handshake in time")
     TLS_FAILED = ("TC", "the TLS handshake with the upstream failed, or its certificate is not good")
     RESOURCES = ("RC", "this process had no descriptor, memory or local port left for the upstream's socket")
-    LIMIT = ("LC", "a limit of the rule was reached")
+    LIMIT = ("LC", "a limit was reached")
     ACCESS = ("AC", "refused by the access list")
     FILTER = ("FD", "closed by a filter")
     KILLED = ("KD", "killed by an operator")

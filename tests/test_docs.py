@@ -29,11 +29,12 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from portfwd.admin.commands import COMMANDS
 from portfwd.filters.registry import BUILT_IN
 from portfwd.logs.access_log import AccessLog as AccessLines
+from portfwd.metrics.names import NAMES
 from portfwd.relay.states import State
 from portfwd.rules.codes import CODES
 from portfwd.rules.model import AccessLog
 from portfwd.rules.options import OPTIONS, Scope
-from portfwd.rules.support import DIRECTIVES, GAPS
+from portfwd.rules.support import GAPS
 from portfwd.values import CloseReason, FlowSummary, InetAddress, SessionSummary, Side
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,6 +54,7 @@ QUIET = {
     "diagnostic-codes",
     "filter-options",
     "filters",
+    "metric-names",
     "not-yet",
     "rule-options",
     "session-states",
@@ -429,7 +431,7 @@ class TableTests(SynchronousTestCase):
 
     def test_not_yet(self) -> None:
         """One row for each gap of this version."""
-        self.assertEqual(len(tables().not_yet().splitlines()), 2 + len(GAPS) + len(DIRECTIVES))
+        self.assertEqual(len(tables().not_yet().splitlines()), 2 + len(GAPS))
 
     def test_filters(self) -> None:
         """One row for each filter that portfwd brings, in order."""
@@ -448,6 +450,11 @@ class TableTests(SynchronousTestCase):
         self.assertTrue(rows[3].endswith("| file |  |"), rows[3])
         self.assertIn("It may be repeated.", rows[4])
         self.assertEqual(made.filter_options("python:tests.filters.plugins.Bare"), "It has no options.")
+
+    def test_metrics(self) -> None:
+        """One row for each metric, in the order of the page."""
+        rows = tables().metric_names().splitlines()[2:]
+        self.assertEqual([row.split("`")[1] for row in rows], [one.name for one in NAMES])
 
     def test_states(self) -> None:
         """One row for each state of a session; the last one leads nowhere."""

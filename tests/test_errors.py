@@ -73,4 +73,4 @@ class ContentTests(SynchronousTestCase):
             leaves.append(kind)
             pending.extend(kind.__subclasses__())
         self.assertEqual([kind for kind in leaves if not kind.retry], [OutOfResources])
-        self.assertEqual(len(leaves), 8)
+        self.assertEqual(len(leaves), 9)

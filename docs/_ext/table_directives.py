@@ -36,6 +36,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
         ("diagnostic-codes", tables.diagnostic_codes, 0),
         ("filter-options", tables.filter_options, 1),
         ("filters", tables.filters, 0),
+        ("metric-names", tables.metric_names, 0),
         ("not-yet", tables.not_yet, 0),
         ("rule-options", tables.rule_options, 1),
         ("session-states", tables.session_states, 0),

@@ -15,10 +15,11 @@ from collections.abc import Iterable
 from portfwd.admin.commands import COMMANDS
 from portfwd.cli.main import make_parser
 from portfwd.filters.registry import BUILT_IN, Registry
+from portfwd.metrics.names import NAMES
 from portfwd.relay.states import TRANSITIONS
 from portfwd.rules.codes import CODES
 from portfwd.rules.options import OPTIONS, Needs, Scope
-from portfwd.rules.support import DIRECTIVES, GAPS
+from portfwd.rules.support import GAPS
 from portfwd.service.tap import Options
 from portfwd.values import CloseReason
 
@@ -58,8 +59,7 @@ def diagnostic_codes(_word: str = "") -> str:
 
 def not_yet(_word: str = "") -> str:
     """What can be written and is refused, with what to do instead."""
-    rows = [(f"the directive `{name}`", f"{way_out}.") for name, way_out in DIRECTIVES.items()]
-    rows += [(gap.what, f"{gap.way_out}.") for gap in GAPS]
+    rows = [(gap.what, f"{gap.way_out}.") for gap in GAPS]
     return table(("not yet", "until then"), rows)
 
 
@@ -86,6 +86,15 @@ def filter_options(word: str) -> str:
         without = "needed" if one.needed else f"`{one.default_text}`" if one.default_text else ""
         rows.append((f"`{one.key}`", about, one.kind.unit, without))
     return table(("option", "meaning", "value", "without it"), rows) if rows else "It has no options."
+
+
+def metric_names(_word: str = "") -> str:
+    """Every metric, with its labels."""
+    rows = [
+        (f"`{one.name}`", one.kind.value, ", ".join(f"`{label}`" for label in one.labels), f"{one.about}.")
+        for one in NAMES
+    ]
+    return table(("metric", "kind", "labels", "meaning"), rows)
 
 
 def session_states(_word: str = "") -> str:

@@ -439,6 +439,7 @@ class Factory:
     A factory out of a function: what most plug-ins' `configure` returns.
 
     :ivar make: a filter for a connection, or None to stay out of it.
+    :ivar announces: it may `Announce` the client before the dial; limits of each source wait for that.
     :ivar leads: what it writes has to be the first that the upstream gets: a rule in which it stands before a
         filter that routes, so before the one that holds the client's first bytes, is refused.
     """
@@ -450,6 +451,7 @@ class Factory:
     hold_timeout: float = HOLD_TIMEOUT
     on_timeout: str = "close"
     on_error: str = "close"
+    announces: bool = False
     leads: bool = False
 
     def build(self, connection: Connection) -> Any:

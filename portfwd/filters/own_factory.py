@@ -96,6 +96,7 @@ class ClassPlugin:
             getattr(said, "hold_timeout", HOLD_TIMEOUT),
             getattr(said, "on_timeout", "close"),
             getattr(said, "on_error", "close"),
+            getattr(said, "announces", False),
         )
 
 

@@ -121,6 +121,7 @@ def make_factory(options: ProxyInOptions, clauses: Sequence[RouteClause]) -> Fac
         routes=True,
         max_hold=MAX_HEADER,
         hold_timeout=options.timeout,
+        announces=True,
     )
 
 

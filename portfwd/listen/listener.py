@@ -5,15 +5,17 @@ An accepting socket of our own.
 Twisted's port answers a full descriptor table by accepting and closing every
 client that waits. This one leaves them in the backlog, where the kernel keeps
 them: it stops accepting when the budget has no room and goes on when a session
-gives descriptors back; when the kernel itself refuses, it pauses `PAUSE`.
+gives descriptors back; when the kernel itself refuses, it pauses `PAUSE`; and where clients
+are to wait for a limit of the rule, a `Gate` says so.
 """
 
 from __future__ import annotations
 
 import errno
+import math
 import socket
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReadDescriptor
 from twisted.logger import Logger
@@ -44,14 +46,32 @@ LOG_INTERVAL: Final = 1.0
 Accept = Callable[[socket.socket, "Address | None"], None]
 
 
+class Gate(Protocol):
+    """What may keep clients waiting in the backlog: `portfwd.limits.admission.Admission`."""
+
+    def closed_for(self, now: float) -> float:
+        """Seconds for which nobody is to be accepted: 0.0 to go on, infinite until `wait` has woken."""
+
+    def wait(self, wake: Callable[[], None]) -> None:
+        """Call `wake` when there may be room."""
+
+    def forget(self, wake: Callable[[], None]) -> None:
+        """`wake` is not to be called any more."""
+
+    def pass_on(self) -> None:
+        """Others may look whether there is room."""
+
+
 @implementer(IReadDescriptor)
 class Listener:
     """
-    One bound socket and its state: bound, open, accepting, held, waiting for descriptors, pausing, stopped.
+    One bound socket and its state: bound, open, accepting, held, at a limit, waiting for descriptors,
+    pausing, stopped.
 
     :ivar accepted: clients that were accepted.
     :ivar pauses: how often the kernel had nothing left.
     :ivar waits: how often the budget had no room.
+    :ivar limited: how often a limit was reached at which clients wait.
     """
 
     def __init__(
@@ -64,8 +84,10 @@ class Listener:
         backlog: int | None,
         *,
         inherited: bool = False,
+        gate: Gate | None = None,
     ) -> None:
         """
+        :param gate: asked before a client is accepted; None where nobody has to wait.
         :param sock: bound and non-blocking; the listener owns it.
         :param accept: gets each client's socket, non-blocking, and address.
         :param backlog: length of the queue of clients that wait; None for the system's largest.
@@ -78,6 +100,7 @@ class Listener:
         self._reactor = reactor
         self._budget = budget
         self._accept = accept
+        self._gate = gate
         self._backlog = socket.SOMAXCONN if backlog is None else backlog
         self._log = Logger()
         self._state = "bound"
@@ -87,9 +110,15 @@ class Listener:
         self.accepted = 0
         self.pauses = 0
         self.waits = 0
+        self.limited = 0
 
     def __repr__(self) -> str:
         return f"<Listener {self.name} {self.address} {self._state} accepted={self.accepted}>"
+
+    @property
+    def state(self) -> str:
+        """What it does, in a word or a few."""
+        return self._state
 
     @property
     def address(self) -> Address | None:
@@ -126,6 +155,28 @@ class Listener:
             return
         self._state = "accepting"
         self._reactor.addReader(self)
+
+    def judge_by(self, gate: Gate | None) -> None:
+        """From here on other limits decide whether clients wait."""
+        before = self._gate
+        if self._state == "at a limit":
+            self._stop_waiting()
+            self._begin()
+        self._gate = gate
+        if before is not None:
+            before.pass_on()
+
+    def _stop_waiting(self) -> None:
+        if self._gate is not None:
+            self._gate.forget(self._go_on)
+        if self._resume is not None and self._resume.active():
+            self._resume.cancel()
+
+    def _go_on(self) -> None:
+        """There may be room: look at once, for where nobody knocks any more others wait to be told."""
+        self._stop_waiting()
+        self._begin()
+        self._resume = self._reactor.callLater(0, self.doRead)
 
     @property
     def held(self) -> bool:
@@ -176,12 +227,13 @@ class Listener:
             return
         self._reactor.removeReader(self)
         self._budget.forget(self._begin)
-        if self._resume is not None and self._resume.active():
-            self._resume.cancel()
+        self._stop_waiting()
         if self._file is not None:
             self._file.remove()
         self._socket.close()
         self._state = "stopped"
+        if self._gate is not None:
+            self._gate.pass_on()  # it may have been woken, and will not look
 
     @property
     def sock(self) -> socket.socket:
@@ -194,30 +246,41 @@ class Listener:
 
     def doRead(self) -> None:
         """Somebody knocks."""
-        family = self._family
-        for _ in range(BATCH):
-            if self._state != "accepting":
-                return
-            if not self._budget.take(PER_SESSION):
-                self._wait_for_descriptors()
-                return
-            try:
-                client, sockaddr = accept(self._socket, family)
-            except OSError as problem:
-                self._budget.give_back(PER_SESSION)
-                if isinstance(problem, BlockingIOError):
+        gate = self._gate
+        try:
+            family = self._family
+            for _ in range(BATCH):
+                if self._state != "accepting":
                     return
-                if problem.errno in EXHAUSTED:
-                    self._pause(problem)
+                if gate is not None:
+                    seconds = gate.closed_for(self._reactor.seconds())
+                    if seconds:
+                        self._wait_at(gate, seconds)
+                        return
+                if not self._budget.take(PER_SESSION):
+                    self._wait_for_descriptors()
                     return
-                continue  # this client is gone again (ECONNABORTED and its like); the next one may not be
-            self.accepted += 1
-            try:
-                self._accept(client, to_address(family, sockaddr))
-            except Exception:
-                # One client's accident: the reactor would drop a listener that raises.
-                self._log.failure("{name}: taking a client in failed", name=self.name)
-                self._turn_away(client)
+                try:
+                    client, sockaddr = accept(self._socket, family)
+                except OSError as problem:
+                    self._budget.give_back(PER_SESSION)
+                    if isinstance(problem, BlockingIOError):
+                        return
+                    if problem.errno in EXHAUSTED:
+                        self._pause(problem)
+                        return
+                    continue  # this client is gone again (ECONNABORTED and its like); the next may not be
+                self.accepted += 1
+                try:
+                    self._accept(client, to_address(family, sockaddr))
+                except Exception:
+                    # One client's accident: the reactor would drop a listener that raises.
+                    self._log.failure("{name}: taking a client in failed", name=self.name)
+                    self._turn_away(client)
+        finally:
+            if gate is not None:
+                # Who was woken and found nobody, or leaves room, lets the next one look.
+                gate.pass_on()
 
     def _turn_away(self, client: socket.socket) -> None:
         try:
@@ -226,6 +289,15 @@ class Listener:
             pass
         client.close()
         self._budget.give_back(PER_SESSION)
+
+    def _wait_at(self, gate: Gate, seconds: float) -> None:
+        self.limited += 1
+        self._state = "at a limit"
+        self._reactor.removeReader(self)
+        if seconds < math.inf:
+            self._resume = self._reactor.callLater(seconds, self._go_on)
+        else:
+            gate.wait(self._go_on)
 
     def _wait_for_descriptors(self) -> None:
         self.waits += 1

@@ -14,7 +14,7 @@ done-remote-closed      the client ended first
 not-allowed             an allow list exists and none of it matched
 denied                  a deny matched
 local-connect-failed -  no upstream could be reached
-accept-failed -         a limit of the rule was reached
+accept-failed -         a limit was reached
 unknown-error           neither side ended: killed, drained, an internal error
 ======================  ====================================================
 

@@ -34,13 +34,17 @@ from portfwd.errors import (
     NameNotResolved,
     NotPermitted,
     OutOfResources,
+    TargetsFull,
     TLSFailed,
 )
 from portfwd.kernel.platform import Platform
 from portfwd.kernel.poller import Poller
 from portfwd.kernel.reactor import Reactor
-from portfwd.kernel.sockets import EXHAUSTED, Settings, upstream_settings
+from portfwd.kernel.sockets import EXHAUSTED
+from portfwd.limits.admission import Doorkeeper
+from portfwd.metrics.tally import Ledger
 from portfwd.relay.containment import contained
+from portfwd.relay.destination import Destination
 from portfwd.relay.sinks import Sinks
 from portfwd.rules.model import Options
 from portfwd.streams.datagram_opening import DatagramStreams
@@ -48,7 +52,6 @@ from portfwd.streams.datagram_stream import DatagramStream
 from portfwd.streams.opening import StreamMaker
 from portfwd.streams.socket_opening import SocketShare
 from portfwd.streams.stream import Loss, Stream
-from portfwd.streams.tls import TLSSide
 from portfwd.streams.tls_opening import TLSEndpoint
 from portfwd.streams.transport import TransportStream
 from portfwd.upstreams.connect import Attempt, EndpointAttempt, SocketAttempt
@@ -62,38 +65,14 @@ ATTEMPT_DELAY: Final = 0.25
 
 
 @frozen(eq=False)
-class Destination:
-    """
-    A target, made ready to be dialled.
-
-    :ivar label: the target as the file writes it.
-    :ivar address: where it is, or None for an endpoint.
-    :ivar endpoint: Twisted's endpoint, or None for an address.
-    :ivar tls: makes the TLS connection to be had on top, or None.
-    :ivar datagrams: it takes datagrams.
-    :ivar settings: what is set on a socket before it connects.
-    """
-
-    label: str
-    options: Options
-    address: Address | None = None
-    endpoint: IStreamClientEndpoint | None = None
-    tls: TLSSide | None = None
-    datagrams: bool = False
-    settings: Settings = field(init=False)
-
-    @settings.default
-    def _settings(self) -> Settings:
-        return upstream_settings(self.options)
-
-
-@frozen(eq=False)
 class Surroundings:
     """
     What sessions need of the world.
 
     :ivar streams: makes streams for the pair.
     :ivar sinks: where copies go that filters make.
+    :ivar doorkeeper: counts who is in, for limits.
+    :ivar ledger: adds up what sessions did, where somebody wants to know.
     :ivar sockets: makes streams of sockets of ours, where the platform has what they need.
     """
 
@@ -103,6 +82,8 @@ class Surroundings:
     streams: StreamMaker
     sockets: SocketShare | None = None
     sinks: Sinks = field()
+    doorkeeper: Doorkeeper = field(factory=Doorkeeper)
+    ledger: Ledger | None = None
 
     @sinks.default
     def _sinks(self) -> Sinks:
@@ -135,7 +116,7 @@ class DialOwner(Protocol):
     """Who is told the outcome of a dial: exactly one of these, once, unless it was cancelled."""
 
     def dialled(self, stream: Stream, destination: Destination) -> None:
-        """The upstream is reached; nothing was read from it."""
+        """The upstream is reached; nothing was read from it. To be ended by `Destination.give_back`."""
 
     def dial_failed(self, problem: DialError, address: Address | None) -> None:
         """Every target failed; `problem` is the last one's, `address` where it was met."""
@@ -183,6 +164,7 @@ class Dial:
         self._handshake_limit: IDelayedCall | None = None
         self._problem: DialError = ConnectFailed("no target")
         self.tried: Address | None = None
+        self._has_place = False
         self._over = False
         self._asking = False
         self._advancing = False
@@ -237,7 +219,14 @@ class Dial:
         if not self._destinations or not self._problem.retry:
             self._fail()
             return
+        self._leave_target(failed=True)
         self._current = destination = self._destinations.pop()
+        self._has_place = destination.take()
+        if not self._has_place:
+            limit = destination.options.max_conns_per_target
+            self._problem = TargetsFull(f"{destination.label}: max-conns-per-target={limit}")
+            self._advance()
+            return
         address = destination.address
         if destination.endpoint is not None:
             self._begin(self._endpoint_attempt(destination.endpoint))
@@ -413,11 +402,20 @@ class Dial:
             self._problem = ConnectTimedOut(f"{self._current.label}: no target answered {within}")
         self._fail()
 
+    def _leave_target(self, *, failed: bool = False) -> None:
+        """The current target is not to be had: it is somebody else's."""
+        if self._has_place:
+            self._has_place = False
+            self._current.occupancy.failures += failed
+            self._current.give_back()
+
     def _succeed(self, stream: Stream) -> None:
+        self._has_place = False  # it is the owner's from here on
         self._finish()
         self._owner.dialled(stream, self._current)
 
     def _fail(self) -> None:
+        self._leave_target(failed=True)
         self._finish()
         self._owner.dial_failed(self._problem, self.tried)
 
@@ -432,6 +430,7 @@ class Dial:
 
     def _finish(self) -> None:
         self._over = True
+        self._leave_target()
         self._stop_waiting()
         self._addresses.clear()
         self._destinations.clear()

@@ -16,7 +16,8 @@ from twisted.python.failure import Failure
 
 from portfwd.errors import DialError
 from portfwd.relay.containment import contained
-from portfwd.relay.dial import Destination, DialOwner, Opener, Surroundings, no_stream
+from portfwd.relay.destination import Destination
+from portfwd.relay.dial import DialOwner, Opener, Surroundings, no_stream
 from portfwd.upstreams.connect import SocketAttempt
 from portfwd.upstreams.patience import Patience
 from portfwd.values import Address
@@ -95,4 +96,5 @@ class DirectDial(SocketAttempt):
             self._dial_owner.dialled(stream, destination)
 
     def _fail(self, problem: DialError) -> None:
+        self._destination.occupancy.failures += 1
         self._dial_owner.dial_failed(problem, self.tried)

@@ -131,7 +131,8 @@ class FilteredSession(Session):
         )
         self.chain = chain = make_chain(rule.filters, connection, datagrams=rule.datagrams)
         if chain is None:
-            super()._proceed(client)
+            if self._is_welcome():
+                super()._proceed(client)
             return
         self.state = follow(self.state, State.PEEKING)
         watched = cast(Watched, client)
@@ -300,7 +301,20 @@ class FilteredSession(Session):
             half.end_asked = True
             half.stream.end(last=half.flow_done and not half.flow_broken)
 
+    def _is_welcome(self) -> bool:
+        """Whether a client whom no filter announced may come from where it comes; else it is refused."""
+        if not self._rule.learns_sources or self._announced is not None:
+            return True
+        client = self._client.stream
+        return self._comes_from(None if client is None else client.address)
+
+    def _comes_from(self, address: Address | None) -> bool:
+        places = self._places
+        return places is None or self._is_within(places.come_from(address, self._clock.seconds()))
+
     def _dial_now(self, effect: effects.Dial) -> None:
+        if not self._is_welcome():
+            return
         self.state = follow(self.state, State.DIALING)
         self._dialled_at = self._clock.seconds()
         self._dial = dial = self._rule.dial(self, effect.target, effect.permits)
@@ -312,12 +326,13 @@ class FilteredSession(Session):
         if self._rule.options.bandwidth_per_source is not None and effect.client is not None:
             cast(Paced, stream).go_as(effect.client)
         access = self._rule.access
-        if access.empty or not isinstance(effect.client, InetAddress):
-            return
-        decision = access.decide(effect.client.host)
-        if not decision.allowed:
-            self._access_step = decision.step
-            self._refuse(CloseReason.ACCESS)
+        if not access.empty and isinstance(effect.client, InetAddress):
+            decision = access.decide(effect.client.host)
+            if not decision.allowed:
+                self._access_step = decision.step
+                self._refuse(CloseReason.ACCESS)
+                return
+        self._comes_from(effect.client)
 
     def _finish_filtered(self, effect: effects.Finish) -> None:
         self._detail = effect.detail

@@ -7,15 +7,19 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
+from attrs import evolve
 from twisted.logger import Logger
 
 from portfwd.filters.api import IFilterFactory
-from portfwd.relay.dial import Destination, Dial, DialOwner, Opener, Surroundings
+from portfwd.limits.admission import Admission
+from portfwd.relay.destination import Destination
+from portfwd.relay.dial import Dial, DialOwner, Opener, Surroundings
 from portfwd.relay.direct import DirectDial
 from portfwd.relay.filtered import FilteredSession
 from portfwd.relay.session import Session
 from portfwd.rules.access import AccessList
 from portfwd.rules.model import Rule
+from portfwd.rules.whole_process import rule_bounds
 from portfwd.streams.carrier import Carrier
 from portfwd.streams.datagram_opening import DatagramStreams
 from portfwd.streams.stream import Stream
@@ -58,6 +62,11 @@ class LiveRule:
     :ivar filters: name and factory of each ``filter`` clause, in order.
     :ivar filter_log: where filters write events.
     :ivar filter_failures: how often one of them raised.
+    :ivar limits: judges who may come in; None where nothing is limited.
+    :ivar every_destination: the targets, and those that only filters choose.
+    :ivar tally: adds up what sessions did; None where nobody wants to know.
+    :ivar counts_targets: whether targets have limits of their own.
+    :ivar learns_sources: whether a filter says later where a client comes from.
     :ivar half_closed: the waits of half-closed sessions for silence.
     :ivar when_empty: called when the last session is closed, if there is somebody to call.
     """
@@ -89,7 +98,17 @@ class LiveRule:
         self.rule = rule
         self.options = rule.options
         self.written = rule.written if written is None else written
+        everyone = (*destinations, *(routes or {}).values())
+        limits = [one.options.max_conns_per_target for one in everyone]
+        self.counts_targets = any(one is not None for one in (rule.options.max_conns_per_target, *limits))
+        if self.counts_targets:
+            counted = {
+                one: evolve(one, occupancy=world.doorkeeper.target(name, one.label)) for one in everyone
+            }
+            destinations = [counted[one] for one in destinations]
+            routes = {target: counted[one] for target, one in (routes or {}).items()}
         self.destinations = tuple(destinations)
+        self.every_destination = tuple(dict.fromkeys((*destinations, *(routes or {}).values())))
         self.access = access
         self.world = world
         self.streams: Opener = world.streams if streams is None else streams
@@ -103,6 +122,11 @@ class LiveRule:
         self.wall_clock = wall_clock
         self.sessions: dict[int, Session] = {}
         self.total = 0
+        self.limits: Admission | None = None
+        self.limit()
+        self.tally = None if world.ledger is None else world.ledger.rule(name)
+        if self.tally is not None:
+            self.tally.known(*(one.label for one in everyone))
         self.handshakes = 0
         self.filters = tuple(filters)
         self.filter_log = Logger(namespace="portfwd.filters")
@@ -111,11 +135,20 @@ class LiveRule:
         self._session_class = FilteredSession if self.filters else Session
         self.when_empty: Callable[[], None] | None = None
         self._ids = itertools.count(1) if ids is None else ids
-        self._relaying = 0
-        self._before: tuple[LiveRule, ...] = ()
+        # Such a filter says who the client really is, so until then nobody knows whose limits are his.
+        self.learns_sources = any(getattr(factory, "announces", False) for _, factory in self.filters)
 
     def __repr__(self) -> str:
         return f"<LiveRule {self.name} sessions={len(self.sessions)} total={self.total}>"
+
+    def limit(self) -> None:
+        """Obey the limits as they are now; those of all rules together may have changed."""
+        self.limits = self.world.doorkeeper.rule(self.name, rule_bounds(self.options))
+
+    @property
+    def gate(self) -> Admission | None:
+        """What listeners ask before they accept; None where no limit makes clients wait."""
+        return self.limits if self.limits is not None and self.limits.waits else None
 
     def accept(self, client: Stream, closed: Callable[[], None]) -> Session:
         """
@@ -140,7 +173,7 @@ class LiveRule:
 
     def _direct_address(self) -> Address | None:
         """Where the one target is, if there is but one and nothing is to be chosen or wrapped; else None."""
-        if len(self.destinations) != 1 or not self.world.platform.own_sockets:
+        if len(self.destinations) != 1 or not self.world.platform.own_sockets or self.counts_targets:
             return None
         only = self.destinations[0]
         plain = only.tls is None and only.endpoint is None and not only.datagrams
@@ -165,38 +198,31 @@ class LiveRule:
         if target is None and permits is None and self._direct is not None:
             only, patience = self.destinations[0], self._connecting
             return DirectDial(self.world, only, self._direct, patience, owner, self.streams)
-        destinations = self.destinations if target is None else (self._destination(target),)
+        destinations = self._in_order() if target is None else (self._destination(target),)
         return Dial(self.world, destinations, self.options.dial_timeout, owner, self.streams, permits)
+
+    def _in_order(self) -> Sequence[Destination]:
+        """The targets, the ones last whose port was unreachable for datagrams a moment ago."""
+        streams = self.streams
+        if len(self.destinations) < 2 or not isinstance(streams, DatagramStreams):
+            return self.destinations
+        return sorted(self.destinations, key=lambda one: streams.was_unreachable(one.address))
 
     def _destination(self, target: object) -> Destination:
         known = self._routes.get(target)
         if known is not None:
             return known
         if isinstance(target, (InetAddress, UnixAddress)):
-            return Destination(str(target), self.options, address=target)
+            label = str(target)
+            if self.counts_targets:
+                occupancy = self.world.doorkeeper.target(self.name, label)
+                return Destination(label, self.options, address=target, occupancy=occupancy)
+            return Destination(label, self.options, address=target)
         raise ValueError(f"a filter chose {target!r}, which is no target")
 
-    def follow(self, before: LiveRule) -> None:
-        """Take the place of `before`, whose sessions go on as they began and count for ``max-conns``."""
-        self._before = tuple(one for one in (before, *before._before) if one.sessions)
-
-    @property
-    def is_full(self) -> bool:
-        """Whether ``max-conns`` sessions are being served; refused ones do not count."""
-        limit = self.options.max_conns
-        if limit is None:
-            return False
-        return self._relaying + sum(one._relaying for one in self._before) >= limit
-
-    def admitted(self) -> None:
-        """A session was let in."""
-        self._relaying += 1
-
-    def left(self, session: Session, *, was_admitted: bool) -> None:
+    def left(self, session: Session) -> None:
         """`session` is closed."""
         del self.sessions[session.id]
-        if was_admitted:
-            self._relaying -= 1
         if not self.sessions and self.when_empty is not None:
             self.when_empty()
 

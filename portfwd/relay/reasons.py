@@ -11,6 +11,7 @@ from portfwd.errors import (
     NameNotResolved,
     NotPermitted,
     OutOfResources,
+    TargetsFull,
     TLSFailed,
 )
 from portfwd.values import CloseReason, Side
@@ -33,6 +34,8 @@ def reason_of(problem: DialError) -> CloseReason:
         return CloseReason.TLS_FAILED
     if isinstance(problem, NotPermitted):
         return CloseReason.FILTER
+    if isinstance(problem, TargetsFull):
+        return CloseReason.LIMIT
     if isinstance(problem, OutOfResources):
         return CloseReason.RESOURCES
     return CloseReason.CONNECT_REFUSED

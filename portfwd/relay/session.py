@@ -32,10 +32,12 @@ from portfwd.errors import (
     DialError,
 )
 from portfwd.relay.containment import contained
-from portfwd.relay.dial import Destination, Dial
+from portfwd.relay.destination import Destination
+from portfwd.relay.dial import Dial
 from portfwd.relay.direct import DirectDial
 from portfwd.relay.farewell import Farewell, Way
 from portfwd.relay.half import Half, after_reset, silence_limit
+from portfwd.relay.places import Places
 from portfwd.relay.reasons import RESET, reason_of
 from portfwd.relay.states import State, follow
 from portfwd.rules.model import OnDeny
@@ -51,6 +53,7 @@ from portfwd.values import (
 )
 
 if TYPE_CHECKING:
+    from portfwd.limits.admission import Admission
     from portfwd.relay.live import LiveRule
 
 # An attribute of an enum's class takes a call of its metaclass; a name of the module does not.
@@ -82,6 +85,10 @@ class Session:
     """
 
     _log = Logger()
+    # Of the class: most sessions have no limits, and pay nothing for them.
+    _places: Places | None = None
+    _reached: Destination | None = None
+    _has_target = True
 
     def __init__(self, number: int, rule: LiveRule, client: Stream, closed: Callable[[], None]) -> None:
         """:param closed: called once, when all its sockets are gone."""
@@ -104,7 +111,6 @@ class Session:
         self._address: Address | None = None
         self._detail = ""
         self._access_step = 0
-        self._admitted = False
         self._dial: Dial | DirectDial | None = None
         self._silence: IDelayedCall | None = None
         self._waits_half_closed = False
@@ -153,12 +159,8 @@ class Session:
                 self._access_step = decision.step
                 self._refuse(CloseReason.ACCESS)
                 return
-        if rule.options.max_conns is not None and rule.is_full:
-            self._detail = f"max-conns={rule.options.max_conns}"
-            self._refuse(CloseReason.LIMIT)
+        if rule.limits is not None and not self._admit(rule.limits, client.address):
             return
-        self._admitted = True
-        rule.admitted()
         if client.handshaking:
             self._shake_hands(client)
         else:
@@ -182,6 +184,29 @@ class Session:
         self._ended_first = Side.CLIENT
         self._finish(CloseReason.CLIENT_TLS_TIMEOUT, client=Way.ABORT)
 
+    def _admit(self, limits: Admission, address: Address | None) -> bool:
+        """Whether the limits let a client in; else it is refused."""
+        places = self._places = Places(limits)
+        reached = "" if self._rule.learns_sources else places.come_from(address, self._accepted_at)
+        return self._is_within(reached or places.enter(self._accepted_at))
+
+    def _is_within(self, reached: str) -> bool:
+        """Whether no limit was `reached`; else the client is refused."""
+        if reached:
+            self._detail = reached
+            self._refuse(CloseReason.LIMIT)
+        return not reached
+
+    def _leave(self) -> None:
+        """Let others have the places that this session took; it has none from here on."""
+        places, destination = self._places, self._reached
+        self._places = None
+        if places is not None:
+            places.leave(self._clock.seconds())
+        if destination is not None and self._has_target and self._rule.counts_targets:
+            self._has_target = False
+            destination.give_back()
+
     def _proceed(self, client: Stream) -> None:
         """The client may come in: dial."""
         self.state = follow(self.state, _DIALING)
@@ -189,11 +214,14 @@ class Session:
         dial.start()
 
     def _refuse(self, reason: CloseReason) -> None:
+        # Now, and not when it is gone: a flood of those who are refused must not keep others out.
+        self._leave()
         gentle = reason in REFUSALS and self._rule.options.on_deny is OnDeny.FIN
         self._finish(reason, client=Way.END_AND_DISCARD if gentle else Way.ABORT)
 
     def dialled(self, stream: Stream, destination: Destination) -> None:
         """The upstream is there: relay."""
+        self._reached = destination
         try:
             self._dialled(stream)
         except Exception:
@@ -227,7 +255,11 @@ class Session:
         self._dial = None
         self._address = address
         self._detail = str(problem)
-        self._finish(reason_of(problem), client=Way.ABORT)
+        reason = reason_of(problem)
+        if reason is CloseReason.LIMIT:
+            self._refuse(reason)
+        else:
+            self._finish(reason, client=Way.ABORT)
 
     # What streams tell
 
@@ -514,15 +546,28 @@ class Session:
             for stream in (client.stream, upstream.stream):
                 if stream is not None:
                     stream.unjoin()
-            self._rule.left(self, was_admitted=self._admitted)
+            if self._places is not None or self._rule.counts_targets:
+                self._leave()
+            self._rule.left(self)
             self._closed()
 
     # What it tells
 
     def _tell_closed(self) -> None:
         """The session is over, and its figures are final."""
-        if self._rule.log.wants_closed:
-            self._write(self._rule.log.closed)
+        rule = self._rule
+        if rule.tally is not None:
+            self._write(self._count)
+        elif rule.log.wants_closed:
+            self._write(rule.log.closed)
+
+    def _count(self, summary: SessionSummary) -> None:
+        """Add up what it did, and write its line."""
+        rule = self._rule
+        if rule.tally is not None:
+            rule.tally.closed(summary, self.target)
+        if rule.log.wants_closed:
+            rule.log.closed(summary)
 
     def _write(self, write: Callable[[SessionSummary], None]) -> None:
         """Hand a summary to the log; what becomes of the line must not decide what becomes of the session."""
@@ -539,6 +584,15 @@ class Session:
         except Exception:
             self._log.failure("{session!r}: a flow could not be summed up", session=self)
             return FlowSummary()
+
+    @property
+    def target(self) -> str:
+        """The target that was reached, as the file writes it; empty for none."""
+        return "" if self._reached is None else self._reached.label
+
+    def flows(self) -> tuple[FlowSummary, FlowSummary]:
+        """What was moved so far, to the upstream and to the client."""
+        return self._flow(self._client, self._upstream), self._flow(self._upstream, self._client)
 
     def summary(self) -> SessionSummary:
         """The session as its closing line tells it, so far."""

@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.rules.test_directives -*-
 """
-The native directives: ``default``, ``log``, and those that a later part of the program reads.
+The native directives: ``default``, ``log``, and those that other parts of the program read.
 
-It refuses to interpret ``metrics`` and ``limits``: their words and options are kept as text.
-``admin`` and ``manhole`` are read by `portfwd.rules.admin_lines`.
+It refuses to interpret ``limits`` and ``metrics``, which `portfwd.rules.whole_process`
+reads, and ``admin`` and ``manhole``, which `portfwd.rules.admin_lines` does.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from typing import Final
 
 from portfwd.rules import readers
 from portfwd.rules.admin_lines import read_admin, read_manhole
-from portfwd.rules.clauses import ReadLine, split_options
+from portfwd.rules.clauses import ReadLine
 from portfwd.rules.findings import shown, suggestion
-from portfwd.rules.model import AccessLog, Directive
+from portfwd.rules.model import AccessLog
 from portfwd.rules.reading import FileScope, Reading
 from portfwd.rules.settings import read_settings
 from portfwd.rules.tokens import Fault, Line, Word
+from portfwd.rules.whole_process import read_limits, read_metrics
 
 _ACCESS = readers.choice(AccessLog)
 
@@ -71,19 +72,13 @@ def read_log(reading: Reading, scope: FileScope, line: Line, words: list[Word]) 
     log.where = line.at(words[0])
 
 
-def read_generic(reading: Reading, scope: FileScope, line: Line, words: list[Word]) -> None:
-    """Keep a line for the part of the program that it speaks to."""
-    plain, options = split_options(words[1:])
-    reading.directives.append(Directive(words[0].text, plain, options, line.at(words[0])))
-
-
 NATIVE: Final[Mapping[str, ReadLine]] = MappingProxyType(
     {
         "default": read_default,
         "log": read_log,
         "admin": read_admin,
-        "metrics": read_generic,
+        "metrics": read_metrics,
         "manhole": read_manhole,
-        "limits": read_generic,
+        "limits": read_limits,
     }
 )

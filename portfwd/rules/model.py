@@ -64,6 +64,13 @@ class OnDeny(enum.Enum):
     RST = "rst"
 
 
+class OnLimit(enum.Enum):
+    """What becomes of a client that is one too many (``on-limit=``)."""
+
+    WAIT = "wait"
+    REFUSE = "refuse"
+
+
 class OnRemove(enum.Enum):
     """What becomes of sessions when a reload takes their listener away (``on-remove=``)."""
 
@@ -174,7 +181,10 @@ class Options:
     max_conns: int | None = None
     max_conns_per_source: int | None = None
     max_assocs: int = 5000
+    max_conns_per_target: int | None = None
     rate: float | None = None
+    rate_per_source: float | None = None
+    on_limit: OnLimit = OnLimit.REFUSE
     bandwidth: int | None = None
     bandwidth_up: int | None = None
     bandwidth_down: int | None = None

@@ -16,7 +16,16 @@ from typing import Any, Final
 from attrs import frozen
 
 from portfwd.rules import readers
-from portfwd.rules.model import Balance, Framing, ListenOptions, OnDeny, OnRemove, Options, RelayKind
+from portfwd.rules.model import (
+    Balance,
+    Framing,
+    ListenOptions,
+    OnDeny,
+    OnLimit,
+    OnRemove,
+    Options,
+    RelayKind,
+)
 from portfwd.rules.readers import Reader, Writer
 
 
@@ -171,11 +180,18 @@ OPTIONS: Final[tuple[OptionSpec, ...]] = (
     _option("linger", _R, _seconds(0, readers.MAX_DIAL), "how long a closing session delivers its rest"),
     _option("max-conns", _R, readers.whole(1, readers.MAX_CONNECTIONS), "sessions at a time", unset="off"),
     _option("max-conns-per-source", _R, readers.whole(1, readers.MAX_CONNECTIONS),
-            "sessions at a time from one address", unset="off"),
+            "sessions at a time from one address (IPv6: from one /64)", unset="off"),
+    _option("max-conns-per-target", _T, readers.whole(1, readers.MAX_CONNECTIONS),
+            "sessions at a time, and dials, to one target; beyond it the next target is tried", unset="off"),
     _option("max-assocs", _R, readers.whole(1, readers.MAX_CONNECTIONS),
             "associations at a time on one UDP socket; the one that was silent longest makes room",
             needs=Needs.UDP_LISTENER),
-    _option("rate", _R, readers.rate(), "new sessions a second", unset="off"),
+    _option("rate", _R, readers.rate(), "new sessions a second; a second's worth may come at once",
+            unset="off"),
+    _option("rate-per-source", _R, readers.rate(),
+            "new sessions a second from one address (IPv6: from one /64)", unset="off"),
+    _option("on-limit", _R, readers.choice(OnLimit),
+            "whether clients beyond max-conns and rate are refused, or wait to be accepted"),
     _option("bandwidth", _R, readers.bandwidth(),
             "bytes a second in each direction, of all sessions together", unset="off"),
     _option("bandwidth-up", _R, readers.bandwidth(), "the same from clients to upstreams only", unset="auto",

@@ -20,19 +20,29 @@ from portfwd.rules.tokens import Fault, Line, Word
 
 
 def read_settings(
-    reading: Reading, line: Line, words: list[Word], side: Role | None, rule: bool = False
+    reading: Reading,
+    line: Line,
+    words: list[Word],
+    side: Role | None,
+    rule: bool = False,
+    *,
+    of: Mapping[str, OptionSpec] | None = None,
 ) -> dict[str, tuple[Any, Location]]:
     """
     Read the options of a line, reporting what is wrong.
 
     :param side: before ``->``, after it, or None for ``default``, which takes all by their unique names.
     :param rule: after ``->`` of a rule, not in a ``target`` clause.
+    :param of: the options that a directive takes, where `side` is None.
     :returns: by unique name; what was wrong is left out.
     """
     settings: dict[str, tuple[Any, Location]] = {}
     if not words:
         return settings
-    table = BY_NAME if side is None else LISTENER if side is Role.LISTEN else RULE if rule else TARGET
+    if side is None:
+        table = BY_NAME if of is None else of
+    else:
+        table = LISTENER if side is Role.LISTEN else RULE if rule else TARGET
     for index, word in enumerate(words):
         item = word.option()
         if item is None:

@@ -17,7 +17,7 @@ from attrs import frozen
 from portfwd.errors import RulesError
 from portfwd.rules.diagnostics import Location, Problem
 from portfwd.rules.findings import Findings
-from portfwd.rules.model import Balance, Options, RelayKind, Rule, Ruleset
+from portfwd.rules.model import Balance, Kind, OnLimit, Options, RelayKind, Rule, Ruleset
 from portfwd.rules.steps import Steps, finish
 
 
@@ -43,11 +43,7 @@ def unsupported(ruleset: Ruleset) -> tuple[Problem, ...]:
 
 def unsupported_in_steps(ruleset: Ruleset) -> Steps[tuple[Problem, ...]]:
     """Do what `unsupported` does, a rule at a time."""
-    problems = [
-        _problem(directive.where, f"the directive '{directive.name}'", DIRECTIVES[directive.name])
-        for directive in ruleset.directives
-        if directive.name in DIRECTIVES
-    ]
+    problems: list[Problem] = []
     for rule in ruleset.rules:
         for gap in GAPS:
             problems.extend(_problem(where, gap.what, gap.way_out) for where in gap.find(rule))
@@ -103,16 +99,15 @@ def _datagram_bandwidth(rule: Rule) -> Iterator[Location]:
         yield next((where for name, where in rule.places if name in names), rule.where)
 
 
+def _cannot_wait(rule: Rule) -> Iterator[Location]:
+    if rule.listen.kind in (Kind.ENDPOINT, Kind.UDP) and rule.options.on_limit is OnLimit.WAIT:
+        yield _place(rule, "on-limit")
+
+
 def _sockets_forced(rule: Rule) -> Iterator[Location]:
     if rule.options.relay in (RelayKind.SPLICE, RelayKind.COPY) and not rule.is_plain:
         yield _place(rule, "relay")
 
-
-#: Directives that are read but that nothing obeys.
-DIRECTIVES: Final = {
-    "metrics": "delete it; the access log has every session's figures",
-    "limits": "delete it; max-conns= of each rule is there",
-}
 
 GAPS: Final[tuple[Gap, ...]] = (
     Gap(
@@ -127,14 +122,9 @@ GAPS: Final[tuple[Gap, ...]] = (
         _when("balance", lambda options: options.balance is not Balance.FIRST),
     ),
     Gap(
-        "rate=",
-        "delete it, or bound sessions with max-conns=",
-        _when("rate", lambda options: options.rate is not None),
-    ),
-    Gap(
-        "max-conns-per-source=",
-        "bound all sessions with max-conns=",
-        _when("max-conns-per-source", lambda options: options.max_conns_per_source is not None),
+        "on-limit=wait of an endpoint: or UDP listener",
+        "delete it: its clients are refused; or listen on TCP or a unix socket",
+        _cannot_wait,
     ),
     Gap(
         "relay=splice or relay=copy where an end is no plain socket",

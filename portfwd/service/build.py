@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from attrs import define, evolve, field, frozen
+from attrs import define, field, frozen
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import (
     TCP4ServerEndpoint,
@@ -41,17 +41,17 @@ from portfwd.listen.arrivals import StreamFactory
 from portfwd.listen.binding import DEFAULT_MODE, bind
 from portfwd.listen.listener import Accept, Listener
 from portfwd.listen.reception import Reception
-from portfwd.relay.dial import Destination, Opener, Surroundings
+from portfwd.relay.destination import Destination
+from portfwd.relay.dial import Surroundings
 from portfwd.relay.live import LiveRule, SessionLog
 from portfwd.rules.access import AccessList
 from portfwd.rules.diagnostics import Problem
-from portfwd.rules.model import Kind, ListenSpec, PortRange, RelayKind, Rule, Ruleset
-from portfwd.service.datagrams import bind_listeners, datagram_streams
+from portfwd.rules.model import Kind, ListenSpec, PortRange, Rule, Ruleset
+from portfwd.service.datagrams import bind_listeners
 from portfwd.service.filters import Clause, configure
+from portfwd.service.rule_streams import choose_streams, with_gates
 from portfwd.service.targets import TLSCreators, described, destination
-from portfwd.service.tls_listening import tls_streams
-from portfwd.streams.gates import Gates
-from portfwd.streams.socket_opening import SocketStreams
+from portfwd.service.tls_listening import ready_streams
 from portfwd.streams.transport import TransportStream
 from portfwd.upstreams.connect import from_twisted_address
 from portfwd.values import Address, InetAddress, UnixAddress
@@ -68,27 +68,6 @@ def at_port(rule: Rule, offset: int) -> tuple[str, tuple[str, str, str, str]]:
     if target is not None and len(target) > 1:
         connect_port = str(target.first + offset)
     return f"{rule.name.removesuffix(f':{ports}')}:{port}", (bind_host, port, connect_host, connect_port)
-
-
-def choose_streams(rule: Rule, world: Surroundings, gates: Gates | None = None) -> Opener:
-    """
-    Sockets of ours where both ends are plain and nobody asked for the pair; else the pair's streams.
-
-    :param gates: the rule's, which the pair's streams of `world` have already.
-    """
-    if rule.has_datagrams:
-        return datagram_streams(rule, world)
-    if world.sockets is None or rule.options.relay is RelayKind.PAIR or not rule.is_plain:
-        return world.streams
-    return SocketStreams(world.sockets, rule.options, watched=bool(rule.filters), gates=gates)
-
-
-def with_gates(rule: Rule, world: Surroundings) -> tuple[Surroundings, Gates | None]:
-    """The gates of a rule whose bandwidth is limited, for all its ports together, and a world with them."""
-    if not rule.options.is_paced:
-        return world, None
-    gates = Gates(world.reactor, rule.options)
-    return evolve(world, streams=world.streams.with_gates(gates)), gates
 
 
 @frozen(eq=False)
@@ -152,10 +131,7 @@ class RuleMaker:
             filters = configured.clauses
             self.problems += configured.problems
         if rule.listen.kind is Kind.TLS:
-            try:
-                streams = tls_streams(rule, world, filters)
-            except (OSError, ValueError) as problem:
-                self.failures.append(f"{rule.name}: {problem} ({rule.listen.where})")
+            streams = ready_streams(rule, world, filters, self.failures) or streams
         endpoint = None
         if rule.listen.kind is Kind.ENDPOINT:
             path = rule.listen.path
@@ -277,6 +253,13 @@ class Bound:
                 listener.serve(live)
             else:
                 listener.hand_to(live.name, taking(live, fixed_address(listener.sock), budget))
+        self.judge()
+
+    def judge(self) -> None:
+        """Let clients wait for the limits of the rule as they are now."""
+        for listener in self.listeners:
+            if isinstance(listener, Listener):
+                listener.judge_by(self.live.gate)
 
     def close(self) -> list[Deferred[Any]]:
         """
@@ -410,6 +393,7 @@ class Binder:
             taking(live, fixed_address(sock), self._budget),
             spec.options.backlog,
             inherited=inherited,
+            gate=live.gate,
         )
 
 
@@ -446,7 +430,7 @@ def listen_on_endpoints(bound: Bound, budget: DescriptorBudget, failed: Callable
     def accept(stream: TransportStream) -> None:
         # Twisted has the socket already, so this only keeps the count right.
         taken = budget.take(PER_SESSION)
-        bound.live.accept(stream, (lambda: budget.give_back(PER_SESSION)) if taken else _nothing)
+        bound.live.accept(stream, (lambda: budget.give_back(PER_SESSION)) if taken else lambda: None)
 
     def refused(failure: Failure) -> None:
         problem = getattr(failure.value, "socketError", failure.value)
@@ -458,10 +442,6 @@ def listen_on_endpoints(bound: Bound, budget: DescriptorBudget, failed: Callable
         factory = StreamFactory(lambda: bound.live.world.streams.bare(bound.live.options.buffer), accept)
         listening = maybeDeferred(endpoint.listen, factory)
         listening.addCallbacks(bound.listening, refused)
-
-
-def _nothing() -> None:
-    """Nothing to give back."""
 
 
 def cannot_bind(planned: Planned, problem: Exception) -> str:

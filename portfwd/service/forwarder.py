@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, TypeVar
 
-from attrs import evolve, frozen
+from attrs import evolve
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredLock
 from twisted.internet.interfaces import IDelayedCall
@@ -30,14 +30,19 @@ from portfwd.kernel.platform import Platform, find_platform
 from portfwd.kernel.poller import Poller
 from portfwd.kernel.reactor import Reactor
 from portfwd.kernel.sockets import raise_descriptor_limit
+from portfwd.limits.admission import Doorkeeper
 from portfwd.limits.descriptors import PER_SESSION, RESERVE, DescriptorBudget
 from portfwd.listen.binding import resolve_listener
+from portfwd.listen.listener import Listener
+from portfwd.listen.reception import Reception
+from portfwd.metrics.tally import Ledger
 from portfwd.relay.dial import Surroundings
 from portfwd.relay.live import LiveRule, SessionLog
 from portfwd.relay.sinks import Sinks
 from portfwd.rules.model import OnRemove, Ruleset
 from portfwd.rules.steps import Steps, finish
 from portfwd.rules.support import unsupported_in_steps
+from portfwd.rules.whole_process import metrics_listener, overall_limits, wants_figures
 from portfwd.service.build import (
     Binder,
     Bound,
@@ -49,7 +54,9 @@ from portfwd.service.build import (
     live_rules,
 )
 from portfwd.service.departures import Departures
+from portfwd.service.measuring import Watchers
 from portfwd.service.reload import ReloadResult, Transition, names_to_resolve, refusal
+from portfwd.service.session_log import Silent
 from portfwd.service.slices import Slices
 from portfwd.service.steering import Steering, named
 from portfwd.service.targets import target_labels
@@ -64,25 +71,12 @@ DRAIN: Final = 10.0
 T = TypeVar("T")
 
 
-@frozen
-class Silent:
-    """A session log that writes nothing."""
-
-    wants_opened: bool = False
-    wants_closed: bool = False
-
-    def opened(self, summary: object) -> None:
-        """Nothing."""
-
-    def closed(self, summary: object) -> None:
-        """Nothing."""
-
-
 class Forwarder(Service):
     """
     Forwards as a ruleset says.
 
     :ivar ruleset: what it does so by.
+    :ivar budget: counts descriptors, as `pool` does pipes, and `doorkeeper` who is in.
     :ivar drain_limit: seconds that sessions get to finish.
     :ivar departures: rules that a reload has replaced or removed, and that still have sessions.
     :ivar reloads: how many were applied.
@@ -114,14 +108,17 @@ class Forwarder(Service):
         self._reactor = reactor
         self._platform = find_platform(reactor) if platform is None else platform
         self._poller = Poller(reactor) if self._platform.epoll else None
-        self._budget = DescriptorBudget(0, 0)
-        self._pool = PipePool(pipe_allowance(), self._budget, reactor) if self._platform.splice else None
+        self.budget = self._budget = DescriptorBudget(0, 0)
+        self.pool = PipePool(pipe_allowance(), self._budget, reactor) if self._platform.splice else None
+        self.doorkeeper = Doorkeeper(overall_limits(ruleset))
         world = Surroundings(
             reactor=reactor,
             platform=self._platform,
             names=Names(reactor.nameResolver, reactor),  # type: ignore[attr-defined]
             streams=StreamMaker(reactor, self._poller),
-            sockets=None if self._poller is None else SocketShare(self._poller, self._pool),
+            sockets=None if self._poller is None else SocketShare(self._poller, self.pool),
+            doorkeeper=self.doorkeeper,
+            ledger=Ledger() if wants_figures(ruleset) else None,
         )
         self._world = world
         self._session_log: SessionLog = Silent() if log is None else log
@@ -146,6 +143,8 @@ class Forwarder(Service):
         self._ports_open = False
         self._deadline: IDelayedCall | None = None
         self._log = Logger()
+        metrics = metrics_listener(ruleset)
+        self._watchers = None if metrics is None else Watchers(reactor, metrics, self)
 
     def __repr__(self) -> str:
         state = "running" if self.running else "stopped"
@@ -165,6 +164,23 @@ class Forwarder(Service):
     def bound(self) -> Sequence[Bound]:
         """What listens, one for each rule at work; nothing before the start."""
         return tuple(self._bound)
+
+    @property
+    def listeners(self) -> Iterator[tuple[LiveRule, Listener | Reception]]:
+        """The sockets of ours that listen, each with its rule."""
+        for bound in self._bound:
+            for listener in bound.listeners:
+                yield bound.live, listener
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether clients are accepted: not before the start, and not while draining."""
+        return bool(self.running) and not self._stopping
+
+    @property
+    def metrics_address(self) -> str:
+        """Where metrics are to be had; empty for nowhere."""
+        return "" if self._watchers is None else self._watchers.address
 
     @property
     def sinks(self) -> Sinks:
@@ -194,6 +210,12 @@ class Forwarder(Service):
         """
         self._budget.limit = raise_descriptor_limit()
         self._bound = self._binder.bind_all(self._planned)
+        if self._watchers is not None:
+            try:
+                self._watchers.bind()
+            except StartError:
+                self._close_listeners()
+                raise
 
     def startService(self) -> None:
         """
@@ -215,6 +237,11 @@ class Forwarder(Service):
                 except OSError as problem:
                     reason = problem.strerror or str(problem)
                     failures.append(cannot_listen(bound.live.name, str(listener.address), reason))
+        if self._watchers is not None and not failures:
+            try:
+                self._watchers.start()
+            except StartError as problem:
+                failures += problem.failures
         self._budget.spent = count_descriptors()
         if not failures and not self._budget.has_room(PER_SESSION):
             failures.append(
@@ -223,6 +250,8 @@ class Forwarder(Service):
             )
         if failures:
             self._close_listeners()
+            if self._watchers is not None:
+                self._watchers.stop()
             if self._poller is not None:
                 self._poller.stop()
             raise StartError(failures)
@@ -284,8 +313,10 @@ class Forwarder(Service):
             return
         if self._deadline is not None and self._deadline.active():
             self._deadline.cancel()
-        if self._pool is not None:
-            self._pool.close()
+        if self._watchers is not None:
+            self._watchers.stop()
+        if self.pool is not None:
+            self.pool.close()
         if self._poller is not None:
             self._poller.stop()
         stopping, self._stopping = self._stopping, []
@@ -371,6 +402,13 @@ class Forwarder(Service):
         yield from change.switch()
         self._bound = change.bound
         self._planned = [Planned(one.live, one.offset, one.endpoint) for one in self._bound]
+        limits = overall_limits(ruleset)
+        if limits != self.doorkeeper.overall:
+            self.doorkeeper.bound(limits)
+            for one in self._bound:
+                one.live.limit()
+                one.judge()
+                yield
         self.ruleset = ruleset
         self._session_log = log
         yield

@@ -436,7 +436,6 @@ class Transition:
         label = listen_label(new.rule.listen, planned.offset)
         bound.endpoint = planned.endpoint
         bound.serve(new, planned.offset, self._budget)
-        new.follow(old)
         new.total = old.total
         self.replaced.append(old)
         if bound.closed:

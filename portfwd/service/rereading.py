@@ -30,10 +30,10 @@ from portfwd.rules.reading import Files
 from portfwd.rules.steps import Steps
 from portfwd.rules.support import everything_wrong_in_steps
 from portfwd.service.disk import DiskFiles
-from portfwd.service.forwarder import Forwarder, Silent
+from portfwd.service.forwarder import Forwarder
 from portfwd.service.notify import Notifier, status_of
 from portfwd.service.reload import ReloadResult
-from portfwd.service.session_log import LogInUse, describe
+from portfwd.service.session_log import LogInUse, Silent, describe
 from portfwd.service.slices import Slices
 
 NO_FILE: Final = "these rules came from the command line (--rule): there is no file to read again; restart it"

@@ -13,6 +13,7 @@ import sys
 import time
 from typing import BinaryIO
 
+from attrs import frozen
 from twisted.logger import Logger
 
 from portfwd.logs.access_log import AccessLog, dropped_line
@@ -24,6 +25,20 @@ from portfwd.rules.model import LogSpec
 NO_OUTPUT = "a daemon has no standard output: no access log without 'log file=PATH'"
 
 Opened = tuple[AccessLog | None, LineWriter | None]
+
+
+@frozen
+class Silent:
+    """A session log that writes nothing."""
+
+    wants_opened: bool = False
+    wants_closed: bool = False
+
+    def opened(self, summary: object) -> None:
+        """Nothing."""
+
+    def closed(self, summary: object) -> None:
+        """Nothing."""
 
 
 def describe(spec: LogSpec, problem: OSError) -> str:

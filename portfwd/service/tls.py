@@ -81,7 +81,7 @@ class ClientSide:
         self._name = name
         self._session: ssl.SSLSession | None = None
 
-    def start(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
+    def start(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, name: str) -> ssl.SSLObject:
         """See `TLSSide`."""
         # RFC 8446 appendix C.4: a ticket is used once.
         session, self._session = self._session, None
@@ -89,7 +89,7 @@ class ClientSide:
             incoming, outgoing, server_side=False, server_hostname=self._name, session=session
         )
 
-    def judge(self, tls: ssl.SSLObject) -> TLSInfo:
+    def judge(self, tls: ssl.SSLObject, name: str) -> TLSInfo:
         """See `TLSSide`; OpenSSL has verified the certificate."""
         return TLSInfo(self._name, tls.selected_alpn_protocol() or "", "", tls.version() or "")
 

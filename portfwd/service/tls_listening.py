@@ -25,6 +25,17 @@ from portfwd.values import Address, UnixAddress
 _LOG: Final = Logger()
 
 
+def ready_streams(
+    rule: Rule, world: Surroundings, filters: Sequence[Clause], failures: list[str]
+) -> TLSStreams | None:
+    """What `tls_streams` makes; None where it cannot, and then `failures` has a line more."""
+    try:
+        return tls_streams(rule, world, filters)
+    except (OSError, ValueError) as problem:
+        failures.append(f"{rule.name}: {problem} ({rule.listen.where})")
+        return None
+
+
 def tls_streams(rule: Rule, world: Surroundings, filters: Sequence[Clause]) -> TLSStreams:
     """
     What makes the streams of a rule with a ``tls:`` listener.

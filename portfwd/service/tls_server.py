@@ -46,8 +46,7 @@ class Certificates:
     pairs: tuple[Pair, ...]
 
     def choose(self, name: str) -> ssl.SSLContext:
-        """The context for `name`, as a client asks for it."""
-        name = name.lower().rstrip(".")
+        """The context for `name`, in small letters and without a dot at its end; for nobody's the first."""
         _, _, rest = name.partition(".")
         return self.by_name.get(name) or self.by_name.get(f"*.{rest}") or self.first
 
@@ -153,17 +152,7 @@ class ServerSide:
         for context, pair in made:
             for name in pair.names:
                 by_name.setdefault(name, context)
-        certificates = Certificates(first, by_name, tuple(pair for _, pair in made))
-
-        def asked(tls: Any, name: str | None, _context: object) -> None:
-            if name:
-                tls.portfwd_name = name
-                context = certificates.choose(name)
-                if context is not first:
-                    tls.context = context
-
-        first.sni_callback = asked
-        return certificates
+        return Certificates(first, by_name, tuple(pair for _, pair in made))
 
     def _context(self, pair: Pair) -> ssl.SSLContext:
         options = self._options
@@ -237,12 +226,12 @@ class ServerSide:
 
     # Connections
 
-    def start(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
+    def start(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, name: str) -> ssl.SSLObject:
         """See `TLSSide`."""
         self._look()
-        return self.certificates.first.wrap_bio(incoming, outgoing, server_side=True)
+        return self.certificates.choose(name).wrap_bio(incoming, outgoing, server_side=True)
 
-    def judge(self, tls: ssl.SSLObject) -> TLSInfo:
+    def judge(self, tls: ssl.SSLObject, name: str) -> TLSInfo:
         """See `TLSSide`: ``client-name=`` says who may come in."""
         common, names = "", ()  # type: tuple[str, tuple[str, ...]]
         if self._options.client_ca is not None:
@@ -251,7 +240,7 @@ class ServerSide:
             shown = f"'{printable(common)}'" if common else "that was shown" if names else "that is missing"
             raise NotAdmitted(f"the client's certificate {shown} is none that client-name= admits")
         return TLSInfo(
-            getattr(tls, "portfwd_name", ""),
+            name,
             tls.selected_alpn_protocol() or "",
             common,
             tls.version() or "",

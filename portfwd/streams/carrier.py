@@ -8,6 +8,7 @@ takes its datagrams is a stream of datagrams, or the transport that makes a stre
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
@@ -57,6 +58,16 @@ class Carrier(Protocol):
 
     def close(self) -> None:
         """Neither send nor receive any more."""
+
+
+class UpstreamCarrier(Carrier, Protocol):
+    """
+    An upstream's.
+
+    :ivar unreachable: told of `address` when its kernel says that nobody is there.
+    """
+
+    unreachable: Callable[[Address | None], None]
 
 
 class Keep:

@@ -9,12 +9,13 @@ as for any other rule, and the one with datagrams has `DatagramTransport` below 
 from __future__ import annotations
 
 import socket
+from typing import Final
 
 from twisted.internet.interfaces import IReactorTime
 
 from portfwd.kernel.poller import Poller
 from portfwd.rules.model import Options
-from portfwd.streams.carrier import Carrier
+from portfwd.streams.carrier import Carrier, UpstreamCarrier
 from portfwd.streams.datagram_socket import ConnectedSocket
 from portfwd.streams.datagram_stream import DatagramStream
 from portfwd.streams.datagram_transport import DatagramTransport
@@ -22,6 +23,10 @@ from portfwd.streams.opening import StreamMaker
 from portfwd.streams.stream import Stream
 from portfwd.streams.transport import TransportStream
 from portfwd.values import Address
+
+#: Seconds for which a target whose port was unreachable comes behind the others: a client that asks again
+#: does so sooner.
+UNREACHABLE_FOR: Final = 5.0
 
 
 class DatagramStreams:
@@ -51,19 +56,33 @@ class DatagramStreams:
         self._options = options
         self._watcher = poller
         self._streams = streams
+        self._unreachable: dict[Address | None, float] = {}
         self.mixed = mixed
 
     def arrived(self, carrier: Carrier) -> DatagramStream | TransportStream:
         """A stream over a client's carrier."""
         return self._over(carrier, None)
 
-    def reached(self, carrier: Carrier) -> DatagramStream | TransportStream:
+    def reached(self, carrier: UpstreamCarrier) -> DatagramStream | TransportStream:
         """
         A stream over an upstream's carrier.
 
         :raises OSError: the kernel refuses to watch its socket, which is closed then.
         """
+        carrier.unreachable = self._note_unreachable
         return self._over(carrier, self._options.linger)
+
+    def _note_unreachable(self, address: Address | None) -> None:
+        now = self._clock.seconds()
+        self._unreachable = {
+            one: since for one, since in self._unreachable.items() if now - since < UNREACHABLE_FOR
+        }
+        self._unreachable[address] = now
+
+    def was_unreachable(self, address: Address | None) -> bool:
+        """Whether nobody was at `address` a moment ago: targets at others are better tried before."""
+        since = self._unreachable.get(address)
+        return since is not None and self._clock.seconds() - since < UNREACHABLE_FOR
 
     def _over(self, carrier: Carrier, answers: float | None) -> DatagramStream | TransportStream:
         if not self.mixed:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 from typing import Final
 
 from twisted.python.failure import Failure
@@ -34,9 +35,20 @@ class ConnectedSocket:
 
     :ivar address: the peer's.
     :ivar local: our own.
+    :ivar unreachable: told of `address` when its kernel says that nobody is there.
     """
 
-    __slots__ = ("_descriptor", "_open", "_poller", "_send", "_socket", "_taker", "address", "local")
+    __slots__ = (
+        "_descriptor",
+        "_open",
+        "_poller",
+        "_send",
+        "_socket",
+        "_taker",
+        "address",
+        "local",
+        "unreachable",
+    )
 
     def __init__(self, sock: socket.socket, address: Address | None, poller: Poller) -> None:
         """:param sock: connected and non-blocking; owned from here on."""
@@ -48,6 +60,7 @@ class ConnectedSocket:
         self._poller = poller
         self._open = True
         self._taker: Taker | None = None
+        self.unreachable: Callable[[Address | None], None] = _nobody
 
     def __repr__(self) -> str:
         return f"<ConnectedSocket {self.local} to {self.address} {'open' if self._open else 'closed'}>"
@@ -94,6 +107,7 @@ class ConnectedSocket:
 
     def _met(self, problem: OSError) -> None:
         if problem.errno in UNREACHABLE and self._taker is not None:
+            self.unreachable(self.address)
             self._taker.broken(os.strerror(problem.errno))
 
     def send(self, data: bytes) -> bool:
@@ -113,3 +127,7 @@ class ConnectedSocket:
         if self._open:
             self._open = False
             self._poller.release(self._descriptor, self._socket)
+
+
+def _nobody(address: Address | None) -> None:
+    """Nobody wants to know."""

@@ -18,12 +18,17 @@ from portfwd.streams.gates import Gates
 from portfwd.streams.paced_transport import PacedTransport
 from portfwd.streams.plain import PlainTransport
 from portfwd.streams.stream import StreamOwner
-from portfwd.streams.tls import Preamble, TLSLayer, TLSSide
+from portfwd.streams.tls import RECORD, RECORD_OVERHEAD, Preamble, TLSLayer, TLSSide
 from portfwd.streams.transport import TransportStream
 from portfwd.values import Address
 
 #: What a rule has that says nothing else.
 DEFAULTS: Final = Options()
+
+
+def read_size(buffer: int) -> int:
+    """What to read at once so that, in bulk, it is whole records with `buffer` bytes in them."""
+    return buffer + -(-buffer // RECORD) * RECORD_OVERHEAD
 
 
 class StreamMaker:
@@ -150,7 +155,9 @@ class StreamMaker:
             stream.own(owner)
         layer = TLSLayer(side, stream, preamble)
         try:
-            transport = PlainTransport(sock, layer, self._reactor, stream.buffer, self._poller, linger=linger)
+            transport = PlainTransport(
+                sock, layer, self._reactor, read_size(stream.buffer), self._poller, linger=linger
+            )
         except OSError:
             sock.close()
             raise

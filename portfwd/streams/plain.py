@@ -20,9 +20,6 @@ transport, for TCP and unix sockets, with these differences:
 
 - **What breaks is reset.** A connection that ends otherwise than in order, by an
   exception for instance, is reset: its peer must not take it for an end.
-
-Under TLS the transport's protocol is Twisted's; then the stream above it is told of
-what that protocol would not pass on.
 """
 
 from __future__ import annotations
@@ -92,15 +89,12 @@ class PlainTransport(tcp.Connection):
         buffer: int,
         poller: Poller | None = None,
         *,
-        above: IStreamProtocol | None = None,
         linger: float | None = None,
     ) -> None:
         """
         :param skt: connected, and nobody else's.
         :param buffer: bytes of one read.
         :param poller: watches for the peer's death, where there is one.
-        :param above: who is told of writing, where `protocol` (TLS) does not pass it on;
-            None where `protocol` itself is told.
         :param linger: seconds without progress after which a close that waits for kept
             bytes becomes a reset; None: whoever asks for the close sees to it.
         """
@@ -112,7 +106,7 @@ class PlainTransport(tcp.Connection):
         self.sent = 0
         self.gone = 0
         self.write_broken = False
-        self._stream_protocol = IStreamProtocol(protocol, None) if above is None else above
+        self._stream_protocol = IStreamProtocol(protocol, None)
         self._clock = IReactorTime(reactor)
         self._linger = linger
         self._dead = False

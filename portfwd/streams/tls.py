@@ -30,16 +30,23 @@ from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from portfwd.streams.plain import IStreamProtocol
+from portfwd.streams.plain import IStreamProtocol, PlainTransport
 from portfwd.streams.tls_failures import NotAdmitted, TLSBroken, explain
 from portfwd.values import TLSInfo
-from portfwd.wire import WireError
+from portfwd.wire import Need, WireError
+from portfwd.wire.client_hello import read_client_hello
 
 if TYPE_CHECKING:
     from portfwd.streams.transport import TransportStream
 
 #: Plain bytes of one record at most (RFC 8446 section 5.1): a read of TLS gives no more.
 RECORD: Final = 16384
+
+#: What TLS 1.3 adds to a record with AES-GCM or ChaCha20-Poly1305: head, type, tag (RFC 8446 section 5.2).
+RECORD_OVERHEAD: Final = 5 + 1 + 16
+
+#: Bytes that TLS has to say by itself and the peer does not read. An answer to a key update has 30.
+MAX_UNREAD: Final = 16384
 
 #: Says how many of the bytes stand before TLS, None: more are needed to say; raises `WireError`.
 Preamble = Callable[[bytes], "int | None"]
@@ -56,10 +63,14 @@ class TLSSide(Protocol):
     def speaks_first(self) -> bool:
         """See the class."""
 
-    def start(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
-        """TLS of a new connection, before its handshake."""
+    def start(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, name: str) -> ssl.SSLObject:
+        """
+        TLS of a new connection, before its handshake.
 
-    def judge(self, tls: ssl.SSLObject) -> TLSInfo:
+        :param name: the one that a client asks for (RFC 6066 section 3); empty for none, and for a client.
+        """
+
+    def judge(self, tls: ssl.SSLObject, name: str) -> TLSInfo:
         """
         Say what the handshake said.
 
@@ -88,6 +99,9 @@ class TLSLayer(protocol.Protocol):
         self._stream = stream
         self._preamble = preamble
         self._head = b""
+        self._hello = b""
+        self._wanted = 0
+        self._name = ""
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls: ssl.SSLObject | None = None
@@ -97,6 +111,7 @@ class TLSLayer(protocol.Protocol):
         self._end_sent = False
         self._peer_ended = False
         self._parting = False
+        self._unread = 0
         self.progress = "the peer said nothing"
 
     def __repr__(self) -> str:
@@ -124,6 +139,8 @@ class TLSLayer(protocol.Protocol):
             if self._end_sent:
                 return  # refused before it could say who it is
             data = self._behind_preamble(data)
+            if self._tls is None:
+                data = self._whole_hello(data)
             if not data:
                 return
             self._incoming.write(data)
@@ -152,10 +169,35 @@ class TLSLayer(protocol.Protocol):
         self.progress = "the peer said nothing behind its PROXY header"
         return data
 
+    def _whole_hello(self, data: bytes) -> bytes:
+        """
+        All that a client of TLS said, once its first message is complete; nothing before.
+
+        It is read here for the name that it asks for. OpenSSL's own way to tell it raises an
+        exception nobody can catch where the name is none.
+        """
+        if not data:
+            return b""
+        self._hello += data
+        self.progress = "the peer stopped in the middle of the handshake"
+        if len(self._hello) < self._wanted:
+            return b""
+        try:
+            answer = read_client_hello(self._hello)
+        except WireError:
+            pass  # OpenSSL has the words for it, and the alert; or takes more than we do
+        else:
+            if isinstance(answer, Need):
+                self._wanted = answer.total
+                return b""
+            self._name = answer.value.server_name
+        data, self._hello = self._hello, b""
+        return data
+
     def _shake(self) -> None:
         tls = self._tls
         if tls is None:
-            tls = self._tls = self._side.start(self._incoming, self._outgoing)
+            tls = self._tls = self._side.start(self._incoming, self._outgoing, self._name)
         if self._incoming.pending:
             self.progress = "the peer stopped in the middle of the handshake"
         try:
@@ -169,7 +211,7 @@ class TLSLayer(protocol.Protocol):
             return
         self._flush()
         try:
-            info = self._side.judge(tls)
+            info = self._side.judge(tls, self._name)
         except NotAdmitted as problem:
             self._break(f"TLS handshake: {problem}")
             return
@@ -207,13 +249,25 @@ class TLSLayer(protocol.Protocol):
         except ssl.SSLError as error_:
             problem = error_
         if self._outgoing.pending:
-            self._flush()
+            self._answer()
         if pieces:
             self._stream.dataReceived(pieces[0] if len(pieces) == 1 else b"".join(pieces))
         if problem is not None:
             self._break(f"TLS: {explain(problem)}")
         elif self._peer_ended and self._broken is None:
             self._stream.readConnectionLost()
+
+    def _answer(self) -> None:
+        """
+        Send what TLS has to say by itself: new keys, a refusal of renegotiation.
+
+        A peer that asks for such answers and reads none must not fill our memory.
+        """
+        unsent = self.below.unsent() if isinstance(self.below, PlainTransport) else 0
+        self._unread = self._unread + self._outgoing.pending if unsent else 0
+        self._flush()
+        if self._unread > MAX_UNREAD:
+            self._break("TLS: the peer asks for new keys and does not read the answers")
 
     def _flush(self) -> None:
         data = self._outgoing.read()
@@ -282,9 +336,11 @@ class TLSLayer(protocol.Protocol):
         """Encrypt and send."""
         if self._end_sent or self._broken is not None or not data:
             return
-        if not self._open or self._tls is None:
+        if not self._open:
             self._waiting.append(data)
             return
+        if self._tls is None:
+            return  # lost
         try:
             self._tls.write(data)
         except ssl.SSLError as problem:

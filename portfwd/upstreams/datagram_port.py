@@ -12,7 +12,7 @@ from twisted.internet.protocol import DatagramProtocol
 from portfwd.errors import ConnectFailed
 from portfwd.kernel.datagrams import LARGEST
 from portfwd.rules.model import Options
-from portfwd.streams.carrier import Carrier, Taker
+from portfwd.streams.carrier import Taker, UpstreamCarrier
 from portfwd.streams.datagram_stream import DatagramStream
 from portfwd.streams.transport import TransportStream
 from portfwd.upstreams.connect import AttemptOwner, dial_error, from_twisted_address
@@ -28,6 +28,7 @@ class ConnectedPort(DatagramProtocol):
 
     :ivar address: the peer's.
     :ivar local: our own.
+    :ivar unreachable: told of `address` when nobody is there.
     """
 
     noisy = False
@@ -38,6 +39,7 @@ class ConnectedPort(DatagramProtocol):
         self._taker: Taker | None = None
         self._open = True
         self._port: Any = None
+        self.unreachable: Callable[[Address | None], None] = _nobody
 
     def startProtocol(self) -> None:
         """The port is bound."""
@@ -57,15 +59,19 @@ class ConnectedPort(DatagramProtocol):
 
     def connectionRefused(self) -> None:
         """The peer's port is closed."""
-        if self._open and self._taker is not None:
+        if self._open:
+            self._refused()
+
+    def _refused(self) -> None:
+        self.unreachable(self.address)
+        if self._taker is not None:
             self._taker.broken(REFUSED)
 
     def stopProtocol(self) -> None:
         """The port is gone: asked to, or by an error, which an epoll reactor takes for its end."""
         if self._open:
             self._open = False
-            if self._taker is not None:
-                self._taker.broken(REFUSED)
+            self._refused()
 
     def send(self, data: bytes) -> bool:
         """Send one datagram, unless it is refused."""
@@ -83,7 +89,7 @@ class ConnectedPort(DatagramProtocol):
 
 
 #: Makes the stream that a session sees.
-Reach = Callable[[Carrier], DatagramStream | TransportStream]
+Reach = Callable[[UpstreamCarrier], DatagramStream | TransportStream]
 
 
 class PortAttempt:
@@ -137,3 +143,7 @@ class PortAttempt:
 
     def cancel(self) -> None:
         """There is nothing to stop: it is over when `start` returns."""
+
+
+def _nobody(address: Address | None) -> None:
+    """Nobody wants to know."""

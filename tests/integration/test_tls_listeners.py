@@ -6,6 +6,7 @@ import hashlib
 import signal
 import socket
 import ssl
+import threading
 from typing import Any, Final
 
 import trustme
@@ -13,6 +14,9 @@ import trustme
 from portfwd.kernel.sockets import reset_on_close
 from portfwd.testing.data import Pattern
 from portfwd.testing.peers import converse
+from portfwd.wire import Need
+from portfwd.wire.proxy import read_header
+from portfwd.wire.proxy_tlvs import ALPN, AUTHORITY, SSL, SSL_CN, SSL_VERSION, read_client_tls
 from tests.integration.case import ForwarderCase
 from tests.integration.echo import EchoServer
 from tests.integration.forwarder import Forwarder
@@ -154,6 +158,26 @@ class EndTests(ListenerCase):
             self.assertTrue(client.peer.notified)
             self.assertEqual(client.end, "fin")
             self.line("--")
+
+    def test_much_both_ways(self) -> None:
+        """Megabytes go both ways at once, while each side reads when it likes."""
+        self.start()
+        context = self.context()
+        context.check_hostname = True
+        data = Pattern(3).slice(0, 20_000_000)
+        got = hashlib.sha256()
+        with self.plain() as sock, context.wrap_socket(sock, server_hostname="localhost") as client:
+            sending = threading.Thread(target=client.sendall, args=(data,), daemon=True)
+            sending.start()
+            left = len(data)
+            while left:
+                piece = client.recv(65536)
+                got.update(piece)
+                left -= len(piece)
+            sending.join(30)
+        self.assertEqual(got.digest(), hashlib.sha256(data).digest())
+        (line,) = self.running.access_lines(1)
+        self.assertEqual((line.to_upstream, line.to_client), (len(data), len(data)))
 
     def test_truncated(self) -> None:
         """A FIN without it is passed on as a reset, and the log says why."""
@@ -314,6 +338,31 @@ class ProgramTests(ListenerCase):
             )  # fmt: skip
             self.assertEqual(hashlib.sha256(got.stdout).digest(), hashlib.sha256(body).digest())
             self.assertEqual(got.stderr, b"2")
+
+    def test_what_the_handshake_said(self) -> None:
+        """proxy-out tells the upstream the name asked for, the protocol, and who the client is."""
+        upstream = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(upstream.close)
+        self.start(
+            f"alpn=h2 client-ca={self.ca}",
+            target=f"127.0.0.1:{upstream.getsockname()[1]}",
+            clauses="    filter proxy-out tlv=authority,alpn,ssl\n",
+        )
+        context = self.context()
+        context.set_alpn_protocols(["h2"])
+        self.authority.issue_cert("alice@example.com", common_name="alice").configure_cert(context)
+        client = self.client(context)
+        client.say(b"hello")
+        served, _ = upstream.accept()
+        with served:
+            served.settimeout(30)
+            got = b""
+            while isinstance(answer := read_header(got), Need):
+                got += served.recv(65536)
+        tlvs = dict(answer.value.tlvs)
+        self.assertEqual((tlvs[AUTHORITY], tlvs[ALPN]), (b"localhost", b"h2"))
+        inner = dict(read_client_tls(tlvs[SSL]).tlvs)
+        self.assertEqual((inner[SSL_CN], inner[SSL_VERSION]), (b"alice", b"TLSv1.3"))
 
     def test_proxy_headers(self) -> None:
         """HAProxy says whose connection it is before TLS; what it says goes on behind it."""

@@ -142,6 +142,21 @@ class AssociationTests(PostCase):
         self.forward("r: 127.0.0.1:0/udp -> 255.255.255.255:9/udp, 127.0.0.1:UP/udp")
         self.ask(self.datagrams())
 
+    def test_next_target_after_an_unreachable_port(self) -> None:
+        """A target whose port was unreachable comes behind the others for a while."""
+        closed = self.datagrams()
+        port = closed.getsockname()[1]
+        closed.close()
+        self.forward(f"r: 127.0.0.1:0/udp -> 127.0.0.1:{port}/udp, 127.0.0.1:UP/udp")
+        client = self.datagrams()
+        client.sendto(b"lost", self.where())
+        self.assert_quiet(self.upstream, client)
+        self.ask(client)
+        self.ask(self.datagrams())
+        self.advance(6)
+        self.datagrams().sendto(b"lost again", self.where())
+        self.assert_quiet(self.upstream)
+
     def test_no_target(self) -> None:
         """Without any the association is over, and says why."""
         self.forward("r: 127.0.0.1:0/udp -> 255.255.255.255:9/udp")

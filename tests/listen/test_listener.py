@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from twisted.trial import unittest
 from zope.interface.verify import verifyObject
 
+from portfwd.limits.admission import Admission, Bounds, Doorkeeper
 from portfwd.limits.descriptors import PER_SESSION, RESERVE, DescriptorBudget
 from portfwd.listen.listener import BATCH, LAST_BATCHES, LOG_INTERVAL, PAUSE, Listener
 from portfwd.values import Address, InetAddress, UnixAddress
@@ -304,6 +305,121 @@ class FaultTests(ListenerCase):
         self.socket.clients = BATCH * (LAST_BATCHES + 1)
         self.web.take_waiting()
         self.assertEqual(self.socket.clients, BATCH)
+
+
+class GateTests(ListenerCase):
+    """Limits at which clients wait, with the limits themselves."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.keeper = Doorkeeper()
+        self.judges: dict[str, Admission] = {}
+
+    def gated(self, name: str = "web", **bounds: Any) -> tuple[Listener, Knocking, Admission]:
+        """A listener at work, and the limits that it asks."""
+        limits = self.keeper.rule(name, Bounds(wait=True, **bounds))
+        assert limits is not None
+
+        def accept(client: Any, address: Address | None) -> None:
+            self.accept(client, address)
+            self.refusals.append(self.judges[name].admit(self.reactor.seconds()))
+
+        self.judges[name] = limits
+        self.refusals: list[str] = []
+        sock = Knocking()
+        reactor: Any = self.reactor
+        made = Listener(name, sock, reactor, self.budget, accept, None, gate=limits)  # type: ignore[arg-type]
+        made.start()
+        return made, sock, limits
+
+    def knock(self, listener: Listener, sock: Knocking, clients: int = 0) -> None:
+        """The socket is readable."""
+        sock.clients += clients
+        if listener in self.reactor.readers:
+            listener.doRead()
+
+    def test_full(self) -> None:
+        """Beyond the limit clients stay in the backlog; each session that ends lets one in."""
+        web, sock, limits = self.gated(max_conns=2)
+        self.knock(web, sock, clients=5)
+        self.assertEqual((len(self.taken), sock.clients, self.reactor.readers), (2, 3, set()))
+        self.assertEqual((web.state, web.limited, self.budget.spent), ("at a limit", 1, 2 * PER_SESSION))
+        for left in (2, 1, 0):
+            limits.left()
+            self.assertEqual(self.reactor.readers, {web})
+            self.knock(web, sock)
+            self.assertEqual(sock.clients, left)
+        self.assertEqual(self.refusals, [""] * 5)
+
+    def test_rate(self) -> None:
+        """Beyond the rate clients wait until there is a token, by a timer."""
+        web, sock, _ = self.gated(rate=2.0)
+        self.knock(web, sock, clients=4)
+        self.assertEqual((len(self.taken), self.reactor.readers), (2, set()))
+        self.reactor.advance(0.49)
+        self.assertEqual(self.reactor.readers, set())
+        self.reactor.advance(0.02)
+        self.knock(web, sock)
+        self.assertEqual((len(self.taken), sock.clients), (3, 1))
+        self.reactor.advance(0.5)
+        self.knock(web, sock)
+        self.assertEqual((len(self.taken), self.refusals), (4, [""] * 4))
+
+    def test_woken_for_nobody(self) -> None:
+        """A listener whose client has gone meanwhile passes the place on to the next one that waits."""
+        self.keeper.bound(Bounds(max_conns=1, wait=True))
+        web, sock, limits = self.gated("web")
+        ssh, other, _ = self.gated("ssh")
+        self.knock(web, sock, clients=1)
+        self.knock(web, sock, clients=1)
+        self.knock(ssh, other, clients=1)
+        self.assertEqual(self.reactor.readers, set())
+        sock.clients = 0
+        limits.left()
+        self.assertEqual(self.reactor.readers, {web})
+        # The reactor has nothing to say of a socket at which nobody knocks.
+        self.reactor.advance(0)
+        self.assertEqual((len(self.taken), self.reactor.readers), (2, {web}))
+
+    def test_stopped_when_woken(self) -> None:
+        """So does one that is stopped before it could look."""
+        self.keeper.bound(Bounds(max_conns=1, wait=True))
+        web, sock, limits = self.gated("web")
+        ssh, other, _ = self.gated("ssh")
+        self.knock(web, sock, clients=1)
+        self.knock(web, sock, clients=1)
+        self.knock(ssh, other, clients=1)
+        limits.left()
+        web.stop()
+        self.assertEqual(self.reactor.readers, {ssh})
+
+    def test_stopped_while_it_waits(self) -> None:
+        """A listener that waits for a limit can be stopped, and is not woken any more."""
+        for bounds in ({"max_conns": 1}, {"rate": 1.0}):
+            web, sock, limits = self.gated(str(bounds), **bounds)
+            self.knock(web, sock, clients=2)
+            web.stop()
+            limits.left()
+            self.reactor.advance(5)
+            self.assertEqual((self.reactor.readers, self.reactor.getDelayedCalls()), (set(), []))
+
+    def test_other_limits(self) -> None:
+        """Where other limits come to hold, a listener looks anew; where none do, it never waits."""
+        web, sock, limits = self.gated(max_conns=1)
+        self.knock(web, sock, clients=4)
+        self.assertEqual(len(self.taken), 1)
+        more = self.keeper.rule("web", Bounds(max_conns=2, wait=True))
+        assert more is not None
+        self.judges["web"] = more
+        web.judge_by(more)  # type: ignore[arg-type]
+        self.knock(web, sock)
+        self.assertEqual((len(self.taken), web.state), (2, "at a limit"))
+        web.judge_by(None)
+        self.knock(web, sock)
+        self.assertEqual((len(self.taken), web.state), (4, "accepting"))
+        web.judge_by(limits)  # type: ignore[arg-type]
+        self.knock(web, sock, clients=1)
+        self.assertEqual((len(self.taken), web.state), (4, "at a limit"))
 
 
 class RealTests(ListenerCase):

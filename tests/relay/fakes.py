@@ -17,7 +17,8 @@ from twisted.internet.task import Clock
 
 from portfwd.errors import DialError
 from portfwd.kernel.platform import Platform
-from portfwd.relay.dial import Destination, Surroundings
+from portfwd.relay.destination import Destination
+from portfwd.relay.dial import Surroundings
 from portfwd.relay.live import LiveRule
 from portfwd.rules.access import AccessList
 from portfwd.rules.model import AclEntry, Kind, ListenSpec, Options, PortRange, Rule, TargetSpec

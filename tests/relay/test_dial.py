@@ -27,11 +27,13 @@ from portfwd.errors import (
     NameNotResolved,
     NotPermitted,
     OutOfResources,
+    TargetsFull,
     TLSFailed,
 )
 from portfwd.kernel.platform import Platform
 from portfwd.relay import dial as dial_module
-from portfwd.relay.dial import ATTEMPT_DELAY, Destination, Dial, Surroundings, portable_endpoint
+from portfwd.relay.destination import Destination
+from portfwd.relay.dial import ATTEMPT_DELAY, Dial, Surroundings, portable_endpoint
 from portfwd.rules.model import Options
 from portfwd.streams.stream import Loss
 from portfwd.streams.transport import TransportStream
@@ -283,6 +285,42 @@ class TargetTests(DialCase):
         self.world.attempts[0].fails(ConnectTimedOut("slow"))
         self.world.attempts[1].fails(ConnectRefused("no"))
         self.assertEqual(self.assertFailed(ConnectRefused, InetAddress("10.0.0.2", 80)), "no")
+
+    def test_full(self) -> None:
+        """A target with as many sessions as it may have is passed over; the dial takes a place at once."""
+        one, two = (
+            self.destination(target, Options(max_conns_per_target=1))
+            for target in ("10.0.0.1:80", "10.0.0.2:80")
+        )
+        first = self.dial(one, two)
+        self.dial(one, two)
+        self.assertEqual(self.tried, ["10.0.0.1:80", "10.0.0.2:80"])
+        first.cancel()
+        self.dial(one, two)
+        self.assertEqual(self.tried[2:], ["10.0.0.1:80"])
+        self.dial(one, two)
+        self.assertEqual(str(self.failures.pop()[0]), "10.0.0.2:80: max-conns-per-target=1")
+        self.world.attempts[1].succeeds()
+        self.world.attempts[2].fails(ConnectRefused("no"))
+        # Who was refused there gave his place back, and found the other one's taken.
+        self.assertOver(reached=1, failed=1)
+        self.assertIs(type(self.failures[0][0]), TargetsFull)
+        self.assertEqual([target.occupancy.taken for target in (one, two)], [0, 1])
+        self.assertEqual([target.occupancy.failures for target in (one, two)], [1, 0])
+        self.reached.pop()[1].give_back()
+        self.assertEqual(two.occupancy.taken, 0)
+
+    def test_failures(self) -> None:
+        """Each target knows how often it could not be reached; a dial that was cancelled is no failure."""
+        targets = [self.destination(one, Options()) for one in ("10.0.0.1:80", "10.0.0.2:80")]
+        self.dial(*targets)
+        self.world.attempts[0].fails(ConnectRefused("no"))
+        self.world.attempts[1].succeeds()
+        self.dial(*targets).cancel()
+        self.dial(*targets)
+        self.world.attempts[3].fails(ConnectRefused("no"))
+        self.world.attempts[4].fails(ConnectRefused("no"))
+        self.assertEqual([target.occupancy.failures for target in targets], [2, 1])
 
     def test_out_of_resources(self) -> None:
         """What this process has run out of, it lacks for the next target too."""

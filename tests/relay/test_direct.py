@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.errors import ConnectFailed, ConnectRefused, ConnectTimedOut, DialError, OutOfResources
-from portfwd.relay.dial import Destination
+from portfwd.relay.destination import Destination
 from portfwd.relay.direct import DirectDial
 from portfwd.rules.model import Options
 from portfwd.upstreams import connect as connect_module

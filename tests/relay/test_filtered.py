@@ -33,7 +33,7 @@ from portfwd.filters import (
     Sink,
     Wake,
 )
-from portfwd.relay.dial import Destination
+from portfwd.relay.destination import Destination
 from portfwd.relay.filtered import FilteredSession, FilterLog
 from portfwd.relay.live import LiveRule
 from portfwd.relay.session import Session
@@ -546,6 +546,79 @@ class AnnounceTests(FilteredCase):
         self.announced(UnixAddress("/run/peer"), access=(AclEntry(False, "10.*"),))
         self.client.says(b"x")
         self.assertEqual(len(self.dials), 1)
+
+
+class SourceTests(FilteredCase):
+    """Limits of sources, behind a proxy that says who its clients are: all come from one address."""
+
+    ONE, TWO = InetAddress("198.51.100.1", 1000), InetAddress("198.51.100.2", 1000)
+
+    def begin(self, announces: bool = True, **limits: Any) -> None:
+        """A rule whose filter announces what `come` was told."""
+        self.said: list[Any] = []
+
+        def make(connection: Any) -> Any:
+            said = self.said.pop()
+            return said if said is None else Scripted(received=said)
+
+        factory = Factory(make, routes=True, announces=announces)
+        self.rule = a_live_rule(
+            self.clock, self.lines, changed(None, **limits), (), [("a", factory)], sinks=self.sinks
+        )
+
+    def come(self, *said: Any) -> FakeStream:
+        """One more client, of which the filter says so; None: it stays out of it."""
+        self.said.append(None if said == (None,) else [*said, None])
+        client = FakeStream(self.clock)
+        self.rule.accept(client, lambda: None)
+        if said != (None,):
+            client.says(b"x")
+        return client
+
+    def refused(self, client: FakeStream, limit: str) -> None:
+        """`client` was refused because of this limit."""
+        self.assertEqual(client.calls[-2:], ["end", "discard"])
+        client.ends()
+        self.assertEqual((self.lines.last.reason, self.lines.last.detail), (CloseReason.LIMIT, limit))
+
+    def test_announced(self) -> None:
+        """Each client that is announced is a source of its own; the proxy is none."""
+        self.begin(max_conns_per_source=1)
+        first = self.come(Announce(self.ONE), Route(None))
+        self.come(Announce(self.TWO), Route(None))
+        self.refused(self.come(Announce(self.ONE), Route(None)), "max-conns-per-source=1")
+        self.assertEqual(len(self.dials), 2)
+        first.resets()
+        self.come(Announce(self.ONE), Route(None))
+        self.assertEqual(len(self.dials), 3)
+
+    def test_not_announced(self) -> None:
+        """Where the filter announces nobody the client is the one that came: it is judged before the dial."""
+        self.begin(max_conns_per_source=1)
+        self.come(Route(None))
+        self.refused(self.come(Route(None)), "max-conns-per-source=1")
+        self.assertEqual(len(self.dials), 1)
+
+    def test_without_filters(self) -> None:
+        """So is one that every filter stays out of."""
+        self.begin(rate_per_source=1.0)
+        self.come(None)
+        self.refused(self.come(None), "rate-per-source=1/s")
+        self.assertEqual(len(self.dials), 1)
+
+    def test_unforeseen(self) -> None:
+        """A filter that announces without having said so moves its client to the other source."""
+        self.begin(announces=False, max_conns_per_source=1)
+        self.come(Announce(self.ONE), Route(None))
+        self.come(Announce(self.TWO), Route(None))
+        self.refused(self.come(Announce(self.ONE), Route(None)), "max-conns-per-source=1")
+
+    def test_unlimited(self) -> None:
+        """Where nothing is limited nobody is judged."""
+        self.begin()
+        self.come(Announce(self.ONE), Route(None))
+        self.come(Route(None))
+        self.assertEqual(len(self.dials), 2)
 
 
 class FinishTests(FilteredCase):

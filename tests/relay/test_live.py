@@ -39,21 +39,27 @@ class LiveRuleTests(SynchronousTestCase):
 
     def test_full(self) -> None:
         """The limit counts those that were let in and have not left."""
-        first = self.accept()
-        self.assertFalse(self.rule.is_full)
-        second = self.accept()
-        self.assertTrue(self.rule.is_full)
+        first, second, third = self.accept(), self.accept(), self.accept()
+        self.assertEqual([one.reading for one in (first, second, third)], [False, False, True])
+        third.ends()
+        self.assertEqual(self.lines.reasons, [CloseReason.LIMIT])
         first.resets()
-        self.assertFalse(self.rule.is_full)
+        fourth, fifth = self.accept(), self.accept()
+        fifth.ends()
+        self.assertEqual(
+            self.lines.reasons, [CloseReason.LIMIT, CloseReason.CLIENT_GONE_EARLY, CloseReason.LIMIT]
+        )
         second.resets()
-        self.assertFalse(self.rule.is_full)
+        fourth.resets()
+        self.assertEqual(repr(self.rule.limits), "<Admission web 0 in>")
 
     def test_no_limit(self) -> None:
-        """Without max-conns a rule is never full."""
+        """Without limits nothing judges anybody."""
         self.rule = a_live_rule(self.clock, self.lines)
+        self.assertIs(self.rule.limits, None)
         for _ in range(50):
             self.accept()
-        self.assertFalse(self.rule.is_full)
+        self.assertEqual(self.lines.closed_lines, [])
 
     def test_when_empty(self) -> None:
         """Who waits for the last session is called once it has closed, and not before."""

@@ -175,6 +175,15 @@ def rules(draw: st.DrawFn, number: int) -> Rule:
 acl = st.lists(st.builds(AclEntry, st.booleans(), patterns), max_size=3)
 
 
+#: Lines about the process as a whole.
+DIRECTIVES = (
+    Directive("metrics", ("127.0.0.1:9100",)),
+    Directive("metrics", ("unix:/run/m",), (("mode", "0660"),)),
+    Directive("limits", (), (("max-conns", "100"),)),
+    Directive("limits", (), (("rate-per-source", "5/s"), ("on-limit", "wait"))),
+)
+
+
 @st.composite
 def rulesets(draw: st.DrawFn) -> Ruleset:
     """A ruleset as a file could say it."""
@@ -184,17 +193,7 @@ def rulesets(draw: st.DrawFn) -> Ruleset:
         log=draw(st.builds(LogSpec, st.none() | st.sampled_from(list(AccessLog)), st.none() | texts)),
         pid_file=draw(st.none() | texts),
         directives=tuple(
-            draw(
-                st.lists(
-                    st.builds(
-                        Directive,
-                        st.sampled_from(["metrics", "limits"]),
-                        st.lists(texts, max_size=2).map(tuple),
-                        st.lists(st.tuples(names, texts), max_size=2).map(tuple),
-                    ),
-                    max_size=2,
-                )
-            )
+            draw(st.lists(st.sampled_from(DIRECTIVES), max_size=2, unique_by=lambda one: one.name))
         ),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.rules import parse
-from portfwd.rules.model import AccessLog, Directive, LogSpec
+from portfwd.rules.model import AccessLog, LogSpec
 from tests.rules.test_native import codes
 
 
@@ -53,15 +53,3 @@ class LogTests(SynchronousTestCase):
         text = "logfile x\nlogfile y\n:1 -> a:1"
         self.assertEqual(codes(text), ["repeated-directive"])
         self.assertEqual(parse(text, "f").log.file, "y")
-
-
-class GenericTests(SynchronousTestCase):
-    """Directives that others read."""
-
-    def test_kept(self) -> None:
-        """Words and options are kept as text."""
-        found = parse('admin unix:/a mode=0600\nlimits "a=b"\n:1 -> a:1', "f").directives
-        self.assertEqual(
-            found, (Directive("admin", ("unix:/a",), (("mode", "0600"),)), Directive("limits", ("a=b",)))
-        )
-        self.assertEqual(str(found[1].where), "f:2:1")

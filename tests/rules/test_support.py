@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.errors import RulesError
 from portfwd.rules import everything_wrong, parse, unsupported
-from portfwd.rules.support import DIRECTIVES, GAPS
+from portfwd.rules.support import GAPS
 
 
 class SupportTests(SynchronousTestCase):
@@ -41,20 +41,15 @@ class SupportTests(SynchronousTestCase):
             (":1 -> a:1 balance=random", ["f:1:11"]),
             (":1 -> tls:a:1 relay=splice", ["f:1:15"]),
             ('endpoint:"x" -> a:1 relay=copy', ["f:1:21"]),
-            (":1 -> a:1 rate=5", ["f:1:11"]),
-            (":1 -> a:1 max-conns-per-source=5", ["f:1:11"]),
-            ("default rate=5\n:1 -> a:1\n:2 -> a:1", ["f:1:9"]),
+            ('endpoint:"x" -> a:1 on-limit=wait', ["f:1:21"]),
+            (":1/udp -> a:1/udp on-limit=wait", ["f:1:19"]),
+            ("default balance=random\n:1 -> a:1\n:2 -> a:1", ["f:1:9"]),
         ):
             self.assertEqual(self.places(text), places, text)
 
-    def test_directives(self) -> None:
-        """Directives that nothing obeys yet."""
-        for name in DIRECTIVES:
-            self.assertEqual(self.places(f":1 -> a:1\n{name} x"), ["f:2:1"])
-
     def test_without_text(self) -> None:
         """A rule that was made, not read, is judged by its values, at its own place."""
-        ruleset = parse(":1 -> a:1 rate=5", "f")
+        ruleset = parse(":1 -> a:1 balance=random", "f")
         (rule,) = ruleset.rules
         made = evolve(ruleset, rules=(evolve(rule, places=()),))
         self.assertEqual([str(problem.location) for problem in unsupported(made)], ["f:1:1"])

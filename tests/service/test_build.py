@@ -30,7 +30,6 @@ from portfwd.service.build import (
     Bound,
     Planned,
     bound_addresses,
-    choose_streams,
     count_descriptors,
     listen_label,
     live_rules,
@@ -162,21 +161,6 @@ class LiveRuleTests(TestCase):
         """A value that no grammar makes is refused, not dialled."""
         spec = TargetSpec(Kind.SYSTEMD, path="x")
         self.assertRaises(ValueError, destination, spec, 0, a_world())
-
-    def test_kind_of_streams(self) -> None:
-        """Sockets of ours where both ends are plain, where they can be had, and nobody asked otherwise."""
-        with_sockets = build.Surroundings(
-            cast(Any, Clock()), a_world().platform, cast(Any, None), cast(Any, "pair"),
-            sockets=cast(Any, mock.Mock(buffers={})),
-        )  # fmt: skip
-        for text, ours in (
-            (":1 -> 10.0.0.1:1", True),
-            (":1 -> 10.0.0.1:1 relay=pair", False),
-            (":1 -> tls:10.0.0.1:1", False),
-        ):
-            (rule,) = rules(text).rules
-            self.assertEqual(choose_streams(rule, with_sockets) != "pair", ours, text)
-            self.assertIs(choose_streams(rule, a_world()), None)
 
 
 class BandwidthTests(TestCase):

@@ -18,7 +18,8 @@ from twisted.trial.unittest import TestCase
 from portfwd.errors import StartError
 from portfwd.kernel.platform import Platform
 from portfwd.service.build import count_descriptors
-from portfwd.service.forwarder import Forwarder, Silent
+from portfwd.service.forwarder import Forwarder
+from portfwd.service.session_log import Silent
 from portfwd.values import CloseReason
 from tests.service.worlds import Lines, a_used_port, rules
 

@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.listen import binding
+from portfwd.metrics.figures import Figures
 from portfwd.relay.live import LiveRule
 from portfwd.rules import parse
 from portfwd.rules.diagnostics import Location, Problem, Severity
@@ -27,6 +28,7 @@ from portfwd.service import reload as reload_module
 from portfwd.service import slices
 from portfwd.service.build import count_descriptors
 from portfwd.service.forwarder import Forwarder
+from portfwd.service.measuring import measure
 from portfwd.service.reload import MAX_LINES, ReloadResult, Transition, is_reusable, shortened
 from portfwd.service.slices import Slices
 from portfwd.values import CloseReason
@@ -226,6 +228,76 @@ class KeepTests(ReloadCase):
         )
         self.assertEqual(self.descriptor(forwarder, f"lab:{port + 1}"), kept)
         self.assertRaises(ConnectionRefusedError, self.connect_to, f"127.0.0.1:{port}")
+
+
+class LimitTests(ReloadCase):
+    """Limits over reloads: who is in stays counted, and who waits looks anew."""
+
+    async def refused(self, forwarder: Forwarder, rule: str = "a") -> str:
+        """The limit that keeps the next client out."""
+        count = len(self.lines.closed_lines)
+
+        def come() -> None:
+            client = self.connect(forwarder, rule)
+            self.assertEqual(client.recv(1), b"")
+            client.close()
+
+        await self.in_thread(come)
+        await self.until(lambda: len(self.lines.closed_lines) > count)
+        return self.lines.closed_lines[-1].detail
+
+    async def test_limits_of_all(self) -> None:
+        """A ``limits`` line that comes holds for rules that stay as they are, and is gone when it goes."""
+        text = f"a: 127.0.0.1:0 -> {self.target}\nb: 127.0.0.1:0 -> {self.target}\n"
+        forwarder = self.started(text)
+        before = forwarder.rules
+        await self.applied(forwarder, f"limits max-conns=1 max-conns-per-source=5\n{text}")
+        self.assertEqual(forwarder.rules, before)
+        await self.session(forwarder, "a")
+        self.assertEqual(await self.refused(forwarder, "b"), "limits max-conns=1")
+        await self.applied(forwarder, f"limits max-conns=9 max-conns-per-source=1\n{text}")
+        self.assertEqual(await self.refused(forwarder, "b"), "limits max-conns-per-source=1")
+        await self.applied(forwarder, text)
+        await self.session(forwarder, "b")
+
+    async def test_sources(self) -> None:
+        """So are the sessions of a source, whichever rule of that name they began with."""
+        text = f"a: 127.0.0.1:0 -> {self.target} max-conns-per-source=1"
+        forwarder = self.started(text)
+        client, server = await self.session(forwarder)
+        await self.applied(forwarder, f"{text} idle=1h")
+        self.assertEqual(await self.refused(forwarder), "max-conns-per-source=1")
+        client.close()
+        server.close()
+        await self.until(lambda: not forwarder.session_count)
+        await self.session(forwarder)
+
+    async def test_who_waits(self) -> None:
+        """A client that waits for a place comes in when the new rules have one."""
+        text = f"a: 127.0.0.1:0 -> {self.target} on-limit=wait max-conns="
+        forwarder = self.started(f"{text}1")
+        await self.session(forwarder)
+        waits = await self.in_thread(lambda: self.connect(forwarder))
+        await self.until(lambda: forwarder.bound[0].listeners[0].state == "at a limit")
+        self.assertEqual(forwarder.session_count, 1)
+        await self.applied(forwarder, f"{text}2")
+        server = await self.in_thread(self.accept)
+        await self.converses(waits, server)
+
+    async def test_counters(self) -> None:
+        """Counters go on where they were."""
+        text = f"metrics 127.0.0.1:0\na: 127.0.0.1:0 -> {self.target} max-conns=1"
+        forwarder = self.started(text)
+        await self.session(forwarder)
+        await self.refused(forwarder)
+        await self.applied(forwarder, f"{text} idle=1h")
+        await self.refused(forwarder)
+        figures = Figures()
+        for _ in measure(forwarder, figures):
+            pass
+        rule = figures.rules["a"]
+        self.assertEqual((rule.total, rule.sessions, rule.refused), (3, 1, {"max-conns": 2}))
+        self.assertEqual(figures.reloads, 1)
 
 
 class ListenerOptionTests(ReloadCase):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import trustme
+from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.rules.model import Options
@@ -158,11 +159,19 @@ class HandshakeTests(SynchronousTestCase):
         self.assertEqual(self.asked, ["h.example"])
 
     def test_not_verified(self) -> None:
-        """With verify=off any certificate will do; a name is sent all the same, an address is not."""
+        """With verify=off any certificate will do, and the log warns; a name is sent, an address is not."""
+        said: list[str] = []
+
+        def hear(event: Any) -> None:
+            said.append(str(event["log_format"]).format(**event))
+
+        globalLogPublisher.addObserver(hear)
+        self.addCleanup(globalLogPublisher.removeObserver, hear)
         server = self.server(leaf=OTHER_CA.issue_cert("other.example"))
         self.good(self.side("h.example", verify=False), server)
         self.good(self.side("127.0.0.1", verify=False), server)
         self.assertEqual(self.asked, ["h.example", None])
+        self.assertIn("tls:h.example: the certificate of this target is not checked", said[0])
 
     def test_bundle(self) -> None:
         """Any authority of a bundle will do, text around the certificates is passed by."""

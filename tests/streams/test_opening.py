@@ -11,7 +11,7 @@ from twisted.trial import unittest
 
 from portfwd.kernel import sockets
 from portfwd.rules.model import Keepalive, Options
-from portfwd.streams.opening import StreamMaker
+from portfwd.streams.opening import StreamMaker, read_size
 from portfwd.streams.tls import TLSLayer
 from portfwd.values import InetAddress
 from tests.streams.conformance import Owner
@@ -95,6 +95,11 @@ class OpeningTests(unittest.SynchronousTestCase):
         reactor: Any = self.reactor
         stream = StreamMaker(reactor, None).plain(self.near, CLIENT, 4096, seen=0)
         self.assertEqual(stream.address, CLIENT)
+
+    def test_read_size(self) -> None:
+        """A read of TLS is as many whole records as hold the buffer."""
+        self.assertEqual(read_size(65536), 4 * (16384 + 22))
+        self.assertEqual(read_size(4096), 4096 + 22)
 
     def test_tls(self) -> None:
         """A TLS stream reads at once, for its handshake, and says hello."""

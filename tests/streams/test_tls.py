@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import ssl
 from typing import Any
+from unittest.mock import Mock
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from OpenSSL import SSL
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from portfwd.streams.plain import IStreamProtocol
-from portfwd.streams.tls import TLSLayer
+from portfwd.streams.plain import IStreamProtocol, PlainTransport
+from portfwd.streams.tls import MAX_UNREAD, TLSLayer
 from portfwd.streams.tls_failures import NotAdmitted, TLSBroken
 from portfwd.values import TLSInfo
 from portfwd.wire import WireError
@@ -30,15 +32,15 @@ class Side:
         self._context = context
         self._name = name
 
-    def start(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
+    def start(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, name: str) -> ssl.SSLObject:
         return self._context.wrap_bio(
             incoming, outgoing, server_side=self._name is None, server_hostname=self._name
         )
 
-    def judge(self, tls: ssl.SSLObject) -> TLSInfo:
+    def judge(self, tls: ssl.SSLObject, name: str) -> TLSInfo:
         if self.unwanted:
             raise NotAdmitted(self.unwanted)
-        return TLSInfo(version=tls.version() or "")
+        return TLSInfo(name, version=tls.version() or "")
 
     def leave(self, tls: ssl.SSLObject) -> None:
         self.left += 1
@@ -102,7 +104,7 @@ class BytesTests(LayerCase):
         exchange(layer, wire, peer, peer.say(b"x" * 100_000))
         self.assertEqual((heard.told, len(heard.data)), (["made", "opened"], 100_000))
 
-    @settings(max_examples=20)
+    @settings(max_examples=20, deadline=None)
     @given(st.lists(st.integers(1, 40_000), min_size=1, max_size=4), st.integers(1, 30_000))
     def test_any_pieces(self, sizes: list[int], cut: int) -> None:
         """However records are cut, the bytes are the same."""
@@ -234,6 +236,21 @@ class EndTests(LayerCase):
         self.layer.write(b"nobody reads this")
         self.layer.dataReceived(b"nor this")
 
+    def test_answers_that_nobody_reads(self) -> None:
+        """A peer that asks TLS for answers and reads none is reset before they fill the memory."""
+        layer: Any = self.layer
+        below = Mock(spec=PlainTransport, unsent=Mock(return_value=0))
+        layer.transport = below
+        asked = self.peer.say(b"?")
+        for kept, wanted in ((0, False), (100, False), (100, True)):
+            below.unsent.return_value = kept
+            layer._outgoing.write(b"x" * (MAX_UNREAD // 2 + 1))
+            layer.dataReceived(asked)
+            self.assertEqual(below.abortConnection.called, wanted)
+            asked = self.peer.say(b"?")
+        self.layer.connectionLost(Failure(ConnectionLost()))
+        self.assertIn("does not read the answers", self.reason())
+
     def test_lost_below(self) -> None:
         """A loss of the connection is told as it is."""
         self.layer.connectionLost(Failure(ConnectionLost()))
@@ -265,6 +282,22 @@ class HandshakeTests(LayerCase):
             self.layer.dataReceived(said)
             self.assertIn(wanted, self.broken())
 
+    @settings(max_examples=50, deadline=None)
+    @given(st.lists(st.binary(min_size=1, max_size=200), max_size=4), st.integers(0, 600), st.booleans())
+    def test_anything(self, pieces: list[bytes], kept: int, opened: bool) -> None:
+        """Whatever is said, before the handshake or behind it, nothing raises, and rubbish opens nothing."""
+        self.make()
+        if opened:
+            self.shake()
+        else:
+            self.layer.dataReceived(self.peer.step(b"")[:kept])
+        for piece in pieces:
+            self.layer.dataReceived(piece)
+        self.layer.readConnectionLost()
+        lose(self.layer, self.wire)
+        self.assertEqual(self.heard.data, b"")
+        self.assertEqual("opened" in self.heard.told, opened)
+
     def test_nothing_said(self) -> None:
         """A client that closes at once said nothing."""
         self.layer.readConnectionLost()
@@ -277,6 +310,23 @@ class HandshakeTests(LayerCase):
         self.assertEqual(self.layer.progress, "the peer stopped in the middle of the handshake")
         self.layer.connectionLost(Failure(ConnectionLost()))
         self.assertIn("reset during the TLS handshake: the peer stopped", self.reason())
+
+    def test_hello_in_pieces(self) -> None:
+        """A ClientHello is read for its name however it is cut; a name that is none is no name."""
+        for name, wanted in ((b"upstream.test", "upstream.test"), (b"\xff\x1b[31m", "")):
+            self.make()
+            client = SSL.Connection(SSL.Context(SSL.TLS_METHOD), None)
+            client.set_tlsext_host_name(name)
+            client.set_connect_state()
+            self.assertRaises(SSL.WantReadError, client.do_handshake)
+            hello = client.bio_read(65536)
+            for at in range(len(hello)):
+                self.assertEqual(self.wire.sent, b"")
+                self.layer.dataReceived(hello[at : at + 1])
+            client.bio_write(self.wire.take())
+            client.do_handshake()
+            self.layer.dataReceived(client.bio_read(65536))
+            self.assertEqual((self.heard.told[-1], self.heard.tls.server_name), ("opened", wanted))
 
     def test_lost(self) -> None:
         """A connection that the kernel closes is told of as well."""

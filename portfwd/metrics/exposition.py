@@ -1,0 +1,173 @@
+# -*- test-case-name: tests.metrics.test_exposition -*-
+"""
+Figures in Prometheus' text format, one metric after the other.
+
+Made by prometheus-client (the extra ``metrics``), without a registry of its own or its global
+one: each metric is collected from values that were taken before. What has no value, such as a
+close reason that never occurred, has no line. Each metric is a step, so that a caller with other things
+to do can do them in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Final
+
+from prometheus_client import generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+
+from portfwd.metrics.figures import Figures, RuleFigures
+from portfwd.metrics.names import NAMES, Kind, MetricName
+from portfwd.metrics.tally import FlowTally, Histogram, TargetTally
+
+#: Version 0.0.4 of the text format: what every Prometheus reads, and all that ASCII names need.
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+#: A value with those of its labels, in the order of the metric's.
+Sample = tuple[tuple[str, ...], float]
+Samples = Callable[[Figures], Iterable[Sample]]
+Times = Callable[[Figures], Iterable[tuple[tuple[str, ...], Histogram]]]
+
+
+def _one(read: Callable[[Figures], float]) -> Samples:
+    return lambda figures: [((), read(figures))]
+
+
+def _by_rule(read: Callable[[RuleFigures], float]) -> Samples:
+    return lambda figures: [((name,), read(rule)) for name, rule in figures.rules.items()]
+
+
+def _by_kind(read: Callable[[RuleFigures], Mapping[str, int]]) -> Samples:
+    def samples(figures: Figures) -> Iterator[Sample]:
+        for name, rule in figures.rules.items():
+            for kind, count in read(rule).items():
+                yield (name, kind), count
+
+    return samples
+
+
+def _flows(tally: TargetTally) -> tuple[tuple[str, FlowTally], tuple[str, FlowTally]]:
+    return ("to-upstream", tally.to_upstream), ("to-client", tally.to_client)
+
+
+def _by_flow(read: Callable[[FlowTally], float]) -> Samples:
+    def samples(figures: Figures) -> Iterator[Sample]:
+        for name, rule in figures.rules.items():
+            for direction, flow in _flows(rule.tally):
+                yield (name, direction), read(flow)
+
+    return samples
+
+
+def _closed(figures: Figures) -> Iterator[Sample]:
+    for name, rule in figures.rules.items():
+        for reason, count in rule.tally.reasons.items():
+            yield (name, reason.code), count
+
+
+def _target_closed(figures: Figures) -> Iterator[Sample]:
+    for name, rule in figures.rules.items():
+        for target, tally in rule.tally.targets.items():
+            for reason, count in tally.reasons.items():
+                yield (name, target, reason.code), count
+
+
+def _target_bytes(figures: Figures) -> Iterator[Sample]:
+    for name, rule in figures.rules.items():
+        for target, tally in rule.tally.targets.items():
+            for direction, flow in _flows(tally):
+                yield (name, target, direction), flow.bytes
+
+
+_SAMPLES: Final[Mapping[str, Samples]] = MappingProxyType(
+    {
+        "portfwd_info": lambda figures: [((figures.version,), 1)],
+        "portfwd_start_time_seconds": _one(lambda figures: figures.started_at),
+        "portfwd_ready": _one(lambda figures: int(figures.ready)),
+        "portfwd_listeners": lambda figures: [
+            ((state,), count) for state, count in figures.listeners.items()
+        ],
+        "portfwd_sessions_active": _by_rule(lambda rule: rule.sessions),
+        "portfwd_sessions_total": _by_rule(lambda rule: rule.total),
+        "portfwd_sessions_closed_total": _closed,
+        "portfwd_limit_refusals_total": _by_kind(lambda rule: rule.refused),
+        "portfwd_accept_pauses_total": _by_kind(lambda rule: rule.pauses),
+        "portfwd_filter_failures_total": _by_rule(lambda rule: rule.filter_failures),
+        "portfwd_bytes_total": _by_flow(lambda flow: flow.bytes),
+        "portfwd_spliced_bytes_total": _by_flow(lambda flow: flow.spliced),
+        "portfwd_reads_total": _by_flow(lambda flow: flow.reads),
+        "portfwd_writes_total": _by_flow(lambda flow: flow.writes),
+        "portfwd_paused_seconds_total": _by_flow(lambda flow: flow.paused),
+        "portfwd_target_sessions_active": _by_kind(lambda rule: rule.target_sessions),
+        "portfwd_target_closed_total": _target_closed,
+        "portfwd_target_failures_total": _by_kind(lambda rule: rule.target_failures),
+        "portfwd_target_bytes_total": _target_bytes,
+        "portfwd_descriptors": _one(lambda figures: figures.descriptors),
+        "portfwd_descriptors_limit": _one(lambda figures: figures.descriptor_limit),
+        "portfwd_pipes_lent": _one(lambda figures: figures.pipes),
+        "portfwd_pipe_bytes": _one(lambda figures: figures.pipe_bytes),
+        "portfwd_pipes_refused_total": _one(lambda figures: figures.pipes_refused),
+        "portfwd_sources": _one(lambda figures: figures.sources),
+        "portfwd_sources_forgotten_total": _one(lambda figures: figures.sources_forgotten),
+        "portfwd_reloads_total": _one(lambda figures: figures.reloads),
+        "portfwd_reload_failures_total": _one(lambda figures: figures.reload_failures),
+        "portfwd_reload_time_seconds": _one(lambda figures: figures.reloaded_at or 0.0),
+    }
+)
+
+
+def _rule_times(read: Callable[[RuleFigures], Histogram]) -> Times:
+    # A histogram is a dozen lines: of a rule that had no session they would say nothing.
+    return lambda figures: [
+        ((name,), read(rule)) for name, rule in figures.rules.items() if any(read(rule).counts)
+    ]
+
+
+_TIMES: Final[Mapping[str, Times]] = MappingProxyType(
+    {
+        "portfwd_dial_seconds": _rule_times(lambda rule: rule.tally.dial),
+        "portfwd_first_byte_seconds": _rule_times(lambda rule: rule.tally.first_byte),
+        "portfwd_session_seconds": _rule_times(lambda rule: rule.tally.duration),
+        "portfwd_reactor_lag_seconds": lambda figures: [((), figures.lags)],
+    }
+)
+
+
+class _Only:
+    """Stands for a registry that has one metric."""
+
+    def __init__(self, metric: Metric) -> None:
+        self._metric = metric
+
+    def collect(self) -> Iterable[Metric]:
+        """That one."""
+        return (self._metric,)
+
+
+def expose(figures: Figures) -> Iterator[bytes]:
+    """The text of `figures`, a metric at a time, in the order of `NAMES`."""
+    for spec in NAMES:
+        yield generate_latest(_Only(_family(spec, figures)))
+
+
+def _family(spec: MetricName, figures: Figures) -> Metric:
+    about = f"{spec.about[0].upper()}{spec.about[1:]}."
+    if spec.kind is Kind.HISTOGRAM:
+        times = HistogramMetricFamily(spec.name, about, labels=spec.labels)
+        for labels, histogram in _TIMES[spec.name](figures):
+            times.add_metric(labels, list(_buckets(histogram)), histogram.total)
+        return times
+    make = CounterMetricFamily if spec.kind is Kind.COUNTER else GaugeMetricFamily
+    family = make(spec.name, about, labels=spec.labels)
+    for labels, value in _SAMPLES[spec.name](figures):
+        family.add_metric(labels, value)
+    return family
+
+
+def _buckets(histogram: Histogram) -> Iterator[tuple[str, float]]:
+    """Cumulative counts, as the format has them, each with its upper bound."""
+    count = 0
+    for bound, more in zip((*histogram.bounds, None), histogram.counts, strict=True):
+        count += more
+        yield "+Inf" if bound is None else f"{bound:g}", count

@@ -1,0 +1,94 @@
+# -*- test-case-name: tests.metrics.test_names -*-
+"""
+Every metric: its name, its kind, its labels and what it means.
+
+One table, from which the exposition and the reference are made. Names and units
+follow Prometheus' conventions: base units in the name, ``_total`` for what only grows. It
+refuses to know where the numbers come from.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Final
+
+from attrs import frozen
+
+
+class Kind(enum.Enum):
+    """What a metric does: only grow, go up and down, or tell how often what was how long."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+@frozen
+class MetricName:
+    """
+    One metric.
+
+    :ivar about: one sentence, without its full stop.
+    """
+
+    name: str
+    kind: Kind
+    about: str
+    labels: tuple[str, ...] = ()
+
+
+_COUNTER, _GAUGE, _HISTOGRAM = Kind.COUNTER, Kind.GAUGE, Kind.HISTOGRAM
+_RULE: Final = ("rule",)
+_FLOW: Final = ("rule", "direction")
+_TARGET: Final = ("rule", "target")
+
+NAMES: Final[tuple[MetricName, ...]] = (
+    MetricName("portfwd_info", _GAUGE, "1, with portfwd's version as a label", ("version",)),
+    MetricName("portfwd_start_time_seconds", _GAUGE, "when the process began to forward, since the epoch"),
+    MetricName("portfwd_ready", _GAUGE, "1 while clients are accepted, 0 before and while draining"),
+    MetricName("portfwd_listeners", _GAUGE, "listening sockets, by state", ("state",)),
+    MetricName("portfwd_sessions_active", _GAUGE, "sessions that are not closed", _RULE),
+    MetricName("portfwd_sessions_total", _COUNTER, "sessions that were begun, refused ones too", _RULE),
+    MetricName("portfwd_sessions_closed_total", _COUNTER, "sessions that were closed, by close reason",
+               ("rule", "reason")),
+    MetricName("portfwd_limit_refusals_total", _COUNTER,
+               "sessions that were refused, by the limit that was reached", ("rule", "limit")),
+    MetricName("portfwd_accept_pauses_total", _COUNTER,
+               "how often accepting paused: for a limit, for descriptors, or for the kernel",
+               ("rule", "cause")),
+    MetricName("portfwd_filter_failures_total", _COUNTER, "how often a filter raised an exception", _RULE),
+    MetricName("portfwd_bytes_total", _COUNTER,
+               "bytes given to the kernel of the receiving side, of open sessions too", _FLOW),
+    MetricName("portfwd_spliced_bytes_total", _COUNTER, "those of them that never left the kernel", _FLOW),
+    MetricName("portfwd_reads_total", _COUNTER, "system calls that took bytes from the sending side", _FLOW),
+    MetricName("portfwd_writes_total", _COUNTER, "system calls that gave bytes to the receiving side", _FLOW),
+    MetricName("portfwd_paused_seconds_total", _COUNTER,
+               "time for which a side was not read because the other did not take more", _FLOW),
+    MetricName("portfwd_dial_seconds", _HISTOGRAM, "how long it took to reach an upstream", _RULE),
+    MetricName("portfwd_first_byte_seconds", _HISTOGRAM,
+               "how long it took from there to the upstream's first byte", _RULE),
+    MetricName("portfwd_session_seconds", _HISTOGRAM, "how long sessions lasted", _RULE),
+    MetricName("portfwd_target_sessions_active", _GAUGE,
+               "sessions that have reached the target and are not closed", _TARGET),
+    MetricName("portfwd_target_closed_total", _COUNTER,
+               "sessions that had reached the target and were closed, by close reason",
+               (*_TARGET, "reason")),
+    MetricName("portfwd_target_failures_total", _COUNTER, "dials in which the target could not be reached",
+               _TARGET),
+    MetricName("portfwd_target_bytes_total", _COUNTER, "bytes moved between clients and the target",
+               (*_TARGET, "direction")),
+    MetricName("portfwd_descriptors", _GAUGE, "file descriptors that are taken, as portfwd counts them"),
+    MetricName("portfwd_descriptors_limit", _GAUGE, "how many the process may have; 0: no limit"),
+    MetricName("portfwd_pipes_lent", _GAUGE, "pipes that flows splice through now"),
+    MetricName("portfwd_pipe_bytes", _GAUGE, "the size of all pipes, idle ones included"),
+    MetricName("portfwd_pipes_refused_total", _COUNTER, "how often a flow copied because there was no pipe"),
+    MetricName("portfwd_sources", _GAUGE, "client addresses that are remembered for limits"),
+    MetricName("portfwd_sources_forgotten_total", _COUNTER,
+               "client addresses whose rate was forgotten for want of room"),
+    MetricName("portfwd_reloads_total", _COUNTER, "reloads that changed the rules"),
+    MetricName("portfwd_reload_failures_total", _COUNTER, "reloads that were refused, and changed nothing"),
+    MetricName("portfwd_reload_time_seconds", _GAUGE,
+               "when the last reload changed the rules, since the epoch; 0: never"),
+    MetricName("portfwd_reactor_lag_seconds", _HISTOGRAM,
+               "how late the reactor was, looked at four times a second"),
+)  # fmt: skip

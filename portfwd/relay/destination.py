@@ -1,0 +1,60 @@
+# -*- test-case-name: tests.relay.test_dial -*-
+"""
+A target, made ready to be dialled, and how many sessions have it.
+
+It refuses to dial: that is `portfwd.relay.dial`'s.
+"""
+
+from __future__ import annotations
+
+from attrs import field, frozen
+from twisted.internet.interfaces import IStreamClientEndpoint
+
+from portfwd.kernel.sockets import Settings, upstream_settings
+from portfwd.limits.occupancy import Occupancy
+from portfwd.rules.model import Options
+from portfwd.streams.tls import TLSSide
+from portfwd.values import Address
+
+
+@frozen(eq=False)
+class Destination:
+    """
+    A target, made ready to be dialled.
+
+    :ivar label: the target as the file writes it.
+    :ivar address: where it is, or None for an endpoint.
+    :ivar endpoint: Twisted's endpoint, or None for an address.
+    :ivar tls: makes the TLS connection to be had on top, or None.
+    :ivar occupancy: how many sessions have it, where ``max-conns-per-target`` wants to know; and how often it
+        could not be reached.
+    :ivar datagrams: it takes datagrams.
+    :ivar settings: what is set on a socket before it connects.
+    """
+
+    label: str
+    options: Options
+    address: Address | None = None
+    endpoint: IStreamClientEndpoint | None = None
+    tls: TLSSide | None = None
+    datagrams: bool = False
+    occupancy: Occupancy = field(factory=Occupancy)
+    settings: Settings = field(init=False)
+
+    @settings.default
+    def _settings(self) -> Settings:
+        return upstream_settings(self.options)
+
+    def take(self) -> bool:
+        """One session more; False where it has as many as it may."""
+        limit = self.options.max_conns_per_target
+        if limit is not None:
+            if self.occupancy.taken >= limit:
+                return False
+            self.occupancy.taken += 1
+        return True
+
+    def give_back(self) -> None:
+        """One session less."""
+        if self.options.max_conns_per_target is not None:
+            self.occupancy.give_back()

@@ -1,0 +1,60 @@
+# -*- test-case-name: tests.relay.test_places -*-
+"""
+What one session takes up of the limits of its rule, and gives back.
+
+Only sessions of rules with limits have one of these; the judgement itself is
+`portfwd.limits.admission`'s.
+"""
+
+from __future__ import annotations
+
+from portfwd.limits.admission import Admission
+from portfwd.limits.source_counts import source_of
+from portfwd.values import Address
+
+
+class Places:
+    """
+    The places of one session.
+
+    Its answers are the limit that was reached, as the rules file has it, or empty; then nothing was taken.
+    """
+
+    __slots__ = ("_is_in", "_limits", "_source")
+
+    def __init__(self, limits: Admission) -> None:
+        self._limits = limits
+        self._is_in = False
+        self._source = ""
+
+    def __repr__(self) -> str:
+        return f"<Places {'in' if self._is_in else 'not in'} from {self._source or '-'}>"
+
+    def enter(self, now: float) -> str:
+        """Take a place among the rule's sessions."""
+        reached = self._limits.admit(now)
+        self._is_in = not reached
+        return reached
+
+    def come_from(self, address: Address | None, now: float) -> str:
+        """Take a place among the sessions from `address`; the one from where it seemed to come is left."""
+        if not self._limits.by_source:
+            return ""
+        self._leave_source(now)
+        source = source_of(address)
+        reached = self._limits.admit_source(source, now) if source else ""
+        if not reached:
+            self._source = source
+        return reached
+
+    def _leave_source(self, now: float) -> None:
+        source, self._source = self._source, ""
+        if source:
+            self._limits.left_source(source, now)
+
+    def leave(self, now: float) -> None:
+        """Let others have them; whatever was given back before stays so."""
+        self._leave_source(now)
+        if self._is_in:
+            self._is_in = False
+            self._limits.left()

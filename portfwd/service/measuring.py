@@ -1,0 +1,252 @@
+# -*- test-case-name: tests.service.test_measuring -*-
+"""
+From a forwarder at work to `Figures`, and to the listener where they can be had.
+
+Nothing is counted for it while bytes move: closed sessions are added up at their end
+(`portfwd.metrics.tally`), open ones are read here, in steps, so that ten thousand of them are no
+stall. A session that closes between two steps is counted once.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import Any, Final, Protocol
+
+from twisted.logger import Logger
+
+from portfwd import __version__
+from portfwd.admin.metrics_page import MOST_CONNECTIONS, PageOfMetrics, WatchersFactory
+from portfwd.errors import StartError
+from portfwd.kernel.pipes import PipePool
+from portfwd.kernel.reactor import Reactor
+from portfwd.limits.admission import Doorkeeper
+from portfwd.limits.descriptors import DescriptorBudget
+from portfwd.listen.binding import bind
+from portfwd.listen.listener import Listener
+from portfwd.listen.reception import Reception
+from portfwd.metrics.figures import Figures, RuleFigures
+from portfwd.metrics.lag import LagMeter
+from portfwd.relay.live import LiveRule
+from portfwd.relay.session import Session
+from portfwd.rules.addresses import address_text
+from portfwd.rules.model import ListenSpec, Options
+from portfwd.values import Address, FlowSummary, UnixAddress
+
+#: Sessions that are read in one step: some microseconds each.
+SESSIONS_A_STEP: Final = 100
+
+#: Watchers that wait to be accepted: those that there are.
+BACKLOG: Final = MOST_CONNECTIONS
+
+Steps = Generator[None, None, None]
+
+
+class Measured(Protocol):
+    """What is asked of a forwarder."""
+
+    reloads: int
+    reload_failures: int
+    reloaded_at: float | None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether clients are accepted."""
+
+    @property
+    def every_rule(self) -> Iterable[LiveRule]:
+        """The rules at work, and those that only have sessions left."""
+
+    @property
+    def listeners(self) -> Iterable[tuple[LiveRule, Listener | Reception]]:
+        """The sockets of ours that listen."""
+
+    @property
+    def budget(self) -> DescriptorBudget:
+        """Who counts descriptors."""
+
+    @property
+    def pool(self) -> PipePool | None:
+        """Who lends pipes."""
+
+    @property
+    def doorkeeper(self) -> Doorkeeper:
+        """Who counts for limits."""
+
+
+def measure(forwarder: Measured, figures: Figures) -> Steps:
+    """Fill `figures`, in steps."""
+    figures.ready = forwarder.is_ready
+    for live in list(forwarder.every_rule):
+        yield from _add_rule(live, figures.rule(live.name))
+        yield
+    for live, listener in list(forwarder.listeners):
+        figures.listeners[listener.state] += 1
+        pauses = figures.rule(live.name).pauses
+        for cause, count in (
+            ("limit", listener.limited),
+            ("descriptors", listener.waits),
+            ("kernel", listener.pauses),
+        ):
+            pauses[cause] += count
+        yield
+    figures.bound_targets()
+    budget, pool, sources = forwarder.budget, forwarder.pool, forwarder.doorkeeper.sources
+    figures.descriptors, figures.descriptor_limit = budget.spent, budget.limit
+    if pool is not None:
+        figures.pipes, figures.pipe_bytes, figures.pipes_refused = pool.lent, pool.total_bytes, pool.refused
+    figures.sources, figures.sources_forgotten = len(sources), sources.forgotten
+    figures.reloads, figures.reload_failures = forwarder.reloads, forwarder.reload_failures
+    figures.reloaded_at = forwarder.reloaded_at
+
+
+def _add_rule(live: LiveRule, figures: RuleFigures) -> Steps:
+    # In a place of its own first: with all rules' at once, a half-read one would show.
+    now_open = RuleFigures()
+    if live.tally is not None:
+        now_open.tally.known(*live.tally.targets)
+    seen: dict[Session, tuple[FlowSummary, FlowSummary]] = {}
+    for number, session in enumerate(list(live.sessions.values()), 1):
+        seen[session] = session.flows()
+        now_open.add_open(session.target, *seen[session])
+        if not number % SESSIONS_A_STEP:
+            yield
+    # From here on at once: what has closed meanwhile is in the tally by now, and must not be counted twice.
+    for session, flows in seen.items():
+        if session.id not in live.sessions:
+            now_open.take_open(session.target, *flows)
+    if live.tally is not None and id(live.tally) not in figures.seen:
+        figures.seen.add(id(live.tally))
+        figures.add_closed(live.tally)
+    figures.add_closed(now_open.tally)
+    figures.sessions += len(live.sessions)
+    figures.target_sessions.update(now_open.target_sessions)
+    for destination in live.every_destination:
+        if destination.occupancy.failures:
+            figures.target_failures[destination.label] += destination.occupancy.failures
+    if live.limits is not None and id(live.limits.refused) not in figures.seen:
+        figures.seen.add(id(live.limits.refused))
+        figures.refused.update(live.limits.refused)
+    figures.filter_failures += live.filter_failures
+
+
+class Watchers:
+    """
+    The listener of a ``metrics`` line, and the pages behind it.
+
+    :ivar address: where it is bound, once it is.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        spec: ListenSpec,
+        forwarder: Measured,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        """
+        Make the pages ready; nothing is bound yet.
+
+        :raises StartError: prometheus-client is not installed.
+        """
+        try:
+            from portfwd.metrics.exposition import CONTENT_TYPE, expose
+        except ImportError as problem:
+            raise StartError([missing(spec)]) from problem
+        self._reactor: Any = reactor
+        self._spec = spec
+        self._forwarder = forwarder
+        self._expose = expose
+        self._content_type = CONTENT_TYPE
+        self._wall_clock = wall_clock
+        self._started_at = 0.0
+        self._listener: Listener | None = None
+        self._lag = LagMeter(reactor)
+        self._make_pages()
+        self.address = ""
+
+    def __repr__(self) -> str:
+        return f"<Watchers {self.address or 'not bound'} {self._pages!r}>"
+
+    def _make_pages(self) -> None:
+        self._pages = PageOfMetrics(self._reactor, self._page)
+        self._site = WatchersFactory(
+            self._reactor, self._pages, self._content_type, lambda: self._forwarder.is_ready
+        )
+
+    def bind(self) -> None:
+        """
+        Bind, unless it is bound already.
+
+        :raises StartError: it cannot be.
+        """
+        if self._listener is not None:
+            return
+        spec = self._spec
+        port = 0 if spec.ports is None else spec.ports.first
+        try:
+            # A name with several addresses: its first will do for a page.
+            sock, *others = bind(spec, port, Options())
+        except OSError as problem:
+            where = address_text(spec, quoted=False)
+            reason = problem.strerror or str(problem)
+            raise StartError([f"metrics: cannot listen on {where}: {reason}"]) from problem
+        for other in others:
+            other.close()
+        # Twisted's own port would give a unix socket's file to everybody. Watchers are few, and bounded: they
+        # need no budget.
+        unbounded = DescriptorBudget(0, 0)
+        self._listener = Listener("metrics", sock, self._reactor, unbounded, self._accept, BACKLOG)
+
+    def start(self) -> None:
+        """
+        Answer.
+
+        :raises StartError: the port was taken since it was bound.
+        """
+        listener = self._listener
+        assert listener is not None
+        try:
+            listener.start()
+        except OSError as problem:
+            raise StartError([f"metrics: cannot listen: {problem.strerror or problem}"]) from problem
+        where = listener.address
+        self.address = str(where) if isinstance(where, UnixAddress) else f"http://{where}/metrics"
+        self._started_at = self._wall_clock()
+        self._lag.start()
+        self._log.info("metrics: listening on {address}", address=self.address)
+
+    def _accept(self, client: socket.socket, address: Address | None) -> None:
+        try:
+            # It works on a duplicate.
+            self._reactor.adoptStreamConnection(client.fileno(), client.family, self._site)
+        finally:
+            client.close()
+
+    def stop(self) -> None:
+        """Answer no more."""
+        self._lag.stop()
+        self._pages.stop()
+        self._site.close()
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.stop()
+        self.address = ""
+        self._make_pages()  # it may be started again
+
+    def _page(self) -> Iterator[bytes]:
+        figures = Figures(version=__version__, started_at=self._started_at, lags=self._lag.lags)
+        for _ in measure(self._forwarder, figures):
+            yield b""
+        yield from self._expose(figures)
+
+
+def missing(spec: ListenSpec) -> str:
+    """What to do where prometheus-client is not installed."""
+    return (
+        f"metrics: prometheus-client is not installed; 'pip install portfwd[metrics]', or delete the line"
+        f" ({spec.where})"
+    )

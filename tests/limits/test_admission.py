@@ -1,0 +1,206 @@
+"""Tests of `portfwd.limits.admission`: who may come in now."""
+
+from __future__ import annotations
+
+import gc
+import math
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from portfwd.limits.admission import NO_BOUNDS, Admission, Bounds, Doorkeeper
+
+
+def admission(keeper: Doorkeeper, name: str = "web", **bounds: object) -> Admission:
+    """The limits of a rule, of which there are some."""
+    made = keeper.rule(name, Bounds(**bounds))  # type: ignore[arg-type]
+    assert made is not None
+    return made
+
+
+class RefusingTests(SynchronousTestCase):
+    """Limits at which clients are refused."""
+
+    def test_nothing(self) -> None:
+        """A rule without limits has nothing that judges, unless all rules together have some."""
+        self.assertIs(Doorkeeper().rule("web", NO_BOUNDS), None)
+        self.assertIs(Doorkeeper().rule("web", Bounds(wait=True)), None)
+        self.assertIsNot(Doorkeeper(Bounds(max_conns=1)).rule("web", NO_BOUNDS), None)
+
+    def test_max_conns(self) -> None:
+        """So many at a time; who leaves lets another in."""
+        web = admission(Doorkeeper(), max_conns=2)
+        self.assertEqual([web.admit(0.0) for _ in range(3)], ["", "", "max-conns=2"])
+        web.left()
+        self.assertEqual([web.admit(0.0) for _ in range(2)], ["", "max-conns=2"])
+        self.assertEqual((repr(web), web.refused), ("<Admission web 2 in>", {"max-conns": 2}))
+
+    def test_rate(self) -> None:
+        """So many a second; those who are refused cost no token."""
+        web = admission(Doorkeeper(), rate=2.0)
+        self.assertEqual([web.admit(5.0) for _ in range(4)], ["", "", "rate=2/s", "rate=2/s"])
+        self.assertEqual([web.admit(5.5) for _ in range(2)], ["", "rate=2/s"])
+
+    def test_sources(self) -> None:
+        """So many from one source at a time, and so many a second."""
+        web = admission(Doorkeeper(), max_conns_per_source=1, rate_per_source=0.5)
+        self.assertTrue(web.by_source)
+        self.assertEqual([web.admit_source(one, 0.0) for one in "aba"], ["", "", "max-conns-per-source=1"])
+        web.left_source("a", 1.0)
+        self.assertEqual(web.admit_source("a", 1.0), "rate-per-source=0.5/s")
+        self.assertEqual(web.admit_source("a", 2.0), "")
+        self.assertEqual(web.refused, {"max-conns-per-source": 1, "rate-per-source": 1})
+
+    def test_everybody(self) -> None:
+        """The limits of all rules together count the sessions of all, and are called by their directive."""
+        keeper = Doorkeeper(Bounds(max_conns=2, max_conns_per_source=1))
+        web, ssh = admission(keeper), admission(keeper, "ssh", max_conns=1)
+        self.assertEqual([web.admit(0.0), ssh.admit(0.0), web.admit(0.0)], ["", "", "limits max-conns=2"])
+        self.assertEqual(ssh.admit(0.0), "max-conns=1")
+        ssh.left()
+        self.assertEqual(web.admit(0.0), "")
+        self.assertEqual(
+            [web.admit_source("a", 0.0), ssh.admit_source("a", 0.0)], ["", "limits max-conns-per-source=1"]
+        )
+        web.left_source("a", 0.0)
+        self.assertEqual(ssh.admit_source("a", 0.0), "")
+        self.assertEqual(repr(keeper), "<Doorkeeper 2 in, <SourceCounts 2 known, 0 forgotten>>")
+
+    def test_rules_do_not_share(self) -> None:
+        """What one rule's limit counts is no other's."""
+        keeper = Doorkeeper()
+        web, ssh = admission(keeper, max_conns=1), admission(keeper, "ssh", max_conns=1)
+        self.assertEqual([web.admit(0.0), ssh.admit(0.0)], ["", ""])
+
+    def test_reload(self) -> None:
+        """The same rule with other limits goes on counting; one that is gone with its sessions does not."""
+        keeper = Doorkeeper()
+        old = admission(keeper, max_conns=5, rate=1.0)
+        self.assertEqual(old.admit(0.0), "")
+        new = admission(keeper, max_conns=1)
+        self.assertEqual(new.admit(0.0), "max-conns=1")
+        old.left()
+        self.assertEqual(new.admit(0.0), "")
+        del old, new
+        gc.collect()
+        self.assertEqual(admission(keeper, max_conns=1).admit(0.0), "")
+
+    def test_overall_changes(self) -> None:
+        """The limits of all rules together may be others from one moment to the next."""
+        keeper = Doorkeeper(Bounds(max_conns=1, wait=True))
+        web = admission(keeper)
+        woken: list[int] = []
+        self.assertEqual((web.admit(0.0), web.closed_for(0.0)), ("", math.inf))
+        web.wait(lambda: woken.append(1))
+        keeper.bound(Bounds(max_conns=2))
+        self.assertEqual((woken, web.closed_for(0.0), web.waits), ([1], 0.0, False))
+        self.assertEqual([web.admit(0.0), web.admit(0.0)], ["", "limits max-conns=2"])
+
+    def test_targets(self) -> None:
+        """Each target of each rule has a count of its own, and keeps it while anybody has it."""
+        keeper = Doorkeeper()
+        one = keeper.target("web", "10.0.0.5:80")
+        self.assertIs(keeper.target("web", "10.0.0.5:80"), one)
+        self.assertIsNot(keeper.target("ssh", "10.0.0.5:80"), one)
+
+    @settings(max_examples=50, deadline=None)
+    @given(st.lists(st.tuples(st.sampled_from(["web", "ssh"]), st.booleans()), max_size=60))
+    def test_never_more(self, steps: list[tuple[str, bool]]) -> None:
+        """In whatever order they come and leave: never more than allowed, and never refused without need."""
+        keeper = Doorkeeper(Bounds(max_conns=4))
+        rules = {name: admission(keeper, name, max_conns=3) for name in ("web", "ssh")}
+        inside = {"web": 0, "ssh": 0}
+        for name, comes in steps:
+            if comes:
+                room = inside[name] < 3 and sum(inside.values()) < 4
+                self.assertEqual(not rules[name].admit(0.0), room)
+                inside[name] += room
+            elif inside[name]:
+                rules[name].left()
+                inside[name] -= 1
+
+
+class WaitingTests(SynchronousTestCase):
+    """Limits at which clients wait before they are accepted."""
+
+    def test_open(self) -> None:
+        """Where clients are refused nobody has to wait."""
+        web = admission(Doorkeeper(), max_conns=1, rate=1.0)
+        web.admit(0.0)
+        self.assertEqual((web.waits, web.closed_for(0.0)), (False, 0.0))
+
+    def test_sources_cannot_wait(self) -> None:
+        """Whose turn it is is only known once he is accepted, so limits of sources refuse in any case."""
+        web = admission(Doorkeeper(), max_conns_per_source=1, wait=True)
+        web.admit_source("a", 0.0)
+        self.assertEqual(web.closed_for(0.0), 0.0)
+        self.assertEqual(web.admit_source("a", 0.0), "max-conns-per-source=1")
+
+    def test_full(self) -> None:
+        """Who finds it full is woken when one leaves, once."""
+        web = admission(Doorkeeper(), max_conns=1, wait=True)
+        woken: list[int] = []
+        self.assertEqual((web.waits, web.closed_for(0.0)), (True, 0.0))
+        web.admit(0.0)
+        self.assertEqual(web.closed_for(0.0), math.inf)
+        web.wait(lambda: woken.append(1))
+        web.pass_on()
+        self.assertEqual(woken, [])
+        web.left()
+        self.assertEqual((woken, web.closed_for(0.0)), ([1], 0.0))
+        web.pass_on()
+        self.assertEqual(woken, [1])
+
+    def test_rate(self) -> None:
+        """Who comes too fast is told how long to wait."""
+        web = admission(Doorkeeper(), rate=4.0, wait=True)
+        for _ in range(4):
+            self.assertEqual(web.closed_for(1.0), 0.0)
+            web.admit(1.0)
+        self.assertAlmostEqual(web.closed_for(1.0), 0.25)
+
+    def test_everybody(self) -> None:
+        """One place for all rules: each that waits is woken in turn, and passes on what it does not use."""
+        keeper = Doorkeeper(Bounds(max_conns=1, wait=True))
+        rules = [admission(keeper, name) for name in "abc"]
+        woken: list[str] = []
+        rules[0].admit(0.0)
+        for name, rule in zip("abc", rules, strict=True):
+            self.assertEqual(rule.closed_for(0.0), math.inf)
+            rule.wait(lambda name=name: woken.append(name))  # type: ignore[misc]
+        rules[0].left()
+        self.assertEqual(woken, ["a"])
+        rules[0].pass_on()
+        self.assertEqual(woken, ["a", "b"])
+        rules[1].admit(0.0)
+        rules[1].pass_on()
+        self.assertEqual(woken, ["a", "b"])
+
+    def test_own_limit_does_not_block_others(self) -> None:
+        """A rule that is full itself passes a place of all rules on to those who can use it."""
+        keeper = Doorkeeper(Bounds(max_conns=2, wait=True))
+        full, other = admission(keeper, "full", max_conns=1, wait=True), admission(keeper, "other")
+        woken: list[str] = []
+        full.admit(0.0)
+        other.admit(0.0)
+        other.wait(lambda: woken.append("other"))
+        full.wait(lambda: woken.append("full"))
+        keeper.bound(Bounds(max_conns=3, wait=True))
+        full.pass_on()
+        self.assertEqual(woken, ["other"])
+
+    def test_forget(self) -> None:
+        """Who does not wait any more is not woken."""
+        keeper = Doorkeeper(Bounds(max_conns=1, wait=True))
+        web = admission(keeper, max_conns=1, wait=True)
+        woken: list[int] = []
+
+        def wake() -> None:
+            woken.append(1)
+
+        web.admit(0.0)
+        web.wait(wake)
+        web.forget(wake)
+        web.left()
+        self.assertEqual(woken, [])

@@ -1,0 +1,164 @@
+"""Tests of `portfwd.relay.places`: what sessions take up of the limits of their rule, and give back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from portfwd.errors import TargetsFull
+from portfwd.limits.admission import Bounds, Doorkeeper
+from portfwd.relay.destination import Destination
+from portfwd.relay.live import LiveRule
+from portfwd.relay.places import Places
+from portfwd.rules.model import AclEntry, OnDeny
+from portfwd.values import CloseReason, InetAddress, Side, UnixAddress
+from tests.relay.fakes import CLIENT, UPSTREAM, FakeStream
+from tests.relay.test_session import SessionCase
+
+ELSEWHERE = InetAddress("198.51.100.99", 4711)
+
+
+class PlacesTests(SessionCase):
+    """Places by themselves."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        keeper = Doorkeeper()
+        limits = keeper.rule("web", Bounds(max_conns=1, max_conns_per_source=1))
+        assert limits is not None
+        self.limits = limits
+        self.places = Places(limits)
+
+    def test_give_back_once(self) -> None:
+        """However often they are given back, they are given back once."""
+        self.assertEqual((self.places.come_from(CLIENT, 0.0), self.places.enter(0.0)), ("", ""))
+        self.assertEqual(repr(self.places), "<Places in from 192.0.2.7>")
+        for _ in range(2):
+            self.places.leave(0.0)
+        self.assertEqual(repr(self.places), "<Places not in from ->")
+        other = Places(self.limits)
+        self.assertEqual((other.come_from(CLIENT, 0.0), other.enter(0.0)), ("", ""))
+
+    def test_refused(self) -> None:
+        """Where a limit is reached nothing is taken, and nothing is given back."""
+        other = Places(self.limits)
+        other.enter(0.0)
+        self.assertEqual(self.places.enter(0.0), "max-conns=1")
+        self.places.leave(0.0)
+        self.assertEqual(repr(self.limits), "<Admission web 1 in>")
+
+    def test_comes_from_elsewhere(self) -> None:
+        """A client that turns out to be another is that one's, and no longer the first one's."""
+        self.places.come_from(CLIENT, 0.0)
+        self.places.come_from(ELSEWHERE, 0.0)
+        other = Places(self.limits)
+        self.assertEqual(other.come_from(CLIENT, 0.0), "")
+        self.assertEqual(Places(self.limits).come_from(ELSEWHERE, 0.0), "max-conns-per-source=1")
+
+    def test_from_nowhere(self) -> None:
+        """Limits of sources do not bind who comes from no address."""
+        for _ in range(3):
+            self.assertEqual(Places(self.limits).come_from(UnixAddress(""), 0.0), "")
+
+
+class SessionTests(SessionCase):
+    """Sessions with limits."""
+
+    def another(self, address: Any = CLIENT) -> FakeStream:
+        """One more client of the same rule."""
+        stream = FakeStream(self.clock, address)
+        self.accept(stream)
+        return stream
+
+    def refused(self, stream: FakeStream, detail: str) -> None:
+        """`stream` was refused in order, with ``LC``."""
+        self.assertEqual(stream.calls, ["own", "end", "discard"])
+        stream.ends()
+        self.assertEqual((self.lines.last.reason, self.lines.last.detail), (CloseReason.LIMIT, detail))
+
+    def test_source(self) -> None:
+        """So many of one address; another one, and a unix socket's client, come in."""
+        self.dialling(max_conns_per_source=1)
+        self.refused(self.another(), "max-conns-per-source=1")
+        self.another(ELSEWHERE)
+        self.another(UnixAddress(""))
+        self.another(UnixAddress(""))
+        self.assertEqual(len(self.dials), 4)
+        self.client.resets()
+        self.another()
+        self.assertEqual(len(self.dials), 5)
+
+    def test_rate(self) -> None:
+        """So many a second."""
+        self.dialling(rate=1.0)
+        self.refused(self.another(), "rate=1/s")
+        self.wait(1.0)
+        self.another()
+        self.assertEqual(len(self.dials), 2)
+
+    def test_source_refused_takes_no_token(self) -> None:
+        """One source that comes too fast does not use up the rate of the rule."""
+        self.dialling(rate=2.0, rate_per_source=1.0)
+        for _ in range(5):
+            self.refused(self.another(), "rate-per-source=1/s")
+        self.another(ELSEWHERE)
+        self.assertEqual(len(self.dials), 2)
+
+    def test_rule_refused_takes_no_source(self) -> None:
+        """Who is refused by the rule's limit has no session of his source."""
+        self.dialling(max_conns=1, max_conns_per_source=2)
+        for _ in range(5):
+            self.refused(self.another(), "max-conns=1")
+        self.client.resets()
+        self.another()
+        self.assertEqual(len(self.dials), 2)
+
+    def test_denied(self) -> None:
+        """The access list judges first: who is denied costs nothing."""
+        self.dialling(access=(AclEntry(False, CLIENT.host),), rate=1.0)
+        self.client.ends()
+        self.another(ELSEWHERE)
+        self.assertEqual(len(self.dials), 1)
+
+    def test_reset(self) -> None:
+        """``on-deny=rst`` holds for limits too."""
+        self.dialling(max_conns=1, on_deny=OnDeny.RST)
+        self.assertEqual(self.another().calls, ["own", "abort"])
+
+    def test_targets_full(self) -> None:
+        """Where all targets are full the client is refused as by any limit: ``LC``."""
+        self.dialling(max_conns_per_target=1)
+        self.dials[0].fails(TargetsFull("a:1: max-conns-per-target=1"))
+        self.refused(self.client, "a:1: max-conns-per-target=1")
+
+    def test_target_given_back(self) -> None:
+        """A session that has reached a target gives its place back when it is closed, once."""
+        self.dialling(max_conns_per_target=2)
+        (destination,) = self.rule.destinations
+        for _ in range(2):
+            self.assertTrue(destination.take())  # as dials do
+        self.assertFalse(destination.take())
+        self.dials[0].succeeds(FakeStream(self.clock, UPSTREAM))
+        self.client.resets()
+        self.wait(10.0)
+        self.assertClosed(CloseReason.CLIENT_RESET, Side.CLIENT)
+        self.assertEqual(destination.occupancy.taken, 1)
+
+    def test_same_target(self) -> None:
+        """A rule that takes another's place counts the sessions of the same targets on."""
+        self.dialling(max_conns_per_target=5)
+        (before,) = self.rule.destinations
+        before.take()
+        again = LiveRule(
+            self.rule.rule, "web", [Destination(before.label, before.options, address=UPSTREAM)],
+            self.rule.access, self.rule.world, self.lines, lambda: 0.0, routes={"x": before},
+        )  # fmt: skip
+        self.assertEqual([one.occupancy.taken for one in again.every_destination], [1, 1])
+        self.assertEqual(again._destination("x").occupancy.taken, 1)
+
+    def test_chosen_target(self) -> None:
+        """A target that a filter chose by its address has the rule's limit, however it was chosen."""
+        self.dialling(max_conns_per_target=1)
+        self.assertTrue(self.rule._destination(ELSEWHERE).take())
+        chosen = self.rule._destination(ELSEWHERE)
+        self.assertTrue(chosen.take())  # the first one is held by nobody
+        self.assertFalse(self.rule._destination(ELSEWHERE).take())
