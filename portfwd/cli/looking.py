@@ -115,6 +115,8 @@ def _status_text(status: dict[str, Any]) -> str:
     if status["reloads"] or status["reload_failures"]:
         last = f", the last at {status['reloaded_at']}" if status["reloaded_at"] else ""
         lines.append(f"{counted(status['reloads'], 'reload')}{last}, {status['reload_failures']} refused")
+        if status.get("last_reload_refused"):
+            lines.append("the last one was refused: what is at work is not what the file says")
     lines += [f"shell at {shell['address']}" for shell in status["shells"]]
     return "\n".join(printable(line) for line in lines)
 

@@ -10,7 +10,7 @@ brings a rule here has done that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -43,6 +43,10 @@ class Departures:
 
     def __len__(self) -> int:
         return len(self._rules)
+
+    def called(self, name: str) -> Sequence[LiveRule]:
+        """Those that were called so."""
+        return [live for live in self._rules if live.name == name]
 
     def leave(self, live: LiveRule, how: OnRemove) -> None:
         """`live` gets no more clients: its sessions stay, get a deadline, or are cut now."""

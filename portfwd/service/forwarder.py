@@ -55,7 +55,7 @@ from portfwd.service.build import (
 )
 from portfwd.service.departures import Departures
 from portfwd.service.measuring import Watchers
-from portfwd.service.reload import ReloadResult, Transition, names_to_resolve, refusal
+from portfwd.service.reload import ReloadResult, Transition, names_to_resolve, refusal, resolved
 from portfwd.service.session_log import Silent
 from portfwd.service.slices import Slices
 from portfwd.service.steering import Steering, named
@@ -81,6 +81,7 @@ class Forwarder(Service):
     :ivar departures: rules that a reload has replaced or removed, and that still have sessions.
     :ivar reloads: how many were applied.
     :ivar reload_failures: how many were refused.
+    :ivar last_reload_refused: whether the last one was; then the file is not what is at work.
     :ivar reloaded_at: when the last one was applied, in seconds since the epoch; None before the first.
     """
 
@@ -137,6 +138,7 @@ class Forwarder(Service):
         self._gone_total = 0
         self.reloads = 0
         self.reload_failures = 0
+        self.last_reload_refused = False
         self.reloaded_at: float | None = None
         self.drain_limit = drain
         self._stopping: list[Deferred[None]] = []
@@ -351,10 +353,16 @@ class Forwarder(Service):
                 result = ReloadResult(dry_run=dry_run, failures=("the forwarder is stopping",))
         if result.applied:
             self.reloads += 1
+            self.last_reload_refused = False
             self.reloaded_at = time.time()
         elif result.refused and not dry_run:
-            self.reload_failures += 1
+            self.refused()
         return evolve(result, seconds=time.monotonic() - begun, longest=self._longest)
+
+    def refused(self) -> None:
+        """Count a reload that was refused, by whomever."""
+        self.reload_failures += 1
+        self.last_reload_refused = True
 
     async def _change(self, ruleset: Ruleset, dry_run: bool, log: SessionLog | None) -> ReloadResult:
         if not self.running:
@@ -364,7 +372,7 @@ class Forwarder(Service):
             return ReloadResult(dry_run=dry_run, problems=problems, failures=refusal(problems))
         found: dict[str, Sequence[str] | OSError] = {}
         for name in sorted(names_to_resolve(ruleset) - names_to_resolve(self.ruleset)):
-            found[name] = await deferToThread(_resolved, name)
+            found[name] = await deferToThread(resolved, name)
         if not self.running:
             raise CancelledError
 
@@ -490,11 +498,3 @@ class Forwarder(Service):
         now = {one.live: one for one in found}
         self._bound = [now.get(one.live, one) for one in self._bound]
         return [one.live for one in found]
-
-
-def _resolved(name: str) -> Sequence[str] | OSError:
-    """The addresses of a name, or why there are none; for a thread."""
-    try:
-        return resolve_listener(name)
-    except OSError as problem:
-        return problem

@@ -106,6 +106,7 @@ class Operating:
             "files": list(forwarder.ruleset.files),
             "reloads": forwarder.reloads,
             "reload_failures": forwarder.reload_failures,
+            "last_reload_refused": forwarder.last_reload_refused,
             "reloaded_at": None if forwarder.reloaded_at is None else utc_time(forwarder.reloaded_at),
             "log_level": self._threshold.level,
             "shells": self.shells,

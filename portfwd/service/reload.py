@@ -21,7 +21,7 @@ from attrs import define, field, frozen
 
 from portfwd.kernel.sockets import change_settings, listening_settings
 from portfwd.limits.descriptors import RESERVE, DescriptorBudget
-from portfwd.listen.binding import DEFAULT_MODE, share_port
+from portfwd.listen.binding import DEFAULT_MODE, resolve_listener, share_port
 from portfwd.relay.live import LiveRule
 from portfwd.rules.diagnostics import Problem, Severity, format_problem
 from portfwd.rules.diff import Difference, compare
@@ -138,6 +138,14 @@ def names_to_resolve(ruleset: Ruleset) -> set[str]:
     """Host names that listeners are to be bound to."""
     hosts = {rule.listen.host for rule in ruleset.rules if rule.listen.ports is not None}
     return {host for host in hosts if host and not is_literal(host)}
+
+
+def resolved(name: str) -> Sequence[str] | OSError:
+    """The addresses of a name, or why there are none; for a thread."""
+    try:
+        return resolve_listener(name)
+    except OSError as problem:
+        return problem
 
 
 def is_reusable(rule: Rule) -> bool:

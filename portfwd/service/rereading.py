@@ -252,7 +252,7 @@ class Rereading(Service):
 
     def _refused(self, dry_run: bool, *failures: str, problems: tuple[Problem, ...] = ()) -> ReloadResult:
         if not dry_run:
-            self._forwarder.reload_failures += 1
+            self._forwarder.refused()
         return ReloadResult(dry_run=dry_run, failures=failures, problems=problems)
 
     def _tell(self, result: ReloadResult) -> None:

@@ -68,8 +68,11 @@ class Steering:
             if not bound.closed:
                 self._budget.give_back(len(bound.listeners))
                 bound.close()
-            self._departures.drain(bound.live)
-            count = len(bound.live.sessions)
+            # Sessions that began before the last reload are the rule's as well.
+            lives = (bound.live, *self._departures.called(bound.live.name))
+            for live in lives:
+                self._departures.drain(live)
+            count = sum(len(live.sessions) for live in lives)
             self._log.info("{rule}: draining {count} sessions", rule=bound.live.name, count=count)
         return found
 
@@ -86,7 +89,8 @@ class Steering:
                 bound = again[bound.live]
             else:
                 bound.resume()
-            self._departures.spare(bound.live)
+            for live in (bound.live, *self._departures.called(bound.live.name)):
+                self._departures.spare(live)
             self._log.info("{rule}: accepts clients", rule=bound.live.name)
             now.append(bound)
         return now

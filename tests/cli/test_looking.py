@@ -62,6 +62,8 @@ class StatusTests(ControlTestCase):
         """A reload that was refused is told, also if none was applied."""
         self.forwarder.says("status", STATUS | {"reload_failures": 1})
         self.assertIn("0 reloads, 1 refused\n", self.run_there("status")[1])
+        self.forwarder.says("status", STATUS | {"reload_failures": 1, "last_reload_refused": True})
+        self.assertIn("refused\nthe last one was refused", self.run_there("status")[1])
 
     def test_json(self) -> None:
         """For programs it is the answer."""

@@ -23,7 +23,6 @@ from portfwd.relay.live import LiveRule
 from portfwd.rules import parse
 from portfwd.rules.diagnostics import Location, Problem, Severity
 from portfwd.rules.diff import difference
-from portfwd.service import forwarder as forwarder_module
 from portfwd.service import reload as reload_module
 from portfwd.service import slices
 from portfwd.service.build import count_descriptors
@@ -505,7 +504,7 @@ class BindTests(ReloadCase):
             asked.append(name)
             raise OSError(-2, "Name or service not known")
 
-        self.patch(forwarder_module, "resolve_listener", resolve)
+        self.patch(reload_module, "resolve_listener", resolve)
         result = await self.reload(
             forwarder, f"a: localhost:0 -> {self.target}\nb: nosuch.example:0 -> {self.target}\n"
         )

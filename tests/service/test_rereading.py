@@ -158,7 +158,10 @@ class RefusedTests(RereadingCase):
         self.assertTrue(any("rules.conf:3:" in line for _, line in self.said))
         self.assertTrue(any("did you mean 'idle'?" in line for _, line in self.said))
         self.assertEqual((forwarder.reloads, forwarder.reload_failures), (0, 1))
+        self.assertTrue(forwarder.last_reload_refused)
         self.notifier.ready.assert_called_once_with("1 listener, 0 sessions; the last reload was refused")
+        await self.reread(again, self.first)
+        self.assertFalse(forwarder.last_reload_refused)
 
     async def test_warnings_of_a_bad_file(self) -> None:
         """They are told as well, and not counted as mistakes."""

@@ -134,6 +134,20 @@ class DrainTests(SteeringCase):
         await self.converses(other, server)
         self.assertEqual([line.reason for line in self.lines.closed_lines], [CloseReason.DRAIN])
 
+    async def test_sessions_from_before_a_reload(self) -> None:
+        """They have the rule's old options, and are drained, or spared again, with it all the same."""
+        forwarder = self.steered(0.2)
+        spared, server = await self.session(forwarder)
+        await self.applied(forwarder, f"a: 127.0.0.1:0 -> {self.target} idle=1h\n")
+        forwarder.drain("a")
+        self.assertEqual(len(forwarder.departures._deadlines), 1)
+        forwarder.resume("a")
+        self.assertEqual(forwarder.departures._deadlines, {})
+        await self.converses(spared, server)
+        forwarder.drain("a")
+        await self.is_reset(spared)
+        self.assertEqual([line.reason for line in self.lines.closed_lines], [CloseReason.DRAIN])
+
     async def test_drained_in_time(self) -> None:
         """Sessions that end before the deadline end as always."""
         forwarder = self.steered()
