@@ -29,6 +29,10 @@ from portfwd.values import TLSInfo, printable
 #: Seconds between looks at the files' times; looks are made when clients come.
 LOOK_EVERY: Final = 10.0
 
+#: Alternative names that `client-name=` can admit, in Python's words. The others have no text: a name in a
+#: directory has parts, and of any other kind Python only says that it is ``<unsupported>``.
+NAME_KINDS: Final = frozenset({"DNS", "IP Address", "email", "URI"})
+
 #: What a file looked like: its number, time and size, or None for one that is not there.
 Signature = tuple[tuple[str, tuple[int, int, int] | None], ...]
 
@@ -66,7 +70,7 @@ def names_shown(certificate: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
         for key, value in relative:
             if key == "commonName":
                 common = value
-    others = [value for _, value in certificate.get("subjectAltName", ())]
+    others = [value for kind, value in certificate.get("subjectAltName", ()) if kind in NAME_KINDS]
     return common, tuple(name for name in (common, *others) if name)
 
 

@@ -10,13 +10,18 @@ from pathlib import Path
 from typing import Any, cast
 
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.rules.model import ListenOptions
 from portfwd.service.certificates import Pair
-from portfwd.service.tls_server import LOOK_EVERY, ServerSide, judge_keylog
+from portfwd.service.tls_server import LOOK_EVERY, ServerSide, judge_keylog, names_shown
 from portfwd.streams.tls import TLSLayer
 from tests.service.pems import CA, OTHER_CA, directory_of, replace, write_authority, write_pair
 from tests.streams.tls_peers import Heard, Peer, Wire, client_context, exchange
@@ -232,6 +237,44 @@ class ClientCertificateTests(ListeningCase):
         self.assertIn("that is missing", self.reason(nobody))
         named = self.come(alice, client_name=("bob",))
         self.assertIn("'alice'", self.reason(named))
+
+    def test_other_kinds_of_names(self) -> None:
+        """Names in a directory, and kinds that only their users know, admit nobody, and do no harm."""
+        shown = {
+            "subject": ((("commonName", "alice"),),),
+            "subjectAltName": (
+                ("DirName", ((("commonName", "bob"),),)),
+                ("othername", "<unsupported>"),
+                ("URI", "spiffe://ops.example/db"),
+            ),
+        }
+        self.assertEqual(names_shown(shown), ("alice", ("alice", "spiffe://ops.example/db")))
+        builder = x509.CertificateBuilder(
+            x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "alice")]),
+            x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "alice")]),
+            (secret := ec.generate_private_key(ec.SECP256R1())).public_key(),
+            1,
+            NOW - timedelta(days=1),
+            NOW + timedelta(days=36500),
+        ).add_extension(
+            x509.SubjectAlternativeName(
+                [
+                    x509.DirectoryName(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "bob")])),
+                    x509.OtherName(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00"),
+                ]
+            ),
+            critical=False,
+        )
+        # Signed by itself, and trusted as it is.
+        pem = builder.sign(secret, SHA256()).public_bytes(Encoding.PEM)
+        key = secret.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        own = self.directory / "own.pem"
+        own.write_bytes(key + pem)
+        context = self.client(None)
+        context.load_cert_chain(own)
+        for name, wanted in (("alice", True), ("bob", False)):
+            heard = self.connect(self.side(client_ca=str(own), client_name=(name,)), context=context)
+            self.assertEqual(heard.told[-1] == "opened", wanted, name)
 
     def test_nothing_to_check_against(self) -> None:
         """verify-client= and client-name= need client-ca=."""
