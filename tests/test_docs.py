@@ -10,6 +10,7 @@ repeats it beneath a comment that names the file. Rules files are loaded by
 from __future__ import annotations
 
 import configparser
+import fcntl
 import importlib.util
 import os
 import re
@@ -17,6 +18,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -293,16 +295,19 @@ class ProgramTests(SynchronousTestCase):
 
     def run_there(self, *command: str) -> str:
         """What `command` prints, in the directory with the examples; it must succeed."""
-        done = subprocess.run(
-            command,
-            cwd=self.place,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        # What a page shows has ports of its own: one at a time, whoever else runs these tests here.
+        with open(Path(tempfile.gettempdir(), f"portfwd-listings-{os.getuid()}.lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            done = subprocess.run(
+                command,
+                cwd=self.place,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
         self.assertEqual(done.returncode, 0, f"{command}\n{done.stdout}\n{done.stderr}")
         return done.stdout
 

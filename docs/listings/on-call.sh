@@ -8,6 +8,7 @@ portfwd status
 portfwd rules
 portfwd sessions --rule web --sort bytes
 portfwd top --count 1
+portfwd explain 127.0.0.1 :8097
 portfwd explain on-call.conf 127.0.0.1 :8097
 # program
 python3 control-client.py

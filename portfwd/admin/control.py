@@ -114,6 +114,13 @@ class ControlProtocol(Protocol):
         if serving is not None:
             serving.cancel()
 
+    def finish(self) -> None:
+        """Answer what is being served, then leave: the forwarder is gone, perhaps because of just that."""
+        self._buffer = b""
+        self._ended = True
+        self._caller.interrupt()
+        self._next()
+
     # What the transport tells of the client's reading
 
     def pauseProducing(self) -> None:

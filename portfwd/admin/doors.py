@@ -58,7 +58,8 @@ class Door:
     ) -> None:
         """
         :param sock: bound and non-blocking; the door owns it.
-        :param make: a protocol for a client that is called so.
+        :param make: a protocol for a client that is called so. If it has a method ``finish``, that is
+            asked to end the connection when the door closes: something may be to be said before.
         """
         self._reactor = reactor
         self._family = sock.family
@@ -84,9 +85,13 @@ class Door:
         """Let nobody in, and show all out; the last answers are sent, to who reads them within `FAREWELL`."""
         self.listener.stop()
         for protocol in tuple(self._inside):
-            transport: Any = protocol.transport
-            transport.unregisterProducer()
-            transport.loseConnection()
+            finish = getattr(protocol, "finish", None)
+            if finish is not None:
+                finish()
+            else:
+                transport: Any = protocol.transport
+                transport.unregisterProducer()
+                transport.loseConnection()
         closed: Deferred[None] = Deferred()
         if self._inside:
             self._closed = closed

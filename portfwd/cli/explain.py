@@ -2,7 +2,8 @@
 """
 ``portfwd explain``: what would happen to a connection, by which lines of the file.
 
-It prints what `portfwd.rules.explain` finds, and refuses a file that is wrong.
+It prints what `portfwd.rules.explain` finds in a file, or a forwarder that runs in its rules; it
+refuses a file that is wrong.
 """
 
 from __future__ import annotations
@@ -10,22 +11,27 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from functools import partial
 
+from portfwd.cli.control import Control, add_arguments, with_control
 from portfwd.cli.reading import BAD_FILE, FINE, read_rules
 from portfwd.rules.diagnostics import format_problem
 from portfwd.rules.explain import explain
 from portfwd.rules.explain_text import explanation_json, explanation_text
+from portfwd.values import printable
 
 DESCRIPTION = """\
 Say which rule takes a connection from CLIENT to LISTEN, which line lets it in
 or refuses it, and which targets would be tried, each with its place in the file.
+Without a file the forwarder that runs is asked: by the rules at work.
 
 example:
   portfwd explain rules.conf 192.168.1.66 :8080
+  portfwd explain 192.168.1.66 :8080
 
 exit codes:
   0  here is the answer, whatever it is
-  1  the file cannot be read
+  1  the file cannot be read, or the forwarder not be reached
   2  the file is wrong, or CLIENT or LISTEN cannot be understood
 """
 
@@ -38,7 +44,12 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("file", metavar="FILE", help="a rules file, in any grammar that is accepted")
+    parser.add_argument(
+        "file",
+        metavar="FILE",
+        nargs="?",
+        help="a rules file, in any grammar that is accepted; without it a forwarder that runs is asked",
+    )
     parser.add_argument(
         "client", metavar="CLIENT", help="an address, or 'unix' for a client of a unix socket"
     )
@@ -47,12 +58,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="LISTEN",
         help="a rule's name, or where it listens: :8080, 10.0.0.1:8080, [::1]:53/udp, unix:/run/db.sock",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    add_arguments(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Explain one connection."""
+    if arguments.file is None:
+        return with_control(arguments, partial(_ask, arguments))
     read = read_rules(arguments.file)
     if read.ruleset is None:
         for problem in read.problems:
@@ -67,4 +80,13 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(explanation_json(explanation), indent=2))
     else:
         print(explanation_text(explanation))
+    return FINE
+
+
+def _ask(arguments: argparse.Namespace, control: Control) -> int:
+    answer = control.ask("explain", (arguments.client, arguments.listen))
+    if arguments.json:
+        print(json.dumps(answer["explanation"], indent=2))
+    else:
+        print("\n".join(map(printable, str(answer["text"]).split("\n"))))
     return FINE

@@ -34,7 +34,16 @@ RECEIVE_BUFFER: Final = 4 * 1024 * 1024
 
 #: Errors of a connected datagram socket that say its peer is not there; other ones cost one datagram.
 UNREACHABLE: Final = frozenset(
-    {errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN}
+    {
+        errno.ECONNREFUSED,
+        errno.EHOSTUNREACH,
+        errno.ENETUNREACH,
+        errno.EHOSTDOWN,
+        errno.ENETDOWN,
+        # A unix socket's peer has closed.
+        errno.ECONNRESET,
+        errno.ENOTCONN,
+    }
 )
 
 # asm-generic/socket.h and linux/sock_diag.h; Python's socket module does not have them.

@@ -48,7 +48,7 @@ def bind(
     :raises OSError: nothing is bound then.
     """
     if spec.kind is Kind.UNIX:
-        return [_bind_unix(UnixAddress(spec.path), spec.options)]
+        return [bind_unix(UnixAddress(spec.path), spec.options)]
     if spec.host == "":
         return [_bind_everywhere(port, spec.options, options, share)]
     if is_literal(spec.host):
@@ -134,15 +134,22 @@ def _bind_inet(host: str, port: int, v6only: bool, options: Options, share: bool
     return sock
 
 
-def _bind_unix(address: UnixAddress, listen: ListenOptions) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+def bind_unix(
+    address: UnixAddress, listen: ListenOptions, kind: socket.SocketKind = socket.SOCK_STREAM
+) -> socket.socket:
+    """
+    Bind a unix socket; the file of one that is gone makes room.
+
+    :raises OSError: it cannot be bound.
+    """
+    sock = socket.socket(socket.AF_UNIX, kind)
     mode = DEFAULT_MODE if listen.mode is None else listen.mode
     # The file is made with its final bits: to bind first and chmod afterwards
     # leaves a moment in which anybody may connect.
     umask = os.umask(0o777 & ~mode)
     try:
         sock.setblocking(False)
-        _remove_stale(address)
+        _remove_stale(address, kind)
         sock.bind(address.sockaddr)
     except OSError:
         sock.close()
@@ -152,7 +159,7 @@ def _bind_unix(address: UnixAddress, listen: ListenOptions) -> socket.socket:
     return sock
 
 
-def _remove_stale(address: UnixAddress) -> None:
+def _remove_stale(address: UnixAddress, kind: socket.SocketKind) -> None:
     """Remove the socket file of a process that is gone; a live one, or another kind of file, stays."""
     if address.path.startswith("@"):
         return
@@ -161,7 +168,7 @@ def _remove_stale(address: UnixAddress) -> None:
             return
     except FileNotFoundError:
         return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+    with socket.socket(socket.AF_UNIX, kind) as probe:
         probe.setblocking(False)
         try:
             probe.connect(address.sockaddr)

@@ -13,8 +13,9 @@ from portfwd.values import Address, CloseReason
 if TYPE_CHECKING:
     from portfwd.relay.session import Session
 
-#: A client's address as the socket module has it; tuples for IP, names for unix sockets.
-SocketAddress = tuple[Any, ...] | str
+#: A client's address as the socket module has it: tuples for IP, names for unix sockets, None for one of
+#: these that has none and cannot be answered.
+SocketAddress = tuple[Any, ...] | str | bytes | None
 
 
 class Desk(Protocol):

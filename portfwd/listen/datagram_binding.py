@@ -10,8 +10,9 @@ from typing import Final
 
 from portfwd.kernel.datagrams import can_tell_destinations, tell_destinations
 from portfwd.kernel.sockets import inet_family
-from portfwd.rules.model import ListenSpec
-from portfwd.values import is_literal
+from portfwd.listen.binding import bind_unix
+from portfwd.rules.model import Kind, ListenSpec
+from portfwd.values import UnixAddress, is_literal
 
 #: Bound to one of these, a socket gets what is sent to any address.
 WILDCARDS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 - recognised, not bound
@@ -37,6 +38,8 @@ def bind_datagrams(
     :returns: non-blocking sockets; those bound to every address say where each datagram was sent to.
     :raises OSError: nothing is bound then.
     """
+    if spec.kind is Kind.UNIX_DATAGRAM:
+        return [bind_unix(UnixAddress(spec.path), spec.options, socket.SOCK_DGRAM)]
     if spec.host == "":
         return [_bind_everywhere(spec, port, share)]
     if is_literal(spec.host):

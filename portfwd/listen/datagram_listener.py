@@ -203,6 +203,8 @@ class DatagramListener(Reception):
 
     def send(self, data: bytes, to: Correspondent) -> bool:
         """Send `data` to a client, from where it sent to."""
+        if to.sockaddr is None:
+            return False
         try:
             if to.ancillary:
                 self._socket.sendmsg((data,), to.ancillary, 0, to.sockaddr)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Hashable
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.error import CannotListenError, MessageLengthError
 from twisted.internet.interfaces import IUDPTransport
@@ -92,7 +92,8 @@ class DatagramPort(Reception):
             self._failed(one)
 
     def _address_of(self, sockaddr: SocketAddress) -> Address | None:
-        return InetAddress(unmapped(sockaddr[0]), int(sockaddr[1]))
+        host, port = cast("tuple[str, int]", sockaddr)
+        return InetAddress(unmapped(host), port)
 
     def _local(self, key: Hashable) -> Address | None:
         return self.address

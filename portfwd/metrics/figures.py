@@ -134,6 +134,11 @@ class Figures:
             found = self.rules.setdefault(name, RuleFigures())
         return found
 
+    def was_added(self, rule: RuleFigures) -> None:
+        """`rule` has all of one rule: what are the targets of all those beyond the bound is added up now."""
+        if rule is self.rules.get(OTHERS):
+            _merge_targets(rule, _names(rule))
+
     def bound_targets(self) -> None:
         """Add up under one label the targets that are too many; once, when all rules are there."""
         left = MOST_TARGETS
@@ -146,11 +151,15 @@ class Figures:
 
 
 def _names(rule: RuleFigures) -> list[str]:
-    return list(dict.fromkeys((*rule.tally.targets, *rule.target_sessions, *rule.target_failures)))
+    names = dict.fromkeys((*rule.tally.targets, *rule.target_sessions, *rule.target_failures))
+    names.pop(OTHERS, None)
+    return list(names)
 
 
 def _merge_targets(rule: RuleFigures, names: Iterable[str]) -> None:
-    others = TargetTally()
+    others = rule.tally.targets.get(OTHERS)
+    if others is None:
+        others = TargetTally()
     for name in names:
         others.merge(rule.tally.targets.pop(name, TargetTally()))
         for counts in (rule.target_sessions, rule.target_failures):

@@ -16,7 +16,7 @@ from typing import Final
 
 from attrs import frozen
 
-from portfwd.rules.model import Kind, ListenSpec, PortRange, TargetSpec
+from portfwd.rules.model import DATAGRAM_KINDS, UNIX_KINDS, Kind, ListenSpec, PortRange, TargetSpec
 from portfwd.rules.tokens import Fault, Word, quote, spell
 
 #: Asks for the port of a service (``http``) by protocol (``tcp`` or ``udp``).
@@ -103,7 +103,7 @@ def _read_endpoint(word: Word) -> Place:
 
 def read_path(path: str, kind: Kind, role: Role) -> Place:
     """
-    Read what follows ``unix:`` or ``systemd:``.
+    Read what follows ``unix:``, ``unix-dgram:`` or ``systemd:``.
 
     :raises Fault: when it is empty, too long, or cannot be connected to.
     """
@@ -111,7 +111,7 @@ def read_path(path: str, kind: Kind, role: Role) -> Place:
         raise Fault("listener-only", "systemd: hands over listening sockets, nothing can be connected to it")
     if not path or path == "@":
         raise Fault("bad-path", f"a name is missing after {kind.value}:")
-    if kind is Kind.UNIX and len(path.encode("utf-8", "surrogatepass")) > MAX_UNIX_PATH:
+    if kind in UNIX_KINDS and len(path.encode("utf-8", "surrogatepass")) > MAX_UNIX_PATH:
         raise Fault(
             "bad-path",
             f"the name of a unix socket has at most {MAX_UNIX_PATH} bytes",
@@ -279,4 +279,4 @@ def is_inet(spec: Place | ListenSpec | TargetSpec) -> bool:
 
 def is_datagram(spec: Place | ListenSpec | TargetSpec) -> bool:
     """Whether it speaks in datagrams."""
-    return spec.kind is Kind.UDP
+    return spec.kind in DATAGRAM_KINDS

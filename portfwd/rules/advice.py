@@ -22,7 +22,7 @@ import posixpath
 from collections.abc import Callable, Iterator
 
 from portfwd.rules.diagnostics import Location, Problem, Severity
-from portfwd.rules.model import Kind, ListenSpec, Rule, Ruleset, TargetSpec
+from portfwd.rules.model import UNIX_KINDS, Kind, ListenSpec, Rule, Ruleset, TargetSpec
 from portfwd.values import printable
 
 
@@ -40,7 +40,7 @@ def _about(rule: Rule, is_directory: Callable[[str], bool]) -> Iterator[Problem]
             "out of descriptors, this listener closes the clients that wait, as Twisted does",
             "a listener without endpoint: leaves them waiting until there are descriptors again",
         )
-    if listen.kind is Kind.UNIX and rule.access:
+    if listen.kind in UNIX_KINDS and rule.access:
         yield _warning(
             rule.access[0].where,
             "access-unused",
@@ -72,7 +72,7 @@ def _source_limit(rule: Rule) -> Iterator[Problem]:
     if each is None:
         return
     where = next((where for name, where in rule.places if name == "bandwidth-per-source"), rule.where)
-    if rule.listen.kind is Kind.UNIX:
+    if rule.listen.kind in UNIX_KINDS:
         yield _warning(
             where,
             "limit-without-effect",
@@ -91,7 +91,7 @@ def _source_limit(rule: Rule) -> Iterator[Problem]:
 def _directory(
     spec: ListenSpec | TargetSpec, is_directory: Callable[[str], bool], hint: str
 ) -> Iterator[Problem]:
-    if spec.kind is Kind.UNIX and not spec.path.startswith("@"):
+    if spec.kind in UNIX_KINDS and not spec.path.startswith("@"):
         directory = posixpath.dirname(spec.path) or "."
         if not is_directory(directory):
             yield _warning(

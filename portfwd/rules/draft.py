@@ -19,6 +19,7 @@ from portfwd.rules.diagnostics import Location
 from portfwd.rules.findings import Findings, shown
 from portfwd.rules.model import (
     DATAGRAM_IDLE,
+    UNIX_KINDS,
     AclEntry,
     FilterSpec,
     Kind,
@@ -140,8 +141,8 @@ def _met(needs: Needs, listen: Place | None, targets: list[TargetDraft]) -> bool
     # Only the two above are needed by options that a target can have of its own.
     assert listen is not None
     if needs is Needs.UNIX_LISTENER:
-        return listen.kind is Kind.UNIX
-    if needs is Needs.UDP_LISTENER:
+        return listen.kind in UNIX_KINDS
+    if needs is Needs.DATAGRAM_LISTENER:
         return is_datagram(listen)
     if needs is Needs.TLS_LISTENER:
         return listen.kind is Kind.TLS

@@ -22,6 +22,7 @@ from portfwd.rules.access import AccessList, Decision
 from portfwd.rules.addresses import address_text
 from portfwd.rules.diagnostics import Location
 from portfwd.rules.model import (
+    UNIX_KINDS,
     AclEntry,
     Balance,
     Kind,
@@ -34,7 +35,7 @@ from portfwd.rules.model import (
 )
 from portfwd.values import is_literal, printable, unmapped
 
-_PATH_KINDS: Final = (Kind.UNIX, Kind.SYSTEMD, Kind.ENDPOINT)
+_PATH_KINDS: Final = (Kind.UNIX, Kind.UNIX_DATAGRAM, Kind.SYSTEMD, Kind.ENDPOINT)
 
 
 @frozen
@@ -126,7 +127,7 @@ def explain(ruleset: Ruleset, client: str, listen: str) -> Explanation:
     if not host and rule.listen.kind in (Kind.TCP, Kind.UDP, Kind.TLS):
         raise ValueError(f"a client of rule {rule.name} has an address: write it in place of unix")
     # Entries speak of addresses; the client of a unix socket has none, whatever was asked.
-    decision = AccessList(ruleset.access, rule.access).decide("" if rule.listen.kind is Kind.UNIX else host)
+    decision = AccessList(ruleset.access, rule.access).decide("" if rule.listen.kind in UNIX_KINDS else host)
     if not decision.allowed:
         level = ruleset.access if decision.step <= 2 else rule.access
         asked = tuple(entry for entry in level if entry.allow) if decision.step in (1, 3) else ()

@@ -13,7 +13,7 @@ from typing import Any, Final
 from portfwd.rules.addresses import address_text
 from portfwd.rules.diagnostics import Location
 from portfwd.rules.explain import Choice, Explanation
-from portfwd.rules.model import AclEntry, Balance, Kind, Rule
+from portfwd.rules.model import UNIX_KINDS, AclEntry, Balance, Rule
 from portfwd.values import format_size, printable
 
 #: How many access entries are named when none of them matched: enough to find the place.
@@ -93,7 +93,7 @@ def _access(explanation: Explanation, rule: Rule) -> str:
             return f"allowed by {_entry(decision.entry)}"
         return f"refused in step {decision.step} by {_entry(decision.entry)}"
     if decision.allowed:
-        if rule.listen.kind is Kind.UNIX:
+        if rule.listen.kind in UNIX_KINDS:
             return "allowed: entries do not hold for unix sockets, mode= does"
         return "allowed: no entry speaks against it"
     whose = "global" if decision.step == 1 else "the rule's own"

@@ -28,6 +28,7 @@ class Kind(enum.Enum):
     UDP = "udp"
     TLS = "tls"
     UNIX = "unix"
+    UNIX_DATAGRAM = "unix-dgram"
     SYSTEMD = "systemd"
     ENDPOINT = "endpoint"
 
@@ -39,6 +40,12 @@ PLAIN_TARGETS: Final = frozenset({Kind.TCP, Kind.UNIX})
 
 #: Seconds of silence after which an association ends unless ``idle=`` says otherwise: rinetd's default.
 DATAGRAM_IDLE: Final = 72.0
+
+
+#: What speaks in datagrams.
+DATAGRAM_KINDS: Final = frozenset({Kind.UDP, Kind.UNIX_DATAGRAM})
+#: What has a file's name, or an abstract one.
+UNIX_KINDS: Final = frozenset({Kind.UNIX, Kind.UNIX_DATAGRAM})
 
 
 class RelayKind(enum.Enum):
@@ -336,13 +343,14 @@ class Rule:
     @property
     def has_datagrams(self) -> bool:
         """Whether datagrams come or go on either side."""
-        return self.listen.kind is Kind.UDP or any(one.kind is Kind.UDP for one in self.every_target())
+        kinds = (self.listen.kind, *(one.kind for one in self.every_target()))
+        return any(kind in DATAGRAM_KINDS for kind in kinds)
 
     @property
     def is_mixed(self) -> bool:
         """Whether datagrams come in and some target takes a stream, or the other way round."""
-        from_datagrams = self.listen.kind is Kind.UDP
-        return any((one.kind is Kind.UDP) is not from_datagrams for one in self.every_target())
+        from_datagrams = self.listen.kind in DATAGRAM_KINDS
+        return any((one.kind in DATAGRAM_KINDS) is not from_datagrams for one in self.every_target())
 
     def every_target(self) -> Iterator[TargetSpec]:
         """All that sessions may be sent to, by the rule itself or by its filters."""

@@ -42,10 +42,10 @@ class Needs(enum.Enum):
 
     NOTHING = ""
     INET_LISTENER = "a listener on IPv6 or on every address"
-    UNIX_LISTENER = "a unix: listener"
+    UNIX_LISTENER = "a unix: or unix-dgram: listener"
     TLS_LISTENER = "a tls: listener"
     TLS_TARGET = "a tls: target"
-    UDP_LISTENER = "a UDP listener"
+    DATAGRAM_LISTENER = "a listener for datagrams"
     INET_TARGET = "a target with a host"
     MIXED = "datagrams on one side and a stream on the other"
 
@@ -186,8 +186,8 @@ OPTIONS: Final[tuple[OptionSpec, ...]] = (
     _option("max-conns-per-target", _T, readers.whole(1, readers.MAX_CONNECTIONS),
             "sessions at a time, and dials, to one target; beyond it the next target is tried", unset="off"),
     _option("max-assocs", _R, readers.whole(1, readers.MAX_CONNECTIONS),
-            "associations at a time on one UDP socket; the one that was silent longest makes room",
-            needs=Needs.UDP_LISTENER),
+            "associations at a time on one socket for datagrams; the one that was silent longest makes room",
+            needs=Needs.DATAGRAM_LISTENER),
     _option("rate", _R, readers.rate(), "new sessions a second; a second's worth may come at once",
             unset="off"),
     _option("rate-per-source", _R, readers.rate(),

@@ -137,7 +137,8 @@ RINETD: Final[Mapping[str, ReadLine]] = MappingProxyType(
         "pool-min-free": _POOL,
         "pool-max-free": _POOL,
         "pool-trim-delay": _POOL,
-        "max-udp-connections": _Meaningless((), "write max-conns=… on the rule"),
+        # rinetd-uv's holds for all of its rules together; the bound of each is the nearest there is.
+        "max-udp-connections": _setting("max-assocs"),
         "statusfile": _Meaningless(None, _STATUS),
         "statusinterval": _Meaningless((), _STATUS),
         "statusformat": _Meaningless(("json", "text"), _STATUS),

@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 import os
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -19,12 +18,7 @@ from typing import Any
 
 from attrs import define, field, frozen
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.endpoints import (
-    TCP4ServerEndpoint,
-    TCP6ServerEndpoint,
-    UNIXServerEndpoint,
-    serverFromString,
-)
+from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import (
     IListeningPort,
     IStreamServerEndpoint,
@@ -38,7 +32,7 @@ from portfwd.kernel.sockets import apply_settings, fixed_address, listening_sett
 from portfwd.limits.descriptors import PER_SESSION, DescriptorBudget
 from portfwd.listen import systemd
 from portfwd.listen.arrivals import StreamFactory
-from portfwd.listen.binding import DEFAULT_MODE, bind
+from portfwd.listen.binding import bind
 from portfwd.listen.listener import Accept, Listener
 from portfwd.listen.reception import Reception
 from portfwd.relay.destination import Destination
@@ -46,15 +40,16 @@ from portfwd.relay.dial import Opener, Surroundings
 from portfwd.relay.live import LiveRule, SessionLog
 from portfwd.rules.access import AccessList
 from portfwd.rules.diagnostics import Problem
-from portfwd.rules.model import Kind, ListenSpec, PortRange, Rule, Ruleset
+from portfwd.rules.model import DATAGRAM_KINDS, Kind, ListenSpec, PortRange, Rule, Ruleset
 from portfwd.service.datagrams import bind_listeners
+from portfwd.service.endpoints import portable_endpoints
 from portfwd.service.filters import Clause, configure
 from portfwd.service.rule_streams import choose_streams, with_gates
 from portfwd.service.targets import TLSCreators, described, destination
 from portfwd.service.tls_listening import ready_streams
 from portfwd.streams.transport import TransportStream
 from portfwd.upstreams.connect import from_twisted_address
-from portfwd.values import Address, InetAddress, UnixAddress
+from portfwd.values import Address, InetAddress
 
 
 def at_port(rule: Rule, offset: int) -> tuple[str, tuple[str, str, str, str]]:
@@ -348,7 +343,7 @@ class Binder:
             except OSError:
                 bound.close()
                 raise
-        elif spec.kind is Kind.UDP:
+        elif spec.kind in DATAGRAM_KINDS:
             bound.listeners += bind_listeners(live, offset, self._world, self._budget, resolve, share=share)
         else:
             port = spec.ports.first + offset if spec.ports is not None else 0
@@ -358,30 +353,13 @@ class Binder:
                     for sock in bind(spec, port, live.options, resolve, share=share)
                 ]
             else:
-                bound.endpoints += self._portable_endpoints(spec, port)
+                bound.endpoints += portable_endpoints(self._world.reactor, spec, port)
         return bound
 
     def _inherited_sockets(self) -> Mapping[str, list[int]]:
         if self._inherited is None:
             self._inherited = systemd.inherited(systemd.initial_environment(), os.getpid())
         return self._inherited
-
-    def _portable_endpoints(self, spec: ListenSpec, port: int) -> list[IStreamServerEndpoint]:
-        reactor, backlog = self._world.reactor, spec.options.backlog or socket.SOMAXCONN
-        if spec.kind is Kind.UNIX:
-            mode = DEFAULT_MODE if spec.options.mode is None else spec.options.mode
-            name = UnixAddress(spec.path).sockaddr
-            return [UNIXServerEndpoint(reactor, name, backlog, mode)]
-        if spec.host:
-            kind = TCP6ServerEndpoint if ":" in spec.host else TCP4ServerEndpoint
-            return [kind(reactor, port, backlog, spec.host)]
-        # Both families: one dual-stack socket, which "::" is by itself everywhere but on Windows.
-        everywhere: list[IStreamServerEndpoint] = []
-        if socket.has_ipv6:
-            everywhere.append(TCP6ServerEndpoint(reactor, port, backlog, "::"))
-        if sys.platform == "win32" or not socket.has_ipv6:
-            everywhere.append(TCP4ServerEndpoint(reactor, port, backlog))
-        return everywhere
 
     def _listener(
         self, live: LiveRule, spec: ListenSpec, sock: socket.socket, *, inherited: bool = False

@@ -12,7 +12,7 @@ from portfwd.listen.datagram_port import DatagramPort
 from portfwd.listen.reception import Reception
 from portfwd.relay.dial import Surroundings
 from portfwd.relay.live import LiveRule
-from portfwd.rules.model import Rule
+from portfwd.rules.model import Kind, Rule
 from portfwd.streams.datagram_opening import DatagramStreams
 from portfwd.values import is_literal
 
@@ -36,11 +36,13 @@ def bind_listeners(
     Bind what one UDP rule listens on.
 
     :param offset: which port of its range, from 0.
-    :raises OSError: nothing is bound then.
+    :raises OSError, ValueError: nothing is bound then.
     """
     spec = live.rule.listen
     port = spec.ports.first + offset if spec.ports is not None else 0
     if world.sockets is None:
+        if spec.kind is Kind.UNIX_DATAGRAM:
+            raise ValueError("unix sockets for datagrams need epoll")
         hosts = [spec.host]
         if spec.host and not is_literal(spec.host):
             hosts = list((resolve or resolve_datagrams)(spec.host))

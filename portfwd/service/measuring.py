@@ -79,7 +79,9 @@ def measure(forwarder: Measured, figures: Figures) -> Steps:
     """Fill `figures`, in steps."""
     figures.ready = forwarder.is_ready
     for live in list(forwarder.every_rule):
-        yield from _add_rule(live, figures.rule(live.name))
+        rule = figures.rule(live.name)
+        yield from _add_rule(live, rule)
+        figures.was_added(rule)
         yield
     for live, listener in list(forwarder.listeners):
         figures.listeners[listener.state] += 1

@@ -25,7 +25,7 @@ from portfwd.listen.binding import DEFAULT_MODE, share_port
 from portfwd.relay.live import LiveRule
 from portfwd.rules.diagnostics import Problem, Severity, format_problem
 from portfwd.rules.diff import Difference, compare
-from portfwd.rules.model import Kind, OnRemove, Rule, Ruleset
+from portfwd.rules.model import UNIX_KINDS, Kind, OnRemove, Rule, Ruleset
 from portfwd.rules.steps import Steps
 from portfwd.service.build import (
     Binder,
@@ -289,7 +289,7 @@ class Transition:
     def _bind(self, wanted: Sequence[tuple[_Port, Planned]], dry_run: bool) -> Steps[None]:
         for port, planned in wanted:
             kind = planned.live.rule.listen.kind
-            if dry_run and kind in (Kind.UNIX, Kind.ENDPOINT):
+            if dry_run and kind in (Kind.UNIX, Kind.UNIX_DATAGRAM, Kind.ENDPOINT):
                 continue
             try:
                 made = self._bind_one(planned)
@@ -450,7 +450,7 @@ class Transition:
                     )
             except OSError as problem:
                 self.notes.append(f"{label}: an option of the listener stays as it was: {problem.strerror}")
-        if before.mode != after.mode and new.rule.listen.kind is Kind.UNIX:
+        if before.mode != after.mode and new.rule.listen.kind in UNIX_KINDS:
             self._change_mode(label, new.rule.listen.path, after.mode)
 
     def _change_mode(self, label: str, path: str, mode: int | None) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from typing import BinaryIO
 
 from attrs import frozen
 from twisted.logger import Logger
@@ -45,18 +46,20 @@ def describe(spec: LogSpec, problem: OSError) -> str:
     return f"access log {spec.file or 'on standard output'}: {problem.strerror or problem}"
 
 
-def open_log(spec: LogSpec, *, foreground: bool) -> Opened:
+def open_log(spec: LogSpec, output: BinaryIO | None) -> Opened:
     """
     The access log and its writer; neither where none is asked for, or where it has nowhere to go.
 
+    :param output: standard output; None for a daemon, which has none.
     :raises OSError: it cannot be opened.
     """
     form = Form.TEXT if spec.access is None else spec.access
     log = Logger()
-    if form is Form.OFF or (spec.file is None and not foreground):
+    target = output if spec.file is None else os.path.abspath(spec.file)
+    if form is Form.OFF or target is None:
         return None, None
     writer = LineWriter(
-        os.path.abspath(spec.file) if spec.file is not None else sys.stdout.buffer,
+        target,
         lambda trouble: log.warn("access log: {trouble}", trouble=trouble),
         dropped_line=dropped_line(form),
     )
@@ -81,11 +84,13 @@ class LogInUse:
         """:param foreground: whether there is a standard output."""
         self.spec = spec
         self._foreground = foreground
+        # Taken now: twistd puts a file of its own log in the place of sys.stdout when it runs.
+        self._output: BinaryIO | None = getattr(sys.stdout, "buffer", None) if foreground else None
         self.warning = NO_OUTPUT if lacks_output(spec, foreground=foreground) else ""
         self.log: AccessLog | None = None
         self.writer: LineWriter | None = None
         try:
-            self.log, self.writer = open_log(spec, foreground=foreground)
+            self.log, self.writer = open_log(spec, self._output)
         except OSError as problem:
             self.warning = f"{describe(spec, problem)}; going on without"
 
@@ -98,7 +103,7 @@ class LogInUse:
 
         :raises OSError: it cannot be opened.
         """
-        return open_log(spec, foreground=self._foreground)
+        return open_log(spec, self._output)
 
     def exchange(self, spec: LogSpec, opened: Opened) -> str:
         """

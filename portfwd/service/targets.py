@@ -15,7 +15,7 @@ from twisted.internet.endpoints import clientFromString
 from portfwd.relay.destination import Destination
 from portfwd.relay.dial import Surroundings
 from portfwd.relay.live import LiveRule
-from portfwd.rules.model import Kind, TargetSpec
+from portfwd.rules.model import DATAGRAM_KINDS, UNIX_KINDS, Kind, TargetSpec
 from portfwd.service.tls import ClientSide, client_side
 from portfwd.values import InetAddress, UnixAddress
 
@@ -60,8 +60,9 @@ def destination(
     if spec.kind is Kind.ENDPOINT:
         endpoint = described(spec.path, lambda: clientFromString(world.reactor, spec.path))
         return Destination(label, options, endpoint=endpoint)
-    if spec.kind is Kind.UNIX:
-        return Destination(label, options, address=UnixAddress(spec.path))
+    datagrams = spec.kind in DATAGRAM_KINDS
+    if spec.kind in UNIX_KINDS:
+        return Destination(label, options, address=UnixAddress(spec.path), datagrams=datagrams)
     if port is None:
         raise ValueError(f"{label}: {spec.kind.value} names no upstream")
     tls = None
@@ -72,7 +73,6 @@ def destination(
         tls = creators.get(key)
         if tls is None:
             tls = creators[key] = client_side(spec.host, options)
-    datagrams = spec.kind is Kind.UDP
     return Destination(label, options, address=InetAddress(spec.host, port), tls=tls, datagrams=datagrams)
 
 

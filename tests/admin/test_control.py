@@ -132,6 +132,24 @@ class ConversationTests(SynchronousTestCase):
             [list(one) for one in self.talk.heard()], [["event"], ["ok", "result"], ["ok", "result"]]
         )
 
+    def test_finish(self) -> None:
+        """What is served when the forwarder is gone is answered before the end, and nothing else is."""
+        self.talk.protocol.dataReceived(b"sessions\nstatus\n")
+        self.talk.protocol.finish()
+        self.assertFalse(self.talk.wire.disconnecting)
+        self.talk.turn()
+        self.assertEqual([list(one["result"]) for one in self.talk.heard()], [["count", "sessions"]])
+        self.assertTrue(self.talk.wire.disconnecting)
+
+    def test_finish_of_who_waits(self) -> None:
+        """Who asks nothing, or looks on, is let go at once."""
+        for line in ("", "top"):
+            talk = Conversation(self.operator)
+            talk.say(line)
+            talk.protocol.finish()
+            talk.turn()
+            self.assertTrue(talk.wire.disconnecting)
+
     def test_end(self) -> None:
         """Who has asked everything and ends gets the answers, then the end; a last line may be open."""
         self.talk.protocol.dataReceived(b"sessions\nstatus")

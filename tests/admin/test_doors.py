@@ -79,6 +79,23 @@ class DoorTests(TurningTestCase):
         self.assertFalse(self.path.exists())
         self.assertEqual(self.turned.getDelayedCalls(), [])
 
+    def test_close_in_a_talk(self) -> None:
+        """Who has something to say yet says it before the end."""
+        client = self.connect(self.path)
+        self.turn()
+        (greeter,) = self.door._inside
+
+        def finish() -> None:
+            assert greeter.transport is not None
+            greeter.transport.write(b", farewell")
+            greeter.transport.loseConnection()
+
+        vars(greeter)["finish"] = finish
+        closed = self.door.close()
+        self.turn()
+        self.successResultOf(closed)
+        self.assertTrue((self.received(client) or b"").endswith(b", farewell"))
+
     def test_close_empty(self) -> None:
         """Without anybody inside it is closed at once."""
         self.successResultOf(self.door.close())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from tests.cli.running import GOOD, CommandTestCase
+from tests.cli.scripted import ControlTestCase
 
 
 class ExplainTests(CommandTestCase):
@@ -52,3 +53,18 @@ class ExplainTests(CommandTestCase):
             code, out, err = self.run_main("explain", path, "10.0.0.1", ":80")
             self.assertEqual((code, out), (expected, ""))
             self.assertIn(f"{path}:", err)
+
+
+class RunningTests(ControlTestCase):
+    """Without a file: a forwarder that runs."""
+
+    def test_running(self) -> None:
+        """It is asked by its socket; text is escaped, JSON is as of a file."""
+        said = {"text": "10.0.0.1 to :80\n  no \x1b[31m rule", "explanation": {"rule": None}}
+        self.forwarder.says("explain", said, said)
+        self.assertEqual(
+            self.run_there("explain", "10.0.0.1", ":80"), (0, "10.0.0.1 to :80\n  no \\x1b[31m rule\n", "")
+        )
+        code, out, _ = self.run_there("explain", "10.0.0.1", ":80", "--json")
+        self.assertEqual((code, json.loads(out)), (0, {"rule": None}))
+        self.assertEqual(self.forwarder.lines()[0], ("explain", ("10.0.0.1", ":80"), {}))

@@ -41,7 +41,7 @@ class MainTests(CommandTestCase):
 
     def test_mistakes(self) -> None:
         """A wrong command line is exit code 2, with the usage on standard error."""
-        for words in ((), ("chekc", "x"), ("check",), ("explain", "a", "b"), ("check", "--jsno", "x")):
+        for words in ((), ("chekc", "x"), ("check",), ("explain", "a"), ("check", "--jsno", "x")):
             code, out, err = self.run_main(*words)
             self.assertEqual((code, out), (2, ""), words)
             self.assertIn("usage: portfwd", err)

@@ -151,6 +151,25 @@ class RefuseTests(LimitCase):
             {"--": 6, "LC max-conns-per-source=2": 2, "LC limits max-conns-per-source=3": 2},
         )
 
+    def test_datagrams(self) -> None:
+        """An association is a session: one too many is not answered, and has its line."""
+        upstream = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.addCleanup(upstream.close)
+        upstream.bind(("127.0.0.1", 0))
+        upstream.settimeout(PATIENCE)
+        forwarder = self.forwarder(
+            f"a: 127.0.0.1:0/udp -> 127.0.0.1:{upstream.getsockname()[1]}/udp max-conns-per-source=1\n"
+        )
+        clients = []
+        for number in range(2):
+            client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            self.addCleanup(client.close)
+            client.sendto(b"%d" % number, ("127.0.0.1", forwarder.port("a")))
+            clients.append(client)
+        self.assertEqual(self.reasons(forwarder, 1), {"LC max-conns-per-source=1": 1})
+        clients[0].sendto(b"again", ("127.0.0.1", forwarder.port("a")))
+        self.assertEqual([upstream.recv(10) for _ in range(2)], [b"0", b"again"])
+
     def test_sources_behind_a_proxy(self) -> None:
         """A PROXY header from somebody who is trusted says which source it is."""
         upstream = self.listener()

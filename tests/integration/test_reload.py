@@ -141,7 +141,7 @@ class SignalTests(ReloadCase):
         self.assertEqual(reasons, {"stay": "--", "drain": "TD", "cut": "KD"})
 
     def test_another_log(self) -> None:
-        """Sessions that end afterwards have their lines in the new file."""
+        """Sessions that end afterwards have their lines in the new file, or on standard output."""
         upstream = self.listener()
         rule = f"a: 127.0.0.1:0 -> {upstream.address}\n"
         forwarder = self.forwarder(rule)
@@ -152,6 +152,11 @@ class SignalTests(ReloadCase):
         other = forwarder.directory / "other.log"
         wait_until(lambda: other.exists() and bool(other.read_text()), PATIENCE, lambda: forwarder.log)
         self.assertEqual(forwarder.access_text(), "")
+        self.reload(forwarder, f"log access=text\n{rule}")
+        client, server = self.session(forwarder, "a", upstream)
+        client.close()
+        server.close()
+        wait_until(lambda: "rule=a" in forwarder.log, PATIENCE, lambda: forwarder.log)
 
     def test_rules_of_the_command_line(self) -> None:
         """They cannot be read again, which is said."""

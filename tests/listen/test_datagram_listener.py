@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from typing import Any
 from unittest import mock
@@ -9,6 +10,7 @@ from unittest import mock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SkipTest
 
+from portfwd.errors import StartError
 from portfwd.listen import datagram_listener, reception
 from portfwd.listen.correspondent import Correspondent
 from portfwd.listen.datagram_listener import BATCH
@@ -427,6 +429,18 @@ class TroubleTests(PostCase):
             self.listener._tell_of_drops()
         self.assertEqual(self.listener._drops_told, 5)
 
+    def test_a_flood_delays_nobody_elsewhere(self) -> None:
+        """Between two parts of a flood the datagrams of other listeners have their turn."""
+        port = self.upstream.getsockname()[1]
+        self.forward(f"r: 127.0.0.1:0/udp -> 127.0.0.1:9/udp\ns: 127.0.0.1:0/udp -> 127.0.0.1:{port}/udp")
+        flood, client = self.datagrams(), self.datagrams()
+        for _ in range(20 * BATCH):
+            flood.sendto(b"x", self.where())
+        client.sendto(b"small", self.where("s"))
+        with mock.patch.object(self.listener, "run", wraps=self.listener.run) as parts:
+            self.assertEqual(self.receive(self.upstream)[0], b"small")
+        self.assertLess(parts.call_count, 20, "the flood was not over yet")
+
     def test_answers_that_do_not_fit(self) -> None:
         """An answer that the kernel does not take is dropped and counted."""
         self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp")
@@ -520,3 +534,77 @@ class ReloadTests(PostCase):
             self.advance(LAST_SILENCE / 4)
         self.assertEqual(listener.state, "stopped")
         self.assertEqual([line.reason for line in self.closed_lines], [CloseReason.DRAIN])
+
+
+class UnixTests(PostCase):
+    """Unix sockets for datagrams."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.place = f"portfwd-{os.getpid()}-{id(self)}"
+
+    def unix(self, name: str = "") -> socket.socket:
+        """A socket with an abstract name, or with none."""
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.addCleanup(sock.close)
+        sock.setblocking(False)
+        if name:
+            sock.bind(f"\0{self.place}-{name}")
+        return sock
+
+    def test_there_and_back(self) -> None:
+        """Between unix sockets, with answers: the forwarder's own socket has a name that they can go to."""
+        server, client = self.unix("up"), self.unix("client")
+        self.forward(f"r: unix-dgram:@{self.place}-in -> unix-dgram:@{self.place}-up")
+        client.sendto(b"question", f"\0{self.place}-in")
+        question, sender = self.receive(server)
+        server.sendto(b"", sender)
+        self.assertEqual((question, self.receive(client)[0]), (b"question", b""))
+        self.forwarder.cut(CloseReason.KILLED)
+        (line,) = self.closed_lines
+        self.assertEqual(str(line.client), f"unix:@{self.place}-client")
+        self.assertEqual(str(line.local), f"unix:@{self.place}-in")
+        self.assertEqual(str(line.upstream), f"unix:@{self.place}-up")
+
+    def test_syslog(self) -> None:
+        """Programs that log have no name: what they send goes to UDP, and nothing can be answered."""
+        self.forward(f"r: unix-dgram:@{self.place}-log -> 127.0.0.1:UP/udp")
+        for text in (b"<13>one", b"<13>two"):
+            self.unix().sendto(text, f"\0{self.place}-log")
+            got, there = self.receive(self.upstream)
+            self.assertEqual(got, text)
+        self.upstream.sendto(b"answer", there)
+        self.turn()
+        self.assertEqual(len(self.listener.table), 1)
+
+    def test_file(self) -> None:
+        """The socket's file has its bits from the beginning, replaces one left over, and goes at the end."""
+        path = self.mktemp()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as left:
+            left.bind(path)
+        self.forward(f"r: unix-dgram:{path} mode=0640 -> 127.0.0.1:UP/udp")
+        self.assertEqual(os.stat(path).st_mode & 0o777, 0o640)
+        self.unix().sendto(b"x", path)
+        self.assertEqual(self.receive(self.upstream)[0], b"x")
+        self.forwarder.cut(CloseReason.KILLED)
+        self.listener.stop()
+        self.assertFalse(os.path.exists(path))
+
+    def test_in_use(self) -> None:
+        """The file of a socket that somebody reads stays his."""
+        path = self.mktemp()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+            other.bind(path)
+            refusal = self.assertRaises(StartError, self.forward, f"r: unix-dgram:{path} -> 127.0.0.1:UP/udp")
+            self.assertIn("in use", str(refusal))
+
+    def test_upstream_closes(self) -> None:
+        """An upstream that is gone ends the association at the next datagram."""
+        server, client = self.unix("up"), self.unix("client")
+        self.forward(f"r: unix-dgram:@{self.place}-in -> unix-dgram:@{self.place}-up")
+        client.sendto(b"x", f"\0{self.place}-in")
+        self.receive(server)
+        server.close()
+        client.sendto(b"x", f"\0{self.place}-in")
+        self.turn()
+        self.assertEqual([line.reason for line in self.closed_lines], [CloseReason.UPSTREAM_RESET])

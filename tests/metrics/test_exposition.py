@@ -107,6 +107,22 @@ class ExpositionTests(SynchronousTestCase):
         self.assertNotIn("idle", [labels.rpartition("=")[2] for labels in times])
         self.assertEqual(found["portfwd_reactor_lag_seconds_bucket", "le=0.1"], 0)
 
+    def test_parts(self) -> None:
+        """However many rules there are, a part is small, and together they are one text."""
+        from portfwd.metrics.exposition import expose
+
+        figures = Figures("1.0", 1000.0, True, lags=Histogram((0.1,)))
+        for number in range(250):
+            figures.rule(f"rule{number}").add_closed(a_tally(f"a:{number}"))
+        parts = list(expose(figures))
+        self.assertLess(max(map(len, parts)), 20_000)
+        text = b"".join(parts).decode()
+        self.assertEqual(len(re.findall("# TYPE ", text)), len(NAMES))
+        found = samples(text)
+        for number in range(250):
+            self.assertEqual(found["portfwd_sessions_closed_total", f"reason=-- rule=rule{number}"], 1)
+            self.assertEqual(found["portfwd_session_seconds_count", f"rule=rule{number}"], 1)
+
     def test_no_registry(self) -> None:
         """Nothing of it is in prometheus-client's global registry."""
         names = {family.name for family in REGISTRY.collect()}

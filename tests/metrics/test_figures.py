@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from portfwd.metrics import figures as metrics_figures
 from portfwd.metrics.figures import MOST_RULES, MOST_TARGETS, OTHERS, Figures, RuleFigures
 from portfwd.metrics.tally import RuleTally
 from portfwd.values import CloseReason, FlowSummary
@@ -58,6 +59,25 @@ class BoundTests(SynchronousTestCase):
         self.assertEqual(len(figures.rules), MOST_RULES + 1)
         self.assertEqual(figures.rules[OTHERS].sessions, 10_000 - MOST_RULES)
         self.assertEqual(figures.rule("rule 3").sessions, 1)
+
+    def test_targets_of_the_others(self) -> None:
+        """Of the rules beyond the bound all targets are one, and added up as each of them is added."""
+        figures = Figures()
+        for number in range(MOST_RULES + 3):
+            rule = figures.rule(f"rule {number}")
+            rule.add_closed(a_tally(f"a:{number}"))
+            rule.target_failures[f"a:{number}"] += 1
+            figures.was_added(rule)
+        others = figures.rules[OTHERS]
+        self.assertEqual(list(others.tally.targets), [OTHERS])
+        self.assertEqual(others.tally.targets[OTHERS].reasons, {CloseReason.NORMAL: 3})
+        self.assertEqual(others.target_failures, {OTHERS: 3})
+        self.assertEqual(list(figures.rules["rule 0"].tally.targets), ["a:0"])
+        self.patch(metrics_figures, "MOST_TARGETS", 10)
+        figures.bound_targets()
+        self.assertEqual(others.tally.targets[OTHERS].reasons, {CloseReason.NORMAL: 3})
+        self.assertEqual(list(figures.rules["rule 9"].tally.targets), ["a:9"])
+        self.assertEqual(list(figures.rules["rule 10"].tally.targets), [OTHERS])
 
     def test_targets(self) -> None:
         """Targets beyond the bound are added up, of each rule by itself; nothing is lost."""

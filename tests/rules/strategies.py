@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from portfwd.rules.addresses import address_text
 from portfwd.rules.model import (
+    DATAGRAM_KINDS,
+    UNIX_KINDS,
     AccessLog,
     AclEntry,
     Directive,
@@ -84,7 +86,7 @@ def _places(draw: st.DrawFn, kinds: list[Kind], ports: int, paths: st.SearchStra
     }
 
 
-_TARGETS = [Kind.TCP, Kind.UDP, Kind.TLS, Kind.UNIX, Kind.ENDPOINT]
+_TARGETS = [Kind.TCP, Kind.UDP, Kind.TLS, Kind.UNIX, Kind.UNIX_DATAGRAM, Kind.ENDPOINT]
 _paths = texts.filter(lambda text: text != "@")
 
 
@@ -132,17 +134,17 @@ def rules(draw: st.DrawFn, number: int) -> Rule:
     ) if filters else []  # fmt: skip
     every = [*targets, *named, *(route.target for route in routes if isinstance(route.target, TargetSpec))]
     fits = set()
-    if kind is Kind.UNIX:
+    if kind in UNIX_KINDS:
         fits.add(Needs.UNIX_LISTENER)
     if kind is Kind.TLS:
         fits.add(Needs.TLS_LISTENER)
-    if kind is Kind.UDP:
-        fits.add(Needs.UDP_LISTENER)
+    if kind in DATAGRAM_KINDS:
+        fits.add(Needs.DATAGRAM_LISTENER)
     if span is not None and host != "127.0.0.1":
         fits.add(Needs.INET_LISTENER)
     if any(target.kind is Kind.TLS for target in every):
         fits.add(Needs.TLS_TARGET)
-    if any((target.kind is Kind.UDP) != (kind is Kind.UDP) for target in every):
+    if any((target.kind in DATAGRAM_KINDS) != (kind in DATAGRAM_KINDS) for target in every):
         fits.add(Needs.MIXED)
     listen = ListenSpec(
         kind, host, span, path, ListenOptions(**draw(_options(ListenOptions, dict(LISTENER), fits)))

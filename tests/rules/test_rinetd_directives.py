@@ -28,6 +28,11 @@ class MeaningTests(SynchronousTestCase):
                 (8192, 300.0, 10.0, 256),
             )
 
+    def test_associations(self) -> None:
+        """``max-udp-connections`` bounds the associations of UDP rules, and says nothing of TCP."""
+        tcp, udp = parse("max-udp-connections 7\n0 1 a 1\n0 1/udp a 1/udp", "f").rules
+        self.assertEqual((tcp.options.max_assocs, udp.options.max_assocs), (5000, 7))
+
     def test_pid_file(self) -> None:
         """Both spellings, quoted or not; the later one counts."""
         self.assertEqual(parse('pidlogfile "/run/a b"' + RULE, "f").pid_file, "/run/a b")
@@ -38,7 +43,7 @@ class MeaninglessTests(SynchronousTestCase):
     """Directives without one."""
 
     GOOD = (
-        "pool-min-free 1", "pool-max-free 1", "pool-trim-delay 1", "max-udp-connections 1", "statusfile /a",
+        "pool-min-free 1", "pool-max-free 1", "pool-trim-delay 1", "statusfile /a",
         "statusinterval 1", "statusformat text", "statsloginterval 1", "dns-multi-ip-expand off",
         "dns-multi-ip-proto any", "dns-refresh 0",
     )  # fmt: skip

@@ -24,7 +24,7 @@ from portfwd.limits.descriptors import DescriptorBudget
 from portfwd.listen import systemd
 from portfwd.relay.live import LiveRule
 from portfwd.rules.model import Kind, ListenSpec, PortRange, Ruleset, TargetSpec
-from portfwd.service import build
+from portfwd.service import build, endpoints
 from portfwd.service.build import (
     Binder,
     Bound,
@@ -431,7 +431,7 @@ class PortableTests(TestCase):
         (four,) = self.endpoints(":8 -> 10.0.0.1:1")
         self.assertIsInstance(four, TCP4ServerEndpoint)
         self.patch(socket, "has_ipv6", True)
-        self.patch(build, "sys", mock.Mock(platform="win32"))
+        self.patch(endpoints, "sys", mock.Mock(platform="win32"))
         kinds = [type(one) for one in self.endpoints(":8 -> 10.0.0.1:1")]
         self.assertEqual(kinds, [TCP6ServerEndpoint, TCP4ServerEndpoint])
 

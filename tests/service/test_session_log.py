@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from unittest import mock
 
+from twisted.logger import LoggingFile
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.rules.model import AccessLog as Form
@@ -73,7 +74,7 @@ class StartTests(LogCase):
         """What the writer complains of goes to the log of events."""
         logger = mock.Mock()
         self.patch(session_log, "Logger", lambda: logger)
-        _, writer = open_log(LogSpec(Form.TEXT, "x.log"), foreground=True)
+        _, writer = open_log(LogSpec(Form.TEXT, "x.log"), None)
         assert writer is not None
         self.addCleanup(writer.close, 1.0)
         writer._complain("the disk is full")
@@ -115,6 +116,18 @@ class ExchangeTests(LogCase):
         self.assertEqual(made.exchange(other, made.open_other(other)), "")
         self.assertEqual(made.exchange(LogSpec(Form.OFF), made.open_other(LogSpec(Form.OFF))), "")
         self.assertIsNone(made.writer)
+
+    def test_standard_output_of_the_start(self) -> None:
+        """Lines go back to standard output as it was at the start: twistd puts its own log in its place."""
+        with open("out", "wb") as out:
+            self.patch(sys, "stdout", io.TextIOWrapper(out))
+            made = self.in_use(Form.TEXT, "x.log")
+            self.patch(sys, "stdout", LoggingFile(mock.Mock()))
+            made.exchange(LogSpec(), made.open_other(LogSpec()))
+            assert made.writer is not None
+            made.writer.write("here")
+            self.assertTrue(made.writer.flush(5.0))
+        self.assertEqual(Path("out").read_text(), "here\n")
 
     def test_cannot_be_had(self) -> None:
         """One that cannot be opened leaves the first in use."""
