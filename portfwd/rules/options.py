@@ -146,7 +146,9 @@ OPTIONS: Final[tuple[OptionSpec, ...]] = (
             needs=Needs.TLS_LISTENER),
     _option("client-ca", _L, _FILE, "authorities that clients' certificates are checked against",
             unset="none", needs=Needs.TLS_LISTENER),
-    _option("verify-client", _L, readers.word("required", "optional"),
+    _option("verify-client", _L,
+            # HAProxy's words, and those of who requires or requests a certificate.
+            readers.word("required", "optional", other={"require": "required", "request": "optional"}),
             "whether a client must show a certificate", unset="auto", default="required with client-ca=",
             needs=Needs.TLS_LISTENER),
     _option("client-name", _L, readers.names(), "names that a client's certificate may have, * for any run",

@@ -11,8 +11,9 @@ from __future__ import annotations
 import enum
 import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any, Final
 
 from attrs import frozen
@@ -169,10 +170,15 @@ def switch() -> ValueKind:
     return ValueKind("on | off", read, lambda value: "on" if value else "off")
 
 
-def word(*words: str) -> ValueKind:
-    """One of `words`, as text."""
+def word(*words: str, other: Mapping[str, str] = MappingProxyType({})) -> ValueKind:
+    """
+    One of `words`, as text.
+
+    :param other: words that are taken as well, and what they stand for.
+    """
 
     def read(text: str) -> str:
+        text = other.get(text, text)
         if text not in words:
             raise Fault("bad-value", f"expected {_one_of(words)}", suggestion(text, words))
         return text

@@ -36,7 +36,7 @@ from portfwd.listen.binding import bind
 from portfwd.listen.listener import Accept, Listener
 from portfwd.listen.reception import Reception
 from portfwd.relay.destination import Destination
-from portfwd.relay.dial import Surroundings
+from portfwd.relay.dial import Opener, Surroundings
 from portfwd.relay.live import LiveRule, SessionLog
 from portfwd.rules.access import AccessList
 from portfwd.rules.diagnostics import Problem
@@ -108,10 +108,11 @@ class RuleMaker:
         self.problems: list[Problem] = []
         self.failures: list[str] = []
 
-    def prepare(self, rule: Rule) -> Callable[[int], Planned]:
+    def prepare(self, rule: Rule, before: Opener | None = None) -> Callable[[int], Planned]:
         """
         What all ports of a rule have in common, made once.
 
+        :param before: what made the streams of its first port until now.
         :returns: makes the live rule of one port: of a range, from 0.
         """
         access = self._everywhere.with_own(rule.access) if rule.access else self._everywhere
@@ -126,7 +127,7 @@ class RuleMaker:
             filters = configured.clauses
             self.problems += configured.problems
         if rule.listen.kind is Kind.TLS:
-            streams = ready_streams(rule, world, filters, self.failures) or streams
+            streams = ready_streams(rule, world, filters, self.failures, before) or streams
         endpoint = None
         if rule.listen.kind is Kind.ENDPOINT:
             path = rule.listen.path

@@ -284,7 +284,7 @@ class Transition:
                 yield
                 continue
             if make is None:
-                make = self._maker.prepare(port.rule)
+                make = self._maker.prepare(port.rule, None if bound is None else bound.live.streams)
             planned = make(port.offset)
             if bound is None:
                 wanted.append((port, planned))

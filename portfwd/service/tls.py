@@ -45,6 +45,9 @@ def new_context(*, server: bool, ciphers: str | None = None) -> ssl.SSLContext:
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if not server:
+        # RFC 9525 section 2: a common name was never meant for hosts. service-identity ignores it as well.
+        context.hostname_checks_common_name = False
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     try:
         context.set_ciphers(CIPHERS if ciphers is None else ciphers)
@@ -132,7 +135,8 @@ def client_side(host: str, options: Options, read: Callable[[str], bytes] = read
     :raises OSError: a file cannot be read.
     :raises ValueError: what is in it is not good (the file is named), or the name cannot be one.
     """
-    name = options.server_name or host.partition("%")[0]
+    # RFC 6066 section 3: the name "is represented … without a trailing dot"; certificates have none either.
+    name = (options.server_name or host.partition("%")[0]).removesuffix(".")
     context = new_context(server=False)
     if not options.verify:
         _LOG.warn(

@@ -14,7 +14,7 @@ from twisted.logger import Logger
 
 from portfwd.filters.api import Connection
 from portfwd.filters.proxy_in import ProxyIn
-from portfwd.relay.dial import Surroundings
+from portfwd.relay.dial import Opener, Surroundings
 from portfwd.relay.filtered import FilterLog
 from portfwd.rules.model import Rule
 from portfwd.service.datagrams import datagram_streams
@@ -27,20 +27,27 @@ _LOG: Final = Logger()
 
 
 def ready_streams(
-    rule: Rule, world: Surroundings, filters: Sequence[Clause], failures: list[str]
+    rule: Rule,
+    world: Surroundings,
+    filters: Sequence[Clause],
+    failures: list[str],
+    before: Opener | None = None,
 ) -> TLSStreams | None:
     """What `tls_streams` makes; None where it cannot, and then `failures` has a line more."""
     try:
-        return tls_streams(rule, world, filters)
+        return tls_streams(rule, world, filters, before)
     except (OSError, ValueError) as problem:
         failures.append(f"{rule.name}: {problem} ({rule.listen.where})")
         return None
 
 
-def tls_streams(rule: Rule, world: Surroundings, filters: Sequence[Clause]) -> TLSStreams:
+def tls_streams(
+    rule: Rule, world: Surroundings, filters: Sequence[Clause], before: Opener | None = None
+) -> TLSStreams:
     """
     What makes the streams of a rule with a ``tls:`` listener.
 
+    :param before: what made them before a reload.
     :raises OSError: a file cannot be read.
     :raises ValueError: what is in it is not good; or this reactor takes no sockets of ours.
     """
@@ -48,7 +55,8 @@ def tls_streams(rule: Rule, world: Surroundings, filters: Sequence[Clause]) -> T
         raise ValueError(
             'this reactor watches no sockets of ours: listen on endpoint:"ssl:PORT:privateKey=…"'
         )
-    side = ServerSide(rule.name, rule.listen.options, world.reactor.seconds)
+    old = before.side if isinstance(before, TLSStreams) and isinstance(before.side, ServerSide) else None
+    side = ServerSide(rule.name, rule.listen.options, world.reactor.seconds, before=old)
     datagrams = datagram_streams(rule, world) if rule.has_datagrams else None
     return TLSStreams(world.streams, side, _expects_header(filters), datagrams)
 

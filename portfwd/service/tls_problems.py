@@ -10,6 +10,7 @@ code                   meaning
 =====================  ==================================================================
 bad-tls                an error: a file or a setting of TLS that rules cannot be started with
 certificate-expires    a certificate has expired, or will within two weeks
+key-exposed            a private key that every user of the machine can read
 session-secrets        ``keylog=`` writes what decrypts every session
 =====================  ==================================================================
 
@@ -18,6 +19,8 @@ It refuses to ask anybody for a certificate: what a target shows is not looked a
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Callable, Iterator
 from datetime import datetime
 
@@ -25,7 +28,7 @@ from portfwd.rules.diagnostics import Location, Problem, Severity
 from portfwd.rules.model import Kind, Options, Rule, Ruleset
 from portfwd.service.certificates import expiry, now_utc, pair_files, read_chain, read_pair
 from portfwd.service.tls import client_side
-from portfwd.service.tls_server import ServerSide
+from portfwd.service.tls_server import ServerSide, judge_keylog
 
 
 def tls_problems(ruleset: Ruleset, now: Callable[[], datetime] = now_utc) -> tuple[Problem, ...]:
@@ -46,9 +49,17 @@ def _about(rule: Rule, now: datetime) -> Iterator[Problem]:
         else:
             for pair in ServerSide.pairs(options):
                 yield from _expiry(where, pair.cert, pair.until, now)
+                yield from _exposed(where, pair.key)
         if options.keylog is not None:
+            there = places.get("keylog", listen.where)
+            try:
+                judge_keylog(options.keylog, os.stat(options.keylog))
+            except ValueError as problem:
+                yield _error(there, problem)
+            except OSError:  # it is not there yet, or a start will say why it cannot be had
+                pass
             yield Problem(
-                places.get("keylog", listen.where),
+                there,
                 "session-secrets",
                 "whoever reads this file can decrypt every session",
                 "delete keylog= when you have seen what you wanted to see",
@@ -68,7 +79,9 @@ def _about(rule: Rule, now: datetime) -> Iterator[Problem]:
 def _of_target(where: Location, options: Options, now: datetime) -> Iterator[Problem]:
     if options.client_cert is not None:
         for cert, key in pair_files(options.client_cert, options.client_key):
-            yield from _expiry(where, cert, read_pair(cert, key).until, now)
+            pair = read_pair(cert, key)
+            yield from _expiry(where, cert, pair.until, now)
+            yield from _exposed(where, pair.key)
     if options.ca is not None and options.verify:
         for authority in read_chain(options.ca):
             yield from _expiry(where, options.ca, authority.not_valid_after_utc, now)
@@ -78,6 +91,18 @@ def _expiry(where: Location, path: str, until: datetime, now: datetime) -> Itera
     said = expiry(path, until, now)
     if said:
         yield Problem(where, "certificate-expires", said, "renew it", Severity.WARNING)
+
+
+def _exposed(where: Location, path: str) -> Iterator[Problem]:
+    """A group may read a key, as Debian's ``ssl-cert`` does; everybody should not."""
+    if os.stat(path).st_mode & stat.S_IROTH:
+        yield Problem(
+            where,
+            "key-exposed",
+            f"{path}: every user of this machine can read this private key",
+            f"chmod o= {path}",
+            Severity.WARNING,
+        )
 
 
 def _error(where: Location, problem: Exception) -> Problem:

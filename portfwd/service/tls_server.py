@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import os
 import ssl
+import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from fnmatch import fnmatchcase
+from hashlib import sha256
 from typing import Any, Final
 
 from attrs import evolve, frozen
@@ -27,6 +29,10 @@ from portfwd.values import TLSInfo, printable
 #: Seconds between looks at the files' times; looks are made when clients come.
 LOOK_EVERY: Final = 10.0
 
+#: Alternative names that `client-name=` can admit, in Python's words. The others have no text: a name in a
+#: directory has parts, and of any other kind Python only says that it is ``<unsupported>``.
+NAME_KINDS: Final = frozenset({"DNS", "IP Address", "email", "URI"})
+
 #: What a file looked like: its number, time and size, or None for one that is not there.
 Signature = tuple[tuple[str, tuple[int, int, int] | None], ...]
 
@@ -39,11 +45,13 @@ class Certificates:
     :ivar first: shown to those who ask for no name, or for one that nobody has.
     :ivar by_name: those with a name; ``*.example.com`` stands for one more label.
     :ivar pairs: what was read.
+    :ivar contexts: those that a later reading may take over, by the digest of what they were made of.
     """
 
     first: ssl.SSLContext
     by_name: Mapping[str, ssl.SSLContext]
     pairs: tuple[Pair, ...]
+    contexts: Mapping[bytes, ssl.SSLContext]
 
     def choose(self, name: str) -> ssl.SSLContext:
         """The context for `name`, in small letters and without a dot at its end; for nobody's the first."""
@@ -62,8 +70,23 @@ def names_shown(certificate: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
         for key, value in relative:
             if key == "commonName":
                 common = value
-    others = [value for _, value in certificate.get("subjectAltName", ())]
+    others = [value for kind, value in certificate.get("subjectAltName", ()) if kind in NAME_KINDS]
     return common, tuple(name for name in (common, *others) if name)
+
+
+def judge_keylog(path: str, found: os.stat_result) -> None:
+    """
+    Refuse a file of secrets that somebody else can read.
+
+    :raises ValueError: it says what to do.
+    """
+    if found.st_uid != os.geteuid():
+        raise ValueError(f"keylog={path}: this file belongs to another user; remove it, and it is made anew")
+    if stat.S_ISREG(found.st_mode) and found.st_mode & 0o077:
+        raise ValueError(
+            f"keylog={path}: others than its owner have access to this file (mode"
+            f" {found.st_mode & 0o777:04o}), and it decrypts every session; 'chmod 600' it"
+        )
 
 
 class ServerSide:
@@ -83,12 +106,17 @@ class ServerSide:
         seconds: Callable[[], float],
         *,
         now: Callable[[], datetime] = now_utc,
+        before: ServerSide | None = None,
     ) -> None:
         """
         Read the files.
 
+        OpenSSL encrypts the tickets of a context with keys of its own, so what has not changed
+        is taken over: clients go on resuming their sessions.
+
         :param name: the rule's, for the log.
         :param seconds: the reactor's clock.
+        :param before: what served the same listener before a reload.
         :raises OSError: a file cannot be read.
         :raises ValueError: what is in it is not good; it is named.
         """
@@ -99,7 +127,10 @@ class ServerSide:
         self._allowed = tuple(options.client_name)
         self._looked_at = seconds()
         self._signature = self._sign()
-        self.certificates = self._read()
+        known: Mapping[bytes, ssl.SSLContext] = {}
+        if before is not None and before._options == options:
+            known = before.certificates.contexts
+        self.certificates: Certificates = self._read(known)
         self._warn_of_expiry()
 
     def __repr__(self) -> str:
@@ -139,20 +170,33 @@ class ServerSide:
     def _sign(self) -> Signature:
         return tuple((path, _look(path)) for path in self._files())
 
-    def _read(self) -> Certificates:
+    def _read(self, known: Mapping[bytes, ssl.SSLContext]) -> Certificates:
         options = self._options
         if options.cert is None:
             raise ValueError("a tls: listener needs a certificate: write cert=FILE before '->'")
         made = []
+        contexts: dict[bytes, ssl.SSLContext] = {}
         for cert, key in pair_files(options.cert, options.key):
             pair = read_pair(cert, key)
-            made.append((self._context(pair), pair))
+            digest = self._digest(pair)
+            context = known.get(digest) or self._context(pair)
+            if options.keylog is None and digest == self._digest(pair):
+                # A context keeps its keylog open, and a file may change while it is read.
+                contexts[digest] = context
+            made.append((context, pair))
         first = made[0][0]
         by_name: dict[str, ssl.SSLContext] = {}
         for context, pair in made:
             for name in pair.names:
                 by_name.setdefault(name, context)
-        return Certificates(first, by_name, tuple(pair for _, pair in made))
+        return Certificates(first, by_name, tuple(pair for _, pair in made), contexts)
+
+    def _digest(self, pair: Pair) -> bytes:
+        """Of all files that a context is made of."""
+        paths = [pair.cert, pair.key]
+        if self._options.client_ca is not None:
+            paths.append(self._options.client_ca)
+        return b"".join(sha256(read_file(path)).digest() for path in paths)
 
     def _context(self, pair: Pair) -> ssl.SSLContext:
         options = self._options
@@ -168,7 +212,11 @@ class ServerSide:
             context.set_alpn_protocols(list(options.alpn))
         if options.keylog is not None:
             # Whoever reads it reads everything: it is made for its owner alone.
-            os.close(os.open(options.keylog, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
+            descriptor = os.open(options.keylog, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            try:
+                judge_keylog(options.keylog, os.fstat(descriptor))
+            finally:
+                os.close(descriptor)
             context.keylog_filename = options.keylog
         return context
 
@@ -193,7 +241,7 @@ class ServerSide:
         self._looked_at = self._seconds()
         try:
             signature = self._sign()
-            certificates = self._read()
+            certificates = self._read(self.certificates.contexts)
         except (OSError, ValueError) as problem:
             return str(problem)
         self._signature, self.certificates = signature, certificates

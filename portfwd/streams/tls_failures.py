@@ -42,7 +42,9 @@ REASONS: Final[Mapping[str, str]] = MappingProxyType(
         "SSLV3_ALERT_CERTIFICATE_REVOKED": "the peer finds our certificate revoked",
         "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "the peer does not accept our certificate",
         "TLSV13_ALERT_CERTIFICATE_REQUIRED": "the peer wants a certificate of ours: set client-cert=",
-        "SSLV3_ALERT_HANDSHAKE_FAILURE": "the peer refused: no cipher in common, or it wants a certificate",
+        "SSLV3_ALERT_HANDSHAKE_FAILURE": (
+            "the peer refused: no cipher in common, or it wants a certificate, or to renegotiate"
+        ),
         "TLSV1_ALERT_PROTOCOL_VERSION": "the peer takes none of our versions of TLS (1.2 and 1.3)",
         "TLSV1_ALERT_NO_APPLICATION_PROTOCOL": "the peer speaks none of the protocols of alpn=",
         "TLSV1_UNRECOGNIZED_NAME": "the peer does not know the server name that was asked for",

@@ -126,7 +126,7 @@ class OpenSSLTests(ListenerCase):
         self.assertIn(b"no renegotiation", done.stderr)
 
     def test_resumption(self) -> None:
-        """A session is resumed, in both versions."""
+        """A session is resumed, in both versions, and over a reload of the same files."""
         self.start()
         for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
             context = self.context()
@@ -138,6 +138,8 @@ class OpenSSLTests(ListenerCase):
                 client.read(5)
                 session = client.peer.tls.session
                 reused.append(client.peer.tls.session_reused)
+                self.running.signal(signal.SIGHUP)
+                self.running.wait_for_line("reload: done")
             self.assertEqual(reused, [False, True])
 
 

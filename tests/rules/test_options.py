@@ -115,6 +115,7 @@ class ValueTests(SynchronousTestCase):
         """Words of a list, with the nearest suggested."""
         self.good("on-deny", ("fin", OnDeny.FIN), ("rst", OnDeny.RST))
         self.good("verify-client", ("required", "required"), ("auto", None))
+        self.good("verify-client", ("require", "required"), ("request", "optional"))
         self.good("nodelay", ("on", True), ("off", False))
         self.bad("nodelay", "bad-value", "yes", "", "ON")
         fault = self.assertRaises(Fault, BY_NAME["verify-client"].value, "requried")

@@ -38,6 +38,7 @@ def write_pair(
 def replace(path: Path, data: bytes) -> None:
     """Write a file as renewals do: beside, then over."""
     beside = path.with_suffix(".new")
+    beside.touch(0o600)
     beside.write_bytes(data)
     os.replace(beside, path)
 

@@ -142,6 +142,17 @@ class HandshakeTests(SynchronousTestCase):
         """A certificate for another name."""
         self.bad(self.side("h.example"), self.server("other.example"), "for another name")
 
+    def test_common_name(self) -> None:
+        """A common name alone is none that a host could have (RFC 9525 section 2)."""
+        leaf = CA.issue_cert("x@h.example", common_name="h.example")
+        self.bad(self.side("h.example"), self.server(leaf=leaf), "for another name")
+
+    def test_absolute_name(self) -> None:
+        """The dot at the end of an absolute name is neither sent nor looked for (RFC 6066 section 3)."""
+        self.good(self.side("h.example."), self.server("h.example"))
+        self.good(self.side("10.0.0.1", server_name="h.example."), self.server("h.example"))
+        self.assertEqual(self.asked, ["h.example", "h.example"])
+
     def test_addresses(self) -> None:
         """A target that is an address is verified as one, and no name is sent (RFC 6066 section 3)."""
         for host in ("127.0.0.1", "::1"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -80,3 +81,24 @@ class ProblemTests(SynchronousTestCase):
             "session-secrets",
         )
         self.assertFalse(path.exists())
+
+    def test_open_secrets(self) -> None:
+        """A keylog that others can read is an error, as at a start; one of our own alone is none."""
+        path = self.directory / "keys"
+        path.touch()
+        text = f"tls::1 cert={self.cert} key={self.key} keylog={path} -> a:1\n"
+        for mode, codes in ((0o640, ["bad-tls", "session-secrets"]), (0o600, ["session-secrets"])):
+            path.chmod(mode)
+            self.assertEqual([code for code, _ in self.found(text)], codes)
+
+    def test_exposed_key(self) -> None:
+        """A key that everybody can read is warned about, on both sides; one for a group is not."""
+        text = (
+            f"tls::1 cert={self.cert} key={self.key} -> a:1\n"
+            f":2 -> tls:b:1 client-cert={self.cert} client-key={self.key}\n"
+        )
+        Path(self.key).chmod(0o644)
+        self.assertEqual(self.found(text), [("key-exposed", "f:1:8"), ("key-exposed", "f:2:7")])
+        self.assertIn(f"{self.key}: every user", self.texts[0])
+        Path(self.key).chmod(0o640)
+        self.assertEqual(self.found(text), [])

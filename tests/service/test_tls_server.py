@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import os
 import ssl
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.rules.model import ListenOptions
-from portfwd.service.tls_server import LOOK_EVERY, ServerSide
+from portfwd.service.certificates import Pair
+from portfwd.service.tls_server import LOOK_EVERY, ServerSide, judge_keylog, names_shown
 from portfwd.streams.tls import TLSLayer
 from tests.service.pems import CA, OTHER_CA, directory_of, replace, write_authority, write_pair
 from tests.streams.tls_peers import Heard, Peer, Wire, client_context, exchange
@@ -38,10 +45,10 @@ class ListeningCase(SynchronousTestCase):
         globalLogPublisher.addObserver(hear)
         self.addCleanup(globalLogPublisher.removeObserver, hear)
 
-    def side(self, now: datetime = NOW, **options: Any) -> ServerSide:
+    def side(self, now: datetime = NOW, before: ServerSide | None = None, **options: Any) -> ServerSide:
         """A listener's side."""
         made = ListenOptions(**{"cert": self.cert, "key": self.key, **options})
-        return ServerSide("rule", made, self.clock.seconds, now=lambda: now)
+        return ServerSide("rule", made, self.clock.seconds, now=lambda: now, before=before)
 
     def refused(self, **options: Any) -> str:
         """Why these options are no good."""
@@ -142,6 +149,21 @@ class CertificateTests(ListeningCase):
         self.assertEqual(path.stat().st_mode & 0o777, 0o600)
         self.assertTrue(any("keylog=" in line for line in self.said), self.said)
 
+    def test_open_keylog(self) -> None:
+        """A keylog that is there, and that others may read or own, is refused."""
+        path = self.directory / "keys"
+        path.touch()
+        path.chmod(0o644)
+        self.assertIn(
+            "(mode 0644), and it decrypts every session; 'chmod 600'", self.refused(keylog=str(path))
+        )
+        path.chmod(0o600)
+        self.side(keylog=str(path))
+        found = os.stat(path)
+        other = os.stat_result((*found[:4], found.st_uid + 1, *found[5:]))
+        problem = self.assertRaises(ValueError, judge_keylog, "keys", other)
+        self.assertIn("keylog=keys: this file belongs to another user", str(problem))
+
     def test_expiry(self) -> None:
         """A certificate near its end is warned about when it is read."""
         soon = CA.issue_cert("a.example", not_after=NOW + timedelta(days=3))
@@ -215,6 +237,44 @@ class ClientCertificateTests(ListeningCase):
         self.assertIn("that is missing", self.reason(nobody))
         named = self.come(alice, client_name=("bob",))
         self.assertIn("'alice'", self.reason(named))
+
+    def test_other_kinds_of_names(self) -> None:
+        """Names in a directory, and kinds that only their users know, admit nobody, and do no harm."""
+        shown = {
+            "subject": ((("commonName", "alice"),),),
+            "subjectAltName": (
+                ("DirName", ((("commonName", "bob"),),)),
+                ("othername", "<unsupported>"),
+                ("URI", "spiffe://ops.example/db"),
+            ),
+        }
+        self.assertEqual(names_shown(shown), ("alice", ("alice", "spiffe://ops.example/db")))
+        builder = x509.CertificateBuilder(
+            x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "alice")]),
+            x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "alice")]),
+            (secret := ec.generate_private_key(ec.SECP256R1())).public_key(),
+            1,
+            NOW - timedelta(days=1),
+            NOW + timedelta(days=36500),
+        ).add_extension(
+            x509.SubjectAlternativeName(
+                [
+                    x509.DirectoryName(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "bob")])),
+                    x509.OtherName(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00"),
+                ]
+            ),
+            critical=False,
+        )
+        # Signed by itself, and trusted as it is.
+        pem = builder.sign(secret, SHA256()).public_bytes(Encoding.PEM)
+        key = secret.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        own = self.directory / "own.pem"
+        own.write_bytes(key + pem)
+        context = self.client(None)
+        context.load_cert_chain(own)
+        for name, wanted in (("alice", True), ("bob", False)):
+            heard = self.connect(self.side(client_ca=str(own), client_name=(name,)), context=context)
+            self.assertEqual(heard.told[-1] == "opened", wanted, name)
 
     def test_nothing_to_check_against(self) -> None:
         """verify-client= and client-name= need client-ca=."""
@@ -311,3 +371,76 @@ class RenewalTests(ListeningCase):
         replace(Path(authority), CA.cert_pem.bytes())
         self.names_after()
         self.assertIsNot(self.side_.certificates, before)
+
+
+class TicketTests(ListeningCase):
+    """Sessions that are to be resumed after the files were read again."""
+
+    def resumed(self, first: ServerSide, second: Callable[[], ServerSide]) -> bool:
+        """Whether a session of the one is resumed by the other."""
+        resumed = []
+        for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+            context = client_context(trusts=CA)
+            context.minimum_version = context.maximum_version = version
+            self.connect(first, context=context)
+            resumed.append((context, self.peer.tls.session))
+        side = second()
+        answers = set()
+        for context, session in resumed:
+            heard = self.connect(side, context=context, session=session)
+            self.assertEqual(heard.told[-1], "opened")
+            answers.add(bool(self.peer.tls.session_reused))
+        (answer,) = answers
+        return answer
+
+    def reread(self, side: ServerSide) -> ServerSide:
+        """The side, which has looked at its files."""
+        self.assertEqual(side.refresh(), "")
+        return side
+
+    def test_unchanged(self) -> None:
+        """After a reload, too, of files that are the same, whether they were written again or not."""
+        side = self.side()
+        self.assertTrue(self.resumed(side, lambda: self.side(before=side)))
+        replace(Path(self.cert), Path(self.cert).read_bytes())
+        self.assertTrue(self.resumed(side, lambda: self.side(before=side)))
+        self.assertTrue(self.resumed(side, lambda: self.reread(side)))
+
+    def test_others(self) -> None:
+        """Not where a certificate, an option or an authority is another one, or keys are written down."""
+        side = self.side()
+        self.assertFalse(self.resumed(side, lambda: self.side(before=side, alpn=("h2",))))
+        write_pair(self.directory, "a", CA.issue_cert("a.example"))
+        self.assertFalse(self.resumed(side, lambda: self.side(before=side)))
+        authority = write_authority(self.directory, OTHER_CA)
+        optional: dict[str, Any] = {"client_ca": authority, "verify_client": "optional"}
+        asking = self.side(**optional)
+        self.assertTrue(self.resumed(asking, lambda: self.side(before=asking, **optional)))
+        replace(Path(authority), CA.cert_pem.bytes())
+        self.assertFalse(self.resumed(asking, lambda: self.side(before=asking, **optional)))
+        self.assertEqual(self.side(keylog=str(self.directory / "keys")).certificates.contexts, {})
+
+    def test_one_of_many(self) -> None:
+        """Of a directory, only the certificate that was renewed has new tickets."""
+        directory = directory_of(self)
+        write_pair(directory, "a", CA.issue_cert("a.example"))
+        write_pair(directory, "b", CA.issue_cert("b.example"))
+        side = self.side(cert=str(directory), key=None)
+        write_pair(directory, "b", CA.issue_cert("b.example"))
+        self.assertTrue(self.resumed(side, lambda: self.reread(side)))
+        write_pair(directory, "a", CA.issue_cert("a.example"))
+        self.assertFalse(self.resumed(side, lambda: self.reread(side)))
+
+    def test_while_it_is_read(self) -> None:
+        """A file that changes while it is read makes nothing that a later reading takes over."""
+        side = self.side()
+        read = side._digest
+
+        def changing(pair: Pair) -> bytes:
+            digest = read(pair)
+            write_pair(self.directory, "a", CA.issue_cert("a.example"))
+            return digest
+
+        self.patch(side, "_digest", changing)
+        self.assertEqual(side.refresh(), "")
+        self.assertEqual(side.certificates.contexts, {})
