@@ -6,7 +6,9 @@ The life of a connection, and the room where each step lives:
 
 1. A listener accepts a client, if there are descriptors for it (`listen`, `limits`).
 2. The client's socket becomes a stream (`streams`), the stream a session (`relay.session`).
-3. The access list and the rule's limits judge the client (`rules.access`).
+   Where clients come by datagrams, the first of each makes its session.
+3. The access list and the limits judge the client (`rules.access`, `limits`); at a ``tls:``
+   listener it shakes hands (`streams.tls`).
 4. If the rule has filters, they look before the dial, may choose the target, and see
    the bytes until they are done (`filters`, `relay.filtered`).
 5. The session dials: targets in order, names looked up beside the reactor,

@@ -43,7 +43,7 @@ _WAYS: Final = {
     "down": frozenset({Direction.TO_CLIENT}),
     "both": frozenset(Direction),
 }
-_STATES: Final = ("peeking", "dialing", "relaying", "closing")
+_STATES: Final = ("handshaking", "peeking", "dialing", "relaying", "closing")
 
 T = TypeVar("T")
 Result = dict[str, Any]

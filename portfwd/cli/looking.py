@@ -94,7 +94,9 @@ def add_filter(parser: argparse.ArgumentParser) -> None:
         help="only those of these clients: an address, a network or a glob, as 'allow' takes it; or 'unix'",
     )
     parser.add_argument(
-        "--state", choices=("peeking", "dialing", "relaying", "closing"), help="only those in this state"
+        "--state",
+        choices=("handshaking", "peeking", "dialing", "relaying", "closing"),
+        help="only those in this state",
     )
 
 

@@ -14,7 +14,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from attrs import define, field, frozen
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -50,6 +50,9 @@ from portfwd.service.tls_listening import ready_streams
 from portfwd.streams.transport import TransportStream
 from portfwd.upstreams.connect import from_twisted_address
 from portfwd.values import Address, InetAddress
+
+#: Ports below it want a privilege, unless ``net.ipv4.ip_unprivileged_port_start`` says otherwise.
+LOW_PORTS: Final = 1024
 
 
 def at_port(rule: Rule, offset: int) -> tuple[str, tuple[str, str, str, str]]:
@@ -298,7 +301,10 @@ class Binder:
             try:
                 made = self.bind(one)
             except (OSError, ValueError) as problem:
-                failed(cannot_bind(one, problem))
+                line = cannot_bind(one, problem)
+                if lacks_privilege(one, problem):
+                    line += f"; ports below {LOW_PORTS} need CAP_NET_BIND_SERVICE"
+                failed(line)
                 continue
             bound.append(made)
             listen_on_endpoints(made, self._budget, failed)
@@ -427,6 +433,13 @@ def cannot_bind(planned: Planned, problem: Exception) -> str:
     """Why a live rule has no listener, in one line."""
     reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
     return cannot_listen(planned.live.name, listen_label(planned.live.rule.listen, planned.offset), reason)
+
+
+def lacks_privilege(planned: Planned, problem: Exception) -> bool:
+    """Whether it could not be bound because its port is so low that the system wants a privilege for it."""
+    ports = planned.live.rule.listen.ports
+    low = ports is not None and 0 < ports.first + planned.offset < LOW_PORTS
+    return isinstance(problem, PermissionError) and low and os.geteuid() != 0
 
 
 def cannot_listen(name: str, where: str, reason: str) -> str:

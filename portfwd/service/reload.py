@@ -36,6 +36,7 @@ from portfwd.service.build import (
     cannot_bind,
     cannot_listen,
     count_ports,
+    lacks_privilege,
     listen_label,
     listen_on_endpoints,
 )
@@ -43,9 +44,6 @@ from portfwd.values import is_literal
 
 #: Differences, and as many failures, that one reload logs; who changes more than this sees it in the file.
 MAX_LINES: Final = 50
-
-#: Ports below it want a privilege, unless ``net.ipv4.ip_unprivileged_port_start`` says otherwise.
-LOW_PORTS: Final = 1024
 
 #: Directives that are obeyed when the process starts, and only then.
 AT_START: Final = ("admin", "manhole", "metrics")
@@ -348,9 +346,7 @@ class Transition:
 
     def _explained(self, planned: Planned, problem: Exception) -> str:
         line = f"{cannot_bind(planned, problem)} ({planned.live.rule.listen.where})"
-        ports = planned.live.rule.listen.ports
-        low = ports is not None and 0 < ports.first + planned.offset < LOW_PORTS
-        if isinstance(problem, PermissionError) and low and os.geteuid() != 0:
+        if lacks_privilege(planned, problem):
             line += (
                 "; a port so low wants a privilege that this process does not have (any more): restart it,"
                 " or give it CAP_NET_BIND_SERVICE, or let systemd hold the socket"

@@ -60,8 +60,9 @@ class Options(UsageOptions):
 
     synopsis = "[twistd options] portfwd (--config FILE | --rule RULE ...) [--drain SECONDS]"
     longdesc = (
-        "Forwards TCP between addresses, unix sockets and Twisted endpoints as a rules file says. "
-        "'portfwd check FILE' judges a file without binding anything."
+        "Forwards TCP, UDP, TLS, unix sockets and Twisted endpoints as a rules file says. "
+        "'portfwd check FILE' judges a file without binding anything; "
+        "'portfwd --help' lists what else there is."
     )
 
     optParameters = [  # noqa: RUF012 - twisted reads a plain list
@@ -96,6 +97,11 @@ class Options(UsageOptions):
         """Print portfwd's version."""
         print(f"portfwd {__version__}")
         sys.exit(0)
+
+    def parseArgs(self, *words: str) -> None:
+        """Nothing stands by itself; a rules file that does has lost its ``-c``."""
+        if words:
+            raise UsageError(f"what is {words[0]!r}? A rules file needs -c before it, a rule --rule")
 
     def postOptions(self) -> None:
         """One source of rules is needed, and only one."""

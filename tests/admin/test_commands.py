@@ -64,6 +64,11 @@ class WordTests(CommandTestCase):
             self.assertEqual(error.code, "bad-request")
             self.assertIn("usage: ", str(error))
 
+    def test_states(self) -> None:
+        """Sessions can be asked for by every state in which they can be seen."""
+        for state in set(State) - {State.ACCEPTED, State.CLOSED}:
+            self.assertIn("sessions", self.ask(f"sessions state={state.value}"))
+
     def test_values(self) -> None:
         """Values that cannot be meant are refused, and the option is named."""
         for line in (

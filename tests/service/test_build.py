@@ -244,6 +244,18 @@ class BindTests(BindCase):
         )
         self.assertFalse(os.path.exists(path))
 
+    def test_low_port(self) -> None:
+        """Where a privilege is missing for a low port, the line says which; elsewhere nothing is guessed."""
+        self.patch(build.os, "geteuid", lambda: 1000)
+        with mock.patch("portfwd.service.build.bind", side_effect=PermissionError(13, "Permission denied")):
+            low, high = self.failures("a: 127.0.0.1:1022 -> 10.0.0.1:1\nb: 127.0.0.1:1024 -> 10.0.0.1:1\n")
+        self.assertEqual(
+            low,
+            "a: cannot listen on 127.0.0.1:1022: Permission denied;"
+            " ports below 1024 need CAP_NET_BIND_SERVICE",
+        )
+        self.assertEqual(high, "b: cannot listen on 127.0.0.1:1024: Permission denied")
+
     def test_bound_addresses(self) -> None:
         """Where it really listens: ports filled in, one for each of ours and of Twisted's."""
         first, second = self.bind(

@@ -23,6 +23,7 @@ from portfwd.relay.live import LiveRule
 from portfwd.rules import parse
 from portfwd.rules.diagnostics import Location, Problem, Severity
 from portfwd.rules.diff import difference
+from portfwd.service import build as build_module
 from portfwd.service import reload as reload_module
 from portfwd.service import slices
 from portfwd.service.build import count_descriptors
@@ -475,7 +476,7 @@ class BindTests(ReloadCase):
     async def test_low_port(self) -> None:
         """Without the privilege for it, a port below 1024 is refused with the ways out."""
         forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}\n")
-        self.patch(reload_module.os, "geteuid", lambda: 1000)
+        self.patch(build_module.os, "geteuid", lambda: 1000)
         with mock.patch("portfwd.service.build.bind", side_effect=PermissionError(13, "Permission denied")):
             result = await self.reload(forwarder, f"b: 127.0.0.1:80 -> {self.target}\n")
             high = await self.reload(forwarder, f"b: 127.0.0.1:8080 -> {self.target}\n")

@@ -87,6 +87,12 @@ class OptionsTests(TapCase):
             problem = self.assertRaises(UsageError, parsed, *arguments)
             self.assertIn("one of the two", str(problem))
 
+    def test_file_without_option(self) -> None:
+        """A rules file that stands by itself is told how it is named."""
+        problem = self.assertRaises(UsageError, parsed, "rules.conf")
+        self.assertIn("needs -c before it", str(problem))
+        self.assertIn("'rules.conf'", str(problem))
+
     def test_version(self) -> None:
         """`--version` prints ours and leaves."""
         said = io.StringIO()

@@ -11,6 +11,6 @@ from twisted.application.service import ServiceMaker
 portfwd = ServiceMaker(
     "portfwd",
     "portfwd.service.tap",
-    "Forward ports by a rules file; rinetd's work unchanged.",
+    "Forward ports by a rules file; rinetd's files work unchanged.",
     "portfwd",
 )
