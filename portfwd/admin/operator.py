@@ -63,7 +63,7 @@ class RuleView:
     :ivar listen: the addresses that are bound.
     :ivar targets: as messages name them.
     :ivar state: of its listener: ``accepting``, ``paused`` or ``closed``.
-    :ivar sessions: those that are not closed.
+    :ivar sessions: those that are not closed, with those that began before a reload.
     :ivar total: how many there have been.
     :ivar filters: names, in order.
     :ivar filter_failures: how often one of them raised.

@@ -260,6 +260,11 @@ class Bound:
             if isinstance(listener, Listener):
                 listener.judge_by(self.live.gate)
 
+    def take_waiting(self) -> None:
+        """Serve those whom the kernel has let in already: they cannot know that they came late."""
+        for listener in self.listeners:
+            listener.take_waiting()
+
     def close(self) -> list[Deferred[Any]]:
         """
         Accept no more.

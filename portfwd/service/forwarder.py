@@ -289,11 +289,11 @@ class Forwarder(Service):
         self._end_reload()
         self.departures.stop()
         self._ports_open = True
-        count = self.session_count
-        if count:
-            self._log.info(
-                "draining: {count} sessions have {drain} s", count=count, drain=f"{self.drain_limit:g}"
-            )
+        for bound in self._bound:
+            bound.take_waiting()
+        if count := self.session_count:
+            limit = f"{self.drain_limit:g}"
+            self._log.info("draining: {count} sessions have {drain} s", count=count, drain=limit)
             self._deadline = self._reactor.callLater(self.drain_limit, self.cut, CloseReason.DRAIN)
         for live in self.every_rule:
             live.when_empty = self._drained

@@ -9,6 +9,7 @@ words for people. It decides nothing: sessions, rules and the forwarder do what 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol, cast
 
@@ -119,12 +120,17 @@ class Operating:
     def rules(self, start: int = 0) -> Iterator[RuleView]:
         """See `portfwd.admin.operator.Operator`."""
         bounds = self._forwarder.bound
+        # Sessions that began before the last reload are the rule's as well.
+        older = Counter[str]()
+        for live in self._forwarder.departures:
+            older[live.name] += len(live.sessions)
         for bound in bounds[start:]:
             state = "closed" if bound.closed else "paused" if bound.paused else "accepting"
-            yield _view(bound.live, state, () if bound.closed else tuple(bound_addresses(bound)))
+            addresses = () if bound.closed else tuple(bound_addresses(bound))
+            yield _view(bound.live, state, addresses, older[bound.live.name])
         if not bounds:
             # It stops: nothing listens any more, and sessions are left.
-            yield from (_view(live, "closed", ()) for live in self._forwarder.rules[start:])
+            yield from (_view(live, "closed", (), older[live.name]) for live in self._forwarder.rules[start:])
 
     def _named(self, rule: str, lives: Sequence[LiveRule]) -> list[LiveRule]:
         """Those of `lives` that RULE means; never none."""
@@ -233,14 +239,14 @@ class Operating:
         self._stop()
 
 
-def _view(live: LiveRule, state: str, listen: tuple[str, ...]) -> RuleView:
+def _view(live: LiveRule, state: str, listen: tuple[str, ...], older: int) -> RuleView:
     return RuleView(
         live.name,
         live.rule.name,
         listen,
         tuple(one.label for one in live.destinations),
         state,
-        len(live.sessions),
+        len(live.sessions) + older,
         live.total,
         tuple(name for name, _ in live.filters),
         live.filter_failures,

@@ -413,8 +413,7 @@ class Transition:
         closed = 0
         for bound in self.gone:
             if bound.live.options.on_remove is not OnRemove.CUT:
-                for listener in bound.listeners:
-                    listener.take_waiting()
+                bound.take_waiting()
             closed += 0 if bound.closed else len(bound.listeners)
             bound.close()
             yield

@@ -66,6 +66,7 @@ class Steering:
         """Close listeners; sessions get a deadline."""
         for bound in found:
             if not bound.closed:
+                bound.take_waiting()
                 self._budget.give_back(len(bound.listeners))
                 bound.close()
             # Sessions that began before the last reload are the rule's as well.

@@ -234,6 +234,17 @@ class StopTests(ForwarderCase):
         await forwarder.stopService()
         self.assertFalse(forwarder.running)
 
+    async def test_who_waits_already(self) -> None:
+        """A client whom the kernel has let in is served, and has the time that sessions have."""
+        forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}", drain=0.2)
+        client = self.connect(forwarder)
+        stopped = forwarder.stopService()
+        server = await self.in_thread(self.accept)
+        client.sendall(b"late")
+        self.assertEqual(await self.in_thread(lambda: server.recv(4)), b"late")
+        await stopped
+        self.assertEqual([line.reason for line in self.lines.closed_lines], [CloseReason.DRAIN])
+
     async def test_sessions_finish(self) -> None:
         """New clients are refused; the session goes on to its end, and then the stop is over for all."""
         forwarder, client, server = await self.in_session()

@@ -104,7 +104,7 @@ class LookTests(OperatedTestCase):
         changed = rules(self.text.format(target="127.0.0.1:9", directory=self.directory).partition("lab:")[0])
         done = self.forwarder.reload(changed)
         self.turn_until(lambda: done.called)
-        self.assertEqual([one.total for one in self.operating.rules()], [1])
+        self.assertEqual([(one.sessions, one.total) for one in self.operating.rules()], [(1, 1)])
         self.assertEqual(self.operating.status()["total"], 2)
 
     def test_detail(self) -> None:

@@ -148,6 +148,13 @@ class DrainTests(SteeringCase):
         await self.is_reset(spared)
         self.assertEqual([line.reason for line in self.lines.closed_lines], [CloseReason.DRAIN])
 
+    async def test_who_waits_already(self) -> None:
+        """A client whom the kernel has let in is served: it cannot know that it came late."""
+        forwarder = self.steered()
+        client = self.connect(forwarder)
+        forwarder.drain("a")
+        await self.converses(client, await self.in_thread(self.accept))
+
     async def test_drained_in_time(self) -> None:
         """Sessions that end before the deadline end as always."""
         forwarder = self.steered()
