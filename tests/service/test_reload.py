@@ -756,9 +756,9 @@ class OrderTests(ReloadCase):
         forwarder = self.started(texts[0])
         await self.applied(forwarder, texts[1])
         await self.turn()
-        before = count_descriptors(), forwarder._budget.spent
         gc.collect()
         gc.disable()
+        before = count_descriptors(), forwarder._budget.spent
         self.addCleanup(gc.enable)
         alive = self.live_rules()
         for number in range(100):

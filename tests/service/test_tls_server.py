@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import ssl
 from collections.abc import Callable
@@ -144,6 +145,8 @@ class CertificateTests(ListeningCase):
     def test_keylog(self) -> None:
         """keylog= is a file for its owner alone, and is warned about."""
         path = self.directory / "keys"
+        # A context keeps the file open until it is collected, and other tests count descriptors.
+        self.addCleanup(gc.collect)
         self.connect(self.side(keylog=str(path)))
         self.assertIn("CLIENT_TRAFFIC_SECRET_0", path.read_text())
         self.assertEqual(path.stat().st_mode & 0o777, 0o600)
@@ -158,6 +161,7 @@ class CertificateTests(ListeningCase):
             "(mode 0644), and it decrypts every session; 'chmod 600'", self.refused(keylog=str(path))
         )
         path.chmod(0o600)
+        self.addCleanup(gc.collect)
         self.side(keylog=str(path))
         found = os.stat(path)
         other = os.stat_result((*found[:4], found.st_uid + 1, *found[5:]))
