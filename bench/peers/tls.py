@@ -36,8 +36,9 @@ def make_certificate(folder: Path) -> tuple[str, str]:
              "-keyout", str(key), "-out", str(cert), "-days", "30", "-subj", "/CN=lab"],
             check=True, capture_output=True, timeout=30,
         )  # fmt: skip
-        key.chmod(0o644)
-        (folder / "both.pem").write_bytes(cert.read_bytes() + key.read_bytes())
+        both = folder / "both.pem"
+        both.touch(0o600)
+        both.write_bytes(cert.read_bytes() + key.read_bytes())
     return str(cert), str(key)
 
 

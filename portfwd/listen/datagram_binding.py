@@ -64,6 +64,13 @@ def bind_datagrams(
     return bound
 
 
+def ready_inherited(sock: socket.socket) -> socket.socket:
+    """Have `sock`, which somebody else bound, say where each datagram was sent to if it has every address."""
+    if sock.family != socket.AF_UNIX and sock.getsockname()[0] in WILDCARDS and can_tell_destinations():
+        tell_destinations(sock)
+    return sock
+
+
 def resolve_datagrams(name: str) -> Sequence[str]:
     """
     The addresses of a name that is to be listened on, from the system's resolver; it may block.

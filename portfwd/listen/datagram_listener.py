@@ -59,11 +59,16 @@ class DatagramListener(Reception):
         poller: Poller,
         budget: DescriptorBudget,
         live: LiveRule,
+        *,
+        inherited: bool = False,
     ) -> None:
-        """:param sock: bound and non-blocking; the listener owns it."""
+        """
+        :param sock: bound and non-blocking; the listener owns it.
+        :param inherited: somebody else bound it, to whom the file of a unix socket belongs.
+        """
         super().__init__(name, reactor, budget, live)
         self._socket = sock
-        self._file = socket_file(sock)
+        self._file = None if inherited else socket_file(sock)
         self._family = int(sock.family)
         self._poller = poller
         self._drops_told = 0

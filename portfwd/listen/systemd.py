@@ -50,11 +50,12 @@ def inherited(environment: Mapping[str, str], pid: int) -> dict[str, list[int]]:
     return found
 
 
-def adopt(descriptor: int) -> socket.socket:
+def adopt(descriptor: int, *, datagrams: bool = False) -> socket.socket:
     """
     The socket behind `descriptor`, non-blocking and not inherited further.
 
-    :raises OSError: it is no listening stream socket.
+    :param datagrams: it has to be bound, and to take datagrams; else to listen for connections.
+    :raises OSError: it is another kind of socket, or none.
     """
     duplicate = os.dup(descriptor)
     try:
@@ -63,9 +64,13 @@ def adopt(descriptor: int) -> socket.socket:
         os.close(duplicate)
         raise
     try:
-        if sock.type != socket.SOCK_STREAM:
-            raise OSError(f"descriptor {descriptor} is no stream socket")
-        if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        if datagrams and sock.type != socket.SOCK_DGRAM:
+            raise OSError(f"descriptor {descriptor} takes no datagrams: write systemd:NAME for ListenStream=")
+        if not datagrams and sock.type != socket.SOCK_STREAM:
+            raise OSError(
+                f"descriptor {descriptor} is no stream socket: write systemd-dgram:NAME for ListenDatagram="
+            )
+        if not datagrams and not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             raise OSError(f"descriptor {descriptor} does not listen")
         sock.setblocking(False)
     except OSError:

@@ -16,7 +16,15 @@ from typing import Final
 
 from attrs import frozen
 
-from portfwd.rules.model import DATAGRAM_KINDS, UNIX_KINDS, Kind, ListenSpec, PortRange, TargetSpec
+from portfwd.rules.model import (
+    DATAGRAM_KINDS,
+    SYSTEMD_KINDS,
+    UNIX_KINDS,
+    Kind,
+    ListenSpec,
+    PortRange,
+    TargetSpec,
+)
 from portfwd.rules.tokens import Fault, Word, quote, spell
 
 #: Asks for the port of a service (``http``) by protocol (``tcp`` or ``udp``).
@@ -103,12 +111,14 @@ def _read_endpoint(word: Word) -> Place:
 
 def read_path(path: str, kind: Kind, role: Role) -> Place:
     """
-    Read what follows ``unix:``, ``unix-dgram:`` or ``systemd:``.
+    Read what follows ``unix:``, ``unix-dgram:``, ``systemd:`` or ``systemd-dgram:``.
 
     :raises Fault: when it is empty, too long, or cannot be connected to.
     """
-    if kind is Kind.SYSTEMD and role is Role.TARGET:
-        raise Fault("listener-only", "systemd: hands over listening sockets, nothing can be connected to it")
+    if kind in SYSTEMD_KINDS and role is Role.TARGET:
+        raise Fault(
+            "listener-only", f"{kind.value}: hands over listening sockets, nothing can be connected to it"
+        )
     if not path or path == "@":
         raise Fault("bad-path", f"a name is missing after {kind.value}:")
     if kind in UNIX_KINDS and len(path.encode("utf-8", "surrogatepass")) > MAX_UNIX_PATH:

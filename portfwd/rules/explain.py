@@ -22,6 +22,7 @@ from portfwd.rules.access import AccessList, Decision
 from portfwd.rules.addresses import address_text
 from portfwd.rules.diagnostics import Location
 from portfwd.rules.model import (
+    SYSTEMD_KINDS,
     UNIX_KINDS,
     AclEntry,
     Balance,
@@ -35,7 +36,7 @@ from portfwd.rules.model import (
 )
 from portfwd.values import is_literal, printable, unmapped
 
-_PATH_KINDS: Final = (Kind.UNIX, Kind.UNIX_DATAGRAM, Kind.SYSTEMD, Kind.ENDPOINT)
+_PATH_KINDS: Final = (*UNIX_KINDS, *SYSTEMD_KINDS, Kind.ENDPOINT)
 
 
 @frozen

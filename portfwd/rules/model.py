@@ -30,6 +30,7 @@ class Kind(enum.Enum):
     UNIX = "unix"
     UNIX_DATAGRAM = "unix-dgram"
     SYSTEMD = "systemd"
+    SYSTEMD_DATAGRAM = "systemd-dgram"
     ENDPOINT = "endpoint"
 
 
@@ -43,7 +44,9 @@ DATAGRAM_IDLE: Final = 72.0
 
 
 #: What speaks in datagrams.
-DATAGRAM_KINDS: Final = frozenset({Kind.UDP, Kind.UNIX_DATAGRAM})
+DATAGRAM_KINDS: Final = frozenset({Kind.UDP, Kind.UNIX_DATAGRAM, Kind.SYSTEMD_DATAGRAM})
+#: What systemd opened, and hands over by name.
+SYSTEMD_KINDS: Final = frozenset({Kind.SYSTEMD, Kind.SYSTEMD_DATAGRAM})
 #: What has a file's name, or an abstract one.
 UNIX_KINDS: Final = frozenset({Kind.UNIX, Kind.UNIX_DATAGRAM})
 

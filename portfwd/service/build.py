@@ -40,8 +40,8 @@ from portfwd.relay.dial import Opener, Surroundings
 from portfwd.relay.live import LiveRule, SessionLog
 from portfwd.rules.access import AccessList
 from portfwd.rules.diagnostics import Problem
-from portfwd.rules.model import DATAGRAM_KINDS, Kind, ListenSpec, PortRange, Rule, Ruleset
-from portfwd.service.datagrams import bind_listeners
+from portfwd.rules.model import DATAGRAM_KINDS, SYSTEMD_KINDS, Kind, ListenSpec, PortRange, Rule, Ruleset
+from portfwd.service.datagrams import adopt_listeners, bind_listeners
 from portfwd.service.endpoints import portable_endpoints
 from portfwd.service.filters import Clause, configure
 from portfwd.service.rule_streams import choose_streams, with_gates
@@ -342,10 +342,13 @@ class Binder:
         bound = Bound(live, offset, planned.endpoint)
         if planned.endpoint is not None:
             bound.endpoints.append(planned.endpoint)
-        elif spec.kind is Kind.SYSTEMD:
+        elif spec.kind in SYSTEMD_KINDS:
             descriptors = self._inherited_sockets().get(spec.path)
             if not descriptors:
                 raise ValueError("systemd passed no socket of that name")
+            if spec.kind in DATAGRAM_KINDS:
+                bound.listeners += adopt_listeners(live, descriptors, self._world, self._budget)
+                return bound
             try:
                 for descriptor in descriptors:
                     sock = systemd.adopt(descriptor)

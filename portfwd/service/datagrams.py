@@ -6,10 +6,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from portfwd.limits.descriptors import DescriptorBudget
-from portfwd.listen.datagram_binding import bind_datagrams, resolve_datagrams
+from portfwd.listen.datagram_binding import bind_datagrams, ready_inherited, resolve_datagrams
 from portfwd.listen.datagram_listener import DatagramListener
 from portfwd.listen.datagram_port import DatagramPort
 from portfwd.listen.reception import Reception
+from portfwd.listen.systemd import adopt
 from portfwd.relay.dial import Surroundings
 from portfwd.relay.live import LiveRule
 from portfwd.rules.model import Kind, Rule
@@ -21,6 +22,32 @@ def datagram_streams(rule: Rule, world: Surroundings) -> DatagramStreams:
     """What makes the streams of `rule`, which has datagrams on one side or both."""
     poller = None if world.sockets is None else world.sockets.poller
     return DatagramStreams(world.reactor, rule.options, poller, world.streams, mixed=rule.is_mixed)
+
+
+def adopt_listeners(
+    live: LiveRule, descriptors: Sequence[int], world: Surroundings, budget: DescriptorBudget
+) -> Sequence[Reception]:
+    """
+    What listens on datagram sockets that systemd passed.
+
+    :raises OSError, ValueError: one of them cannot be used; nothing is kept then.
+    """
+    if world.sockets is None:
+        raise ValueError("systemd's sockets for datagrams need epoll")
+    taken: list[DatagramListener] = []
+    try:
+        for descriptor in descriptors:
+            sock = ready_inherited(adopt(descriptor, datagrams=True))
+            taken.append(
+                DatagramListener(
+                    live.name, sock, world.reactor, world.sockets.poller, budget, live, inherited=True
+                )
+            )
+    except OSError:
+        for one in taken:
+            one.stop()
+        raise
+    return taken
 
 
 def bind_listeners(

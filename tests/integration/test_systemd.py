@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import ExitStack
 
 from portfwd.testing.peers import Dialer, Listener, converse
 from portfwd.values import InetAddress, UnixAddress
-from tests.integration.case import JSON_LOG, LOOPBACK, ForwarderCase
+from tests.integration.case import JSON_LOG, LOOPBACK, PATIENCE, ForwarderCase
 from tests.integration.forwarder import Forwarder
 
 CONVERSATION = ("send 100KiB", "end", "expect 10KiB", "expect end")
@@ -15,7 +16,7 @@ ANSWER = ("expect 100KiB", "expect end", "send 10KiB", "end")
 
 
 class ActivationTests(ForwarderCase):
-    """TCP and unix sockets, by name."""
+    """TCP, UDP and unix sockets, by name."""
 
     def activated(self, rules: str, sockets: dict[str, socket.socket]) -> Forwarder:
         """A forwarder that inherits `sockets`."""
@@ -59,6 +60,48 @@ class ActivationTests(ForwarderCase):
             )
             self.assertEqual(forwarder.stop(), 0)
             self.assertTrue(os.path.exists(path))
+
+    def test_datagrams(self) -> None:
+        """
+        UDP and unix datagram sockets serve associations, and answer from where the client sent to.
+
+        The file of a unix socket stays when portfwd goes.
+        """
+        with ExitStack() as stack:
+            kinds = (socket.AF_INET, socket.SOCK_DGRAM)
+            upstream, udp, client = (stack.enter_context(socket.socket(*kinds)) for _ in range(3))
+            local, peer = (
+                stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) for _ in range(2)
+            )
+            upstream.bind(("127.0.0.1", 0))
+            udp.bind(("0.0.0.0", 0))
+            path, own = str(self.directory / "inherited.sock"), str(self.directory / "client.sock")
+            local.bind(path)
+            peer.bind(own)
+            target = f"127.0.0.1:{upstream.getsockname()[1]}/udp"
+            forwarder = self.activated(
+                f"a: systemd-dgram:dns -> {target}\nb: systemd-dgram:log -> {target}\n",
+                {"dns": udp, "log": local},
+            )
+            forwarder.wait_until_ready()
+            for sock in (upstream, client, peer):
+                sock.settimeout(PATIENCE)
+            for asking, where in ((client, ("127.0.0.2", udp.getsockname()[1])), (peer, path)):
+                asking.sendto(b"question", where)
+                question, asker = upstream.recvfrom(100)
+                self.assertEqual(question, b"question")
+                upstream.sendto(b"answer", asker)
+                self.assertEqual(asking.recvfrom(100), (b"answer", where))
+            self.assertEqual(forwarder.stop(), 0)
+            self.assertTrue(os.path.exists(path))
+
+    def test_wrong_kind(self) -> None:
+        """A stream socket is not taken for datagrams; the line says what to write."""
+        tcp = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(tcp.close)
+        forwarder = self.activated("a: systemd-dgram:web -> 127.0.0.1:9/udp\n", {"web": tcp})
+        forwarder.wait_for_line("takes no datagrams: write systemd:NAME for ListenStream=")
+        self.assertEqual(forwarder.wait(), 1)
 
     def test_no_socket_of_that_name(self) -> None:
         """A name that systemd did not pass is one line, and exit status 1."""

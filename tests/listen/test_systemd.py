@@ -62,6 +62,20 @@ class AdoptTests(unittest.SynchronousTestCase):
             self.assertNotEqual(adopted.fileno(), theirs.fileno())
             self.assertEqual((adopted.gettimeout(), adopted.get_inheritable()), (0.0, False))
 
+    def test_datagrams(self) -> None:
+        """A bound datagram socket is adopted by who asks for one, and nobody else's."""
+        with (
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as theirs,
+            socket.create_server(("127.0.0.1", 0)) as stream,
+        ):
+            theirs.bind(("127.0.0.1", 0))
+            adopted = adopt(theirs.fileno(), datagrams=True)
+            self.addCleanup(adopted.close)
+            self.assertEqual(adopted.getsockname(), theirs.getsockname())
+            self.assertEqual((adopted.gettimeout(), adopted.get_inheritable()), (0.0, False))
+            problem = self.assertRaises(OSError, adopt, stream.fileno(), datagrams=True)
+            self.assertIn("write systemd:NAME", str(problem))
+
     def test_refused(self) -> None:
         """What is no socket, no stream, not listening or not there is an error, and leaves no descriptor."""
         with (

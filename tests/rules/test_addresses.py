@@ -71,6 +71,7 @@ class GoodPlacesTests(SynchronousTestCase):
             ('unix:"/run/a b"', Kind.UNIX, "/run/a b"),
             ("unix:/run/a:b/udp", Kind.UNIX, "/run/a:b/udp"),
             ("systemd:web", Kind.SYSTEMD, "web"),
+            ("systemd-dgram:dns", Kind.SYSTEMD_DATAGRAM, "dns"),
             (r'endpoint:"tcp:host=fe80\:\:1:port=80"', Kind.ENDPOINT, r"tcp:host=fe80\:\:1:port=80"),
         ):
             found = place(text)
@@ -150,6 +151,7 @@ class BadPlacesTests(SynchronousTestCase):
             ("*:80", "missing-host"),
             ("10.0.0.5:0", "port-zero"),
             ("systemd:web", "listener-only"),
+            ("systemd-dgram:dns", "listener-only"),
         ):
             self.assertEqual(self.assertRaises(Fault, place, text, Role.TARGET).code, code, text)
 
@@ -192,6 +194,7 @@ class TextTests(SynchronousTestCase):
             ('unix:"/a,b"', 'unix:"/a,b"'),
             ('unix:"/a b"', 'unix:"/a b"'),
             ("systemd:a", "systemd:a"),
+            ("systemd-dgram:a", "systemd-dgram:a"),
             (r'endpoint:"a\"b\:c"', r'endpoint:"a\"b\\:c"'),
         ):
             found = place(text)

@@ -12,7 +12,7 @@ from portfwd.limits.descriptors import DescriptorBudget
 from portfwd.listen.datagram_port import DatagramPort
 from portfwd.rules import parse
 from portfwd.service.build import Binder, live_rules
-from portfwd.service.datagrams import bind_listeners
+from portfwd.service.datagrams import adopt_listeners, bind_listeners
 from tests.service.worlds import Lines, a_world
 
 
@@ -53,6 +53,17 @@ class WithoutEpollTests(TestCase):
         world = a_world(reactor)
         (planned,) = live_rules(parse("d: unix-dgram:@x -> 127.0.0.1:1/udp\n", "f"), world, Lines())
         refusal = self.assertRaises(StartError, Binder(world, DescriptorBudget(0, 0)).bind_all, [planned])
+        self.assertIn("epoll", str(refusal))
+
+    async def test_inherited(self) -> None:
+        """Nor are those that systemd holds."""
+        from twisted.internet import reactor
+
+        world = a_world(reactor)
+        (planned,) = live_rules(parse("d: systemd-dgram:x -> 127.0.0.1:1/udp\n", "f"), world, Lines())
+        refusal = self.assertRaises(
+            ValueError, adopt_listeners, planned.live, [3], world, DescriptorBudget(0, 0)
+        )
         self.assertIn("epoll", str(refusal))
 
     async def test_taken(self) -> None:
