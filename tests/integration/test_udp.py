@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from twisted.trial import unittest
 
 from portfwd.listen.datagram_listener import BATCH
 from tests.integration.case import ForwarderCase, deep
-from tests.integration.forwarder import Forwarder
+from tests.integration.forwarder import Forwarder, is_listening
+from tests.integration.programs import Program, free_port, needs, run
 from tests.integration.servers import write_certificates
 
 #: Seconds in which a datagram on the loopback comes.
@@ -408,6 +410,44 @@ class ProgramTests(UDPCase):
             command = f"dig +noedns +short {way} @127.0.0.1 -p {forwarder.port(rule)} example.com".split()
             outcome = subprocess.run(command, capture_output=True, text=True, timeout=60)
             self.assertEqual(outcome.stdout.strip(), "192.0.2.33", outcome.stderr)
+
+    def test_logger(self) -> None:
+        """logger's lines reach a syslog server, sent by UDP and to a socket like ``/dev/log``."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+            server.bind(("127.0.0.1", 0))
+            server.settimeout(PATIENCE)
+            target = f"127.0.0.1:{server.getsockname()[1]}/udp"
+            path = self.directory / "log"
+            forwarder = self.forwarder(f"u: 127.0.0.1:0/udp -> {target}\nl: unix-dgram:{path} -> {target}\n")
+            by_udp = ("--server", "127.0.0.1", "--port", str(forwarder.port("u")), "--udp")
+            for number, way in enumerate((by_udp, ("--socket", str(path)))):
+                run(needs("logger"), *way, f"line {number}")
+                self.assertIn(f"line {number}".encode(), server.recv(2000))
+
+    def test_dnsmasq(self) -> None:
+        """A real resolver answers dig: over UDP, by its TCP, by TLS before its TCP, and by its UDP to TCP."""
+        port = free_port()
+        options = "--keep-in-foreground --conf-file=/dev/null --no-resolv --no-hosts --user=root --pid-file="
+        options += f" --listen-address=127.0.0.1 --bind-interfaces --port={port}"
+        options += f" --host-record=example.com,192.0.2.33 --txt-record=long.example,{'x' * 200}"
+        server = Program([needs("dnsmasq"), *options.split()], self.directory / "dnsmasq.log")
+        self.addCleanup(server.clean_up)
+        server.wait_until(partial(is_listening, port), f"port {port}")
+        write_certificates(self, "localhost")
+        files = f"cert={self.directory}/localhost.pem key={self.directory}/localhost.pem"
+        front = self.forwarder(f"dot: tls:127.0.0.1:0 {files} -> 127.0.0.1:{port}\n")
+        trust = f"server-name=localhost ca={self.directory}/ca.pem"
+        forwarder = self.forwarder(
+            f"u: 127.0.0.1:0/udp -> 127.0.0.1:{port}/udp\n"
+            f"s: 127.0.0.1:0/udp -> 127.0.0.1:{port} framing=length16\n"
+            f"d: 127.0.0.1:0/udp -> tls:127.0.0.1:{front.port('dot')} framing=length16 {trust}\n"
+            f"t: 127.0.0.1:0 -> 127.0.0.1:{port}/udp framing=length16\n"
+        )
+        for rule, way in (("u", "+notcp"), ("s", "+notcp"), ("d", "+notcp"), ("t", "+tcp")):
+            for question, answer in (("example.com A", "192.0.2.33"), ("long.example TXT", "xxx")):
+                asked = f"+short {way} @127.0.0.1 -p {forwarder.port(rule)} {question}".split()
+                outcome = run(needs("dig"), *asked)
+                self.assertIn(answer, outcome.stdout.decode(), f"{rule} {outcome.stderr!r}")
 
 
 def reply(question: bytes) -> bytes:
