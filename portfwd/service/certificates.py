@@ -136,13 +136,18 @@ def pair_files(cert: str, key: str | None) -> Iterator[tuple[str, str | None]]:
 
     In a directory, the key of ``NAME.pem`` is in it, or in ``NAME.key`` beside it; ``default.pem`` is first.
 
-    :raises ValueError: there is none in the directory.
+    :raises ValueError: there is none in the directory, or a `key` is given for all of it.
     :raises OSError: it cannot be read.
     """
     directory = Path(cert)
     if not directory.is_dir():
         yield cert, key
         return
+    if key is not None:
+        raise ValueError(
+            f"{cert} is a directory, so {key} could be the key of any of its certificates: put each key into"
+            " its NAME.pem, or into NAME.key beside it, and leave key= out"
+        )
     found = sorted(directory.glob("*.pem"), key=lambda path: (path.name != "default.pem", path.name))
     if not found:
         raise ValueError(f"{cert}: there is no *.pem in this directory")

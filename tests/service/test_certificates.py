@@ -127,6 +127,11 @@ class DirectoryTests(SynchronousTestCase):
         problem = self.assertRaises(ValueError, list, pair_files(str(self.directory), None))
         self.assertIn("no *.pem in this directory", str(problem))
 
+    def test_one_key_for_all(self) -> None:
+        """A key beside a directory belongs to none of its certificates."""
+        problem = self.assertRaises(ValueError, list, pair_files(str(self.directory), "a.key"))
+        self.assertIn("leave key= out", str(problem))
+
     def test_file(self) -> None:
         """A file is itself."""
         self.assertEqual(list(pair_files("a.pem", "a.key")), [("a.pem", "a.key")])

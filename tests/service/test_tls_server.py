@@ -180,6 +180,7 @@ class CertificateTests(ListeningCase):
         self.assertIn("write cert=FILE", self.refused(cert=None))
         self.assertIn("gone.pem", self.refused(cert="gone.pem"))
         self.assertIn("write key=FILE", self.refused(key=None))
+        self.assertIn("leave key= out", self.refused(cert=str(self.directory)))
         self.assertIn("OpenSSL knows no such cipher", self.refused(ciphers="NO"))
 
 
