@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from attrs import frozen
 
@@ -35,9 +35,9 @@ class Transfer:
     bits_a_second: float
 
 
-def parse_iperf(text: str) -> Transfer:
+def read_end(text: str) -> dict[str, Any]:
     """
-    Read ``iperf3 -J``.
+    The sums at the end of what ``iperf3 -J`` wrote.
 
     :raises LabError: with iperf3's own words if it failed.
     """
@@ -47,7 +47,17 @@ def parse_iperf(text: str) -> Transfer:
         raise LabError(f"iperf3 wrote no JSON: {text[:80]!r}") from None
     if "error" in said:
         raise LabError(f"iperf3: {said['error']}")
-    got = said["end"]["sum_received"]
+    end: dict[str, Any] = said["end"]
+    return end
+
+
+def parse_iperf(text: str) -> Transfer:
+    """
+    Read ``iperf3 -J``.
+
+    :raises LabError: with iperf3's own words if it failed.
+    """
+    got = read_end(text)["sum_received"]
     if not got["bytes"]:
         raise LabError("iperf3: no byte arrived")
     return Transfer(int(got["bytes"]), float(got["bits_per_second"]))

@@ -8,7 +8,6 @@ way, as datagrams are. How much was lost says how far the sender was ahead, and 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Final
 
@@ -16,7 +15,7 @@ from attrs import frozen
 
 from bench.lab import Place
 from bench.loads.api import TARGETS, Load, Running, Scale
-from bench.loads.bulk import server_command
+from bench.loads.bulk import read_end, server_command
 from bench.peers.api import Peer
 from bench.processes import LabError
 
@@ -38,13 +37,8 @@ def parse_datagrams(text: str) -> Shower:
 
     :raises LabError: with iperf3's own words if it failed.
     """
-    try:
-        said = json.loads(text)
-    except ValueError:
-        raise LabError(f"iperf3 wrote no JSON: {text[:80]!r}") from None
-    if "error" in said:
-        raise LabError(f"iperf3: {said['error']}")
-    sent, got = said["end"]["sum_sent"], said["end"]["sum_received"]
+    end = read_end(text)
+    sent, got = end["sum_sent"], end["sum_received"]
     # By bytes: packets of what was received are counted by their numbers, lost ones among them.
     received = int(sent["packets"]) * int(got["bytes"]) // max(1, int(sent["bytes"]))
     if not received:

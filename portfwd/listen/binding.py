@@ -49,11 +49,11 @@ def bind(
     """
     if spec.kind is Kind.UNIX:
         return [bind_unix(UnixAddress(spec.path), spec.options)]
-    if spec.host == "":
-        return [_bind_everywhere(port, spec.options, options, share)]
-    if is_literal(spec.host):
-        return [_bind_inet(spec.host, port, spec.options.v6only is not False, options, share)]
-    return _bind_all((resolve or resolve_listener)(spec.host), port, options, share)
+    return bind_hosts(
+        spec,
+        resolve or resolve_listener,
+        lambda host, v6only: _bind_inet(host, port, v6only, options, share),
+    )
 
 
 def share_port(sock: socket.socket, shared: bool) -> None:
@@ -71,29 +71,41 @@ def share_port(sock: socket.socket, shared: bool) -> None:
     sock.setsockopt(socket.SOL_SOCKET, option, int(shared))
 
 
-def resolve_listener(name: str) -> Sequence[str]:
+def resolve_listener(name: str, kind: socket.SocketKind = socket.SOCK_STREAM) -> Sequence[str]:
     """
     The addresses of a name that is to be listened on, from the system's resolver; it may block.
 
     :raises OSError: it has none.
     """
-    found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    found = socket.getaddrinfo(name, None, type=kind)
     return list(dict.fromkeys(str(sockaddr[0]) for _, _, _, _, sockaddr in found))
 
 
-def _bind_all(hosts: Sequence[str], port: int, options: Options, share: bool) -> list[socket.socket]:
+def bind_hosts(
+    listen: ListenSpec,
+    resolve: Callable[[str], Sequence[str]],
+    bind_one: Callable[[str, bool], socket.socket],
+) -> list[socket.socket]:
     """
-    Bind every one of `hosts`.
+    Bind what an address with a port says: every address, one, or all that a name has.
 
-    IPv6 addresses are left out on a machine without IPv6, if there is another: hosts files have
+    What needs IPv6 is left out on a machine without it, if there is something else: hosts files have
     ``::1 localhost`` there too.
+
+    :param resolve: a name to literals.
+    :param bind_one: binds a literal; whether it is to be IPv6 only.
+    :raises OSError: nothing is bound then.
     """
+    if listen.host == "":
+        return [_bind_everywhere(bool(listen.options.v6only), bind_one)]
+    if is_literal(listen.host):
+        return [bind_one(listen.host, listen.options.v6only is not False)]
     bound: list[socket.socket] = []
     missing: OSError | None = None
     try:
-        for host in hosts:
+        for host in resolve(listen.host):
             try:
-                bound.append(_bind_inet(host, port, True, options, share))
+                bound.append(bind_one(host, True))
             except OSError as problem:
                 if ":" not in host or problem.errno not in _NO_IPV6:
                     raise
@@ -107,14 +119,14 @@ def _bind_all(hosts: Sequence[str], port: int, options: Options, share: bool) ->
     return bound
 
 
-def _bind_everywhere(port: int, listen: ListenOptions, options: Options, share: bool) -> socket.socket:
+def _bind_everywhere(v6only: bool, bind_one: Callable[[str, bool], socket.socket]) -> socket.socket:
     """One dual-stack socket, or IPv4 alone on a machine without IPv6."""
     try:
-        return _bind_inet("::", port, bool(listen.v6only), options, share)
+        return bind_one("::", v6only)
     except OSError as problem:
-        if listen.v6only or problem.errno not in _NO_IPV6:
+        if v6only or problem.errno not in _NO_IPV6:
             raise
-        return _bind_inet("0.0.0.0", port, False, options, share)  # noqa: S104 - what the rule asks for
+        return bind_one("0.0.0.0", False)  # noqa: S104 - what the rule asks for
 
 
 def _bind_inet(host: str, port: int, v6only: bool, options: Options, share: bool) -> socket.socket:

@@ -3,22 +3,18 @@
 
 from __future__ import annotations
 
-import errno
 import socket
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from portfwd.kernel.datagrams import can_tell_destinations, tell_destinations
 from portfwd.kernel.sockets import inet_family
-from portfwd.listen.binding import bind_unix
+from portfwd.listen.binding import bind_hosts, bind_unix, resolve_listener, share_port
 from portfwd.rules.model import Kind, ListenSpec
-from portfwd.values import UnixAddress, is_literal
+from portfwd.values import UnixAddress
 
 #: Bound to one of these, a socket gets what is sent to any address.
 WILDCARDS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 - recognised, not bound
-
-#: How a machine without IPv6 refuses an IPv6 address.
-_NO_IPV6: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
 
 
 def bind_datagrams(
@@ -40,28 +36,9 @@ def bind_datagrams(
     """
     if spec.kind is Kind.UNIX_DATAGRAM:
         return [bind_unix(UnixAddress(spec.path), spec.options, socket.SOCK_DGRAM)]
-    if spec.host == "":
-        return [_bind_everywhere(spec, port, share)]
-    if is_literal(spec.host):
-        return [_bind(spec.host, port, spec.options.v6only is not False, share)]
-    bound: list[socket.socket] = []
-    missing: OSError | None = None
-    try:
-        for host in (resolve or resolve_datagrams)(spec.host):
-            try:
-                bound.append(_bind(host, port, True, share))
-            except OSError as problem:
-                # Hosts files have '::1 localhost' on machines without IPv6, too.
-                if ":" not in host or problem.errno not in _NO_IPV6:
-                    raise
-                missing = problem
-        if missing is not None and not bound:
-            raise missing
-    except OSError:
-        for sock in bound:
-            sock.close()
-        raise
-    return bound
+    return bind_hosts(
+        spec, resolve or resolve_datagrams, lambda host, v6only: _bind(host, port, v6only, share)
+    )
 
 
 def ready_inherited(sock: socket.socket) -> socket.socket:
@@ -77,18 +54,7 @@ def resolve_datagrams(name: str) -> Sequence[str]:
 
     :raises OSError: it has none.
     """
-    found = socket.getaddrinfo(name, None, type=socket.SOCK_DGRAM)
-    return list(dict.fromkeys(str(sockaddr[0]) for _, _, _, _, sockaddr in found))
-
-
-def _bind_everywhere(spec: ListenSpec, port: int, share: bool) -> socket.socket:
-    v6only = bool(spec.options.v6only)
-    try:
-        return _bind("::", port, v6only, share)
-    except OSError as problem:
-        if v6only or problem.errno not in _NO_IPV6:
-            raise
-        return _bind("0.0.0.0", port, False, share)  # noqa: S104 - what the rule asks for
+    return resolve_listener(name, socket.SOCK_DGRAM)
 
 
 def _bind(host: str, port: int, v6only: bool, share: bool) -> socket.socket:
@@ -98,7 +64,7 @@ def _bind(host: str, port: int, v6only: bool, share: bool) -> socket.socket:
         if sock.family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(v6only))
         if share:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            share_port(sock, True)
         if host in WILDCARDS and can_tell_destinations():
             tell_destinations(sock)
         sock.bind((host, port))

@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.logs import writer as writer_module
 from portfwd.logs.writer import FLUSH_BYTES, LineWriter, open_log
+from tests.logs.full_disk import FakeOs
 
 #: Far more than any wait of these tests takes on a busy machine.
 LONG = 30.0
@@ -27,27 +28,6 @@ class CountingWriter(LineWriter):
     def _put(self, batch: bytes, start: int) -> int:
         self.batches += 1
         return super()._put(batch, start)
-
-
-class FakeOs:
-    """The `os` module with a ``write`` that takes some bytes and then has no space until there is room."""
-
-    def __init__(self, taken: int) -> None:
-        self.taken = taken
-        self.room = threading.Event()
-        self.full = threading.Event()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(os, name)
-
-    def write(self, descriptor: int, data: bytes) -> int:
-        if self.room.is_set():
-            return os.write(descriptor, data)
-        if self.taken:
-            count, self.taken = self.taken, 0
-            return os.write(descriptor, data[:count])
-        self.full.set()
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 class WriterTestCase(SynchronousTestCase):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import threading
 from typing import Any
@@ -12,30 +11,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from portfwd.logs import writer as writer_module
 from portfwd.relay import sink_files
 from portfwd.relay.sink_files import COMPLAINT_INTERVAL, FLUSH_BYTES, SinkFile
+from tests.logs.full_disk import FakeOs
 
 #: Far more than any wait of these tests takes on a busy machine.
 LONG = 30.0
-
-
-class FakeOs:
-    """The `os` module with a ``write`` that takes some bytes and then has no space until there is room."""
-
-    def __init__(self, taken: int) -> None:
-        self.taken = taken
-        self.room = threading.Event()
-        self.full = threading.Event()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(os, name)
-
-    def write(self, descriptor: int, data: bytes) -> int:
-        if self.room.is_set():
-            return os.write(descriptor, data)
-        if self.taken:
-            count, self.taken = self.taken, 0
-            return os.write(descriptor, data[:count])
-        self.full.set()
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 class SinkFileTests(SynchronousTestCase):
