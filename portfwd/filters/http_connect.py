@@ -17,8 +17,6 @@ import base64
 from collections.abc import Sequence
 from typing import Final
 
-from attrs import frozen
-
 from portfwd.errors import ConnectTimedOut, DialError
 from portfwd.filters.api import (
     DONE,
@@ -34,15 +32,12 @@ from portfwd.filters.api import (
     Verdict,
 )
 from portfwd.filters.destinations import Destinations, Permission
-from portfwd.filters.options import Network, duration, file_of, networks, option
-from portfwd.filters.users import Users, read_users
-from portfwd.values import TO_UPSTREAM, Address, Direction, InetAddress
+from portfwd.filters.proxies import ProxyOptions, make_proxy
+from portfwd.filters.users import Users
+from portfwd.values import Address, Direction, InetAddress
 from portfwd.wire import Need, TooLong, WireError
 from portfwd.wire.http_head import MAX_HEAD, RequestHead, read_head
 from portfwd.wire.http_reply import CONNECTED, build_refusal
-
-#: Seconds for the request: one message of a client that may be far away, over a line that loses it twice.
-TIMEOUT: Final = 10.0
 
 _BAD_REQUEST: Final = build_refusal(400)
 _FORBIDDEN: Final = build_refusal(403)
@@ -111,37 +106,14 @@ def _logged_in(users: Users, head: RequestHead) -> bool:
     return users.admits(name, password)
 
 
-@frozen
-class HTTPConnectOptions:
-    """The clause's options."""
-
-    users: Users | None = option(
-        file_of(read_users), default=None, help="Who may use it, a line NAME:HASH each; without it, anybody."
-    )
-    allow: tuple[Network, ...] = option(networks, default=(), help="Where they may go, and nowhere else.")
-    deny: tuple[Network, ...] = option(
-        networks,
-        default=(),
-        help="Where they may not go. Without allow=, loopback and link-local addresses are denied too.",
-    )
-    timeout: float = option(duration, default=TIMEOUT, help="How long it may take to say where.")
-
-
-def make_factory(options: HTTPConnectOptions, clauses: Sequence[RouteClause]) -> Factory:
+def make_factory(options: ProxyOptions, clauses: Sequence[RouteClause]) -> Factory:
     """Make the factory of one clause."""
-    destinations = Destinations(options.allow, options.deny)
-    return Factory(
-        lambda connection: HTTPConnect(destinations, options.users),
-        directions=frozenset({TO_UPSTREAM}),
-        routes=True,
-        max_hold=MAX_HEAD,
-        hold_timeout=options.timeout,
-    )
+    return make_proxy(options, HTTPConnect, MAX_HEAD)
 
 
 PLUGIN = Plugin(
     "http-connect",
     "clients name their destination by CONNECT, as of an HTTP proxy",
-    HTTPConnectOptions,
+    ProxyOptions,
     make_factory,
 )

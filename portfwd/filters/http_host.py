@@ -19,20 +19,16 @@ from typing import Final
 from attrs import frozen
 
 from portfwd.filters.api import (
-    DONE,
     HOLD_TIMEOUT,
-    Close,
-    Connection,
     Factory,
-    Filter,
     NeedMore,
     Plugin,
     RouteClause,
     Verdict,
 )
 from portfwd.filters.options import choice, duration, option
-from portfwd.filters.routes import Routes, check_host
-from portfwd.values import TO_UPSTREAM, Direction
+from portfwd.filters.routes import NameRouter, Routes, check_host
+from portfwd.values import Direction
 from portfwd.wire import Need, TooLong, WireError
 from portfwd.wire.http_head import MAX_HEAD, read_head
 from portfwd.wire.http_reply import build_refusal
@@ -46,19 +42,8 @@ _TOO_LARGE: Final = build_refusal(431)
 _MISDIRECTED: Final = build_refusal(421)
 
 
-class RequestHost(Filter):
+class RequestHost(NameRouter):
     """Routes one connection by its first request."""
-
-    def __init__(self, routes: Routes, *, otherwise: str = "close") -> None:
-        """Route, and do with what cannot be routed what `otherwise` says: ``close`` or ``pass``."""
-        self._routes = routes
-        self._pass = otherwise == "pass"
-        self._connection: Connection | None = None
-
-    def opened(self, connection: Connection) -> Verdict:
-        """See `IFilter`."""
-        self._connection = connection
-        return None
 
     def received(self, direction: Direction, data: bytes) -> Verdict:
         """See `IFilter`."""
@@ -77,10 +62,7 @@ class RequestHost(Filter):
 
     def ended(self, direction: Direction, held: bytes) -> Verdict:
         """See `IFilter`."""
-        return self._otherwise("the connection ended before its request did", b"")
-
-    def _otherwise(self, reason: str, refusal: bytes) -> Verdict:
-        return DONE if self._pass else Close(reason, reply=refusal)
+        return self._otherwise("the connection ended before its request did")
 
 
 @frozen
@@ -102,13 +84,7 @@ def make_factory(options: HTTPHostOptions, clauses: Sequence[RouteClause]) -> Fa
     :raises ValueError: a route pattern can match nothing.
     """
     routes = Routes(clauses, check_host)
-    return Factory(
-        lambda connection: RequestHost(routes, otherwise=options.otherwise),
-        directions=frozenset({TO_UPSTREAM}),
-        routes=True,
-        max_hold=MAX_HEAD,
-        hold_timeout=options.timeout,
-    )
+    return RequestHost.factory(routes, options.otherwise, options.timeout, MAX_HEAD)
 
 
 PLUGIN = Plugin(

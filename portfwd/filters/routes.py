@@ -6,6 +6,8 @@ A routing filter offers keys: the name that a client asks for, the protocol it
 speaks. A pattern is a key, or a glob of it: ``*`` is any run of characters, dots too, and
 ``?`` is one. The first line with a pattern that matches any key decides, however long
 or exact it is; large and small letters are the same. What patterns may look like is the filter's to say.
+
+`NameRouter` is what the filters have in common that choose by a name which the client says first.
 """
 
 from __future__ import annotations
@@ -16,8 +18,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from portfwd.filters.api import DONE, Close, Route, RouteClause, Verdict
-from portfwd.values import printable
+from portfwd.filters.api import DONE, Close, Connection, Factory, Filter, Route, RouteClause, Verdict
+from portfwd.values import TO_UPSTREAM, printable
 
 #: Longer than any name of DNS.
 MAX_PATTERN: Final = 260
@@ -86,6 +88,36 @@ class Routes:
 
     def __repr__(self) -> str:
         return f"<Routes: {len(self._clauses)} lines, {len(self._exact)} names, {len(self._globs)} globs>"
+
+
+class NameRouter(Filter):
+    """Routes one connection by the name that its client asks for first; what that is, is the subclass'."""
+
+    def __init__(self, routes: Routes, *, otherwise: str = "close") -> None:
+        """Route, and do with what cannot be routed what `otherwise` says: ``close`` or ``pass``."""
+        self._routes = routes
+        self._pass = otherwise == "pass"
+        self._connection: Connection | None = None
+
+    @classmethod
+    def factory(cls, routes: Routes, otherwise: str, timeout: float, max_hold: int) -> Factory:
+        """The factory of one clause: `max_hold` bytes and `timeout` seconds for what names the host."""
+        return Factory(
+            lambda connection: cls(routes, otherwise=otherwise),
+            directions=frozenset({TO_UPSTREAM}),
+            routes=True,
+            max_hold=max_hold,
+            hold_timeout=timeout,
+        )
+
+    def opened(self, connection: Connection) -> Verdict:
+        """See `IFilter`."""
+        self._connection = connection
+        return None
+
+    def _otherwise(self, reason: str, refusal: bytes = b"") -> Verdict:
+        """What becomes of a client that cannot be routed."""
+        return DONE if self._pass else Close(reason, reply=refusal)
 
 
 def check_host(pattern: str) -> str:

@@ -18,20 +18,17 @@ from typing import Final
 from attrs import frozen
 
 from portfwd.filters.api import (
-    DONE,
     HOLD_TIMEOUT,
     Close,
-    Connection,
     Factory,
-    Filter,
     NeedMore,
     Plugin,
     RouteClause,
     Verdict,
 )
 from portfwd.filters.options import choice, duration, option
-from portfwd.filters.routes import Routes, check_host
-from portfwd.values import TO_UPSTREAM, Direction, printable
+from portfwd.filters.routes import NameRouter, Routes, check_host
+from portfwd.values import Direction, printable
 from portfwd.wire import Need, WireError
 from portfwd.wire.client_hello import MAX_HELLO, ClientHello, read_client_hello
 
@@ -43,26 +40,15 @@ _ALPN: Final = "alpn:"
 UNRECOGNIZED_NAME: Final = b"\x15\x03\x03\x00\x02\x02\x70"
 
 
-class ServerName(Filter):
+class ServerName(NameRouter):
     """Routes one connection by its ClientHello."""
-
-    def __init__(self, routes: Routes, *, otherwise: str = "close") -> None:
-        """Route, and do with what cannot be routed what `otherwise` says: ``close`` or ``pass``."""
-        self._routes = routes
-        self._pass = otherwise == "pass"
-        self._connection: Connection | None = None
-
-    def opened(self, connection: Connection) -> Verdict:
-        """See `IFilter`."""
-        self._connection = connection
-        return None
 
     def received(self, direction: Direction, data: bytes) -> Verdict:
         """See `IFilter`."""
         try:
             answer = read_client_hello(data)
         except WireError as error:
-            return DONE if self._pass else Close(str(error))
+            return self._otherwise(str(error))
         if isinstance(answer, Need):
             return NeedMore(total=answer.total)
         return self._decide(answer.value)
@@ -79,7 +65,7 @@ class ServerName(Filter):
 
     def ended(self, direction: Direction, held: bytes) -> Verdict:
         """See `IFilter`."""
-        return DONE if self._pass else Close("the connection ended before its ClientHello did")
+        return self._otherwise("the connection ended before its ClientHello did")
 
 
 def check_pattern(pattern: str) -> str:
@@ -115,13 +101,7 @@ def make_factory(options: SNIOptions, clauses: Sequence[RouteClause]) -> Factory
     :raises ValueError: a route pattern can match nothing.
     """
     routes = Routes(clauses, check_pattern)
-    return Factory(
-        lambda connection: ServerName(routes, otherwise=options.otherwise),
-        directions=frozenset({TO_UPSTREAM}),
-        routes=True,
-        max_hold=MAX_HELLO,
-        hold_timeout=options.timeout,
-    )
+    return ServerName.factory(routes, options.otherwise, options.timeout, MAX_HELLO)
 
 
 PLUGIN = Plugin(

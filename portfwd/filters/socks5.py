@@ -17,8 +17,6 @@ import enum
 from collections.abc import Sequence
 from typing import Any, Final
 
-from attrs import frozen
-
 from portfwd.errors import ConnectRefused, ConnectTimedOut, DialError, NameNotResolved
 from portfwd.filters.api import (
     DONE,
@@ -34,9 +32,9 @@ from portfwd.filters.api import (
     Verdict,
 )
 from portfwd.filters.destinations import Destinations, Permission
-from portfwd.filters.options import Network, duration, file_of, networks, option
-from portfwd.filters.users import Users, read_users
-from portfwd.values import TO_UPSTREAM, Address, Direction
+from portfwd.filters.proxies import ProxyOptions, make_proxy
+from portfwd.filters.users import Users
+from portfwd.values import Address, Direction
 from portfwd.wire import Need, WireError
 from portfwd.wire.socks5 import (
     CONNECT,
@@ -54,10 +52,6 @@ from portfwd.wire.socks5 import (
     read_greeting,
     read_request,
 )
-
-#: Seconds for greeting, password and request: three messages of a client that may be far away, over a line
-#: that loses one of them.
-TIMEOUT: Final = 10.0
 
 #: RFC 1928 has no code for a name without an address, nor for silence: servers say host unreachable.
 _CODES: Final[dict[type[DialError], ReplyCode]] = {
@@ -157,31 +151,9 @@ def _refuse(reason: object, code: ReplyCode) -> Close:
     return Close(str(reason), reply=build_reply(code))
 
 
-@frozen
-class Socks5Options:
-    """The clause's options."""
-
-    users: Users | None = option(
-        file_of(read_users), default=None, help="Who may use it, a line NAME:HASH each; without it, anybody."
-    )
-    allow: tuple[Network, ...] = option(networks, default=(), help="Where they may go, and nowhere else.")
-    deny: tuple[Network, ...] = option(
-        networks,
-        default=(),
-        help="Where they may not go. Without allow=, loopback and link-local addresses are denied too.",
-    )
-    timeout: float = option(duration, default=TIMEOUT, help="How long it may take to say where.")
-
-
-def make_factory(options: Socks5Options, clauses: Sequence[RouteClause]) -> Factory:
+def make_factory(options: ProxyOptions, clauses: Sequence[RouteClause]) -> Factory:
     """Make the factory of one clause."""
-    destinations = Destinations(options.allow, options.deny)
-    return Factory(
-        lambda connection: Socks5(destinations, options.users),
-        directions=frozenset({TO_UPSTREAM}),
-        routes=True,
-        hold_timeout=options.timeout,
-    )
+    return make_proxy(options, Socks5)
 
 
-PLUGIN = Plugin("socks5", "clients name their destination by SOCKS 5", Socks5Options, make_factory)
+PLUGIN = Plugin("socks5", "clients name their destination by SOCKS 5", ProxyOptions, make_factory)

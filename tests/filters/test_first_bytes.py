@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from portfwd.filters import InetAddress, RouteClause, http_connect, http_host, proxy_in, sni, sniff, socks5
 from portfwd.filters.options import networks
+from portfwd.filters.proxies import ProxyOptions
 from portfwd.filters.users import hash_password, read_users
 from portfwd.wire.proxy_header import Header
 from portfwd.wire.proxy_v1 import build_v1
@@ -27,10 +28,10 @@ FACTORIES: list[Any] = [
     http_host.PLUGIN.configure(http_host.HTTPHostOptions(), CLAUSES),
     http_host.PLUGIN.configure(http_host.HTTPHostOptions(otherwise="pass"), CLAUSES),
     sniff.PLUGIN.configure(sniff.SniffOptions(), [RouteClause(("s*",), None)]),
-    socks5.PLUGIN.configure(socks5.Socks5Options(), ()),
-    socks5.PLUGIN.configure(socks5.Socks5Options(users=USERS), ()),
-    http_connect.PLUGIN.configure(http_connect.HTTPConnectOptions(), ()),
-    http_connect.PLUGIN.configure(http_connect.HTTPConnectOptions(users=USERS), ()),
+    socks5.PLUGIN.configure(ProxyOptions(), ()),
+    socks5.PLUGIN.configure(ProxyOptions(users=USERS), ()),
+    http_connect.PLUGIN.configure(ProxyOptions(), ()),
+    http_connect.PLUGIN.configure(ProxyOptions(users=USERS), ()),
 ]
 
 STARTS = [

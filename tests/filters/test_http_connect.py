@@ -7,7 +7,8 @@ from typing import Any
 
 from portfwd.errors import ConnectRefused, ConnectTimedOut, NameNotResolved
 from portfwd.filters import InetAddress
-from portfwd.filters.http_connect import PLUGIN, HTTPConnectOptions
+from portfwd.filters.http_connect import PLUGIN
+from portfwd.filters.proxies import ProxyOptions
 from portfwd.filters.users import hash_password, read_users
 from portfwd.wire.http_head import MAX_HEAD
 from portfwd.wire.http_reply import CONNECTED
@@ -18,7 +19,7 @@ USERS = read_users(hash_password("alice", "a:secret", b"sixteen bytes...", 1000)
 
 def http_connect(**options: Any) -> Any:
     """Make a factory."""
-    return PLUGIN.configure(HTTPConnectOptions(**options), ())
+    return PLUGIN.configure(ProxyOptions(**options), ())
 
 
 def connect(target: str = "example.com:443", *fields: str) -> bytes:

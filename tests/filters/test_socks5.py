@@ -16,7 +16,8 @@ from portfwd.errors import (
 from portfwd.filters import InetAddress
 from portfwd.filters.option_kinds import Files
 from portfwd.filters.options import networks, read_options
-from portfwd.filters.socks5 import PLUGIN, Socks5Options
+from portfwd.filters.proxies import ProxyOptions
+from portfwd.filters.socks5 import PLUGIN
 from portfwd.filters.users import hash_password, read_users
 from tests.filters.feeding import FilterTestCase, Talk
 
@@ -33,7 +34,7 @@ CONNECTED = b"\x05\x00\x00\x01" + bytes(6)
 
 def socks5(**options: Any) -> Any:
     """Make a factory."""
-    return PLUGIN.configure(Socks5Options(**options), ())
+    return PLUGIN.configure(ProxyOptions(**options), ())
 
 
 class ConnectTests(FilterTestCase):
@@ -151,7 +152,7 @@ class OptionsTests(FilterTestCase):
     def read(self, text: str) -> Any:
         """Read a clause whose users are in a file with that text."""
         files = Files(read=lambda path: text, absolute=lambda path: path)
-        return read_options(Socks5Options, (), [("users", "people.txt"), ("deny", "10.0.0.0/8")], files)
+        return read_options(ProxyOptions, (), [("users", "people.txt"), ("deny", "10.0.0.0/8")], files)
 
     def test_users(self) -> None:
         """The file is read with the rules; one that is wrong is told of with its line."""
