@@ -10,8 +10,8 @@ The rules it keeps (each was a bug somewhere):
 
 - An exception ends the session of the one who raised it, never the poller: the
   reactor drops a reader whose ``doRead`` raises, and every session with it.
-- Descriptor numbers are reused at once, so `unwatch` comes before ``close``,
-  and an event that was fetched before its `unwatch` is not delivered.
+- Descriptor numbers are reused at once, so who is closed is forgotten first, the number is free only after
+  the batch of events, and an event that was fetched before its `unwatch` is not delivered.
 - Flows that are always ready take turns: a bounded part each, and between any
   two of them the events that came meanwhile, so bulk does not delay the others.
 - The set is made in `start`, after any fork: a duplicate of the descriptors
@@ -161,9 +161,14 @@ class Poller:
             sock.close()
 
     def release(self, descriptor: int, sock: socket.socket) -> None:
-        """`unwatch` and `close_later` in one call, for the end of every stream."""
-        if self._watchers.pop(descriptor, None) is not None and self._epoll is not None:
-            self._epoll.unregister(descriptor)
+        """
+        `unwatch` and `close_later` in one call, for the end of every stream.
+
+        The kernel takes a descriptor out of the set when the last duplicate of it is closed (epoll(7)),
+        which is half the price. A child process that was forked may hold one: then events of a connection
+        that is gone can come for another one that got its number, so watchers verify a death.
+        """
+        self._watchers.pop(descriptor, None)
         if self._busy:
             # Nobody else can get the number before the batch is over: no event in hand can meet a stranger.
             self._leaving.append(sock)
@@ -188,15 +193,15 @@ class Poller:
                 self._run_soon()
 
     def _work(self, epoll: select.epoll) -> None:
-        turns, watchers = self._turns, self._watchers
+        turns, watchers, stale = self._turns, self._watchers, self._stale
         for _ in range(STEPS):
             self.now = self._reactor.seconds()
             # What was unwatched during a turn has no events in a batch that is fetched after it.
-            self._stale.clear()
+            stale.clear()
             batch = epoll.poll(0, MAX_EVENTS)
             for descriptor, bits in batch:
                 watcher = watchers.get(descriptor)
-                if watcher is not None and descriptor not in self._stale:
+                if watcher is not None and descriptor not in stale:
                     try:
                         watcher.ready(bits)
                     except Exception:

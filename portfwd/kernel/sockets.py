@@ -16,6 +16,12 @@ import struct
 import sys
 from typing import Any, Final, Protocol
 
+try:
+    import fcntl
+    import termios
+except ImportError:  # pragma: no cover - Windows
+    fcntl = None  # type: ignore[assignment]
+
 from portfwd.rules.model import Options
 from portfwd.values import Address, InetAddress, UnixAddress, unmapped
 
@@ -38,6 +44,13 @@ EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.E
 
 # linux/in.h; in the socket module from Python 3.12 on.
 _IP_BIND_ADDRESS_NO_PORT: Final = 24
+# tcp(7): for a connect whose first words follow at once, the acknowledgement that would end
+# the handshake is saved: they carry it. The kernel goes back to its usual ways after the handshake.
+_QUICKACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
+_CORK: Final[int | None] = getattr(socket, "TCP_CORK", None)
+_SENT: Final[int] = 0 if fcntl is None else termios.TIOCOUTQ
+_RECEIVED: Final[int] = 0 if fcntl is None else termios.FIONREAD
+_NUMBER: Final = bytes(4)
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 
@@ -58,6 +71,9 @@ _NONBLOCK: Final = int(socket.SOCK_STREAM | getattr(socket, "SOCK_NONBLOCK", 0))
 
 #: Options of a socket: level, name and value of each ``setsockopt``.
 Settings = tuple[tuple[int, int, int], ...]
+
+#: What is set besides on a socket that will send as soon as it is connected: one packet less.
+WILL_SEND: Final[Settings] = () if _QUICKACK is None else ((int(socket.IPPROTO_TCP), _QUICKACK, 0),)
 
 
 def bare_socket(family: int, descriptor: int | None = None) -> socket.socket:
@@ -231,17 +247,33 @@ def unsent_bytes(sock: socket.socket) -> int:
     For TCP bytes, our own unacknowledged end counting as one. For unix sockets the memory of
     what the peer has not read. 0 where the platform cannot tell.
     """
-    try:
-        import fcntl
-        import termios
-    except ImportError:  # pragma: no cover - Windows
+    return _queued(sock, _SENT)
+
+
+def waiting_bytes(sock: socket.socket) -> int:
+    """How many bytes of `sock` wait to be read (``FIONREAD``); 0 where the platform cannot tell."""
+    return _queued(sock, _RECEIVED)
+
+
+def _queued(sock: socket.socket, request: int) -> int:
+    if not request:  # pragma: no cover - Windows
         return 0
-    answer = bytearray(4)
     try:
-        fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, answer)
+        # A buffer of our own would cost an object; what is handed in comes back changed.
+        return int.from_bytes(fcntl.ioctl(sock.fileno(), request, _NUMBER), sys.byteorder, signed=True)
     except OSError:
         return 0
-    return int(struct.unpack("i", answer)[0])
+
+
+def push(sock: socket.socket) -> None:
+    """
+    Send what ``MSG_MORE`` has held back; a socket that holds nothing back is left alone.
+
+    :raises OSError: the socket is no more.
+    """
+    if sock.family in _INET and _CORK is not None:
+        # Taking the cork out sends, whether it was in or not (tcp(7): "pending output … is transmitted").
+        sock.setsockopt(socket.IPPROTO_TCP, _CORK, 0)
 
 
 def has_hung_up(sock: socket.socket) -> bool:

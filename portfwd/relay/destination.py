@@ -10,7 +10,7 @@ from __future__ import annotations
 from attrs import field, frozen
 from twisted.internet.interfaces import IStreamClientEndpoint
 
-from portfwd.kernel.sockets import Settings, upstream_settings
+from portfwd.kernel.sockets import WILL_SEND, Settings, upstream_settings
 from portfwd.limits.occupancy import Occupancy
 from portfwd.rules.model import Options
 from portfwd.streams.tls import TLSSide
@@ -44,6 +44,10 @@ class Destination:
     @settings.default
     def _settings(self) -> Settings:
         return upstream_settings(self.options)
+
+    def settings_for(self, *, will_send: bool) -> Settings:
+        """The settings of one socket; `will_send`: something is sent as soon as it is connected."""
+        return self.settings + WILL_SEND if will_send else self.settings
 
     def take(self) -> bool:
         """One session more; False where it has as many as it may."""

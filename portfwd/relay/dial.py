@@ -142,9 +142,12 @@ class Dial:
         owner: DialOwner,
         streams: Opener | None = None,
         permits: Callable[[Address], bool] | None = None,
+        *,
+        will_send: bool = False,
     ) -> None:
         """
         :param permits: asked for every address before it is tried; None permits all.
+        :param will_send: what the client has to say waits already.
         :param streams: makes streams of plain sockets; None for the pair's.
         :param destinations: in the order in which they are tried; not empty.
         :param time_limit: seconds for all of them together.
@@ -156,6 +159,7 @@ class Dial:
         self._owner = owner
         self._streams: Opener = world.streams if streams is None else streams
         self._permits = permits
+        self._will_send = will_send
         self._addresses: list[Address] = []
         self._attempts: dict[Attempt, None] = {}
         self._deadline: IDelayedCall | None = None
@@ -296,7 +300,7 @@ class Dial:
                 options.connect_timeout,
                 self,
                 poller,
-                self._current.settings,
+                self._current.settings_for(will_send=self._will_send),
             )
         return self._endpoint_attempt(portable_endpoint(self._world.reactor, address, options), address)
 

@@ -41,6 +41,8 @@ class DirectDial(SocketAttempt):
         patience: Patience,
         owner: DialOwner,
         streams: Opener,
+        *,
+        will_send: bool = False,
     ) -> None:
         """
         Make the attempt.
@@ -48,6 +50,7 @@ class DirectDial(SocketAttempt):
         :param address: the destination's, a literal or a unix name.
         :param patience: bounds the attempt.
         :param streams: makes the stream of the connected socket.
+        :param will_send: what the client has to say waits already.
         """
         super().__init__(
             world.reactor,
@@ -56,7 +59,7 @@ class DirectDial(SocketAttempt):
             patience.seconds,
             None,
             streams.poller,
-            destination.settings,
+            destination.settings_for(will_send=will_send),
             patience,
         )
         self.tried: Address | None = address

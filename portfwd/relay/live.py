@@ -189,21 +189,34 @@ class LiveRule:
         owner: DialOwner,
         target: object = None,
         permits: Callable[[Address], bool] | None = None,
+        *,
+        will_send: bool = False,
     ) -> Dial | DirectDial | DirectDatagramDial:
         """
         A dial, not yet started.
 
         :param target: an address, or a target of the rule's routes; None: the rule's own targets.
         :param permits: asked for every address before it is tried; None permits all.
+        :param will_send: the client has spoken already, and that goes on as soon as there is an upstream.
         :raises ValueError: no filter of this rule was given such a target.
         """
         if target is None and permits is None and self._direct is not None:
             only, patience = self.destinations[0], self._connecting
             if only.datagrams:
                 return DirectDatagramDial(only, self._direct, owner, self.streams)
-            return DirectDial(self.world, only, self._direct, patience, owner, self.streams)
+            return DirectDial(
+                self.world, only, self._direct, patience, owner, self.streams, will_send=will_send
+            )
         destinations = self._in_order() if target is None else (self._destination(target),)
-        return Dial(self.world, destinations, self.options.dial_timeout, owner, self.streams, permits)
+        return Dial(
+            self.world,
+            destinations,
+            self.options.dial_timeout,
+            owner,
+            self.streams,
+            permits,
+            will_send=will_send,
+        )
 
     def _in_order(self) -> Sequence[Destination]:
         """The targets, the ones last whose port was unreachable for datagrams a moment ago."""

@@ -99,8 +99,8 @@ class Session:
         self._rule = rule
         self._clock = rule.clock
         self._closed = closed
-        self._client = Half(Side.CLIENT)
-        self._upstream = Half(Side.UPSTREAM)
+        self._client = Half(_CLIENT)
+        self._upstream = Half(_UPSTREAM)
         self._client.stream = client
         self._accepted_at = now
         self._opened_at = rule.wall_clock()
@@ -210,7 +210,7 @@ class Session:
     def _proceed(self, client: Stream) -> None:
         """The client may come in: dial."""
         self.state = follow(self.state, _DIALING)
-        self._dial = dial = self._rule.dial(self)
+        self._dial = dial = self._rule.dial(self, will_send=client.has_input())
         dial.start()
 
     def _refuse(self, reason: CloseReason) -> None:
@@ -358,25 +358,26 @@ class Session:
 
     def lost(self, stream: Stream, how: Loss, detail: str) -> None:
         """One side's connection is gone."""
+        half = self._client if stream is self._client.stream else self._upstream
+        if half.lost:
+            return
+        half.lost = True
         try:
-            self._lost(self._client if stream is self._client.stream else self._upstream, how, detail)
+            if half.farewell is None and self.state is _CLOSING:
+                if self._client.lost and self._upstream.lost:
+                    self._finish_if_gone()
+            else:
+                self._lost(half, how, detail)
         except Exception:
             self.broke(Failure())
 
     def _lost(self, half: Half, how: Loss, detail: str) -> None:
-        if half.lost:
-            return
-        half.lost = True
         if half.farewell is not None:
             half.farewell.over()
             resets = (CloseReason.CLIENT_RESET, CloseReason.UPSTREAM_RESET)
             if how is Loss.RESET and self.reason in resets and self.reason is not RESET[half.side]:
                 self.reason = CloseReason.BOTH_RESET
             self._finish_if_gone()
-            return
-        if self.state is _CLOSING:
-            if self._client.lost and self._upstream.lost:
-                self._finish_if_gone()
             return
         self._detail = detail
         if how in (Loss.FAILED, Loss.ABORTED):  # nobody asked for an abort
@@ -493,7 +494,8 @@ class Session:
                     linger = self._rule.options.linger
                     half.farewell = Farewell(self._clock, stream, Way.CLOSE, linger, self.broke)
                     half.farewell.watch()
-        self._finish_if_gone()
+        if self.state is _CLOSING:
+            self._finish_if_gone()
 
     def _close_with(self, reason: CloseReason) -> None:
         """Fix the reason; no more silence, no more dial."""

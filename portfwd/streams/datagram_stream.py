@@ -164,6 +164,10 @@ class DatagramStream:
     def discard(self) -> None:
         """What comes is thrown away by whoever closes it next."""
 
+    def has_input(self) -> bool:
+        """It cannot tell."""
+        return False
+
     def undelivered(self) -> int:
         """None: what was sent is the network's."""
         return 0

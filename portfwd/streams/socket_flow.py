@@ -15,6 +15,8 @@ What must hold (each was broken in a prototype, or in a peer):
 - A pipe's slots can be full long before its bytes are: it is never waited for
   "room for n bytes".
 - A pipe with bytes in it is never given back.
+- An end that is known to stand right behind the last bytes leaves in one segment with them:
+  ``MSG_MORE`` is for these bytes only, and whoever held them back lets them go if the end does not follow.
 - ``SPLICE_F_MORE`` is never set: it corks small answers for 40 to 200 ms.
 - ``EINVAL``, ``ENOSYS`` and no memory: what is in the pipe is read out and sent, and this
   flow copies for the rest of its life.
@@ -25,12 +27,14 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 from typing import TYPE_CHECKING, Final, Protocol
 
 from twisted.python.failure import Failure
 
 from portfwd.kernel.pipes import Pipe, PipePool
 from portfwd.kernel.poller import Poller
+from portfwd.kernel.sockets import GONE
 from portfwd.values import FlowSummary
 
 if TYPE_CHECKING:
@@ -47,6 +51,11 @@ LITTLE: Final = 16 * 1024
 #: Errors of splice(2) after which this flow copies: not possible between these
 #: descriptors, or no memory for it just now.
 _CANNOT: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOMEM, errno.EOPNOTSUPP, errno.EPERM})
+
+#: A hang-up was seen: EPOLLRDHUP | EPOLLHUP.
+_HUNG_UP: Final = 0x2010
+_WITH_THE_END: Final = int(getattr(socket, "MSG_MORE", 0))
+_PEEK: Final = int(socket.MSG_PEEK)
 
 _FLAGS: Final = getattr(os, "SPLICE_F_MOVE", 1) | getattr(os, "SPLICE_F_NONBLOCK", 2)
 
@@ -181,7 +190,7 @@ class SocketFlow:
         if self._paused_at is not None:
             self._paused += self._poller.now - self._paused_at
             self._paused_at = None
-        self.waits_to_write = False
+            self.waits_to_write = False
         if self._kept and not self._write_kept():
             return
         if self.allowance is not None and self.allowance <= 0 and not self._in_pipe and not self._discarding:
@@ -199,21 +208,20 @@ class SocketFlow:
     # Copying
 
     def _run_copied(self) -> None:
-        source, buffer, allowance = self.source, self._buffer, self.allowance
-        full = len(buffer)
-        if allowance is not None and allowance < len(buffer):
-            buffer = buffer[:allowance]
-        receive, send, size = source.socket.recv_into, self.destination.socket.send, len(buffer)
+        source, destination, buffer, allowance = self.source, self.destination, self._buffer, self.allowance
+        size = full = len(buffer)
+        if allowance is not None and allowance < full:
+            buffer, size = buffer[:allowance], allowance
         left = QUANTUM
         while source.readable and not source.read_ended and not source.lost:
-            if not self.destination.writable:
+            if not destination.writable:
                 self._pause()
                 return
             if left <= 0:
                 self.take_turn()
                 return
             try:
-                count = receive(buffer)
+                count = source.socket.recv_into(buffer)
             except BlockingIOError:
                 source.readable = False
                 return
@@ -225,16 +233,20 @@ class SocketFlow:
                 return
             self._reads += 1
             left -= count
-            source.moved_at = self._poller.now
+            now = source.moved_at = self._poller.now
             if source.first_at is None:
-                source.first_at = source.moved_at
-            if count < size and not source.more:
-                source.readable = False
+                source.first_at = now
+            ends = False
+            if count < size:
+                if not source.more:
+                    source.readable = False
+                elif source.more & _HUNG_UP:
+                    ends = self._ends_here()
             try:
-                sent = send(buffer[:count])
+                sent = destination.socket.send(buffer[:count], _WITH_THE_END if ends else 0)
             except BlockingIOError:
                 sent = 0
-                self.destination.writable = False
+                destination.writable = False
             except OSError as problem:
                 self._write_failed(problem)
                 return
@@ -248,10 +260,33 @@ class SocketFlow:
                 self._kept = bytes(buffer[sent:count])
                 if not self._write_kept():
                     return
+            if ends:
+                source.read_nothing()
+                self._let_go()
+                return
             if count == full and self._pool is not None:
                 self.bulk = True
                 self.take_turn()
                 return
+
+    def _ends_here(self) -> bool:
+        """Whether the source's end stands right behind what was read of it."""
+        source = self.source
+        try:
+            return not source.socket.recv(1, _PEEK)
+        except BlockingIOError:
+            source.readable = False
+        except OSError as problem:
+            # It is told once, and is to be known when what came before it is written.
+            if problem.errno in GONE:
+                source.gone = problem.errno or 0
+        return False
+
+    def _let_go(self) -> None:
+        """The source's end was told: if it goes no further just now, the bytes before it still do."""
+        destination = self.destination
+        if not (destination.end_out or destination.lost or destination.write_broken):
+            destination.push()
 
     def _write_kept(self) -> bool:
         """Send what is kept; say whether nothing is any more."""

@@ -26,7 +26,15 @@ from typing import TYPE_CHECKING, Final, cast
 from twisted.python.failure import Failure
 
 from portfwd.kernel.poller import ERROR, EVENTS, Poller
-from portfwd.kernel.sockets import EXHAUSTED, GONE, reset_on_close, unsent_bytes
+from portfwd.kernel.sockets import (
+    EXHAUSTED,
+    GONE,
+    has_hung_up,
+    push,
+    reset_on_close,
+    unsent_bytes,
+    waiting_bytes,
+)
 from portfwd.streams.stream import Loss, StreamOwner
 from portfwd.streams.tapped import Saw, TappedSocket
 from portfwd.values import Address, FlowSummary, Side
@@ -36,6 +44,10 @@ if TYPE_CHECKING:
 
 _READ: Final = 0x201B  # EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR
 _MORE: Final = 0x201A  # EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR
+_STOPS: Final = 0x1
+# Names of the module: an attribute of an enum's class takes longer.
+_CLIENT: Final = Side.CLIENT
+_ORDERLY: Final = Loss.ORDERLY
 _UNIX: Final = int(getattr(socket, "AF_UNIX", -1))
 _WRITE: Final = 0x1C  # EPOLLOUT | EPOLLHUP | EPOLLERR
 
@@ -46,9 +58,9 @@ class SocketStream:
 
     :ivar readable: reading may give something.
     :ivar writable: writing may take something.
-    :ivar more: a short read, or a splice that gives nothing, does not mean that there is no more: a
-        hang-up was seen, so there is an end to be read; or urgent data, at which reads stop; or it is
-        a unix socket, where a read also stops behind bytes that came with a descriptor.
+    :ivar more: why a short read, or a splice that gives nothing, does not mean that there is no more; 0: it
+        does. Bits of events: a hang-up was seen, so there is an end to be read; or urgent data, at which
+        reads stop. Or `_STOPS`: on a unix socket a read also stops behind bytes that came with a descriptor.
     :ivar dead: the connection broke, as far as events told.
     :ivar lost: the socket is closed.
     :ivar source: the flow whose source this stream is, once joined.
@@ -106,7 +118,7 @@ class SocketStream:
         :param seen: what the poller has told so far, if it watches the socket for `EVENTS` already.
         :raises OSError: the kernel refuses to watch it; it is closed then.
         """
-        self.side = Side.CLIENT
+        self.side = _CLIENT
         self.kind = kind
         self.address = address
         self.socket = sock
@@ -115,7 +127,7 @@ class SocketStream:
         self.first_at: float | None = None
         self.readable = False
         self.writable = True
-        self.more = sock.family == _UNIX
+        self.more = _STOPS if sock.family == _UNIX else 0
         self.dead = False
         self.gone = 0
         self.started = False
@@ -135,7 +147,7 @@ class SocketStream:
         if seen is not None:
             # The edges that came while it was somebody else's do not come again.
             self.readable, self.dead = bool(seen & _READ), bool(seen & ERROR)
-            self.more = self.more or bool(seen & _MORE)
+            self.more |= seen & _MORE
             poller.hand_over(self.descriptor, self)
         else:
             try:
@@ -166,7 +178,7 @@ class SocketStream:
         if events & _READ:
             self.readable = True
             if events & _MORE:
-                self.more = True
+                self.more |= events & _MORE
             flow = self.source
             if flow is not None and self.started and not self.read_ended:
                 # Little is done at once, bulk waits for its turn.
@@ -184,7 +196,7 @@ class SocketStream:
                     flow.run()
         # HUP without ERR is no death: so looks a connection whose two ends crossed, and a unix
         # socket whose peer closed in order. A write that fails says the rest.
-        if events & ERROR and not self.lost:
+        if events & ERROR and not self.lost and has_hung_up(self.socket):
             self.dead = True
             self.look_for_death()
 
@@ -259,7 +271,7 @@ class SocketStream:
             return
         self.lost = True
         self._loss = (how, detail)
-        if how is not Loss.ORDERLY:
+        if how is not _ORDERLY:
             # An end in its place would make a broken stream look complete. A socket that is
             # reset already may refuse the option; it needs it no more.
             with contextlib.suppress(OSError):
@@ -314,7 +326,7 @@ class SocketStream:
 
     def close(self) -> None:
         """Close; both directions are through."""
-        self.lose(Loss.ORDERLY)
+        self.lose(_ORDERLY)
 
     def abort(self) -> None:
         """Reset."""
@@ -340,6 +352,17 @@ class SocketStream:
             if self.source is not None:
                 tapped.pool, tapped.splice_first = self.source.copy_only()
             self.socket = cast(socket.socket, tapped)
+
+    def has_input(self) -> bool:
+        """Whether bytes wait to be read, before `start`."""
+        return not self.lost and waiting_bytes(self.socket) > 0
+
+    def push(self) -> None:
+        """Let go what was held back for an end to leave with it."""
+        try:
+            push(self.socket)
+        except OSError as problem:
+            self.break_writing(problem.errno or errno.EPIPE)
 
     def undelivered(self) -> int:
         """Bytes that are kept for this stream, and those its peer's kernel has not confirmed."""

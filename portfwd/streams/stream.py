@@ -99,6 +99,9 @@ class Stream(Protocol):
     def unjoin(self) -> None:
         """Both streams are lost and their figures were read: keep nothing of the other one."""
 
+    def has_input(self) -> bool:
+        """Whether bytes of the peer are known to wait for `start`; False also where nobody can tell."""
+
     def start(self) -> None:
         """Read."""
 

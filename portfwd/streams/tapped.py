@@ -44,10 +44,10 @@ class TappedSocket:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
-    def recv(self, size: int) -> bytes:
-        """As the socket, and show it."""
-        data = self.inner.recv(size)
-        if data:
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        """As the socket, and show it, unless it stays to be read."""
+        data = self.inner.recv(size, flags)
+        if data and not flags & socket.MSG_PEEK:
             self._saw(data)
         return data
 

@@ -439,6 +439,10 @@ class TransportStream(Protocol):
         self.resumeProducing()
         self._tell_end()
 
+    def has_input(self) -> bool:
+        """It cannot tell."""
+        return False
+
     def undelivered(self) -> int:
         """Bytes that were written and not confirmed; 0 where the transport cannot tell."""
         return 0 if self._lost or self._plain is None else self._plain.undelivered()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import resource
 import socket
+import struct
 from typing import Any
 
 from twisted.trial import unittest
@@ -257,6 +258,43 @@ class QueueTests(SocketCase):
         """A socket that cannot be asked has nothing unsent."""
         with open("/dev/null", "rb") as nothing:
             self.assertEqual(sockets.unsent_bytes(nothing), 0)  # type: ignore[arg-type]
+
+    def test_waiting(self) -> None:
+        """What was received and not read yet is counted; an end is none of it."""
+        near, far = self.pair()
+        self.assertEqual(sockets.waiting_bytes(near), 0)
+        far.send(b"three")
+        far.shutdown(socket.SHUT_WR)
+        self.assertEqual(sockets.waiting_bytes(near), 5)
+        near.recv(5)
+        self.assertEqual(sockets.waiting_bytes(near), 0)
+
+    def test_push(self) -> None:
+        """What was held back goes out; sockets that hold nothing back are left alone."""
+        near, far = self.pair()
+        far.setblocking(False)
+        near.send(b"held", socket.MSG_MORE)
+        self.assertRaises(BlockingIOError, far.recv, 4)
+        sockets.push(near)
+        self.assertEqual(far.recv(4), b"held")
+        for unix in unix_sockets():
+            self.addCleanup(unix.close)
+            sockets.push(unix)
+        near.close()
+        self.assertRaises(OSError, sockets.push, near)
+
+    def test_one_packet_less(self) -> None:
+        """Who is connected and speaks at once acknowledges with what he says."""
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            for settings, packets in ((sockets.WILL_SEND, 2), ((), 3)):
+                bare = sockets.bare_socket(socket.AF_INET)
+                self.addCleanup(bare.close)
+                sockets.apply_settings(bare, settings)
+                bare.connect_ex(server.getsockname())
+                bare.send(b"hello")
+                # Of tcp_info: segments sent. SYN, and then ACK and bytes together or one after the other.
+                info = bare.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 140)
+                self.assertEqual(struct.unpack_from("I", info, 136)[0], packets)
 
     def test_has_hung_up(self) -> None:
         """A reset is a hang-up, and so are two ends; one end is none."""

@@ -39,6 +39,7 @@ class FakeStream:
 
     :ivar calls: what it was asked, in order.
     :ivar asked_too_late: what it was asked when it was lost already.
+    :ivar has_spoken: bytes of the peer wait to be read.
     :ivar unsent: bytes that the peer's kernel has not confirmed.
     :ivar faults: names of methods that raise `Fault`.
     :ivar later: what was asked takes effect in the reactor's next turn, not at once.
@@ -64,6 +65,7 @@ class FakeStream:
         self.faults: set[str] = set()
         self.later = later
         self.reading = False
+        self.has_spoken = False
         self.has_ended = False
         self.is_lost = False
         self.lost_before: Loss | None = None
@@ -131,6 +133,9 @@ class FakeStream:
     def discard(self) -> None:
         self._asked("discard")
         self.reading = True
+
+    def has_input(self) -> bool:
+        return self.has_spoken
 
     def undelivered(self) -> int:
         if "undelivered" in self.faults:
@@ -251,7 +256,10 @@ class FakeDial:
         owner: Any,
         target: object = None,
         permits: Callable[[Address], bool] | None = None,
+        *,
+        will_send: bool = False,
     ) -> None:
+        self.will_send = will_send
         self.destinations = rule.destinations
         self.target = target
         self.permits = permits

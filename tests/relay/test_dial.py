@@ -31,6 +31,7 @@ from portfwd.errors import (
     TLSFailed,
 )
 from portfwd.kernel.platform import Platform
+from portfwd.kernel.sockets import WILL_SEND
 from portfwd.relay import dial as dial_module
 from portfwd.relay.destination import Destination
 from portfwd.relay.dial import ATTEMPT_DELAY, Dial, Surroundings, portable_endpoint
@@ -111,6 +112,7 @@ class World:
         self.cancel_fault = False
         self.streams: list[FakeStream] = []
         self.problem: Exception | None = None
+        self.settings: object = None
 
     def socket_attempt(
         self,
@@ -124,6 +126,7 @@ class World:
     ) -> FakeAttempt:
         """In place of `SocketAttempt`."""
         assert timeout == options.connect_timeout
+        self.settings = settings
         self.attempts.append(FakeAttempt(self, address, str(address), owner))
         return self.attempts[-1]
 
@@ -207,6 +210,7 @@ class DialCase(SynchronousTestCase):
         *targets: str | Destination,
         limit: float = 15.0,
         permits: Callable[[Address], bool] | None = None,
+        will_send: bool = False,
         **options: Any,
     ) -> Dial:
         """Dial these targets: HOST:PORT, unix:PATH, tls:HOST:PORT or a destination."""
@@ -217,7 +221,7 @@ class DialCase(SynchronousTestCase):
             names=cast(Any, self.world.names),
             streams=cast(Any, self.world),
         )
-        self.dialling = Dial(surroundings, made, limit, self, permits=permits)
+        self.dialling = Dial(surroundings, made, limit, self, permits=permits, will_send=will_send)
         self.dialling.start()
         return self.dialling
 
@@ -258,6 +262,13 @@ class DialCase(SynchronousTestCase):
 
 class TargetTests(DialCase):
     """One address a target."""
+
+    def test_first_words_wait(self) -> None:
+        """Sockets of a dial for a client that has spoken are set up to say so at once."""
+        self.dial("10.0.0.1:80")
+        usual = self.world.settings
+        self.dial("10.0.0.1:80", will_send=True)
+        self.assertEqual(self.world.settings, (*usual, *WILL_SEND))  # type: ignore[misc]
 
     def test_reached(self) -> None:
         """The owner gets a stream over the connected socket, and which target it is."""

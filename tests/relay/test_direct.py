@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.errors import ConnectFailed, ConnectRefused, ConnectTimedOut, DialError, OutOfResources
+from portfwd.kernel.sockets import WILL_SEND
 from portfwd.relay.destination import Destination
 from portfwd.relay.direct import DirectDatagramDial, DirectDial
 from portfwd.rules.model import Options
@@ -35,6 +36,7 @@ class FakeSocket:
         self.closed = False
         self.error = 0
         self.fault: Exception | None = None
+        self.options: list[tuple[int, int, object]] = []
 
     def connect_ex(self, address: object) -> int:
         code = self.codes.pop(0)
@@ -46,7 +48,7 @@ class FakeSocket:
         return 7
 
     def setsockopt(self, level: int, name: int, value: object) -> None:
-        """Nothing to set up."""
+        self.options.append((level, name, value))
 
     def getsockopt(self, level: int, name: int) -> int:
         return self.error
@@ -99,14 +101,22 @@ class DirectDialTests(SynchronousTestCase):
         self.clock = Clock()
         self.make(errno.EINPROGRESS)
 
-    def make(self, *codes: int | Exception, address: Address = TARGET, limit: float = 15.0) -> None:
+    def make(
+        self,
+        *codes: int | Exception,
+        address: Address = TARGET,
+        limit: float = 15.0,
+        will_send: bool = False,
+    ) -> None:
         """A dial of `address`, whose connects end with `codes`."""
         self.socket = FakeSocket(list(codes))
         self.patch(connect_module, "bare_socket", lambda family: self.socket)
         self.destination = Destination(str(address), Options(), address=address)
         world: Any = type("World", (), {"reactor": self.clock})
         patience = Patience(self.clock, limit)
-        self.dial = DirectDial(world, self.destination, address, patience, self, cast(Any, self.maker))
+        self.dial = DirectDial(
+            world, self.destination, address, patience, self, cast(Any, self.maker), will_send=will_send
+        )
 
     def dialled(self, stream: Any, destination: Destination) -> None:
         self.reached.append((stream, destination))
@@ -127,6 +137,14 @@ class DirectDialTests(SynchronousTestCase):
         self.assertEqual(self.maker.seen, CONNECTED)
         self.assertEqual(repr(self.dial), "<DirectDial 10.0.0.1:80 over>")
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_first_words_wait(self) -> None:
+        """Where something is to be sent at once, the handshake's last acknowledgement waits for it."""
+        self.dial.start()
+        usual = self.socket.options
+        self.make(errno.EINPROGRESS, will_send=True)
+        self.dial.start()
+        self.assertEqual(self.socket.options, [*usual, *WILL_SEND])
 
     def test_reached_at_once(self) -> None:
         """A unix socket is connected when the call returns."""

@@ -85,8 +85,8 @@ class FilteredCase(SynchronousTestCase):
         #: An upstream that is there as soon as it is dialled.
         self.at_once: FakeStream | None = None
 
-        def make_dial(*arguments: Any) -> FakeDial:
-            dial = FakeDial(*arguments)
+        def make_dial(*arguments: Any, **named: Any) -> FakeDial:
+            dial = FakeDial(*arguments, **named)
             self.dials.append(dial)
             upstream = self.at_once
             if upstream is not None:

@@ -19,7 +19,7 @@ class LiveRuleTests(SynchronousTestCase):
         """A rule whose dials wait."""
         self.clock = Clock()
         self.lines = SessionLines()
-        self.patch(LiveRule, "dial", lambda rule, owner: FakeDial(rule, owner))
+        self.patch(LiveRule, "dial", lambda rule, owner, **named: FakeDial(rule, owner, **named))
         self.rule = a_live_rule(self.clock, self.lines, changed(None, max_conns=2))
 
     def accept(self) -> FakeStream:

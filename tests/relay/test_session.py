@@ -54,8 +54,8 @@ class SessionCase(SynchronousTestCase):
         self.dials: list[FakeDial] = []
         self.closed_calls = 0
 
-        def make_dial(*arguments: Any) -> FakeDial:
-            self.dials.append(FakeDial(*arguments))
+        def make_dial(*arguments: Any, **named: Any) -> FakeDial:
+            self.dials.append(FakeDial(*arguments, **named))
             return self.dials[-1]
 
         self.patch(LiveRule, "dial", make_dial)
@@ -102,6 +102,14 @@ class SessionCase(SynchronousTestCase):
 
 class OrderlyTests(SessionCase):
     """Ends that are ends."""
+
+    def test_first_words(self) -> None:
+        """The dial is told whether the client has spoken already."""
+        self.dialling()
+        client = FakeStream(self.clock)
+        client.has_spoken = True
+        self.accept(client)
+        self.assertEqual([dial.will_send for dial in self.dials], [False, True])
 
     def test_client_ends_first(self) -> None:
         """The client's end travels; the answer goes on, ends, and both are released: ``--``."""

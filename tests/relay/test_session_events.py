@@ -48,7 +48,9 @@ class SessionMachine(RuleBasedStateMachine):
         self.faults_set = False
         self.logged: list[BaseException] = []
         globalLogPublisher.addObserver(self.observe)
-        self.patcher = mock.patch.object(LiveRule, "dial", lambda rule, owner: self.make_dial(rule, owner))
+        self.patcher = mock.patch.object(
+            LiveRule, "dial", lambda rule, owner, **named: self.make_dial(rule, owner, **named)
+        )
         self.patcher.start()
         self.states: list[State] = []
 
@@ -57,9 +59,9 @@ class SessionMachine(RuleBasedStateMachine):
         if "log_failure" in event:
             self.logged.append(event["log_failure"].value)
 
-    def make_dial(self, *arguments: Any) -> FakeDial:
+    def make_dial(self, *arguments: Any, **named: Any) -> FakeDial:
         """What the session dials with."""
-        self.dials.append(FakeDial(*arguments))
+        self.dials.append(FakeDial(*arguments, **named))
         return self.dials[-1]
 
     def closed(self) -> None:

@@ -19,7 +19,7 @@ class DeparturesTests(SynchronousTestCase):
         """A rule whose dials wait, with one session."""
         self.clock = Clock()
         self.lines = SessionLines()
-        self.patch(LiveRule, "dial", lambda rule, owner: FakeDial(rule, owner))
+        self.patch(LiveRule, "dial", lambda rule, owner, **named: FakeDial(rule, owner, **named))
         self.rule = a_live_rule(self.clock, self.lines, changed(None))
         self.stream = FakeStream(self.clock)
         self.rule.accept(self.stream, lambda: None)

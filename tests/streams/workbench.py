@@ -76,17 +76,23 @@ class FaultySocket:
         self._faults.raise_if(fault)
         return self._sock.recv_into(buffer if fault is None else buffer[:-fault])
 
-    def recv(self, size: int) -> bytes:
-        """Read, or fail, or read little."""
-        fault = self._faults.next("recv")
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        """Read, or fail, or read little; to look without reading has faults of its own."""
+        fault = self._faults.next("peek" if flags & socket.MSG_PEEK else "recv")
         self._faults.raise_if(fault)
-        return self._sock.recv(size if fault is None else -fault)
+        return self._sock.recv(size if fault is None else -fault, flags)
 
-    def send(self, data: bytes) -> int:
+    def send(self, data: bytes, flags: int = 0) -> int:
         """Write, or fail, or write little."""
         fault = self._faults.next("send")
         self._faults.raise_if(fault)
-        return self._sock.send(data if fault is None else data[:-fault])
+        return self._sock.send(data if fault is None else data[:-fault], flags)
+
+    def setsockopt(self, level: int, name: int, value: Any) -> None:
+        """Set; to take the cork out may fail."""
+        if (level, name) == (socket.IPPROTO_TCP, socket.TCP_CORK):
+            self._faults.raise_if(self._faults.next("push"))
+        self._sock.setsockopt(level, name, value)
 
     def shutdown(self, how: int) -> None:
         """End, or fail."""
