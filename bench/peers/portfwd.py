@@ -88,8 +88,8 @@ class Portfwd(Peer):
         options = f"relay={self._relay}"
         if setup.read_size:
             # What is read at once: by splice into its pipe, by all others into their buffer.
-            option = "pipe" if self._relay == "splice" else "buffer"
-            options += f" {option}={setup.read_size}"
+            names = ("pipe",) if self._relay == "splice" else ("buffer", "bulk-buffer")
+            options += "".join(f" {name}={setup.read_size}" for name in names)
         for forward in setup.forwards:
             lines += (
                 f"{forward.name}: {setup.host}:{forward.port} -> "

@@ -176,6 +176,7 @@ class Options:
     """
 
     buffer: int = 65536
+    bulk_buffer: int = 1048576
     relay: RelayKind = RelayKind.AUTO
     pipe: int = 1048576
     sndbuf: int | None = None

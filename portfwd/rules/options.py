@@ -162,6 +162,8 @@ OPTIONS: Final[tuple[OptionSpec, ...]] = (
     _option("keylog", _L, _FILE, "file for session secrets, to debug with", unset="none",
             needs=Needs.TLS_LISTENER),
     _option("buffer", _R, readers.size(readers.MIN_BUFFER, readers.MAX_BUFFER), "most bytes of one read"),
+    _option("bulk-buffer", _R, readers.size(readers.MIN_BUFFER, readers.MAX_BUFFER),
+            "the same after a read that filled it, of bytes that no pipe can carry"),
     _option("relay", _R, readers.choice(RelayKind), "how bytes are moved"),
     _option("pipe", _R, readers.size(readers.MIN_PIPE, readers.MAX_PIPE), "size of a splice pipe"),
     _option("sndbuf", _R, readers.size(readers.MIN_BUFFER, readers.MAX_SOCKET_BUFFER),

@@ -44,7 +44,7 @@ from portfwd.rules.model import DATAGRAM_KINDS, SYSTEMD_KINDS, Kind, ListenSpec,
 from portfwd.service.datagrams import adopt_listeners, bind_listeners
 from portfwd.service.endpoints import portable_endpoints
 from portfwd.service.filters import Clause, configure
-from portfwd.service.rule_streams import choose_streams, with_gates
+from portfwd.service.rule_streams import choose_streams, surroundings_of
 from portfwd.service.targets import TLSCreators, described, destination
 from portfwd.service.tls_listening import ready_streams
 from portfwd.streams.transport import TransportStream
@@ -120,7 +120,7 @@ class RuleMaker:
         """
         access = self._everywhere.with_own(rule.access) if rule.access else self._everywhere
         # What a rule's sessions share of its bandwidth begins anew with the rule.
-        world, gates = with_gates(rule, self._world)
+        world, gates = surroundings_of(rule, self._world)
         streams = choose_streams(rule, world, gates)
         filters: tuple[Clause, ...] = ()
         if rule.filters:

@@ -12,6 +12,7 @@ from attrs import evolve
 from portfwd.relay.dial import Opener, Surroundings
 from portfwd.rules.model import RelayKind, Rule
 from portfwd.service.datagrams import datagram_streams
+from portfwd.streams.bulk_reads import LAYERED
 from portfwd.streams.gates import Gates
 from portfwd.streams.socket_opening import SocketStreams
 
@@ -29,9 +30,22 @@ def choose_streams(rule: Rule, world: Surroundings, gates: Gates | None = None) 
     return SocketStreams(world.sockets, rule.options, watched=bool(rule.filters), gates=gates)
 
 
-def with_gates(rule: Rule, world: Surroundings) -> tuple[Surroundings, Gates | None]:
-    """The gates of a rule whose bandwidth is limited, for all its ports together, and a world with them."""
-    if not rule.options.is_paced:
-        return world, None
-    gates = Gates(world.reactor, rule.options)
-    return evolve(world, streams=world.streams.with_gates(gates)), gates
+def surroundings_of(rule: Rule, world: Surroundings) -> tuple[Surroundings, Gates | None]:
+    """A world whose streams are the rule's, and its gates, for all its ports together, if it has any."""
+    gates = None
+    if rule.options.is_paced:
+        gates = Gates(world.reactor, rule.options)
+        streams = world.streams.with_gates(gates)
+    else:
+        streams = world.streams.with_bulk_reads(bulk_read(rule))
+    return (world if streams is world.streams else evolve(world, streams=streams)), gates
+
+
+def bulk_read(rule: Rule) -> int:
+    """Bytes of a larger read of this rule; 0 for none."""
+    size, buffer = rule.options.bulk_buffer, rule.options.buffer
+    if rule.has_datagrams:
+        return 0  # a datagram is never larger than the usual read
+    if not rule.is_plain:
+        size = min(size, max(buffer, LAYERED))
+    return size if size > buffer else 0

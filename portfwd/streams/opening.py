@@ -14,6 +14,7 @@ from portfwd.kernel.poller import Poller
 from portfwd.kernel.reactor import Reactor
 from portfwd.kernel.sockets import apply_settings, client_settings, local_address
 from portfwd.rules.model import Options
+from portfwd.streams.bulk_reads import BulkReads
 from portfwd.streams.gates import Gates
 from portfwd.streams.paced_transport import PacedTransport
 from portfwd.streams.plain import PlainTransport
@@ -40,15 +41,34 @@ class StreamMaker:
 
     poller: Poller | None = None
 
-    def __init__(self, reactor: Reactor, poller: Poller | None, gates: Gates | None = None) -> None:
-        """:param gates: those of the one rule that it makes streams for, if its bandwidth is limited."""
+    def __init__(
+        self,
+        reactor: Reactor,
+        poller: Poller | None,
+        gates: Gates | None = None,
+        bulk: BulkReads | None = None,
+    ) -> None:
+        """
+        Make streams.
+
+        :param gates: those of the one rule that it makes streams for, if its bandwidth is limited.
+        :param bulk: the larger reads of sockets; None: there are none.
+        """
         self._reactor = reactor
         self._poller = poller
         self._gates = gates
+        self._bulk = bulk
 
     def with_gates(self, gates: Gates) -> StreamMaker:
-        """One for a rule whose bandwidth is limited."""
+        """One for a rule whose bandwidth is limited: what it may read at once is a slice."""
         return StreamMaker(self._reactor, self._poller, gates)
+
+    def with_bulk_reads(self, size: int) -> StreamMaker:
+        """One for a rule whose larger reads are of `size` bytes; 0: it has none."""
+        if self._bulk is None or self._bulk.size == size:
+            return self
+        bulk = self._bulk.with_size(size) if size else None
+        return StreamMaker(self._reactor, self._poller, self._gates, bulk)
 
     def bare(self, buffer: int, *, handshake: bool = False) -> TransportStream:
         """
@@ -92,7 +112,9 @@ class StreamMaker:
         stream.address = address
         stream.local = local_address(sock)
         try:
-            transport = PlainTransport(sock, stream, self._reactor, stream.buffer, self._poller)
+            transport = PlainTransport(
+                sock, stream, self._reactor, stream.buffer, self._poller, bulk=self._bulk
+            )
         except OSError:
             sock.close()
             raise
@@ -154,9 +176,10 @@ class StreamMaker:
         if owner is not None:
             stream.own(owner)
         layer = TLSLayer(side, stream, preamble)
+        bulk = None if self._bulk is None else self._bulk.with_size(read_size(self._bulk.size))
         try:
             transport = PlainTransport(
-                sock, layer, self._reactor, read_size(stream.buffer), self._poller, linger=linger
+                sock, layer, self._reactor, read_size(stream.buffer), self._poller, linger=linger, bulk=bulk
             )
         except OSError:
             sock.close()

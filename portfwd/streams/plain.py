@@ -10,6 +10,7 @@ transport, for TCP and unix sockets, with these differences:
 - **Write through.** `write` gives the bytes to the kernel at once and keeps
   only what the socket refuses. While anything is kept the producer is paused,
   so at most one read is in flight.
+- **Larger reads in bulk.** After a read that filled the buffer the next is as large as `BulkReads` says.
 - **A failed write ends only writing.** Reading goes on to its own end; the
   protocol is told by `IStreamProtocol.writing_failed`.
 - **A reset is remembered.** Linux reports it once, by whichever call comes
@@ -43,6 +44,7 @@ from twisted.python.failure import Failure
 
 from portfwd.kernel.poller import DEATH, ERROR, Poller
 from portfwd.kernel.sockets import GONE, has_hung_up, unsent_bytes
+from portfwd.streams.bulk_reads import BulkReads
 
 
 class IStreamProtocol(IHalfCloseableProtocol):
@@ -80,6 +82,8 @@ class PlainTransport(tcp.Connection):
     _in_order = False
     _overdue: IDelayedCall | None = None
     _left = 0
+    _filled = False
+    _has_place = False
 
     def __init__(
         self,
@@ -90,10 +94,12 @@ class PlainTransport(tcp.Connection):
         poller: Poller | None = None,
         *,
         linger: float | None = None,
+        bulk: BulkReads | None = None,
     ) -> None:
         """
         :param skt: connected, and nobody else's.
         :param buffer: bytes of one read.
+        :param bulk: its larger reads; None: it has none.
         :param poller: watches for the peer's death, where there is one.
         :param linger: seconds without progress after which a close that waits for kept
             bytes becomes a reset; None: whoever asks for the close sees to it.
@@ -109,6 +115,7 @@ class PlainTransport(tcp.Connection):
         self._stream_protocol = IStreamProtocol(protocol, None)
         self._clock = IReactorTime(reactor)
         self._linger = linger
+        self._bulk = bulk
         self._dead = False
         self._poller = poller
         if poller is not None:
@@ -132,9 +139,13 @@ class PlainTransport(tcp.Connection):
         """Give the protocol one read's bytes, or the end, or the loss."""
         if self._paused:  # by an earlier event of the same turn
             return None
+        bulk, size = self._bulk, self.bufferSize
+        if self._filled and bulk is not None and bulk.take():
+            self._has_place, size = True, bulk.size
         try:
-            data = self.socket.recv(self.bufferSize)
+            data = self.socket.recv(size)
         except BlockingIOError:
+            self._leave_place()
             return None
         except OSError as problem:
             self.gone = problem.errno or errno.ECONNRESET
@@ -144,8 +155,17 @@ class PlainTransport(tcp.Connection):
             # A reset that a write was told of leaves reads to drain and return nothing.
             return main.CONNECTION_LOST if self.gone else main.CONNECTION_DONE
         self.reads += 1
+        self._filled = len(data) >= self.bufferSize
         self.protocol.dataReceived(data)
+        if not self._paused:
+            self._leave_place()
         return None
+
+    def _leave_place(self) -> None:
+        """Of the last read nothing is kept, or nobody will take it any more."""
+        if self._has_place and self._bulk is not None:
+            self._has_place = False
+            self._bulk.give_back()
 
     def readConnectionLost(self, reason: Failure) -> None:
         """The reactor says that the peer ended: because we read so, or because it saw a hang-up."""
@@ -157,6 +177,7 @@ class PlainTransport(tcp.Connection):
 
     def startReading(self) -> None:
         """Read, unless there is nothing more to come."""
+        self._leave_place()
         if not self._read_ended:
             self._paused = False
             super().startReading()
@@ -332,6 +353,7 @@ class PlainTransport(tcp.Connection):
             self._break_writing(errno.EPIPE)
             return
         if self.connected:
+            self._leave_place()
             self._in_order = reason.type is error.ConnectionDone
             if self._poller is not None:
                 self._poller.unwatch(self.fileno())

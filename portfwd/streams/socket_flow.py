@@ -290,9 +290,10 @@ class SocketFlow:
 
     def _write_kept(self) -> bool:
         """Send what is kept; say whether nothing is any more."""
-        while self._kept and self.destination.writable:
+        kept, done = memoryview(self._kept), 0
+        while done < len(kept) and self.destination.writable:
             try:
-                sent = self.destination.socket.send(self._kept)
+                sent = self.destination.socket.send(kept[done:])
             except BlockingIOError:
                 self.destination.writable = False
                 break
@@ -301,8 +302,9 @@ class SocketFlow:
                 return False
             self._writes += 1
             self._bytes += sent
-            self._kept = self._kept[sent:]
+            done += sent
             self.source.moved_at = self._poller.now
+        self._kept = self._kept[done:]
         if self._kept:
             self._pause()
             return False

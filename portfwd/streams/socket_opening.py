@@ -12,6 +12,7 @@ from portfwd.kernel.pipes import PipePool
 from portfwd.kernel.poller import Poller
 from portfwd.kernel.sockets import apply_settings, client_settings, local_address
 from portfwd.rules.model import Options, RelayKind
+from portfwd.streams.bulk_reads import BulkReads, Places
 from portfwd.streams.gates import Gates
 from portfwd.streams.paced_flow import PacedFlow
 from portfwd.streams.paced_stream import PacedStream
@@ -27,12 +28,14 @@ class SocketShare:
     """
     What the socket streams of all rules have in common.
 
+    :ivar places: how many of them may keep what a larger read brought.
     :ivar buffers: read buffers by size: a flow leaves nothing in one.
     :ivar pool: pipes; None where there is no splice.
     """
 
     poller: Poller
     pool: PipePool | None
+    places: Places = field(factory=Places)
     buffers: dict[int, memoryview] = field(factory=dict)
 
 
@@ -51,10 +54,12 @@ class SocketStreams:
         :param watched: the rule has filters: its streams are `WatchedStream`s.
         :param gates: the rule's, if its bandwidth is limited: its streams are `PacedStream`s.
         """
-        self._stream = SocketStream if not watched else WatchedStream
-        self._flow_class = SocketFlow if not watched else WatchedFlow
+        self._stream = SocketStream
         self._join: Callable[[SocketStream, SocketStream], SocketFlow] = self._flow
         self._gates = gates
+        if watched:
+            self._stream = WatchedStream
+            self._join = self._watched_flow
         if gates is not None:
             self._stream = PacedStream
             self._join = self._paced_flow
@@ -66,6 +71,8 @@ class SocketStreams:
         self._buffer = share.buffers[options.buffer]
         self._pool = None if options.relay is RelayKind.COPY else share.pool
         self._splice_first = options.relay is RelayKind.SPLICE
+        larger = options.bulk_buffer > options.buffer
+        self._bulk = BulkReads(options.bulk_buffer, share.places) if larger else None
         self._kind = "copy" if self._pool is None else "splice"
 
     def accepted(
@@ -99,7 +106,7 @@ class SocketStreams:
         return self._stream(sock, address, self.poller, self._kind, self._join, None, seen)
 
     def _flow(self, source: SocketStream, destination: SocketStream) -> SocketFlow:
-        return self._flow_class(
+        return SocketFlow(
             source,
             destination,
             self.poller,
@@ -109,10 +116,14 @@ class SocketStreams:
             self._splice_first,
         )
 
+    def _watched_flow(self, source: SocketStream, destination: SocketStream) -> SocketFlow:
+        parts = self.poller, self._buffer, self._pool, self._options.pipe, self._splice_first
+        return WatchedFlow(source, destination, *parts, bulk=self._bulk)
+
     def _paced_flow(self, source: SocketStream, destination: SocketStream) -> SocketFlow:
         client = source if source.side is Side.CLIENT else destination
-        parts = self.poller, self._buffer, self._pool, self._options.pipe, self._splice_first
         ticket = None if self._gates is None else self._gates.ticket(source.side, client.address)
         if ticket is None:
-            return WatchedFlow(source, destination, *parts)
+            return self._watched_flow(source, destination)
+        parts = self.poller, self._buffer, self._pool, self._options.pipe, self._splice_first
         return PacedFlow(source, destination, *parts, ticket=ticket)

@@ -9,8 +9,9 @@ viewer has seen enough of a direction, for a number of bytes or for good, it is 
 
 Reading waits for writing: while the destination has not taken what was written, nothing is
 read; nor is it while the source has not taken what it was answered. So at most one read, and
-what the viewer made of it, is kept here. Beyond that the two directions know nothing of each other: who
-does not read what the other side sends may still send.
+what the viewer made of it, is kept here; in bulk a larger one, by some flows at a time (`BulkReads`).
+Beyond that the two directions know nothing of each other: who does not read what the other side sends may
+still send.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.python.failure import Failure
 
+from portfwd.streams.bulk_reads import BulkReads
 from portfwd.streams.socket_flow import QUANTUM, SocketFlow
 from portfwd.values import Side
 
@@ -63,10 +65,27 @@ class WatchedFlow(SocketFlow):
     :ivar unseen: a counted number of bytes passes unseen just now.
     """
 
-    __slots__ = ("_behind", "_counted", "_showing", "on_hold", "unanswered", "unseen", "viewer")
+    __slots__ = (
+        "_behind",
+        "_bulk",
+        "_counted",
+        "_filled",
+        "_has_place",
+        "_showing",
+        "on_hold",
+        "unanswered",
+        "unseen",
+        "viewer",
+    )
 
-    def __init__(self, source: Any, destination: Any, *parts: Any, **named: Any) -> None:
-        """As `SocketFlow`; either end may be `Absent`."""
+    def __init__(
+        self, source: Any, destination: Any, *parts: Any, bulk: BulkReads | None = None, **named: Any
+    ) -> None:
+        """
+        As `SocketFlow`; either end may be `Absent`.
+
+        :param bulk: its larger reads; None: it has none.
+        """
         super().__init__(source, destination, *parts, **named)
         self.viewer: Viewer | None = None
         self.on_hold = False
@@ -75,6 +94,9 @@ class WatchedFlow(SocketFlow):
         self._behind = b""
         self._counted = 0
         self._showing = False
+        self._bulk = bulk
+        self._filled = False
+        self._has_place = False
 
     @property
     def keeps_bytes(self) -> bool:
@@ -135,14 +157,22 @@ class WatchedFlow(SocketFlow):
     def _write_kept(self) -> bool:
         written = super()._write_kept()
         if not self._kept:
+            self._leave_place()
             self._taken()
         return written
+
+    def _leave_place(self) -> None:
+        """Of the last read nothing may be kept any more, here or as an answer: then it was no larger one."""
+        if self._has_place and self._bulk is not None and not self._kept and not self.unanswered:
+            self._has_place = False
+            self._bulk.give_back()
 
     def _taken(self) -> None:
         """The destination has what it was answered, or will never have it: it may be read again."""
         reverse = self.destination.source
         if isinstance(reverse, WatchedFlow) and reverse.unanswered:
             reverse.unanswered = False
+            reverse._leave_place()
             reverse.take_turn()
 
     def failed(self, failure: Failure) -> None:
@@ -150,7 +180,7 @@ class WatchedFlow(SocketFlow):
         (self.destination if isinstance(self.source, Absent) else self.source).failed(failure)
 
     def _show(self) -> None:
-        source, size, left = self.source, len(self._buffer), QUANTUM
+        source, size, left, bulk = self.source, len(self._buffer), QUANTUM, self._bulk
         receive = source.socket.recv
         while source.readable and not source.read_ended and not source.lost:
             viewer = self.viewer
@@ -166,23 +196,30 @@ class WatchedFlow(SocketFlow):
                 if source.dead:
                     source.look_for_death()
                 return
-            allowance = self.allowance
-            if allowance is not None and allowance <= 0:
-                self.spent()
-                return
-            most = size if allowance is None else min(size, allowance)
+            allowance, most = self.allowance, size
+            if allowance is not None:
+                if allowance <= 0:
+                    self.spent()
+                    return
+                most = min(size, allowance)
+            elif self._filled and bulk is not None and bulk.take():
+                self._has_place, most = True, bulk.size
             try:
                 data = receive(most)
             except BlockingIOError:
                 source.readable = False
+                self._leave_place()
                 return
             except OSError as problem:
+                self._leave_place()
                 source.read_failed(problem)
                 return
             if not data:
+                self._leave_place()
                 source.read_nothing()
                 return
             count = len(data)
+            self._filled = count >= size
             self._reads += 1
             left -= count
             if allowance is not None:
@@ -197,6 +234,10 @@ class WatchedFlow(SocketFlow):
                 viewer.shown(source, data)
             finally:
                 self._showing = False
+                self._leave_place()
+            if self.on_hold or self.unanswered:
+                # Whoever keeps or answers what it sees is shown little at a time.
+                self._filled = False
 
     # What the viewer asks
 
@@ -284,4 +325,5 @@ class WatchedFlow(SocketFlow):
         """The destination takes no more."""
         self._behind = b""
         super().drop()
+        self._leave_place()
         self._taken()

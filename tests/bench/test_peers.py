@@ -91,7 +91,7 @@ class ConfigurationTests(SynchronousTestCase):
             ["log access=off", "bulk: 10.77.1.1:20000 -> 10.77.2.2:5201 relay=auto"],
         )
         sized = evolve(SETUP, read_size=4096, logs=Logs.COUNTERS)
-        self.assertIn("relay=auto buffer=4096\n", Portfwd(folder).rules(sized))
+        self.assertIn("relay=auto buffer=4096 bulk-buffer=4096\n", Portfwd(folder).rules(sized))
         self.assertIn("relay=splice pipe=4096\n", PortfwdSplice(folder).rules(sized))
         self.assertIn("log access=json file=/nowhere/access.json", Portfwd(folder).rules(sized))
 

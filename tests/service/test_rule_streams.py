@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any, cast
 from unittest import mock
 
+from attrs import evolve
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from portfwd.relay.dial import Surroundings
-from portfwd.service.rule_streams import choose_streams
+from portfwd.service.rule_streams import bulk_read, choose_streams, surroundings_of
+from portfwd.streams.bulk_reads import LAYERED, BulkReads, Places
+from portfwd.streams.opening import StreamMaker
 from tests.service.worlds import a_world, rules
 
 
@@ -29,4 +32,38 @@ class ChoiceTests(TestCase):
         ):
             (rule,) = rules(text).rules
             self.assertEqual(choose_streams(rule, with_sockets) != "pair", ours, text)
-            self.assertIs(choose_streams(rule, a_world()), None)
+            portable = a_world()
+            self.assertIs(choose_streams(rule, portable), portable.streams)
+
+
+class BulkReadTests(TestCase):
+    """How much is read at once in bulk."""
+
+    def test_size(self) -> None:
+        """As the rule says, less with TLS around it, and nothing larger where datagrams are."""
+        for options, target, size in (
+            ("", "10.0.0.1:1", 1 << 20),
+            ("bulk-buffer=512KiB", "10.0.0.1:1", 1 << 19),
+            ("bulk-buffer=4KiB", "10.0.0.1:1", 0),
+            ("buffer=2MiB", "10.0.0.1:1", 0),
+            ("", "tls:10.0.0.1:1", LAYERED),
+            ("bulk-buffer=128KiB", "tls:10.0.0.1:1", 1 << 17),
+            ("buffer=300KiB", "tls:10.0.0.1:1", 0),
+            ("", "10.0.0.1:1/udp", 0),
+        ):
+            (rule,) = rules(f":1 -> {target} {options}").rules
+            self.assertEqual(bulk_read(rule), size, (options, target))
+
+    def test_world(self) -> None:
+        """A rule that says nothing shares the streams of all; another has its own, with the same places."""
+        places = Places()
+        clock = cast(Any, Clock())
+        world = evolve(a_world(clock), streams=StreamMaker(clock, None, bulk=BulkReads(1 << 20, places)))
+        for text, same in ((":1 -> 10.0.0.1:1", True), (":1 -> tls:10.0.0.1:1", False)):
+            (rule,) = rules(text).rules
+            made, gates = surroundings_of(rule, world)
+            self.assertEqual((made is world, gates), (same, None))
+        (rule,) = rules(":1 -> 10.0.0.1:1 bandwidth=1MiB/s").rules
+        made, gates = surroundings_of(rule, world)
+        self.assertIsNot(made.streams, world.streams)
+        self.assertIsNot(gates, None)

@@ -12,6 +12,7 @@ from portfwd.kernel.platform import Platform
 from portfwd.relay.dial import Surroundings
 from portfwd.rules import parse
 from portfwd.rules.model import Ruleset
+from portfwd.streams.opening import StreamMaker
 from portfwd.values import SessionSummary
 
 
@@ -26,7 +27,7 @@ def a_world(reactor: object | None = None, *, own_sockets: bool = True) -> Surro
         reactor=cast(Any, Clock() if reactor is None else reactor),
         platform=Platform(own_sockets=own_sockets, epoll=False),
         names=cast(Any, None),
-        streams=cast(Any, None),
+        streams=StreamMaker(cast(Any, Clock() if reactor is None else reactor), None),
     )
 
 

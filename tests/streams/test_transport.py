@@ -23,6 +23,7 @@ from zope.interface.verify import verifyObject
 
 from portfwd.kernel.poller import Poller
 from portfwd.service.tls import ClientSide, new_context
+from portfwd.streams.bulk_reads import BulkReads, Places
 from portfwd.streams.opening import StreamMaker
 from portfwd.streams.plain import IStreamProtocol
 from portfwd.streams.stream import Stream
@@ -44,16 +45,21 @@ class _Pair(StreamConformance):
     """Two plain transports."""
 
     buffer = 8192
+    #: Bytes of a larger read; None: there are none.
+    bulk: int | None = None
 
     def setUp(self) -> None:
         self.poller = Poller(reactor)  # type: ignore[arg-type]
         self.poller.start()
-        self.maker = StreamMaker(reactor, self.poller)  # type: ignore[arg-type]
+        places = Places()
+        bulk = None if self.bulk is None else BulkReads(self.bulk, places)
+        self.maker = StreamMaker(reactor, self.poller, bulk=bulk)  # type: ignore[arg-type]
         self.addCleanup(self.poller.stop)
+        self.addCleanup(lambda: self.assertEqual(places.taken, 0))
 
     def streams(self, left: socket.socket, right: socket.socket) -> tuple[Stream, Stream]:
         """Made as for sessions."""
-        return self.maker.plain(left, None, self.buffer), self.maker.plain(right, None, self.buffer)
+        return self.maker.plain(left, None, 8192), self.maker.plain(right, None, 8192)
 
 
 class TCPPairTests(TCP, _Pair, unittest.TestCase):
@@ -62,6 +68,18 @@ class TCPPairTests(TCP, _Pair, unittest.TestCase):
 
 class UnixPairTests(Unix, _Pair, unittest.TestCase):
     """The pair over unix sockets."""
+
+
+class BulkPairTests(TCP, _Pair, unittest.TestCase):
+    """The pair with larger reads, over TCP."""
+
+    bulk = buffer = 65536
+
+
+class BulkUnixPairTests(Unix, _Pair, unittest.TestCase):
+    """The pair with larger reads, over unix sockets."""
+
+    bulk = buffer = 65536
 
 
 class UnwatchedPairTests(TCP, _Pair, unittest.TestCase):

@@ -33,10 +33,13 @@ class _Sockets:
     """Watched streams of sockets of ours."""
 
     relay = RelayKind.AUTO
+    #: Bytes of a larger read; here as many as of any.
+    bulk = 8192
     #: See `tests.streams.test_socket_stream`: slots bound what a pipe has in flight.
     buffer = 65536 // 4096 * 32768
 
     addCleanup: Any  # noqa: N815
+    assertEqual: Any  # noqa: N815
 
     def setUp(self) -> None:
         self.poller = Poller(reactor)  # type: ignore[arg-type]
@@ -44,8 +47,10 @@ class _Sockets:
         self.addCleanup(self.poller.stop)
         self.pool = NothingIdle(4 * 65536, DescriptorBudget(0, 0), reactor)
         self.addCleanup(self.pool.close)
-        options = evolve(Options(), relay=self.relay, buffer=8192, pipe=65536)
-        self.maker = SocketStreams(SocketShare(self.poller, self.pool), options, watched=True)
+        options = evolve(Options(), relay=self.relay, buffer=8192, bulk_buffer=self.bulk, pipe=65536)
+        share = SocketShare(self.poller, self.pool)
+        self.maker = SocketStreams(share, options, watched=True)
+        self.addCleanup(lambda: self.assertEqual(share.places.taken, 0))
 
     def stream(self, sock: socket.socket) -> WatchedStream:
         """Made as for sessions of rules with filters."""
@@ -92,6 +97,12 @@ class WatchedCopyTests(TCP, _Watched, unittest.TestCase):
     relay = RelayKind.COPY
 
 
+class WatchedBulkTests(TCP, _Watched, unittest.TestCase):
+    """With larger reads."""
+
+    bulk = kept = 65536
+
+
 class _PassedOn(_Sockets, StreamConformance):
     """Whoever looks writes everything on: these are streams like all others."""
 
@@ -113,6 +124,18 @@ class PassedOnTCPTests(TCP, _PassedOn, unittest.TestCase):
 
 class PassedOnUnixTests(Unix, _PassedOn, unittest.TestCase):
     """Over unix sockets."""
+
+
+class PassedOnBulkTests(TCP, _PassedOn, unittest.TestCase):
+    """With larger reads, over TCP."""
+
+    bulk = buffer = 65536
+
+
+class PassedOnBulkUnixTests(Unix, _PassedOn, unittest.TestCase):
+    """With larger reads, over unix sockets."""
+
+    bulk = buffer = 65536
 
 
 class UnwatchedTests(TCP, _Sockets, StreamConformance, unittest.TestCase):

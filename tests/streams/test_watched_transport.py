@@ -14,6 +14,7 @@ from twisted.trial import unittest
 from zope.interface.verify import verifyObject
 
 from portfwd.kernel.poller import Poller
+from portfwd.streams.bulk_reads import BulkReads, Places
 from portfwd.streams.opening import StreamMaker
 from portfwd.streams.stream import Stream, Watched
 from portfwd.streams.transport import Intake, TransportStream
@@ -26,17 +27,23 @@ class _Pair:
     """Plain transports."""
 
     buffer = 8192
+    #: Bytes of a larger read; None: there are none.
+    bulk: int | None = None
     addCleanup: Any  # noqa: N815
+    assertEqual: Any  # noqa: N815
 
     def setUp(self) -> None:
         self.poller = Poller(reactor)  # type: ignore[arg-type]
         self.poller.start()
-        self.maker = StreamMaker(reactor, self.poller)  # type: ignore[arg-type]
+        places = Places()
+        bulk = None if self.bulk is None else BulkReads(self.bulk, places)
+        self.maker = StreamMaker(reactor, self.poller, bulk=bulk)  # type: ignore[arg-type]
         self.addCleanup(self.poller.stop)
+        self.addCleanup(lambda: self.assertEqual(places.taken, 0))
 
     def stream(self, sock: socket.socket) -> Watched:
         """Made as for sessions."""
-        return self.maker.plain(sock, None, self.buffer)
+        return self.maker.plain(sock, None, 8192)
 
 
 class _Watched(_Pair, WatchConformance):
@@ -55,6 +62,12 @@ class WatchedTCPTransportTests(TCP, _Watched, unittest.TestCase):
 
 class WatchedUnixTransportTests(Unix, _Watched, unittest.TestCase):
     """Over unix sockets."""
+
+
+class WatchedBulkTransportTests(TCP, _Watched, unittest.TestCase):
+    """With larger reads."""
+
+    bulk = kept = 65536
 
 
 class WatchedBlindTransportTests(TCP, _Watched, unittest.TestCase):

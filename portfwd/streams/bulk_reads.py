@@ -1,0 +1,74 @@
+# -*- test-case-name: tests.streams.test_bulk_reads -*-
+"""
+Larger reads for bulk that passes through this process.
+
+How many bytes a system call moves decides what a byte costs. Where no pipe can carry them, because a
+filter looks, TLS is around them or the pair moves them, the read after one that filled the buffer is
+as large as ``bulk-buffer=`` says.
+
+What a reader cannot pass on at once is kept, so memory is bounded by who may read so much: each larger
+read needs a place, and there are `PLACES` of them. A reader keeps its place while something of what it
+read is kept, and goes on with the usual buffer where there is none.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+#: Larger reads of which something is kept, at most: with reads of 1 MiB as much memory as an
+#: unprivileged user's pipes may take.
+PLACES: Final = 64
+
+#: Bytes of the largest read where TLS or another layer is around the bytes. It works through a read piece
+#: by piece, so what it gains by larger ones is lost to the processor's cache.
+LAYERED: Final = 256 * 1024
+
+
+class Places:
+    """
+    Counts larger reads of which something is kept.
+
+    :ivar taken: how many there are.
+    """
+
+    __slots__ = ("most", "taken")
+
+    def __init__(self, most: int = PLACES) -> None:
+        self.most = most
+        self.taken = 0
+
+    def __repr__(self) -> str:
+        return f"<Places {self.taken} of {self.most}>"
+
+
+class BulkReads:
+    """
+    The larger reads of one rule.
+
+    :ivar size: bytes of one.
+    """
+
+    __slots__ = ("_places", "size")
+
+    def __init__(self, size: int, places: Places) -> None:
+        self.size = size
+        self._places = places
+
+    def __repr__(self) -> str:
+        return f"<BulkReads {self.size} {self._places!r}>"
+
+    def with_size(self, size: int) -> BulkReads:
+        """The same places for reads of another size."""
+        return BulkReads(size, self._places)
+
+    def take(self) -> bool:
+        """Take a place for the coming read; False where there is none."""
+        places = self._places
+        if places.taken >= places.most:
+            return False
+        places.taken += 1
+        return True
+
+    def give_back(self) -> None:
+        """Nothing of the read is kept any more."""
+        self._places.taken -= 1
