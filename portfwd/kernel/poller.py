@@ -90,14 +90,16 @@ class Poller:
         self._busy = False
         self._soon: IDelayedCall | None = None
         self.now = reactor.seconds()
-        self._watchers: dict[int, Watcher] = {}
+        # By descriptor: the kernel gives the least that is free, so a list wastes less than a dict.
+        self._watchers: list[Watcher | None] = []
         self._epoll: select.epoll | None = None
         self._log = Logger()
         self.failures = 0
 
     def __repr__(self) -> str:
-        state = "stopped" if self._epoll is None else f"watching {len(self._watchers)}"
-        return f"<Poller {state}>"
+        if self._epoll is None:
+            return "<Poller stopped>"
+        return f"<Poller watching {len(self._watchers) - self._watchers.count(None)}>"
 
     def start(self) -> None:
         """Make the epoll set and join the reactor. To be called after forking."""
@@ -110,7 +112,7 @@ class Poller:
             self._reactor.removeReader(self)
             self._epoll.close()
             self._epoll = None
-            self._watchers.clear()
+            self._watchers[:] = [None] * len(self._watchers)
             self._turns.clear()
             if self._soon is not None:
                 self._soon.cancel()
@@ -125,12 +127,18 @@ class Poller:
         if self._epoll is None:
             raise ValueError("the poller does not run")
         self._epoll.register(descriptor, events | select.EPOLLET)
-        self._watchers[descriptor] = watcher
+        try:
+            self._watchers[descriptor] = watcher
+        except IndexError:
+            self._watchers.extend([None] * (descriptor + 1 - len(self._watchers)))
+            self._watchers[descriptor] = watcher
 
     def unwatch(self, descriptor: int) -> None:
         """Forget `descriptor`, which must still be open; unknown ones are fine."""
-        if self._watchers.pop(descriptor, None) is not None and self._epoll is not None:
-            self._epoll.unregister(descriptor)
+        if 0 <= descriptor < len(self._watchers) and self._watchers[descriptor] is not None:
+            self._watchers[descriptor] = None
+            if self._epoll is not None:
+                self._epoll.unregister(descriptor)
             if self._busy:
                 self._stale.add(descriptor)
 
@@ -168,7 +176,8 @@ class Poller:
         which is half the price. A child process that was forked may hold one: then events of a connection
         that is gone can come for another one that got its number, so watchers verify a death.
         """
-        self._watchers.pop(descriptor, None)
+        if 0 <= descriptor < len(self._watchers):
+            self._watchers[descriptor] = None
         if self._busy:
             # Nobody else can get the number before the batch is over: no event in hand can meet a stranger.
             self._leaving.append(sock)
@@ -200,7 +209,7 @@ class Poller:
             stale.clear()
             batch = epoll.poll(0, MAX_EVENTS)
             for descriptor, bits in batch:
-                watcher = watchers.get(descriptor)
+                watcher = watchers[descriptor]
                 if watcher is not None and descriptor not in stale:
                     try:
                         watcher.ready(bits)

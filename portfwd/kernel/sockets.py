@@ -120,7 +120,8 @@ def to_address(family: int, sockaddr: object) -> Address | None:
         addresses come out as IPv4.
     """
     if isinstance(sockaddr, tuple) and family in _INET:
-        host = sockaddr[0]
+        # Many clients come from few hosts: the name is there once.
+        host = sys.intern(sockaddr[0])
         return InetAddress(unmapped(host) if ":" in host else host, sockaddr[1])
     if family == getattr(socket, "AF_UNIX", None):
         if isinstance(sockaddr, bytes):  # Linux' abstract names

@@ -17,6 +17,7 @@ from __future__ import annotations
 from typing import Any
 
 from portfwd.streams.gates import Ticket
+from portfwd.streams.socket_flow import FlowSetup
 from portfwd.streams.watched_flow import WatchedFlow
 from portfwd.values import Address, FlowSummary
 
@@ -32,13 +33,13 @@ class PacedFlow(WatchedFlow):
 
     _ticket: Ticket
 
-    def __init__(self, source: Any, destination: Any, *parts: Any, ticket: Ticket, **named: Any) -> None:
+    def __init__(self, source: Any, destination: Any, setup: FlowSetup, ticket: Ticket) -> None:
         """
         As `WatchedFlow`.
 
         :param ticket: nobody else's.
         """
-        super().__init__(source, destination, *parts, **named)
+        super().__init__(source, destination, setup)
         self._ticket = ticket
         # Of what was granted, and of what may pass unseen, as much as is left; and the
         # allowance that was made of both: what it has sunk by has been read since.
@@ -159,8 +160,8 @@ class PacedFlow(WatchedFlow):
 
     def _waited_until_now(self) -> None:
         """A limit of silence that is looked at before this flow has read again must not count the wait."""
-        self._poller.look_at_clock()
-        self.source.moved_at = self._poller.now
+        self._setup.poller.look_at_clock()
+        self.source.moved_at = self._setup.poller.now
 
     def go_as(self, client: Address) -> None:
         """The client turned out to be `client`: what his address has to itself counts from here on."""

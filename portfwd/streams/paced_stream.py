@@ -33,8 +33,8 @@ class PacedStream(WatchedStream):
         """
         flow = self.source
         if isinstance(flow, PacedFlow) and flow.waits:
-            self._poller.look_at_clock()
-            return self._poller.now
+            self._joiner.poller.look_at_clock()
+            return self._joiner.poller.now
         return self._moved_at
 
     @moved_at.setter

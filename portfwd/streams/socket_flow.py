@@ -35,6 +35,7 @@ from twisted.python.failure import Failure
 from portfwd.kernel.pipes import Pipe, PipePool
 from portfwd.kernel.poller import Poller
 from portfwd.kernel.sockets import GONE
+from portfwd.streams.bulk_reads import BulkReads
 from portfwd.values import FlowSummary
 
 if TYPE_CHECKING:
@@ -71,6 +72,43 @@ def _never(src: int, dst: int, count: int, /, *, flags: int) -> int:
     raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
 
+class FlowSetup:
+    """
+    What all flows of a rule have in common.
+
+    :ivar poller: gives them their turns, and the time.
+    :ivar buffer: shared with other flows; what is in it is gone after each `SocketFlow.run`.
+    :ivar pool: where pipes are borrowed; None to copy always.
+    :ivar pipe_size: bytes of a pipe.
+    :ivar splice_first: splice from the first byte on, bulk or not.
+    :ivar splice: the system call.
+    :ivar bulk: larger reads of what cannot be spliced; None: there are none.
+    """
+
+    __slots__ = ("buffer", "bulk", "pipe_size", "poller", "pool", "splice", "splice_first")
+
+    def __init__(
+        self,
+        poller: Poller,
+        buffer: memoryview,
+        pool: PipePool | None = None,
+        pipe_size: int = 0,
+        *,
+        splice_first: bool = False,
+        splice: Splice | None = None,
+        bulk: BulkReads | None = None,
+    ) -> None:
+        """:param splice: None for the kernel's own."""
+        self.poller = poller
+        self.buffer = buffer
+        self.pool = pool
+        self.pipe_size = pipe_size
+        self.splice_first = splice_first
+        # Looked up here: this module is imported where there is no such call.
+        self.splice: Splice = os.splice if splice is None and pool is not None else splice or _never
+        self.bulk = bulk
+
+
 class SocketFlow:
     """
     Moves bytes from `source` to `destination`.
@@ -84,20 +122,16 @@ class SocketFlow:
     """
 
     __slots__ = (
-        "_buffer",
         "_bytes",
         "_discarding",
         "_in_pipe",
         "_kept",
         "_paused",
         "_paused_at",
-        "_pipe_size",
-        "_poller",
         "_pool",
         "_queued",
         "_reads",
-        "_splice",
-        "_splice_first",
+        "_setup",
         "_writes",
         "allowance",
         "bulk",
@@ -108,43 +142,21 @@ class SocketFlow:
         "waits_to_write",
     )
 
-    def __init__(
-        self,
-        source: SocketStream,
-        destination: SocketStream,
-        poller: Poller,
-        buffer: memoryview,
-        pool: PipePool | None,
-        pipe_size: int,
-        splice_first: bool = False,
-        *,
-        splice: Splice | None = None,
-    ) -> None:
-        """
-        :param buffer: shared with other flows; what is in it is gone after each `run`.
-        :param pool: None to copy always.
-        :param pipe_size: bytes of a pipe.
-        :param splice_first: splice from the first byte on, bulk or not.
-        :param splice: the system call; None for the kernel's own.
-        """
+    def __init__(self, source: SocketStream, destination: SocketStream, setup: FlowSetup) -> None:
+        """:param setup: what it has in common with the other flows of its rule."""
         self.source = source
         self.destination = destination
         self.waits_to_write = False
         self.allowance: int | None = None
         self.spliced = 0
-        self._poller = poller
-        self._buffer = buffer
-        self._pool = pool
-        self._pipe_size = pipe_size
-        self._splice_first = splice_first
-        self.bulk = splice_first
+        self._setup = setup
+        self._pool = setup.pool
+        self.bulk = setup.splice_first
         self.pipe: Pipe | None = None
         self._in_pipe = 0
         self._kept = b""
         self._queued = False
         self._discarding = False
-        # Looked up here: this module is imported where there is no such call.
-        self._splice: Splice = os.splice if splice is None and pool is not None else splice or _never
         self._bytes = 0
         self._reads = 0
         self._writes = 0
@@ -172,7 +184,7 @@ class SocketFlow:
         """Run soon, when others who are always ready have had their turns."""
         if not self._queued:
             self._queued = True
-            self._poller.take_turn(self)
+            self._setup.poller.take_turn(self)
 
     def failed(self, failure: Failure) -> None:
         """Our own code failed in `run`: the source's connection ends."""
@@ -188,7 +200,7 @@ class SocketFlow:
         if destination.lost or destination.write_broken:
             return
         if self._paused_at is not None:
-            self._paused += self._poller.now - self._paused_at
+            self._paused += self._setup.poller.now - self._paused_at
             self._paused_at = None
             self.waits_to_write = False
         if self._kept and not self._write_kept():
@@ -208,7 +220,8 @@ class SocketFlow:
     # Copying
 
     def _run_copied(self) -> None:
-        source, destination, buffer, allowance = self.source, self.destination, self._buffer, self.allowance
+        source, destination, setup, allowance = self.source, self.destination, self._setup, self.allowance
+        buffer = setup.buffer
         size = full = len(buffer)
         if allowance is not None and allowance < full:
             buffer, size = buffer[:allowance], allowance
@@ -233,7 +246,7 @@ class SocketFlow:
                 return
             self._reads += 1
             left -= count
-            now = source.moved_at = self._poller.now
+            now = source.moved_at = setup.poller.now
             if source.first_at is None:
                 source.first_at = now
             ends = False
@@ -303,7 +316,7 @@ class SocketFlow:
             self._writes += 1
             self._bytes += sent
             done += sent
-            self.source.moved_at = self._poller.now
+            self.source.moved_at = self._setup.poller.now
         self._kept = self._kept[done:]
         if self._kept:
             self._pause()
@@ -315,11 +328,11 @@ class SocketFlow:
 
     def _has_pipe(self) -> bool:
         if self.pipe is None and self._pool is not None:
-            self.pipe = self._pool.borrow(self._pipe_size)
+            self.pipe = self._pool.borrow(self._setup.pipe_size)
         return self.pipe is not None
 
     def _run_spliced(self) -> None:
-        source, destination, splice, pipe = self.source, self.destination, self._splice, self.pipe
+        source, destination, splice, pipe = self.source, self.destination, self._setup.splice, self.pipe
         if pipe is None:
             return
         left, moved, most = QUANTUM, 0, pipe.size
@@ -346,7 +359,7 @@ class SocketFlow:
                 self._writes += 1
                 self._bytes += count
                 self.spliced += count
-                source.moved_at = self._poller.now
+                source.moved_at = self._setup.poller.now
             if destination.end_asked or source.lost or self._discarding:
                 self._return_pipe()
                 destination.written_out()
@@ -381,7 +394,7 @@ class SocketFlow:
                 self.allowance -= count
             moved += count
             if source.first_at is None:
-                source.first_at = self._poller.now
+                source.first_at = self._setup.poller.now
         self._source_is_dry(moved)
 
     def _ask_again_by_copying(self, moved: int) -> None:
@@ -396,7 +409,7 @@ class SocketFlow:
 
     def _source_is_dry(self, moved: int) -> None:
         self._return_pipe()
-        if moved < LITTLE and not self._splice_first:
+        if moved < LITTLE and not (self._setup.splice_first and self._pool is not None):
             self.bulk = False
 
     def _return_pipe(self) -> None:
@@ -421,26 +434,25 @@ class SocketFlow:
         self._return_pipe()
         self._pool = None
         self.bulk = False
-        self._splice_first = False
         self.take_turn()
 
-    def copy_only(self) -> tuple[PipePool | None, bool]:
+    def copy_only(self) -> PipePool | None:
         """Splice no more, until `splice_again` is given what this returns."""
-        before = self._pool, self._splice_first
+        before = self._pool
         self._copy_from_now_on()
         return before
 
-    def splice_again(self, pool: PipePool | None, splice_first: bool) -> None:
+    def splice_again(self, pool: PipePool | None) -> None:
         """Splice as before `copy_only`."""
         self._pool = pool
-        self._splice_first = self.bulk = splice_first
+        self.bulk = self._setup.splice_first and pool is not None
 
     # Stopping
 
     def _pause(self) -> None:
         self.waits_to_write = True
         if self._paused_at is None:
-            self._paused_at = self._poller.now
+            self._paused_at = self._setup.poller.now
         if self.source.dead and not self.source.lost:
             self.source.look_for_death()
 
@@ -470,7 +482,7 @@ class SocketFlow:
                 self.take_turn()
                 return
             try:
-                count = source.socket.recv_into(self._buffer)
+                count = source.socket.recv_into(self._setup.buffer)
             except BlockingIOError:
                 source.readable = False
                 return

@@ -16,7 +16,7 @@ from portfwd.streams.bulk_reads import BulkReads, Places
 from portfwd.streams.gates import Gates
 from portfwd.streams.paced_flow import PacedFlow
 from portfwd.streams.paced_stream import PacedStream
-from portfwd.streams.socket_flow import SocketFlow
+from portfwd.streams.socket_flow import FlowSetup, SocketFlow
 from portfwd.streams.socket_stream import SocketStream
 from portfwd.streams.watched_flow import WatchedFlow
 from portfwd.streams.watched_stream import WatchedStream
@@ -44,7 +44,11 @@ class SocketStreams:
     Makes the streams and flows of one rule.
 
     :ivar poller: watches them.
+    :ivar kind: the relay that they make, as the log names it.
+    :ivar join: makes the flow between two streams.
     """
+
+    join: Callable[[SocketStream, SocketStream], SocketFlow]
 
     def __init__(
         self, share: SocketShare, options: Options, *, watched: bool = False, gates: Gates | None = None
@@ -55,25 +59,29 @@ class SocketStreams:
         :param gates: the rule's, if its bandwidth is limited: its streams are `PacedStream`s.
         """
         self._stream = SocketStream
-        self._join: Callable[[SocketStream, SocketStream], SocketFlow] = self._flow
+        self.join = self._flow
         self._gates = gates
         if watched:
             self._stream = WatchedStream
-            self._join = self._watched_flow
+            self.join = self._watched_flow
         if gates is not None:
             self._stream = PacedStream
-            self._join = self._paced_flow
+            self.join = self._paced_flow
         self.poller = share.poller
         self._client_settings = client_settings(options)
-        self._options = options
         if options.buffer not in share.buffers:
             share.buffers[options.buffer] = memoryview(bytearray(options.buffer))
-        self._buffer = share.buffers[options.buffer]
-        self._pool = None if options.relay is RelayKind.COPY else share.pool
-        self._splice_first = options.relay is RelayKind.SPLICE
+        pool = None if options.relay is RelayKind.COPY else share.pool
         larger = options.bulk_buffer > options.buffer
-        self._bulk = BulkReads(options.bulk_buffer, share.places) if larger else None
-        self._kind = "copy" if self._pool is None else "splice"
+        self._setup = FlowSetup(
+            share.poller,
+            share.buffers[options.buffer],
+            pool,
+            options.pipe,
+            splice_first=options.relay is RelayKind.SPLICE,
+            bulk=BulkReads(options.bulk_buffer, share.places) if larger else None,
+        )
+        self.kind = "copy" if pool is None else "splice"
 
     def accepted(
         self, sock: socket.socket, address: Address | None, options: Options, local: Address | None = None
@@ -92,7 +100,7 @@ class SocketStreams:
                 raise
         if local is None:
             local = local_address(sock)
-        return self._stream(sock, address, self.poller, self._kind, self._join, local)
+        return self._stream(sock, address, self, local)
 
     def plain(
         self, sock: socket.socket, address: Address | None, buffer: int, *, seen: int | None = None
@@ -103,27 +111,17 @@ class SocketStreams:
         :param seen: the events so far, if the poller watches `sock` already.
         :raises OSError: the kernel refuses to watch the socket; it is closed then.
         """
-        return self._stream(sock, address, self.poller, self._kind, self._join, None, seen)
+        return self._stream(sock, address, self, None, seen)
 
     def _flow(self, source: SocketStream, destination: SocketStream) -> SocketFlow:
-        return SocketFlow(
-            source,
-            destination,
-            self.poller,
-            self._buffer,
-            self._pool,
-            self._options.pipe,
-            self._splice_first,
-        )
+        return SocketFlow(source, destination, self._setup)
 
     def _watched_flow(self, source: SocketStream, destination: SocketStream) -> SocketFlow:
-        parts = self.poller, self._buffer, self._pool, self._options.pipe, self._splice_first
-        return WatchedFlow(source, destination, *parts, bulk=self._bulk)
+        return WatchedFlow(source, destination, self._setup)
 
     def _paced_flow(self, source: SocketStream, destination: SocketStream) -> SocketFlow:
         client = source if source.side is Side.CLIENT else destination
         ticket = None if self._gates is None else self._gates.ticket(source.side, client.address)
         if ticket is None:
             return self._watched_flow(source, destination)
-        parts = self.poller, self._buffer, self._pool, self._options.pipe, self._splice_first
-        return PacedFlow(source, destination, *parts, ticket=ticket)
+        return PacedFlow(source, destination, self._setup, ticket)

@@ -20,8 +20,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from twisted.python.failure import Failure
 
@@ -52,6 +51,26 @@ _UNIX: Final = int(getattr(socket, "AF_UNIX", -1))
 _WRITE: Final = 0x1C  # EPOLLOUT | EPOLLHUP | EPOLLERR
 
 
+class Joiner(Protocol):
+    """
+    What all streams of a rule have in common.
+
+    :ivar poller: watches their sockets.
+    :ivar kind: the relay, as the log names it.
+    """
+
+    @property
+    def poller(self) -> Poller:
+        """See the class."""
+
+    @property
+    def kind(self) -> str:
+        """See the class."""
+
+    def join(self, source: SocketStream, destination: SocketStream) -> SocketFlow:
+        """Make the flow between two streams."""
+
+
 class SocketStream:
     """
     One side of a session on a socket of ours.
@@ -69,10 +88,9 @@ class SocketStream:
 
     __slots__ = (
         "_closes_soon",
-        "_join",
+        "_joiner",
         "_loss",
         "_owner",
-        "_poller",
         "address",
         "dead",
         "descriptor",
@@ -81,7 +99,6 @@ class SocketStream:
         "end_out",
         "first_at",
         "gone",
-        "kind",
         "local",
         "lost",
         "more",
@@ -104,22 +121,19 @@ class SocketStream:
         self,
         sock: socket.socket,
         address: Address | None,
-        poller: Poller,
-        kind: str,
-        join: Callable[[SocketStream, SocketStream], SocketFlow],
+        joiner: Joiner,
         local: Address | None = None,
         seen: int | None = None,
     ) -> None:
         """
         :param sock: connected and non-blocking; the stream owns it.
-        :param kind: the relay, as the log names it.
-        :param join: makes the flow between two streams.
+        :param joiner: makes the flows of its rule.
         :param local: our own address, where somebody wants to know it.
         :param seen: what the poller has told so far, if it watches the socket for `EVENTS` already.
         :raises OSError: the kernel refuses to watch it; it is closed then.
         """
         self.side = _CLIENT
-        self.kind = kind
+        poller = joiner.poller
         self.address = address
         self.socket = sock
         self.descriptor = sock.fileno()
@@ -140,8 +154,7 @@ class SocketStream:
         self.drain: SocketFlow | None = None
         self._owner: StreamOwner | None = None
         self._loss: tuple[Loss, str] | None = None
-        self._poller = poller
-        self._join = join
+        self._joiner = joiner
         self.lost = False
         self.local = local
         if seen is not None:
@@ -170,6 +183,11 @@ class SocketStream:
             if there
         )
         return f"<SocketStream {self.side.value} {self.address} {'lost' if self.lost else marks or '-'}>"
+
+    @property
+    def kind(self) -> str:
+        """The relay, as the log names it."""
+        return self._joiner.kind
 
     # What the poller tells
 
@@ -276,7 +294,7 @@ class SocketStream:
             # reset already may refuse the option; it needs it no more.
             with contextlib.suppress(OSError):
                 reset_on_close(self.socket)
-        self._poller.release(self.descriptor, self.socket)
+        self._joiner.poller.release(self.descriptor, self.socket)
         drain, source = self.drain, self.source
         if drain is not None and (drain.pipe is not None or drain.keeps_bytes or drain.waits_to_write):
             drain.drop()
@@ -305,12 +323,12 @@ class SocketStream:
 
     def join(self, peer: SocketStream) -> None:
         """Make the flow from here to `peer`."""
-        self.source = peer.drain = self._join(self, peer)
+        self.source = peer.drain = self._joiner.join(self, peer)
 
     def start(self) -> None:
         """Read."""
         self.started = True
-        self._poller.look_at_clock()
+        self._joiner.poller.look_at_clock()
         if self.readable and self.source is not None:
             self.source.run()
 
@@ -337,7 +355,7 @@ class SocketStream:
         self.started = True
         if self.source is None:
             # A client that was refused has no other side; its end is still waited for.
-            self.source = self._join(self, self)
+            self.source = self._joiner.join(self, self)
         self.source.discard()
 
     def tap(self, saw: Saw | None) -> None:
@@ -346,11 +364,11 @@ class SocketStream:
             tapped = self.socket
             self.socket = tapped.inner
             if self.source is not None:
-                self.source.splice_again(tapped.pool, tapped.splice_first)
+                self.source.splice_again(tapped.pool)
         if saw is not None and not self.lost:
             tapped = TappedSocket(self.socket, saw)
             if self.source is not None:
-                tapped.pool, tapped.splice_first = self.source.copy_only()
+                tapped.pool = self.source.copy_only()
             self.socket = cast(socket.socket, tapped)
 
     def has_input(self) -> bool:

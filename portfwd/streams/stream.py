@@ -67,7 +67,6 @@ class Stream(Protocol):
     """
     One side of a session.
 
-    :cvar kind: the relay that two of these make, as the log names it.
     :ivar side: which one; set by the session.
     :ivar address: the peer's address.
     :ivar local: our own.
@@ -75,12 +74,15 @@ class Stream(Protocol):
     :ivar first_at: when the first of them were read, or None.
     """
 
-    kind: str
     side: Side
     address: Address | None
     local: Address | None
     moved_at: float
     first_at: float | None
+
+    @property
+    def kind(self) -> str:
+        """The relay that two of these make, as the log names it."""
 
     @property
     def handshaking(self) -> str:

@@ -26,17 +26,15 @@ class TappedSocket:
 
     :ivar inner: the socket itself.
     :ivar pool: where the flow from it borrows pipes when nobody looks any more.
-    :ivar splice_first: whether that flow splices from the first byte on.
     """
 
-    __slots__ = ("_saw", "inner", "pool", "splice_first")
+    __slots__ = ("_saw", "inner", "pool")
 
     def __init__(self, inner: socket.socket, saw: Saw) -> None:
         """:param saw: gets a copy of every read."""
         self.inner = inner
         self._saw = saw
         self.pool: PipePool | None = None
-        self.splice_first = False
 
     def __repr__(self) -> str:
         return f"<TappedSocket {self.inner!r}>"

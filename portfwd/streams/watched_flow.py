@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.python.failure import Failure
 
-from portfwd.streams.bulk_reads import BulkReads
-from portfwd.streams.socket_flow import QUANTUM, SocketFlow
+from portfwd.streams.socket_flow import QUANTUM, FlowSetup, SocketFlow
 from portfwd.values import Side
 
 if TYPE_CHECKING:
@@ -67,7 +66,6 @@ class WatchedFlow(SocketFlow):
 
     __slots__ = (
         "_behind",
-        "_bulk",
         "_counted",
         "_filled",
         "_has_place",
@@ -78,15 +76,9 @@ class WatchedFlow(SocketFlow):
         "viewer",
     )
 
-    def __init__(
-        self, source: Any, destination: Any, *parts: Any, bulk: BulkReads | None = None, **named: Any
-    ) -> None:
-        """
-        As `SocketFlow`; either end may be `Absent`.
-
-        :param bulk: its larger reads; None: it has none.
-        """
-        super().__init__(source, destination, *parts, **named)
+    def __init__(self, source: Any, destination: Any, setup: FlowSetup) -> None:
+        """As `SocketFlow`; either end may be `Absent`."""
+        super().__init__(source, destination, setup)
         self.viewer: Viewer | None = None
         self.on_hold = False
         self.unanswered = False
@@ -94,7 +86,6 @@ class WatchedFlow(SocketFlow):
         self._behind = b""
         self._counted = 0
         self._showing = False
-        self._bulk = bulk
         self._filled = False
         self._has_place = False
 
@@ -149,7 +140,7 @@ class WatchedFlow(SocketFlow):
     def _flush(self) -> bool:
         """Write what is kept; say whether more may be read."""
         if self._paused_at is not None:
-            self._paused += self._poller.now - self._paused_at
+            self._paused += self._setup.poller.now - self._paused_at
             self._paused_at = None
         self.waits_to_write = False
         return not self._kept or self._write_kept()
@@ -163,9 +154,10 @@ class WatchedFlow(SocketFlow):
 
     def _leave_place(self) -> None:
         """Of the last read nothing may be kept any more, here or as an answer: then it was no larger one."""
-        if self._has_place and self._bulk is not None and not self._kept and not self.unanswered:
+        bulk = self._setup.bulk
+        if self._has_place and bulk is not None and not self._kept and not self.unanswered:
             self._has_place = False
-            self._bulk.give_back()
+            bulk.give_back()
 
     def _taken(self) -> None:
         """The destination has what it was answered, or will never have it: it may be read again."""
@@ -180,7 +172,8 @@ class WatchedFlow(SocketFlow):
         (self.destination if isinstance(self.source, Absent) else self.source).failed(failure)
 
     def _show(self) -> None:
-        source, size, left, bulk = self.source, len(self._buffer), QUANTUM, self._bulk
+        source, setup, left = self.source, self._setup, QUANTUM
+        size, bulk = len(setup.buffer), setup.bulk
         receive = source.socket.recv
         while source.readable and not source.read_ended and not source.lost:
             viewer = self.viewer
@@ -224,7 +217,7 @@ class WatchedFlow(SocketFlow):
             left -= count
             if allowance is not None:
                 self.allowance = allowance - count
-            source.moved_at = self._poller.now
+            source.moved_at = self._setup.poller.now
             if source.first_at is None:
                 source.first_at = source.moved_at
             if count < most and not source.more:
@@ -265,7 +258,7 @@ class WatchedFlow(SocketFlow):
                 return
             self._writes += 1
             self._bytes += sent
-            self.source.moved_at = self._poller.now
+            self.source.moved_at = self._setup.poller.now
             if sent == len(data):
                 return
         self._kept += data[sent:] if sent else data

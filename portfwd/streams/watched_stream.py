@@ -49,7 +49,7 @@ class WatchedStream(SocketStream):
             super().look_for_death()
 
     def _make_flow(self, source: Any, destination: Any) -> WatchedFlow:
-        flow = self._join(source, destination)
+        flow = self._joiner.join(source, destination)
         if not isinstance(flow, WatchedFlow):
             raise TypeError(f"{flow!r} cannot be watched")
         return flow

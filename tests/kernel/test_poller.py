@@ -139,6 +139,22 @@ class EventTests(PollerCase):
             self.assertRaises(OSError, self.poller.watch, file.fileno(), EVENTS, Watcher())
         self.assertEqual(repr(self.poller), "<Poller watching 0>")
 
+    def test_released(self) -> None:
+        """A socket that is released is closed, and its number forgotten, if it was known; others go on."""
+        near, far = self.watched(Watcher())
+        watcher = Watcher()
+        _, other = self.watched(watcher)
+        number = near.fileno()
+        self.poller.release(number, near)
+        self.assertEqual((near.fileno(), repr(self.poller)), (-1, "<Poller watching 1>"))
+        far.close()
+        for unknown in (number, -1, 1 << 20):
+            self.poller.release(unknown, socket.socket())
+        del watcher.events[:]
+        other.send(b"x")
+        self.poller.doRead()
+        self.assertEqual(len(watcher.events), 1)
+
     def test_unwatched_within_a_batch(self) -> None:
         """An event that was fetched before its descriptor was unwatched is not told."""
         watchers: list[Watcher] = []

@@ -12,7 +12,6 @@ from twisted.trial import unittest
 
 from portfwd.streams.bulk_reads import BulkReads, Places
 from portfwd.streams.plain import PlainTransport
-from portfwd.streams.watched_flow import WatchedFlow
 from portfwd.values import Side
 from tests.streams.test_plain import LOST, FakeReactor, Script, Told
 from tests.streams.test_watched import WatchedBench
@@ -111,22 +110,8 @@ class FlowTests(unittest.SynchronousTestCase):
     def setUp(self) -> None:
         """A workbench whose larger reads are four buffers."""
         self.places = Places()
-        bulk = BulkReads(BULK, self.places)
-
-        class Flow(WatchedFlow):
-            """With larger reads."""
-
-            __slots__ = ()
-
-            def __init__(self, *parts: Any, **named: Any) -> None:
-                super().__init__(*parts, bulk=bulk, **named)
-
-        class Bench(WatchedBench):
-            """With such flows."""
-
-            flow_class = Flow
-
-        self.bench = bench = Bench(tcp_pair)
+        self.bench = bench = WatchedBench(tcp_pair)
+        bench.setup.bulk = BulkReads(BULK, self.places)
         self.addCleanup(bench.close)
         bench.start()
         bench.turn()

@@ -29,7 +29,7 @@ from portfwd.values import InetAddress, Side
 from tests.streams.conformance import TCP, StreamConformance, Unix
 from tests.streams.test_socket_flow import HARMLESS, noise
 from tests.streams.watching import Eyes, WatchConformance
-from tests.streams.workbench import PIPE, NothingIdle, Workbench, drain, tcp_pair
+from tests.streams.workbench import NothingIdle, Workbench, drain, tcp_pair
 
 #: Slices of 5000 bytes, of which two are there at once.
 RATE = 100_000
@@ -134,10 +134,10 @@ class PacedBench(Workbench):
         self._watched = watched
         super().__init__(pair, **options)
 
-    def join(self) -> None:
+    def join_streams(self) -> None:
         """As a session does it."""
         # No smaller than a slice, so that a read takes all of one.
-        self._buffer = memoryview(bytearray(16384))
+        self.setup.buffer = memoryview(bytearray(16384))
         self.gates = Gates(self.reactor, Options(**self._rates))
         self.client.address = ONE
         self.eyes = Eyes()
@@ -145,23 +145,14 @@ class PacedBench(Workbench):
         if self._watched:
             self.client.watch(self.eyes)
             self.upstream.watch(self.eyes, self.client)
-        super().join()
+        super().join_streams()
 
-    def _flow(self, source: Any, destination: Any) -> SocketFlow:
+    def join(self, source: Any, destination: Any) -> SocketFlow:
+        """Make a flow that is limited."""
         client = source if source.side is Side.CLIENT else destination
         ticket = self.gates.ticket(source.side, client.address)
         assert ticket is not None
-        return PacedFlow(
-            source,
-            destination,
-            self.poller,
-            self._buffer,
-            self.pool,
-            PIPE,
-            self._splice_first,
-            splice=self._splice,
-            ticket=ticket,
-        )
+        return PacedFlow(source, destination, self.setup, ticket)
 
     @property
     def up(self) -> PacedFlow:

@@ -126,13 +126,13 @@ class OpeningTests(unittest.SynchronousTestCase):
 
     def test_one_buffer(self) -> None:
         """Rules with buffers of one size share one."""
-        flows = []
+        setups = []
         for options in ({}, {"pipe": 1 << 18}, {"buffer": 4096}):
             stream = self.streams(**options).plain(self.near, None, 0)
             stream.join(stream)
             assert stream.source is not None
-            flows.append(stream.source)
-        self.assertIs(flows[0]._buffer, flows[1]._buffer)
-        self.assertEqual([len(flow._buffer) for flow in flows], [65536, 65536, 4096])
-        self.assertEqual([flow._pipe_size for flow in flows], [1 << 20, 1 << 18, 1 << 20])
+            setups.append(stream.source._setup)
+        self.assertIs(setups[0].buffer, setups[1].buffer)
+        self.assertEqual([len(setup.buffer) for setup in setups], [65536, 65536, 4096])
+        self.assertEqual([setup.pipe_size for setup in setups], [1 << 20, 1 << 18, 1 << 20])
         self.assertEqual(set(self.share.buffers), {65536, 4096})

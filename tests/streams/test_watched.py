@@ -19,7 +19,6 @@ from portfwd.rules.model import Options, RelayKind
 from portfwd.streams import watched_flow
 from portfwd.streams.socket_flow import SocketFlow
 from portfwd.streams.socket_opening import SocketShare, SocketStreams
-from portfwd.streams.socket_stream import SocketStream
 from portfwd.streams.stream import Loss, Stream, Watched
 from portfwd.streams.watched_flow import Absent, WatchedFlow
 from portfwd.streams.watched_stream import WatchedStream
@@ -159,13 +158,13 @@ class WatchedBench(Workbench):
     client: WatchedStream
     upstream: WatchedStream
 
-    def join(self) -> None:
+    def join_streams(self) -> None:
         """As a session does it."""
         self.eyes = Eyes()
         self.eyes.streams = {Side.CLIENT: self.client, Side.UPSTREAM: self.upstream}
         self.client.watch(self.eyes)
         self.upstream.watch(self.eyes, self.client)
-        super().join()
+        super().join_streams()
 
     @property
     def up(self) -> WatchedFlow:
@@ -439,7 +438,7 @@ class SmallThingsTests(BenchCase):
         self.assertIn("from client", repr(bench.up))
         nowhere: Any = Absent()
         self.assertIn("Absent", repr(nowhere))
-        flow = WatchedFlow(nowhere, bench.client, bench.poller, memoryview(bytearray(10)), None, 0)
+        flow = WatchedFlow(nowhere, bench.client, bench.setup)
         self.assertIn("from upstream", repr(flow))
         self.assertEqual(nowhere.written_out(), None)
 
@@ -447,17 +446,17 @@ class SmallThingsTests(BenchCase):
         """A failure of a flow without a source is told to the side that is there."""
         bench = self.bench()
         nowhere: Any = Absent()
-        flow = WatchedFlow(nowhere, bench.client, bench.poller, memoryview(bytearray(10)), None, 0)
+        flow = WatchedFlow(nowhere, bench.client, bench.setup)
         flow.failed(Failure(ZeroDivisionError()))
         self.assertEqual(bench.owner.losses, {Side.CLIENT: Loss.FAILED})
 
     def test_streams_that_nobody_watches(self) -> None:
         """What only a watched stream can do is nothing for one that is not."""
-        poller_bench = self.bench()
+        bench = self.bench()
         near, far = tcp_pair()
         self.addCleanup(near.close)
         near.setblocking(False)
-        stream = WatchedStream(near, None, poller_bench.poller, "splice", poller_bench._flow)
+        stream = WatchedStream(near, None, bench)
         self.addCleanup(far.close)
         stream.write(b"x")
         stream.pass_on(1)
@@ -472,9 +471,7 @@ class SmallThingsTests(BenchCase):
         near.setblocking(False)
         self.addCleanup(far.close)
 
-        def plain(source: SocketStream, destination: SocketStream) -> SocketFlow:
-            return SocketFlow(source, destination, bench.poller, memoryview(bytearray(10)), None, 0)
-
-        stream = WatchedStream(near, None, bench.poller, "splice", plain)
+        bench.flow_class = SocketFlow  # type: ignore[assignment]
+        stream = WatchedStream(near, None, bench)
         self.addCleanup(stream.abort)
         self.assertRaises(TypeError, stream.watch, bench.eyes)

@@ -19,7 +19,7 @@ from twisted.internet.task import Clock
 from portfwd.kernel.pipes import Pipe, PipePool
 from portfwd.kernel.poller import Poller
 from portfwd.limits.descriptors import DescriptorBudget
-from portfwd.streams.socket_flow import SocketFlow
+from portfwd.streams.socket_flow import FlowSetup, SocketFlow
 from portfwd.streams.socket_stream import SocketStream
 from portfwd.streams.stream import Loss
 from portfwd.values import Side
@@ -151,6 +151,7 @@ class Workbench:
 
     stream_class = SocketStream
     flow_class = SocketFlow
+    kind = "splice"
 
     def __init__(
         self,
@@ -166,8 +167,14 @@ class Workbench:
         self.faults = Faults()
         self.pool = PipePool(64 * PIPE, DescriptorBudget(0, 0), self.reactor) if splicing else None
         self.owner = Owner(pass_ends=pass_ends)
-        self._splice_first = splice_first
-        self._buffer = memoryview(bytearray(BUFFER))
+        self.setup = FlowSetup(
+            self.poller,
+            memoryview(bytearray(BUFFER)),
+            self.pool,
+            PIPE,
+            splice_first=splice_first,
+            splice=self._splice,
+        )
         self.left, near = pair()
         far, self.right = pair()
         for sock in (self.left, near, far, self.right):
@@ -175,31 +182,23 @@ class Workbench:
         self.client = self._stream(near, Side.CLIENT)
         self.upstream = self._stream(far, Side.UPSTREAM)
         self.owner.peers = {self.client: self.upstream, self.upstream: self.client}
-        self.join()
+        self.join_streams()
 
-    def join(self) -> None:
+    def join_streams(self) -> None:
         """Make the flows."""
         self.client.join(self.upstream)
         self.upstream.join(self.client)
 
     def _stream(self, sock: socket.socket, side: Side) -> SocketStream:
         faulty: Any = FaultySocket(sock, self.faults)
-        stream = self.stream_class(faulty, None, self.poller, "splice", self._flow)
+        stream = self.stream_class(faulty, None, self)
         stream.side = side
         stream.own(self.owner)  # type: ignore[arg-type]
         return stream
 
-    def _flow(self, source: SocketStream, destination: SocketStream) -> SocketFlow:
-        return self.flow_class(
-            source,
-            destination,
-            self.poller,
-            self._buffer,
-            self.pool,
-            PIPE,
-            splice_first=self._splice_first,
-            splice=self._splice,
-        )
+    def join(self, source: SocketStream, destination: SocketStream) -> SocketFlow:
+        """Make a flow."""
+        return self.flow_class(source, destination, self.setup)
 
     def _splice(self, source: int, destination: int, count: int, *, flags: int) -> int:
         fault = self.faults.next("splice")
