@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -142,5 +143,6 @@ def describe_machine() -> dict[str, str]:
         "memory": f"{gib:.0f} GiB",
         "kernel": platform.release(),
         "distribution": distribution,
-        "python": platform.python_version(),
+        # Distributions build theirs with profiles, which is worth a tenth of its speed.
+        "python": platform.python_version() + " of the distribution" * (sys.base_prefix == "/usr"),
     }
