@@ -121,9 +121,9 @@ class _Tapped:
             return
         data = data[: self._limit - offset]
         self.seen[direction] = offset + len(data)
-        if self._size + len(data) > TAP_WAITING:
-            self.missed += len(data)
-            return
+        room = max(0, TAP_WAITING - self._size)
+        self.missed += len(data[room:])
+        data = data[:room]
         self._size += len(data)
         for start in range(0, len(data), TAP_PIECE):
             self._waiting.append((direction, offset + start, data[start : start + TAP_PIECE]))

@@ -29,7 +29,7 @@ from portfwd.values import Address, Direction
 
 #: Bytes that wait for a shadow, or that a file may reach, unless said otherwise: some reads of a
 #: busy connection.
-LIMIT: Final = 1024 * 1024
+LIMIT: Final = 4 * 1024 * 1024
 
 
 class Tee(Filter):

@@ -173,8 +173,9 @@ class Poller:
         `unwatch` and `close_later` in one call, for the end of every stream.
 
         The kernel takes a descriptor out of the set when the last duplicate of it is closed (epoll(7)),
-        which is half the price. A child process that was forked may hold one: then events of a connection
-        that is gone can come for another one that got its number, so watchers verify a death.
+        which is half the price. So this is for sockets that nobody else has; an inherited one is to be
+        unwatched. Still a child process that was forked may hold one: then events of a connection that
+        is gone can come for another one that got its number, so streams verify a death.
         """
         if 0 <= descriptor < len(self._watchers):
             self._watchers[descriptor] = None

@@ -14,6 +14,7 @@ import select
 import socket
 import struct
 import sys
+from functools import lru_cache
 from typing import Any, Final, Protocol
 
 try:
@@ -107,6 +108,11 @@ def accept(listening: socket.socket, family: int) -> tuple[socket.socket, object
     return bare, sockaddr
 
 
+#: The text of a host that was seen lately, as it was then: many clients come from few hosts. Not
+#: `sys.intern`, which in Python 3.12 keeps what it was given for ever.
+_known: Final = lru_cache(maxsize=1024)(str)
+
+
 def inet_family(host: str) -> int:
     """The family of a literal."""
     return _INET6 if ":" in host else _INET4
@@ -120,8 +126,7 @@ def to_address(family: int, sockaddr: object) -> Address | None:
         addresses come out as IPv4.
     """
     if isinstance(sockaddr, tuple) and family in _INET:
-        # Many clients come from few hosts: the name is there once.
-        host = sys.intern(sockaddr[0])
+        host = _known(sockaddr[0])
         return InetAddress(unmapped(host) if ":" in host else host, sockaddr[1])
     if family == getattr(socket, "AF_UNIX", None):
         if isinstance(sockaddr, bytes):  # Linux' abstract names

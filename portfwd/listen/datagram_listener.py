@@ -131,7 +131,9 @@ class DatagramListener(Reception):
     def _close(self) -> None:
         if self._file is not None:
             self._file.remove()
-        self._poller.release(self._socket.fileno(), self._socket)
+        # Who passed us the socket may have it open still: closing ours would leave it in the epoll set.
+        self._poller.unwatch(self._socket.fileno())
+        self._poller.close_later(self._socket)
 
     # Reading
 

@@ -8,7 +8,8 @@ as large as ``bulk-buffer=`` says.
 
 What a reader cannot pass on at once is kept, so memory is bounded by who may read so much: each larger
 read needs a place, and there are `PLACES` of them. A reader keeps its place while something of what it
-read is kept, and goes on with the usual buffer where there is none.
+read waits to be written, and goes on with the usual buffer where there is none. What a filter holds
+of a larger read has no place: it is one at most, and the next is a usual one.
 """
 
 from __future__ import annotations

@@ -41,6 +41,10 @@ class PacedStream(WatchedStream):
     def moved_at(self, now: float) -> None:
         self._moved_at = now
 
+    def has_input(self) -> bool:
+        """There may be, but it has to wait for its turn: nobody may count on it."""
+        return False
+
     def look_for_death(self) -> None:
         """Where the connection broke, and reading will not find out soon: the peer takes no more."""
         flow = self.source

@@ -148,9 +148,11 @@ class PlainTransport(tcp.Connection):
             self._leave_place()
             return None
         except OSError as problem:
+            self._leave_place()
             self.gone = problem.errno or errno.ECONNRESET
             return main.CONNECTION_LOST
         if not data:
+            self._leave_place()
             self._saw_end = True
             # A reset that a write was told of leaves reads to drain and return nothing.
             return main.CONNECTION_LOST if self.gone else main.CONNECTION_DONE
@@ -160,6 +162,10 @@ class PlainTransport(tcp.Connection):
         if not self._paused:
             self._leave_place()
         return None
+
+    def read_little(self) -> None:
+        """The next read is a usual one: what the last one brought is held, or its answer not taken."""
+        self._filled = False
 
     def _leave_place(self) -> None:
         """Of the last read nothing is kept, or nobody will take it any more."""
@@ -311,7 +317,7 @@ class PlainTransport(tcp.Connection):
         RDHUP is an end that reading will find, and so is HUP without ERR: that is how a
         connection looks whose two ends crossed, and a unix socket whose peer closed in order.
         """
-        if events & ERROR:
+        if events & ERROR and has_hung_up(self.socket):
             self._dead = True
             if self._paused or self._read_ended:
                 self.peer_died()

@@ -34,15 +34,15 @@ from twisted.python.failure import Failure
 
 from portfwd.kernel.pipes import Pipe, PipePool
 from portfwd.kernel.poller import Poller
-from portfwd.kernel.sockets import GONE
+from portfwd.kernel.sockets import EXHAUSTED
 from portfwd.streams.bulk_reads import BulkReads
 from portfwd.values import FlowSummary
 
 if TYPE_CHECKING:
     from portfwd.streams.socket_stream import SocketStream
 
-#: Bytes after which a turn is over, so at most this and one pipe more; others have theirs, and small
-#: events come between. One turn of a spliced flow is a few tenths of a millisecond.
+#: Bytes after which a turn is over, so at most this and one pipe, or one larger read, more; others have
+#: theirs, and small events come between. One turn of a spliced flow is a few tenths of a millisecond.
 QUANTUM: Final = 256 * 1024
 
 #: An event that brought less than this is no bulk: copying it costs less than
@@ -55,6 +55,8 @@ _CANNOT: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOMEM, errno.EOPN
 
 #: A hang-up was seen: EPOLLRDHUP | EPOLLHUP.
 _HUNG_UP: Final = 0x2010
+#: There are urgent data: EPOLLPRI.
+_URGENT: Final = 0x2
 _WITH_THE_END: Final = int(getattr(socket, "MSG_MORE", 0))
 _PEEK: Final = int(socket.MSG_PEEK)
 
@@ -253,7 +255,8 @@ class SocketFlow:
             if count < size:
                 if not source.more:
                     source.readable = False
-                elif source.more & _HUNG_UP:
+                elif source.more & _HUNG_UP and not source.more & _URGENT:
+                    # A look would pass urgent data by, and leave them: to close then would be a reset.
                     ends = self._ends_here()
             try:
                 sent = destination.socket.send(buffer[:count], _WITH_THE_END if ends else 0)
@@ -291,8 +294,8 @@ class SocketFlow:
             source.readable = False
         except OSError as problem:
             # It is told once, and is to be known when what came before it is written.
-            if problem.errno in GONE:
-                source.gone = problem.errno or 0
+            if problem.errno not in EXHAUSTED:
+                source.gone = problem.errno or errno.ECONNRESET
         return False
 
     def _let_go(self) -> None:

@@ -364,8 +364,13 @@ class TransportStream(Protocol):
     def hold(self) -> None:
         """Read no more until `go_on`."""
         self._on_hold = True
+        self._read_little()
         if not self._lost and self._producing:
             self._pause_transport()
+
+    def _read_little(self) -> None:
+        if self._plain is not None:
+            self._plain.read_little()
 
     def go_on(self) -> None:
         """Read again."""
@@ -383,6 +388,7 @@ class TransportStream(Protocol):
         self.transport.write(data)  # type: ignore[union-attr]
         if (answer or self._showing) and self._intake is not None and self._intake.full and not self._lost:
             self._unanswered = True
+            self._read_little()
             self._pause_transport()
 
     def end(self, *, last: bool = False) -> None:

@@ -186,6 +186,15 @@ class TapTests(SynchronousTestCase):
         self.client.caller.interrupt()
         self.assertEqual(self.successResultOf(tap)["missed"], 4)
 
+    def test_missed_in_part(self) -> None:
+        """Of a read that does not fit whole the beginning is told."""
+        tap = self.tap(10**7, TO_CLIENT)
+        self.saw(TO_CLIENT, bytes(watching.TAP_WAITING + 5))
+        self.client.clock.advance(watching.TAP_INTERVAL)
+        self.assertEqual(sum(len(data) for _, _, data in self.told()), watching.TAP_WAITING)
+        self.client.caller.interrupt()
+        self.assertEqual(self.successResultOf(tap)["missed"], 5)
+
     def test_left(self) -> None:
         """Who goes away ends it."""
         tap = self.tap()

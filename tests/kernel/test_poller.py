@@ -155,6 +155,22 @@ class EventTests(PollerCase):
         self.poller.doRead()
         self.assertEqual(len(watcher.events), 1)
 
+    def test_a_socket_that_somebody_else_has_too(self) -> None:
+        """It is unwatched and closed: another duplicate, with the same number, can be watched then."""
+        ours, far = self.sockets()
+        first = ours.dup()
+        self.poller.watch(first.fileno(), EVENTS, Watcher())
+        number = first.fileno()
+        self.poller.unwatch(number)
+        self.poller.close_later(first)
+        second, watcher = ours.dup(), Watcher()
+        self.addCleanup(second.close)
+        self.assertEqual(second.fileno(), number)
+        self.poller.watch(number, EVENTS, watcher)
+        far.send(b"x")
+        self.poller.doRead()
+        self.assertEqual(len(watcher.events), 1)
+
     def test_unwatched_within_a_batch(self) -> None:
         """An event that was fetched before its descriptor was unwatched is not told."""
         watchers: list[Watcher] = []

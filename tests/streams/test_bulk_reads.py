@@ -7,13 +7,14 @@ import socket
 from collections import deque
 from typing import Any
 
-from twisted.internet import main
+from twisted.internet import error, main
+from twisted.python.failure import Failure
 from twisted.trial import unittest
 
 from portfwd.streams.bulk_reads import BulkReads, Places
 from portfwd.streams.plain import PlainTransport
 from portfwd.values import Side
-from tests.streams.test_plain import LOST, FakeReactor, Script, Told
+from tests.streams.test_plain import FakeReactor, Script, Told
 from tests.streams.test_watched import WatchedBench
 from tests.streams.workbench import BUFFER, drain, tcp_pair
 
@@ -93,15 +94,28 @@ class TransportTests(unittest.SynchronousTestCase):
 
     def test_lost(self) -> None:
         """A connection that is gone has no place, however it went."""
-        self.told.on_data = self.transport.stopReading
         for last in (b"", errno.ECONNRESET):
             self.setUp()
             self.read(b"abcd")
             self.socket.gives.append(last)
             outcome = self.transport.doRead()
             self.assertIs(outcome, main.CONNECTION_DONE if last == b"" else main.CONNECTION_LOST)
-            self.transport.connectionLost(LOST)
             self.assertEqual(self.places.taken, 0)
+
+    def test_lost_while_it_waits(self) -> None:
+        """A connection that is lost while something is kept has no place."""
+        self.read(b"abcd")
+        self.told.on_data = self.transport.stopReading
+        self.read(b"abcdefgh")
+        self.assertEqual(self.places.taken, 1)
+        self.transport.connectionLost(Failure(error.ConnectionDone()))
+        self.assertEqual(self.places.taken, 0)
+
+    def test_who_holds_is_shown_little(self) -> None:
+        """After a read that is held the next is the usual one."""
+        self.told.on_data = self.transport.read_little
+        self.read(b"abcd", b"abcd", b"abcd")
+        self.assertEqual(self.socket.asked, [4, 4, 4])
 
 
 class FlowTests(unittest.SynchronousTestCase):

@@ -89,13 +89,29 @@ class LastBytesTests(FlowCase):
         bench.nudge()
         self.assertEqual(drain(bench.right), (b"", "end"))
 
-    def test_a_reset_that_the_look_was_told_of(self) -> None:
+    def test_a_death_that_the_look_was_told_of(self) -> None:
         """It is told once: the bytes before it go out, and then no end is made of it."""
+        # A connection that a firewall began to reject dies of ECONNREFUSED.
+        for code in (errno.ECONNRESET, errno.ECONNREFUSED):
+            bench = self.bench(tcp_pair)
+            bench.faults.plan["peek"] = deque([code])
+            self.last_words(bench, b"goodbye")
+            self.assertEqual(drain(bench.right), (b"goodbye", "open"))
+            self.assertEqual(bench.owner.losses, {Side.CLIENT: Loss.RESET})
+
+    def test_urgent_data_before_the_end(self) -> None:
+        """They are dropped as ever, and not left unread: then the close would be a reset."""
         bench = self.bench(tcp_pair)
-        bench.faults.plan["peek"] = deque([errno.ECONNRESET])
-        self.last_words(bench, b"goodbye")
-        self.assertEqual(drain(bench.right), (b"goodbye", "open"))
-        self.assertEqual(bench.owner.losses, {Side.CLIENT: Loss.RESET})
+        bench.left.send(b"AB")
+        bench.left.send(b"U", socket.MSG_OOB)
+        bench.left.shutdown(socket.SHUT_WR)
+        bench.turn()
+        self.assertEqual(drain(bench.right), (b"AB", "end"))
+        bench.right.send(b"answer")
+        bench.turn()
+        bench.client.end(last=True)
+        bench.client.close()
+        self.assertEqual(drain(bench.left), (b"answer", "end"))
 
     def test_no_memory_to_look(self) -> None:
         """Then bytes and end go one after the other."""

@@ -317,6 +317,13 @@ class QueueTests(BenchCase):
         self.assertEqual(bench.timers, 1)
         return bench
 
+    def test_nobody_counts_on_its_input(self) -> None:
+        """What waits to be read may have to wait for its turn, so it is not promised."""
+        bench = self.bench()
+        bench.client.hold()
+        bench.left.send(b"words")
+        self.assertFalse(bench.client.has_input())
+
     def test_lost(self) -> None:
         """A flow of which either stream is gone waits no more, and no timer runs for it."""
         for side in Side:
