@@ -60,6 +60,15 @@ def _bound(verdict: Verdict, bound: float | None, met: bool | None) -> str:
     return f"{sign} {bound:g}{times}: {result}"
 
 
+def rounds_of(results: Results) -> str:
+    """How many rounds the rows had: a number, or ``3 to 9``."""
+    rounds: dict[str, int] = {}
+    for sample in results.samples:
+        rounds[sample.row] = max(rounds.get(sample.row, 0), sample.round + 1)
+    least, most = min(rounds.values(), default=0), max(rounds.values(), default=0)
+    return str(least) if least == most else f"{least} to {most}"
+
+
 def goals_table(results: Results) -> str:
     """Every goal with its ratio, and met, missed or not measured for *must* and *goal*."""
     rows = []
@@ -162,7 +171,7 @@ def _machine(results: Results) -> Iterator[str]:
         f"Measured {results.date} at commit `{results.commit}` on {machine['processor']}, "
         f"{machine['cores']} cores, {machine['memory']}, {machine['distribution']}, "
         f"kernel {machine['kernel']}, Python {machine['python']}; {results.lab}; "
-        f"{results.options['rounds']} interleaved rounds"
+        f"{rounds_of(results)} interleaved rounds"
         f"{_shortened(results)}. "
         "Figures are medians (least–greatest); ratios are medians of the rounds' own ratios. "
         "CPU is the forwarder's own, by the kernel. Bytes a system call are those relayed by all calls that "

@@ -3,7 +3,19 @@
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
-from bench.report import BEGIN, END, draw, goals_table, markdown, placed, row_table, shown, sweep_table, table
+from bench.report import (
+    BEGIN,
+    END,
+    draw,
+    goals_table,
+    markdown,
+    placed,
+    rounds_of,
+    row_table,
+    shown,
+    sweep_table,
+    table,
+)
 from bench.results import Results, Row
 from bench.rounds import Sample, Spread
 
@@ -122,3 +134,15 @@ class PageTests(SynchronousTestCase):
         """A page with one mark is not touched: what would be lost is not known."""
         self.assertRaises(ValueError, placed, f"{BEGIN}\nx", "r")
         self.assertRaises(ValueError, placed, f"{END}\n{BEGIN}", "r")
+
+
+class RoundsTests(SynchronousTestCase):
+    """How often each row was measured."""
+
+    def test_of_joined_runs(self) -> None:
+        """Rows may have had different numbers of rounds."""
+        for rounds, said in (({}, "0"), ({"a": 7, "b": 7}, "7"), ({"a": 3, "b": 9}, "3 to 9")):
+            samples = tuple(
+                Sample(row, "portfwd-auto", number) for row, most in rounds.items() for number in range(most)
+            )
+            self.assertEqual(rounds_of(evolve(RESULTS, samples=samples)), said)
