@@ -168,7 +168,7 @@ class PlainTransport(tcp.Connection):
         self._filled = False
 
     def _leave_place(self) -> None:
-        """Of the last read nothing is kept, or nobody will take it any more."""
+        """Give the place back: nothing of the last read waits to be written, or nobody will take it."""
         if self._has_place and self._bulk is not None:
             self._has_place = False
             self._bulk.give_back()

@@ -153,7 +153,7 @@ class WatchedFlow(SocketFlow):
         return written
 
     def _leave_place(self) -> None:
-        """Of the last read nothing may be kept any more, here or as an answer: then it was no larger one."""
+        """Give the place back, unless something of the last read, or of its answer, waits to be written."""
         bulk = self._setup.bulk
         if self._has_place and bulk is not None and not self._kept and not self.unanswered:
             self._has_place = False
