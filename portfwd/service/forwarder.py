@@ -36,10 +36,9 @@ from portfwd.listen.binding import resolve_listener
 from portfwd.listen.listener import Listener
 from portfwd.listen.reception import Reception
 from portfwd.metrics.tally import Ledger
-from portfwd.relay.dial import Surroundings
 from portfwd.relay.live import LiveRule, SessionLog
 from portfwd.relay.sinks import Sinks
-from portfwd.rules.model import OnRemove, Options, Ruleset
+from portfwd.rules.model import OnRemove, Ruleset
 from portfwd.rules.steps import Steps, finish
 from portfwd.rules.support import unsupported_in_steps
 from portfwd.rules.whole_process import metrics_listener, overall_limits, wants_figures
@@ -59,11 +58,8 @@ from portfwd.service.reload import ReloadResult, Transition, names_to_resolve, r
 from portfwd.service.session_log import Silent
 from portfwd.service.slices import Slices
 from portfwd.service.steering import Steering, named
+from portfwd.service.surroundings import surroundings
 from portfwd.service.targets import target_labels
-from portfwd.streams.bulk_reads import BulkReads, Places
-from portfwd.streams.opening import StreamMaker
-from portfwd.streams.socket_opening import SocketShare
-from portfwd.upstreams.names import Names
 from portfwd.values import CloseReason
 
 #: Seconds that sessions get to finish when the service stops.
@@ -113,17 +109,10 @@ class Forwarder(Service):
         self.budget = self._budget = DescriptorBudget(0, 0)
         self.pool = PipePool(pipe_allowance(), self._budget, reactor) if self._platform.splice else None
         self.doorkeeper = Doorkeeper(overall_limits(ruleset))
-        places = Places()
-        world = Surroundings(
-            reactor=reactor,
-            platform=self._platform,
-            names=Names(reactor.nameResolver, reactor),  # type: ignore[attr-defined]
-            streams=StreamMaker(reactor, self._poller, bulk=BulkReads(Options().bulk_buffer, places)),
-            sockets=None if self._poller is None else SocketShare(self._poller, self.pool, places),
-            doorkeeper=self.doorkeeper,
-            ledger=Ledger() if wants_figures(ruleset) else None,
+        ledger = Ledger() if wants_figures(ruleset) else None
+        self._world = world = surroundings(
+            reactor, self._platform, self._poller, self.pool, self.doorkeeper, ledger
         )
-        self._world = world
         self._session_log: SessionLog = Silent() if log is None else log
         self._session_numbers = itertools.count(1)
         self.ruleset = ruleset

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from portfwd.streams.flow_setup import FlowSetup
 from portfwd.streams.gates import Ticket
-from portfwd.streams.socket_flow import FlowSetup
 from portfwd.streams.watched_flow import WatchedFlow
 from portfwd.values import Address, FlowSummary
 

@@ -28,14 +28,13 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from twisted.python.failure import Failure
 
 from portfwd.kernel.pipes import Pipe, PipePool
-from portfwd.kernel.poller import Poller
 from portfwd.kernel.sockets import EXHAUSTED
-from portfwd.streams.bulk_reads import BulkReads
+from portfwd.streams.flow_setup import FlowSetup
 from portfwd.values import FlowSummary
 
 if TYPE_CHECKING:
@@ -61,54 +60,6 @@ _WITH_THE_END: Final = int(getattr(socket, "MSG_MORE", 0))
 _PEEK: Final = int(socket.MSG_PEEK)
 
 _FLAGS: Final = getattr(os, "SPLICE_F_MOVE", 1) | getattr(os, "SPLICE_F_NONBLOCK", 2)
-
-
-class Splice(Protocol):
-    """splice(2) between two descriptors."""
-
-    def __call__(self, src: int, dst: int, count: int, /, *, flags: int) -> int:
-        """Move up to `count` bytes; 0 at the source's end; an `OSError` as the kernel has it."""
-
-
-def _never(src: int, dst: int, count: int, /, *, flags: int) -> int:
-    raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-
-
-class FlowSetup:
-    """
-    What all flows of a rule have in common.
-
-    :ivar poller: gives them their turns, and the time.
-    :ivar buffer: shared with other flows; what is in it is gone after each `SocketFlow.run`.
-    :ivar pool: where pipes are borrowed; None to copy always.
-    :ivar pipe_size: bytes of a pipe.
-    :ivar splice_first: splice from the first byte on, bulk or not.
-    :ivar splice: the system call.
-    :ivar bulk: larger reads of what cannot be spliced; None: there are none.
-    """
-
-    __slots__ = ("buffer", "bulk", "pipe_size", "poller", "pool", "splice", "splice_first")
-
-    def __init__(
-        self,
-        poller: Poller,
-        buffer: memoryview,
-        pool: PipePool | None = None,
-        pipe_size: int = 0,
-        *,
-        splice_first: bool = False,
-        splice: Splice | None = None,
-        bulk: BulkReads | None = None,
-    ) -> None:
-        """:param splice: None for the kernel's own."""
-        self.poller = poller
-        self.buffer = buffer
-        self.pool = pool
-        self.pipe_size = pipe_size
-        self.splice_first = splice_first
-        # Looked up here: this module is imported where there is no such call.
-        self.splice: Splice = os.splice if splice is None and pool is not None else splice or _never
-        self.bulk = bulk
 
 
 class SocketFlow:

@@ -13,10 +13,11 @@ from portfwd.kernel.poller import Poller
 from portfwd.kernel.sockets import apply_settings, client_settings, local_address
 from portfwd.rules.model import Options, RelayKind
 from portfwd.streams.bulk_reads import BulkReads, Places
+from portfwd.streams.flow_setup import FlowSetup
 from portfwd.streams.gates import Gates
 from portfwd.streams.paced_flow import PacedFlow
 from portfwd.streams.paced_stream import PacedStream
-from portfwd.streams.socket_flow import FlowSetup, SocketFlow
+from portfwd.streams.socket_flow import SocketFlow
 from portfwd.streams.socket_stream import SocketStream
 from portfwd.streams.watched_flow import WatchedFlow
 from portfwd.streams.watched_stream import WatchedStream

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.python.failure import Failure
 
-from portfwd.streams.socket_flow import QUANTUM, FlowSetup, SocketFlow
+from portfwd.streams.flow_setup import FlowSetup
+from portfwd.streams.socket_flow import QUANTUM, SocketFlow
 from portfwd.values import Side
 
 if TYPE_CHECKING:

@@ -1,0 +1,47 @@
+"""Tests of `portfwd.service.surroundings`: the world that sessions get."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from portfwd.kernel.platform import Platform
+from portfwd.limits.admission import Doorkeeper
+from portfwd.rules.model import Options
+from portfwd.service.surroundings import surroundings
+from portfwd.streams.socket_opening import SocketStreams
+
+
+class SurroundingsTests(SynchronousTestCase):
+    """One for a process."""
+
+    def test_places_are_shared(self) -> None:
+        """Who reads much at once is counted over sockets of ours and the pair together."""
+        reactor: Any = Clock()
+        reactor.nameResolver = None
+        poller: Any = object()
+        world = surroundings(
+            reactor, Platform(own_sockets=True, epoll=True), poller, None, Doorkeeper(), None
+        )
+        assert world.sockets is not None
+        bulk = SocketStreams(world.sockets, Options())._setup.bulk
+        pair = world.streams._bulk
+        assert bulk is not None
+        assert pair is not None
+        while pair.take():
+            pass
+        self.assertFalse(bulk.take())
+        pair.give_back()
+        self.assertTrue(bulk.take())
+
+    def test_no_epoll(self) -> None:
+        """Then there are no sockets of ours."""
+        reactor: Any = Clock()
+        reactor.nameResolver = None
+        self.assertIsNone(
+            surroundings(
+                reactor, Platform(own_sockets=True, epoll=True), None, None, Doorkeeper(), None
+            ).sockets
+        )
