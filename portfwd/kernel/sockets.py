@@ -265,7 +265,7 @@ def _queued(sock: socket.socket, request: int) -> int:
     if not request:  # pragma: no cover - Windows
         return 0
     try:
-        # A buffer of our own would cost an object; what is handed in comes back changed.
+        # The bytes that are handed in say how many come back; they themselves stay as they are.
         return int.from_bytes(fcntl.ioctl(sock.fileno(), request, _NUMBER), sys.byteorder, signed=True)
     except OSError:
         return 0

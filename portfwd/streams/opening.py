@@ -58,6 +58,8 @@ class StreamMaker:
         self._poller = poller
         self._gates = gates
         self._bulk = bulk
+        # Whole records, as the usual reads; once for all connections.
+        self._tls_bulk = None if bulk is None else bulk.with_size(read_size(bulk.size))
 
     def with_gates(self, gates: Gates) -> StreamMaker:
         """One for a rule whose bandwidth is limited: what it may read at once is a slice."""
@@ -176,10 +178,15 @@ class StreamMaker:
         if owner is not None:
             stream.own(owner)
         layer = TLSLayer(side, stream, preamble)
-        bulk = None if self._bulk is None else self._bulk.with_size(read_size(self._bulk.size))
         try:
             transport = PlainTransport(
-                sock, layer, self._reactor, read_size(stream.buffer), self._poller, linger=linger, bulk=bulk
+                sock,
+                layer,
+                self._reactor,
+                read_size(stream.buffer),
+                self._poller,
+                linger=linger,
+                bulk=self._tls_bulk,
             )
         except OSError:
             sock.close()
