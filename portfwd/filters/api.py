@@ -72,6 +72,16 @@ class Log(Protocol):
         """Something an operator should look at."""
 
 
+#: Whether somebody knows a secret: asked with who asks, a cheap check that may say yes, and the costly one,
+#: which runs in a thread. See `Connection.verify`.
+Verify = Callable[[Address | None, Callable[[], bool], Callable[[], bool]], Awaitable[bool]]
+
+
+async def verify_here(source: Address | None, quick: Callable[[], bool], slow: Callable[[], bool]) -> bool:
+    """Both checks at once, where they are asked for: `Verify` for tests."""
+    return quick() or slow()
+
+
 @define(eq=False)
 class Connection:
     """
@@ -87,6 +97,9 @@ class Connection:
     :ivar network: ``tcp``, ``unix`` or ``udp``: how the client came.
     :ivar tls: None where the client did not speak TLS to us.
     :ivar tags: for filters to leave word to those behind them.
+    :ivar verify: checks a secret without stopping other sessions:
+        ``Await(connection.verify(connection.source, quick, slow))``. The relay runs `slow` in a thread, one
+        check at a time for each source, later after each failure of that source. The result is a bool.
     """
 
     id: int
@@ -100,6 +113,7 @@ class Connection:
     network: str = "tcp"
     tls: TLSInfo | None = None
     tags: dict[str, object] = field(factory=dict)
+    verify: Verify = field(default=verify_here, repr=False)
 
     @property
     def source(self) -> Address | None:

@@ -21,6 +21,7 @@ from portfwd.errors import ConnectTimedOut, DialError
 from portfwd.filters.api import (
     DONE,
     Close,
+    Connection,
     Factory,
     Filter,
     Forward,
@@ -46,15 +47,18 @@ _LOG_IN: Final = build_refusal(407, 'Proxy-Authenticate: Basic realm="portfwd", 
 _TOO_LARGE: Final = build_refusal(431)
 _NOT_REACHED: Final = build_refusal(502)
 _TIMED_OUT: Final = build_refusal(504)
+_NO_PASSWORD: Final = Close("no password of the proxy, or a wrong one", reply=_LOG_IN)
 
 
 class HTTPConnect(Filter):
     """Serves one client."""
 
-    def __init__(self, destinations: Destinations, users: Users | None = None) -> None:
+    def __init__(self, destinations: Destinations, users: Users | None, connection: Connection) -> None:
         """Serve `users`; None: anybody."""
         self._permission = Permission(destinations)
         self._users = users
+        self._connection = connection
+        self._asked: tuple[RequestHead, bytes] | None = None
 
     def received(self, direction: Direction, data: bytes) -> Verdict:
         """See `IFilter`."""
@@ -67,13 +71,29 @@ class HTTPConnect(Filter):
         if isinstance(answer, Need):
             return NeedMore(total=answer.total)
         head = answer.value
-        # Who may not come in is not told what is served.
-        if self._users is not None and not _logged_in(self._users, head):
-            return Close("no password of the proxy, or a wrong one", reply=_LOG_IN)
+        rest = data[answer.used :]
+        if self._users is None:
+            return self._route(head, rest)
+        # A client without a password is not told what is served.
+        credentials = _credentials(head)
+        if credentials is None:
+            return _NO_PASSWORD
+        self._asked = head, rest
+        return [NeedMore(rest=rest), self._users.ask(self._connection, *credentials)]
+
+    def resumed(self, result: object) -> Verdict:
+        """See `IFilter`: whether the password is right."""
+        asked, self._asked = self._asked, None
+        if result is not True or asked is None:
+            return _NO_PASSWORD
+        return self._route(*asked)
+
+    def _route(self, head: RequestHead, rest: bytes) -> Verdict:
+        """Answer a client that may use the proxy."""
         if head.method != "CONNECT":
             return Close("a request that is not CONNECT", reply=_NO_METHOD)
         target = InetAddress(head.host, head.port)
-        return [Route(target, self._permission.permits), Forward(data[answer.used :]), DONE]
+        return [Route(target, self._permission.permits), Forward(rest), DONE]
 
     def ended(self, direction: Direction, held: bytes) -> Verdict:
         """See `IFilter`."""
@@ -90,20 +110,20 @@ class HTTPConnect(Filter):
         return Reply(_TIMED_OUT if isinstance(reason, ConnectTimedOut) else _NOT_REACHED)
 
 
-def _logged_in(users: Users, head: RequestHead) -> bool:
-    """Whether `head` has the name and password of one of `users`."""
+def _credentials(head: RequestHead) -> tuple[bytes, bytes] | None:
+    """Name and password in `head`; None if it has none that can be read (RFC 7617 section 2)."""
     values = head.field("proxy-authorization")
     if len(values) != 1:
-        return False
+        return None
     scheme, _, encoded = values[0].partition(b" ")
     if scheme.lower() != b"basic":
-        return False
+        return None
     try:
         decoded = base64.b64decode(encoded.strip(), validate=True)
     except ValueError:
-        return False
+        return None
     name, _, password = decoded.partition(b":")
-    return users.admits(name, password)
+    return name, password
 
 
 def make_factory(options: ProxyOptions, clauses: Sequence[RouteClause]) -> Factory:

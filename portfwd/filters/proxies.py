@@ -13,7 +13,7 @@ from typing import Final
 
 from attrs import frozen
 
-from portfwd.filters.api import MAX_HOLD, Factory, Filter
+from portfwd.filters.api import MAX_HOLD, Connection, Factory, Filter
 from portfwd.filters.destinations import Destinations
 from portfwd.filters.options import Network, duration, file_of, networks, option
 from portfwd.filters.users import Users, read_users
@@ -41,7 +41,9 @@ class ProxyOptions:
 
 
 def make_proxy(
-    options: ProxyOptions, serve: Callable[[Destinations, Users | None], Filter], max_hold: int = MAX_HOLD
+    options: ProxyOptions,
+    serve: Callable[[Destinations, Users | None, Connection], Filter],
+    max_hold: int = MAX_HOLD,
 ) -> Factory:
     """
     Make the factory of one clause.
@@ -51,7 +53,7 @@ def make_proxy(
     """
     destinations = Destinations(options.allow, options.deny)
     return Factory(
-        lambda connection: serve(destinations, options.users),
+        lambda connection: serve(destinations, options.users, connection),
         directions=frozenset({TO_UPSTREAM}),
         routes=True,
         max_hold=max_hold,

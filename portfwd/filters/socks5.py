@@ -21,6 +21,7 @@ from portfwd.errors import ConnectRefused, ConnectTimedOut, DialError, NameNotRe
 from portfwd.filters.api import (
     DONE,
     Close,
+    Connection,
     Factory,
     Filter,
     Forward,
@@ -86,14 +87,20 @@ _REFUSALS: Final = {
 class Socks5(Filter):
     """Serves one client."""
 
-    def __init__(self, destinations: Destinations, users: Users | None = None) -> None:
+    def __init__(self, destinations: Destinations, users: Users | None, connection: Connection) -> None:
         """Serve `users`; None: anybody."""
         self._permission = Permission(destinations)
         self._users = users
+        self._connection = connection
         self._step = _Step.GREETING
+        #: What the client sent behind its password, while that is being checked.
+        self._rest = b""
 
     def received(self, direction: Direction, data: bytes) -> Verdict:
         """See `IFilter`. A client may send its messages before it is answered."""
+        return self._read(data)
+
+    def _read(self, data: bytes) -> list[Verdict]:
         verdicts: list[Verdict] = []
         while self._step is not _Step.NOTHING:
             try:
@@ -108,20 +115,31 @@ class Socks5(Filter):
                 verdicts.append(NeedMore(total=answer.total, rest=data))
                 return verdicts
             data = data[answer.used :]
+            if isinstance(answer.value, Credentials):
+                assert self._users is not None
+                self._rest = data
+                name, password = answer.value.name, answer.value.password
+                return [
+                    *verdicts,
+                    NeedMore(rest=data),
+                    self._users.ask(self._connection, name, password),
+                ]
             verdict = self._take(answer.value)
             verdicts.append(verdict)
             if isinstance(verdict, Close):
                 return verdicts
         return [*verdicts, Forward(data), DONE]
 
-    def _take(self, message: frozenset[int] | Credentials | Request) -> Verdict:
+    def resumed(self, result: object) -> Verdict:
+        """See `IFilter`: whether the password is right."""
+        if result is not True:
+            return Close("a wrong SOCKS password", reply=build_password_status(accepted=False))
+        self._step = _Step.REQUEST
+        data, self._rest = self._rest, b""
+        return [Reply(build_password_status(accepted=True)), *self._read(data)]
+
+    def _take(self, message: frozenset[int] | Request) -> Verdict:
         """Answer one message, and go on to the next."""
-        if isinstance(message, Credentials):
-            assert self._users is not None
-            if not self._users.admits(message.name, message.password):
-                return Close("a wrong SOCKS password", reply=build_password_status(accepted=False))
-            self._step = _Step.REQUEST
-            return Reply(build_password_status(accepted=True))
         if isinstance(message, Request):
             if message.command != CONNECT:
                 return _refuse("a SOCKS command that is not CONNECT", ReplyCode.COMMAND_NOT_SUPPORTED)

@@ -46,6 +46,7 @@ from portfwd.metrics.tally import Ledger
 from portfwd.relay.containment import contained
 from portfwd.relay.destination import Destination
 from portfwd.relay.sinks import Sinks
+from portfwd.relay.verifier import Verifier
 from portfwd.rules.model import Options
 from portfwd.streams.datagram_opening import DatagramStreams
 from portfwd.streams.datagram_stream import DatagramStream
@@ -73,6 +74,7 @@ class Surroundings:
     :ivar sinks: where copies go that filters make.
     :ivar doorkeeper: counts who is in, for limits.
     :ivar ledger: adds up what sessions did, where somebody wants to know.
+    :ivar verifier: checks secrets in threads.
     :ivar sockets: makes streams of sockets of ours, where the platform has what they need.
     """
 
@@ -84,6 +86,11 @@ class Surroundings:
     sinks: Sinks = field()
     doorkeeper: Doorkeeper = field(factory=Doorkeeper)
     ledger: Ledger | None = None
+    verifier: Verifier = field()
+
+    @verifier.default
+    def _verifier(self) -> Verifier:
+        return Verifier(self.reactor)
 
     @sinks.default
     def _sinks(self) -> Sinks:

@@ -128,6 +128,7 @@ class FilteredSession(Session):
             local=client.local,
             network="udp" if rule.datagrams else "unix" if isinstance(client.address, UnixAddress) else "tcp",
             tls=client.tls,
+            verify=rule.world.verifier.verify,
         )
         self.chain = chain = make_chain(rule.filters, connection, datagrams=rule.datagrams)
         if chain is None:

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from portfwd.errors import DialError
 from portfwd.filters import TO_UPSTREAM, Address, Connection, Factory, InetAddress
 from portfwd.filters.chain import make_chain
-from portfwd.filters.effects import Arm, Dial, Effect, Finish, Judge, Trouble, Write
+from portfwd.filters.effects import Arm, Begin, Dial, Effect, Finish, Judge, Trouble, Write
 
 CLIENT = InetAddress("192.0.2.1", 5000)
 LOCAL = InetAddress("198.51.100.1", 443)
@@ -120,6 +120,9 @@ class Talk:
                     self.judged = effect
                 case Arm():
                     self._timers.append(effect)
+                case Begin():
+                    # What filters ask for here is answered at once.
+                    self._do(self._chain.settled(effect.key, _result(effect.awaitable)))
                 case Trouble():
                     raise effect.error
 
@@ -127,6 +130,14 @@ class Talk:
         """What must not depend on how bytes came."""
         dialled = None if self.dial is None else (self.dial.target,)
         return dialled, self.finish, self.judged, b"".join(self.upstream), self.client
+
+
+def _result(awaitable: Any) -> object:
+    try:
+        awaitable.send(None)
+    except StopIteration as stop:
+        return stop.value
+    raise AssertionError(f"{awaitable} has no result yet")
 
 
 def splits(data: bytes) -> Iterator[Sequence[bytes]]:
