@@ -33,6 +33,7 @@ from typing import Final
 
 from attrs import define, frozen
 
+from portfwd.rules import meant
 from portfwd.rules.model import AclEntry
 from portfwd.values import printable
 
@@ -75,7 +76,7 @@ def _read_network(text: str) -> _Network:
     except ValueError:
         raise ValueError(
             f"'{printable(text)}' is no address, no network and no glob: "
-            "write 192.168.1.66, 2001:db8::1, 10.0.0.0/8 or 192.168.1.*"
+            + (meant.pattern(text) or "write 192.168.1.66, 2001:db8::1, 10.0.0.0/8 or 192.168.1.*")
         ) from None
     version, number, width = address.version, int(address), _BITS[address.version]
     bits = width
@@ -83,7 +84,11 @@ def _read_network(text: str) -> _Network:
         if not (
             bits_text.isascii() and bits_text.isdigit() and len(bits_text) <= 3 and int(bits_text) <= width
         ):
-            raise ValueError(f"the length of an IPv{version} network is a number from 0 to {width}")
+            instead = meant.pattern(text)
+            raise ValueError(
+                f"the length of an IPv{version} network is a number from 0 to {width}"
+                + (f": {instead}" if instead else "")
+            )
         bits = int(bits_text)
         if number & ((1 << (width - bits)) - 1):
             network = ipaddress.ip_network((number, bits), strict=False)

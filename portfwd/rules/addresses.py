@@ -161,6 +161,9 @@ def _not_an_address(text: str) -> Fault:
         return Fault("missing-port", "this address has no port", f"write {text}:PORT")
     if text.endswith(":"):
         return Fault("missing-port", "this address has no port", f"write {text}PORT", length=0)
+    scheme = re.fullmatch(r"[a-z]+://([^/]+)/?", text)
+    if scheme is not None:
+        return Fault("bad-address", "a URL is not an address", f"write {scheme[1]}")
     if text.startswith(("/", "./")):
         return Fault("bad-address", "a path is not an address", f"write unix:{text}")
     return Fault(
@@ -178,7 +181,8 @@ def _is_ipv6(text: str) -> bool:
 
 def _read_protocol(text: str, kind: Kind, prefixed: bool, start: int) -> Kind:
     if text not in {"tcp", "udp"}:
-        raise Fault("bad-protocol", "a protocol is tcp or udp", start=start, length=max(len(text), 1))
+        hint = f"write /{text.lower()}" if text.lower() in {"tcp", "udp"} else ""
+        raise Fault("bad-protocol", "a protocol is tcp or udp", hint, start, max(len(text), 1))
     said = Kind.UDP if text == "udp" else Kind.TCP
     if prefixed and said is not (Kind.TCP if kind is Kind.TLS else kind):
         raise Fault(
@@ -211,11 +215,14 @@ def read_host(text: str, role: Role, brackets: bool) -> str:
         return text if inner is None else inner
     if _NUMERIC.fullmatch(text):
         raise Fault("bad-host", "this is not an IPv4 address", "four numbers from 0 to 255", length=len(text))
-    if (
-        len(text) > MAX_NAME
-        or not _HOST_NAME.fullmatch(text)
-        or any(len(label) > MAX_LABEL for label in text.split("."))
-    ):
+    longest = max(map(len, text.split(".")))
+    if longest > MAX_LABEL:
+        raise Fault(
+            "bad-host",
+            f"a part of a host's name has at most {MAX_LABEL} characters, and one here has {longest}",
+            length=len(text),
+        )
+    if len(text) > MAX_NAME or not _HOST_NAME.fullmatch(text):
         raise Fault("bad-host", "this is neither an address nor the name of a host", length=len(text))
     return text
 

@@ -29,8 +29,10 @@ CODES: Final[Mapping[str, str]] = MappingProxyType(
         "include-without-files": "An include stands in rules that are not read from a file.",
         "too-many-files": "The includes bring in more files than are read.",
         # lines
+        "foreign-format": "The file is the configuration of another program.",
         "unknown-directive": "A line begins with a word that is no directive and no address.",
         "bad-rule": "A line is neither LISTEN -> TARGET nor rinetd's four words.",
+        "bad-arrow": "The arrow of a rule is spelt in another way, or has no blank on a side.",
         "unexpected-word": "There is a word too many.",
         "missing-argument": "A directive or clause lacks the word it needs.",
         "missing-listen": "A rule says nowhere to listen.",

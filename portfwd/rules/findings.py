@@ -38,6 +38,21 @@ class Findings:
         """Report what a reader of values says about `word`."""
         self.error(line.place(word, fault), fault.code, fault.message, fault.hint)
 
+    def mark(self) -> int:
+        """How many problems there are: the place to which `since` and `replace` go back."""
+        return len(self._problems)
+
+    def since(self, mark: int) -> bool:
+        """Whether an error was reported since `mark`."""
+        return any(problem.severity is Severity.ERROR for problem in self._problems[mark:])
+
+    def replace(self, mark: int, columns: range, problem: Problem) -> None:
+        """Report `problem` in place of those since `mark` that begin in `columns`, which follow from it."""
+        self._problems[mark:] = [
+            other for other in self._problems[mark:] if other.location.column not in columns
+        ]
+        self._add(problem)
+
     def extend(self, problems: Iterable[Problem]) -> None:
         """Report problems that were found elsewhere."""
         for problem in problems:
@@ -66,7 +81,8 @@ class Findings:
 
 def suggestion(word: str, known: Iterable[str]) -> str:
     """``did you mean …?`` with the nearest of `known`, or empty."""
-    near = difflib.get_close_matches(word[:64], sorted(known), n=1, cutoff=0.6)
+    spelling = word[:64].lower().replace("_", "-")
+    near = difflib.get_close_matches(spelling, sorted(known), n=1, cutoff=0.6)
     return f"did you mean '{near[0]}'?" if near else ""
 
 

@@ -25,6 +25,7 @@ from portfwd.rules.include import read_file, read_include
 from portfwd.rules.model import Ruleset
 from portfwd.rules.reading import Files, FileScope, Reading
 from portfwd.rules.rinetd_directives import RINETD
+from portfwd.rules.slips import find_slip
 from portfwd.rules.steps import Steps, finish
 from portfwd.rules.tokens import Fault, Line, Word
 from portfwd.rules.toml import read_toml
@@ -188,7 +189,10 @@ def _read_text(reading: Reading, scope: FileScope, text: str) -> Steps[None]:
                 scope.plain = False
                 yield from read_include(reading, scope, line, words, _read_text)
             elif words:
+                mark = reading.findings.mark()
                 _read_line(reading, scope, line, words)
+                if reading.findings.since(mark) and _explain(reading, scope, line, words, mark):
+                    return
                 yield
     if scope.plain and scope.late_access is not None and len(scope.chain) == 1:
         reading.findings.warning(
@@ -197,6 +201,16 @@ def _read_text(reading: Reading, scope: FileScope, text: str) -> Steps[None]:
             "this line holds for the rule above it, as rinetd reads it; oxidinetd's manual calls it global",
             "for all rules, move it before the first one",
         )
+
+
+def _explain(reading: Reading, scope: FileScope, line: Line, words: list[Word], mark: int) -> bool:
+    """Put one slip in the place of the errors of a line; whether the rest of the file is to be left."""
+    first = not any(draft.where.file == scope.name for draft in reading.drafts)
+    slip = find_slip(line, words, first)
+    if slip is None:
+        return False
+    reading.findings.replace(mark, slip.columns, slip.problem)
+    return slip.whole_file
 
 
 def _take_uncut(reading: Reading, line: Line, fault: Fault) -> None:

@@ -8,12 +8,18 @@ which `portfwd.rules.clauses` reads.
 
 from __future__ import annotations
 
+from typing import Final
+
 from portfwd.rules.addresses import NO_PLACE, PREFIXES, Place, Role, read_place
 from portfwd.rules.draft import RuleDraft, TargetDraft
 from portfwd.rules.findings import shown
+from portfwd.rules.model import Kind
 from portfwd.rules.reading import FileScope, Reading
 from portfwd.rules.settings import read_settings
 from portfwd.rules.tokens import NAME, Fault, Line, Word
+
+#: Names of hosts without a dot that every machine has (Debian's /etc/hosts).
+OWN_NAMES: Final = frozenset({"localhost", "ip6-localhost", "ip6-loopback"})
 
 
 def find_arrow(words: list[Word]) -> int | None:
@@ -41,7 +47,7 @@ def read_rule(reading: Reading, scope: FileScope, line: Line, words: list[Word],
             "write :8080 before '->'",
         )
     else:
-        place = _read_listen(reading, line, listen_word)
+        place = _read_listen(reading, line, listen_word, bool(name))
         left = left[1:]
     settings = read_settings(reading, line, left, Role.LISTEN)
     targets, options = _read_targets(reading, line, words[arrow], right)
@@ -78,9 +84,26 @@ def _read_name(reading: Reading, line: Line, left: list[Word]) -> tuple[str, lis
     return "", left[1:]
 
 
-def _read_listen(reading: Reading, line: Line, word: Word) -> Place:
+def _is_name_and_port(place: Place, word: Word) -> bool:
+    """Whether ``web:8080`` was written, in which ``web`` is the name of a rule rather than of a host."""
+    host = place.host
+    if not host or place.kind is Kind.ENDPOINT or not word.text.startswith(host + ":"):
+        return False
+    return host not in OWN_NAMES and NAME.fullmatch(host) is not None and "." not in host
+
+
+def _read_listen(reading: Reading, line: Line, word: Word, named: bool) -> Place:
     try:
-        return read_place(word, Role.LISTEN, reading.port_of_service)
+        place = read_place(word, Role.LISTEN, reading.port_of_service)
+        if not named and _is_name_and_port(place, word):
+            name, _, port = word.text.partition(":")
+            raise Fault(
+                "bad-name",
+                f"a blank is missing after the name '{name}', or '{name}' is a host",
+                f"write {name}: :{port}, or tcp:{word.text} to listen on that host",
+                length=len(name) + 1,
+            )
+        return place
     except Fault as fault:
         name, colon, rest = word.text.partition(":")
         if fault.code == "bad-address" and colon and rest.startswith(":") and NAME.fullmatch(name):

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
+from portfwd.rules import meant
 from portfwd.rules.addresses import Role, read_host
 from portfwd.rules.findings import suggestion
 from portfwd.rules.model import Keepalive
@@ -86,11 +87,11 @@ def _bounded(value: Any, low: Any, high: Any, write: Writer) -> Any:
     return value
 
 
-def _foreign(read: Callable[[str], Any], text: str) -> Any:
+def _foreign(read: Callable[[str], Any], text: str, meant: Callable[[str], str]) -> Any:
     try:
         return read(text)
     except ValueError as error:
-        raise Fault("bad-value", str(error)) from None
+        raise Fault("bad-value", str(error), meant(text)) from None
 
 
 def duration(low: float, high: float | None) -> ValueKind:
@@ -98,7 +99,7 @@ def duration(low: float, high: float | None) -> ValueKind:
     most = MAX_DURATION if high is None else high
     return ValueKind(
         "duration",
-        lambda text: _bounded(_foreign(parse_duration, text), low, most, format_duration),
+        lambda text: _bounded(_foreign(parse_duration, text, meant.duration), low, most, format_duration),
         format_duration,
     )
 
@@ -106,7 +107,9 @@ def duration(low: float, high: float | None) -> ValueKind:
 def size(low: int, high: int) -> ValueKind:
     """Bytes between `low` and `high`."""
     return ValueKind(
-        "size", lambda text: _bounded(_foreign(parse_size, text), low, high, format_size), format_size
+        "size",
+        lambda text: _bounded(_foreign(parse_size, text, meant.size), low, high, format_size),
+        format_size,
     )
 
 
@@ -115,7 +118,7 @@ def whole(low: int, high: int) -> ValueKind:
 
     def read(text: str) -> int:
         if not _NUMBER.fullmatch(text):
-            raise Fault("bad-value", "expected a whole number")
+            raise Fault("bad-value", "expected a whole number", meant.number(text))
         number: int = _bounded(int(text), low, high, str)
         return number
 
@@ -132,7 +135,8 @@ def rate() -> ValueKind:
     def read(text: str) -> float:
         match = _RATE.fullmatch(text)
         if match is None:
-            raise Fault("bad-value", "expected a rate such as 200/s or 30/m")
+            hint = "the units of time are /s, /m and /h" if "/" in text else ""
+            raise Fault("bad-value", "expected a rate such as 200/s or 30/m", hint)
         # A number of four thousand digits is text to Decimal, not yet a float: bound it first.
         number = Decimal(match[1]) / _RATE_UNITS[match[2]]
         if number == 0:
@@ -152,7 +156,9 @@ def bandwidth() -> ValueKind:
         try:
             number = parse_size(text.removesuffix("/s"))
         except ValueError:
-            raise Fault("bad-value", "expected bytes a second such as 10MiB/s") from None
+            raise Fault(
+                "bad-value", "expected bytes a second such as 10MiB/s", meant.bandwidth(text)
+            ) from None
         _bounded(number, MIN_BANDWIDTH, MAX_BANDWIDTH, write)
         return number
 
@@ -228,7 +234,7 @@ def keepalive() -> ValueKind:
 def _keep_number(text: str, most: int) -> int:
     if _NUMBER.fullmatch(text):
         return int(_bounded(int(text), 1, most, str))
-    seconds = _foreign(parse_duration, text)
+    seconds = _foreign(parse_duration, text, meant.duration)
     if seconds != int(seconds):
         raise Fault("bad-value", "keep-alive counts whole seconds")
     return int(_bounded(int(seconds), 1, most, str))

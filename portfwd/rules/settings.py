@@ -43,10 +43,10 @@ def read_settings(
         table = BY_NAME if of is None else of
     else:
         table = LISTENER if side is Role.LISTEN else RULE if rule else TARGET
-    for index, word in enumerate(words):
+    for word in words:
         item = word.option()
         if item is None:
-            _complain_about_word(reading, line, word, words, index)
+            _complain_about_word(reading, line, word)
             continue
         key, value = item
         option = table.get(key)
@@ -73,17 +73,10 @@ def _value(reading: Reading, option: OptionSpec, text: str) -> Any:
         return value
 
 
-def _complain_about_word(reading: Reading, line: Line, word: Word, words: list[Word], index: int) -> None:
+def _complain_about_word(reading: Reading, line: Line, word: Word) -> None:
     text = word.text
-    before = words[index - 1].text if index else ""
-    if text.startswith("=") or before.endswith("=") or before == "=" or (
-        index + 1 < len(words) and words[index + 1].text.startswith("=")
-    ):  # fmt: skip
-        hint = "write KEY=VALUE without blanks around '='"
-    elif text in BY_NAME or text in RULE:
-        hint = f"write {text}=VALUE"
-    else:
-        hint = "options are written KEY=VALUE"
+    known = text in BY_NAME or text in RULE
+    hint = f"write {text}=VALUE" if known else "options are written KEY=VALUE"
     reading.findings.error(line.at(word), "unexpected-word", f"{shown(text)} is no option", hint)
 
 

@@ -22,10 +22,13 @@ _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _ESCAPED = re.compile(r'\\(["\\])')
 #: Control characters, and blanks that look like the ordinary one but are not.
 _BAD = re.compile("[\x00-\x08\x0a-\x1f\x7f-\xa0\u200b\u2028\u2029\ufeff]")
+#: Quotes that a text processor puts in place of the plain one; within plain quotes they are text.
+_QUOTES: Final = "\u201c\u201d\u201e\u2018\u2019\u00ab\u00bb"
+_TYPOGRAPHIC = re.compile(f"[{_QUOTES}]")
 #: Wider than any option's key, so that a key in another script is still called an unknown option.
 _KEY = re.compile(r"([^\W\d][\w.-]*)=")
 #: What a word must not hold if it is to stand without quotes.
-_NEEDS_QUOTES = re.compile(r'[ \t"#]')
+_NEEDS_QUOTES = re.compile(rf'[ \t"#{_QUOTES}]')
 NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*", re.ASCII)
 
 
@@ -157,11 +160,27 @@ class Line:
                 bad = _BAD.search(raw)
                 if bad is not None:
                     raise bad_character(bad[0]).moved(word.column - 1 + bad.start())
+        if not text.isascii():
+            for word in words:
+                typographic = _TYPOGRAPHIC.search(word.text, 0, word.bare)
+                if typographic is not None:
+                    raise bad_character(typographic[0]).moved(word.column - 1 + typographic.start())
         return words
 
 
 def bad_character(character: str) -> Fault:
-    """The fault for a character that nobody can see."""
+    """The fault for a character that nobody can see, or that stands for another."""
+    if character == "\r":
+        return Fault(
+            "bad-character",
+            "a CR stands in the middle of this line",
+            "if the lines of this file end in CR alone, save it with LF",
+            length=1,
+        )
+    if character in _QUOTES:
+        return Fault(
+            "bad-character", f"'{character}' is a typographic quote", 'write " for a quote', length=1
+        )
     return Fault(
         "bad-character",
         f"the character U+{ord(character):04X} may not stand here",

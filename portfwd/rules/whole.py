@@ -69,7 +69,7 @@ def _check_names(rules: Iterable[Rule], findings: Findings) -> None:
             rule.where,
             "duplicate-name",
             f"the name {shown(rule.name)} is taken by the rule of {_place(other)}",
-            "write NAME: before LISTEN",
+            "give it another name" if not unnamed else "write NAME: before LISTEN",
         )
 
 

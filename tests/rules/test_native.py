@@ -119,8 +119,9 @@ class BrokenRuleTests(SynchronousTestCase):
         """A word that is no option says how options are written."""
         for text, hint in (
             (":80 -> a:1 idle=5m nodelay", "write nodelay=VALUE"),
-            (":80 -> a:1 idle=5m linger =5s", "write KEY=VALUE without blanks around '='"),
-            (":80 -> a:1 idle=5m linger= 5s", "write KEY=VALUE without blanks around '='"),
+            (":80 -> a:1 idle=5m linger =5s", "write linger=5s"),
+            (":80 -> a:1 idle=5m linger= 5s", "write linger=5s"),
+            (":80 idle = 5m -> a:1", "write idle=5m"),
             (":80 -> a:1 idle=5m x", "options are written KEY=VALUE"),
         ):
             error = self.assertRaises(RulesError, parse, text, "f")

@@ -1,0 +1,173 @@
+# -*- test-case-name: tests.rules.test_slips -*-
+"""
+The likely cause of a line that could not be read: one slip, in place of the errors that follow from it.
+
+`find_slip` is asked only about lines that were refused, so a correct file pays nothing for it. It knows other
+spellings of the arrow, comments and options of other programs, and the files of other programs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from attrs import frozen
+
+from portfwd.rules.diagnostics import Problem
+from portfwd.rules.tokens import NAME, Line, Word
+
+#: What people type, or paste from a text processor, for the arrow of a rule.
+ARROWS: Final = (
+    "=>",
+    "-->",
+    "==>",
+    "\u2192",
+    "\u21d2",
+    "\u27f6",
+    "\u2794",
+    "\u2013>",
+    "\u2014>",
+    "\u2212>",
+    ">",
+)
+#: The first words of another program's configuration, each in a form that no rules file begins with.
+_FOREIGN: Final = (
+    (
+        "HAProxy",
+        re.compile(r"(?:global|defaults|(?:listen|frontend|backend)(?:\s+[\w.-]+)?)\s*(?:#.*)?", re.ASCII),
+    ),
+    ("nginx", re.compile(r"(?:(?:stream|http|events|server)\s*\{.*|(?:user|worker_\w+)\s.*;\s*)", re.ASCII)),
+    ("JSON", re.compile(r"\{\s*(?:\".*)?")),
+    ("YAML", re.compile(r"(?:---|[A-Za-z][\w-]*:)\s*(?:#.*)?", re.ASCII)),
+    ("TOML", re.compile(r"(?:\[\[?[A-Za-z][\w.-]*\]\]?|[A-Za-z]\w*\s+=\s+\S.*)", re.ASCII)),
+)
+_INSTEAD: Final = {
+    "TOML": "give the file a name that ends in .toml",
+    "YAML": "give the file a name that ends in .yaml if it is rinetd-uv's",
+}
+_PORT = re.compile(r"\d{1,5}(?:/(?:tcp|udp))?", re.ASCII)
+_LONGEST_HINT: Final = 100
+
+
+@frozen
+class Slip:
+    """
+    One mistake.
+
+    :ivar columns: where errors begin that follow from it.
+    :ivar whole_file: the rest of the file cannot be read either.
+    """
+
+    problem: Problem
+    columns: range
+    whole_file: bool = False
+
+
+def find_slip(line: Line, words: list[Word], first: bool) -> Slip | None:
+    """
+    Name the one mistake that explains why `line` was refused; None if no single one is known.
+
+    :param first: no rule stands before this line in its file.
+    """
+    if first:
+        for program, shape in _FOREIGN:
+            if shape.fullmatch(line.text.strip()):
+                return _foreign(line, words, program)
+    for find in (_comment, _arrow, _equals, _listen_address):
+        slip = find(line, words)
+        if slip is not None:
+            return slip
+    return None
+
+
+def _whole(line: Line) -> range:
+    return range(1, len(line.text) + 2)
+
+
+def _foreign(line: Line, words: list[Word], program: str) -> Slip:
+    kind = "is" if program in _INSTEAD or program == "JSON" else "is a configuration of"
+    hint = _INSTEAD.get(program, "a rule is one line such as 'web: :8080 -> 10.0.0.5:80'")
+    message = f"it looks as if this file {kind} {program}"
+    return Slip(Problem(line.at(words[0]), "foreign-format", message, hint), _whole(line), whole_file=True)
+
+
+def _comment(line: Line, words: list[Word]) -> Slip | None:
+    for word in words:
+        if word.quoted:
+            continue
+        if word.text.startswith("//"):
+            message, hint = "'//' begins no comment", "write # before a comment"
+        elif word.text.startswith(";"):
+            message, hint = "';' has no meaning here", "delete it, or write # before a comment"
+        else:
+            continue
+        columns = range(word.column, len(line.text) + 2)
+        return Slip(Problem(line.at(word), "unexpected-word", message, hint), columns)
+    last = words[-1]
+    if last.text.endswith(";") and not last.quoted:
+        where = line.span(last.column + last.length - 1, 1)
+        columns = range(last.column, len(line.text) + 2)
+        return Slip(Problem(where, "unexpected-word", "';' ends no line here", "delete it"), columns)
+    return None
+
+
+def _arrow(line: Line, words: list[Word]) -> Slip | None:
+    if any(word.text == "->" and not word.quoted for word in words):
+        return None
+    for word, start, length, found in _arrows(words):
+        column = word.column + start
+        fixed = f"{line.text[: column - 1].strip()} -> {line.text[column - 1 + length :].strip()}"
+        if found == "->":
+            message, hint = "there is no blank on both sides of this arrow", f"write {fixed}"
+        else:
+            message, hint = f"'{found}' is not the arrow of a rule", f"write {fixed}"
+        if len(hint) > _LONGEST_HINT:
+            hint = "write '->' between blanks"
+        return Slip(Problem(line.span(column, length), "bad-arrow", message, hint), _whole(line))
+    return None
+
+
+def _arrows(words: list[Word]) -> Iterator[tuple[Word, int, int, str]]:
+    """Each word that is an arrow or contains one: the word, where in it, how long, and which arrow."""
+    for word in words[1:]:
+        if not word.quoted and word.text in ARROWS:
+            yield word, 0, word.length, word.text
+    for word in words:
+        bare = word.text[: word.bare]
+        for arrow in ("->", *ARROWS):
+            position = bare.find(arrow)
+            if position >= 0 and bare not in ARROWS:
+                yield word, position, len(arrow), arrow
+
+
+def _equals(line: Line, words: list[Word]) -> Slip | None:
+    """Blanks around the ``=`` of an option; rinetd's brackets allow them, so only where brackets are not."""
+    for index, word in enumerate(words[1:], 1):
+        text = word.text
+        if word.quoted or "=" not in text or "[" in line.text[: word.column]:
+            continue
+        parts = words[index - 1 : index + 1] if text.startswith("=") else [word]
+        if text.endswith("="):
+            parts += words[index + 1 : index + 2]
+        key, _, value = "".join(part.text for part in parts).partition("=")
+        if len(parts) == 1 or "=" in value or not NAME.fullmatch(key):
+            continue
+        last = parts[-1]
+        columns = range(parts[0].column, last.column + last.length)
+        where = line.span(columns.start, len(columns))
+        message, hint = "blanks stand beside this '='", f"write {key}={value}"
+        return Slip(Problem(where, "unexpected-word", message, hint), columns)
+    return None
+
+
+def _listen_address(line: Line, words: list[Word]) -> Slip | None:
+    """A rule in rinetd's form without its first address: ``PORT HOST PORT``."""
+    plain = [word.text for word in words]
+    if "[" in plain[-1]:
+        plain = plain[: next(index for index, text in enumerate(plain) if "[" in text)]
+    if len(plain) != 3 or not _PORT.fullmatch(plain[0]) or not _PORT.fullmatch(plain[2]):
+        return None
+    hint = f"write 0.0.0.0 {' '.join(plain)}"
+    message = "the address to listen on is missing before this port"
+    return Slip(Problem(line.at(words[0]), "bad-rule", message, hint), _whole(line))
