@@ -32,19 +32,22 @@ CONTROL_ROOM: Final = 64
 #: many clients waits in this one queue. Some 1 700 datagrams of 1 200 bytes, as Linux counts.
 RECEIVE_BUFFER: Final = 4 * 1024 * 1024
 
-#: Errors of a connected datagram socket that say its peer is not there; other ones cost one datagram.
+#: Errors that a connected socket has from ICMP, or from a route that is gone for a moment: each costs one
+#: datagram.
 UNREACHABLE: Final = frozenset(
     {
-        errno.ECONNREFUSED,
         errno.EHOSTUNREACH,
         errno.ENETUNREACH,
         errno.EHOSTDOWN,
         errno.ENETDOWN,
-        # A unix socket's peer has closed.
-        errno.ECONNRESET,
-        errno.ENOTCONN,
+        errno.EACCES,
+        errno.EPROTO,
+        errno.ENOPROTOOPT,
     }
 )
+
+#: Errors of a unix socket whose peer has closed.
+GONE: Final = frozenset({errno.ECONNREFUSED, errno.ECONNRESET, errno.ENOTCONN})
 
 # asm-generic/socket.h and linux/sock_diag.h; Python's socket module does not have them.
 _SO_RCVBUFFORCE: Final = 33

@@ -14,7 +14,7 @@ from portfwd.kernel.sockets import WILL_SEND, Settings, upstream_settings
 from portfwd.limits.occupancy import Occupancy
 from portfwd.rules.model import Options
 from portfwd.streams.tls import TLSSide
-from portfwd.values import Address
+from portfwd.values import Address, InetAddress, is_literal
 
 
 @frozen(eq=False)
@@ -44,6 +44,11 @@ class Destination:
     @settings.default
     def _settings(self) -> Settings:
         return upstream_settings(self.options)
+
+    @property
+    def is_named(self) -> bool:
+        """Whether its host is a name that is to be resolved."""
+        return isinstance(self.address, InetAddress) and not is_literal(self.address.host)
 
     def settings_for(self, *, will_send: bool) -> Settings:
         """The settings of one socket; `will_send`: something is sent as soon as it is connected."""

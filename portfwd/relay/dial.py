@@ -44,11 +44,12 @@ from portfwd.kernel.sockets import EXHAUSTED
 from portfwd.limits.admission import Doorkeeper
 from portfwd.metrics.tally import Ledger
 from portfwd.relay.containment import contained
+from portfwd.relay.datagram_targets import DatagramTargets, usable_hosts
 from portfwd.relay.destination import Destination
 from portfwd.relay.sinks import Sinks
 from portfwd.relay.verifier import Verifier
 from portfwd.rules.model import Options
-from portfwd.streams.datagram_opening import DatagramStreams
+from portfwd.streams.datagram_opening import DatagramStreams, carrier_of
 from portfwd.streams.datagram_stream import DatagramStream
 from portfwd.streams.opening import StreamMaker
 from portfwd.streams.socket_opening import SocketShare
@@ -161,6 +162,7 @@ class Dial:
         """
         self._world = world
         self._destinations = list(reversed(destinations))
+        self._targets = destinations
         self._current = destinations[0]
         self._time_limit = time_limit
         self._owner = owner
@@ -259,13 +261,19 @@ class Dial:
         if not isinstance(address, InetAddress):  # pragma: no cover - only names are asked for
             raise TypeError(address)
         source = self._current.options.src
-        if source is not None:
-            # A source address fits its own family only.
-            hosts = [host for host in hosts if (":" in host) == (":" in source)]
+        hosts = usable_hosts(hosts, source)
         if not hosts:
             self._attempt_failed(NameNotResolved(f"{address.host}: no address is known"))
             return
-        self._try([InetAddress(host, address.port) for host in reversed(hosts)])
+        found: Sequence[Address] = [InetAddress(host, address.port) for host in hosts]
+        if self._current.datagrams:
+            found = self._datagram_targets.in_order(found)
+        self._try(found[::-1])
+
+    @property
+    def _datagram_targets(self) -> DatagramTargets:
+        streams = cast("DatagramStreams | TLSStreams", self._streams)
+        return cast(DatagramTargets, streams.targets)
 
     def _try(self, addresses: Sequence[Address]) -> None:
         """Try these, the last one first, as far as they are permitted."""
@@ -421,6 +429,8 @@ class Dial:
             self._current.give_back()
 
     def _succeed(self, stream: Stream) -> None:
+        if self._current.datagrams:
+            self._datagram_targets.follow(carrier_of(stream), self._current, self._targets, self._permits)
         self._has_place = False  # it is the owner's from here on
         self._finish()
         self._owner.dialled(stream, self._current)

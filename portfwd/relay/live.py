@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, cast
 
 from attrs import evolve
 from twisted.logger import Logger
 
 from portfwd.filters.api import IFilterFactory
 from portfwd.limits.admission import Admission
+from portfwd.relay.datagram_targets import DatagramTargets
 from portfwd.relay.destination import Destination
 from portfwd.relay.dial import Dial, DialOwner, Opener, Surroundings
 from portfwd.relay.direct import DirectDatagramDial, DirectDial
@@ -23,6 +24,7 @@ from portfwd.rules.whole_process import rule_bounds
 from portfwd.streams.carrier import Carrier
 from portfwd.streams.datagram_opening import DatagramStreams
 from portfwd.streams.stream import Stream
+from portfwd.streams.tls_opening import TLSStreams
 from portfwd.upstreams.patience import Patience
 from portfwd.values import Address, CloseReason, InetAddress, SessionSummary, UnixAddress, is_literal
 
@@ -221,9 +223,12 @@ class LiveRule:
     def _in_order(self) -> Sequence[Destination]:
         """The targets, the ones last whose port was unreachable for datagrams a moment ago."""
         streams = self.streams
-        if len(self.destinations) < 2 or not isinstance(streams, DatagramStreams):
+        if len(self.destinations) < 2 or not isinstance(streams, (DatagramStreams, TLSStreams)):
             return self.destinations
-        return sorted(self.destinations, key=lambda one: streams.was_unreachable(one.address))
+        targets = cast("DatagramTargets | None", streams.targets)
+        if targets is None:
+            return self.destinations
+        return sorted(self.destinations, key=lambda one: targets.was_unreachable(one.address))
 
     def _destination(self, target: object) -> Destination:
         known = self._routes.get(target)

@@ -608,7 +608,7 @@ class Session:
             self._rule.written,
             self._announced or (client.address if client is not None else None),
             self._announced_local or (client.local if client is not None else None),
-            self._address,
+            (upstream.address if upstream is not None else None) or self._address,  # it may have moved
             self._opened_at,
             None if connected is None else connected - self._dialled_at,
             None if first is None or connected is None else max(0.0, first - connected),

@@ -11,6 +11,7 @@ from portfwd.listen.datagram_listener import DatagramListener
 from portfwd.listen.datagram_port import DatagramPort
 from portfwd.listen.reception import Reception
 from portfwd.listen.systemd import adopt
+from portfwd.relay.datagram_targets import DatagramTargets
 from portfwd.relay.dial import Surroundings
 from portfwd.relay.live import LiveRule
 from portfwd.rules.model import Kind, Rule
@@ -21,7 +22,8 @@ from portfwd.values import is_literal
 def datagram_streams(rule: Rule, world: Surroundings) -> DatagramStreams:
     """What makes the streams of `rule`, which has datagrams on one side or both."""
     poller = None if world.sockets is None else world.sockets.poller
-    return DatagramStreams(world.reactor, rule.options, poller, world.streams, mixed=rule.is_mixed)
+    targets = DatagramTargets(world.reactor, world.names)
+    return DatagramStreams(world.reactor, rule.options, poller, world.streams, targets, mixed=rule.is_mixed)
 
 
 def adopt_listeners(

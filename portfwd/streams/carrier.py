@@ -21,7 +21,23 @@ MOST_KEPT_BYTES: Final = 128 * 1024
 
 
 class Taker(Protocol):
-    """Who takes what comes."""
+    """
+    Who takes what comes.
+
+    :ivar heard_at: when the last datagram came, or the taker was made; in the reactor's seconds.
+    :ivar asked_at: when the other side of the session was last heard of; likewise.
+    """
+
+    @property
+    def heard_at(self) -> float:
+        """See the class."""
+
+    @property
+    def asked_at(self) -> float:
+        """See the class."""
+
+    def moved(self, address: Address, local: Address | None) -> None:
+        """The carrier has another peer, and another address of ours."""
 
     def received(self, data: bytes) -> None:
         """One whole datagram; an empty one is one."""
@@ -64,10 +80,27 @@ class UpstreamCarrier(Carrier, Protocol):
     """
     An upstream's.
 
-    :ivar unreachable: told of `address` when its kernel says that nobody is there.
+    :ivar is_open: it was not closed yet.
+    :ivar taker: who takes what comes.
+    :ivar refused: told when the peer's kernel says that nobody has its port; decides what becomes of the
+        taker.
     """
 
-    unreachable: Callable[[Address | None], None]
+    @property
+    def is_open(self) -> bool:
+        """See the class."""
+
+    @property
+    def taker(self) -> Taker | None:
+        """See the class."""
+
+    refused: Callable[[UpstreamCarrier, str], None]
+
+
+def end_refused(carrier: UpstreamCarrier, detail: str) -> None:
+    """End what `carrier` carries for; the default of `UpstreamCarrier.refused`."""
+    if carrier.taker is not None:
+        carrier.taker.broken(detail)
 
 
 class Keep:

@@ -9,7 +9,7 @@ as for any other rule, and the one with datagrams has `DatagramTransport` below 
 from __future__ import annotations
 
 import socket
-from typing import Final
+from typing import Protocol, cast
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -24,9 +24,12 @@ from portfwd.streams.stream import Stream
 from portfwd.streams.transport import TransportStream
 from portfwd.values import Address
 
-#: Seconds for which a target whose port was unreachable comes behind the others: a client that asks again
-#: does so sooner.
-UNREACHABLE_FOR: Final = 5.0
+
+class Targets(Protocol):
+    """What knows which addresses are there: `portfwd.relay.datagram_targets.DatagramTargets`."""
+
+    def refused(self, carrier: UpstreamCarrier, detail: str) -> None:
+        """Nobody has the port of the peer of `carrier`."""
 
 
 class DatagramStreams:
@@ -34,6 +37,7 @@ class DatagramStreams:
     Makes the streams of one rule.
 
     :ivar mixed: one side is a stream of bytes.
+    :ivar targets: knows which addresses are there.
     :ivar poller: None: attempts to reach stream upstreams wait by the reactor, as those streams do.
     """
 
@@ -43,6 +47,7 @@ class DatagramStreams:
         options: Options,
         poller: Poller | None,
         streams: StreamMaker,
+        targets: Targets,
         *,
         mixed: bool,
     ) -> None:
@@ -56,7 +61,7 @@ class DatagramStreams:
         self._options = options
         self._watcher = poller
         self._streams = streams
-        self._unreachable: dict[Address | None, float] = {}
+        self.targets = targets
         self.mixed = mixed
 
     def arrived(self, carrier: Carrier) -> DatagramStream | TransportStream:
@@ -69,20 +74,8 @@ class DatagramStreams:
 
         :raises OSError: the kernel refuses to watch its socket, which is closed then.
         """
-        carrier.unreachable = self._note_unreachable
+        carrier.refused = self.targets.refused
         return self._over(carrier, self._options.linger)
-
-    def _note_unreachable(self, address: Address | None) -> None:
-        now = self._clock.seconds()
-        self._unreachable = {
-            one: since for one, since in self._unreachable.items() if now - since < UNREACHABLE_FOR
-        }
-        self._unreachable[address] = now
-
-    def was_unreachable(self, address: Address | None) -> bool:
-        """Whether nobody was at `address` a moment ago: targets at others are better tried before."""
-        since = self._unreachable.get(address)
-        return since is not None and self._clock.seconds() - since < UNREACHABLE_FOR
 
     def _over(self, carrier: Carrier, answers: float | None) -> DatagramStream | TransportStream:
         if not self.mixed:
@@ -111,3 +104,10 @@ class DatagramStreams:
             sock.close()
             raise OSError("nothing watches datagram sockets here")
         return self.reached(ConnectedSocket(sock, address, self._watcher))
+
+
+def carrier_of(stream: Stream) -> UpstreamCarrier:
+    """The carrier of an upstream's stream that was made here."""
+    made = stream.transport if isinstance(stream, TransportStream) else stream
+    assert isinstance(made, (DatagramStream, DatagramTransport))
+    return cast(UpstreamCarrier, made.carrier)

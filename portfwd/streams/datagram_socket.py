@@ -8,6 +8,7 @@ unreachable. A bounded part of what waits is read at a time; then others get the
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Callable
@@ -15,11 +16,11 @@ from typing import Final
 
 from twisted.python.failure import Failure
 
-from portfwd.kernel.datagrams import LARGEST, UNREACHABLE
+from portfwd.kernel.datagrams import GONE, LARGEST, UNREACHABLE
 from portfwd.kernel.poller import Poller
 from portfwd.kernel.sockets import local_address
-from portfwd.streams.carrier import Taker
-from portfwd.values import Address
+from portfwd.streams.carrier import Taker, UpstreamCarrier, end_refused
+from portfwd.values import Address, UnixAddress
 
 #: Datagrams of one socket that are read before others get their turn: some 300 microseconds' worth.
 BATCH: Final = 64
@@ -35,19 +36,22 @@ class ConnectedSocket:
 
     :ivar address: the peer's.
     :ivar local: our own.
-    :ivar unreachable: told of `address` when its kernel says that nobody is there.
+    :ivar is_open: it was not closed yet.
+    :ivar taker: who takes what comes.
+    :ivar refused: told when the peer's kernel says that nobody has its port; decides what becomes of the
+        taker.
     """
 
     __slots__ = (
         "_descriptor",
-        "_open",
         "_poller",
         "_send",
         "_socket",
-        "_taker",
         "address",
+        "is_open",
         "local",
-        "unreachable",
+        "refused",
+        "taker",
     )
 
     def __init__(self, sock: socket.socket, address: Address | None, poller: Poller) -> None:
@@ -58,20 +62,20 @@ class ConnectedSocket:
         self._send = sock.send
         self._descriptor = sock.fileno()
         self._poller = poller
-        self._open = True
-        self._taker: Taker | None = None
-        self.unreachable: Callable[[Address | None], None] = _nobody
+        self.is_open = True
+        self.taker: Taker | None = None
+        self.refused: Callable[[UpstreamCarrier, str], None] = end_refused
 
     def __repr__(self) -> str:
-        return f"<ConnectedSocket {self.local} to {self.address} {'open' if self._open else 'closed'}>"
+        return f"<ConnectedSocket {self.local} to {self.address} {'open' if self.is_open else 'closed'}>"
 
     def carry(self, taker: Taker) -> None:
         """Tell `taker` of what comes."""
-        self._taker = taker
+        self.taker = taker
         try:
             self._poller.watch(self._descriptor, _READABLE, self)
         except OSError:
-            self._open = False
+            self.is_open = False
             self._socket.close()
             raise
 
@@ -81,12 +85,12 @@ class ConnectedSocket:
 
     def run(self) -> None:
         """Read what waits, and ask for another turn for what is more than a part."""
-        taker, receive = self._taker, self._socket.recv
+        taker, receive = self.taker, self._socket.recv
         if taker is None:  # pragma: no cover - it is watched when there is one
             return
         received = taker.received
         for _ in range(BATCH):
-            if not self._open:
+            if not self.is_open:
                 return
             try:
                 data = receive(LARGEST)
@@ -95,20 +99,54 @@ class ConnectedSocket:
             except OSError as problem:
                 # An error that waited is no datagram, and what waits behind it is still to be read.
                 self._met(problem)
+                receive = self._socket.recv  # it may have moved
                 continue
             received(data)
-        if self._open:
+        if self.is_open:
             self._poller.take_turn(self)
 
     def failed(self, failure: Failure) -> None:
         """Taking a datagram raised, which is logged already: this association is over."""
-        if self._taker is not None:
-            self._taker.broken(failure.getErrorMessage() or type(failure.value).__name__)
+        if self.taker is not None:
+            self.taker.broken(failure.getErrorMessage() or type(failure.value).__name__)
 
-    def _met(self, problem: OSError) -> None:
-        if problem.errno in UNREACHABLE and self._taker is not None:
-            self.unreachable(self.address)
-            self._taker.broken(os.strerror(problem.errno))
+    def _met(self, problem: OSError) -> bool:
+        """
+        Act on an error; True where it is over and a datagram may be sent again.
+
+        RFC 1122 section 4.1.3.3 passes ICMP errors up. Section 3.2.2.1: net and host unreachable are hints,
+        not proof, and a route may be back a moment later, so only a closed port tells that nobody is there.
+        """
+        taker = self.taker
+        if taker is None or not self.is_open:
+            return False
+        code, detail = problem.errno, os.strerror(problem.errno or 0)
+        if isinstance(self.address, UnixAddress):
+            if code in GONE:
+                # The file may be another socket's already, which only a new association finds.
+                end_refused(self, detail)
+                return False
+        elif code == errno.ECONNREFUSED:
+            self.refused(self, detail)
+            return self.is_open
+        return code in UNREACHABLE
+
+    def move(self, sock: socket.socket, address: Address) -> None:
+        """
+        Go on with another socket.
+
+        :param sock: connected to `address` and non-blocking; owned from here on.
+        :raises OSError: the kernel does not watch it; it is closed then, and the one in use stays.
+        """
+        descriptor = sock.fileno()
+        try:
+            self._poller.watch(descriptor, _READABLE, self)
+        except OSError:
+            sock.close()
+            raise
+        self._poller.release(self._descriptor, self._socket)
+        self.address, self.local = address, local_address(sock)
+        self._socket, self._descriptor, self._send = sock, descriptor, sock.send
 
     def send(self, data: bytes) -> bool:
         """Send one datagram, unless there is no room for it."""
@@ -117,17 +155,19 @@ class ConnectedSocket:
         except BlockingIOError:
             return False
         except OSError as problem:
-            if self._open:
-                self._met(problem)
+            # Most likely the kernel told of an earlier datagram, and did not take this one.
+            return self._met(problem) and self._send_again(data)
+        return True
+
+    def _send_again(self, data: bytes) -> bool:
+        try:
+            self._send(data)
+        except OSError:
             return False
         return True
 
     def close(self) -> None:
         """Close the socket."""
-        if self._open:
-            self._open = False
+        if self.is_open:
+            self.is_open = False
             self._poller.release(self._descriptor, self._socket)
-
-
-def _nobody(address: Address | None) -> None:
-    """Nobody wants to know."""

@@ -21,6 +21,7 @@ class DatagramStream:
     """
     A stream over a carrier.
 
+    :ivar carrier: what carries its datagrams.
     :ivar dropped: datagrams that were not sent to this side: its kernel's buffer was full, or they were
         too large for it.
     """
@@ -31,7 +32,6 @@ class DatagramStream:
     tls: Final = None
 
     __slots__ = (
-        "_carrier",
         "_early",
         "_forward",
         "_lost",
@@ -46,6 +46,7 @@ class DatagramStream:
         "_viewer",
         "_writes",
         "address",
+        "carrier",
         "dropped",
         "first_at",
         "local",
@@ -67,7 +68,7 @@ class DatagramStream:
         self.first_at: float | None = None
         self.dropped = 0
         self._seconds = seconds
-        self._carrier = carrier
+        self.carrier = carrier
         self._owner: StreamOwner | None = None
         self._peer: DatagramStream | None = None
         self._viewer: Viewer | None = None
@@ -100,6 +101,20 @@ class DatagramStream:
             if self._early is None:
                 self._early = Keep()
             self._early.put(data)
+
+    @property
+    def heard_at(self) -> float:
+        """See `Taker`."""
+        return self.moved_at
+
+    @property
+    def asked_at(self) -> float:
+        """See `Taker`."""
+        return self.moved_at if self._peer is None else self._peer.moved_at
+
+    def moved(self, address: Address, local: Address | None) -> None:
+        """See `Taker`."""
+        self.address, self.local = address, local
 
     def broken(self, detail: str) -> None:
         """The peer's port is closed, or there is no way to it."""
@@ -179,7 +194,7 @@ class DatagramStream:
         self._forward = None
         if self._early is not None:
             self._early.clear()
-        self._carrier.close()
+        self.carrier.close()
         if self._owner is not None:
             self._owner.lost(self, how, detail)
 
@@ -193,7 +208,7 @@ class DatagramStream:
     def write(self, data: bytes, *, answer: bool = False) -> None:
         """Send one datagram to this side's peer; none is kept, so an `answer` holds nothing up."""
         if self._lost is None:
-            if self._carrier.send(data):
+            if self.carrier.send(data):
                 self._writes += 1
                 self._sent += len(data)
             else:

@@ -24,6 +24,7 @@ from zope.interface import implementer
 from portfwd.rules.model import Framing
 from portfwd.streams.carrier import Carrier, Keep
 from portfwd.streams.transport import TransportStream
+from portfwd.values import Address
 from portfwd.wire.framing import Unframer, frame
 
 #: The most that is sent as one datagram of unframed bytes: what IPv4 carries (65 535 less 20 and 8 bytes of
@@ -36,6 +37,9 @@ class DatagramTransport:
     """
     The transport of a `TransportStream` over a carrier.
 
+    :ivar carrier: what carries its datagrams.
+    :ivar heard_at: when the last datagram came, or this was made; in the reactor's seconds.
+    :ivar asked_at: when bytes were last written.
     :ivar dropped: datagrams that came while the stream took no more, or that could not be sent.
     """
 
@@ -54,7 +58,7 @@ class DatagramTransport:
             at once.
         :raises OSError: the kernel does not watch the socket; it is closed then.
         """
-        self._carrier = carrier
+        self.carrier = carrier
         self._stream = stream
         self._clock = clock
         self._answers = answers
@@ -63,14 +67,14 @@ class DatagramTransport:
         self._paused = False
         self._connected = True
         self._silence: IDelayedCall | None = None
-        self._heard_at = clock.seconds()
+        self.heard_at = self.asked_at = clock.seconds()
         self._unsent = 0
         carrier.carry(self)
         stream.address, stream.local = carrier.address, carrier.local
         stream.makeConnection(self)
 
     def __repr__(self) -> str:
-        return f"<DatagramTransport {self._carrier!r} {'open' if self._connected else 'closed'}>"
+        return f"<DatagramTransport {self.carrier!r} {'open' if self._connected else 'closed'}>"
 
     @property
     def dropped(self) -> int:
@@ -81,7 +85,7 @@ class DatagramTransport:
 
     def received(self, data: bytes) -> None:
         """One whole datagram came."""
-        self._heard_at = self._clock.seconds()
+        self.heard_at = self._clock.seconds()
         if self._paused or self._keep:
             self._keep.put(data)
         else:
@@ -93,6 +97,10 @@ class DatagramTransport:
         if data:
             self._stream.dataReceived(data)
 
+    def moved(self, address: Address, local: Address | None) -> None:
+        """See `Taker`."""
+        self._stream.address, self._stream.local = address, local
+
     def broken(self, detail: str) -> None:
         """The peer is not there."""
         self._lose(error.ConnectionLost(detail))
@@ -102,7 +110,7 @@ class DatagramTransport:
             self._connected = False
             self._stop_waiting()
             self._keep.clear()
-            self._carrier.close()
+            self.carrier.close()
             self._stream.connectionLost(Failure(problem))
 
     # What the stream asks, as of any transport
@@ -111,6 +119,7 @@ class DatagramTransport:
         """Send `data` as datagrams."""
         if not self._connected:
             return
+        self.asked_at = self._clock.seconds()
         if self._unframer is not None:
             for message in self._unframer.feed(data):
                 self._send(message)
@@ -121,7 +130,7 @@ class DatagramTransport:
                 self._send(data[start : start + MOST_PAYLOAD])
 
     def _send(self, message: bytes) -> None:
-        if self._connected and not self._carrier.send(message):
+        if self._connected and not self.carrier.send(message):
             self._unsent += 1
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
@@ -144,12 +153,12 @@ class DatagramTransport:
         if self._answers is None:
             self._end()
         elif self._silence is None and self._connected:
-            self._heard_at = self._clock.seconds()
+            self.heard_at = self._clock.seconds()
             self._silence = self._clock.callLater(self._answers, self._was_silent)
 
     def _was_silent(self) -> None:
         self._silence = None
-        left = self._heard_at + (self._answers or 0.0) - self._clock.seconds()
+        left = self.heard_at + (self._answers or 0.0) - self._clock.seconds()
         if left > 0:
             self._silence = self._clock.callLater(left, self._was_silent)
         else:
@@ -188,8 +197,8 @@ class DatagramTransport:
 
     def getPeer(self) -> Any:
         """The peer's address, ours rather than Twisted's."""
-        return self._carrier.address
+        return self.carrier.address
 
     def getHost(self) -> Any:
         """Our own address."""
-        return self._carrier.local
+        return self.carrier.local

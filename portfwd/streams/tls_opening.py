@@ -19,7 +19,7 @@ from zope.interface import implementer
 from portfwd.kernel.poller import Poller
 from portfwd.rules.model import Options
 from portfwd.streams.carrier import UpstreamCarrier
-from portfwd.streams.datagram_opening import DatagramStreams
+from portfwd.streams.datagram_opening import DatagramStreams, Targets
 from portfwd.streams.datagram_stream import DatagramStream
 from portfwd.streams.opening import StreamMaker
 from portfwd.streams.stream import Stream
@@ -85,6 +85,11 @@ class TLSStreams:
         if self._datagrams is not None:
             return self._datagrams.plain(sock, address, buffer, seen=seen)
         return self._streams.plain(sock, address, buffer, seen=seen)
+
+    @property
+    def targets(self) -> Targets | None:
+        """Knows which upstreams that take datagrams are there; None where there are no such upstreams."""
+        return None if self._datagrams is None else self._datagrams.targets
 
     def reached(self, carrier: UpstreamCarrier) -> DatagramStream | TransportStream:
         """An upstream's that takes datagrams, by a port of Twisted's."""

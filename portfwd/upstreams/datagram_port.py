@@ -12,7 +12,7 @@ from twisted.internet.protocol import DatagramProtocol
 from portfwd.errors import ConnectFailed
 from portfwd.kernel.datagrams import LARGEST
 from portfwd.rules.model import Options
-from portfwd.streams.carrier import Taker, UpstreamCarrier
+from portfwd.streams.carrier import Taker, UpstreamCarrier, end_refused
 from portfwd.streams.datagram_stream import DatagramStream
 from portfwd.streams.transport import TransportStream
 from portfwd.upstreams.connect import AttemptOwner, dial_error, from_twisted_address
@@ -28,7 +28,9 @@ class ConnectedPort(DatagramProtocol):
 
     :ivar address: the peer's.
     :ivar local: our own.
-    :ivar unreachable: told of `address` when nobody is there.
+    :ivar is_open: it was not closed yet.
+    :ivar taker: who takes what comes.
+    :ivar refused: told when nobody is there; decides what becomes of the taker.
     """
 
     noisy = False
@@ -36,41 +38,39 @@ class ConnectedPort(DatagramProtocol):
     def __init__(self, address: Address) -> None:
         self.address: Address | None = address
         self.local: Address | None = None
-        self._taker: Taker | None = None
-        self._open = True
+        self.taker: Taker | None = None
+        self.is_open = True
         self._port: Any = None
-        self.unreachable: Callable[[Address | None], None] = _nobody
+        self.refused: Callable[[UpstreamCarrier, str], None] = end_refused
 
     def startProtocol(self) -> None:
         """The port is bound."""
         self._port = self.transport
 
     def __repr__(self) -> str:
-        return f"<ConnectedPort to {self.address} {'open' if self._open else 'closed'}>"
+        return f"<ConnectedPort to {self.address} {'open' if self.is_open else 'closed'}>"
 
     def carry(self, taker: Taker) -> None:
         """Tell `taker` of what comes."""
-        self._taker = taker
+        self.taker = taker
 
     def datagramReceived(self, datagram: bytes, addr: object) -> None:
         """One whole datagram."""
-        if self._open and self._taker is not None:
-            self._taker.received(datagram)
+        if self.is_open and self.taker is not None:
+            self.taker.received(datagram)
 
     def connectionRefused(self) -> None:
         """The peer's port is closed."""
-        if self._open:
+        if self.is_open:
             self._refused()
 
     def _refused(self) -> None:
-        self.unreachable(self.address)
-        if self._taker is not None:
-            self._taker.broken(REFUSED)
+        self.refused(self, REFUSED)
 
     def stopProtocol(self) -> None:
         """The port is gone: asked to, or by an error, which an epoll reactor takes for its end."""
-        if self._open:
-            self._open = False
+        if self.is_open:
+            self.is_open = False
             self._refused()
 
     def send(self, data: bytes) -> bool:
@@ -83,8 +83,8 @@ class ConnectedPort(DatagramProtocol):
 
     def close(self) -> None:
         """Close the port."""
-        if self._open:
-            self._open = False
+        if self.is_open:
+            self.is_open = False
             self._port.stopListening()
 
 
@@ -143,7 +143,3 @@ class PortAttempt:
 
     def cancel(self) -> None:
         """There is nothing to stop: it is over when `start` returns."""
-
-
-def _nobody(address: Address | None) -> None:
-    """Nobody wants to know."""

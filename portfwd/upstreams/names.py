@@ -39,6 +39,9 @@ LOOK_UP_LIMIT: Final = 12.0
 #: Names that are remembered; beyond it the one asked for longest ago goes.
 MAX_NAMES: Final = 10_000
 
+#: Seconds for which a fresh answer is not doubted: a dead target does not make the resolver busy.
+DOUBT_AFTER: Final = 1.0
+
 Answer = Callable[[Sequence[str]], None]
 
 
@@ -56,6 +59,7 @@ class _Name:
 
     addresses: tuple[str, ...] = ()
     good_until: float = 0.0
+    answered_at: float = 0.0  # by the resolver, with addresses or without
     waiting: dict[object, Answer] = field(factory=dict)
     asking: object | None = None  # the look-up under way
 
@@ -132,6 +136,22 @@ class Names:
                 del name.waiting[who]
                 answer(name.addresses)
 
+    def known(self, host: str) -> Sequence[str]:
+        """The last good literals of `host`; none if there are none. Nothing is looked up."""
+        name = self._names.get(host)
+        return () if name is None else name.addresses
+
+    def doubt(self, host: str) -> None:
+        """
+        Nobody answers at the known addresses of `host`: the next `ask` looks it up again.
+
+        The known addresses stay in use until then. An answer that is younger than `DOUBT_AFTER` is not
+        doubted.
+        """
+        name, now = self._names.get(host), self._clock.seconds()
+        if name is not None and now - name.answered_at >= DOUBT_AFTER:
+            name.good_until = min(name.good_until, now)
+
     def forget(self, host: str, who: object) -> None:
         """`who` does not want the answer any more."""
         name = self._names.get(host)
@@ -152,7 +172,7 @@ class Names:
         def done(found: list[str]) -> None:
             if limit.active():
                 limit.cancel()
-            now = self._clock.seconds()
+            now = name.answered_at = self._clock.seconds()
             if found:  # also where it was given up before: late is better than none
                 name.addresses = interleave(found)
                 name.good_until = now + refresh

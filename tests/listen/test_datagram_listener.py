@@ -87,22 +87,59 @@ class AssociationTests(PostCase):
         self.advance(10.1)
         self.assertEqual([line.reason for line in self.closed_lines], [CloseReason.UPSTREAM_IDLE])
 
-    def test_port_unreachable(self) -> None:
-        """A closed port ends the association, and no datagram is made up; the next one begins another."""
-        self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp")
-        port = self.upstream.getsockname()[1]
+    #: Whether an association to a closed port is kept for a moment.
+    keeps = True
+
+    def closed_upstream(self) -> int:
+        """Close the upstream; its port is returned."""
+        port = int(self.upstream.getsockname()[1])
         self.upstream.close()
-        client = self.datagrams()
-        client.sendto(b"lost", self.where())
-        self.assert_quiet(client)
-        (line,) = self.closed_lines
-        self.assertEqual((line.reason, line.ended_first), (CloseReason.UPSTREAM_RESET, Side.UPSTREAM))
-        self.assertEqual(line.detail, "Connection refused")
+        return port
+
+    def reopen_upstream(self, port: int) -> None:
+        """Open it again."""
         self.upstream = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.addCleanup(self.upstream.close)
         self.upstream.bind(("127.0.0.1", port))
         self.upstream.setblocking(False)
+
+    def test_port_unreachable(self) -> None:
+        """A closed port ends the association, and no datagram is made up; the next one begins another."""
+        self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp")
+        port = self.closed_upstream()
+        client = self.datagrams()
+        client.sendto(b"lost", self.where())
+        self.assert_quiet(client)
+        if self.keeps:
+            self.advance(2.5)
+            self.assertEqual(self.closed_lines, [])
+            self.advance(2.5)
+        (line,) = self.closed_lines
+        self.assertEqual((line.reason, line.ended_first), (CloseReason.UPSTREAM_RESET, Side.UPSTREAM))
+        self.assertEqual(line.detail, "Connection refused")
+        self.reopen_upstream(port)
         self.ask(client)
+
+    def test_storm_to_a_closed_port(self) -> None:
+        """A client that goes on sending to a closed port has one association, which outlives the outage."""
+        if not self.keeps:
+            raise SkipTest("ports of Twisted's end with an ICMP error")
+        self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp")
+        client = self.datagrams()
+        there = self.ask(client)
+        port = self.closed_upstream()
+        for _ in range(30):
+            for _ in range(10):
+                client.sendto(b"lost", self.where())
+            self.advance(1)
+        self.assertEqual((self.closed_lines, self.listener.accepted), ([], 1))
+        self.reopen_upstream(port)
+        self.assertEqual(self.ask(client), there)
+        self.advance(0.1)
+        self.upstream.sendto(b"answer", there)
+        self.assertEqual(self.receive(client)[0], b"answer")
+        self.advance(30)
+        self.assertEqual(self.closed_lines, [])
 
     def test_ipv6(self) -> None:
         """Clients over IPv6, also to an upstream over IPv4."""
@@ -120,20 +157,37 @@ class AssociationTests(PostCase):
         self.forward("r: 127.0.0.1:0/udp -> 255.255.255.255:9/udp, 127.0.0.1:UP/udp")
         self.ask(self.datagrams())
 
+    def closed_port(self) -> int:
+        """A port that nobody has."""
+        closed = self.datagrams()
+        port = int(closed.getsockname()[1])
+        closed.close()
+        return port
+
     def test_next_target_after_an_unreachable_port(self) -> None:
         """A target whose port was unreachable comes behind the others for a while."""
-        closed = self.datagrams()
-        port = closed.getsockname()[1]
-        closed.close()
-        self.forward(f"r: 127.0.0.1:0/udp -> 127.0.0.1:{port}/udp, 127.0.0.1:UP/udp")
+        self.forward(f"r: 127.0.0.1:0/udp -> 127.0.0.1:{self.closed_port()}/udp, 127.0.0.1:UP/udp")
         client = self.datagrams()
         client.sendto(b"lost", self.where())
         self.assert_quiet(self.upstream, client)
+        self.assertEqual([line.reason for line in self.closed_lines], [CloseReason.UPSTREAM_RESET])
         self.ask(client)
         self.ask(self.datagrams())
-        self.advance(6)
+        self.advance(31)
         self.datagrams().sendto(b"lost again", self.where())
         self.assert_quiet(self.upstream)
+
+    def test_every_target_unreachable(self) -> None:
+        """When every target's port was unreachable, the association to the last one is kept."""
+        if not self.keeps:
+            raise SkipTest("ports of Twisted's end with an ICMP error")
+        one, two = self.closed_port(), self.closed_port()
+        self.forward(f"r: 127.0.0.1:0/udp -> 127.0.0.1:{one}/udp, 127.0.0.1:{two}/udp")
+        client = self.datagrams()
+        for _ in range(20):
+            client.sendto(b"lost", self.where())
+            self.turn()
+        self.assertEqual((len(self.closed_lines), self.listener.accepted), (1, 2))
 
     def test_no_target(self) -> None:
         """Without any the association is over, and says why."""

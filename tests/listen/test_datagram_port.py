@@ -19,6 +19,7 @@ class PortAssociationTests(test_datagram_listener.AssociationTests):
     """The same associations."""
 
     platform = PORTABLE
+    keeps = False
 
 
 class PortTests(PostCase):

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.kernel.datagrams import datagram_socket
 from portfwd.rules.model import Options
-from portfwd.streams.datagram_opening import DatagramStreams
+from portfwd.streams.datagram_opening import DatagramStreams, carrier_of
 from portfwd.streams.datagram_stream import DatagramStream
 from portfwd.streams.transport import TransportStream
 from tests.streams.carriers import FakeCarrier
@@ -29,13 +29,25 @@ class Streams:
         return "plain"
 
 
+class Targets:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[object] = []
+
+    def refused(self, carrier: object, detail: str) -> None:
+        self.told.append((carrier, detail))
+
+
 class DatagramStreamsTests(SynchronousTestCase):
     """Which stream is made of what."""
 
     def make(self, *, mixed: bool, poller: bool = True) -> DatagramStreams:
         """The streams of a rule."""
         watcher: Any = FakePoller() if poller else None
-        return DatagramStreams(Clock(), Options(), watcher, cast(Any, Streams()), mixed=mixed)
+        return DatagramStreams(
+            Clock(), Options(), watcher, cast(Any, Streams()), cast(Any, Targets()), mixed=mixed
+        )
 
     def connected(self) -> socket.socket:
         """A connected datagram socket."""
@@ -58,6 +70,14 @@ class DatagramStreamsTests(SynchronousTestCase):
         with socket.socket() as sock:
             self.assertEqual(made.plain(sock, None, 65536), "plain")
             self.assertEqual(made.accepted(sock, None, Options()), "accepted")
+
+    def test_carriers(self) -> None:
+        """Below each upstream's stream is its carrier, which tells `targets` of refusals."""
+        for mixed in (False, True):
+            made: Any = self.make(mixed=mixed)
+            carrier: Any = carrier_of(made.plain(self.connected(), None, 65536))
+            carrier.refused(carrier, "no")
+            self.assertEqual(made.targets.told, [(carrier, "no")])
 
     def test_nobody_watches(self) -> None:
         """Without somebody who watches it, a datagram socket is closed."""

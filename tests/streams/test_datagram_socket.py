@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.kernel.datagrams import datagram_socket
 from portfwd.streams.datagram_socket import BATCH, ConnectedSocket
-from portfwd.values import InetAddress
+from portfwd.values import InetAddress, UnixAddress
 
 
 class FakePoller:
@@ -135,16 +135,62 @@ class ConnectedSocketTests(SynchronousTestCase):
         self.assertIn(" closed>", repr(made))
 
     def test_errors_when_reading(self) -> None:
-        """An unreachable port breaks it; another error is one datagram's."""
-        made = self.connected(errno.EMSGSIZE, errno.ECONNREFUSED)
+        """An unreachable port is told; another error is one datagram's."""
+        made = self.connected(errno.EMSGSIZE, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ECONNREFUSED)
         made.run()
         self.assertEqual(self.taker.details, ["Connection refused"])
 
     def test_errors_when_sending(self) -> None:
-        """So when sending; no room is no error at all."""
+        """An error of an earlier datagram costs none; no room and too large is one lost."""
         made = self.connected(errno.EAGAIN, errno.EMSGSIZE, errno.ENETUNREACH)
-        self.assertEqual([made.send(b"x") for _ in range(4)], [False, False, False, True])
-        self.assertEqual(self.taker.details, ["Network is unreachable"])
+        self.assertEqual([made.send(b"x") for _ in range(3)], [False, False, True])
+        self.assertEqual(self.taker.details, [])
+        made = self.connected(errno.ENETUNREACH, errno.ENETUNREACH)
+        self.assertFalse(made.send(b"x"))
+
+    def test_refused_when_sending(self) -> None:
+        """Whoever is told of a refusal may keep the socket, which then sends once more."""
+        refused: list[str] = []
+        made = self.connected(errno.ECONNREFUSED)
+        made.refused = lambda carrier, detail: refused.append(detail)
+        self.assertTrue(made.send(b"x"))
+        self.assertEqual((refused, self.taker.details), (["Connection refused"], []))
+        made = self.connected(errno.ECONNREFUSED)
+        made.refused = lambda carrier, detail: made.close()
+        self.assertFalse(made.send(b"x"))
+
+    def test_moved(self) -> None:
+        """It goes on with another socket: to another peer, and from there."""
+        made = self.connected()
+        made.send(b"")
+        _, client = self.server.recvfrom(10)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+            other.bind(("127.0.0.1", 0))
+            other.settimeout(5)
+            address = InetAddress(*other.getsockname())
+            sock = datagram_socket(socket.AF_INET)
+            sock.connect((address.host, address.port))
+            made.move(sock, address)
+            self.assertTrue(made.send(b"here"))
+            got, sender = other.recvfrom(10)
+            self.assertEqual((got, made.address, made.local), (b"here", address, InetAddress(*sender)))
+            self.server.sendto(b"old", client)
+            other.sendto(b"new", sender)
+            made.run()
+        self.assertEqual(self.taker.got, [b"new"])
+        sock = datagram_socket(socket.AF_INET)
+        self.poller.problem = OSError(errno.ENOSPC, "no more")
+        self.assertRaises(OSError, made.move, sock, address)
+        self.assertEqual(sock.fileno(), -1)
+        made.close()
+
+    def test_unix_peer_gone(self) -> None:
+        """A unix socket whose peer has closed never reaches another one: the association ends."""
+        made = self.connected(errno.ECONNREFUSED)
+        made.address = UnixAddress("@gone")
+        made.refused = lambda carrier, detail: self.fail("kept")
+        self.assertFalse(made.send(b"x"))
+        self.assertEqual(self.taker.details, ["Connection refused"])
 
     def test_not_watched(self) -> None:
         """Where the kernel does not watch it, it is closed."""

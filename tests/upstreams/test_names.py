@@ -14,7 +14,7 @@ from twisted.trial import unittest
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from portfwd.upstreams.names import LOOK_UP_LIMIT, RETRY, Names, _Collector, interleave
+from portfwd.upstreams.names import DOUBT_AFTER, LOOK_UP_LIMIT, RETRY, Names, _Collector, interleave
 
 REFRESH = 600.0
 
@@ -98,6 +98,23 @@ class NamesTests(unittest.SynchronousTestCase):
         self.resolver.answer("192.0.2.1", "192.0.2.2", "2001:db8::1", "192.0.2.1")
         self.assertEqual(asker.answers, [("2001:db8::1", "192.0.2.1", "192.0.2.2")])
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_doubt(self) -> None:
+        """A doubted name is looked up again at the next question; what is known stays in use meanwhile."""
+        self.assertEqual(self.names.known("db"), ())
+        self.names.doubt("db")
+        self.ask()
+        self.resolver.answer("192.0.2.1")
+        self.names.doubt("db")
+        self.ask()
+        self.assertEqual(len(self.resolver.asked), 1)
+        self.clock.advance(DOUBT_AFTER)
+        self.names.doubt("db")
+        self.assertEqual(self.names.known("db"), ("192.0.2.1",))
+        self.assertEqual(self.ask().answers, [("192.0.2.1",)])
+        self.assertEqual(len(self.resolver.asked), 2)
+        self.resolver.answer("192.0.2.2")
+        self.assertEqual(self.names.known("db"), ("192.0.2.2",))
 
     def test_one_look_up_at_a_time(self) -> None:
         """However many wait for a name, it is asked for once; each is answered."""

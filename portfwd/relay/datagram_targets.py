@@ -1,0 +1,239 @@
+# -*- test-case-name: tests.relay.test_datagram_targets -*-
+"""
+Which addresses of a rule's datagram targets are there, and what becomes of associations to those that are
+not.
+
+UDP has no handshake, so a dead address shows only while an association uses it:
+
+- The address answers with ICMP port unreachable. It comes behind the others for `UNREACHABLE_FOR`. If the
+  target is a name with another address, the association moves there. If the rule has another target, the
+  association ends, and the client's next datagram begins one to that target. Otherwise the association is
+  kept until the client has been refused and silent for `KEPT_FOR`: a client that retries in a loop has one
+  association, not one for each datagram.
+- The address does not answer although the client sends. After `UNANSWERED` seconds the name is looked up
+  again; when its addresses have changed and the one in use is no longer among them, the association moves.
+
+An association that moves keeps its client, its filters and its figures, and gets a new socket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, Protocol
+
+from attrs import frozen
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from portfwd.kernel.sockets import local_address
+from portfwd.relay.destination import Destination
+from portfwd.streams.carrier import UpstreamCarrier
+from portfwd.streams.datagram_socket import ConnectedSocket
+from portfwd.upstreams.datagrams import connect_datagrams
+from portfwd.values import Address, InetAddress
+
+#: Seconds for which an address whose port was unreachable comes behind the others: longer than the 5 seconds
+#: after which resolvers and WireGuard ask again, so that their second question goes to another address.
+UNREACHABLE_FOR: Final = 30.0
+
+#: Seconds without a new refusal or an answer after which an association to a closed port ends: programs that
+#: log or retry in a loop send more often than that.
+KEPT_FOR: Final = 5.0
+
+#: Seconds without an answer to a client that goes on sending after which a name is looked up again: two
+#: attempts of WireGuard's handshake (REKEY_TIMEOUT is 5 seconds).
+UNANSWERED: Final = 10.0
+
+#: Seconds between two looks at the associations.
+LOOK: Final = 2.5
+
+#: Addresses that are remembered as unreachable.
+MOST_UNREACHABLE: Final = 1024
+
+
+class Addresses(Protocol):
+    """The part of `portfwd.upstreams.names.Names` that is needed here."""
+
+    def known(self, host: str) -> Sequence[str]:
+        """The last good literals of `host`; none if there are none."""
+
+    def doubt(self, host: str) -> None:
+        """The next `ask` looks `host` up again."""
+
+    def ask(self, host: str, refresh: float, who: object, answer: Callable[[Sequence[str]], None]) -> None:
+        """See `portfwd.upstreams.names.Names.ask`."""
+
+
+@frozen(eq=False)
+class _Followed:
+    """
+    What an association could use instead.
+
+    :ivar destination: the target that it uses.
+    :ivar others: addresses of the rule's other targets, as the file writes them.
+    :ivar permits: asked for every address before it is used; None permits all.
+    """
+
+    destination: Destination
+    others: tuple[Address | None, ...]
+    permits: Callable[[Address], bool] | None
+
+
+class DatagramTargets:
+    """Watches the upstream carriers of one rule."""
+
+    _log = Logger()
+
+    def __init__(self, clock: IReactorTime, names: Addresses) -> None:
+        """:param names: resolves names of targets."""
+        self._clock = clock
+        self._names = names
+        self._unreachable: dict[Address | None, float] = {}
+        self._followed: dict[UpstreamCarrier, _Followed] = {}
+        self._refused: dict[UpstreamCarrier, float] = {}
+        self._timer: IDelayedCall | None = None
+
+    def __repr__(self) -> str:
+        return f"<DatagramTargets {len(self._followed)} followed, {len(self._refused)} refused>"
+
+    # Which addresses to try
+
+    def was_unreachable(self, address: Address | None) -> bool:
+        """Whether the port at `address` was unreachable in the last `UNREACHABLE_FOR` seconds."""
+        since = self._unreachable.get(address)
+        return since is not None and self._clock.seconds() - since < UNREACHABLE_FOR
+
+    def in_order(self, addresses: Iterable[Address]) -> list[Address]:
+        """`addresses` in their order, those behind the others that were unreachable."""
+        return sorted(addresses, key=self.was_unreachable)
+
+    def _mark(self, address: Address | None) -> None:
+        self._unreachable.pop(address, None)
+        if len(self._unreachable) >= MOST_UNREACHABLE:
+            del self._unreachable[next(iter(self._unreachable))]
+        self._unreachable[address] = self._clock.seconds()
+
+    # What is watched
+
+    def follow(
+        self,
+        carrier: UpstreamCarrier,
+        destination: Destination,
+        targets: Sequence[Destination],
+        permits: Callable[[Address], bool] | None,
+    ) -> None:
+        """
+        `carrier` has reached `destination`.
+
+        :param targets: those that the rule tries, `destination` among them.
+        """
+        others = tuple(one.address for one in targets if one is not destination)
+        if others or destination.is_named:
+            self._followed[carrier] = _Followed(destination, others, permits)
+            self._look_later()
+
+    def refused(self, carrier: UpstreamCarrier, detail: str) -> None:
+        """The kernel of the peer of `carrier` says that nobody has its port."""
+        self._mark(carrier.address)
+        followed = self._followed.get(carrier)
+        if followed is not None:
+            if self._move(carrier, followed, self._known(followed)):
+                return
+            self._mark(followed.destination.address)
+            if not all(map(self.was_unreachable, followed.others)):
+                self._end(carrier, detail)
+                return
+        if isinstance(carrier, ConnectedSocket):
+            self._refused[carrier] = self._clock.seconds()
+            self._look_later()
+        else:
+            self._end(carrier, detail)  # a port of Twisted's may be closed already
+
+    def _end(self, carrier: UpstreamCarrier, detail: str) -> None:
+        if carrier.taker is not None:
+            carrier.taker.broken(detail)
+
+    def _look_later(self) -> None:
+        if self._timer is None:
+            self._timer = self._clock.callLater(LOOK, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        now = self._clock.seconds()
+        for carrier, since in tuple(self._refused.items()):
+            taker = carrier.taker
+            if not carrier.is_open or taker is None or taker.heard_at > since:
+                del self._refused[carrier]
+            elif now - since >= KEPT_FOR:
+                del self._refused[carrier]
+                taker.broken("Connection refused")
+        asked: dict[str, list[tuple[UpstreamCarrier, _Followed]]] = {}
+        for carrier, followed in tuple(self._followed.items()):
+            taker, address = carrier.taker, followed.destination.address
+            if not carrier.is_open or taker is None:
+                del self._followed[carrier]
+            elif isinstance(address, InetAddress) and followed.destination.is_named:
+                heard = taker.heard_at
+                if now - heard >= UNANSWERED and taker.asked_at > max(heard, now - UNANSWERED):
+                    asked.setdefault(address.host, []).append((carrier, followed))
+        for host, unanswered in asked.items():
+            self._ask(host, unanswered)
+        if self._refused or self._followed:
+            self._look_later()
+
+    # Moving
+
+    def _ask(self, host: str, unanswered: list[tuple[UpstreamCarrier, _Followed]]) -> None:
+        """Look `host` up again, and move those away whose address it does not have any more."""
+
+        def answered(hosts: Sequence[str]) -> None:
+            for carrier, followed in unanswered:
+                address = carrier.address
+                # The look-up may have been answered from memory: the next look sees the new answer.
+                if hosts and isinstance(address, InetAddress) and address.host not in hosts:
+                    self._move(carrier, followed, hosts)
+
+        self._names.doubt(host)
+        # Each asker is new: what it answers late is for these associations, and no others.
+        self._names.ask(host, unanswered[0][1].destination.options.dns_refresh, object(), answered)
+
+    def _known(self, followed: _Followed) -> Sequence[str]:
+        address = followed.destination.address
+        if isinstance(address, InetAddress) and followed.destination.is_named:
+            return self._names.known(address.host)
+        return ()
+
+    def _move(self, carrier: UpstreamCarrier, followed: _Followed, hosts: Sequence[str]) -> bool:
+        """Move `carrier` to the first of `hosts` that can be used; False if none can."""
+        destination = followed.destination
+        target, permits = destination.address, followed.permits
+        if not isinstance(carrier, ConnectedSocket) or not carrier.is_open:
+            return False
+        if not isinstance(target, InetAddress):
+            return False
+        for host in usable_hosts(hosts, destination.options.src):
+            address = InetAddress(host, target.port)
+            if address == carrier.address or self.was_unreachable(address):
+                continue
+            if permits is not None and not permits(address):
+                continue
+            try:
+                sock = connect_datagrams(address, destination.options)
+                carrier.move(sock, address)
+            except OSError as problem:
+                self._log.info(
+                    "{target}: {address} cannot be used: {problem}",
+                    target=destination.label,
+                    address=str(address),
+                    problem=problem.strerror or str(problem),
+                )
+                continue
+            if carrier.taker is not None:
+                carrier.taker.moved(address, local_address(sock))
+            return True
+        return False
+
+
+def usable_hosts(hosts: Sequence[str], source: str | None) -> list[str]:
+    """Those of `hosts` that can be reached from `source`: a source address fits its own family only."""
+    return [host for host in hosts if source is None or (":" in host) == (":" in source)]
