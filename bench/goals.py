@@ -130,6 +130,7 @@ GOALS: Final = (
     Goal(
         "full handshakes", "handshakes-tls-in", "connections_s", ("nginx-tls-in",), 0.4, 0.8, "portfwd-tls-in"
     ),
+    Goal("TLS session after bulk", "kept-tls-in", "kib_each", (), 100, 64, "portfwd-tls-in"),
     Goal("TLS begun, bulk", "filters-tls-out", "gbit_s", ("nginx-tls-out",), 0.4, 0.8, "portfwd-tls-out"),
     Goal("UDP 1200 B", "udp-1200", "datagrams_s", ("nginx-64k",), 0.5, 1.0),
     Goal("start with 10 000 rules, seconds", "start-10000", "ready_s", (), 3.0, 1.0),

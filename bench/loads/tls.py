@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.bench.test_tls -*-
 """
-TLS at one end of a forwarder: bulk by curl, and full handshakes by ab.
+TLS at one end of a forwarder: bulk by curl, full handshakes by ab, and memory that is kept after bulk.
 
 iperf3 speaks no TLS, so curl fetches a file that has no end from nginx, 8 at a time; what all of
 them got in the given time is the throughput.
@@ -10,19 +10,26 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from bench.lab import Lab, Place
 from bench.loads.api import GIB, TARGETS, Load, Running, Scale
 from bench.loads.connections import parse_ab
+from bench.loads.quiet import each, open_all
 from bench.peers.api import AbsentError
+from bench.peers.checkout import environment
 from bench.peers.tls import IN, OUT, make_certificate
 from bench.processes import LabError, descriptors
 
 #: More than anybody fetches in a sample; the file is sparse.
 _ENDLESS = 64 * GIB
 _FETCHERS = 8
+
+#: Connections that have moved bulk: enough that what each one keeps is not lost in noise.
+_KEPT: Final = 200
 
 
 def start_files(lab: Lab, stack: contextlib.ExitStack, *, tls: bool) -> None:
@@ -120,9 +127,29 @@ class Handshakes(TLSLoad):
         return figures
 
 
+class Kept(TLSLoad):
+    """Connections that have moved bulk and are quiet; a fresh forwarder, as for idle ones."""
+
+    fresh = True
+
+    def measure(self, running: Running, scale: Scale) -> Mapping[str, float]:
+        """Memory with one, then with all."""
+        host, port = running.reach("web")
+        argv = [sys.executable, "-m", "bench.loads.kept", host, str(port)]
+        with contextlib.ExitStack() as stack:
+            client = stack.enter_context(
+                running.lab.program(Place.CLIENT, "kept", argv, asked=True, env=environment())
+            )
+            open_all(client, 1)
+            before = running.memory()
+            open_all(client, _KEPT)
+            return each(before, running.memory(), _KEPT)
+
+
 def rows() -> list[Load]:
-    """Bulk and handshakes, with TLS on either side."""
+    """Bulk and handshakes, with TLS on either side; and what is kept of bulk."""
     return [
+        Kept("kept-tls-in", IN, f"TLS ended, {_KEPT} connections that have moved bulk"),
         Fetches("filters-tls-in", IN, "TLS ended, bulk to the client, 8 streams"),
         Handshakes("handshakes-tls-in", IN, "TLS ended, a full handshake each, 50 at a time"),
         Fetches("filters-tls-out", OUT, "TLS begun, bulk to the client, 8 streams"),

@@ -185,6 +185,14 @@ class Admission:
         yield "", self._name, self._bounds
         yield "limits ", "", self._keeper.overall
 
+    @property
+    def has_room(self) -> bool:
+        """Whether `admit` would let a session in, as far as their number goes."""
+        most, overall = self._bounds.max_conns, self._keeper.overall.max_conns
+        return (most is None or self._occupancy.taken < most) and (
+            overall is None or self._keeper.everybody.taken < overall
+        )
+
     def admit(self, now: float) -> str:
         """Let a session in, unless there are too many or they come too fast."""
         bounds, overall = self._bounds, self._keeper.overall

@@ -27,6 +27,9 @@ class _Arrival:
     def __init__(self, accept: Callable[[TransportStream], None]) -> None:
         self._accept = accept
 
+    def began(self, stream: Stream) -> None:
+        """Twisted's TLS does not tell."""
+
     def opened(self, stream: Stream) -> None:
         """Hand it over."""
         if isinstance(stream, TransportStream):

@@ -45,6 +45,9 @@ LOG_INTERVAL: Final = 1.0
 
 Accept = Callable[[socket.socket, "Address | None"], None]
 
+#: Closes a client for a new one, and says whether there was one; it gets the reason.
+MakeRoom = Callable[[str], bool]
+
 
 class Gate(Protocol):
     """What may keep clients waiting in the backlog: `portfwd.limits.admission.Admission`."""
@@ -85,8 +88,10 @@ class Listener:
         *,
         inherited: bool = False,
         gate: Gate | None = None,
+        make_room: MakeRoom | None = None,
     ) -> None:
         """
+        :param make_room: closes a client that is not worth its place when there is none for a new one.
         :param gate: asked before a client is accepted; None where nobody has to wait.
         :param sock: bound and non-blocking; the listener owns it.
         :param accept: gets each client's socket, non-blocking, and address.
@@ -101,6 +106,7 @@ class Listener:
         self._budget = budget
         self._accept = accept
         self._gate = gate
+        self._make_room = make_room
         self._backlog = socket.SOMAXCONN if backlog is None else backlog
         self._log = Logger()
         self._state = "bound"
@@ -196,10 +202,11 @@ class Listener:
         if self._state == "held":
             self._begin()
 
-    def hand_to(self, name: str, accept: Accept) -> None:
+    def hand_to(self, name: str, accept: Accept, make_room: MakeRoom | None = None) -> None:
         """Give the next clients to somebody else, who calls this listener `name`."""
         self.name = name
         self._accept = accept
+        self._make_room = make_room
 
     def resize(self, backlog: int | None) -> None:
         """
@@ -249,15 +256,25 @@ class Listener:
         gate = self._gate
         try:
             family = self._family
-            for _ in range(BATCH):
+            for number in range(BATCH):
                 if self._state != "accepting":
                     return
+                # Nobody is dropped for a client that may not be there: the reactor tells whether one is.
+                unsure = number > 0 and self._make_room is not None
                 if gate is not None:
                     seconds = gate.closed_for(self._reactor.seconds())
+                    if seconds and unsure:
+                        return
+                    if seconds == math.inf and self._found_room("a limit of sessions was reached"):
+                        seconds = gate.closed_for(self._reactor.seconds())
                     if seconds:
                         self._wait_at(gate, seconds)
                         return
                 if not self._budget.take(PER_SESSION):
+                    if unsure:
+                        return
+                    # The dropped client's descriptors are free in the next turn; that wakes this listener.
+                    self._found_room("there are no descriptors left")
                     self._wait_for_descriptors()
                     return
                 try:
@@ -281,6 +298,10 @@ class Listener:
             if gate is not None:
                 # Who was woken and found nobody, or leaves room, lets the next one look.
                 gate.pass_on()
+
+    def _found_room(self, why: str) -> bool:
+        """Whether a client was closed for the next one."""
+        return self._make_room is not None and self._make_room(why)
 
     def _turn_away(self, client: socket.socket) -> None:
         try:

@@ -373,6 +373,9 @@ class Dial:
 
     # The TLS handshake, of which the dial is the stream's first owner
 
+    def began(self, stream: Stream) -> None:
+        """Only clients begin."""
+
     @contained
     def opened(self, stream: Stream) -> None:
         """The handshake is through."""

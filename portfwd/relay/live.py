@@ -17,6 +17,7 @@ from portfwd.relay.destination import Destination
 from portfwd.relay.dial import Dial, DialOwner, Opener, Surroundings
 from portfwd.relay.direct import DirectDatagramDial, DirectDial
 from portfwd.relay.filtered import FilteredSession
+from portfwd.relay.handshakes import Handshakes
 from portfwd.relay.session import Session
 from portfwd.rules.access import AccessList
 from portfwd.rules.model import Rule
@@ -59,7 +60,7 @@ class LiveRule:
     :ivar name: the rule's name, with the port behind it for one of a range.
     :ivar sessions: those that are not closed yet.
     :ivar total: how many there have been.
-    :ivar handshakes: how many of them are in their TLS handshakes with the client.
+    :ivar handshakes: those that are in their TLS handshakes with the client.
     :ivar datagrams: its sessions pass datagrams, on both sides.
     :ivar filters: name and factory of each ``filter`` clause, in order.
     :ivar filter_log: where filters write events.
@@ -129,7 +130,7 @@ class LiveRule:
         self.tally = None if world.ledger is None else world.ledger.rule(name)
         if self.tally is not None:
             self.tally.known(*(one.label for one in everyone))
-        self.handshakes = 0
+        self.handshakes = Handshakes()
         self.filters = tuple(filters)
         self.filter_log = Logger(namespace="portfwd.filters")
         self.filter_failures = 0

@@ -30,6 +30,11 @@ class Places:
     def __repr__(self) -> str:
         return f"<Places {'in' if self._is_in else 'not in'} from {self._source or '-'}>"
 
+    @property
+    def has_room(self) -> bool:
+        """Whether another session may come in, as far as their number goes."""
+        return self._limits.has_room
+
     def enter(self, now: float) -> str:
         """Take a place among the rule's sessions."""
         reached = self._limits.admit(now)

@@ -31,6 +31,7 @@ from twisted.python.failure import Failure
 from portfwd.errors import (
     DialError,
 )
+from portfwd.limits.source_counts import source_of
 from portfwd.relay.containment import contained
 from portfwd.relay.destination import Destination
 from portfwd.relay.dial import Dial
@@ -66,10 +67,6 @@ _CLOSING: Final = State.CLOSING
 _CLOSED: Final = State.CLOSED
 _CLIENT: Final = Side.CLIENT
 _UPSTREAM: Final = Side.UPSTREAM
-
-#: TLS handshakes of one rule's clients at a time: OpenSSL keeps some 50 KiB for each that has begun, so these
-#: cost 100 MiB, and a processor does a thousand a second.
-MAX_HANDSHAKES: Final = 2048
 
 #: Seconds by which a timer may come early, or a sum of seconds be wrong.
 _EARLY: Final = 0.001
@@ -168,14 +165,26 @@ class Session:
 
     def _shake_hands(self, client: Stream) -> None:
         """The client may come in when it has said who it is, in time."""
-        if self._rule.handshakes >= MAX_HANDSHAKES:
-            self._detail = f"{MAX_HANDSHAKES} clients are in their TLS handshakes"
-            self._refuse(CloseReason.LIMIT)
-            return
-        self._rule.handshakes += 1
+        rule = self._rule
         self.state = follow(_ACCEPTED, _HANDSHAKING)
-        limit = self._rule.rule.listen.options.handshake_timeout
+        limit = rule.rule.listen.options.handshake_timeout
         self._silence = self._clock.callLater(limit, self._did_not_shake_hands, client, limit)
+        # Behind a proxy that announces clients, its address is not theirs.
+        rule.handshakes.arrived(self, "" if rule.learns_sources else source_of(client.address))
+
+    @contained
+    def began(self, stream: Stream) -> None:
+        """The client's first TLS message is complete."""
+        if self.state is _HANDSHAKING:
+            self._rule.handshakes.began(self)
+
+    @contained
+    def make_room(self, why: str) -> None:
+        """The client has not finished its TLS handshake, and a newer one takes its place."""
+        self._detail = why
+        self._leave()
+        # Not with FIN, for which it would have to be read for a while: its descriptor is wanted now.
+        self._finish(CloseReason.LIMIT, client=Way.ABORT)
 
     @contained
     def _did_not_shake_hands(self, client: Stream, limit: float) -> None:
@@ -188,6 +197,8 @@ class Session:
         """Whether the limits let a client in; else it is refused."""
         places = self._places = Places(limits)
         reached = "" if self._rule.learns_sources else places.come_from(address, self._accepted_at)
+        if not reached and not places.has_room:
+            self._rule.handshakes.drop_silent("a limit of sessions was reached")
         return self._is_within(reached or places.enter(self._accepted_at))
 
     def _is_within(self, reached: str) -> bool:
@@ -268,7 +279,7 @@ class Session:
         """The TLS handshake with the client is through; other streams are open before they are owned."""
         if self.state is _HANDSHAKING:
             self._stop_watching()
-            self._rule.handshakes -= 1
+            self._rule.handshakes.left(self)
             self._dialled_at = self._clock.seconds()
             self._proceed(stream)
 
@@ -500,7 +511,7 @@ class Session:
     def _close_with(self, reason: CloseReason) -> None:
         """Fix the reason; no more silence, no more dial."""
         if self.state is _HANDSHAKING:
-            self._rule.handshakes -= 1
+            self._rule.handshakes.left(self)
         self.state = follow(self.state, _CLOSING)
         self.reason = reason
         self._stop_watching()

@@ -33,7 +33,7 @@ from portfwd.limits.descriptors import PER_SESSION, DescriptorBudget
 from portfwd.listen import systemd
 from portfwd.listen.arrivals import StreamFactory
 from portfwd.listen.binding import bind
-from portfwd.listen.listener import Accept, Listener
+from portfwd.listen.listener import Accept, Listener, MakeRoom
 from portfwd.listen.reception import Reception
 from portfwd.relay.destination import Destination
 from portfwd.relay.dial import Opener, Surroundings
@@ -251,7 +251,8 @@ class Bound:
             if isinstance(listener, Reception):
                 listener.serve(live)
             else:
-                listener.hand_to(live.name, taking(live, fixed_address(listener.sock), budget))
+                accept = taking(live, fixed_address(listener.sock), budget)
+                listener.hand_to(live.name, accept, room_maker(live))
         self.judge()
 
     def judge(self) -> None:
@@ -387,6 +388,7 @@ class Binder:
             spec.options.backlog,
             inherited=inherited,
             gate=live.gate,
+            make_room=room_maker(live),
         )
 
 
@@ -409,6 +411,11 @@ def taking(live: LiveRule, local: Address | None, budget: DescriptorBudget) -> A
         live.accept(stream, give_back)
 
     return accept
+
+
+def room_maker(live: LiveRule) -> MakeRoom | None:
+    """What drops a client of `live` that has not begun its TLS handshake; None where there are none."""
+    return live.handshakes.drop_silent if live.rule.listen.kind is Kind.TLS else None
 
 
 def listen_on_endpoints(bound: Bound, budget: DescriptorBudget, failed: Callable[[str], None]) -> None:

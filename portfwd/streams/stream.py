@@ -37,6 +37,9 @@ class Loss(enum.Enum):
 class StreamOwner(Protocol):
     """Who is told what happens to a stream."""
 
+    def began(self, stream: Stream) -> None:
+        """A client's first TLS message is complete: from here on its handshake costs memory."""
+
     def opened(self, stream: Stream) -> None:
         """The stream can be used (a TLS handshake is behind it)."""
 

@@ -45,6 +45,10 @@ RECORD: Final = 16384
 #: What TLS 1.3 adds to a record with AES-GCM or ChaCha20-Poly1305: head, type, tag (RFC 8446 section 5.2).
 RECORD_OVERHEAD: Final = 5 + 1 + 16
 
+#: Bytes of records given to OpenSSL at once, a full record. Its memory BIOs grow to the largest piece that
+#: they ever held and never shrink: with a megabyte at once, a session that has moved bulk keeps 758 KiB.
+FED: Final = RECORD + RECORD_OVERHEAD
+
 #: Bytes that TLS has to say by itself and the peer does not read. An answer to a key update has 30.
 MAX_UNREAD: Final = 16384
 
@@ -127,6 +131,7 @@ class TLSLayer(protocol.Protocol):
         """The transport is there."""
         self._stream.makeConnection(self)
         if self._side.speaks_first:
+            self._start()
             self._shake()
 
     # From below
@@ -143,13 +148,10 @@ class TLSLayer(protocol.Protocol):
                 data = self._whole_hello(data)
             if not data:
                 return
-            self._incoming.write(data)
-            self._shake()
-            if not self._open or not self._incoming.pending:
+            data = self._shake_with(data)
+            if not self._open or not (data or self._incoming.pending):
                 return
-        else:
-            self._incoming.write(data)
-        self._decrypt()
+        self._decrypt(data)
 
     def _behind_preamble(self, data: bytes) -> bytes:
         """`data` without what stands before TLS, which is kept."""
@@ -194,10 +196,26 @@ class TLSLayer(protocol.Protocol):
         data, self._hello = self._hello, b""
         return data
 
+    def _shake_with(self, data: bytes) -> bytes:
+        """Go on with the handshake; return what of `data` is behind it."""
+        while data and not self._open and self._broken is None and not self._end_sent:
+            piece, data = data[:FED], data[FED:]
+            if self._tls is None:
+                self._start()
+            self._incoming.write(piece)
+            self._shake()
+        return data
+
+    def _start(self) -> None:
+        """Make the TLS of this connection: OpenSSL's memory for it is taken here."""
+        if not self._side.speaks_first:
+            self._stream.handshake_began()
+        self._tls = self._side.start(self._incoming, self._outgoing, self._name)
+
     def _shake(self) -> None:
         tls = self._tls
-        if tls is None:
-            tls = self._tls = self._side.start(self._incoming, self._outgoing, self._name)
+        if tls is None:  # lost meanwhile
+            return
         if self._incoming.pending:
             self.progress = "the peer stopped in the middle of the handshake"
         try:
@@ -226,26 +244,24 @@ class TLSLayer(protocol.Protocol):
             head, self._head = self._head, b""
             self._stream.dataReceived(head)
 
-    def _decrypt(self) -> None:
-        """Give the stream all that can be decrypted, in one piece."""
+    def _decrypt(self, data: bytes) -> None:
+        """Give the stream all that can be decrypted with `data`, in one piece."""
         tls, incoming = self._tls, self._incoming
         if tls is None:  # lost while it was opened
             return
-        pieces = []
+        pieces: list[bytes] = []
         problem: ssl.SSLError | None = None
         try:
-            while True:
-                piece = tls.read(RECORD)
-                if not piece:
-                    self._peer_ended = True
-                    break
-                pieces.append(piece)
-                if not incoming.pending and not tls.pending():
-                    break
-        except ssl.SSLWantReadError:
-            pass  # the rest is part of a record, or what came was not for us
-        except ssl.SSLZeroReturnError:
-            self._peer_ended = True
+            if len(data) <= FED:
+                incoming.write(data)
+                self._read_all(tls, incoming, pieces)
+            else:
+                whole = memoryview(data)
+                for start in range(0, len(data), FED):
+                    incoming.write(whole[start : start + FED])
+                    self._read_all(tls, incoming, pieces)
+                    if self._peer_ended:
+                        break
         except ssl.SSLError as error_:
             problem = error_
         if self._outgoing.pending:
@@ -256,6 +272,20 @@ class TLSLayer(protocol.Protocol):
             self._break(f"TLS: {explain(problem)}")
         elif self._peer_ended and self._broken is None:
             self._stream.readConnectionLost()
+
+    def _read_all(self, tls: ssl.SSLObject, incoming: ssl.MemoryBIO, pieces: list[bytes]) -> None:
+        """Append to `pieces` what can be decrypted now."""
+        try:
+            while incoming.pending or tls.pending():
+                piece = tls.read(RECORD)
+                if not piece:
+                    self._peer_ended = True
+                    return
+                pieces.append(piece)
+        except ssl.SSLWantReadError:
+            pass  # the rest is part of a record, or what came was not for us
+        except ssl.SSLZeroReturnError:
+            self._peer_ended = True
 
     def _answer(self) -> None:
         """
@@ -341,12 +371,21 @@ class TLSLayer(protocol.Protocol):
             return
         if self._tls is None:
             return  # lost
+        tls, outgoing = self._tls, self._outgoing
         try:
-            self._tls.write(data)
+            if len(data) <= RECORD:
+                tls.write(data)
+                data = outgoing.read()
+            else:
+                whole, records = memoryview(data), []
+                for start in range(0, len(data), RECORD):
+                    tls.write(whole[start : start + RECORD])
+                    records.append(outgoing.read())
+                data = b"".join(records)
         except ssl.SSLError as problem:
             self._break(f"TLS: {explain(problem)}")
             return
-        self.below.write(self._outgoing.read())
+        self.below.write(data)
 
     def _say_goodbye(self) -> None:
         tls = self._tls

@@ -152,6 +152,11 @@ class TransportStream(Protocol):
         if not self._handshake:
             self._open()
 
+    def handshake_began(self) -> None:
+        """The first message of a client of TLS is complete."""
+        if self._owner is not None:
+            self._owner.began(self)
+
     def handshakeCompleted(self) -> None:
         """TLS is through and the peer's certificate is good."""
         if self._handshake:

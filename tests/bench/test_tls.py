@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from unittest.mock import Mock, patch
+from unittest.mock import MagicMock, Mock, patch
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from bench.loads.api import GIB, SMOKE
-from bench.loads.tls import Fetches, Handshakes, parse_sizes, rows
+from bench.loads.tls import Fetches, Handshakes, Kept, parse_sizes, rows
 from bench.peers.api import AbsentError, Forward, Setup
 from bench.peers.stock import Stock
 from bench.peers.tls import (
@@ -23,7 +23,7 @@ from bench.peers.tls import (
     PortfwdTLSOut,
     make_certificate,
 )
-from bench.processes import LabError
+from bench.processes import LabError, Memory
 from portfwd.rules import parse, unsupported
 from portfwd.service.tls_problems import tls_problems
 
@@ -97,6 +97,16 @@ class LoadTests(SynchronousTestCase):
         figures = Handshakes("b", OUT, "B").measure(running, SMOKE)
         self.assertEqual((figures["connections_s"], figures["cpu_us"]), (500.0, 5000.0))
         self.assertEqual(running.lab.run.call_args[0][1][-1], "http://10.77.1.1:20002/")
+
+    def test_kept(self) -> None:
+        """Memory is what the forwarder has more of with the connections that have moved bulk."""
+        running = Mock(reach=lambda _: ("10.77.1.1", 20002))
+        running.memory.side_effect = [Memory(0, 0, 0), Memory(200 * 50 * 1024, 0, 0)]
+        client = MagicMock()
+        client.__enter__.return_value.ask.side_effect = ["open 1 0", "open 200 0"]
+        running.lab.program.return_value = client
+        figures = Kept("kept", IN, "K").measure(running, SMOKE)
+        self.assertEqual(figures["kib_each"], 50.0)
 
     def test_skipped(self) -> None:
         """Without openssl there is no certificate, and no row."""

@@ -222,6 +222,22 @@ class HandshakeTests(ListenerCase):
             self.assertRaises(ConnectionResetError, client.recv, 1)
         self.line("cT", "the peer said nothing")
 
+    def test_silent_crowd(self) -> None:
+        """With more silent clients than descriptors, from the same source, every real client is served."""
+        self.start_with_descriptors(100)
+        crowd = [self.plain() for _ in range(60)]
+        for _ in range(5):
+            client = self.client()
+            client.say(b"hello")
+            self.assertEqual(client.read(5), b"hello")
+        for one in crowd:
+            one.close()
+
+    def start_with_descriptors(self, count: int) -> None:
+        """A forwarder with a rule ``web`` and that many descriptors."""
+        rule = f"web: tls:127.0.0.1:0 cert={self.cert} key={self.key} -> 127.0.0.1:{self.echo.port}"
+        self.running = self.forwarder(rule, descriptors=count)
+
     def test_half_way(self) -> None:
         """So is one that stops in the middle."""
         self.start("handshake-timeout=300ms")

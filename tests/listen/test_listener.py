@@ -307,6 +307,59 @@ class FaultTests(ListenerCase):
         self.assertEqual(self.socket.clients, BATCH)
 
 
+class RoomTests(ListenerCase):
+    """Where there is no room for a client, one that is not worth its place is closed first."""
+
+    def test_no_descriptors(self) -> None:
+        """One client is closed for each that waits for descriptors."""
+        self.budget = DescriptorBudget(RESERVE + PER_SESSION, 0)
+        self.asked: list[str] = []
+        sock = Knocking()
+        web = self.listener(sock, make_room=self._drop)
+        web.start()
+        sock.clients = 3
+        for served in (1, 2, 3):
+            web.doRead()
+            self.assertEqual((len(self.taken), self.reactor.readers), (served, {web}))
+            self.assertEqual(len(self.asked), served - 1, "nobody is dropped before somebody knocks again")
+            if served < 3:
+                web.doRead()
+                self.assertEqual(self.asked, ["there are no descriptors left"] * served)
+                self.assertEqual((len(self.taken), self.reactor.readers), (served, set()))
+                self.budget.give_back(PER_SESSION)
+
+    def _drop(self, why: str) -> bool:
+        self.asked.append(why)
+        return True
+
+    def test_limit(self) -> None:
+        """At a limit at which clients wait, the next one is accepted at once if somebody was dropped."""
+        keeper = Doorkeeper()
+        limits = keeper.rule("web", Bounds(wait=True, max_conns=1))
+        assert limits is not None
+        droppable = 2
+
+        def drop(why: str) -> bool:
+            nonlocal droppable
+            if droppable:
+                droppable -= 1
+                limits.left()
+                return True
+            return False
+
+        sock = Knocking()
+        web = self.listener(sock, gate=limits)
+        web.hand_to("web", lambda client, address: self.refusals.append(limits.admit(0.0)), drop)
+        self.refusals: list[str] = []
+        web.start()
+        sock.clients = 5
+        for served in (1, 2, 3):
+            web.doRead()
+            self.assertEqual((self.refusals, sock.clients), ([""] * served, 5 - served))
+        web.doRead()
+        self.assertEqual((len(self.refusals), sock.clients, web.state), (3, 2, "at a limit"))
+
+
 class GateTests(ListenerCase):
     """Limits at which clients wait, with the limits themselves."""
 

@@ -18,6 +18,7 @@ class Owner:
 
     farewell: Farewell
 
+    def began(self, stream: Stream) -> None: ...
     def opened(self, stream: Stream) -> None: ...
 
     def ended(self, stream: Stream) -> None:

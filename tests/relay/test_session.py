@@ -22,8 +22,9 @@ from portfwd.errors import (
     TLSFailed,
 )
 from portfwd.relay.farewell import LONGEST_LOOK
+from portfwd.relay.handshakes import Handshakes
 from portfwd.relay.live import LiveRule
-from portfwd.relay.session import MAX_HANDSHAKES, Session, reason_of
+from portfwd.relay.session import Session, reason_of
 from portfwd.relay.states import State
 from portfwd.rules.model import AclEntry, OnDeny
 from portfwd.streams.stream import Loss
@@ -946,6 +947,16 @@ class HandshakeTests(SessionCase):
         self.client.handshaking = "the peer said nothing"
         return self.accept(self.client)
 
+    def counts(self) -> tuple[int, int]:
+        """How many clients are silent, and how many in their handshakes."""
+        return self.rule.handshakes.silent, self.rule.handshakes.begun
+
+    def another(self, host: str = "192.0.2.8") -> Session:
+        """One more client that says nothing."""
+        client = FakeStream(self.clock, InetAddress(host, 40000))
+        client.handshaking = "the peer said nothing"
+        return self.accept(client)
+
     def opens(self, session: Session) -> None:
         """The handshake is through."""
         self.client.handshaking = ""
@@ -954,10 +965,14 @@ class HandshakeTests(SessionCase):
     def test_good(self) -> None:
         """The dial waits for the handshake, and its time counts from there."""
         session = self.shaking()
-        self.assertEqual((session.state, self.dials, self.rule.handshakes), (State.HANDSHAKING, [], 1))
+        self.assertEqual((session.state, self.dials, self.counts()), (State.HANDSHAKING, [], (1, 0)))
+        session.began(self.client)
+        self.assertEqual(self.counts(), (0, 1))
         self.clock.advance(2.0)
         self.opens(session)
-        self.assertEqual((session.state, len(self.dials), self.rule.handshakes), (State.DIALING, 1, 0))
+        self.assertEqual((session.state, len(self.dials), self.counts()), (State.DIALING, 1, (0, 0)))
+        session.began(self.client)
+        self.assertEqual(self.counts(), (0, 0))
         self.clock.advance(20.0)
         self.assertIs(session.reason, None, "its time limit is over")
         self.assertEqual(session._dialled_at, 102.0)
@@ -970,7 +985,7 @@ class HandshakeTests(SessionCase):
         self.client.loses(Loss.RESET, "TLS handshake: no cipher that both sides have")
         self.assertIs(session.reason, CloseReason.CLIENT_TLS_FAILED)
         self.assertEqual(session.summary().detail, "TLS handshake: no cipher that both sides have")
-        self.assertEqual((session.state, self.rule.handshakes, self.dials), (State.CLOSED, 0, []))
+        self.assertEqual((session.state, self.counts(), self.dials), (State.CLOSED, (0, 0), []))
 
     def test_reset(self) -> None:
         """So has one whose client takes no more."""
@@ -986,28 +1001,42 @@ class HandshakeTests(SessionCase):
         self.clock.advance(0.1)
         self.assertIs(session.reason, CloseReason.CLIENT_TLS_TIMEOUT)
         self.assertEqual(session.summary().detail, "no TLS handshake within 10 s: the peer said nothing")
-        self.assertEqual((self.client.calls[-1], self.rule.handshakes), ("abort", 0))
+        self.assertEqual((self.client.calls[-1], self.counts()), ("abort", (0, 0)))
 
     def test_judged_first(self) -> None:
         """Who may not come in is refused without a handshake."""
         session = self.shaking(access=(AclEntry(False, "*"),))
         self.assertIs(session.reason, CloseReason.ACCESS)
-        self.assertEqual(self.rule.handshakes, 0)
+        self.assertEqual(self.counts(), (0, 0))
 
     def test_killed(self) -> None:
         """An operator ends a handshake as well."""
         session = self.shaking()
         session.kill(CloseReason.KILLED)
         self.assertIs(session.reason, CloseReason.KILLED)
-        self.assertEqual(self.rule.handshakes, 0)
+        self.assertEqual(self.counts(), (0, 0))
 
     def test_too_many(self) -> None:
-        """Handshakes at a time are bounded."""
-        self.shaking()
-        self.rule.handshakes = MAX_HANDSHAKES
-        client = FakeStream(self.clock)
-        client.handshaking = "the peer said nothing"
-        session = self.accept(client)
-        self.assertIs(session.reason, CloseReason.LIMIT)
-        self.assertIn("TLS handshakes", session.summary().detail)
-        self.assertEqual(self.rule.handshakes, MAX_HANDSHAKES)
+        """At the bound the oldest silent client is reset, and the newest one is served."""
+        first = self.shaking()
+        self.rule.handshakes = Handshakes(2, 2)
+        self.rule.handshakes.arrived(first, "192.0.2.7")
+        second, third = self.another(), self.another("192.0.2.9")
+        self.assertIs(first.reason, CloseReason.LIMIT)
+        self.assertIn("2 clients had not begun their TLS handshakes", first.summary().detail)
+        self.assertEqual(self.client.calls[-1], "abort")
+        self.assertEqual((second.reason, third.reason, self.counts()), (None, None, (2, 0)))
+
+    def test_limit_of_sessions(self) -> None:
+        """A silent client does not keep others out at max-conns: it is dropped for the next one."""
+        first = self.shaking(max_conns=2)
+        second = self.another()
+        second.began(second.streams[0] or self.client)
+        third = self.another("192.0.2.9")
+        self.assertIs(first.reason, CloseReason.LIMIT)
+        self.assertIn("a limit of sessions", first.summary().detail)
+        self.assertEqual((second.reason, third.reason), (None, None))
+        third.began(third.streams[0] or self.client)
+        fourth = self.another("192.0.2.10")
+        self.assertIs(fourth.reason, CloseReason.LIMIT, "nobody is silent any more")
+        self.assertEqual(fourth.summary().detail, "max-conns=2")

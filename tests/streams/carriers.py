@@ -48,6 +48,9 @@ class Owner:
     def __init__(self) -> None:
         self.told: list[object] = []
 
+    def began(self, stream: Stream) -> None:
+        self.told.append("began")
+
     def opened(self, stream: Stream) -> None:
         self.told.append("opened")
 

@@ -74,6 +74,9 @@ class Owner:
             self._waiting.append((event, deferred))
             await deferred
 
+    def began(self, stream: Stream) -> None:
+        """Not of interest: these streams shake no hands."""
+
     def opened(self, stream: Stream) -> None:
         """Not of interest: nobody owns these streams before they are open."""
 

@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from portfwd.streams.plain import IStreamProtocol, PlainTransport
-from portfwd.streams.tls import MAX_UNREAD, TLSLayer
+from portfwd.streams.tls import FED, MAX_UNREAD, TLSLayer
 from portfwd.streams.tls_failures import NotAdmitted, TLSBroken
 from portfwd.values import TLSInfo
 from portfwd.wire import WireError
@@ -44,6 +44,27 @@ class Side:
 
     def leave(self, tls: ssl.SSLObject) -> None:
         self.left += 1
+
+
+class Measured:
+    """A memory of OpenSSL's that notes how much it is given, or gives, at once."""
+
+    def __init__(self, memory: ssl.MemoryBIO, seen: list[int]) -> None:
+        self._memory = memory
+        self._seen = seen
+
+    @property
+    def pending(self) -> int:
+        return self._memory.pending
+
+    def write(self, data: bytes) -> int:
+        self._seen.append(len(data))
+        return self._memory.write(data)
+
+    def read(self) -> bytes:
+        data = self._memory.read()
+        self._seen.append(len(data))
+        return data
 
 
 class LayerCase(SynchronousTestCase):
@@ -84,7 +105,7 @@ class BytesTests(LayerCase):
     def test_both_ways(self) -> None:
         """What one writes the other reads; the stream hears of the handshake first."""
         self.shake()
-        self.assertEqual(self.heard.told, ["made", "opened"])
+        self.assertEqual(self.heard.told, ["made", "began", "opened"])
         self.assertEqual(self.heard.tls.version, "TLSv1.3")
         exchange(self.layer, self.wire, self.peer, self.peer.say(b"question"))
         self.layer.write(b"answer")
@@ -125,7 +146,33 @@ class BytesTests(LayerCase):
         self.layer.dataReceived(hello)
         finished = self.peer.step(self.wire.take())
         self.layer.dataReceived(finished + self.peer.say(b"early"))
-        self.assertEqual((self.heard.told, self.heard.data), (["made", "opened"], b"early"))
+        self.assertEqual((self.heard.told, self.heard.data), (["made", "began", "opened"], b"early"))
+
+    def test_small_pieces(self) -> None:
+        """OpenSSL's memory holds one record at a time, however much is read or written."""
+        self.shake()
+        said = bytes(range(256)) * 4096
+        records = self.peer.say(said)
+        seen: list[int] = []
+        layer: Any = self.layer
+        layer._incoming = Measured(layer._incoming, seen)
+        layer._outgoing = Measured(layer._outgoing, seen)
+        for start in range(0, len(records), 300_000):
+            self.layer.dataReceived(records[start : start + 300_000])
+        self.assertEqual(self.heard.data, said)
+        self.layer.write(said)
+        self.peer.step(self.wire.take())
+        self.assertEqual(self.peer.received, said)
+        self.assertGreater(len(seen), 120)
+        self.assertLessEqual(max(seen), FED)
+
+    def test_began(self) -> None:
+        """The stream hears of a handshake when the first message is complete, and not before."""
+        hello = self.peer.step(b"")
+        self.layer.dataReceived(hello[:-1])
+        self.assertEqual(self.heard.told, ["made"])
+        self.layer.dataReceived(hello[-1:])
+        self.assertEqual(self.heard.told, ["made", "began"])
 
     def test_written_before(self) -> None:
         """What is written before the handshake is sent after it."""
@@ -175,7 +222,7 @@ class EndTests(LayerCase):
         self.layer.dataReceived(self.peer.say(b"last") + self.peer.notify())
         self.layer.dataReceived(b"rubbish")
         self.layer.readConnectionLost()
-        self.assertEqual((self.heard.told, self.heard.data), (["made", "opened", "ended"], b"last"))
+        self.assertEqual((self.heard.told, self.heard.data), (["made", "began", "opened", "ended"], b"last"))
 
     def test_our_end(self) -> None:
         """Ours goes out before the FIN; nothing is written after it."""
@@ -397,12 +444,14 @@ class PreambleTests(LayerCase):
         self.assertIn("behind its PROXY header", self.layer.progress)
         exchange(self.layer, self.wire, self.peer, hello)
         exchange(self.layer, self.wire, self.peer, self.peer.say(b"hello"))
-        self.assertEqual((self.heard.told, self.heard.data), (["made", "opened"], b"P123456789hello"))
+        self.assertEqual(
+            (self.heard.told, self.heard.data), (["made", "began", "opened"], b"P123456789hello")
+        )
 
     def test_in_one(self) -> None:
         """It may come in one piece with the handshake."""
         exchange(self.layer, self.wire, self.peer, b"P123456789" + self.peer.step(b""))
-        self.assertEqual(self.heard.told, ["made", "opened"])
+        self.assertEqual(self.heard.told, ["made", "began", "opened"])
 
     def test_missing(self) -> None:
         """Without it there is no handshake."""

@@ -126,6 +126,9 @@ class Heard:
     def makeConnection(self, transport: Any) -> None:
         self.told.append("made")
 
+    def handshake_began(self) -> None:
+        self.told.append("began")
+
     def handshakeCompleted(self) -> None:
         self.told.append("opened")
 

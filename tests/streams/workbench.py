@@ -110,6 +110,9 @@ class Owner:
         self.pass_ends = pass_ends
         self.peers: dict[SocketStream, SocketStream] = {}
 
+    def began(self, stream: SocketStream) -> None:
+        """Not told of sockets."""
+
     def opened(self, stream: SocketStream) -> None:
         """Not told of sockets."""
 
