@@ -30,6 +30,8 @@ class Figure:
 
 FIGURES: Final = {
     "gbit_s": Figure("Gbit/s", True, 2),
+    "alone_gbit_s": Figure("Gbit/s alone", True, 2),
+    "kept_share": Figure("kept", True, 2),
     "cpu_s_gib": Figure("CPU s/GiB", False, 3),
     "bytes_call": Figure("bytes a system call", None, 0),
     "spliced_share": Figure("spliced", None, 2),

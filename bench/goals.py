@@ -133,6 +133,10 @@ GOALS: Final = (
     Goal("TLS session after bulk", "kept-tls-in", "kib_each", (), 100, 64, "portfwd-tls-in"),
     Goal("TLS begun, bulk", "filters-tls-out", "gbit_s", ("nginx-tls-out",), 0.4, 0.8, "portfwd-tls-out"),
     Goal("UDP 1200 B", "udp-1200", "datagrams_s", ("nginx-64k",), 0.5, 1.0),
+    Goal("bulk beside a UDP flood: share kept", "flooded", "kept_share", ("nginx-64k",), 0.5, 1.0),
+    Goal(
+        "spliced beside copied and filtered: share kept", "mixed", "kept_share", (), 0.2, 0.4, "portfwd-mixed"
+    ),
     Goal("start with 10 000 rules, seconds", "start-10000", "ready_s", (), 3.0, 1.0),
     Goal("reload with 10 000 rules, seconds", "reload-10000", "ready_s", (), 3.0, 1.0),
     Goal("traffic stalls in that reload, milliseconds", "reload-10000", "stall_ms", (), 50.0, None),

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from bench.loads import bulk, connections, datagrams, filters, quiet, reload, requests, startup, tls
+from bench.loads import bulk, connections, datagrams, fairness, filters, quiet, reload, requests, startup, tls
 from bench.loads.api import Load
 
 
@@ -19,4 +19,5 @@ def rows() -> list[Load]:
         *filters.rows(),
         *tls.rows(),
         *datagrams.rows(),
+        *fairness.rows(),
     ]

@@ -178,6 +178,26 @@ class PortfwdDoneFilter(PortfwdOneFilter):
     _filters = ("python:bench.peers.passing.DoneAtOnce",)
 
 
+class PortfwdMixed(Portfwd):
+    """portfwd whose rules differ: the first splices, the second copies, the third shows all to a filter."""
+
+    name = "portfwd-mixed"
+    about = "a rule each with relay=splice, relay=copy, and 1 Python filter that passes every byte"
+    takes_datagrams = False
+    takes_read_size = False
+    only_group = "fairness"
+
+    def rules(self, setup: Setup) -> str:
+        """Its rules file."""
+        lines = "log access=off\n"
+        kinds = ("relay=splice", "relay=copy", f"\n    filter {_SEES_ALL}")
+        for number, forward in enumerate(setup.forwards):
+            kind = kinds[number] if number < len(kinds) else ""
+            target = f"{forward.target_host}:{forward.target_port}"
+            lines += f"{forward.name}: {setup.host}:{forward.port} -> {target} {kind}\n"
+        return lines
+
+
 def _flows(value: Any) -> Iterator[dict[str, Any]]:
     """Every object within `value` that counts the reads and writes of a flow."""
     if isinstance(value, dict):

@@ -10,14 +10,17 @@ The rules it keeps (each was a bug somewhere):
 
 - An exception ends the session of the one who raised it, never the poller: the
   reactor drops a reader whose ``doRead`` raises, and every session with it.
-- Descriptor numbers are reused at once, so who is closed is forgotten first, the number is free only after
-  the batch of events, and an event that was fetched before its `unwatch` is not delivered.
+- Descriptor numbers are reused at once. `Poller.forget` is therefore the only way out of the set: it drops
+  the watcher at once, and closes the socket after the batch of events, so no event of the batch can reach
+  another socket with the same number.
 - Flows that are always ready take turns: a bounded part each, and between any
-  two of them the events that came meanwhile, so bulk does not delay the others.
+  two of them the events that came meanwhile, so bulk does not delay the others. A flow stands in the queue
+  of turns at most once, whatever asks for its turn; without that, one busy socket has a thousand turns where
+  the others have one.
 - The set is made in `start`, after any fork: a duplicate of the descriptors
   in another process would keep events coming that nobody can remove.
 
-It refuses to own sockets: who watches one closes it.
+It refuses to decide when a socket is closed: whoever watches it says so, by `forget`.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ from __future__ import annotations
 import select
 import socket
 from collections import deque
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from twisted.internet.interfaces import IDelayedCall, IReadDescriptor
 from twisted.logger import Logger
@@ -64,7 +67,13 @@ class Watcher(Protocol):
 
 
 class Turn(Protocol):
-    """Who has more to do than one event may take."""
+    """
+    Who has more to do than one event may take.
+
+    :ivar queued: it stands in the queue of turns. False at first; only the poller sets it.
+    """
+
+    queued: bool
 
     def run(self) -> None:
         """Do a bounded part of it, and ask for another turn for the rest."""
@@ -86,7 +95,6 @@ class Poller:
         self._reactor = reactor
         self._turns: deque[Turn] = deque()
         self._leaving: list[socket.socket] = []
-        self._stale: set[int] = set()
         self._busy = False
         self._soon: IDelayedCall | None = None
         self.now = reactor.seconds()
@@ -113,77 +121,82 @@ class Poller:
             self._epoll.close()
             self._epoll = None
             self._watchers[:] = [None] * len(self._watchers)
-            self._turns.clear()
+            while self._turns:
+                self._turns.pop().queued = False
             if self._soon is not None:
                 self._soon.cancel()
                 self._soon = None
 
     def watch(self, descriptor: int, events: int, watcher: Watcher) -> None:
         """
-        Tell `watcher` of the bits of `events` (``select.EPOLL*``) at each edge.
+        Tell `watcher` of the bits of `events` (``select.EPOLL*``) at each edge, and of those that are there
+        now.
+
+        Of a descriptor that is watched already, the events and the watcher are replaced.
 
         :raises OSError: the kernel refuses (``ENOSPC``, ``ENOMEM``): nothing is watched then.
         """
         if self._epoll is None:
             raise ValueError("the poller does not run")
-        self._epoll.register(descriptor, events | select.EPOLLET)
-        try:
-            self._watchers[descriptor] = watcher
-        except IndexError:
-            self._watchers.extend([None] * (descriptor + 1 - len(self._watchers)))
-            self._watchers[descriptor] = watcher
+        watchers = self._watchers
+        if descriptor >= len(watchers):
+            watchers.extend([None] * (descriptor + 1 - len(watchers)))
+        if watchers[descriptor] is None or not self._modify(descriptor, events):
+            self._epoll.register(descriptor, events | select.EPOLLET)
+        watchers[descriptor] = watcher
 
-    def unwatch(self, descriptor: int) -> None:
-        """Forget `descriptor`, which must still be open; unknown ones are fine."""
-        if 0 <= descriptor < len(self._watchers) and self._watchers[descriptor] is not None:
-            self._watchers[descriptor] = None
-            if self._epoll is not None:
-                self._epoll.unregister(descriptor)
-            if self._busy:
-                self._stale.add(descriptor)
+    def _modify(self, descriptor: int, events: int) -> bool:
+        """Ask for other events of what is watched; False where its socket was closed elsewhere."""
+        try:
+            cast(select.epoll, self._epoll).modify(descriptor, events | select.EPOLLET)
+        except FileNotFoundError:
+            return False
+        return True
 
     def hand_over(self, descriptor: int, watcher: Watcher) -> None:
         """From here on `watcher` is told of `descriptor`, which is watched already."""
         self._watchers[descriptor] = watcher
 
+    def forget(self, sock: socket.socket, *, inherited: bool = False) -> None:
+        """
+        Watch `sock` no more, if it was watched, and close it.
+
+        The watcher is told nothing from here on. Within a batch of events the socket is closed, and its
+        number free for another, after the batch.
+
+        The kernel takes a descriptor out of the set when the last duplicate of it is closed (epoll(7)),
+        which is half the price of asking for it. A child process that was forked may hold a duplicate still:
+        then events of a connection that is gone can come for another one that got its number, so streams
+        verify a death.
+
+        :param inherited: another process may hold a duplicate for long: take the descriptor out by asking.
+        """
+        descriptor = sock.fileno()
+        if 0 <= descriptor < len(self._watchers):
+            if inherited and self._epoll is not None and self._watchers[descriptor] is not None:
+                self._epoll.unregister(descriptor)
+            self._watchers[descriptor] = None
+        if self._busy:
+            self._leaving.append(sock)
+        else:
+            sock.close()
+
     def take_turn(self, turn: Turn) -> None:
-        """Run `turn` soon, after the events that are waiting; it says itself whether it wants another."""
-        self._turns.append(turn)
-        if not self._busy:
-            self._run_soon()
+        """
+        Run `turn` soon, after the events that are waiting; it says itself whether it wants another.
+
+        It has one turn, however often it asks before that.
+        """
+        if not turn.queued:
+            turn.queued = True
+            self._turns.append(turn)
+            if not self._busy:
+                self._run_soon()
 
     def look_at_clock(self) -> None:
         """Bring `now` up to date, for who is not called by the poller."""
         if not self._busy:
             self.now = self._reactor.seconds()
-
-    def close_later(self, sock: socket.socket) -> None:
-        """
-        Close `sock`, which is unwatched, after the batch of events.
-
-        Its number could come back as another socket's while events for it are still in hand.
-        """
-        if self._busy:
-            self._leaving.append(sock)
-        else:
-            sock.close()
-
-    def release(self, descriptor: int, sock: socket.socket) -> None:
-        """
-        `unwatch` and `close_later` in one call, for the end of every stream.
-
-        The kernel takes a descriptor out of the set when the last duplicate of it is closed (epoll(7)),
-        which is half the price. So this is for sockets that nobody else has; an inherited one is to be
-        unwatched. Still a child process that was forked may hold one: then events of a connection that
-        is gone can come for another one that got its number, so streams verify a death.
-        """
-        if 0 <= descriptor < len(self._watchers):
-            self._watchers[descriptor] = None
-        if self._busy:
-            # Nobody else can get the number before the batch is over: no event in hand can meet a stranger.
-            self._leaving.append(sock)
-        else:
-            sock.close()
 
     def fileno(self) -> int:
         """The epoll set's own descriptor, which is readable when events wait."""
@@ -203,15 +216,13 @@ class Poller:
                 self._run_soon()
 
     def _work(self, epoll: select.epoll) -> None:
-        turns, watchers, stale = self._turns, self._watchers, self._stale
+        turns, watchers = self._turns, self._watchers
         for _ in range(STEPS):
             self.now = self._reactor.seconds()
-            # What was unwatched during a turn has no events in a batch that is fetched after it.
-            stale.clear()
             batch = epoll.poll(0, MAX_EVENTS)
             for descriptor, bits in batch:
                 watcher = watchers[descriptor]
-                if watcher is not None and descriptor not in stale:
+                if watcher is not None:
                     try:
                         watcher.ready(bits)
                     except Exception:
@@ -221,6 +232,7 @@ class Poller:
                 # One turn, then events again: somebody with little to say is
                 # heard between any two of those who have much.
                 turn = turns.popleft()
+                turn.queued = False
                 try:
                     turn.run()
                 except Exception:

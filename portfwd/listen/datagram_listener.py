@@ -49,7 +49,11 @@ _READABLE: Final = 0x1
 
 
 class DatagramListener(Reception):
-    """One bound datagram socket."""
+    """
+    One bound datagram socket.
+
+    :ivar queued: it waits for its turn; the poller's.
+    """
 
     def __init__(
         self,
@@ -71,6 +75,7 @@ class DatagramListener(Reception):
         self._file = None if inherited else socket_file(sock)
         self._family = int(sock.family)
         self._poller = poller
+        self.queued = False
         self._drops_told = 0
         address = self.address
         self._fixed = None if isinstance(address, InetAddress) and address.host in WILDCARDS else address
@@ -131,15 +136,15 @@ class DatagramListener(Reception):
     def _close(self) -> None:
         if self._file is not None:
             self._file.remove()
-        # Who passed us the socket may have it open still: closing ours would leave it in the epoll set.
-        self._poller.unwatch(self._socket.fileno())
-        self._poller.close_later(self._socket)
+        # Whoever passed us the socket may have it open still: closing ours would leave it in the epoll set.
+        self._poller.forget(self._socket, inherited=True)
 
     # Reading
 
     def ready(self, events: int) -> None:
-        """Datagrams wait."""
-        self.run()
+        """Datagrams wait; whoever waits for its turn reads them then, or a flood has many turns."""
+        if not self.queued:
+            self.run()
 
     def run(self) -> None:
         """Read what waits, and ask for another turn for what is more than a part."""

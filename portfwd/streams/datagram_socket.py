@@ -36,6 +36,7 @@ class ConnectedSocket:
 
     :ivar address: the peer's.
     :ivar local: our own.
+    :ivar queued: it waits for its turn; the poller's.
     :ivar is_open: it was not closed yet.
     :ivar taker: who takes what comes.
     :ivar refused: told when the peer's kernel says that nobody has its port; decides what becomes of the
@@ -50,6 +51,7 @@ class ConnectedSocket:
         "address",
         "is_open",
         "local",
+        "queued",
         "refused",
         "taker",
     )
@@ -63,6 +65,7 @@ class ConnectedSocket:
         self._descriptor = sock.fileno()
         self._poller = poller
         self.is_open = True
+        self.queued = False
         self.taker: Taker | None = None
         self.refused: Callable[[UpstreamCarrier, str], None] = end_refused
 
@@ -80,8 +83,9 @@ class ConnectedSocket:
             raise
 
     def ready(self, events: int) -> None:
-        """Something waits: datagrams, or an error."""
-        self.run()
+        """Something waits: datagrams, or an error; whoever waits for its turn reads it then."""
+        if not self.queued:
+            self.run()
 
     def run(self) -> None:
         """Read what waits, and ask for another turn for what is more than a part."""
@@ -144,7 +148,7 @@ class ConnectedSocket:
         except OSError:
             sock.close()
             raise
-        self._poller.release(self._descriptor, self._socket)
+        self._poller.forget(self._socket)
         self.address, self.local = address, local_address(sock)
         self._socket, self._descriptor, self._send = sock, descriptor, sock.send
 
@@ -170,4 +174,4 @@ class ConnectedSocket:
         """Close the socket."""
         if self.is_open:
             self.is_open = False
-            self._poller.release(self._descriptor, self._socket)
+            self._poller.forget(self._socket)

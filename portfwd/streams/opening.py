@@ -105,11 +105,9 @@ class StreamMaker:
         """
         A stream over `sock`, which it owns from here on; nothing is read before `start`.
 
-        :param seen: not None: the poller has been told of `sock` already; it is told anew.
+        :param seen: not None: the poller has been told of `sock` already; from here on it tells this stream.
         :raises OSError: the kernel refuses to watch the socket; it is closed then.
         """
-        if seen is not None and self._poller is not None:
-            self._poller.unwatch(sock.fileno())
         stream = self.bare(buffer)
         stream.address = address
         stream.local = local_address(sock)

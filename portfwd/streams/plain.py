@@ -25,6 +25,7 @@ transport, for TCP and unix sockets, with these differences:
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 from collections.abc import Iterable
@@ -43,7 +44,7 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 
 from portfwd.kernel.poller import DEATH, ERROR, Poller
-from portfwd.kernel.sockets import GONE, has_hung_up, unsent_bytes
+from portfwd.kernel.sockets import GONE, has_hung_up, reset_on_close, unsent_bytes
 from portfwd.streams.bulk_reads import BulkReads
 
 
@@ -361,8 +362,6 @@ class PlainTransport(tcp.Connection):
         if self.connected:
             self._leave_place()
             self._in_order = reason.type is error.ConnectionDone
-            if self._poller is not None:
-                self._poller.unwatch(self.fileno())
             if self._overdue is not None and self._overdue.active():
                 self._overdue.cancel()
         super().connectionLost(reason)
@@ -380,7 +379,15 @@ class PlainTransport(tcp.Connection):
     def _closeSocket(self, orderly: bool) -> None:  # noqa: N802 - Twisted's
         # Twisted resets what was aborted only. An end in place of anything else that
         # went wrong would make a broken stream look complete.
-        super()._closeSocket(self._in_order)
+        if self._poller is None:
+            super()._closeSocket(self._in_order)
+            return
+        with contextlib.suppress(OSError):
+            if self._in_order:
+                self.socket.shutdown(socket.SHUT_RDWR)
+            else:
+                reset_on_close(self.socket)
+        self._poller.forget(self.socket)
 
     def undelivered(self) -> int:
         """Bytes written that the peer has not acknowledged; 0 once writing has failed: none will be."""

@@ -70,6 +70,7 @@ class SocketFlow:
         bounds the flow, who is asked for more by `spent`.
     :ivar bulk: it moves much, and takes turns with others that do.
     :ivar pipe: the pipe that it has borrowed, if it has one now.
+    :ivar queued: it waits for its turn; the poller's.
     :ivar waits_to_write: it stopped because the destination takes no more.
     :ivar spliced: bytes that never left the kernel.
     """
@@ -82,7 +83,6 @@ class SocketFlow:
         "_paused",
         "_paused_at",
         "_pool",
-        "_queued",
         "_reads",
         "_setup",
         "_writes",
@@ -90,6 +90,7 @@ class SocketFlow:
         "bulk",
         "destination",
         "pipe",
+        "queued",
         "source",
         "spliced",
         "waits_to_write",
@@ -108,7 +109,7 @@ class SocketFlow:
         self.pipe: Pipe | None = None
         self._in_pipe = 0
         self._kept = b""
-        self._queued = False
+        self.queued = False
         self._discarding = False
         self._bytes = 0
         self._reads = 0
@@ -135,9 +136,7 @@ class SocketFlow:
 
     def take_turn(self) -> None:
         """Run soon, when others who are always ready have had their turns."""
-        if not self._queued:
-            self._queued = True
-            self._setup.poller.take_turn(self)
+        self._setup.poller.take_turn(self)
 
     def failed(self, failure: Failure) -> None:
         """Our own code failed in `run`: the source's connection ends."""
@@ -145,7 +144,6 @@ class SocketFlow:
 
     def run(self) -> None:
         """Move up to `QUANTUM` bytes."""
-        self._queued = False
         if self._discarding:
             # Whether the destination takes what was read before or not.
             self._throw_away()

@@ -199,10 +199,10 @@ class SocketStream:
                 self.more |= events & _MORE
             flow = self.source
             if flow is not None and self.started and not self.read_ended:
-                # Little is done at once, bulk waits for its turn.
+                # Little is done at once, bulk waits for its turn, and so does whoever has one coming.
                 if flow.bulk:
                     flow.take_turn()
-                else:
+                elif not flow.queued:
                     flow.run()
         if events & _WRITE:
             self.writable = True
@@ -210,7 +210,7 @@ class SocketStream:
             if flow is not None and flow.waits_to_write:
                 if flow.bulk:
                     flow.take_turn()
-                else:
+                elif not flow.queued:
                     flow.run()
         # HUP without ERR is no death: so looks a connection whose two ends crossed, and a unix
         # socket whose peer closed in order. A write that fails says the rest.
@@ -294,7 +294,7 @@ class SocketStream:
             # reset already may refuse the option; it needs it no more.
             with contextlib.suppress(OSError):
                 reset_on_close(self.socket)
-        self._joiner.poller.release(self.descriptor, self.socket)
+        self._joiner.poller.forget(self.socket)
         drain, source = self.drain, self.source
         if drain is not None and (drain.pipe is not None or drain.keeps_bytes or drain.waits_to_write):
             drain.drop()

@@ -117,7 +117,6 @@ class WatchedFlow(SocketFlow):
                 return
         self._fetch_behind()
         if shows or self.on_hold or isinstance(self.source, Absent):
-            self._queued = False
             self._return_pipe()
             if self._flush() and shows:
                 self._show()

@@ -296,7 +296,7 @@ class SocketAttempt:
         if self._poller is None:
             sock.close()
         else:
-            self._poller.release(sock.fileno(), sock)
+            self._poller.forget(sock)
 
     def cancel(self) -> None:
         """Close the socket."""

@@ -8,6 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from bench.loads.bulk import Transfer, parse_iperf
 from bench.loads.connections import Visits, parse_ab
 from bench.loads.datagrams import Shower, parse_datagrams
+from bench.loads.fairness import figures as shares
 from bench.loads.filters import Filtered
 from bench.loads.programme import rows
 from bench.loads.quiet import each
@@ -110,6 +111,20 @@ class RowTests(SynchronousTestCase):
                 self.assertEqual(asked & with_filters, with_filters)
             elif row.group != "filters":
                 self.assertEqual(asked & with_filters, set())
+
+    def test_who_is_fair(self) -> None:
+        """Whoever has rules of every kind takes part in that row only, beside those without."""
+        asked = {
+            row.name: {peer.name for peer in participants(row, contestants(Path()))}
+            for row in rows()
+            if row.group == "fairness"
+        }
+        self.assertLess({"portfwd-auto", "nginx-64k"}, asked["flooded"])
+        self.assertEqual(asked["mixed"], {"portfwd-mixed", "haproxy-splice", "nginx-64k"})
+
+    def test_share_kept(self) -> None:
+        """What is left beside others is told as a share of what there was alone."""
+        self.assertEqual(shares(8.0, 2.0), {"gbit_s": 2.0, "alone_gbit_s": 8.0, "kept_share": 0.25})
 
     def test_each(self) -> None:
         """Memory is what the crowd added, a connection; what lies in pipes is part of it."""

@@ -8,6 +8,8 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet import pollreactor, selectreactor
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IReadDescriptor
@@ -37,6 +39,7 @@ class Watcher:
     def __init__(self, do: Callable[[], object] = lambda: None) -> None:
         self.events: list[int] = []
         self.failures: list[Failure] = []
+        self.queued = False
         self.do = do
 
     def ready(self, events: int) -> None:
@@ -113,15 +116,29 @@ class EventTests(PollerCase):
         self.poller.doRead()
         self.assertEqual(watcher.events, [select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR])
 
-    def test_unwatched(self) -> None:
-        """What is unwatched is not told of any more; unwatching the unknown is fine."""
+    def test_watched_anew(self) -> None:
+        """Who watches what is watched already takes its place, and is told of what is there now."""
+        before, after = Watcher(), Watcher()
+        near, far = self.watched(before)
+        far.send(b"1")
+        self.poller.watch(near.fileno(), select.EPOLLIN, after)
+        self.poller.doRead()
+        self.assertEqual((before.events, after.events), ([], [select.EPOLLIN]))
+
+    def test_a_number_whose_socket_was_closed_elsewhere(self) -> None:
+        """A descriptor that was closed without being forgotten can be watched as another socket's."""
+        near, _ = self.watched(Watcher())
+        fresh, far = self.sockets()
+        number = near.fileno()
+        near.close()
+        again = socket.socket(fileno=os.dup(fresh.fileno()))
+        self.addCleanup(again.close)
+        self.assertEqual(again.fileno(), number)
         watcher = Watcher()
-        near, far = self.watched(watcher)
-        self.poller.unwatch(near.fileno())
-        self.poller.unwatch(near.fileno())
+        self.poller.watch(number, select.EPOLLIN, watcher)
         far.send(b"1")
         self.poller.doRead()
-        self.assertEqual(watcher.events, [])
+        self.assertEqual(watcher.events, [select.EPOLLIN])
 
     def test_handed_over(self) -> None:
         """A descriptor can change its watcher without asking the kernel."""
@@ -139,30 +156,34 @@ class EventTests(PollerCase):
             self.assertRaises(OSError, self.poller.watch, file.fileno(), EVENTS, Watcher())
         self.assertEqual(repr(self.poller), "<Poller watching 0>")
 
-    def test_released(self) -> None:
-        """A socket that is released is closed, and its number forgotten, if it was known; others go on."""
+    def test_forgotten(self) -> None:
+        """A socket that is forgotten is closed, whether it was watched or not; others go on."""
         near, far = self.watched(Watcher())
         watcher = Watcher()
         _, other = self.watched(watcher)
-        number = near.fileno()
-        self.poller.release(number, near)
+        self.poller.forget(near)
         self.assertEqual((near.fileno(), repr(self.poller)), (-1, "<Poller watching 1>"))
         far.close()
-        for unknown in (number, -1, 1 << 20):
-            self.poller.release(unknown, socket.socket())
+        for inherited in (False, True):
+            unknown = socket.socket()
+            self.poller.forget(unknown, inherited=inherited)
+            self.poller.forget(unknown, inherited=inherited)
+            self.assertEqual(unknown.fileno(), -1)
         del watcher.events[:]
         other.send(b"x")
         self.poller.doRead()
         self.assertEqual(len(watcher.events), 1)
 
     def test_a_socket_that_somebody_else_has_too(self) -> None:
-        """It is unwatched and closed: another duplicate, with the same number, can be watched then."""
+        """
+        What another process may hold is taken out of the set: another duplicate with its number can be
+        watched.
+        """
         ours, far = self.sockets()
         first = ours.dup()
         self.poller.watch(first.fileno(), EVENTS, Watcher())
         number = first.fileno()
-        self.poller.unwatch(number)
-        self.poller.close_later(first)
+        self.poller.forget(first, inherited=True)
         second, watcher = ours.dup(), Watcher()
         self.addCleanup(second.close)
         self.assertEqual(second.fileno(), number)
@@ -171,60 +192,37 @@ class EventTests(PollerCase):
         self.poller.doRead()
         self.assertEqual(len(watcher.events), 1)
 
-    def test_unwatched_within_a_batch(self) -> None:
-        """An event that was fetched before its descriptor was unwatched is not told."""
+    def test_forgotten_within_a_batch(self) -> None:
+        """
+        An event that was fetched before its socket was forgotten is not told, to nobody.
+
+        The socket's number cannot become another's before the batch is through.
+        """
         watchers: list[Watcher] = []
         near: list[socket.socket] = []
+        numbers: list[int] = []
 
-        def unwatch_all() -> None:
+        def forget_all() -> None:
+            numbers.extend(sock.fileno() for sock in near)
             for sock in near:
-                self.poller.unwatch(sock.fileno())
+                self.poller.forget(sock)
+            fresh = self.sockets()[0]
+            self.assertNotIn(fresh.fileno(), numbers)
+            self.poller.watch(fresh.fileno(), EVENTS, second)
 
+        second = Watcher()
         far = []
         for _ in range(3):
-            watchers.append(Watcher(unwatch_all))
+            watchers.append(Watcher(forget_all))
             pair = self.watched(watchers[-1])
             near.append(pair[0])
             far.append(pair[1])
         for sock in far:
             sock.send(b"1")
-        self.poller.doRead()
-        self.assertEqual(sum(len(watcher.events) for watcher in watchers), 1)
-
-    def test_a_number_that_is_used_again(self) -> None:
-        """
-        An event for a number that became another socket's within the batch is not told to that one.
-
-        Its own events come with the next batch.
-        """
-        second = Watcher()
-        others: list[tuple[Watcher, socket.socket, socket.socket]] = []
-
-        def replace() -> None:
-            # Whichever of the two is told first puts a new socket in the other's place.
-            for watcher, near, far in others:
-                if not watcher.events:
-                    number = near.fileno()
-                    fresh, fresh_far = self.sockets()
-                    self.poller.unwatch(number)
-                    near.close()
-                    os.dup2(fresh.fileno(), number)
-                    self.addCleanup(os.close, number)
-                    self.poller.watch(number, select.EPOLLIN, second)
-                    others[:] = [(watcher, fresh_far, far)]
-
-        for _ in range(2):
-            watcher = Watcher(lambda: replace() if len(others) == 2 else None)
-            near, far = self.watched(watcher)
-            others.append((watcher, near, far))
-        for _, _, far in others:
-            far.send(b"1")
         self.patch(module, "STEPS", 1)
         self.poller.doRead()
-        self.assertEqual(second.events, [])
-        others[0][1].send(b"for the new one")
-        self.poller.doRead()
-        self.assertEqual(second.events, [select.EPOLLIN])
+        self.assertEqual(sum(len(watcher.events) for watcher in watchers), 1)
+        self.assertEqual(([sock.fileno() for sock in near], second.events), ([-1] * 3, []))
 
 
 class TurnTests(PollerCase):
@@ -246,6 +244,67 @@ class TurnTests(PollerCase):
         self.reactor.advance(0)
         self.assertEqual(order, ["turn", "event"] * 3)
         self.assertEqual(near.recv(9), b"111")
+
+    def test_once_in_the_queue(self) -> None:
+        """
+        Who asks for its turn again and again, before and within its turn, has one where the others have
+        one.
+        """
+        order: list[str] = []
+
+        def turn_of(name: str, asks: int) -> Watcher:
+            def run() -> None:
+                order.append(name)
+                for _ in range(asks):
+                    self.poller.take_turn(turn)
+
+            turn = Watcher(run)
+            return turn
+
+        greedy, modest = turn_of("greedy", 1000), turn_of("modest", 1)
+        for turn in (greedy, greedy, modest, greedy):
+            self.poller.take_turn(turn)
+        self.assertTrue(greedy.queued)
+        self.poller.doRead()
+        self.assertEqual(order, ["greedy", "modest"] * (STEPS // 2))
+
+    def test_the_mark_of_those_who_queue(self) -> None:
+        """It is there while somebody waits for its turn; not within the turn, nor when all is over."""
+        marks: list[bool] = []
+        turn = Watcher(lambda: marks.append(turn.queued))
+        self.poller.take_turn(turn)
+        self.assertTrue(turn.queued)
+        self.poller.doRead()
+        self.assertEqual((marks, turn.queued), ([False], False))
+        self.poller.take_turn(turn)
+        self.poller.stop()
+        self.assertFalse(turn.queued)
+
+    @given(st.text("abc.", max_size=20))
+    def test_never_twice(self, steps: str) -> None:
+        """
+        Whatever asks, in whatever order: nobody stands in the queue twice, and everybody who asked has a
+        turn.
+        """
+        reactor: Any = FakeReactor()
+        poller = Poller(reactor)
+        poller.start()
+        ran: list[str] = []
+        turns = {name: Watcher() for name in "abc"}
+        for name, turn in turns.items():
+            turn.do = lambda name=name: ran.append(name)  # type: ignore[misc]
+        waiting: list[str] = []
+        for name in steps:
+            if name != ".":
+                poller.take_turn(turns[name])
+                if name not in waiting:
+                    waiting.append(name)
+            else:
+                poller.doRead()
+                self.assertEqual(ran, waiting)
+                waiting, ran[:] = [], []
+        self.assertEqual([name for name, turn in turns.items() if turn.queued], sorted(waiting))
+        poller.stop()
 
     def test_a_visit_ends(self) -> None:
         """Who always wants another turn does not keep the reactor: the rest is done in its next turn."""
@@ -280,8 +339,7 @@ class TurnTests(PollerCase):
         numbers: list[int] = []
 
         def close() -> None:
-            self.poller.unwatch(near.fileno())
-            self.poller.close_later(near)
+            self.poller.forget(near)
             numbers.append(near.fileno())
 
         near, far = self.watched(Watcher(close))
@@ -294,7 +352,7 @@ class TurnTests(PollerCase):
         """What the last turn of a visit closes is closed when the visit ends, not at the next event."""
         near, _ = self.sockets()
         turns = [Watcher() for _ in range(STEPS)]
-        turns[-1].do = lambda: self.poller.close_later(near)
+        turns[-1].do = lambda: self.poller.forget(near)
         for turn in turns:
             self.poller.take_turn(turn)
         self.reactor.advance(0)
@@ -303,7 +361,7 @@ class TurnTests(PollerCase):
     def test_closed_while_nothing_runs(self) -> None:
         """Outside a batch there is nothing to wait for."""
         near, _ = self.sockets()
-        self.poller.close_later(near)
+        self.poller.forget(near)
         self.assertEqual(near.fileno(), -1)
 
     def test_a_visit_within_a_visit(self) -> None:
@@ -370,8 +428,8 @@ class LifeTests(PollerCase):
         """A stopped poller watches nothing, runs nothing, and forgets quietly."""
         near, _ = self.watched(Watcher())
         self.poller.stop()
-        self.poller.unwatch(near.fileno())
-        self.assertRaises(ValueError, self.poller.watch, near.fileno(), EVENTS, Watcher())
+        self.poller.forget(near, inherited=True)
+        self.assertRaises(ValueError, self.poller.watch, 0, EVENTS, Watcher())
         self.poller.take_turn(Watcher())
         self.poller.doRead()
         self.assertEqual(self.reactor.getDelayedCalls(), [])
@@ -388,7 +446,7 @@ class LifeTests(PollerCase):
         near, _ = self.sockets()
 
         def stop() -> None:
-            self.poller.close_later(near)
+            self.poller.forget(near)
             self.poller.stop()
 
         watchers = [Watcher(stop), Watcher(stop)]

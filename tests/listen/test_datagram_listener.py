@@ -14,7 +14,7 @@ from twisted.trial.unittest import SkipTest
 from portfwd.errors import StartError
 from portfwd.listen import datagram_listener, reception
 from portfwd.listen.correspondent import Correspondent
-from portfwd.listen.datagram_listener import BATCH
+from portfwd.listen.datagram_listener import BATCH, DatagramListener
 from portfwd.listen.reception import LAST_SILENCE, REFUSED_FOR
 from portfwd.rules import parse
 from portfwd.values import CloseReason, InetAddress, Side
@@ -546,6 +546,22 @@ class TroubleTests(PostCase):
             self.advance(11)
             self.listener._tell_of_drops()
         self.assertEqual(self.listener._drops_told, 5)
+
+    def test_whoever_waits_for_its_turn_waits(self) -> None:
+        """
+        Datagrams that come meanwhile are read in its turn: a listener that is flooded has one, as others
+        do.
+        """
+        self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp")
+        client, listener = self.datagrams(), self.listener
+        assert isinstance(listener, DatagramListener)
+        client.sendto(b"x", self.where())
+        listener.queued = True  # as the poller marks it
+        listener.ready(1)
+        self.assertEqual(listener.accepted, 0)
+        listener.queued = False
+        listener.ready(1)
+        self.assertEqual(listener.accepted, 1)
 
     def test_a_flood_delays_nobody_elsewhere(self) -> None:
         """Between two parts of a flood the datagrams of other listeners have their turn."""

@@ -68,8 +68,8 @@ class FakePoller:
     def watch(self, descriptor: int, events: int, watcher: Any) -> None:
         self.watched[descriptor] = watcher
 
-    def release(self, descriptor: int, sock: FakeSocket) -> None:
-        self.watched.pop(descriptor, None)
+    def forget(self, sock: FakeSocket) -> None:
+        self.watched.pop(sock.fileno(), None)
         sock.close()
 
 

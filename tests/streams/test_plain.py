@@ -102,8 +102,9 @@ class FakePoller:
     def watch(self, descriptor: int, events: int, watcher: object) -> None:
         self.watched[descriptor] = events
 
-    def unwatch(self, descriptor: int) -> None:
-        del self.watched[descriptor]
+    def forget(self, sock: Any) -> None:
+        self.watched.pop(sock.fileno(), None)
+        sock.close()
 
 
 @implementer(IStreamProtocol)

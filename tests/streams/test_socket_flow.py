@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import select
 import socket
 from collections import deque
 
@@ -161,6 +162,22 @@ class BulkTests(FlowCase):
         bench.poller.take_turn = lambda turn: (order.append("turn"), original(turn))[1]  # type: ignore[method-assign, assignment]
         self.carry(bench, noise(3_000_000))
         self.assertGreater(order.count("turn"), 3)
+
+    def test_whoever_waits_for_its_turn_waits(self) -> None:
+        """Events that come meanwhile do not let a flow run out of its turn: it would have one for each."""
+        for splicing in (True, False):
+            bench = self.bench(tcp_pair, splicing=splicing)
+            flow = bench.client.source
+            assert flow is not None
+            bench.start()
+            bench.left.send(noise(10 * BUFFER))
+            flow.take_turn()
+            for _ in range(5):
+                bench.client.ready(select.EPOLLIN)
+                bench.upstream.ready(select.EPOLLOUT)
+            self.assertEqual((flow.summary().reads, flow.queued), (0, True))
+            bench.turn()
+            self.assertGreater(flow.summary().reads, 0)
 
 
 class StopTests(FlowCase):

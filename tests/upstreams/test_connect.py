@@ -359,7 +359,7 @@ class PolledAttemptTests(AttemptCases, AttemptCase):
         self.assertTrue(attempt.seen)
         self.assertEqual(repr(self.poller), "<Poller watching 1>")
         assert self.poller is not None
-        self.poller.unwatch(sock.fileno())
+        self.poller.forget(sock)
 
     async def test_not_watched(self) -> None:
         """Where the kernel does not watch the socket the attempt fails."""
@@ -370,7 +370,7 @@ class PolledAttemptTests(AttemptCases, AttemptCase):
             def watch(self, *_: object) -> None:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-            def release(self, descriptor: int, sock: socket.socket) -> None:
+            def forget(self, sock: socket.socket) -> None:
                 sock.close()
 
         attempt._poller = Full()  # type: ignore[assignment]
