@@ -178,6 +178,20 @@ class FlowSummary(NamedTuple):
     paced: float = 0.0
 
 
+class FailedAttempt(NamedTuple):
+    """
+    An attempt to reach an upstream that failed.
+
+    :ivar target: the target as the file writes it.
+    :ivar address: where it was tried, or the name that was asked for; None if nothing was tried.
+    :ivar cause: the error's text.
+    """
+
+    target: str
+    address: Address | None
+    cause: str
+
+
 class SessionSummary(NamedTuple):
     """
     One session as its closing line tells it.

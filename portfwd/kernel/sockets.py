@@ -14,6 +14,7 @@ import select
 import socket
 import struct
 import sys
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Final, Protocol
 
@@ -118,6 +119,46 @@ def inet_family(host: str) -> int:
     return _INET6 if ":" in host else _INET4
 
 
+def scope_of(zone: str) -> int:
+    """
+    The number of the interface that the zone of an IPv6 literal (``fe80::1%eth0``) names (RFC 4007 section
+    11).
+
+    :raises OSError: there is no such interface now.
+    """
+    if zone.isdecimal():
+        return int(zone)
+    try:
+        return socket.if_nametoindex(zone)
+    except OSError:
+        raise OSError(errno.ENODEV, f"there is no interface {zone!r}") from None
+
+
+def sockaddr_of(host: str, port: int) -> tuple[str, int] | tuple[str, int, int, int]:
+    """
+    A literal and a port, as ``bind``, ``connect`` and ``sendto`` take them.
+
+    Python's socket module drops the zone of a text in an address of two elements.
+
+    :raises OSError: the zone names no interface.
+    """
+    if "%" not in host:
+        return host, port
+    literal, _, zone = host.partition("%")
+    return literal, port, 0, scope_of(zone)
+
+
+def literal_of(sockaddr: Sequence[Any]) -> str:
+    """The literal of a socket module's address; with its zone, where it has one."""
+    host = str(sockaddr[0])
+    if len(sockaddr) < 4 or not sockaddr[3] or "%" in host:
+        return host
+    try:
+        return f"{host}%{socket.if_indextoname(sockaddr[3])}"
+    except OSError:  # the interface is gone
+        return f"{host}%{sockaddr[3]}"
+
+
 def to_address(family: int, sockaddr: object) -> Address | None:
     """
     A socket module's address as ours.
@@ -127,7 +168,9 @@ def to_address(family: int, sockaddr: object) -> Address | None:
     """
     if isinstance(sockaddr, tuple) and family in _INET:
         host = _known(sockaddr[0])
-        return InetAddress(unmapped(host) if ":" in host else host, sockaddr[1])
+        if ":" in host:
+            host = literal_of(sockaddr) if len(sockaddr) > 3 and sockaddr[3] else unmapped(host)
+        return InetAddress(host, sockaddr[1])
     if family == getattr(socket, "AF_UNIX", None):
         if isinstance(sockaddr, bytes):  # Linux' abstract names
             return UnixAddress("@" + sockaddr[1:].decode("utf-8", "surrogateescape") if sockaddr else "")
@@ -243,7 +286,7 @@ def bind_source(sock: socket.socket, source: str) -> None:
     """
     if sys.platform == "linux":  # the number means something else on other systems
         sock.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
-    sock.bind((source, 0))
+    sock.bind(sockaddr_of(source, 0))
 
 
 def unsent_bytes(sock: socket.socket) -> int:

@@ -60,7 +60,7 @@ class Addresses(Protocol):
     def doubt(self, host: str) -> None:
         """The next `ask` looks `host` up again."""
 
-    def ask(self, host: str, refresh: float, who: object, answer: Callable[[Sequence[str]], None]) -> None:
+    def ask(self, host: str, refresh: float, who: object, answer: Callable[[Sequence[str]], None]) -> object:
         """See `portfwd.upstreams.names.Names.ask`."""
 
 

@@ -29,6 +29,7 @@ class Destination:
     :ivar occupancy: how many sessions have it, where ``max-conns-per-target`` wants to know; and how often it
         could not be reached.
     :ivar datagrams: it takes datagrams.
+    :ivar is_chosen: a client chose it, not the rules file.
     :ivar settings: what is set on a socket before it connects.
     """
 
@@ -38,6 +39,7 @@ class Destination:
     endpoint: IStreamClientEndpoint | None = None
     tls: TLSSide | None = None
     datagrams: bool = False
+    is_chosen: bool = False
     occupancy: Occupancy = field(factory=Occupancy)
     settings: Settings = field(init=False)
 

@@ -16,8 +16,10 @@ from twisted.python.failure import Failure
 
 from portfwd.errors import DialError
 from portfwd.relay.containment import contained
+from portfwd.relay.context import Opener, Surroundings
 from portfwd.relay.destination import Destination
-from portfwd.relay.dial import DialOwner, Opener, Surroundings, no_stream
+from portfwd.relay.dial import DialOwner
+from portfwd.relay.target_dial import no_stream
 from portfwd.upstreams.connect import SocketAttempt, dial_error
 from portfwd.upstreams.datagrams import connect_datagrams
 from portfwd.upstreams.patience import Patience

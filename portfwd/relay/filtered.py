@@ -25,6 +25,7 @@ from portfwd.errors import DialError
 from portfwd.filters import effects
 from portfwd.filters.api import Connection
 from portfwd.filters.chain import Chain, make_chain
+from portfwd.limits.source_counts import source_of
 from portfwd.relay.containment import contained
 from portfwd.relay.farewell import Way
 from portfwd.relay.half import Half
@@ -318,7 +319,9 @@ class FilteredSession(Session):
             return
         self.state = follow(self.state, State.DIALING)
         self._dialled_at = self._clock.seconds()
-        self._dial = dial = self._rule.dial(self, effect.target, effect.permits)
+        stream = self._client.stream
+        source = source_of(self._announced or (None if stream is None else stream.address))
+        self._dial = dial = self._rule.dial(self, effect.target, effect.permits, source=source)
         dial.start()
 
     def _judge(self, effect: effects.Judge) -> None:

@@ -12,13 +12,17 @@ from twisted.logger import Logger
 
 from portfwd.filters.api import IFilterFactory
 from portfwd.limits.admission import Admission
+from portfwd.limits.look_ups import NOBODY, Asker
+from portfwd.relay.context import Opener, Surroundings
 from portfwd.relay.datagram_targets import DatagramTargets
 from portfwd.relay.destination import Destination
-from portfwd.relay.dial import Dial, DialOwner, Opener, Surroundings
+from portfwd.relay.dial import Dial, DialOwner
 from portfwd.relay.direct import DirectDatagramDial, DirectDial
 from portfwd.relay.filtered import FilteredSession
 from portfwd.relay.handshakes import Handshakes
 from portfwd.relay.session import Session
+from portfwd.relay.target_dial import DialSettings
+from portfwd.relay.target_order import InOrder
 from portfwd.rules.access import AccessList
 from portfwd.rules.model import Rule
 from portfwd.rules.whole_process import rule_bounds
@@ -194,6 +198,7 @@ class LiveRule:
         permits: Callable[[Address], bool] | None = None,
         *,
         will_send: bool = False,
+        source: str = "",
     ) -> Dial | DirectDial | DirectDatagramDial:
         """
         A dial, not yet started.
@@ -201,6 +206,7 @@ class LiveRule:
         :param target: an address, or a target of the rule's routes; None: the rule's own targets.
         :param permits: asked for every address before it is tried; None permits all.
         :param will_send: the client has spoken already, and that goes on as soon as there is an upstream.
+        :param source: the client as limits count it, for the look-up of a name that it chose.
         :raises ValueError: no filter of this rule was given such a target.
         """
         if target is None and permits is None and self._direct is not None:
@@ -211,15 +217,9 @@ class LiveRule:
                 self.world, only, self._direct, patience, owner, self.streams, will_send=will_send
             )
         destinations = self._in_order() if target is None else (self._destination(target),)
-        return Dial(
-            self.world,
-            destinations,
-            self.options.dial_timeout,
-            owner,
-            self.streams,
-            permits,
-            will_send=will_send,
-        )
+        asker = NOBODY if target is None else Asker(self.name, source)
+        settings = DialSettings(self.world, self.streams, permits, will_send, asker)
+        return Dial(settings, InOrder(destinations), self.options.dial_timeout, owner)
 
     def _in_order(self) -> Sequence[Destination]:
         """The targets, the ones last whose port was unreachable for datagrams a moment ago."""
@@ -239,8 +239,8 @@ class LiveRule:
             label = str(target)
             if self.counts_targets:
                 occupancy = self.world.doorkeeper.target(self.name, label)
-                return Destination(label, self.options, address=target, occupancy=occupancy)
-            return Destination(label, self.options, address=target)
+                return Destination(label, self.options, address=target, is_chosen=True, occupancy=occupancy)
+            return Destination(label, self.options, address=target, is_chosen=True)
         raise ValueError(f"a filter chose {target!r}, which is no target")
 
     def left(self, session: Session) -> None:

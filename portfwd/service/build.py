@@ -35,8 +35,8 @@ from portfwd.listen.arrivals import StreamFactory
 from portfwd.listen.binding import bind
 from portfwd.listen.listener import Accept, Listener, MakeRoom
 from portfwd.listen.reception import Reception
+from portfwd.relay.context import Opener, Surroundings
 from portfwd.relay.destination import Destination
-from portfwd.relay.dial import Opener, Surroundings
 from portfwd.relay.live import LiveRule, SessionLog
 from portfwd.rules.access import AccessList
 from portfwd.rules.diagnostics import Problem

@@ -11,8 +11,8 @@ from portfwd.listen.datagram_listener import DatagramListener
 from portfwd.listen.datagram_port import DatagramPort
 from portfwd.listen.reception import Reception
 from portfwd.listen.systemd import adopt
+from portfwd.relay.context import Surroundings
 from portfwd.relay.datagram_targets import DatagramTargets
-from portfwd.relay.dial import Surroundings
 from portfwd.relay.live import LiveRule
 from portfwd.rules.model import Kind, Rule
 from portfwd.streams.datagram_opening import DatagramStreams

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from attrs import evolve
 
-from portfwd.relay.dial import Opener, Surroundings
+from portfwd.relay.context import Opener, Surroundings
 from portfwd.rules.model import RelayKind, Rule
 from portfwd.service.datagrams import datagram_streams
 from portfwd.streams.bulk_reads import LAYERED

@@ -9,12 +9,13 @@ from portfwd.kernel.poller import Poller
 from portfwd.kernel.reactor import Reactor
 from portfwd.limits.admission import Doorkeeper
 from portfwd.metrics.tally import Ledger
-from portfwd.relay.dial import Surroundings
+from portfwd.relay.context import Surroundings
 from portfwd.rules.model import Options
 from portfwd.streams.bulk_reads import BulkReads, Places
 from portfwd.streams.opening import StreamMaker
 from portfwd.streams.socket_opening import SocketShare
 from portfwd.upstreams.names import Names
+from portfwd.upstreams.system_resolver import resolver_of
 
 
 def surroundings(
@@ -35,7 +36,7 @@ def surroundings(
     return Surroundings(
         reactor=reactor,
         platform=platform,
-        names=Names(reactor.nameResolver, reactor),  # type: ignore[attr-defined]
+        names=Names(resolver_of(reactor), reactor),
         streams=StreamMaker(reactor, poller, bulk=BulkReads(Options().bulk_buffer, places)),
         sockets=None if poller is None else SocketShare(poller, pool, places),
         doorkeeper=doorkeeper,

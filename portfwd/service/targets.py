@@ -12,8 +12,8 @@ from typing import TypeVar
 
 from twisted.internet.endpoints import clientFromString
 
+from portfwd.relay.context import Surroundings
 from portfwd.relay.destination import Destination
-from portfwd.relay.dial import Surroundings
 from portfwd.relay.live import LiveRule
 from portfwd.rules.model import DATAGRAM_KINDS, UNIX_KINDS, Kind, TargetSpec
 from portfwd.service.tls import ClientSide, client_side

@@ -17,13 +17,22 @@ from twisted.internet.task import Clock
 
 from portfwd.errors import DialError
 from portfwd.kernel.platform import Platform
+from portfwd.relay.context import Surroundings
 from portfwd.relay.destination import Destination
-from portfwd.relay.dial import Surroundings
 from portfwd.relay.live import LiveRule
 from portfwd.rules.access import AccessList
 from portfwd.rules.model import AclEntry, Kind, ListenSpec, Options, PortRange, Rule, TargetSpec
 from portfwd.streams.stream import Loss, StreamOwner, Viewer
-from portfwd.values import Address, CloseReason, FlowSummary, InetAddress, SessionSummary, Side, TLSInfo
+from portfwd.values import (
+    Address,
+    CloseReason,
+    FailedAttempt,
+    FlowSummary,
+    InetAddress,
+    SessionSummary,
+    Side,
+    TLSInfo,
+)
 
 CLIENT = InetAddress("192.0.2.7", 40000)
 UPSTREAM = InetAddress("198.51.100.5", 80)
@@ -258,12 +267,14 @@ class FakeDial:
         permits: Callable[[Address], bool] | None = None,
         *,
         will_send: bool = False,
+        source: str = "",
     ) -> None:
         self.will_send = will_send
         self.destinations = rule.destinations
         self.target = target
         self.permits = permits
         self.owner = owner
+        self.failures: list[FailedAttempt] = []
         self.tried: Address | None = UPSTREAM
         self.started = False
         self.cancelled = False

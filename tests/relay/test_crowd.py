@@ -19,8 +19,8 @@ from portfwd.kernel.pipes import PipePool
 from portfwd.kernel.platform import Platform
 from portfwd.kernel.poller import Poller
 from portfwd.limits.descriptors import PER_SESSION, RESERVE, DescriptorBudget
+from portfwd.relay.context import Surroundings
 from portfwd.relay.destination import Destination
-from portfwd.relay.dial import Surroundings
 from portfwd.relay.live import LiveRule
 from portfwd.rules.access import AccessList
 from portfwd.rules.model import Options, RelayKind

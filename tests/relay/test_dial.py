@@ -32,14 +32,18 @@ from portfwd.errors import (
 )
 from portfwd.kernel.platform import Platform
 from portfwd.kernel.sockets import WILL_SEND
-from portfwd.relay import dial as dial_module
+from portfwd.limits.look_ups import Asker
+from portfwd.relay import target_dial as dial_module
+from portfwd.relay.context import Surroundings
 from portfwd.relay.destination import Destination
-from portfwd.relay.dial import ATTEMPT_DELAY, Dial, Surroundings, portable_endpoint
+from portfwd.relay.dial import MAX_FAILURES, Dial
+from portfwd.relay.target_dial import ATTEMPT_DELAY, DialSettings, TargetDial, portable_endpoint
+from portfwd.relay.target_order import InOrder
 from portfwd.rules.model import Options
 from portfwd.streams.stream import Loss
 from portfwd.streams.transport import TransportStream
 from portfwd.upstreams import connect as connect_module
-from portfwd.values import Address, InetAddress, UnixAddress
+from portfwd.values import Address, FailedAttempt, InetAddress, UnixAddress
 from tests.relay.fakes import FakeStream, Fault
 
 TLS: Any = object()
@@ -48,7 +52,7 @@ TLS: Any = object()
 class FakeAttempt:
     """An attempt that the test answers."""
 
-    def __init__(self, world: World, address: Address | None, name: str, owner: Dial) -> None:
+    def __init__(self, world: World, address: Address | None, name: str, owner: TargetDial) -> None:
         self.address = address
         self.name = name
         self.owner = owner
@@ -85,14 +89,34 @@ class FakeNames:
     def __init__(self) -> None:
         self.waiting: dict[object, Callable[[Sequence[str]], None]] = {}
         self.asked: list[tuple[str, float]] = []
+        self.askers: list[object] = []
         self.known: dict[str, Sequence[str]] = {}
+        self.doubted: list[str] = []
+        self.answers_again = False
+        self.refuses = ""
 
-    def ask(self, host: str, refresh: float, who: object, answer: Callable[[Sequence[str]], None]) -> None:
+    def ask(
+        self,
+        host: str,
+        refresh: float,
+        who: object,
+        answer: Callable[[Sequence[str]], None],
+        *,
+        failed: Sequence[str] = (),
+        asker: object = None,
+    ) -> str:
         self.asked.append((host, refresh))
-        if host in self.known:
+        self.askers.append(asker)
+        if failed and not self.answers_again:
+            answer(failed)
+        elif host in self.known and not failed:
             answer(self.known[host])
         else:
             self.waiting[who] = answer
+        return self.refuses
+
+    def doubt(self, host: str) -> None:
+        self.doubted.append(host)
 
     def forget(self, host: str, who: object) -> None:
         self.waiting.pop(who, None)
@@ -120,7 +144,7 @@ class World:
         address: Address,
         options: Options,
         timeout: float,
-        owner: Dial,
+        owner: TargetDial,
         poller: object,
         settings: object,
     ) -> FakeAttempt:
@@ -137,7 +161,7 @@ class World:
         name: str,
         options: Options,
         timeout: float,
-        owner: Dial,
+        owner: TargetDial,
         stream: object,
     ) -> FakeAttempt:
         """In place of `EndpointAttempt`."""
@@ -221,7 +245,8 @@ class DialCase(SynchronousTestCase):
             names=cast(Any, self.world.names),
             streams=cast(Any, self.world),
         )
-        self.dialling = Dial(surroundings, made, limit, self, permits=permits, will_send=will_send)
+        settings = DialSettings(surroundings, cast(Any, self.world), permits, will_send)
+        self.dialling = Dial(settings, InOrder(made), limit, self)
         self.dialling.start()
         return self.dialling
 
@@ -497,6 +522,172 @@ class NameTests(DialCase):
         self.assertOver(reached=1)
 
 
+class AgainTests(DialCase):
+    """Names whose every address has failed."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.world.names.known["app"] = ["10.0.0.1"]
+        self.world.names.answers_again = True
+
+    def answer(self, *hosts: str) -> None:
+        """The name server answers the one question that waits."""
+        ((_, answer),) = self.world.names.waiting.items()
+        self.world.names.waiting.clear()
+        answer(hosts)
+
+    def test_the_waiting_session_uses_the_answer(self) -> None:
+        """A name has moved, its old address is dead: the same session asks again and reaches the new one."""
+        self.dial("app:80")
+        self.world.attempts[0].fails(ConnectRefused("no"))
+        self.assertEqual((self.world.names.doubted, self.failures), (["app"], []))
+        self.answer("10.0.0.2")
+        self.assertEqual(self.tried, ["10.0.0.1:80", "10.0.0.2:80"])
+        self.world.attempts[1].succeeds()
+        self.assertOver(reached=1)
+        self.assertEqual(self.reached[0][0].address, InetAddress("10.0.0.2", 80))
+
+    def test_only_new_addresses_are_tried(self) -> None:
+        """Addresses that have failed in this dial are not tried a second time."""
+        self.world.names.known["app"] = ["10.0.0.1", "10.0.0.2"]
+        self.dial("app:80")
+        self.world.attempts[0].fails(ConnectRefused("no"))
+        self.world.attempts[1].fails(ConnectRefused("no"))
+        self.answer("10.0.0.2", "10.0.0.3", "10.0.0.1")
+        self.assertEqual(self.tried[2:], ["10.0.0.3:80"])
+
+    def test_nothing_new(self) -> None:
+        """The same answer again: the dial fails with what it met, and asks no third time."""
+        self.dial("app:80")
+        self.world.attempts[0].fails(ConnectRefused("no"))
+        self.answer("10.0.0.1")
+        self.assertEqual(self.assertFailed(ConnectRefused, InetAddress("10.0.0.1", 80)), "no")
+        self.assertEqual(self.world.names.asked, [("app", 600.0)] * 2)
+
+    def test_the_new_one_fails_too(self) -> None:
+        """A name is asked for again once in a dial."""
+        self.dial("app:80")
+        self.world.attempts[0].fails(ConnectRefused("no"))
+        self.answer("10.0.0.2")
+        self.world.attempts[1].fails(ConnectTimedOut("slow"))
+        self.assertEqual(self.assertFailed(ConnectTimedOut, InetAddress("10.0.0.2", 80)), "slow")
+
+    def test_other_targets_come_first(self) -> None:
+        """The name is looked up at once, and the next target is tried meanwhile."""
+        self.dial("app:80", "10.9.9.9:80")
+        self.world.attempts[0].fails(ConnectRefused("no"))
+        self.assertEqual(self.world.names.doubted, ["app"])
+        self.assertEqual(self.tried, ["10.0.0.1:80", "10.9.9.9:80"])
+        self.world.attempts[1].fails(ConnectTimedOut("slow"))
+        self.answer("10.0.0.2")
+        self.world.attempts[2].succeeds()
+        self.assertOver(reached=1)
+        self.assertEqual(self.reached[0][1].label, "app:80")
+
+    def test_last_problem_stays(self) -> None:
+        """When the answers bring nothing new, the problem of the last target is told, with its address."""
+        self.world.names.known["db"] = ["10.0.0.7"]
+        self.dial("app:80", "db:80", "10.9.9.9:80")
+        for attempt, problem in enumerate(
+            (ConnectRefused("no"), ConnectRefused("no"), ConnectTimedOut("slow"))
+        ):
+            self.world.attempts[attempt].fails(problem)
+        self.answer("10.0.0.1")
+        self.answer("10.0.0.7")
+        self.assertEqual(self.assertFailed(ConnectTimedOut, InetAddress("10.9.9.9", 80)), "slow")
+
+    def test_slots(self) -> None:
+        """A target that is tried again has a slot of its limit again, and gives it back."""
+        one = self.destination("app:80", Options(max_conns_per_target=1))
+        self.dial(one)
+        self.world.attempts[0].fails(ConnectRefused("no"))
+        self.assertEqual(one.occupancy.taken, 1)
+        self.answer("10.0.0.1")
+        self.assertEqual((one.occupancy.taken, one.occupancy.failures), (0, 1))
+        self.dial(one)
+        self.world.attempts[1].fails(ConnectRefused("no"))
+        self.dialling.cancel()
+        self.assertEqual(one.occupancy.taken, 0)
+        self.assertEqual(self.world.names.waiting, {})
+
+    def test_somebody_took_the_slot(self) -> None:
+        """A target whose last slot was taken meanwhile is not tried again."""
+        one = self.destination("app:80", Options(max_conns_per_target=1))
+        self.dial(one, "10.9.9.9:80")
+        self.world.attempts[0].fails(ConnectRefused("no"))
+        second = self.dial(one)
+        self.world.attempts[1].fails(ConnectRefused("no"))
+        self.assertEqual([type(problem) for problem, _ in self.failures], [TargetsFull])
+        second.cancel()
+        self.assertOver(failed=1)
+
+    def test_what_asking_cannot_mend(self) -> None:
+        """No address, an address that a filter refuses, a process without descriptors: nobody is asked."""
+        self.world.names.known["nothing"] = []
+        self.dial("nothing:80")
+        self.dial("app:80", permits=lambda address: False)
+        self.dial("app:80")
+        self.world.attempts[0].fails(OutOfResources("EMFILE"))
+        self.assertOver(failed=3)
+        self.assertEqual(self.world.names.doubted, [])
+
+    def test_out_of_time(self) -> None:
+        """At the deadline the upstream is to blame, not the name server that was asked again."""
+        self.dial("app:80", limit=3.0)
+        self.world.attempts[0].fails(ConnectTimedOut("no answer within 2 s"))
+        self.clock.advance(3.0)
+        self.assertEqual(
+            self.assertFailed(ConnectTimedOut, InetAddress("10.0.0.1", 80)), "no answer within 2 s"
+        )
+
+    def test_names_of_clients(self) -> None:
+        """A name that a client chose is asked for among the clients' names, for that client."""
+        clients = FakeNames()
+        clients.known["app"] = ["10.0.0.5"]
+        surroundings = Surroundings(
+            reactor=cast(Any, self.clock),
+            platform=Platform(own_sockets=True, epoll=False),
+            names=cast(Any, self.world.names),
+            streams=cast(Any, self.world),
+            client_names=cast(Any, clients),
+        )
+        chosen = evolve(self.destination("app:80", Options()), is_chosen=True)
+        asker = Asker("proxy", "192.0.2.1")
+        settings = DialSettings(surroundings, cast(Any, self.world), asker=asker)
+        Dial(settings, InOrder([chosen]), 15.0, self).start()
+        self.assertEqual((self.world.names.asked, clients.askers), ([], [asker]))
+        self.world.attempts[0].fails(ConnectRefused("no"))
+        self.assertEqual((self.world.names.doubted, clients.doubted), ([], ["app"]))
+
+    def test_refused(self) -> None:
+        """A look-up that a limit refuses fails the dial at once and says which limit."""
+        self.world.names.refuses = "32 look-ups of this client are under way"
+        self.dial("other:80")
+        self.world.names.waiting.clear()
+        text = self.assertFailed(NameNotResolved, InetAddress("other", 80))
+        self.assertEqual(text, "other: 32 look-ups of this client are under way")
+
+    def test_failures_are_listed(self) -> None:
+        """
+        Each attempt that failed is kept with its cause, also when another one succeeds; their number is
+        bounded.
+        """
+        self.world.names.known["many"] = [f"10.1.0.{index}" for index in range(100)]
+        self.world.at_once = {f"10.1.0.{index}:80": ConnectRefused("no") for index in range(100)}
+        dialling = self.dial("app:80", "many:80", "10.9.9.9:80")
+        self.world.attempts[0].fails(ConnectTimedOut("slow"))
+        self.world.attempts[-1].succeeds()
+        self.assertOver(reached=1)
+        self.assertEqual(
+            dialling.failures[:2],
+            [
+                FailedAttempt("app:80", InetAddress("10.0.0.1", 80), "slow"),
+                FailedAttempt("many:80", InetAddress("10.1.0.0", 80), "no"),
+            ],
+        )
+        self.assertEqual(len(dialling.failures), MAX_FAILURES)
+
+
 class PermitTests(DialCase):
     """Addresses that a filter does not permit."""
 
@@ -545,8 +736,8 @@ class PermitTests(DialCase):
             raise Fault
 
         self.dial("app:80", permits=permits)
-        for answer in tuple(self.world.names.waiting.values()):
-            answer(["192.0.2.1"])
+        for who in tuple(self.world.names.waiting):
+            self.world.names.waiting.pop(who)(["192.0.2.1"])
         self.assertOver(mistakes=1)
 
 
@@ -597,6 +788,24 @@ class HandshakeTests(DialCase):
         self.world.attempts[1].succeeds()
         second = self.world.streams[1]
         second.owner.opened(cast(Any, second))
+        self.assertOver(reached=1)
+
+    def test_loser_of_the_race(self) -> None:
+        """An address that lost the race is tried when the TLS handshake with the winner fails."""
+        self.world.names.known["www.example"] = ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"]
+        self.dial("tls:www.example:443")
+        self.clock.advance(ATTEMPT_DELAY)
+        self.clock.advance(ATTEMPT_DELAY)
+        self.world.attempts[2].succeeds()
+        self.assertTrue(self.world.attempts[0].cancelled)
+        self.world.streams[0].loses(Loss.RESET, "certificate has expired")
+        self.assertEqual([attempt.name for attempt in self.world.attempts[3:]], ["10.0.0.1:443"])
+        self.world.attempts[3].fails(ConnectTimedOut("slow"))
+        self.world.attempts[4].fails(ConnectTimedOut("slow"))
+        self.assertEqual([one.name for one in self.world.attempts[4:]], ["10.0.0.2:443", "10.0.0.4:443"])
+        self.world.attempts[5].succeeds()
+        last = self.world.streams[1]
+        last.owner.opened(cast(Any, last))
         self.assertOver(reached=1)
 
     def test_takes_too_long(self) -> None:
@@ -686,8 +895,7 @@ class MistakeTests(DialCase):
         """The resolver's other askers are not harmed by ours."""
         self.world.at_once["10.0.0.1:80"] = Fault("start")
         self.dial("www.example:80")
-        (answer,) = self.world.names.waiting.values()
-        answer(["10.0.0.1"])
+        self.world.names.waiting.popitem()[1](["10.0.0.1"])
         self.assertOver(mistakes=1)
 
     def test_cannot_even_be_cancelled(self) -> None:
@@ -718,7 +926,7 @@ class CancelTests(DialCase):
         self.dialling.cancel()
         self.assertOver()
         for attempt in self.world.attempts:
-            self.assertTrue(attempt.cancelled or attempt not in self.dialling._attempts)
+            self.assertTrue(attempt.cancelled or self.world.streams)
 
     def test_while_connecting(self) -> None:
         """The attempt is cancelled."""
@@ -844,7 +1052,8 @@ class ExhaustionTests(SynchronousTestCase):
             streams=cast(Any, World()),
         )
         target = Destination("a", options, address=InetAddress("127.0.0.1", 9))
-        Dial(world, [target, evolve(target, label="b")], 15.0, self).start()
+        settings = DialSettings(world, world.streams)
+        Dial(settings, InOrder([target, evolve(target, label="b")]), 15.0, self).start()
         self.assertEqual([type(problem) for problem in self.problems], [OutOfResources])
         self.assertLessEqual(len(made), 1)
         self.assertTrue(all(sock.fileno() == -1 for sock in made))

@@ -865,7 +865,7 @@ class LiveDialTests(SynchronousTestCase):
 
     def dialled(self, target: object, permits: Any = None) -> Destination:
         """The destination of a dial that was not started."""
-        (destination,) = self.rule.dial(None, target, permits)._destinations  # type: ignore[arg-type,union-attr]
+        (destination,) = self.rule.dial(None, target, permits)._order.targets  # type: ignore[arg-type,union-attr]
         return destination
 
     def test_routes(self) -> None:

@@ -9,7 +9,7 @@ from attrs import evolve
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from portfwd.relay.dial import Surroundings
+from portfwd.relay.context import Surroundings
 from portfwd.service.rule_streams import bulk_read, choose_streams, surroundings_of
 from portfwd.streams.bulk_reads import LAYERED, BulkReads, Places
 from portfwd.streams.opening import StreamMaker

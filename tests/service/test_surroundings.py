@@ -20,7 +20,7 @@ class SurroundingsTests(SynchronousTestCase):
     def test_places_are_shared(self) -> None:
         """Who reads much at once is counted over sockets of ours and the pair together."""
         reactor: Any = Clock()
-        reactor.nameResolver = None
+        reactor.callFromThread = None
         poller: Any = object()
         world = surroundings(
             reactor, Platform(own_sockets=True, epoll=True), poller, None, Doorkeeper(), None
@@ -39,7 +39,7 @@ class SurroundingsTests(SynchronousTestCase):
     def test_no_epoll(self) -> None:
         """Then there are no sockets of ours."""
         reactor: Any = Clock()
-        reactor.nameResolver = None
+        reactor.callFromThread = None
         self.assertIsNone(
             surroundings(
                 reactor, Platform(own_sockets=True, epoll=True), None, None, Doorkeeper(), None

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.filters.registry import Registry
 from portfwd.kernel.platform import Platform
-from portfwd.relay.dial import Surroundings
+from portfwd.relay.context import Surroundings
 from portfwd.rules import parse
 from portfwd.service.filters import configure
 from portfwd.service.tls_listening import tls_streams

@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from portfwd.kernel.platform import Platform
-from portfwd.relay.dial import Surroundings
+from portfwd.relay.context import Surroundings
 from portfwd.rules import parse
 from portfwd.rules.model import Ruleset
 from portfwd.streams.opening import StreamMaker

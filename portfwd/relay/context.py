@@ -1,0 +1,84 @@
+# -*- test-case-name: tests.relay.test_dial -*-
+"""What the sessions of a process need of everything around them, and of what makes their streams."""
+
+from __future__ import annotations
+
+import socket
+from typing import Protocol
+
+from attrs import field, frozen
+
+from portfwd.kernel.platform import Platform
+from portfwd.kernel.poller import Poller
+from portfwd.kernel.reactor import Reactor
+from portfwd.limits.admission import Doorkeeper
+from portfwd.metrics.tally import Ledger
+from portfwd.relay.sinks import Sinks
+from portfwd.relay.verifier import Verifier
+from portfwd.rules.model import Options
+from portfwd.streams.opening import StreamMaker
+from portfwd.streams.socket_opening import SocketShare
+from portfwd.streams.stream import Stream
+from portfwd.upstreams.names import Names
+from portfwd.values import Address
+
+
+@frozen(eq=False)
+class Surroundings:
+    """
+    What sessions need.
+
+    :ivar names: the addresses of names that the rules file writes.
+    :ivar client_names: the addresses of names that clients choose.
+    :ivar streams: makes streams for the pair.
+    :ivar sinks: where copies go that filters make.
+    :ivar doorkeeper: counts who is in, for limits.
+    :ivar ledger: adds up what sessions did, where somebody wants to know.
+    :ivar verifier: checks secrets in threads.
+    :ivar sockets: makes streams of sockets of ours, where the platform has what they need.
+    """
+
+    reactor: Reactor
+    platform: Platform
+    names: Names
+    streams: StreamMaker
+    sockets: SocketShare | None = None
+    client_names: Names = field()
+    sinks: Sinks = field()
+    doorkeeper: Doorkeeper = field(factory=Doorkeeper)
+    ledger: Ledger | None = None
+    verifier: Verifier = field()
+
+    @verifier.default
+    def _verifier(self) -> Verifier:
+        return Verifier(self.reactor)
+
+    @client_names.default
+    def _client_names(self) -> Names:
+        return self.names
+
+    @sinks.default
+    def _sinks(self) -> Sinks:
+        return Sinks(self.reactor)
+
+
+class Opener(Protocol):
+    """
+    Makes streams of connected sockets.
+
+    :ivar poller: waits for connections, if it is not the reactor who does.
+    """
+
+    @property
+    def poller(self) -> Poller | None:
+        """See the class."""
+
+    def accepted(
+        self, sock: socket.socket, address: Address | None, options: Options, local: Address | None = None
+    ) -> Stream:
+        """A client's; `local` is where it was accepted, if that is known."""
+
+    def plain(
+        self, sock: socket.socket, address: Address | None, buffer: int, *, seen: int | None = None
+    ) -> Stream:
+        """An upstream's."""

@@ -1,0 +1,106 @@
+# -*- test-case-name: tests.relay.test_dial -*-
+"""The TLS handshake of a target whose socket is connected; until it is over, this owns the stream."""
+
+from __future__ import annotations
+
+import socket
+from typing import Protocol
+
+from twisted.internet.interfaces import IDelayedCall
+from twisted.python.failure import Failure
+
+from portfwd.errors import TLSFailed
+from portfwd.relay.containment import contained
+from portfwd.relay.context import Surroundings
+from portfwd.relay.destination import Destination
+from portfwd.streams.stream import Loss, Stream
+from portfwd.streams.transport import TransportStream
+from portfwd.values import Address
+
+
+class HandshakeOwner(Protocol):
+    """Who is told the outcome: exactly one of these, once, unless the handshake was cancelled."""
+
+    def shaken(self, stream: Stream) -> None:
+        """The handshake is through, and the stream is the owner's."""
+
+    def not_shaken(self, problem: TLSFailed) -> None:
+        """It failed, or took longer than ``connect-timeout``."""
+
+    def broke(self, failure: Failure) -> None:
+        """An exception of ours came up."""
+
+
+class Handshake:
+    """One handshake."""
+
+    def __init__(self, context: Surroundings, destination: Destination, owner: HandshakeOwner) -> None:
+        """:param destination: one with `tls`."""
+        self._context = context
+        self._destination = destination
+        self._owner = owner
+        self._stream: TransportStream | None = None
+        self._limit: IDelayedCall | None = None
+
+    def start(self, sock: socket.socket, address: Address | None) -> None:
+        """
+        Begin.
+
+        :raises OSError: the kernel refuses to watch the socket.
+        """
+        destination = self._destination
+        assert destination.tls is not None
+        self._stream = self._context.streams.tls_client(
+            sock, address, destination.options.buffer, destination.tls, self
+        )
+        limit = destination.options.connect_timeout
+        self._limit = self._context.reactor.callLater(limit, self._out_of_time)
+
+    def cancel(self) -> None:
+        """Abort the connection, silently."""
+        stream = self._over()
+        if stream is not None:
+            stream.abort()
+
+    def _over(self) -> TransportStream | None:
+        if self._limit is not None and self._limit.active():
+            self._limit.cancel()
+        stream, self._stream = self._stream, None
+        return stream
+
+    def broke(self, failure: Failure) -> None:
+        """A mistake of ours is the owner's to explain."""
+        self._owner.broke(failure)
+
+    def began(self, stream: Stream) -> None:
+        """Only clients begin."""
+
+    @contained
+    def opened(self, stream: Stream) -> None:
+        """The handshake is through."""
+        if stream is self._stream:
+            self._over()
+            self._owner.shaken(stream)
+
+    @contained
+    def lost(self, stream: Stream, how: Loss, detail: str) -> None:
+        """The handshake failed; a stream that was given up says so here too, and is past."""
+        if stream is self._stream:
+            self._over()
+            label = self._destination.label
+            self._owner.not_shaken(TLSFailed(f"{label}: {detail or 'closed during the TLS handshake'}"))
+
+    @contained
+    def _out_of_time(self) -> None:
+        self.cancel()
+        limit = self._destination.options.connect_timeout
+        self._owner.not_shaken(TLSFailed(f"{self._destination.label}: no TLS handshake within {limit:g} s"))
+
+    def ended(self, stream: Stream) -> None:
+        """`lost` follows."""
+
+    def end_sent(self, stream: Stream) -> None:
+        """Nothing was sent."""
+
+    def writing_failed(self, stream: Stream) -> None:
+        """`lost` follows."""

@@ -1,0 +1,388 @@
+# -*- test-case-name: tests.relay.test_dial -*-
+"""
+One target of a dial: its name looked up, its addresses side by side, its TLS handshake.
+
+Several addresses are tried as RFC 8305 (Happy Eyeballs) has it: the next attempt starts when the one before
+fails or after `ATTEMPT_DELAY`, and the first to connect wins. The others are given up then, but not
+forgotten: if the TLS handshake with the winner fails, they are tried again.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol, cast
+
+from attrs import frozen
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, UNIXClientEndpoint
+from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
+from twisted.python.failure import Failure
+
+from portfwd.errors import (
+    ConnectFailed,
+    DialError,
+    NameNotResolved,
+    NotPermitted,
+    OutOfResources,
+    TLSFailed,
+)
+from portfwd.kernel.sockets import EXHAUSTED
+from portfwd.limits.look_ups import NOBODY, Asker
+from portfwd.relay.containment import contained
+from portfwd.relay.context import Opener, Surroundings
+from portfwd.relay.datagram_targets import DatagramTargets, usable_hosts
+from portfwd.relay.destination import Destination
+from portfwd.relay.handshake import Handshake
+from portfwd.relay.stepwise import Stepwise
+from portfwd.rules.model import Options
+from portfwd.streams.datagram_opening import DatagramStreams
+from portfwd.streams.datagram_stream import DatagramStream
+from portfwd.streams.stream import Stream
+from portfwd.streams.tls_opening import TLSEndpoint, TLSStreams
+from portfwd.streams.transport import TransportStream
+from portfwd.upstreams.connect import Attempt, EndpointAttempt, SocketAttempt
+from portfwd.upstreams.datagram_port import PortAttempt
+from portfwd.upstreams.datagrams import DatagramAttempt
+from portfwd.upstreams.names import Names
+from portfwd.values import Address, InetAddress, UnixAddress, is_literal
+
+#: RFC 8305 section 5: "Connection Attempt Delay … recommended 250 ms".
+ATTEMPT_DELAY: Final = 0.25
+
+
+@frozen(eq=False)
+class DialSettings:
+    """
+    What one session asks of all its targets.
+
+    :ivar streams: makes streams of plain sockets.
+    :ivar permits: asked for every address before it is tried; None permits all.
+    :ivar will_send: what the client has to say waits already.
+    :ivar asker: whose limits the look-ups of names count against that a client chose.
+    """
+
+    context: Surroundings
+    streams: Opener
+    permits: Callable[[Address], bool] | None = None
+    will_send: bool = False
+    asker: Asker = NOBODY
+
+    @property
+    def datagram_targets(self) -> DatagramTargets:
+        """What watches the rule's targets that take datagrams; only rules with such have it."""
+        return cast(DatagramTargets, cast("DatagramStreams | TLSStreams", self.streams).targets)
+
+
+class TargetOwner(Protocol):
+    """Who is told what becomes of a target: of every failure, and of one outcome unless it was cancelled."""
+
+    def attempt_failed(self, target: TargetDial, address: Address | None, problem: DialError) -> None:
+        """One address could not be reached."""
+
+    def target_reached(self, target: TargetDial, stream: Stream) -> None:
+        """The upstream is there."""
+
+    def target_failed(self, target: TargetDial) -> None:
+        """No address of the target is left."""
+
+    def broke(self, failure: Failure) -> None:
+        """An exception of ours came up."""
+
+
+class TargetDial(Stepwise):
+    """
+    One target, from its name to its stream.
+
+    :ivar tried: the address that was tried last, or whose name was asked for.
+    :ivar asking: its name is being looked up.
+    :ivar asked_again: it was started again, with a newer answer for its name.
+    """
+
+    def __init__(self, settings: DialSettings, destination: Destination, owner: TargetOwner) -> None:
+        """:param destination: the owner has a slot of it, and gives it back."""
+        self.destination = destination
+        self.tried: Address | None = None
+        self.asking = False
+        self.asked_again = False
+        self._settings = settings
+        self._context = settings.context
+        self._owner = owner
+        self._hosts: tuple[str, ...] = ()
+        self._addresses: list[Address] = []
+        self._attempts: dict[Attempt, None] = {}
+        self._handshake: Handshake | None = None
+        self._delay: IDelayedCall | None = None
+        self._is_turn = True
+        self._over = False
+        self._problem: DialError = ConnectFailed("no address")
+
+    def __repr__(self) -> str:
+        state = "over" if self._over else "trying"
+        return f"<TargetDial {self.destination.label} attempts={len(self._attempts)} {state}>"
+
+    @property
+    def attempts(self) -> int:
+        """How many attempts are under way."""
+        return len(self._attempts)
+
+    @property
+    def handshaking(self) -> bool:
+        """Whether an upstream is connected, and its TLS handshake under way."""
+        return self._handshake is not None
+
+    @property
+    def can_ask_again(self) -> bool:
+        """Whether a newer answer might help: addresses were known, and could not be reached."""
+        return bool(self._hosts) and self._problem.retry and not isinstance(self._problem, NotPermitted)
+
+    def start(self) -> None:
+        """Begin. The outcome may come before this returns."""
+        destination = self.destination
+        address = destination.address
+        if destination.endpoint is not None:
+            self._begin(self._endpoint_attempt(destination.endpoint))
+        elif isinstance(address, InetAddress) and not is_literal(address.host):
+            self._ask(address)
+        elif address is not None:
+            self._try([address])
+
+    def start_again(self) -> None:
+        """Ask for a newer answer than the one whose every address has failed, and try what is new in it."""
+        self.asked_again = True
+        self._over = False
+        self._is_turn = True
+        self._ask(cast(InetAddress, self.destination.address))
+
+    def cancel(self) -> None:
+        """Stop, silently; everything that is open for it is closed."""
+        self._over = True
+        self._addresses.clear()
+        self._stop_delay()
+        if self.asking:
+            self.asking = False
+            self._names.forget(cast(InetAddress, self.destination.address).host, self)
+        handshake, self._handshake = self._handshake, None
+        if handshake is not None:
+            handshake.cancel()
+        self._cancel_attempts()
+
+    def broke(self, failure: Failure) -> None:
+        """A mistake of ours is the owner's to explain."""
+        self._owner.broke(failure)
+
+    # The name
+
+    @property
+    def _names(self) -> Names:
+        return self._context.client_names if self.destination.is_chosen else self._context.names
+
+    def _ask(self, address: InetAddress) -> None:
+        self.tried = self.tried or address
+        self.asking = True
+        options = self.destination.options
+        refused = self._names.ask(
+            address.host,
+            options.dns_refresh,
+            self,
+            self._resolved,
+            failed=self._hosts,
+            asker=self._settings.asker,
+        )
+        if refused:
+            self.asking = False
+            if self.asked_again:
+                self._exhausted()
+            else:
+                self._not_resolved(f"{address.host}: {refused}")
+
+    @contained
+    def _resolved(self, hosts: Sequence[str]) -> None:
+        if self._over:
+            return
+        self.asking = False
+        address = cast(InetAddress, self.destination.address)
+        source = self.destination.options.src
+        fit = usable_hosts(hosts, source)
+        known, self._hosts = set(self._hosts), tuple(hosts)
+        new = [host for host in fit if host not in known]
+        if not fit:
+            self._not_resolved(f"{address.host}: no address is known")
+        elif not new:
+            self._exhausted()
+        else:
+            found: Sequence[Address] = [InetAddress(host, address.port) for host in new]
+            if self.destination.datagrams:
+                found = self._settings.datagram_targets.in_order(found)
+            self._try(found[::-1])
+
+    def _not_resolved(self, text: str) -> None:
+        self._problem = NameNotResolved(text)
+        self._owner.attempt_failed(self, self.tried, self._problem)
+        self._exhausted()
+
+    # Addresses
+
+    def _try(self, addresses: Sequence[Address]) -> None:
+        """Try these, the last one first, as far as they are permitted."""
+        permits = self._settings.permits
+        self._addresses = [one for one in addresses if permits is None or permits(one)]
+        if not self._addresses:
+            self.tried = addresses[-1]
+            label = self.destination.label
+            self._problem = NotPermitted(f"{label}: a filter does not permit this destination")
+            self._owner.attempt_failed(self, self.tried, self._problem)
+        self._go_on()
+
+    def _step(self) -> None:
+        if self._over or self.asking or self._handshake is not None:
+            return
+        if self._addresses and self._problem.retry:
+            if self._is_turn:
+                self._is_turn = False
+                self._next_address()
+        elif not self._attempts:
+            self._exhausted()
+
+    def _next_address(self) -> None:
+        self._stop_delay()
+        address = self._addresses.pop()
+        if self._addresses:
+            self._delay = self._context.reactor.callLater(ATTEMPT_DELAY, self._delay_over)
+        self._begin(self._address_attempt(address))
+
+    @contained
+    def _delay_over(self) -> None:
+        self._is_turn = True
+        self._go_on()
+
+    def _begin(self, attempt: Attempt) -> None:
+        self._attempts[attempt] = None
+        self.tried = attempt.address or self.tried
+        attempt.start()
+
+    def _address_attempt(self, address: Address) -> Attempt:
+        destination, context = self.destination, self._context
+        options = destination.options
+        if destination.datagrams:
+            if context.sockets is None:
+                streams = cast("DatagramStreams | TLSStreams", self._settings.streams)
+                return PortAttempt(context.reactor, address, options, self, streams.reached)
+            return DatagramAttempt(address, options, self)
+        if context.platform.own_sockets:
+            return SocketAttempt(
+                context.reactor,
+                address,
+                options,
+                options.connect_timeout,
+                self,
+                self._settings.streams.poller,
+                destination.settings_for(will_send=self._settings.will_send),
+            )
+        return self._endpoint_attempt(portable_endpoint(context.reactor, address, options), address)
+
+    def _endpoint_attempt(self, endpoint: IStreamClientEndpoint, address: Address | None = None) -> Attempt:
+        destination = self.destination
+        if destination.tls is not None:
+            endpoint = TLSEndpoint(endpoint, destination.tls)
+        attempt = EndpointAttempt(
+            self._context.reactor,
+            endpoint,
+            destination.label,
+            destination.options,
+            destination.options.connect_timeout,
+            self,
+            self._context.streams.bare(destination.options.buffer),
+        )
+        attempt.address = address
+        return attempt
+
+    @contained
+    def connected(self, attempt: Attempt, result: socket.socket | TransportStream | DatagramStream) -> None:
+        """The first attempt that succeeds wins."""
+        self._attempts.pop(attempt, None)
+        self.tried = attempt.address or self.tried
+        self._stop_delay()
+        # The next one to try stands last.
+        self._addresses += reversed(self._cancel_attempts())
+        if isinstance(result, (TransportStream, DatagramStream)):
+            self._reached(result)
+            return
+        destination = self.destination
+        try:
+            if destination.tls is None:
+                buffer = destination.options.buffer
+                stream = self._settings.streams.plain(result, attempt.address, buffer, seen=attempt.seen)
+                self._reached(stream)
+                return
+            handshake = Handshake(self._context, destination, self)
+            handshake.start(result, attempt.address)
+            self._handshake = handshake
+        except OSError as problem:
+            self._attempt_failed(no_stream(destination.label, problem))
+
+    @contained
+    def failed(self, attempt: Attempt, problem: DialError) -> None:
+        """One attempt is over."""
+        self._attempts.pop(attempt, None)
+        self.tried = attempt.address or self.tried
+        self._attempt_failed(problem)
+
+    def _attempt_failed(self, problem: DialError) -> None:
+        self._problem = problem
+        self._is_turn = True
+        self._owner.attempt_failed(self, self.tried, problem)
+        self._go_on()
+
+    # The handshake
+
+    def shaken(self, stream: Stream) -> None:
+        """The TLS handshake is through."""
+        self._handshake = None
+        self._reached(stream)
+
+    def not_shaken(self, problem: TLSFailed) -> None:
+        """It failed: the other addresses have their turn, those of the race included."""
+        self._handshake = None
+        self._attempt_failed(problem)
+
+    # The outcome
+
+    def _reached(self, stream: Stream) -> None:
+        self.cancel()
+        self._owner.target_reached(self, stream)
+
+    def _exhausted(self) -> None:
+        self.cancel()
+        self._owner.target_failed(self)
+
+    def _stop_delay(self) -> None:
+        if self._delay is not None and self._delay.active():
+            self._delay.cancel()
+
+    def _cancel_attempts(self) -> list[Address]:
+        """Give all attempts up; their addresses are returned, in the order in which they were begun."""
+        attempts, self._attempts = self._attempts, {}
+        for attempt in attempts:
+            attempt.cancel()
+        return [attempt.address for attempt in attempts if attempt.address is not None]
+
+
+def no_stream(label: str, problem: OSError) -> DialError:
+    """What it means that a connected socket could not become a stream."""
+    # ENOSPC is how epoll says that no more descriptors can be watched.
+    ours = problem.errno in EXHAUSTED or problem.errno == errno.ENOSPC
+    return (OutOfResources if ours else ConnectFailed)(f"{label}: {problem.strerror or problem}")
+
+
+def portable_endpoint(reactor: object, address: Address, options: Options) -> IStreamClientEndpoint:
+    """Twisted's endpoint for `address`, where sockets cannot be our own."""
+    if isinstance(address, UnixAddress):
+        endpoint: IStreamClientEndpoint = UNIXClientEndpoint(
+            reactor, address.sockaddr, options.connect_timeout
+        )
+        return endpoint
+    kind = TCP6ClientEndpoint if ":" in address.host else TCP4ClientEndpoint
+    source = (options.src, 0) if options.src is not None else None
+    made: IStreamClientEndpoint = kind(reactor, address.host, address.port, options.connect_timeout, source)
+    return made
