@@ -18,7 +18,7 @@ from attrs import evolve
 
 from portfwd.cli.reading import BAD_FILE, Read, counted, read_rules, tally
 from portfwd.rules.advice import advise
-from portfwd.rules.diagnostics import Location, format_problem, problem_to_json
+from portfwd.rules.diagnostics import Location, Severity, format_problem, problem_to_json
 from portfwd.rules.support import unsupported
 from portfwd.service.filters import filter_problems
 from portfwd.service.tls_problems import tls_problems
@@ -50,6 +50,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "files", metavar="FILE", nargs="+", help="a rules file, in any grammar that is accepted"
     )
+    parser.add_argument("-q", "--quiet", action="store_true", help="print errors only, no warnings or counts")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     parser.set_defaults(run=run)
 
@@ -61,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps({"files": [_to_json(result) for result in results]}, indent=2))
     else:
         for result in results:
-            _print(result)
+            _print(result, arguments.quiet)
     codes = {result.exit_code for result in results}
     return BAD_FILE if BAD_FILE in codes else max(codes)
 
@@ -84,9 +85,12 @@ def _position(where: Location, order: dict[str, int]) -> tuple[int, int, int]:
     return order.get(where.file, 0), where.line, where.column
 
 
-def _print(result: Read) -> None:
+def _print(result: Read, quiet: bool) -> None:
     for problem in result.problems:
-        print(format_problem(problem))
+        if not quiet or problem.severity is Severity.ERROR:
+            print(format_problem(problem))
+    if quiet:
+        return
     rules = "" if result.ruleset is None else counted(len(result.ruleset.rules), "rule")
     print(f"{printable(result.path)}: {', '.join(part for part in (rules, tally(result.problems)) if part)}")
 

@@ -12,6 +12,8 @@ from typing import Final
 
 from portfwd.values import printable
 
+#: Characters down to which a name is shortened before a column is left out: both ends of an address.
+NARROW: Final = 12
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -22,7 +24,72 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[st
     :param right: the heads of columns of numbers.
     """
     lines = [list(head), *([printable(cell) for cell in row] for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    return _joined(head, lines, _widths(lines), right)
+
+
+def fitted_table(
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    right: Sequence[str],
+    width: int,
+    *,
+    shrink: Sequence[str],
+    drop: Sequence[str],
+) -> str:
+    """
+    A table of at most `width` characters, if that can be had.
+
+    First the cells of `shrink` are shortened in the middle, down to `NARROW`; then the columns of `drop` are
+    left out, the first of them first; then `shrink` is shortened further.
+    """
+    lines = [list(head), *([printable(cell) for cell in row] for row in rows)]
+    left_out: set[str] = set()
+    for name in ("", *drop):
+        left_out.add(name)
+        kept = [index for index, title in enumerate(head) if title not in left_out]
+        shown = [[line[index] for index in kept] for line in lines]
+        widths = _shrunk(shown[0], _widths(shown), shrink, width, NARROW)
+        if _total(widths) <= width:
+            break
+    else:
+        widths = _shrunk(shown[0], widths, shrink, width, 1)
+    cut = [[shortened(cell, most) for cell, most in zip(line, widths, strict=True)] for line in shown]
+    return _joined(shown[0], cut, widths, right)
+
+
+def shortened(text: str, width: int) -> str:
+    """`text` in at most `width` characters: what is too long loses its middle."""
+    if len(text) <= width:
+        return text
+    head = width // 2
+    return text[:head] + "\u2026" + text[len(text) - (width - head - 1) :] if width > 1 else text[:width]
+
+
+def _widths(lines: Sequence[Sequence[str]]) -> list[int]:
+    return [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+
+
+def _total(widths: Sequence[int]) -> int:
+    return sum(widths) + 2 * (len(widths) - 1)
+
+
+def _shrunk(
+    head: Sequence[str], widths: Sequence[int], shrink: Sequence[str], width: int, least: int
+) -> list[int]:
+    """The widths after the widest columns of `shrink` have given what is too much, each down to `least`."""
+    found = list(widths)
+    candidates = [index for index, name in enumerate(head) if name in shrink]
+    while _total(found) > width:
+        widest = max(candidates, key=lambda index: found[index], default=None)
+        if widest is None or found[widest] <= least:
+            break
+        found[widest] -= 1
+    return found
+
+
+def _joined(
+    head: Sequence[str], lines: Sequence[Sequence[str]], widths: Sequence[int], right: Sequence[str]
+) -> str:
     return "\n".join(
         "  ".join(
             cell.rjust(width) if name in right else cell.ljust(width)

@@ -14,8 +14,9 @@ import os
 import sys
 from typing import Final
 
+from portfwd.cli.parsing import WRONG
 from portfwd.cli.reading import CANNOT_READ, FINE
-from portfwd.filters.users import hash_password
+from portfwd.filters.users import hash_password, wrong_name
 
 #: Bytes of salt: RFC 8018 section 4.1 wants at least 8, NIST SP 800-132 section 5.1 16.
 SALT: Final = 16
@@ -30,7 +31,8 @@ example:
 
 exit codes:
   0  printed
-  1  there was no password, the two differ, or NAME cannot be a user's
+  1  there was no password, or the two differ
+  2  NAME cannot be a user's
 """
 
 
@@ -48,12 +50,16 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(arguments: argparse.Namespace) -> int:
     """Print one line."""
+    wrong = wrong_name(arguments.name)
+    if wrong:
+        print(f"portfwd hash-password: {wrong}", file=sys.stderr)
+        return WRONG
     try:
-        line = hash_password(arguments.name, ask_password(), os.urandom(SALT))
+        password = ask_password()
     except ValueError as error:
         print(f"portfwd hash-password: {error}", file=sys.stderr)
         return CANNOT_READ
-    print(line)
+    print(hash_password(arguments.name, password, os.urandom(SALT)))
     return FINE
 
 

@@ -11,7 +11,7 @@ import argparse
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from portfwd import __version__
 from portfwd.cli import (
@@ -28,6 +28,8 @@ from portfwd.cli import (
     tap,
     top,
 )
+from portfwd.cli.parsing import WRONG, Parser, unknown_command
+from portfwd.cli.reading import FINE
 
 DESCRIPTION = """\
 Look at rules files and filters of portfwd, and at forwarders that run, and steer these.
@@ -49,13 +51,18 @@ examples:
   portfwd sessions --sort bytes
   portfwd top
 
-'portfwd COMMAND --help' says more about each.
+'portfwd help COMMAND' says more about each.
 """
 
 
 def make_parser() -> argparse.ArgumentParser:
     """The whole command line; each command sets ``run``."""
-    parser = argparse.ArgumentParser(
+    return _build()[0]
+
+
+def _build() -> tuple[Parser, Mapping[str, argparse.ArgumentParser]]:
+    """The whole command line, and the parser of each command, which sets ``run``."""
+    parser = Parser(
         prog="portfwd",
         description=DESCRIPTION,
         epilog=EPILOG,
@@ -67,7 +74,7 @@ def make_parser() -> argparse.ArgumentParser:
         command.add_parser(commands)
     for command in (looking, top, tap, steering, shell):
         command.add_parser(commands)
-    return parser
+    return parser, commands.choices
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -76,14 +83,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     :param argv: the words behind ``portfwd``; None: the process's own.
     :returns: the exit code.
-    :raises SystemExit: for ``--help``, ``--version`` (0) and a wrong command line (2).
+    :raises SystemExit: for ``--help``, ``--version`` (0) and wrong options (2).
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # File names need not be UTF-8, nor the terminal; a message is better escaped than lost.
             stream.reconfigure(errors="backslashreplace")
-    arguments = make_parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else list(argv)
+    parser, commands = _build()
+    problem = unknown_command(parser.prog, words, commands)
+    if problem:
+        print(problem, file=sys.stderr)
+        return WRONG
+    asks_for_help = not words or (words[0] == "help" and len(words) < 3 and not words[-1].startswith("-"))
     try:
+        if asks_for_help:
+            return _help(parser, commands, words[1:])
+        arguments = parser.parse_args(words)
         code: int = arguments.run(arguments)
         sys.stdout.flush()
     except BrokenPipeError:
@@ -91,6 +107,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return code
+
+
+def _help(parser: Parser, commands: Mapping[str, argparse.ArgumentParser], words: Sequence[str]) -> int:
+    """Print the help of the command that `words` name; of all, if they name none."""
+    problem = unknown_command(parser.prog, words, commands)
+    if problem:
+        print(problem, file=sys.stderr)
+        return WRONG
+    print((commands[words[0]] if words else parser).format_help(), end="")
+    sys.stdout.flush()
+    return FINE
 
 
 if __name__ == "__main__":

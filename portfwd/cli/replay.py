@@ -24,7 +24,7 @@ from portfwd.logs.recording import BadRecording, RecordedSession, read_recording
 from portfwd.values import TO_CLIENT, TO_UPSTREAM, Address, Side, UnixAddress, parse_duration, printable
 
 #: The exit code where a peer did not say what it said then, or a session could not be played.
-DIFFERENT: Final = 3
+DIFFERENT: Final = 1
 
 DESCRIPTION = """\
 Play sessions that the filter 'record' has kept. With --to they are played to a
@@ -37,9 +37,9 @@ example:
 
 exit codes:
   0  the peer said the same in every session, or the sessions were listed
-  1  FILE cannot be read, or the address neither connected nor listened to
+  1  the peer said something else, a session cannot be played, FILE cannot be read,
+     or the address cannot be connected or listened to
   2  FILE is no record, has no such session, or the command line is wrong
-  3  the peer said something else, or a session cannot be played
 """
 
 

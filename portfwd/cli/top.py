@@ -31,6 +31,8 @@ _ENTER: Final = "\x1b[?1049h\x1b[?25l"
 _LEAVE: Final = "\x1b[?25h\x1b[?1049l"
 _HOME: Final = "\x1b[H"
 _REST_OF_LINE: Final = "\x1b[K"
+#: Characters of a line where the output is no terminal and COLUMNS does not say: nothing is shortened.
+WIDE: Final = 250
 _QUIT: Final = ("q", "Q", "\x03", "\x04")
 _ENTERED: Final = ("\r", "\n")
 _ERASE: Final = ("\x7f", "\x08")
@@ -89,7 +91,9 @@ def _print_looks(control: Control, arguments: argparse.Namespace) -> int:
         if arguments.json:
             print(json.dumps(look), flush=True)
         elif "result" not in look:
-            print("\n".join([*map(printable, head_lines(look, Shown())), *session_table(look)]), flush=True)
+            width = shutil.get_terminal_size((WIDE, 24)).columns
+            lines = [*map(printable, head_lines(look, Shown())), *session_table(look, width)]
+            print("\n".join(lines), flush=True)
     return FINE
 
 
@@ -122,6 +126,7 @@ class Top:
         self._sort: str = arguments.sort
         self._look: dict[str, Any] | None = None
         self._paused = False
+        self._help = False
         self._question: str | None = None
         self._note = ""
         self._unanswered = 0
@@ -168,7 +173,7 @@ class Top:
     def _draw(self) -> None:
         width, height = self._size()
         note = self._note if self._question is None else f"kill session number: {self._question}"
-        lines = screen(self._look, Shown(self._paused, note), width, height)
+        lines = screen(self._look, Shown(self._paused, self._help, note), width, height)
         self._output.write(_HOME + "\n".join(line + _REST_OF_LINE for line in lines))
         self._output.flush()
 
@@ -184,6 +189,8 @@ class Top:
             self._ask()
         elif key == " ":
             self._paused = not self._paused
+        elif key == "?":
+            self._help = not self._help
         elif key == "k":
             self._question = ""
         return True

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from portfwd.cli.columns import size_text, table, time_text
+from portfwd.cli.columns import fitted_table, size_text, time_text
 from portfwd.cli.reading import counted
 from portfwd.values import printable
 
@@ -28,8 +28,22 @@ SORT_KEYS: Final[Mapping[str, str]] = {
 #: Lines above and below the sessions: two of figures, a blank one, the heads, and the keys.
 FRAME: Final = 5
 
-_SHORT: Final = "q quit  r u d b a i sort  k kill  space pause"
-_LONG: Final = "q quit  sort by: r rate  u up  d down  b bytes  a age  i number  k kill  space pause"
+_SHORT: Final = "q quit  r u d b a i sort  k kill  space pause  ? keys"
+_LONG: Final = "q quit  sort by: r rate  u up  d down  b bytes  a age  i number  k kill  space pause  ? keys"
+#: What ``?`` shows.
+HELP: Final = (
+    "q  quit",
+    "r  sort by the rate of both directions",
+    "u  sort by the rate to the upstream",
+    "d  sort by the rate to the client",
+    "b  sort by bytes",
+    "a  sort by age",
+    "i  sort by number",
+    "k  kill a session: type its number, then Enter; Esc gives up",
+    "space  pause the display; the forwarder goes on",
+    "?  show the keys, or the sessions again",
+)
+_NUMBERS: Final = ("ID", "AGE", "UP", "DOWN", "BYTES", "A CALL")
 
 
 @frozen
@@ -38,16 +52,18 @@ class Shown:
     What the screen shows beside the look.
 
     :ivar paused: the look is an old one.
+    :ivar help: the keys are explained in the place of the sessions.
     :ivar note: stands in the place of the keys, if there is one: a question or an outcome.
     """
 
     paused: bool = False
+    help: bool = False
     note: str = ""
 
 
 def rate_text(rate: float) -> str:
-    """Bytes a second; a dot for none, so that what moves stands out."""
-    return "." if rate < 0.5 else f"{size_text(rate)}/s"
+    """Bytes a second; a plain 0 for none, so that what moves stands out."""
+    return "0" if rate < 0.5 else f"{size_text(rate)}/s"
 
 
 def head_lines(look: Mapping[str, Any], shown: Shown) -> list[str]:
@@ -62,8 +78,8 @@ def head_lines(look: Mapping[str, Any], shown: Shown) -> list[str]:
     ]
 
 
-def session_table(look: Mapping[str, Any]) -> list[str]:
-    """The heads, and a line for each session."""
+def session_table(look: Mapping[str, Any], width: int) -> list[str]:
+    """The heads, and a line for each session: names are shortened, then the least needed columns left out."""
     rows = [
         (
             str(row["id"]),
@@ -80,15 +96,19 @@ def session_table(look: Mapping[str, Any]) -> list[str]:
         for row in look["rows"]
     ]
     heads = ("ID", "RULE", "CLIENT", "UPSTREAM", "AGE", "UP", "DOWN", "BYTES", "A CALL", "STATE")
-    return table(heads, rows, ("ID", "AGE", "UP", "DOWN", "BYTES", "A CALL")).split("\n")
+    names = ("RULE", "CLIENT", "UPSTREAM")
+    drop = ("A CALL", "STATE", "UPSTREAM")
+    return fitted_table(heads, rows, _NUMBERS, width, shrink=names, drop=drop).split("\n")
 
 
 def screen(look: Mapping[str, Any] | None, shown: Shown, width: int, height: int) -> list[str]:
     """At most `height` lines of at most `width` characters."""
-    if look is None:
+    if shown.help:
+        lines = list(HELP)
+    elif look is None:
         lines = ["waiting for the forwarder"]
     else:
-        lines = [*(printable(line) for line in head_lines(look, shown)), "", *session_table(look)]
+        lines = [*(printable(line) for line in head_lines(look, shown)), "", *session_table(look, width)]
     lines = lines[: max(0, height - 1)]
     lines += [""] * (height - 1 - len(lines))
     lines.append(printable(shown.note) or (_LONG if width >= len(_LONG) else _SHORT))

@@ -189,16 +189,31 @@ def _read_base64(text: str) -> bytes:
         raise ValueError("salt and key of a hash are in base64") from None
 
 
+def wrong_name(name: str) -> str:
+    """What is wrong with `name` as the name of a user in the file; empty if nothing is."""
+    if not name:
+        return "the name is empty"
+    if ":" in name:
+        return f"the name '{printable(name)}' has a ':' in it, which ends the name in the file"
+    if name.startswith("#"):
+        return f"the name '{printable(name)}' begins with '#', which begins a comment in the file"
+    if name != name.strip() or len(name.splitlines()) > 1:
+        return f"the name '{printable(name)}' has a blank at an end or more than one line"
+    return ""
+
+
 def hash_password(name: str, password: str, salt: bytes, rounds: int = ROUNDS) -> str:
     """
     Make a line of the file.
 
     :param salt: random bytes, for each user others; 16 are usual.
-    :raises ValueError: the name or the salt would not be read back.
+    :raises ValueError: `wrong_name` refuses the name, or the salt would not be read back.
     """
+    wrong = wrong_name(name)
+    if wrong:
+        raise ValueError(wrong)
     key = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, rounds)
     texts = [base64.b64encode(part).decode() for part in (salt, key)]
     line = f"{name}:pbkdf2-sha256${rounds}${texts[0]}${texts[1]}"
-    if not read_users(line).admits(name.encode(), password.encode()):
-        raise ValueError("a name begins with neither blank nor '#', and has no ':' in it")
+    read_users(line)
     return line

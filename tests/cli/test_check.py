@@ -34,6 +34,13 @@ class CheckTests(CommandTestCase):
         self.assertIn(f"{path}:2:7: error: '10.0.0.1/8' has bits set", out)
         self.assertEqual(out.splitlines()[-1], f"{path}: 2 errors")
 
+    def test_quiet(self) -> None:
+        """``-q`` prints errors and nothing else, so that silence means a good file."""
+        good, bad = self.file(GOOD + ODD), self.file("web: :8080 -> 10.0.0.5:80 ilde=5m\n")
+        self.assertEqual(self.run_main("check", "-q", good), (0, "", ""))
+        code, out, _ = self.run_main("check", "-q", good, bad)
+        self.assertEqual((code, out.count("error"), out.count("warning")), (2, 1, 0))
+
     def test_advice(self) -> None:
         """Warnings come in the order of the file and do not fail it."""
         path = self.file(GOOD + ODD)

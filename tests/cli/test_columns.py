@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.cli.columns import size_text, table, time_text
+from portfwd.cli.columns import fitted_table, shortened, size_text, table, time_text
 
 
 class ColumnTests(SynchronousTestCase):
@@ -14,6 +16,18 @@ class ColumnTests(SynchronousTestCase):
         """Columns are as wide as their widest cell; numbers stand right; no line ends in blanks."""
         found = table(("ID", "NAME", "X"), [("7", "a", ""), ("123", "bcdef", "y")], ("ID",))
         self.assertEqual(found, " ID  NAME   X\n  7  a\n123  bcdef  y")
+
+    def test_shortened(self) -> None:
+        """What is too long loses its middle."""
+        found = [shortened("abcdefghij", width) for width in (10, 9, 4, 2, 1, 0)]
+        self.assertEqual(found, ["abcdefghij", "abcd\u2026ghij", "ab\u2026j", "a\u2026", "a", ""])
+
+    @given(st.lists(st.text(max_size=40), min_size=3, max_size=3), st.integers(12, 120))
+    def test_fitted(self, cells: list[str], width: int) -> None:
+        """A fitted table is as wide as asked at most, and keeps the columns that may not be left out."""
+        found = fitted_table(("ID", "N", "X"), [cells], ("ID",), width, shrink=("ID", "N"), drop=("X",))
+        self.assertLessEqual(max(map(len, found.split("\n"))), width)
+        self.assertIn("ID", found)
 
     def test_escaped(self) -> None:
         """A cell cannot move the cursor."""

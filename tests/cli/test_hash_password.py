@@ -57,7 +57,7 @@ class HashPasswordTests(CommandTestCase):
         self.assertEqual(len(lines), 2)
 
     def test_refused(self) -> None:
-        """No password, two different ones, or a name that the file cannot have: a reason, and exit code 1."""
+        """No password, two different ones, exit code 1; a name that the file cannot have: 2."""
         self.piped("\n")
         self.assertEqual(
             self.run_main("hash-password", "alice"), (1, "", "portfwd hash-password: there is no password\n")
@@ -70,5 +70,5 @@ class HashPasswordTests(CommandTestCase):
         for name in ("a:b", "#a", "", "a\nb"):
             self.piped("open sesame\n")
             code, out, err = self.run_main("hash-password", name)
-            self.assertEqual((code, out), (1, ""), name)
-            self.assertIn("portfwd hash-password: ", err)
+            self.assertEqual((code, out), (2, ""), name)
+            self.assertIn("portfwd hash-password: the name ", err)

@@ -40,11 +40,27 @@ class MainTests(CommandTestCase):
             self.assertIn("exit codes:\n  0  ", own)
 
     def test_mistakes(self) -> None:
-        """A wrong command line is exit code 2, with the usage on standard error."""
-        for words in ((), ("chekc", "x"), ("check",), ("explain", "a"), ("check", "--jsno", "x")):
+        """A wrong command line is exit code 2, with one line on standard error that says where help is."""
+        for words in (("check",), ("explain", "a"), ("check", "--jsno", "x"), ("top", "--sort", "x")):
             code, out, err = self.run_main(*words)
-            self.assertEqual((code, out), (2, ""), words)
-            self.assertIn("usage: portfwd", err)
+            self.assertEqual((code, out, err.count("\n")), (2, "", 1), words)
+            self.assertRegex(err, r"\Aportfwd[a-z ]*: .*--help' says more\n\Z")
+
+    def test_unknown_command(self) -> None:
+        """A command that is not there is answered with the nearest one."""
+        for words in (("chekc", "x"), ("help", "chekc")):
+            code, out, err = self.run_main(*words)
+            self.assertEqual((code, out), (2, ""))
+            self.assertEqual(err, "portfwd: there is no command 'chekc'; did you mean 'check'?\n")
+        self.assertIn("'portfwd help' lists them", self.run_main("xyzzy")[2])
+
+    def test_help_of_all(self) -> None:
+        """Without a command, and by ``help``, the help of all is printed; ``help COMMAND`` prints its own."""
+        everything = self.run_main("--help")
+        self.assertEqual(self.run_main(), everything)
+        self.assertEqual(self.run_main("help"), everything)
+        for command in ("check", "top", "help"):
+            self.assertEqual(self.run_main("help", command), self.run_main(command, "--help"))
 
 
 class ProcessTests(CommandTestCase):

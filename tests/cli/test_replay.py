@@ -157,7 +157,7 @@ class ToTests(ReplayTestCase):
         """The first difference is shown as it was and as it is, and the other sessions are played too."""
         path = self.record(session(1, answer=b"ONCE"), session(2))
         code, out, _ = self.run_main("replay", path, "--to", self.server(2), "--no-wait")
-        self.assertEqual(code, 3)
+        self.assertEqual(code, 1)
         self.assertEqual(
             [" ".join(line.split()) for line in out.splitlines()],
             [
@@ -172,7 +172,7 @@ class ToTests(ReplayTestCase):
         """What cannot be played as it was is said, and is no success."""
         path = self.record([*session(1), lost_line(104, 1, 9)], session(2, only="to-client"))
         code, out, _ = self.run_main("replay", path, "--to", self.server(0), "--no-wait")
-        self.assertEqual(code, 3)
+        self.assertEqual(code, 1)
         self.assertEqual(
             out.splitlines(),
             [
@@ -235,7 +235,7 @@ class ListenTests(ReplayTestCase):
             self.in_thread(self.converse, family, (host, port), b"won", [])
             where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
             code, out, _ = self.run_main("replay", self.record(session(1)), "--listen", where, "--no-wait")
-            self.assertEqual(code, 3, out)
+            self.assertEqual(code, 1, out)
             self.assertIn("the client differs: byte 0 is another one", out)
 
     def test_cannot_listen(self) -> None:
@@ -259,4 +259,4 @@ class ListenTests(ReplayTestCase):
         code, _, err = self.run_main(
             "replay", self.record(session(1)), "--listen", f"unix:{self.socket_path}"
         )
-        self.assertEqual((code, err), (3, "portfwd replay: interrupted\n"))
+        self.assertEqual((code, err), (1, "portfwd replay: interrupted\n"))

@@ -45,13 +45,14 @@ class ScreenTests(SynchronousTestCase):
             lines,
             [
                 "portfwd 1.2.3 running, up 1m01s, 1 rule, 20 descriptors",
-                "1 session of 9 in all, up ., down 2.0 KiB/s, by rate",
+                "1 session of 9 in all, up 0, down 2.0 KiB/s, by rate",
                 "",
                 "ID  RULE  CLIENT          UPSTREAM    AGE  UP       DOWN    BYTES  A CALL  STATE",
-                " 7  web   192.0.2.1:5555  -         1m01s   .  2.0 KiB/s  2.9 MiB       -  relaying",
+                " 7  web   192.0.2.1:5555  -         1m01s   0  2.0 KiB/s  2.9 MiB       -  relaying",
                 "",
                 "",
-                "q quit  sort by: r rate  u up  d down  b bytes  a age  i number  k kill  space pause",
+                "q quit  sort by: r rate  u up  d down  b bytes  a age  i number  k kill  space pause"
+                "  ? keys",
             ],
         )
 
@@ -69,8 +70,35 @@ class ScreenTests(SynchronousTestCase):
         self.assertLessEqual(set(SORT_KEYS.values()), set(top_sorts()))
 
     def test_rates(self) -> None:
-        """Nothing is a dot."""
-        self.assertEqual((rate_text(0.4), rate_text(1000)), (".", "1000 B/s"))
+        """Nothing is 0."""
+        self.assertEqual((rate_text(0.4), rate_text(1000)), ("0", "1000 B/s"))
+
+    def test_narrow(self) -> None:
+        """At 80 columns long names are shortened, and age, rates and bytes are still there."""
+        row = ROW | {
+            "id": 123456,
+            "rule": "customer-portal-production",
+            "client": "[2001:db8:1234:5678:9abc:def0:1234:5678]:54321",
+            "upstream": "[2001:db8:1234:5678:9abc:def0:8765:4321]:8443",
+            "up_rate": 1_000_000_000.0,
+        }
+        lines = screen(LOOK | {"rows": [row]}, Shown(), 80, 6)
+        self.assertEqual(
+            lines[3:5],
+            [
+                "    ID  RULE              CLIENT              AGE         UP       DOWN    BYTES",
+                "123456  customer\u2026duction  [2001:db\u2026]:54321  1m01s  954 MiB/s  2.0 KiB/s  2.9 MiB",
+            ],
+        )
+        wide = screen(LOOK | {"rows": [row]}, Shown(), 200, 6)
+        self.assertIn("[2001:db8:1234:5678:9abc:def0:8765:4321]:8443", wide[4])
+        self.assertIn("STATE", wide[3])
+
+    def test_help(self) -> None:
+        """``?`` explains every key."""
+        lines = screen(LOOK, Shown(help=True), 80, 24)
+        for key in (*SORT_KEYS, "q", "k", "?"):
+            self.assertTrue(any(line.startswith(key + " ") for line in lines), key)
 
     @settings(max_examples=60)
     @given(nasty, nasty, st.integers(1, 120), st.integers(1, 12))
