@@ -18,7 +18,7 @@ class BindTests(unittest.SynchronousTestCase):
 
     def bind(self, listen: str, *hosts: str, share: bool = False) -> list[socket.socket]:
         """The sockets, which are closed after the test; names resolve to `hosts`."""
-        (rule,) = parse(f"{listen} -> h:1/udp", "f").rules
+        (rule,) = parse(f"rule: {listen} -> h:1/udp", "f").rules
         assert rule.listen.ports is not None
         bound = bind_datagrams(rule.listen, rule.listen.ports.first, lambda _: hosts, share=share)
         for sock in bound:
