@@ -212,6 +212,8 @@ class SessionSummary(NamedTuple):
     :ivar detail: the error's text where there was one.
     :ivar access_step: 1 to 4, the step of the access list that refused the client; else 0
         (`portfwd.rules.access.Decision`).
+    :ivar dropped: datagrams that were dropped, by cause: the name of a filter, ``buffer`` (a socket took no
+        more, or the datagram was too large for it) or ``queue`` (nobody took them yet).
     """
 
     id: int
@@ -231,6 +233,7 @@ class SessionSummary(NamedTuple):
     relay: str = ""
     detail: str = ""
     access_step: int = 0
+    dropped: tuple[tuple[str, int], ...] = ()
 
 
 def printable(text: str) -> str:

@@ -15,6 +15,7 @@ from typing import Final
 
 from portfwd.filters.api import (
     DONE,
+    DROP,
     Announce,
     Await,
     Bypass,
@@ -167,6 +168,8 @@ class Inquiry(Passage):
                     link.done = link.done or item is DONE
             if self.finished or self._closing is not closing:
                 return
+        if self._datagrams and DROP in items and not any(isinstance(item, Wake) for item in items):
+            stage.dropped += 1  # one that is to wake up later has kept it
         if data is not None and not spoken:
             if awaits:
                 link.hold(data)

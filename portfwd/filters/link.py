@@ -118,6 +118,7 @@ class Stage:
     One filter of one session.
 
     :ivar altered: it may have changed the stream, and cannot be left out as if it had never been there.
+    :ivar dropped: datagrams that it dropped.
     :ivar dead: it failed, or never was opened: it is called no more.
     :ivar route: the last `Route` it returned.
     :ivar awaits: its results that have not come.
@@ -129,6 +130,7 @@ class Stage:
         "awaits",
         "dead",
         "down",
+        "dropped",
         "filter",
         "hold_timeout",
         "max_hold",
@@ -150,6 +152,7 @@ class Stage:
         self.on_timeout = factory.on_timeout
         self.on_error = factory.on_error
         self.altered = False
+        self.dropped = 0
         self.dead = False
         self.route: Route | None = None
         self.awaits = 0

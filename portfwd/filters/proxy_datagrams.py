@@ -1,11 +1,13 @@
 # -*- test-case-name: tests.filters.test_proxy_datagrams -*-
 """
-`proxy-in` and `proxy-out` for datagrams: a header of version 2 in each of them.
+`proxy-in` and `proxy-out` for datagrams: a header of version 2 in each of them, or in the first one.
 
 Section 2.2 of the PROXY specification has a kind of transport for datagrams (``DGRAM``), but does not say
-which of them have a header. Here each of a client's has one, so that nothing hangs on the first one arriving;
-answers have none. A header that is missing or wrong costs the datagram: it may be forged or cut, and the
-association is not to suffer for it. Version 1 is text for connections, and is refused.
+which of them have a header. Senders differ: nginx and this one have it in each, so that nothing hangs on the
+first one arriving; frp and others in the first one only. `proxy-in` takes both: the first datagram must have
+a header, later ones may. What does not begin with the header's signature is then passed on as it is. Answers
+have no header. A first datagram without a header, or a header that is wrong, costs the datagram: it may be
+forged or cut, and the association is not to suffer for it. Version 1 is text for connections, and is refused.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from portfwd.filters.api import DONE, DROP, Announce, Close, Connection, Filter,
 from portfwd.values import TO_UPSTREAM, Direction
 from portfwd.wire import Need, WireError
 from portfwd.wire.proxy_header import Header, inet_pair
-from portfwd.wire.proxy_v2 import build_v2, read_v2
+from portfwd.wire.proxy_v2 import SIGNATURE, build_v2, read_v2
 
 
 class DatagramProxyIn(Filter):
@@ -26,17 +28,26 @@ class DatagramProxyIn(Filter):
 
     def __init__(self) -> None:
         self._known = False
+        self._told = False
+        self._connection: Connection | None = None
+
+    def opened(self, connection: Connection) -> Verdict:
+        """See `IFilter`."""
+        self._connection = connection
+        return None
 
     def received(self, direction: Direction, data: bytes) -> Verdict:
         """See `IFilter`."""
         if direction is not TO_UPSTREAM:
             return DONE
+        if self._known and not data.startswith(SIGNATURE):
+            return None
         try:
             answer = read_v2(data)
-        except WireError:
-            return DROP
+        except WireError as error:
+            return self._drop(str(error))
         if isinstance(answer, Need):
-            return DROP
+            return self._drop("no whole PROXY header of version 2")
         header, rest = answer.value, Forward(data[answer.used :])
         if self._known:
             return rest
@@ -45,13 +56,28 @@ class DatagramProxyIn(Filter):
             return (Route(), rest)
         return (Announce(header.source, header.destination, header.tlvs), Route(), rest)
 
+    def _drop(self, why: str) -> Verdict:
+        """Drop a datagram; the log is told of an association's first one."""
+        if not self._told and self._connection is not None:
+            self._told = True
+            self._connection.log.warn(
+                "proxy-in dropped a datagram of {peer}: {why}; the closing line counts all of them",
+                peer=str(self._connection.client),
+                why=why,
+            )
+        return DROP
+
 
 class DatagramProxyOut(Filter):
-    """Puts a header before each datagram of a client."""
+    """Puts a header before each datagram of a client, or before the first one."""
 
-    def __init__(self, version: int) -> None:
-        """:param version: of the header; only 2 has one for datagrams."""
+    def __init__(self, version: int, *, first_only: bool = False) -> None:
+        """
+        :param version: of the header; only 2 has one for datagrams.
+        :param first_only: later datagrams have none.
+        """
         self._version = version
+        self._first_only = first_only
         self._connection: Connection | None = None
         self._header: bytes | None = None
 
@@ -69,6 +95,8 @@ class DatagramProxyOut(Filter):
         if self._header is None:
             assert self._connection is not None
             self._header = _header(self._connection)
+        if self._first_only:
+            return (Forward(self._header + data), DONE)
         return self._header + data
 
 

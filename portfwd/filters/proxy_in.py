@@ -11,7 +11,7 @@ Only peers in ``trust`` are asked for a header, and they must send one. It is
 never looked for in what others send: with ``untrusted=close`` they are refused, with
 ``untrusted=pass`` their bytes are untouched, and a header in them is the upstream's to judge. Whoever
 may open the file of a unix socket is trusted, as access lists do. It stands before all other filters. With
-datagrams, each has a header of version 2 (`portfwd.filters.proxy_datagrams`).
+datagrams, each has a header of version 2, or the first one has (`portfwd.filters.proxy_datagrams`).
 """
 
 from __future__ import annotations

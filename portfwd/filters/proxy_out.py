@@ -11,8 +11,9 @@ is left out. A unique id that came with a header is sent on.
 
 The upstream has to expect the header, and to trust us. It stands behind all
 filters that route; bytes that come to it before the upstream is connected end the session,
-because the header would not be the first. Before datagrams, each
-gets a header of version 2, without TLVs (`portfwd.filters.proxy_datagrams`).
+because the header would not be the first. Of datagrams, each
+gets a header of version 2, without TLVs, or with ``datagrams=first`` the first one does
+(`portfwd.filters.proxy_datagrams`).
 """
 
 from __future__ import annotations
@@ -147,6 +148,12 @@ class ProxyOutOptions:
         help=f"What version 2 says besides the addresses: some of {', '.join(TLVS)}.",
     )
 
+    datagrams: str = option(
+        choice("each", "first"),
+        default="each",
+        help="Which datagrams of a client get the header, where both sides are UDP.",
+    )
+
     def __attrs_post_init__(self) -> None:
         """Refuse TLVs that do not exist, or do not fit the version."""
         for name in self.tlv:
@@ -164,7 +171,7 @@ def make_factory(options: ProxyOutOptions, clauses: Sequence[RouteClause]) -> Fa
 
     def make(connection: Connection) -> Filter:
         if connection.network == "udp":
-            return DatagramProxyOut(version)
+            return DatagramProxyOut(version, first_only=options.datagrams == "first")
         return ProxyOut(version, options.tlv)
 
     return Factory(make, directions=frozenset({TO_UPSTREAM}), leads=True)

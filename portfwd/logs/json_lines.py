@@ -13,6 +13,8 @@ null), ``relay`` and ``detail`` (text, empty where there was none),
 ``share_spliced`` (0 to 1; null without bytes), ``paused`` (seconds for which the other side took
 no more) and ``paced`` (seconds for which ``bandwidth=`` had nothing left).
 
+Only where datagrams were dropped there is ``dropped``: an object with how many, by cause.
+
 The line is ASCII: everything else is escaped as JSON does.
 """
 
@@ -37,7 +39,7 @@ def json_line(summary: SessionSummary) -> str:
 
 def session_fields(summary: SessionSummary) -> dict[str, Any]:
     """The keys and values of a line."""
-    return {
+    fields = {
         "time": utc_time(summary.opened_at + summary.duration),
         "opened": utc_time(summary.opened_at),
         "id": summary.id,
@@ -57,6 +59,9 @@ def session_fields(summary: SessionSummary) -> dict[str, Any]:
         "to_upstream": _flow(summary.to_upstream),
         "to_client": _flow(summary.to_client),
     }
+    if summary.dropped:
+        fields["dropped"] = dict(summary.dropped)
+    return fields
 
 
 def _flow(flow: FlowSummary) -> dict[str, Any]:

@@ -10,7 +10,7 @@ One line a session, written when it has closed::
 
 (one line, broken here to be read). The head is the time of the close in UTC
 and the word ``closed``; then come the keys above, always all of them and in
-this order. New keys are added at the end.
+this order. New keys are added at the end. Behind them comes what only some lines have.
 
 - ``id`` counts sessions of the process; ``rule`` is the rule's name;
 - ``client``, ``local``, ``upstream``: addresses, ``-`` where there was none;
@@ -18,7 +18,8 @@ this order. New keys are added at the end.
 - ``connect``: seconds from dial to connection, ``first_byte``: from there to the
   upstream's first byte, ``duration``: from accept to close; ``-`` where it never came;
 - ``reason``: the two letters of `CloseReason`; ``ended_first``: ``client``, ``upstream`` or ``-``;
-- ``relay``: ``splice``, ``copy``, ``pair`` or ``-``; ``detail``: the error's text or ``-``.
+- ``relay``: ``splice``, ``copy``, ``pair`` or ``-``; ``detail``: the error's text or ``-``;
+- only where datagrams were dropped, ``dropped``: how many, by cause: ``proxy-in:12,buffer:3``.
 
 A value that holds a blank, a quote, ``=``, a backslash or anything that is not
 to be shown stands in double quotes, escaped as `portfwd.values.printable` says.
@@ -32,7 +33,7 @@ from portfwd.values import SessionSummary
 
 def text_line(summary: SessionSummary) -> str:
     """Write the line of a closed session, without its end."""
-    return (
+    line = (
         f"{utc_time(summary.opened_at + summary.duration)} closed"
         f" id={summary.id}"
         f" rule={known_word(summary.rule)}"
@@ -49,3 +50,6 @@ def text_line(summary: SessionSummary) -> str:
         f" relay={known_word(summary.relay or None)}"
         f" detail={word(summary.detail) if summary.detail else ABSENT}"
     )
+    if summary.dropped:
+        line += " dropped=" + word(",".join(f"{cause}:{count}" for cause, count in summary.dropped))
+    return line

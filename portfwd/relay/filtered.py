@@ -12,7 +12,7 @@ Without filters for this client (every factory stayed out) it is a plain session
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -259,6 +259,14 @@ class FilteredSession(Session):
             # Nobody was dialled, or nobody was there; a filter may have answered all the same.
             return cast(Watched, client).answered()
         return super()._flow(source, destination)
+
+    def _drops(self) -> Counter[str]:
+        drops = super()._drops()
+        if self.chain is not None:
+            for stage in self.chain.stages:
+                drops[stage.name] += stage.dropped
+            drops["queue"] += self.chain.dropped
+        return drops
 
     def _tell_closed(self) -> None:
         super()._tell_closed()

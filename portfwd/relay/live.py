@@ -66,6 +66,7 @@ class LiveRule:
     :ivar total: how many there have been.
     :ivar handshakes: those that are in their TLS handshakes with the client.
     :ivar datagrams: its sessions pass datagrams, on both sides.
+    :ivar has_datagrams: on one side at least.
     :ivar filters: name and factory of each ``filter`` clause, in order.
     :ivar filter_log: where filters write events.
     :ivar filter_failures: how often one of them raised.
@@ -120,6 +121,7 @@ class LiveRule:
         self.world = world
         self.streams: Opener = world.streams if streams is None else streams
         self.datagrams = isinstance(streams, DatagramStreams) and not streams.mixed
+        self.has_datagrams = rule.has_datagrams
         self._direct = self._direct_address()
         self.clock = world.reactor
         self.half_closed = Patience(self.clock, self.options.half_close)

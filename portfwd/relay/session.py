@@ -21,6 +21,7 @@ An exception of a stream, or of our own, ends this session with ``ID`` and no ot
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -42,6 +43,7 @@ from portfwd.relay.places import Places
 from portfwd.relay.reasons import RESET, reason_of
 from portfwd.relay.states import State, follow
 from portfwd.rules.model import OnDeny
+from portfwd.streams.datagram_opening import drops
 from portfwd.streams.stream import Loss, Stream
 from portfwd.values import (
     REFUSALS,
@@ -631,4 +633,9 @@ class Session:
             client.kind if client is not None and upstream is not None else "",
             self._detail,
             self._access_step,
+            tuple((+self._drops()).items()) if self._rule.has_datagrams else (),
         )
+
+    def _drops(self) -> Counter[str]:
+        """Datagrams that were dropped, by cause; see `SessionSummary.dropped`."""
+        return drops(self._client.stream, self._upstream.stream)

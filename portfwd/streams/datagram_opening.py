@@ -9,6 +9,7 @@ as for any other rule, and the one with datagrams has `DatagramTransport` below 
 from __future__ import annotations
 
 import socket
+from collections import Counter
 from typing import Protocol, cast
 
 from twisted.internet.interfaces import IReactorTime
@@ -104,6 +105,22 @@ class DatagramStreams:
             sock.close()
             raise OSError("nothing watches datagram sockets here")
         return self.reached(ConnectedSocket(sock, address, self._watcher))
+
+
+def drops(*streams: Stream | None) -> Counter[str]:
+    """
+    Datagrams that the sides of a session dropped, by cause.
+
+    ``buffer``: a socket took no more, or the datagram was too large for it. ``queue``: nobody took it yet,
+    and as many as are kept were waiting already.
+    """
+    counts: Counter[str] = Counter()
+    for stream in streams:
+        made = stream.transport if isinstance(stream, TransportStream) else stream
+        if isinstance(made, (DatagramStream, DatagramTransport)):
+            counts["buffer"] += made.dropped
+            counts["queue"] += made.queue_drops
+    return counts
 
 
 def carrier_of(stream: Stream) -> UpstreamCarrier:

@@ -198,6 +198,11 @@ class DatagramStream:
         if self._owner is not None:
             self._owner.lost(self, how, detail)
 
+    @property
+    def queue_drops(self) -> int:
+        """Datagrams of this side that nobody took in time."""
+        return 0 if self._early is None else self._early.dropped
+
     # Watching
 
     def watch(self, viewer: Viewer, peer: DatagramStream | None = None) -> None:

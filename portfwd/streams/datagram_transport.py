@@ -40,7 +40,8 @@ class DatagramTransport:
     :ivar carrier: what carries its datagrams.
     :ivar heard_at: when the last datagram came, or this was made; in the reactor's seconds.
     :ivar asked_at: when bytes were last written.
-    :ivar dropped: datagrams that came while the stream took no more, or that could not be sent.
+    :ivar dropped: datagrams that were not sent to this side: its kernel's buffer was full, or they were
+        too large for it.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class DatagramTransport:
         self._connected = True
         self._silence: IDelayedCall | None = None
         self.heard_at = self.asked_at = clock.seconds()
-        self._unsent = 0
+        self.dropped = 0
         carrier.carry(self)
         stream.address, stream.local = carrier.address, carrier.local
         stream.makeConnection(self)
@@ -77,9 +78,9 @@ class DatagramTransport:
         return f"<DatagramTransport {self.carrier!r} {'open' if self._connected else 'closed'}>"
 
     @property
-    def dropped(self) -> int:
-        """See the class."""
-        return self._keep.dropped + self._unsent
+    def queue_drops(self) -> int:
+        """Datagrams of this side that came while the stream took no more."""
+        return self._keep.dropped
 
     # What the carrier tells
 
@@ -131,7 +132,7 @@ class DatagramTransport:
 
     def _send(self, message: bytes) -> None:
         if self._connected and not self.carrier.send(message):
-            self._unsent += 1
+            self.dropped += 1
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
         """Send the pieces together."""

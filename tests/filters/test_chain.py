@@ -1130,6 +1130,13 @@ class DatagramTests(SynchronousTestCase):
         chain = relaying(Scripted(received=script(DROP, None)), datagrams=True)
         self.assertEqual(chain.received(UP, b"x"), [])
         self.assertEqual(chain.received(UP, b"y"), [Write(UP, b"y")])
+        self.assertEqual([stage.dropped for stage in chain.stages], [1])
+
+    def test_drop_for_now(self) -> None:
+        """One that is to come later is not counted as dropped."""
+        chain = relaying(Scripted(received=[DROP, Wake(1)]), datagrams=True)
+        chain.received(UP, b"x")
+        self.assertEqual([stage.dropped for stage in chain.stages], [0])
 
     def test_several(self) -> None:
         """Each is judged for itself, and a list makes several of one."""

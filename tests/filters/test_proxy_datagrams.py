@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any, cast
+from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -33,6 +34,27 @@ class InTests(SynchronousTestCase):
         )
         self.assertEqual(one.received(TO_UPSTREAM, header), Forward(b""))
         self.assertIs(one.received(TO_CLIENT, b"answer"), DONE)
+
+    def test_first_only(self) -> None:
+        """Behind the first header, a datagram without one is passed on as it is, an empty one too."""
+        one = DatagramProxyIn()
+        header = build_v2(Header(REAL, PLACE, datagram=True))
+        one.received(TO_UPSTREAM, header + b"a")
+        for data in (b"", b"question", b"\r\n\r\n", b"PROXY UNKNOWN\r\n"):
+            self.assertIsNone(one.received(TO_UPSTREAM, data))
+        self.assertEqual(one.received(TO_UPSTREAM, header + b"b"), Forward(b"b"))
+        self.assertIs(one.received(TO_UPSTREAM, header[:-1]), DROP)
+
+    def test_told_once(self) -> None:
+        """The log is told of the first datagram that is dropped, and why."""
+        one, log = DatagramProxyIn(), mock.Mock()
+        connection = a_connection(network="udp")
+        connection.log = log
+        self.assertIsNone(one.opened(connection))
+        for data in (b"question", b"another"):
+            self.assertIs(one.received(TO_UPSTREAM, data), DROP)
+        log.warn.assert_called_once()
+        self.assertIn("PROXY", log.warn.call_args.kwargs["why"])
 
     def test_nothing_said(self) -> None:
         """A header of the sender itself, or of a stream, leaves the addresses as they are."""
@@ -68,6 +90,16 @@ class OutTests(SynchronousTestCase):
             self.assertEqual((header.source, header.destination), (connection.source, connection.destination))
             self.assertEqual(sent[cast(Any, read).used :], data)
         self.assertIs(one.received(TO_CLIENT, b"answer"), DONE)
+
+    def test_first(self) -> None:
+        """With ``datagrams=first`` the first one has it, and no other is shown to the filter."""
+        one = DatagramProxyOut(2, first_only=True)
+        one.opened(self.connection())
+        verdict: Any = one.received(TO_UPSTREAM, b"question")
+        self.assertIs(verdict[1], DONE)
+        self.assertEqual(verdict[0].data[cast(Any, read_v2(verdict[0].data)).used :], b"question")
+        factory = make_out(ProxyOutOptions(datagrams="first"), ())
+        self.assertTrue(cast(Any, factory.build(a_connection(network="udp")))._first_only)
 
     def test_unknown(self) -> None:
         """Where a client has no address the header says as much as there is to say."""

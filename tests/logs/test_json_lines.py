@@ -87,6 +87,12 @@ class JSONLineTests(SynchronousTestCase):
         self.assertEqual(
             (read["id"], read["rule"], read["detail"]), (summary.id, summary.rule, summary.detail)
         )
-        self.assertEqual(len(read), 18)
+        self.assertEqual(len(read), 18 + bool(summary.dropped))
         if summary.reason is not None:
             self.assertIn(read["reason"], {reason.code for reason in CloseReason})
+
+    def test_dropped(self) -> None:
+        """What was dropped has a key of its own, only where something was."""
+        self.assertNotIn("dropped", json.loads(json_line(PLAIN)))
+        line = json_line(PLAIN._replace(dropped=(("proxy-in", 12), ("buffer", 3))))
+        self.assertEqual(json.loads(line)["dropped"], {"proxy-in": 12, "buffer": 3})

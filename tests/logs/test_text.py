@@ -60,5 +60,11 @@ class TextLineTests(SynchronousTestCase):
         head = re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z closed", line)
         assert head is not None
         fields = FIELD.findall(line, head.end())
-        self.assertEqual([key for key, _ in fields], KEYS)
+        self.assertEqual([key for key, _ in fields], KEYS + ["dropped"] * bool(summary.dropped))
         self.assertEqual("".join(f" {key}={value}" for key, value in fields), line[head.end() :])
+
+    def test_dropped(self) -> None:
+        """What was dropped comes last, by cause, and only where something was."""
+        self.assertNotIn("dropped=", text_line(PLAIN))
+        line = text_line(PLAIN._replace(dropped=(("proxy-in", 12), ("buffer", 3))))
+        self.assertTrue(line.endswith(" detail=- dropped=proxy-in:12,buffer:3"))

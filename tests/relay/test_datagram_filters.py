@@ -56,6 +56,7 @@ class DatagramFilterTests(PostCase):
         self.assert_quiet(self.upstream, client)
         (line,) = self.closed_lines
         self.assertEqual((line.reason, line.detail), (CloseReason.FILTER, "asked to"))
+        self.assertEqual(line.dropped, (("python:tests.relay.test_datagram_filters.Script", 1),))
         self.ask(client)
 
     def test_holding_is_a_mistake(self) -> None:
