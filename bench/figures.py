@@ -51,7 +51,7 @@ FIGURES: Final = {
     "lost_bytes": Figure("bytes lost", False, 0),
     "ready_s": Figure("ready after s", False, 3),
     "stall_ms": Figure("longest stall ms", False, 1),
-    "stall_alone_ms": Figure("longest stall ms without reload", False, 1),
+    "stall_alone_ms": Figure("longest stall ms without that", False, 1),
     "datagrams_s": Figure("datagrams/s", True, 0),
     "lost_share": Figure("lost", None, 2),
 }

@@ -137,6 +137,15 @@ GOALS: Final = (
     Goal(
         "spliced beside copied and filtered: share kept", "mixed", "kept_share", (), 0.2, 0.4, "portfwd-mixed"
     ),
+    Goal(
+        "stalls while 10 000 sessions expire, milliseconds",
+        "expiry-10000",
+        "stall_ms",
+        (),
+        10.0,
+        None,
+        "portfwd-mixed",
+    ),
     Goal("start with 10 000 rules, seconds", "start-10000", "ready_s", (), 3.0, 1.0),
     Goal("reload with 10 000 rules, seconds", "reload-10000", "ready_s", (), 3.0, 1.0),
     Goal("traffic stalls in that reload, milliseconds", "reload-10000", "stall_ms", (), 50.0, None),

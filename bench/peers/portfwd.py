@@ -21,6 +21,9 @@ from bench.peers.api import AbsentError, Counters, Forward, Logs, Peer, Setup
 from bench.peers.checkout import commit, environment
 from bench.processes import Program
 
+#: Seconds of silence after which a half-closed session of one rule of `PortfwdMixed` ends: long enough to
+#: open ten thousand of them.
+HALF_CLOSE: Final = 10
 _SEES_ALL: Final = "python:bench.peers.passing.SeesAll"
 _TWISTD: Final = "from twisted.scripts.twistd import run; run()"
 _CHECK: Final = (
@@ -179,7 +182,12 @@ class PortfwdDoneFilter(PortfwdOneFilter):
 
 
 class PortfwdMixed(Portfwd):
-    """portfwd whose rules differ: the first splices, the second copies, the third shows all to a filter."""
+    """
+    portfwd whose rules differ.
+
+    The first splices, the second copies, the third shows all to a filter, the fourth ends half-closed
+    sessions early.
+    """
 
     name = "portfwd-mixed"
     about = "a rule each with relay=splice, relay=copy, and 1 Python filter that passes every byte"
@@ -190,9 +198,8 @@ class PortfwdMixed(Portfwd):
     def rules(self, setup: Setup) -> str:
         """Its rules file."""
         lines = "log access=off\n"
-        kinds = ("relay=splice", "relay=copy", f"\n    filter {_SEES_ALL}")
-        for number, forward in enumerate(setup.forwards):
-            kind = kinds[number] if number < len(kinds) else ""
+        kinds = ("relay=splice", "relay=copy", f"\n    filter {_SEES_ALL}", f"half-close={HALF_CLOSE}s")
+        for forward, kind in zip(setup.forwards, kinds, strict=False):
             target = f"{forward.target_host}:{forward.target_port}"
             lines += f"{forward.name}: {setup.host}:{forward.port} -> {target} {kind}\n"
         return lines

@@ -6,13 +6,22 @@ Every session waits for its dial and, half-closed, for silence; nearly all of th
 before their time. A delayed call of the reactor for each costs more than the system calls
 it watches over. Waits of one length end in the order in which they began, so a queue and
 one timer for its head do the same for next to nothing.
+
+Waits that end together cost as much each as one that ends alone, and `AT_ONCE` of them are called before
+others have their turn: ten thousand sessions may have become silent in the same second.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
+from typing import Final
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+#: Waits that are over and told in one turn of the reactor. To close a session takes some 50 microseconds, so
+#: other sessions wait a few milliseconds.
+AT_ONCE: Final = 32
 
 
 class Patience:
@@ -25,7 +34,9 @@ class Patience:
     def __init__(self, clock: IReactorTime, seconds: float) -> None:
         self.seconds = seconds
         self._clock = clock
-        self._waiting: dict[object, tuple[float, Callable[[], None]]] = {}
+        # Ordered, and not a dict: to find the first of one from whose front others were taken takes longer
+        # the more of them there were.
+        self._waiting: OrderedDict[object, tuple[float, Callable[[], None]]] = OrderedDict()
         self._timer: IDelayedCall | None = None
         self._calling = False
 
@@ -49,17 +60,16 @@ class Patience:
         now = self._clock.seconds()
         self._timer = None
         self._calling = True
+        waiting = self._waiting
         try:
-            for who, (deadline, over) in list(self._waiting.items()):
-                if deadline > now:
-                    break
+            for _ in range(AT_ONCE):
                 # One at a time: who is called may forget others, and one that raises leaves the rest.
-                wait = self._waiting.get(who)
-                if wait is not None and wait[0] == deadline:
-                    del self._waiting[who]
-                    over()
+                if not waiting or next(iter(waiting.values()))[0] > now:
+                    break
+                _, (_, over) = waiting.popitem(last=False)
+                over()
         finally:
             self._calling = False
-            if self._waiting:
-                deadline, _ = next(iter(self._waiting.values()))
+            if waiting:
+                deadline, _ = next(iter(waiting.values()))
                 self._timer = self._clock.callLater(max(0.0, deadline - now), self._due)

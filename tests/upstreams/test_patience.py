@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.upstreams.patience import Patience
+from portfwd.upstreams.patience import AT_ONCE, Patience
 
 
 class PatienceTests(SynchronousTestCase):
@@ -84,6 +86,32 @@ class PatienceTests(SynchronousTestCase):
         self.assertRaises(self.failureException, self.clock.advance, 10)
         self.clock.advance(0)
         self.assertEqual(self.over, ["b"])
+
+    def test_so_many_at_once(self) -> None:
+        """Of waits that end together a part is told at a time; what is due meanwhile is done in between."""
+        names = [str(number) for number in range(2 * AT_ONCE + 1)]
+        self.patience.wait("first", lambda: self.clock.callLater(0, self.over.append, "between"))
+        for name in names:
+            self.wait(name)
+        self.clock.advance(10)
+        self.assertEqual(self.over, [*names[: AT_ONCE - 1], "between", *names[AT_ONCE - 1 :]])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_many(self) -> None:
+        """To tell one of 40 000 that wait looks at none of the others: it takes next to no memory."""
+        self.patience.wait("first", lambda: None)
+        self.clock.advance(1)
+        for number in range(40_000):
+            self.patience.wait(number, lambda: None)
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        before, _ = tracemalloc.get_traced_memory()
+        self.clock.advance(9)
+        _, peak = tracemalloc.get_traced_memory()
+        self.assertIn("40000 waiting", repr(self.patience))
+        self.assertLess(peak - before, 10_000)
+        self.clock.advance(1)
+        self.assertIn("0 waiting", repr(self.patience))
 
     @given(
         st.lists(
