@@ -20,6 +20,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Final
 
+from portfwd.kernel.sockets import literal_of
 from portfwd.values import Address, InetAddress, unmapped
 
 #: More than any datagram has: 65 507 bytes over IPv4, 65 527 over IPv6 without jumbograms.
@@ -118,12 +119,21 @@ def from_destination(packed: bytes) -> Ancillary:
     return ((socket.IPPROTO_IPV6, _IPV6_PKTINFO, struct.pack("=16si", packed, 0)),)
 
 
-def to_destination(packed: bytes, port: int) -> Address | None:
-    """The address of ours that `destination_in` gave, as ours."""
+def to_destination(packed: bytes, port: int, sender: object = None) -> Address | None:
+    """
+    The address of ours that `destination_in` gave, as ours.
+
+    :param sender: the socket module's address of whoever sent there: a link-local address of ours is in its
+        zone.
+    """
     if not packed:
         return None
     family = socket.AF_INET if len(packed) == 4 else socket.AF_INET6
-    return InetAddress(unmapped(socket.inet_ntop(family, packed)), port)
+    host = unmapped(socket.inet_ntop(family, packed))
+    # RFC 4291 section 2.5.6: fe80::/10.
+    if isinstance(sender, tuple) and len(sender) == 4 and packed[0] == 0xFE and packed[1] & 0xC0 == 0x80:
+        host = literal_of((host, port, 0, sender[3]))
+    return InetAddress(host, port)
 
 
 def enlarge_receive_buffer(sock: socket.socket, wanted: int) -> int:

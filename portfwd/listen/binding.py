@@ -17,7 +17,7 @@ from typing import Final
 
 from attrs import frozen
 
-from portfwd.kernel.sockets import apply_settings, inet_family, listening_settings
+from portfwd.kernel.sockets import apply_settings, inet_family, listening_settings, literal_of, sockaddr_of
 from portfwd.rules.model import Kind, ListenOptions, ListenSpec, Options
 from portfwd.values import UnixAddress, is_literal
 
@@ -78,7 +78,7 @@ def resolve_listener(name: str, kind: socket.SocketKind = socket.SOCK_STREAM) ->
     :raises OSError: it has none.
     """
     found = socket.getaddrinfo(name, None, type=kind)
-    return list(dict.fromkeys(str(sockaddr[0]) for _, _, _, _, sockaddr in found))
+    return list(dict.fromkeys(literal_of(sockaddr) for _, _, _, _, sockaddr in found))
 
 
 def bind_hosts(
@@ -139,7 +139,7 @@ def _bind_inet(host: str, port: int, v6only: bool, options: Options, share: bool
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(v6only))
         if share:
             share_port(sock, True)
-        sock.bind((host, port))
+        sock.bind(sockaddr_of(host, port))
     except OSError:
         sock.close()
         raise

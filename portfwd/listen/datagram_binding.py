@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from portfwd.kernel.datagrams import can_tell_destinations, tell_destinations
-from portfwd.kernel.sockets import inet_family
+from portfwd.kernel.sockets import inet_family, sockaddr_of
 from portfwd.listen.binding import bind_hosts, bind_unix, resolve_listener, share_port
 from portfwd.rules.model import Kind, ListenSpec
 from portfwd.values import UnixAddress
@@ -67,7 +67,7 @@ def _bind(host: str, port: int, v6only: bool, share: bool) -> socket.socket:
             share_port(sock, True)
         if host in WILDCARDS and can_tell_destinations():
             tell_destinations(sock)
-        sock.bind((host, port))
+        sock.bind(sockaddr_of(host, port))
     except OSError:
         sock.close()
         raise

@@ -214,7 +214,7 @@ class DatagramListener(Reception):
 
     def _local(self, key: Hashable) -> Address | None:
         if self._fixed is None and isinstance(key, tuple):
-            return to_destination(key[1], self._port)
+            return to_destination(key[1], self._port, key[0])
         return self._fixed
 
     def send(self, data: bytes, to: Correspondent) -> bool:

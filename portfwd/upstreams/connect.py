@@ -50,7 +50,9 @@ from portfwd.kernel.sockets import (
     bind_source,
     has_hung_up,
     inet_family,
+    literal_of,
     reset_on_close,
+    sockaddr_of,
     upstream_settings,
 )
 from portfwd.rules.model import Options
@@ -182,7 +184,7 @@ class SocketAttempt:
         try:
             # Its answer is nearly always that it goes on: a number costs less than an exception.
             code = sock.connect_ex(
-                target.sockaddr if isinstance(target, UnixAddress) else (target.host, target.port)
+                target.sockaddr if isinstance(target, UnixAddress) else sockaddr_of(target.host, target.port)
             )
         except OSError as problem:  # an address that the kernel was not even asked for
             self._finish_failed(dial_error(problem, target))
@@ -307,6 +309,8 @@ class SocketAttempt:
 
 def from_twisted_address(address: IAddress | None) -> Address | None:
     """A Twisted address as ours; None for kinds that have no counterpart."""
+    if isinstance(address, IPv6Address) and address.scopeID:
+        return InetAddress(literal_of((address.host, 0, 0, address.scopeID)), address.port)
     if isinstance(address, (IPv4Address, IPv6Address)):
         return InetAddress(unmapped(address.host), address.port)
     if isinstance(address, TwistedUnixAddress):

@@ -12,7 +12,7 @@ import socket
 from typing import Final
 
 from portfwd.kernel.datagrams import datagram_socket
-from portfwd.kernel.sockets import buffer_settings, inet_family
+from portfwd.kernel.sockets import buffer_settings, inet_family, sockaddr_of
 from portfwd.rules.model import Options
 from portfwd.upstreams.connect import AttemptOwner, dial_error
 from portfwd.values import Address, UnixAddress
@@ -66,8 +66,8 @@ def connect_datagrams(target: Address, options: Options) -> socket.socket:
             for level, name, value in buffer_settings(options):
                 sock.setsockopt(level, name, value)
             if options.src is not None:
-                sock.bind((options.src, 0))
-            sock.connect((target.host, target.port))
+                sock.bind(sockaddr_of(options.src, 0))
+            sock.connect(sockaddr_of(target.host, target.port))
     except OSError:
         sock.close()
         raise

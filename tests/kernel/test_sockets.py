@@ -363,3 +363,31 @@ class LimitTests(SocketCase):
         self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, before)
         raised = sockets.raise_descriptor_limit()
         self.assertEqual(resource.getrlimit(resource.RLIMIT_NOFILE)[0], raised)
+
+
+class ZoneTests(unittest.SynchronousTestCase):
+    """IPv6 zones, which Python's socket module drops from addresses of two elements."""
+
+    def test_to_the_kernel(self) -> None:
+        """A zone becomes the number of its interface; an address without one stays two elements."""
+        self.assertEqual(
+            sockets.sockaddr_of("fe80::1%lo", 80), ("fe80::1", 80, 0, socket.if_nametoindex("lo"))
+        )
+        self.assertEqual(sockets.sockaddr_of("fe80::1%7", 80), ("fe80::1", 80, 0, 7))
+        self.assertEqual(sockets.sockaddr_of("fe80::1", 80), ("fe80::1", 80))
+        self.assertEqual(sockets.sockaddr_of("192.0.2.1", 80), ("192.0.2.1", 80))
+
+    def test_no_such_interface(self) -> None:
+        """An interface that is not there is named."""
+        problem = self.assertRaises(OSError, sockets.sockaddr_of, "fe80::1%nosuch0", 80)
+        self.assertEqual((problem.errno, problem.strerror), (errno.ENODEV, "there is no interface 'nosuch0'"))
+
+    def test_from_the_kernel(self) -> None:
+        """The name of the interface is shown, or its number where it is gone."""
+        lo = socket.if_nametoindex("lo")
+        shown = sockets.to_address(socket.AF_INET6, ("fe80::1", 80, 0, lo))
+        self.assertEqual(shown, InetAddress("fe80::1%lo", 80))
+        self.assertEqual(sockets.to_address(socket.AF_INET6, ("::1", 80, 0, 0)), InetAddress("::1", 80))
+        self.assertEqual(sockets.literal_of(("fe80::1", 80, 0, 2**31 - 1)), f"fe80::1%{2**31 - 1}")
+        self.assertEqual(sockets.literal_of(("fe80::1%lo", 80, 0, lo)), "fe80::1%lo")
+        self.assertEqual(sockets.literal_of(("192.0.2.1", 80)), "192.0.2.1")

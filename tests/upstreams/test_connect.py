@@ -530,6 +530,7 @@ class EndpointAttemptTests(unittest.SynchronousTestCase):
         for theirs, ours in (
             (IPv4Address("TCP", "192.0.2.1", 80), InetAddress("192.0.2.1", 80)),
             (IPv6Address("TCP", "::ffff:192.0.2.1", 80), InetAddress("192.0.2.1", 80)),
+            (IPv6Address("TCP", "fe80::1", 80, 0, 1), InetAddress("fe80::1%lo", 80)),
             (UNIXAddress(b"/run/x"), UnixAddress("/run/x")),
             (UNIXAddress(b"\0x"), UnixAddress("@x")),
             (UNIXAddress(None), UnixAddress("")),
