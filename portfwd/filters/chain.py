@@ -10,7 +10,12 @@ Order
     Toward the upstream the filters run as listed, toward the client in reverse. What a filter
     returns goes on in order. A `Reply` goes the other way and is seen by the filters nearer the
     side it goes to only. Between the filters there is one queue: a filter is never called
-    while a verdict, its own or another's, is taking effect.
+    while a verdict, its own or another's, is taking effect. A result that comes while a filter is being
+    called is told after the verdict of that call.
+
+Results
+    `IFilter.resumed` gets the result of an `Await`, never an exception. If the awaitable raises, the filter's
+    ``failed`` is called; a filter without that method has failed itself, and ``on_error`` decides.
 
 The bytes that a filter was called with
     go where the verdict says. ``None`` passes them at its place in a list. A verdict in which nothing
@@ -50,6 +55,7 @@ It refuses to guess: held bytes beyond ``max_hold`` are a failure to decide, not
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -57,7 +63,7 @@ from portfwd.errors import DialError
 from portfwd.filters.api import Connection, IFilter, IFilterFactory
 from portfwd.filters.effects import Dial, Disarm, Effect, End, Finish, Trouble, Write
 from portfwd.filters.inquiry import Inquiry, failure
-from portfwd.filters.link import Stage
+from portfwd.filters.link import Link, Stage
 from portfwd.values import TO_CLIENT, TO_UPSTREAM, Address, Direction, SessionSummary
 
 
@@ -77,7 +83,7 @@ def make_chain(
     for name, factory in clauses:
         try:
             made = factory.build(connection)
-        except Exception as error:
+        except BaseException as error:
             troubles.append(Trouble(name, error))
             if getattr(factory, "on_error", "") != "bypass":
                 troubles.append(failure(name, error))
@@ -116,6 +122,7 @@ class Chain(Inquiry):
         super().__init__(stages, connection, datagrams=datagrams)
         self._undecided = [stage for stage in stages if stage.routes]
         self._closed = False
+        self._outcomes: deque[tuple[int, Callable[[Link, bytes | None], None]]] = deque()
         for trouble in troubles:
             if isinstance(trouble, Finish):
                 self._finish(trouble)
@@ -223,17 +230,39 @@ class Chain(Inquiry):
         return self._done()
 
     def settled(self, key: int, result: object) -> list[Effect]:
-        """The awaitable of the `Begin` with `key` has this result, or raised it."""
+        """The awaitable of the `Begin` with `key` has this result."""
+        return self._come_to(key, partial(self._resumed, result=result))
+
+    def failed(self, key: int, error: BaseException) -> list[Effect]:
+        """The awaitable of the `Begin` with `key` raised."""
+        return self._come_to(key, partial(self._awaited_failed, error=error))
+
+    def _come_to(self, key: int, tell: Callable[[Link, bytes | None], None]) -> list[Effect]:
+        if self.asking:
+            # The filter that is being asked let it come: its verdict is the first.
+            self._outcomes.append((key, tell))
+            return []
+        self._take_outcome(key, tell)
+        return self._done()
+
+    def _take_outcome(self, key: int, tell: Callable[[Link, bytes | None], None]) -> None:
         link, paused = self._awaited.pop(key, (None, ()))
         if self.finished or link is None:
-            return []
+            return
         self._resume(link.stage, paused)
-        data = link.take() if link.held else None
-        self._tell(link, data, "resumed", result)
+        tell(link, link.take() if link.held else None)
         for one in paused:
             self._let_in(one)
             self._pass_end(one)
-        return self._done()
+
+    def _resumed(self, link: Link, data: bytes | None, result: object) -> None:
+        self._tell(link, data, "resumed", result)
+
+    def _awaited_failed(self, link: Link, data: bytes | None, error: BaseException) -> None:
+        if callable(getattr(link.stage.filter, "failed", None)):
+            self._tell(link, data, "failed", error)
+        else:
+            self._fail(link, error, data, "awaited a result that raised")
 
     def closed(self, summary: SessionSummary) -> list[Effect]:
         """The session is over, whoever ended it: each filter is told once. Only `Trouble` comes of it."""
@@ -244,7 +273,7 @@ class Chain(Inquiry):
         for stage in self._stages:
             try:
                 stage.filter.closed(summary)
-            except Exception as error:
+            except BaseException as error:
                 troubles.append(Trouble(stage.name, error))
         return troubles
 
@@ -253,6 +282,9 @@ class Chain(Inquiry):
     def _done(self) -> list[Effect]:
         """Come to rest, and hand out what is to be done."""
         self._work()
+        while self._outcomes:
+            self._take_outcome(*self._outcomes.popleft())
+            self._work()
         if self._closing is not None:
             self._flush()
             self._finish(self._closing)

@@ -95,7 +95,11 @@ class Disarm:
 
 @frozen
 class Begin:
-    """Await `awaitable`, then call `Chain.settled` with `key` and its result or exception."""
+    """
+    Await `awaitable`, then call `Chain.settled` with `key` and its result, or `Chain.failed` with what it raised.
+
+    Others may wait for the same object: it is neither cancelled nor altered.
+    """
 
     key: int
     awaitable: Awaitable[object]
@@ -129,10 +133,11 @@ class Unseen:
     The next bytes of `direction`, behind those shown last, need not be shown.
 
     It is an offer, and replaces the one before. Bytes that are shown all the same count as
-    the next ones. Bytes that are not shown are told of by `Chain.passed`, before anything
-    else of `direction` is; where `count` is None that is not needed.
+    the next ones. Bytes that are not shown are told of by `Chain.passed`, before the chain is told
+    anything else; where `count` is None that is not needed.
 
-    :ivar count: how many; None: all that will ever come, and its end neither.
+    :ivar count: how many; 0: none, the offer before is taken back; None: all that will ever come, and the
+        end neither.
     """
 
     direction: Direction
@@ -149,7 +154,7 @@ class Trouble:
     """
 
     filter: str
-    error: Exception
+    error: BaseException
 
 
 Effect = Write | End | Dial | Judge | Finish | Arm | Disarm | Begin | Store | Stop | Go | Unseen | Trouble

@@ -14,17 +14,14 @@ from functools import partial
 from typing import Final
 
 from portfwd.filters.api import (
-    DONE,
     DROP,
     Announce,
     Await,
-    Bypass,
     Close,
     Connection,
     Copy,
     Delay,
     Forward,
-    NeedMore,
     Reply,
     Route,
     Verdict,
@@ -33,7 +30,7 @@ from portfwd.filters.api import (
 from portfwd.filters.effects import Begin, Finish, Judge, Store, Trouble
 from portfwd.filters.link import Link, Stage
 from portfwd.filters.passage import Passage
-from portfwd.filters.verdicts import Item, alters, answers, read_verdict
+from portfwd.filters.verdicts import Item, Keep, Skip, Step, Stop, Wait, Want, alters, read_verdict, steps_of
 from portfwd.values import TO_UPSTREAM
 
 #: Replies that may be the answer to a reply: two filters that answer each other would never stop.
@@ -43,17 +40,27 @@ MAX_REPLIES: Final = 16
 PROXY_TLVS: Final = "proxy-tlvs"
 
 
-def failure(name: str, error: Exception) -> Finish:
-    """The end of a session whose filter `name` raised `error`."""
+def failure(name: str, error: BaseException, what: str = "raised") -> Finish:
+    """
+    The end of a session whose filter `name` raised `error`.
+
+    :param what: how it came to that.
+    """
     # The text of the error may quote bytes of users; the log has it, with the traceback.
-    return Finish(f"filter {name} raised {type(error).__name__}", abort=True, filter=name)
+    return Finish(f"filter {name} {what} {type(error).__name__}", abort=True, filter=name)
 
 
 class Inquiry(Passage):
-    """Filters that are asked, on the way that the bytes take."""
+    """
+    Filters that are asked, on the way that the bytes take.
+
+    :ivar asking: a filter's method runs just now. What happens meanwhile is not told to any filter
+        before the verdict of this one has taken effect.
+    """
 
     def __init__(self, stages: Iterable[Stage], connection: Connection, *, datagrams: bool) -> None:
         super().__init__(stages, datagrams=datagrams)
+        self.asking = False
         self._connection = connection
         self._awaited: dict[int, tuple[Link, tuple[Link, ...]]] = {}
         self._closing: Finish | None = None
@@ -61,17 +68,21 @@ class Inquiry(Passage):
 
     # Asking
 
-    def _show(self, link: Link, data: bytes) -> None:
+    def _show(self, link: Link, data: bytes, replies: int) -> None:
         # Bulk comes this way: what most filters return is dealt with first.
+        self.asking = True
         try:
             verdict = link.stage.filter.received(link.direction, data)
-        except Exception as error:
-            self._fail(link, error, data)
+        except BaseException as error:
+            # Whatever it is: what leaves a filter ends this session, and nothing else.
+            self.asking = False
+            self._fail(link, error, data, replies=replies)
             return
+        self.asking = False
         if verdict is None:
-            self._pass(link, data)
+            self._pass(link, data, replies)
         else:
-            self._apply(link, verdict, data)
+            self._apply(link, verdict, data, replies=replies)
 
     def _tell_end(self, link: Link) -> None:
         link.ending = True
@@ -93,11 +104,14 @@ class Inquiry(Passage):
         """
         if self.finished or link.stage.dead:
             return
+        self.asking = True
         try:
             verdict = getattr(link.stage.filter, event)(*arguments)
-        except Exception as error:
+        except BaseException as error:
+            self.asking = False
             self._fail(link, error, data)
             return
+        self.asking = False
         self._apply(link, verdict, data, both=both)
 
     def _pass_end(self, link: Link) -> None:
@@ -113,95 +127,107 @@ class Inquiry(Passage):
 
     # What verdicts do
 
-    def _apply(self, link: Link, verdict: Verdict, data: bytes | None, *, both: bool = False) -> None:
+    def _apply(
+        self, link: Link, verdict: Verdict, data: bytes | None, *, both: bool = False, replies: int = 0
+    ) -> None:
+        """
+        Give a verdict its effect.
+
+        :param data: the bytes that it judges; None: there were none.
+        :param both: an `Await` stops both directions.
+        :param replies: how many replies led to those bytes.
+        """
         stage = link.stage
         try:
             items = read_verdict(verdict, datagrams=self._datagrams)
-            self._check(items)
+            self._check(items, replies)
         except (TypeError, ValueError) as error:
-            self._fail(link, error, data)
+            self._fail(link, error, data, replies=replies)
             return
-        spoken = any(answers(item, datagrams=self._datagrams) for item in items)
         stage.altered = stage.altered or any(map(alters, items))
         closing = self._closing
-        judges = data is not None
-        awaits = False
-        for item in items:
-            if data is not None and _passes(item, spoken=spoken):
-                self._pass(link, data)
-                data = None
-            match item:
-                case bytes():
-                    self._pass(link, item)
-                case Forward():
-                    self._pass(link, item.data)
-                case Reply():
-                    self._reply(link, item.data)
-                case Delay():
-                    self._delay(link, item)
-                case NeedMore():
-                    self._keep(link, item, data)
-                    data = None
-                case Bypass():
-                    self._pass(link, item.data or b"")
-                    link.bypass = item.count
-                case Copy():
-                    self._effects.append(Store(item.sink, item.data))
-                case Route():
-                    stage.route = item
-                case Announce():
-                    self._announce(item)
-                case Wake():
-                    self._arm(item.seconds, partial(self._wake, link, item.token))
-                case Await():
-                    self._await(link, item, both)
-                    awaits = True
-                case Close():
-                    # One word of farewell: what is flushed may make another filter close too.
-                    if item.reply and not item.abort and self._closing is None:
-                        self._reply(link, item.reply)
-                    if judges:
-                        # What is flushed to it behind bytes that it refused is dropped.
-                        link.done = link.ended = True
-                    self._close(Finish(item.reason, abort=item.abort, filter=stage.name))
-                case _:
-                    link.done = link.done or item is DONE
+        for step in steps_of(items, data, datagrams=self._datagrams):
+            if isinstance(step, Close) and data is not None:
+                self._close_on(link, step, replies, refuses=True)
+            else:
+                self._do_step(link, step, both, replies)
             if self.finished or self._closing is not closing:
                 return
         if self._datagrams and DROP in items and not any(isinstance(item, Wake) for item in items):
             stage.dropped += 1  # one that is to wake up later has kept it
-        if data is not None and not spoken:
-            if awaits:
-                link.hold(data)
-            else:
-                self._pass(link, data)
         if link.held and (link.done or link.bypass):
-            self._pass(link, link.take())
+            self._pass(link, link.take(), replies)
 
-    def _check(self, items: list[Item]) -> None:
+    def _do_step(self, link: Link, step: Step, both: bool, replies: int) -> None:
+        match step:
+            case Forward():
+                self._pass(link, step.data, replies)
+            case Reply():
+                self._reply(link, step.data, replies)
+            case Delay():
+                self._delay(link, step, replies)
+            case Keep():
+                self._keep(link, step.data, replies)
+                self._want(link, step.total)
+            case Want():
+                self._want(link, step.total)
+            case Wait():
+                link.hold(step.data)
+            case Skip():
+                link.bypass = step.count
+            case Stop():
+                link.done = True
+            case Copy():
+                self._effects.append(Store(step.sink, step.data))
+            case Route():
+                link.stage.route = step
+            case Announce():
+                self._announce(step)
+            case Wake():
+                self._arm(step.seconds, partial(self._wake, link, step.token))
+            case Await():
+                self._await(link, step, both)
+            case Close():
+                self._close_on(link, step, replies, refuses=False)
+
+    def _close_on(self, link: Link, close: Close, replies: int, *, refuses: bool) -> None:
+        """
+        A filter closes the session.
+
+        :param refuses: it does so instead of passing the bytes that it was called with.
+        """
+        # One word of farewell: what is flushed may make another filter close too.
+        if close.reply and not close.abort and self._closing is None:
+            self._reply(link, close.reply, replies)
+        if refuses:
+            # What is flushed to it behind bytes that it refused is dropped.
+            link.done = link.ended = True
+        self._close(Finish(close.reason, abort=close.abort, filter=link.stage.name))
+
+    def _check(self, items: list[Item], replies: int) -> None:
         """:raises ValueError: a verdict comes too late, or once too often."""
         for item in items:
             if isinstance(item, Route) and self._dialled:
                 raise ValueError("Route came after the dial")
-            if isinstance(item, Reply) and self._replies >= MAX_REPLIES:
+            if isinstance(item, Reply) and replies >= MAX_REPLIES:
                 raise ValueError(f"more than {MAX_REPLIES} replies to replies: two filters answer each other")
 
-    def _reply(self, link: Link, data: bytes) -> None:
+    def _reply(self, link: Link, data: bytes, replies: int) -> None:
         back = link.stage.down if link.direction is TO_UPSTREAM else link.stage.up
-        self._replies += 1
-        self._pass(back, data)
-        self._replies -= 1
+        self._pass(back, data, replies + 1)
 
-    def _keep(self, link: Link, item: NeedMore, data: bytes | None) -> None:
-        kept = data if item.rest is None else item.rest
+    def _keep(self, link: Link, data: bytes, replies: int) -> None:
         if link.ending:
-            self._pass(link, kept or b"")
+            self._pass(link, data, replies)
             return
-        if kept is not None:
-            link.take()
-            if kept:
-                link.hold(kept)
-        link.need = item.total or 0
+        link.take()
+        if data:
+            link.hold(data)
+
+    def _want(self, link: Link, total: int) -> None:
+        if link.ending:
+            return
+        link.need = total
         limit = link.stage.max_hold
         if max(link.size, link.need) > limit:
             self._give_up(link, f"could not decide within {limit} bytes")
@@ -250,19 +276,27 @@ class Inquiry(Passage):
             for one in (stage.up, stage.down):
                 self._let_in(one)
 
-    def _fail(self, link: Link, error: Exception, data: bytes | None) -> None:
+    def _fail(
+        self,
+        link: Link,
+        error: BaseException,
+        data: bytes | None,
+        what: str = "raised",
+        *,
+        replies: int = 0,
+    ) -> None:
         """
-        A filter raised.
+        A filter raised, or what it awaited did.
 
         :param data: the bytes it was called with.
         """
         stage = link.stage
         self._effects.append(Trouble(stage.name, error))
         if stage.on_error != "bypass" or stage.altered:
-            self._close(failure(stage.name, error))
+            self._close(failure(stage.name, error, what))
             return
         if data is not None:
-            self._pass(link, data)
+            self._pass(link, data, replies)
         self._leave_out(stage)
 
     def _leave_out(self, stage: Stage) -> None:
@@ -295,10 +329,3 @@ class Inquiry(Passage):
             self.finished = True
             self._effects.append(finish)
             self._last = len(self._effects)
-
-
-def _passes(item: Item, *, spoken: bool) -> bool:
-    """Whether `item` passes the bytes that the filter was called with, at its place."""
-    if isinstance(item, Bypass):
-        return item.data is None
-    return item is None or (item is DONE and not spoken)

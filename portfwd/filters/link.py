@@ -19,15 +19,15 @@ class Delayed:
     Bytes that have left a filter and wait for their time, or for those before them.
 
     :ivar ripe: nothing but what is before them keeps them.
-    :ivar answer: they came of what the other side sent.
+    :ivar replies: how many replies led to them; an answer stays one, however late it is.
     """
 
-    __slots__ = ("answer", "data", "ripe")
+    __slots__ = ("data", "replies", "ripe")
 
-    def __init__(self, data: bytes, *, ripe: bool, answer: bool) -> None:
+    def __init__(self, data: bytes, *, ripe: bool, replies: int) -> None:
         self.data = data
         self.ripe = ripe
-        self.answer = answer
+        self.replies = replies
 
 
 class Link:

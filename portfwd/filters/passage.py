@@ -6,6 +6,9 @@ There is one queue: what leaves a filter waits in it until no filter is being
 called, so a verdict has taken effect before the next is asked for. What
 is delayed, what came too early for the upstream, and what need not be read
 or shown, is known here. No filter is called here, and none of their verdicts is judged.
+
+Each job of the queue carries its cause: how many replies led to it. 0 means that the bytes came from the source
+of their direction; more means that they answer what the other side sent.
 """
 
 from __future__ import annotations
@@ -67,7 +70,6 @@ class Passage:
         self._effects: list[Effect] = []
         # Link, bytes or the end, and how many replies led to it.
         self._jobs: deque[tuple[Link, bytes | None, int]] = deque()
-        self._replies = 0
         self._keys = count(1)
         self._timers: dict[int, Callable[[], None]] = {}
         self._dialled = False
@@ -87,8 +89,8 @@ class Passage:
 
     # What the chain adds: it knows the filters.
 
-    def _show(self, link: Link, data: bytes) -> None:
-        """Ask a filter what becomes of `data`."""
+    def _show(self, link: Link, data: bytes, replies: int) -> None:
+        """Ask a filter what becomes of `data`; so many replies led to it."""
         raise NotImplementedError
 
     def _tell_end(self, link: Link) -> None:
@@ -105,9 +107,8 @@ class Passage:
         """Do what is queued, and what comes of it."""
         jobs = self._jobs
         while jobs and not self.finished:
-            link, item, self._replies = jobs.popleft()
-            self._enter(link, item)
-        self._replies = 0
+            link, item, replies = jobs.popleft()
+            self._enter(link, item, replies)
 
     def _come(self, direction: Direction, item: bytes | None) -> None:
         """Bytes, or an end, reach the chain."""
@@ -115,9 +116,9 @@ class Passage:
         if links:
             self._jobs.append((links[0], item, 0))
         else:
-            self._write(direction, item)
+            self._write(direction, item, 0)
 
-    def _enter(self, link: Link, item: bytes | None) -> None:
+    def _enter(self, link: Link, item: bytes | None, replies: int) -> None:
         """Bytes, or an end, reach a filter."""
         if link.shut or link.awaits:
             if self._has_room(len(link.waiting)):
@@ -126,40 +127,40 @@ class Passage:
                     self._came_early(len(item))
                 elif item is not None:
                     link.pending += len(item)
-                    self._press(link)
+                    self._press(link, replies)
         elif item is None:
             self._tell_end(link)
         elif link.done:
-            self._pass(link, item)
+            self._pass(link, item, replies)
         elif link.bypass:
             seen = item[link.bypass :]
-            self._pass(link, item[: link.bypass] if seen else item)
+            self._pass(link, item[: link.bypass] if seen else item, replies)
             link.bypass = max(0, link.bypass - len(item))
             if seen:
-                self._enter(link, seen)
+                self._enter(link, seen, replies)
         elif link.held or link.need:
             link.hold(item)
             if link.size >= link.need:
-                self._show(link, link.take())
+                self._show(link, link.take(), replies)
         else:
-            self._show(link, item)
+            self._show(link, item, replies)
 
-    def _pass(self, link: Link, data: bytes) -> None:
-        """Bytes leave a filter."""
+    def _pass(self, link: Link, data: bytes, replies: int = 0) -> None:
+        """Bytes leave a filter; so many replies led to them."""
         if link.ended or not (data or self._datagrams):
             return
         if link.outbox:
-            self._put(link, data, ripe=True)
+            self._put(link, data, replies, ripe=True)
         else:
-            self._send(link, data)
+            self._send(link, data, replies)
 
-    def _send(self, link: Link, item: bytes | None) -> None:
+    def _send(self, link: Link, item: bytes | None, replies: int = 0) -> None:
         if link.next is None:
-            self._write(link.direction, item)
+            self._write(link.direction, item, replies)
         else:
-            self._jobs.append((link.next, item, self._replies))
+            self._jobs.append((link.next, item, replies))
 
-    def _write(self, direction: Direction, item: bytes | None) -> None:
+    def _write(self, direction: Direction, item: bytes | None, replies: int) -> None:
         """Bytes, or an end, leave the chain."""
         if direction is TO_UPSTREAM and not self._connected:
             if self._has_room(len(self._early)):
@@ -167,8 +168,7 @@ class Passage:
                 if item is not None:
                     self._came_early(len(item))
         else:
-            answer = self._replies > 0
-            self._effects.append(End(direction) if item is None else Write(direction, item, answer))
+            self._effects.append(End(direction) if item is None else Write(direction, item, replies > 0))
 
     def _has_room(self, count: int) -> bool:
         """Whether one more may wait beside `count`; streams are stopped instead."""
@@ -183,35 +183,35 @@ class Passage:
             self._jobs.extendleft((link, item, 0) for item in reversed(link.waiting))
             link.waiting.clear()
             link.pending = 0
-            self._press(link)
+            self._ease(link)
 
     # What is delayed
 
-    def _delay(self, link: Link, item: Delay) -> None:
+    def _delay(self, link: Link, item: Delay, replies: int) -> None:
         """Bytes leave a filter later, and so does what comes behind them."""
         if link.ended:
             return
         if self._hasty or not (item.seconds or link.outbox):
-            self._pass(link, item.data)
+            self._pass(link, item.data, replies)
             return
-        delayed = self._put(link, item.data, ripe=not item.seconds)
+        delayed = self._put(link, item.data, replies, ripe=not item.seconds)
         if delayed is not None and item.seconds:
             self._arm(item.seconds, partial(self._ripen, link, delayed))
 
-    def _put(self, link: Link, data: bytes, *, ripe: bool) -> Delayed | None:
+    def _put(self, link: Link, data: bytes, replies: int, *, ripe: bool) -> Delayed | None:
         if not self._has_room(len(link.outbox)):
             return None
-        delayed = Delayed(data, ripe=ripe, answer=self._replies > 0)
+        delayed = Delayed(data, ripe=ripe, replies=replies)
         link.outbox.append(delayed)
         link.delayed += len(data)
-        self._press(link)
+        self._press(link, replies)
         return delayed
 
     def _ripen(self, link: Link, delayed: Delayed) -> None:
         delayed.ripe = True
         while link.outbox and link.outbox[0].ripe:
             self._release(link)
-        self._press(link)
+        self._ease(link)
         self._pass_end(link)
 
     def _release(self, link: Link) -> None:
@@ -220,21 +220,20 @@ class Passage:
         data = delayed.data
         link.delayed -= len(data)
         if data or self._datagrams:
-            # An answer stays one, however late it is.
-            replies, self._replies = self._replies, int(delayed.answer)
-            self._send(link, data)
-            self._replies = replies
+            self._send(link, data, delayed.replies)
 
-    def _press(self, link: Link) -> None:
-        """Stop reading while too much waits; go on when half of that is gone."""
-        limit, size = link.stage.max_hold, link.delayed + link.pending
-        if size > limit or len(link.outbox) > MAX_DELAYED:
-            # Replies come of what the other side sends.
-            cause = _OTHER[link.direction] if self._replies else link.direction
-            if cause not in link.pressed:
-                link.pressed.append(cause)
-                self._stop(cause)
-        elif link.pressed and 2 * size <= limit and 2 * len(link.outbox) <= MAX_DELAYED:
+    def _press(self, link: Link, replies: int) -> None:
+        """Stop reading the side whose bytes, or the answers to them, are too many behind a filter or before it."""
+        if link.delayed + link.pending > link.stage.max_hold or len(link.outbox) > MAX_DELAYED:
+            source = _OTHER[link.direction] if replies else link.direction
+            if source not in link.pressed:
+                link.pressed.append(source)
+                self._stop(source)
+
+    def _ease(self, link: Link) -> None:
+        """Read again once half of what is too much is gone."""
+        size = link.delayed + link.pending
+        if link.pressed and 2 * size <= link.stage.max_hold and 2 * len(link.outbox) <= MAX_DELAYED:
             for direction in link.pressed:
                 self._go(direction)
             link.pressed.clear()
@@ -258,20 +257,25 @@ class Passage:
             self._effects.append(Go(direction))
 
     def _offer(self, direction: Direction) -> None:
-        """Say that bytes need not be shown, if that is new."""
+        """Say how many bytes need not be shown, if that is new; 0 takes an offer back."""
         if self._source_ended[direction]:
             return
-        size = _ALL
-        for link in self._links[direction]:
-            if link.keeps or link.awaits:
-                return
-            if not link.done:
-                if not link.bypass:
-                    return
-                size = link.bypass if size == _ALL else min(size, link.bypass)
+        size = self._needless(direction)
         if size != self._offered[direction]:
             self._offered[direction] = size
             self._effects.append(Unseen(direction, None if size == _ALL else size))
+
+    def _needless(self, direction: Direction) -> int:
+        """How many of the next bytes need not be shown."""
+        size = _ALL
+        for link in self._links[direction]:
+            if link.keeps or link.awaits:
+                return 0  # later bytes must not overtake what waits here
+            if not link.done:
+                if not link.bypass:
+                    return 0
+                size = link.bypass if size == _ALL else min(size, link.bypass)
+        return size
 
     def _forget_offer(self, direction: Direction) -> None:
         """Bytes of `direction` went by: what was said of the next is history."""
@@ -299,7 +303,7 @@ class Passage:
     def _write_early(self) -> None:
         self._connected = True
         for item in self._early:
-            self._write(TO_UPSTREAM, item)
+            self._write(TO_UPSTREAM, item, 0)
         self._early.clear()
 
     def _go_after_dial(self) -> None:

@@ -1,10 +1,11 @@
 # -*- test-case-name: tests.filters.test_verdicts -*-
 """
-Reading what a filter returned: a flat list of verdicts, each of them checked.
+Reading what a filter returned: a flat list of verdicts, each of them checked, then reduced to steps.
 
 Everything is looked at before anything takes effect, so a filter whose third
 verdict is nonsense has not done the first two. What is wrong is said in the
-words of an author; what the verdicts mean is `portfwd.filters.chain`'s.
+words of an author. `steps_of` decides what becomes of the bytes that the filter was called with;
+the effects of the steps are `portfwd.filters.chain`'s.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ from collections.abc import Awaitable
 from math import isfinite
 from typing import Final
 
+from attrs import frozen
+
 from portfwd.filters.api import (
+    DONE,
     DROP,
     Announce,
     Await,
@@ -40,6 +44,64 @@ Item = (
     | Forward
     | Reply
     | Delay
+    | Copy
+    | Route
+    | Announce
+    | Wake
+    | Await
+    | Close
+)
+
+
+
+@frozen
+class Keep:
+    """
+    Hold `data` for the filter, in place of what it was called with.
+
+    :ivar total: see `NeedMore`.
+    """
+
+    data: bytes
+    total: int = 0
+
+
+@frozen
+class Wait:
+    """Hold `data` until an `Await` is over; `resumed` or `failed` judges it."""
+
+    data: bytes
+
+
+@frozen
+class Skip:
+    """The next `count` bytes are not shown to the filter."""
+
+    count: int
+
+
+@frozen
+class Stop:
+    """The filter is not called again in this direction."""
+
+
+@frozen
+class Want:
+    """The filter is not called with fewer than `total` bytes; there are none to hold."""
+
+    total: int
+
+
+#: What is done for a verdict; every byte that goes somewhere is named in one of them.
+Step = (
+    Forward
+    | Reply
+    | Delay
+    | Keep
+    | Want
+    | Wait
+    | Skip
+    | Stop
     | Copy
     | Route
     | Announce
@@ -88,6 +150,49 @@ def alters(item: Item) -> bool:
         case Forward() | Reply() | Close() | bytes():
             return True
     return item is DROP
+
+
+def steps_of(items: list[Item], data: bytes | None, *, datagrams: bool = False) -> list[Step]:
+    """
+    What is done for the verdicts `items` on `data`, in order.
+
+    :param data: the bytes that the filter was called with; None: there were none to judge.
+    """
+    spoken = any(answers(item, datagrams=datagrams) for item in items)
+    steps: list[Step] = []
+    for item in items:
+        if data is not None and _passes(item, spoken=spoken):
+            steps.append(Forward(data))
+            data = None
+        match item:
+            case None:
+                pass
+            case bytes():
+                steps.append(Forward(item))
+            case NeedMore():
+                kept = data if item.rest is None else item.rest
+                total = item.total or 0
+                steps.append(Want(total) if kept is None else Keep(kept, total))
+                data = None
+            case Bypass():
+                if item.data is not None:
+                    steps.append(Forward(item.data))
+                steps.append(Skip(item.count))
+            case Sign():
+                if item is DONE:
+                    steps.append(Stop())
+            case _:
+                steps.append(item)
+    if data is not None and not spoken:
+        steps.append(Wait(data) if any(isinstance(item, Await) for item in items) else Forward(data))
+    return steps
+
+
+def _passes(item: Item, *, spoken: bool) -> bool:
+    """Whether `item` passes the bytes that the filter was called with, at its place."""
+    if isinstance(item, Bypass):
+        return item.data is None
+    return item is None or (item is DONE and not spoken)
 
 
 def _read(verdict: object, items: list[Item], datagrams: bool, depth: int) -> None:

@@ -13,10 +13,10 @@ Without filters for this client (every factory stayed out) it is a plain session
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -26,6 +26,7 @@ from portfwd.filters import effects
 from portfwd.filters.api import Connection
 from portfwd.filters.chain import Chain, make_chain
 from portfwd.limits.source_counts import source_of
+from portfwd.relay.awaiting import Waiting
 from portfwd.relay.containment import contained
 from portfwd.relay.farewell import Way
 from portfwd.relay.half import Half
@@ -97,10 +98,14 @@ class FilteredSession(Session):
         """As `Session`."""
         super().__init__(number, rule, client, closed)
         self.chain: Chain | None = None
+        # Directions whose bytes pass unseen: all of them, or a number that the streams count.
         self._unseen: set[Direction] = set()
+        self._counted: set[Direction] = set()
         self._stopped: set[Direction] = set()
         self._timers: dict[int, IDelayedCall] = {}
-        self._awaited: dict[int, Deferred[object]] = {}
+        self._awaited: dict[int, Waiting] = {}
+        self._outcomes: list[tuple[int, object, BaseException | None]] = []
+        self._outcome_call: IDelayedCall | None = None
         self._leaving: Half | None = None
         self._to_do: deque[effects.Effect] = deque()
         self._doing = False
@@ -139,7 +144,7 @@ class FilteredSession(Session):
         self.state = follow(self.state, State.PEEKING)
         watched = cast(Watched, client)
         watched.watch(self)
-        self._do(chain.open())
+        self._ask(chain.open)
         if self.state in _ACTIVE:
             watched.start()
 
@@ -155,7 +160,7 @@ class FilteredSession(Session):
         watched.hold()
         super()._dialled(stream)
         if self.state is State.RELAYING:
-            self._do(chain.connected(self._address))
+            self._ask(chain.connected, self._address)
         if self.state is State.RELAYING and TO_CLIENT not in self._stopped:
             watched.go_on()
 
@@ -168,19 +173,21 @@ class FilteredSession(Session):
         self._dial = None
         self._address = address
         self._problem = problem
-        self._do(self.chain.dial_failed(problem))
+        self._ask(self.chain.dial_failed, problem)
 
     @contained
     def shown(self, stream: Stream, data: bytes) -> None:
         """Bytes came that a filter wants to see."""
         if self.chain is not None and self.state in _ACTIVE:
-            self._do(self.chain.received(self._direction(stream), data))
+            self._ask(self.chain.received, self._direction(stream), data)
 
     @contained
     def passed(self, stream: Stream, count: int) -> None:
         """Bytes went by that no filter wanted to see."""
         if self.chain is not None and self.state in _ACTIVE:
-            self._do(self.chain.passed(self._direction(stream), count))
+            direction = self._direction(stream)
+            self._counted.discard(direction)
+            self._ask(self.chain.passed, direction, count)
 
     def ended(self, stream: Stream) -> None:
         """One side sent its end: the filters hear of it, and it travels on behind what they still write."""
@@ -198,17 +205,9 @@ class FilteredSession(Session):
             if half.flow_broken:
                 self._flow_done(half, self._other(half))
                 return
-            self._end_in_chain(chain, half)
-        except Exception:
+            self._ask(chain.ended, direction)
+        except BaseException:
             self.broke(Failure())
-
-    def _end_in_chain(self, chain: Chain, half: Half) -> None:
-        """The chain hears of the end of what `half` sends, and of what went by before it."""
-        direction = TO_UPSTREAM if half is self._client else TO_CLIENT
-        passed = cast(Watched, half.stream).settle()
-        if passed:
-            self._do(chain.passed(direction, passed))
-        self._do(chain.ended(direction))
 
     def _closed_in_order(self, half: Half) -> None:
         """
@@ -225,19 +224,28 @@ class FilteredSession(Session):
         self._leaving = half
         if not half.ended:
             half.ended = True
-            self._end_in_chain(chain, half)
+            self._ask(chain.ended, direction)
 
     @contained
     def _due(self, key: int) -> None:
         self._timers.pop(key, None)
         if self.chain is not None:
-            self._do(self.chain.due(key))
+            self._ask(self.chain.due, key)
 
     @contained
-    def _settled(self, key: int, result: object) -> None:
-        self._awaited.pop(key, None)
-        if self.chain is not None and self.state in _ACTIVE:
-            self._do(self.chain.settled(key, result))
+    def _take_outcomes(self) -> None:
+        """Tell the chain what came of results that were waited for, in the order in which they came."""
+        self._outcome_call = None
+        outcomes, self._outcomes = self._outcomes, []
+        for key, result, error in outcomes:
+            waiting = self._awaited.pop(key, None)
+            if waiting is None or self.chain is None or self.state not in _ACTIVE:
+                continue
+            if error is None:
+                self._ask(self.chain.settled, key, result)
+            else:
+                waiting.handled()
+                self._ask(self.chain.failed, key, error)
 
     def _close_with(self, reason: CloseReason) -> None:
         super()._close_with(reason)
@@ -246,12 +254,16 @@ class FilteredSession(Session):
             if timer.active():
                 timer.cancel()
         self._timers.clear()
+        self._outcomes.clear()
+        if self._outcome_call is not None:
+            self._outcome_call.cancel()
+            self._outcome_call = None
         awaited, self._awaited = self._awaited, {}
         for waiting in awaited.values():
             try:
-                waiting.cancel()
-            except Exception:
-                self._log.failure("what a filter of {session!r} waits for cannot be cancelled", session=self)
+                waiting.forget()
+            except BaseException:
+                self._log.failure("what a filter of {session!r} waits for cannot be closed", session=self)
 
     def _flow(self, source: Half, destination: Half) -> FlowSummary:
         client = self._client.stream
@@ -276,6 +288,20 @@ class FilteredSession(Session):
             self._rule.world.sinks.closed(self.id)
 
     # What is to be done
+
+    def _ask(self, event: Callable[..., Sequence[effects.Effect]], *arguments: Any) -> None:
+        """
+        Tell the chain of `event`, one of its methods, and do what it asks.
+
+        It hears first of what passed unseen until now: what it says next counts from there.
+        """
+        chain = self.chain
+        if self._counted and chain is not None:
+            counted, self._counted = self._counted, set()
+            for direction in counted:
+                stream = cast(Watched, self._source(direction).stream)
+                self._do(chain.passed(direction, stream.settle()))
+        self._do(event(*arguments))
 
     def _do(self, wanted: Sequence[effects.Effect]) -> None:
         """
@@ -361,14 +387,16 @@ class FilteredSession(Session):
             timer.cancel()
 
     def _await(self, effect: effects.Begin) -> None:
-        waiting = _deferred(effect.awaitable)
-        self._awaited[effect.key] = waiting
+        self._awaited[effect.key] = self._rule.results.wait(
+            effect.awaitable, partial(self._came, effect.key)
+        )
 
-        def failed(failure: Failure) -> None:
-            if not failure.check(CancelledError) or effect.key in self._awaited:
-                self._settled(effect.key, failure.value)
-
-        waiting.addCallbacks(lambda result: self._settled(effect.key, result), failed)
+    def _came(self, key: int, result: object, error: BaseException | None) -> None:
+        """A result is there: it is told in a turn of its own, whoever made it."""
+        if self.state in _ACTIVE:
+            self._outcomes.append((key, result, error))
+            if self._outcome_call is None:
+                self._outcome_call = self._clock.callLater(0, self._take_outcomes)
 
     def _store(self, effect: effects.Store) -> None:
         self._rule.world.sinks.store(self.id, effect.sink, effect.data)
@@ -386,17 +414,17 @@ class FilteredSession(Session):
             cast(Watched, stream).go_on()
 
     def _pass_unseen(self, effect: effects.Unseen) -> None:
-        half = self._source(effect.direction)
+        direction = effect.direction
+        half = self._source(direction)
         if half.stream is None or half.lost or half.ended:
             return
+        self._unseen.discard(direction)
+        self._counted.discard(direction)
         stream = cast(Watched, half.stream)
-        passed = stream.settle()
-        if passed and self.chain is not None and effect.count is not None:
-            # The offer was made without them; the chain makes another.
-            self._do(self.chain.passed(effect.direction, passed))
+        if effect.count == 0:
+            stream.show(self)
             return
-        if effect.count is None:
-            self._unseen.add(effect.direction)
+        (self._unseen if effect.count is None else self._counted).add(direction)
         stream.pass_on(effect.count)
 
     def _log_trouble(self, effect: effects.Trouble) -> None:
@@ -407,15 +435,6 @@ class FilteredSession(Session):
             filter=effect.filter,
             session=self,
         )
-
-
-def _deferred(awaitable: Awaitable[object]) -> Deferred[object]:
-    return awaitable if isinstance(awaitable, Deferred) else ensureDeferred(_result_of(awaitable))
-
-
-async def _result_of(awaitable: Awaitable[object]) -> object:
-    # Twisted takes coroutines; a filter may have anything that can be awaited.
-    return await awaitable
 
 
 _ACTIONS: Final[dict[type, Callable[[FilteredSession, Any], None]]] = {

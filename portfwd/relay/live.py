@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from portfwd.filters.api import IFilterFactory
 from portfwd.limits.admission import Admission
 from portfwd.limits.look_ups import NOBODY, Asker
+from portfwd.relay.awaiting import Results
 from portfwd.relay.context import Opener, Surroundings
 from portfwd.relay.datagram_targets import DatagramTargets
 from portfwd.relay.destination import Destination
@@ -70,6 +71,7 @@ class LiveRule:
     :ivar filters: name and factory of each ``filter`` clause, in order.
     :ivar filter_log: where filters write events.
     :ivar filter_failures: how often one of them raised.
+    :ivar results: what filters of its sessions await.
     :ivar limits: judges who may come in; None where nothing is limited.
     :ivar every_destination: the targets, and those that only filters choose.
     :ivar tally: adds up what sessions did; None where nobody wants to know.
@@ -140,6 +142,7 @@ class LiveRule:
         self.filters = tuple(filters)
         self.filter_log = Logger(namespace="portfwd.filters")
         self.filter_failures = 0
+        self.results = Results()
         self._routes = {} if routes is None else dict(routes)
         self._session_class = FilteredSession if self.filters else Session
         self.when_empty: Callable[[], None] | None = None

@@ -225,6 +225,11 @@ class DatagramStream:
             self._viewer = None
             self._shorten()
 
+    def show(self, viewer: Viewer) -> None:
+        """Show each datagram from here on to `viewer`, whatever `pass_on` said before."""
+        self._viewer = viewer
+        self._shorten()
+
     def settle(self) -> int:
         """None were passed on unseen that are to be counted."""
         return 0

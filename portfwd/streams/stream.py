@@ -168,6 +168,9 @@ class Watched(Stream, Protocol):
     def settle(self) -> int:
         """Show again; say how many bytes were moved unseen since `pass_on`."""
 
+    def show(self, viewer: Viewer) -> None:
+        """Show what is read from here on to `viewer`, whatever `pass_on` said before."""
+
     def hold(self) -> None:
         """Read no more until `go_on`."""
 

@@ -199,10 +199,11 @@ class TransportStream(Protocol):
         """Show `data`, or pass it on."""
         while data and self._allowance and not self._discarding:
             passing, data = data[: self._allowance], data[self._allowance :]
+            # First: whoever hears of a failed write may ask how much has passed.
+            self._allowance -= len(passing)
             if self._peer is not None:
                 self._peer.write(passing)
-            self._allowance -= len(passing)
-            if not self._allowance and self._viewer is not None:
+            if self._allowance == 0 and self._viewer is not None:
                 self._viewer.passed(self, self.settle())
         if not data or self._discarding:
             return
@@ -358,6 +359,11 @@ class TransportStream(Protocol):
             self._viewer = None
         else:
             self._counted = self._allowance = count
+
+    def show(self, viewer: Viewer) -> None:
+        """Show what is read from here on to `viewer`, whatever `pass_on` said before."""
+        self.settle()
+        self._viewer = viewer
 
     def settle(self) -> int:
         """Show again; say how many bytes were passed on unseen since `pass_on`."""

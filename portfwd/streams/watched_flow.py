@@ -285,6 +285,12 @@ class WatchedFlow(SocketFlow):
             self._counted = self.allowance = count
         self.take_turn()
 
+    def show(self, viewer: Viewer) -> None:
+        """Show what is read from here on to `viewer`, whatever `pass_on` said before."""
+        self.settle()
+        self.viewer = viewer
+        self.take_turn()
+
     def settle(self) -> int:
         """Show again; say how many bytes were moved unseen."""
         if not self.unseen:

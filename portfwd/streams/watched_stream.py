@@ -77,6 +77,11 @@ class WatchedStream(SocketStream):
         """Show again; say how many bytes were moved unseen since `pass_on`."""
         return self.source.settle() if isinstance(self.source, WatchedFlow) else 0
 
+    def show(self, viewer: Viewer) -> None:
+        """Show what is read from here on to `viewer`, whatever `pass_on` said before."""
+        if isinstance(self.source, WatchedFlow):
+            self.source.show(viewer)
+
     def hold(self) -> None:
         """Read no more until `go_on`."""
         if isinstance(self.source, WatchedFlow):

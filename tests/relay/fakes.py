@@ -177,6 +177,12 @@ class FakeStream:
         self.unseen = count
         self.moved = 0
 
+    def show(self, viewer: Viewer) -> None:
+        self._asked("show")
+        self.viewer = viewer
+        self.unseen = 0
+        self.moved = 0
+
     def settle(self) -> int:
         moved, self.moved = self.moved, 0
         if self.unseen is not None:
