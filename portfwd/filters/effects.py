@@ -96,7 +96,8 @@ class Disarm:
 @frozen
 class Begin:
     """
-    Await `awaitable`, then call `Chain.settled` with `key` and its result, or `Chain.failed` with what it raised.
+    Await `awaitable`, then call `Chain.settled` with `key` and its result, or `Chain.failed` with what it
+    raised.
 
     Others may wait for the same object: it is neither cancelled nor altered.
     """

@@ -88,6 +88,11 @@ class HTTPConnect(Filter):
             return _NO_PASSWORD
         return self._route(*asked)
 
+    def failed(self, error: BaseException) -> Verdict:
+        """See `IFailing`: a password that could not be checked is a wrong one."""
+        self._connection.log.warn("a password could not be checked: {error}", error=repr(error))
+        return self.resumed(False)
+
     def _route(self, head: RequestHead, rest: bytes) -> Verdict:
         """Answer a client that may use the proxy."""
         if head.method != "CONNECT":

@@ -7,8 +7,8 @@ called, so a verdict has taken effect before the next is asked for. What
 is delayed, what came too early for the upstream, and what need not be read
 or shown, is known here. No filter is called here, and none of their verdicts is judged.
 
-Each job of the queue carries its cause: how many replies led to it. 0 means that the bytes came from the source
-of their direction; more means that they answer what the other side sent.
+Each job of the queue carries its cause: how many replies led to it. 0 means that the bytes came from the
+source of their direction; more means that they answer what the other side sent.
 """
 
 from __future__ import annotations
@@ -223,7 +223,7 @@ class Passage:
             self._send(link, data, delayed.replies)
 
     def _press(self, link: Link, replies: int) -> None:
-        """Stop reading the side whose bytes, or the answers to them, are too many behind a filter or before it."""
+        """Too much waits before or behind a filter: stop reading the side that caused it."""
         if link.delayed + link.pending > link.stage.max_hold or len(link.outbox) > MAX_DELAYED:
             source = _OTHER[link.direction] if replies else link.direction
             if source not in link.pressed:

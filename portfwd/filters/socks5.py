@@ -138,6 +138,11 @@ class Socks5(Filter):
         data, self._rest = self._rest, b""
         return [Reply(build_password_status(accepted=True)), *self._read(data)]
 
+    def failed(self, error: BaseException) -> Verdict:
+        """See `IFailing`: a password that could not be checked is a wrong one."""
+        self._connection.log.warn("a password could not be checked: {error}", error=repr(error))
+        return self.resumed(False)
+
     def _take(self, message: frozenset[int] | Request) -> Verdict:
         """Answer one message, and go on to the next."""
         if isinstance(message, Request):

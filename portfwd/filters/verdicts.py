@@ -53,7 +53,6 @@ Item = (
 )
 
 
-
 @frozen
 class Keep:
     """

@@ -6,11 +6,11 @@ A filter may await a Deferred that others await too: a cache hands one out to ma
 observed: each waiter gets the result as it is, the Deferred keeps it for whoever comes next, and nothing is
 cancelled. One observer serves all sessions of a rule, and a session that ends leaves nothing behind in it.
 
-A coroutine belongs to the one who awaits it. It is run here, step by step; the Deferreds that it awaits are
-observed in the same way. If the session ends first, the coroutine is closed, so its ``finally`` blocks run, and what
-it waited for goes on. Under Twisted's asyncio reactor a coroutine is an asyncio task, which runs to its end in
-any case; it may await Deferreds and asyncio's futures alike. Under other reactors asyncio has no loop, and
-awaiting what is asyncio's fails.
+A coroutine belongs to the session that awaits it. It is run here, step by step; the Deferreds that it awaits
+are observed in the same way. If the session ends first, the coroutine is closed: its ``finally`` blocks
+run, and what it waited for goes on. Under Twisted's asyncio reactor a coroutine is an asyncio task, which
+runs to its end in any case; it may await Deferreds and asyncio's futures alike. Under other reactors asyncio
+has no loop, and awaiting what is asyncio's fails.
 
 It calls no filter: the session does, with what it is told here.
 """
@@ -89,7 +89,7 @@ class _Watch:
     :ivar over: it has fired; who comes now adds another one, behind it in the chain.
     """
 
-    __slots__ = ("over", "outcome", "told")
+    __slots__ = ("outcome", "over", "told")
 
     def __init__(self) -> None:
         self.over = False
@@ -228,7 +228,7 @@ def _as_task(
     """
     Run `coroutine` as a task of asyncio's, in which it may await Deferreds too.
 
-    :returns: its result, or what it raised; nothing leaves the task, since asyncio lets `SystemExit` stop the loop.
+    :returns: its result, or what it raised. Nothing leaves the task: asyncio lets `SystemExit` stop the loop.
     """
     resume: Callable[[], object] = partial(coroutine.send, None)
     while True:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -29,6 +30,7 @@ from portfwd.limits.source_counts import source_of
 from portfwd.relay.awaiting import Waiting
 from portfwd.relay.containment import contained
 from portfwd.relay.farewell import Way
+from portfwd.relay.filter_log import FilterLog
 from portfwd.relay.half import Half
 from portfwd.relay.reasons import reason_of
 from portfwd.relay.session import Session
@@ -44,45 +46,12 @@ from portfwd.values import (
     InetAddress,
     Side,
     UnixAddress,
-    printable,
 )
 
 if TYPE_CHECKING:
     from portfwd.relay.live import LiveRule
 
 _ACTIVE: Final = (State.PEEKING, State.DIALING, State.RELAYING)
-
-
-#: The beginning of each event of a filter; the names are none that a filter has for its own values.
-_WHOSE: Final = "{portfwd_rule}: session {portfwd_session}: "
-
-
-class FilterLog:
-    """Where a filter writes events: each names the rule and the session."""
-
-    __slots__ = ("_id", "_log", "_rule")
-
-    def __init__(self, log: Logger, rule: str, number: int) -> None:
-        """:param number: the session's."""
-        self._log = log
-        self._rule = rule
-        self._id = number
-
-    def info(self, text: str, **values: object) -> None:
-        """Something worth knowing."""
-        self._log.info(f"{_WHOSE}{text}", **self._with_names(values))
-
-    def warn(self, text: str, **values: object) -> None:
-        """Something an operator should look at."""
-        self._log.warn(f"{_WHOSE}{text}", **self._with_names(values))
-
-    def _with_names(self, values: dict[str, object]) -> dict[str, object]:
-        # What a client said must not end the line, whoever forgets to escape it; what is escaped stays.
-        told = {
-            key: printable(value) if isinstance(value, str) and not value.isprintable() else value
-            for key, value in values.items()
-        }
-        return {**told, "portfwd_rule": self._rule, "portfwd_session": self._id}
 
 
 class FilteredSession(Session):
@@ -106,6 +75,7 @@ class FilteredSession(Session):
         self._awaited: dict[int, Waiting] = {}
         self._outcomes: list[tuple[int, object, BaseException | None]] = []
         self._outcome_call: IDelayedCall | None = None
+        self._checks: list[Deferred[bool]] = []
         self._leaving: Half | None = None
         self._to_do: deque[effects.Effect] = deque()
         self._doing = False
@@ -134,7 +104,7 @@ class FilteredSession(Session):
             local=client.local,
             network="udp" if rule.datagrams else "unix" if isinstance(client.address, UnixAddress) else "tcp",
             tls=client.tls,
-            verify=rule.world.verifier.verify,
+            verify=self._verify,
         )
         self.chain = chain = make_chain(rule.filters, connection, datagrams=rule.datagrams)
         if chain is None:
@@ -226,6 +196,14 @@ class FilteredSession(Session):
             half.ended = True
             self._ask(chain.ended, direction)
 
+    def _verify(
+        self, whose: Address | None, quick: Callable[[], bool], slow: Callable[[], bool]
+    ) -> Deferred[bool]:
+        """See `Connection.verify`: a check that has not begun when the session ends is withdrawn."""
+        check = self._rule.world.verifier.verify(whose, quick, slow)
+        self._checks.append(check)
+        return check
+
     @contained
     def _due(self, key: int) -> None:
         self._timers.pop(key, None)
@@ -264,6 +242,10 @@ class FilteredSession(Session):
                 waiting.forget()
             except BaseException:
                 self._log.failure("what a filter of {session!r} waits for cannot be closed", session=self)
+        while self._checks:
+            check = self._checks.pop()
+            check.addErrback(_nobody_asks)
+            check.cancel()
 
     def _flow(self, source: Half, destination: Half) -> FlowSummary:
         client = self._client.stream
@@ -387,9 +369,7 @@ class FilteredSession(Session):
             timer.cancel()
 
     def _await(self, effect: effects.Begin) -> None:
-        self._awaited[effect.key] = self._rule.results.wait(
-            effect.awaitable, partial(self._came, effect.key)
-        )
+        self._awaited[effect.key] = self._rule.results.wait(effect.awaitable, partial(self._came, effect.key))
 
     def _came(self, key: int, result: object, error: BaseException | None) -> None:
         """A result is there: it is told in a turn of its own, whoever made it."""
@@ -435,6 +415,10 @@ class FilteredSession(Session):
             filter=effect.filter,
             session=self,
         )
+
+
+def _nobody_asks(failure: Failure) -> None:
+    """The session is over: what became of a check does not matter."""
 
 
 _ACTIONS: Final[dict[type, Callable[[FilteredSession, Any], None]]] = {

@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from portfwd.filters.api import Connection
 from portfwd.filters.proxy_in import ProxyIn
 from portfwd.relay.context import Opener, Surroundings
-from portfwd.relay.filtered import FilterLog
+from portfwd.relay.filter_log import FilterLog
 from portfwd.rules.model import Rule
 from portfwd.service.datagrams import datagram_streams
 from portfwd.service.filters import Clause

@@ -46,6 +46,10 @@ class ContractBroken(AssertionError):
     """A filter does not keep the contract; the text says how, and how to see it again."""
 
 
+class Unanswered(Exception):
+    """What `check_filter` lets an `Await` raise."""
+
+
 def check_filter(
     make: Callable[[], object],
     samples: Iterable[Sample],
@@ -58,7 +62,7 @@ def check_filter(
 
     It raises nothing and returns verdicts only; the same bytes give the same, however they
     are cut; ends travel in finite time; two connections do not know of each other; what it
-    keeps is bounded.
+    keeps is bounded; what it awaits may raise.
 
     >>> from portfwd.filters import Filter
     >>> check_filter(Filter, [b"anything"])
@@ -82,6 +86,7 @@ def check_filter(
             check.cut(number, script, outcome)
         check.cut_short(number, script)
         check.dial_fails(number, script)
+        check.asks_fail(number, script)
         check.damage(number, script)
         check.junk(number, script)
     check.side_by_side(scripts, alone)
@@ -220,6 +225,20 @@ class _Check:
             pipe.fail()
         pipe.close()
         self._see(f"sample {number} with a dial that fails", pipe)
+
+    def asks_fail(self, number: int, script: _Script) -> None:
+        """What is awaited may raise: then the filter says what follows, or the session ends."""
+        error = Unanswered("check_filter lets every Await fail once")
+        pipe = self._open()
+        for index in range(len(script) + 1):
+            while pipe.awaiting:
+                pipe.settle(error)
+            if index < len(script) and (script[index][0] is TO_UPSTREAM or pipe.connected):
+                pipe.send(*script[index])
+        pipe.close()
+        # A filter without `failed` raises it, so to speak; what else it raises is its own mistake.
+        pipe.troubles[:] = [trouble for trouble in pipe.troubles if trouble.error is not error]
+        self._see(f"sample {number} with results that do not come", pipe)
 
     def damage(self, number: int, script: _Script) -> None:
         """Bytes may be anything."""

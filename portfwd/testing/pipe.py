@@ -31,6 +31,8 @@ from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Final
 
 import attrs
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from portfwd.errors import ConnectRefused, DialError
 from portfwd.filters.api import Connection, Factory, RouteClause, Sink
@@ -167,6 +169,7 @@ class Pipe:
         self._datagrams = datagrams
         self._raised = 0
         self._begun: list[Begin] = []
+        self._failed: list[Deferred[object]] = []
         self._timers: list[tuple[float, int]] = []
         self._unseen: dict[Direction, int | None] = {TO_UPSTREAM: 0, TO_CLIENT: 0}
         self._unread: dict[Direction, deque[bytes]] = {TO_UPSTREAM: deque(), TO_CLIENT: deque()}
@@ -206,7 +209,11 @@ class Pipe:
 
     @property
     def awaiting(self) -> list[Awaitable[object]]:
-        """What filters wait for, the oldest first; see `settle`."""
+        """
+        What filters wait for, the oldest first; see `settle`.
+
+        A Deferred is not here any more once it has fired: its result was told.
+        """
         return [begin.awaitable for begin in self._begun]
 
     @property
@@ -294,9 +301,9 @@ class Pipe:
         """
         if not self._begun:
             raise RuntimeError("no filter waits for anything")
-        begin = self._begun.pop(0)
+        begin = self._begun[0]
         _dispose(begin.awaitable)
-        self._do(self.chain.settled(begin.key, result))
+        self._settle(begin, result)
         self._complain()
 
     def close(self, reason: CloseReason = CloseReason.NORMAL) -> None:
@@ -397,7 +404,7 @@ class Pipe:
                 self._timers = [timer for timer in self._timers if timer[1] != effect.key]
                 heapq.heapify(self._timers)
             case Begin():
-                self._begun.append(effect)
+                self._begin(effect)
             case Store():
                 self.copies[effect.sink] = self.copies.get(effect.sink, b"") + effect.data
             case Stop():
@@ -408,6 +415,30 @@ class Pipe:
                 self._unseen[effect.direction] = effect.count
             case Trouble():
                 self.troubles.append(effect)
+
+    def _begin(self, begin: Begin) -> None:
+        self._begun.append(begin)
+        if isinstance(begin.awaitable, Deferred):
+            waited = begin.awaitable
+
+            def fired(result: object) -> object:
+                # As the relay does: the result stays, for whoever awaits the same Deferred.
+                if isinstance(result, Failure):
+                    self._failed.append(waited)
+                    self._settle(begin, result.value)
+                else:
+                    self._settle(begin, result)
+                return result
+
+            waited.addBoth(fired)
+
+    def _settle(self, begin: Begin, result: object) -> None:
+        if begin in self._begun:
+            self._begun.remove(begin)
+            if isinstance(result, BaseException):
+                self._do(self.chain.failed(begin.key, result))
+            else:
+                self._do(self.chain.settled(begin.key, result))
 
     def _write_end(self, direction: Direction) -> None:
         self.ended.add(direction)
@@ -439,9 +470,19 @@ class Pipe:
 
     def _complain(self) -> None:
         """Raise what a filter raised."""
+        while self._failed:
+            _see_failure(self._failed.pop())
         if self._strict and len(self.troubles) > self._raised:
             self._raised = len(self.troubles)
             raise self.troubles[-1].error
+
+
+def _see_failure(deferred: Deferred[object]) -> None:
+    """The filter was told of the failure: Twisted need not log it as unhandled. The Deferred keeps it."""
+    try:
+        next(iter(deferred))
+    except BaseException:  # noqa: S110 - the filter was told
+        pass
 
 
 def _dispose(awaitable: Any) -> None:

@@ -53,7 +53,7 @@ class Scripted(Filter):
         answer = self.answers.get(event)
         if callable(answer) and not isinstance(answer, type):
             answer = answer(*arguments)
-        if isinstance(answer, Exception):
+        if isinstance(answer, BaseException):
             raise answer
         return answer
 

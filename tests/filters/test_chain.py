@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -28,6 +30,7 @@ from portfwd.filters import (
     NeedMore,
     Reply,
     Sink,
+    Verdict,
     Wake,
 )
 from portfwd.filters.chain import Chain, make_chain
@@ -344,6 +347,23 @@ class UnseenTests(SynchronousTestCase):
         self.assertEqual(chain.received(UP, b"456789"), [Write(UP, b"456789")])
         self.assertEqual((near.seen(), far.seen()), ([b"x"], [b"x", b"456789"]))
 
+    def test_taken_back(self) -> None:
+        """An offer is taken back when something begins to wait here, and made again when it has gone."""
+        for first, count in ((Bypass(10), 10), (DONE, None)):
+            one = Scripted(received=script([first, Wake(1)]), woken=Delay(2, b"late"))
+            chain = relaying(one)
+            self.assertEqual(chain.received(UP, b"x")[-1], Unseen(UP, count))
+            self.assertEqual(chain.due(1), [Arm(2, 2), Unseen(UP, 0)])
+            self.assertEqual(chain.received(UP, b"y"), [])
+            left = None if count is None else count - 1
+            self.assertEqual(chain.due(2), [Write(UP, b"late"), Write(UP, b"y"), Unseen(UP, left)])
+
+    def test_taken_back_by_a_smaller_one(self) -> None:
+        """A filter that wants to see more says so with a smaller count."""
+        chain = relaying(Scripted(received=script([Bypass(10), Wake(1)]), woken=Bypass(0)))
+        chain.received(UP, b"x")
+        self.assertEqual(chain.due(1), [Unseen(UP, 0)])
+
     def test_bypass_again(self) -> None:
         """The same count is said again when it is another stretch of bytes."""
         one = Scripted(received=lambda way, data: Bypass(2, data[:1]))
@@ -587,8 +607,93 @@ class WakeTests(SynchronousTestCase):
         self.assertEqual((chain.due(1), chain.due(17), one.told("woken")), ([], [], 1))
 
 
+class Forgiving(Scripted):
+    """Says what follows if what it awaited raised."""
+
+    def failed(self, error: BaseException) -> Verdict:
+        return self._answer("failed", error)  # type: ignore[no-any-return]
+
+
 class AwaitTests(SynchronousTestCase):
     """Filters that wait for something."""
+
+    come: Callable[[Chain], list[Effect]]
+
+    def test_it_raises(self) -> None:
+        """What an `Await` raises is no result: the session is aborted, and nothing that was held passes."""
+        for event in ("opened", "received", "ended"):
+            one = Scripted(**{event: Await(Deferred())}, resumed=DONE)
+            chain = chain_of(one)
+            chain.open()
+            chain.connected(UPSTREAM)
+            chain.received(UP, b"x")
+            if event == "ended":
+                chain.ended(UP)
+            error = TimeoutError("the server is down")
+            *_, trouble, finish = chain.failed(1, error)
+            self.assertEqual(trouble, Trouble("a", error))
+            detail = "filter a awaited a result that raised TimeoutError"
+            self.assertEqual(finish, Finish(detail, abort=True, filter="a"))
+            self.assertEqual(one.told("resumed"), 0)
+
+    def test_it_raises_bypass(self) -> None:
+        """With ``on_error`` bypass the filter is left out, and what was held passes."""
+        chain = relaying(seat(Scripted(received=Await(Deferred())), on_error="bypass"))
+        chain.received(UP, b"x")
+        effects = chain.failed(1, TimeoutError())
+        self.assertEqual((written(effects, UP), chain.finished), (b"x", False))
+
+    def test_failed(self) -> None:
+        """A filter with `failed` decides itself about the bytes that wait."""
+        for verdict, passes in ((None, b"x"), (Forward(b"y"), b"y"), (Close("no"), b"")):
+            error = TimeoutError()
+            one = Forgiving(received=script(Await(Deferred())), failed=verdict)
+            chain = relaying(one)
+            chain.received(UP, b"x")
+            effects = chain.failed(1, error)
+            self.assertEqual((written(effects, UP), one.calls[-1]), (passes, ("failed", error)))
+            self.assertEqual(chain.finished, isinstance(verdict, Close))
+
+    def test_failed_raises(self) -> None:
+        """And if that raises too, its error counts."""
+        chain = relaying(Forgiving(received=Await(Deferred()), failed=KeyError("no")))
+        chain.received(UP, b"x")
+        *_, finish = chain.failed(1, TimeoutError())
+        self.assertEqual(finish, Finish("filter a raised KeyError", abort=True, filter="a"))
+
+    def test_result_in_a_method(self) -> None:
+        """A result that comes while a filter is being called is told after the verdict of that call."""
+        chain: Chain
+
+        def received(way: Direction, data: bytes) -> Verdict:
+            return [Wake(1), Await(Deferred())]
+
+        def woken(token: object) -> Verdict:
+            self.assertEqual(self.come(chain), [])
+            self.assertEqual((one.told("resumed"), one.told("failed")), (0, 0))
+            return Forward(b"first ")
+
+        then = [Forward(b"then"), b""]
+        for self.come in (lambda chain: chain.settled(2, "yes"), lambda chain: chain.failed(2, KeyError())):
+            one = Forgiving(received=received, woken=woken, resumed=then, failed=then)
+            chain = relaying(one)
+            chain.received(UP, b"ask")
+            self.assertEqual(written(chain.due(1), UP), b"first then")
+
+    def test_result_in_another_method(self) -> None:
+        """So is one that another filter's method brings about."""
+        chain: Chain
+        far = Scripted(received=script(Await(Deferred())), resumed=Forward(b"result "))
+
+        def received(way: Direction, data: bytes) -> Verdict:
+            if data == b"second":
+                self.assertEqual(chain.settled(1, None), [])
+                self.assertEqual(far.told("resumed"), 0)
+            return data
+
+        chain = relaying(Scripted(received=received), far)
+        chain.received(UP, b"first")
+        self.assertEqual(written(chain.received(UP, b"second"), UP), b"result second")
 
     def test_alone(self) -> None:
         """The bytes are kept, reading stops, and the result's verdict is theirs."""
@@ -961,6 +1066,27 @@ class FailureTests(SynchronousTestCase):
         chain = relaying(Scripted(received=Await(Deferred()), resumed=error))
         chain.received(UP, b"x")
         self.failed(chain.settled(1, None), KeyError)
+
+    def test_whatever_leaves_it(self) -> None:
+        """Nothing that a filter raises leaves the chain, a wish to end the process neither."""
+        for error in (SystemExit(), KeyboardInterrupt(), CancelledError(), GeneratorExit()):
+            for event in ("opened", "received", "ended", "connected", "dial_failed"):
+                chain = chain_of(Scripted(**{event: error}))
+                effects = chain.open()
+                if event == "dial_failed":
+                    effects += chain.dial_failed(ConnectRefused("no"))
+                else:
+                    effects += chain.connected(None) + chain.received(UP, b"x") + chain.ended(UP)
+                self.failed(effects[-2:], type(error))
+            chain = relaying(Scripted(closed=error))
+            self.assertEqual(chain.closed(SUMMARY), [Trouble("a", error)])
+
+            def build(connection: object, error: BaseException = error) -> None:
+                raise error
+
+            made = make_chain([("a", Factory(build))], nobody())
+            assert made is not None
+            self.failed(made.open()[-2:], type(error))
 
     def test_missing_method(self) -> None:
         """A filter may be anybody's class: what it lacks is its own error."""

@@ -33,6 +33,7 @@ from portfwd.filters import (
     Reply,
     Route,
     Verdict,
+    Wake,
 )
 from portfwd.testing import Pipe
 from portfwd.values import CloseReason, Side
@@ -87,6 +88,8 @@ class Plan:
     :ivar ends: what it does at the end of a direction: nothing, or ``reply``, ``delay``, ``add``.
     :ivar greets: it speaks to both sides when it is connected.
     :ivar ways: the directions that it looks at.
+    :ivar wakes: when it is woken, in seconds, and what it does then: ``delay`` or ``forward`` some bytes of
+        its own, ``bypass`` some of the next ones, or be ``done``.
     """
 
     up: tuple[Act, ...] = ()
@@ -94,6 +97,7 @@ class Plan:
     ends: str = ""
     greets: bool = False
     ways: frozenset[Direction] = frozenset(Direction)
+    wakes: tuple[tuple[float, str], ...] = ()
 
     @property
     def routes(self) -> bool:
@@ -104,7 +108,8 @@ class Plan:
     def crosses(self) -> bool:
         """Whether one direction may feel what happens in the other."""
         words = {act.what for act in self.up + self.down}
-        return self.greets or self.ends == "reply" or bool(words & {"reply", "close", "abort", "route"})
+        speaks = self.greets or bool(self.wakes) or self.ends == "reply"
+        return speaks or bool(words & {"reply", "close", "abort", "route"})
 
     def clause(self) -> Factory:
         """The factory of such filters."""
@@ -120,7 +125,19 @@ class Planned(Filter):
 
     def opened(self, connection: Connection) -> Verdict:
         """See `IFilter`."""
-        return Reply(b"hello ") if self._plan.greets else None
+        wakes = [Wake(seconds, what) for seconds, what in self._plan.wakes]
+        return [*wakes, Reply(b"hello ")] if self._plan.greets else wakes
+
+    def woken(self, token: object) -> Verdict:
+        """See `IFilter`."""
+        match token:
+            case "delay":
+                return Delay(STEP, b"late ")
+            case "forward":
+                return Forward(b"early ")
+            case "bypass":
+                return Bypass(1000)
+        return DONE
 
     def connected(self, upstream: Address | None) -> Verdict:
         """See `IFilter`."""
@@ -192,6 +209,14 @@ PLANS = st.builds(
     st.sampled_from(["", "", "reply", "delay", "add"]),
     st.booleans(),
     st.sampled_from([frozenset(Direction)] * 3 + [frozenset({TO_UPSTREAM}), frozenset({TO_CLIENT})]),
+    st.lists(
+        st.tuples(
+            st.sampled_from([STEP, 1.5 * STEP, 3 * STEP]),
+            st.sampled_from(["delay", "forward", "bypass", "done"]),
+        ),
+        max_size=3,
+        unique_by=lambda wake: wake[0],
+    ).map(tuple),
 )
 SIZES = st.one_of(
     LITTLE, st.sampled_from([8191, 8192, 8193, 30_000, 70_000, 200_000]), st.integers(1, 200_000)

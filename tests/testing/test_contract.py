@@ -121,6 +121,17 @@ class GoodTests(SynchronousTestCase):
         check_filter(make, [b"x"])
         check_filter(make, [b"x", TALK], results=lambda awaitable: "there")
 
+    def test_awaiting_that_fails(self) -> None:
+        """What is awaited fails once, too; a filter may lack `failed`, but not make a mistake in it."""
+
+        class Mistaken(Asking):
+            def failed(self, error: BaseException) -> Verdict:
+                raise KeyError(error)
+
+        check_filter(Asking, [b"x", TALK], results=lambda awaitable: None)
+        error = self.assertRaises(ContractBroken, check_filter, Mistaken, [b"x"])
+        self.assertIn("results that do not come: it raised KeyError", str(error))
+
     def test_datagrams(self) -> None:
         """Datagrams are not cut: a filter may look at each for itself."""
         check_filter(First, [b"datagram"], datagrams=True)

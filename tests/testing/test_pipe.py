@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import doctest
+import gc
 from collections.abc import Sequence
 from typing import Any
 
 from attrs import frozen
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.errors import ConnectTimedOut
@@ -263,6 +264,37 @@ class SessionTests(SynchronousTestCase):
         one.settle(b"A")
         self.assertEqual((one.awaiting, one.stopped, one.to_upstream, one.ended), ([], set(), b"Ab", {UP}))
         self.assertRaises(RuntimeError, one.settle)
+
+    def test_await_fails(self) -> None:
+        """An exception is no result: the filter fails, and nothing of what it was asked about passes."""
+        error = TimeoutError()
+        one = Pipe(Scripted(received=script(Await(Deferred())), resumed=DONE), strict=False)
+        one.send(UP, b"a")
+        one.settle(error)
+        self.assertEqual((one.to_upstream, one.troubles[0].error), (b"", error))
+        assert one.finished is not None
+        self.assertTrue(one.finished.abort)
+
+    def test_deferreds(self) -> None:
+        one = Pipe(Scripted(received=lambda *_: Await(fail(TimeoutError())), resumed=DONE), strict=False)
+        shared: Deferred[object] = Deferred()
+        pipes = [Pipe(Scripted(received=script(Await(shared)), resumed=lambda data: data)) for _ in range(2)]
+        for one in pipes:
+            one.send(UP, b"a")
+        shared.callback(b"A")
+        late = Pipe(Scripted(received=script(Await(shared)), resumed=lambda data: data))
+        late.send(UP, b"a")
+        for one in (*pipes, late):
+            self.assertEqual((one.to_upstream, one.awaiting), (b"A", []))
+        self.assertEqual(self.successResultOf(shared), b"A")
+
+    def test_deferred_that_fails(self) -> None:
+        """One that fails is told as a failure, and not logged as unhandled."""
+        one = Pipe(Scripted(received=lambda *_: Await(fail(TimeoutError())), resumed=DONE), strict=False)
+        one.send(UP, b"a")
+        self.assertEqual((one.to_upstream, type(one.troubles[0].error)), (b"", TimeoutError))
+        gc.collect()
+        self.assertEqual(self.flushLoggedErrors(TimeoutError), [])
 
     def test_coroutines(self) -> None:
         """Coroutines that nobody runs are closed."""

@@ -1,0 +1,41 @@
+# -*- test-case-name: tests.relay.test_filtered -*-
+"""Where the filters of a session write events: each names the rule and the session, and stays on one line."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from twisted.logger import Logger
+
+from portfwd.values import printable
+
+#: The beginning of each event of a filter; the names are none that a filter has for its own values.
+_WHOSE: Final = "{portfwd_rule}: session {portfwd_session}: "
+
+
+class FilterLog:
+    """Where a filter writes events: each names the rule and the session."""
+
+    __slots__ = ("_id", "_log", "_rule")
+
+    def __init__(self, log: Logger, rule: str, number: int) -> None:
+        """:param number: the session's."""
+        self._log = log
+        self._rule = rule
+        self._id = number
+
+    def info(self, text: str, **values: object) -> None:
+        """Something worth knowing."""
+        self._log.info(f"{_WHOSE}{text}", **self._with_names(values))
+
+    def warn(self, text: str, **values: object) -> None:
+        """Something an operator should look at."""
+        self._log.warn(f"{_WHOSE}{text}", **self._with_names(values))
+
+    def _with_names(self, values: dict[str, object]) -> dict[str, object]:
+        # What a client said must not end the line, whoever forgets to escape it; what is escaped stays.
+        told = {
+            key: printable(value) if isinstance(value, str) and not value.isprintable() else value
+            for key, value in values.items()
+        }
+        return {**told, "portfwd_rule": self._rule, "portfwd_session": self._id}
