@@ -13,7 +13,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
+from OpenSSL.SSL import Error as TLSError
+from service_identity import VerificationError
 from twisted.internet import error
+from twisted.python.failure import Failure
 
 from portfwd.values import printable
 
@@ -101,3 +104,14 @@ def explain(problem: ssl.SSLError) -> str:
 def _quoted(text: str) -> str:
     text = printable(text)
     return text if len(text) <= MAX_QUOTED else text[:MAX_QUOTED] + "…"
+
+
+def explain_loss(reason: Failure) -> str:
+    """A loss in one line."""
+    problem = reason.value
+    if isinstance(problem, VerificationError):
+        return "the certificate is for another name: " + ", ".join(str(one) for one in problem.errors)
+    if isinstance(problem, TLSError) and problem.args and isinstance(problem.args[0], list):
+        # pyOpenSSL gives OpenSSL's queue: (library, function, reason) each.
+        return "TLS: " + ", ".join(str(entry[-1]) for entry in problem.args[0])
+    return reason.getErrorMessage() or type(problem).__name__

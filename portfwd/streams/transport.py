@@ -20,7 +20,6 @@ import os
 from collections.abc import Callable
 
 from OpenSSL.SSL import Error as TLSError
-from service_identity import VerificationError
 from twisted.internet import error
 from twisted.internet.interfaces import (
     IHalfCloseableDescriptor,
@@ -37,19 +36,8 @@ from zope.interface import implementer
 from portfwd.streams.plain import IStreamProtocol, PlainTransport
 from portfwd.streams.stream import Loss, StreamOwner, Viewer
 from portfwd.streams.tls import TLSLayer
-from portfwd.streams.tls_failures import TLSBroken
+from portfwd.streams.tls_failures import TLSBroken, explain_loss
 from portfwd.values import Address, FlowSummary, Side, TLSInfo
-
-
-def _explain(reason: Failure) -> str:
-    """A loss in one line."""
-    problem = reason.value
-    if isinstance(problem, VerificationError):
-        return "the certificate is for another name: " + ", ".join(str(one) for one in problem.errors)
-    if isinstance(problem, TLSError) and problem.args and isinstance(problem.args[0], list):
-        # pyOpenSSL gives OpenSSL's queue: (library, function, reason) each.
-        return "TLS: " + ", ".join(str(entry[-1]) for entry in problem.args[0])
-    return reason.getErrorMessage() or type(problem).__name__
 
 
 @implementer(IPushProducer)
@@ -265,7 +253,7 @@ class TransportStream(Protocol):
             return str(reason.value)
         code = self._plain.gone if self._plain is not None else 0
         # Twisted's words for every one of them are the same.
-        return os.strerror(code) if code and reason.check(error.ConnectionLost) else _explain(reason)
+        return os.strerror(code) if code and reason.check(error.ConnectionLost) else explain_loss(reason)
 
     def _tell_end(self) -> None:
         """Once, and not before what came ahead of it was passed on."""

@@ -35,7 +35,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from portfwd.errors import ConnectRefused, DialError
-from portfwd.filters.api import Connection, Factory, RouteClause, Sink
+from portfwd.filters.api import Connection, RouteClause, Sink
 from portfwd.filters.chain import Chain, make_chain
 from portfwd.filters.effects import (
     Arm,
@@ -53,6 +53,7 @@ from portfwd.filters.effects import (
     Unseen,
     Write,
 )
+from portfwd.testing.clauses import clause_of
 from portfwd.values import (
     TO_CLIENT,
     TO_UPSTREAM,
@@ -178,7 +179,7 @@ class Pipe:
         self._reading = False
         self._todo: deque[Effect] = deque()
         self._doing = False
-        clauses = [_clause(one, routes) for one in filters]
+        clauses = [clause_of(one, routes) for one in filters]
         made = make_chain(clauses, self.connection, datagrams=datagrams)
         self.chain = made if made is not None else Chain((), self.connection, datagrams=datagrams)
         self._do(self.chain.open())
@@ -489,22 +490,3 @@ def _dispose(awaitable: Any) -> None:
     # A coroutine that is never awaited would complain.
     if hasattr(awaitable, "close"):
         awaitable.close()
-
-
-def _clause(one: Any, routes: Sequence[RouteClause]) -> tuple[str, Any]:
-    """Name and factory of what a test gives."""
-    if isinstance(one, type):
-        return one.__name__, Factory(lambda connection: one(), **_said_by(one))
-    if hasattr(one, "configure"):
-        return one.name, one.configure(one.options(), routes)
-    if hasattr(one, "build"):
-        return type(one).__name__, one
-    if hasattr(one, "received"):
-        return type(one).__name__, Factory(lambda connection: one, **_said_by(one))
-    raise TypeError(f"expected a filter, its class, a factory or a plug-in, not {type(one).__name__}")
-
-
-def _said_by(one: Any) -> dict[str, Any]:
-    """What a class says of its filters; it is its own factory."""
-    names = [name for name in attrs.fields_dict(Factory) if name != "make"]
-    return {name: getattr(one, name) for name in names if hasattr(one, name)}

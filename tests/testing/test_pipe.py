@@ -276,7 +276,7 @@ class SessionTests(SynchronousTestCase):
         self.assertTrue(one.finished.abort)
 
     def test_deferreds(self) -> None:
-        one = Pipe(Scripted(received=lambda *_: Await(fail(TimeoutError())), resumed=DONE), strict=False)
+        """A Deferred that fires is told, now or later, to everybody who awaits it, and keeps its result."""
         shared: Deferred[object] = Deferred()
         pipes = [Pipe(Scripted(received=script(Await(shared)), resumed=lambda data: data)) for _ in range(2)]
         for one in pipes:

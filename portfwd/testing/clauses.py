@@ -1,0 +1,30 @@
+# -*- test-case-name: tests.testing.test_pipe -*-
+"""What a test gives as a filter (an instance, a class, a factory, a plug-in), as a clause of a rule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+
+from portfwd.filters.api import Factory, RouteClause
+
+
+def clause_of(one: Any, routes: Sequence[RouteClause]) -> tuple[str, Any]:
+    """Name and factory of what a test gives."""
+    if isinstance(one, type):
+        return one.__name__, Factory(lambda connection: one(), **_said_by(one))
+    if hasattr(one, "configure"):
+        return one.name, one.configure(one.options(), routes)
+    if hasattr(one, "build"):
+        return type(one).__name__, one
+    if hasattr(one, "received"):
+        return type(one).__name__, Factory(lambda connection: one, **_said_by(one))
+    raise TypeError(f"expected a filter, its class, a factory or a plug-in, not {type(one).__name__}")
+
+
+def _said_by(one: Any) -> dict[str, Any]:
+    """What a class says of its filters; it is its own factory."""
+    names = [name for name in attrs.fields_dict(Factory) if name != "make"]
+    return {name: getattr(one, name) for name in names if hasattr(one, name)}
