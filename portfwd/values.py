@@ -15,6 +15,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Final, NamedTuple
 
+import idna
 from attrs import frozen
 
 
@@ -270,6 +271,27 @@ def is_literal(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def ascii_host(name: str) -> str:
+    """
+    The name of a host as DNS and TLS have it: labels with other letters in their ``xn--`` form.
+
+    IDNA 2008 (RFC 5891), with the mapping of UTS 46 for large letters and wide forms. Python's own codec is
+    IDNA 2003, by which ``straße.example`` is ``strasse.example``, a name of somebody else. Labels in ASCII
+    stay as they are, underscores too.
+
+    :raises ValueError: a label cannot be one.
+    """
+    if name.isascii():
+        return name
+    labels = []
+    for label in name.split("."):
+        try:
+            labels.append(label if label.isascii() else idna.encode(label, uts46=True).decode("ascii"))
+        except idna.IDNAError as problem:
+            raise ValueError(f"'{printable(label)}' cannot be part of a name in DNS: {problem}") from problem
+    return ".".join(labels)
 
 
 def unmapped(host: str) -> str:

@@ -22,6 +22,7 @@ from portfwd.values import (
     SessionSummary,
     Side,
     UnixAddress,
+    ascii_host,
     format_duration,
     format_size,
     is_literal,
@@ -122,6 +123,28 @@ class AddressTests(SynchronousTestCase):
             self.assertEqual(unmapped(host), "10.0.0.1")
         for host in ("10.0.0.1", "::1", "::ffff:1:2:3", "::ffff:name", "::10.0.0.1", "", "localhost"):
             self.assertEqual(unmapped(host), host)
+
+
+class NameTests(SynchronousTestCase):
+    """Names of hosts as DNS has them."""
+
+    def test_idna_2008(self) -> None:
+        """ß is a letter of its own (RFC 5891), large letters become small; ASCII stays."""
+        for written, wanted in (
+            ("straße.example", "xn--strae-oqa.example"),
+            ("Faß.de.", "xn--fa-hia.de."),
+            ("βόλος.com", "xn--nxasmm1c.com"),
+            ("a_b.Bücher.example", "a_b.xn--bcher-kva.example"),
+            ("WEB_1.example", "WEB_1.example"),
+            ("xn--strae-oqa.example", "xn--strae-oqa.example"),
+            ("2001:db8::1", "2001:db8::1"),
+        ):
+            self.assertEqual(ascii_host(written), wanted)
+
+    def test_no_name(self) -> None:
+        """A label that IDNA does not permit is named."""
+        for written in ("a.☃.net", "ü" * 64 + ".de", "ü*.de"):
+            self.assertRaisesRegex(ValueError, "cannot be part of a name in DNS", ascii_host, written)
 
 
 class SummaryTests(SynchronousTestCase):

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from portfwd.filters.api import DONE, Close, Connection, Factory, Filter, Route, RouteClause, Verdict
-from portfwd.values import TO_UPSTREAM, printable
+from portfwd.values import TO_UPSTREAM, ascii_host, printable
 
 #: Longer than any name of DNS.
 MAX_PATTERN: Final = 260
@@ -124,8 +124,12 @@ def check_host(pattern: str) -> str:
     """
     Read a pattern for names of hosts, or for IP addresses, which are written without brackets.
 
+    Letters beyond ASCII are compared in their ``xn--`` form (IDNA 2008).
+
     :raises ValueError: no host can match it.
     """
+    # A label with other letters and a star has no xn-- form, so no name of DNS can be compared with it.
+    pattern = ascii_host(pattern)
     if _HOST_PATTERN.fullmatch(pattern) and pattern.strip("."):
         return pattern.lower().removesuffix(".")
     if _ADDRESS_GLOB.fullmatch(pattern):
@@ -135,5 +139,5 @@ def check_host(pattern: str) -> str:
     except ValueError:
         raise ValueError(
             f"route pattern '{printable(pattern)}' can match no host: write git.example.com or "
-            "*.example.com without a port, and a name with other letters in its xn-- form"
+            "*.example.com without a port"
         ) from None

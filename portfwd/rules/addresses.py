@@ -26,6 +26,7 @@ from portfwd.rules.model import (
     TargetSpec,
 )
 from portfwd.rules.tokens import Fault, Word, quote, spell
+from portfwd.values import ascii_host
 
 #: Asks for the port of a service (``http``) by protocol (``tcp`` or ``udp``).
 PortOfService = Callable[[str, str], int | None]
@@ -224,7 +225,10 @@ def read_host(text: str, role: Role, brackets: bool) -> str:
         )
     if len(text) > MAX_NAME or not _HOST_NAME.fullmatch(text):
         raise Fault("bad-host", "this is neither an address nor the name of a host", length=len(text))
-    return text
+    try:
+        return ascii_host(text)
+    except ValueError as problem:
+        raise Fault("bad-host", str(problem), length=len(text)) from None
 
 
 def read_ports(

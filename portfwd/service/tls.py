@@ -19,7 +19,7 @@ from twisted.logger import Logger
 from portfwd.rules.model import Options
 from portfwd.service.certificates import read_chain, read_file, read_pair
 from portfwd.streams.tls_failures import explain
-from portfwd.values import TLSInfo, is_literal
+from portfwd.values import TLSInfo, ascii_host, is_literal
 
 _LOG: Final = Logger()
 
@@ -136,7 +136,7 @@ def client_side(host: str, options: Options, read: Callable[[str], bytes] = read
     :raises ValueError: what is in it is not good (the file is named), or the name cannot be one.
     """
     # RFC 6066 section 3: the name "is represented … without a trailing dot"; certificates have none either.
-    name = (options.server_name or host.partition("%")[0]).removesuffix(".")
+    name = ascii_host((options.server_name or host.partition("%")[0]).removesuffix("."))
     context = new_context(server=False)
     if not options.verify:
         _LOG.warn(
@@ -159,7 +159,7 @@ def client_side(host: str, options: Options, read: Callable[[str], bytes] = read
         context.set_alpn_protocols(list(options.target_alpn))
     if not is_literal(name):
         try:
-            name.encode("idna")
+            name.encode("idna")  # as Python does with a name in ASCII, which only bounds its labels
         except UnicodeError as problem:
             raise ValueError(f"{name}: this cannot be the name of a certificate: {problem}") from problem
     return ClientSide(context, name)

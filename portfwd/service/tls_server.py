@@ -9,11 +9,11 @@ good is reported once, and the old one stays. It refuses to touch a socket.
 from __future__ import annotations
 
 import os
+import re
 import ssl
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from fnmatch import fnmatchcase
 from hashlib import sha256
 from typing import Any, Final
 
@@ -24,7 +24,7 @@ from portfwd.rules.model import ListenOptions
 from portfwd.service.certificates import Pair, expiry, now_utc, pair_files, read_file, read_pair
 from portfwd.service.tls import load_pair, new_context, trust_file
 from portfwd.streams.tls_failures import NotAdmitted
-from portfwd.values import TLSInfo, printable
+from portfwd.values import TLSInfo, ascii_host, printable
 
 #: Seconds between looks at the files' times; looks are made when clients come.
 LOOK_EVERY: Final = 10.0
@@ -72,6 +72,21 @@ def names_shown(certificate: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
                 common = value
     others = [value for kind, value in certificate.get("subjectAltName", ()) if kind in NAME_KINDS]
     return common, tuple(name for name in (common, *others) if name)
+
+
+def name_pattern(written: str) -> re.Pattern[str]:
+    """
+    What a word of ``client-name=`` matches, in small letters: ``*`` is any run of characters.
+
+    A host with letters beyond ASCII is matched in its ``xn--`` form too, which is how certificates have it.
+    """
+    forms = [written.lower()]
+    try:
+        forms.append(ascii_host(written.lower()))
+    except ValueError:
+        pass  # it is no host: the name of a person, say
+    texts = dict.fromkeys(".*".join(map(re.escape, form.split("*"))) for form in forms)
+    return re.compile("|".join(texts), re.DOTALL)
 
 
 def judge_keylog(path: str, found: os.stat_result) -> None:
@@ -124,7 +139,7 @@ class ServerSide:
         self._options = options
         self._seconds = seconds
         self._now = now
-        self._allowed = tuple(options.client_name)
+        self._allowed = tuple(name_pattern(one) for one in options.client_name)
         self._looked_at = seconds()
         self._signature = self._sign()
         known: Mapping[bytes, ssl.SSLContext] = {}
@@ -295,7 +310,7 @@ class ServerSide:
         )
 
     def _admits(self, names: Sequence[str]) -> bool:
-        return any(fnmatchcase(name.lower(), one.lower()) for name in names for one in self._allowed)
+        return any(one.fullmatch(name.lower()) for name in names for one in self._allowed)
 
     def leave(self, tls: ssl.SSLObject) -> None:
         """See `TLSSide`; clients keep their sessions themselves (tickets, RFC 8446 section 4.6.1)."""

@@ -49,6 +49,12 @@ RECORD_OVERHEAD: Final = 5 + 1 + 16
 #: they ever held and never shrink: with a megabyte at once, a session that has moved bulk keeps 758 KiB.
 FED: Final = RECORD + RECORD_OVERHEAD
 
+#: Bytes of what is no ClientHello that OpenSSL is shown: it recognises HTTP by these.
+RECOGNISED: Final = 8
+
+#: A fatal alert ``decode_error`` (RFC 8446 section 6.2) of TLS 1.2.
+DECODE_ERROR: Final = b"\x15\x03\x03\x00\x02\x02\x32"
+
 #: Bytes that TLS has to say by itself and the peer does not read. An answer to a key update has 30.
 MAX_UNREAD: Final = 16384
 
@@ -106,6 +112,7 @@ class TLSLayer(protocol.Protocol):
         self._hello = b""
         self._wanted = 0
         self._name = ""
+        self._refusal = ""
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls: ssl.SSLObject | None = None
@@ -186,8 +193,13 @@ class TLSLayer(protocol.Protocol):
             return b""
         try:
             answer = read_client_hello(self._hello)
-        except WireError:
-            pass  # OpenSSL has the words for it, and the alert; or takes more than we do
+        except WireError as problem:
+            if len(self._hello) < RECOGNISED:
+                self._wanted = RECOGNISED
+                return b""
+            # OpenSSL may know better what it is, and has the alert. If it takes it, we do not: what it would
+            # show is the certificate of a name that was never read.
+            self._refusal = str(problem)
         else:
             if isinstance(answer, Need):
                 self._wanted = answer.total
@@ -221,6 +233,11 @@ class TLSLayer(protocol.Protocol):
         try:
             tls.do_handshake()
         except ssl.SSLWantReadError:
+            if self._refusal:
+                self._outgoing.read()
+                self.below.write(DECODE_ERROR)
+                self._break(f"TLS handshake: {self._refusal}")
+                return
             self._flush()
             return
         except ssl.SSLError as problem:

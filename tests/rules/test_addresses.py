@@ -39,7 +39,7 @@ class GoodPlacesTests(SynchronousTestCase):
         for text, host in (
             ("10.0.0.5:80", "10.0.0.5"),
             ("a-b.example.com:80", "a-b.example.com"),
-            ("bücher.example:80", "bücher.example"),
+            ("bücher.example:80", "xn--bcher-kva.example"),
             ("_srv._tcp.example.com.:80", "_srv._tcp.example.com."),
             ("[2001:db8::1]:80", "2001:db8::1"),
             ("[fe80::1%eth0]:80", "fe80::1%eth0"),
@@ -169,6 +169,14 @@ class PartsTests(SynchronousTestCase):
         self.assertEqual(read_host("[::1]", Role.TARGET, brackets=False), "::1")
         self.assertRaises(Fault, read_host, "::1", Role.TARGET, brackets=True)
         self.assertRaises(Fault, read_host, "1:2", Role.TARGET, brackets=False)
+
+    def test_other_letters(self) -> None:
+        """A name with letters beyond ASCII is the one that DNS has by IDNA 2008; what is none is refused."""
+        self.assertEqual(read_host("straße.test", Role.TARGET, brackets=False), "xn--strae-oqa.test")
+        self.assertEqual(place("straße.test:80").host, "xn--strae-oqa.test")
+        self.assertEqual(place("straße.test:80").written[0], "straße.test")
+        fault = self.assertRaises(Fault, read_host, "ªº" * 40, Role.TARGET, brackets=False)
+        self.assertEqual(fault.code, "bad-host")
 
     def test_endless_number(self) -> None:
         """A number of a million digits is refused as fast as any other."""

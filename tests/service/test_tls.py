@@ -164,6 +164,12 @@ class HandshakeTests(SynchronousTestCase):
         """The zone of an address is ours alone: the certificate has none."""
         self.good(self.side("fe80::1%eth0"), self.server("fe80::1"))
 
+    def test_other_letters(self) -> None:
+        """A name with letters beyond ASCII is sent and verified by IDNA 2008."""
+        self.good(self.side("10.0.0.1", server_name="straße.example"), self.server("xn--strae-oqa.example"))
+        self.assertEqual(self.asked, ["xn--strae-oqa.example"])
+        self.bad(self.side("straße.example"), self.server("strasse.example"), "for another name")
+
     def test_server_name(self) -> None:
         """server-name= is sent and verified instead of the host."""
         self.good(self.side("10.0.0.1", server_name="h.example"), self.server("h.example"))

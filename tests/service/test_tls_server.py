@@ -234,9 +234,16 @@ class ClientCertificateTests(ListeningCase):
             (host, ("10.0.0.1",), True),
             (alice, ("bob",), False),
             (host, ("ops.example",), False),
+            (alice, ("[a]lice",), False),
+            (alice, ("alic?",), False),
+            (OTHER_CA.issue_cert("a@example.com", common_name="straße"), ("straße",), True),
+            (OTHER_CA.issue_cert("db.xn--strae-oqa.example"), ("*.straße.example",), True),
+            (OTHER_CA.issue_cert("db.strasse.example"), ("*.straße.example",), False),
+            (OTHER_CA.issue_cert("a@example.com", common_name="x[1]?"), ("x[1]?",), True),
         ):
             heard = self.come(leaf, client_name=names)
             self.assertEqual(heard.told[-1] == "opened", wanted, names)
+        heard = self.come(host, client_name=("ops.example",))
         self.assertIn("that was shown is none that client-name= admits", self.reason(heard))
         nobody = self.come(None, client_name=("alice",), verify_client="optional")
         self.assertIn("that is missing", self.reason(nobody))

@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from portfwd.streams.plain import IStreamProtocol, PlainTransport
-from portfwd.streams.tls import FED, MAX_UNREAD, TLSLayer
+from portfwd.streams.tls import DECODE_ERROR, FED, MAX_UNREAD, TLSLayer
 from portfwd.streams.tls_failures import NotAdmitted, TLSBroken
 from portfwd.values import TLSInfo
 from portfwd.wire import WireError
@@ -329,6 +329,33 @@ class HandshakeTests(LayerCase):
             self.layer.dataReceived(said)
             self.assertIn(wanted, self.broken())
 
+    def test_hello_that_only_openssl_takes(self) -> None:
+        """A first message that only OpenSSL could read is refused, and no certificate is shown."""
+        hello = self.peer.step(b"")
+        message = hello[5:]
+
+        def records(size: int) -> bytes:
+            pieces = [message[start : start + size] for start in range(0, len(message), size)]
+            return b"".join(b"\x16\x03\x01" + len(one).to_bytes(2) + one for one in pieces)
+
+        self.assertGreater(len(message), 65)
+        for said, wanted in (
+            (records(1), "at most 64 records"),
+            (b"\x16\x03\x01\x00\x00" + hello, "1 to 16384 bytes"),
+            (hello.replace(b"upstream.test", b"upstream/test"), "server name that is no host name"),
+        ):
+            self.make()
+            for start in range(0, len(said), 100):
+                self.layer.dataReceived(said[start : start + 100])
+            self.assertEqual(self.wire.take(), DECODE_ERROR)
+            self.assertIn(wanted, self.broken())
+
+    def test_few_bytes_of_something_else(self) -> None:
+        """HTTP is recognised also if it comes byte by byte."""
+        for byte in b"GET / HTTP/1.1\r\n":
+            self.layer.dataReceived(bytes([byte]))
+        self.assertIn("speaks HTTP", self.broken())
+
     @settings(max_examples=50, deadline=None)
     @given(st.lists(st.binary(min_size=1, max_size=200), max_size=4), st.integers(0, 600), st.booleans())
     def test_anything(self, pieces: list[bytes], kept: int, opened: bool) -> None:
@@ -359,8 +386,8 @@ class HandshakeTests(LayerCase):
         self.assertIn("reset during the TLS handshake: the peer stopped", self.reason())
 
     def test_hello_in_pieces(self) -> None:
-        """A ClientHello is read for its name however it is cut; a name that is none is no name."""
-        for name, wanted in ((b"upstream.test", "upstream.test"), (b"\xff\x1b[31m", "")):
+        """A ClientHello is read for its name however it is cut."""
+        for name, wanted in ((b"upstream.test", "upstream.test"), (b"127.0.0.1", "127.0.0.1")):
             self.make()
             client = SSL.Connection(SSL.Context(SSL.TLS_METHOD), None)
             client.set_tlsext_host_name(name)
