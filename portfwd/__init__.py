@@ -17,7 +17,7 @@ The life of a connection, and the room where each step lives:
    (`streams.socket_flow`), others pass through Twisted's transports (`streams.transport`); each
    side pauses the other when it takes no more.
 7. Each direction ends on its own: an end travels as an end, a reset as a reset (`relay.session`).
-8. When both are over, a farewell delivers what is left, within a time limit (`relay.farewell`).
+8. When both are over, what is left is delivered, within a time limit (`relay.closing`).
 9. The session is closed with exactly one reason (`values.CloseReason`), and
    one line says what happened (`logs`).
 """

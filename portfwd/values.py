@@ -68,6 +68,14 @@ class CloseReason(enum.Enum):
     NORMAL = ("--", "both sides ended in order")
     CLIENT_RESET = ("CD", "the client reset the connection, or vanished, while bytes were relayed")
     UPSTREAM_RESET = ("SD", "the upstream reset the connection, or vanished, while bytes were relayed")
+    CLIENT_RESET_HALF_CLOSED = (
+        "CH",
+        "the client reset the connection, or vanished, after one side had ended",
+    )
+    UPSTREAM_RESET_HALF_CLOSED = (
+        "SH",
+        "the upstream reset the connection, or vanished, after one side had ended",
+    )
     BOTH_RESET = ("BD", "both sides reset the connection before either could be told of the other")
     CLIENT_IDLE = ("cD", "idle limit: the client was the one to speak")
     UPSTREAM_IDLE = ("sD", "idle limit: the upstream was the one to speak")

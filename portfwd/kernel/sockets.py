@@ -289,29 +289,29 @@ def bind_source(sock: socket.socket, source: str) -> None:
     sock.bind(sockaddr_of(source, 0))
 
 
-def unsent_bytes(sock: socket.socket) -> int:
+def unsent_bytes(sock: socket.socket) -> int | None:
     """
     How much of `sock`'s send queue the peer has not acknowledged (``SIOCOUTQ``).
 
     For TCP bytes, our own unacknowledged end counting as one. For unix sockets the memory of
-    what the peer has not read. 0 where the platform cannot tell.
+    what the peer has not read. None where the platform cannot tell.
     """
     return _queued(sock, _SENT)
 
 
 def waiting_bytes(sock: socket.socket) -> int:
     """How many bytes of `sock` wait to be read (``FIONREAD``); 0 where the platform cannot tell."""
-    return _queued(sock, _RECEIVED)
+    return _queued(sock, _RECEIVED) or 0
 
 
-def _queued(sock: socket.socket, request: int) -> int:
+def _queued(sock: socket.socket, request: int) -> int | None:
     if not request:  # pragma: no cover - Windows
-        return 0
+        return None
     try:
         # The bytes that are handed in say how many come back; they themselves stay as they are.
         return int.from_bytes(fcntl.ioctl(sock.fileno(), request, _NUMBER), sys.byteorder, signed=True)
     except OSError:
-        return 0
+        return None
 
 
 def push(sock: socket.socket) -> None:

@@ -47,8 +47,11 @@ class _Arrival:
     def end_sent(self, stream: Stream) -> None:
         """Nothing was sent."""
 
-    def writing_failed(self, stream: Stream) -> None:
+    def writing_failed(self, stream: Stream, detail: str) -> None:
         """Nothing was written."""
+
+    def thrown_away(self, stream: Stream, count: int) -> None:
+        """Nothing is thrown away yet."""
 
     def lost(self, stream: Stream, how: Loss, detail: str) -> None:
         """It never became a session's."""

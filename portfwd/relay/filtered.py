@@ -29,7 +29,7 @@ from portfwd.filters.chain import Chain, make_chain
 from portfwd.limits.source_counts import source_of
 from portfwd.relay.awaiting import Waiting
 from portfwd.relay.containment import contained
-from portfwd.relay.farewell import Way
+from portfwd.relay.ends import Event, Mode
 from portfwd.relay.filter_log import FilterLog
 from portfwd.relay.half import Half
 from portfwd.relay.reasons import reason_of
@@ -163,19 +163,17 @@ class FilteredSession(Session):
         """One side sent its end: the filters hear of it, and it travels on behind what they still write."""
         chain, direction = self.chain, self._direction(stream)
         half = self._source(direction)
-        watched = chain is not None and half.farewell is None and self.state in _ACTIVE
+        watched = chain is not None and self.state in _ACTIVE
         if chain is None or not watched or direction in self._unseen:
             super().ended(stream)
             return
         try:
-            half.ended = True
             self._touched = self._clock.seconds()
             if self._ended_first is None:
                 self._ended_first = half.side
-            if half.flow_broken:
-                self._flow_done(half, self._other(half))
-                return
-            self._ask(chain.ended, direction)
+            self._perform(half, self._other(half), Event.ENDED)
+            if not half.flow.broken:
+                self._ask(chain.ended, direction)
         except BaseException:
             self.broke(Failure())
 
@@ -186,14 +184,14 @@ class FilteredSession(Session):
         The other side is seen off when what the filters keep of this one has been written to it.
         """
         direction = TO_UPSTREAM if half is self._client else TO_CLIENT
-        chain, through = self.chain, half.flow_done or half.flow_broken or direction in self._unseen
-        if chain is None or through or self._destination(direction).end_asked:
+        chain, through = self.chain, half.flow.over or half.flow.end_asked or direction in self._unseen
+        if chain is None or through:
             super()._closed_in_order(half)
             return
         self._detail = ""
         self._leaving = half
-        if not half.ended:
-            half.ended = True
+        if not half.flow.source_ended:
+            self._perform(half, self._other(half), Event.ENDED)
             self._ask(chain.ended, direction)
 
     def _verify(
@@ -306,18 +304,15 @@ class FilteredSession(Session):
 
     def _write_to(self, effect: effects.Write) -> None:
         half = self._destination(effect.direction)
-        if half.stream is not None and not half.lost and not half.end_asked:
+        if half.stream is not None and not half.lost and not self._other(half).flow.end_asked:
             cast(Watched, half.stream).write(effect.data, answer=effect.answer)
 
     def _end(self, effect: effects.End) -> None:
-        half, source = self._destination(effect.direction), self._source(effect.direction)
+        source = self._source(effect.direction)
         if source is self._leaving:
             super()._closed_in_order(source)
-        elif source.flow_broken or half.stream is None:
-            self._flow_done(source, half)
-        elif not half.end_asked:
-            half.end_asked = True
-            half.stream.end(last=half.flow_done and not half.flow_broken)
+        else:
+            self._perform(source, self._destination(effect.direction), Event.END_DUE)
 
     def _is_welcome(self) -> bool:
         """Whether a client whom no filter announced may come from where it comes; else it is refused."""
@@ -357,8 +352,8 @@ class FilteredSession(Session):
     def _finish_filtered(self, effect: effects.Finish) -> None:
         self._detail = effect.detail
         reason = CloseReason.FILTER if self._problem is None else reason_of(self._problem)
-        way = Way.ABORT if effect.abort else Way.END_AND_DISCARD
-        self._finish(reason, client=way, upstream=way)
+        mode = Mode.RESET if effect.abort else Mode.END_AND_READ
+        self._finish(reason, client=mode, upstream=mode)
 
     def _arm(self, effect: effects.Arm) -> None:
         self._timers[effect.key] = self._clock.callLater(effect.seconds, self._due, effect.key)
@@ -396,7 +391,7 @@ class FilteredSession(Session):
     def _pass_unseen(self, effect: effects.Unseen) -> None:
         direction = effect.direction
         half = self._source(direction)
-        if half.stream is None or half.lost or half.ended:
+        if half.stream is None or half.lost or half.flow.source_ended:
             return
         self._unseen.discard(direction)
         self._counted.discard(direction)

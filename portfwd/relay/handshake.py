@@ -102,5 +102,8 @@ class Handshake:
     def end_sent(self, stream: Stream) -> None:
         """Nothing was sent."""
 
-    def writing_failed(self, stream: Stream) -> None:
+    def writing_failed(self, stream: Stream, detail: str) -> None:
         """`lost` follows."""
+
+    def thrown_away(self, stream: Stream, count: int) -> None:
+        """Nothing is thrown away yet."""

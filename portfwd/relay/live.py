@@ -22,6 +22,7 @@ from portfwd.relay.direct import DirectDatagramDial, DirectDial
 from portfwd.relay.filtered import FilteredSession
 from portfwd.relay.handshakes import Handshakes
 from portfwd.relay.session import Session
+from portfwd.relay.silence import LOOKS
 from portfwd.relay.target_dial import DialSettings
 from portfwd.relay.target_order import InOrder
 from portfwd.rules.access import AccessList
@@ -77,7 +78,7 @@ class LiveRule:
     :ivar tally: adds up what sessions did; None where nobody wants to know.
     :ivar counts_targets: whether targets have limits of their own.
     :ivar learns_sources: whether a filter says later where a client comes from.
-    :ivar half_closed: the waits of half-closed sessions for silence.
+    :ivar half_closed: the waits of half-closed sessions for the first look whether they are silent.
     :ivar when_empty: called when the last session is closed, if there is somebody to call.
     """
 
@@ -126,7 +127,7 @@ class LiveRule:
         self.has_datagrams = rule.has_datagrams
         self._direct = self._direct_address()
         self.clock = world.reactor
-        self.half_closed = Patience(self.clock, self.options.half_close)
+        self.half_closed = Patience(self.clock, self.options.half_close / LOOKS)
         limit = min(self.options.connect_timeout, self.options.dial_timeout)
         self._connecting = Patience(self.clock, limit)
         self.log = log
@@ -254,7 +255,14 @@ class LiveRule:
         if not self.sessions and self.when_empty is not None:
             self.when_empty()
 
-    def close_all(self, reason: CloseReason) -> None:
-        """Reset every session, with `reason`."""
+    def close_all(self, reason: CloseReason, *, now: bool = False) -> None:
+        """
+        End every session, with `reason`.
+
+        :param now: reset it at once; else deliver before what was received.
+        """
         for session in list(self.sessions.values()):
-            session.kill(reason)
+            if now:
+                session.kill(reason)
+            else:
+                session.cut(reason)

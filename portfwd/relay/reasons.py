@@ -1,9 +1,7 @@
 # -*- test-case-name: tests.relay.test_session -*-
-"""Which close reason says what happened: by side, and by what a dial failed of."""
+"""Which close reason says what a dial failed of."""
 
 from __future__ import annotations
-
-from typing import Final
 
 from portfwd.errors import (
     ConnectTimedOut,
@@ -14,14 +12,7 @@ from portfwd.errors import (
     TargetsFull,
     TLSFailed,
 )
-from portfwd.values import CloseReason, Side
-
-RESET: Final = {Side.CLIENT: CloseReason.CLIENT_RESET, Side.UPSTREAM: CloseReason.UPSTREAM_RESET}
-IDLE: Final = {Side.CLIENT: CloseReason.CLIENT_IDLE, Side.UPSTREAM: CloseReason.UPSTREAM_IDLE}
-HALF_CLOSE_IDLE: Final = {
-    Side.CLIENT: CloseReason.CLIENT_HALF_CLOSE_IDLE,
-    Side.UPSTREAM: CloseReason.UPSTREAM_HALF_CLOSE_IDLE,
-}
+from portfwd.values import CloseReason
 
 
 def reason_of(problem: DialError) -> CloseReason:

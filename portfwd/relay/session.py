@@ -33,16 +33,18 @@ from portfwd.errors import (
     DialError,
 )
 from portfwd.limits.source_counts import source_of
+from portfwd.relay.closing import Closing
 from portfwd.relay.containment import contained
 from portfwd.relay.destination import Destination
 from portfwd.relay.dial import Dial
 from portfwd.relay.direct import DirectDatagramDial, DirectDial
-from portfwd.relay.farewell import Farewell, Way
-from portfwd.relay.half import Half, after_reset, silence_limit
+from portfwd.relay.ends import Action, Ends, Event, Flow, Mode, Outcome, outcome_reason, resetting_side, step
+from portfwd.relay.half import Half, Hold
 from portfwd.relay.places import Places
-from portfwd.relay.reasons import RESET, reason_of
+from portfwd.relay.reasons import reason_of
+from portfwd.relay.silence import LOOKS, next_look, shrank, silence_limit, silence_reason
 from portfwd.relay.states import State, follow
-from portfwd.rules.model import OnDeny
+from portfwd.rules.model import OnDeny, Options
 from portfwd.streams.datagram_opening import drops
 from portfwd.streams.stream import Loss, Stream
 from portfwd.values import (
@@ -67,11 +69,16 @@ _DIALING: Final = State.DIALING
 _RELAYING: Final = State.RELAYING
 _CLOSING: Final = State.CLOSING
 _CLOSED: Final = State.CLOSED
+_LOST: Final = Hold.LOST
+_END_DUE: Final = Event.END_DUE
+_END_SENT: Final = Event.END_SENT
+_NOTHING: Final = Action.NOTHING
+_ASK_END: Final = Action.ASK_END
+_ASK_LAST_END: Final = Action.ASK_LAST_END
+_FINISH: Final = Action.FINISH
+_NORMAL: Final = Outcome.NORMAL
 _CLIENT: Final = Side.CLIENT
 _UPSTREAM: Final = Side.UPSTREAM
-
-#: Seconds by which a timer may come early, or a sum of seconds be wrong.
-_EARLY: Final = 0.001
 
 
 class Session:
@@ -88,6 +95,7 @@ class Session:
     _places: Places | None = None
     _reached: Destination | None = None
     _has_target = True
+    _left: tuple[int, int] | None = None
 
     def __init__(self, number: int, rule: LiveRule, client: Stream, closed: Callable[[], None]) -> None:
         """:param closed: called once, when all its sockets are gone."""
@@ -148,7 +156,8 @@ class Session:
             return
         client.side = _CLIENT
         client.own(self)
-        half.owned = True
+        if half.hold is not _LOST:
+            half.hold = Hold.OWNED
         if self.state is not _ACCEPTED:
             return  # lost before it could be owned
         rule = self._rule
@@ -186,14 +195,14 @@ class Session:
         self._detail = why
         self._leave()
         # Not with FIN, for which it would have to be read for a while: its descriptor is wanted now.
-        self._finish(CloseReason.LIMIT, client=Way.ABORT)
+        self._finish(CloseReason.LIMIT, client=Mode.RESET)
 
     @contained
     def _did_not_shake_hands(self, client: Stream, limit: float) -> None:
         self._silence = None
         self._detail = f"no TLS handshake within {limit:g} s: {client.handshaking}"
         self._ended_first = Side.CLIENT
-        self._finish(CloseReason.CLIENT_TLS_TIMEOUT, client=Way.ABORT)
+        self._finish(CloseReason.CLIENT_TLS_TIMEOUT)
 
     def _admit(self, limits: Admission, address: Address | None) -> bool:
         """Whether the limits let a client in; else it is refused."""
@@ -230,7 +239,7 @@ class Session:
         # Now, and not when it is gone: a flood of those who are refused must not keep others out.
         self._leave()
         gentle = reason in REFUSALS and self._rule.options.on_deny is OnDeny.FIN
-        self._finish(reason, client=Way.END_AND_DISCARD if gentle else Way.ABORT)
+        self._finish(reason, client=Mode.END_AND_READ if gentle else Mode.RESET)
 
     def dialled(self, stream: Stream, destination: Destination) -> None:
         """The upstream is there: relay."""
@@ -251,7 +260,8 @@ class Session:
         if rule.log.wants_opened:
             self._write(rule.log.opened)
         stream.own(self)
-        upstream.owned = True
+        if upstream.hold is not _LOST:
+            upstream.hold = Hold.OWNED
         if client is None or self.state is not _RELAYING:
             return  # lost before it could be owned
         client.join(stream)
@@ -272,7 +282,7 @@ class Session:
         if reason is CloseReason.LIMIT:
             self._refuse(reason)
         else:
-            self._finish(reason, client=Way.ABORT)
+            self._finish(reason)
 
     # What streams tell
 
@@ -291,20 +301,13 @@ class Session:
             half, other = self._client, self._upstream
             if stream is not half.stream:
                 half, other = other, half
-            half.ended = True
-            if half.farewell is not None:
-                half.farewell.ended()
-                return
-            if self.state is not _RELAYING:
-                return
-            self._touched = self._clock.seconds()
-            if self._ended_first is None:
-                self._ended_first = half.side
-            if half.flow_broken or other.stream is None:
-                self._flow_done(half, other)
+            if self.state is _RELAYING:
+                self._touched = self._clock.seconds()
+                if self._ended_first is None:
+                    self._ended_first = half.side
+                self._perform(half, other, _END_DUE)
             else:
-                other.end_asked = True
-                other.stream.end(last=other.flow_done and not other.flow_broken)
+                self._tell_closing(half, Event.ENDED)
         except Exception:
             self.broke(Failure())
 
@@ -314,70 +317,41 @@ class Session:
             half, other = self._client, self._upstream
             if stream is not half.stream:
                 half, other = other, half
-            if half.farewell is not None:
-                half.farewell.end_sent()
-            elif self.state is _RELAYING:
-                self._flow_done(other, half)
+            if self.state is _RELAYING:
+                self._perform(half, other, _END_SENT)
+            else:
+                self._tell_closing(half, Event.END_SENT)
         except Exception:
             self.broke(Failure())
 
-    def _flow_done(self, half: Half, other: Half) -> None:
-        if half.flow_done:
-            return
-        half.flow_done = True
-        self._touched = self._clock.seconds()
-        if not other.flow_done:
-            self._watch_silence(from_now=True)
-        elif half.flow_broken or other.flow_broken:
-            self._finish_broken()
-        else:
-            self._finish_normal()
-
     @contained
-    def writing_failed(self, stream: Stream) -> None:
+    def writing_failed(self, stream: Stream, detail: str) -> None:
         """One side takes no more: its flow is over, the other is read to its end."""
         half = self._half(stream)
-        if half.farewell is not None:
-            return
-        if self.state in (_ACCEPTED, _HANDSHAKING, _PEEKING, _DIALING):
-            self._client_gone_early("the client reset the connection")
-            return
-        if self.state is not _RELAYING:
-            return
-        source = self._other(half)
-        if source.flow_done:
-            # Its end was out already. What this side sent before it died is still to be delivered.
-            source.flow_broken = True
-            self._watch_silence()
-            return
-        source.flow_broken = True
-        if self._ended_first is None:
-            self._ended_first = half.side
-        # Over before the stream is asked to discard: it may tell of its end at once.
-        self._flow_done(source, half)
-        if self.state is _RELAYING and source.stream is not None:
-            source.stream.discard()
-
-    def _finish_broken(self) -> None:
-        # Both flows are over, at least one because a side takes no more.
-        if self._client.flow_broken and self._upstream.flow_broken:
-            self._finish(CloseReason.BOTH_RESET, client=Way.ABORT, upstream=Way.ABORT)
+        if self.state is _RELAYING:
+            if self._ended_first is None:
+                self._ended_first = half.side
+            self._detail = self._detail or detail
+            self._perform(half, self._other(half), Event.REFUSED)
+        elif self.state in (_CLOSING, _CLOSED):
+            self._tell_closing(half, Event.REFUSED)
         else:
-            self._finish_reset(self._upstream if self._client.flow_broken else self._client)
+            self._client_gone_early(detail)
 
-    def _finish_reset(self, gone: Half) -> None:
-        client, upstream = after_reset(gone, self._upstream)
-        self._finish(RESET[gone.side], client=client, upstream=upstream)
+    @contained
+    def thrown_away(self, stream: Stream, count: int) -> None:
+        """One side sent bytes that nobody takes."""
+        self._tell_closing(self._half(stream), Event.SPOKE)
 
     def lost(self, stream: Stream, how: Loss, detail: str) -> None:
         """One side's connection is gone."""
         half = self._client if stream is self._client.stream else self._upstream
-        if half.lost:
+        if half.hold is _LOST:
             return
-        half.lost = True
+        half.hold = _LOST
         try:
-            if half.farewell is None and self.state is _CLOSING:
-                if self._client.lost and self._upstream.lost:
+            if half.closing is None and self.state is _CLOSING:
+                if self._client.hold is _LOST and self._upstream.hold is _LOST:
                     self._finish_if_gone()
             else:
                 self._lost(half, how, detail)
@@ -385,45 +359,83 @@ class Session:
             self.broke(Failure())
 
     def _lost(self, half: Half, how: Loss, detail: str) -> None:
-        if half.farewell is not None:
-            half.farewell.over()
-            resets = (CloseReason.CLIENT_RESET, CloseReason.UPSTREAM_RESET)
-            if how is Loss.RESET and self.reason in resets and self.reason is not RESET[half.side]:
+        if half.closing is not None:
+            half.closing.over()
+            self._note_dropped(half)
+            if (
+                how is Loss.RESET
+                and self.reason is not None
+                and resetting_side(self.reason) is half.side.other
+            ):
                 self.reason = CloseReason.BOTH_RESET
             self._finish_if_gone()
             return
-        self._detail = detail
+        self._detail = detail or self._detail
         if how in (Loss.FAILED, Loss.ABORTED):  # nobody asked for an abort
-            self._finish(CloseReason.INTERNAL, client=Way.ABORT, upstream=Way.ABORT)
-        elif how is Loss.EXHAUSTED:
-            self._finish(CloseReason.RESOURCES, client=Way.ABORT, upstream=Way.ABORT)
+            self._finish(CloseReason.INTERNAL)
         elif self.state is not _RELAYING:
-            self._client_gone_early(detail)
+            if how is Loss.EXHAUSTED:
+                self._finish(CloseReason.RESOURCES)
+            else:
+                self._client_gone_early(detail)
+        elif how is Loss.EXHAUSTED:
+            self._perform(half, self._other(half), Event.EXHAUSTED)
         else:
             if self._ended_first is None:
                 self._ended_first = half.side
             if how is Loss.ORDERLY:
                 self._closed_in_order(half)
             else:
-                self._finish_reset(half)
+                self._perform(half, self._other(half), Event.RESET)
 
     def _closed_in_order(self, half: Half) -> None:
-        # A transport without half-close: its end is the end of both directions.
-        self._detail = ""
-        half.flow_done = True
-        if self._client.flow_broken or self._upstream.flow_broken:
-            self._finish_broken()
-        elif half is self._client:
-            self._finish(CloseReason.NORMAL, upstream=Way.END_AND_DISCARD)
-        else:
-            self._finish(CloseReason.NORMAL, client=Way.END_AND_DISCARD)
+        """A transport without half-close: its end is the end of both directions."""
+        other = self._other(half)
+        if not (half.flow.broken or other.flow.broken):
+            self._detail = ""
+        self._perform(half, other, Event.CLOSED)
 
     def _client_gone_early(self, detail: str) -> None:
         self._detail = detail
         self._ended_first = Side.CLIENT
         shaking = self.state is _HANDSHAKING
-        reason = CloseReason.CLIENT_TLS_FAILED if shaking else CloseReason.CLIENT_GONE_EARLY
-        self._finish(reason, client=Way.ABORT)
+        self._finish(CloseReason.CLIENT_TLS_FAILED if shaking else CloseReason.CLIENT_GONE_EARLY)
+
+    # What follows
+
+    @property
+    def ends(self) -> Ends:
+        """How far both flows are."""
+        return Ends(self._client.flow, self._upstream.flow)
+
+    def _perform(self, half: Half, other: Half, event: Event) -> None:
+        """Do what `event` of one side means for both."""
+        half.flow, other.flow, action, outcome, this, that = step(half.flow, other.flow, event)
+        if action is _NOTHING:
+            return
+        if action is _ASK_END or action is _ASK_LAST_END:
+            if other.stream is not None:
+                other.stream.end(last=action is _ASK_LAST_END)
+            return
+        self._touched = self._clock.seconds()
+        if action is not _FINISH:
+            self._watch_silence(from_now=True)
+            # The state is fixed before the stream is asked to discard: it may tell of its end at once.
+            if action is Action.DISCARD and self.state is _RELAYING and other.stream is not None:
+                other.stream.discard()
+        elif outcome is _NORMAL and this is Mode.CLOSE:
+            self._finish_normal()
+        elif outcome is not None:
+            client, upstream = (this, that) if half is self._client else (that, this)
+            reason = outcome_reason(outcome, half.side, self.ends)
+            self._finish(reason, client=client, upstream=upstream)
+
+    def _tell_closing(self, half: Half, event: Event) -> None:
+        """Something happened at a side while it is closed, or before there was another side."""
+        if half.closing is not None:
+            half.closing.tell(event)
+        elif event is Event.ENDED:
+            half.flow = Flow.ENDED
 
     # Silence
 
@@ -438,13 +450,16 @@ class Session:
 
     def _watch_silence(self, *, from_now: bool = False) -> None:
         self._stop_watching()
-        limit, _ = silence_limit(self._rule.options, self._client, self._upstream)
-        if from_now and limit == self._rule.half_closed.seconds:
-            self._waits_half_closed = True
-            self._rule.half_closed.wait(self, self._was_silent)
+        ends = self.ends
+        limit = silence_limit(self._rule.options, ends)
+        if limit is None or self.state is not _RELAYING:
             return
-        if limit is not None and self.state is _RELAYING:
-            self._silence = self._clock.callLater(max(0.0, limit - self._quiet()), self._was_silent)
+        self._left = None
+        if from_now and limit / LOOKS == self._rule.half_closed.seconds:
+            self._waits_half_closed = True
+            self._rule.half_closed.wait(self, self._look)
+            return
+        self._silence = self._clock.callLater(next_look(limit, ends, self._quiet(), 0), self._look)
 
     def _quiet(self) -> float:
         """Seconds since anything moved."""
@@ -455,46 +470,87 @@ class Session:
         """Seconds since anything moved."""
         return self._quiet()
 
+    def undelivered(self) -> tuple[int, int]:
+        """Bytes for the client and for the upstream that are not acknowledged, as far as known."""
+        client, upstream = self._client.stream, self._upstream.stream
+        return (
+            (client.undelivered() or 0) if client is not None else 0,
+            (upstream.undelivered() or 0) if upstream is not None else 0,
+        )
+
     @contained
-    def _was_silent(self) -> None:
+    def _look(self) -> None:
+        """See whether the session is silent, in the kernel's queues too."""
         self._waits_half_closed = False
-        limit, reason = silence_limit(self._rule.options, self._client, self._upstream)
-        if limit is None or reason is None or self.state is not _RELAYING:
+        self._silence = None
+        options, ends = self._rule.options, self.ends
+        limit = silence_limit(options, ends)
+        if limit is None or self.state is not _RELAYING:
             return
-        if self._quiet() < limit - _EARLY:
-            self._watch_silence()
-            return
+        before, self._left = self._left, self.undelivered()
+        if shrank(before, self._left):
+            self._touched = self._clock.seconds()
+        wait = next_look(limit, ends, self._quiet(), sum(self._left))
+        if wait:
+            self._silence = self._clock.callLater(wait, self._look)
+        else:
+            self._was_silent(options, ends)
+
+    def _was_silent(self, options: Options, ends: Ends) -> None:
+        spoke = {
+            half.side: half.stream.moved_at
+            for half in (self._client, self._upstream)
+            if half.stream is not None and half.stream.first_at is not None
+        }
+        reason, why = silence_reason(options, ends, spoke)
         if self._ended_first is None:
             self._ended_first = Side.CLIENT if reason is CloseReason.CLIENT_IDLE else Side.UPSTREAM
-        self._finish(reason, client=Way.ABORT, upstream=Way.ABORT)
+        self._detail = self._detail or why
+        # Where a side is gone, the limit was linger: the other has had its time.
+        self._expire(reason, Event.STALLED if self.ends.broken else Event.EXPIRED)
 
     # Going
 
     @contained
+    def cut(self, reason: CloseReason) -> None:
+        """A limit is reached: deliver what was received, then reset both sides."""
+        if self.state is _RELAYING:
+            self._expire(reason)
+        elif self.state not in (_CLOSING, _CLOSED):
+            self._finish(reason)
+
+    def _expire(self, reason: CloseReason, event: Event = Event.EXPIRED) -> None:
+        _, _, _, _, client, upstream = step(self._client.flow, self._upstream.flow, event)
+        self._finish(reason, client=client, upstream=upstream)
+
+    @contained
     def kill(self, reason: CloseReason) -> None:
         """Reset both sides now."""
-        if self.state in (_ACCEPTED, _HANDSHAKING, _PEEKING, _DIALING, _RELAYING):
-            self._finish(reason, client=Way.ABORT, upstream=Way.ABORT)
+        if self.state not in (_CLOSING, _CLOSED):
+            self._finish(reason)
         elif self.state is _CLOSING:
             for half in (self._client, self._upstream):
-                if half.stream is not None and not half.lost:
+                if half.stream is not None and half.hold is not _LOST:
                     half.stream.abort()
 
-    def _finish(self, reason: CloseReason, *, client: Way = Way.ABORT, upstream: Way = Way.ABORT) -> None:
-        """Fix the reason and see both streams off; the first reason counts."""
+    def _finish(self, reason: CloseReason, *, client: Mode = Mode.RESET, upstream: Mode = Mode.RESET) -> None:
+        """Fix the reason and close both streams; the first reason counts."""
         if self.state in (_CLOSING, _CLOSED):
             return
         self._close_with(reason)
-        linger = self._rule.options.linger
-        leaving = []
-        for half, way in ((self._client, client), (self._upstream, upstream)):
-            if half.stream is not None and not half.lost:
-                half.farewell = Farewell(self._clock, half.stream, way, linger, self.broke)
-                leaving.append(half)
-        for half in leaving:
-            if half.farewell is not None and not half.lost:
-                half.farewell.start(end_asked=half.end_asked, peer_ended=half.ended)
+        closing = []
+        for half, mode in ((self._client, client), (self._upstream, upstream)):
+            if half.stream is not None and half.hold is not _LOST:
+                half.closing = self._closing(half, half.stream, mode)
+                closing.append(half)
+        for half in closing:
+            if half.closing is not None and half.hold is not _LOST:
+                half.closing.start()
         self._finish_if_gone()
+
+    def _closing(self, half: Half, stream: Stream, mode: Mode) -> Closing:
+        flows = (half.flow, self._other(half).flow)
+        return Closing(self._clock, stream, mode, flows, self._rule.options.linger, self.broke)
 
     def _finish_normal(self) -> None:
         """Both flows are through: release both sides, and watch over one that is not gone at once."""
@@ -504,9 +560,8 @@ class Session:
             if stream is not None and not half.lost:
                 stream.close()
                 if not half.lost:
-                    linger = self._rule.options.linger
-                    half.farewell = Farewell(self._clock, stream, Way.CLOSE, linger, self.broke)
-                    half.farewell.watch()
+                    half.closing = self._closing(half, stream, Mode.CLOSE)
+                    half.closing.watch()
         if self.state is _CLOSING:
             self._finish_if_gone()
 
@@ -522,6 +577,15 @@ class Session:
             self._address = dial.tried
             dial.cancel()
 
+    def _note_dropped(self, half: Half) -> None:
+        """Say how much was written to a side and never acknowledged, if it was reset for that."""
+        if half.closing is not None and half.closing.dropped:
+            # A unix socket counts memory, not bytes.
+            inet = half.stream is not None and isinstance(half.stream.address, InetAddress)
+            count = f"{half.closing.dropped} " if inet else ""
+            text = f"{count}bytes for the {half.side.value} were not acknowledged"
+            self._detail = f"{self._detail}; {text}" if self._detail else text
+
     def broke(self, failure: Failure) -> None:
         """Something of ours raised: both sides are reset, and the reason is ``ID``."""
         self._log.failure("{session!r} failed", failure, session=self)
@@ -535,26 +599,27 @@ class Session:
             self._log.failure("{session!r}: and its dial could not be cancelled", session=self)
         self.reason = CloseReason.INTERNAL
         for half in (self._client, self._upstream):
-            if half.stream is None or half.lost:
+            if half.stream is None or half.hold is _LOST:
                 continue
-            if half.farewell is not None:
-                half.farewell.over()
-            half.farewell = Farewell(self._clock, half.stream, Way.ABORT, 0.0, self.broke)
+            if half.closing is not None:
+                half.closing.over()
+            half.closing = self._closing(half, half.stream, Mode.RESET)
+            unowned = half.hold is Hold.NONE
             try:
                 half.stream.abort()
             except Exception:
                 self._log.failure("{session!r}: and a stream could not be aborted", session=self)
-                half.lost = True  # there is no other way left to end it
-            if not half.owned:
-                half.lost = True  # it will not tell us
+                half.hold = _LOST  # there is no other way left to end it
+            if unowned:
+                half.hold = _LOST  # it will not tell us
         self._finish_if_gone()
 
     def _finish_if_gone(self) -> None:
         client, upstream = self._client, self._upstream
         if (
             self.state is _CLOSING
-            and (client.lost or client.stream is None)
-            and (upstream.lost or upstream.stream is None)
+            and (client.hold is _LOST or client.stream is None)
+            and (upstream.hold is _LOST or upstream.stream is None)
         ):
             self.state = follow(_CLOSING, _CLOSED)
             self._tell_closed()

@@ -296,9 +296,9 @@ class Forwarder(Service):
         self._drained()
 
     def cut(self, reason: CloseReason) -> None:
-        """Reset every session now, with `reason`."""
+        """End every session with `reason`: killed ones at once, others behind what was received."""
         for live in self.every_rule:
-            live.close_all(reason)
+            live.close_all(reason, now=reason is CloseReason.KILLED)
 
     def _drained(self) -> None:
         """A rule has no session left, or the ports are closed; perhaps that was all."""

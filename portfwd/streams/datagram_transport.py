@@ -169,6 +169,10 @@ class DatagramTransport:
         if self._connected:
             self._stream.readConnectionLost()
 
+    def undelivered(self) -> int:
+        """None: what was sent is the network's."""
+        return 0
+
     def _stop_waiting(self) -> None:
         if self._silence is not None:
             self._silence.cancel()

@@ -181,6 +181,9 @@ class PlainTransport(tcp.Connection):
             return
         self._read_ended = True
         super().readConnectionLost(reason)
+        if self._dead and self.connected and not self.write_broken:
+            # The reset came behind the end. Reads do not find it, and perhaps nobody writes.
+            self._clock.callLater(0, self.peer_died)
 
     def startReading(self) -> None:
         """Read, unless there is nothing more to come."""
@@ -297,12 +300,12 @@ class PlainTransport(tcp.Connection):
         # A paused producer would be resumed where the connection should be closed (#6461).
         self.unregisterProducer()
         if self._linger is not None:
-            self._left = self.undelivered()
+            self._left = self.unsent() + (unsent_bytes(self.socket) or 0)
             self._overdue = self._clock.callLater(self._linger, self._is_overdue)
         super().loseConnection()
 
     def _is_overdue(self) -> None:
-        left = self.undelivered()
+        left = self.unsent() + (unsent_bytes(self.socket) or 0)
         if left == self._left:
             self.abortConnection()
         else:
@@ -389,11 +392,16 @@ class PlainTransport(tcp.Connection):
                 reset_on_close(self.socket)
         self._poller.forget(self.socket)
 
-    def undelivered(self) -> int:
-        """Bytes written that the peer has not acknowledged; 0 once writing has failed: none will be."""
+    def undelivered(self) -> int | None:
+        """
+        Bytes written that the peer has not acknowledged.
+
+        0 once writing has failed: none will be. None where the platform cannot tell.
+        """
         if not self.connected or self.write_broken:
             return 0
-        return self.unsent() + unsent_bytes(self.socket)
+        queued = unsent_bytes(self.socket)
+        return None if queued is None else queued + self.unsent()
 
     def unsent(self) -> int:
         """Bytes written that are still in this process."""

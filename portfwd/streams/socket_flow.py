@@ -446,6 +446,7 @@ class SocketFlow:
                 return
             left -= count
             self._reads += 1
+            source.thrown_away(count)
 
     def summary(self) -> FlowSummary:
         """What it did so far."""

@@ -34,6 +34,7 @@ from portfwd.kernel.sockets import (
     unsent_bytes,
     waiting_bytes,
 )
+from portfwd.streams.loss_text import error_text
 from portfwd.streams.stream import Loss, StreamOwner
 from portfwd.streams.tapped import Saw, TappedSocket
 from portfwd.values import Address, FlowSummary, Side
@@ -242,17 +243,20 @@ class SocketStream:
         code = problem.errno or errno.ECONNRESET
         self.gone = code
         how = Loss.EXHAUSTED if code in EXHAUSTED else Loss.RESET
-        self.lose(how, problem.strerror or errno.errorcode.get(code, str(code)))
+        self.lose(how, error_text(code))
 
     def read_nothing(self) -> None:
         """A read returned no bytes: the end, unless an error was told to somebody before."""
         if self.gone:
-            self.lose(Loss.RESET, errno.errorcode.get(self.gone, "reset"))
+            self.lose(Loss.RESET, error_text(self.gone))
             return
         self.read_ended = True
         self.readable = False
         if self._owner is not None:
             self._owner.ended(self)
+        if self.dead:
+            # The reset came behind the end. Reads do not find it, and perhaps nobody writes.
+            self.look_for_death()
 
     def break_writing(self, code: int) -> None:
         """A write had an error: this direction is over, reading goes on to its own end."""
@@ -264,9 +268,12 @@ class SocketStream:
         if self.drain is not None:
             self.drain.drop()
         if code in EXHAUSTED:
-            self.lose(Loss.EXHAUSTED, errno.errorcode.get(code, str(code)))
+            self.lose(Loss.EXHAUSTED, error_text(code))
         elif self._owner is not None:
-            self._owner.writing_failed(self)
+            self._owner.writing_failed(self, self._why_broken())
+
+    def _why_broken(self) -> str:
+        return error_text(self.gone)
 
     def written_out(self) -> None:
         """Nothing is kept for this stream any more: an end that waited goes out."""
@@ -317,7 +324,7 @@ class SocketStream:
         self._owner = owner
         if is_first:
             if self.write_broken:
-                owner.writing_failed(self)
+                owner.writing_failed(self, self._why_broken())
             if self.read_ended:
                 owner.ended(self)
 
@@ -382,12 +389,19 @@ class SocketStream:
         except OSError as problem:
             self.break_writing(problem.errno or errno.EPIPE)
 
-    def undelivered(self) -> int:
-        """Bytes that are kept for this stream, and those its peer's kernel has not confirmed."""
-        if self.lost:
+    def thrown_away(self, count: int) -> None:
+        """Bytes were read that go nowhere."""
+        if self._owner is not None:
+            self._owner.thrown_away(self, count)
+
+    def undelivered(self) -> int | None:
+        """Bytes that are kept for this stream, and those its peer's kernel has not acknowledged."""
+        if self.lost or self.write_broken:
             return 0
-        kept = self.drain.kept_bytes if self.drain is not None else 0
-        return kept + unsent_bytes(self.socket)
+        queued = unsent_bytes(self.socket)
+        if queued is None:
+            return None
+        return queued + (self.drain.kept_bytes if self.drain is not None else 0)
 
     def summary(self, source: SocketStream) -> FlowSummary:
         """The flow from `source` to this stream, so far."""

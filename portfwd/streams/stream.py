@@ -49,8 +49,11 @@ class StreamOwner(Protocol):
     def end_sent(self, stream: Stream) -> None:
         """`Stream.end` is done: all was written and the end behind it."""
 
-    def writing_failed(self, stream: Stream) -> None:
-        """The peer takes no more bytes; it may still send."""
+    def writing_failed(self, stream: Stream, detail: str) -> None:
+        """The peer takes no more bytes; it may still send. `detail` is the error's text."""
+
+    def thrown_away(self, stream: Stream, count: int) -> None:
+        """After `Stream.discard`: `count` bytes of the peer were read and go nowhere."""
 
     def lost(self, stream: Stream, how: Loss, detail: str) -> None:
         """The stream is gone. Nothing is told after this."""
@@ -127,8 +130,12 @@ class Stream(Protocol):
     def discard(self) -> None:
         """From here on read and throw away."""
 
-    def undelivered(self) -> int:
-        """Bytes that were written and that the peer's kernel has not confirmed."""
+    def undelivered(self) -> int | None:
+        """
+        Bytes for the peer that its kernel has not acknowledged: those kept in this process, on every layer,
+        and those in the kernel's send queue. An end that was sent and not acknowledged counts as one. 0
+        once the peer takes no more; None: the platform or the transport cannot tell.
+        """
 
     def tap(self, saw: Callable[[bytes], None] | None) -> None:
         """

@@ -32,6 +32,7 @@ from zope.interface import implementer
 
 from portfwd.streams.plain import IStreamProtocol, PlainTransport
 from portfwd.streams.tls_failures import NotAdmitted, TLSBroken, explain
+from portfwd.streams.transport_queue import undelivered_bytes
 from portfwd.values import TLSInfo
 from portfwd.wire import Need, WireError
 from portfwd.wire.client_hello import read_client_hello
@@ -429,6 +430,11 @@ class TLSLayer(protocol.Protocol):
         """Close when what is kept is written."""
         self._say_goodbye()
         self.below.loseConnection()
+
+    def undelivered(self) -> int | None:
+        """What waits for the handshake, and what is below, where bytes of records count."""
+        below = undelivered_bytes(self.below)
+        return None if below is None else below + sum(map(len, self._waiting))
 
     def abortConnection(self) -> None:
         """Reset, without a ``close_notify``."""

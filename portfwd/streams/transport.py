@@ -16,7 +16,6 @@ Twisted or a plug-in can connect; how an end travels depends on what is below:
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 from OpenSSL.SSL import Error as TLSError
@@ -33,10 +32,11 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from portfwd.streams.loss_text import error_text, loss_text
 from portfwd.streams.plain import IStreamProtocol, PlainTransport
 from portfwd.streams.stream import Loss, StreamOwner, Viewer
 from portfwd.streams.tls import TLSLayer
-from portfwd.streams.tls_failures import TLSBroken, explain_loss
+from portfwd.streams.transport_queue import undelivered_bytes
 from portfwd.values import Address, FlowSummary, Side, TLSInfo
 
 
@@ -168,7 +168,9 @@ class TransportStream(Protocol):
         if self._aborted:  # TLS hands over what it has even then
             return
         if self._discarding:
-            return  # what is thrown away does not move, or a dead session would never be silent
+            # What is thrown away does not move, or a dead session would never be silent.
+            self._throw_away(len(data))
+            return
         self._chunks += 1
         self.moved_at = now = self._clock.seconds()
         if self.first_at is None:
@@ -177,6 +179,10 @@ class TransportStream(Protocol):
             self._early.append(data)
         else:
             self._deliver(data)
+
+    def _throw_away(self, count: int) -> None:
+        if self._owner is not None and count:
+            self._owner.thrown_away(self, count)
 
     def _deliver_early(self) -> None:
         """Pass on, or show, what came before anybody was ready for it."""
@@ -219,9 +225,12 @@ class TransportStream(Protocol):
         """The peer takes no more."""
         self._answers_taken()
         if self._owner is not None:
-            self._owner.writing_failed(self)
+            self._owner.writing_failed(self, self._why_broken())
         else:
             self._early_failure = True
+
+    def _why_broken(self) -> str:
+        return error_text(self._plain.gone if self._plain is not None else 0)
 
     def wrote(self) -> None:
         """Kept bytes went out: not silent, though nothing was read."""
@@ -244,16 +253,10 @@ class TransportStream(Protocol):
             how = Loss.RESET
         else:
             how = Loss.FAILED
-        self._end = (how, "" if how is Loss.ORDERLY else self._explain_loss(reason))
+        code = None if self._plain is None else self._plain.gone
+        self._end = (how, "" if how is Loss.ORDERLY else loss_text(reason, code))
         if self._owner is not None:
             self._owner.lost(self, *self._end)
-
-    def _explain_loss(self, reason: Failure) -> str:
-        if reason.check(TLSBroken):
-            return str(reason.value)
-        code = self._plain.gone if self._plain is not None else 0
-        # Twisted's words for every one of them are the same.
-        return os.strerror(code) if code and reason.check(error.ConnectionLost) else explain_loss(reason)
 
     def _tell_end(self) -> None:
         """Once, and not before what came ahead of it was passed on."""
@@ -309,7 +312,7 @@ class TransportStream(Protocol):
             owner.lost(self, *self._end)
         elif self._early_failure:
             self._early_failure = False
-            owner.writing_failed(self)
+            owner.writing_failed(self, self._why_broken())
         self._tell_end()
 
     def unjoin(self) -> None:
@@ -436,6 +439,7 @@ class TransportStream(Protocol):
         """Read and throw away."""
         self._discarding = True
         self._on_hold = self._unanswered = False
+        early = sum(map(len, self._early))
         self._early.clear()
         self._producing = True
         if self._peer is not None and not self._peer._lost:
@@ -443,14 +447,15 @@ class TransportStream(Protocol):
             self._peer._answers_taken()
         self.resumeProducing()
         self._tell_end()
+        self._throw_away(early)
 
     def has_input(self) -> bool:
         """It cannot tell."""
         return False
 
-    def undelivered(self) -> int:
-        """Bytes that were written and not confirmed; 0 where the transport cannot tell."""
-        return 0 if self._lost or self._plain is None else self._plain.undelivered()
+    def undelivered(self) -> int | None:
+        """Bytes that were written and not acknowledged; None where the transport cannot tell."""
+        return 0 if self._lost else undelivered_bytes(self.transport)
 
     def tap(self, saw: Callable[[bytes], None] | None) -> None:
         """Show a copy of everything that is read; None: no more."""

@@ -248,7 +248,11 @@ class FakeStream:
     def refuses(self) -> None:
         """The peer takes no more bytes: a write fails."""
         self.unsent = 0
-        self.owner.writing_failed(self)
+        self.owner.writing_failed(self, "Connection reset by peer")
+
+    def babbles(self, count: int = 1) -> None:
+        """The peer sends bytes that are thrown away."""
+        self.owner.thrown_away(self, count)
 
     def loses(self, how: Loss, detail: str = "") -> None:
         """The connection is gone."""

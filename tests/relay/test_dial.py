@@ -844,8 +844,10 @@ class HandshakeTests(DialCase):
     def test_events_without_meaning(self) -> None:
         """Ends and failed writes during a handshake say nothing: the loss follows."""
         stream = self.handshaking("tls:10.0.0.1:443")
-        for tell in (stream.owner.ended, stream.owner.end_sent, stream.owner.writing_failed):
+        for tell in (stream.owner.ended, stream.owner.end_sent):
             tell(cast(Any, stream))
+        stream.owner.writing_failed(cast(Any, stream), "Connection reset by peer")
+        stream.owner.thrown_away(cast(Any, stream), 1)
         self.assertEqual((self.reached, self.failures), ([], []))
 
     def test_no_memory_to_begin(self) -> None:

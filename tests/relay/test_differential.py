@@ -322,7 +322,7 @@ class EndTests(StageCase):
             stage.settle(session)
             outcome = self.over(session, stage)
             self.assertEqual((len(outcome.received[C]), outcome.seen[C]), (20_000, "end"))
-            self.assertEqual(str(outcome.reason), "SD")
+            self.assertEqual(str(outcome.reason), "SH")
 
     def test_a_close_during_an_upload(self) -> None:
         """The same where answer, end and close come at once: the whole answer; what follows is no matter."""

@@ -943,7 +943,7 @@ class EndTests(FilteredCase):
         self.upstream.ends()
         self.assertEqual(self.filters[0].told("ended"), 0)
         self.client.ends()
-        self.assertEqual(self.lines.reasons, [CloseReason.CLIENT_RESET])
+        self.assertEqual(self.lines.reasons, [CloseReason.CLIENT_RESET_HALF_CLOSED])
 
     def test_end_that_comes_too_late(self) -> None:
         """An end that a filter delays until its receiver takes no more is done with."""
@@ -952,7 +952,7 @@ class EndTests(FilteredCase):
         self.client.refuses()
         self.clock.advance(2)
         self.client.ends()
-        self.assertEqual(self.lines.reasons, [CloseReason.CLIENT_RESET])
+        self.assertEqual(self.lines.reasons, [CloseReason.CLIENT_RESET_HALF_CLOSED])
 
     def test_idle(self) -> None:
         """``idle`` is the relay's, filters or not."""
@@ -1060,7 +1060,7 @@ class WithoutHalfCloseTests(FilteredCase):
         self.upstream.says(b"later")
         self.upstream.loses(Loss.ORDERLY)
         self.client.resets()
-        self.assertClosed(CloseReason.CLIENT_RESET, Side.UPSTREAM)
+        self.assertClosed(CloseReason.CLIENT_RESET_HALF_CLOSED, Side.UPSTREAM)
 
     def test_refused_meanwhile(self) -> None:
         """So does one that takes no more."""
@@ -1070,4 +1070,4 @@ class WithoutHalfCloseTests(FilteredCase):
         self.client.refuses()
         self.clock.advance(2)
         self.client.ends()
-        self.assertEqual(self.lines.reasons, [CloseReason.CLIENT_RESET])
+        self.assertEqual(self.lines.reasons, [CloseReason.CLIENT_RESET_HALF_CLOSED])

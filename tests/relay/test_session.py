@@ -21,10 +21,11 @@ from portfwd.errors import (
     OutOfResources,
     TLSFailed,
 )
-from portfwd.relay.farewell import LONGEST_LOOK
+from portfwd.relay.closing import LONGEST_LOOK
 from portfwd.relay.handshakes import Handshakes
 from portfwd.relay.live import LiveRule
-from portfwd.relay.session import Session, reason_of
+from portfwd.relay.reasons import reason_of
+from portfwd.relay.session import Session
 from portfwd.relay.states import State
 from portfwd.rules.model import AclEntry, OnDeny
 from portfwd.streams.stream import Loss
@@ -213,7 +214,7 @@ class OrderlyTests(SessionCase):
         self.client.refuses()
         self.upstream.loses(Loss.ORDERLY)
         self.assertAsked(self.client, "abort")
-        self.assertClosed(CloseReason.CLIENT_RESET, Side.CLIENT)
+        self.assertClosed(CloseReason.CLIENT_RESET_HALF_CLOSED, Side.CLIENT)
 
 
 class HalfCloseTests(SessionCase):
@@ -336,7 +337,7 @@ class BrokenWriteTests(SessionCase):
         """
         An upstream answers, ends and refuses the rest of the upload: the whole answer arrives.
 
-        The client has it with its end, and is read out, so that no reset takes it away: ``SD``.
+        The client is reset when it has acknowledged the answer and the end: ``SH``.
         """
         self.relaying()
         self.client.speaks()
@@ -348,19 +349,22 @@ class BrokenWriteTests(SessionCase):
         self.assertEqual(self.lines.reasons, [])
         self.client.takes(5)
         self.assertAsked(self.upstream, "abort")
-        self.assertAsked(self.client, "discard", "end", "discard")
-        self.client.ends()
-        self.assertClosed(CloseReason.UPSTREAM_RESET, Side.UPSTREAM)
+        self.assertAsked(self.client, "discard", "end", "abort")
+        self.assertClosed(CloseReason.UPSTREAM_RESET_HALF_CLOSED, Side.UPSTREAM)
+        self.assertEqual(self.lines.last.detail, "Connection reset by peer")
 
     def test_answer_ended_before(self) -> None:
         """The same when the end came before the refusal."""
         self.relaying()
         self.upstream.ends()
+        self.client.unsent = 5
         self.upstream.refuses()
         self.assertAsked(self.client, "end", "discard")
         self.assertAsked(self.upstream, "abort")
-        self.client.ends()
-        self.assertClosed(CloseReason.UPSTREAM_RESET, Side.UPSTREAM)
+        self.client.takes(5)
+        self.wait(0.2)
+        self.assertAsked(self.client, "end", "discard", "abort")
+        self.assertClosed(CloseReason.UPSTREAM_RESET_HALF_CLOSED, Side.UPSTREAM)
 
     def test_upstream_resets_after_refusing(self) -> None:
         """What came before the reset is delivered, then the client is reset too."""
@@ -382,7 +386,7 @@ class BrokenWriteTests(SessionCase):
         self.client.speaks()
         self.client.ends()
         self.assertAsked(self.upstream, "discard", "end", "abort")
-        self.assertClosed(CloseReason.CLIENT_RESET, Side.CLIENT)
+        self.assertClosed(CloseReason.CLIENT_RESET_HALF_CLOSED, Side.CLIENT)
 
     def test_client_refuses_after_its_end(self) -> None:
         """A client that ended and then takes no answer is over at once."""
@@ -390,7 +394,7 @@ class BrokenWriteTests(SessionCase):
         self.client.ends()
         self.client.refuses()
         self.assertAsked(self.upstream, "end", "abort")
-        self.assertClosed(CloseReason.CLIENT_RESET, Side.CLIENT)
+        self.assertClosed(CloseReason.CLIENT_RESET_HALF_CLOSED, Side.CLIENT)
 
     def test_client_dies_after_the_upstreams_end(self) -> None:
         """A client that dies when the answer is out is read on; the upstream takes what it sent."""
@@ -404,7 +408,7 @@ class BrokenWriteTests(SessionCase):
         self.assertIs(session.state, State.RELAYING)
         self.client.resets()
         self.assertAsked(self.upstream, "abort")
-        self.assertClosed(CloseReason.CLIENT_RESET, Side.UPSTREAM)
+        self.assertClosed(CloseReason.CLIENT_RESET_HALF_CLOSED, Side.UPSTREAM)
 
     def test_reads_stand_still(self) -> None:
         """When nothing moves for linger after a refusal, both sides are reset: who refused is the reason."""
@@ -440,7 +444,7 @@ class BrokenWriteTests(SessionCase):
         self.client.discard = discard_and_end  # type: ignore[method-assign]
         self.upstream.refuses()
         self.upstream.ends()
-        self.assertClosed(CloseReason.UPSTREAM_RESET, Side.UPSTREAM)
+        self.assertClosed(CloseReason.UPSTREAM_RESET_HALF_CLOSED, Side.UPSTREAM)
 
 
 class ResetTests(SessionCase):
@@ -514,13 +518,16 @@ class ResetTests(SessionCase):
         self.assertClosed(CloseReason.BOTH_RESET, Side.UPSTREAM)
 
     def test_reset_after_a_whole_answer(self) -> None:
-        """An upstream that ended and then resets: the client keeps its answer and its end."""
+        """An upstream that ended and then resets: the client has its answer and its end before the reset."""
         self.relaying()
         self.upstream.ends()
+        self.client.unsent = 1
         self.upstream.resets()
         self.assertAsked(self.client, "end", "discard")
-        self.client.ends()
-        self.assertClosed(CloseReason.UPSTREAM_RESET, Side.UPSTREAM)
+        self.client.takes(1)
+        self.wait(0.2)
+        self.assertAsked(self.client, "end", "discard", "abort")
+        self.assertClosed(CloseReason.UPSTREAM_RESET_HALF_CLOSED, Side.UPSTREAM)
 
     def test_reset_after_the_clients_end(self) -> None:
         """A client that ended and then resets takes no answer: the upstream is reset."""
@@ -529,7 +536,7 @@ class ResetTests(SessionCase):
         self.upstream.speaks()
         self.client.resets()
         self.assertAsked(self.upstream, "end", "abort")
-        self.assertClosed(CloseReason.CLIENT_RESET, Side.CLIENT)
+        self.assertClosed(CloseReason.CLIENT_RESET_HALF_CLOSED, Side.CLIENT)
 
     def test_end_behind_a_reset_is_nothing(self) -> None:
         """What else a side says while it is seen off does not change the reason."""
@@ -990,7 +997,7 @@ class HandshakeTests(SessionCase):
     def test_reset(self) -> None:
         """So has one whose client takes no more."""
         session = self.shaking()
-        session.writing_failed(self.client)
+        session.writing_failed(self.client, "Connection reset by peer")
         self.assertIs(session.reason, CloseReason.CLIENT_TLS_FAILED)
 
     def test_too_slow(self) -> None:

@@ -60,8 +60,11 @@ class Owner:
     def end_sent(self, stream: Stream) -> None:
         self.told.append("end sent")
 
-    def writing_failed(self, stream: Stream) -> None:
+    def writing_failed(self, stream: Stream, detail: str) -> None:
         self.told.append("writing failed")
+
+    def thrown_away(self, stream: Stream, count: int) -> None:
+        """Nobody counts them."""
 
     def lost(self, stream: Stream, how: Loss, detail: str) -> None:
         self.told.append((how, detail))

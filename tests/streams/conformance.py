@@ -88,9 +88,12 @@ class Owner:
         """See `StreamOwner`."""
         self._note("end sent")
 
-    def writing_failed(self, stream: Stream) -> None:
+    def writing_failed(self, stream: Stream, detail: str) -> None:
         """See `StreamOwner`."""
         self._note("writing failed")
+
+    def thrown_away(self, stream: Stream, count: int) -> None:
+        """See `StreamOwner`."""
 
     def lost(self, stream: Stream, how: Loss, detail: str) -> None:
         """See `StreamOwner`."""

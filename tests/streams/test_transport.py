@@ -247,7 +247,7 @@ class StreamTests(unittest.SynchronousTestCase):
         stream.dataReceived(b"45")
         summary = peer.summary(stream)
         self.assertEqual((summary.bytes, summary.reads, summary.writes), (5, 2, 2))
-        self.assertEqual(peer.undelivered(), 0)
+        self.assertIsNone(peer.undelivered())
 
     def test_kept_bytes_are_a_sign_of_life(self) -> None:
         """When kept bytes go out, the side they came from is not silent."""
@@ -326,7 +326,7 @@ class StreamTests(unittest.SynchronousTestCase):
         mismatch = VerificationError(errors=[DNSMismatch(mismatched_id=DNS_ID("example.org"))])
         for problem, told, detail in (
             (error.ConnectionDone(), "lost orderly", ""),
-            (error.ConnectionLost(), "lost reset", "Connection to the other side was lost"),
+            (error.ConnectionLost(), "lost reset", "Connection reset by peer"),
             (SSL.Error([("lib", "", "bad record mac")]), "lost reset", "TLS: bad record mac"),
             (SSL.Error(), "lost reset", "Error"),
             (mismatch, "lost failed", "the certificate is for another name: DNSMismatch"),

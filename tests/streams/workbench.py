@@ -126,10 +126,13 @@ class Owner:
         """Note it."""
         self.told.append(("end sent", stream.side))
 
-    def writing_failed(self, stream: SocketStream) -> None:
+    def writing_failed(self, stream: SocketStream, detail: str) -> None:
         """Throw away what comes for it."""
         self.told.append(("writing failed", stream.side))
         self.peers[stream].discard()
+
+    def thrown_away(self, stream: SocketStream, count: int) -> None:
+        """Nobody counts them."""
 
     def lost(self, stream: SocketStream, how: Loss, detail: str) -> None:
         """Note it."""

@@ -1,4 +1,4 @@
-"""The four ways to bring a stream to its end, each by itself."""
+"""The modes in which a stream is closed, each by itself."""
 
 from __future__ import annotations
 
@@ -8,33 +8,38 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.relay.farewell import FIRST_LOOK, LONGEST_LOOK, Farewell, Way
+from portfwd.relay.closing import FIRST_LOOK, LONGEST_LOOK, Closing
+from portfwd.relay.ends import Event, Flow, Mode
 from portfwd.streams.stream import Loss, Stream
 from tests.relay.fakes import FakeStream, Fault
 
 
 class Owner:
-    """Who owns a stream that is seen off: hands on what it is told."""
+    """Who owns a stream that is closed: hands on what it is told."""
 
-    farewell: Farewell
+    closing: Closing
 
     def began(self, stream: Stream) -> None: ...
     def opened(self, stream: Stream) -> None: ...
 
     def ended(self, stream: Stream) -> None:
-        self.farewell.ended()
+        self.closing.tell(Event.ENDED)
 
     def end_sent(self, stream: Stream) -> None:
-        self.farewell.end_sent()
+        self.closing.tell(Event.END_SENT)
 
-    def writing_failed(self, stream: Stream) -> None: ...
+    def writing_failed(self, stream: Stream, detail: str) -> None:
+        self.closing.tell(Event.REFUSED)
+
+    def thrown_away(self, stream: Stream, count: int) -> None:
+        self.closing.tell(Event.SPOKE)
 
     def lost(self, stream: Stream, how: Loss, detail: str) -> None:
-        self.farewell.over()
+        self.closing.over()
 
 
-class FarewellTests(SynchronousTestCase):
-    """One stream, one way, a clock."""
+class ClosingTests(SynchronousTestCase):
+    """One stream, one mode, a clock."""
 
     def setUp(self) -> None:
         """A stream that its peer has not ended."""
@@ -46,13 +51,14 @@ class FarewellTests(SynchronousTestCase):
         self.stream.calls.clear()
         self.broken: list[Failure] = []
 
-    def farewell(
-        self, way: Way, *, linger: float = 5.0, end_asked: bool = False, peer_ended: bool = False
-    ) -> Farewell:
-        """See the stream off."""
-        self.owner.farewell = Farewell(self.clock, self.stream, way, linger, self.broken.append)
-        self.owner.farewell.start(end_asked=end_asked, peer_ended=peer_ended)
-        return self.owner.farewell
+    def closing(
+        self, mode: Mode, *, linger: float = 5.0, mine: Flow = Flow.OPEN, theirs: Flow = Flow.OPEN
+    ) -> Closing:
+        """Close the stream; `mine` is the flow from it, `theirs` the flow to it."""
+        made = Closing(self.clock, self.stream, mode, (mine, theirs), linger, self.broken.append)
+        self.owner.closing = made
+        made.start()
+        return made
 
     def assertGone(self, *calls: str) -> None:
         """The stream was asked this and is lost; no timer waits."""
@@ -68,19 +74,19 @@ class FarewellTests(SynchronousTestCase):
     def test_abort(self) -> None:
         """Reset at once, whatever is undelivered."""
         self.stream.unsent = 10
-        self.farewell(Way.ABORT)
+        self.closing(Mode.RESET)
         self.assertGone("abort")
 
     def test_close(self) -> None:
         """Released; nothing else."""
-        self.farewell(Way.CLOSE, end_asked=True, peer_ended=True)
+        self.closing(Mode.CLOSE, mine=Flow.END_OUT, theirs=Flow.END_OUT)
         self.assertGone("close")
 
     def test_close_with_progress(self) -> None:
         """A release may take as long as something moves, and linger from then on."""
         self.stream.close = lambda: self.stream.calls.append("close")  # type: ignore[method-assign]
         self.stream.unsent = 3
-        self.farewell(Way.CLOSE, linger=1.0)
+        self.closing(Mode.CLOSE, linger=1.0)
         for _ in range(3):
             self.wait(0.8)
             self.stream.unsent -= 1
@@ -90,7 +96,7 @@ class FarewellTests(SynchronousTestCase):
 
     def test_end_and_discard(self) -> None:
         """Ended, read out until the peer ends too, then released."""
-        self.farewell(Way.END_AND_DISCARD)
+        self.closing(Mode.END_AND_READ)
         self.assertEqual(self.stream.calls, ["end", "discard"])
         self.stream.ends()
         self.assertGone("end", "discard", "close")
@@ -99,7 +105,7 @@ class FarewellTests(SynchronousTestCase):
         """An end that is under way is not asked for again, only waited for."""
         self.stream.unsent = 1
         self.stream.end()
-        self.farewell(Way.END_AND_DISCARD, end_asked=True)
+        self.closing(Mode.END_AND_READ, theirs=Flow.END_ASKED)
         self.stream.takes(1)
         self.stream.ends()
         self.assertGone("end", "discard", "close")
@@ -107,14 +113,14 @@ class FarewellTests(SynchronousTestCase):
     def test_peer_ended_before(self) -> None:
         """A peer that has ended already is not waited for, but our end is."""
         self.stream.unsent = 1
-        self.farewell(Way.END_AND_DISCARD, peer_ended=True)
+        self.closing(Mode.END_AND_READ, mine=Flow.ENDED)
         self.assertEqual(self.stream.calls, ["end", "discard"])
         self.stream.takes(1)
         self.assertGone("end", "discard", "close")
 
     def test_peer_never_ends(self) -> None:
         """Reset after linger."""
-        self.farewell(Way.END_AND_DISCARD, linger=2.0)
+        self.closing(Mode.END_AND_READ, linger=2.0)
         self.wait(1.8)
         self.assertEqual(self.stream.calls, ["end", "discard"])
         self.wait(0.4)
@@ -122,13 +128,13 @@ class FarewellTests(SynchronousTestCase):
 
     def test_deliver_nothing(self) -> None:
         """With nothing undelivered the reset is immediate."""
-        self.farewell(Way.DELIVER_AND_ABORT)
+        self.closing(Mode.DELIVER)
         self.assertGone("abort")
 
     def test_deliver(self) -> None:
         """With something undelivered the stream is read out, and reset when the peer has everything."""
         self.stream.unsent = 10
-        self.farewell(Way.DELIVER_AND_ABORT)
+        self.closing(Mode.DELIVER)
         self.assertEqual(self.stream.calls, ["discard"])
         self.stream.takes(10)
         self.clock.advance(FIRST_LOOK)
@@ -145,7 +151,7 @@ class FarewellTests(SynchronousTestCase):
             return undelivered()
 
         self.stream.undelivered = look  # type: ignore[method-assign]
-        self.farewell(Way.DELIVER_AND_ABORT)
+        self.closing(Mode.DELIVER)
         for _ in range(2000):
             self.clock.advance(0.001)
         pauses = [round(after - before, 3) for before, after in itertools.pairwise(looks[:7])]
@@ -154,7 +160,7 @@ class FarewellTests(SynchronousTestCase):
     def test_nothing_is_taken(self) -> None:
         """Reset after linger; what is left is dropped."""
         self.stream.unsent = 10
-        self.farewell(Way.DELIVER_AND_ABORT, linger=1.0)
+        self.closing(Mode.DELIVER, linger=1.0)
         self.wait(0.9)
         self.assertEqual(self.stream.calls, ["discard"])
         self.wait(0.2)
@@ -164,26 +170,26 @@ class FarewellTests(SynchronousTestCase):
         """A stream that is lost while it is asked to discard leaves no timer."""
         self.stream.unsent = 10
         self.stream.discard = self.stream.resets  # type: ignore[method-assign]
-        self.farewell(Way.DELIVER_AND_ABORT)
+        self.closing(Mode.DELIVER)
         self.assertGone()
 
     def test_lost_while_it_is_waited_for(self) -> None:
         """The loss ends the waiting."""
         self.stream.unsent = 10
-        self.farewell(Way.DELIVER_AND_ABORT)
+        self.closing(Mode.DELIVER)
         self.stream.resets()
         self.assertGone("discard")
 
     def test_stream_raises_from_a_timer(self) -> None:
         """Whoever said so is told, and the timer is not set again."""
         self.stream.unsent = 10
-        self.farewell(Way.DELIVER_AND_ABORT)
+        self.closing(Mode.DELIVER)
         self.stream.faults.add("undelivered")
         self.clock.advance(FIRST_LOOK)
         self.assertEqual([failure.type for failure in self.broken], [Fault])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_repr(self) -> None:
-        """It says the way and the stream."""
+        """It says the mode and the stream."""
         self.stream.later = True
-        self.assertIn("<Farewell close <", repr(self.farewell(Way.CLOSE)))
+        self.assertIn("<Closing close <", repr(self.closing(Mode.CLOSE)))

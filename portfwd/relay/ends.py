@@ -1,0 +1,380 @@
+# -*- test-case-name: tests.relay.test_ends -*-
+"""
+What an end, a refusal, a reset or a limit of one side means for both, as a table of values.
+
+A session has two flows, each from one side to the other. `Flow` is the state of one of them. `step` takes the
+states of both flows and an event of one side, and returns the new states and what the session has to do.
+When the session is over, each side that is still connected has a `Mode`, the way in which its stream is
+closed; `close_step` does the same for these. Both are pure functions of enums. The tables in the
+documentation are generated from them.
+
+The rules:
+
+- An end is passed on when everything before it is written. The other direction goes on.
+- A side that takes no more bytes ends only the flow to it. What it sent is still delivered, with its end.
+- A reset is passed on as a reset, after what was received before it has been delivered and acknowledged.
+- What is not an orderly end resets the directions that are open, so that a broken stream never looks
+  complete.
+- A side whose peer is gone is reset as soon as it has acknowledged everything that is for it. It would
+  otherwise write to nobody.
+
+It does not know streams, clocks or options: `portfwd.relay.session` and `portfwd.relay.closing` perform the
+actions, `portfwd.relay.silence` says when a limit of time is reached.
+"""
+
+from __future__ import annotations
+
+import enum
+from functools import cache
+from typing import Final, NamedTuple
+
+from portfwd.values import CloseReason, Side
+
+
+class Flow(enum.Enum):
+    """The state of one direction, from its source to its destination."""
+
+    # Members are single objects: their identity hashes faster than their name.
+    __hash__ = object.__hash__
+
+    OPEN = "open"
+    ENDED = "ended"
+    END_ASKED = "end asked"
+    END_OUT = "end out"
+    BROKEN = "broken"
+    BROKEN_ENDED = "broken, ended"
+
+    @property
+    def source_ended(self) -> bool:
+        """Whether its source has sent its end."""
+        return self not in (Flow.OPEN, Flow.BROKEN)
+
+    @property
+    def end_asked(self) -> bool:
+        """Whether its destination's stream was asked to end, done or not."""
+        return self in (Flow.END_ASKED, Flow.END_OUT)
+
+    @property
+    def broken(self) -> bool:
+        """Whether its destination takes no more bytes."""
+        return self in (Flow.BROKEN, Flow.BROKEN_ENDED)
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more is to be written to its destination."""
+        return self in (Flow.END_OUT, Flow.BROKEN, Flow.BROKEN_ENDED)
+
+
+#: What each state means, for the documentation.
+MEANINGS: Final[dict[Flow, str]] = {
+    Flow.OPEN: "the source may send",
+    Flow.ENDED: "the source has ended; a filter still keeps bytes before the end",
+    Flow.END_ASKED: "the end waits behind bytes that are not written yet",
+    Flow.END_OUT: "all bytes and the end are written",
+    Flow.BROKEN: "the destination takes no more bytes; what the source sends is thrown away",
+    Flow.BROKEN_ENDED: "the same, and the source has ended",
+}
+
+
+class Event(enum.Enum):
+    """What happens at one side of a session."""
+
+    __hash__ = object.__hash__
+
+    ENDED = "its peer sent an end"
+    END_DUE = "all that came before its end was handed to the other side"
+    END_SENT = "the end that it was asked for is written"
+    REFUSED = "it takes no more bytes"
+    RESET = "it is reset"
+    CLOSED = "it is closed in order, in both directions"
+    EXHAUSTED = "the kernel has no memory for it"
+    EXPIRED = "a limit of time is reached, or the session is cut"
+    KILLED = "an operator ends the session"
+    # Once the session is over.
+    CLOSING = "its stream is to be closed"
+    SPOKE = "it sent bytes that nobody takes"
+    LOOKED = "it has acknowledged everything"
+    STALLED = "nothing has moved for linger"
+
+
+class Mode(enum.Enum):
+    """How the stream of one side is closed, once the session is over."""
+
+    __hash__ = object.__hash__
+
+    CLOSE = "close"
+    END_AND_READ = "end and read"
+    END_OR_RESET = "end or reset"
+    DELIVER = "deliver and reset"
+    RESET = "reset"
+
+
+#: What each mode means, for the documentation.
+MODES: Final[dict[Mode, str]] = {
+    Mode.CLOSE: "both directions are through: release the connection",
+    Mode.END_AND_READ: "write what is kept, end, read and throw away until the peer ends; "
+    "refusals and answers of filters end so",
+    Mode.END_OR_RESET: "the same, but the peer is reset when it goes on sending",
+    Mode.DELIVER: "reset when the peer has acknowledged everything that is for it",
+    Mode.RESET: "reset now",
+}
+
+
+class Action(enum.Enum):
+    """What the session has to do."""
+
+    __hash__ = object.__hash__
+
+    NOTHING = "-"
+    ASK_END = "end the other side"
+    ASK_LAST_END = "end the other side; it will be closed then"
+    WATCH = "watch the silence of the open direction"
+    DISCARD = "throw away what the other side sends; watch the silence of the open direction"
+    FINISH = "the session is over"
+    # Of one side that is closed.
+    END = "end, and throw away what it sends"
+    READ = "throw away what it sends"
+    DELIVER = "wait until everything is acknowledged"
+    CLOSE = "release it"
+    RESET = "reset it"
+
+
+class Outcome(enum.Enum):
+    """How a session ended, seen from the side at which the last event happened."""
+
+    __hash__ = object.__hash__
+
+    NORMAL = "normal"
+    THIS_RESET = "this side reset"
+    OTHER_RESET = "the other side reset"
+    BOTH_RESET = "both sides reset"
+    EXHAUSTED = "no memory"
+    GIVEN = "the reason of the limit or of the operator"
+
+
+class Ends(NamedTuple):
+    """
+    Both flows of a session, as a value.
+
+    :ivar to_upstream: the flow from the client.
+    :ivar to_client: the flow from the upstream.
+    """
+
+    to_upstream: Flow = Flow.OPEN
+    to_client: Flow = Flow.OPEN
+
+    @property
+    def half_closed(self) -> bool:
+        """Whether a side has ended."""
+        return self.to_upstream.source_ended or self.to_client.source_ended
+
+    @property
+    def broken(self) -> bool:
+        """Whether a side takes no more bytes."""
+        return self.to_upstream.broken or self.to_client.broken
+
+
+class Step(NamedTuple):
+    """
+    What follows from an event.
+
+    :ivar mine: the flow from the side of the event, from now on.
+    :ivar theirs: the flow to it.
+    :ivar action: what to do.
+    :ivar outcome: with `Action.FINISH`: how the session ended.
+    :ivar this: with `Action.FINISH`: how this side's stream is closed.
+    :ivar other: with `Action.FINISH`: how the other side's stream is closed.
+    """
+
+    mine: Flow
+    theirs: Flow
+    action: Action = Action.NOTHING
+    outcome: Outcome | None = None
+    this: Mode = Mode.RESET
+    other: Mode = Mode.RESET
+
+
+_ENDED: Final = {Flow.OPEN: Flow.ENDED, Flow.BROKEN: Flow.BROKEN_ENDED}
+_BROKEN: Final = {Flow.OPEN: Flow.BROKEN, Flow.BROKEN: Flow.BROKEN}
+
+#: How both sides end when a session is over for one of these reasons.
+_CLOSING: Final[dict[Outcome, tuple[Mode, Mode]]] = {
+    Outcome.NORMAL: (Mode.CLOSE, Mode.CLOSE),
+    Outcome.THIS_RESET: (Mode.RESET, Mode.DELIVER),
+    Outcome.OTHER_RESET: (Mode.DELIVER, Mode.RESET),
+    Outcome.BOTH_RESET: (Mode.RESET, Mode.RESET),
+    Outcome.EXHAUSTED: (Mode.RESET, Mode.DELIVER),
+}
+
+
+def _finish(mine: Flow, theirs: Flow, outcome: Outcome) -> Step:
+    this, other = _CLOSING[outcome]
+    return Step(mine, theirs, Action.FINISH, outcome, this, other)
+
+
+@cache
+def step(mine: Flow, theirs: Flow, event: Event) -> Step:
+    """
+    What an event of one side of a session that is relaying means.
+
+    :param mine: the flow from that side.
+    :param theirs: the flow to that side.
+    """
+    if event is Event.ENDED:
+        return Step(_ENDED.get(mine, mine), theirs)
+    if event is Event.END_DUE:
+        if mine not in (Flow.OPEN, Flow.ENDED):
+            return Step(_ENDED.get(mine, mine), theirs)
+        # The second end may leave with the close, where the first is out.
+        last = theirs is Flow.END_OUT
+        return Step(Flow.END_ASKED, theirs, Action.ASK_LAST_END if last else Action.ASK_END)
+    if event is Event.END_SENT:
+        return _end_sent(mine, theirs)
+    if event is Event.REFUSED:
+        return _refused(mine, theirs)
+    if event is Event.RESET:
+        # If the other side takes no more either, neither could be told of the other.
+        return _finish(mine, theirs, Outcome.BOTH_RESET if mine.broken else Outcome.THIS_RESET)
+    if event is Event.CLOSED:
+        mine = _ENDED.get(mine, mine)
+        if mine.broken or theirs.broken:
+            return _finish(mine, theirs, Outcome.OTHER_RESET if mine.broken else Outcome.THIS_RESET)
+        return Step(mine, theirs, Action.FINISH, Outcome.NORMAL, Mode.RESET, Mode.END_OR_RESET)
+    if event is Event.EXHAUSTED:
+        return _finish(mine, theirs, Outcome.EXHAUSTED)
+    if event is Event.EXPIRED:
+        return Step(mine, theirs, Action.FINISH, Outcome.GIVEN, Mode.DELIVER, Mode.DELIVER)
+    if event is Event.KILLED or event is Event.STALLED:
+        return Step(mine, theirs, Action.FINISH, Outcome.GIVEN, Mode.RESET, Mode.RESET)
+    raise ValueError(f"{event} is of a session that is over")
+
+
+def _end_sent(mine: Flow, theirs: Flow) -> Step:
+    """The end of a side's stream is out: the flow to it is over."""
+    if theirs is not Flow.END_ASKED:
+        return Step(mine, theirs)
+    theirs = Flow.END_OUT
+    if mine.broken:
+        return _finish(mine, theirs, Outcome.OTHER_RESET)
+    if mine is Flow.END_OUT:
+        return _finish(mine, theirs, Outcome.NORMAL)
+    return Step(mine, theirs, Action.WATCH)
+
+
+def _refused(mine: Flow, theirs: Flow) -> Step:
+    """A side takes no more: the flow to it is over, and that from it goes on."""
+    before, theirs = theirs, _BROKEN.get(theirs, Flow.BROKEN_ENDED)
+    if before.broken:
+        return Step(mine, theirs)
+    if mine.broken:
+        return _finish(mine, theirs, Outcome.BOTH_RESET)
+    if mine is Flow.END_OUT:
+        return _finish(mine, theirs, Outcome.THIS_RESET)
+    return Step(mine, theirs, Action.WATCH if before is Flow.END_OUT else Action.DISCARD)
+
+
+class CloseStep(NamedTuple):
+    """
+    What follows from an event of a side that is closed.
+
+    :ivar mode: how its stream is closed from now on.
+    :ivar mine: the flow from it.
+    :ivar theirs: the flow to it.
+    :ivar action: what to do.
+    """
+
+    mode: Mode
+    mine: Flow
+    theirs: Flow
+    action: Action = Action.NOTHING
+
+
+@cache
+def close_step(mode: Mode, mine: Flow, theirs: Flow, event: Event) -> CloseStep:
+    """
+    What an event of one side of a session that is over means.
+
+    :param mode: how that side's stream is closed.
+    :param mine: the flow from that side.
+    :param theirs: the flow to that side.
+    """
+    ends = mode in (Mode.END_AND_READ, Mode.END_OR_RESET)
+    if event is Event.CLOSING:
+        return _begin_closing(mode, mine, theirs)
+    if event is Event.ENDED or event is Event.END_DUE:
+        mine = _ENDED.get(mine, mine)
+    elif event is Event.END_SENT:
+        theirs = Flow.END_OUT if theirs is Flow.END_ASKED else theirs
+    elif event is Event.REFUSED:
+        return CloseStep(mode, mine, _BROKEN.get(theirs, Flow.BROKEN_ENDED))
+    elif event is Event.SPOKE:
+        return CloseStep(Mode.DELIVER if mode is Mode.END_OR_RESET else mode, mine, theirs)
+    elif event is Event.LOOKED:
+        return CloseStep(mode, mine, theirs, Action.RESET if mode is Mode.DELIVER else Action.NOTHING)
+    elif event is Event.STALLED:
+        return CloseStep(mode, mine, theirs, Action.RESET)
+    if ends and mine.source_ended and theirs is Flow.END_OUT:
+        return CloseStep(Mode.CLOSE, mine, theirs, Action.CLOSE)
+    return CloseStep(mode, mine, theirs)
+
+
+def _begin_closing(mode: Mode, mine: Flow, theirs: Flow) -> CloseStep:
+    if mode is Mode.CLOSE:
+        return CloseStep(mode, mine, theirs, Action.CLOSE)
+    if mode is Mode.RESET:
+        return CloseStep(mode, mine, theirs, Action.RESET)
+    if mode is Mode.DELIVER:
+        return CloseStep(mode, mine, theirs, Action.DELIVER)
+    if theirs.broken:
+        return CloseStep(Mode.RESET, mine, theirs, Action.RESET)
+    if theirs is Flow.END_OUT:
+        if mine.source_ended:
+            return CloseStep(Mode.CLOSE, mine, theirs, Action.CLOSE)
+        return CloseStep(mode, mine, theirs, Action.READ)
+    # An end that was asked for is waited for, not asked for again.
+    asked = theirs is Flow.END_ASKED
+    return CloseStep(mode, mine, Flow.END_ASKED, Action.READ if asked else Action.END)
+
+
+#: The close reasons of a reset by a side: while both directions were open, and once one had ended.
+_RESETS: Final[dict[Side, tuple[CloseReason, CloseReason]]] = {
+    Side.CLIENT: (CloseReason.CLIENT_RESET, CloseReason.CLIENT_RESET_HALF_CLOSED),
+    Side.UPSTREAM: (CloseReason.UPSTREAM_RESET, CloseReason.UPSTREAM_RESET_HALF_CLOSED),
+}
+_OTHERS: Final[dict[Outcome, CloseReason]] = {
+    Outcome.NORMAL: CloseReason.NORMAL,
+    Outcome.BOTH_RESET: CloseReason.BOTH_RESET,
+    Outcome.EXHAUSTED: CloseReason.RESOURCES,
+}
+
+
+def reset_reason(side: Side, ends: Ends) -> CloseReason:
+    """
+    The close reason when `side` resets, or takes no more.
+
+    :param ends: both flows when the session is over.
+    """
+    return _RESETS[side][ends.half_closed]
+
+
+def outcome_reason(outcome: Outcome, side: Side, ends: Ends) -> CloseReason:
+    """
+    The close reason of `outcome`.
+
+    :param side: where the event happened.
+    :param ends: both flows after it.
+    :raises KeyError: it is `Outcome.GIVEN`, whose reason somebody else knows.
+    """
+    if outcome is Outcome.THIS_RESET:
+        return reset_reason(side, ends)
+    if outcome is Outcome.OTHER_RESET:
+        return reset_reason(side.other, ends)
+    return _OTHERS[outcome]
+
+
+def resetting_side(reason: CloseReason) -> Side | None:
+    """The side whose reset is the close reason; None if it is another reason."""
+    for side, reasons in _RESETS.items():
+        if reason in reasons:
+            return side
+    return None
