@@ -3,18 +3,24 @@
 
 from __future__ import annotations
 
+import os
+import socket
+
 from portfwd.kernel.pipes import PipePool
 from portfwd.kernel.platform import Platform
 from portfwd.kernel.poller import Poller
 from portfwd.kernel.reactor import Reactor
 from portfwd.limits.admission import Doorkeeper
+from portfwd.limits.look_ups import LookUpLimits
 from portfwd.metrics.tally import Ledger
 from portfwd.relay.context import Surroundings
 from portfwd.rules.model import Options
 from portfwd.streams.bulk_reads import BulkReads, Places
 from portfwd.streams.opening import StreamMaker
 from portfwd.streams.socket_opening import SocketShare
-from portfwd.upstreams.names import Names
+from portfwd.upstreams.names import Names, Resolver
+from portfwd.upstreams.resolver_files import ResolverFiles
+from portfwd.upstreams.stub_resolver import StubResolver
 from portfwd.upstreams.system_resolver import resolver_of
 
 
@@ -33,12 +39,26 @@ def surroundings(
     :param pool: None where there is no splice.
     """
     places = Places()
+    resolver = resolver_of(reactor)
     return Surroundings(
         reactor=reactor,
         platform=platform,
-        names=Names(resolver_of(reactor), reactor),
+        names=Names(resolver, reactor),
+        client_names=Names(client_resolver(reactor, resolver), reactor, bounds=LookUpLimits()),
         streams=StreamMaker(reactor, poller, bulk=BulkReads(Options().bulk_buffer, places)),
         sockets=None if poller is None else SocketShare(poller, pool, places),
         doorkeeper=doorkeeper,
         ledger=ledger,
     )
+
+
+def client_resolver(reactor: Reactor, system: Resolver, platform: str = os.name) -> Resolver:
+    """
+    What looks up names that clients choose.
+
+    Their look-ups must be able to end at once, and the system's resolver cannot be interrupted. Where there
+    is no resolv.conf(5), it is asked all the same, within the limits of clients.
+    """
+    if platform != "posix":
+        return system
+    return StubResolver(reactor, ResolverFiles(reactor.seconds, socket.gethostname()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -10,8 +10,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from portfwd.kernel.platform import Platform
 from portfwd.limits.admission import Doorkeeper
 from portfwd.rules.model import Options
-from portfwd.service.surroundings import surroundings
+from portfwd.service.surroundings import client_resolver, surroundings
 from portfwd.streams.socket_opening import SocketStreams
+from portfwd.upstreams.stub_resolver import StubResolver
+from portfwd.upstreams.system_resolver import SystemResolver
 
 
 class SurroundingsTests(SynchronousTestCase):
@@ -35,6 +37,24 @@ class SurroundingsTests(SynchronousTestCase):
         self.assertFalse(bulk.take())
         pair.give_back()
         self.assertTrue(bulk.take())
+
+    def test_names_of_clients(self) -> None:
+        """
+        What clients choose shares no look-up, cache or limit with what the operator wrote.
+
+        Where there is no resolv.conf, the system's resolver is asked for both.
+        """
+        reactor: Any = Clock()
+        reactor.callFromThread = None
+        platform = Platform(own_sockets=True, epoll=True)
+        world = surroundings(reactor, platform, None, None, Doorkeeper(), None)
+        self.assertIsNot(world.names, world.client_names)
+        self.assertIsNone(world.names._bounds)
+        self.assertIsNotNone(world.client_names._bounds)
+        self.assertIsInstance(world.client_names._resolver, StubResolver)
+        self.assertIsInstance(world.names._resolver, SystemResolver)
+        system = SystemResolver(cast(Any, None))
+        self.assertIs(client_resolver(reactor, system, "nt"), system)
 
     def test_no_epoll(self) -> None:
         """Then there are no sockets of ours."""

@@ -1,0 +1,199 @@
+# -*- test-case-name: tests.upstreams.test_resolver_files -*-
+"""
+What ``/etc/resolv.conf`` and ``/etc/hosts`` say: name servers, search domains, and names with their
+addresses.
+
+The files are read as resolv.conf(5) and hosts(5) describe them, and read again when they have changed. It
+asks no server.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, TypeVar
+
+from attrs import frozen
+
+from portfwd.values import is_literal
+
+#: resolv.conf(5): "up to MAXNS (currently 3) name servers".
+MAX_SERVERS: Final = 3
+
+#: Search domains that are tried: what glibc allowed before 2.26. Each costs a name that does not exist two
+#: questions.
+MAX_SEARCH: Final = 6
+
+#: resolv.conf(5): ``ndots`` is "silently capped to 15", ``timeout`` to 30 and ``attempts`` to 5.
+MAX_NDOTS: Final = 15
+MAX_TIMEOUT: Final = 30
+MAX_ATTEMPTS: Final = 5
+
+#: Seconds between two looks whether a file has changed.
+LOOK_AGAIN: Final = 5.0
+
+#: Bytes of a file that are read. A list of a hundred thousand blocked names has 3 MB.
+MAX_FILE: Final = 4 * 1024 * 1024
+
+
+@frozen
+class ResolverConfig:
+    """
+    What resolv.conf(5) says.
+
+    :ivar servers: literals.
+    :ivar search: domains that are tried behind a name.
+    :ivar ndots: with so many dots a name is tried as it is first.
+    :ivar timeout: seconds for one server's answer.
+    :ivar attempts: how often each server is asked.
+    """
+
+    servers: tuple[str, ...] = ("127.0.0.1",)
+    search: tuple[str, ...] = ()
+    ndots: int = 1
+    timeout: float = 5.0
+    attempts: int = 2
+
+
+def parse_resolv_conf(text: str, hostname: str = "") -> ResolverConfig:
+    """
+    Read resolv.conf(5); what it does not describe is passed over, as the system does.
+
+    :param hostname: of this machine: its domain is searched if the file names none.
+    """
+    servers: list[str] = []
+    search = tuple(filter(None, [hostname.partition(".")[2]]))
+    numbers = {"ndots": 1, "timeout": 5, "attempts": 2}
+    most = {"ndots": MAX_NDOTS, "timeout": MAX_TIMEOUT, "attempts": MAX_ATTEMPTS}
+    for line in text.splitlines():
+        if line.startswith(("#", ";")):
+            continue
+        keyword, *words = line.split() or [""]
+        if keyword == "nameserver" and words and is_literal(words[0]) and len(servers) < MAX_SERVERS:
+            servers.append(words[0])
+        elif keyword == "domain" and words:
+            search = (words[0].strip("."),)
+        elif keyword == "search":
+            search = tuple(word.strip(".") for word in words if word != ".")[:MAX_SEARCH]
+        elif keyword == "options":
+            for word in words:
+                name, _, value = word.partition(":")
+                # More digits than any of the limits has cannot be meant.
+                if name in numbers and value.isascii() and value.isdecimal() and len(value) < 10:
+                    numbers[name] = min(int(value), most[name])
+    return ResolverConfig(
+        tuple(servers) or ("127.0.0.1",),
+        search,
+        numbers["ndots"],
+        float(max(1, numbers["timeout"])),
+        max(1, numbers["attempts"]),
+    )
+
+
+def parse_hosts(text: str) -> Mapping[str, Sequence[str]]:
+    """Read hosts(5): names in lower case, each with its literals in the order of the file."""
+    found: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        address, *names = line.partition("#")[0].split() or [""]
+        if not names or not is_literal(address):
+            continue
+        for name in names:
+            known = found.setdefault(name.lower(), [])
+            if address not in known:
+                known.append(address)
+    return found
+
+
+def candidates(name: str, config: ResolverConfig) -> list[str]:
+    """The full names to ask for, in order, as resolv.conf(5) says of ``search`` and ``ndots``."""
+    if name.endswith("."):
+        return [name[:-1]]
+    searched = [f"{name}.{domain}" for domain in config.search]
+    return [name, *searched] if name.count(".") >= config.ndots else [*searched, name]
+
+
+Value = TypeVar("Value")
+
+
+class _File:
+    """One file, and what it said when it was last read."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._seen: tuple[int, int, int] | None = None
+        self._looked_at: float | None = None
+
+    def changed(self, now: float) -> str | None:
+        """
+        The text, if it is another one than before.
+
+        It is empty for a file that could never be read. One that has gone says what it said: it is being
+        written anew, or this process has changed its root directory.
+        """
+        if self._looked_at is not None and now < self._looked_at + LOOK_AGAIN:
+            return None
+        first, self._looked_at = self._looked_at is None, now
+        try:
+            found = os.stat(self.path)
+            seen = (found.st_mtime_ns, found.st_size, found.st_ino)
+            if seen == self._seen:
+                return None
+            text = _read(self.path)
+        except OSError:
+            return "" if first else None
+        self._seen = seen
+        return text
+
+
+def _read(path: str) -> str:
+    """
+    The beginning of a regular file.
+
+    :raises OSError: it cannot be read, or reading it could block.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError("not a regular file")
+        return file.read(MAX_FILE).decode("utf-8", "replace")
+
+
+class ResolverFiles:
+    """Both files, read again when they have changed."""
+
+    def __init__(
+        self,
+        now: Callable[[], float],
+        hostname: str = "",
+        resolv_conf: str = "/etc/resolv.conf",
+        hosts: str = "/etc/hosts",
+    ) -> None:
+        """
+        :param now: seconds, of any clock that does not jump.
+        :param hostname: of this machine.
+        """
+        self._now = now
+        self._hostname = hostname
+        self._resolv_conf = _File(resolv_conf)
+        self._hosts_file = _File(hosts)
+        self._config = ResolverConfig()
+        self._hosts: Mapping[str, Sequence[str]] = {}
+        # Read now: later a changed root directory or user may be in the way.
+        self.addresses("")
+        _ = self.config
+
+    @property
+    def config(self) -> ResolverConfig:
+        """What resolv.conf says now."""
+        text = self._resolv_conf.changed(self._now())
+        if text is not None:
+            self._config = parse_resolv_conf(text, self._hostname)
+        return self._config
+
+    def addresses(self, name: str) -> Sequence[str]:
+        """The literals that the hosts file has for `name`; none if it does not have it."""
+        text = self._hosts_file.changed(self._now())
+        if text is not None:
+            self._hosts = parse_hosts(text)
+        return self._hosts.get(name.lower().removesuffix("."), ())
