@@ -239,7 +239,9 @@ def _import(origin: Origin) -> Any:
     module, _, attributes = origin.path.partition(":")
     try:
         found = importlib.import_module(module)
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise  # the operator\'s
+    except BaseException as error:
         missing = isinstance(error, ModuleNotFoundError) and (f"{module}.").startswith(f"{error.name}.")
         if missing and not origin.package:
             raise Unavailable(
@@ -272,7 +274,9 @@ def _as_plugin(thing: Any, origin: Origin) -> Any:
         if IFilterPlugin.implementedBy(thing):
             try:
                 plugin = make()
-            except Exception as error:
+            except KeyboardInterrupt:
+                raise  # the operator\'s
+            except BaseException as error:
                 raise _bad(origin, f"cannot be made: {told(error)}") from error
         else:
             missing = missing_methods(thing)
@@ -299,7 +303,9 @@ def _as_plugin(thing: Any, origin: Origin) -> Any:
         )
     try:
         Found(plugin, origin).options  # noqa: B018 - a class whose options nobody can find out is told here
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise  # the operator\'s
+    except BaseException as error:
         raise _bad(origin, f"does not say its options: {told(error)}") from error
     return plugin
 

@@ -35,6 +35,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from portfwd.kernel.failures import log_failure
 from portfwd.kernel.reactor import Reactor
 
 #: Events taken from the kernel in one turn: enough to amortise the system
@@ -225,7 +226,7 @@ class Poller:
                 if watcher is not None:
                     try:
                         watcher.ready(bits)
-                    except Exception:
+                    except BaseException:
                         self._report(watcher)
             self._close_leaving()
             if turns:
@@ -235,7 +236,7 @@ class Poller:
                 turn.queued = False
                 try:
                     turn.run()
-                except Exception:
+                except BaseException:
                     self._report(turn)
             elif not batch or epoll.closed:
                 return
@@ -249,11 +250,11 @@ class Poller:
     def _report(self, who: Watcher | Turn) -> None:
         self.failures += 1
         failure = Failure()
-        self._log.failure("an event of {who!r} failed", failure, who=who)
+        log_failure(self._log, "an event of {who!r} failed", failure, who=who)
         try:
             who.failed(failure)
-        except Exception:
-            self._log.failure("and so did the end of {who!r}", who=who)
+        except BaseException:
+            log_failure(self._log, "and so did the end of {who!r}", who=who)
 
     def _run_soon(self) -> None:
         if self._soon is None and self._epoll is not None:

@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
 
+from portfwd.kernel.failures import log_failure
 from portfwd.streams.stream import Loss, Stream
 from portfwd.streams.transport import TransportStream
 from portfwd.upstreams.connect import from_twisted_address
@@ -37,8 +38,8 @@ class _Arrival:
             stream.local = from_twisted_address(transport.getHost()) if transport is not None else None
             try:
                 self._accept(stream)
-            except Exception:
-                self._log.failure("taking {address} in failed", address=stream.address)
+            except BaseException:
+                log_failure(self._log, "taking {address} in failed", address=stream.address)
                 stream.abort()
 
     def ended(self, stream: Stream) -> None:

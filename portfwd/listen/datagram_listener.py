@@ -26,6 +26,7 @@ from portfwd.kernel.datagrams import (
     from_destination,
     to_destination,
 )
+from portfwd.kernel.failures import log_warning
 from portfwd.kernel.poller import Poller
 from portfwd.kernel.reactor import Reactor
 from portfwd.kernel.sockets import to_address
@@ -113,7 +114,8 @@ class DatagramListener(Reception):
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, options.sndbuf)
         size = enlarge_receive_buffer(self._socket, options.rcvbuf or RECEIVE_BUFFER)
         if options.rcvbuf is not None and size < options.rcvbuf:
-            self._log.warn(
+            log_warning(
+                self._log,
                 "{name}: the system caps the receive buffer at {size} bytes; for rcvbuf={wanted} raise"
                 " net.core.rmem_max",
                 name=self.name,
@@ -173,7 +175,7 @@ class DatagramListener(Reception):
                 entries.move_to_end(key)
             try:
                 one.received(data)
-            except Exception:
+            except BaseException:
                 self._failed(one)
         return True
 
@@ -198,7 +200,7 @@ class DatagramListener(Reception):
                 entries.move_to_end(key)
             try:
                 one.received(data)
-            except Exception:
+            except BaseException:
                 self._failed(one)
         return True
 

@@ -88,7 +88,7 @@ class DatagramPort(Reception):
         entries.move_to_end(sockaddr)
         try:
             one.received(data)
-        except Exception:
+        except BaseException:
             self._failed(one)
 
     def _address_of(self, sockaddr: SocketAddress) -> Address | None:

@@ -22,6 +22,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from portfwd.kernel.failures import log_failure, log_warning
 from portfwd.kernel.reactor import Reactor
 from portfwd.kernel.sockets import EXHAUSTED, accept, reset_on_close, to_address
 from portfwd.limits.descriptors import PER_SESSION, DescriptorBudget
@@ -290,9 +291,9 @@ class Listener:
                 self.accepted += 1
                 try:
                     self._accept(client, to_address(family, sockaddr))
-                except Exception:
+                except BaseException:
                     # One client's accident: the reactor would drop a listener that raises.
-                    self._log.failure("{name}: taking a client in failed", name=self.name)
+                    log_failure(self._log, "{name}: taking a client in failed", name=self.name)
                     self._turn_away(client)
         finally:
             if gate is not None:
@@ -339,7 +340,7 @@ class Listener:
         now = self._reactor.seconds()
         if now - self._logged_at >= LOG_INTERVAL:
             self._logged_at = now
-            self._log.warn(text, name=self.name, budget=self._budget, **values)
+            log_warning(self._log, text, name=self.name, budget=self._budget, **values)
 
     def connectionLost(self, reason: Failure) -> None:
         """The reactor gave the socket up."""

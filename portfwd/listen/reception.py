@@ -19,6 +19,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from portfwd.kernel.datagrams import Ancillary
+from portfwd.kernel.failures import log_failure, log_warning
 from portfwd.kernel.reactor import Reactor
 from portfwd.limits.descriptors import DescriptorBudget
 from portfwd.listen.correspondent import Correspondent, SocketAddress
@@ -251,11 +252,11 @@ class Reception:
 
     def _failed(self, one: Correspondent) -> None:
         """One client's accident; it is not the others'."""
-        self._log.failure("{name}: a datagram of {client} failed", name=self.name, client=one.address)
+        log_failure(self._log, "{name}: a datagram of {client} failed", name=self.name, client=one.address)
         one.end(CloseReason.INTERNAL)
 
     def _complain(self, text: str, **values: object) -> None:
         now = self._reactor.seconds()
         if now - self._logged_at >= LOG_INTERVAL:
             self._logged_at = now
-            self._log.warn(text, name=self.name, budget=self._budget, **values)
+            log_warning(self._log, text, name=self.name, budget=self._budget, **values)

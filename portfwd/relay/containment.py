@@ -5,8 +5,11 @@ A mistake of ours ends one session, never two.
 Whatever calls into a session (a reactor, a poller, a timer, the resolver) serves
 others as well: an exception that left a session would stop a listener's
 ``doRead``, or the answer to everybody else who waits for a name. `contained`
-hands it to the object's own `broke`. It logs nothing and ends nothing itself,
-and lets through what is no `Exception`: an interrupt is nobody's mistake.
+hands it to the object's own `broke`. It logs nothing and ends nothing itself.
+
+That holds for every exception, `SystemExit`, `KeyboardInterrupt` and asyncio's `CancelledError` included: a
+filter or an observer of the log that raises one of them must not stop the sessions of others. Ctrl-C does not
+come this way: Twisted's signal handlers stop the reactor.
 """
 
 from __future__ import annotations
@@ -43,7 +46,7 @@ def contained(
     def call(self: Object, /, *arguments: Any) -> None:
         try:
             unbound(self, *arguments)
-        except Exception:
+        except BaseException:
             self.broke(Failure())
 
     return cast("Callable[Concatenate[Object, Arguments], None]", call)

@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from portfwd.errors import ConnectFailed, ConnectTimedOut, DialError, NameNotResolved, TLSFailed
+from portfwd.kernel.failures import log_failure
 from portfwd.relay.containment import contained
 from portfwd.relay.destination import Destination
 from portfwd.relay.stepwise import Stepwise
@@ -97,8 +98,8 @@ class Dial(Stepwise):
         if not self._over:
             try:
                 self._finish()
-            except Exception:
-                self._log.failure("{dial!r}: and it could not be cancelled", dial=self)
+            except BaseException:
+                log_failure(self._log, "{dial!r}: and it could not be cancelled", dial=self)
         self._owner.broke(failure)
 
     # Targets

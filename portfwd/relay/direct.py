@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from portfwd.errors import DialError
+from portfwd.kernel.failures import log_failure
 from portfwd.relay.containment import contained
 from portfwd.relay.context import Opener, Surroundings
 from portfwd.relay.destination import Destination
@@ -80,8 +81,8 @@ class DirectDial(SocketAttempt):
         """Something of ours raised: the dial is over, and its owner's to explain."""
         try:
             self.cancel()
-        except Exception:
-            self._log.failure("{dial!r}: and it could not be cancelled", dial=self)
+        except BaseException:
+            log_failure(self._log, "{dial!r}: and it could not be cancelled", dial=self)
         self._dial_owner.broke(failure)
 
     @contained

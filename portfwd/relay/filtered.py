@@ -26,6 +26,7 @@ from portfwd.errors import DialError
 from portfwd.filters import effects
 from portfwd.filters.api import Connection
 from portfwd.filters.chain import Chain, make_chain
+from portfwd.kernel.failures import log_failure
 from portfwd.limits.source_counts import source_of
 from portfwd.relay.awaiting import Waiting
 from portfwd.relay.containment import contained
@@ -239,7 +240,7 @@ class FilteredSession(Session):
             try:
                 waiting.forget()
             except BaseException:
-                self._log.failure("what a filter of {session!r} waits for cannot be closed", session=self)
+                log_failure(self._log, "{session!r}: a coroutine of a filter cannot be closed", session=self)
         while self._checks:
             check = self._checks.pop()
             check.addErrback(_nobody_asks)
@@ -404,7 +405,8 @@ class FilteredSession(Session):
 
     def _log_trouble(self, effect: effects.Trouble) -> None:
         self._rule.filter_failures += 1
-        self._log.failure(
+        log_failure(
+            self._log,
             "filter {filter} of {session!r} failed",
             Failure(effect.error),
             filter=effect.filter,

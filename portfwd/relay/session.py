@@ -32,6 +32,7 @@ from twisted.python.failure import Failure
 from portfwd.errors import (
     DialError,
 )
+from portfwd.kernel.failures import log_failure
 from portfwd.limits.source_counts import source_of
 from portfwd.relay.closing import Closing
 from portfwd.relay.containment import contained
@@ -147,7 +148,7 @@ class Session:
         """Judge the client, then dial."""
         try:
             self._begin(self._client)
-        except Exception:
+        except BaseException:
             self.broke(Failure())
 
     def _begin(self, half: Half) -> None:
@@ -246,7 +247,7 @@ class Session:
         self._reached = destination
         try:
             self._dialled(stream)
-        except Exception:
+        except BaseException:
             self.broke(Failure())
 
     def _dialled(self, stream: Stream) -> None:
@@ -308,7 +309,7 @@ class Session:
                 self._perform(half, other, _END_DUE)
             else:
                 self._tell_closing(half, Event.ENDED)
-        except Exception:
+        except BaseException:
             self.broke(Failure())
 
     def end_sent(self, stream: Stream) -> None:
@@ -321,7 +322,7 @@ class Session:
                 self._perform(half, other, _END_SENT)
             else:
                 self._tell_closing(half, Event.END_SENT)
-        except Exception:
+        except BaseException:
             self.broke(Failure())
 
     @contained
@@ -355,7 +356,7 @@ class Session:
                     self._finish_if_gone()
             else:
                 self._lost(half, how, detail)
-        except Exception:
+        except BaseException:
             self.broke(Failure())
 
     def _lost(self, half: Half, how: Loss, detail: str) -> None:
@@ -588,15 +589,15 @@ class Session:
 
     def broke(self, failure: Failure) -> None:
         """Something of ours raised: both sides are reset, and the reason is ``ID``."""
-        self._log.failure("{session!r} failed", failure, session=self)
+        log_failure(self._log, "{session!r} failed", failure, session=self)
         if self.state is _CLOSED:
             return
         self._detail = failure.getErrorMessage() or type(failure.value).__name__
         try:
             if self.state is not _CLOSING:
                 self._close_with(CloseReason.INTERNAL)
-        except Exception:
-            self._log.failure("{session!r}: and its dial could not be cancelled", session=self)
+        except BaseException:
+            log_failure(self._log, "{session!r}: and its dial could not be cancelled", session=self)
         self.reason = CloseReason.INTERNAL
         for half in (self._client, self._upstream):
             if half.stream is None or half.hold is _LOST:
@@ -607,8 +608,8 @@ class Session:
             unowned = half.hold is Hold.NONE
             try:
                 half.stream.abort()
-            except Exception:
-                self._log.failure("{session!r}: and a stream could not be aborted", session=self)
+            except BaseException:
+                log_failure(self._log, "{session!r}: and a stream could not be aborted", session=self)
                 half.hold = _LOST  # there is no other way left to end it
             if unowned:
                 half.hold = _LOST  # it will not tell us
@@ -653,16 +654,16 @@ class Session:
         """Hand a summary to the log; what becomes of the line must not decide what becomes of the session."""
         try:
             write(self.summary())
-        except Exception:
-            self._log.failure("a line of {session!r} could not be written", session=self)
+        except BaseException:
+            log_failure(self._log, "a line of {session!r} could not be written", session=self)
 
     def _flow(self, source: Half, destination: Half) -> FlowSummary:
         if source.stream is None or destination.stream is None:
             return FlowSummary()
         try:
             return destination.stream.summary(source.stream)
-        except Exception:
-            self._log.failure("{session!r}: a flow could not be summed up", session=self)
+        except BaseException:
+            log_failure(self._log, "{session!r}: a flow could not be summed up", session=self)
             return FlowSummary()
 
     @property

@@ -25,6 +25,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from portfwd.filters.api import Sink
+from portfwd.kernel.failures import log_failure
 from portfwd.logs import recording
 from portfwd.relay.shadows import Shadow, shadow_endpoint
 from portfwd.relay.sink_files import COMPLAINT_INTERVAL, SinkFile
@@ -103,7 +104,7 @@ class Sinks:
         self.stored += len(data)
         try:
             self._serve[sink.kind](session, sink, data)
-        except Exception:
+        except BaseException:
             self._dropped += len(data)
             self._failed(f"{sink.kind} {sink.name}", Failure())
 
@@ -119,7 +120,7 @@ class Sinks:
                 if not shadow.is_over:
                     self._leaving.add(shadow)
                     shadow.finish()
-        except Exception:
+        except BaseException:
             self._failed(f"session {session}", Failure())
 
     def reopen(self) -> None:
@@ -228,7 +229,7 @@ class Sinks:
 
     def _failed(self, what: str, failure: Failure) -> None:
         if self._may_complain(what.partition(" ")[0]):
-            self._log.failure("{what}: a copy could not be stored", failure, what=what)
+            log_failure(self._log, "{what}: a copy could not be stored", failure, what=what)
 
     def _may_complain(self, about: str) -> bool:
         now = self._clock.seconds()

@@ -95,7 +95,7 @@ class Verifier:
         right: bool | Failure
         try:
             right = asked.slow()
-        except Exception:
+        except BaseException:
             right = Failure()
         self._reactor.callFromThread(self._done, source, asked, right)
 

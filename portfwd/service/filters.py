@@ -164,7 +164,9 @@ def _factory(
             problem = Problem(where, "bad-route-pattern", f"filter {spec.name}: {message}")
             raise Refused(problem) from error
         raise Refused(_placed(spec, OptionProblem(message))) from error
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise  # the operator\'s
+    except BaseException as error:
         raise Refused(_bad(spec, found, f"fails to be configured: {told(error)}")) from error
     missing = [name for name in IFilterFactory.names() if not hasattr(factory, name)]
     if missing:
@@ -184,7 +186,9 @@ def _pattern_place(rule: Rule, found: Found, options: Any, message: str) -> Loca
         clauses = tuple(RouteClause((pattern,), None) for pattern in patterns)
         try:
             found.plugin.configure(options, clauses)
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise  # the operator\'s
+        except BaseException as error:
             return one_line(error) == message
         return False
 

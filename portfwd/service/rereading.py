@@ -192,7 +192,9 @@ class Rereading(Service):
         with self._making():
             try:
                 result = await self._read_and_change(dry_run)
-            except Exception:
+            except GeneratorExit:
+                raise  # nobody waits for it any more
+            except BaseException:
                 # A filter of somebody else's, say. Who asked, and systemd, must hear of an end.
                 self._log.failure("reload: an accident")
                 result = self._refused(dry_run, ACCIDENT)

@@ -63,7 +63,7 @@ class Slices(Generic[T]):
                 next(self._steps)
         except StopIteration as result:
             self._over(result.value)
-        except Exception:
+        except BaseException:
             self._over(Failure())
         else:
             self._next = self._clock.callLater(0, self._slice)
@@ -97,5 +97,5 @@ class Slices(Generic[T]):
                     next(self._steps)
             except StopIteration as result:
                 self._over(result.value)
-            except Exception:
+            except BaseException:
                 self._over(Failure())

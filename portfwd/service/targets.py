@@ -38,7 +38,9 @@ def described(description: str, parse: Callable[[], T]) -> T:
     """
     try:
         return parse()
-    except Exception as problem:
+    except KeyboardInterrupt:
+        raise  # the operator\'s
+    except BaseException as problem:
         raise ValueError(f'endpoint:"{description}": {problem or type(problem).__name__}') from problem
 
 

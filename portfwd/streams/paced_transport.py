@@ -18,6 +18,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from portfwd.kernel.failures import log_failure
 from portfwd.streams.gates import Gates, Ticket
 from portfwd.streams.stream import Viewer
 from portfwd.streams.transport import TransportStream
@@ -140,8 +141,8 @@ class PacedTransport(TransportStream):
         """Whose turn is next is let through by the same call: a failure ends this connection, not his."""
         try:
             super().go_on()
-        except Exception:
-            self._log.failure("{stream!r} cannot be read on", stream=self)
+        except BaseException:
+            log_failure(self._log, "{stream!r} cannot be read on", stream=self)
             self.abort()
 
     def _give_back(self) -> None:

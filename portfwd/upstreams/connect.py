@@ -41,6 +41,7 @@ from portfwd.errors import (
     NameNotResolved,
     OutOfResources,
 )
+from portfwd.kernel.failures import log_failure
 from portfwd.kernel.poller import EVENTS, OUTCOME, Poller
 from portfwd.kernel.reactor import Reactor
 from portfwd.kernel.sockets import (
@@ -402,7 +403,7 @@ class EndpointAttempt:
 
     def _broke(self, failure: Failure) -> None:
         # Our own code failed after the connection came: the stream must not be left behind.
-        self._log.failure("connecting {name} failed", failure, name=self._name)
+        log_failure(self._log, "connecting {name} failed", failure, name=self._name)
         self._stream.abort()
 
     def _translate(self, failure: Failure) -> DialError:

@@ -23,6 +23,7 @@ from attrs import define, field
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from portfwd.kernel.failures import log_failure
 from portfwd.limits.look_ups import NOBODY, Asker, LookUpLimits
 
 #: Seconds after which a name whose look-up failed is asked for again, while
@@ -277,5 +278,5 @@ class Names:
             if answer is not None:
                 try:
                     answer(name.addresses)
-                except Exception:
-                    self._log.failure("an answer to {who!r} failed", who=who)
+                except BaseException:
+                    log_failure(self._log, "an answer to {who!r} failed", who=who)

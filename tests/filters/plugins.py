@@ -180,3 +180,10 @@ class Wordy(Filter):
         self, limit: str = "a default that is so long that it does not fit on the line that it is on"
     ):
         self.limit = limit
+
+
+class Exiting(Filter):
+    """A filter that would leave the program when it is made."""
+
+    def __init__(self) -> None:
+        raise SystemExit(3)

@@ -14,6 +14,7 @@ from twisted.internet import pollreactor, selectreactor
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.task import Clock
+from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial import unittest
 from zope.interface.verify import verifyObject
@@ -386,6 +387,30 @@ class AccidentTests(PollerCase):
         self.assertEqual([failure.type for failure in bad.failures], [ZeroDivisionError])
         self.assertEqual((len(good.events), self.poller.failures), (1, 1))
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_whatever_it_is(self) -> None:
+        """No exception leaves it: not one that ends a process, and not one of the log's observers."""
+
+        def exits() -> None:
+            raise SystemExit
+
+        def observe(event: Any) -> None:
+            if "failed" in str(event.get("log_format")):
+                raise SystemExit
+
+        globalLogPublisher.addObserver(observe)
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        bad, good = Watcher(exits), Watcher()
+        bad.failed = lambda failure: exits()  # type: ignore[method-assign, assignment]
+        for watcher in (bad, good):
+            _, far = self.watched(watcher)
+            far.send(b"1")
+        self.poller.take_turn(bad)
+        self.poller.doRead()
+        self.reactor.advance(0)
+        self.assertEqual((len(good.events), self.poller.failures), (1, 2))
+        self.assertEqual(self.reactor.readers, [self.poller])
+        self.flushLoggedErrors(SystemExit)
 
     def test_a_turn(self) -> None:
         """The same for a turn."""

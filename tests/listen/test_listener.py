@@ -122,6 +122,28 @@ class FaultTests(ListenerCase):
         self.assertEqual((self.budget.spent, self.web.accepted), (3 * PER_SESSION, 3))
         self.assertEqual(repr(self.web), "<Listener web 127.0.0.1:80 accepting accepted=3>")
 
+    def test_whatever_is_raised(self) -> None:
+        """Nothing that taking a client raises leaves the listener, nor what an observer of the log raises."""
+
+        def exits(client: Any, address: object) -> None:
+            raise SystemExit
+
+        def observe(event: Any) -> None:
+            raise SystemExit
+
+        globalLogPublisher.addObserver(observe)
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        self.accept, accept = exits, self.accept  # type: ignore[method-assign]
+        web = self.listener(Knocking())
+        web.start()
+        web.sock.clients = 1  # type: ignore[attr-defined]
+        web.doRead()
+        self.accept = accept  # type: ignore[method-assign]
+        self.knock(errno.EMFILE)
+        self.assertEqual((web.accepted, self.budget.spent), (1, 0))
+        self.assertIn(web, self.reactor.readers)
+        self.flushLoggedErrors(SystemExit)
+
     def test_batch(self) -> None:
         """A flood is taken in bounded parts: the rest is the reactor's next turn."""
         self.knock(clients=BATCH + 5)

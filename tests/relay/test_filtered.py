@@ -6,11 +6,12 @@ Streams are of memory and time is a `Clock`, as in `tests.relay.test_session`. F
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
-from twisted.logger import Logger, formatEvent
+from twisted.logger import Logger, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.errors import ConnectRefused, NameNotResolved, NotPermitted
@@ -748,6 +749,37 @@ class MistakeTests(FilteredCase):
                 self.client.ends()
             self.assertClosed(CloseReason.FILTER, Side.CLIENT if event == "ended" else None)
             self.assertEqual(len(self.flushLoggedErrors(Fault)), 1)
+
+    def test_whatever_it_raises(self) -> None:
+        """A filter that would end the process ends its session, whichever method it is."""
+        for error in (SystemExit(), KeyboardInterrupt(), CancelledError()):
+            for event in ("opened", "received", "connected", "ended", "woken", "resumed", "closed"):
+                self.setUp()
+                answers = {"received": script([Wake(1), Await(succeed(1))]), event: error}
+                self.accept(Scripted(**answers), Scripted())
+                if event != "opened":
+                    self.connect()
+                for step in (lambda: self.client.says(b"x"), lambda: self.clock.advance(1), self.both_end):
+                    if not self.client.is_lost:
+                        step()
+                reason = CloseReason.NORMAL if event == "closed" else CloseReason.FILTER
+                self.assertEqual(self.lines.reasons, [reason], (error, event))
+                self.assertEqual(len(self.flushLoggedErrors(type(error))), 1)
+
+    def test_observer_of_the_log(self) -> None:
+        """An observer of the log that raises changes nothing: the session of the filter ends by a reset."""
+
+        def observe(event: Any) -> None:
+            if event.get("log_namespace", "").startswith("portfwd"):
+                raise SystemExit
+
+        globalLogPublisher.addObserver(observe)
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        self.relaying(Scripted(received=Fault()))
+        self.client.says(b"x")
+        self.assertEqual((self.client.calls[-1], self.upstream.calls[-1]), ("abort", "abort"))
+        self.assertEqual((self.lines.reasons, self.rule.sessions), ([CloseReason.FILTER], {}))
+        self.flushLoggedErrors(Fault, SystemExit)
 
     def test_dial_failed(self) -> None:
         """A filter that raises when it hears of the dial's failure: the reason is the dial's."""

@@ -89,6 +89,11 @@ class ProblemTests(SynchronousTestCase):
         """The codes of what is wrong."""
         return [problem.code for problem in configure(one, FILTERS, FILES).problems]
 
+    def test_exits(self) -> None:
+        """A filter that would leave the program while it is configured is a problem of its clause."""
+        (problem,) = configure(rule(f"filter {PYTHON}.Exiting"), FILTERS, FILES).problems
+        self.assertIn("fails to be configured: SystemExit: 3", problem.message)
+
     def test_all_at_once(self) -> None:
         """Every clause is judged, and those that are right are there all the same."""
         found = configure(rule("filter nosuch", "filter bare", "filter bare x y"), FILTERS, FILES)

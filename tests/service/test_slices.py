@@ -19,7 +19,7 @@ class SlicesTests(SynchronousTestCase):
         self.done: list[int] = []
         self.closed = False
 
-    def work(self, steps: int, each: float = SLICE / 4, error: Exception | None = None) -> Slices[str]:
+    def work(self, steps: int, each: float = SLICE / 4, error: BaseException | None = None) -> Slices[str]:
         """So many steps of so many seconds."""
 
         def run() -> Steps[str]:
@@ -53,11 +53,12 @@ class SlicesTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_error(self) -> None:
-        """What the steps raise, the caller gets, in whichever slice it comes."""
+        """What the steps raise, the caller gets, in whichever slice it comes, and whatever it is."""
         for steps in (1, 9):
-            done = self.work(steps, error=KeyError("x")).start()
-            self.clock.pump([0, 0, 0])
-            self.failureResultOf(done, KeyError)
+            for error in (KeyError("x"), SystemExit()):
+                done = self.work(steps, error=error).start()
+                self.clock.pump([0, 0, 0])
+                self.failureResultOf(done, type(error))
 
     def test_give_up(self) -> None:
         """It stops between two steps, the generator is closed, and nothing is left to do."""
