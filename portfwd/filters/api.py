@@ -13,7 +13,7 @@ knows of its connection. `portfwd.filters.chain` gives verdicts their effect.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, ClassVar, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol, runtime_checkable
 
 from attrs import define, field, frozen
 from zope.interface import Attribute, Interface, implementer
@@ -62,6 +62,7 @@ __all__ = [
     "IFilter",
     "IFilterFactory",
     "IFilterPlugin",
+    "Introducing",
     "Log",
     "NeedMore",
     "Plugin",
@@ -126,6 +127,7 @@ class Connection:
     :ivar upstream: the address that was reached; None before.
     :ivar network: ``tcp``, ``unix`` or ``udp``: how the client came.
     :ivar tls: None where the client did not speak TLS to us.
+    :ivar introduced: what the filters' `Introducing.introduction` said has been sent to this upstream.
     :ivar tags: for filters to leave word to those behind them.
     :ivar verify: checks a secret without stopping other sessions:
         ``Await(connection.verify(connection.source, quick, slow))``. The relay runs `slow` in a thread, one
@@ -142,6 +144,7 @@ class Connection:
     upstream: Address | None = None
     network: str = "tcp"
     tls: TLSInfo | None = None
+    introduced: bool = False
     tags: dict[str, object] = field(factory=dict)
     verify: Verify = field(default=verify_here, repr=False)
 
@@ -154,6 +157,19 @@ class Connection:
     def destination(self) -> Address | None:
         """Where that client connected to."""
         return self.local if self.announced is None else self.announced_local
+
+
+@runtime_checkable
+class Introducing(Protocol):
+    """
+    A filter that may have bytes for an upstream before the TLS handshake with it.
+
+    The relay asks when a connection to a ``tls:`` target is there, perhaps for several in a row: the answer
+    has to be the same. `IFilter.connected` comes later, with `Connection.introduced` set.
+    """
+
+    def introduction(self) -> bytes:
+        """The bytes; none to let the handshake be the first."""
 
 
 # Interfaces

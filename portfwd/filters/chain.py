@@ -60,7 +60,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from portfwd.errors import DialError
-from portfwd.filters.api import Connection, IFilter, IFilterFactory
+from portfwd.filters.api import Connection, IFilter, IFilterFactory, Introducing
 from portfwd.filters.effects import Dial, Disarm, Effect, End, Finish, Trouble, Write
 from portfwd.filters.inquiry import Inquiry, failure
 from portfwd.filters.link import Link, Stage
@@ -185,11 +185,24 @@ class Chain(Inquiry):
         self._come(direction, None)
         return self._done()
 
-    def connected(self, upstream: Address | None) -> list[Effect]:
-        """The dial succeeded; what waited for it goes out."""
+    def introduction(self) -> bytes:
+        """What the filters want an upstream to get before the TLS handshake with it, in their order."""
+        return b"".join(
+            stage.filter.introduction()
+            for stage in self._stages
+            if isinstance(stage.filter, Introducing) and not stage.dead
+        )
+
+    def connected(self, upstream: Address | None, introduced: bool = False) -> list[Effect]:
+        """
+        The dial succeeded; what waited for it goes out.
+
+        :param introduced: `introduction` was sent to this upstream.
+        """
         if self.finished:
             return []
         self._connection.upstream = upstream
+        self._connection.introduced = introduced
         self._write_early()
         for stage in self._stages:
             self._tell(stage.up, None, "connected", upstream, both=True)

@@ -2,9 +2,11 @@
 """
 ``filter proxy-out version=2``: tells the upstream whose connection this is.
 
-A PROXY header is the first thing that the upstream gets, in one write, as soon as
-it is connected. It has the client's address, or that which `proxy-in` was told, and where that client
-connected to. For a client without an IP address it is one that says nothing (``UNKNOWN``, ``LOCAL``).
+A PROXY header is the first thing that the upstream gets, in one write, as soon as it is connected. To a
+``tls:`` target it goes before the TLS handshake, where HAProxy and nginx send and expect it; with
+``inside=on`` it is the first thing inside of TLS. It has the client's address, or that which `proxy-in` was
+told, and where that client connected to. For a client without an IP address it is one that says nothing
+(``UNKNOWN``, ``LOCAL``).
 
 Version 2 may add TLVs: ``tlv=authority,alpn,unique-id,ssl,crc32c``; one that there is nothing to say of
 is left out. A unique id that came with a header is sent on.
@@ -35,7 +37,7 @@ from portfwd.filters.api import (
     Verdict,
 )
 from portfwd.filters.inquiry import PROXY_TLVS
-from portfwd.filters.options import OptionError, choice, option, words
+from portfwd.filters.options import OptionError, choice, option, switch, words
 from portfwd.filters.proxy_datagrams import DatagramProxyOut
 from portfwd.filters.sni import SERVER_NAME
 from portfwd.values import TO_UPSTREAM, Address, Direction, printable
@@ -64,11 +66,13 @@ TLVS: Final = ("authority", "alpn", "unique-id", "ssl", "crc32c")
 class ProxyOut(Filter):
     """Sends the header of one connection."""
 
-    def __init__(self, version: int, tlvs: Collection[str] = ()) -> None:
+    def __init__(self, version: int, tlvs: Collection[str] = (), *, inside: bool = False) -> None:
         """
         :param version: 1 or 2.
         :param tlvs: of `TLVS`.
+        :param inside: the header goes inside of TLS.
         """
+        self._inside = inside
         self._version = version
         self._tlvs = tlvs
         self._connection: Connection | None = None
@@ -85,7 +89,14 @@ class ProxyOut(Filter):
     def connected(self, upstream: Address | None) -> Verdict:
         """See `IFilter`."""
         assert self._connection is not None
+        if self._connection.introduced and not self._inside:
+            return DONE
         return [Forward(self._header(self._connection)), DONE]
+
+    def introduction(self) -> bytes:
+        """See `Introducing`."""
+        assert self._connection is not None
+        return b"" if self._inside else self._header(self._connection)
 
     def _header(self, connection: Connection) -> bytes:
         source, destination = connection.source, connection.destination
@@ -154,6 +165,12 @@ class ProxyOutOptions:
         help="Which datagrams of a client get the header, where both sides are UDP.",
     )
 
+    inside: bool = option(
+        switch,
+        default=False,
+        help="To a tls: target, send the header inside of TLS instead of before the handshake.",
+    )
+
     def __attrs_post_init__(self) -> None:
         """Refuse TLVs that do not exist, or do not fit the version."""
         for name in self.tlv:
@@ -172,7 +189,7 @@ def make_factory(options: ProxyOutOptions, clauses: Sequence[RouteClause]) -> Fa
     def make(connection: Connection) -> Filter:
         if connection.network == "udp":
             return DatagramProxyOut(version, first_only=options.datagrams == "first")
-        return ProxyOut(version, options.tlv)
+        return ProxyOut(version, options.tlv, inside=options.inside)
 
     return Factory(make, directions=frozenset({TO_UPSTREAM}), leads=True)
 

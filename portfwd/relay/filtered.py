@@ -131,7 +131,8 @@ class FilteredSession(Session):
         watched.hold()
         super()._dialled(stream)
         if self.state is State.RELAYING:
-            self._ask(chain.connected, self._address)
+            introduced = self._reached is not None and self._reached.tls is not None
+            self._ask(chain.connected, self._address, introduced)
         if self.state is State.RELAYING and TO_CLIENT not in self._stopped:
             watched.go_on()
 
@@ -333,7 +334,10 @@ class FilteredSession(Session):
         self._dialled_at = self._clock.seconds()
         stream = self._client.stream
         source = source_of(self._announced or (None if stream is None else stream.address))
-        self._dial = dial = self._rule.dial(self, effect.target, effect.permits, source=source)
+        introduction = None if self.chain is None else self.chain.introduction
+        self._dial = dial = self._rule.dial(
+            self, effect.target, effect.permits, source=source, introduction=introduction
+        )
         dial.start()
 
     def _judge(self, effect: effects.Judge) -> None:

@@ -42,16 +42,17 @@ class Handshake:
         self._stream: TransportStream | None = None
         self._limit: IDelayedCall | None = None
 
-    def start(self, sock: socket.socket, address: Address | None) -> None:
+    def start(self, sock: socket.socket, address: Address | None, first: bytes = b"") -> None:
         """
         Begin.
 
+        :param first: sent before the handshake.
         :raises OSError: the kernel refuses to watch the socket.
         """
         destination = self._destination
         assert destination.tls is not None
         self._stream = self._context.streams.tls_client(
-            sock, address, destination.options.buffer, destination.tls, self
+            sock, address, destination.options.buffer, destination.tls, self, first=first
         )
         limit = destination.options.connect_timeout
         self._limit = self._context.reactor.callLater(limit, self._out_of_time)

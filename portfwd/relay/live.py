@@ -205,6 +205,7 @@ class LiveRule:
         *,
         will_send: bool = False,
         source: str = "",
+        introduction: Callable[[], bytes] | None = None,
     ) -> Dial | DirectDial | DirectDatagramDial:
         """
         A dial, not yet started.
@@ -213,6 +214,7 @@ class LiveRule:
         :param permits: asked for every address before it is tried; None permits all.
         :param will_send: the client has spoken already, and that goes on as soon as there is an upstream.
         :param source: the client as limits count it, for the look-up of a name that it chose.
+        :param introduction: see `DialSettings`.
         :raises ValueError: no filter of this rule was given such a target.
         """
         if target is None and permits is None and self._direct is not None:
@@ -224,7 +226,7 @@ class LiveRule:
             )
         destinations = self._in_order() if target is None else (self._destination(target),)
         asker = NOBODY if target is None else Asker(self.name, source)
-        settings = DialSettings(self.world, self.streams, permits, will_send, asker)
+        settings = DialSettings(self.world, self.streams, permits, will_send, asker, introduction)
         return Dial(settings, InOrder(destinations), self.options.dial_timeout, owner)
 
     def _in_order(self) -> Sequence[Destination]:

@@ -60,6 +60,7 @@ class DialSettings:
     :ivar permits: asked for every address before it is tried; None permits all.
     :ivar will_send: what the client has to say waits already.
     :ivar asker: whose limits the look-ups of names count against that a client chose.
+    :ivar introduction: gives what a ``tls:`` target gets before the TLS handshake; None: nothing.
     """
 
     context: Surroundings
@@ -67,6 +68,11 @@ class DialSettings:
     permits: Callable[[Address], bool] | None = None
     will_send: bool = False
     asker: Asker = NOBODY
+    introduction: Callable[[], bytes] | None = None
+
+    def introduce(self) -> bytes:
+        """What `introduction` gives."""
+        return b"" if self.introduction is None else self.introduction()
 
     @property
     def datagram_targets(self) -> DatagramTargets:
@@ -284,7 +290,7 @@ class TargetDial(Stepwise):
     def _endpoint_attempt(self, endpoint: IStreamClientEndpoint, address: Address | None = None) -> Attempt:
         destination = self.destination
         if destination.tls is not None:
-            endpoint = TLSEndpoint(endpoint, destination.tls)
+            endpoint = TLSEndpoint(endpoint, destination.tls, self._settings.introduce)
         attempt = EndpointAttempt(
             self._context.reactor,
             endpoint,
@@ -316,7 +322,7 @@ class TargetDial(Stepwise):
                 self._reached(stream)
                 return
             handshake = Handshake(self._context, destination, self)
-            handshake.start(result, attempt.address)
+            handshake.start(result, attempt.address, self._settings.introduce())
             self._handshake = handshake
         except OSError as problem:
             self._attempt_failed(no_stream(destination.label, problem))

@@ -129,15 +129,17 @@ class StreamMaker:
         side: TLSSide,
         owner: StreamOwner,
         linger: float = DEFAULTS.linger,
+        first: bytes = b"",
     ) -> TransportStream:
         """
         A stream over TLS over `sock`; `owner` hears of ``opened`` after the handshake, or of ``lost``.
 
         :param linger: seconds for which a connection that TLS has ended may wait for a peer
             that takes no more bytes.
+        :param first: sent before the handshake.
         :raises OSError: as `plain`.
         """
-        return self._tls(sock, address, buffer, side, linger, owner)
+        return self._tls(sock, address, buffer, side, linger, owner, first=first)
 
     def tls_server(
         self,
@@ -169,13 +171,14 @@ class StreamMaker:
         linger: float,
         owner: StreamOwner | None = None,
         preamble: Preamble | None = None,
+        first: bytes = b"",
     ) -> TransportStream:
         stream = self.bare(buffer, handshake=True)
         stream.address = address
         stream.local = local_address(sock)
         if owner is not None:
             stream.own(owner)
-        layer = TLSLayer(side, stream, preamble)
+        layer = TLSLayer(side, stream, preamble, first)
         try:
             transport = PlainTransport(
                 sock,

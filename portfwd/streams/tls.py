@@ -100,8 +100,11 @@ class TLSLayer(protocol.Protocol):
     :ivar progress: how far the handshake is, in words; empty once it is through.
     """
 
-    def __init__(self, side: TLSSide, stream: TransportStream, preamble: Preamble | None = None) -> None:
+    def __init__(
+        self, side: TLSSide, stream: TransportStream, preamble: Preamble | None = None, first: bytes = b""
+    ) -> None:
         """
+        :param first: sent before TLS, as soon as there is a connection.
         :param stream: is told all that a protocol is told; of the handshake by ``handshakeCompleted``.
         :param preamble: looks for bytes that stand before TLS. They are given to the stream
             before all others, once the handshake is through.
@@ -109,6 +112,7 @@ class TLSLayer(protocol.Protocol):
         self._side = side
         self._stream = stream
         self._preamble = preamble
+        self._first = first
         self._head = b""
         self._hello = b""
         self._wanted = 0
@@ -138,6 +142,9 @@ class TLSLayer(protocol.Protocol):
     def connectionMade(self) -> None:
         """The transport is there."""
         self._stream.makeConnection(self)
+        if self._first:
+            first, self._first = self._first, b""
+            self.below.write(first)
         if self._side.speaks_first:
             self._start()
             self._shake()

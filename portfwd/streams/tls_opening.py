@@ -102,14 +102,17 @@ class _Wrapped(Factory):
 
     noisy = False
 
-    def __init__(self, side: TLSSide, wrapped: IProtocolFactory) -> None:
+    def __init__(self, side: TLSSide, wrapped: IProtocolFactory, first: Callable[[], bytes]) -> None:
         self._side = side
         self._wrapped = wrapped
+        self._first = first
 
     def buildProtocol(self, addr: IAddress | None) -> TLSLayer | None:
         """The layer; None where the stream is not wanted any more."""
         stream = self._wrapped.buildProtocol(addr)  # type: ignore[arg-type]
-        return TLSLayer(self._side, stream) if isinstance(stream, TransportStream) else None
+        if not isinstance(stream, TransportStream):
+            return None
+        return TLSLayer(self._side, stream, first=self._first())
 
 
 @implementer(IStreamClientEndpoint)
@@ -120,10 +123,14 @@ class TLSEndpoint:
     It is connected before the handshake: a stream that fails in it is lost later.
     """
 
-    def __init__(self, endpoint: IStreamClientEndpoint, side: TLSSide) -> None:
+    def __init__(
+        self, endpoint: IStreamClientEndpoint, side: TLSSide, first: Callable[[], bytes] = bytes
+    ) -> None:
+        """:param first: gives what is sent before the handshake."""
         self._endpoint = endpoint
         self._side = side
+        self._first = first
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """See `IStreamClientEndpoint`."""
-        return self._endpoint.connect(_Wrapped(self._side, protocolFactory))
+        return self._endpoint.connect(_Wrapped(self._side, protocolFactory, self._first))

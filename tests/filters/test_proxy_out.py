@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from portfwd.filters import InetAddress, RouteClause, TLSInfo, UnixAddress
+from portfwd.filters.chain import make_chain
+from portfwd.filters.effects import Write
 from portfwd.filters.options import networks
 from portfwd.filters.proxy_in import PLUGIN as PROXY_IN
 from portfwd.filters.proxy_in import ProxyInOptions
 from portfwd.filters.proxy_out import PLUGIN, ProxyOutOptions
 from portfwd.filters.sni import PLUGIN as SNI
 from portfwd.filters.sni import SNIOptions
+from portfwd.values import TO_UPSTREAM
 from portfwd.wire.proxy_header import Header
 from portfwd.wire.proxy_tlvs import (
     ALPN,
@@ -68,6 +71,24 @@ class HeaderTests(HeaderTestCase):
         """It is one write of its own before the client's bytes, which pass untouched from then on."""
         talk = Talk(proxy_out()).say(b"hello", b"more")
         self.assertEqual(talk.upstream, [build_v2(Header(CLIENT, LOCAL)), b"hello", b"more"])
+
+    def test_before_tls(self) -> None:
+        """With a tls: target it is said before the handshake, the same each time, and not again."""
+        for inside, introduced, said in (
+            (False, True, []),
+            (False, False, [build_v2(Header(CLIENT, LOCAL))]),
+            (True, True, [build_v2(Header(CLIENT, LOCAL))]),
+        ):
+            factory = PLUGIN.configure(ProxyOutOptions(inside=inside), ())
+            chain = make_chain([("proxy-out", factory)], make_connection())
+            assert chain is not None
+            chain.open()
+            wanted = b"" if inside else build_v2(Header(CLIENT, LOCAL))
+            self.assertEqual([chain.introduction(), chain.introduction()], [wanted] * 2)
+            effects = chain.connected(None, introduced)
+            self.assertEqual([one.data for one in effects if isinstance(one, Write)], said)
+            effects = chain.received(TO_UPSTREAM, b"hello")
+            self.assertEqual([one.data for one in effects if isinstance(one, Write)], [b"hello"])
 
     def test_first_behind_routes(self) -> None:
         """So it is where a filter before it holds the client's bytes until the dial."""

@@ -7,6 +7,7 @@ import ssl
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
 import trustme
 
@@ -34,9 +35,9 @@ class TargetCase(ForwarderCase):
         me = self.authority.issue_cert("me.example", common_name="me")
         self.my_cert, self.my_key = write_pair(self.directory, "me", me)
 
-    def start(self, port: int, options: str = "", host: str = "localhost") -> Forwarder:
+    def start(self, port: int, options: str = "", host: str = "localhost", clauses: str = "") -> Forwarder:
         """A forwarder to a TLS server on `port`."""
-        return self.forwarder(f"out: 127.0.0.1:0 -> tls:{host}:{port} ca={self.ca} {options}\n")
+        return self.forwarder(f"out: 127.0.0.1:0 -> tls:{host}:{port} ca={self.ca} {options}\n{clauses}")
 
     def ask(
         self, forwarder: Forwarder, question: bytes = b"GET / HTTP/1.0\r\n\r\n", *, end: bool = True
@@ -87,12 +88,11 @@ class ServerTests(TargetCase):
         start_nginx(
             self, [back], f'server {{ listen 127.0.0.1:{back}; location / {{ return 200 "hi\\n"; }} }}'
         )
-        both = self.directory / "both.pem"
-        both.write_bytes(b"".join((self.directory / name).read_bytes() for name in ("a.pem", "a.key")))
         start_haproxy(
             self,
             [front],
-            f"listen tls\n    bind 127.0.0.1:{front} ssl crt {both} ca-file {self.ca} verify required\n"
+            f"listen tls\n    bind 127.0.0.1:{front} ssl crt {self.both()} ca-file {self.ca}"
+            " verify required\n"
             f"    server plain 127.0.0.1:{back}\n",
         )
         shown = f"client-cert={self.my_cert} client-key={self.my_key}"
@@ -100,6 +100,58 @@ class ServerTests(TargetCase):
         self.assertIn(b"hi\n", self.ask(forwarder, end=False))
         (line,) = forwarder.access_lines(1)
         self.assertEqual(line.reason, "--", line.raw)
+
+    def both(self) -> Path:
+        """The server's certificate with its key, as HAProxy has them."""
+        both = self.directory / "both.pem"
+        both.write_bytes(b"".join((self.directory / name).read_bytes() for name in ("a.pem", "a.key")))
+        return both
+
+    def test_proxy_header(self) -> None:
+        """nginx and HAProxy take the PROXY header, of either version, before the handshake."""
+        port, back, front = free_port(), free_port(), free_port()
+        answer = 'location / { return 200 "$proxy_protocol_addr\\n"; }'
+        start_nginx(
+            self,
+            [port, back],
+            f"server {{ listen 127.0.0.1:{port} ssl proxy_protocol; ssl_certificate {self.cert};"
+            f" ssl_certificate_key {self.key}; {answer} }}\n"
+            f"server {{ listen 127.0.0.1:{back} proxy_protocol; {answer} }}",
+        )
+        start_haproxy(
+            self,
+            [front],
+            f"listen tls\n    bind 127.0.0.1:{front} accept-proxy ssl crt {self.both()}\n"
+            f"    server plain 127.0.0.1:{back} send-proxy-v2\n",
+        )
+        for server in (port, front):
+            for clause in ("proxy-out", "proxy-out version=1", "hexdump\n    filter proxy-out tlv=crc32c"):
+                forwarder = self.start(server, clauses=f"    filter {clause}\n")
+                self.assertIn(b"\r\n\r\n127.0.0.1\n", self.ask(forwarder, end=False), (server, clause))
+
+    def test_proxy_header_inside(self) -> None:
+        """With inside=on the header is the first thing inside of TLS."""
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(listener.close)
+        got: list[bytes] = []
+
+        def serve() -> None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(self.cert, self.key)
+            with context.wrap_socket(listener.accept()[0], server_side=True) as client:
+                while b"hello" not in b"".join(got):
+                    got.append(client.recv(4096))
+                client.sendall(b"bye")
+                client.unwrap()
+
+        serving = threading.Thread(target=serve, daemon=True)
+        serving.start()
+        forwarder = self.start(
+            listener.getsockname()[1], clauses="    filter proxy-out version=1 inside=on\n"
+        )
+        self.assertEqual(self.ask(forwarder, b"hello"), b"bye")
+        serving.join(30)
+        self.assertRegex(b"".join(got), rb"\APROXY TCP4 127.0.0.1 127.0.0.1 \d+ \d+\r\nhello\Z")
 
     def test_both_ends(self) -> None:
         """TLS in, TLS out: curl through a listener with another certificate to nginx."""

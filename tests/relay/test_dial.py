@@ -184,9 +184,17 @@ class World:
         return f"a stream that reads {buffer}"
 
     def tls_client(
-        self, result: Any, address: Address | None, buffer: int, creator: object, owner: Dial
+        self,
+        result: Any,
+        address: Address | None,
+        buffer: int,
+        creator: object,
+        owner: Dial,
+        *,
+        first: bytes = b"",
     ) -> FakeStream:
         """A stream whose handshake the test answers."""
+        assert first == b"", "no filter introduces anybody here"
         if self.problem is not None:
             raise self.problem
         assert creator is TLS

@@ -180,6 +180,18 @@ class BytesTests(LayerCase):
         self.shake()
         self.assertEqual(self.peer.received, b"at once")
 
+    def test_before_the_handshake(self) -> None:
+        """What is to come first is sent before the handshake, and once."""
+        side, wire, heard = Side(client_context(), "upstream.test"), Wire(), Heard()
+        stream: Any = heard
+        layer = TLSLayer(side, stream, first=b"PROXY UNKNOWN\r\n")
+        transport: Any = wire
+        layer.makeConnection(transport)
+        said = wire.take()
+        self.assertEqual(said[:15], b"PROXY UNKNOWN\r\n")
+        exchange(layer, wire, server := Peer(server_context()), server.step(said[15:]))
+        self.assertEqual(heard.told, ["made", "opened"])
+
     def test_passed_on(self) -> None:
         """What the transport offers is passed through, and what it tells too."""
         producer: Any = None
