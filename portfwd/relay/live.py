@@ -21,7 +21,9 @@ from portfwd.relay.dial import Dial, DialOwner
 from portfwd.relay.direct import DirectDatagramDial, DirectDial
 from portfwd.relay.filtered import FilteredSession
 from portfwd.relay.handshakes import Handshakes
+from portfwd.relay.question_pool import QuestionPool
 from portfwd.relay.session import Session
+from portfwd.relay.shared_dial import SharedDial
 from portfwd.relay.silence import LOOKS
 from portfwd.relay.target_dial import DialSettings
 from portfwd.relay.target_order import InOrder
@@ -127,6 +129,7 @@ class LiveRule:
         self.has_datagrams = rule.has_datagrams
         self._direct = self._direct_address()
         self.clock = world.reactor
+        self._pool = QuestionPool(self.clock, self._dial_shared) if rule.shares_questions else None
         self.half_closed = Patience(self.clock, self.options.half_close / LOOKS)
         limit = min(self.options.connect_timeout, self.options.dial_timeout)
         self._connecting = Patience(self.clock, limit)
@@ -206,7 +209,7 @@ class LiveRule:
         will_send: bool = False,
         source: str = "",
         introduction: Callable[[], bytes] | None = None,
-    ) -> Dial | DirectDial | DirectDatagramDial:
+    ) -> Dial | DirectDial | DirectDatagramDial | SharedDial:
         """
         A dial, not yet started.
 
@@ -217,6 +220,8 @@ class LiveRule:
         :param introduction: see `DialSettings`.
         :raises ValueError: no filter of this rule was given such a target.
         """
+        if self._pool is not None and target is None and permits is None:
+            return SharedDial(self._pool, owner)
         if target is None and permits is None and self._direct is not None:
             only, patience = self.destinations[0], self._connecting
             if only.datagrams:
@@ -228,6 +233,16 @@ class LiveRule:
         asker = NOBODY if target is None else Asker(self.name, source)
         settings = DialSettings(self.world, self.streams, permits, will_send, asker, introduction)
         return Dial(settings, InOrder(destinations), self.options.dial_timeout, owner)
+
+    def _dial_shared(self, owner: DialOwner) -> Dial:
+        """The dial of a connection that associations share."""
+        settings = DialSettings(self.world, self.world.streams, will_send=True)
+        return Dial(settings, InOrder(self.destinations), self.options.dial_timeout, owner)
+
+    def close_shared(self) -> None:
+        """End the connections that associations share; there is no session any more."""
+        if self._pool is not None:
+            self._pool.close()
 
     def _in_order(self) -> Sequence[Destination]:
         """The targets, the ones last whose port was unreachable for datagrams a moment ago."""

@@ -43,6 +43,7 @@ from portfwd.relay.ends import Action, Ends, Event, Flow, Mode, Outcome, outcome
 from portfwd.relay.half import Half, Hold
 from portfwd.relay.places import Places
 from portfwd.relay.reasons import reason_of
+from portfwd.relay.shared_dial import SharedDial
 from portfwd.relay.silence import LOOKS, next_look, shrank, silence_limit, silence_reason
 from portfwd.relay.states import State, follow
 from portfwd.rules.model import OnDeny, Options
@@ -119,7 +120,7 @@ class Session:
         self._address: Address | None = None
         self._detail = ""
         self._access_step = 0
-        self._dial: Dial | DirectDial | DirectDatagramDial | None = None
+        self._dial: Dial | DirectDial | DirectDatagramDial | SharedDial | None = None
         self._silence: IDelayedCall | None = None
         self._waits_half_closed = False
         self._announced: Address | None = None

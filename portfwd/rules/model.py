@@ -356,6 +356,15 @@ class Rule:
         from_datagrams = self.listen.kind in DATAGRAM_KINDS
         return any((one.kind in DATAGRAM_KINDS) is not from_datagrams for one in self.every_target())
 
+    @property
+    def shares_questions(self) -> bool:
+        """Whether its associations share connections for DNS questions with their length before them."""
+        return (
+            self.listen.kind in DATAGRAM_KINDS
+            and self.options.framing is Framing.LENGTH16
+            and not any(one.kind in DATAGRAM_KINDS for one in self.every_target())
+        )
+
     def every_target(self) -> Iterator[TargetSpec]:
         """All that sessions may be sent to, by the rule itself or by its filters."""
         yield from self.targets

@@ -23,7 +23,9 @@ def datagram_streams(rule: Rule, world: Surroundings) -> DatagramStreams:
     """What makes the streams of `rule`, which has datagrams on one side or both."""
     poller = None if world.sockets is None else world.sockets.poller
     targets = DatagramTargets(world.reactor, world.names)
-    return DatagramStreams(world.reactor, rule.options, poller, world.streams, targets, mixed=rule.is_mixed)
+    # What is shared carries whole messages, so both sides of a session pass datagrams.
+    mixed = rule.is_mixed and not rule.shares_questions
+    return DatagramStreams(world.reactor, rule.options, poller, world.streams, targets, mixed=mixed)
 
 
 def adopt_listeners(

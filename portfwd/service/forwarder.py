@@ -310,6 +310,8 @@ class Forwarder(Service):
             self._watchers.stop()
         if self.pool is not None:
             self.pool.close()
+        for live in self.every_rule:
+            live.close_shared()
         for names in (self._world.names, self._world.client_names):
             names.stop()
         if self._poller is not None:

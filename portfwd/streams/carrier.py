@@ -123,13 +123,14 @@ class Keep:
     def __len__(self) -> int:
         return len(self._kept)
 
-    def put(self, data: bytes) -> None:
-        """Keep `data`, if there is room."""
+    def put(self, data: bytes) -> bool:
+        """Keep `data`, if there is room; else it is counted as dropped, and False is returned."""
         if len(self._kept) >= MOST_KEPT or self._bytes + len(data) > MOST_KEPT_BYTES:
             self.dropped += 1
-            return
+            return False
         self._kept.append(data)
         self._bytes += len(data)
+        return True
 
     def take(self) -> bytes:
         """The oldest one; there must be one."""

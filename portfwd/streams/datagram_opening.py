@@ -112,7 +112,8 @@ def drops(*streams: Stream | None) -> Counter[str]:
     Datagrams that the sides of a session dropped, by cause.
 
     ``buffer``: a socket took no more, or the datagram was too large for it. ``queue``: nobody took it yet,
-    and as many as are kept were waiting already.
+    and as many as are kept were waiting already. ``unanswered``: questions over shared connections that were
+    given up.
     """
     counts: Counter[str] = Counter()
     for stream in streams:
@@ -120,6 +121,7 @@ def drops(*streams: Stream | None) -> Counter[str]:
         if isinstance(made, (DatagramStream, DatagramTransport)):
             counts["buffer"] += made.dropped
             counts["queue"] += made.queue_drops
+            counts["unanswered"] += getattr(made.carrier, "unanswered", 0)
     return counts
 
 

@@ -1,0 +1,365 @@
+# -*- test-case-name: tests.relay.test_question_pool -*-
+"""
+DNS questions of many clients over a few connections (``framing=length16`` from datagrams to a stream).
+
+A resolver's library uses a new source port for each question. With a connection for each association, a
+server's few places for TCP connections would be full after a few questions. So the associations of a rule
+share connections, as RFC 7766 section 6.2 has it for clients:
+
+- Each question gets a number of its own on its connection, and the answer, which may come in any order, gets
+  the client's number back (section 7: "the ID used … MUST be unused").
+- A connection without unanswered questions ends after `IDLE` seconds.
+- "If a client … with outstanding queries … the connection closes, it SHOULD retry": questions without an
+  answer are asked once more on another connection. A connection that had answered something counts as no
+  attempt, since some servers close after a few answers; from then on no more questions are in flight on one
+  connection than that.
+
+A message that is no question (`portfwd.wire.dns.is_question`) may belong to another protocol with the same
+framing: its association gets a connection of its own, where messages pass unchanged.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final, Protocol
+
+from attrs import define
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from portfwd.errors import DialError
+from portfwd.relay.message_connection import MessageConnection
+from portfwd.values import Address
+from portfwd.wire.dns import IDS, read_id, with_id
+
+if TYPE_CHECKING:
+    from portfwd.relay.message_connection import DialMaker
+
+#: Connections that one listener's associations share. RFC 7766 section 6.2.2 recommends one; but a server
+#: that answers in turn would let everybody wait for its slowest answer.
+MOST_CONNECTIONS: Final = 4
+
+#: Unanswered questions on each connection from which on another one is opened.
+BUSY: Final = 8
+
+#: Unanswered questions on one connection at most: what servers take at once (unbound's default for
+#: ``incoming-num-tcp`` buffers, BIND's ``tcp-clients`` of one connection is 23 upwards); others wait.
+PIPELINE: Final = 64
+
+#: Questions that are unanswered or waiting, and their bytes, of one listener's associations: beyond it
+#: new ones are dropped, and their clients ask again.
+MOST_QUESTIONS: Final = 4096
+MOST_BYTES: Final = 4 * 1024 * 1024
+
+#: Seconds after which a connection without unanswered questions ends: RFC 7766 section 6.2.3 has
+#: "on the order of a few seconds".
+IDLE: Final = 5.0
+
+#: Seconds of silence with questions unanswered after which a connection is given up, and they are asked again
+#: on another: resolvers' libraries ask again after as long.
+STALLED: Final = 5.0
+
+#: Seconds after which a question is forgotten: two tries of a resolver's library.
+LIFE: Final = 10.0
+
+#: Seconds in which a connection that was ended must be closed.
+CLOSING: Final = 5.0
+
+#: Seconds between two looks at the connections.
+LOOK: Final = 1.0
+
+#: How often a question is sent.
+TRIES: Final = 2
+
+
+class Asker(Protocol):
+    """
+    Who asks: `portfwd.relay.shared_dial.QuestionCarrier`.
+
+    :ivar is_open: it wants answers still.
+    :ivar unanswered: its questions that were given up.
+    """
+
+    is_open: bool
+    unanswered: int
+
+    def answered(self, message: bytes) -> None:
+        """An answer, with the number of the question."""
+
+    def end(self, detail: str) -> None:
+        """No upstream can be reached."""
+
+
+class Joining(Protocol):
+    """Who waits for a connection; told one of these."""
+
+    def reached(self, connection: SharedConnection) -> None:
+        """There is an open one."""
+
+    def failed(self, problem: DialError, address: Address | None) -> None:
+        """No target could be reached."""
+
+
+@define(eq=False)
+class Question:
+    """
+    A question of one client.
+
+    :ivar number: the client's.
+    :ivar tries: connections that took it and ended without any answer.
+    """
+
+    carrier: Asker
+    message: bytes
+    number: int
+    asked_at: float
+    tries: int = 0
+
+
+class SharedConnection(MessageConnection):
+    """
+    A connection and its questions.
+
+    :ivar asked: those without an answer, by the number that they have here.
+    :ivar sent: how many were sent: numbers are never used twice, so that a late answer finds nobody.
+    :ivar answered: how many were answered.
+    :ivar heard_at: when the last answer came, or it was opened, or a question came to an idle one.
+    """
+
+    def __init__(self, pool: QuestionPool, dial: DialMaker) -> None:
+        super().__init__(pool, dial)
+        self.asked: dict[int, Question] = {}
+        self.sent = 0
+        self.answered = 0
+        self.heard_at = 0.0
+
+    def ask(self, question: Question, now: float) -> None:
+        """Send `question`."""
+        if not self.asked:
+            self.heard_at = now
+        number = self.sent
+        self.sent += 1
+        self.asked[number] = question
+        self.send(with_id(question.message, number))
+
+
+class QuestionPool:
+    """
+    The connections of one listener's associations.
+
+    :ivar dial: makes a dial of the rule's targets.
+    :ivar joining: associations that wait for the first connection.
+    """
+
+    def __init__(self, clock: IReactorTime, dial: DialMaker) -> None:
+        self.dial = dial
+        self.joining: dict[Joining, None] = {}
+        self._clock = clock
+        self._connections: dict[SharedConnection, None] = {}
+        self._closing: dict[MessageConnection, None] = {}
+        self._waiting: deque[Question] = deque()
+        self._count = self._bytes = 0
+        self._pipeline = PIPELINE
+        self._handing = False
+        self._timer: IDelayedCall | None = None
+
+    def __repr__(self) -> str:
+        return f"<QuestionPool {len(self._connections)} connections, {self._count} questions>"
+
+    def now(self) -> float:
+        """The reactor's seconds."""
+        return self._clock.seconds()
+
+    # Associations
+
+    def join(self, joining: Joining) -> None:
+        """Tell `joining` of a connection that is open, or of the outcome of a dial."""
+        for connection in self._connections:
+            if connection.state == "open":
+                joining.reached(connection)
+                return
+        self.joining[joining] = None
+        if not self._connections:
+            self._connect()
+
+    # Questions
+
+    def ask(self, carrier: Asker, message: bytes) -> bool:
+        """Ask for `carrier`; False if there are too many questions."""
+        number = read_id(message)
+        if number is None or self._count >= MOST_QUESTIONS or self._bytes + len(message) > MOST_BYTES:
+            return False
+        self._count += 1
+        self._bytes += len(message)
+        self._waiting.append(Question(carrier, message, number, self.now()))
+        self._hand_out()
+        return True
+
+    def _forget(self, question: Question, *, unanswered: bool = False) -> None:
+        self._count -= 1
+        self._bytes -= len(question.message)
+        question.carrier.unanswered += unanswered
+
+    def _hand_out(self) -> None:
+        """Send what waits, as far as there are connections for it."""
+        if self._handing:
+            return
+        self._handing = True
+        try:
+            while self._waiting:
+                question = self._waiting[0]
+                if not question.carrier.is_open:
+                    self._waiting.popleft()
+                    self._forget(question)
+                    continue
+                connection = self._pick()
+                if connection is None:
+                    break
+                self._waiting.popleft()
+                connection.ask(question, self.now())
+        finally:
+            self._handing = False
+
+    def _pick(self) -> SharedConnection | None:
+        """The connection with the fewest questions; another one is opened if all have many."""
+        best: SharedConnection | None = None
+        dialling = False
+        for one in self._connections:
+            dialling = dialling or one.state == "dialling"
+            if one.state != "open" or len(one.asked) >= self._pipeline or one.sent >= IDS:
+                continue
+            if best is None or len(one.asked) < len(best.asked):
+                best = one
+        if best is not None and len(best.asked) < BUSY:
+            return best
+        if not dialling and len(self._connections) < MOST_CONNECTIONS:
+            self._connect()
+        return best
+
+    # Connections
+
+    def _connect(self) -> None:
+        made = SharedConnection(self, self.dial)
+        self._connections[made] = None
+        self._look_later()
+        made.start()
+
+    def connected(self, connection: MessageConnection) -> None:
+        """See `ConnectionUser`."""
+        assert isinstance(connection, SharedConnection)
+        connection.heard_at = self.now()
+        joining, self.joining = self.joining, {}
+        for one in joining:
+            one.reached(connection)
+        self._hand_out()
+
+    def connection_failed(
+        self, connection: MessageConnection, problem: DialError, address: Address | None
+    ) -> None:
+        """See `ConnectionUser`."""
+        self._connections.pop(connection, None)  # type: ignore[call-overload]
+        joining, self.joining = self.joining, {}
+        for one in joining:
+            one.failed(problem, address)
+        if any(one.state in ("open", "dialling") for one in self._connections):
+            return
+        waiting, self._waiting = self._waiting, deque()
+        for question in waiting:
+            self._forget(question, unanswered=True)
+            question.carrier.end(str(problem))
+
+    def message(self, connection: MessageConnection, message: bytes) -> None:
+        """See `ConnectionUser`: an answer; one that nobody waits for is dropped."""
+        assert isinstance(connection, SharedConnection)
+        connection.heard_at = self.now()
+        number = read_id(message)
+        question = None if number is None else connection.asked.pop(number, None)
+        if question is None:
+            return
+        connection.answered += 1
+        if connection.answered >= 2 * self._pipeline:
+            self._pipeline = min(PIPELINE, 2 * self._pipeline)
+        self._forget(question)
+        carrier = question.carrier
+        if carrier.is_open:
+            carrier.answered(with_id(message, question.number))
+        if self._waiting:
+            self._hand_out()
+
+    def connection_over(self, connection: MessageConnection, detail: str) -> None:
+        """See `ConnectionUser`: ask again what was not answered."""
+        assert isinstance(connection, SharedConnection)
+        self._connections.pop(connection, None)
+        self.watch_closing(connection)
+        unanswered = list(connection.asked.values())
+        connection.asked.clear()
+        if unanswered and connection.answered:
+            self._pipeline = max(1, min(self._pipeline, connection.answered))
+        again = []
+        for question in unanswered:
+            question.tries += not connection.answered
+            if question.tries < TRIES and question.carrier.is_open:
+                again.append(question)
+            else:
+                self._forget(question, unanswered=True)
+        self._waiting.extendleft(reversed(again))
+        self._hand_out()
+
+    def watch_closing(self, connection: MessageConnection) -> None:
+        """Abort `connection` if it is not closed in time."""
+        if connection.state == "closing":
+            connection.closing_since = self.now()
+            self._closing[connection] = None
+            self._look_later()
+
+    # Time
+
+    def _look_later(self) -> None:
+        if self._timer is None:
+            self._timer = self._clock.callLater(LOOK, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        now = self.now()
+        for question in tuple(self._waiting):
+            if now - question.asked_at < LIFE:
+                break
+            self._waiting.remove(question)
+            self._forget(question, unanswered=True)
+        for connection in tuple(self._closing):
+            if connection.state == "closed":
+                del self._closing[connection]
+            elif now - connection.closing_since >= CLOSING:
+                del self._closing[connection]
+                connection.abort()
+        for connection in tuple(self._connections):
+            self._look_at(connection, now)
+        if self._connections or self._closing or self._waiting:
+            self._look_later()
+
+    def _look_at(self, connection: SharedConnection, now: float) -> None:
+        if connection.state != "open":
+            return
+        if connection.asked and now - connection.heard_at >= STALLED:
+            connection.answered = 0  # that it answered once is long ago
+            connection.abort()
+            return
+        for number, question in tuple(connection.asked.items()):
+            if now - question.asked_at < LIFE:
+                break
+            del connection.asked[number]
+            self._forget(question, unanswered=True)
+        if not connection.asked and (now - connection.heard_at >= IDLE or connection.sent >= IDS):
+            connection.close()
+
+    def close(self) -> None:
+        """End all connections at once."""
+        self._waiting.clear()
+        for connection in self._connections:
+            connection.asked.clear()
+        for one in (*self._connections, *self._closing):
+            one.abort()
+        self._connections.clear()
+        self._closing.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
