@@ -166,9 +166,11 @@ class MessageConnection:
     def end_sent(self, stream: Stream) -> None:
         """`lost` follows."""
 
-    @contained
-    def writing_failed(self, stream: Stream) -> None:
+    def writing_failed(self, stream: Stream, detail: str) -> None:
         """The upstream takes no more, but what it has sent may still be read: its end or `lost` follows."""
+
+    def thrown_away(self, stream: Stream, count: int) -> None:
+        """Nothing is discarded."""
 
     @contained
     def lost(self, stream: Stream, how: Loss, detail: str) -> None:
