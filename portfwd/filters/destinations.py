@@ -4,38 +4,31 @@ Where clients of a proxy may go: ``allow=`` and ``deny=`` of `socks5` and `http-
 
 Networks are compared with the addresses that are about to be dialled, never with
 names: whoever owns a name decides what it resolves to. ``deny`` beats
-``allow``; with an ``allow``, everything else is refused. Without one, loopback and link-local
-addresses are refused too (`NEAR`), whatever ``deny`` names: who adds a network to it opens nothing.
-A unix socket is refused always, and so is the unspecified address, which the kernel takes for the loopback's.
+``allow``; with an ``allow``, everything else is refused. Without one, near addresses
+(`portfwd.filters.near`) are refused too, whatever ``deny`` names: who adds a network to it opens nothing. An
+IPv4 network in ``deny`` also refuses IPv6 addresses in which one of its addresses hides. A unix socket is
+refused always, and so is the unspecified address, which the kernel takes for the loopback's.
 """
 
 from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
-from typing import Final
 
+from portfwd.filters.near import forms_of, is_near
 from portfwd.filters.options import Network
 from portfwd.values import Address, InetAddress, unmapped
-
-#: What strangers must not reach by way of a proxy unless a rule says so: services that listen on the loopback
-#: because nobody else should see them, and link-local ones, of which clouds have their credentials.
-NEAR: Final[tuple[Network, ...]] = tuple(
-    map(
-        ipaddress.ip_network,
-        ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "::/127", "fe80::/10"),
-    )
-)
 
 
 class Destinations:
     """The networks that one clause allows and denies."""
 
-    __slots__ = ("_allow", "_deny")
+    __slots__ = ("_allow", "_allows_near", "_deny")
 
     def __init__(self, allow: Sequence[Network] = (), deny: Sequence[Network] = ()) -> None:
         self._allow = tuple(allow)
-        self._deny = tuple(deny) if allow else (*deny, *NEAR)
+        self._deny = tuple(deny)
+        self._allows_near = bool(allow)
 
     def permits(self, address: Address) -> bool:
         """Whether `address` may be dialled."""
@@ -45,7 +38,9 @@ class Destinations:
             ip = ipaddress.ip_address(unmapped(address.host.partition("%")[0]))
         except ValueError:
             return False
-        if ip.is_unspecified or any(ip in network for network in self._deny):
+        if ip.is_unspecified or (is_near(ip) and not self._allows_near):
+            return False
+        if any(form in network for form in forms_of(ip) for network in self._deny):
             return False
         return not self._allow or any(ip in network for network in self._allow)
 

@@ -35,7 +35,7 @@ class ProxyOptions:
     deny: tuple[Network, ...] = option(
         networks,
         default=(),
-        help="Where they may not go. Without allow=, loopback and link-local addresses are denied too.",
+        help="Where they may not go. Without allow=, near addresses (as the loopback) are denied too.",
     )
     timeout: float = option(duration, default=TIMEOUT, help="How long it may take to say where.")
 

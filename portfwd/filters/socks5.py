@@ -4,7 +4,7 @@
 
 CONNECT only; the rule's own target is never dialled. The answer comes when the dial has succeeded or failed,
 with the code that says how. Names are resolved here. ``allow`` and ``deny`` are networks of destinations
-(`portfwd.filters.destinations`): without ``allow``, loopback and link-local addresses are
+(`portfwd.filters.destinations`): without ``allow``, near addresses (`portfwd.filters.near`) are
 refused.
 
 Passwords go over the wire as they are: put TLS around them, or keep them in networks you trust. It refuses

@@ -29,7 +29,7 @@ class DestinationsTests(SynchronousTestCase):
         """Where nothing is said, loopback and link-local addresses are refused."""
         self.check(
             Destinations(),
-            "192.0.2.1 10.0.0.1 2001:db8::1 ::2 128.0.0.1",
+            "192.0.2.1 10.0.0.1 2001:db8::1 128.0.0.1",
             "127.0.0.1 127.1.2.3 0.0.0.0 169.254.169.254 ::1 :: fe80::1 fe80::1%eth0 ::ffff:127.0.0.1 "
             "::ffff:7f00:1",
         )
@@ -49,6 +49,19 @@ class DestinationsTests(SynchronousTestCase):
         )
         self.check(
             Destinations(allow=nets("10.0.0.0/8"), deny=nets("10.0.0.1")), "10.0.0.2", "10.0.0.1 192.0.2.1"
+        )
+
+    def test_hidden(self) -> None:
+        """An IPv4 network that is denied is denied in every IPv6 form; an allow means what it says."""
+        self.check(
+            Destinations(deny=nets("10.0.0.0/8")),
+            "64:ff9b::192.0.2.1 2002:c000:201::1",
+            "64:ff9b::10.0.0.1 2002:a00:1::1 ::10.0.0.1 64:ff9b:1::127.0.0.1 fd00:ec2::254 168.63.129.16",
+        )
+        self.check(
+            Destinations(allow=nets("10.0.0.0/8", "64:ff9b::/96"), deny=nets("10.0.0.1")),
+            "10.0.0.2 64:ff9b::10.0.0.2",
+            "64:ff9b::10.0.0.1 2002:a00:2::1",
         )
 
     def test_unspecified(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from twisted.names import dns
 from twisted.protocols.basic import Int16StringReceiver
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from portfwd.upstreams import stub_resolver as module
 from portfwd.upstreams.resolver_files import ResolverConfig
 from portfwd.upstreams.stub_resolver import OTHER_FAMILY, StubResolver, ascii_name
 
@@ -208,6 +210,7 @@ class TimeTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.reactor = UDPClock()
+        self.patch(module, "datagram_socket", self.reactor.datagram_socket)
         self.files = Files(ResolverConfig(("192.0.2.53", "192.0.2.54"), timeout=5.0, attempts=2))
         self.resolver = StubResolver(self.reactor, self.files)  # type: ignore[arg-type]
         self.answers: list[Sequence[str]] = []
@@ -228,6 +231,13 @@ class TimeTests(SynchronousTestCase):
         self.assertEqual(self.answers, [()])
         self.assertEqual(self.reactor.servers, ["192.0.2.53", "192.0.2.54"] * 2)
         self.assertEqual((self.reactor.open, self.reactor.getDelayedCalls()), (0, []))
+
+    def test_reactor_gives_up(self) -> None:
+        """A reactor that gives its readers up ends the exchange, as a server that fails does."""
+        self.resolver.look_up("app.test", self.answers.append)
+        self.reactor.reader.connectionLost(None)
+        self.assertEqual(self.reactor.servers, ["192.0.2.53", "192.0.2.54"])
+        self.assertEqual((self.reactor.open, self.reactor.reader.logPrefix()), (1, "portfwd"))
 
     def test_one_family_is_silent(self) -> None:
         """When one family has answered, the other one is waited for no longer than `OTHER_FAMILY`."""
@@ -258,36 +268,52 @@ class TimeTests(SynchronousTestCase):
 
 
 class UDPClock(Clock):
-    """A clock that makes ports nobody hears. :ivar servers: whom they were connected to, in order."""
+    """
+    A clock, and sockets that nobody hears.
+
+    :ivar servers: whom they were connected to, in order.
+    :ivar open: how many are open.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.servers: list[str] = []
         self.sent: list[bytes] = []
+        self.waiting: list[bytes] = []
         self.open = 0
         self.broken = False
-        self.protocol: Any = None
+        self.reader: Any = None
 
-    def listenUDP(self, port: int, protocol: Any, interface: str = "") -> Any:
+    def datagram_socket(self, family: int) -> Any:
+        """In place of the kernel's."""
         if self.broken:
-            raise OSError(24, "Too many open files")
-        self.protocol = protocol
+            raise OSError(errno.EMFILE, "Too many open files")
         self.sent = []
         self.open += 1
         return self
 
-    def connect(self, host: str, port: int) -> None:
-        self.servers.append(host)
+    def addReader(self, reader: Any) -> None:
+        self.reader = reader
 
-    def write(self, data: bytes) -> None:
+    def removeReader(self, reader: Any) -> None:
+        self.reader = None
+
+    def connect(self, sockaddr: tuple[str, int]) -> None:
+        self.servers.append(sockaddr[0])
+
+    def send(self, data: bytes) -> None:
         self.sent.append(data)
 
-    def stopListening(self) -> None:
+    def recv(self, size: int) -> bytes:
+        if not self.waiting:
+            raise BlockingIOError
+        return self.waiting.pop(0)
+
+    def close(self) -> None:
         self.open -= 1
 
     def answer(self, says: Says) -> None:
         """Answer what was asked last."""
-        for question in tuple(self.sent):
-            data = answer_to(question, says)
-            if data is not None:
-                self.protocol.datagramReceived(data, None)
+        answers = [answer_to(question, says) for question in self.sent]
+        self.waiting = [data for data in answers if data is not None]
+        self.reader.doRead()
