@@ -329,6 +329,7 @@ _SIZE_UNITS: Final = {
     "kB": 1000, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "TB": 1000**4,
 }  # fmt: skip
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", re.ASCII)
+_SECONDS = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
 _DURATION_UNITS: Final = {
     "ms": Decimal("0.001"),
     "s": Decimal(1),
@@ -375,13 +376,12 @@ def parse_duration(text: str) -> float:
     :raises ValueError: for anything else; the message says what is expected.
     """
     total = Decimal(0)
-    if re.fullmatch(r"\d+(?:\.\d+)?", text, re.ASCII):
+    if _SECONDS.fullmatch(text):
         total = Decimal(text)
     else:
+        # `match` looks at one place; `finditer` would look for a part behind each digit of a long number.
         position = 0
-        for match in _DURATION_PART.finditer(text):
-            if match.start() != position:
-                break
+        while (match := _DURATION_PART.match(text, position)) is not None:
             total += Decimal(match[1]) * _DURATION_UNITS[match[2]]
             position = match.end()
         if position != len(text) or not text:

@@ -39,6 +39,9 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 #: Nothing that is counted here needs more digits; it bounds the work for a line of digits.
 MAX_DIGITS: Final = 18
 
+#: Characters of a regular expression: Python's compiler needs the square of it, here some milliseconds.
+MAX_REGEX: Final = 1024
+
 _WHOLE = re.compile(rf"\d{{1,{MAX_DIGITS}}}", re.ASCII)
 _INTEGER = re.compile(rf"-?\d{{1,{MAX_DIGITS}}}", re.ASCII)
 _DECIMAL = re.compile(rf"-?\d{{1,{MAX_DIGITS}}}(?:\.\d{{1,{MAX_DIGITS}}})?", re.ASCII)
@@ -250,6 +253,8 @@ def _write_data(value: bytes) -> str:
 
 
 def _regex(text: str) -> re.Pattern[bytes]:
+    if len(text) > MAX_REGEX:
+        raise ValueError(f"a regular expression has at most {MAX_REGEX} characters")
     try:
         return re.compile(_text(text).encode("utf-8", "surrogateescape"))
     except (re.error, OverflowError, RecursionError) as error:

@@ -17,6 +17,7 @@ CODES: Final[Mapping[str, str]] = MappingProxyType(
         # the text
         "bad-character": "An invisible character stands where only text may.",
         "bad-quote": "A quote opens or closes in the middle of a word.",
+        "line-too-long": "A line has more characters than a line may have.",
         "unclosed-quote": "A quoted value does not end on its line.",
         # files
         "unreadable-file": "A file could not be read.",
@@ -28,6 +29,7 @@ CODES: Final[Mapping[str, str]] = MappingProxyType(
         "include-no-match": "An include matches no file (a warning).",
         "include-without-files": "An include stands in rules that are not read from a file.",
         "too-many-files": "The includes bring in more files than are read.",
+        "too-many-problems": "There are more problems than are shown.",
         # lines
         "foreign-format": "The file is the configuration of another program.",
         "unknown-directive": "A line begins with a word that is no directive and no address.",

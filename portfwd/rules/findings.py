@@ -10,17 +10,22 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Final
 
 from portfwd.rules.codes import CODES
 from portfwd.rules.diagnostics import Location, Problem, Severity
 from portfwd.rules.tokens import Fault, Line, Word
 
+#: Problems of each severity that are kept: more say that it is the wrong file, and would be a flood.
+MAX_PROBLEMS: Final = 1000
+
 
 class Findings:
-    """Collects problems; says whether any of them refuses the file."""
+    """Collects problems, a bounded number of each severity; says whether any of them refuses the file."""
 
     def __init__(self) -> None:
         self._problems: list[Problem] = []
+        self._counts = dict.fromkeys(Severity, 0)
         self.failed = False
 
     def __repr__(self) -> str:
@@ -61,8 +66,16 @@ class Findings:
     def _add(self, problem: Problem) -> None:
         if problem.code not in CODES:
             raise KeyError(problem.code)
-        self.failed = self.failed or problem.severity is Severity.ERROR
-        self._problems.append(problem)
+        severity = problem.severity
+        self.failed = self.failed or severity is Severity.ERROR
+        self._counts[severity] += 1
+        if self._counts[severity] <= MAX_PROBLEMS:
+            self._problems.append(problem)
+        elif self._counts[severity] == MAX_PROBLEMS + 1:
+            what = f"there are more than {MAX_PROBLEMS} {severity.value}s; the others are not shown"
+            self._problems.append(
+                Problem(problem.location, "too-many-problems", what, "is this a rules file?", severity)
+            )
 
     def sorted(self, files: Iterable[str] = ()) -> tuple[Problem, ...]:
         """All of them: by file in the order of `files`, then by place."""

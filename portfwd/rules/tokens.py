@@ -16,6 +16,9 @@ from attrs import frozen
 
 from portfwd.rules.diagnostics import Location
 
+#: Characters of a line: a hundred targets with all their options; more is a file without line ends.
+MAX_LINE: Final = 64 * 1024
+
 _BARE_UNTIL_QUOTE = re.compile(r'[^ \t"#]*')
 _BLANKS = re.compile(r"[ \t]*")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
@@ -94,12 +97,14 @@ class Word(NamedTuple):
         """The parts between separators in the bare part; the last keeps the quoted part."""
         if separator not in self.text:
             return [self]
+        *before, last = self.text[: self.bare].split(separator)
         parts = []
-        word = self
-        while (position := word.text.find(separator, 0, word.bare)) >= 0:
-            parts.append(Word(word.text[:position], word.column, position, position))
-            word = word.rest(position + 1)
-        parts.append(word)
+        start = 0
+        for part in before:
+            length = len(part)
+            parts.append(Word(part, self.column + start, length, length))
+            start += length + len(separator)
+        parts.append(Word(last + self.text[self.bare :], self.column + start, self.length - start, len(last)))
         return parts
 
 
@@ -144,6 +149,14 @@ class Line:
             for control characters; its start counts from the line's first character.
         """
         text = self.text
+        if len(text) > MAX_LINE:
+            raise Fault(
+                "line-too-long",
+                f"a line has at most {MAX_LINE} characters",
+                "targets and routes may stand on lines of their own",
+                MAX_LINE,
+                1,
+            )
         if '"' in text:
             words = _with_quotes(text)
         else:

@@ -40,6 +40,12 @@ _PROTOCOLS: Final = {
     "udptotcp": (Kind.UDP, Kind.TCP),
     "tcptoudp": (Kind.TCP, Kind.UDP),
 }
+#: A key has no more parts between its dots: no key of ours has two, and tomllib needs the square of them.
+#: Text is not told apart from keys here, so it is more than the labels of any name in use.
+MAX_PARTS: Final = 64
+_LONG_KEY = re.compile(
+    rf"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){{{MAX_PARTS}}}""", re.ASCII
+)
 _FORMATS: Final = {"rinetd": AccessLog.RINETD, "common": AccessLog.COMMON}
 #: Option names as keys: oxidinetd writes ``_`` where the native grammar writes ``-``.
 _OPTION_KEYS: Final = {key: name for name in BY_NAME for key in (name, name.replace("-", "_"))}
@@ -50,6 +56,11 @@ Table = dict[str, Any]
 def read_toml(reading: Reading, name: str, text: str) -> Steps[None]:
     """Read a whole TOML file into the reading; its syntax in one go, its rules one by one."""
     text = text.removeprefix("\ufeff")
+    long = _LONG_KEY.search(text)
+    if long is not None:
+        where = Location(name, text.count("\n", 0, long.start()) + 1)
+        reading.findings.error(where, "toml-syntax", f"a key has at most {MAX_PARTS} parts")
+        return
     try:
         table = tomllib.loads(text)
     except (ValueError, RecursionError) as error:

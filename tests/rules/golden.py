@@ -18,6 +18,8 @@ from portfwd.errors import RulesError
 from portfwd.filters.registry import Origin, Registry
 from portfwd.rules import format_problem, load, parse_rule, unsupported
 from portfwd.rules.diagnostics import Problem
+from portfwd.rules.findings import MAX_PROBLEMS
+from portfwd.rules.tokens import MAX_LINE
 from portfwd.service.disk import DiskFiles
 from portfwd.service.filters import filter_problems
 
@@ -61,7 +63,11 @@ class GoldenFiles:
             raise PermissionError(13, "Permission denied", path)
         if path.startswith("many/"):
             return ""
-        return DiskFiles(max_size=64 if path == "file-too-large.conf" else 100_000).read(path)
+        text = DiskFiles(max_size=64 if path == "file-too-large.conf" else 100_000).read(path)
+        # What is about much text has a few words of it.
+        if path == "line-too-long.conf":
+            return text.replace("much", "much" * MAX_LINE)
+        return text * (MAX_PROBLEMS + 1) if path == "too-many-problems.conf" else text
 
     def glob(self, pattern: str, beside: str) -> list[str]:
         if pattern == "forbidden.conf":
@@ -105,8 +111,9 @@ def problems_of(path: Path) -> tuple[Problem, ...]:
 
 
 def text_of(path: Path) -> str:
-    """The text about a file."""
-    return "".join(format_problem(problem) + "\n" for problem in problems_of(path))
+    """The text about a file; of very many problems the last ones."""
+    problems = problems_of(path)
+    return "".join(format_problem(problem) + "\n" for problem in problems[-2 if len(problems) > 100 else 0 :])
 
 
 def golden_path(path: Path) -> Path:
