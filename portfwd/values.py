@@ -221,6 +221,8 @@ class SessionSummary(NamedTuple):
     :ivar detail: the error's text where there was one.
     :ivar access_step: 1 to 4, the step of the access list that refused the client; else 0
         (`portfwd.rules.access.Decision`).
+    :ivar repeated: how many sessions of this client that failed alike the line stands for; 0 for this one
+        only.
     :ivar dropped: datagrams that were dropped, by cause: the name of a filter, ``buffer`` (a socket took no
         more, or the datagram was too large for it) or ``queue`` (nobody took them yet).
     """
@@ -243,6 +245,7 @@ class SessionSummary(NamedTuple):
     detail: str = ""
     access_step: int = 0
     dropped: tuple[tuple[str, int], ...] = ()
+    repeated: int = 0
 
 
 def printable(text: str) -> str:

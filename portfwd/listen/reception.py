@@ -31,8 +31,8 @@ from portfwd.values import REFUSALS, Address, CloseReason, InetAddress
 #: An association takes one descriptor: its upstream's. Its client has a share of the listening one.
 PER_ASSOCIATION: Final = 1
 
-#: Seconds for which a client that was refused is not judged again: a datagram is no
-#: connection, and one that floods would have a log line for each.
+#: Seconds for which a client that was refused, or for whom no upstream could be reached, has no other
+#: association: a datagram is no connection, and one that floods would have a log line for each.
 REFUSED_FOR: Final = 1.0
 
 #: Refused clients that are remembered.
@@ -47,6 +47,15 @@ LAST_LOOK: Final = 0.25
 
 #: Seconds between two log lines about the same trouble.
 LOG_INTERVAL: Final = 10.0
+
+
+_NOT_SERVED: Final = REFUSALS | {
+    CloseReason.CONNECT_REFUSED,
+    CloseReason.CONNECT_TIMEOUT,
+    CloseReason.NAME_NOT_RESOLVED,
+    CloseReason.TLS_FAILED,
+    CloseReason.RESOURCES,
+}
 
 
 class Reception:
@@ -210,7 +219,7 @@ class Reception:
         give_back = partial(self._budget.give_back, PER_ASSOCIATION)
         one.session = session = self._live.arrive(one, give_back)
         if session.state is State.CLOSED:
-            if session.reason in REFUSALS:
+            if session.reason in _NOT_SERVED:
                 self._refuse(key)
             return None
         return one
@@ -247,6 +256,8 @@ class Reception:
     def left(self, who: Correspondent) -> None:
         """An association is over."""
         self.table.forget(who.key, who)
+        if who.session is not None and who.session.reason in _NOT_SERVED:
+            self._refuse(who.key)
         if self._state == "stopping" and not len(self.table):
             self._stopped()
 

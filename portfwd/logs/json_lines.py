@@ -13,7 +13,8 @@ null), ``relay`` and ``detail`` (text, empty where there was none),
 ``share_spliced`` (0 to 1; null without bytes), ``paused`` (seconds for which the other side took
 no more) and ``paced`` (seconds for which ``bandwidth=`` had nothing left).
 
-Only where datagrams were dropped there is ``dropped``: an object with how many, by cause.
+Only where datagrams were dropped there is ``dropped``: an object with how many, by cause. Only
+in a line that stands for several sessions there is ``repeated``: how many (`portfwd.logs.repeats`).
 
 The line is ASCII: everything else is escaped as JSON does.
 """
@@ -61,6 +62,8 @@ def session_fields(summary: SessionSummary) -> dict[str, Any]:
     }
     if summary.dropped:
         fields["dropped"] = dict(summary.dropped)
+    if summary.repeated:
+        fields["repeated"] = summary.repeated
     return fields
 
 

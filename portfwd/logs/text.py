@@ -19,7 +19,8 @@ this order. New keys are added at the end. Behind them comes what only some line
   upstream's first byte, ``duration``: from accept to close; ``-`` where it never came;
 - ``reason``: the two letters of `CloseReason`; ``ended_first``: ``client``, ``upstream`` or ``-``;
 - ``relay``: ``splice``, ``copy``, ``pair`` or ``-``; ``detail``: the error's text or ``-``;
-- only where datagrams were dropped, ``dropped``: how many, by cause: ``proxy-in:12,buffer:3``.
+- only where datagrams were dropped, ``dropped``: how many, by cause: ``proxy-in:12,buffer:3``;
+- only in a line that stands for several sessions, ``repeated``: how many (`portfwd.logs.repeats`).
 
 A value that holds a blank, a quote, ``=``, a backslash or anything that is not
 to be shown stands in double quotes, escaped as `portfwd.values.printable` says.
@@ -52,4 +53,6 @@ def text_line(summary: SessionSummary) -> str:
     )
     if summary.dropped:
         line += " dropped=" + word(",".join(f"{cause}:{count}" for cause, count in summary.dropped))
+    if summary.repeated:
+        line += f" repeated={summary.repeated}"
     return line

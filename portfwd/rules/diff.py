@@ -215,7 +215,10 @@ def _settings(before: Ruleset, after: Ruleset) -> Iterator[str]:
 
 def _log(ruleset: Ruleset) -> str:
     log = ruleset.log
-    return f"{'text' if log.access is None else log.access.value} {log.file or 'on standard output'}"
+    probes = "" if log.probes else " without probes"
+    repeats = " with repeats" if log.repeats else ""
+    form = "text" if log.access is None else log.access.value
+    return f"{form} {log.file or 'on standard output'}{probes}{repeats}"
 
 
 def _changed_directives(before: Ruleset, after: Ruleset) -> Iterator[str]:

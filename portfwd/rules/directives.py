@@ -23,6 +23,10 @@ from portfwd.rules.tokens import Fault, Line, Word
 from portfwd.rules.whole_process import read_limits, read_metrics
 
 _ACCESS = readers.choice(AccessLog)
+_SWITCH = readers.switch()
+
+#: What a ``log`` line may say.
+LOG_OPTIONS: Final = ("access", "file", "probes", "repeats")
 
 
 def read_default(reading: Reading, scope: FileScope, line: Line, words: list[Word]) -> None:
@@ -35,11 +39,12 @@ def read_default(reading: Reading, scope: FileScope, line: Line, words: list[Wor
 
 
 def read_log(reading: Reading, scope: FileScope, line: Line, words: list[Word]) -> None:
-    """Read ``log access=FORM file=PATH``."""
+    """Read ``log access=FORM file=PATH probes=on|off repeats=on|off``."""
     findings = reading.findings
     log = reading.log
     if len(words) == 1:
-        findings.error(line.at(words[0]), "missing-argument", "'log' needs access= or file=")
+        message = "'log' needs access=, file=, probes= or repeats="
+        findings.error(line.at(words[0]), "missing-argument", message)
     seen = set()
     for word in words[1:]:
         item = word.option()
@@ -59,6 +64,13 @@ def read_log(reading: Reading, scope: FileScope, line: Line, words: list[Word]) 
                 message = f"bad value for 'access': {fault.message}"
                 findings.error(line.place(value, fault), fault.code, message, fault.hint)
             reading.say("log access", where)
+        elif key in ("probes", "repeats"):
+            try:
+                setattr(log, key, _SWITCH.read(value.text))
+            except Fault as fault:
+                message = f"bad value for '{key}': {fault.message}"
+                findings.error(line.place(value, fault), fault.code, message, fault.hint)
+            reading.say(f"log {key}", where)
         elif key == "file" and value.text:
             log.file, log.rinetd = value.text, False
             reading.say("log file", where)
@@ -66,7 +78,7 @@ def read_log(reading: Reading, scope: FileScope, line: Line, words: list[Word]) 
             findings.error(where, "bad-value", "bad value for 'file': expected a file")
         else:
             findings.error(
-                where, "unknown-option", f"unknown option {shown(key)}", suggestion(key, ("access", "file"))
+                where, "unknown-option", f"unknown option {shown(key)}", suggestion(key, LOG_OPTIONS)
             )
         seen.add(key)
     log.where = line.at(words[0])

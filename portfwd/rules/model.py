@@ -379,11 +379,15 @@ class LogSpec:
 
     :ivar access: form of the access lines; None: text on standard output.
     :ivar file: where they go, as written; None: standard output.
+    :ivar probes: whether connections without a byte have a line.
+    :ivar repeats: whether each of one client's sessions that fail alike has a line; else one stands for many.
     """
 
     access: AccessLog | None = None
     file: str | None = None
     where: Location = field(default=NOWHERE, eq=False, repr=False)
+    probes: bool = field(default=True, kw_only=True)
+    repeats: bool = field(default=False, kw_only=True)
 
 
 @frozen

@@ -16,7 +16,7 @@ from portfwd.rules.addresses import PortOfService
 from portfwd.rules.diagnostics import Location
 from portfwd.rules.draft import RuleDraft, Settings
 from portfwd.rules.findings import Findings
-from portfwd.rules.model import AccessLog, AclEntry, Directive, LogSpec
+from portfwd.rules.model import NOWHERE, AccessLog, AclEntry, Directive, LogSpec
 
 
 class Files(Protocol):
@@ -49,12 +49,16 @@ class LogState:
     :ivar access: of ``log access=`` or ``logcommon``.
     :ivar file: of ``log file=`` or ``logfile``.
     :ivar rinetd: whether ``logfile`` said it, so that rinetd's form is meant.
+    :ivar probes: of ``log probes=``.
+    :ivar repeats: of ``log repeats=``.
     :ivar where: the last line that said something.
     """
 
     access: AccessLog | None = None
     file: str | None = None
     rinetd: bool = False
+    probes: bool = True
+    repeats: bool = False
     where: Location | None = None
 
     def spec(self) -> LogSpec:
@@ -62,7 +66,8 @@ class LogState:
         access = self.access
         if access is None and self.rinetd:
             access = AccessLog.RINETD
-        return LogSpec(access, self.file) if self.where is None else LogSpec(access, self.file, self.where)
+        where = NOWHERE if self.where is None else self.where
+        return LogSpec(access, self.file, where, probes=self.probes, repeats=self.repeats)
 
 
 @define

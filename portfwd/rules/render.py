@@ -18,6 +18,7 @@ from portfwd.rules.model import (
     Directive,
     FilterSpec,
     ListenOptions,
+    LogSpec,
     Options,
     Rule,
     Ruleset,
@@ -41,10 +42,12 @@ def render(ruleset: Ruleset) -> str:
 
 def _head(ruleset: Ruleset) -> Iterator[str]:
     log = ruleset.log
-    if log.access is not None or log.file is not None:
+    if log != LogSpec():
         access = "" if log.access is None else f" access={log.access.value}"
         file = "" if log.file is None else f" file={spell_value(log.file)}"
-        yield f"log{access}{file}"
+        probes = "" if log.probes else " probes=off"
+        repeats = " repeats=on" if log.repeats else ""
+        yield f"log{access}{file}{probes}{repeats}"
     if ruleset.pid_file is not None:
         yield f"pidfile {spell(ruleset.pid_file)}"
     for directive in ruleset.directives:

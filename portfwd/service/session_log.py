@@ -14,6 +14,7 @@ import time
 from typing import BinaryIO
 
 from attrs import frozen
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from portfwd.logs.access_log import AccessLog, dropped_line
@@ -46,11 +47,12 @@ def describe(spec: LogSpec, problem: OSError) -> str:
     return f"access log {spec.file or 'on standard output'}: {problem.strerror or problem}"
 
 
-def open_log(spec: LogSpec, output: BinaryIO | None) -> Opened:
+def open_log(spec: LogSpec, output: BinaryIO | None, clock: IReactorTime | None = None) -> Opened:
     """
     The access log and its writer; neither where none is asked for, or where it has nowhere to go.
 
     :param output: standard output; None for a daemon, which has none.
+    :param clock: see `AccessLog`.
     :raises OSError: it cannot be opened.
     """
     form = Form.TEXT if spec.access is None else spec.access
@@ -63,7 +65,8 @@ def open_log(spec: LogSpec, output: BinaryIO | None) -> Opened:
         lambda trouble: log.warn("access log: {trouble}", trouble=trouble),
         dropped_line=dropped_line(form),
     )
-    return AccessLog(form, writer, time.localtime), writer
+    clock = None if spec.repeats else clock
+    return AccessLog(form, writer, time.localtime, clock=clock, probes=spec.probes), writer
 
 
 def lacks_output(spec: LogSpec, *, foreground: bool) -> bool:
@@ -80,9 +83,13 @@ class LogInUse:
     :ivar writer: likewise.
     """
 
-    def __init__(self, spec: LogSpec, *, foreground: bool) -> None:
-        """:param foreground: whether there is a standard output."""
+    def __init__(self, spec: LogSpec, *, foreground: bool, clock: IReactorTime | None = None) -> None:
+        """
+        :param foreground: whether there is a standard output.
+        :param clock: see `AccessLog`.
+        """
         self.spec = spec
+        self._clock = clock
         self._foreground = foreground
         # Taken now: twistd puts a file of its own log in the place of sys.stdout when it runs.
         self._output: BinaryIO | None = getattr(sys.stdout, "buffer", None) if foreground else None
@@ -90,7 +97,7 @@ class LogInUse:
         self.log: AccessLog | None = None
         self.writer: LineWriter | None = None
         try:
-            self.log, self.writer = open_log(spec, self._output)
+            self.log, self.writer = open_log(spec, self._output, clock)
         except OSError as problem:
             self.warning = f"{describe(spec, problem)}; going on without"
 
@@ -103,7 +110,7 @@ class LogInUse:
 
         :raises OSError: it cannot be opened.
         """
-        return open_log(spec, self._output)
+        return open_log(spec, self._output, self._clock)
 
     def exchange(self, spec: LogSpec, opened: Opened) -> str:
         """
@@ -112,6 +119,8 @@ class LogInUse:
         :returns: a warning, or empty.
         """
         old = self.writer
+        if self.log is not None:
+            self.log.flush()
         self.spec, (self.log, self.writer) = spec, opened
         if old is not None:
             # Its thread writes the rest and closes the file; nobody waits for it.
@@ -125,5 +134,7 @@ class LogInUse:
 
     def close(self, timeout: float) -> None:
         """Write the last lines, for `timeout` seconds at most."""
+        if self.log is not None:
+            self.log.flush()
         if self.writer is not None:
             self.writer.close(timeout)

@@ -344,11 +344,11 @@ def _assemble(options: Options, ruleset: Ruleset, warnings: list[str]) -> IServi
     parent: Mapping[str, Any] = options.parent or {}
     load_late_modules(filters=any(parent.get(name) for name in ("chroot", "uid", "gid")))
     foreground = bool(parent.get("nodaemon", True))
-    session_log = LogInUse(ruleset.log, foreground=foreground)
+    world: Any = reactor
+    session_log = LogInUse(ruleset.log, foreground=foreground, clock=world)
     if session_log.warning:
         print(f"portfwd: {session_log.warning}", file=sys.stderr)
         warnings.append(session_log.warning)
-    world: Any = reactor
     try:
         forwarder = Forwarder(world, ruleset, session_log.log, drain=options["drain"], making=kept)
     except StartError as problem:

@@ -189,6 +189,18 @@ class AssociationTests(PostCase):
             self.turn()
         self.assertEqual((len(self.closed_lines), self.listener.accepted), (1, 2))
 
+    def test_storm_without_an_upstream(self) -> None:
+        """A client for whom no upstream could be reached has no other association for a second."""
+        self.forward("r: 127.0.0.1:0/udp -> 255.255.255.255:9/udp")
+        client = self.datagrams()
+        for expected in (1, 2):
+            for _ in range(20):
+                client.sendto(b"lost", self.where())
+                self.turn(3)
+            self.assertEqual(len(self.closed_lines), expected)
+            self.advance(REFUSED_FOR)
+        self.assertEqual(self.listener.refused, 38)
+
     def test_no_target(self) -> None:
         """Without any the association is over, and says why."""
         self.forward("r: 127.0.0.1:0/udp -> 255.255.255.255:9/udp")

@@ -192,7 +192,15 @@ def rulesets(draw: st.DrawFn) -> Ruleset:
     return Ruleset(
         rules=tuple(draw(rules(number)) for number in range(draw(st.integers(0, 3)))),
         access=tuple(draw(acl)),
-        log=draw(st.builds(LogSpec, st.none() | st.sampled_from(list(AccessLog)), st.none() | texts)),
+        log=draw(
+            st.builds(
+                LogSpec,
+                st.none() | st.sampled_from(list(AccessLog)),
+                st.none() | texts,
+                probes=st.booleans(),
+                repeats=st.booleans(),
+            )
+        ),
         pid_file=draw(st.none() | texts),
         directives=tuple(
             draw(st.lists(st.sampled_from(DIRECTIVES), max_size=2, unique_by=lambda one: one.name))
