@@ -283,6 +283,7 @@ class Filter:
     hold_timeout: ClassVar[float] = HOLD_TIMEOUT
     on_timeout: ClassVar[str] = "close"
     on_error: ClassVar[str] = "close"
+    announces: ClassVar[bool] = False
 
     def opened(self, connection: Connection) -> Verdict:
         """See `IFilter`."""
@@ -323,7 +324,8 @@ class Factory:
     A factory out of a function: what most plug-ins' `configure` returns.
 
     :ivar make: a filter for a connection, or None to stay out of it.
-    :ivar announces: it may `Announce` the client before the dial; limits of each source wait for that.
+    :ivar announces: it may `Announce` the client before the dial, which waits for that, as limits of each
+        source do; filters behind it are built and opened afterwards.
     :ivar leads: what it writes has to be the first that the upstream gets: a rule in which it stands before a
         filter that routes, so before the one that holds the client's first bytes, is refused.
     """

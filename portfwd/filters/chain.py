@@ -25,8 +25,13 @@ The bytes that a filter was called with
     `DONE`, `Bypass` or a `NeedMore` with a rest. Where there are no bytes (``opened``,
     ``connected``, ``dial_failed``), `Forward` goes to the upstream and `Reply` to the client.
 
+Announcements
+    A filter that is to be asked about a client must not see the load balancer before it. Filters behind one
+    whose factory ``announces`` are built and opened when it has announced the client and the relay has judged
+    that client (`Judge`, then `Chain.judged`), or when it will not: it is done, or has passed something.
+
 The dial
-    waits for every routing filter: until it routes, or is done with the client's bytes, or its
+    waits for every routing or announcing filter: until it routes, or is done with the client's bytes, or its
     time, its bytes or the client's stream is at an end, when its ``on_timeout`` decides. The target
     is that of the filter nearest the upstream which names one; every filter's `permits` must permit
     an address. Before the upstream is connected nothing is written to it, and filters behind the last
@@ -58,6 +63,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 from portfwd.errors import DialError
 from portfwd.filters.api import Connection, IFilter, IFilterFactory, Introducing
@@ -78,20 +84,42 @@ def make_chain(
     :param clauses: name and factory of each ``filter`` clause, in the rule's order.
     :returns: None where every factory stays out of it.
     """
-    built: list[tuple[str, IFilterFactory, IFilter]] = []
-    troubles: list[Effect] = []
-    for name, factory in clauses:
+    built = _build(clauses, connection)
+    if not (built.filters or built.troubles):
+        return None
+    return Chain(built.filters, connection, datagrams=datagrams, troubles=built.troubles, behind=built.behind)
+
+
+class _Built(NamedTuple):
+    """
+    Filters of a connection.
+
+    :ivar filters: name, factory and filter of those that look at it.
+    :ivar behind: clauses behind one that announces, to be built when it has.
+    :ivar troubles: what went wrong; if a `Finish` is the last, the session ends.
+    """
+
+    filters: list[tuple[str, IFilterFactory, IFilter]]
+    behind: Sequence[tuple[str, IFilterFactory]]
+    troubles: list[Effect]
+
+
+def _build(clauses: Sequence[tuple[str, IFilterFactory]], connection: Connection) -> _Built:
+    built = _Built([], [], [])
+    for number, (name, factory) in enumerate(clauses, 1):
         try:
             made = factory.build(connection)
         except BaseException as error:
-            troubles.append(Trouble(name, error))
+            built.troubles.append(Trouble(name, error))
             if getattr(factory, "on_error", "") != "bypass":
-                troubles.append(failure(name, error))
+                built.troubles.append(failure(name, error))
                 break
             continue
         if made is not None:
-            built.append((name, factory, made))
-    return Chain(built, connection, datagrams=datagrams, troubles=troubles) if built or troubles else None
+            built.filters.append((name, factory, made))
+            if getattr(factory, "announces", False):
+                return built._replace(behind=clauses[number:])
+    return built
 
 
 class Chain(Inquiry):
@@ -112,17 +140,21 @@ class Chain(Inquiry):
         *,
         datagrams: bool = False,
         troubles: Sequence[Effect] = (),
+        behind: Sequence[tuple[str, IFilterFactory]] = (),
     ) -> None:
         """
         :param clauses: name, factory and filter of each clause, in the rule's order.
         :param datagrams: `received` gets whole datagrams, of which ``b""`` is one.
         :param troubles: what went wrong while the filters were built, to be told by `open`.
+        :param behind: clauses whose filters are built when the last one of `clauses` has announced.
         """
         stages = [Stage(name, factory, made) for name, factory, made in clauses]
         super().__init__(stages, connection, datagrams=datagrams)
         self._undecided = [stage for stage in stages if stage.routes]
         self._closed = False
         self._outcomes: deque[tuple[int, Callable[[Link, bytes | None], None]]] = deque()
+        self._behind = behind
+        self._unopened = bool(behind)
         for trouble in troubles:
             if isinstance(trouble, Finish):
                 self._finish(trouble)
@@ -144,12 +176,13 @@ class Chain(Inquiry):
 
     def open(self) -> list[Effect]:
         """The client was accepted."""
-        for stage in self._stages:
-            if self._closing is not None:
-                self._leave_out(stage)
-            else:
-                self._tell(stage.up, None, "opened", self._connection, both=True)
+        self._open(self._stages)
         return self._done()
+
+    def judged(self) -> list[Effect]:
+        """The relay has done what `Judge` asks, and the client may stay."""
+        self._judging = False
+        return [] if self.finished else self._done()
 
     def received(self, direction: Direction, data: bytes) -> list[Effect]:
         """
@@ -295,17 +328,23 @@ class Chain(Inquiry):
     def _done(self) -> list[Effect]:
         """Come to rest, and hand out what is to be done."""
         self._work()
-        while self._outcomes:
-            self._take_outcome(*self._outcomes.popleft())
+        while not (self.finished or self._judging):
+            if self._outcomes:
+                self._take_outcome(*self._outcomes.popleft())
+            elif self._unopened and self._closing is None and self._may_open_behind():
+                self._open_behind()
+            else:
+                break
             self._work()
         if self._closing is not None:
+            self._judging = False
             self._flush()
             self._finish(self._closing)
         if self.finished:
             # What was about to go when something broke goes no more; nor do ends, of which one could be
             # taken for the last, and the session for over: `Finish` ends both sides.
             self._effects = [one for one in self._effects[: self._last] if not isinstance(one, End)]
-        else:
+        elif not self._judging:
             if not self._dialled:
                 self._dial_if_decided()
             if self._connected:
@@ -313,6 +352,44 @@ class Chain(Inquiry):
                 self._offer(TO_CLIENT)
         effects, self._effects = self._effects, []
         return effects
+
+    # Filters, and those that are built when the client was announced
+
+    def _open(self, stages: Sequence[Stage]) -> None:
+        for stage in stages:
+            if self._closing is not None:
+                self._leave_out(stage)
+            else:
+                self._tell(stage.up, None, "opened", self._connection, both=True)
+
+    def _may_open_behind(self) -> bool:
+        """Whether the client was announced, or will not be: something has passed, or the filter is done."""
+        announcer = self._stages[-1]
+        return self._announced or bool(self._before_them) or announcer.dead or announcer.decided
+
+    def _open_behind(self) -> None:
+        """Build and open the filters that had to wait, and give them what has come."""
+        built = _build(self._behind, self._connection)
+        self._behind = built.behind
+        self._unopened = bool(built.behind)
+        self._announced = False
+        stages = [Stage(name, factory, made) for name, factory, made in built.filters]
+        self._append(stages)
+        self._undecided += [stage for stage in stages if stage.routes]
+        for trouble in built.troubles:
+            if isinstance(trouble, Finish):
+                self._close(trouble)
+            else:
+                self._effects.append(trouble)
+        if self.finished:
+            return
+        self._open(stages)
+        waiting, self._before_them = self._before_them, []
+        for item, replies in waiting:
+            if stages:
+                self._jobs.append((stages[0].up, item, replies))
+            else:
+                self._write(TO_UPSTREAM, item, replies)
 
     # The dial
 
@@ -325,7 +402,7 @@ class Chain(Inquiry):
                     self._effects.append(Disarm(stage.timer))
             elif stage.timer is None:
                 stage.timer = self._arm(stage.hold_timeout, partial(self._time_out, stage))
-        if self._undecided:
+        if self._undecided or self._unopened:
             return
         routes = [stage.route for stage in self._stages if stage.route is not None]
         targets = [route.target for route in routes if route.target is not None]

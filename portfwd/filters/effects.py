@@ -57,7 +57,11 @@ class Dial:
 
 @frozen
 class Judge:
-    """The connection's client is another one now: access lists and limits judge it anew."""
+    """
+    The connection's client is another one now: access lists and limits judge it anew.
+
+    If it may stay, `Chain.judged` is called; the chain does nothing before.
+    """
 
     client: Address
     local: Address | None

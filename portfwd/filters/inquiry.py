@@ -63,6 +63,7 @@ class Inquiry(Passage):
         self.asking = False
         self._connection = connection
         self._awaited: dict[int, tuple[Link, tuple[Link, ...]]] = {}
+        self._announced = False
         self._closing: Finish | None = None
         self._last = 0
 
@@ -182,7 +183,7 @@ class Inquiry(Passage):
             case Route():
                 link.stage.route = step
             case Announce():
-                self._announce(step)
+                self._announce(link.stage, step)
             case Wake():
                 self._arm(step.seconds, partial(self._wake, link, step.token))
             case Await():
@@ -232,11 +233,14 @@ class Inquiry(Passage):
         if max(link.size, link.need) > limit:
             self._give_up(link, f"could not decide within {limit} bytes")
 
-    def _announce(self, item: Announce) -> None:
+    def _announce(self, stage: Stage, item: Announce) -> None:
         self._connection.announced = item.client
         self._connection.announced_local = item.local
         self._connection.tags[PROXY_TLVS] = item.tlvs
         self._effects.append(Judge(item.client, item.local))
+        self._judging = self._announced = True
+        if not stage.chooses and stage.route is None:
+            stage.route = Route()  # it has said what the dial waits for
 
     def _wake(self, link: Link, token: object) -> None:
         self._tell(link, None, "woken", token)

@@ -120,6 +120,8 @@ class Stage:
     :ivar altered: it may have changed the stream, and cannot be left out as if it had never been there.
     :ivar dropped: datagrams that it dropped.
     :ivar dead: it failed, or never was opened: it is called no more.
+    :ivar chooses: it may return `Route`.
+    :ivar announces: it may return `Announce`.
     :ivar route: the last `Route` it returned.
     :ivar awaits: its results that have not come.
     :ivar timer: the key of the `Arm` that limits how long it may look; None: it runs no more.
@@ -127,7 +129,9 @@ class Stage:
 
     __slots__ = (
         "altered",
+        "announces",
         "awaits",
+        "chooses",
         "dead",
         "down",
         "dropped",
@@ -138,7 +142,6 @@ class Stage:
         "on_error",
         "on_timeout",
         "route",
-        "routes",
         "timer",
         "up",
     )
@@ -146,7 +149,8 @@ class Stage:
     def __init__(self, name: str, factory: IFilterFactory, filter: IFilter) -> None:  # noqa: A002 - it is one
         self.name = name
         self.filter = filter
-        self.routes = factory.routes
+        self.chooses = factory.routes
+        self.announces = bool(getattr(factory, "announces", False))
         self.max_hold = factory.max_hold
         self.hold_timeout = factory.hold_timeout
         self.on_timeout = factory.on_timeout
@@ -159,6 +163,11 @@ class Stage:
         self.timer: int | None = None
         self.up = Link(self, TO_UPSTREAM, done=TO_UPSTREAM not in factory.directions)
         self.down = Link(self, TO_CLIENT, done=TO_CLIENT not in factory.directions)
+
+    @property
+    def routes(self) -> bool:
+        """Whether the dial waits for it: what it says decides where to, or who is judged before."""
+        return self.chooses or self.announces
 
     @property
     def decided(self) -> bool:

@@ -55,18 +55,14 @@ class Passage:
         self.finished = False
         self.dropped = 0
         self._datagrams = datagrams
-        self._stages = list(stages)
-        for nearer, farther in zip(self._stages, self._stages[1:], strict=False):
-            nearer.up.next = farther.up
-            farther.down.next = nearer.down
-        self._links = {
-            TO_UPSTREAM: [stage.up for stage in self._stages],
-            TO_CLIENT: [stage.down for stage in reversed(self._stages)],
-        }
-        for stage in reversed(self._stages):
-            if stage.routes:
-                break
-            stage.up.shut = True
+        self._stages: list[Stage] = []
+        self._links: dict[Direction, list[Link]] = {TO_UPSTREAM: [], TO_CLIENT: []}
+        self._append(list(stages))
+        #: The client was announced; nothing goes on before the relay has judged it.
+        self._judging = False
+        # What has passed all filters while there are some that are not built yet, with its replies.
+        self._unopened = False
+        self._before_them: list[tuple[bytes | None, int]] = []
         self._effects: list[Effect] = []
         # Link, bytes or the end, and how many replies led to it.
         self._jobs: deque[tuple[Link, bytes | None, int]] = deque()
@@ -87,6 +83,21 @@ class Passage:
         """The filters, in the order of the rule, with what is known of each."""
         return tuple(self._stages)
 
+    def _append(self, stages: list[Stage]) -> None:
+        """Put `stages` behind those that are there; behind the last that routes they are shown nothing."""
+        for stage in stages:
+            if self._stages:
+                nearer = self._stages[-1]
+                nearer.up.next = stage.up
+                stage.down.next = nearer.down
+            self._stages.append(stage)
+            self._links[TO_UPSTREAM].append(stage.up)
+            self._links[TO_CLIENT].insert(0, stage.down)
+        for stage in reversed(stages):
+            if stage.routes:
+                break
+            stage.up.shut = True
+
     # What the chain adds: it knows the filters.
 
     def _show(self, link: Link, data: bytes, replies: int) -> None:
@@ -106,7 +117,7 @@ class Passage:
     def _work(self) -> None:
         """Do what is queued, and what comes of it."""
         jobs = self._jobs
-        while jobs and not self.finished:
+        while jobs and not (self.finished or self._judging):
             link, item, replies = jobs.popleft()
             self._enter(link, item, replies)
 
@@ -162,7 +173,9 @@ class Passage:
 
     def _write(self, direction: Direction, item: bytes | None, replies: int) -> None:
         """Bytes, or an end, leave the chain."""
-        if direction is TO_UPSTREAM and not self._connected:
+        if direction is TO_UPSTREAM and self._unopened:
+            self._before_them.append((item, replies))
+        elif direction is TO_UPSTREAM and not self._connected:
             if self._has_room(len(self._early)):
                 self._early.append(item)
                 if item is not None:
@@ -324,7 +337,7 @@ class Passage:
         """Whether somebody may still want to see bytes of `direction`, or some of them wait here."""
         if self.finished:
             return False
-        early = direction is TO_UPSTREAM and bool(self._early)
+        early = direction is TO_UPSTREAM and bool(self._early or self._before_them)
         return early or any(link.watches for link in self._links[direction])
 
     def held(self, direction: Direction) -> int:

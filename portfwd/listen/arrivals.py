@@ -18,6 +18,7 @@ from portfwd.kernel.failures import log_failure
 from portfwd.streams.stream import Loss, Stream
 from portfwd.streams.transport import TransportStream
 from portfwd.upstreams.connect import from_twisted_address
+from portfwd.values import Address
 
 
 class _Arrival:
@@ -30,6 +31,9 @@ class _Arrival:
 
     def began(self, stream: Stream) -> None:
         """Twisted's TLS does not tell."""
+
+    def announced(self, stream: Stream, client: Address, local: Address | None) -> None:
+        """Twisted's TLS reads no headers."""
 
     def opened(self, stream: Stream) -> None:
         """Hand it over."""

@@ -52,6 +52,9 @@ from portfwd.values import (
 if TYPE_CHECKING:
     from portfwd.relay.live import LiveRule
 
+#: How access lists see a client that was announced without an address. ``*`` matches it.
+_NO_ADDRESS: Final = "unix"
+
 _ACTIVE: Final = (State.PEEKING, State.DIALING, State.RELAYING)
 
 
@@ -324,7 +327,9 @@ class FilteredSession(Session):
         return self._comes_from(None if client is None else client.address)
 
     def _comes_from(self, address: Address | None) -> bool:
-        places = self._places
+        places, stream = self._places, self._client.stream
+        if not isinstance(address, InetAddress) and stream is not None:
+            address = stream.address  # a limit of each source must hold for who names none, too
         return places is None or self._is_within(places.come_from(address, self._clock.seconds()))
 
     def _dial_now(self, effect: effects.Dial) -> None:
@@ -341,18 +346,32 @@ class FilteredSession(Session):
         dial.start()
 
     def _judge(self, effect: effects.Judge) -> None:
-        self._announced, self._announced_local = effect.client, effect.local
         stream = self._client.stream
         if self._rule.options.bandwidth_per_source is not None and effect.client is not None:
             cast(Paced, stream).go_as(effect.client)
+        # What a header before TLS said was judged then: a rate must not count it twice.
+        known = effect.client == self._announced
+        if (known or self._admits(effect.client, effect.local)) and self.chain is not None:
+            self._ask(self.chain.judged)
+
+    @contained
+    def announced(self, stream: Stream, client: Address, local: Address | None) -> None:
+        """A PROXY header before TLS names the client: judge it before it costs a handshake."""
+        if self.state is State.HANDSHAKING and self._admits(client, local):
+            self._rule.handshakes.announced(self, source_of(client))
+
+    def _admits(self, client: Address | None, local: Address | None) -> bool:
+        """Whether access lists and limits admit an announced client; else it is refused."""
+        self._announced, self._announced_local = client, local
         access = self._rule.access
-        if not access.empty and isinstance(effect.client, InetAddress):
-            decision = access.decide(effect.client.host)
+        if not access.empty:
+            # A client without an address, of a unix socket behind a proxy, is in no list of addresses.
+            decision = access.decide(client.host if isinstance(client, InetAddress) else _NO_ADDRESS)
             if not decision.allowed:
                 self._access_step = decision.step
                 self._refuse(CloseReason.ACCESS)
-                return
-        self._comes_from(effect.client)
+                return False
+        return self._comes_from(client)
 
     def _finish_filtered(self, effect: effects.Finish) -> None:
         self._detail = effect.detail

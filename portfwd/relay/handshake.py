@@ -76,6 +76,9 @@ class Handshake:
     def began(self, stream: Stream) -> None:
         """Only clients begin."""
 
+    def announced(self, stream: Stream, client: Address, local: Address | None) -> None:
+        """Only clients are announced."""
+
     @contained
     def opened(self, stream: Stream) -> None:
         """The handshake is through."""

@@ -107,6 +107,11 @@ class Handshakes:
         if goes is not None:
             goes.make_room(self._texts[0])
 
+    def announced(self, client: Shaking, source: str) -> None:
+        """`client`, which is silent still, comes from `source`: a PROXY header before TLS says so."""
+        if self._silent.remove(client) is not None:
+            self.arrived(client, source)
+
     def began(self, client: Shaking) -> None:
         """The first message of `client` is complete."""
         source = self._silent.remove(client)

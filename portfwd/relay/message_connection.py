@@ -153,6 +153,9 @@ class MessageConnection:
     def began(self, stream: Stream) -> None:
         """Clients' TLS only."""
 
+    def announced(self, stream: Stream, client: Address, local: Address | None) -> None:
+        """Clients' TLS only."""
+
     def opened(self, stream: Stream) -> None:
         """It is open already."""
 

@@ -191,6 +191,9 @@ class Session:
         if self.state is _HANDSHAKING:
             self._rule.handshakes.began(self)
 
+    def announced(self, stream: Stream, client: Address, local: Address | None) -> None:
+        """Only sessions with filters have clients whose address a header says."""
+
     @contained
     def make_room(self, why: str) -> None:
         """The client has not finished its TLS handshake, and a newer one takes its place."""

@@ -40,6 +40,13 @@ class StreamOwner(Protocol):
     def began(self, stream: Stream) -> None:
         """A client's first TLS message is complete: from here on its handshake costs memory."""
 
+    def announced(self, stream: Stream, client: Address, local: Address | None) -> None:
+        """
+        A PROXY header before TLS names `client`, who connected to `local`; the handshake has not begun.
+
+        The header itself is the first that is read later on.
+        """
+
     def opened(self, stream: Stream) -> None:
         """The stream can be used (a TLS handshake is behind it)."""
 

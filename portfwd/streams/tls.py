@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from twisted.internet import error, protocol
 from twisted.internet.interfaces import IAddress, IPushProducer
@@ -33,7 +33,7 @@ from zope.interface import implementer
 from portfwd.streams.plain import IStreamProtocol, PlainTransport
 from portfwd.streams.tls_failures import NotAdmitted, TLSBroken, explain
 from portfwd.streams.transport_queue import undelivered_bytes
-from portfwd.values import TLSInfo
+from portfwd.values import Address, TLSInfo
 from portfwd.wire import Need, WireError
 from portfwd.wire.client_hello import read_client_hello
 
@@ -59,8 +59,23 @@ DECODE_ERROR: Final = b"\x15\x03\x03\x00\x02\x02\x32"
 #: Bytes that TLS has to say by itself and the peer does not read. An answer to a key update has 30.
 MAX_UNREAD: Final = 16384
 
-#: Says how many of the bytes stand before TLS, None: more are needed to say; raises `WireError`.
-Preamble = Callable[[bytes], "int | None"]
+
+class Before(NamedTuple):
+    """
+    What stands before TLS.
+
+    :ivar size: of it, in bytes.
+    :ivar client: who it says the client is; None: nobody.
+    :ivar local: where that client connected to.
+    """
+
+    size: int
+    client: Address | None = None
+    local: Address | None = None
+
+
+#: Reads what stands before TLS, None: more bytes are needed for that; raises `WireError`.
+Preamble = Callable[[bytes], "Before | None"]
 
 
 class TLSSide(Protocol):
@@ -175,16 +190,19 @@ class TLSLayer(protocol.Protocol):
         self._head += data
         self.progress = "the PROXY header before the TLS handshake is not complete"
         try:
-            count = self._preamble(self._head)
+            before = self._preamble(self._head)
         except WireError as problem:
             self._break(f"before the TLS handshake: {problem}")
             return b""
-        if count is None:
+        if before is None:
             return b""
         self._preamble = None
-        self._head, data = self._head[:count], self._head[count:]
+        self._head, data = self._head[: before.size], self._head[before.size :]
         self.progress = "the peer said nothing behind its PROXY header"
-        return data
+        if before.client is None:
+            return data
+        welcome = self._stream.announced(before.client, before.local) and not self._end_sent
+        return data if welcome else b""
 
     def _whole_hello(self, data: bytes) -> bytes:
         """

@@ -3,7 +3,8 @@
 Streams of a rule whose clients speak TLS to us; and TLS over Twisted's own connections.
 
 A PROXY header may stand before TLS, where the rule's first filter wants one. It is
-only measured here; the filter reads it, as the first bytes of the stream.
+read here for the client that it names, who is judged before the handshake; the filter reads it again, as the
+first bytes of the stream.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from portfwd.streams.datagram_opening import DatagramStreams, Targets
 from portfwd.streams.datagram_stream import DatagramStream
 from portfwd.streams.opening import StreamMaker
 from portfwd.streams.stream import Stream
-from portfwd.streams.tls import TLSLayer, TLSSide
+from portfwd.streams.tls import Before, TLSLayer, TLSSide
 from portfwd.streams.transport import TransportStream
 from portfwd.values import Address
 from portfwd.wire import Need
@@ -33,14 +34,20 @@ from portfwd.wire.proxy import read_header
 ExpectsHeader = Callable[[Address | None], bool]
 
 
-def header_length(data: bytes) -> int | None:
+def read_before(data: bytes) -> Before | None:
     """
-    How many bytes of `data` are its PROXY header; None while it is not complete.
+    The PROXY header that `data` begins with; None while it is not complete.
 
     :raises WireError: it does not begin with one.
     """
     answer = read_header(data)
-    return None if isinstance(answer, Need) else answer.used
+    if isinstance(answer, Need):
+        return None
+    header = answer.value
+    # As the filter takes it: a header for datagrams says nothing of a connection.
+    if header.datagram:
+        return Before(answer.used)
+    return Before(answer.used, header.source, header.destination)
 
 
 class TLSStreams:
@@ -75,7 +82,7 @@ class TLSStreams:
         """A client's, opened when its handshake is through; see `StreamMaker.accepted`."""
         preamble = None
         if self._expects_header is not None and self._expects_header(address):
-            preamble = header_length
+            preamble = read_before
         return self._streams.tls_server(sock, address, options, self.side, preamble)
 
     def plain(

@@ -145,6 +145,12 @@ class TransportStream(Protocol):
         if self._owner is not None:
             self._owner.began(self)
 
+    def announced(self, client: Address, local: Address | None) -> bool:
+        """A header before TLS names the client; say whether its handshake may begin."""
+        if self._owner is not None:
+            self._owner.announced(self, client, local)
+        return not (self._aborted or self._lost)
+
     def handshakeCompleted(self) -> None:
         """TLS is through and the peer's certificate is good."""
         if self._handshake:

@@ -396,6 +396,7 @@ class Pipe:
                     self._connect(UPSTREAM)
             case Judge():
                 self.judged.append(effect)
+                self._do(self.chain.judged())
             case Finish():
                 self.finished = effect
                 self._close(CloseReason.FILTER)

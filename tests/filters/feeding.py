@@ -118,6 +118,7 @@ class Talk:
                     self.finish = effect
                 case Judge():
                     self.judged = effect
+                    self._do(self._chain.judged())
                 case Arm():
                     self._timers.append(effect)
                 case Begin():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from asyncio import CancelledError
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -20,6 +21,7 @@ from portfwd.filters import (
     Await,
     Bypass,
     Close,
+    Connection,
     Copy,
     Delay,
     Direction,
@@ -29,6 +31,7 @@ from portfwd.filters import (
     InetAddress,
     NeedMore,
     Reply,
+    Route,
     Sink,
     Verdict,
     Wake,
@@ -1028,10 +1031,149 @@ class CopyAndAnnounceTests(SynchronousTestCase):
         chain = chain_of(announcing, behind, connection=connection)
         chain.open()
         chain.connected(UPSTREAM)
-        self.assertEqual(chain.received(UP, b"PROXY rest"), [Judge(real, place), Write(UP, b"rest")])
+        self.assertEqual(chain.received(UP, b"PROXY rest"), [Judge(real, place)])
+        self.assertEqual(chain.judged()[0], Write(UP, b"rest"))
         self.assertEqual(seen, [(real, place)])
         self.assertEqual(connection.tags[PROXY_TLVS], ((4, b"x"),))
         self.assertEqual((connection.client, connection.local), (CLIENT, LOCAL))
+
+
+class BehindTests(SynchronousTestCase):
+    """Filters behind one that announces the client."""
+
+    REAL = InetAddress("203.0.113.9", 4000)
+
+    def chain(self, announcing: Any, *behind: Any, routes: bool = True, **options: Any) -> Chain:
+        """A chain whose first filter announces; the factories behind it note when they build."""
+        self.order: list[str] = []
+
+        def build(connection: Connection, name: str, one: Any) -> Any:
+            self.order.append(f"{name} {connection.source}")
+            if isinstance(one, BaseException):
+                raise one
+            return one
+
+        names = "abcd"
+        first = Factory(partial(build, name="a", one=announcing), routes=routes, announces=True)
+        later = [
+            Factory(partial(build, name=name, one=one), **options)
+            for name, one in zip(names[1:], behind, strict=False)
+        ]
+        chain = make_chain(list(zip(names, [first, *later], strict=False)), nobody())
+        assert chain is not None
+        return chain
+
+    def asking(self, **answers: Any) -> Scripted:
+        """A filter that notes whom it was opened for."""
+        one = Scripted(**answers)
+        one.answers["opened"] = lambda connection: self.order.append(f"opened for {connection.source}")
+        return one
+
+    def test_opened_behind(self) -> None:
+        """They are built and opened when the client that was announced has been judged, and see the rest."""
+        behind = self.asking(received=DONE)
+        chain = self.chain(Scripted(received=[Announce(self.REAL), Forward(b"rest"), DONE]), behind)
+        chain.open()
+        self.assertEqual(chain.received(UP, b"header rest")[-1], Judge(self.REAL, None))
+        self.assertEqual(self.order, [f"a {CLIENT}"])
+        effects = chain.judged()
+        self.assertEqual(self.order[1:], [f"b {self.REAL}", f"opened for {self.REAL}"])
+        self.assertEqual(behind.seen(), [], "it is behind the last one that routes")
+        self.assertIn(Dial(), effects)
+        self.assertEqual(written(chain.connected(UPSTREAM), UP), b"rest")
+        self.assertEqual(behind.seen(), [b"rest"])
+
+    def test_denied(self) -> None:
+        """A client that is denied reaches none of them."""
+        behind = self.asking()
+        chain = self.chain(Scripted(received=[Announce(self.REAL), DONE]), behind)
+        chain.open()
+        chain.received(UP, b"header")
+        chain.closed(SUMMARY)
+        self.assertEqual((self.order, behind.calls), ([f"a {CLIENT}"], []))
+
+    def test_not_announced(self) -> None:
+        """Where nobody is announced they are opened when something passes, or the filter is done."""
+        for verdict in ([Forward(b"x"), DONE], DONE, None):
+            behind = self.asking(received=NEED_MORE)
+            chain = self.chain(Scripted(received=verdict), behind, routes=True)
+            chain.open()
+            chain.received(UP, b"x")
+            self.assertEqual(self.order[1:], [f"b {CLIENT}", f"opened for {CLIENT}"], verdict)
+            chain.received(UP, b"y")
+            self.assertTrue(chain.held(UP), verdict)
+
+    def test_stays_out(self) -> None:
+        """A factory that stays out of this connection announces nobody."""
+        behind = self.asking()
+        chain = self.chain(None, behind)
+        chain.open()
+        self.assertEqual(self.order[1:], [f"b {CLIENT}", f"opened for {CLIENT}"])
+
+    def test_routes_behind(self) -> None:
+        """One behind it that routes holds the dial, and decides."""
+        behind = Factory(lambda connection: Scripted(received=[Route("there"), DONE]), routes=True)
+        first = Factory(lambda connection: Scripted(received=[Announce(self.REAL), b"rest"]), announces=True)
+        chain = make_chain([("a", first), ("b", behind)], nobody())
+        assert chain is not None
+        chain.open()
+        self.assertEqual(chain.received(UP, b"x")[-1], Judge(self.REAL, None))
+        self.assertIn(Dial("there"), chain.judged())
+
+    def test_opened(self) -> None:
+        """A filter may announce as soon as it is opened."""
+        behind = self.asking()
+        chain = self.chain(Scripted(opened=Announce(self.REAL)), behind, routes=False)
+        self.assertEqual(chain.open()[-1], Judge(self.REAL, None))
+        self.assertEqual(chain.judged(), [Dial()])
+        self.assertEqual(self.order[1:], [f"b {self.REAL}", f"opened for {self.REAL}"])
+
+    def test_fails_to_build(self) -> None:
+        """One that cannot be built ends the session, or is left out."""
+        for on_error, finished in (("close", True), ("bypass", False)):
+            announcing = Scripted(received=[Announce(self.REAL), b"rest", DONE])
+            chain = self.chain(announcing, KeyError("no"), on_error=on_error)
+            chain.open()
+            chain.received(UP, b"x")
+            effects = chain.judged()
+            self.assertIsInstance(effects[0], Trouble)
+            self.assertEqual(chain.finished, finished)
+            if not finished:
+                self.assertEqual(written(chain.connected(UPSTREAM), UP), b"rest")
+
+    def test_in_time(self) -> None:
+        """A filter that does not announce in time lets the rest go on, if it says so."""
+        behind = self.asking()
+        announcing = Scripted(received=NEED_MORE)
+        made = Factory(lambda connection: announcing, announces=True, on_timeout="pass")
+        later = Factory(lambda connection: behind)
+        chain = make_chain([("a", made), ("b", later)], nobody())
+        assert chain is not None
+        self.order = []
+        chain.open()
+        chain.received(UP, b"x")
+        self.assertIn(Dial(), chain.due(1))
+        self.assertEqual(self.order, [f"opened for {CLIENT}"])
+        self.assertEqual(written(chain.connected(UPSTREAM), UP), b"x")
+
+    def test_several(self) -> None:
+        """Each filter that announces holds back those behind it."""
+        other = InetAddress("203.0.113.7", 1)
+        second = Factory(lambda connection: Scripted(received=[Announce(other), b"z", DONE]), announces=True)
+        last = self.asking()
+        self.order = []
+        first = Factory(
+            lambda connection: Scripted(received=[Announce(self.REAL), b"y", DONE]), announces=True
+        )
+        clauses = [("a", first), ("b", second), ("c", Factory(lambda connection: last))]
+        chain = make_chain(clauses, nobody())
+        assert chain is not None
+        chain.open()
+        self.assertEqual(chain.received(UP, b"x")[-1], Judge(self.REAL, None))
+        self.assertEqual(chain.judged()[-1], Judge(other, None))
+        self.assertIn(Dial(), chain.judged())
+        self.assertEqual(self.order, [f"opened for {other}"])
+        self.assertEqual(written(chain.connected(UPSTREAM), UP), b"z")
 
 
 class FailureTests(SynchronousTestCase):

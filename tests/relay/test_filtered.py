@@ -507,11 +507,103 @@ class AnnounceTests(FilteredCase):
         self.assertEqual((self.upstream.calls[-1], self.upstream.written), ("abort", b""))
         self.assertEqual(self.client.calls[-2:], ["end", "discard"])
 
-    def test_not_to_be_judged(self) -> None:
-        """A unix address has no place in access lists."""
-        self.announced(UnixAddress("/run/peer"), access=(AclEntry(False, "10.*"),))
-        self.client.says(b"x")
-        self.assertEqual(len(self.dials), 1)
+    def test_without_an_address(self) -> None:
+        """A client whose address is a path passes no list of addresses that are allowed, but any other."""
+        for entry, dials in (
+            (AclEntry(False, "10.*"), 1),
+            (AclEntry(True, "*"), 1),
+            (AclEntry(True, "192.*"), 0),
+        ):
+            self.setUp()
+            self.announced(UnixAddress("/run/192.0.2.1"), access=(entry,), on_deny=OnDeny.RST)
+            self.client.says(b"x")
+            self.assertEqual(len(self.dials), dials)
+            self.assertEqual(self.lines.reasons, [] if dials else [CloseReason.ACCESS])
+
+    def behind(self, authorises: Scripted, who: InetAddress, **options: Any) -> None:
+        """A rule whose second filter authorises, behind one that announces `who`."""
+        header = Scripted(received=[Announce(who, OTHER), Forward(b"rest"), DONE])
+        self.filters = (header, authorises)
+        clauses = [
+            ("a", Factory(lambda connection: header, routes=True, announces=True)),
+            ("b", Factory(lambda connection: authorises)),
+        ]
+        access = options.pop("access", ())
+        self.rule = a_live_rule(
+            self.clock, self.lines, changed(None, **options), access, clauses, sinks=self.sinks
+        )
+        self.client = FakeStream(self.clock)
+        self.rule.accept(self.client, lambda: None)
+
+    def test_authorised(self) -> None:
+        """A filter behind it that authorises in `opened` is asked about the client that was announced."""
+        allowed, who = InetAddress("198.51.100.77", 1), InetAddress("10.1.2.3", 1)
+        one = Scripted(opened=lambda connection: Close("no") if connection.source != allowed else None)
+        self.behind(one, who)
+        self.assertEqual(one.calls, [])
+        self.client.says(b"header rest")
+        self.assertEqual((one.told("opened"), self.dials, self.lines.reasons), (1, [], []))
+        self.client.ends()
+        self.assertEqual(self.lines.reasons, [CloseReason.FILTER])
+        self.setUp()
+        self.behind(one, allowed)
+        self.client.says(b"header rest")
+        self.connect()
+        self.assertEqual(self.upstream.written, b"rest")
+
+    def test_denied_before_it(self) -> None:
+        """And is not asked about one that access lists or limits refuse."""
+        who = InetAddress("10.1.2.3", 1)
+        one = Scripted()
+        for options in ({"access": (AclEntry(False, "10.*"),)}, {"max_conns_per_source": 0}):
+            self.behind(one, who, on_deny=OnDeny.RST, **options)
+            self.client.says(b"header rest")
+            self.assertEqual(one.calls, [])
+            self.assertEqual(self.lines.last.client, who)
+
+    def shaking(self, who: Any, **options: Any) -> Session:
+        """A client over TLS, before whose handshake a header says who it is."""
+        header = Scripted(received=[Announce(who, OTHER), DONE])
+        clauses = [("a", Factory(lambda connection: header, routes=True, announces=True))]
+        access = options.pop("access", ())
+        self.rule = a_live_rule(
+            self.clock, self.lines, changed(None, **options), access, clauses, sinks=self.sinks
+        )
+        self.client = FakeStream(self.clock)
+        self.client.handshaking = "the peer said nothing"
+        session = self.rule.accept(self.client, lambda: None)
+        session.announced(self.client, who, OTHER)
+        return session
+
+    def test_before_the_handshake(self) -> None:
+        """A header before TLS is judged when it is complete: nobody who is denied shakes hands."""
+        who = InetAddress("10.1.2.3", 1)
+        session = self.shaking(who, access=(AclEntry(False, "10.*"),), on_deny=OnDeny.RST)
+        self.assertEqual((session.state, self.lines.reasons), (State.CLOSED, [CloseReason.ACCESS]))
+        self.assertEqual((self.lines.last.client, self.rule.handshakes.silent), (who, 0))
+
+    def test_limits_before_the_handshake(self) -> None:
+        """Limits of each source count who is named there, once; so do the bounds of handshakes."""
+        one, two = InetAddress("10.1.2.3", 1), InetAddress("10.1.2.4", 1)
+        first = self.shaking(one, max_conns_per_source=1, rate_per_source=1.0, on_deny=OnDeny.RST)
+        rule, client = self.rule, self.client
+        for who, reasons in ((one, [CloseReason.LIMIT]), (two, [CloseReason.LIMIT])):
+            self.client = FakeStream(self.clock)
+            self.client.handshaking = "the peer said nothing"
+            rule.accept(self.client, lambda: None).announced(self.client, who, OTHER)
+            self.assertEqual(self.lines.reasons, reasons)
+        client.handshaking = ""
+        first.began(client)
+        first.opened(client)
+        client.says(b"header")
+        self.assertEqual((first.state, len(self.dials)), (State.DIALING, 1))
+
+    def test_handshake_fails(self) -> None:
+        """The closing line of a failed handshake names the client that was announced."""
+        who = InetAddress("10.1.2.3", 1)
+        self.shaking(who)
+        self.client.loses(Loss.RESET, "TLS handshake: no")
+        self.assertEqual((self.lines.last.client, self.lines.last.local), (who, OTHER))
 
 
 class SourceTests(FilteredCase):

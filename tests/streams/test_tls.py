@@ -15,9 +15,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from portfwd.streams.plain import IStreamProtocol, PlainTransport
-from portfwd.streams.tls import DECODE_ERROR, FED, MAX_UNREAD, TLSLayer
+from portfwd.streams.tls import DECODE_ERROR, FED, MAX_UNREAD, Before, TLSLayer
 from portfwd.streams.tls_failures import NotAdmitted, TLSBroken
-from portfwd.values import TLSInfo
+from portfwd.values import InetAddress, TLSInfo
 from portfwd.wire import WireError
 from tests.streams.tls_peers import CA, Heard, Peer, Wire, client_context, exchange, lose, server_context
 
@@ -460,11 +460,14 @@ class HandshakeTests(LayerCase):
         self.assertIn(b"BEGIN CERTIFICATE", CA.cert_pem.bytes())
 
 
-def ten_bytes(data: bytes) -> int | None:
+WHO = InetAddress("192.0.2.9", 1)
+
+
+def ten_bytes(data: bytes) -> Before | None:
     """A preamble of ten bytes that begins with a P."""
     if not data.startswith(b"P"):
         raise WireError("no preamble")
-    return None if len(data) < 10 else 10
+    return None if len(data) < 10 else Before(10, WHO if data[1:2] == b"!" else None)
 
 
 class PreambleTests(LayerCase):
@@ -491,6 +494,15 @@ class PreambleTests(LayerCase):
         """It may come in one piece with the handshake."""
         exchange(self.layer, self.wire, self.peer, b"P123456789" + self.peer.step(b""))
         self.assertEqual(self.heard.told, ["made", "began", "opened"])
+
+    def test_announced(self) -> None:
+        """Who it names is told before the handshake begins, and may be refused there."""
+        exchange(self.layer, self.wire, self.peer, b"P!23456789" + self.peer.step(b""))
+        self.assertEqual(self.heard.told, ["made", f"announced {WHO}", "began", "opened"])
+        self.make(ten_bytes)
+        self.heard.refuses = True
+        self.layer.dataReceived(b"P!23456789" + self.peer.step(b""))
+        self.assertEqual((self.heard.told, self.wire.take()), (["made", f"announced {WHO}"], b""))
 
     def test_missing(self) -> None:
         """Without it there is no handshake."""

@@ -13,11 +13,13 @@ from twisted.trial import unittest
 from portfwd.kernel import sockets
 from portfwd.rules.model import Options
 from portfwd.streams.opening import StreamMaker
-from portfwd.streams.tls import TLSLayer
-from portfwd.streams.tls_opening import TLSEndpoint, TLSStreams, header_length
+from portfwd.streams.tls import Before, TLSLayer
+from portfwd.streams.tls_opening import TLSEndpoint, TLSStreams, read_before
 from portfwd.streams.transport import TransportStream
 from portfwd.values import InetAddress
 from portfwd.wire import WireError
+from portfwd.wire.proxy_header import Header
+from portfwd.wire.proxy_v2 import build_v2
 from tests.streams.conformance import Owner
 from tests.streams.far_ends import tcp_sockets
 from tests.streams.test_plain import FakePoller, FakeReactor
@@ -28,15 +30,18 @@ CLIENT = InetAddress("192.0.2.1", 4711)
 HEADER = b"PROXY TCP4 192.0.2.9 192.0.2.1 1 2\r\n"
 
 
-class HeaderLengthTests(unittest.SynchronousTestCase):
-    """`header_length`."""
+class ReadBeforeTests(unittest.SynchronousTestCase):
+    """`read_before`."""
 
     def test_measured(self) -> None:
-        """The header is measured, wherever the bytes behind it begin."""
+        """The header is measured, wherever the bytes behind it begin, and names the client."""
         for end in range(1, len(HEADER)):
-            self.assertIsNone(header_length(HEADER[:end]))
-        self.assertEqual(header_length(HEADER + b"\x16\x03\x01"), len(HEADER))
-        self.assertRaises(WireError, header_length, b"\x16\x03\x01 a ClientHello")
+            self.assertIsNone(read_before(HEADER[:end]))
+        who, where = InetAddress("192.0.2.9", 1), InetAddress("192.0.2.1", 2)
+        self.assertEqual(read_before(HEADER + b"\x16\x03\x01"), Before(len(HEADER), who, where))
+        for header in (b"PROXY UNKNOWN\r\n", build_v2(Header(who, where, datagram=True))):
+            self.assertEqual(read_before(header), Before(len(header)))
+        self.assertRaises(WireError, read_before, b"\x16\x03\x01 a ClientHello")
 
 
 class StreamsTests(unittest.SynchronousTestCase):

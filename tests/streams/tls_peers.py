@@ -10,6 +10,7 @@ from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.python.failure import Failure
 
 from portfwd.streams.tls import TLSLayer
+from portfwd.values import Address
 
 CA = trustme.CA()
 LEAF = CA.issue_cert("upstream.test", "127.0.0.1")
@@ -115,16 +116,22 @@ class Heard:
     A stream that keeps what it is told, as far as a layer tells.
 
     :ivar told: what happened, in order.
+    :ivar refuses: a client that is announced may not shake hands.
     """
 
     def __init__(self) -> None:
         self.told: list[str] = []
+        self.refuses = False
         self.data = b""
         self.tls: Any = None
         self.reason: Failure | None = None
 
     def makeConnection(self, transport: Any) -> None:
         self.told.append("made")
+
+    def announced(self, client: Address, local: Address | None) -> bool:
+        self.told.append(f"announced {client}")
+        return not self.refuses
 
     def handshake_began(self) -> None:
         self.told.append("began")
