@@ -1,15 +1,15 @@
 """
 How the documentation is built: ``sphinx-build -W docs docs/_build/html``.
 
-Markdown by MyST, no network, and a warning is an error. Tables that the code
-already holds are made from it while building (`_ext/tables.py`).
+Markdown by MyST, no network, and a warning is an error. Listings and tables stand
+in the pages; ``python -m docs.generate`` writes them there.
 """
 
 import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent), str(HERE / "_ext")]
+sys.path.insert(0, str(HERE.parent))
 
 import portfwd  # noqa: E402 - from this tree, whose path was set just now
 
@@ -18,7 +18,7 @@ author = "The portfwd developers"
 copyright = f"2026, {author}"
 release = version = portfwd.__version__
 
-extensions = ["myst_parser", "table_directives"]
+extensions = ["myst_parser"]
 exclude_patterns = ["_build"]
 myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3

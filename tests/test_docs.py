@@ -1,33 +1,34 @@
 """
 What the README and the documentation show is what a test has run.
 
-A listing is a file under ``examples/`` or ``docs/listings/``. A page includes it
-by ``literalinclude``; the README, which is also read where nothing is built,
-repeats it beneath a comment that names the file. Rules files are loaded by
+A listing is a file under ``examples/`` or ``docs/listings/``. The README and the pages repeat it, or a
+part of it, beneath a comment that names the file: `docs.generate` writes it there. Rules files are loaded by
 `tests.test_examples`, shell listings are run here.
 """
 
 from __future__ import annotations
 
 import configparser
+import contextlib
 import fcntl
-import importlib.util
 import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 from attrs import frozen
 from twisted.scripts.twistd import ServerOptions
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
+from docs import tables
+from docs.generate import TABLE, current, excerpt, pages, stale
 from portfwd.admin.commands import COMMANDS
 from portfwd.filters.registry import BUILT_IN
 from portfwd.logs.access_log import AccessLog as AccessLines
@@ -46,21 +47,7 @@ EXAMPLES = ROOT / "examples"
 UNITS = EXAMPLES / "systemd"
 
 FENCE = re.compile(r"^(?P<ticks>`{3,})(?P<info>[^\n]*)\n(?P<body>.*?)^(?P=ticks)$", re.MULTILINE | re.DOTALL)
-MARKER = re.compile(r"<!-- listing: (?P<file>\S+) -->\n\Z")
-#: Directives that show no listing of the page's own.
-QUIET = {
-    "toctree",
-    "close-reasons",
-    "command-help",
-    "control-commands",
-    "diagnostic-codes",
-    "filter-options",
-    "filters",
-    "metric-names",
-    "not-yet",
-    "rule-options",
-    "session-states",
-}
+MARKER = re.compile(r"<!-- listing: (?P<file>\S+)(?: [^\n]*)? -->\n\Z")
 #: What a block of plain text may not hold: a command, or a rule in any grammar.
 PROGRAMS = "twistd|portfwd|curl|pip|python3?|systemctl|apt|apt-get|nc|kill"
 COMMAND = re.compile(rf"^\s*(?:[$#] )?(?:sudo |\S*/)?(?:{PROGRAMS})\s", re.MULTILINE)
@@ -132,7 +119,7 @@ class Block:
     A fenced block of a page.
 
     :ivar place: ``file:line`` of its first fence.
-    :ivar info: what stands behind the fence: a language, or a directive in braces and its argument.
+    :ivar info: what stands behind the fence: a language, or a directive in braces.
     :ivar marker: the file that a comment right above it names, or empty.
     """
 
@@ -143,17 +130,9 @@ class Block:
     marker: str
 
     @property
-    def directive(self) -> str:
-        """The directive's name, or empty for a block of code."""
-        named = re.match(r"\{([\w-]+)\}", self.info)
-        return "" if named is None else named[1]
-
-    @property
     def shown(self) -> Path | None:
-        """The file that a ``literalinclude`` shows."""
-        if self.directive != "literalinclude":
-            return None
-        return (self.page.parent / self.info.partition("}")[2].strip()).resolve()
+        """The file that it repeats."""
+        return (ROOT / self.marker).resolve() if self.marker else None
 
 
 def listings() -> list[Path]:
@@ -162,8 +141,8 @@ def listings() -> list[Path]:
 
 
 def blocks(page: Path) -> Iterator[Block]:
-    """The fenced blocks of `page`."""
-    text = page.read_text()
+    """The fenced blocks of `page` that stand outside of its tables."""
+    text = TABLE.sub(lambda table: "\n" * table[0].count("\n"), page.read_text())
     for match in FENCE.finditer(text):
         line = text.count("\n", 0, match.start()) + 1
         marker = MARKER.search(text, 0, match.start())
@@ -173,25 +152,15 @@ def blocks(page: Path) -> Iterator[Block]:
         )
 
 
-def pages() -> list[Path]:
-    """Every page of the documentation."""
-    return sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
-
-
-def tables() -> ModuleType:
-    """The documentation's own module of tables, which lies outside of every package."""
-    spec = importlib.util.spec_from_file_location("tables", DOCS / "_ext" / "tables.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 class PageTests(SynchronousTestCase):
     """Pages show files, and text that nobody would type."""
 
+    def test_current(self) -> None:
+        """Listings and tables are those of today; ``python -m docs.generate`` writes them."""
+        self.assertEqual([str(path.relative_to(ROOT)) for path, _ in stale()], [])
+
     def test_includes(self) -> None:
-        """Whatever a page includes is a file that lies where the tests look."""
+        """Whatever a page repeats is a file that lies where the tests look."""
         wrong = [
             f"{block.place}: {block.shown}"
             for page in pages()
@@ -206,7 +175,7 @@ class PageTests(SynchronousTestCase):
         wrong = []
         for page in pages():
             for block in blocks(page):
-                if block.directive in QUIET or block.shown is not None:
+                if block.info == "{toctree}" or block.shown is not None:
                     continue
                 if block.info != "text":
                     wrong.append(f"{block.place}: a block of {block.info or 'nothing'}")
@@ -231,7 +200,6 @@ class PageTests(SynchronousTestCase):
     def test_every_listing_is_shown(self) -> None:
         """A listing that no page shows any more is a file to delete."""
         shown = {block.shown for page in pages() for block in blocks(page)}
-        shown |= {ROOT / block.marker for block in blocks(ROOT / "README.md")}
         self.assertEqual([path.name for path in listings() if path not in shown], [])
 
     def test_kinds(self) -> None:
@@ -243,12 +211,11 @@ class ReadmeTests(SynchronousTestCase):
     """The README repeats files that are tested."""
 
     def test_blocks(self) -> None:
-        """Every block names a file, and is that file."""
+        """Every block names a file."""
         found = list(blocks(ROOT / "README.md"))
         self.assertGreaterEqual(len(found), 5)
         for block in found:
             self.assertTrue(block.marker, f"{block.place}: no '<!-- listing: FILE -->' above it")
-            self.assertEqual(block.body, (ROOT / block.marker).read_text(), block.place)
 
     def test_links(self) -> None:
         """Every link into the tree leads somewhere."""
@@ -298,18 +265,25 @@ class ProgramTests(SynchronousTestCase):
         # What a page shows has ports of its own: one at a time, whoever else runs these tests here.
         with open(Path(tempfile.gettempdir(), f"portfwd-listings-{os.getuid()}.lock"), "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            done = subprocess.run(
+            process = subprocess.Popen(
                 command,
                 cwd=self.place,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
-                capture_output=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
                 text=True,
-                timeout=60,
-                check=False,
+                start_new_session=True,
             )
-        self.assertEqual(done.returncode, 0, f"{command}\n{done.stdout}\n{done.stderr}")
-        return done.stdout
+            try:
+                out, err = process.communicate(timeout=60)
+            finally:
+                # What a listing started in the background ends with it, also if the listing failed.
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        self.assertEqual(process.returncode, 0, f"{command}\n{out}\n{err}")
+        return out
 
     def test_run(self) -> None:
         """Each shell listing runs to its end without an error."""
@@ -400,7 +374,7 @@ class FilterPageTests(SynchronousTestCase):
     def test_pages(self) -> None:
         """A page for each filter that portfwd brings, none for another, and the index lists them in order."""
         self.assertEqual(sorted(path.stem for path in self.ROOM.glob("*.md")), sorted({*BUILT_IN, "index"}))
-        (contents,) = (one for one in blocks(self.ROOM / "index.md") if one.directive == "toctree")
+        (contents,) = (one for one in blocks(self.ROOM / "index.md") if one.info == "{toctree}")
         self.assertEqual([line for line in contents.body.split("\n") if line[:1].isalpha()], sorted(BUILT_IN))
 
     def test_shape(self) -> None:
@@ -410,7 +384,7 @@ class FilterPageTests(SynchronousTestCase):
             text = page.read_text()
             self.assertTrue(text.startswith(f"# `{name}`\n"), name)
             self.assertEqual(tuple(re.findall(r"^## (.*)$", text, re.MULTILINE)), self.HEADINGS, name)
-            self.assertIn(f"{{filter-options}} {name}", [block.info for block in blocks(page)], name)
+            self.assertIn(f"<!-- table: filter-options {name} -->", text)
             shown = [block.shown for block in blocks(page)]
             example = EXAMPLES / "filters" / f"{name}.conf"
             self.assertIn(example, shown, name)
@@ -422,30 +396,30 @@ class TableTests(SynchronousTestCase):
 
     def test_close_reasons(self) -> None:
         """One row for each close reason, in the order of the code."""
-        rows = tables().close_reasons().splitlines()[2:]
+        rows = tables.close_reasons().splitlines()[2:]
         self.assertEqual([row.split("`")[1] for row in rows], [reason.code for reason in CloseReason])
 
     def test_options(self) -> None:
         """One row for each option, in the table of its scope."""
-        rows = [row for scope in Scope for row in tables().rule_options(scope.value).splitlines()[2:]]
+        rows = [row for scope in Scope for row in tables.rule_options(scope.value).splitlines()[2:]]
         self.assertEqual(sorted(row.split("`")[1] for row in rows), sorted(option.key for option in OPTIONS))
 
     def test_codes(self) -> None:
         """One row for each code of a problem."""
-        self.assertEqual(len(tables().diagnostic_codes().splitlines()), 2 + len(CODES))
+        self.assertEqual(len(tables.diagnostic_codes().splitlines()), 2 + len(CODES))
 
     def test_not_yet(self) -> None:
         """One row for each gap of this version."""
-        self.assertEqual(len(tables().not_yet().splitlines()), 2 + len(GAPS))
+        self.assertEqual(len(tables.not_yet().splitlines()), 2 + len(GAPS))
 
     def test_filters(self) -> None:
         """One row for each filter that portfwd brings, in order."""
-        rows = tables().filters().splitlines()[2:]
+        rows = tables.filters().splitlines()[2:]
         self.assertEqual([row.split("`")[1] for row in rows], sorted(BUILT_IN))
 
     def test_filter_options(self) -> None:
         """One row for each option of a filter, with its default; a filter without any says so."""
-        made = tables()
+        made = tables
         rows = made.filter_options("python:tests.filters.plugins.ROUTER").splitlines()[2:]
         self.assertEqual([row.split("`")[1] for row in rows], ["mode", "trust", "wait", "names", "also"])
         self.assertIn(
@@ -458,18 +432,18 @@ class TableTests(SynchronousTestCase):
 
     def test_metrics(self) -> None:
         """One row for each metric, in the order of the page."""
-        rows = tables().metric_names().splitlines()[2:]
+        rows = tables.metric_names().splitlines()[2:]
         self.assertEqual([row.split("`")[1] for row in rows], [one.name for one in NAMES])
 
     def test_states(self) -> None:
         """One row for each state of a session; the last one leads nowhere."""
-        rows = tables().session_states().splitlines()[2:]
+        rows = tables.session_states().splitlines()[2:]
         self.assertEqual(len(rows), len(State))
         self.assertEqual(rows[-1], "| `closed` |  |")
 
     def test_control_commands(self) -> None:
         """One row for each command of the control socket."""
-        self.assertEqual(len(tables().control_commands().splitlines()), 2 + len(COMMANDS))
+        self.assertEqual(len(tables.control_commands().splitlines()), 2 + len(COMMANDS))
 
     def test_command_help(self) -> None:
         """The command line's page has what ``--help`` says of each command."""
@@ -485,9 +459,45 @@ class TableTests(SynchronousTestCase):
             *COMMANDS.keys() - {"help"},
             "shell",
         ):
-            self.assertIn("usage: portfwd", tables().command_help(command))
-        self.assertIn("--rule", tables().command_help("twistd"))
+            self.assertRegex(tables.command_help(command), r"\| `.*` \| .* \|")
+        self.assertIn("--rule", tables.command_help("twistd"))
 
     def test_escapes(self) -> None:
         """A bar in a cell does not begin another one."""
-        self.assertEqual(tables().table(("a",), (("on | off",),)), "| a |\n| --- |\n| on \\| off |")
+        self.assertEqual(tables.table(("a",), (("on | off",),)), "| a |\n| --- |\n| on \\| off |")
+
+
+class GenerateTests(SynchronousTestCase):
+    """The command that writes listings and tables into pages."""
+
+    def setUp(self) -> None:
+        """A tree with one listing."""
+        self.root = Path(self.mktemp())
+        (self.root / "docs").mkdir(parents=True)
+        (self.root / "docs" / "a.sh").write_text("# one\necho 1\n\n# two\necho 2\n")
+
+    def test_listing(self) -> None:
+        """The block below the comment becomes the file, and the text around it stays."""
+        page = "x\n<!-- listing: docs/a.sh -->\n```sh\nold\n```\ny\n"
+        expected = "x\n<!-- listing: docs/a.sh -->\n```sh\n# one\necho 1\n\n# two\necho 2\n```\ny\n"
+        self.assertEqual(current(page, self.root), expected)
+
+    def test_part(self) -> None:
+        """Words of the comment choose a part of the file."""
+        page = '<!-- listing: docs/a.sh after "# one" before "# two" -->\n```sh\n```\n'
+        self.assertIn("```sh\necho 1\n```", current(page, self.root))
+        self.assertEqual(excerpt("a\nb\nc\n", "b", None, None), "b\nc\n")
+        self.assertRaises(ValueError, excerpt, "a\n", None, "b", None)
+
+    def test_table(self) -> None:
+        """A table stands between its two comments."""
+        page = "<!-- table: session-states -->\n<!-- end of table -->\n"
+        made = current(page, self.root)
+        self.assertIn("| state |", made)
+        self.assertEqual(current(made, self.root), made)
+
+    def test_stale(self) -> None:
+        """Pages that are not current are found, with what they should be."""
+        (self.root / "README.md").write_text("<!-- listing: docs/a.sh -->\n```sh\n```\n")
+        (self.root / "docs" / "b.md").write_text("nothing\n")
+        self.assertEqual([path.name for path, _ in stale(self.root)], ["README.md"])

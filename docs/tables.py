@@ -2,9 +2,8 @@
 """
 Tables of the reference that are made from the code, so that they cannot be wrong.
 
-Each is a function from a word of the page to Markdown; `table_directives` lets
-pages call them, and is the part that knows Sphinx. Text that the code does not
-hold belongs to the page, not here.
+Each is a function from a word of the page to Markdown, and `docs.generate` writes it
+into the pages. Text that the code does not hold belongs to the page, not here.
 """
 
 from __future__ import annotations
@@ -117,15 +116,41 @@ def control_commands(_word: str = "") -> str:
 
 
 def command_help(word: str) -> str:
-    """What ``--help`` of a command says: ``portfwd``, one of its commands, or ``twistd``."""
+    """
+    What ``--help`` of a command says: ``portfwd``, one of its commands, or ``twistd``.
+
+    argparse lays its text out differently in each version of Python, so its parts are put together here.
+    """
     if word == "twistd":
         options = Options()
         return block(f"twistd {options.synopsis}\n{options.getUsage(width=100)}")
     parser = make_parser()
-    if word != "portfwd":
-        (commands,) = (one for one in parser._actions if isinstance(one, argparse._SubParsersAction))
-        parser = commands.choices[word]
-    return block(parser.format_help())
+    (commands,) = (one for one in parser._actions if isinstance(one, argparse._SubParsersAction))
+    if word == "portfwd":
+        rows = ((f"`{one.dest}`", f"{one.help}") for one in commands._choices_actions)
+        return f"{block(parser.description or '')}\n\n{table(('command', 'what it does'), rows)}"
+    parser = commands.choices[word]
+    actions = [action for action in parser._actions if action.dest != "help"]
+    usage = " ".join(
+        [f"portfwd {word} [OPTIONS]", *(_word(one) for one in actions if not one.option_strings)]
+    )
+    rows = ((f"`{_spelling(action)}`", action.help or "") for action in actions)
+    return f"{block(f'{usage}{chr(10) * 2}{parser.description}')}\n\n{table(('word', 'meaning'), rows)}"
+
+
+def _word(action: argparse.Action) -> str:
+    """A positional word as a usage line writes it."""
+    name = str(action.metavar or action.dest)
+    forms = {"?": f"[{name}]", "*": f"[{name} ...]", "+": f"{name} [{name} ...]"}
+    return forms.get(str(action.nargs), name)
+
+
+def _spelling(action: argparse.Action) -> str:
+    """An option with its value, or a positional word."""
+    if not action.option_strings:
+        return str(action.metavar or action.dest)
+    value = action.metavar or ("|".join(map(str, action.choices)) if action.choices else action.dest.upper())
+    return ", ".join(action.option_strings) + ("" if action.nargs == 0 else f" {value}")
 
 
 def block(text: str) -> str:

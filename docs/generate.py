@@ -1,0 +1,104 @@
+# -*- test-case-name: tests.test_docs -*-
+"""
+Writes listings and tables into the pages, so that they can be read without a build.
+
+``python -m docs.generate``, in the root of the repository, replaces two kinds of text in ``README.md`` and
+``docs/**/*.md``:
+
+- the fenced block below ``<!-- listing: FILE -->``, by the file; with ``after "A" before "B"`` behind the
+  file's name, by its lines between the first with A in it and the next with B;
+- what stands between ``<!-- table: NAME WORD -->`` and ``<!-- end of table -->``, by a table of `docs.tables`
+  (its function NAME, with the argument WORD).
+
+A test fails where a page is not current. It changes nothing else of a page.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from docs import tables
+
+ROOT = Path(__file__).resolve().parents[1]
+LISTING = re.compile(
+    r'^<!-- listing: (?P<file>\S+)(?: from "(?P<start>[^"]+)")?(?: after "(?P<after>[^"]+)")?'
+    r'(?: before "(?P<before>[^"]+)")? -->\n(?P<ticks>`{3,})(?P<language>\w*)\n(?P<body>.*?)^(?P=ticks)$',
+    re.MULTILINE | re.DOTALL,
+)
+TABLE = re.compile(
+    r"^<!-- table: (?P<name>[\w-]+)(?: (?P<word>[\w-]+))? -->\n(?P<body>.*?)^<!-- end of table -->$",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+def pages(root: Path = ROOT) -> list[Path]:
+    """The README and every page of the documentation."""
+    found = sorted(path for path in (root / "docs").rglob("*.md") if "_build" not in path.parts)
+    return [root / "README.md", *found]
+
+
+def excerpt(text: str, start: str | None, after: str | None, before: str | None) -> str:
+    """
+    The lines of `text` from the first with `start` in it, or after that with `after`, to that with `before`.
+
+    :raises ValueError: when a marker is not there.
+    """
+    lines = text.splitlines(keepends=True)
+    if start or after:
+        marker = start or after or ""
+        first = _line_with(lines, marker, 0)
+        lines = lines[first if start else first + 1 :]
+    if before:
+        lines = lines[: _line_with(lines, before, 0)]
+    return "".join(lines).strip("\n") + "\n"
+
+
+def _line_with(lines: list[str], marker: str, first: int) -> int:
+    for number, line in enumerate(lines[first:], first):
+        if marker in line:
+            return number
+    raise ValueError(f"there is no line with {marker!r}")
+
+
+def current(text: str, root: Path = ROOT) -> str:
+    """
+    `text` with all listings and tables as they are now.
+
+    :raises ValueError: when a listing has no such line.
+    :raises OSError: when a listing is not there.
+    """
+
+    def listing(match: re.Match[str]) -> str:
+        shown = (root / match["file"]).read_text()
+        body = excerpt(shown, match["start"], match["after"], match["before"])
+        head = match[0][: match.start("body") - match.start()]
+        return f"{head}{body}{match['ticks']}"
+
+    def table(match: re.Match[str]) -> str:
+        made = getattr(tables, match["name"].replace("-", "_"))(match["word"] or "")
+        head = match[0].partition("\n")[0]
+        return f"{head}\n{made}\n<!-- end of table -->"
+
+    return TABLE.sub(table, LISTING.sub(listing, text))
+
+
+def stale(root: Path = ROOT) -> Iterator[tuple[Path, str]]:
+    """The pages that are not current, each with what it should be."""
+    for path in pages(root):
+        text = path.read_text()
+        wanted = current(text, root)
+        if wanted != text:
+            yield path, wanted
+
+
+def main() -> None:
+    """Write the pages that are not current."""
+    for path, text in stale():
+        path.write_text(text)
+        print(path.relative_to(ROOT))
+
+
+if __name__ == "__main__":
+    main()
