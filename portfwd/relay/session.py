@@ -98,6 +98,7 @@ class Session:
     _reached: Destination | None = None
     _has_target = True
     _left: tuple[int, int] | None = None
+    _acknowledged_at = float("-inf")
 
     def __init__(self, number: int, rule: LiveRule, client: Stream, closed: Callable[[], None]) -> None:
         """:param closed: called once, when all its sockets are gone."""
@@ -464,12 +465,16 @@ class Session:
             self._waits_half_closed = True
             self._rule.half_closed.wait(self, self._look)
             return
-        self._silence = self._clock.callLater(next_look(limit, ends, self._quiet(), 0), self._look)
+        self._silence = self._clock.callLater(next_look(limit, ends, self._quiet(), slow=False), self._look)
+
+    def _moved_at(self) -> float:
+        """When anything moved last; reactor's seconds."""
+        moved = [half.stream.moved_at for half in (self._client, self._upstream) if half.stream is not None]
+        return max(self._touched, *moved)
 
     def _quiet(self) -> float:
         """Seconds since anything moved."""
-        moved = [half.stream.moved_at for half in (self._client, self._upstream) if half.stream is not None]
-        return self._clock.seconds() - max(self._touched, *moved)
+        return self._clock.seconds() - self._moved_at()
 
     def silent_for(self) -> float:
         """Seconds since anything moved."""
@@ -494,8 +499,9 @@ class Session:
             return
         before, self._left = self._left, self.undelivered()
         if shrank(before, self._left):
-            self._touched = self._clock.seconds()
-        wait = next_look(limit, ends, self._quiet(), sum(self._left))
+            self._touched = self._acknowledged_at = self._clock.seconds()
+        slow = any(self._left) or self._acknowledged_at >= self._moved_at()
+        wait = next_look(limit, ends, self._quiet(), slow=slow)
         if wait:
             self._silence = self._clock.callLater(wait, self._look)
         else:

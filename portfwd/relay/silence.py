@@ -8,10 +8,11 @@ within a limit; a queue that has shrunk between two looks is movement. These are
 has the timer.
 
 A receiver does not acknowledge continuously. Linux opens a window that was closed only when a sixteenth of
-the buffer or one segment is free (``__tcp_select_window``), so a reader of 5 KB/s with default buffers on
-the loopback is seen to acknowledge 65 to 95 KB every 13 to 26 seconds, one of 40 KB/s every 2.4. A limit
-that is shorter than these steps would take such a reader for silent. So while bytes are undelivered,
-nothing is silent before `LONGEST_STEP`.
+the buffer or one segment is free (``__tcp_select_window``), so a reader of 5 KB/s with default buffers on the
+loopback is seen to acknowledge 65 to 95 KB every 13 to 26 seconds, one of 40 KB/s every 2.4. A limit that is
+shorter than these steps would take such a reader for silent. So while bytes are undelivered nothing is silent
+before `LONGEST_STEP`; nor is it after the last step, because the reader has a buffer to read then that nobody
+else can see.
 """
 
 from __future__ import annotations
@@ -70,15 +71,15 @@ def silence_reason(options: Options, ends: Ends, spoke: Mapping[Side, float]) ->
     return _IDLE[silent], f"idle={idle or 0:g}s"
 
 
-def next_look(limit: float, ends: Ends, quiet: float, undelivered: int) -> float:
+def next_look(limit: float, ends: Ends, quiet: float, *, slow: bool) -> float:
     """
     Seconds until the next look at a session; 0: it is silent.
 
     :param limit: of `silence_limit`.
     :param quiet: seconds since anything moved.
-    :param undelivered: bytes that either peer has not acknowledged.
+    :param slow: a peer has bytes to acknowledge, or to do so was the last thing that moved.
     """
-    if undelivered:
+    if slow:
         # linger is for peers that acknowledge nothing, so it is not extended.
         patience = limit if ends.broken else max(limit, LONGEST_STEP)
         pause = patience / LOOKS

@@ -92,6 +92,7 @@ class Peer:
     :ivar wanted: bytes that it wants to have sent.
     :ivar sent: those that its kernel took.
     :ivar received: every byte that came.
+    :ivar most: bytes after which it stops reading; None: it does not.
     :ivar seen: ``open``, ``end`` or ``reset``: how what it receives goes on.
     :ivar broken: the connection was reset after its end had come, or while nothing was read.
     :ivar gone: it reset or closed the connection itself.
@@ -104,6 +105,7 @@ class Peer:
         self.sent = 0
         self.received = bytearray()
         self.reading = True
+        self.most: int | None = None
         self.seen = "open"
         self.broken = False
         self.ended = False
@@ -129,6 +131,12 @@ class Peer:
     def resume(self) -> None:
         """Read again."""
         self.reading = True
+        self.most = None
+
+    def crawl(self, count: int) -> None:
+        """Read that much, then stop again."""
+        self.reading = True
+        self.most = count
 
     def reset(self) -> None:
         """RST; a unix socket is closed, which is all it knows."""
@@ -185,8 +193,11 @@ class Peer:
             return self.broken
         happened = False
         while self.reading and self.seen == "open":
+            if self.most == 0:
+                self.reading = False
+                break
             try:
-                data = sock.recv(1 << 18)
+                data = sock.recv(1 << 18 if self.most is None else self.most)
             except BlockingIOError:
                 break
             except OSError:
@@ -195,6 +206,8 @@ class Peer:
             happened = True
             if data:
                 self.received += data
+                if self.most is not None:
+                    self.most -= len(data)
                 if sock.family != socket.AF_UNIX:
                     # Acknowledge now: the forwarder looks at its send queue.
                     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
@@ -262,6 +275,8 @@ class Session:
             self.held_end = self.under_way()
         if act == "send":
             peer.send(count)
+        elif act == "crawl":
+            peer.crawl(count)
         else:
             getattr(peer, act)()
 

@@ -390,3 +390,116 @@ class EndTests(StageCase):
             stage.settle(session, 12)
             outcome = self.over(session, stage)
             self.assertEqual(str(outcome.reason), "CD")
+
+
+class SlowReaderTests(StageCase):
+    """A reader that is slower than every limit of time is not silent, and loses nothing."""
+
+    #: Bytes of which most are in the kernels and relays between a sender that ended and a reader.
+    SENT = 700_000
+    #: Bytes and seconds of each of its reads: 40 times slower than what the limits allow for.
+    READ, PAUSE = 60_000, 15.0
+
+    def crawl(self, stage: Stage, session: Session, side: Side) -> None:
+        """Read all of it, slowly."""
+        for _ in range(2 * self.SENT // self.READ):
+            if session.peer(side).seen != "open":
+                break
+            session.do(side, "crawl", self.READ)
+            stage.settle(session, self.PAUSE)
+
+    def over_all(self, kinds: tuple[str, ...] = KINDS + FILTERED) -> Iterator[tuple[str, str, Side]]:
+        """Every relay over both kinds of sockets, with either side as the reader."""
+        return itertools.product(kinds, FAMILIES, Side)
+
+    def test_behind_an_end(self) -> None:
+        """Whatever limit is set, a reader behind an end gets everything, then the end."""
+        for options in ("half-close=60s linger=5s", "half-close=20s idle=10s linger=5s"):
+            stage = self.stage(options)
+            for kind, family, reader in self.over_all():
+                session = stage.play(kind, family, [(reader, "stop", 0), (reader.other, "send", self.SENT)])
+                session.do(reader.other, "end")
+                self.crawl(stage, session, reader)
+                what = f"{options} {kind} {family} {reader} {session.line}"
+                got = session.peer(reader)
+                self.assertEqual((len(got.received), got.seen), (self.SENT, "end"), what)
+                session.do(reader, "end")
+                stage.settle(session)
+                line = session.line
+                assert line is not None
+                self.assertEqual(str(line.reason), "--")
+                session.client.close()
+                session.upstream.close()
+
+    def test_a_limit_delivers_first(self) -> None:
+        """When a deadline comes, what was received goes to a slow reader before the reset."""
+        stage = self.stage("linger=40s")
+        for kind, family, reader in self.over_all():
+            session = stage.play(kind, family, [(reader, "stop", 0), (reader.other, "send", 100_000)])
+            stage.forwarder.cut(CloseReason.DRAIN)
+            self.crawl(stage, session, reader)
+            got = session.peer(reader)
+            what = f"{kind} {family} {reader} {session.line}"
+            how = "reset" if family == "tcp" else "end"
+            self.assertEqual((len(got.received), got.seen), (100_000, how), what)
+            stage.settle(session)
+            assert session.line is not None, what
+            self.assertEqual(str(session.line.reason), "TD")
+            session.client.close()
+            session.upstream.close()
+
+    def test_a_reader_that_stands_still(self) -> None:
+        """A reader that takes nothing is silent, a minute later than it would be with nothing to read."""
+        stage = self.stage("idle=10s linger=5s")
+        for kind in KINDS + FILTERED:
+            session = stage.play(kind, "tcp", [(C, "stop", 0), (U, "send", self.SENT)])
+            stage.settle(session, 40)
+            self.assertIsNone(session.line, kind)
+            stage.settle(session, 60)
+            stage.settle(session, 12)
+            line = session.line
+            assert line is not None, kind
+            self.assertEqual(str(line.reason), "cD")
+            self.assertRegex(line.detail, r"^idle=10s; \d+ bytes for the client were not acknowledged$")
+            session.client.close()
+            session.upstream.close()
+
+
+class NobodyReadsTests(StageCase):
+    """A side whose peer is gone learns it as soon as it has acknowledged what was for it."""
+
+    def test_goes_on_sending(self) -> None:
+        """An upstream that answers, ends and closes unread: the answer, the end, then write errors."""
+        stage = self.stage("linger=1000s half-close=1000s")
+        for kind in KINDS + FILTERED:
+            for answer in (0, 20_000):
+                session = stage.play(kind, "tcp", [(U, "stop", 0), (C, "send", 5_000), (U, "send", answer)])
+                session.do(U, "end")
+                session.upstream.act()
+                stage.settle(session, 0.0)
+                session.do(U, "close")
+                stage.settle(session, 0.0)
+                for _ in range(3):
+                    session.do(C, "send", 1_000)
+                    stage.settle(session)
+                self.assertEqual((len(session.client.received), session.client.seen), (answer, "end"), kind)
+                self.assertTrue(session.client.broken, kind)
+                line = session.line
+                assert line is not None, kind
+                self.assertEqual((str(line.reason), line.detail), ("SH", "Connection reset by peer"), kind)
+                session.client.close()
+
+    def test_slow_reader_of_the_answer(self) -> None:
+        """A client that reads the answer slowly has all of it before the reset."""
+        stage = self.stage("linger=40s half-close=60s")
+        for kind in KINDS + FILTERED:
+            session = stage.play(kind, "tcp", [(C, "stop", 0), (U, "send", 100_000), (U, "end", 0)])
+            session.do(U, "close")
+            session.do(C, "send", 1_000)
+            stage.settle(session, 0.0)
+            while session.client.seen == "open":
+                session.do(C, "crawl", 20_000)
+                stage.settle(session, 15.0)
+            self.assertEqual((len(session.client.received), session.client.seen), (100_000, "end"), kind)
+            self.assertIsNotNone(session.line)
+            session.client.close()

@@ -47,22 +47,22 @@ class LookTests(SynchronousTestCase):
 
     def test_nothing_undelivered(self) -> None:
         """One look early, for what may wait in a send queue, and one at the end of the limit."""
-        self.assertEqual(next_look(80.0, OPEN, 0.0, 0), 80.0 / LOOKS)
-        self.assertEqual(next_look(80.0, OPEN, 10.0, 0), 70.0)
-        self.assertEqual(next_look(80.0, OPEN, 80.0, 0), 0.0)
-        self.assertEqual(next_look(0.3, OPEN, 0.1 + 0.2, 0), 0.0)
+        self.assertEqual(next_look(80.0, OPEN, 0.0, slow=False), 80.0 / LOOKS)
+        self.assertEqual(next_look(80.0, OPEN, 10.0, slow=False), 70.0)
+        self.assertEqual(next_look(80.0, OPEN, 80.0, slow=False), 0.0)
+        self.assertEqual(next_look(0.3, OPEN, 0.1 + 0.2, slow=False), 0.0)
 
     def test_undelivered(self) -> None:
-        """With bytes in a send queue looks are regular, so that its last step is known well enough."""
-        self.assertEqual(next_look(80.0, OPEN, 0.0, 5), 10.0)
-        self.assertEqual(next_look(80.0, OPEN, 75.0, 5), 5.0)
-        self.assertEqual(next_look(80.0, OPEN, 80.0, 5), 0.0)
+        """While a peer acknowledges, looks are regular, so that its last step is known well enough."""
+        self.assertEqual(next_look(80.0, OPEN, 0.0, slow=True), 10.0)
+        self.assertEqual(next_look(80.0, OPEN, 75.0, slow=True), 5.0)
+        self.assertEqual(next_look(80.0, OPEN, 80.0, slow=True), 0.0)
 
     def test_slow_steps(self) -> None:
         """A limit shorter than the steps of a slow reader waits for them; not when it is linger."""
-        self.assertEqual(next_look(2.0, OPEN, 2.0, 5), LONGEST_STEP / LOOKS)
-        self.assertEqual(next_look(2.0, OPEN, LONGEST_STEP, 5), 0.0)
-        self.assertEqual(next_look(2.0, UPSTREAM_GONE, 2.0, 5), 0.0)
+        self.assertEqual(next_look(2.0, OPEN, 2.0, slow=True), LONGEST_STEP / LOOKS)
+        self.assertEqual(next_look(2.0, OPEN, LONGEST_STEP, slow=True), 0.0)
+        self.assertEqual(next_look(2.0, UPSTREAM_GONE, 2.0, slow=True), 0.0)
 
     def test_shrank(self) -> None:
         """Movement is a queue that has become shorter, in either direction."""
