@@ -67,6 +67,7 @@ class DatagramTransport:
         self._keep = Keep()
         self._paused = False
         self._connected = True
+        self._ended = False
         self._silence: IDelayedCall | None = None
         self.heard_at = self.asked_at = clock.seconds()
         self.dropped = 0
@@ -166,7 +167,13 @@ class DatagramTransport:
             self._end()
 
     def _end(self) -> None:
-        if self._connected:
+        self._ended = True
+        self._tell_end()
+
+    def _tell_end(self) -> None:
+        """Tell the end, behind the datagrams that are kept while the stream takes no more."""
+        if self._ended and self._connected and not self._keep:
+            self._ended = False
             self._stream.readConnectionLost()
 
     def undelivered(self) -> int:
@@ -199,6 +206,7 @@ class DatagramTransport:
         self._paused = False
         while self._keep and not self._paused:
             self._give(self._keep.take())
+        self._tell_end()
 
     def getPeer(self) -> Any:
         """The peer's address, ours rather than Twisted's."""

@@ -34,6 +34,7 @@ FILTER_LINES = {
     "pass": "\n    filter python:tests.filters.passing.PassThrough",
     "done": "\n    filter python:tests.filters.passing.DoneAtOnce",
     "blind": "\n    filter python:tests.filters.passing.Blind",
+    "close": "\n    filter python:tests.filters.passing.Closer",
 }
 
 #: The sockets a session may be made of.
@@ -252,6 +253,8 @@ class Session:
     line: SessionSummary | None = None
     held: int = 0
     held_end: int | None = None
+    #: Bytes that a filter adds.
+    added: int = 0
 
     def peer(self, side: Side) -> Peer:
         """That side's."""
@@ -259,7 +262,7 @@ class Session:
 
     def under_way(self) -> int:
         """Bytes that stopped readers keep from arriving."""
-        return max(
+        return self.added + max(
             peer.sent - len(other.received)
             for peer, other in ((self.client, self.upstream), (self.upstream, self.client))
         )
@@ -330,12 +333,10 @@ class Stage:
             self._listening[family] = listening
             for kind in kinds:
                 if family == "tcp":
-                    ends = f"127.0.0.1:0 -> 127.0.0.1:{listening.getsockname()[1]}"
+                    ends = ("127.0.0.1:0", f"127.0.0.1:{listening.getsockname()[1]}")
                 else:
-                    ends = f"unix:@{name[1:]}-{kind} -> unix:@{name[1:]}-target"
-                relay, _, filtered = kind.partition("-")
-                beneath = FILTER_LINES.get(filtered, "")
-                text.append(f"{family}-{kind}: {ends} relay={relay} {buffers} {options}{beneath}")
+                    ends = (f"unix:@{name[1:]}-{kind}", f"unix:@{name[1:]}-target")
+                text += self.rules(family, kind, *ends, f"{buffers} {options}")
         ruleset = parse("\n".join(text) + "\n", "stage.conf")
         self.forwarder = Forwarder(cast(Any, self.reactor), ruleset, self)
         self.forwarder.startService()
@@ -354,6 +355,12 @@ class Stage:
         for listening in self._listening.values():
             listening.close()
         self.reactor.dispose()
+
+    def rules(self, family: str, kind: str, listen: str, target: str, options: str) -> list[str]:
+        """The lines of rules files that make `kind`, whose listener is called by family and kind."""
+        relay, _, filtered = kind.partition("-")
+        beneath = FILTER_LINES.get(filtered, "")
+        return [f"{family}-{kind}: {listen} -> {target} relay={relay} {options}{beneath}"]
 
     # The session log
 

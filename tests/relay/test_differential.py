@@ -15,6 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from portfwd.relay.ends import Flow
 from portfwd.values import CloseReason, Side
 from tests.relay.stage import FAMILIES, FILTERED, FITS, KINDS, STREAMS, Outcome, Session, Stage
 
@@ -56,9 +57,14 @@ def brief(outcome: Outcome) -> str:
 class StageCase(SynchronousTestCase):
     """With a stage."""
 
-    def stage(self, options: str = "linger=1000s half-close=1000s", lines: str = "") -> Stage:
+    def stage(
+        self,
+        options: str = "linger=1000s half-close=1000s",
+        lines: str = "",
+        kinds: tuple[str, ...] = KINDS + FILTERED,
+    ) -> Stage:
         """One that is closed in the end, with limits of time that no script reaches unless it wants to."""
-        stage = Stage(options, lines)
+        stage = Stage(options, lines, kinds)
         self.addCleanup(stage.close)
         return stage
 
@@ -390,6 +396,37 @@ class EndTests(StageCase):
             stage.settle(session, 12)
             outcome = self.over(session, stage)
             self.assertEqual(str(outcome.reason), "CD")
+
+
+class CloseTests(StageCase):
+    """A filter ends a session in order: `Close`."""
+
+    def test_behind_an_end_that_is_asked_for(self) -> None:
+        """What was written before goes out whole, though the end behind it was asked for and is not out."""
+        kinds = ("pair-close", "copy-close", "auto-close")
+        stage = self.stage("linger=40s half-close=1000s", kinds=kinds)
+        for kind, family in itertools.product(kinds, FAMILIES):
+            session = stage.begin(kind, family)
+            session.added = 2_000_000
+            stage.settle(session)
+            session.do(C, "stop")
+            session.do(U, "send", 100)
+            session.do(U, "end")
+            stage.settle(session)
+            (live,) = (one for rule in stage.forwarder.rules for one in rule.sessions.values())
+            self.assertIs(live.ends.to_client, Flow.END_ASKED)
+            session.do(C, "send", 1)
+            session.do(C, "end")
+            stage.settle(session)
+            self.assertIsNone(session.line, kind)
+            session.do(C, "resume")
+            stage.settle(session)
+            received = session.client.received
+            self.assertEqual((len(received), session.client.seen), (2_000_100, "end"), kind)
+            line = session.line
+            assert line is not None, kind
+            self.assertEqual((str(line.reason), line.detail), ("FD", "the client spoke"))
+            session.upstream.close()
 
 
 class SlowReaderTests(StageCase):

@@ -77,6 +77,17 @@ class UnframedTests(TransportCase):
         self.stream.write(b"a")
         self.assertEqual(self.transport.dropped, 1)
 
+    def test_end_behind_what_is_kept(self) -> None:
+        """The end does not overtake the datagrams that are kept while the stream takes no more."""
+        self.stream.start()
+        self.stream.hold()
+        self.carrier.brings(b"a", b"b")
+        self.transport.loseWriteConnection()
+        self.clock.advance(100)
+        self.assertNotIn("ended", self.owner.told)
+        self.stream.go_on()
+        self.assertEqual((self.other.sent, self.owner.told[-1]), ([b"a", b"b"], "ended"))
+
     def test_end_of_the_upstream(self) -> None:
         """Asked to end, it waits for answers until it has been silent, and then it is at its own end."""
         self.stream.start()
