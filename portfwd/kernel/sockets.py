@@ -9,6 +9,7 @@ Plain functions over plain sockets. They refuse to retry and to log: an
 from __future__ import annotations
 
 import _socket
+import contextlib
 import errno
 import select
 import socket
@@ -73,6 +74,9 @@ _NONBLOCK: Final = int(socket.SOCK_STREAM | getattr(socket, "SOCK_NONBLOCK", 0))
 
 #: Options of a socket: level, name and value of each ``setsockopt``.
 Settings = tuple[tuple[int, int, int], ...]
+
+#: Urgent bytes are read in their place. Without it they are dropped, because nobody asks for them.
+KEEP_URGENT: Final = (int(socket.SOL_SOCKET), int(socket.SO_OOBINLINE), 1)
 
 #: What is set besides on a socket that will send as soon as it is connected: one packet less.
 WILL_SEND: Final[Settings] = () if _QUICKACK is None else ((int(socket.IPPROTO_TCP), _QUICKACK, 0),)
@@ -206,8 +210,12 @@ def buffer_settings(options: Options) -> Settings:
 
 
 def stream_settings(options: Options) -> Settings:
-    """What a rule says of a TCP connection; what the platform has no option for is left to it."""
-    settings: list[tuple[int, int, int]] = []
+    """
+    What a rule says of a TCP connection; what the platform has no option for is left to it.
+
+    Urgent bytes (RFC 9293 section 3.8.5) stay in their place among the others, as RFC 6093 section 5 says.
+    """
+    settings = [KEEP_URGENT]
     if options.nodelay:
         settings.append((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1))
     keepalive = options.keepalive
@@ -249,6 +257,17 @@ def apply_settings(sock: socket.socket, settings: Settings) -> None:
     if sock.family in _INET:
         for level, name, value in settings:
             sock.setsockopt(level, name, value)
+
+
+def keep_urgent(sock: socket.socket) -> None:
+    """
+    Read urgent bytes of `sock` in their place, as `stream_settings` does for TCP connections of ours.
+
+    For unix sockets, which inherit no options and have urgent bytes since Linux 5.15, and for sockets of
+    Twisted's. One that refuses has none.
+    """
+    with contextlib.suppress(OSError):
+        sock.setsockopt(*KEEP_URGENT)
 
 
 def change_settings(sock: socket.socket, before: Settings, after: Settings) -> bool:

@@ -44,7 +44,7 @@ from portfwd.relay.half import Half, Hold
 from portfwd.relay.places import Places
 from portfwd.relay.reasons import reason_of
 from portfwd.relay.shared_dial import SharedDial
-from portfwd.relay.silence import LOOKS, next_look, shrank, silence_limit, silence_reason
+from portfwd.relay.silence import LOOKS, SLOW_AFTER, next_look, shrank, silence_limit, silence_reason
 from portfwd.relay.states import State, follow
 from portfwd.rules.model import OnDeny, Options
 from portfwd.streams.datagram_opening import drops
@@ -467,10 +467,10 @@ class Session:
             return
         self._silence = self._clock.callLater(next_look(limit, ends, self._quiet(), slow=False), self._look)
 
-    def _moved_at(self) -> float:
-        """When anything moved last; reactor's seconds."""
+    def _moved_at(self, *, own: bool = False) -> float:
+        """When anything moved last, or, with `own`, when a stream read or wrote; reactor's seconds."""
         moved = [half.stream.moved_at for half in (self._client, self._upstream) if half.stream is not None]
-        return max(self._touched, *moved)
+        return max(moved) if own else max(self._touched, *moved)
 
     def _quiet(self) -> float:
         """Seconds since anything moved."""
@@ -500,7 +500,7 @@ class Session:
         before, self._left = self._left, self.undelivered()
         if shrank(before, self._left):
             self._touched = self._acknowledged_at = self._clock.seconds()
-        slow = any(self._left) or self._acknowledged_at >= self._moved_at()
+        slow = any(self._left) or self._acknowledged_at >= self._moved_at(own=True) + SLOW_AFTER
         wait = next_look(limit, ends, self._quiet(), slow=slow)
         if wait:
             self._silence = self._clock.callLater(wait, self._look)

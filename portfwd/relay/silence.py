@@ -11,8 +11,8 @@ A receiver does not acknowledge continuously. Linux opens a window that was clos
 the buffer or one segment is free (``__tcp_select_window``), so a reader of 5 KB/s with default buffers on the
 loopback is seen to acknowledge 65 to 95 KB every 13 to 26 seconds, one of 40 KB/s every 2.4. A limit that is
 shorter than these steps would take such a reader for silent. So while bytes are undelivered nothing is silent
-before `LONGEST_STEP`; nor is it after the last step, because the reader has a buffer to read then that nobody
-else can see.
+before `LONGEST_STEP`; nor is it after the last step of such a reader, which has a buffer to read then that
+nobody else can see.
 """
 
 from __future__ import annotations
@@ -30,6 +30,10 @@ LOOKS: Final = 8
 #: Seconds that a reader with undelivered bytes may take between two acknowledgements, whatever shorter
 #: limit the rule has. The default of ``half-close``.
 LONGEST_STEP: Final = 60.0
+
+#: Seconds after a write of ours from which an acknowledgement shows a slow reader. Networks and delayed
+#: acknowledgements (RFC 1122 section 4.2.3.2: 0.5 s) need less.
+SLOW_AFTER: Final = 1.0
 
 #: Seconds by which a timer may come early, or a sum of seconds be wrong.
 EARLY: Final = 0.001
@@ -77,12 +81,12 @@ def next_look(limit: float, ends: Ends, quiet: float, *, slow: bool) -> float:
 
     :param limit: of `silence_limit`.
     :param quiet: seconds since anything moved.
-    :param slow: a peer has bytes to acknowledge, or to do so was the last thing that moved.
+    :param slow: a peer has bytes to acknowledge, or to do so late was the last thing that moved.
     """
     if slow:
         # linger is for peers that acknowledge nothing, so it is not extended.
         patience = limit if ends.broken else max(limit, LONGEST_STEP)
-        pause = patience / LOOKS
+        pause = min(patience / LOOKS, max(limit, SLOW_AFTER))
     else:
         patience = limit
         # The first look is for what may wait in a send queue; if nothing does, one at the end will do.

@@ -29,7 +29,7 @@ import contextlib
 import errno
 import socket
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet import error, main, tcp
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
@@ -44,8 +44,10 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 
 from portfwd.kernel.poller import DEATH, ERROR, Poller
-from portfwd.kernel.sockets import GONE, has_hung_up, reset_on_close, unsent_bytes
+from portfwd.kernel.sockets import GONE, has_hung_up, keep_urgent, reset_on_close, unsent_bytes
 from portfwd.streams.bulk_reads import BulkReads
+
+_UNIX: Final = getattr(socket, "AF_UNIX", None)
 
 
 class IStreamProtocol(IHalfCloseableProtocol):
@@ -106,6 +108,8 @@ class PlainTransport(tcp.Connection):
             bytes becomes a reset; None: whoever asks for the close sees to it.
         """
         super().__init__(skt, protocol, reactor)
+        if skt.family == _UNIX:
+            keep_urgent(skt)
         self.bufferSize = buffer
         self.connected = 1
         self.reads = 0

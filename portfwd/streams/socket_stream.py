@@ -29,6 +29,7 @@ from portfwd.kernel.sockets import (
     EXHAUSTED,
     GONE,
     has_hung_up,
+    keep_urgent,
     push,
     reset_on_close,
     unsent_bytes,
@@ -142,7 +143,10 @@ class SocketStream:
         self.first_at: float | None = None
         self.readable = False
         self.writable = True
-        self.more = _STOPS if sock.family == _UNIX else 0
+        self.more = 0
+        if sock.family == _UNIX:
+            self.more = _STOPS
+            keep_urgent(sock)
         self.dead = False
         self.gone = 0
         self.started = False

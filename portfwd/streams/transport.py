@@ -16,6 +16,7 @@ Twisted or a plug-in can connect; how an end travels depends on what is below:
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 
 from OpenSSL.SSL import Error as TLSError
@@ -32,6 +33,7 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from portfwd.kernel.sockets import keep_urgent
 from portfwd.streams.loss_text import error_text, loss_text
 from portfwd.streams.plain import IStreamProtocol, PlainTransport
 from portfwd.streams.stream import Loss, StreamOwner, Viewer
@@ -135,8 +137,12 @@ class TransportStream(Protocol):
         self._bottom = bottom
         if isinstance(bottom, PlainTransport):
             self._plain = bottom
-        elif bottom is not None and hasattr(bottom, "bufferSize"):
-            bottom.bufferSize = self.buffer
+        elif bottom is not None:
+            if hasattr(bottom, "bufferSize"):
+                bottom.bufferSize = self.buffer
+            handle = bottom.getHandle() if hasattr(bottom, "getHandle") else None
+            if isinstance(handle, socket.socket):
+                keep_urgent(handle)
         if not self._handshake:
             self._open()
 

@@ -128,13 +128,14 @@ class SettingsTests(SocketCase):
     def test_off(self) -> None:
         """`keepalive=off` and `nodelay=off` set nothing."""
         off = Options(nodelay=False, keepalive=Keepalive(enabled=False))
-        self.assertEqual(sockets.stream_settings(off), ())
+        self.assertEqual(sockets.stream_settings(off), (sockets.KEEP_URGENT,))
 
     def test_what_the_platform_lacks(self) -> None:
         """An option that the platform has no name for is left to it."""
         self.patch(socket, "TCP_KEEPIDLE", None)
         settings = sockets.stream_settings(Options(nodelay=False, keepalive=Keepalive(True, 61, None, None)))
-        self.assertEqual(settings, ((socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),))
+        keepalive = (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self.assertEqual(settings, (sockets.KEEP_URGENT, keepalive))
 
     def test_buffers(self) -> None:
         """Buffers are set for both directions; the kernel doubles what it is asked for (socket(7))."""

@@ -113,6 +113,7 @@ class Peer:
         self.gone = False
         self._end_out = False
         self._told_gone = False
+        self._urgent: list[int] = []
 
     # What a script asks
 
@@ -153,6 +154,12 @@ class Peer:
         if self.socket is not None:
             self.socket.close()
 
+    def urgent(self, count: int) -> None:
+        """Send that much more, of which the last byte is urgent."""
+        if count and not self.ended and not self.gone and self.wanted + count <= MOST_BYTES:
+            self.wanted += count
+            self._urgent.append(self.wanted - 1)
+
     # What goes on
 
     @property
@@ -171,7 +178,7 @@ class Peer:
         before = self.sent
         while self.sent < self.wanted and not self.broken and self.seen != "reset":
             try:
-                self.sent += sock.send(STREAMS[self.side][self.sent : self.wanted])
+                self.sent += self._send_some(sock)
             except BlockingIOError:
                 break
             except OSError as problem:
@@ -186,6 +193,13 @@ class Peer:
                 pass  # reset before: the read says so
             return True
         return self.sent != before
+
+    def _send_some(self, sock: socket.socket) -> int:
+        """One ``send``, which stops before an urgent byte or is one."""
+        ahead = [place for place in self._urgent if place >= self.sent]
+        if ahead and ahead[0] == self.sent:
+            return sock.send(STREAMS[self.side][self.sent : self.sent + 1], socket.MSG_OOB)
+        return sock.send(STREAMS[self.side][self.sent : ahead[0] if ahead else self.wanted])
 
     def _read(self, sock: socket.socket) -> bool:
         if self.seen == "end" and not self.broken:
@@ -280,6 +294,8 @@ class Session:
             peer.send(count)
         elif act == "crawl":
             peer.crawl(count)
+        elif act == "urgent":
+            peer.urgent(count)
         else:
             getattr(peer, act)()
 

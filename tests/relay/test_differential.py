@@ -96,6 +96,18 @@ class StageCase(SynchronousTestCase):
                 # A broken stream never looks complete.
                 self.assertEqual((outcome.ended[side], len(received)), (True, outcome.wanted[side]))
 
+    def over(self, session: Session, stage: Stage) -> Outcome:
+        """The outcome of a session that is over by itself, and was relayed as it should be."""
+        outcome = session.outcome()
+        self.assertIsNotNone(outcome.reason, f"{session.name}: not over")
+        self.check_relay(session.name.partition("-")[2], outcome)
+        if outcome.relay:
+            self.check_bytes(session.name.partition("-")[0], outcome)
+        self.assertEqual(stage.forwarder.session_count, 0)
+        session.client.close()
+        session.upstream.close()
+        return outcome
+
 
 class ScriptCase(StageCase):
     """One script over every relay."""
@@ -163,18 +175,6 @@ class EndTests(StageCase):
     def over_all(self, families: tuple[str, ...] = FAMILIES) -> Iterator[tuple[str, str]]:
         """Every relay over every family."""
         return itertools.product(KINDS + FILTERED, families)
-
-    def over(self, session: Session, stage: Stage) -> Outcome:
-        """The outcome of a session that is over by itself, and was relayed as it should be."""
-        outcome = session.outcome()
-        self.assertIsNotNone(outcome.reason, f"{session.name}: not over")
-        self.check_relay(session.name.partition("-")[2], outcome)
-        if outcome.relay:
-            self.check_bytes(session.name.partition("-")[0], outcome)
-        self.assertEqual(stage.forwarder.session_count, 0)
-        session.client.close()
-        session.upstream.close()
-        return outcome
 
     def test_end_after_everything(self) -> None:
         """EOF travels only when everything before it is written: a stopped reader gets all, then FIN."""
@@ -500,6 +500,35 @@ class SlowReaderTests(StageCase):
             self.assertRegex(line.detail, r"^idle=10s; \d+ bytes for the client were not acknowledged$")
             session.client.close()
             session.upstream.close()
+
+
+class UrgentTests(StageCase):
+    """Urgent bytes."""
+
+    def test_in_their_place(self) -> None:
+        """They arrive where they were sent, among the others, whoever moves the bytes, however they come."""
+        stage = self.stage()
+        for kind, family in itertools.product(KINDS + FILTERED, FAMILIES):
+            for side in Side:
+                session = stage.play(kind, family, [(side, "urgent", 1), (side, "urgent", 300)])
+                for size in (1, 1, 5000, 70_000, 1, 100_000):
+                    session.do(side, "urgent", size)
+                    session.do(side, "send", 3)
+                    session.peer(side).act()
+                stage.settle(session)
+                session.do(side, "urgent", 10)
+                session.do(side, "end")
+                stage.settle(session)
+                other = session.peer(side.other)
+                what = f"{kind} {family} {side}"
+                self.assertEqual((len(other.received), other.seen), (session.peer(side).wanted, "end"), what)
+                session.do(side.other, "end")
+                stage.settle(session)
+                line = session.line
+                assert line is not None, what
+                self.assertEqual(str(line.reason), "--", what)
+                session.client.close()
+                session.upstream.close()
 
 
 class NobodyReadsTests(StageCase):

@@ -60,9 +60,7 @@ class WaitingTests(unpaced.StageCase):
     def pass_time(self, stage: Stage, session: Session, seconds: float, step: float = 0.05) -> None:
         """Let time pass in steps, in each of which everybody does what he may."""
         for _ in range(round(seconds / step)):
-            stage.reactor.now += step
-            for _ in range(6):
-                stage.turn(session)
+            stage.settle(session, step)
 
     def test_waiting_is_no_silence(self) -> None:
         """Limits of silence that are shorter than the wait for a slice cut only who does not wait."""

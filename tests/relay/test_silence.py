@@ -60,7 +60,8 @@ class LookTests(SynchronousTestCase):
 
     def test_slow_steps(self) -> None:
         """A limit shorter than the steps of a slow reader waits for them; not when it is linger."""
-        self.assertEqual(next_look(2.0, OPEN, 2.0, slow=True), LONGEST_STEP / LOOKS)
+        self.assertEqual(next_look(2.0, OPEN, 2.0, slow=True), 2.0)
+        self.assertEqual(next_look(30.0, OPEN, 30.0, slow=True), LONGEST_STEP / LOOKS)
         self.assertEqual(next_look(2.0, OPEN, LONGEST_STEP, slow=True), 0.0)
         self.assertEqual(next_look(2.0, UPSTREAM_GONE, 2.0, slow=True), 0.0)
 
