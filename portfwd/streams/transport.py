@@ -34,43 +34,13 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from portfwd.kernel.sockets import keep_urgent
+from portfwd.streams.intake import Intake
 from portfwd.streams.loss_text import error_text, loss_text
 from portfwd.streams.plain import IStreamProtocol, PlainTransport
 from portfwd.streams.stream import Loss, StreamOwner, Viewer
 from portfwd.streams.tls import TLSLayer
 from portfwd.streams.transport_queue import undelivered_bytes
 from portfwd.values import Address, FlowSummary, Side, TLSInfo
-
-
-@implementer(IPushProducer)
-class Intake:
-    """
-    Whether the transport of a watched stream takes bytes; those who write there are told.
-
-    They are two: the other side, and the viewer who answers this one. The transport knows one producer.
-
-    :ivar full: it takes no more for now.
-    """
-
-    def __init__(self, stream: TransportStream) -> None:
-        self.full = False
-        self._stream = stream
-
-    def pauseProducing(self) -> None:
-        """The transport keeps bytes."""
-        self.full = True
-        if self._stream._peer is not None:
-            self._stream._peer.pauseProducing()
-
-    def resumeProducing(self) -> None:
-        """It has written them."""
-        self.full = False
-        if self._stream._peer is not None:
-            self._stream._peer.resumeProducing()
-        self._stream._answers_taken()
-
-    def stopProducing(self) -> None:
-        """It is gone; its stream says so to the session, which decides."""
 
 
 @implementer(IStreamProtocol, IPushProducer)
