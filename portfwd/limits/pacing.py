@@ -108,6 +108,14 @@ class Pace(Generic[W]):
         self._bucket.take(count, now)
         return count
 
+    def pass_at_once(self, size: int, now: float) -> bool:
+        """Whether `size` bytes pass now: the bucket holds them, or is full, and nobody waits."""
+        bucket = self._bucket
+        if self._waiting or bucket.seconds_until(min(size, bucket.burst), now):
+            return False
+        bucket.take(size, now)
+        return True
+
     def is_open(self, now: float) -> bool:
         """Whether nobody waits, and nothing is owed."""
         return not self._waiting and self._bucket.level(now) >= 0

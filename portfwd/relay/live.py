@@ -221,7 +221,7 @@ class LiveRule:
         :raises ValueError: no filter of this rule was given such a target.
         """
         if self._pool is not None and target is None and permits is None:
-            return SharedDial(self._pool, owner)
+            return SharedDial(self._pool, owner, cast(DatagramStreams, self.streams))
         if target is None and permits is None and self._direct is not None:
             only, patience = self.destinations[0], self._connecting
             if only.datagrams:

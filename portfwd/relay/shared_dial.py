@@ -15,7 +15,7 @@ from portfwd.errors import DialError, TargetsFull
 from portfwd.relay.message_connection import MessageConnection
 from portfwd.relay.question_pool import QuestionPool, SharedConnection
 from portfwd.streams.carrier import Keep, Taker
-from portfwd.streams.datagram_stream import DatagramStream
+from portfwd.streams.datagram_opening import DatagramStreams
 from portfwd.values import Address
 from portfwd.wire.dns import is_question
 from portfwd.wire.framing import MAX_MESSAGE
@@ -112,10 +112,12 @@ class SharedDial:
     :ivar tried: None: the pool tries, not this.
     """
 
-    def __init__(self, pool: QuestionPool, owner: DialOwner) -> None:
+    def __init__(self, pool: QuestionPool, owner: DialOwner, streams: DatagramStreams) -> None:
+        """:param streams: makes the association's side of the pool."""
         self.tried: Address | None = None
         self._pool = pool
         self._owner = owner
+        self._streams = streams
 
     def __repr__(self) -> str:
         return f"<SharedDial of {self._pool!r}>"
@@ -138,7 +140,7 @@ class SharedDial:
             self._owner.dial_failed(problem, address)
             return
         carrier = QuestionCarrier(self._pool, address, connection.local)
-        self._owner.dialled(DatagramStream(carrier, self._pool.now), destination)
+        self._owner.dialled(self._streams.over_messages(carrier), destination)
 
     def failed(self, problem: DialError, address: Address | None) -> None:
         """The pool could reach no target."""

@@ -203,6 +203,7 @@ class Options:
     src: str | None = None
     balance: Balance = Balance.FIRST
     framing: Framing = Framing.NONE
+    answers: int | None = None
     on_deny: OnDeny = OnDeny.FIN
     on_remove: OnRemove = OnRemove.STAY
     dns_refresh: float = 600.0

@@ -93,10 +93,9 @@ def _mixed_filters(rule: Rule) -> Iterator[Location]:
         yield rule.filters[0].where
 
 
-def _datagram_bandwidth(rule: Rule) -> Iterator[Location]:
-    if rule.options.is_paced and rule.has_datagrams:
-        names = ("bandwidth", "bandwidth-up", "bandwidth-down", "bandwidth-per-source")
-        yield next((where for name, where in rule.places if name in names), rule.where)
+def _mixed_answers(rule: Rule) -> Iterator[Location]:
+    if rule.options.answers is not None and rule.is_mixed and not rule.shares_questions:
+        yield _place(rule, "answers")
 
 
 def _cannot_wait(rule: Rule) -> Iterator[Location]:
@@ -115,7 +114,11 @@ GAPS: Final[tuple[Gap, ...]] = (
         "delete the filters, or let both sides be UDP or neither",
         _mixed_filters,
     ),
-    Gap("bandwidth= where datagrams come or go", "delete it", _datagram_bandwidth),
+    Gap(
+        "answers= where a target takes a stream",
+        "delete it; or let all targets be UDP, or write framing=length16 where none is",
+        _mixed_answers,
+    ),
     Gap(
         "balance= other than first",
         "delete it: targets are tried in the order of the file",

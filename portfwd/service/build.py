@@ -130,7 +130,7 @@ class RuleMaker:
             filters = configured.clauses
             self.problems += configured.problems
         if rule.listen.kind is Kind.TLS:
-            streams = ready_streams(rule, world, filters, self.failures, before) or streams
+            streams = ready_streams(rule, world, filters, self.failures, before, gates) or streams
         endpoint = None
         if rule.listen.kind is Kind.ENDPOINT:
             path = rule.listen.path

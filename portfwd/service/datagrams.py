@@ -16,16 +16,23 @@ from portfwd.relay.datagram_targets import DatagramTargets
 from portfwd.relay.live import LiveRule
 from portfwd.rules.model import Kind, Rule
 from portfwd.streams.datagram_opening import DatagramStreams
+from portfwd.streams.gates import Gates
 from portfwd.values import is_literal
 
 
-def datagram_streams(rule: Rule, world: Surroundings) -> DatagramStreams:
-    """What makes the streams of `rule`, which has datagrams on one side or both."""
+def datagram_streams(rule: Rule, world: Surroundings, gates: Gates | None = None) -> DatagramStreams:
+    """
+    What makes the streams of `rule`, which has datagrams on one side or both.
+
+    :param gates: the rule's, if its bandwidth is limited.
+    """
     poller = None if world.sockets is None else world.sockets.poller
     targets = DatagramTargets(world.reactor, world.names)
     # What is shared carries whole messages, so both sides of a session pass datagrams.
     mixed = rule.is_mixed and not rule.shares_questions
-    return DatagramStreams(world.reactor, rule.options, poller, world.streams, targets, mixed=mixed)
+    return DatagramStreams(
+        world.reactor, rule.options, poller, world.streams, targets, mixed=mixed, gates=gates
+    )
 
 
 def adopt_listeners(

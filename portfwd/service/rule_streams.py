@@ -24,7 +24,7 @@ def choose_streams(rule: Rule, world: Surroundings, gates: Gates | None = None) 
     :param gates: the rule's, which the pair's streams of `world` have already.
     """
     if rule.has_datagrams:
-        return datagram_streams(rule, world)
+        return datagram_streams(rule, world, gates)
     if world.sockets is None or rule.options.relay is RelayKind.PAIR or not rule.is_plain:
         return world.streams
     return SocketStreams(world.sockets, rule.options, watched=bool(rule.filters), gates=gates)
@@ -35,7 +35,8 @@ def surroundings_of(rule: Rule, world: Surroundings) -> tuple[Surroundings, Gate
     gates = None
     if rule.options.is_paced:
         gates = Gates(world.reactor, rule.options)
-        streams = world.streams.with_gates(gates)
+        # Connections that associations share carry many clients' messages, which are counted one by one.
+        streams = world.streams if rule.shares_questions else world.streams.with_gates(gates)
     else:
         streams = world.streams.with_bulk_reads(bulk_read(rule))
     return (world if streams is world.streams else evolve(world, streams=streams)), gates

@@ -20,6 +20,7 @@ from portfwd.rules.model import Rule
 from portfwd.service.datagrams import datagram_streams
 from portfwd.service.filters import Clause
 from portfwd.service.tls_server import ServerSide
+from portfwd.streams.gates import Gates
 from portfwd.streams.tls_opening import ExpectsHeader, TLSStreams
 from portfwd.values import Address, UnixAddress
 
@@ -32,22 +33,28 @@ def ready_streams(
     filters: Sequence[Clause],
     failures: list[str],
     before: Opener | None = None,
+    gates: Gates | None = None,
 ) -> TLSStreams | None:
     """What `tls_streams` makes; None where it cannot, and then `failures` has a line more."""
     try:
-        return tls_streams(rule, world, filters, before)
+        return tls_streams(rule, world, filters, before, gates)
     except (OSError, ValueError) as problem:
         failures.append(f"{rule.name}: {problem} ({rule.listen.where})")
         return None
 
 
 def tls_streams(
-    rule: Rule, world: Surroundings, filters: Sequence[Clause], before: Opener | None = None
+    rule: Rule,
+    world: Surroundings,
+    filters: Sequence[Clause],
+    before: Opener | None = None,
+    gates: Gates | None = None,
 ) -> TLSStreams:
     """
     What makes the streams of a rule with a ``tls:`` listener.
 
     :param before: what made them before a reload.
+    :param gates: the rule's, if its bandwidth is limited.
     :raises OSError: a file cannot be read.
     :raises ValueError: what is in it is not good; or this reactor takes no sockets of ours.
     """
@@ -57,7 +64,7 @@ def tls_streams(
         )
     old = before.side if isinstance(before, TLSStreams) and isinstance(before.side, ServerSide) else None
     side = ServerSide(rule.name, rule.listen.options, world.reactor.seconds, before=old)
-    datagrams = datagram_streams(rule, world) if rule.has_datagrams else None
+    datagrams = datagram_streams(rule, world, gates) if rule.has_datagrams else None
     return TLSStreams(world.streams, side, _expects_header(filters), datagrams)
 
 

@@ -20,10 +20,12 @@ from portfwd.streams.carrier import Carrier, UpstreamCarrier
 from portfwd.streams.datagram_socket import ConnectedSocket
 from portfwd.streams.datagram_stream import DatagramStream
 from portfwd.streams.datagram_transport import DatagramTransport
+from portfwd.streams.gates import Gates
+from portfwd.streams.limited_datagrams import DatagramMeter, LimitedDatagramStream
 from portfwd.streams.opening import StreamMaker
 from portfwd.streams.stream import Stream
 from portfwd.streams.transport import TransportStream
-from portfwd.values import Address
+from portfwd.values import Address, Side
 
 
 class Targets(Protocol):
@@ -51,11 +53,13 @@ class DatagramStreams:
         targets: Targets,
         *,
         mixed: bool,
+        gates: Gates | None = None,
     ) -> None:
         """
         :param poller: watches connected sockets; None where all of them are Twisted's.
         :param streams: makes those of sockets that are not for datagrams.
         :param mixed: one side is a stream of bytes.
+        :param gates: the rule's, if its bandwidth is limited.
         """
         self.poller: Poller | None = None
         self._clock = clock
@@ -63,11 +67,12 @@ class DatagramStreams:
         self._watcher = poller
         self._streams = streams
         self.targets = targets
+        self._gates = gates
         self.mixed = mixed
 
     def arrived(self, carrier: Carrier) -> DatagramStream | TransportStream:
         """A stream over a client's carrier."""
-        return self._over(carrier, None)
+        return self._over(carrier, Side.CLIENT)
 
     def reached(self, carrier: UpstreamCarrier) -> DatagramStream | TransportStream:
         """
@@ -76,13 +81,27 @@ class DatagramStreams:
         :raises OSError: the kernel refuses to watch its socket, which is closed then.
         """
         carrier.refused = self.targets.refused
-        return self._over(carrier, self._options.linger)
+        return self._over(carrier, Side.UPSTREAM)
 
-    def _over(self, carrier: Carrier, answers: float | None) -> DatagramStream | TransportStream:
+    def over_messages(self, carrier: Carrier) -> DatagramStream:
+        """A stream over an upstream's carrier of whole messages, which is no socket of its own."""
+        return self._datagrams(carrier, Side.UPSTREAM)
+
+    def _datagrams(self, carrier: Carrier, side: Side) -> DatagramStream:
+        seconds, gates = self._clock.seconds, self._gates
+        answers = self._options.answers if side is Side.UPSTREAM else None
+        if gates is None and answers is None:
+            return DatagramStream(carrier, seconds)
+        meter = None if gates is None else DatagramMeter(gates, side)
+        return LimitedDatagramStream(carrier, seconds, meter, answers)
+
+    def _over(self, carrier: Carrier, side: Side) -> DatagramStream | TransportStream:
         if not self.mixed:
-            return DatagramStream(carrier, self._clock.seconds)
+            return self._datagrams(carrier, side)
         stream = TransportStream(self._clock, self._options.buffer)
-        DatagramTransport(carrier, stream, self._options.framing, self._clock, answers)
+        meter = None if self._gates is None else DatagramMeter(self._gates, side)
+        linger = self._options.linger if side is Side.UPSTREAM else None
+        DatagramTransport(carrier, stream, self._options.framing, self._clock, linger, meter)
         return stream
 
     def accepted(
@@ -112,8 +131,8 @@ def drops(*streams: Stream | None) -> Counter[str]:
     Datagrams that the sides of a session dropped, by cause.
 
     ``buffer``: a socket took no more, or the datagram was too large for it. ``queue``: nobody took it yet,
-    and as many as are kept were waiting already. ``unanswered``: questions over shared connections that were
-    given up.
+    and as many as are kept were waiting already. ``bandwidth``: there was none left for it. ``unanswered``:
+    questions over shared connections that were given up.
     """
     counts: Counter[str] = Counter()
     for stream in streams:
@@ -121,6 +140,7 @@ def drops(*streams: Stream | None) -> Counter[str]:
         if isinstance(made, (DatagramStream, DatagramTransport)):
             counts["buffer"] += made.dropped
             counts["queue"] += made.queue_drops
+            counts["bandwidth"] += made.meter_drops
             counts["unanswered"] += getattr(made.carrier, "unanswered", 0)
     return counts
 

@@ -199,6 +199,16 @@ class DatagramStream:
             self._owner.lost(self, how, detail)
 
     @property
+    def meter_drops(self) -> int:
+        """Datagrams of this side that were dropped for want of bandwidth."""
+        return 0
+
+    @property
+    def reads(self) -> int:
+        """Datagrams that came from this side."""
+        return self._reads
+
+    @property
     def queue_drops(self) -> int:
         """Datagrams of this side that nobody took in time."""
         return 0 if self._early is None else self._early.dropped

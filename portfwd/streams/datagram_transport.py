@@ -23,6 +23,7 @@ from zope.interface import implementer
 
 from portfwd.rules.model import Framing
 from portfwd.streams.carrier import Carrier, Keep
+from portfwd.streams.limited_datagrams import DatagramMeter
 from portfwd.streams.transport import TransportStream
 from portfwd.values import Address
 from portfwd.wire.framing import Unframer, frame
@@ -51,18 +52,21 @@ class DatagramTransport:
         framing: Framing,
         clock: IReactorTime,
         answers: float | None,
+        meter: DatagramMeter | None = None,
     ) -> None:
         """
         Connect `stream`.
 
         :param answers: seconds of silence after which a side that was asked to end is at its own end; None:
             at once.
+        :param meter: judges what comes from here; None: all of it passes.
         :raises OSError: the kernel does not watch the socket; it is closed then.
         """
         self.carrier = carrier
         self._stream = stream
         self._clock = clock
         self._answers = answers
+        self._meter = meter
         self._unframer = Unframer() if framing is Framing.LENGTH16 else None
         self._keep = Keep()
         self._paused = False
@@ -79,6 +83,11 @@ class DatagramTransport:
         return f"<DatagramTransport {self.carrier!r} {'open' if self._connected else 'closed'}>"
 
     @property
+    def meter_drops(self) -> int:
+        """Datagrams of this side that were dropped for want of bandwidth."""
+        return 0 if self._meter is None else self._meter.dropped
+
+    @property
     def queue_drops(self) -> int:
         """Datagrams of this side that came while the stream took no more."""
         return self._keep.dropped
@@ -87,6 +96,8 @@ class DatagramTransport:
 
     def received(self, data: bytes) -> None:
         """One whole datagram came."""
+        if self._meter is not None and not self._meter.passes(len(data), self._stream.client_address):
+            return
         self.heard_at = self._clock.seconds()
         if self._paused or self._keep:
             self._keep.put(data)

@@ -56,6 +56,14 @@ class Gate:
             self._set_timer(now)
         return granted
 
+    def pass_at_once(self, size: int) -> bool:
+        """
+        Whether `size` bytes pass now, which nobody waits with.
+
+        What is larger than all that may come at once passes when that is there, and the rest is owed.
+        """
+        return self._pace.pass_at_once(size, self._clock.seconds())
+
     @property
     def is_open(self) -> bool:
         """Whether nobody waits and nothing is owed."""
@@ -238,9 +246,10 @@ class Gates:
         """
         if source not in self._shared and not self._sources:
             return None
-        return Ticket(self._clock, partial(self._way, source), client)
+        return Ticket(self._clock, partial(self.way, source), client)
 
-    def _way(self, source: Side, client: Address | None) -> tuple[Gate, ...]:
+    def way(self, source: Side, client: Address | None) -> tuple[Gate, ...]:
+        """The gates for what comes from the side `source` of a client's session."""
         shared = self._shared.get(source)
         own = self._sources.get(source)
         way = [] if shared is None else [shared]

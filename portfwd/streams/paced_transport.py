@@ -74,8 +74,8 @@ class PacedTransport(TransportStream):
         self._has_way = True
         if self.side is Side.CLIENT:
             self.client = self.address
-        elif isinstance(peer, PacedTransport):
-            self.client = peer.client or peer.address
+        elif peer is not None:
+            self.client = (peer.client if isinstance(peer, PacedTransport) else None) or peer.address
         self._ticket = self._gates.ticket(self.side, self.client)
         early, self._uncounted = self._uncounted, 0
         if early:

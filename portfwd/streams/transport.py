@@ -97,6 +97,13 @@ class TransportStream(Protocol):
         state = "lost" if self._lost else "paused" if self._paused_at is not None else "open"
         return f"<TransportStream {self.side.value} {self.address} {state}>"
 
+    @property
+    def client_address(self) -> Address | None:
+        """The address of the client of the session, as far as the two streams know it."""
+        if self.side is Side.CLIENT:
+            return self.address
+        return None if self._peer is None else self._peer.address
+
     # What Twisted tells
 
     def connectionMade(self) -> None:

@@ -189,6 +189,62 @@ class AssociationTests(PostCase):
             self.turn()
         self.assertEqual((len(self.closed_lines), self.listener.accepted), (1, 2))
 
+    def test_answers(self) -> None:
+        """``answers=1``: an association ends when each of the client's datagrams was answered."""
+        self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp answers=1")
+        client = self.datagrams()
+        there = self.ask(client, b"A?")
+        self.ask(client, b"AAAA?")
+        for answer in (b"A", b"AAAA"):
+            self.assertEqual(self.closed_lines, [])
+            self.upstream.sendto(answer, there)
+            self.assertEqual(self.receive(client)[0], answer)
+        self.turn()
+        (line,) = self.closed_lines
+        self.assertEqual((line.reason, line.ended_first), (CloseReason.NORMAL, Side.UPSTREAM))
+        self.assertNotEqual(self.ask(client), there)
+
+    def test_bandwidth(self) -> None:
+        """``bandwidth=`` drops what is beyond it, in each direction, and the closing line counts it."""
+        self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp bandwidth-up=20KiB")
+        client = self.datagrams()
+        for _ in range(10):
+            client.sendto(bytes(1024), self.where())
+        self.turn()
+        self.assertEqual([len(self.receive(self.upstream)[0]) for _ in range(2)], [1024, 1024])
+        self.assert_quiet(self.upstream)
+        self.advance(0.1)
+        client.sendto(bytes(1024), self.where())
+        self.receive(self.upstream)
+        self.advance(73)
+        self.assertEqual(self.closed_lines[-1].dropped, (("bandwidth", 8),))
+
+    def test_bandwidth_to_a_stream(self) -> None:
+        """So it is where the other side is a stream, whose own direction waits instead."""
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            self.forward(f"r: 127.0.0.1:0/udp -> 127.0.0.1:{server.getsockname()[1]} bandwidth=20KiB")
+            client = self.datagrams()
+            for _ in range(10):
+                client.sendto(bytes(1024), self.where())
+                self.turn(3)
+            self.turn()
+            upstream, _ = server.accept()
+            with upstream:
+                upstream.setblocking(False)
+                self.turn()
+                self.assertEqual(len(upstream.recv(65536)), 2048)
+                upstream.sendall(bytes(10_000))
+                self.turn()
+                got = 0
+                for _ in range(6):
+                    self.advance(0.1)
+                    try:
+                        while True:
+                            got += len(client.recv(65536))
+                    except BlockingIOError:
+                        continue
+                self.assertEqual(got, 10_000)
+
     def test_storm_without_an_upstream(self) -> None:
         """A client for whom no upstream could be reached has no other association for a second."""
         self.forward("r: 127.0.0.1:0/udp -> 255.255.255.255:9/udp")
