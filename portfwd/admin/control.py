@@ -26,6 +26,7 @@ from zope.interface import implementer
 from portfwd.admin.answers import answer, event, greeting, refusal
 from portfwd.admin.caller import Caller
 from portfwd.admin.commands import serve
+from portfwd.admin.doors import Standing
 from portfwd.admin.operator import Operator, OperatorError
 from portfwd.admin.requests import MAX_LINE, RequestError, read_request
 from portfwd.admin.turns import Turns
@@ -76,6 +77,11 @@ class ControlProtocol(Protocol):
     def __repr__(self) -> str:
         state = "gone" if self._gone else "stuck" if self._paused else "serving" if self._serving else "idle"
         return f"<ControlProtocol {self.who} {self._level.value} {state}>"
+
+    @property
+    def standing(self) -> Standing:
+        """See `portfwd.admin.doors.Standing`."""
+        return Standing.SILENT if self._paused or self._serving is None else Standing.SERVED
 
     # What Twisted tells
 

@@ -2,30 +2,40 @@
 """
 Sockets that operators come in by, and the bound on how many come at once.
 
-Each client gets a protocol of Twisted's; who comes when `MAX_CLIENTS` are there waits in the
-backlog, so that no crowd of them takes the descriptors that sessions need.
+Each client gets a protocol of Twisted's. A bounded number of them are inside, so that a crowd of them does
+not take the descriptors that sessions need. When another one comes, the least important one inside leaves:
+of the source that has most, one that does nothing, the oldest. So neither silent clients nor clients that
+do not read can keep an operator out.
 """
 
 from __future__ import annotations
 
+import enum
 import socket
 import struct
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Final
 
+from attrs import define
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorSocket
 from twisted.internet.protocol import Protocol, ServerFactory
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from portfwd.kernel.reactor import Reactor
 from portfwd.limits.descriptors import PER_SESSION, RESERVE, DescriptorBudget
+from portfwd.limits.source_counts import source_of
 from portfwd.listen.listener import Listener
 from portfwd.values import Address
 
 #: Clients of one socket at a time: a team that all look at ``top``, and their scripts.
 MAX_CLIENTS: Final = 32
+
+#: Clients that wait for the next turn of the reactor: a crowd that comes at once.
+BACKLOG: Final = 128
 
 #: Seconds that a client gets to read the last answer when its door closes: a round trip within this machine.
 FAREWELL: Final = 1.0
@@ -46,6 +56,42 @@ def peer_name(sock: socket.socket, address: Address | None) -> str:
     return "a local user" if address is None else str(address)
 
 
+class Standing(enum.IntEnum):
+    """What a client is doing, the least important first; a protocol's attribute ``standing``."""
+
+    #: It asks for nothing, or does not read its answers.
+    SILENT = 0
+    #: It is being served.
+    SERVED = 1
+    #: It has proven who it is: it never leaves for another one.
+    LOGGED_IN = 2
+
+
+@define
+class _Guest:
+    """
+    One client.
+
+    :ivar source: where it comes from, as limits count it.
+    """
+
+    protocol: Any
+    source: str
+
+    @property
+    def standing(self) -> Standing:
+        standing: Standing = getattr(self.protocol, "standing", Standing.SILENT)
+        return standing
+
+
+def least_important(guests: Iterable[_Guest]) -> _Guest | None:
+    """Who leaves for another one, of `guests` in the order in which they came; None: nobody."""
+    guests = [guest for guest in guests if guest.standing is not Standing.LOGGED_IN]
+    counts = Counter(guest.source for guest in guests)
+    # Of equal ones `min` takes the first.
+    return min(guests, key=lambda guest: (-counts[guest.source], guest.standing), default=None)
+
+
 class Door:
     """
     One bound socket and those who came in by it.
@@ -53,10 +99,18 @@ class Door:
     :ivar listener: accepts them.
     """
 
+    _log = Logger()
+
     def __init__(
-        self, name: str, sock: socket.socket, reactor: Reactor, make: Callable[[str], Protocol]
+        self,
+        name: str,
+        sock: socket.socket,
+        reactor: Reactor,
+        make: Callable[[str], Protocol],
+        most: int | None = None,
     ) -> None:
         """
+        :param most: how many are inside at a time; None for `MAX_CLIENTS`.
         :param sock: bound and non-blocking; the door owns it.
         :param make: a protocol for a client that is called so. If it has a method ``finish``, that is
             asked to end the connection when the door closes: something may be to be said before.
@@ -64,11 +118,14 @@ class Door:
         self._reactor = reactor
         self._family = sock.family
         self._make = make
-        self._inside: set[Protocol] = set()
+        self._inside: dict[Protocol, _Guest] = {}
         self._closed: Deferred[None] | None = None
         self._deadline: IDelayedCall | None = None
-        self._budget = DescriptorBudget(MAX_CLIENTS * PER_SESSION + RESERVE, 0)
-        self.listener = Listener(name, sock, reactor, self._budget, self._accept, MAX_CLIENTS)
+        most = MAX_CLIENTS if most is None else most
+        self._budget = DescriptorBudget(most * PER_SESSION + RESERVE, 0)
+        self.listener = Listener(
+            name, sock, reactor, self._budget, self._accept, BACKLOG, make_room=self._make_room
+        )
 
     def __repr__(self) -> str:
         return f"<Door {self.listener.name} clients={len(self._inside)}>"
@@ -104,18 +161,30 @@ class Door:
         for protocol in tuple(self._inside):
             protocol.transport.abortConnection()  # type: ignore[union-attr]
 
+    def _make_room(self, why: str) -> bool:
+        leaver = least_important(self._inside.values())
+        if leaver is None:
+            return False
+        self._log.info(
+            "{door}: a client from {source} leaves for another one", door=self, source=leaver.source
+        )
+        leaver.protocol.transport.abortConnection()
+        return True
+
     def _accept(self, client: socket.socket, address: Address | None) -> None:
-        protocol = self._make(peer_name(client, address))
+        name = peer_name(client, address)
+        protocol = self._make(name)
         left = partial(self._left, protocol)
         factory = _OneClient(protocol, left)
         try:
             IReactorSocket(self._reactor).adoptStreamConnection(client.fileno(), self._family, factory)
         finally:
             client.close()
-        self._inside.add(protocol)
+        # Of a unix socket the user is the source, whatever process it is.
+        self._inside[protocol] = _Guest(protocol, source_of(address) or name.partition(" (")[0])
 
     def _left(self, protocol: Protocol) -> None:
-        self._inside.discard(protocol)
+        self._inside.pop(protocol, None)
         self._budget.give_back(PER_SESSION)
         if self._closed is not None and not self._inside:
             closed, self._closed = self._closed, None

@@ -34,6 +34,7 @@ from twisted.python import components
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from portfwd.admin.doors import Standing
 from portfwd.values import printable
 
 #: Seconds until a client must have logged in; OpenSSH's LoginGraceTime is twice that.
@@ -255,6 +256,7 @@ class _Transport(transport.SSHServerTransport):
 
     ourVersionString = b"SSH-2.0-portfwd"
     clock: IReactorTime
+    standing = Standing.SILENT
     _late: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
@@ -275,6 +277,7 @@ class _Transport(transport.SSHServerTransport):
     def setService(self, service: Any) -> None:
         """Key exchange, then log-in, then the connection."""
         if isinstance(service, connection.SSHConnection):
+            self.standing = Standing.LOGGED_IN
             self._in_time()
         super().setService(service)
 

@@ -3,7 +3,9 @@
 The pages for machines that watch: ``/metrics``, ``/healthz`` and ``/readyz``.
 
 A page of metrics is made in slices, so that traffic goes on in between, and once for all who ask
-meanwhile. It refuses what a watcher has no use for: bodies, many connections, requests that dawdle.
+meanwhile. A connection has a bounded time for each request and for reading each answer. No more than
+`MOST_PAGES` pages wait to be made or read, so that they do not keep ``/healthz`` from being answered. It
+refuses what a watcher has no use for: bodies, many connections, requests that dawdle.
 """
 
 from __future__ import annotations
@@ -11,23 +13,37 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from io import BytesIO
-from typing import Final
+from typing import Any, Final, cast
+from weakref import WeakSet
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IProtocol, IPushProducer, IReactorTime, ITransport
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import Cooperator, SchedulerStopped
 from twisted.logger import Logger
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
+from zope.interface import implementer
 
-#: Connections at a time: a Prometheus or two, a load balancer's checks, and somebody with curl; no more
-#: descriptors than are kept free of sessions.
-MOST_CONNECTIONS: Final = 8
+from portfwd.admin.doors import Standing
 
-#: Seconds that a request may take to come, or its connection be idle: Prometheus asks every 15 to 60.
-TIMEOUT: Final = 90
+#: Connections at a time: a Prometheus or two, a load balancer's checks, and somebody with curl, twice.
+MOST_CONNECTIONS: Final = 16
+
+#: Pages of metrics that wait to be made or to be read at a time; more are refused with 503. The other
+#: connections are for ``/healthz`` and ``/readyz``.
+MOST_PAGES: Final = 8
+
+#: Seconds that a request may take from its first byte, or from the connection, to its end: one packet.
+REQUEST_TIME: Final = 10.0
+
+#: Seconds without a request after which a connection is closed: Prometheus asks every 15 to 60.
+IDLE: Final = 90.0
+
+#: Seconds for which an answer may be left unread; Prometheus gives up after 10 unless told otherwise.
+STUCK: Final = 20.0
 
 #: Seconds of one slice of a page: what traffic may wait for it in one turn of the reactor.
 SLICE: Final = 0.002
@@ -89,12 +105,17 @@ class _Metrics(Resource):
     isLeaf = True
     _log = Logger()
 
-    def __init__(self, pages: PageOfMetrics, content_type: str) -> None:
+    def __init__(self, pages: PageOfMetrics, content_type: str, has_place: Callable[[Request], bool]) -> None:
         super().__init__()
+        self._has_place = has_place
         self._pages = pages
         self._content_type = content_type.encode("ascii")
 
-    def render_GET(self, request: Request) -> int:
+    def render_GET(self, request: Request) -> int | bytes:
+        if not self._has_place(request):
+            request.setResponseCode(503)
+            request.setHeader(b"content-type", PLAIN)
+            return b"too many pages are being made or read\n"
         gone: list[object] = []
         request.notifyFinish().addErrback(gone.append)
 
@@ -149,6 +170,16 @@ class _Bodiless(Request):
     def handleContentChunk(self, data: bytes) -> None:  # noqa: N802 - Twisted's
         self.channel.forceAbortClient()
 
+    def process(self) -> None:
+        """The request is complete."""
+        _connection(self).asked()
+        super().process()
+
+    def finish(self) -> None:
+        """The answer is written."""
+        _connection(self).answered()
+        super().finish()
+
 
 class _Site(Site):
     noisy = False
@@ -157,12 +188,121 @@ class _Site(Site):
         """Every scrape in twistd's log would be most of it."""
 
 
-class WatchersFactory(WrappingFactory):
+class WatcherConnection(ProtocolWrapper):
     """
-    All pages, for a bounded number of connections.
+    One connection: whatever it waits for, it waits for a bounded time.
 
-    :ivar refused: connections that were closed at once, because there were too many.
+    :ivar stuck: it does not read what was written to it.
+    :ivar wants_page: it has asked for metrics and has not read them.
     """
+
+    def __init__(self, factory: WrappingFactory[Any], wrapped: IProtocol, clock: IReactorTime) -> None:
+        super().__init__(factory, wrapped)
+        self._clock = clock
+        self._timer: IDelayedCall | None = None
+        self._serving = False
+        self._asks = False
+        self.stuck = False
+        self.wants_page = False
+
+    def __repr__(self) -> str:
+        return f"<WatcherConnection {'stuck' if self.stuck else self.standing.name.lower()}>"
+
+    @property
+    def standing(self) -> Standing:
+        """See `portfwd.admin.doors.Standing`."""
+        return Standing.SERVED if self._serving and not self.stuck else Standing.SILENT
+
+    def _wait(self, seconds: float | None) -> None:
+        """From here on the client has so long; None: as long as we take."""
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None if seconds is None else self._clock.callLater(seconds, self.finish)
+
+    def finish(self) -> None:
+        """End it without waiting for anything to be read."""
+        self.transport.abortConnection()  # type: ignore[union-attr]
+
+    def makeConnection(self, transport: ITransport) -> None:
+        """Somebody is there."""
+        self._asks = True
+        self._wait(REQUEST_TIME)
+        super().makeConnection(transport)
+
+    def dataReceived(self, data: bytes) -> None:
+        """A part of a request."""
+        if not self._asks and not self._serving:
+            # The time for a request runs from its first byte: it must not come in drips.
+            self._asks = True
+            self._wait(REQUEST_TIME)
+        super().dataReceived(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """It is gone."""
+        self._wait(None)
+        super().connectionLost(reason)
+
+    def asked(self) -> None:
+        """A request is complete."""
+        self._asks = False
+        self._serving = True
+        if not self.stuck:
+            self._wait(None)
+
+    def answered(self) -> None:
+        """The answer to it is written."""
+        self._serving = False
+        if not self.stuck:
+            self.wants_page = False
+            self._wait(IDLE)
+
+    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
+        """Twisted's HTTP wants to be told when the client does not read; so do we."""
+        super().registerProducer(_Reading(self, producer), streaming)
+
+    def stops_reading(self) -> None:
+        """The client does not read what was written."""
+        self.stuck = True
+        self._wait(STUCK)
+
+    def has_read(self) -> None:
+        """It has read all of it."""
+        self.stuck = False
+        if not self._serving:
+            self.wants_page = False
+            self._wait(IDLE)
+
+
+@implementer(IPushProducer)
+class _Reading:
+    """Tells a connection what its transport says of the client's reading, and then Twisted's HTTP."""
+
+    def __init__(self, connection: WatcherConnection, producer: IPushProducer) -> None:
+        self._connection = connection
+        self._producer = producer
+
+    def pauseProducing(self) -> None:
+        """The client does not read what was written."""
+        self._connection.stops_reading()
+        self._producer.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """It has read all of it."""
+        self._connection.has_read()
+        self._producer.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """It is gone."""
+        self._producer.stopProducing()
+
+
+def _connection(request: Request) -> WatcherConnection:
+    """The connection that `request` came by."""
+    return cast(WatcherConnection, request.channel.transport)
+
+
+class WatchersFactory(WrappingFactory):
+    """Makes the protocols of connections that ask for pages."""
 
     noisy = False
 
@@ -170,20 +310,25 @@ class WatchersFactory(WrappingFactory):
         self, reactor: IReactorTime, pages: PageOfMetrics, content_type: str, ready: Callable[[], bool]
     ) -> None:
         root = Resource()
-        root.putChild(b"metrics", _Metrics(pages, content_type))
+        root.putChild(b"metrics", _Metrics(pages, content_type, self._has_place))
         root.putChild(b"healthz", _Says(lambda: True, b"ok\n", b""))
         root.putChild(b"readyz", _Says(ready, b"ready\n", b"not ready\n"))
-        super().__init__(_Site(root, requestFactory=_Bodiless, timeout=TIMEOUT, reactor=reactor))
-        self.refused = 0
+        # The connection itself counts the time.
+        super().__init__(_Site(root, requestFactory=_Bodiless, timeout=None, reactor=reactor))
+        self._clock = reactor
+        self._connections: WeakSet[WatcherConnection] = WeakSet()
 
-    def buildProtocol(self, addr: IAddress | None) -> ProtocolWrapper | None:  # type: ignore[override]
-        """One connection, if there are not too many."""
-        if len(self.protocols) >= MOST_CONNECTIONS:
-            self.refused += 1
-            return None
-        return super().buildProtocol(addr)
+    def serve(self, who: str) -> Protocol:
+        """A protocol for one connection."""
+        wrapped = self.wrappedFactory.buildProtocol(None)
+        assert wrapped is not None
+        connection = WatcherConnection(self, wrapped, self._clock)
+        self._connections.add(connection)
+        return connection
 
-    def close(self) -> None:
-        """End every connection."""
-        for connection in list(self.protocols):
-            connection.transport.abortConnection()
+    def _has_place(self, request: Request) -> bool:
+        connection = _connection(request)
+        if sum(one.wants_page for one in self._connections) >= MOST_PAGES:
+            return False
+        connection.wants_page = True
+        return True

@@ -9,7 +9,6 @@ stall. A session that closes between two steps is counted once.
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, Final, Protocol
@@ -17,6 +16,7 @@ from typing import Any, Final, Protocol
 from twisted.logger import Logger
 
 from portfwd import __version__
+from portfwd.admin.doors import Door
 from portfwd.admin.metrics_page import MOST_CONNECTIONS, PageOfMetrics, WatchersFactory
 from portfwd.errors import StartError
 from portfwd.kernel.pipes import PipePool
@@ -32,13 +32,10 @@ from portfwd.relay.live import LiveRule
 from portfwd.relay.session import Session
 from portfwd.rules.addresses import address_text
 from portfwd.rules.model import ListenSpec, Options
-from portfwd.values import Address, FlowSummary, UnixAddress
+from portfwd.values import FlowSummary, UnixAddress
 
 #: Sessions that are read in one step: some microseconds each.
 SESSIONS_A_STEP: Final = 100
-
-#: Watchers that wait to be accepted: those that there are.
-BACKLOG: Final = MOST_CONNECTIONS
 
 Steps = Generator[None, None, None]
 
@@ -173,7 +170,7 @@ class Watchers:
         self._content_type = CONTENT_TYPE
         self._wall_clock = wall_clock
         self._started_at = 0.0
-        self._listener: Listener | None = None
+        self._door: Door | None = None
         self._lag = LagMeter(reactor)
         self._make_pages()
         self.address = ""
@@ -193,7 +190,7 @@ class Watchers:
 
         :raises StartError: it cannot be.
         """
-        if self._listener is not None:
+        if self._door is not None:
             return
         spec = self._spec
         port = 0 if spec.ports is None else spec.ports.first
@@ -206,10 +203,8 @@ class Watchers:
             raise StartError([f"metrics: cannot listen on {where}: {reason}"]) from problem
         for other in others:
             other.close()
-        # Twisted's own port would give a unix socket's file to everybody. Watchers are few, and bounded: they
-        # need no budget.
-        unbounded = DescriptorBudget(0, 0)
-        self._listener = Listener("metrics", sock, self._reactor, unbounded, self._accept, BACKLOG)
+        # Twisted's own port would give a unix socket's file to everybody.
+        self._door = Door("metrics", sock, self._reactor, self._site.serve, MOST_CONNECTIONS)
 
     def start(self) -> None:
         """
@@ -217,33 +212,25 @@ class Watchers:
 
         :raises StartError: the port was taken since it was bound.
         """
-        listener = self._listener
-        assert listener is not None
+        door = self._door
+        assert door is not None
         try:
-            listener.start()
+            door.open()
         except OSError as problem:
             raise StartError([f"metrics: cannot listen: {problem.strerror or problem}"]) from problem
-        where = listener.address
+        where = door.listener.address
         self.address = str(where) if isinstance(where, UnixAddress) else f"http://{where}/metrics"
         self._started_at = self._wall_clock()
         self._lag.start()
         self._log.info("metrics: listening on {address}", address=self.address)
 
-    def _accept(self, client: socket.socket, address: Address | None) -> None:
-        try:
-            # It works on a duplicate.
-            self._reactor.adoptStreamConnection(client.fileno(), client.family, self._site)
-        finally:
-            client.close()
-
     def stop(self) -> None:
         """Answer no more."""
         self._lag.stop()
         self._pages.stop()
-        self._site.close()
-        listener, self._listener = self._listener, None
-        if listener is not None:
-            listener.stop()
+        door, self._door = self._door, None
+        if door is not None:
+            door.close()
         self.address = ""
         self._make_pages()  # it may be started again
 

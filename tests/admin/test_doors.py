@@ -7,9 +7,10 @@ import socket
 
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.admin import doors
-from portfwd.admin.doors import FAREWELL, Door, peer_name
+from portfwd.admin.doors import FAREWELL, Door, Standing, _Guest, least_important, peer_name
 from portfwd.values import InetAddress
 from tests.service.turning import TurningTestCase
 
@@ -55,16 +56,38 @@ class DoorTests(TurningTestCase):
         self.assertEqual(len(self.lost), 1)
 
     def test_crowd(self) -> None:
-        """Who comes when all places are taken waits in the backlog, and comes in when somebody leaves."""
+        """When all places are taken, the oldest client that does nothing leaves for the next one."""
         self.patch(doors, "MAX_CLIENTS", 2)
         self.door.close()
         self.turn()
         self.setUp()
         clients = [self.connect(self.path) for _ in range(3)]
-        self.assertEqual([self.received(client) is not None for client in clients], [True, True, False])
+        self.turn()
+        self.assertEqual([self.received(client)[-1:] for client in clients], [b"", b")", b")"])
+        self.assertEqual(repr(self.door), "<Door admin clients=2>")
+
+    def test_crowd_that_is_served(self) -> None:
+        """A client that is served stays before one that is not; one that has logged in stays in any case."""
+        self.patch(doors, "MAX_CLIENTS", 2)
+        self.door.close()
+        self.turn()
+        self.setUp()
+        clients = [self.connect(self.path) for _ in range(2)]
+        self.turn()
+        first, second = self.door._inside
+        vars(first)["standing"] = Standing.SERVED
+        clients.append(self.connect(self.path))
+        self.turn()
+        self.assertEqual(next(iter(self.door._inside)), first)
+        self.assertNotIn(second, self.door._inside)
+        for protocol in self.door._inside:
+            vars(protocol)["standing"] = Standing.LOGGED_IN
+        clients.append(self.connect(self.path))
+        self.turn()
+        self.assertEqual(self.received(clients[-1]), None)
         clients[0].close()
         self.turn()
-        self.assertIsNotNone(self.received(clients[2]))
+        self.assertIsNotNone(self.received(clients[-1]))
 
     def test_close(self) -> None:
         """Nobody comes in any more; who is inside gets what was said, then the end."""
@@ -113,6 +136,25 @@ class DoorTests(TurningTestCase):
         self.turn(FAREWELL)
         self.successResultOf(closed)
         self.assertEqual(len(self.lost), 1)
+
+
+class LeastImportantTests(SynchronousTestCase):
+    """Who leaves for another one."""
+
+    def test_source_with_most(self) -> None:
+        """A source with many clients takes no place from one with few, whatever they do."""
+
+        def guest(name: str, standing: Standing) -> _Guest:
+            protocol = Protocol()
+            vars(protocol)["standing"] = standing
+            return _Guest(protocol, name)
+
+        one = guest("one", Standing.SILENT)
+        served, silent = guest("many", Standing.SERVED), guest("many", Standing.SILENT)
+        inside = guest("many", Standing.LOGGED_IN)
+        self.assertIs(least_important([one, served, silent, inside]), silent)
+        self.assertIs(least_important([one, inside, inside, inside]), one)
+        self.assertIs(least_important([inside]), None)
 
 
 class PeerTests(TurningTestCase):

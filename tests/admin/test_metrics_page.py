@@ -12,7 +12,15 @@ from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.admin import metrics_page
-from portfwd.admin.metrics_page import MOST_CONNECTIONS, TIMEOUT, PageOfMetrics, WatchersFactory
+from portfwd.admin.doors import Standing
+from portfwd.admin.metrics_page import (
+    IDLE,
+    MOST_PAGES,
+    REQUEST_TIME,
+    STUCK,
+    PageOfMetrics,
+    WatchersFactory,
+)
 
 #: Seconds of a turn of `Turning`.
 TURN = 0.001
@@ -122,7 +130,7 @@ class ServingTests(PageCase):
 
     def connect(self) -> tuple[Any, StringTransport]:
         """One connection."""
-        protocol: Any = self.factory.buildProtocol(None)
+        protocol: Any = self.factory.serve("watcher")
         transport = StringTransport()
         protocol.makeConnection(transport)
         return protocol, transport
@@ -204,26 +212,79 @@ class ServingTests(PageCase):
             self.assertTrue(transport.disconnecting or transport.disconnected, head)
 
     def test_many(self) -> None:
-        """Connections are bounded; one that ends lets another in."""
-        connections = [self.connect()[0] for _ in range(MOST_CONNECTIONS)]
-        self.assertIs(self.factory.buildProtocol(None), None)
-        self.assertEqual(self.factory.refused, 1)
-        connections[0].connectionLost(cast(Any, ConnectionError()))
-        self.connect()
+        """Pages that wait to be made or read are bounded; health is answered beside them."""
+        asked = []
+        for _ in range(MOST_PAGES):
+            protocol, transport = self.connect()
+            protocol.dataReceived(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+            transport.producer.pauseProducing()
+            asked.append((protocol, transport))
+        self.turn()
+        self.assertEqual(self.get(b"/metrics")[0], 503)
+        self.assertEqual(self.get(b"/healthz")[0], 200)
+        asked[0][1].producer.resumeProducing()
+        asked[1][0].connectionLost(cast(Any, ConnectionError()))
+        del asked[1]
+        self.assertEqual(self.get(b"/metrics")[0], 200)
 
     def test_slow(self) -> None:
-        """A request that does not come to its end in time is ended."""
-        protocol, transport = self.connect()
-        protocol.dataReceived(b"GET /metr")
-        self.clock.advance(TIMEOUT + 1)
-        self.clock.advance(60)
-        self.assertTrue(transport.disconnecting or transport.disconnected)
+        """A request that is not complete in time is ended, even if a byte of it comes now and then."""
+        for first in (b"", b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"):
+            protocol, transport = self.connect()
+            protocol.dataReceived(first + b"GET /")
+            if first:
+                protocol.dataReceived(b"m")
+            for _ in range(9):
+                self.assertFalse(transport.disconnected)
+                self.clock.advance(REQUEST_TIME / 9 + 0.01)
+                if not transport.disconnected:
+                    protocol.dataReceived(b"m")
+            self.assertTrue(transport.disconnected)
 
-    def test_close(self) -> None:
-        """All connections can be ended at once."""
-        _, transport = self.connect()
-        self.factory.close()
+    def test_idle(self) -> None:
+        """A connection without a request is ended: at first soon, after an answer later."""
+        for before, seconds in ((b"", REQUEST_TIME), (b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", IDLE)):
+            protocol, transport = self.connect()
+            protocol.dataReceived(before)
+            self.clock.advance(seconds - 1)
+            self.assertFalse(transport.disconnected)
+            self.clock.advance(1)
+            self.assertTrue(transport.disconnected)
+
+    def test_stuck(self) -> None:
+        """A client that does not read its answer is ended in a bounded time; one that reads it goes on."""
+        for reads in (False, True):
+            protocol, transport = self.connect()
+            protocol.dataReceived(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+            transport.producer.pauseProducing()
+            self.assertIn("stuck", repr(protocol))
+            self.turn()
+            if reads:
+                transport.producer.resumeProducing()
+            self.clock.advance(STUCK)
+            self.assertEqual(transport.disconnected, not reads)
+
+    def test_standing(self) -> None:
+        """A connection counts as served while its answer is made and read, else as silent."""
+        protocol, transport = self.connect()
+        standings = [protocol.standing]
+        protocol.dataReceived(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        standings.append(protocol.standing)
+        transport.producer.pauseProducing()
+        standings.append(protocol.standing)
+        self.turn()
+        transport.producer.resumeProducing()
+        standings.append(protocol.standing)
+        silent, served = Standing.SILENT, Standing.SERVED
+        self.assertEqual(standings, [silent, served, silent, silent])
+
+    def test_finish(self) -> None:
+        """A connection can be ended at once, and leaves no timer."""
+        protocol, transport = self.connect()
+        protocol.finish()
         self.assertTrue(transport.disconnected)
+        protocol.connectionLost(cast(Any, ConnectionError()))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_silent(self) -> None:
         """Requests write nothing into the log."""

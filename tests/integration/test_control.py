@@ -8,8 +8,10 @@ import statistics
 import threading
 import time
 
+from portfwd.admin.doors import MAX_CLIENTS
 from tests.integration.control_case import COMMAND, ControlCase, read_exactly
 from tests.integration.forwarder import PATIENCE, Forwarder, wait_until
+from tests.integration.silent_crowd import Crowd
 
 
 class JourneyTests(ControlCase):
@@ -145,6 +147,18 @@ class CommandTests(ControlCase):
         self.path = str(looking)
         self.assertIn("running", self.portfwd("status"))
         self.assertIn("for looking only", self.portfwd("stop", code=1))
+
+
+class CrowdTests(ControlCase):
+    """Many clients that do not read."""
+
+    def test_status(self) -> None:
+        """An operator is answered beside more clients than there are places, whatever they ask."""
+        self.operated("web: 127.0.0.1:0 -> ECHO\n")
+        for says in (b"", b"sta", b"top interval=1s\n", b"help\n" * 1000):
+            crowd = Crowd(self.path, 2 * MAX_CLIENTS, says)
+            self.addCleanup(crowd.leave)
+            self.assertIn("running", self.portfwd("status"), says)
 
 
 class CountTests(ControlCase):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Sequence
 
+from portfwd.admin.doors import MAX_CLIENTS
 from tests.integration.control_case import COMMAND, ControlCase
 from tests.integration.forwarder import Forwarder, is_listening
 from tests.integration.programs import free_port, needs, run
+from tests.integration.silent_crowd import Crowd
 
 #: What a client of a test leaves out of its user's settings.
 PLAIN = (
@@ -56,6 +58,13 @@ class ManholeTests(ControlCase):
         done = self.log_in(options=["-tt"])
         self.assertIn(b"\r\n2\r\n", done.stdout)
         forwarder.wait_for_line("logged in with key")
+
+    def test_right_key_in_a_crowd(self) -> None:
+        """More silent clients than there are places keep nobody out who has the key."""
+        self.with_shells()
+        crowd = Crowd(("127.0.0.1", self.port), 2 * MAX_CLIENTS, b"")
+        self.addCleanup(crowd.leave)
+        self.assertIn(b"\r\n2\r\n", self.log_in(options=["-tt"]).stdout)
 
     def test_wrong_key(self) -> None:
         """Who has another does not; publickey is all that is offered."""

@@ -10,9 +10,11 @@ import subprocess
 
 from twisted.trial.unittest import SkipTest
 
+from portfwd.admin.metrics_page import MOST_CONNECTIONS
 from portfwd.testing.peers import Dialer, converse
 from tests.integration.case import ForwarderCase
 from tests.integration.forwarder import PATIENCE, Forwarder, wait_until
+from tests.integration.silent_crowd import Crowd
 
 try:
     import prometheus_client
@@ -152,6 +154,19 @@ class PairCounterTests(CounterTests):
     """Twisted's way."""
 
     relay_option = "pair"
+
+
+class CrowdTests(MetricsCase):
+    """Many connections that do not read."""
+
+    def test_health(self) -> None:
+        """Health is answered beside twice as many connections as there are places, whatever they do."""
+        forwarder = self.measured()
+        port = int(forwarder.wait_for_line(r"metrics: listening on http://127\.0\.0\.1:(\d+)")[1])
+        for says in (b"", b"GET /met", b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 40):
+            crowd = Crowd(("127.0.0.1", port), 2 * MOST_CONNECTIONS, says)
+            self.addCleanup(crowd.leave)
+            self.assertEqual(self.curl(forwarder, "/healthz"), (200, "ok\n"), says)
 
 
 class PageTests(MetricsCase):
