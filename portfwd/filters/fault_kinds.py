@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 TICK: Final = 0.02
 #: Pieces that are on the way at once, in each direction: two timers each.
 MAX_PIECES: Final = 256
+#: Seconds between two batches of `MAX_PIECES` of a slicer that has no delay of its own: pieces of one byte
+#: take a system call each, and the sessions of others have their turns in between.
+BREATH: Final = 1e-4
 
 
 class FaultFilter(Filter):
@@ -197,7 +200,16 @@ class Slicer(PacedFilter):
         """See `FaultFilter`."""
         if self._options.delay:
             return super().spoil(direction, data)
-        return [Forward(piece) for piece, _ in self.cut(direction, data)]
+        pieces = [piece for piece, _ in islice(self.cut(direction, data), MAX_PIECES)]
+        rest = data[sum(map(len, pieces)) :]
+        if not rest:
+            return [Forward(piece) for piece in pieces]
+        # The last piece is delayed, so nothing more is read; the wake cuts the rest.
+        pace = self._paces[direction]
+        pace.kept = rest
+        pace.last += 1
+        batch: list[Verdict] = [Forward(piece) for piece in pieces[:-1]]
+        return [*batch, Wake(BREATH, (direction, pace.last)), Delay(BREATH, pieces[-1])]
 
     def cut(self, direction: Direction, data: bytes) -> Iterator[tuple[bytes, float]]:
         """See `PacedFilter`."""

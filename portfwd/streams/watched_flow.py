@@ -84,7 +84,8 @@ class WatchedFlow(SocketFlow):
         self.on_hold = False
         self.unanswered = False
         self.unseen = False
-        self._behind = b""
+        # What was written while earlier bytes waited, in pieces; None: nothing.
+        self._behind: list[bytes] | None = None
         self._counted = 0
         self._showing = False
         self._filled = False
@@ -98,7 +99,7 @@ class WatchedFlow(SocketFlow):
     @property
     def kept_bytes(self) -> int:
         """How many they are."""
-        return len(self._kept) + len(self._behind) + self._in_pipe
+        return len(self._kept) + sum(map(len, self._behind or ())) + self._in_pipe
 
     # When to run
 
@@ -133,9 +134,9 @@ class WatchedFlow(SocketFlow):
         source.readable = readable and not source.read_ended
 
     def _fetch_behind(self) -> None:
-        """What was written while the pipe was full is next."""
-        if self._behind:
-            self._kept, self._behind = self._kept + self._behind, b""
+        """What was written while earlier bytes waited is next."""
+        if self._behind is not None:
+            self._kept, self._behind = b"".join((self._kept, *self._behind)), None
 
     def _flush(self) -> bool:
         """Write what is kept; say whether more may be read."""
@@ -147,7 +148,7 @@ class WatchedFlow(SocketFlow):
 
     def _write_kept(self) -> bool:
         written = super()._write_kept()
-        if not self._kept:
+        if not (self._kept or self._behind):
             self._leave_place()
             self._taken()
         return written
@@ -155,7 +156,7 @@ class WatchedFlow(SocketFlow):
     def _leave_place(self) -> None:
         """Give the place back, unless something of the last read, or of its answer, waits to be written."""
         bulk = self._setup.bulk
-        if self._has_place and bulk is not None and not self._kept and not self.unanswered:
+        if self._has_place and bulk is not None and not (self._kept or self._behind or self.unanswered):
             self._has_place = False
             bulk.give_back()
 
@@ -182,7 +183,7 @@ class WatchedFlow(SocketFlow):
                 return
             if self.on_hold or self._discarding:
                 return
-            if self._kept:
+            if self._kept or self._behind:
                 self._pause()
                 return
             if self.unanswered:
@@ -244,11 +245,17 @@ class WatchedFlow(SocketFlow):
         if destination.lost or destination.write_broken or not data:
             return
         sent = 0
-        if self._in_pipe or self._behind:
-            self._behind += data
+        if self._kept or self._in_pipe or self._behind:
+            if self._behind is None:
+                self._behind = []
+            self._behind.append(data)
             self._was_refused(answer)
+            if destination.writable:
+                self.take_turn()
+            else:
+                self._pause()
             return
-        if not self._kept and destination.writable:
+        if destination.writable:
             try:
                 sent = destination.socket.send(data)
             except BlockingIOError:
@@ -261,7 +268,7 @@ class WatchedFlow(SocketFlow):
             self.source.moved_at = self._setup.poller.now
             if sent == len(data):
                 return
-        self._kept += data[sent:] if sent else data
+        self._kept = data[sent:] if sent else data
         self._was_refused(answer)
         if destination.writable:
             self.take_turn()
@@ -322,7 +329,7 @@ class WatchedFlow(SocketFlow):
 
     def drop(self) -> None:
         """The destination takes no more."""
-        self._behind = b""
+        self._behind = None
         super().drop()
         self._leave_place()
         self._taken()

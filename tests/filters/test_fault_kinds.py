@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from portfwd.filters.api import DONE, DROP, Close, Delay, Filter, Forward, Verdict, Wake
 from portfwd.filters.fault_kinds import MAX_PIECES
 from portfwd.filters.faults import Fault, FaultFactory
+from portfwd.testing import Pipe
 from portfwd.values import TO_CLIENT, TO_UPSTREAM
 from tests.filters.asking import a_connection, parts, passed, the
 from tests.filters.test_faults import CLAUSES, a_factory
@@ -151,6 +152,18 @@ class PaceTests(SynchronousTestCase):
         self.assertEqual(
             [at for at, _ in found], [round(0.01 * number, 3) for number in range(1, len(found) + 1)]
         )
+
+    def test_slicer_in_batches(self) -> None:
+        """A slicer without a delay makes a bounded number of pieces in one turn, and loses none."""
+        pipe = Pipe(a_factory("slicer size=1"))
+        data = bytes(range(256)) * 40
+        for piece in (data[:5000], data[5000:]):
+            before = len(pipe.writes[TO_UPSTREAM])
+            pipe.send(TO_UPSTREAM, piece)
+            self.assertLessEqual(len(pipe.writes[TO_UPSTREAM]) - before, MAX_PIECES)
+        self.assertTrue(pipe.rest())
+        self.assertEqual(pipe.to_upstream, data)
+        self.assertEqual({len(piece) for piece in pipe.writes[TO_UPSTREAM]}, {1})
 
 
 class CorruptTests(SynchronousTestCase):

@@ -320,6 +320,32 @@ class FaultTests(BenchCase):
         self.assertEqual(bytes(bench.eyes.seen[Side.CLIENT]), b"seen")
 
 
+class ManyWritesTests(BenchCase):
+    """Many small writes towards a reader who has stopped."""
+
+    def test_linear(self) -> None:
+        """What is kept is not copied for each of them, so the time is in proportion to their number."""
+        bench = self.bench()
+        self.stop_reader(bench)
+        bench.client.hold()
+        kept = bench.up.kept_bytes
+        joined = [0]
+        count = 20_000
+        for number in range(count):
+            before = bench.up._kept
+            bench.up.write(bytes([number % 251]))
+            joined[0] += bench.up._kept is not before
+        self.assertEqual((bench.up.kept_bytes - kept, joined[0] <= 1), (count, True))
+        received = bytearray()
+        for _ in range(5000):
+            received += drain(bench.right)[0]
+            bench.turn()
+            if not bench.up.keeps_bytes:
+                break
+        received += drain(bench.right)[0]
+        self.assertEqual(bytes(received[-count:]), bytes(number % 251 for number in range(count)))
+
+
 class FullPipeTests(BenchCase):
     """What is asked while bytes wait in a pipe."""
 
