@@ -321,6 +321,9 @@ class Chain(Inquiry):
                 stage.filter.closed(summary)
             except BaseException as error:
                 troubles.append(Trouble(stage.name, error))
+            # A stage and its links must not wait for the garbage collector, nor must timers and this chain.
+            del stage.up, stage.down
+        self._timers.clear()
         return troubles
 
     # Coming to rest

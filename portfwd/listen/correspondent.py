@@ -76,6 +76,7 @@ class Correspondent:
         if self._open:
             self._open = False
             self.received = _ignore
+            self.session = None
             self._desk.left(self)
 
     def evict(self) -> None:

@@ -272,6 +272,10 @@ class FilteredSession(Session):
                 self._done_by(trouble)
             self._rule.world.sinks.closed(self.id)
 
+    def _release(self) -> None:
+        super()._release()
+        self.chain = None
+
     # What is to be done
 
     def _ask(self, event: Callable[..., Sequence[effects.Effect]], *arguments: Any) -> None:

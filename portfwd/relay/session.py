@@ -634,13 +634,18 @@ class Session:
         ):
             self.state = follow(_CLOSING, _CLOSED)
             self._tell_closed()
-            for stream in (client.stream, upstream.stream):
-                if stream is not None:
-                    stream.unjoin()
+            self._release()
             if self._places is not None or self._rule.counts_targets:
                 self._leave()
             self._rule.left(self)
             self._closed()
+
+    def _release(self) -> None:
+        """Let go of all that knows this session: it must not wait for the garbage collector."""
+        for half in (self._client, self._upstream):
+            half.closing = None
+            if half.stream is not None:
+                half.stream.unjoin()
 
     # What it tells
 

@@ -68,8 +68,11 @@ class QuestionCarrier:
         """See `Carrier`."""
         if self.is_open:
             self.is_open = False
-            if self._own is not None:
-                self._own.close()
+            # Both know this carrier: nothing must wait for the garbage collector.
+            self.taker = None
+            own, self._own = self._own, None
+            if own is not None:
+                own.close()
 
     def answered(self, message: bytes) -> None:
         """See `Asker`."""

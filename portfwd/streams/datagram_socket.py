@@ -174,4 +174,5 @@ class ConnectedSocket:
         """Close the socket."""
         if self.is_open:
             self.is_open = False
+            self.taker = None
             self._poller.forget(self._socket)

@@ -146,8 +146,9 @@ class DatagramStream:
 
     def own(self, owner: StreamOwner) -> None:
         """Tell `owner` from here on, and of a loss that came before."""
-        self._owner = owner
-        if self._lost is not None:
+        if self._lost is None:
+            self._owner = owner
+        else:
             owner.lost(self, *self._lost)
 
     def join(self, peer: DatagramStream) -> None:
@@ -195,8 +196,10 @@ class DatagramStream:
         if self._early is not None:
             self._early.clear()
         self.carrier.close()
-        if self._owner is not None:
-            self._owner.lost(self, how, detail)
+        # Nothing is told after this: neither must keep the other alive.
+        owner, self._owner = self._owner, None
+        if owner is not None:
+            owner.lost(self, how, detail)
 
     @property
     def meter_drops(self) -> int:

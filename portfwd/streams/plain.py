@@ -117,7 +117,7 @@ class PlainTransport(tcp.Connection):
         self.sent = 0
         self.gone = 0
         self.write_broken = False
-        self._stream_protocol = IStreamProtocol(protocol, None)
+        self._stream_protocol: IStreamProtocol | None = IStreamProtocol(protocol, None)
         self._clock = IReactorTime(reactor)
         self._linger = linger
         self._bulk = bulk
@@ -371,6 +371,7 @@ class PlainTransport(tcp.Connection):
             self._in_order = reason.type is error.ConnectionDone
             if self._overdue is not None and self._overdue.active():
                 self._overdue.cancel()
+            self._overdue = self._stream_protocol = None
         super().connectionLost(reason)
 
     def _is_mistaken(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from functools import partial
 
 from attrs import field, frozen
 
@@ -50,6 +51,7 @@ class SocketStreams:
     """
 
     join: Callable[[SocketStream, SocketStream], SocketFlow]
+    _stream: type[SocketStream]
 
     def __init__(
         self, share: SocketShare, options: Options, *, watched: bool = False, gates: Gates | None = None
@@ -59,22 +61,13 @@ class SocketStreams:
         :param watched: the rule has filters: its streams are `WatchedStream`s.
         :param gates: the rule's, if its bandwidth is limited: its streams are `PacedStream`s.
         """
-        self._stream = SocketStream
-        self.join = self._flow
-        self._gates = gates
-        if watched:
-            self._stream = WatchedStream
-            self.join = self._watched_flow
-        if gates is not None:
-            self._stream = PacedStream
-            self.join = self._paced_flow
         self.poller = share.poller
         self._client_settings = client_settings(options)
         if options.buffer not in share.buffers:
             share.buffers[options.buffer] = memoryview(bytearray(options.buffer))
         pool = None if options.relay is RelayKind.COPY else share.pool
         larger = options.bulk_buffer > options.buffer
-        self._setup = FlowSetup(
+        setup = FlowSetup(
             share.poller,
             share.buffers[options.buffer],
             pool,
@@ -83,6 +76,12 @@ class SocketStreams:
             bulk=BulkReads(options.bulk_buffer, share.places) if larger else None,
         )
         self.kind = "copy" if pool is None else "splice"
+        # Not methods of this object: what a rule is made of must not wait for the garbage collector.
+        self._stream, self.join = SocketStream, partial(SocketFlow, setup=setup)
+        if watched:
+            self._stream, self.join = WatchedStream, partial(WatchedFlow, setup=setup)
+        if gates is not None:
+            self._stream, self.join = PacedStream, partial(_paced_flow, setup=setup, gates=gates)
 
     def accepted(
         self, sock: socket.socket, address: Address | None, options: Options, local: Address | None = None
@@ -114,15 +113,12 @@ class SocketStreams:
         """
         return self._stream(sock, address, self, None, seen)
 
-    def _flow(self, source: SocketStream, destination: SocketStream) -> SocketFlow:
-        return SocketFlow(source, destination, self._setup)
 
-    def _watched_flow(self, source: SocketStream, destination: SocketStream) -> SocketFlow:
-        return WatchedFlow(source, destination, self._setup)
-
-    def _paced_flow(self, source: SocketStream, destination: SocketStream) -> SocketFlow:
-        client = source if source.side is Side.CLIENT else destination
-        ticket = None if self._gates is None else self._gates.ticket(source.side, client.address)
-        if ticket is None:
-            return self._watched_flow(source, destination)
-        return PacedFlow(source, destination, self._setup, ticket)
+def _paced_flow(
+    source: SocketStream, destination: SocketStream, *, setup: FlowSetup, gates: Gates
+) -> SocketFlow:
+    client = source if source.side is Side.CLIENT else destination
+    ticket = gates.ticket(source.side, client.address)
+    if ticket is None:
+        return WatchedFlow(source, destination, setup)
+    return PacedFlow(source, destination, setup, ticket)

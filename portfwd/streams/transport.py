@@ -72,6 +72,7 @@ class TransportStream(Protocol):
         self._owner: StreamOwner | None = None
         self._bottom: ITransport | None = None
         self._plain: PlainTransport | None = None
+        self._is_bare = False  # nothing is around `_plain`, so what it sent is what was written here
         self._peer: TransportStream | None = None
         self._early: list[bytes] = []
         self._early_failure = False
@@ -114,6 +115,7 @@ class TransportStream(Protocol):
         self._bottom = bottom
         if isinstance(bottom, PlainTransport):
             self._plain = bottom
+            self._is_bare = bottom is self.transport
         elif bottom is not None:
             if hasattr(bottom, "bufferSize"):
                 bottom.bufferSize = self.buffer
@@ -244,8 +246,12 @@ class TransportStream(Protocol):
             how = Loss.FAILED
         code = None if self._plain is None else self._plain.gone
         self._end = (how, "" if how is Loss.ORDERLY else loss_text(reason, code))
-        if self._owner is not None:
-            self._owner.lost(self, *self._end)
+        # Nothing is told after this, nor asked of the transport: neither must keep the other alive.
+        owner, self._owner = self._owner, None
+        self.transport = self._bottom = self._intake = None
+        reason.cleanFailure()  # it knows the frames that it came through, and they know it
+        if owner is not None:
+            owner.lost(self, *self._end)
 
     def _tell_end(self) -> None:
         """Once, and not before what came ahead of it was passed on."""
@@ -296,10 +302,11 @@ class TransportStream(Protocol):
 
     def own(self, owner: StreamOwner) -> None:
         """Tell `owner` from here on, and of a failure or a loss that came before; of an end once it reads."""
-        self._owner = owner
         if self._end is not None:
             owner.lost(self, *self._end)
-        elif self._early_failure:
+            return
+        self._owner = owner
+        if self._early_failure:
             self._early_failure = False
             owner.writing_failed(self, self._why_broken())
         self._tell_end()
@@ -403,8 +410,9 @@ class TransportStream(Protocol):
     def close(self) -> None:
         """Release the connection after what is kept has been written."""
         if not self._lost:
-            self.transport.unregisterProducer()  # type: ignore[union-attr]
-            self.transport.loseConnection()  # type: ignore[union-attr]
+            transport = self.transport
+            transport.unregisterProducer()  # type: ignore[union-attr]
+            transport.loseConnection()  # type: ignore[union-attr]
 
     def abort(self) -> None:
         """
@@ -466,7 +474,7 @@ class TransportStream(Protocol):
     def answered(self) -> FlowSummary:
         """What was written here while there is no other side."""
         plain = self._plain
-        if plain is not None and plain is self.transport:
+        if plain is not None and self._is_bare:
             return FlowSummary(bytes=plain.sent, writes=plain.writes)
         return FlowSummary(bytes=self._written)
 
@@ -474,7 +482,7 @@ class TransportStream(Protocol):
         """The flow from `source` to this stream, so far."""
         plain, theirs = self._plain, source._plain
         since = source._paused_at
-        written = plain.sent if plain is not None and plain is self.transport else self._written
+        written = plain.sent if plain is not None and self._is_bare else self._written
         return FlowSummary(
             bytes=written,
             reads=theirs.reads if theirs is not None else source._chunks,

@@ -13,7 +13,6 @@ import contextlib
 import errno
 import os
 import socket
-from collections.abc import Callable
 from typing import Final, Protocol
 
 from twisted.internet import error
@@ -321,16 +320,20 @@ def from_twisted_address(address: IAddress | None) -> Address | None:
 
 
 class _One(Factory):
-    """Makes what it is given, or nothing."""
+    """
+    Makes what it is given, or nothing.
+
+    :ivar made: the protocol; None to have the connection closed.
+    """
 
     noisy = False
 
-    def __init__(self, make: Callable[[], IProtocol | None]) -> None:
-        self._make = make
+    def __init__(self, made: IProtocol) -> None:
+        self.made: IProtocol | None = made
 
     def buildProtocol(self, addr: IAddress | None) -> IProtocol | None:  # type: ignore[override]
-        """One protocol, or None to have the connection closed."""
-        return self._make()
+        """See the class."""
+        return self.made
 
 
 class EndpointAttempt:
@@ -363,23 +366,23 @@ class EndpointAttempt:
         self._is_over = False
         self._timer: IDelayedCall | None = None
         self._stream = TransportStream(clock, options.buffer) if stream is None else stream
+        self._factory = _One(self._stream)
         self._log = Logger()
 
     def start(self) -> None:
         """Connect the endpoint."""
         self._timer = self._clock.callLater(self._timeout, self._timed_out)
         # Another library's code, which may raise as well as fail.
-        self._connecting = connecting = maybeDeferred(self._endpoint.connect, _One(self._protocol))
+        self._connecting = connecting = maybeDeferred(self._endpoint.connect, self._factory)
         connecting.addCallbacks(self._connected, self._failed)
         connecting.addErrback(self._broke)
-
-    def _protocol(self) -> IProtocol | None:
-        # An endpoint that goes on after it was cancelled gets none, and closes its connection.
-        return None if self._is_over else self._stream
 
     def _over(self) -> None:
         self._connecting = None
         self._is_over = True
+        # An endpoint that goes on after it was cancelled gets none, and closes its connection. And Twisted's
+        # factories and connectors know each other: what they keep waits for the garbage collector.
+        self._factory.made = None
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
 
