@@ -52,12 +52,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("-q", "--quiet", action="store_true", help="print errors only, no warnings or counts")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    parser.add_argument("--allow-empty", action="store_true", help="take a file without any rule")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Check the files; the worst exit code of them."""
-    results = [_judge(read_rules(path)) for path in arguments.files]
+    results = [_judge(read_rules(path, allow_empty=arguments.allow_empty)) for path in arguments.files]
     if arguments.json:
         print(json.dumps({"files": [_to_json(result) for result in results]}, indent=2))
     else:

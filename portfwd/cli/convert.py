@@ -48,7 +48,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(arguments: argparse.Namespace) -> int:
     """Convert one file."""
-    read = read_rules(arguments.file)
+    read = read_rules(arguments.file, allow_empty=True)
     for problem in read.problems:
         print(format_problem(problem), file=sys.stderr)
     if read.ruleset is None:

@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Explain one connection."""
     if arguments.file is None:
         return with_control(arguments, partial(_ask, arguments))
-    read = read_rules(arguments.file)
+    read = read_rules(arguments.file, allow_empty=True)
     if read.ruleset is None:
         for problem in read.problems:
             print(format_problem(problem), file=sys.stderr)

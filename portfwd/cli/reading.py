@@ -51,10 +51,10 @@ class Read:
         return CANNOT_READ if unread else BAD_FILE
 
 
-def read_rules(path: str) -> Read:
+def read_rules(path: str, *, allow_empty: bool = False) -> Read:
     """Read a rules file and its includes; no error of theirs is raised."""
     try:
-        ruleset = load(path, DiskFiles())
+        ruleset = load(path, DiskFiles(), allow_empty=allow_empty)
     except RulesError as error:
         return Read(path, None, everything_wrong(error), error.readable)
     return Read(path, ruleset, ruleset.warnings, ruleset)

@@ -26,7 +26,7 @@ CODES: Final[Mapping[str, str]] = MappingProxyType(
         "yaml-form": "rinetd-uv's YAML form is not read; its conf form is.",
         "include-depth": "Files include each other more than ten deep.",
         "include-cycle": "A file includes itself, directly or through others.",
-        "include-no-match": "An include matches no file (a warning).",
+        "include-no-match": "An include names a file that is not there, or its pattern matches none (then a warning).",
         "include-without-files": "An include stands in rules that are not read from a file.",
         "too-many-files": "The includes bring in more files than are read.",
         "too-many-problems": "There are more problems than are shown.",
@@ -84,7 +84,7 @@ CODES: Final[Mapping[str, str]] = MappingProxyType(
         "unused-target": "No route names this target (a warning).",
         "route-without-filter": "A rule has routes but no filter that could choose one.",
         "source-family": "The address of src= is of another family than the target.",
-        "no-rules": "There is no rule (a warning for a file, an error for a rule of the command line).",
+        "no-rules": "There is no rule; a warning with --allow-empty.",
         # filters
         "unknown-filter": "There is no filter of this name, or no module or class at this import path.",
         "ambiguous-filter": "Two installed packages have a filter of this name.",

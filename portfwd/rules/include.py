@@ -9,6 +9,7 @@ refuses cycles, more than ten levels and more than a thousand files.
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Callable
 from typing import Final
 
@@ -26,6 +27,8 @@ MAX_DEPTH: Final = 10
 #: Ten levels of a few files each could otherwise multiply without end.
 MAX_FILES: Final = 1000
 
+#: What makes a name a pattern (`glob`).
+_MAGIC = re.compile(r"[*?[]")
 #: Reads the lines of a text into a reading.
 ReadText = Callable[[Reading, FileScope, str], Steps[None]]
 
@@ -47,8 +50,11 @@ def read_include(
         )
         return
     paths = files.glob(word.text, scope.name)
-    if not paths:
+    if not paths and _MAGIC.search(word.text):
+        # A directory of files that come and go may be empty.
         findings.warning(where, "include-no-match", f"no file matches {shown(word.text)}")
+    elif not paths:
+        findings.error(where, "include-no-match", f"there is no file {shown(word.text)}")
     for path in paths:
         normal = posixpath.normpath(path)
         if normal in scope.chain:

@@ -37,16 +37,17 @@ _KEYWORD_SHAPE = re.compile(r"[A-Za-z][A-Za-z_-]*", re.ASCII)
 _PORT_SHAPE = re.compile(r"(?:\d+|[A-Za-z][A-Za-z0-9-]*)(?:/\w*)?(?:\[.*)?", re.ASCII)
 
 
-def load(path: str, files: Files) -> Ruleset:
+def load(path: str, files: Files, *, allow_empty: bool = False) -> Ruleset:
     """
     Read a rules file and what it includes.
 
+    :param allow_empty: a file without rules is no error: it may be meant, and not cut short.
     :raises RulesError: with every problem, if any of them is an error.
     """
-    return finish(load_in_steps(path, files))
+    return finish(load_in_steps(path, files, allow_empty=allow_empty))
 
 
-def load_in_steps(path: str, files: Files) -> Steps[Ruleset]:
+def load_in_steps(path: str, files: Files, *, allow_empty: bool = False) -> Steps[Ruleset]:
     """Do what `load` does, a line or a rule at a time; of a TOML file the syntax is read in one go."""
     reading = Reading(files, files.port_of_service)
     where = Location(path)
@@ -64,7 +65,7 @@ def load_in_steps(path: str, files: Files) -> Steps[Ruleset]:
             yield from read_toml(reading, path, text)
         else:
             yield from _read_text(reading, FileScope(path, (posixpath.normpath(path),)), text)
-    return (yield from _finish(reading, where))
+    return (yield from _finish(reading, where, allow_empty=allow_empty))
 
 
 def parse(text: str, name: str, files: Files | None = None) -> Ruleset:
@@ -146,7 +147,7 @@ def _services(files: Files | None) -> PortOfService | None:
     return None if files is None else files.port_of_service
 
 
-def _finish(reading: Reading, where: Location) -> Steps[Ruleset]:
+def _finish(reading: Reading, where: Location, *, allow_empty: bool = True) -> Steps[Ruleset]:
     findings = reading.findings
     finished = []
     for draft in reading.drafts:
@@ -156,7 +157,13 @@ def _finish(reading: Reading, where: Location) -> Steps[Ruleset]:
     rules = tuple(finished)
     yield from verify_in_steps(rules, findings)
     if not rules and not findings.failed:
-        findings.warning(where, "no-rules", "there is no rule", "nothing will be forwarded")
+        if allow_empty:
+            findings.warning(where, "no-rules", "there is no rule", "nothing will be forwarded")
+        else:
+            # A full disk, a crashed editor or a missing include must not close every listener.
+            findings.error(
+                where, "no-rules", "there is no rule", "if that is meant, say so with --allow-empty"
+            )
     problems = findings.sorted(reading.paths)
     ruleset = Ruleset(
         rules,

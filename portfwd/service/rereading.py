@@ -99,10 +99,10 @@ class Mistakes:
     failures: tuple[str, ...]
 
 
-def _read(path: str, files: Files) -> Steps[Ruleset | Mistakes]:
+def _read(path: str, files: Files, allow_empty: bool) -> Steps[Ruleset | Mistakes]:
     """Read a file, a line or a rule at a time; a bad one costs traffic no more than a good one."""
     try:
-        return (yield from load_in_steps(path, files))
+        return (yield from load_in_steps(path, files, allow_empty=allow_empty))
     except RulesError as refused:
         problems = yield from everything_wrong_in_steps(refused)
     failures = []
@@ -129,8 +129,10 @@ class Rereading(Service):
         confinement: Confinement | None = None,
         making: Callable[[], AbstractContextManager[None]] = nullcontext,
         files: Files | None = None,
+        allow_empty: bool = False,
     ) -> None:
         """
+        :param allow_empty: a file without rules is applied.
         :param path: from the root on; None where the rules have no file.
         :param making: as of `Forwarder`.
         :param files: None for those of this machine.
@@ -143,6 +145,7 @@ class Rereading(Service):
         self._confinement = Confinement() if confinement is None else confinement
         self._making = making
         self._files: Files = DiskFiles() if files is None else files
+        self._allow_empty = allow_empty
         self._turn = DeferredLock()
         #: Who shares the reload that has not begun yet: a real one, a dry run.
         self._waiting: dict[bool, list[Deferred[ReloadResult]]] = {}
@@ -214,7 +217,10 @@ class Rereading(Service):
     async def _read_and_change(self, dry_run: bool) -> ReloadResult:
         if self._path is None:
             return self._refused(dry_run, NO_FILE)
-        self._reading = Slices(self._reactor, _read(self._confinement.visible(self._path), self._files))
+        self._reading = Slices(
+            self._reactor,
+            _read(self._confinement.visible(self._path), self._files, self._allow_empty),
+        )
         try:
             found = await self._reading.start()
         except CancelledError:

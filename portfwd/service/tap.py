@@ -81,6 +81,10 @@ class Options(UsageOptions):
         ],
     ]
 
+    optFlags = [  # noqa: RUF012 - twisted reads a plain list
+        ["allow-empty", None, "Take a rules file without any rule, at the start and at a reload."],
+    ]
+
     compData = None
 
     def __init__(self) -> None:
@@ -117,7 +121,8 @@ def read_rules(options: Options) -> Ruleset:
     """
     files = DiskFiles()
     if options["config"]:
-        ruleset = load(os.path.abspath(options["config"]), files)
+        path = os.path.abspath(options["config"])
+        ruleset = load(path, files, allow_empty=bool(options["allow-empty"]))
     else:
         ruleset = _parse_all(options["rules"], files)
     problems = (*unsupported(ruleset), *filter_problems(ruleset))
@@ -375,6 +380,7 @@ def _assemble(options: Options, ruleset: Ruleset, warnings: list[str]) -> IServi
         notifier=notifier,
         confinement=Confinement(chroot, os.getcwd(), os.geteuid()),
         making=kept,
+        allow_empty=bool(options["allow-empty"]),
     )
     rereading.setServiceParent(daemon)
 

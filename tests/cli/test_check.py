@@ -72,6 +72,17 @@ class CheckTests(CommandTestCase):
         )
         self.assertLess(out.index("unknown option 'loud'"), out.index("unknown option 'ilde'"))
 
+    def test_empty(self) -> None:
+        """A file without rules is wrong, whatever cut it short, unless that is said to be meant."""
+        for text in ("", "# all of it was here\n", "include conf.d/*.conf\n", "log access=off\n"):
+            path = self.file(text)
+            code, out, _ = self.run_main("check", path)
+            self.assertEqual(code, 2)
+            self.assertIn("error: there is no rule", out)
+            self.assertIn("--allow-empty", out)
+            code, out, _ = self.run_main("check", "--allow-empty", path)
+            self.assertEqual(code, 0)
+
     def test_not_even_read(self) -> None:
         """A file in a form that is not read has nothing else wrong with it."""
         code, out, _ = self.run_main("check", self.file("web: :1 -> a:1", ".yaml"))

@@ -18,7 +18,7 @@ class ReadTests(CommandTestCase):
 
     def test_warnings_are_fine(self) -> None:
         """Warnings alone do not fail a file."""
-        read = read_rules(self.file("# nothing\n"))
+        read = read_rules(self.file("# nothing\n"), allow_empty=True)
         self.assertEqual([problem.code for problem in read.problems], ["no-rules"])
         self.assertEqual(read.exit_code, FINE)
 
@@ -29,9 +29,14 @@ class ReadTests(CommandTestCase):
             self.assertEqual((read.ruleset, read.exit_code), (None, BAD_FILE))
 
     def test_unreadable(self) -> None:
-        """A file that is not there cannot be read; an include that matches nothing is a warning."""
+        """A file that is not there cannot be read; an included one is an error of the file.
+
+        A pattern that matches nothing is a warning.
+        """
         self.assertEqual(read_rules(self.missing()).exit_code, CANNOT_READ)
-        including = self.file(f"include {self.missing()}\n")
+        including = self.file(f"{GOOD}\ninclude {self.missing()}\n")
+        self.assertEqual(read_rules(including).exit_code, BAD_FILE)
+        including = self.file(f"{GOOD}\ninclude {self.missing()}*\n")
         self.assertEqual(read_rules(including).exit_code, FINE)
 
 

@@ -64,6 +64,24 @@ class RereadingCase(ReloadCase):
         return await again.reload(dry_run)
 
 
+class EmptyTests(RereadingCase):
+    """Files without a rule."""
+
+    async def test_refused(self) -> None:
+        """A file that was cut short closes no listener."""
+        forwarder, again = self.running()
+        for text in ("", "log access=off\n", "include conf.d/*.conf\n", "include gone.conf\n"):
+            result = await self.reread(again, text)
+            self.assertFalse(result.applied, text)
+            self.assertEqual([live.name for live in forwarder.rules], ["a"])
+
+    async def test_allowed(self) -> None:
+        """With ``--allow-empty`` it closes all of them."""
+        forwarder, again = self.running(allow_empty=True)
+        self.assertTrue((await self.reread(again, "log access=off\n")).applied)
+        self.assertEqual(forwarder.rules, [])
+
+
 class AppliedTests(RereadingCase):
     """Files that are good."""
 

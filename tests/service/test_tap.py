@@ -175,13 +175,18 @@ class MakeServiceTests(TapCase):
 
     def test_warnings(self) -> None:
         """Warnings of the file are printed at once, and stand in the log when all is up."""
-        service = self.service("-c", self.write("pool-trim-delay 5\nlog access=off\n"))
+        service = self.service("--allow-empty", "-c", self.write("pool-trim-delay 5\nlog access=off\n"))
         self.assertIn("warning", self.errors.getvalue())
         (announcing,) = (one for one in service if isinstance(one, Announcing))
         announcing._log = log = mock.Mock()
         announcing._announce()
         self.assertGreaterEqual(log.warn.call_count, 2)
         self.assertEqual(log.info.call_args.kwargs, {"count": 0})
+
+    def test_empty(self) -> None:
+        """A file without rules does not start."""
+        said = self.leaves(2, self.service, "-c", self.write("log access=off\n"))
+        self.assertIn("there is no rule", said)
 
     def test_paths_are_absolute(self) -> None:
         """Log and pid file stay where the file said, wherever the process goes."""
