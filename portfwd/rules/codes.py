@@ -26,7 +26,7 @@ CODES: Final[Mapping[str, str]] = MappingProxyType(
         "yaml-form": "rinetd-uv's YAML form is not read; its conf form is.",
         "include-depth": "Files include each other more than ten deep.",
         "include-cycle": "A file includes itself, directly or through others.",
-        "include-no-match": "An include names a file that is not there, or its pattern matches none (then a warning).",
+        "include-no-match": "An include names no file; with a pattern that matches none it is a warning.",
         "include-without-files": "An include stands in rules that are not read from a file.",
         "too-many-files": "The includes bring in more files than are read.",
         "too-many-problems": "There are more problems than are shown.",

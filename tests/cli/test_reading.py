@@ -29,7 +29,8 @@ class ReadTests(CommandTestCase):
             self.assertEqual((read.ruleset, read.exit_code), (None, BAD_FILE))
 
     def test_unreadable(self) -> None:
-        """A file that is not there cannot be read; an included one is an error of the file.
+        """
+        A file that is not there cannot be read; an included one is an error of the file.
 
         A pattern that matches nothing is a warning.
         """
