@@ -149,8 +149,9 @@ class Peer:
             self.socket.close()
 
     def close(self) -> None:
-        """Close, as a process does that exits."""
-        self.gone = True
+        """Close, as a process does that exits: an end, or a reset if bytes are unread."""
+        self.gone = self.ended = True
+        self.wanted = self.sent
         if self.socket is not None:
             self.socket.close()
 
