@@ -15,6 +15,7 @@ from portfwd.admin.commands import COMMANDS
 from portfwd.cli.main import make_parser
 from portfwd.filters.registry import BUILT_IN, Registry
 from portfwd.metrics.names import NAMES
+from portfwd.relay.ends import MEANINGS, MODES, Action, Ends, Event, Mode, reachable, step
 from portfwd.relay.states import TRANSITIONS
 from portfwd.rules.codes import CODES
 from portfwd.rules.options import OPTIONS, Needs, Scope
@@ -105,6 +106,51 @@ def session_states(_word: str = "") -> str:
             for state, following in TRANSITIONS.items()
         ),
     )
+
+
+def flow_states(_word: str = "") -> str:
+    """The states of one direction of a session."""
+    return table(("state", "meaning"), ((f"`{one.value}`", f"{text}.") for one, text in MEANINGS.items()))
+
+
+def closing_modes(_word: str = "") -> str:
+    """The ways in which a side is closed."""
+    return table(("mode", "what is done"), ((f"`{one.value}`", f"{text}.") for one, text in MODES.items()))
+
+
+#: The columns of `end_steps`; the other events mean the same in every state.
+_STEPS = {
+    Event.END_DUE: "it ends",
+    Event.END_SENT: "its own end is written",
+    Event.REFUSED: "it takes no more",
+    Event.RESET: "it resets",
+    Event.CLOSED: "it closes in order",
+}
+
+
+def end_steps(_word: str = "") -> str:
+    """What the events of one side mean in each state of both directions."""
+    rows = []
+    for ends in reachable():
+        row = [f"`{ends.to_upstream.value}`", f"`{ends.to_client.value}`"]
+        rows.append(row + [_step(ends, event) for event in _STEPS])
+    return table(("from it", "to it", *_STEPS.values()), rows)
+
+
+def _step(ends: Ends, event: Event) -> str:
+    after = step(*ends, event)
+    if after.action is Action.FINISH:
+        gone = event in (Event.RESET, Event.CLOSED)
+        this = "" if gone else f"it: {after.this.value}; "
+        return f"over; {this}other: {after.other.value}"
+    said = [] if after.action is Action.NOTHING else [after.action.value]
+    for before, now, where in (
+        (ends.to_upstream, after.mine, "from"),
+        (ends.to_client, after.theirs, "to"),
+    ):
+        if now is not before:
+            said.append(f"{where} it: `{now.value}`")
+    return "; ".join(said) or "-"
 
 
 def control_commands(_word: str = "") -> str:

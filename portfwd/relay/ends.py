@@ -97,6 +97,21 @@ class Event(enum.Enum):
     STALLED = "nothing has moved for linger"
 
 
+#: The events of a session that relays.
+RELAYING: Final = (
+    Event.ENDED,
+    Event.END_DUE,
+    Event.END_SENT,
+    Event.REFUSED,
+    Event.RESET,
+    Event.CLOSED,
+    Event.EXHAUSTED,
+    Event.EXPIRED,
+    Event.STALLED,
+    Event.KILLED,
+)
+
+
 class Mode(enum.Enum):
     """How the stream of one side is closed, once the session is over."""
 
@@ -370,6 +385,21 @@ def outcome_reason(outcome: Outcome, side: Side, ends: Ends) -> CloseReason:
     if outcome is Outcome.OTHER_RESET:
         return reset_reason(side.other, ends)
     return _OTHERS[outcome]
+
+
+def reachable() -> list[Ends]:
+    """Every state of a session that relays, from one side, in the order of `Flow`."""
+    found: set[Ends] = set()
+    ahead = {Ends()}
+    while ahead:
+        ends = ahead.pop()
+        found.add(ends)
+        for event in RELAYING:
+            after = step(*ends, event)
+            if after.action is not Action.FINISH:
+                ahead |= {Ends(after.mine, after.theirs), Ends(after.theirs, after.mine)} - found
+    order = list(Flow)
+    return sorted(found, key=lambda ends: (order.index(ends.to_upstream), order.index(ends.to_client)))
 
 
 def resetting_side(reason: CloseReason) -> Side | None:
