@@ -15,7 +15,7 @@ from portfwd.admin.commands import COMMANDS
 from portfwd.cli.main import make_parser
 from portfwd.filters.registry import BUILT_IN, Registry
 from portfwd.metrics.names import NAMES
-from portfwd.relay.ends import MEANINGS, MODES, Action, Ends, Event, Mode, reachable, step
+from portfwd.relay.ends import MEANINGS, MODES, Action, Ends, Event, reachable, step
 from portfwd.relay.states import TRANSITIONS
 from portfwd.rules.codes import CODES
 from portfwd.rules.options import OPTIONS, Needs, Scope
