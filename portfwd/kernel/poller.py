@@ -1,6 +1,10 @@
 # -*- test-case-name: tests.kernel.test_poller -*-
 """
-One edge-triggered epoll set, itself a single reader of whatever reactor runs.
+One edge-triggered epoll set, which the reactor waits on, or which is a single reader of whatever reactor
+runs.
+
+A reactor that can (`portfwd.kernel.event_loop`) waits on this set instead of its own: one ``epoll_wait`` then
+delivers what three do otherwise. Under every other reactor the set is nested: a descriptor among its others.
 
 A descriptor is registered once and never modified: being paused just means
 not reading. The set therefore sees a peer die on streams that nobody reads,
@@ -8,8 +12,9 @@ which a reactor's level-triggered set cannot show without spinning.
 
 The rules it keeps (each was a bug somewhere):
 
-- An exception ends the session of the one who raised it, never the poller: the
-  reactor drops a reader whose ``doRead`` raises, and every session with it.
+- An exception, of whatever class, ends the session of the one who raised it, never the poller: the
+  reactor drops a reader whose ``doRead`` raises, and every session with it. Should the poller be lost all
+  the same, its owner is told, for nothing moves any more.
 - Descriptor numbers are reused at once. `Poller.forget` is therefore the only way out of the set: it drops
   the watcher at once, and closes the socket after the batch of events, so no event of the batch can reach
   another socket with the same number.
@@ -25,9 +30,12 @@ It refuses to decide when a socket is closed: whoever watches it says so, by `fo
 
 from __future__ import annotations
 
+import math
+import os
 import select
 import socket
 from collections import deque
+from collections.abc import Callable
 from typing import Final, Protocol, cast
 
 from twisted.internet.interfaces import IDelayedCall, IReadDescriptor
@@ -36,7 +44,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from portfwd.kernel.failures import log_failure
-from portfwd.kernel.reactor import Reactor
+from portfwd.kernel.reactor import Reactor, WaitingReactor
 
 #: Events taken from the kernel in one turn: enough to amortise the system
 #: call, few enough that the reactor's other readers get theirs.
@@ -47,6 +55,8 @@ MAX_EVENTS: Final = 256
 #: not without end, because listeners and timers are the reactor's.
 STEPS: Final = 16
 
+#: EPOLLET, spelled out where select has no epoll: an event is told once.
+EDGE: Final = 1 << 31
 #: All that a stream of ours is ever watched for: EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP.
 EVENTS: Final = 0x2007  # spelled out where select has no epoll
 #: A connect has an outcome: EPOLLOUT | EPOLLHUP | EPOLLERR.
@@ -90,10 +100,19 @@ class Poller:
 
     :ivar failures: how many times a watcher or a turn raised.
     :ivar now: the reactor's seconds at the last batch of events.
+    :ivar recalled: the reactor that waits on this set has something else to do: `serve` is to return.
     """
 
-    def __init__(self, reactor: Reactor) -> None:
+    def __init__(self, reactor: Reactor, lost: Callable[[Failure], None] | None = None) -> None:
+        """
+        :param lost: told once if no event is delivered any more, because an exception left the poller or the
+            reactor gave it up.
+        """
         self._reactor = reactor
+        self._seconds = reactor.seconds
+        self._lost = lost
+        self._is_hosted = self._is_read = False
+        self.recalled = False
         self._turns: deque[Turn] = deque()
         self._leaving: list[socket.socket] = []
         self._busy = False
@@ -113,12 +132,16 @@ class Poller:
     def start(self) -> None:
         """Make the epoll set and join the reactor. To be called after forking."""
         self._epoll = select.epoll()
-        self._reactor.addReader(self)
+        host = WaitingReactor(self._reactor, None)
+        self._is_hosted = host is not None and host.wait_on(self)
+        if not self._is_hosted:
+            self._reactor.addReader(self)
+            self._is_read = True
 
     def stop(self) -> None:
         """Leave the reactor and forget every descriptor."""
         if self._epoll is not None:
-            self._reactor.removeReader(self)
+            self._leave_reactor()
             self._epoll.close()
             self._epoll = None
             self._watchers[:] = [None] * len(self._watchers)
@@ -128,13 +151,22 @@ class Poller:
                 self._soon.cancel()
                 self._soon = None
 
-    def watch(self, descriptor: int, events: int, watcher: Watcher) -> None:
+    def _leave_reactor(self) -> None:
+        if self._is_hosted:
+            self._is_hosted = False
+            WaitingReactor(self._reactor).wait_on(None)
+        elif self._is_read:
+            self._is_read = False
+            self._reactor.removeReader(self)
+
+    def watch(self, descriptor: int, events: int, watcher: Watcher, *, edge: int = EDGE) -> None:
         """
         Tell `watcher` of the bits of `events` (``select.EPOLL*``) at each edge, and of those that are there
         now.
 
         Of a descriptor that is watched already, the events and the watcher are replaced.
 
+        :param edge: 0: tell of what is there, again and again.
         :raises OSError: the kernel refuses (``ENOSPC``, ``ENOMEM``): nothing is watched then.
         """
         if self._epoll is None:
@@ -142,14 +174,14 @@ class Poller:
         watchers = self._watchers
         if descriptor >= len(watchers):
             watchers.extend([None] * (descriptor + 1 - len(watchers)))
-        if watchers[descriptor] is None or not self._modify(descriptor, events):
-            self._epoll.register(descriptor, events | select.EPOLLET)
+        if watchers[descriptor] is None or not self._modify(descriptor, events | edge):
+            self._epoll.register(descriptor, events | edge)
         watchers[descriptor] = watcher
 
     def _modify(self, descriptor: int, events: int) -> bool:
         """Ask for other events of what is watched; False where its socket was closed elsewhere."""
         try:
-            cast(select.epoll, self._epoll).modify(descriptor, events | select.EPOLLET)
+            cast(select.epoll, self._epoll).modify(descriptor, events)
         except FileNotFoundError:
             return False
         return True
@@ -170,12 +202,15 @@ class Poller:
         then events of a connection that is gone can come for another one that got its number, so streams
         verify a death.
 
-        :param inherited: another process may hold a duplicate for long: take the descriptor out by asking.
+        :param inherited: another process may hold a duplicate for long: take the descriptor out by asking,
+            and close the socket at once, so that its address can be bound again; only its number stays taken.
         """
         descriptor = sock.fileno()
         if 0 <= descriptor < len(self._watchers):
             if inherited and self._epoll is not None and self._watchers[descriptor] is not None:
                 self._epoll.unregister(descriptor)
+                if self._busy:
+                    os.dup2(self._epoll.fileno(), descriptor, inheritable=False)
             self._watchers[descriptor] = None
         if self._busy:
             self._leaving.append(sock)
@@ -203,49 +238,90 @@ class Poller:
         """The epoll set's own descriptor, which is readable when events wait."""
         return -1 if self._epoll is None else self._epoll.fileno()
 
+    def serve(self, delay: float | None, *, once: bool = False) -> None:
+        """
+        Wait for events and deliver them, and run turns, for a reactor that waits on this set.
+
+        Returns when `delay` seconds are over, when `recalled` was set, or when the poller was stopped.
+
+        :param delay: None: without end.
+        :param once: return after one batch of events, or none.
+        """
+        epoll = self._epoll
+        if epoll is None or self._busy or not self._is_hosted:
+            return
+        self._busy, self.recalled = True, False
+        try:
+            end = math.inf if delay is None else self._seconds() + delay
+            while True:
+                self._step(epoll, delay)
+                if once or self.recalled or not self._is_hosted:
+                    return
+                if end < math.inf:
+                    delay = end - self.now
+                    if delay <= 0:
+                        return
+        except BaseException:
+            self.give_up(Failure())
+        finally:
+            self._busy = False
+            self._close_leaving()
+
     def doRead(self) -> None:
         """Deliver events and run turns, until there are none or the reactor's others must get theirs."""
-        if self._epoll is None or self._busy:
+        epoll = self._epoll
+        if epoll is None or self._busy or not self._is_read:
             return
         self._busy = True
         try:
-            self._work(self._epoll)
+            for _ in range(STEPS):
+                if not self._step(epoll, 0) or not self._is_read:
+                    return
+        except BaseException:
+            self.give_up(Failure())
         finally:
             self._busy = False
             self._close_leaving()
             if self._turns:
                 self._run_soon()
 
-    def _work(self, epoll: select.epoll) -> None:
+    def _step(self, epoll: select.epoll, delay: float | None) -> bool:
+        """
+        Deliver one batch of events, then run one turn; say whether there was any of it.
+
+        So somebody with little to say is heard between any two turns of those who have much.
+
+        :param delay: seconds to wait for events, unless somebody waits for its turn; None: without end.
+        """
         turns, watchers = self._turns, self._watchers
-        for _ in range(STEPS):
-            self.now = self._reactor.seconds()
-            batch = epoll.poll(0, MAX_EVENTS)
-            for descriptor, bits in batch:
-                watcher = watchers[descriptor]
-                if watcher is not None:
-                    try:
-                        watcher.ready(bits)
-                    except BaseException:
-                        self._report(watcher)
-            self._close_leaving()
-            if turns:
-                # One turn, then events again: somebody with little to say is
-                # heard between any two of those who have much.
-                turn = turns.popleft()
-                turn.queued = False
+        batch = epoll.poll(0 if turns else delay, MAX_EVENTS)
+        self.now = self._seconds()
+        for descriptor, bits in batch:
+            watcher = watchers[descriptor]
+            if watcher is not None:
                 try:
-                    turn.run()
+                    watcher.ready(bits)
                 except BaseException:
-                    self._report(turn)
-            elif not batch or epoll.closed:
-                return
-            if epoll.closed:
-                return
+                    self._report(watcher)
+        if self._leaving:
+            self._close_leaving()
+        if turns:
+            turn = turns.popleft()
+            turn.queued = False
+            try:
+                turn.run()
+            except BaseException:
+                self._report(turn)
+            return True
+        return bool(batch)
 
     def _close_leaving(self) -> None:
         while self._leaving:
-            self._leaving.pop().close()
+            try:
+                self._leaving.pop().close()
+            except OSError:
+                # What went wrong with what was written is told by the calls that wrote it.
+                log_failure(self._log, "a socket did not close in order")
 
     def _report(self, who: Watcher | Turn) -> None:
         self.failures += 1
@@ -257,7 +333,7 @@ class Poller:
             log_failure(self._log, "and so did the end of {who!r}", who=who)
 
     def _run_soon(self) -> None:
-        if self._soon is None and self._epoll is not None:
+        if self._soon is None and self._epoll is not None and not self._is_hosted:
             self._soon = self._reactor.callLater(0, self._run_now)
 
     def _run_now(self) -> None:
@@ -265,8 +341,20 @@ class Poller:
         self.doRead()
 
     def connectionLost(self, reason: Failure) -> None:
-        """Called by a reactor that gives the poller up; there is no way on from here."""
-        self._log.critical("the poller was removed from the reactor: {reason}", reason=reason)
+        """The reactor gives the poller up: nothing is delivered from here on, unless it stops anyhow."""
+        if self._is_read and self._reactor.running:
+            self.give_up(reason)
+
+    def give_up(self, failure: Failure) -> None:
+        """Something broke that every event needs: leave the reactor, and tell the owner."""
+        log_failure(self._log, "no event is delivered any more", failure)
+        try:
+            self._leave_reactor()
+        except OSError:
+            log_failure(self._log, "nor does the reactor work")
+        lost, self._lost = self._lost, None
+        if lost is not None:
+            lost(failure)
 
     def logPrefix(self) -> str:
         """The prefix of log lines made during a batch."""

@@ -389,6 +389,7 @@ class Binder:
             inherited=inherited,
             gate=live.gate,
             make_room=room_maker(live),
+            poller=None if self._world.sockets is None else self._world.sockets.poller,
         )
 
 

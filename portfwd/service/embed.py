@@ -7,6 +7,7 @@ from twisted.application.service import IService
 
 from portfwd.errors import RulesError
 from portfwd.kernel.reactor import Reactor
+from portfwd.kernel.steady import steady
 from portfwd.relay.live import SessionLog
 from portfwd.rules import parse_rule, unsupported
 from portfwd.rules.model import Rule, Ruleset
@@ -27,5 +28,5 @@ def forward(
     problems = (*unsupported(ruleset), *filter_problems(ruleset))
     if problems:
         raise RulesError(problems)
-    service: IService = Forwarder(reactor, ruleset, log, drain=drain)
+    service: IService = Forwarder(steady(reactor), ruleset, log, drain=drain)
     return service

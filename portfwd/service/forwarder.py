@@ -59,7 +59,7 @@ from portfwd.service.session_log import Silent
 from portfwd.service.slices import Slices
 from portfwd.service.steering import Steering, named
 from portfwd.service.surroundings import surroundings
-from portfwd.service.targets import target_labels
+from portfwd.service.where import tell_where
 from portfwd.values import CloseReason
 
 #: Seconds that sessions get to finish when the service stops.
@@ -93,6 +93,7 @@ class Forwarder(Service):
         drain: float = DRAIN,
         platform: Platform | None = None,
         making: Callable[[], AbstractContextManager[None]] = nullcontext,
+        lost: Callable[[Failure], None] | None = None,
     ) -> None:
         """
         Make targets ready; nothing is bound or connected yet.
@@ -100,12 +101,15 @@ class Forwarder(Service):
         :param log: who writes the access lines; None for nobody.
         :param drain: seconds that sessions get to finish on `stopService`.
         :param platform: what may be used; None to look.
+        :param lost: told if no event is delivered any more; every session has been cut then. None: the
+            service stops, so that clients are refused and do not wait for ever.
         :param making: is entered while a reload makes many objects: `garbage.kept` in a process of our own.
         :raises StartError: a target cannot be made ready (a certificate, an endpoint's description).
         """
         self._reactor = reactor
         self._platform = find_platform(reactor) if platform is None else platform
-        self._poller = Poller(reactor) if self._platform.epoll else None
+        self._poller = Poller(reactor, self._poller_lost) if self._platform.epoll else None
+        self._lost = lost
         self.budget = self._budget = DescriptorBudget(0, 0)
         self.pool = PipePool(pipe_allowance(), self._budget, reactor) if self._platform.splice else None
         self.doorkeeper = Doorkeeper(overall_limits(ruleset))
@@ -249,17 +253,7 @@ class Forwarder(Service):
                 self._poller.stop()
             raise StartError(failures)
         super().startService()
-        self._tell_where(self._bound)
-
-    def _tell_where(self, bounds: Sequence[Bound]) -> None:
-        for bound in bounds:
-            for address in bound_addresses(bound):
-                self._log.info(
-                    "{rule}: listening on {address} -> {targets}",
-                    rule=bound.live.name,
-                    address=address,
-                    targets=target_labels(bound.live),
-                )
+        tell_where(self._log, self._bound)
 
     def _close_listeners(self) -> Deferred[Any]:
         bound, self._bound = self._bound, []
@@ -299,6 +293,16 @@ class Forwarder(Service):
         """End every session with `reason`: killed ones at once, others behind what was received."""
         for live in self.every_rule:
             live.close_all(reason, now=reason is CloseReason.KILLED)
+
+    def _poller_lost(self, failure: Failure) -> None:
+        """Nothing moves any more: a session that is cut is better than one that hangs."""
+        try:
+            self.cut(CloseReason.INTERNAL)
+        finally:
+            if self._lost is not None:
+                self._lost(failure)
+            elif self.running:
+                self.stopService()
 
     def _drained(self) -> None:
         """A rule has no session left, or the ports are closed; perhaps that was all."""
@@ -395,7 +399,7 @@ class Forwarder(Service):
                 failures=failures,
             )
         await self._to_the_end(self._switch(change, ruleset, session_log))
-        self._tell_where(change.fresh)
+        tell_where(self._log, change.fresh)
         result = ReloadResult(applied=True, difference=change.difference, notes=tuple(change.notes))
         if self.running:
             await self._to_the_end(change.let_go())

@@ -7,7 +7,8 @@ does nothing; SIGHUP kills. These are put in their place once the reactor runs,
 because it installs its own at that moment. Signals that come in between wait in
 the kernel: each finds the handler that it should.
 
-- SIGTERM, SIGINT: accept no more, let sessions finish, exit 0; a second one cuts them.
+- SIGTERM, SIGINT: accept no more, let sessions finish, exit 0; a second one cuts them, and ends the process
+  even if something that should stop does not.
 - SIGHUP: the rules file is read again.
 - SIGUSR1: logs are opened again, twistd's own too.
 """
@@ -41,8 +42,15 @@ class Signals(Service):
         forwarder: Forwarder,
         reopen_logs: Callable[[], None],
         reload: Callable[[], object],
+        hurry: Callable[[], object],
     ) -> None:
-        """:param reload: begins a reload, and tells the log what came of it."""
+        """
+        :param reload: begins a reload, and tells the log what came of it.
+        :param hurry: is called at the second signal to stop, in its handler: ends the process after a while
+            if nothing else does.
+        """
+        self._hurry = hurry
+        self._asked_to_stop = 0
         self._reactor = reactor
         self._begin_reload = reload
         self._forwarder = forwarder
@@ -63,15 +71,17 @@ class Signals(Service):
             signal.pthread_sigmask(signal.SIG_BLOCK if held else signal.SIG_UNBLOCK, numbers)
 
     def _install(self) -> None:
-        self._take("SIGINT", self.stop)
-        self._take("SIGTERM", self.stop)
+        self._take("SIGINT", self.stop, stops=True)
+        self._take("SIGTERM", self.stop, stops=True)
         self._take("SIGHUP", self.reload)
         self._take("SIGUSR1", self.reopen, keep=True)
         # Twisted puts the old handlers back when the reactor ends; a signal that comes then must not kill.
+        # But nothing that is left to be done may take for ever either.
         self._reactor.addSystemEventTrigger("after", "shutdown", self._hold, True)
+        self._reactor.addSystemEventTrigger("after", "shutdown", self._hurry)
         self._hold(False)
 
-    def _take(self, name: str, call: Callable[[], None], *, keep: bool = False) -> None:
+    def _take(self, name: str, call: Callable[[], None], *, keep: bool = False, stops: bool = False) -> None:
         number = getattr(signal, name, None)  # Windows lacks two of them
         if number is None:
             return
@@ -80,6 +90,11 @@ class Signals(Service):
         def arrived(received: int, frame: FrameType | None) -> None:
             if keep and callable(before):
                 before(received, frame)
+            if stops:
+                # Counted here: the reactor may never come to what it is asked to call.
+                self._asked_to_stop += 1
+                if self._asked_to_stop == 2:
+                    self._hurry()
             self._reactor.callFromThread(call)
 
         signal.signal(number, arrived)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import select
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from portfwd import __version__
 from portfwd.errors import RulesError, StartError
 from portfwd.filters.registry import BUILT_IN
 from portfwd.kernel.reactor import Reactor
+from portfwd.kernel.steady import steady
 from portfwd.rules import combine, everything_wrong, format_problem, load, parse_rule, unsupported
 from portfwd.rules.diagnostics import Problem, Severity
 from portfwd.rules.model import Ruleset
@@ -32,11 +34,13 @@ from portfwd.service.disk import DiskFiles
 from portfwd.service.filters import filter_problems
 from portfwd.service.forwarder import DRAIN, Forwarder
 from portfwd.service.garbage import kept
+from portfwd.service.last_resort import LastResort
 from portfwd.service.notify import STOP_MARGIN, Heartbeat, Notifier, status_of
 from portfwd.service.operators import add_operators
 from portfwd.service.rereading import Confinement, Rereading
 from portfwd.service.session_log import LogInUse
 from portfwd.service.signals import Signals
+from portfwd.service.threads import wait_for_none
 from portfwd.values import parse_duration
 
 #: Exit status of a rules file that is refused.
@@ -111,6 +115,20 @@ class Options(UsageOptions):
         """One source of rules is needed, and only one."""
         if bool(self["config"]) == bool(self["rules"]):
             raise UsageError("give a rules file (-c FILE) or rules (--rule '...'), one of the two")
+        install_reactor()
+
+
+def install_reactor() -> None:
+    """
+    Install portfwd's own reactor, where there is epoll and no reactor was chosen (``twistd --reactor``).
+
+    To be called before anything imports ``twisted.internet.reactor``, which installs one.
+    """
+    if "twisted.internet.reactor" not in sys.modules and hasattr(select, "epoll"):
+        # Not to be had where there is no epoll.
+        from portfwd.kernel.event_loop import install
+
+        install()
 
 
 def read_rules(options: Options) -> Ruleset:
@@ -224,9 +242,7 @@ class Daemon(MultiService):
             self._give_up(problem)
 
     def _give_up(self, problem: StartError) -> None:
-        for service in self:
-            if isinstance(service, PidFile):
-                service.withdraw()
+        self._withdraw_pid_file()
         if self._foreground:
             for line in problem.failures:
                 print(f"portfwd: {line}", file=sys.stderr)
@@ -247,15 +263,29 @@ class Daemon(MultiService):
                 self._forwarder.drain_limit + STOP_MARGIN,
             )
         stopped: Deferred[Any] = super().stopService()
-        stopped.addBoth(self._write_last)
+        stopped.addBoth(self._stopped)
         return stopped
 
-    def _write_last(self, result: Any) -> Any:
-        self._forwarder.sinks.close(LAST_LINES)
-        self._session_log.close(LAST_LINES)
+    def _stopped(self, result: Any) -> Any:
+        self._close_logs()
         if self._heartbeat is not None:
             self._heartbeat.end()
         return result
+
+    def _close_logs(self) -> None:
+        self._forwarder.sinks.close(LAST_LINES)
+        self._session_log.close(LAST_LINES)
+
+    def write_last(self) -> None:
+        """What is done before a process ends that cannot stop in order."""
+        self._withdraw_pid_file()
+        _remove_own_pid_file(self._twistd_pid_file)
+        self._close_logs()
+
+    def _withdraw_pid_file(self) -> None:
+        for service in self:
+            if isinstance(service, PidFile):
+                service.withdraw()
 
 
 def _remove_own_pid_file(path: str | None) -> None:
@@ -346,16 +376,20 @@ def load_late_modules(*, filters: bool = False) -> None:
 def _assemble(options: Options, ruleset: Ruleset, warnings: list[str]) -> IService:
     from twisted.internet import reactor
 
+    wait_for_none(reactor)
     parent: Mapping[str, Any] = options.parent or {}
     load_late_modules(filters=any(parent.get(name) for name in ("chroot", "uid", "gid")))
     foreground = bool(parent.get("nodaemon", True))
-    world: Any = reactor
+    world = steady(reactor)
     session_log = LogInUse(ruleset.log, foreground=foreground, clock=world)
     if session_log.warning:
         print(f"portfwd: {session_log.warning}", file=sys.stderr)
         warnings.append(session_log.warning)
+    last_resort = LastResort(lambda: daemon.write_last())
     try:
-        forwarder = Forwarder(world, ruleset, session_log.log, drain=options["drain"], making=kept)
+        forwarder = Forwarder(
+            world, ruleset, session_log.log, drain=options["drain"], making=kept, lost=last_resort.lost
+        )
     except StartError as problem:
         for line in problem.failures:
             print(f"portfwd: {line}", file=sys.stderr)
@@ -388,7 +422,7 @@ def _assemble(options: Options, ruleset: Ruleset, warnings: list[str]) -> IServi
         forwarder.sinks.reopen()
         session_log.reopen()
 
-    signals = Signals(world, forwarder, reopen, rereading.reload)
+    signals = Signals(world, forwarder, reopen, rereading.reload, last_resort.hurry)
     signals.setServiceParent(daemon)
     try:
         add_operators(daemon, ruleset, forwarder, world, reload=rereading.reload, stop=signals.stop)

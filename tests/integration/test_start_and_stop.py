@@ -14,8 +14,9 @@ from pathlib import Path
 
 from twisted.trial import unittest
 
+from portfwd.service.last_resort import CUT_OFF, LOST
 from portfwd.testing.peers import Dialer, Listener, converse
-from tests.integration.case import ForwarderCase
+from tests.integration.case import JSON_LOG, ForwarderCase
 from tests.integration.forwarder import (
     PATIENCE,
     ROOT,
@@ -40,6 +41,54 @@ def twistd(*arguments: str, directory: Path) -> subprocess.CompletedProcess[byte
         timeout=60,
         check=False,
     )
+
+
+class LastResortTests(ForwarderCase):
+    """Processes that cannot stop by themselves."""
+
+    def broken(self, name: str, *twistd: str) -> Forwarder:
+        """A forwarder with a filter of that name, which a client has just met."""
+        upstream = self.listener()
+        rules = f"{JSON_LOG}case: 127.0.0.1:0 -> {upstream.address}\n"
+        rules += f"    filter python:tests.integration.breaking.{name}\n"
+        directory = self.directory / "".join((name, *twistd))
+        directory.mkdir()
+        options = [*twistd, "-n", "--pidfile="]
+        forwarder = Forwarder(directory, rules, ["--drain", "60"], twistd=options)
+        self.addCleanup(forwarder.clean_up)
+        forwarder.wait_until_ready()
+        client = socket.create_connection(("127.0.0.1", forwarder.port("case")), PATIENCE)
+        self.addCleanup(client.close)
+        client.sendall(b"a")
+        return forwarder
+
+    def test_the_event_loop_is_lost(self) -> None:
+        """A process that is told of no event any more ends at once, as an error, under every reactor."""
+        for reactor in ("portfwd", "epoll", "select"):
+            forwarder = self.broken("LosesEvents", f"--reactor={reactor}")
+            self.assertEqual(forwarder.wait(), LOST, forwarder.log)
+            self.assertIn("the event loop is lost", forwarder.log)
+            (line,) = forwarder.access_lines(1)
+            self.assertEqual(line.reason, "ID")
+
+    def test_two_signals(self) -> None:
+        """A second SIGTERM ends a process whose main thread does something that never ends."""
+        forwarder = self.broken("NeverReturns")
+        forwarder.wait_for_line("never")
+        for _ in range(2):
+            forwarder.signal(signal.SIGTERM)
+            time.sleep(0.1)
+        self.assertEqual(forwarder.wait(), CUT_OFF)
+
+    def test_a_thread_that_does_not_return(self) -> None:
+        """A stop waits for no thread of the reactor's pool."""
+        forwarder = self.broken("OccupiesThread")
+        forwarder.wait_for_line("never")
+        forwarder.signal(signal.SIGTERM)
+        forwarder.wait_for_line("draining")
+        forwarder.signal(signal.SIGTERM)
+        self.assertEqual(forwarder.wait(), 0)
+        self.assertNotIn("cut off", forwarder.log)
 
 
 class StopTests(ForwarderCase):

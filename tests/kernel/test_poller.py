@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import select
 import socket
+from asyncio import CancelledError
 from collections.abc import Callable
 from typing import Any
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.internet import pollreactor, selectreactor
 from twisted.internet.error import ConnectionLost
@@ -17,10 +18,12 @@ from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial import unittest
+from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from portfwd.kernel import poller as module
 from portfwd.kernel.poller import DEATH, ERROR, EVENTS, OUTCOME, STEPS, Poller
+from portfwd.kernel.reactor import WaitingReactor
 from tests.streams.far_ends import open_descriptors, unix_sockets
 
 
@@ -30,8 +33,28 @@ class FakeReactor(Clock):
     def __init__(self) -> None:
         super().__init__()
         self.readers: list[object] = []
+        self.running = True
         self.addReader = self.readers.append
         self.removeReader = self.readers.remove
+
+
+@implementer(WaitingReactor)
+class FakeHost(FakeReactor):
+    """The same, which waits on the set when the clock is moved."""
+
+    poller: Poller | None = None
+
+    def wait_on(self, poller: Poller | None) -> bool:
+        self.poller = poller
+        return True
+
+    def advance(self, amount: float) -> None:
+        super().advance(amount)
+        if self.poller is not None:
+            for _ in range(2 * STEPS):
+                self.poller.serve(0, once=True)
+                if self.poller is None:
+                    break
 
 
 class Watcher:
@@ -58,13 +81,21 @@ def fail() -> None:
     raise ZeroDivisionError
 
 
+def raise_(kind: type[BaseException]) -> None:
+    """Another one."""
+    raise kind
+
+
 class PollerCase(unittest.SynchronousTestCase):
     """A poller that is run by hand, and sockets."""
 
+    reactor_class: type[FakeReactor] = FakeReactor
+
     def setUp(self) -> None:
-        self.reactor = FakeReactor()
+        self.reactor = self.reactor_class()
         reactor: Any = self.reactor
-        self.poller = Poller(reactor)
+        self.lost: list[Failure] = []
+        self.poller = Poller(reactor, self.lost.append)
         self.poller.start()
         self.addCleanup(self.poller.stop)
 
@@ -281,6 +312,7 @@ class TurnTests(PollerCase):
         self.poller.stop()
         self.assertFalse(turn.queued)
 
+    @settings(suppress_health_check=[HealthCheck.differing_executors])
     @given(st.text("abc.", max_size=20))
     def test_never_twice(self, steps: str) -> None:
         """
@@ -409,7 +441,7 @@ class AccidentTests(PollerCase):
         self.poller.doRead()
         self.reactor.advance(0)
         self.assertEqual((len(good.events), self.poller.failures), (1, 2))
-        self.assertEqual(self.reactor.readers, [self.poller])
+        self.assertEqual(self.lost, [])
         self.flushLoggedErrors(SystemExit)
 
     def test_a_turn(self) -> None:
@@ -431,9 +463,119 @@ class AccidentTests(PollerCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
 
     def test_dropped_by_the_reactor(self) -> None:
-        """A reactor that gives the poller up leaves a line in the log."""
+        """A reactor that gives the poller up is told to its owner, once, unless it is stopping anyhow."""
+        self.reactor.running = False
         self.poller.connectionLost(Failure(ConnectionLost()))
-        self.assertEqual(self.poller.logPrefix(), "portfwd")
+        self.assertEqual(self.lost, [])
+        self.reactor.running = True
+        for _ in range(2):
+            self.poller.connectionLost(Failure(ConnectionLost()))
+        self.assertEqual([failure.type for failure in self.lost], [ConnectionLost])
+        self.assertEqual(len(self.flushLoggedErrors(ConnectionLost)), 1)
+        self.assertEqual((self.reactor.readers, self.poller.logPrefix()), ([], "portfwd"))
+
+    def test_whatever_is_raised(self) -> None:
+        """Also what asks a process to exit ends no more than the one who raised it."""
+        for kind in (SystemExit, KeyboardInterrupt, GeneratorExit, CancelledError):
+            bad = Watcher()
+            bad.do = lambda kind=kind: raise_(kind)  # type: ignore[misc]
+            _, far = self.watched(bad)
+            self.poller.take_turn(bad)
+            far.send(b"1")
+            self.poller.doRead()
+            self.assertEqual([failure.type for failure in bad.failures], [kind, kind])
+            self.assertEqual(len(self.flushLoggedErrors(kind)), 2)
+        self.assertEqual((self.lost, self.reactor.readers), ([], [self.poller]))
+
+    def test_the_set_is_gone(self) -> None:
+        """Where the kernel delivers nothing any more, the owner is told, and the reactor is left alone."""
+        os.close(self.poller.fileno())
+        for _ in range(2):
+            self.poller.doRead()
+        self.assertEqual([failure.type for failure in self.lost], [OSError])
+        self.assertEqual((self.reactor.readers, len(self.flushLoggedErrors(OSError))), ([], 1))
+        os.dup2(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), self.poller.fileno())
+
+    def test_a_socket_that_does_not_close(self) -> None:
+        """It is logged; the others of the batch are closed all the same."""
+        near, far = self.watched(Watcher(lambda: [self.poller.forget(sock) for sock in (other, near)]))
+        other = socket.socket()
+        os.close(other.fileno())
+        far.send(b"1")
+        self.poller.doRead()
+        self.assertEqual((near.fileno(), self.lost), (-1, []))
+        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
+
+
+class Hosted:
+    """
+    The same with a reactor that waits on the set.
+
+    A look is `STEPS` batches at most there too, so the same words say how often a look is needed.
+    """
+
+    reactor_class = FakeHost
+
+    def setUp(self) -> None:
+        super().setUp()  # type: ignore[misc]
+        poller: Any = self.poller  # type: ignore[attr-defined]
+
+        def look() -> None:
+            for _ in range(module.STEPS):
+                poller.serve(0, once=True)
+
+        poller.doRead = look
+
+
+class HostedEventTests(Hosted, EventTests):
+    """Events, for a reactor that waits on the set."""
+
+
+class HostedTurnTests(Hosted, TurnTests):
+    """Turns, for a reactor that waits on the set."""
+
+    def test_time(self) -> None:
+        """`now` is of the last batch."""
+        self.reactor.advance(5)
+        self.assertEqual(self.poller.now, 5.0)
+
+    def test_a_visit_ends(self) -> None:
+        """Who always wants another turn does not keep the reactor from a call that is due."""
+        turn = Watcher(lambda: self.poller.take_turn(turn))
+        self.poller.take_turn(turn)
+        self.poller.serve(0)
+        self.assertEqual(len(turn.events), 1)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_recalled(self) -> None:
+        """A reactor that has something else to do is let go after the batch at hand."""
+
+        def recall() -> None:
+            self.poller.recalled = True
+
+        watcher = Watcher(recall)
+        _, far = self.watched(watcher)
+        far.send(b"1")
+        self.poller.serve(None)
+        self.assertEqual(len(watcher.events), 1)
+
+
+class HostedAccidentTests(Hosted, AccidentTests):
+    """Accidents, for a reactor that waits on the set."""
+
+    def test_dropped_by_the_reactor(self) -> None:
+        """It is none of the reactor's descriptors, so it cannot be dropped."""
+        self.poller.connectionLost(Failure(ConnectionLost()))
+        self.assertEqual((self.reactor.readers, self.lost), ([], []))
+
+    def test_whatever_is_raised(self) -> None:
+        """Also what asks a process to exit ends no more than the one who raised it."""
+        bad = Watcher(lambda: raise_(SystemExit))
+        _, far = self.watched(bad)
+        far.send(b"1")
+        self.poller.doRead()
+        self.assertEqual([failure.type for failure in bad.failures], [SystemExit])
+        self.assertEqual((self.lost, len(self.flushLoggedErrors(SystemExit))), ([], 1))
 
 
 class LifeTests(PollerCase):

@@ -382,6 +382,53 @@ class RoomTests(ListenerCase):
         self.assertEqual((len(self.refusals), sock.clients, web.state), (3, 2, "at a limit"))
 
 
+class FakePoller:
+    """Remembers who waits to be told of clients, as the reactor's readers."""
+
+    def __init__(self, readers: set[Any]) -> None:
+        self.readers = readers
+        self.turns: list[Any] = []
+
+    def watch(self, descriptor: int, events: int, watcher: Any, *, edge: int) -> None:
+        (self.readers.add if events else self.readers.discard)(watcher)
+
+    def forget(self, sock: Any, *, inherited: bool) -> None:
+        assert inherited, "somebody else may have it"
+        self.readers.clear()
+        sock.close()
+
+    def take_turn(self, turn: Any) -> None:
+        self.turns.append(turn)
+
+
+class PolledFaultTests(FaultTests):
+    """The same where the poller tells of clients."""
+
+    def listener(self, sock: Any, backlog: int | None = None, **options: Any) -> Listener:
+        """A listener on `sock`."""
+        self.poller = FakePoller(self.reactor.readers)
+        return super().listener(sock, backlog, poller=self.poller, **options)
+
+    def test_turn(self) -> None:
+        """Clients are accepted in the listener's turn, and not at once."""
+        self.socket.clients = 2
+        self.web.ready(1)
+        self.assertEqual((self.poller.turns, self.taken), ([self.web], []))
+        self.web.run()
+        self.assertEqual(len(self.taken), 2)
+
+    def test_a_socket_that_breaks(self) -> None:
+        """It is given up, with a line in the log."""
+        self.web.ready(0x10)
+        self.assertEqual((self.web.state, self.socket.closed), ("stopped", True))
+        self.assertIn("the listening socket failed", self.lines[-1])
+
+    def test_our_own_mistake(self) -> None:
+        """The listener goes on: the next client may be taken."""
+        self.web.failed(Failure(ZeroDivisionError()))
+        self.assertEqual(self.web.state, "accepting")
+
+
 class GateTests(ListenerCase):
     """Limits at which clients wait, with the limits themselves."""
 

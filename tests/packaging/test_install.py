@@ -151,6 +151,8 @@ class InstallTests(TestCase):
         self.assertEqual(Path(plugin.strip()), home / "twisted" / "plugins" / "portfwd_plugin.py")
         listing = run(environment / "bin" / "python", "-c", TWISTD, "--help", cwd=elsewhere)
         self.assertRegex(listing, r"(?m)^    portfwd +Forward ports")
+        reactors = run(environment / "bin" / "python", "-c", TWISTD, "--help-reactors", cwd=elsewhere)
+        self.assertRegex(reactors, r"(?m)^    portfwd\s+waits on portfwd's epoll set")
         endpoint = run(environment / "bin" / "python", "-c", ENDPOINT, cwd=elsewhere)
         self.assertIn("Greeting", endpoint)
         options = run(environment / "bin" / "python", "-c", TWISTD, "portfwd", "--help", cwd=elsewhere)

@@ -60,7 +60,8 @@ class SignalTests(SynchronousTestCase):
         self.forwarder = mock.Mock(session_count=3)
         self.reopened = 0
         self.reloads = 0
-        self.signals = Signals(cast(Any, self.reactor), self.forwarder, self.reopen, self.reload)
+        self.hurries = 0
+        self.signals = Signals(cast(Any, self.reactor), self.forwarder, self.reopen, self.reload, self.hurry)
         self.signals._log = self.log = mock.Mock()
         self.signals.startService()
 
@@ -71,6 +72,10 @@ class SignalTests(SynchronousTestCase):
     def reload(self) -> None:
         """The rules are read again."""
         self.reloads += 1
+
+    def hurry(self) -> None:
+        """The process ends soon, come what may."""
+        self.hurries += 1
 
     def run_reactor(self) -> None:
         """The reactor runs, with handlers of its own."""
@@ -98,10 +103,27 @@ class SignalTests(SynchronousTestCase):
         self.send("SIGTERM")
         self.assertEqual(self.reactor.stops, 1)
         self.forwarder.cut.assert_not_called()
+        self.assertEqual(self.hurries, 0)
         self.send("SIGINT")
         self.assertEqual(self.reactor.stops, 1)
         self.forwarder.cut.assert_called_once_with(CloseReason.KILLED)
         self.log.info.assert_called_once()
+
+    def test_a_reactor_that_calls_nothing(self) -> None:
+        """The second signal ends the process although the reactor does not do what it is asked."""
+        self.run_reactor()
+        self.reactor.callFromThread = lambda call: None  # type: ignore[method-assign]
+        self.send("SIGTERM")
+        self.send("SIGTERM")
+        self.send("SIGTERM")
+        self.assertEqual((self.reactor.stops, self.hurries), (0, 1))
+
+    def test_something_that_does_not_end(self) -> None:
+        """Once the reactor has ended, the process has some seconds to end as well."""
+        self.run_reactor()
+        for end in self.reactor.enders:
+            end()
+        self.assertEqual(self.hurries, 1)
 
     def test_signals_before_the_reactor(self) -> None:
         """A signal between the start and the reactor is not lost, and does not kill."""
