@@ -12,6 +12,7 @@ A *verdict* is one of:
 `Bypass`                   pass `data`, then so many bytes unseen
 `Forward`, `Reply`         onward; back to the side they came from
 `Delay`                    onward, later, in order
+`Release`                  what is delayed in a direction goes on now
 `Copy`                     hand a copy to a sink of the relay
 `Route`                    dial this instead of the rule's target; before the dial only
 `Announce`                 the connection is this client's from here on
@@ -142,6 +143,13 @@ class Sink:
 
 
 @frozen
+class Release:
+    """What is delayed behind this filter in `direction` goes on now, and an end that waits behind it, too."""
+
+    direction: Direction
+
+
+@frozen
 class Copy:
     """Hand `data` to `sink`; never waited for: what does not fit is dropped and counted."""
 
@@ -229,6 +237,7 @@ Verdict = (
     | Forward
     | Reply
     | Delay
+    | Release
     | Copy
     | Route
     | Announce

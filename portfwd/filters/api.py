@@ -31,6 +31,7 @@ from portfwd.filters.answers import (
     Delay,
     Forward,
     NeedMore,
+    Release,
     Reply,
     Route,
     Sign,
@@ -66,6 +67,7 @@ __all__ = [
     "Log",
     "NeedMore",
     "Plugin",
+    "Release",
     "Reply",
     "Route",
     "RouteClause",
@@ -113,6 +115,10 @@ async def verify_here(source: Address | None, quick: Callable[[], bool], slow: C
     return quick() or slow()
 
 
+def nobody(token: object) -> None:
+    """Nobody runs this connection, or not any more: there is nobody to be woken."""
+
+
 @define(eq=False)
 class Connection:
     """
@@ -129,6 +135,8 @@ class Connection:
     :ivar tls: None where the client did not speak TLS to us.
     :ivar introduced: what the filters' `Introducing.introduction` said has been sent to this upstream.
     :ivar tags: for filters to leave word to those behind them.
+    :ivar wake: calls `IFilter.woken` of the filter whose connection this is, with the token that it is given,
+        soon and never from within a filter's method. For events from elsewhere, in the reactor's thread.
     :ivar verify: checks a secret without stopping other sessions:
         ``Await(connection.verify(connection.source, quick, slow))``. The relay runs `slow` in a thread, one
         check at a time for each source, later after each failure of that source. The result is a bool.
@@ -147,6 +155,7 @@ class Connection:
     introduced: bool = False
     tags: dict[str, object] = field(factory=dict)
     verify: Verify = field(default=verify_here, repr=False)
+    wake: Callable[[object], None] = field(default=nobody, repr=False)
 
     @property
     def source(self) -> Address | None:

@@ -61,12 +61,14 @@ It refuses to guess: held bytes beyond ``max_hold`` are a failure to decide, not
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, cast
+
+from attrs import evolve
 
 from portfwd.errors import DialError
-from portfwd.filters.api import Connection, IFilter, IFilterFactory, Introducing
+from portfwd.filters.api import Connection, IFilterFactory, Introducing, nobody
 from portfwd.filters.effects import Dial, Disarm, Effect, End, Finish, Trouble, Write
 from portfwd.filters.inquiry import Inquiry, failure
 from portfwd.filters.link import Link, Stage
@@ -84,22 +86,30 @@ def make_chain(
     :param clauses: name and factory of each ``filter`` clause, in the rule's order.
     :returns: None where every factory stays out of it.
     """
+    wake, connection.wake = connection.wake, nobody
     built = _build(clauses, connection)
     if not (built.filters or built.troubles):
         return None
-    return Chain(built.filters, connection, datagrams=datagrams, troubles=built.troubles, behind=built.behind)
+    return Chain(
+        built.filters,
+        connection,
+        datagrams=datagrams,
+        troubles=built.troubles,
+        behind=built.behind,
+        wake=wake,
+    )
 
 
 class _Built(NamedTuple):
     """
     Filters of a connection.
 
-    :ivar filters: name, factory and filter of those that look at it.
+    :ivar filters: those that look at it.
     :ivar behind: clauses behind one that announces, to be built when it has.
     :ivar troubles: what went wrong; if a `Finish` is the last, the session ends.
     """
 
-    filters: list[tuple[str, IFilterFactory, IFilter]]
+    filters: list[Stage]
     behind: Sequence[tuple[str, IFilterFactory]]
     troubles: list[Effect]
 
@@ -107,8 +117,10 @@ class _Built(NamedTuple):
 def _build(clauses: Sequence[tuple[str, IFilterFactory]], connection: Connection) -> _Built:
     built = _Built([], [], [])
     for number, (name, factory) in enumerate(clauses, 1):
+        # To be woken, each filter needs a connection of its own; where there is but one it is this.
+        own = connection if len(clauses) == 1 else evolve(connection, wake=nobody)
         try:
-            made = factory.build(connection)
+            made = factory.build(own)
         except BaseException as error:
             built.troubles.append(Trouble(name, error))
             if getattr(factory, "on_error", "") != "bypass":
@@ -116,7 +128,7 @@ def _build(clauses: Sequence[tuple[str, IFilterFactory]], connection: Connection
                 break
             continue
         if made is not None:
-            built.filters.append((name, factory, made))
+            built.filters.append(Stage(name, factory, made, own))
             if getattr(factory, "announces", False):
                 return built._replace(behind=clauses[number:])
     return built
@@ -135,24 +147,26 @@ class Chain(Inquiry):
 
     def __init__(
         self,
-        clauses: Sequence[tuple[str, IFilterFactory, IFilter]],
+        stages: Sequence[Stage],
         connection: Connection,
         *,
         datagrams: bool = False,
         troubles: Sequence[Effect] = (),
         behind: Sequence[tuple[str, IFilterFactory]] = (),
+        wake: Callable[[object], None] = nobody,
     ) -> None:
         """
-        :param clauses: name, factory and filter of each clause, in the rule's order.
+        :param stages: the filters, in the rule's order.
         :param datagrams: `received` gets whole datagrams, of which ``b""`` is one.
         :param troubles: what went wrong while the filters were built, to be told by `open`.
         :param behind: clauses whose filters are built when the last one of `clauses` has announced.
         """
-        stages = [Stage(name, factory, made) for name, factory, made in clauses]
         super().__init__(stages, connection, datagrams=datagrams)
         self._undecided = [stage for stage in stages if stage.routes]
         self._closed = False
-        self._outcomes: deque[tuple[int, Callable[[Link, bytes | None], None]]] = deque()
+        self._later: deque[Callable[[], None]] = deque()
+        self._wake_up = wake
+        self._let_be_woken(stages)
         self._behind = behind
         self._unopened = bool(behind)
         for trouble in troubles:
@@ -234,8 +248,7 @@ class Chain(Inquiry):
         """
         if self.finished:
             return []
-        self._connection.upstream = upstream
-        self._connection.introduced = introduced
+        self._know(upstream=upstream, introduced=introduced)
         self._write_early()
         for stage in self._stages:
             self._tell(stage.up, None, "connected", upstream, both=True)
@@ -286,10 +299,29 @@ class Chain(Inquiry):
     def _come_to(self, key: int, tell: Callable[[Link, bytes | None], None]) -> list[Effect]:
         if self.asking:
             # The filter that is being asked let it come: its verdict is the first.
-            self._outcomes.append((key, tell))
+            self._later.append(partial(self._take_outcome, key, tell))
             return []
         self._take_outcome(key, tell)
         return self._done()
+
+    def woken(self, call: object) -> list[Effect]:
+        """A filter wants to be woken: `call` is what the connection's `wake` was given."""
+        stage, token = cast("tuple[Stage, object]", call)
+        if self.finished:
+            return []
+        self._later.append(partial(self._wake_stage, stage, token))
+        return [] if self.asking else self._done()
+
+    def _wake_stage(self, stage: Stage, token: object) -> None:
+        self._wake(stage.up, token)
+        self._pass_end(stage.down)
+
+    def _let_be_woken(self, stages: Iterable[Stage]) -> None:
+        for stage in stages:
+            stage.connection.wake = partial(self._nudge, stage)
+
+    def _nudge(self, stage: Stage, token: object) -> None:
+        self._wake_up((stage, token))
 
     def _take_outcome(self, key: int, tell: Callable[[Link, bytes | None], None]) -> None:
         link, paused = self._awaited.pop(key, (None, ()))
@@ -321,9 +353,12 @@ class Chain(Inquiry):
                 stage.filter.closed(summary)
             except BaseException as error:
                 troubles.append(Trouble(stage.name, error))
+            stage.connection.wake = nobody
             # A stage and its links must not wait for the garbage collector, nor must timers and this chain.
             del stage.up, stage.down
         self._timers.clear()
+        self._later.clear()
+        self._wake_up = nobody
         return troubles
 
     # Coming to rest
@@ -332,8 +367,8 @@ class Chain(Inquiry):
         """Come to rest, and hand out what is to be done."""
         self._work()
         while not (self.finished or self._judging):
-            if self._outcomes:
-                self._take_outcome(*self._outcomes.popleft())
+            if self._later:
+                self._later.popleft()()
             elif self._unopened and self._closing is None and self._may_open_behind():
                 self._open_behind()
             else:
@@ -363,7 +398,7 @@ class Chain(Inquiry):
             if self._closing is not None:
                 self._leave_out(stage)
             else:
-                self._tell(stage.up, None, "opened", self._connection, both=True)
+                self._tell(stage.up, None, "opened", stage.connection, both=True)
 
     def _may_open_behind(self) -> bool:
         """Whether the client was announced, or will not be: something has passed, or the filter is done."""
@@ -376,8 +411,9 @@ class Chain(Inquiry):
         self._behind = built.behind
         self._unopened = bool(built.behind)
         self._announced = False
-        stages = [Stage(name, factory, made) for name, factory, made in built.filters]
+        stages = built.filters
         self._append(stages)
+        self._let_be_woken(stages)
         self._undecided += [stage for stage in stages if stage.routes]
         for trouble in built.troubles:
             if isinstance(trouble, Finish):

@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from portfwd.filters.api import DROP, Close, Connection, Forward, Verdict, Wake
+from portfwd.filters.api import DROP, Close, Connection, Forward, Reply, Verdict, Wake
 from portfwd.filters.fault_kinds import FaultFilter
-from portfwd.values import Direction
+from portfwd.values import TO_UPSTREAM, Direction
 
 if TYPE_CHECKING:
     from portfwd.filters.faults import Fault
@@ -88,8 +88,16 @@ class Reorder(DatagramFault):
 
     def woken(self, token: object) -> Verdict:
         """See `IFilter`."""
-        kept = self._kept.pop(token, None) if isinstance(token, Direction) else None
+        if not isinstance(token, Direction):
+            return super().woken(token)
+        kept = self._kept.pop(token, None)
         return None if kept is None else Forward(kept)
+
+    def recover(self) -> Verdict:
+        """See `FaultFilter`: what was to be overtaken goes."""
+        kept, self._kept = self._kept, {}
+        # A filter that is woken from outside looks toward the upstream.
+        return [Forward(data) if way is TO_UPSTREAM else Reply(data) for way, data in kept.items()]
 
 
 #: Every kind, by the word in a rules file.

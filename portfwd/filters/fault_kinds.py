@@ -9,13 +9,26 @@ each direction, so what one direction suffers does not depend on the other.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from portfwd.filters.api import DONE, DROP, Close, Connection, Delay, Filter, Forward, Verdict, Wake
+from portfwd.filters.api import (
+    DONE,
+    DROP,
+    Close,
+    Connection,
+    Delay,
+    Filter,
+    Forward,
+    Release,
+    Reply,
+    Verdict,
+    Wake,
+)
 from portfwd.filters.chance import Chance, make_seed
-from portfwd.values import Direction
+from portfwd.values import TO_CLIENT, TO_UPSTREAM, Direction, SessionSummary
 
 if TYPE_CHECKING:
     from portfwd.filters.faults import Fault, FaultsOptions
@@ -30,11 +43,19 @@ MAX_PIECES: Final = 256
 BREATH: Final = 1e-4
 
 
+class _Off(enum.Enum):
+    """The token with which a filter is woken when its fault is switched off."""
+
+    OFF = "off"
+
+
 class FaultFilter(Filter):
     """What all of them share."""
 
     def __init__(self, fault: Fault, connection: Connection) -> None:
         self._fault = fault
+        self._connection = connection
+        fault.join(self)
         self._directions = fault.directions
         self._datagrams = connection.network == "udp"
         seed = fault.options.seed
@@ -55,6 +76,22 @@ class FaultFilter(Filter):
     def spoil(self, direction: Direction, data: bytes) -> Verdict:
         """What becomes of bytes while the fault is active."""
         return None
+
+    def switched_off(self) -> None:
+        """The fault was switched off while this connection lasts."""
+        self._connection.wake(_Off.OFF)
+
+    def woken(self, token: object) -> Verdict:
+        """See `IFilter`."""
+        return self.recover() if token is _Off.OFF and not self._fault.active else None
+
+    def recover(self) -> Verdict:
+        """What follows for this connection when its fault is switched off: what waits goes on."""
+        return [Release(direction) for direction in Direction]
+
+    def closed(self, summary: SessionSummary) -> None:
+        """See `IFilter`."""
+        self._fault.leave(self)
 
     def _close(self) -> Close:
         return Close(f"fault {self._fault.kind}", abort=self._options.abort)
@@ -123,6 +160,10 @@ class _Pace:
             yield Wake(ahead, (direction, self.last))
             yield Delay(ahead, piece)
 
+    def forget(self) -> None:
+        """All pieces have gone."""
+        self._coming.clear()
+
     def went(self, number: int) -> None:
         """A piece goes now, and those before it have gone."""
         while self._coming and next(iter(self._coming)) <= number:
@@ -160,9 +201,22 @@ class PacedFilter(FaultFilter):
         pace.kept = data[sum(len(piece) for piece, _ in pieces) :]
         return list(pace.pieces(direction, pieces))
 
+    def recover(self) -> Verdict:
+        """See `FaultFilter`: behind what is on the way goes what was not cut yet."""
+        verdicts: list[Verdict] = [super().recover()]
+        # A filter that is woken from outside looks toward the upstream.
+        for direction, send in ((TO_UPSTREAM, Forward), (TO_CLIENT, Reply)):
+            pace = self._paces[direction]
+            data, pace.kept = pace.kept, b""
+            pace.forget()
+            if data:
+                verdicts.append(send(data))
+        return verdicts
+
     def woken(self, token: object) -> Verdict:
         """See `IFilter`."""
-        assert isinstance(token, tuple)
+        if not isinstance(token, tuple):
+            return super().woken(token)
         direction, number = token
         pace = self._paces[direction]
         pace.went(number)
@@ -287,6 +341,8 @@ class _Timed(FaultFilter):
 
     def woken(self, token: object) -> Verdict:
         """See `IFilter`."""
+        if token is not None:
+            return super().woken(token)
         self._is_set = False
         return self._close() if self._fault.active else None
 
@@ -303,7 +359,11 @@ class Reset(_Timed):
 
 
 class Timeout(_Timed):
-    """Nothing comes through; the session is closed when it is ``after`` old, or never if that is 0."""
+    """
+    Nothing comes through; the session is closed when it is ``after`` old, or never if that is 0.
+
+    A stream that has lost bytes does not go on when the fault is switched off: the session ends.
+    """
 
     _dropped = False
 
@@ -317,8 +377,15 @@ class Timeout(_Timed):
         gone: Verdict = DROP if self._datagrams else b""
         return gone if wake is None else (gone, wake)
 
+    def recover(self) -> Verdict:
+        """See `FaultFilter`."""
+        return None if self._datagrams else self._end_of_what_is_cut()
+
     def ended(self, direction: Direction, held: bytes) -> Verdict:
         """What has lost bytes must not seem to end in order."""
+        return self._end_of_what_is_cut()
+
+    def _end_of_what_is_cut(self) -> Verdict:
         return Close(f"fault {self._fault.kind}", abort=True) if self._dropped else None
 
 

@@ -37,7 +37,8 @@ process suffers the same each time. Two clauses of one kind strike the same conn
 their seeds differ.
 
 A clause with ``active=off`` waits to be switched on: `FaultFactory.fault` is shared by all
-connections of the clause, and what is set there holds for them from the next chunk on.
+connections of the clause, and what is set there holds for them from the next chunk on. When it is
+switched off, what waits because of it goes on at once; a stream that ``timeout`` has cut is reset.
 
 It changes bytes and times for everybody behind the rule, and keeps them from being relayed in the
 kernel; it is nothing for a rule that others depend on.
@@ -61,9 +62,16 @@ from portfwd.filters.options import OptionError, option
 from portfwd.filters.ways import WAYS, directions_of
 from portfwd.values import Direction
 
-#: Bytes of each direction of a connection that ``latency`` keeps before reading stops: about what Linux lets
-#: a window grow to (6 MiB, ``net.ipv4.tcp_rmem``), so a long line made here is as fast as a real one.
+#: Bytes of each direction of a connection that ``latency`` keeps before reading stops, at the least: about
+#: what Linux lets a window grow to (6 MiB, ``net.ipv4.tcp_rmem``).
 LATENCY_HOLD: Final = 4 * 1024 * 1024
+
+#: Bytes a second that ``latency`` lets through whatever the delay is: 1 Gbit/s, as a real line of that length
+#: does between tuned ends. What is on the way is this times the delay.
+LATENCY_RATE: Final = 125_000_000
+
+#: And at the most, however long the delay is: 1 Gbit/s for half a second.
+LATENCY_MOST: Final = 64 * 1024 * 1024
 
 #: Every kind, by the word in a rules file.
 KINDS: Final = {**STREAM_KINDS, **DATAGRAM_KINDS}
@@ -151,19 +159,40 @@ class Fault:
     """
     A fault that can be switched on and off, and made stronger, while connections last.
 
-    :ivar active: whether it strikes now.
     :ivar asked: connections that it could have struck.
     :ivar struck: those that chance chose.
     """
 
     _options: FaultsOptions
-    active: bool = field(init=False)
+    _active: bool = field(init=False)
     asked: int = field(default=0, init=False)
     struck: int = field(default=0, init=False)
+    _filters: dict[FaultFilter, None] = field(factory=dict, init=False, repr=False)
 
-    @active.default
+    @_active.default
     def _as_written(self) -> bool:
         return self._options.active
+
+    @property
+    def active(self) -> bool:
+        """Whether it strikes now."""
+        return self._active
+
+    @active.setter
+    def active(self, active: bool) -> None:
+        """Switch it; what waits because of it in connections that last goes on when it is switched off."""
+        before, self._active = self._active, active
+        if before and not active:
+            for one in tuple(self._filters):
+                one.switched_off()
+
+    def join(self, one: FaultFilter) -> None:
+        """`one` is to hear when this is switched off."""
+        self._filters[one] = None
+
+    def leave(self, one: FaultFilter) -> None:
+        """The connection of `one` is over."""
+        self._filters.pop(one, None)
 
     def __attrs_post_init__(self) -> None:
         """Refuse what does not fit the kind."""
@@ -222,11 +251,20 @@ class FaultFactory:
 
     fault: Fault
     directions: frozenset[Direction]
-    max_hold: int
     routes: bool = False
     hold_timeout: float = HOLD_TIMEOUT
     on_timeout: str = "close"
     on_error: str = "close"
+
+    @property
+    def max_hold(self) -> int:
+        """As much as a delay keeps on the way, for connections that begin now."""
+        options = self.fault.options
+        if options.kind != "latency":
+            # Paced streams are read on when all has gone that was delayed: then no time has to be guessed.
+            return 0
+        longest = (options.delay or 0.0) + (options.jitter or 0.0)
+        return min(max(LATENCY_HOLD, int(longest * LATENCY_RATE)), LATENCY_MOST)
 
     def build(self, connection: Connection) -> FaultFilter | None:
         """See `IFilterFactory`."""
@@ -236,9 +274,7 @@ class FaultFactory:
 def make_factory(options: FaultsOptions, clauses: Sequence[RouteClause]) -> FaultFactory:
     """A factory for one clause."""
     fault = Fault(options)
-    # Paced streams are read on when all has gone that was delayed: then no time has to be guessed.
-    hold = LATENCY_HOLD if options.kind == "latency" else 0
-    return FaultFactory(fault, fault.directions, hold)
+    return FaultFactory(fault, fault.directions)
 
 
 PLUGIN = Plugin("faults", "latency, resets and other troubles, to test with", FaultsOptions, make_factory)

@@ -22,6 +22,7 @@ from portfwd.filters.api import (
     Copy,
     Delay,
     Forward,
+    Release,
     Reply,
     Route,
     Verdict,
@@ -147,6 +148,7 @@ class Inquiry(Passage):
             return
         stage.altered = stage.altered or any(map(alters, items))
         closing = self._closing
+        released = False
         for step in steps_of(items, data, datagrams=self._datagrams):
             if isinstance(step, Close) and data is not None:
                 self._close_on(link, step, replies, refuses=True)
@@ -154,10 +156,16 @@ class Inquiry(Passage):
                 self._do_step(link, step, both, replies)
             if self.finished or self._closing is not closing:
                 return
+            if isinstance(step, Release):
+                released = True
         if self._datagrams and DROP in items and not any(isinstance(item, Wake) for item in items):
             stage.dropped += 1  # one that is to wake up later has kept it
         if link.held and (link.done or link.bypass):
             self._pass(link, link.take(), replies)
+        if released:
+            # Behind the other verdicts of the list: what they pass still comes before the end.
+            self._pass_end(stage.up)
+            self._pass_end(stage.down)
 
     def _do_step(self, link: Link, step: Step, both: bool, replies: int) -> None:
         match step:
@@ -167,6 +175,9 @@ class Inquiry(Passage):
                 self._reply(link, step.data, replies)
             case Delay():
                 self._delay(link, step, replies)
+            case Release():
+                stage = link.stage
+                self._release_all(stage.up if step.direction is TO_UPSTREAM else stage.down)
             case Keep():
                 self._keep(link, step.data, replies)
                 self._want(link, step.total)
@@ -234,13 +245,18 @@ class Inquiry(Passage):
             self._give_up(link, f"could not decide within {limit} bytes")
 
     def _announce(self, stage: Stage, item: Announce) -> None:
-        self._connection.announced = item.client
-        self._connection.announced_local = item.local
+        self._know(announced=item.client, announced_local=item.local)
         self._connection.tags[PROXY_TLVS] = item.tlvs
         self._effects.append(Judge(item.client, item.local))
         self._judging = self._announced = True
         if not stage.chooses and stage.route is None:
             stage.route = Route()  # it has said what the dial waits for
+
+    def _know(self, **values: object) -> None:
+        """Something became known of the connection: every filter's own one has it, too."""
+        for connection in (self._connection, *(stage.connection for stage in self._stages)):
+            for name, value in values.items():
+                setattr(connection, name, value)
 
     def _wake(self, link: Link, token: object) -> None:
         self._tell(link, None, "woken", token)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from portfwd.filters.api import IFilter, IFilterFactory, Route
+from portfwd.filters.api import Connection, IFilter, IFilterFactory, Route
 from portfwd.values import TO_CLIENT, TO_UPSTREAM, Direction
 
 
@@ -120,6 +120,7 @@ class Stage:
     :ivar altered: it may have changed the stream, and cannot be left out as if it had never been there.
     :ivar dropped: datagrams that it dropped.
     :ivar dead: it failed, or never was opened: it is called no more.
+    :ivar connection: what the filter knows of it: a `Connection` of its own, whose `wake` is for it alone.
     :ivar chooses: it may return `Route`.
     :ivar announces: it may return `Announce`.
     :ivar route: the last `Route` it returned.
@@ -132,6 +133,7 @@ class Stage:
         "announces",
         "awaits",
         "chooses",
+        "connection",
         "dead",
         "down",
         "dropped",
@@ -146,8 +148,15 @@ class Stage:
         "up",
     )
 
-    def __init__(self, name: str, factory: IFilterFactory, filter: IFilter) -> None:  # noqa: A002 - it is one
+    def __init__(
+        self,
+        name: str,
+        factory: IFilterFactory,
+        filter: IFilter,  # noqa: A002 - it is one
+        connection: Connection,
+    ) -> None:
         self.name = name
+        self.connection = connection
         self.filter = filter
         self.chooses = factory.routes
         self.announces = bool(getattr(factory, "announces", False))

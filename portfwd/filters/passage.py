@@ -235,6 +235,12 @@ class Passage:
         if data or self._datagrams:
             self._send(link, data, delayed.replies)
 
+    def _release_all(self, link: Link) -> None:
+        """Whatever is delayed goes on, though its time has not come."""
+        while link.outbox:
+            self._release(link)
+        self._ease(link)
+
     def _press(self, link: Link, replies: int) -> None:
         """Too much waits before or behind a filter: stop reading the side that caused it."""
         if link.delayed + link.pending > link.stage.max_hold or len(link.outbox) > MAX_DELAYED:

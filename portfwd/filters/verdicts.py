@@ -27,12 +27,14 @@ from portfwd.filters.api import (
     Delay,
     Forward,
     NeedMore,
+    Release,
     Reply,
     Route,
     Sign,
     Sink,
     Wake,
 )
+from portfwd.values import Direction
 
 #: One verdict, as it stands in a list.
 Item = (
@@ -44,6 +46,7 @@ Item = (
     | Forward
     | Reply
     | Delay
+    | Release
     | Copy
     | Route
     | Announce
@@ -96,6 +99,7 @@ Step = (
     Forward
     | Reply
     | Delay
+    | Release
     | Keep
     | Want
     | Wait
@@ -218,6 +222,9 @@ def _read(verdict: object, items: list[Item], datagrams: bool, depth: int) -> No
         case Delay():
             _need_seconds(verdict, verdict.seconds)
             _need_bytes(verdict, verdict.data)
+        case Release():
+            if not isinstance(verdict.direction, Direction):
+                raise TypeError(f"Release needs a direction, not {_kind(verdict.direction)}")
         case Copy():
             _need_bytes(verdict, verdict.data)
             if not isinstance(verdict.sink, Sink):

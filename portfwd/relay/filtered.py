@@ -77,8 +77,9 @@ class FilteredSession(Session):
         self._stopped: set[Direction] = set()
         self._timers: dict[int, IDelayedCall] = {}
         self._awaited: dict[int, Waiting] = {}
-        self._outcomes: list[tuple[int, object, BaseException | None]] = []
-        self._outcome_call: IDelayedCall | None = None
+        # What the chain is told in a turn of its own, in order.
+        self._later: list[Callable[[], None]] = []
+        self._later_call: IDelayedCall | None = None
         self._checks: list[Deferred[bool]] = []
         self._leaving: Half | None = None
         self._to_do: deque[effects.Effect] = deque()
@@ -109,6 +110,7 @@ class FilteredSession(Session):
             network="udp" if rule.datagrams else "unix" if isinstance(client.address, UnixAddress) else "tcp",
             tls=client.tls,
             verify=self._verify,
+            wake=self._woken,
         )
         self.chain = chain = make_chain(rule.filters, connection, datagrams=rule.datagrams)
         if chain is None:
@@ -213,20 +215,24 @@ class FilteredSession(Session):
         if self.chain is not None:
             self._ask(self.chain.due, key)
 
+    def _woken(self, call: object) -> None:
+        """A filter is to be woken, by whatever happened elsewhere."""
+        if self.chain is not None:
+            self._tell_later(partial(self._ask, self.chain.woken, call))
+
+    def _tell_later(self, tell: Callable[[], None]) -> None:
+        if self.state in _ACTIVE:
+            self._later.append(tell)
+            if self._later_call is None:
+                self._later_call = self._clock.callLater(0, self._tell_now)
+
     @contained
-    def _take_outcomes(self) -> None:
-        """Tell the chain what came of results that were waited for, in the order in which they came."""
-        self._outcome_call = None
-        outcomes, self._outcomes = self._outcomes, []
-        for key, result, error in outcomes:
-            waiting = self._awaited.pop(key, None)
-            if waiting is None or self.chain is None or self.state not in _ACTIVE:
-                continue
-            if error is None:
-                self._ask(self.chain.settled, key, result)
-            else:
-                waiting.handled()
-                self._ask(self.chain.failed, key, error)
+    def _tell_now(self) -> None:
+        self._later_call = None
+        later, self._later = self._later, []
+        for tell in later:
+            if self.state in _ACTIVE:
+                tell()
 
     def _close_with(self, reason: CloseReason) -> None:
         super()._close_with(reason)
@@ -235,10 +241,10 @@ class FilteredSession(Session):
             if timer.active():
                 timer.cancel()
         self._timers.clear()
-        self._outcomes.clear()
-        if self._outcome_call is not None:
-            self._outcome_call.cancel()
-            self._outcome_call = None
+        self._later.clear()
+        if self._later_call is not None:
+            self._later_call.cancel()
+            self._later_call = None
         awaited, self._awaited = self._awaited, {}
         for waiting in awaited.values():
             try:
@@ -396,10 +402,17 @@ class FilteredSession(Session):
 
     def _came(self, key: int, result: object, error: BaseException | None) -> None:
         """A result is there: it is told in a turn of its own, whoever made it."""
-        if self.state in _ACTIVE:
-            self._outcomes.append((key, result, error))
-            if self._outcome_call is None:
-                self._outcome_call = self._clock.callLater(0, self._take_outcomes)
+        self._tell_later(partial(self._take_outcome, key, result, error))
+
+    def _take_outcome(self, key: int, result: object, error: BaseException | None) -> None:
+        waiting = self._awaited.pop(key, None)
+        if waiting is None or self.chain is None:
+            return
+        if error is None:
+            self._ask(self.chain.settled, key, result)
+        else:
+            waiting.handled()
+            self._ask(self.chain.failed, key, error)
 
     def _store(self, effect: effects.Store) -> None:
         self._rule.world.sinks.store(self.id, effect.sink, effect.data)

@@ -180,6 +180,7 @@ class Pipe:
         self._todo: deque[Effect] = deque()
         self._doing = False
         clauses = [clause_of(one, routes) for one in filters]
+        self.connection.wake = self._wake
         made = make_chain(clauses, self.connection, datagrams=datagrams)
         self.chain = made if made is not None else Chain((), self.connection, datagrams=datagrams)
         self._do(self.chain.open())
@@ -417,6 +418,10 @@ class Pipe:
                 self._unseen[effect.direction] = effect.count
             case Trouble():
                 self.troubles.append(effect)
+
+    def _wake(self, call: object) -> None:
+        """A filter, or what it has told of itself, wants it to be woken."""
+        self._do(self.chain.woken(call))
 
     def _begin(self, begin: Begin) -> None:
         self._begun.append(begin)

@@ -19,6 +19,7 @@ from portfwd.filters import (
 )
 from portfwd.filters.chain import Chain
 from portfwd.filters.effects import Effect, Write
+from portfwd.filters.link import Stage
 
 CLIENT = InetAddress("192.0.2.1", 5000)
 LOCAL = InetAddress("198.51.100.1", 80)
@@ -110,11 +111,12 @@ def chain_of(
     *seats: Filter | tuple[Factory, Filter], connection: Connection | None = None, datagrams: bool = False
 ) -> Chain:
     """A chain of filters named a, b, c, …, in this order."""
-    clauses = [
-        (name, *(one if isinstance(one, tuple) else seat(one)))
+    known = connection or nobody()
+    stages = [
+        Stage(name, *(one if isinstance(one, tuple) else seat(one)), known)
         for name, one in zip("abcdefgh", seats, strict=False)
     ]
-    return Chain(clauses, connection or nobody(), datagrams=datagrams)
+    return Chain(stages, known, datagrams=datagrams)
 
 
 def relaying(*seats: Filter | tuple[Factory, Filter], datagrams: bool = False) -> Chain:

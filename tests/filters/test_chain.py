@@ -30,6 +30,7 @@ from portfwd.filters import (
     Forward,
     InetAddress,
     NeedMore,
+    Release,
     Reply,
     Route,
     Sink,
@@ -53,6 +54,7 @@ from portfwd.filters.effects import (
     Write,
 )
 from portfwd.filters.inquiry import MAX_REPLIES, PROXY_TLVS
+from portfwd.filters.link import Stage
 from portfwd.filters.passage import MAX_DATAGRAMS, MAX_DELAYED
 from tests.filters.scripted import (
     CLIENT,
@@ -549,6 +551,74 @@ class DelayTests(SynchronousTestCase):
         self.assertEqual(behind.seen(), [])
         self.assertEqual(chain.due(1), [Write(UP, b"x")])
         self.assertEqual(behind.seen(), [b"x"])
+
+
+class OutsideTests(SynchronousTestCase):
+    """Filters that are woken by what happens elsewhere."""
+
+    def made(self, *filters: Scripted) -> tuple[Chain, list[Any], list[Connection]]:
+        """A chain of these, what its runner was given, and the connection of each."""
+        calls: list[Any] = []
+        connection = nobody()
+        connection.wake = calls.append
+        factories = [Factory(lambda connection, one=one: one) for one in filters]  # type: ignore[misc]
+        chain = make_chain(list(zip("abc", factories, strict=False)), connection)
+        assert chain is not None
+        chain.open()
+        chain.connected(UPSTREAM)
+        return chain, calls, [one.calls[0][1] for one in filters]
+
+    def test_woken(self) -> None:
+        """The filter whose connection it is gets the token, and no other."""
+        one, other = Scripted(woken=Forward(b"x")), Scripted(woken=Reply(b"y"))
+        chain, calls, (_, second) = self.made(one, other)
+        second.wake("token")
+        self.assertEqual(chain.woken(*calls), [Write(DOWN, b"y", True)])
+        self.assertEqual((one.told("woken"), other.calls[-1]), (0, ("woken", "token")))
+
+    def test_known_to_all(self) -> None:
+        """What becomes known of the connection is known to all of them, and tags are shared."""
+        real = InetAddress("203.0.113.9", 4000)
+        one, other = Scripted(received=[Announce(real), None]), Scripted()
+        chain, _, known = self.made(one, other)
+        chain.received(UP, b"x")
+        for connection in known:
+            self.assertEqual((connection.source, connection.upstream), (real, UPSTREAM))
+        self.assertIs(known[0].tags, known[1].tags)
+
+    def test_in_a_method(self) -> None:
+        """One that wakes itself in a method is woken after its verdict."""
+        one = Scripted(woken=Forward(b"second"))
+        chain, calls, (connection,) = self.made(one)
+
+        def received(way: Direction, data: bytes) -> Verdict:
+            connection.wake("token")
+            self.assertEqual(chain.woken(*calls), [])
+            return Forward(b"first ")
+
+        one.answers["received"] = received
+        self.assertEqual(written(chain.received(UP, b"x"), UP), b"first second")
+
+    def test_over(self) -> None:
+        """When the session is over nobody is woken, and nobody is kept."""
+        one = Scripted()
+        chain, calls, (connection,) = self.made(one)
+        connection.wake("early")
+        chain.closed(SUMMARY)
+        connection.wake("late")
+        self.assertEqual((len(calls), chain.woken(calls[0]), one.told("woken")), (1, [], 0))
+
+    def test_release(self) -> None:
+        """What is delayed in a direction goes on, then what the same verdict passes, then the end."""
+        one = Scripted(received=lambda way, data: Delay(9, data), woken=[Release(UP), Forward(b" and more")])
+        chain, calls, (connection,) = self.made(one)
+        chain.received(UP, b"late")
+        chain.received(DOWN, b"other")
+        chain.ended(UP)
+        connection.wake(None)
+        effects = chain.woken(*calls)
+        self.assertEqual(effects, [Write(UP, b"late"), Write(UP, b" and more"), End(UP)])
+        self.assertEqual((chain.due(1), written(chain.due(2), DOWN)), ([], b"other"))
 
 
 class WakeTests(SynchronousTestCase):
@@ -1233,7 +1303,7 @@ class FailureTests(SynchronousTestCase):
     def test_missing_method(self) -> None:
         """A filter may be anybody's class: what it lacks is its own error."""
         one: Any = object()
-        chain = Chain([("a", Factory(lambda connection: one), one)], nobody())
+        chain = Chain([Stage("a", Factory(lambda connection: one), one, nobody())], nobody())
         self.failed(chain.open(), AttributeError)
         (trouble,) = chain.closed(SUMMARY)
         self.assertIsInstance(trouble, Trouble)

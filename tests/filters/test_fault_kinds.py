@@ -11,9 +11,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.filters.api import DONE, DROP, Close, Delay, Filter, Forward, Verdict, Wake
 from portfwd.filters.fault_kinds import MAX_PIECES
-from portfwd.filters.faults import Fault, FaultFactory
+from portfwd.filters.faults import LATENCY_HOLD, LATENCY_MOST, Fault, FaultFactory
 from portfwd.testing import Pipe
-from portfwd.values import TO_CLIENT, TO_UPSTREAM
+from portfwd.values import TO_CLIENT, TO_UPSTREAM, Direction
 from tests.filters.asking import a_connection, parts, passed, the
 from tests.filters.test_faults import CLAUSES, a_factory
 
@@ -56,6 +56,101 @@ class EveryKindTests(SynchronousTestCase):
             verdict = one.received(TO_CLIENT, b"x" * 2000)
             self.assertIs(verdict, None if kind == "slow-close" else DONE, clause)
             self.assertIsNone(one.ended(TO_CLIENT, b""), clause)
+
+
+class SwitchedOffTests(SynchronousTestCase):
+    """Faults that are switched off while a connection lasts."""
+
+    def run_one(self, clause: str, **options: Any) -> tuple[Pipe, Fault]:
+        """A connection that suffers from a fault, which is passed something both ways."""
+        factory = a_factory(clause)
+        pipe = Pipe(factory, **options)
+        return pipe, factory.fault
+
+    def test_what_waits(self) -> None:
+        """What is delayed, or kept to be sent in pieces, goes on at once, before what comes later."""
+        data = bytes(range(256)) * 50
+        for clause in ("latency delay=3s", "bandwidth rate=100", "slicer size=1 delay=1s", "slicer size=1"):
+            pipe, fault = self.run_one(clause)
+            for direction in Direction:
+                pipe.send(direction, data)
+                self.assertLess(len(pipe.output(direction)), len(data), clause)
+            fault.active = False
+            for direction in Direction:
+                self.assertEqual(pipe.output(direction), data, clause)
+                pipe.send(direction, b"later")
+                self.assertEqual(pipe.output(direction), data + b"later", clause)
+            self.assertEqual(pipe.stopped, set(), clause)
+            self.assertTrue(pipe.rest())
+            pipe.end()
+            self.assertEqual((len(pipe.to_upstream), pipe.ended), (len(data) + 5, set(Direction)))
+
+    def test_on_again(self) -> None:
+        """A fault that is switched on again begins anew."""
+        pipe, fault = self.run_one("bandwidth rate=100")
+        pipe.send(TO_UPSTREAM, bytes(500))
+        fault.active = False
+        fault.active = True
+        pipe.send(TO_UPSTREAM, bytes(100))
+        pipe.advance(0.5)
+        self.assertTrue(540 < len(pipe.to_upstream) < 560, len(pipe.to_upstream))
+        pipe.rest()
+        self.assertEqual(len(pipe.to_upstream), 600)
+
+    def test_end(self) -> None:
+        """An end that waits goes on, too."""
+        for clause in ("slow-close delay=1h", "latency delay=1h"):
+            pipe, fault = self.run_one(clause)
+            pipe.send(TO_UPSTREAM, b"last")
+            pipe.end(TO_UPSTREAM)
+            self.assertEqual(pipe.ended, set())
+            fault.active = False
+            self.assertEqual((pipe.to_upstream, pipe.ended), (b"last", {TO_UPSTREAM}))
+
+    def test_timeout(self) -> None:
+        """A stream that has lost bytes is reset; one that has not goes on; so do datagrams."""
+        pipe, fault = self.run_one("timeout after=0s")
+        pipe.send(TO_UPSTREAM, b"lost")
+        fault.active = False
+        assert pipe.finished is not None
+        self.assertTrue(pipe.finished.abort)
+        pipe, fault = self.run_one("timeout after=0s")
+        fault.active = False
+        pipe.send(TO_UPSTREAM, b"comes")
+        self.assertEqual((pipe.to_upstream, pipe.finished), (b"comes", None))
+        connection = a_connection(network="udp")
+        pipe, fault = self.run_one("timeout after=0s", datagrams=True, connection=connection)
+        pipe.send(TO_UPSTREAM, b"lost")
+        fault.active = False
+        pipe.send(TO_UPSTREAM, b"comes")
+        self.assertEqual((pipe.to_upstream, pipe.finished), (b"comes", None))
+
+    def test_reorder(self) -> None:
+        """A datagram that waits to be overtaken goes."""
+        connection = a_connection(network="udp")
+        clause = "reorder fraction=1 delay=1h"
+        pipe, fault = self.run_one(clause, datagrams=True, connection=connection)
+        for direction in Direction:
+            pipe.send(direction, b"one")
+        fault.active = False
+        self.assertEqual((pipe.to_upstream, pipe.to_client), (b"one", b"one"))
+
+    def test_over(self) -> None:
+        """Connections that are over are forgotten, and hear nothing."""
+        pipe, fault = self.run_one("latency delay=1s")
+        pipe.close()
+        self.assertEqual(fault._filters, {})
+        fault.active = False
+
+    def test_hold(self) -> None:
+        """Latency lets 1 Gbit/s through, within bounds, and as it is set when the connection begins."""
+        factory = a_factory("latency delay=100ms")
+        self.assertEqual(factory.max_hold, 12_500_000)
+        factory.fault.options = evolve(factory.fault.options, delay=0.2)
+        self.assertEqual(factory.max_hold, 25_000_000)
+        self.assertEqual(a_factory("latency delay=1ms").max_hold, LATENCY_HOLD)
+        self.assertEqual(a_factory("latency delay=1h").max_hold, LATENCY_MOST)
+        self.assertEqual(a_factory("bandwidth rate=1").max_hold, 0)
 
 
 class LatencyTests(SynchronousTestCase):

@@ -370,6 +370,20 @@ class TimeTests(FilteredCase):
         self.clock.advance(0.2)
         self.assertEqual(self.upstream.written, b"token")
 
+    def test_woken_from_outside(self) -> None:
+        """A filter is woken in a turn of its own by whoever has its connection; not when it is over."""
+        self.relaying(Scripted(woken=lambda token: Forward(token)))
+        connection = self.filters[0].calls[0][1]
+        connection.wake(b"one ")
+        connection.wake(b"two")
+        self.assertEqual(self.upstream.written, b"")
+        self.clock.advance(0)
+        self.assertEqual(self.upstream.written, b"one two")
+        connection.wake(b"late")
+        self.both_end()
+        self.assertClosed(CloseReason.NORMAL, Side.CLIENT)
+        connection.wake(b"later")
+
     def test_delay(self) -> None:
         """Bytes are written when their time has come, and the end behind them."""
         self.relaying(Scripted(received=lambda _, data: Delay(2, data)))
