@@ -1,0 +1,217 @@
+"""
+Crowds of silent, dripping and deaf clients against every kind of listener.
+
+While a crowd attacks one listener from one address, clients of another rule (the canary) are served without
+delay, and real clients of the attacked listener from another address are served too. The deep profile attacks
+with 5 000 clients and judges the canary's delays.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from statistics import quantiles
+
+from tests.integration.case import deep
+from tests.integration.control_case import ControlCase, read_exactly
+from tests.integration.forwarder import PATIENCE, ROOT, Forwarder
+from tests.integration.programs import free_port
+from tests.integration.servers import write_certificates
+
+try:
+    import prometheus_client
+except ImportError:
+    prometheus_client = None  # type: ignore[assignment]
+
+CROWD = 5000 if deep() else 150
+#: Exchanges of the canary in each attack.
+EXCHANGES = 400 if deep() else 40
+#: Seconds within which 99 of 100 exchanges of the canary end. Two cores carry crowd, canary and forwarder.
+CANARY_LIMIT = 0.02
+#: Connections a second that a crowd opens again after they were closed.
+AGAIN = 500
+#: Where real clients come from; the crowd comes from 127.0.0.1.
+REAL = ("127.0.0.2", 0)
+#: The first bytes of a ClientHello that announces a long message.
+HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(64)
+#: For listeners of streams, whose echo answers it: more than the buffers between two deaf sides.
+LONG = b"x" * 3_000_000
+
+
+class Crowd:
+    """Attacking clients; see `tests.integration.attackers`."""
+
+    def __init__(self, address: str, again: int, behaviour: str, prelude: bytes) -> None:
+        self._process = subprocess.Popen(
+            [
+                sys.executable, "-m", "tests.integration.attackers",
+                address, str(CROWD), str(again), behaviour,
+                # A command line has at most 128 KiB a word; deaf clients repeat what they are given.
+                prelude[:50_000].hex(),
+            ],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )  # fmt: skip
+
+    def __enter__(self) -> Crowd:
+        assert self._process.stdout is not None
+        if self._process.stdout.readline() != b"ready\n":
+            raise AssertionError("the crowd did not come")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate(timeout=PATIENCE)
+
+
+class AttackTests(ControlCase):
+    """One forwarder with a listener of each kind, attacked one after the other."""
+
+    def setUp(self) -> None:
+        """Start it."""
+        super().setUp()
+        write_certificates(self, "localhost")
+        pem = self.directory / "localhost.pem"
+        self.context = ssl.create_default_context(cafile=str(self.directory / "ca.pem"))
+        self.metrics_port = free_port()
+        tls_port = free_port()
+        metrics = f"metrics 127.0.0.1:{self.metrics_port}\n" if prometheus_client is not None else ""
+        self.under_attack = self.operated(
+            f"canary: 127.0.0.1:0 -> ECHO\n"
+            f"plain: 127.0.0.1:0 -> ECHO\n"
+            f"tls: tls:127.0.0.1:{tls_port} cert={pem} key={pem} -> ECHO\n"
+            "sni: 127.0.0.1:0 -> ECHO\n"
+            "    filter sni\n"
+            f"    route localhost -> 127.0.0.1:{tls_port}\n"
+            "sniff: 127.0.0.1:0 -> ECHO\n"
+            "    filter sniff timeout=10s\n"
+            "    route tls -> ECHO\n"
+            "    route * -> ECHO\n"
+            "socks: 127.0.0.1:0 -> ECHO\n"
+            "    filter socks5 allow=127.0.0.1\n"
+            "connect: 127.0.0.1:0 -> ECHO\n"
+            "    filter http-connect allow=127.0.0.1\n"
+            "host: 127.0.0.1:0 -> ECHO\n"
+            "    filter http-host\n"
+            "    route localhost -> ECHO\n"
+            "proxied: 127.0.0.1:0 -> ECHO\n"
+            "    filter proxy-in trust=127.0.0.0/8\n",
+            metrics.rstrip("\n"),
+            accidents=True,
+        )
+        self.tls_port = tls_port
+
+    def real(self, forwarder: Forwarder, rule: str, first: bytes, answer: bytes) -> None:
+        """A client from another address says `first`, reads `answer`, and is echoed."""
+        with socket.create_connection(("127.0.0.1", forwarder.port(rule)), PATIENCE, REAL) as client:
+            client.sendall(first)
+            self.assertEqual(read_exactly(client, len(answer))[: len(answer)], answer, rule)
+            client.sendall(b"are you there?")
+            self.assertEqual(read_exactly(client, 14), b"are you there?", rule)
+
+    def real_tls(self, port: int) -> None:
+        """A TLS client from another address is echoed."""
+        sock = socket.create_connection(("127.0.0.1", port), PATIENCE, REAL)
+        with self.context.wrap_socket(sock, server_hostname="localhost") as client:
+            client.sendall(b"secret")
+            self.assertEqual(client.recv(6), b"secret")
+
+    def attack(
+        self, name: str, address: str, prelude: bytes, real: Callable[[], object], again: int = AGAIN
+    ) -> None:
+        """Let each kind of crowd attack, and serve the canary and a real client meanwhile."""
+        for behaviour in ("silent", "drip", "deaf"):
+            with Crowd(address, again, behaviour, prelude):
+                delays = self.canary()
+                real()
+            self.assertTrue(self.under_attack.running, self.under_attack.log)
+            if deep():
+                worst = quantiles(delays, n=100)[98]
+                self.assertLess(worst, CANARY_LIMIT, f"{name}, {behaviour}: the canary waited")
+
+    def canary(self) -> list[float]:
+        """How long exchanges took on a connection that was there, and on a new one each tenth time."""
+        delays = []
+        client = self.client(self.under_attack, "canary")
+        for number in range(EXCHANGES):
+            began = time.monotonic()
+            if number % 10 == 9:
+                client.close()
+                client = self.client(self.under_attack, "canary")
+            self.exchange(client, b"tweet")
+            delays.append(time.monotonic() - began)
+        client.close()
+        return delays
+
+    def address(self, rule: str) -> str:
+        """Where the crowd goes."""
+        return f"127.0.0.1:{self.under_attack.port(rule)}"
+
+    def test_plain(self) -> None:
+        """A rule without filters."""
+        forwarder = self.under_attack
+        self.attack("plain", self.address("plain"), LONG, lambda: self.real(forwarder, "plain", b"", b""))
+
+    def test_tls(self) -> None:
+        """A TLS listener, and one that routes by the name a client asks for."""
+        self.attack("tls", f"127.0.0.1:{self.tls_port}", HELLO, lambda: self.real_tls(self.tls_port))
+        port = self.under_attack.port("sni")
+        self.attack("sni", self.address("sni"), HELLO, lambda: self.real_tls(port))
+
+    def test_parsers(self) -> None:
+        """Every filter that reads the beginning of a connection."""
+        echo = socket.inet_aton("127.0.0.1") + self.echo.port.to_bytes(2, "big")
+        target = f"127.0.0.1:{self.echo.port}"
+        request = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        header = b"PROXY TCP4 192.0.2.1 192.0.2.2 1000 2000\r\n"
+        for rule, prelude, first, answer in (
+            ("sniff", b"GET / HTTP/1.1\r\n", request, request),
+            ("host", b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + LONG, request, request),
+            ("connect", b"CONNECT x:1 HTTP/1.1\r\nX: " + LONG,
+             f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode(), b"HTTP/1.1 200 "),
+            ("proxied", b"PROXY TCP4 192.0.2.1 192.0.2.2 1000 2", header, b""),
+        ):  # fmt: skip
+            self.attack(rule, self.address(rule), prelude, self.served(rule, first, answer))
+        self.attack("socks", self.address("socks"), b"\5\1\0", lambda: self.real_socks(echo))
+
+    def served(self, rule: str, first: bytes, answer: bytes) -> Callable[[], object]:
+        """A real client of `rule`."""
+        if rule != "connect":
+            return lambda: self.real(self.under_attack, rule, first, answer)
+
+        def ask() -> None:
+            with socket.create_connection(
+                ("127.0.0.1", self.under_attack.port(rule)), PATIENCE, REAL
+            ) as client:
+                client.sendall(first)
+                with client.makefile("rb") as lines:
+                    self.assertTrue(lines.readline().startswith(answer))
+
+        return ask
+
+    def real_socks(self, destination: bytes) -> None:
+        """A SOCKS client from another address is connected to the echo."""
+        port = self.under_attack.port("socks")
+        with socket.create_connection(("127.0.0.1", port), PATIENCE, REAL) as client:
+            client.sendall(b"\5\1\0")
+            self.assertEqual(read_exactly(client, 2), b"\5\0")
+            client.sendall(b"\5\1\0\1" + destination)
+            self.assertEqual(read_exactly(client, 10)[:2], b"\5\0")
+            client.sendall(b"are you there?")
+            self.assertEqual(read_exactly(client, 14), b"are you there?")
+
+    def test_operators(self) -> None:
+        """The control socket."""
+        # Only its user may connect to the control socket: the crowd is their program that forgets to close.
+        request = b'{"id": 1, "command": "rules"}\n' * 1000
+        self.attack(
+            "control",
+            self.path,
+            request,
+            lambda: self.assertIn("uptime", self.portfwd("status", "--json")),
+            again=0,
+        )
