@@ -1,11 +1,11 @@
 """
 A crowd of clients that attack one listener, in a process of its own.
 
-``python -m tests.integration.attackers ADDRESS COUNT AGAIN BEHAVIOUR PRELUDE`` opens COUNT connections to
-ADDRESS (``HOST:PORT`` or a unix path) and opens those again that are closed, AGAIN a second at most.
-BEHAVIOUR is ``silent`` (sends nothing), ``drip`` (sends one byte of PRELUDE a second) or ``deaf`` (sends all of
-PRELUDE and never reads). PRELUDE is hexadecimal. It prints ``ready`` when every connection was tried once, and
-ends with its standard input.
+``python -m tests.integration.attackers ADDRESS COUNT AGAIN BEHAVIOUR PRELUDE`` opens COUNT connections
+to ADDRESS (``HOST:PORT`` or a unix path) and opens those again that are closed, AGAIN a second at most.
+BEHAVIOUR is ``silent`` (sends nothing), ``drip`` (sends one byte of PRELUDE a second) or ``deaf`` (sends
+all of PRELUDE and never reads). PRELUDE is hexadecimal. It prints ``ready`` when every connection was
+tried once, and ends with its standard input.
 """
 
 from __future__ import annotations
