@@ -151,18 +151,22 @@ Address = InetAddress | UnixAddress
 @frozen
 class TLSInfo:
     """
-    What a TLS handshake with the client said.
+    What a TLS handshake said.
 
     :ivar server_name: of its SNI (RFC 6066 section 3), or empty.
     :ivar alpn: the protocol agreed on (RFC 7301), or empty.
     :ivar client_name: common name of its verified certificate, or empty.
     :ivar version: ``TLSv1.3`` and its like, or empty.
+    :ivar cipher: the cipher suite, by OpenSSL's name, or empty.
+    :ivar resumed: an earlier session was resumed, so no certificate was shown this time.
     """
 
     server_name: str = ""
     alpn: str = ""
     client_name: str = ""
     version: str = ""
+    cipher: str = ""
+    resumed: bool = False
 
 
 # Two summaries of flows and one of the session are made for every line: a tuple is made in half

@@ -128,7 +128,10 @@ def _tlv(name: str, connection: Connection) -> tuple[tuple[int, bytes], ...]:
         client, verify = CLIENT_SSL, 1
         if tls.client_name:
             # PROXY section 2.2.6: zero if "it was successfully verified, and non-zero otherwise"
-            client, verify = CLIENT_SSL | CLIENT_CERT_CONN | CLIENT_CERT_SESS, 0
+            # CERT_CONN: a certificate "over the current connection"; CERT_SESS: "at least once".
+            client, verify = CLIENT_SSL | CLIENT_CERT_SESS, 0
+            if not tls.resumed:
+                client |= CLIENT_CERT_CONN
             inner.append((SSL_CN, tls.client_name.encode()))
         kind, value = SSL, build_client_tls(ClientTLS(client, verify, tuple(inner)))
     return ((kind, value),) if value else ()

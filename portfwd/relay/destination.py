@@ -7,14 +7,27 @@ It refuses to dial: that is `portfwd.relay.dial`'s.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from attrs import field, frozen
 from twisted.internet.interfaces import IStreamClientEndpoint
 
 from portfwd.kernel.sockets import WILL_SEND, Settings, upstream_settings
 from portfwd.limits.occupancy import Occupancy
 from portfwd.rules.model import Options
-from portfwd.streams.tls import TLSSide
-from portfwd.values import Address, InetAddress, is_literal
+from portfwd.streams.tls_side import TLSSide
+from portfwd.values import Address, InetAddress, TLSInfo, is_literal
+
+
+class TLSTarget(Protocol):
+    """What a ``tls:`` target verifies and shows."""
+
+    def for_client(self, client: TLSInfo | None) -> TLSSide:
+        """
+        The side of one connection.
+
+        :param client: what the client's own handshake said, of which some options ask for a part.
+        """
 
 
 @frozen(eq=False)
@@ -37,7 +50,7 @@ class Destination:
     options: Options
     address: Address | None = None
     endpoint: IStreamClientEndpoint | None = None
-    tls: TLSSide | None = None
+    tls: TLSTarget | None = None
     datagrams: bool = False
     is_chosen: bool = False
     occupancy: Occupancy = field(factory=Occupancy)

@@ -351,7 +351,12 @@ class FilteredSession(Session):
         source = source_of(self._announced or (None if stream is None else stream.address))
         introduction = None if self.chain is None else self.chain.introduction
         self._dial = dial = self._rule.dial(
-            self, effect.target, effect.permits, source=source, introduction=introduction
+            self,
+            effect.target,
+            effect.permits,
+            source=source,
+            introduction=introduction,
+            client=None if stream is None else stream.tls,
         )
         dial.start()
 

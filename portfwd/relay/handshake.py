@@ -15,7 +15,7 @@ from portfwd.relay.context import Surroundings
 from portfwd.relay.destination import Destination
 from portfwd.streams.stream import Loss, Stream
 from portfwd.streams.transport import TransportStream
-from portfwd.values import Address
+from portfwd.values import Address, TLSInfo
 
 
 class HandshakeOwner(Protocol):
@@ -42,17 +42,21 @@ class Handshake:
         self._stream: TransportStream | None = None
         self._limit: IDelayedCall | None = None
 
-    def start(self, sock: socket.socket, address: Address | None, first: bytes = b"") -> None:
+    def start(
+        self, sock: socket.socket, address: Address | None, first: bytes = b"", client: TLSInfo | None = None
+    ) -> None:
         """
         Begin.
 
+        :param client: see `TLSTarget`.
         :param first: sent before the handshake.
         :raises OSError: the kernel refuses to watch the socket.
         """
         destination = self._destination
         assert destination.tls is not None
+        side = destination.tls.for_client(client)
         self._stream = self._context.streams.tls_client(
-            sock, address, destination.options.buffer, destination.tls, self, first=first
+            sock, address, destination.options.buffer, side, self, first=first
         )
         limit = destination.options.connect_timeout
         self._limit = self._context.reactor.callLater(limit, self._out_of_time)

@@ -35,7 +35,7 @@ from portfwd.streams.datagram_opening import DatagramStreams
 from portfwd.streams.stream import Stream
 from portfwd.streams.tls_opening import TLSStreams
 from portfwd.upstreams.patience import Patience
-from portfwd.values import Address, CloseReason, InetAddress, SessionSummary, UnixAddress, is_literal
+from portfwd.values import Address, CloseReason, InetAddress, SessionSummary, TLSInfo, UnixAddress, is_literal
 
 
 class SessionLog(Protocol):
@@ -209,6 +209,7 @@ class LiveRule:
         will_send: bool = False,
         source: str = "",
         introduction: Callable[[], bytes] | None = None,
+        client: TLSInfo | None = None,
     ) -> Dial | DirectDial | DirectDatagramDial | SharedDial:
         """
         A dial, not yet started.
@@ -217,7 +218,7 @@ class LiveRule:
         :param permits: asked for every address before it is tried; None permits all.
         :param will_send: the client has spoken already, and that goes on as soon as there is an upstream.
         :param source: the client as limits count it, for the look-up of a name that it chose.
-        :param introduction: see `DialSettings`.
+        :param introduction, client: see `DialSettings`.
         :raises ValueError: no filter of this rule was given such a target.
         """
         if self._pool is not None and target is None and permits is None:
@@ -231,7 +232,7 @@ class LiveRule:
             )
         destinations = self._in_order() if target is None else (self._destination(target),)
         asker = NOBODY if target is None else Asker(self.name, source)
-        settings = DialSettings(self.world, self.streams, permits, will_send, asker, introduction)
+        settings = DialSettings(self.world, self.streams, permits, will_send, asker, introduction, client)
         return Dial(settings, InOrder(destinations), self.options.dial_timeout, owner)
 
     def _dial_shared(self, owner: DialOwner) -> Dial:

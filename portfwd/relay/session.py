@@ -238,7 +238,7 @@ class Session:
     def _proceed(self, client: Stream) -> None:
         """The client may come in: dial."""
         self.state = follow(self.state, _DIALING)
-        self._dial = dial = self._rule.dial(self, will_send=client.has_input())
+        self._dial = dial = self._rule.dial(self, will_send=client.has_input(), client=client.tls)
         dial.start()
 
     def _refuse(self, reason: CloseReason) -> None:

@@ -45,7 +45,7 @@ from portfwd.upstreams.connect import Attempt, EndpointAttempt, SocketAttempt
 from portfwd.upstreams.datagram_port import PortAttempt
 from portfwd.upstreams.datagrams import DatagramAttempt
 from portfwd.upstreams.names import Names
-from portfwd.values import Address, InetAddress, UnixAddress, is_literal
+from portfwd.values import Address, InetAddress, TLSInfo, UnixAddress, is_literal
 
 #: RFC 8305 section 5: "Connection Attempt Delay … recommended 250 ms".
 ATTEMPT_DELAY: Final = 0.25
@@ -60,6 +60,7 @@ class DialSettings:
     :ivar permits: asked for every address before it is tried; None permits all.
     :ivar will_send: what the client has to say waits already.
     :ivar asker: whose limits the look-ups of names count against that a client chose.
+    :ivar client: what the handshake with the client said, if there was one.
     :ivar introduction: gives what a ``tls:`` target gets before the TLS handshake; None: nothing.
     """
 
@@ -69,6 +70,7 @@ class DialSettings:
     will_send: bool = False
     asker: Asker = NOBODY
     introduction: Callable[[], bytes] | None = None
+    client: TLSInfo | None = None
 
     def introduce(self) -> bytes:
         """What `introduction` gives."""
@@ -290,7 +292,8 @@ class TargetDial(Stepwise):
     def _endpoint_attempt(self, endpoint: IStreamClientEndpoint, address: Address | None = None) -> Attempt:
         destination = self.destination
         if destination.tls is not None:
-            endpoint = TLSEndpoint(endpoint, destination.tls, self._settings.introduce)
+            settings = self._settings
+            endpoint = TLSEndpoint(endpoint, destination.tls.for_client(settings.client), settings.introduce)
         attempt = EndpointAttempt(
             self._context.reactor,
             endpoint,
@@ -322,7 +325,7 @@ class TargetDial(Stepwise):
                 self._reached(stream)
                 return
             handshake = Handshake(self._context, destination, self)
-            handshake.start(result, attempt.address, self._settings.introduce())
+            handshake.start(result, attempt.address, self._settings.introduce(), self._settings.client)
             self._handshake = handshake
         except OSError as problem:
             self._attempt_failed(no_stream(destination.label, problem))

@@ -163,7 +163,14 @@ class ListenOptions:
     client_name: tuple[str, ...] = ()
     handshake_timeout: float = 10.0
     alpn: tuple[str, ...] = ()
+    alpn_mismatch: str = "refuse"
+    unknown_name: str = "default"
     ciphers: str | None = None
+    min_version: str = "1.2"
+    curve: str | None = None
+    resume: bool = True
+    crl: str | None = None
+    key_password_file: str | None = None
     keylog: str | None = None
 
 
@@ -212,7 +219,15 @@ class Options:
     server_name: str | None = None
     client_cert: str | None = None
     client_key: str | None = None
+    client_key_password_file: str | None = None
     target_alpn: tuple[str, ...] = ()
+    pin: tuple[str, ...] = ()
+    eof: str = "reset"
+    target_ciphers: str | None = None
+    target_min_version: str = "1.2"
+    target_curve: str | None = None
+    target_resume: bool = True
+    target_crl: str | None = None
 
     @property
     def upward(self) -> int | None:

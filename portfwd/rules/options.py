@@ -97,7 +97,7 @@ class OptionSpec:
     @property
     def empty(self) -> Any:
         """What the word `unset` means."""
-        return () if self.field.endswith(("alpn", "client_name")) else None
+        return () if self.field.endswith(("alpn", "client_name", "pin")) else None
 
     @property
     def initial(self) -> Any:
@@ -131,6 +131,7 @@ def _option(
 
 _L, _R, _T = Scope.LISTENER, Scope.RULE, Scope.TARGET
 _seconds = readers.duration
+_VERSIONS = readers.word("1.0", "1.1", "1.2", "1.3")
 _FILE, _TEXT = readers.text("file"), readers.text("text")
 
 OPTIONS: Final[tuple[OptionSpec, ...]] = (
@@ -157,8 +158,22 @@ OPTIONS: Final[tuple[OptionSpec, ...]] = (
             "how long a client's TLS handshake may take", needs=Needs.TLS_LISTENER),
     _option("alpn", _L, readers.protocols(), "protocols offered to clients, the preferred first",
             unset="none", needs=Needs.TLS_LISTENER),
+    _option("alpn-mismatch", _L, readers.word("refuse", "ignore"),
+            "whether a client that offers none of alpn= is refused", needs=Needs.TLS_LISTENER),
+    _option("unknown-name", _L, readers.word("default", "refuse"),
+            "whether a client that asks for a name of no certificate gets the default one",
+            needs=Needs.TLS_LISTENER),
     _option("ciphers", _L, _TEXT, "OpenSSL's cipher list for TLS 1.2", unset="auto",
             default="ECDHE+AESGCM:ECDHE+CHACHA20", needs=Needs.TLS_LISTENER),
+    _option("min-version", _L, _VERSIONS, "the lowest version of TLS", needs=Needs.TLS_LISTENER),
+    _option("curve", _L, _TEXT, "the one group for the key exchange, by OpenSSL's name", unset="auto",
+            default="what OpenSSL offers", needs=Needs.TLS_LISTENER),
+    _option("resume", _L, readers.switch(), "whether clients may resume sessions",
+            needs=Needs.TLS_LISTENER),
+    _option("crl", _L, _FILE, "revocation lists, PEM, for clients' certificates", unset="none",
+            needs=Needs.TLS_LISTENER),
+    _option("key-password-file", _L, _FILE, "file with the password of the private key", unset="none",
+            needs=Needs.TLS_LISTENER),
     _option("keylog", _L, _FILE, "file for session secrets, to debug with", unset="none",
             needs=Needs.TLS_LISTENER),
     _option("buffer", _R, readers.size(readers.MIN_BUFFER, readers.MAX_BUFFER), "most bytes of one read"),
@@ -219,14 +234,33 @@ OPTIONS: Final[tuple[OptionSpec, ...]] = (
             needs=Needs.TLS_TARGET),
     _option("verify", _T, readers.switch(), "whether the target's certificate is checked",
             needs=Needs.TLS_TARGET),
-    _option("server-name", _T, readers.host_name(), "the name that the target's certificate must have",
+    _option("server-name", _T, readers.host_name(),
+            "the name that the target's certificate must have; client: the one that the client asked for",
             unset="auto", default="the target's host", needs=Needs.TLS_TARGET),
     _option("client-cert", _T, _FILE, "certificate shown to the target, PEM", unset="none",
             needs=Needs.TLS_TARGET),
     _option("client-key", _T, _FILE, "its private key, PEM", unset="none",
             default="in the file of client-cert=", needs=Needs.TLS_TARGET),
-    _option("alpn", _T, readers.protocols(), "protocols offered to the target, the preferred first",
+    _option("client-key-password-file", _T, _FILE, "file with the password of that key", unset="none",
+            needs=Needs.TLS_TARGET),
+    _option("alpn", _T, readers.protocols(),
+            "protocols offered to the target, the preferred first; client: the one agreed on with the client",
             unset="none", needs=Needs.TLS_TARGET, name="target-alpn"),
+    _option("pin", _T, readers.fingerprints(),
+            "fingerprints of the target's certificate, SHA-256 in hex, or of its key as sha256//BASE64",
+            unset="none", needs=Needs.TLS_TARGET),
+    _option("eof", _T, readers.word("reset", "accept"),
+            "what an end of the target without close_notify is", needs=Needs.TLS_TARGET),
+    _option("ciphers", _T, _TEXT, "OpenSSL's cipher list for TLS 1.2 with the target", unset="auto",
+            default="ECDHE+AESGCM:ECDHE+CHACHA20", needs=Needs.TLS_TARGET, name="target-ciphers"),
+    _option("min-version", _T, _VERSIONS, "the lowest version of TLS with the target",
+            needs=Needs.TLS_TARGET, name="target-min-version"),
+    _option("curve", _T, _TEXT, "the one group for the key exchange with the target", unset="auto",
+            default="what OpenSSL offers", needs=Needs.TLS_TARGET, name="target-curve"),
+    _option("resume", _T, readers.switch(), "whether sessions with the target are resumed",
+            needs=Needs.TLS_TARGET, name="target-resume"),
+    _option("crl", _T, _FILE, "revocation lists, PEM, for the target's certificate", unset="none",
+            needs=Needs.TLS_TARGET, name="target-crl"),
 )  # fmt: skip
 
 #: By unique name, as ``default`` and TOML write them.

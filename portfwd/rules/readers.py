@@ -8,6 +8,7 @@ Each function makes a `ValueKind`, a reader and its writer, for the table in
 
 from __future__ import annotations
 
+import base64
 import enum
 import ipaddress
 import re
@@ -61,6 +62,8 @@ MAX_KEEP_SECONDS: Final = 32767
 MAX_KEEP_COUNT: Final = 127
 #: RFC 7301 section 3.1: a protocol name has 1 to 255 bytes.
 MAX_ALPN: Final = 255
+#: Bytes of a SHA-256 digest.
+SHA256_SIZE: Final = 32
 
 _RATE = re.compile(r"(\d+(?:\.\d+)?)(?:/(s|m|h))?", re.ASCII)
 _RATE_UNITS: Final = {None: 1, "s": 1, "m": 60, "h": 3600}
@@ -318,3 +321,35 @@ def names() -> ValueKind:
         return patterns
 
     return ValueKind("list", read, ",".join)
+
+
+def fingerprints() -> ValueKind:
+    """
+    SHA-256 fingerprints with commas between: of a certificate in hex, of a public key as ``sha256//BASE64``.
+
+    The first is as ``openssl x509 -fingerprint -sha256`` prints it, with colons or without; the second as
+    curl's ``--pinnedpubkey`` takes it.
+    """
+
+    def read(value: str) -> tuple[str, ...]:
+        return tuple(_fingerprint(one) for one in value.split(","))
+
+    return ValueKind("fingerprints", read, ",".join)
+
+
+def _fingerprint(text: str) -> str:
+    kind, slashes, encoded = text.partition("//")
+    if slashes and kind.lower() == "sha256":
+        try:
+            if len(base64.b64decode(encoded, validate=True)) == SHA256_SIZE:
+                return f"sha256//{encoded}"
+        except ValueError:
+            pass
+    digits = text.replace(":", "").lower()
+    if re.fullmatch(f"[0-9a-f]{{{2 * SHA256_SIZE}}}", digits):
+        return digits
+    raise Fault(
+        "bad-value",
+        "expected a SHA-256 fingerprint: 64 hex digits of a certificate, or sha256//BASE64 of a key",
+        "'openssl x509 -noout -fingerprint -sha256 -in FILE' prints the first",
+    )

@@ -3,17 +3,18 @@
 Certificates and keys as files have them: read, compared, judged by the calendar.
 
 Bytes in, values out; what is not good is a `ValueError` whose text says which file and
-why. It refuses keys with a passphrase: a program that starts by itself has nobody to ask.
+why. A key with a passphrase needs a file with it: a program that starts by itself has nobody to ask.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from attrs import frozen
+from attrs import field, frozen
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -28,6 +29,11 @@ EXPIRES_SOON: Final = 14
 
 _BEGIN: Final = b"-----BEGIN CERTIFICATE-----"
 
+_CRL: Final = re.compile(rb"-----BEGIN X509 CRL-----.*?-----END X509 CRL-----\n?", re.DOTALL)
+
+#: When what has no end ends.
+NEVER: Final = datetime.max.replace(tzinfo=UTC)
+
 Read = Callable[[str], bytes]
 
 
@@ -40,12 +46,18 @@ class Pair:
     :ivar key: file of the key; may be the same.
     :ivar names: the DNS names that the certificate is for, small letters.
     :ivar until: when it ends.
+    :ivar since: when it begins.
+    :ivar kind: of its key: certificates of several kinds for the same names serve different clients.
+    :ivar password: of its key; None: the key has none.
     """
 
     cert: str
     key: str
     names: tuple[str, ...]
     until: datetime
+    since: datetime
+    kind: str
+    password: bytes | None = field(default=None, repr=False)
 
 
 def read_file(path: str) -> bytes:
@@ -73,11 +85,27 @@ def read_chain(path: str, read: Read = read_file) -> list[x509.Certificate]:
         raise ValueError(f"{path}: holds a certificate that cannot be read: {problem}") from problem
 
 
-def read_pair(cert: str, key: str | None, read: Read = read_file) -> Pair:
+def read_password(path: str | None, read: Read = read_file) -> bytes | None:
+    """
+    The password of a key: the first line of a file; None for no file.
+
+    :raises OSError: it cannot be read.
+    :raises ValueError: it is empty.
+    """
+    if path is None:
+        return None
+    password = read(path).split(b"\n", 1)[0].rstrip(b"\r")
+    if not password:
+        raise ValueError(f"{path}: holds no password in its first line")
+    return password
+
+
+def read_pair(cert: str, key: str | None, read: Read = read_file, password: bytes | None = None) -> Pair:
     """
     A certificate and the key that belongs to it.
 
     :param key: None: in the file of the certificate.
+    :param password: for a key that has one; not asked for where it has none.
     :raises OSError: a file cannot be read.
     :raises ValueError: they are not good, or do not belong together.
     """
@@ -86,17 +114,38 @@ def read_pair(cert: str, key: str | None, read: Read = read_file) -> Pair:
     data = read(where)
     if b"PRIVATE KEY-----" not in data:
         raise ValueError(f"{where}: holds no PEM private key" + ("; write key=FILE" if key is None else ""))
-    try:
-        private = load_pem_private_key(data, None, unsafe_skip_rsa_key_validation=True)
-    except TypeError as problem:
-        raise ValueError(
-            f"{where}: the key has a passphrase; take it off ('openssl pkey') and guard the file instead"
-        ) from problem
-    except Exception as problem:  # several classes, cryptography's and the algorithms'
-        raise ValueError(f"{where}: holds a key that cannot be read: {problem}") from problem
+    private, needed = _private_key(data, where, password)
     if _public_bytes(private.public_key()) != _public_bytes(leaf.public_key()):
         raise ValueError(f"{where}: this key does not belong to the certificate of {cert}")
-    return Pair(cert, where, names_of(leaf), leaf.not_valid_after_utc)
+    names = names_of(leaf)
+    kind = type(leaf.public_key()).__name__.strip("_")
+    until, since = leaf.not_valid_after_utc, leaf.not_valid_before_utc
+    return Pair(cert, where, names, until, since, kind, password if needed else None)
+
+
+def _private_key(data: bytes, where: str, password: bytes | None) -> tuple[Any, bool]:
+    """A key, and whether it needed its password."""
+    needed = False
+    try:
+        try:
+            return load_pem_private_key(data, None, unsafe_skip_rsa_key_validation=True), needed
+        except TypeError:
+            needed = True
+        if password is None:
+            raise ValueError(
+                f"{where}: the key has a passphrase; write it to a file that only its owner can read and name"
+                " that by key-password-file= (client-key-password-file= for a target), or take it off"
+                " ('openssl pkey')"
+            )
+        return load_pem_private_key(data, password, unsafe_skip_rsa_key_validation=True), needed
+    except Exception as problem:  # several classes, cryptography's and the algorithms'
+        if needed and password is not None:
+            raise ValueError(
+                f"{where}: the key cannot be read with the password that was given: {problem}"
+            ) from problem
+        if needed:
+            raise
+        raise ValueError(f"{where}: holds a key that cannot be read: {problem}") from problem
 
 
 def _public_bytes(key: object) -> bytes:
@@ -116,13 +165,52 @@ def names_of(certificate: x509.Certificate) -> tuple[str, ...]:
     return tuple(name.lower().rstrip(".") for name in names)
 
 
-def expiry(path: str, until: datetime, now: datetime) -> str:
-    """A warning where `until` has passed or is near, else nothing."""
+def expiry(path: str, until: datetime, now: datetime, since: datetime | None = None) -> str:
+    """A warning where `until` has passed or is near, or `since` has not come, else nothing."""
     if until <= now:
         return f"{path}: the certificate expired on {until:%Y-%m-%d}"
     if until - now <= timedelta(days=EXPIRES_SOON):
         return f"{path}: the certificate expires on {until:%Y-%m-%d}"
+    if since is not None and since > now:
+        return f"{path}: the certificate is not valid before {since:%Y-%m-%d %H:%M} UTC"
     return ""
+
+
+def authority_files(path: str) -> list[str]:
+    """
+    The files that ``ca=`` names: one, or the ``*.pem`` and ``*.crt`` of a directory.
+
+    :raises ValueError: there is none in the directory.
+    """
+    directory = Path(path)
+    if not directory.is_dir():
+        return [path]
+    found = sorted(
+        str(one)
+        for pattern in ("*.pem", "*.crt")
+        for one in directory.glob(pattern)
+        if not one.name.startswith(".")
+    )
+    if not found:
+        raise ValueError(f"{path}: there is no *.pem or *.crt in this directory")
+    return found
+
+
+def read_revoked(path: str, read: Read = read_file) -> datetime:
+    """
+    When the revocation lists of a PEM file have to be renewed: the earliest of their dates.
+
+    :raises OSError: it cannot be read.
+    :raises ValueError: there is none in it, or one that is broken.
+    """
+    blocks = _CRL.findall(read(path))
+    if not blocks:
+        raise ValueError(f"{path}: holds no PEM revocation list (X509 CRL)")
+    try:
+        lists = [x509.load_pem_x509_crl(block) for block in blocks]
+    except ValueError as problem:
+        raise ValueError(f"{path}: holds a revocation list that cannot be read: {problem}") from problem
+    return min((one.next_update_utc for one in lists if one.next_update_utc), default=NEVER)
 
 
 def now_utc() -> datetime:
@@ -148,7 +236,9 @@ def pair_files(cert: str, key: str | None) -> Iterator[tuple[str, str | None]]:
             f"{cert} is a directory, so {key} could be the key of any of its certificates: put each key into"
             " its NAME.pem, or into NAME.key beside it, and leave key= out"
         )
-    found = sorted(directory.glob("*.pem"), key=lambda path: (path.name != "default.pem", path.name))
+    # Hidden files are what editors and renewals leave while they write: .swp.pem, .tmp.pem.
+    found = [path for path in directory.glob("*.pem") if not path.name.startswith(".")]
+    found.sort(key=lambda path: (path.name != "default.pem", path.name))
     if not found:
         raise ValueError(f"{cert}: there is no *.pem in this directory")
     for path in found:

@@ -8,7 +8,7 @@ Files are read here, at build time. It refuses to resolve or connect anything.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from twisted.internet.endpoints import clientFromString
 
@@ -16,6 +16,7 @@ from portfwd.relay.context import Surroundings
 from portfwd.relay.destination import Destination
 from portfwd.relay.live import LiveRule
 from portfwd.rules.model import DATAGRAM_KINDS, UNIX_KINDS, Kind, TargetSpec
+from portfwd.rules.options import OPTIONS, Needs
 from portfwd.service.tls import ClientSide, client_side
 from portfwd.values import InetAddress, UnixAddress
 
@@ -25,6 +26,9 @@ def target_label(spec: TargetSpec, port: int | None) -> str:
     prefix = "" if spec.kind in (Kind.TCP, Kind.UDP) else f"{spec.kind.value}:"
     return f"{prefix}{InetAddress(spec.host, port)}" if port is not None else f"{prefix}{spec.path}"
 
+
+#: Options that a `ClientSide` is made of: targets with the same share one, with all authorities in memory.
+_TLS_FIELDS: Final = tuple(option.field for option in OPTIONS if option.needs is Needs.TLS_TARGET)
 
 T = TypeVar("T")
 TLSCreators = dict[tuple[object, ...], ClientSide]
@@ -70,11 +74,10 @@ def destination(
     tls = None
     if spec.kind is Kind.TLS:
         creators = {} if creators is None else creators
-        shown = (options.client_cert, options.client_key, options.target_alpn)
-        key = (spec.host, options.server_name, options.verify, options.ca, *shown)
+        key = (spec.host, *(getattr(options, field) for field in _TLS_FIELDS))
         tls = creators.get(key)
         if tls is None:
-            tls = creators[key] = client_side(spec.host, options)
+            tls = creators[key] = client_side(spec.host, options, seconds=world.reactor.seconds)
     return Destination(label, options, address=InetAddress(spec.host, port), tls=tls, datagrams=datagrams)
 
 

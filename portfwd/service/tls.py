@@ -3,23 +3,32 @@
 What a ``tls:`` target verifies and shows, from its options.
 
 The certificate is checked against ``server-name=`` or the target's host, a
-name or an address, with the system's authorities or those of ``ca=``. Files are read
-here, at build time, so before ``--chroot`` and ``--uid``.
+name or an address, with the system's authorities or those of ``ca=``; or by its fingerprint
+(``pin=``). Files are read at build time, so before ``--chroot`` and ``--uid``, and again when they change.
 """
 
 from __future__ import annotations
 
+import base64
 import os
 import ssl
-from collections.abc import Callable
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Sequence
+from hashlib import sha256
 from typing import Final
 
+from attrs import frozen
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from twisted.logger import Logger
 
 from portfwd.rules.model import Options
-from portfwd.service.certificates import read_chain, read_file, read_pair
-from portfwd.streams.tls_failures import explain
+from portfwd.service.certificates import Pair, authority_files, read_file, read_pair, read_password
+from portfwd.service.file_watch import FileWatch
+from portfwd.service.tls_context import load_pair, new_context, refuse_revoked, trust_file
+from portfwd.streams.tls_failures import NotAdmitted
 from portfwd.values import TLSInfo, ascii_host, is_literal
+from portfwd.wire.client_hello import ClientHello
 
 _LOG: Final = Logger()
 
@@ -31,76 +40,14 @@ SYSTEM_BUNDLES: Final = (
     "/etc/ssl/cert.pem",  # BSD, macOS
 )
 
-#: Ciphers of TLS 1.2: those with forward secrecy and authenticated encryption, as in Mozilla's intermediate
-#: list (https://wiki.mozilla.org/Security/Server_Side_TLS). Those of TLS 1.3 are all good, and OpenSSL's.
-CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
+#: ``server-name=client`` and ``alpn=client``: what the client's own handshake said.
+CLIENT: Final = "client"
 
+#: Sessions kept for resumption, of one server name: as many connections as may begin between two ends.
+MAX_SESSIONS: Final = 16
 
-def new_context(*, server: bool, ciphers: str | None = None) -> ssl.SSLContext:
-    """
-    TLS 1.2 and 1.3, without renegotiation and compression.
-
-    :param ciphers: OpenSSL's list for TLS 1.2.
-    :raises ValueError: no cipher is left.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if not server:
-        # RFC 9525 section 2: a common name was never meant for hosts. service-identity ignores it as well.
-        context.hostname_checks_common_name = False
-    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
-    try:
-        context.set_ciphers(CIPHERS if ciphers is None else ciphers)
-    except ssl.SSLError as problem:
-        raise ValueError(f"ciphers={ciphers}: OpenSSL knows no such cipher") from problem
-    return context
-
-
-def load_pair(context: ssl.SSLContext, cert: str, key: str) -> None:
-    """
-    Show this certificate; the files were found good by `read_pair`.
-
-    :raises OSError: a file cannot be read.
-    :raises ValueError: OpenSSL does not take it: too weak for its security level, say.
-    """
-    try:
-        context.load_cert_chain(cert, key, password=_no_passphrase)
-    except ssl.SSLError as problem:
-        raise ValueError(f"{cert}: OpenSSL does not take it: {explain(problem)}") from problem
-
-
-def _no_passphrase() -> str:
-    raise ValueError("the key has a passphrase")
-
-
-class ClientSide:
-    """Makes client connections to one target, and resumes sessions; a `TLSSide`."""
-
-    speaks_first: Final = True
-
-    def __init__(self, context: ssl.SSLContext, name: str) -> None:
-        """:param name: what is asked for (SNI) and verified, unless the context verifies nothing."""
-        self._context = context
-        self._name = name
-        self._session: ssl.SSLSession | None = None
-
-    def start(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, name: str) -> ssl.SSLObject:
-        """See `TLSSide`."""
-        # RFC 8446 appendix C.4: a ticket is used once.
-        session, self._session = self._session, None
-        return self._context.wrap_bio(
-            incoming, outgoing, server_side=False, server_hostname=self._name, session=session
-        )
-
-    def judge(self, tls: ssl.SSLObject, name: str) -> TLSInfo:
-        """See `TLSSide`; OpenSSL has verified the certificate."""
-        return TLSInfo(self._name, tls.selected_alpn_protocol() or "", "", tls.version() or "")
-
-    def leave(self, tls: ssl.SSLObject) -> None:
-        """Keep the session for the next connection."""
-        session = tls.session
-        if session is not None and session.has_ticket:
-            self._session = session
+#: Server names whose sessions are kept: with ``server-name=client`` clients choose them.
+MAX_NAMES: Final = 64
 
 
 def _trust_the_system(context: ssl.SSLContext) -> None:
@@ -113,53 +60,252 @@ def _trust_the_system(context: ssl.SSLContext) -> None:
     context.load_default_certs()
 
 
-def trust_file(context: ssl.SSLContext, path: str, read: Callable[[str], bytes]) -> None:
+@frozen
+class _Asked:
     """
-    Trust the authorities of a PEM bundle.
+    What one connection asks of the server.
 
-    :raises OSError: it cannot be read.
-    :raises ValueError: there is no good certificate in it.
+    :ivar name: for SNI and the certificate.
+    :ivar alpn: protocols offered.
     """
-    read_chain(path, read)
-    try:
-        context.load_verify_locations(cadata=read(path).decode("ascii", "ignore"))
-    except ssl.SSLError as problem:
-        raise ValueError(f"{path}: OpenSSL does not take it: {explain(problem)}") from problem
+
+    name: str
+    alpn: tuple[str, ...]
 
 
-def client_side(host: str, options: Options, read: Callable[[str], bytes] = read_file) -> ClientSide:
+class ClientSide:
+    """Makes client connections to one target, and resumes sessions; a `TLSSide` and a `TLSTarget`."""
+
+    speaks_first: Final = True
+    _log = Logger()
+
+    def __init__(
+        self,
+        host: str,
+        options: Options,
+        read: Callable[[str], bytes] = read_file,
+        seconds: Callable[[], float] | None = None,
+    ) -> None:
+        """
+        Read the files.
+
+        :param read: gives the bytes of a file.
+        :param seconds: the reactor's clock; None: the files are never looked at again.
+        :raises OSError: a file cannot be read.
+        :raises ValueError: what is in it is not good (the file is named), or the name cannot be one.
+        """
+        self.accepts_eof = options.eof == "accept"
+        self._options = options
+        self._read = read
+        self._host = host
+        self._asks_for_client = options.server_name == CLIENT
+        written = None if self._asks_for_client else options.server_name
+        # RFC 6066 section 3: the name "is represented … without a trailing dot"; so is a certificate's.
+        name = ascii_host((written or host.partition("%")[0]).removesuffix("."))
+        if not is_literal(name):
+            try:
+                name.encode("idna")  # as Python does with a name in ASCII, which only bounds its labels
+            except UnicodeError as problem:
+                raise ValueError(f"{name}: this cannot be the name of a certificate: {problem}") from problem
+        alpn = () if options.target_alpn == (CLIENT,) else options.target_alpn
+        self._usual = _Asked(name, alpn)
+        self._watch = None if seconds is None else FileWatch(self._files, seconds)
+        self.pair: Pair | None = None
+        self._contexts: dict[tuple[str, ...], ssl.SSLContext] = {}
+        self._sessions: OrderedDict[_Asked, deque[ssl.SSLSession]] = OrderedDict()
+        self._context(alpn)
+
+    def __repr__(self) -> str:
+        return f"<ClientSide {self._usual.name}>"
+
+    # The files
+
+    def _files(self) -> Iterator[str]:
+        options = self._options
+        for path in (
+            options.client_cert,
+            options.client_key,
+            options.client_key_password_file,
+            options.target_crl,
+        ):
+            if path is not None:
+                yield path
+        if options.ca is not None and options.verify:
+            yield from authority_files(options.ca)
+
+    def _context(self, alpn: tuple[str, ...]) -> ssl.SSLContext:
+        """The context for connections that offer these protocols."""
+        context = self._contexts.get(alpn)
+        if context is None:
+            context = self._contexts[alpn] = self._new_context()
+            if alpn:
+                context.set_alpn_protocols(list(alpn))
+        return context
+
+    def _new_context(self) -> ssl.SSLContext:
+        options, read = self._options, self._read
+        context = new_context(
+            server=False,
+            ciphers=options.target_ciphers,
+            min_version=options.target_min_version,
+            curve=options.target_curve,
+            resume=options.target_resume,
+        )
+        if not options.verify or (options.pin and options.ca is None):
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        elif options.ca is not None:
+            trust_file(context, options.ca, read)
+        else:
+            _trust_the_system(context)
+        if options.target_crl is not None:
+            refuse_revoked(context, options.target_crl, read)
+        if options.client_cert is not None:
+            password = read_password(options.client_key_password_file, read)
+            self.pair = read_pair(options.client_cert, options.client_key, read, password)
+            load_pair(context, self.pair)
+        elif options.client_key is not None:
+            raise ValueError(f"client-key={options.client_key}: there is no client-cert= for it")
+        return context
+
+    def _look(self) -> None:
+        """Read the files again if they are others than before, and it is time to look."""
+        watch = self._watch
+        if watch is None or not watch.due or not watch.changed():
+            return
+        before = self._contexts, self.pair
+        self._contexts = {}
+        try:
+            self._context(self._usual.alpn)
+        except (OSError, ValueError) as problem:
+            self._contexts, self.pair = before
+            self._log.error(
+                "tls:{host}: the new certificates are not good, the old ones stay: {problem}",
+                host=self._host,
+                problem=problem,
+            )
+            return
+        self._sessions.clear()  # they belong to the old contexts
+        self._log.info("tls:{host}: the certificates were read again", host=self._host)
+
+    # Connections
+
+    def for_client(self, client: TLSInfo | None) -> ClientSide | _OneConnection:
+        """See `TLSTarget`."""
+        name, alpn = self._usual.name, self._usual.alpn
+        if client is not None:
+            if self._asks_for_client and client.server_name:
+                name = client.server_name
+            if self._options.target_alpn == (CLIENT,) and client.alpn:
+                alpn = (client.alpn,)
+        asked = _Asked(name, alpn)
+        return self if asked == self._usual else _OneConnection(self, asked)
+
+    def start(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, hello: ClientHello) -> ssl.SSLObject:
+        """See `TLSSide`."""
+        return self.begin(incoming, outgoing, self._usual)
+
+    def begin(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, asked: _Asked) -> ssl.SSLObject:
+        """TLS of a connection that asks for this."""
+        self._look()
+        kept = self._sessions.get(asked)
+        session = None
+        if kept:
+            # RFC 8446 appendix C.4: a ticket is better used once. The last one is used until there is a newer
+            # one: an observer knows our address in any case.
+            session = kept.pop() if len(kept) > 1 else kept[0]
+        return self._context(asked.alpn).wrap_bio(
+            incoming, outgoing, server_side=False, server_hostname=asked.name, session=session
+        )
+
+    def judge(self, tls: ssl.SSLObject, hello: ClientHello) -> TLSInfo:
+        """See `TLSSide`."""
+        return self.verdict(tls, self._usual)
+
+    def verdict(self, tls: ssl.SSLObject, asked: _Asked) -> TLSInfo:
+        """
+        Say what the handshake said; OpenSSL has verified the certificate, unless ``pin=`` is to.
+
+        :raises NotAdmitted: it is none of ``pin=``.
+        """
+        if self._options.pin:
+            _check_pin(tls.getpeercert(binary_form=True) or b"", self._options.pin)
+        cipher = tls.cipher()
+        return TLSInfo(
+            asked.name,
+            tls.selected_alpn_protocol() or "",
+            "",
+            tls.version() or "",
+            "" if cipher is None else cipher[0],
+            bool(tls.session_reused),
+        )
+
+    def leave(self, tls: ssl.SSLObject) -> None:
+        """See `TLSSide`."""
+        self.keep(tls, self._usual)
+
+    def keep(self, tls: ssl.SSLObject, asked: _Asked) -> None:
+        """Keep the session for connections that ask for the same."""
+        session = tls.session
+        if session is None or not session.has_ticket or not self._options.target_resume:
+            return
+        if tls.context is not self._contexts.get(asked.alpn):
+            return  # the files were read again meanwhile
+        kept = self._sessions.setdefault(asked, deque(maxlen=MAX_SESSIONS))
+        self._sessions.move_to_end(asked)
+        kept.append(session)
+        if len(self._sessions) > MAX_NAMES:
+            self._sessions.popitem(last=False)
+
+
+class _OneConnection:
+    """A `TLSSide` for a connection that asks for something of its own."""
+
+    speaks_first: Final = True
+
+    def __init__(self, side: ClientSide, asked: _Asked) -> None:
+        self.accepts_eof = side.accepts_eof
+        self._side = side
+        self._asked = asked
+
+    def start(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, hello: ClientHello) -> ssl.SSLObject:
+        """See `TLSSide`."""
+        return self._side.begin(incoming, outgoing, self._asked)
+
+    def judge(self, tls: ssl.SSLObject, hello: ClientHello) -> TLSInfo:
+        """See `TLSSide`."""
+        return self._side.verdict(tls, self._asked)
+
+    def leave(self, tls: ssl.SSLObject) -> None:
+        """See `TLSSide`."""
+        self._side.keep(tls, self._asked)
+
+
+def _check_pin(der: bytes, pins: Sequence[str]) -> None:
+    found = sha256(der).hexdigest()
+    if found in pins:
+        return
+    key = x509.load_der_x509_certificate(der).public_key()
+    digest = sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
+    if f"sha256//{base64.b64encode(digest).decode()}" not in pins:
+        raise NotAdmitted(f"the certificate is none of pin=: its fingerprint is {found}")
+
+
+def client_side(
+    host: str,
+    options: Options,
+    read: Callable[[str], bytes] = read_file,
+    seconds: Callable[[], float] | None = None,
+) -> ClientSide:
     """
-    What makes and checks the TLS connection to a target on `host`.
+    What makes and checks the TLS connections to a target on `host`; the parameters are `ClientSide`'s.
 
-    :param read: gives the bytes of a file.
-    :raises OSError: a file cannot be read.
-    :raises ValueError: what is in it is not good (the file is named), or the name cannot be one.
+    :raises OSError, ValueError: as for `ClientSide`.
     """
-    # RFC 6066 section 3: the name "is represented … without a trailing dot"; certificates have none either.
-    name = ascii_host((options.server_name or host.partition("%")[0]).removesuffix("."))
-    context = new_context(server=False)
-    if not options.verify:
+    if not options.verify and not options.pin:
         _LOG.warn(
             "tls:{host}: the certificate of this target is not checked (verify=off):"
             " who stands between can read and change everything",
             host=host,
         )
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    elif options.ca is not None:
-        trust_file(context, options.ca, read)
-    else:
-        _trust_the_system(context)
-    if options.client_cert is not None:
-        pair = read_pair(options.client_cert, options.client_key, read)
-        load_pair(context, pair.cert, pair.key)
-    elif options.client_key is not None:
-        raise ValueError(f"client-key={options.client_key}: there is no client-cert= for it")
-    if options.target_alpn:
-        context.set_alpn_protocols(list(options.target_alpn))
-    if not is_literal(name):
-        try:
-            name.encode("idna")  # as Python does with a name in ASCII, which only bounds its labels
-        except UnicodeError as problem:
-            raise ValueError(f"{name}: this cannot be the name of a certificate: {problem}") from problem
-    return ClientSide(context, name)
+    return ClientSide(host, options, read, seconds)

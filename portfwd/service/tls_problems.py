@@ -9,7 +9,11 @@ each problem gets its place.
 code                   meaning
 =====================  ==================================================================
 bad-tls                an error: a file or a setting of TLS that rules cannot be started with
-certificate-expires    a certificate has expired, or will within two weeks
+bad-certificate        a file of a directory that cannot be used; the others are
+certificate-expires    a certificate has expired, or will within two weeks, or is not valid yet
+chain-broken           certificates of a file that do not follow from each other
+chain-incomplete       the authority's intermediate certificate is missing
+list-expired           a revocation list that has ended
 key-exposed            a private key that every user of the machine can read
 session-secrets        ``keylog=`` writes what decrypts every session
 =====================  ==================================================================
@@ -23,12 +27,27 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from itertools import pairwise
+
+from cryptography import x509
+from cryptography.x509.oid import AuthorityInformationAccessOID
 
 from portfwd.rules.diagnostics import Location, Problem, Severity
 from portfwd.rules.model import Kind, Options, Rule, Ruleset
-from portfwd.service.certificates import expiry, now_utc, pair_files, read_chain, read_pair
-from portfwd.service.tls import client_side
-from portfwd.service.tls_server import ServerSide, judge_keylog
+from portfwd.service.certificates import (
+    Pair,
+    authority_files,
+    expiry,
+    now_utc,
+    read_chain,
+    read_pair,
+    read_password,
+    read_revoked,
+)
+from portfwd.service.tls import ClientSide
+from portfwd.service.tls_certificates import judge_keylog, read_pairs
+from portfwd.service.tls_server import ServerSide
+from portfwd.values import printable
 
 
 def tls_problems(ruleset: Ruleset, now: Callable[[], datetime] = now_utc) -> tuple[Problem, ...]:
@@ -38,71 +57,158 @@ def tls_problems(ruleset: Ruleset, now: Callable[[], datetime] = now_utc) -> tup
 
 
 def _about(rule: Rule, now: datetime) -> Iterator[Problem]:
-    places = dict(rule.places)
-    listen, options = rule.listen, rule.listen.options
-    if listen.kind is Kind.TLS:
-        where = places.get("cert", listen.where)
-        try:
-            ServerSide.judge_options(rule.name, options)
-        except (OSError, ValueError) as problem:
-            yield _error(where, problem)
-        else:
-            for pair in ServerSide.pairs(options):
-                yield from _expiry(where, pair.cert, pair.until, now)
-                yield from _exposed(where, pair.key)
-        if options.keylog is not None:
-            there = places.get("keylog", listen.where)
-            try:
-                judge_keylog(options.keylog, os.stat(options.keylog))
-            except ValueError as problem:
-                yield _error(there, problem)
-            except OSError:  # it is not there yet, or a start will say why it cannot be had
-                pass
-            yield Problem(
-                there,
-                "session-secrets",
-                "whoever reads this file can decrypt every session",
-                "delete keylog= when you have seen what you wanted to see",
-                Severity.WARNING,
-            )
+    if rule.listen.kind is Kind.TLS:
+        yield from _of_listener(rule, now)
     for target in rule.every_target():
         if target.kind is not Kind.TLS:
             continue
         try:
-            client_side(target.host, target.options)
+            ClientSide(target.host, target.options)
         except (OSError, ValueError) as problem:
             yield _error(target.where, problem)
         else:
             yield from _of_target(target.where, target.options, now)
 
 
-def _of_target(where: Location, options: Options, now: datetime) -> Iterator[Problem]:
-    if options.client_cert is not None:
-        for cert, key in pair_files(options.client_cert, options.client_key):
-            pair = read_pair(cert, key)
-            yield from _expiry(where, cert, pair.until, now)
-            yield from _exposed(where, pair.key)
-    if options.ca is not None and options.verify:
-        for authority in read_chain(options.ca):
-            yield from _expiry(where, options.ca, authority.not_valid_after_utc, now)
-
-
-def _expiry(where: Location, path: str, until: datetime, now: datetime) -> Iterator[Problem]:
-    said = expiry(path, until, now)
-    if said:
-        yield Problem(where, "certificate-expires", said, "renew it", Severity.WARNING)
-
-
-def _exposed(where: Location, path: str) -> Iterator[Problem]:
-    """A group may read a key, as Debian's ``ssl-cert`` does; everybody should not."""
-    if os.stat(path).st_mode & stat.S_IROTH:
+def _of_listener(rule: Rule, now: datetime) -> Iterator[Problem]:
+    places = dict(rule.places)
+    listen, options = rule.listen, rule.listen.options
+    where = places.get("cert", listen.where)
+    try:
+        problems = ServerSide.judge_options(rule.name, options)
+    except (OSError, ValueError) as problem:
+        yield _error(where, problem)
+    else:
+        for text in problems:
+            yield Problem(
+                where, "bad-certificate", text, "mend or remove it; the others are used", Severity.WARNING
+            )
+        for pair in read_pairs(options)[0]:
+            yield from _of_pair(where, pair, now)
+        if options.client_ca is not None:
+            yield from _of_authorities(places.get("client-ca", where), options.client_ca, now)
+        if options.crl is not None:
+            yield from _of_lists(places.get("crl", where), options.crl, now)
+        if options.key_password_file is not None:
+            yield from _exposed(places.get("key-password-file", where), options.key_password_file, "password")
+    if options.keylog is not None:
+        there = places.get("keylog", listen.where)
+        try:
+            judge_keylog(options.keylog, os.stat(options.keylog))
+        except ValueError as problem:
+            yield _error(there, problem)
+        except OSError:  # it is not there yet, or a start will say why it cannot be had
+            pass
         yield Problem(
-            where,
-            "key-exposed",
-            f"{path}: every user of this machine can read this private key",
-            f"chmod o= {path}",
+            there,
+            "session-secrets",
+            "whoever reads this file can decrypt every session",
+            "delete keylog= when you have seen what you wanted to see",
             Severity.WARNING,
         )
+
+
+def _of_target(where: Location, options: Options, now: datetime) -> Iterator[Problem]:
+    if options.client_cert is not None:
+        password = read_password(options.client_key_password_file)
+        yield from _of_pair(where, read_pair(options.client_cert, options.client_key, password=password), now)
+    if options.client_key_password_file is not None:
+        yield from _exposed(where, options.client_key_password_file, "password")
+    if options.ca is not None and options.verify:
+        yield from _of_authorities(where, options.ca, now)
+    if options.target_crl is not None:
+        yield from _of_lists(where, options.target_crl, now)
+
+
+def _of_pair(where: Location, pair: Pair, now: datetime) -> Iterator[Problem]:
+    yield from _expiry(where, pair.cert, pair.until, now, pair.since)
+    chain = read_chain(pair.cert)
+    for one in chain[1:]:
+        said = expiry(pair.cert, one.not_valid_after_utc, now, one.not_valid_before_utc)
+        if said:
+            text = said.replace("the certificate", f"the intermediate certificate '{_name(one)}'", 1)
+            yield _warning(where, "certificate-expires", text, "put the authority's new one in its place")
+    for child, parent in pairwise(chain):
+        if child.issuer != parent.subject:
+            yield _warning(
+                where,
+                "chain-broken",
+                f"{pair.cert}: '{_name(child)}' is not signed by the one behind it, '{_name(parent)}'",
+                "write the certificate first, and behind each one that of its authority",
+            )
+            return
+    if _lacks_intermediate(chain[-1], alone=len(chain) == 1):
+        yield _warning(
+            where,
+            "chain-incomplete",
+            f"{pair.cert}: the intermediate certificate '{_issuer(chain[-1])}' is missing: most clients will"
+            " not trust this one",
+            "append it: certbot calls the file with both fullchain.pem",
+        )
+    yield from _exposed(where, pair.key, "private key")
+
+
+def _lacks_intermediate(last: x509.Certificate, *, alone: bool) -> bool:
+    """
+    Whether an authority publishes the certificate that is missing behind `last`.
+
+    Authorities do so for those that are no root (RFC 5280 section 4.2.2.1, id-ad-caIssuers). Above the first
+    intermediate such a pointer often leads to a root.
+    """
+    if not alone or last.issuer == last.subject:
+        return False
+    try:
+        found = last.extensions.get_extension_for_class(x509.AuthorityInformationAccess).value
+    except (x509.ExtensionNotFound, ValueError):
+        return False
+    return any(one.access_method == AuthorityInformationAccessOID.CA_ISSUERS for one in found)
+
+
+def _name(certificate: x509.Certificate) -> str:
+    return printable(certificate.subject.rfc4514_string())
+
+
+def _issuer(certificate: x509.Certificate) -> str:
+    return printable(certificate.issuer.rfc4514_string())
+
+
+def _of_authorities(where: Location, path: str, now: datetime) -> Iterator[Problem]:
+    for file in authority_files(path):
+        for authority in read_chain(file):
+            until, since = authority.not_valid_after_utc, authority.not_valid_before_utc
+            yield from _expiry(where, file, until, now, since)
+
+
+def _of_lists(where: Location, path: str, now: datetime) -> Iterator[Problem]:
+    until = read_revoked(path)
+    if until <= now:
+        yield _warning(
+            where,
+            "list-expired",
+            f"{path}: a revocation list ended on {until:%Y-%m-%d}, so every certificate of it is refused",
+            "fetch the authority's new one",
+        )
+
+
+def _expiry(where: Location, path: str, until: datetime, now: datetime, since: datetime) -> Iterator[Problem]:
+    said = expiry(path, until, now, since)
+    if said:
+        yield _warning(where, "certificate-expires", said, "renew it")
+
+
+def _exposed(where: Location, path: str, what: str) -> Iterator[Problem]:
+    """A group may read a key, as Debian's ``ssl-cert`` does; everybody should not."""
+    if os.stat(path).st_mode & stat.S_IROTH:
+        yield _warning(
+            where,
+            "key-exposed",
+            f"{path}: every user of this machine can read this {what}",
+            f"chmod o= {path}",
+        )
+
+
+def _warning(where: Location, code: str, text: str, way_out: str) -> Problem:
+    return Problem(where, code, text, way_out, Severity.WARNING)
 
 
 def _error(where: Location, problem: Exception) -> Problem:

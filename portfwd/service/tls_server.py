@@ -8,55 +8,31 @@ good is reported once, and the old one stays. It refuses to touch a socket.
 
 from __future__ import annotations
 
-import os
 import re
 import ssl
-import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from hashlib import sha256
 from typing import Any, Final
 
-from attrs import evolve, frozen
+from attrs import evolve
 from twisted.logger import Logger
 
 from portfwd.rules.model import ListenOptions
-from portfwd.service.certificates import Pair, expiry, now_utc, pair_files, read_file, read_pair
-from portfwd.service.tls import load_pair, new_context, trust_file
+from portfwd.service.certificates import Pair, expiry, now_utc
+from portfwd.service.file_watch import FileWatch
+from portfwd.service.tls_certificates import Certificates, named_files, read_certificates
 from portfwd.streams.tls_failures import NotAdmitted
+from portfwd.streams.tls_side import NO_APPLICATION_PROTOCOL, UNRECOGNIZED_NAME, HandshakeRefused
 from portfwd.values import TLSInfo, ascii_host, printable
+from portfwd.wire.client_hello import ClientHello
 
-#: Seconds between looks at the files' times; looks are made when clients come.
-LOOK_EVERY: Final = 10.0
+#: Seconds for which the keys last that OpenSSL encrypts tickets with: who steals them can decrypt sessions of
+#: TLS 1.2 that were resumed. A new key costs each client one full handshake.
+TICKET_KEYS_LAST: Final = 86400.0
 
 #: Alternative names that `client-name=` can admit, in Python's words. The others have no text: a name in a
 #: directory has parts, and of any other kind Python only says that it is ``<unsupported>``.
 NAME_KINDS: Final = frozenset({"DNS", "IP Address", "email", "URI"})
-
-#: What a file looked like: its number, time and size, or None for one that is not there.
-Signature = tuple[tuple[str, tuple[int, int, int] | None], ...]
-
-
-@frozen(eq=False)
-class Certificates:
-    """
-    One reading of all that ``cert=`` names.
-
-    :ivar first: shown to those who ask for no name, or for one that nobody has.
-    :ivar by_name: those with a name; ``*.example.com`` stands for one more label.
-    :ivar pairs: what was read.
-    :ivar contexts: those that a later reading may take over, by the digest of what they were made of.
-    """
-
-    first: ssl.SSLContext
-    by_name: Mapping[str, ssl.SSLContext]
-    pairs: tuple[Pair, ...]
-    contexts: Mapping[bytes, ssl.SSLContext]
-
-    def choose(self, name: str) -> ssl.SSLContext:
-        """The context for `name`, in small letters and without a dot at its end; for nobody's the first."""
-        _, _, rest = name.partition(".")
-        return self.by_name.get(name) or self.by_name.get(f"*.{rest}") or self.first
 
 
 def names_shown(certificate: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
@@ -89,21 +65,6 @@ def name_pattern(written: str) -> re.Pattern[str]:
     return re.compile("|".join(texts), re.DOTALL)
 
 
-def judge_keylog(path: str, found: os.stat_result) -> None:
-    """
-    Refuse a file of secrets that somebody else can read.
-
-    :raises ValueError: it says what to do.
-    """
-    if found.st_uid != os.geteuid():
-        raise ValueError(f"keylog={path}: this file belongs to another user; remove it, and it is made anew")
-    if stat.S_ISREG(found.st_mode) and found.st_mode & 0o077:
-        raise ValueError(
-            f"keylog={path}: others than its owner have access to this file (mode"
-            f" {found.st_mode & 0o777:04o}), and it decrypts every session; 'chmod 600' it"
-        )
-
-
 class ServerSide:
     """
     Makes the server's end of TLS for the clients of one listener; a `TLSSide`.
@@ -112,6 +73,7 @@ class ServerSide:
     """
 
     speaks_first: Final = False
+    accepts_eof: Final = False
     _log = Logger()
 
     def __init__(
@@ -140,13 +102,14 @@ class ServerSide:
         self._seconds = seconds
         self._now = now
         self._allowed = tuple(name_pattern(one) for one in options.client_name)
-        self._looked_at = seconds()
-        self._signature = self._sign()
-        known: Mapping[bytes, ssl.SSLContext] = {}
-        if before is not None and before._options == options:
-            known = before.certificates.contexts
-        self.certificates: Certificates = self._read(known)
-        self._warn_of_expiry()
+        self._alpn = frozenset(one.encode() for one in options.alpn)
+        self._watch = FileWatch(lambda: named_files(options), seconds)
+        old = before if before is not None and before._options == options else None
+        self._keys_made_at: float = seconds() if old is None else old._keys_made_at
+        known = None if old is None else old.certificates
+        self.certificates: Certificates = read_certificates(options, now(), known)
+        self._tell_problems(())
+        self.warn_of_expiry()
 
     def __repr__(self) -> str:
         return f"<ServerSide {self._name} certificates={len(self.certificates.pairs)}>"
@@ -154,90 +117,33 @@ class ServerSide:
     # The files
 
     @classmethod
-    def judge_options(cls, name: str, options: ListenOptions) -> None:
+    def judge_options(cls, name: str, options: ListenOptions) -> tuple[str, ...]:
         """
-        Try whether `options` would do, and make nothing.
+        Try whether `options` would do, and keep nothing.
 
+        :returns: what is wrong with files of a directory beside which others are good.
         :raises OSError, ValueError: as for a new side.
         """
-        cls(name, evolve(options, keylog=None), lambda: 0.0)
+        return cls(name, evolve(options, keylog=None), lambda: 0.0).certificates.problems
 
-    @staticmethod
-    def pairs(options: ListenOptions) -> list[Pair]:
-        """
-        The certificates that ``cert=`` names.
+    @property
+    def pairs(self) -> Sequence[Pair]:
+        """The certificates that are shown."""
+        return self.certificates.pairs
 
-        :raises OSError, ValueError: as for a new side.
-        """
-        return [read_pair(cert, key) for cert, key in pair_files(options.cert or "", options.key)]
+    def _tell_problems(self, told: Sequence[str]) -> None:
+        for problem in self.certificates.problems:
+            if problem not in told:
+                self._log.error(
+                    "{rule}: a certificate is not good, and the others are used: {problem}",
+                    rule=self._name,
+                    problem=problem,
+                )
 
-    def _files(self) -> Iterator[str]:
-        options = self._options
-        if options.cert is None:
-            raise ValueError("a tls: listener needs a certificate: write cert=FILE before '->'")
-        for cert, key in pair_files(options.cert, options.key):
-            yield cert
-            if key is not None:
-                yield key
-        if options.client_ca is not None:
-            yield options.client_ca
-
-    def _sign(self) -> Signature:
-        return tuple((path, _look(path)) for path in self._files())
-
-    def _read(self, known: Mapping[bytes, ssl.SSLContext]) -> Certificates:
-        options = self._options
-        if options.cert is None:
-            raise ValueError("a tls: listener needs a certificate: write cert=FILE before '->'")
-        made = []
-        contexts: dict[bytes, ssl.SSLContext] = {}
-        for cert, key in pair_files(options.cert, options.key):
-            pair = read_pair(cert, key)
-            digest = self._digest(pair)
-            context = known.get(digest) or self._context(pair)
-            if options.keylog is None and digest == self._digest(pair):
-                # A context keeps its keylog open, and a file may change while it is read.
-                contexts[digest] = context
-            made.append((context, pair))
-        first = made[0][0]
-        by_name: dict[str, ssl.SSLContext] = {}
-        for context, pair in made:
-            for name in pair.names:
-                by_name.setdefault(name, context)
-        return Certificates(first, by_name, tuple(pair for _, pair in made), contexts)
-
-    def _digest(self, pair: Pair) -> bytes:
-        """Of all files that a context is made of."""
-        paths = [pair.cert, pair.key]
-        if self._options.client_ca is not None:
-            paths.append(self._options.client_ca)
-        return b"".join(sha256(read_file(path)).digest() for path in paths)
-
-    def _context(self, pair: Pair) -> ssl.SSLContext:
-        options = self._options
-        context = new_context(server=True, ciphers=options.ciphers)
-        load_pair(context, pair.cert, pair.key)
-        if options.client_ca is not None:
-            trust_file(context, options.client_ca, read_file)
-            optional = options.verify_client == "optional"
-            context.verify_mode = ssl.CERT_OPTIONAL if optional else ssl.CERT_REQUIRED
-        elif options.verify_client is not None or self._allowed:
-            raise ValueError("clients' certificates are checked against nothing: write client-ca=FILE")
-        if options.alpn:
-            context.set_alpn_protocols(list(options.alpn))
-        if options.keylog is not None:
-            # Whoever reads it reads everything: it is made for its owner alone.
-            descriptor = os.open(options.keylog, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-            try:
-                judge_keylog(options.keylog, os.fstat(descriptor))
-            finally:
-                os.close(descriptor)
-            context.keylog_filename = options.keylog
-        return context
-
-    def _warn_of_expiry(self) -> None:
+    def warn_of_expiry(self) -> None:
+        """Warn of certificates that have expired or soon will, and of what ``keylog=`` does."""
         for pair in self.certificates.pairs:
-            warning = expiry(pair.cert, pair.until, self._now())
+            warning = expiry(pair.cert, pair.until, self._now(), pair.since)
             if warning:
                 self._log.warn("{rule}: {problem}", rule=self._name, problem=warning)
         if self._options.keylog is not None:
@@ -247,54 +153,71 @@ class ServerSide:
                 path=self._options.keylog,
             )
 
-    def refresh(self) -> str:
+    def refresh(self, *, new: bool = False) -> str:
         """
         Read the files again.
 
+        :param new: with new keys for tickets.
         :returns: what is wrong with them, and then the old ones stay; empty if all is well.
         """
-        self._looked_at = self._seconds()
+        told = self.certificates.problems
         try:
-            signature = self._sign()
-            certificates = self._read(self.certificates.contexts)
+            self._watch.settle()
+            certificates = read_certificates(self._options, self._now(), self.certificates, new=new)
         except (OSError, ValueError) as problem:
             return str(problem)
-        self._signature, self.certificates = signature, certificates
-        self._warn_of_expiry()
+        self.certificates = certificates
+        if new:
+            self._keys_made_at = self._seconds()
+        self._tell_problems(told)
+        self.warn_of_expiry()
         return ""
 
     def _look(self) -> None:
         """Read the files again if they are others than before, and it is time to look."""
-        now = self._seconds()
-        if now - self._looked_at < LOOK_EVERY:
+        if not self._watch.due:
             return
-        self._looked_at = now
-        try:
-            signature = self._sign()
-        except (OSError, ValueError) as problem:
-            signature = ((str(problem), None),)
-        if signature == self._signature:
+        changed = self._watch.changed()
+        if self._seconds() - self._keys_made_at >= TICKET_KEYS_LAST:
+            self._keys_made_at = self._seconds()  # if that is not possible now, it is tomorrow
+            wrong = self.refresh(new=True)
+        elif changed:
+            wrong = self.refresh()
+        else:
             return
-        self._signature = signature  # a bad pair is told of once
-        wrong = self.refresh()
-        if wrong:
+        if wrong and changed:
             self._log.error(
                 "{rule}: the new certificates are not good, the old ones stay: {problem}",
                 rule=self._name,
                 problem=wrong,
             )
-        else:
+        elif changed:
             self._log.info("{rule}: {count} certificates were read again", rule=self._name,
                            count=len(self.certificates.pairs))  # fmt: skip
 
     # Connections
 
-    def start(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, name: str) -> ssl.SSLObject:
-        """See `TLSSide`."""
+    def start(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, hello: ClientHello) -> ssl.SSLObject:
+        """See `TLSSide`: the name that the client asks for chooses the certificate."""
         self._look()
-        return self.certificates.choose(name).wrap_bio(incoming, outgoing, server_side=True)
+        options, name = self._options, hello.server_name
+        context = self.certificates.find(name)
+        if context is None and options.unknown_name == "refuse":
+            asked = f"asks for '{printable(name)}', a name of no certificate" if name else "asks for no name"
+            raise HandshakeRefused(f"the client {asked}, and unknown-name=refuse", UNRECOGNIZED_NAME)
+        if options.alpn_mismatch == "refuse" and hello.alpn and not self._shares_protocol(hello):
+            # RFC 7301 section 3.2: "the server SHALL respond with a fatal 'no_application_protocol' alert"
+            offered = printable(", ".join(one.decode("latin-1") for one in hello.alpn))
+            raise HandshakeRefused(
+                f"the client offers none of the protocols of alpn=: it offers {offered}",
+                NO_APPLICATION_PROTOCOL,
+            )
+        return (context or self.certificates.first).wrap_bio(incoming, outgoing, server_side=True)
 
-    def judge(self, tls: ssl.SSLObject, name: str) -> TLSInfo:
+    def _shares_protocol(self, hello: ClientHello) -> bool:
+        return not self._alpn or not self._alpn.isdisjoint(hello.alpn)
+
+    def judge(self, tls: ssl.SSLObject, hello: ClientHello) -> TLSInfo:
         """See `TLSSide`: ``client-name=`` says who may come in."""
         common, names = "", ()  # type: tuple[str, tuple[str, ...]]
         if self._options.client_ca is not None:
@@ -302,11 +225,14 @@ class ServerSide:
         if self._allowed and not self._admits(names):
             shown = f"'{printable(common)}'" if common else "that was shown" if names else "that is missing"
             raise NotAdmitted(f"the client's certificate {shown} is none that client-name= admits")
+        cipher = tls.cipher()
         return TLSInfo(
-            name,
+            hello.server_name,
             tls.selected_alpn_protocol() or "",
-            common,
+            common or (names[0] if names else ""),
             tls.version() or "",
+            "" if cipher is None else cipher[0],
+            bool(tls.session_reused),
         )
 
     def _admits(self, names: Sequence[str]) -> bool:
@@ -314,11 +240,3 @@ class ServerSide:
 
     def leave(self, tls: ssl.SSLObject) -> None:
         """See `TLSSide`; clients keep their sessions themselves (tickets, RFC 8446 section 4.6.1)."""
-
-
-def _look(path: str) -> tuple[int, int, int] | None:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns, found.st_size

@@ -19,7 +19,8 @@ from portfwd.streams.gates import Gates
 from portfwd.streams.paced_transport import PacedTransport
 from portfwd.streams.plain import PlainTransport
 from portfwd.streams.stream import StreamOwner
-from portfwd.streams.tls import RECORD, RECORD_OVERHEAD, Preamble, TLSLayer, TLSSide
+from portfwd.streams.tls import RECORD, RECORD_OVERHEAD, TLSLayer
+from portfwd.streams.tls_side import Preamble, TLSSide
 from portfwd.streams.transport import TransportStream
 from portfwd.values import Address
 

@@ -12,7 +12,7 @@ Ends are told apart (RFC 8446 section 6.1):
 - ``close_notify`` is the peer's end, and ours is one with a FIN behind it; the other direction goes on
   in both versions of TLS;
 - an end of the connection without it is a truncation, and breaks the stream, unless
-  ours was out already: then nothing more was to be said;
+  ours was out already: then nothing more was to be said; or unless the side takes it for an end;
 - nobody waits for the peer's ``close_notify``: a close that is asked for is done.
 
 It refuses to judge certificates: the `TLSSide` does.
@@ -21,8 +21,7 @@ It refuses to judge certificates: the `TLSSide` does.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet import error, protocol
 from twisted.internet.interfaces import IAddress, IPushProducer
@@ -32,10 +31,10 @@ from zope.interface import implementer
 
 from portfwd.streams.plain import IStreamProtocol, PlainTransport
 from portfwd.streams.tls_failures import NotAdmitted, TLSBroken, explain
+from portfwd.streams.tls_side import DECODE_ERROR, HandshakeRefused, Preamble, TLSSide
 from portfwd.streams.transport_queue import undelivered_bytes
-from portfwd.values import Address, TLSInfo
 from portfwd.wire import Need, WireError
-from portfwd.wire.client_hello import read_client_hello
+from portfwd.wire.client_hello import ClientHello, read_client_hello
 
 if TYPE_CHECKING:
     from portfwd.streams.transport import TransportStream
@@ -53,58 +52,8 @@ FED: Final = RECORD + RECORD_OVERHEAD
 #: Bytes of what is no ClientHello that OpenSSL is shown: it recognises HTTP by these.
 RECOGNISED: Final = 8
 
-#: A fatal alert ``decode_error`` (RFC 8446 section 6.2) of TLS 1.2.
-DECODE_ERROR: Final = b"\x15\x03\x03\x00\x02\x02\x32"
-
 #: Bytes that TLS has to say by itself and the peer does not read. An answer to a key update has 30.
 MAX_UNREAD: Final = 16384
-
-
-class Before(NamedTuple):
-    """
-    What stands before TLS.
-
-    :ivar size: of it, in bytes.
-    :ivar client: who it says the client is; None: nobody.
-    :ivar local: where that client connected to.
-    """
-
-    size: int
-    client: Address | None = None
-    local: Address | None = None
-
-
-#: Reads what stands before TLS, None: more bytes are needed for that; raises `WireError`.
-Preamble = Callable[[bytes], "Before | None"]
-
-
-class TLSSide(Protocol):
-    """
-    Makes the TLS of connections, and judges who was met.
-
-    :ivar speaks_first: it is the client of TLS.
-    """
-
-    @property
-    def speaks_first(self) -> bool:
-        """See the class."""
-
-    def start(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, name: str) -> ssl.SSLObject:
-        """
-        TLS of a new connection, before its handshake.
-
-        :param name: the one that a client asks for (RFC 6066 section 3); empty for none, and for a client.
-        """
-
-    def judge(self, tls: ssl.SSLObject, name: str) -> TLSInfo:
-        """
-        Say what the handshake said.
-
-        :raises NotAdmitted: the peer may not come in; the text says why.
-        """
-
-    def leave(self, tls: ssl.SSLObject) -> None:
-        """A connection whose handshake was good is over: its session may be kept."""
 
 
 @implementer(IStreamProtocol)
@@ -131,7 +80,7 @@ class TLSLayer(protocol.Protocol):
         self._head = b""
         self._hello = b""
         self._wanted = 0
-        self._name = ""
+        self._said = ClientHello()
         self._refusal = ""
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
@@ -230,7 +179,7 @@ class TLSLayer(protocol.Protocol):
             if isinstance(answer, Need):
                 self._wanted = answer.total
                 return b""
-            self._name = answer.value.server_name
+            self._said = answer.value
         data, self._hello = self._hello, b""
         return data
 
@@ -248,7 +197,11 @@ class TLSLayer(protocol.Protocol):
         """Make the TLS of this connection: OpenSSL's memory for it is taken here."""
         if not self._side.speaks_first:
             self._stream.handshake_began()
-        self._tls = self._side.start(self._incoming, self._outgoing, self._name)
+        try:
+            self._tls = self._side.start(self._incoming, self._outgoing, self._said)
+        except HandshakeRefused as problem:
+            self.below.write(problem.alert)
+            self._break(f"TLS handshake: {problem}")
 
     def _shake(self) -> None:
         tls = self._tls
@@ -272,7 +225,7 @@ class TLSLayer(protocol.Protocol):
             return
         self._flush()
         try:
-            info = self._side.judge(tls, self._name)
+            info = self._side.judge(tls, self._said)
         except NotAdmitted as problem:
             self._break(f"TLS handshake: {problem}")
             return
@@ -362,7 +315,7 @@ class TLSLayer(protocol.Protocol):
         """The connection has no more to read."""
         if self._peer_ended or self._broken is not None:
             return
-        if self._end_sent:
+        if self._end_sent or (self._open and self._side.accepts_eof):
             self._peer_ended = True
             self._stream.readConnectionLost()
         elif self._open:

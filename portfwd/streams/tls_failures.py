@@ -60,8 +60,10 @@ REASONS: Final[Mapping[str, str]] = MappingProxyType(
 #: OpenSSL's codes of a certificate that is not good (``x509_vfy.h``).
 CERTIFICATE: Final[Mapping[int, str]] = MappingProxyType(
     {
+        3: "cannot be checked: there is no revocation list (crl=) of its authority",
         9: "is not valid yet",
         10: "has expired",
+        12: "cannot be checked: the revocation list (crl=) has expired",
         18: "is signed by itself, and by no authority that is trusted",
         19: "comes with an authority that is not trusted",
         20: "is not signed by an authority that is trusted",

@@ -24,7 +24,8 @@ from portfwd.streams.datagram_opening import DatagramStreams, Targets
 from portfwd.streams.datagram_stream import DatagramStream
 from portfwd.streams.opening import StreamMaker
 from portfwd.streams.stream import Stream
-from portfwd.streams.tls import Before, TLSLayer, TLSSide
+from portfwd.streams.tls import TLSLayer
+from portfwd.streams.tls_side import Before, TLSSide
 from portfwd.streams.transport import TransportStream
 from portfwd.values import Address
 from portfwd.wire import Need

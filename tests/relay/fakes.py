@@ -279,6 +279,7 @@ class FakeDial:
         will_send: bool = False,
         source: str = "",
         introduction: Callable[[], bytes] | None = None,
+        client: TLSInfo | None = None,
     ) -> None:
         self.will_send = will_send
         self.destinations = rule.destinations

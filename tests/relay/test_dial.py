@@ -43,10 +43,18 @@ from portfwd.rules.model import Options
 from portfwd.streams.stream import Loss
 from portfwd.streams.transport import TransportStream
 from portfwd.upstreams import connect as connect_module
-from portfwd.values import Address, FailedAttempt, InetAddress, UnixAddress
+from portfwd.values import Address, FailedAttempt, InetAddress, TLSInfo, UnixAddress
 from tests.relay.fakes import FakeStream, Fault
 
-TLS: Any = object()
+
+class Target:
+    """A `TLSTarget` that asks the same for every client."""
+
+    def for_client(self, client: TLSInfo | None) -> Any:
+        return self
+
+
+TLS: Any = Target()
 
 
 class FakeAttempt:

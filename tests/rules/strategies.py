@@ -36,7 +36,7 @@ texts = st.text(
 )
 names = st.from_regex(r"[A-Za-z_][A-Za-z0-9_.-]{0,8}", fullmatch=True)
 hosts = st.one_of(
-    st.sampled_from(["web", "a-b.example.com", "tcp", "_x.y.", "bücher.example"]),
+    st.sampled_from(["web", "a-b.example.com", "tcp", "_x.y.", "xn--bcher-kva.example"]),
     st.ip_addresses(v=4).map(str),
     st.ip_addresses(v=6).map(str),
 )
@@ -44,6 +44,7 @@ patterns = st.sampled_from(["*", "192.168.1.*", "10.0.0.0/8", "2001:db8::/32", "
 
 #: Texts of values, by the field they are for; every one must be read by its option.
 _TEXTS: dict[str, list[str]] = {
+    "fingerprints": ["ab" * 32, "AB:" * 31 + "CD,sha256//" + "A" * 43 + "="],
     "duration": ["1s", "90s", "1500ms", "1h", "2m30s", "7.25s"],
     "size": ["4096", "64KiB", "1MiB", "5000"],
     "number": ["1", "17", "65535"],

@@ -2,58 +2,40 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import ssl
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.rules.model import Options
 from portfwd.service import tls
-from portfwd.service.tls import CIPHERS, client_side, load_pair, new_context
+from portfwd.service.file_watch import LOOK_EVERY
+from portfwd.service.tls import ClientSide, client_side
 from portfwd.streams.tls import TLSLayer
-from tests.service.pems import CA, OTHER_CA, directory_of, write_authority, write_pair
-from tests.streams.tls_peers import Heard, Peer, Wire, exchange
-
-#: What OpenSSL 3 makes of `CIPHERS`, and the suites of TLS 1.3 that it has by itself.
-OFFERED = {
-    "TLSv1.3": {"TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256", "TLS_AES_128_GCM_SHA256"},
-    "TLSv1.2": {
-        "ECDHE-ECDSA-AES256-GCM-SHA384",
-        "ECDHE-RSA-AES256-GCM-SHA384",
-        "ECDHE-ECDSA-AES128-GCM-SHA256",
-        "ECDHE-RSA-AES128-GCM-SHA256",
-        "ECDHE-ECDSA-CHACHA20-POLY1305",
-        "ECDHE-RSA-CHACHA20-POLY1305",
-    },
-}
-
-
-class ContextTests(SynchronousTestCase):
-    """What is offered, on both sides."""
-
-    def test_table(self) -> None:
-        """These versions and ciphers, and no others."""
-        for server in (True, False):
-            context = new_context(server=server)
-            offered: dict[str, set[str]] = {}
-            for cipher in context.get_ciphers():
-                offered.setdefault(cipher["protocol"], set()).add(cipher["name"])
-            self.assertEqual(offered, OFFERED)
-            self.assertIs(context.minimum_version, ssl.TLSVersion.TLSv1_2)
-            self.assertTrue(context.options & ssl.OP_NO_RENEGOTIATION)
-            self.assertTrue(context.options & ssl.OP_NO_COMPRESSION)
-
-    def test_own_ciphers(self) -> None:
-        """A list of one's own is taken; one that names none is refused."""
-        context = new_context(server=True, ciphers="ECDHE+AESGCM:!AES256")
-        names = {cipher["name"] for cipher in context.get_ciphers() if cipher["protocol"] == "TLSv1.2"}
-        self.assertEqual(names, {"ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-RSA-AES128-GCM-SHA256"})
-        problem = self.assertRaises(ValueError, new_context, server=True, ciphers="NONE-OF-THESE")
-        self.assertIn("ciphers=NONE-OF-THESE", str(problem))
-        self.assertNotIn("RC4", CIPHERS)
+from portfwd.streams.tls_side import TLSSide
+from portfwd.values import TLSInfo
+from tests.service.pems import (
+    CA,
+    OTHER_CA,
+    directory_of,
+    write_authority,
+    write_crl,
+    write_encrypted,
+    write_pair,
+)
+from tests.streams.tls_peers import Heard, Peer, Wire, exchange, lose
 
 
 class HandshakeTests(SynchronousTestCase):
@@ -64,6 +46,13 @@ class HandshakeTests(SynchronousTestCase):
         self.directory = directory_of(self)
         self.ca = write_authority(self.directory)
         self.asked: list[str | None] = []
+        self.said: list[str] = []
+
+        def hear(event: Any) -> None:
+            self.said.append(str(event["log_format"]).format(**event))
+
+        globalLogPublisher.addObserver(hear)
+        self.addCleanup(globalLogPublisher.removeObserver, hear)
 
     def server(self, *names: str, leaf: trustme.LeafCert | None = None) -> ssl.SSLContext:
         """A server with a certificate for `names`; it remembers what it was asked for."""
@@ -77,10 +66,11 @@ class HandshakeTests(SynchronousTestCase):
         return context
 
     def connect(
-        self, side: tls.ClientSide, server: ssl.SSLContext, say: Callable[[Peer], bytes] = lambda _: b""
+        self, side: TLSSide, server: ssl.SSLContext, say: Callable[[Peer], bytes] = lambda _: b""
     ) -> Heard:
         """Shake hands, and say hello."""
         wire, heard = Wire(), Heard()
+        self.wire = wire
         stream: Any = heard
         transport: Any = wire
         self.layer = TLSLayer(side, stream)
@@ -91,13 +81,13 @@ class HandshakeTests(SynchronousTestCase):
         exchange(self.layer, wire, self.peer, say(self.peer))
         return heard
 
-    def good(self, side: tls.ClientSide, server: ssl.SSLContext) -> None:
+    def good(self, side: TLSSide, server: ssl.SSLContext) -> None:
         """The handshake is good, and the bytes arrive."""
         heard = self.connect(side, server)
         self.assertIsNone(heard.reason)
         self.assertEqual(self.peer.received, b"hello")
 
-    def bad(self, side: tls.ClientSide, server: ssl.SSLContext, why: str) -> None:
+    def bad(self, side: TLSSide, server: ssl.SSLContext, why: str) -> None:
         """The client gives up, for this reason; no byte arrives."""
         heard = self.connect(side, server)
         assert heard.reason is not None
@@ -169,6 +159,156 @@ class HandshakeTests(SynchronousTestCase):
         self.good(self.side("10.0.0.1", server_name="straße.example"), self.server("xn--strae-oqa.example"))
         self.assertEqual(self.asked, ["xn--strae-oqa.example"])
         self.bad(self.side("straße.example"), self.server("strasse.example"), "for another name")
+
+    def test_pin(self) -> None:
+        """A certificate or a key that pin= names is trusted whoever has signed it; any other is not."""
+        leaf = OTHER_CA.issue_cert("whatever.example")
+        certificate = x509.load_pem_x509_certificate(leaf.cert_chain_pems[0].bytes())
+        shown = certificate.fingerprint(SHA256()).hex()
+        key = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        spki = "sha256//" + base64.b64encode(hashlib.sha256(key).digest()).decode()
+        for pin in ((shown,), (spki,), ("0" * 64, spki)):
+            for more in ({"ca": None}, {"ca": None, "verify": False}):
+                self.good(self.side("h.example", pin=pin, **more), self.server(leaf=leaf))
+        self.bad(self.side("h.example", ca=None, pin=("0" * 64,)), self.server(leaf=leaf), f"is {shown}")
+        self.bad(self.side("h.example", pin=(shown,)), self.server(leaf=leaf), "not signed by an authority")
+        self.good(
+            self.side("h.example", ca=None, pin=(spki,), target_min_version="1.3"), self.server(leaf=leaf)
+        )
+
+    def test_pin_of_a_resumed_session(self) -> None:
+        """A session that is resumed is judged by the certificate that it began with."""
+        leaf = OTHER_CA.issue_cert("whatever.example")
+        shown = x509.load_pem_x509_certificate(leaf.cert_chain_pems[0].bytes()).fingerprint(SHA256()).hex()
+        side, server = self.side("h.example", ca=None, pin=(shown,)), self.server(leaf=leaf)
+        for resumed in (False, True):
+            heard = self.connect(side, server, lambda peer: peer.say(b"x"))
+            self.assertEqual(heard.tls.resumed, resumed)
+            self.layer.connectionLost(Failure(ConnectionDone()))
+
+    def test_many_sessions(self) -> None:
+        """Sessions are resumed also where several connections begin before one ends; not with resume=off."""
+        for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+            for resume in (True, False):
+                side, server = self.side("h.example", target_resume=resume), self.server("h.example")
+                server.maximum_version = version
+                resumed = 0
+                for _ in range(3):
+                    layers = []
+                    for _ in range(10):
+                        heard = self.connect(side, server, lambda peer: peer.say(b"x"))
+                        resumed += heard.tls.resumed
+                        layers.append(self.layer)
+                    for layer in layers:
+                        layer.connectionLost(Failure(ConnectionDone()))
+                self.assertEqual(resumed, 20 if resume else 0, version)
+
+    def test_what_the_client_asked_for(self) -> None:
+        """server-name=client and alpn=client ask for what the client asked for, and verify that name."""
+        side = self.side("10.0.0.1", server_name="client", target_alpn=("client",))
+        server = self.server("h.example", "10.0.0.1")
+        server.set_alpn_protocols(["h2", "http/1.1"])
+        for client, name, alpn in (
+            (TLSInfo("h.example", "h2"), "h.example", "h2"),
+            (TLSInfo("h.example"), "h.example", ""),
+            (TLSInfo("", "http/1.1"), "10.0.0.1", "http/1.1"),
+            (None, "10.0.0.1", ""),
+        ):
+            heard = self.connect(side.for_client(client), server)
+            self.assertIsNone(heard.reason)
+            self.assertEqual((heard.tls.server_name, heard.tls.alpn), (name, alpn))
+        self.bad(side.for_client(TLSInfo("other.example")), server, "for another name")
+
+    def test_names_are_bounded(self) -> None:
+        """Sessions are kept of as many names as are bounded, whatever clients ask for."""
+        side = self.side("10.0.0.1", server_name="client", verify=False)
+        server = self.server("h.example")
+        for number in range(tls.MAX_NAMES + 2):
+            asked = side.for_client(TLSInfo(f"n{number}.example"))
+            self.connect(asked, server, lambda peer: peer.say(b"x"))
+            self.layer.connectionLost(Failure(ConnectionDone()))
+        self.assertEqual(len(side._sessions), tls.MAX_NAMES)
+
+    def test_eof(self) -> None:
+        """With eof=accept an end without close_notify is an end; else it is a reset."""
+        for eof, told in (("accept", "ended"), ("reset", "lost")):
+            heard = self.connect(self.side("h.example", eof=eof), self.server("h.example"))
+            self.layer.readConnectionLost()
+            lose(self.layer, self.wire)
+            self.assertEqual(heard.told[-1], told)
+
+    def test_old_server(self) -> None:
+        """A server that has only TLS 1.0 is reached with min-version=1.0, and not without."""
+        server = self.server("h.example")
+        server.set_ciphers("ALL@SECLEVEL=0")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            server.minimum_version = server.maximum_version = ssl.TLSVersion.TLSv1
+        self.good(self.side("h.example", target_min_version="1.0"), server)
+        self.bad(self.side("h.example"), server, "version")
+
+    def test_curve(self) -> None:
+        """curve= is the one group that is offered."""
+        server = self.server("h.example")
+        server.set_ecdh_curve("secp384r1")
+        self.good(self.side("h.example", target_curve="secp384r1"), server)
+        self.bad(self.side("h.example", target_curve="X25519"), server, "")
+
+    def test_revoked(self) -> None:
+        """A certificate of a crl= is refused; without a list of its authority every one is."""
+        good, bad = CA.issue_cert("h.example"), CA.issue_cert("h.example")
+        path = write_crl(self.directory, CA, bad)
+        self.good(self.side("h.example", target_crl=path), self.server(leaf=good))
+        self.bad(self.side("h.example", target_crl=path), self.server(leaf=bad), "is revoked")
+        other = write_crl(self.directory, OTHER_CA)
+        self.bad(self.side("h.example", target_crl=other), self.server(leaf=good), "no revocation list")
+        problem = self.assertRaises(ValueError, self.side, "h.example", target_crl=self.ca)
+        self.assertIn("holds no PEM revocation list", str(problem))
+
+    def test_authorities(self) -> None:
+        """ca= may be a directory, and an intermediate alone."""
+        directory = directory_of(self)
+        write_authority(directory, OTHER_CA)
+        (directory / ".hidden.pem").write_bytes(b"rubbish")
+        (directory / "b.crt").write_bytes(CA.cert_pem.bytes())
+        self.good(self.side("h.example", ca=str(directory)), self.server("h.example"))
+        self.good(
+            self.side("h.example", ca=str(directory)), self.server(leaf=OTHER_CA.issue_cert("h.example"))
+        )
+        child = OTHER_CA.create_child_ca()
+        path = directory / "child.only"
+        path.write_bytes(child.cert_pem.bytes())
+        self.good(self.side("h.example", ca=str(path)), self.server(leaf=child.issue_cert("h.example")))
+        self.bad(self.side("h.example", ca=str(path)), self.server(leaf=OTHER_CA.issue_cert("h.example")), "")
+        problem = self.assertRaises(ValueError, self.side, "h.example", ca=str(directory_of(self)))
+        self.assertIn("no *.pem or *.crt", str(problem))
+
+    def test_read_again(self) -> None:
+        """Files that change are read again while connections are made; what is not good changes nothing."""
+        clock = Clock()
+        side = ClientSide("h.example", Options(ca=self.ca), seconds=clock.seconds)
+        other = OTHER_CA.issue_cert("h.example")
+        self.good(side, self.server("h.example"))
+        write_authority(self.directory, OTHER_CA)
+        self.bad(side, self.server(leaf=other), "not signed by")
+        clock.advance(LOOK_EVERY)
+        self.good(side, self.server(leaf=other))
+        (self.directory / "ca.pem").write_bytes(b"rubbish")
+        clock.advance(LOOK_EVERY)
+        self.good(side, self.server(leaf=other))
+        self.assertIn("the new certificates are not good, the old ones stay", self.said[-1])
+        self.bad(side, self.server("h.example"), "not signed by")
+
+    def test_password(self) -> None:
+        """A key with a passphrase is read with the one of client-key-password-file=."""
+        cert, key, password = write_encrypted(self.directory, "me", CA.issue_cert("me.example"))
+        server = self.server("h.example")
+        server.verify_mode = ssl.CERT_REQUIRED
+        CA.configure_trust(server)
+        shown = {"client_cert": cert, "client_key": key}
+        self.good(self.side("h.example", client_key_password_file=password, **shown), server)
+        problem = self.assertRaises(ValueError, self.side, "h.example", **shown)
+        self.assertIn("client-key-password-file=", str(problem))
 
     def test_server_name(self) -> None:
         """server-name= is sent and verified instead of the host."""
@@ -251,29 +391,6 @@ class BadFileTests(SynchronousTestCase):
             options = Options(ca="ca.pem")
             problem = self.assertRaises(ValueError, client_side, "h.example", options, lambda _, bad=bad: bad)
             self.assertIn("ca.pem: holds a certificate that cannot be read", str(problem))
-
-    def test_refused_by_openssl(self) -> None:
-        """What OpenSSL does not take is told with its reason."""
-
-        class Strict(ssl.SSLContext):
-            """Takes nothing."""
-
-            def load_verify_locations(self, *_: Any, **__: Any) -> None:
-                raise ssl.SSLError("not this one")
-
-            load_cert_chain = load_verify_locations  # type: ignore[assignment]
-
-        context = Strict(ssl.PROTOCOL_TLS_CLIENT)
-        problem = self.assertRaises(
-            ValueError, tls.trust_file, context, "ca.pem", lambda _: CA.cert_pem.bytes()
-        )
-        self.assertEqual(str(problem), "ca.pem: OpenSSL does not take it: not this one")
-        problem = self.assertRaises(ValueError, load_pair, context, "a.pem", "a.key")
-        self.assertEqual(str(problem), "a.pem: OpenSSL does not take it: not this one")
-
-    def test_passphrase(self) -> None:
-        """Nobody is asked for a passphrase at the terminal."""
-        self.assertRaises(ValueError, tls._no_passphrase)
 
     def test_missing_file(self) -> None:
         """The system's error goes to the caller."""

@@ -9,9 +9,20 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.rules import parse
 from portfwd.service.tls_problems import tls_problems
-from tests.service.pems import CA, directory_of, write_authority, write_pair
+from tests.service.pems import (
+    CA,
+    OTHER_CA,
+    directory_of,
+    with_issuer_url,
+    write_authority,
+    write_crl,
+    write_encrypted,
+    write_pair,
+)
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+#: When everything has expired that trustme makes.
+LATER = datetime(3100, 1, 1, tzinfo=UTC)
 
 
 class ProblemTests(SynchronousTestCase):
@@ -72,6 +83,69 @@ class ProblemTests(SynchronousTestCase):
             [("certificate-expires", "f:1:8"), ("certificate-expires", "f:2:7")],
         )
         self.assertIn("expires on 2026-01-04", self.texts[0])
+
+    def test_chains(self) -> None:
+        """Authorities, and intermediates that have expired, are missing or do not belong there."""
+        child = CA.create_child_ca()
+        leaf = child.issue_cert("a.example")
+        good = [blob.bytes() for blob in leaf.cert_chain_pems]
+        self.assertEqual(len(good), 2)
+        secret = leaf.private_key_pem.bytes()
+        for blobs, code, text in (
+            (good, "", ""),
+            ([good[0], OTHER_CA.cert_pem.bytes()], "chain-broken", "is not signed by the one behind it"),
+            ([with_issuer_url(leaf)], "chain-incomplete", "is missing"),
+        ):
+            path = self.directory / "chain.pem"
+            path.write_bytes(b"".join(blobs) + secret)
+            path.chmod(0o600)
+            found = self.found(f"tls::1 cert={path} -> a:1\n")
+            self.assertEqual([one for one, _ in found], [code] if code else [])
+            self.assertIn(text, "".join(self.texts))
+        path.write_bytes(b"".join(good) + secret)
+        texts = tls_problems(parse(f"tls::1 cert={path} client-ca={self.ca} -> a:1\n", "f"), lambda: LATER)
+        self.assertEqual({one.code for one in texts}, {"certificate-expires"})
+        said = "".join(one.message for one in texts)
+        self.assertIn("the intermediate certificate 'OU=Testing CA", said)
+        self.assertIn("ca.pem: the certificate expired", said)
+        early = tls_problems(
+            parse(f"tls::1 cert={path} -> a:1\n", "f"), lambda: datetime(1999, 1, 1, tzinfo=UTC)
+        )
+        self.assertIn("is not valid before", early[0].message)
+
+    def test_directory(self) -> None:
+        """One bad file of a directory is a warning: the others are used."""
+        directory = directory_of(self)
+        write_pair(directory, "a", CA.issue_cert("a.example"))
+        (directory / "b.pem").write_bytes(b"rubbish")
+        self.assertEqual(self.found(f"tls::1 cert={directory} -> a:1\n"), [("bad-certificate", "f:1:8")])
+        self.assertIn("b.pem", self.texts[0])
+
+    def test_lists_and_passwords(self) -> None:
+        """A revocation list that has ended is told, and a password that everybody can read."""
+        path = write_crl(self.directory, CA, until=NOW)
+        cert, key, password = write_encrypted(self.directory, "e", CA.issue_cert("a.example"))
+        Path(password).chmod(0o644)
+        self.assertEqual(
+            self.found(
+                f"tls::1 cert={cert} key={key} key-password-file={password}"
+                f" client-ca={self.ca} crl={path} -> a:1\n"
+                f":2 -> tls:b:1 ca={self.ca} crl={path} client-cert={cert} client-key={key}"
+                f" client-key-password-file={password}\n"
+            ),
+            [
+                ("list-expired", "f:1:" + str(self._column(cert, key, password))),
+                ("key-exposed", "f:1:" + str(self._column(cert, key, None))),
+                ("key-exposed", "f:2:7"),
+                ("list-expired", "f:2:7"),
+            ],
+        )
+
+    def _column(self, cert: str, key: str, password: str | None) -> int:
+        text = f"tls::1 cert={cert} key={key} "
+        if password is not None:
+            text += f"key-password-file={password} client-ca={self.ca} "
+        return len(text) + 1
 
     def test_secrets(self) -> None:
         """keylog= is warned about, and its file is not made."""

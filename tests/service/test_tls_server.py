@@ -21,10 +21,22 @@ from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.rules.model import ListenOptions
+from portfwd.service import tls_certificates
 from portfwd.service.certificates import Pair
-from portfwd.service.tls_server import LOOK_EVERY, ServerSide, judge_keylog, names_shown
+from portfwd.service.file_watch import LOOK_EVERY
+from portfwd.service.tls_certificates import judge_keylog
+from portfwd.service.tls_server import TICKET_KEYS_LAST, ServerSide, names_shown
 from portfwd.streams.tls import TLSLayer
-from tests.service.pems import CA, OTHER_CA, directory_of, replace, write_authority, write_pair
+from tests.service.pems import (
+    CA,
+    OTHER_CA,
+    directory_of,
+    replace,
+    write_authority,
+    write_crl,
+    write_encrypted,
+    write_pair,
+)
 from tests.streams.tls_peers import Heard, Peer, Wire, client_context, exchange
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -114,6 +126,107 @@ class CertificateTests(ListeningCase):
         context.set_alpn_protocols(["http/1.1", "h2"])
         heard = self.connect(self.side(alpn=("h2", "http/1.1")), context=context)
         self.assertEqual(heard.tls.alpn, "h2")
+
+    def test_alpn_mismatch(self) -> None:
+        """A client that offers none of ours is refused, or let in if alpn-mismatch= says so."""
+        other = client_context(trusts=CA)
+        other.set_alpn_protocols(["spdy/1"])
+        heard = self.connect(self.side(alpn=("h2",)), context=other)
+        self.assertIn("offers none of the protocols of alpn=: it offers spdy/1", self.reason(heard))
+        self.assertIsNotNone(self.peer.problem)
+        heard = self.connect(self.side(alpn=("h2",), alpn_mismatch="ignore"), context=other)
+        self.assertEqual((heard.told[-1], heard.tls.alpn), ("opened", ""))
+        self.assertEqual(self.connect(self.side(alpn=("h2",))).told[-1], "opened")
+
+    def test_unknown_name(self) -> None:
+        """With unknown-name=refuse a client gets a certificate for its name, or an alert."""
+        side = self.side(unknown_name="refuse")
+        self.assertEqual(self.connect(side).told[-1], "opened")
+        careless = client_context(trusts=CA)
+        careless.check_hostname = False
+        heard = self.connect(side, "b.example", careless)
+        self.assertIn("asks for 'b.example', a name of no certificate", self.reason(heard))
+        assert self.peer.problem is not None
+        self.assertEqual(self.peer.problem.reason, "TLSV1_UNRECOGNIZED_NAME")
+        self.assertIn("asks for no name", self.reason(self.connect(side, "127.0.0.1", careless)))
+
+    def test_both_kinds_of_keys(self) -> None:
+        """Certificates with an RSA and an elliptic key for one name serve clients that know only one."""
+        directory = directory_of(self)
+        write_pair(directory, "rsa", CA.issue_cert("a.example", key_type=trustme.KeyType.RSA))
+        write_pair(directory, "ecdsa", CA.issue_cert("a.example"))
+        side = self.side(cert=str(directory), key=None)
+        self.assertEqual(len(side.certificates.shown), 1)
+        for ciphers, kind in (
+            ("ECDHE-RSA-AES128-GCM-SHA256", "RSA"),
+            ("ECDHE-ECDSA-AES128-GCM-SHA256", "EC"),
+        ):
+            context = client_context(trusts=CA)
+            context.maximum_version = ssl.TLSVersion.TLSv1_2
+            context.set_ciphers(ciphers)
+            self.connect(side, context=context)
+            der = self.peer.tls.getpeercert(binary_form=True)
+            assert der is not None
+            self.assertIn(kind, type(x509.load_der_x509_certificate(der).public_key()).__name__)
+
+    def test_one_bad_file(self) -> None:
+        """A file of a directory that is not good stops no other; what it held stays in use."""
+        directory = directory_of(self)
+        write_pair(directory, "a", CA.issue_cert("a.example"))
+        write_pair(directory, "b", CA.issue_cert("b.example"))
+        (directory / ".b.pem.swp.pem").write_bytes(b"half")
+        (directory / "c.pem").write_bytes(b"rubbish")
+        side = self.side(cert=str(directory), key=None)
+        self.assertEqual(len(side.pairs), 2)
+        self.assertIn("c.pem: holds no PEM certificate", self.said[-1])
+        said = len(self.said)
+        (directory / "b.pem").write_bytes(b"half")
+        write_pair(directory, "a", CA.issue_cert("a.example", "new.example"))
+        self.assertEqual(side.refresh(), "")
+        self.assertIn("b.pem: holds no PEM certificate", "".join(self.said[said:]))
+        self.assertNotIn("c.pem", "".join(self.said[said:]))
+        self.connect(side, "new.example")
+        self.assertEqual(self.shown(), ("a.example", "new.example"))
+        self.connect(side, "b.example")
+        self.assertEqual(self.shown(), ("b.example",))
+        for one in directory.glob("*.pem"):
+            one.write_bytes(b"rubbish")
+        self.assertIn("holds no PEM certificate", side.refresh())
+
+    def test_expired_one_for_the_same_name(self) -> None:
+        """An expired certificate does not stand before a good one for the same name."""
+        directory = directory_of(self)
+        old = datetime(2025, 1, 1, tzinfo=UTC)
+        write_pair(directory, "a-old", CA.issue_cert("a.example", "old.example", not_after=old))
+        write_pair(directory, "b-new", CA.issue_cert("a.example"))
+        self.connect(self.side(cert=str(directory), key=None))
+        self.assertEqual(self.shown(), ("a.example",))
+
+    def test_key_with_a_passphrase(self) -> None:
+        """key-password-file= opens the key; a wrong password, an empty file or none are told."""
+        cert, key, password = write_encrypted(self.directory, "e", CA.issue_cert("a.example"))
+        self.assertEqual(
+            self.connect(self.side(cert=cert, key=key, key_password_file=password)).told[-1], "opened"
+        )
+        self.assertIn("key-password-file=", self.refused(cert=cert, key=key))
+        for content, wanted in ((b"other\n", "with the password that was given"), (b"\n", "no password")):
+            Path(password).write_bytes(content)
+            self.assertIn(wanted, self.refused(cert=cert, key=key, key_password_file=password))
+        self.assertEqual(self.connect(self.side(key_password_file=self.cert)).told[-1], "opened")
+
+    def test_revoked(self) -> None:
+        """A client whose certificate is on the list of crl= is refused."""
+        clients = trustme.CA()
+        authority = write_authority(self.directory, clients)
+        good, bad = clients.issue_cert("good@example.com"), clients.issue_cert("bad@example.com")
+        path = write_crl(self.directory, clients, bad)
+        for leaf, opened in ((good, True), (bad, False)):
+            context = client_context(trusts=CA)
+            leaf.configure_cert(context)
+            heard = self.connect(self.side(client_ca=authority, crl=path), context=context)
+            self.assertEqual(heard.told[-1] == "opened", opened)
+        self.assertIn("is revoked", self.reason(heard))
+        self.assertIn("write client-ca=FILE", self.refused(crl=path))
 
     def test_old_versions(self) -> None:
         """A client that has only TLS 1.1 is refused, with the reason."""
@@ -430,7 +543,33 @@ class TicketTests(ListeningCase):
         self.assertTrue(self.resumed(asking, lambda: self.side(before=asking, **optional)))
         replace(Path(authority), CA.cert_pem.bytes())
         self.assertFalse(self.resumed(asking, lambda: self.side(before=asking, **optional)))
-        self.assertEqual(self.side(keylog=str(self.directory / "keys")).certificates.contexts, {})
+        logged = self.side(keylog=str(self.directory / "keys"))
+        self.assertFalse(
+            self.resumed(logged, lambda: self.side(before=logged, keylog=logged._options.keylog))
+        )
+
+    def test_off(self) -> None:
+        """With resume=off nobody resumes, in either version."""
+        for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+            side = self.side(resume=False)
+            context = client_context(trusts=CA)
+            context.maximum_version = version
+            self.connect(side, context=context)
+            heard = self.connect(side, context=context, session=self.peer.tls.session)
+            self.assertFalse(heard.tls.resumed)
+
+    def after(self, side: ServerSide, seconds: float) -> ServerSide:
+        """The same so much later, after somebody came."""
+        self.clock.advance(seconds)
+        self.connect(side)
+        return side
+
+    def test_keys_change(self) -> None:
+        """The keys of tickets last a day, also where the files do not change; then a handshake is full."""
+        side = self.side()
+        self.assertTrue(self.resumed(side, lambda: self.after(side, TICKET_KEYS_LAST - 1)))
+        self.assertFalse(self.resumed(side, lambda: self.after(side, LOOK_EVERY)))
+        self.assertTrue(self.resumed(side, lambda: self.after(side, LOOK_EVERY)))
 
     def test_one_of_many(self) -> None:
         """Of a directory, only the certificate that was renewed has new tickets."""
@@ -446,13 +585,14 @@ class TicketTests(ListeningCase):
     def test_while_it_is_read(self) -> None:
         """A file that changes while it is read makes nothing that a later reading takes over."""
         side = self.side()
-        read = side._digest
+        read = tls_certificates._digest
 
-        def changing(pair: Pair) -> bytes:
-            digest = read(pair)
+        def changing(options: ListenOptions, group: tuple[Pair, ...]) -> bytes:
+            digest = read(options, group)
             write_pair(self.directory, "a", CA.issue_cert("a.example"))
             return digest
 
-        self.patch(side, "_digest", changing)
+        write_pair(self.directory, "a", CA.issue_cert("a.example"))
+        self.patch(tls_certificates, "_digest", changing)
         self.assertEqual(side.refresh(), "")
-        self.assertEqual(side.certificates.contexts, {})
+        self.assertEqual([one.digest for one in side.certificates.shown], [b""])

@@ -15,10 +15,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from portfwd.streams.plain import IStreamProtocol, PlainTransport
-from portfwd.streams.tls import DECODE_ERROR, FED, MAX_UNREAD, Before, TLSLayer
+from portfwd.streams.tls import FED, MAX_UNREAD, TLSLayer
 from portfwd.streams.tls_failures import NotAdmitted, TLSBroken
+from portfwd.streams.tls_side import DECODE_ERROR, Before
 from portfwd.values import InetAddress, TLSInfo
 from portfwd.wire import WireError
+from portfwd.wire.client_hello import ClientHello
 from tests.streams.tls_peers import CA, Heard, Peer, Wire, client_context, exchange, lose, server_context
 
 
@@ -27,20 +29,21 @@ class Side:
 
     def __init__(self, context: ssl.SSLContext, name: str | None = None) -> None:
         self.speaks_first = name is not None
+        self.accepts_eof = False
         self.left = 0
         self.unwanted = ""
         self._context = context
         self._name = name
 
-    def start(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, name: str) -> ssl.SSLObject:
+    def start(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, hello: ClientHello) -> ssl.SSLObject:
         return self._context.wrap_bio(
             incoming, outgoing, server_side=self._name is None, server_hostname=self._name
         )
 
-    def judge(self, tls: ssl.SSLObject, name: str) -> TLSInfo:
+    def judge(self, tls: ssl.SSLObject, hello: ClientHello) -> TLSInfo:
         if self.unwanted:
             raise NotAdmitted(self.unwanted)
-        return TLSInfo(name, version=tls.version() or "")
+        return TLSInfo(hello.server_name, version=tls.version() or "")
 
     def leave(self, tls: ssl.SSLObject) -> None:
         self.left += 1

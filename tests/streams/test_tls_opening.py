@@ -13,8 +13,9 @@ from twisted.trial import unittest
 from portfwd.kernel import sockets
 from portfwd.rules.model import Options
 from portfwd.streams.opening import StreamMaker
-from portfwd.streams.tls import Before, TLSLayer
+from portfwd.streams.tls import TLSLayer
 from portfwd.streams.tls_opening import TLSEndpoint, TLSStreams, read_before
+from portfwd.streams.tls_side import Before
 from portfwd.streams.transport import TransportStream
 from portfwd.values import InetAddress
 from portfwd.wire import WireError

@@ -22,7 +22,8 @@ from twisted.trial import unittest
 from zope.interface.verify import verifyObject
 
 from portfwd.kernel.poller import Poller
-from portfwd.service.tls import ClientSide, new_context
+from portfwd.rules.model import Options
+from portfwd.service.tls import ClientSide
 from portfwd.streams.bulk_reads import BulkReads, Places
 from portfwd.streams.opening import StreamMaker
 from portfwd.streams.plain import IStreamProtocol
@@ -348,12 +349,11 @@ class Certified:
         chain = b"".join(blob.bytes() for blob in leaf.cert_chain_pems)
         certificate = PrivateCertificate.loadPEM(chain + leaf.private_key_pem.bytes())
         self.server: CertificateOptions = certificate.options()
-        self.context = new_context(server=False)
-        authority.configure_trust(self.context)
+        self.authority = authority.cert_pem.bytes()
 
     def client(self, name: str = "upstream.test") -> Any:
         """What makes a client's TLS connection to `name`."""
-        return ClientSide(self.context, name)
+        return ClientSide(name, Options(ca="ca.pem"), lambda _: self.authority)
 
 
 class SecureEnd:

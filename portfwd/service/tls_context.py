@@ -1,0 +1,152 @@
+# -*- test-case-name: tests.service.test_tls_context -*-
+"""
+OpenSSL's settings for one side of TLS: versions, ciphers, groups, certificates, authorities, revocation.
+
+What only OpenSSL knows of the options is checked here. It refuses to choose among certificates.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+import warnings
+from collections.abc import Callable
+from typing import Final
+
+from portfwd.service.certificates import Pair, authority_files, read_chain, read_revoked
+from portfwd.streams.tls_failures import explain
+
+#: Ciphers of TLS 1.2: those with forward secrecy and authenticated encryption, as in Mozilla's intermediate
+#: list (https://wiki.mozilla.org/Security/Server_Side_TLS). Those of TLS 1.3 are all good, and OpenSSL's.
+CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
+
+#: The same where ``min-version=`` lets older versions in: they know no authenticated encryption, and sign by
+#: algorithms that OpenSSL's security level 1 refuses.
+OLD_CIPHERS: Final = f"{CIPHERS}:ECDHE:DHE:HIGH:!aNULL:!eNULL@SECLEVEL=0"
+
+VERSIONS: Final = {
+    "1.0": ssl.TLSVersion.TLSv1,
+    "1.1": ssl.TLSVersion.TLSv1_1,
+    "1.2": ssl.TLSVersion.TLSv1_2,
+    "1.3": ssl.TLSVersion.TLSv1_3,
+}
+
+#: ``SSL_OP_LEGACY_SERVER_CONNECT``: servers without RFC 5746, which Python has no name for before 3.12.
+_LEGACY_SERVER_CONNECT: Final = 0x4
+
+
+def new_context(
+    *,
+    server: bool,
+    ciphers: str | None = None,
+    min_version: str = "1.2",
+    curve: str | None = None,
+    resume: bool = True,
+) -> ssl.SSLContext:
+    """
+    TLS 1.2 and 1.3 unless `min_version` says otherwise, without renegotiation and compression.
+
+    :param ciphers: OpenSSL's list for TLS 1.2 and before.
+    :param curve: the one group of the key exchange, by OpenSSL's name; None for OpenSSL's list.
+    :param resume: sessions may be resumed.
+    :raises ValueError: no cipher is left, one is not known or does not encrypt, or no such group is known.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # who writes min-version=1.0 knows
+        context.minimum_version = VERSIONS[min_version]
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    if not server:
+        # RFC 9525 section 2: a common name was never meant for hosts. service-identity ignores it as well.
+        context.hostname_checks_common_name = False
+        if VERSIONS[min_version] < ssl.TLSVersion.TLSv1_2:
+            context.options |= _LEGACY_SERVER_CONNECT
+    if not resume:
+        context.options |= ssl.OP_NO_TICKET
+        if server:
+            context.num_tickets = 0
+    _set_ciphers(context, ciphers, min_version)
+    if curve is not None:
+        try:
+            context.set_ecdh_curve(curve)
+        except (ValueError, ssl.SSLError) as problem:
+            raise ValueError(
+                f"curve={curve}: OpenSSL knows no such group for a key exchange; write X25519 or prime256v1"
+            ) from problem
+    return context
+
+
+def _set_ciphers(context: ssl.SSLContext, ciphers: str | None, min_version: str) -> None:
+    if ciphers is None:
+        old = VERSIONS[min_version] < ssl.TLSVersion.TLSv1_2
+        context.set_ciphers(OLD_CIPHERS if old else CIPHERS)
+        return
+    # OpenSSL passes over a name that it does not know, as long as it knows another one.
+    for word in re.split(r"[:, ]", ciphers):
+        name = word.lstrip("!-+").partition("@")[0]
+        if name and not _is_cipher(name):
+            raise ValueError(f"ciphers={ciphers}: OpenSSL knows no such cipher: {name}")
+    try:
+        context.set_ciphers(ciphers)
+    except ssl.SSLError as problem:
+        raise ValueError(f"ciphers={ciphers}: OpenSSL knows no such cipher, or has none left") from problem
+    for cipher in context.get_ciphers():
+        if not cipher["strength_bits"] or "Au=None" in cipher["description"]:
+            what = "does not encrypt" if not cipher["strength_bits"] else "does not say who the server is"
+            raise ValueError(f"ciphers={ciphers}: {cipher['name']} {what}; add !aNULL:!eNULL")
+
+
+def _is_cipher(name: str) -> bool:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).set_ciphers(f"{name}:@SECLEVEL=0")
+    except ssl.SSLError:
+        return False
+    return True
+
+
+def load_pair(context: ssl.SSLContext, pair: Pair) -> None:
+    """
+    Show this certificate too; the files were found good by `read_pair`.
+
+    A context has one certificate for each kind of key, and shows the one that the peer can use.
+
+    :raises OSError: a file cannot be read.
+    :raises ValueError: OpenSSL does not take it: too weak for its security level, say.
+    """
+    try:
+        # An empty password, and not none: OpenSSL would ask the terminal.
+        context.load_cert_chain(pair.cert, pair.key, password=pair.password or b"")
+    except ssl.SSLError as problem:
+        raise ValueError(f"{pair.cert}: OpenSSL does not take it: {explain(problem)}") from problem
+
+
+def trust_file(context: ssl.SSLContext, path: str, read: Callable[[str], bytes]) -> None:
+    """
+    Trust the certificates of a PEM bundle, or of a directory of them; also those that are no root.
+
+    :raises OSError: it cannot be read.
+    :raises ValueError: there is no good certificate in it.
+    """
+    for one in authority_files(path):
+        read_chain(one, read)
+        try:
+            context.load_verify_locations(cadata=read(one).decode("ascii", "ignore"))
+        except ssl.SSLError as problem:
+            raise ValueError(f"{one}: OpenSSL does not take it: {explain(problem)}") from problem
+    # What the file names is trusted, whoever has signed it.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+
+
+def refuse_revoked(context: ssl.SSLContext, path: str, read: Callable[[str], bytes]) -> None:
+    """
+    Refuse the certificates that a file of revocation lists names, and those of authorities without a list.
+
+    :raises OSError: it cannot be read.
+    :raises ValueError: there is no good list in it.
+    """
+    read_revoked(path, read)
+    try:
+        context.load_verify_locations(cafile=path)
+    except ssl.SSLError as problem:
+        raise ValueError(f"{path}: OpenSSL does not take it: {explain(problem)}") from problem
+    context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF

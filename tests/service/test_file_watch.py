@@ -1,0 +1,50 @@
+"""Files that change, and directories that get others."""
+
+from __future__ import annotations
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from portfwd.service.file_watch import LOOK_EVERY, FileWatch
+from tests.service.pems import directory_of
+
+
+class FileWatchTests(SynchronousTestCase):
+    """One watch."""
+
+    def setUp(self) -> None:
+        """A directory with one file."""
+        self.directory = directory_of(self)
+        (self.directory / "a").write_bytes(b"a")
+        self.clock = Clock()
+        self.watch = FileWatch(
+            lambda: sorted(str(one) for one in self.directory.iterdir()), self.clock.seconds
+        )
+
+    def test_due(self) -> None:
+        """It is time to look every ten seconds, once; after a reading too."""
+        self.assertFalse(self.watch.due)
+        self.clock.advance(LOOK_EVERY)
+        self.assertTrue(self.watch.due)
+        self.assertFalse(self.watch.due)
+        self.clock.advance(LOOK_EVERY)
+        self.watch.settle()
+        self.assertFalse(self.watch.due)
+
+    def test_changed(self) -> None:
+        """Other bytes, other files, and a directory that is gone are changes, each told once."""
+        self.assertFalse(self.watch.changed())
+        (self.directory / "a").write_bytes(b"ab")
+        self.assertTrue(self.watch.changed())
+        self.assertFalse(self.watch.changed())
+        (self.directory / "b").write_bytes(b"b")
+        self.assertTrue(self.watch.changed())
+        (self.directory / "b").write_bytes(b"bc")
+        self.watch.settle()
+        self.assertFalse(self.watch.changed())
+        for one in self.directory.iterdir():
+            one.unlink()
+        self.assertTrue(self.watch.changed())
+        self.directory.rmdir()
+        self.assertTrue(self.watch.changed())
+        self.assertFalse(self.watch.changed())
