@@ -82,10 +82,13 @@ class Files:
 
     :ivar read: the text of a file; raises `OSError` or `RulesError`.
     :ivar absolute: the path that means the same from any working directory.
+    :ivar read_tight: as `read`, for a file that decides who may come in; raises `ValueError` as well, where
+        others may write it. None: `read` will do.
     """
 
     read: Callable[[str], str]
     absolute: Callable[[str], str]
+    read_tight: Callable[[str], str] | None = None
 
 
 @frozen
@@ -143,15 +146,16 @@ def one_of(words: Iterable[str]) -> str:
     return f"{', '.join(before)} or {last}" if before else last
 
 
-def file_of(parse: Callable[[str], Value]) -> FileKind[Value]:
+def file_of(parse: Callable[[str], Value], *, tight: bool = False) -> FileKind[Value]:
     """
     What `parse` makes of the text of a file; the option's value is the path.
 
     :param parse: raises `ValueError` for a text that is wrong; the message names the line.
+    :param tight: the file is refused where others may write it.
     """
 
     def load(files: Files, path: str) -> Value:
-        text = _file_text(files, path).text
+        text = _file_text(files, path, tight=tight).text
         try:
             return parse(text)
         except ValueError as error:
@@ -277,9 +281,10 @@ def _address(text: str) -> Address:
     return InetAddress(inner, int(port))
 
 
-def _file_text(files: Files, path: str) -> FileText:
+def _file_text(files: Files, path: str, *, tight: bool = False) -> FileText:
+    read = files.read_tight if tight and files.read_tight is not None else files.read
     try:
-        return FileText(path, files.read(_text(path)))
+        return FileText(path, read(_text(path)))
     except OSError as error:
         reason = error.strerror or type(error).__name__
     except RulesError as error:

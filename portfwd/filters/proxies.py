@@ -29,7 +29,9 @@ class ProxyOptions:
     """The clause's options."""
 
     users: Users | None = option(
-        file_of(read_users), default=None, help="Who may use it, a line NAME:HASH each; without it, anybody."
+        file_of(read_users, tight=True),
+        default=None,
+        help="Who may use it, a line NAME:HASH each; without it, anybody.",
     )
     allow: tuple[Network, ...] = option(networks, default=(), help="Where they may go, and nowhere else.")
     deny: tuple[Network, ...] = option(

@@ -10,12 +10,14 @@ options name, and opens nothing else. It refuses to build a filter for a connect
 
 from __future__ import annotations
 
+import codecs
 import os
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 from attrs import frozen
 
+from portfwd.admin.tight_files import LooseFile, read_tight
 from portfwd.filters.api import IFilterFactory, RouteClause
 from portfwd.filters.options import Files, OptionError, OptionProblem, one_line, place_of
 from portfwd.filters.registry import Found, Registry, Unavailable, told
@@ -24,9 +26,23 @@ from portfwd.rules.findings import Findings, shown
 from portfwd.rules.model import FilterSpec, Rule, Ruleset, TargetSpec
 from portfwd.service.disk import DiskFiles
 
+
+def read_tight_text(path: str) -> str:
+    """
+    The text of a file that decides who may come in.
+
+    :raises OSError: it cannot be read.
+    :raises ValueError: others may write it, or put another one in its place; or it is not UTF-8.
+    """
+    try:
+        return read_tight(path).removeprefix(codecs.BOM_UTF8).decode()
+    except LooseFile as error:
+        raise ValueError(str(error)) from error
+
+
 #: Files of this machine, as options of filters see them. They are read when the rules are: before
 #: twistd changes its root, its directory and its user.
-DISK: Final = Files(read=DiskFiles().read, absolute=os.path.abspath)
+DISK: Final = Files(read=DiskFiles().read, absolute=os.path.abspath, read_tight=read_tight_text)
 
 
 class Clause(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from attrs import evolve
 from twisted.logger import Logger
@@ -13,6 +14,7 @@ from portfwd.errors import RulesError
 from portfwd.filters import Connection, IFilterFactory, RouteClause
 from portfwd.filters.options import Files
 from portfwd.filters.registry import Registry
+from portfwd.filters.users import hash_password
 from portfwd.rules import parse
 from portfwd.rules.codes import CODES
 from portfwd.rules.model import FilterSpec, Rule
@@ -88,6 +90,18 @@ class ProblemTests(SynchronousTestCase):
     def codes(self, one: Rule) -> list[str]:
         """The codes of what is wrong."""
         return [problem.code for problem in configure(one, FILTERS, FILES).problems]
+
+    def test_loose_users(self) -> None:
+        """A file of users that others may write is refused, with the way out; one that is tight is read."""
+        path = Path(self.mktemp()).absolute()
+        path.write_text(hash_password("alice", "secret", b"salt" * 4, rounds=1000) + "\n")
+        path.chmod(0o644)
+        clause = f"filter socks5 users={path}"
+        self.assertEqual(configure(rule(clause), Registry.installed(), DISK).problems, ())
+        for mode in (0o666, 0o664):
+            path.chmod(mode)
+            (problem,) = configure(rule(clause), Registry.installed(), DISK).problems
+            self.assertIn(f"is open to others (mode {mode:04o}): chmod go-w", problem.message)
 
     def test_exits(self) -> None:
         """A filter that would leave the program while it is configured is a problem of its clause."""
