@@ -11,19 +11,13 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import stat
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from attrs import frozen
-
 from portfwd.kernel.sockets import apply_settings, inet_family, listening_settings, literal_of, sockaddr_of
-from portfwd.rules.model import Kind, ListenOptions, ListenSpec, Options
+from portfwd.listen.unix_files import bind_unix
+from portfwd.rules.model import Kind, ListenSpec, Options
 from portfwd.values import UnixAddress, is_literal
-
-#: Permission bits of a unix socket's file unless ``mode=`` says otherwise:
-#: a forwarder to a database should not be everybody's by accident.
-DEFAULT_MODE: Final = 0o600
 
 #: How a machine without IPv6 refuses an IPv6 address.
 _NO_IPV6: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
@@ -144,87 +138,3 @@ def _bind_inet(host: str, port: int, v6only: bool, options: Options, share: bool
         sock.close()
         raise
     return sock
-
-
-def bind_unix(
-    address: UnixAddress, listen: ListenOptions, kind: socket.SocketKind = socket.SOCK_STREAM
-) -> socket.socket:
-    """
-    Bind a unix socket; the file of one that is gone makes room.
-
-    :raises OSError: it cannot be bound.
-    """
-    sock = socket.socket(socket.AF_UNIX, kind)
-    mode = DEFAULT_MODE if listen.mode is None else listen.mode
-    # The file is made with its final bits: to bind first and chmod afterwards
-    # leaves a moment in which anybody may connect.
-    umask = os.umask(0o777 & ~mode)
-    try:
-        sock.setblocking(False)
-        _remove_stale(address, kind)
-        sock.bind(address.sockaddr)
-    except OSError:
-        sock.close()
-        raise
-    finally:
-        os.umask(umask)
-    return sock
-
-
-def _remove_stale(address: UnixAddress, kind: socket.SocketKind) -> None:
-    """Remove the socket file of a process that is gone; a live one, or another kind of file, stays."""
-    if address.path.startswith("@"):
-        return
-    try:
-        if not stat.S_ISSOCK(os.lstat(address.path).st_mode):
-            return
-    except FileNotFoundError:
-        return
-    with socket.socket(socket.AF_UNIX, kind) as probe:
-        probe.setblocking(False)
-        try:
-            probe.connect(address.sockaddr)
-        except ConnectionRefusedError:
-            os.unlink(address.path)
-        except OSError:
-            return
-
-
-@frozen
-class SocketFile:
-    """
-    The file of a unix socket that was bound here, known by more than its name.
-
-    Whoever lets two forwarders take turns on one path removes the file first: the one that ends later
-    must not remove the other's. Numbers of files are used again; the time at which it was made is not.
-    """
-
-    path: str
-    made: tuple[int, int, int]
-
-    def remove(self) -> None:
-        """Remove it, if it is still there and this one; others' stay."""
-        try:
-            if _made(self.path) == self.made:
-                os.unlink(self.path)
-        except OSError:
-            return
-
-
-def socket_file(sock: socket.socket) -> SocketFile | None:
-    """The file of a socket that has just been bound; None where it has none."""
-    if sock.family != getattr(socket, "AF_UNIX", None):
-        return None
-    path = sock.getsockname()
-    if not isinstance(path, str) or not path or path.startswith("\0"):
-        return None
-    try:
-        return SocketFile(path, _made(path))
-    except OSError:
-        return None
-
-
-def _made(path: str) -> tuple[int, int, int]:
-    """Which file a path is; nothing that is done with a socket's file, `chmod` included, changes this."""
-    found = os.lstat(path)
-    return found.st_dev, found.st_ino, found.st_mtime_ns

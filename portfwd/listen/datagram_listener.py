@@ -31,10 +31,10 @@ from portfwd.kernel.poller import Poller
 from portfwd.kernel.reactor import Reactor
 from portfwd.kernel.sockets import to_address
 from portfwd.limits.descriptors import DescriptorBudget
-from portfwd.listen.binding import socket_file
 from portfwd.listen.correspondent import Correspondent, SocketAddress
 from portfwd.listen.datagram_binding import WILDCARDS
 from portfwd.listen.reception import LOG_INTERVAL, Reception
+from portfwd.listen.unix_files import DEFAULT_MODE, socket_file
 from portfwd.relay.live import LiveRule
 from portfwd.values import Address, InetAddress
 
@@ -81,6 +81,15 @@ class DatagramListener(Reception):
         address = self.address
         self._fixed = None if isinstance(address, InetAddress) and address.host in WILDCARDS else address
         self._port = address.port if isinstance(address, InetAddress) else 0
+
+    def change_mode(self, mode: int | None) -> None:
+        """
+        Give the socket's file, if it has one, other permission bits; None for the default.
+
+        :raises OSError: it is not the file that was made, or may not be changed.
+        """
+        if self._file is not None:
+            self._file.change_mode(DEFAULT_MODE if mode is None else mode)
 
     @property
     def sock(self) -> socket.socket:

@@ -28,7 +28,7 @@ from portfwd.kernel.poller import Poller
 from portfwd.kernel.reactor import Reactor
 from portfwd.kernel.sockets import EXHAUSTED, accept, reset_on_close, to_address
 from portfwd.limits.descriptors import PER_SESSION, DescriptorBudget
-from portfwd.listen.binding import socket_file
+from portfwd.listen.unix_files import DEFAULT_MODE, socket_file
 from portfwd.values import Address
 
 #: Clients accepted in one turn: a flood of connections must not keep the sessions waiting. Sixteen take
@@ -272,6 +272,15 @@ class Listener:
         self._state = "stopped"
         if self._gate is not None:
             self._gate.pass_on()  # it may have been woken, and will not look
+
+    def change_mode(self, mode: int | None) -> None:
+        """
+        Give the socket's file, if it has one, other permission bits; None for the default.
+
+        :raises OSError: it is not the file that was made, or may not be changed.
+        """
+        if self._file is not None:
+            self._file.change_mode(DEFAULT_MODE if mode is None else mode)
 
     @property
     def sock(self) -> socket.socket:

@@ -170,6 +170,9 @@ class Reception:
     def resize(self, backlog: int | None) -> None:
         """Nobody waits in a backlog here."""
 
+    def change_mode(self, mode: int | None) -> None:
+        """Here is no file whose permission bits could be changed."""
+
     def take_waiting(self) -> None:
         """Take what waits before the listener is stopped."""
 

@@ -123,16 +123,10 @@ def _read(
         findings.error(line.at(words[0]), "missing-argument", f"'{name}' needs an address", _EXAMPLES[name])
         return
     try:
-        made = spec(address, values, line.at(words[0]))
+        spec(address, values, line.at(words[0]))
     except Fault as fault:
         findings.fault(line, address, fault)
         return
-    place = made.path if isinstance(made, AdminSpec) else str(made.address).removeprefix("unix:")
-    before = reading.said.get(f"listen {place}")
-    if before is not None:
-        message = f"line {before.line} of {before.file} has this address already"
-        findings.error(line.at(address), "listen-clash", message)
-    reading.said[f"listen {place}"] = line.at(words[0])
     if good:
         plain, options = split_options(words[1:])
         reading.directives.append(Directive(name, plain, options, line.at(words[0])))

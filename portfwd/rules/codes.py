@@ -77,8 +77,8 @@ CODES: Final[Mapping[str, str]] = MappingProxyType(
         # the whole file
         "duplicate-name": "Two rules have the same name.",
         "duplicate-target": "Two targets of a rule have the same name.",
-        "listen-clash": "Two rules listen on the same address.",
-        "listen-overlap": "A rule listens on an address that another one's wildcard covers (a warning).",
+        "listen-clash": "Two rules, or lines for operators, listen on the same address.",
+        "listen-overlap": "A listener's address is covered by the wildcard of another one.",
         "range-mismatch": "A range of ports is not as long as the listener's.",
         "unknown-target": "A route names a target that the rule does not have.",
         "unused-target": "No route names this target (a warning).",

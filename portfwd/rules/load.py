@@ -126,7 +126,8 @@ def combine(*rulesets: Ruleset) -> Ruleset:
         pid_file = pid_file if ruleset.pid_file is None else ruleset.pid_file
     reading = Reading(None, paths=[path for ruleset in rulesets for path in ruleset.files])
     rules = tuple(rule for ruleset in rulesets for rule in ruleset.rules)
-    verify(rules, reading.findings)
+    directives = tuple(directive for ruleset in rulesets for directive in ruleset.directives)
+    verify(rules, reading.findings, directives)
     problems = reading.findings.sorted(reading.paths)
     if reading.findings.failed:
         raise RulesError(problems)
@@ -136,7 +137,7 @@ def combine(*rulesets: Ruleset) -> Ruleset:
         tuple(entry for ruleset in rulesets for entry in ruleset.access),
         log,
         pid_file,
-        tuple(directive for ruleset in rulesets for directive in ruleset.directives),
+        directives,
         tuple(reading.paths),
         tuple(problem for ruleset in rulesets for problem in ruleset.warnings)
         + tuple(problem for problem in problems if problem not in said),
@@ -155,7 +156,8 @@ def _finish(reading: Reading, where: Location, *, allow_empty: bool = True) -> S
             finished.append(draft.finish(reading.settings, findings))
             yield
     rules = tuple(finished)
-    yield from verify_in_steps(rules, findings)
+    # Of a line with an error of its own nobody knows where it would listen.
+    yield from verify_in_steps(rules, findings, () if findings.failed else reading.directives)
     if not rules and not findings.failed:
         if allow_empty:
             findings.warning(where, "no-rules", "there is no rule", "nothing will be forwarded")

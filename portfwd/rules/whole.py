@@ -2,38 +2,33 @@
 """
 What only the whole file shows: names and listen addresses used twice, ranges, routes.
 
-Values in, problems out, in time that grows with the rules (and the logarithm of
-them), not with the ports of their ranges. It refuses to ask whether an address
-can be bound: only the kernel knows.
+Values in, problems out. `portfwd.rules.claims` compares the addresses.
 """
 
 from __future__ import annotations
 
-import ipaddress
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 
-from attrs import frozen
-
-from portfwd.rules.addresses import address_text, is_datagram, is_inet
+from portfwd.rules.addresses import address_text, is_inet
+from portfwd.rules.claims import check_claims
 from portfwd.rules.findings import Findings, shown
-from portfwd.rules.model import Kind, Rule, TargetSpec
+from portfwd.rules.model import Directive, Kind, Rule, TargetSpec
 from portfwd.rules.steps import Steps, finish
 from portfwd.values import is_literal
 
-_WILDCARDS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104
 
-
-def verify(rules: Sequence[Rule], findings: Findings) -> None:
+def verify(rules: Sequence[Rule], findings: Findings, directives: Sequence[Directive] = ()) -> None:
     """Report what is wrong between the rules of a file and its includes, and within each as a whole."""
-    finish(verify_in_steps(rules, findings))
+    finish(verify_in_steps(rules, findings, directives))
 
 
-def verify_in_steps(rules: Sequence[Rule], findings: Findings) -> Steps[None]:
+def verify_in_steps(
+    rules: Sequence[Rule], findings: Findings, directives: Sequence[Directive] = ()
+) -> Steps[None]:
     """Do what `verify` does; what compares all listeners is one step for each host."""
     _check_names(rules, findings)
     yield
-    yield from _check_listeners(rules, findings)
+    yield from check_claims(rules, directives, findings)
     for rule in rules:
         yield
         if rule.routes or rule.named_targets:
@@ -76,95 +71,6 @@ def _check_names(rules: Iterable[Rule], findings: Findings) -> None:
 def _can_clash(rule: Rule) -> bool:
     ports = rule.listen.ports
     return rule.listen.kind is not Kind.ENDPOINT and (ports is None or ports.first != 0)
-
-
-@frozen
-class _Span:
-    """The ports that a rule takes on one host."""
-
-    first: int
-    last: int
-    rule: Rule
-
-
-def _check_listeners(rules: Iterable[Rule], findings: Findings) -> Steps[None]:
-    spans: dict[tuple[bool, str], list[_Span]] = {}
-    paths: dict[tuple[Kind, str], Rule] = {}
-    for rule in rules:
-        listen = rule.listen
-        if not _can_clash(rule):
-            continue
-        if listen.ports is None:
-            first = paths.setdefault((listen.kind, listen.path), rule)
-            if first is not rule:
-                _clash(rule, first, findings)
-        else:
-            key = (is_datagram(listen), _normal(listen.host))
-            spans.setdefault(key, []).append(_Span(listen.ports.first, listen.ports.last, rule))
-        yield
-    for (datagram, host), group in spans.items():
-        yield
-        # Sorted by port, and by place in the file where the ports are equal (the sort is stable).
-        group.sort(key=lambda span: span.first)
-        widest = before = group[0]
-        for span in group[1:]:
-            # The one just before is the likelier slip; a range further up may reach here as well.
-            for other in (before, widest):
-                if span.first <= other.last:
-                    _clash(span.rule, other.rule, findings)
-                    break
-            before = span
-            if span.last > widest.last:
-                widest = span
-        if host not in _WILDCARDS:
-            for wildcard in ("", "::" if ":" in host else "0.0.0.0"):  # noqa: S104
-                _check_overlap(group, spans.get((datagram, wildcard), []), findings)
-    for datagram in (False, True):
-        for wildcard in ("0.0.0.0", "::"):  # noqa: S104
-            _check_overlap(spans.get((datagram, wildcard), []), spans.get((datagram, ""), []), findings)
-
-
-def _clash(rule: Rule, other: Rule, findings: Findings) -> None:
-    if (rule.where.file, rule.where.line) < (other.where.file, other.where.line) and (
-        rule.where.file == other.where.file
-    ):
-        rule, other = other, rule
-    findings.error(
-        rule.listen.where,
-        "listen-clash",
-        f"the rule of {_place(other)} listens here too",
-        "a listener can have several targets: LISTEN -> TARGET, TARGET",
-    )
-
-
-def _check_overlap(group: list[_Span], wildcards: list[_Span], findings: Findings) -> None:
-    """Warn for each of `group` that one of the sorted `wildcards` covers."""
-    if not group or not wildcards:
-        return
-    firsts = []
-    reach: list[_Span] = []  # the one with the last port among those up to here
-    for span in sorted(wildcards, key=lambda span: span.first):
-        firsts.append(span.first)
-        reach.append(span if not reach or span.last >= reach[-1].last else reach[-1])
-    for span in group:
-        index = bisect_right(firsts, span.last) - 1
-        if index < 0 or reach[index].last < span.first:
-            continue
-        other = reach[index].rule
-        if other.listen.options.v6only and not span.rule.listen.host.count(":"):
-            continue
-        findings.warning(
-            span.rule.listen.where,
-            "listen-overlap",
-            f"the rule of {_place(other)} listens on every address, so on this one too",
-            "Linux refuses the second of them; other systems prefer the narrower one",
-        )
-
-
-def _normal(host: str) -> str:
-    if ":" in host:
-        return str(ipaddress.ip_address(host))
-    return host.lower().removesuffix(".")
 
 
 def _check_range(rule: Rule, target: TargetSpec, findings: Findings) -> None:

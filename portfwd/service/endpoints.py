@@ -10,7 +10,7 @@ from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, U
 from twisted.internet.interfaces import IStreamServerEndpoint
 
 from portfwd.kernel.reactor import Reactor
-from portfwd.listen.binding import DEFAULT_MODE
+from portfwd.listen.unix_files import DEFAULT_MODE
 from portfwd.rules.model import Kind, ListenSpec
 from portfwd.values import UnixAddress
 

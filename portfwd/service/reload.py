@@ -12,7 +12,6 @@ refuses to read files and to decide when: `portfwd.service.forwarder` does.
 from __future__ import annotations
 
 import errno
-import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
@@ -21,11 +20,11 @@ from attrs import define, field, frozen
 
 from portfwd.kernel.sockets import change_settings, listening_settings
 from portfwd.limits.descriptors import RESERVE, DescriptorBudget
-from portfwd.listen.binding import DEFAULT_MODE, resolve_listener, share_port
+from portfwd.listen.binding import resolve_listener, share_port
 from portfwd.relay.live import LiveRule
 from portfwd.rules.diagnostics import Problem, Severity, format_problem
 from portfwd.rules.diff import Difference, compare
-from portfwd.rules.model import UNIX_KINDS, Kind, OnRemove, Rule, Ruleset
+from portfwd.rules.model import Kind, OnRemove, Rule, Ruleset
 from portfwd.rules.steps import Steps
 from portfwd.service.build import (
     Binder,
@@ -453,16 +452,11 @@ class Transition:
                     )
             except OSError as problem:
                 self.notes.append(f"{label}: an option of the listener stays as it was: {problem.strerror}")
-        if before.mode != after.mode and new.rule.listen.kind in UNIX_KINDS:
-            self._change_mode(label, new.rule.listen.path, after.mode)
-
-    def _change_mode(self, label: str, path: str, mode: int | None) -> None:
-        if path.startswith("@"):
-            return
-        try:
-            os.chmod(path, DEFAULT_MODE if mode is None else mode)
-        except OSError as problem:
-            self.notes.append(f"{label}: its permission bits stay as they were: {problem.strerror}")
+            if before.mode != after.mode:
+                try:
+                    listener.change_mode(after.mode)
+                except OSError as problem:
+                    self.notes.append(f"{label}: its permission bits stay as they were: {problem.strerror}")
 
     def _stop_sharing(self) -> None:
         fresh = [listener.sock for made in self._new for listener in made.listeners] if self._shared else []

@@ -14,7 +14,8 @@ from typing import Any
 from twisted.trial import unittest
 
 from portfwd.listen import binding
-from portfwd.listen.binding import bind, socket_file
+from portfwd.listen.binding import bind
+from portfwd.listen.unix_files import socket_file
 from portfwd.rules.model import Keepalive, Kind, ListenOptions, ListenSpec, Options
 from tests.streams.far_ends import open_descriptors
 

@@ -53,7 +53,7 @@ class AdminTests(SynchronousTestCase):
             (f"{ADMIN} modes=0600", [("unknown-option", 1, 24)]),
             (f"{ADMIN} mode=0600 mode=0600", [("duplicate-option", 1, 34)]),
             (f"{ADMIN} more", [("unexpected-word", 1, 24)]),
-            (f"{ADMIN}\n{ADMIN} level=read", [("listen-clash", 2, 7)]),
+            (f"{ADMIN}\n{ADMIN} level=read", [("listen-clash", 2, 1)]),
         ):
             self.assertEqual(codes(text), expected, text)
 
@@ -96,7 +96,7 @@ class ManholeTests(SynchronousTestCase):
             ("manhole ssh:127.0.0.1:22-23 keys=k", ("bad-address", 1, 13)),
             ("manhole ssh:unix:/run/x keys=k", ("bad-address", 1, 13)),
             ("manhole unix:@x keys=k", ("bad-path", 1, 14)),
-            (f"{MANHOLE}\n{MANHOLE}", ("listen-clash", 2, 9)),
+            (f"{MANHOLE}\n{MANHOLE}", ("listen-clash", 2, 1)),
             (f"{MANHOLE} password=x", ("unknown-option", 1, 35)),
         ):
             self.assertEqual(codes(text), [expected], text)

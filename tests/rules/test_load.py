@@ -138,8 +138,8 @@ class CombineTests(SynchronousTestCase):
         one, two = parse(":1 -> a:1", "one"), parse(":1 -> a:2", "two")
         error = self.assertRaises(RulesError, combine, one, two)
         self.assertEqual([problem.code for problem in error.problems], ["listen-clash"])
-        wide = parse(":1 -> a:1\n10.0.0.1:1 -> a:1", "wide")
-        self.assertEqual([w.code for w in combine(wide).warnings], ["listen-overlap"])
+        idle = parse(":1 -> a:1\n  target x=b:1", "idle")
+        self.assertEqual([w.code for w in combine(idle).warnings], ["unused-target"])
 
 
 class WholeTests(SynchronousTestCase):

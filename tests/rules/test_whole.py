@@ -37,6 +37,14 @@ class ListenerTests(SynchronousTestCase):
             (":1-9", ":5"),
             ("tls::1", ":1"),
             ("unix:/a", "unix:/a"),
+            ("unix:/a", "unix:/./a"),
+            ("unix:a", "unix:b/../a"),
+            ("unix:/a", "unix://a"),
+            ("unix:/a", "unix-dgram:/a"),
+            ("127.0.0.1:1", "[::ffff:127.0.0.1]:1"),
+            ("localhost:1", "127.0.0.1:1"),
+            ("LOCALHOST.:1", "[::1]:1"),
+            ("localhost:1", "localhost:1"),
             ("systemd:a", "systemd:a"),
             (":1/udp", "udp::1"),
         ):
@@ -60,6 +68,24 @@ class ListenerTests(SynchronousTestCase):
         ):
             self.assertEqual(codes(f"a: {one} -> unix:/x\nb: {two} -> unix:/x"), [], (one, two))
 
+    def test_whole_process(self) -> None:
+        """Lines for operators are compared with rules and with each other."""
+        keys = "keys=/etc/keys"
+        for one, two, code in (
+            ("admin unix:/run/x", "unix:/run/./x -> a:1", "listen-clash"),
+            ("metrics unix:/run/x", "unix-dgram:/run/x -> udp:a:1", "listen-clash"),
+            ("metrics 127.0.0.1:9100", "localhost:9100 -> a:1", "listen-clash"),
+            ("metrics 127.0.0.1:9100", ":9000-9200 -> unix:/x", "listen-overlap"),
+            (f"manhole ssh:127.0.0.1:2222 {keys}", "[::ffff:127.0.0.1]:2222 -> a:1", "listen-clash"),
+            (f"manhole ssh:127.0.0.1:2222 {keys}", "metrics 127.0.0.1:2222", "listen-clash"),
+            (f"manhole unix:/run/x {keys}", "admin unix:/run//x", "listen-clash"),
+            ("admin unix:/run/x", "admin unix:/run/x level=read", "listen-clash"),
+        ):
+            for text in (f"{one}\n{two}", f"{two}\n{one}"):
+                self.assertEqual(codes(text), [code], text)
+        self.assertEqual(codes("metrics 127.0.0.1:1\nmetrics 127.0.0.1:2\n:1 -> a:1"), ["repeated-directive"])
+        self.assertEqual(codes(f"metrics 127.0.0.1:1\nmanhole ssh:127.0.0.1:2 {keys}\n:3 -> a:1"), [])
+
     def test_three(self) -> None:
         """In a knot of several, every later rule is told once."""
         text = "a: :1-9 -> unix:/x\nb: :2 -> x:1\nc: :3 -> x:1\nd: :9-10 -> unix:/x"
@@ -67,7 +93,7 @@ class ListenerTests(SynchronousTestCase):
         self.assertEqual([problem.location.line for problem in error.problems], [2, 3, 4])
 
     def test_overlap(self) -> None:
-        """A wildcard that covers another listener is a warning, in either order."""
+        """A wildcard that covers another listener is an error, in either order: Linux refuses the second."""
         for one, two in (
             (":1", "127.0.0.1:1"),
             (":1", "0.0.0.0:1"),
@@ -77,6 +103,8 @@ class ListenerTests(SynchronousTestCase):
             (":1/udp", "127.0.0.1:1/udp"),
         ):
             for text in (f"{one} -> unix:/x\n{two} -> unix:/x", f"{two} -> unix:/x\n{one} -> unix:/x"):
+                error = self.assertRaises(RulesError, parse, text, "f")
+                self.assertEqual(len(error.problems), 1)
                 self.assertEqual(codes(text), ["listen-overlap"], text)
         for one, two in ((":1 v6only=on", "127.0.0.1:1"), ("0.0.0.0:1", "[::1]:1"), (":1", "127.0.0.1:2")):
             self.assertEqual(codes(f"{one} -> x:1\n{two} -> x:1"), [], (one, two))

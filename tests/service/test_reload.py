@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import socket
 import stat
+import tempfile
 from collections.abc import Iterator
 from typing import Any, cast
 from unittest import mock
@@ -331,9 +333,29 @@ class ListenerOptionTests(ReloadCase):
         text = f"a: unix:{path} mode=0666 -> {self.target}\nb: unix:@{path} mode=0666 -> {self.target}\n"
         await self.applied(forwarder, text)
         self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), 0o666)
-        with mock.patch.object(reload_module.os, "chmod", side_effect=PermissionError(1, "not yours")):
+        refused = PermissionError(1, "not yours")
+        with mock.patch("portfwd.listen.unix_files.os.chmod", side_effect=refused):
             result = await self.applied(forwarder, text.replace("mode=0666 ", ""))
         self.assertEqual(result.notes, (f"unix:{path}: its permission bits stay as they were: not yours",))
+
+    async def test_mode_of_another_file(self) -> None:
+        """What stands in the place of the socket's file keeps its permission bits; that is said."""
+        for kind in ("unix", "unix-dgram"):
+            directory = tempfile.mkdtemp()
+            self.addCleanup(shutil.rmtree, directory)
+            path, precious = f"{directory}/{kind}", f"{directory}/precious"
+            with open(precious, "w", encoding="ascii"):
+                os.chmod(precious, 0o600)
+            target = self.target if kind == "unix" else f"udp:{self.target}"
+            forwarder = self.started(f"a: {kind}:{path} -> {target}\n")
+            for replace in (os.symlink, os.link):
+                os.unlink(path)
+                replace(precious, path)
+                result = await self.applied(forwarder, f"a: {kind}:{path} mode=0666 -> {target}\n")
+                self.assertEqual(stat.S_IMODE(os.stat(precious).st_mode), 0o600)
+                (note,) = result.notes
+                self.assertIn("its permission bits stay as they were", note)
+                await self.applied(forwarder, f"a: {kind}:{path} -> {target}\n")
 
     async def test_refused_by_the_kernel(self) -> None:
         """An option that cannot be changed is said, and harms nothing else."""

@@ -1,0 +1,211 @@
+# -*- test-case-name: tests.listen.test_unix_files -*-
+"""
+The file of a unix socket: who holds its name, and which file is ours.
+
+A process that listens on ``/run/a.sock`` holds a lock on ``/run/a.sock.lock`` as long as it does, as
+Wayland's compositors do. Whether somebody answers at a path does not show whether it is free: a socket
+that is bound and does not listen yet refuses connections like one whose process is gone. So a file is removed
+only by the holder of its lock. A file is known by more than its name: another one that stands in its
+place is neither removed nor changed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+from typing import Final
+
+from attrs import field, frozen
+
+from portfwd.rules.model import ListenOptions
+from portfwd.values import UnixAddress
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - Windows
+    fcntl = None  # type: ignore[assignment]
+
+#: Permission bits of a unix socket's file unless ``mode=`` says otherwise:
+#: a forwarder to a database should not be everybody's by accident.
+DEFAULT_MODE: Final = 0o600
+
+#: What is added to a socket's name for its lock.
+LOCK_SUFFIX: Final = ".lock"
+
+#: How often a lock's file may vanish between opening and locking it before the name counts as taken.
+TRIES: Final = 5
+
+
+class UnixSocket(socket.socket):
+    """A bound unix socket that holds the lock of its name until it is closed."""
+
+    lock: PathLock | None = None
+
+    def close(self) -> None:
+        """Close it, then let others have the name."""
+        super().close()
+        lock, self.lock = self.lock, None
+        if lock is not None:
+            lock.release()
+
+
+@frozen
+class PathLock:
+    """The lock of one name, held by this process and those that it forks."""
+
+    path: str
+    descriptor: int = field(repr=False)
+
+    def release(self) -> None:
+        """Let others have it; the file of the lock goes first, so that nobody locks one that is gone."""
+        try:
+            os.unlink(self.path)
+        except OSError:  # privileges were dropped: it stays, unlocked
+            pass
+        os.close(self.descriptor)
+
+
+def lock_path(path: str) -> PathLock | None:
+    """
+    Hold the name of a socket.
+
+    :returns: None where another process holds it, or no lock can be made.
+    """
+    if fcntl is None:  # pragma: no cover - Windows
+        return None
+    name = path + LOCK_SUFFIX
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    for _ in range(TRIES):
+        try:
+            descriptor = os.open(name, flags, 0o600)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            there, ours = os.lstat(name), os.fstat(descriptor)
+        except FileNotFoundError:
+            os.close(descriptor)
+            continue  # its holder has just let it go
+        except OSError:
+            os.close(descriptor)
+            return None
+        if (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino):
+            return PathLock(os.path.abspath(name), descriptor)
+        os.close(descriptor)
+    return None
+
+
+def bind_unix(
+    address: UnixAddress, listen: ListenOptions, kind: socket.SocketKind = socket.SOCK_STREAM
+) -> socket.socket:
+    """
+    Bind a unix socket; the file of one that is gone makes room.
+
+    :raises OSError: it cannot be bound.
+    """
+    sock = UnixSocket(socket.AF_UNIX, kind)
+    mode = DEFAULT_MODE if listen.mode is None else listen.mode
+    try:
+        sock.setblocking(False)
+        if not address.path.startswith("@"):
+            sock.lock = lock_path(address.path)
+            # Without it somebody may be about to listen there: then the file stays, and the name is taken.
+            if sock.lock is not None:
+                _remove_stale(address, kind)
+        # The file is made with its final bits: to bind first and chmod afterwards
+        # leaves a moment in which anybody may connect.
+        umask = os.umask(0o777 & ~mode)
+        try:
+            sock.bind(address.sockaddr)
+        finally:
+            os.umask(umask)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _remove_stale(address: UnixAddress, kind: socket.SocketKind) -> None:
+    """
+    Remove the socket file of a process that is gone; a live one, or another kind of file, stays.
+
+    Only the holder of the lock asks. Programs that know nothing of it are asked by a connection.
+    """
+    try:
+        if not stat.S_ISSOCK(os.lstat(address.path).st_mode):
+            return
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, kind) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(address.sockaddr)
+        except ConnectionRefusedError:
+            os.unlink(address.path)
+        except OSError:
+            return
+
+
+@frozen
+class SocketFile:
+    """
+    The file of a unix socket that was bound here, known by more than its name.
+
+    Whoever lets two forwarders take turns on one path removes the file first: the one that ends later
+    must not remove the other's. Numbers of files are used again; the time at which it was made is not.
+    """
+
+    path: str
+    made: tuple[int, int, int]
+
+    def remove(self) -> None:
+        """Remove it, if it is still there and this one; others' stay."""
+        try:
+            if _made(os.lstat(self.path)) == self.made:
+                os.unlink(self.path)
+        except OSError:
+            return
+
+    def change_mode(self, mode: int) -> None:
+        """
+        Give it other permission bits.
+
+        :raises OSError: it is not there any more; what stands in its place, a symbolic link for instance, is
+            left alone.
+        """
+        path_only = getattr(os, "O_PATH", None)
+        if path_only is None:  # pragma: no cover - not Linux; there links need not be followed
+            self._check(os.lstat(self.path))
+            os.chmod(self.path, mode, follow_symlinks=False)
+            return
+        descriptor = os.open(self.path, path_only | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            self._check(os.fstat(descriptor))
+            # fchmod(2) refuses a descriptor of this kind, which names the file and opens nothing.
+            os.chmod(f"/proc/self/fd/{descriptor}", mode)
+        finally:
+            os.close(descriptor)
+
+    def _check(self, found: os.stat_result) -> None:
+        if _made(found) != self.made:
+            raise OSError(errno.ESTALE, "another file stands in its place")
+
+
+def socket_file(sock: socket.socket) -> SocketFile | None:
+    """The file of a socket that has just been bound; None where it has none."""
+    if sock.family != getattr(socket, "AF_UNIX", None):
+        return None
+    path = sock.getsockname()
+    if not isinstance(path, str) or not path or path.startswith("\0"):
+        return None
+    try:
+        return SocketFile(path, _made(os.lstat(path)))
+    except OSError:
+        return None
+
+
+def _made(found: os.stat_result) -> tuple[int, int, int]:
+    """Which file it is; nothing that is done with a socket's file, `chmod` included, changes this."""
+    return found.st_dev, found.st_ino, found.st_mtime_ns
