@@ -26,6 +26,10 @@ from portfwd.values import Address, InetAddress, unmapped
 #: More than any datagram has: 65 507 bytes over IPv4, 65 527 over IPv6 without jumbograms.
 LARGEST: Final = 65536
 
+#: Bytes of the largest datagram of a unix socket that is passed on: more than a sender has room for unless a
+#: privileged one asked for it (``net.core.wmem_default`` is 212 992).
+LARGEST_UNIX: Final = 256 * 1024
+
 #: Room for the one control message that is asked for: its header of 16 bytes and an ``in6_pktinfo`` of 20.
 CONTROL_ROOM: Final = 64
 

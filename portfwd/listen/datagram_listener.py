@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 from portfwd.kernel.datagrams import (
     CONTROL_ROOM,
     LARGEST,
+    LARGEST_UNIX,
     RECEIVE_BUFFER,
     count_drops,
     destination_in,
@@ -78,6 +79,7 @@ class DatagramListener(Reception):
         self._poller = poller
         self.queued = False
         self._drops_told = 0
+        self._unix = sock.family == getattr(socket, "AF_UNIX", None)
         address = self.address
         self._fixed = None if isinstance(address, InetAddress) and address.host in WILDCARDS else address
         self._port = address.port if isinstance(address, InetAddress) else 0
@@ -165,7 +167,8 @@ class DatagramListener(Reception):
             self._tell_of_drops()
 
     def _read(self) -> bool:
-        entries, receive = self.table.entries, self._socket.recvfrom
+        entries = self.table.entries
+        receive = self._receive_whole if self._unix else self._socket.recvfrom
         for _ in range(BATCH):
             if self._state == "stopped":
                 return False
@@ -188,16 +191,32 @@ class DatagramListener(Reception):
                 self._failed(one)
         return True
 
+    def _receive_whole(self, size: int) -> tuple[bytes, SocketAddress]:
+        """
+        The next datagram of a unix socket that is not too long; `size` is for others.
+
+        One byte more is read than may come: to ask for ``MSG_TRUNC`` costs a tuple of four for each datagram.
+        """
+        while True:
+            data, key = self._socket.recvfrom(LARGEST_UNIX + 1)
+            if len(data) <= LARGEST_UNIX:
+                return data, key
+            self.too_long += 1
+            self._complain("{name}: a datagram of more than {most} bytes was dropped", most=LARGEST_UNIX)
+
     def _read_with_destinations(self) -> bool:
         entries, receive = self.table.entries, self._socket.recvmsg
         for _ in range(BATCH):
             if self._state == "stopped":
                 return False
             try:
-                data, ancillary, _, client = receive(LARGEST, CONTROL_ROOM)
+                data, ancillary, flags, client = receive(LARGEST, CONTROL_ROOM)
             except BlockingIOError:
                 return False
             except OSError:
+                continue
+            if flags & socket.MSG_TRUNC:  # pragma: no cover - nothing is longer without jumbograms
+                self.too_long += 1
                 continue
             key = (client, destination_in(ancillary))
             one = entries.get(key)

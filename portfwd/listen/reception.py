@@ -69,6 +69,7 @@ class Reception:
     :ivar waits: how often there was no descriptor for another association.
     :ivar limited: 0: nobody waits for a limit.
     :ivar refused: datagrams of clients that had just been refused.
+    :ivar too_long: datagrams that were longer than any that are passed on.
     :ivar unsent: answers that were dropped: the socket's buffer was full, or the kernel did not take them.
     """
 
@@ -84,7 +85,9 @@ class Reception:
         self._look: IDelayedCall | None = None
         self._refused: dict[Hashable, float] = {}
         self.table: Associations[Correspondent] = Associations(live.options.max_assocs)
-        self.accepted = self.pauses = self.waits = self.limited = self.refused = self.unsent = 0
+        self.accepted = self.pauses = self.waits = self.limited = self.refused = self.unsent = (
+            self.too_long
+        ) = 0
 
     def __repr__(self) -> str:
         return (

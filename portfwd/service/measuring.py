@@ -95,6 +95,7 @@ def measure(forwarder: Measured, figures: Figures) -> Steps:
                 ("buffer", listener.drops),
                 ("refused", listener.refused),
                 ("answer", listener.unsent),
+                ("long", listener.too_long),
             ):
                 dropped[cause] += count
         yield

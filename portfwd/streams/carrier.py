@@ -125,7 +125,8 @@ class Keep:
 
     def put(self, data: bytes) -> bool:
         """Keep `data`, if there is room; else it is counted as dropped, and False is returned."""
-        if len(self._kept) >= MOST_KEPT or self._bytes + len(data) > MOST_KEPT_BYTES:
+        # One of any size is kept: those of unix sockets may be larger than the bound.
+        if self._kept and (len(self._kept) >= MOST_KEPT or self._bytes + len(data) > MOST_KEPT_BYTES):
             self.dropped += 1
             return False
         self._kept.append(data)

@@ -131,7 +131,8 @@ def drops(*streams: Stream | None) -> Counter[str]:
     Datagrams that the sides of a session dropped, by cause.
 
     ``buffer``: a socket took no more, or the datagram was too large for it. ``queue``: nobody took it yet,
-    and as many as are kept were waiting already. ``bandwidth``: there was none left for it. ``unanswered``:
+    and as many as are kept were waiting already. ``bandwidth``: there was none left for it. ``long``: longer
+    than any that are passed on. ``unanswered``:
     questions over shared connections that were given up.
     """
     counts: Counter[str] = Counter()
@@ -141,6 +142,7 @@ def drops(*streams: Stream | None) -> Counter[str]:
             counts["buffer"] += made.dropped
             counts["queue"] += made.queue_drops
             counts["bandwidth"] += made.meter_drops
+            counts["long"] += getattr(made, "too_long", 0) + getattr(made.carrier, "too_long", 0)
             counts["unanswered"] += getattr(made.carrier, "unanswered", 0)
     return counts
 

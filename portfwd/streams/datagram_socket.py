@@ -16,7 +16,7 @@ from typing import Final
 
 from twisted.python.failure import Failure
 
-from portfwd.kernel.datagrams import GONE, LARGEST, UNREACHABLE
+from portfwd.kernel.datagrams import GONE, LARGEST, LARGEST_UNIX, UNREACHABLE
 from portfwd.kernel.poller import Poller
 from portfwd.kernel.sockets import local_address
 from portfwd.streams.carrier import Taker, UpstreamCarrier, end_refused
@@ -39,6 +39,7 @@ class ConnectedSocket:
     :ivar queued: it waits for its turn; the poller's.
     :ivar is_open: it was not closed yet.
     :ivar taker: who takes what comes.
+    :ivar too_long: datagrams that were longer than any that are passed on.
     :ivar refused: told when the peer's kernel says that nobody has its port; decides what becomes of the
         taker.
     """
@@ -54,6 +55,7 @@ class ConnectedSocket:
         "queued",
         "refused",
         "taker",
+        "too_long",
     )
 
     def __init__(self, sock: socket.socket, address: Address | None, poller: Poller) -> None:
@@ -65,6 +67,7 @@ class ConnectedSocket:
         self._descriptor = sock.fileno()
         self._poller = poller
         self.is_open = True
+        self.too_long = 0
         self.queued = False
         self.taker: Taker | None = None
         self.refused: Callable[[UpstreamCarrier, str], None] = end_refused
@@ -89,7 +92,7 @@ class ConnectedSocket:
 
     def run(self) -> None:
         """Read what waits, and ask for another turn for what is more than a part."""
-        taker, receive = self.taker, self._socket.recv
+        taker, receive = self.taker, self._receiver()
         if taker is None:  # pragma: no cover - it is watched when there is one
             return
         received = taker.received
@@ -103,11 +106,22 @@ class ConnectedSocket:
             except OSError as problem:
                 # An error that waited is no datagram, and what waits behind it is still to be read.
                 self._met(problem)
-                receive = self._socket.recv  # it may have moved
+                receive = self._receiver()  # it may have moved
                 continue
             received(data)
         if self.is_open:
             self._poller.take_turn(self)
+
+    def _receiver(self) -> Callable[[int], bytes]:
+        return self._receive_whole if isinstance(self.address, UnixAddress) else self._socket.recv
+
+    def _receive_whole(self, size: int) -> bytes:
+        """The next datagram of a unix socket that is not too long; `size` is for others."""
+        while True:
+            data = self._socket.recv(LARGEST_UNIX + 1)
+            if len(data) <= LARGEST_UNIX:
+                return data
+            self.too_long += 1
 
     def failed(self, failure: Failure) -> None:
         """Taking a datagram raised, which is logged already: this association is over."""

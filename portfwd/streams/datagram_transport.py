@@ -26,7 +26,7 @@ from portfwd.streams.carrier import Carrier, Keep
 from portfwd.streams.limited_datagrams import DatagramMeter
 from portfwd.streams.transport import TransportStream
 from portfwd.values import Address
-from portfwd.wire.framing import Unframer, frame
+from portfwd.wire.framing import MAX_MESSAGE, Unframer, frame
 
 #: The most that is sent as one datagram of unframed bytes: what IPv4 carries (65 535 less 20 and 8 bytes of
 #: headers).
@@ -43,6 +43,7 @@ class DatagramTransport:
     :ivar asked_at: when bytes were last written.
     :ivar dropped: datagrams that were not sent to this side: its kernel's buffer was full, or they were
         too large for it.
+    :ivar too_long: datagrams of this side that have no length of two bytes.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class DatagramTransport:
         self._ended = False
         self._silence: IDelayedCall | None = None
         self.heard_at = self.asked_at = clock.seconds()
-        self.dropped = 0
+        self.dropped = self.too_long = 0
         carrier.carry(self)
         stream.address, stream.local = carrier.address, carrier.local
         stream.makeConnection(self)
@@ -96,6 +97,9 @@ class DatagramTransport:
 
     def received(self, data: bytes) -> None:
         """One whole datagram came."""
+        if self._unframer is not None and len(data) > MAX_MESSAGE:
+            self.too_long += 1
+            return
         if self._meter is not None and not self._meter.passes(len(data), self._stream.client_address):
             return
         self.heard_at = self._clock.seconds()

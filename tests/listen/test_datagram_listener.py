@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 from typing import Any
 from unittest import mock
@@ -12,13 +13,14 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SkipTest
 
 from portfwd.errors import StartError
+from portfwd.kernel.datagrams import LARGEST_UNIX
 from portfwd.listen import datagram_listener, reception
 from portfwd.listen.correspondent import Correspondent
 from portfwd.listen.datagram_listener import BATCH, DatagramListener
 from portfwd.listen.reception import LAST_SILENCE, REFUSED_FOR
 from portfwd.rules import parse
 from portfwd.values import CloseReason, InetAddress, Side
-from tests.listen.post import PostCase
+from tests.listen.post import PATIENCE, PostCase
 
 
 class AssociationTests(PostCase):
@@ -767,6 +769,70 @@ class UnixTests(PostCase):
         self.assertEqual(str(line.client), f"unix:@{self.place}-client")
         self.assertEqual(str(line.local), f"unix:@{self.place}-in")
         self.assertEqual(str(line.upstream), f"unix:@{self.place}-up")
+
+    def test_large(self) -> None:
+        """200 000 bytes come through whole, both ways; what is longer than any is dropped and counted."""
+        server, client = self.unix("up"), self.unix("client")
+        for sock in (server, client):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 400_000)
+        self.forward(f"r: unix-dgram:@{self.place}-in -> unix-dgram:@{self.place}-up")
+        client.sendto(bytes(200_000), f"\0{self.place}-in")
+        data, sender = self.receive_large(server)
+        self.assertEqual(len(data), 200_000)
+        server.sendto(bytes(200_000), sender)
+        self.assertEqual(len(self.receive_large(client)[0]), 200_000)
+        try:
+            client.sendto(bytes(LARGEST_UNIX + 1), f"\0{self.place}-in")
+            server.sendto(bytes(LARGEST_UNIX + 1), sender)
+        except OSError as problem:
+            raise SkipTest(f"needs a larger net.core.wmem_max: {problem}") from problem
+        client.sendto(b"behind", f"\0{self.place}-in")
+        self.assertEqual(self.receive(server)[0], b"behind")
+        server.sendto(b"behind", sender)
+        self.assertEqual(self.receive(client)[0], b"behind")
+        self.assertEqual(self.listener.too_long, 1)
+        self.forwarder.cut(CloseReason.KILLED)
+        self.assertEqual(self.closed_lines[-1].dropped, (("long", 1),))
+
+    def receive_large(self, sock: socket.socket) -> tuple[bytes, Any]:
+        """The next datagram, of any size."""
+        self.turn()
+        return sock.recvfrom(LARGEST_UNIX)
+
+    def test_too_long_for_a_frame(self) -> None:
+        """What has no length of two bytes is dropped and counted; everybody's association goes on."""
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+            self.forward(f"r: unix-dgram:@{self.place}-in -> 127.0.0.1:{port} framing=length16")
+            client = self.unix("client")
+            for data in (bytes(70_000), b"no question"):
+                client.sendto(data, f"\0{self.place}-in")
+            self.turn()
+            server.settimeout(PATIENCE)
+            # One connection is for questions.
+            upstreams = [server.accept()[0] for _ in range(2)]
+            self.turn()
+            (own,), _, _ = select.select(upstreams, [], [], PATIENCE)
+            self.assertEqual(own.recv(100), b"\0\x0bno question")
+            for one in upstreams:
+                one.close()
+        self.turn()
+        self.assertEqual(self.closed_lines[-1].dropped, (("buffer", 1),))
+
+    def test_too_long_an_answer_for_a_frame(self) -> None:
+        """So is an answer to a client that speaks TCP."""
+        server = self.unix("up")
+        self.forward(f"r: 127.0.0.1:0 -> unix-dgram:@{self.place}-up framing=length16")
+        with socket.create_connection(self.where(), PATIENCE) as client:
+            client.sendall(b"\0\1?")
+            _, sender = self.receive(server)
+            server.sendto(bytes(70_000), sender)
+            server.sendto(b"answer", sender)
+            self.turn()
+            self.assertEqual(client.recv(100), b"\0\6answer")
+        self.turn()
+        self.advance(10)
+        self.assertEqual(self.closed_lines[-1].dropped, (("long", 1),))
 
     def test_syslog(self) -> None:
         """Programs that log have no name: what they send goes to UDP, and nothing can be answered."""

@@ -159,7 +159,7 @@ class MeasureTests(ForwarderCase):
         listener: Any = next(one for live, one in forwarder.listeners if live.name == "u")
         listener.refused, listener.unsent = 2, 3
         figures = figures_of(forwarder)
-        self.assertEqual(figures.rules["u"].dropped, {"buffer": 0, "refused": 2, "answer": 3})
+        self.assertEqual(figures.rules["u"].dropped, {"buffer": 0, "refused": 2, "answer": 3, "long": 0})
         self.assertEqual(figures.rules["a"].dropped, {})
 
     async def test_process(self) -> None:
