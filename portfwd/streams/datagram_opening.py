@@ -137,13 +137,12 @@ def drops(*streams: Stream | None) -> Counter[str]:
     """
     counts: Counter[str] = Counter()
     for stream in streams:
-        made = stream.transport if isinstance(stream, TransportStream) else stream
-        if isinstance(made, (DatagramStream, DatagramTransport)):
-            counts["buffer"] += made.dropped
-            counts["queue"] += made.queue_drops
-            counts["bandwidth"] += made.meter_drops
-            counts["long"] += getattr(made, "too_long", 0) + getattr(made.carrier, "too_long", 0)
-            counts["unanswered"] += getattr(made.carrier, "unanswered", 0)
+        if isinstance(stream, TransportStream):
+            # A stream that was lost has no transport any more.
+            below = stream.transport
+            counts.update(below.drops() if isinstance(below, DatagramTransport) else stream.drops)
+        elif isinstance(stream, DatagramStream):
+            counts.update(stream.drops())
     return counts
 
 

@@ -202,19 +202,18 @@ class DatagramStream:
             owner.lost(self, how, detail)
 
     @property
-    def meter_drops(self) -> int:
-        """Datagrams of this side that were dropped for want of bandwidth."""
-        return 0
-
-    @property
     def reads(self) -> int:
         """Datagrams that came from this side."""
         return self._reads
 
-    @property
-    def queue_drops(self) -> int:
-        """Datagrams of this side that nobody took in time."""
-        return 0 if self._early is None else self._early.dropped
+    def drops(self) -> dict[str, int]:
+        """Datagrams that were dropped here, by cause; see `portfwd.streams.datagram_opening.drops`."""
+        return {
+            "buffer": self.dropped,
+            "queue": 0 if self._early is None else self._early.dropped,
+            "long": getattr(self.carrier, "too_long", 0),
+            "unanswered": getattr(self.carrier, "unanswered", 0),
+        }
 
     # Watching
 

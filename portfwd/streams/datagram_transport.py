@@ -83,15 +83,14 @@ class DatagramTransport:
     def __repr__(self) -> str:
         return f"<DatagramTransport {self.carrier!r} {'open' if self._connected else 'closed'}>"
 
-    @property
-    def meter_drops(self) -> int:
-        """Datagrams of this side that were dropped for want of bandwidth."""
-        return 0 if self._meter is None else self._meter.dropped
-
-    @property
-    def queue_drops(self) -> int:
-        """Datagrams of this side that came while the stream took no more."""
-        return self._keep.dropped
+    def drops(self) -> dict[str, int]:
+        """Datagrams that were dropped here, by cause; see `portfwd.streams.datagram_opening.drops`."""
+        return {
+            "buffer": self.dropped,
+            "queue": self._keep.dropped,
+            "bandwidth": 0 if self._meter is None else self._meter.dropped,
+            "long": self.too_long + getattr(self.carrier, "too_long", 0),
+        }
 
     # What the carrier tells
 
@@ -128,6 +127,7 @@ class DatagramTransport:
             self._stop_waiting()
             self._keep.clear()
             self.carrier.close()
+            self._stream.drops = self.drops()
             self._stream.connectionLost(Failure(problem))
 
     # What the stream asks, as of any transport

@@ -91,10 +91,9 @@ class LimitedDatagramStream(DatagramStream):
         """See `portfwd.streams.stream.Paced`."""
         self._client = client
 
-    @property
-    def meter_drops(self) -> int:
-        """Datagrams of this side that were dropped for want of bandwidth."""
-        return 0 if self._meter is None else self._meter.dropped
+    def drops(self) -> dict[str, int]:
+        """See `DatagramStream.drops`."""
+        return {**super().drops(), "bandwidth": 0 if self._meter is None else self._meter.dropped}
 
     def received(self, data: bytes) -> None:
         """One whole datagram came."""

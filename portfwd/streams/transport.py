@@ -17,7 +17,8 @@ Twisted or a plug-in can connect; how an end travels depends on what is below:
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from OpenSSL.SSL import Error as TLSError
 from twisted.internet import error
@@ -49,10 +50,13 @@ class TransportStream(Protocol):
     A stream whose bytes pass through Twisted.
 
     :ivar buffer: most bytes of one read, where the transport lets it be set.
+    :ivar drops: what `DatagramTransport.drops` said at last, where that was below.
     :ivar paused: seconds for which this side was not read because the other took no more.
     """
 
     kind = "pair"
+    # Of the class: only streams over datagrams have their own.
+    drops: Mapping[str, int] = MappingProxyType({})
 
     def __init__(self, clock: IReactorTime, buffer: int, *, handshake: bool = False) -> None:
         """

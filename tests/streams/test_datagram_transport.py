@@ -69,7 +69,7 @@ class UnframedTests(TransportCase):
         self.carrier.brings(*(b"%d" % number for number in range(MOST_KEPT + 2)))
         self.stream.start()
         self.assertEqual(self.other.sent, [b"%d" % number for number in range(MOST_KEPT)])
-        self.assertEqual(self.transport.queue_drops, 2)
+        self.assertEqual(self.transport.drops()["queue"], 2)
 
     def test_not_sent(self) -> None:
         """A datagram that the kernel does not take is dropped and counted."""
