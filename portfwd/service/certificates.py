@@ -28,6 +28,8 @@ from cryptography.x509.oid import NameOID
 EXPIRES_SOON: Final = 14
 
 _BEGIN: Final = b"-----BEGIN CERTIFICATE-----"
+#: The same of every kind of private key (RFC 7468 sections 10 and 11, and OpenSSL's own).
+_PRIVATE: Final = b"PRIVATE KEY-----"
 
 _CRL: Final = re.compile(rb"-----BEGIN X509 CRL-----.*?-----END X509 CRL-----\n?", re.DOTALL)
 
@@ -109,10 +111,12 @@ def read_pair(cert: str, key: str | None, read: Read = read_file, password: byte
     :raises OSError: a file cannot be read.
     :raises ValueError: they are not good, or do not belong together.
     """
+    if key is not None and _PRIVATE in (held := read(cert)) and _BEGIN not in held and _BEGIN in read(key):
+        raise ValueError(f"{cert}: holds the private key, and {key} the certificate: exchange the two")
     leaf = read_chain(cert, read)[0]
     where = cert if key is None else key
     data = read(where)
-    if b"PRIVATE KEY-----" not in data:
+    if _PRIVATE not in data:
         raise ValueError(f"{where}: holds no PEM private key" + ("; write key=FILE" if key is None else ""))
     private, needed = _private_key(data, where, password)
     if _public_bytes(private.public_key()) != _public_bytes(leaf.public_key()):

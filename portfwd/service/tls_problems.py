@@ -46,6 +46,7 @@ from portfwd.service.certificates import (
 )
 from portfwd.service.tls import ClientSide
 from portfwd.service.tls_certificates import judge_keylog, read_pairs
+from portfwd.service.tls_files import files_of, located, missing
 from portfwd.service.tls_server import ServerSide
 from portfwd.values import printable
 
@@ -62,10 +63,15 @@ def _about(rule: Rule, now: datetime) -> Iterator[Problem]:
     for target in rule.every_target():
         if target.kind is not Kind.TLS:
             continue
+        files = files_of(target, dict(rule.places))
+        lacking = tuple(missing(files))
+        yield from lacking
+        if lacking:
+            continue
         try:
             ClientSide(target.host, target.options)
         except (OSError, ValueError) as problem:
-            yield _error(target.where, problem)
+            yield located(files, target.where, problem)
         else:
             yield from _of_target(target.where, target.options, now)
 
@@ -74,10 +80,15 @@ def _of_listener(rule: Rule, now: datetime) -> Iterator[Problem]:
     places = dict(rule.places)
     listen, options = rule.listen, rule.listen.options
     where = places.get("cert", listen.where)
+    files = files_of(listen, places)
+    lacking = tuple(missing(files))
+    yield from lacking
+    if lacking:
+        return
     try:
         problems = ServerSide.judge_options(rule.name, options)
     except (OSError, ValueError) as problem:
-        yield _error(where, problem)
+        yield located(files, where, problem)
     else:
         for text in problems:
             yield Problem(
@@ -96,7 +107,7 @@ def _of_listener(rule: Rule, now: datetime) -> Iterator[Problem]:
         try:
             judge_keylog(options.keylog, os.stat(options.keylog))
         except ValueError as problem:
-            yield _error(there, problem)
+            yield Problem(there, "bad-tls", str(problem))
         except OSError:  # it is not there yet, or a start will say why it cannot be had
             pass
         yield Problem(
@@ -210,6 +221,3 @@ def _exposed(where: Location, path: str, what: str) -> Iterator[Problem]:
 def _warning(where: Location, code: str, text: str, way_out: str) -> Problem:
     return Problem(where, code, text, way_out, Severity.WARNING)
 
-
-def _error(where: Location, problem: Exception) -> Problem:
-    return Problem(where, "bad-tls", str(problem))

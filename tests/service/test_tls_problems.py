@@ -67,9 +67,19 @@ class ProblemTests(SynchronousTestCase):
             self.found(
                 f"default ca={self.key}\n:1-2 -> tls:a:1-2\n:5 -> tls:b:1 client-cert=gone.pem ca={self.ca}\n"
             ),
-            [("bad-tls", "f:2:9"), ("bad-tls", "f:3:7")],
+            [("bad-tls", "f:1:9"), ("bad-tls", "f:3:15")],
         )
         self.assertIn("holds no PEM certificate", self.texts[0])
+
+    def test_every_missing_file(self) -> None:
+        """Each file that is not there gets an error at its option; so do files that were exchanged."""
+        self.assertEqual(
+            self.found("tls::1 cert=a.pem key=a.key client-ca=/none/ca.pem -> a:1\n"),
+            [("bad-tls", "f:1:8"), ("bad-tls", "f:1:19"), ("bad-tls", "f:1:29")],
+        )
+        self.assertEqual(self.texts[1], "key=a.key: No such file or directory")
+        self.found(f"tls::1 cert={self.key} key={self.cert} -> a:1\n")
+        self.assertIn("exchange the two", self.texts[0])
 
     def test_expiry(self) -> None:
         """A certificate near its end is warned about, on both sides."""

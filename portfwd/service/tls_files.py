@@ -1,0 +1,73 @@
+# -*- test-case-name: tests.service.test_tls_problems -*-
+"""
+The files that the TLS options of a rule name, and which option a problem is about.
+
+A problem is told at the option whose file it is about, and every file that is missing is told at once. What is in
+the files is judged by `portfwd.service.tls_problems`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+
+from attrs import frozen
+
+from portfwd.rules.diagnostics import Location, Problem
+from portfwd.rules.model import ListenSpec, TargetSpec
+from portfwd.values import printable
+
+#: Options that name files which must be there at a start, by their unique names.
+_LISTENER: Final = ("cert", "key", "key-password-file", "client-ca", "crl")
+_TARGET: Final = ("ca", "client-cert", "client-key", "client-key-password-file", "target-crl")
+
+
+@frozen
+class OptionFile:
+    """
+    A file that an option names.
+
+    :ivar where: the place of the option; of its listener or target where no line of the file writes it.
+    """
+
+    option: str
+    path: str
+    where: Location
+
+
+def files_of(spec: ListenSpec | TargetSpec, places: Mapping[str, Location]) -> tuple[OptionFile, ...]:
+    """The files that the options of `spec` name; `places` are those of the rule's options."""
+    names = _LISTENER if isinstance(spec, ListenSpec) else _TARGET
+    found = ((name, getattr(spec.options, name.replace("-", "_"))) for name in names)
+    return tuple(
+        OptionFile(name.removeprefix("target-"), path, places.get(name, spec.where))
+        for name, path in found
+        if path is not None
+    )
+
+
+def missing(files: Iterable[OptionFile]) -> Iterator[Problem]:
+    """An error for each file that is not there."""
+    for file in files:
+        try:
+            os.stat(file.path)
+        except OSError as problem:
+            hint = ""
+            if isinstance(problem, PermissionError):
+                hint = "let the user that portfwd runs as reach it"
+            elif not os.path.isabs(file.path):
+                hint = "a relative path starts in the directory in which portfwd is started"
+            message = f"{file.option}={printable(file.path)}: {problem.strerror}"
+            yield Problem(file.where, "bad-tls", message, hint)
+
+
+def located(files: Iterable[OptionFile], where: Location, problem: Exception) -> Problem:
+    """An error at the option whose file `problem` is about; at `where` if it is about none."""
+    for file in files:
+        shown = f"{file.option}={printable(file.path)}"
+        if isinstance(problem, OSError) and problem.filename == file.path:
+            return Problem(file.where, "bad-tls", f"{shown}: {problem.strerror}")
+        if str(problem).startswith(f"{file.path}: "):
+            return Problem(file.where, "bad-tls", shown + str(problem)[len(file.path) :])
+    return Problem(where, "bad-tls", str(problem))
