@@ -2,8 +2,8 @@
 """
 The files that the TLS options of a rule name, and which option a problem is about.
 
-A problem is told at the option whose file it is about, and every file that is missing is told at once. What is in
-the files is judged by `portfwd.service.tls_problems`.
+A problem is told at the option whose file it is about, and every file that is missing is told at once.
+`portfwd.service.tls_problems` judges what is in the files.
 """
 
 from __future__ import annotations

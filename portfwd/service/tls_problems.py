@@ -220,4 +220,3 @@ def _exposed(where: Location, path: str, what: str) -> Iterator[Problem]:
 
 def _warning(where: Location, code: str, text: str, way_out: str) -> Problem:
     return Problem(where, code, text, way_out, Severity.WARNING)
-
