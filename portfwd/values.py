@@ -88,6 +88,7 @@ class CloseReason(enum.Enum):
     CLIENT_TLS_FAILED = ("CT", "the TLS handshake with the client failed")
     CLIENT_TLS_TIMEOUT = ("cT", "the client did not finish the TLS handshake in time")
     TLS_FAILED = ("TC", "the TLS handshake with the upstream failed, or its certificate is not good")
+    LOOP = ("OC", "the connection came back to a rule that it had come through already")
     RESOURCES = ("RC", "this process had no descriptor, memory or local port left for the upstream's socket")
     LIMIT = ("LC", "a limit was reached")
     ACCESS = ("AC", "refused by the access list")

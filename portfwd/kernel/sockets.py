@@ -152,6 +152,16 @@ def sockaddr_of(host: str, port: int) -> tuple[str, int] | tuple[str, int, int, 
     return literal, port, 0, scope_of(zone)
 
 
+def is_own_address(host: str) -> bool:
+    """Whether this machine has the address `host`, a literal: only such an address can be bound."""
+    try:
+        with socket.socket(inet_family(host), socket.SOCK_DGRAM) as probe:
+            probe.bind(sockaddr_of(host, 0))
+    except OSError:
+        return False
+    return True
+
+
 def literal_of(sockaddr: Sequence[Any]) -> str:
     """The literal of a socket module's address; with its zone, where it has one."""
     host = str(sockaddr[0])

@@ -13,6 +13,7 @@ from portfwd.kernel.poller import Poller
 from portfwd.kernel.reactor import Reactor
 from portfwd.limits.admission import Doorkeeper
 from portfwd.metrics.tally import Ledger
+from portfwd.relay.loops import Loops
 from portfwd.relay.sinks import Sinks
 from portfwd.relay.verifier import Verifier
 from portfwd.rules.model import Options
@@ -33,6 +34,7 @@ class Surroundings:
     :ivar streams: makes streams for the pair.
     :ivar sinks: where copies go that filters make.
     :ivar doorkeeper: counts who is in, for limits.
+    :ivar loops: knows connections of this process to its own listeners.
     :ivar ledger: adds up what sessions did, where somebody wants to know.
     :ivar verifier: checks secrets in threads.
     :ivar sockets: makes streams of sockets of ours, where the platform has what they need.
@@ -47,11 +49,16 @@ class Surroundings:
     sinks: Sinks = field()
     doorkeeper: Doorkeeper = field(factory=Doorkeeper)
     ledger: Ledger | None = None
+    loops: Loops = field()
     verifier: Verifier = field()
 
     @verifier.default
     def _verifier(self) -> Verifier:
         return Verifier(self.reactor)
+
+    @loops.default
+    def _loops(self) -> Loops:
+        return Loops(self.reactor.seconds)
 
     @client_names.default
     def _client_names(self) -> Names:

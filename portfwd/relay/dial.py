@@ -21,6 +21,7 @@ from portfwd.errors import ConnectFailed, ConnectTimedOut, DialError, NameNotRes
 from portfwd.kernel.failures import log_failure
 from portfwd.relay.containment import contained
 from portfwd.relay.destination import Destination
+from portfwd.relay.loops import Passing
 from portfwd.relay.stepwise import Stepwise
 from portfwd.relay.target_dial import DialSettings, TargetDial
 from portfwd.relay.target_order import TargetOrder, full
@@ -44,6 +45,10 @@ class DialOwner(Protocol):
 
     def broke(self, failure: Failure) -> None:
         """An exception of ours ended the dial."""
+
+
+class DiallingSession(DialOwner, Passing, Protocol):
+    """A session, as the owner of its dial."""
 
 
 class Dial(Stepwise):

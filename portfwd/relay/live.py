@@ -17,7 +17,7 @@ from portfwd.relay.awaiting import Results
 from portfwd.relay.context import Opener, Surroundings
 from portfwd.relay.datagram_targets import DatagramTargets
 from portfwd.relay.destination import Destination
-from portfwd.relay.dial import Dial, DialOwner
+from portfwd.relay.dial import Dial, DiallingSession, DialOwner
 from portfwd.relay.direct import DirectDatagramDial, DirectDial
 from portfwd.relay.filtered import FilteredSession
 from portfwd.relay.handshakes import Handshakes
@@ -175,6 +175,9 @@ class LiveRule:
         self.total += 1
         session = self._session_class(next(self._ids), self, client, closed)
         self.sessions[session.id] = session
+        loops = self.world.loops
+        if loops.open:
+            session.passages = loops.passages_of(client.address, client.local)
         session.begin()
         return session
 
@@ -202,7 +205,7 @@ class LiveRule:
 
     def dial(
         self,
-        owner: DialOwner,
+        owner: DiallingSession,
         target: object = None,
         permits: Callable[[Address], bool] | None = None,
         *,
@@ -223,16 +226,23 @@ class LiveRule:
         """
         if self._pool is not None and target is None and permits is None:
             return SharedDial(self._pool, owner, cast(DatagramStreams, self.streams))
-        if target is None and permits is None and self._direct is not None:
+        direct = self._direct
+        if (
+            target is None
+            and permits is None
+            and direct is not None
+            and not self.world.loops.may_reach(direct)
+        ):
             only, patience = self.destinations[0], self._connecting
             if only.datagrams:
-                return DirectDatagramDial(only, self._direct, owner, self.streams)
-            return DirectDial(
-                self.world, only, self._direct, patience, owner, self.streams, will_send=will_send
-            )
+                return DirectDatagramDial(only, direct, owner, self.streams)
+            return DirectDial(self.world, only, direct, patience, owner, self.streams, will_send=will_send)
         destinations = self._in_order() if target is None else (self._destination(target),)
         asker = NOBODY if target is None else Asker(self.name, source)
-        settings = DialSettings(self.world, self.streams, permits, will_send, asker, introduction, client)
+        passing = (owner, self.name)
+        settings = DialSettings(
+            self.world, self.streams, permits, will_send, asker, introduction, client, passing
+        )
         return Dial(settings, InOrder(destinations), self.options.dial_timeout, owner)
 
     def _dial_shared(self, owner: DialOwner) -> Dial:
@@ -270,6 +280,8 @@ class LiveRule:
     def left(self, session: Session) -> None:
         """`session` is closed."""
         del self.sessions[session.id]
+        if self.world.loops.open:
+            self.world.loops.left(session)
         if not self.sessions and self.when_empty is not None:
             self.when_empty()
 

@@ -22,7 +22,7 @@ An exception of a stream, or of our own, ends this session with ``ID`` and no ot
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from twisted.internet.interfaces import IDelayedCall
@@ -41,6 +41,7 @@ from portfwd.relay.dial import Dial
 from portfwd.relay.direct import DirectDatagramDial, DirectDial
 from portfwd.relay.ends import Action, Ends, Event, Flow, Mode, Outcome, outcome_reason, resetting_side, step
 from portfwd.relay.half import Half, Hold
+from portfwd.relay.loops import Passage, is_loop
 from portfwd.relay.places import Places
 from portfwd.relay.reasons import reason_of
 from portfwd.relay.shared_dial import SharedDial
@@ -90,6 +91,7 @@ class Session:
     :ivar id: its number in this process.
     :ivar state: see `portfwd.relay.states`.
     :ivar reason: the close reason, once it is fixed.
+    :ivar passages: see `portfwd.relay.loops`.
     """
 
     _log = Logger()
@@ -99,6 +101,7 @@ class Session:
     _has_target = True
     _left: tuple[int, int] | None = None
     _acknowledged_at = float("-inf")
+    passages: Sequence[Passage] = ()
 
     def __init__(self, number: int, rule: LiveRule, client: Stream, closed: Callable[[], None]) -> None:
         """:param closed: called once, when all its sockets are gone."""
@@ -164,6 +167,9 @@ class Session:
         if self.state is not _ACCEPTED:
             return  # lost before it could be owned
         rule = self._rule
+        if self.passages and is_loop(self.passages, rule.name):
+            self._refuse_loop()
+            return
         if not rule.access.empty and isinstance(client.address, InetAddress):
             decision = rule.access.decide(client.address.host)
             if not decision.allowed:
@@ -240,6 +246,13 @@ class Session:
         self.state = follow(self.state, _DIALING)
         self._dial = dial = self._rule.dial(self, will_send=client.has_input(), client=client.tls)
         dial.start()
+
+    def _refuse_loop(self) -> None:
+        """The connection has been here before: end it in every session that it has come through."""
+        self._detail = "it has come through " + ", ".join(passage.rule for passage in self.passages)
+        self._finish(CloseReason.LOOP)
+        for passage in reversed(self.passages):
+            passage.session.kill(CloseReason.LOOP)
 
     def _refuse(self, reason: CloseReason) -> None:
         # Now, and not when it is gone: a flood of those who are refused must not keep others out.

@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, Protocol, cast
 
 from attrs import frozen
@@ -34,6 +35,7 @@ from portfwd.relay.context import Opener, Surroundings
 from portfwd.relay.datagram_targets import DatagramTargets, usable_hosts
 from portfwd.relay.destination import Destination
 from portfwd.relay.handshake import Handshake
+from portfwd.relay.loops import Passage, Passing
 from portfwd.relay.stepwise import Stepwise
 from portfwd.rules.model import Options
 from portfwd.streams.datagram_opening import DatagramStreams
@@ -62,6 +64,7 @@ class DialSettings:
     :ivar asker: whose limits the look-ups of names count against that a client chose.
     :ivar client: what the handshake with the client said, if there was one.
     :ivar introduction: gives what a ``tls:`` target gets before the TLS handshake; None: nothing.
+    :ivar passing: the session and its rule's name, for `portfwd.relay.loops`; None for none.
     """
 
     context: Surroundings
@@ -71,6 +74,7 @@ class DialSettings:
     asker: Asker = NOBODY
     introduction: Callable[[], bytes] | None = None
     client: TLSInfo | None = None
+    passing: tuple[Passing, str] | None = None
 
     def introduce(self) -> bytes:
         """What `introduction` gives."""
@@ -272,13 +276,14 @@ class TargetDial(Stepwise):
     def _address_attempt(self, address: Address) -> Attempt:
         destination, context = self.destination, self._context
         options = destination.options
+        attempt: DatagramAttempt | SocketAttempt
         if destination.datagrams:
             if context.sockets is None:
                 streams = cast("DatagramStreams | TLSStreams", self._settings.streams)
                 return PortAttempt(context.reactor, address, options, self, streams.reached)
-            return DatagramAttempt(address, options, self)
-        if context.platform.own_sockets:
-            return SocketAttempt(
+            attempt = DatagramAttempt(address, options, self)
+        elif context.platform.own_sockets:
+            attempt = SocketAttempt(
                 context.reactor,
                 address,
                 options,
@@ -287,7 +292,17 @@ class TargetDial(Stepwise):
                 self._settings.streams.poller,
                 destination.settings_for(will_send=self._settings.will_send),
             )
-        return self._endpoint_attempt(portable_endpoint(context.reactor, address, options), address)
+        else:
+            return self._endpoint_attempt(portable_endpoint(context.reactor, address, options), address)
+        passage = self._passage
+        if passage is not None and context.loops.may_reach(address):
+            attempt.begun = partial(context.loops.begun, passage, address)
+        return attempt
+
+    @property
+    def _passage(self) -> Passage | None:
+        passing = self._settings.passing
+        return None if passing is None else Passage(*passing, self.destination.is_chosen)
 
     def _endpoint_attempt(self, endpoint: IStreamClientEndpoint, address: Address | None = None) -> Attempt:
         destination = self.destination
@@ -315,6 +330,7 @@ class TargetDial(Stepwise):
         # The next one to try stands last.
         self._addresses += reversed(self._cancel_attempts())
         if isinstance(result, (TransportStream, DatagramStream)):
+            self._know_passage(result)
             self._reached(result)
             return
         destination = self.destination
@@ -329,6 +345,13 @@ class TargetDial(Stepwise):
             self._handshake = handshake
         except OSError as problem:
             self._attempt_failed(no_stream(destination.label, problem))
+
+    def _know_passage(self, stream: Stream) -> None:
+        """An endpoint says where it leads, and from where, when it is connected."""
+        loops, passage = self._context.loops, self._passage
+        address, local = stream.address, stream.local
+        if passage is not None and address is not None and local is not None and loops.may_reach(address):
+            loops.connected(passage, address, local)
 
     @contained
     def failed(self, attempt: Attempt, problem: DialError) -> None:

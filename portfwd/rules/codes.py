@@ -79,6 +79,8 @@ CODES: Final[Mapping[str, str]] = MappingProxyType(
         "duplicate-target": "Two targets of a rule have the same name.",
         "listen-clash": "Two rules, or lines for operators, listen on the same address.",
         "listen-overlap": "A listener's address is covered by the wildcard of another one.",
+        "loop": "A rule forwards to itself, directly or by way of other rules.",
+        "possible-loop": "A rule forwards to itself if a name or a route leads there (a warning).",
         "range-mismatch": "A range of ports is not as long as the listener's.",
         "unknown-target": "A route names a target that the rule does not have.",
         "unused-target": "No route names this target (a warning).",

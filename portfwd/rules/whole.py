@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from portfwd.rules.addresses import address_text, is_inet
 from portfwd.rules.claims import check_claims
 from portfwd.rules.findings import Findings, shown
+from portfwd.rules.loops import check_loops
 from portfwd.rules.model import Directive, Kind, Rule, TargetSpec
 from portfwd.rules.steps import Steps, finish
 from portfwd.values import is_literal
@@ -29,6 +30,7 @@ def verify_in_steps(
     _check_names(rules, findings)
     yield
     yield from check_claims(rules, directives, findings)
+    yield from check_loops(rules, findings)
     for rule in rules:
         yield
         if rule.routes or rule.named_targets:

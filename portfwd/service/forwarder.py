@@ -253,7 +253,7 @@ class Forwarder(Service):
                 self._poller.stop()
             raise StartError(failures)
         super().startService()
-        tell_where(self._log, self._bound)
+        tell_where(self._log, self._world.loops, self._bound)
 
     def _close_listeners(self) -> Deferred[Any]:
         bound, self._bound = self._bound, []
@@ -399,7 +399,7 @@ class Forwarder(Service):
                 failures=failures,
             )
         await self._to_the_end(self._switch(change, ruleset, session_log))
-        tell_where(self._log, change.fresh)
+        tell_where(self._log, self._world.loops, change.fresh)
         result = ReloadResult(applied=True, difference=change.difference, notes=tuple(change.notes))
         if self.running:
             await self._to_the_end(change.let_go())

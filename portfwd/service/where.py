@@ -3,17 +3,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from twisted.logger import Logger
 
+from portfwd.relay.loops import Loops
 from portfwd.service.build import Bound, bound_addresses
 from portfwd.service.targets import target_labels
+from portfwd.upstreams.connect import from_twisted_address
+from portfwd.values import Address
 
 
-def tell_where(log: Logger, bounds: Iterable[Bound]) -> None:
-    """Tell `log` each address that is bound, with its rule and its targets."""
+def tell_where(log: Logger, loops: Loops, bounds: Iterable[Bound]) -> None:
+    """Tell `log` each address that is bound, with its rule and its targets; `loops` learns where it is."""
     for bound in bounds:
+        for where in addresses_of(bound):
+            loops.listens(where)
         for address in bound_addresses(bound):
             log.info(
                 "{rule}: listening on {address} -> {targets}",
@@ -21,3 +26,14 @@ def tell_where(log: Logger, bounds: Iterable[Bound]) -> None:
                 address=address,
                 targets=target_labels(bound.live),
             )
+
+
+def addresses_of(bound: Bound) -> Iterator[Address]:
+    """Where `bound` really listens, as far as it has addresses."""
+    for listener in bound.listeners:
+        if listener.address is not None:
+            yield listener.address
+    for port in bound.ports:
+        address = from_twisted_address(port.getHost())
+        if address is not None:
+            yield address

@@ -13,6 +13,8 @@ import contextlib
 import errno
 import os
 import socket
+import sys
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from twisted.internet import error
@@ -112,7 +114,11 @@ def dial_error(problem: OSError, where: object) -> DialError:
 
 @implementer(IWriteDescriptor)
 class SocketAttempt:
-    """A non-blocking connect; its result is the connected socket, set up as `options` say."""
+    """
+    A non-blocking connect; its result is the connected socket, set up as `options` say.
+
+    :ivar begun: told of the socket when it has an address of its own and the outcome is still to come.
+    """
 
     def __init__(
         self,
@@ -135,6 +141,7 @@ class SocketAttempt:
             socket that is connected (`seen`), so that its stream need not begin to.
         """
         self.seen: int | None = None
+        self.begun: Callable[[socket.socket], None] | None = None
         self._poller = poller
         self._patience = patience
         self.address: Address | None = address
@@ -167,7 +174,10 @@ class SocketAttempt:
     def _make_socket(self) -> socket.socket:
         target, source = self._target, self._options.src
         if isinstance(target, UnixAddress):
-            return bare_socket(socket.AF_UNIX)
+            sock = bare_socket(socket.AF_UNIX)
+            if self.begun is not None and sys.platform == "linux":
+                sock.bind("")  # unix(7), autobind: an abstract name, by which the listener can know it
+            return sock
         sock = bare_socket(inet_family(target.host))
         try:
             for level, name, value in self._settings:
@@ -189,6 +199,8 @@ class SocketAttempt:
         except OSError as problem:  # an address that the kernel was not even asked for
             self._finish_failed(dial_error(problem, target))
             return
+        if self.begun is not None and code in (0, errno.EINPROGRESS):
+            self.begun(sock)
         if code == errno.EINPROGRESS:
             self._wait(sock)
         elif not code:

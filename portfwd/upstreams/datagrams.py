@@ -9,6 +9,7 @@ somebody is there shows only later, if at all.
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from typing import Final
 
 from portfwd.kernel.datagrams import datagram_socket
@@ -22,12 +23,17 @@ _ANY_NAME: Final = ""
 
 
 class DatagramAttempt:
-    """A connect whose outcome comes before `start` returns."""
+    """
+    A connect whose outcome comes before `start` returns.
+
+    :ivar begun: told of the socket before the outcome is.
+    """
 
     def __init__(self, address: Address, options: Options, owner: AttemptOwner) -> None:
         """:param address: a literal and port, or a unix name."""
         self.seen: int | None = None
         self.address: Address | None = address
+        self.begun: Callable[[socket.socket], None] | None = None
         self._target = address
         self._options = options
         self._owner = owner
@@ -42,6 +48,8 @@ class DatagramAttempt:
         except OSError as problem:
             self._owner.failed(self, dial_error(problem, self._target))
         else:
+            if self.begun is not None:
+                self.begun(sock)
             self._owner.connected(self, sock)
 
     def cancel(self) -> None:

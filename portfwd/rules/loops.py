@@ -1,0 +1,248 @@
+# -*- test-case-name: tests.rules.test_loops -*-
+"""
+Rules that lead back to their own listener, directly or by way of other rules.
+
+What the text shows is found: the same address, a listener on every address and a target on the loopback,
+``localhost``, names that are written alike. A loop of which every part is certain is an error; where a name,
+a route or the failure of a first target decides, it is a warning. What only a name server or another program
+knows is not seen here.
+
+Pure: values in, problems out, in time that grows with the ports of the rules whose targets are on this
+machine.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Final, NamedTuple
+
+from attrs import frozen
+
+from portfwd.rules.findings import Findings
+from portfwd.rules.model import DATAGRAM_KINDS, UNIX_KINDS, ListenSpec, Rule, TargetSpec
+from portfwd.rules.steps import Steps
+
+#: Ports that are looked at: ranges that lead into each other can make a way of 65 535 steps for each rule.
+MAX_PORTS: Final = 100_000
+
+#: Filters whose clients choose where they go: the rule's own target is never dialled.
+_CHOOSING: Final = frozenset({"socks5", "http-connect"})
+
+
+class _Node(NamedTuple):
+    """One port of a rule. :ivar number: of the rule. :ivar offset: which port of its range."""
+
+    number: int
+    offset: int
+
+
+#: Where a target leads: the other rule's port, and whether that is certain.
+_Edge = tuple[_Node, bool]
+
+
+def check_loops(rules: Sequence[Rule], findings: Findings) -> Steps[None]:
+    """Report each loop once, at the rule of it that stands first in the file."""
+    graph = _Graph(rules)
+    yield from graph.read()
+    # Ranges only shift ports, so a loop of ranges has a place for the first port of one of them; whatever
+    # leads to one port leads there from every port of its range. So no others need be tried.
+    starts = [_Node(index, 0) for index in graph.here]
+    told: set[frozenset[int]] = set()
+    for certain in (True, False):
+        for loop in _loops(graph, starts, certain=certain):
+            key = frozenset(node.number for node in loop)
+            if key and key not in told:
+                told.add(key)
+                _tell(rules, [node.number for node in loop], findings, certain=certain)
+            yield
+
+
+def _targets(rule: Rule) -> Iterator[TargetSpec]:
+    if not any(clause.name in _CHOOSING for clause in rule.filters):
+        yield from rule.targets
+    for route in rule.routes:
+        if isinstance(route.target, TargetSpec):
+            yield route.target
+    yield from rule.named_targets
+
+
+@frozen
+class _Host:
+    """
+    A host, as it is compared.
+
+    :ivar text: a literal in its usual form, or a name in lower case.
+    :ivar is_address: whether it is a literal.
+    """
+
+    text: str
+    is_address: bool
+    is_loopback: bool
+    is_wildcard: bool
+
+
+class _Graph:
+    """
+    Which port of which rule leads to which other.
+
+    :ivar here: the rules that have a target on this machine, as far as the text shows.
+    """
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self.here: list[int] = []
+        self._rules = rules
+        self._hosts: dict[str, _Host] = {}
+        self._listening: set[str] = set()
+        self._paths: dict[tuple[bool, str], int] = {}
+        self._single: dict[tuple[bool, int], list[int]] = {}
+        self._ranges: list[int] = []
+
+    def read(self) -> Steps[None]:
+        """Note where the rules listen and lead."""
+        for index, rule in enumerate(self._rules):
+            if rule.listen.ports is not None:
+                self._listening.add(self._host(rule.listen.host).text)
+            elif rule.listen.kind in UNIX_KINDS:
+                self._paths[_datagrams(rule.listen), rule.listen.path] = index
+            yield
+        for index, rule in enumerate(self._rules):
+            if any(self._is_here(target) for target in _targets(rule)):
+                self.here.append(index)
+                ports = rule.listen.ports
+                if ports is not None and len(ports) == 1:
+                    self._single.setdefault((_datagrams(rule.listen), ports.first), []).append(index)
+                elif ports is not None:
+                    self._ranges.append(index)
+            yield
+
+    def _host(self, text: str) -> _Host:
+        known = self._hosts.get(text)
+        if known is None:
+            self._hosts[text] = known = _read_host(text)
+        return known
+
+    def _is_here(self, target: TargetSpec) -> bool:
+        if target.kind in UNIX_KINDS:
+            return (_datagrams(target), target.path) in self._paths
+        host = self._host(target.host)
+        return target.ports is not None and (
+            host.is_loopback or host.is_wildcard or host.text in self._listening
+        )
+
+    def _at(self, datagrams: bool, port: int) -> Iterator[_Node]:
+        """The rules that lead on and listen on `port`, on whatever host."""
+        for index in self._single.get((datagrams, port), ()):
+            yield _Node(index, 0)
+        for index in self._ranges:
+            listen = self._rules[index].listen
+            if listen.ports is not None and _datagrams(listen) is datagrams:
+                offset = port - listen.ports.first
+                if 0 <= offset < len(listen.ports):
+                    yield _Node(index, offset)
+
+    def edges(self, node: _Node) -> Iterator[_Edge]:
+        """Where `node` leads."""
+        rule = self._rules[node.number]
+        first = rule.targets[0] if rule.targets and not rule.routes else None
+        for target in _targets(rule):
+            if not self._is_here(target):
+                continue
+            if target.ports is None:
+                yield _Node(self._paths[_datagrams(target), target.path], 0), target is first
+                continue
+            port = target.ports.first + (node.offset if len(target.ports) > 1 else 0)
+            for other in self._at(_datagrams(target), port):
+                listen = self._rules[other.number].listen
+                match = _match(self._host(target.host), self._host(listen.host), listen.options.v6only)
+                if match is not None:
+                    yield other, match and target is first
+
+
+def _match(target: _Host, listen: _Host, v6only: bool | None) -> bool | None:
+    """Whether a connection to `target` comes to `listen` for certain; None if it does not, by its text."""
+    if listen.text == target.text and not listen.is_wildcard:
+        return listen.is_address
+    if listen.is_wildcard:
+        if not target.is_address:
+            return False  # a name of this machine
+        return True if _fits(target.text, listen.text, v6only=v6only) else None
+    if target.is_wildcard:
+        return True if listen.is_loopback and (":" in listen.text) == (":" in target.text) else None
+    if "localhost" in (target.text, listen.text) and target.is_loopback and listen.is_loopback:
+        return False
+    return None
+
+
+def _loops(graph: _Graph, nodes: Sequence[_Node], *, certain: bool) -> Iterator[list[_Node]]:
+    """The loops that a search from each of `nodes` meets; an empty list between two steps."""
+    done: set[_Node] = set()
+    for start in nodes:
+        if start in done or len(done) > MAX_PORTS:
+            continue
+        path = [start]
+        places = {start: 0}
+        waiting = [iter([edge for edge in graph.edges(start) if edge[1] or not certain])]
+        while path:
+            following = next(waiting[-1], None)
+            if following is None:
+                waiting.pop()
+                done.add(path[-1])
+                del places[path.pop()]
+                yield []
+                continue
+            node, _ = following
+            if node in places:
+                yield path[places[node] :]
+            elif node not in done and len(done) + len(path) <= MAX_PORTS:
+                places[node] = len(path)
+                path.append(node)
+                waiting.append(iter([edge for edge in graph.edges(node) if edge[1] or not certain]))
+
+
+def _tell(rules: Sequence[Rule], loop: list[int], findings: Findings, *, certain: bool) -> None:
+    # From the rule that stands first in the file on.
+    start = loop.index(min(loop))
+    first, *others = loop[start:] + loop[:start]
+    way = ", ".join(f"{rules[index].where.file}:{rules[index].where.line}" for index in islice(others, 5))
+    by_way = f" by way of the rule of {way}" if way else ""
+    where = rules[first].targets[0].where if rules[first].targets else rules[first].where
+    if certain:
+        findings.error(
+            where,
+            "loop",
+            f"this rule forwards to itself{by_way}",
+            "every connection would come back here: give it another target",
+        )
+    else:
+        findings.warning(
+            where,
+            "possible-loop",
+            f"this rule may forward to itself{by_way}",
+            "a connection that comes back to a rule is refused (close reason OC)",
+        )
+
+
+def _datagrams(spec: ListenSpec | TargetSpec) -> bool:
+    return spec.kind in DATAGRAM_KINDS
+
+
+def _read_host(text: str) -> _Host:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        name = text.lower().removesuffix(".")
+        return _Host(name, False, name == "localhost", not name)
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    address = address if mapped is None else mapped
+    return _Host(str(address), True, address.is_loopback, address.is_unspecified)
+
+
+def _fits(target: str, wildcard: str, *, v6only: bool | None) -> bool:
+    """Whether a listener on every address gets what is sent to `target`, a literal."""
+    if wildcard == "":
+        return not v6only or ":" in target
+    if wildcard == "::":
+        return ":" in target or v6only is False
+    return ":" not in target
