@@ -211,6 +211,7 @@ class Options:
     balance: Balance = Balance.FIRST
     framing: Framing = Framing.NONE
     answers: int | None = None
+    answers_before_reply: int | None = 100
     on_deny: OnDeny = OnDeny.FIN
     on_remove: OnRemove = OnRemove.STAY
     dns_refresh: float = 600.0

@@ -47,6 +47,8 @@ MAX_DIAL: Final = 3600
 MIN_IDLE: Final = 0.1
 #: More datagrams than any question of a protocol is answered with.
 MAX_ANSWERS: Final = 1000
+#: More than the first flight of any protocol.
+MAX_ANSWERS_BEFORE_REPLY: Final = 1_000_000
 #: More sessions than descriptors a process can have (``fs.nr_open`` is 1 048 576 by default).
 MAX_CONNECTIONS: Final = 1_048_576
 #: More new sessions a second than any one process has accepted.

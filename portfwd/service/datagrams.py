@@ -31,7 +31,16 @@ def datagram_streams(rule: Rule, world: Surroundings, gates: Gates | None = None
     # What is shared carries whole messages, so both sides of a session pass datagrams.
     mixed = rule.is_mixed and not rule.shares_questions
     return DatagramStreams(
-        world.reactor, rule.options, poller, world.streams, targets, mixed=mixed, gates=gates
+        world.reactor,
+        rule.options,
+        poller,
+        world.streams,
+        targets,
+        mixed=mixed,
+        gates=gates,
+        name=rule.name,
+        # The kernel vouches for the names of unix sockets.
+        forgeable=rule.listen.kind in (Kind.UDP, Kind.SYSTEMD_DATAGRAM),
     )
 
 

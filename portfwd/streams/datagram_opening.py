@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 
 from portfwd.kernel.poller import Poller
 from portfwd.rules.model import Options
@@ -23,6 +24,7 @@ from portfwd.streams.datagram_transport import DatagramTransport
 from portfwd.streams.gates import Gates
 from portfwd.streams.limited_datagrams import DatagramMeter, LimitedDatagramStream
 from portfwd.streams.opening import StreamMaker
+from portfwd.streams.proof import Proof
 from portfwd.streams.stream import Stream
 from portfwd.streams.transport import TransportStream
 from portfwd.values import Address, Side
@@ -35,6 +37,10 @@ class Targets(Protocol):
         """Nobody has the port of the peer of `carrier`."""
 
 
+#: Seconds between two log lines about the same trouble.
+LOG_INTERVAL: Final = 10.0
+
+
 class DatagramStreams:
     """
     Makes the streams of one rule.
@@ -43,6 +49,8 @@ class DatagramStreams:
     :ivar targets: knows which addresses are there.
     :ivar poller: None: attempts to reach stream upstreams wait by the reactor, as those streams do.
     """
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -54,12 +62,16 @@ class DatagramStreams:
         *,
         mixed: bool,
         gates: Gates | None = None,
+        name: str = "",
+        forgeable: bool = False,
     ) -> None:
         """
         :param poller: watches connected sockets; None where all of them are Twisted's.
         :param streams: makes those of sockets that are not for datagrams.
         :param mixed: one side is a stream of bytes.
         :param gates: the rule's, if its bandwidth is limited.
+        :param name: the rule's.
+        :param forgeable: clients' addresses may be forged.
         """
         self.poller: Poller | None = None
         self._clock = clock
@@ -68,6 +80,9 @@ class DatagramStreams:
         self._streams = streams
         self.targets = targets
         self._gates = gates
+        self._name = name
+        self._forgeable = forgeable
+        self._told_at = -LOG_INTERVAL
         self.mixed = mixed
 
     def arrived(self, carrier: Carrier) -> DatagramStream | TransportStream:
@@ -90,10 +105,35 @@ class DatagramStreams:
     def _datagrams(self, carrier: Carrier, side: Side) -> DatagramStream:
         seconds, gates = self._clock.seconds, self._gates
         answers = self._options.answers if side is Side.UPSTREAM else None
+        stream: DatagramStream
         if gates is None and answers is None:
-            return DatagramStream(carrier, seconds)
-        meter = None if gates is None else DatagramMeter(gates, side)
-        return LimitedDatagramStream(carrier, seconds, meter, answers)
+            stream = DatagramStream(carrier, seconds)
+        else:
+            meter = None if gates is None else DatagramMeter(gates, side)
+            stream = LimitedDatagramStream(carrier, seconds, meter, answers)
+        if side is Side.UPSTREAM and self._proves:
+            stream.demand(self._proof())
+        return stream
+
+    @property
+    def _proves(self) -> bool:
+        """Whether clients' addresses can be forged, and the rule bounds what becomes of that."""
+        return self._forgeable and self._options.answers_before_reply is not None
+
+    def _proof(self) -> Proof:
+        return Proof(self._options.answers_before_reply or 0, self._was_unproven)
+
+    def _was_unproven(self) -> None:
+        """Tell the log that answers are dropped, once in a while."""
+        now = self._clock.seconds()
+        if now - self._told_at >= LOG_INTERVAL:
+            self._told_at = now
+            self._log.warn(
+                "{name}: a client got {count} answers and has sent nothing since the first one: it gets no"
+                " more until it does, as its address may be forged; answers-before-reply=off lets it",
+                name=self._name,
+                count=self._options.answers_before_reply,
+            )
 
     def _over(self, carrier: Carrier, side: Side) -> DatagramStream | TransportStream:
         if not self.mixed:
@@ -101,7 +141,8 @@ class DatagramStreams:
         stream = TransportStream(self._clock, self._options.buffer)
         meter = None if self._gates is None else DatagramMeter(self._gates, side)
         linger = self._options.linger if side is Side.UPSTREAM else None
-        DatagramTransport(carrier, stream, self._options.framing, self._clock, linger, meter)
+        proof = self._proof() if side is Side.CLIENT and self._proves else None
+        DatagramTransport(carrier, stream, self._options.framing, self._clock, linger, meter, proof)
         return stream
 
     def accepted(

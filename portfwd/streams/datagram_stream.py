@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from portfwd.streams.carrier import Carrier, Keep
+from portfwd.streams.proof import Proof
 from portfwd.streams.stream import Loss, StreamOwner, Viewer
 from portfwd.values import Address, FlowSummary, Side
 
@@ -38,6 +39,7 @@ class DatagramStream:
         "_on_hold",
         "_owner",
         "_peer",
+        "_proof",
         "_reads",
         "_seconds",
         "_sent",
@@ -74,6 +76,7 @@ class DatagramStream:
         self._viewer: Viewer | None = None
         self._tap: Callable[[bytes], None] | None = None
         self._early: Keep | None = None
+        self._proof: Proof | None = None
         self._forward: Callable[[bytes], None] | None = None
         self._lost: tuple[Loss, str] | None = None
         self._started = self._on_hold = False
@@ -120,8 +123,18 @@ class DatagramStream:
         """The peer's port is closed, or there is no way to it."""
         self._leave(Loss.RESET, detail)
 
+    def demand(self, proof: Proof) -> None:
+        """Pass on no more than `proof` allows; of the upstream's side."""
+        self._proof = proof
+
     def _deliver(self, data: bytes) -> None:
         """Show `data`, or pass it on."""
+        proof = self._proof
+        if proof is not None and proof.pending and self._peer is not None:
+            if not proof.allows(self._peer.reads):
+                return
+            if not proof.pending:
+                self._shorten()
         if self._tap is not None:
             self._tap(data)
         if self._viewer is not None:
@@ -140,7 +153,9 @@ class DatagramStream:
         """Pass datagrams on at once from here on, if nobody wants to see them."""
         watched = self._viewer is not None or self._tap is not None
         free = self._started and not self._on_hold and not self._early and self._lost is None
-        self._forward = self._peer.write if free and not watched and self._peer is not None else None
+        proven = self._proof is None or not self._proof.pending
+        short = free and not watched and proven
+        self._forward = self._peer.write if short and self._peer is not None else None
 
     # What the session asks
 
@@ -212,6 +227,7 @@ class DatagramStream:
             "buffer": self.dropped,
             "queue": 0 if self._early is None else self._early.dropped,
             "long": getattr(self.carrier, "too_long", 0),
+            "unproven": 0 if self._proof is None else self._proof.dropped,
             "unanswered": getattr(self.carrier, "unanswered", 0),
         }
 

@@ -24,6 +24,7 @@ from zope.interface import implementer
 from portfwd.rules.model import Framing
 from portfwd.streams.carrier import Carrier, Keep
 from portfwd.streams.limited_datagrams import DatagramMeter
+from portfwd.streams.proof import Proof
 from portfwd.streams.transport import TransportStream
 from portfwd.values import Address
 from portfwd.wire.framing import MAX_MESSAGE, Unframer, frame
@@ -54,6 +55,7 @@ class DatagramTransport:
         clock: IReactorTime,
         answers: float | None,
         meter: DatagramMeter | None = None,
+        proof: Proof | None = None,
     ) -> None:
         """
         Connect `stream`.
@@ -61,6 +63,7 @@ class DatagramTransport:
         :param answers: seconds of silence after which a side that was asked to end is at its own end; None:
             at once.
         :param meter: judges what comes from here; None: all of it passes.
+        :param proof: judges what goes to a client; None: all of it does.
         :raises OSError: the kernel does not watch the socket; it is closed then.
         """
         self.carrier = carrier
@@ -68,6 +71,8 @@ class DatagramTransport:
         self._clock = clock
         self._answers = answers
         self._meter = meter
+        self._proof = proof
+        self._reads = 0
         self._unframer = Unframer() if framing is Framing.LENGTH16 else None
         self._keep = Keep()
         self._paused = False
@@ -89,6 +94,7 @@ class DatagramTransport:
             "buffer": self.dropped,
             "queue": self._keep.dropped,
             "bandwidth": 0 if self._meter is None else self._meter.dropped,
+            "unproven": 0 if self._proof is None else self._proof.dropped,
             "long": self.too_long + getattr(self.carrier, "too_long", 0),
         }
 
@@ -101,6 +107,7 @@ class DatagramTransport:
             return
         if self._meter is not None and not self._meter.passes(len(data), self._stream.client_address):
             return
+        self._reads += 1
         self.heard_at = self._clock.seconds()
         if self._paused or self._keep:
             self._keep.put(data)
@@ -147,6 +154,9 @@ class DatagramTransport:
                 self._send(data[start : start + MOST_PAYLOAD])
 
     def _send(self, message: bytes) -> None:
+        proof = self._proof
+        if proof is not None and proof.pending and not proof.allows(self._reads):
+            return
         if self._connected and not self.carrier.send(message):
             self.dropped += 1
 

@@ -339,7 +339,8 @@ class ProgramTests(UDPCase):
         free.close()
         target = f"127.0.0.1:{front} -> 127.0.0.1:{port}"
         # Its control connection is TCP, on the same port.
-        both = f"c: {target}\nd: {target.replace(' ->', '/udp ->')}/udp\n"
+        # With -R, its client only listens.
+        both = f"c: {target}\nd: {target.replace(' ->', '/udp ->')}/udp answers-before-reply=off\n"
         self.forwarder(both)
         for way in ([], ["-R"]):
             command = f"iperf3 -u -c 127.0.0.1 -p {front} -b 20M -t 1 -l 1200 -J".split()

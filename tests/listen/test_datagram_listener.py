@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import select
@@ -205,6 +206,57 @@ class AssociationTests(PostCase):
         (line,) = self.closed_lines
         self.assertEqual((line.reason, line.ended_first), (CloseReason.NORMAL, Side.UPSTREAM))
         self.assertNotEqual(self.ask(client), there)
+
+    def test_unproven_clients(self) -> None:
+        """A client gets so many answers until it sends again; then as many as there are."""
+        self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp answers-before-reply=3")
+        for forged in (True, False):
+            client = self.datagrams()
+            there = self.ask(client)
+            for number in range(6):
+                self.upstream.sendto(b"%d" % number, there)
+            self.assertEqual([self.receive(client)[0] for _ in range(3)], [b"0", b"1", b"2"])
+            self.assert_quiet(client)
+            if not forged:
+                self.assertEqual(self.ask(client), there)
+                for number in range(6):
+                    self.upstream.sendto(b"%d" % number, there)
+                self.assertEqual([self.receive(client)[0] for _ in range(6)], [b"%d" % n for n in range(6)])
+        self.advance(73)
+        self.assertEqual([line.dropped for line in self.closed_lines], [(("unproven", 3),)] * 2)
+
+    def test_unproven_with_filters(self) -> None:
+        """So it is with filters, and by default with a larger number."""
+        self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp\n    filter faults latency delay=0s")
+        client = self.datagrams()
+        there = self.ask(client)
+        for _ in range(11):
+            for _ in range(10):
+                self.upstream.sendto(b"x", there)
+            self.turn()
+        got = 0
+        with contextlib.suppress(BlockingIOError):
+            while client.recv(10):
+                got += 1
+        self.assertEqual(got, 100)
+
+    def test_unproven_client_of_a_stream(self) -> None:
+        """So it is where a stream answers."""
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+            self.forward(f"r: 127.0.0.1:0/udp -> 127.0.0.1:{port} answers-before-reply=2")
+            client = self.datagrams()
+            client.sendto(b"question", self.where())
+            self.turn()
+            server.settimeout(PATIENCE)
+            upstream, _ = server.accept()
+            with upstream:
+                upstream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                for _ in range(4):
+                    upstream.sendall(b"answer")
+                    self.turn()
+                self.assertEqual([self.receive(client)[0] for _ in range(2)], [b"answer"] * 2)
+                self.assert_quiet(client)
 
     def test_bandwidth(self) -> None:
         """``bandwidth=`` drops what is beyond it, in each direction, and the closing line counts it."""
