@@ -34,6 +34,10 @@ from portfwd.values import Address
 #: Clients of one socket at a time: a team that all look at ``top``, and their scripts.
 MAX_CLIENTS: Final = 32
 
+#: Clients beyond the bound that there may be for a moment: a connection that is ended for another one is gone
+#: in the next turn of the reactor, and accepting does not wait for that.
+LEAVING: Final = 64
+
 #: Clients that wait for the next turn of the reactor: a crowd that comes at once.
 BACKLOG: Final = 128
 
@@ -73,10 +77,12 @@ class _Guest:
     One client.
 
     :ivar source: where it comes from, as limits count it.
+    :ivar leaves: its connection is being ended for another one.
     """
 
     protocol: Any
     source: str
+    leaves: bool = False
 
     @property
     def standing(self) -> Standing:
@@ -85,11 +91,20 @@ class _Guest:
 
 
 def least_important(guests: Iterable[_Guest]) -> _Guest | None:
-    """Who leaves for another one, of `guests` in the order in which they came; None: nobody."""
-    guests = [guest for guest in guests if guest.standing is not Standing.LOGGED_IN]
+    """
+    Who leaves for another one, of `guests` in the order in which they came; None: nobody.
+
+    It is one of the source that has most. The latest ones, which have had no time to ask for anything, stay.
+    """
+    guests = [guest for guest in guests if not guest.leaves and guest.standing is not Standing.LOGGED_IN]
     counts = Counter(guest.source for guest in guests)
+    most = max(counts.values(), default=0)
+    if most > 1:
+        largest = next(source for source, count in counts.items() if count == most)
+        guests = [guest for guest in guests if guest.source == largest]
+    oldest = guests[: len(guests) - max(1, len(guests) // 4)] or guests
     # Of equal ones `min` takes the first.
-    return min(guests, key=lambda guest: (-counts[guest.source], guest.standing), default=None)
+    return min(oldest, key=lambda guest: guest.standing, default=None)
 
 
 class Door:
@@ -122,7 +137,8 @@ class Door:
         self._closed: Deferred[None] | None = None
         self._deadline: IDelayedCall | None = None
         most = MAX_CLIENTS if most is None else most
-        self._budget = DescriptorBudget(most * PER_SESSION + RESERVE, 0)
+        self._most = most
+        self._budget = DescriptorBudget((most + LEAVING) * PER_SESSION + RESERVE, 0)
         self.listener = Listener(
             name, sock, reactor, self._budget, self._accept, BACKLOG, make_room=self._make_room
         )
@@ -168,6 +184,7 @@ class Door:
         self._log.info(
             "{door}: a client from {source} leaves for another one", door=self, source=leaver.source
         )
+        leaver.leaves = True
         leaver.protocol.transport.abortConnection()
         return True
 
@@ -182,6 +199,8 @@ class Door:
             client.close()
         # Of a unix socket the user is the source, whatever process it is.
         self._inside[protocol] = _Guest(protocol, source_of(address) or name.partition(" (")[0])
+        if sum(not guest.leaves for guest in self._inside.values()) > self._most:
+            self._make_room("")
 
     def _left(self, protocol: Protocol) -> None:
         self._inside.pop(protocol, None)

@@ -3,9 +3,9 @@
 The pages for machines that watch: ``/metrics``, ``/healthz`` and ``/readyz``.
 
 A page of metrics is made in slices, so that traffic goes on in between, and once for all who ask
-meanwhile. A connection has a bounded time for each request and for reading each answer. No more than
-`MOST_PAGES` pages wait to be made or read, so that they do not keep ``/healthz`` from being answered. It
-refuses what a watcher has no use for: bodies, many connections, requests that dawdle.
+meanwhile. A connection has a bounded time for each request and for reading each answer, and few answers are
+left unread at a time, so that nobody keeps ``/healthz`` from being answered. It refuses what a watcher has
+no use for: bodies, many connections, requests that dawdle.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from typing import Any, Final, cast
-from weakref import WeakSet
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IProtocol, IPushProducer, IReactorTime, ITransport
@@ -32,9 +31,8 @@ from portfwd.admin.doors import Standing
 #: Connections at a time: a Prometheus or two, a load balancer's checks, and somebody with curl, twice.
 MOST_CONNECTIONS: Final = 16
 
-#: Pages of metrics that wait to be made or to be read at a time; more are refused with 503. The other
-#: connections are for ``/healthz`` and ``/readyz``.
-MOST_PAGES: Final = 8
+#: Answers that may be left unread at a time: each may be a page of some megabytes.
+MOST_UNREAD: Final = 8
 
 #: Seconds that a request may take from its first byte, or from the connection, to its end: one packet.
 REQUEST_TIME: Final = 10.0
@@ -105,17 +103,12 @@ class _Metrics(Resource):
     isLeaf = True
     _log = Logger()
 
-    def __init__(self, pages: PageOfMetrics, content_type: str, has_place: Callable[[Request], bool]) -> None:
+    def __init__(self, pages: PageOfMetrics, content_type: str) -> None:
         super().__init__()
-        self._has_place = has_place
         self._pages = pages
         self._content_type = content_type.encode("ascii")
 
-    def render_GET(self, request: Request) -> int | bytes:
-        if not self._has_place(request):
-            request.setResponseCode(503)
-            request.setHeader(b"content-type", PLAIN)
-            return b"too many pages are being made or read\n"
+    def render_GET(self, request: Request) -> int:
         gone: list[object] = []
         request.notifyFinish().addErrback(gone.append)
 
@@ -193,17 +186,16 @@ class WatcherConnection(ProtocolWrapper):
     One connection: whatever it waits for, it waits for a bounded time.
 
     :ivar stuck: it does not read what was written to it.
-    :ivar wants_page: it has asked for metrics and has not read them.
     """
 
-    def __init__(self, factory: WrappingFactory[Any], wrapped: IProtocol, clock: IReactorTime) -> None:
-        super().__init__(factory, wrapped)
+    def __init__(self, factory: WatchersFactory, wrapped: IProtocol, clock: IReactorTime) -> None:
+        super().__init__(cast(Any, factory), wrapped)
+        self._watchers = factory
         self._clock = clock
         self._timer: IDelayedCall | None = None
         self._serving = False
         self._asks = False
         self.stuck = False
-        self.wants_page = False
 
     def __repr__(self) -> str:
         return f"<WatcherConnection {'stuck' if self.stuck else self.standing.name.lower()}>"
@@ -240,6 +232,7 @@ class WatcherConnection(ProtocolWrapper):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """It is gone."""
         self._wait(None)
+        self._watchers.reads(self)
         super().connectionLost(reason)
 
     def asked(self) -> None:
@@ -253,7 +246,6 @@ class WatcherConnection(ProtocolWrapper):
         """The answer to it is written."""
         self._serving = False
         if not self.stuck:
-            self.wants_page = False
             self._wait(IDLE)
 
     def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
@@ -264,12 +256,13 @@ class WatcherConnection(ProtocolWrapper):
         """The client does not read what was written."""
         self.stuck = True
         self._wait(STUCK)
+        self._watchers.is_stuck(self)
 
     def has_read(self) -> None:
         """It has read all of it."""
         self.stuck = False
+        self._watchers.reads(self)
         if not self._serving:
-            self.wants_page = False
             self._wait(IDLE)
 
 
@@ -310,25 +303,26 @@ class WatchersFactory(WrappingFactory):
         self, reactor: IReactorTime, pages: PageOfMetrics, content_type: str, ready: Callable[[], bool]
     ) -> None:
         root = Resource()
-        root.putChild(b"metrics", _Metrics(pages, content_type, self._has_place))
+        root.putChild(b"metrics", _Metrics(pages, content_type))
         root.putChild(b"healthz", _Says(lambda: True, b"ok\n", b""))
         root.putChild(b"readyz", _Says(ready, b"ready\n", b"not ready\n"))
         # The connection itself counts the time.
         super().__init__(_Site(root, requestFactory=_Bodiless, timeout=None, reactor=reactor))
         self._clock = reactor
-        self._connections: WeakSet[WatcherConnection] = WeakSet()
+        self._stuck: dict[WatcherConnection, None] = {}
 
     def serve(self, who: str) -> Protocol:
         """A protocol for one connection."""
         wrapped = self.wrappedFactory.buildProtocol(None)
         assert wrapped is not None
-        connection = WatcherConnection(self, wrapped, self._clock)
-        self._connections.add(connection)
-        return connection
+        return WatcherConnection(self, wrapped, self._clock)
 
-    def _has_place(self, request: Request) -> bool:
-        connection = _connection(request)
-        if sum(one.wants_page for one in self._connections) >= MOST_PAGES:
-            return False
-        connection.wants_page = True
-        return True
+    def is_stuck(self, connection: WatcherConnection) -> None:
+        """`connection` does not read its answer; of too many the one that waits longest is ended."""
+        self._stuck[connection] = None
+        if len(self._stuck) > MOST_UNREAD:
+            next(iter(self._stuck)).finish()
+
+    def reads(self, connection: WatcherConnection) -> None:
+        """`connection` has read its answer, or is gone."""
+        self._stuck.pop(connection, None)

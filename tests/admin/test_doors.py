@@ -82,11 +82,22 @@ class DoorTests(TurningTestCase):
         self.assertNotIn(second, self.door._inside)
         for protocol in self.door._inside:
             vars(protocol)["standing"] = Standing.LOGGED_IN
-        clients.append(self.connect(self.path))
+        inside = set(self.door._inside)
+        for _ in range(3):
+            self.connect(self.path)
+            self.turn()
+        self.assertLessEqual(inside, set(self.door._inside))
+
+    def test_flood(self) -> None:
+        """Accepting does not wait until those that leave are gone."""
+        self.patch(doors, "MAX_CLIENTS", 2)
+        self.door.close()
         self.turn()
-        self.assertEqual(self.received(clients[-1]), None)
-        clients[0].close()
+        self.setUp()
+        clients = [self.connect(self.path) for _ in range(20)]
         self.turn()
+        self.assertEqual(self.door.listener.accepted, 20)
+        self.assertEqual(len(self.door._inside), 2)
         self.assertIsNotNone(self.received(clients[-1]))
 
     def test_close(self) -> None:
@@ -152,9 +163,18 @@ class LeastImportantTests(SynchronousTestCase):
         one = guest("one", Standing.SILENT)
         served, silent = guest("many", Standing.SERVED), guest("many", Standing.SILENT)
         inside = guest("many", Standing.LOGGED_IN)
-        self.assertIs(least_important([one, served, silent, inside]), silent)
+        self.assertIs(least_important([one, served, silent, inside, served]), silent)
         self.assertIs(least_important([one, inside, inside, inside]), one)
         self.assertIs(least_important([inside]), None)
+
+    def test_newcomer(self) -> None:
+        """The latest have had no time to ask for anything: an older one that is served leaves before them."""
+        guests = [_Guest(Protocol(), "one") for _ in range(8)]
+        for guest in guests[:6]:
+            vars(guest.protocol)["standing"] = Standing.SERVED
+        self.assertIs(least_important(guests), guests[0])
+        alone = [_Guest(Protocol(), name) for name in "abc"]
+        self.assertIs(least_important(alone), alone[0])
 
 
 class PeerTests(TurningTestCase):

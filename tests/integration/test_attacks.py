@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable
 from statistics import quantiles
 
+from twisted.trial.unittest import SkipTest
+
 from tests.integration.case import deep
 from tests.integration.control_case import ControlCase, read_exactly
 from tests.integration.forwarder import PATIENCE, ROOT, Forwarder
@@ -215,3 +217,20 @@ class AttackTests(ControlCase):
             lambda: self.assertIn("uptime", self.portfwd("status", "--json")),
             again=0,
         )
+
+    def healthy(self) -> None:
+        """Health is answered to somebody from another address, and so is a page of metrics."""
+        for path, answer in (("healthz", b"ok\n"), ("metrics", b"portfwd_ready 1.0")):
+            with socket.create_connection(("127.0.0.1", self.metrics_port), PATIENCE, REAL) as client:
+                client.sendall(b"GET /" + path.encode() + b" HTTP/1.0\r\n\r\n")
+                page = b""
+                while data := client.recv(65536):
+                    page += data
+            self.assertIn(answer, page)
+
+    def test_metrics(self) -> None:
+        """The page of metrics."""
+        if prometheus_client is None:
+            raise SkipTest("needs prometheus-client")
+        request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100
+        self.attack("metrics", f"127.0.0.1:{self.metrics_port}", request, self.healthy)
