@@ -18,7 +18,7 @@ from typing import Final
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from portfwd.limits.descriptors import DescriptorBudget
+from portfwd.limits.descriptors import Descriptors
 
 #: Pipes smaller than this are not worth splicing through.
 SMALLEST: Final = 65536
@@ -94,7 +94,7 @@ class PipePool:
     :ivar refused: how often there was none to lend.
     """
 
-    def __init__(self, allowance: int, budget: DescriptorBudget, clock: IReactorTime) -> None:
+    def __init__(self, allowance: int, budget: Descriptors, clock: IReactorTime) -> None:
         """:param allowance: bytes of pipes in all."""
         self._allowance = allowance
         self._clock = clock

@@ -31,7 +31,7 @@ from portfwd.kernel.failures import log_warning
 from portfwd.kernel.poller import Poller
 from portfwd.kernel.reactor import Reactor
 from portfwd.kernel.sockets import to_address
-from portfwd.limits.descriptors import DescriptorBudget
+from portfwd.limits.descriptors import Descriptors
 from portfwd.listen.correspondent import Correspondent, SocketAddress
 from portfwd.listen.datagram_binding import WILDCARDS
 from portfwd.listen.reception import LOG_INTERVAL, Reception
@@ -63,7 +63,7 @@ class DatagramListener(Reception):
         sock: socket.socket,
         reactor: Reactor,
         poller: Poller,
-        budget: DescriptorBudget,
+        budget: Descriptors,
         live: LiveRule,
         *,
         inherited: bool = False,

@@ -19,7 +19,7 @@ from twisted.internet.protocol import DatagramProtocol
 
 from portfwd.kernel.datagrams import LARGEST
 from portfwd.kernel.reactor import Reactor
-from portfwd.limits.descriptors import DescriptorBudget
+from portfwd.limits.descriptors import Descriptors
 from portfwd.listen.correspondent import Correspondent, SocketAddress
 from portfwd.listen.reception import Reception
 from portfwd.relay.live import LiveRule
@@ -44,7 +44,7 @@ class DatagramPort(Reception):
     """One port."""
 
     def __init__(
-        self, name: str, host: str, port: int, reactor: Reactor, budget: DescriptorBudget, live: LiveRule
+        self, name: str, host: str, port: int, reactor: Reactor, budget: Descriptors, live: LiveRule
     ) -> None:
         """
         Bind; what comes before it begins is dropped.

@@ -27,7 +27,7 @@ from portfwd.kernel.failures import log_failure, log_warning
 from portfwd.kernel.poller import Poller
 from portfwd.kernel.reactor import Reactor
 from portfwd.kernel.sockets import EXHAUSTED, accept, reset_on_close, to_address
-from portfwd.limits.descriptors import PER_SESSION, DescriptorBudget
+from portfwd.limits.descriptors import PER_SESSION, Descriptors
 from portfwd.listen.unix_files import DEFAULT_MODE, socket_file
 from portfwd.values import Address
 
@@ -90,7 +90,7 @@ class Listener:
         name: str,
         sock: socket.socket,
         reactor: Reactor,
-        budget: DescriptorBudget,
+        budget: Descriptors,
         accept: Accept,
         backlog: int | None,
         *,
@@ -229,9 +229,17 @@ class Listener:
         if self._state == "held":
             self._begin()
 
-    def hand_to(self, name: str, accept: Accept, make_room: MakeRoom | None = None) -> None:
-        """Give the next clients to somebody else, who calls this listener `name`."""
+    def hand_to(
+        self,
+        name: str,
+        accept: Accept,
+        make_room: MakeRoom | None = None,
+        budget: Descriptors | None = None,
+    ) -> None:
+        """Give the next clients to somebody else, who calls this listener `name` and has another `budget`."""
         self.name = name
+        if budget is not None:
+            self._budget = budget
         self._accept = accept
         self._make_room = make_room
 

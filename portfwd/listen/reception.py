@@ -21,7 +21,7 @@ from twisted.logger import Logger
 from portfwd.kernel.datagrams import Ancillary
 from portfwd.kernel.failures import log_failure, log_warning
 from portfwd.kernel.reactor import Reactor
-from portfwd.limits.descriptors import DescriptorBudget
+from portfwd.limits.descriptors import Descriptors
 from portfwd.listen.correspondent import Correspondent, SocketAddress
 from portfwd.relay.associations import Associations
 from portfwd.relay.live import LiveRule
@@ -73,7 +73,7 @@ class Reception:
     :ivar unsent: answers that were dropped: the socket's buffer was full, or the kernel did not take them.
     """
 
-    def __init__(self, name: str, reactor: Reactor, budget: DescriptorBudget, live: LiveRule) -> None:
+    def __init__(self, name: str, reactor: Reactor, budget: Descriptors, live: LiveRule) -> None:
         self.name = name
         self._live = live
         self._reactor = reactor

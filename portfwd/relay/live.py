@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 from attrs import evolve
 from twisted.logger import Logger
 
 from portfwd.filters.api import IFilterFactory
+from portfwd.kernel.failures import log_warning
 from portfwd.limits.admission import Admission
 from portfwd.limits.look_ups import NOBODY, Asker
 from portfwd.relay.awaiting import Results
@@ -61,6 +62,10 @@ class SessionLog(Protocol):
         """The session is over."""
 
 
+#: Seconds between two lines that say the same.
+COMPLAINT_INTERVAL: Final = 10.0
+
+
 class LiveRule:
     """
     One listener's rule, with its targets resolved to that listener's port.
@@ -83,6 +88,8 @@ class LiveRule:
     :ivar half_closed: the waits of half-closed sessions for the first look whether they are silent.
     :ivar when_empty: called when the last session is closed, if there is somebody to call.
     """
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -151,6 +158,7 @@ class LiveRule:
         self._session_class = FilteredSession if self.filters else Session
         self.when_empty: Callable[[], None] | None = None
         self._ids = itertools.count(1) if ids is None else ids
+        self._complained_at = -COMPLAINT_INTERVAL
         # Such a filter says who the client really is, so until then nobody knows whose limits are his.
         self.learns_sources = any(getattr(factory, "announces", False) for _, factory in self.filters)
 
@@ -180,6 +188,18 @@ class LiveRule:
             session.passages = loops.passages_of(client.address, client.local)
         session.begin()
         return session
+
+    def turned_away(self, budget: object) -> None:
+        """A client that Twisted had accepted was reset, because `budget` had no descriptors for it."""
+        now = self.clock.seconds()
+        if now - self._complained_at >= COMPLAINT_INTERVAL:
+            self._complained_at = now
+            log_warning(
+                self._log,
+                "{name}: no descriptors for more sessions ({budget!r}); clients are reset",
+                name=self.name,
+                budget=budget,
+            )
 
     def arrive(self, carrier: Carrier, closed: Callable[[], None]) -> Session:
         """

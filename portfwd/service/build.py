@@ -29,7 +29,7 @@ from twisted.python.failure import Failure
 from portfwd.errors import StartError
 from portfwd.filters.registry import Registry
 from portfwd.kernel.sockets import apply_settings, fixed_address, listening_settings
-from portfwd.limits.descriptors import PER_SESSION, DescriptorBudget
+from portfwd.limits.descriptors import PER_SESSION, DescriptorBudget, Descriptors
 from portfwd.listen import systemd
 from portfwd.listen.arrivals import StreamFactory
 from portfwd.listen.binding import bind
@@ -251,8 +251,9 @@ class Bound:
             if isinstance(listener, Reception):
                 listener.serve(live)
             else:
-                accept = taking(live, fixed_address(listener.sock), budget)
-                listener.hand_to(live.name, accept, room_maker(live))
+                share = budget.share(live.rule.name)
+                accept = taking(live, fixed_address(listener.sock), share)
+                listener.hand_to(live.name, accept, room_maker(live), share)
         self.judge()
 
     def judge(self) -> None:
@@ -339,7 +340,7 @@ class Binder:
         :raises OSError, ValueError: nothing is bound then.
         """
         live, offset = planned.live, planned.offset
-        spec = live.rule.listen
+        spec, budget = live.rule.listen, self._budget.share(live.rule.name)
         bound = Bound(live, offset, planned.endpoint)
         if planned.endpoint is not None:
             bound.endpoints.append(planned.endpoint)
@@ -348,7 +349,7 @@ class Binder:
             if not descriptors:
                 raise ValueError("systemd passed no socket of that name")
             if spec.kind in DATAGRAM_KINDS:
-                bound.listeners += adopt_listeners(live, descriptors, self._world, self._budget)
+                bound.listeners += adopt_listeners(live, descriptors, self._world, budget)
                 return bound
             try:
                 for descriptor in descriptors:
@@ -359,7 +360,7 @@ class Binder:
                 bound.close()
                 raise
         elif spec.kind in DATAGRAM_KINDS:
-            bound.listeners += bind_listeners(live, offset, self._world, self._budget, resolve, share=share)
+            bound.listeners += bind_listeners(live, offset, self._world, budget, resolve, share=share)
         else:
             port = spec.ports.first + offset if spec.ports is not None else 0
             if self._world.platform.own_sockets:
@@ -379,12 +380,13 @@ class Binder:
     def _listener(
         self, live: LiveRule, spec: ListenSpec, sock: socket.socket, *, inherited: bool = False
     ) -> Listener:
+        share = self._budget.share(live.rule.name)
         return Listener(
             live.name,
             sock,
             self._world.reactor,
-            self._budget,
-            taking(live, fixed_address(sock), self._budget),
+            share,
+            taking(live, fixed_address(sock), share),
             spec.options.backlog,
             inherited=inherited,
             gate=live.gate,
@@ -393,7 +395,7 @@ class Binder:
         )
 
 
-def taking(live: LiveRule, local: Address | None, budget: DescriptorBudget) -> Accept:
+def taking(live: LiveRule, local: Address | None, budget: Descriptors) -> Accept:
     """
     What takes the clients of a listener in, for `live`.
 
@@ -429,9 +431,13 @@ def listen_on_endpoints(bound: Bound, budget: DescriptorBudget, failed: Callable
     where = listen_label(live.rule.listen, bound.offset)
 
     def accept(stream: TransportStream) -> None:
-        # Twisted has the socket already, so this only keeps the count right.
-        taken = budget.take(PER_SESSION)
-        bound.live.accept(stream, (lambda: budget.give_back(PER_SESSION)) if taken else lambda: None)
+        share = budget.share(bound.live.rule.name)
+        if share.take(PER_SESSION):
+            bound.live.accept(stream, partial(share.give_back, PER_SESSION))
+        else:
+            # Twisted has accepted it already, so it cannot wait in the backlog.
+            stream.abort()
+            bound.live.turned_away(share)
 
     def refused(failure: Failure) -> None:
         problem = getattr(failure.value, "socketError", failure.value)

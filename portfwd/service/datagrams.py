@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from portfwd.limits.descriptors import DescriptorBudget
+from portfwd.limits.descriptors import Descriptors
 from portfwd.listen.datagram_binding import bind_datagrams, ready_inherited, resolve_datagrams
 from portfwd.listen.datagram_listener import DatagramListener
 from portfwd.listen.datagram_port import DatagramPort
@@ -45,7 +45,7 @@ def datagram_streams(rule: Rule, world: Surroundings, gates: Gates | None = None
 
 
 def adopt_listeners(
-    live: LiveRule, descriptors: Sequence[int], world: Surroundings, budget: DescriptorBudget
+    live: LiveRule, descriptors: Sequence[int], world: Surroundings, budget: Descriptors
 ) -> Sequence[Reception]:
     """
     What listens on datagram sockets that systemd passed.
@@ -74,7 +74,7 @@ def bind_listeners(
     live: LiveRule,
     offset: int,
     world: Surroundings,
-    budget: DescriptorBudget,
+    budget: Descriptors,
     resolve: Callable[[str], Sequence[str]] | None = None,
     *,
     share: bool = False,

@@ -31,7 +31,7 @@ from portfwd.kernel.poller import Poller
 from portfwd.kernel.reactor import Reactor
 from portfwd.kernel.sockets import raise_descriptor_limit
 from portfwd.limits.admission import Doorkeeper
-from portfwd.limits.descriptors import PER_SESSION, RESERVE, DescriptorBudget
+from portfwd.limits.descriptors import PER_SESSION, RESERVE, DescriptorBudget, Share
 from portfwd.listen.binding import resolve_listener
 from portfwd.listen.listener import Listener
 from portfwd.listen.reception import Reception
@@ -111,7 +111,8 @@ class Forwarder(Service):
         self._poller = Poller(reactor, self._poller_lost) if self._platform.epoll else None
         self._lost = lost
         self.budget = self._budget = DescriptorBudget(0, 0)
-        self.pool = PipePool(pipe_allowance(), self._budget, reactor) if self._platform.splice else None
+        pipes = Share("pipes", self._budget)
+        self.pool = PipePool(pipe_allowance(), pipes, reactor) if self._platform.splice else None
         self.doorkeeper = Doorkeeper(overall_limits(ruleset))
         ledger = Ledger() if wants_figures(ruleset) else None
         self._world = world = surroundings(
@@ -240,7 +241,7 @@ class Forwarder(Service):
             except StartError as problem:
                 failures += problem.failures
         self._budget.spent = count_descriptors()
-        if not failures and not self._budget.has_room(PER_SESSION):
+        if not failures and not Share("", self._budget).has_room(PER_SESSION):
             failures.append(
                 f"{self._budget.limit} descriptors are too few: {self._budget.spent} are open before any"
                 f" client comes, and {RESERVE} are kept free; raise 'ulimit -n'"

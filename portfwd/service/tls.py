@@ -14,6 +14,7 @@ import os
 import ssl
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from hashlib import sha256
 from typing import Final
 
@@ -109,7 +110,7 @@ class ClientSide:
                 raise ValueError(f"{name}: this cannot be the name of a certificate: {problem}") from problem
         alpn = () if options.target_alpn == (CLIENT,) else options.target_alpn
         self._usual = _Asked(name, alpn)
-        self._watch = None if seconds is None else FileWatch(self._files, seconds)
+        self._watch = None if seconds is None else FileWatch(partial(_files, options), seconds)
         self.pair: Pair | None = None
         self._contexts: dict[tuple[str, ...], ssl.SSLContext] = {}
         self._sessions: OrderedDict[_Asked, deque[ssl.SSLSession]] = OrderedDict()
@@ -117,21 +118,6 @@ class ClientSide:
 
     def __repr__(self) -> str:
         return f"<ClientSide {self._usual.name}>"
-
-    # The files
-
-    def _files(self) -> Iterator[str]:
-        options = self._options
-        for path in (
-            options.client_cert,
-            options.client_key,
-            options.client_key_password_file,
-            options.target_crl,
-        ):
-            if path is not None:
-                yield path
-        if options.ca is not None and options.verify:
-            yield from authority_files(options.ca)
 
     def _context(self, alpn: tuple[str, ...]) -> ssl.SSLContext:
         """The context for connections that offer these protocols."""
@@ -309,3 +295,21 @@ def client_side(
             host=host,
         )
     return ClientSide(host, options, read, seconds)
+
+
+def _files(options: Options) -> Iterator[str]:
+    """
+    The files of a target.
+
+    :raises OSError: a directory among them cannot be read.
+    """
+    for path in (
+        options.client_cert,
+        options.client_key,
+        options.client_key_password_file,
+        options.target_crl,
+    ):
+        if path is not None:
+            yield path
+    if options.ca is not None and options.verify:
+        yield from authority_files(options.ca)

@@ -61,6 +61,7 @@ class SocketStreams:
         :param watched: the rule has filters: its streams are `WatchedStream`s.
         :param gates: the rule's, if its bandwidth is limited: its streams are `PacedStream`s.
         """
+        self._gates = gates
         self.poller = share.poller
         self._client_settings = client_settings(options)
         if options.buffer not in share.buffers:

@@ -215,4 +215,30 @@ class RefuseTests(LimitCase):
         self.assertEqual(forwarder.access_lines(4)[3].upstream, str(upstreams[0].address))
 
 
+class DescriptorTests(LimitCase):
+    """Descriptors are shared."""
+
+    def test_greedy_rule(self) -> None:
+        """Silent clients of one rule leave others, the control socket and metrics what they need."""
+        server = EchoServer()
+        self.addCleanup(server.close)
+        target = f"127.0.0.1:{server.port}"
+        socket_file = self.directory / "admin.sock"
+        forwarder = self.forwarder(
+            f"admin unix:{socket_file}\na: 127.0.0.1:0 -> {target}\nb: 127.0.0.1:0 -> {target}\n",
+            descriptors=256,
+        )
+        for _ in range(150):
+            client = socket.create_connection(("127.0.0.1", forwarder.port("a")), 20)
+            self.addCleanup(client.close)
+        forwarder.wait_for_line("a: no descriptors for more sessions")
+        with socket.create_connection(("127.0.0.1", forwarder.port("b")), 20) as client:
+            client.sendall(b"hello")
+            self.assertEqual(client.recv(5), b"hello")
+        with socket.socket(socket.AF_UNIX) as operator:
+            operator.settimeout(PATIENCE)
+            operator.connect(str(socket_file))
+            self.assertIn(b"portfwd", operator.recv(1000))
+
+
 del LimitCase

@@ -15,6 +15,7 @@ from twisted.trial.unittest import SkipTest
 
 from portfwd.errors import StartError
 from portfwd.kernel.datagrams import LARGEST_UNIX
+from portfwd.limits.descriptors import Share
 from portfwd.listen import datagram_listener, reception
 from portfwd.listen.correspondent import Correspondent
 from portfwd.listen.datagram_listener import BATCH, DatagramListener
@@ -403,7 +404,10 @@ class BoundTests(PostCase):
 
     def test_descriptors(self) -> None:
         """Where there are none left, the oldest goes as well; without any, nobody comes in."""
-        self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp", budget=14)
+        self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp", budget=1)
+        budget = self.forwarder._budget
+        while not Share("r", budget).has_room(2):
+            budget.limit += 1
         clients = [self.datagrams() for _ in range(3)]
         for client in clients:
             self.ask(client)

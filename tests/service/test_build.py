@@ -394,7 +394,7 @@ class EndpointTests(BindCase):
         self.assertEqual(list(bound_addresses(bound)), ["endpoint:tcp:0"])
 
     def test_budget(self) -> None:
-        """What Twisted accepted is counted while there is room, and only that is given back."""
+        """What Twisted accepted is served while there is room; who comes then is reset."""
         self.budget.limit = build.PER_SESSION + 12
         accepted: list[Any] = []
         (one,) = planned('a: endpoint:"tcp:0" -> 10.0.0.1:1', self.world)
@@ -410,9 +410,13 @@ class EndpointTests(BindCase):
             return succeed(FakePort())
 
         self.binder.bind_all([Planned(live, 0, cast(Any, mock.Mock(listen=listen)))])
-        for _ in range(2):
-            factories[0]._arrival._accept(object())
+        streams = [mock.Mock(), mock.Mock()]
+        for stream in streams:
+            factories[0]._arrival._accept(stream)
         self.assertEqual(self.budget.spent, 2)
+        streams[0].abort.assert_not_called()
+        streams[1].abort.assert_called_once_with()
+        live.turned_away.assert_called_once()  # type: ignore[attr-defined]
         for closed in accepted:
             closed()
         self.assertEqual(self.budget.spent, 0)

@@ -1,0 +1,99 @@
+"""``python -m tests.soak``: see the package. Exits with 1 if anything is not as it should be."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+import trustme
+
+from tests.integration.case import ACCIDENTS
+from tests.integration.echo import EchoServer
+from tests.integration.forwarder import Forwarder
+from tests.integration.programs import free_port
+from tests.soak.clients import Crowd
+from tests.soak.figures import Figures
+from tests.soak.operators import Operators
+from tests.soak.rules import PLACES, rules_text
+
+#: Of the time, before the first figures are taken: caches, pools and free lists are filled by then.
+WARM_UP = 0.4
+
+
+def soak(minutes: float, seed: int, size: int, directory: Path) -> list[str]:
+    """
+    Run, and say what it did.
+
+    :param size: clients at a time.
+    :returns: what is not as it should be.
+    """
+    echo = EchoServer()
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(directory / "ca.pem"))
+    leaf = authority.issue_cert("localhost").private_key_and_cert_chain_pem
+    leaf.write_to_path(str(directory / "server.pem"))
+    ports = {place.name: free_port() for place in PLACES if place.kind != "unix"}
+    ports["metrics"] = free_port()
+    chance = random.Random(seed)
+
+    def rules() -> str:
+        return rules_text(directory, echo.port, ports, chance)
+
+    forwarder = Forwarder(directory, rules(), ["--drain", "2"])
+    complaints: list[str] = []
+
+    def run(seconds: float, number: int) -> None:
+        crowd = Crowd(directory, ports, seed + number, size)
+        operators = Operators(forwarder, ports, chance, rules)
+        threading.Event().wait(seconds)
+        operators.stop()
+        crowd.stop()
+        complaints.extend(crowd.complaints)
+        complaints.extend(operators.complaints)
+        print(f"{crowd.sessions} sessions of clients; {operators.done}", flush=True)
+
+    try:
+        forwarder.wait_until_ready()
+        run(minutes * 60 * WARM_UP, 0)
+        before = Figures.of(forwarder, ports["metrics"])
+        print(f"before: {before}", flush=True)
+        run(minutes * 60 * (1 - WARM_UP), 1)
+        after = Figures.of(forwarder, ports["metrics"])
+        print(f"after: {after}", flush=True)
+        complaints.extend(after.complaints(before))
+        code = forwarder.stop()
+        if code:
+            complaints.append(f"exit code {code}")
+        complaints.extend(after.disagreements(directory / "access.log"))
+        complaints.extend(line for line in forwarder.lines if any(word in line for word in ACCIDENTS))
+    finally:
+        forwarder.clean_up()
+        echo.close()
+        (directory / "event.log").write_text(forwarder.log)
+    return complaints
+
+
+def main() -> int:
+    """Parse the command line, and run."""
+    parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=2.0)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--clients", type=int, default=20)
+    parser.add_argument("--keep", type=Path, help="a directory for its files, which are kept")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="portfwd-soak-") as made:
+        directory = options.keep or Path(made)
+        directory.mkdir(exist_ok=True)
+        complaints = soak(options.minutes, options.seed, options.clients, directory.absolute())
+    for line in complaints[:50]:
+        print(f"WRONG: {line}")
+    print(f"{len(complaints)} things are wrong" if complaints else "all is well")
+    return 1 if complaints else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,150 @@
+"""The clients of a soak: threads, each with one session after the other, of a random kind and way."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import socket
+import ssl
+import struct
+import threading
+from pathlib import Path
+
+from tests.soak.rules import PLACES, Place
+
+#: Seconds without any progress after which a client complains: far longer than any limit of the rules.
+PATIENCE = 60.0
+#: Bytes that a client of the slow kind reads at a time.
+SIP = 4096
+
+
+class Crowd:
+    """
+    Clients that come until they are stopped.
+
+    :ivar sessions: how many there were.
+    :ivar complaints: what should not have happened.
+    """
+
+    def __init__(self, directory: Path, ports: dict[str, int], seed: int, size: int) -> None:
+        self._directory = directory
+        self._ports = ports
+        self._tls = ssl.create_default_context(cafile=str(directory / "ca.pem"))
+        self._stop = threading.Event()
+        self.sessions = 0
+        self.complaints: list[str] = []
+        self._threads = [
+            threading.Thread(target=self._run, args=(random.Random(seed * 1000 + number),), daemon=True)
+            for number in range(size)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Let every client finish what it does."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(2 * PATIENCE)
+
+    def _run(self, chance: random.Random) -> None:
+        while not self._stop.wait(chance.random() * 0.05):
+            place = chance.choice(PLACES)
+            try:
+                self._visit(place, chance)
+            except TimeoutError:
+                if place.kind != "udp":  # datagrams may be lost
+                    self.complaints.append(f"{place.name}: nothing moved for {PATIENCE:g} s")
+            except OSError:
+                """It was refused, killed or drained."""
+            self.sessions += 1
+
+    def _visit(self, place: Place, chance: random.Random) -> None:
+        if place.kind == "udp":
+            self._ask(place, chance)
+            return
+        with self._connect(place) as sock:
+            way = chance.choice((self._echo, self._echo, self._reset, self._leave, self._sip, self._shout))
+            way(sock, chance)
+
+    def _connect(self, place: Place) -> socket.socket:
+        if place.kind == "unix":
+            sock = socket.socket(socket.AF_UNIX)
+            sock.settimeout(PATIENCE)
+            sock.connect(str(self._directory / "client.socket"))
+            return sock
+        sock = socket.create_connection(("127.0.0.1", self._ports[place.name]), PATIENCE)
+        try:
+            return self._tls.wrap_socket(sock, server_hostname="localhost") if place.kind == "tls" else sock
+        except BaseException:
+            sock.close()
+            raise
+
+    def _ask(self, place: Place, chance: random.Random) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(1.0)
+            sock.connect(("127.0.0.1", self._ports[place.name]))
+            for _ in range(chance.randint(1, 10)):
+                sock.send(chance.randbytes(chance.randint(1, 1400)))
+                sock.recv(65536)
+
+    # How a session goes
+
+    def _echo(self, sock: socket.socket, chance: random.Random) -> None:
+        """Send some, get it back, end in order."""
+        for _ in range(chance.randint(1, 5)):
+            data = chance.randbytes(chance.choice((1, 100, 20_000, 100_000)))
+            sock.sendall(data)
+            got = b""
+            while len(got) < len(data):
+                more = sock.recv(len(data) - len(got))
+                if not more:
+                    return  # killed, where there is no reset
+                got += more
+            if got != data:
+                self.complaints.append(f"{len(data)} bytes came back as others")
+        if isinstance(sock, ssl.SSLSocket):
+            sock.unwrap()
+        else:
+            sock.shutdown(socket.SHUT_WR)
+            sock.recv(1)
+
+    def _reset(self, sock: socket.socket, chance: random.Random) -> None:
+        """Send some, and reset."""
+        sock.sendall(chance.randbytes(chance.randint(1, 50_000)))
+        if sock.family == socket.AF_INET:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    def _leave(self, sock: socket.socket, chance: random.Random) -> None:
+        """Say nothing for a moment, and go."""
+        self._stop.wait(chance.random())
+
+    def _sip(self, sock: socket.socket, chance: random.Random) -> None:
+        """Send much while nothing is read, then read it slowly, and perhaps not all of it."""
+        sock.settimeout(0.2)
+        data = bytes(65536)
+        with contextlib.suppress(TimeoutError, ssl.SSLError):
+            for _ in range(100):
+                sock.sendall(data)
+        sock.settimeout(PATIENCE)
+        for _ in range(chance.randint(1, 100)):
+            if not sock.recv(SIP):
+                break
+            self._stop.wait(0.01)
+
+    def _shout(self, sock: socket.socket, chance: random.Random) -> None:
+        """Bulk, both ways at once."""
+        size = chance.randint(1, 8) << 20
+        reader = threading.Thread(target=_swallow, args=(sock, size), daemon=True)
+        reader.start()
+        try:
+            block = bytes(1 << 18)
+            for _ in range(size // len(block)):
+                sock.sendall(block)
+        finally:
+            reader.join(PATIENCE)
+
+
+def _swallow(sock: socket.socket, size: int) -> None:
+    with contextlib.suppress(OSError):
+        while size > 0 and (data := sock.recv(1 << 18)):
+            size -= len(data)
