@@ -232,7 +232,9 @@ class IFilterFactory(Interface):
         "the dial is held until it has decided: by `Route`, or by being done with the client's bytes"
     )
     max_hold: int = Attribute("most bytes that are held for it in one direction")
-    hold_timeout: float = Attribute("seconds that a routing filter has to decide")
+    hold_timeout: float | None = Attribute(
+        "seconds for which bytes may be held for it; None: no limit, but a routing filter has 3 to decide"
+    )
     on_timeout: str = Attribute(
         "where it could not decide in time: 'close', or 'pass' to the rule's own target"
     )
@@ -289,9 +291,10 @@ class Filter:
     directions: ClassVar[frozenset[Direction]] = BOTH
     routes: ClassVar[bool] = False
     max_hold: ClassVar[int] = MAX_HOLD
-    hold_timeout: ClassVar[float] = HOLD_TIMEOUT
+    hold_timeout: ClassVar[float | None] = None
     on_timeout: ClassVar[str] = "close"
     on_error: ClassVar[str] = "close"
+    on_overflow: ClassVar[str] = "close"
     announces: ClassVar[bool] = False
 
     def opened(self, connection: Connection) -> Verdict:
@@ -333,6 +336,10 @@ class Factory:
     A factory out of a function: what most plug-ins' `configure` returns.
 
     :ivar make: a filter for a connection, or None to stay out of it.
+    :ivar hold_timeout: seconds for which bytes may be held, then `on_timeout` decides; None: no limit, but
+        `HOLD_TIMEOUT` while the dial waits.
+    :ivar on_overflow: where more than `max_hold` is to be held: ``close``, or ``pass``: what is held passes,
+        and the filter is done with that direction.
     :ivar announces: it may `Announce` the client before the dial, which waits for that, as limits of each
         source do; filters behind it are built and opened afterwards.
     :ivar leads: what it writes has to be the first that the upstream gets: a rule in which it stands before a
@@ -343,11 +350,12 @@ class Factory:
     directions: frozenset[Direction] = BOTH
     routes: bool = False
     max_hold: int = MAX_HOLD
-    hold_timeout: float = HOLD_TIMEOUT
+    hold_timeout: float | None = None
     on_timeout: str = "close"
     on_error: str = "close"
     announces: bool = False
     leads: bool = False
+    on_overflow: str = "close"
 
     def build(self, connection: Connection) -> Any:
         """See `IFilterFactory`."""

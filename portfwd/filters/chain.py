@@ -55,7 +55,12 @@ Datagrams
     Each is judged as it comes; none is held, though a `Delay` or an `Await` may keep some waiting, at most
     `portfwd.filters.passage.MAX_DATAGRAMS` at a filter. What comes beyond is dropped and counted.
 
-It refuses to guess: held bytes beyond ``max_hold`` are a failure to decide, not a reason to pass them.
+Holding
+    is limited by bytes (``max_hold``, then ``on_overflow``) and by time (``hold_timeout``, then
+    ``on_timeout``). Where a factory does not say how long, only the dial is limited: a client that types
+    slowly is no attack. Time counts from when bytes began to be held, and anew when the filter gets further.
+
+It refuses to guess: held bytes beyond ``max_hold`` are a failure to decide, if the factory does not differ.
 """
 
 from __future__ import annotations
@@ -450,7 +455,7 @@ class Chain(Inquiry):
         self._stop_after_dial()
 
     def _time_out(self, stage: Stage) -> None:
-        self._give_up(stage.up, f"could not decide within {stage.hold_timeout:g} seconds")
+        self._give_up(stage.up, f"could not decide within {stage.hold_timeout:g} seconds", stage.on_timeout)
         self._pass_end(stage.up)
 
 

@@ -53,7 +53,7 @@ from attrs import define, field, frozen
 from zope.interface import implementer
 
 from portfwd.filters import options as kinds
-from portfwd.filters.api import HOLD_TIMEOUT, Connection, IFilterFactory, Plugin, RouteClause
+from portfwd.filters.api import Connection, IFilterFactory, Plugin, RouteClause
 from portfwd.filters.chance import Chance, make_seed
 from portfwd.filters.datagram_faults import KINDS as DATAGRAM_KINDS
 from portfwd.filters.fault_kinds import KINDS as STREAM_KINDS
@@ -252,7 +252,7 @@ class FaultFactory:
     fault: Fault
     directions: frozenset[Direction]
     routes: bool = False
-    hold_timeout: float = HOLD_TIMEOUT
+    hold_timeout: float | None = None
     on_timeout: str = "close"
     on_error: str = "close"
 

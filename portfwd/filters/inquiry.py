@@ -28,7 +28,7 @@ from portfwd.filters.api import (
     Verdict,
     Wake,
 )
-from portfwd.filters.effects import Begin, Finish, Judge, Store, Trouble
+from portfwd.filters.effects import Begin, Disarm, Finish, Judge, Store, Trouble
 from portfwd.filters.link import Link, Stage
 from portfwd.filters.passage import Passage
 from portfwd.filters.verdicts import Item, Keep, Skip, Step, Stop, Wait, Want, alters, read_verdict, steps_of
@@ -70,7 +70,7 @@ class Inquiry(Passage):
 
     # Asking
 
-    def _show(self, link: Link, data: bytes, replies: int) -> None:
+    def _show(self, link: Link, data: bytes, replies: int, *, again: bool = False) -> None:
         # Bulk comes this way: what most filters return is dealt with first.
         self.asking = True
         try:
@@ -84,7 +84,7 @@ class Inquiry(Passage):
         if verdict is None:
             self._pass(link, data, replies)
         else:
-            self._apply(link, verdict, data, replies=replies)
+            self._apply(link, verdict, data, replies=replies, again=again)
 
     def _tell_end(self, link: Link) -> None:
         link.ending = True
@@ -121,7 +121,7 @@ class Inquiry(Passage):
         if not link.ending or link.ended or link.outbox or link.awaits or self.finished:
             return
         if link.direction is TO_UPSTREAM and not link.stage.decided and not self._dialled:
-            self._give_up(link, "could not decide before the client ended")
+            self._give_up(link, "could not decide before the client ended", link.stage.on_timeout)
             if self._closing is not None:
                 return
         link.ended = True
@@ -130,7 +130,14 @@ class Inquiry(Passage):
     # What verdicts do
 
     def _apply(
-        self, link: Link, verdict: Verdict, data: bytes | None, *, both: bool = False, replies: int = 0
+        self,
+        link: Link,
+        verdict: Verdict,
+        data: bytes | None,
+        *,
+        both: bool = False,
+        replies: int = 0,
+        again: bool = False,
     ) -> None:
         """
         Give a verdict its effect.
@@ -138,6 +145,7 @@ class Inquiry(Passage):
         :param data: the bytes that it judges; None: there were none.
         :param both: an `Await` stops both directions.
         :param replies: how many replies led to those bytes.
+        :param again: some of them were held for it before.
         """
         stage = link.stage
         try:
@@ -158,6 +166,8 @@ class Inquiry(Passage):
                 return
             if isinstance(step, Release):
                 released = True
+            elif isinstance(step, Keep) and stage.limits_holding and link.held and stage.decided:
+                self._limit_hold(link, longer=again and step.whole)
         if self._datagrams and DROP in items and not any(isinstance(item, Wake) for item in items):
             stage.dropped += 1  # one that is to wake up later has kept it
         if link.held and (link.done or link.bypass):
@@ -242,7 +252,26 @@ class Inquiry(Passage):
         link.need = total
         limit = link.stage.max_hold
         if max(link.size, link.need) > limit:
-            self._give_up(link, f"could not decide within {limit} bytes")
+            self._give_up(link, f"could not decide within {limit} bytes", link.stage.on_overflow)
+
+    def _limit_hold(self, link: Link, *, longer: bool) -> None:
+        """
+        Count how long bytes are held for a filter; while the dial waits for it, that has a limit of its own.
+
+        :param longer: they have been held before, and it goes on.
+        """
+        if longer and link.hold_timer in self._timers:
+            return
+        if self._timers.pop(link.hold_timer, None) is not None:
+            self._effects.append(Disarm(link.hold_timer))
+        link.hold_timer = self._arm(link.stage.hold_timeout, partial(self._held_too_long, link))
+
+    def _held_too_long(self, link: Link) -> None:
+        stage = link.stage
+        # An `Await` is no holding.
+        if link.held and not link.awaits and not stage.dead:
+            self._give_up(link, f"held bytes for {stage.hold_timeout:g} seconds", stage.on_timeout)
+            self._pass_end(link)
 
     def _announce(self, stage: Stage, item: Announce) -> None:
         self._know(announced=item.client, announced_local=item.local)
@@ -281,20 +310,25 @@ class Inquiry(Passage):
 
     # What goes wrong, and the end
 
-    def _give_up(self, link: Link, why: str) -> None:
-        """A filter cannot decide: its factory says what then, if it routes; else the session breaks."""
+    def _give_up(self, link: Link, why: str, then: str) -> None:
+        """
+        A filter cannot decide.
+
+        :param then: ``pass``: what is held passes, and the filter is done with this direction; ``close``: the
+            session ends, by an abort if some of it has been relayed.
+        """
         stage = link.stage
-        if self._dialled or stage.decided:
-            self._close(Finish(f"filter {stage.name} {why}", abort=True, filter=stage.name))
-        elif stage.on_timeout != "pass":
-            self._close(Finish(f"filter {stage.name} {why}", filter=stage.name))
-        else:
+        undecided = not (self._dialled or stage.decided)
+        if then != "pass":
+            self._close(Finish(f"filter {stage.name} {why}", abort=not undecided, filter=stage.name))
+            return
+        if undecided:
             self._forget_awaits(stage)
-            link.done = True
-            if link.held:
-                self._pass(link, link.take())
-            for one in (stage.up, stage.down):
-                self._let_in(one)
+        link.done = True
+        if link.held:
+            self._pass(link, link.take())
+        for one in (stage.up, stage.down):
+            self._let_in(one)
 
     def _fail(
         self,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from portfwd.filters.api import Connection, IFilter, IFilterFactory, Route
+from portfwd.filters.api import HOLD_TIMEOUT, Connection, IFilter, IFilterFactory, Route
 from portfwd.values import TO_CLIENT, TO_UPSTREAM, Direction
 
 
@@ -44,6 +44,7 @@ class Link:
     :ivar held: what the filter keeps and was shown before, in pieces.
     :ivar size: of `held`, in bytes.
     :ivar need: it is not called with fewer bytes.
+    :ivar hold_timer: the key of the `Arm` that limits how long it is held; 0: there was none.
     :ivar outbox: what is delayed behind the filter.
     :ivar delayed: bytes in `outbox`.
     :ivar pressed: the directions that are not read because these, or those that are pending, are too many.
@@ -60,6 +61,7 @@ class Link:
         "ended",
         "ending",
         "held",
+        "hold_timer",
         "need",
         "next",
         "outbox",
@@ -84,6 +86,7 @@ class Link:
         self.held: list[bytes] = []
         self.size = 0
         self.need = 0
+        self.hold_timer = 0
         self.outbox: deque[Delayed] = deque()
         self.delayed = 0
         self.pressed: list[Direction] = []
@@ -123,6 +126,7 @@ class Stage:
     :ivar connection: what the filter knows of it: a `Connection` of its own, whose `wake` is for it alone.
     :ivar chooses: it may return `Route`.
     :ivar announces: it may return `Announce`.
+    :ivar limits_holding: its factory says how long bytes may be held for it after the dial, too.
     :ivar route: the last `Route` it returned.
     :ivar awaits: its results that have not come.
     :ivar timer: the key of the `Arm` that limits how long it may look; None: it runs no more.
@@ -139,9 +143,11 @@ class Stage:
         "dropped",
         "filter",
         "hold_timeout",
+        "limits_holding",
         "max_hold",
         "name",
         "on_error",
+        "on_overflow",
         "on_timeout",
         "route",
         "timer",
@@ -161,8 +167,11 @@ class Stage:
         self.chooses = factory.routes
         self.announces = bool(getattr(factory, "announces", False))
         self.max_hold = factory.max_hold
-        self.hold_timeout = factory.hold_timeout
+        said = factory.hold_timeout
+        self.hold_timeout = HOLD_TIMEOUT if said is None else said
+        self.limits_holding = said is not None
         self.on_timeout = factory.on_timeout
+        self.on_overflow = getattr(factory, "on_overflow", "close")
         self.on_error = factory.on_error
         self.altered = False
         self.dropped = 0

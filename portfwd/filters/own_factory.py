@@ -21,7 +21,6 @@ from zope.interface import implementer
 from portfwd.filters.api import (
     API_VERSION,
     BOTH,
-    HOLD_TIMEOUT,
     MAX_HOLD,
     Factory,
     IFilter,
@@ -93,10 +92,11 @@ class ClassPlugin:
             getattr(said, "directions", BOTH),
             getattr(said, "routes", False),
             getattr(said, "max_hold", MAX_HOLD),
-            getattr(said, "hold_timeout", HOLD_TIMEOUT),
+            getattr(said, "hold_timeout", None),
             getattr(said, "on_timeout", "close"),
             getattr(said, "on_error", "close"),
             getattr(said, "announces", False),
+            on_overflow=getattr(said, "on_overflow", "close"),
         )
 
 

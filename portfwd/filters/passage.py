@@ -100,8 +100,8 @@ class Passage:
 
     # What the chain adds: it knows the filters.
 
-    def _show(self, link: Link, data: bytes, replies: int) -> None:
-        """Ask a filter what becomes of `data`; so many replies led to it."""
+    def _show(self, link: Link, data: bytes, replies: int, *, again: bool = False) -> None:
+        """Ask a filter what becomes of `data`; so many replies led to it. It was shown some of it `again`."""
         raise NotImplementedError
 
     def _tell_end(self, link: Link) -> None:
@@ -150,9 +150,10 @@ class Passage:
             if seen:
                 self._enter(link, seen, replies)
         elif link.held or link.need:
+            held = bool(link.held)
             link.hold(item)
             if link.size >= link.need:
-                self._show(link, link.take(), replies)
+                self._show(link, link.take(), replies, again=held)
         else:
             self._show(link, item, replies)
 

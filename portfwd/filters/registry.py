@@ -240,7 +240,7 @@ def _import(origin: Origin) -> Any:
     try:
         found = importlib.import_module(module)
     except KeyboardInterrupt:
-        raise  # the operator\'s
+        raise  # the operator's
     except BaseException as error:
         missing = isinstance(error, ModuleNotFoundError) and (f"{module}.").startswith(f"{error.name}.")
         if missing and not origin.package:
@@ -275,7 +275,7 @@ def _as_plugin(thing: Any, origin: Origin) -> Any:
             try:
                 plugin = make()
             except KeyboardInterrupt:
-                raise  # the operator\'s
+                raise  # the operator's
             except BaseException as error:
                 raise _bad(origin, f"cannot be made: {told(error)}") from error
         else:
@@ -304,7 +304,7 @@ def _as_plugin(thing: Any, origin: Origin) -> Any:
     try:
         Found(plugin, origin).options  # noqa: B018 - a class whose options nobody can find out is told here
     except KeyboardInterrupt:
-        raise  # the operator\'s
+        raise  # the operator's
     except BaseException as error:
         raise _bad(origin, f"does not say its options: {told(error)}") from error
     return plugin

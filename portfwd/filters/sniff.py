@@ -83,6 +83,7 @@ def make_factory(options: SniffOptions, clauses: Sequence[RouteClause]) -> Facto
         routes=True,
         hold_timeout=options.timeout,
         on_timeout="pass",
+        on_overflow="pass",
     )
 
 

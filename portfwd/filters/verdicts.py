@@ -62,10 +62,12 @@ class Keep:
     Hold `data` for the filter, in place of what it was called with.
 
     :ivar total: see `NeedMore`.
+    :ivar whole: it is all that the filter was called with: it got no further.
     """
 
     data: bytes
     total: int = 0
+    whole: bool = False
 
 
 @frozen
@@ -175,7 +177,7 @@ def steps_of(items: list[Item], data: bytes | None, *, datagrams: bool = False) 
             case NeedMore():
                 kept = data if item.rest is None else item.rest
                 total = item.total or 0
-                steps.append(Want(total) if kept is None else Keep(kept, total))
+                steps.append(Want(total) if kept is None else Keep(kept, total, item.rest is None))
                 data = None
             case Bypass():
                 if item.data is not None:

@@ -181,7 +181,7 @@ def _factory(
             raise Refused(problem) from error
         raise Refused(_placed(spec, OptionProblem(message))) from error
     except KeyboardInterrupt:
-        raise  # the operator\'s
+        raise  # the operator's
     except BaseException as error:
         raise Refused(_bad(spec, found, f"fails to be configured: {told(error)}")) from error
     missing = [name for name in IFilterFactory.names() if not hasattr(factory, name)]
@@ -203,7 +203,7 @@ def _pattern_place(rule: Rule, found: Found, options: Any, message: str) -> Loca
         try:
             found.plugin.configure(options, clauses)
         except KeyboardInterrupt:
-            raise  # the operator\'s
+            raise  # the operator's
         except BaseException as error:
             return one_line(error) == message
         return False

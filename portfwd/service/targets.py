@@ -43,7 +43,7 @@ def described(description: str, parse: Callable[[], T]) -> T:
     try:
         return parse()
     except KeyboardInterrupt:
-        raise  # the operator\'s
+        raise  # the operator's
     except BaseException as problem:
         raise ValueError(f'endpoint:"{description}": {problem or type(problem).__name__}') from problem
 

@@ -169,6 +169,7 @@ class _Check:
                 ("on_timeout", stage.on_timeout in ("close", "pass")),
                 ("on_error", stage.on_error in ("close", "bypass")),
                 ("max_hold", isinstance(stage.max_hold, int) and stage.max_hold >= 0),
+                ("on_overflow", stage.on_overflow in ("close", "pass")),
                 ("hold_timeout", isinstance(stage.hold_timeout, int | float) and stage.hold_timeout > 0),
             ):
                 if not good:

@@ -42,6 +42,7 @@ from portfwd.filters.effects import (
     Arm,
     Begin,
     Dial,
+    Disarm,
     Effect,
     End,
     Finish,
@@ -206,6 +207,67 @@ class ReplyTests(SynchronousTestCase):
         chain = relaying(Scripted(received=Reply(b"no")))
         self.assertEqual(chain.ended(DOWN), [End(DOWN)])
         self.assertEqual(chain.received(UP, b"x"), [])
+
+
+class LimitTests(SynchronousTestCase):
+    """Filters of an open stream that hold bytes for long, or many of them."""
+
+    LINE = Scripted(received=lambda way, data: None if data.endswith(b"\n") else NEED_MORE)
+
+    def test_time(self) -> None:
+        """When its time is over, the session breaks, or what is held passes and the filter sees no more."""
+        for on_timeout in ("close", "pass"):
+            one = Scripted(**self.LINE.answers)
+            chain = relaying(seat(one, hold_timeout=2.0, on_timeout=on_timeout))
+            self.assertEqual(chain.received(UP, b"ab"), [Arm(1, 2.0)])
+            self.assertEqual(chain.received(UP, b"c"), [], "the time goes on")
+            effects = chain.due(1)
+            if on_timeout == "close":
+                self.assertEqual(
+                    effects, [Finish("filter a held bytes for 2 seconds", abort=True, filter="a")]
+                )
+            else:
+                self.assertEqual(effects, [Write(UP, b"abc"), Unseen(UP)])
+                self.assertEqual(chain.received(UP, b"d"), [Write(UP, b"d")])
+                self.assertEqual(len(one.seen()), 2)
+
+    def test_further(self) -> None:
+        """A filter that gets further has its time anew; one that holds nothing has no limit."""
+        chain = relaying(seat(Scripted(**self.LINE.answers), hold_timeout=2.0))
+        chain.received(UP, b"ab")
+        chain.received(UP, b"c\n")
+        self.assertEqual(chain.due(1), [])
+        self.assertEqual(chain.received(UP, b"d"), [Arm(2, 2.0)])
+        tail = Scripted(received=lambda way, data: [Forward(data[:-1]), NeedMore(rest=data[-1:])])
+        chain = relaying(seat(tail, hold_timeout=2.0))
+        self.assertEqual(chain.received(UP, b"ab"), [Write(UP, b"a"), Arm(1, 2.0)])
+        self.assertEqual(chain.received(UP, b"c"), [Write(UP, b"b"), Disarm(1), Arm(2, 2.0)])
+
+    def test_unlimited(self) -> None:
+        """Where the factory does not say, nothing is timed: a client may type slowly."""
+        chain = relaying(Scripted(**self.LINE.answers))
+        self.assertEqual(chain.received(UP, b"ab"), [])
+
+    def test_overflow(self) -> None:
+        """Where too much is to be held the session breaks, or all passes and the filter sees no more."""
+        for on_overflow in ("close", "pass"):
+            one = Scripted(received=NEED_MORE)
+            chain = relaying(seat(one, max_hold=3, on_overflow=on_overflow))
+            chain.received(UP, b"abc")
+            effects = chain.received(UP, b"d")
+            if on_overflow == "close":
+                (finish,) = effects
+                self.assertEqual(finish, Finish("filter a could not decide within 3 bytes", True, "a"))
+            else:
+                self.assertEqual(effects, [Write(UP, b"abcd"), Unseen(UP)])
+
+    def test_end_of_what_was_held_too_long(self) -> None:
+        """An end that came behind it passes, too."""
+        one = Scripted(received=NEED_MORE, ended=[Delay(9), None])
+        chain = relaying(seat(one, hold_timeout=2.0, on_timeout="pass"))
+        chain.received(UP, b"x")
+        chain.due(1)
+        self.assertEqual(chain.ended(UP), [End(UP)])
 
 
 class HoldTests(SynchronousTestCase):

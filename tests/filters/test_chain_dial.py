@@ -35,7 +35,8 @@ REFUSED = ConnectRefused("connection refused")
 
 def routing(**answers: Any) -> tuple[Factory, Filter]:
     """A filter that routes, and has 3 seconds for it."""
-    options = {name: answers.pop(name) for name in ("on_timeout", "on_error", "max_hold") if name in answers}
+    said = ("on_timeout", "on_overflow", "on_error", "max_hold")
+    options = {name: answers.pop(name) for name in said if name in answers}
     return seat(Scripted(**answers), routes=True, **options)
 
 
@@ -212,7 +213,7 @@ class UndecidedTests(SynchronousTestCase):
 
     def test_bytes_pass(self) -> None:
         """Or they pass."""
-        chain = chain_of(routing(received=NEED_MORE, max_hold=4, on_timeout="pass"))
+        chain = chain_of(routing(received=NEED_MORE, max_hold=4, on_overflow="pass"))
         chain.open()
         self.assertEqual(chain.received(UP, b"01234"), [Disarm(1), Dial(), Stop(UP)])
         self.assertEqual(written(chain.connected(UPSTREAM), UP), b"01234")

@@ -9,7 +9,6 @@ from zope.interface.verify import verifyObject
 from portfwd.filters import (
     API_VERSION,
     BOTH,
-    HOLD_TIMEOUT,
     MAX_HOLD,
     Connection,
     IFilterFactory,
@@ -66,7 +65,7 @@ class FactoryTests(SynchronousTestCase):
         self.assertIsNot(one, two)
         self.assertEqual(
             (factory.directions, factory.routes, factory.max_hold, factory.hold_timeout, factory.on_timeout),
-            (BOTH, False, MAX_HOLD, HOLD_TIMEOUT, "close"),
+            (BOTH, False, MAX_HOLD, None, "close"),
         )
 
     def test_values(self) -> None:
