@@ -28,6 +28,8 @@ from collections.abc import Callable
 from time import monotonic
 from typing import BinaryIO, Final
 
+from portfwd.logs.rotation import rotate
+
 #: Seconds for which lines are collected. Shorter is not seen by who follows the log; longer is.
 FLUSH_INTERVAL: Final = 0.25
 #: Bytes that are written at once without waiting longer: a pipe's default size.
@@ -77,6 +79,9 @@ class LineWriter:
         flush_interval: float = FLUSH_INTERVAL,
         retry_interval: float = RETRY_INTERVAL,
         queue_bytes: int = QUEUE_BYTES,
+        rotate_bytes: int = 0,
+        held: bool = False,
+        drops_are_news: bool = True,
     ) -> None:
         """
         Open the file; the thread comes later.
@@ -87,6 +92,10 @@ class LineWriter:
             seconds, in the writer's thread or in that of a caller of `write`.
         :param dropped_line: the line that says how many were dropped.
         :param clock: monotonic seconds.
+        :param rotate_bytes: when the file has so many, and at `reopen`, it is moved out of the way
+            (`portfwd.logs.rotation`) and another one is begun; 0: `reopen` only opens the path again.
+        :param held: lines wait for `begin`.
+        :param drops_are_news: False: that lines are dropped is told in the file only.
         :raises OSError: when the path cannot be opened.
         """
         if isinstance(target, str):
@@ -104,6 +113,9 @@ class LineWriter:
         self._flush_interval = flush_interval
         self._retry_interval = retry_interval
         self._queue_bytes = queue_bytes
+        self._rotate_bytes = rotate_bytes
+        self._held = held
+        self._drops_are_news = drops_are_news
         self._thread: threading.Thread | None = None
         self._changed = threading.Condition(threading.Lock())
         # All below is guarded by the condition's lock.
@@ -129,7 +141,7 @@ class LineWriter:
             if self._closing or waiting + self._writing > self._queue_bytes:
                 self.dropped += 1
                 self._unreported += 1
-                trouble = self._may_complain()
+                trouble = self._drops_are_news and self._may_complain()
             else:
                 self._lines.append(data)
                 self._waiting = waiting
@@ -142,6 +154,13 @@ class LineWriter:
                     self._changed.notify_all()
         if trouble:
             self._complain(f"{self.name}: lines come faster than they can be written, {self.dropped} dropped")
+
+    def begin(self) -> None:
+        """Write what was held back, and go on so."""
+        with self._changed:
+            self._held = False
+            if self._lines or self._reopens_wanted != self._reopens_done:
+                self._order()
 
     def reopen(self) -> None:
         """
@@ -172,9 +191,10 @@ class LineWriter:
         """
         with self._changed:
             first, self._closing = not self._closing, True
-            thread = self._thread
-            if thread is not None:
+            self._held = False
+            if self._thread is not None or self._lines:
                 self._order()
+            thread = self._thread
         if thread is None:
             if first:
                 self._close_descriptor()
@@ -198,6 +218,8 @@ class LineWriter:
 
     def _wake(self) -> None:
         """Start the thread or notify it; the lock is held."""
+        if self._held:
+            return
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="portfwd-log", daemon=True)
             self._thread.start()
@@ -232,6 +254,8 @@ class LineWriter:
                 # The new file begins with a whole line.
                 done = batch.rfind(b"\n", 0, done) + 1
                 done += self._put(batch, done)
+            elif self._rotate_bytes and done == len(batch) and self._is_large():
+                self._open_again()
             with self._changed:
                 self._reopens_done = reopens
                 self._writing = len(batch) - done
@@ -279,9 +303,22 @@ class LineWriter:
         poll.register(self._descriptor, select.POLLOUT)
         return bool(poll.poll(self._retry_interval * 1000))
 
+    def _is_large(self) -> bool:
+        """Whether it is time for another file."""
+        return os.fstat(self._descriptor).st_size >= self._rotate_bytes
+
+    def _is_there(self) -> bool:
+        """Whether the path is still the file that is open, and was not moved away by somebody else."""
+        try:
+            return os.path.samestat(os.stat(self._path), os.fstat(self._descriptor))
+        except FileNotFoundError:
+            return False
+
     def _open_again(self) -> bool:
         """Change to a newly opened file; say whether that was possible."""
         try:
+            if self._rotate_bytes and self._is_there():
+                rotate(self._path)
             descriptor = open_log(self._path)
         except OSError as error:
             self._complain(f"cannot reopen {self.name}: {error.strerror}; the old file stays in use")

@@ -57,6 +57,10 @@ class LastResort:
             signal.setitimer(signal.ITIMER_REAL, HURRY)
 
     def _is_late(self, number: int, frame: FrameType | None) -> None:
+        # What is done here may wait for something that the interrupted code holds: then the kernel ends the
+        # process.
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, HURRY)
         self._end(CUT_OFF, f"the stop did not end within {HURRY:g} s: cut off")
 
     def _end(self, status: int, why: str) -> None:

@@ -13,12 +13,12 @@ import os
 import select
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 from twisted.application.service import IService, MultiService, Service
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
+from twisted.logger import ILogObserver, Logger
+from twisted.python.components import Componentized
 from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
@@ -31,12 +31,14 @@ from portfwd.rules import combine, everything_wrong, format_problem, load, parse
 from portfwd.rules.diagnostics import Problem, Severity
 from portfwd.rules.model import Ruleset
 from portfwd.service.disk import DiskFiles
+from portfwd.service.event_log import EventLog, event_log_for
 from portfwd.service.filters import filter_problems
 from portfwd.service.forwarder import DRAIN, Forwarder
 from portfwd.service.garbage import kept
 from portfwd.service.last_resort import LastResort
 from portfwd.service.notify import STOP_MARGIN, Heartbeat, Notifier, status_of
 from portfwd.service.operators import add_operators
+from portfwd.service.pid_file import PidFile, remove_own_pid_file
 from portfwd.service.rereading import Confinement, Rereading
 from portfwd.service.session_log import LogInUse
 from portfwd.service.signals import Signals
@@ -213,8 +215,12 @@ class Daemon(MultiService):
         twistd_pid_file: str | None,
         heartbeat: Heartbeat | None = None,
         notifier: Notifier | None = None,
+        event_log: EventLog | None = None,
     ) -> None:
-        """:param twistd_pid_file: written by then, and removed when a start in the foreground fails."""
+        """
+        :param twistd_pid_file: written by then, and removed when a start in the foreground fails.
+        :param event_log: None: events are twistd's to write.
+        """
         super().__init__()
         self._forwarder = forwarder
         self._session_log = session_log
@@ -222,12 +228,21 @@ class Daemon(MultiService):
         self._notifier = notifier
         self._foreground = foreground
         self._twistd_pid_file = twistd_pid_file
+        self._event_log = event_log
         self._log = Logger()
         forwarder.setServiceParent(self)
+
+    def setServiceParent(self, parent: Any) -> None:
+        """See `IService`; an application that has an observer of events lets twistd make none."""
+        super().setServiceParent(parent)
+        if self._event_log is not None and isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, self._event_log)
 
     @kept()
     def privilegedStartService(self) -> None:
         """Bind."""
+        if self._event_log is not None:
+            self._event_log.begin()
         try:
             super().privilegedStartService()
         except StartError as problem:
@@ -246,7 +261,7 @@ class Daemon(MultiService):
         if self._foreground:
             for line in problem.failures:
                 print(f"portfwd: {line}", file=sys.stderr)
-            _remove_own_pid_file(self._twistd_pid_file)
+            remove_own_pid_file(self._twistd_pid_file)
             raise SystemExit(1)
         for line in problem.failures:
             self._log.critical("{line}", line=line)
@@ -279,57 +294,15 @@ class Daemon(MultiService):
     def write_last(self) -> None:
         """What is done before a process ends that cannot stop in order."""
         self._withdraw_pid_file()
-        _remove_own_pid_file(self._twistd_pid_file)
+        remove_own_pid_file(self._twistd_pid_file)
         self._close_logs()
+        if self._event_log is not None:
+            self._event_log.flush()
 
     def _withdraw_pid_file(self) -> None:
         for service in self:
             if isinstance(service, PidFile):
                 service.withdraw()
-
-
-def _remove_own_pid_file(path: str | None) -> None:
-    """Remove twistd's pid file if it is this process's."""
-    try:
-        if path is not None and Path(path).read_text("ascii").strip() == str(os.getpid()):
-            os.unlink(path)
-    except (OSError, ValueError):
-        return  # it is not there, or not ours
-
-
-class PidFile(Service):
-    """The file of rinetd's ``pidlogfile``."""
-
-    name = "portfwd pid file"
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._written = False
-        self._log = Logger()
-
-    def privilegedStartService(self) -> None:
-        """Write it, while there are privileges to do so; not to be able to is a warning, as rinetd has it."""
-        try:
-            with open(self._path, "w", encoding="ascii") as file:
-                file.write(f"{os.getpid()}\n")
-            self._written = True
-        except OSError as problem:
-            self._log.warn("pid file {path}: {problem}", path=self._path, problem=problem.strerror)
-
-    def stopService(self) -> None:
-        """Remove it, if that is still allowed."""
-        super().stopService()
-        self.withdraw()
-
-    def withdraw(self) -> None:
-        """Remove what was written, if anything was: the file may be another process's."""
-        if not self._written:
-            return
-        self._written = False
-        try:
-            os.unlink(self._path)
-        except OSError as problem:
-            self._log.info("pid file {path} stays: {problem}", path=self._path, problem=problem.strerror)
 
 
 @kept()
@@ -381,6 +354,11 @@ def _assemble(options: Options, ruleset: Ruleset, warnings: list[str]) -> IServi
     load_late_modules(filters=any(parent.get(name) for name in ("chroot", "uid", "gid")))
     foreground = bool(parent.get("nodaemon", True))
     world = steady(reactor)
+    try:
+        event_log = event_log_for(parent)
+    except OSError as problem:
+        print(f"portfwd: twistd's log {problem.filename}: {problem.strerror}", file=sys.stderr)
+        raise SystemExit(1) from None
     session_log = LogInUse(ruleset.log, foreground=foreground, clock=world)
     if session_log.warning:
         print(f"portfwd: {session_log.warning}", file=sys.stderr)
@@ -403,6 +381,7 @@ def _assemble(options: Options, ruleset: Ruleset, warnings: list[str]) -> IServi
         twistd_pid_file=parent.get("pidfile") or None,
         heartbeat=heartbeat,
         notifier=notifier,
+        event_log=event_log,
     )
 
     chroot = os.path.abspath(parent["chroot"]) if parent.get("chroot") else ""
@@ -421,6 +400,8 @@ def _assemble(options: Options, ruleset: Ruleset, warnings: list[str]) -> IServi
     def reopen() -> None:
         forwarder.sinks.reopen()
         session_log.reopen()
+        if event_log is not None:
+            event_log.reopen()
 
     signals = Signals(world, forwarder, reopen, rereading.reload, last_resort.hurry)
     signals.setServiceParent(daemon)

@@ -45,3 +45,12 @@ class OccupiesThread(Filter):
         reactor.callInThread(threading.Event().wait)  # type: ignore[attr-defined]
         _log.info("never")
         return None
+
+
+class Talkative(Filter):
+    """Logs a line that is larger than a pipe takes."""
+
+    def received(self, direction: Direction, data: bytes) -> Verdict:
+        """See `IFilter`."""
+        _log.info("x" * 200_000)
+        return None

@@ -16,6 +16,7 @@ from twisted.trial import unittest
 
 from portfwd.service.last_resort import CUT_OFF, LOST
 from portfwd.testing.peers import Dialer, Listener, converse
+from portfwd.values import InetAddress
 from tests.integration.case import JSON_LOG, ForwarderCase
 from tests.integration.forwarder import (
     PATIENCE,
@@ -89,6 +90,48 @@ class LastResortTests(ForwarderCase):
         forwarder.signal(signal.SIGTERM)
         self.assertEqual(forwarder.wait(), 0)
         self.assertNotIn("cut off", forwarder.log)
+
+
+class LogTests(ForwarderCase):
+    """twistd's log while nobody reads it."""
+
+    def test_a_reader_that_stops(self) -> None:
+        """
+        Sessions go on behind a pipe that nobody empties, and a stop ends, with and without what was
+        dropped.
+        """
+        upstream = self.listener()
+        (self.directory / "rules.conf").write_text(
+            f"{JSON_LOG}case: 127.0.0.1:0 -> {upstream.address}\n"
+            "    filter python:tests.integration.breaking.Talkative\n"
+        )
+        process = subprocess.Popen(
+            [sys.executable, "-c", TWISTD, "-n", "--pidfile=", "portfwd", "-c", "rules.conf", "--drain=1"],
+            cwd=self.directory,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+        )
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        assert process.stdout is not None
+        self.addCleanup(process.stdout.close)
+        lines: list[str] = []
+        while not lines or "is ready" not in lines[-1]:
+            lines.append(process.stdout.readline().decode())
+        address = addresses_in("".join(lines), "case")[0]
+        assert isinstance(address, InetAddress)
+        client = socket.create_connection((address.host, address.port), PATIENCE)
+        self.addCleanup(client.close)
+        server = upstream.accept(PATIENCE)
+        assert server is not None
+        self.addCleanup(server.close)
+        server.settimeout(PATIENCE)
+        # Each byte makes a line that fills the pipe.
+        for _ in range(3):
+            client.sendall(b"a")
+            self.assertEqual(server.recv(10), b"a")
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(process.wait(PATIENCE), 0)
 
 
 class StopTests(ForwarderCase):

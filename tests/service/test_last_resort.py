@@ -36,5 +36,9 @@ class LastResortTests(SynchronousTestCase):
             self.last.hurry()
         timer.assert_called_once_with(signal.ITIMER_REAL, HURRY)
         self.assertEqual(self.done, [])
-        signal.raise_signal(signal.SIGALRM)
+        with mock.patch.object(signal, "setitimer") as timer:
+            signal.raise_signal(signal.SIGALRM)
         self.assertEqual(self.done, ["last lines", CUT_OFF])
+        # And should that hang, the kernel does it.
+        timer.assert_called_once_with(signal.ITIMER_REAL, HURRY)
+        self.assertEqual(signal.getsignal(signal.SIGALRM), signal.SIG_DFL)

@@ -1,0 +1,166 @@
+"""Tests for twistd's log: lines as twistd's, files that rotate, and readers that stop."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from twisted.logger import ILogObserver, Logger
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from portfwd.logs.writer import QUEUE_BYTES
+from portfwd.service import event_log as module
+from portfwd.service.event_log import EventLog, event_log_for
+
+
+class EventLogTests(SynchronousTestCase):
+    """What is written, and when."""
+
+    def setUp(self) -> None:
+        self.path = Path(self.mktemp())
+        self.log = EventLog(str(self.path))
+        self.addCleanup(self.log.close)
+        self.emit = Logger(namespace="portfwd.test", observer=self.log)
+
+    def test_lines(self) -> None:
+        """Lines are twistd's; tracebacks are part of theirs; what came before `begin` waits for it."""
+        verifyObject(ILogObserver, self.log)
+        self.emit.info("a {what}", what="word")
+        self.log.flush()
+        self.assertEqual(self.path.read_text(), "")
+        self.log.begin()
+        try:
+            raise ZeroDivisionError("by zero")
+        except ZeroDivisionError:
+            self.emit.failure("it failed")
+        self.assertTrue(self.log.flush())
+        first, second, *more = self.path.read_text().splitlines()
+        self.assertRegex(first, r"^\d{4}-\d\d-\d\dT\S+ \[portfwd.test#info\] a word$")
+        self.assertRegex(second, r" \[portfwd.test#critical\] it failed$")
+        self.assertTrue(all(line.startswith("\t") for line in more))
+        self.assertIn("\tbuiltins.ZeroDivisionError: by zero", more)
+        self.assertIn("0 bytes waiting", repr(self.log))
+
+    def test_closed_before_it_began(self) -> None:
+        """What waits is written at the end, if the start did not get that far."""
+        self.emit.info("why")
+        self.assertTrue(self.log.close())
+        self.assertIn("] why\n", self.path.read_text())
+
+    def test_rotated(self) -> None:
+        """A file that has become large is moved to .1, and so is one at `reopen`; no line is lost."""
+        self.patch(module, "ROTATE_BYTES", 100)
+        path = self.path.with_suffix(".small")
+        log = EventLog(str(path))
+        self.addCleanup(log.close)
+        log.begin()
+        emit = Logger(namespace="t", observer=log)
+        emit.info("x" * 100)
+        log.flush()
+        emit.info("short")
+        log.flush()
+        log.reopen()
+        log.flush()
+        emit.info("last")
+        log.flush()
+        names = [path, path.with_name(path.name + ".1"), path.with_name(path.name + ".2")]
+        said = [one.read_text().split("] ")[1].strip() for one in names]
+        self.assertEqual(said, ["last", "short", "x" * 100])
+
+    def test_moved_away(self) -> None:
+        """A file that somebody else has moved is not rotated at `reopen`, but made anew."""
+        self.log.begin()
+        self.emit.info("old")
+        self.log.flush()
+        moved = self.path.with_suffix(".moved")
+        self.path.rename(moved)
+        self.log.reopen()
+        self.log.flush()
+        self.emit.info("new")
+        self.log.flush()
+        self.assertIn("] old\n", moved.read_text())
+        self.assertIn("] new\n", self.path.read_text())
+        self.assertFalse(self.path.with_name(self.path.name + ".1").exists())
+
+    def test_a_reader_that_stops(self) -> None:
+        """Lines are dropped instead of waiting; one line tells how many, when there is a reader again."""
+        reader, writer = os.pipe()
+        with os.fdopen(writer, "wb") as pipe, os.fdopen(reader, "rb") as end:
+            log = EventLog(pipe)
+            log.begin()
+            emit = Logger(namespace="t", observer=log)
+            count = 2 * QUEUE_BYTES // 10_000
+            for number in range(count):
+                emit.info(f"{number} {'x' * 10_000}")
+            self.assertGreater(log._writer.dropped, 0)
+            lines: list[str] = []
+            while not lines or "dropped here" not in lines[-1]:
+                lines.append(end.readline().decode())
+            told = [line for line in lines if "dropped here" in line]
+            self.assertIn(f" {count - len(lines) + len(told)} lines were dropped here", told[-1])
+            self.assertTrue(log.close())
+
+    def test_a_file_that_cannot_be_rotated(self) -> None:
+        """The old file stays in use, and says why."""
+        folder = self.path.with_suffix(".folder")
+        folder.mkdir()
+        log = EventLog(str(folder / "log"))
+        self.addCleanup(log.close)
+        log.begin()
+        moved = folder.with_suffix(".moved")
+        folder.rename(moved)
+        log.reopen()
+        log.flush()
+        log.flush()
+        self.assertIn("cannot reopen", (moved / "log").read_text())
+
+
+class ChoiceTests(SynchronousTestCase):
+    """Which log twistd's options ask for."""
+
+    def setUp(self) -> None:
+        self.at_exit: list[Any] = []
+        self.patch(atexit, "register", self.at_exit.append)
+
+    def test_files(self) -> None:
+        """A file, twistd's default as a daemon, is opened at once and closed at the exit."""
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        before = os.getcwd()
+        self.addCleanup(os.chdir, before)
+        os.chdir(folder)
+        for options, name in (
+            ({"logfile": "a.log", "nodaemon": True}, "a.log"),
+            ({"logfile": None, "nodaemon": False}, "twistd.log"),
+        ):
+            log = event_log_for(options)
+            self.assertIsNotNone(log)
+            self.assertTrue((Path(before) / folder / name).exists())
+        for close in self.at_exit:
+            close()
+        self.assertEqual(len(self.at_exit), 2)
+        self.assertRaises(OSError, event_log_for, {"logfile": "no/such/folder", "nodaemon": True})
+
+    def test_standard_output(self) -> None:
+        """In the foreground lines go to standard output, which stays open."""
+        with open(os.devnull, "w") as null:
+            self.patch(sys, "stdout", null)
+            for name in (None, "-"):
+                self.assertIsNotNone(event_log_for({"logfile": name, "nodaemon": True}))
+            for close in self.at_exit:
+                close()
+            self.assertFalse(null.closed)
+
+    def test_twistds_own(self) -> None:
+        """Syslog, an observer that was named, and what twistd refuses, are left to it."""
+        for options in (
+            {},
+            {"logfile": None, "syslog": True},
+            {"logfile": None, "logger": print},
+            {"logfile": "-", "nodaemon": False},
+        ):
+            self.assertIsNone(event_log_for(options))
