@@ -226,6 +226,8 @@ class SessionSummary(NamedTuple):
     :ivar detail: the error's text where there was one.
     :ivar access_step: 1 to 4, the step of the access list that refused the client; else 0
         (`portfwd.rules.access.Decision`).
+    :ivar tls: what the TLS handshake with the client said; None where there was none of ours, or it failed.
+    :ivar upstream_tls: the same of the upstream.
     :ivar repeated: how many sessions of this client that failed alike the line stands for; 0 for this one
         only.
     :ivar dropped: datagrams that were dropped, by cause: the name of a filter, ``buffer`` (a socket took no
@@ -251,6 +253,8 @@ class SessionSummary(NamedTuple):
     access_step: int = 0
     dropped: tuple[tuple[str, int], ...] = ()
     repeated: int = 0
+    tls: TLSInfo | None = None
+    upstream_tls: TLSInfo | None = None
 
 
 def printable(text: str) -> str:

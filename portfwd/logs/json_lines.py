@@ -13,6 +13,10 @@ null), ``relay`` and ``detail`` (text, empty where there was none),
 ``share_spliced`` (0 to 1; null without bytes), ``paused`` (seconds for which the other side took
 no more) and ``paced`` (seconds for which ``bandwidth=`` had nothing left).
 
+Only where a side speaks TLS by us there are ``tls`` (the client's) and ``upstream_tls``: objects with
+``version``, ``cipher``, ``alpn``, ``server_name`` (text, empty for none), ``resumed`` (whether an earlier
+session was), and in the client's ``client_name``, the name in its verified certificate.
+
 Only where datagrams were dropped there is ``dropped``: an object with how many, by cause. Only
 in a line that stands for several sessions there is ``repeated``: how many (`portfwd.logs.repeats`).
 
@@ -25,7 +29,7 @@ import json
 from typing import Any, Final
 
 from portfwd.logs.fields import address, utc_time
-from portfwd.values import FlowSummary, SessionSummary
+from portfwd.values import FlowSummary, SessionSummary, TLSInfo
 
 # Made once: json.dumps would make one a line.
 _ENCODER: Final = json.JSONEncoder(separators=(",", ":"))
@@ -60,6 +64,10 @@ def session_fields(summary: SessionSummary) -> dict[str, Any]:
         "to_upstream": _flow(summary.to_upstream),
         "to_client": _flow(summary.to_client),
     }
+    if summary.tls is not None:
+        fields["tls"] = {**_tls(summary.tls), "client_name": summary.tls.client_name}
+    if summary.upstream_tls is not None:
+        fields["upstream_tls"] = _tls(summary.upstream_tls)
     if summary.dropped:
         fields["dropped"] = dict(summary.dropped)
     if summary.repeated:
@@ -78,6 +86,16 @@ def _flow(flow: FlowSummary) -> dict[str, Any]:
         "share_spliced": round(flow.spliced / flow.bytes, 4) if flow.bytes else None,
         "paused": _microseconds(flow.paused),
         "paced": _microseconds(flow.paced),
+    }
+
+
+def _tls(info: TLSInfo) -> dict[str, Any]:
+    return {
+        "version": info.version,
+        "cipher": info.cipher,
+        "alpn": info.alpn,
+        "server_name": info.server_name,
+        "resumed": info.resumed,
     }
 
 

@@ -19,6 +19,7 @@ this order. New keys are added at the end. Behind them comes what only some line
   upstream's first byte, ``duration``: from accept to close; ``-`` where it never came;
 - ``reason``: the two letters of `CloseReason`; ``ended_first``: ``client``, ``upstream`` or ``-``;
 - ``relay``: ``splice``, ``copy``, ``pair`` or ``-``; ``detail``: the error's text or ``-``;
+- only where the client showed a certificate, ``client_name``: the name in it;
 - only where datagrams were dropped, ``dropped``: how many, by cause: ``proxy-in:12,buffer:3``;
 - only in a line that stands for several sessions, ``repeated``: how many (`portfwd.logs.repeats`).
 
@@ -51,6 +52,8 @@ def text_line(summary: SessionSummary) -> str:
         f" relay={known_word(summary.relay or None)}"
         f" detail={word(summary.detail) if summary.detail else ABSENT}"
     )
+    if summary.tls is not None and summary.tls.client_name:
+        line += f" client_name={word(summary.tls.client_name)}"
     if summary.dropped:
         line += " dropped=" + word(",".join(f"{cause}:{count}" for cause, count in summary.dropped))
     if summary.repeated:

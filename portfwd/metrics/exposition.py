@@ -121,6 +121,9 @@ _SAMPLES: Final[Mapping[str, Samples]] = MappingProxyType(
         "portfwd_reloads_total": _one(lambda figures: figures.reloads),
         "portfwd_reload_failures_total": _one(lambda figures: figures.reload_failures),
         "portfwd_reload_time_seconds": _one(lambda figures: figures.reloaded_at or 0.0),
+        "portfwd_certificate_not_after_seconds": lambda figures: [
+            ((file,), end) for file, end in figures.certificates.items()
+        ],
     }
 )
 

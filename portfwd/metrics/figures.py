@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from heapq import nsmallest
 from typing import Final
 
 from attrs import Factory, define
@@ -23,6 +24,9 @@ MOST_RULES: Final = 500
 
 #: Targets of all rules together that have labels of their own.
 MOST_TARGETS: Final = 1000
+
+#: Certificates that are told of, those that end first.
+MOST_CERTIFICATES: Final = 1000
 
 #: The label of all rules, or all targets, beyond these.
 OTHERS: Final = "(others)"
@@ -107,6 +111,7 @@ class Figures:
     :ivar sources: addresses that are remembered for their limits.
     :ivar sources_forgotten: those that were forgotten too early, for want of room.
     :ivar reloaded_at: of the last one that succeeded; None for never.
+    :ivar certificates: files of certificates to when these end, since the epoch; `MOST_CERTIFICATES` at most.
     :ivar lags: how late the reactor was.
     """
 
@@ -125,6 +130,7 @@ class Figures:
     reloads: int = 0
     reload_failures: int = 0
     reloaded_at: float | None = None
+    certificates: dict[str, float] = Factory(dict)
     lags: Histogram = Factory(lambda: Histogram(()))
 
     def rule(self, name: str) -> RuleFigures:
@@ -140,6 +146,11 @@ class Figures:
         """`rule` has all of one rule: what are the targets of all those beyond the bound is added up now."""
         if rule is self.rules.get(OTHERS):
             _merge_targets(rule, _names(rule))
+
+    def add_certificates(self, ends: Iterable[tuple[str, float]]) -> None:
+        """Tell of certificates: their files, and when they end."""
+        soonest = nsmallest(MOST_CERTIFICATES, dict(ends).items(), key=lambda one: one[1])
+        self.certificates = dict(sorted(soonest))
 
     def bound_targets(self) -> None:
         """Add up under one label the targets that are too many; once, when all rules are there."""

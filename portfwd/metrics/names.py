@@ -92,6 +92,8 @@ NAMES: Final[tuple[MetricName, ...]] = (
     MetricName("portfwd_reload_failures_total", _COUNTER, "reloads that were refused, and changed nothing"),
     MetricName("portfwd_reload_time_seconds", _GAUGE,
                "when the last reload changed the rules, since the epoch; 0: never"),
+    MetricName("portfwd_certificate_not_after_seconds", _GAUGE,
+               "when a certificate that is shown to clients or targets ends, since the epoch", ("file",)),
     MetricName("portfwd_reactor_lag_seconds", _HISTOGRAM,
                "how late the reactor was, looked at four times a second"),
 )  # fmt: skip

@@ -728,6 +728,9 @@ class Session:
             self._detail,
             self._access_step,
             tuple((+self._drops()).items()) if self._rule.has_datagrams else (),
+            0,
+            client.tls if client is not None else None,
+            upstream.tls if upstream is not None else None,
         )
 
     def _drops(self) -> Counter[str]:

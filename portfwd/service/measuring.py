@@ -32,6 +32,7 @@ from portfwd.relay.live import LiveRule
 from portfwd.relay.session import Session
 from portfwd.rules.addresses import address_text
 from portfwd.rules.model import ListenSpec, Options
+from portfwd.service.certificate_watch import sides_of
 from portfwd.values import FlowSummary, UnixAddress
 
 #: Sessions that are read in one step: some microseconds each.
@@ -107,6 +108,8 @@ def measure(forwarder: Measured, figures: Figures) -> Steps:
     figures.sources, figures.sources_forgotten = len(sources), sources.forgotten
     figures.reloads, figures.reload_failures = forwarder.reloads, forwarder.reload_failures
     figures.reloaded_at = forwarder.reloaded_at
+    pairs = [pair for side in sides_of(forwarder.every_rule) for pair in side.pairs]
+    figures.add_certificates((pair.cert, pair.until.timestamp()) for pair in pairs)
 
 
 def _add_rule(live: LiveRule, figures: RuleFigures) -> Steps:

@@ -30,6 +30,7 @@ from portfwd.kernel.steady import steady
 from portfwd.rules import combine, everything_wrong, format_problem, load, parse_rule, unsupported
 from portfwd.rules.diagnostics import Problem, Severity
 from portfwd.rules.model import Ruleset
+from portfwd.service.certificate_watch import CertificateWatch
 from portfwd.service.disk import DiskFiles
 from portfwd.service.event_log import EventLog, event_log_for
 from portfwd.service.filters import filter_problems
@@ -414,6 +415,7 @@ def _assemble(options: Options, ruleset: Ruleset, warnings: list[str]) -> IServi
     if ruleset.pid_file is not None:
         PidFile(os.path.abspath(ruleset.pid_file)).setServiceParent(daemon)
     heartbeat.setServiceParent(daemon)
+    CertificateWatch(world, lambda: forwarder.rules).setServiceParent(daemon)
     Announcing(world, forwarder, warnings, notifier).setServiceParent(daemon)
     service: IService = daemon
     return service

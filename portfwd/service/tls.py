@@ -14,6 +14,7 @@ import os
 import ssl
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from functools import partial
 from hashlib import sha256
 from typing import Final
@@ -24,7 +25,15 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from twisted.logger import Logger
 
 from portfwd.rules.model import Options
-from portfwd.service.certificates import Pair, authority_files, read_file, read_pair, read_password
+from portfwd.service.certificates import (
+    Pair,
+    authority_files,
+    expiry,
+    now_utc,
+    read_file,
+    read_pair,
+    read_password,
+)
 from portfwd.service.file_watch import FileWatch
 from portfwd.service.tls_context import load_pair, new_context, refuse_revoked, trust_file
 from portfwd.streams.tls_failures import NotAdmitted
@@ -86,6 +95,7 @@ class ClientSide:
         options: Options,
         read: Callable[[str], bytes] = read_file,
         seconds: Callable[[], float] | None = None,
+        now: Callable[[], datetime] = now_utc,
     ) -> None:
         """
         Read the files.
@@ -98,6 +108,7 @@ class ClientSide:
         self.accepts_eof = options.eof == "accept"
         self._options = options
         self._read = read
+        self._now = now
         self._host = host
         self._asks_for_client = options.server_name == CLIENT
         written = None if self._asks_for_client else options.server_name
@@ -111,7 +122,7 @@ class ClientSide:
         alpn = () if options.target_alpn == (CLIENT,) else options.target_alpn
         self._usual = _Asked(name, alpn)
         self._watch = None if seconds is None else FileWatch(partial(_files, options), seconds)
-        self.pair: Pair | None = None
+        self.pairs: tuple[Pair, ...] = ()
         self._contexts: dict[tuple[str, ...], ssl.SSLContext] = {}
         self._sessions: OrderedDict[_Asked, deque[ssl.SSLSession]] = OrderedDict()
         self._context(alpn)
@@ -148,8 +159,9 @@ class ClientSide:
             refuse_revoked(context, options.target_crl, read)
         if options.client_cert is not None:
             password = read_password(options.client_key_password_file, read)
-            self.pair = read_pair(options.client_cert, options.client_key, read, password)
-            load_pair(context, self.pair)
+            pair = read_pair(options.client_cert, options.client_key, read, password)
+            load_pair(context, pair)
+            self.pairs = (pair,)
         elif options.client_key is not None:
             raise ValueError(f"client-key={options.client_key}: there is no client-cert= for it")
         return context
@@ -159,12 +171,12 @@ class ClientSide:
         watch = self._watch
         if watch is None or not watch.due or not watch.changed():
             return
-        before = self._contexts, self.pair
+        before = self._contexts, self.pairs
         self._contexts = {}
         try:
             self._context(self._usual.alpn)
         except (OSError, ValueError) as problem:
-            self._contexts, self.pair = before
+            self._contexts, self.pairs = before
             self._log.error(
                 "tls:{host}: the new certificates are not good, the old ones stay: {problem}",
                 host=self._host,
@@ -173,6 +185,13 @@ class ClientSide:
             return
         self._sessions.clear()  # they belong to the old contexts
         self._log.info("tls:{host}: the certificates were read again", host=self._host)
+
+    def warn_of_expiry(self) -> None:
+        """Warn of a certificate that has expired or soon will."""
+        for pair in self.pairs:
+            warning = expiry(pair.cert, pair.until, self._now(), pair.since)
+            if warning:
+                self._log.warn("tls:{host}: {problem}", host=self._host, problem=warning)
 
     # Connections
 
@@ -294,7 +313,9 @@ def client_side(
             " who stands between can read and change everything",
             host=host,
         )
-    return ClientSide(host, options, read, seconds)
+    side = ClientSide(host, options, read, seconds)
+    side.warn_of_expiry()
+    return side
 
 
 def _files(options: Options) -> Iterator[str]:

@@ -124,10 +124,13 @@ class ServerTests(TargetCase):
             f"listen tls\n    bind 127.0.0.1:{front} accept-proxy ssl crt {self.both()}\n"
             f"    server plain 127.0.0.1:{back} send-proxy-v2\n",
         )
-        for server in (port, front):
-            for clause in ("proxy-out", "proxy-out version=1", "hexdump\n    filter proxy-out tlv=crc32c"):
-                forwarder = self.start(server, clauses=f"    filter {clause}\n")
-                self.assertIn(b"\r\n\r\n127.0.0.1\n", self.ask(forwarder, end=False), (server, clause))
+        for server, clause in (
+            (port, "proxy-out"),
+            (port, "proxy-out version=1"),
+            (front, "hexdump\n    filter proxy-out tlv=crc32c"),
+        ):
+            forwarder = self.start(server, clauses=f"    filter {clause}\n")
+            self.assertIn(b"\r\n\r\n127.0.0.1\n", self.ask(forwarder, end=False), (server, clause))
 
     def test_proxy_header_inside(self) -> None:
         """With inside=on the header is the first thing inside of TLS."""
@@ -173,6 +176,11 @@ class ServerTests(TargetCase):
             f"https://front.example:{listening}/",
         )  # fmt: skip
         self.assertEqual(got.stdout, b"both\n")
+        (line,) = forwarder.access_lines(1)
+        said = line.raw["tls"]
+        self.assertEqual((said["server_name"], said["resumed"]), ("front.example", False))
+        self.assertTrue(said["version"].startswith("TLSv1.") and said["cipher"], said)
+        self.assertEqual(line.raw["upstream_tls"]["server_name"], "localhost")
 
 
 class MisbehaviourTests(TargetCase):

@@ -10,6 +10,7 @@ from portfwd.values import (
     InetAddress,
     SessionSummary,
     Side,
+    TLSInfo,
     UnixAddress,
 )
 
@@ -51,6 +52,7 @@ flows = st.builds(
     lengths,
     lengths,
 )
+handshakes = st.builds(TLSInfo, nasty, nasty, nasty, nasty, nasty, st.booleans())
 summaries = st.builds(
     SessionSummary,
     id=st.integers(1),
@@ -70,6 +72,10 @@ summaries = st.builds(
     relay=nasty,
     detail=nasty,
     access_step=st.integers(0, 4),
+    dropped=st.lists(st.tuples(nasty, st.integers(1, 9)), max_size=2).map(tuple),
+    repeated=st.integers(0, 2),
+    tls=st.none() | handshakes,
+    upstream_tls=st.none() | handshakes,
 )
 
 

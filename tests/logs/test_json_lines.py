@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.logs.json_lines import json_line
-from portfwd.values import CloseReason, FlowSummary, SessionSummary
+from portfwd.values import CloseReason, FlowSummary, SessionSummary, TLSInfo
 from tests.logs.summaries import PLAIN, changed, summaries
 
 
@@ -87,12 +87,30 @@ class JSONLineTests(SynchronousTestCase):
         self.assertEqual(
             (read["id"], read["rule"], read["detail"]), (summary.id, summary.rule, summary.detail)
         )
-        self.assertEqual(len(read), 18 + bool(summary.dropped))
+        more = (summary.dropped, summary.repeated, summary.tls, summary.upstream_tls)
+        self.assertEqual(len(read), 18 + sum(map(bool, more)))
         if summary.reason is not None:
             self.assertIn(read["reason"], {reason.code for reason in CloseReason})
 
     def test_dropped(self) -> None:
         """What was dropped has a key of its own, only where something was."""
         self.assertNotIn("dropped", json.loads(json_line(PLAIN)))
+        self.assertNotIn("tls", json_line(PLAIN))
+        info = TLSInfo("a.example", "h2", "alice", "TLSv1.3", "TLS_AES_256_GCM_SHA384", True)
+        line = json.loads(json_line(PLAIN._replace(tls=info, upstream_tls=TLSInfo("b.example"))))
+        self.assertEqual(
+            (line["tls"], line["upstream_tls"]),
+            (
+                {
+                    "version": "TLSv1.3",
+                    "cipher": "TLS_AES_256_GCM_SHA384",
+                    "alpn": "h2",
+                    "server_name": "a.example",
+                    "resumed": True,
+                    "client_name": "alice",
+                },
+                {"version": "", "cipher": "", "alpn": "", "server_name": "b.example", "resumed": False},
+            ),
+        )
         line = json_line(PLAIN._replace(dropped=(("proxy-in", 12), ("buffer", 3))))
         self.assertEqual(json.loads(line)["dropped"], {"proxy-in": 12, "buffer": 3})

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.logs.text import text_line
-from portfwd.values import CloseReason, SessionSummary
+from portfwd.values import CloseReason, SessionSummary, TLSInfo
 from tests.logs.summaries import PLAIN, changed, summaries
 
 KEYS = [
@@ -60,11 +60,19 @@ class TextLineTests(SynchronousTestCase):
         head = re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z closed", line)
         assert head is not None
         fields = FIELD.findall(line, head.end())
-        self.assertEqual([key for key, _ in fields], KEYS + ["dropped"] * bool(summary.dropped))
+        more = {
+            "client_name": summary.tls is not None and summary.tls.client_name,
+            "dropped": summary.dropped,
+            "repeated": summary.repeated,
+        }
+        self.assertEqual([key for key, _ in fields], KEYS + [key for key, value in more.items() if value])
         self.assertEqual("".join(f" {key}={value}" for key, value in fields), line[head.end() :])
 
     def test_dropped(self) -> None:
         """What was dropped comes last, by cause, and only where something was."""
         self.assertNotIn("dropped=", text_line(PLAIN))
+        named = text_line(PLAIN._replace(tls=TLSInfo("a.example", client_name="al ice")))
+        self.assertTrue(named.endswith(' detail=- client_name="al ice"'), named)
+        self.assertNotIn("client_name", text_line(PLAIN._replace(tls=TLSInfo("a.example"))))
         line = text_line(PLAIN._replace(dropped=(("proxy-in", 12), ("buffer", 3))))
         self.assertTrue(line.endswith(" detail=- dropped=proxy-in:12,buffer:3"))

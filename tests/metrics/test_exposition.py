@@ -45,6 +45,7 @@ def full() -> Figures:
     figures.rule("idle")
     figures.listeners["accepting"] = 2
     figures.lags.add(0.5)
+    figures.add_certificates([("/etc/a.pem", 4e9)])
     return figures
 
 
