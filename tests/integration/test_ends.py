@@ -93,7 +93,7 @@ class EndCases:
             ["send 1MiB", "offer 64MiB", "read to close"],
             # 32 KiB fit the first window: they have left the upstream's kernel before its close resets.
             ["expect 1MiB", "stop reading", "send 32KiB", "end", "close"],
-            reason=("--", "SD"),
+            reason=("--", "SD", "SH"),
             orderly=False,
         )
         self.assertEqual(client.received.count, 32768)
@@ -166,7 +166,7 @@ class EndCases:
         self.play(
             ["send 10", "end", "expect 10", "say got", "expect reset within 10s"],
             ["expect 10", "expect end", "send 10", "hear got", "reset"],
-            reason="SD",
+            reason="SH",
         )
 
     def test_reset_of_a_client_that_has_ended(self: ForwarderCase) -> None:
@@ -174,7 +174,7 @@ class EndCases:
         self.play(
             ["send 10", "end", "expect 10", "reset", "say gone"],
             ["expect 10", "expect end", "send 10", "hear gone", "offer 64MiB", "expect reset within 10s"],
-            reason="CD",
+            reason="CH",
         )
 
     def test_end_before_the_dial_completes(self: ForwarderCase) -> None:
