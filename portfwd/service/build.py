@@ -48,7 +48,6 @@ from portfwd.service.rule_streams import choose_streams, surroundings_of
 from portfwd.service.targets import TLSCreators, described, destination
 from portfwd.service.tls_listening import ready_streams
 from portfwd.streams.transport import TransportStream
-from portfwd.upstreams.connect import from_twisted_address
 from portfwd.values import Address, InetAddress
 
 #: Ports below it want a privilege, unless ``net.ipv4.ip_unprivileged_port_start`` says otherwise.
@@ -283,9 +282,16 @@ class Bound:
 class Binder:
     """Binds live rules; what is bound when something fails is closed again."""
 
-    def __init__(self, world: Surroundings, budget: DescriptorBudget) -> None:
+    def __init__(
+        self,
+        world: Surroundings,
+        budget: DescriptorBudget,
+        resolve: Callable[[str], Sequence[str]] | None = None,
+    ) -> None:
+        """:param resolve: a listener's name to literals; None for the system's resolver, which may block."""
         self._world = world
         self._budget = budget
+        self._resolve = resolve
         self._inherited: Mapping[str, list[int]] | None = None
         self._log = Logger()
 
@@ -339,6 +345,7 @@ class Binder:
 
         :raises OSError, ValueError: nothing is bound then.
         """
+        resolve = self._resolve if resolve is None else resolve
         live, offset = planned.live, planned.offset
         spec, budget = live.rule.listen, self._budget.share(live.rule.name)
         bound = Bound(live, offset, planned.endpoint)
@@ -479,17 +486,6 @@ def listen_label(spec: ListenSpec, offset: int) -> str:
     if spec.ports is not None:
         return str(InetAddress(spec.host or "*", spec.ports.first + offset))
     return f"{spec.kind.value}:{spec.path}"
-
-
-def bound_addresses(bound: Bound) -> Iterator[str]:
-    """Where `bound` really listens, for the log; nowhere once it is closed."""
-    for listener in bound.listeners:
-        address = listener.address
-        if address is not None:
-            yield str(address)
-    for port in bound.ports:
-        host = from_twisted_address(port.getHost())
-        yield str(host) if host is not None else listen_label(bound.live.rule.listen, bound.offset)
 
 
 def count_descriptors() -> int:

@@ -20,7 +20,6 @@ from attrs import evolve
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredLock
 from twisted.internet.interfaces import IDelayedCall
-from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -32,7 +31,6 @@ from portfwd.kernel.reactor import Reactor
 from portfwd.kernel.sockets import raise_descriptor_limit
 from portfwd.limits.admission import Doorkeeper
 from portfwd.limits.descriptors import PER_SESSION, RESERVE, DescriptorBudget, Share
-from portfwd.listen.binding import resolve_listener
 from portfwd.listen.listener import Listener
 from portfwd.listen.reception import Reception
 from portfwd.metrics.tally import Ledger
@@ -47,19 +45,20 @@ from portfwd.service.build import (
     Bound,
     Planned,
     RuleMaker,
-    bound_addresses,
     cannot_listen,
     count_descriptors,
     live_rules,
 )
 from portfwd.service.departures import Departures
+from portfwd.service.listener_names import ListenerNames, names_to_look_up
 from portfwd.service.measuring import Watchers
-from portfwd.service.reload import ReloadResult, Transition, names_to_resolve, refusal, resolved
+from portfwd.service.reload import ReloadResult, Transition, refusal
 from portfwd.service.session_log import Silent
 from portfwd.service.slices import Slices
 from portfwd.service.steering import Steering, named
 from portfwd.service.surroundings import surroundings
-from portfwd.service.where import tell_where
+from portfwd.service.where import bound_addresses, tell_where
+from portfwd.upstreams.system_resolver import resolver_of
 from portfwd.values import CloseReason
 
 #: Seconds that sessions get to finish when the service stops.
@@ -122,7 +121,8 @@ class Forwarder(Service):
         self._session_numbers = itertools.count(1)
         self.ruleset = ruleset
         self._planned = live_rules(ruleset, world, self._session_log, ids=self._session_numbers)
-        self._binder = Binder(world, self._budget)
+        self._names = ListenerNames(resolver_of(reactor), reactor)
+        self._binder = Binder(world, self._budget, self._names.addresses)
         self._bound: list[Bound] = []
         self.departures = Departures(reactor, drain)
         self._steering = Steering(self._binder, self._budget, self.departures)
@@ -272,6 +272,7 @@ class Forwarder(Service):
         if len(self._stopping) > 1:
             return stopped  # it is under way
         super().stopService()
+        self._names.stop()
         self._end_reload()
         self.departures.stop()
         self._ports_open = True
@@ -370,20 +371,12 @@ class Forwarder(Service):
         problems = await self._in_slices(unsupported_in_steps(ruleset))
         if problems:
             return ReloadResult(dry_run=dry_run, problems=problems, failures=refusal(problems))
-        found: dict[str, Sequence[str] | OSError] = {}
-        for name in sorted(names_to_resolve(ruleset) - names_to_resolve(self.ruleset)):
-            found[name] = await deferToThread(resolved, name)
+        await self._names.learn(names_to_look_up(ruleset, self._bound))
         if not self.running:
             raise CancelledError
-
-        def resolve(name: str) -> Sequence[str]:
-            answer = found[name] if name in found else resolve_listener(name)
-            if isinstance(answer, OSError):
-                raise answer
-            return answer
-
         session_log = self._session_log if log is None else log
         maker = RuleMaker(ruleset, self._world, session_log, ids=self._session_numbers)
+        resolve = self._names.addresses
         change = Transition(self._bound, self.ruleset, ruleset, maker, self._binder, self._budget, resolve)
         try:
             await self._in_slices(change.prepare(dry_run=dry_run))

@@ -27,9 +27,10 @@ from portfwd.rules.explain import explain
 from portfwd.rules.explain_text import explanation_json, explanation_text
 from portfwd.rules.findings import shown, suggestion
 from portfwd.service import faults
-from portfwd.service.build import bound_addresses, count_descriptors
+from portfwd.service.build import count_descriptors
 from portfwd.service.forwarder import Forwarder
 from portfwd.service.log_level import LogThreshold
+from portfwd.service.where import bound_addresses
 from portfwd.values import CloseReason, Direction
 
 #: Seconds for which a count of open descriptors is good: counting them reads a directory.

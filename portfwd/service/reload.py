@@ -20,7 +20,7 @@ from attrs import define, field, frozen
 
 from portfwd.kernel.sockets import change_settings, listening_settings
 from portfwd.limits.descriptors import RESERVE, DescriptorBudget
-from portfwd.listen.binding import resolve_listener, share_port
+from portfwd.listen.binding import share_port
 from portfwd.relay.live import LiveRule
 from portfwd.rules.diagnostics import Problem, Severity, format_problem
 from portfwd.rules.diff import Difference, compare
@@ -39,7 +39,6 @@ from portfwd.service.build import (
     listen_label,
     listen_on_endpoints,
 )
-from portfwd.values import is_literal
 
 #: Differences, and as many failures, that one reload logs; who changes more than this sees it in the file.
 MAX_LINES: Final = 50
@@ -129,20 +128,6 @@ def listening_key(rule: Rule, offset: int) -> Key:
     if listen.ports is None:
         return listen.kind, listen.path
     return listen.kind, listen.host, listen.ports.first + offset, listen.options.v6only
-
-
-def names_to_resolve(ruleset: Ruleset) -> set[str]:
-    """Host names that listeners are to be bound to."""
-    hosts = {rule.listen.host for rule in ruleset.rules if rule.listen.ports is not None}
-    return {host for host in hosts if host and not is_literal(host)}
-
-
-def resolved(name: str) -> Sequence[str] | OSError:
-    """The addresses of a name, or why there are none; for a thread."""
-    try:
-        return resolve_listener(name)
-    except OSError as problem:
-        return problem
 
 
 def is_reusable(rule: Rule) -> bool:

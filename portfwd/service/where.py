@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from twisted.logger import Logger
 
 from portfwd.relay.loops import Loops
-from portfwd.service.build import Bound, bound_addresses
+from portfwd.service.build import Bound, listen_label
 from portfwd.service.targets import target_labels
 from portfwd.upstreams.connect import from_twisted_address
 from portfwd.values import Address
@@ -37,3 +37,14 @@ def addresses_of(bound: Bound) -> Iterator[Address]:
         address = from_twisted_address(port.getHost())
         if address is not None:
             yield address
+
+
+def bound_addresses(bound: Bound) -> Iterator[str]:
+    """Where `bound` really listens, for the log; nowhere once it is closed."""
+    for listener in bound.listeners:
+        address = listener.address
+        if address is not None:
+            yield str(address)
+    for port in bound.ports:
+        host = from_twisted_address(port.getHost())
+        yield str(host) if host is not None else listen_label(bound.live.rule.listen, bound.offset)

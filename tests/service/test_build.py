@@ -29,12 +29,12 @@ from portfwd.service.build import (
     Binder,
     Bound,
     Planned,
-    bound_addresses,
     count_descriptors,
     listen_label,
     live_rules,
 )
 from portfwd.service.targets import destination, target_label, target_labels
+from portfwd.service.where import bound_addresses
 from portfwd.streams.opening import StreamMaker
 from portfwd.streams.paced_transport import PacedTransport
 from portfwd.streams.socket_opening import SocketShare, SocketStreams

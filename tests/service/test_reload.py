@@ -8,8 +8,8 @@ import shutil
 import socket
 import stat
 import tempfile
-from collections.abc import Iterator
-from typing import Any, cast
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn, cast
 from unittest import mock
 
 from twisted.internet import reactor
@@ -26,7 +26,6 @@ from portfwd.rules import parse
 from portfwd.rules.diagnostics import Location, Problem, Severity
 from portfwd.rules.diff import difference
 from portfwd.service import build as build_module
-from portfwd.service import reload as reload_module
 from portfwd.service import slices
 from portfwd.service.build import count_descriptors
 from portfwd.service.forwarder import Forwarder
@@ -518,21 +517,47 @@ class BindTests(ReloadCase):
         await self.converses(client, server)
 
     async def test_names_of_listeners(self) -> None:
-        """A name is asked for in a thread, once; one without an address is a failure."""
+        """A name is asked for if a socket is to be bound; one without an address is a failure."""
         forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}\n")
         await self.applied(forwarder, f"a: localhost:0 -> {self.target}\n")
         asked: list[str] = []
 
-        def resolve(name: str) -> list[str]:
-            asked.append(name)
-            raise OSError(-2, "Name or service not known")
+        class Silent:
+            def look_up(self, host: str, done: Callable[[Sequence[str]], None]) -> Callable[[], None]:
+                asked.append(host)
+                done(())
+                return lambda: None
 
-        self.patch(reload_module, "resolve_listener", resolve)
+        self.patch(forwarder._names, "_resolver", Silent())
         result = await self.reload(
             forwarder, f"a: localhost:0 -> {self.target}\nb: nosuch.example:0 -> {self.target}\n"
         )
         self.assertEqual(asked, ["nosuch.example"])
-        self.assertIn("Name or service not known", result.failures[0])
+        self.assertIn("the name nosuch.example has no address", result.failures[0])
+
+    async def test_silent_name_server(self) -> None:
+        """A port that moves, a rule more on the same name, and a rule that resumes need no answer of it."""
+        forwarder = self.started(f"a: localhost:0 -> {self.target}\n")
+
+        def blocked(*_: object, **__: object) -> NoReturn:
+            raise AssertionError("the reactor's thread asked a name server")
+
+        self.patch(binding.socket, "getaddrinfo", blocked)
+        self.patch(forwarder._names, "_resolve", blocked)
+
+        class Silent:
+            def look_up(self, host: str, done: Callable[[Sequence[str]], None]) -> Callable[[], None]:
+                done(())
+                return lambda: None
+
+        self.patch(forwarder._names, "_resolver", Silent())
+        port = a_free_port()
+        await self.applied(
+            forwarder, f"a: localhost:{port} -> {self.target}\nb: localhost:0/udp -> {self.target}/udp\n"
+        )
+        forwarder.drain("a")
+        forwarder.resume("a")
+        self.assertIn(f"127.0.0.1:{port}", forwarder.addresses["a"])
 
     async def test_name_that_is_known(self) -> None:
         """A port more on a name that is listened on already is bound as at the start."""

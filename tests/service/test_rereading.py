@@ -257,12 +257,12 @@ class RefusedTests(RereadingCase):
         forwarder, again = self.running()
         gate: Deferred[Any] = Deferred()
         self.write(self.first.replace("127.0.0.1:0", "localhost:0"))
-        with mock.patch("portfwd.service.forwarder.deferToThread", lambda *_: gate):
+        with mock.patch.object(forwarder._names, "learn", lambda _: gate):
             result = again.reload()
             while again._reading is not None:
                 await self.turn()
             await forwarder.stopService()
-            gate.callback(["127.0.0.1"])
+            gate.callback(None)
         self.assertTrue((await result).refused)
 
 

@@ -109,10 +109,10 @@ class PauseTests(SteeringCase):
         """While rules change nothing can be steered: which rules would be meant?"""
         forwarder = self.steered()
         gate: Deferred[None] = Deferred()
-        with mock.patch("portfwd.service.forwarder.deferToThread", lambda *_: gate):
+        with mock.patch.object(forwarder._names, "learn", lambda _: gate):
             result = Deferred.fromCoroutine(self.reload(forwarder, f"a: localhost:0 -> {self.target}\n"))
             self.assertRaises(SteerError, forwarder.pause, "a")
-        gate.callback(["127.0.0.1"])  # type: ignore[arg-type]
+        gate.callback(None)
         self.assertTrue((await result).applied)
         forwarder.pause("a")
 

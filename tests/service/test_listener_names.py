@@ -1,0 +1,106 @@
+"""Tests of the addresses of names that listeners are bound to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from portfwd.service.listener_names import ListenerNames, names_to_look_up
+from portfwd.upstreams.names import LOOK_UP_LIMIT
+from tests.service.worlds import rules
+
+
+class ListenerNamesTests(SynchronousTestCase):
+    """`ListenerNames`."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.asked: dict[str, Callable[[Sequence[str]], None]] = {}
+        self.given_up: list[str] = []
+        self.blocked: list[str] = []
+        self.names = ListenerNames(self, self.clock, self.resolve)
+
+    def look_up(self, host: str, done: Callable[[Sequence[str]], None]) -> Callable[[], None]:
+        """A resolver that the test answers."""
+        self.asked[host] = done
+        return lambda: self.given_up.append(host)
+
+    def resolve(self, name: str) -> Sequence[str]:
+        """The system's resolver at the start."""
+        self.blocked.append(name)
+        return ["192.0.2.1"]
+
+    def learn(self, *names: str) -> Deferred[None]:
+        """A reload wants these."""
+        return Deferred.fromCoroutine(self.names.learn(names))
+
+    def test_start(self) -> None:
+        """At the start the system is asked, once for a name."""
+        self.assertEqual(self.names.addresses("a"), ["192.0.2.1"])
+        self.assertEqual(self.names.addresses("a"), ["192.0.2.1"])
+        self.assertEqual(self.blocked, ["a"])
+        self.assertEqual(repr(self.names), "<ListenerNames 1 known, 0 being looked up>")
+
+    def test_reload(self) -> None:
+        """A reload asks for all names side by side, and uses what they say now."""
+        self.names.addresses("a")
+        learnt = self.learn("b", "a")
+        self.assertEqual(sorted(self.asked), ["a", "b"])
+        self.asked["b"](["192.0.2.2"])
+        self.assertNoResult(learnt)
+        self.asked["a"](["192.0.2.9"])
+        self.successResultOf(learnt)
+        self.assertEqual(
+            (self.names.addresses("a"), self.names.addresses("b")), (["192.0.2.9"], ["192.0.2.2"])
+        )
+        self.assertEqual((self.blocked, self.clock.getDelayedCalls()), (["a"], []))
+
+    def test_silent(self) -> None:
+        """
+        Without an answer a known name keeps its addresses, and a new one has none until it is asked for
+        again.
+        """
+        self.names.addresses("a")
+        learnt = self.learn("a", "b")
+        self.clock.advance(LOOK_UP_LIMIT)
+        self.successResultOf(learnt)
+        self.assertEqual(sorted(self.given_up), ["a", "b"])
+        self.assertEqual(self.names.addresses("a"), ["192.0.2.1"])
+        problem = self.assertRaises(OSError, self.names.addresses, "b")
+        self.assertIn("the name b has no address", str(problem))
+        self.learn("b")
+        self.asked["b"](["192.0.2.2"])
+        self.assertEqual(self.names.addresses("b"), ["192.0.2.2"])
+        self.assertEqual(self.blocked, ["a"])
+
+    def test_stop(self) -> None:
+        """A stop waits for no name server."""
+        learnt = self.learn("a")
+        self.names.stop()
+        self.successResultOf(learnt)
+        self.assertEqual((self.given_up, self.clock.getDelayedCalls()), (["a"], []))
+
+
+class NamesToLookUpTests(SynchronousTestCase):
+    """Which names a reload needs."""
+
+    def test_new_sockets_only(self) -> None:
+        """Literals, unix sockets and what is bound already need no look-up."""
+
+        class Bound:
+            def __init__(self, text: str) -> None:
+                self.live = self
+                self.rule = rules(text).rules[0]
+                self.offset = 0
+
+        target = "-> 192.0.2.1:1\n"
+        bound: Any = [Bound(f"a: one.example:80 {target}"), Bound(f"b: 127.0.0.1:81 {target}")]
+        text = f"a: one.example:80 {target}b: :82 {target}c: unix:/x {target}d: 127.0.0.1:83 {target}"
+        self.assertEqual(names_to_look_up(rules(text), bound), set())
+        self.assertEqual(names_to_look_up(rules("b: 127.0.0.1:83 " + target), bound), set())
+        more = rules(text + f"e: one.example:84 {target}f: two.example:80 {target}")
+        self.assertEqual(names_to_look_up(more, bound), {"one.example", "two.example"})
