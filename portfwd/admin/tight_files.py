@@ -32,7 +32,9 @@ def read_tight(path: str, *, secret: bool = False) -> bytes:
     :raises LooseFile: others could have written it, or could read a secret.
     :raises OSError: it cannot be read.
     """
-    with open(path, "rb") as file:
+    # A FIFO would be waited for.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+    with open(os.open(path, flags), "rb") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise LooseFile(f"{path} is no ordinary file")

@@ -54,7 +54,7 @@ class Read:
 def read_rules(path: str, *, allow_empty: bool = False) -> Read:
     """Read a rules file and its includes; no error of theirs is raised."""
     try:
-        ruleset = load(path, DiskFiles(), allow_empty=allow_empty)
+        ruleset = load(path, DiskFiles(any_kind=True), allow_empty=allow_empty)
     except RulesError as error:
         return Read(path, None, everything_wrong(error), error.readable)
     return Read(path, ruleset, ruleset.warnings, ruleset)

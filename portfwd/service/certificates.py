@@ -23,6 +23,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
+from portfwd.service.reading import read_regular
+
 #: Days before its end from which a certificate is warned about. Those who renew by machine do so a month
 #: before (Let's Encrypt's advice): with two weeks left, the machine does not work.
 EXPIRES_SOON: Final = 14
@@ -68,7 +70,7 @@ def read_file(path: str) -> bytes:
 
     :raises OSError: it cannot be read.
     """
-    return Path(path).read_bytes()
+    return read_regular(path)
 
 
 def read_chain(path: str, read: Read = read_file) -> list[x509.Certificate]:

@@ -18,6 +18,7 @@ from attrs import frozen
 
 from portfwd.errors import RulesError
 from portfwd.rules.diagnostics import Location, Problem
+from portfwd.service.reading import read_regular
 
 #: A hundred times the text of 10 000 rules; more is the wrong file.
 MAX_FILE_SIZE: Final = 64 * 1024**2
@@ -29,9 +30,11 @@ class DiskFiles:
     Files of this machine; relative paths are relative to the working directory.
 
     :ivar max_size: most bytes of one file.
+    :ivar any_kind: pipes and devices are read too, and waited for: for commands, which may wait.
     """
 
     max_size: int = MAX_FILE_SIZE
+    any_kind: bool = False
 
     def read(self, path: str) -> str:
         """
@@ -40,9 +43,11 @@ class DiskFiles:
         :raises OSError: when it cannot be read.
         :raises RulesError: when it is larger than `max_size` or not UTF-8.
         """
-        with open(path, "rb") as file:
-            # One byte more than may be: a pipe has no size that could be asked.
-            data = file.read(self.max_size + 1)
+        if self.any_kind:
+            with open(path, "rb") as file:
+                data = file.read(self.max_size + 1)
+        else:
+            data = read_regular(path, self.max_size)
         if len(data) > self.max_size:
             raise RulesError(
                 [

@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Final
 
 from attrs import evolve, frozen
@@ -32,6 +33,7 @@ from portfwd.rules.support import everything_wrong_in_steps
 from portfwd.service.disk import DiskFiles
 from portfwd.service.forwarder import Forwarder
 from portfwd.service.notify import Notifier, status_of
+from portfwd.service.reading import files_of, in_thread, read_in_thread, touch
 from portfwd.service.reload import ReloadResult
 from portfwd.service.session_log import LogInUse, Silent, describe
 from portfwd.service.slices import Slices
@@ -217,10 +219,14 @@ class Rereading(Service):
     async def _read_and_change(self, dry_run: bool) -> ReloadResult:
         if self._path is None:
             return self._refused(dry_run, NO_FILE)
-        self._reading = Slices(
-            self._reactor,
-            _read(self._confinement.visible(self._path), self._files, self._allow_empty),
-        )
+        path = self._confinement.visible(self._path)
+        try:
+            files = await read_in_thread(self._reactor, path, self._files)
+        except TimeoutError as problem:
+            return self._refused(dry_run, f"{path}, or a file that it includes: {problem.strerror}")
+        if not self.running:
+            return self._refused(dry_run, "the forwarder is stopping")
+        self._reading = Slices(self._reactor, _read(path, files, self._allow_empty))
         try:
             found = await self._reading.start()
         except CancelledError:
@@ -230,6 +236,10 @@ class Rereading(Service):
             self._reading = None
         if isinstance(found, Mistakes):
             return self._refused(dry_run, *found.failures, problems=found.problems)
+        try:
+            await in_thread(self._reactor, partial(touch, files_of(found)))
+        except TimeoutError as problem:
+            return self._refused(dry_run, f"a file that the rules name: {problem.strerror}")
         result = await self._change(found, dry_run)
         return evolve(
             result,

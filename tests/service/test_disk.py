@@ -55,7 +55,9 @@ class DiskFilesTests(SynchronousTestCase):
         path = self.write("a", b"x" * 10)
         self.assertEqual(len(DiskFiles(max_size=10).read(path)), 10)
         self.assertEqual(self.refused(path, DiskFiles(max_size=9)).code, "file-too-large")
-        self.assertEqual(self.refused("/dev/zero", DiskFiles(max_size=1000)).code, "file-too-large")
+        endless = DiskFiles(max_size=1000, any_kind=True)
+        self.assertEqual(self.refused("/dev/zero", endless).code, "file-too-large")
+        self.assertRaises(OSError, DiskFiles().read, "/dev/zero")
         self.assertEqual(DiskFiles().max_size, MAX_FILE_SIZE)
 
     def test_os_error(self) -> None:

@@ -8,11 +8,11 @@ from typing import Any, cast
 from unittest import mock
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from portfwd.logs.writer import LineWriter
 from portfwd.rules.model import LogSpec
-from portfwd.service import slices
+from portfwd.service import rereading, slices
 from portfwd.service.build import RuleMaker
 from portfwd.service.forwarder import Forwarder
 from portfwd.service.notify import Notifier
@@ -151,6 +151,7 @@ class AppliedTests(RereadingCase):
         """A thousand requests are two reloads: one under way, and one that will read what is there then."""
         forwarder, again = self.running()
         self.patch(Slices, "_slice", one_step)
+        self.patch(rereading, "read_in_thread", lambda reactor, path, files: succeed(files))
         asked = [again.reload() for _ in range(1000)]
         tried = [again.reload(dry_run=True) for _ in range(1000)]
         self.write(self.first + f"b: 127.0.0.2:0 -> {self.target}\n")

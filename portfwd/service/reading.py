@@ -1,0 +1,180 @@
+# -*- test-case-name: tests.service.test_reading -*-
+"""
+Files read without stopping the process: regular ones only, and in a thread while there is traffic.
+
+A FIFO that nobody writes to, a terminal, or a file server that does not answer would stop everything that
+the reactor does, SIGTERM too. So files are opened without blocking, and what is no regular file is refused. A
+reload reads its rules file, the files that it includes, and those that its rules name in a thread, for a
+bounded time. The reactor then finds them where the thread found them, in the memory of the kernel.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any, Final, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from portfwd.errors import RulesError
+from portfwd.kernel.reactor import Reactor
+from portfwd.rules.include import MAX_FILES
+from portfwd.rules.model import Ruleset
+from portfwd.rules.options import OPTIONS
+from portfwd.rules.reading import Files
+from portfwd.rules.tokens import Fault, Line
+
+#: Most bytes of a file that is no rules file: certificates of all authorities together have a megabyte.
+MAX_SIZE: Final = 16 * 1024**2
+#: Seconds that a thread gets to read all files of a reload: a file server that is only slow answers in less.
+READ_TIME: Final = 10.0
+#: Fields of options whose value is a file, or a directory of files; a key log is written.
+FILE_OPTIONS: Final = frozenset(option.field for option in OPTIONS if option.unit == "file") - {"keylog"}
+
+T = TypeVar("T")
+
+
+def read_regular(path: str, max_size: int = MAX_SIZE) -> bytes:
+    """
+    The bytes of a regular file; one more than `max_size` if it has more.
+
+    :raises OSError: it cannot be read, or is something else: a FIFO, a device, a socket, a directory.
+    """
+    # Without O_NONBLOCK the opening of a FIFO waits for somebody who writes to it.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
+    with open(os.open(path, flags | getattr(os, "O_CLOEXEC", 0)), "rb") as file:
+        mode = os.fstat(file.fileno()).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "it is no regular file", path)
+        return file.read(max_size + 1)
+
+
+def in_thread(reactor: Reactor, call: Callable[[], T], seconds: float = READ_TIME) -> Deferred[T]:
+    """
+    Run `call` in a thread of its own, which keeps no process alive.
+
+    :returns: fires with its result or error, or fails with `TimeoutError` after `seconds`.
+    """
+    done: Deferred[T] = Deferred()
+
+    def late() -> None:
+        settle(Failure(TimeoutError(errno.ETIMEDOUT, f"no answer within {seconds:g} seconds")))
+
+    def settle(result: Any) -> None:
+        if timer.active():
+            timer.cancel()
+        if not done.called:
+            done.callback(result)
+
+    def work() -> None:
+        result: Any
+        try:
+            result = call()
+        except Exception:
+            result = Failure()
+        reactor.callFromThread(settle, result)
+
+    timer = reactor.callLater(seconds, late)
+    threading.Thread(target=work, name="portfwd-read", daemon=True).start()
+    return done
+
+
+class ReadBefore:
+    """
+    Files that a thread has read; others are read when they are asked for.
+
+    It is `portfwd.rules.reading.Files`.
+    """
+
+    def __init__(self, files: Files) -> None:
+        """:param files: the real ones."""
+        self._files = files
+        self._texts: dict[str, str | OSError | RulesError] = {}
+        self._found: dict[tuple[str, str], list[str]] = {}
+
+    def read(self, path: str) -> str:
+        """See `Files`."""
+        text = self._texts[path] if path in self._texts else self._files.read(path)
+        if isinstance(text, str):
+            return text
+        raise text
+
+    def glob(self, pattern: str, beside: str) -> list[str]:
+        """See `Files`."""
+        found = self._found.get((pattern, beside))
+        return self._files.glob(pattern, beside) if found is None else found
+
+    def port_of_service(self, name: str, protocol: str) -> int | None:
+        """See `Files`."""
+        return self._files.port_of_service(name, protocol)
+
+    def take(self, path: str) -> None:
+        """Read a rules file and all that it includes; in a thread."""
+        waiting = [path]
+        while waiting and len(self._texts) <= MAX_FILES:
+            path = waiting.pop()
+            if path in self._texts:
+                continue
+            try:
+                text = self._texts[path] = self._files.read(path)
+            except (OSError, RulesError) as problem:
+                self._texts[path] = problem
+                continue
+            for pattern in _included(path, text):
+                found = self._found[pattern, path] = self._files.glob(pattern, path)
+                waiting.extend(found)
+
+
+def _included(path: str, text: str) -> Iterator[str]:
+    """The patterns of ``include`` lines."""
+    for raw in text.split("\n"):
+        if raw.lstrip(" \t\ufeff").startswith("include"):
+            try:
+                words = Line(path, 1, raw.removeprefix("\ufeff").removesuffix("\r")).words()
+            except Fault:
+                continue
+            if len(words) == 2 and words[0].text == "include":
+                yield words[1].text
+
+
+def files_of(ruleset: Ruleset) -> list[str]:
+    """The files that rules name: of TLS, and whatever an option of a filter says that could be one."""
+    found: dict[str, None] = {}
+    for rule in ruleset.rules:
+        for options in (
+            rule.listen.options,
+            rule.options,
+            *(target.options for target in rule.every_target()),
+        ):
+            for name in FILE_OPTIONS:
+                value = getattr(options, name, None)
+                if isinstance(value, str):
+                    found[value] = None
+        for spec in rule.filters:
+            for value in (*spec.words, *(value for _, value in spec.options)):
+                found[value] = None
+    return list(found)
+
+
+def touch(paths: Iterable[str]) -> None:
+    """Read files, and those in directories, and forget them; in a thread. Others tell what is wrong."""
+    for path in paths:
+        try:
+            inside = sorted(os.listdir(path))[:MAX_FILES] if os.path.isdir(path) else []
+            for one in [os.path.join(path, name) for name in inside] or [path]:
+                read_regular(one)
+        except (OSError, ValueError):
+            continue
+
+
+def read_in_thread(reactor: Reactor, path: str, files: Files) -> Deferred[ReadBefore]:
+    """Read a rules file and what it includes in a thread."""
+    before = ReadBefore(files)
+    return in_thread(reactor, partial(before.take, path)).addCallback(lambda _: before)
