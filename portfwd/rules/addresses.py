@@ -25,7 +25,7 @@ from portfwd.rules.model import (
     PortRange,
     TargetSpec,
 )
-from portfwd.rules.tokens import Fault, Word, quote, spell
+from portfwd.rules.tokens import NAME, Fault, Word, quote, spell
 from portfwd.values import ascii_host
 
 #: Asks for the port of a service (``http``) by protocol (``tcp`` or ``udp``).
@@ -38,6 +38,8 @@ MAX_UNIX_PATH: Final = 107
 MAX_NAME: Final = 253
 MAX_LABEL: Final = 63
 
+#: Names of hosts without a dot that every machine has (Debian's /etc/hosts).
+OWN_NAMES: Final = frozenset({"localhost", "ip6-localhost", "ip6-loopback"})
 #: What a LISTEN or TARGET may begin with, before a colon.
 PREFIXES: Final = {kind.value: kind for kind in Kind}
 _INET: Final = frozenset({Kind.TCP, Kind.UDP, Kind.TLS})
@@ -291,6 +293,17 @@ def address_text(spec: Place | ListenSpec | TargetSpec, quoted: bool = True) -> 
     if spec.kind is Kind.ENDPOINT or "," in spec.path or spell(spec.path) != spec.path:
         return prefix + quote(spec.path)
     return prefix + spec.path
+
+
+def resembles_name(spec: Place | ListenSpec) -> bool:
+    """
+    Whether the host before its colon may as well be the name of a rule: ``web:8080``.
+
+    As the first word of a rule it needs a prefix (``tcp:web:8080``) to be taken for a host.
+    """
+    host = spec.host
+    plain = is_inet(spec) and spec.kind is not Kind.TLS and host not in PREFIXES and host not in OWN_NAMES
+    return plain and "." not in host and NAME.fullmatch(host) is not None
 
 
 def is_inet(spec: Place | ListenSpec | TargetSpec) -> bool:

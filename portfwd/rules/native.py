@@ -8,18 +8,12 @@ which `portfwd.rules.clauses` reads.
 
 from __future__ import annotations
 
-from typing import Final
-
-from portfwd.rules.addresses import NO_PLACE, PREFIXES, Place, Role, read_place
+from portfwd.rules.addresses import NO_PLACE, PREFIXES, Place, Role, read_place, resembles_name
 from portfwd.rules.draft import RuleDraft, TargetDraft
 from portfwd.rules.findings import shown
-from portfwd.rules.model import Kind
 from portfwd.rules.reading import FileScope, Reading
 from portfwd.rules.settings import read_settings
 from portfwd.rules.tokens import NAME, Fault, Line, Word
-
-#: Names of hosts without a dot that every machine has (Debian's /etc/hosts).
-OWN_NAMES: Final = frozenset({"localhost", "ip6-localhost", "ip6-loopback"})
 
 
 def find_arrow(words: list[Word]) -> int | None:
@@ -84,18 +78,10 @@ def _read_name(reading: Reading, line: Line, left: list[Word]) -> tuple[str, lis
     return "", left[1:]
 
 
-def _is_name_and_port(place: Place, word: Word) -> bool:
-    """Whether ``web:8080`` was written, in which ``web`` is the name of a rule rather than of a host."""
-    host = place.host
-    if not host or place.kind is Kind.ENDPOINT or not word.text.startswith(host + ":"):
-        return False
-    return host not in OWN_NAMES and NAME.fullmatch(host) is not None and "." not in host
-
-
 def _read_listen(reading: Reading, line: Line, word: Word, named: bool) -> Place:
     try:
         place = read_place(word, Role.LISTEN, reading.port_of_service)
-        if not named and _is_name_and_port(place, word):
+        if not named and resembles_name(place) and word.text.startswith(place.host + ":"):
             name, _, port = word.text.partition(":")
             raise Fault(
                 "bad-name",

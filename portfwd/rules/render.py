@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from portfwd.rules.addresses import address_text, is_datagram
+from portfwd.rules.addresses import address_text, is_datagram, resembles_name
 from portfwd.rules.model import (
     DATAGRAM_IDLE,
     AclEntry,
@@ -70,7 +70,11 @@ def _rule(rule: Rule) -> Iterator[str]:
     words = []
     if rule.name != address_text(listen, quoted=False):
         words.append(rule.name + ":")
-    words.append(address_text(listen))
+        words.append(address_text(listen))
+    elif resembles_name(listen):
+        words.append(f"{listen.kind.value}:{address_text(listen)}")
+    else:
+        words.append(address_text(listen))
     words.extend(_changed(LISTENER, listen.options, _LISTEN_DEFAULTS))
     # Targets with options of their own have a clause; so has what follows them, to keep the order.
     inline = next(

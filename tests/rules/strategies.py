@@ -27,6 +27,7 @@ from portfwd.rules.model import (
     TargetSpec,
 )
 from portfwd.rules.options import LISTENER, RULE, TARGET, Needs, OptionSpec
+from portfwd.rules.tokens import Fault
 from tests.rules.golden import FIXTURES
 
 #: Text without control characters and the blanks that look like others.
@@ -61,8 +62,17 @@ _TEXTS: dict[str, list[str]] = {
 }
 
 
+def _fits(option: OptionSpec, text: str) -> bool:
+    """Whether a text of the unit is within the bounds of this option."""
+    try:
+        option.value(text)
+    except Fault as fault:
+        return fault.code != "out-of-bounds"
+    return True
+
+
 def _values(option: OptionSpec) -> st.SearchStrategy[Any]:
-    choices = _TEXTS.get(option.unit) or option.unit.split(" | ")
+    choices = [text for text in _TEXTS.get(option.unit) or option.unit.split(" | ") if _fits(option, text)]
     return st.sampled_from([*choices, *([option.unset] if option.unset else [])]).map(option.value)
 
 
@@ -98,7 +108,7 @@ def rules(draw: st.DrawFn, number: int) -> Rule:
     ports = draw(st.sampled_from([1, 1, 1, 11]))
     host, span, path = "", None, ""
     if kind in {Kind.TCP, Kind.UDP, Kind.TLS}:
-        host = draw(st.sampled_from(["", "127.0.0.1", "::1", "localhost", "udp"]))
+        host = draw(st.sampled_from(["", "127.0.0.1", "::1", "localhost", "udp", "web"]))
         span = PortRange(1000 + 20 * number, 1000 + 20 * number + ports - 1)
     else:
         ports = 1
