@@ -126,14 +126,15 @@ def _build(clauses: Sequence[tuple[str, IFilterFactory]], connection: Connection
         own = connection if len(clauses) == 1 else evolve(connection, wake=nobody)
         try:
             made = factory.build(own)
+            stage = None if made is None else Stage(name, factory, made, own)
         except BaseException as error:
-            built.troubles.append(Trouble(name, error))
+            built.troubles.append(Trouble(name, error, "build"))
             if getattr(factory, "on_error", "") != "bypass":
                 built.troubles.append(failure(name, error))
                 break
             continue
-        if made is not None:
-            built.filters.append(Stage(name, factory, made, own))
+        if stage is not None:
+            built.filters.append(stage)
             if getattr(factory, "announces", False):
                 return built._replace(behind=clauses[number:])
     return built
@@ -345,6 +346,7 @@ class Chain(Inquiry):
         if callable(getattr(link.stage.filter, "failed", None)):
             self._tell(link, data, "failed", error)
         else:
+            self._event = "Await"
             self._fail(link, error, data, "awaited a result that raised")
 
     def closed(self, summary: SessionSummary) -> list[Effect]:
@@ -357,7 +359,7 @@ class Chain(Inquiry):
             try:
                 stage.filter.closed(summary)
             except BaseException as error:
-                troubles.append(Trouble(stage.name, error))
+                troubles.append(Trouble(stage.name, error, "closed"))
             stage.connection.wake = nobody
             # A stage and its links must not wait for the garbage collector, nor must timers and this chain.
             del stage.up, stage.down
@@ -449,9 +451,14 @@ class Chain(Inquiry):
         if self._undecided or self._unopened:
             return
         routes = [stage.route for stage in self._stages if stage.route is not None]
-        targets = [route.target for route in routes if route.target is not None]
+        targets = [
+            (stage.route.target, stage.name)
+            for stage in self._stages
+            if stage.route is not None and stage.route.target is not None
+        ]
         permits = [route.permits for route in routes if route.permits is not None]
-        self._effects.append(Dial(targets[-1] if targets else None, _all_of(permits)))
+        target, who = targets[-1] if targets else (None, "")
+        self._effects.append(Dial(target, _all_of(permits), who))
         self._stop_after_dial()
 
     def _time_out(self, stage: Stage) -> None:

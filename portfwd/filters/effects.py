@@ -49,10 +49,12 @@ class Dial:
 
     :ivar target: see `portfwd.filters.api.Route`; None: the rule's own.
     :ivar permits: see there.
+    :ivar filter: the name of the filter that chose the target; no part of what is asked.
     """
 
     target: object = None
     permits: Callable[[Address], bool] | None = None
+    filter: str = field(default="", eq=False)
 
 
 @frozen
@@ -156,10 +158,12 @@ class Trouble:
 
     :ivar filter: the filter's name in the rule.
     :ivar error: with its traceback.
+    :ivar method: what of the filter or its factory failed; no part of what it says.
     """
 
     filter: str
     error: BaseException
+    method: str = field(default="", eq=False)
 
 
 Effect = Write | End | Dial | Judge | Finish | Arm | Disarm | Begin | Store | Stop | Go | Unseen | Trouble

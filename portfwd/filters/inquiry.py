@@ -65,6 +65,7 @@ class Inquiry(Passage):
         self._connection = connection
         self._awaited: dict[int, tuple[Link, tuple[Link, ...]]] = {}
         self._announced = False
+        self._event = ""
         self._closing: Finish | None = None
         self._last = 0
 
@@ -78,12 +79,14 @@ class Inquiry(Passage):
         except BaseException as error:
             # Whatever it is: what leaves a filter ends this session, and nothing else.
             self.asking = False
+            self._event = "received"
             self._fail(link, error, data, replies=replies)
             return
         self.asking = False
         if verdict is None:
             self._pass(link, data, replies)
         else:
+            self._event = "received"
             self._apply(link, verdict, data, replies=replies, again=again)
 
     def _tell_end(self, link: Link) -> None:
@@ -107,6 +110,7 @@ class Inquiry(Passage):
         if self.finished or link.stage.dead:
             return
         self.asking = True
+        self._event = event
         try:
             verdict = getattr(link.stage.filter, event)(*arguments)
         except BaseException as error:
@@ -230,7 +234,9 @@ class Inquiry(Passage):
         """:raises ValueError: a verdict comes too late, or once too often."""
         for item in items:
             if isinstance(item, Route) and self._dialled:
-                raise ValueError("Route came after the dial")
+                raise ValueError(
+                    "Route came after the dial: set routes = True, so that the dial waits for this filter"
+                )
             if isinstance(item, Reply) and replies >= MAX_REPLIES:
                 raise ValueError(f"more than {MAX_REPLIES} replies to replies: two filters answer each other")
 
@@ -345,7 +351,7 @@ class Inquiry(Passage):
         :param data: the bytes it was called with.
         """
         stage = link.stage
-        self._effects.append(Trouble(stage.name, error))
+        self._effects.append(Trouble(stage.name, error, self._event))
         if stage.on_error != "bypass" or stage.altered:
             self._close(failure(stage.name, error, what))
             return

@@ -34,7 +34,7 @@ from portfwd.filters.api import (
     Sink,
     Wake,
 )
-from portfwd.values import Direction
+from portfwd.values import Direction, InetAddress, UnixAddress
 
 #: One verdict, as it stands in a list.
 Item = (
@@ -114,6 +114,9 @@ Step = (
     | Await
     | Close
 )
+
+#: RFC 9293 section 3.1: ports have 16 bits.
+MAX_PORT: Final = 0xFFFF
 
 #: Lists within lists that are read: more is a list that holds itself.
 MAX_DEPTH: Final = 8
@@ -232,10 +235,14 @@ def _read(verdict: object, items: list[Item], datagrams: bool, depth: int) -> No
             if not isinstance(verdict.sink, Sink):
                 raise TypeError(f"the sink of a Copy must be a Sink, not {_kind(verdict.sink)}")
         case Route():
+            if isinstance(verdict.target, InetAddress):
+                _need_address(verdict, verdict.target)
             if verdict.permits is not None and not callable(verdict.permits):
                 raise TypeError("the permits of a Route must be a function of an address")
         case Announce():
-            pass
+            _need_address(verdict, verdict.client)
+            if verdict.local is not None:
+                _need_address(verdict, verdict.local)
         case Wake():
             _need_seconds(verdict, verdict.seconds)
         case Await():
@@ -264,6 +271,16 @@ def _check_need_more(verdict: NeedMore, datagrams: bool) -> None:
 def _need_bytes(verdict: object, data: object) -> None:
     if not isinstance(data, bytes):
         raise TypeError(f"the data of {_kind(verdict)} must be bytes, not {_kind(data)}")
+
+
+def _need_address(verdict: object, address: object) -> None:
+    if isinstance(address, InetAddress):
+        if not isinstance(address.host, str) or not address.host:
+            raise TypeError(f"the host of an address in {_kind(verdict)} must be a text")
+        if not isinstance(address.port, int) or not 0 <= address.port <= MAX_PORT:
+            raise ValueError(f"{_kind(verdict)} has an address whose port is not within 0 to {MAX_PORT}")
+    elif not isinstance(address, UnixAddress):
+        raise TypeError(f"{_kind(verdict)} needs an InetAddress or UnixAddress, not {_kind(address)}")
 
 
 def _need_count(verdict: object, count: object) -> None:

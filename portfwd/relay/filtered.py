@@ -350,14 +350,22 @@ class FilteredSession(Session):
         stream = self._client.stream
         source = source_of(self._announced or (None if stream is None else stream.address))
         introduction = None if self.chain is None else self.chain.introduction
-        self._dial = dial = self._rule.dial(
-            self,
-            effect.target,
-            effect.permits,
-            source=source,
-            introduction=introduction,
-            client=None if stream is None else stream.tls,
-        )
+        try:
+            dial = self._rule.dial(
+                self,
+                effect.target,
+                effect.permits,
+                source=source,
+                introduction=introduction,
+                client=None if stream is None else stream.tls,
+            )
+        except (TypeError, ValueError) as error:
+            # The filter's mistake: there is no such target.
+            self._log_trouble(effects.Trouble(effect.filter, error, "Route"))
+            detail = f"filter {effect.filter} routed to what is no target"
+            self._finish_filtered(effects.Finish(detail, abort=True, filter=effect.filter))
+            return
+        self._dial = dial
         dial.start()
 
     def _judge(self, effect: effects.Judge) -> None:
@@ -452,9 +460,10 @@ class FilteredSession(Session):
         self._rule.filter_failures += 1
         log_failure(
             self._log,
-            "filter {filter} of {session!r} failed",
+            "filter {filter} of {session!r} failed ({method})",
             Failure(effect.error),
             filter=effect.filter,
+            method=effect.method,
             session=self,
         )
 

@@ -20,7 +20,9 @@ from attrs import frozen
 from portfwd.admin.tight_files import LooseFile, read_tight
 from portfwd.filters.api import IFilterFactory, RouteClause
 from portfwd.filters.options import Files, OptionError, OptionProblem, one_line, place_of
+from portfwd.filters.own_factory import ClassPlugin
 from portfwd.filters.registry import Found, Registry, Unavailable, told
+from portfwd.filters.wrong_use import wrong_attributes, wrong_methods
 from portfwd.rules.diagnostics import Location, Problem
 from portfwd.rules.findings import Findings, shown
 from portfwd.rules.model import FilterSpec, Rule, Ruleset, TargetSpec
@@ -187,6 +189,12 @@ def _factory(
     missing = [name for name in IFilterFactory.names() if not hasattr(factory, name)]
     if missing:
         raise Refused(_bad(spec, found, f"makes a factory without {', '.join(missing)}"))
+    wrong = wrong_attributes(factory)
+    made = found.plugin.options if isinstance(found.plugin, ClassPlugin) else getattr(factory, "make", None)
+    if isinstance(made, type):
+        wrong += wrong_methods(made)
+    if wrong:
+        raise Refused(_bad(spec, found, f"is not as the contract has it: {'; '.join(wrong)}"))
     return factory
 
 

@@ -187,3 +187,16 @@ class Exiting(Filter):
 
     def __init__(self) -> None:
         raise SystemExit(3)
+
+
+class Loose(Filter):
+    """A filter that says how much is held as rules files would."""
+
+    max_hold = "16KiB"  # type: ignore[assignment]
+
+
+class Slip(Filter):
+    """A filter with a method that nothing calls."""
+
+    def recieved(self, direction: object, data: bytes) -> None:
+        """Not `received`."""

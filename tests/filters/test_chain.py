@@ -1362,6 +1362,25 @@ class FailureTests(SynchronousTestCase):
             assert made is not None
             self.failed(made.open()[-2:], type(error))
 
+    def test_which_method(self) -> None:
+        """The trouble names the method, also of a verdict that is none; a wrong factory is that of build."""
+        for event, verdict in (
+            ("received", "text"),
+            ("received", KeyError()),
+            ("opened", 17),
+            ("ended", Delay(-1)),
+        ):
+            chain = chain_of(Scripted(**{event: verdict}))
+            effects = [*chain.open(), *chain.connected(None), *chain.received(UP, b"x"), *chain.ended(UP)]
+            (trouble,) = (one for one in effects if isinstance(one, Trouble))
+            self.assertEqual(trouble.method, event)
+        wrong = Factory(lambda connection: Scripted(), directions=UP)  # type: ignore[arg-type]
+        made = make_chain([("a", wrong)], nobody())
+        assert made is not None
+        trouble, _ = made.open()
+        assert isinstance(trouble, Trouble)
+        self.assertEqual((trouble.method, type(trouble.error)), ("build", TypeError))
+
     def test_missing_method(self) -> None:
         """A filter may be anybody's class: what it lacks is its own error."""
         one: Any = object()

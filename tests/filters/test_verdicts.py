@@ -21,6 +21,7 @@ from portfwd.filters import (
     Forward,
     InetAddress,
     NeedMore,
+    Release,
     Reply,
     Route,
     Sink,
@@ -96,7 +97,8 @@ class ReadVerdictTests(SynchronousTestCase):
             Forward("x"), Forward(None), Reply("x"), Delay(1, "x"), Delay("1", b"x"), Copy(SINK, "x"),
             Copy("/tmp/copy", b"x"), Bypass("1"), Bypass(1.5), Bypass(1, "x"), NeedMore("1"),
             NeedMore(rest="x"), Route("there", "permits"), Wake(None), Await(b"x"), Close(b"why"),
-            Close("why", "bye"),
+            Close("why", "bye"), Announce("192.0.2.1"), Announce(InetAddress("192.0.2.1", 1), "here"),
+            Announce(None), Route(InetAddress(b"h", 1)), Release("up"),
         ]  # fmt: skip
         for verdict in wrong:
             error = self.assertRaises(TypeError, read_verdict, verdict)
@@ -106,7 +108,7 @@ class ReadVerdictTests(SynchronousTestCase):
         """No filter waits less than no time, or for ever, or counts less than nothing."""
         for verdict in (
             Delay(-1), Delay(float("inf"), b"x"), Delay(float("nan"), b"x"), Wake(-0.1), Wake(float("inf")),
-            Bypass(-1), NeedMore(-1),
+            Bypass(-1), NeedMore(-1), Route(InetAddress("h", 99999)), Announce(InetAddress("h", -1)),
         ):  # fmt: skip
             self.assertRaises(ValueError, read_verdict, verdict)
 

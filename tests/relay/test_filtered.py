@@ -926,8 +926,10 @@ class MistakeTests(FilteredCase):
             self.patch(LiveRule, "dial", LIVE_DIAL)
             self.accept(Scripted(received=Route(target)), factory={"routes": True})
             self.client.says(b"x")
-            self.assertEqual(self.lines.reasons, [CloseReason.INTERNAL])
+            self.assertEqual(self.lines.reasons, [CloseReason.FILTER])
+            self.assertEqual(self.lines.last.detail, "filter a routed to what is no target")
             self.assertEqual(len(self.flushLoggedErrors(ValueError, TypeError)), 1)
+            self.assertEqual(self.rule.filter_failures, 1)
 
 
 #: What the case replaces.

@@ -91,6 +91,13 @@ class ProblemTests(SynchronousTestCase):
         """The codes of what is wrong."""
         return [problem.code for problem in configure(one, FILTERS, FILES).problems]
 
+    def test_wrong_use(self) -> None:
+        """What a filter's class or factory gets wrong is told before the first client."""
+        for name, text in (("Loose", "max_hold must be a whole number"), ("Slip", "did you mean received?")):
+            (problem,) = configure(rule(f"filter {PYTHON}.{name}"), FILTERS, FILES).problems
+            self.assertEqual(problem.code, "bad-filter")
+            self.assertIn(text, problem.message)
+
     def test_loose_users(self) -> None:
         """A file of users that others may write is refused, with the way out; one that is tight is read."""
         path = Path(self.mktemp()).absolute()

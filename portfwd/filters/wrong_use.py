@@ -1,0 +1,92 @@
+# -*- test-case-name: tests.filters.test_wrong_use -*-
+"""
+Mistakes in filters that can be seen before there is a connection: in what a factory says, and in methods.
+
+Each finding is the rest of a sentence that begins with whatever is wrong, in the words of an author. It makes
+no filter and calls none.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Set as AbstractSet
+from math import isfinite
+from typing import Any, Final
+
+from portfwd.filters.api import IFailing, IFilter
+from portfwd.values import Direction
+
+#: How alike a method's name and one of the contract's must be to be taken for a slip: two letters of eight
+#: that changed places.
+ALIKE: Final = 0.85
+
+_WORDS: Final = {
+    "on_timeout": ("close", "pass"),
+    "on_overflow": ("close", "pass"),
+    "on_error": ("close", "bypass"),
+}
+
+
+def wrong_attributes(factory: Any) -> list[str]:
+    """What a factory says of itself that makes no sense; attributes that it lacks are none of it."""
+    found = []
+    directions: object = getattr(factory, "directions", frozenset())
+    if not (isinstance(directions, AbstractSet) and all(isinstance(one, Direction) for one in directions)):
+        found.append(f"directions must be a frozenset of directions, not {_shown(directions)}")
+    size = getattr(factory, "max_hold", 0)
+    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        found.append(f"max_hold must be a whole number of bytes, not {_shown(size)}")
+    seconds = getattr(factory, "hold_timeout", None)
+    if seconds is not None and not _is_time(seconds):
+        found.append(f"hold_timeout must be a number of seconds above 0, or None, not {_shown(seconds)}")
+    for name, words in _WORDS.items():
+        word = getattr(factory, name, words[0])
+        if word not in words:
+            found.append(f"{name} must be {' or '.join(map(repr, words))}, not {_shown(word)}")
+    found += [
+        f"{name} must be True or False, not {_shown(getattr(factory, name))}"
+        for name in ("routes", "announces", "leads")
+        if not isinstance(getattr(factory, name, False), bool)
+    ]
+    return found
+
+
+def wrong_methods(cls: type) -> list[str]:
+    """Methods of a filter's class that nobody will call as they are, or at all."""
+    contract = {**dict(IFilter.namesAndDescriptions()), **dict(IFailing.namesAndDescriptions())}
+    found = []
+    for name, described in contract.items():
+        method = getattr(cls, name, None)
+        if not inspect.isfunction(method):
+            continue
+        arguments = described.getSignatureInfo()["positional"]
+        if inspect.iscoroutinefunction(method):
+            found.append(f"{name} is a coroutine function: return Await(...) of a coroutine instead")
+        elif not _takes(method, len(arguments) + 1):
+            found.append(f"{name} must take {', '.join(('self', *arguments))}")
+    own = {name for name, value in vars(cls).items() if inspect.isfunction(value) and name[0] != "_"}
+    for name in sorted(own - contract.keys()):
+        meant = difflib.get_close_matches(name, contract, n=1, cutoff=ALIKE)
+        # A shorter word is one of its own: close() beside closed().
+        if meant and meant[0] not in own and not meant[0].startswith(name):
+            found.append(f"{name} is no method of a filter; did you mean {meant[0]}?")
+    return found
+
+
+def _takes(method: Any, count: int) -> bool:
+    """Whether `method` can be called with that many arguments."""
+    try:
+        inspect.signature(method).bind(*range(count))
+    except TypeError:
+        return False
+    return True
+
+
+def _is_time(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value) and value > 0
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else type(value).__name__
