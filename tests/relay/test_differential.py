@@ -473,19 +473,26 @@ class SlowReaderTests(StageCase):
                 session.upstream.close()
 
     def test_a_limit_delivers_first(self) -> None:
-        """When a deadline comes, what was received goes to a slow reader before the reset."""
+        """When a deadline comes, what was received goes to a slow reader before the reset, kept bytes too."""
         stage = self.stage("linger=40s")
-        for kind, family, reader in self.over_all():
-            session = stage.play(kind, family, [(reader, "stop", 0), (reader.other, "send", 100_000)])
+        for (kind, family, reader), size in itertools.product(self.over_all(), (100_000, 400_000)):
+            session = stage.play(kind, family, [(reader, "stop", 0), (reader.other, "send", size)])
+            (live,) = (one for rule in stage.forwarder.rules for one in rule.sessions.values())
+            kept = live.undelivered()[0 if reader is C else 1]
             stage.forwarder.cut(CloseReason.DRAIN)
             self.crawl(stage, session, reader)
-            got = session.peer(reader)
-            what = f"{kind} {family} {reader} {session.line}"
-            how = "reset" if family == "tcp" else "end"
-            self.assertEqual((len(got.received), got.seen), (100_000, how), what)
             stage.settle(session)
-            assert session.line is not None, what
-            self.assertEqual(str(session.line.reason), "TD")
+            got, line = session.peer(reader), session.line
+            what = f"{kind} {family} {reader} {size} {kept} {line}"
+            assert line is not None, what
+            how = "reset" if family == "tcp" else "end"
+            flow = line.to_client if reader is C else line.to_upstream
+            self.assertEqual((len(got.received), got.seen), (flow.bytes, how), what)
+            self.assertEqual(str(line.reason), "TD")
+            if size == 100_000:
+                self.assertEqual(len(got.received), size)
+            elif family == "tcp":
+                self.assertGreater(kept, 0, what)
             session.client.close()
             session.upstream.close()
 

@@ -314,6 +314,34 @@ class IdleTests(SessionCase):
         self.clock.advance(10)
         self.assertClosed(CloseReason.UPSTREAM_IDLE, Side.UPSTREAM)
 
+    def test_acknowledged(self) -> None:
+        """Bytes that a peer acknowledges are movement, though no stream reads or writes."""
+        session = self.relaying(idle=80.0)
+        self.upstream.speaks()
+        self.client.unsent = 50
+        for _ in range(50):
+            self.clock.advance(40)
+            self.client.takes(1)
+        self.assertIs(session.state, State.RELAYING)
+        self.clock.advance(79)
+        self.assertIs(session.state, State.RELAYING)
+        self.clock.pump([10.0] * 10)
+        self.assertClosed(CloseReason.CLIENT_IDLE, Side.CLIENT)
+        self.assertEqual(self.lines.last.detail, "idle=80s")
+
+    def test_slow_steps(self) -> None:
+        """A limit shorter than the steps of a slow reader waits for them, and a minute after the last one."""
+        session = self.relaying(idle=5.0)
+        self.upstream.speaks()
+        self.client.unsent = 3
+        for _ in range(3):
+            self.clock.pump([1.0] * 50)
+            self.client.takes(1)
+        self.clock.pump([1.0] * 58)
+        self.assertIs(session.state, State.RELAYING)
+        self.clock.pump([1.0] * 10)
+        self.assertClosed(CloseReason.CLIENT_IDLE, Side.CLIENT)
+
     def test_no_limit(self) -> None:
         """Without idle= nothing is cut, and no timer waits."""
         session = self.relaying()
@@ -740,6 +768,36 @@ class CutTests(SessionCase):
         session = self.dialling()
         session.kill(CloseReason.DRAIN)
         self.assertTrue(self.dials[0].cancelled)
+        self.assertEqual(self.client.calls, ["own", "abort"])
+        self.assertClosed(CloseReason.DRAIN)
+
+    def test_cut_delivers_first(self) -> None:
+        """A deadline resets a side when it has acknowledged what is for it: ``TD``."""
+        session = self.relaying()
+        self.client.unsent = 100
+        session.cut(CloseReason.DRAIN)
+        self.assertAsked(self.upstream, "abort")
+        self.assertAsked(self.client, "discard")
+        session.cut(CloseReason.KILLED)
+        self.client.takes(100)
+        self.wait(0.2)
+        self.assertAsked(self.client, "discard", "abort")
+        self.assertClosed(CloseReason.DRAIN)
+
+    def test_cut_of_a_reader_that_stands_still(self) -> None:
+        """One that acknowledges nothing for linger is reset, and the log says what it missed."""
+        session = self.relaying(linger=2.0)
+        self.client.unsent = 100
+        session.cut(CloseReason.DRAIN)
+        self.wait(2.3)
+        self.assertAsked(self.client, "discard", "abort")
+        self.assertClosed(CloseReason.DRAIN)
+        self.assertEqual(self.lines.last.detail, "100 bytes for the client were not acknowledged")
+
+    def test_cut_while_dialling(self) -> None:
+        """There is nothing to deliver: the client is reset."""
+        session = self.dialling()
+        session.cut(CloseReason.DRAIN)
         self.assertEqual(self.client.calls, ["own", "abort"])
         self.assertClosed(CloseReason.DRAIN)
 
