@@ -42,8 +42,8 @@ class AddressTests(SynchronousTestCase):
 
     def test_hosts(self) -> None:
         """Any address, IPv6 with and without brackets, names."""
-        self.assertEqual(rule("0 80 ::1 80").listen.host, "")
-        self.assertEqual(rule("0 80 ::1 80").targets[0].host, "::1")
+        self.assertEqual(rule("0 80 ::1 81").listen.host, "")
+        self.assertEqual(rule("0 80 ::1 81").targets[0].host, "::1")
         self.assertEqual(rule("[::1] 80 [fe80::1] 80").listen.host, "::1")
         self.assertEqual(rule("localhost 80 0 81").targets[0].host, "0.0.0.0")
 
@@ -123,8 +123,8 @@ class OptionTests(SynchronousTestCase):
 
     def test_values(self) -> None:
         """Values in quotes and IPv6 in brackets."""
-        self.assertEqual(rule('0 1 ::1 1 [src="::2"]').options.src, "::2")
-        self.assertEqual(rule("0 1 ::1 1 [src=[::2]]").options.src, "::2")
+        self.assertEqual(rule('0 1 ::1 2 [src="::2"]').options.src, "::2")
+        self.assertEqual(rule("0 1 ::1 2 [src=[::2]]").options.src, "::2")
 
     def test_wrong(self) -> None:
         """Every problem of the brackets is told."""
