@@ -94,7 +94,8 @@ def format_problem(problem: Problem) -> str:
         lines.extend(_source(where))
     if problem.hint:
         lines.append(_INDENT + problem.hint)
-    return "\n".join(lines)
+    # Messages and hints may quote the file, in which anything can stand.
+    return "\n".join("".join(map(_visible, line)) for line in lines)
 
 
 def problem_to_json(problem: Problem) -> dict[str, Any]:
@@ -132,7 +133,7 @@ def _source(where: Location) -> list[str]:
     marked = text[start : start + where.length]
     padding = " " * len(before) + "".join(_blank(character) for character in text[:start])
     width = max(1, sum(len(_blank(character)) for character in marked))
-    source = before + "".join(_visible(character) for character in text) + after
+    source = before + text + after
     return [_INDENT + source, _INDENT + padding + "^" + "~" * (width - 1)]
 
 
