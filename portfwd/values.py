@@ -11,6 +11,7 @@ from __future__ import annotations
 import enum
 import ipaddress
 import re
+from collections.abc import Sequence
 from decimal import Decimal
 from fractions import Fraction
 from typing import Final, NamedTuple
@@ -228,6 +229,7 @@ class SessionSummary(NamedTuple):
         (`portfwd.rules.access.Decision`).
     :ivar tls: what the TLS handshake with the client said; None where there was none of ours, or it failed.
     :ivar upstream_tls: the same of the upstream.
+    :ivar attempts: attempts to reach an upstream that failed, in their order.
     :ivar repeated: how many sessions of this client that failed alike the line stands for; 0 for this one
         only.
     :ivar dropped: datagrams that were dropped, by cause: the name of a filter, ``buffer`` (a socket took no
@@ -255,6 +257,7 @@ class SessionSummary(NamedTuple):
     repeated: int = 0
     tls: TLSInfo | None = None
     upstream_tls: TLSInfo | None = None
+    attempts: Sequence[FailedAttempt] = ()
 
 
 def printable(text: str) -> str:

@@ -17,6 +17,9 @@ Only where a side speaks TLS by us there are ``tls`` (the client's) and ``upstre
 ``version``, ``cipher``, ``alpn``, ``server_name`` (text, empty for none), ``resumed`` (whether an earlier
 session was), and in the client's ``client_name``, the name in its verified certificate.
 
+Only where attempts to reach an upstream failed, though another one may have succeeded, there is ``attempts``:
+a list of objects with ``target`` (as the file writes it), ``address`` (text or null) and ``cause``.
+
 Only where datagrams were dropped there is ``dropped``: an object with how many, by cause. Only
 in a line that stands for several sessions there is ``repeated``: how many (`portfwd.logs.repeats`).
 
@@ -68,6 +71,11 @@ def session_fields(summary: SessionSummary) -> dict[str, Any]:
         fields["tls"] = {**_tls(summary.tls), "client_name": summary.tls.client_name}
     if summary.upstream_tls is not None:
         fields["upstream_tls"] = _tls(summary.upstream_tls)
+    if summary.attempts:
+        fields["attempts"] = [
+            {"target": one.target, "address": address(one.address), "cause": one.cause}
+            for one in summary.attempts
+        ]
     if summary.dropped:
         fields["dropped"] = dict(summary.dropped)
     if summary.repeated:

@@ -11,6 +11,7 @@ It reads no bytes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 from twisted.internet.interfaces import IDelayedCall
@@ -35,7 +36,13 @@ MAX_FAILURES: Final = 16
 
 
 class DialOwner(Protocol):
-    """Who is told the outcome of a dial: exactly one of these, once, unless it was cancelled."""
+    """
+    Who is told the outcome of a dial: exactly one of these, once, unless it was cancelled.
+
+    :ivar attempts: what failed meanwhile, told before the outcome; set if there is anything to tell.
+    """
+
+    attempts: Sequence[FailedAttempt]
 
     def dialled(self, stream: Stream, destination: Destination) -> None:
         """The upstream is reached; nothing was read from it. To be ended by `Destination.give_back`."""
@@ -163,6 +170,7 @@ class Dial(Stepwise):
             settings.datagram_targets.follow(
                 carrier_of(stream), destination, self._order.targets, settings.permits
             )
+        self._note_failovers(destination.label)
         self._finish()
         self._owner.dialled(stream, destination)
 
@@ -182,8 +190,13 @@ class Dial(Stepwise):
         self._fail()
 
     def _fail(self) -> None:
+        self._note_failovers(self.failures[-1].target if self.failures else "")
         self._finish()
         self._owner.dial_failed(self._problem, self._tried)
+
+    def _note_failovers(self, last: str) -> None:
+        if self.failures and self._settings.failovers is not None:
+            self._settings.failovers.note(self.failures, last)
 
     def _leave_target(self) -> None:
         target, self._target = self._target, None
@@ -194,6 +207,8 @@ class Dial(Stepwise):
     def _finish(self) -> None:
         self._over = True
         self._tried = self.tried
+        if self.failures:
+            self._owner.attempts = tuple(self.failures)
         self._to_ask.clear()
         if self._deadline is not None and self._deadline.active():
             self._deadline.cancel()

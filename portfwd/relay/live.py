@@ -20,6 +20,7 @@ from portfwd.relay.datagram_targets import DatagramTargets
 from portfwd.relay.destination import Destination
 from portfwd.relay.dial import Dial, DiallingSession, DialOwner
 from portfwd.relay.direct import DirectDatagramDial, DirectDial
+from portfwd.relay.failovers import Failovers
 from portfwd.relay.filtered import FilteredSession
 from portfwd.relay.handshakes import Handshakes
 from portfwd.relay.question_pool import QuestionPool
@@ -149,6 +150,7 @@ class LiveRule:
         self.tally = None if world.ledger is None else world.ledger.rule(name)
         if self.tally is not None:
             self.tally.known(*(one.label for one in everyone))
+        self._failovers = Failovers(name)
         self.handshakes = Handshakes()
         self.filters = tuple(filters)
         self.filter_log = Logger(namespace="portfwd.filters")
@@ -261,7 +263,15 @@ class LiveRule:
         asker = NOBODY if target is None else Asker(self.name, source)
         passing = (owner, self.name)
         settings = DialSettings(
-            self.world, self.streams, permits, will_send, asker, introduction, client, passing
+            self.world,
+            self.streams,
+            permits,
+            will_send,
+            asker,
+            introduction,
+            client,
+            passing,
+            self._failovers,
         )
         return Dial(settings, InOrder(destinations), self.options.dial_timeout, owner)
 

@@ -8,7 +8,7 @@ they are sent again, is the user's to decide.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, cast
 
 from twisted.logger import Logger
@@ -18,7 +18,7 @@ from portfwd.errors import DialError
 from portfwd.relay.containment import contained
 from portfwd.relay.destination import Destination
 from portfwd.streams.stream import Loss, Stream, Watched
-from portfwd.values import Address, Side
+from portfwd.values import Address, FailedAttempt, Side
 from portfwd.wire.framing import Unframer, frame
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ class MessageConnection:
     def __init__(self, user: ConnectionUser, dial: DialMaker) -> None:
         """:param dial: makes the dial, which is not started."""
         self.state = "dialling"
+        self.attempts: Sequence[FailedAttempt] = ()
         self.address: Address | None = None
         self.local: Address | None = None
         self.destination: Destination | None = None

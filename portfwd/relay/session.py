@@ -54,6 +54,7 @@ from portfwd.values import (
     REFUSALS,
     Address,
     CloseReason,
+    FailedAttempt,
     FlowSummary,
     InetAddress,
     SessionSummary,
@@ -92,6 +93,7 @@ class Session:
     :ivar state: see `portfwd.relay.states`.
     :ivar reason: the close reason, once it is fixed.
     :ivar passages: see `portfwd.relay.loops`.
+    :ivar attempts: attempts to reach an upstream that failed.
     """
 
     _log = Logger()
@@ -102,6 +104,7 @@ class Session:
     _left: tuple[int, int] | None = None
     _acknowledged_at = float("-inf")
     passages: Sequence[Passage] = ()
+    attempts: Sequence[FailedAttempt] = ()
 
     def __init__(self, number: int, rule: LiveRule, client: Stream, closed: Callable[[], None]) -> None:
         """:param closed: called once, when all its sockets are gone."""
@@ -731,6 +734,7 @@ class Session:
             0,
             client.tls if client is not None else None,
             upstream.tls if upstream is not None else None,
+            self.attempts,
         )
 
     def _drops(self) -> Counter[str]:

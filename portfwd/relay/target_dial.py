@@ -34,6 +34,7 @@ from portfwd.relay.containment import contained
 from portfwd.relay.context import Opener, Surroundings
 from portfwd.relay.datagram_targets import DatagramTargets, usable_hosts
 from portfwd.relay.destination import Destination
+from portfwd.relay.failovers import Failovers
 from portfwd.relay.handshake import Handshake
 from portfwd.relay.loops import Passage, Passing
 from portfwd.relay.stepwise import Stepwise
@@ -65,6 +66,7 @@ class DialSettings:
     :ivar client: what the handshake with the client said, if there was one.
     :ivar introduction: gives what a ``tls:`` target gets before the TLS handshake; None: nothing.
     :ivar passing: the session and its rule's name, for `portfwd.relay.loops`; None for none.
+    :ivar failovers: warns of targets in whose place others serve.
     """
 
     context: Surroundings
@@ -75,6 +77,7 @@ class DialSettings:
     introduction: Callable[[], bytes] | None = None
     client: TLSInfo | None = None
     passing: tuple[Passing, str] | None = None
+    failovers: Failovers | None = None
 
     def introduce(self) -> bytes:
         """What `introduction` gives."""

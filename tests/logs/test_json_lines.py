@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.logs.json_lines import json_line
-from portfwd.values import CloseReason, FlowSummary, SessionSummary, TLSInfo
+from portfwd.values import CloseReason, FailedAttempt, FlowSummary, InetAddress, SessionSummary, TLSInfo
 from tests.logs.summaries import PLAIN, changed, summaries
 
 
@@ -87,10 +87,25 @@ class JSONLineTests(SynchronousTestCase):
         self.assertEqual(
             (read["id"], read["rule"], read["detail"]), (summary.id, summary.rule, summary.detail)
         )
-        more = (summary.dropped, summary.repeated, summary.tls, summary.upstream_tls)
+        more = (summary.dropped, summary.repeated, summary.tls, summary.upstream_tls, summary.attempts)
         self.assertEqual(len(read), 18 + sum(map(bool, more)))
         if summary.reason is not None:
             self.assertIn(read["reason"], {reason.code for reason in CloseReason})
+
+    def test_attempts(self) -> None:
+        """Attempts that failed are listed with their causes, only where there were any."""
+        self.assertNotIn("attempts", json.loads(json_line(PLAIN)))
+        failed = (
+            FailedAttempt("tls:a:443", InetAddress("192.0.2.1", 443), "certificate has expired"),
+            FailedAttempt("b:443", None, "no route"),
+        )
+        self.assertEqual(
+            json.loads(json_line(PLAIN._replace(attempts=failed)))["attempts"],
+            [
+                {"target": "tls:a:443", "address": "192.0.2.1:443", "cause": "certificate has expired"},
+                {"target": "b:443", "address": None, "cause": "no route"},
+            ],
+        )
 
     def test_dropped(self) -> None:
         """What was dropped has a key of its own, only where something was."""

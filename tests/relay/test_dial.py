@@ -229,6 +229,7 @@ class DialCase(SynchronousTestCase):
         self.reached: list[tuple[FakeStream, Destination]] = []
         self.failures: list[tuple[DialError, Address | None]] = []
         self.mistakes: list[Failure] = []
+        self.attempts: Sequence[FailedAttempt] = ()
         self.patch(dial_module, "SocketAttempt", self.world.socket_attempt)
         self.patch(dial_module, "EndpointAttempt", self.world.endpoint_attempt)
 
@@ -702,6 +703,7 @@ class AgainTests(DialCase):
             ],
         )
         self.assertEqual(len(dialling.failures), MAX_FAILURES)
+        self.assertEqual(self.attempts, tuple(dialling.failures))
 
 
 class PermitTests(DialCase):

@@ -21,6 +21,7 @@ from portfwd.service.build import count_descriptors
 from portfwd.service.forwarder import Forwarder
 from portfwd.service.session_log import Silent
 from portfwd.values import CloseReason
+from tests.integration.programs import free_port
 from tests.service.worlds import Lines, a_used_port, rules
 
 #: Seconds after which a peer gives up: a test that takes so long has failed.
@@ -403,3 +404,26 @@ class PortableRelayTests(RelayCase):
 
 
 del RelayCase
+
+
+class FailoverTests(ForwarderCase):
+    """Targets that fail while another one serves."""
+
+    async def test_told(self) -> None:
+        """The session's line lists what failed first; one warning is written, not one a session."""
+        dead = free_port()
+        forwarder = self.started(f"a: 127.0.0.1:0 -> 127.0.0.1:{dead}, {self.target}\n")
+        note = forwarder.rules[0]._failovers
+        for _ in range(2):
+            client = await self.in_thread(lambda: self.connect(forwarder))
+            server = await self.in_thread(self.accept)
+            client.close()
+            server.close()
+        await self.until(lambda: len(self.lines.closed_lines) == 2)
+        for line in self.lines.closed_lines:
+            self.assertEqual(
+                [(one.target, str(one.address)) for one in line.attempts], [(f"127.0.0.1:{dead}",) * 2]
+            )
+            self.assertIn("Connection refused", line.attempts[0].cause)
+            self.assertEqual(line.reason, CloseReason.NORMAL)
+        self.assertEqual(len(note._told), 1)
