@@ -7,7 +7,10 @@ would speak. Without a line that matches, the rule's own target is dialled. What
 name and for no protocol with a line, is closed; ``otherwise=pass`` sends it to the rule's own
 target. A client that says nothing is closed in any case.
 
-The name is what the client claims: it chooses a door, and opens none.
+On a ``tls:`` listener the handshake is over before any filter is asked. There the name that the client asked
+for and the protocol that was agreed on choose, and nothing is held.
+
+The name is what the client claims: it chooses a target, and admits nobody.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from attrs import frozen
 from portfwd.filters.api import (
     HOLD_TIMEOUT,
     Close,
+    Connection,
     Factory,
     NeedMore,
     Plugin,
@@ -43,6 +47,18 @@ UNRECOGNIZED_NAME: Final = b"\x15\x03\x03\x00\x02\x02\x70"
 class ServerName(NameRouter):
     """Routes one connection by its ClientHello."""
 
+    _refusal = UNRECOGNIZED_NAME
+
+    def opened(self, connection: Connection) -> Verdict:
+        """See `IFilter`: behind a ``tls:`` listener there is nothing to wait for."""
+        super().opened(connection)
+        tls = connection.tls
+        if tls is None:
+            return None
+        # An alert would be bytes for the client inside of TLS.
+        self._refusal = b""
+        return self._decide(ClientHello(tls.server_name, (tls.alpn.encode(),) if tls.alpn else ()))
+
     def received(self, direction: Direction, data: bytes) -> Verdict:
         """See `IFilter`."""
         try:
@@ -60,8 +76,8 @@ class ServerName(NameRouter):
             self._connection.tags[SERVER_NAME] = hello.server_name
             keys.insert(0, hello.server_name)
         elif not self._pass and self._routes.find(keys) is None:
-            return Close("a ClientHello without a server name", reply=UNRECOGNIZED_NAME)
-        return self._routes.decide(keys, UNRECOGNIZED_NAME)
+            return Close("a ClientHello without a server name", reply=self._refusal)
+        return self._routes.decide(keys, self._refusal)
 
     def ended(self, direction: Direction, held: bytes) -> Verdict:
         """See `IFilter`."""

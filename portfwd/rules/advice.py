@@ -51,12 +51,12 @@ def _about(rule: Rule, is_directory: Callable[[str], bool]) -> Iterator[Problem]
     yield from _directory(listen, is_directory, "it is not made: the rule cannot be started")
     for target in _targets(rule):
         yield from _directory(target, is_directory, "sessions fail until it is there")
-        if target.kind is Kind.TLS and not target.options.verify:
+        if target.kind is Kind.TLS and not target.options.verify and not target.options.pin:
             yield _warning(
                 target.where,
                 "unverified",
                 "this target's certificate is not checked: who stands between can read and change everything",
-                "ca=FILE names whom to trust where it is not the system's authorities",
+                "ca=FILE names whom to trust where it is not the system's authorities, pin= one certificate",
             )
 
 

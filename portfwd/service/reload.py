@@ -39,6 +39,7 @@ from portfwd.service.build import (
     listen_label,
     listen_on_endpoints,
 )
+from portfwd.service.endpoints import renew_certificate
 
 #: Differences, and as many failures, that one reload logs; who changes more than this sees it in the file.
 MAX_LINES: Final = 50
@@ -427,6 +428,11 @@ class Transition:
         self.replaced.append(old)
         if bound.closed:
             return
+        for made in bound.ports:
+            try:
+                renew_certificate(made, new.rule.listen.path)
+            except Exception as problem:  # whatever Twisted's parsers and plug-ins raise
+                self.notes.append(f"{label}: its certificate stays as it was: {problem}")
         for listener in bound.listeners:
             try:
                 listener.resize(after.backlog)

@@ -6,7 +6,8 @@ from typing import Any
 
 from portfwd.filters import RouteClause
 from portfwd.filters.sni import PLUGIN, UNRECOGNIZED_NAME, SNIOptions
-from tests.filters.feeding import FilterTestCase, Talk
+from portfwd.values import TLSInfo
+from tests.filters.feeding import FilterTestCase, Talk, make_connection
 from tests.wire.test_client_hello import message, openssl, records
 
 ROUTES = [
@@ -60,6 +61,38 @@ class RouteTests(FilterTestCase):
         hello = openssl("git.example.com")
         talk = self.talk(sni(), data=hello + b"early data")
         self.assertEqual(b"".join(talk.upstream), hello + b"early data")
+
+
+class TerminatedTests(FilterTestCase):
+    """Behind a listener that has ended TLS, what its handshake said chooses."""
+
+    def ended(self, tls: TLSInfo, *, otherwise: str = "close") -> Talk:
+        """A connection with that handshake, through routes by name and by protocol."""
+        clauses = [
+            RouteClause(("a.example",), "a"),
+            RouteClause(("alpn:h2",), "h2"),
+            RouteClause(("no.*",), None),
+        ]
+        factory = PLUGIN.configure(SNIOptions(otherwise=otherwise), clauses)
+        return Talk(factory, connection=make_connection(tls=tls))
+
+    def test_chosen(self) -> None:
+        """The name, or the protocol that was agreed on; the client's bytes pass from the first on."""
+        for tls, target in (
+            (TLSInfo("a.example"), "a"),
+            (TLSInfo("b.example", "h2"), "h2"),
+            (TLSInfo("", "h2"), "h2"),
+            (TLSInfo("b.example"), None),
+        ):
+            talk = self.ended(tls).say(b"hello")
+            self.assertEqual((talk.target, talk.upstream), (target, [b"hello"]), tls)
+
+    def test_refused(self) -> None:
+        """A route that says close, or no name, close without a byte: an alert would be one inside of TLS."""
+        for tls in (TLSInfo("no.example"), TLSInfo()):
+            talk = self.ended(tls)
+            self.assertEqual((talk.finish is None, talk.client), (False, b""))
+        self.assertIsNone(self.ended(TLSInfo(), otherwise="pass").target)
 
 
 class OtherwiseTests(FilterTestCase):

@@ -12,11 +12,19 @@ from unittest import mock
 
 import trustme
 from attrs import evolve
+from OpenSSL import crypto
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, UNIXServerEndpoint
+from twisted.internet.endpoints import (
+    TCP4ServerEndpoint,
+    TCP6ServerEndpoint,
+    UNIXServerEndpoint,
+    serverFromString,
+)
 from twisted.internet.error import CannotListenError
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import TestCase
 
 from portfwd.errors import StartError
@@ -40,7 +48,9 @@ from portfwd.streams.paced_transport import PacedTransport
 from portfwd.streams.socket_opening import SocketShare, SocketStreams
 from portfwd.values import InetAddress, UnixAddress
 from tests.relay.fakes import FakeStream
+from tests.service.pems import directory_of, write_pair
 from tests.service.worlds import Lines, a_used_port, a_world, rules
+from tests.streams.tls_peers import CA, Peer, client_context
 
 
 def planned(text: str, world: Any = None) -> list[Planned]:
@@ -420,6 +430,44 @@ class EndpointTests(BindCase):
         for closed in accepted:
             closed()
         self.assertEqual(self.budget.spent, 0)
+
+
+class RenewalTests(TestCase):
+    """The certificate of an ``ssl:`` endpoint whose port a reload keeps."""
+
+    def shown(self, factory: Any) -> tuple[Any, ...]:
+        """The names of the certificate that a client of `factory` gets."""
+        transport = StringTransport()
+        protocol = factory.buildProtocol(None)
+        protocol.makeConnection(transport)
+        peer = Peer(client_context(), "a.example")
+        said = peer.step(b"")
+        while said or transport.value():
+            protocol.dataReceived(said)
+            data = transport.value()
+            transport.clear()
+            said = peer.step(data)
+        return cast(Any, peer.tls.getpeercert())["subjectAltName"]
+
+    def test_renewed(self) -> None:
+        """New clients get the new certificate; ports of other endpoints are left alone."""
+        directory = directory_of(self)
+        cert, key = write_pair(directory, "a", CA.issue_cert("a.example"))
+        description = f"ssl:0:privateKey={key}:certKey={cert}:interface=127.0.0.1"
+        ports: list[Any] = []
+        endpoint = serverFromString(reactor, description)
+        endpoint.listen(Factory.forProtocol(Protocol)).addCallback(ports.append)
+        (port,) = ports
+        self.addCleanup(port.stopListening)
+        self.assertEqual(self.shown(port.factory), (("DNS", "a.example"),))
+        write_pair(directory, "a", CA.issue_cert("a.example", "new.example"))
+        self.assertFalse(endpoints.renew_certificate(port, "tcp:0"))
+        self.assertTrue(endpoints.renew_certificate(port, description))
+        self.assertEqual(self.shown(port.factory), (("DNS", "a.example"), ("DNS", "new.example")))
+        Path(cert).write_bytes(b"rubbish")
+        broken = (ValueError, crypto.Error)
+        self.assertRaises(broken, endpoints.renew_certificate, port, description)
+        self.assertEqual(len(self.shown(port.factory)), 2)
 
 
 class PortableTests(TestCase):
