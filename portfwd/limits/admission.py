@@ -209,6 +209,16 @@ class Admission:
         everybody.taken += 1
         return ""
 
+    def count(self) -> None:
+        """A session is there that nobody judged; it is taken back by `left`."""
+        self._occupancy.taken += 1
+        self._keeper.everybody.taken += 1
+
+    def count_source(self, source: str, now: float) -> None:
+        """The same for its source; it costs nothing of a rate, and is taken back by `left_source`."""
+        for _, door, _ in self._doors():
+            self._keeper.sources.enter(door, source, None, now)
+
     def left(self) -> None:
         """A session that was let in is over."""
         self._occupancy.give_back()

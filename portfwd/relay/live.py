@@ -307,6 +307,15 @@ class LiveRule:
             return Destination(label, self.options, address=target, is_chosen=True)
         raise ValueError(f"a filter chose {target!r}, which is no target")
 
+    def count_for(self, heir: LiveRule) -> Iterator[None]:
+        """Count this rule's sessions for the limits of `heir`, which has its place, but none twice."""
+        if heir.limits is None and not heir.counts_targets:
+            return
+        occupied = {one.label: one.occupancy for one in heir.every_destination} if heir.counts_targets else {}
+        for session in tuple(self.sessions.values()):
+            session.count(heir.limits, occupied.get(session.target))
+            yield
+
     def left(self, session: Session) -> None:
         """`session` is closed."""
         del self.sessions[session.id]

@@ -2,8 +2,8 @@
 """
 What one session takes up of the limits of its rule, and gives back.
 
-Only sessions of rules with limits have one of these; the judgement itself is
-`portfwd.limits.admission`'s.
+Only sessions of rules with limits have one of these: those that were there before, from the reload on that
+brought the limits. The judgement itself is `portfwd.limits.admission`'s.
 """
 
 from __future__ import annotations
@@ -51,6 +51,18 @@ class Places:
         if not reached:
             self._source = source
         return reached
+
+    def count(self, limits: Admission, address: Address | None, now: float) -> None:
+        """Take the places that `limits` count and that were not taken yet, though there be none left."""
+        if not self._is_in and not self._source:
+            self._limits = limits
+        if not self._is_in:
+            self._is_in = True
+            self._limits.count()
+        if not self._source and limits.by_source:
+            self._source = source_of(address)
+            if self._source:
+                self._limits.count_source(self._source, now)
 
     def _leave_source(self, now: float) -> None:
         source, self._source = self._source, ""

@@ -63,6 +63,7 @@ from portfwd.values import (
 
 if TYPE_CHECKING:
     from portfwd.limits.admission import Admission
+    from portfwd.limits.occupancy import Occupancy
     from portfwd.relay.live import LiveRule
 
 # An attribute of an enum's class takes a call of its metaclass; a name of the module does not.
@@ -101,6 +102,7 @@ class Session:
     _places: Places | None = None
     _reached: Destination | None = None
     _has_target = True
+    _counted_at: Occupancy | None = None
     _left: tuple[int, int] | None = None
     _acknowledged_at = float("-inf")
     passages: Sequence[Passage] = ()
@@ -234,12 +236,33 @@ class Session:
             self._refuse(CloseReason.LIMIT)
         return not reached
 
+    def count(self, limits: Admission | None, target: Occupancy | None) -> None:
+        """
+        Count for limits that a reload has brought: this session is there, whatever they are.
+
+        :param target: what counts the sessions of the target that was reached; None for one without a limit.
+        """
+        client = self._client.stream
+        if self.state in (_CLOSING, _CLOSED) or client is None:
+            return
+        if limits is not None:
+            if self._places is None:
+                self._places = Places(limits)
+            self._places.count(limits, self._announced or client.address, self._clock.seconds())
+        counted = self._counted_at is not None or self._rule.counts_targets
+        if target is not None and not counted and self._reached is not None:
+            self._counted_at = target
+            target.taken += 1
+
     def _leave(self) -> None:
         """Let others have the places that this session took; it has none from here on."""
         places, destination = self._places, self._reached
         self._places = None
         if places is not None:
             places.leave(self._clock.seconds())
+        counted, self._counted_at = self._counted_at, None
+        if counted is not None:
+            counted.give_back()
         if destination is not None and self._has_target and self._rule.counts_targets:
             self._has_target = False
             destination.give_back()
@@ -651,7 +674,7 @@ class Session:
             self.state = follow(_CLOSING, _CLOSED)
             self._tell_closed()
             self._release()
-            if self._places is not None or self._rule.counts_targets:
+            if self._places is not None or self._rule.counts_targets or self._counted_at is not None:
                 self._leave()
             self._rule.left(self)
             self._closed()

@@ -17,6 +17,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from portfwd.relay.live import LiveRule
 from portfwd.rules.model import OnRemove
+from portfwd.rules.steps import Steps
 from portfwd.values import CloseReason
 
 
@@ -33,6 +34,10 @@ class Departures:
         self._drain = drain
         self._rules: dict[LiveRule, None] = {}
         self._deadlines: dict[LiveRule, IDelayedCall] = {}
+        self._by_operator: set[LiveRule] = set()
+        # Which rule at work took the place of one that is leaving, and the other way round.
+        self._heirs: dict[LiveRule, LiveRule] = {}
+        self._older: dict[LiveRule, dict[LiveRule, None]] = {}
         self.gone: Callable[[LiveRule], None] | None = None
 
     def __repr__(self) -> str:
@@ -44,9 +49,42 @@ class Departures:
     def __len__(self) -> int:
         return len(self._rules)
 
-    def called(self, name: str) -> Sequence[LiveRule]:
-        """Those that were called so."""
-        return [live for live in self._rules if live.name == name]
+    def older(self, live: LiveRule) -> Sequence[LiveRule]:
+        """Those in whose place `live` is, whatever they were called: their sessions are its own."""
+        return tuple(self._older.get(live, ()))
+
+    def family(self, live: LiveRule) -> Sequence[LiveRule]:
+        """`live`, those in whose place it is, and those that have its name."""
+        named = (one for one in self._rules if one.name == live.name)
+        return tuple(dict.fromkeys((live, *self.older(live), *named)))
+
+    def replace(self, live: LiveRule, heir: LiveRule) -> None:
+        """`heir` is in the place of `live` from here on, and of those in whose place `live` was."""
+        for one in self.older(live):
+            self._put_behind(one, heir)
+        self._older.pop(live, None)
+        self.leave(live, OnRemove.STAY)
+        if live in self._rules:
+            self._put_behind(live, heir)
+
+    def remove(self, live: LiveRule) -> Steps[None]:
+        """`live` has no heir: its ``on-remove`` decides, for sessions of earlier reloads as well."""
+        for one in (*self.older(live), live):
+            self.leave(one, live.options.on_remove)
+            yield
+
+    def count_sessions(self, rules: Sequence[LiveRule]) -> Steps[None]:
+        """Count sessions that are there for limits that `rules`, those at work, did not have before."""
+        for live in rules:
+            for one in (live, *self.older(live)):
+                yield from one.count_for(live)
+        for live in self:
+            live.limit()
+            yield from live.count_for(live)
+
+    def _put_behind(self, live: LiveRule, heir: LiveRule) -> None:
+        self._heirs[live] = heir
+        self._older.setdefault(heir, {})[live] = None
 
     def leave(self, live: LiveRule, how: OnRemove) -> None:
         """`live` gets no more clients: its sessions stay, get a deadline, or are cut now."""
@@ -60,31 +98,49 @@ class Departures:
         if how is OnRemove.DRAIN:
             self.drain(live)
 
-    def drain(self, live: LiveRule) -> None:
-        """Give the sessions of `live`, wherever it is, until the deadline; an earlier one stays."""
+    def drain(self, live: LiveRule, *, operator: bool = False) -> None:
+        """
+        Give the sessions of `live`, wherever it is, until the deadline; an earlier one stays.
+
+        :param operator: one that an operator asked for, and can take back.
+        """
         if live.sessions and live not in self._deadlines:
             self._deadlines[live] = self._clock.callLater(self._drain, self._expired, live)
+            if operator:
+                self._by_operator.add(live)
             if live not in self._rules:
-                live.when_empty = partial(self.spare, live)
+                live.when_empty = partial(self._spare, live)
 
     def spare(self, live: LiveRule) -> None:
-        """`live` has no deadline any more."""
+        """`live` has no deadline any more that an operator gave it; that of ``on-remove`` stays."""
+        if live in self._by_operator:
+            self._spare(live)
+
+    def _spare(self, live: LiveRule) -> None:
+        self._by_operator.discard(live)
         deadline = self._deadlines.pop(live, None)
         if deadline is not None and deadline.active():
             deadline.cancel()
 
     def _expired(self, live: LiveRule) -> None:
         del self._deadlines[live]
+        self._by_operator.discard(live)
         live.close_all(CloseReason.DRAIN)
 
     def _left(self, live: LiveRule) -> None:
         live.when_empty = None
         self._rules.pop(live, None)
-        self.spare(live)
+        self._spare(live)
+        heir = self._heirs.pop(live, None)
+        if heir is not None:
+            older = self._older[heir]
+            del older[live]
+            if not older:
+                del self._older[heir]
         if self.gone is not None:
             self.gone(live)
 
     def stop(self) -> None:
         """The whole forwarder is stopping, with a deadline of its own."""
         for live in tuple(self._deadlines):
-            self.spare(live)
+            self._spare(live)

@@ -36,7 +36,7 @@ from portfwd.listen.reception import Reception
 from portfwd.metrics.tally import Ledger
 from portfwd.relay.live import LiveRule, SessionLog
 from portfwd.relay.sinks import Sinks
-from portfwd.rules.model import OnRemove, Ruleset
+from portfwd.rules.model import Ruleset
 from portfwd.rules.steps import Steps, finish
 from portfwd.rules.support import unsupported_in_steps
 from portfwd.rules.whole_process import metrics_listener, overall_limits, wants_figures
@@ -413,13 +413,13 @@ class Forwarder(Service):
         self.ruleset = ruleset
         self._session_log = log
         yield
-        for old in change.replaced:
-            self.departures.leave(old, OnRemove.STAY)
+        for old, new in change.replaced:
+            self.departures.replace(old, new)
             yield
         for bound in change.gone:
             self._gone_total += bound.live.total
-            self.departures.leave(bound.live, bound.live.options.on_remove)
-            yield
+            yield from self.departures.remove(bound.live)
+        yield from self.departures.count_sessions(self.rules)
         for live in self.every_rule:
             live.log = log
             yield

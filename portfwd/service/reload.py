@@ -162,7 +162,7 @@ class Transition:
     :ivar problems: what is wrong with filters.
     :ivar failures: a line for everything that cannot be had.
     :ivar notes: see `ReloadResult`.
-    :ivar replaced: live rules that others have taken the place of.
+    :ivar replaced: live rules, each with the one that has taken its place.
     :ivar gone: what listens for nobody any more.
     """
 
@@ -176,7 +176,7 @@ class Transition:
     difference: Difference = field(factory=Difference, init=False)
     failures: list[str] = field(factory=list, init=False)
     notes: list[str] = field(factory=list, init=False)
-    replaced: list[LiveRule] = field(factory=list, init=False)
+    replaced: list[tuple[LiveRule, LiveRule]] = field(factory=list, init=False)
     gone: list[Bound] = field(factory=list, init=False)
     _ports: list[_Port] = field(factory=list, init=False)
     _same: list[tuple[Bound, _Port]] = field(factory=list, init=False)
@@ -425,7 +425,7 @@ class Transition:
         bound.endpoint = planned.endpoint
         bound.serve(new, planned.offset, self._budget)
         new.total = old.total
-        self.replaced.append(old)
+        self.replaced.append((old, new))
         if bound.closed:
             return
         for made in bound.ports:

@@ -70,9 +70,9 @@ class Steering:
                 self._budget.give_back(len(bound.listeners))
                 bound.close()
             # Sessions that began before the last reload are the rule's as well.
-            lives = (bound.live, *self._departures.called(bound.live.name))
+            lives = self._departures.family(bound.live)
             for live in lives:
-                self._departures.drain(live)
+                self._departures.drain(live, operator=True)
             count = sum(len(live.sessions) for live in lives)
             self._log.info("{rule}: draining {count} sessions", rule=bound.live.name, count=count)
         return found
@@ -90,7 +90,7 @@ class Steering:
                 bound = again[bound.live]
             else:
                 bound.resume()
-            for live in (bound.live, *self._departures.called(bound.live.name)):
+            for live in self._departures.family(bound.live):
                 self._departures.spare(live)
             self._log.info("{rule}: accepts clients", rule=bound.live.name)
             now.append(bound)

@@ -70,23 +70,23 @@ class DeparturesTests(SynchronousTestCase):
 
     def test_drain_at_work(self) -> None:
         """A rule that is not leaving may drain too; the first deadline counts, and it can be spared."""
-        self.departures.drain(self.rule)
+        self.departures.drain(self.rule, operator=True)
         self.clock.advance(2)
-        self.departures.drain(self.rule)
+        self.departures.drain(self.rule, operator=True)
         self.assertEqual(len(self.departures), 0)
         self.departures.spare(self.rule)
         self.departures.spare(self.rule)
         self.clock.advance(2)
         self.assertEqual(self.lines.reasons, [])
-        self.departures.drain(self.rule)
+        self.departures.drain(self.rule, operator=True)
         self.stream.resets()
         self.assertEqual(self.departures._deadlines, {})
-        self.departures.drain(self.rule)
+        self.departures.drain(self.rule, operator=True)
         self.assertEqual(self.departures._deadlines, {})
 
     def test_removed_while_draining(self) -> None:
         """The deadline that it has stays."""
-        self.departures.drain(self.rule)
+        self.departures.drain(self.rule, operator=True)
         self.clock.advance(2)
         self.departures.leave(self.rule, OnRemove.STAY)
         self.clock.advance(1)

@@ -9,6 +9,7 @@ import socket
 import stat
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NoReturn, cast
 from unittest import mock
 
@@ -234,6 +235,10 @@ class KeepTests(ReloadCase):
 class LimitTests(ReloadCase):
     """Limits over reloads: who is in stays counted, and who waits looks anew."""
 
+    def is_empty(self, forwarder: Forwarder) -> bool:
+        """Whether there are no sessions."""
+        return not forwarder.session_count
+
     async def refused(self, forwarder: Forwarder, rule: str = "a") -> str:
         """The limit that keeps the next client out."""
         count = len(self.lines.closed_lines)
@@ -246,6 +251,28 @@ class LimitTests(ReloadCase):
         await self.in_thread(come)
         await self.until(lambda: len(self.lines.closed_lines) > count)
         return self.lines.closed_lines[-1].detail
+
+    async def test_new_limits_count_old_sessions(self) -> None:
+        """Sessions that began before there were limits count for those that a reload adds, of each kind."""
+        text = f"a: 127.0.0.1:0 -> {self.target}"
+        for limit in ("max-conns=1", "max-conns-per-source=1", "max-conns-per-target=1"):
+            forwarder = self.started(f"{text}\n")
+            client, server = await self.session(forwarder, "a")
+            await self.applied(forwarder, f"{text} idle=1h\n")
+            await self.applied(forwarder, f"{text} {limit}\n")
+            self.assertIn(limit, await self.refused(forwarder))
+            client.close()
+            server.close()
+            await self.until(partial(self.is_empty, forwarder))
+            await self.session(forwarder, "a")
+
+    async def test_new_limit_of_all_counts_old_sessions(self) -> None:
+        """So they do for a ``limits`` line, those of a rule that was removed too."""
+        text = f"a: 127.0.0.1:0 -> {self.target}\n"
+        forwarder = self.started(f"{text}b: 127.0.0.1:0 -> {self.target}\n")
+        await self.session(forwarder, "b")
+        await self.applied(forwarder, f"limits max-conns=1\n{text}")
+        self.assertEqual(await self.refused(forwarder, "a"), "limits max-conns=1")
 
     async def test_limits_of_all(self) -> None:
         """A ``limits`` line that comes holds for rules that stay as they are, and is gone when it goes."""
@@ -687,6 +714,33 @@ class RemovedTests(ReloadCase):
         await self.is_reset(client)
         self.assertEqual([line.reason for line in self.lines.closed_lines], [CloseReason.KILLED])
         self.assertEqual(len(forwarder.departures), 0)
+
+    async def test_earlier_reloads(self) -> None:
+        """Sessions that began before an earlier reload are the rule's as well, under another name too."""
+        forwarder = self.started(f"old: 127.0.0.1:0 -> {self.target}\n")
+        client, _ = await self.session(forwarder, "old")
+        await self.applied(forwarder, f"a: 127.0.0.1:0 -> {self.target}\n")
+        await self.applied(forwarder, f"a: 127.0.0.1:0 -> {self.target} on-remove=cut idle=1h\n")
+        await self.applied(forwarder, f"b: 127.0.0.2:0 -> {self.target}\n")
+        await self.is_reset(client)
+        self.assertEqual([line.reason for line in self.lines.closed_lines], [CloseReason.KILLED])
+
+    async def test_drained_under_another_name(self) -> None:
+        """An operator who drains a rule drains the sessions that began before it was renamed."""
+        forwarder = self.started(f"old: 127.0.0.1:0 -> {self.target}\n", drain=0.1)
+        client, _ = await self.session(forwarder, "old")
+        await self.applied(forwarder, f"a: 127.0.0.1:0 -> {self.target}\n")
+        forwarder.drain("a")
+        await self.is_reset(client)
+
+    async def test_resume_spares_no_removed_rule(self) -> None:
+        """The deadline of ``on-remove=drain`` holds, though a rule of that name is paused and resumed."""
+        forwarder, client, _ = await self.removed(" on-remove=drain", 1.0)
+        await self.applied(forwarder, f"a: 127.0.0.1:0 -> {self.target}\n")
+        forwarder.pause("a")
+        forwarder.resume("a")
+        await self.is_reset(client)
+        self.assertEqual([line.reason for line in self.lines.closed_lines], [CloseReason.DRAIN])
 
     async def test_stop_cuts_them_too(self) -> None:
         """The deadline of a stop holds for sessions of old rules as well."""
