@@ -8,6 +8,7 @@ A *verdict* is one of:
 ``None``                   pass the bytes unchanged
 ``bytes``                  pass these instead; ``b""`` drops
 `NEED_MORE`, `NeedMore`    keep the bytes, and call again with them and the next
+`Again`                    call again at once with the rest
 `DONE`                     pass the bytes and never call again in this direction
 `Bypass`                   pass `data`, then so many bytes unseen
 `Forward`, `Reply`         onward; back to the side they came from
@@ -75,6 +76,19 @@ class NeedMore:
 
 
 NEED_MORE: Final = NeedMore()
+
+
+@frozen
+class Again:
+    """
+    Call again at once with `rest`, the tail of what was seen; what is before it must have been passed.
+
+    So a filter deals with one message a call: ``[Forward(message), Again(rest)]``, and has no loop.
+
+    :ivar rest: less than the filter was called with. If it is empty, the next bytes are shown as usual.
+    """
+
+    rest: bytes
 
 
 @frozen
@@ -232,6 +246,7 @@ Verdict = (
     None
     | bytes
     | NeedMore
+    | Again
     | Sign
     | Bypass
     | Forward

@@ -15,6 +15,7 @@ from typing import Final
 
 from portfwd.filters.api import (
     DROP,
+    Again,
     Announce,
     Await,
     Close,
@@ -154,7 +155,7 @@ class Inquiry(Passage):
         stage = link.stage
         try:
             items = read_verdict(verdict, datagrams=self._datagrams)
-            self._check(items, replies)
+            self._check(items, data, replies)
         except (TypeError, ValueError) as error:
             self._fail(link, error, data, replies=replies)
             return
@@ -192,6 +193,12 @@ class Inquiry(Passage):
             case Release():
                 stage = link.stage
                 self._release_all(stage.up if step.direction is TO_UPSTREAM else stage.down)
+            case Again():
+                if link.ending:
+                    self._pass(link, step.rest, replies)
+                elif step.rest:
+                    # Before anything else that waits for this filter.
+                    self._jobs.appendleft((link, step.rest, replies))
             case Keep():
                 self._keep(link, step.data, replies)
                 self._want(link, step.total)
@@ -230,13 +237,15 @@ class Inquiry(Passage):
             link.done = link.ended = True
         self._close(Finish(close.reason, abort=close.abort, filter=link.stage.name))
 
-    def _check(self, items: list[Item], replies: int) -> None:
+    def _check(self, items: list[Item], data: bytes | None, replies: int) -> None:
         """:raises ValueError: a verdict comes too late, or once too often."""
         for item in items:
             if isinstance(item, Route) and self._dialled:
                 raise ValueError(
                     "Route came after the dial: set routes = True, so that the dial waits for this filter"
                 )
+            if isinstance(item, Again) and len(item.rest) >= len(data or b""):
+                raise ValueError("Again needs a rest that is less than the bytes that were seen")
             if isinstance(item, Reply) and replies >= MAX_REPLIES:
                 raise ValueError(f"more than {MAX_REPLIES} replies to replies: two filters answer each other")
 

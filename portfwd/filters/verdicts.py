@@ -19,6 +19,7 @@ from attrs import frozen
 from portfwd.filters.api import (
     DONE,
     DROP,
+    Again,
     Announce,
     Await,
     Bypass,
@@ -41,6 +42,7 @@ Item = (
     None
     | bytes
     | NeedMore
+    | Again
     | Sign
     | Bypass
     | Forward
@@ -102,6 +104,7 @@ Step = (
     | Reply
     | Delay
     | Release
+    | Again
     | Keep
     | Want
     | Wait
@@ -143,7 +146,7 @@ def answers(item: Item, *, datagrams: bool = False) -> bool:
     """
     if isinstance(item, Delay):
         return datagrams or bool(item.data)
-    return item is DROP or isinstance(item, bytes | Forward | Reply | NeedMore | Bypass | Close)
+    return item is DROP or isinstance(item, bytes | Forward | Reply | NeedMore | Again | Bypass | Close)
 
 
 def alters(item: Item) -> bool:
@@ -155,7 +158,7 @@ def alters(item: Item) -> bool:
             return item.data is not None
         case Delay():
             return bool(item.data)
-        case Forward() | Reply() | Close() | bytes():
+        case Forward() | Reply() | Close() | Again() | bytes():
             return True
     return item is DROP
 
@@ -218,6 +221,10 @@ def _read(verdict: object, items: list[Item], datagrams: bool, depth: int) -> No
             _need_bytes(verdict, verdict.data)
         case NeedMore():
             _check_need_more(verdict, datagrams)
+        case Again():
+            if datagrams:
+                raise ValueError("a datagram has no rest: it is judged as a whole")
+            _need_bytes(verdict, verdict.rest)
         case Bypass():
             if datagrams:
                 raise ValueError("Bypass counts the bytes of a stream; for datagrams return None, or DONE")

@@ -17,6 +17,7 @@ from portfwd.filters import (
     NEED_MORE,
     TO_CLIENT,
     TO_UPSTREAM,
+    Again,
     Announce,
     Await,
     Bypass,
@@ -207,6 +208,58 @@ class ReplyTests(SynchronousTestCase):
         chain = relaying(Scripted(received=Reply(b"no")))
         self.assertEqual(chain.ended(DOWN), [End(DOWN)])
         self.assertEqual(chain.received(UP, b"x"), [])
+
+
+class AgainTests(SynchronousTestCase):
+    """Filters that deal with one message a call."""
+
+    @staticmethod
+    def lines(way: Direction, data: bytes) -> Verdict:
+        """Pass lines one by one, in brackets."""
+        line, newline, rest = data.partition(b"\n")
+        return [Forward(b"[" + line + b"]"), Again(rest)] if newline else NEED_MORE
+
+    def test_one_at_a_time(self) -> None:
+        """The filter is called again at once with the rest, and keeps what is no whole message."""
+        one = Scripted(received=self.lines)
+        chain = relaying(one)
+        self.assertEqual(written(chain.received(UP, b"a\nb\nc"), UP), b"[a][b]")
+        self.assertEqual(one.seen(), [b"a\nb\nc", b"b\nc", b"c"])
+        self.assertEqual(written(chain.received(UP, b"\n"), UP), b"[c]")
+
+    def test_before_what_comes_later(self) -> None:
+        """The rest is seen before bytes that are on their way to the filter."""
+        near = Scripted(received=lambda way, data: [Forward(data), Forward(b"later\n")])
+        far = Scripted(received=self.lines)
+        self.assertEqual(written(relaying(near, far).received(UP, b"a\nb\n"), UP), b"[a][b][later]")
+
+    def test_after_it(self) -> None:
+        """What the same list says of the next bytes holds for the rest: an Await, a Bypass, DONE."""
+        chain = relaying(Scripted(received=script([Again(b"bc"), Await(Deferred())], None), resumed=None))
+        chain.received(UP, b"abc")
+        self.assertEqual(written(chain.settled(1, None), UP), b"bc")
+        chain = relaying(Scripted(received=script([Bypass(1, b""), Again(b"bc")], b"seen")))
+        self.assertEqual(written(chain.received(UP, b"abc"), UP), b"bseen")
+        self.assertEqual(
+            written(relaying(Scripted(received=[Again(b"b"), DONE])).received(UP, b"ab"), UP), b"b"
+        )
+
+    def test_ended(self) -> None:
+        """At the end the rest passes."""
+        one = Scripted(received=NEED_MORE, ended=Again(b"b"))
+        chain = relaying(one)
+        chain.received(UP, b"ab")
+        self.assertEqual(chain.ended(UP), [Write(UP, b"b"), End(UP)])
+
+    def test_endless(self) -> None:
+        """A rest that is not less than what was seen is an error, and no loop without end."""
+        for answers in ({"received": lambda way, data: Again(data)}, {"opened": Again(b"x")}):
+            chain = chain_of(Scripted(**answers))
+            effects = [*chain.open(), *chain.connected(UPSTREAM), *chain.received(UP, b"x")]
+            self.assertIsInstance(effects[-2], Trouble)
+        self.assertIsInstance(
+            relaying(Scripted(received=Again(b"")), datagrams=True).received(UP, b"x")[0], Trouble
+        )
 
 
 class LimitTests(SynchronousTestCase):

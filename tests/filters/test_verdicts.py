@@ -12,6 +12,7 @@ from portfwd.filters import (
     DONE,
     DROP,
     NEED_MORE,
+    Again,
     Announce,
     Await,
     Bypass,
@@ -98,7 +99,7 @@ class ReadVerdictTests(SynchronousTestCase):
             Copy("/tmp/copy", b"x"), Bypass("1"), Bypass(1.5), Bypass(1, "x"), NeedMore("1"),
             NeedMore(rest="x"), Route("there", "permits"), Wake(None), Await(b"x"), Close(b"why"),
             Close("why", "bye"), Announce("192.0.2.1"), Announce(InetAddress("192.0.2.1", 1), "here"),
-            Announce(None), Route(InetAddress(b"h", 1)), Release("up"),
+            Again("x"), Announce(None), Route(InetAddress(b"h", 1)), Release("up"),
         ]  # fmt: skip
         for verdict in wrong:
             error = self.assertRaises(TypeError, read_verdict, verdict)
