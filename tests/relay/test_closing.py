@@ -166,6 +166,43 @@ class ClosingTests(SynchronousTestCase):
         self.wait(0.2)
         self.assertGone("discard", "abort")
 
+    def test_nobody_can_tell(self) -> None:
+        """Where it is not known what the peer has, the reset waits for linger."""
+        self.stream.undelivered = lambda: None  # type: ignore[method-assign,assignment,return-value]
+        self.closing(Mode.DELIVER, linger=1.0)
+        self.wait(0.9)
+        self.assertEqual(self.stream.calls, ["discard"])
+        self.wait(0.2)
+        self.assertGone("discard", "abort")
+
+    def test_goes_on_sending(self) -> None:
+        """Ended because the other side is closed: what the peer sends then resets it, in time."""
+        self.stream.unsent = 5
+        self.closing(Mode.END_OR_RESET)
+        self.assertEqual(self.stream.calls, ["end", "discard"])
+        self.stream.babbles()
+        self.assertEqual(self.stream.calls, ["end", "discard"])
+        self.stream.takes(5)
+        self.wait(LONGEST_LOOK)
+        self.assertGone("end", "discard", "abort")
+
+    def test_goes_on_sending_later(self) -> None:
+        """It is reset at once where it has acknowledged everything before; one that ends is released."""
+        self.closing(Mode.END_OR_RESET)
+        self.stream.babbles()
+        self.assertGone("end", "discard", "abort")
+        self.setUp()
+        self.closing(Mode.END_OR_RESET)
+        self.stream.ends()
+        self.assertGone("end", "discard", "close")
+
+    def test_what_was_dropped(self) -> None:
+        """What the peer had not acknowledged after linger is counted, without the end."""
+        self.stream.unsent = 8
+        closing = self.closing(Mode.DELIVER, linger=1.0, theirs=Flow.END_OUT)
+        self.wait(1.2)
+        self.assertEqual(closing.dropped, 7)
+
     def test_discard_finds_the_loss(self) -> None:
         """A stream that is lost while it is asked to discard leaves no timer."""
         self.stream.unsent = 10

@@ -45,6 +45,7 @@ class Owner:
     :ivar told: the events, in order.
     :ivar too_late: those that came after the loss.
     :ivar when: what else is done at an event.
+    :ivar thrown: bytes that were thrown away.
     """
 
     def __init__(self) -> None:
@@ -52,6 +53,7 @@ class Owner:
         self.too_late: list[str] = []
         self.when: dict[str, Any] = {}
         self.detail = ""
+        self.thrown = 0
         self._waiting: list[tuple[str, Deferred[None]]] = []
 
     def _note(self, event: str) -> None:
@@ -94,6 +96,7 @@ class Owner:
 
     def thrown_away(self, stream: Stream, count: int) -> None:
         """See `StreamOwner`."""
+        self.thrown += count
 
     def lost(self, stream: Stream, how: Loss, detail: str) -> None:
         """See `StreamOwner`."""
@@ -549,6 +552,7 @@ class StreamConformance:
         await self.upstream.read_to_end()
         self.assertEqual((bytes(self.upstream.received), self.upstream.incoming), (b"wanted", "end"))
         self.assertEqual(self.right.summary(self.left).bytes, 6)
+        self.assertEqual(self.of_left.thrown, 200_000)
 
     async def test_discard_what_is_stopped(self) -> None:
         """`discard` reads on where the destination takes no more; what was read before is still written."""
