@@ -39,7 +39,18 @@ class Correspondent:
     :ivar received: what gets each datagram of this client.
     """
 
-    __slots__ = ("_desk", "_open", "address", "ancillary", "key", "local", "received", "session", "sockaddr")
+    __slots__ = (
+        "_also_left",
+        "_desk",
+        "_open",
+        "address",
+        "ancillary",
+        "key",
+        "local",
+        "received",
+        "session",
+        "sockaddr",
+    )
 
     def __init__(
         self,
@@ -52,6 +63,7 @@ class Correspondent:
     ) -> None:
         self._desk = desk
         self._open = True
+        self._also_left: Callable[[], object] | None = None
         self.key: Final = key
         self.sockaddr: Final = sockaddr
         self.ancillary = ancillary
@@ -62,6 +74,15 @@ class Correspondent:
 
     def __repr__(self) -> str:
         return f"<Correspondent {self.address} at {self.local} {'open' if self._open else 'closed'}>"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is in a listener's table."""
+        return self._open
+
+    def hand_over(self, left: Callable[[], object]) -> None:
+        """Another listener gets its datagrams from now on, and answers go the old way; `left` at its end."""
+        self._also_left = left
 
     def carry(self, taker: Taker) -> None:
         """Tell `taker` of what comes."""
@@ -78,6 +99,8 @@ class Correspondent:
             self.received = _ignore
             self.session = None
             self._desk.left(self)
+            if self._also_left is not None:
+                self._also_left()
 
     def evict(self) -> None:
         """Another client needs the room."""

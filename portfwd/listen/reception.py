@@ -11,7 +11,7 @@ silent.
 from __future__ import annotations
 
 import socket
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Final
 
@@ -64,6 +64,7 @@ class Reception:
 
     :ivar name: the rule's, as it serves now.
     :ivar table: the associations.
+    :ivar retired: called when it is stopped and has associations still.
     :ivar accepted: associations that were begun.
     :ivar pauses: 0: the kernel never makes it wait.
     :ivar waits: how often there was no descriptor for another association.
@@ -83,6 +84,10 @@ class Reception:
         self._held = False
         self._logged_at = -LOG_INTERVAL
         self._look: IDelayedCall | None = None
+        self._reserved: LiveRule | None = None
+        self._heir: Reception | None = None
+        self._elders: dict[tuple[Address | None, Address | None], Correspondent] = {}
+        self.retired: Callable[[], None] | None = None
         self._refused: dict[Hashable, float] = {}
         self.table: Associations[Correspondent] = Associations(live.options.max_assocs)
         self.accepted = self.pauses = self.waits = self.limited = self.refused = self.unsent = (
@@ -150,6 +155,15 @@ class Reception:
 
     def begin(self) -> None:
         """Take datagrams."""
+        live, self._reserved = self._reserved, None
+        if live is not None:
+            if self._look is not None:
+                self._look.cancel()
+                self._look = None
+            self._heir = None
+            self.serve(live)
+            self._state = "held" if self._held else "accepting"
+            return  # it is read already
         self._state = "held" if self._held else "accepting"
         self._begin()
 
@@ -179,15 +193,59 @@ class Reception:
     def take_waiting(self) -> None:
         """Take what waits before the listener is stopped."""
 
-    def stop(self) -> None:
-        """Begin no association any more; close when those that are there are over."""
-        if self._state in ("stopping", "stopped"):
+    def stop(self, *, stays: bool = False) -> None:
+        """
+        Begin no association any more; close when those that are there are over.
+
+        :param stays: they last until their own limits end them, and not until they are silent for a moment.
+        """
+        if self._state == "stopped":
             return
-        self._state = "stopping"
-        if len(self.table):
-            self._look = self._reactor.callLater(LAST_LOOK, self._end_silent)
+        if self._state == "stopping":
+            if self._reserved is not None:
+                self._reserved = None  # it is not to be revived after all
+                if not len(self.table):
+                    self._stopped()
+                return
         else:
-            self._stopped()
+            self._state = "stopping"
+            self._held = False
+            if not len(self.table):
+                self._stopped()
+                return
+            if self.retired is not None:
+                self.retired()
+        if not stays and self._look is None:
+            self._look = self._reactor.callLater(LAST_LOOK, self._end_silent)
+
+    # After its rule is gone
+
+    @property
+    def is_reserved(self) -> bool:
+        """Whether `reserve` was called, and neither `begin` nor `stop` since."""
+        return self._reserved is not None
+
+    def reserve(self, live: LiveRule) -> None:
+        """Stay open for `live`: `begin` serves it, `stop` lets this go on as before."""
+        self._reserved = live
+
+    def serve_for(self, heir: Reception) -> None:
+        """Serve new clients, which the kernel sends here rather than to `heir`, for the rule of `heir`."""
+        self._heir = heir
+
+    def adopt(self, elder: Reception) -> None:
+        """Pass on to the associations of `elder` what comes here from their clients."""
+        self._elders.update({(one.address, one.local): one for one in elder.table})
+
+    def _handed(self, key: Hashable, address: Address | None) -> Correspondent | None:
+        """The association of another listener whose datagrams come here now."""
+        one = self._elders.pop((address, self._local(key)), None)
+        if one is None or not one.is_open:
+            return None
+        self.table.make_room()
+        self.table.add(key, one)
+        one.hand_over(lambda: self.table.forget(key, one))
+        return one
 
     def _end_silent(self) -> None:
         self._look = None
@@ -208,8 +266,14 @@ class Reception:
 
     def _arrived(self, key: Hashable, sockaddr: SocketAddress, ancillary: Ancillary) -> Correspondent | None:
         """A client that has no association: a new one's first datagram, unless it may not have one."""
+        live = self._live
+        if self._elders and (one := self._handed(key, self._address_of(sockaddr))) is not None:
+            return one
         if self._state != "accepting":
-            return None
+            heir = self._heir
+            if self._state != "stopping" or heir is None or heir.state != "accepting":
+                return None
+            live = heir._live
         if self._refused and self._is_refused(key):
             self.refused += 1
             return None
@@ -223,7 +287,7 @@ class Reception:
         self.table.add(key, one)
         self.accepted += 1
         give_back = partial(self._budget.give_back, PER_ASSOCIATION)
-        one.session = session = self._live.arrive(one, give_back)
+        one.session = session = live.arrive(one, give_back)
         if session.state is State.CLOSED:
             if session.reason in _NOT_SERVED:
                 self._refuse(key)
@@ -264,7 +328,7 @@ class Reception:
         self.table.forget(who.key, who)
         if who.session is not None and who.session.reason in _NOT_SERVED:
             self._refuse(who.key)
-        if self._state == "stopping" and not len(self.table):
+        if self._state == "stopping" and not len(self.table) and self._reserved is None:
             self._stopped()
 
     def _failed(self, one: Correspondent) -> None:

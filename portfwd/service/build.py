@@ -35,13 +35,14 @@ from portfwd.listen.arrivals import StreamFactory
 from portfwd.listen.binding import bind
 from portfwd.listen.listener import Accept, Listener, MakeRoom
 from portfwd.listen.reception import Reception
+from portfwd.listen.retired import RetiredListeners
 from portfwd.relay.context import Opener, Surroundings
 from portfwd.relay.destination import Destination
 from portfwd.relay.live import LiveRule, SessionLog
 from portfwd.rules.access import AccessList
 from portfwd.rules.diagnostics import Problem
 from portfwd.rules.model import DATAGRAM_KINDS, SYSTEMD_KINDS, Kind, ListenSpec, PortRange, Rule, Ruleset
-from portfwd.service.datagrams import adopt_listeners, bind_listeners
+from portfwd.service.datagrams import adopt_listeners, bind_listeners, socket_key
 from portfwd.service.endpoints import portable_endpoints
 from portfwd.service.filters import Clause, configure
 from portfwd.service.rule_streams import choose_streams, surroundings_of
@@ -266,15 +267,19 @@ class Bound:
         for listener in self.listeners:
             listener.take_waiting()
 
-    def close(self) -> list[Deferred[Any]]:
+    def close(self, *, stays: bool = False) -> list[Deferred[Any]]:
         """
         Accept no more.
 
+        :param stays: associations last until their own limits end them.
         :returns: they fire when Twisted's ports are closed.
         """
         self.closed = True
         for listener in self.listeners:
-            listener.stop()
+            if isinstance(listener, Reception):
+                listener.stop(stays=stays)
+            else:
+                listener.stop()
         ports, self.ports = self.ports, []
         return [maybeDeferred(port.stopListening) for port in ports]
 
@@ -293,6 +298,7 @@ class Binder:
         self._budget = budget
         self._resolve = resolve
         self._inherited: Mapping[str, list[int]] | None = None
+        self.retired = RetiredListeners()
         self._log = Logger()
 
     def bind_all(self, rules: Sequence[Planned]) -> list[Bound]:
@@ -328,6 +334,26 @@ class Binder:
         # Some endpoints know only later that they cannot listen.
         told = self.late_failure
         return bound
+
+    def _datagram_listeners(
+        self,
+        live: LiveRule,
+        offset: int,
+        budget: Descriptors,
+        resolve: Callable[[str], Sequence[str]] | None,
+        share: bool,
+    ) -> Sequence[Reception]:
+        """Those of a rule: the sockets that it, or one like it, had before; else new ones."""
+        key = socket_key(live.rule.listen, offset)
+        found = self.retired.revivable(key)
+        if found and live.rule.listen.ports != PortRange(0, 0):
+            for one in found:
+                one.reserve(live)
+            return found
+        made = bind_listeners(live, offset, self._world, budget, resolve, share=share)
+        for one in made:
+            one.retired = partial(self.retired.add, one, key)
+        return made
 
     def late_failure(self, line: str) -> None:
         """Tell the log that something does not listen, when nobody else can be told any more."""
@@ -367,7 +393,7 @@ class Binder:
                 bound.close()
                 raise
         elif spec.kind in DATAGRAM_KINDS:
-            bound.listeners += bind_listeners(live, offset, self._world, budget, resolve, share=share)
+            bound.listeners += self._datagram_listeners(live, offset, budget, resolve, share)
         else:
             port = spec.ports.first + offset if spec.ports is not None else 0
             if self._world.platform.own_sockets:

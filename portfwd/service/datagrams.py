@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 from portfwd.limits.descriptors import Descriptors
 from portfwd.listen.datagram_binding import bind_datagrams, ready_inherited, resolve_datagrams
@@ -14,7 +14,7 @@ from portfwd.listen.systemd import adopt
 from portfwd.relay.context import Surroundings
 from portfwd.relay.datagram_targets import DatagramTargets
 from portfwd.relay.live import LiveRule
-from portfwd.rules.model import Kind, Rule
+from portfwd.rules.model import Kind, ListenSpec, Rule
 from portfwd.streams.datagram_opening import DatagramStreams
 from portfwd.streams.gates import Gates
 from portfwd.values import is_literal
@@ -42,6 +42,12 @@ def datagram_streams(rule: Rule, world: Surroundings, gates: Gates | None = None
         # The kernel vouches for the names of unix sockets.
         forgeable=rule.listen.kind in (Kind.UDP, Kind.SYSTEMD_DATAGRAM),
     )
+
+
+def socket_key(spec: ListenSpec, offset: int) -> Hashable:
+    """Equal for listeners of which one socket can serve the other's rule."""
+    port = spec.ports.first + offset if spec.ports is not None else 0
+    return spec.kind, spec.host, port, spec.path, spec.options.v6only
 
 
 def adopt_listeners(

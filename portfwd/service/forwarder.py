@@ -282,6 +282,7 @@ class Forwarder(Service):
             limit = f"{self.drain_limit:g}"
             self._log.info("draining: {count} sessions have {drain} s", count=count, drain=limit)
             self._deadline = self._reactor.callLater(self.drain_limit, self.cut, CloseReason.DRAIN)
+        self._binder.retired.stop()
         for live in self.every_rule:
             live.when_empty = self._drained
         self._close_listeners().addCallback(self._ports_closed)

@@ -21,10 +21,11 @@ from attrs import define, field, frozen
 from portfwd.kernel.sockets import change_settings, listening_settings
 from portfwd.limits.descriptors import RESERVE, DescriptorBudget
 from portfwd.listen.binding import share_port
+from portfwd.listen.reception import Reception
 from portfwd.relay.live import LiveRule
 from portfwd.rules.diagnostics import Problem, Severity, format_problem
 from portfwd.rules.diff import Difference, compare
-from portfwd.rules.model import Kind, OnRemove, Rule, Ruleset
+from portfwd.rules.model import DATAGRAM_KINDS, Kind, OnRemove, Rule, Ruleset
 from portfwd.rules.steps import Steps
 from portfwd.service.build import (
     Binder,
@@ -278,9 +279,12 @@ class Transition:
         return wanted
 
     def _bind(self, wanted: Sequence[tuple[_Port, Planned]], dry_run: bool) -> Steps[None]:
-        for port, planned in wanted:
+        # A socket for datagrams that is bound takes them from another one on its port: those come last.
+        for port, planned in sorted(wanted, key=lambda one: self._takes_datagrams(one[1])):
             kind = planned.live.rule.listen.kind
             if dry_run and kind in (Kind.UNIX, Kind.UNIX_DATAGRAM, Kind.ENDPOINT):
+                continue
+            if dry_run and self._takes_datagrams(planned):
                 continue
             try:
                 made = self._bind_one(planned)
@@ -315,6 +319,10 @@ class Transition:
             self._shared += rivals
             return self._binder.bind(planned, self._resolve, share=True)
 
+    def _takes_datagrams(self, planned: Planned) -> bool:
+        """Whether a socket for datagrams is to be bound beside one that clients use."""
+        return planned.live.rule.listen.kind in DATAGRAM_KINDS and bool(self._rivals_of(planned))
+
     def _rivals_of(self, planned: Planned) -> list[socket.socket]:
         """Sockets that are going, and hold the port that `planned` wants."""
         if self._rivals is None:
@@ -326,8 +334,12 @@ class Transition:
         ports = planned.live.rule.listen.ports
         if ports is None:
             return []
-        found = self._rivals.get(ports.first + planned.offset, [])
-        return [listener.sock for bound in found if not bound.closed for listener in bound.listeners]
+        port = ports.first + planned.offset
+        found = self._rivals.get(port, [])
+        going = [listener.sock for bound in found if not bound.closed for listener in bound.listeners]
+        if planned.live.rule.listen.kind not in DATAGRAM_KINDS:
+            return going
+        return going + [one.sock for one in self._binder.retired.at_port(port)]
 
     def _explained(self, planned: Planned, problem: Exception) -> str:
         line = f"{cannot_bind(planned, problem)} ({planned.live.rule.listen.where})"
@@ -400,8 +412,12 @@ class Transition:
             if bound.live.options.on_remove is not OnRemove.CUT:
                 bound.take_waiting()
             closed += 0 if bound.closed else len(bound.listeners)
-            bound.close()
+            bound.close(stays=bound.live.options.on_remove is OnRemove.STAY)
             yield
+        for made in self._new:
+            for listener in made.listeners:
+                if isinstance(listener, Reception):
+                    self._binder.retired.join(listener)
         self._stop_sharing()
         self._budget.give_back(closed)
 

@@ -15,6 +15,7 @@ from twisted.logger import Logger
 
 from portfwd.errors import SteerError
 from portfwd.limits.descriptors import DescriptorBudget
+from portfwd.listen.reception import Reception
 from portfwd.relay.live import LiveRule
 from portfwd.rules.findings import shown, suggestion
 from portfwd.service.build import Binder, Bound, Planned, cannot_bind, listen_on_endpoints
@@ -59,7 +60,12 @@ class Steering:
         for bound in found:
             if not bound.closed:
                 bound.pause()
-                self._log.info("{rule}: paused, clients wait in the backlog", rule=bound.live.name)
+                what = (
+                    "new clients' datagrams are dropped, associations go on"
+                    if any(isinstance(listener, Reception) for listener in bound.listeners)
+                    else "clients wait in the backlog"
+                )
+                self._log.info("{rule}: paused, {what}", rule=bound.live.name, what=what)
         return found
 
     def drain(self, found: Sequence[Bound]) -> Sequence[Bound]:
@@ -120,5 +126,7 @@ class Steering:
         for fresh in again.values():
             for listener in fresh.listeners:
                 listener.begin()
+                if isinstance(listener, Reception):
+                    self._binder.retired.join(listener)
             self._budget.spent += len(fresh.listeners)
         return again

@@ -792,8 +792,132 @@ class ReloadTests(PostCase):
         self.assertEqual(self.receive(client)[0], b"answer")
         for _ in range(10):
             self.advance(LAST_SILENCE / 4)
+        self.assertEqual((listener.state, self.closed_lines), ("stopping", []))
+        self.assertEqual(self.ask_at(client, "127.0.0.1"), there)
+        self.advance(73)
         self.assertEqual(listener.state, "stopped")
-        self.assertEqual([line.reason for line in self.closed_lines], [CloseReason.DRAIN])
+        self.assertEqual([line.reason for line in self.closed_lines], [CloseReason.UPSTREAM_IDLE])
+
+    def ask_at(self, client: socket.socket, host: str) -> Any:
+        """Send to the free port at `host`; see it come to the upstream, and say from where."""
+        client.sendto(b"more", (host, self.free_port))
+        got, sender = self.receive(self.upstream)
+        self.assertEqual(got, b"more")
+        return sender
+
+    def other_upstream(self) -> tuple[socket.socket, int]:
+        """Another upstream, and its port."""
+        other = self.datagrams()
+        return other, int(other.getsockname()[1])
+
+    def test_added_again(self) -> None:
+        """A rule that comes back has its socket again; its associations are where they were."""
+        text = f"r: 127.0.0.1:{self.free_port}/udp -> 127.0.0.1:"
+        self.forward(text + "UP/udp")
+        client, other = self.datagrams(), self.other_upstream()
+        there, listener = self.ask(client), self.listener
+        self.reload("s: 127.0.0.1:0 -> 127.0.0.1:1")
+        self.reload(f"{text}{other[1]}/udp")
+        self.assertIs(self.listener, listener)
+        self.assertEqual(self.ask_at(client, "127.0.0.1"), there)
+        self.datagrams().sendto(b"new", ("127.0.0.1", self.free_port))
+        self.assertEqual(self.receive(other[0])[0], b"new")
+        self.advance(73)
+        self.assertEqual((len(self.closed_lines), listener.state), (2, "accepting"))
+
+    def test_refused_revival(self) -> None:
+        """A reload that is refused leaves the socket to its associations, and lets it go with the last."""
+        text = f"r: 127.0.0.1:{self.free_port}/udp -> 127.0.0.1:UP/udp"
+        self.forward(text)
+        client = self.datagrams()
+        there, listener = self.ask(client), self.listener
+        self.reload("s: 127.0.0.1:0 -> 127.0.0.1:1")
+        port = self.upstream.getsockname()[1]
+        taken = f"{text}\nt: 127.0.0.1:{port}/udp -> 127.0.0.1:9/udp\n".replace("UP", str(port))
+        done = self.forwarder.reload(parse(taken, "post.conf"))
+        for _ in range(20):
+            self.turn()
+        self.assertFalse(self.successResultOf(done).applied)
+        self.assertEqual((self.ask_at(client, "127.0.0.1"), listener.state), (there, "stopping"))
+        self.advance(73)
+        self.assertEqual(listener.state, "stopped")
+
+    def test_drained_and_resumed(self) -> None:
+        """A rule that is drained while a client talks can be resumed."""
+        self.forward(f"r: 127.0.0.1:{self.free_port}/udp -> 127.0.0.1:UP/udp")
+        client = self.datagrams()
+        there = self.ask(client)
+        self.forwarder.drain("r")
+        self.datagrams().sendto(b"nobody", ("127.0.0.1", self.free_port))
+        self.assert_quiet(self.upstream)
+        self.forwarder.resume("r")
+        self.assertEqual(self.ask_at(client, "127.0.0.1"), there)
+        self.ask(self.datagrams())
+
+    def test_dry_run(self) -> None:
+        """A dry run binds nothing that would take datagrams from a socket in use."""
+        self.forward(f"r: 0.0.0.0:{self.free_port}/udp -> 127.0.0.1:UP/udp")
+        client = self.datagrams()
+        there = self.ask(client)
+        port = self.upstream.getsockname()[1]
+        moved = parse(f"r: 127.0.0.1:{self.free_port}/udp -> 127.0.0.1:{port}/udp\n", "post.conf")
+        done = self.forwarder.reload(moved, dry_run=True)
+        for number in range(20):
+            client.sendto(b"%d" % number, ("127.0.0.1", self.free_port))
+            self.turn(1)
+        self.turn()
+        self.assertEqual(self.successResultOf(done).failures, ())
+        self.assertEqual(
+            [self.receive(self.upstream) for _ in range(20)], [(b"%d" % n, there) for n in range(20)]
+        )
+
+    def test_paused(self) -> None:
+        """A rule that is paused begins no association; those that are there go on, and the log says so."""
+        self.forward(f"r: 127.0.0.1:{self.free_port}/udp -> 127.0.0.1:UP/udp")
+        client = self.datagrams()
+        there = self.ask(client)
+        self.forwarder.pause("r")
+        self.datagrams().sendto(b"dropped", ("127.0.0.1", self.free_port))
+        self.assertEqual(self.ask_at(client, "127.0.0.1"), there)
+        self.forwarder.resume("r")
+        self.assert_quiet(self.upstream)
+        self.ask(self.datagrams())
+
+    def test_moved_to_every_address(self) -> None:
+        """New clients of the old address get the new rule while an old client talks there."""
+        self.forward(f"r: 127.0.0.1:{self.free_port}/udp -> 127.0.0.1:UP/udp")
+        client, other = self.datagrams(), self.other_upstream()
+        there = self.ask(client)
+        self.reload(f"r: 0.0.0.0:{self.free_port}/udp -> 127.0.0.1:{other[1]}/udp")
+        self.assertEqual(self.ask_at(client, "127.0.0.1"), there)
+        new = self.datagrams()
+        for host in ("127.0.0.1", "127.0.0.2"):
+            new.sendto(b"new", (host, self.free_port))
+            got, sender = self.receive(other[0])
+            self.assertEqual(got, b"new")
+            other[0].sendto(b"answer", sender)
+            self.assertEqual(self.receive(new), (b"answer", (host, self.free_port)))
+        self.assertEqual(self.closed_lines, [])
+
+    def test_moved_to_one_address(self) -> None:
+        """An old client whose datagrams come to the new socket has its association still, both ways."""
+        for every in ("0.0.0.0", ""):
+            self.closed_lines.clear()
+            self.forward(f"r: {every}:{self.free_port}/udp -> 127.0.0.1:UP/udp")
+            client, other = self.datagrams(), self.other_upstream()
+            there = self.ask(client)
+            self.reload(f"r: 127.0.0.1:{self.free_port}/udp -> 127.0.0.1:{other[1]}/udp")
+            for _ in range(2):
+                self.assertEqual(self.ask_at(client, "127.0.0.1"), there)
+            self.upstream.sendto(b"answer", there)
+            self.assertEqual(self.receive(client), (b"answer", ("127.0.0.1", self.free_port)))
+            self.datagrams().sendto(b"new", ("127.0.0.1", self.free_port))
+            self.assertEqual(self.receive(other[0])[0], b"new")
+            self.advance(73)
+            self.assertEqual((len(self.closed_lines), len(self.listener.table)), (2, 0))
+            client.sendto(b"again", ("127.0.0.1", self.free_port))
+            self.assertEqual(self.receive(other[0])[0], b"again")
+            self._stop(self.reactor, self.forwarder)
 
 
 class UnixTests(PostCase):
