@@ -263,8 +263,12 @@ class Listener:
             if self.accepted == before:
                 return
 
-    def stop(self) -> None:
-        """Accept no more and close; those who still wait in the backlog are refused by the kernel."""
+    def stop(self, *, stays: bool = False) -> None:
+        """
+        Accept no more and close; those who still wait in the backlog are refused by the kernel.
+
+        :param stays: means nothing here: sessions have sockets of their own.
+        """
         if self._state == "stopped":
             return
         self._budget.forget(self._begin)

@@ -42,7 +42,7 @@ from portfwd.relay.live import LiveRule, SessionLog
 from portfwd.rules.access import AccessList
 from portfwd.rules.diagnostics import Problem
 from portfwd.rules.model import DATAGRAM_KINDS, SYSTEMD_KINDS, Kind, ListenSpec, PortRange, Rule, Ruleset
-from portfwd.service.datagrams import adopt_listeners, bind_listeners, socket_key
+from portfwd.service.datagrams import adopt_listeners, rule_listeners
 from portfwd.service.endpoints import portable_endpoints
 from portfwd.service.filters import Clause, configure
 from portfwd.service.rule_streams import choose_streams, surroundings_of
@@ -276,10 +276,7 @@ class Bound:
         """
         self.closed = True
         for listener in self.listeners:
-            if isinstance(listener, Reception):
-                listener.stop(stays=stays)
-            else:
-                listener.stop()
+            listener.stop(stays=stays)
         ports, self.ports = self.ports, []
         return [maybeDeferred(port.stopListening) for port in ports]
 
@@ -335,26 +332,6 @@ class Binder:
         told = self.late_failure
         return bound
 
-    def _datagram_listeners(
-        self,
-        live: LiveRule,
-        offset: int,
-        budget: Descriptors,
-        resolve: Callable[[str], Sequence[str]] | None,
-        share: bool,
-    ) -> Sequence[Reception]:
-        """Those of a rule: the sockets that it, or one like it, had before; else new ones."""
-        key = socket_key(live.rule.listen, offset)
-        found = self.retired.revivable(key)
-        if found and live.rule.listen.ports != PortRange(0, 0):
-            for one in found:
-                one.reserve(live)
-            return found
-        made = bind_listeners(live, offset, self._world, budget, resolve, share=share)
-        for one in made:
-            one.retired = partial(self.retired.add, one, key)
-        return made
-
     def late_failure(self, line: str) -> None:
         """Tell the log that something does not listen, when nobody else can be told any more."""
         self._log.critical("{line}", line=line)
@@ -393,7 +370,7 @@ class Binder:
                 bound.close()
                 raise
         elif spec.kind in DATAGRAM_KINDS:
-            bound.listeners += self._datagram_listeners(live, offset, budget, resolve, share)
+            bound.listeners += rule_listeners(self.retired, live, offset, self._world, budget, resolve, share)
         else:
             port = spec.ports.first + offset if spec.ports is not None else 0
             if self._world.platform.own_sockets:

@@ -4,17 +4,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 
 from portfwd.limits.descriptors import Descriptors
 from portfwd.listen.datagram_binding import bind_datagrams, ready_inherited, resolve_datagrams
 from portfwd.listen.datagram_listener import DatagramListener
 from portfwd.listen.datagram_port import DatagramPort
 from portfwd.listen.reception import Reception
+from portfwd.listen.retired import RetiredListeners
 from portfwd.listen.systemd import adopt
 from portfwd.relay.context import Surroundings
 from portfwd.relay.datagram_targets import DatagramTargets
 from portfwd.relay.live import LiveRule
-from portfwd.rules.model import Kind, ListenSpec, Rule
+from portfwd.rules.model import Kind, ListenSpec, PortRange, Rule
 from portfwd.streams.datagram_opening import DatagramStreams
 from portfwd.streams.gates import Gates
 from portfwd.values import is_literal
@@ -111,3 +113,30 @@ def bind_listeners(
         DatagramListener(live.name, sock, world.reactor, world.sockets.poller, budget, live)
         for sock in bind_datagrams(spec, port, resolve, share=share)
     ]
+
+
+def rule_listeners(
+    retired: RetiredListeners,
+    live: LiveRule,
+    offset: int,
+    world: Surroundings,
+    budget: Descriptors,
+    resolve: Callable[[str], Sequence[str]] | None,
+    share: bool,
+) -> Sequence[Reception]:
+    """
+    The sockets that a rule like this one had before and that associations still use; else what is bound anew.
+
+    The parameters are those of `bind_listeners`, and so are the errors.
+    """
+    spec = live.rule.listen
+    key = socket_key(spec, offset)
+    found = () if spec.ports == PortRange(0, 0) else retired.revivable(key)
+    if found:
+        for one in found:
+            one.reserve(live)
+        return found
+    made = bind_listeners(live, offset, world, budget, resolve, share=share)
+    for one in made:
+        one.retired = partial(retired.add, one, key)
+    return made
