@@ -17,10 +17,11 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple, Protocol
 
 from portfwd.kernel.sockets import is_own_address, local_address
-from portfwd.values import Address, CloseReason, InetAddress, UnixAddress
+from portfwd.values import Address, CloseReason, InetAddress, UnixAddress, unmapped
 
 #: How often a connection may come through one rule if clients chose where it went: a client of a proxy may
 #: name the proxy itself as its target, and go on from there. Eight are more than anybody needs.
@@ -103,7 +104,9 @@ class Loops:
         else:
             literal = _literal(address.host)
             every = literal is not None and literal.is_unspecified
-            self._ports.setdefault(address.port, set()).add(_EVERY if every else str(literal))
+            self._ports.setdefault(address.port, set()).add(
+                _EVERY if every or literal is None else literal.text
+            )
 
     def may_reach(self, address: Address) -> bool:
         """Whether a connection to `address` may end at a listener of this process."""
@@ -116,7 +119,7 @@ class Loops:
         literal = _literal(host)
         if literal is None:
             return False
-        if str(literal) in hosts or literal.is_unspecified:
+        if literal.text in hosts or literal.is_unspecified:
             return True
         return _EVERY in hosts and (literal.is_loopback or self._is_ours(host))
 
@@ -160,10 +163,21 @@ def _port(address: Address) -> int:
     return address.port if isinstance(address, InetAddress) else 0
 
 
-def _literal(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+class _Literal(NamedTuple):
+    """An address, as it is compared. :ivar text: in its usual form; IPv4-mapped ones as IPv4."""
+
+    text: str
+    is_unspecified: bool
+    is_loopback: bool
+
+
+def _read_literal(host: str) -> _Literal | None:
     try:
-        literal = ipaddress.ip_address(host)
+        address = ipaddress.ip_address(unmapped(host))
     except ValueError:
         return None
-    mapped = literal.ipv4_mapped if isinstance(literal, ipaddress.IPv6Address) else None
-    return literal if mapped is None else mapped
+    return _Literal(str(address), address.is_unspecified, address.is_loopback)
+
+
+# Asked for each session of a rule whose target's port is listened on here, as in :80 -> 10.0.0.5:80.
+_literal: Final = lru_cache(maxsize=MAX_HOSTS)(_read_literal)
