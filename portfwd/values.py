@@ -96,6 +96,7 @@ class CloseReason(enum.Enum):
     FILTER = ("FD", "closed by a filter")
     KILLED = ("KD", "killed by an operator")
     DRAIN = ("TD", "the drain deadline came")
+    MAX_TIME = ("MD", "the session had lasted for max-time")
     INTERNAL = ("ID", "an error in portfwd itself; its log has the traceback")
 
     def __init__(self, code: str, meaning: str) -> None:

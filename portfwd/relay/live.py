@@ -141,6 +141,8 @@ class LiveRule:
         self.half_closed = Patience(self.clock, self.options.half_close / LOOKS)
         limit = min(self.options.connect_timeout, self.options.dial_timeout)
         self._connecting = Patience(self.clock, limit)
+        longest = self.options.max_time
+        self._lasting = None if longest is None else Patience(self.clock, longest)
         self.log = log
         self.wall_clock = wall_clock
         self.sessions: dict[int, Session] = {}
@@ -188,6 +190,8 @@ class LiveRule:
         loops = self.world.loops
         if loops.open:
             session.passages = loops.passages_of(client.address, client.local)
+        if self._lasting is not None:
+            self._lasting.wait(session, session.lasted)
         session.begin()
         return session
 
@@ -319,6 +323,8 @@ class LiveRule:
     def left(self, session: Session) -> None:
         """`session` is closed."""
         del self.sessions[session.id]
+        if self._lasting is not None:
+            self._lasting.forget(session)
         if self.world.loops.open:
             self.world.loops.left(session)
         if not self.sessions and self.when_empty is not None:

@@ -574,6 +574,13 @@ class Session:
         self._finish(reason, client=client, upstream=upstream)
 
     @contained
+    def lasted(self) -> None:
+        """It is as old as ``max-time`` lets it become."""
+        if self.state not in (_CLOSING, _CLOSED):
+            self._detail = f"max-time={self._rule.options.max_time:g}s"
+            self.cut(CloseReason.MAX_TIME)
+
+    @contained
     def kill(self, reason: CloseReason) -> None:
         """Reset both sides now."""
         if self.state not in (_CLOSING, _CLOSED):

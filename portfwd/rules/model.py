@@ -195,6 +195,7 @@ class Options:
     dial_timeout: float = 15.0
     idle: float | None = None
     half_close: float = 60.0
+    max_time: float | None = None
     linger: float = 5.0
     max_conns: int | None = None
     max_conns_per_source: int | None = None

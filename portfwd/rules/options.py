@@ -198,6 +198,7 @@ OPTIONS: Final[tuple[OptionSpec, ...]] = (
             "bytes to take", unset="off", default="off for TCP, 72s for UDP"),
     _option("half-close", _R, _seconds(readers.MIN_IDLE, None),
             "the same as idle, once one side has ended"),
+    _option("max-time", _R, _seconds(readers.MIN_IDLE, None), "how long a session may last", unset="off"),
     _option("linger", _R, _seconds(0, readers.MAX_DIAL),
             "how long a side that is closed may acknowledge nothing of its rest"),
     _option("max-conns", _R, readers.whole(1, readers.MAX_CONNECTIONS), "sessions at a time", unset="off"),

@@ -182,6 +182,23 @@ class OrderlyTests(SessionCase):
         self.assertAsked(self.client, "end", "close", "abort")
         self.assertClosed(CloseReason.NORMAL, Side.CLIENT)
 
+    def test_max_time(self) -> None:
+        """A session ends when it has lasted for max-time, however busy it is."""
+        session = self.relaying(max_time=60.0, idle=50.0)
+        self.clock.advance(40)
+        self.client.moved_at = self.clock.seconds()
+        self.clock.advance(19.9)
+        self.assertIs(session.state, State.RELAYING)
+        self.clock.advance(0.2)
+        self.assertIs(session.reason, CloseReason.MAX_TIME)
+        self.assertEqual(session.summary().detail, "max-time=60s")
+
+    def test_max_time_not_reached(self) -> None:
+        """One that ends before leaves no timer."""
+        session = self.relaying(max_time=60.0)
+        session.kill(CloseReason.KILLED)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_transport_without_half_close(self) -> None:
         """An upstream that can only close ends both directions; the client gets its end and is read out."""
         self.relaying()
