@@ -281,7 +281,7 @@ class LiveRule:
 
     def _dial_shared(self, owner: DialOwner) -> Dial:
         """The dial of a connection that associations share."""
-        settings = DialSettings(self.world, self.world.streams, will_send=True)
+        settings = DialSettings(self.world, self.world.streams, will_send=True, failovers=self._failovers)
         return Dial(settings, InOrder(self.destinations), self.options.dial_timeout, owner)
 
     def close_shared(self) -> None:
