@@ -14,7 +14,7 @@ WATCH = """
 import sys
 from portfwd.cli.main import main
 code = main(sys.argv[1:])
-loaded = [name for name in sys.modules if name == "twisted.internet.reactor" or name.endswith("reactor")]
+loaded = [name for name in sys.modules if name.startswith("twisted.") and name.endswith("reactor")]
 print("loaded:", *sorted(loaded), file=sys.stderr)
 raise SystemExit(code)
 """
