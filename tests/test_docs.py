@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from attrs import frozen
+from twisted.python import reflect
 from twisted.scripts.twistd import ServerOptions
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
@@ -389,6 +390,22 @@ class FilterPageTests(SynchronousTestCase):
             example = EXAMPLES / "filters" / f"{name}.conf"
             self.assertIn(example, shown, name)
             self.assertRegex(example.read_text(), rf"(?m)^\s+filter {name}\b")
+
+
+class SecurityTests(SynchronousTestCase):
+    """``explanation/security.md``: what is said there is shown."""
+
+    def test_named_tests_exist(self) -> None:
+        """Every test that the page names is there, and every row of its tables of statements names one."""
+        page = (DOCS / "explanation" / "security.md").read_text("utf-8")
+        names = re.findall(r"`(tests(?:\.\w+)+)`", page)
+        self.assertGreater(len(names), 30)
+        for name in names:
+            with self.subTest(name):
+                self.assertIsNotNone(reflect.namedAny(name))
+        for table in re.findall(r"\| what holds \| test \|\n\|---\|---\|\n((?:\|.*\n)+)", page):
+            for row in table.splitlines():
+                self.assertIn("`tests.", row)
 
 
 class TableTests(SynchronousTestCase):
