@@ -48,7 +48,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "files", metavar="FILE", nargs="+", help="a rules file, in any grammar that is accepted"
+        "files", metavar="FILE", nargs="+", help="a rules file in any grammar; - for standard input"
     )
     parser.add_argument("-q", "--quiet", action="store_true", help="print errors only, no warnings or counts")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")

@@ -39,7 +39,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("file", metavar="FILE", help="a rules file, in any grammar that is accepted")
+    parser.add_argument("file", metavar="FILE", help="a rules file in any grammar; - for standard input")
     parser.add_argument(
         "-o", "--output", metavar="OUT", help="the file to write; without it, standard output"
     )

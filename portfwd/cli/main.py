@@ -8,10 +8,12 @@ What forwards is ``twistd -n portfwd``; this command asks, and steers what runs.
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from portfwd import __version__
 from portfwd.cli import (
@@ -30,6 +32,9 @@ from portfwd.cli import (
 )
 from portfwd.cli.parsing import WRONG, Parser, unknown_command
 from portfwd.cli.reading import FINE
+
+#: How the system says that a full or broken disk, or a limit, does not take our output.
+NOT_WRITTEN: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 DESCRIPTION = """\
 Look at rules files and filters of portfwd, and at forwarders that run, and steer these.
@@ -104,6 +109,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read our output has gone ('| head'); the interpreter must not complain at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        if error.errno not in NOT_WRITTEN:
+            raise
+        print(f"portfwd: the output cannot be written: {error.strerror}", file=sys.stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return code

@@ -7,6 +7,7 @@ It prints nothing and raises nothing: each command says in its own way what is w
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Final
 
@@ -51,10 +52,26 @@ class Read:
         return CANNOT_READ if unread else BAD_FILE
 
 
+#: What names standard input on a command line, and in messages.
+STDIN: Final = "-"
+STDIN_NAME: Final = "<stdin>"
+
+
+class CommandFiles(DiskFiles):
+    """The files of a command: pipes are waited for, and standard input is one of them."""
+
+    def read(self, path: str) -> str:
+        """See `DiskFiles`."""
+        if path != STDIN_NAME:
+            return super().read(path)
+        return self.decode(path, sys.stdin.buffer.read(self.max_size + 1))
+
+
 def read_rules(path: str, *, allow_empty: bool = False) -> Read:
-    """Read a rules file and its includes; no error of theirs is raised."""
+    """Read a rules file, or standard input for ``-``, and its includes; no error of theirs is raised."""
+    path = STDIN_NAME if path == STDIN else path
     try:
-        ruleset = load(path, DiskFiles(any_kind=True), allow_empty=allow_empty)
+        ruleset = load(path, CommandFiles(any_kind=True), allow_empty=allow_empty)
     except RulesError as error:
         return Read(path, None, everything_wrong(error), error.readable)
     return Read(path, ruleset, ruleset.warnings, ruleset)

@@ -48,15 +48,22 @@ def _dropped(count: int) -> str:
 
 def open_log(path: str) -> int:
     """
-    Open a file to append to, made with mode `FILE_MODE` where there is none.
+    Open a file to append to, made with mode `FILE_MODE`, whatever the umask is, where there is none.
 
     A named pipe that nobody reads is an error (``ENXIO``), not a wait.
 
     :returns: a blocking descriptor.
     :raises OSError: when it cannot be opened for writing.
     """
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-    descriptor = os.open(path, flags, FILE_MODE)
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+    try:
+        descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, FILE_MODE)
+    except FileExistsError:
+        # Another process may have removed it meanwhile.
+        descriptor = os.open(path, flags | os.O_CREAT, FILE_MODE)
+    else:
+        # A daemon's umask would keep those who ship logs from reading what was made after a rotation.
+        os.fchmod(descriptor, FILE_MODE)
     os.set_blocking(descriptor, True)
     return descriptor
 

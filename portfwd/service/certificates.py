@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
-from portfwd.service.reading import read_regular
+from portfwd.service.regular import read_regular
 
 #: Days before its end from which a certificate is warned about. Those who renew by machine do so a month
 #: before (Let's Encrypt's advice): with two weeks left, the machine does not work.

@@ -18,7 +18,7 @@ from attrs import frozen
 
 from portfwd.errors import RulesError
 from portfwd.rules.diagnostics import Location, Problem
-from portfwd.service.reading import read_regular
+from portfwd.service.regular import read_regular
 
 #: A hundred times the text of 10 000 rules; more is the wrong file.
 MAX_FILE_SIZE: Final = 64 * 1024**2
@@ -48,6 +48,14 @@ class DiskFiles:
                 data = file.read(self.max_size + 1)
         else:
             data = read_regular(path, self.max_size)
+        return self.decode(path, data)
+
+    def decode(self, path: str, data: bytes) -> str:
+        """
+        The text that `data`, the bytes of `path`, is.
+
+        :raises RulesError: it is larger than `max_size` or not UTF-8.
+        """
         if len(data) > self.max_size:
             raise RulesError(
                 [

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -28,32 +27,14 @@ from portfwd.rules.model import Ruleset
 from portfwd.rules.options import OPTIONS
 from portfwd.rules.reading import Files
 from portfwd.rules.tokens import Fault, Line
+from portfwd.service.regular import read_regular
 
-#: Most bytes of a file that is no rules file: certificates of all authorities together have a megabyte.
-MAX_SIZE: Final = 16 * 1024**2
 #: Seconds that a thread gets to read all files of a reload: a file server that is only slow answers in less.
 READ_TIME: Final = 10.0
 #: Fields of options whose value is a file, or a directory of files; a key log is written.
 FILE_OPTIONS: Final = frozenset(option.field for option in OPTIONS if option.unit == "file") - {"keylog"}
 
 T = TypeVar("T")
-
-
-def read_regular(path: str, max_size: int = MAX_SIZE) -> bytes:
-    """
-    The bytes of a regular file; one more than `max_size` if it has more.
-
-    :raises OSError: it cannot be read, or is something else: a FIFO, a device, a socket, a directory.
-    """
-    # Without O_NONBLOCK the opening of a FIFO waits for somebody who writes to it.
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
-    with open(os.open(path, flags | getattr(os, "O_CLOEXEC", 0)), "rb") as file:
-        mode = os.fstat(file.fileno()).st_mode
-        if stat.S_ISDIR(mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-        if not stat.S_ISREG(mode):
-            raise OSError(errno.EINVAL, "it is no regular file", path)
-        return file.read(max_size + 1)
 
 
 def in_thread(reactor: Reactor, call: Callable[[], T], seconds: float = READ_TIME) -> Deferred[T]:

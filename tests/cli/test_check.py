@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 
 from tests.cli.running import GOOD, CommandTestCase
 
@@ -71,6 +73,20 @@ class CheckTests(CommandTestCase):
             f"{path}:5:46: error: filter python:tests.filters.plugins.Bare: unknown option 'loud'", out
         )
         self.assertLess(out.index("unknown option 'loud'"), out.index("unknown option 'ilde'"))
+
+    def test_standard_input(self) -> None:
+        """A dash is standard input; relative includes are the working directory's."""
+        for text, code, said in (
+            (GOOD, 0, "<stdin>: 1 rule"),
+            ("what", 2, "<stdin>:1:1: error"),
+            (b"\xff", 2, "<stdin>:1:1: error: byte 0xff"),
+            ("include gone.conf\n", 2, "<stdin>:1:9: error: there is no file 'gone.conf'"),
+        ):
+            data = text if isinstance(text, bytes) else text.encode()
+            self.patch(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+            found, out, _ = self.run_main("check", "-")
+            self.assertEqual(found, code, out)
+            self.assertIn(said, out)
 
     def test_empty(self) -> None:
         """A file without rules is wrong, whatever cut it short, unless that is said to be meant."""

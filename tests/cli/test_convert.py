@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import sys
 
 from portfwd.rules.load import parse
 from tests.cli.running import GOOD, CommandTestCase
@@ -37,6 +39,12 @@ class ConvertTests(CommandTestCase):
         self.assertEqual(self.run_main("convert", path, "-o", path), (0, "", ""))
         with open(path, encoding="utf-8") as file:
             self.assertEqual(parse(file.read(), "out"), parse(RINETD, "in"))
+
+    def test_standard_input(self) -> None:
+        """A dash is standard input."""
+        self.patch(sys, "stdin", io.TextIOWrapper(io.BytesIO(RINETD.encode())))
+        code, out, _ = self.run_main("convert", "-")
+        self.assertEqual((code, parse(out, "out")), (0, parse(RINETD, "in")))
 
     def test_warnings(self) -> None:
         """Warnings go to standard error, beside the text."""

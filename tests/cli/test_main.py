@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 
+from twisted.trial.unittest import SkipTest
+
 from portfwd import __version__
 from tests.cli.running import GOOD, CommandTestCase
 
@@ -109,3 +111,18 @@ class ProcessTests(CommandTestCase):
                 check=False,
             )
         self.assertEqual((process.returncode, process.stderr), (1, ""))
+
+    def test_full_disk(self) -> None:
+        """Output that a full disk does not take is an error with its reason, and no traceback."""
+        if not os.path.exists("/dev/full"):
+            raise SkipTest("needs /dev/full")
+        root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        for words in (["help"], ["check", "/nowhere"], ["filters"]):
+            with open("/dev/full", "w") as full:
+                done = subprocess.run(
+                    [sys.executable, "-m", "portfwd.cli.main", *words],
+                    stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+                    env={**os.environ, "PYTHONPATH": root},
+                )  # fmt: skip
+            self.assertEqual(done.returncode, 1)
+            self.assertEqual(done.stderr, "portfwd: the output cannot be written: No space left on device\n")

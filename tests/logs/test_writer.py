@@ -91,6 +91,17 @@ class FileTests(WriterTestCase):
         error = self.assertRaises(OSError, LineWriter, self.path, self.complaints.append)
         self.assertEqual(error.errno, errno.ENXIO)
 
+    def test_mode_of_a_daemon(self) -> None:
+        """The umask of a daemon does not keep a group from reading what is made after a rotation."""
+        umask = os.umask(0o077)
+        self.addCleanup(os.umask, umask)
+        for _ in range(2):
+            os.close(open_log(self.path))
+            self.assertEqual(os.stat(self.path).st_mode & 0o777, 0o640)
+        os.chmod(self.path, 0o600)
+        os.close(open_log(self.path))
+        self.assertEqual(os.stat(self.path).st_mode & 0o777, 0o600)
+
     def test_mode(self) -> None:
         """A new file is not for everybody, and its descriptor blocks and is not inherited."""
         previous = os.umask(0)

@@ -30,9 +30,9 @@ from portfwd.service.reading import (
     files_of,
     in_thread,
     read_in_thread,
-    read_regular,
     touch,
 )
+from portfwd.service.regular import read_regular
 from tests.service.test_rereading import RereadingCase
 
 
