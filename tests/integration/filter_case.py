@@ -16,7 +16,7 @@ from tests.integration.programs import needs, run
 #: Bytes of a large download: many times what sockets, buffers and pipes hold.
 LARGE = 20_000_000
 #: How sessions of TLS end: who has said that he goes may reset what the other still says (``close_notify``).
-TLS_ENDS = ("--", "CD", "SD")
+TLS_ENDS = ("--", "CD", "SD", "CH", "SH")
 
 
 @frozen

@@ -288,7 +288,7 @@ class SniffTests(FilterCase):
         with socket.create_connection(("127.0.0.1", self.port), 30) as client:
             self.assertTrue(client.recv(4).startswith(b"SSH"))
         # sshd ends a client that leaves without a word, or resets it.
-        self.expect("--", "CD", "SD")
+        self.expect("--", "CD", "SD", "CH", "SH")
         silent = self.closing_lines(self.through)[-1]
         self.assertGreater(silent.raw["duration"], 0.29)
 
