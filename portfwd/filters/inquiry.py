@@ -86,6 +86,9 @@ class Inquiry(Passage):
         self.asking = False
         if verdict is None:
             self._pass(link, data, replies)
+        elif type(verdict) is bytes:
+            link.stage.altered = True
+            self._pass(link, verdict, replies)
         else:
             self._event = "received"
             self._apply(link, verdict, data, replies=replies, again=again)

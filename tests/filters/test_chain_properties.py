@@ -17,6 +17,7 @@ from portfwd.filters import (
     NEED_MORE,
     TO_CLIENT,
     TO_UPSTREAM,
+    Again,
     Announce,
     Await,
     Bypass,
@@ -61,7 +62,7 @@ class Fickle(Filter):
         ways: list[Verdict] = [
             None, data, Forward(data), [Forward(data[:cut]), Forward(data[cut:])], [None, NeedMore(rest=b"")],
             Wake(self.random.random()), [Bypass(self.random.randrange(9)), Wake(0.1)], Bypass(3, data),
-            Delay(0, data),
+            Delay(0, data), [Forward(data[:cut]), Again(data[cut:])] if cut else None,
         ]  # fmt: skip
         if self.random.random() < 0.05:
             ways = [DONE, [Forward(data), DONE], [Delay(1, data), DONE]]
