@@ -311,6 +311,17 @@ class LiveRule:
             return Destination(label, self.options, address=target, is_chosen=True)
         raise ValueError(f"a filter chose {target!r}, which is no target")
 
+    def inherit(self, old: LiveRule) -> None:
+        """Go on counting failures where `old` is, whose place this rule has: no counter falls."""
+        self.filter_failures += old.filter_failures
+        old.filter_failures = 0
+        mine = {one.label: one.occupancy for one in self.every_destination}
+        for one in old.every_destination:
+            occupancy = mine.get(one.label)
+            if occupancy is not None and occupancy is not one.occupancy:
+                occupancy.failures += one.occupancy.failures
+                one.occupancy.failures = 0
+
     def count_for(self, heir: LiveRule) -> Iterator[None]:
         """Count this rule's sessions for the limits of `heir`, which has its place, but none twice."""
         if heir.limits is None and not heir.counts_targets:

@@ -133,6 +133,7 @@ class Departures:
         self._spare(live)
         heir = self._heirs.pop(live, None)
         if heir is not None:
+            heir.inherit(live)
             older = self._older[heir]
             del older[live]
             if not older:

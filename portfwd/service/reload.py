@@ -441,6 +441,7 @@ class Transition:
         bound.endpoint = planned.endpoint
         bound.serve(new, planned.offset, self._budget)
         new.total = old.total
+        new.inherit(old)
         self.replaced.append((old, new))
         if bound.closed:
             return

@@ -121,14 +121,15 @@ class Crowd:
     def _sip(self, sock: socket.socket, chance: random.Random) -> None:
         """Send much while nothing is read, then read it slowly, and perhaps not all of it."""
         sock.settimeout(0.2)
-        data = bytes(65536)
+        data, left = bytes(65536), 0
         with contextlib.suppress(TimeoutError, ssl.SSLError):
             for _ in range(100):
                 sock.sendall(data)
+                left += len(data)
         sock.settimeout(PATIENCE)
-        for _ in range(chance.randint(1, 100)):
-            if not sock.recv(SIP):
-                break
+        left = min(left, chance.randint(1, 100) * SIP)
+        while left > 0 and (got := sock.recv(SIP)):
+            left -= len(got)
             self._stop.wait(0.01)
 
     def _shout(self, sock: socket.socket, chance: random.Random) -> None:
