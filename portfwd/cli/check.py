@@ -21,6 +21,7 @@ from portfwd.rules.advice import advise
 from portfwd.rules.diagnostics import Location, Severity, format_problem, problem_to_json
 from portfwd.rules.support import unsupported
 from portfwd.service.filters import filter_problems
+from portfwd.service.opening_problems import opening_problems
 from portfwd.service.tls_problems import tls_problems
 from portfwd.values import printable
 
@@ -77,6 +78,7 @@ def _judge(read: Read) -> Read:
     if read.ruleset is not None:
         problems += [*unsupported(read.ruleset), *advise(read.ruleset, os.path.isdir)]
         problems += tls_problems(read.ruleset)
+        problems += opening_problems(read.ruleset)
     problems.sort(key=lambda problem: _position(problem.location, order))
     return evolve(read, problems=tuple(problems))
 
