@@ -28,7 +28,7 @@ class SurroundingsTests(SynchronousTestCase):
             reactor, Platform(own_sockets=True, epoll=True), poller, None, Doorkeeper(), None
         )
         assert world.sockets is not None
-        bulk = SocketStreams(world.sockets, Options())._setup.bulk
+        bulk = cast(Any, SocketStreams(world.sockets, Options()).join).keywords["setup"].bulk
         pair = world.streams._bulk
         assert bulk is not None
         assert pair is not None
