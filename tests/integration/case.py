@@ -27,7 +27,7 @@ from tests.integration.programs import temporary_directory
 #: a virtual one can stand still for longer than that.
 RETURN_WITHIN = 10.0
 LOOPBACK = InetAddress("127.0.0.1", 0)
-JSON_LOG = "log access=json file=access.log\n"
+JSON_LOG = "log access=json file=access.log repeats=on\n"
 #: Ends of pipes a process has for itself: its standard streams, and the reactor's.
 OWN_PIPES = 4
 #: Words that stand in no log of a forwarder that is well.
