@@ -49,6 +49,17 @@ class Bounds:
         return self.by_source or self.max_conns is not None or self.rate is not None
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The limits that there are, as the rules file calls them."""
+        limits = {
+            "max-conns": self.max_conns,
+            "max-conns-per-source": self.max_conns_per_source,
+            "rate": self.rate,
+            "rate-per-source": self.rate_per_source,
+        }
+        return tuple(name for name, most in limits.items() if most is not None)
+
+    @property
     def by_source(self) -> bool:
         """Whether there is one for each source."""
         return self.max_conns_per_source is not None or self.rate_per_source is not None
@@ -119,6 +130,9 @@ class Admission:
         self._bounds = bounds
         self._occupancy = occupancy
         self._keeper = keeper
+        # A limit that was never reached is told as 0: Prometheus sees no increase where a series begins.
+        for name in (*bounds.names, *(f"limits {name}" for name in keeper.overall.names)):
+            occupancy.refused.setdefault(name, 0)
 
     def __repr__(self) -> str:
         return f"<Admission {self._name} {self._occupancy.taken} in>"

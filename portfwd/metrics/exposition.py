@@ -3,9 +3,9 @@
 Figures in Prometheus' text format, one metric after the other.
 
 Made by prometheus-client (the extra ``metrics``), without a registry of its own or its global
-one: each metric is collected from values that were taken before. What has no value, such as a
-close reason that never occurred, has no line. It comes in parts of about a millisecond, so that a
-caller with other things to do can do them in between.
+one: each metric is collected from values that were taken before. A series whose labels are known, such as a
+close reason or a limit of a rule, has the value 0 before its first event. The text comes in parts of about a
+millisecond, so that a caller with other things to do can do them in between.
 """
 
 from __future__ import annotations
@@ -21,12 +21,15 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from portfwd.metrics.figures import Figures, RuleFigures
 from portfwd.metrics.names import NAMES, Kind, MetricName
 from portfwd.metrics.tally import FlowTally, Histogram, TargetTally
+from portfwd.values import CloseReason
 
 #: Version 0.0.4 of the text format: what every Prometheus reads, and all that ASCII names need.
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 #: Values of a metric that are written at once: some 5 us each.
 VALUES_A_PART: Final = 100
+#: Rules up to which every close reason has a value, also those that never occurred: some 40 series a rule.
+RULES_WITH_ZEROS: Final = 100
 #: The same of histograms, of which each has a dozen lines.
 HISTOGRAMS_A_PART: Final = 8
 
@@ -68,9 +71,12 @@ def _by_flow(read: Callable[[FlowTally], float]) -> Samples:
 
 
 def _closed(figures: Figures) -> Iterator[Sample]:
+    """Every reason of each rule, so that the first such session is an increase; of many rules those seen."""
+    every = tuple(CloseReason) if len(figures.rules) <= RULES_WITH_ZEROS else ()
     for name, rule in figures.rules.items():
-        for reason, count in rule.tally.reasons.items():
-            yield (name, reason.code), count
+        reasons = rule.tally.reasons
+        for reason in dict.fromkeys((*every, *reasons)):
+            yield (name, reason.code), reasons[reason]
 
 
 def _target_closed(figures: Figures) -> Iterator[Sample]:

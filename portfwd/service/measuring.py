@@ -134,8 +134,7 @@ def _add_rule(live: LiveRule, figures: RuleFigures) -> Steps:
     figures.sessions += len(live.sessions)
     figures.target_sessions.update(now_open.target_sessions)
     for destination in live.every_destination:
-        if destination.occupancy.failures:
-            figures.target_failures[destination.label] += destination.occupancy.failures
+        figures.target_failures[destination.label] += destination.occupancy.failures
     if live.limits is not None and id(live.limits.refused) not in figures.seen:
         figures.seen.add(id(live.limits.refused))
         figures.refused.update(live.limits.refused)

@@ -49,6 +49,25 @@ def full() -> Figures:
     return figures
 
 
+class ZeroTests(SynchronousTestCase):
+    """Series whose labels are known."""
+
+    def test_reasons(self) -> None:
+        """Every close reason of a rule is there from the start; of too many rules only those that were seen."""
+        if parse is None:
+            raise SkipTest("needs prometheus-client")
+        from portfwd.metrics.exposition import RULES_WITH_ZEROS, expose
+
+        figures = Figures()
+        figures.rule("a")
+        found = samples(b"".join(expose(figures)).decode())
+        self.assertEqual(found["portfwd_sessions_closed_total", "reason=SC rule=a"], 0)
+        for number in range(RULES_WITH_ZEROS):
+            figures.rule(f"rule {number}")
+        found = samples(b"".join(expose(figures)).decode())
+        self.assertNotIn(("portfwd_sessions_closed_total", "reason=SC rule=a"), found)
+
+
 class ExpositionTests(SynchronousTestCase):
     """prometheus-client's own parser reads it back."""
 

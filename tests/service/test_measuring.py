@@ -147,7 +147,7 @@ class MeasureTests(ForwarderCase):
         figures = figures_of(forwarder)
         self.assertEqual(figures.rules["a"].refused, {"max-conns": 2})
         self.assertEqual(figures.rules["a"].tally.reasons, {CloseReason.LIMIT: 2})
-        self.assertEqual(figures.rules["b"].target_failures, {"127.0.0.1:1": 1})
+        self.assertEqual(+figures.rules["b"].target_failures, {"127.0.0.1:1": 1})
         self.assertEqual(figures.rules["w"].pauses["limit"], 1)
         self.assertEqual(figures.listeners, {"accepting": 2, "at a limit": 1})
 
@@ -295,8 +295,10 @@ class WatchersTests(ForwarderCase):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        forwarder = self.forwarder(f"metrics 0.0.0.0:{port}\na: 127.0.0.1:{port} -> {self.target}")
+        forwarder = self.forwarder(f"metrics 0.0.0.0:{port}\na: 127.0.0.1:0 -> {self.target}")
         forwarder.privilegedStartService()
+        taker = socket.create_server(("127.0.0.1", port))
+        self.addCleanup(taker.close)
         problem = self.assertRaises(StartError, forwarder.startService)
         self.assertEqual(problem.failures, ("metrics: cannot listen: Address already in use",))
         self.assertFalse(forwarder.running)
