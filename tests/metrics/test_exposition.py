@@ -53,7 +53,7 @@ class ZeroTests(SynchronousTestCase):
     """Series whose labels are known."""
 
     def test_reasons(self) -> None:
-        """Every close reason of a rule is there from the start; of too many rules only those that were seen."""
+        """Every close reason of a rule is there from the start; of many rules only those that were seen."""
         if parse is None:
             raise SkipTest("needs prometheus-client")
         from portfwd.metrics.exposition import RULES_WITH_ZEROS, expose
