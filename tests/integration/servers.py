@@ -1,5 +1,5 @@
 """
-Servers that several test modules start: nginx, HAProxy and sshd, each with a configuration of the test's own.
+Servers that several test modules start: nginx, HAProxy, sshd, redis, PostgreSQL, each configured by the test.
 
 Each is in the foreground, ends with its test, and is ready when it listens. Nobody connects to find that out:
 a proxy would pass the connection on.
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import getpass
 import os
+import pwd
+import shutil
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -145,6 +147,50 @@ def start_redis(case: ForwarderCase, name: str = "redis") -> Path:
     case.addCleanup(server.clean_up)
     server.wait_until(socket.exists, "the socket")
     return socket
+
+
+def start_postgresql(case: ForwarderCase) -> int:
+    """
+    A PostgreSQL server with a cluster of its own, whose user ``tester`` needs no password.
+
+    :returns: its port.
+    """
+    initdb, server, user = needs("initdb"), needs("postgres"), unprivileged_user()
+    home = case.directory / "pg"
+    home.mkdir()
+    case.directory.chmod(0o755)
+    if user is not None:
+        shutil.chown(home, user)
+    data = home / "data"
+    setup = Program(
+        [initdb, "-D", str(data), "-U", "tester", "-A", "trust", "-N", "--no-instructions"],
+        home / "initdb.log",
+        user=user,
+    )
+    case.addCleanup(setup.clean_up)
+    case.assertEqual(setup.wait(), 0, (home / "initdb.log").read_text())
+    port = free_port()
+    program = Program(
+        [server, "-D", str(data), "-p", str(port), "-h", "127.0.0.1", "-k", str(home), "-F"],
+        home / "postgres.log",
+        user=user,
+    )
+    case.addCleanup(program.clean_up)
+    program.wait_until(lambda: "ready to accept" in program.log.read_text(), "the server")
+    return port
+
+
+def unprivileged_user() -> str | None:
+    """Whom the server may run as: it refuses root. None: whoever we are."""
+    if os.geteuid() != 0:
+        return None
+    for name in ("postgres", "nobody"):
+        try:
+            pwd.getpwnam(name)
+        except KeyError:
+            continue
+        return name
+    raise unittest.SkipTest("needs a user that is not root")
 
 
 def write_certificates(case: ForwarderCase, *names: str) -> None:

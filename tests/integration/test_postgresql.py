@@ -2,27 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import pwd
-import shutil
-
-from twisted.trial import unittest
-
 from tests.integration.case import ForwarderCase
-from tests.integration.programs import Program, free_port, needs, run
-
-
-def unprivileged_user() -> str | None:
-    """Whom the server may run as: it refuses root. None: whoever we are."""
-    if os.geteuid() != 0:
-        return None
-    for name in ("postgres", "nobody"):
-        try:
-            pwd.getpwnam(name)
-        except KeyError:
-            continue
-        return name
-    raise unittest.SkipTest("needs a user that is not root")
+from tests.integration.programs import needs, run
+from tests.integration.servers import start_postgresql
 
 
 class PostgreSQLTests(ForwarderCase):
@@ -31,30 +13,8 @@ class PostgreSQLTests(ForwarderCase):
     def setUp(self) -> None:
         """A cluster of its own, and a rule that leads to it."""
         super().setUp()
-        initdb, server = needs("initdb"), needs("postgres")
         self.psql = needs("psql")
-        user = unprivileged_user()
-        home = self.directory / "pg"
-        home.mkdir()
-        self.directory.chmod(0o755)
-        if user is not None:
-            shutil.chown(home, user)
-        data = home / "data"
-        setup = Program(
-            [initdb, "-D", str(data), "-U", "tester", "-A", "trust", "-N", "--no-instructions"],
-            home / "initdb.log",
-            user=user,
-        )
-        self.addCleanup(setup.clean_up)
-        self.assertEqual(setup.wait(), 0, (home / "initdb.log").read_text())
-        port = free_port()
-        program = Program(
-            [server, "-D", str(data), "-p", str(port), "-h", "127.0.0.1", "-k", str(home), "-F"],
-            home / "postgres.log",
-            user=user,
-        )
-        self.addCleanup(program.clean_up)
-        program.wait_until(lambda: "ready to accept" in program.log.read_text(), "the server")
+        port = start_postgresql(self)
         self.through = self.forwarder(f"db: 127.0.0.1:0 -> 127.0.0.1:{port}\n")
         self.url = f"postgresql://tester@127.0.0.1:{self.through.port('db')}/postgres"
 

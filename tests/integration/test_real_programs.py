@@ -17,7 +17,7 @@ from portfwd.testing.data import Pattern
 from tests.integration.case import deep
 from tests.integration.paths import PATHS, PathsCase
 from tests.integration.programs import Program, free_port, needs, run
-from tests.integration.servers import start_nginx, start_sshd
+from tests.integration.servers import start_nginx, start_postgresql, start_sshd
 
 #: Bytes of a document; more than all buffers between a client and a server.
 DOCUMENT = 4_000_000
@@ -239,6 +239,19 @@ class ClientTests(PathsCase):
     def hashes(self, folder: Path) -> dict[str, str]:
         """Name and hash of every file."""
         return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+
+    def test_postgresql(self) -> None:
+        """psql: statements, and bulk in both directions of the protocol."""
+        psql, port = needs("psql"), start_postgresql(self)
+        rows = b"".join(b"%d\trow %d\n" % (n, n) for n in range(50_000))
+        forwarder = self.start_paths(port)
+        for name, through in self.each_path(forwarder):
+            url = f"postgresql://tester@127.0.0.1:{through}/postgres"
+            run(psql, "-Xq", url, "-c", f"create table {name}_t (n int, t text)")
+            run(psql, "-Xq", url, "-c", f"copy {name}_t from stdin", data=rows)
+            done = run(psql, "-Xq", url, "-c", f"copy (select * from {name}_t order by n) to stdout")
+            self.assertEqual(done.stdout, rows, name)
+        self.assert_orderly(forwarder, sessions=3)
 
     def test_ssh(self) -> None:
         """ssh: what goes in comes out, and the command's exit code."""
