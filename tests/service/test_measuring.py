@@ -11,6 +11,7 @@ from typing import Any, cast
 from unittest import mock
 
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SkipTest
 
 from portfwd.errors import StartError
@@ -49,9 +50,9 @@ def figures_of(forwarder: Forwarder) -> Figures:
 class MeasureTests(ForwarderCase):
     """What is read from a forwarder."""
 
-    def setUp(self) -> None:
-        super().setUp()
+    def setUp(self) -> Deferred[None]:
         needs_client()
+        return super().setUp()
 
     async def in_session(self, forwarder: Forwarder) -> tuple[socket.socket, socket.socket]:
         """One more session."""
@@ -211,9 +212,9 @@ class MeasureTests(ForwarderCase):
 class WatchersTests(ForwarderCase):
     """The listener of its own."""
 
-    def setUp(self) -> None:
-        super().setUp()
+    def setUp(self) -> Deferred[None]:
         needs_client()
+        return super().setUp()
 
     def get(self, address: str, path: str = "/metrics") -> tuple[int, str]:
         """Ask, in a thread."""

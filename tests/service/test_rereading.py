@@ -27,9 +27,9 @@ from tests.service.worlds import a_used_port, rules
 class RereadingCase(ReloadCase):
     """A file, and a forwarder by its first version."""
 
-    def setUp(self) -> None:
+    def setUp(self) -> Deferred[None]:
         """A directory that is the working one."""
-        super().setUp()
+        running = super().setUp()
         self.directory = Path(os.path.abspath(self.mktemp()))
         self.directory.mkdir()
         self.addCleanup(os.chdir, os.getcwd())
@@ -37,6 +37,7 @@ class RereadingCase(ReloadCase):
         self.first = f"log access=off\na: 127.0.0.1:0 -> {self.target}\n"
         self.notifier = mock.Mock(Notifier)
         self.said: list[tuple[str, str]] = []
+        return running
 
     def write(self, text: str) -> None:
         """The file."""
