@@ -44,7 +44,7 @@ class Waiting(Protocol):
         """The result is not wanted any more. May raise what a coroutine raises when it is closed."""
 
     def handled(self) -> None:
-        """The exception was told: nobody needs to log it as unhandled."""
+        """The outcome was told: nobody needs to log an exception as unhandled. Called in a later turn."""
 
 
 class Results:
@@ -123,9 +123,11 @@ class _OfDeferred:
         self._watch.told.pop(self, None)
 
     def handled(self) -> None:
-        # Awaiting a Deferred that has failed says so without changing what it holds.
-        for _ in _failed_quietly(self._deferred):
-            pass
+        # Awaiting a Deferred that has failed marks the failure as seen without changing it. What the owner's
+        # callbacks have made of that failure is the owner's: another failure, or a Deferred to wait for.
+        outcome = self._watch.outcome
+        if isinstance(outcome, Failure) and self._deferred.result is outcome:
+            next(_failed_quietly(self._deferred), None)
 
 
 class _OfFuture:
@@ -165,9 +167,14 @@ class _Nothing:
 
 
 class _OfCoroutine:
-    """Runs a coroutine that awaits Deferreds."""
+    """
+    Runs a coroutine that awaits Deferreds.
 
-    __slots__ = ("_context", "_coroutine", "_results", "_running", "_told", "_waiting")
+    A Deferred calls its observer before it can be awaited with a failure, so a failure is thrown into the
+    coroutine here. It is marked as seen later: at the next step, or when the session has been told.
+    """
+
+    __slots__ = ("_context", "_coroutine", "_failed", "_results", "_running", "_told", "_waiting")
 
     def __init__(self, results: Results, coroutine: Coroutine[Any, Any, object], told: Told) -> None:
         self._results = results
@@ -175,6 +182,7 @@ class _OfCoroutine:
         self._told: Told | None = told
         self._context = contextvars.copy_context()
         self._waiting: Waiting | None = None
+        self._failed: Waiting | None = None
         self._running = False
         self._step(partial(coroutine.send, None))
 
@@ -199,11 +207,20 @@ class _OfCoroutine:
 
     def _wait_for(self, waited: object) -> None:
         if isinstance(waited, Deferred):
-            go_on = partial(self._coroutine.send, None)
-            self._waiting = self._results.wait(waited, lambda result, error: self._step(go_on))
+            self._waiting = self._results.wait(waited, self._resume)
             return
         what = _NEEDS_LOOP if asyncio.isfuture(waited) else "a coroutine may await coroutines and Deferreds"
         self._step(partial(self._coroutine.throw, TypeError(what)))
+
+    def _resume(self, result: object, error: BaseException | None) -> None:
+        failed, self._failed = self._failed, None
+        if failed is not None:
+            failed.handled()
+        if error is None:
+            self._step(partial(self._coroutine.send, None))
+        else:
+            self._failed = self._waiting
+            self._step(partial(self._coroutine.throw, error))
 
     def _tell(self, result: object, error: BaseException | None) -> None:
         told, self._told = self._told, None
@@ -215,10 +232,14 @@ class _OfCoroutine:
         if self._waiting is not None:
             self._waiting.forget()
         if not self._running:
+            self.handled()
             self._coroutine.close()
 
     def handled(self) -> None:
-        """The coroutine raised it to nobody else."""
+        """The coroutine got the failure of what it awaited."""
+        failed, self._failed = self._failed, None
+        if failed is not None:
+            failed.handled()
 
 
 @types.coroutine

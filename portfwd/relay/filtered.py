@@ -421,10 +421,10 @@ class FilteredSession(Session):
         waiting = self._awaited.pop(key, None)
         if waiting is None or self.chain is None:
             return
+        waiting.handled()
         if error is None:
             self._ask(self.chain.settled, key, result)
         else:
-            waiting.handled()
             self._ask(self.chain.failed, key, error)
 
     def _store(self, effect: effects.Store) -> None:

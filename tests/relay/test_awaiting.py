@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.filters import DONE, Await, Close, Forward
@@ -63,6 +64,30 @@ class DeferredTests(SynchronousTestCase):
         shared = fail(Fault("down"))
         Results().wait(shared, Told()).handled()
         self.failureResultOf(shared, Fault)
+
+    def test_failure_waits(self) -> None:
+        """A failure is told, and its owner may then wait for another Deferred."""
+        results, shared, other = Results(), Deferred[object](), Deferred[object]()
+        told = Told()
+        waiting = results.wait(shared, told)
+        shared.addErrback(lambda failure: other)
+        shared.errback(Fault("down"))
+        waiting.handled()
+        self.assertIsInstance(told.outcomes[0][1], Fault)
+        other.callback("up")
+        self.assertEqual(self.successResultOf(shared), "up")
+
+    def test_failure_of_the_owner(self) -> None:
+        """What the owner's callbacks raise behind an outcome that was told is logged as unhandled."""
+        for outcome in (1, Failure(Fault())):
+            shared = Deferred[Any]()
+            waiting = Results().wait(shared, Told())
+            shared.addBoth(lambda outcome: 1 // 0)
+            shared.callback(outcome)
+            waiting.handled()
+            del shared, waiting
+            gc.collect()
+            self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_chain(self) -> None:
         """What its owner adds behind goes on with the same result."""
@@ -143,6 +168,53 @@ class CoroutineTests(SynchronousTestCase):
             return ""
 
         self.assertEqual(self.run_one(catches()).outcomes, [("down", None)])
+
+    def test_fails_later(self) -> None:
+        """A Deferred that fails while a coroutine awaits it raises there, and is not logged as unhandled."""
+        asked = [Deferred[str](), Deferred[str]()]
+
+        async def catches() -> str:
+            said = []
+            for one in (0, 1):
+                try:
+                    await asked[one]
+                except Fault as error:
+                    said.append(str(error))
+            return " ".join(said)
+
+        async def raises() -> str:
+            return await asked[0]
+
+        results, told = Results(), [Told(), Told()]
+        waiting = [results.wait(make(), one) for make, one in zip((catches, raises), told, strict=True)]
+        error = Fault("first")
+        asked[0].errback(error)
+        asked[1].errback(Fault("second"))
+        self.assertEqual([one.outcomes for one in told], [[("first second", None)], [(None, error)]])
+        for one in waiting:
+            one.handled()
+        asked.clear()
+        del waiting, error, results
+        gc.collect()
+        self.assertEqual(self.flushLoggedErrors(Fault), [])
+
+    def test_forgotten_after_a_failure(self) -> None:
+        """A failure that a coroutine has caught is not logged when the coroutine is forgotten."""
+        failing = [Deferred[str]()]
+
+        async def catches() -> object:
+            try:
+                return await failing[0]
+            except Fault:
+                return await Deferred[object]()
+
+        waiting = Results().wait(catches(), Told())
+        failing[0].errback(Fault())
+        waiting.forget()
+        failing.clear()
+        del waiting
+        gc.collect()
+        self.assertEqual(self.flushLoggedErrors(Fault), [])
 
     def test_forgotten(self) -> None:
         """One that nobody waits for any more is closed; what it awaited goes on."""
@@ -327,9 +399,16 @@ class SessionTests(FilteredCase):
         async def raises() -> bool:
             raise Fault
 
-        for awaitable in (fail(Fault()), raises(), fail(CancelledError())):
+        later: Deferred[bool] = Deferred()
+
+        async def waits() -> bool:
+            return await later
+
+        for awaitable in (fail(Fault()), raises(), fail(CancelledError()), waits()):
             self.setUp()
             self.asks(awaitable, resumed=lambda allowed: DONE if allowed else Close("no"))
+            if later.callbacks:
+                later.errback(Fault())
             self.clock.advance(0)
             self.assertEqual((self.filters[0].told("resumed"), self.upstream.written), (0, b""))
             self.assertClosed(CloseReason.FILTER)
