@@ -148,6 +148,7 @@ class LiveRule:
         self.sessions: dict[int, Session] = {}
         self.total = 0
         self.limits: Admission | None = None
+        self._has_counted = False
         self.limit()
         self.tally = None if world.ledger is None else world.ledger.rule(name)
         if self.tally is not None:
@@ -171,7 +172,8 @@ class LiveRule:
 
     def limit(self) -> None:
         """Obey the limits as they are now; those of all rules together may have changed."""
-        self.limits = self.world.doorkeeper.rule(self.name, rule_bounds(self.options))
+        self.limits = self.world.doorkeeper.rule(self.name, rule_bounds(self.options), self.options.limit)
+        self._has_counted = self._has_counted or self.limits is not None
 
     @property
     def gate(self) -> Admission | None:
@@ -324,8 +326,9 @@ class LiveRule:
 
     def count_for(self, heir: LiveRule) -> Iterator[None]:
         """Count this rule's sessions for the limits of `heir`, which has its place, but none twice."""
-        if heir.limits is None and not heir.counts_targets:
+        if heir.limits is None and not heir.counts_targets and not self._has_counted:
             return
+        self._has_counted = heir.limits is not None
         occupied = {one.label: one.occupancy for one in heir.every_destination} if heir.counts_targets else {}
         for session in tuple(self.sessions.values()):
             session.count(heir.limits, occupied.get(session.target))

@@ -53,9 +53,17 @@ class Places:
         return reached
 
     def count(self, limits: Admission, address: Address | None, now: float) -> None:
-        """Take the places that `limits` count and that were not taken yet, though there be none left."""
-        if not self._is_in and not self._source:
-            self._limits = limits
+        """
+        Count for `limits` from here on, though there be no slot left.
+
+        What was counted for the limits before and is not counted for these is given back.
+        """
+        if not limits.is_as(self._limits):
+            if self._is_in:
+                limits.take_over(self._limits)
+            if self._source:
+                limits.take_over_source(self._limits, self._source, now)
+        self._limits = limits
         if not self._is_in:
             self._is_in = True
             self._limits.count()

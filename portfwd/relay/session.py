@@ -240,6 +240,7 @@ class Session:
         """
         Count for limits that a reload has brought: this session is there, whatever they are.
 
+        :param limits: None where none are left: what was counted is given back.
         :param target: what counts the sessions of the target that was reached; None for one without a limit.
         """
         client = self._client.stream
@@ -249,8 +250,21 @@ class Session:
             if self._places is None:
                 self._places = Places(limits)
             self._places.count(limits, self._announced or client.address, self._clock.seconds())
-        counted = self._counted_at is not None or self._rule.counts_targets
-        if target is not None and not counted and self._reached is not None:
+        elif self._places is not None:
+            self._places.leave(self._clock.seconds())
+            self._places = None
+        if target is not None and self._reached is not None:
+            self._count_at(target, self._reached)
+
+    def _count_at(self, target: Occupancy, reached: Destination) -> None:
+        before = self._counted_at
+        has_limit = reached.options.max_conns_per_target is not None
+        if before is None and self._has_target and self._rule.counts_targets and has_limit:
+            before = reached.occupancy
+        if before is not target:
+            if before is not None:
+                self._has_target = False
+                before.give_back()
             self._counted_at = target
             target.taken += 1
 

@@ -18,7 +18,16 @@ from typing import Any
 from attrs import frozen
 
 from portfwd.rules.addresses import address_text
-from portfwd.rules.model import AclEntry, FilterSpec, ListenSpec, RouteSpec, Rule, Ruleset, TargetSpec
+from portfwd.rules.model import (
+    AclEntry,
+    Directive,
+    FilterSpec,
+    ListenSpec,
+    RouteSpec,
+    Rule,
+    Ruleset,
+    TargetSpec,
+)
 from portfwd.rules.options import LISTENER, RULE, OptionSpec
 from portfwd.rules.steps import Steps, finish
 from portfwd.values import printable
@@ -121,8 +130,9 @@ def compare(before: Ruleset, after: Ruleset) -> Steps[Difference]:
         else:
             changed.append(Change(old, rule, tuple(_changes(old, rule))))
         yield
-    names = tuple(_changed_directives(before, after))
-    settings = [*_settings(before, after), *(f"the directive '{name}'" for name in names)]
+    lines = tuple(_changed_directives(before, after))
+    settings = [*_settings(before, after), *(f"the directive '{' '.join(line)}'" for line in lines)]
+    names = tuple(dict.fromkeys(name for name, *_ in lines))
     return Difference(tuple(added), tuple(known.values()), tuple(changed), unchanged, tuple(settings), names)
 
 
@@ -221,10 +231,14 @@ def _log(ruleset: Ruleset) -> str:
     return f"{form} {log.file or 'on standard output'}{probes}{repeats}"
 
 
-def _changed_directives(before: Ruleset, after: Ruleset) -> Iterator[str]:
-    """Names, each once, in the order of the newer file."""
-    names = dict.fromkeys(one.name for one in (*after.directives, *before.directives))
+def _changed_directives(before: Ruleset, after: Ruleset) -> Iterator[tuple[str, ...]]:
+    """Names, each once, in the order of the newer file; of ``limits`` with the name that follows."""
+    names = dict.fromkeys(_headword(one) for one in (*after.directives, *before.directives))
     for name in names:
-        said = [[one for one in ruleset.directives if one.name == name] for ruleset in (before, after)]
+        said = [[one for one in ruleset.directives if _headword(one) == name] for ruleset in (before, after)]
         if said[0] != said[1]:
             yield name
+
+
+def _headword(directive: Directive) -> tuple[str, ...]:
+    return (directive.name, *directive.words) if directive.name == "limits" else (directive.name,)

@@ -26,6 +26,7 @@ from portfwd.rules.model import (
     UNIX_KINDS,
     AclEntry,
     Balance,
+    Directive,
     Kind,
     ListenSpec,
     PortRange,
@@ -34,6 +35,7 @@ from portfwd.rules.model import (
     Ruleset,
     TargetSpec,
 )
+from portfwd.rules.whole_process import shared_line
 from portfwd.values import is_literal, printable, unmapped
 
 _PATH_KINDS: Final = (*UNIX_KINDS, *SYSTEMD_KINDS, Kind.ENDPOINT)
@@ -79,6 +81,7 @@ class Explanation:
     :ivar targets: the upstreams; empty when the client is refused.
     :ivar balance: the order in which they are tried.
     :ivar ways: what routing filters may do instead.
+    :ivar shared: the ``limits NAME`` line that the rule has a share in; None without one.
     """
 
     client: str
@@ -90,6 +93,7 @@ class Explanation:
     targets: tuple[Choice, ...] = ()
     balance: Balance = Balance.FIRST
     ways: tuple[Way, ...] = ()
+    shared: Directive | None = None
 
 
 @frozen
@@ -143,6 +147,7 @@ def explain(ruleset: Ruleset, client: str, listen: str) -> Explanation:
         targets=tuple(_choice(target, offset) for target in rule.targets),
         balance=rule.options.balance,
         ways=tuple(_way(route, rule, offset) for route in rule.routes),
+        shared=shared_line(ruleset, rule),
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 from portfwd.rules.addresses import address_text
 from portfwd.rules.diagnostics import Location
 from portfwd.rules.explain import Choice, Explanation
-from portfwd.rules.model import UNIX_KINDS, AclEntry, Balance, Rule
+from portfwd.rules.model import UNIX_KINDS, AclEntry, Balance, Directive, Rule
 from portfwd.values import format_size, printable
 
 #: How many access entries are named when none of them matched: enough to find the place.
@@ -48,6 +48,8 @@ def _facts(explanation: Explanation) -> Iterator[tuple[str, str]]:
         if explanation.targets:
             for limit in _limits(rule):
                 yield "limit", limit
+            if explanation.shared is not None:
+                yield "limit", _shared(explanation.shared)
         for way in explanation.ways:
             goes = "close" if way.choice is None else printable(way.choice.address)
             yield "route", f"{printable(' '.join(way.patterns))} -> {goes} ({place(way.where)})"
@@ -81,6 +83,11 @@ def _limits(rule: Rule) -> Iterator[str]:
         yield f"{format_size(options.bandwidth_per_source)}/s in each direction for one client address"
 
 
+def _shared(line: Directive) -> str:
+    options = ", ".join(f"{key}={value}" for key, value in line.options)
+    return f"{line.words[0]}, shared with other rules: {printable(options)} ({place(line.where)})"
+
+
 def _entry(entry: AclEntry) -> str:
     return f"'{'allow' if entry.allow else 'deny'} {printable(entry.pattern)}' ({place(entry.where)})"
 
@@ -107,9 +114,10 @@ def explanation_json(explanation: Explanation) -> dict[str, Any]:
     """
     Turn `explanation` into values for ``json.dumps``.
 
-    Keys: ``client``, ``listen``, ``rule``, ``access``, ``targets``, ``balance``, ``bandwidth``,
+    Keys: ``client``, ``listen``, ``rule``, ``access``, ``targets``, ``balance``, ``bandwidth``, ``limits``,
     ``routes``, ``others``. ``rule``, ``access`` and ``bandwidth`` are null when no rule takes the
-    connection; in ``bandwidth`` are bytes a second, null for any number.
+    connection; in ``bandwidth`` are bytes a second, null for any number. In ``limits`` are those that the
+    rule shares with others, null where it shares none.
     """
     decision = explanation.decision
     access: dict[str, Any] | None = None
@@ -128,6 +136,7 @@ def explanation_json(explanation: Explanation) -> dict[str, Any]:
         "targets": [_choice_json(target) for target in explanation.targets],
         "balance": explanation.balance.value,
         "bandwidth": None if explanation.rule is None else _bandwidth_json(explanation.rule),
+        "limits": None if explanation.shared is None else _shared_json(explanation.shared),
         "routes": [
             {
                 "patterns": list(way.patterns),
@@ -142,6 +151,10 @@ def explanation_json(explanation: Explanation) -> dict[str, Any]:
 
 def _where_json(where: Location) -> dict[str, Any]:
     return {"file": where.file, "line": where.line, "column": where.column}
+
+
+def _shared_json(line: Directive) -> dict[str, Any]:
+    return {"name": line.words[0], "options": dict(line.options), **_where_json(line.where)}
 
 
 def _rule_json(rule: Rule) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from portfwd.rules.steps import Steps, finish
 from portfwd.rules.tokens import Fault, Line, Word
 from portfwd.rules.toml import read_toml
 from portfwd.rules.whole import verify, verify_in_steps
+from portfwd.rules.whole_process import check_shared
 
 DIRECTIVES: Final[Mapping[str, ReadLine]] = MappingProxyType({**NATIVE, **RINETD})
 _KEYWORDS: Final = frozenset({*DIRECTIVES, *CLAUSES, "include"})
@@ -156,6 +157,7 @@ def _finish(reading: Reading, where: Location, *, allow_empty: bool = True) -> S
             finished.append(draft.finish(reading.settings, findings))
             yield
     rules = tuple(finished)
+    check_shared(rules, reading.directives, findings)
     # Of a line with an error of its own nobody knows where it would listen.
     yield from verify_in_steps(rules, findings, () if findings.failed else reading.directives)
     if not rules and not findings.failed:

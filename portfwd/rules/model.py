@@ -203,6 +203,7 @@ class Options:
     max_conns_per_target: int | None = None
     rate: float | None = None
     rate_per_source: float | None = None
+    limit: str | None = None
     on_limit: OnLimit = OnLimit.REFUSE
     bandwidth: int | None = None
     bandwidth_up: int | None = None

@@ -213,6 +213,8 @@ OPTIONS: Final[tuple[OptionSpec, ...]] = (
             unset="off"),
     _option("rate-per-source", _R, readers.rate(),
             "new sessions a second from one address (IPv6: from one /64)", unset="off"),
+    _option("limit", _R, readers.label(), "the `limits NAME` line whose limits this rule shares with others",
+            unset="none"),
     _option("on-limit", _R, readers.choice(OnLimit),
             "whether clients beyond max-conns and rate are refused, or wait to be accepted"),
     _option("bandwidth", _R, readers.bandwidth(),

@@ -23,7 +23,7 @@ from portfwd.rules import meant
 from portfwd.rules.addresses import Role, read_host
 from portfwd.rules.findings import suggestion
 from portfwd.rules.model import Keepalive
-from portfwd.rules.tokens import Fault
+from portfwd.rules.tokens import NAME, Fault
 from portfwd.values import MAX_DURATION, format_duration, format_size, parse_duration, parse_size
 
 Reader = Callable[[str], Any]
@@ -269,6 +269,17 @@ def text(unit: str) -> ValueKind:
         return value
 
     return ValueKind(unit, read, str)
+
+
+def label() -> ValueKind:
+    """A name that another line of the file gives to something."""
+
+    def read(value: str) -> str:
+        if not NAME.fullmatch(value):
+            raise Fault("bad-name", "expected a name of letters, digits, '_', '.' and '-'")
+        return value
+
+    return ValueKind("label", read, str)
 
 
 def literal() -> ValueKind:

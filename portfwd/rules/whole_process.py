@@ -1,32 +1,35 @@
 # -*- test-case-name: tests.rules.test_whole_process -*-
 """
-The directives about the process as a whole: ``limits`` and ``metrics``.
+The directives about the process as a whole, and those about several rules: ``limits`` and ``metrics``.
 
 Their lines are judged where they are read, so that what is wrong is told with its place, and kept as
-text like other directives. What they mean, `overall_limits` and `metrics_listener` say. Of
-several lines the last one counts, as a whole.
+text like other directives. What they mean, `overall_limits`, `shared_limits` and `metrics_listener` say. Of
+several lines, for ``limits NAME`` of those with one name, the last one counts, as a whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
 from portfwd.limits.admission import NO_BOUNDS, Bounds
 from portfwd.rules.addresses import Place, PortOfService, Role, address_text, read_place
 from portfwd.rules.clauses import split_options
-from portfwd.rules.model import Directive, Kind, ListenOptions, ListenSpec, OnLimit, Options, Ruleset
+from portfwd.rules.findings import Findings, shown, suggestion
+from portfwd.rules.model import Directive, Kind, ListenOptions, ListenSpec, OnLimit, Options, Rule, Ruleset
 from portfwd.rules.options import LISTENER, RULE, OptionSpec
 from portfwd.rules.reading import FileScope, Reading
 from portfwd.rules.settings import read_settings
-from portfwd.rules.tokens import Fault, Line, Word
+from portfwd.rules.tokens import NAME, Fault, Line, Word
 
 #: What the ``limits`` line takes, with the meaning and the bounds that rules have. A rate of
 #: all rules together is none of them: those who wait for it would wait for each other.
 LIMITS: Final[Mapping[str, OptionSpec]] = MappingProxyType(
     {key: RULE[key] for key in ("max-conns", "max-conns-per-source", "rate-per-source", "on-limit")}
 )
+#: What a ``limits NAME`` line takes: what those that a rule may have of its own take.
+SHARED: Final[Mapping[str, OptionSpec]] = MappingProxyType({**LIMITS, "rate": RULE["rate"]})
 #: What the ``metrics`` line takes beside its address.
 METRICS: Final[Mapping[str, OptionSpec]] = MappingProxyType({"mode": LISTENER["mode"]})
 
@@ -44,10 +47,50 @@ def rule_bounds(options: Options) -> Bounds:
 
 def overall_limits(ruleset: Ruleset) -> Bounds:
     """The limits of all rules together."""
-    line = _last(ruleset, "limits")
+    unnamed = (line for line in reversed(ruleset.directives) if line.name == "limits" and not line.words)
+    line = next(unnamed, None)
     if line is None:
         return NO_BOUNDS
     return rule_bounds(Options(**_values(LIMITS, line)))
+
+
+def shared_limits(ruleset: Ruleset) -> Mapping[str, Bounds]:
+    """By name, the limits that rules share."""
+    lines = {line.words[0]: line for line in ruleset.directives if line.name == "limits" and line.words}
+    return {name: rule_bounds(Options(**_values(SHARED, line))) for name, line in lines.items()}
+
+
+def shared_line(ruleset: Ruleset, rule: Rule) -> Directive | None:
+    """The ``limits NAME`` line that `rule` has a share in; None without ``limit=``."""
+    name = rule.options.limit
+    named = (line for line in reversed(ruleset.directives) if line.name == "limits" and line.words == (name,))
+    return None if name is None else next(named, None)
+
+
+def check_shared(rules: Sequence[Rule], directives: Sequence[Directive], findings: Findings) -> None:
+    """Report rules whose ``limit=`` names no ``limits NAME`` line, and lines that no rule names."""
+    lines = {line.words[0]: line for line in directives if line.name == "limits" and line.words}
+    used = set()
+    for rule in rules:
+        name = rule.options.limit
+        if name is None:
+            continue
+        used.add(name)
+        if name not in lines:
+            findings.error(
+                next((where for option, where in rule.places if option == "limit"), rule.where),
+                "unknown-limit",
+                f"there are no limits called {shown(name)}",
+                suggestion(name, lines) or f"write a line such as 'limits {name} max-conns=100'",
+            )
+    for name, line in lines.items():
+        if name not in used:
+            findings.warning(
+                line.where,
+                "unused-limit",
+                f"no rule has a share in the limits {shown(name)}",
+                f"write limit={name} on the rules that share them; limits of all rules have no name",
+            )
 
 
 def metrics_listener(ruleset: Ruleset) -> ListenSpec | None:
@@ -81,28 +124,41 @@ def _values(table: Mapping[str, OptionSpec], line: Directive) -> dict[str, Any]:
 def _keep(reading: Reading, line: Line, words: list[Word], plain: tuple[str, ...] = ()) -> None:
     where = line.at(words[0])
     _, options = split_options(words[1:])
-    reading.say(words[0].text, where)
+    reading.say(" ".join([words[0].text, *plain]) if words[0].text == "limits" else words[0].text, where)
     reading.directives.append(Directive(words[0].text, plain, options, where))
 
 
 def read_limits(reading: Reading, scope: FileScope, line: Line, words: list[Word]) -> None:
-    """Read ``limits`` and its options."""
-    if len(words) == 1:
+    """Read ``limits`` and its options, or ``limits NAME`` and those."""
+    named = len(words) > 1 and words[1].option() is None and NAME.fullmatch(words[1].text) is not None
+    table, options = (SHARED, words[2:]) if named else (LIMITS, words[1:])
+    plain = (words[1].text,) if named else ()
+    if plain == ("none",):
         reading.findings.error(
-            line.at(words[0]), "missing-argument", "'limits' needs an option", "such as limits max-conns=1000"
+            line.at(words[1]), "bad-name", "'none' is no name for limits: limit=none means no shared limits"
         )
-    for word in words[1:]:
+        return
+    if not options:
+        reading.findings.error(
+            line.at(words[0]),
+            "missing-argument",
+            "'limits' needs an option",
+            f"such as {' '.join(['limits', *plain])} max-conns=1000",
+        )
+    for word in options:
         item = word.option()
-        if item is not None and item[0] not in LIMITS and item[0] in RULE:
+        if item is not None and item[0] not in table and item[0] in RULE:
+            whose = "of several rules together" if named else "of all rules together"
+            hint = f"write it on the rules, or once for all of them: default {item[0]}=…"
+            if item[0] in SHARED:
+                hint = f"give the line a name: limits NAME {item[0]}=…, with limit=NAME on the rules"
             reading.findings.error(
-                line.at(word),
-                "misplaced-option",
-                f"'{item[0]}' is no limit of all rules together",
-                f"write it on the rules, or once for all of them: default {item[0]}=…",
+                line.at(word), "misplaced-option", f"'{item[0]}' is no limit {whose}", hint
             )
-            return
-    read_settings(reading, line, words[1:], None, of=LIMITS)
-    _keep(reading, line, words)
+            options = []
+            break
+    read_settings(reading, line, options, None, of=table)
+    _keep(reading, line, words, plain)
 
 
 def read_metrics(reading: Reading, scope: FileScope, line: Line, words: list[Word]) -> None:

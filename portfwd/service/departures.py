@@ -74,13 +74,14 @@ class Departures:
             yield
 
     def count_sessions(self, rules: Sequence[LiveRule]) -> Steps[None]:
-        """Count sessions that are there for limits that `rules`, those at work, did not have before."""
+        """Count the sessions that are there for the limits of `rules`, those that are at work now."""
         for live in rules:
             for one in (live, *self.older(live)):
                 yield from one.count_for(live)
         for live in self:
             live.limit()
-            yield from live.count_for(live)
+            if live not in self._heirs:
+                yield from live.count_for(live)
 
     def _put_behind(self, live: LiveRule, heir: LiveRule) -> None:
         self._heirs[live] = heir

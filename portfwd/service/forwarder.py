@@ -39,7 +39,7 @@ from portfwd.relay.sinks import Sinks
 from portfwd.rules.model import Ruleset
 from portfwd.rules.steps import Steps, finish
 from portfwd.rules.support import unsupported_in_steps
-from portfwd.rules.whole_process import metrics_listener, overall_limits, wants_figures
+from portfwd.rules.whole_process import metrics_listener, overall_limits, shared_limits, wants_figures
 from portfwd.service.build import (
     Binder,
     Bound,
@@ -112,7 +112,7 @@ class Forwarder(Service):
         self.budget = self._budget = DescriptorBudget(0, 0)
         pipes = Share("pipes", self._budget)
         self.pool = PipePool(pipe_allowance(), pipes, reactor) if self._platform.splice else None
-        self.doorkeeper = Doorkeeper(overall_limits(ruleset))
+        self.doorkeeper = Doorkeeper(overall_limits(ruleset), shared=shared_limits(ruleset))
         ledger = Ledger() if wants_figures(ruleset) else None
         self._world = world = surroundings(
             reactor, self._platform, self._poller, self.pool, self.doorkeeper, ledger
@@ -404,9 +404,9 @@ class Forwarder(Service):
         yield from change.switch()
         self._bound = change.bound
         self._planned = [Planned(one.live, one.offset, one.endpoint) for one in self._bound]
-        limits = overall_limits(ruleset)
-        if limits != self.doorkeeper.overall:
-            self.doorkeeper.bound(limits)
+        limits, shared = overall_limits(ruleset), shared_limits(ruleset)
+        if (limits, shared) != (self.doorkeeper.overall, self.doorkeeper.shared):
+            self.doorkeeper.bound(limits, shared)
             for one in self._bound:
                 one.live.limit()
                 one.judge()

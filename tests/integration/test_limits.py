@@ -100,6 +100,21 @@ class WaitTests(LimitCase):
         self.leave(2)
         self.assertEqual(self.reasons(forwarder, 6), {"--": 6})
 
+    def test_shared(self) -> None:
+        """Rules that share a limit wait for each other's clients."""
+        head = "limits few max-conns=2 on-limit=wait\ndefault limit=few\n"
+        forwarder = self.echo("", head=head, rules=("a", "b", "c"))
+        self.come(forwarder, 2, "a")
+        self.assertEqual(self.answers(2), [b"x"] * 2)
+        self.come(forwarder, 2, "b")
+        self.come(forwarder, 2, "c")
+        self.assertEqual(self.answers(1, 0.2), [])
+        for _ in range(4):
+            self.leave(1)
+            self.assertEqual(self.answers(1), [b"x"])
+        self.leave(2)
+        self.assertEqual(self.reasons(forwarder, 6), {"--": 6})
+
     def test_rate(self) -> None:
         """A second's worth comes at once, the others as fast as the rate lets them."""
         forwarder = self.echo("rate=5/s on-limit=wait")
@@ -150,6 +165,17 @@ class RefuseTests(LimitCase):
             self.reasons(forwarder, 10),
             {"--": 6, "LC max-conns-per-source=2": 2, "LC limits max-conns-per-source=3": 2},
         )
+
+    def test_shared(self) -> None:
+        """Limits that two rules share; a third rule has none of them."""
+        forwarder = self.echo("", head="limits few max-conns=2\ndefault limit=few\n", rules=("a", "b"))
+        self.come(forwarder, 1, "a")
+        self.come(forwarder, 1, "b")
+        self.assertEqual(self.answers(2), [b"x"] * 2)
+        self.come(forwarder, 1, "a")
+        self.assertEqual(self.answers(1), [b""])
+        self.leave(2)
+        self.assertEqual(self.reasons(forwarder, 3), {"--": 2, "LC limits few max-conns=2": 1})
 
     def test_datagrams(self) -> None:
         """An association is a session: one too many is not answered, and has its line."""

@@ -52,6 +52,57 @@ class RefusingTests(SynchronousTestCase):
         self.assertEqual(web.admit_source("a", 2.0), "")
         self.assertEqual(web.refused, {"max-conns-per-source": 1, "rate-per-source": 1})
 
+    def test_shared(self) -> None:
+        """The limits that rules share count the sessions of each, and are called by their name."""
+        keeper = Doorkeeper(shared={"db": Bounds(max_conns=2, rate=3.0, max_conns_per_source=1)})
+        rules = [keeper.rule(name, NO_BOUNDS, "db") for name in ("web", "ssh")]
+        web, ssh = (rule for rule in rules if rule is not None)
+        other = admission(keeper, "other", max_conns=1)
+        self.assertEqual([one.admit(0.0) for one in (web, ssh, other)], ["", "", ""])
+        self.assertEqual([web.has_room, web.admit(0.0)], [False, "limits db max-conns=2"])
+        web.left()
+        self.assertEqual(ssh.admit(0.0), "")
+        web.left()
+        self.assertEqual(web.admit(0.0), "limits db rate=3/s")
+        self.assertEqual(
+            web.refused,
+            {"limits db max-conns": 1, "limits db rate": 1, "limits db max-conns-per-source": 0},
+        )
+        self.assertEqual([web.admit_source("a", 0.0), other.admit_source("a", 0.0)], ["", ""])
+        self.assertEqual(ssh.admit_source("a", 0.0), "limits db max-conns-per-source=1")
+        web.left_source("a", 0.0)
+        self.assertEqual(ssh.admit_source("a", 0.0), "")
+
+    def test_shared_changes(self) -> None:
+        """Shared limits may change from one moment to the next; without a line there are none."""
+        keeper = Doorkeeper(shared={"db": Bounds(max_conns=1)})
+        web = keeper.rule("web", NO_BOUNDS, "db")
+        assert web is not None
+        web.admit(0.0)
+        self.assertEqual(web.admit(0.0), "limits db max-conns=1")
+        keeper.bound(NO_BOUNDS, {"db": Bounds(max_conns=2)})
+        self.assertEqual([web.admit(0.0), web.admit(0.0)], ["", "limits db max-conns=2"])
+        keeper.bound(NO_BOUNDS)
+        self.assertEqual(web.admit(0.0), "")
+
+    def test_take_over(self) -> None:
+        """A session that goes from one rule to another counts where the other counts, and only there."""
+        keeper = Doorkeeper(Bounds(max_conns=9), shared={"a": Bounds(max_conns=1), "b": Bounds(max_conns=1)})
+        old, new = keeper.rule("old", NO_BOUNDS, "a"), keeper.rule("new", NO_BOUNDS, "b")
+        assert old is not None and new is not None
+        self.assertFalse(new.is_as(old))
+        self.assertEqual([old.admit(0.0), old.admit_source("s", 0.0)], ["", ""])
+        new.take_over(old)
+        new.take_over_source(old, "s", 0.0)
+        self.assertEqual(
+            (repr(old), repr(new), keeper.everybody.taken),
+            ("<Admission old 0 in>", "<Admission new 1 in>", 1),
+        )
+        self.assertEqual([old.has_room, new.has_room], [True, False])
+        new.left()
+        new.left_source("s", 0.0)
+        self.assertEqual((keeper.everybody.taken, new.has_room, len(keeper.sources)), (0, True, 0))
+
     def test_everybody(self) -> None:
         """The limits of all rules together count the sessions of all, and are called by their directive."""
         keeper = Doorkeeper(Bounds(max_conns=2, max_conns_per_source=1))
@@ -176,6 +227,36 @@ class WaitingTests(SynchronousTestCase):
         rules[1].admit(0.0)
         rules[1].pass_on()
         self.assertEqual(woken, ["a", "b"])
+
+    def test_shared(self) -> None:
+        """Rules that share a slot are woken in turn; a rule without a share is not kept waiting."""
+        keeper = Doorkeeper(shared={"db": Bounds(max_conns=1, rate=2.0, wait=True)})
+        found = [keeper.rule(name, NO_BOUNDS, "db") for name in "ab"]
+        first, second = (rule for rule in found if rule is not None)
+        woken: list[str] = []
+        first.admit(0.0)
+        self.assertEqual((second.waits, second.closed_for(0.0)), (True, math.inf))
+        self.assertEqual(admission(keeper, "c", max_conns=1).closed_for(0.0), 0.0)
+        for name, rule in (("a", first), ("b", second)):
+            rule.wait(lambda name=name: woken.append(name))  # type: ignore[misc]
+        first.left()
+        self.assertEqual(woken, ["a"])
+        first.pass_on()
+        self.assertEqual(woken, ["a", "b"])
+        second.admit(0.0)
+        second.left()
+        self.assertAlmostEqual(second.closed_for(0.0), 0.5)
+
+    def test_shared_changes(self) -> None:
+        """A change of shared limits wakes a client that waits for a slot."""
+        keeper = Doorkeeper(shared={"db": Bounds(max_conns=1, wait=True)})
+        rule = keeper.rule("a", NO_BOUNDS, "db")
+        assert rule is not None
+        woken: list[int] = []
+        rule.admit(0.0)
+        rule.wait(lambda: woken.append(1))
+        keeper.bound(NO_BOUNDS, {"db": Bounds(max_conns=2, wait=True)})
+        self.assertEqual((woken, rule.closed_for(0.0)), ([1], 0.0))
 
     def test_own_limit_does_not_block_others(self) -> None:
         """A rule that is full itself passes a place of all rules on to those who can use it."""

@@ -54,6 +54,21 @@ class PlacesTests(SessionCase):
         self.assertEqual(other.come_from(CLIENT, 0.0), "")
         self.assertEqual(Places(self.limits).come_from(ELSEWHERE, 0.0), "max-conns-per-source=1")
 
+    def test_other_limits(self) -> None:
+        """A session that is counted for other limits gives back what it had of the first ones."""
+        keeper = Doorkeeper(shared={"a": Bounds(max_conns_per_source=1)})
+        first, second = keeper.rule("one", Bounds(), "a"), keeper.rule("two", Bounds(max_conns=1))
+        assert first is not None and second is not None
+        places = Places(first)
+        places.come_from(CLIENT, 0.0)
+        places.enter(0.0)
+        for _ in range(2):
+            places.count(second, CLIENT, 0.0)
+            self.assertEqual((repr(first), repr(second)), ("<Admission one 0 in>", "<Admission two 1 in>"))
+        self.assertEqual(Places(first).come_from(CLIENT, 0.0), "")
+        places.leave(0.0)
+        self.assertEqual(repr(second), "<Admission two 0 in>")
+
     def test_from_nowhere(self) -> None:
         """Limits of sources do not bind who comes from no address."""
         for _ in range(3):

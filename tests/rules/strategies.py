@@ -58,6 +58,7 @@ _TEXTS: dict[str, list[str]] = {
     "list": ["h2", "h2,http/1.1", "a b,#c", 'x"y'],
     "on | off | idle:interval:count": ["on", "off", "60:10:5", "::3", "60::"],
     "file": ["a.pem", "/etc/my file.pem", "#x", 'a"b', "C:\\x"],
+    "label": ["shared"],
     "text": ["ECDHE+AESGCM:!aNULL", "a b", "=", "->"],
 }
 
@@ -195,13 +196,16 @@ DIRECTIVES = (
     Directive("limits", (), (("max-conns", "100"),)),
     Directive("limits", (), (("rate-per-source", "5/s"), ("on-limit", "wait"))),
 )
+#: What `limit=` of rules names.
+SHARED = Directive("limits", ("shared",), (("max-conns", "5"), ("rate", "2/m")))
 
 
 @st.composite
 def rulesets(draw: st.DrawFn) -> Ruleset:
     """A ruleset as a file could say it."""
+    drawn = tuple(draw(rules(number)) for number in range(draw(st.integers(0, 3))))
     return Ruleset(
-        rules=tuple(draw(rules(number)) for number in range(draw(st.integers(0, 3)))),
+        rules=drawn,
         access=tuple(draw(acl)),
         log=draw(
             st.builds(
@@ -213,8 +217,9 @@ def rulesets(draw: st.DrawFn) -> Ruleset:
             )
         ),
         pid_file=draw(st.none() | texts),
-        directives=tuple(
-            draw(st.lists(st.sampled_from(DIRECTIVES), max_size=2, unique_by=lambda one: one.name))
+        directives=(
+            *draw(st.lists(st.sampled_from(DIRECTIVES), max_size=2, unique_by=lambda one: one.name)),
+            *([SHARED] if any(rule.options.limit for rule in drawn) else []),
         ),
     )
 

@@ -163,6 +163,14 @@ class SettingTests(SynchronousTestCase):
             "pid file none -> /run/x, the directive 'metrics'",
         )
 
+    def test_shared_limits(self) -> None:
+        """Limits that rules share are told by their names, those of all rules apart from them."""
+        before = f"limits max-conns=9\nlimits a rate=1\nlimits b rate=1\n{ONE.strip()} limit=a\n"
+        after = f"limits max-conns=9\nlimits a rate=2\nlimits b rate=1\n{ONE.strip()} limit=b\n"
+        found = between(before, after)
+        self.assertEqual(list(found.lines()), ["* the directive 'limits a'", "~ a: limit a -> b"])
+        self.assertEqual(found.directives, ("limits",))
+
     def test_same_directive(self) -> None:
         """A directive that is the same is not told."""
         self.assertEqual(lines(f"metrics 127.0.0.1:1\n{ONE}", f"metrics 127.0.0.1:1\n{ONE}\n"), [])

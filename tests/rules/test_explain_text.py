@@ -7,6 +7,7 @@ import json
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
+from portfwd.rules import parse
 from portfwd.rules.diagnostics import Location
 from portfwd.rules.explain import explain
 from portfwd.rules.explain_text import explanation_json, explanation_text, place
@@ -138,6 +139,25 @@ class TextTests(SynchronousTestCase):
         ):
             ruleset = Ruleset((evolve(RULESET.rules[2], options=options),))
             self.assertEqual(explanation_text(explain(ruleset, "unix", "db")).split("\n")[4:], lines)
+
+    def test_shared_limits(self) -> None:
+        """Limits that the rule shares with others are said with their name and place."""
+        text = "limits b max-conns=5 rate=2/m\nx: unix:/x -> a:1 limit=b\n"
+        answer = explain(parse(text, "f"), "unix", "x")
+        self.assertEqual(
+            explanation_text(answer).split("\n")[-1],
+            "  limit    b, shared with other rules: max-conns=5, rate=2/m (f:1)",
+        )
+        self.assertEqual(
+            explanation_json(answer)["limits"],
+            {
+                "name": "b",
+                "options": {"max-conns": "5", "rate": "2/m"},
+                "file": "f",
+                "line": 1,
+                "column": 1,
+            },
+        )
 
     def test_no_rule(self) -> None:
         """Where no rule takes the connection, that is what is said."""

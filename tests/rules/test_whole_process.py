@@ -8,7 +8,14 @@ from portfwd.errors import RulesError
 from portfwd.limits.admission import NO_BOUNDS, Bounds
 from portfwd.rules import parse, render
 from portfwd.rules.model import Kind, ListenOptions, ListenSpec, PortRange, Ruleset
-from portfwd.rules.whole_process import metrics_listener, overall_limits, rule_bounds, wants_figures
+from portfwd.rules.whole_process import (
+    metrics_listener,
+    overall_limits,
+    rule_bounds,
+    shared_limits,
+    shared_line,
+    wants_figures,
+)
 from tests.rules.test_include import MemoryFiles
 from tests.rules.test_native import codes, rule
 
@@ -56,7 +63,58 @@ class LimitsTests(SynchronousTestCase):
             (problem,) = refusal.problems
             self.assertEqual((problem.code, str(problem.location)), (code, place), line)
         self.assertIn(
-            "default rate=", self.assertRaises(RulesError, ruleset, "limits rate=5").problems[0].hint
+            "limits NAME rate=", self.assertRaises(RulesError, ruleset, "limits rate=5").problems[0].hint
+        )
+        self.assertIn(
+            "default idle=", self.assertRaises(RulesError, ruleset, "limits idle=5s").problems[0].hint
+        )
+
+    def test_shared(self) -> None:
+        """Limits with a name are those of the rules that name them; of one name the last line counts."""
+        text = (
+            "limits a max-conns=1 rate=2/s on-limit=wait\nlimits b max-conns-per-source=3\n"
+            "limits max-conns=9\nlimits b max-conns=5\n:1 -> a:1 limit=a\n:2 -> a:1 limit=b\n"
+        )
+        self.assertEqual(codes(text), ["repeated-directive"])
+        found = parse(text, "f")
+        self.assertEqual(shared_limits(found), {"a": Bounds(1, None, 2.0, None, True), "b": Bounds(5)})
+        self.assertEqual(overall_limits(found), Bounds(9))
+        self.assertEqual([one.options.limit for one in found.rules], ["a", "b"])
+        self.assertEqual(
+            [shared_line(found, one) for one in found.rules], [*map(found.directives.__getitem__, (0, 3))]
+        )
+        self.assertEqual(parse(render(found), "again").directives, found.directives)
+
+    def test_default(self) -> None:
+        """``default limit=`` gives rules a share, ``limit=none`` takes it back."""
+        found = parse("limits a max-conns=1\ndefault limit=a\n:1 -> a:1\n:2 -> a:1 limit=none\n", "f")
+        self.assertEqual([one.options.limit for one in found.rules], ["a", None])
+        self.assertIs(shared_line(found, found.rules[1]), None)
+
+    def test_shared_wrong(self) -> None:
+        """What is no name and no limit of several rules is said at its place."""
+        rest = "\n:1 -> a:1 limit=a"
+        for text, code, place in (
+            (f"limits a{rest}", "missing-argument", "f:1:1"),
+            (f"limits a max-cons=5{rest}", "unknown-option", "f:1:10"),
+            (f"limits a max-conns=0{rest}", "out-of-bounds", "f:1:20"),
+            (f"limits a bandwidth=1MiB{rest}", "misplaced-option", "f:1:10"),
+            (f"limits a b max-conns=1{rest}", "unexpected-word", "f:1:10"),
+            ("limits none max-conns=1\n:1 -> a:1", "bad-name", "f:1:8"),
+            ("limits max-conns=1\n:1 -> a:1 limit=a", "unknown-limit", "f:2:11"),
+            ("limits a max-conns=1\ndefault limit=b\n:1 -> a:1\n:2 -> a:1 limit=a", "unknown-limit", "f:2:9"),
+            ("limits a max-conns=1\n:1 -> a:1 limit=a:b", "bad-name", "f:2:17"),
+        ):
+            refusal = self.assertRaises(RulesError, parse, text, "f")
+            problem = refusal.problems[-1]
+            self.assertEqual((problem.code, str(problem.location)), (code, place), text)
+
+    def test_near(self) -> None:
+        """A name that is nearly another one's is told."""
+        refusal = self.assertRaises(RulesError, parse, "limits backend rate=1\n:1 -> a:1 limit=bakend", "f")
+        self.assertEqual(
+            [problem.hint for problem in refusal.problems if problem.code == "unknown-limit"],
+            ["did you mean 'backend'?"],
         )
 
     def test_repeated(self) -> None:

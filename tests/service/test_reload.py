@@ -288,6 +288,51 @@ class LimitTests(ReloadCase):
         await self.applied(forwarder, text)
         await self.session(forwarder, "b")
 
+    async def test_shared(self) -> None:
+        """Sessions count for limits that rules share over every reload: new ones, renamed ones, none."""
+        plain = f"a: 127.0.0.1:0 -> {self.target}%s\nb: 127.0.0.1:0 -> {self.target}%s\n"
+        forwarder = self.started(plain % ("", ""))
+        client, server = await self.session(forwarder, "a")
+        await self.applied(forwarder, "limits x max-conns=1\n" + plain % (" limit=x", " limit=x"))
+        self.assertEqual(await self.refused(forwarder, "b"), "limits x max-conns=1")
+        rules = forwarder.rules
+        await self.applied(forwarder, "limits x max-conns=2\n" + plain % (" limit=x", " limit=x"))
+        self.assertEqual(forwarder.rules, rules)
+        other, far = await self.session(forwarder, "b")
+        self.assertEqual(await self.refused(forwarder, "a"), "limits x max-conns=2")
+        await self.applied(forwarder, "limits y max-conns=2\n" + plain % (" limit=y", " limit=y"))
+        self.assertEqual(await self.refused(forwarder, "a"), "limits y max-conns=2")
+        text = "limits y max-conns=1\nlimits z max-conns=1\n" + plain % (" limit=y", " limit=z")
+        await self.applied(forwarder, text)
+        self.assertEqual(await self.refused(forwarder, "b"), "limits z max-conns=1")
+        other.close()
+        far.close()
+        await self.until(lambda: forwarder.session_count == 1)
+        await self.applied(forwarder, "limits z max-conns=1\n" + plain % ("", " limit=z"))
+        other, far = await self.session(forwarder, "b")
+        await self.applied(forwarder, "limits z max-conns=2\n" + plain % (" limit=z", " limit=z"))
+        self.assertEqual(await self.refused(forwarder, "a"), "limits z max-conns=2")
+        for one in (client, server, other, far):
+            one.close()
+        await self.until(partial(self.is_empty, forwarder))
+        for name in "ab":
+            await self.session(forwarder, name)
+        self.assertEqual(await self.refused(forwarder, "a"), "limits z max-conns=2")
+
+    async def test_renamed_rule(self) -> None:
+        """A rule that is renamed goes on counting the sessions that began under its old name."""
+        for limit in ("max-conns=1", "max-conns-per-source=1", "max-conns-per-target=1"):
+            forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target} {limit}\n")
+            client, server = await self.session(forwarder, "a")
+            await self.applied(forwarder, f"b: 127.0.0.1:0 -> {self.target} {limit}\n")
+            self.assertIn(limit, await self.refused(forwarder, "b"))
+            await self.applied(forwarder, f"c: 127.0.0.1:0 -> {self.target} {limit} idle=1h\n")
+            self.assertIn(limit, await self.refused(forwarder, "c"))
+            client.close()
+            server.close()
+            await self.until(partial(self.is_empty, forwarder))
+            await self.session(forwarder, "c")
+
     async def test_sources(self) -> None:
         """So are the sessions of a source, whichever rule of that name they began with."""
         text = f"a: 127.0.0.1:0 -> {self.target} max-conns-per-source=1"
