@@ -35,10 +35,12 @@ from portfwd.filters.registry import BUILT_IN
 from portfwd.logs.access_log import AccessLog as AccessLines
 from portfwd.metrics.names import NAMES
 from portfwd.relay.states import State
+from portfwd.rules import advice
 from portfwd.rules.codes import CODES
 from portfwd.rules.model import AccessLog
 from portfwd.rules.options import OPTIONS, Scope
 from portfwd.rules.support import GAPS
+from portfwd.service import openings, tls_problems
 from portfwd.values import CloseReason, FlowSummary, InetAddress, SessionSummary, Side
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -424,6 +426,15 @@ class TableTests(SynchronousTestCase):
     def test_codes(self) -> None:
         """One row for each code of a problem."""
         self.assertEqual(len(tables.diagnostic_codes().splitlines()), 2 + len(CODES))
+
+    def test_codes_of_check(self) -> None:
+        """Codes that only `check` and a start have are on the page of diagnostics."""
+        page = (DOCS / "reference" / "diagnostics.md").read_text("utf-8")
+        for module in (advice, openings, tls_problems):
+            codes = re.findall(r"^([a-z]+(?:-[a-z]+)+)  +\S", module.__doc__ or "", re.MULTILINE)
+            self.assertGreater(len(codes), 3)
+            for code in codes:
+                self.assertIn(f"`{code}`", page)
 
     def test_not_yet(self) -> None:
         """One row for each gap of this version."""

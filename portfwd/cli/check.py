@@ -21,7 +21,7 @@ from portfwd.rules.advice import advise
 from portfwd.rules.diagnostics import Location, Severity, format_problem, problem_to_json
 from portfwd.rules.support import unsupported
 from portfwd.service.filters import filter_problems
-from portfwd.service.opening_problems import opening_problems
+from portfwd.service.openings import opening_problems
 from portfwd.service.tls_problems import tls_problems
 from portfwd.values import printable
 

@@ -11,7 +11,7 @@ code                        meaning
 access-unused               entries beneath a unix listener, whose clients have no address
 endpoint-descriptors        a listener of Twisted's own, which closes clients it has no descriptor for
 limit-without-effect        a ``bandwidth-per-source`` that no client can come up to, or has no address for
-no-directory                the directory of a unix socket does not exist
+no-directory                the directory of a target's unix socket does not exist
 unverified                  a ``tls:`` target whose certificate is not checked
 ==========================  ======================================================
 """
@@ -22,7 +22,7 @@ import posixpath
 from collections.abc import Callable, Iterator
 
 from portfwd.rules.diagnostics import Location, Problem, Severity
-from portfwd.rules.model import UNIX_KINDS, Kind, ListenSpec, Rule, Ruleset, TargetSpec
+from portfwd.rules.model import UNIX_KINDS, Kind, Rule, Ruleset, TargetSpec
 from portfwd.values import printable
 
 
@@ -48,9 +48,8 @@ def _about(rule: Rule, is_directory: Callable[[str], bool]) -> Iterator[Problem]
             "mode= before the arrow says who may connect",
         )
     yield from _source_limit(rule)
-    yield from _directory(listen, is_directory, "it is not made: the rule cannot be started")
     for target in _targets(rule):
-        yield from _directory(target, is_directory, "sessions fail until it is there")
+        yield from _directory(target, is_directory)
         if target.kind is Kind.TLS and not target.options.verify and not target.options.pin:
             yield _warning(
                 target.where,
@@ -88,14 +87,15 @@ def _source_limit(rule: Rule) -> Iterator[Problem]:
         )
 
 
-def _directory(
-    spec: ListenSpec | TargetSpec, is_directory: Callable[[str], bool], hint: str
-) -> Iterator[Problem]:
+def _directory(spec: TargetSpec, is_directory: Callable[[str], bool]) -> Iterator[Problem]:
     if spec.kind in UNIX_KINDS and not spec.path.startswith("@"):
         directory = posixpath.dirname(spec.path) or "."
         if not is_directory(directory):
             yield _warning(
-                spec.where, "no-directory", f"there is no directory '{printable(directory)}'", hint
+                spec.where,
+                "no-directory",
+                f"there is no directory '{printable(directory)}'",
+                "sessions fail until it is there",
             )
 
 

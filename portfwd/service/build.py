@@ -14,7 +14,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from attrs import define, field, frozen
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -41,7 +41,22 @@ from portfwd.relay.destination import Destination
 from portfwd.relay.live import LiveRule, SessionLog
 from portfwd.rules.access import AccessList
 from portfwd.rules.diagnostics import Problem
-from portfwd.rules.model import DATAGRAM_KINDS, SYSTEMD_KINDS, Kind, ListenSpec, PortRange, Rule, Ruleset
+from portfwd.rules.model import (
+    DATAGRAM_KINDS,
+    SYSTEMD_KINDS,
+    Kind,
+    ListenSpec,
+    PortRange,
+    Rule,
+    Ruleset,
+)
+from portfwd.service.bind_failures import (
+    LOW_PORTS,
+    cannot_bind,
+    cannot_listen,
+    lacks_privilege,
+    listen_label,
+)
 from portfwd.service.datagrams import adopt_listeners, rule_listeners
 from portfwd.service.endpoints import portable_endpoints
 from portfwd.service.filters import Clause, configure
@@ -49,10 +64,7 @@ from portfwd.service.rule_streams import choose_streams, surroundings_of
 from portfwd.service.targets import TLSCreators, described, destination
 from portfwd.service.tls_listening import ready_streams
 from portfwd.streams.transport import TransportStream
-from portfwd.values import Address, InetAddress
-
-#: Ports below it want a privilege, unless ``net.ipv4.ip_unprivileged_port_start`` says otherwise.
-LOW_PORTS: Final = 1024
+from portfwd.values import Address
 
 
 def at_port(rule: Rule, offset: int) -> tuple[str, tuple[str, str, str, str]]:
@@ -317,8 +329,8 @@ class Binder:
             try:
                 made = self.bind(one)
             except (OSError, ValueError) as problem:
-                line = cannot_bind(one, problem)
-                if lacks_privilege(one, problem):
+                line = cannot_bind(one.live.rule, one.live.name, one.offset, problem)
+                if lacks_privilege(one.live.rule, one.offset, problem):
                     line += f"; ports below {LOW_PORTS} need CAP_NET_BIND_SERVICE"
                 failed(line)
                 continue
@@ -452,43 +464,13 @@ def listen_on_endpoints(bound: Bound, budget: DescriptorBudget, failed: Callable
     def refused(failure: Failure) -> None:
         problem = getattr(failure.value, "socketError", failure.value)
         reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
-        failed(cannot_listen(live.name, where, reason))
+        failed(cannot_listen(live.name, where, reason, live.rule.listen.where))
 
     for endpoint in bound.endpoints:
         # A reload may have put another rule in the place of this one.
         factory = StreamFactory(lambda: bound.live.world.streams.bare(bound.live.options.buffer), accept)
         listening = maybeDeferred(endpoint.listen, factory)
         listening.addCallbacks(bound.listening, refused)
-
-
-def cannot_bind(planned: Planned, problem: Exception) -> str:
-    """Why a live rule has no listener, in one line."""
-    reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
-    return cannot_listen(planned.live.name, listen_label(planned.live.rule.listen, planned.offset), reason)
-
-
-def lacks_privilege(planned: Planned, problem: Exception) -> bool:
-    """Whether it could not be bound because its port is so low that the system wants a privilege for it."""
-    ports = planned.live.rule.listen.ports
-    low = ports is not None and 0 < ports.first + planned.offset < LOW_PORTS
-    return isinstance(problem, PermissionError) and low and os.geteuid() != 0
-
-
-def cannot_listen(name: str, where: str, reason: str) -> str:
-    """
-    A failure in one line.
-
-    A rule that is called by its address is not named twice: of a daemon's line 100 bytes reach the terminal.
-    """
-    line = f"cannot listen on {where}: {reason}"
-    return line if name == where else f"{name}: {line}"
-
-
-def listen_label(spec: ListenSpec, offset: int) -> str:
-    """A listener as messages name it, for one port of its range."""
-    if spec.ports is not None:
-        return str(InetAddress(spec.host or "*", spec.ports.first + offset))
-    return f"{spec.kind.value}:{spec.path}"
 
 
 def count_descriptors() -> int:

@@ -25,7 +25,7 @@ from portfwd.kernel.reactor import Reactor
 from portfwd.listen.binding import bind
 from portfwd.rules.admin_lines import AdminSpec, Level
 from portfwd.rules.model import Kind, ListenOptions, ListenSpec, Options
-from portfwd.service.build import cannot_listen
+from portfwd.service.bind_failures import cannot_listen
 
 
 class ControlSockets(Service):
@@ -64,7 +64,8 @@ class ControlSockets(Service):
             try:
                 (sock,) = bind(listen, 0, Options())
             except OSError as problem:
-                failures.append(cannot_listen("admin", f"unix:{path}", problem.strerror or str(problem)))
+                reason = problem.strerror or str(problem)
+                failures.append(cannot_listen("admin", f"unix:{path}", reason, spec.where))
                 continue
             self._doors.append(Door(f"admin unix:{path}", sock, self._reactor, self._maker(spec.level)))
         if failures:
@@ -82,12 +83,14 @@ class ControlSockets(Service):
         """
         if not self._doors:
             self.privilegedStartService()
-        for door in self._doors:
+        for door, (path, spec) in zip(self._doors, self._specs, strict=True):
             try:
                 door.open()
             except OSError as problem:
                 self._close()
-                raise StartError([f"{door.listener.name}: {problem.strerror}"]) from problem
+                reason = problem.strerror or str(problem)
+                line = cannot_listen("admin", f"unix:{path}", reason, spec.where)
+                raise StartError([line]) from problem
         super().startService()
         for path, spec in self._specs:
             self._log.info("control: listening on unix:{path} for {who}", path=path, who=spec.level.value)

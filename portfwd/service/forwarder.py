@@ -40,15 +40,8 @@ from portfwd.rules.model import Ruleset
 from portfwd.rules.steps import Steps, finish
 from portfwd.rules.support import unsupported_in_steps
 from portfwd.rules.whole_process import metrics_listener, overall_limits, shared_limits, wants_figures
-from portfwd.service.build import (
-    Binder,
-    Bound,
-    Planned,
-    RuleMaker,
-    cannot_listen,
-    count_descriptors,
-    live_rules,
-)
+from portfwd.service.bind_failures import cannot_listen
+from portfwd.service.build import Binder, Bound, Planned, RuleMaker, count_descriptors, live_rules
 from portfwd.service.departures import Departures
 from portfwd.service.listener_names import ListenerNames, names_to_look_up
 from portfwd.service.measuring import Watchers
@@ -234,7 +227,8 @@ class Forwarder(Service):
                     listener.start()
                 except OSError as problem:
                     reason = problem.strerror or str(problem)
-                    failures.append(cannot_listen(bound.live.name, str(listener.address), reason))
+                    where = bound.live.rule.listen.where
+                    failures.append(cannot_listen(bound.live.name, str(listener.address), reason, where))
         if self._watchers is not None and not failures:
             try:
                 self._watchers.start()

@@ -32,6 +32,7 @@ from portfwd.relay.live import LiveRule
 from portfwd.relay.session import Session
 from portfwd.rules.addresses import address_text
 from portfwd.rules.model import ListenSpec, Options
+from portfwd.service.bind_failures import cannot_listen
 from portfwd.service.certificate_watch import sides_of
 from portfwd.values import FlowSummary, UnixAddress
 
@@ -203,7 +204,7 @@ class Watchers:
         except OSError as problem:
             where = address_text(spec, quoted=False)
             reason = problem.strerror or str(problem)
-            raise StartError([f"metrics: cannot listen on {where}: {reason}"]) from problem
+            raise StartError([cannot_listen("metrics", where, reason, spec.where)]) from problem
         for other in others:
             other.close()
         # Twisted's own port would give a unix socket's file to everybody.
@@ -220,7 +221,8 @@ class Watchers:
         try:
             door.open()
         except OSError as problem:
-            raise StartError([f"metrics: cannot listen: {problem.strerror or problem}"]) from problem
+            address, reason = address_text(self._spec, quoted=False), problem.strerror or str(problem)
+            raise StartError([cannot_listen("metrics", address, reason, self._spec.where)]) from problem
         where = door.listener.address
         self.address = str(where) if isinstance(where, UnixAddress) else f"http://{where}/metrics"
         self._started_at = self._wall_clock()

@@ -27,19 +27,8 @@ from portfwd.rules.diagnostics import Problem, Severity, format_problem
 from portfwd.rules.diff import Difference, compare
 from portfwd.rules.model import DATAGRAM_KINDS, Kind, OnRemove, Rule, Ruleset
 from portfwd.rules.steps import Steps
-from portfwd.service.build import (
-    Binder,
-    Bound,
-    Planned,
-    RuleMaker,
-    at_port,
-    cannot_bind,
-    cannot_listen,
-    count_ports,
-    lacks_privilege,
-    listen_label,
-    listen_on_endpoints,
-)
+from portfwd.service.bind_failures import cannot_bind, cannot_listen, lacks_privilege, listen_label
+from portfwd.service.build import Binder, Bound, Planned, RuleMaker, at_port, count_ports, listen_on_endpoints
 from portfwd.service.endpoints import renew_certificate
 
 #: Differences, and as many failures, that one reload logs; who changes more than this sees it in the file.
@@ -342,8 +331,8 @@ class Transition:
         return going + [one.sock for one in self._binder.retired.at_port(port)]
 
     def _explained(self, planned: Planned, problem: Exception) -> str:
-        line = f"{cannot_bind(planned, problem)} ({planned.live.rule.listen.where})"
-        if lacks_privilege(planned, problem):
+        line = cannot_bind(planned.live.rule, planned.live.name, planned.offset, problem)
+        if lacks_privilege(planned.live.rule, planned.offset, problem):
             line += (
                 "; a port so low wants a privilege that this process does not have (any more): restart it,"
                 " or give it CAP_NET_BIND_SERVICE, or let systemd hold the socket"
@@ -357,7 +346,8 @@ class Transition:
                     listener.open()
                 except OSError as problem:
                     reason = problem.strerror or str(problem)
-                    self._refuse(made, cannot_listen(made.live.name, str(listener.address), reason))
+                    where = made.live.rule.listen.where
+                    self._refuse(made, cannot_listen(made.live.name, str(listener.address), reason, where))
             yield
         if self.failures:
             return

@@ -24,8 +24,9 @@ from portfwd.errors import StartError
 from portfwd.kernel.reactor import Reactor
 from portfwd.listen.binding import bind
 from portfwd.rules.admin_lines import ManholeSpec
+from portfwd.rules.diagnostics import Location
 from portfwd.rules.model import Kind, ListenSpec, Options, PortRange
-from portfwd.service.build import cannot_listen
+from portfwd.service.bind_failures import cannot_listen
 from portfwd.service.forwarder import Forwarder
 from portfwd.service.namespace import BANNER, make_namespace
 from portfwd.service.operating import Operating
@@ -42,10 +43,11 @@ except ImportError as _missing:  # pragma: no cover - the test environment has i
 
 @frozen
 class _Shell:
-    """One manhole, ready. :ivar address: with an absolute path."""
+    """One manhole, ready. :ivar address: with an absolute path. :ivar where: its line."""
 
     address: Address
     factory: ManholeFactory
+    where: Location
 
 
 class Shells(Service):
@@ -71,7 +73,9 @@ class Shells(Service):
                 (sock,) = bind(_listen(shell.address), _port(shell.address), Options())
             except (OSError, LooseFile) as problem:
                 reason = problem.strerror if isinstance(problem, OSError) else None
-                failures.append(cannot_listen("manhole", str(shell.address), reason or str(problem)))
+                failures.append(
+                    cannot_listen("manhole", str(shell.address), reason or str(problem), shell.where)
+                )
                 continue
             self._doors.append(Door(f"manhole {shell.address}", sock, self._reactor, shell.factory.serve))
         if failures:
@@ -91,7 +95,9 @@ class Shells(Service):
                 door.open()
             except OSError as problem:
                 self._close()
-                raise StartError([f"{door.listener.name}: {problem.strerror}"]) from problem
+                reason = problem.strerror or str(problem)
+                line = cannot_listen("manhole", str(shell.address), reason, shell.where)
+                raise StartError([line]) from problem
             shell.factory.doStart()
             self._log.info("shell: listening on {address}", address=shell.address)
         super().startService()
@@ -148,7 +154,7 @@ def make_shells(
             failures.append(f"manhole {address}: {problem.filename}: {problem.strerror} ({spec.where})")
             continue
         namespace = partial(make_namespace, forwarder, operating, reactor)
-        shells.append(_Shell(address, ManholeFactory(keys, host_key, reactor, namespace, BANNER)))
+        shells.append(_Shell(address, ManholeFactory(keys, host_key, reactor, namespace, BANNER), spec.where))
         operating.shells.append({"address": str(address), "host_key": public_line(host_key)})
     if failures:
         raise StartError(failures)

@@ -18,7 +18,8 @@ from portfwd.limits.descriptors import DescriptorBudget
 from portfwd.listen.reception import Reception
 from portfwd.relay.live import LiveRule
 from portfwd.rules.findings import shown, suggestion
-from portfwd.service.build import Binder, Bound, Planned, cannot_bind, listen_on_endpoints
+from portfwd.service.bind_failures import cannot_bind
+from portfwd.service.build import Binder, Bound, Planned, listen_on_endpoints
 from portfwd.service.departures import Departures
 
 
@@ -113,7 +114,7 @@ class Steering:
                 for listener in fresh.listeners:
                     listener.open()
             except (OSError, ValueError) as problem:
-                failures.append(cannot_bind(planned, problem))
+                failures.append(cannot_bind(planned.live.rule, planned.live.name, planned.offset, problem))
                 break
         if not failures:
             # Last, because these take clients at once.

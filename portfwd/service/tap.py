@@ -38,6 +38,7 @@ from portfwd.service.forwarder import DRAIN, Forwarder
 from portfwd.service.garbage import kept
 from portfwd.service.last_resort import LastResort
 from portfwd.service.notify import STOP_MARGIN, Heartbeat, Notifier, status_of
+from portfwd.service.openings import opening_problems
 from portfwd.service.operators import add_operators
 from portfwd.service.pid_file import PidFile, remove_own_pid_file
 from portfwd.service.rereading import Confinement, Rereading
@@ -350,6 +351,12 @@ def load_late_modules(*, filters: bool = False) -> None:
 def _assemble(options: Options, ruleset: Ruleset, warnings: list[str]) -> IService:
     from twisted.internet import reactor
 
+    # The same list that ``check`` goes through.
+    problems = opening_problems(ruleset, reactor)
+    _print(problems)
+    if any(problem.severity is Severity.ERROR for problem in problems):
+        raise SystemExit(1)
+    warnings += [f"{one.location}: {one.message}" for one in problems]
     wait_for_none(reactor)
     parent: Mapping[str, Any] = options.parent or {}
     load_late_modules(filters=any(parent.get(name) for name in ("chroot", "uid", "gid")))
@@ -361,7 +368,7 @@ def _assemble(options: Options, ruleset: Ruleset, warnings: list[str]) -> IServi
         print(f"portfwd: twistd's log {problem.filename}: {problem.strerror}", file=sys.stderr)
         raise SystemExit(1) from None
     session_log = LogInUse(ruleset.log, foreground=foreground, clock=world)
-    if session_log.warning:
+    if session_log.warning and not any(problem.location == ruleset.log.where for problem in problems):
         print(f"portfwd: {session_log.warning}", file=sys.stderr)
         warnings.append(session_log.warning)
     last_resort = LastResort(lambda: daemon.write_last())

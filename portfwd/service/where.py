@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator
 from twisted.logger import Logger
 
 from portfwd.relay.loops import Loops
-from portfwd.service.build import Bound, listen_label
+from portfwd.service.bind_failures import listen_label
+from portfwd.service.build import Bound
 from portfwd.service.targets import target_labels
 from portfwd.upstreams.connect import from_twisted_address
 from portfwd.values import Address

@@ -33,12 +33,12 @@ from portfwd.listen import systemd
 from portfwd.relay.live import LiveRule
 from portfwd.rules.model import Kind, ListenSpec, PortRange, Ruleset, TargetSpec
 from portfwd.service import build, endpoints
+from portfwd.service.bind_failures import listen_label
 from portfwd.service.build import (
     Binder,
     Bound,
     Planned,
     count_descriptors,
-    listen_label,
     live_rules,
 )
 from portfwd.service.targets import destination, target_label, target_labels
@@ -246,10 +246,11 @@ class BindTests(BindCase):
         self.assertEqual(
             lines,
             (
-                f"a: cannot listen on 127.0.0.1:{used}: Address already in use",
-                "c: cannot listen on 192.0.2.77:8080: Cannot assign requested address",
-                f"d: cannot listen on endpoint:tcp:{used}:interface=127.0.0.1: Address already in use",
-                "e: cannot listen on systemd:nosuch: systemd passed no socket of that name",
+                f"a: cannot listen on 127.0.0.1:{used}: Address already in use (test.conf:1:4)",
+                "c: cannot listen on 192.0.2.77:8080: Cannot assign requested address (test.conf:3:4)",
+                f"d: cannot listen on endpoint:tcp:{used}:interface=127.0.0.1: Address already in use"
+                " (test.conf:4:4)",
+                "e: cannot listen on systemd:nosuch: systemd passed no socket of that name (test.conf:5:4)",
             ),
         )
         self.assertFalse(os.path.exists(path))
@@ -261,10 +262,10 @@ class BindTests(BindCase):
             low, high = self.failures("a: 127.0.0.1:1022 -> 10.0.0.1:1\nb: 127.0.0.1:1024 -> 10.0.0.1:1\n")
         self.assertEqual(
             low,
-            "a: cannot listen on 127.0.0.1:1022: Permission denied;"
+            "a: cannot listen on 127.0.0.1:1022: Permission denied (test.conf:1:4);"
             " ports below 1024 need CAP_NET_BIND_SERVICE",
         )
-        self.assertEqual(high, "b: cannot listen on 127.0.0.1:1024: Permission denied")
+        self.assertEqual(high, "b: cannot listen on 127.0.0.1:1024: Permission denied (test.conf:2:4)")
 
     def test_bound_addresses(self) -> None:
         """Where it really listens: ports filled in, one for each of ours and of Twisted's."""
@@ -350,14 +351,16 @@ class EndpointTests(BindCase):
         refused = self.assertRaises(
             StartError, self.binder.bind_all, [self.planned_with(lambda _: fail(problem))]
         )
-        self.assertEqual(refused.failures, ("a: cannot listen on endpoint:tcp:0: Permission denied",))
+        self.assertEqual(
+            refused.failures, ("a: cannot listen on endpoint:tcp:0: Permission denied (test.conf:1:4)",)
+        )
 
     def test_raises(self) -> None:
         """An endpoint that raises is one that cannot listen."""
         refused = self.assertRaises(
             StartError, self.binder.bind_all, [self.planned_with(mock.Mock(side_effect=TypeError("odd")))]
         )
-        self.assertEqual(refused.failures, ("a: cannot listen on endpoint:tcp:0: odd",))
+        self.assertEqual(refused.failures, ("a: cannot listen on endpoint:tcp:0: odd (test.conf:1:4)",))
 
     def test_refuses_later(self) -> None:
         """An endpoint that says so when all is up is logged."""
@@ -366,7 +369,7 @@ class EndpointTests(BindCase):
         lines: list[str] = []
         self.binder._log = mock.Mock(critical=lambda _text, line: lines.append(line))
         listening.errback(RuntimeError("the network is gone"))
-        self.assertEqual(lines, ["a: cannot listen on endpoint:tcp:0: the network is gone"])
+        self.assertEqual(lines, ["a: cannot listen on endpoint:tcp:0: the network is gone (test.conf:1:4)"])
 
     def test_listens_too_late(self) -> None:
         """A port that comes when its rule was stopped is stopped again."""

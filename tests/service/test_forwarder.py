@@ -155,7 +155,10 @@ class StartTests(ForwarderCase):
         forwarder = self.forwarder(f"a: unix:{path} -> {self.target}\nb: 127.0.0.1:{used} -> {self.target}\n")
         before = count_descriptors()
         problem = self.assertRaises(StartError, forwarder.privilegedStartService)
-        self.assertEqual(problem.failures, (f"b: cannot listen on 127.0.0.1:{used}: Address already in use",))
+        self.assertEqual(
+            problem.failures,
+            (f"b: cannot listen on 127.0.0.1:{used}: Address already in use (test.conf:2:4)",),
+        )
         self.assertFalse(os.path.exists(path))
         self.assertEqual(count_descriptors(), before)
         self.assertRaises(StartError, forwarder.startService)
@@ -184,9 +187,8 @@ class StartTests(ForwarderCase):
             other.listen()
             before = count_descriptors()
             problem = self.assertRaises(StartError, forwarder.startService)
-            self.assertEqual(
-                problem.failures, (f"b: cannot listen on 127.0.0.2:{port}: Address already in use",)
-            )
+            line = f"b: cannot listen on 127.0.0.2:{port}: Address already in use (test.conf:2:4)"
+            self.assertEqual(problem.failures, (line,))
             self.assertEqual(count_descriptors(), before - 2)
         self.assertFalse(forwarder.running)
         self.successResultOf(forwarder.stopService())

@@ -22,7 +22,7 @@ from portfwd.service.forwarder import Forwarder
 from portfwd.service.measuring import Watchers, measure, missing
 from portfwd.values import CloseReason
 from tests.service.test_forwarder import PATIENCE, PORTABLE, ForwarderCase
-from tests.service.worlds import a_used_port, rules
+from tests.service.worlds import a_free_port, a_used_port, rules, take_port
 
 try:
     import prometheus_client
@@ -148,7 +148,7 @@ class MeasureTests(ForwarderCase):
         figures = figures_of(forwarder)
         self.assertEqual(figures.rules["a"].refused, {"max-conns": 2})
         self.assertEqual(figures.rules["a"].tally.reasons, {CloseReason.LIMIT: 2})
-        self.assertEqual(+figures.rules["b"].target_failures, {"127.0.0.1:1": 1})
+        self.assertEqual(figures.rules["b"].target_failures, {"127.0.0.1:1": 1})
         self.assertEqual(figures.rules["w"].pauses["limit"], 1)
         self.assertEqual(figures.listeners, {"accepting": 2, "at a limit": 1})
 
@@ -287,21 +287,20 @@ class WatchersTests(ForwarderCase):
         forwarder = self.forwarder(f"metrics 127.0.0.1:{used}\na: 127.0.0.1:0 -> {self.target}")
         problem = self.assertRaises(StartError, forwarder.privilegedStartService)
         self.assertEqual(
-            problem.failures, (f"metrics: cannot listen on 127.0.0.1:{used}: Address already in use",)
+            problem.failures,
+            (f"metrics: cannot listen on 127.0.0.1:{used}: Address already in use (test.conf:1:1)",),
         )
         self.assertEqual(forwarder.addresses, {})
 
     async def test_taken_between_bind_and_listen(self) -> None:
         """So is one that is taken before it listens; then no rule runs either."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        forwarder = self.forwarder(f"metrics 0.0.0.0:{port}\na: 127.0.0.1:0 -> {self.target}")
+        port = a_free_port()
+        forwarder = self.forwarder(f"metrics 127.0.0.1:{port}\na: 127.0.0.1:0 -> {self.target}")
         forwarder.privilegedStartService()
-        taker = socket.create_server(("127.0.0.1", port))
-        self.addCleanup(taker.close)
+        take_port(self, port)
         problem = self.assertRaises(StartError, forwarder.startService)
-        self.assertEqual(problem.failures, ("metrics: cannot listen: Address already in use",))
+        said = f"metrics: cannot listen on 127.0.0.1:{port}: Address already in use (test.conf:1:1)"
+        self.assertEqual(problem.failures, (said,))
         self.assertFalse(forwarder.running)
 
     async def test_two_addresses(self) -> None:

@@ -35,14 +35,7 @@ from portfwd.service.reload import MAX_LINES, ReloadResult, Transition, is_reusa
 from portfwd.service.slices import Slices
 from portfwd.values import CloseReason
 from tests.service.test_forwarder import PORTABLE, ForwarderCase, open_descriptors
-from tests.service.worlds import Lines, a_used_port, rules
-
-
-def a_free_port(family: int = socket.AF_INET) -> int:
-    """A port that nobody has just now."""
-    with socket.socket(family) as probe:
-        probe.bind(("::1" if family == socket.AF_INET6 else "127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from tests.service.worlds import Lines, a_free_port, a_used_port, rules
 
 
 def a_free_range(count: int) -> int:
@@ -535,7 +528,7 @@ class BindTests(ReloadCase):
         with mock.patch("portfwd.service.build.serverFromString", lambda *_: Slow()):
             await self.applied(forwarder, f'logfile x.log\na: endpoint:"slow:" -> {self.target}\n')
         answers[0].errback(Failure(CannotListenError(None, 1, OSError(98, "taken"))))
-        self.assertEqual(late, ["a: cannot listen on endpoint:slow:: taken"])
+        self.assertEqual(late, ["a: cannot listen on endpoint:slow:: taken (test.conf:2:4)"])
 
     async def test_portable(self) -> None:
         """Where all sockets are Twisted's a reload works the same."""

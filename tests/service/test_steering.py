@@ -14,7 +14,8 @@ from portfwd.service.build import count_descriptors
 from portfwd.service.forwarder import Forwarder
 from portfwd.values import CloseReason
 from tests.service.test_forwarder import PORTABLE
-from tests.service.test_reload import ReloadCase, a_free_port, a_free_range, is_free
+from tests.service.test_reload import ReloadCase, a_free_range, is_free
+from tests.service.worlds import a_free_port
 
 
 class SteeringCase(ReloadCase):
@@ -197,7 +198,7 @@ class DrainTests(SteeringCase):
         forwarder.drain("a")
         with mock.patch("portfwd.listen.listener.Listener.open", side_effect=OSError(98, "in use")):
             problem = self.assertRaises(SteerError, forwarder.resume, "a")
-        self.assertEqual(str(problem), f"a: cannot listen on 127.0.0.1:{port}: in use")
+        self.assertEqual(str(problem), f"a: cannot listen on 127.0.0.1:{port}: in use (test.conf:1:4)")
         with socket.create_server(("127.0.0.1", port)):
             problem = self.assertRaises(SteerError, forwarder.resume, "a")
         self.assertIn("Address already in use", str(problem))

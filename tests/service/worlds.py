@@ -38,6 +38,22 @@ def a_used_port(case: TestCase) -> int:
     return int(sock.getsockname()[1])
 
 
+def a_free_port(family: int = socket.AF_INET) -> int:
+    """A port of the loopback address that was free a moment ago."""
+    with socket.socket(family) as probe:
+        probe.bind(("127.0.0.1" if family == socket.AF_INET else "::1", 0))
+        return int(probe.getsockname()[1])
+
+
+def take_port(case: TestCase, port: int) -> None:
+    """Listen on a port to which a socket is bound that does not listen yet, until the test ends."""
+    sock = socket.socket()
+    case.addCleanup(sock.close)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind(("127.0.0.1", port))
+    sock.listen()
+
+
 class Lines:
     """A session log that keeps what it gets."""
 

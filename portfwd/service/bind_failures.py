@@ -1,0 +1,51 @@
+# -*- test-case-name: tests.service.test_bind_failures -*-
+"""What is said of an address that cannot be listened on: who wanted it, why not, and the line of the file."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from portfwd.rules.diagnostics import Location
+from portfwd.rules.model import NOWHERE, ListenSpec, Rule
+from portfwd.values import InetAddress
+
+#: Ports below it want a privilege, unless ``net.ipv4.ip_unprivileged_port_start`` says otherwise.
+LOW_PORTS: Final = 1024
+
+
+def cannot_bind(rule: Rule, name: str, offset: int, problem: Exception) -> str:
+    """
+    Why a rule has no listener on one of its ports, in one line.
+
+    :param name: of that port; see `cannot_listen`.
+    :param offset: which port of the rule's range, from 0.
+    """
+    reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
+    return cannot_listen(name, listen_label(rule.listen, offset), reason, rule.listen.where)
+
+
+def lacks_privilege(rule: Rule, offset: int, problem: Exception) -> bool:
+    """Whether it could not be bound because its port is so low that the system wants a privilege for it."""
+    ports = rule.listen.ports
+    low = ports is not None and 0 < ports.first + offset < LOW_PORTS
+    return isinstance(problem, PermissionError) and low and os.geteuid() != 0
+
+
+def cannot_listen(name: str, address: str, reason: str, place: Location) -> str:
+    """
+    A failure in one line, which ends with the place in the rules file.
+
+    A rule that is called by its address is not named twice: of a daemon's line 100 bytes reach the terminal.
+    """
+    line = f"cannot listen on {address}: {reason}"
+    if place != NOWHERE:
+        line += f" ({place})"
+    return line if name == address else f"{name}: {line}"
+
+
+def listen_label(spec: ListenSpec, offset: int) -> str:
+    """A listener as messages name it, for one port of its range."""
+    if spec.ports is not None:
+        return str(InetAddress(spec.host or "*", spec.ports.first + offset))
+    return f"{spec.kind.value}:{spec.path}"

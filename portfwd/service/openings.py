@@ -1,0 +1,241 @@
+# -*- test-case-name: tests.service.test_openings -*-
+"""
+The one list of what a start opens, and what is wrong with it; ``check`` and the start both ask here.
+
+`openings` names each thing with its place: directories of sockets, descriptions of endpoints, packages that
+are extras, files of keys, and files that are written. `opening_problems` looks at each and binds, writes
+and makes nothing. A thing without which the forwarder does not start is an error; one that it does without is
+a warning. Files of TLS have a list of their own (`portfwd.service.tls_problems`), filters too
+(`portfwd.service.filters`).
+
+=====================  ==================================================================
+code                   meaning
+=====================  ==================================================================
+no-directory           the directory of a socket, or of a file that is written, does not exist
+not-writable           a file that is written is a directory, or may not be written (a warning)
+endpoint-refused       Twisted, or a plug-in of it, cannot make an endpoint of this description
+not-installed          a package that the line needs, which is an extra, is not installed
+loose-file             others than root and this user could change a file of keys, or reach a socket
+unreadable-file        a file of keys cannot be read
+=====================  ==================================================================
+
+It refuses to look at what is only known at a start: whether an address is free, what systemd passed, and
+what another user than this one may do.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import stat
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, Final
+
+from attrs import frozen
+from twisted.internet.endpoints import clientFromString, serverFromString
+
+from portfwd.admin.tight_files import LooseFile, check_private, read_tight
+from portfwd.rules.admin_lines import ManholeSpec, admin_specs, manhole_specs
+from portfwd.rules.diagnostics import Location, Problem, Severity
+from portfwd.rules.model import UNIX_KINDS, AccessLog, FilterSpec, Kind, Ruleset
+from portfwd.rules.whole_process import metrics_listener
+from portfwd.service.targets import described
+from portfwd.values import UnixAddress, printable
+
+#: Filters that write the file of their option ``file=``.
+WRITING_FILTERS: Final = frozenset({"record", "tee"})
+#: An extra: the modules that it brings, and what pip calls it.
+MANHOLE_MODULES: Final = ("twisted.conch.manhole", "twisted.conch.ssh.keys")
+METRICS_MODULES: Final = ("prometheus_client",)
+
+
+class Unmet(Exception):
+    """
+    Something is not as it has to be; `str()` says what.
+
+    :ivar code: of the problem.
+    :ivar hint: what to do.
+    """
+
+    def __init__(self, code: str, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.hint = hint
+
+
+@frozen(eq=False)
+class Opening:
+    """
+    One thing that a start opens.
+
+    :ivar look: raises `Unmet` if it cannot be opened.
+    :ivar needed: whether the start refuses without it.
+    """
+
+    where: Location
+    look: Callable[[], None]
+    needed: bool = True
+
+
+def opening_problems(ruleset: Ruleset, reactor: Any = None) -> tuple[Problem, ...]:
+    """
+    Look at everything, and say what is wrong, in the order of the list.
+
+    :param reactor: for parsers of endpoint descriptions; None: Twisted's, which is imported only if a
+        rule has such a description.
+    """
+    problems: list[Problem] = []
+    for opening in openings(ruleset, reactor):
+        try:
+            opening.look()
+        except Unmet as unmet:
+            severity = Severity.ERROR if opening.needed else Severity.WARNING
+            problems.append(Problem(opening.where, unmet.code, str(unmet), unmet.hint, severity))
+    return tuple(dict.fromkeys(problems))
+
+
+def openings(ruleset: Ruleset, reactor: Any = None) -> Iterator[Opening]:
+    """Everything that a start opens, besides ports, targets and the files of TLS."""
+    for rule in ruleset.rules:
+        listen = rule.listen
+        if listen.kind in UNIX_KINDS:
+            yield Opening(listen.where, partial(_directory_of_socket, listen.path))
+        if listen.kind is Kind.ENDPOINT:
+            yield Opening(listen.where, partial(_endpoint, serverFromString, listen.path, reactor))
+        for target in rule.every_target():
+            if target.kind is Kind.ENDPOINT:
+                yield Opening(target.where, partial(_endpoint, clientFromString, target.path, reactor))
+        for spec in rule.filters:
+            for path, where in _written_by(spec):
+                yield Opening(where, partial(_writable, path, "nothing is kept until it is"), needed=False)
+    for admin in admin_specs(ruleset):
+        yield Opening(admin.where, partial(_directory_of_socket, admin.path))
+    metrics = metrics_listener(ruleset)
+    if metrics is not None:
+        yield Opening(metrics.where, partial(_installed, "metrics", METRICS_MODULES))
+        if metrics.kind is Kind.UNIX:
+            yield Opening(metrics.where, partial(_directory_of_socket, metrics.path))
+    for manhole in manhole_specs(ruleset):
+        yield from _of_manhole(manhole)
+    if ruleset.log.file is not None and ruleset.log.access is not AccessLog.OFF:
+        path = os.path.abspath(ruleset.log.file)
+        hint = "without it no access line is written; make it, or name another file"
+        yield Opening(ruleset.log.where, partial(_writable, path, hint), needed=False)
+
+
+def _of_manhole(manhole: ManholeSpec) -> Iterator[Opening]:
+    yield Opening(manhole.where, partial(_installed, "manhole", MANHOLE_MODULES))
+    if isinstance(manhole.address, UnixAddress):
+        yield Opening(manhole.where, partial(_private_socket, manhole.address.path))
+    yield Opening(manhole.where, partial(_keys, os.path.abspath(manhole.keys)))
+    if manhole.host_key is not None:
+        yield Opening(manhole.where, partial(_host_key, os.path.abspath(manhole.host_key)))
+
+
+def _written_by(spec: FilterSpec) -> Iterator[tuple[str, Location]]:
+    """The files that a filter appends to, and where each is named."""
+    if spec.name not in WRITING_FILTERS:
+        return
+    for number, (key, value) in enumerate(spec.options):
+        if key == "file":
+            places = spec.option_places[number : number + 1]
+            yield value, places[0][1] if places else spec.where
+
+
+def _directory_of_socket(path: str) -> None:
+    if not path.startswith("@"):
+        _directory(path, "make it before the start: a start does not make it")
+
+
+def _private_socket(path: str) -> None:
+    _directory_of_socket(path)
+    _judged(lambda: check_private(os.path.dirname(os.path.abspath(path))), path)
+
+
+def _directory(path: str, hint: str) -> None:
+    directory = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(directory):
+        raise Unmet("no-directory", f"there is no directory '{printable(directory)}'", hint)
+
+
+def _writable(path: str, hint: str) -> None:
+    """See that a file can be made or appended to, as far as that shows without doing so."""
+    _directory(path, hint)
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        path = os.path.dirname(os.path.abspath(path))
+    except OSError as problem:
+        raise Unmet("not-writable", f"'{printable(path)}': {problem.strerror}", hint) from None
+    else:
+        if stat.S_ISDIR(found.st_mode):
+            raise Unmet("not-writable", f"'{printable(path)}' is a directory", "name a file in it")
+    if not os.access(path, os.W_OK):
+        raise Unmet(
+            "not-writable",
+            f"'{printable(path)}': {os.strerror(errno.EACCES)}",
+            f"user {os.geteuid()} may not write there; give it the permission, or check as the user of the"
+            " forwarder",
+        )
+
+
+def _keys(path: str) -> None:
+    try:
+        from portfwd.admin.shell_keys import read_client_keys
+    except ImportError:
+        _judged(lambda: read_tight(path), path)
+    else:
+        _judged(lambda: read_client_keys(path), path)
+
+
+def _host_key(path: str) -> None:
+    if not os.path.lexists(path):
+        _directory(path, "make it before the start, which makes the key but no directory")
+        return
+    try:
+        from portfwd.admin.shell_keys import read_host_key
+    except ImportError:
+        _judged(lambda: read_tight(path, secret=True), path)
+    else:
+        _judged(lambda: read_host_key(path), path)
+
+
+def _judged(look: Callable[[], object], path: str) -> None:
+    try:
+        look()
+    except LooseFile as problem:
+        raise Unmet("loose-file", str(problem)) from None
+    except OSError as problem:
+        reason = problem.strerror or str(problem)
+        raise Unmet("unreadable-file", f"'{printable(path)}' cannot be read: {reason}") from None
+
+
+def _installed(extra: str, modules: tuple[str, ...]) -> None:
+    for name in modules:
+        try:
+            importlib.import_module(name)
+        except ImportError as missing:
+            raise Unmet(
+                "not-installed",
+                f"'{extra}' needs a package that is not installed ({missing})",
+                f"pip install 'portfwd[{extra}]', or delete the line",
+            ) from None
+
+
+def _endpoint(parse: Callable[[Any, str], object], description: str, reactor: Any) -> None:
+    if _is_systemds(description):
+        return  # which sockets there are is known only to a process that systemd has started
+    if reactor is None:
+        from twisted.internet import reactor
+    try:
+        described(description, partial(parse, reactor, description))
+    except ValueError as problem:
+        hint = "Twisted's kinds are tcp, ssl, unix and systemd; others need the package that brings them"
+        raise Unmet("endpoint-refused", str(problem), hint) from None
+
+
+def _is_systemds(description: str) -> bool:
+    """Whether an endpoint takes over a socket of systemd, with haproxy's preamble before it or without."""
+    return description.removeprefix("haproxy:").startswith("systemd:")

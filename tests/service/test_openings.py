@@ -1,0 +1,207 @@
+"""One list of what a start opens: ``check`` and the start refuse the same, and warn of the same."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from unittest import mock
+
+from portfwd.errors import StartError
+from portfwd.service import tap
+from portfwd.service.openings import opening_problems
+from tests.cli.running import CommandTestCase
+from tests.service.test_tap import TapCase, parsed
+from tests.service.worlds import a_free_port, a_used_port, rules, take_port
+
+RULE = ":0 -> 127.0.0.1:9"
+
+
+class OpeningCase(CommandTestCase, TapCase):
+    """A directory with the files of the tests."""
+
+    def setUp(self) -> None:
+        """A private directory, a file that is none of keys, a directory that others may enter."""
+        super().setUp()
+        (self.directory / "private").mkdir(mode=0o700)
+        (self.directory / "open").mkdir(mode=0o755)
+        self.write("", "no-keys")
+        self.write("loose", "loose")
+        (self.directory / "loose").chmod(0o666)
+
+    def start(self, text: str) -> int:
+        """
+        Start, and stop again; what it says is `errors`.
+
+        :returns: the exit status, 0 for a start that succeeds.
+        """
+        path = self.write(text)
+        self.errors.truncate(0)
+        self.errors.seek(0)
+        options = parsed("-c", path)
+        options.parent = {"nodaemon": True, "pidfile": ""}
+        try:
+            service = tap.makeService(options)
+            self.addCleanup(service._session_log.close, 1.0)  # type: ignore[attr-defined]
+            service.privilegedStartService()
+        except SystemExit as end:
+            return int(end.code or 0)
+        except StartError as problem:
+            self.errors.write("\n".join(problem.failures))
+            return 1
+        self.addCleanup(service.stopService)
+        return 0
+
+    def check(self, text: str) -> tuple[int, str]:
+        """``portfwd check``: its exit status, and what it says."""
+        errors = sys.stderr
+        status, output, _ = self.run_main("check", self.write(text))
+        self.patch(sys, "stderr", errors)
+        return status, output
+
+
+class RefusedTests(OpeningCase):
+    """What a start needs, and does not get."""
+
+    def refused(self, text: str, said: str, place: str = "rules.conf:1:") -> None:
+        """`check` refuses a file for `said`, at `place`, and so does a start."""
+        text += f"\n{RULE}\n"
+        status, output = self.check(text)
+        self.assertEqual(status, 2, (text, output))
+        self.assertIn(said, output)
+        self.assertIn(place, output)
+        self.assertNotEqual(self.start(text), 0, text)
+        self.assertIn(said, self.errors.getvalue())
+        self.assertIn(place, self.errors.getvalue())
+
+    def test_sockets(self) -> None:
+        """The directory of a socket is there, whoever listens on it."""
+        for line in (
+            "admin unix:none/a.sock",
+            "metrics unix:none/a.sock",
+            "manhole unix:none/a.sock keys=no-keys",
+            "unix:none/a.sock -> 127.0.0.1:9",
+            "unix-dgram:none/a.sock -> udp:127.0.0.1:9",
+        ):
+            self.refused(line, f"there is no directory '{self.directory}/none'")
+
+    def test_manhole(self) -> None:
+        """The keys of a manhole are there, are keys, and nobody else can change them or reach the socket."""
+        for line, said in (
+            ("manhole ssh:127.0.0.1:2222 keys=gone", "No such file"),
+            ("manhole ssh:127.0.0.1:2222 keys=private", "Is a directory"),
+            ("manhole ssh:127.0.0.1:2222 keys=no-keys", "has no key"),
+            ("manhole ssh:127.0.0.1:2222 keys=loose", "is open to others"),
+            ("manhole unix:open/a.sock keys=no-keys", "is open to others"),
+            ("manhole ssh:127.0.0.1:2222 keys=no-keys host-key=none/key", "there is no directory"),
+            ("manhole ssh:127.0.0.1:2222 keys=no-keys host-key=loose", "is open to others"),
+        ):
+            self.refused(line, said)
+
+    def test_endpoints(self) -> None:
+        """The kind of an endpoint exists and takes the arguments, for listeners and targets."""
+        for line in ('endpoint:"foo:bar" -> 127.0.0.1:9', '127.0.0.1:0 -> endpoint:"foo:bar"'):
+            self.refused(line, "Unknown endpoint type: 'foo'")
+        self.refused('endpoint:"tcp:web:banana=1" -> 127.0.0.1:9', "banana")
+
+    def test_endpoints_of_systemd(self) -> None:
+        """`check` does not judge which sockets systemd will pass."""
+        for description in ("systemd:domain=INET:index=0", "haproxy:systemd:domain=INET:index=0"):
+            self.assertEqual(opening_problems(rules(f'endpoint:"{description}" -> 127.0.0.1:9\n')), ())
+
+    def test_extras(self) -> None:
+        """A package that a line needs is installed; the message has the command that installs it."""
+        for module, line, extra in (
+            ("twisted.conch.manhole", "manhole ssh:127.0.0.1:2222 keys=no-keys", "manhole"),
+            ("prometheus_client", f"metrics 127.0.0.1:{a_free_port()}", "metrics"),
+        ):
+            with mock.patch.dict(sys.modules, {module: None}):
+                (problem, *_) = opening_problems(rules(f"{line}\n{RULE}\n"))
+                self.assertEqual(problem.code, "not-installed")
+                self.assertEqual(self.start(f"{line}\n{RULE}\n"), 1)
+            for said in (problem.hint, self.errors.getvalue()):
+                self.assertIn(f"pip install 'portfwd[{extra}]'", said)
+
+    def test_what_other_lists_have(self) -> None:
+        """Files of TLS, filters, addresses that exclude each other, and what cannot be done yet."""
+        for line, said in (
+            ("tls:127.0.0.1:0 -> 127.0.0.1:9", "cert"),
+            ("tls:127.0.0.1:0 cert=gone -> 127.0.0.1:9", "gone"),
+            ("127.0.0.1:0 -> tls:127.0.0.1:9 ca=gone", "gone"),
+            ("127.0.0.1:0 -> 127.0.0.1:9\n  filter nothing-like-it", "nothing-like-it"),
+            ("127.0.0.1:0 -> 127.0.0.1:9 balance=random", "balance= other than first"),
+            ("127.0.0.1:1022 -> 127.0.0.1:9\nmetrics 127.0.0.1:1022", "listen"),
+            ("0.0.0.0:1022 -> 127.0.0.1:9\n127.0.0.1:1022 -> 127.0.0.1:9", "listens on every address"),
+        ):
+            self.refused(line, said, "rules.conf:")
+
+
+class WarnedTests(OpeningCase):
+    """What the forwarder does without."""
+
+    def warned(self, text: str, said: str, place: str) -> None:
+        """`check` warns of `said` at `place`, and a start warns and goes on."""
+        for status, output in (self.check(text), (self.start(text), self.errors.getvalue())):
+            self.assertEqual(status, 0, (text, output))
+            self.assertEqual(output.count(said), 1, output)
+            self.assertIn(f"{place}: warning: ", output)
+
+    def test_files(self) -> None:
+        """A log, a record and a copy are written where there is a directory, into what is a file."""
+        for path, said in (
+            ("none/x", f"there is no directory '{self.directory}/none'"),
+            ("private", "private' is a directory"),
+        ):
+            rule = f"a: 127.0.0.1:0 -> 127.0.0.1:9\n  filter record file={self.directory}/{path}"
+            self.warned(rule, said, "rules.conf:2:22")
+            self.warned(rule.replace("record", "tee"), said, "rules.conf:2:19")
+            self.warned(f"log file={path}\n{RULE}", said, "rules.conf:1:1")
+
+    def test_permission(self) -> None:
+        """What this user may not write is told, with the user's number."""
+        with mock.patch("os.access", lambda *_: False):
+            (problem,) = opening_problems(rules(f"log file={self.directory}/x.log\n{RULE}\n"))
+        self.assertIn("Permission denied", problem.message)
+        self.assertIn(str(os.geteuid()), problem.hint)
+
+    def test_good(self) -> None:
+        """What can be opened is not complained about, and nothing is made."""
+        text = (
+            f"admin unix:private/a.sock\nmetrics 127.0.0.1:9\nlog file=x.log\n{RULE}\n"
+            f'  filter tee file={self.directory}/copy\nunix:@name -> endpoint:"tcp:127.0.0.1:9"\n'
+        )
+        before = sorted(os.listdir(self.directory))
+        self.assertEqual(opening_problems(rules(text)), ())
+        self.assertEqual(sorted(os.listdir(self.directory)), before)
+
+
+class BindTests(OpeningCase):
+    """What only a start can know."""
+
+    def test_taken(self) -> None:
+        """Whoever cannot listen names the line of the file."""
+        port, path = a_used_port(self), str(self.directory / "private" / "busy")
+        busy = socket.socket(socket.AF_UNIX)
+        self.addCleanup(busy.close)
+        busy.bind(path)
+        busy.listen()
+        for line in (
+            f"127.0.0.1:{port} -> 127.0.0.1:9",
+            f"metrics 127.0.0.1:{port}",
+            f"admin unix:{path}",
+            f'endpoint:"tcp:{port}:interface=127.0.0.1" -> 127.0.0.1:9',
+        ):
+            self.assertEqual(self.start(f"# a comment\n{line}\n{RULE}\n"), 1, line)
+            said = self.errors.getvalue()
+            self.assertRegex(said, r"in use \(.*/rules\.conf:2:\d+\)\n")
+
+    def test_taken_between(self) -> None:
+        """So does one whose port was taken since it was bound."""
+        port = a_free_port()
+        options = parsed("-c", self.write(f"127.0.0.1:{port} -> 127.0.0.1:9\n"))
+        service = tap.makeService(options)
+        self.addCleanup(service._session_log.close, 1.0)  # type: ignore[attr-defined]
+        service.privilegedStartService()
+        take_port(self, port)
+        said = self.leaves(1, service.startService)
+        self.assertRegex(said, r"in use \(.*/rules\.conf:1:1\)\n")
