@@ -547,26 +547,31 @@ class Session:
         self._waits_half_closed = False
         self._silence = None
         options, ends = self._rule.options, self.ends
-        limit = silence_limit(options, ends)
-        if limit is None or self.state is not _RELAYING:
+        if self.state is not _RELAYING or silence_limit(options, ends) is None:
             return
         before, self._left = self._left, self.undelivered()
         if shrank(before, self._left):
             self._touched = self._acknowledged_at = self._clock.seconds()
-        slow = any(self._left) or self._acknowledged_at >= self._moved_at(own=True) + SLOW_AFTER
-        wait = next_look(limit, ends, self._quiet(), slow=slow)
+        undelivered = any(self._left)
+        limit = silence_limit(options, ends, undelivered=undelivered)
+        if limit is None:
+            # The reader may take its time; half-close begins when it has everything.
+            wait = options.half_close / LOOKS
+        else:
+            slow = undelivered or self._acknowledged_at >= self._moved_at(own=True) + SLOW_AFTER
+            wait = next_look(limit, ends, self._quiet(), slow=slow)
         if wait:
             self._silence = self._clock.callLater(wait, self._look)
         else:
-            self._was_silent(options, ends)
+            self._was_silent(options, ends, undelivered)
 
-    def _was_silent(self, options: Options, ends: Ends) -> None:
+    def _was_silent(self, options: Options, ends: Ends, undelivered: bool) -> None:
         spoke = {
             half.side: half.stream.moved_at
             for half in (self._client, self._upstream)
             if half.stream is not None and half.stream.first_at is not None
         }
-        reason, why = silence_reason(options, ends, spoke)
+        reason, why = silence_reason(options, ends, spoke, undelivered=undelivered)
         if self._ended_first is None:
             self._ended_first = Side.CLIENT if reason is CloseReason.CLIENT_IDLE else Side.UPSTREAM
         self._detail = self._detail or why

@@ -13,6 +13,10 @@ loopback is seen to acknowledge 65 to 95 KB every 13 to 26 seconds, one of 40 KB
 shorter than these steps would take such a reader for silent. So while bytes are undelivered nothing is silent
 before `LONGEST_STEP`; nor is it after the last step of such a reader, which has a buffer to read then that
 nobody else can see.
+
+``half-close`` is for a side that has been told the other's end and stays silent. While bytes are undelivered somebody
+has still to read, and may pause for as long as before the end: a printer without paper, a pager. Only ``idle`` holds
+then. A peer whose machine is gone does not answer the kernel's probes of its window, and the kernel gives it up.
 """
 
 from __future__ import annotations
@@ -45,21 +49,28 @@ _HALF_CLOSE_IDLE: Final = {
 }
 
 
-def silence_limit(options: Options, ends: Ends) -> float | None:
-    """How many seconds nothing may move now; None: any number."""
+def silence_limit(options: Options, ends: Ends, *, undelivered: bool = False) -> float | None:
+    """
+    How many seconds nothing may move now; None: any number.
+
+    :param undelivered: a peer has bytes to acknowledge.
+    """
     if ends.broken:
         return options.linger
     idle = options.idle
-    if ends.to_upstream.over or ends.to_client.over:
+    if not undelivered and (ends.to_upstream.over or ends.to_client.over):
         return options.half_close if idle is None else min(idle, options.half_close)
     return idle
 
 
-def silence_reason(options: Options, ends: Ends, spoke: Mapping[Side, float]) -> tuple[CloseReason, str]:
+def silence_reason(
+    options: Options, ends: Ends, spoke: Mapping[Side, float], *, undelivered: bool = False
+) -> tuple[CloseReason, str]:
     """
     The close reason of a session that was silent for its limit, and the limit in words.
 
     :param spoke: when each side spoke last, for those that did; seconds.
+    :param undelivered: see `silence_limit`.
     """
     if ends.broken:
         gone = Side.UPSTREAM if ends.to_upstream.broken else Side.CLIENT
@@ -67,7 +78,7 @@ def silence_reason(options: Options, ends: Ends, spoke: Mapping[Side, float]) ->
     idle = options.idle
     if ends.to_upstream.over or ends.to_client.over:
         silent = Side.UPSTREAM if ends.to_upstream.over else Side.CLIENT
-        if idle is None or options.half_close <= idle:
+        if idle is None or (options.half_close <= idle and not undelivered):
             return _HALF_CLOSE_IDLE[silent], f"half-close={options.half_close:g}s"
     else:
         # The turn is that of the side which did not speak last; the client's, if nobody did.

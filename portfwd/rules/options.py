@@ -197,7 +197,7 @@ OPTIONS: Final[tuple[OptionSpec, ...]] = (
             "how long nothing may be read, written or acknowledged; a minute at least while a reader has "
             "bytes to take", unset="off", default="off for TCP, 72s for UDP"),
     _option("half-close", _R, _seconds(readers.MIN_IDLE, None),
-            "the same as idle, once one side has ended"),
+            "how long nothing may move once one side has ended and the other has all of its bytes"),
     _option("max-time", _R, _seconds(readers.MIN_IDLE, None), "how long a session may last", unset="off"),
     _option("linger", _R, _seconds(0, readers.MAX_DIAL),
             "how long a side that is closed may acknowledge nothing of its rest"),

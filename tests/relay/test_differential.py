@@ -472,6 +472,27 @@ class SlowReaderTests(StageCase):
                 session.client.close()
                 session.upstream.close()
 
+    def test_paused_behind_an_end(self) -> None:
+        """A reader that pauses for hours behind an end, as a printer without paper, has everything then."""
+        stage = self.stage("half-close=60s linger=5s")
+        for (kind, family, reader), size in itertools.product(self.over_all(), (200_000, self.SENT)):
+            session = stage.play(kind, family, [(reader, "stop", 0), (reader.other, "send", size)])
+            session.do(reader.other, "end")
+            for _ in range(12):
+                stage.settle(session, 900.0)
+            session.do(reader, "resume")
+            stage.settle(session)
+            got = session.peer(reader)
+            what = f"{kind} {family} {reader} {size} {session.line}"
+            self.assertEqual((len(got.received), got.seen), (size, "end"), what)
+            session.do(reader, "end")
+            stage.settle(session)
+            line = session.line
+            assert line is not None, what
+            self.assertEqual(str(line.reason), "--", f"{what} {line}")
+            session.client.close()
+            session.upstream.close()
+
     def test_a_limit_delivers_first(self) -> None:
         """When a deadline comes, what was received goes to a slow reader before the reset, kept bytes too."""
         stage = self.stage("linger=40s")

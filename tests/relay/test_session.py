@@ -359,6 +359,23 @@ class IdleTests(SessionCase):
         self.clock.pump([1.0] * 10)
         self.assertClosed(CloseReason.CLIENT_IDLE, Side.CLIENT)
 
+    def test_paused_behind_an_end(self) -> None:
+        """Half-close begins when the end has arrived: a reader may pause before it for as long as it likes."""
+        session = self.relaying(half_close=60.0)
+        self.client.speaks()
+        self.client.ends()
+        self.upstream.unsent = 3
+        self.clock.pump([5.0] * 5000)
+        self.assertIs(session.state, State.RELAYING)
+        self.upstream.takes(2)
+        self.clock.pump([5.0] * 5000)
+        self.assertIs(session.state, State.RELAYING)
+        self.upstream.takes(1)
+        self.clock.pump([5.0] * 11)
+        self.assertIs(session.state, State.RELAYING)
+        self.clock.pump([5.0] * 3)
+        self.assertClosed(CloseReason.UPSTREAM_HALF_CLOSE_IDLE, Side.CLIENT)
+
     def test_no_limit(self) -> None:
         """Without idle= nothing is cut, and no timer waits."""
         session = self.relaying()

@@ -27,6 +27,16 @@ class LimitTests(SynchronousTestCase):
         # An end that waits behind bytes has not gone out: half-close does not hold yet.
         self.assertIsNone(silence_limit(plain, Ends(Flow.END_ASKED)))
 
+    def test_undelivered(self) -> None:
+        """While a peer has bytes to take ``half-close`` does not hold; ``idle`` does, and ``linger``."""
+        plain, idle = Options(half_close=60.0, linger=5.0), Options(idle=90.0, half_close=60.0, linger=5.0)
+        for ends in (CLIENT_ENDED, UPSTREAM_ENDED):
+            self.assertIsNone(silence_limit(plain, ends, undelivered=True))
+            self.assertEqual(silence_limit(idle, ends, undelivered=True), 90.0)
+        self.assertEqual(silence_limit(plain, UPSTREAM_GONE, undelivered=True), 5.0)
+        reason = silence_reason(idle, CLIENT_ENDED, {}, undelivered=True)
+        self.assertEqual(reason, (CloseReason.UPSTREAM_IDLE, "idle=90s"))
+
     def test_reasons(self) -> None:
         """The reason names the side whose turn it was, the text the limit."""
         options = Options(idle=90.0, half_close=60.0, linger=5.0)
