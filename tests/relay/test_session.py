@@ -360,7 +360,7 @@ class IdleTests(SessionCase):
         self.assertClosed(CloseReason.CLIENT_IDLE, Side.CLIENT)
 
     def test_paused_behind_an_end(self) -> None:
-        """Half-close begins when the end has arrived: a reader may pause before it for as long as it likes."""
+        """Half-close begins when the end has arrived; a reader may pause before it for any time."""
         session = self.relaying(half_close=60.0)
         self.client.speaks()
         self.client.ends()
