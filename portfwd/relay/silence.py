@@ -14,9 +14,10 @@ shorter than these steps would take such a reader for silent. So while bytes are
 before `LONGEST_STEP`; nor is it after the last step of such a reader, which has a buffer to read then that
 nobody else can see.
 
-``half-close`` is for a side that has been told the other's end and stays silent. While bytes are undelivered somebody
-has still to read, and may pause for as long as before the end: a printer without paper, a pager. Only ``idle`` holds
-then. A peer whose machine is gone does not answer the kernel's probes of its window, and the kernel gives it up.
+``half-close`` is for a side that has been told the other's end and stays silent. While bytes are undelivered
+somebody has still to read, and may pause for as long as before the end: a printer without paper, a pager.
+Only ``idle`` holds then. A peer whose machine is gone does not answer the kernel's probes of its window, and
+the kernel gives it up.
 """
 
 from __future__ import annotations
