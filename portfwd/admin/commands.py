@@ -328,8 +328,9 @@ COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
                     "resets sessions, with the close reason KD", _kill, (0, 100), _PICK, _OPERATOR),
             Command("drain", "drain RULE", "closes the rule's listeners; its sessions finish",
                     _of_rule("drain"), (1, 1), (), _OPERATOR),
-            Command("pause", "pause RULE", "accepts nobody; clients wait in the backlog", _of_rule("pause"),
-                    (1, 1), (), _OPERATOR),
+            Command("pause", "pause RULE",
+                    "accepts nobody; connections wait in the backlog, datagrams in a queue as large as the"
+                    " receive buffer", _of_rule("pause"), (1, 1), (), _OPERATOR),
             Command("resume", "resume RULE", "accepts again", _of_rule("resume"), (1, 1), (), _OPERATOR),
             Command("reload", "reload [dry-run]", "reads the rules file again and applies it; the difference",
                     _reload, (0, 1), (), _OPERATOR),

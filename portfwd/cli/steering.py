@@ -23,8 +23,8 @@ _RULE_COMMANDS = (
     (
         "pause",
         "let a rule's clients wait",
-        "Accept no clients of a rule until 'resume'. They wait in the backlog, where the kernel keeps\n"
-        "them; sessions go on.\n",
+        "Accept no clients of a rule until 'resume'. They wait: connections in the backlog, datagrams\n"
+        "in a queue as large as the receive buffer (rcvbuf=). Sessions go on.\n",
     ),
     ("resume", "accept a rule's clients again", "Accept the clients of a rule again, paused or drained.\n"),
 )

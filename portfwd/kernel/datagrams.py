@@ -123,6 +123,31 @@ def from_destination(packed: bytes) -> Ancillary:
     return ((socket.IPPROTO_IPV6, _IPV6_PKTINFO, struct.pack("=16si", packed, 0)),)
 
 
+def packed_host(host: str) -> bytes:
+    """A literal, packed: 4 bytes or 16; its zone is left out."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.inet_pton(family, host.partition("%")[0])
+
+
+def mapped(sockaddr: Any, destination: bytes) -> tuple[Any, bytes]:
+    """
+    An address and a destination of IPv4 as an IPv6 socket tells them; those of IPv6 as they are.
+
+    :param sockaddr: the socket module's.
+    """
+    if len(destination) != 4:
+        return sockaddr, destination
+    host, port = sockaddr
+    return (f"::ffff:{host}", port, 0, 0), _MAPPED + destination
+
+
+def loopback_of(sock: socket.socket) -> Any:
+    """Where a bound socket reaches itself, as the socket module has it."""
+    name = sock.getsockname()
+    loopback = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(name[0])  # noqa: S104 - recognised, not bound
+    return name if loopback is None else (loopback, *name[1:])
+
+
 def to_destination(packed: bytes, port: int, sender: object = None) -> Address | None:
     """
     The address of ours that `destination_in` gave, as ours.

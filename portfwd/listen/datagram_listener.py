@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
+from contextlib import suppress
 from typing import Final
 
 from twisted.python.failure import Failure
@@ -25,6 +26,9 @@ from portfwd.kernel.datagrams import (
     destination_in,
     enlarge_receive_buffer,
     from_destination,
+    loopback_of,
+    mapped,
+    packed_host,
     to_destination,
 )
 from portfwd.kernel.failures import log_warning
@@ -34,9 +38,11 @@ from portfwd.kernel.sockets import to_address
 from portfwd.limits.descriptors import Descriptors
 from portfwd.listen.correspondent import Correspondent, SocketAddress
 from portfwd.listen.datagram_binding import WILDCARDS
+from portfwd.listen.held_datagrams import HeldDatagram
 from portfwd.listen.reception import LOG_INTERVAL, Reception
 from portfwd.listen.unix_files import DEFAULT_MODE, socket_file
 from portfwd.relay.live import LiveRule
+from portfwd.rules.steps import Steps
 from portfwd.values import Address, InetAddress
 
 #: Datagrams that are read before others get their turn: as many as keep them waiting for less than a
@@ -79,6 +85,7 @@ class DatagramListener(Reception):
         self._poller = poller
         self.queued = False
         self._drops_told = 0
+        self._open = False
         self._unix = sock.family == getattr(socket, "AF_UNIX", None)
         address = self.address
         self._fixed = None if isinstance(address, InetAddress) and address.host in WILDCARDS else address
@@ -114,7 +121,9 @@ class DatagramListener(Reception):
 
         :raises OSError: the buffer cannot be had.
         """
-        self._ask_for_room()
+        if not self._open:
+            self._ask_for_room()
+            self._open = True
 
     def _begin(self) -> None:
         self._poller.watch(self._socket.fileno(), _READABLE, self)
@@ -142,9 +151,10 @@ class DatagramListener(Reception):
             self._ask_for_room()
 
     def take_waiting(self) -> None:
-        """Take what waits in the buffer, one part of it, before the listener is stopped."""
-        if self._state == "accepting":
+        """Take what waits in the buffer, one part of it, and what was held, before a stop."""
+        if self._state in ("accepting", "held"):
             self.run()
+            super().take_waiting()
 
     def _close(self) -> None:
         if self._file is not None:
@@ -180,7 +190,7 @@ class DatagramListener(Reception):
                 continue  # an error that waited; there is no datagram in it
             one = entries.get(key)
             if one is None:
-                one = self._arrived(key, key, ())
+                one = self._arrived(key, key, (), data)
                 if one is None:
                     continue
             else:
@@ -221,7 +231,7 @@ class DatagramListener(Reception):
             key = (client, destination_in(ancillary))
             one = entries.get(key)
             if one is None:
-                one = self._arrived(key, client, from_destination(key[1]))
+                one = self._arrived(key, client, from_destination(key[1]), data)
                 if one is None:
                     continue
             else:
@@ -236,6 +246,47 @@ class DatagramListener(Reception):
         """Our own mistake, which is logged already; what was not read yet still is to be."""
         if self._state != "stopped":
             self._poller.take_turn(self)
+
+    # A reload that is refused
+
+    def hand_back(self, others: Sequence[Reception]) -> Steps[None]:
+        """See `Reception.hand_back`."""
+        if self._state != "bound" or self._unix:
+            return
+        # Connected to itself, the socket gets nothing more: the kernel has to ask the others again.
+        with suppress(OSError):
+            self._socket.connect(loopback_of(self._socket))
+        own = b"" if self._fixed is None else packed_host(self._socket.getsockname()[0])
+        while True:
+            for _ in range(BATCH):
+                try:
+                    data, ancillary, _, client = self._socket.recvmsg(LARGEST, CONTROL_ROOM)
+                except BlockingIOError:
+                    return
+                except OSError:
+                    continue
+                destination = destination_in(ancillary) or own
+                for one in others:
+                    if isinstance(one, DatagramListener) and one._get_back(data, client, destination):
+                        break
+            yield
+
+    def _get_back(self, data: bytes, client: SocketAddress, destination: bytes) -> bool:
+        """Take a datagram that another socket got; False where this one would not have got it."""
+        if self._state == "stopped":
+            return False
+        if self._family == socket.AF_INET6:
+            client, destination = mapped(client, destination)
+        elif len(destination) != 4:
+            return False
+        if self._fixed is None:
+            key: Hashable = (client, destination)
+            self.take(HeldDatagram(self, key, client, from_destination(destination), data))
+        elif to_destination(destination, self._port, client) == self._fixed:
+            self.take(HeldDatagram(self, client, client, (), data))
+        else:
+            return False
+        return True
 
     # Clients
 

@@ -47,7 +47,7 @@ class DatagramPort(Reception):
         self, name: str, host: str, port: int, reactor: Reactor, budget: Descriptors, live: LiveRule
     ) -> None:
         """
-        Bind; what comes before it begins is dropped.
+        Bind; what comes before it begins waits for that.
 
         :param host: a literal, or empty for every address.
         :raises OSError: it cannot be bound.
@@ -82,7 +82,7 @@ class DatagramPort(Reception):
     def received(self, data: bytes, sockaddr: SocketAddress) -> None:
         """One datagram of anybody."""
         entries = self.table.entries
-        one = entries.get(sockaddr) or self._arrived(sockaddr, sockaddr, ())
+        one = entries.get(sockaddr) or self._arrived(sockaddr, sockaddr, (), data)
         if one is None:
             return
         entries.move_to_end(sockaddr)

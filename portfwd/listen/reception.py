@@ -11,21 +11,23 @@ silent.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import Final
 
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
-from portfwd.kernel.datagrams import Ancillary
+from portfwd.kernel.datagrams import RECEIVE_BUFFER, Ancillary
 from portfwd.kernel.failures import log_failure, log_warning
 from portfwd.kernel.reactor import Reactor
 from portfwd.limits.descriptors import Descriptors
 from portfwd.listen.correspondent import Correspondent, SocketAddress
+from portfwd.listen.held_datagrams import HeldDatagram, HeldDatagrams
 from portfwd.relay.associations import Associations
 from portfwd.relay.live import LiveRule
 from portfwd.relay.states import State
+from portfwd.rules.steps import Steps
 from portfwd.values import REFUSALS, Address, CloseReason, InetAddress
 
 #: An association takes one descriptor: its upstream's. Its client has a share of the listening one.
@@ -48,6 +50,12 @@ LAST_LOOK: Final = 0.25
 #: Seconds between two log lines about the same trouble.
 LOG_INTERVAL: Final = 10.0
 
+#: Datagrams of clients that have waited for the end of a pause, served before others get their turn.
+HELD_BATCH: Final = 64
+
+#: The same when the listener is stopped: all of them at once, but no more than keep others waiting for some
+#: hundredths of a second.
+LAST_HELD: Final = 1024
 
 _NOT_SERVED: Final = REFUSALS | {
     CloseReason.CONNECT_REFUSED,
@@ -89,6 +97,8 @@ class Reception:
         self._elders: dict[tuple[Address | None, Address | None], Correspondent] = {}
         self.retired: Callable[[], None] | None = None
         self._refused: dict[Hashable, float] = {}
+        self._waiting: HeldDatagrams[Reception] = HeldDatagrams()
+        self._serving: IDelayedCall | None = None
         self.table: Associations[Correspondent] = Associations(live.options.max_assocs)
         self.accepted = self.pauses = self.waits = self.limited = self.refused = self.unsent = (
             self.too_long
@@ -116,6 +126,11 @@ class Reception:
     def drops(self) -> int:
         """Datagrams that the kernel dropped because they were not read in time, where it tells."""
         return 0
+
+    @property
+    def not_held(self) -> int:
+        """Datagrams of new clients that were dropped during a pause for want of room, or left at its end."""
+        return self._waiting.dropped
 
     def send(self, data: bytes, to: Correspondent) -> bool:
         """Send `data` to a client; False where it was dropped."""
@@ -162,22 +177,27 @@ class Reception:
                 self._look = None
             self._heir = None
             self.serve(live)
-            self._state = "held" if self._held else "accepting"
-            return  # it is read already
+        else:
+            self._begin()  # if it is revived it is read already
         self._state = "held" if self._held else "accepting"
-        self._begin()
+        self._serve_waiting()
 
     def hold(self) -> None:
-        """Begin no association until `release`; those that are there go on."""
+        """
+        Begin no association until `release`; those that are there go on.
+
+        What new clients send waits, as much of it as the receive buffer of the socket could hold.
+        """
         self._held = True
         if self._state == "accepting":
             self._state = "held"
 
     def release(self) -> None:
-        """Begin associations again."""
+        """Begin associations again; those that wait come first."""
         self._held = False
         if self._state == "held":
             self._state = "accepting"
+            self._serve_waiting()
 
     def serve(self, live: LiveRule) -> None:
         """Give the next clients to `live`; associations that are there stay where they are."""
@@ -191,7 +211,10 @@ class Reception:
         """Here is no file whose permission bits could be changed."""
 
     def take_waiting(self) -> None:
-        """Take what waits before the listener is stopped."""
+        """Take what waits before the listener is stopped; that of a paused rule is served, too."""
+        for _ in range(LAST_HELD):
+            if not self._serve_one():
+                break
 
     def stop(self, *, stays: bool = False) -> None:
         """
@@ -210,6 +233,10 @@ class Reception:
         else:
             self._state = "stopping"
             self._held = False
+            self._waiting.clear()
+            if self._serving is not None:
+                self._serving.cancel()
+                self._serving = None
             if not len(self.table):
                 self._stopped()
                 return
@@ -217,6 +244,57 @@ class Reception:
                 self.retired()
         if not stays and self._look is None:
             self._look = self._reactor.callLater(LAST_LOOK, self._end_silent)
+
+    # Clients that wait
+
+    def _hold_back(self, datagram: HeldDatagram[Reception]) -> None:
+        if not self._waiting.add(datagram, self._live.options.rcvbuf or RECEIVE_BUFFER):
+            self._complain(
+                "{name}: new clients sent more during the pause than rcvbuf= holds; the rest is dropped"
+            )
+
+    def _serve_waiting(self) -> None:
+        """Serve those who have waited, so many of them at once that nobody else waits for long."""
+        self._serving = None
+        for _ in range(HELD_BATCH):
+            if self._state != "accepting" or not self._serve_one():
+                return
+        self._serving = self._reactor.callLater(0, self._serve_waiting)
+
+    def _serve_one(self) -> bool:
+        datagram = self._waiting.take()
+        if datagram is None:
+            return False
+        if datagram.owner.state != "stopped":
+            datagram.owner.take(datagram, self._live)
+        return True
+
+    def take(self, datagram: HeldDatagram[Reception], live: LiveRule | None = None) -> None:
+        """
+        Take a datagram that came some other way than by the socket now.
+
+        :param live: the rule of a new client; None to see to it that new clients are served now.
+        """
+        key = datagram.key
+        one = self.table.entries.get(key)
+        if one is None and live is None:
+            one = self._arrived(key, datagram.sockaddr, datagram.ancillary, datagram.data)
+        elif one is None and live is not None:
+            one = self._admitted(key, datagram.sockaddr, datagram.ancillary, live)
+        if one is None:
+            return
+        try:
+            one.received(datagram.data)
+        except BaseException:
+            self._failed(one)
+
+    def hand_back(self, others: Sequence[Reception]) -> Steps[None]:
+        """
+        Give what came here, since this was bound, to those of `others` that would have got it.
+
+        For a listener that has not begun, and is to be stopped.
+        """
+        yield
 
     # After its rule is gone
 
@@ -264,16 +342,30 @@ class Reception:
 
     # Clients
 
-    def _arrived(self, key: Hashable, sockaddr: SocketAddress, ancillary: Ancillary) -> Correspondent | None:
-        """A client that has no association: a new one's first datagram, unless it may not have one."""
-        live = self._live
+    def _arrived(
+        self, key: Hashable, sockaddr: SocketAddress, ancillary: Ancillary, data: bytes
+    ) -> Correspondent | None:
+        """
+        A client that has no association: a new one's, unless it may not have one or has to wait.
+
+        :param data: its datagram, which is kept if it has to wait.
+        """
         if self._elders and (one := self._handed(key, self._address_of(sockaddr))) is not None:
             return one
-        if self._state != "accepting":
-            heir = self._heir
-            if self._state != "stopping" or heir is None or heir.state != "accepting":
-                return None
-            live = heir._live
+        taker = self
+        if self._state == "stopping" and self._heir is not None:
+            taker = self._heir
+        if taker.state in ("bound", "held") or (taker.state == "accepting" and taker._waiting):
+            taker._hold_back(HeldDatagram(self, key, sockaddr, ancillary, data))
+            return None
+        if taker.state != "accepting":
+            return None
+        return self._admitted(key, sockaddr, ancillary, taker._live)
+
+    def _admitted(
+        self, key: Hashable, sockaddr: SocketAddress, ancillary: Ancillary, live: LiveRule
+    ) -> Correspondent | None:
+        """A new client, unless it may not have an association."""
         if self._refused and self._is_refused(key):
             self.refused += 1
             return None

@@ -449,7 +449,7 @@ class Forwarder(Service):
 
     def pause(self, name: str) -> Sequence[LiveRule]:
         """
-        Accept no clients of a rule until `resume`; they wait in the backlog, and sessions go on.
+        Accept no clients of a rule until `resume`; they wait (see `Steering`), and sessions go on.
 
         What is paused or drained stays so over reloads, for as long as the new rules listen there too.
 

@@ -94,7 +94,7 @@ def measure(forwarder: Measured, figures: Figures) -> Steps:
         if isinstance(listener, Reception):
             dropped = figures.rule(live.name).dropped
             for cause, count in (
-                ("buffer", listener.drops),
+                ("buffer", listener.drops + listener.not_held),
                 ("refused", listener.refused),
                 ("answer", listener.unsent),
                 ("long", listener.too_long),

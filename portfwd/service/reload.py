@@ -21,6 +21,7 @@ from attrs import define, field, frozen
 from portfwd.kernel.sockets import change_settings, listening_settings
 from portfwd.limits.descriptors import RESERVE, DescriptorBudget
 from portfwd.listen.binding import share_port
+from portfwd.listen.listener import Listener
 from portfwd.listen.reception import Reception
 from portfwd.relay.live import LiveRule
 from portfwd.rules.diagnostics import Problem, Severity, format_problem
@@ -173,6 +174,8 @@ class Transition:
     _handed: list[tuple[Bound, Planned]] = field(factory=list, init=False)
     _new: list[Bound] = field(factory=list, init=False)
     _shared: list[socket.socket] = field(factory=list, init=False)
+    #: What gets datagrams since it was bound, and whose they were.
+    _took: list[tuple[Bound, list[Reception]]] = field(factory=list, init=False)
     _rivals: dict[int, list[Bound]] | None = field(default=None, init=False)
     _spent: int = field(default=0, init=False)
     _prepared: bool = field(default=False, init=False)
@@ -275,13 +278,16 @@ class Transition:
                 continue
             if dry_run and self._takes_datagrams(planned):
                 continue
+            rivals = self._datagram_rivals(planned)
             try:
-                made = self._bind_one(planned)
+                made = port.bound = self._bind_one(planned)
+                self._new.append(made)
+                if rivals:
+                    self._took.append((made, rivals))
+                    for listener in made.listeners:
+                        listener.open()  # datagrams come from now on: they need a buffer
             except (OSError, ValueError) as problem:
                 self.failures.append(self._explained(planned, problem))
-            else:
-                self._new.append(made)
-                port.bound = made
             yield
         count = sum(len(made.listeners) for made in self._new)
         if self.failures:
@@ -300,7 +306,7 @@ class Transition:
         except OSError as problem:
             if problem.errno != errno.EADDRINUSE:
                 raise
-            rivals = self._rivals_of(planned)
+            rivals = [one.sock for one in self._rivals_of(planned)]
             if not rivals:
                 raise
             for sock in rivals:
@@ -310,10 +316,16 @@ class Transition:
 
     def _takes_datagrams(self, planned: Planned) -> bool:
         """Whether a socket for datagrams is to be bound beside one that clients use."""
-        return planned.live.rule.listen.kind in DATAGRAM_KINDS and bool(self._rivals_of(planned))
+        return bool(self._datagram_rivals(planned))
 
-    def _rivals_of(self, planned: Planned) -> list[socket.socket]:
-        """Sockets that are going, and hold the port that `planned` wants."""
+    def _datagram_rivals(self, planned: Planned) -> list[Reception]:
+        """Those on its port whose datagrams a socket for `planned` takes as soon as it is bound."""
+        if planned.live.rule.listen.kind not in DATAGRAM_KINDS:
+            return []
+        return [one for one in self._rivals_of(planned) if isinstance(one, Reception)]
+
+    def _rivals_of(self, planned: Planned) -> list[Listener | Reception]:
+        """Listeners that are going, and hold the port that `planned` wants."""
         if self._rivals is None:
             self._rivals = {}
             for bound in self.gone:
@@ -325,10 +337,10 @@ class Transition:
             return []
         port = ports.first + planned.offset
         found = self._rivals.get(port, [])
-        going = [listener.sock for bound in found if not bound.closed for listener in bound.listeners]
+        going = [listener for bound in found if not bound.closed for listener in bound.listeners]
         if planned.live.rule.listen.kind not in DATAGRAM_KINDS:
             return going
-        return going + [one.sock for one in self._binder.retired.at_port(port)]
+        return going + list(self._binder.retired.at_port(port))
 
     def _explained(self, planned: Planned, problem: Exception) -> str:
         line = cannot_bind(planned.live.rule, planned.live.name, planned.offset, problem)
@@ -377,7 +389,12 @@ class Transition:
     # One of these two
 
     def undo(self) -> Steps[None]:
-        """Close what was bound: everything is as it was."""
+        """Close what was bound: everything is as it was, and no datagram is lost."""
+        for made, rivals in self._took:
+            for listener in made.listeners:
+                if isinstance(listener, Reception):
+                    yield from listener.hand_back(rivals)
+        self._took = []
         while self._new:
             self._new.pop().close()
             yield

@@ -2,7 +2,8 @@
 """
 Single rules, steered by an operator: paused, drained, resumed.
 
-A paused rule leaves clients in the backlog, where the kernel keeps them; a
+A paused rule leaves clients waiting: connections in the backlog, datagrams in a queue as large as the
+receive buffer; a
 drained one listens no more, and its sessions get a deadline. It refuses to
 touch rules: what a rule says, only a reload changes.
 """
@@ -61,12 +62,12 @@ class Steering:
         for bound in found:
             if not bound.closed:
                 bound.pause()
-                what = (
-                    "new clients' datagrams are dropped, associations go on"
-                    if any(isinstance(listener, Reception) for listener in bound.listeners)
-                    else "clients wait in the backlog"
+                datagrams = any(isinstance(listener, Reception) for listener in bound.listeners)
+                what = "datagrams of new clients" if datagrams else "clients"
+                where = "a queue as large as the receive buffer" if datagrams else "the backlog"
+                self._log.info(
+                    "{rule}: paused, {what} wait in {where}", rule=bound.live.name, what=what, where=where
                 )
-                self._log.info("{rule}: paused, {what}", rule=bound.live.name, what=what)
         return found
 
     def drain(self, found: Sequence[Bound]) -> Sequence[Bound]:

@@ -15,10 +15,11 @@ from twisted.trial.unittest import SkipTest
 
 from portfwd.errors import StartError
 from portfwd.kernel.datagrams import LARGEST_UNIX
-from portfwd.limits.descriptors import Share
+from portfwd.limits.descriptors import DescriptorBudget, Share
 from portfwd.listen import datagram_listener, reception
 from portfwd.listen.correspondent import Correspondent
 from portfwd.listen.datagram_listener import BATCH, DatagramListener
+from portfwd.listen.held_datagrams import OVERHEAD
 from portfwd.listen.reception import LAST_SILENCE, REFUSED_FOR
 from portfwd.rules import parse
 from portfwd.values import CloseReason, InetAddress, Side
@@ -322,7 +323,7 @@ class AssociationTests(PostCase):
     def test_from_nowhere(self) -> None:
         """Who sends from port 0 cannot be answered, and gets no association."""
         self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp")
-        self.assertIsNone(self.listener._arrived(("127.0.0.1", 0), ("127.0.0.1", 0), ()))
+        self.assertIsNone(self.listener._arrived(("127.0.0.1", 0), ("127.0.0.1", 0), (), b""))
         self.assertEqual(len(self.listener.table), 0)
 
     def test_killed(self) -> None:
@@ -489,18 +490,77 @@ class StateTests(PostCase):
     """Holding, handing over and stopping."""
 
     def test_held(self) -> None:
-        """A listener on hold begins no association; those that are there go on."""
+        """A listener on hold begins no association; those that are there go on, and others wait."""
         self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp")
         one, two = self.datagrams(), self.datagrams()
         self.ask(one)
         self.listener.hold()
         self.assertTrue(self.listener.held)
         self.assertEqual(self.listener.state, "held")
-        two.sendto(b"not now", self.where())
+        for data in (b"not now", b"nor now"):
+            two.sendto(data, self.where())
         self.assert_quiet(self.upstream)
         self.ask(one)
         self.listener.release()
+        self.assertEqual([self.receive(self.upstream)[0] for _ in range(2)], [b"not now", b"nor now"])
         self.ask(two)
+        self.assertEqual(self.listener.not_held, 0)
+
+    def test_held_by_many(self) -> None:
+        """Those who have waited are served a part at a time; who comes meanwhile is served behind them."""
+        self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp")
+        self.listener.hold()
+        clients = [self.datagrams() for _ in range(reception.HELD_BATCH + 5)]
+        for number, client in enumerate(clients):
+            client.sendto(b"%d" % number, self.where())
+        self.turn()
+        self.listener.release()
+        self.assertEqual(len(self.listener.table), reception.HELD_BATCH)
+        last = self.datagrams()
+        last.sendto(b"last", self.where())
+        wanted = [b"%d" % number for number in range(len(clients))]
+        self.assertEqual([self.receive(self.upstream)[0] for _ in clients], wanted)
+        self.assertEqual(self.receive(self.upstream)[0], b"last")
+
+    def test_held_again_and_stopped(self) -> None:
+        """A second pause keeps those who wait still; a stop serves them."""
+        self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp")
+        self.listener.hold()
+        for number in range(reception.HELD_BATCH + 5):
+            self.datagrams().sendto(b"%d" % number, self.where())
+        self.turn()
+        self.listener.release()
+        self.listener.hold()
+        self.turn()
+        self.assertEqual(len(self.listener.table), reception.HELD_BATCH)
+        self.listener.take_waiting()
+        self.assertEqual(len(self.listener.table), reception.HELD_BATCH + 5)
+        self.listener.stop()
+
+    def test_too_much_is_held(self) -> None:
+        """What new clients send is kept up to the size of the receive buffer; the rest is counted."""
+        self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp rcvbuf=8KiB")
+        self.listener.hold()
+        client = self.datagrams()
+        for _ in range(20):
+            client.sendto(bytes(500), self.where())
+            self.turn(2)
+        self.assertEqual(self.listener.not_held, 20 - 8 * 1024 // (500 + OVERHEAD))
+        self.listener.release()
+        self.listener.stop()
+        self.assertEqual(self.listener.not_held, 12)
+
+    def test_stopped_while_they_wait(self) -> None:
+        """A stop at once drops those who wait, and counts them."""
+        self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp")
+        self.listener.hold()
+        for number in range(reception.HELD_BATCH + 5):
+            self.datagrams().sendto(b"%d" % number, self.where())
+        self.turn()
+        self.listener.release()
+        self.listener.stop()
+        self.turn()
+        self.assertEqual((self.listener.state, self.listener.not_held), ("stopping", 5))
 
     def test_held_before_it_begins(self) -> None:
         """A listener that is held from the beginning takes nothing before it is released."""
@@ -877,11 +937,86 @@ class ReloadTests(PostCase):
         client = self.datagrams()
         there = self.ask(client)
         self.forwarder.pause("r")
-        self.datagrams().sendto(b"dropped", ("127.0.0.1", self.free_port))
+        self.datagrams().sendto(b"waits", ("127.0.0.1", self.free_port))
         self.assertEqual(self.ask_at(client, "127.0.0.1"), there)
-        self.forwarder.resume("r")
         self.assert_quiet(self.upstream)
+        self.forwarder.resume("r")
+        self.assertEqual(self.receive(self.upstream)[0], b"waits")
         self.ask(self.datagrams())
+
+    def test_paused_and_moved(self) -> None:
+        """Clients that wait at an old socket which serves for a new one are served when that is resumed."""
+        self.forward(f"r: 127.0.0.1:{self.free_port}/udp -> 127.0.0.1:UP/udp")
+        client, other = self.datagrams(), self.other_upstream()
+        self.ask(client)
+        self.reload(f"r: 0.0.0.0:{self.free_port}/udp -> 127.0.0.1:{other[1]}/udp")
+        self.forwarder.pause("r")
+        new = self.datagrams()
+        new.sendto(b"waits", ("127.0.0.1", self.free_port))
+        self.assert_quiet(other[0])
+        self.forwarder.resume("r")
+        got, sender = self.receive(other[0])
+        self.assertEqual(got, b"waits")
+        other[0].sendto(b"answer", sender)
+        self.assertEqual(self.receive(new), (b"answer", ("127.0.0.1", self.free_port)))
+
+    def refused(self, text: str, client: socket.socket, count: int) -> None:
+        """A reload is refused at its very end, and meanwhile `client` goes on sending numbers."""
+        ruleset = parse(text.replace("UP", str(self.upstream.getsockname()[1])) + "\n", "post.conf")
+        numbers = iter(range(count))
+
+        def take(_budget: object, _count: int) -> bool:
+            for number in numbers:
+                client.sendto(b"%d" % number, ("127.0.0.1", self.free_port))
+            return False
+
+        with mock.patch.object(DescriptorBudget, "take", take):
+            done = self.forwarder.reload(ruleset)
+            for _ in range(30):
+                self.reactor.iterate(0)
+                if done.called:
+                    break
+        result = self.successResultOf(done)
+        self.assertTrue(result.refused)
+        self.assertIn("listeners more are too many", str(result.failures))
+
+    def test_refused(self) -> None:
+        """What came to a socket that a refused reload had bound is handed to whom it was sent before."""
+        for every in ("0.0.0.0", ""):
+            self.forward(f"r: {every}:{self.free_port}/udp -> 127.0.0.1:UP/udp")
+            client = self.datagrams()
+            there = self.ask(client)
+            count = BATCH + 10
+            self.refused(f"r: 127.0.0.1:{self.free_port}/udp -> 127.0.0.1:9/udp", client, count)
+            wanted = [(b"%d" % number, there) for number in range(count)]
+            self.assertEqual([self.receive(self.upstream) for _ in range(count)], wanted)
+            self.upstream.sendto(b"answer", there)
+            self.assertEqual(self.receive(client), (b"answer", ("127.0.0.1", self.free_port)))
+            new = self.datagrams()
+            self.refused(f"r: 127.0.0.1:{self.free_port}/udp -> 127.0.0.1:9/udp", new, 1)
+            self.assertEqual(self.receive(self.upstream)[0], b"0")
+            self._stop(self.reactor, self.forwarder)
+
+    def test_refused_with_two_that_are_alike(self) -> None:
+        """Two sockets on every address share what comes; a refused reload gives the new one's part back."""
+        self.forward(f"r: :{self.free_port}/udp -> 127.0.0.1:UP/udp")
+        clients = [self.datagrams() for _ in range(20)]
+        for client in clients:
+            self.refused(f"r: 0.0.0.0:{self.free_port}/udp -> 127.0.0.1:9/udp", client, 1)
+            self.assertEqual(self.receive(self.upstream)[0], b"0")
+
+    def test_refused_while_an_old_rule_leaves(self) -> None:
+        """An association of a rule that has gone gets its datagrams back, and new clients stay refused."""
+        self.forward(f"r: 0.0.0.0:{self.free_port}/udp -> 127.0.0.1:UP/udp")
+        client = self.datagrams()
+        there = self.ask(client)
+        self.reload("s: 127.0.0.1:0 -> 127.0.0.1:1")
+        self.refused(f"r: 127.0.0.1:{self.free_port}/udp -> 127.0.0.1:9/udp", client, 3)
+        self.assertEqual(
+            [self.receive(self.upstream) for _ in range(3)], [(b"%d" % n, there) for n in range(3)]
+        )
+        self.refused(f"r: 127.0.0.1:{self.free_port}/udp -> 127.0.0.1:9/udp", self.datagrams(), 1)
+        self.assert_quiet(self.upstream)
 
     def test_moved_to_every_address(self) -> None:
         """New clients of the old address get the new rule while an old client talks there."""

@@ -96,6 +96,15 @@ class PortTests(PostCase):
         self.upstream.sendto(b"answer", there)
         self.assertEqual(self.receive(client), (b"answer", self.where()))
 
+    def test_held(self) -> None:
+        """What new clients send during a pause waits for its end."""
+        self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp")
+        self.forwarder.pause("r")
+        self.datagrams().sendto(b"waits", self.where())
+        self.assert_quiet(self.upstream)
+        self.forwarder.resume("r")
+        self.assertEqual(self.receive(self.upstream)[0], b"waits")
+
     def test_sock(self) -> None:
         """It has a socket, for who asks."""
         self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp")
