@@ -37,15 +37,6 @@ class FileWatch:
     def _sign(self) -> Signature:
         return tuple((path, _look(path)) for path in self._files())
 
-    def settle(self) -> None:
-        """
-        They are about to be read as they are now.
-
-        :raises OSError, ValueError: what `files` raises.
-        """
-        self._looked_at = self._seconds()
-        self._signature = self._sign()
-
     @property
     def due(self) -> bool:
         """Whether it is time to look; then it is not for a while."""
@@ -55,14 +46,20 @@ class FileWatch:
         self._looked_at = now
         return True
 
-    def changed(self) -> bool:
-        """Whether they are others than when this was asked, or settled, last."""
+    def look(self) -> Signature:
+        """What they look like now; it may be called in a thread, and changes nothing."""
         try:
-            signature = self._sign()
+            return self._sign()
         except (OSError, ValueError) as problem:
-            signature = ((str(problem), None),)
-        before, self._signature = self._signature, signature
-        return signature != before
+            return ((str(problem), None),)
+
+    def differs(self, found: Signature) -> bool:
+        """Whether they look different from what was settled last."""
+        return found != self._signature
+
+    def settle(self, found: Signature) -> None:
+        """They were read as they looked then."""
+        self._signature = found
 
 
 def _look(path: str) -> tuple[int, int, int] | None:

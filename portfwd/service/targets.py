@@ -8,6 +8,7 @@ Files are read here, at build time. It refuses to resolve or connect anything.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final, TypeVar
 
 from twisted.internet.endpoints import clientFromString
@@ -17,6 +18,7 @@ from portfwd.relay.destination import Destination
 from portfwd.relay.live import LiveRule
 from portfwd.rules.model import DATAGRAM_KINDS, UNIX_KINDS, Kind, TargetSpec
 from portfwd.rules.options import OPTIONS, Needs
+from portfwd.service.reading import in_thread
 from portfwd.service.tls import ClientSide, client_side
 from portfwd.values import InetAddress, UnixAddress
 
@@ -77,7 +79,9 @@ def destination(
         key = (spec.host, *(getattr(options, field) for field in _TLS_FIELDS))
         tls = creators.get(key)
         if tls is None:
-            tls = creators[key] = client_side(spec.host, options, seconds=world.reactor.seconds)
+            tls = creators[key] = client_side(
+                spec.host, options, seconds=world.reactor.seconds, run=partial(in_thread, world.reactor)
+            )
     return Destination(label, options, address=InetAddress(spec.host, port), tls=tls, datagrams=datagrams)
 
 

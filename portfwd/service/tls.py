@@ -19,7 +19,7 @@ from functools import partial
 from hashlib import sha256
 from typing import Final
 
-from attrs import frozen
+from attrs import define, frozen
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from twisted.logger import Logger
@@ -35,6 +35,7 @@ from portfwd.service.certificates import (
     read_password,
 )
 from portfwd.service.file_watch import FileWatch
+from portfwd.service.renewal import Renewal, Renewed, Run, at_once
 from portfwd.service.tls_context import load_pair, new_context, refuse_revoked, trust_file
 from portfwd.streams.tls_failures import NotAdmitted
 from portfwd.values import TLSInfo, ascii_host, is_literal
@@ -83,6 +84,21 @@ class _Asked:
     alpn: tuple[str, ...]
 
 
+@define
+class _Read:
+    """
+    One reading of the files.
+
+    :ivar read: gives the bytes of a file as they were read, for further contexts.
+    :ivar pairs: the certificate that is shown, if there is one.
+    :ivar first: a context that nobody uses yet.
+    """
+
+    read: Callable[[str], bytes]
+    pairs: tuple[Pair, ...]
+    first: ssl.SSLContext | None
+
+
 class ClientSide:
     """Makes client connections to one target, and resumes sessions; a `TLSSide` and a `TLSTarget`."""
 
@@ -96,12 +112,14 @@ class ClientSide:
         read: Callable[[str], bytes] = read_file,
         seconds: Callable[[], float] | None = None,
         now: Callable[[], datetime] = now_utc,
+        run: Run = at_once,
     ) -> None:
         """
         Read the files.
 
         :param read: gives the bytes of a file.
         :param seconds: the reactor's clock; None: the files are never looked at again.
+        :param run: runs what reads them again.
         :raises OSError: a file cannot be read.
         :raises ValueError: what is in it is not good (the file is named), or the name cannot be one.
         """
@@ -121,10 +139,14 @@ class ClientSide:
                 raise ValueError(f"{name}: this cannot be the name of a certificate: {problem}") from problem
         alpn = () if options.target_alpn == (CLIENT,) else options.target_alpn
         self._usual = _Asked(name, alpn)
-        self._watch = None if seconds is None else FileWatch(partial(_files, options), seconds)
-        self.pairs: tuple[Pair, ...] = ()
+        self._watch = None if seconds is None else FileWatch(partial(_named_files, options), seconds)
+        self._renewal: Renewal[_Read] | None = None
+        if self._watch is not None:
+            self._renewal = Renewal(self._watch, run, self._renewed)
         self._contexts: dict[tuple[str, ...], ssl.SSLContext] = {}
         self._sessions: OrderedDict[_Asked, deque[ssl.SSLSession]] = OrderedDict()
+        self._files = self._read_again()
+        self.pairs: tuple[Pair, ...] = self._files.pairs
         self._context(alpn)
 
     def __repr__(self) -> str:
@@ -134,13 +156,27 @@ class ClientSide:
         """The context for connections that offer these protocols."""
         context = self._contexts.get(alpn)
         if context is None:
-            context = self._contexts[alpn] = self._new_context()
+            context = self._contexts[alpn] = self._files.first or self._new_context(self._files.read)[0]
+            self._files.first = None
             if alpn:
                 context.set_alpn_protocols(list(alpn))
         return context
 
-    def _new_context(self) -> ssl.SSLContext:
-        options, read = self._options, self._read
+    def _read_again(self) -> _Read:
+        """Read the files; in a thread, unless this is a start."""
+        remembered: dict[str, bytes] = {}
+
+        def read(path: str) -> bytes:
+            if path not in remembered:
+                remembered[path] = self._read(path)
+            return remembered[path]
+
+        context, pairs = self._new_context(read)
+        return _Read(read, pairs, context)
+
+    def _new_context(self, read: Callable[[str], bytes]) -> tuple[ssl.SSLContext, tuple[Pair, ...]]:
+        options = self._options
+        pairs: tuple[Pair, ...] = ()
         context = new_context(
             server=False,
             ciphers=options.target_ciphers,
@@ -160,29 +196,29 @@ class ClientSide:
         if options.client_cert is not None:
             password = read_password(options.client_key_password_file, read)
             pair = read_pair(options.client_cert, options.client_key, read, password)
-            load_pair(context, pair)
-            self.pairs = (pair,)
+            load_pair(context, pair, read)
+            pairs = (pair,)
         elif options.client_key is not None:
             raise ValueError(f"client-key={options.client_key}: there is no client-cert= for it")
-        return context
+        return context, pairs
 
     def _look(self) -> None:
-        """Read the files again if they are others than before, and it is time to look."""
-        watch = self._watch
-        if watch is None or not watch.due or not watch.changed():
-            return
-        before = self._contexts, self.pairs
-        self._contexts = {}
-        try:
-            self._context(self._usual.alpn)
-        except (OSError, ValueError) as problem:
-            self._contexts, self.pairs = before
+        """Have the files read again if they are others than before, and it is time to look."""
+        if self._renewal is not None and self._watch is not None and self._watch.due:
+            self._renewal.look(self._read_again)
+
+    def _renewed(self, renewed: Renewed[_Read]) -> None:
+        if renewed.problem:
             self._log.error(
                 "tls:{host}: the new certificates are not good, the old ones stay: {problem}",
                 host=self._host,
-                problem=problem,
+                problem=renewed.problem,
             )
+        if renewed.made is None:
             return
+        self._files = renewed.made
+        self.pairs = self._files.pairs
+        self._contexts = {}
         self._sessions.clear()  # they belong to the old contexts
         self._log.info("tls:{host}: the certificates were read again", host=self._host)
 
@@ -301,6 +337,7 @@ def client_side(
     options: Options,
     read: Callable[[str], bytes] = read_file,
     seconds: Callable[[], float] | None = None,
+    run: Run = at_once,
 ) -> ClientSide:
     """
     What makes and checks the TLS connections to a target on `host`; the parameters are `ClientSide`'s.
@@ -313,12 +350,12 @@ def client_side(
             " who stands between can read and change everything",
             host=host,
         )
-    side = ClientSide(host, options, read, seconds)
+    side = ClientSide(host, options, read, seconds, run=run)
     side.warn_of_expiry()
     return side
 
 
-def _files(options: Options) -> Iterator[str]:
+def _named_files(options: Options) -> Iterator[str]:
     """
     The files of a target.
 

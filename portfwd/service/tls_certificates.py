@@ -194,7 +194,10 @@ def _context(options: ListenOptions, group: tuple[Pair, ...]) -> ssl.SSLContext:
         context.set_alpn_protocols(list(options.alpn))
     if options.keylog is not None:
         # Whoever reads it reads everything: it is made for its owner alone.
-        descriptor = os.open(options.keylog, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        # Without O_NONBLOCK the opening of a FIFO waits for somebody who reads it.
+        flags |= getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
+        descriptor = os.open(options.keylog, flags, 0o600)
         try:
             judge_keylog(options.keylog, os.fstat(descriptor))
         finally:
@@ -205,10 +208,12 @@ def _context(options: ListenOptions, group: tuple[Pair, ...]) -> ssl.SSLContext:
 
 def judge_keylog(path: str, found: os.stat_result) -> None:
     """
-    Refuse a file of secrets that somebody else can read.
+    Refuse a file of secrets that somebody else can read, and what is no file.
 
     :raises ValueError: it says what to do.
     """
+    if not stat.S_ISREG(found.st_mode) and not stat.S_ISCHR(found.st_mode):
+        raise ValueError(f"keylog={path}: it is no regular file; remove it, and a file is made")
     if found.st_uid != os.geteuid():
         raise ValueError(f"keylog={path}: this file belongs to another user; remove it, and it is made anew")
     if stat.S_ISREG(found.st_mode) and found.st_mode & 0o077:

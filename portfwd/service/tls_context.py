@@ -7,13 +7,15 @@ What only OpenSSL knows of the options is checked here. It refuses to choose amo
 
 from __future__ import annotations
 
+import os
 import re
 import ssl
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
-from portfwd.service.certificates import Pair, authority_files, read_chain, read_revoked
+from portfwd.service.certificates import Pair, authority_files, read_chain, read_file, read_revoked
 from portfwd.streams.tls_failures import explain
 
 #: Ciphers of TLS 1.2: those with forward secrecy and authenticated encryption, as in Mozilla's intermediate
@@ -104,7 +106,26 @@ def _is_cipher(name: str) -> bool:
     return True
 
 
-def load_pair(context: ssl.SSLContext, pair: Pair) -> None:
+@contextmanager
+def in_memory(data: bytes, path: str) -> Iterator[str]:
+    """
+    A file name by which OpenSSL can read `data`, which were read from `path`.
+
+    OpenSSL opens a name by itself and waits for whatever is there by then: a FIFO, say. On systems without
+    files in memory, or without ``/proc``, it is `path`.
+    """
+    try:
+        descriptor = os.memfd_create("portfwd")
+    except (AttributeError, OSError):
+        yield path
+        return
+    with open(descriptor, "wb", buffering=0) as file:
+        name = f"/proc/self/fd/{descriptor}"
+        file.write(data)
+        yield name if os.path.exists(name) else path
+
+
+def load_pair(context: ssl.SSLContext, pair: Pair, read: Callable[[str], bytes] = read_file) -> None:
     """
     Show this certificate too; the files were found good by `read_pair`.
 
@@ -115,7 +136,8 @@ def load_pair(context: ssl.SSLContext, pair: Pair) -> None:
     """
     try:
         # An empty password, and not none: OpenSSL would ask the terminal.
-        context.load_cert_chain(pair.cert, pair.key, password=pair.password or b"")
+        with in_memory(read(pair.cert), pair.cert) as cert, in_memory(read(pair.key), pair.key) as key:
+            context.load_cert_chain(cert, key, password=pair.password or b"")
     except ssl.SSLError as problem:
         raise ValueError(f"{pair.cert}: OpenSSL does not take it: {explain(problem)}") from problem
 
@@ -146,7 +168,8 @@ def refuse_revoked(context: ssl.SSLContext, path: str, read: Callable[[str], byt
     """
     read_revoked(path, read)
     try:
-        context.load_verify_locations(cafile=path)
+        with in_memory(read(path), path) as name:
+            context.load_verify_locations(cafile=name)
     except ssl.SSLError as problem:
         raise ValueError(f"{path}: OpenSSL does not take it: {explain(problem)}") from problem
     context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF

@@ -8,6 +8,7 @@ Here the certificates, the sockets and the first filter meet; it refuses to know
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from twisted.logger import Logger
@@ -19,6 +20,7 @@ from portfwd.relay.filter_log import FilterLog
 from portfwd.rules.model import Rule
 from portfwd.service.datagrams import datagram_streams
 from portfwd.service.filters import Clause
+from portfwd.service.reading import in_thread
 from portfwd.service.tls_server import ServerSide
 from portfwd.streams.gates import Gates
 from portfwd.streams.tls_opening import ExpectsHeader, TLSStreams
@@ -63,7 +65,13 @@ def tls_streams(
             'this reactor watches no sockets of ours: listen on endpoint:"ssl:PORT:privateKey=…"'
         )
     old = before.side if isinstance(before, TLSStreams) and isinstance(before.side, ServerSide) else None
-    side = ServerSide(rule.name, rule.listen.options, world.reactor.seconds, before=old)
+    side = ServerSide(
+        rule.name,
+        rule.listen.options,
+        world.reactor.seconds,
+        before=old,
+        run=partial(in_thread, world.reactor),
+    )
     datagrams = datagram_streams(rule, world, gates) if rule.has_datagrams else None
     return TLSStreams(world.streams, side, _expects_header(filters), datagrams)
 

@@ -12,6 +12,7 @@ import re
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 from attrs import evolve
@@ -20,6 +21,7 @@ from twisted.logger import Logger
 from portfwd.rules.model import ListenOptions
 from portfwd.service.certificates import Pair, expiry, now_utc
 from portfwd.service.file_watch import FileWatch
+from portfwd.service.renewal import Renewal, Renewed, Run, at_once
 from portfwd.service.tls_certificates import Certificates, named_files, read_certificates
 from portfwd.streams.tls_failures import NotAdmitted
 from portfwd.streams.tls_side import NO_APPLICATION_PROTOCOL, UNRECOGNIZED_NAME, HandshakeRefused
@@ -84,6 +86,7 @@ class ServerSide:
         *,
         now: Callable[[], datetime] = now_utc,
         before: ServerSide | None = None,
+        run: Run = at_once,
     ) -> None:
         """
         Read the files.
@@ -94,6 +97,7 @@ class ServerSide:
         :param name: the rule's, for the log.
         :param seconds: the reactor's clock.
         :param before: what served the same listener before a reload.
+        :param run: runs what reads the files again.
         :raises OSError: a file cannot be read.
         :raises ValueError: what is in it is not good; it is named.
         """
@@ -104,6 +108,7 @@ class ServerSide:
         self._allowed = tuple(name_pattern(one) for one in options.client_name)
         self._alpn = frozenset(one.encode() for one in options.alpn)
         self._watch = FileWatch(lambda: named_files(options), seconds)
+        self._renewal: Renewal[Certificates] = Renewal(self._watch, run, self._renewed)
         old = before if before is not None and before._options == options else None
         self._keys_made_at: float = seconds() if old is None else old._keys_made_at
         known = None if old is None else old.certificates
@@ -153,45 +158,30 @@ class ServerSide:
                 path=self._options.keylog,
             )
 
-    def refresh(self, *, new: bool = False) -> str:
-        """
-        Read the files again.
-
-        :param new: with new keys for tickets.
-        :returns: what is wrong with them, and then the old ones stay; empty if all is well.
-        """
-        told = self.certificates.problems
-        try:
-            self._watch.settle()
-            certificates = read_certificates(self._options, self._now(), self.certificates, new=new)
-        except (OSError, ValueError) as problem:
-            return str(problem)
-        self.certificates = certificates
-        if new:
-            self._keys_made_at = self._seconds()
-        self._tell_problems(told)
-        self.warn_of_expiry()
-        return ""
-
     def _look(self) -> None:
-        """Read the files again if they are others than before, and it is time to look."""
+        """Have the files read again if they are others than before, and it is time to look."""
         if not self._watch.due:
             return
-        changed = self._watch.changed()
-        if self._seconds() - self._keys_made_at >= TICKET_KEYS_LAST:
+        new = self._seconds() - self._keys_made_at >= TICKET_KEYS_LAST
+        if new:
             self._keys_made_at = self._seconds()  # if that is not possible now, it is tomorrow
-            wrong = self.refresh(new=True)
-        elif changed:
-            wrong = self.refresh()
-        else:
-            return
-        if wrong and changed:
+        self._renewal.look(
+            partial(read_certificates, self._options, self._now(), self.certificates, new=new), always=new
+        )
+
+    def _renewed(self, renewed: Renewed[Certificates]) -> None:
+        if renewed.made is not None:
+            told = self.certificates.problems
+            self.certificates = renewed.made
+            self._tell_problems(told)
+            self.warn_of_expiry()
+        if renewed.changed and renewed.problem:
             self._log.error(
                 "{rule}: the new certificates are not good, the old ones stay: {problem}",
                 rule=self._name,
-                problem=wrong,
+                problem=renewed.problem,
             )
-        elif changed:
+        elif renewed.changed:
             self._log.info("{rule}: {count} certificates were read again", rule=self._name,
                            count=len(self.certificates.pairs))  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import ssl
@@ -16,12 +17,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from portfwd.rules.model import ListenOptions
-from portfwd.service import tls_certificates
+from portfwd.service import tls_certificates, tls_context
 from portfwd.service.certificates import Pair
 from portfwd.service.file_watch import LOOK_EVERY
 from portfwd.service.tls_certificates import judge_keylog
@@ -62,6 +64,13 @@ class ListeningCase(SynchronousTestCase):
         """A listener's side."""
         made = ListenOptions(**{"cert": self.cert, "key": self.key, **options})
         return ServerSide("rule", made, self.clock.seconds, now=lambda: now, before=before)
+
+    def refresh(self, side: ServerSide) -> str:
+        """Let the files be looked at, as they are now; what is said of them."""
+        said = len(self.said)
+        self.clock.advance(LOOK_EVERY)
+        self.connect(side)
+        return "\n".join(self.said[said:])
 
     def refused(self, **options: Any) -> str:
         """Why these options are no good."""
@@ -182,7 +191,7 @@ class CertificateTests(ListeningCase):
         said = len(self.said)
         (directory / "b.pem").write_bytes(b"half")
         write_pair(directory, "a", CA.issue_cert("a.example", "new.example"))
-        self.assertEqual(side.refresh(), "")
+        self.assertNotIn("the old ones stay", self.refresh(side))
         self.assertIn("b.pem: holds no PEM certificate", "".join(self.said[said:]))
         self.assertNotIn("c.pem", "".join(self.said[said:]))
         self.connect(side, "new.example")
@@ -191,7 +200,7 @@ class CertificateTests(ListeningCase):
         self.assertEqual(self.shown(), ("b.example",))
         for one in directory.glob("*.pem"):
             one.write_bytes(b"rubbish")
-        self.assertIn("holds no PEM certificate", side.refresh())
+        self.assertIn("holds no PEM certificate", self.refresh(side))
 
     def test_expired_one_for_the_same_name(self) -> None:
         """An expired certificate does not stand before a good one for the same name."""
@@ -280,6 +289,41 @@ class CertificateTests(ListeningCase):
         other = os.stat_result((*found[:4], found.st_uid + 1, *found[5:]))
         problem = self.assertRaises(ValueError, judge_keylog, "keys", other)
         self.assertIn("keylog=keys: this file belongs to another user", str(problem))
+
+    def test_keylog_that_is_no_file(self) -> None:
+        """A FIFO is refused, whether somebody reads it or not, and nobody waits for it."""
+        path = str(self.directory / "fifo")
+        os.mkfifo(path, 0o600)
+        self.assertIn("No such device", self.refused(keylog=path))
+        reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        self.addCleanup(os.close, reader)
+        self.assertIn("it is no regular file", self.refused(keylog=path))
+
+    def test_files_that_change_into_others(self) -> None:
+        """OpenSSL reads the bytes that were checked, and not what has the name by then: a FIFO, say."""
+        if not hasattr(os, "memfd_create"):
+            raise SkipTest("this system has no files in memory")
+        authority, crl = write_authority(self.directory, CA), write_crl(self.directory, CA)
+        read_pairs, read_revoked = tls_certificates.read_pairs, tls_context.read_revoked
+        kept: dict[str, bytes] = {}
+
+        def swap(*paths: str) -> None:
+            for path in paths:
+                kept[path] = Path(path).read_bytes()
+                os.unlink(path)
+                os.mkfifo(path)
+
+        def read(path: str) -> bytes:
+            return kept[path] if path in kept else Path(path).read_bytes()
+
+        context = tls_context.new_context(server=True)
+        options = ListenOptions(cert=self.cert, key=self.key, client_ca=authority, crl=crl)
+        ((pair,), _) = read_pairs(options)
+        swap(self.cert, self.key)
+        tls_context.load_pair(context, pair, read)
+        self.patch(tls_context, "read_revoked", lambda *given: (read_revoked(*given), swap(crl)))
+        tls_context.refuse_revoked(context, crl, read)
+        self.assertTrue(context.verify_flags & ssl.VERIFY_CRL_CHECK_LEAF)
 
     def test_expiry(self) -> None:
         """A certificate near its end is warned about when it is read."""
@@ -479,13 +523,27 @@ class RenewalTests(ListeningCase):
         self.assertIn("no *.pem", self.said[-1])
         os.unlink(key)
 
-    def test_at_once(self) -> None:
-        """`refresh` reads them now, and says what is wrong."""
+    def test_slow_files(self) -> None:
+        """Files are read by whatever `run` is; clients see the old ones until that is done, or for good."""
+        calls: list[tuple[Callable[[], Any], Deferred[Any]]] = []
+
+        def run(call: Callable[[], Any]) -> Deferred[Any]:
+            calls.append((call, Deferred()))
+            return calls[-1][1]
+
+        options = ListenOptions(cert=self.cert, key=self.key)
+        self.side_ = ServerSide("rule", options, self.clock.seconds, now=lambda: NOW, run=run)
         write_pair(self.directory, "a", CA.issue_cert("new.example"))
-        self.assertEqual(self.side_.refresh(), "")
-        self.assertEqual(self.names_after(0), ("new.example",))
-        replace(Path(self.key), b"no key")
-        self.assertIn("holds no PEM private key", self.side_.refresh())
+        for _ in range(3):
+            self.assertEqual(self.names_after(), ("a.example",))
+        ((call, done),) = calls
+        done.errback(TimeoutError(errno.ETIMEDOUT, "no answer within 10 seconds"))
+        self.assertIn("the old ones stay: [Errno 110] no answer within 10 seconds", self.said[-1])
+        self.assertEqual((self.names_after(), len(calls)), (("a.example",), 1))
+        call()  # the thread has come back, and others may be begun
+        self.assertEqual((self.names_after(), len(calls)), (("a.example",), 2))
+        call, done = calls[1]
+        done.callback(call())
         self.assertEqual(self.names_after(0), ("new.example",))
 
     def test_authority(self) -> None:
@@ -520,7 +578,7 @@ class TicketTests(ListeningCase):
 
     def reread(self, side: ServerSide) -> ServerSide:
         """The side, which has looked at its files."""
-        self.assertEqual(side.refresh(), "")
+        self.assertNotIn("the old ones stay", self.refresh(side))
         return side
 
     def test_unchanged(self) -> None:
@@ -594,5 +652,5 @@ class TicketTests(ListeningCase):
 
         write_pair(self.directory, "a", CA.issue_cert("a.example"))
         self.patch(tls_certificates, "_digest", changing)
-        self.assertEqual(side.refresh(), "")
+        self.refresh(side)
         self.assertEqual([one.digest for one in side.certificates.shown], [b""])
