@@ -11,6 +11,7 @@ import time
 from typing import Any
 from unittest import mock
 
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SkipTest
 
@@ -23,6 +24,7 @@ from portfwd.listen.datagram_listener import BATCH, DatagramListener
 from portfwd.listen.held_datagrams import OVERHEAD
 from portfwd.listen.reception import LAST_SILENCE, REFUSED_FOR
 from portfwd.rules import parse
+from portfwd.service.reload import ReloadResult
 from portfwd.values import CloseReason, InetAddress, Side
 from tests.listen.post import PATIENCE, PostCase
 
@@ -813,12 +815,17 @@ class ReloadTests(PostCase):
     def reload(self, text: str) -> None:
         """Forward as `text` says from now on."""
         ruleset = parse(text.replace("UP", str(self.upstream.getsockname()[1])) + "\n", "post.conf")
-        done = self.forwarder.reload(ruleset)
-        limit = time.monotonic() + PATIENCE
-        while not done.called and time.monotonic() < limit:
-            self.reactor.iterate(0)
-        result = self.successResultOf(done)
+        result = self.result_of(self.forwarder.reload(ruleset))
         self.assertTrue(result.applied, str(result))
+
+    def result_of(self, done: Deferred[ReloadResult]) -> ReloadResult:
+        """What comes of a reload."""
+        results: list[ReloadResult] = []
+        done.addCallback(results.append)
+        limit = time.monotonic() + PATIENCE
+        while not results and time.monotonic() < limit:
+            self.reactor.iterate(0)
+        return results[0]
 
     def test_associations_stay(self) -> None:
         """The socket and its associations stay as they are; new clients get the new rule."""
@@ -973,11 +980,7 @@ class ReloadTests(PostCase):
             return False
 
         with mock.patch.object(DescriptorBudget, "take", take):
-            done = self.forwarder.reload(ruleset)
-            limit = time.monotonic() + PATIENCE
-            while not done.called and time.monotonic() < limit:
-                self.reactor.iterate(0)
-        result = self.successResultOf(done)
+            result = self.result_of(self.forwarder.reload(ruleset))
         self.assertTrue(result.refused)
         self.assertIn("listeners more are too many", str(result.failures))
 
