@@ -10,7 +10,8 @@ code                        meaning
 ==========================  ======================================================
 access-unused               entries beneath a unix listener, whose clients have no address
 endpoint-descriptors        a listener of Twisted's own, which closes clients it has no descriptor for
-limit-without-effect        a ``bandwidth-per-source`` that no client can come up to, or has no address for
+limit-without-effect        a ``bandwidth-per-source`` that no client can come up to, or has no address for,
+                            and a ``bandwidth-per-connection`` that no connection can come up to
 no-directory                the directory of a target's unix socket does not exist
 unverified                  a ``tls:`` target whose certificate is not checked
 ==========================  ======================================================
@@ -48,6 +49,7 @@ def _about(rule: Rule, is_directory: Callable[[str], bool]) -> Iterator[Problem]
             "mode= before the arrow says who may connect",
         )
     yield from _source_limit(rule)
+    yield from _connection_limit(rule)
     for target in _targets(rule):
         yield from _directory(target, is_directory)
         if target.kind is Kind.TLS and not target.options.verify and not target.options.pin:
@@ -70,7 +72,7 @@ def _source_limit(rule: Rule) -> Iterator[Problem]:
     each, up, down = options.bandwidth_per_source, options.upward, options.downward
     if each is None:
         return
-    where = next((where for name, where in rule.places if name == "bandwidth-per-source"), rule.where)
+    where = _place(rule, "bandwidth-per-source")
     if rule.listen.kind in UNIX_KINDS:
         yield _warning(
             where,
@@ -85,6 +87,32 @@ def _source_limit(rule: Rule) -> Iterator[Problem]:
             "one client may have as much as all together, so that bandwidth-per-source limits nobody",
             "write a smaller one, or delete it: sessions share bandwidth= in turn",
         )
+
+
+def _connection_limit(rule: Rule) -> Iterator[Problem]:
+    options = rule.options
+    each, source = options.bandwidth_per_connection, options.bandwidth_per_source
+    up, down = options.upward, options.downward
+    if each is None:
+        return
+    if source is not None and each >= source and rule.listen.kind not in UNIX_KINDS:
+        yield _warning(
+            _place(rule, "bandwidth-per-connection"),
+            "limit-without-effect",
+            "one connection may have as much as its address, so that bandwidth-per-connection limits none",
+            "write a smaller one, or delete it",
+        )
+    elif up is not None and down is not None and each >= max(up, down):
+        yield _warning(
+            _place(rule, "bandwidth-per-connection"),
+            "limit-without-effect",
+            "one connection may have as much as all together, so that bandwidth-per-connection limits none",
+            "write a smaller one, or delete it: sessions share bandwidth= in turn",
+        )
+
+
+def _place(rule: Rule, option: str) -> Location:
+    return next((where for name, where in rule.places if name == option), rule.where)
 
 
 def _directory(spec: TargetSpec, is_directory: Callable[[str], bool]) -> Iterator[Problem]:

@@ -81,6 +81,8 @@ def _limits(rule: Rule) -> Iterator[str]:
             yield f"{format_size(rate)}/s {way}, all sessions together"
     if options.bandwidth_per_source is not None:
         yield f"{format_size(options.bandwidth_per_source)}/s in each direction for one client address"
+    if options.bandwidth_per_connection is not None:
+        yield f"{format_size(options.bandwidth_per_connection)}/s in each direction for one connection"
 
 
 def _shared(line: Directive) -> str:
@@ -163,7 +165,12 @@ def _rule_json(rule: Rule) -> dict[str, Any]:
 
 def _bandwidth_json(rule: Rule) -> dict[str, Any]:
     options = rule.options
-    return {"up": options.upward, "down": options.downward, "per_source": options.bandwidth_per_source}
+    return {
+        "up": options.upward,
+        "down": options.downward,
+        "per_source": options.bandwidth_per_source,
+        "per_connection": options.bandwidth_per_connection,
+    }
 
 
 def _choice_json(choice: Choice) -> dict[str, Any]:

@@ -209,6 +209,7 @@ class Options:
     bandwidth_up: int | None = None
     bandwidth_down: int | None = None
     bandwidth_per_source: int | None = None
+    bandwidth_per_connection: int | None = None
     src: str | None = None
     balance: Balance = Balance.FIRST
     framing: Framing = Framing.NONE
@@ -245,7 +246,8 @@ class Options:
     @property
     def is_paced(self) -> bool:
         """Whether some bandwidth is limited."""
-        return (self.upward, self.downward, self.bandwidth_per_source) != (None, None, None)
+        limits = (self.upward, self.downward, self.bandwidth_per_source, self.bandwidth_per_connection)
+        return any(limit is not None for limit in limits)
 
 
 @frozen

@@ -225,6 +225,8 @@ OPTIONS: Final[tuple[OptionSpec, ...]] = (
             unset="auto", default="what `bandwidth` says"),
     _option("bandwidth-per-source", _R, readers.bandwidth(),
             "bytes a second in each direction, of all sessions of one client address", unset="off"),
+    _option("bandwidth-per-connection", _R, readers.bandwidth(),
+            "bytes a second in each direction, of each session by itself", unset="off"),
     _option("src", _T, readers.literal(), "source address of the upstream socket", unset="any",
             needs=Needs.INET_TARGET),
     _option("balance", _R, readers.choice(Balance), "in which order several targets are tried"),

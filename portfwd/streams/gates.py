@@ -3,9 +3,10 @@
 Where flows of a rule with ``bandwidth=`` wait until they may read.
 
 A `Gate` is a pace (`portfwd.limits.pacing`) with a clock and one timer, which runs only while
-somebody waits. A rule has at most one a direction for all its sessions, and one for each client
-address. A flow holds a `Ticket`, which takes it through the gates of its way one after the
-other: first the address's own, so that who has used up his own share keeps nobody else waiting.
+somebody waits. A rule has at most one a direction for all its sessions, one for each client
+address, and one for each connection. A flow holds a `Ticket`, which takes it through the gates of its way
+one after the other: first its own, then its address's, so that a flow that has used up its share keeps no
+other one waiting.
 
 No byte passes here: how many may be read is all that is said.
 """
@@ -228,11 +229,14 @@ class Gates:
         rates = {Side.CLIENT: options.upward, Side.UPSTREAM: options.downward}
         self._shared = {side: Gate(clock, rate) for side, rate in rates.items() if rate is not None}
         self._sources: dict[Side, Sources[Gate]] = {}
+        self._rate = options.bandwidth_per_connection
         each = options.bandwidth_per_source
         slices = [gate.slice for gate in self._shared.values()]
         if each is not None:
             self._sources = {side: Sources(partial(Gate, clock, each)) for side in rates}
             slices.append(Gate(clock, each).slice)
+        if self._rate is not None:
+            slices.append(Gate(clock, self._rate).slice)
         self.slice = min(slices, default=MAX_SLICE)
 
     def __repr__(self) -> str:
@@ -244,15 +248,25 @@ class Gates:
 
         :param client: who the client is.
         """
-        if source not in self._shared and not self._sources:
+        if source not in self._shared and not self._sources and self._rate is None:
             return None
-        return Ticket(self._clock, partial(self.way, source), client)
+        return Ticket(self._clock, partial(self.way, source, first=self.first()), client)
 
-    def way(self, source: Side, client: Address | None) -> tuple[Gate, ...]:
-        """The gates for what comes from the side `source` of a client's session."""
+    def first(self) -> Gate | None:
+        """A gate for one direction of one connection; None where nothing limits connections."""
+        return None if self._rate is None else Gate(self._clock, self._rate)
+
+    def way(self, source: Side, client: Address | None, first: Gate | None = None) -> tuple[Gate, ...]:
+        """
+        The gates for what comes from the side `source` of a client's session.
+
+        :param first: the connection's own; None for none.
+        """
         shared = self._shared.get(source)
         own = self._sources.get(source)
         way = [] if shared is None else [shared]
         if own is not None and isinstance(client, InetAddress):
             way.insert(0, own.of(client.host))
+        if first is not None:
+            way.insert(0, first)
         return tuple(way)

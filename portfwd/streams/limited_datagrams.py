@@ -28,12 +28,13 @@ class DatagramMeter:
     :ivar dropped: how many could not.
     """
 
-    __slots__ = ("_client", "_gates", "_side", "_way", "dropped")
+    __slots__ = ("_client", "_first", "_gates", "_side", "_way", "dropped")
 
     def __init__(self, gates: Gates, side: Side) -> None:
         """:param side: whose datagrams they are."""
         self.dropped = 0
         self._gates = gates
+        self._first = gates.first()
         self._side = side
         self._client: Address | None = None
         self._way: tuple[Gate, ...] | None = None
@@ -46,7 +47,7 @@ class DatagramMeter:
         """
         if self._way is None or client != self._client:
             self._client = client
-            self._way = self._gates.way(self._side, client)
+            self._way = self._gates.way(self._side, client, self._first)
         for place, gate in enumerate(self._way):
             if not gate.pass_at_once(size):
                 for passed in self._way[:place]:

@@ -163,6 +163,17 @@ class BandwidthTests(ForwarderCase):
         self.assert_rate(rates[ends[2]], MIB)
         self.assertTrue(LESS_SHARE * MIB / 2 <= rates[ends[0]] <= MORE_SHARE * MIB / 2, rates)
 
+    def test_per_connection(self) -> None:
+        """Each connection has its own in each direction, whoever moves the bytes."""
+        relays = ("splice", "auto", "copy", "pair")
+        load, forwarder = self.load(*(f"bandwidth-per-connection=1MiB/s relay={relay}" for relay in relays))
+        names = ("case", "case1", "case2", "case3")
+        ends = [load.connect(forwarder.port(name), up=True, down=True) for name in names for _ in range(2)]
+        rates = load.rates()
+        for both in ends:
+            for end in both:
+                self.assert_rate(rates[end], MIB)
+
     def test_behind_a_filter(self) -> None:
         """Bytes that a filter sees are paced as well, and those that it has seen enough of are spliced."""
         clauses = {"case": "replace find=x new=y", "case1": "match regex=[^x] count=1"}

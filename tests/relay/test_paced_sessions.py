@@ -51,7 +51,10 @@ class PacedEndTests(unpaced.EndTests):
 
     def stage(self, options: str = "linger=1000s half-close=1000s", lines: str = "") -> Stage:
         """With limits of both kinds."""
-        return super().stage(f"{options} bandwidth=1GiB/s bandwidth-per-source=512MiB/s", lines)
+        return super().stage(
+            f"{options} bandwidth=1GiB/s bandwidth-per-source=512MiB/s bandwidth-per-connection=256MiB/s",
+            lines,
+        )
 
 
 class WaitingTests(unpaced.StageCase):

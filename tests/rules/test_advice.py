@@ -89,6 +89,21 @@ class AdviseTests(SynchronousTestCase):
             found = [] if expected is None else [("limit-without-effect", expected)]
             self.assertEqual(self.codes(rule), found, options)
 
+    def test_connection_limit(self) -> None:
+        """So is one for a connection that is as large as that of its address, or of all."""
+        unix = ListenSpec(Kind.UNIX, path="@a")
+        for listen, options, warned in (
+            (LISTEN, Options(bandwidth=2000, bandwidth_per_connection=2000), True),
+            (LISTEN, Options(bandwidth_down=2000, bandwidth_per_connection=2000), False),
+            (LISTEN, Options(bandwidth=2000, bandwidth_per_connection=1999), False),
+            (LISTEN, Options(bandwidth_per_source=2000, bandwidth_per_connection=2000), True),
+            (LISTEN, Options(bandwidth_per_connection=2000), False),
+            (unix, Options(bandwidth_per_connection=2000), False),
+        ):
+            rule = Rule("a", listen, (PLAIN,), options, places=(("bandwidth-per-connection", at(7)),))
+            found = [("limit-without-effect", 7)] if warned else []
+            self.assertEqual(self.codes(rule), found, options)
+
     def test_unverified(self) -> None:
         """An unchecked certificate is warned about wherever the target stands."""
         rule = Rule(

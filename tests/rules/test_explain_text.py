@@ -136,6 +136,10 @@ class TextTests(SynchronousTestCase):
                 Options(bandwidth_per_source=65536),
                 ["  limit    64KiB/s in each direction for one client address"],
             ),
+            (
+                Options(bandwidth_per_connection=65536),
+                ["  limit    64KiB/s in each direction for one connection"],
+            ),
         ):
             ruleset = Ruleset((evolve(RULESET.rules[2], options=options),))
             self.assertEqual(explanation_text(explain(ruleset, "unix", "db")).split("\n")[4:], lines)
@@ -200,7 +204,9 @@ class JSONTests(SynchronousTestCase):
         self.assertEqual(answer["access"]["entry"]["pattern"], "192.168.1.*")
         self.assertEqual([target["address"] for target in answer["targets"]], ["10.0.0.5:80", "10.0.0.6:80"])
         self.assertEqual(answer["balance"], "leastconn")
-        self.assertEqual(answer["bandwidth"], {"up": None, "down": None, "per_source": None})
+        self.assertEqual(
+            answer["bandwidth"], {"up": None, "down": None, "per_source": None, "per_connection": None}
+        )
         self.assertEqual(answer["routes"][0]["target"]["address"], "unix:/x")
         self.assertIsNone(answer["routes"][1]["target"])
         self.assertEqual([other["name"] for other in answer["others"]], ["10.0.0.1:8080"])

@@ -41,6 +41,7 @@ class ModelTests(SynchronousTestCase):
             ("bandwidth=2KiB bandwidth-up=1KiB", 1024, 2048, True),
             ("bandwidth-down=1KiB", None, 1024, True),
             ("bandwidth-per-source=1KiB", None, None, True),
+            ("bandwidth-per-connection=1KiB", None, None, True),
         ):
             (rule,) = parse(f":80 -> a:80 {options}", "f").rules
             self.assertEqual(

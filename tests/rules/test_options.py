@@ -99,6 +99,7 @@ class ValueTests(SynchronousTestCase):
             ("bandwidth-up", "auto"),
             ("bandwidth-down", "auto"),
             ("bandwidth-per-source", "off"),
+            ("bandwidth-per-connection", "off"),
         ):
             self.good(name, ("10MiB/s", 10485760), ("1500", 1500), ("1KiB/s", 1024), (unset, None))
             self.bad(name, "bad-value", "10MiB/m", "", "fast")

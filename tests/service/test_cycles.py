@@ -303,7 +303,9 @@ class CyclesTests(TestCase):
     async def test_paced(self) -> None:
         """The bandwidth is limited."""
         await self.every_relay(ends, options="bandwidth=100MiB/s")
-        await self.every_relay(ends, PASSING, "bandwidth-per-source=100MiB/s")
+        await self.every_relay(
+            ends, PASSING, "bandwidth-per-source=100MiB/s bandwidth-per-connection=90MiB/s"
+        )
 
     async def test_limited(self) -> None:
         """There are limits."""

@@ -222,6 +222,35 @@ class SourceTests(GateCase):
         self.assertEqual(self.ticket(gates, OTHER).ask(who), 5000)
         self.assertEqual(self.ticket(gates, OTHER).ask(who), 0)
 
+    def test_connections(self) -> None:
+        """Each direction of each connection has its own, also of a client without an address."""
+        gates, who = self.gates(bandwidth_per_connection=RATE), Traveller()
+        self.assertEqual(gates.slice, 5000)
+        tickets = [self.ticket(gates, client, side) for client in (ONE, UnixAddress("")) for side in Side]
+        for ticket in (*tickets, self.ticket(gates, ONE)):
+            self.assertEqual([ticket.ask(who) for _ in range(3)], [5000, 5000, 0])
+        self.assertEqual(self.timers, [0.05] * 5)
+        for ticket in tickets:
+            ticket.leave()
+        self.assertEqual(self.timers, [0.05])
+
+    def test_connection_first(self) -> None:
+        """A connection that has used up its own share leaves those of address and rule to others."""
+        gates = self.gates(bandwidth=RATE, bandwidth_per_source=RATE, bandwidth_per_connection=RATE // 2)
+        one, other, who, stranger = self.ticket(gates), self.ticket(gates), Traveller(), Traveller()
+        self.assertEqual([one.ask(who) for _ in range(3)], [2500, 2500, 0])
+        self.assertEqual([other.ask(stranger) for _ in range(3)], [2500, 2500, 0])
+        self.clock.advance(0.05)
+        self.assertEqual((who.got, stranger.got), ([2500], [2500]))
+
+    def test_connection_stays(self) -> None:
+        """A client that turns out to be another has no fresh share for its connection."""
+        gates, who = self.gates(bandwidth_per_connection=RATE), Traveller()
+        ticket = self.ticket(gates, ONE)
+        ticket.settle(0, 10_000)
+        ticket.go_as(OTHER)
+        self.assertEqual(ticket.ask(who), 0)
+
     def test_repr(self) -> None:
         """One line that says what there is."""
         gates = self.gates(bandwidth=RATE, bandwidth_per_source=RATE)

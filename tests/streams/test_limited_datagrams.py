@@ -65,6 +65,14 @@ class MeterTests(SynchronousTestCase):
             self.clock.advance(0.1)
             self.assertTrue(meter.passes(2000, ONE))
 
+    def test_connections(self) -> None:
+        """Each direction of each association has a share, whoever its client is said to be."""
+        gates = Gates(self.clock, Options(bandwidth_per_connection=20_000))
+        for side in Side:
+            meter = DatagramMeter(gates, side)
+            self.assertEqual([meter.passes(2000, one) for one in (ONE, TWO, None)], [True, False, False])
+            self.assertEqual(meter.dropped, 2)
+
 
 class StreamTests(SynchronousTestCase):
     """Both sides of an association."""
