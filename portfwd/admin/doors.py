@@ -41,6 +41,13 @@ LEAVING: Final = 64
 #: Clients that wait for the next turn of the reactor: a crowd that comes at once.
 BACKLOG: Final = 128
 
+#: Clients accepted in one turn of the reactor. Twisted takes half a millisecond to one for each
+#: protocol: sessions must not wait for a crowd of them.
+BATCH: Final = 2
+
+#: Seconds between two log lines that clients left for others: a crowd must not fill the log.
+LOG_INTERVAL: Final = 60.0
+
 #: Seconds that a client gets to read the last answer when its door closes: a round trip within this machine.
 FAREWELL: Final = 1.0
 
@@ -140,8 +147,10 @@ class Door:
         self._most = most
         self._budget = DescriptorBudget((most + LEAVING) * PER_SESSION + RESERVE, 0)
         self.listener = Listener(
-            name, sock, reactor, self._budget, self._accept, BACKLOG, make_room=self._make_room
+            name, sock, reactor, self._budget, self._accept, BACKLOG, make_room=self._make_room, batch=BATCH
         )
+        self._left_for_others = 0
+        self._logged_at = -LOG_INTERVAL
 
     def __repr__(self) -> str:
         return f"<Door {self.listener.name} clients={len(self._inside)}>"
@@ -181,12 +190,24 @@ class Door:
         leaver = least_important(self._inside.values())
         if leaver is None:
             return False
-        self._log.info(
-            "{door}: a client from {source} leaves for another one", door=self, source=leaver.source
-        )
+        self._left_for_others += 1
+        self._tell(leaver.source)
         leaver.leaves = True
         leaver.protocol.transport.abortConnection()
         return True
+
+    def _tell(self, source: str) -> None:
+        now = self._reactor.seconds()
+        if now - self._logged_at < LOG_INTERVAL:
+            return
+        self._logged_at = now
+        count, self._left_for_others = self._left_for_others, 0
+        self._log.info(
+            "{name}: {count} clients had to leave for others, the last one from {source}",
+            name=self.listener.name,
+            count=count,
+            source=source,
+        )
 
     def _accept(self, client: socket.socket, address: Address | None) -> None:
         name = peer_name(client, address)

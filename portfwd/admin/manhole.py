@@ -29,7 +29,7 @@ from twisted.cred.portal import IRealm, Portal
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from twisted.python import components
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -52,6 +52,15 @@ HEIGHT: Final = 24
 _BLOCKING: Final = ("input", "breakpoint", "license", "copyright", "credits")
 
 Namespace = Mapping[str, object]
+
+
+class _FailuresOnly(Logger):
+    """Says nothing of what Twisted's SSH says of each client: who may only connect must not fill the log."""
+
+    def emit(self, level: Any, format: str | None = None, **kwargs: object) -> None:  # noqa: A002 - Twisted's
+        """See `Logger`."""
+        if level is LogLevel.critical:
+            super().emit(level, format, **kwargs)
 
 
 class Leave:
@@ -248,6 +257,7 @@ class _Authentication(userauth.SSHUserAuthServer):
     """As Twisted's; that gives ten hours, and twenty tries."""
 
     loginTimeout = LOGIN_TIME
+    _log = _FailuresOnly()
     attemptsBeforeDisconnect = MAX_TRIES
 
 
@@ -255,6 +265,7 @@ class _Transport(transport.SSHServerTransport):
     """One connection; it must log in within `LOGIN_TIME`, key exchange included."""
 
     ourVersionString = b"SSH-2.0-portfwd"
+    _log = _FailuresOnly()
     clock: IReactorTime
     standing = Standing.SILENT
     _late: IDelayedCall | None = None
@@ -262,6 +273,8 @@ class _Transport(transport.SSHServerTransport):
     def connectionMade(self) -> None:
         """Somebody is there."""
         self.supportedCiphers, self.supportedMACs = list(CIPHERS), list(MACS)
+        # Twisted decompresses before the log-in, without a bound.
+        self.supportedCompressions = [b"none"]
         self._late = self.clock.callLater(LOGIN_TIME, self._is_late)
         super().connectionMade()
 
@@ -281,10 +294,6 @@ class _Transport(transport.SSHServerTransport):
             self._in_time()
         super().setService(service)
 
-    def receiveError(self, reasonCode: int, description: bytes) -> None:
-        """The client says why it leaves; to Twisted that is an error, although most are done."""
-        self._log.debug("shell: a client left: {why}", why=printable(description.decode("utf-8", "replace")))
-
     def connectionLost(self, reason: Failure | None = connectionDone) -> None:
         """It is gone."""
         self._in_time()
@@ -296,6 +305,7 @@ class ManholeFactory(factory.SSHFactory):
 
     protocol = _Transport
     noisy = False
+    _log = _FailuresOnly()
 
     def __init__(
         self,

@@ -98,8 +98,10 @@ class Listener:
         gate: Gate | None = None,
         make_room: MakeRoom | None = None,
         poller: Poller | None = None,
+        batch: int = BATCH,
     ) -> None:
         """
+        :param batch: clients that are accepted in one turn at most.
         :param poller: tells of clients; None: the reactor does.
         :param make_room: closes a client that is not worth its place when there is none for a new one.
         :param gate: asked before a client is accepted; None where nobody has to wait.
@@ -118,6 +120,7 @@ class Listener:
         self._gate = gate
         self._make_room = make_room
         self._poller = poller
+        self._batch = batch
         self._is_watched = False
         self.queued = False
         self._backlog = socket.SOMAXCONN if backlog is None else backlog
@@ -318,11 +321,11 @@ class Listener:
         self.doRead()
 
     def doRead(self) -> None:
-        """Accept those who wait, `BATCH` of them at most."""
+        """Accept those who wait, a batch of them at most."""
         gate = self._gate
         try:
             family = self._family
-            for number in range(BATCH):
+            for number in range(self._batch):
                 if self._state != "accepting":
                     return
                 # Nobody is dropped for a client that may not be there: the reactor tells whether one is.

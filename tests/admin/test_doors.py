@@ -6,11 +6,12 @@ import os
 import socket
 
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.admin import doors
-from portfwd.admin.doors import FAREWELL, Door, Standing, _Guest, least_important, peer_name
+from portfwd.admin.doors import BATCH, FAREWELL, Door, Standing, _Guest, least_important, peer_name
 from portfwd.values import InetAddress
 from tests.service.turning import TurningTestCase
 
@@ -99,6 +100,38 @@ class DoorTests(TurningTestCase):
         self.assertEqual(self.door.listener.accepted, 20)
         self.assertEqual(len(self.door._inside), 2)
         self.assertIsNotNone(self.received(clients[-1]))
+
+    def test_flood_is_told_once(self) -> None:
+        """A crowd does not fill the log: one line says how many left since the last one."""
+        self.patch(doors, "MAX_CLIENTS", 2)
+        self.door.close()
+        self.turn()
+        lines: list[str] = []
+
+        def observe(event: dict[str, object]) -> None:
+            if event.get("log_namespace") == "portfwd.admin.doors.Door":
+                lines.append(formatEvent(event))
+
+        globalLogPublisher.addObserver(observe)
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        self.setUp()
+        for _ in range(20):
+            self.connect(self.path)
+        self.turn()
+        user = f"uid {os.getuid()}"
+        self.assertEqual(lines, [f"admin: 1 clients had to leave for others, the last one from {user}"])
+        self.patch(doors, "LOG_INTERVAL", 0.0)
+        self.connect(self.path)
+        self.turn()
+        self.assertEqual(lines[1:], [f"admin: 18 clients had to leave for others, the last one from {user}"])
+
+    def test_sessions_do_not_wait(self) -> None:
+        """Of a crowd few come in in one turn of the reactor: Twisted's protocols take long to make."""
+        clients = [self.connect(self.path) for _ in range(10)]
+        self.door.listener.doRead()
+        self.assertEqual(self.door.listener.accepted, BATCH)
+        self.turn()
+        self.assertEqual(self.door.listener.accepted, len(clients))
 
     def test_close(self) -> None:
         """Nobody comes in any more; who is inside gets what was said, then the end."""

@@ -3,9 +3,9 @@ A crowd of clients that attack one listener, in a process of its own.
 
 ``python -m tests.integration.attackers ADDRESS COUNT AGAIN BEHAVIOUR PRELUDE`` opens COUNT connections
 to ADDRESS (``HOST:PORT`` or a unix path) and opens those again that are closed, AGAIN a second at most.
-BEHAVIOUR is ``silent`` (sends nothing), ``drip`` (sends one byte of PRELUDE a second) or ``deaf`` (sends
-all of PRELUDE and never reads). PRELUDE is hexadecimal. It prints ``ready`` when every connection was
-tried once, and ends with its standard input.
+BEHAVIOUR is ``silent`` (sends nothing), ``drip`` (sends one byte of PRELUDE a second, not all at once)
+or ``deaf`` (sends all of PRELUDE and never reads). PRELUDE is hexadecimal. It prints ``ready`` when every
+connection was tried once, and ends with its standard input.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ import time
 
 #: Connections that are opened between two looks at the others.
 BATCH = 100
+#: Parts of a second in each of which another part of the crowd drips.
+PARTS = 50
 #: Bytes of what a deaf client's kernel takes before its window is full.
 DEAF_BUFFER = 4096
 
@@ -30,6 +32,7 @@ def attack(address: str, count: int, again: int, behaviour: str, prelude: bytes)
     crowd: dict[int, socket.socket] = {}
     sent: dict[int, int] = {}
     opened = 0
+    part = 0
     next_drip = next_again = time.monotonic()
     while True:
         now = time.monotonic()
@@ -49,12 +52,15 @@ def attack(address: str, count: int, again: int, behaviour: str, prelude: bytes)
         if now >= next_again:
             next_again = now + 0.1
         if behaviour == "drip" and now >= next_drip:
-            next_drip = now + 1.0
+            next_drip = now + 1.0 / PARTS
+            part = (part + 1) % PARTS
             for number, sock in crowd.items():
+                if number % PARTS != part:
+                    continue
                 place = sent[number]
                 with contextlib.suppress(OSError):
                     sent[number] += sock.send(prelude[place : place + 1])
-        for number, event in poll.poll(0.05):
+        for number, event in poll.poll(1.0 / PARTS):
             if number == 0:
                 return
             over = event & (select.EPOLLHUP | select.EPOLLERR)

@@ -1,10 +1,19 @@
-"""An upstream for cases with many clients: sends back what it gets, and ends when its client ends."""
+"""
+An upstream for cases with many clients: sends back what it gets, and ends when its client ends.
+
+``python -m tests.integration.echo`` is one in a process of its own: it prints its port, and ends with its
+standard input.
+"""
 
 from __future__ import annotations
 
+import os
 import selectors
 import socket
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 from attrs import define, field
 
@@ -88,3 +97,34 @@ class EchoServer:
                 self._selector.modify(
                     connection, wanted | (0 if state.ended else selectors.EVENT_READ), state
                 )
+
+
+class EchoProcess:
+    """
+    An `EchoServer` that shares no interpreter with the test, so that neither delays the other.
+
+    :ivar port: where, on 127.0.0.1.
+    """
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.integration.echo"],
+            cwd=Path(__file__).resolve().parents[2],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert self._process.stdout is not None
+        self.port = int(self._process.stdout.readline())
+
+    def close(self) -> None:
+        """End it."""
+        self._process.communicate(timeout=60)
+
+
+if __name__ == "__main__":
+    server = EchoServer()
+    sys.stdout.write(f"{server.port}\n")
+    sys.stdout.flush()
+    sys.stdin.read()
+    # The kernel closes thousands of connections faster than the interpreter.
+    os._exit(0)

@@ -60,11 +60,12 @@ class ManholeTests(ControlCase):
         forwarder.wait_for_line("logged in with key")
 
     def test_right_key_in_a_crowd(self) -> None:
-        """More silent clients than there are places keep nobody out who has the key."""
-        self.with_shells()
+        """More silent clients than there are places keep nobody out who has the key, nor fill the log."""
+        forwarder = self.with_shells()
         crowd = Crowd(("127.0.0.1", self.port), 2 * MAX_CLIENTS, b"")
         self.addCleanup(crowd.leave)
         self.assertIn(b"\r\n2\r\n", self.log_in(options=["-tt"]).stdout)
+        self.assertLess(len(forwarder.lines), MAX_CLIENTS)
 
     def test_wrong_key(self) -> None:
         """Who has another does not; publickey is all that is offered."""
