@@ -213,13 +213,13 @@ class Forwarder:
 
     def open_descriptors(self) -> int:
         """How many descriptors the process has, pipes not counted: `open_pipes`."""
-        return sum(not target.startswith("pipe:") for target in self._descriptors())
+        return sum(not target.startswith("pipe:") for target in self.descriptors())
 
     def open_pipes(self) -> int:
         """How many ends of pipes it has; empty pipes are kept for the next flow in bulk."""
-        return sum(target.startswith("pipe:") for target in self._descriptors())
+        return sum(target.startswith("pipe:") for target in self.descriptors())
 
-    def _descriptors(self) -> list[str]:
+    def descriptors(self) -> list[str]:
         """What each descriptor is, as ``/proc/PID/fd`` tells it."""
         found = []
         for name in os.listdir(f"/proc/{self.pid}/fd"):
@@ -236,7 +236,7 @@ class Forwarder:
 
     def sockets_in_close_wait(self) -> list[str]:
         """Lines of ``/proc/net/tcp``: the process's sockets whose peer has ended and that nobody closed."""
-        inodes = {target[8:-1] for target in self._descriptors() if target.startswith("socket:[")}
+        inodes = {target[8:-1] for target in self.descriptors() if target.startswith("socket:[")}
         found = []
         for table in ("tcp", "tcp6"):
             path = Path("/proc/net") / table

@@ -42,11 +42,13 @@ def soak(minutes: float, seed: int, size: int, directory: Path) -> list[str]:
     leaf = authority.issue_cert("localhost").private_key_and_cert_chain_pem
     leaf.write_to_path(str(directory / "server.pem"))
     ports = {place.name: free_port() for place in PLACES if place.kind != "unix"}
-    ports["metrics"] = free_port()
+    ports["metrics"], ports["inside"] = free_port(), free_port()
     chance = random.Random(seed)
 
     def rules() -> str:
         return rules_text(directory, echo.port, ports, chance)
+
+    same = rules_text(directory, echo.port, ports, random.Random(seed))
 
     os.environ.update(MALLOC)
     forwarder = Forwarder(directory, rules(), ["--drain", "2"])
@@ -58,6 +60,7 @@ def soak(minutes: float, seed: int, size: int, directory: Path) -> list[str]:
         threading.Event().wait(seconds)
         operators.stop()
         crowd.stop()
+        operators.agree(same)
         complaints.extend(crowd.complaints)
         complaints.extend(operators.complaints)
         print(f"{crowd.sessions} sessions of clients; {operators.done}", flush=True)
@@ -65,10 +68,10 @@ def soak(minutes: float, seed: int, size: int, directory: Path) -> list[str]:
     try:
         forwarder.wait_until_ready()
         run(minutes * 60 * WARM_UP, 0)
-        before = Figures.of(forwarder, ports["metrics"])
+        before = Figures.before(forwarder, ports)
         print(f"before: {before}", flush=True)
         run(minutes * 60 * (1 - WARM_UP), 1)
-        after = Figures.of(forwarder, ports["metrics"])
+        after = Figures.after(forwarder, ports, before)
         print(f"after: {after}", flush=True)
         complaints.extend(after.complaints(before))
         code = forwarder.stop()

@@ -45,6 +45,8 @@ class Crowd:
         self._stop.set()
         for thread in self._threads:
             thread.join(2 * PATIENCE)
+            if thread.is_alive():
+                self.complaints.append(f"a client is not done {2 * PATIENCE:g} s after it was told to stop")
 
     def _run(self, chance: random.Random) -> None:
         while not self._stop.wait(chance.random() * 0.05):

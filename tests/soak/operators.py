@@ -66,6 +66,11 @@ class Operators:
             accepts = partial(self._accepts, f"resume {place.name}")
             wait_until(accepts, PATIENCE, partial("{} does not accept".format, place.name))
 
+    def agree(self, rules: str) -> None:
+        """Have these rules at work: the same before each look at the figures, which depend on them."""
+        self._write(rules)
+        self._told_to_reload()
+
     def _accepts(self, request: str) -> bool:
         return bool(ask(self._path, request).get("ok"))
 
@@ -87,20 +92,23 @@ class Operators:
             self.complaints.append(f"{request}: {answer}")
         return answer
 
-    def _write(self) -> None:
+    def _write(self, rules: str) -> None:
         file = self._forwarder.directory / "rules.conf"
         beside = file.with_suffix(".new")
-        beside.write_text(self._rules())
+        beside.write_text(rules)
         beside.replace(file)
 
     def _reload(self) -> None:
-        self._write()
+        self._write(self._rules())
+        self._told_to_reload()
+
+    def _told_to_reload(self) -> None:
         answer = ask(self._path, "reload")
         if not answer.get("ok"):
             self.complaints.append(f"reload: {answer}")
 
     def _hang_up(self) -> None:
-        self._write()
+        self._write(self._rules())
         self._forwarder.signal(signal.SIGHUP)
 
     def _break(self) -> None:

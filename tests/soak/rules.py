@@ -68,6 +68,9 @@ def rules_text(directory: Path, echo: int, ports: dict[str, int], chance: Random
         f"admin unix:{directory}/admin.sock\n",
         f"metrics 127.0.0.1:{ports['metrics']}\n",
     ]
+    # Nobody but the soak itself comes here: `tests.soak.inside`.
+    inside = f"inside: 127.0.0.1:{ports['inside']} -> 127.0.0.1:{echo} linger=1s\n"
+    lines.append(f"{inside}    filter python:tests.soak.inside.Inside\n")
     places = {name: f"127.0.0.1:{port}" for name, port in ports.items()}
     for place in chance.sample(PLACES, len(PLACES)):
         listen = place.listen
