@@ -36,6 +36,18 @@ VERSIONS: Final = {
 #: ``SSL_OP_LEGACY_SERVER_CONNECT``: servers without RFC 5746, which Python has no name for before 3.12.
 _LEGACY_SERVER_CONNECT: Final = 0x4
 
+#: ``SSL_OP_PRIORITIZE_CHACHA``: a client that would like ChaCha20 best has no hardware for AES. For all
+#: others our order holds. Python has no name for it.
+_PRIORITIZE_CHACHA: Final = 0x200000
+
+
+def _acknowledge(_connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+    """
+    Take the name: RFC 6066 section 3 wants the server to say that it has looked at it.
+
+    The name has chosen the certificate before; OpenSSL says so only where it could ask somebody.
+    """
+
 
 def new_context(
     *,
@@ -58,7 +70,11 @@ def new_context(
         warnings.simplefilter("ignore", DeprecationWarning)  # who writes min-version=1.0 knows
         context.minimum_version = VERSIONS[min_version]
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
-    if not server:
+    if server:
+        context.sni_callback = _acknowledge
+        if ciphers is None:
+            context.options |= _PRIORITIZE_CHACHA
+    else:
         # RFC 9525 section 2: a common name was never meant for hosts. service-identity ignores it as well.
         context.hostname_checks_common_name = False
         if VERSIONS[min_version] < ssl.TLSVersion.TLSv1_2:

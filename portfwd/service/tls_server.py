@@ -24,7 +24,12 @@ from portfwd.service.file_watch import FileWatch
 from portfwd.service.renewal import Renewal, Renewed, Run, at_once
 from portfwd.service.tls_certificates import Certificates, named_files, read_certificates
 from portfwd.streams.tls_failures import NotAdmitted
-from portfwd.streams.tls_side import NO_APPLICATION_PROTOCOL, UNRECOGNIZED_NAME, HandshakeRefused
+from portfwd.streams.tls_side import (
+    HANDSHAKE_FAILURE,
+    NO_APPLICATION_PROTOCOL,
+    UNRECOGNIZED_NAME,
+    HandshakeRefused,
+)
 from portfwd.values import TLSInfo, ascii_host, printable
 from portfwd.wire.client_hello import ClientHello
 
@@ -201,6 +206,12 @@ class ServerSide:
             raise HandshakeRefused(
                 f"the client offers none of the protocols of alpn=: it offers {offered}",
                 NO_APPLICATION_PROTOCOL,
+            )
+        if hello.finite_field and options.curve is None:
+            # OpenSSL takes 4 to 160 ms for it, all sessions wait meanwhile, and Python cannot switch it off.
+            raise HandshakeRefused(
+                "the client wants a key exchange in a finite field (ffdhe), which is too slow to be offered",
+                HANDSHAKE_FAILURE,
             )
         return (context or self.certificates.first).wrap_bio(incoming, outgoing, server_side=True)
 

@@ -197,6 +197,11 @@ class TLSLayer(protocol.Protocol):
         """Make the TLS of this connection: OpenSSL's memory for it is taken here."""
         if not self._side.speaks_first:
             self._stream.handshake_began()
+        if self._refusal:
+            # OpenSSL only says what is wrong: without a certificate it does none of the costly work.
+            nobody = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self._tls = nobody.wrap_bio(self._incoming, self._outgoing, server_side=True)
+            return
         try:
             self._tls = self._side.start(self._incoming, self._outgoing, self._said)
         except HandshakeRefused as problem:
@@ -211,17 +216,16 @@ class TLSLayer(protocol.Protocol):
             self.progress = "the peer stopped in the middle of the handshake"
         try:
             tls.do_handshake()
-        except ssl.SSLWantReadError:
-            if self._refusal:
+        except ssl.SSLError as problem:
+            wants_more = isinstance(problem, ssl.SSLWantReadError)
+            if self._refusal and (wants_more or problem.reason == "NO_SHARED_CIPHER"):
                 self._outgoing.read()
                 self.below.write(DECODE_ERROR)
                 self._break(f"TLS handshake: {self._refusal}")
                 return
-            self._flush()
-            return
-        except ssl.SSLError as problem:
-            self._flush()  # the alert says to the peer what is wrong
-            self._break(f"TLS handshake: {explain(problem)}")
+            self._flush()  # also the alert, which says to the peer what is wrong
+            if not wants_more:
+                self._break(f"TLS handshake: {explain(problem)}")
             return
         self._flush()
         try:

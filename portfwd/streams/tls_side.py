@@ -21,6 +21,7 @@ def fatal_alert(description: int) -> bytes:
 
 
 #: RFC 8446 section 6.2, RFC 6066 section 3, RFC 7301 section 3.2.
+HANDSHAKE_FAILURE: Final = fatal_alert(40)
 DECODE_ERROR: Final = fatal_alert(50)
 UNRECOGNIZED_NAME: Final = fatal_alert(112)
 NO_APPLICATION_PROTOCOL: Final = fatal_alert(120)

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.wire.test_client_hello -*-
 """
-What the first message of TLS says in the open: the server's name and the protocols the client would speak.
+What the first message of TLS says in the open: the server's name, the protocols, the kind of key exchange.
 
 A ClientHello (RFC 8446 section 4.1.2, the same since TLS 1.0) may be spread over
 several records, and these over any number of segments. The lists are read as
@@ -37,6 +37,14 @@ _CLIENT_HELLO: Final = 1
 _SERVER_NAME: Final = 0
 _HOST_NAME: Final = 0
 _ALPN: Final = 16
+_SUPPORTED_GROUPS: Final = 10
+_KEY_SHARE: Final = 51
+
+#: RFC 8446 section 4.2.7: the groups of finite fields (RFC 7919), and those that stay for them.
+_FINITE_FIELDS: Final = range(0x0100, 0x0200)
+
+#: P-256, P-384, P-521, X25519, X448: every server with TLS 1.3 has some of them.
+_CURVES: Final = frozenset({23, 24, 25, 29, 30})
 
 #: RFC 6066 section 3: a DNS name in ASCII, without a dot at its end. One such dot is forgiven, and so is the
 #: underscore: both are seen. DNS names have at most 253 characters (RFC 1035 section 2.3.4).
@@ -50,10 +58,13 @@ class ClientHello:
 
     :ivar server_name: in small letters and without a dot at its end; empty where the client sent none.
     :ivar alpn: what the client would speak, in its order (RFC 7301): ``h2``, ``http/1.1``.
+    :ivar finite_field: with TLS 1.3, the key exchange may be one in a finite field: such a group stands
+        before all curves in the client's keys, or the client has sent no key and knows no curve.
     """
 
     server_name: str = ""
     alpn: tuple[bytes, ...] = ()
+    finite_field: bool = False
 
 
 def read_client_hello(data: bytes) -> Read[ClientHello] | Need:
@@ -126,6 +137,8 @@ def _hello(body: bytes) -> ClientHello:
     seen = set()
     name = ""
     alpn: tuple[bytes, ...] = ()
+    groups: tuple[int, ...] = ()
+    keys: tuple[int, ...] | None = None
     while extensions:
         kind, content = extensions.number(2), extensions.span(2)
         if kind in seen:
@@ -136,7 +149,46 @@ def _hello(body: bytes) -> ClientHello:
             name = _server_name(content)
         elif kind == _ALPN:
             alpn = _protocols(content)
-    return ClientHello(name, alpn)
+        elif kind == _SUPPORTED_GROUPS:
+            groups = _groups(content)
+        elif kind == _KEY_SHARE:
+            keys = _keys(content)
+    return ClientHello(name, alpn, _takes_finite_field(groups, keys))
+
+
+def _takes_finite_field(groups: tuple[int, ...], keys: tuple[int, ...] | None) -> bool:
+    """
+    Whether a server may choose a finite field; it takes the first key that it can use.
+
+    What is neither a finite field nor a curve that every server has says nothing: the server may not know it.
+    """
+    if keys is None:  # this is not TLS 1.3
+        return False
+    known = [group for group in keys if group in _FINITE_FIELDS or group in _CURVES]
+    if known:
+        return known[0] in _FINITE_FIELDS
+    return any(group in _FINITE_FIELDS for group in groups) and _CURVES.isdisjoint(groups)
+
+
+def _groups(content: Span) -> tuple[int, ...]:
+    """RFC 8446 section 4.2.7: the groups that the client knows, in its order."""
+    names = content.span(2)
+    content.finish()
+    found = []
+    while names:
+        found.append(names.number(2))
+    return tuple(found)
+
+
+def _keys(content: Span) -> tuple[int, ...]:
+    """RFC 8446 section 4.2.8: the groups of the keys that the client has sent, in its order."""
+    keys = content.span(2)
+    content.finish()
+    found = []
+    while keys:
+        found.append(keys.number(2))
+        keys.span(2)
+    return tuple(found)
 
 
 def _server_name(content: Span) -> str:

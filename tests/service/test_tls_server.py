@@ -44,6 +44,19 @@ from tests.streams.tls_peers import Heard, Peer, Wire, client_context, exchange
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
+def _answered(sent: bytes) -> set[int]:
+    """The kinds of the extensions in a ServerHello at the front of `sent`."""
+    at = 5 + 4 + 2 + 32
+    at += 1 + sent[at] + 2 + 1
+    end = at + 2 + int.from_bytes(sent[at : at + 2], "big")
+    at += 2
+    kinds = set()
+    while at < end:
+        kinds.add(int.from_bytes(sent[at : at + 2], "big"))
+        at += 4 + int.from_bytes(sent[at + 2 : at + 4], "big")
+    return kinds
+
+
 class ListeningCase(SynchronousTestCase):
     """Files, a clock, and clients."""
 
@@ -146,6 +159,55 @@ class CertificateTests(ListeningCase):
         heard = self.connect(self.side(alpn=("h2",), alpn_mismatch="ignore"), context=other)
         self.assertEqual((heard.told[-1], heard.tls.alpn), ("opened", ""))
         self.assertEqual(self.connect(self.side(alpn=("h2",))).told[-1], "opened")
+
+    def test_finite_field(self) -> None:
+        """A key exchange in a finite field would stop all sessions for 160 ms: it is refused by an alert."""
+        context = client_context(trusts=CA)
+        try:
+            context.set_ecdh_curve("ffdhe8192")
+        except (ValueError, ssl.SSLError):
+            raise SkipTest("needs an OpenSSL that knows ffdhe8192 by name") from None
+        heard = self.connect(self.side(), context=context)
+        self.assertIn("finite field", self.reason(heard))
+        self.assertIn("HANDSHAKE_FAILURE", str(self.peer.problem))
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        self.assertIn("no cipher", self.reason(self.connect(self.side(), context=context)))
+
+    def test_finite_field_of_the_operator(self) -> None:
+        """Unless curve= names one."""
+        context = client_context(trusts=CA)
+        try:
+            context.set_ecdh_curve("ffdhe2048")
+        except (ValueError, ssl.SSLError):
+            raise SkipTest("needs an OpenSSL that knows ffdhe2048 by name") from None
+        self.assertEqual(self.connect(self.side(curve="ffdhe2048"), context=context).told[-1], "opened")
+
+    def test_client_without_hardware_for_aes(self) -> None:
+        """A client that would like ChaCha20 best gets it; for all others our order holds, as for ciphers=."""
+        for ciphers, ours, wanted in (
+            ("ECDHE+CHACHA20:ECDHE+AESGCM", None, "CHACHA20"),
+            ("ECDHE+AES128:ECDHE+CHACHA20:ECDHE+AES256", None, "AES256"),
+            ("ECDHE+CHACHA20:ECDHE+AESGCM", "ECDHE+AESGCM:ECDHE+CHACHA20", "AES256"),
+        ):
+            context = client_context(trusts=CA)
+            context.maximum_version = ssl.TLSVersion.TLSv1_2
+            context.set_ciphers(ciphers)
+            self.assertIn(wanted, self.connect(self.side(ciphers=ours), context=context).tls.cipher)
+
+    def test_name_is_acknowledged(self) -> None:
+        """A client that asks for a name hears that it was looked at (RFC 6066 section 3)."""
+        context = client_context(trusts=CA)
+        context.maximum_version = ssl.TLSVersion.TLSv1_2  # in 1.3 this answer is encrypted
+        for name, wanted in (("a.example", True), (None, False)):
+            context.check_hostname = False
+            peer, wire, heard = Peer(context, "a.example"), Wire(), Heard()
+            if name is None:
+                peer.outgoing = ssl.MemoryBIO()
+                peer.tls = context.wrap_bio(peer.incoming, peer.outgoing)
+            layer = TLSLayer(self.side(), cast(Any, heard))
+            layer.makeConnection(cast(Any, wire))
+            layer.dataReceived(peer.step(b""))
+            self.assertEqual(0 in _answered(wire.sent), wanted)
 
     def test_unknown_name(self) -> None:
         """With unknown-name=refuse a client gets a certificate for its name, or an alert."""

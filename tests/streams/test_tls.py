@@ -30,12 +30,13 @@ class Side:
     def __init__(self, context: ssl.SSLContext, name: str | None = None) -> None:
         self.speaks_first = name is not None
         self.accepts_eof = False
-        self.left = 0
+        self.left = self.started = 0
         self.unwanted = ""
         self._context = context
         self._name = name
 
     def start(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, hello: ClientHello) -> ssl.SSLObject:
+        self.started += 1
         return self._context.wrap_bio(
             incoming, outgoing, server_side=self._name is None, server_hostname=self._name
         )
@@ -364,6 +365,7 @@ class HandshakeTests(LayerCase):
                 self.layer.dataReceived(said[start : start + 100])
             self.assertEqual(self.wire.take(), DECODE_ERROR)
             self.assertIn(wanted, self.broken())
+            self.assertEqual(self.side.started, 0)  # the costly work of a handshake is not done
 
     def test_few_bytes_of_something_else(self) -> None:
         """HTTP is recognised also if it comes byte by byte."""

@@ -10,7 +10,7 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from portfwd.wire import Need, TooLong
+from portfwd.wire import Need, TooLong, WireError
 from portfwd.wire.client_hello import MAX_HELLO, MAX_RECORD, MAX_RECORDS, ClientHello, read_client_hello
 from tests.wire.conversations import ReaderTestCase
 
@@ -75,6 +75,58 @@ def records(handshake: bytes, *cuts: int) -> bytes:
     """Put a message into records, a new one at each of `cuts`."""
     edges = [0, *cuts, len(handshake)]
     return b"".join(b"\x16\x03\x01" + sized(2, handshake[start:end]) for start, end in pairwise(edges))
+
+
+def groups(*numbers: int) -> bytes:
+    """Make the extension that has the groups of the key exchange."""
+    return extension(10, sized(2, b"".join(number.to_bytes(2, "big") for number in numbers)))
+
+
+def keys(*numbers: int) -> bytes:
+    """Make the extension that has a key of each of these groups."""
+    return extension(
+        51, sized(2, b"".join(number.to_bytes(2, "big") + sized(2, b"key") for number in numbers))
+    )
+
+
+class KeyExchangeTests(ReaderTestCase):
+    """Whether a server may choose a finite field."""
+
+    def test_table(self) -> None:
+        """The first key of a known group decides, or without one whether the client knows a curve."""
+        p256, x25519, ffdhe8192, hybrid, unknown = 23, 29, 0x0104, 0x11EC, 0x9A9A
+        for known, sent, wanted in (
+            ((x25519, ffdhe8192), (x25519,), False),
+            ((x25519, ffdhe8192), (p256, ffdhe8192), False),
+            ((x25519, ffdhe8192), (ffdhe8192,), True),
+            ((x25519, ffdhe8192), (ffdhe8192, x25519), True),
+            ((x25519, ffdhe8192), (unknown, ffdhe8192), True),
+            ((x25519, ffdhe8192), (hybrid, ffdhe8192), True),
+            ((hybrid, x25519), (hybrid, x25519), False),
+            ((hybrid,), (hybrid,), False),
+            ((ffdhe8192, x25519), (), False),
+            ((unknown, ffdhe8192), (), True),
+            ((ffdhe8192,), (unknown,), True),
+            ((0x01FF,), (), True),
+            ((), (), False),
+        ):
+            for extensions in ((groups(*known), keys(*sent)), (keys(*sent), groups(*known))):
+                hello = self.read(read_client_hello, records(message(*extensions)))
+                self.assertEqual(hello.finite_field, wanted, f"{known} {sent}")
+
+    def test_before(self) -> None:
+        """Before TLS 1.3 a client sends no keys, and the ciphers decide."""
+        self.assertFalse(self.read(read_client_hello, records(message(groups(0x0104)))).finite_field)
+
+    def test_cut(self) -> None:
+        """Lists that end before their lengths do are refused."""
+        for bad in (
+            extension(10, b"\0\3\0\x1d\0"),
+            extension(10, b"\0\2\0\x1d\0"),
+            extension(51, b"\0\5\0\x1d\0\4k"),
+            extension(51, b"\0\0\0"),
+        ):
+            self.assertRaises(WireError, read_client_hello, records(message(bad)))
 
 
 class RealTests(ReaderTestCase):
