@@ -15,7 +15,7 @@ from portfwd.wire.proxy_header import Header
 from portfwd.wire.proxy_v1 import build_v1
 from portfwd.wire.proxy_v2 import build_v2
 from tests.filters.feeding import CLIENT, LOCAL, FilterTestCase, Talk
-from tests.wire.test_client_hello import openssl
+from tests.wire.hellos import openssl
 from tests.wire.test_protocols import FIRST, OTHERS
 
 USERS = read_users(hash_password("alice", "secret", b"sixteen bytes...", 1000))

@@ -29,7 +29,7 @@ from portfwd.wire.proxy_v1 import build_v1
 from portfwd.wire.proxy_v2 import build_v2, read_v2
 from portfwd.wire.reading import Read
 from tests.filters.feeding import CLIENT, LOCAL, FilterTestCase, Talk, make_connection
-from tests.wire.test_client_hello import openssl
+from tests.wire.hellos import openssl
 
 REAL = InetAddress("203.0.113.9", 4000)
 PLACE = InetAddress("203.0.113.80", 443)

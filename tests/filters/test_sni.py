@@ -8,7 +8,8 @@ from portfwd.filters import RouteClause
 from portfwd.filters.sni import PLUGIN, UNRECOGNIZED_NAME, SNIOptions
 from portfwd.values import TLSInfo
 from tests.filters.feeding import FilterTestCase, Talk, make_connection
-from tests.wire.test_client_hello import message, openssl, records
+from tests.wire.hellos import openssl
+from tests.wire.test_client_hello import message, records
 
 ROUTES = [
     RouteClause(("git.example.com",), "git"),

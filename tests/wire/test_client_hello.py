@@ -1,10 +1,8 @@
-"""Tests of `portfwd.wire.client_hello`, with messages that real libraries made."""
+"""Tests of `portfwd.wire.client_hello`, with messages that real programs sent."""
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Sequence
-from functools import cache
 from itertools import pairwise
 
 from hypothesis import given, settings
@@ -13,27 +11,10 @@ from hypothesis import strategies as st
 from portfwd.wire import Need, TooLong, WireError
 from portfwd.wire.client_hello import MAX_HELLO, MAX_RECORD, MAX_RECORDS, ClientHello, read_client_hello
 from tests.wire.conversations import ReaderTestCase
+from tests.wire.hellos import HELLOS, openssl
 
-
-@cache
-def openssl(
-    name: str | None = "www.example.com",
-    alpn: tuple[str, ...] = (),
-    newest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
-) -> bytes:
-    """Let OpenSSL begin a handshake in memory, and return what it sends first."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.maximum_version = newest
-    if alpn:
-        context.set_alpn_protocols(list(alpn))
-    sent = ssl.MemoryBIO()
-    session = context.wrap_bio(ssl.MemoryBIO(), sent, server_hostname=name)
-    try:
-        session.do_handshake()
-    except ssl.SSLWantReadError:
-        pass
-    return sent.read()
+#: Into records of so many bytes the largest message of a browser may be cut (see `MAX_RECORDS`).
+LEAST_RECORD = 32
 
 
 def extension(kind: int, content: bytes) -> bytes:
@@ -130,22 +111,27 @@ class KeyExchangeTests(ReaderTestCase):
 
 
 class RealTests(ReaderTestCase):
-    """What OpenSSL sends."""
+    """What OpenSSL, Chromium and Firefox send."""
 
-    def test_name(self) -> None:
-        """The name is found, in messages of TLS 1.2 and 1.3."""
-        for newest in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
-            hello = self.read(read_client_hello, openssl(newest=newest))
-            self.assertEqual(hello, ClientHello("www.example.com"))
+    def test_programs(self) -> None:
+        """The name and the protocols are found, with a key share of hundreds of bytes and without."""
+        http = (b"h2", b"http/1.1")
+        for program, least, name, protocols in (
+            ("openssl-3.0", 300, "www.example.com", http),
+            ("openssl-3.0-tls-1.2", 200, "www.example.com", ()),
+            ("openssl-3.0-no-name", 200, "", ()),
+            ("openssl-3.5", 1500, "www.example.com", http),
+            ("chromium-156", 1900, "www.example.com", http),
+            ("firefox-153", 1800, "www.example.com", http),
+        ):
+            data = HELLOS[program]
+            self.assertGreater(len(data), least)
+            self.assertEqual(self.read(read_client_hello, data), ClientHello(name, protocols), program)
 
-    def test_no_name(self) -> None:
-        """A client that sends no name has an empty one."""
+    def test_other_names(self) -> None:
+        """The message of OpenSSL with another name, and without one."""
+        self.assertEqual(self.read(read_client_hello, openssl("a.example")), ClientHello("a.example"))
         self.assertEqual(self.read(read_client_hello, openssl(None)), ClientHello())
-
-    def test_protocols(self) -> None:
-        """The protocols keep their order."""
-        hello = self.read(read_client_hello, openssl("a.example", ("h2", "http/1.1")))
-        self.assertEqual(hello, ClientHello("a.example", (b"h2", b"http/1.1")))
 
     def test_large(self) -> None:
         """With many protocols the message needs two records, and is read all the same."""
@@ -157,10 +143,14 @@ class RealTests(ReaderTestCase):
 
     def test_in_records(self) -> None:
         """Cut into records anywhere, as tools against filters do, it says the same."""
-        handshake = openssl("cut.example", ("h2",))[5:]
-        for cuts in ((1,), (3,), (4,), (5,), (100,), (1, 2, 3, 4, 5), tuple(range(5, len(handshake), 10))):
-            hello = self.read(read_client_hello, records(handshake, *cuts))
-            self.assertEqual(hello, ClientHello("cut.example", (b"h2",)), cuts)
+        for program in ("openssl-3.0", "openssl-3.5", "chromium-156", "firefox-153"):
+            data = HELLOS[program]
+            expected = self.read(read_client_hello, data)
+            handshake = data[5:]
+            even = tuple(range(LEAST_RECORD, len(handshake), LEAST_RECORD))
+            for cuts in ((1,), (3,), (4,), (5,), (100,), (1, 2, 3, 4, 5), even):
+                hello = self.read(read_client_hello, records(handshake, *cuts))
+                self.assertEqual(hello, expected, (program, cuts))
 
 
 class ReadTests(ReaderTestCase):

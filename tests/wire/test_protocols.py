@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.wire import Need
 from portfwd.wire.protocols import NAMES, recognise
-from tests.wire.test_client_hello import openssl
+from tests.wire.hellos import openssl
 
 #: By protocol: complete first messages of clients.
 FIRST: dict[str, list[bytes]] = {
