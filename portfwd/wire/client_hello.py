@@ -23,9 +23,9 @@ from portfwd.wire.reading import Need, Read, Span, TooLong, WireError
 #: and session tickets of certificates up to some ten thousand; OpenSSL refuses more than 131396.
 MAX_HELLO: Final = 64 * 1024
 
-#: Records that one message may be spread over. Its 64 KiB need four. The largest message that a browser sends has
-#: 2 KiB (a post-quantum key share is in it): these are 64 records of 32 bytes. Tools that hide the name from
-#: filters make some ten. Every call begins at the first record, so this also bounds the work.
+#: Records that one message may be spread over. Its 64 KiB need four. The largest message that a browser sends
+#: has 2 KiB (a post-quantum key share is in it): these are 64 records of 32 bytes. Tools that hide the name
+#: from filters make some ten. Every call begins at the first record, so this also bounds the work.
 MAX_RECORDS: Final = 64
 
 #: RFC 8446 section 5.1: "The length MUST NOT exceed 2^14 bytes."
