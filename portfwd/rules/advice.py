@@ -13,18 +13,24 @@ endpoint-descriptors        a listener of Twisted's own, which closes clients it
 limit-without-effect        a ``bandwidth-per-source`` that no client can come up to, or has no address for,
                             and a ``bandwidth-per-connection`` that no connection can come up to
 no-directory                the directory of a target's unix socket does not exist
+no-framing                  DNS between datagrams and a stream without ``framing=length16``
+no-zone                     a link-local address without the interface that it belongs to
 unverified                  a ``tls:`` target whose certificate is not checked
 ==========================  ======================================================
 """
 
 from __future__ import annotations
 
+import ipaddress
 import posixpath
 from collections.abc import Callable, Iterator
 
 from portfwd.rules.diagnostics import Location, Problem, Severity
-from portfwd.rules.model import UNIX_KINDS, Kind, Rule, Ruleset, TargetSpec
-from portfwd.values import printable
+from portfwd.rules.model import UNIX_KINDS, Framing, Kind, ListenSpec, PortRange, Rule, Ruleset, TargetSpec
+from portfwd.values import is_literal, printable
+
+#: The ports of DNS over UDP and TCP, and over TLS (RFC 7858).
+_DNS_PORTS = (53, 853)
 
 
 def advise(ruleset: Ruleset, is_directory: Callable[[str], bool]) -> tuple[Problem, ...]:
@@ -50,7 +56,10 @@ def _about(rule: Rule, is_directory: Callable[[str], bool]) -> Iterator[Problem]
         )
     yield from _source_limit(rule)
     yield from _connection_limit(rule)
+    yield from _framing(rule)
+    yield from _zone(listen, "the rule cannot be started")
     for target in _targets(rule):
+        yield from _zone(target, "it cannot be dialled")
         yield from _directory(target, is_directory)
         if target.kind is Kind.TLS and not target.options.verify and not target.options.pin:
             yield _warning(
@@ -113,6 +122,34 @@ def _connection_limit(rule: Rule) -> Iterator[Problem]:
 
 def _place(rule: Rule, option: str) -> Location:
     return next((where for name, where in rule.places if name == option), rule.where)
+
+
+def _framing(rule: Rule) -> Iterator[Problem]:
+    """DNS needs a length before each message of a stream (RFC 1035, section 4.2.2)."""
+    if not rule.is_mixed or rule.options.framing is not Framing.NONE:
+        return
+    if _has_dns_port(rule.listen.ports) or any(_has_dns_port(target.ports) for target in _targets(rule)):
+        yield _warning(
+            rule.where,
+            "no-framing",
+            "DNS servers do not understand this: each message in a stream needs its length before it",
+            "write framing=length16 behind the target, or /udp on both sides",
+        )
+
+
+def _has_dns_port(ports: PortRange | None) -> bool:
+    return ports is not None and any(ports.first <= port <= ports.last for port in _DNS_PORTS)
+
+
+def _zone(spec: ListenSpec | TargetSpec, effect: str) -> Iterator[Problem]:
+    host = spec.host
+    if is_literal(host) and ":" in host and "%" not in host and ipaddress.ip_address(host).is_link_local:
+        yield _warning(
+            spec.where,
+            "no-zone",
+            f"{host} is a link-local address, and the interface is missing: {effect}",
+            f"write [{host}%INTERFACE], as in [fe80::1%eth0]",
+        )
 
 
 def _directory(spec: TargetSpec, is_directory: Callable[[str], bool]) -> Iterator[Problem]:

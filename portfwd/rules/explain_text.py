@@ -13,9 +13,13 @@ from typing import Any, Final
 from portfwd.rules.addresses import address_text
 from portfwd.rules.diagnostics import Location
 from portfwd.rules.explain import Choice, Explanation
-from portfwd.rules.model import UNIX_KINDS, AclEntry, Balance, Directive, Rule
+from portfwd.rules.model import UNIX_KINDS, AclEntry, Balance, Directive, OnLimit, Rule
+from portfwd.rules.options import RULE
 from portfwd.values import format_size, printable
 
+#: The limits of connections that a rule has of its own, and those of them beyond which clients can wait.
+_BOUNDS: Final = ("max-conns", "max-conns-per-source", "max-conns-per-target", "rate", "rate-per-source")
+_WAITING: Final = frozenset({"max-conns", "rate"})
 #: How many access entries are named when none of them matched: enough to find the place.
 MOST_NAMED: Final = 3
 
@@ -76,6 +80,15 @@ def _order(balance: Balance) -> str:
 
 def _limits(rule: Rule) -> Iterator[str]:
     options = rule.options
+    for name in _BOUNDS:
+        option = RULE[name]
+        value = getattr(options, option.field)
+        if value is not None:
+            waits = name in _WAITING and options.on_limit is OnLimit.WAIT
+            end = "beyond it clients wait" if waits else "beyond it clients are refused"
+            if name == "max-conns-per-target":
+                end = "beyond it the next target is tried"
+            yield f"{name}={option.text(value)}, {end}"
     for rate, way in ((options.upward, "from clients to upstreams"), (options.downward, "to clients")):
         if rate is not None:
             yield f"{format_size(rate)}/s {way}, all sessions together"

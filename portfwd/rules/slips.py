@@ -3,7 +3,8 @@
 The likely cause of a line that could not be read: one slip, in place of the errors that follow from it.
 
 `find_slip` is asked only about lines that were refused, so a correct file pays nothing for it. It knows other
-spellings of the arrow, comments and options of other programs, and the files of other programs.
+spellings of the arrow, a second arrow, a name without its colon, options that stand alone, comments of other
+programs, and the files of other programs.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Final
 from attrs import frozen
 
 from portfwd.rules.diagnostics import Problem
+from portfwd.rules.options import BY_NAME
 from portfwd.rules.tokens import NAME, Line, Word
 
 #: What people type, or paste from a text processor, for the arrow of a rule.
@@ -46,6 +48,8 @@ _INSTEAD: Final = {
     "TOML": "give the file a name that ends in .toml",
     "YAML": "give the file a name that ends in .yaml if it is rinetd-uv's",
 }
+#: The first words of lines beneath a rule, whose ``->`` is no arrow of a rule.
+_CLAUSES: Final = frozenset({"allow", "deny", "filter", "route", "target"})
 _PORT = re.compile(r"\d{1,5}(?:/(?:tcp|udp))?", re.ASCII)
 _LONGEST_HINT: Final = 100
 
@@ -74,7 +78,7 @@ def find_slip(line: Line, words: list[Word], first: bool) -> Slip | None:
         for program, shape in _FOREIGN:
             if shape.fullmatch(line.text.strip()):
                 return _foreign(line, words, program)
-    for find in (_comment, _arrow, _equals, _listen_address):
+    for find in (_comment, _arrow, _second_arrow, _name, _option, _equals, _listen_address):
         slip = find(line, words)
         if slip is not None:
             return slip
@@ -139,6 +143,44 @@ def _arrows(words: list[Word]) -> Iterator[tuple[Word, int, int, str]]:
             position = bare.find(arrow)
             if position >= 0 and bare not in ARROWS:
                 yield word, position, len(arrow), arrow
+
+
+def _second_arrow(line: Line, words: list[Word]) -> Slip | None:
+    """Two arrows on a line: a chain, or targets that are to be tried one after the other."""
+    arrows = [word for word in words if word.text == "->" and not word.quoted]
+    if len(arrows) < 2 or words[0].text in _CLAUSES:
+        return None
+    columns = range(arrows[1].column, len(line.text) + 2)
+    message, hint = "a rule has one arrow", "write commas between targets that are tried in order"
+    return Slip(Problem(line.at(arrows[1]), "bad-arrow", message, hint), columns)
+
+
+def _name(line: Line, words: list[Word]) -> Slip | None:
+    """A name without its colon: ``web :8080 -> a:1``."""
+    first = words[0]
+    plain = not any(word.quoted for word in words[:3])
+    if len(words) < 4 or not plain or not NAME.fullmatch(first.text) or first.text in _CLAUSES:
+        return None
+    if words[2].text != "->" and words[2].option() is None:
+        return None
+    if ":" not in words[1].text or words[1].option() is not None:
+        return None
+    hint = f"write {first.text}: {line.text[words[1].column - 1 :].strip()}"
+    if len(hint) > _LONGEST_HINT:
+        hint = f"write {first.text}:"
+    columns = range(first.column, words[2].column)
+    return Slip(Problem(line.at(first), "bad-name", "a colon is missing after this name", hint), columns)
+
+
+def _option(line: Line, words: list[Word]) -> Slip | None:
+    """Options on a line of their own, at the margin or beneath a rule."""
+    first = words[0].option()
+    if first is None or words[0].quoted or first[0] not in BY_NAME:
+        return None
+    hint = f"put it on the rule's line, or write default {line.text.strip()} above the rules that it is for"
+    if len(hint) > _LONGEST_HINT:
+        hint = "put it on the rule's line, or write default before it, above the rules that it is for"
+    return Slip(Problem(line.at(words[0]), "bad-rule", "an option stands alone", hint), _whole(line))
 
 
 def _equals(line: Line, words: list[Word]) -> Slip | None:

@@ -30,7 +30,7 @@ from portfwd.service import faults
 from portfwd.service.build import count_descriptors
 from portfwd.service.forwarder import Forwarder
 from portfwd.service.log_level import LogThreshold
-from portfwd.service.where import bound_addresses
+from portfwd.service.where import bound_labels
 from portfwd.values import CloseReason, Direction
 
 #: Seconds for which a count of open descriptors is good: counting them reads a directory.
@@ -127,7 +127,7 @@ class Operating:
             older[live.name] += len(live.sessions)
         for bound in bounds[start:]:
             state = "closed" if bound.closed else "paused" if bound.paused else "accepting"
-            addresses = () if bound.closed else tuple(bound_addresses(bound))
+            addresses = () if bound.closed else tuple(bound_labels(bound))
             yield _view(bound.live, state, addresses, older[bound.live.name])
         if not bounds:
             # It stops: nothing listens any more, and sessions are left.

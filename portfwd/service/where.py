@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.service.test_forwarder -*-
+# -*- test-case-name: tests.service.test_where -*-
 """Where rules listen, as the log tells it."""
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from twisted.logger import Logger
 
 from portfwd.relay.loops import Loops
+from portfwd.rules.model import Kind
 from portfwd.service.bind_failures import listen_label
 from portfwd.service.build import Bound
 from portfwd.service.targets import target_labels
@@ -20,7 +21,7 @@ def tell_where(log: Logger, loops: Loops, bounds: Iterable[Bound]) -> None:
     for bound in bounds:
         for where in addresses_of(bound):
             loops.listens(where)
-        for address in bound_addresses(bound):
+        for address in bound_labels(bound):
             log.info(
                 "{rule}: listening on {address} -> {targets}",
                 rule=bound.live.name,
@@ -49,3 +50,11 @@ def bound_addresses(bound: Bound) -> Iterator[str]:
     for port in bound.ports:
         host = from_twisted_address(port.getHost())
         yield str(host) if host is not None else listen_label(bound.live.rule.listen, bound.offset)
+
+
+def bound_labels(bound: Bound) -> Iterator[str]:
+    """Where `bound` really listens, with what it speaks there as the grammar writes it: ``[::]:53/udp``."""
+    kind = bound.live.rule.listen.kind
+    prefix, suffix = "tls:" if kind is Kind.TLS else "", "/udp" if kind is Kind.UDP else ""
+    for address in bound_addresses(bound):
+        yield f"{prefix}{address}{suffix}"

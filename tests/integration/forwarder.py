@@ -298,5 +298,5 @@ def address_from(text: str) -> Address:
     """Read an address as the log prints it."""
     if text.startswith("unix:"):
         return UnixAddress(text[5:])
-    host, _, port = text.rpartition(":")
+    host, _, port = text.removeprefix("tls:").removesuffix("/udp").rpartition(":")
     return InetAddress(host.strip("[]").replace("*", ""), int(port))

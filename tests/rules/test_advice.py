@@ -8,6 +8,7 @@ from portfwd.rules.advice import advise
 from portfwd.rules.diagnostics import Location, Problem, Severity
 from portfwd.rules.model import (
     AclEntry,
+    Framing,
     Kind,
     ListenSpec,
     Options,
@@ -56,6 +57,31 @@ class AdviseTests(SynchronousTestCase):
         self.assertEqual(
             self.codes(Rule("a", ListenSpec(Kind.UNIX, path="@a"), (TargetSpec(Kind.UNIX, path="@b"),))), []
         )
+
+    def test_framing(self) -> None:
+        """DNS between datagrams and a stream needs its messages' lengths; other protocols are left alone."""
+        udp = ListenSpec(Kind.UDP, "", PortRange(5353, 5353))
+        for listen, kind, port, expected in (
+            (udp, Kind.TCP, 53, True),
+            (udp, Kind.TLS, 853, True),
+            (udp, Kind.UDP, 53, False),
+            (udp, Kind.TCP, 514, False),
+            (ListenSpec(Kind.TCP, "", PortRange(5353, 5353)), Kind.UDP, 53, True),
+            (ListenSpec(Kind.TCP, "", PortRange(50, 60)), Kind.UDP, 1053, True),
+        ):
+            target = TargetSpec(kind, "h", PortRange(port, port))
+            rule = Rule("a", listen, (target,), where=at(1))
+            self.assertEqual(self.codes(rule), [("no-framing", 1)] if expected else [])
+            framed = Rule("a", listen, (target,), options=Options(framing=Framing.LENGTH16), where=at(1))
+            self.assertEqual(self.codes(framed), [])
+
+    def test_zone(self) -> None:
+        """A link-local address of IPv6 needs its interface, wherever it stands."""
+        for host, expected in (("fe80::1", True), ("fe80::1%eth0", False), ("169.254.1.1", False)):
+            listen = ListenSpec(Kind.TCP, host, PortRange(80, 80), where=at(1))
+            target = TargetSpec(Kind.TCP, host, PortRange(80, 80), where=at(2))
+            found = self.codes(Rule("a", listen, (target,)))
+            self.assertEqual(found, [("no-zone", 1), ("no-zone", 2)] if expected else [])
 
     def test_endpoint(self) -> None:
         """A listener of Twisted's own is warned about: it closes clients when descriptors run out."""

@@ -16,6 +16,7 @@ from portfwd.rules.model import (
     Balance,
     Kind,
     ListenSpec,
+    OnLimit,
     Options,
     PortRange,
     RouteSpec,
@@ -122,9 +123,24 @@ class TextTests(SynchronousTestCase):
         )
 
     def test_limits(self) -> None:
-        """What bounds the bytes of a session is said, each direction by itself."""
+        """What bounds sessions and their bytes is said, each limit and direction by itself."""
         for options, lines in (
             (Options(), []),
+            (
+                Options(max_conns=2, rate_per_source=0.05, max_conns_per_target=5),
+                [
+                    "  limit    max-conns=2, beyond it clients are refused",
+                    "  limit    max-conns-per-target=5, beyond it the next target is tried",
+                    "  limit    rate-per-source=0.05/s, beyond it clients are refused",
+                ],
+            ),
+            (
+                Options(rate=200.0, max_conns_per_source=1, on_limit=OnLimit.WAIT),
+                [
+                    "  limit    max-conns-per-source=1, beyond it clients are refused",
+                    "  limit    rate=200/s, beyond it clients wait",
+                ],
+            ),
             (
                 Options(bandwidth=10 * 1024**2, bandwidth_down=1536),
                 [

@@ -40,6 +40,25 @@ class SlipTests(SynchronousTestCase):
             hint = "write " + text.replace("->", " -> ").replace("  ", " ")
             self.one(text, "there is no blank on both sides of this arrow", hint)
 
+    def test_second_arrow(self) -> None:
+        """Two arrows are one error, at the second."""
+        for text in (":80 -> a:1 -> b:1", "web: :80 -> a:1 -> b:1 -> c:1 idle=5m"):
+            self.one(text, "a rule has one arrow", "write commas between targets that are tried in order")
+
+    def test_name_without_colon(self) -> None:
+        """A name without its colon is one error; other errors of the line are still told."""
+        for rest in (":80 -> a:1", "127.0.0.1:80 -> a:1 idle=5m", "tls::443 cert=a.pem -> a:1"):
+            self.one(f"web {rest}", "a colon is missing after this name", f"write web: {rest}")
+        self.one("web :80 -> " + ", ".join(["a:1"] * 30), "a colon is missing after this name", "write web:")
+        found = [message for message, _ in told("web :80 -> a:1 ilde=5m")]
+        self.assertEqual(found, ["a colon is missing after this name", "unknown option 'ilde'"])
+
+    def test_option_alone(self) -> None:
+        """An option on a line of its own, beneath a rule too, is told where it belongs."""
+        hint = "put it on the rule's line, or write default idle=5m above the rules that it is for"
+        for text in ("idle=5m", "web: :80 -> a:1\n    idle=5m"):
+            self.one(text, "an option stands alone", hint)
+
     def test_long_line(self) -> None:
         """A line that is too long to be shown again is not."""
         self.one(
