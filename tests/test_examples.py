@@ -52,8 +52,10 @@ class ExampleTests(SynchronousTestCase):
 
     def test_filters(self) -> None:
         """Every clause of a filter is one that the filter takes."""
-        self.patch(sys, "path", [os.fspath(ROOT / "examples" / "filter-package"), *sys.path])
-        self.addCleanup(sys.modules.pop, "ssh_only", None)
+        places = (ROOT / "examples" / "filter-package", ROOT / "docs" / "listings")
+        self.patch(sys, "path", [*map(os.fspath, places), *sys.path])
+        for module in ("ssh_only", "authorise"):
+            self.addCleanup(sys.modules.pop, module, None)
         own = Origin("ssh-only", "ssh_only:SSHOnly", "portfwd-ssh-only")
         registry = Registry([*Registry.installed().origins(), own])
         # What an example has in /etc lies beside it here.
