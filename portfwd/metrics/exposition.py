@@ -107,6 +107,7 @@ _SAMPLES: Final[Mapping[str, Samples]] = MappingProxyType(
         "portfwd_limit_refusals_total": _by_kind(lambda rule: rule.refused),
         "portfwd_accept_pauses_total": _by_kind(lambda rule: rule.pauses),
         "portfwd_datagrams_dropped_total": _by_kind(lambda rule: rule.dropped),
+        "portfwd_session_datagrams_dropped_total": _by_kind(lambda rule: rule.tally.dropped),
         "portfwd_filter_failures_total": _by_rule(lambda rule: rule.filter_failures),
         "portfwd_bytes_total": _by_flow(lambda flow: flow.bytes),
         "portfwd_spliced_bytes_total": _by_flow(lambda flow: flow.spliced),

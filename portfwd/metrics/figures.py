@@ -71,6 +71,7 @@ class RuleFigures:
         self.tally.dial.merge(tally.dial)
         self.tally.first_byte.merge(tally.first_byte)
         self.tally.duration.merge(tally.duration)
+        self.tally.dropped.update(tally.dropped)
 
     def add_open(self, target: str, to_upstream: FlowSummary, to_client: FlowSummary) -> None:
         """An open session, at `target` if that is not empty."""

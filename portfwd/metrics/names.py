@@ -59,6 +59,9 @@ NAMES: Final[tuple[MetricName, ...]] = (
     MetricName("portfwd_datagrams_dropped_total", _COUNTER,
                "datagrams that were dropped at a listener: its buffer was full, the client had just been"
                " refused, an answer could not be sent, or it was too long", ("rule", "cause")),
+    MetricName("portfwd_session_datagrams_dropped_total", _COUNTER,
+               "datagrams that sessions dropped, open ones too, by the causes of the closing line's"
+               " dropped=", ("rule", "cause")),
     MetricName("portfwd_filter_failures_total", _COUNTER, "how often a filter raised an exception", _RULE),
     MetricName("portfwd_bytes_total", _COUNTER,
                "bytes given to the kernel of the receiving side, of open sessions too", _FLOW),

@@ -117,13 +117,15 @@ class RuleTally(TargetTally):
     :ivar dial: how long it took to reach an upstream.
     :ivar first_byte: how long an upstream took to say something.
     :ivar duration: how long sessions lasted.
+    :ivar dropped: datagrams that sessions dropped, by cause.
     """
 
-    __slots__ = ("__weakref__", "dial", "duration", "first_byte", "targets")
+    __slots__ = ("__weakref__", "dial", "dropped", "duration", "first_byte", "targets")
 
     def __init__(self) -> None:
         super().__init__()
         self.targets: dict[str, TargetTally] = {}
+        self.dropped: Counter[str] = Counter()
         self.dial = Histogram(NETWORK_TIMES)
         self.first_byte = Histogram(NETWORK_TIMES)
         self.duration = Histogram(SESSION_TIMES)
@@ -140,6 +142,8 @@ class RuleTally(TargetTally):
         """A session is over, which had reached `target`; empty for none."""
         super().closed(summary)
         self.duration.add(summary.duration)
+        if summary.dropped:
+            self.dropped.update(dict(summary.dropped))
         if summary.connect_time is not None:
             self.dial.add(summary.connect_time)
         if summary.first_byte is not None:

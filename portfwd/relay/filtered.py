@@ -263,8 +263,9 @@ class FilteredSession(Session):
             return cast(Watched, client).answered()
         return super()._flow(source, destination)
 
-    def _drops(self) -> Counter[str]:
-        drops = super()._drops()
+    def drops(self) -> Counter[str]:
+        """See `Session.drops`; those of filters as well."""
+        drops = super().drops()
         if self.chain is not None:
             for stage in self.chain.stages:
                 drops[stage.name] += stage.dropped

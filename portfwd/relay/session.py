@@ -779,13 +779,13 @@ class Session:
             client.kind if client is not None and upstream is not None else "",
             self._detail,
             self._access_step,
-            tuple((+self._drops()).items()) if self._rule.has_datagrams else (),
+            tuple((+self.drops()).items()) if self._rule.has_datagrams else (),
             0,
             client.tls if client is not None else None,
             upstream.tls if upstream is not None else None,
             self.attempts,
         )
 
-    def _drops(self) -> Counter[str]:
-        """Datagrams that were dropped, by cause; see `SessionSummary.dropped`."""
+    def drops(self) -> Counter[str]:
+        """Datagrams that were dropped so far, by cause; see `SessionSummary.dropped`."""
         return drops(self._client.stream, self._upstream.stream)

@@ -10,6 +10,7 @@ stall. A session that closes between two steps is counted once.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, Final, Protocol
 
@@ -34,6 +35,7 @@ from portfwd.rules.addresses import address_text
 from portfwd.rules.model import ListenSpec, Options
 from portfwd.service.bind_failures import cannot_listen
 from portfwd.service.certificate_watch import sides_of
+from portfwd.streams.datagram_opening import DROP_CAUSES
 from portfwd.values import FlowSummary, UnixAddress
 
 #: Sessions that are read in one step: some microseconds each.
@@ -119,15 +121,24 @@ def _add_rule(live: LiveRule, figures: RuleFigures) -> Steps:
     if live.tally is not None:
         now_open.tally.known(*live.tally.targets)
     seen: dict[Session, tuple[FlowSummary, FlowSummary]] = {}
+    dropped: dict[Session, Counter[str]] = {}
     for number, session in enumerate(list(live.sessions.values()), 1):
         seen[session] = session.flows()
         now_open.add_open(session.target, *seen[session])
+        if live.has_datagrams:
+            dropped[session] = +session.drops()
         if not number % SESSIONS_A_STEP:
             yield
     # From here on at once: what has closed meanwhile is in the tally by now, and must not be counted twice.
     for session, flows in seen.items():
         if session.id not in live.sessions:
             now_open.take_open(session.target, *flows)
+            dropped.pop(session, None)
+    if live.has_datagrams:
+        # They begin at 0, so that the first one is an increase.
+        now_open.tally.dropped.update(dict.fromkeys((*DROP_CAUSES, *(name for name, _ in live.filters)), 0))
+    for counts in dropped.values():
+        now_open.tally.dropped.update(counts)
     if live.tally is not None and id(live.tally) not in figures.seen:
         figures.seen.add(id(live.tally))
         figures.add_closed(live.tally)

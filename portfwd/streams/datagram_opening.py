@@ -167,6 +167,10 @@ class DatagramStreams:
         return self.reached(ConnectedSocket(sock, address, self._watcher))
 
 
+#: The causes of `drops`.
+DROP_CAUSES: Final = ("buffer", "queue", "bandwidth", "long", "unproven", "unanswered")
+
+
 def drops(*streams: Stream | None) -> Counter[str]:
     """
     Datagrams that the sides of a session dropped, by cause.

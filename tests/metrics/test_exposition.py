@@ -41,6 +41,7 @@ def full() -> Figures:
     rule.refused["rate"] = 2
     rule.pauses["limit"] = 3
     rule.dropped["buffer"] = 6
+    rule.tally.dropped["queue"] = 4
     rule.target_failures["b:1"] = 4
     figures.rule("idle")
     figures.listeners["accepting"] = 2
@@ -106,6 +107,7 @@ class ExpositionTests(SynchronousTestCase):
             ("portfwd_limit_refusals_total", f"limit=rate {rule}", 2),
             ("portfwd_accept_pauses_total", f"cause=limit {rule}", 3),
             ("portfwd_datagrams_dropped_total", f"cause=buffer {rule}", 6),
+            ("portfwd_session_datagrams_dropped_total", f"cause=queue {rule}", 4),
             ("portfwd_bytes_total", f"direction=to-upstream {rule}", 207),
             ("portfwd_bytes_total", f"direction=to-client {rule}", 408),
             ("portfwd_spliced_bytes_total", f"direction=to-upstream {rule}", 100),

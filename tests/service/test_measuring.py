@@ -148,7 +148,7 @@ class MeasureTests(ForwarderCase):
         figures = figures_of(forwarder)
         self.assertEqual(figures.rules["a"].refused, {"max-conns": 2})
         self.assertEqual(figures.rules["a"].tally.reasons, {CloseReason.LIMIT: 2})
-        self.assertEqual(figures.rules["b"].target_failures, {"127.0.0.1:1": 1})
+        self.assertEqual(+figures.rules["b"].target_failures, {"127.0.0.1:1": 1})
         self.assertEqual(figures.rules["w"].pauses["limit"], 1)
         self.assertEqual(figures.listeners, {"accepting": 2, "at a limit": 1})
 
@@ -162,6 +162,32 @@ class MeasureTests(ForwarderCase):
         figures = figures_of(forwarder)
         self.assertEqual(figures.rules["u"].dropped, {"buffer": 0, "refused": 2, "answer": 3, "long": 0})
         self.assertEqual(figures.rules["a"].dropped, {})
+
+    async def test_dropped_by_sessions(self) -> None:
+        """What open sessions dropped is told; at the end the sum is that of the closing line."""
+        upstream = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.addCleanup(upstream.close)
+        upstream.bind(("127.0.0.1", 0))
+        port = upstream.getsockname()[1]
+        forwarder = self.started(
+            f"{ASKED}u: 127.0.0.1:0/udp -> 127.0.0.1:{port}/udp bandwidth-up=1KiB idle=5m\n"
+        )
+        host, listening = forwarder.addresses["u"][0].rsplit(":", 1)
+        client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.addCleanup(client.close)
+        for _ in range(20):
+            client.sendto(bytes(100), (host, int(listening)))
+
+        def dropped() -> int:
+            return figures_of(forwarder).rules["u"].tally.dropped["bandwidth"]
+
+        await self.until(lambda: dropped() > 5)
+        while_open = dropped()
+        forwarder.cut(CloseReason.KILLED)
+        await self.until(lambda: bool(self.lines.closed_lines))
+        (line,) = self.lines.closed_lines
+        self.assertEqual(dict(line.dropped)["bandwidth"], dropped())
+        self.assertGreaterEqual(dropped(), while_open)
 
     async def test_process(self) -> None:
         """What the whole process has."""
