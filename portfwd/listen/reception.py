@@ -30,7 +30,8 @@ from portfwd.relay.states import State
 from portfwd.rules.steps import Steps
 from portfwd.values import REFUSALS, Address, CloseReason, InetAddress
 
-#: An association takes one descriptor: its upstream's. Its client has a share of the listening one.
+#: An association takes one descriptor: its upstream's. Its client has a share of the listening one. Where
+#: associations share their upstreams' connections, it takes none, and the connections take theirs.
 PER_ASSOCIATION: Final = 1
 
 #: Seconds for which a client that was refused, or for whom no upstream could be reached, has no other
@@ -373,12 +374,13 @@ class Reception:
         if isinstance(address, InetAddress) and not address.port:
             return None  # nobody can be answered there
         self.table.make_room()
-        if not self._has_descriptor():
+        count = live.descriptors_of_association(self._budget)
+        if count and not self._has_descriptor():
             return None
         one = Correspondent(self, key, sockaddr, ancillary, address, self._local(key))
         self.table.add(key, one)
         self.accepted += 1
-        give_back = partial(self._budget.give_back, PER_ASSOCIATION)
+        give_back = partial(self._budget.give_back, count)
         one.session = session = live.arrive(one, give_back)
         if session.state is State.CLOSED:
             if session.reason in _NOT_SERVED:

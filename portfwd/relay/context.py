@@ -66,7 +66,7 @@ class Surroundings:
 
     @sinks.default
     def _sinks(self) -> Sinks:
-        return Sinks(self.reactor)
+        return Sinks(self.reactor, self.names)
 
 
 class Opener(Protocol):

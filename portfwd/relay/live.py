@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from portfwd.filters.api import IFilterFactory
 from portfwd.kernel.failures import log_warning
 from portfwd.limits.admission import Admission
+from portfwd.limits.descriptors import Descriptors
 from portfwd.limits.look_ups import NOBODY, Asker
 from portfwd.relay.awaiting import Results
 from portfwd.relay.context import Opener, Surroundings
@@ -285,6 +286,17 @@ class LiveRule:
         """The dial of a connection that associations share."""
         settings = DialSettings(self.world, self.world.streams, will_send=True, failovers=self._failovers)
         return Dial(settings, InOrder(self.destinations), self.options.dial_timeout, owner)
+
+    def descriptors_of_association(self, budget: Descriptors) -> int:
+        """
+        How many descriptors an association needs: one for its upstream, none if it shares connections.
+
+        :param budget: is asked for those of connections that are shared.
+        """
+        if self._pool is None:
+            return 1
+        self._pool.budget = budget
+        return 0
 
     def close_shared(self) -> None:
         """End the connections that associations share; there is no session any more."""

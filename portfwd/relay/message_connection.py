@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Protocol, cast
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from portfwd.errors import DialError
+from portfwd.errors import DialError, OutOfResources
+from portfwd.limits.descriptors import Descriptors
 from portfwd.relay.containment import contained
 from portfwd.relay.destination import Destination
 from portfwd.streams.stream import Loss, Stream, Watched
@@ -59,8 +60,13 @@ class MessageConnection:
 
     _log = Logger()
 
-    def __init__(self, user: ConnectionUser, dial: DialMaker) -> None:
-        """:param dial: makes the dial, which is not started."""
+    def __init__(self, user: ConnectionUser, dial: DialMaker, budget: Descriptors | None = None) -> None:
+        """
+        :param dial: makes the dial, which is not started.
+        :param budget: is asked for a descriptor; None for nobody.
+        """
+        self._budget = budget
+        self._has_descriptor = False
         self.state = "dialling"
         self.attempts: Sequence[FailedAttempt] = ()
         self.address: Address | None = None
@@ -76,9 +82,20 @@ class MessageConnection:
         return f"<{type(self).__name__} to {self.address} {self.state}>"
 
     def start(self) -> None:
-        """Dial; the outcome may come before this returns."""
-        if self._dial is not None:
-            self._dial.start()
+        """Dial, if there is a descriptor for it; the outcome may come before this returns."""
+        if self._dial is None:
+            return
+        if self._budget is not None:
+            if not self._budget.take(1):
+                self.dial_failed(OutOfResources("there is no descriptor for another connection"), None)
+                return
+            self._has_descriptor = True
+        self._dial.start()
+
+    def _give_back(self) -> None:
+        if self._has_descriptor and self._budget is not None:
+            self._has_descriptor = False
+            self._budget.give_back(1)
 
     def send(self, message: bytes) -> None:
         """Send one message, of 65 535 bytes at most; only while it is open."""
@@ -99,6 +116,7 @@ class MessageConnection:
         if dial is not None:
             dial.cancel()
             self.state = "closed"
+            self._give_back()
         elif self._stream is not None and self.state != "closed":
             self._over("closing", "aborted")
             self._stream.abort()
@@ -132,6 +150,7 @@ class MessageConnection:
         """No target could be reached."""
         self._dial = None
         self.state = "closed"
+        self._give_back()
         self._user.connection_failed(self, problem, address)
 
     def broke(self, failure: Failure) -> None:
@@ -179,5 +198,6 @@ class MessageConnection:
     @contained
     def lost(self, stream: Stream, how: Loss, detail: str) -> None:
         """It is gone."""
+        self._give_back()
         self._over("closed", detail or "the upstream closed the connection")
         self._stream = None

@@ -27,6 +27,7 @@ from attrs import define
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from portfwd.errors import DialError
+from portfwd.limits.descriptors import Descriptors
 from portfwd.relay.message_connection import MessageConnection
 from portfwd.values import Address
 from portfwd.wire.dns import IDS, read_id, with_id
@@ -126,7 +127,7 @@ class SharedConnection(MessageConnection):
     """
 
     def __init__(self, pool: QuestionPool, dial: DialMaker) -> None:
-        super().__init__(pool, dial)
+        super().__init__(pool, dial, pool.budget)
         self.asked: dict[int, Question] = {}
         self.sent = 0
         self.answered = 0
@@ -148,11 +149,13 @@ class QuestionPool:
 
     :ivar dial: makes a dial of the rule's targets.
     :ivar joining: associations that wait for the first connection.
+    :ivar budget: is asked for the descriptor of each connection; None for nobody.
     """
 
     def __init__(self, clock: IReactorTime, dial: DialMaker) -> None:
         self.dial = dial
         self.joining: dict[Joining, None] = {}
+        self.budget: Descriptors | None = None
         self._clock = clock
         self._connections: dict[SharedConnection, None] = {}
         self._closing: dict[MessageConnection, None] = {}

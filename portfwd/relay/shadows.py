@@ -14,19 +14,21 @@ When the session is over, what waits is still written, then the end, for `LINGER
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import (
-    HostnameEndpoint,
     TCP4ClientEndpoint,
     TCP6ClientEndpoint,
     UNIXClientEndpoint,
 )
+from twisted.internet.error import ConnectError, DNSLookupError
 from twisted.internet.interfaces import (
     IDelayedCall,
     IHalfCloseableProtocol,
+    IProtocol,
+    IProtocolFactory,
     IPushProducer,
     IReactorTime,
     IStreamClientEndpoint,
@@ -35,27 +37,71 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from portfwd.rules.model import Options
+from portfwd.upstreams.names import Names
 from portfwd.values import Address, UnixAddress, is_literal
 
 #: Seconds for a connection: as ``connect-timeout`` of a rule that says nothing.
 CONNECT_TIMEOUT: Final = 5.0
+#: Seconds for which an answer about a shadow's name is good enough: as ``dns-refresh`` of a rule that says
+#: nothing.
+DNS_REFRESH: Final = Options().dns_refresh
 #: Seconds that a shadow has for what is left when its session is over: as ``linger`` of a rule.
 LINGER: Final = 5.0
 #: Bytes given to the transport at once, which says only afterwards that it has enough.
 SLICE: Final = 64 * 1024
 
 
-def shadow_endpoint(reactor: Any, address: Address) -> IStreamClientEndpoint:
-    """How to connect to `address`; names are resolved by the reactor's resolver."""
+@implementer(IStreamClientEndpoint)
+class NamedEndpoint:
+    """A name, looked up as the names of targets are; its addresses are tried one after the other."""
+
+    def __init__(self, reactor: Any, names: Names, host: str, port: int) -> None:
+        self._reactor = reactor
+        self._names = names
+        self._host = host
+        self._port = port
+
+    def __repr__(self) -> str:
+        return f"<NamedEndpoint {self._host}:{self._port}>"
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        """See `IStreamClientEndpoint`; fails with `DNSLookupError` if there is no address."""
+        return Deferred.fromCoroutine(self._connect(protocolFactory))
+
+    async def _connect(self, factory: IProtocolFactory) -> IProtocol:
+        problem: Exception = DNSLookupError(f"no address for {self._host}")
+        for host in await self._look_up():
+            endpoint = _literal_endpoint(self._reactor, host, self._port)
+            try:
+                return await endpoint.connect(factory)
+            except ConnectError as one:
+                problem = one
+        raise problem
+
+    def _look_up(self) -> Deferred[Sequence[str]]:
+        who = object()
+        asked: Deferred[Sequence[str]] = Deferred(lambda _: self._names.forget(self._host, who))
+        refused = self._names.ask(self._host, DNS_REFRESH, who, asked.callback)
+        if refused:
+            asked.errback(DNSLookupError(f"no address for {self._host}: {refused}"))
+        return asked
+
+
+def _literal_endpoint(reactor: Any, host: str, port: int) -> IStreamClientEndpoint:
+    kind = TCP6ClientEndpoint if ":" in host else TCP4ClientEndpoint
+    literal: IStreamClientEndpoint = kind(reactor, host, port, CONNECT_TIMEOUT)
+    return literal
+
+
+def shadow_endpoint(reactor: Any, names: Names, address: Address) -> IStreamClientEndpoint:
+    """How to connect to `address`."""
     if isinstance(address, UnixAddress):
         unix: IStreamClientEndpoint = UNIXClientEndpoint(reactor, address.sockaddr, CONNECT_TIMEOUT)
         return unix
     if not is_literal(address.host):
-        named: IStreamClientEndpoint = HostnameEndpoint(reactor, address.host, address.port, CONNECT_TIMEOUT)
-        return named
-    kind = TCP6ClientEndpoint if ":" in address.host else TCP4ClientEndpoint
-    literal: IStreamClientEndpoint = kind(reactor, address.host, address.port, CONNECT_TIMEOUT)
-    return literal
+        return NamedEndpoint(reactor, names, address.host, address.port)
+    return _literal_endpoint(reactor, address.host, address.port)
 
 
 @implementer(IPushProducer, IHalfCloseableProtocol)

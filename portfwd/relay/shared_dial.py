@@ -57,7 +57,7 @@ class QuestionCarrier:
         if is_question(data):
             return self._pool.ask(self, data)
         if self._own is None:
-            self._own = own = MessageConnection(self, self._pool.dial)
+            self._own = own = MessageConnection(self, self._pool.dial, self._pool.budget)
             own.start()
         if self._own.state == "open":
             self._own.send(data)

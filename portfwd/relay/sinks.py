@@ -29,6 +29,7 @@ from portfwd.kernel.failures import log_failure
 from portfwd.logs import recording
 from portfwd.relay.shadows import Shadow, shadow_endpoint
 from portfwd.relay.sink_files import COMPLAINT_INTERVAL, SinkFile
+from portfwd.upstreams.names import Names
 from portfwd.values import Address
 
 
@@ -60,6 +61,7 @@ class Sinks:
     def __init__(
         self,
         reactor: Any,
+        names: Names,
         *,
         connect: Callable[[Address], IStreamClientEndpoint] | None = None,
         wall_clock: Callable[[], float] = time.time,
@@ -67,12 +69,13 @@ class Sinks:
     ) -> None:
         """
         :param reactor: connects shadows, and tells when they have had their time.
+        :param names: the addresses of shadows that are names.
         :param connect: how shadows are connected to; None: by `shadow_endpoint`.
         :param wall_clock: seconds since the epoch, for records.
         """
         self.stored = 0
         self._clock: IReactorTime = reactor
-        self._connect = partial(shadow_endpoint, reactor) if connect is None else connect
+        self._connect = partial(shadow_endpoint, reactor, names) if connect is None else connect
         self._wall_clock = wall_clock
         self._make_file = make_file
         self._files: dict[str, SinkFile] = {}

@@ -200,6 +200,7 @@ class Forwarder(Service):
         :raises StartError: with a line for each listener that cannot be bound.
         """
         self._budget.limit = raise_descriptor_limit()
+        self._names.learn_now(names_to_look_up(self.ruleset, ()))
         self._bound = self._binder.bind_all(self._planned)
         if self._watchers is not None:
             try:

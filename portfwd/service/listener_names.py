@@ -2,15 +2,18 @@
 """
 Addresses of the names that listeners are bound to.
 
-A name is looked up on the reactor's thread at the start alone, when there are no sessions yet. A reload looks
-up, in threads and side by side, the names of the sockets that it is about to bind; whatever is bound later (a
-drained rule that resumes) uses what is known. A name server that is silent delays a reload, and no session.
+All look-ups are made in threads, side by side. A start waits for them, `LOOK_UP_LIMIT` seconds at most for
+all names together: it binds before privileges are dropped, and raises an error at once if something cannot be
+had. A reload waits as well, but the reactor goes on. Whatever is bound later (a drained rule that resumes)
+uses what is known. A name server that is silent delays a start or a reload, and no session of this process.
 """
 
 from __future__ import annotations
 
 import errno
+import time
 from collections.abc import Callable, Iterable, Sequence
+from threading import Thread
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -20,6 +23,7 @@ from portfwd.rules.model import Rule, Ruleset
 from portfwd.service.build import Bound, count_ports
 from portfwd.service.reload import listening_key
 from portfwd.upstreams.names import LOOK_UP_LIMIT, Resolver
+from portfwd.upstreams.system_resolver import MAX_THREADS
 from portfwd.values import is_literal
 
 
@@ -42,6 +46,10 @@ def names_to_look_up(ruleset: Ruleset, bound: Iterable[Bound]) -> set[str]:
     }
 
 
+def _nothing(name: str) -> OSError:
+    return OSError(errno.ENOENT, f"the name {name} has no address, or no name server answers")
+
+
 class ListenerNames:
     """What is known of such names."""
 
@@ -53,13 +61,13 @@ class ListenerNames:
     ) -> None:
         """
         :param resolver: asked for reloads.
-        :param resolve: asked at the start; it blocks.
+        :param resolve: asked at the start, in threads; it blocks.
         """
         self._resolver = resolver
         self._clock = clock
         self._resolve = resolve
         self._known: dict[str, Sequence[str]] = {}
-        self._missing: set[str] = set()
+        self._missing: dict[str, OSError] = {}
         self._waits: dict[Deferred[None], tuple[IDelayedCall, Callable[[], None]]] = {}
 
     def __repr__(self) -> str:
@@ -71,12 +79,53 @@ class ListenerNames:
 
         :raises OSError: it has none.
         """
-        if name in self._missing:
-            raise OSError(errno.ENOENT, f"the name {name} has no address, or no name server answers")
+        missing = self._missing.get(name)
+        if missing is not None:
+            raise missing
         known = self._known.get(name)
         if known is None:
             known = self._known[name] = self._resolve(name)
         return known
+
+    def learn_now(self, names: Iterable[str], limit: float = LOOK_UP_LIMIT) -> None:
+        """
+        Look `names` up, side by side, and wait for that: for a start.
+
+        :param limit: seconds, for all of them; a name without an answer by then has no address.
+        """
+        waiting = sorted(names)
+        found: dict[str, Sequence[str] | OSError] = {}
+
+        def work() -> None:
+            while waiting:
+                try:
+                    name = waiting.pop()
+                except IndexError:  # another thread took the last one
+                    return
+                try:
+                    found[name] = self._resolve(name)
+                except OSError as problem:
+                    found[name] = problem
+                except ValueError as problem:  # it is no name
+                    found[name] = OSError(errno.EINVAL, str(problem))
+
+        every = tuple(waiting)
+        count = min(len(every), MAX_THREADS)
+        threads = [Thread(target=work, name="portfwd-names", daemon=True) for _ in range(count)]
+        for thread in threads:
+            thread.start()
+        deadline = time.monotonic() + limit
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        for name in every:
+            answer = found.get(name)
+            if isinstance(answer, OSError):
+                self._missing[name] = answer
+            elif answer is None:
+                self._missing[name] = _nothing(name)
+            else:
+                self._known[name] = answer
+                self._missing.pop(name, None)
 
     async def learn(self, names: Iterable[str]) -> None:
         """Look `names` up, side by side. One without an answer keeps the addresses that are known of it."""
@@ -93,9 +142,9 @@ class ListenerNames:
             if found:
                 self._known[name] = found
             if name in self._known:
-                self._missing.discard(name)
+                self._missing.pop(name, None)
             else:
-                self._missing.add(name)
+                self._missing[name] = _nothing(name)
             waiting.callback(None)
 
         def out_of_time() -> None:

@@ -47,24 +47,24 @@ class Renewed(Generic[T]):
 class Renewal(Generic[T]):
     """Looks at the files of one side of TLS, and has them read."""
 
-    def __init__(self, watch: FileWatch, run: Run, tell: Callable[[Renewed[T]], object]) -> None:
-        """
-        :param run: runs the reading.
-        :param tell: is told what came of it, on the thread that `look` is called on.
-        """
+    def __init__(self, watch: FileWatch, run: Run) -> None:
+        """:param run: runs the reading."""
         self._watch: Final = watch
         self._run = run
-        self._tell = tell
         self._busy = False
 
     def __repr__(self) -> str:
         return f"<Renewal {'reading' if self._busy else 'idle'}>"
 
-    def look(self, read: Callable[[], T], *, always: bool = False) -> None:
+    def look(
+        self, read: Callable[[], T], tell: Callable[[Renewed[T]], object], *, always: bool = False
+    ) -> None:
         """
         Read the files if they have changed.
 
         :param read: reads them, in the thread; raises `OSError` or `ValueError` if they are not good.
+        :param tell: is told what came of it, on the thread that this is called on. It is not kept: its owner
+            keeps this, and nothing must wait for the garbage collector.
         :param always: read them in any case.
         """
         if self._busy:
@@ -88,10 +88,10 @@ class Renewal(Generic[T]):
         def done(result: tuple[Signature, Renewed[T]]) -> None:
             found, renewed = result
             self._watch.settle(found)
-            self._tell(renewed)
+            tell(renewed)
 
         def failed(failure: Failure) -> None:
             # The thread is left to itself; the files are looked at again when it has returned.
-            self._tell(Renewed(True, None, str(failure.value)))
+            tell(Renewed(True, None, str(failure.value)))
 
         self._run(work).addCallbacks(done, failed)

@@ -142,7 +142,7 @@ class ClientSide:
         self._watch = None if seconds is None else FileWatch(partial(_named_files, options), seconds)
         self._renewal: Renewal[_Read] | None = None
         if self._watch is not None:
-            self._renewal = Renewal(self._watch, run, self._renewed)
+            self._renewal = Renewal(self._watch, run)
         self._contexts: dict[tuple[str, ...], ssl.SSLContext] = {}
         self._sessions: OrderedDict[_Asked, deque[ssl.SSLSession]] = OrderedDict()
         self._files = self._read_again()
@@ -165,10 +165,11 @@ class ClientSide:
     def _read_again(self) -> _Read:
         """Read the files; in a thread, unless this is a start."""
         remembered: dict[str, bytes] = {}
+        read_now = self._read  # what is kept must not know this side: nothing waits for the garbage collector
 
         def read(path: str) -> bytes:
             if path not in remembered:
-                remembered[path] = self._read(path)
+                remembered[path] = read_now(path)
             return remembered[path]
 
         context, pairs = self._new_context(read)
@@ -205,7 +206,7 @@ class ClientSide:
     def _look(self) -> None:
         """Have the files read again if they are others than before, and it is time to look."""
         if self._renewal is not None and self._watch is not None and self._watch.due:
-            self._renewal.look(self._read_again)
+            self._renewal.look(self._read_again, self._renewed)
 
     def _renewed(self, renewed: Renewed[_Read]) -> None:
         if renewed.problem:

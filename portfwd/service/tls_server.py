@@ -113,7 +113,7 @@ class ServerSide:
         self._allowed = tuple(name_pattern(one) for one in options.client_name)
         self._alpn = frozenset(one.encode() for one in options.alpn)
         self._watch = FileWatch(lambda: named_files(options), seconds)
-        self._renewal: Renewal[Certificates] = Renewal(self._watch, run, self._renewed)
+        self._renewal: Renewal[Certificates] = Renewal(self._watch, run)
         old = before if before is not None and before._options == options else None
         self._keys_made_at: float = seconds() if old is None else old._keys_made_at
         known = None if old is None else old.certificates
@@ -171,7 +171,9 @@ class ServerSide:
         if new:
             self._keys_made_at = self._seconds()  # if that is not possible now, it is tomorrow
         self._renewal.look(
-            partial(read_certificates, self._options, self._now(), self.certificates, new=new), always=new
+            partial(read_certificates, self._options, self._now(), self.certificates, new=new),
+            self._renewed,
+            always=new,
         )
 
     def _renewed(self, renewed: Renewed[Certificates]) -> None:

@@ -129,6 +129,47 @@ class SharedTests(PoolCase):
         got = self.wait_for(count)
         self.assertEqual({message[-4:] for message in got}, {b"%04d" % number for number in range(count)})
 
+    def test_descriptors(self) -> None:
+        """Connections are counted, each once, and associations that share them are not."""
+        self.serve()
+        budget = self.forwarder._budget
+        before = budget.spent
+        clients = self.clients(BUSY + 1)
+        got = self.wait_for(BUSY + 1)
+        self.assertEqual(budget.spent - before, 2)
+        clients[0].sendto(b"no question", self.where())
+        self.wait_for(BUSY + 2)
+        self.assertEqual(budget.spent - before, 3)
+        for one in self.connections:
+            one.answer(*(message for message in one.got if message in got))
+        for _ in range(int(IDLE) + 2):
+            self.advance(1)
+        for one in self.connections:
+            one.sock.close()
+        self.turn()
+        self.assertEqual(len(self.listener.table), BUSY)
+        self.assertEqual(budget.spent, before)
+
+    def test_no_descriptor(self) -> None:
+        """Where there is none for a connection, the association ends, and nothing is counted."""
+        self.serve()
+        budget = self.forwarder._budget
+        before = budget.limit = budget.spent
+        self.clients(1)
+        self.assertEqual([line.reason for line in self.closed_lines], [CloseReason.RESOURCES])
+        self.assertEqual(budget.spent, before)
+
+    def test_no_descriptor_for_another(self) -> None:
+        """Where there is none for one more connection, those that are there take all questions."""
+        self.serve()
+        self.clients(1)
+        self.wait_for(1)
+        budget = self.forwarder._budget
+        budget.limit = budget.spent
+        self.clients(BUSY + 5, start=1)
+        self.wait_for(BUSY + 6)
+        self.assertEqual((len(self.connections), self.closed_lines), (1, []))
+
     def test_idle(self) -> None:
         """It ends when nothing is unanswered for a few seconds; the association stays."""
         self.serve()

@@ -8,20 +8,26 @@ from typing import Any, cast
 
 from twisted.internet import error
 from twisted.internet import reactor as real_reactor
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks
 from twisted.internet.endpoints import (
-    HostnameEndpoint,
     TCP4ClientEndpoint,
     TCP6ClientEndpoint,
     UNIXClientEndpoint,
 )
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from portfwd.relay.shadows import LINGER, SLICE, Shadow, shadow_endpoint
+from portfwd.relay.shadows import CONNECT_TIMEOUT, LINGER, SLICE, NamedEndpoint, Shadow, shadow_endpoint
+from portfwd.upstreams.names import Names
 from portfwd.values import Address, InetAddress, UnixAddress
+from tests.upstreams.test_names import FakeResolver
+
+#: Of addresses that are none.
+NO_NAMES = Names(FakeResolver(), Clock())
 
 
 class FakeTransport:
@@ -254,11 +260,62 @@ class EndpointTests(SynchronousTestCase):
         kinds: list[tuple[Address, type[Any]]] = [
             (InetAddress("192.0.2.1", 80), TCP4ClientEndpoint),
             (InetAddress("::1", 80), TCP6ClientEndpoint),
-            (InetAddress("shadow.example", 80), HostnameEndpoint),
+            (InetAddress("shadow.example", 80), NamedEndpoint),
             (UnixAddress("@shadow"), UNIXClientEndpoint),
         ]
         for address, kind in kinds:
-            self.assertIsInstance(shadow_endpoint(real_reactor, address), kind)
+            self.assertIsInstance(shadow_endpoint(real_reactor, NO_NAMES, address), kind)
+
+    def named(self) -> tuple[FakeResolver, MemoryReactorClock, Deferred[Any]]:
+        """A connection to a name, whose look-up has begun."""
+        resolver, clock = FakeResolver(), MemoryReactorClock()
+        names = Names(resolver, clock)
+        endpoint = shadow_endpoint(clock, names, InetAddress("shadow.example", 80))
+        self.assertEqual(repr(endpoint), "<NamedEndpoint shadow.example:80>")
+        connecting = endpoint.connect(Factory.forProtocol(Protocol))
+        self.assertEqual(resolver.asked, ["shadow.example"])
+        return resolver, clock, connecting
+
+    def refuse(self, clock: MemoryReactorClock) -> None:
+        """The address that was tried last refuses."""
+        factory = clock.tcpClients[-1][2]
+        factory.clientConnectionFailed(None, Failure(error.ConnectionRefusedError()))
+
+    def test_name(self) -> None:
+        """The name is looked up as those of targets are, and its addresses are tried in their order."""
+        resolver, clock, connecting = self.named()
+        resolver.answer("192.0.2.1", "192.0.2.2")
+        self.refuse(clock)
+        host, port, factory, timeout, _ = clock.tcpClients[-1]
+        self.assertEqual((host, port, timeout), ("192.0.2.2", 80, CONNECT_TIMEOUT))
+        factory.buildProtocol(None).makeConnection(StringTransport())
+        self.assertIsInstance(self.successResultOf(connecting), Protocol)
+
+    def test_name_of_nobody(self) -> None:
+        """Without an address, or where all of them fail, there is no connection."""
+        resolver, clock, connecting = self.named()
+        resolver.answer()
+        self.failureResultOf(connecting, error.DNSLookupError)
+        resolver, clock, connecting = self.named()
+        resolver.answer("192.0.2.1")
+        self.refuse(clock)
+        self.failureResultOf(connecting, error.ConnectionRefusedError)
+
+    def test_too_many_names(self) -> None:
+        """A look-up that is refused says why."""
+        clock = MemoryReactorClock()
+        names = Names(FakeResolver(), clock, limit=0)
+        connecting = NamedEndpoint(clock, names, "shadow.example", 80).connect(Factory())
+        problem = self.failureResultOf(connecting, error.DNSLookupError)
+        self.assertIn("0 names are being looked up", str(problem.value))
+
+    def test_cancelled(self) -> None:
+        """A session that ends during the look-up waits no longer."""
+        resolver, clock, connecting = self.named()
+        connecting.cancel()
+        self.failureResultOf(connecting, CancelledError)
+        resolver.answer("192.0.2.1")
+        self.assertEqual(clock.tcpClients, [])
 
 
 class SocketTests(TestCase):
@@ -288,7 +345,7 @@ class SocketTests(TestCase):
         problems: list[str] = []
         clock = cast(Any, real_reactor)
         gone: Deferred[Shadow] = Deferred()
-        endpoint = shadow_endpoint(clock, address)
+        endpoint = shadow_endpoint(clock, NO_NAMES, address)
         shadow = Shadow(clock, endpoint, 10**7, lost.append, problems.append, gone.callback)
         data = bytes(range(256)) * 4000
         shadow.write(data)

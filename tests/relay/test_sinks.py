@@ -14,7 +14,7 @@ from portfwd.logs.recording import Chunk, read_recording
 from portfwd.relay.sink_files import COMPLAINT_INTERVAL, SinkFile
 from portfwd.relay.sinks import Sinks
 from portfwd.values import TO_CLIENT, TO_UPSTREAM, Address, InetAddress
-from tests.relay.test_shadows import FakeEndpoint
+from tests.relay.test_shadows import NO_NAMES, FakeEndpoint
 
 #: Far more than any wait of these tests takes on a busy machine.
 LONG = 30.0
@@ -43,6 +43,7 @@ class SinksTests(SynchronousTestCase):
         """Sinks whose shadows connect when the test says so."""
         made = Sinks(
             self.clock,
+            NO_NAMES,
             connect=cast(Any, self.connect),
             wall_clock=lambda: 1000.0 + self.clock.seconds(),
             **options,

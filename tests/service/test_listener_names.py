@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from threading import Barrier, Event
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -12,6 +13,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from portfwd.service.listener_names import ListenerNames, names_to_look_up
 from portfwd.upstreams.names import LOOK_UP_LIMIT
 from tests.service.worlds import rules
+
+#: Seconds after which a thread of a test that has failed goes on.
+PATIENCE = 10.0
 
 
 class ListenerNamesTests(SynchronousTestCase):
@@ -44,6 +48,43 @@ class ListenerNamesTests(SynchronousTestCase):
         self.assertEqual(self.names.addresses("a"), ["192.0.2.1"])
         self.assertEqual(self.blocked, ["a"])
         self.assertEqual(repr(self.names), "<ListenerNames 1 known, 0 being looked up>")
+
+    def test_start_side_by_side(self) -> None:
+        """A start looks up all of its names at once, and keeps why one has no address."""
+        together = Barrier(3)
+
+        def resolve(name: str) -> Sequence[str]:
+            together.wait(PATIENCE)
+            if name == "b":
+                raise OSError(5, "no such name")
+            if name == "c":
+                raise UnicodeError("no name at all")
+            return ["192.0.2.1"]
+
+        names = ListenerNames(self, self.clock, resolve)
+        names.learn_now({"a", "b", "c"})
+        self.assertEqual(names.addresses("a"), ["192.0.2.1"])
+        self.assertIn("no such name", str(self.assertRaises(OSError, names.addresses, "b")))
+        self.assertIn("no name at all", str(self.assertRaises(OSError, names.addresses, "c")))
+        names.learn_now(())
+
+    def test_start_in_silence(self) -> None:
+        """A start does not wait longer for a name server than it may; the others' addresses are used."""
+        silent = Event()
+        self.addCleanup(silent.set)
+
+        def resolve(name: str) -> Sequence[str]:
+            if name == "a":
+                silent.wait(PATIENCE)
+            return ["192.0.2.1"]
+
+        names = ListenerNames(self, self.clock, resolve)
+        names.learn_now({"a"}, 0.0)
+        self.assertIn("no name server answers", str(self.assertRaises(OSError, names.addresses, "a")))
+        learnt = Deferred.fromCoroutine(names.learn({"a"}))
+        self.asked["a"](["192.0.2.7"])
+        self.successResultOf(learnt)
+        self.assertEqual(names.addresses("a"), ["192.0.2.7"])
 
     def test_reload(self) -> None:
         """A reload asks for all names side by side, and uses what they say now."""

@@ -27,7 +27,7 @@ class RenewalTests(SynchronousTestCase):
     def renewal(self, run: Callable[[Callable[[], Any]], Deferred[Any]] | None = None) -> Renewal[str]:
         """Of that file."""
         watch = FileWatch(lambda: [str(self.file)], Clock().seconds)
-        return Renewal(watch, run or self.run_later, self.told.append)
+        return Renewal(watch, run or self.run_later)
 
     def run_later(self, call: Callable[[], Any]) -> Deferred[Any]:
         """Keep `call` for the test."""
@@ -42,11 +42,11 @@ class RenewalTests(SynchronousTestCase):
     def test_changed(self) -> None:
         """Files that have changed are read once; those that have not are not read."""
         renewal = self.renewal(at_once)
-        renewal.look(self.file.read_text)
+        renewal.look(self.file.read_text, self.told.append)
         self.file.write_text("other")
-        renewal.look(self.file.read_text)
-        renewal.look(self.file.read_text)
-        renewal.look(self.file.read_text, always=True)
+        renewal.look(self.file.read_text, self.told.append)
+        renewal.look(self.file.read_text, self.told.append)
+        renewal.look(self.file.read_text, self.told.append, always=True)
         wanted = [Renewed(False), Renewed(True, "other"), Renewed(False), Renewed(False, "other")]
         self.assertEqual(self.told, wanted)
 
@@ -54,24 +54,24 @@ class RenewalTests(SynchronousTestCase):
         """What is wrong with them is told once."""
         renewal = self.renewal(at_once)
         self.file.unlink()
-        renewal.look(self.file.read_text)
-        renewal.look(self.file.read_text)
+        renewal.look(self.file.read_text, self.told.append)
+        renewal.look(self.file.read_text, self.told.append)
         self.assertIn("No such file", self.told[0].problem)
         self.assertEqual(self.told[1], Renewed(False))
 
     def test_one_at_a_time(self) -> None:
         """While one thread works no other one is begun, even if nobody waits for it any more."""
         renewal = self.renewal()
-        renewal.look(self.file.read_text)
-        renewal.look(self.file.read_text)
+        renewal.look(self.file.read_text, self.told.append)
+        renewal.look(self.file.read_text, self.told.append)
         self.assertEqual((len(self.calls), repr(renewal)), (1, "<Renewal reading>"))
         call, done = self.calls[0]
         done.errback(TimeoutError("no answer"))
         self.assertEqual(self.told, [Renewed(True, None, "no answer")])
-        renewal.look(self.file.read_text)
+        renewal.look(self.file.read_text, self.told.append)
         self.assertEqual(len(self.calls), 1)
         call()
-        renewal.look(self.file.read_text)
+        renewal.look(self.file.read_text, self.told.append)
         self.assertEqual((len(self.calls), len(self.told)), (2, 1))
 
     def test_change_while_reading(self) -> None:
@@ -85,6 +85,6 @@ class RenewalTests(SynchronousTestCase):
 
         self.file.write_text("other")
         for _ in range(2):
-            renewal.look(read)
+            renewal.look(read, self.told.append)
             self.do()
         self.assertEqual(self.told, [Renewed(True, "other"), Renewed(True, "other!")])
