@@ -247,12 +247,14 @@ class StopTests(ForwarderCase):
 
     async def test_who_waits_already(self) -> None:
         """A client whom the kernel has let in is served, and has the time that sessions have."""
-        forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}", drain=0.2)
+        forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}", drain=PATIENCE)
         client = self.connect(forwarder)
         stopped = forwarder.stopService()
         server = await self.in_thread(self.accept)
         client.sendall(b"late")
         self.assertEqual(await self.in_thread(lambda: server.recv(4)), b"late")
+        deadline: Any = forwarder._deadline
+        deadline.reset(0)
         await stopped
         self.assertEqual([line.reason for line in self.lines.closed_lines], [CloseReason.DRAIN])
 
