@@ -52,8 +52,8 @@ from portfwd.values import (
 if TYPE_CHECKING:
     from portfwd.relay.live import LiveRule
 
-#: How access lists see a client that was announced without an address. ``*`` matches it.
-_NO_ADDRESS: Final = "unix"
+#: How access lists see a client that was announced without an address of any kind. ``*`` matches it.
+_NO_ADDRESS: Final = "unknown"
 
 _ACTIVE: Final = (State.PEEKING, State.DIALING, State.RELAYING)
 
@@ -389,8 +389,10 @@ class FilteredSession(Session):
         self._announced, self._announced_local = client, local
         access = self._rule.access
         if not access.empty:
-            # A client without an address, of a unix socket behind a proxy, is in no list of addresses.
-            decision = access.decide(client.host if isinstance(client, InetAddress) else _NO_ADDRESS)
+            if isinstance(client, UnixAddress):
+                decision = access.decide_unix(announced=True)
+            else:
+                decision = access.decide(client.host if isinstance(client, InetAddress) else _NO_ADDRESS)
             if not decision.allowed:
                 self._access_step = decision.step
                 self._refuse(CloseReason.ACCESS)

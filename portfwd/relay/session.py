@@ -47,7 +47,7 @@ from portfwd.relay.reasons import reason_of
 from portfwd.relay.shared_dial import SharedDial
 from portfwd.relay.silence import LOOKS, SLOW_AFTER, next_look, shrank, silence_limit, silence_reason
 from portfwd.relay.states import State, follow
-from portfwd.rules.model import OnDeny, Options
+from portfwd.rules.model import DATAGRAM_KINDS, OnDeny, Options
 from portfwd.streams.datagram_opening import drops
 from portfwd.streams.stream import Loss, Stream
 from portfwd.values import (
@@ -59,6 +59,7 @@ from portfwd.values import (
     InetAddress,
     SessionSummary,
     Side,
+    UnixAddress,
 )
 
 if TYPE_CHECKING:
@@ -175,18 +176,29 @@ class Session:
         if self.passages and is_loop(self.passages, rule.name):
             self._refuse_loop()
             return
-        if not rule.access.empty and isinstance(client.address, InetAddress):
-            decision = rule.access.decide(client.address.host)
-            if not decision.allowed:
-                self._access_step = decision.step
-                self._refuse(CloseReason.ACCESS)
-                return
+        if not rule.access.empty and not self._has_access(client.address):
+            return
         if rule.limits is not None and not self._admit(rule.limits, client.address):
             return
         if client.handshaking:
             self._shake_hands(client)
         else:
             self._proceed(client)
+
+    def _has_access(self, address: Address | None) -> bool:
+        """Whether the access list lets in a client of a socket of ours; else it is refused."""
+        access = self._rule.access
+        if isinstance(address, InetAddress):
+            decision = access.decide(address.host)
+        elif isinstance(address, UnixAddress) or self._rule.rule.listen.kind in DATAGRAM_KINDS:
+            # Only a sender of datagrams by a unix socket may have no address at all.
+            decision = access.decide_unix()
+        else:
+            return True  # an endpoint whose clients have no address of these kinds
+        if not decision.allowed:
+            self._access_step = decision.step
+            self._refuse(CloseReason.ACCESS)
+        return decision.allowed
 
     def _shake_hands(self, client: Stream) -> None:
         """The client may come in when it has said who it is, in time."""

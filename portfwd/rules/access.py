@@ -16,9 +16,11 @@ Order within a level does not matter, and ``deny`` beats ``allow``. An
 IPv4-mapped IPv6 address is judged as the IPv4 address it is, so a network of
 IPv6 (``::/0``) never holds an IPv4 client. Zone ids (``%eth0``) are ignored.
 
-A client without an address, which is one of a unix socket, is not judged:
-entries speak of addresses, and the socket file's ``mode=`` says who may
-connect. rinetd-uv documents the same.
+The word ``unix`` stands for the clients of unix sockets, which have no address. A level that
+does not name it does not judge them: its entries speak of addresses, and the socket
+file's ``mode=`` says who may connect, as rinetd-uv documents. A client of a unix socket that a PROXY
+header announces is always judged, since no ``mode=`` holds for it. Beside ``unix`` only the
+glob ``*`` holds such clients.
 
 This module refuses to look up names: a pattern is never a host name.
 """
@@ -39,6 +41,9 @@ from portfwd.values import printable
 
 #: Longer than any address in any notation with a star in every gap; beyond it is a slip or an attack.
 MAX_PATTERN: Final = 128
+
+#: The pattern for clients of unix sockets.
+UNIX: Final = "unix"
 
 #: Clients whose decision is remembered: a busy rule's, in about 300 KiB.
 REMEMBERED: Final = 1024
@@ -109,6 +114,8 @@ def check_pattern(text: str) -> str | None:
     """
     if not text:
         return "a pattern is missing"
+    if text == UNIX:
+        return None
     if len(text) > MAX_PATTERN:
         return f"a pattern has at most {MAX_PATTERN} characters"
     if "%" in text:
@@ -188,23 +195,34 @@ class _Patterns:
     is the longest network. Globs are asked one after the other, last.
     """
 
-    __slots__ = ("_globs", "_networks")
+    __slots__ = ("_globs", "_networks", "_unix", "names_unix")
 
     def __init__(self, entries: Iterable[AclEntry]) -> None:
         tables: dict[tuple[int, int], dict[int, AclEntry]] = {}
         globs: list[tuple[re.Pattern[str], AclEntry]] = []
+        unix = everything = None
         for entry in entries:
-            if "*" in entry.pattern or "?" in entry.pattern:
+            if entry.pattern == UNIX:
+                unix = unix or entry
+            elif "*" in entry.pattern or "?" in entry.pattern:
                 glob = _MAPPED_GLOB.sub("", _bare(entry.pattern.lower()), count=1)
                 globs.append((re.compile(fnmatch.translate(glob)), entry))
+                if not glob.strip("*"):
+                    everything = everything or entry
             else:
                 network = _read_network(entry.pattern)
                 tables.setdefault((network.version, network.shift), {}).setdefault(network.prefix, entry)
         self._networks = tuple((version, shift, tables[version, shift]) for version, shift in sorted(tables))
         self._globs = tuple(globs)
+        self._unix = unix or everything
+        self.names_unix = unix is not None
 
     def __bool__(self) -> bool:
-        return bool(self._networks or self._globs)
+        return bool(self._networks or self._globs or self.names_unix)
+
+    def match_unix(self) -> AclEntry | None:
+        """The entry that holds clients of unix sockets: ``unix``, else ``*``, else None."""
+        return self._unix
 
     def match(self, client: _Client) -> AclEntry | None:
         """The entry that holds `client`: the longest network that does, else the first glob, else None."""
@@ -229,6 +247,11 @@ class _Level:
     def __init__(self, entries: tuple[AclEntry, ...]) -> None:
         self.allow = _Patterns(entry for entry in entries if entry.allow)
         self.deny = _Patterns(entry for entry in entries if not entry.allow)
+
+    @property
+    def names_unix(self) -> bool:
+        """Whether an entry is ``unix``."""
+        return self.allow.names_unix or self.deny.names_unix
 
 
 class AccessList:
@@ -273,11 +296,10 @@ class AccessList:
         """
         Judge a client.
 
-        :param host: its address, a literal as the kernel gives it; ``""`` for a client of
-            a unix socket, which has none and is always allowed. Any other text that is no
-            literal can be matched by a glob only.
+        :param host: its address, a literal as the kernel gives it. Any other text can be matched
+            by a glob only.
         """
-        if self.empty or not host:
+        if self.empty:
             return _ALLOWED
         decision = self._remembered.get(host)
         if decision is None:
@@ -287,18 +309,29 @@ class AccessList:
             self._remembered[host] = decision
         return decision
 
-    def _judge(self, client: _Client) -> Decision:
-        """Take rinetd's four steps."""
+    def decide_unix(self, *, announced: bool = False) -> Decision:
+        """
+        Judge a client of a unix socket.
+
+        :param announced: a PROXY header says that it is one; else only levels that name ``unix`` judge it.
+        """
+        return self._judge(None, announced=announced)
+
+    def _judge(self, client: _Client | None, *, announced: bool = False) -> Decision:
+        """Take rinetd's four steps; `client` is None for one of a unix socket."""
         admitted: AclEntry | None = None
         step = 1
         for level in self._levels:
+            if client is None and not announced and not level.names_unix:
+                step += 2
+                continue
             if level.allow:
-                matched = level.allow.match(client)
+                matched = level.allow.match_unix() if client is None else level.allow.match(client)
                 if matched is None:
                     return Decision(allowed=False, step=step)
                 admitted = matched
             if level.deny:
-                refused = level.deny.match(client)
+                refused = level.deny.match_unix() if client is None else level.deny.match(client)
                 if refused is not None:
                     return Decision(allowed=False, step=step + 1, entry=refused)
             step += 2

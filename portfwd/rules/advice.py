@@ -8,7 +8,7 @@ a directory exists is asked of a function that the caller hands in.
 ==========================  ======================================================
 code                        meaning
 ==========================  ======================================================
-access-unused               entries beneath a unix listener, whose clients have no address
+access-unused               entries beneath a unix listener, none of which names ``unix``
 endpoint-descriptors        a listener of Twisted's own, which closes clients it has no descriptor for
 limit-without-effect        a ``bandwidth-per-source`` that no client can come up to, or has no address for,
                             and a ``bandwidth-per-connection`` that no connection can come up to
@@ -25,6 +25,7 @@ import ipaddress
 import posixpath
 from collections.abc import Callable, Iterator
 
+from portfwd.rules.access import UNIX
 from portfwd.rules.diagnostics import Location, Problem, Severity
 from portfwd.rules.model import UNIX_KINDS, Framing, Kind, ListenSpec, PortRange, Rule, Ruleset, TargetSpec
 from portfwd.values import is_literal, printable
@@ -47,12 +48,12 @@ def _about(rule: Rule, is_directory: Callable[[str], bool]) -> Iterator[Problem]
             "out of descriptors, this listener closes the clients that wait, as Twisted does",
             "a listener without endpoint: leaves them waiting until there are descriptors again",
         )
-    if listen.kind in UNIX_KINDS and rule.access:
+    if listen.kind in UNIX_KINDS and rule.access and all(one.pattern != UNIX for one in rule.access):
         yield _warning(
             rule.access[0].where,
             "access-unused",
             "clients of a unix socket have no address, so that this line refuses nobody",
-            "mode= before the arrow says who may connect",
+            "mode= before the arrow says who may connect, or 'allow unix' and 'deny unix' do",
         )
     yield from _source_limit(rule)
     yield from _connection_limit(rule)

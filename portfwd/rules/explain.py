@@ -131,8 +131,10 @@ def explain(ruleset: Ruleset, client: str, listen: str) -> Explanation:
         return Explanation(client=host, listen=listen, rule=None, others=others)
     if not host and rule.listen.kind in (Kind.TCP, Kind.UDP, Kind.TLS):
         raise ValueError(f"a client of rule {rule.name} has an address: write it in place of unix")
-    # Entries speak of addresses; the client of a unix socket has none, whatever was asked.
-    decision = AccessList(ruleset.access, rule.access).decide("" if rule.listen.kind in UNIX_KINDS else host)
+    access = AccessList(ruleset.access, rule.access)
+    # The client of a unix socket has no address, whatever was asked.
+    is_unix = not host or rule.listen.kind in UNIX_KINDS
+    decision = access.decide_unix() if is_unix else access.decide(host)
     if not decision.allowed:
         level = ruleset.access if decision.step <= 2 else rule.access
         asked = tuple(entry for entry in level if entry.allow) if decision.step in (1, 3) else ()

@@ -116,7 +116,7 @@ def _access(explanation: Explanation, rule: Rule) -> str:
         return f"refused in step {decision.step} by {_entry(decision.entry)}"
     if decision.allowed:
         if rule.listen.kind in UNIX_KINDS:
-            return "allowed: entries do not hold for unix sockets, mode= does"
+            return "allowed: no list of entries names unix, mode= says who may connect"
         return "allowed: no entry speaks against it"
     whose = "global" if decision.step == 1 else "the rule's own"
     named = ", ".join(_entry(entry) for entry in explanation.asked[:MOST_NAMED])

@@ -62,6 +62,8 @@ def pattern(text: str) -> str:
     """An ``allow`` or ``deny`` pattern that is a word, a range, a netmask, or cut short."""
     if text.lower() in {"all", "any", "everyone"}:
         return "write * for every address"
+    if text.lower() == "unix" or text.lower().startswith(("unix:", "unix-dgram:", "@")):
+        return "write unix for every client of a unix socket"
     if len(text) > _MOST_PATTERN:
         return ""
     if _PARTIAL.fullmatch(text):

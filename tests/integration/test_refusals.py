@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import socket
+
 from portfwd.testing.peers import Dialer, converse
 from portfwd.values import InetAddress
 from tests.integration.case import ForwarderCase
+from tests.integration.forwarder import PATIENCE
 
 
 class RefusalTests(ForwarderCase):
@@ -62,6 +65,45 @@ class RefusalTests(ForwarderCase):
         forwarder = self.forwarder(f"deny 127.0.0.1\ncase: 127.0.0.1:0 -> {upstream.address}\n")
         converse(Dialer(forwarder.address("case"), "expect end"))
         self.assertEqual(forwarder.access_lines(1)[0].reason, "AC")
+
+    def test_unix(self) -> None:
+        """Clients of unix sockets are refused by a list that names ``unix``, whoever accepts them."""
+        upstream = self.listener()
+        listeners = {
+            "plain": f"unix:{self.directory}/plain",
+            "twisted": f'endpoint:"unix:{self.directory}/twisted"',
+        }
+        forwarder = self.forwarder(
+            "allow 10.0.0.0/8\n"
+            f"open: unix:{self.directory}/open -> {upstream.address}\n"
+            + "".join(
+                f"{name}: {where} -> {upstream.address}\n    deny unix\n" for name, where in listeners.items()
+            )
+        )
+        for name in listeners:
+            with socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(PATIENCE)
+                client.connect(f"{self.directory}/{name}")
+                self.assertEqual(client.recv(1), b"", name)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(f"{self.directory}/open")
+            converse(upstream.peer("send 1", "end"))
+        lines = {line.raw["rule"]: line.reason for line in forwarder.access_lines(3)}
+        self.assertEqual({name: lines[name] for name in listeners}, dict.fromkeys(listeners, "AC"))
+        self.assertNotEqual(lines["open"], "AC")
+
+    def test_unix_datagrams(self) -> None:
+        """So are senders of datagrams."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+            server.bind(("127.0.0.1", 0))
+            server.setblocking(False)
+            target = f"127.0.0.1:{server.getsockname()[1]}/udp"
+            forwarder = self.forwarder(f"l: unix-dgram:{self.directory}/log -> {target}\n    deny unix\n")
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
+                client.sendto(b"line", f"{self.directory}/log")
+                (line,) = forwarder.access_lines(1)
+            self.assertEqual(line.reason, "AC")
+            self.assertRaises(BlockingIOError, server.recv, 1)
 
     def test_too_many_connections(self) -> None:
         """``max-conns``: one too many is closed with FIN, LC; when there is room again the next is served."""

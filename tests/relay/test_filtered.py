@@ -523,13 +523,15 @@ class AnnounceTests(FilteredCase):
 
     def test_without_an_address(self) -> None:
         """A client whose address is a path passes no list of addresses that are allowed, but any other."""
-        for entry, dials in (
-            (AclEntry(False, "10.*"), 1),
-            (AclEntry(True, "*"), 1),
-            (AclEntry(True, "192.*"), 0),
+        for entries, dials in (
+            ((AclEntry(False, "10.*"),), 1),
+            ((AclEntry(True, "*"),), 1),
+            ((AclEntry(True, "192.*"), AclEntry(True, "unix")), 1),
+            ((AclEntry(True, "192.*"),), 0),
+            ((AclEntry(False, "unix"),), 0),
         ):
             self.setUp()
-            self.announced(UnixAddress("/run/192.0.2.1"), access=(entry,), on_deny=OnDeny.RST)
+            self.announced(UnixAddress("/run/192.0.2.1"), access=entries, on_deny=OnDeny.RST)
             self.client.says(b"x")
             self.assertEqual(len(self.dials), dials)
             self.assertEqual(self.lines.reasons, [] if dials else [CloseReason.ACCESS])

@@ -134,6 +134,18 @@ class SessionTests(SessionCase):
         self.another(ELSEWHERE)
         self.assertEqual(len(self.dials), 1)
 
+    def test_denied_unix(self) -> None:
+        """A client of a unix socket is judged by a list that names ``unix``, and by no other."""
+        self.dialling(access=(AclEntry(True, CLIENT.host), AclEntry(False, ELSEWHERE.host)))
+        self.another(UnixAddress(""))
+        self.assertEqual(len(self.dials), 2)
+        self.dialling(access=(AclEntry(True, CLIENT.host), AclEntry(False, "unix")))
+        count = len(self.dials)
+        refused = self.another(UnixAddress("/run/x"))
+        self.assertEqual((len(self.dials), refused.calls), (count, ["own", "end", "discard"]))
+        refused.ends()
+        self.assertEqual(self.lines.last.reason, CloseReason.ACCESS)
+
     def test_reset(self) -> None:
         """``on-deny=rst`` holds for limits too."""
         self.dialling(max_conns=1, on_deny=OnDeny.RST)

@@ -41,7 +41,7 @@ hosts = st.one_of(
     st.ip_addresses(v=4).map(str),
     st.ip_addresses(v=6).map(str),
 )
-patterns = st.sampled_from(["*", "192.168.1.*", "10.0.0.0/8", "2001:db8::/32", "fe80:*", "10.0.0.?6"])
+patterns = st.sampled_from(["*", "192.168.1.*", "10.0.0.0/8", "2001:db8::/32", "fe80:*", "10.0.0.?6", "unix"])
 
 #: Texts of values, by the field they are for; every one must be read by its option.
 _TEXTS: dict[str, list[str]] = {

@@ -152,11 +152,56 @@ class DecideTests(SynchronousTestCase):
         self.assertTrue(access.decide("1111:1111:1111:1111:1111:1111:1111:1111").allowed)
 
     def test_no_address(self) -> None:
-        """A client of a unix socket has no address and is not judged; other text can match a glob only."""
+        """Text that is no address can match a glob only."""
         access = AccessList(allow("10.0.0.0/8"), deny("*"))
-        self.assertEqual(access.decide(""), Decision(allowed=True))
         self.assertEqual(access.decide("?"), Decision(allowed=False, step=1))
         self.assertEqual(AccessList(deny("*")).decide("?").step, 2)
+
+    def test_unix(self) -> None:
+        """Only a level that names ``unix`` judges a client of a unix socket, by that word and ``*``."""
+        for everywhere, own, step in (
+            ((), (), 0),
+            (allow("10.0.0.0/8"), deny("*"), 0),
+            (deny("unix"), (), 2),
+            (allow("unix"), (), 0),
+            (allow("unix", "10.0.0.0/8"), allow("10.0.0.1"), 0),
+            (allow("10.0.0.0/8"), deny("unix"), 4),
+            ((), [*allow("10.0.0.0/8"), *deny("unix")], 3),
+            ((), [*allow("*"), *deny("unix")], 4),
+            ((), [*allow("unix"), *deny("*")], 4),
+            (deny("unix"), allow("unix"), 2),
+        ):
+            access = AccessList(everywhere, own)
+            decision = access.decide_unix()
+            self.assertEqual((decision.allowed, decision.step), (not step, step), (everywhere, own))
+        decision = AccessList(allow("*", "unix")).decide_unix()
+        assert decision.entry is not None
+        self.assertEqual(decision.entry.pattern, "unix")
+
+    def test_unix_addresses(self) -> None:
+        """``unix`` holds no address; where it alone is allowed clients with an address are refused."""
+        self.assertEqual(AccessList(allow("unix")).decide("10.0.0.1"), Decision(allowed=False, step=1))
+        self.assertTrue(AccessList(deny("unix")).decide("10.0.0.1").allowed)
+        self.assertTrue(AccessList(allow("unix", "10.*")).decide("10.0.0.1").allowed)
+        self.assertIs(check_pattern("unix"), None)
+        for text in ("Unix", "unix:/run/x", "@name"):
+            self.assertIn("write unix", check_pattern(text) or "", text)
+
+    def test_announced_unix(self) -> None:
+        """A client of a unix socket that a header announces is judged by every level."""
+        for everywhere, own, step in (
+            ((), (), 0),
+            (allow("10.0.0.0/8"), (), 1),
+            (allow("*"), (), 0),
+            (allow("unix"), (), 0),
+            (allow("10.*", "????"), (), 1),
+            (deny("*"), (), 2),
+            (deny("unix"), (), 2),
+            (deny("10.0.0.0/8"), (), 0),
+            (allow("*"), allow("10.0.0.1"), 3),
+        ):
+            decision = AccessList(everywhere, own).decide_unix(announced=True)
+            self.assertEqual((decision.allowed, decision.step), (not step, step), (everywhere, own))
 
     def test_longest_network(self) -> None:
         """Of several networks the longest is named as the one that decides."""

@@ -93,6 +93,8 @@ class AdviseTests(SynchronousTestCase):
         listen = ListenSpec(Kind.UNIX, path="@a")
         rule = Rule("a", listen, (PLAIN,), access=(AclEntry(True, "*", at(4)), AclEntry(False, "*", at(5))))
         self.assertEqual(self.codes(rule), [("access-unused", 4)])
+        named = (*rule.access, AclEntry(False, "unix", at(6)))
+        self.assertEqual(self.codes(Rule("a", listen, (PLAIN,), access=named)), [])
 
     def test_source_limit(self) -> None:
         """A limit for one address that cannot be reached, or where clients have none, is warned about."""

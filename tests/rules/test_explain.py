@@ -209,13 +209,29 @@ class AnswerTests(SynchronousTestCase):
         )
 
     def test_unix(self) -> None:
-        """On a unix socket entries do not hold, whoever is asked about."""
+        """On a unix socket entries that do not name it do not hold, whoever is asked about."""
         ruleset = Ruleset((rule("db", ListenSpec(Kind.UNIX, path="@db"), access=(self.allowed,)),))
         for client in ("unix", "9.9.9.9"):
             explanation = explain(ruleset, client, "unix:@db")
             assert explanation.decision is not None
             self.assertTrue(explanation.decision.allowed)
             self.assertEqual(len(explanation.targets), 1)
+
+    def test_named_unix(self) -> None:
+        """Entries that name ``unix`` hold there, and for a client without an address of any listener."""
+        denied = AclEntry(False, "unix", at(9))
+        unix, socket = ListenSpec(Kind.UNIX, path="@db"), ListenSpec(Kind.SYSTEMD, path="web")
+        ruleset = Ruleset((rule("db", unix, access=(denied,)), rule("web", socket, access=(denied,))))
+        for client, name, allowed in (
+            ("unix", "db", False),
+            ("9.9.9.9", "db", False),
+            ("unix", "web", False),
+            ("9.9.9.9", "web", True),
+        ):
+            explanation = explain(ruleset, client, name)
+            assert explanation.decision is not None
+            self.assertEqual(explanation.decision.allowed, allowed, (client, name))
+            self.assertEqual(explanation.decision.entry, None if allowed else denied)
 
     def test_single_port(self) -> None:
         """A target without a range keeps its port whatever the listener's is."""

@@ -196,7 +196,7 @@ class TextTests(SynchronousTestCase):
             [
                 "a client without an address to db",
                 "  rule     db, listens on unix:/db (rules.conf:30)",
-                "  access   allowed: entries do not hold for unix sockets, mode= does",
+                "  access   allowed: no list of entries names unix, mode= says who may connect",
             ],
         )
 
