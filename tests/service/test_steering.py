@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -13,7 +14,7 @@ from portfwd.errors import SteerError
 from portfwd.service.build import count_descriptors
 from portfwd.service.forwarder import Forwarder
 from portfwd.values import CloseReason
-from tests.service.test_forwarder import PORTABLE
+from tests.service.test_forwarder import PATIENCE, PORTABLE
 from tests.service.test_reload import ReloadCase, a_free_range, is_free
 from tests.service.worlds import a_free_port
 
@@ -205,6 +206,37 @@ class DrainTests(SteeringCase):
         self.assertTrue(forwarder.bound[0].closed)
         forwarder.resume("a")
         await self.session(forwarder)
+
+    async def test_datagrams(self) -> None:
+        """A rule with datagrams that was drained and resumed answers old clients and new ones, each time."""
+        upstream = self.datagram_socket()
+        upstream.bind(("127.0.0.1", 0))
+        port = upstream.getsockname()[1]
+        forwarder = self.started(f"a: udp:127.0.0.1:{a_free_port()} -> udp:127.0.0.1:{port}\n", drain=0.1)
+        host, _, number = forwarder.addresses["a"][0].removeprefix("udp:").rpartition(":")
+
+        def asks(client: socket.socket) -> None:
+            client.sendto(b"question", (host, int(number)))
+            data, sender = upstream.recvfrom(100)
+            upstream.sendto(data, sender)
+            self.assertEqual(client.recv(100), b"question")
+
+        old = self.datagram_socket()
+        await self.in_thread(partial(asks, old))
+        for waits in (False, True, False):
+            forwarder.drain("a")
+            if waits:
+                await self.until(lambda: not forwarder.session_count)
+            forwarder.resume("a")
+            for client in (old, self.datagram_socket()):
+                await self.in_thread(partial(asks, client))
+
+    def datagram_socket(self) -> socket.socket:
+        """A socket that gives up when a test has failed."""
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.settimeout(PATIENCE)
+        self.addCleanup(sock.close)
+        return sock
 
     async def test_resume_a_range_in_part(self) -> None:
         """Where one port of a range is taken, none is bound: nothing listens that nobody knows of."""

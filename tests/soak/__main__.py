@@ -61,6 +61,7 @@ def soak(minutes: float, seed: int, size: int, directory: Path) -> list[str]:
         operators.stop()
         crowd.stop()
         operators.agree(same)
+        crowd.try_all()
         complaints.extend(crowd.complaints)
         complaints.extend(operators.complaints)
         print(f"{crowd.sessions} sessions of clients; {operators.done}", flush=True)

@@ -14,6 +14,8 @@ from tests.soak.rules import PLACES, Place
 
 #: Seconds without any progress after which a client complains: far longer than any limit of the rules.
 PATIENCE = 60.0
+#: Seconds after which a datagram or its answer counts as lost.
+ASK_AGAIN = 1.0
 #: Bytes that a client of the slow kind reads at a time.
 SIP = 4096
 
@@ -48,6 +50,35 @@ class Crowd:
             if thread.is_alive():
                 self.complaints.append(f"a client is not done {2 * PATIENCE:g} s after it was told to stop")
 
+    def try_all(self) -> None:
+        """Have a session of every rule: each must serve when operators have finished."""
+        for place in PLACES:
+            try:
+                self._try(place)
+            except OSError as problem:
+                self.complaints.append(f"{place.name}: does not serve: {problem!r}")
+
+    def _try(self, place: Place) -> None:
+        question = b"question"
+        if place.kind == "udp":
+            with self._datagrams(place) as sock:
+                for _ in range(int(PATIENCE / ASK_AGAIN)):
+                    sock.send(question)
+                    with contextlib.suppress(TimeoutError):
+                        sock.recv(100)
+                        return
+            raise TimeoutError
+        if place.name == "refusing":
+            return
+        with self._connect(place) as sock:
+            sock.sendall(question)
+            answer = b""
+            while len(answer) < len(question):
+                more = sock.recv(100)
+                if not more:
+                    raise ConnectionError(f"the answer ends after {len(answer)} bytes")
+                answer += more
+
     def _run(self, chance: random.Random) -> None:
         while not self._stop.wait(chance.random() * 0.05):
             place = chance.choice(PLACES)
@@ -81,10 +112,14 @@ class Crowd:
             sock.close()
             raise
 
+    def _datagrams(self, place: Place) -> socket.socket:
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.settimeout(ASK_AGAIN)
+        sock.connect(("127.0.0.1", self._ports[place.name]))
+        return sock
+
     def _ask(self, place: Place, chance: random.Random) -> None:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.settimeout(1.0)
-            sock.connect(("127.0.0.1", self._ports[place.name]))
+        with self._datagrams(place) as sock:
             for _ in range(chance.randint(1, 10)):
                 sock.send(chance.randbytes(chance.randint(1, 1400)))
                 sock.recv(65536)
