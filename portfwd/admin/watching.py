@@ -111,15 +111,15 @@ class _Tapped:
 
     @property
     def full(self) -> bool:
-        """Whether so much as was asked for has been seen, in every direction."""
-        return all(self.seen[way] >= self._limit for way in self._ways)
+        """Whether so much as was asked for has been seen, both directions together."""
+        return sum(self.seen.values()) >= self._limit
 
     def saw(self, direction: Direction, data: bytes) -> None:
         """One read of the session."""
         offset = self.seen[direction]
-        if direction not in self._ways or offset >= self._limit:
+        if direction not in self._ways or self.full:
             return
-        data = data[: self._limit - offset]
+        data = data[: self._limit - sum(self.seen.values())]
         self.seen[direction] = offset + len(data)
         room = max(0, TAP_WAITING - self._size)
         self.missed += len(data[room:])
@@ -151,7 +151,7 @@ class _Tapped:
 async def watch_bytes(
     caller: Caller, session: LiveSession, limit: int, ways: frozenset[Direction]
 ) -> dict[str, Any]:
-    """Tell of the bytes of `session` until `limit` bytes of each direction were seen, or it is over."""
+    """Tell of the bytes of `session` until `limit` bytes, of both directions, were seen, or it is over."""
     tapped = _Tapped(limit, ways)
     end = caller.operator.tap(session, tapped.saw)
     why = ""

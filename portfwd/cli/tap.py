@@ -30,7 +30,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "portfwd tap 7 --limit 1KiB",
     )
     parser.add_argument("id", metavar="ID", help="number of the session")
-    parser.add_argument("--limit", metavar="SIZE", help="how many bytes of each direction (64KiB)")
+    parser.add_argument("--limit", metavar="SIZE", help="how many bytes, both directions together (64KiB)")
     parser.add_argument(
         "--direction", choices=("up", "down", "both"), help="whose bytes: the client's are up (both)"
     )

@@ -142,7 +142,10 @@ def status_of(forwarder: Forwarder) -> str:
     listeners, sessions = len(forwarder.rules), forwarder.session_count
     line = f"{listeners} listener{'s' * (listeners != 1)}, {sessions} session{'s' * (sessions != 1)}"
     leaving = len(forwarder.departures)
-    return f"{line}, {leaving} of old rules leaving" if leaving else line
+    if leaving:
+        line += f", {leaving} of old rules leaving"
+    # Until one succeeds: the rules at work are not those of the file.
+    return f"{line}; the last reload was refused" if forwarder.last_reload_refused else line
 
 
 class Heartbeat(Service):

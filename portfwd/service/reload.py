@@ -295,9 +295,10 @@ class Transition:
         if self._budget.take(count):
             self._spent = count
         else:
+            more = len(self._new)
             self.failures.append(
-                f"{len(self._new)} listeners more are too many: {self._budget.spent} of {self._budget.limit}"
-                f" descriptors are open, and {RESERVE} are kept free; raise 'ulimit -n'"
+                f"{more} more listener{'s are' if more != 1 else ' is'} too many:"
+                f" {self._budget.spent} of {self._budget.limit} descriptors are open, and {RESERVE} are kept free; raise 'ulimit -n'"
             )
 
     def _bind_one(self, planned: Planned) -> Bound:

@@ -208,8 +208,7 @@ class Rereading(Service):
             result = evolve(result, notes=(*result.notes, *self._hints(result)))
         self._tell(result)
         if not dry_run and self.running and self._forwarder.running:
-            status = status_of(self._forwarder)
-            self._notifier.ready(f"{status}; the last reload was refused" if result.refused else status)
+            self._notifier.ready(status_of(self._forwarder))
         return result
 
     def _hints(self, result: ReloadResult) -> list[str]:

@@ -194,7 +194,8 @@ class Announcing(Service):
     def _announce(self) -> None:
         for warning in self._warnings:
             self._log.warn("{warning}", warning=warning)
-        self._log.info("portfwd is ready: {count} listeners", count=len(self._forwarder.addresses))
+        count = len(self._forwarder.addresses)
+        self._log.info("portfwd is ready: {count}", count=f"{count} listener{'s' * (count != 1)}")
         if self._notifier is not None:
             self._notifier.ready(status_of(self._forwarder))
 

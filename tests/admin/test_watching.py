@@ -128,16 +128,25 @@ class TapTests(SynchronousTestCase):
         self.assertIsNone(self.operator.saw)
 
     def test_limit(self) -> None:
-        """Of each direction no more than the limit is told; then it is over."""
-        tap = self.tap(3)
-        self.saw(TO_UPSTREAM, b"abcdef")
-        self.saw(TO_UPSTREAM, b"g")
+        """Of both directions together no more than the limit is told; then it is over."""
+        tap = self.tap(5)
+        self.saw(TO_UPSTREAM, b"abc")
         self.client.clock.advance(watching.TAP_INTERVAL)
         self.assertNoResult(tap)
         self.saw(TO_CLIENT, b"xyz")
+        self.saw(TO_UPSTREAM, b"d")
+        self.client.clock.advance(watching.TAP_INTERVAL)
+        result = self.successResultOf(tap)
+        self.assertEqual((result["ended"], result["to_upstream"], result["to_client"]), ("limit", 3, 2))
+        self.assertEqual(self.told(), [("up", 0, b"abc"), ("down", 0, b"xy")])
+
+    def test_limit_of_one_direction(self) -> None:
+        """A session that moves bytes in one direction only reaches the limit."""
+        tap = self.tap(3)
+        self.saw(TO_CLIENT, b"uvwxyz")
         self.client.clock.advance(watching.TAP_INTERVAL)
         self.assertEqual(self.successResultOf(tap)["ended"], "limit")
-        self.assertEqual(self.told(), [("up", 0, b"abc"), ("down", 0, b"xyz")])
+        self.assertEqual(self.told(), [("down", 0, b"uvw")])
 
     def test_one_way(self) -> None:
         """Only the direction that was asked for is told, and counts."""

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import signal
+import subprocess
+from pathlib import Path
+
+from twisted.trial.unittest import SkipTest
 
 from portfwd.testing.peers import Dialer, Listener, converse
 from tests.integration.case import ForwarderCase
 from tests.integration.forwarder import PATIENCE, Forwarder, wait_until
 
+ROOT = Path(__file__).resolve().parents[2]
 #: 100 bytes there, 2000 back, the client ends first.
 CLIENT = ["send 100", "end", "expect 2000", "expect end"]
 UPSTREAM = ["expect 100", "expect end", "send 2000", "end"]
@@ -160,6 +167,36 @@ class AccessLogTests(ForwarderCase):
         (line,) = self.lines(forwarder, 1)
         self.assertEqual(json.loads(line)["id"], 3)
         self.lines(forwarder, 2, "access.log.1")
+
+    def test_logrotate(self) -> None:
+        """The file for logrotate that the documentation shows rotates the log; no line is lost."""
+        program = shutil.which("logrotate", path="/usr/sbin:/sbin:" + os.environ.get("PATH", ""))
+        if program is None:
+            raise SkipTest("logrotate is not installed")
+        upstream = self.listener()
+        forwarder = self.forwarder(
+            f"log access=json file=access.log\ncase: 127.0.0.1:0 -> {upstream.address}\n"
+        )
+        text = (ROOT / "examples" / "logrotate" / "portfwd").read_text("utf-8")
+        command = "systemctl kill --kill-who=main --signal=USR1 portfwd.service"
+        self.assertIn(command, text)
+        text = text.replace(command, f"kill -USR1 {forwarder.pid}")
+        config = forwarder.directory / "logrotate.conf"
+        config.write_text(text.replace("/var/log/portfwd", os.fspath(forwarder.directory)))
+        config.chmod(0o644)
+        forwarder.directory.chmod(0o755)
+        for number in (1, 2):
+            self.session(forwarder, "case", upstream)
+            self.lines(forwarder, 1)
+            state = forwarder.directory / "logrotate.state"
+            command = [program, "--force", "--state", os.fspath(state), os.fspath(config)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+            wait_until(forwarder.access_log.exists, PATIENCE, lambda: f"no new file:\n{forwarder.log}")
+            (line,) = self.lines(forwarder, 1, "access.log.1")
+            self.assertEqual(json.loads(line)["id"], number)
+        self.assertTrue((forwarder.directory / "access.log.2.gz").exists())
+        self.assertEqual(forwarder.access_log.stat().st_mode & 0o777, 0o640)
 
     def test_everything_is_written_before_the_end(self) -> None:
         """Lines that wait in memory when SIGTERM comes are written."""

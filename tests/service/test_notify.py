@@ -152,7 +152,9 @@ class HeartbeatTests(SystemdCase):
     def heart(self, environment: dict[str, str]) -> tuple[Clock, Any, Heartbeat]:
         """A heartbeat of a forwarder with two listeners."""
         clock = Clock()
-        forwarder = mock.Mock(rules=[1, 2], session_count=1, departures=[], running=True)
+        forwarder = mock.Mock(
+            rules=[1, 2], session_count=1, departures=[], running=True, last_reload_refused=False
+        )
         made = Heartbeat(clock, self.notifier(), cast(Any, forwarder), environment)
         self.addCleanup(made.end)
         return clock, forwarder, made
@@ -192,7 +194,27 @@ class HeartbeatTests(SystemdCase):
 
     def test_line(self) -> None:
         """Numbers with their right plurals; rules that are leaving are told."""
-        forwarder: Any = mock.Mock(rules=[1], session_count=0, departures=[])
+        forwarder: Any = mock.Mock(rules=[1], session_count=0, departures=[], last_reload_refused=False)
         self.assertEqual(status_of(forwarder), "1 listener, 0 sessions")
         forwarder.departures = [1, 2]
         self.assertEqual(status_of(forwarder), "1 listener, 0 sessions, 2 of old rules leaving")
+        forwarder.last_reload_refused = True
+        self.assertEqual(
+            status_of(forwarder),
+            "1 listener, 0 sessions, 2 of old rules leaving; the last reload was refused",
+        )
+
+    def test_refused_reload(self) -> None:
+        """Each beat repeats that the last reload was refused, until one succeeds."""
+        clock, sent = Clock(), mock.Mock(Notifier)
+        forwarder: Any = mock.Mock(
+            rules=[1], session_count=0, departures=[], running=True, last_reload_refused=True
+        )
+        heart = Heartbeat(clock, sent, forwarder, {})
+        heart.startService()
+        self.addCleanup(heart.end)
+        for refused in (True, True, False):
+            forwarder.last_reload_refused = refused
+            sent.status.reset_mock()
+            clock.advance(60.0)
+            self.assertEqual("refused" in sent.status.call_args.args[0], refused)

@@ -556,7 +556,7 @@ class BindTests(ReloadCase):
         result = await self.reload(
             forwarder, f"a: 127.0.0.1:0 -> {self.target}\nb: 127.0.0.1:0 -> {self.target}\n"
         )
-        self.assertRegex(result.failures[0], r"^1 listeners more are too many: \d+ of \d+ descriptors")
+        self.assertRegex(result.failures[0], r"^1 more listener is too many: \d+ of \d+ descriptors")
         self.assertEqual(sorted(forwarder.addresses), ["a"])
 
     async def test_low_port(self) -> None:
