@@ -298,7 +298,8 @@ class Transition:
             more = len(self._new)
             self.failures.append(
                 f"{more} more listener{'s are' if more != 1 else ' is'} too many:"
-                f" {self._budget.spent} of {self._budget.limit} descriptors are open, and {RESERVE} are kept free; raise 'ulimit -n'"
+                f" {self._budget.spent} of {self._budget.limit} descriptors are open,"
+                f" and {RESERVE} are kept free; raise 'ulimit -n'"
             )
 
     def _bind_one(self, planned: Planned) -> Bound:
