@@ -59,6 +59,8 @@ RULE = re.compile(
     r"^\s*(?:[\w.-]+:\s+)?\S*:[\d-]+\S*\s+(?:[\w-]+=\S+\s+)*->\s|^\s*\S+ \d+ \S+ \d+ *(?:\[.*)?$",
     re.MULTILINE,
 )
+#: Seconds for a listing, which takes a few; generous, since it is only waited for in failures.
+PATIENCE = 240.0
 #: Lines of the README that ``.ci/run`` runs as they are: they set up an environment, from a network.
 RUN_BY_CI = {"quickstart.sh", "test.sh"}
 #: What is shown with each of these endings, a test reads or runs.
@@ -279,7 +281,7 @@ class ProgramTests(SynchronousTestCase):
                 start_new_session=True,
             )
             try:
-                out, err = process.communicate(timeout=60)
+                out, err = process.communicate(timeout=PATIENCE)
             finally:
                 # What a listing started in the background ends with it, also if the listing failed.
                 with contextlib.suppress(ProcessLookupError):
