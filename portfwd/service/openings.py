@@ -35,6 +35,8 @@ from typing import Any, Final
 
 from attrs import frozen
 from twisted.internet.endpoints import clientFromString, serverFromString
+from twisted.internet.interfaces import IReactorPluggableNameResolver
+from zope.interface import implementer
 
 from portfwd.admin.tight_files import LooseFile, check_private, read_tight
 from portfwd.rules.admin_lines import ManholeSpec, admin_specs, manhole_specs
@@ -49,6 +51,17 @@ WRITING_FILTERS: Final = frozenset({"record", "tee"})
 #: An extra: the modules that it brings, and what pip calls it.
 MANHOLE_MODULES: Final = ("twisted.conch.manhole", "twisted.conch.ssh.keys")
 METRICS_MODULES: Final = ("prometheus_client",)
+
+
+@implementer(IReactorPluggableNameResolver)
+class _NoReactor:
+    """Stands for a reactor where nothing will be started: endpoints that are made only keep it."""
+
+    nameResolver: Any = None  # noqa: N815 - Twisted's name
+
+    def installNameResolver(self, resolver: Any) -> Any:  # noqa: N802 - Twisted's
+        """See `IReactorPluggableNameResolver`; nobody calls it."""
+        return resolver
 
 
 class Unmet(Exception):
@@ -83,8 +96,7 @@ def opening_problems(ruleset: Ruleset, reactor: Any = None) -> tuple[Problem, ..
     """
     Look at everything, and say what is wrong, in the order of the list.
 
-    :param reactor: for parsers of endpoint descriptions; None: Twisted's, which is imported only if a
-        rule has such a description.
+    :param reactor: for parsers of endpoint descriptions, which keep it; None: no reactor is imported.
     """
     problems: list[Problem] = []
     for opening in openings(ruleset, reactor):
@@ -227,10 +239,8 @@ def _installed(extra: str, modules: tuple[str, ...]) -> None:
 def _endpoint(parse: Callable[[Any, str], object], description: str, reactor: Any) -> None:
     if _is_systemds(description):
         return  # which sockets there are is known only to a process that systemd has started
-    if reactor is None:
-        from twisted.internet import reactor
     try:
-        described(description, partial(parse, reactor, description))
+        described(description, partial(parse, _NoReactor() if reactor is None else reactor, description))
     except ValueError as problem:
         hint = "Twisted's kinds are tcp, ssl, unix and systemd; others need the package that brings them"
         raise Unmet("endpoint-refused", str(problem), hint) from None
