@@ -12,9 +12,9 @@ from __future__ import annotations
 import base64
 import os
 import ssl
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from hashlib import sha256
 from typing import Final
@@ -54,8 +54,10 @@ SYSTEM_BUNDLES: Final = (
 #: ``server-name=client`` and ``alpn=client``: what the client's own handshake said.
 CLIENT: Final = "client"
 
-#: Sessions kept for resumption, of one server name: as many connections as may begin between two ends.
-MAX_SESSIONS: Final = 16
+#: Seconds for which connections resume one session before the next is kept. Python's `ssl` (3.11 at least)
+#: loses some 7 KiB with each session that it is asked for, so not each connection's is kept. Servers keep
+#: theirs for five minutes (nginx) to two hours (OpenSSL); an older one costs them a full handshake.
+RENEW_AFTER: Final = timedelta(minutes=2)
 
 #: Server names whose sessions are kept: with ``server-name=client`` clients choose them.
 MAX_NAMES: Final = 64
@@ -97,6 +99,19 @@ class _Read:
     read: Callable[[str], bytes]
     pairs: tuple[Pair, ...]
     first: ssl.SSLContext | None
+
+
+@frozen
+class _Kept:
+    """
+    What connections resume.
+
+    :ivar session: None: the server gave none.
+    :ivar since: when it was kept, or looked for in vain.
+    """
+
+    session: ssl.SSLSession | None
+    since: datetime
 
 
 class ClientSide:
@@ -144,7 +159,7 @@ class ClientSide:
         if self._watch is not None:
             self._renewal = Renewal(self._watch, run)
         self._contexts: dict[tuple[str, ...], ssl.SSLContext] = {}
-        self._sessions: OrderedDict[_Asked, deque[ssl.SSLSession]] = OrderedDict()
+        self._sessions: OrderedDict[_Asked, _Kept] = OrderedDict()
         self._files = self._read_again()
         self.pairs: tuple[Pair, ...] = self._files.pairs
         self._context(alpn)
@@ -251,11 +266,9 @@ class ClientSide:
         """TLS of a connection that asks for this."""
         self._look()
         kept = self._sessions.get(asked)
-        session = None
-        if kept:
-            # RFC 8446 appendix C.4: a ticket is better used once. The last one is used until there is a newer
-            # one: an observer knows our address in any case.
-            session = kept.pop() if len(kept) > 1 else kept[0]
+        # RFC 8446 appendix C.4: a ticket is better used once, so that observers cannot link connections. They
+        # see our address in any case.
+        session = None if kept is None else kept.session
         return self._context(asked.alpn).wrap_bio(
             incoming, outgoing, server_side=False, server_hostname=asked.name, session=session
         )
@@ -287,15 +300,17 @@ class ClientSide:
         self.keep(tls, self._usual)
 
     def keep(self, tls: ssl.SSLObject, asked: _Asked) -> None:
-        """Keep the session for connections that ask for the same."""
-        session = tls.session
-        if session is None or not session.has_ticket or not self._options.target_resume:
+        """Keep the session for connections that ask for the same, once in `RENEW_AFTER`."""
+        if not self._options.target_resume or tls.context is not self._contexts.get(asked.alpn):
+            return  # or the files were read again meanwhile
+        kept, now = self._sessions.get(asked), self._now()
+        if kept is not None and now - kept.since < RENEW_AFTER:
             return
-        if tls.context is not self._contexts.get(asked.alpn):
-            return  # the files were read again meanwhile
-        kept = self._sessions.setdefault(asked, deque(maxlen=MAX_SESSIONS))
+        session = tls.session
+        if session is None or not session.has_ticket:
+            session = None if kept is None else kept.session
+        self._sessions[asked] = _Kept(session, now)
         self._sessions.move_to_end(asked)
-        kept.append(session)
         if len(self._sessions) > MAX_NAMES:
             self._sessions.popitem(last=False)
 

@@ -7,6 +7,7 @@ import hashlib
 import ssl
 import warnings
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import trustme
@@ -202,6 +203,23 @@ class HandshakeTests(SynchronousTestCase):
                     for layer in layers:
                         layer.connectionLost(Failure(ConnectionDone()))
                 self.assertEqual(resumed, 20 if resume else 0, version)
+
+    def test_sessions_are_asked_for_seldom(self) -> None:
+        """One session serves all connections for a while: Python loses memory with each that is asked for."""
+        now = datetime(2026, 1, 1, tzinfo=UTC)
+        side = ClientSide("h.example", Options(ca=self.ca), now=lambda: now)
+        server = self.server("h.example")
+        kept = []
+        for minutes in (0, 1, 1, 3, 3):
+            now = datetime(2026, 1, 1, 0, minutes, tzinfo=UTC)
+            heard = self.connect(side, server, lambda peer: peer.say(b"x"))
+            self.assertEqual(heard.tls.resumed, bool(kept))
+            self.layer.connectionLost(Failure(ConnectionDone()))
+            (one,) = side._sessions.values()
+            kept.append(one.session)
+        self.assertIsNotNone(kept[0])
+        self.assertEqual([one is kept[0] for one in kept], [True, True, True, False, False])
+        self.assertIs(kept[3], kept[4])
 
     def test_what_the_client_asked_for(self) -> None:
         """server-name=client and alpn=client ask for what the client asked for, and verify that name."""
