@@ -7,7 +7,7 @@ from collections import Counter
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.soak.figures import MEMORY, SPARE, Figures
+from tests.soak.figures import HEAP, MEMORY, SPARE, Figures
 from tests.soak.inside import state
 
 BEFORE = Figures(
@@ -37,6 +37,7 @@ class ComplaintTests(SynchronousTestCase):
         session = {"portfwd.relay.session.Session": 4 + SPARE}
         for change, words in (
             ({"memory": BEFORE.memory + MEMORY + 1, "blocks": 1500}, "50.0 to 55.0 MiB; .* [+]500 blocks"),
+            ({"heap": BEFORE.heap + HEAP + 1}, "2.0 MiB more are in use"),
             ({"objects": Counter(session)}, f"{SPARE + 1} portfwd.relay.session.Session"),
             ({"descriptors": BEFORE.descriptors + Counter(["pipe"])}, "not open: 1 pipe; that were: none"),
             ({"descriptors": Counter({"pipe": 4, "/dev/null": 1})}, "not open: 2 pipe; that were: 1 tcp "),
