@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -17,6 +18,7 @@ from twisted.trial.unittest import TestCase
 
 from portfwd.errors import StartError
 from portfwd.kernel.platform import Platform
+from portfwd.service import forwarder as forwarder_module
 from portfwd.service.build import count_descriptors
 from portfwd.service.forwarder import Forwarder
 from portfwd.service.session_log import Silent
@@ -287,6 +289,24 @@ class StopTests(ForwarderCase):
         for sock in (client, server):
             with self.assertRaises(ConnectionResetError):
                 await self.in_thread(lambda sock=sock: sock.recv(1))
+
+    async def test_readers_after_the_deadline(self) -> None:
+        """Who still has to read what was received then does not keep the process for as long as he likes."""
+        self.patch(forwarder_module, "READERS", 0.05)
+        forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target} linger=1h", drain=0.05)
+        client = await self.in_thread(lambda: self.connect(forwarder))
+        server = await self.in_thread(self.accept)
+        self.addCleanup(client.close)
+
+        def fill() -> None:
+            server.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    server.send(bytes(65536))
+
+        await self.in_thread(fill)
+        await forwarder.stopService()
+        self.assertEqual([line.reason for line in self.lines.closed_lines], [CloseReason.DRAIN])
 
     async def test_cut(self) -> None:
         """A cut during the drain ends it at once: ``KD``."""
