@@ -7,13 +7,11 @@ Every cell is escaped: what comes from files and peers cannot move the cursor.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from portfwd.values import printable
 
-#: Characters down to which a name is shortened before a column is left out: both ends of an address.
-NARROW: Final = 12
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -33,14 +31,14 @@ def fitted_table(
     right: Sequence[str],
     width: int,
     *,
-    shrink: Sequence[str],
+    shrink: Mapping[str, int],
     drop: Sequence[str],
 ) -> str:
     """
     A table of at most `width` characters, if that can be had.
 
-    First the cells of `shrink` are shortened in the middle, down to `NARROW`; then the columns of `drop` are
-    left out, the first of them first; then `shrink` is shortened further.
+    First the columns of `shrink` are shortened in the middle, each down to its width there; then those of
+    `drop` are left out, the first of them first; then those of `shrink` are shortened further.
     """
     lines = [list(head), *([printable(cell) for cell in row] for row in rows)]
     left_out: set[str] = set()
@@ -48,11 +46,11 @@ def fitted_table(
         left_out.add(name)
         kept = [index for index, title in enumerate(head) if title not in left_out]
         shown = [[line[index] for index in kept] for line in lines]
-        widths = _shrunk(shown[0], _widths(shown), shrink, width, NARROW)
+        widths = _shrunk(shown[0], _widths(shown), shrink, width)
         if _total(widths) <= width:
             break
     else:
-        widths = _shrunk(shown[0], widths, shrink, width, 1)
+        widths = _shrunk(shown[0], widths, dict.fromkeys(shrink, 1), width)
     cut = [[shortened(cell, most) for cell, most in zip(line, widths, strict=True)] for line in shown]
     return _joined(shown[0], cut, widths, right)
 
@@ -73,17 +71,14 @@ def _total(widths: Sequence[int]) -> int:
     return sum(widths) + 2 * (len(widths) - 1)
 
 
-def _shrunk(
-    head: Sequence[str], widths: Sequence[int], shrink: Sequence[str], width: int, least: int
-) -> list[int]:
-    """The widths after the widest columns of `shrink` have given what is too much, each down to `least`."""
+def _shrunk(head: Sequence[str], widths: Sequence[int], least: Mapping[str, int], width: int) -> list[int]:
+    """The widths after the widest columns of `least` have given what is too much, each down to its least."""
     found = list(widths)
-    candidates = [index for index, name in enumerate(head) if name in shrink]
     while _total(found) > width:
-        widest = max(candidates, key=lambda index: found[index], default=None)
-        if widest is None or found[widest] <= least:
+        candidates = [i for i, name in enumerate(head) if name in least and found[i] > least[name]]
+        if not candidates:
             break
-        found[widest] -= 1
+        found[max(candidates, key=lambda index: found[index])] -= 1
     return found
 
 

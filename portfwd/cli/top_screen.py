@@ -8,6 +8,7 @@ Lines in, lines out; no terminal is touched here. Every cell is escaped, and no 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 from attrs import frozen
@@ -43,6 +44,10 @@ HELP: Final = (
     "space  pause the display; the forwarder goes on",
     "?  show the keys, or the sessions again",
 )
+#: Columns of names, and the width down to which each is shortened before others are left out: an IPv4 address
+#: with its port is shown whole.
+_SHRINK: Final[Mapping[str, int]] = MappingProxyType({"RULE": 12, "CLIENT": 21, "UPSTREAM": 21})
+_DROP: Final = ("A CALL", "STATE", "UPSTREAM")
 _NUMBERS: Final = ("ID", "AGE", "UP", "DOWN", "BYTES", "A CALL")
 
 
@@ -96,9 +101,7 @@ def session_table(look: Mapping[str, Any], width: int) -> list[str]:
         for row in look["rows"]
     ]
     heads = ("ID", "RULE", "CLIENT", "UPSTREAM", "AGE", "UP", "DOWN", "BYTES", "A CALL", "STATE")
-    names = ("RULE", "CLIENT", "UPSTREAM")
-    drop = ("A CALL", "STATE", "UPSTREAM")
-    return fitted_table(heads, rows, _NUMBERS, width, shrink=names, drop=drop).split("\n")
+    return fitted_table(heads, rows, _NUMBERS, width, shrink=_SHRINK, drop=_DROP).split("\n")
 
 
 def screen(look: Mapping[str, Any] | None, shown: Shown, width: int, height: int) -> list[str]:

@@ -25,7 +25,7 @@ class ColumnTests(SynchronousTestCase):
     @given(st.lists(st.text(max_size=40), min_size=3, max_size=3), st.integers(12, 120))
     def test_fitted(self, cells: list[str], width: int) -> None:
         """A fitted table is as wide as asked at most, and keeps the columns that may not be left out."""
-        found = fitted_table(("ID", "N", "X"), [cells], ("ID",), width, shrink=("ID", "N"), drop=("X",))
+        found = fitted_table(("ID", "N", "X"), [cells], ("ID",), width, shrink={"ID": 3, "N": 9}, drop=("X",))
         self.assertLessEqual(max(map(len, found.split("\n"))), width)
         self.assertIn("ID", found)
 

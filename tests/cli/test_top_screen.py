@@ -86,8 +86,8 @@ class ScreenTests(SynchronousTestCase):
         self.assertEqual(
             lines[3:5],
             [
-                "    ID  RULE              CLIENT              AGE         UP       DOWN    BYTES",
-                "123456  customer\u2026duction  [2001:db\u2026]:54321  1m01s  954 MiB/s  2.0 KiB/s  2.9 MiB",
+                "    ID  RULE          CLIENT                  AGE         UP       DOWN    BYTES",
+                "123456  custom\u2026ction  [2001:db8:\u202678]:54321  1m01s  954 MiB/s  2.0 KiB/s  2.9 MiB",
             ],
         )
         wide = screen(LOOK | {"rows": [row]}, Shown(), 200, 6)
