@@ -163,6 +163,8 @@ def _name(line: Line, words: list[Word]) -> Slip | None:
         return None
     if words[2].text != "->" and words[2].option() is None:
         return None
+    if all(word.text != "->" for word in words):
+        return None  # a directive
     if ":" not in words[1].text or words[1].option() is not None:
         return None
     hint = f"write {first.text}: {line.text[words[1].column - 1 :].strip()}"

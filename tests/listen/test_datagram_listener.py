@@ -982,7 +982,7 @@ class ReloadTests(PostCase):
         with mock.patch.object(DescriptorBudget, "take", take):
             result = self.result_of(self.forwarder.reload(ruleset))
         self.assertTrue(result.refused)
-        self.assertIn("listeners more are too many", str(result.failures))
+        self.assertIn("more listener is too many", str(result.failures))
 
     def test_refused(self) -> None:
         """What came to a socket that a refused reload had bound is handed to whom it was sent before."""
