@@ -181,7 +181,7 @@ class MakeServiceTests(TapCase):
         announcing._log = log = mock.Mock()
         announcing._announce()
         self.assertGreaterEqual(log.warn.call_count, 2)
-        self.assertEqual(log.info.call_args.kwargs, {"count": 0})
+        self.assertEqual(log.info.call_args.kwargs, {"count": "0 listeners"})
 
     def test_empty(self) -> None:
         """A file without rules does not start."""
