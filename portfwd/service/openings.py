@@ -34,9 +34,9 @@ from functools import partial
 from typing import Any, Final
 
 from attrs import frozen
+from twisted.internet import interfaces
 from twisted.internet.endpoints import clientFromString, serverFromString
-from twisted.internet.interfaces import IReactorPluggableNameResolver
-from zope.interface import implementer
+from zope.interface import directlyProvides
 
 from portfwd.admin.tight_files import LooseFile, check_private, read_tight
 from portfwd.rules.admin_lines import ManholeSpec, admin_specs, manhole_specs
@@ -53,11 +53,29 @@ MANHOLE_MODULES: Final = ("twisted.conch.manhole", "twisted.conch.ssh.keys")
 METRICS_MODULES: Final = ("prometheus_client",)
 
 
-@implementer(IReactorPluggableNameResolver)
+#: What parsers of endpoints adapt a reactor to.
+_REACTOR_INTERFACES: Final = (
+    interfaces.IReactorCore,
+    interfaces.IReactorFDSet,
+    interfaces.IReactorPluggableNameResolver,
+    interfaces.IReactorProcess,
+    interfaces.IReactorSSL,
+    interfaces.IReactorSocket,
+    interfaces.IReactorTCP,
+    interfaces.IReactorThreads,
+    interfaces.IReactorTime,
+    interfaces.IReactorUDP,
+    interfaces.IReactorUNIX,
+)
+
+
 class _NoReactor:
     """Stands for a reactor where nothing will be started: endpoints that are made only keep it."""
 
     nameResolver: Any = None  # noqa: N815 - Twisted's name
+
+    def __init__(self) -> None:
+        directlyProvides(self, *_REACTOR_INTERFACES)
 
     def installNameResolver(self, resolver: Any) -> Any:  # noqa: N802 - Twisted's
         """See `IReactorPluggableNameResolver`; nobody calls it."""

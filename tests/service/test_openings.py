@@ -104,6 +104,10 @@ class RefusedTests(OpeningCase):
             self.refused(line, "Unknown endpoint type: 'foo'")
         self.refused('endpoint:"tcp:web:banana=1" -> 127.0.0.1:9', "banana")
 
+    def test_endpoints_that_adapt_the_reactor(self) -> None:
+        """A parser that adapts the reactor to an interface, as the quick start's does, is no problem."""
+        self.assertEqual(opening_problems(rules('a: 127.0.0.1:0 -> endpoint:"portfwd-greeting:"\n')), ())
+
     def test_endpoints_of_systemd(self) -> None:
         """`check` does not judge which sockets systemd will pass."""
         for description in ("systemd:domain=INET:index=0", "haproxy:systemd:domain=INET:index=0"):
