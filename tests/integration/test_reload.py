@@ -129,7 +129,7 @@ class SignalTests(ReloadCase):
             assert server is not None
             self.addCleanup(server.close)
             ends[how] = (client, server)
-        self.reload(forwarder, "")
+        self.reload(forwarder, f"other: 127.0.0.4:0 -> {upstream.address}\n")
         for how in ("cut", "drain"):
             self.assertRaises(ConnectionResetError, ends[how][0].recv, 1)
         client, server = ends["stay"]
@@ -200,9 +200,7 @@ class PrivilegeTests(ReloadCase):
         self.hello(forwarder, "b", upstream)
         secret = self.directory / "key.pem"
         secret.write_text("none")
-        said = self.reload(
-            forwarder, f"{rule}include {secret}\nc: 127.0.0.3:0 -> tls:h:1 ca={secret}\n", file
-        )
+        said = self.reload(forwarder, f"{rule}c: 127.0.0.3:0 -> tls:h:1 ca={secret}\n", file)
         self.assertIn("refused", said)
         forwarder.wait_for_line(rf"sees only what is beneath {jail} \(--chroot\)")
 
