@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 
@@ -70,6 +71,23 @@ class TLSConversation:
         """What came, once it is `count` bytes or over."""
         while len(self.peer.received) < count and self.end == "open" and not self.peer.notified:
             self.step()
+        return self.peer.received
+
+    def exchange(self, data: bytes, count: int) -> bytes:
+        """
+        Send `data` while `count` bytes come, each when the connection below can.
+
+        By one thread: before Python 3.13 a TLS object is not safe between two.
+        """
+        waiting = memoryview(self.peer.say(data))
+        while waiting or (len(self.peer.received) < count and self.end == "open"):
+            readable, writable, _ = select.select([self.sock], [self.sock] if waiting else [], [], PATIENCE)
+            if not readable and not writable:
+                raise TimeoutError(f"nothing moved: {len(waiting)} to send, {len(self.peer.received)} came")
+            if writable:
+                waiting = waiting[self.sock.send(waiting[:65536], socket.MSG_DONTWAIT) :]
+            if readable:
+                self.step()
         return self.peer.received
 
     def read_to_end(self) -> bytes:
