@@ -40,7 +40,8 @@ from portfwd.rules.codes import CODES
 from portfwd.rules.model import AccessLog
 from portfwd.rules.options import OPTIONS, Scope
 from portfwd.rules.support import GAPS
-from portfwd.service import openings, tls_problems
+from portfwd.service.build import openings
+from portfwd.service.tls import problems as tls_problems
 from portfwd.values import CloseReason, FlowSummary, InetAddress, SessionSummary, Side
 
 ROOT = Path(__file__).resolve().parents[1]

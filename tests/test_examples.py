@@ -16,8 +16,8 @@ from portfwd.filters.options import Files
 from portfwd.filters.registry import Origin, Registry
 from portfwd.rules import format_problem, load, unsupported
 from portfwd.rules.model import Ruleset
-from portfwd.service.disk import DiskFiles
-from portfwd.service.filters import filter_problems
+from portfwd.service.build.filters import filter_problems
+from portfwd.service.daemon.disk import DiskFiles
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = (ROOT / "examples", ROOT / "docs" / "listings")

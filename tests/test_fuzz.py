@@ -21,14 +21,14 @@ from portfwd.admin.operator import OperatorError
 from portfwd.admin.requests import RequestError, read_request
 from portfwd.errors import RulesError
 from portfwd.filters import InetAddress, option_kinds
-from portfwd.filters.http_connect import PLUGIN as HTTP_CONNECT
-from portfwd.filters.http_host import PLUGIN as HTTP_HOST
-from portfwd.filters.proxies import ProxyOptions
-from portfwd.filters.proxy_in import PLUGIN as PROXY_IN
-from portfwd.filters.sni import PLUGIN as SNI
-from portfwd.filters.sniff import PLUGIN as SNIFF
-from portfwd.filters.socks5 import PLUGIN as SOCKS5
-from portfwd.filters.users import hash_password, read_users
+from portfwd.filters.builtin.http_connect import PLUGIN as HTTP_CONNECT
+from portfwd.filters.builtin.http_host import PLUGIN as HTTP_HOST
+from portfwd.filters.builtin.proxies import ProxyOptions
+from portfwd.filters.builtin.proxy_in import PLUGIN as PROXY_IN
+from portfwd.filters.builtin.sni import PLUGIN as SNI
+from portfwd.filters.builtin.sniff import PLUGIN as SNIFF
+from portfwd.filters.builtin.socks5 import PLUGIN as SOCKS5
+from portfwd.filters.builtin.users import hash_password, read_users
 from portfwd.rules.access import check_pattern
 from portfwd.rules.addresses import Role, read_place
 from portfwd.rules.codes import CODES

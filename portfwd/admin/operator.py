@@ -2,7 +2,7 @@
 """
 What operators can ask of a running forwarder, as the admin room sees it.
 
-`portfwd.service.operating` has the object behind it; tests have others.
+`portfwd.service.operators.operating` has the object behind it; tests have others.
 """
 
 from __future__ import annotations

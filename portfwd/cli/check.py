@@ -20,9 +20,9 @@ from portfwd.cli.reading import BAD_FILE, Read, counted, read_rules, tally
 from portfwd.rules.advice import advise
 from portfwd.rules.diagnostics import Location, Severity, format_problem, problem_to_json
 from portfwd.rules.support import unsupported
-from portfwd.service.filters import filter_problems
-from portfwd.service.openings import opening_problems
-from portfwd.service.tls_problems import tls_problems
+from portfwd.service.build.filters import filter_problems
+from portfwd.service.build.openings import opening_problems
+from portfwd.service.tls.problems import tls_problems
 from portfwd.values import printable
 
 DESCRIPTION = """\

@@ -13,7 +13,7 @@ import sys
 
 from portfwd.cli.reading import CANNOT_READ, FINE, read_rules
 from portfwd.rules.diagnostics import format_problem
-from portfwd.rules.render import render
+from portfwd.rules.queries.render import render
 from portfwd.values import printable
 
 DESCRIPTION = """\

@@ -2,7 +2,7 @@
 """
 ``portfwd explain``: what would happen to a connection, by which lines of the file.
 
-It prints what `portfwd.rules.explain` finds in a file, or a forwarder that runs in its rules; it
+It prints what `portfwd.rules.queries.explain` finds in a file, or a forwarder that runs in its rules; it
 refuses a file that is wrong.
 """
 
@@ -16,8 +16,8 @@ from functools import partial
 from portfwd.cli.control import Control, add_arguments, with_control
 from portfwd.cli.reading import BAD_FILE, FINE, read_rules
 from portfwd.rules.diagnostics import format_problem
-from portfwd.rules.explain import explain
-from portfwd.rules.explain_text import explanation_json, explanation_text
+from portfwd.rules.queries.explain import explain
+from portfwd.rules.queries.explain_text import explanation_json, explanation_text
 from portfwd.values import printable
 
 DESCRIPTION = """\

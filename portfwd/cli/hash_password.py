@@ -16,7 +16,7 @@ from typing import Final
 
 from portfwd.cli.parsing import WRONG
 from portfwd.cli.reading import CANNOT_READ, FINE
-from portfwd.filters.users import hash_password, wrong_name
+from portfwd.filters.builtin.users import hash_password, wrong_name
 
 #: Bytes of salt: RFC 8018 section 4.1 wants at least 8, NIST SP 800-132 section 5.1 16.
 SALT: Final = 16

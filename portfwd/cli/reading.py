@@ -18,7 +18,7 @@ from portfwd.rules.diagnostics import Problem, Severity
 from portfwd.rules.load import load
 from portfwd.rules.model import Ruleset
 from portfwd.rules.support import everything_wrong
-from portfwd.service.disk import DiskFiles
+from portfwd.service.daemon.disk import DiskFiles
 
 FINE: Final = 0
 CANNOT_READ: Final = 1

@@ -18,7 +18,7 @@ from typing import Final
 
 from portfwd.cli.playing import PATIENCE, Outcome, Play
 from portfwd.cli.reading import BAD_FILE, CANNOT_READ, FINE, counted
-from portfwd.filters.hexdump import dump_lines
+from portfwd.filters.builtin.hexdump import dump_lines
 from portfwd.filters.options import address
 from portfwd.logs.recording import BadRecording, RecordedSession, read_recording
 from portfwd.values import TO_CLIENT, TO_UPSTREAM, Address, Side, UnixAddress, parse_duration, printable

@@ -12,7 +12,7 @@ from typing import Any
 from portfwd.cli.control import Control, with_control
 from portfwd.cli.looking import add_command
 from portfwd.cli.reading import FINE
-from portfwd.filters.hexdump import dump_lines
+from portfwd.filters.builtin.hexdump import dump_lines
 
 _ARROWS = {"up": ">", "down": "<"}
 

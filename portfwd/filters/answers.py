@@ -29,8 +29,8 @@ place of a ``None`` in a list, else behind the list; so ``[Reply(b"hello"), None
 ``[Reply(b"no"), b""]`` answers and drops. An `Await` alone keeps them, and they are what `resumed` then
 judges; `woken` judges none.
 
-This module has the words; `portfwd.filters.verdicts` reads them, `portfwd.filters.chain` gives them their
-effect.
+This module defines the verdicts; `portfwd.filters.verdicts` reads them, and `portfwd.filters.chain.chain`
+gives them their effect.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ should become of them. It touches no socket, no clock and no thread; the relay
 owns held bytes, half-close, backpressure, timers, files and accounting.
 
 The verdicts themselves are in `portfwd.filters.answers`; this module has what is asked, and what a filter
-knows of its connection. `portfwd.filters.chain` gives verdicts their effect.
+knows of its connection. `portfwd.filters.chain.chain` gives verdicts their effect.
 """
 
 from __future__ import annotations

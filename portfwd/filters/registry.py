@@ -45,19 +45,19 @@ PYTHON: Final = "python:"
 #: `tests.filters.test_registry` holds them equal to those of pyproject.toml.
 BUILT_IN: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "faults": "portfwd.filters.faults:PLUGIN",
-        "hexdump": "portfwd.filters.hexdump:PLUGIN",
-        "http-connect": "portfwd.filters.http_connect:PLUGIN",
-        "http-host": "portfwd.filters.http_host:PLUGIN",
-        "match": "portfwd.filters.match:PLUGIN",
-        "proxy-in": "portfwd.filters.proxy_in:PLUGIN",
-        "proxy-out": "portfwd.filters.proxy_out:PLUGIN",
-        "record": "portfwd.filters.record:PLUGIN",
-        "replace": "portfwd.filters.replace:PLUGIN",
-        "sni": "portfwd.filters.sni:PLUGIN",
-        "sniff": "portfwd.filters.sniff:PLUGIN",
-        "socks5": "portfwd.filters.socks5:PLUGIN",
-        "tee": "portfwd.filters.tee:PLUGIN",
+        "faults": "portfwd.filters.builtin.faults:PLUGIN",
+        "hexdump": "portfwd.filters.builtin.hexdump:PLUGIN",
+        "http-connect": "portfwd.filters.builtin.http_connect:PLUGIN",
+        "http-host": "portfwd.filters.builtin.http_host:PLUGIN",
+        "match": "portfwd.filters.builtin.match:PLUGIN",
+        "proxy-in": "portfwd.filters.builtin.proxy_in:PLUGIN",
+        "proxy-out": "portfwd.filters.builtin.proxy_out:PLUGIN",
+        "record": "portfwd.filters.builtin.record:PLUGIN",
+        "replace": "portfwd.filters.builtin.replace:PLUGIN",
+        "sni": "portfwd.filters.builtin.sni:PLUGIN",
+        "sniff": "portfwd.filters.builtin.sniff:PLUGIN",
+        "socks5": "portfwd.filters.builtin.socks5:PLUGIN",
+        "tee": "portfwd.filters.builtin.tee:PLUGIN",
     }
 )
 

@@ -5,7 +5,7 @@ Reading what a filter returned: a flat list of verdicts, each of them checked, t
 Everything is looked at before anything takes effect, so a filter whose third
 verdict is nonsense has not done the first two. What is wrong is said in the
 words of an author. `steps_of` decides what becomes of the bytes that the filter was called with;
-the effects of the steps are `portfwd.filters.chain`'s.
+the effects of the steps are `portfwd.filters.chain.chain`'s.
 """
 
 from __future__ import annotations

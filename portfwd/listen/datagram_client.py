@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from portfwd.kernel.datagrams import Ancillary
-from portfwd.streams.carrier import Taker
+from portfwd.streams.datagrams.carrier import Taker
 from portfwd.values import Address, CloseReason
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from portfwd.kernel.datagrams import RECEIVE_BUFFER, Ancillary
 from portfwd.kernel.failures import log_failure, log_warning
 from portfwd.kernel.reactor import Reactor
 from portfwd.limits.descriptors import Descriptors
-from portfwd.listen.correspondent import Correspondent, SocketAddress
+from portfwd.listen.datagram_client import Correspondent, SocketAddress
 from portfwd.listen.held_datagrams import HeldDatagram, HeldDatagrams
 from portfwd.relay.associations import Associations
 from portfwd.relay.live import LiveRule

@@ -36,10 +36,10 @@ from portfwd.kernel.poller import Poller
 from portfwd.kernel.reactor import Reactor
 from portfwd.kernel.sockets import to_address
 from portfwd.limits.descriptors import Descriptors
-from portfwd.listen.correspondent import Correspondent, SocketAddress
 from portfwd.listen.datagram_binding import WILDCARDS
+from portfwd.listen.datagram_client import Correspondent, SocketAddress
+from portfwd.listen.datagram_clients import LOG_INTERVAL, Reception
 from portfwd.listen.held_datagrams import HeldDatagram
-from portfwd.listen.reception import LOG_INTERVAL, Reception
 from portfwd.listen.unix_files import DEFAULT_MODE, socket_file
 from portfwd.relay.live import LiveRule
 from portfwd.rules.steps import Steps
@@ -52,7 +52,7 @@ BATCH: Final = 64
 #: How the kernel refuses an address to answer from.
 _NOT_OURS: Final = frozenset({errno.EINVAL, errno.EADDRNOTAVAIL, errno.ENODEV, errno.ENETUNREACH})
 
-# EPOLLIN; see `portfwd.streams.datagram_socket`.
+# EPOLLIN; see `portfwd.streams.datagrams.datagram_socket`.
 _READABLE: Final = 0x1
 
 

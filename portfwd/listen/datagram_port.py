@@ -20,8 +20,8 @@ from twisted.internet.protocol import DatagramProtocol
 from portfwd.kernel.datagrams import LARGEST
 from portfwd.kernel.reactor import Reactor
 from portfwd.limits.descriptors import Descriptors
-from portfwd.listen.correspondent import Correspondent, SocketAddress
-from portfwd.listen.reception import Reception
+from portfwd.listen.datagram_client import Correspondent, SocketAddress
+from portfwd.listen.datagram_clients import Reception
 from portfwd.relay.live import LiveRule
 from portfwd.upstreams.connect import from_twisted_address
 from portfwd.values import Address, InetAddress, unmapped

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.listen.test_arrivals -*-
+# -*- test-case-name: tests.listen.test_endpoint_clients -*-
 """
 Clients that Twisted's endpoints accept.
 
@@ -16,7 +16,7 @@ from twisted.logger import Logger
 
 from portfwd.kernel.failures import log_failure
 from portfwd.streams.stream import Loss, Stream
-from portfwd.streams.transport import TransportStream
+from portfwd.streams.transports.transport import TransportStream
 from portfwd.upstreams.connect import from_twisted_address
 from portfwd.values import Address
 

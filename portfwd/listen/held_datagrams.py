@@ -16,7 +16,7 @@ from typing import Final, Generic, TypeVar
 from attrs import frozen
 
 from portfwd.kernel.datagrams import Ancillary
-from portfwd.listen.correspondent import SocketAddress
+from portfwd.listen.datagram_client import SocketAddress
 
 #: Bytes that each datagram counts besides its own: about what its objects take.
 OVERHEAD: Final = 512

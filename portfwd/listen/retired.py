@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 
 from portfwd.listen.datagram_binding import WILDCARDS
-from portfwd.listen.reception import Reception
+from portfwd.listen.datagram_clients import Reception
 from portfwd.values import InetAddress
 
 

@@ -18,7 +18,7 @@ from portfwd.relay.sinks import Sinks
 from portfwd.relay.verifier import Verifier
 from portfwd.rules.model import Options
 from portfwd.streams.opening import StreamMaker
-from portfwd.streams.socket_opening import SocketShare
+from portfwd.streams.sockets.socket_opening import SocketShare
 from portfwd.streams.stream import Stream
 from portfwd.upstreams.names import Names
 from portfwd.values import Address

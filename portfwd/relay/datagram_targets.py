@@ -27,8 +27,8 @@ from twisted.logger import Logger
 
 from portfwd.kernel.sockets import local_address
 from portfwd.relay.destination import Destination
-from portfwd.streams.carrier import UpstreamCarrier
-from portfwd.streams.datagram_socket import ConnectedSocket
+from portfwd.streams.datagrams.carrier import UpstreamCarrier
+from portfwd.streams.datagrams.datagram_socket import ConnectedSocket
 from portfwd.upstreams.datagrams import connect_datagrams
 from portfwd.values import Address, InetAddress
 

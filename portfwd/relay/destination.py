@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from portfwd.kernel.sockets import WILL_SEND, Settings, upstream_settings
 from portfwd.limits.occupancy import Occupancy
 from portfwd.rules.model import Options
-from portfwd.streams.tls_side import TLSSide
+from portfwd.streams.transports.tls_side import TLSSide
 from portfwd.values import Address, InetAddress, TLSInfo, is_literal
 
 

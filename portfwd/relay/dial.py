@@ -26,7 +26,7 @@ from portfwd.relay.loops import Passing
 from portfwd.relay.stepwise import Stepwise
 from portfwd.relay.target_dial import DialSettings, TargetDial
 from portfwd.relay.target_order import TargetOrder, full
-from portfwd.streams.datagram_opening import carrier_of
+from portfwd.streams.datagrams.datagram_opening import carrier_of
 from portfwd.streams.stream import Stream
 from portfwd.values import Address, FailedAttempt, InetAddress
 

@@ -23,7 +23,7 @@ from portfwd.relay.dial import DialOwner
 from portfwd.relay.target_dial import no_stream
 from portfwd.upstreams.connect import SocketAttempt, dial_error
 from portfwd.upstreams.datagrams import connect_datagrams
-from portfwd.upstreams.patience import Patience
+from portfwd.upstreams.timeout_queue import Patience
 from portfwd.values import Address
 
 

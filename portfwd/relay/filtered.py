@@ -2,7 +2,7 @@
 """
 The session of a rule with filters: what its chain asks for is done here.
 
-The chain (`portfwd.filters.chain`) sees what the streams read and says what becomes
+The chain (`portfwd.filters.chain.chain`) sees what the streams read and says what becomes
 of it; this session gives it the bytes, the ends, the outcome of the dial, timers and
 results, and does what it returns: writes, dials, judges, stops reading, finishes. A
 direction that no filter looks at any more is the streams' own again, which splice it.
@@ -23,9 +23,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from portfwd.errors import DialError
-from portfwd.filters import effects
 from portfwd.filters.api import Connection
-from portfwd.filters.chain import Chain, make_chain
+from portfwd.filters.chain import effects
+from portfwd.filters.chain.chain import Chain, make_chain
 from portfwd.kernel.failures import log_failure
 from portfwd.limits.source_counts import source_of
 from portfwd.relay.awaiting import Waiting

@@ -14,7 +14,7 @@ from portfwd.relay.containment import contained
 from portfwd.relay.context import Surroundings
 from portfwd.relay.destination import Destination
 from portfwd.streams.stream import Loss, Stream
-from portfwd.streams.transport import TransportStream
+from portfwd.streams.transports.transport import TransportStream
 from portfwd.values import Address, TLSInfo
 
 

@@ -33,11 +33,11 @@ from portfwd.relay.target_order import InOrder
 from portfwd.rules.access import AccessList
 from portfwd.rules.model import Rule
 from portfwd.rules.whole_process import rule_bounds
-from portfwd.streams.carrier import Carrier
-from portfwd.streams.datagram_opening import DatagramStreams
+from portfwd.streams.datagrams.carrier import Carrier
+from portfwd.streams.datagrams.datagram_opening import DatagramStreams
 from portfwd.streams.stream import Stream
-from portfwd.streams.tls_opening import TLSStreams
-from portfwd.upstreams.patience import Patience
+from portfwd.streams.transports.tls_opening import TLSStreams
+from portfwd.upstreams.timeout_queue import Patience
 from portfwd.values import Address, CloseReason, InetAddress, SessionSummary, TLSInfo, UnixAddress, is_literal
 
 

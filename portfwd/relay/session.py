@@ -42,13 +42,13 @@ from portfwd.relay.direct import DirectDatagramDial, DirectDial
 from portfwd.relay.ends import Action, Ends, Event, Flow, Mode, Outcome, outcome_reason, resetting_side, step
 from portfwd.relay.half import Half, Hold
 from portfwd.relay.loops import Passage, is_loop
-from portfwd.relay.places import Places
 from portfwd.relay.reasons import reason_of
 from portfwd.relay.shared_dial import SharedDial
 from portfwd.relay.silence import LOOKS, SLOW_AFTER, next_look, shrank, silence_limit, silence_reason
+from portfwd.relay.slots import Places
 from portfwd.relay.states import State, follow
 from portfwd.rules.model import DATAGRAM_KINDS, OnDeny, Options
-from portfwd.streams.datagram_opening import drops
+from portfwd.streams.datagrams.datagram_opening import drops
 from portfwd.streams.stream import Loss, Stream
 from portfwd.values import (
     REFUSALS,

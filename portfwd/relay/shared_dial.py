@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from portfwd.errors import DialError, TargetsFull
 from portfwd.relay.message_connection import MessageConnection
 from portfwd.relay.question_pool import QuestionPool, SharedConnection
-from portfwd.streams.carrier import Keep, Taker
-from portfwd.streams.datagram_opening import DatagramStreams
+from portfwd.streams.datagrams.carrier import Keep, Taker
+from portfwd.streams.datagrams.datagram_opening import DatagramStreams
 from portfwd.values import Address
 from portfwd.wire.dns import is_question
 from portfwd.wire.framing import MAX_MESSAGE

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.relay.test_places -*-
+# -*- test-case-name: tests.relay.test_slots -*-
 """
 What one session takes up of the limits of its rule, and gives back.
 

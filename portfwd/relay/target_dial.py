@@ -39,11 +39,11 @@ from portfwd.relay.handshake import Handshake
 from portfwd.relay.loops import Passage, Passing
 from portfwd.relay.stepwise import Stepwise
 from portfwd.rules.model import Options
-from portfwd.streams.datagram_opening import DatagramStreams
-from portfwd.streams.datagram_stream import DatagramStream
+from portfwd.streams.datagrams.datagram_opening import DatagramStreams
+from portfwd.streams.datagrams.datagram_stream import DatagramStream
 from portfwd.streams.stream import Stream
-from portfwd.streams.tls_opening import TLSEndpoint, TLSStreams
-from portfwd.streams.transport import TransportStream
+from portfwd.streams.transports.tls_opening import TLSEndpoint, TLSStreams
+from portfwd.streams.transports.transport import TransportStream
 from portfwd.upstreams.connect import Attempt, EndpointAttempt, SocketAttempt
 from portfwd.upstreams.datagram_port import PortAttempt
 from portfwd.upstreams.datagrams import DatagramAttempt

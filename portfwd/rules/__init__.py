@@ -11,8 +11,8 @@ parses but does not work yet.
 
 from portfwd.rules.diagnostics import format_problem, problem_to_json
 from portfwd.rules.load import combine, load, parse, parse_rule, parse_toml
+from portfwd.rules.queries.render import render
 from portfwd.rules.reading import Files
-from portfwd.rules.render import render
 from portfwd.rules.support import everything_wrong, unsupported
 
 __all__ = [

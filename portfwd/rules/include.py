@@ -16,8 +16,8 @@ from typing import Final
 from portfwd.errors import RulesError
 from portfwd.rules.diagnostics import Location
 from portfwd.rules.findings import shown
+from portfwd.rules.grammars.rinetd_directives import one_word
 from portfwd.rules.reading import Files, FileScope, Reading
-from portfwd.rules.rinetd_directives import one_word
 from portfwd.rules.steps import Steps
 from portfwd.rules.tokens import Line, Word
 from portfwd.values import printable

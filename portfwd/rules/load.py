@@ -15,20 +15,20 @@ from types import MappingProxyType
 from typing import Final
 
 from portfwd.errors import RulesError
-from portfwd.rules import native, rinetd
 from portfwd.rules.addresses import PortOfService
 from portfwd.rules.clauses import CLAUSES, ReadLine, broken_rule
 from portfwd.rules.diagnostics import Location
 from portfwd.rules.directives import NATIVE
 from portfwd.rules.findings import shown, suggestion
+from portfwd.rules.grammars import native, rinetd
+from portfwd.rules.grammars.rinetd_directives import RINETD
+from portfwd.rules.grammars.toml import read_toml
 from portfwd.rules.include import read_file, read_include
 from portfwd.rules.model import Ruleset
 from portfwd.rules.reading import Files, FileScope, Reading
-from portfwd.rules.rinetd_directives import RINETD
 from portfwd.rules.slips import find_slip
 from portfwd.rules.steps import Steps, finish
 from portfwd.rules.tokens import Fault, Line, Word
-from portfwd.rules.toml import read_toml
 from portfwd.rules.whole import verify, verify_in_steps
 from portfwd.rules.whole_process import check_shared
 

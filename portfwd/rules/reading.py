@@ -23,7 +23,7 @@ class Files(Protocol):
     """
     The files, as far as rules see them; paths are text, relative ones as the caller means them.
 
-    `portfwd.service.disk.DiskFiles` is the real one.
+    `portfwd.service.daemon.disk.DiskFiles` is the real one.
     """
 
     def read(self, path: str) -> str:

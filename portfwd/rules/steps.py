@@ -4,7 +4,7 @@ Work that may be interrupted: a generator that yields wherever others may have t
 
 A file with ten thousand rules takes a second to read. At a start nobody waits;
 a reload reads it while traffic goes on, so whoever runs the steps stops
-between two of them. It refuses to know what time it is: `portfwd.service.slices` does.
+between two of them. It refuses to know what time it is: `portfwd.service.daemon.slices` does.
 """
 
 from __future__ import annotations

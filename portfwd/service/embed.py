@@ -11,8 +11,8 @@ from portfwd.kernel.steady import steady
 from portfwd.relay.live import SessionLog
 from portfwd.rules import parse_rule, unsupported
 from portfwd.rules.model import Rule, Ruleset
-from portfwd.service.filters import filter_problems
-from portfwd.service.forwarder import DRAIN, Forwarder
+from portfwd.service.build.filters import filter_problems
+from portfwd.service.run.forwarder import DRAIN, Forwarder
 
 
 def forward(

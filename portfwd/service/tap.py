@@ -30,21 +30,21 @@ from portfwd.kernel.steady import steady
 from portfwd.rules import combine, everything_wrong, format_problem, load, parse_rule, unsupported
 from portfwd.rules.diagnostics import Problem, Severity
 from portfwd.rules.model import Ruleset
-from portfwd.service.certificate_watch import CertificateWatch
-from portfwd.service.disk import DiskFiles
-from portfwd.service.event_log import EventLog, event_log_for
-from portfwd.service.filters import filter_problems
-from portfwd.service.forwarder import DRAIN, Forwarder
-from portfwd.service.garbage import kept
-from portfwd.service.last_resort import LastResort
-from portfwd.service.notify import STOP_MARGIN, Heartbeat, Notifier, status_of
-from portfwd.service.openings import opening_problems
-from portfwd.service.operators import add_operators
-from portfwd.service.pid_file import PidFile, remove_own_pid_file
-from portfwd.service.rereading import Confinement, Rereading
-from portfwd.service.session_log import LogInUse
-from portfwd.service.signals import Signals
-from portfwd.service.threads import wait_for_none
+from portfwd.service.build.filters import filter_problems
+from portfwd.service.build.openings import opening_problems
+from portfwd.service.daemon.disk import DiskFiles
+from portfwd.service.daemon.event_log import EventLog, event_log_for
+from portfwd.service.daemon.garbage import kept
+from portfwd.service.daemon.last_resort import LastResort
+from portfwd.service.daemon.notify import STOP_MARGIN, Heartbeat, Notifier, status_of
+from portfwd.service.daemon.pid_file import PidFile, remove_own_pid_file
+from portfwd.service.daemon.signals import Signals
+from portfwd.service.daemon.threads import wait_for_none
+from portfwd.service.operators.operators import add_operators
+from portfwd.service.run.forwarder import DRAIN, Forwarder
+from portfwd.service.run.rereading import Confinement, Rereading
+from portfwd.service.run.session_log import LogInUse
+from portfwd.service.tls.certificate_watch import CertificateWatch
 from portfwd.values import parse_duration
 
 #: Exit status of a rules file that is refused.

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.streams.test_transport -*-
+# -*- test-case-name: tests.streams.transports.test_transport -*-
 """
 What the log says of a connection that broke, in one spelling for every kind of stream.
 
@@ -13,7 +13,7 @@ import os
 from twisted.internet import error
 from twisted.python.failure import Failure
 
-from portfwd.streams.tls_failures import TLSBroken, explain_loss
+from portfwd.streams.transports.tls_failures import TLSBroken, explain_loss
 
 
 def error_text(code: int) -> str:

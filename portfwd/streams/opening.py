@@ -14,14 +14,14 @@ from portfwd.kernel.poller import Poller
 from portfwd.kernel.reactor import Reactor
 from portfwd.kernel.sockets import apply_settings, client_settings, local_address
 from portfwd.rules.model import Options
-from portfwd.streams.bulk_reads import BulkReads
-from portfwd.streams.gates import Gates
-from portfwd.streams.paced_transport import PacedTransport
-from portfwd.streams.plain import PlainTransport
+from portfwd.streams.rate_limiters import Gates
+from portfwd.streams.sockets.bulk_reads import BulkReads
 from portfwd.streams.stream import StreamOwner
-from portfwd.streams.tls import RECORD, RECORD_OVERHEAD, TLSLayer
-from portfwd.streams.tls_side import Preamble, TLSSide
-from portfwd.streams.transport import TransportStream
+from portfwd.streams.transports.paced_transport import PacedTransport
+from portfwd.streams.transports.plain import PlainTransport
+from portfwd.streams.transports.tls import RECORD, RECORD_OVERHEAD, TLSLayer
+from portfwd.streams.transports.tls_side import Preamble, TLSSide
+from portfwd.streams.transports.transport import TransportStream
 from portfwd.values import Address
 
 #: What a rule has that says nothing else.

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.streams.test_gates -*-
+# -*- test-case-name: tests.streams.test_rate_limiters -*-
 """
 Where flows of a rule with ``bandwidth=`` wait until they may read.
 

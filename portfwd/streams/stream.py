@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.streams.test_transport -*-
+# -*- test-case-name: tests.streams.transports.test_transport -*-
 """
 What a session sees of one of its two sides.
 

@@ -36,8 +36,8 @@ from twisted.python.failure import Failure
 
 from portfwd.errors import ConnectRefused, DialError
 from portfwd.filters.api import Connection, RouteClause, Sink
-from portfwd.filters.chain import Chain, make_chain
-from portfwd.filters.effects import (
+from portfwd.filters.chain.chain import Chain, make_chain
+from portfwd.filters.chain.effects import (
     Arm,
     Begin,
     Dial,
@@ -114,7 +114,7 @@ class Pipe:
 
     :ivar connection: what the filters know of it.
     :ivar notes: what they logged.
-    :ivar chain: the `portfwd.filters.chain.Chain`.
+    :ivar chain: the `portfwd.filters.chain.chain.Chain`.
     :ivar now: seconds since it was opened; see `advance`.
     :ivar writes: what was written in each direction, piece by piece; for datagrams, each of them.
     :ivar ended: the directions whose end went out.

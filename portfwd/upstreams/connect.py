@@ -58,9 +58,9 @@ from portfwd.kernel.sockets import (
     upstream_settings,
 )
 from portfwd.rules.model import Options
-from portfwd.streams.datagram_stream import DatagramStream
-from portfwd.streams.transport import TransportStream
-from portfwd.upstreams.patience import Patience
+from portfwd.streams.datagrams.datagram_stream import DatagramStream
+from portfwd.streams.transports.transport import TransportStream
+from portfwd.upstreams.timeout_queue import Patience
 from portfwd.values import Address, InetAddress, UnixAddress, unmapped
 
 #: A connect failed, or was refused so fast that nothing else was seen: EPOLLHUP | EPOLLERR.

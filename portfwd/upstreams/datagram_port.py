@@ -12,9 +12,9 @@ from twisted.internet.protocol import DatagramProtocol
 from portfwd.errors import ConnectFailed
 from portfwd.kernel.datagrams import LARGEST
 from portfwd.rules.model import Options
-from portfwd.streams.carrier import Taker, UpstreamCarrier, end_refused
-from portfwd.streams.datagram_stream import DatagramStream
-from portfwd.streams.transport import TransportStream
+from portfwd.streams.datagrams.carrier import Taker, UpstreamCarrier, end_refused
+from portfwd.streams.datagrams.datagram_stream import DatagramStream
+from portfwd.streams.transports.transport import TransportStream
 from portfwd.upstreams.connect import AttemptOwner, dial_error, from_twisted_address
 from portfwd.values import Address, InetAddress, UnixAddress
 

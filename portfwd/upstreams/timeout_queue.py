@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.upstreams.test_patience -*-
+# -*- test-case-name: tests.upstreams.test_timeout_queue -*-
 """
 Many waits of the same length on one timer.
 

@@ -25,7 +25,7 @@ from bench.peers.tls import (
 )
 from bench.processes import LabError, Memory
 from portfwd.rules import parse, unsupported
-from portfwd.service.tls_problems import tls_problems
+from portfwd.service.tls.problems import tls_problems
 
 
 class PeerTests(SynchronousTestCase):

@@ -6,7 +6,7 @@ import json
 
 from portfwd.filters.registry import BUILT_IN, Registry
 from portfwd.rules import parse
-from portfwd.service.filters import filter_problems
+from portfwd.service.build.filters import filter_problems
 from tests.cli.running import CommandTestCase
 from tests.rules.golden import FILTERS
 

@@ -6,7 +6,7 @@ import getpass
 import io
 import sys
 
-from portfwd.filters.users import read_users
+from portfwd.filters.builtin.users import read_users
 from tests.cli.running import CommandTestCase
 
 

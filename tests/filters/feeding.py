@@ -11,8 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.errors import DialError
 from portfwd.filters import TO_UPSTREAM, Address, Connection, Factory, InetAddress
-from portfwd.filters.chain import make_chain
-from portfwd.filters.effects import Arm, Begin, Dial, Effect, Finish, Judge, Trouble, Write
+from portfwd.filters.chain.chain import make_chain
+from portfwd.filters.chain.effects import Arm, Begin, Dial, Effect, Finish, Judge, Trouble, Write
 
 CLIENT = InetAddress("192.0.2.1", 5000)
 LOCAL = InetAddress("198.51.100.1", 443)

@@ -17,9 +17,9 @@ from portfwd.filters import (
     SessionSummary,
     Verdict,
 )
-from portfwd.filters.chain import Chain
-from portfwd.filters.effects import Effect, Write
-from portfwd.filters.link import Stage
+from portfwd.filters.chain.chain import Chain
+from portfwd.filters.chain.effects import Effect, Write
+from portfwd.filters.chain.link import Stage
 
 CLIENT = InetAddress("192.0.2.1", 5000)
 LOCAL = InetAddress("198.51.100.1", 80)

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from twisted.trial.unittest import SkipTest
 
-from portfwd.filters.users import hash_password
+from portfwd.filters.builtin.users import hash_password
 from tests.integration.case import deep
 from tests.integration.control_case import ControlCase, read_exactly
 from tests.integration.echo import EchoProcess

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from portfwd.filters.users import hash_password
+from portfwd.filters.builtin.users import hash_password
 from tests.integration.filter_case import TLS_ENDS, Fetched, FilterCase
 from tests.integration.forwarder import Forwarder
 from tests.integration.programs import free_port

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from twisted.trial import unittest
 
-from portfwd.service.last_resort import CUT_OFF, LOST
+from portfwd.service.daemon.last_resort import CUT_OFF, LOST
 from portfwd.testing.peers import Dialer, Listener, converse
 from portfwd.values import InetAddress
 from tests.integration.case import JSON_LOG, ForwarderCase

@@ -9,9 +9,9 @@ from typing import Any, cast
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.kernel.platform import Platform
-from portfwd.listen.reception import Reception
+from portfwd.listen.datagram_clients import Reception
 from portfwd.rules import parse
-from portfwd.service.forwarder import Forwarder
+from portfwd.service.run.forwarder import Forwarder
 from portfwd.values import CloseReason, SessionSummary
 from tests.relay.stage import TurnedReactor
 

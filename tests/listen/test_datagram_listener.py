@@ -18,13 +18,14 @@ from twisted.trial.unittest import SkipTest
 from portfwd.errors import StartError
 from portfwd.kernel.datagrams import LARGEST_UNIX
 from portfwd.limits.descriptors import DescriptorBudget, Share
-from portfwd.listen import datagram_listener, reception
-from portfwd.listen.correspondent import Correspondent
+from portfwd.listen import datagram_clients as reception
+from portfwd.listen import datagram_listener
+from portfwd.listen.datagram_client import Correspondent
+from portfwd.listen.datagram_clients import LAST_SILENCE, REFUSED_FOR
 from portfwd.listen.datagram_listener import BATCH, DatagramListener
 from portfwd.listen.held_datagrams import OVERHEAD
-from portfwd.listen.reception import LAST_SILENCE, REFUSED_FOR
 from portfwd.rules import parse
-from portfwd.service.reload import ReloadResult
+from portfwd.service.run.reload import ReloadResult
 from portfwd.values import CloseReason, InetAddress, Side
 from tests.listen.post import PATIENCE, PostCase
 

@@ -11,8 +11,8 @@ from twisted.internet.testing import StringTransport
 from twisted.trial import unittest
 from zope.interface.verify import verifyObject
 
-from portfwd.listen.arrivals import StreamFactory
-from portfwd.streams.transport import TransportStream
+from portfwd.listen.endpoint_clients import StreamFactory
+from portfwd.streams.transports.transport import TransportStream
 from portfwd.values import InetAddress
 
 CLIENT = IPv4Address("TCP", "192.0.2.1", 4711)

@@ -21,7 +21,7 @@ from portfwd.limits.descriptors import PER_SESSION, RESERVE, DescriptorBudget
 from portfwd.listen.listener import BATCH, LAST_BATCHES, LOG_INTERVAL, PAUSE, Listener
 from portfwd.values import Address, InetAddress, UnixAddress
 from tests.streams.far_ends import open_descriptors
-from tests.streams.test_plain import FakeReactor
+from tests.streams.transports.test_plain import FakeReactor
 
 
 class Knocking:

@@ -20,7 +20,7 @@ from twisted.internet.epollreactor import EPollReactor
 
 from portfwd.kernel.sockets import reset_on_close
 from portfwd.rules import parse
-from portfwd.service.forwarder import Forwarder
+from portfwd.service.run.forwarder import Forwarder
 from portfwd.values import CloseReason, SessionSummary, Side
 
 #: Every way to move bytes; ``auto`` copies little and splices bulk.

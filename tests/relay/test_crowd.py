@@ -24,7 +24,7 @@ from portfwd.relay.destination import Destination
 from portfwd.relay.live import LiveRule
 from portfwd.rules.access import AccessList
 from portfwd.rules.model import Options, RelayKind
-from portfwd.streams.socket_opening import SocketShare, SocketStreams
+from portfwd.streams.sockets.socket_opening import SocketShare, SocketStreams
 from portfwd.values import CloseReason, UnixAddress
 from tests.relay.fakes import SessionLines, a_rule
 from tests.relay.stage import TurnedReactor

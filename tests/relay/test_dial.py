@@ -41,7 +41,7 @@ from portfwd.relay.target_dial import ATTEMPT_DELAY, DialSettings, TargetDial, p
 from portfwd.relay.target_order import InOrder
 from portfwd.rules.model import Options
 from portfwd.streams.stream import Loss
-from portfwd.streams.transport import TransportStream
+from portfwd.streams.transports.transport import TransportStream
 from portfwd.upstreams import connect as connect_module
 from portfwd.values import Address, FailedAttempt, InetAddress, TLSInfo, UnixAddress
 from tests.relay.fakes import FakeStream, Fault

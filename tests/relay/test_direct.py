@@ -17,7 +17,7 @@ from portfwd.relay.direct import DirectDatagramDial, DirectDial
 from portfwd.rules.model import Options
 from portfwd.upstreams import connect as connect_module
 from portfwd.upstreams.connect import UNIX_RETRY
-from portfwd.upstreams.patience import Patience
+from portfwd.upstreams.timeout_queue import Patience
 from portfwd.values import Address, InetAddress, UnixAddress
 from tests.relay.fakes import FakeStream, Fault
 

@@ -8,7 +8,7 @@ from unittest import mock
 
 from portfwd.relay import question_pool
 from portfwd.relay.question_pool import BUSY, IDLE, LIFE, MOST_CONNECTIONS, PIPELINE, STALLED
-from portfwd.streams.carrier import MOST_KEPT
+from portfwd.streams.datagrams.carrier import MOST_KEPT
 from portfwd.values import CloseReason
 from portfwd.wire.dns import with_id
 from portfwd.wire.framing import Unframer, frame

@@ -1,4 +1,4 @@
-"""Tests of `portfwd.relay.places`: what sessions take up of the limits of their rule, and give back."""
+"""Tests of `portfwd.relay.slots`: what sessions take up of the limits of their rule, and give back."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from portfwd.errors import TargetsFull
 from portfwd.limits.admission import Bounds, Doorkeeper
 from portfwd.relay.destination import Destination
 from portfwd.relay.live import LiveRule
-from portfwd.relay.places import Places
+from portfwd.relay.slots import Places
 from portfwd.rules.model import AclEntry, OnDeny
 from portfwd.values import CloseReason, InetAddress, Side, UnixAddress
 from tests.relay.fakes import CLIENT, UPSTREAM, FakeStream

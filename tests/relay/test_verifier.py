@@ -11,7 +11,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from portfwd.filters.users import hash_password, read_users
+from portfwd.filters.builtin.users import hash_password, read_users
 from portfwd.limits.guesses import FIRST_DELAY, MOST_OF_SOURCE
 from portfwd.relay.verifier import Verifier
 from portfwd.values import InetAddress

@@ -20,8 +20,8 @@ from portfwd.rules import format_problem, load, parse_rule, unsupported
 from portfwd.rules.diagnostics import Problem
 from portfwd.rules.findings import MAX_PROBLEMS
 from portfwd.rules.tokens import MAX_LINE
-from portfwd.service.disk import DiskFiles
-from portfwd.service.filters import filter_problems
+from portfwd.service.build.filters import filter_problems
+from portfwd.service.daemon.disk import DiskFiles
 
 BROKEN = Path(__file__).parent / "broken"
 FIXTURES = Path(__file__).parent / "fixtures"

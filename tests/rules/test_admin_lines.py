@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from portfwd.errors import RulesError
 from portfwd.rules import parse, parse_rule
 from portfwd.rules.admin_lines import AdminSpec, Level, ManholeSpec, admin_specs, manhole_specs
-from portfwd.rules.render import render
+from portfwd.rules.queries.render import render
 from portfwd.values import InetAddress, UnixAddress
 
 ADMIN = "admin unix:/run/a.sock"

@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.rules import parse
 from portfwd.rules.model import FilterSpec, TargetSpec
-from tests.rules.test_native import codes, rule
+from tests.rules.grammars.test_native import codes, rule
 
 
 def access(entries: object) -> list[tuple[bool, str]]:

@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.rules import parse
 from portfwd.rules.model import AccessLog, LogSpec
-from tests.rules.test_native import codes
+from tests.rules.grammars.test_native import codes
 
 
 class DefaultTests(SynchronousTestCase):

@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.rules import parse
 from portfwd.rules.model import ListenOptions, Options
-from tests.rules.test_native import codes, rule
+from tests.rules.grammars.test_native import codes, rule
 
 
 class PrecedenceTests(SynchronousTestCase):

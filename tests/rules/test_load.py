@@ -59,7 +59,7 @@ class FixtureTests(SynchronousTestCase):
 
     def test_every_uv_directive(self) -> None:
         """The fixtures use every directive of rinetd and rinetd-uv."""
-        from portfwd.rules.rinetd_directives import RINETD
+        from portfwd.rules.grammars.rinetd_directives import RINETD
 
         text = "".join((FIXTURES / name).read_text("utf-8") for name in ("rinetd.conf", "rinetd-uv.conf"))
         for word in RINETD:

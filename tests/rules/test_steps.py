@@ -10,7 +10,7 @@ from portfwd.errors import RulesError
 from portfwd.rules import load, parse
 from portfwd.rules.load import load_in_steps
 from portfwd.rules.steps import Steps, finish
-from portfwd.service.disk import DiskFiles
+from portfwd.service.daemon.disk import DiskFiles
 
 
 class StepsTests(SynchronousTestCase):

@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.errors import RulesError
 from portfwd.rules import parse
-from tests.rules.test_native import codes
+from tests.rules.grammars.test_native import codes
 
 
 class NameTests(SynchronousTestCase):

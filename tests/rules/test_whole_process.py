@@ -16,8 +16,8 @@ from portfwd.rules.whole_process import (
     shared_line,
     wants_figures,
 )
+from tests.rules.grammars.test_native import codes, rule
 from tests.rules.test_include import MemoryFiles
-from tests.rules.test_native import codes, rule
 
 
 def ruleset(text: str) -> Ruleset:

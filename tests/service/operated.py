@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import socket
 
-from portfwd.service.forwarder import Forwarder
-from portfwd.service.operating import Operating
+from portfwd.service.operators.operating import Operating
+from portfwd.service.run.forwarder import Forwarder
 from portfwd.values import CloseReason
 from tests.service.turning import TurningTestCase
 from tests.service.worlds import Lines, rules

@@ -14,7 +14,7 @@ from zope.interface.verify import verifyObject
 import portfwd
 from portfwd.errors import RulesError, StartError
 from portfwd.rules.model import Rule, Ruleset
-from portfwd.service.forwarder import Forwarder
+from portfwd.service.run.forwarder import Forwarder
 from portfwd.values import CloseReason
 from tests.service.worlds import Lines, a_used_port, rules
 

@@ -18,9 +18,9 @@ from twisted.trial.unittest import TestCase
 from portfwd import __version__
 from portfwd.errors import RulesError, StartError
 from portfwd.service import tap
-from portfwd.service.forwarder import DRAIN, Forwarder
-from portfwd.service.notify import STOP_MARGIN
-from portfwd.service.rereading import Confinement, Rereading
+from portfwd.service.daemon.notify import STOP_MARGIN
+from portfwd.service.run.forwarder import DRAIN, Forwarder
+from portfwd.service.run.rereading import Confinement, Rereading
 from portfwd.service.tap import BAD_RULES, Announcing, Daemon, Options, PidFile, read_rules
 from tests.service.worlds import a_used_port
 
@@ -379,7 +379,7 @@ class DaemonTests(TapCase):
             rereading._confinement,
             Confinement(f"{self.directory}/below", str(self.directory), os.geteuid()),
         )
-        self.assertIn("portfwd.filters.sni", imported)
+        self.assertIn("portfwd.filters.builtin.sni", imported)
 
 
 class PidFileTests(TapCase):

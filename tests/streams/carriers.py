@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from portfwd.streams.carrier import Taker
+from portfwd.streams.datagrams.carrier import Taker
 from portfwd.streams.stream import Loss, Stream
 from portfwd.values import Address, InetAddress
 

@@ -12,12 +12,12 @@ from twisted.trial import unittest
 from portfwd.kernel import sockets
 from portfwd.rules.model import Keepalive, Options
 from portfwd.streams.opening import StreamMaker, read_size
-from portfwd.streams.tls import TLSLayer
+from portfwd.streams.transports.tls import TLSLayer
 from portfwd.values import InetAddress
 from tests.streams.conformance import Owner
 from tests.streams.far_ends import tcp_sockets
-from tests.streams.test_plain import FakePoller, FakeReactor
-from tests.streams.test_transport import Certified
+from tests.streams.transports.test_plain import FakePoller, FakeReactor
+from tests.streams.transports.test_transport import Certified
 
 CLIENT = InetAddress("192.0.2.1", 4711)
 

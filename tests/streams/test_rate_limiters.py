@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.limits.pacing import MAX_SLICE
 from portfwd.rules.model import Options
-from portfwd.streams.gates import LEAST_WAIT, Gates, Ticket
+from portfwd.streams.rate_limiters import LEAST_WAIT, Gates, Ticket
 from portfwd.values import InetAddress, Side, UnixAddress
 
 #: Slices of 5000 bytes, of which two are there at once.

@@ -9,7 +9,7 @@ import trustme
 from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.python.failure import Failure
 
-from portfwd.streams.tls import TLSLayer
+from portfwd.streams.transports.tls import TLSLayer
 from portfwd.values import Address
 
 CA = trustme.CA()

@@ -19,9 +19,9 @@ from twisted.internet.task import Clock
 from portfwd.kernel.pipes import Pipe, PipePool
 from portfwd.kernel.poller import Poller
 from portfwd.limits.descriptors import DescriptorBudget
-from portfwd.streams.flow_setup import FlowSetup
-from portfwd.streams.socket_flow import SocketFlow
-from portfwd.streams.socket_stream import SocketStream
+from portfwd.streams.sockets.flow_setup import FlowSetup
+from portfwd.streams.sockets.socket_flow import SocketFlow
+from portfwd.streams.sockets.socket_stream import SocketStream
 from portfwd.streams.stream import Loss
 from portfwd.values import Side
 

@@ -37,7 +37,7 @@ from portfwd.filters import (
     Verdict,
     Wake,
 )
-from portfwd.filters.effects import Begin, Dial, End, Finish, Judge
+from portfwd.filters.chain.effects import Begin, Dial, End, Finish, Judge
 from portfwd.testing import Outcome, Pipe, pipe, splits
 from portfwd.testing.pipe import CLIENT, UPSTREAM
 from portfwd.values import CloseReason

@@ -26,7 +26,7 @@ from zope.interface.verify import verifyObject
 from portfwd import errors
 from portfwd.kernel.poller import Poller
 from portfwd.rules.model import Keepalive, Options
-from portfwd.streams.transport import TransportStream
+from portfwd.streams.transports.transport import TransportStream
 from portfwd.upstreams import connect
 from portfwd.upstreams.connect import (
     UNIX_RETRY,
@@ -37,7 +37,7 @@ from portfwd.upstreams.connect import (
 )
 from portfwd.values import Address, InetAddress, UnixAddress
 from tests.streams.far_ends import open_descriptors, turn, turns, until
-from tests.streams.test_plain import FakeReactor
+from tests.streams.transports.test_plain import FakeReactor
 
 
 class Owner:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.upstreams.patience import AT_ONCE, Patience
+from portfwd.upstreams.timeout_queue import AT_ONCE, Patience
 
 
 class PatienceTests(SynchronousTestCase):

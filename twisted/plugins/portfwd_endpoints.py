@@ -5,6 +5,6 @@ What makes ``endpoint:"portfwd-greeting:"`` exist, the upstream of the quick sta
 Apart from `portfwd_plugin`, so that ``twistd portfwd`` is there whatever becomes of this.
 """
 
-from portfwd.service.greeting import GreetingParser
+from portfwd.service.daemon.greeting import GreetingParser
 
 greeting = GreetingParser()

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.filters.test_chance -*-
+# -*- test-case-name: tests.filters.builtin.test_chance -*-
 """
 Chance that can be had again: a small generator of pseudo-random numbers.
 

@@ -1,6 +1,6 @@
-# -*- test-case-name: tests.filters.test_datagram_faults -*-
+# -*- test-case-name: tests.filters.builtin.test_datagram_faults -*-
 """
-What networks do to datagrams, as `portfwd.filters.faults` does it: lose, double and overtake them.
+What networks do to datagrams, as `portfwd.filters.builtin.faults` does it: lose, double and overtake them.
 
 A stream has none of these: what the network loses of it is sent again below us, and a
 program never sees it. So a session that is no datagrams' is closed by these kinds, rather than broken in a
@@ -13,11 +13,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from portfwd.filters.api import DROP, Close, Connection, Forward, Reply, Verdict, Wake
-from portfwd.filters.fault_kinds import FaultFilter
+from portfwd.filters.builtin.fault_kinds import FaultFilter
 from portfwd.values import TO_UPSTREAM, Direction
 
 if TYPE_CHECKING:
-    from portfwd.filters.faults import Fault
+    from portfwd.filters.builtin.faults import Fault
 
 #: Seconds that a datagram which is to be overtaken waits for another one, unless ``delay=`` says otherwise.
 WAIT: Final = 0.1

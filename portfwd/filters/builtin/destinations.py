@@ -1,13 +1,13 @@
-# -*- test-case-name: tests.filters.test_destinations -*-
+# -*- test-case-name: tests.filters.builtin.test_destinations -*-
 """
 Where clients of a proxy may go: ``allow=`` and ``deny=`` of `socks5` and `http-connect`.
 
 Networks are compared with the addresses that are about to be dialled, never with
 names: whoever owns a name decides what it resolves to. ``deny`` beats
 ``allow``; with an ``allow``, everything else is refused. Without one, near addresses
-(`portfwd.filters.near`) are refused too, whatever ``deny`` names: who adds a network to it opens nothing. An
-IPv4 network in ``deny`` also refuses IPv6 addresses in which one of its addresses hides. A unix socket is
-refused always, and so is the unspecified address, which the kernel takes for the loopback's.
+(`portfwd.filters.builtin.near`) are refused too, whatever ``deny`` names: a network added to ``deny`` opens
+nothing. An IPv4 network in ``deny`` also refuses IPv6 addresses that embed one of its addresses. A unix
+socket is always refused, and so is the unspecified address, which the kernel treats as loopback.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Sequence
 
-from portfwd.filters.near import forms_of, is_near
+from portfwd.filters.builtin.near import forms_of, is_near
 from portfwd.filters.options import Network
 from portfwd.values import Address, InetAddress, unmapped
 

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.filters.test_ways -*-
+# -*- test-case-name: tests.filters.builtin.test_direction_option -*-
 """
 ``direction=up|down|both``: how built-in filters say which bytes they are for.
 

@@ -1,6 +1,6 @@
-# -*- test-case-name: tests.filters.test_fault_kinds -*-
+# -*- test-case-name: tests.filters.builtin.test_fault_kinds -*-
 """
-The faults that `portfwd.filters.faults` can inject, a filter each.
+The faults that `portfwd.filters.builtin.faults` can inject, a filter each.
 
 All ask their `Fault` whether it is active, and how strong it is, each time they are called: both may
 change while the connection lasts. An inactive one passes everything. Chance comes from a generator for
@@ -27,11 +27,11 @@ from portfwd.filters.api import (
     Verdict,
     Wake,
 )
-from portfwd.filters.chance import Chance, make_seed
+from portfwd.filters.builtin.chance import Chance, make_seed
 from portfwd.values import TO_CLIENT, TO_UPSTREAM, Direction, SessionSummary
 
 if TYPE_CHECKING:
-    from portfwd.filters.faults import Fault, FaultsOptions
+    from portfwd.filters.builtin.faults import Fault, FaultsOptions
 
 #: Seconds for which a piece of a paced stream is to take: finer than anybody sees, coarse
 #: enough that a timer for each costs little.

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.filters.test_faults -*-
+# -*- test-case-name: tests.filters.builtin.test_faults -*-
 """
 ``filter faults``: makes a good network a bad one, to see what programs do about it.
 
@@ -54,12 +54,12 @@ from zope.interface import implementer
 
 from portfwd.filters import options as kinds
 from portfwd.filters.api import Connection, IFilterFactory, Plugin, RouteClause
-from portfwd.filters.chance import Chance, make_seed
-from portfwd.filters.datagram_faults import KINDS as DATAGRAM_KINDS
-from portfwd.filters.fault_kinds import KINDS as STREAM_KINDS
-from portfwd.filters.fault_kinds import FaultFilter
+from portfwd.filters.builtin.chance import Chance, make_seed
+from portfwd.filters.builtin.datagram_faults import KINDS as DATAGRAM_KINDS
+from portfwd.filters.builtin.direction_option import WAYS, directions_of
+from portfwd.filters.builtin.fault_kinds import KINDS as STREAM_KINDS
+from portfwd.filters.builtin.fault_kinds import FaultFilter
 from portfwd.filters.options import OptionError, option
-from portfwd.filters.ways import WAYS, directions_of
 from portfwd.values import Direction
 
 #: Bytes of each direction of a connection that ``latency`` keeps before reading stops, at the least: about

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.filters.test_hexdump -*-
+# -*- test-case-name: tests.filters.builtin.test_hexdump -*-
 """
 ``filter hexdump``: writes the bytes of each connection to the log, sixteen a line.
 
@@ -25,8 +25,8 @@ from typing import Final
 from attrs import frozen
 
 from portfwd.filters.api import DONE, Connection, Factory, Filter, Log, Plugin, RouteClause, Verdict
+from portfwd.filters.builtin.direction_option import ARROWS, WAYS, directions_of
 from portfwd.filters.options import OptionError, choice, option, size
-from portfwd.filters.ways import ARROWS, WAYS, directions_of
 from portfwd.values import Direction
 
 #: Bytes of a line: what ``hexdump -C``, ``xxd`` and every protocol's author have eyes for.

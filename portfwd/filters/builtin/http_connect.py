@@ -1,11 +1,11 @@
-# -*- test-case-name: tests.filters.test_http_connect -*-
+# -*- test-case-name: tests.filters.builtin.test_http_connect -*-
 """
 ``filter http-connect``: an HTTP proxy for tunnels, with a password where ``users`` is a file.
 
 A client names its destination by CONNECT (RFC 9110 section 9.3.6); the
 rule's own target is never dialled. The answer comes when the dial has succeeded or failed: 200, 403 for a
 destination that is not permitted, 504 where nobody answered in time, 502 for the rest. Names are resolved
-here. ``allow`` and ``deny`` are networks of destinations (`portfwd.filters.destinations`).
+here. ``allow`` and ``deny`` are networks of destinations (`portfwd.filters.builtin.destinations`).
 
 Passwords are those of ``Proxy-Authorization: Basic`` (RFC 7617), and go over the wire as they are. It refuses
 all methods but CONNECT (405), and closes after every refusal.
@@ -32,9 +32,9 @@ from portfwd.filters.api import (
     RouteClause,
     Verdict,
 )
-from portfwd.filters.destinations import Destinations, Permission
-from portfwd.filters.proxies import ProxyOptions, make_proxy
-from portfwd.filters.users import Users
+from portfwd.filters.builtin.destinations import Destinations, Permission
+from portfwd.filters.builtin.proxies import ProxyOptions, make_proxy
+from portfwd.filters.builtin.users import Users
 from portfwd.values import Address, Direction, InetAddress
 from portfwd.wire import Need, TooLong, WireError
 from portfwd.wire.http_head import MAX_HEAD, RequestHead, read_head

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.filters.test_http_host -*-
+# -*- test-case-name: tests.filters.builtin.test_http_host -*-
 """
 ``filter http-host``: the host that the first HTTP request asks for chooses the target.
 

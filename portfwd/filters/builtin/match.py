@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.filters.test_match -*-
+# -*- test-case-name: tests.filters.builtin.test_match -*-
 r"""
 ``filter match``: does something when bytes are seen in a stream.
 
@@ -11,8 +11,8 @@ r"""
 ``log`` writes an event that says what matched and where; the bytes themselves are in it
 only with ``show=on``. ``tag`` counts the matches in `Connection.tags`, for filters behind it.
 ``close`` ends the session before the last byte of the match has passed. ``replace``
-is `portfwd.filters.replace`. But for the latter nothing is kept back, so it costs no time;
-`portfwd.filters.matching` says what a regular expression may not do.
+is `portfwd.filters.builtin.replace`. But for the latter nothing is kept back, so it costs no time;
+`portfwd.filters.builtin.matching` says what a regular expression may not do.
 
 It is no protection from someone who knows it: bytes can be said in many ways.
 """
@@ -26,10 +26,10 @@ from typing import Final
 from attrs import field, frozen
 
 from portfwd.filters.api import DONE, Close, Connection, Factory, Filter, Plugin, RouteClause, Verdict
-from portfwd.filters.matching import MAX_MATCH, Found, Lookout, Search
+from portfwd.filters.builtin.direction_option import WAYS, directions_of
+from portfwd.filters.builtin.matching import MAX_MATCH, Found, Lookout, Search
+from portfwd.filters.builtin.replace import WAIT, Replace, check_template
 from portfwd.filters.options import choice, data, duration, number, option, regex, size, switch, text
-from portfwd.filters.replace import WAIT, Replace, check_template
-from portfwd.filters.ways import WAYS, directions_of
 from portfwd.values import Direction, printable
 
 #: Most bytes of a match that a line shows: a line of a log is to be read.

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.filters.test_matching -*-
+# -*- test-case-name: tests.filters.builtin.test_matching -*-
 """
 Finds bytes or a regular expression in a stream that comes in chunks.
 

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.filters.test_near -*-
+# -*- test-case-name: tests.filters.builtin.test_near -*-
 """
 Which addresses are near: those that a client must not reach by way of a proxy unless a rule says so.
 

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.filters.test_socks5,tests.filters.test_http_connect -*-
+# -*- test-case-name: tests.filters.builtin.test_socks5,tests.filters.builtin.test_http_connect -*-
 """
 What filters have in common by which the forwarder is a proxy, `socks5` and `http-connect`: their clause.
 
@@ -14,9 +14,9 @@ from typing import Final
 from attrs import frozen
 
 from portfwd.filters.api import MAX_HOLD, Connection, Factory, Filter
-from portfwd.filters.destinations import Destinations
+from portfwd.filters.builtin.destinations import Destinations
+from portfwd.filters.builtin.users import Users, read_users
 from portfwd.filters.options import Network, duration, file_of, networks, option
-from portfwd.filters.users import Users, read_users
 from portfwd.values import TO_UPSTREAM
 
 #: Seconds for all that a client says before the dial: one message of HTTP or three of SOCKS, of one that

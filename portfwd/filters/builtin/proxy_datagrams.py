@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.filters.test_proxy_datagrams -*-
+# -*- test-case-name: tests.filters.builtin.test_proxy_datagrams -*-
 """
 `proxy-in` and `proxy-out` for datagrams: a header of version 2 in each of them, or in the first one.
 

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.filters.test_proxy_in -*-
+# -*- test-case-name: tests.filters.builtin.test_proxy_in -*-
 """
 ``filter proxy-in trust=10.0.0.0/8``: a load balancer before us says whose connection it is.
 
@@ -11,7 +11,7 @@ Only peers in ``trust`` are asked for a header, and they must send one. It is
 never looked for in what others send: with ``untrusted=close`` they are refused, with
 ``untrusted=pass`` their bytes are untouched, and a header in them is the upstream's to judge. Whoever
 may open the file of a unix socket is trusted, as access lists do. It stands before all other filters. With
-datagrams, each has a header of version 2, or the first one has (`portfwd.filters.proxy_datagrams`).
+datagrams, each has a header of version 2, or the first one has (`portfwd.filters.builtin.proxy_datagrams`).
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from portfwd.filters.api import (
     RouteClause,
     Verdict,
 )
+from portfwd.filters.builtin.proxy_datagrams import DatagramProxyIn
 from portfwd.filters.options import Network, between, choice, duration, networks, option
-from portfwd.filters.proxy_datagrams import DatagramProxyIn
 from portfwd.values import TO_UPSTREAM, Direction, InetAddress, unmapped
 from portfwd.wire import Need, WireError
 from portfwd.wire.proxy import read_header

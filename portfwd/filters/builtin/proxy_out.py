@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.filters.test_proxy_out -*-
+# -*- test-case-name: tests.filters.builtin.test_proxy_out -*-
 """
 ``filter proxy-out version=2``: tells the upstream whose connection this is.
 
@@ -15,7 +15,7 @@ The upstream has to expect the header, and to trust us. It stands behind all
 filters that route; bytes that come to it before the upstream is connected end the session,
 because the header would not be the first. Of datagrams, each
 gets a header of version 2, without TLVs, or with ``datagrams=first`` the first one does
-(`portfwd.filters.proxy_datagrams`).
+(`portfwd.filters.builtin.proxy_datagrams`).
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from portfwd.filters.api import (
     RouteClause,
     Verdict,
 )
-from portfwd.filters.inquiry import PROXY_TLVS
+from portfwd.filters.builtin.proxy_datagrams import DatagramProxyOut
+from portfwd.filters.builtin.sni import SERVER_NAME
+from portfwd.filters.chain.inquiry import PROXY_TLVS
 from portfwd.filters.options import OptionError, choice, option, switch, words
-from portfwd.filters.proxy_datagrams import DatagramProxyOut
-from portfwd.filters.sni import SERVER_NAME
 from portfwd.values import TO_UPSTREAM, Address, Direction, printable
 from portfwd.wire.proxy_header import Header, inet_pair
 from portfwd.wire.proxy_tlvs import (

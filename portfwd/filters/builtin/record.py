@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.filters.test_record -*-
+# -*- test-case-name: tests.filters.builtin.test_record -*-
 """
 ``filter record``: keeps sessions in a file, with the times, to be looked at or played again.
 
@@ -34,8 +34,8 @@ from portfwd.filters.api import (
     Sink,
     Verdict,
 )
+from portfwd.filters.builtin.direction_option import WAYS, directions_of
 from portfwd.filters.options import OptionError, choice, file_path, option, size
-from portfwd.filters.ways import WAYS, directions_of
 from portfwd.values import Address, Direction
 
 #: Bytes that the file may reach unless said otherwise: nobody notices them on a disk, and

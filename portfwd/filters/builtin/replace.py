@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.filters.test_replace -*-
+# -*- test-case-name: tests.filters.builtin.test_replace -*-
 r"""
 ``filter replace``: other bytes instead of those that match, across the borders of chunks.
 
@@ -9,7 +9,7 @@ r"""
 
 Bytes that may be the beginning of a match wait for those behind them, ``wait`` at
 most: who sends a question and then waits for the answer must not wait for ever. So
-what matches across a pause of that length is not found. `portfwd.filters.matching`
+what matches across a pause of that length is not found. `portfwd.filters.builtin.matching`
 says what else a regular expression may not do.
 
 It knows no protocol: lengths that a protocol says before the bytes (HTTP's
@@ -25,9 +25,9 @@ from typing import Final
 from attrs import define, field, frozen
 
 from portfwd.filters.api import DONE, Connection, Factory, Filter, Forward, Plugin, RouteClause, Verdict, Wake
-from portfwd.filters.matching import MAX_MATCH, Found, Pieces, Scanner, Search
+from portfwd.filters.builtin.direction_option import WAYS, directions_of
+from portfwd.filters.builtin.matching import MAX_MATCH, Found, Pieces, Scanner, Search
 from portfwd.filters.options import OptionError, choice, data, duration, number, option, regex, size
-from portfwd.filters.ways import WAYS, directions_of
 from portfwd.values import Direction
 
 #: Seconds for which the beginning of a match waits for the rest: longer than the pieces of one

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.filters.test_sni -*-
+# -*- test-case-name: tests.filters.builtin.test_sni -*-
 """
 ``filter sni``: the name in a TLS handshake chooses the target; TLS goes through untouched.
 

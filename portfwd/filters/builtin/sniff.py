@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.filters.test_sniff -*-
+# -*- test-case-name: tests.filters.builtin.test_sniff -*-
 """
 ``filter sniff``: the protocol that a client begins to speak chooses the target.
 

@@ -1,11 +1,11 @@
-# -*- test-case-name: tests.filters.test_socks5 -*-
+# -*- test-case-name: tests.filters.builtin.test_socks5 -*-
 """
 ``filter socks5``: clients say where they want to go (RFC 1928), with a password where ``users`` is a file.
 
 CONNECT only; the rule's own target is never dialled. The answer comes when the dial has succeeded or failed,
 with the code that says how. Names are resolved here. ``allow`` and ``deny`` are networks of destinations
-(`portfwd.filters.destinations`): without ``allow``, near addresses (`portfwd.filters.near`) are
-refused.
+(`portfwd.filters.builtin.destinations`): without ``allow``, near addresses
+(`portfwd.filters.builtin.near`) are refused.
 
 Passwords go over the wire as they are: put TLS around them, or keep them in networks you trust. It refuses
 BIND, UDP ASSOCIATE and SOCKS 4.
@@ -32,9 +32,9 @@ from portfwd.filters.api import (
     RouteClause,
     Verdict,
 )
-from portfwd.filters.destinations import Destinations, Permission
-from portfwd.filters.proxies import ProxyOptions, make_proxy
-from portfwd.filters.users import Users
+from portfwd.filters.builtin.destinations import Destinations, Permission
+from portfwd.filters.builtin.proxies import ProxyOptions, make_proxy
+from portfwd.filters.builtin.users import Users
 from portfwd.values import Address, Direction
 from portfwd.wire import Need, WireError
 from portfwd.wire.socks5 import (

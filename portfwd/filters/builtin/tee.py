@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.filters.test_tee -*-
+# -*- test-case-name: tests.filters.builtin.test_tee -*-
 """
 ``filter tee``: hands a copy of the bytes to a shadow upstream, or to a file.
 
@@ -23,8 +23,8 @@ from typing import Final
 from attrs import frozen
 
 from portfwd.filters.api import DONE, Connection, Copy, Factory, Filter, Plugin, RouteClause, Sink, Verdict
+from portfwd.filters.builtin.direction_option import WAYS, directions_of
 from portfwd.filters.options import OptionError, address, choice, file_path, option, size
-from portfwd.filters.ways import WAYS, directions_of
 from portfwd.values import Address, Direction
 
 #: Bytes that wait for a shadow, or that a file may reach, unless said otherwise: some reads of a

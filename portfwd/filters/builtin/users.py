@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.filters.test_users -*-
+# -*- test-case-name: tests.filters.builtin.test_users -*-
 """
 Names and hashed passwords of the users of a proxy, as a file has them.
 

@@ -1,9 +1,9 @@
-# -*- test-case-name: tests.filters.test_chain -*-
+# -*- test-case-name: tests.filters.chain.test_chain -*-
 """
 The chain: gives the verdicts of a session's filters their effect.
 
 It is told what happens (`Chain.received`, `Chain.ended`, `Chain.connected`, …) and
-returns what is to be done, a list of `portfwd.filters.effects`. It has no clock,
+returns what is to be done, a list of `portfwd.filters.chain.effects`. It has no clock,
 no socket and no thread; two chains that are told the same return the same.
 
 Order
@@ -53,7 +53,7 @@ A `Close` in order
 
 Datagrams
     Each is judged as it comes; none is held, though a `Delay` or an `Await` may keep some waiting, at most
-    `portfwd.filters.passage.MAX_DATAGRAMS` at a filter. What comes beyond is dropped and counted.
+    `portfwd.filters.chain.passage.MAX_DATAGRAMS` at a filter. What comes beyond is dropped and counted.
 
 Holding
     is limited by bytes (``max_hold``, then ``on_overflow``) and by time (``hold_timeout``, then
@@ -74,9 +74,9 @@ from attrs import evolve
 
 from portfwd.errors import DialError
 from portfwd.filters.api import Connection, IFilterFactory, Introducing, nobody
-from portfwd.filters.effects import Dial, Disarm, Effect, End, Finish, Trouble, Write
-from portfwd.filters.inquiry import Inquiry, failure
-from portfwd.filters.link import Link, Stage
+from portfwd.filters.chain.effects import Dial, Disarm, Effect, End, Finish, Trouble, Write
+from portfwd.filters.chain.inquiry import Inquiry, failure
+from portfwd.filters.chain.link import Link, Stage
 from portfwd.values import TO_CLIENT, TO_UPSTREAM, Address, Direction, SessionSummary
 
 

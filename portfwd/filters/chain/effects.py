@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.filters.test_chain -*-
+# -*- test-case-name: tests.filters.chain.test_chain -*-
 """
 What a chain asks of whoever runs it: the relay, or `portfwd.testing.Pipe`.
 

@@ -1,10 +1,10 @@
-# -*- test-case-name: tests.filters.test_chain -*-
+# -*- test-case-name: tests.filters.chain.test_chain -*-
 """
 Asking the filters of a chain, and what their answers do.
 
 Each verdict has its effect here, and so has a filter that raises, answers
-nonsense or cannot decide. `portfwd.filters.chain` says what the rules are;
-when a filter is asked is its business too, and `portfwd.filters.passage`'s.
+nonsense or cannot decide. `portfwd.filters.chain.chain` says what the rules are;
+when a filter is asked is its business too, and `portfwd.filters.chain.passage`'s.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from portfwd.filters.api import (
     Verdict,
     Wake,
 )
-from portfwd.filters.effects import Begin, Disarm, Finish, Judge, Store, Trouble
-from portfwd.filters.link import Link, Stage
-from portfwd.filters.passage import Passage
+from portfwd.filters.chain.effects import Begin, Disarm, Finish, Judge, Store, Trouble
+from portfwd.filters.chain.link import Link, Stage
+from portfwd.filters.chain.passage import Passage
 from portfwd.filters.verdicts import Item, Keep, Skip, Step, Stop, Wait, Want, alters, read_verdict, steps_of
 from portfwd.values import TO_UPSTREAM
 

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.filters.test_chain -*-
+# -*- test-case-name: tests.filters.chain.test_chain -*-
 """
 What a chain remembers of its filters: one `Stage` each, and a `Link` for either direction.
 

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.filters.test_chain -*-
+# -*- test-case-name: tests.filters.chain.test_chain -*-
 """
 The way of bytes and ends between the filters of a chain, and out of it.
 
@@ -20,8 +20,8 @@ from itertools import count
 from typing import Final
 
 from portfwd.filters.api import Delay
-from portfwd.filters.effects import Arm, Effect, End, Go, Stop, Unseen, Write
-from portfwd.filters.link import Delayed, Link, Stage
+from portfwd.filters.chain.effects import Arm, Effect, End, Go, Stop, Unseen, Write
+from portfwd.filters.chain.link import Delayed, Link, Stage
 from portfwd.values import TO_CLIENT, TO_UPSTREAM, Direction
 
 #: Bytes for the upstream that wait for the dial before reading is stopped, though a routing filter may

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.rules.test_native -*-
+# -*- test-case-name: tests.rules.grammars.test_native -*-
 """
 A rule of the native grammar: ``NAME: LISTEN OPTIONS -> TARGET, TARGET OPTIONS``.
 

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.rules.test_rinetd -*-
+# -*- test-case-name: tests.rules.grammars.test_rinetd -*-
 """
 A rule as rinetd, rinetd-uv and oxidinetd write it: ``ADDR PORT ADDR PORT [OPTION=VALUE, …]``.
 

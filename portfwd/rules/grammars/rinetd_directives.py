@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.rules.test_rinetd_directives -*-
+# -*- test-case-name: tests.rules.grammars.test_rinetd_directives -*-
 """
 The directives of rinetd and rinetd-uv: what each means here, or a warning that it means nothing.
 
@@ -17,10 +17,10 @@ from attrs import frozen
 
 from portfwd.rules.clauses import ReadLine
 from portfwd.rules.findings import shown, suggestion
+from portfwd.rules.grammars.rinetd import never_again
 from portfwd.rules.model import AccessLog
 from portfwd.rules.options import BY_NAME
 from portfwd.rules.reading import FileScope, Reading
-from portfwd.rules.rinetd import never_again
 from portfwd.rules.tokens import Fault, Line, Word
 
 _NUMBER = re.compile(r"\d{1,18}", re.ASCII)

@@ -1,9 +1,9 @@
-# -*- test-case-name: tests.rules.test_toml -*-
+# -*- test-case-name: tests.rules.grammars.test_toml -*-
 """
 oxidinetd's TOML form, with the native options and ``name`` as extra keys of a rule.
 
 ``tomllib`` tells no positions, so a problem carries the key path, and the line
-where `portfwd.rules.toml_places` finds it. It refuses keys that it does not know.
+where `portfwd.rules.grammars.toml_places` finds it. It refuses keys that it does not know.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from portfwd.rules.addresses import Place, Role, read_host, read_path, read_port
 from portfwd.rules.diagnostics import Location
 from portfwd.rules.draft import RuleDraft, TargetDraft
 from portfwd.rules.findings import shown, suggestion
+from portfwd.rules.grammars.toml_places import Places
 from portfwd.rules.model import DATAGRAM_IDLE, AccessLog, AclEntry, Kind
 from portfwd.rules.options import BY_NAME
 from portfwd.rules.reading import Reading
 from portfwd.rules.steps import Steps
 from portfwd.rules.tokens import NAME, Fault, find_bad_character
-from portfwd.rules.toml_places import Places
 
 _AT = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 _TOP: Final = frozenset({"log_file", "pid_file", "log_format", "global_rules", "forwarding_rules"})

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.rules.test_toml -*-
+# -*- test-case-name: tests.rules.grammars.test_toml -*-
 """
 Where the keys of a TOML file stand: a scan of its lines beside the real parser.
 

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.rules.test_diff -*-
+# -*- test-case-name: tests.rules.queries.test_diff -*-
 """
 What is different between two rulesets: as values, and as lines for people.
 
@@ -6,7 +6,7 @@ Rules are the same rule when they have the same name, or, where the name is
 new, listen on the same address (it was renamed). What is said of a change
 names options and addresses, never what stands in a filter's options: lines
 go to logs. It refuses to know which of all this a running forwarder can
-take over; that is `portfwd.service.reload`'s.
+take over; that is `portfwd.service.run.reload`'s.
 """
 
 from __future__ import annotations

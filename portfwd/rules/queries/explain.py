@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.rules.test_explain -*-
+# -*- test-case-name: tests.rules.queries.test_explain -*-
 """
 What would happen to a connection: which rule takes it, who decides about it, where it would go.
 

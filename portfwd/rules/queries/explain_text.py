@@ -1,8 +1,8 @@
-# -*- test-case-name: tests.rules.test_explain_text -*-
+# -*- test-case-name: tests.rules.queries.test_explain_text -*-
 """
 An `Explanation` in words, and as the plain values of JSON.
 
-It says what `portfwd.rules.explain` found and adds no judgement of its own.
+It says what `portfwd.rules.queries.explain` found and adds no judgement of its own.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any, Final
 
 from portfwd.rules.addresses import address_text
 from portfwd.rules.diagnostics import Location
-from portfwd.rules.explain import Choice, Explanation
 from portfwd.rules.model import UNIX_KINDS, AclEntry, Balance, Directive, OnLimit, Rule
 from portfwd.rules.options import RULE
+from portfwd.rules.queries.explain import Choice, Explanation
 from portfwd.values import format_size, printable
 
 #: The limits of connections that a rule has of its own, and those of them beyond which clients can wait.

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.rules.test_render -*-
+# -*- test-case-name: tests.rules.queries.test_render -*-
 """
 A `Ruleset` as native text: what ``portfwd convert`` prints.
 

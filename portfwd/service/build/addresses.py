@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.service.test_where -*-
+# -*- test-case-name: tests.service.build.test_addresses -*-
 """Where rules listen, as the log tells it."""
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from twisted.logger import Logger
 
 from portfwd.relay.loops import Loops
 from portfwd.rules.model import Kind
-from portfwd.service.bind_failures import listen_label
-from portfwd.service.build import Bound
-from portfwd.service.targets import target_labels
+from portfwd.service.build.bind_failures import listen_label
+from portfwd.service.build.build import Bound
+from portfwd.service.build.targets import target_labels
 from portfwd.upstreams.connect import from_twisted_address
 from portfwd.values import Address
 

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.service.test_bind_failures -*-
+# -*- test-case-name: tests.service.build.test_bind_failures -*-
 """What is said of an address that cannot be listened on: who wanted it, why not, and the line of the file."""
 
 from __future__ import annotations

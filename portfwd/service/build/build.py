@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.service.test_build -*-
+# -*- test-case-name: tests.service.build.test_build -*-
 """
 From rule values to what runs: destinations, live rules, bound listeners.
 
@@ -31,10 +31,10 @@ from portfwd.filters.registry import Registry
 from portfwd.kernel.sockets import apply_settings, fixed_address, listening_settings
 from portfwd.limits.descriptors import PER_SESSION, DescriptorBudget, Descriptors
 from portfwd.listen import systemd
-from portfwd.listen.arrivals import StreamFactory
 from portfwd.listen.binding import bind
+from portfwd.listen.datagram_clients import Reception
+from portfwd.listen.endpoint_clients import StreamFactory
 from portfwd.listen.listener import Accept, Listener, MakeRoom
-from portfwd.listen.reception import Reception
 from portfwd.listen.retired import RetiredListeners
 from portfwd.relay.context import Opener, Surroundings
 from portfwd.relay.destination import Destination
@@ -50,20 +50,20 @@ from portfwd.rules.model import (
     Rule,
     Ruleset,
 )
-from portfwd.service.bind_failures import (
+from portfwd.service.build.bind_failures import (
     LOW_PORTS,
     cannot_bind,
     cannot_listen,
     lacks_privilege,
     listen_label,
 )
-from portfwd.service.datagrams import adopt_listeners, rule_listeners
-from portfwd.service.endpoints import portable_endpoints
-from portfwd.service.filters import Clause, configure
-from portfwd.service.rule_streams import choose_streams, surroundings_of
-from portfwd.service.targets import TLSCreators, described, destination
-from portfwd.service.tls_listening import ready_streams
-from portfwd.streams.transport import TransportStream
+from portfwd.service.build.datagrams import adopt_listeners, rule_listeners
+from portfwd.service.build.endpoints import portable_endpoints
+from portfwd.service.build.filters import Clause, configure
+from portfwd.service.build.rule_streams import choose_streams, surroundings_of
+from portfwd.service.build.targets import TLSCreators, described, destination
+from portfwd.service.tls.listening import ready_streams
+from portfwd.streams.transports.transport import TransportStream
 from portfwd.values import Address
 
 

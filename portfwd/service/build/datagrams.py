@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.service.test_datagrams -*-
+# -*- test-case-name: tests.service.build.test_datagrams -*-
 """From rules with datagrams on a side to their streams and listeners."""
 
 from __future__ import annotations
@@ -8,17 +8,17 @@ from functools import partial
 
 from portfwd.limits.descriptors import Descriptors
 from portfwd.listen.datagram_binding import bind_datagrams, ready_inherited, resolve_datagrams
+from portfwd.listen.datagram_clients import Reception
 from portfwd.listen.datagram_listener import DatagramListener
 from portfwd.listen.datagram_port import DatagramPort
-from portfwd.listen.reception import Reception
 from portfwd.listen.retired import RetiredListeners
 from portfwd.listen.systemd import adopt
 from portfwd.relay.context import Surroundings
 from portfwd.relay.datagram_targets import DatagramTargets
 from portfwd.relay.live import LiveRule
 from portfwd.rules.model import Kind, ListenSpec, PortRange, Rule
-from portfwd.streams.datagram_opening import DatagramStreams
-from portfwd.streams.gates import Gates
+from portfwd.streams.datagrams.datagram_opening import DatagramStreams
+from portfwd.streams.rate_limiters import Gates
 from portfwd.values import is_literal
 
 

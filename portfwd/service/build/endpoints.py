@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.service.test_build -*-
+# -*- test-case-name: tests.service.build.test_build -*-
 """
 Twisted's endpoints for listeners: where sockets cannot be our own, and where a rule names one.
 

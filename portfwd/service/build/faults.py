@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.service.test_faults -*-
+# -*- test-case-name: tests.service.build.test_faults -*-
 """
 The faults of rules at work: found, told, switched and made stronger.
 
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from attrs import evolve
 
 from portfwd.admin.operator import FaultView, OperatorError
-from portfwd.filters.faults import Fault, FaultFactory, FaultsOptions
+from portfwd.filters.builtin.faults import Fault, FaultFactory, FaultsOptions
 from portfwd.filters.options import declared
 from portfwd.relay.live import LiveRule
 

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.service.test_filters -*-
+# -*- test-case-name: tests.service.build.test_filters -*-
 """
 ``filter`` and ``route`` clauses of rules, and the plug-ins that they name: joined here.
 
@@ -26,7 +26,7 @@ from portfwd.filters.wrong_use import wrong_attributes, wrong_methods
 from portfwd.rules.diagnostics import Location, Problem
 from portfwd.rules.findings import Findings, shown
 from portfwd.rules.model import FilterSpec, Rule, Ruleset, TargetSpec
-from portfwd.service.disk import DiskFiles
+from portfwd.service.daemon.disk import DiskFiles
 
 
 def read_tight_text(path: str) -> str:

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.service.test_listener_names -*-
+# -*- test-case-name: tests.service.build.test_listener_names -*-
 """
 Addresses of the names that listeners are bound to.
 
@@ -20,8 +20,8 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from portfwd.listen.binding import resolve_listener
 from portfwd.rules.model import Rule, Ruleset
-from portfwd.service.build import Bound, count_ports
-from portfwd.service.reload import listening_key
+from portfwd.service.build.build import Bound, count_ports
+from portfwd.service.run.reload import listening_key
 from portfwd.upstreams.names import LOOK_UP_LIMIT, Resolver
 from portfwd.upstreams.system_resolver import MAX_THREADS
 from portfwd.values import is_literal

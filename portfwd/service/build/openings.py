@@ -1,12 +1,12 @@
-# -*- test-case-name: tests.service.test_openings -*-
+# -*- test-case-name: tests.service.build.test_openings -*-
 """
 The one list of what a start opens, and what is wrong with it; ``check`` and the start both ask here.
 
 `openings` names each thing with its place: directories of sockets, descriptions of endpoints, packages that
 are extras, files of keys, and files that are written. `opening_problems` looks at each and binds, writes
 and makes nothing. A thing without which the forwarder does not start is an error; one that it does without is
-a warning. Files of TLS have a list of their own (`portfwd.service.tls_problems`), filters too
-(`portfwd.service.filters`).
+a warning. Files of TLS have a list of their own (`portfwd.service.tls.problems`), filters too
+(`portfwd.service.build.filters`).
 
 =====================  ==================================================================
 code                   meaning
@@ -43,7 +43,7 @@ from portfwd.rules.admin_lines import ManholeSpec, admin_specs, manhole_specs
 from portfwd.rules.diagnostics import Location, Problem, Severity
 from portfwd.rules.model import UNIX_KINDS, AccessLog, FilterSpec, Kind, Ruleset
 from portfwd.rules.whole_process import metrics_listener
-from portfwd.service.targets import described
+from portfwd.service.build.targets import described
 from portfwd.values import UnixAddress, printable
 
 #: Filters that write the file of their option ``file=``.

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.service.test_rule_streams -*-
+# -*- test-case-name: tests.service.build.test_rule_streams -*-
 """
 Which streams a rule's sessions are made of: sockets of ours, the pair's, or those of datagrams.
 
@@ -11,10 +11,10 @@ from attrs import evolve
 
 from portfwd.relay.context import Opener, Surroundings
 from portfwd.rules.model import RelayKind, Rule
-from portfwd.service.datagrams import datagram_streams
-from portfwd.streams.bulk_reads import LAYERED
-from portfwd.streams.gates import Gates
-from portfwd.streams.socket_opening import SocketStreams
+from portfwd.service.build.datagrams import datagram_streams
+from portfwd.streams.rate_limiters import Gates
+from portfwd.streams.sockets.bulk_reads import LAYERED
+from portfwd.streams.sockets.socket_opening import SocketStreams
 
 
 def choose_streams(rule: Rule, world: Surroundings, gates: Gates | None = None) -> Opener:

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.service.test_build -*-
+# -*- test-case-name: tests.service.build.test_build -*-
 """
 Targets made ready to be dialled: addresses, Twisted's endpoints, and what verifies TLS.
 
@@ -18,8 +18,8 @@ from portfwd.relay.destination import Destination
 from portfwd.relay.live import LiveRule
 from portfwd.rules.model import DATAGRAM_KINDS, UNIX_KINDS, Kind, TargetSpec
 from portfwd.rules.options import OPTIONS, Needs
-from portfwd.service.reading import in_thread
-from portfwd.service.tls import ClientSide, client_side
+from portfwd.service.daemon.reading import in_thread
+from portfwd.service.tls.targets import ClientSide, client_side
 from portfwd.values import InetAddress, UnixAddress
 
 

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.service.test_surroundings -*-
+# -*- test-case-name: tests.service.daemon.test_context -*-
 """What the sessions of a process need of the world, put together once."""
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from portfwd.limits.look_ups import LookUpLimits
 from portfwd.metrics.tally import Ledger
 from portfwd.relay.context import Surroundings
 from portfwd.rules.model import Options
-from portfwd.streams.bulk_reads import BulkReads, Places
 from portfwd.streams.opening import StreamMaker
-from portfwd.streams.socket_opening import SocketShare
+from portfwd.streams.sockets.bulk_reads import BulkReads, Places
+from portfwd.streams.sockets.socket_opening import SocketShare
 from portfwd.upstreams.names import Names, Resolver
 from portfwd.upstreams.resolver_files import ResolverFiles
 from portfwd.upstreams.stub_resolver import StubResolver

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.service.test_disk -*-
+# -*- test-case-name: tests.service.daemon.test_disk -*-
 """
 The real files behind `portfwd.rules.Files`: read, match, and the system's services.
 
@@ -18,7 +18,7 @@ from attrs import frozen
 
 from portfwd.errors import RulesError
 from portfwd.rules.diagnostics import Location, Problem
-from portfwd.service.regular import read_regular
+from portfwd.service.daemon.regular import read_regular
 
 #: A hundred times the text of 10 000 rules; more is the wrong file.
 MAX_FILE_SIZE: Final = 64 * 1024**2

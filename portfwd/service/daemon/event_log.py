@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.service.test_event_log -*-
+# -*- test-case-name: tests.service.daemon.test_event_log -*-
 """
 twistd's log, whose reader cannot make the forwarder wait.
 
@@ -85,7 +85,7 @@ class EventLog:
 
 
 def _line(text: str) -> str:
-    return f"{formatTime(time.time())} [portfwd.service.event_log#warn] {text}"
+    return f"{formatTime(time.time())} [portfwd.service.daemon.event_log#warn] {text}"
 
 
 def _dropped(count: int) -> str:

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.service.test_garbage -*-
+# -*- test-case-name: tests.service.daemon.test_garbage -*-
 """
 Python's garbage collector, and the thousands of objects that a rules file becomes.
 

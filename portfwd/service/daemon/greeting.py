@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.service.test_greeting -*-
+# -*- test-case-name: tests.service.daemon.test_greeting -*-
 """
 An upstream inside the process, for the quick start: ``endpoint:"portfwd-greeting:"``.
 
@@ -26,7 +26,7 @@ from twisted.internet.protocol import Protocol
 from twisted.plugin import IPlugin
 from zope.interface import implementer
 
-from portfwd.streams.plain import PlainTransport
+from portfwd.streams.transports.plain import PlainTransport
 
 #: Most bytes of a request's head; a browser's with cookies fits.
 MAX_HEAD: Final = 16384

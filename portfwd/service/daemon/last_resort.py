@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.service.test_last_resort -*-
+# -*- test-case-name: tests.service.daemon.test_last_resort -*-
 """
 Ends the process where it cannot end by itself.
 

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.service.test_log_level -*-
+# -*- test-case-name: tests.service.daemon.test_log_level -*-
 """
 The least level that is logged, changed while the program runs.
 

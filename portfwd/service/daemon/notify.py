@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.service.test_notify -*-
+# -*- test-case-name: tests.service.daemon.test_notify -*-
 """
 What systemd is told (``sd_notify(3)``): ready, reloading, stopping, a line of status, and that we live.
 
@@ -20,7 +20,7 @@ from twisted.application.service import Service
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from portfwd.service.forwarder import Forwarder
+from portfwd.service.run.forwarder import Forwarder
 
 #: Seconds between two looks whether the status has changed: ``systemctl status`` is for people.
 STATUS_INTERVAL: Final = 10.0

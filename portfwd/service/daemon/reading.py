@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.service.test_reading -*-
+# -*- test-case-name: tests.service.daemon.test_reading -*-
 """
 Files read without stopping the process: regular ones only, and in a thread while there is traffic.
 
@@ -27,7 +27,7 @@ from portfwd.rules.model import Ruleset
 from portfwd.rules.options import OPTIONS
 from portfwd.rules.reading import Files
 from portfwd.rules.tokens import Fault, Line
-from portfwd.service.regular import read_regular
+from portfwd.service.daemon.regular import read_regular
 
 #: Seconds that a thread gets to read all files of a reload: a file server that is only slow answers in less.
 READ_TIME: Final = 10.0

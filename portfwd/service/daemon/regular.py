@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.service.test_reading -*-
+# -*- test-case-name: tests.service.daemon.test_reading -*-
 """
 Regular files, read without waiting: for whoever reads a file that a rules file or an option names.
 

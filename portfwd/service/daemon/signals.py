@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.service.test_signals -*-
+# -*- test-case-name: tests.service.daemon.test_signals -*-
 """
 What signals mean to a forwarder under twistd.
 
@@ -24,7 +24,7 @@ from twisted.application.service import Service
 from twisted.logger import Logger
 
 from portfwd.kernel.reactor import Reactor
-from portfwd.service.forwarder import Forwarder
+from portfwd.service.run.forwarder import Forwarder
 from portfwd.values import CloseReason
 
 #: What is taken over.

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.service.test_slices -*-
+# -*- test-case-name: tests.service.daemon.test_slices -*-
 """
 Long work between events: a few milliseconds at a time, so that traffic does not stand still.
 

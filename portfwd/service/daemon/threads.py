@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.service.test_threads -*-
+# -*- test-case-name: tests.service.daemon.test_threads -*-
 """
 A stop that waits for no thread.
 

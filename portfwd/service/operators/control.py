@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.service.test_control -*-
+# -*- test-case-name: tests.service.operators.test_control -*-
 """
 The control sockets of a ruleset as a Twisted service.
 
@@ -25,7 +25,7 @@ from portfwd.kernel.reactor import Reactor
 from portfwd.listen.binding import bind
 from portfwd.rules.admin_lines import AdminSpec, Level
 from portfwd.rules.model import Kind, ListenOptions, ListenSpec, Options
-from portfwd.service.bind_failures import cannot_listen
+from portfwd.service.build.bind_failures import cannot_listen
 
 
 class ControlSockets(Service):

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.service.test_namespace -*-
+# -*- test-case-name: tests.service.operators.test_namespace -*-
 """
 What a manhole's prompt knows: the forwarder's rules and sessions, and what an operator can ask.
 
@@ -16,8 +16,8 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from portfwd.kernel.reactor import Reactor
 from portfwd.relay.live import LiveRule
 from portfwd.relay.session import Session
-from portfwd.service.forwarder import Forwarder
-from portfwd.service.operating import Operating
+from portfwd.service.operators.operating import Operating
+from portfwd.service.run.forwarder import Forwarder
 
 #: Lines of a `Shelf` that is shown: a tall terminal.
 SHOWN: Final = 50

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.service.test_operating -*-
+# -*- test-case-name: tests.service.operators.test_operating -*-
 """
 The forwarder as operators see it: `portfwd.admin.operator.Operator`, over a `Forwarder`.
 
@@ -23,14 +23,14 @@ from portfwd.logs.fields import utc_time
 from portfwd.relay.live import LiveRule
 from portfwd.relay.session import Session
 from portfwd.relay.tapping import Taps
-from portfwd.rules.explain import explain
-from portfwd.rules.explain_text import explanation_json, explanation_text
 from portfwd.rules.findings import shown, suggestion
-from portfwd.service import faults
-from portfwd.service.build import count_descriptors
-from portfwd.service.forwarder import Forwarder
-from portfwd.service.log_level import LogThreshold
-from portfwd.service.where import bound_labels
+from portfwd.rules.queries.explain import explain
+from portfwd.rules.queries.explain_text import explanation_json, explanation_text
+from portfwd.service.build import faults
+from portfwd.service.build.addresses import bound_labels
+from portfwd.service.build.build import count_descriptors
+from portfwd.service.daemon.log_level import LogThreshold
+from portfwd.service.run.forwarder import Forwarder
 from portfwd.values import CloseReason, Direction
 
 #: Seconds for which a count of open descriptors is good: counting them reads a directory.
@@ -40,7 +40,7 @@ _PARTIES: Final = ("client_stream", "upstream_stream")
 
 
 class Result(Protocol):
-    """What came of a reload, as `portfwd.service.reload.ReloadResult` has it."""
+    """What came of a reload, as `portfwd.service.run.reload.ReloadResult` has it."""
 
     @property
     def applied(self) -> bool:

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.service.test_operators -*-
+# -*- test-case-name: tests.service.operators.test_operators -*-
 """
 What the ``admin`` and ``manhole`` lines of a ruleset ask for, made and joined to the forwarder.
 
@@ -16,9 +16,9 @@ from twisted.internet.defer import Deferred
 from portfwd.kernel.reactor import Reactor
 from portfwd.rules.admin_lines import admin_specs, manhole_specs
 from portfwd.rules.model import Ruleset
-from portfwd.service.control import ControlSockets
-from portfwd.service.forwarder import Forwarder
-from portfwd.service.operating import Operating
+from portfwd.service.operators.control import ControlSockets
+from portfwd.service.operators.operating import Operating
+from portfwd.service.run.forwarder import Forwarder
 
 
 def add_operators(
@@ -42,7 +42,7 @@ def add_operators(
         return
     operating = Operating(forwarder, reactor, reload=reload, stop=stop)
     if shells:
-        from portfwd.service.shells import make_shells
+        from portfwd.service.operators.shells import make_shells
 
         make_shells(shells, operating, forwarder, reactor).setServiceParent(parent)
     if doors:

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.service.test_shells -*-
+# -*- test-case-name: tests.service.operators.test_shells -*-
 """
 The manholes of a ruleset as a Twisted service.
 
@@ -26,10 +26,10 @@ from portfwd.listen.binding import bind
 from portfwd.rules.admin_lines import ManholeSpec
 from portfwd.rules.diagnostics import Location
 from portfwd.rules.model import Kind, ListenSpec, Options, PortRange
-from portfwd.service.bind_failures import cannot_listen
-from portfwd.service.forwarder import Forwarder
-from portfwd.service.namespace import BANNER, make_namespace
-from portfwd.service.operating import Operating
+from portfwd.service.build.bind_failures import cannot_listen
+from portfwd.service.operators.namespace import BANNER, make_namespace
+from portfwd.service.operators.operating import Operating
+from portfwd.service.run.forwarder import Forwarder
 from portfwd.values import Address, InetAddress, UnixAddress
 
 try:

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.service.test_forwarder -*-
+# -*- test-case-name: tests.service.run.test_forwarder -*-
 """
 The forwarder as a Twisted service: bind, start, reload, pause, drain, stop.
 
@@ -31,8 +31,8 @@ from portfwd.kernel.reactor import Reactor
 from portfwd.kernel.sockets import raise_descriptor_limit
 from portfwd.limits.admission import Doorkeeper
 from portfwd.limits.descriptors import PER_SESSION, RESERVE, DescriptorBudget, Share
+from portfwd.listen.datagram_clients import Reception
 from portfwd.listen.listener import Listener
-from portfwd.listen.reception import Reception
 from portfwd.metrics.tally import Ledger
 from portfwd.relay.live import LiveRule, SessionLog
 from portfwd.relay.sinks import Sinks
@@ -40,17 +40,17 @@ from portfwd.rules.model import Ruleset
 from portfwd.rules.steps import Steps, finish
 from portfwd.rules.support import unsupported_in_steps
 from portfwd.rules.whole_process import metrics_listener, overall_limits, shared_limits, wants_figures
-from portfwd.service.bind_failures import cannot_listen
-from portfwd.service.build import Binder, Bound, Planned, RuleMaker, count_descriptors, live_rules
-from portfwd.service.departures import Departures
-from portfwd.service.listener_names import ListenerNames, names_to_look_up
-from portfwd.service.measuring import Watchers
-from portfwd.service.reload import ReloadResult, Transition, refusal
-from portfwd.service.session_log import Silent
-from portfwd.service.slices import Slices
-from portfwd.service.steering import Steering, named
-from portfwd.service.surroundings import surroundings
-from portfwd.service.where import bound_addresses, tell_where
+from portfwd.service.build.addresses import bound_addresses, tell_where
+from portfwd.service.build.bind_failures import cannot_listen
+from portfwd.service.build.build import Binder, Bound, Planned, RuleMaker, count_descriptors, live_rules
+from portfwd.service.build.listener_names import ListenerNames, names_to_look_up
+from portfwd.service.daemon.context import surroundings
+from portfwd.service.daemon.slices import Slices
+from portfwd.service.run.measuring import Watchers
+from portfwd.service.run.reload import ReloadResult, Transition, refusal
+from portfwd.service.run.retired_rules import Departures
+from portfwd.service.run.session_log import Silent
+from portfwd.service.run.steering import Steering, named
 from portfwd.upstreams.system_resolver import resolver_of
 from portfwd.values import CloseReason
 

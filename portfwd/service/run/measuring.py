@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.service.test_measuring -*-
+# -*- test-case-name: tests.service.run.test_measuring -*-
 """
 From a forwarder at work to `Figures`, and to the listener where they can be had.
 
@@ -25,17 +25,17 @@ from portfwd.kernel.reactor import Reactor
 from portfwd.limits.admission import Doorkeeper
 from portfwd.limits.descriptors import DescriptorBudget
 from portfwd.listen.binding import bind
+from portfwd.listen.datagram_clients import Reception
 from portfwd.listen.listener import Listener
-from portfwd.listen.reception import Reception
 from portfwd.metrics.figures import Figures, RuleFigures
 from portfwd.metrics.lag import LagMeter
 from portfwd.relay.live import LiveRule
 from portfwd.relay.session import Session
 from portfwd.rules.addresses import address_text
 from portfwd.rules.model import ListenSpec, Options
-from portfwd.service.bind_failures import cannot_listen
-from portfwd.service.certificate_watch import sides_of
-from portfwd.streams.datagram_opening import DROP_CAUSES
+from portfwd.service.build.bind_failures import cannot_listen
+from portfwd.service.tls.certificate_watch import sides_of
+from portfwd.streams.datagrams.datagram_opening import DROP_CAUSES
 from portfwd.values import FlowSummary, UnixAddress
 
 #: Sessions that are read in one step: some microseconds each.

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.service.test_reload -*-
+# -*- test-case-name: tests.service.run.test_reload -*-
 """
 From the rules at work to others: what is kept, made, bound and let go.
 
@@ -6,7 +6,7 @@ A `Transition` is prepared in full, which changes nothing that clients could see
 and is then made or undone. A listener that both rulesets have keeps its socket,
 and with it those who wait in its backlog; a rule that is the same in both keeps
 all it has. Both halves are `Steps`, so that traffic goes on meanwhile. It
-refuses to read files and to decide when: `portfwd.service.forwarder` does.
+refuses to read files and to decide when: `portfwd.service.run.forwarder` does.
 """
 
 from __future__ import annotations
@@ -21,16 +21,24 @@ from attrs import define, field, frozen
 from portfwd.kernel.sockets import change_settings, listening_settings
 from portfwd.limits.descriptors import RESERVE, DescriptorBudget
 from portfwd.listen.binding import share_port
+from portfwd.listen.datagram_clients import Reception
 from portfwd.listen.listener import Listener
-from portfwd.listen.reception import Reception
 from portfwd.relay.live import LiveRule
 from portfwd.rules.diagnostics import Problem, Severity, format_problem
-from portfwd.rules.diff import Difference, compare
 from portfwd.rules.model import DATAGRAM_KINDS, Kind, OnRemove, Rule, Ruleset
+from portfwd.rules.queries.diff import Difference, compare
 from portfwd.rules.steps import Steps
-from portfwd.service.bind_failures import cannot_bind, cannot_listen, lacks_privilege, listen_label
-from portfwd.service.build import Binder, Bound, Planned, RuleMaker, at_port, count_ports, listen_on_endpoints
-from portfwd.service.endpoints import renew_certificate
+from portfwd.service.build.bind_failures import cannot_bind, cannot_listen, lacks_privilege, listen_label
+from portfwd.service.build.build import (
+    Binder,
+    Bound,
+    Planned,
+    RuleMaker,
+    at_port,
+    count_ports,
+    listen_on_endpoints,
+)
+from portfwd.service.build.endpoints import renew_certificate
 
 #: Differences, and as many failures, that one reload logs; who changes more than this sees it in the file.
 MAX_LINES: Final = 50

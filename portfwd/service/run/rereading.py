@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.service.test_rereading -*-
+# -*- test-case-name: tests.service.run.test_rereading -*-
 """
 The rules file, read again while the forwarder runs: for SIGHUP and for operators.
 
@@ -30,13 +30,13 @@ from portfwd.rules.model import Ruleset
 from portfwd.rules.reading import Files
 from portfwd.rules.steps import Steps
 from portfwd.rules.support import everything_wrong_in_steps
-from portfwd.service.disk import DiskFiles
-from portfwd.service.forwarder import Forwarder
-from portfwd.service.notify import Notifier, status_of
-from portfwd.service.reading import files_of, in_thread, read_in_thread, touch
-from portfwd.service.reload import ReloadResult
-from portfwd.service.session_log import LogInUse, Silent, describe
-from portfwd.service.slices import Slices
+from portfwd.service.daemon.disk import DiskFiles
+from portfwd.service.daemon.notify import Notifier, status_of
+from portfwd.service.daemon.reading import files_of, in_thread, read_in_thread, touch
+from portfwd.service.daemon.slices import Slices
+from portfwd.service.run.forwarder import Forwarder
+from portfwd.service.run.reload import ReloadResult
+from portfwd.service.run.session_log import LogInUse, Silent, describe
 
 NO_FILE: Final = "these rules came from the command line (--rule): there is no file to read again; restart it"
 

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.service.test_departures -*-
+# -*- test-case-name: tests.service.run.test_retired_rules -*-
 """
 Live rules that get no more clients and still have sessions.
 

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.service.test_session_log -*-
+# -*- test-case-name: tests.service.run.test_session_log -*-
 """
 The access log of a process, as the rules file wants it, and as a reload may want it instead.
 

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.service.test_steering -*-
+# -*- test-case-name: tests.service.run.test_steering -*-
 """
 Single rules, steered by an operator: paused, drained, resumed.
 
@@ -16,12 +16,12 @@ from twisted.logger import Logger
 
 from portfwd.errors import SteerError
 from portfwd.limits.descriptors import DescriptorBudget
-from portfwd.listen.reception import Reception
+from portfwd.listen.datagram_clients import Reception
 from portfwd.relay.live import LiveRule
 from portfwd.rules.findings import shown, suggestion
-from portfwd.service.bind_failures import cannot_bind
-from portfwd.service.build import Binder, Bound, Planned, listen_on_endpoints
-from portfwd.service.departures import Departures
+from portfwd.service.build.bind_failures import cannot_bind
+from portfwd.service.build.build import Binder, Bound, Planned, listen_on_endpoints
+from portfwd.service.run.retired_rules import Departures
 
 
 def named(bounds: Sequence[Bound], name: str) -> Sequence[Bound]:

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.service.test_tls_server -*-
+# -*- test-case-name: tests.service.tls.test_listeners -*-
 """
 Which certificate a ``tls:`` listener shows to whom: one reading of the files that ``cert=`` names.
 
@@ -18,7 +18,7 @@ from hashlib import sha256
 from attrs import evolve, frozen
 
 from portfwd.rules.model import ListenOptions
-from portfwd.service.certificates import (
+from portfwd.service.tls.certificates import (
     Pair,
     authority_files,
     pair_files,
@@ -26,7 +26,7 @@ from portfwd.service.certificates import (
     read_pair,
     read_password,
 )
-from portfwd.service.tls_context import load_pair, new_context, refuse_revoked, trust_file
+from portfwd.service.tls.context import load_pair, new_context, refuse_revoked, trust_file
 
 
 @frozen(eq=False)

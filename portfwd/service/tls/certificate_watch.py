@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.service.test_certificate_watch -*-
+# -*- test-case-name: tests.service.tls.test_certificate_watch -*-
 """
 The certificates that a process shows, and a look at their dates once a day.
 
@@ -15,8 +15,8 @@ from twisted.application.service import Service
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from portfwd.relay.live import LiveRule
-from portfwd.service.certificates import Pair
-from portfwd.streams.tls_opening import TLSStreams
+from portfwd.service.tls.certificates import Pair
+from portfwd.streams.transports.tls_opening import TLSStreams
 
 #: Seconds between looks: dates of certificates are days.
 DAY: Final = 86400.0

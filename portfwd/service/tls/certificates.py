@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.service.test_certificates -*-
+# -*- test-case-name: tests.service.tls.test_certificates -*-
 """
 Certificates and keys as files have them: read, compared, judged by the calendar.
 
@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
-from portfwd.service.regular import read_regular
+from portfwd.service.daemon.regular import read_regular
 
 #: Days before its end from which a certificate is warned about. Those who renew by machine do so a month
 #: before (Let's Encrypt's advice): with two weeks left, the machine does not work.

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.service.test_tls_context -*-
+# -*- test-case-name: tests.service.tls.test_context -*-
 """
 OpenSSL's settings for one side of TLS: versions, ciphers, groups, certificates, authorities, revocation.
 
@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from portfwd.service.certificates import Pair, authority_files, read_chain, read_file, read_revoked
-from portfwd.streams.tls_failures import explain
+from portfwd.service.tls.certificates import Pair, authority_files, read_chain, read_file, read_revoked
+from portfwd.streams.transports.tls_failures import explain
 
 #: Ciphers of TLS 1.2: those with forward secrecy and authenticated encryption, as in Mozilla's intermediate
 #: list (https://wiki.mozilla.org/Security/Server_Side_TLS). Those of TLS 1.3 are all good, and OpenSSL's.

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.service.test_file_watch -*-
+# -*- test-case-name: tests.service.tls.test_file_watch -*-
 """
 Whether files are others than before: looked at when somebody needs them, and not too often.
 

@@ -1,9 +1,9 @@
-# -*- test-case-name: tests.service.test_tls_problems -*-
+# -*- test-case-name: tests.service.tls.test_problems -*-
 """
 The files that the TLS options of a rule name, and which option a problem is about.
 
 A problem is told at the option whose file it is about, and every file that is missing is told at once.
-`portfwd.service.tls_problems` judges what is in the files.
+`portfwd.service.tls.problems` judges what is in the files.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.service.test_tls_server -*-
+# -*- test-case-name: tests.service.tls.test_listeners -*-
 """
 What a ``tls:`` listener shows and asks for, from its options; read again when the files change.
 
@@ -19,12 +19,12 @@ from attrs import evolve
 from twisted.logger import Logger
 
 from portfwd.rules.model import ListenOptions
-from portfwd.service.certificates import Pair, expiry, now_utc
-from portfwd.service.file_watch import FileWatch
-from portfwd.service.renewal import Renewal, Renewed, Run, at_once
-from portfwd.service.tls_certificates import Certificates, named_files, read_certificates
-from portfwd.streams.tls_failures import NotAdmitted
-from portfwd.streams.tls_side import (
+from portfwd.service.tls.certificate_choice import Certificates, named_files, read_certificates
+from portfwd.service.tls.certificates import Pair, expiry, now_utc
+from portfwd.service.tls.file_watch import FileWatch
+from portfwd.service.tls.renewal import Renewal, Renewed, Run, at_once
+from portfwd.streams.transports.tls_failures import NotAdmitted
+from portfwd.streams.transports.tls_side import (
     HANDSHAKE_FAILURE,
     NO_APPLICATION_PROTOCOL,
     UNRECOGNIZED_NAME,

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.service.test_tls_listening -*-
+# -*- test-case-name: tests.service.tls.test_listening -*-
 """
 The streams of a rule with a ``tls:`` listener, from its options and its filters.
 
@@ -14,16 +14,16 @@ from typing import Final
 from twisted.logger import Logger
 
 from portfwd.filters.api import Connection
-from portfwd.filters.proxy_in import ProxyIn
+from portfwd.filters.builtin.proxy_in import ProxyIn
 from portfwd.relay.context import Opener, Surroundings
 from portfwd.relay.filter_log import FilterLog
 from portfwd.rules.model import Rule
-from portfwd.service.datagrams import datagram_streams
-from portfwd.service.filters import Clause
-from portfwd.service.reading import in_thread
-from portfwd.service.tls_server import ServerSide
-from portfwd.streams.gates import Gates
-from portfwd.streams.tls_opening import ExpectsHeader, TLSStreams
+from portfwd.service.build.datagrams import datagram_streams
+from portfwd.service.build.filters import Clause
+from portfwd.service.daemon.reading import in_thread
+from portfwd.service.tls.listeners import ServerSide
+from portfwd.streams.rate_limiters import Gates
+from portfwd.streams.transports.tls_opening import ExpectsHeader, TLSStreams
 from portfwd.values import Address, UnixAddress
 
 _LOG: Final = Logger()

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.service.test_tls_problems -*-
+# -*- test-case-name: tests.service.tls.test_problems -*-
 """
 What is wrong with the certificates, keys and authorities that rules name: for ``portfwd check``.
 
@@ -34,7 +34,8 @@ from cryptography.x509.oid import AuthorityInformationAccessOID
 
 from portfwd.rules.diagnostics import Location, Problem, Severity
 from portfwd.rules.model import Kind, Options, Rule, Ruleset
-from portfwd.service.certificates import (
+from portfwd.service.tls.certificate_choice import judge_keylog, read_pairs
+from portfwd.service.tls.certificates import (
     Pair,
     authority_files,
     expiry,
@@ -44,10 +45,9 @@ from portfwd.service.certificates import (
     read_password,
     read_revoked,
 )
-from portfwd.service.tls import ClientSide
-from portfwd.service.tls_certificates import judge_keylog, read_pairs
-from portfwd.service.tls_files import files_of, located, missing
-from portfwd.service.tls_server import ServerSide
+from portfwd.service.tls.files import files_of, located, missing
+from portfwd.service.tls.listeners import ServerSide
+from portfwd.service.tls.targets import ClientSide
 from portfwd.values import printable
 
 

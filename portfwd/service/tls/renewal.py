@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.service.test_renewal -*-
+# -*- test-case-name: tests.service.tls.test_renewal -*-
 """
 Files of TLS, read again in a thread when clients come and the files have changed.
 
@@ -16,7 +16,7 @@ from attrs import frozen
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
-from portfwd.service.file_watch import FileWatch, Signature
+from portfwd.service.tls.file_watch import FileWatch, Signature
 
 T = TypeVar("T")
 

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.service.test_tls -*-
+# -*- test-case-name: tests.service.tls.test_targets -*-
 """
 What a ``tls:`` target verifies and shows, from its options.
 
@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from twisted.logger import Logger
 
 from portfwd.rules.model import Options
-from portfwd.service.certificates import (
+from portfwd.service.tls.certificates import (
     Pair,
     authority_files,
     expiry,
@@ -34,10 +34,10 @@ from portfwd.service.certificates import (
     read_pair,
     read_password,
 )
-from portfwd.service.file_watch import FileWatch
-from portfwd.service.renewal import Renewal, Renewed, Run, at_once
-from portfwd.service.tls_context import load_pair, new_context, refuse_revoked, trust_file
-from portfwd.streams.tls_failures import NotAdmitted
+from portfwd.service.tls.context import load_pair, new_context, refuse_revoked, trust_file
+from portfwd.service.tls.file_watch import FileWatch
+from portfwd.service.tls.renewal import Renewal, Renewed, Run, at_once
+from portfwd.streams.transports.tls_failures import NotAdmitted
 from portfwd.values import TLSInfo, ascii_host, is_literal
 from portfwd.wire.client_hello import ClientHello
 

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.streams.test_datagram_stream -*-
+# -*- test-case-name: tests.streams.datagrams.test_datagram_stream -*-
 """
 What carries the datagrams of one side of a session, and who takes them.
 

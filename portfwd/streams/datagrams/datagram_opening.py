@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.streams.test_datagram_opening -*-
+# -*- test-case-name: tests.streams.datagrams.test_datagram_opening -*-
 """
 Carriers and connected sockets become streams, for rules that have datagrams on one side or both.
 
@@ -17,16 +17,16 @@ from twisted.logger import Logger
 
 from portfwd.kernel.poller import Poller
 from portfwd.rules.model import Options
-from portfwd.streams.carrier import Carrier, UpstreamCarrier
-from portfwd.streams.datagram_socket import ConnectedSocket
-from portfwd.streams.datagram_stream import DatagramStream
-from portfwd.streams.datagram_transport import DatagramTransport
-from portfwd.streams.gates import Gates
-from portfwd.streams.limited_datagrams import DatagramMeter, LimitedDatagramStream
+from portfwd.streams.datagrams.carrier import Carrier, UpstreamCarrier
+from portfwd.streams.datagrams.datagram_socket import ConnectedSocket
+from portfwd.streams.datagrams.datagram_stream import DatagramStream
+from portfwd.streams.datagrams.datagram_transport import DatagramTransport
+from portfwd.streams.datagrams.limited_datagrams import DatagramMeter, LimitedDatagramStream
+from portfwd.streams.datagrams.return_path import Proof
 from portfwd.streams.opening import StreamMaker
-from portfwd.streams.proof import Proof
+from portfwd.streams.rate_limiters import Gates
 from portfwd.streams.stream import Stream
-from portfwd.streams.transport import TransportStream
+from portfwd.streams.transports.transport import TransportStream
 from portfwd.values import Address, Side
 
 

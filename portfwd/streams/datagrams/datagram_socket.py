@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.streams.test_datagram_socket -*-
+# -*- test-case-name: tests.streams.datagrams.test_datagram_socket -*-
 """
 A connected datagram socket of ours: the upstream's side of an association.
 
@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from portfwd.kernel.datagrams import GONE, LARGEST, LARGEST_UNIX, UNREACHABLE
 from portfwd.kernel.poller import Poller
 from portfwd.kernel.sockets import local_address
-from portfwd.streams.carrier import Taker, UpstreamCarrier, end_refused
+from portfwd.streams.datagrams.carrier import Taker, UpstreamCarrier, end_refused
 from portfwd.values import Address, UnixAddress
 
 #: Datagrams of one socket that are read before others get their turn: some 300 microseconds' worth.

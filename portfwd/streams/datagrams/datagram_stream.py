@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.streams.test_datagram_stream -*-
+# -*- test-case-name: tests.streams.datagrams.test_datagram_stream -*-
 """
 One side of an association: a stream of whole datagrams.
 
@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from portfwd.streams.carrier import Carrier, Keep
-from portfwd.streams.proof import Proof
+from portfwd.streams.datagrams.carrier import Carrier, Keep
+from portfwd.streams.datagrams.return_path import Proof
 from portfwd.streams.stream import Loss, StreamOwner, Viewer
 from portfwd.values import Address, FlowSummary, Side
 
@@ -222,7 +222,7 @@ class DatagramStream:
         return self._reads
 
     def drops(self) -> dict[str, int]:
-        """Datagrams that were dropped here, by cause; see `portfwd.streams.datagram_opening.drops`."""
+        """Datagrams that were dropped here, by cause; see `datagram_opening.drops`."""
         return {
             "buffer": self.dropped,
             "queue": 0 if self._early is None else self._early.dropped,

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.streams.test_datagram_transport -*-
+# -*- test-case-name: tests.streams.datagrams.test_datagram_transport -*-
 """
 Datagrams as a transport: one side of a session whose other side is a stream of bytes.
 
@@ -22,10 +22,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from portfwd.rules.model import Framing
-from portfwd.streams.carrier import Carrier, Keep
-from portfwd.streams.limited_datagrams import DatagramMeter
-from portfwd.streams.proof import Proof
-from portfwd.streams.transport import TransportStream
+from portfwd.streams.datagrams.carrier import Carrier, Keep
+from portfwd.streams.datagrams.limited_datagrams import DatagramMeter
+from portfwd.streams.datagrams.return_path import Proof
+from portfwd.streams.transports.transport import TransportStream
 from portfwd.values import Address
 from portfwd.wire.framing import MAX_MESSAGE, Unframer, frame
 
@@ -89,7 +89,7 @@ class DatagramTransport:
         return f"<DatagramTransport {self.carrier!r} {'open' if self._connected else 'closed'}>"
 
     def drops(self) -> dict[str, int]:
-        """Datagrams that were dropped here, by cause; see `portfwd.streams.datagram_opening.drops`."""
+        """Datagrams that were dropped here, by cause; see `datagram_opening.drops`."""
         return {
             "buffer": self.dropped,
             "queue": self._keep.dropped,

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.streams.test_limited_datagrams -*-
+# -*- test-case-name: tests.streams.datagrams.test_limited_datagrams -*-
 """
 Streams of datagrams for rules with ``bandwidth=`` or ``answers=``; others pay nothing for these.
 
@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from portfwd.streams.carrier import Carrier
-from portfwd.streams.datagram_stream import DatagramStream
-from portfwd.streams.gates import Gate, Gates
+from portfwd.streams.datagrams.carrier import Carrier
+from portfwd.streams.datagrams.datagram_stream import DatagramStream
+from portfwd.streams.rate_limiters import Gate, Gates
 from portfwd.streams.stream import Loss
 from portfwd.values import Address, Side
 

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.streams.test_proof -*-
+# -*- test-case-name: tests.streams.datagrams.test_return_path -*-
 """
 How many answers a client gets that has not shown yet that it is where it says.
 

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.streams.test_bulk_reads -*-
+# -*- test-case-name: tests.streams.sockets.test_bulk_reads -*-
 """
 Larger reads for bulk that passes through this process.
 

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.streams.test_socket_flow -*-
+# -*- test-case-name: tests.streams.sockets.test_socket_flow -*-
 """What all flows between the sockets of a rule have in common, and the system call that splices."""
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Protocol
 
 from portfwd.kernel.pipes import PipePool
 from portfwd.kernel.poller import Poller
-from portfwd.streams.bulk_reads import BulkReads
+from portfwd.streams.sockets.bulk_reads import BulkReads
 
 
 class Splice(Protocol):

@@ -1,8 +1,8 @@
-# -*- test-case-name: tests.streams.test_paced -*-
+# -*- test-case-name: tests.streams.sockets.test_paced -*-
 """
 A flow between two sockets that reads no more bytes a second than its rule allows.
 
-Before it reads it asks for a slice (`portfwd.streams.gates`); what it did not use
+Before it reads it asks for a slice (`portfwd.streams.rate_limiters`); what it did not use
 of one when it stops it gives back, so that an idle flow holds nothing. While it waits it
 reads nothing: bytes stay in the kernels of the source and of its sender, who is slowed down
 by TCP. How bytes move is not changed by it: bulk is spliced, slice by slice.
@@ -16,9 +16,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from portfwd.streams.flow_setup import FlowSetup
-from portfwd.streams.gates import Ticket
-from portfwd.streams.watched_flow import WatchedFlow
+from portfwd.streams.rate_limiters import Ticket
+from portfwd.streams.sockets.flow_setup import FlowSetup
+from portfwd.streams.sockets.watched_flow import WatchedFlow
 from portfwd.values import Address, FlowSummary
 
 

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.streams.test_paced -*-
+# -*- test-case-name: tests.streams.sockets.test_paced -*-
 """
 The socket stream of a session whose bandwidth is limited.
 
@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import errno
 
-from portfwd.streams.paced_flow import PacedFlow
+from portfwd.streams.sockets.paced_flow import PacedFlow
+from portfwd.streams.sockets.watched_stream import WatchedStream
 from portfwd.streams.stream import Loss
-from portfwd.streams.watched_stream import WatchedStream
 from portfwd.values import Address
 
 

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.streams.test_socket_flow -*-
+# -*- test-case-name: tests.streams.sockets.test_socket_flow -*-
 """
 One direction between two sockets: copied for little, spliced for bulk.
 
@@ -34,11 +34,11 @@ from twisted.python.failure import Failure
 
 from portfwd.kernel.pipes import Pipe, PipePool
 from portfwd.kernel.sockets import EXHAUSTED
-from portfwd.streams.flow_setup import FlowSetup
+from portfwd.streams.sockets.flow_setup import FlowSetup
 from portfwd.values import FlowSummary
 
 if TYPE_CHECKING:
-    from portfwd.streams.socket_stream import SocketStream
+    from portfwd.streams.sockets.socket_stream import SocketStream
 
 #: Bytes after which a turn is over, so at most this and one pipe, or one larger read, more; others have
 #: theirs, and small events come between. One turn of a spliced flow is a few tenths of a millisecond.

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.streams.test_socket_opening -*-
+# -*- test-case-name: tests.streams.sockets.test_socket_opening -*-
 """Connected sockets become socket streams, for the rules whose both ends are plain sockets."""
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from portfwd.kernel.pipes import PipePool
 from portfwd.kernel.poller import Poller
 from portfwd.kernel.sockets import apply_settings, client_settings, local_address
 from portfwd.rules.model import Options, RelayKind
-from portfwd.streams.bulk_reads import BulkReads, Places
-from portfwd.streams.flow_setup import FlowSetup
-from portfwd.streams.gates import Gates
-from portfwd.streams.paced_flow import PacedFlow
-from portfwd.streams.paced_stream import PacedStream
-from portfwd.streams.socket_flow import SocketFlow
-from portfwd.streams.socket_stream import SocketStream
-from portfwd.streams.watched_flow import WatchedFlow
-from portfwd.streams.watched_stream import WatchedStream
+from portfwd.streams.rate_limiters import Gates
+from portfwd.streams.sockets.bulk_reads import BulkReads, Places
+from portfwd.streams.sockets.flow_setup import FlowSetup
+from portfwd.streams.sockets.paced_flow import PacedFlow
+from portfwd.streams.sockets.paced_stream import PacedStream
+from portfwd.streams.sockets.socket_flow import SocketFlow
+from portfwd.streams.sockets.socket_stream import SocketStream
+from portfwd.streams.sockets.watched_flow import WatchedFlow
+from portfwd.streams.sockets.watched_stream import WatchedStream
 from portfwd.values import Address, Side
 
 

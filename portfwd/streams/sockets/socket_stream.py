@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.streams.test_socket_stream -*-
+# -*- test-case-name: tests.streams.sockets.test_socket_stream -*-
 """
 The stream over a plain socket that Twisted never sees (Linux).
 
@@ -36,12 +36,12 @@ from portfwd.kernel.sockets import (
     waiting_bytes,
 )
 from portfwd.streams.loss_text import error_text
+from portfwd.streams.sockets.tapped import Saw, TappedSocket
 from portfwd.streams.stream import Loss, StreamOwner
-from portfwd.streams.tapped import Saw, TappedSocket
 from portfwd.values import Address, FlowSummary, Side
 
 if TYPE_CHECKING:
-    from portfwd.streams.socket_flow import SocketFlow
+    from portfwd.streams.sockets.socket_flow import SocketFlow
 
 _READ: Final = 0x201B  # EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR
 _MORE: Final = 0x201A  # EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.streams.test_tapped -*-
+# -*- test-case-name: tests.streams.sockets.test_tapped -*-
 """
 A socket of ours whose bytes somebody looks at while they are relayed.
 

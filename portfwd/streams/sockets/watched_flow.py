@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.streams.test_watched -*-
+# -*- test-case-name: tests.streams.sockets.test_watched -*-
 """
 A flow between two sockets whose bytes somebody wants to see.
 
@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.python.failure import Failure
 
-from portfwd.streams.flow_setup import FlowSetup
-from portfwd.streams.socket_flow import QUANTUM, SocketFlow
+from portfwd.streams.sockets.flow_setup import FlowSetup
+from portfwd.streams.sockets.socket_flow import QUANTUM, SocketFlow
 from portfwd.values import Side
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.streams.test_watched -*-
+# -*- test-case-name: tests.streams.sockets.test_watched -*-
 """
 The socket stream of a session with filters: what it reads is shown before it is passed on.
 
@@ -11,9 +11,9 @@ from __future__ import annotations
 import errno
 from typing import Any
 
-from portfwd.streams.socket_stream import SocketStream
+from portfwd.streams.sockets.socket_stream import SocketStream
+from portfwd.streams.sockets.watched_flow import Absent, WatchedFlow
 from portfwd.streams.stream import Viewer
-from portfwd.streams.watched_flow import Absent, WatchedFlow
 from portfwd.values import FlowSummary
 
 

@@ -1,10 +1,10 @@
-# -*- test-case-name: tests.streams.test_paced_transport -*-
+# -*- test-case-name: tests.streams.transports.test_paced_transport -*-
 """
 A stream over a Twisted transport that reads no more bytes a second than its rule allows.
 
 What a transport will read is not known before it has: so bytes are paid for when they
 came. While something is owed, or others wait, the transport is paused and the stream
-stands in the queue like everybody else (`portfwd.streams.gates`). A read is no larger than a
+stands in the queue like everybody else (`portfwd.streams.rate_limiters`). A read is no larger than a
 slice, so that each session is at most that much ahead, and what it is ahead is kept from
 all that follow it.
 
@@ -19,9 +19,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from portfwd.kernel.failures import log_failure
-from portfwd.streams.gates import Gates, Ticket
+from portfwd.streams.rate_limiters import Gates, Ticket
 from portfwd.streams.stream import Viewer
-from portfwd.streams.transport import TransportStream
+from portfwd.streams.transports.transport import TransportStream
 from portfwd.values import Address, FlowSummary, Side
 
 

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.streams.test_plain -*-
+# -*- test-case-name: tests.streams.transports.test_plain -*-
 """
 A Twisted transport over a plain socket that tells the truth about ends.
 
@@ -45,7 +45,7 @@ from twisted.python.failure import Failure
 
 from portfwd.kernel.poller import DEATH, ERROR, Poller
 from portfwd.kernel.sockets import GONE, has_hung_up, keep_urgent, reset_on_close, unsent_bytes
-from portfwd.streams.bulk_reads import BulkReads
+from portfwd.streams.sockets.bulk_reads import BulkReads
 
 _UNIX: Final = getattr(socket, "AF_UNIX", None)
 

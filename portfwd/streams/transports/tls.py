@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.streams.test_tls -*-
+# -*- test-case-name: tests.streams.transports.test_tls -*-
 """
 TLS around a stream: the protocol of a transport, and the transport of a `TransportStream`.
 
@@ -29,15 +29,15 @@ from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from portfwd.streams.plain import IStreamProtocol, PlainTransport
-from portfwd.streams.tls_failures import NotAdmitted, TLSBroken, explain
-from portfwd.streams.tls_side import DECODE_ERROR, HandshakeRefused, Preamble, TLSSide
-from portfwd.streams.transport_queue import undelivered_bytes
+from portfwd.streams.transports.plain import IStreamProtocol, PlainTransport
+from portfwd.streams.transports.tls_failures import NotAdmitted, TLSBroken, explain
+from portfwd.streams.transports.tls_side import DECODE_ERROR, HandshakeRefused, Preamble, TLSSide
+from portfwd.streams.transports.transport_queue import undelivered_bytes
 from portfwd.wire import Need, WireError
 from portfwd.wire.client_hello import ClientHello, read_client_hello
 
 if TYPE_CHECKING:
-    from portfwd.streams.transport import TransportStream
+    from portfwd.streams.transports.transport import TransportStream
 
 #: Plain bytes of one record at most (RFC 8446 section 5.1): a read of TLS gives no more.
 RECORD: Final = 16384

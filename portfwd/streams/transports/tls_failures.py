@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.streams.test_tls_failures -*-
+# -*- test-case-name: tests.streams.transports.test_tls_failures -*-
 """
 What went wrong with TLS, in words that name the side and the way out.
 

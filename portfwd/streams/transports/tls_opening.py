@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.streams.test_tls_opening -*-
+# -*- test-case-name: tests.streams.transports.test_tls_opening -*-
 """
 Streams of a rule whose clients speak TLS to us; and TLS over Twisted's own connections.
 
@@ -19,14 +19,14 @@ from zope.interface import implementer
 
 from portfwd.kernel.poller import Poller
 from portfwd.rules.model import Options
-from portfwd.streams.carrier import UpstreamCarrier
-from portfwd.streams.datagram_opening import DatagramStreams, Targets
-from portfwd.streams.datagram_stream import DatagramStream
+from portfwd.streams.datagrams.carrier import UpstreamCarrier
+from portfwd.streams.datagrams.datagram_opening import DatagramStreams, Targets
+from portfwd.streams.datagrams.datagram_stream import DatagramStream
 from portfwd.streams.opening import StreamMaker
 from portfwd.streams.stream import Stream
-from portfwd.streams.tls import TLSLayer
-from portfwd.streams.tls_side import Before, TLSSide
-from portfwd.streams.transport import TransportStream
+from portfwd.streams.transports.tls import TLSLayer
+from portfwd.streams.transports.tls_side import Before, TLSSide
+from portfwd.streams.transports.transport import TransportStream
 from portfwd.values import Address
 from portfwd.wire import Need
 from portfwd.wire.proxy import read_header

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.streams.test_tls -*-
+# -*- test-case-name: tests.streams.transports.test_tls -*-
 """
 What the TLS layer of a connection asks whoever has the certificates and judges the peer.
 

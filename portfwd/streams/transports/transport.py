@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.streams.test_transport -*-
+# -*- test-case-name: tests.streams.transports.test_transport -*-
 """
 The stream over any Twisted transport: one half of the Protocol pair.
 
@@ -35,12 +35,12 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from portfwd.kernel.sockets import keep_urgent
-from portfwd.streams.intake import Intake
 from portfwd.streams.loss_text import error_text, loss_text
-from portfwd.streams.plain import IStreamProtocol, PlainTransport
 from portfwd.streams.stream import Loss, StreamOwner, Viewer
-from portfwd.streams.tls import TLSLayer
-from portfwd.streams.transport_queue import undelivered_bytes
+from portfwd.streams.transports.plain import IStreamProtocol, PlainTransport
+from portfwd.streams.transports.tls import TLSLayer
+from portfwd.streams.transports.transport_queue import undelivered_bytes
+from portfwd.streams.transports.write_readiness import Intake
 from portfwd.values import Address, FlowSummary, Side, TLSInfo
 
 

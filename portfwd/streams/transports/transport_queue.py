@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.streams.test_transport_queue -*-
+# -*- test-case-name: tests.streams.transports.test_transport_queue -*-
 """
 How many bytes a transport has for its peer that the peer's kernel has not acknowledged.
 

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.streams.test_watched_transport -*-
+# -*- test-case-name: tests.streams.transports.test_watched_transport -*-
 """Whether the transport of a watched stream takes bytes, and who is told."""
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 if TYPE_CHECKING:
-    from portfwd.streams.transport import TransportStream
+    from portfwd.streams.transports.transport import TransportStream
 
 
 @implementer(IPushProducer)

@@ -1,4 +1,4 @@
-"""Tests of `portfwd.filters.chance`: numbers that can be had again."""
+"""Tests of `portfwd.filters.builtin.chance`: numbers that can be had again."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.filters.chance import Chance, make_seed
+from portfwd.filters.builtin.chance import Chance, make_seed
 
 seeds = st.integers(-(2**70), 2**70)
 

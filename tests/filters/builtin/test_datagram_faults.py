@@ -1,4 +1,4 @@
-"""Tests of `portfwd.filters.datagram_faults`."""
+"""Tests of `portfwd.filters.builtin.datagram_faults`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from portfwd.filters.api import DROP, Close, Forward, Wake
 from portfwd.values import TO_CLIENT, TO_UPSTREAM
 from tests.filters.asking import a_connection
-from tests.filters.test_fault_kinds import struck
+from tests.filters.builtin.test_fault_kinds import struck
 
 
 class DatagramFaultTests(SynchronousTestCase):
@@ -61,7 +61,7 @@ class DatagramFaultTests(SynchronousTestCase):
 
     def test_nothing_of_its_own(self) -> None:
         """What the kinds have in common strikes nothing."""
-        from portfwd.filters.datagram_faults import DatagramFault
+        from portfwd.filters.builtin.datagram_faults import DatagramFault
 
         fault, _ = struck("loss fraction=100%", network="udp")
         one = DatagramFault(fault, a_connection(network="udp"))

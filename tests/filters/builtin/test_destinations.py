@@ -1,4 +1,4 @@
-"""Tests of `portfwd.filters.destinations`."""
+"""Tests of `portfwd.filters.builtin.destinations`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import ipaddress
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.filters import InetAddress, UnixAddress
-from portfwd.filters.destinations import Destinations, Permission
+from portfwd.filters.builtin.destinations import Destinations, Permission
 from portfwd.filters.options import Network
 
 

@@ -1,10 +1,10 @@
-"""Tests of `portfwd.filters.ways`."""
+"""Tests of `portfwd.filters.builtin.direction_option`."""
 
 from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.filters.ways import ARROWS, directions_of
+from portfwd.filters.builtin.direction_option import ARROWS, directions_of
 from portfwd.values import TO_CLIENT, TO_UPSTREAM, Direction
 
 

@@ -1,4 +1,4 @@
-"""Tests of `portfwd.filters.fault_kinds`: what each fault does to a connection."""
+"""Tests of `portfwd.filters.builtin.fault_kinds`: what each fault does to a connection."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.filters.api import DONE, DROP, Close, Delay, Filter, Forward, Verdict, Wake
-from portfwd.filters.fault_kinds import MAX_PIECES
-from portfwd.filters.faults import LATENCY_HOLD, LATENCY_MOST, Fault, FaultFactory
+from portfwd.filters.builtin.fault_kinds import MAX_PIECES
+from portfwd.filters.builtin.faults import LATENCY_HOLD, LATENCY_MOST, Fault, FaultFactory
 from portfwd.testing import Pipe
 from portfwd.values import TO_CLIENT, TO_UPSTREAM, Direction
 from tests.filters.asking import a_connection, parts, passed, the
-from tests.filters.test_faults import CLAUSES, a_factory
+from tests.filters.builtin.test_faults import CLAUSES, a_factory
 
 
 def struck(clause: str, number: int = 1, network: str = "tcp") -> tuple[Fault, Any]:

@@ -1,4 +1,4 @@
-"""Tests of `portfwd.filters.faults`: the clause, the choice of connections, the switch."""
+"""Tests of `portfwd.filters.builtin.faults`: the clause, the choice of connections, the switch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from portfwd.filters.api import BOTH, IFilter, IFilterFactory
-from portfwd.filters.faults import KINDS, NEEDS, PLUGIN, FaultFactory, FaultsOptions
+from portfwd.filters.builtin.faults import KINDS, NEEDS, PLUGIN, FaultFactory, FaultsOptions
 from portfwd.filters.options import Files, OptionError, read_options
 from portfwd.values import TO_CLIENT
 from tests.filters.asking import a_connection

@@ -7,10 +7,11 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from portfwd.filters import InetAddress, RouteClause, http_connect, http_host, proxy_in, sni, sniff, socks5
+from portfwd.filters import InetAddress, RouteClause
+from portfwd.filters.builtin import http_connect, http_host, proxy_in, sni, sniff, socks5
+from portfwd.filters.builtin.proxies import ProxyOptions
+from portfwd.filters.builtin.users import hash_password, read_users
 from portfwd.filters.options import networks
-from portfwd.filters.proxies import ProxyOptions
-from portfwd.filters.users import hash_password, read_users
 from portfwd.wire.proxy_header import Header
 from portfwd.wire.proxy_v1 import build_v1
 from portfwd.wire.proxy_v2 import build_v2

@@ -1,4 +1,4 @@
-"""Tests of `portfwd.filters.hexdump`."""
+"""Tests of `portfwd.filters.builtin.hexdump`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.filters.api import DONE, Connection, Filter
-from portfwd.filters.hexdump import PLUGIN, HexdumpOptions, dump_lines
+from portfwd.filters.builtin.hexdump import PLUGIN, HexdumpOptions, dump_lines
 from portfwd.values import TO_CLIENT, TO_UPSTREAM
 from tests.filters.asking import a_connection, lines_of
 

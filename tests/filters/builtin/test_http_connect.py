@@ -1,4 +1,4 @@
-"""Tests of `portfwd.filters.http_connect`: conversations with clients."""
+"""Tests of `portfwd.filters.builtin.http_connect`: conversations with clients."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 from portfwd.errors import ConnectRefused, ConnectTimedOut, NameNotResolved
 from portfwd.filters import InetAddress
-from portfwd.filters.http_connect import PLUGIN
-from portfwd.filters.proxies import ProxyOptions
-from portfwd.filters.users import hash_password, read_users
+from portfwd.filters.builtin.http_connect import PLUGIN
+from portfwd.filters.builtin.proxies import ProxyOptions
+from portfwd.filters.builtin.users import hash_password, read_users
 from portfwd.wire.http_head import MAX_HEAD
 from portfwd.wire.http_reply import CONNECTED
 from tests.filters.feeding import FilterTestCase, Talk

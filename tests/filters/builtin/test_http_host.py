@@ -1,11 +1,11 @@
-"""Tests of `portfwd.filters.http_host`."""
+"""Tests of `portfwd.filters.builtin.http_host`."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from portfwd.filters import RouteClause
-from portfwd.filters.http_host import PLUGIN, HTTPHostOptions
+from portfwd.filters.builtin.http_host import PLUGIN, HTTPHostOptions
 from portfwd.wire.http_head import MAX_HEAD, PREFACE
 from tests.filters.feeding import FilterTestCase, Talk
 

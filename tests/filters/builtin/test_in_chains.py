@@ -7,11 +7,12 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.filters import Factory, hexdump, match, record, replace, tee
-from portfwd.filters.fault_kinds import TICK
+from portfwd.filters import Factory
+from portfwd.filters.builtin import hexdump, match, record, replace, tee
+from portfwd.filters.builtin.fault_kinds import TICK
 from portfwd.testing import Pipe, check_filter, every_split
 from portfwd.values import TO_CLIENT, TO_UPSTREAM
-from tests.filters.test_faults import CLAUSES, a_factory
+from tests.filters.builtin.test_faults import CLAUSES, a_factory
 
 #: Conversations in which there is something to be found, and almost.
 SAMPLES: list[Any] = [

@@ -1,4 +1,4 @@
-"""Tests of `portfwd.filters.match`."""
+"""Tests of `portfwd.filters.builtin.match`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.filters.api import DONE, Close, Connection, Filter
-from portfwd.filters.match import PLUGIN, SHOWN, MatchOptions
+from portfwd.filters.builtin.match import PLUGIN, SHOWN, MatchOptions
+from portfwd.filters.builtin.replace import Replace
 from portfwd.filters.options import Files, read_options
-from portfwd.filters.replace import Replace
 from portfwd.values import TO_CLIENT, TO_UPSTREAM
 from tests.filters.asking import a_connection, lines_of, passed
 

@@ -1,4 +1,4 @@
-"""Tests of `portfwd.filters.matching`: the same is found however the stream is cut."""
+"""Tests of `portfwd.filters.builtin.matching`: the same is found however the stream is cut."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.filters.matching import (
+from portfwd.filters.builtin.matching import (
     LARGEST_MATCH,
     STEP,
     Found,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.filters.near import NEAR, forms_of, is_near
+from portfwd.filters.builtin.near import NEAR, forms_of, is_near
 
 NEAR4 = [network for network in NEAR if network.version == 4]
 FAR = IPv4Address("8.8.8.8")

@@ -1,4 +1,4 @@
-"""Tests of `portfwd.filters.proxy_datagrams`."""
+"""Tests of `portfwd.filters.builtin.proxy_datagrams`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from unittest import mock
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.filters.api import DONE, DROP, Announce, Close, Connection, Forward, Route
+from portfwd.filters.builtin.proxy_datagrams import DatagramProxyIn, DatagramProxyOut
+from portfwd.filters.builtin.proxy_in import ProxyInOptions
+from portfwd.filters.builtin.proxy_in import make_factory as make_in
+from portfwd.filters.builtin.proxy_out import ProxyOutOptions
+from portfwd.filters.builtin.proxy_out import make_factory as make_out
 from portfwd.filters.options import networks
-from portfwd.filters.proxy_datagrams import DatagramProxyIn, DatagramProxyOut
-from portfwd.filters.proxy_in import ProxyInOptions
-from portfwd.filters.proxy_in import make_factory as make_in
-from portfwd.filters.proxy_out import ProxyOutOptions
-from portfwd.filters.proxy_out import make_factory as make_out
 from portfwd.values import TO_CLIENT, TO_UPSTREAM, InetAddress
 from portfwd.wire.proxy_header import Header
 from portfwd.wire.proxy_v2 import build_v2, read_v2

@@ -1,4 +1,4 @@
-"""Tests of `portfwd.filters.proxy_in`: who may say whose connection it is."""
+"""Tests of `portfwd.filters.builtin.proxy_in`: who may say whose connection it is."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 from hypothesis import given, settings
 
 from portfwd.filters import InetAddress, UnixAddress
+from portfwd.filters.builtin.proxy_in import PLUGIN, ProxyInOptions, trusts
 from portfwd.filters.option_kinds import Files
 from portfwd.filters.options import networks, read_options
-from portfwd.filters.proxy_in import PLUGIN, ProxyInOptions, trusts
 from portfwd.wire.proxy_header import MAX_HEADER, Header
 from portfwd.wire.proxy_tlvs import UNIQUE_ID
 from portfwd.wire.proxy_v1 import build_v1

@@ -1,18 +1,18 @@
-"""Tests of `portfwd.filters.proxy_out`: what the upstream is told."""
+"""Tests of `portfwd.filters.builtin.proxy_out`: what the upstream is told."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from portfwd.filters import InetAddress, RouteClause, TLSInfo, UnixAddress
-from portfwd.filters.chain import make_chain
-from portfwd.filters.effects import Write
+from portfwd.filters.builtin.proxy_in import PLUGIN as PROXY_IN
+from portfwd.filters.builtin.proxy_in import ProxyInOptions
+from portfwd.filters.builtin.proxy_out import PLUGIN, ProxyOutOptions
+from portfwd.filters.builtin.sni import PLUGIN as SNI
+from portfwd.filters.builtin.sni import SNIOptions
+from portfwd.filters.chain.chain import make_chain
+from portfwd.filters.chain.effects import Write
 from portfwd.filters.options import networks
-from portfwd.filters.proxy_in import PLUGIN as PROXY_IN
-from portfwd.filters.proxy_in import ProxyInOptions
-from portfwd.filters.proxy_out import PLUGIN, ProxyOutOptions
-from portfwd.filters.sni import PLUGIN as SNI
-from portfwd.filters.sni import SNIOptions
 from portfwd.values import TO_UPSTREAM
 from portfwd.wire.proxy_header import Header
 from portfwd.wire.proxy_tlvs import (

@@ -1,4 +1,4 @@
-"""Tests of `portfwd.filters.record`."""
+"""Tests of `portfwd.filters.builtin.record`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.filters.api import DONE, Copy, Sink
-from portfwd.filters.record import PLUGIN, RecordOptions
+from portfwd.filters.builtin.record import PLUGIN, RecordOptions
 from portfwd.values import TO_CLIENT, TO_UPSTREAM, InetAddress
 from tests.filters.asking import a_connection
 

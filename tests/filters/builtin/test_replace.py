@@ -1,4 +1,4 @@
-"""Tests of `portfwd.filters.replace`."""
+"""Tests of `portfwd.filters.builtin.replace`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.filters.api import DONE, Filter, Forward, Wake
+from portfwd.filters.builtin.replace import PLUGIN, ReplaceOptions
 from portfwd.filters.options import Files, read_options
-from portfwd.filters.replace import PLUGIN, ReplaceOptions
 from portfwd.values import TO_CLIENT, TO_UPSTREAM, Direction
 from tests.filters.asking import a_connection, passed, the
 

@@ -1,11 +1,11 @@
-"""Tests of `portfwd.filters.sni`, with what OpenSSL sends."""
+"""Tests of `portfwd.filters.builtin.sni`, with what OpenSSL sends."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from portfwd.filters import RouteClause
-from portfwd.filters.sni import PLUGIN, UNRECOGNIZED_NAME, SNIOptions
+from portfwd.filters.builtin.sni import PLUGIN, UNRECOGNIZED_NAME, SNIOptions
 from portfwd.values import TLSInfo
 from tests.filters.feeding import FilterTestCase, Talk, make_connection
 from tests.wire.hellos import openssl

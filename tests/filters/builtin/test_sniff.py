@@ -1,11 +1,11 @@
-"""Tests of `portfwd.filters.sniff`."""
+"""Tests of `portfwd.filters.builtin.sniff`."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from portfwd.filters import RouteClause
-from portfwd.filters.sniff import PLUGIN, SniffOptions
+from portfwd.filters.builtin.sniff import PLUGIN, SniffOptions
 from tests.filters.feeding import FilterTestCase, Talk
 from tests.wire.test_protocols import FIRST, OTHERS
 

@@ -1,4 +1,4 @@
-"""Tests of `portfwd.filters.socks5`: conversations with clients."""
+"""Tests of `portfwd.filters.builtin.socks5`: conversations with clients."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from portfwd.errors import (
     TLSFailed,
 )
 from portfwd.filters import InetAddress
+from portfwd.filters.builtin.proxies import ProxyOptions
+from portfwd.filters.builtin.socks5 import PLUGIN
+from portfwd.filters.builtin.users import hash_password, read_users
 from portfwd.filters.option_kinds import Files
 from portfwd.filters.options import networks, read_options
-from portfwd.filters.proxies import ProxyOptions
-from portfwd.filters.socks5 import PLUGIN
-from portfwd.filters.users import hash_password, read_users
 from tests.filters.feeding import FilterTestCase, Talk
 
 USERS_FILE = hash_password("alice", "secret", b"sixteen bytes...", 1000)

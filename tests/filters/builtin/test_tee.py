@@ -1,4 +1,4 @@
-"""Tests of `portfwd.filters.tee`."""
+"""Tests of `portfwd.filters.builtin.tee`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.filters.api import DONE, Copy, Sink
+from portfwd.filters.builtin.tee import LIMIT, PLUGIN, TeeOptions
 from portfwd.filters.options import Files, read_options
-from portfwd.filters.tee import LIMIT, PLUGIN, TeeOptions
 from portfwd.values import TO_CLIENT, TO_UPSTREAM, InetAddress
 from tests.filters.asking import a_connection
 

@@ -1,4 +1,4 @@
-"""Tests of `portfwd.filters.users`."""
+"""Tests of `portfwd.filters.builtin.users`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.filters.users import MAX_USERS, Secret, hash_password, read_users
+from portfwd.filters.builtin.users import MAX_USERS, Secret, hash_password, read_users
 
 #: RFC 7914 section 11 has this vector of PBKDF2-HMAC-SHA-256: password "Password", salt "NaCl", 80000 rounds.
 #: Its salt is too short for us, so only the secret itself is asked.

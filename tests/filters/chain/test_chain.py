@@ -1,4 +1,4 @@
-"""Tests for `portfwd.filters.chain`: what verdicts do to bytes, and to the session."""
+"""Tests for `portfwd.filters.chain.chain`: what verdicts do to bytes, and to the session."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ from portfwd.filters import (
     Verdict,
     Wake,
 )
-from portfwd.filters.chain import Chain, make_chain
-from portfwd.filters.effects import (
+from portfwd.filters.chain.chain import Chain, make_chain
+from portfwd.filters.chain.effects import (
     Arm,
     Begin,
     Dial,
@@ -55,9 +55,9 @@ from portfwd.filters.effects import (
     Unseen,
     Write,
 )
-from portfwd.filters.inquiry import MAX_REPLIES, PROXY_TLVS
-from portfwd.filters.link import Stage
-from portfwd.filters.passage import MAX_DATAGRAMS, MAX_DELAYED
+from portfwd.filters.chain.inquiry import MAX_REPLIES, PROXY_TLVS
+from portfwd.filters.chain.link import Stage
+from portfwd.filters.chain.passage import MAX_DATAGRAMS, MAX_DELAYED
 from tests.filters.scripted import (
     CLIENT,
     LOCAL,

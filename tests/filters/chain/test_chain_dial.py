@@ -1,4 +1,4 @@
-"""Tests for `portfwd.filters.chain`: when is dialled, and where to; what waits for it; what if it fails."""
+"""Tests of `portfwd.filters.chain.chain`: when the chain dials, where, and what a failed dial does."""
 
 from __future__ import annotations
 
@@ -25,8 +25,20 @@ from portfwd.filters import (
     Route,
     Wake,
 )
-from portfwd.filters.effects import Arm, Begin, Dial, Disarm, End, Finish, Go, Stop, Trouble, Unseen, Write
-from portfwd.filters.passage import MAX_EARLY
+from portfwd.filters.chain.effects import (
+    Arm,
+    Begin,
+    Dial,
+    Disarm,
+    End,
+    Finish,
+    Go,
+    Stop,
+    Trouble,
+    Unseen,
+    Write,
+)
+from portfwd.filters.chain.passage import MAX_EARLY
 from tests.filters.scripted import UPSTREAM, Scripted, chain_of, nobody, script, seat, written
 
 UP, DOWN = TO_UPSTREAM, TO_CLIENT

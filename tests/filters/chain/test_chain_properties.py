@@ -1,4 +1,4 @@
-"""Tests for `portfwd.filters.chain` with chains, inputs and times that nobody thought of."""
+"""Tests for `portfwd.filters.chain.chain` with chains, inputs and times that nobody thought of."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from portfwd.filters import (
     Verdict,
     Wake,
 )
-from portfwd.filters.effects import Arm, Begin, Dial, End, Finish, Go, Stop, Write
+from portfwd.filters.chain.effects import Arm, Begin, Dial, End, Finish, Go, Stop, Write
 from portfwd.testing import Pipe
 from tests.filters.scripted import SUMMARY, Scripted, chain_of, seat
 

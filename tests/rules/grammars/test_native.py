@@ -1,4 +1,4 @@
-"""Tests of `portfwd.rules.native`, `portfwd.rules.settings`: the line of a rule."""
+"""Tests of `portfwd.rules.grammars.native`, `portfwd.rules.settings`: the line of a rule."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of `portfwd.rules.rinetd`: rinetd's, rinetd-uv's and oxidinetd's lines."""
+"""Tests of `portfwd.rules.grammars.rinetd`: rinetd's, rinetd-uv's and oxidinetd's lines."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from portfwd.errors import RulesError
 from portfwd.rules import parse
 from portfwd.rules.model import Keepalive, Kind, ListenOptions, Options, PortRange
 from tests.rules.golden import GoldenFiles
-from tests.rules.test_native import codes, rule
+from tests.rules.grammars.test_native import codes, rule
 
 
 class AddressTests(SynchronousTestCase):

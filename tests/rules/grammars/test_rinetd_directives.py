@@ -1,12 +1,12 @@
-"""Tests of `portfwd.rules.rinetd_directives`: what rinetd's and rinetd-uv's directives mean here."""
+"""Tests of `portfwd.rules.grammars.rinetd_directives`: what rinetd's and rinetd-uv's directives mean here."""
 
 from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.rules import parse
-from portfwd.rules.rinetd_directives import RINETD
-from tests.rules.test_native import codes
+from portfwd.rules.grammars.rinetd_directives import RINETD
+from tests.rules.grammars.test_native import codes
 
 RULE = "\n0 1 a 1"
 

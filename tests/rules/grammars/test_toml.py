@@ -1,4 +1,4 @@
-"""Tests of `portfwd.rules.toml` and `portfwd.rules.toml_places`: oxidinetd's TOML."""
+"""Tests of `portfwd.rules.grammars.toml` and `portfwd.rules.grammars.toml_places`: oxidinetd's TOML."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.errors import RulesError
 from portfwd.rules import parse_toml
+from portfwd.rules.grammars.toml_places import Places
 from portfwd.rules.model import AccessLog, Framing, Kind, ListenOptions, LogSpec, Options, PortRange, Rule
-from portfwd.rules.toml_places import Places
 from tests.rules.golden import FIXTURES, GoldenFiles
 
 RULE = """[[forwarding_rules]]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.rules import parse
-from portfwd.rules.diff import Difference, difference, headline
+from portfwd.rules.queries.diff import Difference, difference, headline
 
 ONE = "a: :80 -> 10.0.0.1:80\n"
 

@@ -1,4 +1,4 @@
-"""Tests of `portfwd.rules.explain`: which rule, which entry, which targets."""
+"""Tests of `portfwd.rules.queries.explain`: which rule, which entry, which targets."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.rules.access import Decision
 from portfwd.rules.diagnostics import Location
-from portfwd.rules.explain import Choice, Way, explain
 from portfwd.rules.model import (
     AclEntry,
     Balance,
@@ -20,6 +19,7 @@ from portfwd.rules.model import (
     Ruleset,
     TargetSpec,
 )
+from portfwd.rules.queries.explain import Choice, Way, explain
 
 
 def at(line: int) -> Location:

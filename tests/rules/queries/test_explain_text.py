@@ -1,4 +1,4 @@
-"""Tests of `portfwd.rules.explain_text`: the answer in words and as JSON."""
+"""Tests of `portfwd.rules.queries.explain_text`: the answer in words and as JSON."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.rules import parse
 from portfwd.rules.diagnostics import Location
-from portfwd.rules.explain import explain
-from portfwd.rules.explain_text import explanation_json, explanation_text, place
 from portfwd.rules.model import (
     AclEntry,
     Balance,
@@ -24,6 +22,8 @@ from portfwd.rules.model import (
     Ruleset,
     TargetSpec,
 )
+from portfwd.rules.queries.explain import explain
+from portfwd.rules.queries.explain_text import explanation_json, explanation_text, place
 
 
 def at(line: int) -> Location:

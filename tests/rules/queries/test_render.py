@@ -1,4 +1,4 @@
-"""Tests of `portfwd.rules.render`: values back to text."""
+"""Tests of `portfwd.rules.queries.render`: values back to text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of `portfwd.service.where`."""
+"""Tests of `portfwd.service.build.addresses`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.service.where import bound_addresses, bound_labels
+from portfwd.service.build.addresses import bound_addresses, bound_labels
 from portfwd.values import InetAddress
 from tests.service.worlds import rules
 

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.rules.diagnostics import Location
 from portfwd.rules.model import NOWHERE
-from portfwd.service.bind_failures import cannot_bind, cannot_listen
+from portfwd.service.build.bind_failures import cannot_bind, cannot_listen
 from tests.service.worlds import rules
 
 RULE = rules("web: 127.0.0.1:80-81 -> 127.0.0.1:90-91\n").rules[0]

@@ -32,20 +32,20 @@ from portfwd.limits.descriptors import DescriptorBudget
 from portfwd.listen import systemd
 from portfwd.relay.live import LiveRule
 from portfwd.rules.model import Kind, ListenSpec, PortRange, Ruleset, TargetSpec
-from portfwd.service import build, endpoints
-from portfwd.service.bind_failures import listen_label
-from portfwd.service.build import (
+from portfwd.service.build import build, endpoints
+from portfwd.service.build.addresses import bound_addresses
+from portfwd.service.build.bind_failures import listen_label
+from portfwd.service.build.build import (
     Binder,
     Bound,
     Planned,
     count_descriptors,
     live_rules,
 )
-from portfwd.service.targets import destination, target_label, target_labels
-from portfwd.service.where import bound_addresses
+from portfwd.service.build.targets import destination, target_label, target_labels
 from portfwd.streams.opening import StreamMaker
-from portfwd.streams.paced_transport import PacedTransport
-from portfwd.streams.socket_opening import SocketShare, SocketStreams
+from portfwd.streams.sockets.socket_opening import SocketShare, SocketStreams
+from portfwd.streams.transports.paced_transport import PacedTransport
 from portfwd.values import InetAddress, UnixAddress
 from tests.relay.fakes import FakeStream
 from tests.service.pems import directory_of, write_pair
@@ -258,7 +258,9 @@ class BindTests(BindCase):
     def test_low_port(self) -> None:
         """Where a privilege is missing for a low port, the line says which; elsewhere nothing is guessed."""
         self.patch(build.os, "geteuid", lambda: 1000)
-        with mock.patch("portfwd.service.build.bind", side_effect=PermissionError(13, "Permission denied")):
+        with mock.patch(
+            "portfwd.service.build.build.bind", side_effect=PermissionError(13, "Permission denied")
+        ):
             low, high = self.failures("a: 127.0.0.1:1022 -> 10.0.0.1:1\nb: 127.0.0.1:1024 -> 10.0.0.1:1\n")
         self.assertEqual(
             low,

@@ -1,4 +1,4 @@
-"""Tests of `portfwd.service.datagrams`; what its listeners do is tested with them."""
+"""Tests of `portfwd.service.build.datagrams`; what its listeners do is tested with them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from portfwd.errors import StartError
 from portfwd.limits.descriptors import DescriptorBudget
 from portfwd.listen.datagram_port import DatagramPort
 from portfwd.rules import parse
-from portfwd.service.build import Binder, live_rules
-from portfwd.service.datagrams import adopt_listeners, bind_listeners
+from portfwd.service.build.build import Binder, live_rules
+from portfwd.service.build.datagrams import adopt_listeners, bind_listeners
 from tests.service.worlds import Lines, a_world
 
 

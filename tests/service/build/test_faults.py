@@ -7,8 +7,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.admin.operator import FaultView, OperatorError
 from portfwd.relay.live import LiveRule
-from portfwd.service import faults
-from portfwd.service.build import live_rules
+from portfwd.service.build import faults
+from portfwd.service.build.build import live_rules
 from tests.service.worlds import Lines, a_world, rules
 
 TEXT = """\

@@ -1,4 +1,4 @@
-"""Tests of `portfwd.service.filters`: from clauses of a rule to factories, or to problems with a place."""
+"""Tests of `portfwd.service.build.filters`: clauses of a rule become factories or located problems."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from zope.interface.verify import verifyObject
 
 from portfwd.errors import RulesError
 from portfwd.filters import Connection, IFilterFactory, RouteClause
+from portfwd.filters.builtin.users import hash_password
 from portfwd.filters.options import Files
 from portfwd.filters.registry import Registry
-from portfwd.filters.users import hash_password
 from portfwd.rules import parse
 from portfwd.rules.codes import CODES
 from portfwd.rules.model import FilterSpec, Rule
+from portfwd.service.build.filters import DISK, configure, filter_problems
 from portfwd.service.embed import forward
-from portfwd.service.filters import DISK, configure, filter_problems
 from tests.filters.plugins import Bare
 from tests.rules.golden import FILTER_CODES, FILTERS
 

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.service.listener_names import ListenerNames, names_to_look_up
+from portfwd.service.build.listener_names import ListenerNames, names_to_look_up
 from portfwd.upstreams.names import LOOK_UP_LIMIT
 from tests.service.worlds import rules
 

@@ -9,7 +9,7 @@ from unittest import mock
 
 from portfwd.errors import StartError
 from portfwd.service import tap
-from portfwd.service.openings import opening_problems
+from portfwd.service.build.openings import opening_problems
 from tests.cli.running import CommandTestCase
 from tests.service.test_tap import TapCase, parsed
 from tests.service.worlds import a_free_port, a_used_port, rules, take_port

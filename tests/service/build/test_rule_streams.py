@@ -1,4 +1,4 @@
-"""Tests of `portfwd.service.rule_streams`: which streams a rule's sessions are made of."""
+"""Tests of `portfwd.service.build.rule_streams`: which streams a rule's sessions are made of."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from portfwd.relay.context import Surroundings
-from portfwd.service.rule_streams import bulk_read, choose_streams, surroundings_of
-from portfwd.streams.bulk_reads import LAYERED, BulkReads, Places
+from portfwd.service.build.rule_streams import bulk_read, choose_streams, surroundings_of
 from portfwd.streams.opening import StreamMaker
+from portfwd.streams.sockets.bulk_reads import LAYERED, BulkReads, Places
 from tests.service.worlds import a_world, rules
 
 

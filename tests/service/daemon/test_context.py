@@ -1,4 +1,4 @@
-"""Tests of `portfwd.service.surroundings`: the world that sessions get."""
+"""Tests of `portfwd.service.daemon.context`: the world that sessions get."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from portfwd.kernel.platform import Platform
 from portfwd.limits.admission import Doorkeeper
 from portfwd.rules.model import Options
-from portfwd.service.surroundings import client_resolver, surroundings
-from portfwd.streams.socket_opening import SocketStreams
+from portfwd.service.daemon.context import client_resolver, surroundings
+from portfwd.streams.sockets.socket_opening import SocketStreams
 from portfwd.upstreams.stub_resolver import StubResolver
 from portfwd.upstreams.system_resolver import SystemResolver
 

@@ -1,4 +1,4 @@
-"""Tests of `portfwd.service.disk`: the real files."""
+"""Tests of `portfwd.service.daemon.disk`: the real files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from portfwd.errors import RulesError
 from portfwd.rules import load
 from portfwd.rules.diagnostics import Problem
-from portfwd.service.disk import MAX_FILE_SIZE, DiskFiles
+from portfwd.service.daemon.disk import MAX_FILE_SIZE, DiskFiles
 
 
 class DiskFilesTests(SynchronousTestCase):

@@ -13,8 +13,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from portfwd.logs.writer import QUEUE_BYTES
-from portfwd.service import event_log as module
-from portfwd.service.event_log import EventLog, event_log_for
+from portfwd.service.daemon import event_log as module
+from portfwd.service.daemon.event_log import EventLog, event_log_for
 
 
 class EventLogTests(SynchronousTestCase):

@@ -1,4 +1,4 @@
-"""Tests for `portfwd.service.garbage`."""
+"""Tests for `portfwd.service.daemon.garbage`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import gc
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.service.garbage import MOST_SEEN, kept
+from portfwd.service.daemon.garbage import MOST_SEEN, kept
 
 
 class KeptTests(SynchronousTestCase):

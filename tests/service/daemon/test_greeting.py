@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
-from portfwd.service.greeting import MAX_HEAD, PAGE, Greeting, GreetingEndpoint, GreetingParser
+from portfwd.service.daemon.greeting import MAX_HEAD, PAGE, Greeting, GreetingEndpoint, GreetingParser
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\r\n"
 

@@ -8,7 +8,7 @@ from unittest import mock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.service.last_resort import CUT_OFF, HURRY, LOST, LastResort
+from portfwd.service.daemon.last_resort import CUT_OFF, HURRY, LOST, LastResort
 
 
 class LastResortTests(SynchronousTestCase):

@@ -7,7 +7,7 @@ from typing import Any
 from twisted.logger import Logger, LogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.service.log_level import LogThreshold
+from portfwd.service.daemon.log_level import LogThreshold
 
 
 class ThresholdTests(SynchronousTestCase):

@@ -11,7 +11,7 @@ from unittest import mock
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.service.notify import (
+from portfwd.service.daemon.notify import (
     STATUS_INTERVAL,
     Heartbeat,
     Notifier,
@@ -86,7 +86,7 @@ class NotifierTests(SystemdCase):
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
             listening.bind("notify")
             # Only names from the root on are systemd's; this one is short enough for the kernel.
-            with mock.patch("portfwd.service.notify.Notifier._connect") as connect:
+            with mock.patch("portfwd.service.daemon.notify.Notifier._connect") as connect:
                 self.notifier(os.path.abspath("notify"))
             connect.assert_called_once_with(os.path.abspath("notify"))
             notifier = Notifier({})

@@ -1,4 +1,4 @@
-"""Tests of `portfwd.service.reading`: files that are none, and files that do not answer."""
+"""Tests of `portfwd.service.daemon.reading`: files that are none, and files that do not answer."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from portfwd.admin.tight_files import LooseFile, read_tight
 from portfwd.errors import RulesError
+from portfwd.filters.builtin.users import read_users
 from portfwd.filters.option_kinds import file_of
-from portfwd.filters.users import read_users
 from portfwd.rules import load
 from portfwd.rules.load import parse
-from portfwd.service.certificates import read_pair
-from portfwd.service.disk import DiskFiles
-from portfwd.service.filters import DISK
-from portfwd.service.reading import (
+from portfwd.service.build.filters import DISK
+from portfwd.service.daemon.disk import DiskFiles
+from portfwd.service.daemon.reading import (
     FILE_OPTIONS,
     READ_TIME,
     ReadBefore,
@@ -32,8 +31,9 @@ from portfwd.service.reading import (
     read_in_thread,
     touch,
 )
-from portfwd.service.regular import read_regular
-from tests.service.test_rereading import RereadingCase
+from portfwd.service.daemon.regular import read_regular
+from portfwd.service.tls.certificates import read_pair
+from tests.service.run.test_rereading import RereadingCase
 
 
 class RegularTests(SynchronousTestCase):
@@ -187,7 +187,7 @@ class RereadingTests(RereadingCase):
 
     async def test_hanging(self) -> None:
         """A file server that does not answer refuses the reload in a bounded time, and stops nothing."""
-        import portfwd.service.reading as module
+        import portfwd.service.daemon.reading as module
 
         go = threading.Event()
         self.addCleanup(go.set)
@@ -195,7 +195,9 @@ class RereadingTests(RereadingCase):
         self.patch(module.in_thread, "__defaults__", (0.05,))
         for where in ("DiskFiles.read", "reading.read_regular"):
             target = (
-                f"portfwd.service.disk.{where}" if where.startswith("Disk") else f"portfwd.service.{where}"
+                f"portfwd.service.daemon.disk.{where}"
+                if where.startswith("Disk")
+                else f"portfwd.service.daemon.{where}"
             )
             text = (
                 self.first

@@ -11,7 +11,7 @@ from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.service.signals import TAKEN, Signals
+from portfwd.service.daemon.signals import TAKEN, Signals
 from portfwd.values import CloseReason
 
 NUMBERS = {name: getattr(signal, name) for name in TAKEN}

@@ -7,7 +7,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.rules.steps import Steps
-from portfwd.service.slices import SLICE, Slices
+from portfwd.service.daemon.slices import SLICE, Slices
 
 
 class SlicesTests(SynchronousTestCase):

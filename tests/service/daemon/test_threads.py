@@ -7,7 +7,7 @@ import threading
 from twisted.internet import selectreactor
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.service.threads import wait_for_none
+from portfwd.service.daemon.threads import wait_for_none
 
 
 class ThreadTests(SynchronousTestCase):

@@ -10,7 +10,7 @@ from typing import Any
 from portfwd.admin.control import STUCK
 from portfwd.errors import StartError
 from portfwd.rules.admin_lines import admin_specs
-from portfwd.service.control import ControlSockets
+from portfwd.service.operators.control import ControlSockets
 from tests.admin.fakes import objects
 from tests.service.operated import RULES, OperatedTestCase
 

@@ -9,10 +9,10 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from portfwd.admin.operator import OperatorError
-from portfwd.service.namespace import BANNER, SHOWN, Shelf, make_namespace
-from portfwd.service.operating import Operating
+from portfwd.service.operators.namespace import BANNER, SHOWN, Shelf, make_namespace
+from portfwd.service.operators.operating import Operating
 from tests.service.operated import OperatedTestCase
-from tests.service.test_operating import Came
+from tests.service.operators.test_operating import Came
 
 
 class NamespaceTests(OperatedTestCase):

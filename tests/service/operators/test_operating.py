@@ -14,8 +14,8 @@ from portfwd import __version__
 from portfwd.admin.answers import rule_row, session_row
 from portfwd.admin.operator import OperatorError
 from portfwd.rules.model import OnRemove
-from portfwd.service.log_level import LogThreshold
-from portfwd.service.operating import COUNTED, Operating
+from portfwd.service.daemon.log_level import LogThreshold
+from portfwd.service.operators.operating import COUNTED, Operating
 from portfwd.values import TO_CLIENT, TO_UPSTREAM
 from tests.service.operated import OperatedTestCase
 from tests.service.worlds import rules

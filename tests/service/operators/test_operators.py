@@ -5,9 +5,9 @@ from __future__ import annotations
 from twisted.application.service import MultiService
 
 from portfwd.admin.shell_keys import new_host_key, public_line
-from portfwd.service.control import ControlSockets
-from portfwd.service.operators import add_operators
-from portfwd.service.shells import Shells
+from portfwd.service.operators.control import ControlSockets
+from portfwd.service.operators.operators import add_operators
+from portfwd.service.operators.shells import Shells
 from tests.service.operated import RULES, OperatedTestCase
 from tests.service.worlds import rules
 

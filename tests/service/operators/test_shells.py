@@ -8,7 +8,7 @@ import stat
 from portfwd.admin.shell_keys import new_host_key, public_line
 from portfwd.errors import StartError
 from portfwd.rules.admin_lines import manhole_specs
-from portfwd.service.shells import Shells, make_shells
+from portfwd.service.operators.shells import Shells, make_shells
 from tests.admin.ssh_client import SSHClient
 from tests.service.operated import RULES, OperatedTestCase
 from tests.service.worlds import rules

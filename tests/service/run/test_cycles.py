@@ -26,7 +26,7 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from portfwd.relay.datagram_targets import LOOK
-from portfwd.service.forwarder import Forwarder
+from portfwd.service.run.forwarder import Forwarder
 from portfwd.values import CloseReason
 from tests.integration.echo import EchoServer
 from tests.integration.programs import temporary_directory

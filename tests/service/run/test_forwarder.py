@@ -18,10 +18,10 @@ from twisted.trial.unittest import TestCase
 
 from portfwd.errors import StartError
 from portfwd.kernel.platform import Platform
-from portfwd.service import forwarder as forwarder_module
-from portfwd.service.build import count_descriptors
-from portfwd.service.forwarder import Forwarder
-from portfwd.service.session_log import Silent
+from portfwd.service.build.build import count_descriptors
+from portfwd.service.run import forwarder as forwarder_module
+from portfwd.service.run.forwarder import Forwarder
+from portfwd.service.run.session_log import Silent
 from portfwd.values import CloseReason
 from tests.integration.programs import free_port
 from tests.service.worlds import Lines, a_used_port, rules

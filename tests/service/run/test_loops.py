@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from portfwd.values import CloseReason
 from tests.integration.programs import free_port
-from tests.service.test_forwarder import ForwarderCase
+from tests.service.run.test_forwarder import ForwarderCase
 
 
 class LoopTests(ForwarderCase):

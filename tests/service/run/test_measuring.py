@@ -1,4 +1,4 @@
-"""Tests of `portfwd.service.measuring`: what is told of a forwarder at work, and where it is told."""
+"""Tests of `portfwd.service.run.measuring`: what is told of a forwarder at work, and where it is told."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from twisted.trial.unittest import SkipTest
 from portfwd.errors import StartError
 from portfwd.metrics.figures import Figures
 from portfwd.rules.whole_process import metrics_listener
-from portfwd.service import measuring
-from portfwd.service.forwarder import Forwarder
-from portfwd.service.measuring import Watchers, measure, missing
+from portfwd.service.run import measuring
+from portfwd.service.run.forwarder import Forwarder
+from portfwd.service.run.measuring import Watchers, measure, missing
 from portfwd.values import CloseReason
-from tests.service.test_forwarder import PATIENCE, PORTABLE, ForwarderCase
+from tests.service.run.test_forwarder import PATIENCE, PORTABLE, ForwarderCase
 from tests.service.worlds import a_free_port, a_used_port, rules, take_port
 
 try:

@@ -25,16 +25,16 @@ from portfwd.metrics.figures import Figures
 from portfwd.relay.live import LiveRule
 from portfwd.rules import parse
 from portfwd.rules.diagnostics import Location, Problem, Severity
-from portfwd.rules.diff import difference
-from portfwd.service import build as build_module
-from portfwd.service import slices
-from portfwd.service.build import count_descriptors
-from portfwd.service.forwarder import Forwarder
-from portfwd.service.measuring import measure
-from portfwd.service.reload import MAX_LINES, ReloadResult, Transition, is_reusable, shortened
-from portfwd.service.slices import Slices
+from portfwd.rules.queries.diff import difference
+from portfwd.service.build import build as build_module
+from portfwd.service.build.build import count_descriptors
+from portfwd.service.daemon import slices
+from portfwd.service.daemon.slices import Slices
+from portfwd.service.run.forwarder import Forwarder
+from portfwd.service.run.measuring import measure
+from portfwd.service.run.reload import MAX_LINES, ReloadResult, Transition, is_reusable, shortened
 from portfwd.values import CloseReason
-from tests.service.test_forwarder import PORTABLE, ForwarderCase, open_descriptors
+from tests.service.run.test_forwarder import PORTABLE, ForwarderCase, open_descriptors
 from tests.service.worlds import Lines, a_free_port, a_used_port, rules
 
 
@@ -525,7 +525,7 @@ class BindTests(ReloadCase):
                 answers.append(Deferred())
                 return answers[0]
 
-        with mock.patch("portfwd.service.build.serverFromString", lambda *_: Slow()):
+        with mock.patch("portfwd.service.build.build.serverFromString", lambda *_: Slow()):
             await self.applied(forwarder, f'logfile x.log\na: endpoint:"slow:" -> {self.target}\n')
         answers[0].errback(Failure(CannotListenError(None, 1, OSError(98, "taken"))))
         self.assertEqual(late, ["a: cannot listen on endpoint:slow:: taken (test.conf:2:4)"])
@@ -563,7 +563,9 @@ class BindTests(ReloadCase):
         """Without the privilege for it, a port below 1024 is refused with the ways out."""
         forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}\n")
         self.patch(build_module.os, "geteuid", lambda: 1000)
-        with mock.patch("portfwd.service.build.bind", side_effect=PermissionError(13, "Permission denied")):
+        with mock.patch(
+            "portfwd.service.build.build.bind", side_effect=PermissionError(13, "Permission denied")
+        ):
             result = await self.reload(forwarder, f"b: 127.0.0.1:80 -> {self.target}\n")
             high = await self.reload(forwarder, f"b: 127.0.0.1:8080 -> {self.target}\n")
         self.assertIn("CAP_NET_BIND_SERVICE", result.failures[0])
@@ -694,7 +696,7 @@ class FileTests(ReloadCase):
     async def test_at_the_next_start(self) -> None:
         """What only a start obeys is said."""
         forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}\n")
-        with mock.patch("portfwd.service.forwarder.unsupported_in_steps", lambda _: iter_nothing()):
+        with mock.patch("portfwd.service.run.forwarder.unsupported_in_steps", lambda _: iter_nothing()):
             result = await self.applied(
                 forwarder, f"metrics 127.0.0.1:1\npidlogfile x\na: 127.0.0.1:0 -> {self.target}\n"
             )

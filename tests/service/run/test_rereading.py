@@ -12,15 +12,16 @@ from twisted.internet.defer import Deferred, succeed
 
 from portfwd.logs.writer import LineWriter
 from portfwd.rules.model import LogSpec
-from portfwd.service import rereading, slices
-from portfwd.service.build import RuleMaker
-from portfwd.service.forwarder import Forwarder
-from portfwd.service.notify import Notifier
-from portfwd.service.reload import ReloadResult
-from portfwd.service.rereading import ACCIDENT, NO_FILE, Confinement, Rereading
-from portfwd.service.session_log import LogInUse, Opened
-from portfwd.service.slices import Slices
-from tests.service.test_reload import ReloadCase, one_step
+from portfwd.service.build.build import RuleMaker
+from portfwd.service.daemon import slices
+from portfwd.service.daemon.notify import Notifier
+from portfwd.service.daemon.slices import Slices
+from portfwd.service.run import rereading
+from portfwd.service.run.forwarder import Forwarder
+from portfwd.service.run.reload import ReloadResult
+from portfwd.service.run.rereading import ACCIDENT, NO_FILE, Confinement, Rereading
+from portfwd.service.run.session_log import LogInUse, Opened
+from tests.service.run.test_reload import ReloadCase, one_step
 from tests.service.worlds import a_used_port, rules
 
 

@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.relay.live import LiveRule
 from portfwd.rules.model import OnRemove
-from portfwd.service.departures import Departures
+from portfwd.service.run.retired_rules import Departures
 from portfwd.values import CloseReason
 from tests.relay.fakes import FakeDial, FakeStream, SessionLines, a_live_rule, changed
 

@@ -13,8 +13,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.rules.model import AccessLog as Form
 from portfwd.rules.model import LogSpec
-from portfwd.service import session_log
-from portfwd.service.session_log import NO_OUTPUT, LogInUse, open_log
+from portfwd.service.run import session_log
+from portfwd.service.run.session_log import NO_OUTPUT, LogInUse, open_log
 
 
 class LogCase(SynchronousTestCase):

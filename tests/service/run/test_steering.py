@@ -11,11 +11,11 @@ from unittest import mock
 from twisted.internet.defer import Deferred
 
 from portfwd.errors import SteerError
-from portfwd.service.build import count_descriptors
-from portfwd.service.forwarder import Forwarder
+from portfwd.service.build.build import count_descriptors
+from portfwd.service.run.forwarder import Forwarder
 from portfwd.values import CloseReason
-from tests.service.test_forwarder import PATIENCE, PORTABLE
-from tests.service.test_reload import ReloadCase, a_free_range, is_free
+from tests.service.run.test_forwarder import PATIENCE, PORTABLE
+from tests.service.run.test_reload import ReloadCase, a_free_range, is_free
 from tests.service.worlds import a_free_port
 
 

@@ -10,11 +10,11 @@ from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.metrics.figures import MOST_CERTIFICATES, Figures
-from portfwd.service.build import live_rules
-from portfwd.service.certificate_watch import DAY, CertificateWatch, sides_of
-from portfwd.service.certificates import now_utc
-from portfwd.service.tls import ClientSide
-from portfwd.service.tls_server import ServerSide
+from portfwd.service.build.build import live_rules
+from portfwd.service.tls.certificate_watch import DAY, CertificateWatch, sides_of
+from portfwd.service.tls.certificates import now_utc
+from portfwd.service.tls.listeners import ServerSide
+from portfwd.service.tls.targets import ClientSide
 from tests.service.pems import CA, directory_of, write_authority, write_pair
 from tests.service.worlds import Lines, a_world, rules
 

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.service.certificates import (
+from portfwd.service.tls.certificates import (
     expiry,
     names_of,
     now_utc,

@@ -8,8 +8,8 @@ from typing import Any
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.service.certificates import read_pair
-from portfwd.service.tls_context import CIPHERS, load_pair, new_context, trust_file
+from portfwd.service.tls.certificates import read_pair
+from portfwd.service.tls.context import CIPHERS, load_pair, new_context, trust_file
 from tests.service.pems import CA, directory_of, write_pair
 
 #: What OpenSSL 3 makes of `CIPHERS`, and the suites of TLS 1.3 that it has by itself.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.service.file_watch import LOOK_EVERY, FileWatch
+from portfwd.service.tls.file_watch import LOOK_EVERY, FileWatch
 from tests.service.pems import directory_of
 
 

@@ -23,12 +23,13 @@ from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from portfwd.rules.model import ListenOptions
-from portfwd.service import tls_certificates, tls_context
-from portfwd.service.certificates import Pair
-from portfwd.service.file_watch import LOOK_EVERY
-from portfwd.service.tls_certificates import judge_keylog
-from portfwd.service.tls_server import TICKET_KEYS_LAST, ServerSide, names_shown
-from portfwd.streams.tls import TLSLayer
+from portfwd.service.tls import certificate_choice as tls_certificates
+from portfwd.service.tls import context as tls_context
+from portfwd.service.tls.certificate_choice import judge_keylog
+from portfwd.service.tls.certificates import Pair
+from portfwd.service.tls.file_watch import LOOK_EVERY
+from portfwd.service.tls.listeners import TICKET_KEYS_LAST, ServerSide, names_shown
+from portfwd.streams.transports.tls import TLSLayer
 from tests.service.pems import (
     CA,
     OTHER_CA,

@@ -11,8 +11,8 @@ from portfwd.filters.registry import Registry
 from portfwd.kernel.platform import Platform
 from portfwd.relay.context import Surroundings
 from portfwd.rules import parse
-from portfwd.service.filters import configure
-from portfwd.service.tls_listening import tls_streams
+from portfwd.service.build.filters import configure
+from portfwd.service.tls.listening import tls_streams
 from portfwd.streams.opening import StreamMaker
 from portfwd.values import InetAddress, UnixAddress
 from tests.service.pems import CA, directory_of, write_pair

@@ -8,7 +8,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.rules import parse
-from portfwd.service.tls_problems import tls_problems
+from portfwd.service.tls.problems import tls_problems
 from tests.service.pems import (
     CA,
     OTHER_CA,

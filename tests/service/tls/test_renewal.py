@@ -1,4 +1,4 @@
-"""Tests of `portfwd.service.renewal`: files that are looked at and read in a thread, one thread at a time."""
+"""Tests of `portfwd.service.tls.renewal`: files are read again in one thread at a time."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.service.file_watch import FileWatch
-from portfwd.service.renewal import Renewal, Renewed, at_once
+from portfwd.service.tls.file_watch import FileWatch
+from portfwd.service.tls.renewal import Renewal, Renewed, at_once
 from tests.service.pems import directory_of
 
 

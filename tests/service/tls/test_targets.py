@@ -21,11 +21,11 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.rules.model import Options
-from portfwd.service import tls
-from portfwd.service.file_watch import LOOK_EVERY
-from portfwd.service.tls import ClientSide, client_side
-from portfwd.streams.tls import TLSLayer
-from portfwd.streams.tls_side import TLSSide
+from portfwd.service.tls import targets as tls
+from portfwd.service.tls.file_watch import LOOK_EVERY
+from portfwd.service.tls.targets import ClientSide, client_side
+from portfwd.streams.transports.tls import TLSLayer
+from portfwd.streams.transports.tls_side import TLSSide
 from portfwd.values import TLSInfo
 from tests.service.pems import (
     CA,

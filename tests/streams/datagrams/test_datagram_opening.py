@@ -1,4 +1,4 @@
-"""Tests of `portfwd.streams.datagram_opening`."""
+"""Tests of `portfwd.streams.datagrams.datagram_opening`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.kernel.datagrams import datagram_socket
 from portfwd.rules.model import Options
-from portfwd.streams.datagram_opening import DatagramStreams, carrier_of
-from portfwd.streams.datagram_stream import DatagramStream
-from portfwd.streams.transport import TransportStream
+from portfwd.streams.datagrams.datagram_opening import DatagramStreams, carrier_of
+from portfwd.streams.datagrams.datagram_stream import DatagramStream
+from portfwd.streams.transports.transport import TransportStream
 from tests.streams.carriers import FakeCarrier
-from tests.streams.test_datagram_socket import FakePoller
+from tests.streams.datagrams.test_datagram_socket import FakePoller
 
 
 class Streams:

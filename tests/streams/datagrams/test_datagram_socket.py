@@ -1,4 +1,4 @@
-"""Tests of `portfwd.streams.datagram_socket`."""
+"""Tests of `portfwd.streams.datagrams.datagram_socket`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.kernel.datagrams import datagram_socket
-from portfwd.streams.datagram_socket import BATCH, ConnectedSocket
+from portfwd.streams.datagrams.datagram_socket import BATCH, ConnectedSocket
 from portfwd.values import InetAddress, UnixAddress
 
 

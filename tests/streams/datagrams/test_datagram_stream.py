@@ -1,4 +1,4 @@
-"""Tests of `portfwd.streams.datagram_stream` and of what carriers have in common."""
+"""Tests of `portfwd.streams.datagrams.datagram_stream` and of what carriers have in common."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any, cast
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.streams.carrier import MOST_KEPT, MOST_KEPT_BYTES, Keep
-from portfwd.streams.datagram_stream import DatagramStream
+from portfwd.streams.datagrams.carrier import MOST_KEPT, MOST_KEPT_BYTES, Keep
+from portfwd.streams.datagrams.datagram_stream import DatagramStream
 from portfwd.streams.stream import Loss, Stream
 from portfwd.values import FlowSummary, Side
 from tests.streams.carriers import FakeCarrier, Owner

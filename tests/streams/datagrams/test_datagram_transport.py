@@ -1,4 +1,4 @@
-"""Tests of `portfwd.streams.datagram_transport`."""
+"""Tests of `portfwd.streams.datagrams.datagram_transport`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from portfwd.rules.model import Framing
-from portfwd.streams.carrier import MOST_KEPT
-from portfwd.streams.datagram_transport import MOST_PAYLOAD, DatagramTransport
+from portfwd.streams.datagrams.carrier import MOST_KEPT
+from portfwd.streams.datagrams.datagram_transport import MOST_PAYLOAD, DatagramTransport
 from portfwd.streams.stream import Loss
-from portfwd.streams.transport import TransportStream
+from portfwd.streams.transports.transport import TransportStream
 from tests.streams.carriers import FakeCarrier, Owner
 
 

@@ -1,4 +1,4 @@
-"""Tests of `portfwd.streams.limited_datagrams`."""
+"""Tests of `portfwd.streams.datagrams.limited_datagrams`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.rules.model import Options
-from portfwd.streams.gates import Gates
-from portfwd.streams.limited_datagrams import DatagramMeter, LimitedDatagramStream
+from portfwd.streams.datagrams.limited_datagrams import DatagramMeter, LimitedDatagramStream
+from portfwd.streams.rate_limiters import Gates
 from portfwd.streams.stream import Loss
 from portfwd.values import InetAddress, Side
 from tests.streams.carriers import FakeCarrier, Owner

@@ -1,10 +1,10 @@
-"""Tests of `portfwd.streams.proof`."""
+"""Tests of `portfwd.streams.datagrams.return_path`."""
 
 from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.streams.proof import Proof
+from portfwd.streams.datagrams.return_path import Proof
 
 
 class ProofTests(SynchronousTestCase):

@@ -1,4 +1,4 @@
-"""Tests of `portfwd.streams.bulk_reads`: larger reads, and who may keep what they bring."""
+"""Tests of `portfwd.streams.sockets.bulk_reads`: larger reads, and who may keep what they bring."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from twisted.internet import error, main
 from twisted.python.failure import Failure
 from twisted.trial import unittest
 
-from portfwd.streams.bulk_reads import BulkReads, Places
-from portfwd.streams.plain import PlainTransport
+from portfwd.streams.sockets.bulk_reads import BulkReads, Places
+from portfwd.streams.transports.plain import PlainTransport
 from portfwd.values import Side
-from tests.streams.test_plain import FakeReactor, Script, Told
-from tests.streams.test_watched import WatchedBench
+from tests.streams.sockets.test_watched import WatchedBench
+from tests.streams.transports.test_plain import FakeReactor, Script, Told
 from tests.streams.workbench import BUFFER, drain, tcp_pair
 
 BULK = 4 * BUFFER

@@ -1,4 +1,4 @@
-"""Tests of `portfwd.streams.socket_flow`: an end that leaves together with the last bytes before it."""
+"""Tests of `portfwd.streams.sockets.socket_flow`: an end leaves together with the last bytes before it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from twisted.python.runtime import platform
 
 from portfwd.streams.stream import Loss
 from portfwd.values import Side
-from tests.streams.test_socket_flow import FlowCase
+from tests.streams.sockets.test_socket_flow import FlowCase
 from tests.streams.workbench import Workbench, drain, tcp_pair
 
 #: ``tcpi_segs_in`` of linux/tcp.h.

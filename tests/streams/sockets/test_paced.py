@@ -18,16 +18,16 @@ from portfwd.kernel.poller import Poller
 from portfwd.limits.descriptors import DescriptorBudget
 from portfwd.limits.pacing import MIN_SLICE
 from portfwd.rules.model import Options, RelayKind
-from portfwd.streams.gates import Gates
-from portfwd.streams.paced_flow import PacedFlow
-from portfwd.streams.paced_stream import PacedStream
-from portfwd.streams.socket_flow import SocketFlow
-from portfwd.streams.socket_opening import SocketShare, SocketStreams
+from portfwd.streams.rate_limiters import Gates
+from portfwd.streams.sockets.paced_flow import PacedFlow
+from portfwd.streams.sockets.paced_stream import PacedStream
+from portfwd.streams.sockets.socket_flow import SocketFlow
+from portfwd.streams.sockets.socket_opening import SocketShare, SocketStreams
+from portfwd.streams.sockets.watched_flow import WatchedFlow
 from portfwd.streams.stream import Loss, Stream, Watched
-from portfwd.streams.watched_flow import WatchedFlow
 from portfwd.values import InetAddress, Side
 from tests.streams.conformance import TCP, StreamConformance, Unix
-from tests.streams.test_socket_flow import HARMLESS, noise
+from tests.streams.sockets.test_socket_flow import HARMLESS, noise
 from tests.streams.watching import Eyes, WatchConformance
 from tests.streams.workbench import NothingIdle, Workbench, drain, tcp_pair
 
@@ -43,7 +43,7 @@ class _Paced:
     """Streams of a rule with a bandwidth that is soon used up."""
 
     relay = RelayKind.AUTO
-    #: See `tests.streams.test_socket_stream`: slots bound what a pipe has in flight.
+    #: See `tests.streams.sockets.test_socket_stream`: slots bound what a pipe has in flight.
     buffer = 65536 // 4096 * 32768
 
     addCleanup: Any  # noqa: N815

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from twisted.python.failure import Failure
 from twisted.trial import unittest
 
-from portfwd.streams import socket_flow
+from portfwd.streams.sockets import socket_flow
 from portfwd.streams.stream import Loss
 from portfwd.values import Side
 from tests.streams.workbench import BUFFER, PIPE, Workbench, drain, tcp_pair

@@ -15,7 +15,7 @@ from portfwd.kernel import sockets
 from portfwd.kernel.pipes import PipePool
 from portfwd.limits.descriptors import DescriptorBudget
 from portfwd.rules.model import Keepalive, Options, RelayKind
-from portfwd.streams.socket_opening import SocketShare, SocketStreams
+from portfwd.streams.sockets.socket_opening import SocketShare, SocketStreams
 from portfwd.values import InetAddress
 from tests.streams.far_ends import tcp_sockets
 

@@ -11,7 +11,7 @@ from twisted.trial import unittest
 from portfwd.kernel.poller import Poller
 from portfwd.limits.descriptors import DescriptorBudget
 from portfwd.rules.model import Options, RelayKind
-from portfwd.streams.socket_opening import SocketShare, SocketStreams
+from portfwd.streams.sockets.socket_opening import SocketShare, SocketStreams
 from portfwd.streams.stream import Stream
 from tests.streams.conformance import TCP, StreamConformance, Unix
 from tests.streams.workbench import NothingIdle

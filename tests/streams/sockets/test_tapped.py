@@ -6,7 +6,7 @@ import socket
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.streams.tapped import TappedSocket
+from portfwd.streams.sockets.tapped import TappedSocket
 
 
 class TappedSocketTests(SynchronousTestCase):

@@ -16,12 +16,12 @@ from twisted.trial import unittest
 from portfwd.kernel.poller import Poller
 from portfwd.limits.descriptors import DescriptorBudget
 from portfwd.rules.model import Options, RelayKind
-from portfwd.streams import watched_flow
-from portfwd.streams.socket_flow import SocketFlow
-from portfwd.streams.socket_opening import SocketShare, SocketStreams
+from portfwd.streams.sockets import watched_flow
+from portfwd.streams.sockets.socket_flow import SocketFlow
+from portfwd.streams.sockets.socket_opening import SocketShare, SocketStreams
+from portfwd.streams.sockets.watched_flow import Absent, WatchedFlow
+from portfwd.streams.sockets.watched_stream import WatchedStream
 from portfwd.streams.stream import Loss, Stream, Watched
-from portfwd.streams.watched_flow import Absent, WatchedFlow
-from portfwd.streams.watched_stream import WatchedStream
 from portfwd.values import Side
 from tests.streams.conformance import TCP, StreamConformance, Unix
 from tests.streams.watching import Eyes, WatchConformance
@@ -34,7 +34,7 @@ class _Sockets:
     relay = RelayKind.AUTO
     #: Bytes of a larger read; here as many as of any.
     bulk = 8192
-    #: See `tests.streams.test_socket_stream`: slots bound what a pipe has in flight.
+    #: See `tests.streams.sockets.test_socket_stream`: slots bound what a pipe has in flight.
     buffer = 65536 // 4096 * 32768
 
     addCleanup: Any  # noqa: N815

@@ -13,11 +13,11 @@ from twisted.trial import unittest
 
 from portfwd.kernel.poller import Poller
 from portfwd.rules.model import Options
-from portfwd.streams.gates import Gates
 from portfwd.streams.opening import StreamMaker
-from portfwd.streams.paced_transport import PacedTransport
+from portfwd.streams.rate_limiters import Gates
 from portfwd.streams.stream import Stream, Watched
-from portfwd.streams.transport import TransportStream
+from portfwd.streams.transports.paced_transport import PacedTransport
+from portfwd.streams.transports.transport import TransportStream
 from portfwd.values import InetAddress, Side
 from tests.streams.conformance import TCP, Owner, StreamConformance, Unix
 from tests.streams.watching import Eyes, WatchConformance

@@ -23,8 +23,8 @@ from twisted.python.failure import Failure
 from twisted.trial import unittest
 from zope.interface import implementer
 
-from portfwd.streams import plain
-from portfwd.streams.plain import IStreamProtocol, PlainTransport
+from portfwd.streams.transports import plain
+from portfwd.streams.transports.plain import IStreamProtocol, PlainTransport
 from tests.streams.far_ends import tcp_sockets, unix_sockets
 
 LOST = Failure(error.ConnectionLost())

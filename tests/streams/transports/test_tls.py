@@ -14,10 +14,10 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from portfwd.streams.plain import IStreamProtocol, PlainTransport
-from portfwd.streams.tls import FED, MAX_UNREAD, TLSLayer
-from portfwd.streams.tls_failures import NotAdmitted, TLSBroken
-from portfwd.streams.tls_side import DECODE_ERROR, Before
+from portfwd.streams.transports.plain import IStreamProtocol, PlainTransport
+from portfwd.streams.transports.tls import FED, MAX_UNREAD, TLSLayer
+from portfwd.streams.transports.tls_failures import NotAdmitted, TLSBroken
+from portfwd.streams.transports.tls_side import DECODE_ERROR, Before
 from portfwd.values import InetAddress, TLSInfo
 from portfwd.wire import WireError
 from portfwd.wire.client_hello import ClientHello

@@ -7,7 +7,7 @@ import ssl
 from twisted.internet.error import ConnectionLost
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.streams.tls_failures import CERTIFICATE, MAX_QUOTED, REASONS, TLSBroken, explain
+from portfwd.streams.transports.tls_failures import CERTIFICATE, MAX_QUOTED, REASONS, TLSBroken, explain
 
 
 def error(reason: str | None) -> ssl.SSLError:

@@ -13,19 +13,19 @@ from twisted.trial import unittest
 from portfwd.kernel import sockets
 from portfwd.rules.model import Options
 from portfwd.streams.opening import StreamMaker
-from portfwd.streams.tls import TLSLayer
-from portfwd.streams.tls_opening import TLSEndpoint, TLSStreams, read_before
-from portfwd.streams.tls_side import Before
-from portfwd.streams.transport import TransportStream
+from portfwd.streams.transports.tls import TLSLayer
+from portfwd.streams.transports.tls_opening import TLSEndpoint, TLSStreams, read_before
+from portfwd.streams.transports.tls_side import Before
+from portfwd.streams.transports.transport import TransportStream
 from portfwd.values import InetAddress
 from portfwd.wire import WireError
 from portfwd.wire.proxy_header import Header
 from portfwd.wire.proxy_v2 import build_v2
 from tests.streams.conformance import Owner
 from tests.streams.far_ends import tcp_sockets
-from tests.streams.test_plain import FakePoller, FakeReactor
-from tests.streams.test_tls import Side
 from tests.streams.tls_peers import Peer, Wire, client_context, exchange, server_context
+from tests.streams.transports.test_plain import FakePoller, FakeReactor
+from tests.streams.transports.test_tls import Side
 
 CLIENT = InetAddress("192.0.2.1", 4711)
 HEADER = b"PROXY TCP4 192.0.2.9 192.0.2.1 1 2\r\n"

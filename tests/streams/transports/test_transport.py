@@ -23,12 +23,12 @@ from zope.interface.verify import verifyObject
 
 from portfwd.kernel.poller import Poller
 from portfwd.rules.model import Options
-from portfwd.service.tls import ClientSide
-from portfwd.streams.bulk_reads import BulkReads, Places
+from portfwd.service.tls.targets import ClientSide
 from portfwd.streams.opening import StreamMaker
-from portfwd.streams.plain import IStreamProtocol
+from portfwd.streams.sockets.bulk_reads import BulkReads, Places
 from portfwd.streams.stream import Stream
-from portfwd.streams.transport import TransportStream
+from portfwd.streams.transports.plain import IStreamProtocol
+from portfwd.streams.transports.transport import TransportStream
 from tests.streams.conformance import TCP, Owner, StreamConformance, Unix, pattern
 from tests.streams.far_ends import (
     FarEnd,

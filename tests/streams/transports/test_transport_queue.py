@@ -10,7 +10,7 @@ from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.streams.transport_queue import undelivered_bytes
+from portfwd.streams.transports.transport_queue import undelivered_bytes
 
 
 class Told:

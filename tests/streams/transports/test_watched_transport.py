@@ -14,10 +14,10 @@ from twisted.trial import unittest
 from zope.interface.verify import verifyObject
 
 from portfwd.kernel.poller import Poller
-from portfwd.streams.bulk_reads import BulkReads, Places
 from portfwd.streams.opening import StreamMaker
+from portfwd.streams.sockets.bulk_reads import BulkReads, Places
 from portfwd.streams.stream import Stream, Watched
-from portfwd.streams.transport import Intake, TransportStream
+from portfwd.streams.transports.transport import Intake, TransportStream
 from portfwd.values import Side
 from tests.streams.conformance import TCP, Owner, StreamConformance, Unix
 from tests.streams.watching import Eyes, WatchConformance
