@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.test_errors -*-
 """
-Every exception of portfwd, as one tree.
+Every exception of portfwd, as one tree, and what they carry.
 
 The class says whose fault it is and what to do about it::
 
@@ -19,18 +19,78 @@ The class says whose fault it is and what to do about it::
         └── OutOfResources    our own fault: no descriptor, memory or local port; other targets would fail too
 
 Errors of other libraries are translated into these where they enter
-(``raise … from error``), so that nobody above the seam needs to know them.
-This module refuses to import anything of the project but its values.
+(``raise … from error``), so that no caller needs to know them. This module
+imports nothing else of the package.
 """
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from portfwd.rules.diagnostics import Problem
-    from portfwd.rules.model import Ruleset
+from attrs import field, frozen
+
+
+@frozen
+class Location:
+    """
+    A place in a rules file.
+
+    :ivar file: the name as the user gave it (``<rule>`` for one from the command line).
+    :ivar line: from 1; 0 where only the file is known.
+    :ivar column: from 1, in characters; 0 where only the line is known.
+    :ivar length: how many characters the caret line marks; at least 1.
+    :ivar text: the source line without its end, for the caret.
+    :ivar key: the key path in a TOML file (``forwarding_rules[2].bind_port``), else empty.
+    """
+
+    file: str
+    line: int = 0
+    column: int = 0
+    length: int = 1
+    text: str = field(default="", repr=False)
+    key: str = ""
+
+    def __str__(self) -> str:
+        parts = [self.file]
+        if self.line:
+            parts.append(str(self.line))
+            if self.column:
+                parts.append(str(self.column))
+        place = ":".join(parts)
+        return f"{place}: {self.key}" if self.key else place
+
+
+class Severity(enum.Enum):
+    """How bad a problem is: an error refuses the file, a warning does not."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+@frozen
+class Problem:
+    """
+    One thing that is wrong.
+
+    :ivar code: a short stable name (``unknown-option``), for machines and the reference.
+    :ivar message: one line, no full stop.
+    :ivar hint: the way out (``did you mean 'idle'?``), or empty.
+    """
+
+    location: Location
+    code: str
+    message: str
+    hint: str = ""
+    severity: Severity = Severity.ERROR
+
+    def __str__(self) -> str:
+        where = self.location
+        place = where.file
+        if where.line:
+            place += f":{where.line}" + (f":{where.column}" if where.column else "")
+        key = f"{where.key}: " if where.key else ""
+        return f"{place}: {self.severity.value}: {key}{self.message}"
 
 
 class PortfwdError(Exception):
@@ -43,12 +103,10 @@ class RulesError(PortfwdError):
 
     :ivar problems: every problem of the file, in the order of the file;
         never empty, warnings included.
-    :ivar readable: the rules that could be read all the same, so that more can be said of them; or None.
     """
 
-    def __init__(self, problems: Sequence[Problem], readable: Ruleset | None = None) -> None:
+    def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
-        self.readable = readable
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 

@@ -8,8 +8,7 @@ import re
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd import errors
-from portfwd.errors import DialError, OutOfResources, PortfwdError, RulesError, StartError
-from portfwd.rules.diagnostics import Location, Problem
+from portfwd.errors import DialError, Location, OutOfResources, PortfwdError, Problem, RulesError, StartError
 
 
 class TreeTests(SynchronousTestCase):

@@ -17,8 +17,9 @@ from typing import Any
 from attrs import evolve
 
 from portfwd.cli.reading import BAD_FILE, Read, counted, read_rules, tally
+from portfwd.errors import Location, Severity
 from portfwd.rules.advice import advise
-from portfwd.rules.diagnostics import Location, Severity, format_problem, problem_to_json
+from portfwd.rules.diagnostics import format_problem, problem_to_json
 from portfwd.rules.support import unsupported
 from portfwd.service.build.filters import filter_problems
 from portfwd.service.build.openings import opening_problems

@@ -13,9 +13,8 @@ from typing import Final
 
 from attrs import frozen
 
-from portfwd.errors import RulesError
-from portfwd.rules.diagnostics import Problem, Severity
-from portfwd.rules.load import load
+from portfwd.errors import Problem, RulesError, Severity
+from portfwd.rules.load import RefusedFile, load
 from portfwd.rules.model import Ruleset
 from portfwd.rules.support import everything_wrong
 from portfwd.service.daemon.disk import DiskFiles
@@ -73,7 +72,8 @@ def read_rules(path: str, *, allow_empty: bool = False) -> Read:
     try:
         ruleset = load(path, CommandFiles(any_kind=True), allow_empty=allow_empty)
     except RulesError as error:
-        return Read(path, None, everything_wrong(error), error.readable)
+        readable = error.readable if isinstance(error, RefusedFile) else None
+        return Read(path, None, everything_wrong(error), readable)
     return Read(path, ruleset, ruleset.warnings, ruleset)
 
 

@@ -21,10 +21,10 @@ from typing import Any, Final
 
 from attrs import field, frozen
 
+from portfwd.errors import Location
 from portfwd.rules import readers
 from portfwd.rules.addresses import Role, read_path, read_place
 from portfwd.rules.clauses import split_options
-from portfwd.rules.diagnostics import Location
 from portfwd.rules.findings import shown, suggestion
 from portfwd.rules.model import NOWHERE, Directive, Kind, Ruleset
 from portfwd.rules.readers import ValueKind

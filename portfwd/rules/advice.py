@@ -25,8 +25,8 @@ import ipaddress
 import posixpath
 from collections.abc import Callable, Iterator
 
+from portfwd.errors import Location, Problem, Severity
 from portfwd.rules.access import UNIX
-from portfwd.rules.diagnostics import Location, Problem, Severity
 from portfwd.rules.model import UNIX_KINDS, Framing, Kind, ListenSpec, PortRange, Rule, Ruleset, TargetSpec
 from portfwd.values import is_literal, printable
 

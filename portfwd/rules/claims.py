@@ -18,9 +18,9 @@ from typing import Final
 
 from attrs import frozen
 
+from portfwd.errors import Location
 from portfwd.rules.addresses import is_datagram
 from portfwd.rules.admin_lines import admin_specs, manhole_specs
-from portfwd.rules.diagnostics import Location
 from portfwd.rules.findings import Findings
 from portfwd.rules.model import SYSTEMD_KINDS, Directive, Kind, ListenSpec, PortRange, Rule, Ruleset
 from portfwd.rules.steps import Steps

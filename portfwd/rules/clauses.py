@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final
 
+from portfwd.errors import Location
 from portfwd.rules.access import check_pattern
 from portfwd.rules.addresses import NO_PLACE, Role, read_place
-from portfwd.rules.diagnostics import Location
 from portfwd.rules.draft import RouteDraft, RuleDraft, TargetDraft
 from portfwd.rules.findings import shown
 from portfwd.rules.model import AclEntry, FilterSpec

@@ -2,83 +2,20 @@
 """
 What is wrong with a rules file, where, and what to do about it.
 
-A `Problem` is a value: parsers collect them and go on, so that one run tells
-everything. This module prints them; it refuses to decide what is a problem.
+Parsers collect `portfwd.errors.Problem` values and go on, so that one run reports
+everything. This module formats them; it does not decide what is a problem.
 """
 
 from __future__ import annotations
 
-import enum
 import unicodedata
 from typing import Any, Final
 
-from attrs import field, frozen
+from portfwd.errors import Location, Problem
 
 #: A source line is shown whole up to here; of a longer one only what is around the place.
 MAX_SHOWN: Final = 160
 _INDENT: Final = "    "
-
-
-@frozen
-class Location:
-    """
-    A place in a rules file.
-
-    :ivar file: the name as the user gave it (``<rule>`` for one from the command line).
-    :ivar line: from 1; 0 where only the file is known.
-    :ivar column: from 1, in characters; 0 where only the line is known.
-    :ivar length: how many characters the caret line marks; at least 1.
-    :ivar text: the source line without its end, for the caret.
-    :ivar key: the key path in a TOML file (``forwarding_rules[2].bind_port``), else empty.
-    """
-
-    file: str
-    line: int = 0
-    column: int = 0
-    length: int = 1
-    text: str = field(default="", repr=False)
-    key: str = ""
-
-    def __str__(self) -> str:
-        parts = [self.file]
-        if self.line:
-            parts.append(str(self.line))
-            if self.column:
-                parts.append(str(self.column))
-        place = ":".join(parts)
-        return f"{place}: {self.key}" if self.key else place
-
-
-class Severity(enum.Enum):
-    """How bad a problem is: an error refuses the file, a warning does not."""
-
-    ERROR = "error"
-    WARNING = "warning"
-
-
-@frozen
-class Problem:
-    """
-    One thing that is wrong.
-
-    :ivar code: a short stable name (``unknown-option``), for machines and the reference.
-    :ivar message: one line, no full stop.
-    :ivar hint: the way out (``did you mean 'idle'?``), or empty.
-    """
-
-    location: Location
-    code: str
-    message: str
-    hint: str = ""
-    severity: Severity = Severity.ERROR
-
-    def __str__(self) -> str:
-        where = self.location
-        place = where.file
-        if where.line:
-            place += f":{where.line}" + (f":{where.column}" if where.column else "")
-        key = f"{where.key}: " if where.key else ""
-        return f"{place}: {self.severity.value}: {key}{self.message}"
 
 
 def format_problem(problem: Problem) -> str:

@@ -14,8 +14,8 @@ from typing import Any
 
 from attrs import Factory, define, evolve
 
+from portfwd.errors import Location
 from portfwd.rules.addresses import Place, address_text, is_datagram, is_inet
-from portfwd.rules.diagnostics import Location
 from portfwd.rules.findings import Findings, shown
 from portfwd.rules.model import (
     DATAGRAM_IDLE,

@@ -12,8 +12,8 @@ import difflib
 from collections.abc import Iterable
 from typing import Final
 
+from portfwd.errors import Location, Problem, Severity
 from portfwd.rules.codes import CODES
-from portfwd.rules.diagnostics import Location, Problem, Severity
 from portfwd.rules.tokens import Fault, Line, Word
 
 #: Problems of each severity that are kept: more say that it is the wrong file, and would be a flood.

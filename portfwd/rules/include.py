@@ -13,8 +13,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from portfwd.errors import RulesError
-from portfwd.rules.diagnostics import Location
+from portfwd.errors import Location, RulesError
 from portfwd.rules.findings import shown
 from portfwd.rules.grammars.rinetd_directives import one_word
 from portfwd.rules.reading import Files, FileScope, Reading

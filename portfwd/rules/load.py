@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
-from portfwd.errors import RulesError
+from portfwd.errors import Location, Problem, RulesError
 from portfwd.rules.addresses import PortOfService
 from portfwd.rules.clauses import CLAUSES, ReadLine, broken_rule
-from portfwd.rules.diagnostics import Location
 from portfwd.rules.directives import NATIVE
 from portfwd.rules.findings import shown, suggestion
 from portfwd.rules.grammars import native, rinetd
@@ -36,6 +35,18 @@ DIRECTIVES: Final[Mapping[str, ReadLine]] = MappingProxyType({**NATIVE, **RINETD
 _KEYWORDS: Final = frozenset({*DIRECTIVES, *CLAUSES, "include"})
 _KEYWORD_SHAPE = re.compile(r"[A-Za-z][A-Za-z_-]*", re.ASCII)
 _PORT_SHAPE = re.compile(r"(?:\d+|[A-Za-z][A-Za-z0-9-]*)(?:/\w*)?(?:\[.*)?", re.ASCII)
+
+
+class RefusedFile(RulesError):
+    """
+    A file, or text, with errors.
+
+    :ivar readable: the rules that could be read in spite of them, so that these are judged too.
+    """
+
+    def __init__(self, problems: Sequence[Problem], readable: Ruleset) -> None:
+        super().__init__(problems)
+        self.readable = readable
 
 
 def load(path: str, files: Files, *, allow_empty: bool = False) -> Ruleset:
@@ -179,7 +190,7 @@ def _finish(reading: Reading, where: Location, *, allow_empty: bool = True) -> S
         problems,
     )
     if findings.failed:
-        raise RulesError(problems, ruleset)
+        raise RefusedFile(problems, ruleset)
     return ruleset
 
 

@@ -16,7 +16,7 @@ from typing import Final
 
 from attrs import field, frozen
 
-from portfwd.rules.diagnostics import Location, Problem
+from portfwd.errors import Location, Problem
 
 NOWHERE: Final = Location("<none>")
 

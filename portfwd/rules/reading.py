@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 from attrs import Factory, define
 
+from portfwd.errors import Location
 from portfwd.rules.addresses import PortOfService
-from portfwd.rules.diagnostics import Location
 from portfwd.rules.draft import RuleDraft, Settings
 from portfwd.rules.findings import Findings
 from portfwd.rules.model import NOWHERE, AccessLog, AclEntry, Directive, LogSpec

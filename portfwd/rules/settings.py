@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from portfwd.errors import Location
 from portfwd.rules.addresses import Role
-from portfwd.rules.diagnostics import Location
 from portfwd.rules.findings import shown, suggestion
 from portfwd.rules.options import BY_NAME, LISTENER, RULE, TARGET, OptionSpec, Scope
 from portfwd.rules.reading import Reading

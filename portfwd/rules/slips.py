@@ -15,7 +15,7 @@ from typing import Final
 
 from attrs import frozen
 
-from portfwd.rules.diagnostics import Problem
+from portfwd.errors import Problem
 from portfwd.rules.options import BY_NAME
 from portfwd.rules.tokens import NAME, Line, Word
 

@@ -14,9 +14,9 @@ from typing import Final
 
 from attrs import frozen
 
-from portfwd.errors import RulesError
-from portfwd.rules.diagnostics import Location, Problem
+from portfwd.errors import Location, Problem, RulesError
 from portfwd.rules.findings import Findings
+from portfwd.rules.load import RefusedFile
 from portfwd.rules.model import DATAGRAM_KINDS, Balance, Kind, OnLimit, Options, RelayKind, Rule, Ruleset
 from portfwd.rules.steps import Steps, finish
 
@@ -61,7 +61,7 @@ def everything_wrong(refusal: RulesError) -> tuple[Problem, ...]:
 
 def everything_wrong_in_steps(refusal: RulesError) -> Steps[tuple[Problem, ...]]:
     """Do what `everything_wrong` does, a rule at a time."""
-    if refusal.readable is None:
+    if not isinstance(refusal, RefusedFile):
         return refusal.problems
     findings = Findings()
     findings.extend(refusal.problems)

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from attrs import frozen
 
-from portfwd.rules.diagnostics import Location
+from portfwd.errors import Location
 
 #: Characters of a line: a hundred targets with all their options; more is a file without line ends.
 MAX_LINE: Final = 64 * 1024

@@ -23,12 +23,11 @@ from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
 from portfwd import __version__
-from portfwd.errors import RulesError, StartError
+from portfwd.errors import Problem, RulesError, Severity, StartError
 from portfwd.filters.registry import BUILT_IN
 from portfwd.kernel.reactor import Reactor
 from portfwd.kernel.steady import steady
 from portfwd.rules import combine, everything_wrong, format_problem, load, parse_rule, unsupported
-from portfwd.rules.diagnostics import Problem, Severity
 from portfwd.rules.model import Ruleset
 from portfwd.service.build.filters import filter_problems
 from portfwd.service.build.openings import opening_problems

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from portfwd.cli.reading import BAD_FILE, CANNOT_READ, FINE, counted, read_rules, tally
-from portfwd.rules.diagnostics import Location, Problem, Severity
+from portfwd.errors import Location, Problem, Severity
 from tests.cli.running import GOOD, CommandTestCase
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.errors import RulesError
+from portfwd.errors import Location, Problem, RulesError
 from portfwd.filters import option_kinds
 from portfwd.filters.option_kinds import (
     FileKind,
@@ -36,7 +36,6 @@ from portfwd.filters.option_kinds import (
     text,
     words,
 )
-from portfwd.rules.diagnostics import Location, Problem
 from portfwd.values import InetAddress, UnixAddress
 
 GOOD: list[tuple[Kind[Any], str, Any]] = [

@@ -14,10 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from portfwd.errors import RulesError
+from portfwd.errors import Problem, RulesError
 from portfwd.filters.registry import Origin, Registry
 from portfwd.rules import format_problem, load, parse_rule, unsupported
-from portfwd.rules.diagnostics import Problem
 from portfwd.rules.findings import MAX_PROBLEMS
 from portfwd.rules.tokens import MAX_LINE
 from portfwd.service.build.filters import filter_problems

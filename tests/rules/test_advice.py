@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from portfwd.errors import Location, Problem, Severity
 from portfwd.rules.advice import advise
-from portfwd.rules.diagnostics import Location, Problem, Severity
 from portfwd.rules.model import (
     AclEntry,
     Framing,

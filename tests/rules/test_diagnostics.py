@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.errors import RulesError
-from portfwd.rules.diagnostics import MAX_SHOWN, Location, Problem, Severity, format_problem, problem_to_json
+from portfwd.errors import Location, Problem, RulesError, Severity
+from portfwd.rules.diagnostics import MAX_SHOWN, format_problem, problem_to_json
 
 LINE = "    web: :8080 -> 10.0.0.5:80  ilde=5m"
 

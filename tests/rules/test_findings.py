@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.rules.diagnostics import Location, Problem, Severity
+from portfwd.errors import Location, Problem, Severity
 from portfwd.rules.findings import Findings, shown, suggestion
 
 

@@ -7,9 +7,8 @@ import posixpath
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.errors import RulesError
+from portfwd.errors import Location, Problem, RulesError
 from portfwd.rules import load
-from portfwd.rules.diagnostics import Location, Problem
 from portfwd.rules.include import MAX_DEPTH, MAX_FILES
 
 

@@ -6,9 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.errors import RulesError
+from portfwd.errors import Problem, RulesError
 from portfwd.rules import parse
-from portfwd.rules.diagnostics import Problem
 from portfwd.rules.findings import Findings
 from portfwd.rules.loops import check_loops
 from portfwd.rules.model import Ruleset

@@ -12,9 +12,9 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
+from portfwd.errors import Location
 from portfwd.rules.addresses import Place, Role, is_datagram, read_host, read_path, read_ports
 from portfwd.rules.clauses import broken_rule
-from portfwd.rules.diagnostics import Location
 from portfwd.rules.draft import RuleDraft, TargetDraft
 from portfwd.rules.findings import shown, suggestion
 from portfwd.rules.model import DATAGRAM_IDLE, Kind

@@ -12,9 +12,9 @@ import re
 import tomllib
 from typing import Any, Final
 
+from portfwd.errors import Location
 from portfwd.rules.access import check_pattern
 from portfwd.rules.addresses import Place, Role, read_host, read_path, read_ports
-from portfwd.rules.diagnostics import Location
 from portfwd.rules.draft import RuleDraft, TargetDraft
 from portfwd.rules.findings import shown, suggestion
 from portfwd.rules.grammars.toml_places import Places

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from portfwd.rules.diagnostics import Location
+from portfwd.errors import Location
 
 _HEADER = re.compile(r"[ \t]*(\[\[?)[ \t]*([A-Za-z0-9_.-]+)[ \t]*\]")
 _KEY = re.compile(r"[ \t]*([A-Za-z0-9_-]+)[ \t]*=")

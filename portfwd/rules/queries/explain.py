@@ -18,9 +18,9 @@ from typing import Final
 
 from attrs import evolve, frozen
 
+from portfwd.errors import Location
 from portfwd.rules.access import AccessList, Decision
 from portfwd.rules.addresses import address_text
-from portfwd.rules.diagnostics import Location
 from portfwd.rules.model import (
     SYSTEMD_KINDS,
     UNIX_KINDS,

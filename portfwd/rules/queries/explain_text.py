@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
+from portfwd.errors import Location
 from portfwd.rules.addresses import address_text
-from portfwd.rules.diagnostics import Location
 from portfwd.rules.model import UNIX_KINDS, AclEntry, Balance, Directive, OnLimit, Rule
 from portfwd.rules.options import RULE
 from portfwd.rules.queries.explain import Choice, Explanation

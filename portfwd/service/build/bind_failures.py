@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from typing import Final
 
-from portfwd.rules.diagnostics import Location
+from portfwd.errors import Location
 from portfwd.rules.model import NOWHERE, ListenSpec, Rule
 from portfwd.values import InetAddress
 

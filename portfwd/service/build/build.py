@@ -26,7 +26,7 @@ from twisted.internet.interfaces import (
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from portfwd.errors import StartError
+from portfwd.errors import Problem, StartError
 from portfwd.filters.registry import Registry
 from portfwd.kernel.sockets import apply_settings, fixed_address, listening_settings
 from portfwd.limits.descriptors import PER_SESSION, DescriptorBudget, Descriptors
@@ -40,7 +40,6 @@ from portfwd.relay.context import Opener, Surroundings
 from portfwd.relay.destination import Destination
 from portfwd.relay.live import LiveRule, SessionLog
 from portfwd.rules.access import AccessList
-from portfwd.rules.diagnostics import Problem
 from portfwd.rules.model import (
     DATAGRAM_KINDS,
     SYSTEMD_KINDS,

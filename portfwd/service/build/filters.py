@@ -18,12 +18,12 @@ from typing import Any, Final, NamedTuple
 from attrs import frozen
 
 from portfwd.admin.tight_files import LooseFile, read_tight
+from portfwd.errors import Location, Problem
 from portfwd.filters.api import IFilterFactory, RouteClause
 from portfwd.filters.options import Files, OptionError, OptionProblem, one_line, place_of
 from portfwd.filters.own_factory import ClassPlugin
 from portfwd.filters.registry import Found, Registry, Unavailable, told
 from portfwd.filters.wrong_use import wrong_attributes, wrong_methods
-from portfwd.rules.diagnostics import Location, Problem
 from portfwd.rules.findings import Findings, shown
 from portfwd.rules.model import FilterSpec, Rule, Ruleset, TargetSpec
 from portfwd.service.daemon.disk import DiskFiles

@@ -39,8 +39,8 @@ from twisted.internet.endpoints import clientFromString, serverFromString
 from zope.interface import directlyProvides
 
 from portfwd.admin.tight_files import LooseFile, check_private, read_tight
+from portfwd.errors import Location, Problem, Severity
 from portfwd.rules.admin_lines import ManholeSpec, admin_specs, manhole_specs
-from portfwd.rules.diagnostics import Location, Problem, Severity
 from portfwd.rules.model import UNIX_KINDS, AccessLog, FilterSpec, Kind, Ruleset
 from portfwd.rules.whole_process import metrics_listener
 from portfwd.service.build.targets import described

@@ -16,8 +16,7 @@ from typing import Final
 
 from attrs import frozen
 
-from portfwd.errors import RulesError
-from portfwd.rules.diagnostics import Location, Problem
+from portfwd.errors import Location, Problem, RulesError
 from portfwd.service.daemon.regular import read_regular
 
 #: A hundred times the text of 10 000 rules; more is the wrong file.

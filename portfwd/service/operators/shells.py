@@ -20,11 +20,10 @@ from twisted.logger import Logger
 
 from portfwd.admin.doors import Door
 from portfwd.admin.tight_files import LooseFile, check_private
-from portfwd.errors import StartError
+from portfwd.errors import Location, StartError
 from portfwd.kernel.reactor import Reactor
 from portfwd.listen.binding import bind
 from portfwd.rules.admin_lines import ManholeSpec
-from portfwd.rules.diagnostics import Location
 from portfwd.rules.model import Kind, ListenSpec, Options, PortRange
 from portfwd.service.build.bind_failures import cannot_listen
 from portfwd.service.operators.namespace import BANNER, make_namespace

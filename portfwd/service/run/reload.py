@@ -18,13 +18,14 @@ from typing import Any, Final
 
 from attrs import define, field, frozen
 
+from portfwd.errors import Problem, Severity
 from portfwd.kernel.sockets import change_settings, listening_settings
 from portfwd.limits.descriptors import RESERVE, DescriptorBudget
 from portfwd.listen.binding import share_port
 from portfwd.listen.datagram_clients import Reception
 from portfwd.listen.listener import Listener
 from portfwd.relay.live import LiveRule
-from portfwd.rules.diagnostics import Problem, Severity, format_problem
+from portfwd.rules.diagnostics import format_problem
 from portfwd.rules.model import DATAGRAM_KINDS, Kind, OnRemove, Rule, Ruleset
 from portfwd.rules.queries.diff import Difference, compare
 from portfwd.rules.steps import Steps

@@ -22,9 +22,9 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from portfwd.errors import RulesError
+from portfwd.errors import Problem, RulesError, Severity
 from portfwd.kernel.reactor import Reactor
-from portfwd.rules.diagnostics import Problem, Severity, format_problem
+from portfwd.rules.diagnostics import format_problem
 from portfwd.rules.load import load_in_steps
 from portfwd.rules.model import Ruleset
 from portfwd.rules.reading import Files

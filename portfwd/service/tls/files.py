@@ -14,7 +14,7 @@ from typing import Final
 
 from attrs import frozen
 
-from portfwd.rules.diagnostics import Location, Problem
+from portfwd.errors import Location, Problem
 from portfwd.rules.model import ListenSpec, TargetSpec
 from portfwd.values import printable
 

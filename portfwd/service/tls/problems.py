@@ -32,7 +32,7 @@ from itertools import pairwise
 from cryptography import x509
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
-from portfwd.rules.diagnostics import Location, Problem, Severity
+from portfwd.errors import Location, Problem, Severity
 from portfwd.rules.model import Kind, Options, Rule, Ruleset
 from portfwd.service.tls.certificate_choice import judge_keylog, read_pairs
 from portfwd.service.tls.certificates import (

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from portfwd.errors import Location
 from portfwd.rules.access import Decision
-from portfwd.rules.diagnostics import Location
 from portfwd.rules.model import (
     AclEntry,
     Balance,

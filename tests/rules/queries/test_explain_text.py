@@ -7,8 +7,8 @@ import json
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
+from portfwd.errors import Location
 from portfwd.rules import parse
-from portfwd.rules.diagnostics import Location
 from portfwd.rules.model import (
     AclEntry,
     Balance,

@@ -8,7 +8,7 @@ import os
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.rules.diagnostics import Location
+from portfwd.errors import Location
 from portfwd.rules.model import NOWHERE
 from portfwd.service.build.bind_failures import cannot_bind, cannot_listen
 from tests.service.worlds import rules

@@ -6,9 +6,8 @@ import os
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.errors import RulesError
+from portfwd.errors import Problem, RulesError
 from portfwd.rules import load
-from portfwd.rules.diagnostics import Problem
 from portfwd.service.daemon.disk import MAX_FILE_SIZE, DiskFiles
 
 

@@ -20,11 +20,11 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from portfwd.errors import Location, Problem, Severity
 from portfwd.listen import binding
 from portfwd.metrics.figures import Figures
 from portfwd.relay.live import LiveRule
 from portfwd.rules import parse
-from portfwd.rules.diagnostics import Location, Problem, Severity
 from portfwd.rules.queries.diff import difference
 from portfwd.service.build import build as build_module
 from portfwd.service.build.build import count_descriptors

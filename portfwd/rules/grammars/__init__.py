@@ -1,0 +1,1 @@
+"""The grammars of rules files: native, rinetd and rinetd-uv, oxidinetd's TOML."""

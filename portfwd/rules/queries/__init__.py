@@ -1,0 +1,1 @@
+"""Questions about a ruleset: explain, diff, render."""

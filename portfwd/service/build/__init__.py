@@ -1,0 +1,1 @@
+"""From rule values to listeners, targets, filters and streams."""

@@ -1,0 +1,1 @@
+"""The control socket and the manhole, joined to a running forwarder."""

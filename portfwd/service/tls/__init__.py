@@ -1,0 +1,1 @@
+"""Certificates and TLS settings of listeners and targets: read, judged, renewed."""

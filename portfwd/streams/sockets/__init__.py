@@ -1,0 +1,1 @@
+"""Streams and flows over sockets of our own (Linux): copied, spliced, paced, watched."""

@@ -1,0 +1,1 @@
+"""Streams over Twisted transports, and TLS over any stream."""
