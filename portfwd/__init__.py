@@ -26,14 +26,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from portfwd.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from twisted.application.service import IService
 
     from portfwd.kernel.reactor import Reactor
     from portfwd.relay.live import SessionLog
     from portfwd.rules.model import Rule, Ruleset
-
-__version__ = "0.1.0.dev0"
 
 
 def forward(

@@ -15,7 +15,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from portfwd import __version__
 from portfwd.cli import (
     check,
     convert,
@@ -32,6 +31,7 @@ from portfwd.cli import (
 )
 from portfwd.cli.parsing import WRONG, Parser, unknown_command
 from portfwd.cli.reading import FINE
+from portfwd.version import __version__
 
 #: How the system says that a full or broken disk, or a limit, does not take our output.
 NOT_WRITTEN: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})

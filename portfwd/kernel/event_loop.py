@@ -28,8 +28,7 @@ from twisted.internet.main import installReactor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from portfwd.kernel.poller import Poller
-from portfwd.kernel.reactor import WaitingReactor
+from portfwd.kernel.reactor import EventSet, WaitingReactor
 
 
 class _OwnSet:
@@ -59,22 +58,22 @@ class PollerReactor(EPollReactor):
 
     def __init__(self) -> None:
         super().__init__()
-        self.__poller: Poller | None = None
+        self.__poller: EventSet | None = None
         self.__move: Callable[[DelayedCall], None] | None = None
         sets = [value for value in vars(self).values() if isinstance(value, select.epoll)]
         self.__own = sets[0] if len(sets) == 1 else None
 
-    def wait_on(self, poller: Poller | None) -> bool:
+    def wait_on(self, events: EventSet | None) -> bool:
         """See `WaitingReactor`."""
-        if poller is None:
+        if events is None:
             self.__recall()
             self.__poller = None
             return True
         if self.__poller is not None or self.__own is None:
             return False
-        own = _OwnSet(self.__serve_own, poller.give_up)
-        poller.watch(self.__own.fileno(), select.EPOLLIN, own, edge=0)
-        self.__poller = poller
+        own = _OwnSet(self.__serve_own, events.give_up)
+        events.watch(self.__own.fileno(), select.EPOLLIN, own, edge=0)
+        self.__poller = events
         return True
 
     def __serve_own(self) -> None:

@@ -44,7 +44,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from portfwd.kernel.failures import log_failure
-from portfwd.kernel.reactor import Reactor, WaitingReactor
+from portfwd.kernel.reactor import Reactor, WaitingReactor, Watcher
 
 #: Events taken from the kernel in one turn: enough to amortise the system
 #: call, few enough that the reactor's other readers get theirs.
@@ -65,16 +65,6 @@ OUTCOME: Final = 0x1C
 DEATH: Final = 0x2018  # EPOLLRDHUP | EPOLLHUP | EPOLLERR; spelled out where select has no epoll
 #: The connection broke: EPOLLERR. HUP alone is also how a connection looks whose two ends crossed.
 ERROR: Final = 0x8
-
-
-class Watcher(Protocol):
-    """Who wants a descriptor's events."""
-
-    def ready(self, events: int) -> None:
-        """The descriptor has had an edge: bits of ``select.EPOLL*``."""
-
-    def failed(self, failure: Failure) -> None:
-        """`ready` raised `failure`, which is already logged: end what belongs to this descriptor."""
 
 
 class Turn(Protocol):

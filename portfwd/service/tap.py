@@ -22,7 +22,6 @@ from twisted.python.components import Componentized
 from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
-from portfwd import __version__
 from portfwd.errors import Problem, RulesError, Severity, StartError
 from portfwd.filters.registry import BUILT_IN
 from portfwd.kernel.reactor import Reactor
@@ -45,6 +44,7 @@ from portfwd.service.run.rereading import Confinement, Rereading
 from portfwd.service.run.session_log import LogInUse
 from portfwd.service.tls.certificate_watch import CertificateWatch
 from portfwd.values import parse_duration
+from portfwd.version import __version__
 
 #: Exit status of a rules file that is refused.
 BAD_RULES: Final = 2

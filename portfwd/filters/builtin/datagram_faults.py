@@ -10,14 +10,12 @@ way that no network could.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from portfwd.filters.api import DROP, Close, Connection, Forward, Reply, Verdict, Wake
+from portfwd.filters.builtin.fault_clause import Fault
 from portfwd.filters.builtin.fault_kinds import FaultFilter
 from portfwd.values import TO_UPSTREAM, Direction
-
-if TYPE_CHECKING:
-    from portfwd.filters.builtin.faults import Fault
 
 #: Seconds that a datagram which is to be overtaken waits for another one, unless ``delay=`` says otherwise.
 WAIT: Final = 0.1

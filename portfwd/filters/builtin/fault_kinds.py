@@ -12,7 +12,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from portfwd.filters.api import (
     DONE,
@@ -28,10 +28,8 @@ from portfwd.filters.api import (
     Wake,
 )
 from portfwd.filters.builtin.chance import Chance, make_seed
+from portfwd.filters.builtin.fault_clause import Fault, FaultsOptions
 from portfwd.values import TO_CLIENT, TO_UPSTREAM, Direction, SessionSummary
-
-if TYPE_CHECKING:
-    from portfwd.filters.builtin.faults import Fault, FaultsOptions
 
 #: Seconds for which a piece of a paced stream is to take: finer than anybody sees, coarse
 #: enough that a timer for each costs little.

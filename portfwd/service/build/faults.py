@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from attrs import evolve
 
 from portfwd.admin.operator import FaultView, OperatorError
-from portfwd.filters.builtin.faults import Fault, FaultFactory, FaultsOptions
+from portfwd.filters.builtin.fault_clause import Fault, FaultsOptions
+from portfwd.filters.builtin.faults import FaultFactory
 from portfwd.filters.options import declared
 from portfwd.relay.live import LiveRule
 

@@ -15,7 +15,6 @@ from typing import Any, Final, Protocol, cast
 
 from twisted.internet.defer import Deferred
 
-from portfwd import __version__
 from portfwd.admin.operator import FaultView, LiveSession, OperatorError, RuleView
 from portfwd.errors import SteerError
 from portfwd.kernel.reactor import Reactor
@@ -32,6 +31,7 @@ from portfwd.service.build.build import count_descriptors
 from portfwd.service.daemon.log_level import LogThreshold
 from portfwd.service.run.forwarder import Forwarder
 from portfwd.values import CloseReason, Direction
+from portfwd.version import __version__
 
 #: Seconds for which a count of open descriptors is good: counting them reads a directory.
 COUNTED: Final = 1.0

@@ -16,7 +16,6 @@ from typing import Any, Final, Protocol
 
 from twisted.logger import Logger
 
-from portfwd import __version__
 from portfwd.admin.doors import Door
 from portfwd.admin.metrics_page import MOST_CONNECTIONS, PageOfMetrics, WatchersFactory
 from portfwd.errors import StartError
@@ -37,6 +36,7 @@ from portfwd.service.build.bind_failures import cannot_listen
 from portfwd.service.tls.certificate_watch import sides_of
 from portfwd.streams.datagrams.datagram_opening import DROP_CAUSES
 from portfwd.values import FlowSummary, UnixAddress
+from portfwd.version import __version__
 
 #: Sessions that are read in one step: some microseconds each.
 SESSIONS_A_STEP: Final = 100

@@ -28,17 +28,15 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from twisted.python.failure import Failure
 
 from portfwd.kernel.pipes import Pipe, PipePool
 from portfwd.kernel.sockets import EXHAUSTED
 from portfwd.streams.sockets.flow_setup import FlowSetup
+from portfwd.streams.sockets.socket_end import SocketEnd
 from portfwd.values import FlowSummary
-
-if TYPE_CHECKING:
-    from portfwd.streams.sockets.socket_stream import SocketStream
 
 #: Bytes after which a turn is over, so at most this and one pipe, or one larger read, more; others have
 #: theirs, and small events come between. One turn of a spliced flow is a few tenths of a millisecond.
@@ -96,7 +94,7 @@ class SocketFlow:
         "waits_to_write",
     )
 
-    def __init__(self, source: SocketStream, destination: SocketStream, setup: FlowSetup) -> None:
+    def __init__(self, source: SocketEnd, destination: SocketEnd, setup: FlowSetup) -> None:
         """:param setup: what it has in common with the other flows of its rule."""
         self.source = source
         self.destination = destination

@@ -20,7 +20,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import Final, Protocol, cast
 
 from twisted.python.failure import Failure
 
@@ -36,12 +36,10 @@ from portfwd.kernel.sockets import (
     waiting_bytes,
 )
 from portfwd.streams.loss_text import error_text
+from portfwd.streams.sockets.socket_flow import SocketFlow
 from portfwd.streams.sockets.tapped import Saw, TappedSocket
 from portfwd.streams.stream import Loss, StreamOwner
 from portfwd.values import Address, FlowSummary, Side
-
-if TYPE_CHECKING:
-    from portfwd.streams.sockets.socket_flow import SocketFlow
 
 _READ: Final = 0x201B  # EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR
 _MORE: Final = 0x201A  # EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR

@@ -21,7 +21,7 @@ It refuses to judge certificates: the `TLSSide` does.
 from __future__ import annotations
 
 import ssl
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from twisted.internet import error, protocol
 from twisted.internet.interfaces import IAddress, IPushProducer
@@ -29,15 +29,13 @@ from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from portfwd.streams.transports.layers import ILayer, LayeredStream
 from portfwd.streams.transports.plain import IStreamProtocol, PlainTransport
 from portfwd.streams.transports.tls_failures import NotAdmitted, TLSBroken, explain
 from portfwd.streams.transports.tls_side import DECODE_ERROR, HandshakeRefused, Preamble, TLSSide
 from portfwd.streams.transports.transport_queue import undelivered_bytes
 from portfwd.wire import Need, WireError
 from portfwd.wire.client_hello import ClientHello, read_client_hello
-
-if TYPE_CHECKING:
-    from portfwd.streams.transports.transport import TransportStream
 
 #: Plain bytes of one record at most (RFC 8446 section 5.1): a read of TLS gives no more.
 RECORD: Final = 16384
@@ -56,7 +54,7 @@ RECOGNISED: Final = 8
 MAX_UNREAD: Final = 16384
 
 
-@implementer(IStreamProtocol)
+@implementer(IStreamProtocol, ILayer)
 class TLSLayer(protocol.Protocol):
     """
     TLS of one connection.
@@ -65,7 +63,7 @@ class TLSLayer(protocol.Protocol):
     """
 
     def __init__(
-        self, side: TLSSide, stream: TransportStream, preamble: Preamble | None = None, first: bytes = b""
+        self, side: TLSSide, stream: LayeredStream, preamble: Preamble | None = None, first: bytes = b""
     ) -> None:
         """
         :param first: sent before TLS, as soon as there is a connection.

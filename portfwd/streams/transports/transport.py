@@ -7,7 +7,7 @@ push producer; `pauseProducing` is the backpressure. It works for whatever
 Twisted or a plug-in can connect; how an end travels depends on what is below:
 
 - sockets: half-close, exactly as `PlainTransport` sees it;
-- TLS of ours: half-close too, as `TLSLayer` sees it;
+- TLS of ours: half-close too, as `portfwd.streams.transports.tls.TLSLayer` sees it;
 - Twisted's TLS: ``close_notify`` ends our direction, and what the peer still sends is
   delivered (RFC 8446 section 6.1); when the peer sends its own, Twisted
   closes the connection, so there both directions are over;
@@ -37,10 +37,10 @@ from zope.interface import implementer
 from portfwd.kernel.sockets import keep_urgent
 from portfwd.streams.loss_text import error_text, loss_text
 from portfwd.streams.stream import Loss, StreamOwner, Viewer
+from portfwd.streams.transports.layers import ILayer
 from portfwd.streams.transports.plain import IStreamProtocol, PlainTransport
-from portfwd.streams.transports.tls import TLSLayer
 from portfwd.streams.transports.transport_queue import undelivered_bytes
-from portfwd.streams.transports.write_readiness import Intake
+from portfwd.streams.transports.write_readiness import WriteReadiness
 from portfwd.values import Address, FlowSummary, Side, TLSInfo
 
 
@@ -96,7 +96,7 @@ class TransportStream(Protocol):
         self._on_hold = False
         self._showing = False
         self._unanswered = False
-        self._intake: Intake | None = None
+        self._write_readiness: WriteReadiness | None = None
 
     def __repr__(self) -> str:
         state = "lost" if self._lost else "paused" if self._paused_at is not None else "open"
@@ -114,7 +114,7 @@ class TransportStream(Protocol):
     def connectionMade(self) -> None:
         """The transport is there; nothing is read before somebody owns the stream."""
         bottom = self.transport
-        while isinstance(bottom, (ProtocolWrapper, TLSLayer)):
+        while isinstance(bottom, ProtocolWrapper) or ILayer.providedBy(bottom):
             bottom = bottom.transport
         self._bottom = bottom
         if isinstance(bottom, PlainTransport):
@@ -151,7 +151,8 @@ class TransportStream(Protocol):
         """See `Stream`."""
         if not self._handshake:
             return ""
-        return self.transport.progress if isinstance(self.transport, TLSLayer) else "not connected"
+        layer = ILayer(self.transport, None)
+        return "not connected" if layer is None else str(layer.progress)
 
     def _open(self) -> None:
         self._pause_transport()
@@ -252,7 +253,7 @@ class TransportStream(Protocol):
         self._end = (how, "" if how is Loss.ORDERLY else loss_text(reason, code))
         # Nothing is told after this, nor asked of the transport: neither must keep the other alive.
         owner, self._owner = self._owner, None
-        self.transport = self._bottom = self._intake = None
+        self.transport = self._bottom = self._write_readiness = None
         reason.cleanFailure()  # it knows the frames that it came through, and they know it
         if owner is not None:
             owner.lost(self, *self._end)
@@ -288,6 +289,17 @@ class TransportStream(Protocol):
         if self._paused_at is None:
             self.resumeProducing()
 
+    def _takes_no_more(self) -> None:
+        """The transport keeps what is written here: the other side is not read."""
+        if self._peer is not None:
+            self._peer.pauseProducing()
+
+    def _takes_more(self) -> None:
+        """The transport has written what it kept."""
+        if self._peer is not None:
+            self._peer.resumeProducing()
+        self._answers_taken()
+
     def _answers_taken(self) -> None:
         """The peer has what it was answered, or will never have it: it may be read again."""
         if self._unanswered:
@@ -317,13 +329,13 @@ class TransportStream(Protocol):
 
     def unjoin(self) -> None:
         """Forget the peer: both are lost."""
-        self._peer = self._viewer = self._intake = None
+        self._peer = self._viewer = self._write_readiness = None
 
     def join(self, peer: TransportStream) -> None:
         """Write what is read to `peer`, and be the producer of its transport, or told by who is."""
         self._peer = peer
-        if peer._intake is not None:
-            if peer._intake.full:
+        if peer._write_readiness is not None:
+            if peer._write_readiness.full:
                 self.pauseProducing()
         elif not peer._lost:
             peer.transport.registerProducer(self, True)  # type: ignore[union-attr]
@@ -341,8 +353,8 @@ class TransportStream(Protocol):
         """Show what is read to `viewer`."""
         self._viewer = viewer
         if not self._lost:
-            self._intake = Intake(self)
-            self.transport.registerProducer(self._intake, True)  # type: ignore[union-attr]
+            self._write_readiness = WriteReadiness(self._takes_no_more, self._takes_more)
+            self.transport.registerProducer(self._write_readiness, True)  # type: ignore[union-attr]
 
     def pass_on(self, count: int | None) -> None:
         """Pass the next `count` bytes on unseen, None: all of them."""
@@ -388,7 +400,8 @@ class TransportStream(Protocol):
             return
         self._written += len(data)
         self.transport.write(data)  # type: ignore[union-attr]
-        if (answer or self._showing) and self._intake is not None and self._intake.full and not self._lost:
+        readiness = self._write_readiness
+        if (answer or self._showing) and readiness is not None and readiness.full and not self._lost:
             self._unanswered = True
             self._read_little()
             self._pause_transport()
@@ -400,7 +413,7 @@ class TransportStream(Protocol):
         transport = self.transport
         transport.unregisterProducer()  # type: ignore[union-attr]
         self._answers_taken()
-        if isinstance(transport, TLSLayer):
+        if ILayer.providedBy(transport):
             transport.loseWriteConnection()
             return
         if isinstance(transport, TLSMemoryBIOProtocol):

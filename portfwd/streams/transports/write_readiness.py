@@ -1,43 +1,42 @@
 # -*- test-case-name: tests.streams.transports.test_watched_transport -*-
-"""Whether the transport of a watched stream takes bytes, and who is told."""
+"""Whether the transport of a watched stream takes bytes."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
-if TYPE_CHECKING:
-    from portfwd.streams.transports.transport import TransportStream
-
 
 @implementer(IPushProducer)
-class Intake:
+class WriteReadiness:
     """
-    Whether the transport of a watched stream takes bytes; those who write there are told.
+    The producer of a watched stream's transport.
 
-    They are two: the other side, and the viewer who answers this one. The transport knows one producer.
+    A transport knows one producer, but two write to it: the other side, and the viewer that answers this one.
 
-    :ivar full: it takes no more for now.
+    :ivar full: the transport takes no more for now.
     """
 
-    def __init__(self, stream: TransportStream) -> None:
+    def __init__(self, filled: Callable[[], None], emptied: Callable[[], None]) -> None:
+        """
+        :param filled: called when the transport begins to keep bytes.
+        :param emptied: called when it has written them.
+        """
         self.full = False
-        self._stream = stream
+        self._filled = filled
+        self._emptied = emptied
 
     def pauseProducing(self) -> None:
         """The transport keeps bytes."""
         self.full = True
-        if self._stream._peer is not None:
-            self._stream._peer.pauseProducing()
+        self._filled()
 
     def resumeProducing(self) -> None:
         """It has written them."""
         self.full = False
-        if self._stream._peer is not None:
-            self._stream._peer.resumeProducing()
-        self._stream._answers_taken()
+        self._emptied()
 
     def stopProducing(self) -> None:
         """It is gone; its stream says so to the session, which decides."""

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.filters.api import DONE, DROP, Close, Delay, Filter, Forward, Verdict, Wake
+from portfwd.filters.builtin.fault_clause import Fault
 from portfwd.filters.builtin.fault_kinds import MAX_PIECES
-from portfwd.filters.builtin.faults import LATENCY_HOLD, LATENCY_MOST, Fault, FaultFactory
+from portfwd.filters.builtin.faults import LATENCY_HOLD, LATENCY_MOST, FaultFactory
 from portfwd.testing import Pipe
 from portfwd.values import TO_CLIENT, TO_UPSTREAM, Direction
 from tests.filters.asking import a_connection, parts, passed, the

@@ -9,7 +9,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from portfwd.filters.api import BOTH, IFilter, IFilterFactory
-from portfwd.filters.builtin.faults import KINDS, NEEDS, PLUGIN, FaultFactory, FaultsOptions
+from portfwd.filters.builtin.fault_clause import NEEDS, FaultsOptions
+from portfwd.filters.builtin.faults import KINDS, PLUGIN, FaultFactory
 from portfwd.filters.options import Files, OptionError, read_options
 from portfwd.values import TO_CLIENT
 from tests.filters.asking import a_connection

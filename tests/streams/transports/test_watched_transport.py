@@ -17,7 +17,8 @@ from portfwd.kernel.poller import Poller
 from portfwd.streams.opening import StreamMaker
 from portfwd.streams.sockets.bulk_reads import BulkReads, Places
 from portfwd.streams.stream import Stream, Watched
-from portfwd.streams.transports.transport import Intake, TransportStream
+from portfwd.streams.transports.transport import TransportStream
+from portfwd.streams.transports.write_readiness import WriteReadiness
 from portfwd.values import Side
 from tests.streams.conformance import TCP, Owner, StreamConformance, Unix
 from tests.streams.watching import Eyes, WatchConformance
@@ -266,7 +267,8 @@ class EarlyTests(unittest.SynchronousTestCase):
         self.client.dataReceived(b"x")
         self.assertEqual(self.eyes.pieces, 0)
 
-    def test_intake(self) -> None:
+    def test_write_readiness(self) -> None:
         """It is what Twisted asks of a producer."""
-        verifyObject(IPushProducer, Intake(self.client))
-        Intake(self.client).stopProducing()
+        readiness = WriteReadiness(lambda: None, lambda: None)
+        verifyObject(IPushProducer, readiness)
+        readiness.stopProducing()
