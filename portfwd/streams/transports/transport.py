@@ -22,12 +22,7 @@ from types import MappingProxyType
 
 from OpenSSL.SSL import Error as TLSError
 from twisted.internet import error
-from twisted.internet.interfaces import (
-    IHalfCloseableDescriptor,
-    IPushProducer,
-    IReactorTime,
-    ITransport,
-)
+from twisted.internet.interfaces import IHalfCloseableDescriptor, IPushProducer, IReactorTime, ITransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.protocols.tls import TLSMemoryBIOProtocol
@@ -400,8 +395,8 @@ class TransportStream(Protocol):
             return
         self._written += len(data)
         self.transport.write(data)  # type: ignore[union-attr]
-        readiness = self._write_readiness
-        if (answer or self._showing) and readiness is not None and readiness.full and not self._lost:
+        ready = self._write_readiness
+        if (answer or self._showing) and ready is not None and ready.full and not self._lost:
             self._unanswered = True
             self._read_little()
             self._pause_transport()
@@ -413,12 +408,12 @@ class TransportStream(Protocol):
         transport = self.transport
         transport.unregisterProducer()  # type: ignore[union-attr]
         self._answers_taken()
-        if ILayer.providedBy(transport):
-            transport.loseWriteConnection()
-            return
+        is_wrapped = isinstance(transport, ProtocolWrapper)
         if isinstance(transport, TLSMemoryBIOProtocol):
             transport.loseConnection()
-        elif not isinstance(transport, ProtocolWrapper) and IHalfCloseableDescriptor.providedBy(transport):
+        elif not is_wrapped and (
+            ILayer.providedBy(transport) or IHalfCloseableDescriptor.providedBy(transport)
+        ):
             transport.loseWriteConnection()
             return  # writeConnectionLost tells when it is out
         if self._owner is not None:
@@ -432,12 +427,7 @@ class TransportStream(Protocol):
             transport.loseConnection()  # type: ignore[union-attr]
 
     def abort(self) -> None:
-        """
-        Reset the connection.
-
-        TLS is passed by: Twisted's own way to abort sends a ``close_notify`` first,
-        which would make a broken stream look complete.
-        """
+        """Reset the connection, past TLS: Twisted's would send a ``close_notify``, which looks complete."""
         if self._lost:
             return
         self._aborted = True
