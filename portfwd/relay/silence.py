@@ -33,7 +33,7 @@ from portfwd.values import CloseReason, Side
 LOOKS: Final = 8
 
 #: Seconds that a reader with undelivered bytes may take between two acknowledgements, whatever shorter
-#: limit the rule has. The default of ``half-close``.
+#: limit the rule has.
 LONGEST_STEP: Final = 60.0
 
 #: Seconds after a write of ours from which an acknowledgement shows a slow reader. Networks and delayed

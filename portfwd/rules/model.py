@@ -194,7 +194,7 @@ class Options:
     connect_timeout: float = 5.0
     dial_timeout: float = 15.0
     idle: float | None = None
-    half_close: float = 60.0
+    half_close: float = 600.0
     max_time: float | None = None
     linger: float = 5.0
     max_conns: int | None = None
