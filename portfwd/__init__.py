@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from twisted.application.service import IService
 
     from portfwd.kernel.reactor import Reactor
-    from portfwd.relay.live import SessionLog
+    from portfwd.relay.rule import SessionLog
     from portfwd.rules.model import Rule, Ruleset
 
 

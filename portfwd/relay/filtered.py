@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
@@ -34,6 +34,7 @@ from portfwd.relay.ends import Event, Mode
 from portfwd.relay.filter_log import FilterLog
 from portfwd.relay.half import Half
 from portfwd.relay.reasons import reason_of
+from portfwd.relay.rule import RelayRule
 from portfwd.relay.session import Session
 from portfwd.relay.states import State, follow
 from portfwd.streams.stream import Paced, Stream, Watched
@@ -48,9 +49,6 @@ from portfwd.values import (
     Side,
     UnixAddress,
 )
-
-if TYPE_CHECKING:
-    from portfwd.relay.live import LiveRule
 
 #: How access lists see a client that was announced without an address of any kind. ``*`` matches it.
 _NO_ADDRESS: Final = "unknown"
@@ -67,7 +65,7 @@ class FilteredSession(Session):
 
     _log = Logger()
 
-    def __init__(self, number: int, rule: LiveRule, client: Stream, closed: Callable[[], None]) -> None:
+    def __init__(self, number: int, rule: RelayRule, client: Stream, closed: Callable[[], None]) -> None:
         """As `Session`."""
         super().__init__(number, rule, client, closed)
         self.chain: Chain | None = None

@@ -43,6 +43,7 @@ from portfwd.relay.ends import Action, Ends, Event, Flow, Mode, Outcome, outcome
 from portfwd.relay.half import Half, Hold
 from portfwd.relay.loops import Passage, is_loop
 from portfwd.relay.reasons import reason_of
+from portfwd.relay.rule import RelayRule
 from portfwd.relay.shared_dial import SharedDial
 from portfwd.relay.silence import LOOKS, SLOW_AFTER, next_look, shrank, silence_limit, silence_reason
 from portfwd.relay.slots import Places
@@ -65,7 +66,6 @@ from portfwd.values import (
 if TYPE_CHECKING:
     from portfwd.limits.admission import Admission
     from portfwd.limits.occupancy import Occupancy
-    from portfwd.relay.live import LiveRule
 
 # An attribute of an enum's class takes a call of its metaclass; a name of the module does not.
 _ACCEPTED: Final = State.ACCEPTED
@@ -109,7 +109,7 @@ class Session:
     passages: Sequence[Passage] = ()
     attempts: Sequence[FailedAttempt] = ()
 
-    def __init__(self, number: int, rule: LiveRule, client: Stream, closed: Callable[[], None]) -> None:
+    def __init__(self, number: int, rule: RelayRule, client: Stream, closed: Callable[[], None]) -> None:
         """:param closed: called once, when all its sockets are gone."""
         now = rule.clock.seconds()
         self.id = number

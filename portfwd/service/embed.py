@@ -8,7 +8,7 @@ from twisted.application.service import IService
 from portfwd.errors import RulesError
 from portfwd.kernel.reactor import Reactor
 from portfwd.kernel.steady import steady
-from portfwd.relay.live import SessionLog
+from portfwd.relay.rule import SessionLog
 from portfwd.rules import parse_rule, unsupported
 from portfwd.rules.model import Rule, Ruleset
 from portfwd.service.build.filters import filter_problems

@@ -38,7 +38,8 @@ from portfwd.listen.listener import Accept, Listener, MakeRoom
 from portfwd.listen.retired import RetiredListeners
 from portfwd.relay.context import Opener, Surroundings
 from portfwd.relay.destination import Destination
-from portfwd.relay.live import LiveRule, SessionLog
+from portfwd.relay.live import LiveRule
+from portfwd.relay.rule import SessionLog
 from portfwd.rules.access import AccessList
 from portfwd.rules.model import (
     DATAGRAM_KINDS,

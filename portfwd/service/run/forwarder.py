@@ -34,7 +34,8 @@ from portfwd.limits.descriptors import PER_SESSION, RESERVE, DescriptorBudget, S
 from portfwd.listen.datagram_clients import Reception
 from portfwd.listen.listener import Listener
 from portfwd.metrics.tally import Ledger
-from portfwd.relay.live import LiveRule, SessionLog
+from portfwd.relay.live import LiveRule
+from portfwd.relay.rule import SessionLog
 from portfwd.relay.sinks import Sinks
 from portfwd.rules.model import Ruleset
 from portfwd.rules.steps import Steps, finish

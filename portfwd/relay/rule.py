@@ -1,0 +1,253 @@
+# -*- test-case-name: tests.relay.test_live -*-
+"""
+What the sessions of one listener's rule read and share: options, targets, limits, filters, and how they dial.
+
+It does not know the sessions: `portfwd.relay.live` makes and counts them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, cast
+
+from attrs import evolve
+from twisted.logger import Logger
+
+from portfwd.filters.api import IFilterFactory
+from portfwd.limits.admission import Admission
+from portfwd.limits.look_ups import NOBODY, Asker
+from portfwd.relay.awaiting import Results
+from portfwd.relay.context import Opener, Surroundings
+from portfwd.relay.datagram_targets import DatagramTargets
+from portfwd.relay.destination import Destination
+from portfwd.relay.dial import Dial, DiallingSession, DialOwner
+from portfwd.relay.direct import DirectDatagramDial, DirectDial
+from portfwd.relay.failovers import Failovers
+from portfwd.relay.handshakes import Handshakes
+from portfwd.relay.loops import Passing
+from portfwd.relay.question_pool import QuestionPool
+from portfwd.relay.shared_dial import SharedDial
+from portfwd.relay.silence import LOOKS
+from portfwd.relay.target_dial import DialSettings
+from portfwd.relay.target_order import InOrder
+from portfwd.rules.access import AccessList
+from portfwd.rules.model import Rule
+from portfwd.rules.whole_process import rule_bounds
+from portfwd.streams.datagrams.datagram_opening import DatagramStreams
+from portfwd.streams.transports.tls_opening import TLSStreams
+from portfwd.upstreams.timeout_queue import Patience
+from portfwd.values import Address, InetAddress, SessionSummary, TLSInfo, UnixAddress, is_literal
+
+
+class SessionLog(Protocol):
+    """
+    Who writes a session's lines; must neither block nor raise.
+
+    :ivar wants_opened: whether `opened` is worth a summary.
+    :ivar wants_closed: whether `closed` is.
+    """
+
+    @property
+    def wants_opened(self) -> bool:
+        """See the class."""
+
+    @property
+    def wants_closed(self) -> bool:
+        """See the class."""
+
+    def opened(self, summary: SessionSummary) -> None:
+        """The session's upstream was reached."""
+
+    def closed(self, summary: SessionSummary) -> None:
+        """The session is over."""
+
+
+class NumberedSession(Passing, Protocol):
+    """A session, as far as a rule tells one from another."""
+
+    @property
+    def id(self) -> int:
+        """Its number in this process."""
+
+
+class RelayRule:
+    """
+    One listener's rule, with its targets resolved to that listener's port.
+
+    :ivar name: the rule's name, with the port behind it for one of a range.
+    :ivar handshakes: sessions that are in their TLS handshakes with the client.
+    :ivar datagrams: its sessions pass datagrams, on both sides.
+    :ivar has_datagrams: on one side at least.
+    :ivar filters: name and factory of each ``filter`` clause, in order.
+    :ivar filter_log: where filters write events.
+    :ivar filter_failures: how often one of them raised.
+    :ivar results: what filters of its sessions await.
+    :ivar limits: judges who may come in; None where nothing is limited.
+    :ivar every_destination: the targets, and those that only filters choose.
+    :ivar tally: adds up what sessions did; None where nobody wants to know.
+    :ivar counts_targets: whether targets have limits of their own.
+    :ivar learns_sources: whether a filter says later where a client comes from.
+    :ivar half_closed: the waits of half-closed sessions for the first look whether they are silent.
+    """
+
+    def __init__(
+        self,
+        rule: Rule,
+        name: str,
+        destinations: Sequence[Destination],
+        access: AccessList,
+        world: Surroundings,
+        log: SessionLog,
+        wall_clock: Callable[[], float],
+        written: tuple[str, str, str, str] | None = None,
+        streams: Opener | None = None,
+        filters: Sequence[tuple[str, IFilterFactory]] = (),
+        routes: Mapping[object, Destination] | None = None,
+    ) -> None:
+        """
+        :param filters: name and factory of each ``filter`` clause, in order.
+        :param routes: the destinations of targets that filters may choose.
+        :param streams: makes this rule's streams of plain sockets; None for the pair's.
+        :param written: see `Rule.written`, for this listener's port.
+        :param wall_clock: seconds since the epoch.
+        """
+        self.name = name
+        self.rule = rule
+        self.options = rule.options
+        self.written = rule.written if written is None else written
+        everyone = (*destinations, *(routes or {}).values())
+        limits = [one.options.max_conns_per_target for one in everyone]
+        self.counts_targets = any(one is not None for one in (rule.options.max_conns_per_target, *limits))
+        if self.counts_targets:
+            counted = {
+                one: evolve(one, occupancy=world.doorkeeper.target(name, one.label)) for one in everyone
+            }
+            destinations = [counted[one] for one in destinations]
+            routes = {target: counted[one] for target, one in (routes or {}).items()}
+        self.destinations = tuple(destinations)
+        self.every_destination = tuple(dict.fromkeys((*destinations, *(routes or {}).values())))
+        self.access = access
+        self.world = world
+        self.streams: Opener = world.streams if streams is None else streams
+        self.datagrams = isinstance(streams, DatagramStreams) and not streams.mixed
+        self.has_datagrams = rule.has_datagrams
+        self._direct = self._direct_address()
+        self.clock = world.reactor
+        self._pool = QuestionPool(self.clock, self._dial_shared) if rule.shares_questions else None
+        self.half_closed = Patience(self.clock, self.options.half_close / LOOKS)
+        limit = min(self.options.connect_timeout, self.options.dial_timeout)
+        self._connecting = Patience(self.clock, limit)
+        self.log = log
+        self.wall_clock = wall_clock
+        self.limits: Admission | None = None
+        self.limit()
+        self.tally = None if world.ledger is None else world.ledger.rule(name)
+        if self.tally is not None:
+            self.tally.known(*(one.label for one in everyone))
+        self._failovers = Failovers(name)
+        self.handshakes = Handshakes()
+        self.filters = tuple(filters)
+        self.filter_log = Logger(namespace="portfwd.filters")
+        self.filter_failures = 0
+        self.results = Results()
+        self._routes = {} if routes is None else dict(routes)
+        # Such a filter says who the client really is, so until then nobody knows whose limits are his.
+        self.learns_sources = any(getattr(factory, "announces", False) for _, factory in self.filters)
+
+    def limit(self) -> None:
+        """Obey the limits as they are now; those of all rules together may have changed."""
+        self.limits = self.world.doorkeeper.rule(self.name, rule_bounds(self.options), self.options.limit)
+
+    def _direct_address(self) -> Address | None:
+        """Where the one target is, if there is but one and nothing is to be chosen or wrapped; else None."""
+        if len(self.destinations) != 1 or not self.world.platform.own_sockets or self.counts_targets:
+            return None
+        only = self.destinations[0]
+        plain = only.tls is None and only.endpoint is None
+        if only.datagrams and self.world.sockets is None:
+            return None
+        known = isinstance(only.address, UnixAddress) or (
+            isinstance(only.address, InetAddress) and is_literal(only.address.host)
+        )
+        return only.address if plain and known else None
+
+    def dial(
+        self,
+        owner: DiallingSession,
+        target: object = None,
+        permits: Callable[[Address], bool] | None = None,
+        *,
+        will_send: bool = False,
+        source: str = "",
+        introduction: Callable[[], bytes] | None = None,
+        client: TLSInfo | None = None,
+    ) -> Dial | DirectDial | DirectDatagramDial | SharedDial:
+        """
+        A dial, not yet started.
+
+        :param target: an address, or a target of the rule's routes; None: the rule's own targets.
+        :param permits: asked for every address before it is tried; None permits all.
+        :param will_send: the client has spoken already, and that goes on as soon as there is an upstream.
+        :param source: the client as limits count it, for the look-up of a name that it chose.
+        :param introduction, client: see `DialSettings`.
+        :raises ValueError: no filter of this rule was given such a target.
+        """
+        if self._pool is not None and target is None and permits is None:
+            return SharedDial(self._pool, owner, cast(DatagramStreams, self.streams))
+        direct = self._direct
+        if (
+            target is None
+            and permits is None
+            and direct is not None
+            and not self.world.loops.may_reach(direct)
+        ):
+            only, patience = self.destinations[0], self._connecting
+            if only.datagrams:
+                return DirectDatagramDial(only, direct, owner, self.streams)
+            return DirectDial(self.world, only, direct, patience, owner, self.streams, will_send=will_send)
+        destinations = self._in_order() if target is None else (self._destination(target),)
+        asker = NOBODY if target is None else Asker(self.name, source)
+        passing = (owner, self.name)
+        settings = DialSettings(
+            self.world,
+            self.streams,
+            permits,
+            will_send,
+            asker,
+            introduction,
+            client,
+            passing,
+            self._failovers,
+        )
+        return Dial(settings, InOrder(destinations), self.options.dial_timeout, owner)
+
+    def _dial_shared(self, owner: DialOwner) -> Dial:
+        """The dial of a connection that associations share."""
+        settings = DialSettings(self.world, self.world.streams, will_send=True, failovers=self._failovers)
+        return Dial(settings, InOrder(self.destinations), self.options.dial_timeout, owner)
+
+    def _in_order(self) -> Sequence[Destination]:
+        """The targets, the ones last whose port was unreachable for datagrams a moment ago."""
+        streams = self.streams
+        if len(self.destinations) < 2 or not isinstance(streams, (DatagramStreams, TLSStreams)):
+            return self.destinations
+        targets = cast("DatagramTargets | None", streams.targets)
+        if targets is None:
+            return self.destinations
+        return sorted(self.destinations, key=lambda one: targets.was_unreachable(one.address))
+
+    def _destination(self, target: object) -> Destination:
+        known = self._routes.get(target)
+        if known is not None:
+            return known
+        if isinstance(target, (InetAddress, UnixAddress)):
+            label = str(target)
+            if self.counts_targets:
+                occupancy = self.world.doorkeeper.target(self.name, label)
+                return Destination(label, self.options, address=target, is_chosen=True, occupancy=occupancy)
+            return Destination(label, self.options, address=target, is_chosen=True)
+        raise ValueError(f"a filter chose {target!r}, which is no target")
+
+    def left(self, session: NumberedSession) -> None:
+        """`session` is closed."""
+        raise NotImplementedError
