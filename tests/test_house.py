@@ -83,7 +83,8 @@ class HouseTests(SynchronousTestCase):
         # Without a cache: it does not notice a module that was added.
         graph = grimp.build_graph("portfwd", exclude_type_checking_imports=False, cache_dir=None)
         imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
-        # Remove what imports nothing that is left, until that removes nothing: the rest is on a cycle, or above one.
+        # Remove what imports nothing that is left, as long as there is such a module: the rest is on a
+        # cycle, or imports one that is.
         before = -1
         while len(imports) != before:
             before = len(imports)

@@ -40,6 +40,7 @@ class LiveRule(RelayRule):
     """
 
     _log = Logger()
+    _has_counted = False
 
     def __init__(
         self,
@@ -63,7 +64,6 @@ class LiveRule(RelayRule):
         self.sessions: dict[int, Session] = {}
         self.total = 0
         self.when_empty: Callable[[], None] | None = None
-        self._has_counted = self.limits is not None
         self._session_class = FilteredSession if self.filters else Session
         self._ids = itertools.count(1) if ids is None else ids
         longest = self.options.max_time
