@@ -221,10 +221,10 @@ class SessionSummary(NamedTuple):
     :ivar opened_at: seconds since the epoch, UTC.
     :ivar connect_time: seconds from the start of the dial to the connection; None if it never came.
     :ivar first_byte: seconds from the connection to the upstream's first byte; None if none came.
-    :ivar duration: seconds from accept to close; 0.0 in a line about the opening.
+    :ivar duration: seconds from accept to close, or until now.
     :ivar reason: None while the session is open.
     :ivar ended_first: the side whose end, reset or silence came first; None if neither's.
-    :ivar relay: the kind of relay that moved the bytes; empty if none did.
+    :ivar relay: the kind of relay that moved most of the bytes; empty if none moved.
     :ivar detail: the error's text where there was one.
     :ivar access_step: 1 to 4, the step of the access list that refused the client; else 0
         (`portfwd.rules.access.Decision`).

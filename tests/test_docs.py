@@ -354,6 +354,13 @@ class LogTests(SynchronousTestCase):
         log.closed(SESSION)
         self.assertEqual("".join(f"{line}\n" for line in lines), (LISTINGS / name).read_text())
 
+    def test_opened(self) -> None:
+        """``opened=on`` has a line for the opening as well."""
+        lines: list[str] = []
+        log = AccessLines(AccessLog.TEXT, Lines(lines), time.gmtime, opened=True)
+        log.opened(SESSION._replace(reason=None, duration=0.001415, to_upstream=NOTHING, to_client=NOTHING))
+        self.assertEqual("".join(f"{line}\n" for line in lines), (LISTINGS / "access-opened.log").read_text())
+
     def test_text(self) -> None:
         """``access=text`` is one line at the close."""
         self.check(AccessLog.TEXT, "access-text.log")

@@ -2,8 +2,8 @@
 """
 The access log: a session's summary in, lines out, in the form the rules file asks for.
 
-`text` and `json` write one line a session, when it has closed; `rinetd` and
-`common` write one for the opening too, as rinetd does. In `text` and `json`, one line may stand for many
+`text` and `json` write one line a session, when it has closed, and with ``opened=on`` one for the opening;
+`rinetd` and `common` always write both, as rinetd does. In `text` and `json`, one line may stand for many
 sessions that failed alike (`portfwd.logs.repeats`), and probes may have none. It writes to whatever has a
 ``write``.
 """
@@ -61,6 +61,7 @@ class AccessLog:
         *,
         clock: IReactorTime | None = None,
         probes: bool = True,
+        opened: bool = False,
     ) -> None:
         """
         Choose the form.
@@ -68,7 +69,9 @@ class AccessLog:
         :param localtime: seconds since the epoch to local time, for rinetd's formats.
         :param clock: ends the time for which lines of sessions that fail alike are gathered; None: each
             has its line, as in rinetd's formats in any case.
-        :param probes: whether connections without a byte have a line (`is_probe`).
+        :param probes: whether connections without a byte have a closing line (`is_probe`).
+        :param opened: whether a session has a line when it has reached its upstream; in rinetd's formats it
+            has in any case.
         """
         self.form = form
         self._clock = None if form in _RINETD else clock
@@ -85,6 +88,9 @@ class AccessLog:
             self._closed = lambda summary: write(json_line(summary))
         elif form is Form.TEXT:
             self._closed = lambda summary: write(text_line(summary))
+        if opened and self._opened is None:
+            # A summary without a reason is of a session that is open, in every form.
+            self._opened = self._closed
 
     @property
     def wants_opened(self) -> bool:

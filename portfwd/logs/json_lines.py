@@ -5,7 +5,7 @@ The access line for machines: ``log access=json``, one JSON object (RFC 8259) a 
 Keys, always all of them: ``time`` and ``opened`` (RFC 3339, UTC), ``id``,
 ``rule``, ``client``, ``local``, ``upstream`` (text or null), ``connect_time``,
 ``first_byte``, ``duration`` (seconds; null where it never came), ``reason`` (the two
-letters) and ``meaning`` (in words), ``ended_first`` (``client``, ``upstream`` or
+letters; null in the line of an opening) and ``meaning`` (in words), ``ended_first`` (``client``, ``upstream`` or
 null), ``relay`` and ``detail`` (text, empty where there was none),
 ``access_step`` (1 to 4 when the access list refused, else 0), and the flows
 ``to_upstream`` and ``to_client``, each with ``bytes``, ``reads``, ``writes``,
@@ -39,7 +39,7 @@ _ENCODER: Final = json.JSONEncoder(separators=(",", ":"))
 
 
 def json_line(summary: SessionSummary) -> str:
-    """Write the line of a closed session, without its end."""
+    """Write the line of a session, without its end; of one that was opened, ``reason`` is null."""
     line = _ENCODER.encode(session_fields(summary))
     # json escapes every control character but this one.
     return line.replace("\x7f", "\\u007f")

@@ -8,7 +8,8 @@ One line a session, written when it has closed::
     upstream=10.0.0.5:80 to_upstream=312 to_client=48211 connect=0.001204 first_byte=0.003411
     duration=1.499817 reason=-- ended_first=client relay=splice detail=-
 
-(one line, broken here to be read). The head is the time of the close in UTC
+(one line, broken here to be read). The line of an opening has the word ``opened`` and the keys to ``upstream``,
+``connect`` and, behind them, ``client_name``. The head is the time of the close in UTC
 and the word ``closed``; then come the keys above, always all of them and in
 this order. New keys are added at the end. Behind them comes what only some lines have.
 
@@ -34,28 +35,38 @@ from portfwd.values import SessionSummary
 
 
 def text_line(summary: SessionSummary) -> str:
-    """Write the line of a closed session, without its end."""
+    """Write the line of a closed session, or of one that was opened (it has no reason yet), without its end."""
+    reason = summary.reason
     line = (
-        f"{utc_time(summary.opened_at + summary.duration)} closed"
+        f"{utc_time(summary.opened_at + summary.duration)} {'opened' if reason is None else 'closed'}"
         f" id={summary.id}"
         f" rule={known_word(summary.rule)}"
         f" client={address_word(summary.client)}"
         f" local={address_word(summary.local)}"
         f" upstream={address_word(summary.upstream)}"
+    )
+    if reason is None:
+        return f"{line} connect={seconds(summary.connect_time)}{_client_name(summary)}"
+    line += (
         f" to_upstream={summary.to_upstream.bytes}"
         f" to_client={summary.to_client.bytes}"
         f" connect={seconds(summary.connect_time)}"
         f" first_byte={seconds(summary.first_byte)}"
         f" duration={seconds(summary.duration)}"
-        f" reason={ABSENT if summary.reason is None else summary.reason.code}"
+        f" reason={reason.code}"
         f" ended_first={ABSENT if summary.ended_first is None else summary.ended_first.value}"
         f" relay={known_word(summary.relay or None)}"
         f" detail={word(summary.detail) if summary.detail else ABSENT}"
+        f"{_client_name(summary)}"
     )
-    if summary.tls is not None and summary.tls.client_name:
-        line += f" client_name={word(summary.tls.client_name)}"
     if summary.dropped:
         line += " dropped=" + word(",".join(f"{cause}:{count}" for cause, count in summary.dropped))
     if summary.repeated:
         line += f" repeated={summary.repeated}"
     return line
+
+
+def _client_name(summary: SessionSummary) -> str:
+    """The key of a client that showed a certificate; empty for another."""
+    name = "" if summary.tls is None else summary.tls.client_name
+    return f" client_name={word(name)}" if name else ""

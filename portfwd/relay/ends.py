@@ -72,7 +72,7 @@ MEANINGS: Final[dict[Flow, str]] = {
     Flow.END_ASKED: "the end waits behind bytes that are not written yet",
     Flow.END_OUT: "all bytes and the end are written",
     Flow.BROKEN: "the destination takes no more bytes; what the source sends is thrown away",
-    Flow.BROKEN_ENDED: "the same, and the source has ended",
+    Flow.BROKEN_ENDED: "the same, and the source had ended before",
 }
 
 
@@ -209,7 +209,8 @@ class Step(NamedTuple):
     other: Mode = Mode.RESET
 
 
-_ENDED: Final = {Flow.OPEN: Flow.ENDED, Flow.BROKEN: Flow.BROKEN_ENDED}
+# The close reason tells whether a side had ended before a reset: a later end does not change a broken flow.
+_ENDED: Final = {Flow.OPEN: Flow.ENDED}
 _BROKEN: Final = {Flow.OPEN: Flow.BROKEN, Flow.BROKEN: Flow.BROKEN}
 
 #: How both sides end when a session is over for one of these reasons.

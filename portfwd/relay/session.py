@@ -50,7 +50,7 @@ from portfwd.relay.slots import Places
 from portfwd.relay.states import State, follow
 from portfwd.rules.model import DATAGRAM_KINDS, OnDeny, Options
 from portfwd.streams.datagrams.datagram_opening import drops
-from portfwd.streams.stream import Loss, Stream
+from portfwd.streams.stream import Loss, Stream, moved_by
 from portfwd.values import (
     REFUSALS,
     Address,
@@ -772,6 +772,7 @@ class Session:
         client, upstream = self._client.stream, self._upstream.stream
         connected = self._connected_at
         first = upstream.first_at if upstream is not None else None
+        to_upstream, to_client = self.flows()
         # By position: names cost as much as the values, and this is done for every line.
         return SessionSummary(
             self.id,
@@ -784,11 +785,11 @@ class Session:
             None if connected is None else connected - self._dialled_at,
             None if first is None or connected is None else max(0.0, first - connected),
             self._clock.seconds() - self._accepted_at,
-            self._flow(self._client, self._upstream),
-            self._flow(self._upstream, self._client),
+            to_upstream,
+            to_client,
             self.reason,
             self._ended_first,
-            client.kind if client is not None and upstream is not None else "",
+            moved_by(client.kind, to_upstream, to_client) if client is not None else "",
             self._detail,
             self._access_step,
             tuple((+self.drops()).items()) if self._rule.has_datagrams else (),

@@ -26,7 +26,7 @@ _ACCESS = readers.choice(AccessLog)
 _SWITCH = readers.switch()
 
 #: What a ``log`` line may say.
-LOG_OPTIONS: Final = ("access", "file", "probes", "repeats")
+LOG_OPTIONS: Final = ("access", "file", "opened", "probes", "repeats")
 
 
 def read_default(reading: Reading, scope: FileScope, line: Line, words: list[Word]) -> None:
@@ -39,11 +39,11 @@ def read_default(reading: Reading, scope: FileScope, line: Line, words: list[Wor
 
 
 def read_log(reading: Reading, scope: FileScope, line: Line, words: list[Word]) -> None:
-    """Read ``log access=FORM file=PATH probes=on|off repeats=on|off``."""
+    """Read ``log access=FORM file=PATH opened=on|off probes=on|off repeats=on|off``."""
     findings = reading.findings
     log = reading.log
     if len(words) == 1:
-        message = "'log' needs access=, file=, probes= or repeats="
+        message = "'log' needs access=, file=, opened=, probes= or repeats="
         findings.error(line.at(words[0]), "missing-argument", message)
     seen = set()
     for word in words[1:]:
@@ -64,7 +64,7 @@ def read_log(reading: Reading, scope: FileScope, line: Line, words: list[Word]) 
                 message = f"bad value for 'access': {fault.message}"
                 findings.error(line.place(value, fault), fault.code, message, fault.hint)
             reading.say("log access", where)
-        elif key in ("probes", "repeats"):
+        elif key in ("opened", "probes", "repeats"):
             try:
                 setattr(log, key, _SWITCH.read(value.text))
             except Fault as fault:

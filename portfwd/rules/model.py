@@ -402,6 +402,7 @@ class LogSpec:
     :ivar file: where they go, as written; None: standard output.
     :ivar probes: whether connections without a byte have a line.
     :ivar repeats: whether each of one client's sessions that fail alike has a line; else one stands for many.
+    :ivar opened: whether a session has a line when it has reached its upstream, too.
     """
 
     access: AccessLog | None = None
@@ -409,6 +410,7 @@ class LogSpec:
     where: Location = field(default=NOWHERE, eq=False, repr=False)
     probes: bool = field(default=True, kw_only=True)
     repeats: bool = field(default=False, kw_only=True)
+    opened: bool = field(default=False, kw_only=True)
 
 
 @frozen

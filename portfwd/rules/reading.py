@@ -51,6 +51,7 @@ class LogState:
     :ivar rinetd: whether ``logfile`` said it, so that rinetd's form is meant.
     :ivar probes: of ``log probes=``.
     :ivar repeats: of ``log repeats=``.
+    :ivar opened: of ``log opened=``.
     :ivar where: the last line that said something.
     """
 
@@ -59,6 +60,7 @@ class LogState:
     rinetd: bool = False
     probes: bool = True
     repeats: bool = False
+    opened: bool = False
     where: Location | None = None
 
     def spec(self) -> LogSpec:
@@ -67,7 +69,7 @@ class LogState:
         if access is None and self.rinetd:
             access = AccessLog.RINETD
         where = NOWHERE if self.where is None else self.where
-        return LogSpec(access, self.file, where, probes=self.probes, repeats=self.repeats)
+        return LogSpec(access, self.file, where, probes=self.probes, repeats=self.repeats, opened=self.opened)
 
 
 @define

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.streams.transports.test_transport -*-
+# -*- test-case-name: tests.streams.test_stream -*-
 """
 What a session sees of one of its two sides.
 
@@ -95,7 +95,7 @@ class Stream(Protocol):
 
     @property
     def kind(self) -> str:
-        """The relay that two of these make, as the log names it."""
+        """The relay that two of these make, as the log names it; ``splice`` may have copied as well."""
 
     @property
     def handshaking(self) -> str:
@@ -153,6 +153,18 @@ class Stream(Protocol):
 
     def summary(self, source: Self) -> FlowSummary:
         """The flow from `source` to this stream, so far."""
+
+
+def moved_by(kind: str, to_upstream: FlowSummary, to_client: FlowSummary) -> str:
+    """
+    The relay that moved most of a session's bytes; empty if none moved.
+
+    :param kind: of its streams.
+    """
+    moved = to_upstream.bytes + to_client.bytes
+    if kind == "splice" and 2 * (to_upstream.spliced + to_client.spliced) < moved:
+        kind = "copy"
+    return kind if moved else ""
 
 
 class Watched(Stream, Protocol):

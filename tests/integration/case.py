@@ -138,8 +138,9 @@ class ForwarderCase(unittest.SynchronousTestCase):
     def assert_relay(self, line: AccessLine) -> None:
         """The relay this class is about did the work, as its counters tell."""
         spliced = line.raw["to_upstream"]["spliced"] + line.raw["to_client"]["spliced"]
-        if self.relay_option == "pair":
-            self.assertEqual(line.relay, "pair")
+        if self.relay_option in ("pair", "copy"):
+            moved = line.to_upstream + line.to_client
+            self.assertEqual(line.relay, self.relay_option if moved else "")
         if self.relay_option in ("pair", "copy") or self.passing == "PassThrough":
             self.assertEqual(spliced, 0)
         elif line.to_upstream + line.to_client > 10_000_000:

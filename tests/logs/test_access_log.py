@@ -30,10 +30,10 @@ class Kept:
 class AccessLogTests(SynchronousTestCase):
     """The forms of ``log access=``."""
 
-    def written(self, form: Form) -> list[str]:
+    def written(self, form: Form, *, opened: bool = False) -> list[str]:
         """The lines of one session."""
         kept = Kept()
-        log = AccessLog(form, kept, time.gmtime)
+        log = AccessLog(form, kept, time.gmtime, opened=opened)
         self.assertEqual(repr(log), f"<AccessLog: {form.value}>")
         log.opened(OPENED)
         self.assertEqual(bool(kept.lines), log.wants_opened)
@@ -51,6 +51,16 @@ class AccessLogTests(SynchronousTestCase):
         """The forms of rinetd have a line for the opening too."""
         for form, line in ((Form.RINETD, tab_line), (Form.COMMON, common_line)):
             self.assertEqual(self.written(form), [line(OPENED, time.gmtime), line(PLAIN, time.gmtime)])
+
+    def test_opened(self) -> None:
+        """With ``opened=on`` text and JSON have a line for the opening; those of rinetd have one in any case."""
+        for form, line in (
+            (Form.TEXT, text_line),
+            (Form.JSON, json_line),
+            (Form.RINETD, lambda summary: tab_line(summary, time.gmtime)),
+        ):
+            self.assertEqual(self.written(form, opened=True), [line(OPENED), line(PLAIN)])
+        self.assertEqual(self.written(Form.OFF, opened=True), [])
 
     def test_off(self) -> None:
         """A log that is off writes nothing."""

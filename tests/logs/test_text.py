@@ -15,6 +15,7 @@ KEYS = [
     "id", "rule", "client", "local", "upstream", "to_upstream", "to_client", "connect", "first_byte",
     "duration", "reason", "ended_first", "relay", "detail",
 ]  # fmt: skip
+OPENED_KEYS = ["id", "rule", "client", "local", "upstream", "connect"]
 
 FIELD = re.compile(r' ([a-z_]+)=((?:[^\s"=\\]+)|"(?:[^"\\]|\\.)*")')
 
@@ -29,6 +30,14 @@ class TextLineTests(SynchronousTestCase):
             "2026-01-31T12:00:01.750Z closed id=7 rule=web client=192.0.2.1:5555 local=10.0.0.1:8080"
             " upstream=10.0.0.5:80 to_upstream=312 to_client=48000 connect=0.001204 first_byte=0.003411"
             " duration=1.250000 reason=-- ended_first=client relay=splice detail=-",
+        )
+
+    def test_opened(self) -> None:
+        """The line of an opening has what is known by then."""
+        self.assertEqual(
+            text_line(changed(reason=None, duration=0.25)),
+            "2026-01-31T12:00:00.750Z opened id=7 rule=web client=192.0.2.1:5555 local=10.0.0.1:8080"
+            " upstream=10.0.0.5:80 connect=0.001204",
         )
 
     def test_refused(self) -> None:
@@ -57,15 +66,17 @@ class TextLineTests(SynchronousTestCase):
         """Whatever stands in a summary, the line has its fields and no more, and can be shown anywhere."""
         line = text_line(summary)
         self.assertTrue(line.isprintable())
-        head = re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z closed", line)
+        word = "opened" if summary.reason is None else "closed"
+        head = re.match(rf"\d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{{3}}Z {word}", line)
         assert head is not None
         fields = FIELD.findall(line, head.end())
         more = {
             "client_name": summary.tls is not None and summary.tls.client_name,
-            "dropped": summary.dropped,
-            "repeated": summary.repeated,
+            "dropped": summary.dropped and summary.reason,
+            "repeated": summary.repeated and summary.reason,
         }
-        self.assertEqual([key for key, _ in fields], KEYS + [key for key, value in more.items() if value])
+        keys = KEYS if summary.reason is not None else OPENED_KEYS
+        self.assertEqual([key for key, _ in fields], keys + [key for key, value in more.items() if value])
         self.assertEqual("".join(f" {key}={value}" for key, value in fields), line[head.end() :])
 
     def test_dropped(self) -> None:

@@ -231,7 +231,7 @@ class OrderlyTests(SessionCase):
         self.client.refuses()
         self.upstream.loses(Loss.ORDERLY)
         self.assertAsked(self.client, "abort")
-        self.assertClosed(CloseReason.CLIENT_RESET_HALF_CLOSED, Side.CLIENT)
+        self.assertClosed(CloseReason.CLIENT_RESET, Side.CLIENT)
 
 
 class HalfCloseTests(SessionCase):
@@ -449,6 +449,14 @@ class BrokenWriteTests(SessionCase):
         self.client.ends()
         self.assertAsked(self.upstream, "discard", "end", "abort")
         self.assertClosed(CloseReason.CLIENT_RESET_HALF_CLOSED, Side.CLIENT)
+
+    def test_upstream_ends_after_the_client_refused(self) -> None:
+        """The client was reset while both directions were open, whatever the upstream does then: ``CD``."""
+        self.relaying()
+        self.client.refuses()
+        self.upstream.ends()
+        self.client.resets()
+        self.assertClosed(CloseReason.CLIENT_RESET, Side.CLIENT)
 
     def test_client_refuses_after_its_end(self) -> None:
         """A client that ended and then takes no answer is over at once."""

@@ -214,6 +214,7 @@ def rulesets(draw: st.DrawFn) -> Ruleset:
                 st.none() | texts,
                 probes=st.booleans(),
                 repeats=st.booleans(),
+                opened=st.booleans(),
             )
         ),
         pid_file=draw(st.none() | texts),

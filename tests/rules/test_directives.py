@@ -39,6 +39,7 @@ class LogTests(SynchronousTestCase):
         self.assertEqual(self.log('log file="a b"'), LogSpec(None, "a b"))
         self.assertEqual(self.log("log file=x access=json"), LogSpec(AccessLog.JSON, "x"))
         self.assertEqual(self.log("log probes=off"), LogSpec(probes=False))
+        self.assertEqual(self.log("log opened=on"), LogSpec(opened=True))
         self.assertEqual(self.log("log repeats=on\nlog file=x"), LogSpec(None, "x", repeats=True))
         self.assertEqual(str(self.log("\n log access=off").where), "f:2:2")
 

@@ -228,7 +228,8 @@ def _log(ruleset: Ruleset) -> str:
     probes = "" if log.probes else " without probes"
     repeats = " with repeats" if log.repeats else ""
     form = "text" if log.access is None else log.access.value
-    return f"{form} {log.file or 'on standard output'}{probes}{repeats}"
+    opened = " with openings" if log.opened else ""
+    return f"{form} {log.file or 'on standard output'}{opened}{probes}{repeats}"
 
 
 def _changed_directives(before: Ruleset, after: Ruleset) -> Iterator[tuple[str, ...]]:

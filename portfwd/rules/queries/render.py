@@ -47,7 +47,8 @@ def _head(ruleset: Ruleset) -> Iterator[str]:
         file = "" if log.file is None else f" file={spell_value(log.file)}"
         probes = "" if log.probes else " probes=off"
         repeats = " repeats=on" if log.repeats else ""
-        yield f"log{access}{file}{probes}{repeats}"
+        opened = " opened=on" if log.opened else ""
+        yield f"log{access}{file}{opened}{probes}{repeats}"
     if ruleset.pid_file is not None:
         yield f"pidfile {spell(ruleset.pid_file)}"
     for directive in ruleset.directives:

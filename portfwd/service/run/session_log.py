@@ -66,7 +66,8 @@ def open_log(spec: LogSpec, output: BinaryIO | None, clock: IReactorTime | None 
         dropped_line=dropped_line(form),
     )
     clock = None if spec.repeats else clock
-    return AccessLog(form, writer, time.localtime, clock=clock, probes=spec.probes), writer
+    log_of_form = AccessLog(form, writer, time.localtime, clock=clock, probes=spec.probes, opened=spec.opened)
+    return log_of_form, writer
 
 
 def lacks_output(spec: LogSpec, *, foreground: bool) -> bool:
