@@ -5,8 +5,8 @@ The access line for machines: ``log access=json``, one JSON object (RFC 8259) a 
 Keys, always all of them: ``time`` and ``opened`` (RFC 3339, UTC), ``id``,
 ``rule``, ``client``, ``local``, ``upstream`` (text or null), ``connect_time``,
 ``first_byte``, ``duration`` (seconds; null where it never came), ``reason`` (the two
-letters; null in the line of an opening) and ``meaning`` (in words), ``ended_first`` (``client``, ``upstream`` or
-null), ``relay`` and ``detail`` (text, empty where there was none),
+letters; null in the line of an opening) and ``meaning`` (in words), ``ended_first`` (``client``, ``upstream``
+or null), ``relay`` and ``detail`` (text, empty where there was none),
 ``access_step`` (1 to 4 when the access list refused, else 0), and the flows
 ``to_upstream`` and ``to_client``, each with ``bytes``, ``reads``, ``writes``,
 ``bytes_per_call`` (bytes by system call; null without calls), ``spliced``,

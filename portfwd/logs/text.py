@@ -8,8 +8,8 @@ One line a session, written when it has closed::
     upstream=10.0.0.5:80 to_upstream=312 to_client=48211 connect=0.001204 first_byte=0.003411
     duration=1.499817 reason=-- ended_first=client relay=splice detail=-
 
-(one line, broken here to be read). The line of an opening has the word ``opened`` and the keys to ``upstream``,
-``connect`` and, behind them, ``client_name``. The head is the time of the close in UTC
+(one line, broken here to be read). The line of an opening has the word ``opened``, the keys to ``upstream``, and
+``connect``. The head is the time of the close in UTC
 and the word ``closed``; then come the keys above, always all of them and in
 this order. New keys are added at the end. Behind them comes what only some lines have.
 
@@ -35,7 +35,7 @@ from portfwd.values import SessionSummary
 
 
 def text_line(summary: SessionSummary) -> str:
-    """Write the line of a closed session, or of one that was opened (it has no reason yet), without its end."""
+    """Write the line of a session, without its end; one that has no reason yet was opened."""
     reason = summary.reason
     line = (
         f"{utc_time(summary.opened_at + summary.duration)} {'opened' if reason is None else 'closed'}"

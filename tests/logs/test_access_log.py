@@ -53,7 +53,7 @@ class AccessLogTests(SynchronousTestCase):
             self.assertEqual(self.written(form), [line(OPENED, time.gmtime), line(PLAIN, time.gmtime)])
 
     def test_opened(self) -> None:
-        """With ``opened=on`` text and JSON have a line for the opening; those of rinetd have one in any case."""
+        """With ``opened=on`` text and JSON have two lines; those of rinetd have two in any case."""
         for form, line in (
             (Form.TEXT, text_line),
             (Form.JSON, json_line),
