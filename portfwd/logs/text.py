@@ -8,9 +8,9 @@ One line a session, written when it has closed::
     upstream=10.0.0.5:80 to_upstream=312 to_client=48211 connect=0.001204 first_byte=0.003411
     duration=1.499817 reason=-- ended_first=client relay=splice detail=-
 
-(one line, broken here to be read). An opening has the word ``opened``, the keys to ``upstream`` and ``connect``. The head is the time of the close in UTC
-and the word ``closed``; then come the keys above, always all of them and in
-this order. New keys are added at the end. Behind them comes what only some lines have.
+(one line, broken here to be read). The head is the time of the close in UTC and the word ``closed``; then
+come the keys above, always all of them and in this order. New keys are added at the end. Behind them comes
+what only some lines have. An opening has the word ``opened``, the keys to ``upstream``, and ``connect``.
 
 - ``id`` counts sessions of the process; ``rule`` is the rule's name;
 - ``client``, ``local``, ``upstream``: addresses, ``-`` where there was none;
