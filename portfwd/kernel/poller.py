@@ -22,6 +22,8 @@ The rules it keeps (each was a bug somewhere):
   two of them the events that came meanwhile, so bulk does not delay the others. A flow stands in the queue
   of turns at most once, whatever asks for its turn; without that, one busy socket has a thousand turns where
   the others have one.
+- Events and turns of one rule do not delay those of others, however many there are: each rule watches by a
+  group of its own, and when there are many events the groups take turns (`portfwd.kernel.fair_queues`).
 - The set is made in `start`, after any fork: a duplicate of the descriptors
   in another process would keep events coming that nobody can remove.
 
@@ -34,9 +36,9 @@ import math
 import os
 import select
 import socket
-from collections import deque
 from collections.abc import Callable
-from typing import Final, Protocol, cast
+from typing import Final, cast
+from weakref import WeakValueDictionary
 
 from twisted.internet.interfaces import IDelayedCall, IReadDescriptor
 from twisted.logger import Logger
@@ -44,19 +46,26 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from portfwd.kernel.failures import log_failure
+from portfwd.kernel.fair_queues import FairQueues, Group
+from portfwd.kernel.polling import EDGE, Polling, Turn
 from portfwd.kernel.reactor import Reactor, WaitingReactor, Watcher
 
 #: Events taken from the kernel in one turn: enough to amortise the system
 #: call, few enough that the reactor's other readers get theirs.
 MAX_EVENTS: Final = 256
 
+#: Events of one batch that are delivered as they came. More of them are shared out among groups, which costs
+#: a percent of what they take.
+FEW: Final = 64
+
+#: Events that are taken at once when there are many: all of them, for the kernel has them in one queue.
+MANY: Final = 4096
+
 #: Steps of one visit from the reactor, each a batch of events and one turn of a
 #: flow in bulk. Many, because a visit costs as much as several small events;
 #: not without end, because listeners and timers are the reactor's.
 STEPS: Final = 16
 
-#: EPOLLET, spelled out where select has no epoll: an event is told once.
-EDGE: Final = 1 << 31
 #: All that a stream of ours is ever watched for: EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP.
 EVENTS: Final = 0x2007  # spelled out where select has no epoll
 #: A connect has an outcome: EPOLLOUT | EPOLLHUP | EPOLLERR.
@@ -65,22 +74,6 @@ OUTCOME: Final = 0x1C
 DEATH: Final = 0x2018  # EPOLLRDHUP | EPOLLHUP | EPOLLERR; spelled out where select has no epoll
 #: The connection broke: EPOLLERR. HUP alone is also how a connection looks whose two ends crossed.
 ERROR: Final = 0x8
-
-
-class Turn(Protocol):
-    """
-    Who has more to do than one event may take.
-
-    :ivar queued: it stands in the queue of turns. False at first; only the poller sets it.
-    """
-
-    queued: bool
-
-    def run(self) -> None:
-        """Do a bounded part of it, and ask for another turn for the rest."""
-
-    def failed(self, failure: Failure) -> None:
-        """`run` raised `failure`, which is already logged."""
 
 
 @implementer(IReadDescriptor)
@@ -103,13 +96,16 @@ class Poller:
         self._lost = lost
         self._is_hosted = self._is_read = False
         self.recalled = False
-        self._turns: deque[Turn] = deque()
+        self._queues = FairQueues()
+        self._groups: WeakValueDictionary[str, Group] = WeakValueDictionary()
+        self._common = Group("")
         self._leaving: list[socket.socket] = []
         self._busy = False
         self._soon: IDelayedCall | None = None
         self.now = reactor.seconds()
         # By descriptor: the kernel gives the least that is free, so a list wastes less than a dict.
         self._watchers: list[Watcher | None] = []
+        self._group_of: list[Group] = []
         self._epoll: select.epoll | None = None
         self._log = Logger()
         self.failures = 0
@@ -135,8 +131,7 @@ class Poller:
             self._epoll.close()
             self._epoll = None
             self._watchers[:] = [None] * len(self._watchers)
-            while self._turns:
-                self._turns.pop().queued = False
+            self._queues.clear()
             if self._soon is not None:
                 self._soon.cancel()
                 self._soon = None
@@ -149,7 +144,16 @@ class Poller:
             self._is_read = False
             self._reactor.removeReader(self)
 
-    def watch(self, descriptor: int, events: int, watcher: Watcher, *, edge: int = EDGE) -> None:
+    def group(self, name: str) -> Polling:
+        """What watches all that belongs to the rule called `name`; rules are served in turn."""
+        found = self._groups.get(name)
+        if found is None:
+            found = self._groups[name] = Group(name)
+        return _InGroup(self, found)
+
+    def watch(
+        self, descriptor: int, events: int, watcher: Watcher, *, edge: int = EDGE, group: Group | None = None
+    ) -> None:
         """
         Tell `watcher` of the bits of `events` (``select.EPOLL*``) at each edge, and of those that are there
         now.
@@ -157,16 +161,20 @@ class Poller:
         Of a descriptor that is watched already, the events and the watcher are replaced.
 
         :param edge: 0: tell of what is there, again and again.
+        :param group: whose it is; None: one that all others share.
         :raises OSError: the kernel refuses (``ENOSPC``, ``ENOMEM``): nothing is watched then.
         """
         if self._epoll is None:
             raise ValueError("the poller does not run")
         watchers = self._watchers
         if descriptor >= len(watchers):
-            watchers.extend([None] * (descriptor + 1 - len(watchers)))
+            more = descriptor + 1 - len(watchers)
+            watchers.extend([None] * more)
+            self._group_of.extend([self._common] * more)
         if watchers[descriptor] is None or not self._modify(descriptor, events | edge):
             self._epoll.register(descriptor, events | edge)
         watchers[descriptor] = watcher
+        self._group_of[descriptor] = self._common if group is None else group
 
     def _modify(self, descriptor: int, events: int) -> bool:
         """Ask for other events of what is watched; False where its socket was closed elsewhere."""
@@ -202,20 +210,23 @@ class Poller:
                 if self._busy:
                     os.dup2(self._epoll.fileno(), descriptor, inheritable=False)
             self._watchers[descriptor] = None
+            self._group_of[descriptor].forget(descriptor)
         if self._busy:
             self._leaving.append(sock)
         else:
             sock.close()
 
-    def take_turn(self, turn: Turn) -> None:
+    def take_turn(self, turn: Turn, group: Group | None = None) -> None:
         """
         Run `turn` soon, after the events that are waiting; it says itself whether it wants another.
 
         It has one turn, however often it asks before that.
+
+        :param group: whose it is; None: one that all others share.
         """
         if not turn.queued:
             turn.queued = True
-            self._turns.append(turn)
+            self._queues.add_turn(self._common if group is None else group, turn)
             if not self._busy:
                 self._run_soon()
 
@@ -272,7 +283,7 @@ class Poller:
         finally:
             self._busy = False
             self._close_leaving()
-            if self._turns:
+            if self._queues.with_turns or self._queues.with_events:
                 self._run_soon()
 
     def _step(self, epoll: select.epoll, delay: float | None) -> bool:
@@ -283,9 +294,12 @@ class Poller:
 
         :param delay: seconds to wait for events, unless somebody waits for its turn; None: without end.
         """
-        turns, watchers = self._turns, self._watchers
-        batch = epoll.poll(0 if turns else delay, MAX_EVENTS)
+        queues, watchers = self._queues, self._watchers
+        with_turns, with_events = queues.with_turns, queues.with_events
+        batch = epoll.poll(0 if with_turns or with_events else delay, MAX_EVENTS)
         self.now = self._seconds()
+        if len(batch) > FEW or with_events:
+            batch = self._shared_out(epoll, batch)
         for descriptor, bits in batch:
             watcher = watchers[descriptor]
             if watcher is not None:
@@ -295,8 +309,8 @@ class Poller:
                     self._report(watcher)
         if self._leaving:
             self._close_leaving()
-        if turns:
-            turn = turns.popleft()
+        if with_turns:
+            turn = queues.next_turn()
             turn.queued = False
             try:
                 turn.run()
@@ -304,6 +318,16 @@ class Poller:
                 self._report(turn)
             return True
         return bool(batch)
+
+    def _shared_out(self, epoll: select.epoll, batch: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Put `batch`, and what more the kernel has, behind what waits; take some events of each group."""
+        queues, group_of = self._queues, self._group_of
+        if len(batch) == MAX_EVENTS:
+            # What is level-triggered comes twice, and is told once.
+            batch = batch + epoll.poll(0, MANY)
+        for descriptor, bits in batch:
+            queues.add_event(group_of[descriptor], descriptor, bits)
+        return queues.next_events()
 
     def _close_leaving(self) -> None:
         while self._leaving:
@@ -349,3 +373,27 @@ class Poller:
     def logPrefix(self) -> str:
         """The prefix of log lines made during a batch."""
         return "portfwd"
+
+
+class _InGroup:
+    """The poller, for what belongs to one group; see `Polling`."""
+
+    def __init__(self, poller: Poller, group: Group) -> None:
+        self._poller = poller
+        self._group = group
+        self.look_at_clock = poller.look_at_clock
+        self.hand_over = poller.hand_over
+        self.forget = poller.forget
+
+    def __repr__(self) -> str:
+        return f"<{self._group!r} of {self._poller!r}>"
+
+    @property
+    def now(self) -> float:
+        return self._poller.now
+
+    def watch(self, descriptor: int, events: int, watcher: Watcher, *, edge: int = EDGE) -> None:
+        self._poller.watch(descriptor, events, watcher, edge=edge, group=self._group)
+
+    def take_turn(self, turn: Turn) -> None:
+        self._poller.take_turn(turn, self._group)

@@ -32,7 +32,7 @@ from portfwd.kernel.datagrams import (
     to_destination,
 )
 from portfwd.kernel.failures import log_warning
-from portfwd.kernel.poller import Poller
+from portfwd.kernel.polling import Polling
 from portfwd.kernel.reactor import Reactor
 from portfwd.kernel.sockets import to_address
 from portfwd.limits.descriptors import Descriptors
@@ -68,7 +68,7 @@ class DatagramListener(Reception):
         name: str,
         sock: socket.socket,
         reactor: Reactor,
-        poller: Poller,
+        poller: Polling,
         budget: Descriptors,
         live: LiveRule,
         *,

@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from portfwd.kernel.failures import log_failure, log_warning
-from portfwd.kernel.poller import Poller
+from portfwd.kernel.polling import Polling
 from portfwd.kernel.reactor import Reactor
 from portfwd.kernel.sockets import EXHAUSTED, accept, reset_on_close, to_address
 from portfwd.limits.descriptors import PER_SESSION, Descriptors
@@ -97,7 +97,7 @@ class Listener:
         inherited: bool = False,
         gate: Gate | None = None,
         make_room: MakeRoom | None = None,
-        poller: Poller | None = None,
+        poller: Polling | None = None,
         batch: int = BATCH,
     ) -> None:
         """

@@ -9,7 +9,7 @@ from typing import Protocol
 from attrs import field, frozen
 
 from portfwd.kernel.platform import Platform
-from portfwd.kernel.poller import Poller
+from portfwd.kernel.polling import Polling
 from portfwd.kernel.reactor import Reactor
 from portfwd.limits.admission import Doorkeeper
 from portfwd.metrics.tally import Ledger
@@ -77,7 +77,7 @@ class Opener(Protocol):
     """
 
     @property
-    def poller(self) -> Poller | None:
+    def poller(self) -> Polling | None:
         """See the class."""
 
     def accepted(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import socket
 from typing import Final
 
-from portfwd.kernel.poller import Poller
+from portfwd.kernel.polling import Polling
 from portfwd.kernel.reactor import Reactor
 from portfwd.kernel.sockets import apply_settings, client_settings, local_address
 from portfwd.rules.model import Options
@@ -40,12 +40,12 @@ class StreamMaker:
     :ivar poller: None: attempts wait by the reactor, as these streams do.
     """
 
-    poller: Poller | None = None
+    poller: Polling | None = None
 
     def __init__(
         self,
         reactor: Reactor,
-        poller: Poller | None,
+        poller: Polling | None,
         gates: Gates | None = None,
         bulk: BulkReads | None = None,
     ) -> None:

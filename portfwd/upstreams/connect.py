@@ -43,7 +43,8 @@ from portfwd.errors import (
     OutOfResources,
 )
 from portfwd.kernel.failures import log_failure
-from portfwd.kernel.poller import EVENTS, OUTCOME, Poller
+from portfwd.kernel.poller import EVENTS, OUTCOME
+from portfwd.kernel.polling import Polling
 from portfwd.kernel.reactor import Reactor
 from portfwd.kernel.sockets import (
     EXHAUSTED,
@@ -127,7 +128,7 @@ class SocketAttempt:
         options: Options,
         timeout: float,
         owner: AttemptOwner | None,
-        poller: Poller | None = None,
+        poller: Polling | None = None,
         settings: Settings | None = None,
         patience: Patience | None = None,
     ) -> None:

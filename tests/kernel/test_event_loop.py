@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from portfwd.kernel.event_loop import PollerReactor
+from portfwd.kernel.event_loop import MOST, PollerReactor
 from portfwd.kernel.poller import EVENTS, Poller
 from portfwd.kernel.reactor import WaitingReactor
 from tests.kernel.test_poller import Watcher
@@ -119,6 +119,29 @@ class LoopTests(LoopCase):
         sock.send(b"hello")
         self.run_until_stopped()
         self.assertEqual(told, [b"hello"])
+
+    def test_crowd_of_its_own_descriptors(self) -> None:
+        """Twisted's transports that are all ready at once do not come before an event of ours."""
+        count = 100
+        read: list[int] = []
+
+        class Reader(Protocol):
+            def dataReceived(self, data: bytes) -> None:
+                read.append(1)
+                canary.send(b"x")
+
+        factory = Factory.forProtocol(Reader)
+        for _ in range(count):
+            near, far = unix_sockets()
+            self.addCleanup(far.close)
+            self.reactor.adoptStreamConnection(near.fileno(), socket.AF_UNIX, factory)
+            near.close()
+            far.send(b"x")
+        before: list[int] = []
+        watcher = Watcher(lambda: before or (before.append(len(read)), self.reactor.stop()))
+        _, canary = self.watched(watcher)
+        self.run_until_stopped()
+        self.assertTrue(0 < before[0] <= 2 * MOST, before)
 
     def test_iterate(self) -> None:
         """One iteration is one batch of events, and does not last as long as it may wait."""

@@ -22,7 +22,8 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from portfwd.kernel import poller as module
-from portfwd.kernel.poller import DEATH, ERROR, EVENTS, OUTCOME, STEPS, Poller
+from portfwd.kernel.fair_queues import QUOTA
+from portfwd.kernel.poller import DEATH, ERROR, EVENTS, FEW, MAX_EVENTS, OUTCOME, STEPS, Poller
 from portfwd.kernel.reactor import WaitingReactor
 from tests.streams.far_ends import open_descriptors, unix_sockets
 
@@ -406,6 +407,132 @@ class TurnTests(PollerCase):
         self.assertEqual(len(watcher.events), 1)
 
 
+class GroupTests(PollerCase):
+    """Crowds of one group beside a single one of another."""
+
+    def crowd(self, count: int, do: Callable[[], object] = lambda: None) -> tuple[list[Watcher], list[Any]]:
+        """So many watchers of one group, and the far ends that they are told of."""
+        group = self.poller.group("crowd")
+        watchers, ends = [Watcher(do) for _ in range(count)], []
+        for watcher in watchers:
+            near, far = self.sockets()
+            group.watch(near.fileno(), select.EPOLLIN, watcher)
+            ends.append((near, far))
+        return watchers, ends
+
+    def told(self, watchers: list[Watcher]) -> int:
+        """How many of them have been told of something."""
+        return sum(bool(watcher.events) for watcher in watchers)
+
+    def test_crowd(self) -> None:
+        """An event of another group comes behind some of the crowd's, not behind all of them."""
+        before: list[int] = []
+        for count in (FEW + 1, MAX_EVENTS + 44, 3 * MAX_EVENTS):
+            watchers, ends = self.crowd(count)
+            canary = Watcher(lambda watchers=watchers: before.append(self.told(watchers)))  # type: ignore[misc]
+            near, far = self.sockets()
+            self.poller.group("canary").watch(near.fileno(), select.EPOLLIN, canary)
+            for _, end in ends:
+                end.send(b"x")
+            far.send(b"x")
+            while self.told(watchers) < count:
+                self.poller.doRead()
+            self.assertLessEqual(before[-1], QUOTA, count)
+            self.assertEqual([len(watcher.events) for watcher in watchers], [1] * count)
+
+    def test_new_events(self) -> None:
+        """Nor does one that comes while the crowd's wait have to wait for all of them."""
+        once = iter([b"x"])
+        watchers, ends = self.crowd(300, lambda: [far.send(byte) for byte in once])
+        before: list[int] = []
+        canary = Watcher(lambda: before.append(self.told(watchers)))
+        near, far = self.sockets()
+        self.poller.group("canary").watch(near.fileno(), select.EPOLLIN, canary)
+        for _, end in ends:
+            end.send(b"x")
+        self.poller.doRead()
+        self.assertLessEqual(before[0], 2 * QUOTA)
+
+    def test_forgotten_while_it_waits(self) -> None:
+        """An event that waits for a socket that is forgotten is told to nobody who gets its number."""
+        watchers, ends = self.crowd(200)
+        for _, end in ends:
+            end.send(b"x")
+        self.patch(module, "STEPS", 1)
+        self.poller.doRead()
+        last = ends[-1][0].fileno()
+        self.poller.forget(ends[-1][0])
+        fresh, _ = self.sockets()
+        self.assertEqual(fresh.fileno(), last)
+        another = Watcher()
+        self.poller.watch(last, select.EPOLLIN, another)
+        while self.told(watchers) < 199:
+            self.poller.doRead()
+        self.assertEqual((watchers[-1].events, another.events), ([], []))
+
+    def test_handed_over_while_it_waits(self) -> None:
+        """Who gets a descriptor gets the event that waits: it does not come again."""
+        watchers, ends = self.crowd(200)
+        for _, end in ends:
+            end.send(b"x")
+        self.patch(module, "STEPS", 1)
+        self.poller.doRead()
+        heir = Watcher()
+        self.poller.hand_over(ends[-1][0].fileno(), heir)
+        while self.told(watchers) < 199:
+            self.poller.doRead()
+        self.assertEqual((watchers[-1].events, len(heir.events)), ([], 1))
+
+    def test_stopped_while_events_wait(self) -> None:
+        """They are not told."""
+        watchers, ends = self.crowd(200)
+        for _, end in ends:
+            end.send(b"x")
+        self.patch(module, "STEPS", 1)
+        self.poller.doRead()
+        told = self.told(watchers)
+        self.poller.stop()
+        self.reactor.advance(0)
+        self.poller.doRead()
+        self.assertEqual(self.told(watchers), told)
+
+    def test_level_triggered(self) -> None:
+        """What is told again and again is told once a batch, however many others there are."""
+        listener = Watcher()
+        _, ends = self.crowd(300)
+        near, far = self.sockets()
+        self.poller.group("listener").watch(near.fileno(), select.EPOLLIN, listener, edge=0)
+        for _, end in (*ends, (near, far)):
+            end.send(b"x")
+        self.patch(module, "STEPS", 1)
+        for number in range(1, 4):
+            self.poller.doRead()
+            self.assertEqual(len(listener.events), number)
+
+    def test_turns(self) -> None:
+        """A turn of another group does not wait for all turns of a crowd."""
+        order: list[str] = []
+        crowd, canary = self.poller.group("crowd"), self.poller.group("canary")
+        for _ in range(100):
+            crowd.take_turn(Watcher(lambda: order.append("crowd")))
+        canary.take_turn(Watcher(lambda: order.append("canary")))
+        while len(order) < 101:
+            self.poller.doRead()
+        self.assertEqual(order.index("canary"), 1)
+
+    def test_one_group_a_name(self) -> None:
+        """All that a rule makes is in one group, whoever asks for it; it is kept as long as it is used."""
+        first, second = self.poller.group("web"), self.poller.group("web")
+        self.assertEqual(repr(first), repr(second))
+        turns: list[int] = []
+        for number, group in enumerate((first, second, self.poller.group("other"))):
+            group.take_turn(Watcher(lambda number=number: turns.append(number)))  # type: ignore[misc]
+        self.poller.doRead()
+        self.assertEqual(turns, [0, 2, 1])
+        first.look_at_clock()
+        self.assertEqual(first.now, self.poller.now)
+
+
 class AccidentTests(PollerCase):
     """Exceptions never leave `doRead`: the reactor would drop the poller, and every session with it."""
 
@@ -529,6 +656,10 @@ class Hosted:
 
 class HostedEventTests(Hosted, EventTests):
     """Events, for a reactor that waits on the set."""
+
+
+class HostedGroupTests(Hosted, GroupTests):
+    """Crowds, for a reactor that waits on the set."""
 
 
 class HostedTurnTests(Hosted, TurnTests):

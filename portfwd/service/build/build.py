@@ -413,7 +413,7 @@ class Binder:
             inherited=inherited,
             gate=live.gate,
             make_room=room_maker(live),
-            poller=None if self._world.sockets is None else self._world.sockets.poller,
+            poller=None if self._world.sockets is None else self._world.sockets.poller.group(live.rule.name),
         )
 
 

@@ -28,7 +28,7 @@ def datagram_streams(rule: Rule, world: Surroundings, gates: Gates | None = None
 
     :param gates: the rule's, if its bandwidth is limited.
     """
-    poller = None if world.sockets is None else world.sockets.poller
+    poller = None if world.sockets is None else world.sockets.poller.group(rule.name)
     targets = DatagramTargets(world.reactor, world.names)
     # What is shared carries whole messages, so both sides of a session pass datagrams.
     mixed = rule.is_mixed and not rule.shares_questions
@@ -63,13 +63,12 @@ def adopt_listeners(
     if world.sockets is None:
         raise ValueError("systemd's sockets for datagrams need epoll")
     taken: list[DatagramListener] = []
+    poller = world.sockets.poller.group(live.rule.name)
     try:
         for descriptor in descriptors:
             sock = ready_inherited(adopt(descriptor, datagrams=True))
             taken.append(
-                DatagramListener(
-                    live.name, sock, world.reactor, world.sockets.poller, budget, live, inherited=True
-                )
+                DatagramListener(live.name, sock, world.reactor, poller, budget, live, inherited=True)
             )
     except OSError:
         for one in taken:
@@ -109,8 +108,9 @@ def bind_listeners(
                 one.stop()
             raise
         return ports
+    poller = world.sockets.poller.group(live.rule.name)
     return [
-        DatagramListener(live.name, sock, world.reactor, world.sockets.poller, budget, live)
+        DatagramListener(live.name, sock, world.reactor, poller, budget, live)
         for sock in bind_datagrams(spec, port, resolve, share=share)
     ]
 

@@ -27,7 +27,8 @@ def choose_streams(rule: Rule, world: Surroundings, gates: Gates | None = None) 
         return datagram_streams(rule, world, gates)
     if world.sockets is None or rule.options.relay is RelayKind.PAIR or not rule.is_plain:
         return world.streams
-    return SocketStreams(world.sockets, rule.options, watched=bool(rule.filters), gates=gates)
+    group = world.sockets.poller.group(rule.name)
+    return SocketStreams(world.sockets, rule.options, watched=bool(rule.filters), gates=gates, group=group)
 
 
 def surroundings_of(rule: Rule, world: Surroundings) -> tuple[Surroundings, Gates | None]:

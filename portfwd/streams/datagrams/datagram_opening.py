@@ -15,7 +15,7 @@ from typing import Final, Protocol, cast
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from portfwd.kernel.poller import Poller
+from portfwd.kernel.polling import Polling
 from portfwd.rules.model import Options
 from portfwd.streams.datagrams.carrier import Carrier, UpstreamCarrier
 from portfwd.streams.datagrams.datagram_socket import ConnectedSocket
@@ -56,7 +56,7 @@ class DatagramStreams:
         self,
         clock: IReactorTime,
         options: Options,
-        poller: Poller | None,
+        poller: Polling | None,
         streams: StreamMaker,
         targets: Targets,
         *,
@@ -73,7 +73,7 @@ class DatagramStreams:
         :param name: the rule's.
         :param forgeable: clients' addresses may be forged.
         """
-        self.poller: Poller | None = None
+        self.poller: Polling | None = None
         self._clock = clock
         self._options = options
         self._watcher = poller

@@ -17,7 +17,7 @@ from typing import Final
 from twisted.python.failure import Failure
 
 from portfwd.kernel.datagrams import GONE, LARGEST, LARGEST_UNIX, UNREACHABLE
-from portfwd.kernel.poller import Poller
+from portfwd.kernel.polling import Polling
 from portfwd.kernel.sockets import local_address
 from portfwd.streams.datagrams.carrier import Taker, UpstreamCarrier, end_refused
 from portfwd.values import Address, UnixAddress
@@ -58,7 +58,7 @@ class ConnectedSocket:
         "too_long",
     )
 
-    def __init__(self, sock: socket.socket, address: Address | None, poller: Poller) -> None:
+    def __init__(self, sock: socket.socket, address: Address | None, poller: Polling) -> None:
         """:param sock: connected and non-blocking; owned from here on."""
         self.address = address
         self.local = local_address(sock)

@@ -8,7 +8,7 @@ import os
 from typing import Protocol
 
 from portfwd.kernel.pipes import PipePool
-from portfwd.kernel.poller import Poller
+from portfwd.kernel.polling import Polling
 from portfwd.streams.sockets.bulk_reads import BulkReads
 
 
@@ -27,7 +27,8 @@ class FlowSetup:
     """
     What all flows of a rule have in common.
 
-    :ivar poller: gives them their turns, and the time.
+    :ivar poller: knows the time.
+    :ivar turns: gives them their turns.
     :ivar buffer: shared with other flows; what is in it is gone after each `SocketFlow.run`.
     :ivar pool: where pipes are borrowed; None to copy always.
     :ivar pipe_size: bytes of a pipe.
@@ -36,11 +37,11 @@ class FlowSetup:
     :ivar bulk: larger reads of what cannot be spliced; None: there are none.
     """
 
-    __slots__ = ("buffer", "bulk", "pipe_size", "poller", "pool", "splice", "splice_first")
+    __slots__ = ("buffer", "bulk", "pipe_size", "poller", "pool", "splice", "splice_first", "turns")
 
     def __init__(
         self,
-        poller: Poller,
+        poller: Polling,
         buffer: memoryview,
         pool: PipePool | None = None,
         pipe_size: int = 0,
@@ -48,9 +49,16 @@ class FlowSetup:
         splice_first: bool = False,
         splice: Splice | None = None,
         bulk: BulkReads | None = None,
+        turns: Polling | None = None,
     ) -> None:
-        """:param splice: None for the kernel's own."""
+        """
+        Keep it.
+
+        :param splice: None for the kernel's own.
+        :param turns: the rule's group of `poller`, which is slower to tell the time; None: `poller` itself.
+        """
         self.poller = poller
+        self.turns = poller if turns is None else turns
         self.buffer = buffer
         self.pool = pool
         self.pipe_size = pipe_size

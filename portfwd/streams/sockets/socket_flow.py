@@ -134,7 +134,7 @@ class SocketFlow:
 
     def take_turn(self) -> None:
         """Run soon, when others who are always ready have had their turns."""
-        self._setup.poller.take_turn(self)
+        self._setup.turns.take_turn(self)
 
     def failed(self, failure: Failure) -> None:
         """Our own code failed in `run`: the source's connection ends."""

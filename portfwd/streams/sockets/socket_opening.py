@@ -11,6 +11,7 @@ from attrs import field, frozen
 
 from portfwd.kernel.pipes import PipePool
 from portfwd.kernel.poller import Poller
+from portfwd.kernel.polling import Polling
 from portfwd.kernel.sockets import apply_settings, client_settings, local_address
 from portfwd.rules.model import Options, RelayKind
 from portfwd.streams.rate_limiters import Gates
@@ -54,15 +55,22 @@ class SocketStreams:
     _stream: type[SocketStream]
 
     def __init__(
-        self, share: SocketShare, options: Options, *, watched: bool = False, gates: Gates | None = None
+        self,
+        share: SocketShare,
+        options: Options,
+        *,
+        watched: bool = False,
+        gates: Gates | None = None,
+        group: Polling | None = None,
     ) -> None:
         """
         :param options: the rule's; ``buffer``, ``pipe`` and ``relay`` matter here.
         :param watched: the rule has filters: its streams are `WatchedStream`s.
         :param gates: the rule's, if its bandwidth is limited: its streams are `PacedStream`s.
+        :param group: the rule's, of the poller; None: what others share.
         """
         self._gates = gates
-        self.poller = share.poller
+        self.poller = share.poller if group is None else group
         self._client_settings = client_settings(options)
         if options.buffer not in share.buffers:
             share.buffers[options.buffer] = memoryview(bytearray(options.buffer))
@@ -75,6 +83,7 @@ class SocketStreams:
             options.pipe,
             splice_first=options.relay is RelayKind.SPLICE,
             bulk=BulkReads(options.bulk_buffer, share.places) if larger else None,
+            turns=self.poller,
         )
         self.kind = "copy" if pool is None else "splice"
         # Not methods of this object: what a rule is made of must not wait for the garbage collector.

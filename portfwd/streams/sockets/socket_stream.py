@@ -24,7 +24,8 @@ from typing import Final, Protocol, cast
 
 from twisted.python.failure import Failure
 
-from portfwd.kernel.poller import ERROR, EVENTS, Poller
+from portfwd.kernel.poller import ERROR, EVENTS
+from portfwd.kernel.polling import Polling
 from portfwd.kernel.sockets import (
     EXHAUSTED,
     GONE,
@@ -60,7 +61,7 @@ class Joiner(Protocol):
     """
 
     @property
-    def poller(self) -> Poller:
+    def poller(self) -> Polling:
         """See the class."""
 
     @property

@@ -43,7 +43,8 @@ from twisted.internet.interfaces import (
 )
 from twisted.python.failure import Failure
 
-from portfwd.kernel.poller import DEATH, ERROR, Poller
+from portfwd.kernel.poller import DEATH, ERROR
+from portfwd.kernel.polling import Polling
 from portfwd.kernel.sockets import GONE, has_hung_up, keep_urgent, reset_on_close, unsent_bytes
 from portfwd.streams.sockets.bulk_reads import BulkReads
 
@@ -94,7 +95,7 @@ class PlainTransport(tcp.Connection):
         protocol: IProtocol,
         reactor: IReactorFDSet,
         buffer: int,
-        poller: Poller | None = None,
+        poller: Polling | None = None,
         *,
         linger: float | None = None,
         bulk: BulkReads | None = None,

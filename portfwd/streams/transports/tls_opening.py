@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory, I
 from twisted.internet.protocol import Factory
 from zope.interface import implementer
 
-from portfwd.kernel.poller import Poller
+from portfwd.kernel.polling import Polling
 from portfwd.rules.model import Options
 from portfwd.streams.datagrams.carrier import UpstreamCarrier
 from portfwd.streams.datagrams.datagram_opening import DatagramStreams, Targets
@@ -73,7 +73,7 @@ class TLSStreams:
         self._expects_header = expects_header
 
     @property
-    def poller(self) -> Poller | None:
+    def poller(self) -> Polling | None:
         """See `StreamMaker`."""
         return self._streams.poller
 
