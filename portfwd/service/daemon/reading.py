@@ -26,6 +26,7 @@ from portfwd.rules.include import MAX_FILES
 from portfwd.rules.model import Ruleset
 from portfwd.rules.options import OPTIONS
 from portfwd.rules.reading import Files
+from portfwd.rules.steps import Steps
 from portfwd.rules.tokens import Fault, Line
 from portfwd.service.daemon.regular import read_regular
 
@@ -125,8 +126,8 @@ def _included(path: str, text: str) -> Iterator[str]:
                 yield words[1].text
 
 
-def files_of(ruleset: Ruleset) -> list[str]:
-    """The files that rules name: of TLS, and whatever an option of a filter says that could be one."""
+def files_of(ruleset: Ruleset) -> Steps[list[str]]:
+    """Find the files that rules name: of TLS, and whatever an option of a filter says that could be one."""
     found: dict[str, None] = {}
     for rule in ruleset.rules:
         for options in (
@@ -141,6 +142,7 @@ def files_of(ruleset: Ruleset) -> list[str]:
         for spec in rule.filters:
             for value in (*spec.words, *(value for _, value in spec.options)):
                 found[value] = None
+        yield
     return list(found)
 
 

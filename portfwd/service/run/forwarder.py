@@ -13,7 +13,6 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, TypeVar
 
 from attrs import evolve
@@ -46,6 +45,7 @@ from portfwd.service.build.bind_failures import cannot_listen
 from portfwd.service.build.build import Binder, Bound, Planned, RuleMaker, count_descriptors, live_rules
 from portfwd.service.build.listener_names import ListenerNames, names_to_look_up
 from portfwd.service.daemon.context import surroundings
+from portfwd.service.daemon.garbage import Making, as_usual
 from portfwd.service.daemon.slices import Slices
 from portfwd.service.run.measuring import Watchers
 from portfwd.service.run.reload import ReloadResult, Transition, refusal
@@ -88,7 +88,7 @@ class Forwarder(Service):
         *,
         drain: float = DRAIN,
         platform: Platform | None = None,
-        making: Callable[[], AbstractContextManager[None]] = nullcontext,
+        making: Making = as_usual,
         lost: Callable[[Failure], None] | None = None,
     ) -> None:
         """
@@ -204,7 +204,7 @@ class Forwarder(Service):
         :raises StartError: with a line for each listener that cannot be bound.
         """
         self._budget.limit = raise_descriptor_limit()
-        self._names.learn_now(names_to_look_up(self.ruleset, ()))
+        self._names.learn_now(finish(names_to_look_up(self.ruleset, ())))
         self._bound = self._binder.bind_all(self._planned)
         if self._watchers is not None:
             try:
@@ -352,7 +352,7 @@ class Forwarder(Service):
     async def _reload(self, ruleset: Ruleset, dry_run: bool, log: SessionLog | None) -> ReloadResult:
         begun = time.monotonic()
         self._longest = 0.0
-        with self._making():
+        with self._making(lambda: len(self.ruleset.rules)):
             try:
                 result = await self._change(ruleset, dry_run, log)
             except CancelledError:
@@ -376,7 +376,7 @@ class Forwarder(Service):
         problems = await self._in_slices(unsupported_in_steps(ruleset))
         if problems:
             return ReloadResult(dry_run=dry_run, problems=problems, failures=refusal(problems))
-        await self._names.learn(names_to_look_up(ruleset, self._bound))
+        await self._names.learn(await self._in_slices(names_to_look_up(ruleset, self._bound)))
         if not self.running:
             raise CancelledError
         session_log = self._session_log if log is None else log

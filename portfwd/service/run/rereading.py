@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from attrs import evolve, frozen
 from twisted.application.service import Service
@@ -31,6 +29,7 @@ from portfwd.rules.reading import Files
 from portfwd.rules.steps import Steps
 from portfwd.rules.support import everything_wrong_in_steps
 from portfwd.service.daemon.disk import DiskFiles
+from portfwd.service.daemon.garbage import Making, as_usual
 from portfwd.service.daemon.notify import Notifier, status_of
 from portfwd.service.daemon.reading import files_of, in_thread, read_in_thread, touch
 from portfwd.service.daemon.slices import Slices
@@ -44,6 +43,8 @@ ACCIDENT: Final = "an error in portfwd itself, or in a filter; the log has the t
 
 #: What failures say that may come from a change of root or directory.
 OUT_OF_REACH: Final = ("cannot be read", "No such file", "Permission denied", "there is no filter")
+
+T = TypeVar("T")
 
 
 @frozen
@@ -129,7 +130,7 @@ class Rereading(Service):
         *,
         notifier: Notifier | None = None,
         confinement: Confinement | None = None,
-        making: Callable[[], AbstractContextManager[None]] = nullcontext,
+        making: Making = as_usual,
         files: Files | None = None,
         allow_empty: bool = False,
     ) -> None:
@@ -151,7 +152,8 @@ class Rereading(Service):
         self._turn = DeferredLock()
         #: Who shares the reload that has not begun yet: a real one, a dry run.
         self._waiting: dict[bool, list[Deferred[ReloadResult]]] = {}
-        self._reading: Slices[Ruleset | Mistakes] | None = None
+        self._reading: Slices[Any] | None = None
+        self._longest = 0.0
         self._log = Logger()
 
     def __repr__(self) -> str:
@@ -194,7 +196,7 @@ class Rereading(Service):
         begun = time.monotonic()
         if not dry_run:
             self._notifier.reloading()
-        with self._making():
+        with self._making(lambda: len(self._forwarder.ruleset.rules)):
             try:
                 result = await self._read_and_change(dry_run)
             except GeneratorExit:
@@ -225,26 +227,31 @@ class Rereading(Service):
             return self._refused(dry_run, f"{path}, or a file that it includes: {problem.strerror}")
         if not self.running:
             return self._refused(dry_run, "the forwarder is stopping")
-        self._reading = Slices(self._reactor, _read(path, files, self._allow_empty))
+        self._longest = 0.0
         try:
-            found = await self._reading.start()
+            found = await self._in_slices(_read(path, files, self._allow_empty))
+            if isinstance(found, Mistakes):
+                return self._refused(dry_run, *found.failures, problems=found.problems)
+            named = await self._in_slices(files_of(found))
+            await in_thread(self._reactor, partial(touch, named))
         except CancelledError:
             return self._refused(dry_run, "the forwarder is stopping")
-        finally:
-            longest = self._reading.longest
-            self._reading = None
-        if isinstance(found, Mistakes):
-            return self._refused(dry_run, *found.failures, problems=found.problems)
-        try:
-            await in_thread(self._reactor, partial(touch, files_of(found)))
         except TimeoutError as problem:
             return self._refused(dry_run, f"a file that the rules name: {problem.strerror}")
         result = await self._change(found, dry_run)
         return evolve(
             result,
             problems=(*found.warnings, *result.problems),
-            longest=max(longest, result.longest),
+            longest=max(self._longest, result.longest),
         )
+
+    async def _in_slices(self, steps: Steps[T]) -> T:
+        self._reading = work = Slices(self._reactor, steps)
+        try:
+            return await work.start()
+        finally:
+            self._longest = max(self._longest, work.longest)
+            self._reading = None
 
     async def _change(self, ruleset: Ruleset, dry_run: bool) -> ReloadResult:
         if dry_run or ruleset.log == self._session_log.spec:

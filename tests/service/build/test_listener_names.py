@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from portfwd.rules.steps import finish
 from portfwd.service.build.listener_names import ListenerNames, names_to_look_up
 from portfwd.upstreams.names import LOOK_UP_LIMIT
 from tests.service.worlds import rules
@@ -141,7 +142,7 @@ class NamesToLookUpTests(SynchronousTestCase):
         target = "-> 192.0.2.1:1\n"
         bound: Any = [Bound(f"a: one.example:80 {target}"), Bound(f"b: 127.0.0.1:81 {target}")]
         text = f"a: one.example:80 {target}b: :82 {target}c: unix:/x {target}d: 127.0.0.1:83 {target}"
-        self.assertEqual(names_to_look_up(rules(text), bound), set())
-        self.assertEqual(names_to_look_up(rules("b: 127.0.0.1:83 " + target), bound), set())
+        self.assertEqual(finish(names_to_look_up(rules(text), bound)), set())
+        self.assertEqual(finish(names_to_look_up(rules("b: 127.0.0.1:83 " + target), bound)), set())
         more = rules(text + f"e: one.example:84 {target}f: two.example:80 {target}")
-        self.assertEqual(names_to_look_up(more, bound), {"one.example", "two.example"})
+        self.assertEqual(finish(names_to_look_up(more, bound)), {"one.example", "two.example"})

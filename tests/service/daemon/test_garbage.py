@@ -18,19 +18,26 @@ class KeptTests(SynchronousTestCase):
         self.addCleanup(gc.enable)
 
     def test_many(self) -> None:
-        """The collector is off meanwhile, and many objects are frozen: a full round does not see them."""
+        """The collector is off meanwhile; objects of many rules are frozen, and no full round sees them."""
         before = gc.get_freeze_count()
-        with kept():
+        with kept(lambda: MOST_SEEN + 1):
             self.assertFalse(gc.isenabled())
-            made = [[] for _ in range(MOST_SEEN)]  # type: ignore[var-annotated]
+            made = [[] for _ in range(1000)]  # type: ignore[var-annotated]
         self.assertTrue(gc.isenabled())
         self.assertGreaterEqual(gc.get_freeze_count() - before, len(made))
 
+    def test_start(self) -> None:
+        """A start freezes what it made, however few rules there are."""
+        gc.unfreeze()
+        with kept():
+            pass
+        self.assertGreater(gc.get_freeze_count(), 0)
+
     def test_few(self) -> None:
-        """A reload of few rules freezes nothing, so that cycles which are alive meanwhile are found later."""
+        """A reload of few rules freezes nothing: later rounds find cycles that were alive then."""
         gc.freeze()
         before = gc.get_freeze_count()
-        with kept():
+        with kept(lambda: MOST_SEEN):
             made = [[] for _ in range(1000)]  # type: ignore[var-annotated]
         self.assertLessEqual(gc.get_freeze_count(), before)
         self.assertTrue(gc.is_tracked(made))

@@ -20,6 +20,7 @@ from portfwd.filters.builtin.users import read_users
 from portfwd.filters.option_kinds import file_of
 from portfwd.rules import load
 from portfwd.rules.load import parse
+from portfwd.rules.steps import finish
 from portfwd.service.build.filters import DISK
 from portfwd.service.daemon.disk import DiskFiles
 from portfwd.service.daemon.reading import (
@@ -98,7 +99,7 @@ class FilesOfTests(SynchronousTestCase):
             "    filter socks5 users=p\n",
             "f",
         )
-        self.assertEqual(set(files_of(ruleset)), set("cklmnop"))
+        self.assertEqual(set(finish(files_of(ruleset))), set("cklmnop"))
 
     def test_options(self) -> None:
         """Passwords and revocation lists are among them; a key log is written and not read."""
