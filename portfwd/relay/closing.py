@@ -3,7 +3,8 @@
 Closes the stream of one side, once the session's reason is fixed.
 
 It performs the actions of `portfwd.relay.ends.close_step` on a stream and looks at its send queue by a
-timer. A stream on which nothing has moved for ``linger`` is reset: that bounds every mode.
+timer. A stream on which nothing has moved for ``linger`` is reset: that bounds every mode. A reader that
+acknowledges a little now and then is bounded by `DELIVERY_LIMIT`, where a limit has ended its session.
 """
 
 from __future__ import annotations
@@ -23,6 +24,11 @@ from portfwd.streams.stream import Stream
 #: four times longer each time up to the second one.
 FIRST_LOOK: Final = 0.002
 LONGEST_LOOK: Final = 0.1
+
+#: Seconds that readers have for what was received when a limit of time, a drain or ``on-remove=cut`` has
+#: ended their session, however slowly they acknowledge. With 10 seconds of ``--drain`` less than the 90 after
+#: which systemd kills a process that is to stop.
+DELIVERY_LIMIT: Final = 60.0
 
 
 class Closing:

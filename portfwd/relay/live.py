@@ -23,7 +23,7 @@ from portfwd.rules.model import Rule
 from portfwd.streams.datagrams.carrier import Carrier
 from portfwd.streams.datagrams.datagram_opening import DatagramStreams
 from portfwd.streams.stream import Stream
-from portfwd.upstreams.timeout_queue import Patience
+from portfwd.upstreams.timeout_queue import AT_ONCE, Patience
 from portfwd.values import CloseReason
 
 #: Seconds between two lines that say the same.
@@ -179,3 +179,15 @@ class LiveRule(RelayRule):
                 session.kill(reason)
             else:
                 session.cut(reason)
+
+    def cut_in_turns(self, reason: CloseReason) -> None:
+        """End every session that there is now, `AT_ONCE` of them before others have their turn."""
+        self._cut_some(iter(tuple(self.sessions.values())), reason)
+
+    def _cut_some(self, sessions: Iterator[Session], reason: CloseReason) -> None:
+        count = 0
+        for session in itertools.islice(sessions, AT_ONCE):
+            session.cut(reason)
+            count += 1
+        if count == AT_ONCE:
+            self.clock.callLater(0, self._cut_some, sessions, reason)

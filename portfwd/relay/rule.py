@@ -17,6 +17,7 @@ from portfwd.filters.api import IFilterFactory
 from portfwd.limits.admission import Admission
 from portfwd.limits.look_ups import NOBODY, Asker
 from portfwd.relay.awaiting import Results
+from portfwd.relay.closing import DELIVERY_LIMIT
 from portfwd.relay.context import Opener, Surroundings
 from portfwd.relay.datagram_targets import DatagramTargets
 from portfwd.relay.destination import Destination
@@ -88,6 +89,7 @@ class RelayRule:
     :ivar counts_targets: whether targets have limits of their own.
     :ivar learns_sources: whether a filter says later where a client comes from.
     :ivar half_closed: the waits of half-closed sessions for the first look whether they are silent.
+    :ivar delivering: sessions that a limit has ended, and that still deliver what was received.
     """
 
     def __init__(
@@ -135,6 +137,7 @@ class RelayRule:
         self.clock = world.reactor
         self._pool = QuestionPool(self.clock, self._dial_shared) if rule.shares_questions else None
         self.half_closed = Patience(self.clock, self.options.half_close / LOOKS)
+        self.delivering = Patience(self.clock, DELIVERY_LIMIT)
         limit = min(self.options.connect_timeout, self.options.dial_timeout)
         self._connecting = Patience(self.clock, limit)
         self.log = log

@@ -597,19 +597,33 @@ class Session:
         """A limit is reached: deliver what was received, then reset both sides."""
         if self.state is _RELAYING:
             self._expire(reason)
-        elif self.state not in (_CLOSING, _CLOSED):
+        elif self.state is _CLOSING:
+            self._bound_delivery()
+        elif self.state is not _CLOSED:
             self._finish(reason)
 
     def _expire(self, reason: CloseReason, event: Event = Event.EXPIRED) -> None:
         _, _, _, _, client, upstream = step(self._client.flow, self._upstream.flow, event)
         self._finish(reason, client=client, upstream=upstream)
+        self._bound_delivery()
+
+    def _bound_delivery(self) -> None:
+        """What was received is delivered within `DELIVERY_LIMIT`, or not at all."""
+        if self.state is _CLOSING and self not in self._rule.delivering:
+            self._rule.delivering.wait(self, self._was_not_delivered)
+
+    @contained
+    def _was_not_delivered(self) -> None:
+        for half in (self._client, self._upstream):
+            if half.closing is not None and half.hold is not _LOST:
+                half.closing.tell(Event.STALLED)
 
     @contained
     def lasted(self) -> None:
         """It is as old as ``max-time`` lets it become."""
         if self.state not in (_CLOSING, _CLOSED):
             self._detail = f"max-time={self._rule.options.max_time:g}s"
-            self.cut(CloseReason.MAX_TIME)
+        self.cut(CloseReason.MAX_TIME)
 
     @contained
     def kill(self, reason: CloseReason) -> None:
@@ -712,6 +726,7 @@ class Session:
             self.state = follow(_CLOSING, _CLOSED)
             self._tell_closed()
             self._release()
+            self._rule.delivering.forget(self)
             if self._places is not None or self._rule.counts_targets or self._counted_at is not None:
                 self._leave()
             self._rule.left(self)

@@ -43,6 +43,9 @@ class Patience:
     def __repr__(self) -> str:
         return f"<Patience {self.seconds:g} s, {len(self._waiting)} waiting>"
 
+    def __contains__(self, who: object) -> bool:
+        return who in self._waiting
+
     def wait(self, who: object, over: Callable[[], None]) -> None:
         """Call `over` after `seconds`, unless `who` is forgotten before; a wait of his begins anew."""
         self._waiting.pop(who, None)

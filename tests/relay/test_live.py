@@ -8,6 +8,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.relay.live import LiveRule
+from portfwd.upstreams.timeout_queue import AT_ONCE
 from portfwd.values import CloseReason
 from tests.relay.fakes import FakeDial, FakeStream, SessionLines, a_live_rule, changed
 
@@ -70,6 +71,17 @@ class LiveRuleTests(SynchronousTestCase):
         self.assertEqual(calls, [])
         second.resets()
         self.assertEqual(calls, [0])
+
+    def test_cut_in_turns(self) -> None:
+        """Thousands of sessions that are cut do not keep others waiting: some end at once, then the next."""
+        self.rule = a_live_rule(self.clock, self.lines)
+        for _ in range(2 * AT_ONCE + 1):
+            self.accept()
+        self.rule.cut_in_turns(CloseReason.DRAIN)
+        self.assertEqual(self.lines.reasons, [CloseReason.DRAIN] * AT_ONCE)
+        self.clock.advance(0)
+        self.assertEqual(self.lines.reasons, [CloseReason.DRAIN] * (2 * AT_ONCE + 1))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_close_all(self) -> None:
         """Every session is reset with the reason given, also when closing one lets others go."""

@@ -21,7 +21,7 @@ from portfwd.errors import (
     OutOfResources,
     TLSFailed,
 )
-from portfwd.relay.closing import LONGEST_LOOK
+from portfwd.relay.closing import DELIVERY_LIMIT, LONGEST_LOOK
 from portfwd.relay.handshakes import Handshakes
 from portfwd.relay.live import LiveRule
 from portfwd.relay.reasons import reason_of
@@ -232,6 +232,87 @@ class OrderlyTests(SessionCase):
         self.upstream.loses(Loss.ORDERLY)
         self.assertAsked(self.client, "abort")
         self.assertClosed(CloseReason.CLIENT_RESET, Side.CLIENT)
+
+
+class SlowReaderTests(SessionCase):
+    """A reader that acknowledges a little, again and again, outlasts no limit."""
+
+    def crawl(self, seconds: float) -> None:
+        """Let time pass, in which both readers acknowledge a byte a second."""
+        for _ in range(round(seconds)):
+            self.client.takes(1)
+            self.upstream.takes(1)
+            self.wait(1.0)
+
+    def full(self, **options: Any) -> Session:
+        """A session in which much is undelivered on both sides."""
+        session = self.relaying(linger=5.0, **options)
+        self.client.unsent = self.upstream.unsent = 1_000_000
+        return session
+
+    def assertBounded(self, reason: CloseReason, session: Session) -> None:
+        """Until `DELIVERY_LIMIT` it delivers, and then it is over and says how much was not acknowledged."""
+        self.assertIs(session.state, State.CLOSING)
+        self.crawl(DELIVERY_LIMIT - 2)
+        self.assertEqual(self.lines.reasons, [])
+        self.crawl(3)
+        self.assertEqual((self.client.calls[-1], self.upstream.calls[-1]), ("abort", "abort"))
+        self.assertIn("bytes for the client were not acknowledged", self.lines.last.detail)
+        self.assertIn("bytes for the upstream were not acknowledged", self.lines.last.detail)
+        self.assertClosed(reason, self.lines.last.ended_first)
+
+    def test_max_time(self) -> None:
+        """``max-time``."""
+        session = self.full(max_time=60.0)
+        self.crawl(60)
+        self.assertBounded(CloseReason.MAX_TIME, session)
+
+    def test_cut(self) -> None:
+        """``on-remove=cut``, and the deadlines of drains."""
+        for reason in (CloseReason.KILLED, CloseReason.DRAIN):
+            self.setUp()
+            session = self.full()
+            session.cut(reason)
+            self.crawl(30)
+            session.cut(CloseReason.DRAIN)  # it does not begin anew
+            self.assertIs(session.reason, reason)
+            self.crawl(DELIVERY_LIMIT - 29)
+            self.assertClosed(reason)
+
+    def test_silence(self) -> None:
+        """``idle``: who acknowledged nothing for so long, and a little from then on."""
+        session = self.full(idle=90.0)
+        self.wait(90.0)
+        self.assertBounded(CloseReason.CLIENT_IDLE, session)
+
+    def test_already_closing(self) -> None:
+        """A session that one side has reset delivers for as long as it takes, unless a limit ends that."""
+        for end in (lambda session: session.cut(CloseReason.DRAIN), lambda session: session.lasted()):
+            self.setUp()
+            session = self.full(max_time=1e9)
+            self.upstream.resets()
+            self.crawl(10 * DELIVERY_LIMIT)
+            self.assertIs(session.state, State.CLOSING)
+            end(session)
+            self.crawl(DELIVERY_LIMIT + 1)
+            self.assertClosed(CloseReason.UPSTREAM_RESET, Side.UPSTREAM)
+
+    def test_kill(self) -> None:
+        """An operator's ``kill`` waits for nobody, also where a limit has ended the session already."""
+        session = self.full()
+        session.cut(CloseReason.DRAIN)
+        self.crawl(1)
+        session.kill(CloseReason.KILLED)
+        self.assertClosed(CloseReason.DRAIN)
+
+    def test_delivered_in_time(self) -> None:
+        """One whose readers take everything before is over then, and no timer is left."""
+        session = self.full()
+        session.cut(CloseReason.DRAIN)
+        self.client.takes(1_000_000)
+        self.upstream.takes(1_000_000)
+        self.wait(1.0)
+        self.assertClosed(CloseReason.DRAIN)
 
 
 class HalfCloseTests(SessionCase):

@@ -57,9 +57,6 @@ from portfwd.values import CloseReason
 
 #: Seconds that sessions get to finish when the service stops.
 DRAIN: Final = 10.0
-#: Seconds that readers get after that for what was received: one that takes a byte now and then must not keep
-#: the process. Both together are less than the 90 that systemd waits.
-READERS: Final = 60.0
 
 T = TypeVar("T")
 
@@ -280,17 +277,12 @@ class Forwarder(Service):
         if count := self.session_count:
             limit = f"{self.drain_limit:g}"
             self._log.info("draining: {count} sessions have {drain} s", count=count, drain=limit)
-            self._deadline = self._reactor.callLater(self.drain_limit, self._expired)
+            self._deadline = self._reactor.callLater(self.drain_limit, self.cut, CloseReason.DRAIN)
         self._binder.retired.stop()
         for live in self.every_rule:
             live.when_empty = self._drained
         self._close_listeners().addCallback(self._ports_closed)
         return stopped
-
-    def _expired(self) -> None:
-        self.cut(CloseReason.DRAIN)
-        if self._stopping and self.session_count:
-            self._deadline = self._reactor.callLater(READERS, self.cut, CloseReason.KILLED)
 
     def _ports_closed(self, _results: object) -> None:
         self._ports_open = False

@@ -90,7 +90,7 @@ class Departures:
     def leave(self, live: LiveRule, how: OnRemove) -> None:
         """`live` gets no more clients: its sessions stay, get a deadline, or are cut now."""
         if how is OnRemove.CUT:
-            live.close_all(CloseReason.KILLED)
+            live.cut_in_turns(CloseReason.KILLED)
         if not live.sessions:
             self._left(live)
             return
@@ -126,7 +126,7 @@ class Departures:
     def _expired(self, live: LiveRule) -> None:
         del self._deadlines[live]
         self._by_operator.discard(live)
-        live.close_all(CloseReason.DRAIN)
+        live.cut_in_turns(CloseReason.DRAIN)
 
     def _left(self, live: LiveRule) -> None:
         live.when_empty = None

@@ -18,8 +18,8 @@ from twisted.trial.unittest import TestCase
 
 from portfwd.errors import StartError
 from portfwd.kernel.platform import Platform
+from portfwd.relay import rule as rule_module
 from portfwd.service.build.build import count_descriptors
-from portfwd.service.run import forwarder as forwarder_module
 from portfwd.service.run.forwarder import Forwarder
 from portfwd.service.run.session_log import Silent
 from portfwd.values import CloseReason
@@ -292,7 +292,7 @@ class StopTests(ForwarderCase):
 
     async def test_readers_after_the_deadline(self) -> None:
         """Who still has to read what was received then does not keep the process for as long as he likes."""
-        self.patch(forwarder_module, "READERS", 0.05)
+        self.patch(rule_module, "DELIVERY_LIMIT", 0.05)
         forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target} linger=1h", drain=0.05)
         client = await self.in_thread(lambda: self.connect(forwarder))
         server = await self.in_thread(self.accept)
