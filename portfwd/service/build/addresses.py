@@ -53,8 +53,15 @@ def bound_addresses(bound: Bound) -> Iterator[str]:
 
 
 def bound_labels(bound: Bound) -> Iterator[str]:
-    """Where `bound` really listens, with what it speaks there as the grammar writes it: ``[::]:53/udp``."""
-    kind = bound.live.rule.listen.kind
-    prefix, suffix = "tls:" if kind is Kind.TLS else "", "/udp" if kind is Kind.UDP else ""
-    for address in bound_addresses(bound):
+    """
+    Where `bound` really listens, as the grammar writes it: ``127.0.0.1:53/udp``.
+
+    On all addresses it is ``:53/udp``, since ``[::]:53/udp`` means those of IPv6 there.
+    """
+    spec = bound.live.rule.listen
+    addresses = list(bound_addresses(bound))
+    if spec.ports is not None and not spec.host:
+        addresses = [f":{address.rpartition(':')[2]}" for address in addresses]
+    prefix, suffix = "tls:" if spec.kind is Kind.TLS else "", "/udp" if spec.kind is Kind.UDP else ""
+    for address in dict.fromkeys(addresses):
         yield f"{prefix}{address}{suffix}"

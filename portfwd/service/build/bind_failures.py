@@ -47,5 +47,5 @@ def cannot_listen(name: str, address: str, reason: str, place: Location) -> str:
 def listen_label(spec: ListenSpec, offset: int) -> str:
     """A listener as messages name it, for one port of its range."""
     if spec.ports is not None:
-        return str(InetAddress(spec.host or "*", spec.ports.first + offset))
+        return str(InetAddress(spec.host, spec.ports.first + offset))
     return f"{spec.kind.value}:{spec.path}"

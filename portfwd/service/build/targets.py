@@ -24,9 +24,11 @@ from portfwd.values import InetAddress, UnixAddress
 
 
 def target_label(spec: TargetSpec, port: int | None) -> str:
-    """A target as messages name it."""
+    """A target as the file writes it, for one port of a range: ``tls:a.example:443``, ``10.0.0.1:53/udp``."""
     prefix = "" if spec.kind in (Kind.TCP, Kind.UDP) else f"{spec.kind.value}:"
-    return f"{prefix}{InetAddress(spec.host, port)}" if port is not None else f"{prefix}{spec.path}"
+    if port is None:
+        return f"{prefix}{spec.path}"
+    return f"{prefix}{InetAddress(spec.host, port)}{'/udp' if spec.kind is Kind.UDP else ''}"
 
 
 #: Options that a `ClientSide` is made of: targets with the same share one, with all authorities in memory.

@@ -16,16 +16,20 @@ class LabelTests(SynchronousTestCase):
     """Where a rule listens, in words."""
 
     def test_protocol(self) -> None:
-        """A label says what the listener speaks: TCP and UDP may have one address."""
-        for written, label in (
-            ("127.0.0.1:53", "127.0.0.1:53"),
-            ("127.0.0.1:53/udp", "127.0.0.1:53/udp"),
-            ("tls:127.0.0.1:53 cert=/c.pem", "tls:127.0.0.1:53"),
+        """A label says what the listener speaks; all addresses are called as the file calls them."""
+        for written, host, label in (
+            ("127.0.0.1:53", "127.0.0.1", "127.0.0.1:53"),
+            ("127.0.0.1:53/udp", "127.0.0.1", "127.0.0.1:53/udp"),
+            ("tls:127.0.0.1:53 cert=/c.pem", "127.0.0.1", "tls:127.0.0.1:53"),
+            (":0/udp", "::", ":53/udp"),
+            ("tls::53 cert=/c.pem", "::", "tls::53"),
+            ("[::]:53", "::", "[::]:53"),
+            ("0.0.0.0:53", "0.0.0.0", "0.0.0.0:53"),
         ):
             rule = rules(f"{written} -> 10.0.0.5:53").rules[0]
-            listener = SimpleNamespace(address=InetAddress("127.0.0.1", 53))
+            listener = SimpleNamespace(address=InetAddress(host, 53))
             bound = cast(
                 Any, SimpleNamespace(live=SimpleNamespace(rule=rule), listeners=[listener], ports=[])
             )
             self.assertEqual(list(bound_labels(bound)), [label])
-            self.assertEqual(list(bound_addresses(bound)), ["127.0.0.1:53"])
+            self.assertEqual(list(bound_addresses(bound)), [str(InetAddress(host, 53))])

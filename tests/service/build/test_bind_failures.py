@@ -34,5 +34,5 @@ class TextTests(SynchronousTestCase):
 
     def test_name(self) -> None:
         """A rule that is called by its address is not named twice."""
-        line = cannot_listen("*:80", "*:80", "in use", Location("a.conf", 3))
-        self.assertEqual(line, "cannot listen on *:80: in use (a.conf:3)")
+        line = cannot_listen(":80", ":80", "in use", Location("a.conf", 3))
+        self.assertEqual(line, "cannot listen on :80: in use (a.conf:3)")

@@ -64,17 +64,18 @@ class LabelTests(TestCase):
     def test_targets(self) -> None:
         """As the file writes them."""
         made = planned(
-            ':1 -> 10.0.0.1:2, [::1]:3, unix:/run/x, unix:@n, tls:a.example:443, endpoint:"tcp:h:5"'
+            ":1 -> 10.0.0.1:2, 10.0.0.1:53/udp, [::1]:3, unix:/run/x, unix:@n, tls:a.example:443, "
+            'endpoint:"tcp:h:5"'
         )
         self.assertEqual(
             target_labels(made[0].live),
-            "10.0.0.1:2, [::1]:3, unix:/run/x, unix:@n, tls:a.example:443, endpoint:tcp:h:5",
+            "10.0.0.1:2, 10.0.0.1:53/udp, [::1]:3, unix:/run/x, unix:@n, tls:a.example:443, endpoint:tcp:h:5",
         )
         self.assertEqual(target_label(TargetSpec(Kind.UNIX, path="/x"), None), "unix:/x")
 
     def test_listeners(self) -> None:
-        """One port of a range; * for every address."""
-        self.assertEqual(listen_label(ListenSpec(Kind.TCP, "", PortRange(80, 90)), 3), "*:83")
+        """One port of a range; all addresses are those of the file, without a host."""
+        self.assertEqual(listen_label(ListenSpec(Kind.TCP, "", PortRange(80, 90)), 3), ":83")
         self.assertEqual(listen_label(ListenSpec(Kind.TCP, "::1", PortRange(80, 80)), 0), "[::1]:80")
         self.assertEqual(listen_label(ListenSpec(Kind.SYSTEMD, path="web"), 0), "systemd:web")
 
