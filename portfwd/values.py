@@ -55,6 +55,20 @@ class Direction(enum.Enum):
 TO_UPSTREAM: Final = Direction.TO_UPSTREAM
 TO_CLIENT: Final = Direction.TO_CLIENT
 
+#: What a ``direction=`` may say, and the directions that it stands for.
+DIRECTION_WORDS: Final[dict[str, frozenset[Direction]]] = {
+    TO_UPSTREAM.value: frozenset({TO_UPSTREAM}),
+    TO_CLIENT.value: frozenset({TO_CLIENT}),
+    "both": frozenset(Direction),
+}
+_SHORT: Final = {"up": TO_UPSTREAM.value, "down": TO_CLIENT.value}
+
+
+def direction_word(word: str) -> str:
+    """`word` written out: ``up`` is short for ``to-upstream``, ``down-rate`` for ``to-client-rate``."""
+    head, dash, rest = word.partition("-")
+    return f"{_SHORT.get(head, head)}{dash}{rest}"
+
 
 class CloseReason(enum.Enum):
     """
@@ -259,6 +273,11 @@ class SessionSummary(NamedTuple):
     tls: TLSInfo | None = None
     upstream_tls: TLSInfo | None = None
     attempts: Sequence[FailedAttempt] = ()
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 rule``, ``2 rules``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def printable(text: str) -> str:

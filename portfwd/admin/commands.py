@@ -22,7 +22,7 @@ from portfwd.admin.picking import SORTS, Largest, Wanted
 from portfwd.admin.requests import Request
 from portfwd.rules.admin_lines import Level
 from portfwd.rules.findings import shown, suggestion
-from portfwd.values import Direction, parse_duration, parse_size
+from portfwd.values import DIRECTION_WORDS, direction_word, parse_duration, parse_size
 
 #: Rows of one answer: a quarter of a megabyte, made in a few milliseconds. More are asked for by
 #: ``start=`` and ``after=``.
@@ -38,11 +38,6 @@ MAX_INTERVAL: Final = 3600.0
 TAP_LIMIT: Final = 64 * 1024
 MAX_TAP: Final = 16 * 1024 * 1024
 
-_WAYS: Final = {
-    "up": frozenset({Direction.TO_UPSTREAM}),
-    "down": frozenset({Direction.TO_CLIENT}),
-    "both": frozenset(Direction),
-}
 _STATES: Final = ("handshaking", "peeking", "dialing", "relaying", "closing")
 
 T = TypeVar("T")
@@ -114,9 +109,10 @@ def _whole(least: int, most: int) -> Callable[[str], int]:
 
 def _word(*words: str) -> Callable[[str], str]:
     def read(text: str) -> str:
-        if text not in words:
+        word = direction_word(text)
+        if word not in words:
             raise ValueError(f"expected one of {', '.join(words)}")
-        return text
+        return word
 
     return read
 
@@ -213,7 +209,7 @@ async def _explain(caller: Caller, request: Request) -> Result:
 async def _tap(caller: Caller, request: Request) -> Result:
     session = caller.operator.session(watching.number_of(request.words[0]))
     limit = _option(request, "limit", _tap_limit, TAP_LIMIT)
-    ways = _WAYS[_option(request, "direction", _word(*_WAYS), "both")]
+    ways = DIRECTION_WORDS[_option(request, "direction", _word(*DIRECTION_WORDS), "both")]
     return await watching.watch_bytes(caller, session, limit, ways)
 
 
@@ -320,7 +316,7 @@ COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
             Command("log-level", "log-level [debug|info|warn|error|critical]",
                     "the least level that is logged; an operator sets it", _log_level, (0, 1)),
             Command(
-                "tap", f"tap ID [limit=SIZE] [direction={'|'.join(_WAYS)}]",
+                "tap", f"tap ID [limit=SIZE] [direction={'|'.join(DIRECTION_WORDS)}]",
                 "goes on: the bytes of one session, as they are read", _tap, (1, 1),
                 ("limit", "direction"), _OPERATOR,
             ),

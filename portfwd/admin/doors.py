@@ -29,7 +29,7 @@ from portfwd.kernel.reactor import Reactor
 from portfwd.limits.descriptors import PER_SESSION, RESERVE, DescriptorBudget
 from portfwd.limits.source_counts import source_of
 from portfwd.listen.listener import Listener
-from portfwd.values import Address
+from portfwd.values import Address, counted
 
 #: Clients of one socket at a time: a team that all look at ``top``, and their scripts.
 MAX_CLIENTS: Final = 32
@@ -203,9 +203,9 @@ class Door:
         self._logged_at = now
         count, self._left_for_others = self._left_for_others, 0
         self._log.info(
-            "{name}: {count} clients had to leave for others, the last one from {source}",
+            "{name}: {count} had to leave for others, the last one from {source}",
             name=self.listener.name,
-            count=count,
+            count=counted(count, "client"),
             source=source,
         )
 

@@ -16,15 +16,15 @@ from attrs import frozen
 from portfwd.admin.operator import LiveSession, OperatorError
 from portfwd.rules.access import AccessList, check_pattern
 from portfwd.rules.model import AclEntry
-from portfwd.values import InetAddress, SessionSummary, UnixAddress
+from portfwd.values import TO_CLIENT, TO_UPSTREAM, InetAddress, SessionSummary, UnixAddress
 
 #: Words for ``sort=``; but for ``id`` the largest come first.
 SORTS: Final[Mapping[str, Callable[[SessionSummary], float]]] = {
     "id": lambda one: -one.id,
     "age": lambda one: one.duration,
     "bytes": lambda one: one.to_upstream.bytes + one.to_client.bytes,
-    "up": lambda one: one.to_upstream.bytes,
-    "down": lambda one: one.to_client.bytes,
+    TO_UPSTREAM.value: lambda one: one.to_upstream.bytes,
+    TO_CLIENT.value: lambda one: one.to_client.bytes,
     "paused": lambda one: one.to_upstream.paused + one.to_client.paused,
 }
 
@@ -97,13 +97,13 @@ class Pace:
     """
     How fast a session is.
 
-    :ivar up: bytes a second of the client.
-    :ivar down: bytes a second of the upstream.
+    :ivar to_upstream: bytes a second of the client.
+    :ivar to_client: bytes a second of the upstream.
     :ivar call: bytes a system call; None where there was none.
     """
 
-    up: float
-    down: float
+    to_upstream: float
+    to_client: float
     call: float | None
 
 

@@ -15,7 +15,7 @@ from portfwd.admin.caller import Caller
 from portfwd.admin.operator import LiveSession, OperatorError
 from portfwd.admin.picking import SORTS, Largest, Meter, Pace, Wanted
 from portfwd.logs.fields import address
-from portfwd.values import TO_UPSTREAM, Direction, SessionSummary
+from portfwd.values import TO_CLIENT, TO_UPSTREAM, Direction, SessionSummary
 
 #: Seconds between two looks at what was tapped: as often as eyes can follow.
 TAP_INTERVAL: Final = 0.1
@@ -24,7 +24,7 @@ TAP_WAITING: Final = 256 * 1024
 #: Bytes of one event of a tap: a line of 22 KiB.
 TAP_PIECE: Final = 16 * 1024
 #: What ``top`` can sort by, beside what ``sessions`` can.
-RATES: Final = ("rate", "up-rate", "down-rate")
+RATES: Final = ("rate", f"{TO_UPSTREAM.value}-rate", f"{TO_CLIENT.value}-rate")
 
 
 def top_sorts() -> tuple[str, ...]:
@@ -33,11 +33,10 @@ def top_sorts() -> tuple[str, ...]:
 
 
 def _key(sort: str, summary: SessionSummary, pace: Pace) -> float:
-    if sort == "rate":
-        return pace.up + pace.down
-    if sort == "up-rate":
-        return pace.up
-    return pace.down if sort == "down-rate" else SORTS[sort](summary)
+    if sort not in RATES:
+        return SORTS[sort](summary)
+    rates = {RATES[1]: pace.to_upstream, RATES[2]: pace.to_client}
+    return rates.get(sort, pace.to_upstream + pace.to_client)
 
 
 def _top_row(session: LiveSession, summary: SessionSummary, pace: Pace) -> dict[str, Any]:
@@ -48,8 +47,8 @@ def _top_row(session: LiveSession, summary: SessionSummary, pace: Pace) -> dict[
         "upstream": address(summary.upstream),
         "state": session.state.value,
         "duration": round(summary.duration, 3),
-        "up_rate": round(pace.up, 1),
-        "down_rate": round(pace.down, 1),
+        "to_upstream_rate": round(pace.to_upstream, 1),
+        "to_client_rate": round(pace.to_client, 1),
         "bytes": summary.to_upstream.bytes + summary.to_client.bytes,
         "bytes_per_call": None if pace.call is None else round(pace.call, 1),
     }
@@ -77,16 +76,16 @@ async def watch_top(
             if summary is None:
                 return
             pace = meter.pace(summary)
-            sums[0] += pace.up
-            sums[1] += pace.down
+            sums[0] += pace.to_upstream
+            sums[1] += pace.to_client
             largest.offer(_key(sort, summary, pace), summary.id, (session, summary, pace))
 
         await caller.each(caller.operator.sessions(rule), visit)
         told = caller.tell(
             {
                 "sessions": largest.offered,
-                "up_rate": round(sums[0], 1),
-                "down_rate": round(sums[1], 1),
+                "to_upstream_rate": round(sums[0], 1),
+                "to_client_rate": round(sums[1], 1),
                 "sort": sort,
                 "rows": [_top_row(*one) for one in largest.taken()],
                 "status": caller.operator.status(),
@@ -133,7 +132,7 @@ class _Tapped:
         while self._waiting:
             direction, offset, data = self._waiting[0]
             event = {
-                "direction": "up" if direction is TO_UPSTREAM else "down",
+                "direction": direction.value,
                 "offset": offset,
                 "data": base64.b64encode(data).decode("ascii"),
             }

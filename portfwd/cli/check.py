@@ -16,7 +16,7 @@ from typing import Any
 
 from attrs import evolve
 
-from portfwd.cli.reading import BAD_FILE, Read, counted, read_rules, tally
+from portfwd.cli.reading import BAD_FILE, Read, read_rules, tally
 from portfwd.errors import Location, Severity
 from portfwd.rules.advice import advise
 from portfwd.rules.diagnostics import format_problem, problem_to_json
@@ -24,7 +24,7 @@ from portfwd.rules.support import unsupported
 from portfwd.service.build.filters import filter_problems
 from portfwd.service.build.openings import opening_problems
 from portfwd.service.tls.problems import tls_problems
-from portfwd.values import printable
+from portfwd.values import counted, printable
 
 DESCRIPTION = """\
 Judge rules files without binding or resolving anything. Every problem is

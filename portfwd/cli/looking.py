@@ -10,8 +10,8 @@ from typing import Any, Final
 from portfwd.admin.picking import SORTS
 from portfwd.cli.columns import size_text, table, time_text
 from portfwd.cli.control import Control, add_arguments, ask_and_print, with_control
-from portfwd.cli.reading import FINE, counted
-from portfwd.values import printable
+from portfwd.cli.reading import FINE
+from portfwd.values import counted, direction_word, printable
 
 #: Rows of one answer: the forwarder's bound.
 PAGE: Final = 500
@@ -71,7 +71,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "portfwd sessions --rule web --sort bytes --limit 20",
     )
     add_filter(parser)
-    parser.add_argument("--sort", choices=tuple(SORTS), default="id", help="what comes first (id)")
+    parser.add_argument(
+        "--sort", type=direction_word, choices=tuple(SORTS), default="id", help="what comes first (id)"
+    )
     parser.add_argument("--limit", type=int, default=LIMIT, metavar="N", help=f"how many ({LIMIT}); 0: all")
     parser.set_defaults(run=run_sessions)
     parser = add_command(
@@ -193,8 +195,8 @@ def _order(sort: str) -> Any:
         "id": lambda row: row["id"],
         "age": lambda row: -row["duration"],
         "bytes": lambda row: -row["to_upstream"]["bytes"] - row["to_client"]["bytes"],
-        "up": lambda row: -row["to_upstream"]["bytes"],
-        "down": lambda row: -row["to_client"]["bytes"],
+        "to-upstream": lambda row: -row["to_upstream"]["bytes"],
+        "to-client": lambda row: -row["to_client"]["bytes"],
         "paused": lambda row: -row["to_upstream"]["paused"] - row["to_client"]["paused"],
     }
     return keys[sort]
@@ -202,7 +204,7 @@ def _order(sort: str) -> Any:
 
 def _sessions_text(rows: list[dict[str, Any]]) -> str:
     return table(
-        ("ID", "RULE", "CLIENT", "UPSTREAM", "STATE", "AGE", "UP", "DOWN", "RELAY"),
+        ("ID", "RULE", "CLIENT", "UPSTREAM", "STATE", "AGE", "TO-UPSTREAM", "TO-CLIENT", "RELAY"),
         [
             (
                 str(row["id"]),
@@ -217,7 +219,7 @@ def _sessions_text(rows: list[dict[str, Any]]) -> str:
             )
             for row in rows
         ],
-        ("ID", "AGE", "UP", "DOWN"),
+        ("ID", "AGE", "TO-UPSTREAM", "TO-CLIENT"),
     )
 
 

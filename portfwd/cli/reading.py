@@ -18,6 +18,7 @@ from portfwd.rules.load import RefusedFile, load
 from portfwd.rules.model import Ruleset
 from portfwd.rules.support import everything_wrong
 from portfwd.service.daemon.disk import DiskFiles
+from portfwd.values import counted
 
 FINE: Final = 0
 CANNOT_READ: Final = 1
@@ -75,11 +76,6 @@ def read_rules(path: str, *, allow_empty: bool = False) -> Read:
         readable = error.readable if isinstance(error, RefusedFile) else None
         return Read(path, None, everything_wrong(error), readable)
     return Read(path, ruleset, ruleset.warnings, ruleset)
-
-
-def counted(number: int, noun: str) -> str:
-    """``1 rule``, ``2 rules``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def tally(problems: Sequence[Problem]) -> str:

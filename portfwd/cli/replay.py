@@ -17,11 +17,20 @@ from collections.abc import Iterator
 from typing import Final
 
 from portfwd.cli.playing import PATIENCE, Outcome, Play
-from portfwd.cli.reading import BAD_FILE, CANNOT_READ, FINE, counted
+from portfwd.cli.reading import BAD_FILE, CANNOT_READ, FINE
 from portfwd.filters.builtin.hexdump import dump_lines
 from portfwd.filters.options import address
 from portfwd.logs.recording import BadRecording, RecordedSession, read_recording
-from portfwd.values import TO_CLIENT, TO_UPSTREAM, Address, Side, UnixAddress, parse_duration, printable
+from portfwd.values import (
+    TO_CLIENT,
+    TO_UPSTREAM,
+    Address,
+    Side,
+    UnixAddress,
+    counted,
+    parse_duration,
+    printable,
+)
 
 #: The exit code where a peer did not say what it said then, or a session could not be played.
 DIFFERENT: Final = 1
@@ -149,7 +158,7 @@ def _listed(number: int, session: RecordedSession) -> str:
 def _unplayable(session: RecordedSession) -> str:
     """Why a session cannot be played; empty if it can."""
     if session.lost:
-        return f"{session.lost} bytes are missing"
+        return "1 byte is missing" if session.lost == 1 else f"{session.lost} bytes are missing"
     if session.notes.get("network") == "udp":
         return "datagrams cannot be played"
     return ""

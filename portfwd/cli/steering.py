@@ -10,8 +10,7 @@ from typing import Any
 from portfwd.cli.columns import table
 from portfwd.cli.control import ask_and_print
 from portfwd.cli.looking import add_command, add_filter
-from portfwd.cli.reading import counted
-from portfwd.values import printable
+from portfwd.values import counted, printable
 
 _RULE_COMMANDS = (
     (

@@ -12,9 +12,11 @@ from typing import Any
 from portfwd.cli.control import Control, with_control
 from portfwd.cli.looking import add_command
 from portfwd.cli.reading import FINE
+from portfwd.filters.builtin.direction_option import ARROWS
 from portfwd.filters.builtin.hexdump import dump_lines
+from portfwd.values import DIRECTION_WORDS, counted, direction_word
 
-_ARROWS = {"up": ">", "down": "<"}
+_ARROWS = {direction.value: arrow for direction, arrow in ARROWS.items()}
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -32,7 +34,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("id", metavar="ID", help="number of the session")
     parser.add_argument("--limit", metavar="SIZE", help="how many bytes, both directions together (64KiB)")
     parser.add_argument(
-        "--direction", choices=("up", "down", "both"), help="whose bytes: the client's are up (both)"
+        "--direction",
+        type=direction_word,
+        choices=tuple(DIRECTION_WORDS),
+        help="whose bytes: those of the client go to-upstream (both)",
     )
     parser.set_defaults(run=run)
 
@@ -62,6 +67,6 @@ def _show(event: dict[str, Any], *, as_json: bool) -> None:
             print(f"{_ARROWS.get(event['direction'], '?')} {line}")
         sys.stdout.flush()
         return
-    missed = f", {result['missed']} bytes were missed" if result["missed"] else ""
+    missed = f", {counted(result['missed'], 'byte')} missed" if result["missed"] else ""
     why = {"closed": "the session is over", "limit": "the limit is reached"}.get(result["ended"], "")
     print(f"portfwd tap: {why}{missed}", file=sys.stderr)

@@ -24,7 +24,7 @@ from portfwd.cli.control import Control, ControlError, with_control
 from portfwd.cli.looking import add_command, add_filter
 from portfwd.cli.reading import FINE
 from portfwd.cli.top_screen import FRAME, SORT_KEYS, Shown, head_lines, screen, session_table
-from portfwd.values import printable
+from portfwd.values import direction_word, printable
 
 #: The alternate screen without a cursor, and back (xterm; every terminal of today).
 _ENTER: Final = "\x1b[?1049h\x1b[?25l"
@@ -48,10 +48,12 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "Show the sessions that move most, once a second, with their rates and the bytes that a\n"
         "system call moves. On a terminal: r u d b a i choose the order, space pauses, k and a\n"
         "number kill a session, q quits. Elsewhere one look is printed behind the other.\n",
-        "portfwd top --rule web --sort down-rate",
+        "portfwd top --rule web --sort to-client-rate",
     )
     add_filter(parser)
-    parser.add_argument("--sort", choices=top_sorts(), default="rate", help="what comes first (rate)")
+    parser.add_argument(
+        "--sort", type=direction_word, choices=top_sorts(), default="rate", help="what comes first (rate)"
+    )
     parser.add_argument("--interval", metavar="TIME", default="1s", help="between two looks (1s)")
     parser.add_argument("--limit", type=int, metavar="N", help="how many sessions; as many as fit")
     parser.add_argument("-n", "--count", type=int, default=0, metavar="N", help="how many looks; 0: endless")

@@ -14,14 +14,13 @@ from typing import Any, Final
 from attrs import frozen
 
 from portfwd.cli.columns import fitted_table, size_text, time_text
-from portfwd.cli.reading import counted
-from portfwd.values import printable
+from portfwd.values import counted, printable
 
 #: Keys, and what ``top`` sorts by then.
 SORT_KEYS: Final[Mapping[str, str]] = {
     "r": "rate",
-    "u": "up-rate",
-    "d": "down-rate",
+    "u": "to-upstream-rate",
+    "d": "to-client-rate",
     "b": "bytes",
     "a": "age",
     "i": "id",
@@ -30,7 +29,10 @@ SORT_KEYS: Final[Mapping[str, str]] = {
 FRAME: Final = 5
 
 _SHORT: Final = "q quit  r u d b a i sort  k kill  space pause  ? keys"
-_LONG: Final = "q quit  sort by: r rate  u up  d down  b bytes  a age  i number  k kill  space pause  ? keys"
+_LONG: Final = (
+    "q quit  sort by: r rate  u to-upstream  d to-client  b bytes  a age  i number  k kill  space pause"
+    "  ? keys"
+)
 #: What ``?`` shows.
 HELP: Final = (
     "q  quit",
@@ -46,9 +48,9 @@ HELP: Final = (
 )
 #: Columns of names, and the width down to which each is shortened before others are left out: an IPv4 address
 #: with its port is shown whole.
-_SHRINK: Final[Mapping[str, int]] = MappingProxyType({"RULE": 12, "CLIENT": 21, "UPSTREAM": 21})
+_SHRINK: Final[Mapping[str, int]] = MappingProxyType({"RULE": 10, "CLIENT": 21, "UPSTREAM": 21})
 _DROP: Final = ("A CALL", "STATE", "UPSTREAM")
-_NUMBERS: Final = ("ID", "AGE", "UP", "DOWN", "BYTES", "A CALL")
+_NUMBERS: Final = ("ID", "AGE", "TO-UPSTREAM", "TO-CLIENT", "BYTES", "A CALL")
 
 
 @frozen
@@ -79,7 +81,8 @@ def head_lines(look: Mapping[str, Any], shown: Shown) -> list[str]:
         f"portfwd {status['version']} {status['state']}, up {time_text(status['uptime'])},"
         f" {counted(status['rules'], 'rule')}, {status['descriptors']} descriptors{marks}",
         f"{counted(look['sessions'], 'session')} of {status['total']} in all,"
-        f" up {rate_text(look['up_rate'])}, down {rate_text(look['down_rate'])}, by {look['sort']}",
+        f" to-upstream {rate_text(look['to_upstream_rate'])}, to-client {rate_text(look['to_client_rate'])},"
+        f" by {look['sort']}",
     ]
 
 
@@ -92,15 +95,26 @@ def session_table(look: Mapping[str, Any], width: int) -> list[str]:
             row["client"] or "-",
             row["upstream"] or "-",
             time_text(row["duration"]),
-            rate_text(row["up_rate"]),
-            rate_text(row["down_rate"]),
+            rate_text(row["to_upstream_rate"]),
+            rate_text(row["to_client_rate"]),
             size_text(row["bytes"]),
             size_text(row["bytes_per_call"]),
             row["state"],
         )
         for row in look["rows"]
     ]
-    heads = ("ID", "RULE", "CLIENT", "UPSTREAM", "AGE", "UP", "DOWN", "BYTES", "A CALL", "STATE")
+    heads = (
+        "ID",
+        "RULE",
+        "CLIENT",
+        "UPSTREAM",
+        "AGE",
+        "TO-UPSTREAM",
+        "TO-CLIENT",
+        "BYTES",
+        "A CALL",
+        "STATE",
+    )
     return fitted_table(heads, rows, _NUMBERS, width, shrink=_SHRINK, drop=_DROP).split("\n")
 
 

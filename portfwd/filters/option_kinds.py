@@ -129,13 +129,18 @@ def between(kind: Kind[Value], low: Any, high: Any = None) -> Kind[Value]:
     return evolve(kind, read=read)
 
 
-def choice(*words: str) -> Kind[str]:
-    """One of `words`."""
+def choice(*words: str, spelled: Callable[[str], str] = str) -> Kind[str]:
+    """
+    One of `words`.
+
+    :param spelled: makes one of them of another spelling.
+    """
 
     def read(text: str) -> str:
-        if text not in words:
+        word = spelled(text)
+        if word not in words:
             raise ValueError(f"expected {one_of(words)}")
-        return text
+        return word
 
     return Kind(" | ".join(words), read, str, words[0])
 

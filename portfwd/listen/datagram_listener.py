@@ -43,7 +43,7 @@ from portfwd.listen.held_datagrams import HeldDatagram
 from portfwd.listen.unix_files import DEFAULT_MODE, socket_file
 from portfwd.relay.live import LiveRule
 from portfwd.rules.steps import Steps
-from portfwd.values import Address, InetAddress
+from portfwd.values import Address, InetAddress, counted
 
 #: Datagrams that are read before others get their turn: as many as keep them waiting for less than a
 #: millisecond.
@@ -329,8 +329,8 @@ class DatagramListener(Reception):
         drops = self.drops
         if drops > self._drops_told:
             self._complain(
-                "{name}: the kernel dropped {count} datagrams that came faster than they were read;"
+                "{name}: the kernel dropped {count} that came faster than they were read;"
                 " a larger rcvbuf= takes longer bursts",
-                count=drops - self._drops_told,
+                count=counted(drops - self._drops_told, "datagram"),
             )
             self._drops_told = drops

@@ -21,7 +21,7 @@ from portfwd.logs.repeats import Repeats
 from portfwd.logs.rinetd import LocalTime, common_line, tab_line
 from portfwd.logs.text import text_line
 from portfwd.rules.model import AccessLog as Form
-from portfwd.values import CloseReason, SessionSummary, Side
+from portfwd.values import CloseReason, SessionSummary, Side, counted
 
 #: How a client leaves that only wanted to see who is there.
 _PROBES: Final = frozenset(
@@ -164,4 +164,6 @@ def dropped_line(form: Form) -> Callable[[int], str]:
     """
     if form is Form.JSON:
         return lambda count: json.dumps({"dropped": count}, separators=(",", ":"))
-    return lambda count: f"# {count} lines dropped here: they came faster than they could be written"
+    return lambda count: (
+        f"# {counted(count, 'line')} dropped here: they came faster than they could be written"
+    )

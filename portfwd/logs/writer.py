@@ -29,6 +29,7 @@ from time import monotonic
 from typing import BinaryIO, Final
 
 from portfwd.logs.rotation import rotate
+from portfwd.values import counted
 
 #: Seconds for which lines are collected. Shorter is not seen by who follows the log; longer is.
 FLUSH_INTERVAL: Final = 0.25
@@ -43,7 +44,7 @@ FILE_MODE: Final = 0o640
 
 
 def _dropped(count: int) -> str:
-    return f"# {count} lines dropped"
+    return f"# {counted(count, 'line')} dropped"
 
 
 def open_log(path: str) -> int:
@@ -299,9 +300,8 @@ class LineWriter:
             with self._changed:
                 trouble = self._may_complain()
             if trouble:
-                self._complain(
-                    f"cannot write {self.name}: {error.strerror}, {self.dropped} lines dropped so far"
-                )
+                lost = counted(self.dropped, "line")
+                self._complain(f"cannot write {self.name}: {error.strerror}, {lost} dropped so far")
         return done - start
 
     def _wait_for_room(self) -> bool:

@@ -61,6 +61,7 @@ from portfwd.values import (
     SessionSummary,
     Side,
     UnixAddress,
+    counted,
 )
 
 if TYPE_CHECKING:
@@ -684,8 +685,10 @@ class Session:
         if half.closing is not None and half.closing.dropped:
             # A unix socket counts memory, not bytes.
             inet = half.stream is not None and isinstance(half.stream.address, InetAddress)
-            count = f"{half.closing.dropped} " if inet else ""
-            text = f"{count}bytes for the {half.side.value} were not acknowledged"
+            dropped = half.closing.dropped
+            count = counted(dropped, "byte") if inet else "bytes"
+            verb = "was" if inet and dropped == 1 else "were"
+            text = f"{count} for the {half.side.value} {verb} not acknowledged"
             self._detail = f"{self._detail}; {text}" if self._detail else text
 
     def broke(self, failure: Failure) -> None:

@@ -21,6 +21,7 @@ from time import monotonic
 from typing import Final
 
 from portfwd.logs.writer import open_log
+from portfwd.values import counted
 
 #: Seconds for which pieces are collected.
 FLUSH_INTERVAL: Final = 0.25
@@ -161,7 +162,7 @@ class SinkFile:
             if now < self._next_complaint:
                 return
             self._next_complaint = now + COMPLAINT_INTERVAL
-        self._complain(f"{self.path}: {trouble}; {self.dropped} bytes dropped so far")
+        self._complain(f"{self.path}: {trouble}; {counted(self.dropped, 'byte')} dropped so far")
 
     # What follows runs in the thread.
 
@@ -234,7 +235,9 @@ class SinkFile:
             taken = b"".join(pieces)
             self._writing = len(taken)
         if filled:
-            self._say(f"has reached its limit of {self._limit} bytes: move it away, or raise limit=")
+            self._say(
+                f"has reached its limit of {counted(self._limit, 'byte')}: move it away, or raise limit="
+            )
         return taken
 
     def _put(self, data: bytes) -> int:

@@ -30,7 +30,7 @@ from portfwd.logs import recording
 from portfwd.relay.shadows import Shadow, shadow_endpoint
 from portfwd.relay.sink_files import COMPLAINT_INTERVAL, SinkFile
 from portfwd.upstreams.names import Names
-from portfwd.values import Address
+from portfwd.values import Address, counted
 
 
 @define(eq=False)
@@ -228,7 +228,7 @@ class Sinks:
 
     def _shadow_failed(self, name: str, problem: str) -> None:
         if self._may_complain(name):
-            self._complain(f"shadow {name}: {problem}; {self._dropped} bytes dropped so far")
+            self._complain(f"shadow {name}: {problem}; {counted(self._dropped, 'byte')} dropped so far")
 
     def _failed(self, what: str, failure: Failure) -> None:
         if self._may_complain(what.partition(" ")[0]):

@@ -43,7 +43,7 @@ from portfwd.service.run.forwarder import DRAIN, Forwarder
 from portfwd.service.run.rereading import Confinement, Rereading
 from portfwd.service.run.session_log import LogInUse
 from portfwd.service.tls.certificate_watch import CertificateWatch
-from portfwd.values import parse_duration
+from portfwd.values import counted, parse_duration
 from portfwd.version import __version__
 
 #: Exit status of a rules file that is refused.
@@ -194,7 +194,7 @@ class Announcing(Service):
         for warning in self._warnings:
             self._log.warn("{warning}", warning=warning)
         count = len(self._forwarder.addresses)
-        self._log.info("portfwd is ready: {count}", count=f"{count} listener{'s' * (count != 1)}")
+        self._log.info("portfwd is ready: {count}", count=counted(count, "listener"))
         if self._notifier is not None:
             self._notifier.ready(status_of(self._forwarder))
 

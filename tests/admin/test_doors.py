@@ -119,7 +119,7 @@ class DoorTests(TurningTestCase):
             self.connect(self.path)
         self.turn()
         user = f"uid {os.getuid()}"
-        self.assertEqual(lines, [f"admin: 1 clients had to leave for others, the last one from {user}"])
+        self.assertEqual(lines, [f"admin: 1 client had to leave for others, the last one from {user}"])
         self.patch(doors, "LOG_INTERVAL", 0.0)
         self.connect(self.path)
         self.turn()

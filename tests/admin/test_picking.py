@@ -70,7 +70,9 @@ class LargestTests(SynchronousTestCase):
         """Each word for an order is a number of a summary; the smallest id comes first."""
         summary = FakeSession(7, up=FlowSummary(10, paused=2.0), down=FlowSummary(30, paused=1.0)).summary()
         found = {word: sort(summary) for word, sort in SORTS.items()}
-        self.assertEqual(found, {"id": -7, "age": 2.0, "bytes": 40, "up": 10, "down": 30, "paused": 3.0})
+        self.assertEqual(
+            found, {"id": -7, "age": 2.0, "bytes": 40, "to-upstream": 10, "to-client": 30, "paused": 3.0}
+        )
 
 
 class MeterTests(SynchronousTestCase):

@@ -46,7 +46,7 @@ class TopTests(SynchronousTestCase):
         self.assertEqual([row["id"] for row in first["rows"]], [1, 2])
         self.assertEqual([row["id"] for row in second["rows"]], [2, 1])
         self.assertEqual(
-            (second["sessions"], second["up_rate"], second["down_rate"], second["sort"]),
+            (second["sessions"], second["to_upstream_rate"], second["to_client_rate"], second["sort"]),
             (2, 1000.0, 0.0, "rate"),
         )
         self.assertEqual(second["rows"][0]["bytes_per_call"], 500.0)
@@ -121,7 +121,9 @@ class TapTests(SynchronousTestCase):
         self.saw(TO_UPSTREAM, b"/")
         self.assertEqual(self.told(), [])
         self.client.clock.advance(watching.TAP_INTERVAL)
-        self.assertEqual(self.told(), [("up", 0, b"GET "), ("down", 0, b"200"), ("up", 4, b"/")])
+        self.assertEqual(
+            self.told(), [("to-upstream", 0, b"GET "), ("to-client", 0, b"200"), ("to-upstream", 4, b"/")]
+        )
         self.client.caller.interrupt()
         result = self.successResultOf(tap)
         self.assertEqual(result, {"ended": "interrupted", "missed": 0, "to_upstream": 5, "to_client": 3})
@@ -138,7 +140,7 @@ class TapTests(SynchronousTestCase):
         self.client.clock.advance(watching.TAP_INTERVAL)
         result = self.successResultOf(tap)
         self.assertEqual((result["ended"], result["to_upstream"], result["to_client"]), ("limit", 3, 2))
-        self.assertEqual(self.told(), [("up", 0, b"abc"), ("down", 0, b"xy")])
+        self.assertEqual(self.told(), [("to-upstream", 0, b"abc"), ("to-client", 0, b"xy")])
 
     def test_limit_of_one_direction(self) -> None:
         """A session that moves bytes in one direction only reaches the limit."""
@@ -146,7 +148,7 @@ class TapTests(SynchronousTestCase):
         self.saw(TO_CLIENT, b"uvwxyz")
         self.client.clock.advance(watching.TAP_INTERVAL)
         self.assertEqual(self.successResultOf(tap)["ended"], "limit")
-        self.assertEqual(self.told(), [("down", 0, b"uvw")])
+        self.assertEqual(self.told(), [("to-client", 0, b"uvw")])
 
     def test_one_way(self) -> None:
         """Only the direction that was asked for is told, and counts."""
@@ -155,7 +157,7 @@ class TapTests(SynchronousTestCase):
         self.saw(TO_CLIENT, b"xyz")
         self.client.clock.advance(watching.TAP_INTERVAL)
         self.assertEqual(self.successResultOf(tap)["ended"], "limit")
-        self.assertEqual(self.told(), [("down", 0, b"xyz")])
+        self.assertEqual(self.told(), [("to-client", 0, b"xyz")])
 
     def test_session_ends(self) -> None:
         """The session's end ends it, when all that was seen is told."""
@@ -168,7 +170,7 @@ class TapTests(SynchronousTestCase):
         self.client.listening = True
         self.client.clock.advance(watching.TAP_INTERVAL)
         self.assertEqual(self.successResultOf(tap)["ended"], "closed")
-        self.assertEqual(self.told(), [("down", 0, b"bye")])
+        self.assertEqual(self.told(), [("to-client", 0, b"bye")])
 
     def test_pieces(self) -> None:
         """A large read is told in pieces."""
@@ -191,7 +193,7 @@ class TapTests(SynchronousTestCase):
         self.client.clock.advance(watching.TAP_INTERVAL)
         self.saw(TO_CLIENT, b"here")
         self.client.clock.advance(watching.TAP_INTERVAL)
-        self.assertEqual(self.told()[-1], ("down", watching.TAP_WAITING + 4, b"here"))
+        self.assertEqual(self.told()[-1], ("to-client", watching.TAP_WAITING + 4, b"here"))
         self.client.caller.interrupt()
         self.assertEqual(self.successResultOf(tap)["missed"], 4)
 

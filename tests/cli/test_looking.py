@@ -106,7 +106,8 @@ class SessionsTests(ControlTestCase):
         self.assertEqual(code, 0)
         lines = out.splitlines()
         self.assertEqual(
-            lines[0].split(), ["ID", "RULE", "CLIENT", "UPSTREAM", "STATE", "AGE", "UP", "DOWN", "RELAY"]
+            lines[0].split(),
+            ["ID", "RULE", "CLIENT", "UPSTREAM", "STATE", "AGE", "TO-UPSTREAM", "TO-CLIENT", "RELAY"],
         )
         self.assertEqual(
             lines[1].split(),
@@ -116,7 +117,7 @@ class SessionsTests(ControlTestCase):
         (asked,) = self.forwarder.lines()
         self.assertEqual(
             asked[2],
-            {"rule": "web", "client": "10.*", "state": "relaying", "sort": "up", "limit": "100"},
+            {"rule": "web", "client": "10.*", "state": "relaying", "sort": "to-upstream", "limit": "100"},
         )
 
     def test_all(self) -> None:

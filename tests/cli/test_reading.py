@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from portfwd.cli.reading import BAD_FILE, CANNOT_READ, FINE, counted, read_rules, tally
+from portfwd.cli.reading import BAD_FILE, CANNOT_READ, FINE, read_rules, tally
 from portfwd.errors import Location, Problem, Severity
+from portfwd.values import counted
 from tests.cli.running import GOOD, CommandTestCase
 
 

@@ -19,7 +19,7 @@ class TapTests(ControlTestCase):
 
     def test_dump(self) -> None:
         """A hexdump with the direction before each line; how it ended stands on standard error."""
-        events = [piece("up", 0, b"GET / HTTP/1.1\r\n"), piece("down", 5, b"\x1b[2J")]
+        events = [piece("to-upstream", 0, b"GET / HTTP/1.1\r\n"), piece("to-client", 5, b"\x1b[2J")]
         self.forwarder.says("tap", {"ended": "limit", "missed": 0}, events=events)
         code, out, err = self.run_there("tap", "7", "--limit", "1KiB", "--direction", "up")
         self.assertEqual(code, 0)
@@ -29,18 +29,18 @@ class TapTests(ControlTestCase):
             "< 00000005  1b 5b 32 4a                                       |.[2J|\n",
         )
         self.assertEqual(err, "portfwd tap: the limit is reached\n")
-        self.assertEqual(self.forwarder.lines(), [("tap", ("7",), {"limit": "1KiB", "direction": "up"})])
+        self.assertEqual(
+            self.forwarder.lines(), [("tap", ("7",), {"limit": "1KiB", "direction": "to-upstream"})]
+        )
 
     def test_missed(self) -> None:
         """What was missed is told."""
         self.forwarder.says("tap", {"ended": "closed", "missed": 9})
-        self.assertEqual(
-            self.run_there("tap", "7")[2], "portfwd tap: the session is over, 9 bytes were missed\n"
-        )
+        self.assertEqual(self.run_there("tap", "7")[2], "portfwd tap: the session is over, 9 bytes missed\n")
 
     def test_json(self) -> None:
         """For programs: a line for each event, and the end."""
-        self.forwarder.says("tap", {"ended": "limit", "missed": 0}, events=[piece("up", 0, b"x")])
+        self.forwarder.says("tap", {"ended": "limit", "missed": 0}, events=[piece("to-upstream", 0, b"x")])
         _, out, err = self.run_there("tap", "7", "--json")
         one, two = map(json.loads, out.splitlines())
         self.assertEqual((one["offset"], two["result"]["ended"], err), (0, "limit", ""))

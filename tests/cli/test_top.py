@@ -32,7 +32,8 @@ class PrintTests(ControlTestCase):
         self.assertNotIn("\x1b", out)
         (asked,) = self.forwarder.lines()
         self.assertEqual(
-            asked[2], {"sort": "up-rate", "interval": "2s", "limit": "5", "rule": "web", "count": "2"}
+            asked[2],
+            {"sort": "to-upstream-rate", "interval": "2s", "limit": "5", "rule": "web", "count": "2"},
         )
 
     def test_json(self) -> None:
@@ -138,7 +139,7 @@ class KeyTests(ControlTestCase):
         """A key for an order asks anew; the answer of the ``top`` before is no end."""
         self.scripted.look(LOOK)
         self.watch(keys="bdq")
-        self.assertEqual([one["sort"] for one in self.scripted.asked], ["rate", "bytes", "down-rate"])
+        self.assertEqual([one["sort"] for one in self.scripted.asked], ["rate", "bytes", "to-client-rate"])
 
     def test_ends(self) -> None:
         """It ends when the forwarder says that it was the last look."""

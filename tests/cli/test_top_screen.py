@@ -20,15 +20,15 @@ ROW: dict[str, Any] = {
     "upstream": None,
     "state": "relaying",
     "duration": 61.0,
-    "up_rate": 0.2,
-    "down_rate": 2048.0,
+    "to_upstream_rate": 0.2,
+    "to_client_rate": 2048.0,
     "bytes": 3_000_000,
     "bytes_per_call": None,
 }
 LOOK: dict[str, Any] = {
     "sessions": 1,
-    "up_rate": 0.0,
-    "down_rate": 2048.0,
+    "to_upstream_rate": 0.0,
+    "to_client_rate": 2048.0,
     "sort": "rate",
     "rows": [ROW],
     "status": STATUS,
@@ -40,19 +40,20 @@ class ScreenTests(SynchronousTestCase):
 
     def test_screen(self) -> None:
         """Figures, heads, sessions, and the keys at the bottom."""
-        lines = screen(LOOK, Shown(), 100, 8)
+        lines = screen(LOOK, Shown(), 110, 8)
         self.assertEqual(
             lines,
             [
                 "portfwd 1.2.3 running, up 1m01s, 1 rule, 20 descriptors",
-                "1 session of 9 in all, up 0, down 2.0 KiB/s, by rate",
+                "1 session of 9 in all, to-upstream 0, to-client 2.0 KiB/s, by rate",
                 "",
-                "ID  RULE  CLIENT          UPSTREAM    AGE  UP       DOWN    BYTES  A CALL  STATE",
-                " 7  web   192.0.2.1:5555  -         1m01s   0  2.0 KiB/s  2.9 MiB       -  relaying",
+                "ID  RULE  CLIENT          UPSTREAM    AGE  TO-UPSTREAM  TO-CLIENT    BYTES  A CALL  STATE",
+                " 7  web   192.0.2.1:5555  -         1m01s            0  2.0 KiB/s  2.9 MiB       -"
+                "  relaying",
                 "",
                 "",
-                "q quit  sort by: r rate  u up  d down  b bytes  a age  i number  k kill  space pause"
-                "  ? keys",
+                "q quit  sort by: r rate  u to-upstream  d to-client  b bytes  a age  i number  k kill"
+                "  space pause  ? keys",
             ],
         )
 
@@ -80,14 +81,14 @@ class ScreenTests(SynchronousTestCase):
             "rule": "customer-portal-production",
             "client": "[2001:db8:1234:5678:9abc:def0:1234:5678]:54321",
             "upstream": "[2001:db8:1234:5678:9abc:def0:8765:4321]:8443",
-            "up_rate": 1_000_000_000.0,
+            "to_upstream_rate": 1_000_000_000.0,
         }
         lines = screen(LOOK | {"rows": [row]}, Shown(), 80, 6)
         self.assertEqual(
             lines[3:5],
             [
-                "    ID  RULE          CLIENT                  AGE         UP       DOWN    BYTES",
-                "123456  custom\u2026ction  [2001:db8:\u202678]:54321  1m01s  954 MiB/s  2.0 KiB/s  2.9 MiB",
+                "    ID  RULE        CLIENT                  AGE  TO-UPSTREAM  TO-CLIENT    BYTES",
+                "123456  custo\u2026tion  [2001:db8:\u202678]:54321  1m01s    954 MiB/s  2.0 KiB/s  2.9 MiB",
             ],
         )
         wide = screen(LOOK | {"rows": [row]}, Shown(), 200, 6)

@@ -437,7 +437,7 @@ class TimeTests(FilteredCase):
                 self.assertEqual(self.client.calls[-2:], ["end", "discard"])
                 self.client.ends()
                 self.assertClosed(CloseReason.FILTER)
-                self.assertIn("could not decide within 2 seconds", self.lines.last.detail)
+                self.assertIn("could not decide within 2s", self.lines.last.detail)
 
     def test_decided_in_time(self) -> None:
         """The limit of a filter that has decided is forgotten."""

@@ -15,7 +15,7 @@ from attrs import define, field, frozen
 from portfwd.filters import options as kinds
 from portfwd.filters.api import Connection
 from portfwd.filters.builtin.chance import Chance, make_seed
-from portfwd.filters.builtin.direction_option import WAYS, directions_of
+from portfwd.filters.builtin.direction_option import HELP, direction, directions_of
 from portfwd.filters.options import OptionError, option
 from portfwd.values import Direction
 
@@ -62,9 +62,7 @@ class FaultsOptions:
     fraction: float | None = option(
         kinds.fraction, default=None, help="How many: of the bytes with corrupt, else of the datagrams."
     )
-    direction: str | None = option(
-        kinds.choice(*WAYS), default=None, help="Whose bytes: the client's are up; both unless said."
-    )
+    direction: str | None = option(direction(), default=None, help=f"{HELP[:-1]}; both unless said.")
     abort: bool = option(kinds.switch, default=False, help="Where a fault closes in order: reset instead.")
     probability: float = option(kinds.fraction, default=1.0, help="How many of the connections are struck.")
     seed: int = option(kinds.integer, default=0, help="Another number is another row of chances.")

@@ -5,7 +5,7 @@
 One clause is one fault; several combine, in the order in which they stand::
 
     filter faults latency delay=100ms jitter=20ms
-    filter faults bandwidth rate=64KiB/s direction=down
+    filter faults bandwidth rate=64KiB/s direction=to-client
     filter faults corrupt fraction=0.0001 probability=10% seed=7
 
 ==============  ======================  ==========================================================

@@ -4,7 +4,7 @@
 
 ::
 
-    filter hexdump limit=1KiB direction=up
+    filter hexdump limit=1KiB direction=to-upstream
 
     web: session 12: > 00000000  47 45 54 20 2f 20 48 54  54 50 2f 31 2e 31 0d 0a  |GET / HTTP/1.1..|
 
@@ -25,8 +25,8 @@ from typing import Final
 from attrs import frozen
 
 from portfwd.filters.api import DONE, Connection, Factory, Filter, Log, Plugin, RouteClause, Verdict
-from portfwd.filters.builtin.direction_option import ARROWS, WAYS, directions_of
-from portfwd.filters.options import OptionError, choice, option, size
+from portfwd.filters.builtin.direction_option import ARROWS, HELP, direction, directions_of
+from portfwd.filters.options import OptionError, option, size
 from portfwd.values import Direction
 
 #: Bytes of a line: what ``hexdump -C``, ``xxd`` and every protocol's author have eyes for.
@@ -83,7 +83,7 @@ class HexdumpOptions:
     """The clause's options."""
 
     limit: int = option(size, default=LIMIT, help="How many bytes of each direction.", example="1KiB")
-    direction: str = option(choice(*WAYS), default="both", help="Whose bytes: the client's are up.")
+    direction: str = option(direction(), default="both", help=HELP)
 
     def __attrs_post_init__(self) -> None:
         """Refuse to show nothing."""

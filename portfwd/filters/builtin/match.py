@@ -5,7 +5,7 @@ r"""
 ::
 
     filter match find=BitTorrent action=close
-    filter match regex="USER [a-z]{1,32}" action=log direction=up count=1
+    filter match regex="USER [a-z]{1,32}" action=log direction=to-upstream count=1
     filter match find="\x16\x03" action=tag tag=tls
 
 ``log`` writes an event that says what matched and where; the bytes themselves are in it
@@ -26,11 +26,11 @@ from typing import Final
 from attrs import field, frozen
 
 from portfwd.filters.api import DONE, Close, Connection, Factory, Filter, Plugin, RouteClause, Verdict
-from portfwd.filters.builtin.direction_option import WAYS, directions_of
+from portfwd.filters.builtin.direction_option import HELP, direction, directions_of
 from portfwd.filters.builtin.matching import MAX_MATCH, Found, Lookout, Search
 from portfwd.filters.builtin.replace import WAIT, Replace, check_template
 from portfwd.filters.options import choice, data, duration, number, option, regex, size, switch, text
-from portfwd.values import Direction, printable
+from portfwd.values import Direction, counted, printable
 
 #: Most bytes of a match that a line shows: a line of a log is to be read.
 SHOWN: Final = 200
@@ -47,7 +47,7 @@ class MatchOptions:
     action: str = option(
         choice("log", "close", "tag", "replace"), default="log", help="What is done.", example="close"
     )
-    direction: str = option(choice(*WAYS), default="both", help="Whose bytes: the client's are up.")
+    direction: str = option(direction(), default="both", help=HELP)
     count: int = option(number, default=0, help="How many matches count in each direction; 0: all.")
     show: bool = option(switch, default=False, help="With action=log: the bytes are in the line, escaped.")
     tag: str = option(text, default="match", help="With action=tag: the tag's name.")
@@ -106,8 +106,8 @@ class Match(Filter):
             more = "..." if len(found.text) > SHOWN else ""
             shown = f": {printable(found.text[:SHOWN].decode('latin-1'))}{more}"
         self._connection.log.info(
-            "match: {length} bytes at {offset} {direction}{shown}",
-            length=len(found.text),
+            "match: {length} at {offset} {direction}{shown}",
+            length=counted(len(found.text), "byte"),
             offset=found.offset,
             direction=direction.value,
             shown=shown,

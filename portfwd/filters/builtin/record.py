@@ -34,8 +34,8 @@ from portfwd.filters.api import (
     Sink,
     Verdict,
 )
-from portfwd.filters.builtin.direction_option import WAYS, directions_of
-from portfwd.filters.options import OptionError, choice, file_path, option, size
+from portfwd.filters.builtin.direction_option import HELP, direction, directions_of
+from portfwd.filters.options import OptionError, file_path, option, size
 from portfwd.values import Address, Direction
 
 #: Bytes that the file may reach unless said otherwise: nobody notices them on a disk, and
@@ -87,7 +87,7 @@ class RecordOptions:
 
     file: str = option(file_path, help="The file; it is appended to.", example="/var/lib/portfwd/web.record")
     limit: int = option(size, default=LIMIT, help="How large the file may become.")
-    direction: str = option(choice(*WAYS), default="both", help="Whose bytes: the client's are up.")
+    direction: str = option(direction(), default="both", help=HELP)
 
     def __attrs_post_init__(self) -> None:
         """Refuse to record nothing."""

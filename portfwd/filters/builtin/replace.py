@@ -5,7 +5,7 @@ r"""
 ::
 
     filter replace find=secret new=xxxxxx
-    filter replace regex="Server: [^\r]{1,80}" new="Server: none" direction=down count=1
+    filter replace regex="Server: [^\r]{1,80}" new="Server: none" direction=to-client count=1
 
 Bytes that may be the beginning of a match wait for those behind them, ``wait`` at
 most: who sends a question and then waits for the answer must not wait for ever. So
@@ -25,9 +25,9 @@ from typing import Final
 from attrs import define, field, frozen
 
 from portfwd.filters.api import DONE, Connection, Factory, Filter, Forward, Plugin, RouteClause, Verdict, Wake
-from portfwd.filters.builtin.direction_option import WAYS, directions_of
+from portfwd.filters.builtin.direction_option import HELP, direction, directions_of
 from portfwd.filters.builtin.matching import MAX_MATCH, Found, Pieces, Scanner, Search
-from portfwd.filters.options import OptionError, choice, data, duration, number, option, regex, size
+from portfwd.filters.options import OptionError, data, duration, number, option, regex, size
 from portfwd.values import Direction
 
 #: Seconds for which the beginning of a match waits for the rest: longer than the pieces of one
@@ -146,7 +146,7 @@ class ReplaceOptions:
         help=r"What stands there instead, nothing unless said; \\1 is the expression's first group.",
         example="xxxxxx",
     )
-    direction: str = option(choice(*WAYS), default="both", help="Whose bytes: the client's are up.")
+    direction: str = option(direction(), default="both", help=HELP)
     count: int = option(number, default=0, help="How many are replaced in each direction; 0: all.")
     max_match: int = option(
         size, default=MAX_MATCH, help="Longest match of the regular expression; twice as much is kept back."

@@ -23,8 +23,8 @@ from typing import Final
 from attrs import frozen
 
 from portfwd.filters.api import DONE, Connection, Copy, Factory, Filter, Plugin, RouteClause, Sink, Verdict
-from portfwd.filters.builtin.direction_option import WAYS, directions_of
-from portfwd.filters.options import OptionError, address, choice, file_path, option, size
+from portfwd.filters.builtin.direction_option import HELP, direction, directions_of
+from portfwd.filters.options import OptionError, address, file_path, option, size
 from portfwd.values import Address, Direction
 
 #: Bytes that wait for a shadow, or that a file may reach, unless said otherwise: some reads of a
@@ -57,7 +57,7 @@ class TeeOptions:
     limit: int = option(
         size, default=LIMIT, help="How many bytes may wait for the shadow, or how large the file may become."
     )
-    direction: str = option(choice(*WAYS), default="up", help="Whose bytes: the client's are up.")
+    direction: str = option(direction(), default="to-upstream", help=HELP)
 
     def __attrs_post_init__(self) -> None:
         """Refuse anything but one sink with some room."""

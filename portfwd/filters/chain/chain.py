@@ -77,7 +77,7 @@ from portfwd.filters.api import Connection, IFilterFactory, Introducing, nobody
 from portfwd.filters.chain.effects import Dial, Disarm, Effect, End, Finish, Trouble, Write
 from portfwd.filters.chain.inquiry import Inquiry, failure
 from portfwd.filters.chain.link import Link, Stage
-from portfwd.values import TO_CLIENT, TO_UPSTREAM, Address, Direction, SessionSummary
+from portfwd.values import TO_CLIENT, TO_UPSTREAM, Address, Direction, SessionSummary, format_duration
 
 
 def make_chain(
@@ -462,7 +462,9 @@ class Chain(Inquiry):
         self._stop_after_dial()
 
     def _time_out(self, stage: Stage) -> None:
-        self._give_up(stage.up, f"could not decide within {stage.hold_timeout:g} seconds", stage.on_timeout)
+        self._give_up(
+            stage.up, f"could not decide within {format_duration(stage.hold_timeout)}", stage.on_timeout
+        )
         self._pass_end(stage.up)
 
 

@@ -33,7 +33,7 @@ from portfwd.filters.chain.effects import Begin, Disarm, Finish, Judge, Store, T
 from portfwd.filters.chain.link import Link, Stage
 from portfwd.filters.chain.passage import Passage
 from portfwd.filters.verdicts import Item, Keep, Skip, Step, Stop, Wait, Want, alters, read_verdict, steps_of
-from portfwd.values import TO_UPSTREAM
+from portfwd.values import TO_UPSTREAM, counted, format_duration
 
 #: Replies that may be the answer to a reply: two filters that answer each other would never stop.
 MAX_REPLIES: Final = 16
@@ -270,7 +270,7 @@ class Inquiry(Passage):
         link.need = total
         limit = link.stage.max_hold
         if max(link.size, link.need) > limit:
-            self._give_up(link, f"could not decide within {limit} bytes", link.stage.on_overflow)
+            self._give_up(link, f"could not decide within {counted(limit, 'byte')}", link.stage.on_overflow)
 
     def _limit_hold(self, link: Link, *, longer: bool) -> None:
         """
@@ -288,7 +288,7 @@ class Inquiry(Passage):
         stage = link.stage
         # An `Await` is no holding.
         if link.held and not link.awaits and not stage.dead:
-            self._give_up(link, f"held bytes for {stage.hold_timeout:g} seconds", stage.on_timeout)
+            self._give_up(link, f"held bytes for {format_duration(stage.hold_timeout)}", stage.on_timeout)
             self._pass_end(link)
 
     def _announce(self, stage: Stage, item: Announce) -> None:

@@ -89,7 +89,7 @@ def _limits(rule: Rule) -> Iterator[str]:
             if name == "max-conns-per-target":
                 end = "beyond it the next target is tried"
             yield f"{name}={option.text(value)}, {end}"
-    for rate, way in ((options.upward, "from clients to upstreams"), (options.downward, "to clients")):
+    for rate, way in ((options.upward, "to-upstream"), (options.downward, "to-client")):
         if rate is not None:
             yield f"{format_size(rate)}/s {way}, all sessions together"
     if options.bandwidth_per_source is not None:
@@ -179,8 +179,8 @@ def _rule_json(rule: Rule) -> dict[str, Any]:
 def _bandwidth_json(rule: Rule) -> dict[str, Any]:
     options = rule.options
     return {
-        "up": options.upward,
-        "down": options.downward,
+        "to_upstream": options.upward,
+        "to_client": options.downward,
         "per_source": options.bandwidth_per_source,
         "per_connection": options.bandwidth_per_connection,
     }

@@ -276,9 +276,7 @@ class LimitTests(SynchronousTestCase):
             self.assertEqual(chain.received(UP, b"c"), [], "the time goes on")
             effects = chain.due(1)
             if on_timeout == "close":
-                self.assertEqual(
-                    effects, [Finish("filter a held bytes for 2 seconds", abort=True, filter="a")]
-                )
+                self.assertEqual(effects, [Finish("filter a held bytes for 2s", abort=True, filter="a")])
             else:
                 self.assertEqual(effects, [Write(UP, b"abc"), Unseen(UP)])
                 self.assertEqual(chain.received(UP, b"d"), [Write(UP, b"d")])

@@ -182,7 +182,7 @@ class UndecidedTests(SynchronousTestCase):
         chain = chain_of(routing(received=NEED_MORE))
         chain.open()
         chain.received(UP, b"x")
-        self.assertEqual(chain.due(1), [Finish("filter a could not decide within 3 seconds", filter="a")])
+        self.assertEqual(chain.due(1), [Finish("filter a could not decide within 3s", filter="a")])
 
     def test_time_passes(self) -> None:
         """Or what it holds passes to the rule's own target, and it sees no more of the client."""
@@ -270,7 +270,7 @@ class UndecidedTests(SynchronousTestCase):
         chain = chain_of(routing(opened=Route("there"), received=NEED_MORE, max_hold=1, on_timeout="pass"))
         chain.open()
         (finish,) = chain.received(UP, b"01")
-        self.assertEqual(finish, Finish("filter a could not decide within 1 bytes", abort=True, filter="a"))
+        self.assertEqual(finish, Finish("filter a could not decide within 1 byte", abort=True, filter="a"))
 
     def test_failure_is_bypassed(self) -> None:
         """Who is left out for an error holds up nothing."""

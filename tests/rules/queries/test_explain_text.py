@@ -144,8 +144,8 @@ class TextTests(SynchronousTestCase):
             (
                 Options(bandwidth=10 * 1024**2, bandwidth_down=1536),
                 [
-                    "  limit    10MiB/s from clients to upstreams, all sessions together",
-                    "  limit    1536/s to clients, all sessions together",
+                    "  limit    10MiB/s to-upstream, all sessions together",
+                    "  limit    1536/s to-client, all sessions together",
                 ],
             ),
             (
@@ -221,7 +221,8 @@ class JSONTests(SynchronousTestCase):
         self.assertEqual([target["address"] for target in answer["targets"]], ["10.0.0.5:80", "10.0.0.6:80"])
         self.assertEqual(answer["balance"], "leastconn")
         self.assertEqual(
-            answer["bandwidth"], {"up": None, "down": None, "per_source": None, "per_connection": None}
+            answer["bandwidth"],
+            {"to_upstream": None, "to_client": None, "per_source": None, "per_connection": None},
         )
         self.assertEqual(answer["routes"][0]["target"]["address"], "unix:/x")
         self.assertIsNone(answer["routes"][1]["target"])

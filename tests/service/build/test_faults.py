@@ -45,7 +45,7 @@ class FaultTests(SynchronousTestCase):
                     1,
                     "latency",
                     True,
-                    (("delay", "1s"), ("jitter", "10ms"), ("direction", "up")),
+                    (("delay", "1s"), ("jitter", "10ms"), ("direction", "to-upstream")),
                     0,
                     0,
                 ),
