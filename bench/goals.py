@@ -126,12 +126,14 @@ GOALS: Final = (
     Goal("idle connection, 10 000", "idle-10000", "kib_each", HAPROXY, 1.0, 0.5),
     Goal("stopped readers: bytes lost", "stopped", "lost_bytes", (), 0.0, 0.0),
     Goal("p99 of small requests beside 8 bulk streams", "beside", "p99_ms", HAPROXY, 1.0, 0.5),
-    Goal("TLS ended, bulk", "filters-tls-in", "gbit_s", ("nginx-tls-in",), 0.4, 0.8, "portfwd-tls-in"),
+    Goal("TLS terminated, bulk", "filters-tls-in", "gbit_s", ("nginx-tls-in",), 0.4, 0.8, "portfwd-tls-in"),
     Goal(
         "full handshakes", "handshakes-tls-in", "connections_s", ("nginx-tls-in",), 0.4, 0.8, "portfwd-tls-in"
     ),
     Goal("TLS session after bulk", "kept-tls-in", "kib_each", (), 100, 64, "portfwd-tls-in"),
-    Goal("TLS begun, bulk", "filters-tls-out", "gbit_s", ("nginx-tls-out",), 0.4, 0.8, "portfwd-tls-out"),
+    Goal(
+        "TLS originated, bulk", "filters-tls-out", "gbit_s", ("nginx-tls-out",), 0.4, 0.8, "portfwd-tls-out"
+    ),
     Goal("UDP 1200 B", "udp-1200", "datagrams_s", ("nginx-64k",), 0.5, 1.0),
     Goal("bulk beside a UDP flood: share kept", "flooded", "kept_share", ("nginx-64k",), 0.5, 1.0),
     Goal(

@@ -149,9 +149,9 @@ class Kept(TLSLoad):
 def rows() -> list[Load]:
     """Bulk and handshakes, with TLS on either side; and what is kept of bulk."""
     return [
-        Kept("kept-tls-in", IN, f"TLS ended, {_KEPT} connections that have moved bulk"),
-        Fetches("filters-tls-in", IN, "TLS ended, bulk to the client, 8 streams"),
-        Handshakes("handshakes-tls-in", IN, "TLS ended, a full handshake each, 50 at a time"),
-        Fetches("filters-tls-out", OUT, "TLS begun, bulk to the client, 8 streams"),
-        Handshakes("handshakes-tls-out", OUT, "TLS begun, a full handshake each, 50 at a time"),
+        Kept("kept-tls-in", IN, f"TLS terminated, {_KEPT} connections that have moved bulk"),
+        Fetches("filters-tls-in", IN, "TLS terminated, bulk to the client, 8 streams"),
+        Handshakes("handshakes-tls-in", IN, "TLS terminated, a full handshake each, 50 at a time"),
+        Fetches("filters-tls-out", OUT, "TLS originated, bulk to the client, 8 streams"),
+        Handshakes("handshakes-tls-out", OUT, "TLS originated, a full handshake each, 50 at a time"),
     ]
