@@ -10,7 +10,8 @@ Writes listings and tables into the pages, so that they can be read without a bu
 - what stands between ``<!-- table: NAME WORD -->`` and ``<!-- end of table -->``, by a table of `docs.tables`
   (its function NAME, with the argument WORD).
 
-A test fails where a page is not current. It changes nothing else of a page.
+A test fails where a page is not current. It changes nothing else of a page. The command also writes
+manual pages and completions (`docs.program_files`).
 """
 
 from __future__ import annotations
@@ -94,9 +95,16 @@ def stale(root: Path = ROOT) -> Iterator[tuple[Path, str]]:
 
 
 def main() -> None:
-    """Write the pages that are not current."""
+    """Write the pages that are not current, then the files of `docs.program_files`."""
     for path, text in stale():
         path.write_text(text)
+        print(path.relative_to(ROOT))
+    try:
+        from docs import program_files
+    except ImportError as problem:
+        print(f"share/ is not looked at: {problem}; both programs are of the extra 'test'")
+        return
+    for path in program_files.write(ROOT / "share"):
         print(path.relative_to(ROOT))
 
 

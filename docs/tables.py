@@ -176,12 +176,20 @@ def command_help(word: str) -> str:
         rows = ((f"`{one.dest}`", f"{one.help}") for one in commands._choices_actions)
         return f"{block(parser.description or '')}\n\n{table(('command', 'what it does'), rows)}"
     parser = commands.choices[word]
-    actions = [action for action in parser._actions if action.dest != "help"]
-    usage = " ".join(
-        [f"portfwd {word} [OPTIONS]", *(_word(one) for one in actions if not one.option_strings)]
+    rows = (
+        (f"`{_spelling(action)}`", action.help or "")
+        for action in parser._actions
+        if action.help != argparse.SUPPRESS and action.dest != "help"
     )
-    rows = ((f"`{_spelling(action)}`", action.help or "") for action in actions)
-    return f"{block(f'{usage}{chr(10) * 2}{parser.description}')}\n\n{table(('word', 'meaning'), rows)}"
+    return (
+        f"{block(f'{usage(parser)}{chr(10) * 2}{parser.description}')}\n\n{table(('word', 'meaning'), rows)}"
+    )
+
+
+def usage(parser: argparse.ArgumentParser) -> str:
+    """The usage line of a command: its words, and that there are options."""
+    words = (_word(one) for one in parser._actions if not one.option_strings)
+    return " ".join([f"{parser.prog} [OPTIONS]", *words])
 
 
 def _word(action: argparse.Action) -> str:

@@ -487,6 +487,8 @@ class TableTests(SynchronousTestCase):
         """The command line's page has what ``--help`` says of each command."""
         for command in (
             "portfwd",
+            "run",
+            "init",
             "check",
             "explain",
             "convert",

@@ -1,9 +1,5 @@
 # -*- test-case-name: tests.cli.test_main -*-
-"""
-The command line of ``portfwd``: which command, and its exit code.
-
-What forwards is ``twistd -n portfwd``; this command asks, and steers what runs.
-"""
+"""The command line of ``portfwd``: which command, and its exit code."""
 
 from __future__ import annotations
 
@@ -17,13 +13,16 @@ from typing import Final
 
 from portfwd.cli import (
     check,
+    completing,
     convert,
     explain,
     filter_help,
     filters,
     hash_password,
+    init,
     looking,
     replay,
+    run,
     shell,
     steering,
     tap,
@@ -37,15 +36,15 @@ from portfwd.version import __version__
 NOT_WRITTEN: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 DESCRIPTION = """\
-Look at rules files and filters of portfwd, and at forwarders that run, and steer these.
-What forwards is twistd:
-
-  twistd -n portfwd -c rules.conf
-  twistd -n portfwd --rule ':8080 -> 10.0.0.5:80'
+Forward ports, look at rules files and filters, and steer forwarders that run.
+'portfwd run' forwards in the foreground; 'twistd portfwd' can also be a daemon.
 """
 EPILOG = """\
 examples:
+  portfwd run --rule ':8080 -> 10.0.0.5:80'
+  portfwd init forward -o rules.conf
   portfwd check rules.conf
+  portfwd run -c rules.conf
   portfwd explain rules.conf 192.168.1.66 :8080
   portfwd convert /etc/rinetd.conf -o rules.conf
   portfwd filters
@@ -75,9 +74,9 @@ def _build() -> tuple[Parser, Mapping[str, argparse.ArgumentParser]]:
     )
     parser.add_argument("--version", action="version", version=f"portfwd {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (check, explain, convert, filters, filter_help, hash_password, replay):
+    for command in (run, init, check, explain, convert, filters, filter_help, hash_password, replay):
         command.add_parser(commands)
-    for command in (looking, top, tap, steering, shell):
+    for command in (looking, top, tap, steering, shell, completing):
         command.add_parser(commands)
     return parser, commands.choices
 

@@ -33,12 +33,22 @@ class MainTests(CommandTestCase):
         """Help has an example for each command, and points to twistd; so has the help of each."""
         code, out, _ = self.run_main("--help")
         self.assertEqual(code, 0)
-        self.assertIn("twistd -n portfwd", out)
-        for command in ("check", "explain", "convert", "filters", "help", "hash-password", "replay"):
+        self.assertIn("twistd portfwd", out)
+        for command in (
+            "run",
+            "init",
+            "check",
+            "explain",
+            "convert",
+            "filters",
+            "help",
+            "hash-password",
+            "replay",
+        ):
             self.assertRegex(out, rf"\n  portfwd {command}\b")
             code, own, _ = self.run_main(command, "--help")
             self.assertEqual(code, 0)
-            self.assertRegex(own, rf"example:\n  portfwd {command}\b")
+            self.assertRegex(own, rf"examples?:\n  portfwd {command}\b")
             self.assertIn("exit codes:\n  0  ", own)
 
     def test_mistakes(self) -> None:

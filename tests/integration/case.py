@@ -65,6 +65,7 @@ class ForwarderCase(unittest.SynchronousTestCase):
         arguments: Sequence[str] = (),
         *,
         twistd: Sequence[str] = (),
+        program: Sequence[str] = (),
         descriptors: int | None = None,
         drain: str = "2",
         accidents: bool = False,
@@ -84,6 +85,7 @@ class ForwarderCase(unittest.SynchronousTestCase):
             rules,
             ["--drain", drain, *arguments],
             twistd=[*twistd, "-n", "--pidfile="],
+            program=program,
             descriptors=descriptors,
         )
         self.addCleanup(self._end, forwarder, accidents)

@@ -82,6 +82,7 @@ class Forwarder:
     :param rules: the text of the rules file; None: the arguments say it all.
     :param arguments: after ``portfwd``.
     :param twistd: before ``portfwd``, in place of ``-n --pidfile=``.
+    :param program: what forwards, in place of all that.
     :param descriptors: ``ulimit -n``, soft and hard; None: as it is.
     :param launcher: a command that is given twistd's, and execs it.
     :param pass_fds: descriptors that are inherited.
@@ -94,13 +95,14 @@ class Forwarder:
         arguments: Sequence[str] = (),
         *,
         twistd: Sequence[str] = ("-n", "--pidfile="),
+        program: Sequence[str] = (),
         descriptors: int | None = None,
         launcher: Sequence[str] = (),
         pass_fds: Sequence[int] = (),
     ) -> None:
         self.directory = directory
         self.access_log = directory / "access.log"
-        command = [sys.executable, "-c", TWISTD, *twistd, "portfwd"]
+        command = [*(program or (sys.executable, "-c", TWISTD, *twistd, "portfwd"))]
         if rules is not None:
             file = directory / "rules.conf"
             file.write_text(rules)

@@ -1,0 +1,80 @@
+# -*- test-case-name: tests.cli.test_init -*-
+"""
+``portfwd init``: writes a commented rules file for a job, to begin with.
+
+The files are in the folder ``jobs`` beside this module; the first line of each says what it is for. Addresses
+and paths in them are examples: the command looks at nothing on this machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib.resources import files
+from typing import Final
+
+from portfwd.cli.reading import FINE
+from portfwd.values import printable
+
+#: Exit code of a file that is not written.
+NOT_WRITTEN: Final = 1
+
+JOBS: Final = ("forward", "tls", "sni", "postgres", "dns", "toxiproxy")
+
+DESCRIPTION = """\
+Write a commented rules file for a job. Change its addresses and paths, then let
+'portfwd check' judge it. A file that exists is not overwritten.
+
+{jobs}
+
+examples:
+  portfwd init forward -o rules.conf
+  portfwd init postgres
+
+exit codes:
+  0  written
+  1  OUT exists, or cannot be written
+  2  the command line is wrong
+"""
+
+
+def template(job: str) -> str:
+    """The rules file for one of `JOBS`."""
+    return files("portfwd.cli").joinpath("jobs", f"{job}.conf").read_text("utf-8")
+
+
+def summary(job: str) -> str:
+    """What the rules file for a job is for: its first line."""
+    return template(job).partition("\n")[0].removeprefix("# ").removesuffix(".")
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the command line."""
+    jobs = "\n".join(f"  {job:<10} {summary(job)}" for job in JOBS)
+    parser = commands.add_parser(
+        "init",
+        help="write a rules file to begin with",
+        description=DESCRIPTION.format(jobs=jobs),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("job", metavar="JOB", choices=JOBS, help=f"one of {', '.join(JOBS)}")
+    parser.add_argument(
+        "-o", "--output", metavar="OUT", help="the file to write; without it, standard output"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the file."""
+    text = template(arguments.job)
+    if arguments.output is None:
+        print(text, end="")
+        return FINE
+    try:
+        with open(arguments.output, "x", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as problem:
+        reason = "it exists" if isinstance(problem, FileExistsError) else problem.strerror
+        print(f"portfwd init: {printable(arguments.output)}: {reason}", file=sys.stderr)
+        return NOT_WRITTEN
+    return FINE

@@ -1,0 +1,72 @@
+# -*- test-case-name: tests.cli.test_run -*-
+"""``portfwd run``: forward in the foreground, until a signal ends it."""
+
+from __future__ import annotations
+
+import argparse
+
+from portfwd.cli.reading import FINE
+from portfwd.values import parse_duration
+
+DESCRIPTION = """\
+Forward as a rules file says, in the foreground. TERM and INT end it: it accepts no more
+clients, and sessions may finish for --drain. HUP reads the rules file again, USR1 opens
+the logs again. 'twistd portfwd' does the same and can also be a daemon, change its user
+and change its root.
+
+examples:
+  portfwd run -c /etc/portfwd/rules.conf
+  portfwd run --rule ':8080 -> 10.0.0.5:80' --rule ':2222 -> 10.0.0.5:22'
+
+exit codes:
+  0  a signal ended it
+  1  a rule could not be started, or a stop had to be cut off
+  2  the rules or the command line are wrong
+  70 the event loop is lost
+"""
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser(
+        "run",
+        help="forward in the foreground",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    rules = parser.add_mutually_exclusive_group(required=True)
+    rules.add_argument("-c", "--config", metavar="FILE", help="the rules file, in any grammar")
+    rules.add_argument(
+        "-r", "--rule", metavar="TEXT", action="append", help="a rule in the native grammar; repeatable"
+    )
+    parser.add_argument(
+        "--drain",
+        metavar="TIME",
+        type=_duration,
+        help="how long sessions may go on after a signal to stop (10s)",
+    )
+    parser.add_argument("--allow-empty", action="store_true", help="take a rules file without any rule")
+    parser.set_defaults(run=run)
+
+
+def _duration(text: str) -> str:
+    try:
+        parse_duration(text)
+    except ValueError as problem:
+        raise argparse.ArgumentTypeError(str(problem)) from None
+    return text
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Forward; the options are those of ``twistd portfwd``."""
+    # It imports the code of twistd, which no other command needs.
+    from portfwd.service.foreground import run_in_foreground
+
+    words = [] if arguments.config is None else [f"--config={arguments.config}"]
+    words += [f"--rule={rule}" for rule in arguments.rule or ()]
+    if arguments.drain is not None:
+        words.append(f"--drain={arguments.drain}")
+    if arguments.allow_empty:
+        words.append("--allow-empty")
+    run_in_foreground(words)
+    return FINE
