@@ -22,7 +22,7 @@ from weakref import WeakValueDictionary
 from attrs import frozen
 
 from portfwd.limits import rates
-from portfwd.limits.occupancy import Occupancy, RuleOccupancy
+from portfwd.limits.occupancy import Occupancy, RuleOccupancy, TargetOccupancy
 from portfwd.limits.source_counts import SourceCounts
 
 
@@ -123,7 +123,7 @@ class Doorkeeper:
         self.sources = SourceCounts() if sources is None else sources
         self._rules: WeakValueDictionary[str, RuleOccupancy] = WeakValueDictionary()
         self._sharing: WeakValueDictionary[str, Occupancy] = WeakValueDictionary()
-        self._targets: WeakValueDictionary[tuple[str, str], Occupancy] = WeakValueDictionary()
+        self._targets: WeakValueDictionary[tuple[str, str], TargetOccupancy] = WeakValueDictionary()
 
     def __repr__(self) -> str:
         return f"<Doorkeeper {self.everybody.taken} in, {self.sources!r}>"
@@ -152,11 +152,11 @@ class Doorkeeper:
             together = self._sharing[shared] = Occupancy()
         return Admission(name, bounds, occupancy, self, shared, together)
 
-    def target(self, rule: str, label: str) -> Occupancy:
+    def target(self, rule: str, label: str) -> TargetOccupancy:
         """Who is at one target of a rule."""
         occupancy = self._targets.get((rule, label))
         if occupancy is None:
-            occupancy = self._targets[rule, label] = Occupancy()
+            occupancy = self._targets[rule, label] = TargetOccupancy()
         return occupancy
 
 

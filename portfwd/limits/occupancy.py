@@ -21,15 +21,13 @@ class Occupancy:
     may wait for one place. Who is woken and has no use for it passes it on.
 
     :ivar taken: how many are in.
-    :ivar failures: for a target: how often it could not be reached.
     :ivar full_at: when the bucket of its rate is full (`portfwd.limits.rates`).
     """
 
-    __slots__ = ("__weakref__", "_waiting", "failures", "full_at", "taken")
+    __slots__ = ("__weakref__", "_waiting", "full_at", "taken")
 
     def __init__(self) -> None:
         self.taken = 0
-        self.failures = 0
         self.full_at = 0.0
         self._waiting: dict[Callable[[], None], None] = {}
 
@@ -70,3 +68,33 @@ class RuleOccupancy(Occupancy):
     def __init__(self) -> None:
         super().__init__()
         self.refused: Counter[str] = Counter()
+
+
+class TargetOccupancy(Occupancy):
+    """
+    A target's.
+
+    :ivar dials: how often it was dialled.
+    :ivar failures: how often it could not be reached.
+    :ivar watchers: called with 1 or -1 after `taken` has changed.
+    """
+
+    __slots__ = ("dials", "failures", "watchers")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dials = 0
+        self.failures = 0
+        self.watchers: list[Callable[[int], None]] = []
+
+    def take(self) -> None:
+        """One is in more."""
+        self.taken += 1
+        for watch in self.watchers:
+            watch(1)
+
+    def give_back(self) -> None:
+        """See `Occupancy`."""
+        super().give_back()
+        for watch in self.watchers:
+            watch(-1)

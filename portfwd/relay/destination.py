@@ -13,7 +13,7 @@ from attrs import field, frozen
 from twisted.internet.interfaces import IStreamClientEndpoint
 
 from portfwd.kernel.sockets import WILL_SEND, Settings, upstream_settings
-from portfwd.limits.occupancy import Occupancy
+from portfwd.limits.occupancy import TargetOccupancy
 from portfwd.rules.model import Options
 from portfwd.streams.transports.tls_side import TLSSide
 from portfwd.values import Address, InetAddress, TLSInfo, is_literal
@@ -39,8 +39,8 @@ class Destination:
     :ivar address: where it is, or None for an endpoint.
     :ivar endpoint: Twisted's endpoint, or None for an address.
     :ivar tls: makes the TLS connection to be had on top, or None.
-    :ivar occupancy: how many sessions have it, where ``max-conns-per-target`` wants to know; and how often it
-        could not be reached.
+    :ivar occupancy: how many sessions have it, if they are counted; and how often it could not be reached.
+    :ivar is_counted: the sessions of the rule's targets are counted: they are balanced or limited.
     :ivar datagrams: it takes datagrams.
     :ivar is_chosen: a client chose it, not the rules file.
     :ivar settings: what is set on a socket before it connects.
@@ -53,7 +53,8 @@ class Destination:
     tls: TLSTarget | None = None
     datagrams: bool = False
     is_chosen: bool = False
-    occupancy: Occupancy = field(factory=Occupancy)
+    is_counted: bool = False
+    occupancy: TargetOccupancy = field(factory=TargetOccupancy)
     settings: Settings = field(init=False)
 
     @settings.default
@@ -71,14 +72,14 @@ class Destination:
 
     def take(self) -> bool:
         """One session more; False where it has as many as it may."""
-        limit = self.options.max_conns_per_target
-        if limit is not None:
-            if self.occupancy.taken >= limit:
+        if self.is_counted:
+            limit = self.options.max_conns_per_target
+            if limit is not None and self.occupancy.taken >= limit:
                 return False
-            self.occupancy.taken += 1
+            self.occupancy.take()
         return True
 
     def give_back(self) -> None:
         """One session less."""
-        if self.options.max_conns_per_target is not None:
+        if self.is_counted:
             self.occupancy.give_back()

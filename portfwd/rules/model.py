@@ -103,6 +103,20 @@ class Balance(enum.Enum):
     SOURCE = "source"
 
 
+class OnDown(enum.Enum):
+    """What becomes of a target's sessions when it goes down (``on-down=``)."""
+
+    KEEP = "keep"
+    CLOSE = "close"
+
+
+class AllDown(enum.Enum):
+    """What becomes of new sessions while all targets are down (``all-down=``)."""
+
+    TRY = "try"
+    CLOSE = "close"
+
+
 class AccessLog(enum.Enum):
     """The form of the access log (``log access=``)."""
 
@@ -212,6 +226,16 @@ class Options:
     bandwidth_per_connection: int | None = None
     src: str | None = None
     balance: Balance = Balance.FIRST
+    weight: int = 1
+    backup: bool = False
+    slowstart: float | None = None
+    max_fails: int | None = 3
+    fail_timeout: float = 10.0
+    tries: int | None = None
+    retry: float | None = None
+    on_down: OnDown = OnDown.KEEP
+    all_down: AllDown = AllDown.TRY
+    stick: float | None = None
     framing: Framing = Framing.NONE
     answers: int | None = None
     answers_before_reply: int | None = 100

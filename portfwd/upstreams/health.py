@@ -1,0 +1,260 @@
+# -*- test-case-name: tests.upstreams.test_health -*-
+"""
+Whether one target is fit for sessions: observations and the time in, a state and its cause out.
+
+What is observed are the outcomes of sessions' dials (passive health) and the verdicts of checks (active
+health); both form one state. The state belongs to an address, so it is the same for all rules that have this
+target with the same checks, and survives reloads. What an operator orders for one rule is added by
+`portfwd.upstreams.pool`. It runs no check and starts no timer.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+from typing import Final
+
+from attrs import define, frozen
+
+#: Seconds of the longest ejection.
+MAX_EJECTION: Final = 300.0
+#: The part of its weight that a target begins slow start with.
+FIRST_SHARE: Final = 0.1
+
+
+class State(enum.Enum):
+    """
+    What may be done with a target.
+
+    ``STARTING`` is up, after a recovery, with a share that grows during ``slowstart``. ``DRAIN`` gets no new
+    sessions but those of clients that ``stick=`` to it.
+    """
+
+    UP = "up"
+    STARTING = "starting"
+    DRAIN = "drain"
+    DOWN = "down"
+
+
+@frozen
+class Verdict:
+    """
+    What one check says.
+
+    :ivar passed: whether the target is fit.
+    :ivar cause: why, in a few words; for people.
+    :ivar drain: it asks for no new sessions.
+    :ivar share: the part of its weight that it asks for, from 0; None: no wish.
+    """
+
+    passed: bool
+    cause: str = ""
+    drain: bool = False
+    share: float | None = None
+
+
+@frozen
+class Change:
+    """One change of state. :ivar after: never `State.STARTING`: slow start is a matter of the rule."""
+
+    before: State
+    after: State
+    cause: str
+
+
+@frozen
+class Ejection:
+    """When failed dials eject a target: ``max-fails`` (None: never) and ``fail-timeout`` in seconds."""
+
+    max_fails: int | None = 3
+    fail_timeout: float = 10.0
+
+
+@define
+class CheckState:
+    """
+    What one check has said so far.
+
+    :ivar passing: what counts; None before the first verdict.
+    :ivar run: verdicts in a row that differ from `passing`.
+    :ivar verdict: the last one.
+    :ivar seconds: how long the last check took; None before the first.
+    """
+
+    passing: bool | None = None
+    run: int = 0
+    verdict: Verdict = Verdict(True)
+    seconds: float | None = None
+
+    @property
+    def undecided(self) -> bool:
+        """Whether the last verdicts differ from what counts, or there is none yet."""
+        return self.passing is None or self.run > 0
+
+    def tell(self, verdict: Verdict, rise: int, fall: int) -> None:
+        """Count one verdict; the first one counts at once."""
+        self.verdict = verdict
+        if self.passing is None:
+            self.passing = verdict.passed
+        elif verdict.passed is self.passing:
+            self.run = 0
+        else:
+            self.run += 1
+            if self.run >= (rise if verdict.passed else fall):
+                self.passing, self.run = verdict.passed, 0
+
+
+class Health:
+    """
+    The health of one address.
+
+    :ivar label: the target as messages name it.
+    :ivar state: up, drain or down; the methods that change it return the change.
+    :ivar cause: why it is so.
+    :ivar since: when it became so; None: it has always been.
+    :ivar recovered_at: when it became fit again after it was down; None: it never was.
+    :ivar checks: by the identity of the check.
+    :ivar changes: how many there were.
+    """
+
+    def __init__(self, label: str, checks: Iterable[str] = ()) -> None:
+        """:param checks: identities of the checks that decide about it."""
+        self.label = label
+        self.checks = {identity: CheckState() for identity in checks}
+        self.state = State.UP
+        self.cause = ""
+        self.since: float | None = None
+        self.recovered_at: float | None = None
+        self.changes = 0
+        self._fails = 0
+        self._ejections = 0
+        self._length = 0.0
+        self._ejected_until: float | None = None
+        self._trial_until = 0.0
+        self._dial_cause = ""
+
+    def __repr__(self) -> str:
+        cause = f" ({self.cause})" if self.cause else ""
+        return f"<Health {self.label} {self.state.value}{cause}>"
+
+    def inherit(self, other: Health) -> None:
+        """Begin as `other` is: the same address, of which other checks decide."""
+        for identity in self.checks.keys() & other.checks.keys():
+            self.checks[identity] = other.checks[identity]
+        for name in (
+            "_fails", "_ejections", "_length", "_ejected_until", "_dial_cause", "recovered_at", "changes",
+        ):  # fmt: skip
+            setattr(self, name, getattr(other, name))
+        self.state, self.cause = self._judge()
+        self.since = other.since if self.state is other.state else None
+
+    # What is observed
+
+    def dial_failed(self, now: float, cause: str, ejection: Ejection) -> Change | None:
+        """A session could not reach the target: an error, a failed TLS handshake, or no answer in time."""
+        self._fails += 1
+        if ejection.max_fails is None or (self.is_ejected and now < (self._ejected_until or 0.0)):
+            return None
+        if self._fails < ejection.max_fails and not self.is_ejected:
+            return None
+        # A trial that failed ejects at once.
+        self._ejections += 1
+        self._length = min(MAX_EJECTION, ejection.fail_timeout * self._ejections)
+        self._ejected_until = now + self._length
+        count = f"{self._fails} dials in a row failed, the last: " if self._fails > 1 else "a dial failed: "
+        self._dial_cause = f"{count}{cause}"
+        return self._decide(now)
+
+    def dial_succeeded(self, now: float) -> Change | None:
+        """A session has reached the target."""
+        self._fails = 0
+        if self._ejected_until is None:
+            return None
+        if self.is_ejected:
+            return self._readmit(now, "a dial succeeded")
+        if now >= self._ejected_until + self._length:
+            # It has been well for as long as it was ejected: the next ejection is a first one again.
+            self._ejections, self._ejected_until = 0, None
+        return None
+
+    def checked(
+        self, identity: str, verdict: Verdict, now: float, seconds: float, rise: int = 2, fall: int = 3
+    ) -> Change | None:
+        """
+        One check has a verdict.
+
+        :param seconds: how long it took.
+        :param rise, fall: verdicts in a row that make it count.
+        """
+        check = self.checks[identity]
+        check.seconds = seconds
+        check.tell(verdict, rise, fall)
+        if verdict.passed and self.is_ejected and not self.is_checked_down:
+            return self._readmit(now, verdict.cause or "a check passed")
+        return self._decide(now)
+
+    # What follows
+
+    @property
+    def is_ejected(self) -> bool:
+        """Whether failed dials keep sessions away."""
+        return bool(self._dial_cause)
+
+    @property
+    def is_checked_down(self) -> bool:
+        """Whether a check keeps sessions away."""
+        return any(one.passing is False for one in self.checks.values())
+
+    @property
+    def trial_at(self) -> float | None:
+        """From when on one session may try it, although it is ejected; None: a check decides about that."""
+        if not self.is_ejected or self.checks:
+            return None
+        return max(self._ejected_until or 0.0, self._trial_until)
+
+    def try_it(self, now: float, seconds: float) -> None:
+        """A session tries the ejected target; for `seconds`, or until its outcome, no other one does."""
+        self._trial_until = now + seconds
+
+    @property
+    def share(self) -> float:
+        """The part of its weight that its checks let it have."""
+        shares = [one.verdict.share for one in self.checks.values() if one.verdict.share is not None]
+        return min(shares, default=1.0)
+
+    def _readmit(self, now: float, cause: str) -> Change | None:
+        self._fails, self._dial_cause = 0, ""
+        return self._decide(now, cause)
+
+    def _judge(self) -> tuple[State, str]:
+        for check in self.checks.values():
+            if check.passing is False:
+                return State.DOWN, check.verdict.cause
+        if self.is_ejected:
+            return State.DOWN, self._dial_cause
+        for check in self.checks.values():
+            if check.verdict.drain:
+                return State.DRAIN, check.verdict.cause
+        return State.UP, ""
+
+    def _decide(self, now: float, why_up: str = "") -> Change | None:
+        state, cause = self._judge()
+        before = self.state
+        if state is before:
+            self.cause = cause if state is not State.UP else self.cause
+            return None
+        if not cause:
+            passed = (one.verdict.cause for one in self.checks.values() if one.verdict.cause)
+            cause = why_up or next(passed, "its checks pass")
+        self.state, self.cause, self.since = state, cause, now
+        self.changes += 1
+        if before is State.DOWN:
+            self.recovered_at = now
+        return Change(before, state, cause)
+
+
+def slow_share(recovered_at: float | None, slowstart: float | None, now: float) -> float:
+    """The part of its weight that a target has in slow start: `FIRST_SHARE` to 1."""
+    if recovered_at is None or not slowstart or now >= recovered_at + slowstart:
+        return 1.0
+    return FIRST_SHARE + (1 - FIRST_SHARE) * max(0.0, now - recovered_at) / slowstart

@@ -1,0 +1,381 @@
+# -*- test-case-name: tests.upstreams.test_pool -*-
+"""
+The targets of one rule, or of one name that its routes lead to: which of them a session may have, in order.
+
+A `Pool` joins what `portfwd.upstreams.health` knows of each address, what an operator has ordered, and the
+options of each target, and keeps a picker for the targets that are fit and one for the backups. A session
+asks it by an `Order`: each target once. Time is an argument; nothing here opens a socket.
+
+`Pool.replace` takes a whole new set of targets and keeps what is equal: what discovers targets calls it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Final, Protocol
+
+from attrs import define, field, frozen
+
+from portfwd.rules.model import AllDown, Balance, Options
+from portfwd.upstreams.health import Ejection, Health, State, slow_share
+from portfwd.upstreams.picker import make_picker
+
+#: Clients whose target is remembered for ``stick=``: some 20 MB at most.
+MOST_STICKY: Final = 100_000
+#: Steps in which a share grows during slow start.
+SLOW_STEPS: Final = 50
+#: Seconds for which one session that tries an ejected target keeps others from it, unless its outcome comes
+#: before: no connect lasts longer than that by default.
+TRIAL: Final = 5.0
+
+_NEVER: Final = float("inf")
+_FIT: Final = (State.UP, State.STARTING)
+
+
+class Load(Protocol):
+    """
+    How many sessions a target has.
+
+    :ivar taken: sessions and dials.
+    :ivar watchers: called with 1 or -1 after `taken` has changed.
+    """
+
+    taken: int
+    watchers: list[Callable[[int], None]]
+
+
+@define(eq=False)
+class Member:
+    """
+    One target of a pool.
+
+    :ivar key: its address and what it speaks: the identity by which sets are compared.
+    :ivar target: what is dialled; pools do not look at it.
+    :ivar ordered: what an operator has ordered for it; None: health decides.
+    :ivar share: its weight now; see `portfwd.upstreams.picker.Candidate`.
+    """
+
+    key: str
+    label: str
+    target: object
+    options: Options
+    health: Health
+    load: Load
+    ordered: State | None = None
+    share: float = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Begin with the weight of the file."""
+        self.share = float(self.options.weight)
+
+    @property
+    def taken(self) -> int:
+        """See `portfwd.upstreams.picker.Candidate`."""
+        return self.load.taken
+
+    @property
+    def ejection(self) -> Ejection:
+        """When failed dials eject it."""
+        return Ejection(self.options.max_fails, self.options.fail_timeout)
+
+
+@frozen
+class MemberView:
+    """
+    A target of a pool, for people.
+
+    :ivar part: its part of new sessions, 0 to 1, as far as weights decide.
+    """
+
+    member: Member
+    state: State
+    cause: str
+    since: float | None
+    part: float
+
+
+class Pool:
+    """
+    The targets and their states.
+
+    :ivar members: in the order of the file.
+    """
+
+    def __init__(self, members: Sequence[Member], options: Options, draw: Callable[[], float]) -> None:
+        """
+        :param members: at least one.
+        :param options: the rule's.
+        :param draw: a random number from 0 up to 1.
+        """
+        self.members: tuple[Member, ...] = ()
+        self._options = options
+        self._total = 0
+        self._pickers = tuple(make_picker(options.balance, draw, self._count) for _ in range(2))
+        self._fit: tuple[frozenset[Member], ...] = (frozenset(), frozenset())
+        self._sticky: OrderedDict[str, tuple[str, float]] = OrderedDict()
+        self._slow_until = 0.0
+        self._slow_step = 0.0
+        self._trial_due = _NEVER
+        # A reload makes a pool that may never be used: loads are watched from the first session on.
+        self._watches: bool | None = None
+        self.replace(members, 0.0)
+
+    def __repr__(self) -> str:
+        fit = sum(map(len, self._fit))
+        return f"<Pool {self._options.balance.value}, {fit} of {len(self.members)} fit>"
+
+    def _count(self) -> int:
+        return self._total
+
+    # The set
+
+    def replace(self, members: Sequence[Member], now: float) -> None:
+        """
+        Have these targets from now on, as one change.
+
+        A member that is equal to one of before, by its key, keeps its order of an operator. What is known of
+        its health and its sessions is in the objects that the new member shares with it.
+        """
+        before = {one.key: one for one in self.members}
+        for one in members:
+            known = before.get(one.key)
+            if known is not None and one.ordered is None:
+                one.ordered = known.ordered
+        watched = self._watches
+        if watched:
+            self._unwatch()
+        self.members = tuple(members)
+        if watched:
+            self._watch()
+        self.refresh(now)
+
+    def _watch(self) -> None:
+        self._watches = True
+        self._total = sum(one.taken for one in self.members)
+        for one in self.members:
+            one.load.watchers.append(_Changed(self, one))
+
+    def _unwatch(self) -> None:
+        self._watches = False
+        for one in self.members:
+            one.load.watchers[:] = [each for each in one.load.watchers if not _is_of(each, self)]
+
+    def inherit(self, old: Pool) -> None:
+        """Take the place of `old`, and go on remembering clients where it does."""
+        if self._options.stick is not None:
+            self._sticky = old._sticky
+        if old._watches:
+            old._unwatch()
+
+    def load_changed(self, member: Member, by: int) -> None:
+        """`member` has a session more or less."""
+        self._total += by
+        if by < 0:
+            self._pickers[member.options.backup].freed(member)
+
+    def order(self, label: str, ordered: State | None, now: float) -> bool:
+        """
+        Obey an operator.
+
+        :param ordered: the state of the target `label`; None: health decides.
+        :returns: whether there is such a target.
+        """
+        found = [one for one in self.members if one.label == label]
+        for one in found:
+            one.ordered = ordered
+        self.refresh(now)
+        return bool(found)
+
+    # Their states
+
+    def state_of(self, member: Member, now: float) -> State:
+        """What may be done with `member`."""
+        if member.ordered is not None:
+            return member.ordered
+        health = member.health
+        state = health.state
+        if state is State.DOWN and len(self.members) == 1 and not health.is_checked_down:
+            state = State.UP  # a single target is never ejected
+        if state is State.UP and slow_share(health.recovered_at, member.options.slowstart, now) < 1:
+            return State.STARTING
+        return state
+
+    def refresh(self, now: float) -> None:
+        """States or shares have changed: sort the targets anew."""
+        fit: tuple[list[Member], list[Member]] = ([], [])
+        self._slow_until, self._trial_due = 0.0, _NEVER
+        for one in self.members:
+            options, health = one.options, one.health
+            slow = slow_share(health.recovered_at, options.slowstart, now)
+            if slow < 1:
+                assert health.recovered_at is not None
+                assert options.slowstart is not None
+                self._slow_until = max(self._slow_until, health.recovered_at + options.slowstart)
+            one.share = options.weight * slow * health.share
+            state = self.state_of(one, now)
+            if state in _FIT and one.share > 0:
+                fit[options.backup].append(one)
+            elif state is State.DOWN and one.ordered is None and health.trial_at is not None:
+                self._trial_due = min(self._trial_due, health.trial_at)
+        self._slow_step = now + max(0.1, (self._slow_until - now) / SLOW_STEPS)
+        self._fit = tuple(frozenset(one) for one in fit)
+        for picker, members in zip(self._pickers, fit, strict=True):
+            picker.update(members)
+
+    def views(self, now: float) -> Iterator[MemberView]:
+        """Every target, for people."""
+        tier = self._fit[0] or self._fit[1]
+        total = sum(one.share for one in tier)
+        for one in self.members:
+            health, ordered = one.health, one.ordered is not None
+            state = self.state_of(one, now)
+            cause = "an operator said so" if ordered else health.cause
+            part = one.share / total if one in tier else 0.0
+            yield MemberView(one, state, cause, health.since, part)
+
+    @property
+    def closes(self) -> bool:
+        """Whether a session is closed when all targets are down."""
+        return self._options.all_down is AllDown.CLOSE
+
+    # Choosing
+
+    def choose(self, client: str, order: Order, now: float) -> Member | None:
+        """The next target of `order`."""
+        if self._watches is None:
+            self._watch()
+            self.refresh(now)
+        if self._slow_until and now >= self._slow_step:
+            self.refresh(now)
+        tried = order.tried
+        if now >= self._trial_due:
+            member = self._take_trial(tried, now)
+            if member is not None:
+                return member
+        if not tried and self._sticky:
+            member = self._sticky_member(client, now)
+            if member is not None:
+                return member
+        for picker in self._pickers:
+            found = picker.pick(client, tried)
+            if found is not None:
+                assert isinstance(found, Member)
+                return found
+        return self._last_resort(order)
+
+    def _take_trial(self, tried: Collection[Member], now: float) -> Member | None:
+        """An ejected target whose time is over; one session at a time tries it."""
+        due = _NEVER
+        found: Member | None = None
+        for one in self.members:
+            health = one.health
+            at = health.trial_at if health.state is State.DOWN and one.ordered is None else None
+            if at is None or (one.options.backup and self._fit[0]) or not one.options.weight:
+                continue
+            if found is None and at <= now and one not in tried:
+                found = one
+                health.try_it(now, TRIAL)
+                at = now + TRIAL
+            due = min(due, max(at, now + 0.01))
+        self._trial_due = due
+        return found
+
+    def _sticky_member(self, client: str, now: float) -> Member | None:
+        key, until = self._sticky.get(client, ("", 0.0))
+        if not client or until <= now:
+            return None
+        for one in self.members:
+            # A target that drains, or has weight 0, keeps the clients that it knows.
+            if one.key == key and self.state_of(one, now) is not State.DOWN:
+                return one
+        return None
+
+    def _last_resort(self, order: Order) -> Member | None:
+        """A target that is not fit, if the rule wants it to be tried all the same."""
+        if self.closes:
+            return None
+        none_fit = not any(self._fit)
+        left = (
+            one
+            for one in self.members
+            if one not in order.tried
+            and one.ordered is None
+            and one.options.weight
+            # While others are fit, a check's verdict stands: what it keeps away is no substitute for them.
+            and (none_fit or (one.health.is_ejected and not one.health.is_checked_down))
+        )
+        if self._options.balance is Balance.FIRST:
+            return next(left, None)
+        return min(left, key=_resort, default=None)
+
+    @property
+    def all_down(self) -> bool:
+        """Whether no target is fit."""
+        return not any(self._fit)
+
+    def reached(self, client: str, member: Member, now: float) -> None:
+        """A session of `client` has reached `member`."""
+        stick = self._options.stick
+        if stick is None or not client:
+            return
+        sticky = self._sticky
+        sticky[client] = (member.key, now + stick)
+        sticky.move_to_end(client)
+        while sticky and (len(sticky) > MOST_STICKY or next(iter(sticky.values()))[1] <= now):
+            sticky.popitem(last=False)
+
+
+def _resort(member: Member) -> tuple[bool, float]:
+    return member.options.backup, (member.taken + 1) / member.options.weight
+
+
+class _Changed:
+    """Tells a pool of the load of one member."""
+
+    __slots__ = ("_member", "pool")
+
+    def __init__(self, pool: Pool, member: Member) -> None:
+        self.pool = pool
+        self._member = member
+
+    def __call__(self, by: int) -> None:
+        self.pool.load_changed(self._member, by)
+
+
+def _is_of(watcher: object, pool: Pool) -> bool:
+    return isinstance(watcher, _Changed) and watcher.pool is pool
+
+
+class Order:
+    """
+    The targets of one session, each once.
+
+    :ivar tried: those that it was given.
+    """
+
+    __slots__ = ("_client", "_pool", "tried")
+
+    def __init__(self, pool: Pool, client: str = "") -> None:
+        """:param client: the client as limits count it; for ``balance=source`` and ``stick=``."""
+        self._pool = pool
+        self._client = client
+        self.tried: dict[Member, None] = {}
+
+    def __repr__(self) -> str:
+        return f"<Order of {self._pool!r}, {len(self.tried)} tried>"
+
+    def next(self, now: float) -> Member | None:
+        """The next target; None if there is none."""
+        member = self._pool.choose(self._client, self, now)
+        if member is not None:
+            self.tried[member] = None
+        return member
+
+    def renew(self) -> None:
+        """Begin again: every target may be tried once more."""
+        self.tried = {}
+
+    def reached(self, member: Member, now: float) -> None:
+        """The session has reached `member`."""
+        self._pool.reached(self._client, member, now)
