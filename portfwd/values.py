@@ -99,6 +99,8 @@ class CloseReason(enum.Enum):
     CLIENT_GONE_EARLY = ("CC", "the client reset the connection before an upstream was reached")
     CONNECT_REFUSED = ("SC", "no target could be reached: refused, or the network failed")
     CONNECT_TIMEOUT = ("sC", "no target answered in time")
+    ALL_DOWN = ("UN", "all targets were down, and all-down=close")
+    TARGET_DOWN = ("UD", "the target went down, and on-down=close")
     NAME_NOT_RESOLVED = ("DC", "the target's name could not be resolved")
     CLIENT_TLS_FAILED = ("CT", "the TLS handshake with the client failed")
     CLIENT_TLS_TIMEOUT = ("cT", "the client did not finish the TLS handshake in time")

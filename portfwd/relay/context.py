@@ -21,6 +21,7 @@ from portfwd.streams.opening import StreamMaker
 from portfwd.streams.sockets.socket_opening import SocketShare
 from portfwd.streams.stream import Stream
 from portfwd.upstreams.names import Names
+from portfwd.upstreams.states import TargetStates
 from portfwd.values import Address
 
 
@@ -37,6 +38,7 @@ class Surroundings:
     :ivar loops: knows connections of this process to its own listeners.
     :ivar ledger: adds up what sessions did, where somebody wants to know.
     :ivar verifier: checks secrets in threads.
+    :ivar targets: the health of every target.
     :ivar sockets: makes streams of sockets of ours, where the platform has what they need.
     """
 
@@ -51,10 +53,15 @@ class Surroundings:
     ledger: Ledger | None = None
     loops: Loops = field()
     verifier: Verifier = field()
+    targets: TargetStates = field()
 
     @verifier.default
     def _verifier(self) -> Verifier:
         return Verifier(self.reactor)
+
+    @targets.default
+    def _targets(self) -> TargetStates:
+        return TargetStates(self.reactor.seconds)
 
     @loops.default
     def _loops(self) -> Loops:

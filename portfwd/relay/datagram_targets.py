@@ -21,10 +21,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
 
-from attrs import frozen
+from attrs import define
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from portfwd.errors import ConnectRefused, DialError
 from portfwd.kernel.sockets import local_address
 from portfwd.relay.destination import Destination
 from portfwd.streams.datagrams.carrier import UpstreamCarrier
@@ -64,19 +65,37 @@ class Addresses(Protocol):
         """See `portfwd.upstreams.names.Names.ask`."""
 
 
-@frozen(eq=False)
+class DatagramOrder(Protocol):
+    """The part of `portfwd.relay.target_order.TargetOrder` that is needed here."""
+
+    @property
+    def targets(self) -> Sequence[Destination]:
+        """All that may be chosen."""
+
+    def failed(self, destination: Destination, problem: DialError) -> None:
+        """The port of `destination` is unreachable."""
+
+    def answered(self, destination: Destination) -> None:
+        """`destination` has answered."""
+
+
+@define(eq=False)
 class _Followed:
     """
     What an association could use instead.
 
     :ivar destination: the target that it uses.
+    :ivar order: is told whether that answers.
+    :ivar heard_at: when it had answered for the last time at the last look.
     :ivar others: addresses of the rule's other targets, as the file writes them.
     :ivar permits: asked for every address before it is used; None permits all.
     """
 
     destination: Destination
+    order: DatagramOrder
     others: tuple[Address | None, ...]
     permits: Callable[[Address], bool] | None
+    heard_at: float = 0.0
 
 
 class DatagramTargets:
@@ -103,6 +122,10 @@ class DatagramTargets:
         since = self._unreachable.get(address)
         return since is not None and self._clock.seconds() - since < UNREACHABLE_FOR
 
+    def has_failed(self, destination: Destination) -> bool:
+        """Whether the port of `destination` was unreachable a moment ago."""
+        return self.was_unreachable(destination.address)
+
     def in_order(self, addresses: Iterable[Address]) -> list[Address]:
         """`addresses` in their order, those behind the others that were unreachable."""
         return sorted(addresses, key=self.was_unreachable)
@@ -119,17 +142,17 @@ class DatagramTargets:
         self,
         carrier: UpstreamCarrier,
         destination: Destination,
-        targets: Sequence[Destination],
+        order: DatagramOrder,
         permits: Callable[[Address], bool] | None,
     ) -> None:
         """
         `carrier` has reached `destination`.
 
-        :param targets: those that the rule tries, `destination` among them.
+        :param order: has the targets that the rule tries, `destination` among them.
         """
-        others = tuple(one.address for one in targets if one is not destination)
+        others = tuple(one.address for one in order.targets if one is not destination)
         if others or destination.is_named:
-            self._followed[carrier] = _Followed(destination, others, permits)
+            self._followed[carrier] = _Followed(destination, order, others, permits, self._clock.seconds())
             self._look_later()
 
     def refused(self, carrier: UpstreamCarrier, detail: str) -> None:
@@ -140,6 +163,7 @@ class DatagramTargets:
             if self._move(carrier, followed, self._known(followed)):
                 return
             self._mark(followed.destination.address)
+            followed.order.failed(followed.destination, ConnectRefused(f"{carrier.address}: {detail}"))
             if not all(map(self.was_unreachable, followed.others)):
                 self._end(carrier, detail)
                 return
@@ -172,7 +196,11 @@ class DatagramTargets:
             taker, address = carrier.taker, followed.destination.address
             if not carrier.is_open or taker is None:
                 del self._followed[carrier]
-            elif isinstance(address, InetAddress) and followed.destination.is_named:
+                continue
+            if taker.heard_at > followed.heard_at:
+                followed.heard_at = taker.heard_at
+                followed.order.answered(followed.destination)
+            if isinstance(address, InetAddress) and followed.destination.is_named:
                 heard = taker.heard_at
                 if now - heard >= UNANSWERED and taker.asked_at > max(heard, now - UNANSWERED):
                     asked.setdefault(address.host, []).append((carrier, followed))

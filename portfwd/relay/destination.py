@@ -36,6 +36,7 @@ class Destination:
     A target, made ready to be dialled.
 
     :ivar label: the target as the file writes it.
+    :ivar key: what tells it from all others: its label, and what it speaks.
     :ivar address: where it is, or None for an endpoint.
     :ivar endpoint: Twisted's endpoint, or None for an address.
     :ivar tls: makes the TLS connection to be had on top, or None.
@@ -53,13 +54,22 @@ class Destination:
     tls: TLSTarget | None = None
     datagrams: bool = False
     is_chosen: bool = False
-    is_counted: bool = False
+    is_counted: bool = field()
     occupancy: TargetOccupancy = field(factory=TargetOccupancy)
     settings: Settings = field(init=False)
+
+    @is_counted.default
+    def _is_counted(self) -> bool:
+        return self.options.max_conns_per_target is not None
 
     @settings.default
     def _settings(self) -> Settings:
         return upstream_settings(self.options)
+
+    @property
+    def key(self) -> str:
+        """See the class."""
+        return f"{self.label}/udp" if self.datagrams else self.label
 
     @property
     def is_named(self) -> bool:

@@ -4,7 +4,8 @@ How a session reaches an upstream: one target after the other, until ``dial-time
 
 Which target is next, `portfwd.relay.target_order` knows; how one target is reached,
 `portfwd.relay.target_dial`. When all addresses of a name have failed, the name is looked up again at once,
-and when no other target works, the session waits for the answer and tries what is new in it.
+and when no other target works, the session waits for the answer and tries what is new in it. With ``retry=``
+a session whose targets refuse waits and tries them again, for servers that are just starting.
 
 It reads no bytes.
 """
@@ -18,7 +19,15 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from portfwd.errors import ConnectFailed, ConnectTimedOut, DialError, NameNotResolved, TLSFailed
+from portfwd.errors import (
+    AllDown,
+    ConnectFailed,
+    ConnectRefused,
+    ConnectTimedOut,
+    DialError,
+    NameNotResolved,
+    TLSFailed,
+)
 from portfwd.kernel.failures import log_failure
 from portfwd.relay.containment import contained
 from portfwd.relay.destination import Destination
@@ -33,6 +42,11 @@ from portfwd.values import Address, FailedAttempt, InetAddress
 #: Failed attempts that a session's line lists: more say nothing new, and a name may have thousands of
 #: addresses.
 MAX_FAILURES: Final = 16
+
+#: Seconds before the targets are tried again with ``retry=``: the first wait, doubled each time, and the
+#: longest.
+FIRST_WAIT: Final = 0.1
+LONGEST_WAIT: Final = 1.0
 
 
 class DialOwner(Protocol):
@@ -57,6 +71,10 @@ class DialOwner(Protocol):
 class DiallingSession(DialOwner, Passing, Protocol):
     """A session, as the owner of its dial."""
 
+    @property
+    def client_address(self) -> Address | None:
+        """Where the client comes from, as far as is known."""
+
 
 class Dial(Stepwise):
     """
@@ -68,16 +86,26 @@ class Dial(Stepwise):
     _log = Logger()
 
     def __init__(
-        self, settings: DialSettings, order: TargetOrder, time_limit: float, owner: DialOwner
+        self,
+        settings: DialSettings,
+        order: TargetOrder,
+        time_limit: float,
+        owner: DialOwner,
+        retry: float | None = None,
     ) -> None:
         """
         :param order: chooses the targets; it has at least one.
         :param time_limit: seconds for all of them together.
+        :param retry: seconds for which targets that refuse are tried again, beyond `time_limit`; None: never.
         """
         self.failures: list[FailedAttempt] = []
         self._settings = settings
         self._order = order
-        self._time_limit = time_limit
+        self._time_limit = time_limit + (retry or 0.0)
+        self._retry = retry
+        self._retry_until = 0.0
+        self._next_wait = FIRST_WAIT
+        self._waiting: IDelayedCall | None = None
         self._owner = owner
         self._target: TargetDial | None = None
         self._to_ask: list[TargetDial] = []
@@ -98,7 +126,10 @@ class Dial(Stepwise):
 
     def start(self) -> None:
         """Begin. The outcome may come before this returns."""
-        self._deadline = self._settings.context.reactor.callLater(self._time_limit, self._out_of_time)
+        reactor = self._settings.context.reactor
+        self._deadline = reactor.callLater(self._time_limit, self._out_of_time)
+        if self._retry is not None:
+            self._retry_until = reactor.seconds() + self._retry
         self._go_on()
 
     def cancel(self) -> None:
@@ -117,7 +148,7 @@ class Dial(Stepwise):
     # Targets
 
     def _step(self) -> None:
-        if self._over or self._target is not None:
+        if self._over or self._target is not None or self._waiting is not None:
             return
         chosen = self._order.next() if self._problem.retry else None
         if isinstance(chosen, DialError):
@@ -126,11 +157,29 @@ class Dial(Stepwise):
         elif chosen is not None:
             self._target = target = TargetDial(self._settings, chosen, self)
             self._label = chosen.label
+            chosen.occupancy.dials += 1
             target.start()
         elif self._to_ask and self._problem.retry:
             self._ask_again(self._to_ask.pop(0))
-        else:
+        elif not self._waits():
             self._fail()
+
+    def _waits(self) -> bool:
+        """Wait until the targets may be tried again, if the rule says so and they refuse."""
+        if self._retry is None or not isinstance(self._problem, (ConnectRefused, AllDown)):
+            return False
+        reactor, wait = self._settings.context.reactor, self._next_wait
+        if reactor.seconds() + wait > self._retry_until:
+            return False
+        self._next_wait = min(2 * wait, LONGEST_WAIT)
+        self._waiting = reactor.callLater(wait, self._try_again)
+        return True
+
+    @contained
+    def _try_again(self) -> None:
+        self._waiting = None
+        self._order.renew()
+        self._go_on()
 
     def _ask_again(self, target: TargetDial) -> None:
         destination = target.destination
@@ -152,7 +201,9 @@ class Dial(Stepwise):
     def target_failed(self, target: TargetDial) -> None:
         """No address of a target is left."""
         destination = target.destination
-        destination.occupancy.failures += not target.asked_again
+        if not target.asked_again:
+            destination.occupancy.failures += 1
+            self._order.failed(destination, self._problem)
         self._leave_target()
         address = destination.address
         if target.can_ask_again and isinstance(address, InetAddress) and not target.asked_again:
@@ -167,9 +218,8 @@ class Dial(Stepwise):
         self._target = None  # its slot is the owner's from here on
         destination, settings = target.destination, self._settings
         if destination.datagrams:
-            settings.datagram_targets.follow(
-                carrier_of(stream), destination, self._order.targets, settings.permits
-            )
+            settings.datagram_targets.follow(carrier_of(stream), destination, self._order, settings.permits)
+        self._order.reached(destination)
         self._note_failovers(destination.label)
         self._finish()
         self._owner.dialled(stream, destination)
@@ -187,6 +237,7 @@ class Dial(Stepwise):
             self._problem = ConnectTimedOut(f"{self._label}: no target answered {within}")
         if target is not None:
             target.destination.occupancy.failures += 1
+            self._order.failed(target.destination, self._problem)
         self._fail()
 
     def _fail(self) -> None:
@@ -212,4 +263,6 @@ class Dial(Stepwise):
         self._to_ask.clear()
         if self._deadline is not None and self._deadline.active():
             self._deadline.cancel()
+        if self._waiting is not None and self._waiting.active():
+            self._waiting.cancel()
         self._leave_target()

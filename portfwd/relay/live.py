@@ -4,30 +4,37 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from portfwd.filters.api import IFilterFactory
 from portfwd.kernel.failures import log_warning
 from portfwd.limits.admission import Admission
 from portfwd.limits.descriptors import Descriptors
+from portfwd.relay.balancing import RuleCheck
 from portfwd.relay.context import Opener, Surroundings
 from portfwd.relay.destination import Destination
 from portfwd.relay.filtered import FilteredSession
 from portfwd.relay.rule import NumberedSession, RelayRule, SessionLog
 from portfwd.relay.session import Session
 from portfwd.rules.access import AccessList
-from portfwd.rules.model import Rule
+from portfwd.rules.model import OnDown, Rule
 from portfwd.streams.datagrams.carrier import Carrier
 from portfwd.streams.datagrams.datagram_opening import DatagramStreams
 from portfwd.streams.stream import Stream
+from portfwd.upstreams.health import Change, Health, State
 from portfwd.upstreams.timeout_queue import AT_ONCE, Patience
 from portfwd.values import CloseReason
 
 #: Seconds between two lines that say the same.
 COMPLAINT_INTERVAL: Final = 10.0
+#: Seconds in which the sessions of a target that went down are closed, and in how many steps.
+CLOSED_WITHIN: Final = 1.0
+CLOSING_STEPS: Final = 50
 
 
 class LiveRule(RelayRule):
@@ -56,11 +63,25 @@ class LiveRule(RelayRule):
         streams: Opener | None = None,
         filters: Sequence[tuple[str, IFilterFactory]] = (),
         routes: Mapping[object, Destination] | None = None,
+        checks: Sequence[RuleCheck] = (),
     ) -> None:
         """:param ids: where session numbers come from; shared by all rules of a process."""
         super().__init__(
-            rule, name, destinations, access, world, log, wall_clock, written, streams, filters, routes
+            rule,
+            name,
+            destinations,
+            access,
+            world,
+            log,
+            wall_clock,
+            written,
+            streams,
+            filters,
+            routes,
+            checks,
         )
+        self._to_close: list[Session] = []
+        self._closing: IDelayedCall | None = None
         self.sessions: dict[int, Session] = {}
         self.total = 0
         self.when_empty: Callable[[], None] | None = None
@@ -138,7 +159,8 @@ class LiveRule(RelayRule):
             self._pool.close()
 
     def inherit(self, old: LiveRule) -> None:
-        """Go on counting failures where `old` is, whose place this rule has: no counter falls."""
+        """Go on counting where `old` is, whose place this rule has: no counter falls."""
+        self.balancing.inherit(old.balancing)
         self.filter_failures += old.filter_failures
         old.filter_failures = 0
         mine = {one.label: one.occupancy for one in self.every_destination}
@@ -146,7 +168,8 @@ class LiveRule(RelayRule):
             occupancy = mine.get(one.label)
             if occupancy is not None and occupancy is not one.occupancy:
                 occupancy.failures += one.occupancy.failures
-                one.occupancy.failures = 0
+                occupancy.dials += one.occupancy.dials
+                one.occupancy.failures = one.occupancy.dials = 0
 
     def count_for(self, heir: LiveRule) -> Iterator[None]:
         """Count this rule's sessions for the limits of `heir`, which has its place, but none twice."""
@@ -158,6 +181,48 @@ class LiveRule(RelayRule):
             session.count(heir.limits, occupied.get(session.target))
             yield
 
+    # Targets that go down
+
+    def health_changed(self, health: Health, change: Change) -> None:
+        """See `portfwd.upstreams.states.HealthWatcher`; sessions that began before a reload are here too."""
+        destinations = self.balancing.health_changed(health)
+        if change.after is State.DOWN and change.before is not State.DOWN:
+            self._close_sessions(destinations)
+
+    def order_target(self, label: str, ordered: State | None) -> bool:
+        """
+        Obey an operator.
+
+        :param ordered: the state of the target `label`; None: its health decides.
+        :returns: whether there is such a target.
+        """
+        destinations = self.balancing.order(label, ordered, self)
+        if destinations:
+            self.world.targets.order(self.name, label, ordered)
+        if ordered is State.DOWN:
+            self._close_sessions(destinations)
+        return bool(destinations)
+
+    def _close_sessions(self, destinations: Sequence[Destination]) -> None:
+        """Close the sessions of targets that went down, where ``on-down=`` says so."""
+        gone = {one.label for one in destinations if one.options.on_down is OnDown.CLOSE}
+        if not gone:
+            return
+        self._to_close += [one for one in self.sessions.values() if one.target in gone]
+        if self._closing is None and self._to_close:
+            self._close_some(math.ceil(len(self._to_close) / CLOSING_STEPS))
+
+    def _close_some(self, count: int) -> None:
+        """All at once would be a storm of clients that come back: `count` now, and the others bit by bit."""
+        self._closing = None
+        now, self._to_close = self._to_close[:count], self._to_close[count:]
+        for session in now:
+            session.cut(CloseReason.TARGET_DOWN)
+        self._to_close = [one for one in self._to_close if one.id in self.sessions]
+        if self._to_close:
+            wait = CLOSED_WITHIN / CLOSING_STEPS
+            self._closing = self.clock.callLater(wait, self._close_some, count)
+
     def left(self, session: NumberedSession) -> None:
         """`session` is closed."""
         del self.sessions[session.id]
@@ -165,6 +230,9 @@ class LiveRule(RelayRule):
             self._lasting.forget(session)
         if self.world.loops.open:
             self.world.loops.left(session)
+        if not self.sessions and self._closing is not None:
+            self._closing.cancel()
+            self._closing = None
         if not self.sessions and self.when_empty is not None:
             self.when_empty()
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from portfwd.errors import (
+    AllDown,
     ConnectTimedOut,
     DialError,
     NameNotResolved,
@@ -23,6 +24,8 @@ def reason_of(problem: DialError) -> CloseReason:
         return CloseReason.NAME_NOT_RESOLVED
     if isinstance(problem, TLSFailed):
         return CloseReason.TLS_FAILED
+    if isinstance(problem, AllDown):
+        return CloseReason.ALL_DOWN
     if isinstance(problem, NotPermitted):
         return CloseReason.FILTER
     if isinstance(problem, TargetsFull):

@@ -8,6 +8,7 @@ It does not know the sessions: `portfwd.relay.live` makes and counts them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from random import random
 from typing import Protocol, cast
 
 from attrs import evolve
@@ -16,7 +17,9 @@ from twisted.logger import Logger
 from portfwd.filters.api import IFilterFactory
 from portfwd.limits.admission import Admission
 from portfwd.limits.look_ups import NOBODY, Asker
+from portfwd.limits.source_counts import source_of
 from portfwd.relay.awaiting import Results
+from portfwd.relay.balancing import Balancing, RuleCheck
 from portfwd.relay.closing import DELIVERY_LIMIT
 from portfwd.relay.context import Opener, Surroundings
 from portfwd.relay.datagram_targets import DatagramTargets
@@ -30,12 +33,12 @@ from portfwd.relay.question_pool import QuestionPool
 from portfwd.relay.shared_dial import SharedDial
 from portfwd.relay.silence import LOOKS
 from portfwd.relay.target_dial import DialSettings
-from portfwd.relay.target_order import InOrder
+from portfwd.relay.target_order import Balanced, InOrder, TargetOrder
 from portfwd.rules.access import AccessList
 from portfwd.rules.model import Rule
 from portfwd.rules.whole_process import rule_bounds
 from portfwd.streams.datagrams.datagram_opening import DatagramStreams
-from portfwd.streams.transports.tls_opening import TLSStreams
+from portfwd.upstreams.health import Change, Health
 from portfwd.upstreams.timeout_queue import Patience
 from portfwd.values import Address, InetAddress, SessionSummary, TLSInfo, UnixAddress, is_literal
 
@@ -86,7 +89,8 @@ class RelayRule:
     :ivar limits: judges who may come in; None where nothing is limited.
     :ivar every_destination: the targets, and those that only filters choose.
     :ivar tally: adds up what sessions did; None where nobody wants to know.
-    :ivar counts_targets: whether targets have limits of their own.
+    :ivar counts_targets: whether the sessions of each target are counted: it has a limit, or is balanced.
+    :ivar balancing: chooses among the targets.
     :ivar learns_sources: whether a filter says later where a client comes from.
     :ivar half_closed: the waits of half-closed sessions for the first look whether they are silent.
     :ivar delivering: sessions that a limit has ended, and that still deliver what was received.
@@ -105,8 +109,10 @@ class RelayRule:
         streams: Opener | None = None,
         filters: Sequence[tuple[str, IFilterFactory]] = (),
         routes: Mapping[object, Destination] | None = None,
+        checks: Sequence[RuleCheck] = (),
     ) -> None:
         """
+        :param checks: the ``check`` clauses, made ready.
         :param filters: name and factory of each ``filter`` clause, in order.
         :param routes: the destinations of targets that filters may choose.
         :param streams: makes this rule's streams of plain sockets; None for the pair's.
@@ -119,13 +125,19 @@ class RelayRule:
         self.written = rule.written if written is None else written
         everyone = (*destinations, *(routes or {}).values())
         limits = [one.options.max_conns_per_target for one in everyone]
-        self.counts_targets = any(one is not None for one in (rule.options.max_conns_per_target, *limits))
+        self.balancing = Balancing(
+            name, rule.options, destinations, routes or {}, world.targets, random, checks
+        )
+        limited = any(one is not None for one in (rule.options.max_conns_per_target, *limits))
+        self.counts_targets = limited or self.balancing.wants_pools()
+        counted: dict[Destination, Destination] = {}
         if self.counts_targets:
-            counted = {
-                one: evolve(one, occupancy=world.doorkeeper.target(name, one.label)) for one in everyone
-            }
+            for one in everyone:
+                occupancy = world.doorkeeper.target(name, one.label)
+                counted[one] = evolve(one, occupancy=occupancy, is_counted=True)
             destinations = [counted[one] for one in destinations]
             routes = {target: counted[one] for target, one in (routes or {}).items()}
+        self.balancing.make(self, counted)
         self.destinations = tuple(destinations)
         self.every_destination = tuple(dict.fromkeys((*destinations, *(routes or {}).values())))
         self.access = access
@@ -165,6 +177,8 @@ class RelayRule:
         """Where the one target is, if there is but one and nothing is to be chosen or wrapped; else None."""
         if len(self.destinations) != 1 or not self.world.platform.own_sockets or self.counts_targets:
             return None
+        if self.options.retry is not None:
+            return None
         only = self.destinations[0]
         plain = only.tls is None and only.endpoint is None
         if only.datagrams and self.world.sockets is None:
@@ -203,12 +217,14 @@ class RelayRule:
             and permits is None
             and direct is not None
             and not self.world.loops.may_reach(direct)
+            and self.balancing.pool() is None
         ):
             only, patience = self.destinations[0], self._connecting
+            only.occupancy.dials += 1
             if only.datagrams:
                 return DirectDatagramDial(only, direct, owner, self.streams)
             return DirectDial(self.world, only, direct, patience, owner, self.streams, will_send=will_send)
-        destinations = self._in_order() if target is None else (self._destination(target),)
+        order = self._order(target, owner)
         asker = NOBODY if target is None else Asker(self.name, source)
         passing = (owner, self.name)
         settings = DialSettings(
@@ -222,22 +238,25 @@ class RelayRule:
             passing,
             self._failovers,
         )
-        return Dial(settings, InOrder(destinations), self.options.dial_timeout, owner)
+        return Dial(settings, order, self.options.dial_timeout, owner, self.options.retry)
 
     def _dial_shared(self, owner: DialOwner) -> Dial:
         """The dial of a connection that associations share."""
         settings = DialSettings(self.world, self.world.streams, will_send=True, failovers=self._failovers)
-        return Dial(settings, InOrder(self.destinations), self.options.dial_timeout, owner)
+        options = self.options
+        return Dial(settings, self._order(None, None), options.dial_timeout, owner, options.retry)
 
-    def _in_order(self) -> Sequence[Destination]:
-        """The targets, the ones last whose port was unreachable for datagrams a moment ago."""
-        streams = self.streams
-        if len(self.destinations) < 2 or not isinstance(streams, (DatagramStreams, TLSStreams)):
-            return self.destinations
-        targets = cast("DatagramTargets | None", streams.targets)
-        if targets is None:
-            return self.destinations
-        return sorted(self.destinations, key=lambda one: targets.was_unreachable(one.address))
+    def _order(self, target: object, owner: DiallingSession | None) -> TargetOrder:
+        """The targets of one session; `owner` is None for what associations share."""
+        pool = self.balancing.pool(target)
+        if pool is None:
+            return InOrder(self.destinations if target is None else (self._destination(target),))
+        client = source_of(owner.client_address) if owner is not None and pool.knows_clients else ""
+        watched = getattr(self.streams, "targets", None) if self.has_datagrams else None
+        unreachable = None
+        if isinstance(watched, DatagramTargets):
+            unreachable = watched.has_failed
+        return Balanced(pool, self.world.targets, client, self.options.tries, unreachable)
 
     def _destination(self, target: object) -> Destination:
         known = self._routes.get(target)
@@ -245,11 +264,16 @@ class RelayRule:
             return known
         if isinstance(target, (InetAddress, UnixAddress)):
             label = str(target)
+            chosen = Destination(label, self.options, address=target, is_chosen=True)
             if self.counts_targets:
                 occupancy = self.world.doorkeeper.target(self.name, label)
-                return Destination(label, self.options, address=target, is_chosen=True, occupancy=occupancy)
-            return Destination(label, self.options, address=target, is_chosen=True)
+                return evolve(chosen, occupancy=occupancy, is_counted=True)
+            return chosen
         raise ValueError(f"a filter chose {target!r}, which is no target")
+
+    def health_changed(self, health: Health, change: Change) -> None:
+        """See `HealthWatcher`."""
+        raise NotImplementedError
 
     def left(self, session: NumberedSession) -> None:
         """`session` is closed."""

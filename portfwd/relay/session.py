@@ -66,7 +66,7 @@ from portfwd.values import (
 
 if TYPE_CHECKING:
     from portfwd.limits.admission import Admission
-    from portfwd.limits.occupancy import Occupancy
+    from portfwd.limits.occupancy import TargetOccupancy
 
 # An attribute of an enum's class takes a call of its metaclass; a name of the module does not.
 _ACCEPTED: Final = State.ACCEPTED
@@ -104,7 +104,7 @@ class Session:
     _places: Places | None = None
     _reached: Destination | None = None
     _has_target = True
-    _counted_at: Occupancy | None = None
+    _counted_at: TargetOccupancy | None = None
     _left: tuple[int, int] | None = None
     _acknowledged_at = float("-inf")
     passages: Sequence[Passage] = ()
@@ -155,6 +155,12 @@ class Session:
         return self._upstream if half is self._client else self._client
 
     # Coming in
+
+    @property
+    def client_address(self) -> Address | None:
+        """Where the client comes from, as far as is known."""
+        stream = self._client.stream
+        return self._announced or (None if stream is None else stream.address)
 
     def begin(self) -> None:
         """Judge the client, then dial."""
@@ -249,7 +255,7 @@ class Session:
             self._refuse(CloseReason.LIMIT)
         return not reached
 
-    def count(self, limits: Admission | None, target: Occupancy | None) -> None:
+    def count(self, limits: Admission | None, target: TargetOccupancy | None) -> None:
         """
         Count for limits that a reload has brought: this session is there, whatever they are.
 
@@ -269,17 +275,16 @@ class Session:
         if target is not None and self._reached is not None:
             self._count_at(target, self._reached)
 
-    def _count_at(self, target: Occupancy, reached: Destination) -> None:
+    def _count_at(self, target: TargetOccupancy, reached: Destination) -> None:
         before = self._counted_at
-        has_limit = reached.options.max_conns_per_target is not None
-        if before is None and self._has_target and self._rule.counts_targets and has_limit:
+        if before is None and self._has_target and reached.is_counted:
             before = reached.occupancy
         if before is not target:
             if before is not None:
                 self._has_target = False
                 before.give_back()
             self._counted_at = target
-            target.taken += 1
+            target.take()
 
     def _leave(self) -> None:
         """Let others have the places that this session took; it has none from here on."""

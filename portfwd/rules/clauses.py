@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.rules.test_clauses -*-
 """
-What may stand beneath a rule: ``allow``, ``deny``, ``filter``, ``target`` and ``route``.
+What may stand beneath a rule: ``allow``, ``deny``, ``filter``, ``target``, ``route`` and ``check``.
 
 Access lines belong to the last rule read in any case, as rinetd has it; the
 others must be indented beneath theirs. It refuses to know what a filter does.
@@ -10,20 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeVar
 
 from portfwd.errors import Location
 from portfwd.rules.access import check_pattern
 from portfwd.rules.addresses import NO_PLACE, Role, read_place
 from portfwd.rules.draft import RouteDraft, RuleDraft, TargetDraft
 from portfwd.rules.findings import shown
-from portfwd.rules.model import AclEntry, FilterSpec
+from portfwd.rules.model import AclEntry, CheckSpec, FilterSpec
 from portfwd.rules.reading import FileScope, Reading
 from portfwd.rules.settings import read_settings
 from portfwd.rules.tokens import NAME, Fault, Line, Word
 
 #: Reads one line that begins with a known word.
 ReadLine = Callable[[Reading, FileScope, Line, list[Word]], None]
+
+
+Named = TypeVar("Named", bound=FilterSpec)
 
 
 def read_access(reading: Reading, scope: FileScope, line: Line, words: list[Word]) -> None:
@@ -67,9 +70,24 @@ def read_access(reading: Reading, scope: FileScope, line: Line, words: list[Word
 def read_filter(reading: Reading, scope: FileScope, line: Line, words: list[Word]) -> None:
     """Read ``filter NAME`` with its words and options, uninterpreted."""
     rule = _owner(reading, scope, line, words)
+    spec = _named(reading, line, words, FilterSpec)
+    if spec is not None:
+        rule.filters.append(spec)
+
+
+def read_check(reading: Reading, scope: FileScope, line: Line, words: list[Word]) -> None:
+    """Read ``check NAME`` with its words and options, uninterpreted."""
+    rule = _owner(reading, scope, line, words)
+    spec = _named(reading, line, words, CheckSpec)
+    if spec is not None:
+        rule.checks.append(spec)
+
+
+def _named(reading: Reading, line: Line, words: list[Word], kind: type[Named]) -> Named | None:
     if len(words) == 1 or words[1].option() is not None or not words[1].text:
-        reading.findings.error(line.at(words[0]), "missing-argument", "'filter' needs the name of a filter")
-        return
+        what = words[0].text
+        reading.findings.error(line.at(words[0]), "missing-argument", f"'{what}' needs the name of a {what}")
+        return None
     plain, options = split_options(words[2:])
     word_places: list[Location] = []
     option_places: list[tuple[Location, Location]] = []
@@ -80,9 +98,7 @@ def read_filter(reading: Reading, scope: FileScope, line: Line, words: list[Word
         else:
             key, value = option
             option_places.append((line.span(word.column, len(key)), line.at(value)))
-    rule.filters.append(
-        FilterSpec(words[1].text, plain, options, line.at(words[1]), tuple(word_places), tuple(option_places))
-    )
+    return kind(words[1].text, plain, options, line.at(words[1]), tuple(word_places), tuple(option_places))
 
 
 def split_options(words: list[Word]) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
@@ -194,5 +210,6 @@ CLAUSES: Final[Mapping[str, ReadLine]] = MappingProxyType(
         "filter": read_filter,
         "target": read_target,
         "route": read_route,
+        "check": read_check,
     }
 )

@@ -76,7 +76,7 @@ CODES: Final[Mapping[str, str]] = MappingProxyType(
         ),
         # the whole file
         "duplicate-name": "Two rules have the same name.",
-        "duplicate-target": "Two targets of a rule have the same name.",
+        "duplicate-target": "A rule, or a name of its targets, has the same target twice; it is used once.",
         "listen-clash": "Two rules, or lines for operators, listen on the same address.",
         "listen-overlap": "A listener's address is covered by the wildcard of another one.",
         "loop": "A rule forwards to itself, directly or by way of other rules.",

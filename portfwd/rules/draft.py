@@ -21,6 +21,7 @@ from portfwd.rules.model import (
     DATAGRAM_IDLE,
     UNIX_KINDS,
     AclEntry,
+    CheckSpec,
     FilterSpec,
     Kind,
     ListenOptions,
@@ -80,6 +81,7 @@ class RuleDraft:
     defaults: Settings = Factory(dict)
     access: list[AclEntry] = Factory(list)
     filters: list[FilterSpec] = Factory(list)
+    checks: list[CheckSpec] = Factory(list)
     routes: list[RouteDraft] = Factory(list)
     named: list[TargetDraft] = Factory(list)
     broken: bool = False
@@ -121,6 +123,7 @@ class RuleDraft:
             options=options,
             access=tuple(self.access),
             filters=tuple(self.filters),
+            checks=tuple(self.checks),
             routes=tuple(_route(route, options, findings) for route in self.routes),
             named_targets=tuple(_target(target, options, findings) for target in self.named),
             written=(*listen.written, *written),

@@ -341,6 +341,11 @@ class FilterSpec:
 
 
 @frozen
+class CheckSpec(FilterSpec):
+    """One ``check`` clause, uninterpreted; the fields are `FilterSpec`'s."""
+
+
+@frozen
 class RouteSpec:
     """
     One ``route`` line of a routing filter.
@@ -363,7 +368,8 @@ class Rule:
 
     :ivar name: as written, or the listen address; unique in its file.
     :ivar targets: tried in order (``balance=``); never empty.
-    :ivar named_targets: those of ``target`` clauses, for ``route`` lines.
+    :ivar named_targets: those of ``target`` clauses, for ``route`` lines; several may have one name.
+    :ivar checks: what decides whether the targets are fit.
     :ivar access: the rule's own ``allow`` and ``deny`` entries.
     :ivar written: bind host, bind port, connect host, connect port as the file
         writes them, for rinetd's log formats.
@@ -378,6 +384,7 @@ class Rule:
     filters: tuple[FilterSpec, ...] = ()
     routes: tuple[RouteSpec, ...] = ()
     named_targets: tuple[TargetSpec, ...] = ()
+    checks: tuple[CheckSpec, ...] = ()
     written: tuple[str, str, str, str] = field(default=("", "", "", ""), eq=False)
     where: Location = field(default=NOWHERE, eq=False, repr=False)
     places: tuple[tuple[str, Location], ...] = field(default=(), eq=False, repr=False)

@@ -51,6 +51,10 @@ MAX_ANSWERS: Final = 1000
 MAX_ANSWERS_BEFORE_REPLY: Final = 1_000_000
 #: More sessions than descriptors a process can have (``fs.nr_open`` is 1 048 576 by default).
 MAX_CONNECTIONS: Final = 1_048_576
+#: As HAProxy has it.
+MAX_WEIGHT: Final = 256
+#: More failures in a row than anybody would watch.
+MAX_FAILS: Final = 1000
 #: More new sessions a second than any one process has accepted.
 MAX_RATE: Final = 1_000_000
 #: Below it a second and more passes between two slices of a segment: nobody would call that a connection.

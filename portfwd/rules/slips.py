@@ -49,7 +49,7 @@ _INSTEAD: Final = {
     "YAML": "give the file a name that ends in .yaml if it is rinetd-uv's",
 }
 #: The first words of lines beneath a rule, whose ``->`` is no arrow of a rule.
-_CLAUSES: Final = frozenset({"allow", "deny", "filter", "route", "target"})
+_CLAUSES: Final = frozenset({"allow", "check", "deny", "filter", "route", "target"})
 _PORT = re.compile(r"\d{1,5}(?:/(?:tcp|udp))?", re.ASCII)
 _LONGEST_HINT: Final = 100
 

@@ -17,7 +17,7 @@ from attrs import frozen
 from portfwd.errors import Location, Problem, RulesError
 from portfwd.rules.findings import Findings
 from portfwd.rules.load import RefusedFile
-from portfwd.rules.model import DATAGRAM_KINDS, Balance, Kind, OnLimit, Options, RelayKind, Rule, Ruleset
+from portfwd.rules.model import DATAGRAM_KINDS, Kind, OnLimit, RelayKind, Rule, Ruleset
 from portfwd.rules.steps import Steps, finish
 
 
@@ -78,16 +78,6 @@ def _place(rule: Rule, name: str) -> Location:
     return next((where for written, where in rule.places if written == name), rule.where)
 
 
-def _when(name: str, uses: Callable[[Options], bool]) -> Callable[[Rule], Iterator[Location]]:
-    """Finds an option of a rule whose value is not served."""
-
-    def find(rule: Rule) -> Iterator[Location]:
-        if uses(rule.options):
-            yield _place(rule, name)
-
-    return find
-
-
 def _mixed_filters(rule: Rule) -> Iterator[Location]:
     if rule.filters and rule.is_mixed:
         yield rule.filters[0].where
@@ -120,9 +110,9 @@ GAPS: Final[tuple[Gap, ...]] = (
         _mixed_answers,
     ),
     Gap(
-        "balance= other than first",
-        "delete it: targets are tried in the order of the file",
-        _when("balance", lambda options: options.balance is not Balance.FIRST),
+        "check clauses",
+        "delete it: failed dials alone decide about a target",
+        lambda rule: (spec.where for spec in rule.checks),
     ),
     Gap(
         "on-limit=wait of a listener for datagrams, or of an endpoint:",

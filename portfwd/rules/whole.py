@@ -35,6 +35,8 @@ def verify_in_steps(
         yield
         if rule.routes or rule.named_targets:
             _check_routes(rule, findings)
+        if len(rule.targets) > 1 or rule.named_targets:
+            _check_twice(rule, findings)
         for target in _targets(rule):
             _check_range(rule, target, findings)
             if target.options.src is not None:
@@ -99,11 +101,22 @@ def _check_source(rule: Rule, target: TargetSpec, src: str, findings: Findings) 
         )
 
 
+def _check_twice(rule: Rule, findings: Findings) -> None:
+    seen = set()
+    for target in (*rule.targets, *rule.named_targets):
+        key = (target.name, target.kind, target.host, target.ports, target.path)
+        if key in seen:
+            where = f" under the name {shown(target.name)}" if target.name else ""
+            findings.warning(
+                target.where, "duplicate-target", f"this target stands twice{where}; it is used once"
+            )
+        seen.add(key)
+
+
 def _check_routes(rule: Rule, findings: Findings) -> None:
     known: dict[str, TargetSpec] = {}
     for target in rule.named_targets:
-        if known.setdefault(target.name, target) is not target:
-            findings.error(target.where, "duplicate-target", f"the name {shown(target.name)} is taken")
+        known.setdefault(target.name, target)  # a name may stand for several targets
     used = set()
     for route in rule.routes:
         if isinstance(route.target, str):

@@ -117,6 +117,7 @@ class Pool:
         self._slow_until = 0.0
         self._slow_step = 0.0
         self._trial_due = _NEVER
+        self._is_stale = False
         # A reload makes a pool that may never be used: loads are watched from the first session on.
         self._watches: bool | None = None
         self.replace(members, 0.0)
@@ -201,8 +202,13 @@ class Pool:
             return State.STARTING
         return state
 
+    def stale(self) -> None:
+        """States or shares have changed: the targets are sorted anew before one is chosen."""
+        self._is_stale = True
+
     def refresh(self, now: float) -> None:
-        """States or shares have changed: sort the targets anew."""
+        """Sort the targets anew."""
+        self._is_stale = False
         fit: tuple[list[Member], list[Member]] = ([], [])
         self._slow_until, self._trial_due = 0.0, _NEVER
         for one in self.members:
@@ -225,6 +231,7 @@ class Pool:
 
     def views(self, now: float) -> Iterator[MemberView]:
         """Every target, for people."""
+        self.refresh(now)
         tier = self._fit[0] or self._fit[1]
         total = sum(one.share for one in tier)
         for one in self.members:
@@ -233,6 +240,11 @@ class Pool:
             cause = "an operator said so" if ordered else health.cause
             part = one.share / total if one in tier else 0.0
             yield MemberView(one, state, cause, health.since, part)
+
+    @property
+    def knows_clients(self) -> bool:
+        """Whether it matters which client asks."""
+        return self._options.balance is Balance.SOURCE or self._options.stick is not None
 
     @property
     def closes(self) -> bool:
@@ -246,7 +258,7 @@ class Pool:
         if self._watches is None:
             self._watch()
             self.refresh(now)
-        if self._slow_until and now >= self._slow_step:
+        if self._is_stale or (self._slow_until and now >= self._slow_step):
             self.refresh(now)
         tried = order.tried
         if now >= self._trial_due:

@@ -53,7 +53,7 @@ class CheckTests(CommandTestCase):
 
     def test_not_yet(self) -> None:
         """What this version cannot do is an error of the file, in its place among the others."""
-        path = self.file("default balance=random\n" + ODD)
+        path = self.file("default relay=copy\n" + ODD)
         code, out, _ = self.run_main("check", "--json", path)
         (result,) = json.loads(out)["files"]
         self.assertEqual((code, result["ok"], result["rules"]), (2, False, 1))

@@ -252,6 +252,7 @@ class DialCase(SynchronousTestCase):
         limit: float = 15.0,
         permits: Callable[[Address], bool] | None = None,
         will_send: bool = False,
+        retry: float | None = None,
         **options: Any,
     ) -> Dial:
         """Dial these targets: HOST:PORT, unix:PATH, tls:HOST:PORT or a destination."""
@@ -263,7 +264,7 @@ class DialCase(SynchronousTestCase):
             streams=cast(Any, self.world),
         )
         settings = DialSettings(surroundings, cast(Any, self.world), permits, will_send)
-        self.dialling = Dial(settings, InOrder(made), limit, self)
+        self.dialling = Dial(settings, InOrder(made), limit, self, retry)
         self.dialling.start()
         return self.dialling
 
@@ -338,6 +339,41 @@ class TargetTests(DialCase):
         self.world.attempts[0].fails(ConnectTimedOut("slow"))
         self.world.attempts[1].fails(ConnectRefused("no"))
         self.assertEqual(self.assertFailed(ConnectRefused, InetAddress("10.0.0.2", 80)), "no")
+
+    def test_retry(self) -> None:
+        """With ``retry=`` targets that refuse are dialled again after 0.1 s, doubling to 1 s."""
+        self.dial("10.0.0.1:80", retry=3.0)
+        waits = []
+        while not self.failures:
+            begun = self.clock.seconds()
+            self.world.attempts[-1].fails(ConnectRefused("no"))
+            count = len(self.world.attempts)
+            while not self.failures and len(self.world.attempts) == count:
+                self.clock.advance(0.01)
+            waits.append(round(self.clock.seconds() - begun, 1))
+        self.assertEqual(waits, [0.1, 0.2, 0.4, 0.8, 1.0, 0.0])
+        self.assertFailed(ConnectRefused, InetAddress("10.0.0.1", 80))
+
+    def test_retry_reaches(self) -> None:
+        """A server that has started meanwhile is reached; one that does not answer is not waited for."""
+        self.dial("10.0.0.1:80", "10.0.0.2:80", retry=3.0)
+        for attempt in range(2):
+            self.world.attempts[attempt].fails(ConnectRefused("no"))
+        self.clock.advance(0.1)
+        self.world.attempts[2].fails(ConnectTimedOut("slow"))
+        self.world.attempts[3].succeeds()
+        self.assertOver(reached=1)
+        self.dial("10.0.0.1:80", retry=3.0)
+        self.world.attempts[4].fails(ConnectTimedOut("slow"))
+        self.assertOver(reached=1, failed=1)
+
+    def test_retry_cancelled(self) -> None:
+        """A client that leaves ends the waiting."""
+        self.dial("10.0.0.1:80", retry=3.0)
+        self.world.attempts[0].fails(ConnectRefused("no"))
+        self.dialling.cancel()
+        self.clock.advance(5)
+        self.assertOver()
 
     def test_full(self) -> None:
         """A target with as many sessions as it may have is passed over; the dial takes a place at once."""

@@ -13,6 +13,7 @@ from portfwd.rules.model import (
     UNIX_KINDS,
     AccessLog,
     AclEntry,
+    CheckSpec,
     Directive,
     FilterSpec,
     Kind,
@@ -133,6 +134,7 @@ def rules(draw: st.DrawFn, number: int) -> Rule:
             max_size=2,
         )
     )
+    checks = [CheckSpec(one.name, one.words, one.options) for one in filters if draw(st.booleans())]
     destinations = st.one_of(
         st.none(),
         _places(_TARGETS, ports, _paths).map(lambda place: TargetSpec(**place)),
@@ -176,6 +178,7 @@ def rules(draw: st.DrawFn, number: int) -> Rule:
         options=options,
         access=tuple(draw(acl)),
         filters=tuple(filters),
+        checks=tuple(checks),
         routes=tuple(
             evolve(route, target=evolve(route.target, options=options))
             if isinstance(route.target, TargetSpec)

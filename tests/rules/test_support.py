@@ -37,18 +37,18 @@ class SupportTests(SynchronousTestCase):
             (":1/udp -> a:1 framing=length16", []),
             (":1/udp -> a:1\n  filter hexdump", ["f:2:10"]),
             (":1/udp -> a:1 answers=1", ["f:1:15"]),
-            (":1 -> a:1 balance=random", ["f:1:11"]),
             (":1 -> tls:a:1 relay=splice", ["f:1:15"]),
             ('endpoint:"x" -> a:1 relay=copy', ["f:1:21"]),
             ('endpoint:"x" -> a:1 on-limit=wait', ["f:1:21"]),
             (":1/udp -> a:1/udp on-limit=wait", ["f:1:19"]),
-            ("default balance=random\n:1 -> a:1\n:2 -> a:1", ["f:1:9"]),
+            ("default relay=copy\n:1 -> tls:a:1\n:2 -> tls:a:1", ["f:1:9"]),
+            (":1 -> a:1, b:1 balance=random", []),
         ):
             self.assertEqual(self.places(text), places, text)
 
     def test_without_text(self) -> None:
         """A rule that was made, not read, is judged by its values, at its own place."""
-        ruleset = parse(":1 -> a:1 balance=random", "f")
+        ruleset = parse(":1 -> tls:a:1 relay=copy", "f")
         (rule,) = ruleset.rules
         made = evolve(ruleset, rules=(evolve(rule, places=()),))
         self.assertEqual([str(problem.location) for problem in unsupported(made)], ["f:1:1"])
@@ -65,7 +65,7 @@ class EverythingTests(SynchronousTestCase):
     def test_beside_other_errors(self) -> None:
         """What cannot be done is said of the good rules of a file that is refused for another."""
         refusal = self.assertRaises(
-            RulesError, parse, "a: :1 -> h:1 ilde=5m\nb: :2 -> h:2 balance=random", "f"
+            RulesError, parse, "a: :1 -> h:1 ilde=5m\nb: :2 -> tls:h:2 relay=copy", "f"
         )
         self.assertEqual([problem.code for problem in refusal.problems], ["unknown-option"])
         self.assertEqual(

@@ -42,8 +42,8 @@ class ForwardTests(TestCase):
 
     def test_not_yet(self) -> None:
         """What this version cannot do is refused, also in a value."""
-        self.assertRaises(RulesError, portfwd.forward, REACTOR, ":0 -> 127.0.0.1:9 balance=random")
-        (rule,) = rules(":0 -> 127.0.0.1:9 balance=random").rules
+        self.assertRaises(RulesError, portfwd.forward, REACTOR, ":0/udp -> 127.0.0.1:9/udp on-limit=wait")
+        (rule,) = rules(":0/udp -> 127.0.0.1:9/udp on-limit=wait").rules
         self.assertRaises(RulesError, portfwd.forward, REACTOR, rule)
 
     def test_target_that_is_not_good(self) -> None:

@@ -11,7 +11,7 @@ take over; that is `portfwd.service.run.reload`'s.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from typing import Any
 
@@ -164,7 +164,9 @@ def _changes(before: Rule, after: Rule) -> Iterator[str]:
     if before.access != after.access:
         yield _access("allow and deny", before.access, after.access)
     if before.filters != after.filters:
-        yield _filters(before.filters, after.filters)
+        yield _filters("filter", before.filters, after.filters)
+    if before.checks != after.checks:
+        yield _filters("check", before.checks, after.checks)
     if before.routes != after.routes or before.named_targets != after.named_targets:
         yield _routes(before.routes, after.routes)
 
@@ -201,12 +203,12 @@ def _access(what: str, before: tuple[AclEntry, ...], after: tuple[AclEntry, ...]
     return f"{what}: {len(new - old)} added, {len(old - new)} removed"
 
 
-def _filters(before: tuple[FilterSpec, ...], after: tuple[FilterSpec, ...]) -> str:
+def _filters(what: str, before: Sequence[FilterSpec], after: Sequence[FilterSpec]) -> str:
     names = [", ".join(spec.name for spec in specs) or "none" for specs in (before, after)]
     if names[0] != names[1]:
-        return _from_to("filters", *names)
+        return _from_to(f"{what}s", *names)
     other = [new.name for old, new in zip(before, after, strict=True) if old != new]
-    return f"options of filter {printable(', '.join(other))}"
+    return f"options of {what} {printable(', '.join(other))}"
 
 
 def _routes(before: tuple[RouteSpec, ...], after: tuple[RouteSpec, ...]) -> str:

@@ -96,6 +96,8 @@ def _rule(rule: Rule) -> Iterator[str]:
         else:
             target = address_text(route.target)
         yield "    " + " ".join(["route", *(spell(pattern) for pattern in route.patterns), "->", target])
+    for check in rule.checks:
+        yield "    " + " ".join(["check", spell(check.name), *_text(check)])
     for named in (*rule.targets[inline:], *rule.named_targets):
         yield "    " + " ".join(_clause(named, rule))
 

@@ -133,7 +133,7 @@ class RefusedTests(OpeningCase):
             ("tls:127.0.0.1:0 cert=gone -> 127.0.0.1:9", "gone"),
             ("127.0.0.1:0 -> tls:127.0.0.1:9 ca=gone", "gone"),
             ("127.0.0.1:0 -> 127.0.0.1:9\n  filter nothing-like-it", "nothing-like-it"),
-            ("127.0.0.1:0 -> 127.0.0.1:9 balance=random", "balance= other than first"),
+            ("127.0.0.1:0 -> tls:127.0.0.1:9 verify=off relay=copy", "no plain socket"),
             ("127.0.0.1:1022 -> 127.0.0.1:9\nmetrics 127.0.0.1:1022", "listen"),
             ("0.0.0.0:1022 -> 127.0.0.1:9\n127.0.0.1:1022 -> 127.0.0.1:9", "listens on every address"),
         ):

@@ -650,7 +650,7 @@ class FileTests(ReloadCase):
     async def test_not_yet(self) -> None:
         """What this version cannot do is refused, with its place."""
         forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}\n")
-        result = await self.reload(forwarder, "u: 127.0.0.1:1 -> 127.0.0.1:2 balance=random\n")
+        result = await self.reload(forwarder, "u: 127.0.0.1:1 -> tls:127.0.0.1:2 relay=copy\n")
         self.assertIn("test.conf:1:", result.failures[0])
         self.assertFalse(result.applied)
         self.assertEqual(forwarder.reload_failures, 1)

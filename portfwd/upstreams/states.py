@@ -1,0 +1,147 @@
+# -*- test-case-name: tests.upstreams.test_states -*-
+"""
+The health of every target of the process, by address, and who is told when it changes.
+
+Rules that have the same target with the same checks share one `TargetHealth`, so a reload, which makes rules
+anew, loses nothing. Each change is logged once, with its cause, as an event for programs too. What operators
+have ordered is kept here by rule and target for the same reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+from weakref import WeakSet, WeakValueDictionary
+
+from twisted.logger import Logger
+
+from portfwd.upstreams.health import Change, Health, State, Verdict
+from portfwd.upstreams.pool import Member
+
+#: Rules that one line of the log names.
+MOST_NAMED = 4
+
+
+class HealthWatcher(Protocol):
+    """
+    A rule that has a target.
+
+    :ivar name: the rule's.
+    """
+
+    @property
+    def name(self) -> str:
+        """See the class."""
+
+    def health_changed(self, health: Health, change: Change) -> None:
+        """The state of a target has changed."""
+
+
+class TargetHealth(Health):
+    """
+    A health that rules share.
+
+    :ivar watchers: the rules that have the target.
+    """
+
+    def __init__(self, label: str, checks: tuple[str, ...]) -> None:
+        super().__init__(label, checks)
+        self.watchers: WeakSet[HealthWatcher] = WeakSet()
+
+
+class TargetStates:
+    """All of them, and what operators have ordered."""
+
+    _log = Logger()
+
+    def __init__(self, seconds: Callable[[], float]) -> None:
+        """:param seconds: the reactor's."""
+        self.seconds = seconds
+        self._healths: WeakValueDictionary[tuple[str, tuple[str, ...]], TargetHealth] = WeakValueDictionary()
+        self._by_address: WeakValueDictionary[str, TargetHealth] = WeakValueDictionary()
+        self._orders: dict[tuple[str, str], State] = {}
+
+    def __repr__(self) -> str:
+        return f"<TargetStates {len(self._healths)} known, {len(self._orders)} ordered>"
+
+    def of(self, key: str, label: str, checks: tuple[str, ...]) -> TargetHealth:
+        """
+        The health of one target.
+
+        :param key: its address and what it speaks.
+        :param checks: identities of the checks that decide about it.
+        """
+        health = self._healths.get((key, checks))
+        if health is None:
+            health = TargetHealth(label, checks)
+            known = self._by_address.get(key)
+            if known is not None:
+                health.inherit(known)
+            self._healths[key, checks] = health
+        self._by_address[key] = health
+        return health
+
+    # What is observed
+
+    def failed(self, member: Member, cause: str) -> None:
+        """A session could not reach `member`."""
+        self._tell(member.health, member.health.dial_failed(self.seconds(), cause, member.ejection))
+
+    def reached(self, member: Member) -> None:
+        """A session has reached `member`."""
+        self._tell(member.health, member.health.dial_succeeded(self.seconds()))
+
+    def checked(
+        self, health: Health, identity: str, verdict: Verdict, seconds: float, rise: int, fall: int
+    ) -> None:
+        """A check of a target has a verdict; the parameters are those of `Health.checked`."""
+        share = health.share
+        change = health.checked(identity, verdict, self.seconds(), seconds, rise, fall)
+        if change is None and health.share != share:
+            change = Change(health.state, health.state, verdict.cause)
+        self._tell(health, change)
+
+    def _tell(self, health: Health, change: Change | None) -> None:
+        if change is None:
+            return
+        watchers = sorted(health.watchers, key=_name) if isinstance(health, TargetHealth) else []
+        # A rule that a reload has replaced has the name of its heir.
+        names = list(dict.fromkeys(watcher.name for watcher in watchers))
+        if len(names) > MOST_NAMED:
+            names[MOST_NAMED:] = [f"and {len(names) - MOST_NAMED} more"]
+        down = change.after is State.DOWN
+        what = "is now" if change.after is change.before else "is"
+        (self._log.warn if down else self._log.info)(
+            "{rules}: target {target} {what} {state}: {cause}",
+            rules=", ".join(names) or "-",
+            target=health.label,
+            what=what,
+            state=change.after.value,
+            before=change.before.value,
+            cause=change.cause,
+        )
+        for watcher in watchers:
+            watcher.health_changed(health, change)
+
+    # What is ordered
+
+    def ordered(self, rule: str, label: str) -> State | None:
+        """What an operator has ordered for a target of a rule; None: health decides."""
+        return self._orders.get((rule, label))
+
+    def order(self, rule: str, label: str, state: State | None) -> None:
+        """Remember an order, or its end."""
+        if state is None:
+            self._orders.pop((rule, label), None)
+        else:
+            self._orders[rule, label] = state
+        self._log.info(
+            "{rules}: target {target} is {state}: an operator said so",
+            rules=rule,
+            target=label,
+            state="auto" if state is None else state.value,
+        )
+
+
+def _name(watcher: HealthWatcher) -> str:
+    return watcher.name
