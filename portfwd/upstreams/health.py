@@ -160,7 +160,7 @@ class Health:
         # A trial that failed ejects at once.
         self._ejections += 1
         self._length = min(MAX_EJECTION, ejection.fail_timeout * self._ejections)
-        self._ejected_until = now + self._length
+        self._ejected_until, self._trial_until = now + self._length, 0.0
         count = f"{self._fails} dials in a row failed, the last: " if self._fails > 1 else "a dial failed: "
         self._dial_cause = f"{count}{cause}"
         return self._decide(now)

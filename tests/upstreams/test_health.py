@@ -60,6 +60,7 @@ class PassiveTests(SynchronousTestCase):
         for count in range(2, 40):
             now = self.health.trial_at
             assert now is not None
+            self.health.try_it(now, 1000)
             self.assertIsNone(self.health.dial_failed(now, "refused", EJECTION))
             self.assertEqual(self.health.trial_at, now + min(MAX_EJECTION, 10 * count))
 
