@@ -18,7 +18,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from portfwd.admin.operator import FaultView, LiveSession, RuleView
+from portfwd.admin.operator import FaultView, LiveSession, RuleView, TargetView
 from portfwd.logs.json_lines import session_fields
 
 #: Raised when an answer loses a key or changes what one means; not when one is added.
@@ -72,6 +72,33 @@ def rule_row(rule: RuleView) -> dict[str, Any]:
         "filters": list(rule.filters),
         "filter_failures": rule.filter_failures,
         "where": rule.where,
+    }
+
+
+def target_row(target: TargetView) -> dict[str, Any]:
+    """A target."""
+    return {
+        "rule": target.rule,
+        "name": target.name,
+        "target": target.target,
+        "state": target.state,
+        "cause": target.cause,
+        "since": None if target.since is None else round(target.since, 3),
+        "ordered": target.ordered,
+        "share": round(target.share, 4),
+        "backup": target.backup,
+        "sessions": target.sessions,
+        "dials": target.dials,
+        "failures": target.failures,
+        "checks": [
+            {
+                "name": one.name,
+                "passing": one.passing,
+                "cause": one.cause,
+                "seconds": None if one.seconds is None else round(one.seconds, 6),
+            }
+            for one in target.checks
+        ],
     }
 
 

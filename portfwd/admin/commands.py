@@ -15,9 +15,9 @@ from typing import Any, Final, TypeVar
 from attrs import frozen
 
 from portfwd.admin import watching
-from portfwd.admin.answers import fault_row, rule_row, session_row
+from portfwd.admin.answers import fault_row, rule_row, session_row, target_row
 from portfwd.admin.caller import Caller
-from portfwd.admin.operator import LiveSession, OperatorError, RuleView
+from portfwd.admin.operator import LiveSession, OperatorError, RuleView, TargetView
 from portfwd.admin.picking import SORTS, Largest, Wanted
 from portfwd.admin.requests import Request
 from portfwd.rules.admin_lines import Level
@@ -241,6 +241,26 @@ def _of_rule(method: str) -> Run:
     return run
 
 
+async def _targets(caller: Caller, request: Request) -> Result:
+    start = _option(request, "start", _whole(0, 10**9), 0)
+    limit = _option(request, "limit", _whole(1, MAX_ROWS), ROWS)
+    rows: list[Result] = []
+
+    def visit(target: TargetView) -> None:
+        rows.append(target_row(target))
+
+    views = caller.operator.targets(request.words[0] if request.words else None, start)
+    await caller.each(islice(views, limit + 1), visit)
+    return {"start": start, "more": len(rows) > limit, "targets": rows[:limit]}
+
+
+async def _target(caller: Caller, request: Request) -> Result:
+    rule, target, state = request.words
+    if state not in _ORDERS:
+        raise OperatorError("bad-request", f"usage: {COMMANDS['target'].usage}")
+    return {"rules": caller.operator.order_target(rule, target, state)}
+
+
 async def _faults(caller: Caller, request: Request) -> Result:
     words = request.words
     if len(words) < 2:
@@ -273,6 +293,7 @@ async def _stop(caller: Caller, request: Request) -> Result:
     return {"stopping": True}
 
 
+_ORDERS: Final = ("drain", "down", "up", "auto")
 _PICK: Final = ("rule", "client", "state")
 #: What ``faults … set`` may change: the options of the filter, but for what it is made for.
 _STRENGTHS: Final = (
@@ -308,6 +329,14 @@ COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
             ),
             Command("explain", "explain CLIENT LISTEN",
                     "what would happen to a connection, by the rules at work", _explain, (2, 2)),
+            Command(
+                "targets", f"targets [RULE] [start=N] [limit=1..{MAX_ROWS}]",
+                "the targets of a rule, or of all: their states and why, sessions, dials, checks", _targets,
+                (0, 1), ("start", "limit"),
+            ),
+            Command("target", f"target RULE TARGET {'|'.join(_ORDERS)}",
+                    "overrides what dials and checks say of a target, until 'auto'", _target, (3, 3), (),
+                    _OPERATOR),
             Command(
                 "faults", "faults [RULE [on|off|set [NUMBER|KIND|all] [KEY=VALUE...]]]",
                 "the faults of the filter 'faults'; an operator switches them, or sets their options",

@@ -102,6 +102,55 @@ class FaultView:
     struck: int
 
 
+@frozen
+class CheckView:
+    """
+    What one check of a target says.
+
+    :ivar passing: None before the first verdict.
+    :ivar cause: of the last verdict.
+    :ivar seconds: how long the last check took.
+    """
+
+    name: str
+    passing: bool | None
+    cause: str
+    seconds: float | None
+
+
+@frozen
+class TargetView:
+    """
+    One target of a rule.
+
+    :ivar rule: the name of this port's rule.
+    :ivar name: the one that routes lead to; empty for the rule's own targets.
+    :ivar target: as messages name it.
+    :ivar state: ``up``, ``starting``, ``drain`` or ``down``.
+    :ivar cause: why; empty where it has always been up.
+    :ivar since: seconds for which it has been so; None: always.
+    :ivar ordered: an operator said so.
+    :ivar share: its part of new sessions, 0 to 1, as far as weights decide.
+    :ivar sessions: those that it has; with several targets, with dials.
+    :ivar dials: how often it was dialled.
+    :ivar failures: how often it could not be reached.
+    """
+
+    rule: str
+    name: str
+    target: str
+    state: str
+    cause: str
+    since: float | None
+    ordered: bool
+    share: float
+    backup: bool
+    sessions: int
+    dials: int
+    failures: int
+    checks: tuple[CheckView, ...]
+
+
 class Operator(Protocol):
     """
     The forwarder, for operators.
@@ -143,6 +192,16 @@ class Operator(Protocol):
 
     def resume(self, rule: str) -> list[str]:
         """Accept again."""
+
+    def targets(self, rule: str | None, start: int = 0) -> Iterator[TargetView]:
+        """The targets of RULE, or of all rules, from number `start` on; looked at one by one."""
+
+    def order_target(self, rule: str, target: str, state: str) -> list[str]:
+        """
+        Override checks and dials: ``drain``, ``down``, ``up``, or ``auto`` to let them decide again.
+
+        :returns: the names of the rules that this holds for.
+        """
 
     def faults(self, rule: str | None) -> list[FaultView]:
         """The faults of RULE, or of all rules."""

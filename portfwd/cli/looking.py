@@ -114,6 +114,8 @@ def _status_text(status: dict[str, Any]) -> str:
         f"{counted(status['rules'], 'rule')}, {counted(status['sessions'], 'open session')},"
         f" {status['total']} in all, {status['descriptors']} descriptors, log level {status['log_level']}",
     ]
+    if status.get("targets_down"):
+        lines.append(f"{counted(status['targets_down'], 'target')} down: 'portfwd targets' says why")
     if status["files"]:
         lines.append("rules of " + ", ".join(status["files"]))
     if status["reloads"] or status["reload_failures"]:

@@ -26,6 +26,7 @@ from portfwd.cli import (
     shell,
     steering,
     tap,
+    targets,
     top,
 )
 from portfwd.cli.parsing import WRONG, Parser, unknown_command
@@ -76,7 +77,7 @@ def _build() -> tuple[Parser, Mapping[str, argparse.ArgumentParser]]:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in (run, init, check, explain, convert, filters, filter_help, hash_password, replay):
         command.add_parser(commands)
-    for command in (looking, top, tap, steering, shell, completing):
+    for command in (looking, targets, top, tap, steering, shell, completing):
         command.add_parser(commands)
     return parser, commands.choices
 

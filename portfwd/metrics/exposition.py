@@ -33,6 +33,9 @@ RULES_WITH_ZEROS: Final = 100
 #: The same of histograms, of which each has a dozen lines.
 HISTOGRAMS_A_PART: Final = 8
 
+#: The states of a target: those of `portfwd.upstreams.health.State`, which this layer does not know.
+STATES: Final = ("up", "starting", "drain", "down")
+
 T = TypeVar("T")
 #: A value with those of its labels, in the order of the metric's.
 Sample = tuple[tuple[str, ...], float]
@@ -86,6 +89,19 @@ def _target_closed(figures: Figures) -> Iterator[Sample]:
                 yield (name, target, reason.code), count
 
 
+def _target_states(figures: Figures) -> Iterator[Sample]:
+    for name, rule in figures.rules.items():
+        for target, now in rule.target_states.items():
+            for state in STATES:
+                yield (name, target, state), float(state == now)
+
+
+def _target_checks(figures: Figures) -> Iterator[Sample]:
+    for name, rule in figures.rules.items():
+        for (target, check), seconds in rule.target_checks.items():
+            yield (name, target, check), seconds
+
+
 def _target_bytes(figures: Figures) -> Iterator[Sample]:
     for name, rule in figures.rules.items():
         for target, tally in rule.tally.targets.items():
@@ -116,6 +132,10 @@ _SAMPLES: Final[Mapping[str, Samples]] = MappingProxyType(
         "portfwd_paused_seconds_total": _by_flow(lambda flow: flow.paused),
         "portfwd_target_sessions_active": _by_kind(lambda rule: rule.target_sessions),
         "portfwd_target_closed_total": _target_closed,
+        "portfwd_target_state": _target_states,
+        "portfwd_target_changes_total": _by_kind(lambda rule: rule.target_changes),
+        "portfwd_target_check_seconds": _target_checks,
+        "portfwd_target_dials_total": _by_kind(lambda rule: rule.target_dials),
         "portfwd_target_failures_total": _by_kind(lambda rule: rule.target_failures),
         "portfwd_target_bytes_total": _target_bytes,
         "portfwd_descriptors": _one(lambda figures: figures.descriptors),

@@ -41,6 +41,10 @@ class RuleFigures:
     :ivar sessions: open sessions.
     :ivar target_sessions: the same by target.
     :ivar target_failures: how often each target could not be reached.
+    :ivar target_dials: how often each was dialled.
+    :ivar target_states: the state of each that is judged.
+    :ivar target_changes: how often that changed.
+    :ivar target_checks: seconds of the last check, by target and check.
     :ivar refused: how often each limit was reached.
     :ivar pauses: how often accepting paused, by cause.
     :ivar dropped: datagrams that were dropped at its listeners, by cause.
@@ -52,6 +56,10 @@ class RuleFigures:
     sessions: int = 0
     target_sessions: Counter[str] = Factory(Counter)
     target_failures: Counter[str] = Factory(Counter)
+    target_dials: Counter[str] = Factory(Counter)
+    target_states: dict[str, str] = Factory(dict)
+    target_changes: Counter[str] = Factory(Counter)
+    target_checks: dict[tuple[str, str], float] = Factory(dict)
     refused: Counter[str] = Factory(Counter)
     pauses: Counter[str] = Factory(Counter)
     dropped: Counter[str] = Factory(Counter)
@@ -176,8 +184,12 @@ def _merge_targets(rule: RuleFigures, names: Iterable[str]) -> None:
         others = TargetTally()
     for name in names:
         others.merge(rule.tally.targets.pop(name, TargetTally()))
-        for counts in (rule.target_sessions, rule.target_failures):
+        # The state of a target that has no label cannot be told.
+        rule.target_states.pop(name, None)
+        for counts in (rule.target_sessions, rule.target_failures, rule.target_dials, rule.target_changes):
             count = counts.pop(name, 0)
             if count:
                 counts[OTHERS] += count
+    gone = set(names)
+    rule.target_checks = {key: seconds for key, seconds in rule.target_checks.items() if key[0] not in gone}
     rule.tally.targets[OTHERS] = others

@@ -22,8 +22,13 @@ class RuleCheck(Protocol):
     """
     A ``check`` clause of a rule, made ready.
 
+    :ivar name: what the rules file calls it.
     :ivar identity: equal for checks that say the same of one target.
     """
+
+    @property
+    def name(self) -> str:
+        """See the class."""
 
     @property
     def identity(self) -> str:
@@ -103,6 +108,11 @@ class Balancing:
         pool = self._pools[key] = Pool(list(members.values()), self._options, self._draw)
         pool.refresh(self._states.seconds())
         return pool
+
+    @property
+    def has_pools(self) -> bool:
+        """Whether there is any."""
+        return bool(self._pools)
 
     def pool(self, target: object = None) -> Pool | None:
         """The pool of a target that a filter chose, or of the rule's own; None if there is none."""

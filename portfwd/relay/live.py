@@ -196,9 +196,14 @@ class LiveRule(RelayRule):
         :param ordered: the state of the target `label`; None: its health decides.
         :returns: whether there is such a target.
         """
-        destinations = self.balancing.order(label, ordered, self)
-        if destinations:
+        found = self.obey_order(label, ordered)
+        if found:
             self.world.targets.order(self.name, label, ordered)
+        return found
+
+    def obey_order(self, label: str, ordered: State | None) -> bool:
+        """Do what `order_target` says for the sessions of this rule, without remembering it for its heirs."""
+        destinations = self.balancing.order(label, ordered, self)
         if ordered is State.DOWN:
             self._close_sessions(destinations)
         return bool(destinations)

@@ -64,6 +64,11 @@ class TargetStates:
     def __repr__(self) -> str:
         return f"<TargetStates {len(self._healths)} known, {len(self._orders)} ordered>"
 
+    @property
+    def down(self) -> int:
+        """How many targets are down."""
+        return sum(one.state is State.DOWN for one in tuple(self._healths.values()))
+
     def of(self, key: str, label: str, checks: tuple[str, ...]) -> TargetHealth:
         """
         The health of one target.

@@ -10,7 +10,7 @@ from attrs import define
 from twisted.internet.task import Clock
 
 from portfwd.admin.caller import Caller
-from portfwd.admin.operator import FaultView, LiveSession, OperatorError, RuleView
+from portfwd.admin.operator import CheckView, FaultView, LiveSession, OperatorError, RuleView, TargetView
 from portfwd.relay.states import State
 from portfwd.rules.admin_lines import Level
 from portfwd.values import Address, CloseReason, Direction, FlowSummary, SessionSummary
@@ -20,6 +20,10 @@ RULE = RuleView(
     "web", "web", ("127.0.0.1:80",), ("10.0.0.5:80",), "accepting", 1, 9, ("sniff",), 0, "rules.conf:3"
 )
 UP, DOWN = FlowSummary(100, 1, 1), FlowSummary(200, 2, 2)
+TARGET = TargetView(
+    "web", "", "10.0.0.5:80", "down", "check tcp: refused", 75.0, False, 0.0, False, 3, 9, 4,
+    (CheckView("tcp", False, "refused", 0.0012),),
+)  # fmt: skip
 FAULT = FaultView("lab", 1, "latency", True, (("delay", "10ms"),), 4, 2)
 
 
@@ -107,6 +111,14 @@ class FakeOperator:
 
     def resume(self, rule: str) -> list[str]:
         self.asked.append(("resume", rule))
+        return [rule]
+
+    def targets(self, rule: str | None, start: int = 0) -> Iterator[TargetView]:
+        self.asked.append(("targets", rule, start))
+        return iter([TARGET, TARGET][start:])
+
+    def order_target(self, rule: str, target: str, state: str) -> list[str]:
+        self.asked.append(("order_target", rule, target, state))
         return [rule]
 
     def faults(self, rule: str | None) -> list[FaultView]:

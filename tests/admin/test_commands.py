@@ -243,3 +243,27 @@ class SteerTests(CommandTestCase):
         """Stop stops."""
         self.assertEqual(self.ask("stop"), {"stopping": True})
         self.assertEqual(self.operator.asked, [("stop",)])
+
+
+class TargetTests(CommandTestCase):
+    """``targets`` and ``target``."""
+
+    def test_targets(self) -> None:
+        """Targets of a rule or of all, in pages; each row says all there is."""
+        answer = self.ask("targets web limit=1")
+        self.assertEqual((answer["start"], answer["more"], len(answer["targets"])), (0, True, 1))
+        (row,) = answer["targets"]
+        self.assertEqual((row["state"], row["since"], row["failures"]), ("down", 75.0, 4))
+        self.assertEqual(
+            row["checks"], [{"name": "tcp", "passing": False, "cause": "refused", "seconds": 0.0012}]
+        )
+        self.assertFalse(self.ask("targets start=1")["more"])
+        self.assertEqual(self.operator.asked, [("targets", "web", 0), ("targets", None, 1)])
+
+    def test_target(self) -> None:
+        """Only operators override a target's state, by one of four words."""
+        self.assertEqual(self.ask("target web 10.0.0.5:80 drain"), {"rules": ["web"]})
+        self.assertEqual(self.operator.asked, [("order_target", "web", "10.0.0.5:80", "drain")])
+        self.assertEqual(self.refused("target web 10.0.0.5:80 gone").code, "bad-request")
+        reader = Client(self.operator, Level.READ)
+        self.assertEqual(self.refused("target web 10.0.0.5:80 up", reader).code, "forbidden")

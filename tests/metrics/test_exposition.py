@@ -43,6 +43,10 @@ def full() -> Figures:
     rule.dropped["buffer"] = 6
     rule.tally.dropped["queue"] = 4
     rule.target_failures["b:1"] = 4
+    rule.target_dials["b:1"] = 5
+    rule.target_states["b:1"] = "down"
+    rule.target_changes["b:1"] = 6
+    rule.target_checks["b:1", "tcp"] = 0.25
     figures.rule("idle")
     figures.listeners["accepting"] = 2
     figures.lags.add(0.5)
@@ -114,6 +118,11 @@ class ExpositionTests(SynchronousTestCase):
             ("portfwd_target_bytes_total", f"direction=to-client {rule} target=a:1", 208),
             ("portfwd_target_sessions_active", f"{rule} target=a:1", 1),
             ("portfwd_target_failures_total", f"{rule} target=b:1", 4),
+            ("portfwd_target_dials_total", f"{rule} target=b:1", 5),
+            ("portfwd_target_state", f"{rule} state=down target=b:1", 1),
+            ("portfwd_target_state", f"{rule} state=up target=b:1", 0),
+            ("portfwd_target_changes_total", f"{rule} target=b:1", 6),
+            ("portfwd_target_check_seconds", f"check=tcp {rule} target=b:1", 0.25),
             ("portfwd_reload_time_seconds", "", 0),
         ):
             self.assertEqual(self.samples[name, labels], value, (name, labels))

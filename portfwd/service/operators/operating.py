@@ -11,11 +11,13 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import islice
 from typing import Any, Final, Protocol, cast
 
 from twisted.internet.defer import Deferred
 
-from portfwd.admin.operator import FaultView, LiveSession, OperatorError, RuleView
+from portfwd.admin.operator import FaultView, LiveSession, OperatorError, RuleView, TargetView
 from portfwd.errors import SteerError
 from portfwd.kernel.reactor import Reactor
 from portfwd.logs.fields import utc_time
@@ -29,7 +31,9 @@ from portfwd.service.build import faults
 from portfwd.service.build.addresses import bound_labels
 from portfwd.service.build.build import count_descriptors
 from portfwd.service.daemon.log_level import LogThreshold
+from portfwd.service.operators.targets import target_views
 from portfwd.service.run.forwarder import Forwarder
+from portfwd.upstreams.health import State
 from portfwd.values import CloseReason, Direction
 from portfwd.version import __version__
 
@@ -102,6 +106,7 @@ class Operating:
             "uptime": round(now - self._started_at, 3),
             "state": "running" if forwarder.running else "draining",
             "rules": len(rules),
+            "targets_down": forwarder.targets.down,
             "sessions": forwarder.session_count,
             "total": forwarder.session_total,
             "descriptors": self._descriptors[1],
@@ -199,6 +204,23 @@ class Operating:
             return [live.name for live in steer(rule)]
         except SteerError as problem:
             raise OperatorError("refused", str(problem)) from None
+
+    def targets(self, rule: str | None, start: int = 0) -> Iterator[TargetView]:
+        """See `portfwd.admin.operator.Operator`."""
+        lives = self._forwarder.rules
+        older = Counter[str]()
+        for live in self._forwarder.departures:
+            older[live.name] += len(live.sessions)
+        found = lives if rule is None else self._named(rule, lives)
+        now = self._reactor.seconds()
+        return islice(
+            (view for live in found for view in target_views(live, older[live.name], now)), start, None
+        )
+
+    def order_target(self, rule: str, target: str, state: str) -> list[str]:
+        """See `portfwd.admin.operator.Operator`."""
+        ordered = None if state == "auto" else State(state)
+        return self._steer(partial(self._forwarder.order_target, label=target, ordered=ordered), rule)
 
     def faults(self, rule: str | None) -> list[FaultView]:
         """See `portfwd.admin.operator.Operator`."""

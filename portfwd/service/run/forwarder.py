@@ -52,6 +52,7 @@ from portfwd.service.run.reload import ReloadResult, Transition, refusal
 from portfwd.service.run.retired_rules import Departures
 from portfwd.service.run.session_log import Silent
 from portfwd.service.run.steering import Steering, named
+from portfwd.upstreams.health import State
 from portfwd.upstreams.system_resolver import resolver_of
 from portfwd.values import CloseReason
 
@@ -67,6 +68,7 @@ class Forwarder(Service):
 
     :ivar ruleset: what it does so by.
     :ivar budget: counts descriptors, as `pool` does pipes, and `doorkeeper` who is in.
+    :ivar targets: the health of every target.
     :ivar drain_limit: seconds that sessions get to finish.
     :ivar departures: rules that a reload has replaced or removed, and that still have sessions.
     :ivar reloads: how many were applied.
@@ -111,6 +113,7 @@ class Forwarder(Service):
         self._world = world = surroundings(
             reactor, self._platform, self._poller, self.pool, self.doorkeeper, ledger
         )
+        self.targets = world.targets
         self._session_log: SessionLog = Silent() if log is None else log
         self._session_numbers = itertools.count(1)
         self.ruleset = ruleset
@@ -478,6 +481,10 @@ class Forwarder(Service):
         :raises SteerError: there is no such rule, it cannot be bound again, or a reload is under way.
         """
         return self._steered(name, self._steering.resume)
+
+    def order_target(self, name: str, label: str, ordered: State | None) -> Sequence[LiveRule]:
+        """Obey `Steering.order_target`; parameter, result and errors are those of `pause`."""
+        return self._steered(name, lambda found: self._steering.order_target(found, label, ordered))
 
     def _steered(self, name: str, steer: Callable[[Sequence[Bound]], Sequence[Bound]]) -> Sequence[LiveRule]:
         if not self.running:

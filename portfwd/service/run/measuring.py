@@ -147,10 +147,27 @@ def _add_rule(live: LiveRule, figures: RuleFigures) -> Steps:
     figures.target_sessions.update(now_open.target_sessions)
     for destination in live.every_destination:
         figures.target_failures[destination.label] += destination.occupancy.failures
+        figures.target_dials[destination.label] += destination.occupancy.dials
+    if live.balancing.has_pools:
+        _add_states(live, figures)
     if live.limits is not None and id(live.limits.refused) not in figures.seen:
         figures.seen.add(id(live.limits.refused))
         figures.refused.update(live.limits.refused)
     figures.filter_failures += live.filter_failures
+
+
+def _add_states(live: LiveRule, figures: RuleFigures) -> None:
+    names = {one.identity: one.name for one in live.balancing.checks}
+    for _, destination, view in live.balancing.views():
+        # A rule that a reload has replaced comes behind its heir, whose view counts.
+        if view is None or destination.label in figures.target_states:
+            continue
+        health = view.member.health
+        figures.target_states[destination.label] = view.state.value
+        figures.target_changes[destination.label] += health.changes
+        for identity, check in health.checks.items():
+            if check.seconds is not None:
+                figures.target_checks[destination.label, names.get(identity, identity)] = check.seconds
 
 
 class Watchers:

@@ -22,6 +22,7 @@ from portfwd.rules.findings import shown, suggestion
 from portfwd.service.build.bind_failures import cannot_bind
 from portfwd.service.build.build import Binder, Bound, Planned, listen_on_endpoints
 from portfwd.service.run.retired_rules import Departures
+from portfwd.upstreams.health import State
 
 
 def named(bounds: Sequence[Bound], name: str) -> Sequence[Bound]:
@@ -103,6 +104,26 @@ class Steering:
             self._log.info("{rule}: accepts clients", rule=bound.live.name)
             now.append(bound)
         return now
+
+    def order_target(self, found: Sequence[Bound], label: str, ordered: State | None) -> Sequence[Bound]:
+        """
+        Say what is to be done with a target, whatever its dials and checks say.
+
+        :param label: the target, as messages name it.
+        :param ordered: None: dials and checks decide again.
+        :returns: those of `found` that have it.
+        :raises SteerError: none has.
+        """
+        chosen = [one for one in found if one.live.order_target(label, ordered)]
+        for one in chosen:
+            for older in self._departures.older(one.live):
+                older.obey_order(label, ordered)
+        if not chosen:
+            known = {target.label for one in found for target in one.live.every_destination}
+            hint = suggestion(label, known)
+            name = found[0].live.rule.name
+            raise SteerError(f"{name} has no target called {shown(label)}{hint and f'; {hint}'}")
+        return chosen
 
     def _bind_again(self, drained: Sequence[Bound]) -> dict[LiveRule, Bound]:
         """Listen for what was drained; all of it or nothing."""

@@ -50,7 +50,7 @@ function _shtab_portfwd_using
   test "$_shtab_portfwd_cmdpath" = "$argv"
 end
 
-set -g _shtab_portfwd_commands run init check explain convert filters help hash-password replay status rules sessions session top tap kill drain pause resume faults log-level reload stop shell
+set -g _shtab_portfwd_commands run init check explain convert filters help hash-password replay status rules sessions session targets target top tap kill drain pause resume faults log-level reload stop shell
 set -g _shtab_portfwd_opts_with_value --address --client --config --count --direction --drain --identity --interval --limit --listen --output --patience --rule --session --side --socket --sort --speed --state --to -c -i -n -o -r
 
 complete -c portfwd -e
@@ -124,6 +124,17 @@ complete -c portfwd -n '_shtab_portfwd_using session' -s h -l help -d 'show this
 complete -c portfwd -n '_shtab_portfwd_using session' -l socket -xka "(__fish_complete_path (commandline -ct))" -d 'the forwarder'"'"'s control socket; else $PORTFWD_ADMIN, else /run/portfwd/admin.sock'
 complete -c portfwd -n '_shtab_portfwd_using session' -l json -d 'print one JSON object instead of text'
 complete -c portfwd -n '_shtab_portfwd_using session; and test $_shtab_portfwd_npos -eq 0' -ka "(portfwd complete sessions)" -d 'its number, as '"'"'portfwd sessions'"'"' and the log show it'
+complete -c portfwd -n '_shtab_portfwd_using; and test $_shtab_portfwd_npos -eq 0' -a targets -d 'targets and their states'
+complete -c portfwd -n '_shtab_portfwd_using targets' -s h -l help -d 'show this help message and exit'
+complete -c portfwd -n '_shtab_portfwd_using targets' -l socket -xka "(__fish_complete_path (commandline -ct))" -d 'the forwarder'"'"'s control socket; else $PORTFWD_ADMIN, else /run/portfwd/admin.sock'
+complete -c portfwd -n '_shtab_portfwd_using targets' -l json -d 'print one JSON object instead of text'
+complete -c portfwd -n '_shtab_portfwd_using targets; and test $_shtab_portfwd_npos -eq 0' -ka "(portfwd complete rules)" -d 'only those of this rule'
+complete -c portfwd -n '_shtab_portfwd_using; and test $_shtab_portfwd_npos -eq 0' -a target -d 'drain a target, or take it down or up'
+complete -c portfwd -n '_shtab_portfwd_using target' -s h -l help -d 'show this help message and exit'
+complete -c portfwd -n '_shtab_portfwd_using target' -l socket -xka "(__fish_complete_path (commandline -ct))" -d 'the forwarder'"'"'s control socket; else $PORTFWD_ADMIN, else /run/portfwd/admin.sock'
+complete -c portfwd -n '_shtab_portfwd_using target' -l json -d 'print one JSON object instead of text'
+complete -c portfwd -n '_shtab_portfwd_using target; and test $_shtab_portfwd_npos -eq 0' -ka "(portfwd complete rules)" -d 'a rule, or one port of its range'
+complete -c portfwd -n '_shtab_portfwd_using target; and test $_shtab_portfwd_npos -eq 2' -ka "drain down up auto" -d 'what to do with it'
 complete -c portfwd -n '_shtab_portfwd_using; and test $_shtab_portfwd_npos -eq 0' -a top -d 'who moves how much, live'
 complete -c portfwd -n '_shtab_portfwd_using top' -s h -l help -d 'show this help message and exit'
 complete -c portfwd -n '_shtab_portfwd_using top' -l socket -xka "(__fish_complete_path (commandline -ct))" -d 'the forwarder'"'"'s control socket; else $PORTFWD_ADMIN, else /run/portfwd/admin.sock'

@@ -1,0 +1,106 @@
+# -*- test-case-name: tests.cli.test_targets -*-
+"""``portfwd targets`` and ``portfwd target``: the targets of a running forwarder."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any, Final
+
+from portfwd.cli.columns import table, time_text
+from portfwd.cli.control import Control, ask_and_print, with_control
+from portfwd.cli.looking import PAGE, add_command
+from portfwd.cli.reading import FINE
+from portfwd.values import printable
+
+_ORDERS: Final = ("drain", "down", "up", "auto")
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the commands to the command line."""
+    parser = add_command(
+        commands,
+        "targets",
+        "targets and their states",
+        "List targets: whether each is up, since when and why, its share of new sessions, its sessions,\n"
+        "how often it was dialled and could not be reached, and how long its last check took.\n",
+        "portfwd targets web",
+    )
+    parser.add_argument("rule", metavar="RULE", nargs="?", help="only those of this rule")
+    parser.set_defaults(run=run_targets)
+    parser = add_command(
+        commands,
+        "target",
+        "drain a target, or take it down or up",
+        "Say what is to be done with a target of a rule, whatever its dials and checks say:\n"
+        "  drain  it gets no new sessions, those that it has go on\n"
+        "  down   the same, and with on-down=close its sessions are closed\n"
+        "  up     it gets sessions\n"
+        "  auto   dials and checks decide again\n"
+        "This holds over reloads until 'auto', or until the forwarder is started anew.\n",
+        "portfwd target web 10.0.0.5:80 drain",
+    )
+    parser.add_argument("rule", metavar="RULE", help="a rule, or one port of its range")
+    parser.add_argument("target", metavar="TARGET", help="a target, as 'portfwd targets' shows it")
+    parser.add_argument("order", choices=_ORDERS, help="what to do with it")
+    parser.set_defaults(run=run_target)
+
+
+def run_targets(arguments: argparse.Namespace) -> int:
+    """List targets, a page at a time."""
+    words = (arguments.rule,) if arguments.rule else ()
+
+    def work(control: Control) -> int:
+        rows: list[dict[str, Any]] = []
+        more = True
+        while more:
+            page = control.ask("targets", words, {"start": str(len(rows)), "limit": str(PAGE)})
+            rows += page["targets"]
+            more = page["more"]
+        print(json.dumps({"targets": rows}, indent=2) if arguments.json else targets_text(rows))
+        return FINE
+
+    return with_control(arguments, work)
+
+
+def targets_text(rows: list[dict[str, Any]]) -> str:
+    """Targets for people."""
+    return table(
+        ("RULE", "TARGET", "STATE", "SINCE", "SHARE", "SESSIONS", "DIALS", "FAILED", "CHECK", "WHY"),
+        [
+            (
+                f"{row['rule']} {row['name']}".rstrip(),
+                row["target"],
+                row["state"],
+                "-" if row["since"] is None else time_text(row["since"]),
+                "backup" if row["backup"] and not row["share"] else f"{row['share']:.0%}",
+                str(row["sessions"]),
+                str(row["dials"]),
+                str(row["failures"]),
+                _last_check(row["checks"]),
+                row["cause"] or "-",
+            )
+            for row in rows
+        ],
+        ("SINCE", "SHARE", "SESSIONS", "DIALS", "FAILED", "CHECK"),
+    )
+
+
+def _last_check(checks: list[dict[str, Any]]) -> str:
+    """How long the slowest of the last checks took."""
+    times = [one["seconds"] for one in checks if one["seconds"] is not None]
+    return f"{max(times) * 1000:.1f} ms" if times else "-"
+
+
+def run_target(arguments: argparse.Namespace) -> int:
+    """Say what is to be done with one target."""
+    words = (arguments.rule, arguments.target, arguments.order)
+    return ask_and_print(
+        arguments,
+        "target",
+        words,
+        text=lambda result: "\n".join(
+            f"{printable(name)}: {printable(arguments.target)} is {arguments.order}"
+            for name in result["rules"]
+        ),
+    )
