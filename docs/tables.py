@@ -48,8 +48,9 @@ def rule_options(word: str) -> str:
             about += f"; needs {option.needs.value}"
         if option.name != option.key:
             about += f". In `default` lines and TOML files it is called `{option.name}`"
-        rows.append((f"`{option.key}`", f"{about}.", option.unit, option.default))
-    return table(("option", "meaning", "value", "without it"), rows)
+        value = f"{option.unit}, {option.bounds}" if option.bounds else option.unit
+        rows.append((f"`{option.key}`", f"{about}.", value, option.default, f"`{option.undo}`"))
+    return table(("option", "meaning", "value", "without it", "undone by"), rows)
 
 
 def diagnostic_codes(_word: str = "") -> str:
@@ -190,6 +191,46 @@ def usage(parser: argparse.ArgumentParser) -> str:
     """The usage line of a command: its words, and that there are options."""
     words = (_word(one) for one in parser._actions if not one.option_strings)
     return " ".join([f"{parser.prog} [OPTIONS]", *words])
+
+
+#: Of ``twistd portfwd``, whose parser has no place for them.
+_DAEMON_CODES = """
+  0  stopped by a signal or by 'portfwd stop'; --help and --version
+  1  a rule, or something else that the file asks for, could not be started; or a stop had to be cut off
+  2  the rules file is wrong, and nothing was bound
+  70  the event loop is lost: nothing would move any more
+"""
+
+
+def exit_codes(_word: str = "") -> str:
+    """Every exit code of every command, as its ``--help`` tells them; those with the same ones together."""
+    parser = make_parser()
+    (commands,) = (one for one in parser._actions if isinstance(one, argparse._SubParsersAction))
+    alike: dict[tuple[tuple[str, str], ...], list[str]] = {
+        tuple(_codes_of(_DAEMON_CODES)): ["twistd portfwd"]
+    }
+    for name, one in commands.choices.items():
+        alike.setdefault(tuple(_codes_of(one.description or "")), []).append(f"portfwd {name}")
+    rows = []
+    for codes, names in alike.items():
+        cell = ", ".join(f"`{name}`" for name in names)
+        for code, about in codes:
+            rows.append((cell, code, f"{about}."))
+            cell = ""
+    return table(("command", "code", "meaning"), rows)
+
+
+def _codes_of(description: str) -> list[tuple[str, str]]:
+    """The codes that a description ends with, and their meanings."""
+    _, _, text = description.partition("exit codes:")
+    found: list[tuple[str, str]] = []
+    for line in (text or description).splitlines():
+        code, _, about = line.strip().partition("  ")
+        if code.isdigit():
+            found.append((code, about.strip()))
+        elif line.strip():
+            found[-1] = (found[-1][0], f"{found[-1][1]} {line.strip()}")
+    return found
 
 
 def _word(action: argparse.Action) -> str:

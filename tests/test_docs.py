@@ -8,6 +8,7 @@ part of it, beneath a comment that names the file: `docs.generate` writes it the
 
 from __future__ import annotations
 
+import ast
 import configparser
 import contextlib
 import fcntl
@@ -35,12 +36,14 @@ from portfwd.filters.registry import BUILT_IN
 from portfwd.logs.access_log import AccessLog as AccessLines
 from portfwd.metrics.names import NAMES
 from portfwd.relay.states import State
-from portfwd.rules import advice
+from portfwd.rules import admin_lines, advice
 from portfwd.rules.codes import CODES
+from portfwd.rules.directives import LOG_OPTIONS
 from portfwd.rules.model import AccessLog
 from portfwd.rules.options import OPTIONS, Scope
 from portfwd.rules.support import GAPS
 from portfwd.service.build import openings
+from portfwd.service.daemon.notify import STATUS_INTERVAL
 from portfwd.service.tls import problems as tls_problems
 from portfwd.values import CloseReason, FlowSummary, InetAddress, SessionSummary, Side
 
@@ -64,6 +67,11 @@ RULE = re.compile(
 PATIENCE = 240.0
 #: Lines of the README that ``.ci/run`` runs as they are: they set up an environment, from a network.
 RUN_BY_CI = {"quickstart.sh", "test.sh"}
+#: Every command of ``portfwd``.
+COMMAND_NAMES = (
+    *("run", "init", "check", "explain", "convert", "filters", "help", "hash-password", "replay", "shell"),
+    *sorted(COMMANDS.keys() - {"help"}),
+)
 #: What is shown with each of these endings, a test reads or runs.
 TESTED_KINDS = {".conf", ".toml", ".sh", ".log", ".py"}
 
@@ -342,6 +350,26 @@ class ProgramTests(SynchronousTestCase):
         )
         self.assertEqual((done.returncode, done.stdout + done.stderr), (0, ""))
 
+    def test_rating(self) -> None:
+        """The exposure that systemd finds is the one on the page, or less in another version of systemd."""
+        analyze = shutil.which("systemd-analyze")
+        if analyze is None:
+            raise SkipTest("needs systemd-analyze")
+        command = [analyze, "security", "--offline=true", os.fspath(UNITS / "portfwd.service")]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        found = re.search(r"exposure level for portfwd.service: (\d+\.\d+) OK", done.stdout)
+        if found is None:
+            raise SkipTest(f"systemd-analyze does not rate files: {done.stderr}")
+        page = (DOCS / "how-to" / "systemd.md").read_text("utf-8")
+        told = re.search(r'rates this unit (\d+\.\d+), "OK"', page)
+        assert told is not None
+        self.assertLessEqual(float(found[1]), float(told[1]) + 0.2)
+
+    def test_watchdog(self) -> None:
+        """The interval on the page is the one at which portfwd tells systemd that it runs."""
+        page = (DOCS / "how-to" / "systemd.md").read_text("utf-8")
+        self.assertIn(f"portfwd says every {STATUS_INTERVAL:g} seconds that it runs", page)
+
 
 class LogTests(SynchronousTestCase):
     """The lines of the log that the reference shows are lines that portfwd writes."""
@@ -429,9 +457,11 @@ class TableTests(SynchronousTestCase):
         self.assertEqual([row.split("`")[1] for row in rows], [reason.code for reason in CloseReason])
 
     def test_options(self) -> None:
-        """One row for each option, in the table of its scope."""
+        """One row for each option, in the table of its scope, without an empty cell."""
         rows = [row for scope in Scope for row in tables.rule_options(scope.value).splitlines()[2:]]
         self.assertEqual(sorted(row.split("`")[1] for row in rows), sorted(option.key for option in OPTIONS))
+        for row in rows:
+            self.assertEqual(len([cell for cell in re.split(r"(?<!\\)\|", row) if cell.strip()]), 5, row)
 
     def test_codes(self) -> None:
         """One row for each code of a problem."""
@@ -445,6 +475,35 @@ class TableTests(SynchronousTestCase):
             self.assertGreater(len(codes), 3)
             for code in codes:
                 self.assertIn(f"`{code}`", page)
+
+    def test_codes_that_are_raised(self) -> None:
+        """Every code that a call of the package gives to a problem is on the page."""
+        page = (DOCS / "reference" / "diagnostics.md").read_text("utf-8")
+        makers = {"Fault", "error", "warning", "fault", "Problem", "Unavailable"}
+        codes: set[str] = set()
+        for path in sorted((ROOT / "portfwd").rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+                if isinstance(node, ast.Call):
+                    name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+                    said = [one.value for one in node.args if isinstance(one, ast.Constant)]
+                    words = [one for one in said if isinstance(one, str)]
+                    found = {one for one in words if re.fullmatch("[a-z]+(-[a-z]+)+", one)}
+                    codes |= found if name in makers else set()
+        self.assertGreater(len(codes), 60)
+        for code in codes:
+            self.assertIn(f"`{code}`", page)
+
+    def test_options_of_directives(self) -> None:
+        """Every option of a directive is named on the page of what the directive is for."""
+        pages = {
+            "log-formats.md": LOG_OPTIONS,
+            "control.md": admin_lines.ADMIN_OPTIONS,
+            "../how-to/python-prompt.md": admin_lines.MANHOLE_OPTIONS,
+        }
+        for name, options in pages.items():
+            page = (DOCS / "reference" / name).read_text("utf-8")
+            for option in options:
+                self.assertRegex(page, rf"\b{option}[=`]", name)
 
     def test_not_yet(self) -> None:
         """One row for each gap of this version."""
@@ -485,22 +544,33 @@ class TableTests(SynchronousTestCase):
 
     def test_command_help(self) -> None:
         """The command line's page has what ``--help`` says of each command."""
-        for command in (
-            "portfwd",
-            "run",
-            "init",
-            "check",
-            "explain",
-            "convert",
-            "filters",
-            "help",
-            "hash-password",
-            "replay",
-            *COMMANDS.keys() - {"help"},
-            "shell",
-        ):
+        for command in ("portfwd", *COMMAND_NAMES):
             self.assertRegex(tables.command_help(command), r"\| `.*` \| .* \|")
         self.assertIn("--rule", tables.command_help("twistd"))
+
+    def test_exit_codes(self) -> None:
+        """Every command is in the one table of exit codes, and says what 0, 1 and 2 mean."""
+        made = tables.exit_codes()
+        for command in COMMAND_NAMES:
+            self.assertEqual(made.count(f"`portfwd {command}`"), 1, command)
+        groups = re.split(r"^\| `", made, flags=re.MULTILINE)[1:]
+        self.assertGreater(len(groups), 9)
+        for group in groups:
+            self.assertEqual(re.findall(r"\| (\d+) \| \S", group)[:3], ["0", "1", "2"], group)
+
+    def test_environment(self) -> None:
+        """Every variable of the environment that the code reads has a row in the reference."""
+        page = (DOCS / "reference" / "command-line.md").read_text("utf-8")
+        read: set[str] = set()
+        for path in sorted((ROOT / "portfwd").rglob("*.py")):
+            tree = ast.parse(path.read_text("utf-8"))
+            if "environ" not in ast.unparse(tree):
+                continue
+            words = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant))
+            read |= {one for one in words if isinstance(one, str) and re.fullmatch(r"[A-Z]+(_[A-Z]+)+", one)}
+        self.assertGreaterEqual(read, {"PORTFWD_ADMIN", "NOTIFY_SOCKET", "LISTEN_FDS"})
+        for name in read:
+            self.assertIn(f"`{name}`", page)
 
     def test_escapes(self) -> None:
         """A bar in a cell does not begin another one."""

@@ -37,7 +37,7 @@ example:
 exit codes:
   0  all files are fine, though there may be warnings
   1  a file cannot be read
-  2  a file is wrong
+  2  a file is wrong, or the command line
 """
 
 

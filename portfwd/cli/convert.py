@@ -27,7 +27,7 @@ example:
 exit codes:
   0  converted
   1  FILE cannot be read, or OUT not written
-  2  FILE is wrong; nothing is written
+  2  FILE is wrong, and nothing is written; or the command line is wrong
 """
 
 

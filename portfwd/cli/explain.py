@@ -32,7 +32,7 @@ example:
 exit codes:
   0  here is the answer, whatever it is
   1  the file cannot be read, or the forwarder not be reached
-  2  the file is wrong, or CLIENT or LISTEN cannot be understood
+  2  the file is wrong, CLIENT or LISTEN cannot be understood, or the command line is wrong
 """
 
 

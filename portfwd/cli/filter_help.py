@@ -33,6 +33,7 @@ example:
 exit codes:
   0  here is the answer
   1  there is no such filter, or it cannot be imported
+  2  the command line is wrong
 """
 
 

@@ -31,6 +31,7 @@ example:
 exit codes:
   0  all of them can be used
   1  one cannot be imported, or two have the same name; the reason is listed
+  2  the command line is wrong
 """
 
 

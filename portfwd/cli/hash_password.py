@@ -32,7 +32,7 @@ example:
 exit codes:
   0  printed
   1  there was no password, or the two differ
-  2  NAME cannot be a user's
+  2  NAME cannot be a user's, or the command line is wrong
 """
 
 

@@ -21,8 +21,8 @@ LIMIT: Final = 100
 EXIT_CODES = """
 exit codes:
   0  done
-  1  the forwarder cannot be reached, or refuses
-  2  the command line is wrong
+  1  the forwarder cannot be reached, or refuses: there is no such session or rule
+  2  the command line is wrong, or what it asks for makes no sense
 """
 
 
@@ -32,12 +32,17 @@ def add_command(
     about: str,
     description: str,
     example: str,
+    codes: str = EXIT_CODES,
 ) -> argparse.ArgumentParser:
-    """A command that speaks to a forwarder, with what all of them have."""
+    """
+    A command that speaks to a forwarder, with what all of them have.
+
+    :param codes: its exit codes, as its help tells them.
+    """
     parser = commands.add_parser(
         name,
         help=about,
-        description=f"{description}\nexample:\n  {example}\n{EXIT_CODES}",
+        description=f"{description}\nexample:\n  {example}\n{codes}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_arguments(parser)

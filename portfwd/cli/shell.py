@@ -29,6 +29,15 @@ _ALIAS: Final = "portfwd"
 _CHUNK: Final = 65536
 
 
+_CODES: Final = """
+exit codes:
+  0  the prompt was left
+  1  the forwarder cannot be reached, has no manhole, or there is no 'ssh'
+  2  the command line is wrong
+  255  'ssh' could not connect, or nobody was let in
+"""
+
+
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the command line."""
     parser = add_command(
@@ -38,6 +47,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "Open a Python prompt inside a running forwarder whose rules file has the directive 'manhole',\n"
         "with OpenSSH's client and one of your keys. What blocks there blocks all traffic.\n",
         "portfwd shell -i ~/.ssh/id_ed25519",
+        _CODES,
     )
     parser.add_argument("-i", "--identity", metavar="FILE", help="the private key; else OpenSSH chooses")
     parser.add_argument(

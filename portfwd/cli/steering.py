@@ -12,6 +12,13 @@ from portfwd.cli.control import ask_and_print
 from portfwd.cli.looking import add_command, add_filter
 from portfwd.values import counted, printable
 
+_RELOAD_CODES = """
+exit codes:
+  0  the new rules are at work; with --dry-run: they could be
+  1  the forwarder cannot be reached, or refuses: it has no rules file, or may only be looked at
+  2  the file is wrong or cannot be applied, and nothing was changed; or the command line is wrong
+"""
+
 _RULE_COMMANDS = (
     (
         "drain",
@@ -76,6 +83,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "Read the rules file again, and apply it: all of it, or nothing where something is wrong.\n"
         "Sessions go on, and listeners that stay keep those who wait.\n",
         "portfwd reload --dry-run",
+        _RELOAD_CODES,
     )
     parser.add_argument("--dry-run", action="store_true", help="only say what would change")
     parser.set_defaults(run=run_reload)

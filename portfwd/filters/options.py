@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import re
 import types
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -175,6 +176,10 @@ class OptionError(ValueError):
         self.attribute = attribute
 
 
+#: A field of a docstring: the names, and the text with the lines that are indented below it.
+_PARAMETERS: Final = re.compile(r"^:param ([\w, ]+):((?:.*\n?)(?:[ \t]+.*\n?)*)", re.MULTILINE)
+
+
 def option(
     kind: Kind[Any] | FileKind[Any] | Callable[[str], Any],
     *,
@@ -202,6 +207,8 @@ def declared(cls: type, without: Collection[str] = ()) -> tuple[Declared, ...]:
     """
     The options of a class, in order: those declared by `option`, the others by their annotations.
 
+    Of the others, the help is what a docstring says behind ``:param NAME:``.
+
     :param without: arguments that are no options.
     :raises TypeError: its arguments cannot be found out.
     """
@@ -213,7 +220,7 @@ def declared(cls: type, without: Collection[str] = ()) -> tuple[Declared, ...]:
         )
     else:
         fields = ((name, default, None) for name, default in _arguments(cls))
-    hints = _annotations(cls)
+    hints, texts = _annotations(cls), _parameter_texts(cls)
     found = []
     for name, default, declaration in fields:
         if name in without:
@@ -222,8 +229,19 @@ def declared(cls: type, without: Collection[str] = ()) -> tuple[Declared, ...]:
         if declaration is not None:
             found.append(attrs.evolve(declaration, attribute=name, key=key))
         else:
-            found.append(Declared(name, key, _by_annotation(hints.get(name)), default))
+            kind = _by_annotation(hints.get(name))
+            found.append(Declared(name, key, kind, default, texts.get(name, "")))
     return tuple(found)
+
+
+def _parameter_texts(cls: type) -> dict[str, str]:
+    """What the docstrings of a class and of its constructor say of arguments, as a sentence each."""
+    found: dict[str, str] = {}
+    for owner in (cls, cls.__init__):  # type: ignore[misc]
+        for names, about in _PARAMETERS.findall(inspect.cleandoc(owner.__doc__ or "")):
+            said = " ".join(about.split())
+            found.update(dict.fromkeys(re.split(r"\W+", names), said[:1].upper() + said[1:]))
+    return found
 
 
 def _arguments(cls: type) -> Iterator[tuple[str, Any]]:

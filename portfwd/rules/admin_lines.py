@@ -97,6 +97,9 @@ def read_manhole(reading: Reading, scope: FileScope, line: Line, words: list[Wor
 
 _ADMIN: Final[Mapping[str, ValueKind]] = {"mode": readers.mode(), "level": readers.choice(Level)}
 _MANHOLE: Final[Mapping[str, ValueKind]] = {"keys": readers.text("file"), "host-key": readers.text("file")}
+#: What an ``admin`` and a ``manhole`` line may say.
+ADMIN_OPTIONS: Final = tuple(_ADMIN)
+MANHOLE_OPTIONS: Final = tuple(_MANHOLE)
 _EXAMPLES: Final = {
     "admin": "such as admin unix:/run/portfwd/admin.sock",
     "manhole": "such as manhole ssh:127.0.0.1:2222 keys=/etc/portfwd/shell-keys",

@@ -66,6 +66,7 @@ class OptionSpec:
     :ivar unit: what the value is, for people.
     :ivar about: one line of help.
     :ivar default: the value without the option, for people.
+    :ivar bounds: the least and the most, for people; empty where there are none.
     """
 
     key: str
@@ -79,6 +80,7 @@ class OptionSpec:
     about: str
     default: str
     needs: Needs = Needs.NOTHING
+    bounds: str = ""
 
     def value(self, text: str) -> Any:
         """
@@ -95,6 +97,11 @@ class OptionSpec:
         if self.unset is not None and value == self.empty:
             return self.unset
         return self.write(value)
+
+    @property
+    def undo(self) -> str:
+        """The word that undoes a ``default``: it means the value without the option."""
+        return self.text(self.initial)
 
     @property
     def empty(self) -> Any:
@@ -127,7 +134,18 @@ def _option(
     if default is None:
         default = unset if unset is not None and initial in (None, ()) else kind.write(initial)
     return OptionSpec(
-        key, name or key, scope, field, kind.read, kind.write, unset, kind.unit, about, default, needs
+        key,
+        name or key,
+        scope,
+        field,
+        kind.read,
+        kind.write,
+        unset,
+        kind.unit,
+        about,
+        default,
+        needs,
+        kind.bounds,
     )
 
 

@@ -83,11 +83,13 @@ class ValueKind:
     How one kind of value is read and written.
 
     :ivar unit: what it is, for people: ``duration``, ``size``, ``on | off``.
+    :ivar bounds: the least and the most, for people; empty where there are none.
     """
 
     unit: str
     read: Reader
     write: Writer
+    bounds: str = ""
 
 
 def _bounded(value: Any, low: Any, high: Any, write: Writer) -> Any:
@@ -96,6 +98,10 @@ def _bounded(value: Any, low: Any, high: Any, write: Writer) -> Any:
     if high is not None and value > high:
         raise Fault("out-of-bounds", f"the most is {write(high)}")
     return value
+
+
+def _range(low: Any, high: Any, write: Writer) -> str:
+    return f"{write(low)} to {write(high)}"
 
 
 def _foreign(read: Callable[[str], Any], text: str, meant: Callable[[str], str]) -> Any:
@@ -112,6 +118,7 @@ def duration(low: float, high: float | None) -> ValueKind:
         "duration",
         lambda text: _bounded(_foreign(parse_duration, text, meant.duration), low, most, format_duration),
         format_duration,
+        _range(low, most, format_duration),
     )
 
 
@@ -121,6 +128,7 @@ def size(low: int, high: int) -> ValueKind:
         "size",
         lambda text: _bounded(_foreign(parse_size, text, meant.size), low, high, format_size),
         format_size,
+        _range(low, high, format_size),
     )
 
 
@@ -133,7 +141,7 @@ def whole(low: int, high: int) -> ValueKind:
         number: int = _bounded(int(text), low, high, str)
         return number
 
-    return ValueKind("number", read, str)
+    return ValueKind("number", read, str, _range(low, high, str))
 
 
 def rate() -> ValueKind:
@@ -154,7 +162,7 @@ def rate() -> ValueKind:
             raise Fault("out-of-bounds", "a rate of nothing would refuse everybody")
         return float(_bounded(number, None, MAX_RATE, lambda most: f"{most}/s"))
 
-    return ValueKind("rate", read, write)
+    return ValueKind("rate", read, write, f"more than 0, to {MAX_RATE}/s")
 
 
 def bandwidth() -> ValueKind:
@@ -173,7 +181,7 @@ def bandwidth() -> ValueKind:
         _bounded(number, MIN_BANDWIDTH, MAX_BANDWIDTH, write)
         return number
 
-    return ValueKind("size/s", read, write)
+    return ValueKind("size/s", read, write, _range(MIN_BANDWIDTH, MAX_BANDWIDTH, write))
 
 
 def switch() -> ValueKind:
@@ -239,7 +247,10 @@ def keepalive() -> ValueKind:
             return "on" if value.enabled else "off"
         return ":".join("" if part is None else str(part) for part in parts)
 
-    return ValueKind("on | off | idle:interval:count", read, write)
+    seconds = f"1s to {MAX_KEEP_SECONDS}s"
+    return ValueKind(
+        "on | off | idle:interval:count", read, write, f"{seconds}, {seconds}, 1 to {MAX_KEEP_COUNT}"
+    )
 
 
 def _keep_number(text: str, most: int) -> int:
@@ -261,7 +272,7 @@ def mode() -> ValueKind:
         bits: int = _bounded(int(match[1], 8), None, 0o777, "{:04o}".format)
         return bits
 
-    return ValueKind("octal", read, "{:04o}".format)
+    return ValueKind("octal", read, "{:04o}".format, "0000 to 0777")
 
 
 def text(unit: str) -> ValueKind:
@@ -325,7 +336,7 @@ def protocols() -> ValueKind:
             raise Fault("bad-value", "expected names of protocols such as h2,http/1.1")
         return names
 
-    return ValueKind("list", read, ",".join)
+    return ValueKind("list", read, ",".join, f"names of 1 to {MAX_ALPN} bytes")
 
 
 def names() -> ValueKind:

@@ -60,8 +60,27 @@ class Sample:
     places: list[int] = option(number, default=Factory(list))
 
 
+class Described:
+    """A class with arguments that its docstrings tell of."""
+
+    def __init__(self, reply: bytes = b"", most: int = 3, least: int = 1, other: str = "") -> None:
+        """
+        Refuse.
+
+        :param reply: what a client is told,
+            before it is closed.
+        :param most, least: how many.
+        """
+
+
 class DeclarationTests(SynchronousTestCase):
     """What is known of options."""
+
+    def test_docstrings(self) -> None:
+        """An argument without a declaration has the text of its ``:param`` field."""
+        texts = {one.key: one.help for one in declared(Described)}
+        told = "What a client is told, before it is closed."
+        self.assertEqual(texts, {"reply": told, "most": "How many.", "least": "How many.", "other": ""})
 
     def test_keys(self) -> None:
         """The keyword is the attribute's name with ``-`` for ``_``; the order is the class's."""

@@ -41,10 +41,28 @@ class TableTests(SynchronousTestCase):
                 assert option.unset is not None
                 self.assertEqual(option.value(option.unset), option.initial)
 
+    def test_undo(self) -> None:
+        """Each has a word that stands for its value without the option."""
+        for option in OPTIONS:
+            self.assertEqual(option.value(option.undo), option.initial, option.name)
+
     def test_for_people(self) -> None:
-        """Each has help, a unit and a default to print."""
+        """Each has help, a unit and a default to print, and bounds where its values are quantities."""
         for option in OPTIONS:
             self.assertTrue(option.about and option.unit and option.default, option.name)
+            if option.unit in ("duration", "size", "size/s", "number", "rate", "octal"):
+                self.assertTrue(option.bounds, option.name)
+
+    def test_bounds(self) -> None:
+        """What is told as the least and the most is taken, and what is beyond it is not."""
+        for option in OPTIONS:
+            if option.unit not in ("duration", "size", "size/s", "number"):
+                continue
+            least, most = option.bounds.split(" to ")
+            self.assertLess(option.value(least), option.value(most), option.name)
+            self.assertRaises(Fault, option.value, f"9{most}")
+            if option.value(least):
+                self.assertRaises(Fault, option.value, "0")
 
 
 class ValueTests(SynchronousTestCase):

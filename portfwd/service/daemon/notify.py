@@ -21,6 +21,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from portfwd.service.run.forwarder import Forwarder
+from portfwd.values import counted
 
 #: Seconds between two looks whether the status has changed: ``systemctl status`` is for people.
 STATUS_INTERVAL: Final = 10.0
@@ -140,7 +141,7 @@ def watchdog_seconds(environment: Mapping[str, str], pid: int) -> float | None:
 def status_of(forwarder: Forwarder) -> str:
     """The forwarder in one line."""
     listeners, sessions = len(forwarder.rules), forwarder.session_count
-    line = f"{listeners} listener{'s' * (listeners != 1)}, {sessions} session{'s' * (sessions != 1)}"
+    line = f"{counted(listeners, 'listener')}, {counted(sessions, 'session')}"
     leaving = len(forwarder.departures)
     if leaving:
         line += f", {leaving} of old rules leaving"
