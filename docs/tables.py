@@ -9,6 +9,7 @@ into the pages. Text that the code does not hold belongs to the page, not here.
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterable
 
 from portfwd.admin.commands import COMMANDS
@@ -225,9 +226,9 @@ def _codes_of(description: str) -> list[tuple[str, str]]:
     _, _, text = description.partition("exit codes:")
     found: list[tuple[str, str]] = []
     for line in (text or description).splitlines():
-        code, _, about = line.strip().partition("  ")
-        if code.isdigit():
-            found.append((code, about.strip()))
+        told = re.fullmatch(r"\s+(\d+)\s+(.*)", line)
+        if told is not None:
+            found.append((told[1], told[2]))
         elif line.strip():
             found[-1] = (found[-1][0], f"{found[-1][1]} {line.strip()}")
     return found
