@@ -195,10 +195,11 @@ def usage(parser: argparse.ArgumentParser) -> str:
 
 
 #: Of ``twistd portfwd``, whose parser has no place for them.
-_DAEMON_CODES = """
+_DAEMON_CODES = """exit codes:
   0  stopped by a signal or by 'portfwd stop'; --help and --version
-  1  a rule, or something else that the file asks for, could not be started; or a stop had to be cut off
-  2  the rules file is wrong, and nothing was bound
+  1  a rule, or something else that the file asks for, could not be started; a stop had to be cut off;
+     or the command line is wrong
+  2  the rules are wrong, and nothing was bound
   70  the event loop is lost: nothing would move any more
 """
 
@@ -211,11 +212,12 @@ def exit_codes(_word: str = "") -> str:
         tuple(_codes_of(_DAEMON_CODES)): ["twistd portfwd"]
     }
     for name, one in commands.choices.items():
-        alike.setdefault(tuple(_codes_of(one.description or "")), []).append(f"portfwd {name}")
+        codes = tuple(_codes_of(f"{one.description or ''}\n{one.epilog or ''}"))
+        alike.setdefault(codes, []).append(f"portfwd {name}")
     rows = []
-    for codes, names in alike.items():
+    for told, names in alike.items():
         cell = ", ".join(f"`{name}`" for name in names)
-        for code, about in codes:
+        for code, about in told:
             rows.append((cell, code, f"{about}."))
             cell = ""
     return table(("command", "code", "meaning"), rows)
@@ -225,7 +227,7 @@ def _codes_of(description: str) -> list[tuple[str, str]]:
     """The codes that a description ends with, and their meanings."""
     _, _, text = description.partition("exit codes:")
     found: list[tuple[str, str]] = []
-    for line in (text or description).splitlines():
+    for line in text.splitlines():
         told = re.fullmatch(r"\s+(\d+)\s+(.*)", line)
         if told is not None:
             found.append((told[1], told[2]))
