@@ -108,6 +108,7 @@ class Doorkeeper:
     :ivar overall: the limits of all rules together.
     :ivar everybody: the sessions of rules that have limits, or for which there are some of all.
     :ivar shared: by name, the limits that rules share.
+    :ivar total: sessions that there have been, of all rules that there have been.
     """
 
     def __init__(
@@ -120,6 +121,7 @@ class Doorkeeper:
         self.overall = overall
         self.shared = shared
         self.everybody = Occupancy()
+        self.total = 0
         self.sources = SourceCounts() if sources is None else sources
         self._rules: WeakValueDictionary[str, RuleOccupancy] = WeakValueDictionary()
         self._sharing: WeakValueDictionary[str, Occupancy] = WeakValueDictionary()
@@ -144,16 +146,21 @@ class Doorkeeper:
         """
         if not bounds.any and shared is None and not self.overall.any:
             return None
-        occupancy = self._rules.get(name)
-        if occupancy is None:
-            occupancy = self._rules[name] = RuleOccupancy()
+        occupancy = self.counts(name)
         together = None if shared is None else self._sharing.get(shared)
         if together is None and shared is not None:
             together = self._sharing[shared] = Occupancy()
         return Admission(name, bounds, occupancy, self, shared, together)
 
+    def counts(self, rule: str) -> RuleOccupancy:
+        """What is counted for the rule of that name: kept as long as somebody has it, so over reloads."""
+        occupancy = self._rules.get(rule)
+        if occupancy is None:
+            occupancy = self._rules[rule] = RuleOccupancy()
+        return occupancy
+
     def target(self, rule: str, label: str) -> TargetOccupancy:
-        """Who is at one target of a rule."""
+        """Who is at one target of a rule, and how often it failed; kept as long as somebody has it."""
         occupancy = self._targets.get((rule, label))
         if occupancy is None:
             occupancy = self._targets[rule, label] = TargetOccupancy()

@@ -61,13 +61,21 @@ class RuleOccupancy(Occupancy):
     A rule's.
 
     :ivar refused: how often each of the limits that bind it was reached.
+    :ivar total: sessions that there have been.
+    :ivar filter_failures: how often a filter raised.
+    :ivar pauses: how often its listeners that are closed paused, by cause.
+    :ivar dropped: datagrams that those dropped, by cause.
     """
 
-    __slots__ = ("refused",)
+    __slots__ = ("dropped", "filter_failures", "pauses", "refused", "total")
 
     def __init__(self) -> None:
         super().__init__()
         self.refused: Counter[str] = Counter()
+        self.total = 0
+        self.filter_failures = 0
+        self.pauses: Counter[str] = Counter()
+        self.dropped: Counter[str] = Counter()
 
 
 class TargetOccupancy(Occupancy):

@@ -75,9 +75,7 @@ class Reception:
     :ivar table: the associations.
     :ivar retired: called when it is stopped and has associations still.
     :ivar accepted: associations that were begun.
-    :ivar pauses: 0: the kernel never makes it wait.
     :ivar waits: how often there was no descriptor for another association.
-    :ivar limited: 0: nobody waits for a limit.
     :ivar refused: datagrams of clients that had just been refused.
     :ivar too_long: datagrams that were longer than any that are passed on.
     :ivar unsent: answers that were dropped: the socket's buffer was full, or the kernel did not take them.
@@ -101,9 +99,7 @@ class Reception:
         self._waiting: HeldDatagrams[Reception] = HeldDatagrams()
         self._serving: IDelayedCall | None = None
         self.table: Associations[Correspondent] = Associations(live.options.max_assocs)
-        self.accepted = self.pauses = self.waits = self.limited = self.refused = self.unsent = (
-            self.too_long
-        ) = 0
+        self.accepted = self.waits = self.refused = self.unsent = self.too_long = 0
 
     def __repr__(self) -> str:
         return (
@@ -156,6 +152,19 @@ class Reception:
     def held(self) -> bool:
         """Whether `hold` was called, and `release` was not."""
         return self._held
+
+    def pauses_by_cause(self) -> dict[str, int]:
+        """How often it could not take a client, as metrics tell it; for no other cause it makes clients wait."""
+        return {"limit": 0, "descriptors": self.waits, "kernel": 0}
+
+    def dropped_by_cause(self) -> dict[str, int]:
+        """Datagrams that were dropped here, as metrics tell it."""
+        return {
+            "buffer": self.drops + self.not_held,
+            "refused": self.refused,
+            "answer": self.unsent,
+            "long": self.too_long,
+        }
 
     def start(self) -> None:
         """

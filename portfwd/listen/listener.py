@@ -149,6 +149,14 @@ class Listener:
             to_address(self._socket.family, self._socket.getsockname()) if self._state != "stopped" else None
         )
 
+    def pauses_by_cause(self) -> dict[str, int]:
+        """How often it did not accept, as metrics tell it."""
+        return {"limit": self.limited, "descriptors": self.waits, "kernel": self.pauses}
+
+    def dropped_by_cause(self) -> dict[str, int]:
+        """Connections have no datagrams."""
+        return {}
+
     def start(self) -> None:
         """
         Listen and accept.

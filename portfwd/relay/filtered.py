@@ -458,7 +458,7 @@ class FilteredSession(Session):
         stream.pass_on(effect.count)
 
     def _log_trouble(self, effect: effects.Trouble) -> None:
-        self._rule.filter_failures += 1
+        self._rule.counts.filter_failures += 1
         log_failure(
             self._log,
             "filter {filter} of {session!r} failed ({method})",

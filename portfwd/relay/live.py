@@ -42,7 +42,7 @@ class LiveRule(RelayRule):
     A rule with the sessions that it has.
 
     :ivar sessions: those that are not closed yet.
-    :ivar total: how many there have been.
+    :ivar counts: what is counted for all rules of this name that there have been, one after the other.
     :ivar when_empty: called when the last session is closed, if there is somebody to call.
     """
 
@@ -83,7 +83,6 @@ class LiveRule(RelayRule):
         self._to_close: list[Session] = []
         self._closing: IDelayedCall | None = None
         self.sessions: dict[int, Session] = {}
-        self.total = 0
         self.when_empty: Callable[[], None] | None = None
         self._session_class = FilteredSession if self.filters else Session
         self._ids = itertools.count(1) if ids is None else ids
@@ -92,7 +91,7 @@ class LiveRule(RelayRule):
         self._complained_at = -COMPLAINT_INTERVAL
 
     def __repr__(self) -> str:
-        return f"<LiveRule {self.name} sessions={len(self.sessions)} total={self.total}>"
+        return f"<LiveRule {self.name} sessions={len(self.sessions)} total={self.counts.total}>"
 
     def limit(self) -> None:
         """See `RelayRule`."""
@@ -110,7 +109,8 @@ class LiveRule(RelayRule):
 
         :param closed: called once, when the session and all its sockets are gone.
         """
-        self.total += 1
+        self.counts.total += 1
+        self.world.doorkeeper.total += 1
         session = self._session_class(next(self._ids), self, client, closed)
         self.sessions[session.id] = session
         loops = self.world.loops
@@ -159,17 +159,9 @@ class LiveRule(RelayRule):
             self._pool.close()
 
     def inherit(self, old: LiveRule) -> None:
-        """Go on counting where `old` is, whose place this rule has: no counter falls."""
+        """Go on balancing where `old` was, whose place this rule has."""
         self.balancing.inherit(old.balancing)
-        self.filter_failures += old.filter_failures
-        old.filter_failures = 0
-        mine = {one.label: one.occupancy for one in self.every_destination}
-        for one in old.every_destination:
-            occupancy = mine.get(one.label)
-            if occupancy is not None and occupancy is not one.occupancy:
-                occupancy.failures += one.occupancy.failures
-                occupancy.dials += one.occupancy.dials
-                one.occupancy.failures = one.occupancy.dials = 0
+
 
     def count_for(self, heir: LiveRule) -> Iterator[None]:
         """Count this rule's sessions for the limits of `heir`, which has its place, but none twice."""

@@ -84,7 +84,7 @@ class RelayRule:
     :ivar has_datagrams: on one side at least.
     :ivar filters: name and factory of each ``filter`` clause, in order.
     :ivar filter_log: where filters write events.
-    :ivar filter_failures: how often one of them raised.
+    :ivar counts: what is counted for all rules of this name that there have been, one after the other.
     :ivar results: what filters of its sessions await.
     :ivar limits: judges who may come in; None where nothing is limited.
     :ivar every_destination: the targets, and those that only filters choose.
@@ -131,12 +131,11 @@ class RelayRule:
         limited = any(one is not None for one in (rule.options.max_conns_per_target, *limits))
         self.counts_targets = limited or self.balancing.wants_pools()
         counted: dict[Destination, Destination] = {}
-        if self.counts_targets:
-            for one in everyone:
-                occupancy = world.doorkeeper.target(name, one.label)
-                counted[one] = evolve(one, occupancy=occupancy, is_counted=True)
-            destinations = [counted[one] for one in destinations]
-            routes = {target: counted[one] for target, one in (routes or {}).items()}
+        for one in everyone:
+            occupancy = world.doorkeeper.target(name, one.label)
+            counted[one] = evolve(one, occupancy=occupancy, is_counted=self.counts_targets)
+        destinations = [counted[one] for one in destinations]
+        routes = {target: counted[one] for target, one in (routes or {}).items()}
         self.balancing.make(self, counted)
         self.destinations = tuple(destinations)
         self.every_destination = tuple(dict.fromkeys((*destinations, *(routes or {}).values())))
@@ -154,6 +153,7 @@ class RelayRule:
         self._connecting = Patience(self.clock, limit)
         self.log = log
         self.wall_clock = wall_clock
+        self.counts = world.doorkeeper.counts(name)
         self.limits: Admission | None = None
         self.limit()
         self.tally = None if world.ledger is None else world.ledger.rule(name)
@@ -163,7 +163,6 @@ class RelayRule:
         self.handshakes = Handshakes()
         self.filters = tuple(filters)
         self.filter_log = Logger(namespace="portfwd.filters")
-        self.filter_failures = 0
         self.results = Results()
         self._routes = {} if routes is None else dict(routes)
         # Such a filter says who the client really is, so until then nobody knows whose limits are his.

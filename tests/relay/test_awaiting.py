@@ -413,7 +413,7 @@ class SessionTests(FilteredCase):
             self.assertEqual((self.filters[0].told("resumed"), self.upstream.written), (0, b""))
             self.assertClosed(CloseReason.FILTER)
             self.assertIn("awaited a result that raised", self.lines.last.detail)
-            self.assertEqual((self.client.calls[-1], self.rule.filter_failures), ("abort", 1))
+            self.assertEqual((self.client.calls[-1], self.rule.counts.filter_failures), ("abort", 1))
             self.flushLoggedErrors(Fault, CancelledError)
 
     def test_two_sessions(self) -> None:

@@ -793,7 +793,7 @@ class MistakeTests(FilteredCase):
         self.assertEqual((self.client.calls[-1], self.upstream.calls[-1]), ("abort", "abort"))
         self.assertClosed(CloseReason.FILTER)
         self.assertEqual(self.lines.last.detail, "filter b raised Fault")
-        self.assertEqual((len(self.flushLoggedErrors(Fault)), self.rule.filter_failures), (1, 1))
+        self.assertEqual((len(self.flushLoggedErrors(Fault)), self.rule.counts.filter_failures), (1, 1))
 
     def test_logged(self) -> None:
         """The event names filter, session and with it the rule."""
@@ -814,7 +814,7 @@ class MistakeTests(FilteredCase):
         self.upstream.says(b"c")
         self.both_end()
         self.assertEqual(self.lines.reasons, [CloseReason.NORMAL])
-        self.assertEqual((len(self.flushLoggedErrors(Fault)), self.rule.filter_failures), (1, 1))
+        self.assertEqual((len(self.flushLoggedErrors(Fault)), self.rule.counts.filter_failures), (1, 1))
 
     def test_bypass_too_late(self) -> None:
         """One that altered something cannot be left out."""
@@ -837,7 +837,7 @@ class MistakeTests(FilteredCase):
             self.client = FakeStream(self.clock)
             self.rule.accept(self.client, lambda: None)
             self.assertEqual(self.lines.reasons, reasons)
-            self.assertEqual((len(self.flushLoggedErrors(Fault)), self.rule.filter_failures), (1, 1))
+            self.assertEqual((len(self.flushLoggedErrors(Fault)), self.rule.counts.filter_failures), (1, 1))
             self.assertEqual(len(self.dials), len(reasons) ^ 1)
 
     def test_every_event(self) -> None:
@@ -901,7 +901,7 @@ class MistakeTests(FilteredCase):
         self.relaying(Scripted(closed=Fault()), Scripted())
         self.both_end()
         self.assertClosed(CloseReason.NORMAL, Side.CLIENT)
-        self.assertEqual((len(self.flushLoggedErrors(Fault)), self.rule.filter_failures), (1, 1))
+        self.assertEqual((len(self.flushLoggedErrors(Fault)), self.rule.counts.filter_failures), (1, 1))
 
     def test_our_own(self) -> None:
         """A mistake of ours, wherever it is made, is ``ID``; filters are told of the end."""
@@ -931,7 +931,7 @@ class MistakeTests(FilteredCase):
             self.assertEqual(self.lines.reasons, [CloseReason.FILTER])
             self.assertEqual(self.lines.last.detail, "filter a routed to what is no target")
             self.assertEqual(len(self.flushLoggedErrors(ValueError, TypeError)), 1)
-            self.assertEqual(self.rule.filter_failures, 1)
+            self.assertEqual(self.rule.counts.filter_failures, 1)
 
 
 #: What the case replaces.

@@ -36,7 +36,7 @@ class LiveRuleTests(SynchronousTestCase):
         self.assertEqual(list(self.rule.sessions), [1, 2])
         first.resets()
         self.assertEqual(list(self.rule.sessions), [2])
-        self.assertEqual(self.rule.total, 2)
+        self.assertEqual(self.rule.counts.total, 2)
 
     def test_full(self) -> None:
         """The limit counts those that were let in and have not left."""

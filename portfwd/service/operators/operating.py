@@ -270,8 +270,8 @@ def _view(live: LiveRule, state: str, listen: tuple[str, ...], older: int) -> Ru
         tuple(one.label for one in live.destinations),
         state,
         len(live.sessions) + older,
-        live.total,
+        live.counts.total,
         tuple(name for name, _ in live.filters),
-        live.filter_failures,
+        live.counts.filter_failures,
         str(live.rule.where),
     )

@@ -128,7 +128,6 @@ class Forwarder(Service):
         self._at_work: Slices[Any] | None = None
         self._longest = 0.0
         self._hurries = False
-        self._gone_total = 0
         self.reloads = 0
         self.reload_failures = 0
         self.last_reload_refused = False
@@ -190,7 +189,7 @@ class Forwarder(Service):
     @property
     def session_total(self) -> int:
         """Sessions that there have been, those of rules that a reload removed included."""
-        return self._gone_total + sum(live.total for live in self.rules)
+        return self.doorkeeper.total
 
     @property
     def addresses(self) -> dict[str, list[str]]:
@@ -417,7 +416,6 @@ class Forwarder(Service):
             self.departures.replace(old, new)
             yield
         for bound in change.gone:
-            self._gone_total += bound.live.total
             yield from self.departures.remove(bound.live)
         yield from self.departures.count_sessions(self.rules)
         for live in self.every_rule:

@@ -86,22 +86,8 @@ def measure(forwarder: Measured, figures: Figures) -> Steps:
         yield
     for live, listener in list(forwarder.listeners):
         figures.listeners[listener.state] += 1
-        pauses = figures.rule(live.name).pauses
-        for cause, count in (
-            ("limit", listener.limited),
-            ("descriptors", listener.waits),
-            ("kernel", listener.pauses),
-        ):
-            pauses[cause] += count
-        if isinstance(listener, Reception):
-            dropped = figures.rule(live.name).dropped
-            for cause, count in (
-                ("buffer", listener.drops + listener.not_held),
-                ("refused", listener.refused),
-                ("answer", listener.unsent),
-                ("long", listener.too_long),
-            ):
-                dropped[cause] += count
+        figures.rule(live.name).pauses.update(listener.pauses_by_cause())
+        figures.rule(live.name).dropped.update(listener.dropped_by_cause())
         yield
     figures.bound_targets()
     budget, pool, sources = forwarder.budget, forwarder.pool, forwarder.doorkeeper.sources
@@ -146,14 +132,20 @@ def _add_rule(live: LiveRule, figures: RuleFigures) -> Steps:
     figures.sessions += len(live.sessions)
     figures.target_sessions.update(now_open.target_sessions)
     for destination in live.every_destination:
-        figures.target_failures[destination.label] += destination.occupancy.failures
-        figures.target_dials[destination.label] += destination.occupancy.dials
+        if id(destination.occupancy) not in figures.seen:
+            figures.seen.add(id(destination.occupancy))
+            figures.target_failures[destination.label] += destination.occupancy.failures
+            figures.target_dials[destination.label] += destination.occupancy.dials
     if live.balancing.has_pools:
         _add_states(live, figures)
     if live.limits is not None and id(live.limits.refused) not in figures.seen:
         figures.seen.add(id(live.limits.refused))
         figures.refused.update(live.limits.refused)
-    figures.filter_failures += live.filter_failures
+    if id(live.counts) not in figures.seen:
+        figures.seen.add(id(live.counts))
+        figures.filter_failures += live.counts.filter_failures
+        figures.pauses.update(live.counts.pauses)
+        figures.dropped.update(live.counts.dropped)
 
 
 def _add_states(live: LiveRule, figures: RuleFigures) -> None:

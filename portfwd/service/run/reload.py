@@ -458,7 +458,6 @@ class Transition:
         label = listen_label(new.rule.listen, planned.offset)
         bound.endpoint = planned.endpoint
         bound.serve(new, planned.offset, self._budget)
-        new.total = old.total
         new.inherit(old)
         self.replaced.append((old, new))
         if bound.closed:

@@ -134,7 +134,6 @@ class Departures:
         self._spare(live)
         heir = self._heirs.pop(live, None)
         if heir is not None:
-            heir.inherit(live)
             older = self._older[heir]
             del older[live]
             if not older:

@@ -99,16 +99,10 @@ class DeparturesTests(SynchronousTestCase):
         self.clock.advance(4)
         self.assertEqual(self.lines.reasons, [])
 
-    def test_failures(self) -> None:
-        """Failures are counted on by the rule that took the place, later ones too: no counter falls."""
+    def test_heir(self) -> None:
+        """The rule that took the place knows the sessions that began before, until they are over."""
         heir = a_live_rule(self.clock, self.lines, changed(None))
-        (mine,), (theirs,) = heir.every_destination, self.rule.every_destination
-        self.rule.filter_failures, theirs.occupancy.failures = 2, 3
-        heir.inherit(self.rule)
         self.departures.replace(self.rule, heir)
         self.assertEqual(self.departures.older(heir), (self.rule,))
-        self.rule.filter_failures, theirs.occupancy.failures = 1, 1
         self.stream.resets()
-        self.assertEqual((heir.filter_failures, mine.occupancy.failures), (3, 4))
-        self.assertEqual((self.rule.filter_failures, theirs.occupancy.failures), (0, 0))
         self.assertEqual(self.departures.older(heir), ())
