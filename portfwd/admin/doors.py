@@ -14,7 +14,7 @@ import enum
 import socket
 import struct
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ from twisted.internet.protocol import Protocol, ServerFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from portfwd.admin.tight_files import LooseFile
 from portfwd.kernel.reactor import Reactor
 from portfwd.limits.descriptors import PER_SESSION, RESERVE, DescriptorBudget
 from portfwd.limits.source_counts import source_of
@@ -130,8 +131,10 @@ class Door:
         reactor: Reactor,
         make: Callable[[str], Protocol],
         most: int | None = None,
+        bind: Callable[[], socket.socket] | None = None,
     ) -> None:
         """
+        :param bind: makes another such socket, for `renew`.
         :param most: how many are inside at a time; None for `MAX_CLIENTS`.
         :param sock: bound and non-blocking; the door owns it.
         :param make: a protocol for a client that is called so. If it has a method ``finish``, that is
@@ -146,14 +149,44 @@ class Door:
         most = MAX_CLIENTS if most is None else most
         self._most = most
         self._budget = DescriptorBudget((most + LEAVING) * PER_SESSION + RESERVE, 0)
-        self.listener = Listener(
-            name, sock, reactor, self._budget, self._accept, BACKLOG, make_room=self._make_room, batch=BATCH
-        )
+        self._bind = bind
+        self.listener = self._listening(name, sock)
         self._left_for_others = 0
         self._logged_at = -LOG_INTERVAL
 
     def __repr__(self) -> str:
         return f"<Door {self.listener.name} clients={len(self._inside)}>"
+
+    def _listening(self, name: str, sock: socket.socket) -> Listener:
+        return Listener(
+            name,
+            sock,
+            self._reactor,
+            self._budget,
+            self._accept,
+            BACKLOG,
+            make_room=self._make_room,
+            batch=BATCH,
+        )
+
+    def renew(self) -> None:
+        """
+        If the file of the socket is gone, bind another one; who is inside stays.
+
+        :raises OSError, LooseFile: it cannot be had.
+        """
+        old = self.listener
+        if self._bind is None or old.file is None or not old.file.is_gone:
+            return
+        old.file.step_aside(old.sock)
+        try:
+            fresh = self._listening(old.name, self._bind())
+            fresh.start()
+        except BaseException:
+            old.file.step_back(old.sock)
+            raise
+        old.stop()
+        self.listener = fresh
 
     def open(self) -> None:
         """
@@ -231,6 +264,16 @@ class Door:
             if self._deadline is not None and self._deadline.active():
                 self._deadline.cancel()
             closed.callback(None)
+
+
+def renew_all(doors: Iterable[Door]) -> Iterator[str]:
+    """Renew each of `doors` that needs it; a line for each that cannot be had."""
+    for door in doors:
+        try:
+            door.renew()
+        except (OSError, LooseFile) as problem:
+            reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
+            yield f"{door.listener.name}: its file is gone, and no other can be made: {reason}"
 
 
 class _OneClient(ServerFactory):

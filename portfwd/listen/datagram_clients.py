@@ -11,6 +11,7 @@ silent.
 from __future__ import annotations
 
 import socket
+from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import Final
@@ -24,6 +25,7 @@ from portfwd.kernel.reactor import Reactor
 from portfwd.limits.descriptors import Descriptors
 from portfwd.listen.datagram_client import Correspondent, SocketAddress
 from portfwd.listen.held_datagrams import HeldDatagram, HeldDatagrams
+from portfwd.listen.unix_files import SocketFile
 from portfwd.relay.associations import Associations
 from portfwd.relay.live import LiveRule
 from portfwd.relay.states import State
@@ -99,7 +101,7 @@ class Reception:
         self._waiting: HeldDatagrams[Reception] = HeldDatagrams()
         self._serving: IDelayedCall | None = None
         self.table: Associations[Correspondent] = Associations(live.options.max_assocs)
-        self.accepted = self.waits = self.refused = self.unsent = self.too_long = 0
+        self.accepted = self.waits = self.refused = self.unsent = self.too_long = self._banked = 0
 
     def __repr__(self) -> str:
         return (
@@ -118,6 +120,11 @@ class Reception:
     def sock(self) -> socket.socket:
         """What listens."""
         raise NotImplementedError
+
+    @property
+    def file(self) -> SocketFile | None:
+        """The file of a unix socket that was bound here."""
+        return None
 
     @property
     def drops(self) -> int:
@@ -154,17 +161,24 @@ class Reception:
         return self._held
 
     def pauses_by_cause(self) -> dict[str, int]:
-        """How often it could not take a client, as metrics tell it; for no other cause it makes clients wait."""
+        """How often it could not take a client, as metrics tell it."""
         return {"limit": 0, "descriptors": self.waits, "kernel": 0}
 
     def dropped_by_cause(self) -> dict[str, int]:
         """Datagrams that were dropped here, as metrics tell it."""
         return {
-            "buffer": self.drops + self.not_held,
+            "buffer": self.drops - self._banked + self.not_held,
             "refused": self.refused,
             "answer": self.unsent,
             "long": self.too_long,
         }
+
+    def bank(self, pauses: Counter[str], dropped: Counter[str]) -> None:
+        """Add to `pauses` and `dropped` what was counted here, and count from 0 again."""
+        pauses.update(self.pauses_by_cause())
+        dropped.update(self.dropped_by_cause())
+        self._banked = self.drops
+        self._waiting.dropped = self.waits = self.refused = self.unsent = self.too_long = 0
 
     def start(self) -> None:
         """
@@ -187,6 +201,10 @@ class Reception:
                 self._look = None
             self._heir = None
             self.serve(live)
+            try:
+                self.resize(None)
+            except OSError as problem:
+                self._complain("{name}: its buffers stay as they were: {reason}", reason=problem.strerror)
         else:
             self._begin()  # if it is revived it is read already
         self._state = "held" if self._held else "accepting"
@@ -215,7 +233,7 @@ class Reception:
         self.table.most = live.options.max_assocs
 
     def resize(self, backlog: int | None) -> None:
-        """Nobody waits in a backlog here."""
+        """Nobody waits in a backlog here; what else has a size is made as large as the rule wants it now."""
 
     def change_mode(self, mode: int | None) -> None:
         """Here is no file whose permission bits could be changed."""

@@ -40,7 +40,7 @@ from portfwd.listen.datagram_binding import WILDCARDS
 from portfwd.listen.datagram_client import Correspondent, SocketAddress
 from portfwd.listen.datagram_clients import LOG_INTERVAL, Reception
 from portfwd.listen.held_datagrams import HeldDatagram
-from portfwd.listen.unix_files import DEFAULT_MODE, socket_file
+from portfwd.listen.unix_files import DEFAULT_MODE, SocketFile, socket_file
 from portfwd.relay.live import LiveRule
 from portfwd.rules.steps import Steps
 from portfwd.values import Address, InetAddress, counted
@@ -86,6 +86,7 @@ class DatagramListener(Reception):
         self.queued = False
         self._drops_told = 0
         self._open = False
+        self._asked_for: tuple[int | None, int | None] = (None, None)
         self._unix = sock.family == getattr(socket, "AF_UNIX", None)
         address = self.address
         self._fixed = None if isinstance(address, InetAddress) and address.host in WILDCARDS else address
@@ -99,6 +100,11 @@ class DatagramListener(Reception):
         """
         if self._file is not None:
             self._file.change_mode(DEFAULT_MODE if mode is None else mode)
+
+    @property
+    def file(self) -> SocketFile | None:
+        """See `Reception.file`."""
+        return self._file
 
     @property
     def sock(self) -> socket.socket:
@@ -123,6 +129,7 @@ class DatagramListener(Reception):
         """
         if not self._open:
             self._ask_for_room()
+            self._poller.watch(self._socket.fileno(), 0, self)
             self._open = True
 
     def _begin(self) -> None:
@@ -130,6 +137,7 @@ class DatagramListener(Reception):
 
     def _ask_for_room(self) -> None:
         options = self._live.options
+        self._asked_for = options.rcvbuf, options.sndbuf
         if options.sndbuf is not None:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, options.sndbuf)
         size = enlarge_receive_buffer(self._socket, options.rcvbuf or RECEIVE_BUFFER)
@@ -143,11 +151,14 @@ class DatagramListener(Reception):
                 wanted=options.rcvbuf,
             )
 
-    def serve(self, live: LiveRule) -> None:
-        """Give the next clients to `live`; associations that are there stay where they are."""
-        before = self._live.options
-        super().serve(live)
-        if (before.rcvbuf, before.sndbuf) != (live.options.rcvbuf, live.options.sndbuf):
+    def resize(self, backlog: int | None) -> None:
+        """
+        Have buffers of the size that the rule wants now.
+
+        :raises OSError: the kernel does not let it.
+        """
+        options = self._live.options
+        if (options.rcvbuf, options.sndbuf) != self._asked_for:
             self._ask_for_room()
 
     def take_waiting(self) -> None:

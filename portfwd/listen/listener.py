@@ -14,8 +14,9 @@ from __future__ import annotations
 import errno
 import math
 import socket
-from collections.abc import Callable
-from typing import Final, Protocol
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
 
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IDelayedCall, IReadDescriptor
@@ -28,16 +29,10 @@ from portfwd.kernel.polling import Polling
 from portfwd.kernel.reactor import Reactor
 from portfwd.kernel.sockets import EXHAUSTED, accept, reset_on_close, to_address
 from portfwd.limits.descriptors import PER_SESSION, Descriptors
-from portfwd.listen.unix_files import DEFAULT_MODE, socket_file
+from portfwd.listen.gate import Accept, Gate, MakeRoom
+from portfwd.listen.late_clients import BATCH, LateClients
+from portfwd.listen.unix_files import DEFAULT_MODE, SocketFile, socket_file
 from portfwd.values import Address
-
-#: Clients accepted in one turn: a flood of connections must not keep the sessions waiting. Sixteen take
-#: about as long as half a dozen turns of bulk.
-BATCH: Final = 16
-
-#: Batches that are accepted of a backlog before its socket is closed: as many as cost
-#: the sessions that go on a few milliseconds.
-LAST_BATCHES: Final = 8
 
 # EPOLLIN, and EPOLLERR | EPOLLHUP.
 _READABLE: Final = 0x1
@@ -48,28 +43,6 @@ PAUSE: Final = 0.1
 
 #: Seconds between two log lines about the same trouble.
 LOG_INTERVAL: Final = 1.0
-
-
-Accept = Callable[[socket.socket, "Address | None"], None]
-
-#: Closes a client for a new one, and says whether there was one; it gets the reason.
-MakeRoom = Callable[[str], bool]
-
-
-class Gate(Protocol):
-    """What may keep clients waiting in the backlog: `portfwd.limits.admission.Admission`."""
-
-    def closed_for(self, now: float) -> float:
-        """Seconds for which nobody is to be accepted: 0.0 to go on, infinite until `wait` has woken."""
-
-    def wait(self, wake: Callable[[], None]) -> None:
-        """Call `wake` when there may be room."""
-
-    def forget(self, wake: Callable[[], None]) -> None:
-        """`wake` is not to be called any more."""
-
-    def pass_on(self) -> None:
-        """Others may look whether there is room."""
 
 
 @implementer(IReadDescriptor)
@@ -157,6 +130,11 @@ class Listener:
         """Connections have no datagrams."""
         return {}
 
+    def bank(self, pauses: Counter[str], dropped: Counter[str]) -> None:
+        """Add to `pauses` and `dropped` what was counted here, and count from 0 again."""
+        pauses.update(self.pauses_by_cause())
+        self.pauses = self.waits = self.limited = 0
+
     def start(self) -> None:
         """
         Listen and accept.
@@ -168,11 +146,14 @@ class Listener:
 
     def open(self) -> None:
         """
-        Listen: from here on the kernel lets clients wait in the backlog.
+        Listen: from here on the kernel lets clients wait in the backlog. After this nothing can fail.
 
-        :raises OSError: the address was taken between bind and listen.
+        :raises OSError: the address was taken between bind and listen, or the kernel watches no more sockets.
         """
         self._socket.listen(self._backlog)
+        if self._poller is not None:
+            self._poller.watch(self._socket.fileno(), 0, self, edge=0)
+            self._is_watched = True
         self._state = "open"
 
     def begin(self) -> None:
@@ -192,7 +173,6 @@ class Listener:
         else:
             # Told again and again while somebody waits, as a reactor does: not every look takes all of them.
             self._poller.watch(self._socket.fileno(), _READABLE, self, edge=0)
-            self._is_watched = True
 
     def _stop_accepting(self) -> None:
         if self._poller is None:
@@ -266,13 +246,20 @@ class Listener:
             self._socket.listen(length)
             self._backlog = length
 
-    def take_waiting(self) -> None:
-        """Accept those who wait in the backlog, `LAST_BATCHES` batches at most, before it is stopped."""
-        for _ in range(LAST_BATCHES):
-            before = self.accepted
-            self.doRead()
-            if self.accepted == before:
-                return
+    def late_clients(self) -> LateClients:
+        """Accept those who wait in the backlog, before this is stopped; they are served elsewhere then."""
+        late = LateClients(self.name, self._reactor, self._budget, self._accept, self._gate)
+        if self._state not in ("bound", "stopped"):
+            late.take(self._socket, self._family, self._backlog + 1)
+        return late
+
+    def hand_back(self, others: Sequence[Listener]) -> LateClients:
+        """The same for a listener that is not needed after all: one of `others`, if any, serves them."""
+        server = others[0] if others else self
+        late = LateClients(server.name, self._reactor, server._budget, server._accept, server._gate)
+        if self._state == "open" and others:
+            late.take(self._socket, self._family, self._backlog + 1)
+        return late
 
     def stop(self, *, stays: bool = False) -> None:
         """
@@ -304,6 +291,11 @@ class Listener:
         """
         if self._file is not None:
             self._file.change_mode(DEFAULT_MODE if mode is None else mode)
+
+    @property
+    def file(self) -> SocketFile | None:
+        """The file of a unix socket that was bound here."""
+        return self._file
 
     @property
     def sock(self) -> socket.socket:

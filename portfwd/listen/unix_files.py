@@ -17,7 +17,7 @@ import socket
 import stat
 from typing import Final
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 
 from portfwd.rules.model import ListenOptions
 from portfwd.values import UnixAddress
@@ -148,7 +148,7 @@ def _remove_stale(address: UnixAddress, kind: socket.SocketKind) -> None:
             return
 
 
-@frozen
+@define
 class SocketFile:
     """
     The file of a unix socket that was bound here, known by more than its name.
@@ -159,12 +159,50 @@ class SocketFile:
 
     path: str
     made: tuple[int, int, int]
+    _aside: str | None = field(default=None, init=False)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether nothing has its name any more, so that no client finds the socket."""
+        return not os.path.lexists(self.path)
+
+    def step_aside(self, sock: socket.socket) -> None:
+        """
+        Let another socket of this process be bound to the name; `step_back` takes it back.
+
+        :param sock: whose file it is.
+        :raises OSError: the directory does not let it.
+        """
+        if isinstance(sock, UnixSocket) and sock.lock is not None:
+            sock.lock.release()
+            sock.lock = None
+        aside = f"{self.path}.{os.getpid()}.going"
+        try:
+            if _made(os.lstat(self.path)) == self.made:
+                os.rename(self.path, aside)
+                self._aside = aside
+        except FileNotFoundError:
+            return
+
+    def step_back(self, sock: socket.socket) -> None:
+        """
+        Have the name again, unless somebody else took it.
+
+        :raises OSError: that was so.
+        """
+        if isinstance(sock, UnixSocket) and sock.lock is None:
+            sock.lock = lock_path(self.path)
+        aside, self._aside = self._aside, None
+        if aside is not None:
+            os.link(aside, self.path)  # other than a rename, this removes nobody else's file
+            os.unlink(aside)
 
     def remove(self) -> None:
         """Remove it, if it is still there and this one; others' stay."""
         try:
-            if _made(os.lstat(self.path)) == self.made:
-                os.unlink(self.path)
+            path = self.path if self._aside is None else self._aside
+            if _made(os.lstat(path)) == self.made:
+                os.unlink(path)
         except OSError:
             return
 
@@ -191,6 +229,53 @@ class SocketFile:
     def _check(self, found: os.stat_result) -> None:
         if _made(found) != self.made:
             raise OSError(errno.ESTALE, "another file stands in its place")
+
+
+def try_unix(address: UnixAddress, kind: socket.SocketKind = socket.SOCK_STREAM) -> None:
+    """
+    See whether `bind_unix` could bind, without making a file.
+
+    :raises OSError: it could not.
+    """
+    if address.path.startswith("@"):
+        with socket.socket(socket.AF_UNIX, kind) as sock:
+            sock.bind(address.sockaddr)
+        return
+    directory = os.path.dirname(os.path.abspath(address.path))
+    os.stat(directory)
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    try:
+        found = os.lstat(address.path)
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, kind) as probe:
+        probe.setblocking(False)
+        try:
+            if stat.S_ISSOCK(found.st_mode) and not _is_locked(address.path + LOCK_SUFFIX):
+                probe.connect(address.sockaddr)
+        except ConnectionRefusedError:
+            return  # its process is gone: a start removes it
+        except OSError:
+            pass
+    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+
+
+def _is_locked(name: str) -> bool:
+    """Whether some process, this one included, holds the lock `name`."""
+    if fcntl is None:  # pragma: no cover - Windows
+        return False
+    try:
+        descriptor = os.open(name, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def socket_file(sock: socket.socket) -> SocketFile | None:

@@ -162,7 +162,6 @@ class LiveRule(RelayRule):
         """Go on balancing where `old` was, whose place this rule has."""
         self.balancing.inherit(old.balancing)
 
-
     def count_for(self, heir: LiveRule) -> Iterator[None]:
         """Count this rule's sessions for the limits of `heir`, which has its place, but none twice."""
         if heir.limits is None and not heir.counts_targets and not self._has_counted:

@@ -414,7 +414,10 @@ def _assemble(options: Options, ruleset: Ruleset, warnings: list[str]) -> IServi
     signals = Signals(world, forwarder, reopen, rereading.reload, last_resort.hurry)
     signals.setServiceParent(daemon)
     try:
-        add_operators(daemon, ruleset, forwarder, world, reload=rereading.reload, stop=signals.stop)
+        rereading.renewals = [
+            forwarder.renew_metrics,
+            *add_operators(daemon, ruleset, forwarder, world, reload=rereading.reload, stop=signals.stop),
+        ]
     except StartError as problem:
         for line in problem.failures:
             print(f"portfwd: {line}", file=sys.stderr)

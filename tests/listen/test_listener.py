@@ -18,7 +18,7 @@ from zope.interface.verify import verifyObject
 
 from portfwd.limits.admission import Admission, Bounds, Doorkeeper
 from portfwd.limits.descriptors import PER_SESSION, RESERVE, DescriptorBudget
-from portfwd.listen.listener import BATCH, LAST_BATCHES, LOG_INTERVAL, PAUSE, Listener
+from portfwd.listen.listener import BATCH, LOG_INTERVAL, PAUSE, Listener
 from portfwd.values import Address, InetAddress, UnixAddress
 from tests.streams.far_ends import open_descriptors
 from tests.streams.transports.test_plain import FakeReactor
@@ -318,15 +318,6 @@ class FaultTests(ListenerCase):
         self.assertEqual(self.socket.backlog, 0)
         self.web.resize(None)
         self.assertEqual(self.socket.backlog, socket.SOMAXCONN)
-
-    def test_take_waiting(self) -> None:
-        """Who waits before the end is served, as long as that takes no longer than a few batches."""
-        self.socket.clients = BATCH + 5
-        self.web.take_waiting()
-        self.assertEqual(len(self.taken), BATCH + 5)
-        self.socket.clients = BATCH * (LAST_BATCHES + 1)
-        self.web.take_waiting()
-        self.assertEqual(self.socket.clients, BATCH)
 
 
 class RoomTests(ListenerCase):

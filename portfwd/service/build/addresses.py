@@ -10,7 +10,7 @@ from twisted.logger import Logger
 from portfwd.relay.loops import Loops
 from portfwd.rules.model import Kind
 from portfwd.service.build.bind_failures import listen_label
-from portfwd.service.build.build import Bound
+from portfwd.service.build.bound import Bound
 from portfwd.service.build.targets import target_labels
 from portfwd.upstreams.connect import from_twisted_address
 from portfwd.values import Address

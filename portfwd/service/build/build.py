@@ -14,27 +14,19 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
 
-from attrs import define, field, frozen
-from twisted.internet.defer import Deferred, maybeDeferred
+from attrs import frozen
 from twisted.internet.endpoints import serverFromString
-from twisted.internet.interfaces import (
-    IListeningPort,
-    IStreamServerEndpoint,
-)
+from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from portfwd.errors import Problem, StartError
 from portfwd.filters.registry import Registry
 from portfwd.kernel.sockets import apply_settings, fixed_address, listening_settings
-from portfwd.limits.descriptors import PER_SESSION, DescriptorBudget, Descriptors
+from portfwd.limits.descriptors import DescriptorBudget
 from portfwd.listen import systemd
 from portfwd.listen.binding import bind
-from portfwd.listen.datagram_clients import Reception
-from portfwd.listen.endpoint_clients import StreamFactory
-from portfwd.listen.listener import Accept, Listener, MakeRoom
+from portfwd.listen.listener import Listener
 from portfwd.listen.retired import RetiredListeners
 from portfwd.relay.context import Opener, Surroundings
 from portfwd.relay.destination import Destination
@@ -53,18 +45,16 @@ from portfwd.rules.model import (
 from portfwd.service.build.bind_failures import (
     LOW_PORTS,
     cannot_bind,
-    cannot_listen,
     lacks_privilege,
-    listen_label,
 )
+from portfwd.service.build.bound import Bound, listen_on_endpoints, room_maker, taking
 from portfwd.service.build.datagrams import adopt_listeners, rule_listeners
 from portfwd.service.build.endpoints import portable_endpoints
 from portfwd.service.build.filters import Clause, configure
 from portfwd.service.build.rule_streams import choose_streams, surroundings_of
 from portfwd.service.build.targets import TLSCreators, described, destination
+from portfwd.service.build.unused_sockets import UnusedSockets
 from portfwd.service.tls.listening import ready_streams
-from portfwd.streams.transports.transport import TransportStream
-from portfwd.values import Address
 
 
 def at_port(rule: Rule, offset: int) -> tuple[str, tuple[str, str, str, str]]:
@@ -207,92 +197,6 @@ def live_rules(
     return made
 
 
-@define(eq=False)
-class Bound:
-    """
-    A live rule and what listens for it.
-
-    :ivar listeners: sockets of ours; bound, and not accepting before `start`.
-    :ivar endpoints: Twisted's endpoints that were asked to listen.
-    :ivar ports: those of them that do.
-    :ivar closed: whether it accepts no more, for good.
-    :ivar paused: whether clients are left waiting in the backlog.
-    """
-
-    live: LiveRule
-    offset: int
-    endpoint: IStreamServerEndpoint | None = None
-    listeners: list[Listener | Reception] = field(factory=list)
-    endpoints: list[IStreamServerEndpoint] = field(factory=list)
-    ports: list[IListeningPort] = field(factory=list)
-    closed: bool = False
-    paused: bool = False
-
-    def listening(self, port: IListeningPort) -> None:
-        """One of the endpoints does; one that is too late is stopped again."""
-        if self.closed:
-            port.stopListening()
-        else:
-            self.ports.append(port)
-
-    @property
-    def can_pause(self) -> bool:
-        """Whether `pause` can be had: not every port that a plug-in of Twisted's makes can wait."""
-        return all(hasattr(port, "stopReading") for port in self.ports)
-
-    def pause(self) -> None:
-        """Leave clients in the backlog until `resume`."""
-        self.paused = True
-        for listener in self.listeners:
-            listener.hold()
-        for port in self.ports:
-            port.stopReading()  # type: ignore[attr-defined]
-
-    def resume(self) -> None:
-        """Accept again."""
-        self.paused = False
-        for listener in self.listeners:
-            listener.release()
-        for port in self.ports:
-            port.startReading()  # type: ignore[attr-defined]
-
-    def serve(self, live: LiveRule, offset: int, budget: DescriptorBudget) -> None:
-        """Give the next clients to `live`; sessions that are there stay where they are."""
-        self.live, self.offset = live, offset
-        for listener in self.listeners:
-            if isinstance(listener, Reception):
-                listener.serve(live)
-            else:
-                share = budget.share(live.rule.name)
-                accept = taking(live, fixed_address(listener.sock), share)
-                listener.hand_to(live.name, accept, room_maker(live), share)
-        self.judge()
-
-    def judge(self) -> None:
-        """Let clients wait for the limits of the rule as they are now."""
-        for listener in self.listeners:
-            if isinstance(listener, Listener):
-                listener.judge_by(self.live.gate)
-
-    def take_waiting(self) -> None:
-        """Serve those whom the kernel has let in already: they cannot know that they came late."""
-        for listener in self.listeners:
-            listener.take_waiting()
-
-    def close(self, *, stays: bool = False) -> list[Deferred[Any]]:
-        """
-        Accept no more.
-
-        :param stays: associations last until their own limits end them.
-        :returns: they fire when Twisted's ports are closed.
-        """
-        self.closed = True
-        for listener in self.listeners:
-            listener.stop(stays=stays)
-        ports, self.ports = self.ports, []
-        return [maybeDeferred(port.stopListening) for port in ports]
-
-
 class Binder:
     """Binds live rules; what is bound when something fails is closed again."""
 
@@ -304,9 +208,11 @@ class Binder:
     ) -> None:
         """:param resolve: a listener's name to literals; None for the system's resolver, which may block."""
         self._world = world
+        self.reactor = world.reactor
         self._budget = budget
         self._resolve = resolve
         self._inherited: Mapping[str, list[int]] | None = None
+        self.unused = UnusedSockets(world.reactor, budget, self._inherited_sockets)
         self.retired = RetiredListeners()
         self._log = Logger()
 
@@ -415,62 +321,6 @@ class Binder:
             make_room=room_maker(live),
             poller=None if self._world.sockets is None else self._world.sockets.poller.group(live.rule.name),
         )
-
-
-def taking(live: LiveRule, local: Address | None, budget: Descriptors) -> Accept:
-    """
-    What takes the clients of a listener in, for `live`.
-
-    :param local: where they came to, if that is the same for all.
-    """
-    give_back = partial(budget.give_back, PER_SESSION)
-    options = live.options
-
-    def accept(client: socket.socket, address: Address | None) -> None:
-        try:
-            stream = live.streams.accepted(client, address, options, local)
-        except OSError:
-            # The client vanished while it was being set up, or the kernel is out of memory for it.
-            give_back()
-            return
-        live.accept(stream, give_back)
-
-    return accept
-
-
-def room_maker(live: LiveRule) -> MakeRoom | None:
-    """What drops a client of `live` that has not begun its TLS handshake; None where there are none."""
-    return live.handshakes.drop_silent if live.rule.listen.kind is Kind.TLS else None
-
-
-def listen_on_endpoints(bound: Bound, budget: DescriptorBudget, failed: Callable[[str], None]) -> None:
-    """
-    Let Twisted's endpoints of `bound` listen.
-
-    :param failed: gets one line when an endpoint cannot; most say so at once.
-    """
-    live = bound.live
-    where = listen_label(live.rule.listen, bound.offset)
-
-    def accept(stream: TransportStream) -> None:
-        share = budget.share(bound.live.rule.name)
-        if share.take(PER_SESSION):
-            bound.live.accept(stream, partial(share.give_back, PER_SESSION))
-        else:
-            # Twisted has accepted it already, so it cannot wait in the backlog.
-            stream.abort()
-            bound.live.turned_away(share)
-
-    def refused(failure: Failure) -> None:
-        problem = getattr(failure.value, "socketError", failure.value)
-        reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
-        failed(cannot_listen(live.name, where, reason, live.rule.listen.where))
-
-    for endpoint in bound.endpoints:
-        # A reload may have put another rule in the place of this one.
-        factory = StreamFactory(lambda: bound.live.world.streams.bare(bound.live.options.buffer), accept)
-        listening = maybeDeferred(endpoint.listen, factory)
-        listening.addCallbacks(bound.listening, refused)
 
 
 def count_descriptors() -> int:

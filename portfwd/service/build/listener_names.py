@@ -21,8 +21,6 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from portfwd.listen.binding import resolve_listener
 from portfwd.rules.model import Rule, Ruleset
 from portfwd.rules.steps import Steps
-from portfwd.service.build.build import Bound, count_ports
-from portfwd.service.run.reload import listening_key
 from portfwd.upstreams.names import LOOK_UP_LIMIT, Resolver
 from portfwd.upstreams.system_resolver import MAX_THREADS
 from portfwd.values import is_literal
@@ -34,23 +32,11 @@ def has_name(rule: Rule) -> bool:
     return listen.ports is not None and bool(listen.host) and not is_literal(listen.host)
 
 
-def names_to_look_up(ruleset: Ruleset, bound: Iterable[Bound]) -> Steps[set[str]]:
-    """Find the names on which `ruleset` wants a socket that is not among `bound`."""
-    rules = []
+def names_of(ruleset: Ruleset) -> Steps[set[str]]:
+    """Find the names on which `ruleset` listens: they may have other addresses than when they were bound."""
+    names = set()
     for rule in ruleset.rules:
         if has_name(rule):
-            rules.append(rule)
-        yield
-    if not rules:
-        return set()
-    there = set()
-    for one in bound:
-        if has_name(one.live.rule):
-            there.add(listening_key(one.live.rule, one.offset))
-        yield
-    names = set()
-    for rule in rules:
-        if any(listening_key(rule, offset) not in there for offset in range(count_ports(rule))):
             names.add(rule.listen.host)
         yield
     return names

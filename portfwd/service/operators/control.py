@@ -9,7 +9,9 @@ stops the forwarder can still look at what is left, and cut it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from twisted.application.service import Service
@@ -17,7 +19,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 
 from portfwd.admin.control import ControlProtocol
-from portfwd.admin.doors import Door
+from portfwd.admin.doors import Door, renew_all
 from portfwd.admin.operator import Operator
 from portfwd.admin.turns import Turns
 from portfwd.errors import StartError
@@ -60,14 +62,15 @@ class ControlSockets(Service):
         """
         failures = []
         for path, spec in self._specs:
-            listen = ListenSpec(Kind.UNIX, path=path, options=ListenOptions(mode=spec.mode))
+            again = partial(_bind, path, spec)
             try:
-                (sock,) = bind(listen, 0, Options())
+                sock = again()
             except OSError as problem:
                 reason = problem.strerror or str(problem)
                 failures.append(cannot_listen("admin", f"unix:{path}", reason, spec.where))
                 continue
-            self._doors.append(Door(f"admin unix:{path}", sock, self._reactor, self._maker(spec.level)))
+            make = self._maker(spec.level)
+            self._doors.append(Door(f"admin unix:{path}", sock, self._reactor, make, bind=again))
         if failures:
             self._close()
             raise StartError(failures)
@@ -95,6 +98,10 @@ class ControlSockets(Service):
         for path, spec in self._specs:
             self._log.info("control: listening on unix:{path} for {who}", path=path, who=spec.level.value)
 
+    def renew(self) -> Iterator[str]:
+        """See `portfwd.admin.doors.renew_all`."""
+        return renew_all(self._doors)
+
     def stopService(self) -> Deferred[Any]:
         """Stay until the forwarder has drained."""
         super().stopService()
@@ -103,3 +110,9 @@ class ControlSockets(Service):
     def _close(self) -> Deferred[Any]:
         doors, self._doors = self._doors, []
         return DeferredList([door.close() for door in doors])
+
+
+def _bind(path: str, spec: AdminSpec) -> socket.socket:
+    listen = ListenSpec(Kind.UNIX, path=path, options=ListenOptions(mode=spec.mode))
+    (sock,) = bind(listen, 0, Options())
+    return sock

@@ -7,7 +7,7 @@ Without such lines nothing is made, and nothing of Twisted's SSH is imported.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -29,21 +29,28 @@ def add_operators(
     *,
     reload: Callable[[bool], Deferred[Any]] | None = None,
     stop: Callable[[], None] | None = None,
-) -> None:
+) -> list[Callable[[], Iterable[str]]]:
     """
     Give `parent` the services that let operators in.
 
     :param reload: reads the rules file again and applies it; is told whether it is a dry run.
     :param stop: ends the program.
+    :returns: what makes files of their sockets again that are gone; each says what it cannot make.
     :raises StartError: a manhole's files are not good, or Twisted's SSH is not installed.
     """
     doors, shells = admin_specs(ruleset), manhole_specs(ruleset)
+    renewals: list[Callable[[], Iterable[str]]] = []
     if not doors and not shells:
-        return
+        return renewals
     operating = Operating(forwarder, reactor, reload=reload, stop=stop)
     if shells:
         from portfwd.service.operators.shells import make_shells
 
-        make_shells(shells, operating, forwarder, reactor).setServiceParent(parent)
+        made = make_shells(shells, operating, forwarder, reactor)
+        made.setServiceParent(parent)
+        renewals.append(made.renew)
     if doors:
-        ControlSockets(reactor, doors, operating, forwarder.stopService).setServiceParent(parent)
+        control = ControlSockets(reactor, doors, operating, forwarder.stopService)
+        control.setServiceParent(parent)
+        renewals.append(control.renew)
+    return renewals

@@ -9,7 +9,8 @@ the start. It is imported only where a ``manhole`` line asks for it: Twisted's S
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import socket
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 
-from portfwd.admin.doors import Door
+from portfwd.admin.doors import Door, renew_all
 from portfwd.admin.tight_files import LooseFile, check_private
 from portfwd.errors import Location, StartError
 from portfwd.kernel.reactor import Reactor
@@ -68,15 +69,17 @@ class Shells(Service):
         """
         failures = []
         for shell in self._shells:
+            again = partial(_bind, shell.address)
             try:
-                (sock,) = bind(_listen(shell.address), _port(shell.address), Options())
+                sock = again()
             except (OSError, LooseFile) as problem:
                 reason = problem.strerror if isinstance(problem, OSError) else None
                 failures.append(
                     cannot_listen("manhole", str(shell.address), reason or str(problem), shell.where)
                 )
                 continue
-            self._doors.append(Door(f"manhole {shell.address}", sock, self._reactor, shell.factory.serve))
+            name, make = f"manhole {shell.address}", shell.factory.serve
+            self._doors.append(Door(name, sock, self._reactor, make, bind=again))
         if failures:
             self._close()
             raise StartError(failures)
@@ -101,6 +104,10 @@ class Shells(Service):
             self._log.info("shell: listening on {address}", address=shell.address)
         super().startService()
 
+    def renew(self) -> Iterator[str]:
+        """See `portfwd.admin.doors.renew_all`."""
+        return renew_all(self._doors)
+
     def stopService(self) -> Deferred[Any]:
         """Show everybody out."""
         super().stopService()
@@ -109,6 +116,11 @@ class Shells(Service):
     def _close(self) -> Deferred[Any]:
         doors, self._doors = self._doors, []
         return DeferredList([door.close() for door in doors])
+
+
+def _bind(address: Address) -> socket.socket:
+    (sock,) = bind(_listen(address), _port(address), Options())
+    return sock
 
 
 def _port(address: Address) -> int:

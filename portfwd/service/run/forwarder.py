@@ -31,6 +31,7 @@ from portfwd.kernel.sockets import raise_descriptor_limit
 from portfwd.limits.admission import Doorkeeper
 from portfwd.limits.descriptors import PER_SESSION, RESERVE, DescriptorBudget, Share
 from portfwd.listen.datagram_clients import Reception
+from portfwd.listen.late_clients import LAST_BATCHES
 from portfwd.listen.listener import Listener
 from portfwd.metrics.tally import Ledger
 from portfwd.relay.live import LiveRule
@@ -42,16 +43,19 @@ from portfwd.rules.support import unsupported_in_steps
 from portfwd.rules.whole_process import metrics_listener, overall_limits, shared_limits, wants_figures
 from portfwd.service.build.addresses import bound_addresses, tell_where
 from portfwd.service.build.bind_failures import cannot_listen
-from portfwd.service.build.build import Binder, Bound, Planned, RuleMaker, count_descriptors, live_rules
-from portfwd.service.build.listener_names import ListenerNames, names_to_look_up
+from portfwd.service.build.bound import Bound
+from portfwd.service.build.build import Binder, Planned, RuleMaker, count_descriptors, live_rules
+from portfwd.service.build.listener_names import ListenerNames, names_of
 from portfwd.service.daemon.context import surroundings
 from portfwd.service.daemon.garbage import Making, as_usual
 from portfwd.service.daemon.slices import Slices
 from portfwd.service.run.measuring import Watchers
-from portfwd.service.run.reload import ReloadResult, Transition, refusal
+from portfwd.service.run.reload import ReloadResult, refusal
 from portfwd.service.run.retired_rules import Departures
 from portfwd.service.run.session_log import Silent
 from portfwd.service.run.steering import Steering, named
+from portfwd.service.run.switching import Switching, systemd_names
+from portfwd.service.run.transition import Transition
 from portfwd.upstreams.health import State
 from portfwd.upstreams.system_resolver import resolver_of
 from portfwd.values import CloseReason
@@ -122,6 +126,7 @@ class Forwarder(Service):
         self._binder = Binder(world, self._budget, self._names.addresses)
         self._bound: list[Bound] = []
         self.departures = Departures(reactor, drain)
+        self._switching = Switching(self._binder, self.departures, self.doorkeeper, world.loops)
         self._steering = Steering(self._binder, self._budget, self.departures)
         self._making = making
         self._turn = DeferredLock()
@@ -176,6 +181,10 @@ class Forwarder(Service):
         """Where metrics are to be had; empty for nowhere."""
         return "" if self._watchers is None else self._watchers.address
 
+    def renew_metrics(self) -> Iterator[str]:
+        """See `portfwd.admin.doors.renew_all`."""
+        return iter(()) if self._watchers is None else self._watchers.renew()
+
     @property
     def sinks(self) -> Sinks:
         """Where filters' copies go; they are whoever runs the service's to reopen and to close."""
@@ -203,7 +212,7 @@ class Forwarder(Service):
         :raises StartError: with a line for each listener that cannot be bound.
         """
         self._budget.limit = raise_descriptor_limit()
-        self._names.learn_now(finish(names_to_look_up(self.ruleset, ())))
+        self._names.learn_now(finish(names_of(self.ruleset)))
         self._bound = self._binder.bind_all(self._planned)
         if self._watchers is not None:
             try:
@@ -252,6 +261,7 @@ class Forwarder(Service):
                 self._poller.stop()
             raise StartError(failures)
         super().startService()
+        self._binder.unused.refuse(systemd_names(self._bound))
         tell_where(self._log, self._world.loops, self._bound)
 
     def _close_listeners(self) -> Deferred[Any]:
@@ -272,15 +282,18 @@ class Forwarder(Service):
         super().stopService()
         self._names.stop()
         self._end_reload()
-        self.departures.stop()
         self._ports_open = True
         for bound in self._bound:
-            bound.take_waiting()
+            if not bound.paused:
+                for late in bound.take_waiting():
+                    self.departures.serve(bound.live, late, LAST_BATCHES)
+        self.departures.stop()
         if count := self.session_count:
             limit = f"{self.drain_limit:g}"
             self._log.info("draining: {count} sessions have {drain} s", count=count, drain=limit)
             self._deadline = self._reactor.callLater(self.drain_limit, self.cut, CloseReason.DRAIN)
         self._binder.retired.stop()
+        self._binder.unused.stop()
         for live in self.every_rule:
             live.when_empty = self._drained
         self._close_listeners().addCallback(self._ports_closed)
@@ -370,7 +383,7 @@ class Forwarder(Service):
         problems = await self._in_slices(unsupported_in_steps(ruleset))
         if problems:
             return ReloadResult(dry_run=dry_run, problems=problems, failures=refusal(problems))
-        await self._names.learn(await self._in_slices(names_to_look_up(ruleset, self._bound)))
+        await self._names.learn(await self._in_slices(names_of(ruleset)))
         if not self.running:
             raise CancelledError
         session_log = self._session_log if log is None else log
@@ -380,11 +393,11 @@ class Forwarder(Service):
         try:
             await self._in_slices(change.prepare(dry_run=dry_run))
         except BaseException:
-            finish(change.undo())
+            finish(self._switching.undo(change))
             raise
         failures = refusal(change.problems, change.failures)
         if failures or dry_run:
-            await self._to_the_end(change.undo())
+            await self._to_the_end(self._switching.undo(change))
             return ReloadResult(
                 dry_run=dry_run,
                 difference=change.difference,
@@ -392,35 +405,19 @@ class Forwarder(Service):
                 failures=failures,
             )
         await self._to_the_end(self._switch(change, ruleset, session_log))
-        tell_where(self._log, self._world.loops, change.fresh)
         result = ReloadResult(applied=True, difference=change.difference, notes=tuple(change.notes))
         if self.running:
             await self._to_the_end(change.let_go())
         return result
 
     def _switch(self, change: Transition, ruleset: Ruleset, log: SessionLog) -> Steps[None]:
-        yield from change.switch()
-        self._bound = change.bound
-        self._planned = [Planned(one.live, one.offset, one.endpoint) for one in self._bound]
-        limits, shared = overall_limits(ruleset), shared_limits(ruleset)
-        if (limits, shared) != (self.doorkeeper.overall, self.doorkeeper.shared):
-            self.doorkeeper.bound(limits, shared)
-            for one in self._bound:
-                one.live.limit()
-                one.judge()
-                yield
-        self.ruleset = ruleset
-        self._session_log = log
-        yield
-        for old, new in change.replaced:
-            self.departures.replace(old, new)
-            yield
-        for bound in change.gone:
-            yield from self.departures.remove(bound.live)
-        yield from self.departures.count_sessions(self.rules)
-        for live in self.every_rule:
-            live.log = log
-            yield
+        def took() -> None:
+            self._bound = change.bound
+            self._planned = [Planned(one.live, one.offset, one.endpoint) for one in self._bound]
+            self.ruleset = ruleset
+            self._session_log = log
+
+        return self._switching.apply(change, ruleset, log, self._bound, took)
 
     def _in_slices(self, steps: Steps[T]) -> Deferred[T]:
         self._at_work = work = Slices(self._reactor, steps)
@@ -492,4 +489,5 @@ class Forwarder(Service):
         found = steer(named(self._bound, name))
         now = {one.live: one for one in found}
         self._bound = [now.get(one.live, one) for one in self._bound]
+        self._binder.unused.refuse(systemd_names(self._bound))
         return [one.live for one in found]

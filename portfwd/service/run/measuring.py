@@ -9,6 +9,7 @@ stall. A session that closes between two steps is counted once.
 
 from __future__ import annotations
 
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -16,7 +17,7 @@ from typing import Any, Final, Protocol
 
 from twisted.logger import Logger
 
-from portfwd.admin.doors import Door
+from portfwd.admin.doors import Door, renew_all
 from portfwd.admin.metrics_page import MOST_CONNECTIONS, PageOfMetrics, WatchersFactory
 from portfwd.errors import StartError
 from portfwd.kernel.pipes import PipePool
@@ -217,18 +218,25 @@ class Watchers:
         if self._door is not None:
             return
         spec = self._spec
-        port = 0 if spec.ports is None else spec.ports.first
         try:
-            # A name with several addresses: its first will do for a page.
-            sock, *others = bind(spec, port, Options())
+            sock = self._bind()
         except OSError as problem:
             where = address_text(spec, quoted=False)
             reason = problem.strerror or str(problem)
             raise StartError([cannot_listen("metrics", where, reason, spec.where)]) from problem
+        # Twisted's own port would give a unix socket's file to everybody.
+        self._door = Door("metrics", sock, self._reactor, self._site.serve, MOST_CONNECTIONS, self._bind)
+
+    def _bind(self) -> socket.socket:
+        # A name with several addresses: its first will do for a page.
+        sock, *others = bind(self._spec, 0 if self._spec.ports is None else self._spec.ports.first, Options())
         for other in others:
             other.close()
-        # Twisted's own port would give a unix socket's file to everybody.
-        self._door = Door("metrics", sock, self._reactor, self._site.serve, MOST_CONNECTIONS)
+        return sock
+
+    def renew(self) -> Iterator[str]:
+        """See `portfwd.admin.doors.renew_all`."""
+        return renew_all(() if self._door is None else (self._door,))
 
     def start(self) -> None:
         """

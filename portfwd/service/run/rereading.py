@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -35,7 +36,7 @@ from portfwd.service.daemon.reading import files_of, in_thread, read_in_thread, 
 from portfwd.service.daemon.slices import Slices
 from portfwd.service.run.forwarder import Forwarder
 from portfwd.service.run.reload import ReloadResult
-from portfwd.service.run.session_log import LogInUse, Silent, describe
+from portfwd.service.run.session_log import LogInUse, Silent, describe, try_log
 
 NO_FILE: Final = "these rules came from the command line (--rule): there is no file to read again; restart it"
 
@@ -154,6 +155,8 @@ class Rereading(Service):
         self._waiting: dict[bool, list[Deferred[ReloadResult]]] = {}
         self._reading: Slices[Any] | None = None
         self._longest = 0.0
+        #: What makes files of operators' sockets again that are gone; each says what it cannot make.
+        self.renewals: Sequence[Callable[[], Iterable[str]]] = ()
         self._log = Logger()
 
     def __repr__(self) -> str:
@@ -205,6 +208,8 @@ class Rereading(Service):
                 # A filter of somebody else's, say. Who asked, and systemd, must hear of an end.
                 self._log.failure("reload: an accident")
                 result = self._refused(dry_run, ACCIDENT)
+        if result.applied:
+            result = evolve(result, notes=(*result.notes, *self._renewed()))
         result = evolve(result, seconds=time.monotonic() - begun)
         if result.refused:
             result = evolve(result, notes=(*result.notes, *self._hints(result)))
@@ -212,6 +217,13 @@ class Rereading(Service):
         if not dry_run and self.running and self._forwarder.running:
             self._notifier.ready(status_of(self._forwarder))
         return result
+
+    def _renewed(self) -> list[str]:
+        try:
+            return [note for renew in self.renewals for note in renew()]
+        except Exception:
+            self._log.failure("reload: making the files of operators' sockets again failed")
+            return []
 
     def _hints(self, result: ReloadResult) -> list[str]:
         out_of_reach = any(word in line for line in result.failures for word in OUT_OF_REACH)
@@ -254,13 +266,18 @@ class Rereading(Service):
             self._reading = None
 
     async def _change(self, ruleset: Ruleset, dry_run: bool) -> ReloadResult:
-        if dry_run or ruleset.log == self._session_log.spec:
+        if ruleset.log == self._session_log.spec:
             return await self._forwarder.reload(ruleset, dry_run)
         try:
-            opened = self._session_log.open_other(ruleset.log)
+            if dry_run:
+                try_log(ruleset.log)
+            else:
+                opened = self._session_log.open_other(ruleset.log)
         except OSError as problem:
             line = f"{describe(ruleset.log, problem)} ({ruleset.log.where}); the old log stays in use"
             return self._refused(dry_run, line)
+        if dry_run:
+            return await self._forwarder.reload(ruleset, dry_run)
         log, writer = opened
         applied = False
         try:
@@ -271,7 +288,11 @@ class Rereading(Service):
                 writer.close(0)
         if not applied:
             return result
-        warning = self._session_log.exchange(ruleset.log, opened)
+        try:
+            warning = self._session_log.exchange(ruleset.log, opened)
+        except Exception:
+            self._log.failure("reload: closing the old access log failed")
+            warning = "closing the old access log failed; the log has the traceback"
         return evolve(result, notes=(*result.notes, *([warning] if warning else [])))
 
     def _refused(self, dry_run: bool, *failures: str, problems: tuple[Problem, ...] = ()) -> ReloadResult:

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.service.run.test_retired_rules -*-
 """
-Live rules that get no more clients and still have sessions.
+Live rules that get no more clients and still have sessions, and clients whose listener is closed.
 
 A reload replaces or removes rules; their sessions keep the rule they began
 with. Each is here until its last session is closed, with the deadline that
@@ -15,6 +15,7 @@ from functools import partial
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from portfwd.listen.late_clients import LateClients
 from portfwd.relay.live import LiveRule
 from portfwd.rules.model import OnRemove
 from portfwd.rules.steps import Steps
@@ -38,6 +39,7 @@ class Departures:
         # Which rule at work took the place of one that is leaving, and the other way round.
         self._heirs: dict[LiveRule, LiveRule] = {}
         self._older: dict[LiveRule, dict[LiveRule, None]] = {}
+        self._late: dict[LiveRule, list[LateClients]] = {}
         self.gone: Callable[[LiveRule], None] | None = None
 
     def __repr__(self) -> str:
@@ -48,6 +50,9 @@ class Departures:
 
     def __len__(self) -> int:
         return len(self._rules)
+
+    def __contains__(self, live: object) -> bool:
+        return live in self._rules
 
     def older(self, live: LiveRule) -> Sequence[LiveRule]:
         """Those in whose place `live` is, whatever they were called: their sessions are its own."""
@@ -83,6 +88,26 @@ class Departures:
             if live not in self._heirs:
                 yield from live.count_for(live)
 
+    def serve(self, live: LiveRule, late: LateClients, batches: int = 1) -> None:
+        """Let `late` in, whose listener was that of `live`; `live` is not gone before they are served."""
+        if not late:
+            return
+        self._late.setdefault(live, []).append(late)
+        late.over = partial(self._served, live, late)
+        late.serve(batches)
+
+    def _served(self, live: LiveRule, late: LateClients) -> None:
+        self._late[live].remove(late)
+        if not self._late[live]:
+            del self._late[live]
+        if live in self._rules and not live.sessions:
+            self._left(live)
+
+    def turn_away(self, live: LiveRule) -> None:
+        """Reset clients of `live` that are late and still wait."""
+        for late in tuple(self._late.get(live, ())):
+            late.stop()
+
     def _put_behind(self, live: LiveRule, heir: LiveRule) -> None:
         self._heirs[live] = heir
         self._older.setdefault(heir, {})[live] = None
@@ -91,11 +116,11 @@ class Departures:
         """`live` gets no more clients: its sessions stay, get a deadline, or are cut now."""
         if how is OnRemove.CUT:
             live.cut_in_turns(CloseReason.KILLED)
-        if not live.sessions:
+        if not live.sessions and live not in self._late:
             self._left(live)
             return
         self._rules[live] = None
-        live.when_empty = partial(self._left, live)
+        live.when_empty = partial(self._emptied, live)
         if how is OnRemove.DRAIN:
             self.drain(live)
 
@@ -105,7 +130,7 @@ class Departures:
 
         :param operator: one that an operator asked for, and can take back.
         """
-        if live.sessions and live not in self._deadlines:
+        if (live.sessions or live in self._late) and live not in self._deadlines:
             self._deadlines[live] = self._clock.callLater(self._drain, self._expired, live)
             if operator:
                 self._by_operator.add(live)
@@ -126,7 +151,12 @@ class Departures:
     def _expired(self, live: LiveRule) -> None:
         del self._deadlines[live]
         self._by_operator.discard(live)
+        self.turn_away(live)
         live.cut_in_turns(CloseReason.DRAIN)
+
+    def _emptied(self, live: LiveRule) -> None:
+        if live not in self._late:
+            self._left(live)
 
     def _left(self, live: LiveRule) -> None:
         live.when_empty = None
@@ -142,6 +172,8 @@ class Departures:
             self.gone(live)
 
     def stop(self) -> None:
-        """The whole forwarder is stopping, with a deadline of its own."""
+        """The whole forwarder is stopping, with a deadline of its own; who still waits is reset."""
+        for live in tuple(self._late):
+            self.turn_away(live)
         for live in tuple(self._deadlines):
             self._spare(live)

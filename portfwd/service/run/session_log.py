@@ -8,6 +8,7 @@ traffic matters more. At a reload it is an error: traffic goes on in any case.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
@@ -68,6 +69,25 @@ def open_log(spec: LogSpec, output: BinaryIO | None, clock: IReactorTime | None 
     clock = None if spec.repeats else clock
     log_of_form = AccessLog(form, writer, time.localtime, clock=clock, probes=spec.probes, opened=spec.opened)
     return log_of_form, writer
+
+
+def try_log(spec: LogSpec) -> None:
+    """
+    See whether `open_log` could open the file, without making it.
+
+    :raises OSError: it could not.
+    """
+    if spec.file is None or spec.access is Form.OFF:
+        return
+    path = os.path.abspath(spec.file)
+    flags = os.O_WRONLY | os.O_APPEND | getattr(os, "O_NONBLOCK", 0)
+    try:
+        os.close(os.open(path, flags))
+    except FileNotFoundError:
+        directory = os.path.dirname(path)
+        os.stat(directory)
+        if not os.access(directory, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES)) from None
 
 
 def lacks_output(spec: LogSpec, *, foreground: bool) -> bool:

@@ -17,10 +17,12 @@ from twisted.logger import Logger
 from portfwd.errors import SteerError
 from portfwd.limits.descriptors import DescriptorBudget
 from portfwd.listen.datagram_clients import Reception
+from portfwd.listen.late_clients import LAST_BATCHES
 from portfwd.relay.live import LiveRule
 from portfwd.rules.findings import shown, suggestion
 from portfwd.service.build.bind_failures import cannot_bind
-from portfwd.service.build.build import Binder, Bound, Planned, listen_on_endpoints
+from portfwd.service.build.bound import Bound, listen_on_endpoints
+from portfwd.service.build.build import Binder, Planned
 from portfwd.service.run.retired_rules import Departures
 from portfwd.upstreams.health import State
 
@@ -75,7 +77,9 @@ class Steering:
         """Close listeners; sessions get a deadline."""
         for bound in found:
             if not bound.closed:
-                bound.take_waiting()
+                for late in bound.take_waiting():
+                    self._departures.serve(bound.live, late, LAST_BATCHES)
+                self._departures.turn_away(bound.live)
                 self._budget.give_back(len(bound.listeners))
                 bound.close()
             # Sessions that began before the last reload are the rule's as well.

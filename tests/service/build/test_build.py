@@ -28,7 +28,7 @@ from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import TestCase
 
 from portfwd.errors import StartError
-from portfwd.limits.descriptors import DescriptorBudget
+from portfwd.limits.descriptors import PER_SESSION, DescriptorBudget
 from portfwd.listen import systemd
 from portfwd.relay.live import LiveRule
 from portfwd.rules.model import Kind, ListenSpec, PortRange, Ruleset, TargetSpec
@@ -411,7 +411,7 @@ class EndpointTests(BindCase):
 
     def test_budget(self) -> None:
         """What Twisted accepted is served while there is room; who comes then is reset."""
-        self.budget.limit = build.PER_SESSION + 12
+        self.budget.limit = PER_SESSION + 12
         accepted: list[Any] = []
         (one,) = planned('a: endpoint:"tcp:0" -> 10.0.0.1:1', self.world)
         live = cast(LiveRule, mock.Mock(spec=LiveRule))

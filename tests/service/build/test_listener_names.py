@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from threading import Barrier, Event
-from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.rules.steps import finish
-from portfwd.service.build.listener_names import ListenerNames, names_to_look_up
+from portfwd.service.build.listener_names import ListenerNames, names_of
 from portfwd.upstreams.names import LOOK_UP_LIMIT
 from tests.service.worlds import rules
 
@@ -130,19 +129,8 @@ class ListenerNamesTests(SynchronousTestCase):
 class NamesToLookUpTests(SynchronousTestCase):
     """Which names a reload needs."""
 
-    def test_new_sockets_only(self) -> None:
-        """Literals, unix sockets and what is bound already need no look-up."""
-
-        class Bound:
-            def __init__(self, text: str) -> None:
-                self.live = self
-                self.rule = rules(text).rules[0]
-                self.offset = 0
-
+    def test_names(self) -> None:
+        """Names of listeners are looked up, literals and paths are not."""
         target = "-> 192.0.2.1:1\n"
-        bound: Any = [Bound(f"a: one.example:80 {target}"), Bound(f"b: 127.0.0.1:81 {target}")]
-        text = f"a: one.example:80 {target}b: :82 {target}c: unix:/x {target}d: 127.0.0.1:83 {target}"
-        self.assertEqual(finish(names_to_look_up(rules(text), bound)), set())
-        self.assertEqual(finish(names_to_look_up(rules("b: 127.0.0.1:83 " + target), bound)), set())
-        more = rules(text + f"e: one.example:84 {target}f: two.example:80 {target}")
-        self.assertEqual(finish(names_to_look_up(more, bound)), {"one.example", "two.example"})
+        text = f"a: one.example:80 {target}b: :82 {target}c: unix:/x {target}d: two.example:83 {target}"
+        self.assertEqual(finish(names_of(rules(text))), {"one.example", "two.example"})

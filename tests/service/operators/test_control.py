@@ -6,6 +6,7 @@ import os
 import socket
 import stat
 from typing import Any
+from unittest import mock
 
 from portfwd.admin.control import STUCK
 from portfwd.errors import StartError
@@ -54,6 +55,22 @@ class ControlTests(OperatedTestCase):
         greeting, answer = self.ask("read.sock", "resume web")
         self.assertEqual((greeting["level"], answer["error"]), ("read", "forbidden"))
         self.assertEqual(self.ask("read.sock", "status")[1]["result"]["rules"], 2)
+
+    def test_renew(self) -> None:
+        """A socket whose file somebody removed is there again after a reload, or it is told why not."""
+        self.start()
+        self.assertEqual(list(self.sockets.renew()), [])
+        for name in ("op.sock", "op.sock.lock"):
+            os.unlink(self.directory / name)
+        self.assertEqual(list(self.sockets.renew()), [])
+        self.assertEqual(self.ask("op.sock", "status")[1]["result"]["rules"], 2)
+        os.unlink(self.directory / "op.sock")
+        with mock.patch("portfwd.service.operators.control.bind", side_effect=PermissionError(13, "no")):
+            (line,) = self.sockets.renew()
+        self.assertRegex(line, r"^admin unix:.*op.sock: its file is gone, and no other can be made: no$")
+        self.assertEqual(list(self.sockets.renew()), [])
+        self.assertEqual(self.ask("op.sock", "status")[1]["result"]["rules"], 2)
+        self.assertEqual(len(list(self.directory.glob("op.sock*"))), 2)
 
     def test_refused(self) -> None:
         """If one cannot be bound, none is, and the line says which."""

@@ -31,8 +31,10 @@ from portfwd.service.build.build import count_descriptors
 from portfwd.service.daemon import slices
 from portfwd.service.daemon.slices import Slices
 from portfwd.service.run.forwarder import Forwarder
+from portfwd.service.run.matching import is_reusable
 from portfwd.service.run.measuring import measure
-from portfwd.service.run.reload import MAX_LINES, ReloadResult, Transition, is_reusable, shortened
+from portfwd.service.run.reload import MAX_LINES, ReloadResult, shortened
+from portfwd.service.run.transition import Transition
 from portfwd.values import CloseReason
 from tests.service.run.test_forwarder import PORTABLE, ForwarderCase, open_descriptors
 from tests.service.worlds import Lines, a_free_port, a_used_port, rules
@@ -365,6 +367,28 @@ class LimitTests(ReloadCase):
         self.assertEqual((rule.total, rule.sessions, rule.refused), (3, 1, {"max-conns": 2}))
         self.assertEqual(figures.reloads, 1)
 
+    async def test_no_counter_falls(self) -> None:
+        """What is counted for a rule's name goes on from there, wherever the rule listens and connects to."""
+        port = a_free_port()
+        forwarder = self.started(
+            f"a: 127.0.0.1:0 -> 127.0.0.1:{port}, {self.target} max-conns=1 on-limit=wait\n"
+        )
+        client, server = await self.session(forwarder)
+        await self.in_thread(lambda: self.connect(forwarder))
+        await self.until(lambda: forwarder.bound[0].listeners[0].state == "at a limit")
+        for listen in ("127.0.0.1:0 ", "127.0.0.2:0", "127.0.0.1:0"):
+            await self.applied(forwarder, f"a: {listen} -> 127.0.0.1:{port}, {self.target} max-conns=1\n")
+            client.close()
+            server.close()
+            await self.until(lambda: not forwarder.session_count or bool(self.lines.closed_lines))
+            figures = Figures()
+            for _ in measure(forwarder, figures):
+                pass
+            rule = figures.rules["a"]
+            self.assertGreaterEqual(rule.target_failures[f"127.0.0.1:{port}"], 1, listen)
+            self.assertEqual(rule.pauses["limit"], 1, listen)
+            self.assertGreaterEqual(forwarder.rules[0].counts.total, 1, listen)
+
 
 class ListenerOptionTests(ReloadCase):
     """Options of a listener that stays."""
@@ -599,7 +623,7 @@ class BindTests(ReloadCase):
         result = await self.reload(
             forwarder, f"a: localhost:0 -> {self.target}\nb: nosuch.example:0 -> {self.target}\n"
         )
-        self.assertEqual(asked, ["nosuch.example"])
+        self.assertEqual(asked, ["localhost", "nosuch.example"])
         self.assertIn("the name nosuch.example has no address", result.failures[0])
 
     async def test_silent_name_server(self) -> None:

@@ -206,12 +206,36 @@ class RefusedTests(RereadingCase):
     async def test_log_that_cannot_be_had(self) -> None:
         """At a reload this is an error: the log in use is a better one."""
         forwarder, again = self.running()
-        result = await self.reread(again, self.first.replace("access=off", "file=/nosuch/x.log"))
+        text = self.first.replace("access=off", "file=/nosuch/x.log")
+        dry = await self.reread(again, text, dry_run=True)
+        result = await self.reread(again, text)
+        self.assertEqual(dry.failures, result.failures)
         self.assertRegex(
             result.failures[0],
             r"^access log /nosuch/x.log: No such file or directory \(.*rules.conf:1.*\); the old log stays",
         )
         self.assertEqual(forwarder.reload_failures, 1)
+
+    async def test_dry_run_makes_no_log(self) -> None:
+        """A dry run tries the log as well as that can be done without making it."""
+        _, again = self.running()
+        path = os.path.abspath(self.mktemp())
+        dry = await self.reread(again, self.first.replace("access=off", f"file={path}"), dry_run=True)
+        self.assertEqual(dry.failures, ())
+        self.assertFalse(os.path.exists(path))
+        os.mkdir(path)
+        dry = await self.reread(again, self.first.replace("access=off", f"file={path}"), dry_run=True)
+        self.assertIn("Is a directory", dry.failures[0])
+
+    async def test_renewals(self) -> None:
+        """After a reload files of operators' sockets are made again; what cannot be made is told."""
+        _, again = self.running()
+        again.renewals = (lambda: ["one"], lambda: ["two"])
+        result = await self.reread(again, self.first)
+        self.assertEqual(result.notes, ("one", "two"))
+        again.renewals = (lambda: [str(1 // 0)],)
+        self.assertTrue((await self.reread(again, self.first)).applied)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     async def test_accident(self) -> None:
         """What raises ends that reload only: it is told, systemd too, and a log opened for it is closed."""

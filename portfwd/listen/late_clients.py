@@ -1,0 +1,154 @@
+# -*- test-case-name: tests.listen.test_late_clients -*-
+"""
+Clients that the kernel had let in when their listener was closed.
+
+A reload that removes or moves a listener accepts everybody who waits in its backlog, because a client that
+is connected cannot know that it came late. Here they wait for the limits of their rule and for descriptors,
+as they did in the backlog, and are served in turns.
+"""
+
+from __future__ import annotations
+
+import math
+import socket
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from portfwd.kernel.failures import log_failure
+from portfwd.kernel.sockets import accept, reset_on_close, to_address
+from portfwd.limits.descriptors import PER_SESSION, Descriptors
+from portfwd.listen.gate import Accept, Gate
+
+#: Clients accepted in one turn: a flood of connections must not keep the sessions waiting. Sixteen take
+#: about as long as half a dozen turns of bulk.
+BATCH: Final = 16
+
+#: Batches that are served at once when the forwarder stops: as many as cost the sessions that go on a few
+#: milliseconds.
+LAST_BATCHES: Final = 8
+
+#: Descriptors of a client that waits.
+WAITING: Final = 1
+
+
+class LateClients:
+    """
+    Those of one listener, in their order.
+
+    :ivar over: called once when nobody waits any more, if there is somebody to call.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, name: str, clock: IReactorTime, budget: Descriptors, accept: Accept, gate: Gate | None
+    ) -> None:
+        """The parameters are those of `portfwd.listen.listener.Listener`."""
+        self._name = name
+        self._clock = clock
+        self._budget = budget
+        self._accept = accept
+        self._gate = gate
+        self._clients: deque[tuple[socket.socket, int, object]] = deque()
+        self._next: IDelayedCall | None = None
+        self.over: Callable[[], None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<LateClients of {self._name}: {len(self._clients)} waiting>"
+
+    def __len__(self) -> int:
+        return len(self._clients)
+
+    def take(self, listening: socket.socket, family: int, most: int) -> None:
+        """
+        Accept who waits in the backlog of `listening`.
+
+        Those for whom there are no descriptors are left.
+
+        :param most: clients, at most: others come meanwhile.
+        """
+        for _ in range(most):
+            if not self._budget.take(WAITING):
+                return
+            try:
+                client, sockaddr = accept(listening, family)
+            except OSError as problem:
+                self._budget.give_back(WAITING)
+                if isinstance(problem, ConnectionAbortedError):
+                    continue
+                return
+            self._clients.append((client, family, sockaddr))
+
+    def serve(self, batches: int = 1) -> None:
+        """
+        Serve those whom limits and descriptors let in, and the others when these let them.
+
+        :param batches: how many are served now; the next ones come in later turns.
+        """
+        self._stop_waiting()
+        try:
+            for _ in range(BATCH * batches):
+                if not self._serve_one():
+                    return
+            self._next = self._clock.callLater(0, self.serve)
+        finally:
+            if self._gate is not None:
+                self._gate.pass_on()
+            if not self._clients:
+                self._stop_waiting()
+                self._end()
+
+    def _serve_one(self) -> bool:
+        if not self._clients:
+            return False
+        gate = self._gate
+        seconds = 0.0 if gate is None else gate.closed_for(self._clock.seconds())
+        if gate is not None and seconds == math.inf:
+            gate.wait(self.serve)
+            return False
+        if seconds:
+            self._next = self._clock.callLater(seconds, self.serve)
+            return False
+        if not self._budget.take(PER_SESSION - WAITING):
+            self._budget.wait(self.serve)
+            return False
+        client, family, sockaddr = self._clients.popleft()
+        try:
+            self._accept(client, to_address(family, sockaddr))
+        except BaseException:
+            log_failure(self._log, "{name}: taking a client in failed", name=self._name)
+            self._turn_away(client)
+            self._budget.give_back(PER_SESSION)
+        return True
+
+    def stop(self) -> None:
+        """Reset those who still wait."""
+        self._stop_waiting()
+        while self._clients:
+            self._turn_away(self._clients.popleft()[0])
+            self._budget.give_back(WAITING)
+        self._end()
+
+    def _turn_away(self, client: socket.socket) -> None:
+        try:
+            reset_on_close(client)
+        except OSError:  # it was closed already
+            pass
+        client.close()
+
+    def _stop_waiting(self) -> None:
+        if self._gate is not None:
+            self._gate.forget(self.serve)
+        self._budget.forget(self.serve)
+        if self._next is not None and self._next.active():
+            self._next.cancel()
+        self._next = None
+
+    def _end(self) -> None:
+        over, self.over = self.over, None
+        if over is not None:
+            over()

@@ -1,0 +1,82 @@
+# -*- test-case-name: tests.service.run.test_transition -*-
+"""
+Sockets of systemd's on which a rule listened that is gone.
+
+systemd and this process hold them open, so the kernel goes on letting clients in. Here these are refused:
+they would wait for ever. Sockets that no rule ever used are left alone: they may be for another part of the
+program.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+
+from twisted.logger import Logger
+
+from portfwd.kernel.reactor import Reactor
+from portfwd.kernel.sockets import reset_on_close
+from portfwd.limits.descriptors import PER_SESSION, DescriptorBudget
+from portfwd.listen import systemd
+from portfwd.listen.listener import Listener
+from portfwd.values import Address
+
+
+class UnusedSockets:
+    """Those of one process, by systemd's names."""
+
+    _log = Logger()
+
+    def __init__(
+        self, reactor: Reactor, budget: DescriptorBudget, inherited: Callable[[], Mapping[str, Sequence[int]]]
+    ) -> None:
+        """:param inherited: names to descriptors."""
+        self._reactor = reactor
+        self._budget = budget
+        self._inherited = inherited
+        self._known: set[str] = set()
+        self._refusing: dict[str, list[Listener]] = {}
+
+    def __repr__(self) -> str:
+        return f"<UnusedSockets {sorted(self._refusing)}>"
+
+    def refuse(self, used: Iterable[str]) -> None:
+        """Refuse the clients of all sockets that were used once and are not called one of `used`."""
+        used = set(used)
+        self._known |= used
+        for name in self._known:
+            if name in used:
+                for listener in self._refusing.pop(name, ()):
+                    listener.stop()
+            elif name not in self._refusing:
+                self._refusing[name] = list(self._refusers(name))
+
+    def stop(self) -> None:
+        """The process stops."""
+        while self._refusing:
+            for listener in self._refusing.popitem()[1]:
+                listener.stop()
+
+    def _refusers(self, name: str) -> Iterator[Listener]:
+        budget = self._budget
+
+        def refuse(client: socket.socket, _: Address | None) -> None:
+            with suppress(OSError):
+                reset_on_close(client)
+            client.close()
+            budget.give_back(PER_SESSION)
+
+        for descriptor in self._inherited().get(name, ()):
+            try:
+                sock = systemd.adopt(descriptor)
+            except OSError:
+                continue  # it takes datagrams, whose senders wait for nobody
+            listener = Listener(name, sock, self._reactor, budget, refuse, None, inherited=True)
+            try:
+                listener.start()
+            except OSError:  # the kernel watches no more sockets
+                listener.stop()
+                continue
+            self._log.info("systemd:{name}: no rule listens there, its clients are refused", name=name)
+            yield listener

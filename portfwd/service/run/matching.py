@@ -1,0 +1,158 @@
+# -*- test-case-name: tests.service.run.test_matching -*-
+"""
+Which listener of the rules at work serves which port of other rules, and what an operator has said of it.
+
+A listener is kept where address, port or path, and ``v6only=`` are the same. What was paused or drained stays
+so under the name of its rule, wherever that listens. Nothing is bound or changed here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from attrs import define, field
+
+from portfwd.kernel.sockets import is_own_address
+from portfwd.listen.datagram_clients import Reception
+from portfwd.listen.listener import Listener
+from portfwd.rules.model import Rule, Ruleset
+from portfwd.rules.steps import Steps
+from portfwd.service.build.bound import Bound
+from portfwd.service.build.build import at_port, count_ports
+from portfwd.service.build.listener_names import has_name
+from portfwd.values import InetAddress
+
+Key = tuple[object, ...]
+
+PAUSED: Final = "paused"
+DRAINED: Final = "drained"
+
+
+def listening_key(rule: Rule, offset: int) -> Key:
+    """What must be equal in two rules for one socket to serve both: it cannot be changed once it is bound."""
+    listen = rule.listen
+    if listen.ports is None:
+        return listen.kind, listen.path
+    return listen.kind, listen.host, listen.ports.first + offset, listen.options.v6only
+
+
+def is_reusable(rule: Rule) -> bool:
+    """
+    Whether a live rule can go on as it is when its text has not changed.
+
+    What names files, by TLS, a filter or an endpoint, is made anew: they may have changed.
+    """
+    datagrams = rule.has_datagrams and not rule.is_mixed
+    return (rule.is_plain or datagrams) and not rule.filters
+
+
+@define(eq=False)
+class Port:
+    """
+    One port of the new rules.
+
+    :ivar bound: what listens there now, if anything does.
+    :ivar steered: `PAUSED` or `DRAINED`, if an operator has said so; else empty.
+    """
+
+    rule: Rule
+    offset: int
+    name: str
+    written: tuple[str, str, str, str]
+    key: Key
+    steered: str = ""
+    bound: Bound | None = None
+
+
+@define(eq=False)
+class Match:
+    """
+    :ivar ports: every port of the new rules.
+    :ivar gone: what listens for nobody any more.
+    """
+
+    ports: list[Port] = field(factory=list)
+    gone: list[Bound] = field(factory=list)
+
+
+def match(current: Sequence[Bound], after: Ruleset) -> Steps[Match]:
+    """Find what listens already for each port of `after`."""
+    said = _what_was_said(current)
+    free: dict[Key, dict[str, Bound]] = {}
+    for bound in current:
+        key = listening_key(bound.live.rule, bound.offset)
+        free.setdefault(key, {})[bound.live.name] = bound
+        yield
+    made = Match()
+    for rule in after.rules:
+        for offset in range(count_ports(rule)):
+            name, written = at_port(rule, offset)
+            key = listening_key(rule, offset)
+            port = Port(rule, offset, name, written, key, said.get(name, said.get(rule.name, "")))
+            # Several rules may ask for any free port, or write the same endpoint: names tell them apart.
+            port.bound = free.get(key, {}).pop(name, None)
+            made.ports.append(port)
+            yield
+    for port in made.ports:
+        left = free.get(port.key)
+        if port.bound is None and left and port.steered != DRAINED:
+            port.bound = left.pop(next(iter(left)))
+    made.gone = [bound for left in free.values() for bound in left.values()]
+    return made
+
+
+def _what_was_said(current: Iterable[Bound]) -> dict[str, str]:
+    """By names of ports, and of rules all of whose ports are alike."""
+    said: dict[str, str] = {}
+    ranges: dict[str, set[str]] = {}
+    for bound in current:
+        state = DRAINED if bound.closed else PAUSED if bound.paused else ""
+        said[bound.live.name] = state
+        ranges.setdefault(bound.live.rule.name, set()).add(state)
+    alike = {name: next(iter(states)) for name, states in ranges.items() if len(states) == 1}
+    return alike | said
+
+
+@define(eq=False)
+class Renewal:
+    """
+    Sockets that a port needs besides those that it has, though its rule is the same.
+
+    :ivar kept: listeners that stay.
+    :ivar hosts: the addresses of a name on which to listen besides; None for all that the rule says.
+    """
+
+    kept: list[Listener | Reception]
+    hosts: Sequence[str] | None = None
+
+
+def renewal(bound: Bound, rule: Rule, addresses: Sequence[str]) -> Renewal | None:
+    """
+    What `bound` needs; None where it has all.
+
+    :param addresses: of the name that the rule listens on, as they are known now.
+    """
+    if bound.closed:
+        return Renewal([])
+    if not bound.listeners:
+        return None  # Twisted's own
+    # One that is only bound or open did not begin: that was an accident, or the kernel gave it up.
+    idle = ("bound", "open", "stopped")
+    good = [one for one in bound.listeners if one.state not in idle and not (one.file and one.file.is_gone)]
+    if not has_name(rule) or not addresses:
+        return None if len(good) == len(bound.listeners) else Renewal(good)
+    hosts = {one: _host(one) for one in good}
+    kept = [one for one, host in hosts.items() if host in addresses]
+    missing = [
+        host
+        for host in addresses
+        # A name may have an IPv6 address that this machine has not; a start leaves it out, too.
+        if host not in hosts.values() and (":" not in host or is_own_address(host))
+    ]
+    return None if not missing and len(kept) == len(bound.listeners) else Renewal(kept, missing)
+
+
+def _host(listener: Listener | Reception) -> str:
+    address = listener.address
+    return address.host if isinstance(address, InetAddress) else ""

@@ -1,0 +1,145 @@
+# -*- test-case-name: tests.service.run.test_transition -*-
+"""
+Listeners that are going, and hold an address that a new one wants.
+
+For a moment both have it: ports are shared (``SO_REUSEPORT``), and the file of a unix socket has another name
+meanwhile. Both can be taken back.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+from portfwd.listen.binding import share_port
+from portfwd.listen.datagram_clients import Reception
+from portfwd.listen.listener import Listener
+from portfwd.listen.retired import RetiredListeners
+from portfwd.listen.unix_files import SocketFile
+from portfwd.rules.model import DATAGRAM_KINDS, UNIX_KINDS
+from portfwd.service.build.bound import Bound
+from portfwd.service.build.build import Planned
+from portfwd.service.build.endpoints import address_of
+from portfwd.values import Address, InetAddress
+
+#: Where something listens: a port, on whichever address, or a path.
+Place = int | str
+
+
+class Rivals:
+    """Those of one reload."""
+
+    def __init__(self, going: Iterable[Bound], retired: RetiredListeners) -> None:
+        """
+        :param going: what is closed if the reload is applied.
+        :param retired: sockets for datagrams that still have associations.
+        """
+        self._retired = retired
+        self._at: dict[Place, list[Bound]] = {}
+        self._shared: list[socket.socket] = []
+        self._aside: list[tuple[SocketFile, socket.socket]] = []
+        for bound in going:
+            place = None if bound.closed else _place(Planned(bound.live, bound.offset, bound.endpoint))
+            if place is not None:
+                self._at.setdefault(place, []).append(bound)
+
+    def __repr__(self) -> str:
+        return f"<Rivals at {list(self._at)}>"
+
+    def bound_at(self, planned: Planned) -> Sequence[Bound]:
+        """Those at the place that `planned` wants."""
+        place = _place(planned)
+        return () if place is None else self._at.get(place, ())
+
+    def of(self, planned: Planned) -> list[Listener | Reception]:
+        """Sockets of ours at the place that `planned` wants."""
+        found = [listener for bound in self.bound_at(planned) for listener in bound.listeners]
+        place = _place(planned)
+        if planned.live.rule.listen.kind in DATAGRAM_KINDS and isinstance(place, int):
+            found += self._retired.at_port(place)
+        return found
+
+    def of_datagrams(self, planned: Planned) -> list[Reception]:
+        """Those on its port whose datagrams a socket for `planned` takes as soon as it is bound."""
+        if planned.live.rule.listen.kind not in DATAGRAM_KINDS:
+            return []
+        return [one for one in self.of(planned) if isinstance(one, Reception)]
+
+    def share_port(self, planned: Planned) -> bool:
+        """
+        Let a socket for `planned` be bound beside the others; say whether there are any.
+
+        :raises OSError: the kernel does not let it.
+        """
+        found = [one.sock for one in self.of(planned)]
+        found += [sock for bound in self.bound_at(planned) for sock in _of_twisted(bound)]
+        found = [sock for sock in found if _has_port(sock)]
+        for sock in found:
+            share_port(sock, True)
+            self._shared.append(sock)
+        return bool(found)
+
+    def stop_sharing(self, fresh: Iterable[Bound]) -> None:
+        """
+        Let nobody else be bound any more to ports that were shared.
+
+        :param fresh: what was bound beside the others.
+        """
+        shared, self._shared = self._shared, []
+        if not shared:
+            return
+        for bound in fresh:
+            shared += [listener.sock for listener in bound.listeners]
+            shared += _of_twisted(bound)
+        for sock in shared:
+            if _has_port(sock):
+                share_port(sock, False)
+
+    def step_aside(self, planned: Planned) -> None:
+        """
+        Let a unix socket for `planned` have the name.
+
+        :raises OSError: the directory does not let it.
+        """
+        for one in self.of(planned):
+            if one.file is not None:
+                self._aside.append((one.file, one.sock))
+                one.file.step_aside(one.sock)
+
+    def taking_back(self) -> Iterator[Callable[[], None]]:
+        """What takes each of these names back; may raise `OSError`."""
+        while self._aside:
+            file, sock = self._aside.pop()
+            yield partial(file.step_back, sock)
+
+
+def _of_twisted(bound: Bound) -> list[socket.socket]:
+    ports: list[Any] = list(bound.ports)
+    return [port.socket for port in ports if hasattr(port, "socket")]
+
+
+def _has_port(sock: socket.socket) -> bool:
+    return sock.fileno() >= 0 and sock.family != getattr(socket, "AF_UNIX", None)
+
+
+def _place(planned: Planned) -> Place | None:
+    """What `planned` wants; None where nobody knows, or where any port will do."""
+    listen = planned.live.rule.listen
+    if listen.ports is not None:
+        return (listen.ports.first + planned.offset) or None
+    if listen.kind in UNIX_KINDS:
+        return listen.path
+    if planned.endpoint is not None:
+        try:
+            return _place_of(address_of(listen.path))
+        except Exception:  # whatever Twisted's parsers and plug-ins raise
+            return None
+    return None
+
+
+def _place_of(address: Address | None) -> Place | None:
+    if isinstance(address, InetAddress):
+        return address.port or None
+    return None if address is None else address.path

@@ -1,0 +1,97 @@
+# -*- test-case-name: tests.service.run.test_transition -*-
+"""
+The end of a reload: everything at work learns of the new rules, or that nothing was changed.
+
+Nothing of this fails: an accident is logged, noted in the result, and stops nothing of the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from attrs import frozen
+from twisted.logger import Logger
+
+from portfwd.limits.admission import Doorkeeper
+from portfwd.relay.loops import Loops
+from portfwd.relay.rule import SessionLog
+from portfwd.rules.model import SYSTEMD_KINDS, OnRemove, Ruleset
+from portfwd.rules.steps import Steps
+from portfwd.rules.whole_process import overall_limits, shared_limits
+from portfwd.service.build.addresses import tell_where
+from portfwd.service.build.bound import Bound
+from portfwd.service.build.build import Binder
+from portfwd.service.run.retired_rules import Departures
+from portfwd.service.run.transition import Transition
+
+
+@frozen
+class Switching:
+    """What a process has besides its listeners."""
+
+    _binder: Binder
+    _departures: Departures
+    _doorkeeper: Doorkeeper
+    _loops: Loops
+
+    def undo(self, change: Transition) -> Steps[None]:
+        """Nothing is changed, and clients who came meanwhile are served by the rules as they are."""
+        yield from change.undo()
+        yield from self._serve(change)
+
+    def apply(
+        self,
+        change: Transition,
+        ruleset: Ruleset,
+        log: SessionLog,
+        before: Sequence[Bound],
+        took: Callable[[], None],
+    ) -> Steps[None]:
+        """
+        Let the new rules work.
+
+        :param before: what listened so far.
+        :param took: is called as soon as clients get the new rules.
+        """
+        surely = change.surely
+        unused = self._binder.unused
+        surely("taking systemd's sockets", unused.refuse, systemd_names((*before, *change.fresh)))
+        yield from change.switch()
+        took()
+        limits, shared = overall_limits(ruleset), shared_limits(ruleset)
+        if (limits, shared) != (self._doorkeeper.overall, self._doorkeeper.shared):
+            surely("changing the limits of all rules", self._doorkeeper.bound, limits, shared)
+            for one in change.bound:
+                surely(f"{one.live.name}: changing its limits", one.live.limit)
+                surely(f"{one.live.name}: changing its limits", one.judge)
+                yield
+        # Before their rules leave: these stay until all are served.
+        yield from self._serve(change)
+        for old, new in change.replaced:
+            surely(f"{new.name}: replacing", self._departures.replace, old, new)
+            yield
+        for live in change.removed:
+            yield from change.surely_all(f"{live.name}: removing", self._departures.remove(live))
+        for live in (*(old for old, _ in change.replaced), *change.removed):
+            if live.sessions and live not in self._departures:
+                # After an accident: sessions must be listed, and end with the process.
+                surely(f"{live.name}: keeping its sessions", self._departures.leave, live, OnRemove.STAY)
+        lives = [one.live for one in change.bound]
+        yield from change.surely_all("counting sessions", self._departures.count_sessions(lives))
+        for live in (*lives, *self._departures):
+            live.log = log
+            yield
+        surely("refusing clients of systemd's sockets", unused.refuse, systemd_names(change.bound))
+        surely("telling addresses", tell_where, Logger(), self._loops, change.fresh)
+
+    def _serve(self, change: Transition) -> Steps[None]:
+        for live, late in change.late:
+            change.surely(f"{live.name}: serving clients that waited", self._departures.serve, live, late)
+            yield
+        change.late.clear()
+
+
+def systemd_names(bounds: Iterable[Bound]) -> set[str]:
+    """The sockets of systemd's on which rules listen, by name."""
+    listens = (one.live.rule.listen for one in bounds if not one.closed)
+    return {listen.path for listen in listens if listen.kind in SYSTEMD_KINDS}

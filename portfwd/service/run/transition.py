@@ -1,0 +1,481 @@
+# -*- test-case-name: tests.service.run.test_transition -*-
+"""
+From the rules at work to others: what is kept, made, bound and let go.
+
+A `Transition` is prepared in full, which changes nothing that clients could see, and is then made or undone.
+All that can fail is tried before: live rules, sockets, their buffers and their place in the poller. Sockets
+begin to listen last. From there on an accident stops nothing of the rest: it is logged, and noted in the
+result. A listener that both rulesets have keeps its socket, and with it the clients in its backlog; a rule
+that is the same in both keeps all it has. Preparing and changing are `Steps`, so that traffic goes on.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from attrs import Factory, define, field
+from twisted.logger import Logger
+
+from portfwd.errors import Problem
+from portfwd.kernel.failures import log_failure
+from portfwd.kernel.sockets import change_settings, listening_settings
+from portfwd.limits.descriptors import RESERVE, DescriptorBudget
+from portfwd.listen.datagram_clients import Reception
+from portfwd.listen.late_clients import LateClients
+from portfwd.listen.listener import Listener
+from portfwd.listen.unix_files import try_unix
+from portfwd.relay.live import LiveRule
+from portfwd.rules.model import UNIX_KINDS, Kind, OnRemove, Rule, Ruleset
+from portfwd.rules.queries.diff import Difference, compare
+from portfwd.rules.steps import Steps
+from portfwd.service.build.bind_failures import cannot_bind, cannot_listen, lacks_privilege, listen_label
+from portfwd.service.build.bound import Bound, listen_on_endpoints
+from portfwd.service.build.build import Binder, Planned, RuleMaker
+from portfwd.service.build.endpoints import endpoint_beside, renew_certificate, try_endpoint
+from portfwd.service.build.listener_names import has_name
+from portfwd.service.run.matching import (
+    DRAINED,
+    PAUSED,
+    Port,
+    Renewal,
+    is_reusable,
+    match,
+    renewal,
+)
+from portfwd.service.run.rivals import Rivals
+from portfwd.values import CloseReason, UnixAddress
+
+#: Directives that are obeyed when the process starts, and only then.
+AT_START: Final = ("admin", "manhole", "metrics")
+
+
+@define(eq=False)
+class _Wanted:
+    """
+    A port that needs sockets.
+
+    :ivar before: what has sockets for it that do not do.
+    :ivar made: what was bound.
+    """
+
+    port: Port
+    planned: Planned
+    before: Bound | None = None
+    renewal: Renewal | None = None
+    made: Bound | None = None
+
+
+@define(eq=False)
+class Transition:
+    """
+    One change from rules at work to others.
+
+    :ivar difference: known once it is prepared.
+    :ivar problems: what is wrong with filters.
+    :ivar failures: a line for everything that cannot be had.
+    :ivar notes: see `portfwd.service.run.reload.ReloadResult`.
+    :ivar replaced: live rules, each with the one that has taken its place.
+    :ivar removed: live rules whose place none has taken.
+    :ivar late: clients whose listener was closed, each with the live rule that is to serve them.
+    """
+
+    _log = Logger()
+
+    _current: Sequence[Bound]
+    _before: Ruleset
+    _after: Ruleset
+    _maker: RuleMaker
+    _binder: Binder
+    _budget: DescriptorBudget
+    _resolve: Callable[[str], Sequence[str]]
+    difference: Difference = field(factory=Difference, init=False)
+    failures: list[str] = field(factory=list, init=False)
+    notes: list[str] = field(factory=list, init=False)
+    replaced: list[tuple[LiveRule, LiveRule]] = field(factory=list, init=False)
+    removed: list[LiveRule] = field(factory=list, init=False)
+    late: list[tuple[LiveRule, LateClients]] = field(factory=list, init=False)
+    _gone: list[Bound] = field(factory=list, init=False)
+    _ports: list[Port] = field(factory=list, init=False)
+    _same: list[tuple[Bound, Port]] = field(factory=list, init=False)
+    _handed: list[tuple[Bound, Port, Planned]] = field(factory=list, init=False)
+    _wanted: list[_Wanted] = field(factory=list, init=False)
+    #: What gets datagrams since it was bound, and whose they were.
+    _took: list[tuple[Bound, list[Reception]]] = field(factory=list, init=False)
+    _rivals: Rivals = field(
+        default=Factory(lambda change: Rivals((), change._binder.retired), takes_self=True), init=False
+    )
+    _spent: int = field(default=0, init=False)
+    _prepared: bool = field(default=False, init=False)
+
+    @property
+    def problems(self) -> Sequence[Problem]:
+        """See the class."""
+        return self._maker.problems
+
+    @property
+    def bound(self) -> list[Bound]:
+        """What listens for the new rules, in their order."""
+        return [port.bound for port in self._ports if port.bound is not None]
+
+    @property
+    def fresh(self) -> Sequence[Bound]:
+        """Those of `bound` that did not listen before."""
+        return tuple(one.made for one in self._wanted if one.made is not None)
+
+    # Preparing: nothing that a client could see
+
+    def prepare(self, *, dry_run: bool = False) -> Steps[None]:
+        """
+        Make all that is new, and bind it; what cannot be had is among `problems` and `failures`.
+
+        :param dry_run: listen on nothing, and make no file.
+        """
+        self.difference = yield from compare(self._before, self._after)
+        found = yield from match(self._current, self._after)
+        self._ports, self._gone = found.ports, found.gone
+        yield from self._make()
+        if self.failures or self.problems:
+            return
+        replaced = [one.before for one in self._wanted if one.before is not None]
+        self._rivals = Rivals((*self._gone, *replaced), self._binder.retired)
+        yield from self._bind(dry_run)
+        if self.failures or dry_run:
+            return
+        yield from self._open()
+        self._prepared = not self.failures
+        self._note_what_waits()
+
+    def _make(self) -> Steps[None]:
+        """Make live rules for all ports that need one."""
+        same_access = self._before.access == self._after.access
+        rule: Rule | None = None
+        make: Callable[[int], Planned] | None = None
+        for port in self._ports:
+            bound = port.bound
+            if port.rule is not rule:
+                rule, make = port.rule, None
+            needs = None if bound is None or port.steered == DRAINED else self._renewal(bound, port.rule)
+            planned: Planned | None = None
+            if (
+                bound is not None
+                and same_access
+                and is_reusable(port.rule)
+                and bound.live.rule == port.rule
+                and bound.live.name == port.name
+            ):
+                self._same.append((bound, port))
+                planned = Planned(bound.live, port.offset, bound.endpoint)
+            else:
+                if make is None:
+                    make = self._maker.prepare(port.rule, None if bound is None else bound.live.streams)
+                planned = make(port.offset)
+                if bound is not None and needs is None:
+                    self._handed.append((bound, port, planned))
+            if bound is None and port.steered == DRAINED:
+                port.bound = Bound(planned.live, port.offset, planned.endpoint, closed=True)
+            elif bound is None or needs is not None:
+                self._wanted.append(_Wanted(port, planned, bound, needs))
+            yield
+        self.failures += self._maker.failures
+
+    def _renewal(self, bound: Bound, rule: Rule) -> Renewal | None:
+        addresses: Sequence[str] = ()
+        if has_name(rule):
+            try:
+                addresses = self._resolve(rule.listen.host)
+            except OSError:  # nobody knows it now: what listens stays
+                addresses = ()
+        return renewal(bound, rule, addresses)
+
+    # Binding
+
+    def _bind(self, dry_run: bool) -> Steps[None]:
+        # A socket for datagrams that is bound takes them from another one on its port: those come last.
+        for wanted in sorted(self._wanted, key=lambda one: bool(self._rivals.of_datagrams(one.planned))):
+            planned = wanted.planned
+            try:
+                if dry_run and self._is_tried(planned):
+                    continue
+                rivals = self._rivals.of_datagrams(planned)
+                made = wanted.made = self._bind_one(wanted)
+                made.paused = True  # until all is sure, no client of an endpoint is accepted
+                if rivals:
+                    self._took.append((made, rivals))
+                    for listener in made.listeners:
+                        listener.open()  # datagrams come from now on: they need a buffer
+            except (OSError, ValueError) as problem:
+                self.failures.append(self._explained(planned, problem))
+            yield
+        if self.failures:
+            return
+        count = sum(1 if one.made is None else len(one.made.listeners) for one in self._wanted)
+        if self._budget.take(count):
+            self._spent = count
+        else:
+            more = len(self._wanted)
+            self.failures.append(
+                f"{more} more listener{'s are' if more != 1 else ' is'} too many:"
+                f" {self._budget.spent} of {self._budget.limit} descriptors are open,"
+                f" and {RESERVE} are kept free; raise 'ulimit -n'"
+            )
+
+    def _is_tried(self, planned: Planned) -> bool:
+        """
+        Try what a dry run cannot bind; say whether it was such a thing.
+
+        :raises OSError, ValueError: it could not be bound.
+        """
+        listen = planned.live.rule.listen
+        if listen.kind in UNIX_KINDS:
+            if not self._rivals.of(planned):
+                datagrams = listen.kind is Kind.UNIX_DATAGRAM
+                try_unix(UnixAddress(listen.path), socket.SOCK_DGRAM if datagrams else socket.SOCK_STREAM)
+            return True
+        if planned.endpoint is not None:
+            if not self._rivals.bound_at(planned):
+                try_endpoint(listen.path)
+            return True
+        return bool(self._rivals.of_datagrams(planned))
+
+    def _bind_one(self, wanted: _Wanted) -> Bound:
+        planned, needs = wanted.planned, wanted.renewal
+        resolve = self._resolve
+        if needs is not None and needs.hosts is not None:
+            hosts = needs.hosts
+
+            def resolve(_: str) -> Sequence[str]:
+                return hosts
+
+        if planned.live.rule.listen.kind in UNIX_KINDS:
+            self._rivals.step_aside(planned)
+        if planned.endpoint is not None:
+            made = self._binder.bind(planned, resolve)
+            if self._rivals.share_port(planned):
+                made.endpoints = [endpoint_beside(self._binder.reactor, planned.live.rule.listen.path)]
+            return made
+        try:
+            return self._binder.bind(planned, resolve)
+        except OSError as problem:
+            if problem.errno != errno.EADDRINUSE or not self._rivals.share_port(planned):
+                raise
+            return self._binder.bind(planned, resolve, share=True)
+
+    def _explained(self, planned: Planned, problem: Exception) -> str:
+        line = cannot_bind(planned.live.rule, planned.live.name, planned.offset, problem)
+        if lacks_privilege(planned.live.rule, planned.offset, problem):
+            line += (
+                "; a port so low wants a privilege that this process does not have (any more): restart it,"
+                " or give it CAP_NET_BIND_SERVICE, or let systemd hold the socket"
+            )
+        return line
+
+    def _open(self) -> Steps[None]:
+        # First those of Twisted's, which may fail though they could be bound; they accept nobody yet.
+        for made in self.fresh:
+            if made.endpoints:
+                listen_on_endpoints(made, self._budget, self._endpoint_failed)
+                yield
+        if self.failures:
+            return
+        for made in self.fresh:
+            for listener in made.listeners:
+                try:
+                    listener.open()
+                except OSError as problem:
+                    reason = problem.strerror or str(problem)
+                    where = made.live.rule.listen.where
+                    line = cannot_listen(made.live.name, str(listener.address), reason, where)
+                    self.failures.append(line)
+                    return
+            yield
+
+    def _endpoint_failed(self, line: str) -> None:
+        """One of Twisted's endpoints cannot listen; some say so when the reload is long over."""
+        if self._prepared:
+            self._binder.late_failure(line)
+        else:
+            self.failures.append(line)
+
+    def _note_what_waits(self) -> None:
+        for name in self.difference.directives:
+            if name in AT_START:
+                self.notes.append(f"the directive '{name}' is obeyed at the next start")
+        if self._before.pid_file != self._after.pid_file:
+            self.notes.append("the pid file is written at the next start")
+        steered = [(port.rule.name, port.steered) for port in self._ports if port.steered]
+        for name, state in dict(steered).items():
+            self.notes.append(f"{name} is {state} as before; 'resume' ends that")
+
+    # One of these two; nothing of them can fail
+
+    def undo(self) -> Steps[None]:
+        """Close what was bound: everything is as it was, and no client and no datagram is lost."""
+        for made, rivals in self._took:
+            for listener in made.listeners:
+                if isinstance(listener, Reception):
+                    yield from self.surely_all("handing datagrams back", listener.hand_back(rivals))
+        self._took = []
+        for wanted in self._wanted:
+            if wanted.made is not None:
+                self.surely("handing clients back", self._hand_back, wanted, wanted.made)
+                self.surely("closing what was bound", wanted.made.close)
+                if wanted.before is None or wanted.before.live is not wanted.made.live:
+                    # Of a port of Twisted's that could not wait.
+                    self.surely("ending sessions", wanted.made.live.close_all, CloseReason.KILLED)
+            yield
+        for take_back in self._rivals.taking_back():
+            self.surely("taking the name of a unix socket back", take_back)
+        self.surely("keeping a port for this process", self._rivals.stop_sharing, self.fresh)
+        self._budget.give_back(self._spent)
+        self._spent = 0
+
+    def _hand_back(self, wanted: _Wanted, made: Bound) -> None:
+        """Clients that came since `made` listens beside another listener are that one's."""
+        for listener in made.listeners:
+            if isinstance(listener, Listener):
+                for bound in self._rivals.bound_at(wanted.planned):
+                    others = [one for one in bound.listeners if isinstance(one, Listener)]
+                    if others:
+                        self.late.append((bound.live, listener.hand_back(others)))
+
+    def switch(self) -> Steps[None]:
+        """Let the new rules work."""
+        self.surely("keeping a port for this process", self._rivals.stop_sharing, self.fresh)
+        for bound, port in self._same:
+            # Equal, but for the places in the file and the words that a log repeats.
+            bound.live.rule, bound.live.written = port.rule, port.written
+        yield
+        for wanted in self._wanted:
+            if wanted.made is not None:
+                self.surely(f"{wanted.port.name}: beginning", self._begin, wanted, wanted.made)
+            yield
+        for bound, port, planned in self._handed:
+            self.surely(f"{port.name}: changing over", self._hand_over, bound, planned)
+            self.surely(f"{port.name}: changing over", self._steer, bound, port)
+            yield
+        for bound in self._gone:
+            self.removed.append(bound.live)
+            how = bound.live.options.on_remove
+            yield from self.surely_all(f"{bound.live.name}: closing", self._close(bound, how))
+        for wanted in self._wanted:
+            if wanted.before is not None:
+                closing = self._close(wanted.before, OnRemove.STAY)
+                yield from self.surely_all(f"{wanted.port.name}: closing", closing)
+        for made in self.fresh:
+            for listener in made.listeners:
+                if isinstance(listener, Reception):
+                    self.surely(f"{made.live.name}: joining", self._binder.retired.join, listener)
+
+    def _begin(self, wanted: _Wanted, made: Bound) -> None:
+        port, planned, before = wanted.port, wanted.planned, wanted.before
+        port.bound = made
+        made.paused = False
+        new = tuple(made.listeners)
+        if before is not None:
+            kept = [] if wanted.renewal is None else wanted.renewal.kept
+            before.listeners = [one for one in before.listeners if one not in kept]
+            made.listeners = [*kept, *new]
+            made.serve(planned.live, planned.offset, self._budget)
+            if before.live is not planned.live:
+                planned.live.inherit(before.live)
+                self.replaced.append((before.live, planned.live))
+                self._adapt(before.live, planned, kept)
+        if port.steered == PAUSED:
+            made.pause()
+        else:
+            made.resume()
+        for listener in new:
+            listener.begin()
+
+    def _close(self, bound: Bound, how: OnRemove) -> Steps[None]:
+        if bound.closed:
+            return
+        try:
+            if how is not OnRemove.CUT:
+                for late in bound.take_waiting():
+                    self.late.append((bound.live, late))
+                    yield
+        finally:
+            self._budget.give_back(len(bound.listeners))
+            bound.close(stays=how is OnRemove.STAY)
+        yield
+
+    def let_go(self) -> Steps[None]:
+        """Forget what is not at work any more; to free it all at once would take its time."""
+        lists: tuple[list[Any], ...] = (self._ports, self._same, self._handed, self.replaced, self._gone)
+        for one in lists:
+            while one:
+                one.pop()
+                yield
+        rules = list(self._before.rules)
+        self._before = Ruleset()
+        while rules:
+            rules.pop()
+            yield
+
+    def _steer(self, bound: Bound, port: Port) -> None:
+        """What an operator said holds for the name, whatever was said of this socket's former rule."""
+        if bound.closed or bound.paused == (port.steered == PAUSED):
+            return
+        if bound.paused:
+            bound.resume()
+        else:
+            bound.pause()
+
+    def _hand_over(self, bound: Bound, planned: Planned) -> None:
+        old, new = bound.live, planned.live
+        bound.endpoint = planned.endpoint
+        bound.serve(new, planned.offset, self._budget)
+        new.inherit(old)
+        self.replaced.append((old, new))
+        for made in bound.ports:
+            try:
+                renew_certificate(made, new.rule.listen.path)
+            except Exception as problem:  # whatever Twisted's parsers and plug-ins raise
+                label = listen_label(new.rule.listen, planned.offset)
+                self.notes.append(f"{label}: its certificate stays as it was: {problem}")
+        self._adapt(old, planned, bound.listeners)
+
+    def _adapt(self, old: LiveRule, planned: Planned, listeners: Sequence[Listener | Reception]) -> None:
+        """Let sockets that stay have the options of the new rule."""
+        new = planned.live
+        before, after = old.rule.listen.options, new.rule.listen.options
+        label = listen_label(new.rule.listen, planned.offset)
+        for listener in listeners:
+            try:
+                listener.resize(after.backlog)
+                settings = listening_settings(old.options), listening_settings(new.options)
+                if not change_settings(listener.sock, *settings):
+                    self.notes.append(
+                        f"{label}: a buffer size that was set stays with its listener until the next start"
+                    )
+            except OSError as problem:
+                self.notes.append(f"{label}: an option of the listener stays as it was: {problem.strerror}")
+            if before.mode != after.mode:
+                try:
+                    listener.change_mode(after.mode)
+                except OSError as problem:
+                    self.notes.append(f"{label}: its permission bits stay as they were: {problem.strerror}")
+
+    # What must not stop the rest
+
+    def surely(self, what: str, work: Callable[..., object], *arguments: object) -> None:
+        """Do `work`; an accident is logged and noted."""
+        try:
+            work(*arguments)
+        except Exception:
+            self._accident(what)
+
+    def surely_all(self, what: str, steps: Steps[None]) -> Steps[None]:
+        """The same for work of many steps."""
+        try:
+            yield from steps
+        except Exception:
+            self._accident(what)
+
+    def _accident(self, what: str) -> None:
+        log_failure(self._log, "reload: {what} failed", what=what)
+        self.notes.append(f"{what} failed; the log has the traceback")
