@@ -981,7 +981,8 @@ class LiveDialTests(SynchronousTestCase):
 
     def test_routes(self) -> None:
         """The target of a route is the destination that was made for it."""
-        self.assertIs(self.dialled(self.spec), self.app)
+        dialled = self.dialled(self.spec)
+        self.assertEqual((dialled.label, dialled.address), (self.app.label, self.app.address))
 
     def test_addresses(self) -> None:
         """An address is dialled with the rule's options, whether a name or not."""

@@ -35,6 +35,14 @@ from tests.service.run.test_reload import ReloadCase
 from tests.service.worlds import a_free_port, a_used_port
 
 
+def free_ports(count: int) -> list[int]:
+    """So many ports that nobody has now."""
+    found: set[int] = set()
+    while len(found) < count:
+        found.add(a_free_port())
+    return list(found)
+
+
 class Faulty:
     """
     Makes one call of a function fail.
@@ -80,7 +88,7 @@ class EveryStepCase(ReloadCase):
 
     def texts(self) -> tuple[str, str]:
         """The rules before, and after."""
-        self.ports = a, b, c, d, e, f, g, h, i = [a_free_port() for _ in range(9)]
+        self.ports = a, b, c, d, e, f, g, h, i = free_ports(9)
         udp = f"udp:127.0.0.1:{self.datagrams.getsockname()[1]}"
         return (
             "limits max-conns=50\n"
