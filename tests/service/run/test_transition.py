@@ -7,6 +7,7 @@ applied in full, whatever accident happens on the way.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -36,10 +37,13 @@ from tests.service.worlds import a_free_port, a_used_port
 
 
 def free_ports(count: int) -> list[int]:
-    """So many ports that nobody has now."""
+    """So many ports that nobody has now, neither for connections nor for datagrams."""
     found: set[int] = set()
     while len(found) < count:
-        found.add(a_free_port())
+        port = a_free_port()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            found.add(port)
     return list(found)
 
 
