@@ -4,18 +4,22 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
+from twisted.python.usage import UsageError
+
+from portfwd.cli.parsing import WRONG
 from portfwd.cli.reading import FINE
-from portfwd.values import parse_duration
+from portfwd.values import parse_duration, printable
 
 DESCRIPTION = """\
 Forward as a rules file says, in the foreground. TERM and INT end it: it accepts no more
-clients, and sessions may finish for --drain. HUP reads the rules file again, USR1 opens
-the logs again. 'twistd portfwd' does the same and can also be a daemon, change its user
-and change its root.
+clients, and sessions may finish for --drain. HUP reads the rules file again, and so
+does --watch when it changes; USR1 opens the logs again. 'twistd portfwd' does the same and
+can also be a daemon, change its user and change its root.
 
 examples:
-  portfwd run -c /etc/portfwd/rules.conf
+  portfwd run -c /etc/portfwd/rules.conf --watch
   portfwd run --rule ':8080 -> 10.0.0.5:80' --rule ':2222 -> 10.0.0.5:22'
 
 exit codes:
@@ -45,6 +49,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         type=_duration,
         help="how long sessions may go on after a signal to stop (10s)",
     )
+    parser.add_argument("--watch", action="store_true", help="reload when the rules file has changed (Linux)")
     parser.add_argument("--allow-empty", action="store_true", help="take a rules file without any rule")
     parser.set_defaults(run=run)
 
@@ -66,7 +71,10 @@ def run(arguments: argparse.Namespace) -> int:
     words += [f"--rule={rule}" for rule in arguments.rule or ()]
     if arguments.drain is not None:
         words.append(f"--drain={arguments.drain}")
-    if arguments.allow_empty:
-        words.append("--allow-empty")
-    run_in_foreground(words)
+    words += [f"--{flag}" for flag in ("watch", "allow-empty") if getattr(arguments, flag.replace("-", "_"))]
+    try:
+        run_in_foreground(words)
+    except UsageError as problem:
+        print(f"portfwd run: {printable(str(problem))}; 'portfwd run --help' says more", file=sys.stderr)
+        return WRONG
     return FINE

@@ -13,6 +13,7 @@ import os
 import select
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from twisted.application.service import IService, MultiService, Service
@@ -28,6 +29,7 @@ from portfwd.kernel.reactor import Reactor
 from portfwd.kernel.steady import steady
 from portfwd.rules import combine, everything_wrong, format_problem, load, parse_rule, unsupported
 from portfwd.rules.model import Ruleset
+from portfwd.rules.reading import Files
 from portfwd.service.build.filters import filter_problems
 from portfwd.service.build.openings import opening_problems
 from portfwd.service.daemon.disk import DiskFiles
@@ -36,12 +38,15 @@ from portfwd.service.daemon.garbage import kept
 from portfwd.service.daemon.last_resort import LastResort
 from portfwd.service.daemon.notify import STOP_MARGIN, Heartbeat, Notifier, status_of
 from portfwd.service.daemon.pid_file import PidFile, remove_own_pid_file
+from portfwd.service.daemon.reading import ReadBefore
+from portfwd.service.daemon.rule_files import rule_files
 from portfwd.service.daemon.signals import Signals
 from portfwd.service.daemon.threads import wait_for_none
 from portfwd.service.operators.operators import add_operators
 from portfwd.service.run.forwarder import DRAIN, Forwarder
 from portfwd.service.run.rereading import Confinement, Rereading
 from portfwd.service.run.session_log import LogInUse
+from portfwd.service.run.watching import RulesWatch
 from portfwd.service.tls.certificate_watch import CertificateWatch
 from portfwd.values import counted, parse_duration
 from portfwd.version import __version__
@@ -90,6 +95,7 @@ class Options(UsageOptions):
 
     optFlags = [  # noqa: RUF012 - twisted reads a plain list
         ["allow-empty", None, "Take a rules file without any rule, at the start and at a reload."],
+        ["watch", None, "Reload when the rules file, or a file that it includes, has changed (Linux)."],
     ]
 
     compData = None
@@ -118,6 +124,8 @@ class Options(UsageOptions):
         """One source of rules is needed, and only one."""
         if bool(self["config"]) == bool(self["rules"]):
             raise UsageError("give a rules file (-c FILE) or rules (--rule '...'), one of the two")
+        if self["watch"] and not self["config"]:
+            raise UsageError("--watch needs a rules file (-c FILE)")
         install_reactor()
 
 
@@ -134,13 +142,14 @@ def install_reactor() -> None:
         install()
 
 
-def read_rules(options: Options) -> Ruleset:
+def read_rules(options: Options, files: Files | None = None) -> Ruleset:
     """
     The rules that `options` name.
 
+    :param files: None for those of this machine.
     :raises RulesError: with every problem; also for what this version cannot do, and for filters.
     """
-    files = DiskFiles()
+    files = DiskFiles() if files is None else files
     if options["config"]:
         path = os.path.abspath(options["config"])
         ruleset = load(path, files, allow_empty=bool(options["allow-empty"]))
@@ -152,7 +161,7 @@ def read_rules(options: Options) -> Ruleset:
     return ruleset
 
 
-def _parse_all(texts: Sequence[str], files: DiskFiles) -> Ruleset:
+def _parse_all(texts: Sequence[str], files: Files) -> Ruleset:
     """Every rule of the command line, with the problems of all of them."""
     rulesets: list[Ruleset] = []
     problems: list[Problem] = []
@@ -314,14 +323,17 @@ def makeService(options: Options) -> IService:
 
     Prints every problem of a bad rules file and leaves with status 2.
     """
+    files = ReadBefore(DiskFiles())
+    if options["watch"]:
+        files.take(os.path.abspath(options["config"]))
     try:
-        ruleset = read_rules(options)
+        ruleset = read_rules(options, files)
     except RulesError as problem:
         _print(everything_wrong(problem))
         raise SystemExit(BAD_RULES) from None
     warnings = [f"{one.location}: {one.message}" for one in ruleset.warnings]
     _print(ruleset.warnings)
-    return _assemble(options, ruleset, warnings)
+    return _assemble(options, ruleset, warnings, files)
 
 
 def _print(problems: Sequence[Problem]) -> None:
@@ -348,7 +360,7 @@ def load_late_modules(*, filters: bool = False) -> None:
             continue
 
 
-def _assemble(options: Options, ruleset: Ruleset, warnings: list[str]) -> IService:
+def _assemble(options: Options, ruleset: Ruleset, warnings: list[str], files: ReadBefore) -> IService:
     from twisted.internet import reactor
 
     # The same list that ``check`` goes through.
@@ -393,13 +405,15 @@ def _assemble(options: Options, ruleset: Ruleset, warnings: list[str]) -> IServi
     )
 
     chroot = os.path.abspath(parent["chroot"]) if parent.get("chroot") else ""
+    path = os.path.abspath(options["config"]) if options["config"] else None
+    confinement = Confinement(chroot, os.getcwd(), os.geteuid())
     rereading = Rereading(
         world,
         forwarder,
-        os.path.abspath(options["config"]) if options["config"] else None,
+        path,
         session_log,
         notifier=notifier,
-        confinement=Confinement(chroot, os.getcwd(), os.geteuid()),
+        confinement=confinement,
         making=kept,
         allow_empty=bool(options["allow-empty"]),
     )
@@ -425,6 +439,10 @@ def _assemble(options: Options, ruleset: Ruleset, warnings: list[str]) -> IServi
     if ruleset.pid_file is not None:
         PidFile(os.path.abspath(ruleset.pid_file)).setServiceParent(daemon)
     heartbeat.setServiceParent(daemon)
+    if options["watch"] and path is not None:
+        at_work = rule_files(path, files).digest
+        visible = partial(confinement.visible, path)
+        RulesWatch(world, visible, DiskFiles(), at_work, rereading.reload).setServiceParent(daemon)
     CertificateWatch(world, lambda: forwarder.rules).setServiceParent(daemon)
     Announcing(world, forwarder, warnings, notifier).setServiceParent(daemon)
     service: IService = daemon

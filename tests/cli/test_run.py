@@ -22,9 +22,21 @@ class RunTests(CommandTestCase):
         """Each option is handed on; rules may look like options."""
         self.assertEqual(self.words("-c", "x.conf"), ["--config=x.conf"])
         self.assertEqual(
-            self.words("--rule", ":1 -> a:1", "-r", ":2 -> a:2", "--drain", "1m30s", "--allow-empty"),
-            ["--rule=:1 -> a:1", "--rule=:2 -> a:2", "--drain=1m30s", "--allow-empty"],
+            self.words("--rule", ":1 -> a:1", "-r", ":2 -> a:2", "--drain", "1m30s"),
+            ["--rule=:1 -> a:1", "--rule=:2 -> a:2", "--drain=1m30s"],
         )
+
+    def test_flags(self) -> None:
+        """Flags are handed on."""
+        self.assertEqual(
+            self.words("-c", "x", "--allow-empty", "--watch"), ["--config=x", "--watch", "--allow-empty"]
+        )
+
+    def test_rules_do_not_change(self) -> None:
+        """Rules of the command line cannot be watched."""
+        code, _, err = self.run_main("run", "-r", ":1 -> a:1", "--watch")
+        self.assertEqual((code, err.count("\n")), (2, 1))
+        self.assertIn("--watch needs a rules file", err)
 
     def test_mistakes(self) -> None:
         """A wrong command line is one line, before anything of twistd is asked."""

@@ -87,6 +87,11 @@ class OptionsTests(TapCase):
             problem = self.assertRaises(UsageError, parsed, *arguments)
             self.assertIn("one of the two", str(problem))
 
+    def test_watch(self) -> None:
+        """Only a file can be watched."""
+        self.assertTrue(parsed("-c", "x", "--watch")["watch"])
+        self.assertIn("needs a rules file", str(self.assertRaises(UsageError, parsed, "-r", RULE, "--watch")))
+
     def test_file_without_option(self) -> None:
         """A rules file that stands by itself is told how it is named."""
         problem = self.assertRaises(UsageError, parsed, "rules.conf")

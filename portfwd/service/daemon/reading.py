@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -96,6 +96,16 @@ class ReadBefore:
     def port_of_service(self, name: str, protocol: str) -> int | None:
         """See `Files`."""
         return self._files.port_of_service(name, protocol)
+
+    @property
+    def texts(self) -> Mapping[str, str | OSError | RulesError]:
+        """The files that were read, in their order, with their texts, or why there is none."""
+        return self._texts
+
+    @property
+    def patterns(self) -> Iterable[tuple[str, str]]:
+        """What ``include`` lines name, each with the file in which it stands."""
+        return self._found.keys()
 
     def take(self, path: str) -> None:
         """Read a rules file and all that it includes; in a thread."""

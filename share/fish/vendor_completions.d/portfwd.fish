@@ -63,6 +63,7 @@ complete -c portfwd -n '_shtab_portfwd_using run' -s h -l help -d 'show this hel
 complete -c portfwd -n '_shtab_portfwd_using run' -s c -l config -xka "(__fish_complete_path (commandline -ct))" -d 'the rules file, in any grammar'
 complete -c portfwd -n '_shtab_portfwd_using run' -s r -l rule -x -d 'a rule in the native grammar; repeatable'
 complete -c portfwd -n '_shtab_portfwd_using run' -l drain -x -d 'how long sessions may go on after a signal to stop (10s)'
+complete -c portfwd -n '_shtab_portfwd_using run' -l watch -d 'reload when the rules file has changed (Linux)'
 complete -c portfwd -n '_shtab_portfwd_using run' -l allow-empty -d 'take a rules file without any rule'
 complete -c portfwd -n '_shtab_portfwd_using; and test $_shtab_portfwd_npos -eq 0' -a init -d 'write a rules file to begin with'
 complete -c portfwd -n '_shtab_portfwd_using init' -s h -l help -d 'show this help message and exit'

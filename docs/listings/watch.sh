@@ -1,0 +1,8 @@
+cp reload.conf watch.conf
+portfwd run -c watch.conf --watch > watch.log &
+until grep -q 'portfwd is ready' watch.log; do sleep 0.1; done
+echo 'ssh: 127.0.0.1:8103 -> 10.0.0.5:22 idle=1h' >> watch.conf
+until grep '1 added, 1 unchanged' watch.log; do sleep 0.1; done
+# end
+kill -TERM $!
+wait $!

@@ -1,0 +1,178 @@
+# -*- test-case-name: tests.service.run.test_watching -*-
+"""
+``--watch``: a rules file that changes is read again.
+
+inotify tells of changes in every directory on the way to the rules file and its includes, symbolic links
+among them: so an editor that renames a new file over the old one is noticed, and a ConfigMap, whose link
+``..data`` is replaced. `Settling` says when to look, and a thread reads the files. If their text is another
+one, a reload begins, which judges it. A file that is refused is not tried again before it changes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from portfwd.errors import StartError
+from portfwd.kernel.inotify import Change, Inotify
+from portfwd.kernel.reactor import Reactor
+from portfwd.rules.reading import Files
+from portfwd.service.daemon.reading import ReadBefore, in_thread
+from portfwd.service.daemon.rule_files import RuleFiles, rule_files
+from portfwd.service.run.settling import Settling
+
+#: Changes after which a writer has the file no more: what has the name now is whole.
+WHOLE: Final = Change.CLOSED | Change.MOVED_FROM | Change.MOVED_TO | Change.DELETED
+
+
+def look_at(path: str, files: Files) -> RuleFiles:
+    """Read a rules file and all that it includes."""
+    before = ReadBefore(files)
+    before.take(path)
+    return rule_files(path, before)
+
+
+class RulesWatch(Service):
+    """Begins a reload when the text of the rules file, or of a file that it includes, is another one."""
+
+    name = "portfwd watch"
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        path: Callable[[], str],
+        files: Files,
+        at_work: bytes,
+        reload: Callable[[], object],
+        *,
+        look: Callable[[Callable[[], RuleFiles]], Deferred[RuleFiles]] | None = None,
+    ) -> None:
+        """
+        :param path: the rules file, by the name under which it can be reached when this is asked.
+        :param at_work: the digest of the rules that were read at the start.
+        :param look: calls a function in a thread.
+        """
+        self._reactor = reactor
+        self._path = path
+        self._files = files
+        self._digest = at_work
+        self._reload = reload
+        self._look = partial(in_thread, reactor) if look is None else look
+        self._settling = Settling()
+        self._found: RuleFiles | None = None
+        self._inotify: Inotify | None = None
+        self._next: IDelayedCall | None = None
+        self._looking = False
+        self._log = Logger()
+
+    def __repr__(self) -> str:
+        return f"<RulesWatch {self._inotify}>"
+
+    def startService(self) -> None:
+        """
+        Watch, and look whether something has changed since the rules were read.
+
+        :raises StartError: there is no inotify, or the directory of a file may not be read.
+        """
+        path = self._path()
+        try:
+            self._inotify = Inotify(self._reactor, self._changed)
+            self._watch(look_at(path, self._files))
+        except OSError as problem:
+            self._close()
+            where = f" {problem.filename}" if problem.filename else ""
+            raise StartError([f"--watch: cannot watch{where or f' {path}'}: {problem.strerror}"]) from None
+        super().startService()
+        count = len(list(self._inotify.directories))
+        self._log.info("watching {path}, by {count} directories", path=path, count=count)
+        self._settling.noticed(self._reactor.seconds())
+        self._schedule()
+
+    def stopService(self) -> None:
+        """Watch no more."""
+        super().stopService()
+        self._close()
+
+    def _close(self) -> None:
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
+        if self._inotify is not None:
+            self._inotify.close()
+            self._inotify = None
+
+    def _watch(self, found: RuleFiles) -> None:
+        """
+        Watch the directories of `found` and no others.
+
+        :raises OSError: one in which a file of the rules is cannot be watched.
+        """
+        assert self._inotify is not None
+        before, self._found = self._found, found
+        for directory in [one for one in self._inotify.directories if one not in found.names]:
+            self._inotify.forget(directory)
+        is_new = False
+        for directory in sorted(found.names):
+            try:
+                is_new = self._inotify.watch(directory) or is_new
+            except OSError as problem:
+                # Of those above, what may not be read is left out. Of what is not there its parent tells.
+                if directory in found.own and not isinstance(problem, FileNotFoundError | NotADirectoryError):
+                    problem.filename = directory
+                    raise
+        if is_new and before is not None:
+            # Between the look and now something may have changed that nobody was told of.
+            self._settling.noticed(self._reactor.seconds())
+
+    def _changed(self, directory: str, name: str, change: Change) -> None:
+        lost = change & (Change.OVERFLOW | Change.IGNORED)
+        if lost or (self._found is not None and self._found.concerns(directory, name)):
+            is_open = True if change & Change.MODIFIED else False if change & WHOLE else None
+            self._settling.noticed(self._reactor.seconds(), os.path.join(directory, name), is_open=is_open)
+            self._schedule()
+
+    def _schedule(self) -> None:
+        due = self._settling.due
+        if due is None or self._looking or self._inotify is None:
+            return
+        wait = max(0.0, due - self._reactor.seconds())
+        if self._next is None:
+            self._next = self._reactor.callLater(wait, self._begin)
+        else:
+            self._next.reset(wait)
+
+    def _begin(self) -> None:
+        self._next = None
+        self._settling.looked()
+        self._looking = True
+        path, files = self._path(), self._files
+        self._look(lambda: look_at(path, files)).addBoth(self._looked)
+
+    def _looked(self, found: RuleFiles | Failure) -> None:
+        self._looking = False
+        if self._inotify is None:
+            return
+        if isinstance(found, Failure):
+            self._log.error(
+                "a changed rules file cannot be read: {reason}; the next change or SIGHUP tries again",
+                reason=found.getErrorMessage(),
+            )
+        else:
+            try:
+                self._watch(found)
+            except OSError as problem:
+                where, reason = problem.filename, problem.strerror
+                self._log.error("{where} is not watched: {reason}", where=where, reason=reason)
+            if found.digest != self._digest:
+                self._digest = found.digest
+                self._log.info("the rules file has changed")
+                self._reload()
+        self._schedule()
