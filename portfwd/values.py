@@ -224,6 +224,10 @@ class FailedAttempt(NamedTuple):
     cause: str
 
 
+#: What a filter may say of a session in its closing line.
+Note = str | int | float | bool | None
+
+
 class SessionSummary(NamedTuple):
     """
     One session as its closing line tells it.
@@ -251,6 +255,7 @@ class SessionSummary(NamedTuple):
         only.
     :ivar dropped: datagrams that were dropped, by cause: the name of a filter, ``buffer`` (a socket took no
         more, or the datagram was too large for it) or ``queue`` (nobody took them yet).
+    :ivar notes: what filters say of it, by key: text, numbers, truth or None.
     """
 
     id: int
@@ -275,6 +280,7 @@ class SessionSummary(NamedTuple):
     tls: TLSInfo | None = None
     upstream_tls: TLSInfo | None = None
     attempts: Sequence[FailedAttempt] = ()
+    notes: tuple[tuple[str, Note], ...] = ()
 
 
 def counted(number: int, noun: str) -> str:

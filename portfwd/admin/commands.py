@@ -283,9 +283,10 @@ async def _log_level(caller: Caller, request: Request) -> Result:
 
 
 async def _reload(caller: Caller, request: Request) -> Result:
-    if request.words not in ((), ("dry-run",)):
+    words = set(request.words)
+    if words - {"dry-run", "code"} or len(words) < len(request.words):
         raise OperatorError("bad-request", f"usage: {COMMANDS['reload'].usage}")
-    return await caller.operator.reload(bool(request.words))
+    return await caller.operator.reload("dry-run" in words, "code" in words)
 
 
 async def _stop(caller: Caller, request: Request) -> Result:
@@ -357,8 +358,9 @@ COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
                     "accepts nobody; connections wait in the backlog, datagrams in a queue as large as the"
                     " receive buffer", _of_rule("pause"), (1, 1), (), _OPERATOR),
             Command("resume", "resume RULE", "accepts again", _of_rule("resume"), (1, 1), (), _OPERATOR),
-            Command("reload", "reload [dry-run]", "reads the rules file again and applies it; the difference",
-                    _reload, (0, 1), (), _OPERATOR),
+            Command("reload", "reload [dry-run] [code]",
+                    "reads the rules file again and applies it, with code also changed code of 'python:'"
+                    " filters; the difference", _reload, (0, 2), (), _OPERATOR),
             Command("stop", "stop", "as SIGTERM: drains and exits; the second time it cuts", _stop,
                     level=_OPERATOR),
         )

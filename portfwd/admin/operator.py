@@ -227,7 +227,7 @@ class Operator(Protocol):
     def tap(self, session: LiveSession, saw: Callable[[Direction, bytes], None]) -> Callable[[], None]:
         """Show a copy of what both sides send; what is returned ends it."""
 
-    def reload(self, dry_run: bool) -> Awaitable[dict[str, Json]]:
+    def reload(self, dry_run: bool, code: bool = False) -> Awaitable[dict[str, Json]]:
         """Read the rules file again, and apply it unless `dry_run`; the difference."""
 
     def stop(self) -> None:

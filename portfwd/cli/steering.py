@@ -86,6 +86,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         _RELOAD_CODES,
     )
     parser.add_argument("--dry-run", action="store_true", help="only say what would change")
+    parser.add_argument(
+        "--code", action="store_true", help="new sessions get changed code of 'python:' filters, too"
+    )
     parser.set_defaults(run=run_reload)
     parser = add_command(
         commands,
@@ -160,7 +163,7 @@ def run_log_level(arguments: argparse.Namespace) -> int:
 
 def run_reload(arguments: argparse.Namespace) -> int:
     """Reload, and say what changed."""
-    words = ("dry-run",) if arguments.dry_run else ()
+    words = [word for word in ("dry-run", "code") if getattr(arguments, word.replace("-", "_"))]
     return ask_and_print(
         arguments,
         "reload",

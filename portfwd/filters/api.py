@@ -12,7 +12,9 @@ knows of its connection. `portfwd.filters.chain.chain` gives verdicts their effe
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
+from math import isfinite
 from typing import Any, ClassVar, Final, Protocol, runtime_checkable
 
 from attrs import define, field, frozen
@@ -40,7 +42,8 @@ from portfwd.filters.answers import (
     Verdict,
     Wake,
 )
-from portfwd.values import Address, Direction, SessionSummary, TLSInfo
+from portfwd.filters.services import Log, Services
+from portfwd.values import Address, Direction, Note, SessionSummary, TLSInfo
 
 __all__ = [
     "API_VERSION",
@@ -60,11 +63,13 @@ __all__ = [
     "Delay",
     "Factory",
     "Filter",
+    "FilterFactory",
     "Forward",
     "IFailing",
     "IFilter",
     "IFilterFactory",
     "IFilterPlugin",
+    "IStarting",
     "Introducing",
     "Log",
     "NeedMore",
@@ -73,6 +78,7 @@ __all__ = [
     "Reply",
     "Route",
     "RouteClause",
+    "Services",
     "Sign",
     "Sink",
     "Verdict",
@@ -93,19 +99,10 @@ MAX_HOLD: Final = 16 * 1024
 HOLD_TIMEOUT: Final = 3.0
 
 
-class Log(Protocol):
-    """
-    Where a filter writes events; what it is told must not hold bytes of users.
-
-    The relay adds the values ``rule`` and ``session``: a filter names none of its own so.
-    """
-
-    def info(self, text: str, **values: object) -> None:
-        """Something worth knowing; `text` is a format of `values`."""
-
-    def warn(self, text: str, **values: object) -> None:
-        """Something an operator should look at."""
-
+#: Notes of one session, and characters of one that is text: what a line of a log can bear.
+MOST_NOTES: Final = 32
+MAX_NOTE: Final = 256
+_NOTE_KEY: Final = re.compile(r"[a-z0-9_][a-z0-9_.-]{0,31}").fullmatch
 
 #: Whether somebody knows a secret: asked with who asks, a cheap check that may say yes, and the costly one,
 #: which runs in a thread. See `Connection.verify`.
@@ -137,6 +134,7 @@ class Connection:
     :ivar tls: None where the client did not speak TLS to us.
     :ivar introduced: what the filters' `Introducing.introduction` said has been sent to this upstream.
     :ivar tags: for filters to leave word to those behind them.
+    :ivar notes: what `note` was given.
     :ivar wake: calls `IFilter.woken` of the filter whose connection this is, with the token that it is given,
         soon and never from within a filter's method. For events from elsewhere, in the reactor's thread.
     :ivar verify: checks a secret without stopping other sessions:
@@ -156,8 +154,32 @@ class Connection:
     tls: TLSInfo | None = None
     introduced: bool = False
     tags: dict[str, object] = field(factory=dict)
+    notes: dict[str, Note] = field(factory=dict)
     verify: Verify = field(default=verify_here, repr=False)
     wake: Callable[[object], None] = field(default=nobody, repr=False)
+
+    def note(self, key: str, value: Note) -> None:
+        """
+        Put a value into the session's line of the access log (``log access=json``), and into ``sessions``.
+
+        A text is cut to `MAX_NOTE` characters. Of one session `MOST_NOTES` keys are kept.
+
+        :param key: small letters, digits, ``_``, ``-`` and ``.``; a later value takes the place of an
+            earlier one.
+        :raises ValueError: the key cannot be one, or a number is not finite.
+        :raises TypeError: the value is neither text, a number, a truth value nor None.
+        """
+        if not isinstance(key, str) or not _NOTE_KEY(key):
+            raise ValueError("the key of a note has at most 32 small letters, digits, '_', '-' and '.'")
+        if isinstance(value, str):
+            value = value[:MAX_NOTE]
+        elif isinstance(value, float):
+            if not isfinite(value):
+                raise ValueError(f"the note {key} is no finite number")
+        elif value is not None and not isinstance(value, int):
+            raise TypeError(f"the note {key} must be text, a number, True, False or None")
+        if key in self.notes or len(self.notes) < MOST_NOTES:
+            self.notes[key] = value
 
     @property
     def source(self) -> Address | None:
@@ -249,6 +271,20 @@ class IFilterFactory(Interface):
         """An `IFilter` for `connection`, or None to stay out of it."""
 
 
+class IStarting(Interface):
+    """What a factory may have beside `IFilterFactory`: either method, or both."""
+
+    def start(services: Services) -> None:
+        """
+        The rules are about to work; called once, before the first `build`.
+
+        What it raises refuses the rules: the process does not start, or a reload changes nothing.
+        """
+
+    def stop() -> None:
+        """Called once if `start` was, behind the `IFilter.closed` of the last session."""
+
+
 class IFilterPlugin(Interface):
     """What an entry point of the group ``portfwd.filters`` names."""
 
@@ -331,6 +367,34 @@ class Filter:
         """See `IFilter`."""
 
 
+@implementer(IFilterFactory, IStarting)
+class FilterFactory:
+    """
+    The base class for factories with a life of their own: a cache, metrics, a connection to somewhere.
+
+    A subclass overrides `build`, and of the attributes and of `start` and `stop` what it needs.
+    """
+
+    directions: frozenset[Direction] = BOTH
+    routes: bool = False
+    max_hold: int = MAX_HOLD
+    hold_timeout: float | None = None
+    on_timeout: str = "close"
+    on_error: str = "close"
+    on_overflow: str = "close"
+    announces: bool = False
+
+    def start(self, services: Services) -> None:
+        """See `IStarting`."""
+
+    def stop(self) -> None:
+        """See `IStarting`."""
+
+    def build(self, connection: Connection) -> Any:
+        """See `IFilterFactory`."""
+        raise NotImplementedError(f"{type(self).__name__} has no method build")
+
+
 @implementer(IFilterFactory)
 @frozen
 class Factory:
@@ -346,6 +410,8 @@ class Factory:
         source do; filters behind it are built and opened afterwards.
     :ivar leads: what it writes has to be the first that the upstream gets: a rule in which it stands before a
         filter that routes, so before the one that holds the client's first bytes, is refused.
+    :ivar start: called once before the first connection, see `IStarting.start`; None: nothing to do.
+    :ivar stop: called once behind the last one, see `IStarting.stop`.
     """
 
     make: Callable[[Connection], Any]
@@ -358,6 +424,8 @@ class Factory:
     announces: bool = False
     leads: bool = False
     on_overflow: str = "close"
+    start: Callable[[Services], None] | None = None
+    stop: Callable[[], None] | None = None
 
     def build(self, connection: Connection) -> Any:
         """See `IFilterFactory`."""

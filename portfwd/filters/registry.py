@@ -102,10 +102,16 @@ class Origin:
 
 @frozen
 class Found:
-    """A plug-in, and where it comes from."""
+    """
+    A plug-in, and where it comes from.
+
+    :ivar code: what its module has by that name: a plug-in, or a class. Code that is imported again has
+        another.
+    """
 
     plugin: Any
     origin: Origin
+    code: Any = None
 
     @property
     def options(self) -> tuple[Declared, ...]:
@@ -187,7 +193,8 @@ class Registry:
 
         :raises Unavailable: it cannot be imported or used.
         """
-        return Found(_as_plugin(_import(origin), origin), origin)
+        code = _import(origin)
+        return Found(_as_plugin(code, origin), origin, code)
 
     def _only(self, name: str) -> Origin:
         if name.startswith(PYTHON):

@@ -20,6 +20,9 @@ session was), and in the client's ``client_name``, the name in its verified cert
 Only where attempts to reach an upstream failed, though another one may have succeeded, there is ``attempts``:
 a list of objects with ``target`` (as the file writes it), ``address`` (text or null) and ``cause``.
 
+Only where filters have noted something there is ``notes``: an object with their keys and values (text,
+numbers, true, false or null).
+
 Only where datagrams were dropped there is ``dropped``: an object with how many, by cause. Only
 in a line that stands for several sessions there is ``repeated``: how many (`portfwd.logs.repeats`).
 
@@ -78,6 +81,8 @@ def session_fields(summary: SessionSummary) -> dict[str, Any]:
         ]
     if summary.dropped:
         fields["dropped"] = dict(summary.dropped)
+    if summary.notes:
+        fields["notes"] = dict(summary.notes)
     if summary.repeated:
         fields["repeated"] = summary.repeated
     return fields

@@ -4,8 +4,9 @@ Figures in Prometheus' text format, one metric after the other.
 
 Made by prometheus-client (the extra ``metrics``), without a registry of its own or its global
 one: each metric is collected from values that were taken before. A series whose labels are known, such as a
-close reason or a limit of a rule, has the value 0 before its first event. The text comes in parts of about a
-millisecond, so that a caller with other things to do can do them in between.
+close reason or a limit of a rule, has the value 0 before its first event. Metrics that filters define come
+behind ours. The text comes in parts of about a millisecond, so that a caller with other things to do can do
+them in between.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from prometheus_client import generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from portfwd.metrics.figures import Figures, RuleFigures
+from portfwd.metrics.filter_metrics import PREFIX, FilterHistogram, FilterMetric
 from portfwd.metrics.names import NAMES, Kind, MetricName
 from portfwd.metrics.tally import FlowTally, Histogram, TargetTally
 from portfwd.values import CloseReason
@@ -190,6 +192,32 @@ def expose(figures: Figures) -> Iterator[bytes]:
         for number, family in enumerate(families):
             text = generate_latest(_Only(family))
             yield text if not number else _without_head(text)
+    for metrics in figures.filters.families():
+        head = True
+        for metric in metrics:
+            for family in _of_filter(metric):
+                text = generate_latest(_Only(family))
+                yield text if head else _without_head(text)
+                head = False
+
+
+def _of_filter(metric: FilterMetric) -> Iterator[Metric]:
+    """The families of a metric that a filter of one rule defined."""
+    labels = ("rule", "filter", *metric.labels)
+    about = metric.about or f"of the filter {metric.name.removeprefix(PREFIX)}"
+    if isinstance(metric, FilterHistogram):
+        for part in _parts(metric.histograms(), HISTOGRAMS_A_PART):
+            histograms = HistogramMetricFamily(metric.name, about, labels=labels)
+            for values, histogram in part:
+                histograms.add_metric(values, list(_buckets(histogram)), histogram.total)
+            yield histograms
+        return
+    make = CounterMetricFamily if metric.kind is Kind.COUNTER else GaugeMetricFamily
+    for samples in _parts(metric.samples(), VALUES_A_PART):
+        family = make(metric.name, about, labels=labels)
+        for values, value in samples:
+            family.add_metric(values, value)
+        yield family
 
 
 def _without_head(text: bytes) -> bytes:

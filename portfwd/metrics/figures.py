@@ -16,6 +16,7 @@ from typing import Final
 
 from attrs import Factory, define
 
+from portfwd.metrics.filter_metrics import FilterMetrics
 from portfwd.metrics.tally import Histogram, RuleTally, TargetTally
 from portfwd.values import FlowSummary
 
@@ -122,6 +123,7 @@ class Figures:
     :ivar reloaded_at: of the last one that succeeded; None for never.
     :ivar certificates: files of certificates to when these end, since the epoch; `MOST_CERTIFICATES` at most.
     :ivar lags: how late the reactor was.
+    :ivar filters: what filters have defined.
     """
 
     version: str = ""
@@ -141,6 +143,7 @@ class Figures:
     reloaded_at: float | None = None
     certificates: dict[str, float] = Factory(dict)
     lags: Histogram = Factory(lambda: Histogram(()))
+    filters: FilterMetrics = Factory(FilterMetrics)
 
     def rule(self, name: str) -> RuleFigures:
         """The figures of the rule `name`, or of all beyond the bound."""

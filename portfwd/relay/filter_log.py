@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.relay.test_filtered -*-
-"""Where the filters of a session write events: each names the rule and the session, and stays on one line."""
+"""Where filters write events: each names the rule, and the session or the filter, and stays on one line."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from portfwd.values import printable
 
 #: The beginning of each event of a filter; the names are none that a filter has for its own values.
 _WHOSE: Final = "{portfwd_rule}: session {portfwd_session}: "
+_WHOSE_CLAUSE: Final = "{portfwd_rule}: filter {portfwd_filter}: "
 
 
 class FilterLog:
@@ -33,9 +34,35 @@ class FilterLog:
         self._log.warn(f"{_WHOSE}{text}", **self._with_names(values))
 
     def _with_names(self, values: dict[str, object]) -> dict[str, object]:
-        # What a client said must not end the line, whoever forgets to escape it; what is escaped stays.
-        told = {
-            key: printable(value) if isinstance(value, str) and not value.isprintable() else value
-            for key, value in values.items()
-        }
-        return {**told, "portfwd_rule": self._rule, "portfwd_session": self._id}
+        return {**_on_one_line(values), "portfwd_rule": self._rule, "portfwd_session": self._id}
+
+
+class ClauseLog:
+    """Where the factory of a ``filter`` clause writes events: each names the rule and the filter."""
+
+    __slots__ = ("_filter", "_log", "_rule")
+
+    def __init__(self, log: Logger, rule: str, name: str) -> None:
+        """:param name: the filter's."""
+        self._log = log
+        self._rule = rule
+        self._filter = name
+
+    def info(self, text: str, **values: object) -> None:
+        """Something worth knowing."""
+        self._log.info(f"{_WHOSE_CLAUSE}{text}", **self._with_names(values))
+
+    def warn(self, text: str, **values: object) -> None:
+        """Something an operator should look at."""
+        self._log.warn(f"{_WHOSE_CLAUSE}{text}", **self._with_names(values))
+
+    def _with_names(self, values: dict[str, object]) -> dict[str, object]:
+        return {**_on_one_line(values), "portfwd_rule": self._rule, "portfwd_filter": self._filter}
+
+
+def _on_one_line(values: dict[str, object]) -> dict[str, object]:
+    # What a client said must not end the line, whoever forgets to escape it; what is escaped stays.
+    return {
+        key: printable(value) if isinstance(value, str) and not value.isprintable() else value
+        for key, value in values.items()
+    }

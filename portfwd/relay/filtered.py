@@ -46,6 +46,8 @@ from portfwd.values import (
     Direction,
     FlowSummary,
     InetAddress,
+    Note,
+    SessionSummary,
     Side,
     UnixAddress,
 )
@@ -69,6 +71,7 @@ class FilteredSession(Session):
         """As `Session`."""
         super().__init__(number, rule, client, closed)
         self.chain: Chain | None = None
+        self._notes: dict[str, Note] = {}
         # Directions whose bytes pass unseen: all of them, or a number that the streams count.
         self._unseen: set[Direction] = set()
         self._counted: set[Direction] = set()
@@ -110,6 +113,7 @@ class FilteredSession(Session):
             verify=self._verify,
             wake=self._woken,
         )
+        self._notes = connection.notes
         self.chain = chain = make_chain(rule.filters, connection, datagrams=rule.datagrams)
         if chain is None:
             if self._is_welcome():
@@ -260,6 +264,11 @@ class FilteredSession(Session):
             # Nobody was dialled, or nobody was there; a filter may have answered all the same.
             return cast(Watched, client).answered()
         return super()._flow(source, destination)
+
+    def summary(self) -> SessionSummary:
+        """See `Session.summary`; with what filters have noted."""
+        summary = super().summary()
+        return summary._replace(notes=tuple(self._notes.items())) if self._notes else summary
 
     def drops(self) -> Counter[str]:
         """See `Session.drops`; those of filters as well."""

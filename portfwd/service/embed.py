@@ -11,6 +11,7 @@ from portfwd.kernel.steady import steady
 from portfwd.relay.rule import SessionLog
 from portfwd.rules import parse_rule, unsupported
 from portfwd.rules.model import Rule, Ruleset
+from portfwd.service.build.factories import Factories
 from portfwd.service.build.filters import filter_problems
 from portfwd.service.run.forwarder import DRAIN, Forwarder
 
@@ -25,8 +26,9 @@ def forward(
         ruleset = Ruleset(rules=(rule,))
     else:
         ruleset = rule
-    problems = (*unsupported(ruleset), *filter_problems(ruleset))
+    factories = Factories()
+    problems = (*unsupported(ruleset), *filter_problems(ruleset, factories=factories))
     if problems:
         raise RulesError(problems)
-    service: IService = Forwarder(steady(reactor), ruleset, log, drain=drain)
+    service: IService = Forwarder(steady(reactor), ruleset, log, drain=drain, factories=factories)
     return service

@@ -30,6 +30,7 @@ from portfwd.kernel.steady import steady
 from portfwd.rules import combine, everything_wrong, format_problem, load, parse_rule, unsupported
 from portfwd.rules.model import Ruleset
 from portfwd.rules.reading import Files
+from portfwd.service.build.factories import Factories
 from portfwd.service.build.filters import filter_problems
 from portfwd.service.build.openings import opening_problems
 from portfwd.service.daemon.disk import DiskFiles
@@ -142,11 +143,12 @@ def install_reactor() -> None:
         install()
 
 
-def read_rules(options: Options, files: Files | None = None) -> Ruleset:
+def read_rules(options: Options, files: Files | None = None, factories: Factories | None = None) -> Ruleset:
     """
     The rules that `options` name.
 
     :param files: None for those of this machine.
+    :param factories: get the factories of the rules' filters.
     :raises RulesError: with every problem; also for what this version cannot do, and for filters.
     """
     files = DiskFiles() if files is None else files
@@ -155,7 +157,7 @@ def read_rules(options: Options, files: Files | None = None) -> Ruleset:
         ruleset = load(path, files, allow_empty=bool(options["allow-empty"]))
     else:
         ruleset = _parse_all(options["rules"], files)
-    problems = (*unsupported(ruleset), *filter_problems(ruleset))
+    problems = (*unsupported(ruleset), *filter_problems(ruleset, factories=factories))
     if problems:
         raise RulesError((*ruleset.warnings, *problems))
     return ruleset
@@ -323,17 +325,17 @@ def makeService(options: Options) -> IService:
 
     Prints every problem of a bad rules file and leaves with status 2.
     """
-    files = ReadBefore(DiskFiles())
+    files, factories = ReadBefore(DiskFiles()), Factories()
     if options["watch"]:
         files.take(os.path.abspath(options["config"]))
     try:
-        ruleset = read_rules(options, files)
+        ruleset = read_rules(options, files, factories)
     except RulesError as problem:
         _print(everything_wrong(problem))
         raise SystemExit(BAD_RULES) from None
     warnings = [f"{one.location}: {one.message}" for one in ruleset.warnings]
     _print(ruleset.warnings)
-    return _assemble(options, ruleset, warnings, files)
+    return _assemble(options, ruleset, warnings, files, factories)
 
 
 def _print(problems: Sequence[Problem]) -> None:
@@ -360,7 +362,9 @@ def load_late_modules(*, filters: bool = False) -> None:
             continue
 
 
-def _assemble(options: Options, ruleset: Ruleset, warnings: list[str], files: ReadBefore) -> IService:
+def _assemble(
+    options: Options, ruleset: Ruleset, warnings: list[str], files: ReadBefore, factories: Factories
+) -> IService:
     from twisted.internet import reactor
 
     # The same list that ``check`` goes through.
@@ -386,7 +390,13 @@ def _assemble(options: Options, ruleset: Ruleset, warnings: list[str], files: Re
     last_resort = LastResort(lambda: daemon.write_last())
     try:
         forwarder = Forwarder(
-            world, ruleset, session_log.log, drain=options["drain"], making=kept, lost=last_resort.lost
+            world,
+            ruleset,
+            session_log.log,
+            drain=options["drain"],
+            making=kept,
+            lost=last_resort.lost,
+            factories=factories,
         )
     except StartError as problem:
         for line in problem.failures:

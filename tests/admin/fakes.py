@@ -146,8 +146,8 @@ class FakeOperator:
 
         return end
 
-    async def reload(self, dry_run: bool) -> dict[str, Any]:
-        self.asked.append(("reload", dry_run))
+    async def reload(self, dry_run: bool, code: bool = False) -> dict[str, Any]:
+        self.asked.append(("reload", dry_run, code))
         return {"applied": not dry_run, "lines": []}
 
     def stop(self) -> None:

@@ -233,11 +233,15 @@ class SteerTests(CommandTestCase):
         self.assertEqual(self.successResultOf(tapping)["to_client"], 2)
 
     def test_reload(self) -> None:
-        """A reload, or a dry run of one."""
+        """A reload, or a dry run of one, without or with code of filters."""
         self.assertTrue(self.ask("reload")["applied"])
         self.assertFalse(self.ask("reload dry-run")["applied"])
+        self.assertFalse(self.ask("reload code dry-run")["applied"])
+        self.assertEqual(self.refused("reload code code").code, "bad-request")
         self.assertEqual(self.refused("reload wet-run").code, "bad-request")
-        self.assertEqual(self.operator.asked, [("reload", False), ("reload", True)])
+        self.assertEqual(
+            self.operator.asked, [("reload", False, False), ("reload", True, False), ("reload", True, True)]
+        )
 
     def test_stop(self) -> None:
         """Stop stops."""

@@ -50,6 +50,7 @@ from portfwd.service.build.bind_failures import (
 from portfwd.service.build.bound import Bound, listen_on_endpoints, room_maker, taking
 from portfwd.service.build.datagrams import adopt_listeners, rule_listeners
 from portfwd.service.build.endpoints import portable_endpoints
+from portfwd.service.build.factories import Factories
 from portfwd.service.build.filters import Clause, configure
 from portfwd.service.build.rule_streams import choose_streams, surroundings_of
 from portfwd.service.build.targets import TLSCreators, described, destination
@@ -91,6 +92,7 @@ class RuleMaker:
 
     :ivar problems: what is wrong with filters; errors all.
     :ivar failures: a line for each target or endpoint that cannot be made ready.
+    :ivar selection: the factories of its filters, to be taken or undone.
     """
 
     def __init__(
@@ -101,8 +103,12 @@ class RuleMaker:
         *,
         wall_clock: Callable[[], float] = time.time,
         ids: Iterator[int] | None = None,
+        factories: Factories | None = None,
     ) -> None:
-        """:param ids: where session numbers come from; None to begin with 1."""
+        """
+        :param ids: where session numbers come from; None to begin with 1.
+        :param factories: those of filters that there are.
+        """
         self._world = world
         self._log = log
         self._wall_clock = wall_clock
@@ -110,6 +116,7 @@ class RuleMaker:
         self._everywhere = AccessList(ruleset.access)
         self._creators: TLSCreators = {}
         self._registry: Registry | None = None
+        self.selection = (Factories() if factories is None else factories).select()
         self.problems: list[Problem] = []
         self.failures: list[str] = []
 
@@ -128,7 +135,7 @@ class RuleMaker:
         if rule.filters:
             if self._registry is None:
                 self._registry = Registry.installed()
-            configured = configure(rule, self._registry)
+            configured = configure(rule, self._registry, selection=self.selection)
             filters = configured.clauses
             self.problems += configured.problems
         if rule.listen.kind is Kind.TLS:
@@ -180,13 +187,15 @@ def live_rules(
     *,
     wall_clock: Callable[[], float] = time.time,
     ids: Iterator[int] | None = None,
+    factories: Factories | None = None,
 ) -> list[Planned]:
     """
     Every rule at work, one for each port of a range.
 
+    :param factories: those of filters that there are; get those of these rules.
     :raises StartError: with a line for each filter, target or endpoint that cannot be made ready.
     """
-    maker = RuleMaker(ruleset, world, log, wall_clock=wall_clock, ids=ids)
+    maker = RuleMaker(ruleset, world, log, wall_clock=wall_clock, ids=ids, factories=factories)
     made: list[Planned] = []
     for rule in ruleset.rules:
         make = maker.prepare(rule)
@@ -194,6 +203,7 @@ def live_rules(
     failures = [*map(str, maker.problems), *maker.failures]
     if failures:
         raise StartError(list(dict.fromkeys(failures)))
+    maker.selection.take()
     return made
 
 

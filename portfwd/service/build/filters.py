@@ -26,6 +26,7 @@ from portfwd.filters.registry import Found, Registry, Unavailable, told
 from portfwd.filters.wrong_use import wrong_attributes, wrong_methods
 from portfwd.rules.findings import Findings, shown
 from portfwd.rules.model import FilterSpec, Rule, Ruleset, TargetSpec
+from portfwd.service.build.factories import Factories, Selection
 from portfwd.service.daemon.disk import DiskFiles
 
 
@@ -80,8 +81,16 @@ class Refused(Exception):
         self.problems = problems
 
 
-def configure(rule: Rule, registry: Registry, files: Files = DISK) -> Configured:
-    """The factories of a rule's ``filter`` clauses, and everything that is wrong with them."""
+def configure(
+    rule: Rule, registry: Registry, files: Files = DISK, selection: Selection | None = None
+) -> Configured:
+    """
+    The factories of a rule's ``filter`` clauses, and everything that is wrong with them.
+
+    :param selection: has the factories that clauses have already, and gets the new ones.
+    """
+    if selection is None:
+        selection = Factories().select()
     clauses: list[Clause] = []
     problems: list[Problem] = []
     routes = _route_clauses(rule, problems)
@@ -90,7 +99,7 @@ def configure(rule: Rule, registry: Registry, files: Files = DISK) -> Configured
         try:
             one = _find(spec, registry)
             found.append(one)
-            clauses.append(Clause(spec.name, _factory(rule, spec, one, routes, files)))
+            clauses.append(Clause(spec.name, _factory(rule, spec, one, routes, files, selection)))
         except Refused as refusal:
             problems.extend(refusal.problems)
     problems.extend(_order_problems(rule, clauses))
@@ -108,20 +117,28 @@ def configure(rule: Rule, registry: Registry, files: Files = DISK) -> Configured
 
 
 def filter_problems(
-    ruleset: Ruleset, registry: Registry | None = None, files: Files = DISK
+    ruleset: Ruleset,
+    registry: Registry | None = None,
+    files: Files = DISK,
+    factories: Factories | None = None,
 ) -> tuple[Problem, ...]:
     """
     Everything that is wrong with the filters of `ruleset`, in the order of the files.
 
     :param registry: None: what is installed, which is looked at only if a rule has a filter.
+    :param factories: get the factories, if nothing is wrong, for a `Forwarder`. None: they are thrown away.
     """
     findings = Findings()
+    selection = (Factories() if factories is None else factories).select()
     for rule in ruleset.rules:
         if rule.filters:
             if registry is None:
                 registry = Registry.installed()
-            findings.extend(configure(rule, registry, files).problems)
-    return findings.sorted(ruleset.files)
+            findings.extend(configure(rule, registry, files, selection).problems)
+    problems = findings.sorted(ruleset.files)
+    if not problems:
+        selection.take()
+    return problems
 
 
 def _order_problems(rule: Rule, clauses: list[Clause]) -> Iterator[Problem]:
@@ -166,13 +183,30 @@ def _find(spec: FilterSpec, registry: Registry) -> Found:
 
 
 def _factory(
-    rule: Rule, spec: FilterSpec, found: Found, routes: tuple[RouteClause, ...], files: Files
+    rule: Rule,
+    spec: FilterSpec,
+    found: Found,
+    routes: tuple[RouteClause, ...],
+    files: Files,
+    selection: Selection,
 ) -> Any:
     options = found.read(spec.words, spec.options, files)
     if isinstance(options, list):
         raise Refused(*(_placed(spec, problem) for problem in options))
+    routes = routes if found.takes_routes else ()
+    key = selection.key(rule.name, (spec.name, spec.words, spec.options))
+    factory = selection.find(key, options, routes, found.code)
+    if factory is None:
+        factory = _new_factory(rule, spec, found, routes, options)
+        selection.add(key, spec.name, factory, options, routes, found.code)
+    return factory
+
+
+def _new_factory(
+    rule: Rule, spec: FilterSpec, found: Found, routes: tuple[RouteClause, ...], options: Any
+) -> Any:
     try:
-        factory = found.plugin.configure(options, routes if found.takes_routes else ())
+        factory = found.plugin.configure(options, routes)
     except OptionError as error:
         raise Refused(_placed(spec, place_of(found.options, spec.words, spec.options, error))) from error
     except ValueError as error:

@@ -27,7 +27,7 @@ portfwd: a Python prompt inside the running forwarder. What blocks here blocks a
   rules, sessions         rules['web'], sessions[7]: the objects at work
   status(), explain(client, listen), faults()
   kill(id, ...), drain(rule), pause(rule), resume(rule)
-  reload(), reload(dry_run=True), stop()
+  reload(), reload(dry_run=True), reload(code=True), stop()
   forwarder, reactor, help(thing), exit()"""
 
 Key = TypeVar("Key")
@@ -72,9 +72,9 @@ def make_namespace(forwarder: Forwarder, operating: Operating, reactor: Reactor)
             operating.kill(session)
         return len(numbers)
 
-    def reload(dry_run: bool = False) -> Deferred[dict[str, Any]]:
+    def reload(dry_run: bool = False, code: bool = False) -> Deferred[dict[str, Any]]:
         """Read the rules file again, and apply it unless `dry_run`."""
-        return ensureDeferred(operating.reload(dry_run))
+        return ensureDeferred(operating.reload(dry_run, code))
 
     def faults(rule: str | None = None) -> list[Any]:
         """The faults of a rule, or of all."""

@@ -68,12 +68,13 @@ class Operating:
         forwarder: Forwarder,
         reactor: Reactor,
         *,
-        reload: Callable[[bool], Deferred[Any]] | None = None,
+        reload: Callable[[bool, bool], Deferred[Any]] | None = None,
         stop: Callable[[], None] | None = None,
         threshold: LogThreshold | None = None,
     ) -> None:
         """
-        :param reload: reads the rules anew, with a `Result`; is told whether it is a dry run. None: there
+        :param reload: reads the rules anew, with a `Result`; is told whether it is a dry run, and whether
+            changed code of filters is wanted. None: there
             is no file.
         :param stop: ends the program; None: it is not ours to end.
         """
@@ -242,13 +243,13 @@ class Operating:
                 raise OperatorError("bad-request", str(error)) from None
         return self._threshold.level
 
-    async def reload(self, dry_run: bool) -> dict[str, Any]:
+    async def reload(self, dry_run: bool, code: bool = False) -> dict[str, Any]:
         """See `portfwd.admin.operator.Operator`."""
         if self._reload is None:
             raise OperatorError("refused", "there is no rules file that could be read again")
         # Who asked may leave meanwhile, which cancels this; the reload goes on.
         outcome: Deferred[Result] = Deferred()
-        self._reload(dry_run).chainDeferred(outcome)
+        self._reload(dry_run, code).chainDeferred(outcome)
         result = await outcome
         lines = list(result.lines())
         if result.failures:

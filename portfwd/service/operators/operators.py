@@ -27,13 +27,14 @@ def add_operators(
     forwarder: Forwarder,
     reactor: Reactor,
     *,
-    reload: Callable[[bool], Deferred[Any]] | None = None,
+    reload: Callable[[bool, bool], Deferred[Any]] | None = None,
     stop: Callable[[], None] | None = None,
 ) -> list[Callable[[], Iterable[str]]]:
     """
     Give `parent` the services that let operators in.
 
-    :param reload: reads the rules file again and applies it; is told whether it is a dry run.
+    :param reload: reads the rules file again and applies it; is told whether it is a dry run, and whether
+        changed code of filters is wanted.
     :param stop: ends the program.
     :returns: what makes files of their sockets again that are gone; each says what it cannot make.
     :raises StartError: a manhole's files are not good, or Twisted's SSH is not installed.

@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from attrs import evolve
 from twisted.application.service import Service
@@ -29,10 +29,11 @@ from portfwd.kernel.poller import Poller
 from portfwd.kernel.reactor import Reactor
 from portfwd.kernel.sockets import raise_descriptor_limit
 from portfwd.limits.admission import Doorkeeper
-from portfwd.limits.descriptors import PER_SESSION, RESERVE, DescriptorBudget, Share
+from portfwd.limits.descriptors import DescriptorBudget, Share
 from portfwd.listen.datagram_clients import Reception
 from portfwd.listen.late_clients import LAST_BATCHES
 from portfwd.listen.listener import Listener
+from portfwd.metrics.filter_metrics import FilterMetrics
 from portfwd.metrics.tally import Ledger
 from portfwd.relay.live import LiveRule
 from portfwd.relay.rule import SessionLog
@@ -42,17 +43,19 @@ from portfwd.rules.steps import Steps, finish
 from portfwd.rules.support import unsupported_in_steps
 from portfwd.rules.whole_process import metrics_listener, overall_limits, shared_limits, wants_figures
 from portfwd.service.build.addresses import bound_addresses, tell_where
-from portfwd.service.build.bind_failures import cannot_listen
 from portfwd.service.build.bound import Bound
 from portfwd.service.build.build import Binder, Planned, RuleMaker, count_descriptors, live_rules
+from portfwd.service.build.factories import Factories
+from portfwd.service.build.filter_code import modules_of
 from portfwd.service.build.listener_names import ListenerNames, names_of
 from portfwd.service.daemon.context import surroundings
 from portfwd.service.daemon.garbage import Making, as_usual
-from portfwd.service.daemon.slices import Slices
 from portfwd.service.run.measuring import Watchers
 from portfwd.service.run.reload import ReloadResult, refusal
 from portfwd.service.run.retired_rules import Departures
 from portfwd.service.run.session_log import Silent
+from portfwd.service.run.slicing import SlicedWork
+from portfwd.service.run.starting import start_listeners, too_few_descriptors
 from portfwd.service.run.steering import Steering, named
 from portfwd.service.run.switching import Switching, systemd_names
 from portfwd.service.run.transition import Transition
@@ -62,8 +65,6 @@ from portfwd.values import CloseReason
 
 #: Seconds that sessions get to finish when the service stops.
 DRAIN: Final = 10.0
-
-T = TypeVar("T")
 
 
 class Forwarder(Service):
@@ -93,6 +94,7 @@ class Forwarder(Service):
         platform: Platform | None = None,
         making: Making = as_usual,
         lost: Callable[[Failure], None] | None = None,
+        factories: Factories | None = None,
     ) -> None:
         """
         Make targets ready; nothing is bound or connected yet.
@@ -103,6 +105,7 @@ class Forwarder(Service):
         :param lost: told if no event is delivered any more; every session has been cut then. None: the
             service stops, so that clients are refused and do not wait for ever.
         :param making: is entered while a reload makes many objects: `garbage.kept` in a process of our own.
+        :param factories: those of filters that were configured already, when the rules were checked.
         :raises StartError: a target cannot be made ready (a certificate, an endpoint's description).
         """
         self._reactor = reactor
@@ -121,18 +124,20 @@ class Forwarder(Service):
         self._session_log: SessionLog = Silent() if log is None else log
         self._session_numbers = itertools.count(1)
         self.ruleset = ruleset
-        self._planned = live_rules(ruleset, world, self._session_log, ids=self._session_numbers)
+        self._factories = Factories() if factories is None else factories
+        self._planned = live_rules(
+            ruleset, world, self._session_log, ids=self._session_numbers, factories=self._factories
+        )
         self._names = ListenerNames(resolver_of(reactor), reactor)
         self._binder = Binder(world, self._budget, self._names.addresses)
         self._bound: list[Bound] = []
         self.departures = Departures(reactor, drain)
+        self.departures.gone = self._stop_factories
         self._switching = Switching(self._binder, self.departures, self.doorkeeper, world.loops)
         self._steering = Steering(self._binder, self._budget, self.departures)
         self._making = making
         self._turn = DeferredLock()
-        self._at_work: Slices[Any] | None = None
-        self._longest = 0.0
-        self._hurries = False
+        self._work = SlicedWork(reactor)
         self.reloads = 0
         self.reload_failures = 0
         self.last_reload_refused = False
@@ -191,6 +196,11 @@ class Forwarder(Service):
         return self._world.sinks
 
     @property
+    def filter_metrics(self) -> FilterMetrics:
+        """What filters have defined."""
+        return self._factories.metrics
+
+    @property
     def session_count(self) -> int:
         """Sessions that are not closed."""
         return sum(len(live.sessions) for live in self.every_rule)
@@ -233,28 +243,18 @@ class Forwarder(Service):
             self._poller.start()
         for sentence in self._platform.missing():
             self._log.info("{sentence}", sentence=sentence)
-        failures: list[str] = []
-        for bound in self._bound:
-            for listener in bound.listeners:
-                try:
-                    listener.start()
-                except OSError as problem:
-                    reason = problem.strerror or str(problem)
-                    where = bound.live.rule.listen.where
-                    failures.append(cannot_listen(bound.live.name, str(listener.address), reason, where))
+        failures = self._factories.start_all(self._reactor)
+        failures += start_listeners(self._bound) if not failures else []
         if self._watchers is not None and not failures:
             try:
                 self._watchers.start()
             except StartError as problem:
                 failures += problem.failures
         self._budget.spent = count_descriptors()
-        if not failures and not Share("", self._budget).has_room(PER_SESSION):
-            failures.append(
-                f"{self._budget.limit} descriptors are too few: {self._budget.spent} are open before any"
-                f" client comes, and {RESERVE} are kept free; raise 'ulimit -n'"
-            )
+        failures += too_few_descriptors(self._budget) if not failures else []
         if failures:
             self._close_listeners()
+            self._factories.stop_all()
             if self._watchers is not None:
                 self._watchers.stop()
             if self._poller is not None:
@@ -281,7 +281,7 @@ class Forwarder(Service):
             return stopped  # it is under way
         super().stopService()
         self._names.stop()
-        self._end_reload()
+        self._work.end()
         self._ports_open = True
         for bound in self._bound:
             if not bound.paused:
@@ -324,6 +324,7 @@ class Forwarder(Service):
             return
         if self._deadline is not None and self._deadline.active():
             self._deadline.cancel()
+        self._factories.stop_all()
         if self._watchers is not None:
             self._watchers.stop()
         if self.pool is not None:
@@ -341,7 +342,12 @@ class Forwarder(Service):
     # Reload
 
     def reload(
-        self, ruleset: Ruleset, dry_run: bool = False, *, log: SessionLog | None = None
+        self,
+        ruleset: Ruleset,
+        dry_run: bool = False,
+        *,
+        log: SessionLog | None = None,
+        code: bool = False,
     ) -> Deferred[ReloadResult]:
         """
         Forward as `ruleset` says from now on, or go on as before: all or nothing.
@@ -352,16 +358,20 @@ class Forwarder(Service):
 
         :param dry_run: only see whether it could be done, as far as that shows without listening.
         :param log: who writes the access lines from then on; None for the one so far.
+        :param code: modules of ``python:`` filters whose files have changed are imported again, for new
+            sessions.
         :returns: fires with what came of it; reloads that are asked for meanwhile wait for their turn.
         """
-        return self._turn.run(lambda: Deferred.fromCoroutine(self._reload(ruleset, dry_run, log)))
+        return self._turn.run(lambda: Deferred.fromCoroutine(self._reload(ruleset, dry_run, log, code)))
 
-    async def _reload(self, ruleset: Ruleset, dry_run: bool, log: SessionLog | None) -> ReloadResult:
+    async def _reload(
+        self, ruleset: Ruleset, dry_run: bool, log: SessionLog | None, code: bool
+    ) -> ReloadResult:
         begun = time.monotonic()
-        self._longest = 0.0
+        self._work.longest = 0.0
         with self._making(lambda: len(self.ruleset.rules)):
             try:
-                result = await self._change(ruleset, dry_run, log)
+                result = await self._change(ruleset, dry_run, log, code)
             except CancelledError:
                 result = ReloadResult(dry_run=dry_run, failures=("the forwarder is stopping",))
         if result.applied:
@@ -370,44 +380,53 @@ class Forwarder(Service):
             self.reloaded_at = time.time()
         elif result.refused and not dry_run:
             self.refused()
-        return evolve(result, seconds=time.monotonic() - begun, longest=self._longest)
+        return evolve(result, seconds=time.monotonic() - begun, longest=self._work.longest)
 
     def refused(self) -> None:
         """Count a reload that was refused, by whomever."""
         self.reload_failures += 1
         self.last_reload_refused = True
 
-    async def _change(self, ruleset: Ruleset, dry_run: bool, log: SessionLog | None) -> ReloadResult:
+    async def _change(
+        self, ruleset: Ruleset, dry_run: bool, log: SessionLog | None, code: bool
+    ) -> ReloadResult:
         if not self.running:
             return ReloadResult(dry_run=dry_run, failures=("the forwarder is not running",))
-        problems = await self._in_slices(unsupported_in_steps(ruleset))
+        problems = await self._work.in_slices(unsupported_in_steps(ruleset))
         if problems:
             return ReloadResult(dry_run=dry_run, problems=problems, failures=refusal(problems))
-        await self._names.learn(await self._in_slices(names_of(ruleset)))
+        await self._names.learn(await self._work.in_slices(names_of(ruleset)))
         if not self.running:
             raise CancelledError
         session_log = self._session_log if log is None else log
-        maker = RuleMaker(ruleset, self._world, session_log, ids=self._session_numbers)
+        maker = RuleMaker(
+            ruleset, self._world, session_log, ids=self._session_numbers, factories=self._factories
+        )
+        problem = maker.selection.import_again(modules_of(ruleset)) if code else ""
+        if problem:
+            return ReloadResult(dry_run=dry_run, failures=(problem,))
         resolve = self._names.addresses
         change = Transition(self._bound, self.ruleset, ruleset, maker, self._binder, self._budget, resolve)
         try:
-            await self._in_slices(change.prepare(dry_run=dry_run))
+            await self._work.in_slices(change.prepare(dry_run=dry_run))
         except BaseException:
             finish(self._switching.undo(change))
             raise
         failures = refusal(change.problems, change.failures)
         if failures or dry_run:
-            await self._to_the_end(self._switching.undo(change))
+            await self._work.to_the_end(self._switching.undo(change))
             return ReloadResult(
                 dry_run=dry_run,
                 difference=change.difference,
                 problems=tuple(change.problems),
                 failures=failures,
             )
-        await self._to_the_end(self._switch(change, ruleset, session_log))
-        result = ReloadResult(applied=True, difference=change.difference, notes=tuple(change.notes))
+        imported = [f"the module {one} was imported again" for one in maker.selection.imported]
+        await self._work.to_the_end(self._switch(change, ruleset, session_log))
+        self._stop_factories()
+        result = ReloadResult(applied=True, difference=change.difference, notes=(*change.notes, *imported))
         if self.running:
-            await self._to_the_end(change.let_go())
+            await self._work.to_the_end(change.let_go())
         return result
 
     def _switch(self, change: Transition, ruleset: Ruleset, log: SessionLog) -> Steps[None]:
@@ -419,31 +438,10 @@ class Forwarder(Service):
 
         return self._switching.apply(change, ruleset, log, self._bound, took)
 
-    def _in_slices(self, steps: Steps[T]) -> Deferred[T]:
-        self._at_work = work = Slices(self._reactor, steps)
-
-        def over(result: T | Failure) -> T | Failure:
-            self._at_work = None
-            self._longest = max(self._longest, work.longest)
-            return result
-
-        return work.start().addBoth(over)
-
-    async def _to_the_end(self, steps: Steps[None]) -> None:
-        """Do in slices what a stop must not leave half done."""
-        self._hurries = True
-        try:
-            await self._in_slices(steps)
-        finally:
-            self._hurries = False
-
-    def _end_reload(self) -> None:
-        """The forwarder stops: what is being prepared is undone; what is changed or undone is finished."""
-        if self._at_work is not None:
-            if self._hurries:
-                self._at_work.hurry()
-            else:
-                self._at_work.give_up()
+    def _stop_factories(self, _gone: LiveRule | None = None) -> None:
+        """A rule is not at work any more: stop the factories that no session needs."""
+        if self._factories.has_retired:
+            self._factories.stop_unused({id(one) for live in self.every_rule for _, one in live.filters})
 
     # Steering single rules
 

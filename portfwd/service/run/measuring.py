@@ -28,6 +28,7 @@ from portfwd.listen.binding import bind
 from portfwd.listen.datagram_clients import Reception
 from portfwd.listen.listener import Listener
 from portfwd.metrics.figures import Figures, RuleFigures
+from portfwd.metrics.filter_metrics import FilterMetrics
 from portfwd.metrics.lag import LagMeter
 from portfwd.relay.live import LiveRule
 from portfwd.relay.session import Session
@@ -75,6 +76,10 @@ class Measured(Protocol):
     @property
     def doorkeeper(self) -> Doorkeeper:
         """Who counts for limits."""
+
+    @property
+    def filter_metrics(self) -> FilterMetrics:
+        """What filters have defined."""
 
 
 def measure(forwarder: Measured, figures: Figures) -> Steps:
@@ -269,6 +274,7 @@ class Watchers:
 
     def _page(self) -> Iterator[bytes]:
         figures = Figures(version=__version__, started_at=self._started_at, lags=self._lag.lags)
+        figures.filters = self._forwarder.filter_metrics
         for _ in measure(self._forwarder, figures):
             yield b""
         yield from self._expose(figures)

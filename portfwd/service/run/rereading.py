@@ -151,8 +151,8 @@ class Rereading(Service):
         self._files: Files = DiskFiles() if files is None else files
         self._allow_empty = allow_empty
         self._turn = DeferredLock()
-        #: Who shares the reload that has not begun yet: a real one, a dry run.
-        self._waiting: dict[bool, list[Deferred[ReloadResult]]] = {}
+        #: Who shares the reload that has not begun yet: whether it is a dry run, and with code.
+        self._waiting: dict[tuple[bool, bool], list[Deferred[ReloadResult]]] = {}
         self._reading: Slices[Any] | None = None
         self._longest = 0.0
         #: What makes files of operators' sockets again that are gone; each says what it cannot make.
@@ -162,25 +162,27 @@ class Rereading(Service):
     def __repr__(self) -> str:
         return f"<Rereading {self._path} {'under way' if self._turn.locked else 'idle'}>"
 
-    def reload(self, dry_run: bool = False) -> Deferred[ReloadResult]:
+    def reload(self, dry_run: bool = False, code: bool = False) -> Deferred[ReloadResult]:
         """
         Read the file and change over to it.
 
         However often it is asked for, one is under way, and one more waits for its turn.
 
         :param dry_run: only see whether it could be done.
+        :param code: see `Forwarder.reload`.
         :returns: fires with what came of it, which the log has been told.
         """
-        waiting = self._waiting.get(dry_run)
+        asked = (dry_run, code)
+        waiting = self._waiting.get(asked)
         if waiting is not None:
             shared: Deferred[ReloadResult] = Deferred()
             waiting.append(shared)
             return shared
-        also = self._waiting[dry_run] = []
+        also = self._waiting[asked] = []
 
         def begin() -> Deferred[ReloadResult]:
-            del self._waiting[dry_run]
-            return Deferred.fromCoroutine(self._reload(dry_run))
+            del self._waiting[asked]
+            return Deferred.fromCoroutine(self._reload(dry_run, code))
 
         def over(result: ReloadResult | Failure) -> ReloadResult | Failure:
             for one in also:
@@ -195,13 +197,13 @@ class Rereading(Service):
         if self._reading is not None:
             self._reading.give_up()
 
-    async def _reload(self, dry_run: bool) -> ReloadResult:
+    async def _reload(self, dry_run: bool, code: bool) -> ReloadResult:
         begun = time.monotonic()
         if not dry_run:
             self._notifier.reloading()
         with self._making(lambda: len(self._forwarder.ruleset.rules)):
             try:
-                result = await self._read_and_change(dry_run)
+                result = await self._read_and_change(dry_run, code)
             except GeneratorExit:
                 raise  # nobody waits for it any more
             except BaseException:
@@ -229,7 +231,7 @@ class Rereading(Service):
         out_of_reach = any(word in line for line in result.failures for word in OUT_OF_REACH)
         return self._confinement.notes() if out_of_reach else []
 
-    async def _read_and_change(self, dry_run: bool) -> ReloadResult:
+    async def _read_and_change(self, dry_run: bool, code: bool) -> ReloadResult:
         if self._path is None:
             return self._refused(dry_run, NO_FILE)
         path = self._confinement.visible(self._path)
@@ -250,7 +252,7 @@ class Rereading(Service):
             return self._refused(dry_run, "the forwarder is stopping")
         except TimeoutError as problem:
             return self._refused(dry_run, f"a file that the rules name: {problem.strerror}")
-        result = await self._change(found, dry_run)
+        result = await self._change(found, dry_run, code)
         return evolve(
             result,
             problems=(*found.warnings, *result.problems),
@@ -265,9 +267,9 @@ class Rereading(Service):
             self._longest = max(self._longest, work.longest)
             self._reading = None
 
-    async def _change(self, ruleset: Ruleset, dry_run: bool) -> ReloadResult:
+    async def _change(self, ruleset: Ruleset, dry_run: bool, code: bool) -> ReloadResult:
         if ruleset.log == self._session_log.spec:
-            return await self._forwarder.reload(ruleset, dry_run)
+            return await self._forwarder.reload(ruleset, dry_run, code=code)
         try:
             if dry_run:
                 try_log(ruleset.log)
@@ -277,11 +279,11 @@ class Rereading(Service):
             line = f"{describe(ruleset.log, problem)} ({ruleset.log.where}); the old log stays in use"
             return self._refused(dry_run, line)
         if dry_run:
-            return await self._forwarder.reload(ruleset, dry_run)
+            return await self._forwarder.reload(ruleset, dry_run, code=code)
         log, writer = opened
         applied = False
         try:
-            result = await self._forwarder.reload(ruleset, log=Silent() if log is None else log)
+            result = await self._forwarder.reload(ruleset, log=Silent() if log is None else log, code=code)
             applied = result.applied
         finally:
             if not applied and writer is not None:

@@ -144,6 +144,9 @@ class Transition:
         yield from self._bind(dry_run)
         if self.failures or dry_run:
             return
+        self.failures += self._maker.selection.start()
+        if self.failures:
+            return
         yield from self._open()
         self._prepared = not self.failures
         self._note_what_waits()
@@ -331,6 +334,7 @@ class Transition:
         self.surely("keeping a port for this process", self._rivals.stop_sharing, self.fresh)
         self._budget.give_back(self._spent)
         self._spent = 0
+        self.surely("stopping filters", self._maker.selection.undo)
 
     def _hand_back(self, wanted: _Wanted, made: Bound) -> None:
         """Clients that came since `made` listens beside another listener are that one's."""
@@ -343,6 +347,7 @@ class Transition:
 
     def switch(self) -> Steps[None]:
         """Let the new rules work."""
+        self.surely("taking the filters", self._maker.selection.take)
         self.surely("keeping a port for this process", self._rivals.stop_sharing, self.fresh)
         for bound, port in self._same:
             # Equal, but for the places in the file and the words that a log repeats.

@@ -59,7 +59,7 @@ class NamespaceTests(OperatedTestCase):
     def test_reload(self) -> None:
         """A reload has its result later."""
         waiting: Deferred[Came] = Deferred()
-        operating = Operating(self.forwarder, self.reactor, reload=lambda dry_run: waiting)
+        operating = Operating(self.forwarder, self.reactor, reload=lambda dry_run, code: waiting)
         done = make_namespace(self.forwarder, operating, self.reactor)["reload"](dry_run=True)  # type: ignore[operator]
         self.assertNoResult(done)
         waiting.callback(Came())

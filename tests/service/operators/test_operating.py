@@ -212,7 +212,7 @@ class ReloadTests(SynchronousTestCase):
         self.asked: list[bool] = []
         self.operating = Operating(None, _Clock(), reload=self.reload)  # type: ignore[arg-type]
 
-    def reload(self, dry_run: bool) -> Deferred[Came]:
+    def reload(self, dry_run: bool, code: bool) -> Deferred[Came]:
         self.asked.append(dry_run)
         return self.waiting
 

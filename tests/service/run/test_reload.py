@@ -202,13 +202,15 @@ class KeepTests(ReloadCase):
             (rule,) = rules(text).rules
             self.assertIs(is_reusable(rule), expected, text)
 
-    async def test_filters_are_made_anew(self) -> None:
-        """A rule with filters gets new ones, even if its text is the same."""
+    async def test_filters_stay(self) -> None:
+        """A clause that is unchanged keeps its factory, a clause that has changed gets a new one."""
         text = f"a: 127.0.0.1:0 -> {self.target}\n    filter hexdump\n"
         forwarder = self.started(text)
-        before, descriptor = forwarder.rules[0], self.descriptor(forwarder, "a")
-        await self.applied(forwarder, text)
-        self.assertIsNot(forwarder.rules[0].filters[0][1], before.filters[0][1])
+        before, descriptor = forwarder.rules[0].filters[0][1], self.descriptor(forwarder, "a")
+        await self.applied(forwarder, f"# other places\n{text}")
+        self.assertIs(forwarder.rules[0].filters[0][1], before)
+        await self.applied(forwarder, text.replace("hexdump", "hexdump limit=99"))
+        self.assertIsNot(forwarder.rules[0].filters[0][1], before)
         self.assertEqual(self.descriptor(forwarder, "a"), descriptor)
 
     async def test_ranges(self) -> None:

@@ -1,0 +1,241 @@
+# -*- test-case-name: tests.service.build.test_factories -*-
+"""
+The factories of ``filter`` clauses, from the rules that first have a clause to those that do not any more.
+
+A clause gets its factory once. A reload keeps it while the clause, its options (with what they read from
+files), the routes that it is given and its code are unchanged. `Selection` is the factories of one set of
+rules while it is made ready: it is taken, or undone. ``check`` makes a selection and takes it nowhere, so
+nothing is started.
+
+A factory's ``start`` is called once, before the rule's first client, its ``stop`` once, behind the last
+session. Both are optional. A factory whose ``start`` raises refuses its rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any
+
+from attrs import define
+from twisted.logger import Logger
+
+from portfwd.filters.api import RouteClause
+from portfwd.filters.registry import told
+from portfwd.filters.services import Services
+from portfwd.kernel.failures import log_failure
+from portfwd.kernel.reactor import Reactor
+from portfwd.metrics.filter_metrics import FilterMetrics
+from portfwd.relay.filter_log import ClauseLog
+from portfwd.service.build.filter_code import CodeChange, FilterCode, modules_named
+
+#: Rule and filter by name, words and options of the clause, and its number among equal ones of the rule.
+Key = tuple[str, object, int]
+
+
+@define(eq=False)
+class Kept:
+    """
+    One clause's factory, and what it was made of.
+
+    :ivar code: the plug-in or class that its module had.
+    :ivar started: ``start`` was called, or there is none.
+    """
+
+    rule: str
+    name: str
+    factory: Any
+    options: object
+    routes: tuple[RouteClause, ...]
+    code: object
+    started: bool = False
+
+    def is_made_of(self, options: object, routes: tuple[RouteClause, ...], code: object) -> bool:
+        """Whether a factory of these would be the same."""
+        try:
+            return self.code is code and self.routes == routes and bool(self.options == options)
+        except Exception:  # a comparison of somebody else's class
+            return False
+
+
+class Selection:
+    """The factories of a set of rules that is made ready."""
+
+    def __init__(self, owner: Factories) -> None:
+        self._owner = owner
+        self._kept: dict[Key, Kept] = {}
+        self._begun: list[Kept] = []
+        self._code: CodeChange | None = None
+
+    def __repr__(self) -> str:
+        return f"<Selection of {len(self._kept)} factories>"
+
+    def import_again(self, modules: Sequence[str]) -> str:
+        """Import changed code of these modules before any clause is configured; say why it cannot be done."""
+        self._code = self._owner.code.import_again(modules)
+        return self._code.problem
+
+    @property
+    def imported(self) -> Sequence[str]:
+        """The modules that were imported again."""
+        return () if self._code is None else tuple(self._code.modules)
+
+    def key(self, rule: str, clause: object) -> Key:
+        """The key of the next clause of `rule` that says this."""
+        number = 0
+        while (rule, clause, number) in self._kept:
+            number += 1
+        return rule, clause, number
+
+    def find(self, key: Key, options: object, routes: tuple[RouteClause, ...], code: object) -> Any:
+        """The factory that a clause has already; None where it has none, or one of something else."""
+        kept = self._owner.kept.get(key)
+        if kept is None or not kept.is_made_of(options, routes, code):
+            return None
+        self._kept[key] = kept
+        return kept.factory
+
+    def add(
+        self,
+        key: Key,
+        name: str,
+        factory: Any,
+        options: object,
+        routes: tuple[RouteClause, ...],
+        code: object,
+    ) -> None:
+        """A clause has this new factory."""
+        self._kept[key] = Kept(key[0], name, factory, options, routes, code)
+
+    def start(self) -> list[str]:
+        """Start those that are not yet; a line for the first that cannot be."""
+        for kept in self._kept.values():
+            if not kept.started:
+                problem = self._owner.start_one(kept)
+                if problem:
+                    return [problem]
+                self._begun.append(kept)
+        return []
+
+    def undo(self) -> None:
+        """The rules do not come to work: stop what was started for them."""
+        for kept in self._begun:
+            self._owner.stop_one(kept)
+        self._begun.clear()
+        if self._code is not None:
+            self._code.undo()
+
+    def take(self) -> None:
+        """These are the factories from now on; the others are stopped by `Factories.stop_unused`."""
+        self._owner.code.note(modules_named(one.name for one in self._kept.values()))
+        self._owner.take(self._kept)
+        self._begun, self._code = [], None
+
+
+class Factories:
+    """
+    The factories of the rules at work, and of those that still have sessions.
+
+    :ivar kept: those of the rules at work.
+    :ivar metrics: what filters have defined.
+    :ivar code: the source of ``python:`` filters.
+    """
+
+    _log = Logger()
+
+    def __init__(self) -> None:
+        self.kept: dict[Key, Kept] = {}
+        self.metrics = FilterMetrics()
+        self.code = FilterCode()
+        self._retired: list[Kept] = []
+        self._reactor: Reactor | None = None
+
+    def __repr__(self) -> str:
+        return f"<Factories {len(self.kept)}, {len(self._retired)} of rules that are gone>"
+
+    def select(self) -> Selection:
+        """Begin to choose the factories of other rules, or of the first ones."""
+        return Selection(self)
+
+    def take(self, kept: dict[Key, Kept]) -> None:
+        """See `Selection.take`."""
+        stay = {id(one) for one in kept.values()}
+        self._retired += [one for one in self.kept.values() if id(one) not in stay]
+        self.kept = kept
+
+    def start_all(self, reactor: Reactor) -> list[str]:
+        """
+        The forwarder starts: its reactor is this one.
+
+        :returns: a line for the first factory that cannot start; then none is started.
+        """
+        self._reactor = reactor
+        for kept in self.kept.values():
+            problem = self.start_one(kept)
+            if problem:
+                self.stop_all()
+                return [problem]
+        return []
+
+    def start_one(self, kept: Kept) -> str:
+        """Start a factory; say why it cannot be, or nothing."""
+        if kept.started:
+            return ""
+        start: Callable[[Services], None] | None = getattr(kept.factory, "start", None)
+        log = ClauseLog(Logger(namespace="portfwd.filters"), kept.rule, kept.name)
+        reactor = self._reactor
+        assert reactor is not None
+        if start is not None:
+            try:
+                start(Services(reactor, reactor, log, kept.rule, kept.name, self.metrics))
+            except KeyboardInterrupt:
+                raise  # the operator's
+            except BaseException as error:
+                log_failure(self._log, "{rule}: filter {name}: start failed", rule=kept.rule, name=kept.name)
+                self._forget_metrics(kept)
+                return f"{kept.rule}: filter {kept.name}: its method start failed: {told(error)}"
+        kept.started = True
+        return ""
+
+    @property
+    def has_retired(self) -> bool:
+        """Whether rules that are gone have left some."""
+        return bool(self._retired)
+
+    def stop_unused(self, factories: Collection[int]) -> None:
+        """
+        Stop the factories of rules that are gone, but for those that sessions still have.
+
+        :param factories: the identities of factories in use.
+        """
+        over = [one for one in self._retired if id(one.factory) not in factories]
+        self._retired = [one for one in self._retired if id(one.factory) in factories]
+        for one in over:
+            self.stop_one(one)
+
+    def stop_all(self) -> None:
+        """There is no session any more, and nobody comes."""
+        retired, self._retired = self._retired, []
+        for kept in (*retired, *self.kept.values()):
+            self.stop_one(kept)
+
+    def stop_one(self, kept: Kept) -> None:
+        """Stop a factory that was started."""
+        if not kept.started:
+            return
+        kept.started = False
+        stop: Callable[[], None] | None = getattr(kept.factory, "stop", None)
+        if stop is not None:
+            try:
+                stop()
+            except BaseException:
+                log_failure(self._log, "{rule}: filter {name}: stop failed", rule=kept.rule, name=kept.name)
+        self._forget_metrics(kept)
+
+    def _forget_metrics(self, kept: Kept) -> None:
+        owner = (kept.rule, kept.name)
+        if not any(one.started and (one.rule, one.name) == owner for one in self._every()):
+            self.metrics.forget(*owner)
+
+    def _every(self) -> Iterator[Kept]:
+        yield from self.kept.values()
+        yield from self._retired

@@ -1,0 +1,59 @@
+# -*- test-case-name: tests.service.run.test_forwarder -*-
+"""The work of a reload, in slices between which traffic goes on."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from portfwd.kernel.reactor import Reactor
+from portfwd.rules.steps import Steps
+from portfwd.service.daemon.slices import Slices
+
+T = TypeVar("T")
+
+
+class SlicedWork:
+    """
+    Does one thing after another.
+
+    :ivar longest: seconds of the longest slice.
+    """
+
+    def __init__(self, reactor: Reactor) -> None:
+        self._reactor = reactor
+        self._at_work: Slices[Any] | None = None
+        self._hurries = False
+        self.longest = 0.0
+
+    def __repr__(self) -> str:
+        return f"<SlicedWork {'idle' if self._at_work is None else 'under way'}>"
+
+    def in_slices(self, steps: Steps[T]) -> Deferred[T]:
+        """Do `steps`; a stop of the forwarder ends them with `CancelledError`."""
+        self._at_work = work = Slices(self._reactor, steps)
+
+        def over(result: T | Failure) -> T | Failure:
+            self._at_work = None
+            self.longest = max(self.longest, work.longest)
+            return result
+
+        return work.start().addBoth(over)
+
+    async def to_the_end(self, steps: Steps[None]) -> None:
+        """Do in slices what a stop must not leave half done."""
+        self._hurries = True
+        try:
+            await self.in_slices(steps)
+        finally:
+            self._hurries = False
+
+    def end(self) -> None:
+        """The forwarder stops: what is being prepared is undone; what is changed or undone is finished."""
+        if self._at_work is not None:
+            if self._hurries:
+                self._at_work.hurry()
+            else:
+                self._at_work.give_up()

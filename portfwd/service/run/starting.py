@@ -1,0 +1,34 @@
+# -*- test-case-name: tests.service.run.test_forwarder -*-
+"""What may fail when a forwarder begins to accept: a line for each thing that cannot be had."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from portfwd.limits.descriptors import PER_SESSION, RESERVE, DescriptorBudget, Share
+from portfwd.service.build.bind_failures import cannot_listen
+from portfwd.service.build.bound import Bound
+
+
+def start_listeners(bound: Sequence[Bound]) -> list[str]:
+    """Let every listener accept."""
+    failures = []
+    for one in bound:
+        for listener in one.listeners:
+            try:
+                listener.start()
+            except OSError as problem:
+                reason = problem.strerror or str(problem)
+                where = one.live.rule.listen.where
+                failures.append(cannot_listen(one.live.name, str(listener.address), reason, where))
+    return failures
+
+
+def too_few_descriptors(budget: DescriptorBudget) -> list[str]:
+    """Whether there are none for a single session."""
+    if Share("", budget).has_room(PER_SESSION):
+        return []
+    return [
+        f"{budget.limit} descriptors are too few: {budget.spent} are open before any"
+        f" client comes, and {RESERVE} are kept free; raise 'ulimit -n'"
+    ]
