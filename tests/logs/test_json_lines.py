@@ -87,7 +87,8 @@ class JSONLineTests(SynchronousTestCase):
         self.assertEqual(
             (read["id"], read["rule"], read["detail"]), (summary.id, summary.rule, summary.detail)
         )
-        more = (summary.dropped, summary.repeated, summary.tls, summary.upstream_tls, summary.attempts)
+        optional = (summary.dropped, summary.repeated, summary.tls, summary.upstream_tls, summary.attempts)
+        more = (*optional, summary.notes)
         self.assertEqual(len(read), 18 + sum(map(bool, more)))
         if summary.reason is not None:
             self.assertIn(read["reason"], {reason.code for reason in CloseReason})
