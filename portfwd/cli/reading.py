@@ -18,6 +18,7 @@ from portfwd.rules.load import RefusedFile, load
 from portfwd.rules.model import Ruleset
 from portfwd.rules.support import everything_wrong
 from portfwd.service.daemon.disk import DiskFiles
+from portfwd.service.daemon.regular import PATIENCE, open_any
 from portfwd.values import counted
 
 FINE: Final = 0
@@ -57,21 +58,33 @@ STDIN: Final = "-"
 STDIN_NAME: Final = "<stdin>"
 
 
+@frozen
 class CommandFiles(DiskFiles):
-    """The files of a command: pipes are waited for, and standard input is one of them."""
+    """
+    The files of a command. What it names may be a pipe, which is waited for; a file that is included may not.
+
+    :ivar named: the path on the command line.
+    :ivar patience: seconds for which a pipe is waited for.
+    """
+
+    named: str = STDIN_NAME
+    patience: float = PATIENCE
 
     def read(self, path: str) -> str:
         """See `DiskFiles`."""
-        if path != STDIN_NAME:
+        if path != self.named:
             return super().read(path)
-        return self.decode(path, sys.stdin.buffer.read(self.max_size + 1))
+        if path == STDIN_NAME:
+            return self.decode(path, sys.stdin.buffer.read(self.max_size + 1))
+        with open_any(path, self.patience) as file:
+            return self.decode(path, file.read(self.max_size + 1))
 
 
 def read_rules(path: str, *, allow_empty: bool = False) -> Read:
     """Read a rules file, or standard input for ``-``, and its includes; no error of theirs is raised."""
     path = STDIN_NAME if path == STDIN else path
     try:
-        ruleset = load(path, CommandFiles(any_kind=True), allow_empty=allow_empty)
+        ruleset = load(path, CommandFiles(named=path), allow_empty=allow_empty)
     except RulesError as error:
         readable = error.readable if isinstance(error, RefusedFile) else None
         return Read(path, None, everything_wrong(error), readable)

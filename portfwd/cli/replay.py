@@ -21,6 +21,7 @@ from portfwd.cli.reading import BAD_FILE, CANNOT_READ, FINE
 from portfwd.filters.builtin.hexdump import dump_lines
 from portfwd.filters.options import address
 from portfwd.logs.recording import BadRecording, RecordedSession, read_recording
+from portfwd.service.daemon.regular import open_any
 from portfwd.values import (
     TO_CLIENT,
     TO_UPSTREAM,
@@ -112,7 +113,7 @@ def _speed(text: str) -> float:
 def run(arguments: argparse.Namespace) -> int:
     """Play, or list."""
     try:
-        with open(arguments.file, "rb") as file:
+        with open_any(arguments.file) as file:
             sessions = list(enumerate(read_recording(file), 1))
     except OSError as error:
         return _wrong(CANNOT_READ, f"cannot read '{printable(arguments.file)}': {error.strerror}")

@@ -91,7 +91,11 @@ class ProcessTests(CommandTestCase):
 
     def test_no_reactor(self) -> None:
         """No command imports a reactor, whatever the file has in it."""
-        path = self.file(GOOD + 'e: endpoint:"tcp:90" -> tls:one.example:443\n')
+        path = self.file(
+            "admin unix:/run/admin.sock\nmetrics 127.0.0.1:9100\nmanhole ssh:127.0.0.1:2222 keys=/none\n"
+            + GOOD
+            + 'e: endpoint:"tcp:90" -> tls:one.example:443\n    filter socks5\n'
+        )
         for words in (("check", path), ("explain", path, "10.1.0.2", ":8080"), ("convert", path)):
             out, err = self.start("-c", WATCH, *words).communicate(timeout=60)
             self.assertTrue(out)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from portfwd.cli.reading import BAD_FILE, CANNOT_READ, FINE, read_rules, tally
-from portfwd.errors import Location, Problem, Severity
+import os
+
+from portfwd.cli.reading import BAD_FILE, CANNOT_READ, FINE, CommandFiles, read_rules, tally
+from portfwd.errors import Location, Problem, RulesError, Severity
 from portfwd.values import counted
 from tests.cli.running import GOOD, CommandTestCase
 
@@ -40,6 +42,38 @@ class ReadTests(CommandTestCase):
         self.assertEqual(read_rules(including).exit_code, BAD_FILE)
         including = self.file(f"{GOOD}\ninclude {self.missing()}*\n")
         self.assertEqual(read_rules(including).exit_code, FINE)
+
+
+class PipeTests(CommandTestCase):
+    """A file of the command line may be a pipe."""
+
+    def fifo(self) -> str:
+        """A pipe with a name."""
+        path = os.path.abspath(self.mktemp())
+        os.mkfifo(path)
+        return path
+
+    def test_patience(self) -> None:
+        """A pipe is read to its end, and whoever may write to it is not waited for without end."""
+        fifo = self.fifo()
+        self.assertRaises(TimeoutError, CommandFiles(named=fifo, patience=0.01).read, fifo)
+        reader, writer = os.pipe()
+        self.addCleanup(os.close, reader)
+        files = CommandFiles(named=f"/dev/fd/{reader}", patience=0.01)
+        os.write(writer, b":1 -> a:1\n")
+        self.assertRaises(TimeoutError, files.read, files.named)
+        os.write(writer, b":2 -> a:1\n")
+        os.close(writer)
+        self.assertEqual(files.read(files.named), ":2 -> a:1\n")
+
+    def test_others(self) -> None:
+        """A file that is included is a regular one, as at a start; a directory is none."""
+        fifo = self.fifo()
+        read = read_rules(self.file(f"{GOOD}\ninclude {fifo}\n"))
+        self.assertIn("it is no regular file", read.problems[0].message)
+        self.assertRaises(IsADirectoryError, CommandFiles(named="/").read, "/")
+        endless = CommandFiles(named="/dev/zero", max_size=1000)
+        self.assertRaises(RulesError, endless.read, "/dev/zero")
 
 
 class WordsTests(CommandTestCase):

@@ -55,6 +55,7 @@ from portfwd.service.build.filters import Clause, configure
 from portfwd.service.build.rule_streams import choose_streams, surroundings_of
 from portfwd.service.build.targets import TLSCreators, described, destination
 from portfwd.service.build.unused_sockets import UnusedSockets
+from portfwd.service.tls.files import failures_of
 from portfwd.service.tls.listening import ready_streams
 
 
@@ -155,7 +156,7 @@ class RuleMaker:
                 try:
                     ready[spec] = destination(spec, offset, self._world, self._creators)
                 except (OSError, ValueError) as problem:
-                    self.failures.append(f"{rule.name}: {problem} ({rule.where})")
+                    self.failures += failures_of(rule, spec, problem)
             live = LiveRule(
                 rule,
                 name,

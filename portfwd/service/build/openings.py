@@ -48,8 +48,8 @@ from portfwd.values import UnixAddress, printable
 
 #: Filters that write the file of their option ``file=``.
 WRITING_FILTERS: Final = frozenset({"record", "tee"})
-#: An extra: the modules that it brings, and what pip calls it.
-MANHOLE_MODULES: Final = ("twisted.conch.manhole", "twisted.conch.ssh.keys")
+#: Of an extra: modules that need it and import no reactor, as ``twisted.conch.manhole`` does.
+MANHOLE_MODULES: Final = ("twisted.conch.ssh.keys",)
 METRICS_MODULES: Final = ("prometheus_client",)
 
 

@@ -29,11 +29,9 @@ class DiskFiles:
     Files of this machine; relative paths are relative to the working directory.
 
     :ivar max_size: most bytes of one file.
-    :ivar any_kind: pipes and devices are read too, and waited for: for commands, which may wait.
     """
 
     max_size: int = MAX_FILE_SIZE
-    any_kind: bool = False
 
     def read(self, path: str) -> str:
         """
@@ -42,12 +40,7 @@ class DiskFiles:
         :raises OSError: when it cannot be read.
         :raises RulesError: when it is larger than `max_size` or not UTF-8.
         """
-        if self.any_kind:
-            with open(path, "rb") as file:
-                data = file.read(self.max_size + 1)
-        else:
-            data = read_regular(path, self.max_size)
-        return self.decode(path, data)
+        return self.decode(path, read_regular(path, self.max_size))
 
     def decode(self, path: str, data: bytes) -> str:
         """

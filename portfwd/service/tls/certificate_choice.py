@@ -197,6 +197,8 @@ def _context(options: ListenOptions, group: tuple[Pair, ...]) -> ssl.SSLContext:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         # Without O_NONBLOCK the opening of a FIFO waits for somebody who reads it.
         flags |= getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
+        if os.path.exists(options.keylog):
+            judge_keylog(options.keylog, os.stat(options.keylog))  # the opening of a FIFO says less
         descriptor = os.open(options.keylog, flags, 0o600)
         try:
             judge_keylog(options.keylog, os.fstat(descriptor))

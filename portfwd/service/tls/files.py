@@ -15,7 +15,7 @@ from typing import Final
 from attrs import frozen
 
 from portfwd.errors import Location, Problem
-from portfwd.rules.model import ListenSpec, TargetSpec
+from portfwd.rules.model import Kind, ListenSpec, Rule, TargetSpec
 from portfwd.values import printable
 
 #: Options that name files which must be there at a start, by their unique names.
@@ -70,4 +70,21 @@ def located(files: Iterable[OptionFile], where: Location, problem: Exception) ->
             return Problem(file.where, "bad-tls", f"{shown}: {problem.strerror}")
         if str(problem).startswith(f"{file.path}: "):
             return Problem(file.where, "bad-tls", shown + str(problem)[len(file.path) :])
+        if str(problem).startswith(f"{shown}: "):
+            return Problem(file.where, "bad-tls", str(problem))
     return Problem(where, "bad-tls", str(problem))
+
+
+def failures_of(rule: Rule, spec: ListenSpec | TargetSpec, problem: Exception) -> Iterator[str]:
+    """
+    Why a listener or a target of `rule` could not be made ready, a line each, in the words of ``check``.
+
+    :param problem: what was raised.
+    """
+    places = dict(rule.places)
+    files = files_of(spec, places) if spec.kind is Kind.TLS else ()
+    where = places.get("cert", spec.where) if isinstance(spec, ListenSpec) else spec.where
+    written = spec.options.keylog if isinstance(spec, ListenSpec) else None
+    made = () if written is None else (OptionFile("keylog", written, places.get("keylog", spec.where)),)
+    for one in tuple(missing(files)) or (located((*files, *made), where, problem),):
+        yield f"{rule.name}: {one.message} ({one.location})"

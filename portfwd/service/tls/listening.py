@@ -21,6 +21,7 @@ from portfwd.rules.model import Rule
 from portfwd.service.build.datagrams import datagram_streams
 from portfwd.service.build.filters import Clause
 from portfwd.service.daemon.reading import in_thread
+from portfwd.service.tls.files import failures_of
 from portfwd.service.tls.listeners import ServerSide
 from portfwd.streams.rate_limiters import Gates
 from portfwd.streams.transports.tls_opening import ExpectsHeader, TLSStreams
@@ -37,11 +38,11 @@ def ready_streams(
     before: Opener | None = None,
     gates: Gates | None = None,
 ) -> TLSStreams | None:
-    """What `tls_streams` makes; None where it cannot, and then `failures` has a line more."""
+    """What `tls_streams` makes; None where it cannot, and then `failures` has more lines."""
     try:
         return tls_streams(rule, world, filters, before, gates)
     except (OSError, ValueError) as problem:
-        failures.append(f"{rule.name}: {problem} ({rule.listen.where})")
+        failures += failures_of(rule, rule.listen, problem)
         return None
 
 

@@ -163,7 +163,7 @@ class LiveRuleTests(TestCase):
         )
         lines = self.assertRaises(StartError, planned, text).failures
         self.assertEqual([line.partition(":")[0] for line in lines], ["a", "b", "d", "e", "f"])
-        self.assertEqual(lines[0], f"a: {bad}: holds no PEM certificate (test.conf:1:1)")
+        self.assertEqual(lines[0], f"a: ca={bad}: holds no PEM certificate (test.conf:1:63)")
         self.assertIn('endpoint:"nosuch:1": Unknown endpoint type', lines[1])
         self.assertIn('endpoint:"tcp:abc": invalid literal', lines[3])
         self.assertIn("No such file", lines[4])

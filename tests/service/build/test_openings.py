@@ -116,7 +116,7 @@ class RefusedTests(OpeningCase):
     def test_extras(self) -> None:
         """A package that a line needs is installed; the message has the command that installs it."""
         for module, line, extra in (
-            ("twisted.conch.manhole", "manhole ssh:127.0.0.1:2222 keys=no-keys", "manhole"),
+            ("twisted.conch.ssh.keys", "manhole ssh:127.0.0.1:2222 keys=no-keys", "manhole"),
             ("prometheus_client", f"metrics 127.0.0.1:{a_free_port()}", "metrics"),
         ):
             with mock.patch.dict(sys.modules, {module: None}):

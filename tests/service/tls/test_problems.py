@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from portfwd.errors import Severity, StartError
 from portfwd.rules import parse
+from portfwd.service.build.build import live_rules
+from portfwd.service.run.session_log import Silent
 from portfwd.service.tls.problems import tls_problems
 from tests.service.pems import (
     CA,
@@ -19,6 +23,7 @@ from tests.service.pems import (
     write_encrypted,
     write_pair,
 )
+from tests.service.worlds import a_world
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 #: When everything has expired that trustme makes.
@@ -70,6 +75,41 @@ class ProblemTests(SynchronousTestCase):
             [("bad-tls", "f:1:9"), ("bad-tls", "f:3:15")],
         )
         self.assertIn("holds no PEM certificate", self.texts[0])
+
+    def test_as_at_a_start(self) -> None:
+        """A start that cannot be made ready says the same, with the same places."""
+        fifo, open_log = self.directory / "fifo", self.directory / "keys"
+        os.mkfifo(fifo)
+        open_log.touch()
+        open_log.chmod(0o644)
+        pair = f"cert={self.cert} key={self.key}"
+        for line in (
+            "tls::1 -> b:1",
+            f"tls::1 cert={self.cert} -> b:1",
+            "tls::1 cert=gone.pem key=gone.key client-ca=gone.ca -> b:1",
+            f"tls::1 cert={self.key} key={self.cert} -> b:1",
+            f"tls::1 cert={fifo} key={self.key} -> b:1",
+            f"tls::1 {pair} client-ca={fifo} -> b:1",
+            f"tls::1 {pair} client-ca={self.key} -> b:1",
+            f"tls::1 {pair} client-ca={self.ca} crl={self.cert} -> b:1",
+            f"tls::1 {pair} key-password-file={fifo} -> b:1",
+            f"tls::1 {pair} ciphers=NOTHING -> b:1",
+            f"tls::1 {pair} curve=nothing -> b:1",
+            f"tls::1 {pair} keylog={fifo} -> b:1",
+            f"tls::1 {pair} keylog={open_log} -> b:1",
+            "127.0.0.1:1 -> tls:b:1 ca=gone.pem client-cert=gone.cert",
+            f"127.0.0.1:1 -> tls:b:1 ca={self.key}",
+            f"127.0.0.1:1 -> tls:b:1 ca={fifo}",
+            f"127.0.0.1:1 -> tls:b:1 client-cert={self.cert} client-key={self.cert}",
+            f"127.0.0.1:1 -> tls:b:1 crl={self.cert}",
+            "127.0.0.1:1 -> tls:b:1 ciphers=NOTHING",
+        ):
+            ruleset = parse(f"a: {line}\n", "f")
+            problems = [one for one in tls_problems(ruleset, lambda: NOW) if one.severity is Severity.ERROR]
+            started = self.assertRaises(StartError, live_rules, ruleset, a_world(), Silent())
+            self.assertEqual(
+                list(started.failures), [f"a: {one.message} ({one.location})" for one in problems], line
+            )
 
     def test_every_missing_file(self) -> None:
         """Each file that is not there gets an error at its option; so do files that were exchanged."""
