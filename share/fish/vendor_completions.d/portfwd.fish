@@ -192,6 +192,7 @@ complete -c portfwd -n '_shtab_portfwd_using reload' -s h -l help -d 'show this 
 complete -c portfwd -n '_shtab_portfwd_using reload' -l socket -xka "(__fish_complete_path (commandline -ct))" -d 'the forwarder'"'"'s control socket; else $PORTFWD_ADMIN, else /run/portfwd/admin.sock'
 complete -c portfwd -n '_shtab_portfwd_using reload' -l json -d 'print one JSON object instead of text'
 complete -c portfwd -n '_shtab_portfwd_using reload' -l dry-run -d 'only say what would change'
+complete -c portfwd -n '_shtab_portfwd_using reload' -l code -d 'new sessions get changed code of '"'"'python:'"'"' filters, too'
 complete -c portfwd -n '_shtab_portfwd_using; and test $_shtab_portfwd_npos -eq 0' -a stop -d 'drain and end a forwarder'
 complete -c portfwd -n '_shtab_portfwd_using stop' -s h -l help -d 'show this help message and exit'
 complete -c portfwd -n '_shtab_portfwd_using stop' -l socket -xka "(__fish_complete_path (commandline -ct))" -d 'the forwarder'"'"'s control socket; else $PORTFWD_ADMIN, else /run/portfwd/admin.sock'
