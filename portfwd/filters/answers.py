@@ -219,7 +219,8 @@ class Await:
     :ivar awaitable: a Deferred, a coroutine, or anything else that Python can await; what is asyncio's needs
         Twisted's asyncio reactor. Many sessions may await one Deferred: each gets the result, the Deferred
         keeps it, and it is not cancelled when a session ends. A filter cancels what is its own in
-        `IFilter.closed`.
+        `IFilter.closed`. The factory's ``hold_timeout`` limits it, where there is one; and where the client
+        has ended, ``half-close`` does.
     """
 
     awaitable: Awaitable[object]

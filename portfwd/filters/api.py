@@ -257,7 +257,8 @@ class IFilterFactory(Interface):
     )
     max_hold: int = Attribute("most bytes that are held for it in one direction")
     hold_timeout: float | None = Attribute(
-        "seconds for which bytes may be held for it; None: no limit, but a routing filter has 3 to decide"
+        "seconds for which bytes may be held for it, and an `Await` may last; None: no limit, but a routing"
+        " filter has 3 to decide"
     )
     on_timeout: str = Attribute(
         "where it could not decide in time: 'close', or 'pass' to the rule's own target"
@@ -402,8 +403,8 @@ class Factory:
     A factory out of a function: what most plug-ins' `configure` returns.
 
     :ivar make: a filter for a connection, or None to stay out of it.
-    :ivar hold_timeout: seconds for which bytes may be held, then `on_timeout` decides; None: no limit, but
-        `HOLD_TIMEOUT` while the dial waits.
+    :ivar hold_timeout: seconds for which bytes may be held and an `Await` may last, then `on_timeout`
+        decides; None: no limit, but `HOLD_TIMEOUT` while the dial waits.
     :ivar on_overflow: where more than `max_hold` is to be held: ``close``, or ``pass``: what is held passes,
         and the filter is done with that direction.
     :ivar announces: it may `Announce` the client before the dial, which waits for that, as limits of each

@@ -36,6 +36,7 @@ from portfwd.relay.half import Half
 from portfwd.relay.reasons import reason_of
 from portfwd.relay.rule import RelayRule
 from portfwd.relay.session import Session
+from portfwd.relay.silence import LOOKS
 from portfwd.relay.states import State, follow
 from portfwd.streams.stream import Paced, Stream, Watched
 from portfwd.values import (
@@ -80,7 +81,7 @@ class FilteredSession(Session):
         self._awaited: dict[int, Waiting] = {}
         # What the chain is told in a turn of its own, in order.
         self._later: list[Callable[[], None]] = []
-        self._later_call: IDelayedCall | None = None
+        self._ended_looks = 0
         self._checks: list[Deferred[bool]] = []
         self._leaving: Half | None = None
         self._to_do: deque[effects.Effect] = deque()
@@ -225,12 +226,11 @@ class FilteredSession(Session):
     def _tell_later(self, tell: Callable[[], None]) -> None:
         if self.state in _ACTIVE:
             self._later.append(tell)
-            if self._later_call is None:
-                self._later_call = self._clock.callLater(0, self._tell_now)
+            if self not in self._rule.telling:
+                self._rule.telling.wait(self, self._tell_now)
 
     @contained
     def _tell_now(self) -> None:
-        self._later_call = None
         later, self._later = self._later, []
         for tell in later:
             if self.state in _ACTIVE:
@@ -244,9 +244,8 @@ class FilteredSession(Session):
                 timer.cancel()
         self._timers.clear()
         self._later.clear()
-        if self._later_call is not None:
-            self._later_call.cancel()
-            self._later_call = None
+        self._rule.telling.forget(self)
+        self._rule.half_closed.forget(self._look_after_client)
         awaited, self._awaited = self._awaited, {}
         for waiting in awaited.values():
             try:
@@ -421,7 +420,22 @@ class FilteredSession(Session):
             timer.cancel()
 
     def _await(self, effect: effects.Begin) -> None:
+        if not self._awaited:
+            self._rule.half_closed.wait(self._look_after_client, self._look_after_client)
         self._awaited[effect.key] = self._rule.results.wait(effect.awaitable, partial(self._came, effect.key))
+
+    @contained
+    def _look_after_client(self) -> None:
+        """A client that has ended, and is not read while filters wait for results, has ``half-close``."""
+        client, limit = self._client.stream, self._rule.options.half_close
+        if client is not None and client.hung_up:
+            self._ended_looks += 1
+        if self._ended_looks > LOOKS:
+            self._ended_first = Side.CLIENT
+            self._detail = f"half-close={limit:g}s: the client had ended, and a filter waited for a result"
+            self._finish(CloseReason.FILTER)
+        else:
+            self._rule.half_closed.wait(self._look_after_client, self._look_after_client)
 
     def _came(self, key: int, result: object, error: BaseException | None) -> None:
         """A result is there: it is told in a turn of its own, whoever made it."""
@@ -432,6 +446,9 @@ class FilteredSession(Session):
         if waiting is None or self.chain is None:
             return
         waiting.handled()
+        if not self._awaited:
+            self._ended_looks = 0
+            self._rule.half_closed.forget(self._look_after_client)
         if error is None:
             self._ask(self.chain.settled, key, result)
         else:

@@ -93,6 +93,7 @@ class RelayRule:
     :ivar balancing: chooses among the targets.
     :ivar learns_sources: whether a filter says later where a client comes from.
     :ivar half_closed: the waits of half-closed sessions for the first look whether they are silent.
+    :ivar telling: sessions whose filters are to be told of results, or to be woken, in the next turn.
     :ivar delivering: sessions that a limit has ended, and that still deliver what was received.
     """
 
@@ -148,6 +149,7 @@ class RelayRule:
         self.clock = world.reactor
         self._pool = QuestionPool(self.clock, self._dial_shared) if rule.shares_questions else None
         self.half_closed = Patience(self.clock, self.options.half_close / LOOKS)
+        self.telling = Patience(self.clock, 0.0)
         self.delivering = Patience(self.clock, DELIVERY_LIMIT)
         limit = min(self.options.connect_timeout, self.options.dial_timeout)
         self._connecting = Patience(self.clock, limit)

@@ -98,6 +98,10 @@ class Stream(Protocol):
         """The relay that two of these make, as the log names it; ``splice`` may have copied as well."""
 
     @property
+    def hung_up(self) -> bool:
+        """Whether the kernel has told that the peer ended or is gone, though it may not be read yet."""
+
+    @property
     def handshaking(self) -> str:
         """How far a TLS handshake is that has to be through before the stream is opened; empty for none."""
 

@@ -65,7 +65,8 @@ class Patience:
         self._calling = True
         waiting = self._waiting
         try:
-            for _ in range(AT_ONCE):
+            # Whoever waits again when it is called waits for the next turn, also for no time at all.
+            for _ in range(min(AT_ONCE, len(waiting))):
                 # One at a time: who is called may forget others, and one that raises leaves the rest.
                 if not waiting or next(iter(waiting.values()))[0] > now:
                     break

@@ -76,6 +76,7 @@ class FakeStream:
         self.reading = False
         self.has_spoken = False
         self.has_ended = False
+        self.hung_up = False
         self.is_lost = False
         self.lost_before: Loss | None = None
         self.viewer: Viewer | None = None

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -15,10 +16,23 @@ from portfwd.filters import DONE, Await, Close, Forward
 from portfwd.relay.awaiting import Results
 from portfwd.relay.verifier import Verifier
 from portfwd.streams.stream import Loss
+from portfwd.upstreams.timeout_queue import AT_ONCE
 from portfwd.values import CloseReason, Side
 from tests.filters.scripted import Scripted, script
 from tests.relay.fakes import FakeStream, Fault
 from tests.relay.test_filtered import FilteredCase
+
+
+class TurningClock(Clock):
+    """A clock that is a reactor in this: calls that are made in a turn are called in the next one."""
+
+    def turn(self) -> None:
+        """Call what is due now."""
+        for call in [call for call in self.getDelayedCalls() if call.getTime() <= self.seconds()]:
+            if call.active():
+                self.calls.remove(call)
+                call.called = 1
+                call.func(*call.args, **call.kw)
 
 
 class Told:
@@ -463,6 +477,67 @@ class SessionTests(FilteredCase):
         self.assertEqual(self.upstream.written, b"first ")
         self.clock.advance(0)
         self.assertEqual(self.upstream.written, b"first second")
+
+    def test_client_has_ended(self) -> None:
+        """A client that has ended, and waits for a result that never comes, has half-close and no longer."""
+        session = self.relaying(Scripted(opened=lambda connection: Await(Deferred())), half_close=80.0)
+        self.clock.pump([10.0] * 100)
+        self.assertEqual(self.lines.reasons, [])
+        self.client.hung_up = True
+        self.clock.pump([10.0] * 8)
+        self.assertEqual(self.lines.reasons, [])
+        self.clock.advance(10.0)
+        self.assertIs(session.reason, CloseReason.FILTER)
+        self.assertIn("half-close=80s: the client had ended", self.lines.last.detail)
+        self.assertClosed(CloseReason.FILTER, Side.CLIENT)
+
+    def test_client_has_ended_and_is_answered(self) -> None:
+        """One that has its result in time is served."""
+        waiting = Deferred[object]()
+        self.relaying(Scripted(opened=lambda connection: Await(waiting)), half_close=80.0)
+        self.client.hung_up = True
+        self.clock.pump([10.0] * 7)
+        waiting.callback(None)
+        self.clock.pump([10.0] * 7)
+        self.assertEqual(self.lines.reasons, [])
+
+    def test_client_resets(self) -> None:
+        """A client that is reset while its filter awaits is gone at once, dialled or not."""
+        for begin in (self.accept, self.relaying):
+            self.setUp()
+            session = begin(Scripted(opened=lambda connection: Await(Deferred())), linger=5.0)
+            self.client.refuses()
+            self.clock.pump([1.0] * 6)
+            self.assertIn(session.reason, (CloseReason.CLIENT_GONE_EARLY, CloseReason.CLIENT_RESET))
+
+    def test_turns(self) -> None:
+        """
+        Results that are there at once are told one a turn to a session, and to some sessions a turn.
+
+        A filter that always awaits another one would otherwise let nobody else have a turn.
+        """
+        told: list[int] = []
+
+        def again(_: object) -> Await:
+            told.append(1)
+            return Await(succeed(None))
+
+        self.clock = TurningClock()
+        self.clock.advance(100.0)
+        self.relaying(Scripted(opened=lambda connection: Await(succeed(None)), resumed=again))
+        for turn in range(1, 6):
+            self.clock.turn()
+            self.assertEqual(len(told), turn)
+        rule = self.rule
+        factory = rule.filters[0][1]
+        for _ in range(3 * AT_ONCE):
+            one = Scripted(opened=lambda connection: Await(succeed(None)), resumed=again)
+            rule.filters = (("a", type(factory)(lambda connection, one=one: one)),)
+            rule.accept(FakeStream(self.clock), lambda: None)
+        for _ in range(6):
+            before = len(told)
+            self.clock.turn()
+            self.assertLessEqual(len(told) - before, AT_ONCE)
 
     def test_session_ends(self) -> None:
         """What is awaited when the session ends is not cancelled, and its filter hears no more of it."""

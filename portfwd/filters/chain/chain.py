@@ -59,6 +59,7 @@ Holding
     is limited by bytes (``max_hold``, then ``on_overflow``) and by time (``hold_timeout``, then
     ``on_timeout``). Where a factory does not say how long, only the dial is limited: a client that types
     slowly is no attack. Time counts from when bytes began to be held, and anew when the filter gets further.
+    An `Await` may last for ``hold_timeout`` too.
 
 It refuses to guess: held bytes beyond ``max_hold`` are a failure to decide, if the factory does not differ.
 """
@@ -330,12 +331,13 @@ class Chain(Inquiry):
         self._wake_up((stage, token))
 
     def _take_outcome(self, key: int, tell: Callable[[Link, bytes | None], None]) -> None:
-        link, paused = self._awaited.pop(key, (None, ()))
-        if self.finished or link is None:
+        awaited = self._awaited.pop(key, None)
+        if self.finished or awaited is None:
             return
-        self._resume(link.stage, paused)
+        self._resume(awaited)
+        link = awaited.link
         tell(link, link.take() if link.held else None)
-        for one in paused:
+        for one in awaited.paused:
             self._let_in(one)
             self._pass_end(one)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from portfwd.filters.api import (
     DROP,
@@ -52,6 +52,19 @@ def failure(name: str, error: BaseException, what: str = "raised") -> Finish:
     return Finish(f"filter {name} {what} {type(error).__name__}", abort=True, filter=name)
 
 
+class Awaited(NamedTuple):
+    """
+    A result that a filter awaits.
+
+    :ivar paused: the links that nothing enters meanwhile.
+    :ivar timer: the key of the `Arm` that limits it; 0: there is none.
+    """
+
+    link: Link
+    paused: tuple[Link, ...]
+    timer: int
+
+
 class Inquiry(Passage):
     """
     Filters that are asked, on the way that the bytes take.
@@ -64,7 +77,7 @@ class Inquiry(Passage):
         super().__init__(stages, datagrams=datagrams)
         self.asking = False
         self._connection = connection
-        self._awaited: dict[int, tuple[Link, tuple[Link, ...]]] = {}
+        self._awaited: dict[int, Awaited] = {}
         self._announced = False
         self._event = ""
         self._closing: Finish | None = None
@@ -286,7 +299,7 @@ class Inquiry(Passage):
 
     def _held_too_long(self, link: Link) -> None:
         stage = link.stage
-        # An `Await` is no holding.
+        # An `Await` has a limit of its own.
         if link.held and not link.awaits and not stage.dead:
             self._give_up(link, f"held bytes for {format_duration(stage.hold_timeout)}", stage.on_timeout)
             self._pass_end(link)
@@ -312,19 +325,36 @@ class Inquiry(Passage):
     def _await(self, link: Link, item: Await, both: bool) -> None:
         paused = (link.stage.up, link.stage.down) if both else (link,)
         key = next(self._keys)
-        self._awaited[key] = (link, paused)
-        link.stage.awaits += 1
+        stage, timer = link.stage, 0
+        stage.awaits += 1
         for one in paused:
             one.awaits += 1
             self._stop(one.direction)
         self._effects.append(Begin(key, item.awaitable))
+        if stage.limits_holding and (self._dialled or stage.decided):
+            # Before that, the time that the dial waits for this filter is limited.
+            timer = self._arm(stage.hold_timeout, partial(self._awaited_too_long, key))
+        self._awaited[key] = Awaited(link, paused, timer)
 
-    def _resume(self, stage: Stage, paused: tuple[Link, ...]) -> None:
+    def _resume(self, awaited: Awaited) -> None:
         """One result is waited for no longer."""
-        stage.awaits -= 1
-        for one in paused:
+        if self._timers.pop(awaited.timer, None) is not None:
+            self._effects.append(Disarm(awaited.timer))
+        awaited.link.stage.awaits -= 1
+        for one in awaited.paused:
             one.awaits -= 1
             self._go(one.direction)
+
+    def _awaited_too_long(self, key: int) -> None:
+        awaited = self._awaited.get(key)
+        if awaited is not None:
+            link, stage = awaited.link, awaited.link.stage
+            self._forget_awaits(stage)
+            self._give_up(
+                link, f"waited for a result for {format_duration(stage.hold_timeout)}", stage.on_timeout
+            )
+            self._pass_end(stage.up)
+            self._pass_end(stage.down)
 
     # What goes wrong, and the end
 
@@ -383,10 +413,10 @@ class Inquiry(Passage):
             self._pass_end(link)
 
     def _forget_awaits(self, stage: Stage) -> None:
-        for key, (link, paused) in tuple(self._awaited.items()):
-            if link.stage is stage:
+        for key, awaited in tuple(self._awaited.items()):
+            if awaited.link.stage is stage:
                 del self._awaited[key]
-                self._resume(stage, paused)
+                self._resume(awaited)
 
     def _close(self, finish: Finish) -> None:
         """Come to the end; of several in order the first counts, and an abort at once."""

@@ -195,6 +195,11 @@ class DatagramStream:
     def discard(self) -> None:
         """What comes is thrown away by whoever closes it next."""
 
+    @property
+    def hung_up(self) -> bool:
+        """Datagrams have no end."""
+        return False
+
     def has_input(self) -> bool:
         """It cannot tell."""
         return False

@@ -44,6 +44,7 @@ from portfwd.values import Address, FlowSummary, Side
 
 _READ: Final = 0x201B  # EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR
 _MORE: Final = 0x201A  # EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR
+_HUNG_UP: Final = 0x2018  # EPOLLRDHUP | EPOLLHUP | EPOLLERR
 _STOPS: Final = 0x1
 # Names of the module: an attribute of an enum's class takes longer.
 _CLIENT: Final = Side.CLIENT
@@ -192,6 +193,11 @@ class SocketStream:
     def kind(self) -> str:
         """The relay, as the log names it."""
         return self._joiner.kind
+
+    @property
+    def hung_up(self) -> bool:
+        """Whether the peer ended or is gone."""
+        return self.dead or bool(self.more & _HUNG_UP)
 
     # What the poller tells
 

@@ -76,6 +76,7 @@ class PlainTransport(tcp.Connection):
     :ivar reads: system calls that took bytes from the socket.
     :ivar writes: system calls that gave it bytes.
     :ivar sent: bytes that the kernel took.
+    :ivar hung_up: the kernel has told of an end or a death, though it may not be read yet.
     :ivar gone: errno that said the peer is gone, or 0.
     :ivar write_broken: whether a write failed.
     """
@@ -123,6 +124,7 @@ class PlainTransport(tcp.Connection):
         self._linger = linger
         self._bulk = bulk
         self._dead = False
+        self.hung_up = False
         self._poller = poller
         if poller is not None:
             poller.watch(skt.fileno(), DEATH, self)
@@ -326,6 +328,7 @@ class PlainTransport(tcp.Connection):
         RDHUP is an end that reading will find, and so is HUP without ERR: that is how a
         connection looks whose two ends crossed, and a unix socket whose peer closed in order.
         """
+        self.hung_up = True
         if events & ERROR and has_hung_up(self.socket):
             self._dead = True
             if self._paused or self._read_ended:

@@ -411,6 +411,11 @@ class TLSLayer(protocol.Protocol):
         self._say_goodbye()
         self.below.loseConnection()
 
+    @property
+    def hung_up(self) -> bool:
+        """Whether the connection below has an end that may not be read yet."""
+        return bool(getattr(self.below, "hung_up", False))
+
     def undelivered(self) -> int | None:
         """What waits for the handshake, and what is below, where bytes of records count."""
         below = undelivered_bytes(self.below)

@@ -453,6 +453,11 @@ class TransportStream(Protocol):
         self._tell_end()
         self._throw_away(early)
 
+    @property
+    def hung_up(self) -> bool:
+        """Whether the peer ended or is gone, where the transport can tell before it is read."""
+        return bool(getattr(self.transport, "hung_up", False))
+
     def has_input(self) -> bool:
         """It cannot tell."""
         return False

@@ -881,6 +881,31 @@ class AwaitTests(SynchronousTestCase):
         chain.received(UP, b"first")
         self.assertEqual(written(chain.received(UP, b"second"), UP), b"result second")
 
+    def test_too_long(self) -> None:
+        """A factory that limits holding limits awaiting as well; then ``on_timeout`` decides."""
+        for on_timeout in ("close", "pass"):
+            one = Scripted(received=script(Await(Deferred())), resumed=b"late")
+            chain = relaying(seat(one, hold_timeout=2.0, on_timeout=on_timeout))
+            (arm,) = (effect for effect in chain.received(UP, b"x") if isinstance(effect, Arm))
+            self.assertEqual(arm.seconds, 2.0)
+            effects = chain.due(arm.key)
+            if on_timeout == "close":
+                why = "filter a waited for a result for 2s"
+                self.assertEqual(effects[-1], Finish(why, abort=True, filter="a"))
+            else:
+                self.assertEqual(written(effects, UP), b"x")
+            self.assertEqual(chain.settled(1, None), [])
+            self.assertEqual(one.told("resumed"), 0)
+
+    def test_in_time(self) -> None:
+        """A result in time takes the limit back, and the next one has its own."""
+        one = Scripted(received=script(Await(Deferred())), resumed=script([Await(Deferred()), DONE]))
+        chain = relaying(seat(one, hold_timeout=2.0))
+        first = [effect for effect in chain.received(UP, b"x") if isinstance(effect, Arm)]
+        effects = chain.settled(1, None)
+        self.assertIn(Disarm(first[0].key), effects)
+        self.assertEqual(len([effect for effect in effects if isinstance(effect, Arm)]), 1)
+
     def test_alone(self) -> None:
         """The bytes are kept, reading stops, and the result's verdict is theirs."""
         waiting: Deferred[object] = Deferred()
