@@ -6,12 +6,27 @@ from __future__ import annotations
 from typing import Final
 
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
+from portfwd.filters.chain.effects import Trouble
+from portfwd.kernel.failures import log_failure
 from portfwd.values import printable
 
 #: The beginning of each event of a filter; the names are none that a filter has for its own values.
 _WHOSE: Final = "{portfwd_rule}: session {portfwd_session}: "
 _WHOSE_CLAUSE: Final = "{portfwd_rule}: filter {portfwd_filter}: "
+
+
+def log_trouble(log: Logger, trouble: Trouble, session: object) -> None:
+    """Log that a filter of `session` raised, with the traceback."""
+    log_failure(
+        log,
+        "filter {filter} of {session!r} failed ({method})",
+        Failure(trouble.error),
+        filter=trouble.filter,
+        method=trouble.method,
+        session=session,
+    )
 
 
 class FilterLog:

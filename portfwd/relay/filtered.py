@@ -31,7 +31,7 @@ from portfwd.limits.source_counts import source_of
 from portfwd.relay.awaiting import Waiting
 from portfwd.relay.containment import contained
 from portfwd.relay.ends import Event, Mode
-from portfwd.relay.filter_log import FilterLog
+from portfwd.relay.filter_log import FilterLog, log_trouble
 from portfwd.relay.half import Half
 from portfwd.relay.reasons import reason_of
 from portfwd.relay.rule import RelayRule
@@ -485,14 +485,7 @@ class FilteredSession(Session):
 
     def _log_trouble(self, effect: effects.Trouble) -> None:
         self._rule.counts.filter_failures += 1
-        log_failure(
-            self._log,
-            "filter {filter} of {session!r} failed ({method})",
-            Failure(effect.error),
-            filter=effect.filter,
-            method=effect.method,
-            session=self,
-        )
+        log_trouble(self._log, effect, self)
 
 
 def _nobody_asks(failure: Failure) -> None:

@@ -198,6 +198,20 @@ class WatchConformance:
                      self.upstream and len(self.upstream.received), self.eyes.pieces)
         )  # fmt: skip
 
+    async def test_end_while_on_hold(self) -> None:
+        """An end of the peer is known while nothing is read, and told when it is read."""
+        await self.make(dialled=False)
+        self.left.hold()
+        await turns()
+        self.assertEqual(self.left.hung_up, False)
+        self.client.socket.shutdown(socket.SHUT_WR)
+        await turns()
+        if self.sees_the_dead:
+            await until(lambda: self.left.hung_up)
+        self.assertNotIn("ended", self.of_left.told)
+        self.left.go_on()
+        await self.of_left.hears("ended")
+
     # Shown
 
     async def test_shown_goes_nowhere(self) -> None:

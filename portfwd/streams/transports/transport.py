@@ -34,7 +34,7 @@ from portfwd.streams.loss_text import error_text, loss_text
 from portfwd.streams.stream import Loss, StreamOwner, Viewer
 from portfwd.streams.transports.layers import ILayer
 from portfwd.streams.transports.plain import IStreamProtocol, PlainTransport
-from portfwd.streams.transports.transport_queue import undelivered_bytes
+from portfwd.streams.transports.transport_queue import hung_up_below, undelivered_bytes
 from portfwd.streams.transports.write_readiness import WriteReadiness
 from portfwd.values import Address, FlowSummary, Side, TLSInfo
 
@@ -453,10 +453,7 @@ class TransportStream(Protocol):
         self._tell_end()
         self._throw_away(early)
 
-    @property
-    def hung_up(self) -> bool:
-        """Whether the peer ended or is gone, where the transport can tell before it is read."""
-        return bool(getattr(self.transport, "hung_up", False))
+    hung_up = property(hung_up_below)
 
     def has_input(self) -> bool:
         """It cannot tell."""
