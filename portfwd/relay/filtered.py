@@ -28,6 +28,7 @@ from portfwd.filters.chain import effects
 from portfwd.filters.chain.chain import Chain, make_chain
 from portfwd.kernel.failures import log_failure
 from portfwd.limits.source_counts import source_of
+from portfwd.relay.announced import AnnouncedSession
 from portfwd.relay.awaiting import Waiting
 from portfwd.relay.containment import contained
 from portfwd.relay.ends import Event, Mode
@@ -35,7 +36,6 @@ from portfwd.relay.filter_log import FilterLog, log_trouble
 from portfwd.relay.half import Half
 from portfwd.relay.reasons import reason_of
 from portfwd.relay.rule import RelayRule
-from portfwd.relay.session import Session
 from portfwd.relay.silence import LOOKS
 from portfwd.relay.states import State, follow
 from portfwd.streams.stream import Paced, Stream, Watched
@@ -46,20 +46,16 @@ from portfwd.values import (
     CloseReason,
     Direction,
     FlowSummary,
-    InetAddress,
     Note,
     SessionSummary,
     Side,
     UnixAddress,
 )
 
-#: How access lists see a client that was announced without an address of any kind. ``*`` matches it.
-_NO_ADDRESS: Final = "unknown"
-
 _ACTIVE: Final = (State.PEEKING, State.DIALING, State.RELAYING)
 
 
-class FilteredSession(Session):
+class FilteredSession(AnnouncedSession):
     """
     A session whose bytes go through a chain.
 
@@ -336,19 +332,6 @@ class FilteredSession(Session):
         else:
             self._perform(source, self._destination(effect.direction), Event.END_DUE)
 
-    def _is_welcome(self) -> bool:
-        """Whether a client whom no filter announced may come from where it comes; else it is refused."""
-        if not self._rule.learns_sources or self._announced is not None:
-            return True
-        client = self._client.stream
-        return self._comes_from(None if client is None else client.address)
-
-    def _comes_from(self, address: Address | None) -> bool:
-        places, stream = self._places, self._client.stream
-        if not isinstance(address, InetAddress) and stream is not None:
-            address = stream.address  # a limit of each source must hold for who names none, too
-        return places is None or self._is_within(places.come_from(address, self._clock.seconds()))
-
     def _dial_now(self, effect: effects.Dial) -> None:
         if not self._is_welcome():
             return
@@ -383,27 +366,6 @@ class FilteredSession(Session):
         known = effect.client == self._announced
         if (known or self._admits(effect.client, effect.local)) and self.chain is not None:
             self._ask(self.chain.judged)
-
-    @contained
-    def announced(self, stream: Stream, client: Address, local: Address | None) -> None:
-        """A PROXY header before TLS names the client: judge it before it costs a handshake."""
-        if self.state is State.HANDSHAKING and self._admits(client, local):
-            self._rule.handshakes.announced(self, source_of(client))
-
-    def _admits(self, client: Address | None, local: Address | None) -> bool:
-        """Whether access lists and limits admit an announced client; else it is refused."""
-        self._announced, self._announced_local = client, local
-        access = self._rule.access
-        if not access.empty:
-            if isinstance(client, UnixAddress):
-                decision = access.decide_unix(announced=True)
-            else:
-                decision = access.decide(client.host if isinstance(client, InetAddress) else _NO_ADDRESS)
-            if not decision.allowed:
-                self._access_step = decision.step
-                self._refuse(CloseReason.ACCESS)
-                return False
-        return self._comes_from(client)
 
     def _finish_filtered(self, effect: effects.Finish) -> None:
         self._detail = effect.detail

@@ -1,0 +1,59 @@
+# -*- test-case-name: tests.relay.test_filtered -*-
+"""
+A session whose client a PROXY header may name: when access lists and limits judge it, and by which address.
+
+A client that was announced is judged by that address. One that nobody announces is judged by its own, as soon
+as nobody will announce it any more.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from portfwd.limits.source_counts import source_of
+from portfwd.relay.containment import contained
+from portfwd.relay.session import Session
+from portfwd.relay.states import State
+from portfwd.streams.stream import Stream
+from portfwd.values import Address, CloseReason, InetAddress, UnixAddress
+
+#: How access lists see a client that was announced without an address of any kind. ``*`` matches it.
+_NO_ADDRESS: Final = "unknown"
+
+
+class AnnouncedSession(Session):
+    """See the module."""
+
+    def _is_welcome(self) -> bool:
+        """Whether a client whom no filter announced may come from where it comes; else it is refused."""
+        if not self._rule.learns_sources or self._announced is not None:
+            return True
+        client = self._client.stream
+        return self._comes_from(None if client is None else client.address)
+
+    def _comes_from(self, address: Address | None) -> bool:
+        places, stream = self._places, self._client.stream
+        if not isinstance(address, InetAddress) and stream is not None:
+            address = stream.address  # a limit of each source must hold for who names none, too
+        return places is None or self._is_within(places.come_from(address, self._clock.seconds()))
+
+    @contained
+    def announced(self, stream: Stream, client: Address, local: Address | None) -> None:
+        """A PROXY header before TLS names the client: judge it before it costs a handshake."""
+        if self.state is State.HANDSHAKING and self._admits(client, local):
+            self._rule.handshakes.announced(self, source_of(client))
+
+    def _admits(self, client: Address | None, local: Address | None) -> bool:
+        """Whether access lists and limits admit an announced client; else it is refused."""
+        self._announced, self._announced_local = client, local
+        access = self._rule.access
+        if not access.empty:
+            if isinstance(client, UnixAddress):
+                decision = access.decide_unix(announced=True)
+            else:
+                decision = access.decide(client.host if isinstance(client, InetAddress) else _NO_ADDRESS)
+            if not decision.allowed:
+                self._access_step = decision.step
+                self._refuse(CloseReason.ACCESS)
+                return False
+        return self._comes_from(client)
