@@ -24,7 +24,7 @@ from bench.results import Row
 from bench.rounds import Sample, interleaved
 
 #: Failures in a row after which a contestant is out: once may be chance, and each may cost a minute.
-_PATIENCE: Final = 2
+_MOST_FAILURES: Final = 2
 #: A row with as many rules as these starts below the contestants' usual ports.
 _MANY_RULES_PORT: Final = 10000
 
@@ -78,13 +78,13 @@ def running(lab: Lab, load: Load, peer: Peer, index: int) -> Iterator[Running]:
     argv = peer.command(setup)
     with lab.program(Place.FORWARDER, peer.name, argv, env=peer.environment(), cwd=setup.folder) as program:
         ports = [forward.port for forward in setup.forwards]
-        patience = 20 + len(ports) / 200
+        timeout = 20 + len(ports) / 200
         if peer.ready_line:
-            program.wait_output(peer.ready_line, patience)
+            program.wait_output(peer.ready_line, timeout)
             ready = time.monotonic() - program.started
             program.wait_listening(ports, 1.0)
         else:
-            program.wait_listening(ports, patience)
+            program.wait_listening(ports, timeout)
             ready = time.monotonic() - program.started
         yield Running(peer, setup, program, lab, ready)
 
@@ -101,7 +101,7 @@ class Failures:
 
     def is_out(self, name: str) -> bool:
         """Whether this contestant is not asked again."""
-        return self._in_a_row.get(name, 0) >= _PATIENCE
+        return self._in_a_row.get(name, 0) >= _MOST_FAILURES
 
 
 def participants(load: Load, peers: Sequence[Peer]) -> list[Peer]:

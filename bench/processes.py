@@ -267,11 +267,11 @@ class Program:
 
     def stop(self, first: signal.Signals = signal.SIGTERM, seconds: float = 3.0) -> None:
         """End it and its process group: `first`, then SIGKILL. Does nothing if it has ended already."""
-        for number, patience in ((first, seconds), (signal.SIGKILL, 5.0)):
+        for number, timeout in ((first, seconds), (signal.SIGKILL, 5.0)):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, number)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self.popen.wait(patience)
+                self.popen.wait(timeout)
         for pipe in (self.popen.stdin, self.popen.stdout):
             if pipe is not None:
                 with contextlib.suppress(OSError):

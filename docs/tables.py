@@ -21,7 +21,7 @@ from portfwd.relay.states import TRANSITIONS
 from portfwd.rules.codes import CODES
 from portfwd.rules.options import OPTIONS, Needs, Scope
 from portfwd.rules.support import GAPS
-from portfwd.service.tap import Options
+from portfwd.service.tap import ForwarderOptions
 from portfwd.values import CloseReason
 
 
@@ -170,7 +170,7 @@ def command_help(word: str) -> str:
     argparse lays its text out differently in each version of Python, so its parts are put together here.
     """
     if word == "twistd":
-        options = Options()
+        options = ForwarderOptions()
         return block(f"twistd {options.synopsis}\n{options.getUsage(width=100)}")
     parser = make_parser()
     (commands,) = (one for one in parser._actions if isinstance(one, argparse._SubParsersAction))

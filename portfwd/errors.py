@@ -157,7 +157,7 @@ class TargetsFull(DialError):
     """The target has as many sessions as ``max-conns-per-target`` allows."""
 
 
-class AllDown(DialError):
+class TargetsDown(DialError):
     """Every target is down, and the rule does not want any of them to be tried."""
 
 

@@ -39,7 +39,7 @@ from portfwd.relay.states import State
 from portfwd.rules import admin_lines, advice
 from portfwd.rules.codes import CODES
 from portfwd.rules.directives import LOG_OPTIONS
-from portfwd.rules.model import AccessLog
+from portfwd.rules.model import AccessLogFormat
 from portfwd.rules.options import OPTIONS, Scope
 from portfwd.rules.support import GAPS
 from portfwd.service.build import openings
@@ -64,7 +64,7 @@ RULE = re.compile(
     re.MULTILINE,
 )
 #: Seconds for a listing, which takes a few; generous, since it is only waited for in failures.
-PATIENCE = 240.0
+TIMEOUT = 240.0
 #: Lines of the README that ``.ci/run`` runs as they are: they set up an environment, from a network.
 RUN_BY_CI = {"quickstart.sh", "test.sh"}
 #: Every command of ``portfwd``.
@@ -290,7 +290,7 @@ class ProgramTests(SynchronousTestCase):
                 start_new_session=True,
             )
             try:
-                out, err = process.communicate(timeout=PATIENCE)
+                out, err = process.communicate(timeout=TIMEOUT)
             finally:
                 # What a listing started in the background ends with it, also if the listing failed.
                 with contextlib.suppress(ProcessLookupError):
@@ -374,7 +374,7 @@ class ProgramTests(SynchronousTestCase):
 class LogTests(SynchronousTestCase):
     """The lines of the log that the reference shows are lines that portfwd writes."""
 
-    def check(self, form: AccessLog, name: str) -> None:
+    def check(self, form: AccessLogFormat, name: str) -> None:
         """What `form` writes for `SESSION`, at its opening and its close, is the listing."""
         lines: list[str] = []
         log = AccessLines(form, Lines(lines), time.gmtime)
@@ -385,25 +385,25 @@ class LogTests(SynchronousTestCase):
     def test_opened(self) -> None:
         """``opened=on`` has a line for the opening as well."""
         lines: list[str] = []
-        log = AccessLines(AccessLog.TEXT, Lines(lines), time.gmtime, opened=True)
+        log = AccessLines(AccessLogFormat.TEXT, Lines(lines), time.gmtime, opened=True)
         log.opened(SESSION._replace(reason=None, duration=0.001415, to_upstream=NOTHING, to_client=NOTHING))
         self.assertEqual("".join(f"{line}\n" for line in lines), (LISTINGS / "access-opened.log").read_text())
 
     def test_text(self) -> None:
         """``access=text`` is one line at the close."""
-        self.check(AccessLog.TEXT, "access-text.log")
+        self.check(AccessLogFormat.TEXT, "access-text.log")
 
     def test_json(self) -> None:
         """So is ``access=json``."""
-        self.check(AccessLog.JSON, "access-json.log")
+        self.check(AccessLogFormat.JSON, "access-json.log")
 
     def test_rinetd(self) -> None:
         """``access=rinetd`` has a line for the opening too."""
-        self.check(AccessLog.RINETD, "access-rinetd.log")
+        self.check(AccessLogFormat.RINETD, "access-rinetd.log")
 
     def test_common(self) -> None:
         """So has ``access=common``."""
-        self.check(AccessLog.COMMON, "access-common.log")
+        self.check(AccessLogFormat.COMMON, "access-common.log")
 
 
 class FilterPageTests(SynchronousTestCase):
@@ -479,7 +479,7 @@ class TableTests(SynchronousTestCase):
     def test_codes_that_are_raised(self) -> None:
         """Every code that a call of the package gives to a problem is on the page."""
         page = (DOCS / "reference" / "diagnostics.md").read_text("utf-8")
-        makers = {"Fault", "error", "warning", "fault", "Problem", "Unavailable"}
+        makers = {"WordFault", "error", "warning", "fault", "Problem", "Unavailable"}
         codes: set[str] = set()
         for path in sorted((ROOT / "portfwd").rglob("*.py")):
             for node in ast.walk(ast.parse(path.read_text("utf-8"))):

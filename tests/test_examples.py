@@ -12,7 +12,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.filters.options import Files
+from portfwd.filters.options import OptionFiles
 from portfwd.filters.registry import Origin, Registry
 from portfwd.rules import format_problem, load, unsupported
 from portfwd.rules.model import Ruleset
@@ -59,7 +59,7 @@ class ExampleTests(SynchronousTestCase):
         own = Origin("ssh-only", "ssh_only:SSHOnly", "portfwd-ssh-only")
         registry = Registry([*Registry.installed().origins(), own])
         # What an example has in /etc lies beside it here.
-        files = Files(lambda path: (ROOT / "examples" / "filters" / Path(path).name).read_text(), str)
+        files = OptionFiles(lambda path: (ROOT / "examples" / "filters" / Path(path).name).read_text(), str)
         for path in rules_files():
             problems = [format_problem(problem) for problem in filter_problems(read(path), registry, files)]
             self.assertEqual(problems, [], path)

@@ -83,7 +83,7 @@ class ValueTests(SynchronousTestCase):
         """Readers of values raise `ValueError`, whatever they are given."""
         readers: list[Callable[[str], object]] = [parse_duration, parse_size, check_pattern, read_users]
         readers += [option.value for option in OPTIONS]
-        readers += [one for one in vars(option_kinds).values() if isinstance(one, option_kinds.Kind)]
+        readers += [one for one in vars(option_kinds).values() if isinstance(one, option_kinds.OptionKind)]
         readers += [
             lambda text, role=role: read_place(Word(text, 1, len(text), len(text)), role, lambda *_: None)
             for role in Role

@@ -76,7 +76,7 @@ class GrowthTests(SynchronousTestCase):
     def test_filter_options(self) -> None:
         """The values of options of filters, and the file of users."""
         for name, kind in vars(option_kinds).items():
-            if isinstance(kind, option_kinds.Kind):
+            if isinstance(kind, option_kinds.OptionKind):
                 self.check(kind, what=name)
         self.check(read_users, "alice:pbkdf2-sha256$1000$", what="users")
 

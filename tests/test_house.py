@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,26 @@ ROOT = Path(__file__).resolve().parents[1]
 #: Names that say nothing about what is inside.
 EMPTY_MODULE_NAMES = {"util", "utils", "helper", "helpers", "common", "base", "misc"}
 EMPTY_CLASS_NAME = re.compile(r"(Manager|Handler|Engine|Processor|Helper|Util)$")
+#: Words that are not used, and the words of the vocabulary.
+UNUSED_WORDS = {
+    "arrivals": "client",
+    "correspondent": "client",
+    "crowd": "load",
+    "departures": "retired rule",
+    "desk": "owner",
+    "doorkeeper": "admission",
+    "farewell": "closing mode",
+    "gate": "rate limiter",
+    "gates": "rate limiters",
+    "intake": "write readiness",
+    "patience": "timeout queue",
+    "reception": "clients",
+    "surroundings": "context",
+    "traveller": "waiter",
+    "world": "context",
+}
+#: Where one of them is a name that users know.
+KNOWN_WORDS = {"portfwd/cli/playing.py": {"patience"}, "portfwd/cli/replay.py": {"patience"}}
 #: Beyond it a file mostly answers more than one question.
 MAX_LINES = 500
 #: Modules that are longer, each with the reason why it is one file all the same.
@@ -74,6 +95,27 @@ class HouseTests(SynchronousTestCase):
                 for node in ast.walk(ast.parse(path.read_text()))
                 if isinstance(node, ast.ClassDef) and EMPTY_CLASS_NAME.search(node.name)
             ]
+        self.assertEqual(wrong, [])
+
+    def test_class_names_are_unique(self) -> None:
+        """A public class name exists once in the package."""
+        found: dict[str, list[str]] = {}
+        for path in sources("portfwd"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                    found.setdefault(node.name, []).append(f"{short(path)}:{node.lineno}")
+        self.assertEqual({name: where for name, where in found.items() if len(where) > 1}, {})
+
+    def test_vocabulary(self) -> None:
+        """No identifier of the package has a word for which the vocabulary has another."""
+        wrong = []
+        for path in sources("portfwd"):
+            known = KNOWN_WORDS.get(short(path), set())
+            with path.open("rb") as file:
+                for token in tokenize.tokenize(file.readline):
+                    words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", token.string).lower().split("_")
+                    if token.type == tokenize.NAME and UNUSED_WORDS.keys() & set(words) - known:
+                        wrong.append(f"{short(path)}:{token.start[0]}: {token.string}")
         self.assertEqual(wrong, [])
 
     def test_imports_have_no_cycle(self) -> None:

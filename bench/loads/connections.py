@@ -84,8 +84,8 @@ class Connections(Load):
         host, port = running.reach("web")
         before = running.cpu()
         argv = ["ab", "-q", "-r", "-s", "10", "-c", "50", "-n", str(scale.connections)]
-        patience = 20 + scale.connections / 500
-        visits = parse_ab(running.lab.run(Place.CLIENT, [*argv, f"http://{host}:{port}/"], patience))
+        timeout = 20 + scale.connections / 500
+        visits = parse_ab(running.lab.run(Place.CLIENT, [*argv, f"http://{host}:{port}/"], timeout))
         spent = running.cpu() - before
         figures = {"connections_s": visits.a_second, "failures": float(visits.failed)}
         if running.program is not None and visits.completed:

@@ -25,7 +25,7 @@ GREETING: Final = struct.Struct("!Q")
 _BLOCK_SIZE: Final = 1 << 20
 #: Connections being opened at once: below every backlog.
 _AT_ONCE: Final = 100
-_PATIENCE: Final = 20.0
+_TIMEOUT: Final = 20.0
 #: The sender counts as stopped when nothing moved for so long.
 _QUIET: Final = 0.5
 
@@ -108,7 +108,7 @@ class Client:
         sock.setblocking(False)
         async with slots:
             try:
-                async with asyncio.timeout(_PATIENCE):
+                async with asyncio.timeout(_TIMEOUT):
                     await loop.sock_connect(sock, self._address)
                     greeting = b""
                     while len(greeting) < GREETING.size:

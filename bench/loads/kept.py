@@ -16,7 +16,7 @@ from typing import Final, TextIO
 
 #: Bytes that each connection fetches before it is quiet: enough for the largest reads that forwarders make.
 SIZE: Final = 4 << 20
-_PATIENCE: Final = 20.0
+_TIMEOUT: Final = 20.0
 
 
 class Fetcher:
@@ -32,7 +32,7 @@ class Fetcher:
 
     def _fetch(self) -> bool:
         connection = http.client.HTTPSConnection(
-            self._host, self._port, timeout=_PATIENCE, context=self._context
+            self._host, self._port, timeout=_TIMEOUT, context=self._context
         )
         try:
             connection.request("GET", "/file", headers={"Range": f"bytes=0-{SIZE - 1}"})

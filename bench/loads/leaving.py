@@ -15,7 +15,7 @@ import socket
 import sys
 from typing import Final
 
-_PATIENCE: Final = 20.0
+_TIMEOUT: Final = 20.0
 
 
 def hold(listening: socket.socket) -> None:
@@ -38,7 +38,7 @@ class Client:
         word, _, count = line.partition(" ")
         if word == "open":
             for _ in range(int(count)):
-                sock = socket.create_connection(self._address, _PATIENCE)
+                sock = socket.create_connection(self._address, _TIMEOUT)
                 sock.shutdown(socket.SHUT_WR)
                 self._open[sock.fileno()] = sock
             return f"open {len(self._open)}"

@@ -53,8 +53,8 @@ def parse_redis(text: str) -> Answered:
 def _ask(running: Running, connections: int, requests: int) -> Answered:
     host, port = running.reach("ping")
     argv = ["redis-benchmark", "-h", host, "-p", str(port), "-c", str(connections), "-n", str(requests)]
-    patience = 20 + requests / 1000
-    return parse_redis(running.lab.run(Place.CLIENT, [*argv, "-t", "ping_mbulk", "--csv"], patience))
+    timeout = 20 + requests / 1000
+    return parse_redis(running.lab.run(Place.CLIENT, [*argv, "-t", "ping_mbulk", "--csv"], timeout))
 
 
 def start_redis(lab: Lab, stack: contextlib.ExitStack) -> None:

@@ -20,7 +20,7 @@ from typing import Final
 
 #: Between two bytes, and between two connections: short beside the stalls that are looked for.
 TICK: Final = 0.001
-_PATIENCE: Final = 20.0
+_TIMEOUT: Final = 20.0
 
 
 def serve(listening: socket.socket) -> None:
@@ -59,7 +59,7 @@ class Client:
         self.failures = 0
 
     def _connect(self) -> socket.socket:
-        sock = socket.create_connection(self._address, _PATIENCE)
+        sock = socket.create_connection(self._address, _TIMEOUT)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return sock
 
@@ -105,7 +105,7 @@ class Client:
     def _end(self) -> None:
         self._enough.set()
         for thread in self._threads:
-            thread.join(_PATIENCE)
+            thread.join(_TIMEOUT)
 
     def command(self, line: str) -> str:
         """See the module."""

@@ -209,8 +209,8 @@ async def _explain(caller: Caller, request: Request) -> Result:
 async def _tap(caller: Caller, request: Request) -> Result:
     session = caller.operator.session(watching.number_of(request.words[0]))
     limit = _option(request, "limit", _tap_limit, TAP_LIMIT)
-    ways = DIRECTION_WORDS[_option(request, "direction", _word(*DIRECTION_WORDS), "both")]
-    return await watching.watch_bytes(caller, session, limit, ways)
+    directions = DIRECTION_WORDS[_option(request, "direction", _word(*DIRECTION_WORDS), "both")]
+    return await watching.watch_bytes(caller, session, limit, directions)
 
 
 async def _kill(caller: Caller, request: Request) -> Result:

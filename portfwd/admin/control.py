@@ -72,7 +72,7 @@ class ControlProtocol(Protocol):
         self._paused = False
         self._ended = False
         self._gone = False
-        self._patience: IDelayedCall | None = None
+        self._deadline: IDelayedCall | None = None
 
     def __repr__(self) -> str:
         state = "gone" if self._gone else "stuck" if self._paused else "serving" if self._serving else "idle"
@@ -151,11 +151,11 @@ class ControlProtocol(Protocol):
 
     def _wait(self, seconds: float | None) -> None:
         """From here on the client has so long; None: for ever."""
-        if self._patience is not None and self._patience.active():
-            self._patience.cancel()
-        self._patience = None if seconds is None else self._clock.callLater(seconds, self._was_patient)
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.cancel()
+        self._deadline = None if seconds is None else self._clock.callLater(seconds, self._timed_out)
 
-    def _was_patient(self) -> None:
+    def _timed_out(self) -> None:
         if self._paused:
             self._log.warn("control: {who} does not read its answers, and is dropped", who=self.who)
         self._drop()

@@ -2,7 +2,7 @@
 """
 Sockets that operators come in by, and the bound on how many come at once.
 
-Each client gets a protocol of Twisted's. A bounded number of them are inside, so that a crowd of them does
+Each client gets a protocol of Twisted's. A bounded number of them are inside, so that many of them does
 not take the descriptors that sessions need. When another one comes, the least important one inside leaves:
 of the source that has most, one that does nothing, the oldest. So neither silent clients nor clients that
 do not read can keep an operator out.
@@ -39,18 +39,18 @@ MAX_CLIENTS: Final = 32
 #: in the next turn of the reactor, and accepting does not wait for that.
 LEAVING: Final = 64
 
-#: Clients that wait for the next turn of the reactor: a crowd that comes at once.
+#: Clients that wait for the next turn of the reactor: those of many that come at once.
 BACKLOG: Final = 128
 
 #: Clients accepted in one turn of the reactor. Twisted takes half a millisecond to one for each
-#: protocol: sessions must not wait for a crowd of them.
+#: protocol: sessions must not wait for many of them.
 BATCH: Final = 2
 
-#: Seconds between two log lines that clients left for others: a crowd must not fill the log.
+#: Seconds between two log lines that clients left for others: many clients must not fill the log.
 LOG_INTERVAL: Final = 60.0
 
 #: Seconds that a client gets to read the last answer when its door closes: a round trip within this machine.
-FAREWELL: Final = 1.0
+CLOSING_TIME: Final = 1.0
 
 _CREDENTIALS: Final = struct.Struct("iII")
 
@@ -197,7 +197,7 @@ class Door:
         self.listener.start()
 
     def close(self) -> Deferred[None]:
-        """Let nobody in, and show all out; the last answers are sent, to who reads them within `FAREWELL`."""
+        """Accept no more clients, and close those inside once they have read, within `CLOSING_TIME`."""
         self.listener.stop()
         for protocol in tuple(self._inside):
             finish = getattr(protocol, "finish", None)
@@ -210,7 +210,7 @@ class Door:
         closed: Deferred[None] = Deferred()
         if self._inside:
             self._closed = closed
-            self._deadline = self._reactor.callLater(FAREWELL, self._show_out)
+            self._deadline = self._reactor.callLater(CLOSING_TIME, self._show_out)
         else:
             closed.callback(None)
         return closed

@@ -93,7 +93,7 @@ class Largest:
 
 
 @frozen
-class Pace:
+class SessionRate:
     """
     How fast a session is.
 
@@ -125,7 +125,7 @@ class Meter:
         self._looked_at = now
         self._before, self._now = self._now, {}
 
-    def pace(self, summary: SessionSummary) -> Pace:
+    def pace(self, summary: SessionSummary) -> SessionRate:
         """How fast it was since the look before; since it was opened, where there was none."""
         up, down = summary.to_upstream, summary.to_client
         calls = up.reads + up.writes + down.reads + down.writes
@@ -134,4 +134,4 @@ class Meter:
         seconds = max(summary.duration, 1e-6) if self._seconds is None else self._seconds
         more = [one - other for one, other in zip(now, before, strict=True)]
         moved = more[0] + more[1]
-        return Pace(more[0] / seconds, more[1] / seconds, moved / more[2] if more[2] > 0 else None)
+        return SessionRate(more[0] / seconds, more[1] / seconds, moved / more[2] if more[2] > 0 else None)

@@ -18,7 +18,7 @@ from typing import Final
 
 from attrs import field, frozen
 
-from portfwd.rules.tokens import Fault, Line, find_bad_character, spell, spell_value
+from portfwd.rules.tokens import Line, WordFault, find_bad_character, spell, spell_value
 
 #: Bytes of a line: a dozen of the longest words that mean anything.
 MAX_LINE: Final = 4096
@@ -67,7 +67,7 @@ def read_request(line: bytes) -> Request | None:
         raise RequestError("bad-request", "a request is UTF-8 text") from None
     try:
         words = Line("request", 1, text).words()
-    except Fault as fault:
+    except WordFault as fault:
         raise RequestError("bad-request", fault.message, fault.hint) from None
     if not words:
         return None

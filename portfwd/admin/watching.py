@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from portfwd.admin.caller import Caller
 from portfwd.admin.operator import LiveSession, OperatorError
-from portfwd.admin.picking import SORTS, Largest, Meter, Pace, Wanted
+from portfwd.admin.picking import SORTS, Largest, Meter, SessionRate, Wanted
 from portfwd.logs.fields import address
 from portfwd.values import TO_CLIENT, TO_UPSTREAM, Direction, SessionSummary
 
@@ -32,14 +32,14 @@ def top_sorts() -> tuple[str, ...]:
     return (*RATES, *SORTS)
 
 
-def _key(sort: str, summary: SessionSummary, pace: Pace) -> float:
+def _key(sort: str, summary: SessionSummary, pace: SessionRate) -> float:
     if sort not in RATES:
         return SORTS[sort](summary)
     rates = {RATES[1]: pace.to_upstream, RATES[2]: pace.to_client}
     return rates.get(sort, pace.to_upstream + pace.to_client)
 
 
-def _top_row(session: LiveSession, summary: SessionSummary, pace: Pace) -> dict[str, Any]:
+def _top_row(session: LiveSession, summary: SessionSummary, pace: SessionRate) -> dict[str, Any]:
     return {
         "id": summary.id,
         "rule": summary.rule,
@@ -100,9 +100,9 @@ async def watch_top(
 class _Tapped:
     """What was seen of a session and not sent yet."""
 
-    def __init__(self, limit: int, ways: frozenset[Direction]) -> None:
+    def __init__(self, limit: int, directions: frozenset[Direction]) -> None:
         self._limit = limit
-        self._ways = ways
+        self._directions = directions
         self._waiting: deque[tuple[Direction, int, bytes]] = deque()
         self._size = 0
         self.seen = dict.fromkeys(Direction, 0)
@@ -116,7 +116,7 @@ class _Tapped:
     def saw(self, direction: Direction, data: bytes) -> None:
         """One read of the session."""
         offset = self.seen[direction]
-        if direction not in self._ways or self.full:
+        if direction not in self._directions or self.full:
             return
         data = data[: self._limit - sum(self.seen.values())]
         self.seen[direction] = offset + len(data)
@@ -148,10 +148,10 @@ class _Tapped:
 
 
 async def watch_bytes(
-    caller: Caller, session: LiveSession, limit: int, ways: frozenset[Direction]
+    caller: Caller, session: LiveSession, limit: int, directions: frozenset[Direction]
 ) -> dict[str, Any]:
     """Tell of the bytes of `session` until `limit` bytes, of both directions, were seen, or it is over."""
-    tapped = _Tapped(limit, ways)
+    tapped = _Tapped(limit, directions)
     end = caller.operator.tap(session, tapped.saw)
     why = ""
     try:
@@ -165,7 +165,7 @@ async def watch_bytes(
                 why = "closed" if over else "limit"
     finally:
         end()
-    seen = {way.value.replace("-", "_"): count for way, count in tapped.seen.items()}
+    seen = {direction.value.replace("-", "_"): count for direction, count in tapped.seen.items()}
     return {"ended": why, "missed": tapped.missed, **seen}
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from attrs import evolve
 
-from portfwd.cli.reading import BAD_FILE, Read, read_rules, tally
+from portfwd.cli.reading import BAD_FILE, ReadRules, read_rules, tally
 from portfwd.errors import Location, Severity
 from portfwd.rules.advice import advise
 from portfwd.rules.diagnostics import format_problem, problem_to_json
@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     return BAD_FILE if BAD_FILE in codes else max(codes)
 
 
-def _judge(read: Read) -> Read:
+def _judge(read: ReadRules) -> ReadRules:
     """Add what the rules that could be read may still have wrong."""
     if read.readable is None:
         return read
@@ -89,7 +89,7 @@ def _position(where: Location, order: dict[str, int]) -> tuple[int, int, int]:
     return order.get(where.file, 0), where.line, where.column
 
 
-def _print(result: Read, quiet: bool) -> None:
+def _print(result: ReadRules, quiet: bool) -> None:
     for problem in result.problems:
         if not quiet or problem.severity is Severity.ERROR:
             print(format_problem(problem))
@@ -99,7 +99,7 @@ def _print(result: Read, quiet: bool) -> None:
     print(f"{printable(result.path)}: {', '.join(part for part in (rules, tally(result.problems)) if part)}")
 
 
-def _to_json(result: Read) -> dict[str, Any]:
+def _to_json(result: ReadRules) -> dict[str, Any]:
     return {
         "file": result.path,
         "ok": result.exit_code == 0,

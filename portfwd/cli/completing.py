@@ -17,7 +17,7 @@ from portfwd.cli.reading import FINE
 from portfwd.values import printable
 
 #: Seconds for the answer: a shell waits for it.
-PATIENCE: Final = 2.0
+ANSWER_TIMEOUT: Final = 2.0
 
 #: What can be asked for: a request, and the field of each row in its answer that is the word.
 KINDS: Final = {"rules": "name", "sessions": "id"}
@@ -33,7 +33,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(arguments: argparse.Namespace) -> int:
     """Print the words."""
     try:
-        with Control(os.environ.get(VARIABLE) or DEFAULT_PATH, PATIENCE) as control:
+        with Control(os.environ.get(VARIABLE) or DEFAULT_PATH, ANSWER_TIMEOUT) as control:
             for row in control.ask(arguments.kind)[arguments.kind]:
                 print(printable(str(row[KINDS[arguments.kind]])))
     except ControlError:

@@ -26,7 +26,7 @@ from portfwd.values import printable
 DEFAULT_PATH: Final = "/run/portfwd/admin.sock"
 VARIABLE: Final = "PORTFWD_ADMIN"
 #: Seconds to wait for an answer; a reload of ten thousand rules takes three.
-PATIENCE: Final = 60.0
+ANSWER_TIMEOUT: Final = 60.0
 #: Bytes of an answer: far above `portfwd.admin.commands.MAX_ROWS` rows; beyond it is no control socket.
 MAX_ANSWER: Final = 64 * 1024 * 1024
 
@@ -61,7 +61,7 @@ class Control:
     :ivar level: what may be asked: ``read`` or ``operator``.
     """
 
-    def __init__(self, path: str, patience: float = PATIENCE) -> None:
+    def __init__(self, path: str, timeout: float = ANSWER_TIMEOUT) -> None:
         """
         Connect.
 
@@ -69,7 +69,7 @@ class Control:
         """
         self._path = path
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.settimeout(patience)
+        self._socket.settimeout(timeout)
         try:
             self._socket.connect(path)
         except OSError as problem:

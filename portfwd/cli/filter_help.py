@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from portfwd.cli.reading import FINE
 from portfwd.filters.options import Declared, example
-from portfwd.filters.registry import Found, Registry, Unavailable
+from portfwd.filters.registry import FoundPlugin, Registry, Unavailable
 
 #: The exit code for a filter that is not there.
 UNAVAILABLE: Final = 1
@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     return FINE
 
 
-def filter_text(name: str, found: Found) -> Iterator[str]:
+def filter_text(name: str, found: FoundPlugin) -> Iterator[str]:
     """A filter for people, line by line."""
     yield from textwrap.wrap(f"filter {name}: {found.summary or 'it does not say what it does'}", WIDTH)
     yield f"from {found.origin}"
@@ -99,7 +99,7 @@ def _conditions(one: Declared) -> Iterator[str]:
         yield f"{one.default_text} without it"
 
 
-def filter_json(name: str, found: Found) -> dict[str, Any]:
+def filter_json(name: str, found: FoundPlugin) -> dict[str, Any]:
     """A filter for machines; defaults are texts as a rules file would have them, None for none."""
     return {
         "name": name,

@@ -33,7 +33,7 @@ SHOWN: Final = 64
 
 
 @frozen
-class Difference:
+class ReplayDifference:
     """
     Where the peer did not say what it said then.
 
@@ -50,7 +50,7 @@ class Difference:
 
 
 @frozen
-class Outcome:
+class ReplayOutcome:
     """
     What came of playing.
 
@@ -61,13 +61,13 @@ class Outcome:
 
     sent: int
     received: int
-    difference: Difference | None
+    difference: ReplayDifference | None
 
 
 class _Differs(Exception):
     """It is over."""
 
-    def __init__(self, difference: Difference) -> None:
+    def __init__(self, difference: ReplayDifference) -> None:
         super().__init__(difference.what)
         self.difference = difference
 
@@ -105,14 +105,14 @@ class Play:
         self._ended = False
         self._broken = ""  # why nothing can be sent any more
 
-    def run(self) -> Outcome:
+    def run(self) -> ReplayOutcome:
         """Play it to its end, or to the first difference."""
         self._sock.setblocking(False)
         try:
             self._play()
         except _Differs as found:
-            return Outcome(self._sent, self._received, found.difference)
-        return Outcome(self._sent, self._received, None)
+            return ReplayOutcome(self._sent, self._received, found.difference)
+        return ReplayOutcome(self._sent, self._received, None)
 
     def _play(self) -> None:
         began = self._clock()
@@ -225,4 +225,4 @@ class Play:
             )
 
     def _differ(self, what: str, offset: int = 0, then: bytes = b"", now: bytes = b"") -> None:
-        raise _Differs(Difference(what, offset, then, now[:SHOWN]))
+        raise _Differs(ReplayDifference(what, offset, then, now[:SHOWN]))

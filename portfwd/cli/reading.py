@@ -18,7 +18,7 @@ from portfwd.rules.load import RefusedFile, load
 from portfwd.rules.model import Ruleset
 from portfwd.rules.support import everything_wrong
 from portfwd.service.daemon.disk import DiskFiles
-from portfwd.service.daemon.regular import PATIENCE, open_any
+from portfwd.service.daemon.regular import READ_TIMEOUT, open_any
 from portfwd.values import counted
 
 FINE: Final = 0
@@ -27,7 +27,7 @@ BAD_FILE: Final = 2
 
 
 @frozen
-class Read:
+class ReadRules:
     """
     What came of reading a file.
 
@@ -64,11 +64,11 @@ class CommandFiles(DiskFiles):
     The files of a command. What it names may be a pipe, which is waited for; a file that is included may not.
 
     :ivar named: the path on the command line.
-    :ivar patience: seconds for which a pipe is waited for.
+    :ivar timeout: seconds for which a pipe is waited for.
     """
 
     named: str = STDIN_NAME
-    patience: float = PATIENCE
+    timeout: float = READ_TIMEOUT
 
     def read(self, path: str) -> str:
         """See `DiskFiles`."""
@@ -76,19 +76,19 @@ class CommandFiles(DiskFiles):
             return super().read(path)
         if path == STDIN_NAME:
             return self.decode(path, sys.stdin.buffer.read(self.max_size + 1))
-        with open_any(path, self.patience) as file:
+        with open_any(path, self.timeout) as file:
             return self.decode(path, file.read(self.max_size + 1))
 
 
-def read_rules(path: str, *, allow_empty: bool = False) -> Read:
+def read_rules(path: str, *, allow_empty: bool = False) -> ReadRules:
     """Read a rules file, or standard input for ``-``, and its includes; no error of theirs is raised."""
     path = STDIN_NAME if path == STDIN else path
     try:
         ruleset = load(path, CommandFiles(named=path), allow_empty=allow_empty)
     except RulesError as error:
         readable = error.readable if isinstance(error, RefusedFile) else None
-        return Read(path, None, everything_wrong(error), readable)
-    return Read(path, ruleset, ruleset.warnings, ruleset)
+        return ReadRules(path, None, everything_wrong(error), readable)
+    return ReadRules(path, ruleset, ruleset.warnings, ruleset)
 
 
 def tally(problems: Sequence[Problem]) -> str:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
-from portfwd.cli.playing import PATIENCE, Outcome, Play
+from portfwd.cli.playing import PATIENCE, Play, ReplayOutcome
 from portfwd.cli.reading import BAD_FILE, CANNOT_READ, FINE
 from portfwd.filters.builtin.hexdump import dump_lines
 from portfwd.filters.options import address
@@ -233,7 +233,7 @@ def _play(
     return outcome.difference is None
 
 
-def _tell(number: int, peer: Side, outcome: Outcome) -> None:
+def _tell(number: int, peer: Side, outcome: ReplayOutcome) -> None:
     difference = outcome.difference
     if difference is None:
         print(f"session {number}: the same: {outcome.sent} bytes sent, {outcome.received} received")

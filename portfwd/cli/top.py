@@ -23,7 +23,7 @@ from portfwd.admin.watching import top_sorts
 from portfwd.cli.control import Control, ControlError, with_control
 from portfwd.cli.looking import add_command, add_filter
 from portfwd.cli.reading import FINE
-from portfwd.cli.top_screen import FRAME, SORT_KEYS, Shown, head_lines, screen, session_table
+from portfwd.cli.top_screen import FRAME, SORT_KEYS, ScreenState, head_lines, screen, session_table
 from portfwd.values import direction_word, printable
 
 #: The alternate screen without a cursor, and back (xterm; every terminal of today).
@@ -94,7 +94,7 @@ def _print_looks(control: Control, arguments: argparse.Namespace) -> int:
             print(json.dumps(look), flush=True)
         elif "result" not in look:
             width = shutil.get_terminal_size((WIDE, 24)).columns
-            lines = [*map(printable, head_lines(look, Shown())), *session_table(look, width)]
+            lines = [*map(printable, head_lines(look, ScreenState())), *session_table(look, width)]
             print("\n".join(lines), flush=True)
     return FINE
 
@@ -175,7 +175,7 @@ class Top:
     def _draw(self) -> None:
         width, height = self._size()
         note = self._note if self._question is None else f"kill session number: {self._question}"
-        lines = screen(self._look, Shown(self._paused, self._help, note), width, height)
+        lines = screen(self._look, ScreenState(self._paused, self._help, note), width, height)
         self._output.write(_HOME + "\n".join(line + _REST_OF_LINE for line in lines))
         self._output.flush()
 

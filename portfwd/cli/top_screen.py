@@ -54,7 +54,7 @@ _NUMBERS: Final = ("ID", "AGE", "TO-UPSTREAM", "TO-CLIENT", "BYTES", "A CALL")
 
 
 @frozen
-class Shown:
+class ScreenState:
     """
     What the screen shows beside the look.
 
@@ -73,7 +73,7 @@ def rate_text(rate: float) -> str:
     return "0" if rate < 0.5 else f"{size_text(rate)}/s"
 
 
-def head_lines(look: Mapping[str, Any], shown: Shown) -> list[str]:
+def head_lines(look: Mapping[str, Any], shown: ScreenState) -> list[str]:
     """The figures above the sessions."""
     status = look["status"]
     marks = "  PAUSED" if shown.paused else ""
@@ -118,7 +118,7 @@ def session_table(look: Mapping[str, Any], width: int) -> list[str]:
     return fitted_table(heads, rows, _NUMBERS, width, shrink=_SHRINK, drop=_DROP).split("\n")
 
 
-def screen(look: Mapping[str, Any] | None, shown: Shown, width: int, height: int) -> list[str]:
+def screen(look: Mapping[str, Any] | None, shown: ScreenState, width: int, height: int) -> list[str]:
     """At most `height` lines of at most `width` characters."""
     if shown.help:
         lines = list(HELP)

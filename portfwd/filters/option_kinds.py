@@ -2,10 +2,10 @@
 r"""
 Kinds of values that options of filters have: their text, and back.
 
-Each `Kind` reads the text of a rules file and raises a `ValueError` that says what
+Each `OptionKind` reads the text of a rules file and raises a `ValueError` that says what
 was expected; it is called like a function. A `FileKind` is for values that are in
-a file: it is handed the `Files` that may be asked. An author's own kind is a
-function from text to a value, or a `Kind` of his. Nothing here opens anything.
+a file: it is handed the `OptionFiles` that may be asked. An author's own kind is a
+function from text to a value, or a `OptionKind` of his. Nothing here opens anything.
 
 Every bound has a name and its reason.
 """
@@ -51,7 +51,7 @@ _PLAIN_ESCAPES: Final = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"0": b"\0", b"\
 
 
 @frozen
-class Kind(Generic[Value]):
+class OptionKind(Generic[Value]):
     """
     How one kind of value is read and written.
 
@@ -76,7 +76,7 @@ class Kind(Generic[Value]):
 
 
 @frozen
-class Files:
+class OptionFiles:
     """
     What options may ask about files.
 
@@ -102,7 +102,7 @@ class FileKind(Generic[Value]):
     """
 
     unit: str
-    load: Callable[[Files, str], Value]
+    load: Callable[[OptionFiles, str], Value]
     example: str = "FILE"
 
 
@@ -114,7 +114,7 @@ class FileText:
     text: str = field(repr=False)
 
 
-def between(kind: Kind[Value], low: Any, high: Any = None) -> Kind[Value]:
+def between(kind: OptionKind[Value], low: Any, high: Any = None) -> OptionKind[Value]:
     """`kind`, with bounds that belong to it; None: no such bound."""
 
     def read(text: str) -> Value:
@@ -129,7 +129,7 @@ def between(kind: Kind[Value], low: Any, high: Any = None) -> Kind[Value]:
     return evolve(kind, read=read)
 
 
-def choice(*words: str, spelled: Callable[[str], str] = str) -> Kind[str]:
+def choice(*words: str, spelled: Callable[[str], str] = str) -> OptionKind[str]:
     """
     One of `words`.
 
@@ -142,7 +142,7 @@ def choice(*words: str, spelled: Callable[[str], str] = str) -> Kind[str]:
             raise ValueError(f"expected {one_of(words)}")
         return word
 
-    return Kind(" | ".join(words), read, str, words[0])
+    return OptionKind(" | ".join(words), read, str, words[0])
 
 
 def one_of(words: Iterable[str]) -> str:
@@ -159,7 +159,7 @@ def file_of(parse: Callable[[str], Value], *, tight: bool = False) -> FileKind[V
     :param tight: the file is refused where others may write it.
     """
 
-    def load(files: Files, path: str) -> Value:
+    def load(files: OptionFiles, path: str) -> Value:
         text = _file_text(files, path, tight=tight).text
         try:
             return parse(text)
@@ -286,7 +286,7 @@ def _address(text: str) -> Address:
     return InetAddress(inner, int(port))
 
 
-def _file_text(files: Files, path: str, *, tight: bool = False) -> FileText:
+def _file_text(files: OptionFiles, path: str, *, tight: bool = False) -> FileText:
     read = files.read_tight if tight and files.read_tight is not None else files.read
     try:
         return FileText(path, read(_text(path)))
@@ -298,33 +298,33 @@ def _file_text(files: Files, path: str, *, tight: bool = False) -> FileText:
 
 
 #: Any text but none.
-text: Final = Kind("text", _text, str, "TEXT")
+text: Final = OptionKind("text", _text, str, "TEXT")
 #: Words with commas between them, as a tuple.
-words: Final = Kind("list", _words, ",".join, "ONE,TWO")
+words: Final = OptionKind("list", _words, ",".join, "ONE,TWO")
 #: A whole number, none below 0.
-number: Final = Kind("number", _whole, str, "3")
+number: Final = OptionKind("number", _whole, str, "3")
 #: A whole number of either sign.
-integer: Final = Kind("number", _integer, str, "3")
+integer: Final = OptionKind("number", _integer, str, "3")
 #: A number with a point, of either sign.
-decimal: Final = Kind("number", _decimal, _write_decimal, "0.5")
+decimal: Final = OptionKind("number", _decimal, _write_decimal, "0.5")
 #: From 0 to 1: ``0.25`` or ``25%``.
-fraction: Final = Kind("fraction", _fraction, _write_decimal, "25%")
+fraction: Final = OptionKind("fraction", _fraction, _write_decimal, "25%")
 #: Bytes: ``64KiB``.
-size: Final = Kind("size", parse_size, format_size, "64KiB")
+size: Final = OptionKind("size", parse_size, format_size, "64KiB")
 #: Seconds: ``250ms``, ``5m``.
-duration: Final = Kind("duration", parse_duration, format_duration, "5s")
+duration: Final = OptionKind("duration", parse_duration, format_duration, "5s")
 #: Bytes a second: ``64KiB/s``; the ``/s`` may be left out.
-rate: Final = Kind("rate", _rate, lambda value: format_size(value) + "/s", "64KiB/s")
+rate: Final = OptionKind("rate", _rate, lambda value: format_size(value) + "/s", "64KiB/s")
 #: ``on`` or ``off``.
-switch: Final = Kind("on | off", _switch, lambda value: "on" if value else "off", "on")
+switch: Final = OptionKind("on | off", _switch, lambda value: "on" if value else "off", "on")
 #: Addresses and networks of both families with commas between them, as a tuple.
-networks: Final = Kind("networks", _networks, lambda value: ",".join(map(str, value)), "10.0.0.0/8")
+networks: Final = OptionKind("networks", _networks, lambda value: ",".join(map(str, value)), "10.0.0.0/8")
 #: ``HOST:PORT`` or ``unix:PATH``, as an `Address`.
-address: Final = Kind("address", _address, str, "127.0.0.1:9000")
+address: Final = OptionKind("address", _address, str, "127.0.0.1:9000")
 #: Bytes: text in UTF-8, with ``\xNN``, ``\n``, ``\r``, ``\t``, ``\0`` and ``\\``.
-data: Final = Kind("bytes", _data, _write_data, r"\x00")
+data: Final = OptionKind("bytes", _data, _write_data, r"\x00")
 #: A regular expression of Python's `re` over bytes.
-regex: Final = Kind("pattern", _regex, _write_regex, "[0-9]+")
+regex: Final = OptionKind("pattern", _regex, _write_regex, "[0-9]+")
 #: A file, read when the filter is configured, as a `FileText`.
 file_text: Final = FileKind("file", _file_text)
 #: A file that is not read, as an absolute path: what it means does not change with the working directory.

@@ -34,10 +34,10 @@ from attrs import frozen
 
 from portfwd.filters.option_kinds import (
     FileKind,
-    Files,
     FileText,
-    Kind,
     Network,
+    OptionFiles,
+    OptionKind,
     address,
     between,
     choice,
@@ -64,10 +64,10 @@ __all__ = [
     "Declared",
     "FileKind",
     "FileText",
-    "Files",
-    "Kind",
     "Network",
     "OptionError",
+    "OptionFiles",
+    "OptionKind",
     "OptionProblem",
     "address",
     "between",
@@ -100,7 +100,7 @@ Options = TypeVar("Options")
 NEEDED: Final = attrs.NOTHING
 
 _METADATA: Final = "portfwd.filters.options"
-_BY_ANNOTATION: Final[Mapping[object, Kind[Any]]] = types.MappingProxyType(
+_BY_ANNOTATION: Final[Mapping[object, OptionKind[Any]]] = types.MappingProxyType(
     {int: integer, float: decimal, bool: switch, bytes: data, str: text}
 )
 
@@ -121,7 +121,7 @@ class Declared:
 
     attribute: str
     key: str
-    kind: Kind[Any] | FileKind[Any]
+    kind: OptionKind[Any] | FileKind[Any]
     default: Any = NEEDED
     help: str = ""
     positional: bool = False
@@ -181,7 +181,7 @@ _PARAMETERS: Final = re.compile(r"^:param ([\w, ]+):((?:.*\n?)(?:[ \t]+.*\n?)*)"
 
 
 def option(
-    kind: Kind[Any] | FileKind[Any] | Callable[[str], Any],
+    kind: OptionKind[Any] | FileKind[Any] | Callable[[str], Any],
     *,
     default: Any = NEEDED,
     help: str = "",  # noqa: A002 - it is what argparse calls it
@@ -194,8 +194,8 @@ def option(
 
     :param kind: of `portfwd.filters.option_kinds`; or a function from text to a value, or `ValueError`.
     """
-    if not isinstance(kind, Kind | FileKind):
-        kind = Kind(getattr(kind, "__name__", "value").strip("_<>").replace("_", " "), kind)
+    if not isinstance(kind, OptionKind | FileKind):
+        kind = OptionKind(getattr(kind, "__name__", "value").strip("_<>").replace("_", " "), kind)
     if repeated and default is NEEDED:
         default = ()
     # The names of the attribute are filled in by `declared`, which knows them.
@@ -266,7 +266,7 @@ def _annotations(cls: type) -> dict[str, Any]:
     return found
 
 
-def _by_annotation(annotation: Any) -> Kind[Any]:
+def _by_annotation(annotation: Any) -> OptionKind[Any]:
     """The kind of value for an annotation: ``int``, ``int | None``, ``"int"``; text for what is unknown."""
     if typing.get_origin(annotation) in (types.UnionType, typing.Union):
         inner = [one for one in typing.get_args(annotation) if one is not types.NoneType]
@@ -293,7 +293,7 @@ def read_options(
     cls: type[Options],
     plain: Sequence[str],
     pairs: Sequence[tuple[str, str]],
-    files: Files,
+    files: OptionFiles,
     without: Collection[str] = (),
 ) -> Options | list[OptionProblem]:
     """
@@ -316,7 +316,7 @@ def read_options(
 
 
 def read_values(
-    options: Sequence[Declared], plain: Sequence[str], pairs: Sequence[tuple[str, str]], files: Files
+    options: Sequence[Declared], plain: Sequence[str], pairs: Sequence[tuple[str, str]], files: OptionFiles
 ) -> tuple[dict[str, Any], list[OptionProblem]]:
     """
     Read a clause by its declared options.
@@ -387,7 +387,7 @@ def place_of(
     return said[0].problem(message, in_value=True) if said else OptionProblem(message)
 
 
-def _value(kind: Kind[Any] | FileKind[Any], said: str, files: Files) -> Any:
+def _value(kind: OptionKind[Any] | FileKind[Any], said: str, files: OptionFiles) -> Any:
     return kind.load(files, said) if isinstance(kind, FileKind) else kind.read(said)
 
 

@@ -24,7 +24,7 @@ from attrs import frozen
 from portfwd.filters.api import API_VERSION, IFilterPlugin
 from portfwd.filters.options import (
     Declared,
-    Files,
+    OptionFiles,
     OptionProblem,
     declared,
     one_line,
@@ -101,7 +101,7 @@ class Origin:
 
 
 @frozen
-class Found:
+class FoundPlugin:
     """
     A plug-in, and where it comes from.
 
@@ -131,7 +131,7 @@ class Found:
         return bool(getattr(self.plugin, "takes_routes", True))
 
     def read(
-        self, plain: Sequence[str], pairs: Sequence[tuple[str, str]], files: Files
+        self, plain: Sequence[str], pairs: Sequence[tuple[str, str]], files: OptionFiles
     ) -> Any | list[OptionProblem]:
         """What `IFilterPlugin.configure` wants for a clause, or all that is wrong with the clause."""
         if not isinstance(self.plugin, ClassPlugin):
@@ -149,7 +149,7 @@ class Registry:
 
     def __init__(self, origins: Iterable[Origin]) -> None:
         self._origins: dict[str, list[Origin]] = {}
-        self._found: dict[str, Found] = {}
+        self._found: dict[str, FoundPlugin] = {}
         for origin in origins:
             same = self._origins.setdefault(origin.name, [])
             # One distribution may be found twice: installed, and in a tree on the path.
@@ -176,7 +176,7 @@ class Registry:
         for name in self.names:
             yield from self._origins[name]
 
-    def find(self, name: str) -> Found:
+    def find(self, name: str) -> FoundPlugin:
         """
         The plug-in that a rules file calls `name`.
 
@@ -187,14 +187,14 @@ class Registry:
             found = self._found[name] = self.load(self._only(name))
         return found
 
-    def load(self, origin: Origin) -> Found:
+    def load(self, origin: Origin) -> FoundPlugin:
         """
         Import a plug-in.
 
         :raises Unavailable: it cannot be imported or used.
         """
         code = _import(origin)
-        return Found(_as_plugin(code, origin), origin, code)
+        return FoundPlugin(_as_plugin(code, origin), origin, code)
 
     def _only(self, name: str) -> Origin:
         if name.startswith(PYTHON):
@@ -309,7 +309,7 @@ def _as_plugin(thing: Any, origin: Origin) -> Any:
             f"update {origin.package or 'it'}, or portfwd",
         )
     try:
-        Found(plugin, origin).options  # noqa: B018 - a class whose options nobody can find out is told here
+        FoundPlugin(plugin, origin).options  # noqa: B018 - a class whose options nobody can find out is told here
     except KeyboardInterrupt:
         raise  # the operator's
     except BaseException as error:

@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 
-class Change(IntFlag):
+class FileChange(IntFlag):
     """What happened to a name; the numbers are the kernel's."""
 
     MODIFIED = 0x2
@@ -37,13 +37,13 @@ class Change(IntFlag):
 
 #: What is asked for.
 ASKED: Final = (
-    Change.MODIFIED
-    | Change.ATTRIBUTES
-    | Change.CLOSED
-    | Change.MOVED_FROM
-    | Change.MOVED_TO
-    | Change.CREATED
-    | Change.DELETED
+    FileChange.MODIFIED
+    | FileChange.ATTRIBUTES
+    | FileChange.CLOSED
+    | FileChange.MOVED_FROM
+    | FileChange.MOVED_TO
+    | FileChange.CREATED
+    | FileChange.DELETED
 )
 ONLY_DIRECTORIES: Final = 0x01000000
 #: The head of an event: watch, mask, cookie, length of the name that follows.
@@ -79,7 +79,7 @@ def _call(name: str, *arguments: object) -> int:
 class Inotify:
     """One inotify instance."""
 
-    def __init__(self, reactor: IReactorFDSet, changed: Callable[[str, str, Change], object]) -> None:
+    def __init__(self, reactor: IReactorFDSet, changed: Callable[[str, str, FileChange], object]) -> None:
         """
         Make an instance that watches nothing.
 
@@ -165,13 +165,13 @@ class Inotify:
             self._tell(number, name, mask)
 
     def _tell(self, number: int, name: str, mask: int) -> None:
-        if mask & Change.OVERFLOW:
-            self._changed("", "", Change.OVERFLOW)
+        if mask & FileChange.OVERFLOW:
+            self._changed("", "", FileChange.OVERFLOW)
             return
         directory = self._directories.get(number)
         if directory is None:
             return
-        if mask & Change.IGNORED:
+        if mask & FileChange.IGNORED:
             del self._directories[number]
             self._numbers.pop(directory, None)
-        self._changed(directory, name, Change(mask & (ASKED | Change.IGNORED)))
+        self._changed(directory, name, FileChange(mask & (ASKED | FileChange.IGNORED)))

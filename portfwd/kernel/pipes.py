@@ -63,7 +63,7 @@ def pipe_allowance(limit_file: str = _PIPE_PAGES) -> int:
     return min(allowance, MOST_BYTES) if pages else MOST_BYTES
 
 
-class Pipe:
+class KernelPipe:
     """
     One pipe of the kernel.
 
@@ -82,7 +82,7 @@ class Pipe:
         self.size = size
 
     def __repr__(self) -> str:
-        return f"<Pipe {self.reader} {self.writer} {self.size}>"
+        return f"<KernelPipe {self.reader} {self.writer} {self.size}>"
 
 
 class PipePool:
@@ -101,7 +101,7 @@ class PipePool:
         self._trimming: IDelayedCall | None = None
         self._low_water = 0
         self._budget = budget
-        self._idle: dict[int, list[Pipe]] = {}
+        self._idle: dict[int, list[KernelPipe]] = {}
         self._idle_count = 0
         self.lent = 0
         self.total_bytes = 0
@@ -113,7 +113,7 @@ class PipePool:
             f"bytes={self.total_bytes} of {self._allowance}>"
         )
 
-    def borrow(self, size: int) -> Pipe | None:
+    def borrow(self, size: int) -> KernelPipe | None:
         """An empty pipe of about `size` bytes, a smaller one when many are lent, or None: copy instead."""
         idle = self._idle.get(size)
         if not idle and size > FRUGAL and self.total_bytes + size > self._allowance // 2:
@@ -131,7 +131,7 @@ class PipePool:
             self.lent += 1
         return pipe
 
-    def _make(self, size: int) -> Pipe | None:
+    def _make(self, size: int) -> KernelPipe | None:
         import fcntl  # here, because this module is imported where there is none
 
         if self.total_bytes + size > self._allowance or not self._budget.take(PIPE_DESCRIPTORS):
@@ -152,9 +152,9 @@ class PipePool:
             self._budget.give_back(PIPE_DESCRIPTORS)
             return None
         self.total_bytes += got
-        return Pipe(reader, writer, got, size)
+        return KernelPipe(reader, writer, got, size)
 
-    def give_back(self, pipe: Pipe) -> None:
+    def give_back(self, pipe: KernelPipe) -> None:
         """Take `pipe` back, which is empty."""
         self.lent -= 1
         if self._idle_count < MAX_IDLE:
@@ -178,12 +178,12 @@ class PipePool:
         again = self._idle_count > 0
         self._trimming = self._clock.callLater(TRIM_INTERVAL, self._trim) if again else None
 
-    def discard(self, pipe: Pipe) -> None:
+    def discard(self, pipe: KernelPipe) -> None:
         """Close `pipe`, which still has bytes in it."""
         self.lent -= 1
         self._close(pipe)
 
-    def _close(self, pipe: Pipe) -> None:
+    def _close(self, pipe: KernelPipe) -> None:
         os.close(pipe.reader)
         os.close(pipe.writer)
         self.total_bytes -= pipe.size

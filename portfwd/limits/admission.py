@@ -6,7 +6,7 @@ A client is judged twice. Before it is accepted, a listener asks whether there i
 at which clients are to wait (``on-limit=wait``): then it leaves them in the backlog. Once it is
 accepted the session asks for everything else; a limit that is reached then can only refuse.
 
-`Doorkeeper` is what a process has one of. It knows who is in by the names of rules
+`AdmissionRegistry` is what a process has one of. It knows who is in by the names of rules
 and targets, so that a rule that a reload replaces goes on counting where the old one is.
 """
 
@@ -69,7 +69,7 @@ class Bounds:
 NO_BOUNDS: Final = Bounds()
 
 
-class Scope(NamedTuple):
+class LimitScope(NamedTuple):
     """
     Limits and what is counted for them.
 
@@ -101,7 +101,7 @@ class Scope(NamedTuple):
         return 0.0 if rate is None else rates.delay(self.occupancy.full_at, rate, now)
 
 
-class Doorkeeper:
+class AdmissionRegistry:
     """
     Everything that is counted for limits.
 
@@ -128,7 +128,7 @@ class Doorkeeper:
         self._targets: WeakValueDictionary[tuple[str, str], TargetOccupancy] = WeakValueDictionary()
 
     def __repr__(self) -> str:
-        return f"<Doorkeeper {self.everybody.taken} in, {self.sources!r}>"
+        return f"<AdmissionRegistry {self.everybody.taken} in, {self.sources!r}>"
 
     def bound(self, overall: Bounds, shared: Mapping[str, Bounds] = MappingProxyType({})) -> None:
         """Set the limits of all rules together and those that rules share; wake one waiter of each."""
@@ -182,7 +182,7 @@ class Admission:
         name: str,
         bounds: Bounds,
         occupancy: RuleOccupancy,
-        keeper: Doorkeeper,
+        registry: AdmissionRegistry,
         shared: str | None = None,
         together: Occupancy | None = None,
     ) -> None:
@@ -190,7 +190,7 @@ class Admission:
         self._name = name
         self._bounds = bounds
         self._occupancy = occupancy
-        self._keeper = keeper
+        self._keeper = registry
         self._shared = shared
         self._together = together
         # A limit that was never reached is told as 0: Prometheus sees no increase where a series begins.
@@ -206,16 +206,16 @@ class Admission:
         """How often each limit was reached."""
         return self._occupancy.refused
 
-    def _scopes(self) -> Iterator[Scope]:
+    def _scopes(self) -> Iterator[LimitScope]:
         """The rule's own limits, those that it shares, and those of all rules."""
-        keeper = self._keeper
-        yield Scope("", self._name, self._bounds, self._occupancy)
+        registry = self._keeper
+        yield LimitScope("", self._name, self._bounds, self._occupancy)
         if self._shared is not None and self._together is not None:
             # A name of a rule has no blank, so this key is no rule's.
             prefix = f"limits {self._shared} "
             # The limits may be gone: for a rule that a reload has just removed.
-            yield Scope(prefix, prefix, keeper.shared.get(self._shared, NO_BOUNDS), self._together)
-        yield Scope("limits ", "", keeper.overall, keeper.everybody)
+            yield LimitScope(prefix, prefix, registry.shared.get(self._shared, NO_BOUNDS), self._together)
+        yield LimitScope("limits ", "", registry.overall, registry.everybody)
 
     # Before a client is accepted
 

@@ -2,13 +2,13 @@
 """
 How many bytes a second may pass, and whose turn it is when there are not enough for all.
 
-A `Bucket` fills with `rate` bytes a second up to a tenth of a second's worth. A `Pace` shares
+A `Bucket` fills with `rate` bytes a second up to a tenth of a second's worth. A `SharedBucket` shares
 one among flows: who asks gets a slice at once where there are bytes and nobody waits,
 else stands in a queue, first come, first served. Slices are of one size, so that of flows
 which always have more to move each gets the same.
 
 Time is an argument, seconds of any clock; one that is set back gives nothing and takes
-nothing. It refuses to wait: `Pace.wait` says for how long somebody should.
+nothing. It refuses to wait: `SharedBucket.wait` says for how long somebody should.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Bucket:
         return lacking / self.rate if lacking > _ENOUGH else 0.0
 
 
-class Pace(Generic[W]):
+class SharedBucket(Generic[W]):
     """
     A bucket that many take from, in turn; `W` is whoever asks, known by its hash.
 
@@ -88,7 +88,7 @@ class Pace(Generic[W]):
         self._waiting: dict[W, int] = {}
 
     def __repr__(self) -> str:
-        return f"<Pace {self._bucket.rate}/s, {len(self._waiting)} waiting>"
+        return f"<SharedBucket {self._bucket.rate}/s, {len(self._waiting)} waiting>"
 
     @property
     def is_awaited(self) -> bool:

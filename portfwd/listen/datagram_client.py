@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 SocketAddress = tuple[Any, ...] | str | bytes | None
 
 
-class Desk(Protocol):
+class DatagramClientOwner(Protocol):
     """The listener, as its correspondents see it."""
 
-    def send(self, data: bytes, to: Correspondent) -> bool:
+    def send(self, data: bytes, to: DatagramClient) -> bool:
         """Send `data` from where the client sent to; False where it was dropped."""
 
-    def left(self, who: Correspondent) -> None:
+    def left(self, who: DatagramClient) -> None:
         """`who` neither sends nor receives any more."""
 
 
-class Correspondent:
+class DatagramClient:
     """
     A client.
 
@@ -41,8 +41,8 @@ class Correspondent:
 
     __slots__ = (
         "_also_left",
-        "_desk",
         "_open",
+        "_owner",
         "address",
         "ancillary",
         "key",
@@ -54,14 +54,14 @@ class Correspondent:
 
     def __init__(
         self,
-        desk: Desk,
+        owner: DatagramClientOwner,
         key: Hashable,
         sockaddr: SocketAddress,
         ancillary: Ancillary,
         address: Address | None,
         local: Address | None,
     ) -> None:
-        self._desk = desk
+        self._owner = owner
         self._open = True
         self._also_left: Callable[[], object] | None = None
         self.key: Final = key
@@ -73,7 +73,7 @@ class Correspondent:
         self.received: Callable[[bytes], None] = _ignore
 
     def __repr__(self) -> str:
-        return f"<Correspondent {self.address} at {self.local} {'open' if self._open else 'closed'}>"
+        return f"<DatagramClient {self.address} at {self.local} {'open' if self._open else 'closed'}>"
 
     @property
     def is_open(self) -> bool:
@@ -90,7 +90,7 @@ class Correspondent:
 
     def send(self, data: bytes) -> bool:
         """Answer."""
-        return self._open and self._desk.send(data, self)
+        return self._open and self._owner.send(data, self)
 
     def close(self) -> None:
         """Leave the listener's table."""
@@ -98,7 +98,7 @@ class Correspondent:
             self._open = False
             self.received = _ignore
             self.session = None
-            self._desk.left(self)
+            self._owner.left(self)
             if self._also_left is not None:
                 self._also_left()
 

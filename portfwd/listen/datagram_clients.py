@@ -23,7 +23,7 @@ from portfwd.kernel.datagrams import RECEIVE_BUFFER, Ancillary
 from portfwd.kernel.failures import log_failure, log_warning
 from portfwd.kernel.reactor import Reactor
 from portfwd.limits.descriptors import Descriptors
-from portfwd.listen.datagram_client import Correspondent, SocketAddress
+from portfwd.listen.datagram_client import DatagramClient, SocketAddress
 from portfwd.listen.held_datagrams import HeldDatagram, HeldDatagrams
 from portfwd.listen.unix_files import SocketFile
 from portfwd.relay.associations import Associations
@@ -69,7 +69,7 @@ _NOT_SERVED: Final = REFUSALS | {
 }
 
 
-class Reception:
+class DatagramClients:
     """
     One listener's clients, and its state: bound, accepting, held, stopping, stopped.
 
@@ -94,13 +94,13 @@ class Reception:
         self._logged_at = -LOG_INTERVAL
         self._look: IDelayedCall | None = None
         self._reserved: LiveRule | None = None
-        self._heir: Reception | None = None
-        self._elders: dict[tuple[Address | None, Address | None], Correspondent] = {}
+        self._heir: DatagramClients | None = None
+        self._elders: dict[tuple[Address | None, Address | None], DatagramClient] = {}
         self.retired: Callable[[], None] | None = None
         self._refused: dict[Hashable, float] = {}
-        self._waiting: HeldDatagrams[Reception] = HeldDatagrams()
+        self._waiting: HeldDatagrams[DatagramClients] = HeldDatagrams()
         self._serving: IDelayedCall | None = None
-        self.table: Associations[Correspondent] = Associations(live.options.max_assocs)
+        self.table: Associations[DatagramClient] = Associations(live.options.max_assocs)
         self.accepted = self.waits = self.refused = self.unsent = self.too_long = self._banked = 0
 
     def __repr__(self) -> str:
@@ -136,7 +136,7 @@ class Reception:
         """Datagrams of new clients that were dropped during a pause for want of room, or left at its end."""
         return self._waiting.dropped
 
-    def send(self, data: bytes, to: Correspondent) -> bool:
+    def send(self, data: bytes, to: DatagramClient) -> bool:
         """Send `data` to a client; False where it was dropped."""
         raise NotImplementedError
 
@@ -275,7 +275,7 @@ class Reception:
 
     # Clients that wait
 
-    def _hold_back(self, datagram: HeldDatagram[Reception]) -> None:
+    def _hold_back(self, datagram: HeldDatagram[DatagramClients]) -> None:
         if not self._waiting.add(datagram, self._live.options.rcvbuf or RECEIVE_BUFFER):
             self._complain(
                 "{name}: new clients sent more during the pause than rcvbuf= holds; the rest is dropped"
@@ -297,7 +297,7 @@ class Reception:
             datagram.owner.take(datagram, self._live)
         return True
 
-    def take(self, datagram: HeldDatagram[Reception], live: LiveRule | None = None) -> None:
+    def take(self, datagram: HeldDatagram[DatagramClients], live: LiveRule | None = None) -> None:
         """
         Take a datagram that came some other way than by the socket now.
 
@@ -316,7 +316,7 @@ class Reception:
         except BaseException:
             self._failed(one)
 
-    def hand_back(self, others: Sequence[Reception]) -> Steps[None]:
+    def hand_back(self, others: Sequence[DatagramClients]) -> Steps[None]:
         """
         Give what came here, since this was bound, to those of `others` that would have got it.
 
@@ -335,15 +335,15 @@ class Reception:
         """Stay open for `live`: `begin` serves it, `stop` lets this go on as before."""
         self._reserved = live
 
-    def serve_for(self, heir: Reception) -> None:
+    def serve_for(self, heir: DatagramClients) -> None:
         """Serve new clients, which the kernel sends here rather than to `heir`, for the rule of `heir`."""
         self._heir = heir
 
-    def adopt(self, elder: Reception) -> None:
+    def adopt(self, elder: DatagramClients) -> None:
         """Pass on to the associations of `elder` what comes here from their clients."""
         self._elders.update({(one.address, one.local): one for one in elder.table})
 
-    def _handed(self, key: Hashable, address: Address | None) -> Correspondent | None:
+    def _handed(self, key: Hashable, address: Address | None) -> DatagramClient | None:
         """The association of another listener whose datagrams come here now."""
         one = self._elders.pop((address, self._local(key)), None)
         if one is None or not one.is_open:
@@ -372,7 +372,7 @@ class Reception:
 
     def _arrived(
         self, key: Hashable, sockaddr: SocketAddress, ancillary: Ancillary, data: bytes
-    ) -> Correspondent | None:
+    ) -> DatagramClient | None:
         """
         A client that has no association: a new one's, unless it may not have one or has to wait.
 
@@ -392,7 +392,7 @@ class Reception:
 
     def _admitted(
         self, key: Hashable, sockaddr: SocketAddress, ancillary: Ancillary, live: LiveRule
-    ) -> Correspondent | None:
+    ) -> DatagramClient | None:
         """A new client, unless it may not have an association."""
         if self._refused and self._is_refused(key):
             self.refused += 1
@@ -404,7 +404,7 @@ class Reception:
         count = live.descriptors_of_association(self._budget)
         if count and not self._has_descriptor():
             return None
-        one = Correspondent(self, key, sockaddr, ancillary, address, self._local(key))
+        one = DatagramClient(self, key, sockaddr, ancillary, address, self._local(key))
         self.table.add(key, one)
         self.accepted += 1
         give_back = partial(self._budget.give_back, count)
@@ -444,7 +444,7 @@ class Reception:
         """Which address of ours a client sends to."""
         return self.address
 
-    def left(self, who: Correspondent) -> None:
+    def left(self, who: DatagramClient) -> None:
         """An association is over."""
         self.table.forget(who.key, who)
         if who.session is not None and who.session.reason in _NOT_SERVED:
@@ -452,7 +452,7 @@ class Reception:
         if self._state == "stopping" and not len(self.table) and self._reserved is None:
             self._stopped()
 
-    def _failed(self, one: Correspondent) -> None:
+    def _failed(self, one: DatagramClient) -> None:
         """One client's accident; it is not the others'."""
         log_failure(self._log, "{name}: a datagram of {client} failed", name=self.name, client=one.address)
         one.end(CloseReason.INTERNAL)

@@ -37,8 +37,8 @@ from portfwd.kernel.reactor import Reactor
 from portfwd.kernel.sockets import to_address
 from portfwd.limits.descriptors import Descriptors
 from portfwd.listen.datagram_binding import WILDCARDS
-from portfwd.listen.datagram_client import Correspondent, SocketAddress
-from portfwd.listen.datagram_clients import LOG_INTERVAL, Reception
+from portfwd.listen.datagram_client import DatagramClient, SocketAddress
+from portfwd.listen.datagram_clients import LOG_INTERVAL, DatagramClients
 from portfwd.listen.held_datagrams import HeldDatagram
 from portfwd.listen.unix_files import DEFAULT_MODE, SocketFile, socket_file
 from portfwd.relay.live import LiveRule
@@ -56,7 +56,7 @@ _NOT_OURS: Final = frozenset({errno.EINVAL, errno.EADDRNOTAVAIL, errno.ENODEV, e
 _READABLE: Final = 0x1
 
 
-class DatagramListener(Reception):
+class DatagramListener(DatagramClients):
     """
     One bound datagram socket.
 
@@ -103,7 +103,7 @@ class DatagramListener(Reception):
 
     @property
     def file(self) -> SocketFile | None:
-        """See `Reception.file`."""
+        """See `DatagramClients.file`."""
         return self._file
 
     @property
@@ -260,8 +260,8 @@ class DatagramListener(Reception):
 
     # A reload that is refused
 
-    def hand_back(self, others: Sequence[Reception]) -> Steps[None]:
-        """See `Reception.hand_back`."""
+    def hand_back(self, others: Sequence[DatagramClients]) -> Steps[None]:
+        """See `DatagramClients.hand_back`."""
         if self._state != "bound" or self._unix:
             return
         # Connected to itself, the socket gets nothing more: the kernel has to ask the others again.
@@ -309,7 +309,7 @@ class DatagramListener(Reception):
             return to_destination(key[1], self._port, key[0])
         return self._fixed
 
-    def send(self, data: bytes, to: Correspondent) -> bool:
+    def send(self, data: bytes, to: DatagramClient) -> bool:
         """Send `data` to a client, from where it sent to."""
         if to.sockaddr is None:
             return False

@@ -20,8 +20,8 @@ from twisted.internet.protocol import DatagramProtocol
 from portfwd.kernel.datagrams import LARGEST
 from portfwd.kernel.reactor import Reactor
 from portfwd.limits.descriptors import Descriptors
-from portfwd.listen.datagram_client import Correspondent, SocketAddress
-from portfwd.listen.datagram_clients import Reception
+from portfwd.listen.datagram_client import DatagramClient, SocketAddress
+from portfwd.listen.datagram_clients import DatagramClients
 from portfwd.relay.live import LiveRule
 from portfwd.upstreams.connect import from_twisted_address
 from portfwd.values import Address, InetAddress, unmapped
@@ -40,7 +40,7 @@ class _Reader(DatagramProtocol):
         self._port.received(datagram, addr)
 
 
-class DatagramPort(Reception):
+class DatagramPort(DatagramClients):
     """One port."""
 
     def __init__(
@@ -98,7 +98,7 @@ class DatagramPort(Reception):
     def _local(self, key: Hashable) -> Address | None:
         return self.address
 
-    def send(self, data: bytes, to: Correspondent) -> bool:
+    def send(self, data: bytes, to: DatagramClient) -> bool:
         """Send `data` to a client."""
         transport: IUDPTransport = self._port
         try:

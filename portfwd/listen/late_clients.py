@@ -21,7 +21,7 @@ from twisted.logger import Logger
 from portfwd.kernel.failures import log_failure
 from portfwd.kernel.sockets import accept, reset_on_close, to_address
 from portfwd.limits.descriptors import PER_SESSION, Descriptors
-from portfwd.listen.gate import Accept, Gate
+from portfwd.listen.accept_limit import Accept, AcceptLimit
 
 #: Clients accepted in one turn: a flood of connections must not keep the sessions waiting. Sixteen take
 #: about as long as half a dozen turns of bulk.
@@ -45,14 +45,19 @@ class LateClients:
     _log = Logger()
 
     def __init__(
-        self, name: str, clock: IReactorTime, budget: Descriptors, accept: Accept, gate: Gate | None
+        self,
+        name: str,
+        clock: IReactorTime,
+        budget: Descriptors,
+        accept: Accept,
+        accept_limit: AcceptLimit | None,
     ) -> None:
         """The parameters are those of `portfwd.listen.listener.Listener`."""
         self._name = name
         self._clock = clock
         self._budget = budget
         self._accept = accept
-        self._gate = gate
+        self._accept_limit = accept_limit
         self._clients: deque[tuple[socket.socket, int, object]] = deque()
         self._next: IDelayedCall | None = None
         self.over: Callable[[], None] | None = None
@@ -96,8 +101,8 @@ class LateClients:
                     return
             self._next = self._clock.callLater(0, self.serve)
         finally:
-            if self._gate is not None:
-                self._gate.pass_on()
+            if self._accept_limit is not None:
+                self._accept_limit.pass_on()
             if not self._clients:
                 self._stop_waiting()
                 self._end()
@@ -105,10 +110,10 @@ class LateClients:
     def _serve_one(self) -> bool:
         if not self._clients:
             return False
-        gate = self._gate
-        seconds = 0.0 if gate is None else gate.closed_for(self._clock.seconds())
-        if gate is not None and seconds == math.inf:
-            gate.wait(self.serve)
+        accept_limit = self._accept_limit
+        seconds = 0.0 if accept_limit is None else accept_limit.closed_for(self._clock.seconds())
+        if accept_limit is not None and seconds == math.inf:
+            accept_limit.wait(self.serve)
             return False
         if seconds:
             self._next = self._clock.callLater(seconds, self.serve)
@@ -141,8 +146,8 @@ class LateClients:
         client.close()
 
     def _stop_waiting(self) -> None:
-        if self._gate is not None:
-            self._gate.forget(self.serve)
+        if self._accept_limit is not None:
+            self._accept_limit.forget(self.serve)
         self._budget.forget(self.serve)
         if self._next is not None and self._next.active():
             self._next.cancel()

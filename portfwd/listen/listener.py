@@ -6,7 +6,7 @@ Twisted's port answers a full descriptor table by accepting and closing every
 client that waits. This one leaves them in the backlog, where the kernel keeps
 them: it stops accepting when the budget has no room and goes on when a session
 gives descriptors back; when the kernel itself refuses, it pauses `PAUSE`; and where clients
-are to wait for a limit of the rule, a `Gate` says so.
+are to wait for a limit of the rule, a `AcceptLimit` says so.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from portfwd.kernel.polling import Polling
 from portfwd.kernel.reactor import Reactor
 from portfwd.kernel.sockets import EXHAUSTED, accept, reset_on_close, to_address
 from portfwd.limits.descriptors import PER_SESSION, Descriptors
-from portfwd.listen.gate import Accept, Gate, MakeRoom
+from portfwd.listen.accept_limit import Accept, AcceptLimit, MakeRoom
 from portfwd.listen.late_clients import BATCH, LateClients
 from portfwd.listen.unix_files import DEFAULT_MODE, SocketFile, socket_file
 from portfwd.values import Address
@@ -68,7 +68,7 @@ class Listener:
         backlog: int | None,
         *,
         inherited: bool = False,
-        gate: Gate | None = None,
+        accept_limit: AcceptLimit | None = None,
         make_room: MakeRoom | None = None,
         poller: Polling | None = None,
         batch: int = BATCH,
@@ -77,7 +77,7 @@ class Listener:
         :param batch: clients that are accepted in one turn at most.
         :param poller: tells of clients; None: the reactor does.
         :param make_room: closes a client that is not worth its place when there is none for a new one.
-        :param gate: asked before a client is accepted; None where nobody has to wait.
+        :param accept limit: asked before a client is accepted; None where nobody has to wait.
         :param sock: bound and non-blocking; the listener owns it.
         :param accept: gets each client's socket, non-blocking, and address.
         :param backlog: length of the queue of clients that wait; None for the system's largest.
@@ -90,7 +90,7 @@ class Listener:
         self._reactor = reactor
         self._budget = budget
         self._accept = accept
-        self._gate = gate
+        self._accept_limit = accept_limit
         self._make_room = make_room
         self._poller = poller
         self._batch = batch
@@ -180,19 +180,19 @@ class Listener:
         elif self._is_watched:
             self._poller.watch(self._socket.fileno(), 0, self, edge=0)
 
-    def judge_by(self, gate: Gate | None) -> None:
+    def judge_by(self, accept_limit: AcceptLimit | None) -> None:
         """From here on other limits decide whether clients wait."""
-        before = self._gate
+        before = self._accept_limit
         if self._state == "at a limit":
             self._stop_waiting()
             self._begin()
-        self._gate = gate
+        self._accept_limit = accept_limit
         if before is not None:
             before.pass_on()
 
     def _stop_waiting(self) -> None:
-        if self._gate is not None:
-            self._gate.forget(self._go_on)
+        if self._accept_limit is not None:
+            self._accept_limit.forget(self._go_on)
         if self._resume is not None and self._resume.active():
             self._resume.cancel()
 
@@ -248,7 +248,7 @@ class Listener:
 
     def late_clients(self) -> LateClients:
         """Accept those who wait in the backlog, before this is stopped; they are served elsewhere then."""
-        late = LateClients(self.name, self._reactor, self._budget, self._accept, self._gate)
+        late = LateClients(self.name, self._reactor, self._budget, self._accept, self._accept_limit)
         if self._state not in ("bound", "stopped"):
             late.take(self._socket, self._family, self._backlog + 1)
         return late
@@ -256,7 +256,7 @@ class Listener:
     def hand_back(self, others: Sequence[Listener]) -> LateClients:
         """The same for a listener that is not needed after all: one of `others`, if any, serves them."""
         server = others[0] if others else self
-        late = LateClients(server.name, self._reactor, server._budget, server._accept, server._gate)
+        late = LateClients(server.name, self._reactor, server._budget, server._accept, server._accept_limit)
         if self._state == "open" and others:
             late.take(self._socket, self._family, self._backlog + 1)
         return late
@@ -280,8 +280,8 @@ class Listener:
             # Somebody else may have it too: whoever passed it to us, or will take it over.
             self._poller.forget(self._socket, inherited=True)
         self._state = "stopped"
-        if self._gate is not None:
-            self._gate.pass_on()  # it may have been woken, and will not look
+        if self._accept_limit is not None:
+            self._accept_limit.pass_on()  # it may have been woken, and will not look
 
     def change_mode(self, mode: int | None) -> None:
         """
@@ -322,7 +322,7 @@ class Listener:
 
     def doRead(self) -> None:
         """Accept those who wait, a batch of them at most."""
-        gate = self._gate
+        accept_limit = self._accept_limit
         try:
             family = self._family
             for number in range(self._batch):
@@ -330,14 +330,14 @@ class Listener:
                     return
                 # Nobody is dropped for a client that may not be there: the reactor tells whether one is.
                 unsure = number > 0 and self._make_room is not None
-                if gate is not None:
-                    seconds = gate.closed_for(self._reactor.seconds())
+                if accept_limit is not None:
+                    seconds = accept_limit.closed_for(self._reactor.seconds())
                     if seconds and unsure:
                         return
                     if seconds == math.inf and self._found_room("a limit of sessions was reached"):
-                        seconds = gate.closed_for(self._reactor.seconds())
+                        seconds = accept_limit.closed_for(self._reactor.seconds())
                     if seconds:
-                        self._wait_at(gate, seconds)
+                        self._wait_at(accept_limit, seconds)
                         return
                 if not self._budget.take(PER_SESSION):
                     if unsure:
@@ -364,9 +364,9 @@ class Listener:
                     log_failure(self._log, "{name}: taking a client in failed", name=self.name)
                     self._turn_away(client)
         finally:
-            if gate is not None:
+            if accept_limit is not None:
                 # Who was woken and found nobody, or leaves room, lets the next one look.
-                gate.pass_on()
+                accept_limit.pass_on()
 
     def _found_room(self, why: str) -> bool:
         """Whether a client was closed for the next one."""
@@ -380,14 +380,14 @@ class Listener:
         client.close()
         self._budget.give_back(PER_SESSION)
 
-    def _wait_at(self, gate: Gate, seconds: float) -> None:
+    def _wait_at(self, accept_limit: AcceptLimit, seconds: float) -> None:
         self.limited += 1
         self._state = "at a limit"
         self._stop_accepting()
         if seconds < math.inf:
             self._resume = self._reactor.callLater(seconds, self._go_on)
         else:
-            gate.wait(self._go_on)
+            accept_limit.wait(self._go_on)
 
     def _wait_for_descriptors(self) -> None:
         self.waits += 1

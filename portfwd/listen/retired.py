@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 
 from portfwd.listen.datagram_binding import WILDCARDS
-from portfwd.listen.datagram_clients import Reception
+from portfwd.listen.datagram_clients import DatagramClients
 from portfwd.values import InetAddress
 
 
@@ -25,7 +25,7 @@ class RetiredListeners:
     """Those of one process, by what they listened on."""
 
     def __init__(self) -> None:
-        self._listeners: dict[Reception, Hashable] = {}
+        self._listeners: dict[DatagramClients, Hashable] = {}
 
     def __repr__(self) -> str:
         return f"<RetiredListeners {list(self._listeners)}>"
@@ -39,7 +39,7 @@ class RetiredListeners:
             if one.state != "stopping":
                 del self._listeners[one]
 
-    def add(self, listener: Reception, key: Hashable) -> None:
+    def add(self, listener: DatagramClients, key: Hashable) -> None:
         """
         `listener` has associations still.
 
@@ -47,12 +47,12 @@ class RetiredListeners:
         """
         self._listeners[listener] = key
 
-    def revivable(self, key: Hashable) -> Sequence[Reception]:
+    def revivable(self, key: Hashable) -> Sequence[DatagramClients]:
         """Those that a rule may have which listens on the same."""
         self._forget_stopped()
         return [one for one, theirs in self._listeners.items() if theirs == key and not one.is_reserved]
 
-    def at_port(self, port: int) -> Sequence[Reception]:
+    def at_port(self, port: int) -> Sequence[DatagramClients]:
         """Those that have `port` on some address."""
         self._forget_stopped()
         return [
@@ -61,7 +61,7 @@ class RetiredListeners:
             if isinstance(address := one.address, InetAddress) and address.port == port
         ]
 
-    def join(self, fresh: Reception) -> None:
+    def join(self, fresh: DatagramClients) -> None:
         """Let each get its datagrams: `fresh`, which takes clients from now on, and those on its port."""
         address = fresh.address
         if not isinstance(address, InetAddress):

@@ -20,7 +20,7 @@ from portfwd.logs.json_lines import json_line
 from portfwd.logs.repeats import Repeats
 from portfwd.logs.rinetd import LocalTime, common_line, tab_line
 from portfwd.logs.text import text_line
-from portfwd.rules.model import AccessLog as Form
+from portfwd.rules.model import AccessLogFormat as Form
 from portfwd.values import CloseReason, SessionSummary, Side, counted
 
 #: How a client leaves that only wanted to see who is there.

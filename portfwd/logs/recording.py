@@ -41,8 +41,8 @@ from portfwd.values import TO_CLIENT, TO_UPSTREAM, Direction
 #: The version of the form.
 VERSION: Final = 1
 
-_WAYS: Final[dict[Direction, str]] = {TO_UPSTREAM: "upstream", TO_CLIENT: "client"}
-_DIRECTIONS: Final = {word: direction for direction, word in _WAYS.items()}
+_NAMES: Final[dict[Direction, str]] = {TO_UPSTREAM: "upstream", TO_CLIENT: "client"}
+_DIRECTIONS: Final = {word: direction for direction, word in _NAMES.items()}
 #: Year 10000, in seconds since the epoch: later ones have no date.
 _LAST: Final = 253_402_300_800
 # Made once: json.dumps would make one a line.
@@ -66,12 +66,12 @@ def opened_line(at: float, session: int, notes: Sequence[tuple[str, str]]) -> by
 def data_line(at: float, session: int, direction: Direction, data: bytes) -> bytes:
     """Bytes came."""
     text = binascii.b2a_base64(data, newline=False).decode("ascii")
-    return _line(at, session=session, to=_WAYS[direction], data=text)
+    return _line(at, session=session, to=_NAMES[direction], data=text)
 
 
 def ended_line(at: float, session: int, direction: Direction) -> bytes:
     """A direction ended."""
-    return _line(at, session=session, ended=_WAYS[direction])
+    return _line(at, session=session, ended=_NAMES[direction])
 
 
 def lost_line(at: float, session: int, count: int) -> bytes:

@@ -21,7 +21,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 
 from portfwd.metrics.figures import Figures, RuleFigures
 from portfwd.metrics.filter_metrics import PREFIX, FilterHistogram, FilterMetric
-from portfwd.metrics.names import NAMES, Kind, MetricName
+from portfwd.metrics.names import NAMES, MetricKind, MetricName
 from portfwd.metrics.tally import FlowTally, Histogram, TargetTally
 from portfwd.values import CloseReason
 
@@ -35,7 +35,7 @@ RULES_WITH_ZEROS: Final = 100
 #: The same of histograms, of which each has a dozen lines.
 HISTOGRAMS_A_PART: Final = 8
 
-#: The states of a target: those of `portfwd.upstreams.health.State`, which this layer does not know.
+#: The states of a target: those of `portfwd.upstreams.health.TargetState`, which this layer does not know.
 STATES: Final = ("up", "starting", "drain", "down")
 
 T = TypeVar("T")
@@ -188,7 +188,7 @@ class _Only:
 def expose(figures: Figures) -> Iterator[bytes]:
     """The text of `figures` in parts, in the order of `NAMES`."""
     for spec in NAMES:
-        families = _histograms(spec, figures) if spec.kind is Kind.HISTOGRAM else _values(spec, figures)
+        families = _histograms(spec, figures) if spec.kind is MetricKind.HISTOGRAM else _values(spec, figures)
         for number, family in enumerate(families):
             text = generate_latest(_Only(family))
             yield text if not number else _without_head(text)
@@ -212,7 +212,7 @@ def _of_filter(metric: FilterMetric) -> Iterator[Metric]:
                 histograms.add_metric(values, list(_buckets(histogram)), histogram.total)
             yield histograms
         return
-    make = CounterMetricFamily if metric.kind is Kind.COUNTER else GaugeMetricFamily
+    make = CounterMetricFamily if metric.kind is MetricKind.COUNTER else GaugeMetricFamily
     for samples in _parts(metric.samples(), VALUES_A_PART):
         family = make(metric.name, about, labels=labels)
         for values, value in samples:
@@ -230,7 +230,7 @@ def _about(spec: MetricName) -> str:
 
 
 def _values(spec: MetricName, figures: Figures) -> Iterator[Metric]:
-    make = CounterMetricFamily if spec.kind is Kind.COUNTER else GaugeMetricFamily
+    make = CounterMetricFamily if spec.kind is MetricKind.COUNTER else GaugeMetricFamily
     for samples in _parts(_SAMPLES[spec.name](figures), VALUES_A_PART):
         family = make(spec.name, _about(spec), labels=spec.labels)
         for labels, value in samples:

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final, TypeAlias
 
-from portfwd.metrics.names import Kind
+from portfwd.metrics.names import MetricKind
 from portfwd.metrics.tally import Histogram
 
 #: What the names of all these metrics begin with.
@@ -56,7 +56,7 @@ class FilterMetric:
     :ivar labels: names of the labels behind ``rule`` and ``filter``.
     """
 
-    kind: Kind
+    kind: MetricKind
 
     def __init__(self, name: str, about: str, labels: Labels, owner: tuple[str, str], room: Room) -> None:
         self.name = name
@@ -100,7 +100,7 @@ class FilterMetric:
 class FilterCounter(FilterMetric):
     """Only grows."""
 
-    kind = Kind.COUNTER
+    kind = MetricKind.COUNTER
 
     def inc(self, *values: object, amount: float = 1) -> None:
         """
@@ -116,7 +116,7 @@ class FilterCounter(FilterMetric):
 class FilterGauge(FilterMetric):
     """Goes up and down."""
 
-    kind = Kind.GAUGE
+    kind = MetricKind.GAUGE
 
     def set(self, value: float, *values: object) -> None:
         """It is `value` now; the other parameters are `FilterCounter.inc`'s."""
@@ -134,7 +134,7 @@ class FilterGauge(FilterMetric):
 class FilterHistogram(FilterMetric):
     """Says how often a value was how large."""
 
-    kind = Kind.HISTOGRAM
+    kind = MetricKind.HISTOGRAM
 
     def __init__(
         self,
@@ -255,7 +255,7 @@ def _whole_name(cls: type[FilterMetric], name: str) -> str:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ValueError(f"the name of a metric has small letters, digits and _, not {str(name)[:40]!r}")
     whole = PREFIX + name.removeprefix(PREFIX)
-    return whole + "_total" if cls.kind is Kind.COUNTER and not whole.endswith("_total") else whole
+    return whole + "_total" if cls.kind is MetricKind.COUNTER and not whole.endswith("_total") else whole
 
 
 def _checked_labels(name: str, labels: Sequence[str]) -> Labels:

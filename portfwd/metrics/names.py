@@ -15,7 +15,7 @@ from typing import Final
 from attrs import frozen
 
 
-class Kind(enum.Enum):
+class MetricKind(enum.Enum):
     """What a metric does: only grow, go up and down, or tell how often what was how long."""
 
     COUNTER = "counter"
@@ -32,12 +32,12 @@ class MetricName:
     """
 
     name: str
-    kind: Kind
+    kind: MetricKind
     about: str
     labels: tuple[str, ...] = ()
 
 
-_COUNTER, _GAUGE, _HISTOGRAM = Kind.COUNTER, Kind.GAUGE, Kind.HISTOGRAM
+_COUNTER, _GAUGE, _HISTOGRAM = MetricKind.COUNTER, MetricKind.GAUGE, MetricKind.HISTOGRAM
 _RULE: Final = ("rule",)
 _FLOW: Final = ("rule", "direction")
 _TARGET: Final = ("rule", "target")

@@ -32,10 +32,10 @@ class AnnouncedSession(Session):
         return self._comes_from(None if client is None else client.address)
 
     def _comes_from(self, address: Address | None) -> bool:
-        places, stream = self._places, self._client.stream
+        slots, stream = self._slots, self._client.stream
         if not isinstance(address, InetAddress) and stream is not None:
             address = stream.address  # a limit of each source must hold for who names none, too
-        return places is None or self._is_within(places.come_from(address, self._clock.seconds()))
+        return slots is None or self._is_within(slots.come_from(address, self._clock.seconds()))
 
     @contained
     def announced(self, stream: Stream, client: Address, local: Address | None) -> None:

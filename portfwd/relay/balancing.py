@@ -13,7 +13,7 @@ from typing import Protocol
 
 from portfwd.relay.destination import Destination
 from portfwd.rules.model import Options, TargetSpec
-from portfwd.upstreams.health import Health, State
+from portfwd.upstreams.health import Health, TargetState
 from portfwd.upstreams.pool import Member, MemberView, Pool
 from portfwd.upstreams.states import HealthWatcher, TargetHealth, TargetStates
 
@@ -135,7 +135,7 @@ class Balancing:
             found.update((one.target, None) for one in mine if isinstance(one.target, Destination))
         return list(found)
 
-    def order(self, label: str, ordered: State | None, watcher: HealthWatcher) -> Sequence[Destination]:
+    def order(self, label: str, ordered: TargetState | None, watcher: HealthWatcher) -> Sequence[Destination]:
         """
         Obey an operator.
 

@@ -11,7 +11,7 @@ from attrs import field, frozen
 from portfwd.kernel.platform import Platform
 from portfwd.kernel.polling import Polling
 from portfwd.kernel.reactor import Reactor
-from portfwd.limits.admission import Doorkeeper
+from portfwd.limits.admission import AdmissionRegistry
 from portfwd.metrics.tally import Ledger
 from portfwd.relay.loops import Loops
 from portfwd.relay.sinks import Sinks
@@ -26,7 +26,7 @@ from portfwd.values import Address
 
 
 @frozen(eq=False)
-class Surroundings:
+class RelayContext:
     """
     What sessions need.
 
@@ -49,7 +49,7 @@ class Surroundings:
     sockets: SocketShare | None = None
     client_names: Names = field()
     sinks: Sinks = field()
-    doorkeeper: Doorkeeper = field(factory=Doorkeeper)
+    admissions: AdmissionRegistry = field(factory=AdmissionRegistry)
     ledger: Ledger | None = None
     loops: Loops = field()
     verifier: Verifier = field()

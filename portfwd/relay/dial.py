@@ -20,12 +20,12 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from portfwd.errors import (
-    AllDown,
     ConnectFailed,
     ConnectRefused,
     ConnectTimedOut,
     DialError,
     NameNotResolved,
+    TargetsDown,
     TLSFailed,
 )
 from portfwd.kernel.failures import log_failure
@@ -166,7 +166,7 @@ class Dial(Stepwise):
 
     def _waits(self) -> bool:
         """Wait until the targets may be tried again, if the rule says so and they refuse."""
-        if self._retry is None or not isinstance(self._problem, (ConnectRefused, AllDown)):
+        if self._retry is None or not isinstance(self._problem, (ConnectRefused, TargetsDown)):
             return False
         reactor, wait = self._settings.context.reactor, self._next_wait
         if reactor.seconds() + wait > self._retry_until:

@@ -17,13 +17,13 @@ from twisted.python.failure import Failure
 from portfwd.errors import DialError
 from portfwd.kernel.failures import log_failure
 from portfwd.relay.containment import contained
-from portfwd.relay.context import Opener, Surroundings
+from portfwd.relay.context import Opener, RelayContext
 from portfwd.relay.destination import Destination
 from portfwd.relay.dial import DialOwner
 from portfwd.relay.target_dial import no_stream
 from portfwd.upstreams.connect import SocketAttempt, dial_error
 from portfwd.upstreams.datagrams import connect_datagrams
-from portfwd.upstreams.timeout_queue import Patience
+from portfwd.upstreams.timeout_queue import TimeoutQueue
 from portfwd.values import Address
 
 
@@ -38,10 +38,10 @@ class DirectDial(SocketAttempt):
 
     def __init__(
         self,
-        world: Surroundings,
+        context: RelayContext,
         destination: Destination,
         address: Address,
-        patience: Patience,
+        timeouts: TimeoutQueue,
         owner: DialOwner,
         streams: Opener,
         *,
@@ -51,19 +51,19 @@ class DirectDial(SocketAttempt):
         Make the attempt.
 
         :param address: the destination's, a literal or a unix name.
-        :param patience: bounds the attempt.
+        :param timeouts: bounds the attempt.
         :param streams: makes the stream of the connected socket.
         :param will_send: what the client has to say waits already.
         """
         super().__init__(
-            world.reactor,
+            context.reactor,
             address,
             destination.options,
-            patience.seconds,
+            timeouts.seconds,
             None,
             streams.poller,
             destination.settings_for(will_send=will_send),
-            patience,
+            timeouts,
         )
         self.tried: Address | None = address
         self._destination = destination

@@ -154,7 +154,7 @@ class Action(enum.Enum):
     RESET = "reset it"
 
 
-class Outcome(enum.Enum):
+class SessionOutcome(enum.Enum):
     """How a session ended, seen from the side at which the last event happened."""
 
     __hash__ = object.__hash__
@@ -189,7 +189,7 @@ class Ends(NamedTuple):
         return self.to_upstream.broken or self.to_client.broken
 
 
-class Step(NamedTuple):
+class Consequence(NamedTuple):
     """
     What follows from an event.
 
@@ -204,7 +204,7 @@ class Step(NamedTuple):
     mine: Flow
     theirs: Flow
     action: Action = Action.NOTHING
-    outcome: Outcome | None = None
+    outcome: SessionOutcome | None = None
     this: Mode = Mode.RESET
     other: Mode = Mode.RESET
 
@@ -214,22 +214,22 @@ _ENDED: Final = {Flow.OPEN: Flow.ENDED}
 _BROKEN: Final = {Flow.OPEN: Flow.BROKEN, Flow.BROKEN: Flow.BROKEN}
 
 #: How both sides end when a session is over for one of these reasons.
-_CLOSING: Final[dict[Outcome, tuple[Mode, Mode]]] = {
-    Outcome.NORMAL: (Mode.CLOSE, Mode.CLOSE),
-    Outcome.THIS_RESET: (Mode.RESET, Mode.DELIVER),
-    Outcome.OTHER_RESET: (Mode.DELIVER, Mode.RESET),
-    Outcome.BOTH_RESET: (Mode.RESET, Mode.RESET),
-    Outcome.EXHAUSTED: (Mode.RESET, Mode.DELIVER),
+_CLOSING: Final[dict[SessionOutcome, tuple[Mode, Mode]]] = {
+    SessionOutcome.NORMAL: (Mode.CLOSE, Mode.CLOSE),
+    SessionOutcome.THIS_RESET: (Mode.RESET, Mode.DELIVER),
+    SessionOutcome.OTHER_RESET: (Mode.DELIVER, Mode.RESET),
+    SessionOutcome.BOTH_RESET: (Mode.RESET, Mode.RESET),
+    SessionOutcome.EXHAUSTED: (Mode.RESET, Mode.DELIVER),
 }
 
 
-def _finish(mine: Flow, theirs: Flow, outcome: Outcome) -> Step:
+def _finish(mine: Flow, theirs: Flow, outcome: SessionOutcome) -> Consequence:
     this, other = _CLOSING[outcome]
-    return Step(mine, theirs, Action.FINISH, outcome, this, other)
+    return Consequence(mine, theirs, Action.FINISH, outcome, this, other)
 
 
 @cache
-def step(mine: Flow, theirs: Flow, event: Event) -> Step:
+def step(mine: Flow, theirs: Flow, event: Event) -> Consequence:
     """
     What an event of one side of a session that is relaying means.
 
@@ -237,56 +237,58 @@ def step(mine: Flow, theirs: Flow, event: Event) -> Step:
     :param theirs: the flow to that side.
     """
     if event is Event.ENDED:
-        return Step(_ENDED.get(mine, mine), theirs)
+        return Consequence(_ENDED.get(mine, mine), theirs)
     if event is Event.END_DUE:
         if mine not in (Flow.OPEN, Flow.ENDED):
-            return Step(_ENDED.get(mine, mine), theirs)
+            return Consequence(_ENDED.get(mine, mine), theirs)
         # The second end may leave with the close, where the first is out.
         last = theirs is Flow.END_OUT
-        return Step(Flow.END_ASKED, theirs, Action.ASK_LAST_END if last else Action.ASK_END)
+        return Consequence(Flow.END_ASKED, theirs, Action.ASK_LAST_END if last else Action.ASK_END)
     if event is Event.END_SENT:
         return _end_sent(mine, theirs)
     if event is Event.REFUSED:
         return _refused(mine, theirs)
     if event is Event.RESET:
         # If the other side takes no more either, neither could be told of the other.
-        return _finish(mine, theirs, Outcome.BOTH_RESET if mine.broken else Outcome.THIS_RESET)
+        return _finish(mine, theirs, SessionOutcome.BOTH_RESET if mine.broken else SessionOutcome.THIS_RESET)
     if event is Event.CLOSED:
         mine = _ENDED.get(mine, mine)
         if mine.broken or theirs.broken:
-            return _finish(mine, theirs, Outcome.OTHER_RESET if mine.broken else Outcome.THIS_RESET)
-        return Step(mine, theirs, Action.FINISH, Outcome.NORMAL, Mode.RESET, Mode.END_OR_RESET)
+            return _finish(
+                mine, theirs, SessionOutcome.OTHER_RESET if mine.broken else SessionOutcome.THIS_RESET
+            )
+        return Consequence(mine, theirs, Action.FINISH, SessionOutcome.NORMAL, Mode.RESET, Mode.END_OR_RESET)
     if event is Event.EXHAUSTED:
-        return _finish(mine, theirs, Outcome.EXHAUSTED)
+        return _finish(mine, theirs, SessionOutcome.EXHAUSTED)
     if event is Event.EXPIRED:
-        return Step(mine, theirs, Action.FINISH, Outcome.GIVEN, Mode.DELIVER, Mode.DELIVER)
+        return Consequence(mine, theirs, Action.FINISH, SessionOutcome.GIVEN, Mode.DELIVER, Mode.DELIVER)
     if event is Event.KILLED or event is Event.STALLED:
-        return Step(mine, theirs, Action.FINISH, Outcome.GIVEN, Mode.RESET, Mode.RESET)
+        return Consequence(mine, theirs, Action.FINISH, SessionOutcome.GIVEN, Mode.RESET, Mode.RESET)
     raise ValueError(f"{event} is of a session that is over")
 
 
-def _end_sent(mine: Flow, theirs: Flow) -> Step:
+def _end_sent(mine: Flow, theirs: Flow) -> Consequence:
     """The end of a side's stream is out: the flow to it is over."""
     if theirs is not Flow.END_ASKED:
-        return Step(mine, theirs)
+        return Consequence(mine, theirs)
     theirs = Flow.END_OUT
     if mine.broken:
-        return _finish(mine, theirs, Outcome.OTHER_RESET)
+        return _finish(mine, theirs, SessionOutcome.OTHER_RESET)
     if mine is Flow.END_OUT:
-        return _finish(mine, theirs, Outcome.NORMAL)
-    return Step(mine, theirs, Action.WATCH)
+        return _finish(mine, theirs, SessionOutcome.NORMAL)
+    return Consequence(mine, theirs, Action.WATCH)
 
 
-def _refused(mine: Flow, theirs: Flow) -> Step:
+def _refused(mine: Flow, theirs: Flow) -> Consequence:
     """A side takes no more: the flow to it is over, and that from it goes on."""
     before, theirs = theirs, _BROKEN.get(theirs, Flow.BROKEN_ENDED)
     if before.broken:
-        return Step(mine, theirs)
+        return Consequence(mine, theirs)
     if mine.broken:
-        return _finish(mine, theirs, Outcome.BOTH_RESET)
+        return _finish(mine, theirs, SessionOutcome.BOTH_RESET)
     if mine is Flow.END_OUT:
-        return _finish(mine, theirs, Outcome.THIS_RESET)
-    return Step(mine, theirs, Action.WATCH if before is Flow.END_OUT else Action.DISCARD)
+        return _finish(mine, theirs, SessionOutcome.THIS_RESET)
+    return Consequence(mine, theirs, Action.WATCH if before is Flow.END_OUT else Action.DISCARD)
 
 
 class CloseStep(NamedTuple):
@@ -357,10 +359,10 @@ _RESETS: Final[dict[Side, tuple[CloseReason, CloseReason]]] = {
     Side.CLIENT: (CloseReason.CLIENT_RESET, CloseReason.CLIENT_RESET_HALF_CLOSED),
     Side.UPSTREAM: (CloseReason.UPSTREAM_RESET, CloseReason.UPSTREAM_RESET_HALF_CLOSED),
 }
-_OTHERS: Final[dict[Outcome, CloseReason]] = {
-    Outcome.NORMAL: CloseReason.NORMAL,
-    Outcome.BOTH_RESET: CloseReason.BOTH_RESET,
-    Outcome.EXHAUSTED: CloseReason.RESOURCES,
+_OTHERS: Final[dict[SessionOutcome, CloseReason]] = {
+    SessionOutcome.NORMAL: CloseReason.NORMAL,
+    SessionOutcome.BOTH_RESET: CloseReason.BOTH_RESET,
+    SessionOutcome.EXHAUSTED: CloseReason.RESOURCES,
 }
 
 
@@ -373,17 +375,17 @@ def reset_reason(side: Side, ends: Ends) -> CloseReason:
     return _RESETS[side][ends.half_closed]
 
 
-def outcome_reason(outcome: Outcome, side: Side, ends: Ends) -> CloseReason:
+def outcome_reason(outcome: SessionOutcome, side: Side, ends: Ends) -> CloseReason:
     """
     The close reason of `outcome`.
 
     :param side: where the event happened.
     :param ends: both flows after it.
-    :raises KeyError: it is `Outcome.GIVEN`, whose reason somebody else knows.
+    :raises KeyError: it is `SessionOutcome.GIVEN`, whose reason somebody else knows.
     """
-    if outcome is Outcome.THIS_RESET:
+    if outcome is SessionOutcome.THIS_RESET:
         return reset_reason(side, ends)
-    if outcome is Outcome.OTHER_RESET:
+    if outcome is SessionOutcome.OTHER_RESET:
         return reset_reason(side.other, ends)
     return _OTHERS[outcome]
 

@@ -204,7 +204,7 @@ class FilteredSession(AnnouncedSession):
         self, whose: Address | None, quick: Callable[[], bool], slow: Callable[[], bool]
     ) -> Deferred[bool]:
         """See `Connection.verify`: a check that has not begun when the session ends is withdrawn."""
-        check = self._rule.world.verifier.verify(whose, quick, slow)
+        check = self._rule.context.verifier.verify(whose, quick, slow)
         self._checks.append(check)
         return check
 
@@ -279,7 +279,7 @@ class FilteredSession(AnnouncedSession):
         if self.chain is not None:
             for trouble in self.chain.closed(self.summary()):
                 self._done_by(trouble)
-            self._rule.world.sinks.closed(self.id)
+            self._rule.context.sinks.closed(self.id)
 
     def _release(self) -> None:
         super()._release()
@@ -325,14 +325,14 @@ class FilteredSession(AnnouncedSession):
         if half.stream is not None and not half.lost and not self._other(half).flow.end_asked:
             cast(Watched, half.stream).write(effect.data, answer=effect.answer)
 
-    def _end(self, effect: effects.End) -> None:
+    def _end(self, effect: effects.SendEnd) -> None:
         source = self._source(effect.direction)
         if source is self._leaving:
             super()._closed_in_order(source)
         else:
             self._perform(source, self._destination(effect.direction), Event.END_DUE)
 
-    def _dial_now(self, effect: effects.Dial) -> None:
+    def _dial_now(self, effect: effects.StartDial) -> None:
         if not self._is_welcome():
             return
         self.state = follow(self.state, State.DIALING)
@@ -417,15 +417,15 @@ class FilteredSession(AnnouncedSession):
             self._ask(self.chain.failed, key, error)
 
     def _store(self, effect: effects.Store) -> None:
-        self._rule.world.sinks.store(self.id, effect.sink, effect.data)
+        self._rule.context.sinks.store(self.id, effect.sink, effect.data)
 
-    def _stop(self, effect: effects.Stop) -> None:
+    def _stop(self, effect: effects.PauseReading) -> None:
         self._stopped.add(effect.direction)
         stream = self._source(effect.direction).stream
         if stream is not None:
             cast(Watched, stream).hold()
 
-    def _go(self, effect: effects.Go) -> None:
+    def _go(self, effect: effects.ReadOn) -> None:
         self._stopped.discard(effect.direction)
         stream = self._source(effect.direction).stream
         if stream is not None:
@@ -456,16 +456,16 @@ def _nobody_asks(failure: Failure) -> None:
 
 _ACTIONS: Final[dict[type, Callable[[FilteredSession, Any], None]]] = {
     effects.Write: FilteredSession._write_to,
-    effects.End: FilteredSession._end,
-    effects.Dial: FilteredSession._dial_now,
+    effects.SendEnd: FilteredSession._end,
+    effects.StartDial: FilteredSession._dial_now,
     effects.Judge: FilteredSession._judge,
     effects.Finish: FilteredSession._finish_filtered,
     effects.Arm: FilteredSession._arm,
     effects.Disarm: FilteredSession._disarm,
     effects.Begin: FilteredSession._await,
     effects.Store: FilteredSession._store,
-    effects.Stop: FilteredSession._stop,
-    effects.Go: FilteredSession._go,
+    effects.PauseReading: FilteredSession._stop,
+    effects.ReadOn: FilteredSession._go,
     effects.Unseen: FilteredSession._pass_unseen,
     effects.Trouble: FilteredSession._log_trouble,
 }

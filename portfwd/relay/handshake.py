@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 
 from portfwd.errors import TLSFailed
 from portfwd.relay.containment import contained
-from portfwd.relay.context import Surroundings
+from portfwd.relay.context import RelayContext
 from portfwd.relay.destination import Destination
 from portfwd.streams.stream import Loss, Stream
 from portfwd.streams.transports.transport import TransportStream
@@ -34,7 +34,7 @@ class HandshakeOwner(Protocol):
 class Handshake:
     """One handshake."""
 
-    def __init__(self, context: Surroundings, destination: Destination, owner: HandshakeOwner) -> None:
+    def __init__(self, context: RelayContext, destination: Destination, owner: HandshakeOwner) -> None:
         """:param destination: one with `tls`."""
         self._context = context
         self._destination = destination

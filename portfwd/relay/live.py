@@ -16,7 +16,7 @@ from portfwd.kernel.failures import log_warning
 from portfwd.limits.admission import Admission
 from portfwd.limits.descriptors import Descriptors
 from portfwd.relay.balancing import RuleCheck
-from portfwd.relay.context import Opener, Surroundings
+from portfwd.relay.context import Opener, RelayContext
 from portfwd.relay.destination import Destination
 from portfwd.relay.filtered import FilteredSession
 from portfwd.relay.rule import NumberedSession, RelayRule, SessionLog
@@ -26,8 +26,8 @@ from portfwd.rules.model import OnDown, Rule
 from portfwd.streams.datagrams.carrier import Carrier
 from portfwd.streams.datagrams.datagram_opening import DatagramStreams
 from portfwd.streams.stream import Stream
-from portfwd.upstreams.health import Change, Health, State
-from portfwd.upstreams.timeout_queue import AT_ONCE, Patience
+from portfwd.upstreams.health import Health, StateChange, TargetState
+from portfwd.upstreams.timeout_queue import AT_ONCE, TimeoutQueue
 from portfwd.values import CloseReason
 
 #: Seconds between two lines that say the same.
@@ -55,7 +55,7 @@ class LiveRule(RelayRule):
         name: str,
         destinations: Sequence[Destination],
         access: AccessList,
-        world: Surroundings,
+        context: RelayContext,
         log: SessionLog,
         wall_clock: Callable[[], float],
         ids: Iterator[int] | None = None,
@@ -71,7 +71,7 @@ class LiveRule(RelayRule):
             name,
             destinations,
             access,
-            world,
+            context,
             log,
             wall_clock,
             written,
@@ -87,7 +87,7 @@ class LiveRule(RelayRule):
         self._session_class = FilteredSession if self.filters else Session
         self._ids = itertools.count(1) if ids is None else ids
         longest = self.options.max_time
-        self._lasting = None if longest is None else Patience(self.clock, longest)
+        self._lasting = None if longest is None else TimeoutQueue(self.clock, longest)
         self._complained_at = -COMPLAINT_INTERVAL
 
     def __repr__(self) -> str:
@@ -99,7 +99,7 @@ class LiveRule(RelayRule):
         self._has_counted = self._has_counted or self.limits is not None
 
     @property
-    def gate(self) -> Admission | None:
+    def accept_limit(self) -> Admission | None:
         """What listeners ask before they accept; None where no limit makes clients wait."""
         return self.limits if self.limits is not None and self.limits.waits else None
 
@@ -110,10 +110,10 @@ class LiveRule(RelayRule):
         :param closed: called once, when the session and all its sockets are gone.
         """
         self.counts.total += 1
-        self.world.doorkeeper.total += 1
+        self.context.admissions.total += 1
         session = self._session_class(next(self._ids), self, client, closed)
         self.sessions[session.id] = session
-        loops = self.world.loops
+        loops = self.context.loops
         if loops.open:
             session.passages = loops.passages_of(client.address, client.local)
         if self._lasting is not None:
@@ -174,13 +174,13 @@ class LiveRule(RelayRule):
 
     # Targets that go down
 
-    def health_changed(self, health: Health, change: Change) -> None:
+    def health_changed(self, health: Health, change: StateChange) -> None:
         """See `portfwd.upstreams.states.HealthWatcher`; sessions that began before a reload are here too."""
         destinations = self.balancing.health_changed(health)
-        if change.after is State.DOWN and change.before is not State.DOWN:
+        if change.after is TargetState.DOWN and change.before is not TargetState.DOWN:
             self._close_sessions(destinations)
 
-    def order_target(self, label: str, ordered: State | None) -> bool:
+    def order_target(self, label: str, ordered: TargetState | None) -> bool:
         """
         Obey an operator.
 
@@ -189,13 +189,13 @@ class LiveRule(RelayRule):
         """
         found = self.obey_order(label, ordered)
         if found:
-            self.world.targets.order(self.name, label, ordered)
+            self.context.targets.order(self.name, label, ordered)
         return found
 
-    def obey_order(self, label: str, ordered: State | None) -> bool:
+    def obey_order(self, label: str, ordered: TargetState | None) -> bool:
         """Do what `order_target` says for the sessions of this rule, without remembering it for its heirs."""
         destinations = self.balancing.order(label, ordered, self)
-        if ordered is State.DOWN:
+        if ordered is TargetState.DOWN:
             self._close_sessions(destinations)
         return bool(destinations)
 
@@ -224,8 +224,8 @@ class LiveRule(RelayRule):
         del self.sessions[session.id]
         if self._lasting is not None:
             self._lasting.forget(session)
-        if self.world.loops.open:
-            self.world.loops.left(session)
+        if self.context.loops.open:
+            self.context.loops.left(session)
         if not self.sessions and self._closing is not None:
             self._closing.cancel()
             self._closing = None

@@ -39,13 +39,13 @@ _EVERY: Final = "*"
 class Passing(Protocol):
     """A session. :ivar passages: the sessions that its client's connection has come through before."""
 
-    passages: Sequence[Passage]
+    passages: Sequence[PassedSession]
 
     def kill(self, reason: CloseReason) -> None:
         """End it now."""
 
 
-class Passage(NamedTuple):
+class PassedSession(NamedTuple):
     """
     A session that a connection has come through.
 
@@ -58,7 +58,7 @@ class Passage(NamedTuple):
     is_chosen: bool
 
 
-def is_loop(passages: Sequence[Passage], rule: str) -> bool:
+def is_loop(passages: Sequence[PassedSession], rule: str) -> bool:
     """Whether a connection that has come through `passages` must not enter `rule`."""
     before = [passage.is_chosen for passage in passages if passage.rule == rule]
     return bool(before) and (len(before) >= MAX_PASSES or not any(passage.is_chosen for passage in passages))
@@ -81,7 +81,7 @@ class Loops:
         self._ports: dict[int, set[str]] = {}
         self._paths: set[str] = set()
         self._hosts: dict[str, tuple[bool, float]] = {}
-        self._passages: dict[tuple[Address, int], Passage] = {}
+        self._passages: dict[tuple[Address, int], PassedSession] = {}
         self._keys: dict[Passing, list[tuple[Address, int]]] = {}
 
     def __repr__(self) -> str:
@@ -132,19 +132,19 @@ class Loops:
             self._hosts[host] = known = (self._is_own(host), now + HOST_HOLDS)
         return known[0]
 
-    def begun(self, passage: Passage, address: Address, sock: socket.socket) -> None:
+    def begun(self, passage: PassedSession, address: Address, sock: socket.socket) -> None:
         """`sock`, which `passage.session` connects to `address`, has an address of its own now."""
         local = local_address(sock)
         if local is not None:
             self.connected(passage, address, local)
 
-    def connected(self, passage: Passage, address: Address, local: Address) -> None:
+    def connected(self, passage: PassedSession, address: Address, local: Address) -> None:
         """The session of `passage` connects from `local` to `address`."""
         key = (local, _port(address))
         self._passages[key] = passage
         self._keys.setdefault(passage.session, []).append(key)
 
-    def passages_of(self, client: Address | None, local: Address | None) -> Sequence[Passage]:
+    def passages_of(self, client: Address | None, local: Address | None) -> Sequence[PassedSession]:
         """What a connection from `client` to `local` has come through; nothing for one from elsewhere."""
         if client is None or local is None:
             return ()

@@ -72,7 +72,7 @@ LOOK: Final = 1.0
 TRIES: Final = 2
 
 
-class Asker(Protocol):
+class QuestionSource(Protocol):
     """
     Who asks: `portfwd.relay.shared_dial.QuestionCarrier`.
 
@@ -109,7 +109,7 @@ class Question:
     :ivar tries: connections that took it and ended without any answer.
     """
 
-    carrier: Asker
+    carrier: QuestionSource
     message: bytes
     number: int
     asked_at: float
@@ -186,7 +186,7 @@ class QuestionPool:
 
     # Questions
 
-    def ask(self, carrier: Asker, message: bytes) -> bool:
+    def ask(self, carrier: QuestionSource, message: bytes) -> bool:
         """Ask for `carrier`; False if there are too many questions."""
         number = read_id(message)
         if number is None or self._count >= MOST_QUESTIONS or self._bytes + len(message) > MOST_BYTES:

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from portfwd.errors import (
-    AllDown,
     ConnectTimedOut,
     DialError,
     NameNotResolved,
     NotPermitted,
     OutOfResources,
+    TargetsDown,
     TargetsFull,
     TLSFailed,
 )
@@ -24,7 +24,7 @@ def reason_of(problem: DialError) -> CloseReason:
         return CloseReason.NAME_NOT_RESOLVED
     if isinstance(problem, TLSFailed):
         return CloseReason.TLS_FAILED
-    if isinstance(problem, AllDown):
+    if isinstance(problem, TargetsDown):
         return CloseReason.ALL_DOWN
     if isinstance(problem, NotPermitted):
         return CloseReason.FILTER

@@ -21,7 +21,7 @@ from portfwd.limits.source_counts import source_of
 from portfwd.relay.awaiting import Results
 from portfwd.relay.balancing import Balancing, RuleCheck
 from portfwd.relay.closing import DELIVERY_LIMIT
-from portfwd.relay.context import Opener, Surroundings
+from portfwd.relay.context import Opener, RelayContext
 from portfwd.relay.datagram_targets import DatagramTargets
 from portfwd.relay.destination import Destination
 from portfwd.relay.dial import Dial, DiallingSession, DialOwner
@@ -38,8 +38,8 @@ from portfwd.rules.access import AccessList
 from portfwd.rules.model import Rule
 from portfwd.rules.whole_process import rule_bounds
 from portfwd.streams.datagrams.datagram_opening import DatagramStreams
-from portfwd.upstreams.health import Change, Health
-from portfwd.upstreams.timeout_queue import Patience
+from portfwd.upstreams.health import Health, StateChange
+from portfwd.upstreams.timeout_queue import TimeoutQueue
 from portfwd.values import Address, InetAddress, SessionSummary, TLSInfo, UnixAddress, is_literal
 
 
@@ -103,7 +103,7 @@ class RelayRule:
         name: str,
         destinations: Sequence[Destination],
         access: AccessList,
-        world: Surroundings,
+        context: RelayContext,
         log: SessionLog,
         wall_clock: Callable[[], float],
         written: tuple[str, str, str, str] | None = None,
@@ -127,13 +127,13 @@ class RelayRule:
         everyone = (*destinations, *(routes or {}).values())
         limits = [one.options.max_conns_per_target for one in everyone]
         self.balancing = Balancing(
-            name, rule.options, destinations, routes or {}, world.targets, random, checks
+            name, rule.options, destinations, routes or {}, context.targets, random, checks
         )
         limited = any(one is not None for one in (rule.options.max_conns_per_target, *limits))
         self.counts_targets = limited or self.balancing.wants_pools()
         counted: dict[Destination, Destination] = {}
         for one in everyone:
-            occupancy = world.doorkeeper.target(name, one.label)
+            occupancy = context.admissions.target(name, one.label)
             counted[one] = evolve(one, occupancy=occupancy, is_counted=self.counts_targets)
         destinations = [counted[one] for one in destinations]
         routes = {target: counted[one] for target, one in (routes or {}).items()}
@@ -141,24 +141,24 @@ class RelayRule:
         self.destinations = tuple(destinations)
         self.every_destination = tuple(dict.fromkeys((*destinations, *(routes or {}).values())))
         self.access = access
-        self.world = world
-        self.streams: Opener = world.streams if streams is None else streams
+        self.context = context
+        self.streams: Opener = context.streams if streams is None else streams
         self.datagrams = isinstance(streams, DatagramStreams) and not streams.mixed
         self.has_datagrams = rule.has_datagrams
         self._direct = self._direct_address()
-        self.clock = world.reactor
+        self.clock = context.reactor
         self._pool = QuestionPool(self.clock, self._dial_shared) if rule.shares_questions else None
-        self.half_closed = Patience(self.clock, self.options.half_close / LOOKS)
-        self.telling = Patience(self.clock, 0.0)
-        self.delivering = Patience(self.clock, DELIVERY_LIMIT)
+        self.half_closed = TimeoutQueue(self.clock, self.options.half_close / LOOKS)
+        self.telling = TimeoutQueue(self.clock, 0.0)
+        self.delivering = TimeoutQueue(self.clock, DELIVERY_LIMIT)
         limit = min(self.options.connect_timeout, self.options.dial_timeout)
-        self._connecting = Patience(self.clock, limit)
+        self._connecting = TimeoutQueue(self.clock, limit)
         self.log = log
         self.wall_clock = wall_clock
-        self.counts = world.doorkeeper.counts(name)
+        self.counts = context.admissions.counts(name)
         self.limits: Admission | None = None
         self.limit()
-        self.tally = None if world.ledger is None else world.ledger.rule(name)
+        self.tally = None if context.ledger is None else context.ledger.rule(name)
         if self.tally is not None:
             self.tally.known(*(one.label for one in everyone))
         self._failovers = Failovers(name)
@@ -172,17 +172,17 @@ class RelayRule:
 
     def limit(self) -> None:
         """Obey the limits as they are now; those of all rules together may have changed."""
-        self.limits = self.world.doorkeeper.rule(self.name, rule_bounds(self.options), self.options.limit)
+        self.limits = self.context.admissions.rule(self.name, rule_bounds(self.options), self.options.limit)
 
     def _direct_address(self) -> Address | None:
         """Where the one target is, if there is but one and nothing is to be chosen or wrapped; else None."""
-        if len(self.destinations) != 1 or not self.world.platform.own_sockets or self.counts_targets:
+        if len(self.destinations) != 1 or not self.context.platform.own_sockets or self.counts_targets:
             return None
         if self.options.retry is not None:
             return None
         only = self.destinations[0]
         plain = only.tls is None and only.endpoint is None
-        if only.datagrams and self.world.sockets is None:
+        if only.datagrams and self.context.sockets is None:
             return None
         known = isinstance(only.address, UnixAddress) or (
             isinstance(only.address, InetAddress) and is_literal(only.address.host)
@@ -217,19 +217,19 @@ class RelayRule:
             target is None
             and permits is None
             and direct is not None
-            and not self.world.loops.may_reach(direct)
+            and not self.context.loops.may_reach(direct)
             and self.balancing.pool() is None
         ):
-            only, patience = self.destinations[0], self._connecting
+            only, timeouts = self.destinations[0], self._connecting
             only.occupancy.dials += 1
             if only.datagrams:
                 return DirectDatagramDial(only, direct, owner, self.streams)
-            return DirectDial(self.world, only, direct, patience, owner, self.streams, will_send=will_send)
+            return DirectDial(self.context, only, direct, timeouts, owner, self.streams, will_send=will_send)
         order = self._order(target, owner)
         asker = NOBODY if target is None else Asker(self.name, source)
         passing = (owner, self.name)
         settings = DialSettings(
-            self.world,
+            self.context,
             self.streams,
             permits,
             will_send,
@@ -243,7 +243,7 @@ class RelayRule:
 
     def _dial_shared(self, owner: DialOwner) -> Dial:
         """The dial of a connection that associations share."""
-        settings = DialSettings(self.world, self.world.streams, will_send=True, failovers=self._failovers)
+        settings = DialSettings(self.context, self.context.streams, will_send=True, failovers=self._failovers)
         options = self.options
         return Dial(settings, self._order(None, None), options.dial_timeout, owner, options.retry)
 
@@ -257,7 +257,7 @@ class RelayRule:
         unreachable = None
         if isinstance(watched, DatagramTargets):
             unreachable = watched.has_failed
-        return Balanced(pool, self.world.targets, client, self.options.tries, unreachable)
+        return Balanced(pool, self.context.targets, client, self.options.tries, unreachable)
 
     def _destination(self, target: object) -> Destination:
         known = self._routes.get(target)
@@ -267,12 +267,12 @@ class RelayRule:
             label = str(target)
             chosen = Destination(label, self.options, address=target, is_chosen=True)
             if self.counts_targets:
-                occupancy = self.world.doorkeeper.target(self.name, label)
+                occupancy = self.context.admissions.target(self.name, label)
                 return evolve(chosen, occupancy=occupancy, is_counted=True)
             return chosen
         raise ValueError(f"a filter chose {target!r}, which is no target")
 
-    def health_changed(self, health: Health, change: Change) -> None:
+    def health_changed(self, health: Health, change: StateChange) -> None:
         """See `HealthWatcher`."""
         raise NotImplementedError
 

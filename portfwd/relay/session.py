@@ -39,14 +39,24 @@ from portfwd.relay.containment import contained
 from portfwd.relay.destination import Destination
 from portfwd.relay.dial import Dial
 from portfwd.relay.direct import DirectDatagramDial, DirectDial
-from portfwd.relay.ends import Action, Ends, Event, Flow, Mode, Outcome, outcome_reason, resetting_side, step
+from portfwd.relay.ends import (
+    Action,
+    Ends,
+    Event,
+    Flow,
+    Mode,
+    SessionOutcome,
+    outcome_reason,
+    resetting_side,
+    step,
+)
 from portfwd.relay.half import Half, Hold
-from portfwd.relay.loops import Passage, is_loop
+from portfwd.relay.loops import PassedSession, is_loop
 from portfwd.relay.reasons import reason_of
 from portfwd.relay.rule import RelayRule
 from portfwd.relay.shared_dial import SharedDial
 from portfwd.relay.silence import LOOKS, SLOW_AFTER, next_look, shrank, silence_limit, silence_reason
-from portfwd.relay.slots import Places
+from portfwd.relay.slots import SessionSlots
 from portfwd.relay.states import State, follow
 from portfwd.rules.model import DATAGRAM_KINDS, OnDeny, Options
 from portfwd.streams.datagrams.datagram_opening import drops
@@ -83,7 +93,7 @@ _NOTHING: Final = Action.NOTHING
 _ASK_END: Final = Action.ASK_END
 _ASK_LAST_END: Final = Action.ASK_LAST_END
 _FINISH: Final = Action.FINISH
-_NORMAL: Final = Outcome.NORMAL
+_NORMAL: Final = SessionOutcome.NORMAL
 _CLIENT: Final = Side.CLIENT
 _UPSTREAM: Final = Side.UPSTREAM
 
@@ -101,13 +111,13 @@ class Session:
 
     _log = Logger()
     # Of the class: most sessions have no limits, and pay nothing for them.
-    _places: Places | None = None
+    _slots: SessionSlots | None = None
     _reached: Destination | None = None
     _has_target = True
     _counted_at: TargetOccupancy | None = None
     _left: tuple[int, int] | None = None
     _acknowledged_at = float("-inf")
-    passages: Sequence[Passage] = ()
+    passages: Sequence[PassedSession] = ()
     attempts: Sequence[FailedAttempt] = ()
 
     def __init__(self, number: int, rule: RelayRule, client: Stream, closed: Callable[[], None]) -> None:
@@ -139,9 +149,9 @@ class Session:
 
     def __repr__(self) -> str:
         client = self._client.stream
-        way = f"{client.address if client else '-'} -> {self._address or '-'}"
+        path = f"{client.address if client else '-'} -> {self._address or '-'}"
         reason = f" {self.reason}" if self.reason is not None else ""
-        return f"<Session {self.id} {self._rule.name} {way} {self.state.value}{reason}>"
+        return f"<Session {self.id} {self._rule.name} {path} {self.state.value}{reason}>"
 
     @property
     def streams(self) -> tuple[Stream | None, Stream | None]:
@@ -242,11 +252,11 @@ class Session:
 
     def _admit(self, limits: Admission, address: Address | None) -> bool:
         """Whether the limits let a client in; else it is refused."""
-        places = self._places = Places(limits)
-        reached = "" if self._rule.learns_sources else places.come_from(address, self._accepted_at)
-        if not reached and not places.has_room:
+        slots = self._slots = SessionSlots(limits)
+        reached = "" if self._rule.learns_sources else slots.come_from(address, self._accepted_at)
+        if not reached and not slots.has_room:
             self._rule.handshakes.drop_silent("a limit of sessions was reached")
-        return self._is_within(reached or places.enter(self._accepted_at))
+        return self._is_within(reached or slots.enter(self._accepted_at))
 
     def _is_within(self, reached: str) -> bool:
         """Whether no limit was `reached`; else the client is refused."""
@@ -266,12 +276,12 @@ class Session:
         if self.state in (_CLOSING, _CLOSED) or client is None:
             return
         if limits is not None:
-            if self._places is None:
-                self._places = Places(limits)
-            self._places.count(limits, self._announced or client.address, self._clock.seconds())
-        elif self._places is not None:
-            self._places.leave(self._clock.seconds())
-            self._places = None
+            if self._slots is None:
+                self._slots = SessionSlots(limits)
+            self._slots.count(limits, self._announced or client.address, self._clock.seconds())
+        elif self._slots is not None:
+            self._slots.leave(self._clock.seconds())
+            self._slots = None
         if target is not None and self._reached is not None:
             self._count_at(target, self._reached)
 
@@ -288,10 +298,10 @@ class Session:
 
     def _leave(self) -> None:
         """Let others have the places that this session took; it has none from here on."""
-        places, destination = self._places, self._reached
-        self._places = None
-        if places is not None:
-            places.leave(self._clock.seconds())
+        slots, destination = self._slots, self._reached
+        self._slots = None
+        if slots is not None:
+            slots.leave(self._clock.seconds())
         counted, self._counted_at = self._counted_at, None
         if counted is not None:
             counted.give_back()
@@ -735,7 +745,7 @@ class Session:
             self._tell_closed()
             self._release()
             self._rule.delivering.forget(self)
-            if self._places is not None or self._rule.counts_targets or self._counted_at is not None:
+            if self._slots is not None or self._rule.counts_targets or self._counted_at is not None:
                 self._leave()
             self._rule.left(self)
             self._closed()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from portfwd.errors import DialError, TargetsFull
 from portfwd.relay.message_connection import MessageConnection
 from portfwd.relay.question_pool import QuestionPool, SharedConnection
-from portfwd.streams.datagrams.carrier import Keep, Taker
+from portfwd.streams.datagrams.carrier import EarlyDatagrams, Taker
 from portfwd.streams.datagrams.datagram_opening import DatagramStreams
 from portfwd.values import Address
 from portfwd.wire.dns import is_question
@@ -41,7 +41,7 @@ class QuestionCarrier:
         self.unanswered = 0
         self._pool = pool
         self._own: MessageConnection | None = None
-        self._early = Keep()
+        self._early = EarlyDatagrams()
 
     def __repr__(self) -> str:
         return f"<QuestionCarrier to {self.address} {'open' if self.is_open else 'closed'}>"

@@ -97,13 +97,13 @@ def next_look(limit: float, ends: Ends, quiet: float, *, slow: bool) -> float:
     """
     if slow:
         # linger is for peers that acknowledge nothing, so it is not extended.
-        patience = limit if ends.broken else max(limit, LONGEST_STEP)
-        pause = min(patience / LOOKS, max(limit, SLOW_AFTER))
+        allowed = limit if ends.broken else max(limit, LONGEST_STEP)
+        pause = min(allowed / LOOKS, max(limit, SLOW_AFTER))
     else:
-        patience = limit
+        allowed = limit
         # The first look is for what may wait in a send queue; if nothing does, one at the end will do.
         pause = limit / LOOKS - quiet if quiet < limit / LOOKS - EARLY else limit
-    left = patience - quiet
+    left = allowed - quiet
     return 0.0 if left < EARLY else min(pause, left)
 
 

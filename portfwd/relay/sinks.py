@@ -171,8 +171,8 @@ class Sinks:
         elif sink.direction is None:
             raise ValueError("a record wants to know the direction of bytes")
         elif sink.mark == "ended":
-            way = sink.direction
-            self._record(session, recorded, lambda at, number: recording.ended_line(at, number, way))
+            direction = sink.direction
+            self._record(session, recorded, lambda at, number: recording.ended_line(at, number, direction))
         else:
             line = recording.data_line(self._wall_clock(), session, sink.direction, data)
             if not self._tell_lost(session, recorded):

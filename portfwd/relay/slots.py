@@ -13,9 +13,9 @@ from portfwd.limits.source_counts import source_of
 from portfwd.values import Address
 
 
-class Places:
+class SessionSlots:
     """
-    The places of one session.
+    The slots of one session.
 
     Its answers are the limit that was reached, as the rules file has it, or empty; then nothing was taken.
     """
@@ -28,7 +28,7 @@ class Places:
         self._source = ""
 
     def __repr__(self) -> str:
-        return f"<Places {'in' if self._is_in else 'not in'} from {self._source or '-'}>"
+        return f"<SessionSlots {'in' if self._is_in else 'not in'} from {self._source or '-'}>"
 
     @property
     def has_room(self) -> bool:
@@ -36,13 +36,13 @@ class Places:
         return self._limits.has_room
 
     def enter(self, now: float) -> str:
-        """Take a place among the rule's sessions."""
+        """Take a slot among the rule's sessions."""
         reached = self._limits.admit(now)
         self._is_in = not reached
         return reached
 
     def come_from(self, address: Address | None, now: float) -> str:
-        """Take a place among the sessions from `address`; the one from where it seemed to come is left."""
+        """Take a slot among the sessions from `address`; the one from where it seemed to come is left."""
         if not self._limits.by_source:
             return ""
         self._leave_source(now)

@@ -31,12 +31,12 @@ from portfwd.errors import (
 from portfwd.kernel.sockets import EXHAUSTED
 from portfwd.limits.look_ups import NOBODY, Asker
 from portfwd.relay.containment import contained
-from portfwd.relay.context import Opener, Surroundings
+from portfwd.relay.context import Opener, RelayContext
 from portfwd.relay.datagram_targets import DatagramTargets, usable_hosts
 from portfwd.relay.destination import Destination
 from portfwd.relay.failovers import Failovers
 from portfwd.relay.handshake import Handshake
-from portfwd.relay.loops import Passage, Passing
+from portfwd.relay.loops import PassedSession, Passing
 from portfwd.relay.stepwise import Stepwise
 from portfwd.rules.model import Options
 from portfwd.streams.datagrams.datagram_opening import DatagramStreams
@@ -69,7 +69,7 @@ class DialSettings:
     :ivar failovers: warns of targets in whose place others serve.
     """
 
-    context: Surroundings
+    context: RelayContext
     streams: Opener
     permits: Callable[[Address], bool] | None = None
     will_send: bool = False
@@ -303,9 +303,9 @@ class TargetDial(Stepwise):
         return attempt
 
     @property
-    def _passage(self) -> Passage | None:
+    def _passage(self) -> PassedSession | None:
         passing = self._settings.passing
-        return None if passing is None else Passage(*passing, self.destination.is_chosen)
+        return None if passing is None else PassedSession(*passing, self.destination.is_chosen)
 
     def _endpoint_attempt(self, endpoint: IStreamClientEndpoint, address: Address | None = None) -> Attempt:
         destination = self.destination

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol, cast
 
-from portfwd.errors import AllDown, DialError, NotPermitted, OutOfResources, TargetsFull
+from portfwd.errors import DialError, NotPermitted, OutOfResources, TargetsDown, TargetsFull
 from portfwd.relay.destination import Destination
 from portfwd.upstreams.pool import Member, Order, Pool
 from portfwd.upstreams.states import TargetStates
@@ -126,7 +126,7 @@ class Balanced:
         if member is None:
             if not self._order.tried and self._pool.closes:
                 self._left = 0
-                return AllDown("every target is down")
+                return TargetsDown("every target is down")
             return None
         destination = cast(Destination, member.target)
         if not destination.take():

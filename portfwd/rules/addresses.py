@@ -2,7 +2,7 @@
 """
 The words for places: LISTEN and TARGET, hosts, ports and ranges, and back to text.
 
-Text in, values out; a `Fault` says what is wrong and where in the word. It
+Text in, values out; a `WordFault` says what is wrong and where in the word. It
 refuses to resolve a name: a service's port is asked of the function it is handed.
 """
 
@@ -25,7 +25,7 @@ from portfwd.rules.model import (
     PortRange,
     TargetSpec,
 )
-from portfwd.rules.tokens import NAME, Fault, Word, quote, spell
+from portfwd.rules.tokens import NAME, Word, WordFault, quote, spell
 from portfwd.values import ascii_host
 
 #: Asks for the port of a service (``http``) by protocol (``tcp`` or ``udp``).
@@ -89,7 +89,7 @@ def read_place(word: Word, role: Role, port_of_service: PortOfService) -> Place:
     kind = PREFIXES.get(prefix) if colon and word.bare > len(prefix) else None
     if kind is None:
         if not colon and text in PREFIXES:
-            raise Fault("bad-address", f"'{text}' alone is no address", f"write {text}:ADDRESS")
+            raise WordFault("bad-address", f"'{text}' alone is no address", f"write {text}:ADDRESS")
         return _read_inet(text, Kind.TCP, False, role, port_of_service)
     start = len(prefix) + 1
     try:
@@ -98,13 +98,13 @@ def read_place(word: Word, role: Role, port_of_service: PortOfService) -> Place:
         if kind is Kind.ENDPOINT:
             return _read_endpoint(word.rest(start))
         return read_path(rest, kind, role)
-    except Fault as fault:
+    except WordFault as fault:
         raise fault.moved(start) from None
 
 
 def _read_endpoint(word: Word) -> Place:
     if not word.quoted or word.bare or not word.text.strip():
-        raise Fault(
+        raise WordFault(
             "bad-endpoint",
             "the description of an endpoint stands in quotes",
             'write endpoint:"tcp:10.0.0.5:80", with a description that Twisted knows',
@@ -119,13 +119,13 @@ def read_path(path: str, kind: Kind, role: Role) -> Place:
     :raises Fault: when it is empty, too long, or cannot be connected to.
     """
     if kind in SYSTEMD_KINDS and role is Role.TARGET:
-        raise Fault(
+        raise WordFault(
             "listener-only", f"{kind.value}: hands over listening sockets, nothing can be connected to it"
         )
     if not path or path == "@":
-        raise Fault("bad-path", f"a name is missing after {kind.value}:")
+        raise WordFault("bad-path", f"a name is missing after {kind.value}:")
     if kind in UNIX_KINDS and len(path.encode("utf-8", "surrogatepass")) > MAX_UNIX_PATH:
-        raise Fault(
+        raise WordFault(
             "bad-path",
             f"the name of a unix socket has at most {MAX_UNIX_PATH} bytes",
             "that is the kernel's limit, unix(7)",
@@ -143,7 +143,7 @@ def _read_inet(text: str, kind: Kind, prefixed: bool, role: Role, port_of_servic
     start = match.start(2)
     protocol = "udp" if kind is Kind.UDP else "tcp"
     if host is None and _is_host(ports) and port_of_service(ports, protocol) is None:
-        raise Fault("missing-port", "this address has no port", f"write {ports}:PORT", start, len(ports))
+        raise WordFault("missing-port", "this address has no port", f"write {ports}:PORT", start, len(ports))
     spec = read_ports(ports, protocol, role, port_of_service, start)
     bare = read_host(host or "", role, brackets=True)
     return Place(kind, bare, spec, written=(host.strip("[]") if host else "*", ports))
@@ -154,22 +154,24 @@ def _is_host(text: str) -> bool:
     return _HOST_NAME.fullmatch(text) is not None and _PORTS.fullmatch(text) is None
 
 
-def _not_an_address(text: str) -> Fault:
+def _not_an_address(text: str) -> WordFault:
     host, _, port = text.rpartition(":")
     if _is_ipv6(host):
-        return Fault("unbracketed-ipv6", "an IPv6 address needs brackets", f"write [{host}]:{port}")
+        return WordFault("unbracketed-ipv6", "an IPv6 address needs brackets", f"write [{host}]:{port}")
     if _is_ipv6(text):
-        return Fault("unbracketed-ipv6", "an IPv6 address needs brackets and a port", f"write [{text}]:PORT")
+        return WordFault(
+            "unbracketed-ipv6", "an IPv6 address needs brackets and a port", f"write [{text}]:PORT"
+        )
     if text.startswith("[") and text.endswith("]"):
-        return Fault("missing-port", "this address has no port", f"write {text}:PORT")
+        return WordFault("missing-port", "this address has no port", f"write {text}:PORT")
     if text.endswith(":"):
-        return Fault("missing-port", "this address has no port", f"write {text}PORT", length=0)
+        return WordFault("missing-port", "this address has no port", f"write {text}PORT", length=0)
     scheme = re.fullmatch(r"[a-z]+://([^/]+)/?", text)
     if scheme is not None:
-        return Fault("bad-address", "a URL is not an address", f"write {scheme[1]}")
+        return WordFault("bad-address", "a URL is not an address", f"write {scheme[1]}")
     if text.startswith(("/", "./")):
-        return Fault("bad-address", "a path is not an address", f"write unix:{text}")
-    return Fault(
+        return WordFault("bad-address", "a path is not an address", f"write unix:{text}")
+    return WordFault(
         "bad-address", "expected HOST:PORT", "such as 10.0.0.5:80, [2001:db8::1]:80 or unix:/run/a.sock"
     )
 
@@ -185,10 +187,10 @@ def _is_ipv6(text: str) -> bool:
 def _read_protocol(text: str, kind: Kind, prefixed: bool, start: int) -> Kind:
     if text not in {"tcp", "udp"}:
         hint = f"write /{text.lower()}" if text.lower() in {"tcp", "udp"} else ""
-        raise Fault("bad-protocol", "a protocol is tcp or udp", hint, start, max(len(text), 1))
+        raise WordFault("bad-protocol", "a protocol is tcp or udp", hint, start, max(len(text), 1))
     said = Kind.UDP if text == "udp" else Kind.TCP
     if prefixed and said is not (Kind.TCP if kind is Kind.TLS else kind):
-        raise Fault(
+        raise WordFault(
             "bad-protocol", f"/{text} contradicts {kind.value}:", "write only one of them", start, len(text)
         )
     return kind if prefixed else said
@@ -206,7 +208,9 @@ def read_host(text: str, role: Role, brackets: bool) -> str:
         return text
     if text in {"", "*"}:
         if role is Role.TARGET:
-            raise Fault("missing-host", "a target needs a host", "for this machine write 127.0.0.1", length=1)
+            raise WordFault(
+                "missing-host", "a target needs a host", "for this machine write 127.0.0.1", length=1
+            )
         return ""
     if text == "0":
         # getaddrinfo reads "0" as 0.0.0.0: any address for a listener, this host for a target.
@@ -214,23 +218,25 @@ def read_host(text: str, role: Role, brackets: bool) -> str:
     inner = text[1:-1] if text.startswith("[") and text.endswith("]") else None
     if inner is not None or (":" in text and not brackets):
         if not _is_ipv6(text if inner is None else inner):
-            raise Fault("bad-host", "this is not an IPv6 address", length=len(text))
+            raise WordFault("bad-host", "this is not an IPv6 address", length=len(text))
         return text if inner is None else inner
     if _NUMERIC.fullmatch(text):
-        raise Fault("bad-host", "this is not an IPv4 address", "four numbers from 0 to 255", length=len(text))
+        raise WordFault(
+            "bad-host", "this is not an IPv4 address", "four numbers from 0 to 255", length=len(text)
+        )
     longest = max(map(len, text.split(".")))
     if longest > MAX_LABEL:
-        raise Fault(
+        raise WordFault(
             "bad-host",
             f"a part of a host's name has at most {MAX_LABEL} characters, and one here has {longest}",
             length=len(text),
         )
     if len(text) > MAX_NAME or not _HOST_NAME.fullmatch(text):
-        raise Fault("bad-host", "this is neither an address nor the name of a host", length=len(text))
+        raise WordFault("bad-host", "this is neither an address nor the name of a host", length=len(text))
     try:
         return ascii_host(text)
     except ValueError as problem:
-        raise Fault("bad-host", str(problem), length=len(text)) from None
+        raise WordFault("bad-host", str(problem), length=len(text)) from None
 
 
 def read_ports(
@@ -246,12 +252,12 @@ def read_ports(
         if _SERVICE.fullmatch(text) and not _RANGE_SHAPE.fullmatch(text):
             port = port_of_service(text, protocol)
             if port is None:
-                raise Fault(
+                raise WordFault(
                     "unknown-service", "no service of this name is known here", "write its number",
                     start, len(text),
                 )  # fmt: skip
             return PortRange(port, port)
-        raise Fault(
+        raise WordFault(
             "bad-port", f"a port is a number from 0 to {MAX_PORT}, a range or a service", "", start, len(text)
         )
     first = _number(match[1], start)
@@ -261,9 +267,9 @@ def read_ports(
             "nothing can be reached at port 0" if role is Role.TARGET else "a range cannot begin with port 0"
         )
         hint = "" if role is Role.TARGET else "port 0 alone means any free port"
-        raise Fault("port-zero", why, hint, start, len(text))
+        raise WordFault("port-zero", why, hint, start, len(text))
     if last < first:
-        raise Fault("bad-range", "this range runs backwards", f"write {last}-{first}", start, len(text))
+        raise WordFault("bad-range", "this range runs backwards", f"write {last}-{first}", start, len(text))
     return PortRange(first, last)
 
 
@@ -271,7 +277,7 @@ def _number(text: str, start: int) -> int:
     digits = text.lstrip("0")
     port = int(digits or "0") if len(digits) <= len(str(MAX_PORT)) else MAX_PORT + 1
     if port > MAX_PORT:
-        raise Fault("bad-port", f"the last port is {MAX_PORT}", "", start, len(text))
+        raise WordFault("bad-port", f"the last port is {MAX_PORT}", "", start, len(text))
     return port
 
 

@@ -29,7 +29,7 @@ from portfwd.rules.findings import shown, suggestion
 from portfwd.rules.model import NOWHERE, Directive, Kind, Ruleset
 from portfwd.rules.readers import ValueKind
 from portfwd.rules.reading import FileScope, Reading
-from portfwd.rules.tokens import Fault, Line, Word
+from portfwd.rules.tokens import Line, Word, WordFault
 from portfwd.values import Address, InetAddress, UnixAddress
 
 #: Owner and nobody else, as a unix socket of a rule.
@@ -127,7 +127,7 @@ def _read(
         return
     try:
         spec(address, values, line.at(words[0]))
-    except Fault as fault:
+    except WordFault as fault:
         findings.fault(line, address, fault)
         return
     if good:
@@ -151,7 +151,7 @@ def _read_option(
     else:
         try:
             values[key] = kinds[key].read(value.text)
-        except Fault as fault:
+        except WordFault as fault:
             message = f"bad value for {shown(key)}: {fault.message}"
             findings.error(line.place(value, fault), fault.code, message, fault.hint)
         else:
@@ -175,10 +175,10 @@ def _unix_path(text: str) -> str:
     """
     try:
         path = read_path(text, Kind.UNIX, Role.LISTEN).path
-    except Fault as fault:
+    except WordFault as fault:
         raise fault.moved(len("unix:")) from None
     if path.startswith("@"):
-        raise Fault(
+        raise WordFault(
             "bad-path",
             "an abstract name has no permission bits: everybody on this machine could connect",
             "write unix:/run/portfwd/NAME.sock",
@@ -190,13 +190,13 @@ def _unix_path(text: str) -> str:
 def _admin_spec(address: Word, values: Mapping[str, Any], where: Location) -> AdminSpec:
     prefix, _, rest = address.text.partition(":")
     if prefix != "unix":
-        raise Fault(
+        raise WordFault(
             "bad-address", "operators come by a unix socket, whose file says who may", _EXAMPLES["admin"]
         )
     mode, level = values.get("mode", ADMIN_MODE), values.get("level", Level.OPERATOR)
     path = _unix_path(rest)
     if level is Level.OPERATOR and mode & _OTHERS_WRITE:
-        raise Fault(
+        raise WordFault(
             "bad-value",
             f"with mode={mode:04o} everybody on this machine could steer the forwarder",
             "write mode=0660 and give the file to a group, or level=read",
@@ -212,9 +212,9 @@ def _manhole_spec(address: Word, values: Mapping[str, Any], where: Location) -> 
     elif prefix == "ssh":
         place = _loopback(address.rest(len("ssh:")))
     else:
-        raise Fault("bad-address", "expected ssh:HOST:PORT or unix:PATH", _EXAMPLES["manhole"])
+        raise WordFault("bad-address", "expected ssh:HOST:PORT or unix:PATH", _EXAMPLES["manhole"])
     if "keys" not in values:
-        raise Fault(
+        raise WordFault(
             "missing-argument",
             "'manhole' needs keys=FILE",
             "a file of public keys, one a line, as ~/.ssh/authorized_keys has them",
@@ -231,14 +231,14 @@ def _loopback(word: Word) -> InetAddress:
     start = len("ssh:")
     try:
         place = read_place(word, Role.LISTEN, lambda name, protocol: None)
-    except Fault as fault:
+    except WordFault as fault:
         raise fault.moved(start) from None
     try:
         is_loopback = place.kind is Kind.TCP and ipaddress.ip_address(place.host).is_loopback
     except ValueError:
         is_loopback = False
     if not is_loopback or place.ports is None or len(place.ports) != 1:
-        raise Fault(
+        raise WordFault(
             "bad-address",
             "a manhole listens on one port of the loopback",
             "write ssh:127.0.0.1:2222, and reach it from elsewhere through this machine's own sshd",

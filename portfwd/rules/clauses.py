@@ -20,7 +20,7 @@ from portfwd.rules.findings import shown
 from portfwd.rules.model import AclEntry, CheckSpec, FilterSpec
 from portfwd.rules.reading import FileScope, Reading
 from portfwd.rules.settings import read_settings
-from portfwd.rules.tokens import NAME, Fault, Line, Word
+from portfwd.rules.tokens import NAME, Line, Word, WordFault
 
 #: Reads one line that begins with a known word.
 ReadLine = Callable[[Reading, FileScope, Line, list[Word]], None]
@@ -137,7 +137,7 @@ def read_target(reading: Reading, scope: FileScope, line: Line, words: list[Word
     settings = read_settings(reading, line, words[2:], Role.TARGET)
     try:
         place = read_place(address, Role.TARGET, reading.port_of_service)
-    except Fault as fault:
+    except WordFault as fault:
         reading.findings.fault(line, address, fault)
         rule.broken = True
         return
@@ -168,7 +168,7 @@ def read_route(reading: Reading, scope: FileScope, line: Line, words: list[Word]
     else:
         try:
             place = read_place(word, Role.TARGET, reading.port_of_service)
-        except Fault as fault:
+        except WordFault as fault:
             findings.fault(line, word, fault)
             return
         target = TargetDraft(place, line.at(word))

@@ -16,13 +16,13 @@ from portfwd.rules import readers
 from portfwd.rules.admin_lines import read_admin, read_manhole
 from portfwd.rules.clauses import ReadLine
 from portfwd.rules.findings import shown, suggestion
-from portfwd.rules.model import AccessLog
+from portfwd.rules.model import AccessLogFormat
 from portfwd.rules.reading import FileScope, Reading
 from portfwd.rules.settings import read_settings
-from portfwd.rules.tokens import Fault, Line, Word
+from portfwd.rules.tokens import Line, Word, WordFault
 from portfwd.rules.whole_process import read_limits, read_metrics
 
-_ACCESS = readers.choice(AccessLog)
+_ACCESS = readers.choice(AccessLogFormat)
 _SWITCH = readers.switch()
 
 #: What a ``log`` line may say.
@@ -60,14 +60,14 @@ def read_log(reading: Reading, scope: FileScope, line: Line, words: list[Word]) 
         elif key == "access":
             try:
                 log.access = _ACCESS.read(value.text)
-            except Fault as fault:
+            except WordFault as fault:
                 message = f"bad value for 'access': {fault.message}"
                 findings.error(line.place(value, fault), fault.code, message, fault.hint)
             reading.say("log access", where)
         elif key in ("opened", "probes", "repeats"):
             try:
                 setattr(log, key, _SWITCH.read(value.text))
-            except Fault as fault:
+            except WordFault as fault:
                 message = f"bad value for '{key}': {fault.message}"
                 findings.error(line.place(value, fault), fault.code, message, fault.hint)
             reading.say(f"log {key}", where)

@@ -14,7 +14,7 @@ from typing import Final
 
 from portfwd.errors import Location, Problem, Severity
 from portfwd.rules.codes import CODES
-from portfwd.rules.tokens import Fault, Line, Word
+from portfwd.rules.tokens import Line, Word, WordFault
 
 #: Problems of each severity that are kept: more say that it is the wrong file, and would be a flood.
 MAX_PROBLEMS: Final = 1000
@@ -39,7 +39,7 @@ class Findings:
         """Report what the user should know but does not refuse the file."""
         self._add(Problem(where, code, message, hint, Severity.WARNING))
 
-    def fault(self, line: Line, word: Word, fault: Fault) -> None:
+    def fault(self, line: Line, word: Word, fault: WordFault) -> None:
         """Report what a reader of values says about `word`."""
         self.error(line.place(word, fault), fault.code, fault.message, fault.hint)
 

@@ -27,7 +27,7 @@ from portfwd.rules.model import Ruleset
 from portfwd.rules.reading import Files, FileScope, Reading
 from portfwd.rules.slips import find_slip
 from portfwd.rules.steps import Steps, finish
-from portfwd.rules.tokens import Fault, Line, Word
+from portfwd.rules.tokens import Line, Word, WordFault
 from portfwd.rules.whole import verify, verify_in_steps
 from portfwd.rules.whole_process import check_shared
 
@@ -203,7 +203,7 @@ def _read_text(reading: Reading, scope: FileScope, text: str) -> Steps[None]:
             line = Line(scope.name, number, raw)
             try:
                 words = line.words()
-            except Fault as fault:
+            except WordFault as fault:
                 _take_uncut(reading, line, fault)
                 continue
             if words and words[0].text == "include" and native.find_arrow(words) is None:
@@ -235,7 +235,7 @@ def _explain(reading: Reading, scope: FileScope, line: Line, words: list[Word], 
     return slip.whole_file
 
 
-def _take_uncut(reading: Reading, line: Line, fault: Fault) -> None:
+def _take_uncut(reading: Reading, line: Line, fault: WordFault) -> None:
     """Report a line that could not be cut into words, and let what is beneath it belong to nobody."""
     whole = Word(line.text, 1, len(line.text), len(line.text))
     reading.findings.fault(line, whole, fault)

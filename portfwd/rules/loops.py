@@ -205,21 +205,21 @@ def _tell(rules: Sequence[Rule], loop: list[int], findings: Findings, *, certain
     # From the rule that stands first in the file on.
     start = loop.index(min(loop))
     first, *others = loop[start:] + loop[:start]
-    way = ", ".join(f"{rules[index].where.file}:{rules[index].where.line}" for index in islice(others, 5))
-    by_way = f" by way of the rule of {way}" if way else ""
+    path = ", ".join(f"{rules[index].where.file}:{rules[index].where.line}" for index in islice(others, 5))
+    by_path = f" by way of the rule of {path}" if path else ""
     where = rules[first].targets[0].where if rules[first].targets else rules[first].where
     if certain:
         findings.error(
             where,
             "loop",
-            f"this rule forwards to itself{by_way}",
+            f"this rule forwards to itself{by_path}",
             "every connection would come back here: give it another target",
         )
     else:
         findings.warning(
             where,
             "possible-loop",
-            f"this rule may forward to itself{by_way}",
+            f"this rule may forward to itself{by_path}",
             "a connection that comes back to a rule is refused (close reason OC)",
         )
 

@@ -117,7 +117,7 @@ class AllDown(enum.Enum):
     CLOSE = "close"
 
 
-class AccessLog(enum.Enum):
+class AccessLogFormat(enum.Enum):
     """The form of the access log (``log access=``)."""
 
     OFF = "off"
@@ -436,7 +436,7 @@ class LogSpec:
     :ivar opened: whether a session has a line when it has reached its upstream, too.
     """
 
-    access: AccessLog | None = None
+    access: AccessLogFormat | None = None
     file: str | None = None
     where: Location = field(default=NOWHERE, eq=False, repr=False)
     probes: bool = field(default=True, kw_only=True)

@@ -23,7 +23,7 @@ from portfwd.rules import meant
 from portfwd.rules.addresses import Role, read_host
 from portfwd.rules.findings import suggestion
 from portfwd.rules.model import Keepalive
-from portfwd.rules.tokens import NAME, Fault
+from portfwd.rules.tokens import NAME, WordFault
 from portfwd.values import MAX_DURATION, format_duration, format_size, parse_duration, parse_size
 
 Reader = Callable[[str], Any]
@@ -94,9 +94,9 @@ class ValueKind:
 
 def _bounded(value: Any, low: Any, high: Any, write: Writer) -> Any:
     if low is not None and value < low:
-        raise Fault("out-of-bounds", f"the least is {write(low)}")
+        raise WordFault("out-of-bounds", f"the least is {write(low)}")
     if high is not None and value > high:
-        raise Fault("out-of-bounds", f"the most is {write(high)}")
+        raise WordFault("out-of-bounds", f"the most is {write(high)}")
     return value
 
 
@@ -108,7 +108,7 @@ def _foreign(read: Callable[[str], Any], text: str, meant: Callable[[str], str])
     try:
         return read(text)
     except ValueError as error:
-        raise Fault("bad-value", str(error), meant(text)) from None
+        raise WordFault("bad-value", str(error), meant(text)) from None
 
 
 def duration(low: float, high: float | None) -> ValueKind:
@@ -137,7 +137,7 @@ def whole(low: int, high: int) -> ValueKind:
 
     def read(text: str) -> int:
         if not _NUMBER.fullmatch(text):
-            raise Fault("bad-value", "expected a whole number", meant.number(text))
+            raise WordFault("bad-value", "expected a whole number", meant.number(text))
         number: int = _bounded(int(text), low, high, str)
         return number
 
@@ -155,11 +155,11 @@ def rate() -> ValueKind:
         match = _RATE.fullmatch(text)
         if match is None:
             hint = "the units of time are /s, /m and /h" if "/" in text else ""
-            raise Fault("bad-value", "expected a rate such as 200/s or 30/m", hint)
+            raise WordFault("bad-value", "expected a rate such as 200/s or 30/m", hint)
         # A number of four thousand digits is text to Decimal, not yet a float: bound it first.
         number = Decimal(match[1]) / _RATE_UNITS[match[2]]
         if number == 0:
-            raise Fault("out-of-bounds", "a rate of nothing would refuse everybody")
+            raise WordFault("out-of-bounds", "a rate of nothing would refuse everybody")
         return float(_bounded(number, None, MAX_RATE, lambda most: f"{most}/s"))
 
     return ValueKind("rate", read, write, f"more than 0, to {MAX_RATE}/s")
@@ -175,7 +175,7 @@ def bandwidth() -> ValueKind:
         try:
             number = parse_size(text.removesuffix("/s"))
         except ValueError:
-            raise Fault(
+            raise WordFault(
                 "bad-value", "expected bytes a second such as 10MiB/s", meant.bandwidth(text)
             ) from None
         _bounded(number, MIN_BANDWIDTH, MAX_BANDWIDTH, write)
@@ -189,7 +189,7 @@ def switch() -> ValueKind:
 
     def read(text: str) -> bool:
         if text not in {"on", "off"}:
-            raise Fault("bad-value", "expected on or off")
+            raise WordFault("bad-value", "expected on or off")
         return text == "on"
 
     return ValueKind("on | off", read, lambda value: "on" if value else "off")
@@ -205,7 +205,7 @@ def word(*words: str, other: Mapping[str, str] = MappingProxyType({})) -> ValueK
     def read(text: str) -> str:
         text = other.get(text, text)
         if text not in words:
-            raise Fault("bad-value", f"expected {_one_of(words)}", suggestion(text, words))
+            raise WordFault("bad-value", f"expected {_one_of(words)}", suggestion(text, words))
         return text
 
     return ValueKind(" | ".join(words), read, str)
@@ -218,7 +218,7 @@ def choice(kind: type[enum.Enum]) -> ValueKind:
     def read(text: str) -> enum.Enum:
         member = words.get(text)
         if member is None:
-            raise Fault("bad-value", f"expected {_one_of(tuple(words))}", suggestion(text, words))
+            raise WordFault("bad-value", f"expected {_one_of(tuple(words))}", suggestion(text, words))
         return member
 
     return ValueKind(" | ".join(words), read, lambda member: str(member.value))
@@ -236,7 +236,7 @@ def keepalive() -> ValueKind:
             return Keepalive(text == "on")
         parts = text.split(":")
         if len(parts) != 3 or not any(parts):
-            raise Fault("bad-value", "expected on, off or idle:interval:count such as 60:10:5")
+            raise WordFault("bad-value", "expected on, off or idle:interval:count such as 60:10:5")
         most = (MAX_KEEP_SECONDS, MAX_KEEP_SECONDS, MAX_KEEP_COUNT)
         numbers = [_keep_number(part, high) if part else None for part, high in zip(parts, most, strict=True)]
         return Keepalive(True, *numbers)
@@ -258,7 +258,7 @@ def _keep_number(text: str, most: int) -> int:
         return int(_bounded(int(text), 1, most, str))
     seconds = _foreign(parse_duration, text, meant.duration)
     if seconds != int(seconds):
-        raise Fault("bad-value", "keep-alive counts whole seconds")
+        raise WordFault("bad-value", "keep-alive counts whole seconds")
     return int(_bounded(int(seconds), 1, most, str))
 
 
@@ -268,7 +268,7 @@ def mode() -> ValueKind:
     def read(text: str) -> int:
         match = _MODE.fullmatch(text)
         if match is None:
-            raise Fault("bad-value", "expected permission bits in octal such as 0660")
+            raise WordFault("bad-value", "expected permission bits in octal such as 0660")
         bits: int = _bounded(int(match[1], 8), None, 0o777, "{:04o}".format)
         return bits
 
@@ -280,7 +280,7 @@ def text(unit: str) -> ValueKind:
 
     def read(value: str) -> str:
         if not value:
-            raise Fault("bad-value", f"expected a {unit}" if unit == "file" else "expected something")
+            raise WordFault("bad-value", f"expected a {unit}" if unit == "file" else "expected something")
         return value
 
     return ValueKind(unit, read, str)
@@ -291,7 +291,7 @@ def label() -> ValueKind:
 
     def read(value: str) -> str:
         if not NAME.fullmatch(value):
-            raise Fault("bad-name", "expected a name of letters, digits, '_', '.' and '-'")
+            raise WordFault("bad-name", "expected a name of letters, digits, '_', '.' and '-'")
         return value
 
     return ValueKind("label", read, str)
@@ -307,7 +307,7 @@ def literal() -> ValueKind:
         try:
             ipaddress.ip_address(bare)
         except ValueError:
-            raise Fault(
+            raise WordFault(
                 "bad-value", "expected an address", "a name would have to be looked up for each session"
             ) from None
         return bare
@@ -321,8 +321,8 @@ def host_name() -> ValueKind:
     def read(value: str) -> str:
         try:
             return read_host(value, Role.TARGET, brackets=False)
-        except Fault as fault:
-            raise Fault("bad-value", "expected the name of a host", fault.hint) from None
+        except WordFault as fault:
+            raise WordFault("bad-value", "expected the name of a host", fault.hint) from None
 
     return ValueKind("name", read, str)
 
@@ -333,7 +333,7 @@ def protocols() -> ValueKind:
     def read(value: str) -> tuple[str, ...]:
         names = tuple(value.split(","))
         if not all(0 < len(name.encode("utf-8", "replace")) <= MAX_ALPN for name in names):
-            raise Fault("bad-value", "expected names of protocols such as h2,http/1.1")
+            raise WordFault("bad-value", "expected names of protocols such as h2,http/1.1")
         return names
 
     return ValueKind("list", read, ",".join, f"names of 1 to {MAX_ALPN} bytes")
@@ -345,7 +345,7 @@ def names() -> ValueKind:
     def read(value: str) -> tuple[str, ...]:
         patterns = tuple(value.split(","))
         if not all(patterns):
-            raise Fault("bad-value", "expected names such as *.example.com,alice@example.com")
+            raise WordFault("bad-value", "expected names such as *.example.com,alice@example.com")
         return patterns
 
     return ValueKind("list", read, ",".join)
@@ -376,7 +376,7 @@ def _fingerprint(text: str) -> str:
     digits = text.replace(":", "").lower()
     if re.fullmatch(f"[0-9a-f]{{{2 * SHA256_SIZE}}}", digits):
         return digits
-    raise Fault(
+    raise WordFault(
         "bad-value",
         "expected a SHA-256 fingerprint: 64 hex digits of a certificate, or sha256//BASE64 of a key",
         "'openssl x509 -noout -fingerprint -sha256 -in FILE' prints the first",

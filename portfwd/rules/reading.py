@@ -16,7 +16,7 @@ from portfwd.errors import Location
 from portfwd.rules.addresses import PortOfService
 from portfwd.rules.draft import RuleDraft, Settings
 from portfwd.rules.findings import Findings
-from portfwd.rules.model import NOWHERE, AccessLog, AclEntry, Directive, LogSpec
+from portfwd.rules.model import NOWHERE, AccessLogFormat, AclEntry, Directive, LogSpec
 
 
 class Files(Protocol):
@@ -55,7 +55,7 @@ class LogState:
     :ivar where: the last line that said something.
     """
 
-    access: AccessLog | None = None
+    access: AccessLogFormat | None = None
     file: str | None = None
     rinetd: bool = False
     probes: bool = True
@@ -67,7 +67,7 @@ class LogState:
         """The value of it all."""
         access = self.access
         if access is None and self.rinetd:
-            access = AccessLog.RINETD
+            access = AccessLogFormat.RINETD
         where = NOWHERE if self.where is None else self.where
         return LogSpec(access, self.file, where, probes=self.probes, repeats=self.repeats, opened=self.opened)
 

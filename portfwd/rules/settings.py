@@ -16,7 +16,7 @@ from portfwd.rules.addresses import Role
 from portfwd.rules.findings import shown, suggestion
 from portfwd.rules.options import BY_NAME, LISTENER, RULE, TARGET, OptionSpec, Scope
 from portfwd.rules.reading import Reading
-from portfwd.rules.tokens import Fault, Line, Word
+from portfwd.rules.tokens import Line, Word, WordFault
 
 
 def read_settings(
@@ -58,7 +58,7 @@ def read_settings(
         else:
             try:
                 settings[option.name] = (_value(reading, option, value.text), line.at(word))
-            except Fault as fault:
+            except WordFault as fault:
                 message = f"bad value for {shown(key)}: {fault.message}"
                 reading.findings.error(line.place(value, fault), fault.code, message, fault.hint)
     return settings

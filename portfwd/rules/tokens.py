@@ -35,7 +35,7 @@ _NEEDS_QUOTES = re.compile(rf'[ \t"#{_QUOTES}]')
 NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*", re.ASCII)
 
 
-class Fault(ValueError):
+class WordFault(ValueError):
     """
     One thing wrong with a word; raised by readers of values, caught by readers of lines.
 
@@ -53,9 +53,9 @@ class Fault(ValueError):
         self.start = start
         self.length = length
 
-    def moved(self, start: int) -> Fault:
+    def moved(self, start: int) -> WordFault:
         """The same fault seen from `start` characters before."""
-        return Fault(self.code, self.message, self.hint, self.start + start, self.length)
+        return WordFault(self.code, self.message, self.hint, self.start + start, self.length)
 
 
 class Word(NamedTuple):
@@ -134,7 +134,7 @@ class Line:
         """The place of `length` characters from `column`."""
         return Location(self.file, self.number, column, max(length, 1), self.text)
 
-    def place(self, word: Word, fault: Fault) -> Location:
+    def place(self, word: Word, fault: WordFault) -> Location:
         """The place of a fault in a word; the whole word where quotes shift the columns."""
         if fault.start > word.bare:
             return self.at(word)
@@ -150,7 +150,7 @@ class Line:
         """
         text = self.text
         if len(text) > MAX_LINE:
-            raise Fault(
+            raise WordFault(
                 "line-too-long",
                 f"a line has at most {MAX_LINE} characters",
                 "targets and routes may stand on lines of their own",
@@ -181,20 +181,20 @@ class Line:
         return words
 
 
-def bad_character(character: str) -> Fault:
+def bad_character(character: str) -> WordFault:
     """The fault for a character that nobody can see, or that stands for another."""
     if character == "\r":
-        return Fault(
+        return WordFault(
             "bad-character",
             "a CR stands in the middle of this line",
             "if the lines of this file end in CR alone, save it with LF",
             length=1,
         )
     if character in _QUOTES:
-        return Fault(
+        return WordFault(
             "bad-character", f"'{character}' is a typographic quote", 'write " for a quote', length=1
         )
-    return Fault(
+    return WordFault(
         "bad-character",
         f"the character U+{ord(character):04X} may not stand here",
         "it is invisible; delete it, and write an ordinary blank if one is meant",
@@ -202,7 +202,7 @@ def bad_character(character: str) -> Fault:
     )
 
 
-def find_bad_character(text: str) -> Fault | None:
+def find_bad_character(text: str) -> WordFault | None:
     """The fault for the first invisible character of `text`, if there is one."""
     bad = _BAD.search(text)
     return None if bad is None else bad_character(bad[0]).moved(bad.start())
@@ -222,7 +222,7 @@ def _with_quotes(text: str) -> list[Word]:
             position = quote
             continue
         if bare and bare[-1] not in ":=,":
-            raise Fault(
+            raise WordFault(
                 "bad-quote",
                 "a quote in the middle of a word",
                 'put the whole value in quotes, and write \\" for a quote inside',
@@ -231,10 +231,10 @@ def _with_quotes(text: str) -> list[Word]:
             )
         match = _QUOTED.match(text, quote)
         if match is None:
-            raise Fault("unclosed-quote", "this quote is never closed", "values end on their line", quote)
+            raise WordFault("unclosed-quote", "this quote is never closed", "values end on their line", quote)
         end = match.end()
         if text[end : end + 1] not in {"", " ", "\t", "#", ",", "]"}:
-            raise Fault("bad-quote", "text directly after a closing quote", "put a blank between", end, 1)
+            raise WordFault("bad-quote", "text directly after a closing quote", "put a blank between", end, 1)
         value = _ESCAPED.sub(r"\1", match[1])
         words.append(Word(bare + value, position + 1, end - position, len(bare)))
         position = end

@@ -21,7 +21,7 @@ from portfwd.rules.model import Directive, Kind, ListenOptions, ListenSpec, OnLi
 from portfwd.rules.options import LISTENER, RULE, OptionSpec
 from portfwd.rules.reading import FileScope, Reading
 from portfwd.rules.settings import read_settings
-from portfwd.rules.tokens import NAME, Fault, Line, Word
+from portfwd.rules.tokens import NAME, Line, Word, WordFault
 
 #: What the ``limits`` line takes, with the meaning and the bounds that rules have. A rate of
 #: all rules together is none of them: those who wait for it would wait for each other.
@@ -171,7 +171,7 @@ def read_metrics(reading: Reading, scope: FileScope, line: Line, words: list[Wor
     word = words[1]
     try:
         place = _read_listener(word.text, reading.port_of_service)
-    except Fault as fault:
+    except WordFault as fault:
         reading.findings.fault(line, word, fault)
         return
     settings = read_settings(reading, line, words[2:], None, of=METRICS)
@@ -186,5 +186,7 @@ def _read_listener(text: str, port_of_service: PortOfService) -> Place:
     # Quoted or not makes no difference here, and is not kept.
     place = read_place(Word(text, 1, len(text), len(text)), Role.LISTEN, port_of_service)
     if place.kind not in (Kind.TCP, Kind.UNIX) or (place.ports is not None and len(place.ports) > 1):
-        raise Fault("bad-address", "metrics listen on one TCP port or unix socket", "such as 127.0.0.1:9100")
+        raise WordFault(
+            "bad-address", "metrics listen on one TCP port or unix socket", "such as 127.0.0.1:9100"
+        )
     return place

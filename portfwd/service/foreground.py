@@ -15,7 +15,7 @@ from typing import Any
 from twisted.application.service import ServiceMaker
 from twisted.scripts.twistd import ServerOptions, runApp  # type: ignore[attr-defined]
 
-from portfwd.service.tap import Options
+from portfwd.service.tap import ForwarderOptions
 
 MAKER = ServiceMaker("portfwd", "portfwd.service.tap", "Forward ports by a rules file.", "portfwd")
 
@@ -24,10 +24,10 @@ class ForegroundOptions(ServerOptions):
     """twistd's options, with one service to run."""
 
     @property
-    def subCommands(self) -> Iterator[tuple[str, None, Callable[[], Options], str]]:
+    def subCommands(self) -> Iterator[tuple[str, None, Callable[[], ForwarderOptions], str]]:
         """Name, short name, options and description of portfwd."""
         self.loadedPlugins = {MAKER.tapname: MAKER}
-        yield MAKER.tapname, None, Options, MAKER.description
+        yield MAKER.tapname, None, ForwarderOptions, MAKER.description
 
 
 def run_in_foreground(words: Sequence[str], run: Callable[[Any], object] = runApp) -> None:

@@ -68,7 +68,7 @@ LATE_MODULES: Final = (
 )
 
 
-class Options(UsageOptions):
+class ForwarderOptions(UsageOptions):
     """The command line behind ``twistd portfwd``."""
 
     synopsis = "[twistd options] portfwd (--config FILE | --rule RULE ...) [--drain SECONDS]"
@@ -143,7 +143,13 @@ def install_reactor() -> None:
         install()
 
 
-def read_rules(options: Options, files: Files | None = None, factories: Factories | None = None) -> Ruleset:
+#: twistd looks for this name.
+Options = ForwarderOptions
+
+
+def read_rules(
+    options: ForwarderOptions, files: Files | None = None, factories: Factories | None = None
+) -> Ruleset:
     """
     The rules that `options` name.
 
@@ -319,7 +325,7 @@ class Daemon(MultiService):
 
 
 @kept()
-def makeService(options: Options) -> IService:
+def makeService(options: ForwarderOptions) -> IService:
     """
     The service of a command line.
 
@@ -363,7 +369,7 @@ def load_late_modules(*, filters: bool = False) -> None:
 
 
 def _assemble(
-    options: Options, ruleset: Ruleset, warnings: list[str], files: ReadBefore, factories: Factories
+    options: ForwarderOptions, ruleset: Ruleset, warnings: list[str], files: ReadBefore, factories: Factories
 ) -> IService:
     from twisted.internet import reactor
 
@@ -377,20 +383,20 @@ def _assemble(
     parent: Mapping[str, Any] = options.parent or {}
     load_late_modules(filters=any(parent.get(name) for name in ("chroot", "uid", "gid")))
     foreground = bool(parent.get("nodaemon", True))
-    world = steady(reactor)
+    steady_reactor = steady(reactor)
     try:
         event_log = event_log_for(parent)
     except OSError as problem:
         print(f"portfwd: twistd's log {problem.filename}: {problem.strerror}", file=sys.stderr)
         raise SystemExit(1) from None
-    session_log = LogInUse(ruleset.log, foreground=foreground, clock=world)
+    session_log = LogInUse(ruleset.log, foreground=foreground, clock=steady_reactor)
     if session_log.warning and not any(problem.location == ruleset.log.where for problem in problems):
         print(f"portfwd: {session_log.warning}", file=sys.stderr)
         warnings.append(session_log.warning)
     last_resort = LastResort(lambda: daemon.write_last())
     try:
         forwarder = Forwarder(
-            world,
+            steady_reactor,
             ruleset,
             session_log.log,
             drain=options["drain"],
@@ -403,7 +409,7 @@ def _assemble(
             print(f"portfwd: {line}", file=sys.stderr)
         raise SystemExit(1) from None
     notifier = Notifier()
-    heartbeat = Heartbeat(world, notifier, forwarder)
+    heartbeat = Heartbeat(steady_reactor, notifier, forwarder)
     daemon = Daemon(
         forwarder,
         session_log,
@@ -418,7 +424,7 @@ def _assemble(
     path = os.path.abspath(options["config"]) if options["config"] else None
     confinement = Confinement(chroot, os.getcwd(), os.geteuid())
     rereading = Rereading(
-        world,
+        steady_reactor,
         forwarder,
         path,
         session_log,
@@ -435,12 +441,14 @@ def _assemble(
         if event_log is not None:
             event_log.reopen()
 
-    signals = Signals(world, forwarder, reopen, rereading.reload, last_resort.hurry)
+    signals = Signals(steady_reactor, forwarder, reopen, rereading.reload, last_resort.hurry)
     signals.setServiceParent(daemon)
     try:
         rereading.renewals = [
             forwarder.renew_metrics,
-            *add_operators(daemon, ruleset, forwarder, world, reload=rereading.reload, stop=signals.stop),
+            *add_operators(
+                daemon, ruleset, forwarder, steady_reactor, reload=rereading.reload, stop=signals.stop
+            ),
         ]
     except StartError as problem:
         for line in problem.failures:
@@ -452,8 +460,8 @@ def _assemble(
     if options["watch"] and path is not None:
         at_work = rule_files(path, files).digest
         visible = partial(confinement.visible, path)
-        RulesWatch(world, visible, DiskFiles(), at_work, rereading.reload).setServiceParent(daemon)
-    CertificateWatch(world, lambda: forwarder.rules).setServiceParent(daemon)
-    Announcing(world, forwarder, warnings, notifier).setServiceParent(daemon)
+        RulesWatch(steady_reactor, visible, DiskFiles(), at_work, rereading.reload).setServiceParent(daemon)
+    CertificateWatch(steady_reactor, lambda: forwarder.rules).setServiceParent(daemon)
+    Announcing(steady_reactor, forwarder, warnings, notifier).setServiceParent(daemon)
     service: IService = daemon
     return service

@@ -14,7 +14,7 @@ from portfwd.kernel.polling import Polling
 from portfwd.kernel.reactor import Reactor
 from portfwd.kernel.sockets import apply_settings, client_settings, local_address
 from portfwd.rules.model import Options
-from portfwd.streams.rate_limiters import Gates
+from portfwd.streams.rate_limiters import RateLimiters
 from portfwd.streams.sockets.bulk_reads import BulkReads
 from portfwd.streams.stream import StreamOwner
 from portfwd.streams.transports.paced_transport import PacedTransport
@@ -46,32 +46,32 @@ class StreamMaker:
         self,
         reactor: Reactor,
         poller: Polling | None,
-        gates: Gates | None = None,
+        limiters: RateLimiters | None = None,
         bulk: BulkReads | None = None,
     ) -> None:
         """
         Make streams.
 
-        :param gates: those of the one rule that it makes streams for, if its bandwidth is limited.
+        :param rate limiters: those of the one rule that it makes streams for, if its bandwidth is limited.
         :param bulk: the larger reads of sockets; None: there are none.
         """
         self._reactor = reactor
         self._poller = poller
-        self._gates = gates
+        self._limiters = limiters
         self._bulk = bulk
         # Whole records, as the usual reads; once for all connections.
         self._tls_bulk = None if bulk is None else bulk.with_size(read_size(bulk.size))
 
-    def with_gates(self, gates: Gates) -> StreamMaker:
+    def with_limiters(self, limiters: RateLimiters) -> StreamMaker:
         """One for a rule whose bandwidth is limited: what it may read at once is a slice."""
-        return StreamMaker(self._reactor, self._poller, gates)
+        return StreamMaker(self._reactor, self._poller, limiters)
 
     def with_bulk_reads(self, size: int) -> StreamMaker:
         """One for a rule whose larger reads are of `size` bytes; 0: it has none."""
         if self._bulk is None or self._bulk.size == size:
             return self
         bulk = self._bulk.with_size(size) if size else None
-        return StreamMaker(self._reactor, self._poller, self._gates, bulk)
+        return StreamMaker(self._reactor, self._poller, self._limiters, bulk)
 
     def bare(self, buffer: int, *, handshake: bool = False) -> TransportStream:
         """
@@ -80,9 +80,9 @@ class StreamMaker:
         :param buffer: most bytes of a read.
         :param handshake: opened only when a TLS handshake is through.
         """
-        if self._gates is None:
+        if self._limiters is None:
             return TransportStream(self._reactor, buffer, handshake=handshake)
-        return PacedTransport(self._reactor, buffer, self._gates, handshake=handshake)
+        return PacedTransport(self._reactor, buffer, self._limiters, handshake=handshake)
 
     def accepted(
         self, sock: socket.socket, address: Address | None, options: Options, local: Address | None = None

@@ -2,9 +2,9 @@
 """
 Where flows of a rule with ``bandwidth=`` wait until they may read.
 
-A `Gate` is a pace (`portfwd.limits.pacing`) with a clock and one timer, which runs only while
+A `RateLimiter` is a pace (`portfwd.limits.pacing`) with a clock and one timer, which runs only while
 somebody waits. A rule has at most one a direction for all its sessions, one for each client
-address, and one for each connection. A flow holds a `Ticket`, which takes it through the gates of its way
+address, and one for each connection. A flow holds a `Ticket`, which takes it through its rate limiters
 one after the other: first its own, then its address's, so that a flow that has used up its share keeps no
 other one waiting.
 
@@ -19,7 +19,7 @@ from typing import Final, Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from portfwd.limits.pacing import MAX_SLICE, Pace
+from portfwd.limits.pacing import MAX_SLICE, SharedBucket
 from portfwd.limits.sources import Sources
 from portfwd.rules.model import Options
 from portfwd.values import Address, InetAddress, Side
@@ -29,7 +29,7 @@ from portfwd.values import Address, InetAddress, Side
 LEAST_WAIT: Final = 0.002
 
 
-class Gate:
+class RateLimiter:
     """Lets so many bytes a second pass, of all who hold tickets for it."""
 
     __slots__ = ("__weakref__", "_clock", "_opening", "_pace", "_timer")
@@ -37,12 +37,12 @@ class Gate:
     def __init__(self, clock: IReactorTime, rate: int) -> None:
         """:param rate: bytes a second."""
         self._clock = clock
-        self._pace: Pace[Ticket] = Pace(rate, clock.seconds())
+        self._pace: SharedBucket[Ticket] = SharedBucket(rate, clock.seconds())
         self._timer: IDelayedCall | None = None
         self._opening = False
 
     def __repr__(self) -> str:
-        return f"<Gate {self._pace!r}>"
+        return f"<RateLimiter {self._pace!r}>"
 
     @property
     def slice(self) -> int:
@@ -112,7 +112,7 @@ class Gate:
             self._timer.reset(max(wait, LEAST_WAIT))
 
 
-class Traveller(Protocol):
+class Waiter(Protocol):
     """Who waits with a ticket."""
 
     def granted(self, count: int) -> None:
@@ -121,39 +121,39 @@ class Traveller(Protocol):
 
 class Ticket:
     """
-    One flow's way through the gates of its direction.
+    One flow's way through the rate limiters of its direction.
 
     :ivar waits: it stands at one of them.
     """
 
-    __slots__ = ("_clock", "_gates", "_passed", "_route", "_since", "_waited", "_who", "most", "waits")
+    __slots__ = ("_clock", "_limiters", "_passed", "_route", "_since", "_waited", "_who", "most", "waits")
 
     def __init__(
         self,
         clock: IReactorTime,
-        route: Callable[[Address | None], tuple[Gate, ...]],
+        route: Callable[[Address | None], tuple[RateLimiter, ...]],
         client: Address | None,
     ) -> None:
-        """:param route: the gates for a client of some address."""
+        """:param route: the rate limiters for a client of some address."""
         self._clock = clock
         # Only while it waits: a flow and its ticket must not wait for the garbage collector.
-        self._who: Traveller | None = None
+        self._who: Waiter | None = None
         self._route = route
         self._waited = 0.0
         self._since = 0.0
         self._passed = 0
         self.waits = False
-        self._take_way(client)
+        self._take_route(client)
 
     def __repr__(self) -> str:
-        return f"<Ticket {'waits' if self.waits else 'at hand'} {self._gates}>"
+        return f"<Ticket {'waits' if self.waits else 'at hand'} {self._limiters}>"
 
-    def _take_way(self, client: Address | None) -> None:
-        self._gates = self._route(client)
-        #: What every gate of the way has in a slice.
-        self.most = min((gate.slice for gate in self._gates), default=MAX_SLICE)
+    def _take_route(self, client: Address | None) -> None:
+        self._limiters = self._route(client)
+        #: What every rate limiter of the way has in a slice.
+        self.most = min((limiter.slice for limiter in self._limiters), default=MAX_SLICE)
 
-    def ask(self, who: Traveller) -> int:
+    def ask(self, who: Waiter) -> int:
         """Bytes that may be read now; 0: `who` is told when there are some."""
         if self.waits:
             return 0
@@ -164,8 +164,8 @@ class Ticket:
         return granted
 
     def _go_on(self) -> int:
-        for gate in self._gates[self._passed :]:
-            if not gate.ask(self, self.most):
+        for limiter in self._limiters[self._passed :]:
+            if not limiter.ask(self, self.most):
                 if not self.waits:
                     self.waits = True
                     self._since = self._clock.seconds()
@@ -175,7 +175,7 @@ class Ticket:
         return self.most
 
     def let_through(self, granted: int) -> None:
-        """It stood at a gate, which gives it `granted` bytes: as many as it asked for."""
+        """It stood at a rate limiter, which gives it `granted` bytes: as many as it asked for."""
         self._passed += 1
         who = self._who
         if self._go_on() and who is not None:
@@ -183,26 +183,26 @@ class Ticket:
 
     @property
     def is_open(self) -> bool:
-        """Whether nobody waits at any of its gates, and nothing is owed."""
-        return all(gate.is_open for gate in self._gates)
+        """Whether nobody waits at any of its rate limiters, and nothing is owed."""
+        return all(limiter.is_open for limiter in self._limiters)
 
     def settle(self, granted: int, used: int) -> None:
         """Of `granted` bytes `used` were read."""
-        for gate in self._gates:
-            gate.settle(granted, used)
+        for limiter in self._limiters:
+            limiter.settle(granted, used)
 
     def leave(self) -> None:
         """Wait no more; one that does not wait is fine."""
         if self.waits:
             self._wait_no_more()
-            self._gates[self._passed].leave(self)
-            for gate in self._gates[: self._passed]:
-                gate.settle(self.most, 0)
+            self._limiters[self._passed].leave(self)
+            for limiter in self._limiters[: self._passed]:
+                limiter.settle(self.most, 0)
 
     def go_as(self, client: Address) -> None:
         """From here on the client is `client`; it waits no more. What was granted must have been settled."""
         self.leave()
-        self._take_way(client)
+        self._take_route(client)
 
     def _wait_no_more(self) -> None:
         if self.waits:
@@ -216,7 +216,7 @@ class Ticket:
         return self._waited + (self._clock.seconds() - self._since if self.waits else 0.0)
 
 
-class Gates:
+class RateLimiters:
     """
     Those of one rule, whichever of its ports a client came to.
 
@@ -227,20 +227,20 @@ class Gates:
         """:param options: the rule's, of which the ``bandwidth`` ones count here."""
         self._clock = clock
         rates = {Side.CLIENT: options.upward, Side.UPSTREAM: options.downward}
-        self._shared = {side: Gate(clock, rate) for side, rate in rates.items() if rate is not None}
-        self._sources: dict[Side, Sources[Gate]] = {}
+        self._shared = {side: RateLimiter(clock, rate) for side, rate in rates.items() if rate is not None}
+        self._sources: dict[Side, Sources[RateLimiter]] = {}
         self._rate = options.bandwidth_per_connection
         each = options.bandwidth_per_source
-        slices = [gate.slice for gate in self._shared.values()]
+        slices = [limiter.slice for limiter in self._shared.values()]
         if each is not None:
-            self._sources = {side: Sources(partial(Gate, clock, each)) for side in rates}
-            slices.append(Gate(clock, each).slice)
+            self._sources = {side: Sources(partial(RateLimiter, clock, each)) for side in rates}
+            slices.append(RateLimiter(clock, each).slice)
         if self._rate is not None:
-            slices.append(Gate(clock, self._rate).slice)
+            slices.append(RateLimiter(clock, self._rate).slice)
         self.slice = min(slices, default=MAX_SLICE)
 
     def __repr__(self) -> str:
-        return f"<Gates {list(self._shared.values())} {list(self._sources.values())}>"
+        return f"<RateLimiters {list(self._shared.values())} {list(self._sources.values())}>"
 
     def ticket(self, source: Side, client: Address | None) -> Ticket | None:
         """
@@ -250,23 +250,25 @@ class Gates:
         """
         if source not in self._shared and not self._sources and self._rate is None:
             return None
-        return Ticket(self._clock, partial(self.way, source, first=self.first()), client)
+        return Ticket(self._clock, partial(self.limiters_for, source, first=self.first()), client)
 
-    def first(self) -> Gate | None:
-        """A gate for one direction of one connection; None where nothing limits connections."""
-        return None if self._rate is None else Gate(self._clock, self._rate)
+    def first(self) -> RateLimiter | None:
+        """A rate limiter for one direction of one connection; None where nothing limits connections."""
+        return None if self._rate is None else RateLimiter(self._clock, self._rate)
 
-    def way(self, source: Side, client: Address | None, first: Gate | None = None) -> tuple[Gate, ...]:
+    def limiters_for(
+        self, source: Side, client: Address | None, first: RateLimiter | None = None
+    ) -> tuple[RateLimiter, ...]:
         """
-        The gates for what comes from the side `source` of a client's session.
+        The rate limiters for what comes from the side `source` of a client's session.
 
         :param first: the connection's own; None for none.
         """
         shared = self._shared.get(source)
         own = self._sources.get(source)
-        way = [] if shared is None else [shared]
+        limiters = [] if shared is None else [shared]
         if own is not None and isinstance(client, InetAddress):
-            way.insert(0, own.of(client.host))
+            limiters.insert(0, own.of(client.host))
         if first is not None:
-            way.insert(0, first)
-        return tuple(way)
+            limiters.insert(0, first)
+        return tuple(limiters)

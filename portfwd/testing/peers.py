@@ -117,7 +117,7 @@ class Marks:
 
 class Peer:
     """
-    One side of a conversation; `Dialer` and `Listener.peer` make them.
+    One side of a conversation; `Dialer` and `ScriptedListener.peer` make them.
 
     :param steps: `script.Step` values or lines of text.
     :param name: for reports.
@@ -243,12 +243,12 @@ class Peer:
                 self._fill(until)
             case script.Drip(count=count, every=every):
                 self._drip(count, every)
-            case script.End():
+            case script.ScriptEnd():
                 self._connection.shutdown(socket.SHUT_WR)
-            case script.Reset():
+            case script.ScriptReset():
                 self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 self.close()
-            case script.Close():
+            case script.ScriptClose():
                 self.close()
             case script.StopReading():
                 self._reading = False
@@ -496,7 +496,7 @@ class _Accepted(Peer):
 
     def __init__(
         self,
-        listener: Listener,
+        listener: ScriptedListener,
         steps: Sequence[script.Step | str],
         *,
         name: str,
@@ -523,7 +523,7 @@ class _Accepted(Peer):
         raise StepFailed("nobody connected in time")
 
 
-class Listener:
+class ScriptedListener:
     """
     A listening socket, whose connections play scripts.
 
@@ -561,7 +561,7 @@ class Listener:
         self.address = address_of(self._socket.getsockname()) or address
 
     def __repr__(self) -> str:
-        return f"<Listener {self.address}>"
+        return f"<ScriptedListener {self.address}>"
 
     def __enter__(self) -> Self:
         return self
@@ -700,9 +700,9 @@ __all__ = [
     "ConversationFailed",
     "Dialer",
     "Incoming",
-    "Listener",
     "Marks",
     "Peer",
+    "ScriptedListener",
     "StepFailed",
     "WrongBytes",
     "address_of",

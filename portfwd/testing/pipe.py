@@ -40,14 +40,14 @@ from portfwd.filters.chain.chain import Chain, make_chain
 from portfwd.filters.chain.effects import (
     Arm,
     Begin,
-    Dial,
     Disarm,
     Effect,
-    End,
     Finish,
-    Go,
     Judge,
-    Stop,
+    PauseReading,
+    ReadOn,
+    SendEnd,
+    StartDial,
     Store,
     Trouble,
     Unseen,
@@ -155,7 +155,7 @@ class Pipe:
         self.now = 0.0
         self.writes: dict[Direction, list[bytes]] = {TO_UPSTREAM: [], TO_CLIENT: []}
         self.ended: set[Direction] = set()
-        self.dialled: Dial | None = None
+        self.dialled: StartDial | None = None
         self.connected = False
         self.stopped: set[Direction] = set()
         self.copies: dict[Sink, bytes] = {}
@@ -389,9 +389,9 @@ class Pipe:
                 # Behind an end that went out unseen there is nowhere to go.
                 if effect.direction not in self.ended:
                     self.writes[effect.direction].append(effect.data)
-            case End():
+            case SendEnd():
                 self._write_end(effect.direction)
-            case Dial():
+            case StartDial():
                 self.dialled = effect
                 if self._connects:
                     self._connect(UPSTREAM)
@@ -410,9 +410,9 @@ class Pipe:
                 self._begin(effect)
             case Store():
                 self.copies[effect.sink] = self.copies.get(effect.sink, b"") + effect.data
-            case Stop():
+            case PauseReading():
                 self.stopped.add(effect.direction)
-            case Go():
+            case ReadOn():
                 self.stopped.discard(effect.direction)
             case Unseen():
                 self._unseen[effect.direction] = effect.count

@@ -119,7 +119,7 @@ class Drip(Step):
 
 
 @frozen
-class End(Step):
+class ScriptEnd(Step):
     """``shutdown(SHUT_WR)``: the peer will send no more and goes on reading."""
 
     def _text(self) -> str:
@@ -127,7 +127,7 @@ class End(Step):
 
 
 @frozen
-class Reset(Step):
+class ScriptReset(Step):
     """Abort the connection."""
 
     def _text(self) -> str:
@@ -135,7 +135,7 @@ class Reset(Step):
 
 
 @frozen
-class Close(Step):
+class ScriptClose(Step):
     """Close the socket. With unread bytes in it the kernel sends RST, as it does for any program."""
 
     def _text(self) -> str:
@@ -251,9 +251,9 @@ def _forms() -> list[tuple[str, Callable[[re.Match[str]], Step]]]:
         ),
         (r"fill", lambda m: Fill()),
         (r"drip (\d+) every (\S+)", lambda m: Drip(int(m[1]), parse_duration(m[2]))),
-        (r"end", lambda m: End()),
-        (r"reset", lambda m: Reset()),
-        (r"close", lambda m: Close()),
+        (r"end", lambda m: ScriptEnd()),
+        (r"reset", lambda m: ScriptReset()),
+        (r"close", lambda m: ScriptClose()),
         (r"stop reading", lambda m: StopReading()),
         (r"resume reading", lambda m: ResumeReading()),
         (r"expect nothing for (\S+)", lambda m: ExpectNothing(parse_duration(m[1]))),

@@ -61,7 +61,7 @@ from portfwd.kernel.sockets import (
 from portfwd.rules.model import Options
 from portfwd.streams.datagrams.datagram_stream import DatagramStream
 from portfwd.streams.transports.transport import TransportStream
-from portfwd.upstreams.timeout_queue import Patience
+from portfwd.upstreams.timeout_queue import TimeoutQueue
 from portfwd.values import Address, InetAddress, UnixAddress, unmapped
 
 #: A connect failed, or was refused so fast that nothing else was seen: EPOLLHUP | EPOLLERR.
@@ -130,11 +130,11 @@ class SocketAttempt:
         owner: AttemptOwner | None,
         poller: Polling | None = None,
         settings: Settings | None = None,
-        patience: Patience | None = None,
+        timeouts: TimeoutQueue | None = None,
     ) -> None:
         """
         :param owner: None for a subclass that does with the outcome what it likes.
-        :param patience: waits for `timeout`, with others; None for a delayed call of its own.
+        :param timeouts: waits for `timeout`, with others; None for a delayed call of its own.
         :param settings: `upstream_settings` of the options, for who has them at hand.
         :param address: a literal and port, or a unix name.
         :param timeout: seconds.
@@ -144,7 +144,7 @@ class SocketAttempt:
         self.seen: int | None = None
         self.begun: Callable[[socket.socket], None] | None = None
         self._poller = poller
-        self._patience = patience
+        self._timeouts = timeouts
         self.address: Address | None = address
         self._reactor = reactor
         self._target = address
@@ -166,8 +166,8 @@ class SocketAttempt:
         except OSError as problem:
             self._fail(dial_error(problem, self._target))
             return
-        if self._patience is not None:
-            self._patience.wait(self, self._timed_out)
+        if self._timeouts is not None:
+            self._timeouts.wait(self, self._timed_out)
         else:
             self._timer = self._reactor.callLater(self._timeout, self._timed_out)
         self._connect(sock)
@@ -277,8 +277,8 @@ class SocketAttempt:
             self._socket = sock  # removeWriter asks for the number
             self._reactor.removeWriter(self)
             self._socket = None
-        if self._patience is not None:
-            self._patience.forget(self)
+        if self._timeouts is not None:
+            self._timeouts.forget(self)
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         if self._retry is not None and self._retry.active():

@@ -22,7 +22,7 @@ MAX_EJECTION: Final = 300.0
 FIRST_SHARE: Final = 0.1
 
 
-class State(enum.Enum):
+class TargetState(enum.Enum):
     """
     What may be done with a target.
 
@@ -54,11 +54,11 @@ class Verdict:
 
 
 @frozen
-class Change:
-    """One change of state. :ivar after: never `State.STARTING`: slow start is a matter of the rule."""
+class StateChange:
+    """One change of state. :ivar after: never `TargetState.STARTING`: slow start is a matter of the rule."""
 
-    before: State
-    after: State
+    before: TargetState
+    after: TargetState
     cause: str
 
 
@@ -121,7 +121,7 @@ class Health:
         """:param checks: identities of the checks that decide about it."""
         self.label = label
         self.checks = {identity: CheckState() for identity in checks}
-        self.state = State.UP
+        self.state = TargetState.UP
         self.cause = ""
         self.since: float | None = None
         self.recovered_at: float | None = None
@@ -150,7 +150,7 @@ class Health:
 
     # What is observed
 
-    def dial_failed(self, now: float, cause: str, ejection: Ejection) -> Change | None:
+    def dial_failed(self, now: float, cause: str, ejection: Ejection) -> StateChange | None:
         """A session could not reach the target: an error, a failed TLS handshake, or no answer in time."""
         self._fails += 1
         if ejection.max_fails is None or (self.is_ejected and now < (self._ejected_until or 0.0)):
@@ -165,7 +165,7 @@ class Health:
         self._dial_cause = f"{count}{cause}"
         return self._decide(now)
 
-    def dial_succeeded(self, now: float) -> Change | None:
+    def dial_succeeded(self, now: float) -> StateChange | None:
         """A session has reached the target."""
         self._fails = 0
         if self._ejected_until is None:
@@ -179,7 +179,7 @@ class Health:
 
     def checked(
         self, identity: str, verdict: Verdict, now: float, seconds: float, rise: int = 2, fall: int = 3
-    ) -> Change | None:
+    ) -> StateChange | None:
         """
         One check has a verdict.
 
@@ -222,35 +222,35 @@ class Health:
         shares = [one.verdict.share for one in self.checks.values() if one.verdict.share is not None]
         return min(shares, default=1.0)
 
-    def _readmit(self, now: float, cause: str) -> Change | None:
+    def _readmit(self, now: float, cause: str) -> StateChange | None:
         self._fails, self._dial_cause = 0, ""
         return self._decide(now, cause)
 
-    def _judge(self) -> tuple[State, str]:
+    def _judge(self) -> tuple[TargetState, str]:
         for check in self.checks.values():
             if check.passing is False:
-                return State.DOWN, check.verdict.cause
+                return TargetState.DOWN, check.verdict.cause
         if self.is_ejected:
-            return State.DOWN, self._dial_cause
+            return TargetState.DOWN, self._dial_cause
         for check in self.checks.values():
             if check.verdict.drain:
-                return State.DRAIN, check.verdict.cause
-        return State.UP, ""
+                return TargetState.DRAIN, check.verdict.cause
+        return TargetState.UP, ""
 
-    def _decide(self, now: float, why_up: str = "") -> Change | None:
+    def _decide(self, now: float, why_up: str = "") -> StateChange | None:
         state, cause = self._judge()
         before = self.state
         if state is before:
-            self.cause = cause if state is not State.UP else self.cause
+            self.cause = cause if state is not TargetState.UP else self.cause
             return None
         if not cause:
             passed = (one.verdict.cause for one in self.checks.values() if one.verdict.cause)
             cause = why_up or next(passed, "its checks pass")
         self.state, self.cause, self.since = state, cause, now
         self.changes += 1
-        if before is State.DOWN:
+        if before is TargetState.DOWN:
             self.recovered_at = now
-        return Change(before, state, cause)
+        return StateChange(before, state, cause)
 
 
 def slow_share(recovered_at: float | None, slowstart: float | None, now: float) -> float:

@@ -21,7 +21,7 @@ from typing import Final, Protocol
 
 from portfwd.rules.model import Balance
 
-#: A target's load may be this many times the average under `Source` (Mirrokni, Thorup and Zadimoghaddam,
+#: A target's load may be this many times the average under `BySource` (Mirrokni, Thorup and Zadimoghaddam,
 #: "Consistent Hashing with Bounded Loads", 2016; HAProxy recommends 125 to 200 % for hash-balance-factor).
 BOUND: Final = 1.25
 #: Sessions below which a target is never too loaded: the average of a few sessions says nothing, and the
@@ -73,7 +73,7 @@ class Picker(Protocol):
         """
         Choose one.
 
-        :param client: the client as `Source` counts it; others ignore it.
+        :param client: the client as `BySource` counts it; others ignore it.
         :param skip: not these.
         :returns: None if there is no other.
         """
@@ -284,7 +284,7 @@ class Random:
         """The loads are read when they are compared."""
 
 
-class Source:
+class BySource:
     """
     The same target for the same client, as long as that has no more than its part of the sessions.
 
@@ -302,7 +302,7 @@ class Source:
         self._count = 0
 
     def __repr__(self) -> str:
-        return f"<Source of {self._count}, {len(self._points)} points>"
+        return f"<BySource of {self._count}, {len(self._points)} points>"
 
     def update(self, candidates: Sequence[Candidate]) -> None:
         """See `Picker`."""
@@ -350,11 +350,11 @@ def _points(key: str, count: int) -> Sequence[float]:
 
 
 def make_picker(balance: Balance, draw: Callable[[], float], total: Callable[[], int]) -> Picker:
-    """The picker of ``balance=``; the arguments are those of `Random` and `Source`."""
+    """The picker of ``balance=``; the arguments are those of `Random` and `BySource`."""
     if balance is Balance.ROUNDROBIN:
         return RoundRobin()
     if balance is Balance.LEASTCONN:
         return LeastConn()
     if balance is Balance.RANDOM:
         return Random(draw)
-    return Source(total) if balance is Balance.SOURCE else First()
+    return BySource(total) if balance is Balance.SOURCE else First()

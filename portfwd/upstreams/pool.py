@@ -18,7 +18,7 @@ from typing import Final, Protocol
 from attrs import define, field, frozen
 
 from portfwd.rules.model import AllDown, Balance, Options
-from portfwd.upstreams.health import Ejection, Health, State, slow_share
+from portfwd.upstreams.health import Ejection, Health, TargetState, slow_share
 from portfwd.upstreams.picker import make_picker
 
 #: Clients whose target is remembered for ``stick=``: some 20 MB at most.
@@ -30,7 +30,7 @@ SLOW_STEPS: Final = 50
 TRIAL: Final = 5.0
 
 _NEVER: Final = float("inf")
-_FIT: Final = (State.UP, State.STARTING)
+_FIT: Final = (TargetState.UP, TargetState.STARTING)
 
 
 class Load(Protocol):
@@ -62,7 +62,7 @@ class Member:
     options: Options
     health: Health
     load: Load
-    ordered: State | None = None
+    ordered: TargetState | None = None
     share: float = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -89,7 +89,7 @@ class MemberView:
     """
 
     member: Member
-    state: State
+    state: TargetState
     cause: str
     since: float | None
     part: float
@@ -175,7 +175,7 @@ class Pool:
         if by < 0:
             self._pickers[member.options.backup].freed(member)
 
-    def order(self, label: str, ordered: State | None, now: float) -> bool:
+    def order(self, label: str, ordered: TargetState | None, now: float) -> bool:
         """
         Obey an operator.
 
@@ -190,16 +190,16 @@ class Pool:
 
     # Their states
 
-    def state_of(self, member: Member, now: float) -> State:
+    def state_of(self, member: Member, now: float) -> TargetState:
         """What may be done with `member`."""
         if member.ordered is not None:
             return member.ordered
         health = member.health
         state = health.state
-        if state is State.DOWN and len(self.members) == 1 and not health.is_checked_down:
-            state = State.UP  # a single target is never ejected
-        if state is State.UP and slow_share(health.recovered_at, member.options.slowstart, now) < 1:
-            return State.STARTING
+        if state is TargetState.DOWN and len(self.members) == 1 and not health.is_checked_down:
+            state = TargetState.UP  # a single target is never ejected
+        if state is TargetState.UP and slow_share(health.recovered_at, member.options.slowstart, now) < 1:
+            return TargetState.STARTING
         return state
 
     def stale(self) -> None:
@@ -222,7 +222,7 @@ class Pool:
             state = self.state_of(one, now)
             if state in _FIT and one.share > 0:
                 fit[options.backup].append(one)
-            elif state is State.DOWN and one.ordered is None and health.trial_at is not None:
+            elif state is TargetState.DOWN and one.ordered is None and health.trial_at is not None:
                 self._trial_due = min(self._trial_due, health.trial_at)
         self._slow_step = now + max(0.1, (self._slow_until - now) / SLOW_STEPS)
         self._fit = tuple(frozenset(one) for one in fit)
@@ -282,7 +282,7 @@ class Pool:
         found: Member | None = None
         for one in self.members:
             health = one.health
-            at = health.trial_at if health.state is State.DOWN and one.ordered is None else None
+            at = health.trial_at if health.state is TargetState.DOWN and one.ordered is None else None
             if at is None or (one.options.backup and self._fit[0]) or not one.options.weight:
                 continue
             if found is None and at <= now and one not in tried:
@@ -299,7 +299,7 @@ class Pool:
             return None
         for one in self.members:
             # A target that drains, or has weight 0, keeps the clients that it knows.
-            if one.key == key and self.state_of(one, now) is not State.DOWN:
+            if one.key == key and self.state_of(one, now) is not TargetState.DOWN:
                 return one
         return None
 

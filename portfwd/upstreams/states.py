@@ -15,7 +15,7 @@ from weakref import WeakSet, WeakValueDictionary
 
 from twisted.logger import Logger
 
-from portfwd.upstreams.health import Change, Health, State, Verdict
+from portfwd.upstreams.health import Health, StateChange, TargetState, Verdict
 from portfwd.upstreams.pool import Member
 
 #: Rules that one line of the log names.
@@ -33,7 +33,7 @@ class HealthWatcher(Protocol):
     def name(self) -> str:
         """See the class."""
 
-    def health_changed(self, health: Health, change: Change) -> None:
+    def health_changed(self, health: Health, change: StateChange) -> None:
         """The state of a target has changed."""
 
 
@@ -59,7 +59,7 @@ class TargetStates:
         self.seconds = seconds
         self._healths: WeakValueDictionary[tuple[str, tuple[str, ...]], TargetHealth] = WeakValueDictionary()
         self._by_address: WeakValueDictionary[str, TargetHealth] = WeakValueDictionary()
-        self._orders: dict[tuple[str, str], State] = {}
+        self._orders: dict[tuple[str, str], TargetState] = {}
 
     def __repr__(self) -> str:
         return f"<TargetStates {len(self._healths)} known, {len(self._orders)} ordered>"
@@ -67,7 +67,7 @@ class TargetStates:
     @property
     def down(self) -> int:
         """How many targets are down."""
-        return sum(one.state is State.DOWN for one in tuple(self._healths.values()))
+        return sum(one.state is TargetState.DOWN for one in tuple(self._healths.values()))
 
     def of(self, key: str, label: str, checks: tuple[str, ...]) -> TargetHealth:
         """
@@ -103,10 +103,10 @@ class TargetStates:
         share = health.share
         change = health.checked(identity, verdict, self.seconds(), seconds, rise, fall)
         if change is None and health.share != share:
-            change = Change(health.state, health.state, verdict.cause)
+            change = StateChange(health.state, health.state, verdict.cause)
         self._tell(health, change)
 
-    def _tell(self, health: Health, change: Change | None) -> None:
+    def _tell(self, health: Health, change: StateChange | None) -> None:
         if change is None:
             return
         watchers = sorted(health.watchers, key=_name) if isinstance(health, TargetHealth) else []
@@ -114,7 +114,7 @@ class TargetStates:
         names = list(dict.fromkeys(watcher.name for watcher in watchers))
         if len(names) > MOST_NAMED:
             names[MOST_NAMED:] = [f"and {len(names) - MOST_NAMED} more"]
-        down = change.after is State.DOWN
+        down = change.after is TargetState.DOWN
         what = "is now" if change.after is change.before else "is"
         (self._log.warn if down else self._log.info)(
             "{rules}: target {target} {what} {state}: {cause}",
@@ -130,11 +130,11 @@ class TargetStates:
 
     # What is ordered
 
-    def ordered(self, rule: str, label: str) -> State | None:
+    def ordered(self, rule: str, label: str) -> TargetState | None:
         """What an operator has ordered for a target of a rule; None: health decides."""
         return self._orders.get((rule, label))
 
-    def order(self, rule: str, label: str, state: State | None) -> None:
+    def order(self, rule: str, label: str, state: TargetState | None) -> None:
         """Remember an order, or its end."""
         if state is None:
             self._orders.pop((rule, label), None)

@@ -24,7 +24,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 AT_ONCE: Final = 32
 
 
-class Patience:
+class TimeoutQueue:
     """
     Calls those who have waited for `seconds`.
 
@@ -41,7 +41,7 @@ class Patience:
         self._calling = False
 
     def __repr__(self) -> str:
-        return f"<Patience {self.seconds:g} s, {len(self._waiting)} waiting>"
+        return f"<TimeoutQueue {self.seconds:g} s, {len(self._waiting)} waiting>"
 
     def __contains__(self, who: object) -> bool:
         return who in self._waiting

@@ -75,7 +75,7 @@ class Credentials:
 
 
 @frozen
-class Request:
+class SocksRequest:
     """
     What the client wants.
 
@@ -132,7 +132,7 @@ def build_password_status(*, accepted: bool) -> bytes:
     return bytes([PASSWORD_VERSION, 0 if accepted else 1])
 
 
-def read_request(data: bytes) -> Read[Request] | Need:
+def read_request(data: bytes) -> Read[SocksRequest] | Need:
     """
     Read a request.
 
@@ -155,7 +155,7 @@ def read_request(data: bytes) -> Read[Request] | Need:
         return Need(used)
     host = _name(data[start:end]) if kind is _Kind.NAME else str(ipaddress.ip_address(data[start:end]))
     port = int.from_bytes(data[end:used], "big")
-    return Read(Request(data[1], InetAddress(unmapped(host), port)), used)
+    return Read(SocksRequest(data[1], InetAddress(unmapped(host), port)), used)
 
 
 def build_reply(code: ReplyCode, bound: Address | None = None) -> bytes:

@@ -109,7 +109,7 @@ class _Transport(transport.SSHClientTransport):
             self.requestService(_Authentication(self.client, _Connection(self.client)))
 
     def receiveError(self, reasonCode: int, description: bytes) -> None:
-        self.client.farewell = description.decode()
+        self.client.last_words = description.decode()
 
     def connectionLost(self, reason: Failure | None = connectionDone) -> None:
         self.client.lost = True
@@ -136,7 +136,7 @@ class SSHClient(ClientFactory):
         self.connection: _Connection | None = None
         self.methods: list[str] = []
         self.host_key: Key | None = None
-        self.farewell = ""
+        self.last_words = ""
         self.lost = False
         self.transport: _Transport | None = None
 

@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.admin import doors
-from portfwd.admin.doors import BATCH, FAREWELL, Door, Standing, _Guest, least_important, peer_name
+from portfwd.admin.doors import BATCH, CLOSING_TIME, Door, Standing, _Guest, least_important, peer_name
 from portfwd.values import InetAddress
 from tests.service.turning import TurningTestCase
 
@@ -177,7 +177,7 @@ class DoorTests(TurningTestCase):
         closed = self.door.close()
         self.turn()
         self.assertNoResult(closed)
-        self.turn(FAREWELL)
+        self.turn(CLOSING_TIME)
         self.successResultOf(closed)
         self.assertEqual(len(self.lost), 1)
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.admin.operator import OperatorError
-from portfwd.admin.picking import SORTS, Largest, Meter, Pace, Wanted
+from portfwd.admin.picking import SORTS, Largest, Meter, SessionRate, Wanted
 from portfwd.relay.states import State
 from portfwd.values import FlowSummary, InetAddress, UnixAddress
 from tests.admin.fakes import FakeSession
@@ -83,7 +83,7 @@ class MeterTests(SynchronousTestCase):
         meter = Meter()
         meter.look(100.0)
         pace = meter.pace(FakeSession(1, duration=2.0).summary())
-        self.assertEqual(pace, Pace(50.0, 100.0, 50.0))
+        self.assertEqual(pace, SessionRate(50.0, 100.0, 50.0))
         self.assertEqual(repr(meter), "<Meter 1>")
 
     def test_next_look(self) -> None:
@@ -93,9 +93,9 @@ class MeterTests(SynchronousTestCase):
         meter.pace(session.summary())
         meter.look(104.0)
         session.up = FlowSummary(500, 3, 1)
-        self.assertEqual(meter.pace(session.summary()), Pace(100.0, 0.0, 200.0))
+        self.assertEqual(meter.pace(session.summary()), SessionRate(100.0, 0.0, 200.0))
         meter.look(105.0)
-        self.assertEqual(meter.pace(session.summary()), Pace(0.0, 0.0, None))
+        self.assertEqual(meter.pace(session.summary()), SessionRate(0.0, 0.0, None))
 
     def test_forgets(self) -> None:
         """Sessions that are gone are forgotten by the look after the next."""
@@ -104,4 +104,4 @@ class MeterTests(SynchronousTestCase):
         meter.pace(FakeSession(1).summary())
         meter.look(1.0)
         meter.look(2.0)
-        self.assertEqual(meter.pace(FakeSession(1).summary()), Pace(100.0, 200.0, 50.0))
+        self.assertEqual(meter.pace(FakeSession(1).summary()), SessionRate(100.0, 200.0, 50.0))

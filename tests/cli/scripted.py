@@ -17,7 +17,7 @@ from tests.cli.running import CommandTestCase
 from tests.integration.programs import temporary_directory
 
 #: Seconds after which a test that hangs is given up.
-PATIENCE = 20.0
+TIMEOUT = 20.0
 
 
 class ScriptedForwarder:
@@ -38,7 +38,7 @@ class ScriptedForwarder:
         self._listening = socket.socket(socket.AF_UNIX)
         self._listening.bind(self.path)
         self._listening.listen()
-        self._listening.settimeout(PATIENCE)
+        self._listening.settimeout(TIMEOUT)
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
 
@@ -66,7 +66,7 @@ class ScriptedForwarder:
             thread.start()
 
     def _serve(self, client: socket.socket) -> None:
-        client.settimeout(PATIENCE)
+        client.settimeout(TIMEOUT)
         with client, client.makefile("rb") as lines:
             try:
                 client.sendall(self.hello)
@@ -88,7 +88,7 @@ class ScriptedForwarder:
             self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
         for thread in self._threads:
-            thread.join(PATIENCE)
+            thread.join(TIMEOUT)
 
 
 class ControlTestCase(CommandTestCase):

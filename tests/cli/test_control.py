@@ -18,8 +18,8 @@ from tests.cli.scripted import ControlTestCase
 class ControlTests(ControlTestCase):
     """A connection."""
 
-    def control(self, patience: float = 20.0) -> Control:
-        made = Control(self.forwarder.path, patience)
+    def control(self, timeout: float = 20.0) -> Control:
+        made = Control(self.forwarder.path, timeout)
         self.addCleanup(made.close)
         return made
 

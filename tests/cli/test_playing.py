@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.cli.playing import SHOWN, Outcome, Play
+from portfwd.cli.playing import SHOWN, Play, ReplayOutcome
 from portfwd.logs.recording import Chunk, RecordedSession
 from portfwd.values import TO_CLIENT, TO_UPSTREAM, Side
 
@@ -57,7 +57,7 @@ class PlayTests(SynchronousTestCase):
         side: Side = Side.CLIENT,
         speed: float | None = None,
         patience: float = LONG,
-    ) -> Outcome:
+    ) -> ReplayOutcome:
         """Play; the peer closes its socket when it returns."""
         near, far = socket.socketpair()
 
@@ -82,7 +82,7 @@ class PlayTests(SynchronousTestCase):
 
     def test_same(self) -> None:
         """A server that says the same is found to, question by question, up to its end."""
-        self.assertEqual(self.play(ECHO, shout), Outcome(6, 6, None))
+        self.assertEqual(self.play(ECHO, shout), ReplayOutcome(6, 6, None))
 
     def test_other_side(self) -> None:
         """The upstream's side can be played too: then it is the client that speaks first."""
@@ -94,13 +94,13 @@ class PlayTests(SynchronousTestCase):
             sock.shutdown(socket.SHUT_WR)
             self.assertEqual(sock.recv(1), b"")
 
-        self.assertEqual(self.play(ECHO, client, Side.UPSTREAM), Outcome(6, 6, None))
+        self.assertEqual(self.play(ECHO, client, Side.UPSTREAM), ReplayOutcome(6, 6, None))
 
     def test_large(self) -> None:
         """Both may speak at once, more than their sockets hold."""
         data = bytes(range(256)) * 8000
         session = conversation((0, ">", data), (1, "<", data.upper()), (2, ">", b""), (3, "<", b""))
-        self.assertEqual(self.play(session, shout), Outcome(len(data), len(data), None))
+        self.assertEqual(self.play(session, shout), ReplayOutcome(len(data), len(data), None))
 
     def test_speed(self) -> None:
         """With a speed the pieces keep their times."""
@@ -214,7 +214,7 @@ class PlayTests(SynchronousTestCase):
         self.assertIsNone(outcome.difference)
         self.assertLess(outcome.sent, 10**7)
 
-    def play_to_reset(self, session: RecordedSession) -> Outcome:
+    def play_to_reset(self, session: RecordedSession) -> ReplayOutcome:
         """Play to a peer that resets the connection at once."""
         with socket.create_server(("127.0.0.1", 0)) as listener:
             near = socket.create_connection(listener.getsockname())

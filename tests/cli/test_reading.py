@@ -56,10 +56,10 @@ class PipeTests(CommandTestCase):
     def test_patience(self) -> None:
         """A pipe is read to its end, and whoever may write to it is not waited for without end."""
         fifo = self.fifo()
-        self.assertRaises(TimeoutError, CommandFiles(named=fifo, patience=0.01).read, fifo)
+        self.assertRaises(TimeoutError, CommandFiles(named=fifo, timeout=0.01).read, fifo)
         reader, writer = os.pipe()
         self.addCleanup(os.close, reader)
-        files = CommandFiles(named=f"/dev/fd/{reader}", patience=0.01)
+        files = CommandFiles(named=f"/dev/fd/{reader}", timeout=0.01)
         os.write(writer, b":1 -> a:1\n")
         self.assertRaises(TimeoutError, files.read, files.named)
         os.write(writer, b":2 -> a:1\n")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.admin.watching import top_sorts
-from portfwd.cli.top_screen import SORT_KEYS, Shown, head_lines, rate_text, screen
+from portfwd.cli.top_screen import SORT_KEYS, ScreenState, head_lines, rate_text, screen
 from tests.cli.test_looking import STATUS
 from tests.logs.summaries import nasty
 
@@ -40,7 +40,7 @@ class ScreenTests(SynchronousTestCase):
 
     def test_screen(self) -> None:
         """Figures, heads, sessions, and the keys at the bottom."""
-        lines = screen(LOOK, Shown(), 110, 8)
+        lines = screen(LOOK, ScreenState(), 110, 8)
         self.assertEqual(
             lines,
             [
@@ -59,10 +59,12 @@ class ScreenTests(SynchronousTestCase):
 
     def test_notes(self) -> None:
         """A note stands where the keys do; a pause is marked; before the first look it waits."""
-        self.assertEqual(screen(LOOK, Shown(note="session 7 is killed"), 80, 8)[-1], "session 7 is killed")
-        self.assertIn("PAUSED", head_lines(LOOK, Shown(paused=True))[0])
         self.assertEqual(
-            screen(None, Shown(), 40, 2),
+            screen(LOOK, ScreenState(note="session 7 is killed"), 80, 8)[-1], "session 7 is killed"
+        )
+        self.assertIn("PAUSED", head_lines(LOOK, ScreenState(paused=True))[0])
+        self.assertEqual(
+            screen(None, ScreenState(), 40, 2),
             ["waiting for the forwarder", "q quit  r u d b a i sort  k kill  space "],
         )
 
@@ -83,7 +85,7 @@ class ScreenTests(SynchronousTestCase):
             "upstream": "[2001:db8:1234:5678:9abc:def0:8765:4321]:8443",
             "to_upstream_rate": 1_000_000_000.0,
         }
-        lines = screen(LOOK | {"rows": [row]}, Shown(), 80, 6)
+        lines = screen(LOOK | {"rows": [row]}, ScreenState(), 80, 6)
         self.assertEqual(
             lines[3:5],
             [
@@ -91,13 +93,13 @@ class ScreenTests(SynchronousTestCase):
                 "123456  custo\u2026tion  [2001:db8:\u202678]:54321  1m01s    954 MiB/s  2.0 KiB/s  2.9 MiB",
             ],
         )
-        wide = screen(LOOK | {"rows": [row]}, Shown(), 200, 6)
+        wide = screen(LOOK | {"rows": [row]}, ScreenState(), 200, 6)
         self.assertIn("[2001:db8:1234:5678:9abc:def0:8765:4321]:8443", wide[4])
         self.assertIn("STATE", wide[3])
 
     def test_help(self) -> None:
         """``?`` explains every key."""
-        lines = screen(LOOK, Shown(help=True), 80, 24)
+        lines = screen(LOOK, ScreenState(help=True), 80, 24)
         for key in (*SORT_KEYS, "q", "k", "?"):
             self.assertTrue(any(line.startswith(key + " ") for line in lines), key)
 
@@ -106,7 +108,7 @@ class ScreenTests(SynchronousTestCase):
     def test_fits(self, rule: str, note: str, width: int, height: int) -> None:
         """Whatever names hold, no line is too wide, none too many, and the cursor stays."""
         look = LOOK | {"rows": [ROW | {"rule": rule}] * 5}
-        lines = screen(look, Shown(note=note), width, height)
+        lines = screen(look, ScreenState(note=note), width, height)
         self.assertEqual(len(lines), height)
         for line in lines:
             self.assertLessEqual(len(line), width)

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from portfwd.errors import DialError
 from portfwd.filters import TO_UPSTREAM, Address, Connection, Factory, InetAddress
 from portfwd.filters.chain.chain import make_chain
-from portfwd.filters.chain.effects import Arm, Begin, Dial, Effect, Finish, Judge, Trouble, Write
+from portfwd.filters.chain.effects import Arm, Begin, Effect, Finish, Judge, StartDial, Trouble, Write
 
 CLIENT = InetAddress("192.0.2.1", 5000)
 LOCAL = InetAddress("198.51.100.1", 443)
@@ -47,7 +47,7 @@ class Talk:
         :param asked: addresses that the dial asks about before that.
         """
         self.connection = connection or make_connection()
-        self.dial: Dial | None = None
+        self.dial: StartDial | None = None
         self.finish: Finish | None = None
         self.judged: Judge | None = None
         self.upstream: list[bytes] = []
@@ -106,7 +106,7 @@ class Talk:
                         self.upstream.append(effect.data)
                     else:
                         self.client += effect.data
-                case Dial():
+                case StartDial():
                     self.dial = effect
                     for address in self._asked:
                         assert effect.permits is not None

@@ -13,9 +13,9 @@ from portfwd.errors import Location, Problem, RulesError
 from portfwd.filters import option_kinds
 from portfwd.filters.option_kinds import (
     FileKind,
-    Files,
     FileText,
-    Kind,
+    OptionFiles,
+    OptionKind,
     address,
     between,
     choice,
@@ -38,7 +38,7 @@ from portfwd.filters.option_kinds import (
 )
 from portfwd.values import InetAddress, UnixAddress
 
-GOOD: list[tuple[Kind[Any], str, Any]] = [
+GOOD: list[tuple[OptionKind[Any], str, Any]] = [
     (text, "a b", "a b"),
     (words, "a, b,c", ("a", "b", "c")),
     (number, "007", 7),
@@ -65,7 +65,7 @@ GOOD: list[tuple[Kind[Any], str, Any]] = [
     (data, "\N{LATIN SMALL LETTER E WITH ACUTE}", b"\xc3\xa9"),
     (data, "\udcff", b"\xff"),
 ]
-BAD: list[tuple[Kind[Any], str, str]] = [
+BAD: list[tuple[OptionKind[Any], str, str]] = [
     (text, "", "expected something"),
     (words, "a,,b", "expected words with commas"),
     (number, "-1", "expected a whole number"),
@@ -110,8 +110,8 @@ def refuses(path: str) -> str:
     raise PermissionError(13, "Permission denied", path)
 
 
-FILES = Files(lambda path: f"text of {path}", lambda path: f"/cwd/{path}")
-REFUSING = Files(refuses, str)
+FILES = OptionFiles(lambda path: f"text of {path}", lambda path: f"/cwd/{path}")
+REFUSING = OptionFiles(refuses, str)
 
 
 class KindTests(SynchronousTestCase):
@@ -169,7 +169,7 @@ class KindTests(SynchronousTestCase):
 
     def test_examples(self) -> None:
         """The example that help shows for a kind is a text that the kind reads."""
-        kinds = [kind for kind in vars(option_kinds).values() if isinstance(kind, Kind)]
+        kinds = [kind for kind in vars(option_kinds).values() if isinstance(kind, OptionKind)]
         self.assertGreater(len(kinds), 10)
         for kind in (*kinds, choice("a", "b")):
             self.assertTrue(kind.example, kind)
@@ -187,7 +187,7 @@ class FileKindTests(SynchronousTestCase):
 
     def test_path(self) -> None:
         """A path alone is made absolute, and nothing is read."""
-        self.assertEqual(file_path.load(Files(refuses, lambda path: f"/cwd/{path}"), "log"), "/cwd/log")
+        self.assertEqual(file_path.load(OptionFiles(refuses, lambda path: f"/cwd/{path}"), "log"), "/cwd/log")
 
     def test_parsed(self) -> None:
         """A file may have a reader of its own, whose complaint comes with the path."""

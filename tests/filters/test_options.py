@@ -12,10 +12,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.filters.options import (
     NEEDED,
-    Files,
     FileText,
-    Kind,
     OptionError,
+    OptionFiles,
+    OptionKind,
     OptionProblem,
     choice,
     declared,
@@ -37,7 +37,7 @@ def no_file(path: str) -> str:
     raise FileNotFoundError(2, "No such file or directory", path)
 
 
-FILES = Files(no_file, str)
+FILES = OptionFiles(no_file, str)
 
 
 def even(said: str) -> int:
@@ -172,7 +172,7 @@ class DeclarationTests(SynchronousTestCase):
         @frozen
         class Options:
             other: int = option(even)
-            word: int = option(Kind("thing", even), positional=True)
+            word: int = option(OptionKind("thing", even), positional=True)
 
         self.assertEqual(example("x", declared(Options)), "filter x VALUE other=VALUE")
 

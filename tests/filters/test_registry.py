@@ -12,13 +12,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from portfwd.filters import TO_CLIENT, TO_UPSTREAM, IFilterPlugin, RouteClause
-from portfwd.filters.options import Files, OptionProblem, example
+from portfwd.filters.options import OptionFiles, OptionProblem, example
 from portfwd.filters.own_factory import Arguments
 from portfwd.filters.registry import BUILT_IN, GROUP, OWN, Origin, Registry, Unavailable, origin_of
 from portfwd.testing import check_filter
 from tests.filters.plugins import ROUTER, Annotated, Bare, RouterOptions, WholePlugin
 
-FILES = Files(str, str)
+FILES = OptionFiles(str, str)
 HERE = "tests.filters.plugins"
 
 

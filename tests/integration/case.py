@@ -18,9 +18,9 @@ from pathlib import Path
 from twisted.trial import unittest
 
 from portfwd.kernel.pipes import MAX_IDLE
-from portfwd.testing.peers import Dialer, Listener, Peer, converse
+from portfwd.testing.peers import Dialer, Peer, ScriptedListener, converse
 from portfwd.values import Address, InetAddress, UnixAddress
-from tests.integration.forwarder import PATIENCE, AccessLine, Forwarder, wait_until
+from tests.integration.forwarder import TIMEOUT, AccessLine, Forwarder, wait_until
 from tests.integration.programs import temporary_directory
 
 #: Seconds in which descriptors are back where they started. The promise is two, on a machine that runs;
@@ -102,9 +102,9 @@ class ForwarderCase(unittest.SynchronousTestCase):
         finally:
             forwarder.clean_up()
 
-    def listener(self, address: Address = LOOPBACK, **options: int | None) -> Listener:
+    def listener(self, address: Address = LOOPBACK, **options: int | None) -> ScriptedListener:
         """An upstream that is closed after the test."""
-        listener = Listener(address, **options)
+        listener = ScriptedListener(address, **options)
         self.addCleanup(listener.close)
         return listener
 
@@ -158,7 +158,7 @@ class ForwarderCase(unittest.SynchronousTestCase):
         ended_first: str | None = None,
         orderly: bool | None = None,
         over: Address = LOOPBACK,
-        step_deadline: float = PATIENCE,
+        step_deadline: float = TIMEOUT,
         client_buffers: int | None = None,
         upstream_buffers: int | None = None,
     ) -> tuple[Dialer, Peer]:

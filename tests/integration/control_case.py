@@ -15,7 +15,7 @@ from typing import Any
 
 from tests.integration.case import ForwarderCase
 from tests.integration.echo import EchoServer
-from tests.integration.forwarder import PATIENCE, ROOT, Forwarder, wait_until
+from tests.integration.forwarder import ROOT, TIMEOUT, Forwarder, wait_until
 
 #: How a test calls the command, in a process of its own.
 COMMAND = (sys.executable, "-m", "portfwd.cli.main")
@@ -50,7 +50,7 @@ class Terminal:
         """Type it."""
         os.write(self._controller, text.encode())
 
-    def wait_for(self, text: str, seconds: float = PATIENCE) -> str:
+    def wait_for(self, text: str, seconds: float = TIMEOUT) -> str:
         """What was shown up to `text`; it is not looked at again."""
         until = time.monotonic() + seconds
         while text not in self.shown:
@@ -68,7 +68,7 @@ class Terminal:
         except OSError:
             return b""  # Linux says EIO when nobody has the terminal open any more.
 
-    def wait(self, seconds: float = PATIENCE) -> int:
+    def wait(self, seconds: float = TIMEOUT) -> int:
         """Its exit code."""
         while data := self._read():
             self.shown += data.decode("utf-8", "replace")
@@ -78,7 +78,7 @@ class Terminal:
         """Leave no process behind."""
         if self._process.poll() is None:
             self._process.kill()
-        self._process.wait(PATIENCE)
+        self._process.wait(TIMEOUT)
         os.close(self._controller)
 
 
@@ -106,7 +106,7 @@ class ControlCase(ForwarderCase):
             [*COMMAND, command, "--socket", self.path, *words],
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
             env=environment(),
             check=False,
             stdin=subprocess.DEVNULL,
@@ -126,7 +126,7 @@ class ControlCase(ForwarderCase):
 
     def client(self, forwarder: Forwarder, rule: str = "web") -> socket.socket:
         """A session, opened."""
-        client = socket.create_connection(("127.0.0.1", forwarder.port(rule)), timeout=PATIENCE)
+        client = socket.create_connection(("127.0.0.1", forwarder.port(rule)), timeout=TIMEOUT)
         self.addCleanup(client.close)
         return client
 
@@ -139,7 +139,7 @@ class ControlCase(ForwarderCase):
         """The open sessions, once there are `count`."""
         wait_until(
             lambda: len(self.json_of("sessions")["sessions"]) == count,
-            PATIENCE,
+            TIMEOUT,
             lambda: "not so many sessions",
         )
         rows: list[dict[str, Any]] = self.json_of("sessions")["sessions"]

@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TWISTD = "import sys; sys.argv[0] = 'twistd'; from twisted.scripts.twistd import run; run()"
 #: Seconds for things that take a fraction of one unless they never happen. Generous, since
 #: it is only waited for in failures, and a virtual machine can lose seconds to its host.
-PATIENCE = 60.0
+TIMEOUT = 60.0
 CLOSE_WAIT = "08"
 
 
@@ -151,7 +151,7 @@ class Forwarder:
         with self._news:
             return "\n".join(self.lines)
 
-    def wait_for_line(self, pattern: str, seconds: float = PATIENCE) -> re.Match[str]:
+    def wait_for_line(self, pattern: str, seconds: float = TIMEOUT) -> re.Match[str]:
         """The first match of `pattern` in a line of the log, waiting until it is there."""
         until = time.monotonic() + seconds
         seen = 0
@@ -195,7 +195,7 @@ class Forwarder:
         """The access log as it is now."""
         return self.access_log.read_text() if self.access_log.exists() else ""
 
-    def access_lines(self, count: int, seconds: float = PATIENCE) -> list[AccessLine]:
+    def access_lines(self, count: int, seconds: float = TIMEOUT) -> list[AccessLine]:
         """
         The closing lines of a JSON access log, once there are `count` of them.
 
@@ -258,7 +258,7 @@ class Forwarder:
         """Whether it runs."""
         return self._process.poll() is None
 
-    def wait(self, seconds: float = PATIENCE) -> int:
+    def wait(self, seconds: float = TIMEOUT) -> int:
         """The exit code, once the process has ended."""
         try:
             code = self._process.wait(seconds)
@@ -277,8 +277,8 @@ class Forwarder:
         """Whatever happened, leave no process behind."""
         if self.running:
             self._process.kill()
-        self._process.wait(PATIENCE)
-        self._reader.join(PATIENCE)
+        self._process.wait(TIMEOUT)
+        self._reader.join(TIMEOUT)
         if self._process.stdout is not None:
             self._process.stdout.close()
 

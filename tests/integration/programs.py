@@ -17,7 +17,7 @@ from pathlib import Path
 
 from twisted.trial import unittest
 
-from tests.integration.forwarder import PATIENCE, wait_until
+from tests.integration.forwarder import TIMEOUT, wait_until
 
 
 def needs(program: str) -> str:
@@ -123,7 +123,7 @@ class Program:
                 raise AssertionError(f"{what}: ended with {self._process.returncode}: {self.log.read_text()}")
             return reached()
 
-        wait_until(there, PATIENCE, lambda: f"{what}: not in time: {self.log.read_text()}")
+        wait_until(there, TIMEOUT, lambda: f"{what}: not in time: {self.log.read_text()}")
 
     def wait_for_port(self, port: int, host: str = "127.0.0.1") -> None:
         """Wait until it accepts connections."""
@@ -142,7 +142,7 @@ class Program:
                 self._process.wait(5)
             except subprocess.TimeoutExpired:
                 self._process.kill()
-        self._process.wait(PATIENCE)
+        self._process.wait(TIMEOUT)
 
 
 def temporary_directory(case: unittest.SynchronousTestCase) -> Path:

@@ -15,7 +15,7 @@ from aioquic.asyncio import connect, serve
 from aioquic.quic.configuration import QuicConfiguration
 
 #: Seconds in which a transfer is through.
-PATIENCE = 60
+TIMEOUT = 60
 
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -48,7 +48,7 @@ async def ask(port: int, authority: str, size: int) -> None:
         reader, writer = await client.create_stream()
         writer.write(data)
         writer.write_eof()
-        got = await asyncio.wait_for(reader.read(), PATIENCE)
+        got = await asyncio.wait_for(reader.read(), TIMEOUT)
     if got != data:
         raise SystemExit(f"{len(got)} of {size} bytes came back, or others")
 

@@ -130,7 +130,7 @@ class Reference:
         """Let everybody act until nobody has seen anything for a while."""
         quiet_since = time.monotonic()
         while time.monotonic() - quiet_since < QUIET:
-            happened = self._arrivals(session)
+            happened = self._arrived(session)
             happened |= session.client.act()
             happened |= session.upstream.act()
             if happened:
@@ -149,7 +149,7 @@ class Reference:
             ),
         ]
 
-    def _arrivals(self, session: Session) -> bool:
+    def _arrived(self, session: Session) -> bool:
         if session.upstream.socket is not None or session.upstream.gone:
             return False
         try:

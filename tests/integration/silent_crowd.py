@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from tests.integration.forwarder import PATIENCE
+from tests.integration.forwarder import TIMEOUT
 
 
 class Crowd:
@@ -19,7 +19,7 @@ class Crowd:
             member.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             # A unix socket whose queue is full refuses those that do not wait.
             member.connect(address)
-            member.settimeout(PATIENCE)
+            member.settimeout(TIMEOUT)
             try:
                 member.sendall(says)
             except OSError:  # it was closed for another one

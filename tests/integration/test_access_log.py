@@ -12,9 +12,9 @@ from pathlib import Path
 
 from twisted.trial.unittest import SkipTest
 
-from portfwd.testing.peers import Dialer, Listener, converse
+from portfwd.testing.peers import Dialer, ScriptedListener, converse
 from tests.integration.case import ForwarderCase
-from tests.integration.forwarder import PATIENCE, Forwarder, wait_until
+from tests.integration.forwarder import TIMEOUT, Forwarder, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 #: 100 bytes there, 2000 back, the client ends first.
@@ -25,7 +25,7 @@ UPSTREAM = ["expect 100", "expect end", "send 2000", "end"]
 class AccessLogTests(ForwarderCase):
     """One closing line a session; two in rinetd's forms."""
 
-    def session(self, forwarder: Forwarder, rule: str, upstream: Listener) -> Dialer:
+    def session(self, forwarder: Forwarder, rule: str, upstream: ScriptedListener) -> Dialer:
         """One short session."""
         client = Dialer(forwarder.address(rule), *CLIENT)
         converse(client, upstream.peer(*UPSTREAM))
@@ -36,7 +36,7 @@ class AccessLogTests(ForwarderCase):
         file = forwarder.directory / name
         wait_until(
             lambda: file.exists() and file.read_text().count("\n") >= count,
-            PATIENCE,
+            TIMEOUT,
             lambda: (
                 f"not {count} lines in {file.read_text() if file.exists() else 'no file'}:\n{forwarder.log}"
             ),
@@ -162,7 +162,7 @@ class AccessLogTests(ForwarderCase):
         self.session(forwarder, "case", upstream)
         self.lines(forwarder, 2, "access.log.1")
         forwarder.signal(signal.SIGUSR1)
-        wait_until(forwarder.access_log.exists, PATIENCE, lambda: f"no new file:\n{forwarder.log}")
+        wait_until(forwarder.access_log.exists, TIMEOUT, lambda: f"no new file:\n{forwarder.log}")
         self.session(forwarder, "case", upstream)
         (line,) = self.lines(forwarder, 1)
         self.assertEqual(json.loads(line)["id"], 3)
@@ -190,9 +190,9 @@ class AccessLogTests(ForwarderCase):
             self.lines(forwarder, 1)
             state = forwarder.directory / "logrotate.state"
             command = [program, "--force", "--state", os.fspath(state), os.fspath(config)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT)
             self.assertEqual((done.returncode, done.stderr), (0, ""))
-            wait_until(forwarder.access_log.exists, PATIENCE, lambda: f"no new file:\n{forwarder.log}")
+            wait_until(forwarder.access_log.exists, TIMEOUT, lambda: f"no new file:\n{forwarder.log}")
             (line,) = self.lines(forwarder, 1, "access.log.1")
             self.assertEqual(json.loads(line)["id"], number)
         self.assertTrue((forwarder.directory / "access.log.2.gz").exists())

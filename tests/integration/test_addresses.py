@@ -8,7 +8,7 @@ import stat
 
 from twisted.trial import unittest
 
-from portfwd.testing.peers import Dialer, Listener, converse
+from portfwd.testing.peers import Dialer, ScriptedListener, converse
 from portfwd.values import InetAddress, UnixAddress
 from tests.integration.case import ForwarderCase
 
@@ -18,7 +18,7 @@ HELLO = (["send 10", "end", "expect 10", "expect end"], ["expect 10", "expect en
 class AddressTests(ForwarderCase):
     """Listeners of every kind."""
 
-    def talk(self, address: InetAddress | UnixAddress, upstream: Listener) -> None:
+    def talk(self, address: InetAddress | UnixAddress, upstream: ScriptedListener) -> None:
         """A short conversation through `address`."""
         converse(Dialer(address, *HELLO[0]), upstream.peer(*HELLO[1]))
 
@@ -76,7 +76,7 @@ class AddressTests(ForwarderCase):
         for number, upstream in enumerate(upstreams):
             self.talk(InetAddress("127.0.0.1", low + number), upstream)
 
-    def neighbours(self, count: int = 3) -> list[Listener]:
+    def neighbours(self, count: int = 3) -> list[ScriptedListener]:
         """Listeners on `count` ports in a row."""
         for _ in range(50):
             found = [self.listener()]

@@ -26,7 +26,7 @@ from portfwd.filters.builtin.users import hash_password
 from tests.integration.case import deep
 from tests.integration.control_case import ControlCase, read_exactly
 from tests.integration.echo import EchoProcess
-from tests.integration.forwarder import PATIENCE, ROOT, Forwarder
+from tests.integration.forwarder import ROOT, TIMEOUT, Forwarder
 from tests.integration.programs import free_port
 from tests.integration.servers import write_certificates
 
@@ -76,7 +76,7 @@ class Crowd:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.communicate(timeout=PATIENCE)
+        self._process.communicate(timeout=TIMEOUT)
 
 
 class AttackTests(ControlCase):
@@ -133,7 +133,7 @@ class AttackTests(ControlCase):
 
     def real(self, forwarder: Forwarder, rule: str, first: bytes, answer: bytes) -> None:
         """A client from another address says `first`, reads `answer`, and is echoed."""
-        with socket.create_connection(("127.0.0.1", forwarder.port(rule)), PATIENCE, REAL) as client:
+        with socket.create_connection(("127.0.0.1", forwarder.port(rule)), TIMEOUT, REAL) as client:
             client.sendall(first)
             self.assertEqual(read_exactly(client, len(answer))[: len(answer)], answer, rule)
             client.sendall(b"are you there?")
@@ -141,7 +141,7 @@ class AttackTests(ControlCase):
 
     def real_tls(self, port: int) -> None:
         """A TLS client from another address is echoed."""
-        sock = socket.create_connection(("127.0.0.1", port), PATIENCE, REAL)
+        sock = socket.create_connection(("127.0.0.1", port), TIMEOUT, REAL)
         with self.context.wrap_socket(sock, server_hostname="localhost") as client:
             client.sendall(b"secret")
             self.assertEqual(client.recv(6), b"secret")
@@ -171,13 +171,13 @@ class AttackTests(ControlCase):
         """How long exchanges take, by way of the forwarder and directly, in turns."""
         ports = (self.under_attack.port("canary"), self.canary_echo.port)
         taken: tuple[list[float], list[float]] = ([], [])
-        clients = [socket.create_connection(("127.0.0.1", port), PATIENCE) for port in ports]
+        clients = [socket.create_connection(("127.0.0.1", port), TIMEOUT) for port in ports]
         for number in range(EXCHANGES):
             for way, port in enumerate(ports):
                 began = time.monotonic()
                 if number % 10 == 9:
                     clients[way].close()
-                    clients[way] = socket.create_connection(("127.0.0.1", port), PATIENCE)
+                    clients[way] = socket.create_connection(("127.0.0.1", port), TIMEOUT)
                 self.exchange(clients[way], b"tweet")
                 taken[way].append(time.monotonic() - began)
         for client in clients:
@@ -222,7 +222,7 @@ class AttackTests(ControlCase):
 
         def ask() -> None:
             with socket.create_connection(
-                ("127.0.0.1", self.under_attack.port(rule)), PATIENCE, REAL
+                ("127.0.0.1", self.under_attack.port(rule)), TIMEOUT, REAL
             ) as client:
                 client.sendall(first)
                 with client.makefile("rb") as lines:
@@ -233,7 +233,7 @@ class AttackTests(ControlCase):
     def real_socks(self, destination: bytes) -> None:
         """A SOCKS client from another address is connected to the echo."""
         port = self.under_attack.port("socks")
-        with socket.create_connection(("127.0.0.1", port), PATIENCE, REAL) as client:
+        with socket.create_connection(("127.0.0.1", port), TIMEOUT, REAL) as client:
             client.sendall(b"\5\1\0")
             self.assertEqual(read_exactly(client, 2), b"\5\0")
             client.sendall(b"\5\1\0\1" + destination)
@@ -256,7 +256,7 @@ class AttackTests(ControlCase):
     def healthy(self) -> None:
         """Health is answered to somebody from another address, and so is a page of metrics."""
         for path, answer in (("healthz", b"ok\n"), ("metrics", b"portfwd_ready 1.0")):
-            with socket.create_connection(("127.0.0.1", self.metrics_port), PATIENCE, REAL) as client:
+            with socket.create_connection(("127.0.0.1", self.metrics_port), TIMEOUT, REAL) as client:
                 client.sendall(b"GET /" + path.encode() + b" HTTP/1.0\r\n\r\n")
                 page = b""
                 while data := client.recv(65536):
@@ -272,7 +272,7 @@ class AttackTests(ControlCase):
 
     def greeted(self) -> None:
         """The manhole says what it is to somebody from another address."""
-        with socket.create_connection(("127.0.0.1", self.manhole_port), PATIENCE, REAL) as client:
+        with socket.create_connection(("127.0.0.1", self.manhole_port), TIMEOUT, REAL) as client:
             self.assertEqual(read_exactly(client, 8), b"SSH-2.0-")
 
     def test_manhole(self) -> None:
@@ -291,12 +291,12 @@ class AttackTests(ControlCase):
         for thread in threads:
             thread.start()
         try:
-            self.assertTrue(guessed.wait(PATIENCE))
+            self.assertTrue(guessed.wait(TIMEOUT))
             delays = self.canary()
         finally:
             over.set()
             for thread in threads:
-                thread.join(PATIENCE)
+                thread.join(TIMEOUT)
         if deep():
             self.judge("passwords", *delays)
 
@@ -306,7 +306,7 @@ class AttackTests(ControlCase):
         while not over.is_set():
             with (
                 contextlib.suppress(ConnectionError),
-                socket.create_connection(address, PATIENCE, (source, 0)) as client,
+                socket.create_connection(address, TIMEOUT, (source, 0)) as client,
             ):
                 client.sendall(b"\5\1\2" + b"\1\5alice\5wrong")
                 if read_exactly(client, 4) == b"\5\2\1\1":

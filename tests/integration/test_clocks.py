@@ -11,7 +11,7 @@ from typing import ClassVar
 from twisted.trial import unittest
 
 from tests.integration.case import JSON_LOG, ForwarderCase
-from tests.integration.forwarder import PATIENCE, Forwarder
+from tests.integration.forwarder import TIMEOUT, Forwarder
 
 #: Debian's and others' places for the library that fakes clocks.
 LIBRARIES = ("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1", "/usr/lib/faketime/libfaketime.so.1")
@@ -63,13 +63,13 @@ class ClockTests(ForwarderCase):
 
     def session(self, forwarder: Forwarder, rule: str) -> tuple[socket.socket, socket.socket]:
         """Both ends of one."""
-        client = socket.create_connection(("127.0.0.1", forwarder.port(rule)), PATIENCE)
+        client = socket.create_connection(("127.0.0.1", forwarder.port(rule)), TIMEOUT)
         self.addCleanup(client.close)
-        server = self.upstream.accept(PATIENCE)
+        server = self.upstream.accept(TIMEOUT)
         assert server is not None
         self.addCleanup(server.close)
-        server.settimeout(PATIENCE)
-        client.settimeout(PATIENCE)
+        server.settimeout(TIMEOUT)
+        client.settimeout(TIMEOUT)
         self.exchange(client, server)
         return client, server
 

@@ -10,7 +10,7 @@ import time
 
 from portfwd.admin.doors import MAX_CLIENTS
 from tests.integration.control_case import COMMAND, ControlCase, read_exactly
-from tests.integration.forwarder import PATIENCE, Forwarder, wait_until
+from tests.integration.forwarder import TIMEOUT, Forwarder, wait_until
 from tests.integration.silent_crowd import Crowd
 
 
@@ -101,7 +101,7 @@ class CommandTests(ControlCase):
         sender = threading.Thread(target=client.sendall, args=(data[1_000_016:],))
         sender.start()
         self.assertEqual(read_exactly(client, len(data) - 1_000_016), data[1_000_016:])
-        sender.join(PATIENCE)
+        sender.join(TIMEOUT)
         self.assertEqual(tap.wait(), 0)
         self.assertIn("> 00000000", tap.shown)
         self.assertIn("< 00000000", tap.shown)
@@ -182,7 +182,7 @@ class CountTests(ControlCase):
                 sender = threading.Thread(target=client.sendall, args=(bytes(size),))
                 sender.start()
                 self.assertEqual(len(read_exactly(client, size)), size)
-                sender.join(PATIENCE)
+                sender.join(TIMEOUT)
             host, port = client.getsockname()
             counted[f"{host}:{port}"] = sum(sizes)
             clients.append(client)
@@ -237,12 +237,12 @@ class StuckTests(ControlCase):
         sender = threading.Thread(target=others[0].sendall, args=(data,))
         sender.start()
         self.assertEqual(len(read_exactly(others[0], len(data))), len(data))
-        sender.join(PATIENCE)
+        sender.join(TIMEOUT)
         p99 = [statistics.quantiles(times, n=100)[98] for times in (before, during)]
         # A machine that is shared with other tests has pauses of its own.
         self.assertLess(p99[1], max(10 * p99[0], 0.05))
         for client in stuck:
             client.close()
         wait_until(
-            lambda: forwarder.open_descriptors() < 130, PATIENCE, lambda: str(forwarder.open_descriptors())
+            lambda: forwarder.open_descriptors() < 130, TIMEOUT, lambda: str(forwarder.open_descriptors())
         )

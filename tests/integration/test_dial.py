@@ -7,7 +7,7 @@ import time
 
 from twisted.trial import unittest
 
-from portfwd.testing.peers import Dialer, Listener, converse
+from portfwd.testing.peers import Dialer, ScriptedListener, converse
 from portfwd.values import InetAddress
 from tests.integration.case import ForwarderCase
 from tests.integration.forwarder import Forwarder
@@ -41,7 +41,7 @@ class DialTests(ForwarderCase):
         return forwarder
 
     def reaches(
-        self, targets: str, listener: Listener, options: str = "", family: str = "127.0.0.1"
+        self, targets: str, listener: ScriptedListener, options: str = "", family: str = "127.0.0.1"
     ) -> Forwarder:
         """The conversation comes out with the peer at `listener`."""
         forwarder = self.forwarder(f"case: {family}:0 -> {targets} {options}\n")

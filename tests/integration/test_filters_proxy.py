@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 
 from tests.integration.filter_case import TLS_ENDS, FilterCase
-from tests.integration.forwarder import PATIENCE, AccessLine, Forwarder, wait_until
+from tests.integration.forwarder import TIMEOUT, AccessLine, Forwarder, wait_until
 from tests.integration.programs import free_port
 from tests.integration.servers import start_haproxy, start_nginx, write_certificates
 
@@ -156,7 +156,7 @@ listen checked
     server s 127.0.0.1:{through.port("in")} send-proxy-v2 check inter 50ms fall 1 rise 1
 """,
         )
-        wait_until(lambda: through.access_text() != "", PATIENCE, lambda: f"no check:\n{through.log}")
+        wait_until(lambda: through.access_text() != "", TIMEOUT, lambda: f"no check:\n{through.log}")
         check = AccessLine.read(through.access_text().splitlines()[0])
         self.assertTrue(check.client.startswith("127.0.0.1:"), str(check.raw))
         # HAProxy resets when it has read enough.

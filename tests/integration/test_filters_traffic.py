@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from tests.integration.filter_case import LARGE, FilterCase
-from tests.integration.forwarder import PATIENCE, ROOT, Forwarder, wait_until
+from tests.integration.forwarder import ROOT, TIMEOUT, Forwarder, wait_until
 from tests.integration.programs import Program, free_port, needs, run
 from tests.integration.servers import start_nginx, start_redis
 
@@ -157,18 +157,16 @@ class CopiesTests(RedisCase):
         self.assertEqual((first.to_upstream, first.to_client), (len(sent), 5))
         self.through.wait_for_line(r"db: session 1: > 00000000  2a 33 .*\|\*3\.\.\$3\.\.SET\.\.\$4\.\|$")
         self.through.wait_for_line(r"db: session 2: < 00000000  24 31 .*\|\$10\.\.some value\.\|$")
-        wait_until(
-            lambda: self.ask(self.shadow, "GET", "name") == "some value", PATIENCE, lambda: "no shadow"
-        )
+        wait_until(lambda: self.ask(self.shadow, "GET", "name") == "some value", TIMEOUT, lambda: "no shadow")
         kept = sent + b"*2\r\n$3\r\nGET\r\n$4\r\nname\r\n"
         wait_until(
             lambda: self.file.exists() and self.file.read_bytes() == kept,
-            PATIENCE,
+            TIMEOUT,
             lambda: repr(self.file.read_bytes() if self.file.exists() else None),
         )
         for file in (self.file, self.record):
             self.assertEqual(file.stat().st_mode & 0o007, 0, f"{file} has bytes of users")
-        wait_until(lambda: self.record.read_text().count('"closed"') == 2, PATIENCE, self.record.read_text)
+        wait_until(lambda: self.record.read_text().count('"closed"') == 2, TIMEOUT, self.record.read_text)
         # As the clients, to the server: it says the same as long as it is the same.
         fresh = start_redis(self, "fresh")
         code, said = self.replay("--to", f"unix:{fresh}", "--no-wait")

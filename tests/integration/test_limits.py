@@ -11,7 +11,7 @@ from portfwd.testing.peers import Dialer, converse
 from portfwd.values import InetAddress
 from tests.integration.case import ForwarderCase
 from tests.integration.echo import EchoServer
-from tests.integration.forwarder import PATIENCE, Forwarder
+from tests.integration.forwarder import TIMEOUT, Forwarder
 
 
 class LimitCase(ForwarderCase):
@@ -34,7 +34,7 @@ class LimitCase(ForwarderCase):
             client.sendall(b"x")
             self.poll.register(client, selectors.EVENT_READ)
 
-    def answers(self, count: int, seconds: float = PATIENCE) -> list[bytes]:
+    def answers(self, count: int, seconds: float = TIMEOUT) -> list[bytes]:
         """What the next `count` clients hear, an answer or an end; fewer, if it takes too long."""
         heard: list[bytes] = []
         until = time.monotonic() + seconds
@@ -182,7 +182,7 @@ class RefuseTests(LimitCase):
         upstream = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.addCleanup(upstream.close)
         upstream.bind(("127.0.0.1", 0))
-        upstream.settimeout(PATIENCE)
+        upstream.settimeout(TIMEOUT)
         forwarder = self.forwarder(
             f"a: 127.0.0.1:0/udp -> 127.0.0.1:{upstream.getsockname()[1]}/udp max-conns-per-source=1\n"
         )
@@ -262,7 +262,7 @@ class DescriptorTests(LimitCase):
             client.sendall(b"hello")
             self.assertEqual(client.recv(5), b"hello")
         with socket.socket(socket.AF_UNIX) as operator:
-            operator.settimeout(PATIENCE)
+            operator.settimeout(TIMEOUT)
             operator.connect(str(socket_file))
             self.assertIn(b"portfwd", operator.recv(1000))
 

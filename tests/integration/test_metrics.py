@@ -13,7 +13,7 @@ from twisted.trial.unittest import SkipTest
 from portfwd.admin.metrics_page import MOST_CONNECTIONS
 from portfwd.testing.peers import Dialer, converse
 from tests.integration.case import ForwarderCase
-from tests.integration.forwarder import PATIENCE, Forwarder, wait_until
+from tests.integration.forwarder import TIMEOUT, Forwarder, wait_until
 from tests.integration.silent_crowd import Crowd
 
 try:
@@ -60,23 +60,23 @@ class MetricsCase(ForwarderCase):
 
     def in_session(self, forwarder: Forwarder) -> tuple[socket.socket, socket.socket]:
         """Both ends of one session."""
-        client = socket.create_connection(("127.0.0.1", forwarder.port("web")), PATIENCE)
+        client = socket.create_connection(("127.0.0.1", forwarder.port("web")), TIMEOUT)
         self.addCleanup(client.close)
-        server = self.upstream.accept(PATIENCE)
+        server = self.upstream.accept(TIMEOUT)
         assert server is not None
         self.addCleanup(server.close)
-        server.settimeout(PATIENCE)
+        server.settimeout(TIMEOUT)
         return client, server
 
     def curl(self, forwarder: Forwarder, path: str) -> tuple[int, str]:
         """Status and body of a page."""
         address = forwarder.wait_for_line(r"metrics: listening on (\S+)")[1]
-        command = ["curl", "--silent", "--max-time", str(PATIENCE), "--write-out", "\n%{http_code}"]
+        command = ["curl", "--silent", "--max-time", str(TIMEOUT), "--write-out", "\n%{http_code}"]
         if address.startswith("unix:"):
             command += ["--unix-socket", address.removeprefix("unix:"), f"http://localhost{path}"]
         else:
             command.append(address.removesuffix("/metrics") + path)
-        done = subprocess.run(command, capture_output=True, text=True, timeout=2 * PATIENCE, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=2 * TIMEOUT, check=True)
         body, _, code = done.stdout.rpartition("\n")
         return int(code), body
 
@@ -133,7 +133,7 @@ class CounterTests(MetricsCase):
         # A peer may have its bytes before the call that gave them to it has returned and they are counted.
         wait_until(
             lambda: self.figures(forwarder).get("bytes_total", rule="web", direction="to-client") == 6,
-            PATIENCE,
+            TIMEOUT,
             lambda: forwarder.log,
         )
         page = self.figures(forwarder)
@@ -212,7 +212,7 @@ class PageTests(MetricsCase):
         forwarder = self.measured()
         port = int(forwarder.wait_for_line(r"metrics: listening on http://127.0.0.1:(\d+)/")[1])
         for words in (b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 500, b"GET /met"):
-            watcher = socket.create_connection(("127.0.0.1", port), PATIENCE)
+            watcher = socket.create_connection(("127.0.0.1", port), TIMEOUT)
             self.addCleanup(watcher.close)
             watcher.settimeout(0.2)
             try:

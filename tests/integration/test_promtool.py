@@ -7,7 +7,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.metrics.names import NAMES, Kind
+from portfwd.metrics.names import NAMES, MetricKind
 from tests.integration.programs import needs, run
 
 ALERTS = Path(__file__).resolve().parents[2] / "examples" / "prometheus"
@@ -26,7 +26,7 @@ class AlertTests(SynchronousTestCase):
         known = {
             name.name + ending
             for name in NAMES
-            for ending in (("_sum", "_count", "_bucket") if name.kind is Kind.HISTOGRAM else ("",))
+            for ending in (("_sum", "_count", "_bucket") if name.kind is MetricKind.HISTOGRAM else ("",))
         }
         for file in ALERTS.glob("*.yml"):
             named = set(re.findall(r"\bportfwd_\w+", file.read_text()))

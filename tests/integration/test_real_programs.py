@@ -22,7 +22,7 @@ from tests.integration.servers import start_nginx, start_postgresql, start_sshd
 #: Bytes of a document; more than all buffers between a client and a server.
 DOCUMENT = 4_000_000
 #: Seconds that a test waits for what takes a fraction of one.
-PATIENCE = 60.0
+TIMEOUT = 60.0
 
 
 class SlowPrinter:
@@ -115,21 +115,21 @@ class Collector:
     def close(self) -> None:
         """Stop; what the current connection still brings has been read when this returns."""
         self._socket.shutdown(socket.SHUT_RDWR)
-        self._thread.join(PATIENCE)
+        self._thread.join(TIMEOUT)
         self._socket.close()
 
 
 def send_lines(port: int, count: int) -> None:
     """A sender that only writes, a line every two milliseconds, and connects anew when a write fails."""
     pace = threading.Event()
-    sender = socket.create_connection(("127.0.0.1", port), PATIENCE)
+    sender = socket.create_connection(("127.0.0.1", port), TIMEOUT)
     for number in range(count):
         line = b"<14>line %d\n" % number
         try:
             sender.sendall(line)
         except OSError:
             sender.close()
-            sender = socket.create_connection(("127.0.0.1", port), PATIENCE)
+            sender = socket.create_connection(("127.0.0.1", port), TIMEOUT)
             sender.sendall(line)
         pace.wait(0.002)
     sender.shutdown(socket.SHUT_WR)
@@ -160,7 +160,7 @@ class WriterTests(PathsCase):
             client.start()
         for client in clients:
             client.join()
-            self.assertTrue(printer.done.acquire(timeout=PATIENCE), forwarder.access_text())
+            self.assertTrue(printer.done.acquire(timeout=TIMEOUT), forwarder.access_text())
         self.assertEqual([len(got) for got in printer.received], [size] * len(PATHS), forwarder.access_text())
         self.assertEqual(set(printer.received), {data})
         self.assertEqual(answers, dict.fromkeys(PATHS, b"printed\n"))

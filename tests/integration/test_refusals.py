@@ -7,7 +7,7 @@ import socket
 from portfwd.testing.peers import Dialer, converse
 from portfwd.values import InetAddress
 from tests.integration.case import ForwarderCase
-from tests.integration.forwarder import PATIENCE
+from tests.integration.forwarder import TIMEOUT
 
 
 class RefusalTests(ForwarderCase):
@@ -82,7 +82,7 @@ class RefusalTests(ForwarderCase):
         )
         for name in listeners:
             with socket.socket(socket.AF_UNIX) as client:
-                client.settimeout(PATIENCE)
+                client.settimeout(TIMEOUT)
                 client.connect(f"{self.directory}/{name}")
                 self.assertEqual(client.recv(1), b"", name)
         with socket.socket(socket.AF_UNIX) as client:

@@ -11,11 +11,11 @@ import threading
 from pathlib import Path
 
 from portfwd.testing.data import Pattern
-from portfwd.testing.peers import Dialer, Listener, converse
+from portfwd.testing.peers import Dialer, ScriptedListener, converse
 from portfwd.values import InetAddress
 from tests.integration.case import JSON_LOG, ForwarderCase, deep
 from tests.integration.echo import EchoServer
-from tests.integration.forwarder import PATIENCE, Forwarder, wait_until
+from tests.integration.forwarder import TIMEOUT, Forwarder, wait_until
 from tests.integration.programs import needs_root
 from tests.integration.test_start_and_stop import low_port
 
@@ -44,21 +44,23 @@ class ReloadCase(ForwarderCase):
         os.replace(fresh, file)
         before, count = len(forwarder.lines), over(forwarder)
         forwarder.signal(signal.SIGHUP)
-        wait_until(lambda: over(forwarder) > count, PATIENCE, lambda: forwarder.log)
+        wait_until(lambda: over(forwarder) > count, TIMEOUT, lambda: forwarder.log)
         return "\n".join(forwarder.lines[before:])
 
-    def hello(self, forwarder: Forwarder, rule: str, upstream: Listener) -> None:
+    def hello(self, forwarder: Forwarder, rule: str, upstream: ScriptedListener) -> None:
         """A short conversation."""
         converse(Dialer(forwarder.addresses(rule)[-1], *HELLO[0]), upstream.peer(*HELLO[1]))
 
-    def session(self, forwarder: Forwarder, rule: str, upstream: Listener) -> tuple[socket.socket, ...]:
+    def session(
+        self, forwarder: Forwarder, rule: str, upstream: ScriptedListener
+    ) -> tuple[socket.socket, ...]:
         """Both ends of a session that has begun."""
-        client = socket.create_connection(("127.0.0.1", forwarder.port(rule)), PATIENCE)
+        client = socket.create_connection(("127.0.0.1", forwarder.port(rule)), TIMEOUT)
         self.addCleanup(client.close)
-        server = upstream.accept(PATIENCE)
+        server = upstream.accept(TIMEOUT)
         assert server is not None
         self.addCleanup(server.close)
-        server.settimeout(PATIENCE)
+        server.settimeout(TIMEOUT)
         client.sendall(b"a")
         self.assertEqual(server.recv(10), b"a")
         return client, server
@@ -123,9 +125,9 @@ class SignalTests(ReloadCase):
         for number, how in enumerate(("stay", "drain", "cut"), 1):
             address = forwarder.address(how)
             assert isinstance(address, InetAddress)
-            client = socket.create_connection((f"127.0.0.{number}", address.port), PATIENCE)
+            client = socket.create_connection((f"127.0.0.{number}", address.port), TIMEOUT)
             self.addCleanup(client.close)
-            server = upstream.accept(PATIENCE)
+            server = upstream.accept(TIMEOUT)
             assert server is not None
             self.addCleanup(server.close)
             ends[how] = (client, server)
@@ -150,13 +152,13 @@ class SignalTests(ReloadCase):
         client.close()
         server.close()
         other = forwarder.directory / "other.log"
-        wait_until(lambda: other.exists() and bool(other.read_text()), PATIENCE, lambda: forwarder.log)
+        wait_until(lambda: other.exists() and bool(other.read_text()), TIMEOUT, lambda: forwarder.log)
         self.assertEqual(forwarder.access_text(), "")
         self.reload(forwarder, f"log access=text\n{rule}")
         client, server = self.session(forwarder, "a", upstream)
         client.close()
         server.close()
-        wait_until(lambda: "rule=a" in forwarder.log, PATIENCE, lambda: forwarder.log)
+        wait_until(lambda: "rule=a" in forwarder.log, TIMEOUT, lambda: forwarder.log)
 
     def test_rules_of_the_command_line(self) -> None:
         """They cannot be read again, which is said."""
@@ -213,7 +215,7 @@ class NotifyTests(ReloadCase):
         path = self.directory / "notify"
         systemd = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.addCleanup(systemd.close)
-        systemd.settimeout(PATIENCE)
+        systemd.settimeout(TIMEOUT)
         systemd.bind(str(path))
         forwarder = Forwarder(
             self.directory,
@@ -259,7 +261,7 @@ class Stream(threading.Thread):
 
     def __init__(self, port: int, seed: int, enough: threading.Event) -> None:
         super().__init__(daemon=True)
-        self._socket = socket.create_connection(("127.0.0.1", port), PATIENCE)
+        self._socket = socket.create_connection(("127.0.0.1", port), TIMEOUT)
         self._pattern = Pattern(seed)
         self._enough = enough
         self.problem: BaseException | str = ""
@@ -313,7 +315,7 @@ class Newcomers(threading.Thread):
         """Connect, send, get it back, close."""
         while not self._enough.is_set():
             try:
-                with socket.create_connection(("127.0.0.1", self._port), PATIENCE) as client:
+                with socket.create_connection(("127.0.0.1", self._port), TIMEOUT) as client:
                     client.sendall(b"hello")
                     client.shutdown(socket.SHUT_WR)
                     got = b""
@@ -363,7 +365,7 @@ class TrafficTests(ReloadCase):
             self.reload(forwarder, versions[(number + 1) % len(versions)])
         enough.set()
         for thread in (*crowd, *long):
-            thread.join(PATIENCE)
+            thread.join(TIMEOUT)
             self.assertFalse(thread.is_alive(), thread)
         self.assertEqual([one for newcomers in crowd for one in newcomers.problems], [])
         self.assertEqual([stream.problem for stream in long if stream.problem], [])

@@ -15,12 +15,12 @@ from pathlib import Path
 from twisted.trial import unittest
 
 from portfwd.service.daemon.last_resort import CUT_OFF, LOST
-from portfwd.testing.peers import Dialer, Listener, converse
+from portfwd.testing.peers import Dialer, ScriptedListener, converse
 from portfwd.values import InetAddress
 from tests.integration.case import JSON_LOG, ForwarderCase
 from tests.integration.forwarder import (
-    PATIENCE,
     ROOT,
+    TIMEOUT,
     TWISTD,
     Forwarder,
     addresses_in,
@@ -58,7 +58,7 @@ class LastResortTests(ForwarderCase):
         forwarder = Forwarder(directory, rules, ["--drain", "60"], twistd=options)
         self.addCleanup(forwarder.clean_up)
         forwarder.wait_until_ready()
-        client = socket.create_connection(("127.0.0.1", forwarder.port("case")), PATIENCE)
+        client = socket.create_connection(("127.0.0.1", forwarder.port("case")), TIMEOUT)
         self.addCleanup(client.close)
         client.sendall(b"a")
         return forwarder
@@ -120,18 +120,18 @@ class LogTests(ForwarderCase):
             lines.append(process.stdout.readline().decode())
         address = addresses_in("".join(lines), "case")[0]
         assert isinstance(address, InetAddress)
-        client = socket.create_connection((address.host, address.port), PATIENCE)
+        client = socket.create_connection((address.host, address.port), TIMEOUT)
         self.addCleanup(client.close)
-        server = upstream.accept(PATIENCE)
+        server = upstream.accept(TIMEOUT)
         assert server is not None
         self.addCleanup(server.close)
-        server.settimeout(PATIENCE)
+        server.settimeout(TIMEOUT)
         # Each byte makes a line that fills the pipe.
         for _ in range(3):
             client.sendall(b"a")
             self.assertEqual(server.recv(10), b"a")
         process.send_signal(signal.SIGTERM)
-        self.assertEqual(process.wait(PATIENCE), 0)
+        self.assertEqual(process.wait(TIMEOUT), 0)
 
 
 class StopTests(ForwarderCase):
@@ -141,12 +141,12 @@ class StopTests(ForwarderCase):
         """A forwarder with one session; both ends of it."""
         upstream = self.listener()
         forwarder = self.forwarder(f"case: 127.0.0.1:0 -> {upstream.address}\n", drain=drain)
-        client = socket.create_connection(("127.0.0.1", forwarder.port("case")), PATIENCE)
+        client = socket.create_connection(("127.0.0.1", forwarder.port("case")), TIMEOUT)
         self.addCleanup(client.close)
-        server = upstream.accept(PATIENCE)
+        server = upstream.accept(TIMEOUT)
         assert server is not None
         self.addCleanup(server.close)
-        server.settimeout(PATIENCE)
+        server.settimeout(TIMEOUT)
         client.sendall(b"a")
         self.assertEqual(server.recv(10), b"a")
         return forwarder, client, server
@@ -154,7 +154,7 @@ class StopTests(ForwarderCase):
     def wait_until_closed(self, forwarder: Forwarder) -> None:
         """Wait until nobody listens any more; a client that tried would become a session of its own."""
         port = forwarder.port("case")
-        wait_until(lambda: not is_listening(port), PATIENCE, lambda: f"it still accepts:\n{forwarder.log}")
+        wait_until(lambda: not is_listening(port), TIMEOUT, lambda: f"it still accepts:\n{forwarder.log}")
 
     def test_without_sessions(self) -> None:
         """With nothing to wait for it ends at once, with 0, whatever ``--drain`` is."""
@@ -334,7 +334,7 @@ class DaemonTests(ForwarderCase):
             directory=self.directory,
         )  # fmt: skip
         self.assertEqual(done.returncode, 0, (done.stdout + done.stderr).decode())
-        wait_until(lambda: pidfile.exists() and bool(pidfile.read_text()), PATIENCE, lambda: "no pid file")
+        wait_until(lambda: pidfile.exists() and bool(pidfile.read_text()), TIMEOUT, lambda: "no pid file")
         pid = int(pidfile.read_text())
         self.addCleanup(self.end, pid)
         return pid
@@ -352,7 +352,7 @@ class DaemonTests(ForwarderCase):
         if not gone():
             os.kill(pid, signal.SIGTERM)
         try:
-            wait_until(gone, PATIENCE, lambda: f"still there:\n{self.log()}")
+            wait_until(gone, TIMEOUT, lambda: f"still there:\n{self.log()}")
         except AssertionError:
             os.kill(pid, signal.SIGKILL)
             raise
@@ -362,9 +362,9 @@ class DaemonTests(ForwarderCase):
         file = self.directory / "twistd.log"
         return file.read_text() if file.exists() else ""
 
-    def talk(self, rule: str, upstream: Listener) -> None:
+    def talk(self, rule: str, upstream: ScriptedListener) -> None:
         """A short conversation through the daemon, whose port its log tells."""
-        wait_until(lambda: "portfwd is ready" in self.log(), PATIENCE, self.log)
+        wait_until(lambda: "portfwd is ready" in self.log(), TIMEOUT, self.log)
         (address,) = addresses_in(self.log(), rule)
         converse(Dialer(address, *HELLO[0]), upstream.peer(*HELLO[1]))
 
@@ -374,7 +374,7 @@ class DaemonTests(ForwarderCase):
         pid = self.started(rule=f"case: 127.0.0.1:0 -> {upstream.address}")
         self.talk("case", upstream)
         os.kill(pid, signal.SIGTERM)
-        wait_until(lambda: not (self.directory / "pid").exists(), PATIENCE, self.log)
+        wait_until(lambda: not (self.directory / "pid").exists(), TIMEOUT, self.log)
 
     def test_privileges(self) -> None:
         """A port below 1024 is bound as root, inside a new root directory; then it runs as nobody."""

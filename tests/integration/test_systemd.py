@@ -6,9 +6,9 @@ import os
 import socket
 from contextlib import ExitStack
 
-from portfwd.testing.peers import Dialer, Listener, converse
+from portfwd.testing.peers import Dialer, ScriptedListener, converse
 from portfwd.values import InetAddress, UnixAddress
-from tests.integration.case import JSON_LOG, LOOPBACK, PATIENCE, ForwarderCase
+from tests.integration.case import JSON_LOG, LOOPBACK, TIMEOUT, ForwarderCase
 from tests.integration.forwarder import Forwarder
 
 CONVERSATION = ("send 100KiB", "end", "expect 10KiB", "expect end")
@@ -36,7 +36,7 @@ class ActivationTests(ForwarderCase):
 
     def test_tcp_and_unix(self) -> None:
         """Both kinds of socket serve sessions; the file of a unix socket stays when portfwd goes."""
-        with Listener(LOOPBACK) as upstream:
+        with ScriptedListener(LOOPBACK) as upstream:
             tcp = socket.create_server(("127.0.0.1", 0))
             self.addCleanup(tcp.close)
             path = str(self.directory / "inherited.sock")
@@ -85,7 +85,7 @@ class ActivationTests(ForwarderCase):
             )
             forwarder.wait_until_ready()
             for sock in (upstream, client, peer):
-                sock.settimeout(PATIENCE)
+                sock.settimeout(TIMEOUT)
             for asking, where in ((client, ("127.0.0.2", udp.getsockname()[1])), (peer, path)):
                 asking.sendto(b"question", where)
                 question, asker = upstream.recvfrom(100)

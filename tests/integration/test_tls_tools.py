@@ -31,7 +31,7 @@ from tests.service.pems import write_authority, write_pair
 TOOLS: Final = "PORTFWD_TLS_TOOLS"
 
 #: Seconds that a tool may take on a machine that has other work.
-PATIENCE: Final = 500.0
+TIMEOUT: Final = 500.0
 
 #: What sslyze says of certificates: they are the operator's, and here those of trustme, valid since 2000.
 CERTIFICATES: Final = ("* certificate_path_validation:", "* maximum_certificate_lifespan:")
@@ -105,7 +105,7 @@ class ToolTests(ForwarderCase):
         port = self.start().port("web")
         done = run(
             str(sslyze), "--mozilla_config=intermediate", "--certinfo_ca_file", self.ca, f"localhost:{port}",
-            seconds=PATIENCE, check=False,
+            seconds=TIMEOUT, check=False,
         )  # fmt: skip
         said = done.stdout.decode()
         _, _, compliance = said.partition("COMPLIANCE AGAINST")
@@ -125,7 +125,7 @@ class ToolTests(ForwarderCase):
         run(
             testssl, "--warnings", "off", "--color", "0", "--quiet", "--nodns", "none", "--add-ca", self.ca,
             "--jsonfile", str(found), "-p", "-s", "-H", "-I", "-T", "-R", "-C", "-Z", "-F", "-W", "-D",
-            f"localhost:{port}", seconds=PATIENCE, check=False,
+            f"localhost:{port}", seconds=TIMEOUT, check=False,
         )  # fmt: skip
         said = json.loads(found.read_text())
         bad = [one for one in said if one["severity"] not in {"OK", "INFO"} and one["id"] not in ABOUT_ITSELF]
@@ -147,7 +147,7 @@ class ToolTests(ForwarderCase):
         for script, *arguments in SCRIPTS:
             done = run(
                 str(tools() / "bin" / "python"), str(where / "scripts" / script), "-h", "127.0.0.1",
-                "-p", str(port), *arguments, seconds=PATIENCE, check=False,
+                "-p", str(port), *arguments, seconds=TIMEOUT, check=False,
                 environment={"PYTHONPATH": str(where)},
             )  # fmt: skip
             if done.returncode:

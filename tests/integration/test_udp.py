@@ -28,7 +28,7 @@ from tests.integration.programs import Program, free_port, needs, run
 from tests.integration.servers import write_certificates
 
 #: Seconds in which a datagram on the loopback comes.
-PATIENCE = 10.0
+TIMEOUT = 10.0
 #: A question that a resolver may have been asked: its number, and a name.
 QUESTION = struct.pack(">6H", 4711, 0x0100, 1, 0, 0, 0) + b"\7example\3com\0" + struct.pack(">2H", 1, 1)
 
@@ -124,7 +124,7 @@ class UDPCase(ForwarderCase):
         """A client's socket."""
         sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
         self.addCleanup(sock.close)
-        sock.settimeout(PATIENCE)
+        sock.settimeout(TIMEOUT)
         return sock
 
     def forwarder(self, rules: str | None, *arguments: Any, **options: Any) -> Forwarder:
@@ -257,7 +257,7 @@ class BridgeTests(UDPCase):
             f"d: 127.0.0.1:0 -> 127.0.0.1:{upstream.port}/udp framing=length16 linger=1s\n"
         )
         message = len(QUESTION).to_bytes(2, "big") + QUESTION
-        with socket.create_connection(("127.0.0.1", forwarder.port("d")), PATIENCE) as client:
+        with socket.create_connection(("127.0.0.1", forwarder.port("d")), TIMEOUT) as client:
             for place in range(len(message)):
                 client.sendall(message[place : place + 1])
             client.sendall(message)
@@ -273,7 +273,7 @@ class BridgeTests(UDPCase):
         """``framing=none``, as rinetd has it: what is read is passed on as it is; a server may push."""
         upstream = self.answerer(lambda data: [data.upper(), b"and more"])
         forwarder = self.forwarder(f"0.0.0.0 0 127.0.0.1 {upstream.port}/udp\n")
-        with socket.create_connection(("127.0.0.1", forwarder.port("0.0.0.0:0")), PATIENCE) as client:
+        with socket.create_connection(("127.0.0.1", forwarder.port("0.0.0.0:0")), TIMEOUT) as client:
             client.sendall(b"question")
             got = b""
             while len(got) < 16:
@@ -292,7 +292,7 @@ class BridgeTests(UDPCase):
         context = ssl.create_default_context(cafile=f"{self.directory}/ca.pem")
         message = len(QUESTION).to_bytes(2, "big") + QUESTION
         with (
-            socket.create_connection(("127.0.0.1", port), PATIENCE) as plain,
+            socket.create_connection(("127.0.0.1", port), TIMEOUT) as plain,
             context.wrap_socket(plain, server_hostname="localhost") as client,
         ):
             client.sendall(message)
@@ -417,7 +417,7 @@ class ProgramTests(UDPCase):
         """logger's lines reach a syslog server, sent by UDP and to a socket like ``/dev/log``."""
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
             server.bind(("127.0.0.1", 0))
-            server.settimeout(PATIENCE)
+            server.settimeout(TIMEOUT)
             target = f"127.0.0.1:{server.getsockname()[1]}/udp"
             path = self.directory / "log"
             forwarder = self.forwarder(f"u: 127.0.0.1:0/udp -> {target}\nl: unix-dgram:{path} -> {target}\n")

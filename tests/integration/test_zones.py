@@ -11,7 +11,7 @@ from typing import Any
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from tests.integration.forwarder import PATIENCE, ROOT
+from tests.integration.forwarder import ROOT, TIMEOUT
 
 #: Makes a namespace whose ``lo`` has link-local addresses, and runs a command there.
 NAMESPACE = (
@@ -25,7 +25,7 @@ def in_namespace(command: str) -> subprocess.CompletedProcess[str]:
         ["unshare", "-Urn", "sh", "-c", NAMESPACE + command],
         capture_output=True,
         text=True,
-        timeout=2 * PATIENCE,
+        timeout=2 * TIMEOUT,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         check=False,
     )

@@ -6,7 +6,7 @@ import select
 import socket
 import ssl
 
-from tests.integration.forwarder import PATIENCE
+from tests.integration.forwarder import TIMEOUT
 from tests.streams.tls_peers import Peer
 
 
@@ -27,7 +27,7 @@ class TLSConversation:
     ) -> None:
         """:param name: what a client asks for; None for a server."""
         self.sock = sock
-        self.sock.settimeout(PATIENCE)
+        self.sock.settimeout(TIMEOUT)
         self.peer = Peer(context, name, session)
         self.end = "open"
 
@@ -81,7 +81,7 @@ class TLSConversation:
         """
         waiting = memoryview(self.peer.say(data))
         while waiting or (len(self.peer.received) < count and self.end == "open"):
-            readable, writable, _ = select.select([self.sock], [self.sock] if waiting else [], [], PATIENCE)
+            readable, writable, _ = select.select([self.sock], [self.sock] if waiting else [], [], TIMEOUT)
             if not readable and not writable:
                 raise TimeoutError(f"nothing moved: {len(waiting)} to send, {len(self.peer.received)} came")
             if writable:

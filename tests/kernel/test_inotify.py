@@ -14,7 +14,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from portfwd.kernel import inotify
-from portfwd.kernel.inotify import Change, Inotify
+from portfwd.kernel.inotify import FileChange, Inotify
 
 
 class InotifyTests(SynchronousTestCase):
@@ -24,14 +24,14 @@ class InotifyTests(SynchronousTestCase):
         self.directory = Path(self.mktemp()).absolute()
         self.directory.mkdir()
         self.reactor = mock.Mock()
-        self.told: list[tuple[str, str, Change]] = []
+        self.told: list[tuple[str, str, FileChange]] = []
         try:
             self.inotify = Inotify(self.reactor, lambda *told: self.told.append(told))
         except OSError as problem:
             raise SkipTest(f"needs inotify: {problem}") from None
         self.addCleanup(self.inotify.close)
 
-    def news(self) -> list[tuple[str, Change]]:
+    def news(self) -> list[tuple[str, FileChange]]:
         """What has happened since the last time."""
         self.told.clear()
         self.inotify.doRead()
@@ -42,27 +42,29 @@ class InotifyTests(SynchronousTestCase):
         self.inotify.watch(str(self.directory))
         path = self.directory / "a"
         path.write_text("1")
-        self.assertEqual(self.news(), [("a", Change.CREATED), ("a", Change.MODIFIED), ("a", Change.CLOSED)])
+        self.assertEqual(
+            self.news(), [("a", FileChange.CREATED), ("a", FileChange.MODIFIED), ("a", FileChange.CLOSED)]
+        )
         self.assertEqual({directory for directory, _, _ in self.told}, {str(self.directory)})
         os.rename(path, self.directory / "b")
-        self.assertEqual(self.news(), [("a", Change.MOVED_FROM), ("b", Change.MOVED_TO)])
+        self.assertEqual(self.news(), [("a", FileChange.MOVED_FROM), ("b", FileChange.MOVED_TO)])
         os.chmod(self.directory / "b", 0o600)
         os.unlink(self.directory / "b")
-        self.assertEqual(self.news(), [("b", Change.ATTRIBUTES), ("b", Change.DELETED)])
+        self.assertEqual(self.news(), [("b", FileChange.ATTRIBUTES), ("b", FileChange.DELETED)])
         self.assertEqual(self.news(), [])
 
     def test_directory_gone(self) -> None:
         """A directory that is removed is told, and can be watched again when it is back."""
         self.inotify.watch(str(self.directory))
         self.directory.rmdir()
-        self.assertEqual(self.news(), [("", Change.IGNORED)])
+        self.assertEqual(self.news(), [("", FileChange.IGNORED)])
         self.assertEqual(list(self.inotify.directories), [])
         problem = self.assertRaises(FileNotFoundError, self.inotify.watch, str(self.directory))
         self.assertEqual(problem.errno, errno.ENOENT)
         self.directory.mkdir()
         self.inotify.watch(str(self.directory))
         (self.directory / "é").symlink_to("x")
-        self.assertEqual(self.news(), [("é", Change.CREATED)])
+        self.assertEqual(self.news(), [("é", FileChange.CREATED)])
 
     def test_replaced(self) -> None:
         """Another directory of that name is watched in place of the first, which has moved."""
@@ -74,7 +76,7 @@ class InotifyTests(SynchronousTestCase):
         self.assertTrue(self.inotify.watch(str(self.directory)))
         (away / "old").touch()
         (self.directory / "new").mkdir()
-        self.assertEqual(self.news(), [("new", Change.CREATED)])
+        self.assertEqual(self.news(), [("new", FileChange.CREATED)])
 
     def test_forget(self) -> None:
         """What is forgotten tells nothing, whether it is there or not."""
@@ -90,9 +92,9 @@ class InotifyTests(SynchronousTestCase):
 
     def test_overflow(self) -> None:
         """That events were lost is told."""
-        event = inotify.HEAD.pack(-1, Change.OVERFLOW, 0, 0)
+        event = inotify.HEAD.pack(-1, FileChange.OVERFLOW, 0, 0)
         with mock.patch("os.read", return_value=event):
-            self.assertEqual(self.news(), [("", Change.OVERFLOW)])
+            self.assertEqual(self.news(), [("", FileChange.OVERFLOW)])
 
     def test_closed_while_told(self) -> None:
         """A listener may close it; nothing more is told."""

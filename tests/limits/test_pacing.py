@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.limits.pacing import BURST_SECONDS, MAX_SLICE, MIN_SLICE, SLICE_SECONDS, Bucket, Pace
+from portfwd.limits.pacing import BURST_SECONDS, MAX_SLICE, MIN_SLICE, SLICE_SECONDS, Bucket, SharedBucket
 
 RATES = st.one_of(st.integers(1024, 200_000), st.integers(1024, 2**40))
 
@@ -46,39 +46,39 @@ class BucketTests(SynchronousTestCase):
 
 
 class PaceTests(SynchronousTestCase):
-    """`Pace`."""
+    """`SharedBucket`."""
 
     def test_slices(self) -> None:
         """A slice is a twentieth of a second's worth, within its bounds."""
         for rate, size in ((1024, MIN_SLICE), (100_000, 5000), (10 * 1024**2, MAX_SLICE)):
-            self.assertEqual(Pace[str](rate, 0.0).slice, size)
+            self.assertEqual(SharedBucket[str](rate, 0.0).slice, size)
 
     def test_at_once(self) -> None:
         """While there are bytes and nobody waits, who asks is served."""
-        pace = Pace[str](100_000, 0.0)
+        pace = SharedBucket[str](100_000, 0.0)
         self.assertEqual([pace.ask("a", 9999, 0.0), pace.ask("b", 300, 0.0)], [5000, 300])
         self.assertEqual((pace.wait(0.0), pace.next(0.0), pace.is_awaited), (None, None, False))
 
     def test_queue(self) -> None:
         """Who cannot be served waits, behind those who came before, for as long as it takes."""
-        pace = Pace[str](100_000, 0.0)
+        pace = SharedBucket[str](100_000, 0.0)
         self.assertEqual([pace.ask(who, 9999, 0.0) for who in "aabca"], [5000, 5000, 0, 0, 0])
         self.assertEqual((pace.wait(0.0), pace.next(0.04)), (0.05, None))
         self.assertEqual((pace.next(0.05), pace.next(0.05)), (("b", 5000), None))
         self.assertEqual(pace.ask("b", 9999, 0.2), 0)
         self.assertEqual([pace.next(0.2), pace.next(0.2), pace.next(0.2)], [("c", 5000), ("a", 5000), None])
-        self.assertEqual(repr(pace), "<Pace 100000/s, 1 waiting>")
+        self.assertEqual(repr(pace), "<SharedBucket 100000/s, 1 waiting>")
 
     def test_asking_twice(self) -> None:
         """Who asks again keeps his place."""
-        pace = Pace[str](100_000, 0.0)
+        pace = SharedBucket[str](100_000, 0.0)
         for who in "xxabab":
             pace.ask(who, 9999, 0.0)
         self.assertEqual([pace.next(9.0), pace.next(9.0), pace.next(9.0)], [("a", 5000), ("b", 5000), None])
 
     def test_leave(self) -> None:
         """Who leaves is not served; that he never came is fine as well."""
-        pace = Pace[str](100_000, 0.0)
+        pace = SharedBucket[str](100_000, 0.0)
         for who in "xxab":
             pace.ask(who, 9999, 0.0)
         for who in "az":
@@ -87,7 +87,7 @@ class PaceTests(SynchronousTestCase):
 
     def test_given_back(self) -> None:
         """What was granted and not used is there for others."""
-        pace = Pace[str](100_000, 0.0)
+        pace = SharedBucket[str](100_000, 0.0)
         for who in "aab":
             pace.ask(who, 9999, 0.0)
         pace.settle(5000, 5000, 0.0)
@@ -97,7 +97,7 @@ class PaceTests(SynchronousTestCase):
 
     def test_owed(self) -> None:
         """What passed without a grant is owed: nothing is open, and others wait longer."""
-        pace = Pace[str](100_000, 0.0)
+        pace = SharedBucket[str](100_000, 0.0)
         self.assertTrue(pace.is_open(0.0))
         pace.settle(0, 20_000, 0.0)
         self.assertFalse(pace.is_open(0.0))
@@ -125,7 +125,7 @@ class PropertyTests(SynchronousTestCase):
     )
     def test_never_more(self, rate: int, steps: list[tuple[str, str, int, float]]) -> None:
         """However it is asked, between any two moments no more is granted than the burst and the rate's."""
-        pace, now, held, net = Pace[str](rate, 0.0), 0.0, Counter[str](), 0
+        pace, now, held, net = SharedBucket[str](rate, 0.0), 0.0, Counter[str](), 0
         burst = max(pace.slice + rate * (BURST_SECONDS - SLICE_SECONDS), rate * BURST_SECONDS)
         course = [(0.0, 0)]
         for who, what, count, later in steps:
@@ -158,7 +158,7 @@ class PropertyTests(SynchronousTestCase):
     )
     def test_fair(self, rate: int, flows: int, wakes: list[float]) -> None:
         """Of flows that always want more none is ever more than a slice ahead of another."""
-        pace, now, got = Pace[int](rate, 0.0), 0.0, Counter[int]()
+        pace, now, got = SharedBucket[int](rate, 0.0), 0.0, Counter[int]()
         pace.settle(0, MAX_SLICE + rate, now)  # nothing is there for who comes first
         self.assertEqual([pace.ask(who, MAX_SLICE, now) for who in range(flows)], [0] * flows)
         for later in wakes:
@@ -178,7 +178,7 @@ class PropertyTests(SynchronousTestCase):
     )
     def test_never_less(self, rate: int, flows: int, late: list[float]) -> None:
         """With timers that come somewhat late, flows that always want more get the whole rate."""
-        pace, now, total = Pace[int](rate, 0.0), 0.0, 0
+        pace, now, total = SharedBucket[int](rate, 0.0), 0.0, 0
         for lateness in late:
             for who in range(flows):
                 total += pace.ask(who, MAX_SLICE, now)

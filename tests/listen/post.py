@@ -9,14 +9,14 @@ from typing import Any, cast
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.kernel.platform import Platform
-from portfwd.listen.datagram_clients import Reception
+from portfwd.listen.datagram_clients import DatagramClients
 from portfwd.rules import parse
 from portfwd.service.run.forwarder import Forwarder
 from portfwd.values import CloseReason, SessionSummary
 from tests.relay.stage import TurnedReactor
 
 #: Real seconds after which what is waited for does not come.
-PATIENCE = 5.0
+TIMEOUT = 5.0
 #: Turns after which what was sent on the loopback has been read.
 TURNS = 30
 
@@ -74,7 +74,7 @@ class PostCase(SynchronousTestCase):
     def listener(self) -> Any:
         """The first rule's."""
         (listener,) = self.forwarder._bound[0].listeners
-        assert isinstance(listener, Reception)
+        assert isinstance(listener, DatagramClients)
         return listener
 
     def datagrams(self, host: str = "127.0.0.1") -> socket.socket:
@@ -101,7 +101,7 @@ class PostCase(SynchronousTestCase):
 
     def receive(self, sock: socket.socket) -> tuple[bytes, Any]:
         """The next datagram of `sock`, and its sender."""
-        limit = time.monotonic() + PATIENCE
+        limit = time.monotonic() + TIMEOUT
         while time.monotonic() < limit:
             self.reactor.iterate(0)
             try:

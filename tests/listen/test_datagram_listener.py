@@ -20,14 +20,14 @@ from portfwd.kernel.datagrams import LARGEST_UNIX
 from portfwd.limits.descriptors import DescriptorBudget, Share
 from portfwd.listen import datagram_clients as reception
 from portfwd.listen import datagram_listener
-from portfwd.listen.datagram_client import Correspondent
+from portfwd.listen.datagram_client import DatagramClient
 from portfwd.listen.datagram_clients import LAST_SILENCE, REFUSED_FOR
 from portfwd.listen.datagram_listener import BATCH, DatagramListener
 from portfwd.listen.held_datagrams import OVERHEAD
 from portfwd.rules import parse
 from portfwd.service.run.reload import ReloadResult
 from portfwd.values import CloseReason, InetAddress, Side
-from tests.listen.post import PATIENCE, PostCase
+from tests.listen.post import TIMEOUT, PostCase
 
 
 class AssociationTests(PostCase):
@@ -254,7 +254,7 @@ class AssociationTests(PostCase):
             client = self.datagrams()
             client.sendto(b"question", self.where())
             self.turn()
-            server.settimeout(PATIENCE)
+            server.settimeout(TIMEOUT)
             upstream, _ = server.accept()
             with upstream:
                 upstream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -655,7 +655,7 @@ class StateTests(PostCase):
         )
         self.ask(self.datagrams())
         (one,) = self.listener.table
-        self.assertRegex(repr(one), r"<Correspondent 127.0.0.1:\d+ at 127.0.0.1:\d+ open>")
+        self.assertRegex(repr(one), r"<DatagramClient 127.0.0.1:\d+ at 127.0.0.1:\d+ open>")
         one.evict()
         self.assertRegex(repr(one), "closed>")
         one.received(b"nobody takes it")
@@ -787,18 +787,18 @@ class TroubleTests(PostCase):
 
     def test_eviction_without_a_session(self) -> None:
         """A correspondent that has no session yet just leaves."""
-        left: list[Correspondent] = []
+        left: list[DatagramClient] = []
 
         class Desk:
             """A listener that only hears who leaves."""
 
-            def send(self, data: bytes, to: Correspondent) -> bool:
+            def send(self, data: bytes, to: DatagramClient) -> bool:
                 return True
 
-            def left(self, who: Correspondent) -> None:
+            def left(self, who: DatagramClient) -> None:
                 left.append(who)
 
-        one = Correspondent(Desk(), "key", ("127.0.0.1", 1), (), None, None)
+        one = DatagramClient(Desk(), "key", ("127.0.0.1", 1), (), None, None)
         one.evict()
         one.close()
         self.assertEqual(left, [one])
@@ -823,7 +823,7 @@ class ReloadTests(PostCase):
         """What comes of a reload."""
         results: list[ReloadResult] = []
         done.addCallback(results.append)
-        limit = time.monotonic() + PATIENCE
+        limit = time.monotonic() + TIMEOUT
         while not results and time.monotonic() < limit:
             self.reactor.iterate(0)
         return results[0]
@@ -1128,11 +1128,11 @@ class UnixTests(PostCase):
             for data in (bytes(70_000), b"no question"):
                 client.sendto(data, f"\0{self.place}-in")
             self.turn()
-            server.settimeout(PATIENCE)
+            server.settimeout(TIMEOUT)
             # One connection is for questions.
             upstreams = [server.accept()[0] for _ in range(2)]
             self.turn()
-            (own,), _, _ = select.select(upstreams, [], [], PATIENCE)
+            (own,), _, _ = select.select(upstreams, [], [], TIMEOUT)
             self.assertEqual(own.recv(100), b"\0\x0bno question")
             for one in upstreams:
                 one.close()
@@ -1143,7 +1143,7 @@ class UnixTests(PostCase):
         """So is an answer to a client that speaks TCP."""
         server = self.unix("up")
         self.forward(f"r: 127.0.0.1:0 -> unix-dgram:@{self.place}-up framing=length16")
-        with socket.create_connection(self.where(), PATIENCE) as client:
+        with socket.create_connection(self.where(), TIMEOUT) as client:
             client.sendall(b"\0\1?")
             _, sender = self.receive(server)
             server.sendto(bytes(70_000), sender)

@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.limits.descriptors import PER_SESSION, RESERVE, DescriptorBudget
-from portfwd.listen.gate import Accept
+from portfwd.listen.accept_limit import Accept
 from portfwd.listen.late_clients import BATCH, LateClients
 from portfwd.values import Address
 
@@ -42,7 +42,7 @@ class LateClientsTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.budget = DescriptorBudget(0, 0)
-        self.gate = OneSlot()
+        self.accept_limit = OneSlot()
         self.served: list[socket.socket] = []
         self.over: list[int] = []
         self.listening = socket.create_server(("127.0.0.1", 0))
@@ -55,7 +55,7 @@ class LateClientsTests(SynchronousTestCase):
         for client in self.clients:
             client.settimeout(10)
             self.addCleanup(client.close)
-        late = LateClients("a", self.clock, self.budget, accept or self.accept, self.gate)
+        late = LateClients("a", self.clock, self.budget, accept or self.accept, self.accept_limit)
         late.take(self.listening, int(socket.AF_INET), 1000)
         late.over = lambda: self.over.append(1)
         return late
@@ -88,13 +88,13 @@ class LateClientsTests(SynchronousTestCase):
     def test_limit(self) -> None:
         """Who waits for a limit is served when it lets somebody in; a rate is asked again in time."""
         late = self.late(2)
-        self.gate.closed = math.inf
+        self.accept_limit.closed = math.inf
         late.serve()
-        self.assertEqual((self.served, len(self.gate.waiting)), ([], 1))
-        self.gate.closed = 2.0
-        self.gate.waiting.pop()()
+        self.assertEqual((self.served, len(self.accept_limit.waiting)), ([], 1))
+        self.accept_limit.closed = 2.0
+        self.accept_limit.waiting.pop()()
         self.assertEqual(self.served, [])
-        self.gate.closed = 0.0
+        self.accept_limit.closed = 0.0
         self.clock.advance(2.0)
         self.assertEqual((len(self.served), self.over), (2, [1]))
 
@@ -112,10 +112,12 @@ class LateClientsTests(SynchronousTestCase):
     def test_stop(self) -> None:
         """Who still waits at the end is reset."""
         late = self.late(2)
-        self.gate.closed = math.inf
+        self.accept_limit.closed = math.inf
         late.serve()
         late.stop()
-        self.assertEqual((self.gate.waiting, self.over, self.budget.spent, len(late)), ([], [1], 0, 0))
+        self.assertEqual(
+            (self.accept_limit.waiting, self.over, self.budget.spent, len(late)), ([], [1], 0, 0)
+        )
         for client in self.clients:
             self.assertRaises(ConnectionResetError, client.recv, 1)
         self.assertEqual(repr(late), "<LateClients of a: 0 waiting>")

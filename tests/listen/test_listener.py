@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from twisted.trial import unittest
 from zope.interface.verify import verifyObject
 
-from portfwd.limits.admission import Admission, Bounds, Doorkeeper
+from portfwd.limits.admission import Admission, AdmissionRegistry, Bounds
 from portfwd.limits.descriptors import PER_SESSION, RESERVE, DescriptorBudget
 from portfwd.listen.listener import BATCH, LOG_INTERVAL, PAUSE, Listener
 from portfwd.values import Address, InetAddress, UnixAddress
@@ -347,7 +347,7 @@ class RoomTests(ListenerCase):
 
     def test_limit(self) -> None:
         """At a limit at which clients wait, the next one is accepted at once if somebody was dropped."""
-        keeper = Doorkeeper()
+        keeper = AdmissionRegistry()
         limits = keeper.rule("web", Bounds(wait=True, max_conns=1))
         assert limits is not None
         droppable = 2
@@ -361,7 +361,7 @@ class RoomTests(ListenerCase):
             return False
 
         sock = Knocking()
-        web = self.listener(sock, gate=limits)
+        web = self.listener(sock, accept_limit=limits)
         web.hand_to("web", lambda client, address: self.refusals.append(limits.admit(0.0)), drop)
         self.refusals: list[str] = []
         web.start()
@@ -420,15 +420,15 @@ class PolledFaultTests(FaultTests):
         self.assertEqual(self.web.state, "accepting")
 
 
-class GateTests(ListenerCase):
+class LimiterTests(ListenerCase):
     """Limits at which clients wait, with the limits themselves."""
 
     def setUp(self) -> None:
         super().setUp()
-        self.keeper = Doorkeeper()
+        self.keeper = AdmissionRegistry()
         self.judges: dict[str, Admission] = {}
 
-    def gated(self, name: str = "web", **bounds: Any) -> tuple[Listener, Knocking, Admission]:
+    def limited(self, name: str = "web", **bounds: Any) -> tuple[Listener, Knocking, Admission]:
         """A listener at work, and the limits that it asks."""
         limits = self.keeper.rule(name, Bounds(wait=True, **bounds))
         assert limits is not None
@@ -441,7 +441,7 @@ class GateTests(ListenerCase):
         self.refusals: list[str] = []
         sock = Knocking()
         reactor: Any = self.reactor
-        made = Listener(name, sock, reactor, self.budget, accept, None, gate=limits)  # type: ignore[arg-type]
+        made = Listener(name, sock, reactor, self.budget, accept, None, accept_limit=limits)  # type: ignore[arg-type]
         made.start()
         return made, sock, limits
 
@@ -453,7 +453,7 @@ class GateTests(ListenerCase):
 
     def test_full(self) -> None:
         """Beyond the limit clients stay in the backlog; each session that ends lets one in."""
-        web, sock, limits = self.gated(max_conns=2)
+        web, sock, limits = self.limited(max_conns=2)
         self.knock(web, sock, clients=5)
         self.assertEqual((len(self.taken), sock.clients, self.reactor.readers), (2, 3, set()))
         self.assertEqual((web.state, web.limited, self.budget.spent), ("at a limit", 1, 2 * PER_SESSION))
@@ -466,7 +466,7 @@ class GateTests(ListenerCase):
 
     def test_rate(self) -> None:
         """Beyond the rate clients wait until there is a token, by a timer."""
-        web, sock, _ = self.gated(rate=2.0)
+        web, sock, _ = self.limited(rate=2.0)
         self.knock(web, sock, clients=4)
         self.assertEqual((len(self.taken), self.reactor.readers), (2, set()))
         self.reactor.advance(0.49)
@@ -481,8 +481,8 @@ class GateTests(ListenerCase):
     def test_woken_for_nobody(self) -> None:
         """A listener whose client has gone meanwhile passes the place on to the next one that waits."""
         self.keeper.bound(Bounds(max_conns=1, wait=True))
-        web, sock, limits = self.gated("web")
-        ssh, other, _ = self.gated("ssh")
+        web, sock, limits = self.limited("web")
+        ssh, other, _ = self.limited("ssh")
         self.knock(web, sock, clients=1)
         self.knock(web, sock, clients=1)
         self.knock(ssh, other, clients=1)
@@ -497,8 +497,8 @@ class GateTests(ListenerCase):
     def test_stopped_when_woken(self) -> None:
         """So does one that is stopped before it could look."""
         self.keeper.bound(Bounds(max_conns=1, wait=True))
-        web, sock, limits = self.gated("web")
-        ssh, other, _ = self.gated("ssh")
+        web, sock, limits = self.limited("web")
+        ssh, other, _ = self.limited("ssh")
         self.knock(web, sock, clients=1)
         self.knock(web, sock, clients=1)
         self.knock(ssh, other, clients=1)
@@ -509,7 +509,7 @@ class GateTests(ListenerCase):
     def test_stopped_while_it_waits(self) -> None:
         """A listener that waits for a limit can be stopped, and is not woken any more."""
         for bounds in ({"max_conns": 1}, {"rate": 1.0}):
-            web, sock, limits = self.gated(str(bounds), **bounds)
+            web, sock, limits = self.limited(str(bounds), **bounds)
             self.knock(web, sock, clients=2)
             web.stop()
             limits.left()
@@ -518,7 +518,7 @@ class GateTests(ListenerCase):
 
     def test_other_limits(self) -> None:
         """Where other limits come to hold, a listener looks anew; where none do, it never waits."""
-        web, sock, limits = self.gated(max_conns=1)
+        web, sock, limits = self.limited(max_conns=1)
         self.knock(web, sock, clients=4)
         self.assertEqual(len(self.taken), 1)
         more = self.keeper.rule("web", Bounds(max_conns=2, wait=True))

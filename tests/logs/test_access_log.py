@@ -11,7 +11,7 @@ from portfwd.logs.access_log import AccessLog, dropped_line
 from portfwd.logs.json_lines import json_line
 from portfwd.logs.rinetd import common_line, tab_line
 from portfwd.logs.text import text_line
-from portfwd.rules.model import AccessLog as Form
+from portfwd.rules.model import AccessLogFormat as Form
 from tests.logs.summaries import PLAIN, changed
 
 OPENED = changed(reason=None, duration=0.0)

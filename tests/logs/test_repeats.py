@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.logs.access_log import AccessLog, is_probe
 from portfwd.logs.repeats import FIRST, MOST, WINDOW, Repeats
-from portfwd.rules.model import AccessLog as Form
+from portfwd.rules.model import AccessLogFormat as Form
 from portfwd.values import CloseReason, FlowSummary, InetAddress, SessionSummary, Side, UnixAddress
 from tests.logs.summaries import PLAIN
 

@@ -7,7 +7,7 @@ import re
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from portfwd.metrics.figures import Figures
-from portfwd.metrics.names import NAMES, Kind
+from portfwd.metrics.names import NAMES, MetricKind
 from portfwd.metrics.tally import Histogram
 from portfwd.values import FlowSummary
 from tests.metrics.test_figures import a_tally
@@ -165,7 +165,9 @@ class ExpositionTests(SynchronousTestCase):
         """Every name of the table has something to read it, of its kind."""
         from portfwd.metrics import exposition
 
-        self.assertEqual(set(exposition._TIMES), {spec.name for spec in NAMES if spec.kind is Kind.HISTOGRAM})
         self.assertEqual(
-            set(exposition._SAMPLES), {spec.name for spec in NAMES if spec.kind is not Kind.HISTOGRAM}
+            set(exposition._TIMES), {spec.name for spec in NAMES if spec.kind is MetricKind.HISTOGRAM}
+        )
+        self.assertEqual(
+            set(exposition._SAMPLES), {spec.name for spec in NAMES if spec.kind is not MetricKind.HISTOGRAM}
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.metrics.names import NAMES, Kind
+from portfwd.metrics.names import NAMES, MetricKind
 
 
 class NamesTests(SynchronousTestCase):
@@ -15,13 +15,13 @@ class NamesTests(SynchronousTestCase):
         self.assertEqual(len({spec.name for spec in NAMES}), len(NAMES))
         for spec in NAMES:
             self.assertRegex(spec.name, r"\Aportfwd_[a-z_]+\Z")
-            self.assertEqual(spec.name.endswith("_total"), spec.kind is Kind.COUNTER, spec.name)
-            if spec.kind is Kind.HISTOGRAM:
+            self.assertEqual(spec.name.endswith("_total"), spec.kind is MetricKind.COUNTER, spec.name)
+            if spec.kind is MetricKind.HISTOGRAM:
                 self.assertTrue(spec.name.endswith("_seconds"), spec.name)
             self.assertFalse(spec.about.endswith("."), spec.name)
 
     def test_families_do_not_clash(self) -> None:
         """No gauge has the name of a counter without its ``_total``: OpenMetrics would have them be one."""
-        gauges = {spec.name for spec in NAMES if spec.kind is Kind.GAUGE}
-        counters = {spec.name.removesuffix("_total") for spec in NAMES if spec.kind is Kind.COUNTER}
+        gauges = {spec.name for spec in NAMES if spec.kind is MetricKind.GAUGE}
+        counters = {spec.name.removesuffix("_total") for spec in NAMES if spec.kind is MetricKind.COUNTER}
         self.assertEqual(gauges & counters, set())

@@ -1,5 +1,5 @@
 """
-What stands for the world in tests of the relay: streams of memory, dials that tests answer, a log to read.
+What stands for the context in tests of the relay: streams of memory, dials that tests answer, a log to read.
 
 A `FakeStream` keeps what it was asked in `calls`, in order, and keeps the
 promises of `Stream`: it tells of an end only when it is read, and of nothing
@@ -17,7 +17,7 @@ from twisted.internet.task import Clock
 
 from portfwd.errors import DialError
 from portfwd.kernel.platform import Platform
-from portfwd.relay.context import Surroundings
+from portfwd.relay.context import RelayContext
 from portfwd.relay.destination import Destination
 from portfwd.relay.live import LiveRule
 from portfwd.rules.access import AccessList
@@ -362,28 +362,28 @@ def a_live_rule(
     options: Options | None = None,
     access: Sequence[AclEntry] = (),
     filters: Sequence[tuple[str, Any]] = (),
-    **world_parts: Any,
+    **context_parts: Any,
 ) -> LiveRule:
     """
-    That rule at work in a world without sockets.
+    That rule at work in a context without sockets.
 
-    :param world_parts: of `Surroundings`, in place of those that are not there.
+    :param world_parts: of `RelayContext`, in place of those that are not there.
     """
     rule = a_rule(options, access)
-    world = Surroundings(
+    context = RelayContext(
         reactor=cast(Any, clock),
         platform=Platform(own_sockets=True, epoll=False),
         names=cast(Any, None),
         streams=cast(Any, None),
     )
-    world = evolve(world, **world_parts)
+    context = evolve(context, **context_parts)
     label = f"{UPSTREAM}"
     return LiveRule(
         rule,
         rule.name,
         [Destination(label, rule.options, address=UPSTREAM)],
         AccessList((), rule.access),
-        world,
+        context,
         log,
         lambda: 1_000_000.0 + clock.seconds(),
         itertools.count(1),

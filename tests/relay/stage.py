@@ -408,7 +408,7 @@ class Stage:
         self.sessions.append(session)
         return session
 
-    def _arrivals(self, session: Session) -> bool:
+    def _arrived(self, session: Session) -> bool:
         family = session.name.partition("-")[0]
         if session.upstream.socket is not None or session.upstream.gone:
             return False
@@ -425,7 +425,7 @@ class Stage:
     def turn(self, session: Session, wait: float = 0.0) -> bool:
         """One turn of everybody, who wait so many seconds for an event; whether anything was seen."""
         self.reactor.iterate(wait)
-        happened = self._arrivals(session)
+        happened = self._arrived(session)
         happened |= session.client.act()
         happened |= session.upstream.act()
         for line in self._closed:

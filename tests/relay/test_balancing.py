@@ -9,14 +9,14 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.kernel.platform import Platform
-from portfwd.relay.context import Surroundings
+from portfwd.relay.context import RelayContext
 from portfwd.relay.destination import Destination
 from portfwd.relay.live import LiveRule
 from portfwd.rules import parse
 from portfwd.rules.access import AccessList
 from portfwd.rules.model import TargetSpec
 from portfwd.service.build.targets import destination
-from portfwd.upstreams.health import State
+from portfwd.upstreams.health import TargetState
 from portfwd.upstreams.pool import Order
 from portfwd.values import CloseReason
 from tests.relay.fakes import FakeDial, FakeStream, SessionLines
@@ -29,7 +29,7 @@ class RuleCase(SynchronousTestCase):
         self.clock = Clock()
         self.lines = SessionLines()
         self.dials: list[FakeDial] = []
-        self.world = Surroundings(
+        self.context = RelayContext(
             reactor=cast(Any, self.clock),
             platform=Platform(own_sockets=True, epoll=False),
             names=cast(Any, None),
@@ -40,14 +40,14 @@ class RuleCase(SynchronousTestCase):
         """A rule from its text."""
         (rule,) = parse(text, "f").rules
         ready: dict[object, Destination] = {
-            one: destination(one, 0, self.world) for one in rule.every_target()
+            one: destination(one, 0, self.context) for one in rule.every_target()
         }
         return LiveRule(
             rule,
             rule.name,
             [ready[one] for one in rule.targets],
             AccessList(()),
-            self.world,
+            self.context,
             self.lines,
             lambda: 0.0,
             routes=ready,
@@ -114,13 +114,13 @@ class PoolTests(RuleCase):
         pools = [rule.balancing.pool() for rule in (web, app)]
         assert pools[0] is not None
         assert pools[1] is not None
-        self.world.targets.failed(pools[0].members[0], "refused")
-        self.assertEqual([pool.members[0].health.state for pool in pools if pool], [State.DOWN] * 2)
+        self.context.targets.failed(pools[0].members[0], "refused")
+        self.assertEqual([pool.members[0].health.state for pool in pools if pool], [TargetState.DOWN] * 2)
         again = self.rule("web: :80 -> 10.0.0.9:80, 10.0.0.1:80").balancing.pool()
         assert again is not None
         chosen = [Order(again).next(0.0) for _ in range(2)]
         self.assertEqual([one.label for one in chosen if one], ["10.0.0.9:80"] * 2)
-        self.assertIs(again.members[1].health.state, State.DOWN)
+        self.assertIs(again.members[1].health.state, TargetState.DOWN)
 
 
 class OrderTests(RuleCase):
@@ -129,12 +129,12 @@ class OrderTests(RuleCase):
     def test_order(self) -> None:
         """An order holds over reloads until it is taken back, and gives a rule with one target a pool."""
         rule = self.rule("web: :80 -> 10.0.0.1:80")
-        self.assertFalse(rule.order_target("10.0.0.2:80", State.DRAIN))
-        self.assertTrue(rule.order_target("10.0.0.1:80", State.DRAIN))
+        self.assertFalse(rule.order_target("10.0.0.2:80", TargetState.DRAIN))
+        self.assertTrue(rule.order_target("10.0.0.1:80", TargetState.DRAIN))
         for one in (rule, self.rule("web: :80 -> 10.0.0.1:80 idle=5m")):
             pool = one.balancing.pool()
             assert pool is not None
-            self.assertIs(pool.members[0].ordered, State.DRAIN)
+            self.assertIs(pool.members[0].ordered, TargetState.DRAIN)
             self.assertIsNone(Order(pool).next(0.0))
         rule.order_target("10.0.0.1:80", None)
         self.assertIsNone(self.rule("web: :80 -> 10.0.0.1:80").balancing.pool())
@@ -159,7 +159,7 @@ class DownTests(RuleCase):
         kept = self.session(rule, 1)
         pool = rule.balancing.pool()
         assert pool is not None
-        self.world.targets.failed(pool.members[0], "refused")
+        self.context.targets.failed(pool.members[0], "refused")
         closed = sum(one.is_lost for one in gone)
         self.assertLessEqual(closed, 2)
         for _ in range(50):
@@ -177,13 +177,13 @@ class DownTests(RuleCase):
         client = self.session(rule)
         pool = rule.balancing.pool()
         assert pool is not None
-        self.world.targets.failed(pool.members[0], "refused")
+        self.context.targets.failed(pool.members[0], "refused")
         self.assertFalse(client.is_lost)
         draining = self.rule("app: :80 -> 10.0.0.1:80, 10.0.0.2:80 on-down=close")
         client = self.session(draining)
-        draining.order_target("10.0.0.1:80", State.DRAIN)
+        draining.order_target("10.0.0.1:80", TargetState.DRAIN)
         self.assertFalse(client.is_lost)
-        draining.order_target("10.0.0.1:80", State.DOWN)
+        draining.order_target("10.0.0.1:80", TargetState.DOWN)
         self.clock.advance(1)
         self.assertTrue(client.is_lost)
 
@@ -199,7 +199,7 @@ class DownTests(RuleCase):
         pool = heir.balancing.pool()
         assert pool is not None
         self.assertEqual([one.taken for one in pool.members], [1, 0])
-        self.world.targets.failed(pool.members[0], "refused")
+        self.context.targets.failed(pool.members[0], "refused")
         self.clock.advance(1)
         self.assertTrue(client.is_lost)
         self.assertEqual([one.taken for one in pool.members], [0, 0])
@@ -210,7 +210,7 @@ class DownTests(RuleCase):
         clients = [self.session(rule) for _ in range(60)]
         pool = rule.balancing.pool()
         assert pool is not None
-        self.world.targets.failed(pool.members[0], "refused")
+        self.context.targets.failed(pool.members[0], "refused")
         rule.close_all(CloseReason.KILLED, now=True)
         self.assertTrue(all(one.is_lost for one in clients))
         self.assertEqual(self.clock.getDelayedCalls(), [])

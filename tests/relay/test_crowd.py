@@ -19,7 +19,7 @@ from portfwd.kernel.pipes import PipePool
 from portfwd.kernel.platform import Platform
 from portfwd.kernel.poller import Poller
 from portfwd.limits.descriptors import PER_SESSION, RESERVE, DescriptorBudget
-from portfwd.relay.context import Surroundings
+from portfwd.relay.context import RelayContext
 from portfwd.relay.destination import Destination
 from portfwd.relay.live import LiveRule
 from portfwd.rules.access import AccessList
@@ -109,7 +109,7 @@ class CrowdTests(SynchronousTestCase):
         self.addCleanup(self.listening.close)
         self.listening.bind(f"\0{name}")
         self.listening.listen(WAVE)
-        world = Surroundings(
+        context = RelayContext(
             reactor=cast(Any, self.reactor),
             platform=Platform(own_sockets=True, epoll=True, splice=True),
             names=cast(Any, None),
@@ -122,7 +122,7 @@ class CrowdTests(SynchronousTestCase):
             "crowd",
             [Destination(name, options, address=UnixAddress(f"@{name}"))],
             AccessList(()),
-            world,
+            context,
             self.lines,
             lambda: 0.0,
             itertools.count(1),

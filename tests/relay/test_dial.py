@@ -34,7 +34,7 @@ from portfwd.kernel.platform import Platform
 from portfwd.kernel.sockets import WILL_SEND
 from portfwd.limits.look_ups import Asker
 from portfwd.relay import target_dial as dial_module
-from portfwd.relay.context import Surroundings
+from portfwd.relay.context import RelayContext
 from portfwd.relay.destination import Destination
 from portfwd.relay.dial import MAX_FAILURES, Dial
 from portfwd.relay.target_dial import ATTEMPT_DELAY, DialSettings, TargetDial, portable_endpoint
@@ -60,18 +60,18 @@ TLS: Any = Target()
 class FakeAttempt:
     """An attempt that the test answers."""
 
-    def __init__(self, world: World, address: Address | None, name: str, owner: TargetDial) -> None:
+    def __init__(self, context: Context, address: Address | None, name: str, owner: TargetDial) -> None:
         self.address = address
         self.name = name
         self.owner = owner
         self.started = False
         self.cancelled = False
         self.seen = 0
-        self.world = world
+        self.context = context
 
     def start(self) -> None:
         self.started = True
-        problem = self.world.at_once.get(self.name)
+        problem = self.context.at_once.get(self.name)
         if isinstance(problem, DialError):
             self.owner.failed(self, problem)
         elif problem is not None:
@@ -79,7 +79,7 @@ class FakeAttempt:
 
     def cancel(self) -> None:
         self.cancelled = True
-        if self.world.cancel_fault:
+        if self.context.cancel_fault:
             raise Fault("cancel")
 
     def succeeds(self, result: Any = None) -> None:
@@ -130,7 +130,7 @@ class FakeNames:
         self.waiting.pop(who, None)
 
 
-class World:
+class Context:
     """What a dial needs, and makes streams of: the name of the attempt becomes the stream's address."""
 
     poller = None
@@ -223,15 +223,15 @@ class DialCase(SynchronousTestCase):
     own_sockets = True
 
     def setUp(self) -> None:
-        """A world that answers nothing by itself."""
-        self.world = World()
-        self.clock = self.world.clock
+        """A context that answers nothing by itself."""
+        self.context = Context()
+        self.clock = self.context.clock
         self.reached: list[tuple[FakeStream, Destination]] = []
         self.failures: list[tuple[DialError, Address | None]] = []
         self.mistakes: list[Failure] = []
         self.attempts: Sequence[FailedAttempt] = ()
-        self.patch(dial_module, "SocketAttempt", self.world.socket_attempt)
-        self.patch(dial_module, "EndpointAttempt", self.world.endpoint_attempt)
+        self.patch(dial_module, "SocketAttempt", self.context.socket_attempt)
+        self.patch(dial_module, "EndpointAttempt", self.context.endpoint_attempt)
 
     # The owner
 
@@ -257,13 +257,13 @@ class DialCase(SynchronousTestCase):
     ) -> Dial:
         """Dial these targets: HOST:PORT, unix:PATH, tls:HOST:PORT or a destination."""
         made = [self.destination(target, Options(**options)) for target in targets]
-        surroundings = Surroundings(
+        make_context = RelayContext(
             reactor=cast(Any, self.clock),
             platform=Platform(own_sockets=self.own_sockets, epoll=False),
-            names=cast(Any, self.world.names),
-            streams=cast(Any, self.world),
+            names=cast(Any, self.context.names),
+            streams=cast(Any, self.context),
         )
-        settings = DialSettings(surroundings, cast(Any, self.world), permits, will_send)
+        settings = DialSettings(make_context, cast(Any, self.context), permits, will_send)
         self.dialling = Dial(settings, InOrder(made), limit, self, retry)
         self.dialling.start()
         return self.dialling
@@ -283,7 +283,7 @@ class DialCase(SynchronousTestCase):
     @property
     def tried(self) -> list[str]:
         """Every attempt that was started, in order."""
-        return [attempt.name for attempt in self.world.attempts if attempt.started]
+        return [attempt.name for attempt in self.context.attempts if attempt.started]
 
     def assertOver(self, *, reached: int = 0, failed: int = 0, mistakes: int = 0) -> None:
         """So many outcomes, and nothing left open."""
@@ -292,7 +292,7 @@ class DialCase(SynchronousTestCase):
         )
         self.clock.advance(0)
         self.assertEqual(self.clock.getDelayedCalls(), [])
-        self.assertEqual(self.world.names.waiting, {})
+        self.assertEqual(self.context.names.waiting, {})
 
     def assertFailed(self, kind: type[DialError], address: Address | None) -> str:
         """It failed so, there; the text is returned."""
@@ -309,14 +309,14 @@ class TargetTests(DialCase):
     def test_first_words_wait(self) -> None:
         """Sockets of a dial for a client that has spoken are set up to say so at once."""
         self.dial("10.0.0.1:80")
-        usual = self.world.settings
+        usual = self.context.settings
         self.dial("10.0.0.1:80", will_send=True)
-        self.assertEqual(self.world.settings, (*usual, *WILL_SEND))  # type: ignore[misc]
+        self.assertEqual(self.context.settings, (*usual, *WILL_SEND))  # type: ignore[misc]
 
     def test_reached(self) -> None:
         """The owner gets a stream over the connected socket, and which target it is."""
         self.dial("10.0.0.1:80")
-        self.world.attempts[0].succeeds()
+        self.context.attempts[0].succeeds()
         self.assertOver(reached=1)
         stream, destination = self.reached[0]
         self.assertEqual(stream.address, InetAddress("10.0.0.1", 80))
@@ -327,17 +327,17 @@ class TargetTests(DialCase):
         self.dial("10.0.0.1:80", "unix:/run/x", "[::1]:80")
         self.clock.advance(4)
         self.assertEqual(self.tried, ["10.0.0.1:80"])
-        self.world.attempts[0].fails(ConnectRefused("no"))
-        self.world.attempts[1].fails(ConnectFailed("no"))
+        self.context.attempts[0].fails(ConnectRefused("no"))
+        self.context.attempts[1].fails(ConnectFailed("no"))
         self.assertEqual(self.tried, ["10.0.0.1:80", "unix:/run/x", "[::1]:80"])
-        self.world.attempts[2].succeeds()
+        self.context.attempts[2].succeeds()
         self.assertOver(reached=1)
 
     def test_all_fail(self) -> None:
         """The last target's problem and address are told."""
         self.dial("10.0.0.1:80", "10.0.0.2:80")
-        self.world.attempts[0].fails(ConnectTimedOut("slow"))
-        self.world.attempts[1].fails(ConnectRefused("no"))
+        self.context.attempts[0].fails(ConnectTimedOut("slow"))
+        self.context.attempts[1].fails(ConnectRefused("no"))
         self.assertEqual(self.assertFailed(ConnectRefused, InetAddress("10.0.0.2", 80)), "no")
 
     def test_retry(self) -> None:
@@ -346,9 +346,9 @@ class TargetTests(DialCase):
         waits = []
         while not self.failures:
             begun = self.clock.seconds()
-            self.world.attempts[-1].fails(ConnectRefused("no"))
-            count = len(self.world.attempts)
-            while not self.failures and len(self.world.attempts) == count:
+            self.context.attempts[-1].fails(ConnectRefused("no"))
+            count = len(self.context.attempts)
+            while not self.failures and len(self.context.attempts) == count:
                 self.clock.advance(0.01)
             waits.append(round(self.clock.seconds() - begun, 1))
         self.assertEqual(waits, [0.1, 0.2, 0.4, 0.8, 1.0, 0.0])
@@ -358,19 +358,19 @@ class TargetTests(DialCase):
         """A server that has started meanwhile is reached; one that does not answer is not waited for."""
         self.dial("10.0.0.1:80", "10.0.0.2:80", retry=3.0)
         for attempt in range(2):
-            self.world.attempts[attempt].fails(ConnectRefused("no"))
+            self.context.attempts[attempt].fails(ConnectRefused("no"))
         self.clock.advance(0.1)
-        self.world.attempts[2].fails(ConnectTimedOut("slow"))
-        self.world.attempts[3].succeeds()
+        self.context.attempts[2].fails(ConnectTimedOut("slow"))
+        self.context.attempts[3].succeeds()
         self.assertOver(reached=1)
         self.dial("10.0.0.1:80", retry=3.0)
-        self.world.attempts[4].fails(ConnectTimedOut("slow"))
+        self.context.attempts[4].fails(ConnectTimedOut("slow"))
         self.assertOver(reached=1, failed=1)
 
     def test_retry_cancelled(self) -> None:
         """A client that leaves ends the waiting."""
         self.dial("10.0.0.1:80", retry=3.0)
-        self.world.attempts[0].fails(ConnectRefused("no"))
+        self.context.attempts[0].fails(ConnectRefused("no"))
         self.dialling.cancel()
         self.clock.advance(5)
         self.assertOver()
@@ -389,8 +389,8 @@ class TargetTests(DialCase):
         self.assertEqual(self.tried[2:], ["10.0.0.1:80"])
         self.dial(one, two)
         self.assertEqual(str(self.failures.pop()[0]), "10.0.0.2:80: max-conns-per-target=1")
-        self.world.attempts[1].succeeds()
-        self.world.attempts[2].fails(ConnectRefused("no"))
+        self.context.attempts[1].succeeds()
+        self.context.attempts[2].fails(ConnectRefused("no"))
         # Who was refused there gave his place back, and found the other one's taken.
         self.assertOver(reached=1, failed=1)
         self.assertIs(type(self.failures[0][0]), TargetsFull)
@@ -403,18 +403,18 @@ class TargetTests(DialCase):
         """Each target knows how often it could not be reached; a dial that was cancelled is no failure."""
         targets = [self.destination(one, Options()) for one in ("10.0.0.1:80", "10.0.0.2:80")]
         self.dial(*targets)
-        self.world.attempts[0].fails(ConnectRefused("no"))
-        self.world.attempts[1].succeeds()
+        self.context.attempts[0].fails(ConnectRefused("no"))
+        self.context.attempts[1].succeeds()
         self.dial(*targets).cancel()
         self.dial(*targets)
-        self.world.attempts[3].fails(ConnectRefused("no"))
-        self.world.attempts[4].fails(ConnectRefused("no"))
+        self.context.attempts[3].fails(ConnectRefused("no"))
+        self.context.attempts[4].fails(ConnectRefused("no"))
         self.assertEqual([target.occupancy.failures for target in targets], [2, 1])
 
     def test_out_of_resources(self) -> None:
         """What this process has run out of, it lacks for the next target too."""
         self.dial("10.0.0.1:80", "10.0.0.2:80")
-        self.world.attempts[0].fails(OutOfResources("EMFILE"))
+        self.context.attempts[0].fails(OutOfResources("EMFILE"))
         self.assertFailed(OutOfResources, InetAddress("10.0.0.1", 80))
         self.assertEqual(self.tried, ["10.0.0.1:80"])
 
@@ -424,14 +424,14 @@ class TargetTests(DialCase):
         self.clock.advance(2.9)
         self.assertEqual(self.failures, [])
         self.clock.advance(0.1)
-        self.assertTrue(self.world.attempts[0].cancelled)
+        self.assertTrue(self.context.attempts[0].cancelled)
         text = self.assertFailed(ConnectTimedOut, InetAddress("10.0.0.1", 80))
         self.assertEqual(text, "10.0.0.1:80: no target answered within 3 s")
 
     def test_dial_timeout_after_a_connect_timeout(self) -> None:
         """A target that did not answer keeps its own message."""
         self.dial("10.0.0.1:80", "10.0.0.2:80", limit=3.0)
-        self.world.attempts[0].fails(ConnectTimedOut("10.0.0.1:80: no answer within 2 s"))
+        self.context.attempts[0].fails(ConnectTimedOut("10.0.0.1:80: no answer within 2 s"))
         self.clock.advance(3.0)
         text = self.assertFailed(ConnectTimedOut, InetAddress("10.0.0.2", 80))
         self.assertEqual(text, "10.0.0.1:80: no answer within 2 s")
@@ -440,10 +440,10 @@ class TargetTests(DialCase):
         """An endpoint's stream is handed over as it comes."""
         self.dial("endpoint:tor:x")
         stream = TransportStream(self.clock, 65536)
-        self.world.attempts[0].succeeds(stream)
+        self.context.attempts[0].succeeds(stream)
         self.assertOver(reached=1)
         self.assertIs(self.reached[0][0], stream)
-        self.assertEqual(self.world.endpoints, ["endpoint:tor:x"])
+        self.assertEqual(self.context.endpoints, ["endpoint:tor:x"])
 
     def test_repr(self) -> None:
         """The target and how it stands."""
@@ -458,28 +458,28 @@ class NameTests(DialCase):
 
     def resolve(self, *hosts: str) -> None:
         """The resolver answers."""
-        for who in list(self.world.names.waiting):
-            self.world.names.waiting.pop(who)(hosts)
+        for who in list(self.context.names.waiting):
+            self.context.names.waiting.pop(who)(hosts)
 
     def test_asked(self) -> None:
         """The name is asked for with its refresh time; its addresses are tried at the target's port."""
         self.dial("www.example:80", dns_refresh=7.0)
-        self.assertEqual(self.world.names.asked, [("www.example", 7.0)])
+        self.assertEqual(self.context.names.asked, [("www.example", 7.0)])
         self.resolve("10.0.0.1")
         self.assertEqual(self.tried, ["10.0.0.1:80"])
-        self.world.attempts[0].succeeds()
+        self.context.attempts[0].succeeds()
         self.assertOver(reached=1)
 
     def test_not_resolved(self) -> None:
         """A name without an address fails its target; the next one is tried."""
         self.dial("www.example:80", "10.0.0.2:80")
         self.resolve()
-        self.world.attempts[0].succeeds()
+        self.context.attempts[0].succeeds()
         self.assertOver(reached=1)
 
     def test_none_resolved(self) -> None:
         """With no target left it is told, with the name."""
-        self.world.names.known["www.example"] = []
+        self.context.names.known["www.example"] = []
         self.dial("www.example:80")
         self.assertFailed(NameNotResolved, InetAddress("www.example", 80))
 
@@ -493,7 +493,7 @@ class NameTests(DialCase):
     def test_late_answer(self) -> None:
         """An answer that comes after all is not used."""
         dialling = self.dial("www.example:80")
-        (answer,) = self.world.names.waiting.values()
+        (answer,) = self.context.names.waiting.values()
         dialling.cancel()
         answer(["10.0.0.1"])
         self.assertEqual(self.tried, [])
@@ -501,57 +501,57 @@ class NameTests(DialCase):
 
     def test_source_address(self) -> None:
         """With src= only addresses of its family are tried."""
-        self.world.names.known["www.example"] = ["2001:db8::1", "10.0.0.1", "2001:db8::2"]
+        self.context.names.known["www.example"] = ["2001:db8::1", "10.0.0.1", "2001:db8::2"]
         self.dial("www.example:80", src="192.0.2.1")
         self.clock.advance(4)
         self.assertEqual(self.tried, ["10.0.0.1:80"])
 
     def test_side_by_side(self) -> None:
         """RFC 8305 section 5: the next address is tried after 250 ms; the first to connect wins."""
-        self.world.names.known["www.example"] = ["2001:db8::1", "10.0.0.1", "2001:db8::2"]
+        self.context.names.known["www.example"] = ["2001:db8::1", "10.0.0.1", "2001:db8::2"]
         self.dial("www.example:80")
         self.clock.advance(ATTEMPT_DELAY - 0.01)
         self.assertEqual(self.tried, ["[2001:db8::1]:80"])
         self.clock.advance(0.01)
         self.assertEqual(self.tried, ["[2001:db8::1]:80", "10.0.0.1:80"])
-        self.world.attempts[1].succeeds()
-        self.assertTrue(self.world.attempts[0].cancelled)
+        self.context.attempts[1].succeeds()
+        self.assertTrue(self.context.attempts[0].cancelled)
         self.assertOver(reached=1)
         self.assertEqual(self.reached[0][0].address, InetAddress("10.0.0.1", 80))
 
     def test_first_connects_late(self) -> None:
         """An attempt is not given up because others were started after it."""
-        self.world.names.known["www.example"] = ["2001:db8::1", "10.0.0.1"]
+        self.context.names.known["www.example"] = ["2001:db8::1", "10.0.0.1"]
         self.dial("www.example:80")
         self.clock.advance(1)
-        self.world.attempts[0].succeeds()
-        self.assertTrue(self.world.attempts[1].cancelled)
+        self.context.attempts[0].succeeds()
+        self.assertTrue(self.context.attempts[1].cancelled)
         self.assertOver(reached=1)
 
     def test_failure_is_not_waited_out(self) -> None:
         """When an attempt fails the next address is tried at once."""
-        self.world.names.known["www.example"] = ["2001:db8::1", "10.0.0.1"]
+        self.context.names.known["www.example"] = ["2001:db8::1", "10.0.0.1"]
         self.dial("www.example:80")
-        self.world.attempts[0].fails(ConnectFailed("no route"))
+        self.context.attempts[0].fails(ConnectFailed("no route"))
         self.assertEqual(self.tried, ["[2001:db8::1]:80", "10.0.0.1:80"])
-        self.world.attempts[1].fails(ConnectRefused("no"))
+        self.context.attempts[1].fails(ConnectRefused("no"))
         self.assertFailed(ConnectRefused, InetAddress("10.0.0.1", 80))
 
     def test_target_waits_for_all_addresses(self) -> None:
         """The next target's turn comes when all addresses have failed, not the last one only."""
-        self.world.names.known["www.example"] = ["10.0.0.1", "10.0.0.2"]
+        self.context.names.known["www.example"] = ["10.0.0.1", "10.0.0.2"]
         self.dial("www.example:80", "10.9.9.9:80")
         self.clock.advance(ATTEMPT_DELAY)
-        self.world.attempts[1].fails(ConnectRefused("no"))
+        self.context.attempts[1].fails(ConnectRefused("no"))
         self.assertEqual(len(self.tried), 2)
-        self.world.attempts[0].fails(ConnectRefused("no"))
+        self.context.attempts[0].fails(ConnectRefused("no"))
         self.assertEqual(self.tried[2:], ["10.9.9.9:80"])
 
     def test_thousands_fail_at_once(self) -> None:
         """However many addresses fail within their own start, the stack does not grow with them."""
         hosts = [f"10.{index // 250}.0.{index % 250}" for index in range(5000)]
-        self.world.names.known["www.example"] = hosts
-        self.world.at_once = {f"{host}:80": ConnectFailed("no route") for host in hosts}
+        self.context.names.known["www.example"] = hosts
+        self.context.at_once = {f"{host}:80": ConnectFailed("no route") for host in hosts}
         self.dial("www.example:80")
         self.assertEqual(len(self.tried), 5000)
         self.assertFailed(ConnectFailed, InetAddress(hosts[-1], 80))
@@ -559,19 +559,19 @@ class NameTests(DialCase):
     def test_thousands_of_targets(self) -> None:
         """The same with targets."""
         targets = [f"10.{index // 250}.0.{index % 250}:80" for index in range(2000)]
-        self.world.at_once = dict.fromkeys(targets, ConnectRefused("no"))
+        self.context.at_once = dict.fromkeys(targets, ConnectRefused("no"))
         self.dial(*targets)
         self.assertEqual(self.tried, targets)
         self.assertOver(failed=1)
 
     def test_exhaustion_beside_an_attempt(self) -> None:
         """No descriptor for the second address does not end the first one's attempt."""
-        self.world.names.known["www.example"] = ["10.0.0.1", "10.0.0.2"]
-        self.world.at_once["10.0.0.2:80"] = OutOfResources("EMFILE")
+        self.context.names.known["www.example"] = ["10.0.0.1", "10.0.0.2"]
+        self.context.at_once["10.0.0.2:80"] = OutOfResources("EMFILE")
         self.dial("www.example:80", "10.0.0.3:80")
         self.clock.advance(ATTEMPT_DELAY)
         self.assertEqual(self.failures, [])
-        self.world.attempts[0].succeeds()
+        self.context.attempts[0].succeeds()
         self.assertOver(reached=1)
 
 
@@ -580,71 +580,71 @@ class AgainTests(DialCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.world.names.known["app"] = ["10.0.0.1"]
-        self.world.names.answers_again = True
+        self.context.names.known["app"] = ["10.0.0.1"]
+        self.context.names.answers_again = True
 
     def answer(self, *hosts: str) -> None:
         """The name server answers the one question that waits."""
-        ((_, answer),) = self.world.names.waiting.items()
-        self.world.names.waiting.clear()
+        ((_, answer),) = self.context.names.waiting.items()
+        self.context.names.waiting.clear()
         answer(hosts)
 
     def test_the_waiting_session_uses_the_answer(self) -> None:
         """A name has moved, its old address is dead: the same session asks again and reaches the new one."""
         self.dial("app:80")
-        self.world.attempts[0].fails(ConnectRefused("no"))
-        self.assertEqual((self.world.names.doubted, self.failures), (["app"], []))
+        self.context.attempts[0].fails(ConnectRefused("no"))
+        self.assertEqual((self.context.names.doubted, self.failures), (["app"], []))
         self.answer("10.0.0.2")
         self.assertEqual(self.tried, ["10.0.0.1:80", "10.0.0.2:80"])
-        self.world.attempts[1].succeeds()
+        self.context.attempts[1].succeeds()
         self.assertOver(reached=1)
         self.assertEqual(self.reached[0][0].address, InetAddress("10.0.0.2", 80))
 
     def test_only_new_addresses_are_tried(self) -> None:
         """Addresses that have failed in this dial are not tried a second time."""
-        self.world.names.known["app"] = ["10.0.0.1", "10.0.0.2"]
+        self.context.names.known["app"] = ["10.0.0.1", "10.0.0.2"]
         self.dial("app:80")
-        self.world.attempts[0].fails(ConnectRefused("no"))
-        self.world.attempts[1].fails(ConnectRefused("no"))
+        self.context.attempts[0].fails(ConnectRefused("no"))
+        self.context.attempts[1].fails(ConnectRefused("no"))
         self.answer("10.0.0.2", "10.0.0.3", "10.0.0.1")
         self.assertEqual(self.tried[2:], ["10.0.0.3:80"])
 
     def test_nothing_new(self) -> None:
         """The same answer again: the dial fails with what it met, and asks no third time."""
         self.dial("app:80")
-        self.world.attempts[0].fails(ConnectRefused("no"))
+        self.context.attempts[0].fails(ConnectRefused("no"))
         self.answer("10.0.0.1")
         self.assertEqual(self.assertFailed(ConnectRefused, InetAddress("10.0.0.1", 80)), "no")
-        self.assertEqual(self.world.names.asked, [("app", 600.0)] * 2)
+        self.assertEqual(self.context.names.asked, [("app", 600.0)] * 2)
 
     def test_the_new_one_fails_too(self) -> None:
         """A name is asked for again once in a dial."""
         self.dial("app:80")
-        self.world.attempts[0].fails(ConnectRefused("no"))
+        self.context.attempts[0].fails(ConnectRefused("no"))
         self.answer("10.0.0.2")
-        self.world.attempts[1].fails(ConnectTimedOut("slow"))
+        self.context.attempts[1].fails(ConnectTimedOut("slow"))
         self.assertEqual(self.assertFailed(ConnectTimedOut, InetAddress("10.0.0.2", 80)), "slow")
 
     def test_other_targets_come_first(self) -> None:
         """The name is looked up at once, and the next target is tried meanwhile."""
         self.dial("app:80", "10.9.9.9:80")
-        self.world.attempts[0].fails(ConnectRefused("no"))
-        self.assertEqual(self.world.names.doubted, ["app"])
+        self.context.attempts[0].fails(ConnectRefused("no"))
+        self.assertEqual(self.context.names.doubted, ["app"])
         self.assertEqual(self.tried, ["10.0.0.1:80", "10.9.9.9:80"])
-        self.world.attempts[1].fails(ConnectTimedOut("slow"))
+        self.context.attempts[1].fails(ConnectTimedOut("slow"))
         self.answer("10.0.0.2")
-        self.world.attempts[2].succeeds()
+        self.context.attempts[2].succeeds()
         self.assertOver(reached=1)
         self.assertEqual(self.reached[0][1].label, "app:80")
 
     def test_last_problem_stays(self) -> None:
         """When the answers bring nothing new, the problem of the last target is told, with its address."""
-        self.world.names.known["db"] = ["10.0.0.7"]
+        self.context.names.known["db"] = ["10.0.0.7"]
         self.dial("app:80", "db:80", "10.9.9.9:80")
         for attempt, problem in enumerate(
             (ConnectRefused("no"), ConnectRefused("no"), ConnectTimedOut("slow"))
         ):
-            self.world.attempts[attempt].fails(problem)
+            self.context.attempts[attempt].fails(problem)
         self.answer("10.0.0.1")
         self.answer("10.0.0.7")
         self.assertEqual(self.assertFailed(ConnectTimedOut, InetAddress("10.9.9.9", 80)), "slow")
@@ -653,41 +653,41 @@ class AgainTests(DialCase):
         """A target that is tried again has a slot of its limit again, and gives it back."""
         one = self.destination("app:80", Options(max_conns_per_target=1))
         self.dial(one)
-        self.world.attempts[0].fails(ConnectRefused("no"))
+        self.context.attempts[0].fails(ConnectRefused("no"))
         self.assertEqual(one.occupancy.taken, 1)
         self.answer("10.0.0.1")
         self.assertEqual((one.occupancy.taken, one.occupancy.failures), (0, 1))
         self.dial(one)
-        self.world.attempts[1].fails(ConnectRefused("no"))
+        self.context.attempts[1].fails(ConnectRefused("no"))
         self.dialling.cancel()
         self.assertEqual(one.occupancy.taken, 0)
-        self.assertEqual(self.world.names.waiting, {})
+        self.assertEqual(self.context.names.waiting, {})
 
     def test_somebody_took_the_slot(self) -> None:
         """A target whose last slot was taken meanwhile is not tried again."""
         one = self.destination("app:80", Options(max_conns_per_target=1))
         self.dial(one, "10.9.9.9:80")
-        self.world.attempts[0].fails(ConnectRefused("no"))
+        self.context.attempts[0].fails(ConnectRefused("no"))
         second = self.dial(one)
-        self.world.attempts[1].fails(ConnectRefused("no"))
+        self.context.attempts[1].fails(ConnectRefused("no"))
         self.assertEqual([type(problem) for problem, _ in self.failures], [TargetsFull])
         second.cancel()
         self.assertOver(failed=1)
 
     def test_what_asking_cannot_mend(self) -> None:
         """No address, an address that a filter refuses, a process without descriptors: nobody is asked."""
-        self.world.names.known["nothing"] = []
+        self.context.names.known["nothing"] = []
         self.dial("nothing:80")
         self.dial("app:80", permits=lambda address: False)
         self.dial("app:80")
-        self.world.attempts[0].fails(OutOfResources("EMFILE"))
+        self.context.attempts[0].fails(OutOfResources("EMFILE"))
         self.assertOver(failed=3)
-        self.assertEqual(self.world.names.doubted, [])
+        self.assertEqual(self.context.names.doubted, [])
 
     def test_out_of_time(self) -> None:
         """At the deadline the upstream is to blame, not the name server that was asked again."""
         self.dial("app:80", limit=3.0)
-        self.world.attempts[0].fails(ConnectTimedOut("no answer within 2 s"))
+        self.context.attempts[0].fails(ConnectTimedOut("no answer within 2 s"))
         self.clock.advance(3.0)
         self.assertEqual(
             self.assertFailed(ConnectTimedOut, InetAddress("10.0.0.1", 80)), "no answer within 2 s"
@@ -697,26 +697,26 @@ class AgainTests(DialCase):
         """A name that a client chose is asked for among the clients' names, for that client."""
         clients = FakeNames()
         clients.known["app"] = ["10.0.0.5"]
-        surroundings = Surroundings(
+        make_context = RelayContext(
             reactor=cast(Any, self.clock),
             platform=Platform(own_sockets=True, epoll=False),
-            names=cast(Any, self.world.names),
-            streams=cast(Any, self.world),
+            names=cast(Any, self.context.names),
+            streams=cast(Any, self.context),
             client_names=cast(Any, clients),
         )
         chosen = evolve(self.destination("app:80", Options()), is_chosen=True)
         asker = Asker("proxy", "192.0.2.1")
-        settings = DialSettings(surroundings, cast(Any, self.world), asker=asker)
+        settings = DialSettings(make_context, cast(Any, self.context), asker=asker)
         Dial(settings, InOrder([chosen]), 15.0, self).start()
-        self.assertEqual((self.world.names.asked, clients.askers), ([], [asker]))
-        self.world.attempts[0].fails(ConnectRefused("no"))
-        self.assertEqual((self.world.names.doubted, clients.doubted), ([], ["app"]))
+        self.assertEqual((self.context.names.asked, clients.askers), ([], [asker]))
+        self.context.attempts[0].fails(ConnectRefused("no"))
+        self.assertEqual((self.context.names.doubted, clients.doubted), ([], ["app"]))
 
     def test_refused(self) -> None:
         """A look-up that a limit refuses fails the dial at once and says which limit."""
-        self.world.names.refuses = "32 look-ups of this client are under way"
+        self.context.names.refuses = "32 look-ups of this client are under way"
         self.dial("other:80")
-        self.world.names.waiting.clear()
+        self.context.names.waiting.clear()
         text = self.assertFailed(NameNotResolved, InetAddress("other", 80))
         self.assertEqual(text, "other: 32 look-ups of this client are under way")
 
@@ -725,11 +725,11 @@ class AgainTests(DialCase):
         Each attempt that failed is kept with its cause, also when another one succeeds; their number is
         bounded.
         """
-        self.world.names.known["many"] = [f"10.1.0.{index}" for index in range(100)]
-        self.world.at_once = {f"10.1.0.{index}:80": ConnectRefused("no") for index in range(100)}
+        self.context.names.known["many"] = [f"10.1.0.{index}" for index in range(100)]
+        self.context.at_once = {f"10.1.0.{index}:80": ConnectRefused("no") for index in range(100)}
         dialling = self.dial("app:80", "many:80", "10.9.9.9:80")
-        self.world.attempts[0].fails(ConnectTimedOut("slow"))
-        self.world.attempts[-1].succeeds()
+        self.context.attempts[0].fails(ConnectTimedOut("slow"))
+        self.context.attempts[-1].succeeds()
         self.assertOver(reached=1)
         self.assertEqual(
             dialling.failures[:2],
@@ -761,26 +761,26 @@ class PermitTests(DialCase):
     def test_permitted(self) -> None:
         """One that is permitted is dialled."""
         self.dial("192.0.2.1:80", permits=lambda address: True)
-        self.world.attempts[0].succeeds()
+        self.context.attempts[0].succeeds()
         self.assertOver(reached=1)
 
     def test_names(self) -> None:
         """What the resolver says is judged, not the name: only addresses that are permitted are tried."""
-        self.world.names.known["app"] = ["10.0.0.1", "192.0.2.2", "10.0.0.3", "192.0.2.4"]
+        self.context.names.known["app"] = ["10.0.0.1", "192.0.2.2", "10.0.0.3", "192.0.2.4"]
         self.dial("app:80", permits=lambda address: not str(address).startswith("10."))
-        self.world.attempts[0].fails(ConnectRefused("no"))
+        self.context.attempts[0].fails(ConnectRefused("no"))
         self.assertEqual(self.tried, ["192.0.2.2:80", "192.0.2.4:80"])
 
     def test_no_address_is_left(self) -> None:
         """A name whose every address is refused is as one that has none; the next target has its turn."""
-        self.world.names.known["app"] = ["10.0.0.1", "10.0.0.2"]
+        self.context.names.known["app"] = ["10.0.0.1", "10.0.0.2"]
         self.dial("app:80", "192.0.2.9:80", permits=lambda address: not str(address).startswith("10."))
         self.assertEqual(self.tried, ["192.0.2.9:80"])
-        self.world.attempts[0].succeeds()
+        self.context.attempts[0].succeeds()
         self.assertOver(reached=1)
         self.dial("192.0.2.9:80", "app:80", permits=lambda address: not str(address).startswith("10."))
         self.reached.clear()
-        self.world.attempts[1].fails(ConnectRefused("no"))
+        self.context.attempts[1].fails(ConnectRefused("no"))
         self.assertFailed(NotPermitted, InetAddress("10.0.0.1", 80))
 
     def test_our_mistake(self) -> None:
@@ -790,8 +790,8 @@ class PermitTests(DialCase):
             raise Fault
 
         self.dial("app:80", permits=permits)
-        for who in tuple(self.world.names.waiting):
-            self.world.names.waiting.pop(who)(["192.0.2.1"])
+        for who in tuple(self.context.names.waiting):
+            self.context.names.waiting.pop(who)(["192.0.2.1"])
         self.assertOver(mistakes=1)
 
 
@@ -801,9 +801,9 @@ class HandshakeTests(DialCase):
     def handshaking(self, *targets: str, **options: Any) -> FakeStream:
         """A dial that waits for a handshake."""
         self.dial(*targets, **options)
-        self.world.attempts[0].succeeds()
+        self.context.attempts[0].succeeds()
         self.assertEqual(self.reached, [])
-        return self.world.streams[0]
+        return self.context.streams[0]
 
     def test_through(self) -> None:
         """The stream is handed over when the handshake is through."""
@@ -817,7 +817,7 @@ class HandshakeTests(DialCase):
         """The reason stands in the problem; the next target is tried."""
         stream = self.handshaking("tls:10.0.0.1:443", "10.0.0.2:80")
         stream.loses(Loss.RESET, "certificate verify failed")
-        self.world.attempts[1].fails(ConnectRefused("no"))
+        self.context.attempts[1].fails(ConnectRefused("no"))
         self.assertFailed(ConnectRefused, InetAddress("10.0.0.2", 80))
 
     def test_failed_at_last(self) -> None:
@@ -835,30 +835,30 @@ class HandshakeTests(DialCase):
 
     def test_next_address_after_a_handshake(self) -> None:
         """A handshake that fails leaves the name's other addresses to be tried."""
-        self.world.names.known["www.example"] = ["10.0.0.1", "10.0.0.2"]
+        self.context.names.known["www.example"] = ["10.0.0.1", "10.0.0.2"]
         stream = self.handshaking("tls:www.example:443")
         stream.loses(Loss.RESET, "no")
         self.assertEqual(self.tried, ["10.0.0.1:443", "10.0.0.2:443"])
-        self.world.attempts[1].succeeds()
-        second = self.world.streams[1]
+        self.context.attempts[1].succeeds()
+        second = self.context.streams[1]
         second.owner.opened(cast(Any, second))
         self.assertOver(reached=1)
 
     def test_loser_of_the_race(self) -> None:
         """An address that lost the race is tried when the TLS handshake with the winner fails."""
-        self.world.names.known["www.example"] = ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"]
+        self.context.names.known["www.example"] = ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"]
         self.dial("tls:www.example:443")
         self.clock.advance(ATTEMPT_DELAY)
         self.clock.advance(ATTEMPT_DELAY)
-        self.world.attempts[2].succeeds()
-        self.assertTrue(self.world.attempts[0].cancelled)
-        self.world.streams[0].loses(Loss.RESET, "certificate has expired")
-        self.assertEqual([attempt.name for attempt in self.world.attempts[3:]], ["10.0.0.1:443"])
-        self.world.attempts[3].fails(ConnectTimedOut("slow"))
-        self.world.attempts[4].fails(ConnectTimedOut("slow"))
-        self.assertEqual([one.name for one in self.world.attempts[4:]], ["10.0.0.2:443", "10.0.0.4:443"])
-        self.world.attempts[5].succeeds()
-        last = self.world.streams[1]
+        self.context.attempts[2].succeeds()
+        self.assertTrue(self.context.attempts[0].cancelled)
+        self.context.streams[0].loses(Loss.RESET, "certificate has expired")
+        self.assertEqual([attempt.name for attempt in self.context.attempts[3:]], ["10.0.0.1:443"])
+        self.context.attempts[3].fails(ConnectTimedOut("slow"))
+        self.context.attempts[4].fails(ConnectTimedOut("slow"))
+        self.assertEqual([one.name for one in self.context.attempts[4:]], ["10.0.0.2:443", "10.0.0.4:443"])
+        self.context.attempts[5].succeeds()
+        last = self.context.streams[1]
         last.owner.opened(cast(Any, last))
         self.assertOver(reached=1)
 
@@ -873,18 +873,18 @@ class HandshakeTests(DialCase):
     def test_old_handshake_ends_late(self) -> None:
         """The end of a handshake that was given up says nothing about the one that follows it."""
         self.handshaking("tls:10.0.0.1:443", "tls:10.0.0.2:443", connect_timeout=2.0)
-        first = self.world.streams[0]
+        first = self.context.streams[0]
         first.later = False
         abort, first.abort = first.abort, lambda: None  # type: ignore[method-assign]
         self.clock.advance(2.0)
-        self.world.attempts[1].succeeds()
+        self.context.attempts[1].succeeds()
         abort()
         self.assertTrue(first.is_lost)
         self.assertEqual(self.failures, [])
         first.owner.opened(cast(Any, first))
         self.assertEqual(self.reached, [])
         self.clock.advance(1.9)
-        second = self.world.streams[1]
+        second = self.context.streams[1]
         second.owner.opened(cast(Any, second))
         self.assertOver(reached=1)
 
@@ -906,9 +906,9 @@ class HandshakeTests(DialCase):
 
     def test_no_memory_to_begin(self) -> None:
         """A kernel that cannot watch the socket ends the dial; no timer of the handshake is left."""
-        self.world.problem = OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+        self.context.problem = OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
         self.dial("tls:10.0.0.1:443", "10.0.0.2:80")
-        self.world.attempts[0].succeeds()
+        self.context.attempts[0].succeeds()
         self.assertFailed(OutOfResources, InetAddress("10.0.0.1", 443))
 
 
@@ -917,49 +917,49 @@ class MistakeTests(DialCase):
 
     def test_no_watch_left(self) -> None:
         """ENOSPC of epoll is ours: no other target is tried."""
-        self.world.problem = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.context.problem = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self.dial("10.0.0.1:80", "10.0.0.2:80")
-        self.world.attempts[0].succeeds()
+        self.context.attempts[0].succeeds()
         self.assertFailed(OutOfResources, InetAddress("10.0.0.1", 80))
 
     def test_stream_cannot_be_made(self) -> None:
         """Any other error is this target's."""
-        self.world.problem = OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
+        self.context.problem = OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
         self.dial("10.0.0.1:80", "10.0.0.2:80")
-        self.world.attempts[0].succeeds()
-        self.world.problem = None
-        self.world.attempts[1].succeeds()
+        self.context.attempts[0].succeeds()
+        self.context.problem = None
+        self.context.attempts[1].succeeds()
         self.assertOver(reached=1)
 
     def test_exceptions_reach_the_owner(self) -> None:
         """A mistake at any call from outside ends the dial, and nothing is raised into the caller."""
-        self.world.at_once["10.0.0.2:80"] = Fault("start")
+        self.context.at_once["10.0.0.2:80"] = Fault("start")
         self.dial("10.0.0.1:80", "10.0.0.2:80")
-        self.world.attempts[0].fails(ConnectRefused("no"))
+        self.context.attempts[0].fails(ConnectRefused("no"))
         self.assertOver(mistakes=1)
         self.assertIs(self.mistakes[0].type, Fault)
-        self.assertTrue(self.world.attempts[1].cancelled)
+        self.assertTrue(self.context.attempts[1].cancelled)
 
     def test_mistake_of_a_stream_maker(self) -> None:
         """The same where the stream is made."""
-        self.world.problem = Fault("plain")
+        self.context.problem = Fault("plain")
         self.dial("10.0.0.1:80")
-        self.world.attempts[0].succeeds()
+        self.context.attempts[0].succeeds()
         self.assertOver(mistakes=1)
 
     def test_mistake_in_an_answer(self) -> None:
         """The resolver's other askers are not harmed by ours."""
-        self.world.at_once["10.0.0.1:80"] = Fault("start")
+        self.context.at_once["10.0.0.1:80"] = Fault("start")
         self.dial("www.example:80")
-        self.world.names.waiting.popitem()[1](["10.0.0.1"])
+        self.context.names.waiting.popitem()[1](["10.0.0.1"])
         self.assertOver(mistakes=1)
 
     def test_cannot_even_be_cancelled(self) -> None:
         """An attempt that raises when it is cancelled is logged; the owner is told of the first mistake."""
-        self.world.names.known["www.example"] = ["10.0.0.1", "10.0.0.2"]
-        self.world.at_once["10.0.0.2:80"] = Fault("start")
+        self.context.names.known["www.example"] = ["10.0.0.1", "10.0.0.2"]
+        self.context.at_once["10.0.0.2:80"] = Fault("start")
         self.dial("www.example:80")
-        self.world.cancel_fault = True
+        self.context.cancel_fault = True
         self.clock.advance(ATTEMPT_DELAY)
         self.assertEqual([failure.value.args for failure in self.mistakes], [("start",)])
         self.assertEqual([failure.value.args for failure in self.flushLoggedErrors(Fault)], [("cancel",)])
@@ -968,7 +968,7 @@ class MistakeTests(DialCase):
     def test_mistake_while_it_is_given_up(self) -> None:
         """A deadline at which an attempt cannot be cancelled."""
         self.dial("10.0.0.1:80", limit=1.0)
-        self.world.cancel_fault = True
+        self.context.cancel_fault = True
         self.clock.advance(1.0)
         self.assertEqual(len(self.mistakes), 1)
         self.assertEqual(self.failures, [])
@@ -981,24 +981,24 @@ class CancelTests(DialCase):
         """The session is over."""
         self.dialling.cancel()
         self.assertOver()
-        for attempt in self.world.attempts:
-            self.assertTrue(attempt.cancelled or self.world.streams)
+        for attempt in self.context.attempts:
+            self.assertTrue(attempt.cancelled or self.context.streams)
 
     def test_while_connecting(self) -> None:
         """The attempt is cancelled."""
         self.dial("10.0.0.1:80", "10.0.0.2:80")
         self.cancel()
-        self.assertTrue(self.world.attempts[0].cancelled)
+        self.assertTrue(self.context.attempts[0].cancelled)
         self.assertEqual(self.tried, ["10.0.0.1:80"])
 
     def test_between_addresses(self) -> None:
         """All attempts are cancelled, and none is started any more."""
-        self.world.names.known["www.example"] = ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
+        self.context.names.known["www.example"] = ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
         self.dial("www.example:80")
         self.clock.advance(ATTEMPT_DELAY)
         self.cancel()
         self.clock.advance(60)
-        self.assertEqual([attempt.cancelled for attempt in self.world.attempts], [True, True])
+        self.assertEqual([attempt.cancelled for attempt in self.context.attempts], [True, True])
 
     def test_while_resolving(self) -> None:
         """The resolver forgets who asked."""
@@ -1008,10 +1008,10 @@ class CancelTests(DialCase):
     def test_during_a_handshake(self) -> None:
         """The stream is aborted; its loss tells nobody anything."""
         self.dial("tls:10.0.0.1:443")
-        self.world.attempts[0].succeeds()
+        self.context.attempts[0].succeeds()
         self.cancel()
-        self.assertEqual(self.world.streams[0].calls, ["own", "abort"])
-        self.assertTrue(self.world.streams[0].is_lost)
+        self.assertEqual(self.context.streams[0].calls, ["own", "abort"])
+        self.assertTrue(self.context.streams[0].is_lost)
 
     def test_twice(self) -> None:
         """A second time does nothing."""
@@ -1028,21 +1028,21 @@ class PortableTests(DialCase):
     def test_endpoints(self) -> None:
         """Addresses become Twisted's endpoints, and keep their address in the dial."""
         self.dial("10.0.0.1:80", "[::1]:80", "unix:@name", src="192.0.2.1", connect_timeout=3.0)
-        for attempt in list(self.world.attempts):
+        for attempt in list(self.context.attempts):
             self.assertIsNotNone(attempt.address)
-        self.world.attempts[0].fails(ConnectRefused("no"))
-        self.world.attempts[1].fails(ConnectRefused("no"))
+        self.context.attempts[0].fails(ConnectRefused("no"))
+        self.context.attempts[1].fails(ConnectRefused("no"))
         self.assertEqual(
-            [type(one) for one in self.world.endpoints],
+            [type(one) for one in self.context.endpoints],
             [TCP4ClientEndpoint, TCP6ClientEndpoint, UNIXClientEndpoint],
         )
-        self.world.attempts[2].fails(ConnectRefused("no"))
+        self.context.attempts[2].fails(ConnectRefused("no"))
         self.assertFailed(ConnectRefused, UnixAddress("@name"))
 
     def test_tls(self) -> None:
         """TLS is wrapped around the endpoint."""
         self.dial("tls:10.0.0.1:443")
-        self.assertNotIsInstance(self.world.endpoints[0], TCP4ClientEndpoint)
+        self.assertNotIsInstance(self.context.endpoints[0], TCP4ClientEndpoint)
 
     def test_abstract_names(self) -> None:
         """The @ of an abstract name becomes the NUL that the kernel wants."""
@@ -1101,14 +1101,14 @@ class ExhaustionTests(SynchronousTestCase):
         self.patch(connect_module, "bare_socket", BrokenSocket)
         self.problems.clear()
         options = Options(src="127.0.0.1")
-        world = Surroundings(
+        context = RelayContext(
             reactor=cast(Any, self.clock),
             platform=Platform(own_sockets=True, epoll=False),
             names=cast(Any, FakeNames()),
-            streams=cast(Any, World()),
+            streams=cast(Any, Context()),
         )
         target = Destination("a", options, address=InetAddress("127.0.0.1", 9))
-        settings = DialSettings(world, world.streams)
+        settings = DialSettings(context, context.streams)
         Dial(settings, InOrder([target, evolve(target, label="b")]), 15.0, self).start()
         self.assertEqual([type(problem) for problem in self.problems], [OutOfResources])
         self.assertLessEqual(len(made), 1)

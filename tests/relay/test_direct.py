@@ -17,7 +17,7 @@ from portfwd.relay.direct import DirectDatagramDial, DirectDial
 from portfwd.rules.model import Options
 from portfwd.upstreams import connect as connect_module
 from portfwd.upstreams.connect import UNIX_RETRY
-from portfwd.upstreams.timeout_queue import Patience
+from portfwd.upstreams.timeout_queue import TimeoutQueue
 from portfwd.values import Address, InetAddress, UnixAddress
 from tests.relay.fakes import FakeStream, Fault
 
@@ -112,10 +112,10 @@ class DirectDialTests(SynchronousTestCase):
         self.socket = FakeSocket(list(codes))
         self.patch(connect_module, "bare_socket", lambda family: self.socket)
         self.destination = Destination(str(address), Options(), address=address)
-        world: Any = type("World", (), {"reactor": self.clock})
-        patience = Patience(self.clock, limit)
+        context: Any = type("Context", (), {"reactor": self.clock})
+        timeouts = TimeoutQueue(self.clock, limit)
         self.dial = DirectDial(
-            world, self.destination, address, patience, self, cast(Any, self.maker), will_send=will_send
+            context, self.destination, address, timeouts, self, cast(Any, self.maker), will_send=will_send
         )
 
     def dialled(self, stream: Any, destination: Destination) -> None:

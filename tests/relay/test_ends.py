@@ -16,12 +16,12 @@ from portfwd.relay.ends import (
     RELAYING,
     Action,
     CloseStep,
+    Consequence,
     Ends,
     Event,
     Flow,
     Mode,
-    Outcome,
-    Step,
+    SessionOutcome,
     close_step,
     outcome_reason,
     reachable,
@@ -54,7 +54,7 @@ ORDER = {
 class RelayingTests(SynchronousTestCase):
     """While both sides are there."""
 
-    def every(self) -> Iterator[tuple[Ends, Event, Step]]:
+    def every(self) -> Iterator[tuple[Ends, Event, Consequence]]:
         """Every reachable state with every event."""
         for ends in reachable():
             for event in RELAYING:
@@ -75,15 +75,15 @@ class RelayingTests(SynchronousTestCase):
     def test_normal(self) -> None:
         """A session is normal only when both ends are out, or a transport without half-close was closed."""
         for ends, event, after in self.every():
-            if after.outcome is Outcome.NORMAL and event is not Event.CLOSED:
+            if after.outcome is SessionOutcome.NORMAL and event is not Event.CLOSED:
                 self.assertEqual((after.mine, after.theirs), (Flow.END_OUT, Flow.END_OUT), (ends, event))
-            if after.outcome is Outcome.NORMAL:
+            if after.outcome is SessionOutcome.NORMAL:
                 self.assertFalse(after.mine.broken or after.theirs.broken)
 
     def test_broken_never_looks_complete(self) -> None:
         """Unless it was normal, no side is ended in order: it is reset, now or behind what is for it."""
         for ends, event, after in self.every():
-            if after.action is Action.FINISH and after.outcome is not Outcome.NORMAL:
+            if after.action is Action.FINISH and after.outcome is not SessionOutcome.NORMAL:
                 self.assertLessEqual({after.this, after.other}, {Mode.RESET, Mode.DELIVER}, (ends, event))
 
     def test_delivered_first(self) -> None:
@@ -91,7 +91,7 @@ class RelayingTests(SynchronousTestCase):
         for ends, event, after in self.every():
             if after.action is not Action.FINISH or event in (Event.KILLED, Event.STALLED):
                 continue
-            if not after.mine.broken and after.outcome is not Outcome.NORMAL:
+            if not after.mine.broken and after.outcome is not SessionOutcome.NORMAL:
                 self.assertIs(after.other, Mode.DELIVER, (ends, event))
 
     def test_end_is_asked_once(self) -> None:
@@ -121,7 +121,7 @@ class RelayingTests(SynchronousTestCase):
 class StoryTests(SynchronousTestCase):
     """Cases that were got wrong somewhere."""
 
-    def follow(self, *events: tuple[Side, Event]) -> tuple[Ends, Step, CloseReason | None]:
+    def follow(self, *events: tuple[Side, Event]) -> tuple[Ends, Consequence, CloseReason | None]:
         """The flows after `events`, the last step, and the close reason if it is over."""
         flows = {Side.CLIENT: Flow.OPEN, Side.UPSTREAM: Flow.OPEN}
         reason = None

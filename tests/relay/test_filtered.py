@@ -970,7 +970,7 @@ class LiveDialTests(SynchronousTestCase):
         self.spec = TargetSpec(Kind.TCP, "app", PortRange(443, 443))
         self.app = Destination("app:443", rule.options, address=InetAddress("app", 443))
         self.rule = LiveRule(
-            rule.rule, "web", rule.destinations, rule.access, rule.world, SessionLines(), lambda: 0.0,
+            rule.rule, "web", rule.destinations, rule.access, rule.context, SessionLines(), lambda: 0.0,
             routes={self.spec: self.app},
         )  # fmt: skip
 

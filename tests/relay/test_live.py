@@ -101,14 +101,14 @@ class LiveRuleTests(SynchronousTestCase):
         self.assertEqual(repr(self.rule), "<LiveRule web sessions=1 total=1>")
 
     def test_streams(self) -> None:
-        """Its own maker of streams is used, or the world's."""
+        """Its own maker of streams is used, or the context's."""
         marker: Any = object()
-        self.assertIs(self.rule.streams, self.rule.world.streams)
+        self.assertIs(self.rule.streams, self.rule.context.streams)
         from portfwd.relay.live import LiveRule
 
         rule = self.rule
         other = LiveRule(
-            rule.rule, "other", rule.destinations, rule.access, rule.world, self.lines, lambda: 0.0,
+            rule.rule, "other", rule.destinations, rule.access, rule.context, self.lines, lambda: 0.0,
             streams=marker,
         )  # fmt: skip
         self.assertIs(other.streams, marker)

@@ -8,7 +8,7 @@ from typing import Any
 from attrs import define, field
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.relay.loops import HOST_HOLDS, MAX_HOSTS, MAX_PASSES, Loops, Passage, is_loop
+from portfwd.relay.loops import HOST_HOLDS, MAX_HOSTS, MAX_PASSES, Loops, PassedSession, is_loop
 from portfwd.values import Address, CloseReason, InetAddress, UnixAddress
 
 
@@ -108,20 +108,20 @@ class PassageTests(SynchronousTestCase):
         """A client that a session's connection is has come through it, and what that came through."""
         first, second = Traveller(), Traveller()
         self.assertFalse(self.loops.open)
-        one = Passage(first, "a", False)
+        one = PassedSession(first, "a", False)
         self.loops.connected(one, inet("127.0.0.1", 90), inet("127.0.0.1", 40000))
         self.assertTrue(self.loops.open)
         came = self.loops.passages_of(inet("127.0.0.1", 40000), inet("127.0.0.1", 90))
         self.assertEqual(came, (one,))
         second.passages = came
-        two = Passage(second, "b", False)
+        two = PassedSession(second, "b", False)
         self.loops.connected(two, inet("0.0.0.0", 91), inet("127.0.0.1", 40001))
         self.assertEqual(self.loops.passages_of(inet("127.0.0.1", 40001), inet("127.0.0.1", 91)), (one, two))
 
     def test_others(self) -> None:
         """Clients from elsewhere, at another listener, or without an address have come through nothing."""
         self.loops.connected(
-            Passage(Traveller(), "a", False), inet("127.0.0.1", 90), inet("127.0.0.1", 40000)
+            PassedSession(Traveller(), "a", False), inet("127.0.0.1", 90), inet("127.0.0.1", 40000)
         )
         for client, local in (
             (inet("127.0.0.1", 40001), inet("127.0.0.1", 90)),
@@ -135,8 +135,8 @@ class PassageTests(SynchronousTestCase):
         """A session that is over is forgotten, but not one that has its port now."""
         first, second = Traveller(), Traveller()
         address, local = inet("127.0.0.1", 90), inet("127.0.0.1", 40000)
-        self.loops.connected(Passage(first, "a", False), address, local)
-        self.loops.connected(Passage(second, "a", False), address, local)
+        self.loops.connected(PassedSession(first, "a", False), address, local)
+        self.loops.connected(PassedSession(second, "a", False), address, local)
         self.loops.left(first)
         self.loops.left(first)
         self.assertEqual(len(self.loops.passages_of(local, address)), 1)
@@ -149,13 +149,13 @@ class PassageTests(SynchronousTestCase):
         with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as client:
             client.connect(server.getsockname())
             address = inet(*server.getsockname())
-            self.loops.begun(Passage(Traveller(), "a", False), address, client)
+            self.loops.begun(PassedSession(Traveller(), "a", False), address, client)
             self.assertEqual(len(self.loops.passages_of(inet(*client.getsockname()), address)), 1)
-        self.loops.begun(Passage(Traveller(), "a", False), address, client)
+        self.loops.begun(PassedSession(Traveller(), "a", False), address, client)
 
     def test_is_loop(self) -> None:
         """The same rule again is a loop; if a client chose where it went, only after a number of times."""
-        plain, chosen = Passage(Traveller(), "a", False), Passage(Traveller(), "a", True)
+        plain, chosen = PassedSession(Traveller(), "a", False), PassedSession(Traveller(), "a", True)
         self.assertFalse(is_loop((), "a"))
         self.assertFalse(is_loop((plain,), "b"))
         self.assertTrue(is_loop((plain,), "a"))

@@ -163,8 +163,8 @@ class WaitingTests(unpaced.StageCase):
             self.assertEqual(session.outcome().reason, CloseReason.KILLED)
             session.client.close()
             session.upstream.close()
-        gates = [call for call in stage.reactor.getDelayedCalls() if "Gate" in str(call.func)]
-        self.assertEqual((gates, stage.forwarder.session_count), ([], 0))
+        limiters = [call for call in stage.reactor.getDelayedCalls() if "RateLimiter" in str(call.func)]
+        self.assertEqual((limiters, stage.forwarder.session_count), ([], 0))
 
 
 class SourceTests(unpaced.StageCase):

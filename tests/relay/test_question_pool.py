@@ -12,7 +12,7 @@ from portfwd.streams.datagrams.carrier import MOST_KEPT
 from portfwd.values import CloseReason
 from portfwd.wire.dns import with_id
 from portfwd.wire.framing import Unframer, frame
-from tests.listen.post import PATIENCE, PostCase
+from tests.listen.post import TIMEOUT, PostCase
 from tests.wire.test_dns import QUESTION
 
 
@@ -74,7 +74,7 @@ class PoolCase(PostCase):
 
     def wait_for(self, count: int) -> list[bytes]:
         """The messages that came to all connections, as soon as they are so many."""
-        limit = time.monotonic() + PATIENCE
+        limit = time.monotonic() + TIMEOUT
         while time.monotonic() < limit:
             self.look()
             got = [message for one in self.connections for message in one.got]
@@ -189,7 +189,7 @@ class SharedTests(PoolCase):
         """A server that closes after an answer gets every question, and every client an answer."""
         self.serve()
         clients = self.clients(20)
-        limit = time.monotonic() + PATIENCE
+        limit = time.monotonic() + TIMEOUT
         answers: dict[int, bytes] = {}
         while len(answers) < 20 and time.monotonic() < limit:
             self.look()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from portfwd.errors import TargetsFull
-from portfwd.limits.admission import Bounds, Doorkeeper
+from portfwd.limits.admission import AdmissionRegistry, Bounds
 from portfwd.relay.destination import Destination
 from portfwd.relay.live import LiveRule
-from portfwd.relay.slots import Places
+from portfwd.relay.slots import SessionSlots
 from portfwd.rules.model import AclEntry, OnDeny
 from portfwd.values import CloseReason, InetAddress, Side, UnixAddress
 from tests.relay.fakes import CLIENT, UPSTREAM, FakeStream
@@ -17,62 +17,62 @@ from tests.relay.test_session import SessionCase
 ELSEWHERE = InetAddress("198.51.100.99", 4711)
 
 
-class PlacesTests(SessionCase):
-    """Places by themselves."""
+class SlotsTests(SessionCase):
+    """Slots by themselves."""
 
     def setUp(self) -> None:
         super().setUp()
-        keeper = Doorkeeper()
+        keeper = AdmissionRegistry()
         limits = keeper.rule("web", Bounds(max_conns=1, max_conns_per_source=1))
         assert limits is not None
         self.limits = limits
-        self.places = Places(limits)
+        self.slots = SessionSlots(limits)
 
     def test_give_back_once(self) -> None:
         """However often they are given back, they are given back once."""
-        self.assertEqual((self.places.come_from(CLIENT, 0.0), self.places.enter(0.0)), ("", ""))
-        self.assertEqual(repr(self.places), "<Places in from 192.0.2.7>")
+        self.assertEqual((self.slots.come_from(CLIENT, 0.0), self.slots.enter(0.0)), ("", ""))
+        self.assertEqual(repr(self.slots), "<SessionSlots in from 192.0.2.7>")
         for _ in range(2):
-            self.places.leave(0.0)
-        self.assertEqual(repr(self.places), "<Places not in from ->")
-        other = Places(self.limits)
+            self.slots.leave(0.0)
+        self.assertEqual(repr(self.slots), "<SessionSlots not in from ->")
+        other = SessionSlots(self.limits)
         self.assertEqual((other.come_from(CLIENT, 0.0), other.enter(0.0)), ("", ""))
 
     def test_refused(self) -> None:
         """Where a limit is reached nothing is taken, and nothing is given back."""
-        other = Places(self.limits)
+        other = SessionSlots(self.limits)
         other.enter(0.0)
-        self.assertEqual(self.places.enter(0.0), "max-conns=1")
-        self.places.leave(0.0)
+        self.assertEqual(self.slots.enter(0.0), "max-conns=1")
+        self.slots.leave(0.0)
         self.assertEqual(repr(self.limits), "<Admission web 1 in>")
 
     def test_comes_from_elsewhere(self) -> None:
         """A client that turns out to be another is that one's, and no longer the first one's."""
-        self.places.come_from(CLIENT, 0.0)
-        self.places.come_from(ELSEWHERE, 0.0)
-        other = Places(self.limits)
+        self.slots.come_from(CLIENT, 0.0)
+        self.slots.come_from(ELSEWHERE, 0.0)
+        other = SessionSlots(self.limits)
         self.assertEqual(other.come_from(CLIENT, 0.0), "")
-        self.assertEqual(Places(self.limits).come_from(ELSEWHERE, 0.0), "max-conns-per-source=1")
+        self.assertEqual(SessionSlots(self.limits).come_from(ELSEWHERE, 0.0), "max-conns-per-source=1")
 
     def test_other_limits(self) -> None:
         """A session that is counted for other limits gives back what it had of the first ones."""
-        keeper = Doorkeeper(shared={"a": Bounds(max_conns_per_source=1)})
+        keeper = AdmissionRegistry(shared={"a": Bounds(max_conns_per_source=1)})
         first, second = keeper.rule("one", Bounds(), "a"), keeper.rule("two", Bounds(max_conns=1))
         assert first is not None and second is not None
-        places = Places(first)
-        places.come_from(CLIENT, 0.0)
-        places.enter(0.0)
+        slots = SessionSlots(first)
+        slots.come_from(CLIENT, 0.0)
+        slots.enter(0.0)
         for _ in range(2):
-            places.count(second, CLIENT, 0.0)
+            slots.count(second, CLIENT, 0.0)
             self.assertEqual((repr(first), repr(second)), ("<Admission one 0 in>", "<Admission two 1 in>"))
-        self.assertEqual(Places(first).come_from(CLIENT, 0.0), "")
-        places.leave(0.0)
+        self.assertEqual(SessionSlots(first).come_from(CLIENT, 0.0), "")
+        slots.leave(0.0)
         self.assertEqual(repr(second), "<Admission two 0 in>")
 
     def test_from_nowhere(self) -> None:
         """Limits of sources do not bind who comes from no address."""
         for _ in range(3):
-            self.assertEqual(Places(self.limits).come_from(UnixAddress(""), 0.0), "")
+            self.assertEqual(SessionSlots(self.limits).come_from(UnixAddress(""), 0.0), "")
 
 
 class SessionTests(SessionCase):
@@ -171,13 +171,13 @@ class SessionTests(SessionCase):
         self.assertEqual(destination.occupancy.taken, 1)
 
     def test_same_target(self) -> None:
-        """A rule that takes another's place counts the sessions of the same targets on."""
+        """A rule that takes another's slot counts the sessions of the same targets on."""
         self.dialling(max_conns_per_target=5)
         (before,) = self.rule.destinations
         before.take()
         again = LiveRule(
             self.rule.rule, "web", [Destination(before.label, before.options, address=UPSTREAM)],
-            self.rule.access, self.rule.world, self.lines, lambda: 0.0, routes={"x": before},
+            self.rule.access, self.rule.context, self.lines, lambda: 0.0, routes={"x": before},
         )  # fmt: skip
         self.assertEqual([one.occupancy.taken for one in again.every_destination], [1, 1])
         self.assertEqual(again._destination("x").occupancy.taken, 1)

@@ -14,7 +14,7 @@ from tests.relay.stage import FAMILIES, FILTERED, KINDS, STREAMS, Session, Stage
 
 #: More than a pipe or a buffer holds.
 BULK = 300_000
-WAYS = {Side.CLIENT: TO_UPSTREAM, Side.UPSTREAM: TO_CLIENT}
+DIRECTION_WORDS = {Side.CLIENT: TO_UPSTREAM, Side.UPSTREAM: TO_CLIENT}
 
 
 class TappingTests(SynchronousTestCase):
@@ -66,7 +66,7 @@ class TappingTests(SynchronousTestCase):
                 for side in Side:
                     name = f"{family}-{kind} {side.value}"
                     sent = STREAMS[side]
-                    self.assertEqual(self.seen[WAYS[side]], sent[1000 : 1000 + BULK], name)
+                    self.assertEqual(self.seen[DIRECTION_WORDS[side]], sent[1000 : 1000 + BULK], name)
                     other = Side.UPSTREAM if side is Side.CLIENT else Side.CLIENT
                     self.assertEqual(outcome.received[other], sent[:total], name)
                 self.assertEqual(outcome.reason, CloseReason.NORMAL)

@@ -7,11 +7,11 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.errors import AllDown, ConnectRefused, NotPermitted, OutOfResources, TargetsFull
+from portfwd.errors import ConnectRefused, NotPermitted, OutOfResources, TargetsDown, TargetsFull
 from portfwd.relay.destination import Destination
 from portfwd.relay.target_order import Balanced, InOrder
 from portfwd.rules.model import Options
-from portfwd.upstreams.health import State, Verdict
+from portfwd.upstreams.health import TargetState, Verdict
 from portfwd.upstreams.pool import Member, Pool
 from portfwd.upstreams.states import TargetStates
 
@@ -128,13 +128,13 @@ class BalancedTests(SynchronousTestCase):
 
     def test_all_down(self) -> None:
         """With all down and ``all-down=close`` there is one answer: that they are."""
-        from portfwd.rules.model import AllDown as Word
+        from portfwd.rules.model import TargetsDown as Word
 
         self.make(2, all_down=Word.CLOSE)
         for one in self.pool.members:
             self.states.failed(one, "refused")
         order = self.order()
-        self.assertIsInstance(order.next(), AllDown)
+        self.assertIsInstance(order.next(), TargetsDown)
         self.assertIsNone(order.next())
 
     def test_single(self) -> None:
@@ -143,7 +143,7 @@ class BalancedTests(SynchronousTestCase):
         order = self.order()
         self.assertEqual(self.labels(order), ["t0"])
         order.failed(self.targets[0], ConnectRefused("refused"))
-        self.assertIs(self.pool.members[0].health.state, State.UP)
+        self.assertIs(self.pool.members[0].health.state, TargetState.UP)
 
     def test_datagrams(self) -> None:
         """Only an answer shows that somebody takes datagrams; unreachable ones come last."""
@@ -154,9 +154,9 @@ class BalancedTests(SynchronousTestCase):
         order.failed(self.targets[1], ConnectRefused("port unreachable"))
         health = self.pool.members[1].health
         order.reached(self.targets[1])
-        self.assertIs(health.state, State.DOWN)
+        self.assertIs(health.state, TargetState.DOWN)
         order.answered(self.targets[1])
-        self.assertIs(health.state, State.UP)
+        self.assertIs(health.state, TargetState.UP)
         self.assertEqual(order.targets, self.targets)
 
     def test_checked(self) -> None:

@@ -11,7 +11,7 @@ from portfwd.rules.addresses import address_text
 from portfwd.rules.model import (
     DATAGRAM_KINDS,
     UNIX_KINDS,
-    AccessLog,
+    AccessLogFormat,
     AclEntry,
     CheckSpec,
     Directive,
@@ -28,7 +28,7 @@ from portfwd.rules.model import (
     TargetSpec,
 )
 from portfwd.rules.options import LISTENER, RULE, TARGET, Needs, OptionSpec
-from portfwd.rules.tokens import Fault
+from portfwd.rules.tokens import WordFault
 from tests.rules.golden import FIXTURES
 
 #: Text without control characters and the blanks that look like others.
@@ -68,7 +68,7 @@ def _fits(option: OptionSpec, text: str) -> bool:
     """Whether a text of the unit is within the bounds of this option."""
     try:
         option.value(text)
-    except Fault as fault:
+    except WordFault as fault:
         return fault.code != "out-of-bounds"
     return True
 
@@ -213,7 +213,7 @@ def rulesets(draw: st.DrawFn) -> Ruleset:
         log=draw(
             st.builds(
                 LogSpec,
-                st.none() | st.sampled_from(list(AccessLog)),
+                st.none() | st.sampled_from(list(AccessLogFormat)),
                 st.none() | texts,
                 probes=st.booleans(),
                 repeats=st.booleans(),

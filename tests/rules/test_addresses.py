@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.rules.addresses import Place, Role, address_text, read_host, read_place, read_ports
 from portfwd.rules.model import Kind, PortRange
-from portfwd.rules.tokens import Fault, Line
+from portfwd.rules.tokens import Line, WordFault
 
 
 def service(name: str, protocol: str) -> int | None:
@@ -103,7 +103,7 @@ class BadPlacesTests(SynchronousTestCase):
 
     def check(self, text: str, code: str, start: int, role: Role = Role.LISTEN) -> None:
         """Expect a fault."""
-        fault = self.assertRaises(Fault, place, text, role)
+        fault = self.assertRaises(WordFault, place, text, role)
         self.assertEqual((fault.code, fault.start), (code, start), text)
 
     def test_faults(self) -> None:
@@ -153,7 +153,7 @@ class BadPlacesTests(SynchronousTestCase):
             ("systemd:web", "listener-only"),
             ("systemd-dgram:dns", "listener-only"),
         ):
-            self.assertEqual(self.assertRaises(Fault, place, text, Role.TARGET).code, code, text)
+            self.assertEqual(self.assertRaises(WordFault, place, text, Role.TARGET).code, code, text)
 
     def test_longest_unix_path(self) -> None:
         """107 bytes fit, as unix(7) says."""
@@ -167,20 +167,20 @@ class PartsTests(SynchronousTestCase):
         """IPv6 on rinetd's lines needs no brackets but may have them."""
         self.assertEqual(read_host("::1", Role.TARGET, brackets=False), "::1")
         self.assertEqual(read_host("[::1]", Role.TARGET, brackets=False), "::1")
-        self.assertRaises(Fault, read_host, "::1", Role.TARGET, brackets=True)
-        self.assertRaises(Fault, read_host, "1:2", Role.TARGET, brackets=False)
+        self.assertRaises(WordFault, read_host, "::1", Role.TARGET, brackets=True)
+        self.assertRaises(WordFault, read_host, "1:2", Role.TARGET, brackets=False)
 
     def test_other_letters(self) -> None:
         """A name with letters beyond ASCII is the one that DNS has by IDNA 2008; what is none is refused."""
         self.assertEqual(read_host("straße.test", Role.TARGET, brackets=False), "xn--strae-oqa.test")
         self.assertEqual(place("straße.test:80").host, "xn--strae-oqa.test")
         self.assertEqual(place("straße.test:80").written[0], "straße.test")
-        fault = self.assertRaises(Fault, read_host, "ªº" * 40, Role.TARGET, brackets=False)
+        fault = self.assertRaises(WordFault, read_host, "ªº" * 40, Role.TARGET, brackets=False)
         self.assertEqual(fault.code, "bad-host")
 
     def test_endless_number(self) -> None:
         """A number of a million digits is refused as fast as any other."""
-        fault = self.assertRaises(Fault, read_ports, "9" * 1_000_000, "tcp", Role.LISTEN, service)
+        fault = self.assertRaises(WordFault, read_ports, "9" * 1_000_000, "tcp", Role.LISTEN, service)
         self.assertEqual(fault.code, "bad-port")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.rules import parse
-from portfwd.rules.model import AccessLog, LogSpec
+from portfwd.rules.model import AccessLogFormat, LogSpec
 from tests.rules.grammars.test_native import codes
 
 
@@ -35,9 +35,9 @@ class LogTests(SynchronousTestCase):
     def test_forms(self) -> None:
         """Form and file, each by itself or both."""
         self.assertEqual(self.log(""), LogSpec())
-        self.assertEqual(self.log("log access=off"), LogSpec(AccessLog.OFF))
+        self.assertEqual(self.log("log access=off"), LogSpec(AccessLogFormat.OFF))
         self.assertEqual(self.log('log file="a b"'), LogSpec(None, "a b"))
-        self.assertEqual(self.log("log file=x access=json"), LogSpec(AccessLog.JSON, "x"))
+        self.assertEqual(self.log("log file=x access=json"), LogSpec(AccessLogFormat.JSON, "x"))
         self.assertEqual(self.log("log probes=off"), LogSpec(probes=False))
         self.assertEqual(self.log("log opened=on"), LogSpec(opened=True))
         self.assertEqual(self.log("log repeats=on\nlog file=x"), LogSpec(None, "x", repeats=True))
@@ -45,10 +45,10 @@ class LogTests(SynchronousTestCase):
 
     def test_rinetd(self) -> None:
         """``logfile`` means rinetd's form, ``logcommon`` the common one, ``log access=`` whatever it says."""
-        self.assertEqual(self.log("logfile x"), LogSpec(AccessLog.RINETD, "x"))
-        self.assertEqual(self.log("logcommon"), LogSpec(AccessLog.COMMON))
-        self.assertEqual(self.log("logcommon\nlogfile x"), LogSpec(AccessLog.COMMON, "x"))
-        self.assertEqual(self.log("log access=text\nlogfile x"), LogSpec(AccessLog.TEXT, "x"))
+        self.assertEqual(self.log("logfile x"), LogSpec(AccessLogFormat.RINETD, "x"))
+        self.assertEqual(self.log("logcommon"), LogSpec(AccessLogFormat.COMMON))
+        self.assertEqual(self.log("logcommon\nlogfile x"), LogSpec(AccessLogFormat.COMMON, "x"))
+        self.assertEqual(self.log("log access=text\nlogfile x"), LogSpec(AccessLogFormat.TEXT, "x"))
         self.assertEqual(self.log("logfile x\nlog file=y"), LogSpec(None, "y"))
 
     def test_repeated(self) -> None:

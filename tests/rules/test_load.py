@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from portfwd.errors import RulesError
 from portfwd.rules import combine, load, parse, parse_rule, parse_toml, render
 from portfwd.rules.codes import CODES
-from portfwd.rules.model import AccessLog, LogSpec, Ruleset
+from portfwd.rules.model import AccessLogFormat, LogSpec, Ruleset
 from tests.rules.golden import FIXTURES, GoldenFiles, inside
 from tests.rules.strategies import damaged
 from tests.rules.test_include import MemoryFiles
@@ -33,14 +33,18 @@ class FixtureTests(SynchronousTestCase):
     def test_stock(self) -> None:
         """The file that distributions install has a log and no rule: a warning where that is allowed."""
         ruleset = self.load("stock.conf")
-        self.assertEqual((ruleset.rules, ruleset.log), ((), LogSpec(AccessLog.RINETD, "/var/log/rinetd.log")))
+        self.assertEqual(
+            (ruleset.rules, ruleset.log), ((), LogSpec(AccessLogFormat.RINETD, "/var/log/rinetd.log"))
+        )
         self.assertEqual([warning.code for warning in ruleset.warnings], ["no-rules"])
 
     def test_rinetd(self) -> None:
         """rinetd's rules, their lists and the log."""
         ruleset = self.load("rinetd.conf")
         self.assertEqual(len(ruleset.rules), 10)
-        self.assertEqual((ruleset.log.access, ruleset.log.file), (AccessLog.COMMON, "/var/log/my rinetd.log"))
+        self.assertEqual(
+            (ruleset.log.access, ruleset.log.file), (AccessLogFormat.COMMON, "/var/log/my rinetd.log")
+        )
         self.assertEqual(ruleset.pid_file, "/var/run/rinetd.pid")
         self.assertEqual(len(ruleset.access), 5)
         self.assertEqual([len(rule.access) for rule in ruleset.rules][-2:], [2, 1])
@@ -128,7 +132,9 @@ class CombineTests(SynchronousTestCase):
         found = combine(one, two, three)
         self.assertEqual([rule.name for rule in found.rules], [":1", ":2", ":3"])
         self.assertEqual([entry.pattern for entry in found.access], ["1.*", "2.*"])
-        self.assertEqual((found.log.access, found.log.file, found.pid_file), (AccessLog.JSON, None, "p"))
+        self.assertEqual(
+            (found.log.access, found.log.file, found.pid_file), (AccessLogFormat.JSON, None, "p")
+        )
         self.assertEqual(found.files, ("one", "two", "three"))
         self.assertEqual([warning.code for warning in found.warnings], ["directive-without-meaning"])
         self.assertEqual([directive.name for directive in found.directives], ["metrics"])

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from portfwd.rules import readers
 from portfwd.rules.model import Keepalive, ListenOptions, OnDeny, Options
 from portfwd.rules.options import BY_NAME, LISTENER, OPTIONS, RULE, TARGET, Scope
-from portfwd.rules.tokens import Fault
+from portfwd.rules.tokens import WordFault
 
 
 class TableTests(SynchronousTestCase):
@@ -60,9 +60,9 @@ class TableTests(SynchronousTestCase):
                 continue
             least, most = option.bounds.split(" to ")
             self.assertLess(option.value(least), option.value(most), option.name)
-            self.assertRaises(Fault, option.value, f"9{most}")
+            self.assertRaises(WordFault, option.value, f"9{most}")
             if option.value(least):
-                self.assertRaises(Fault, option.value, "0")
+                self.assertRaises(WordFault, option.value, "0")
 
 
 class ValueTests(SynchronousTestCase):
@@ -78,7 +78,7 @@ class ValueTests(SynchronousTestCase):
     def bad(self, name: str, code: str, *texts: str) -> None:
         """Expect each text to be a fault."""
         for text in texts:
-            fault = self.assertRaises(Fault, BY_NAME[name].value, text)
+            fault = self.assertRaises(WordFault, BY_NAME[name].value, text)
             self.assertEqual(fault.code, code, text)
 
     def test_duration(self) -> None:
@@ -137,11 +137,13 @@ class ValueTests(SynchronousTestCase):
         self.good("verify-client", ("require", "required"), ("request", "optional"))
         self.good("nodelay", ("on", True), ("off", False))
         self.bad("nodelay", "bad-value", "yes", "", "ON")
-        fault = self.assertRaises(Fault, BY_NAME["verify-client"].value, "requried")
+        fault = self.assertRaises(WordFault, BY_NAME["verify-client"].value, "requried")
         self.assertEqual(
             (fault.message, fault.hint), ("expected required or optional", "did you mean 'required'?")
         )
-        self.assertEqual(self.assertRaises(Fault, readers.word("only").read, "x").message, "expected only")
+        self.assertEqual(
+            self.assertRaises(WordFault, readers.word("only").read, "x").message, "expected only"
+        )
 
     def test_keepalive(self) -> None:
         """On, off, or three numbers of which some may be left to the system."""

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.rules.tokens import Fault, Line, Word, find_bad_character, quote, spell, spell_value
+from portfwd.rules.tokens import Line, Word, WordFault, find_bad_character, quote, spell, spell_value
 from tests.rules.strategies import texts
 
 
@@ -60,12 +60,12 @@ class WordsTests(SynchronousTestCase):
             ('a "b', "unclosed-quote", 2),
             ('a "b\\"', "unclosed-quote", 2),
         ):
-            fault = self.assertRaises(Fault, cut, text)
+            fault = self.assertRaises(WordFault, cut, text)
             self.assertEqual((fault.code, fault.start), (code, start), text)
 
     def test_invisible(self) -> None:
         """Invisible characters are faults with their place, but in a comment nobody minds."""
-        fault = self.assertRaises(Fault, cut, "ab c\xa0d")
+        fault = self.assertRaises(WordFault, cut, "ab c\xa0d")
         self.assertEqual((fault.code, fault.start, fault.length), ("bad-character", 4, 1))
         self.assertEqual(said("a # \x07"), ["a"])
         self.assertIn("U+00A0", str(find_bad_character("a\xa0")))
@@ -95,11 +95,11 @@ class WordTests(SynchronousTestCase):
         """A fault is placed inside a bare word; where quotes shift the columns it marks the word."""
         line = Line("f", 3, 'ab:80 unix:"x\\"y"')
         bare, quoted = line.words()
-        self.assertEqual(line.place(bare, Fault("c", "m", start=3)).column, 4)
-        self.assertEqual(line.place(bare, Fault("c", "m", start=3)).length, 2)
-        self.assertEqual(line.place(bare, Fault("c", "m", start=0, length=2)).length, 2)
-        self.assertEqual(line.place(quoted, Fault("c", "m", start=7)).column, 7)
-        self.assertEqual(line.place(quoted, Fault("c", "m", start=7)).length, len('unix:"x\\"y"'))
+        self.assertEqual(line.place(bare, WordFault("c", "m", start=3)).column, 4)
+        self.assertEqual(line.place(bare, WordFault("c", "m", start=3)).length, 2)
+        self.assertEqual(line.place(bare, WordFault("c", "m", start=0, length=2)).length, 2)
+        self.assertEqual(line.place(quoted, WordFault("c", "m", start=7)).column, 7)
+        self.assertEqual(line.place(quoted, WordFault("c", "m", start=7)).length, len('unix:"x\\"y"'))
 
     def test_indented(self) -> None:
         """A blank or a tab indents."""

@@ -7,8 +7,8 @@ import socket
 from portfwd.service.operators.operating import Operating
 from portfwd.service.run.forwarder import Forwarder
 from portfwd.values import CloseReason
+from tests.service.contexts import Lines, rules
 from tests.service.turning import TurningTestCase
-from tests.service.worlds import Lines, rules
 
 RULES = """\
 web: 127.0.0.1:0 -> {target}

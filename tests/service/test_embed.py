@@ -16,7 +16,7 @@ from portfwd.errors import RulesError, StartError
 from portfwd.rules.model import Rule, Ruleset
 from portfwd.service.run.forwarder import Forwarder
 from portfwd.values import CloseReason
-from tests.service.worlds import Lines, a_used_port, rules
+from tests.service.contexts import Lines, a_used_port, rules
 
 REACTOR = cast(Any, reactor)
 

@@ -21,16 +21,16 @@ from portfwd.service import tap
 from portfwd.service.daemon.notify import STOP_MARGIN
 from portfwd.service.run.forwarder import DRAIN, Forwarder
 from portfwd.service.run.rereading import Confinement, Rereading
-from portfwd.service.tap import BAD_RULES, Announcing, Daemon, Options, PidFile, read_rules
-from tests.service.worlds import a_used_port
+from portfwd.service.tap import BAD_RULES, Announcing, Daemon, ForwarderOptions, PidFile, read_rules
+from tests.service.contexts import a_used_port
 
 ROOT = Path(__file__).resolve().parents[2]
 RULE = "a: 127.0.0.1:0 -> 127.0.0.1:9"
 
 
-def parsed(*arguments: str) -> Options:
+def parsed(*arguments: str) -> ForwarderOptions:
     """The command line."""
-    options = Options()
+    options = ForwarderOptions()
     options.parseOptions(arguments)
     return options
 
@@ -107,7 +107,7 @@ class OptionsTests(TapCase):
 
     def test_help(self) -> None:
         """Every option is explained."""
-        usage = str(Options())
+        usage = str(ForwarderOptions())
         for word in ("--config", "--rule", "--drain", "rinetd", "Repeatable"):
             self.assertIn(word, usage)
 

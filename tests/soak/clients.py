@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.soak.rules import PLACES, Place
 
 #: Seconds without any progress after which a client complains: far longer than any limit of the rules.
-PATIENCE = 60.0
+TIMEOUT = 60.0
 #: Seconds after which a datagram or its answer counts as lost.
 ASK_AGAIN = 1.0
 #: Bytes that a client of the slow kind reads at a time.
@@ -46,9 +46,9 @@ class Crowd:
         """Let every client finish what it does."""
         self._stop.set()
         for thread in self._threads:
-            thread.join(2 * PATIENCE)
+            thread.join(2 * TIMEOUT)
             if thread.is_alive():
-                self.complaints.append(f"a client is not done {2 * PATIENCE:g} s after it was told to stop")
+                self.complaints.append(f"a client is not done {2 * TIMEOUT:g} s after it was told to stop")
 
     def try_all(self) -> None:
         """Have a session of every rule: each must serve when operators have finished."""
@@ -62,7 +62,7 @@ class Crowd:
         question = b"question"
         if place.kind == "udp":
             with self._datagrams(place) as sock:
-                for _ in range(int(PATIENCE / ASK_AGAIN)):
+                for _ in range(int(TIMEOUT / ASK_AGAIN)):
                     sock.send(question)
                     with contextlib.suppress(TimeoutError):
                         sock.recv(100)
@@ -86,7 +86,7 @@ class Crowd:
                 self._visit(place, chance)
             except TimeoutError:
                 if place.kind != "udp":  # datagrams may be lost
-                    self.complaints.append(f"{place.name}: nothing moved for {PATIENCE:g} s")
+                    self.complaints.append(f"{place.name}: nothing moved for {TIMEOUT:g} s")
             except OSError:
                 """It was refused, killed or drained."""
             self.sessions += 1
@@ -102,10 +102,10 @@ class Crowd:
     def _connect(self, place: Place) -> socket.socket:
         if place.kind == "unix":
             sock = socket.socket(socket.AF_UNIX)
-            sock.settimeout(PATIENCE)
+            sock.settimeout(TIMEOUT)
             sock.connect(str(self._directory / "client.socket"))
             return sock
-        sock = socket.create_connection(("127.0.0.1", self._ports[place.name]), PATIENCE)
+        sock = socket.create_connection(("127.0.0.1", self._ports[place.name]), TIMEOUT)
         try:
             return self._tls.wrap_socket(sock, server_hostname="localhost") if place.kind == "tls" else sock
         except BaseException:
@@ -163,7 +163,7 @@ class Crowd:
             for _ in range(100):
                 sock.sendall(data)
                 left += len(data)
-        sock.settimeout(PATIENCE)
+        sock.settimeout(TIMEOUT)
         left = min(left, chance.randint(1, 100) * SIP)
         while left > 0 and (got := sock.recv(SIP)):
             left -= len(got)
@@ -179,7 +179,7 @@ class Crowd:
             for _ in range(size // len(block)):
                 sock.sendall(block)
         finally:
-            reader.join(PATIENCE)
+            reader.join(TIMEOUT)
 
 
 def _swallow(sock: socket.socket, size: int) -> None:

@@ -34,7 +34,7 @@ REST = 120.0
 #: that questions share (5 s), rules that are drained (2 s), idle pipes and refused addresses.
 SETTLE = 20.0
 #: Seconds after which the last figures count as they are; a machine with much to do takes so long at worst.
-PATIENCE = 120.0
+TIMEOUT = 120.0
 #: Seconds for one answer.
 ANSWER = 60.0
 #: Objects by which a type may grow: answers of names and the like come and go by themselves.
@@ -82,8 +82,8 @@ class Figures:
 
     @classmethod
     def after(cls, forwarder: Forwarder, ports: dict[str, int], before: Figures) -> Figures:
-        """Look until all is as it was `before`, or `PATIENCE` is over."""
-        until = time.monotonic() + PATIENCE
+        """Look until all is as it was `before`, or `TIMEOUT` is over."""
+        until = time.monotonic() + TIMEOUT
         pause = threading.Event()
         while True:
             found = cls.of(forwarder, ports)

@@ -18,13 +18,13 @@ from tests.integration.forwarder import Forwarder, wait_until
 from tests.soak.rules import PLACES
 
 #: Seconds for an answer.
-PATIENCE = 60.0
+TIMEOUT = 60.0
 
 
 def ask(path: Path, request: str) -> dict[str, Any]:
     """The control socket's last answer to a request."""
     with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(PATIENCE)
+        sock.settimeout(TIMEOUT)
         sock.connect(str(path))
         sock.sendall(request.encode() + b"\n")
         sock.shutdown(socket.SHUT_WR)
@@ -61,10 +61,10 @@ class Operators:
     def stop(self) -> None:
         """Finish what is being done, and leave every rule at work."""
         self._stop.set()
-        self._thread.join(2 * PATIENCE)
+        self._thread.join(2 * TIMEOUT)
         for place in PLACES:
             accepts = partial(self._accepts, f"resume {place.name}")
-            wait_until(accepts, PATIENCE, partial("{} does not accept".format, place.name))
+            wait_until(accepts, TIMEOUT, partial("{} does not accept".format, place.name))
 
     def agree(self, rules: str) -> None:
         """Have these rules at work: the same before each look at the figures, which depend on them."""
@@ -134,7 +134,7 @@ class Operators:
             self._told(request)
 
     def _scrape(self) -> None:
-        with urllib.request.urlopen(self._url, timeout=PATIENCE) as page:
+        with urllib.request.urlopen(self._url, timeout=TIMEOUT) as page:
             page.read()
 
     def _pause(self) -> None:

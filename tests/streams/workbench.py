@@ -16,7 +16,7 @@ from typing import Any
 
 from twisted.internet.task import Clock
 
-from portfwd.kernel.pipes import Pipe, PipePool
+from portfwd.kernel.pipes import KernelPipe, PipePool
 from portfwd.kernel.poller import Poller
 from portfwd.limits.descriptors import DescriptorBudget
 from portfwd.streams.sockets.flow_setup import FlowSetup
@@ -144,7 +144,7 @@ class Owner:
 class NothingIdle(PipePool):
     """A pool that keeps no pipe for the next flow, so that a leak shows at once."""
 
-    def give_back(self, pipe: Pipe) -> None:
+    def give_back(self, pipe: KernelPipe) -> None:
         self.discard(pipe)
 
 

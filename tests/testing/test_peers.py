@@ -18,9 +18,9 @@ from portfwd.testing.peers import (
     ConversationFailed,
     Dialer,
     Incoming,
-    Listener,
     Marks,
     Peer,
+    ScriptedListener,
     StepFailed,
     address_of,
     converse,
@@ -33,9 +33,9 @@ LOOPBACK = InetAddress("127.0.0.1", 0)
 class Talk(unittest.SynchronousTestCase):
     """What the cases below share: a listener, and a conversation over it."""
 
-    def listener(self, address: Address = LOOPBACK, **options: int | None) -> Listener:
+    def listener(self, address: Address = LOOPBACK, **options: int | None) -> ScriptedListener:
         """A listener that is closed after the test."""
-        listener = Listener(address, **options)
+        listener = ScriptedListener(address, **options)
         self.addCleanup(listener.close)
         return listener
 
@@ -151,7 +151,7 @@ class GoodTests(Talk):
             UnixAddress(f"@portfwd-test-peers-{os.getpid()}"),
         ]
         for name in names:
-            with Listener(name) as listener:
+            with ScriptedListener(name) as listener:
                 self.assertEqual(str(name)[:6], str(listener.address)[:6])
                 client = Dialer(listener.address, "send 100KiB", "end", "expect 3", "expect end")
                 server = listener.peer("expect 100KiB", "expect end", "send 3", "end")
@@ -220,7 +220,7 @@ class GoodTests(Talk):
         """One line says how far a peer came."""
         client, _ = self.talk(["send 5", "end"], ["read to end", "close"])
         self.assertEqual(repr(client), "<Dialer 'client' sent 5, received 0, incoming still open>")
-        self.assertEqual(repr(self.listener())[:20], "<Listener 127.0.0.1:")
+        self.assertEqual(repr(self.listener())[:28], "<ScriptedListener 127.0.0.1:")
 
 
 class BadTests(Talk):
@@ -339,14 +339,14 @@ class PartsTests(Talk):
         """The error is the caller's, and no descriptor stays."""
         taken = self.listener()
         before = len(os.listdir("/proc/self/fd"))
-        self.assertRaises(OSError, Listener, taken.address)
+        self.assertRaises(OSError, ScriptedListener, taken.address)
         self.assertEqual(len(os.listdir("/proc/self/fd")), before)
 
     def test_a_unix_name_that_is_gone(self) -> None:
         """Closing a listener whose file somebody removed is no error."""
         path = self.mktemp()
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        listener = Listener(UnixAddress(os.path.relpath(path)))
+        listener = ScriptedListener(UnixAddress(os.path.relpath(path)))
         os.unlink(path)
         listener.close()
 

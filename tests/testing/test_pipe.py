@@ -37,7 +37,7 @@ from portfwd.filters import (
     Verdict,
     Wake,
 )
-from portfwd.filters.chain.effects import Begin, Dial, End, Finish, Judge
+from portfwd.filters.chain.effects import Begin, Finish, Judge, SendEnd, StartDial
 from portfwd.testing import Outcome, Pipe, pipe, splits
 from portfwd.testing.pipe import CLIENT, UPSTREAM
 from portfwd.values import CloseReason
@@ -115,7 +115,7 @@ class FiltersTests(SynchronousTestCase):
 
         clauses = [RouteClause(("*",), "elsewhere")]
         one = Pipe(Plugin("my-router", "Routes.", Options, make_factory), routes=clauses)
-        self.assertEqual((configured, one.dialled), ([(Options(), clauses)], Dial("there")))
+        self.assertEqual((configured, one.dialled), ([(Options(), clauses)], StartDial("there")))
         self.assertIn("my-router", repr(one.chain))
 
     def test_all_stay_out(self) -> None:
@@ -209,7 +209,7 @@ class SessionTests(SynchronousTestCase):
         self.assertEqual((one.dialled, one.connected), (None, False))
         self.assertRaises(RuntimeError, one.connect)
         one.send(UP, b"x")
-        self.assertEqual((one.dialled, one.to_upstream), (Dial(), b""))
+        self.assertEqual((one.dialled, one.to_upstream), (StartDial(), b""))
         self.assertRaises(RuntimeError, one.send, DOWN, b"too early")
         one.connect()
         self.assertEqual((one.connected, one.to_upstream), (True, b"x"))
@@ -330,7 +330,7 @@ class SessionTests(SynchronousTestCase):
             one.end(UP)
             self.assertEqual((one.to_upstream, one.ended), (b"x123yz", {UP}))
             self.assertEqual(scripted.seen(), [b"x", b"y"])
-            self.assertEqual(End(UP) in one.effects, shows_all)
+            self.assertEqual(SendEnd(UP) in one.effects, shows_all)
 
     def test_copies_and_clients(self) -> None:
         """Copies are joined by sink, and who was announced is noted."""

@@ -29,9 +29,9 @@ class ParseTests(unittest.SynchronousTestCase):
         self.check("send up to 50MiB", script.SendUpTo(50 * 1024**2))
         self.check("fill", script.Fill())
         self.check("drip 5 every 200ms", script.Drip(5, 0.2))
-        self.check("end", script.End())
-        self.check("reset", script.Reset())
-        self.check("close", script.Close())
+        self.check("end", script.ScriptEnd())
+        self.check("reset", script.ScriptReset())
+        self.check("close", script.ScriptClose())
         self.check("stop reading", script.StopReading())
         self.check("resume reading", script.ResumeReading())
         self.check("expect 1KiB", script.Expect(1024))
@@ -89,7 +89,9 @@ class ParseTests(unittest.SynchronousTestCase):
 
             expect end
         """
-        self.assertEqual(parse_script(text), (script.Send(1048576), script.End(), script.ExpectClose("end")))
+        self.assertEqual(
+            parse_script(text), (script.Send(1048576), script.ScriptEnd(), script.ExpectClose("end"))
+        )
 
     def test_the_base_has_no_text(self) -> None:
         """A kind of step that forgets its text is found at once."""

@@ -6,10 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.upstreams.health import MAX_EJECTION, Change, Ejection, Health, State, Verdict, slow_share
+from portfwd.upstreams.health import (
+    MAX_EJECTION,
+    Ejection,
+    Health,
+    StateChange,
+    TargetState,
+    Verdict,
+    slow_share,
+)
 
 EJECTION = Ejection(3, 10.0)
-DOWN, UP, DRAIN = State.DOWN, State.UP, State.DRAIN
+DOWN, UP, DRAIN = TargetState.DOWN, TargetState.UP, TargetState.DRAIN
 
 
 class PassiveTests(SynchronousTestCase):
@@ -18,7 +26,7 @@ class PassiveTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.health = Health("10.0.0.5:80")
 
-    def eject(self, now: float = 0.0) -> Change | None:
+    def eject(self, now: float = 0.0) -> StateChange | None:
         """As many failures as it takes."""
         return [self.health.dial_failed(now, "refused", EJECTION) for _ in range(3)][-1]
 
@@ -30,7 +38,7 @@ class PassiveTests(SynchronousTestCase):
         self.assertIsNone(self.health.dial_failed(2, "refused", EJECTION))
         self.assertIsNone(self.health.dial_failed(3, "refused", EJECTION))
         change = self.health.dial_failed(4, "no answer", EJECTION)
-        self.assertEqual(change, Change(UP, DOWN, "3 dials in a row failed, the last: no answer"))
+        self.assertEqual(change, StateChange(UP, DOWN, "3 dials in a row failed, the last: no answer"))
         self.assertEqual((self.health.state, self.health.since, self.health.changes), (DOWN, 4, 1))
         self.assertEqual(
             repr(self.health), "<Health 10.0.0.5:80 down (3 dials in a row failed, the last: no answer)>"
@@ -39,7 +47,7 @@ class PassiveTests(SynchronousTestCase):
     def test_one_failure(self) -> None:
         """``max-fails=1`` ejects at once, and ``off`` never."""
         change = self.health.dial_failed(0, "refused", Ejection(1, 10))
-        self.assertEqual(change, Change(UP, DOWN, "a dial failed: refused"))
+        self.assertEqual(change, StateChange(UP, DOWN, "a dial failed: refused"))
         other = Health("b")
         for _ in range(100):
             self.assertIsNone(other.dial_failed(0, "refused", Ejection(None, 10)))
@@ -51,7 +59,7 @@ class PassiveTests(SynchronousTestCase):
         self.health.try_it(12, 5)
         self.assertEqual(self.health.trial_at, 17)
         change = self.health.dial_succeeded(12.1)
-        self.assertEqual(change, Change(DOWN, UP, "a dial succeeded"))
+        self.assertEqual(change, StateChange(DOWN, UP, "a dial succeeded"))
         self.assertEqual((self.health.recovered_at, self.health.trial_at), (12.1, None))
 
     def test_failed_trial(self) -> None:
@@ -89,14 +97,14 @@ class ActiveTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.health = Health("a", ["tcp", "agent"])
 
-    def check(self, passed: bool, now: float = 0, name: str = "tcp", cause: str = "") -> Change | None:
+    def check(self, passed: bool, now: float = 0, name: str = "tcp", cause: str = "") -> StateChange | None:
         """One verdict."""
         return self.health.checked(name, Verdict(passed, cause), now, 0.001)
 
     def test_first(self) -> None:
         """Before the first verdict a target is up; the first one counts at once."""
         self.assertIs(self.health.state, UP)
-        self.assertEqual(self.check(False, 1, cause="refused"), Change(UP, DOWN, "refused"))
+        self.assertEqual(self.check(False, 1, cause="refused"), StateChange(UP, DOWN, "refused"))
 
     def test_rise_and_fall(self) -> None:
         """``fall`` bad verdicts in a row take it down, ``rise`` good ones up; less is undecided."""
@@ -109,7 +117,7 @@ class ActiveTests(SynchronousTestCase):
         self.assertIsNone(self.check(False))
         self.assertIsNotNone(self.check(False, cause="503"))
         self.assertIsNone(self.check(True))
-        self.assertEqual(self.check(True, 9, cause="200"), Change(DOWN, UP, "200"))
+        self.assertEqual(self.check(True, 9, cause="200"), StateChange(DOWN, UP, "200"))
         self.assertEqual(self.health.recovered_at, 9)
 
     def test_all_must_pass(self) -> None:
@@ -119,14 +127,14 @@ class ActiveTests(SynchronousTestCase):
         self.assertIsNone(self.check(True) or self.check(True))
         self.assertEqual(self.health.cause, "down")
         self.check(True, name="agent")
-        self.assertEqual(self.check(True, name="agent"), Change(DOWN, UP, "its checks pass"))
+        self.assertEqual(self.check(True, name="agent"), StateChange(DOWN, UP, "its checks pass"))
 
     def test_drain(self) -> None:
         """A check may ask for no new sessions, or for a part of the weight."""
         self.health.checked("agent", Verdict(True, "drain", drain=True), 1, 0.1)
         self.assertEqual((self.health.state, self.health.cause), (DRAIN, "drain"))
         change = self.health.checked("agent", Verdict(True, "50%", share=0.5), 2, 0.1)
-        self.assertEqual(change, Change(DRAIN, UP, "50%"))
+        self.assertEqual(change, StateChange(DRAIN, UP, "50%"))
         self.assertEqual(self.health.share, 0.5)
         self.assertIsNone(self.health.recovered_at)
 
@@ -135,7 +143,7 @@ class ActiveTests(SynchronousTestCase):
         for _ in range(3):
             self.health.dial_failed(1, "refused", EJECTION)
         self.assertIsNone(self.health.trial_at)
-        self.assertEqual(self.check(True, 2, cause="connected"), Change(DOWN, UP, "connected"))
+        self.assertEqual(self.check(True, 2, cause="connected"), StateChange(DOWN, UP, "connected"))
 
     def test_inherit(self) -> None:
         """Other checks of the same address begin with what is known of it."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.rules.model import Balance
-from portfwd.upstreams.picker import BOUND, FEW_SESSIONS, LeastConn, Picker, RoundRobin, Source, make_picker
+from portfwd.upstreams.picker import BOUND, FEW_SESSIONS, BySource, LeastConn, Picker, RoundRobin, make_picker
 
 
 class Target:
@@ -231,6 +231,6 @@ class SourceTests(SynchronousTestCase):
 
     def test_many_targets(self) -> None:
         """The ring is bounded, whatever the weights are."""
-        picker = Source(lambda: 0)
+        picker = BySource(lambda: 0)
         picker.update(targets(*[256] * 600))
         self.assertLess(len(picker._points), 70_000)

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.limits.occupancy import TargetOccupancy
 from portfwd.rules.model import AllDown, Balance
-from portfwd.upstreams.health import Ejection, State, Verdict
+from portfwd.upstreams.health import Ejection, TargetState, Verdict
 from portfwd.upstreams.pool import MOST_STICKY, Member, Order, Pool
 from tests.upstreams.targets import every, member, pool, session
 
@@ -51,7 +51,7 @@ class ChoiceTests(SynchronousTestCase):
             if kind == "e":
                 eject(one, among)
             elif kind == "d":
-                among.order(one.label, State.DOWN, 0)
+                among.order(one.label, TargetState.DOWN, 0)
         tried = every(among, "192.0.2.1", 1.0)
         self.assertEqual(len(tried), len(set(tried)))
         for one in members:
@@ -182,9 +182,9 @@ class StickTests(SynchronousTestCase):
     def test_drain(self) -> None:
         """A target that drains keeps the clients that it knows; one that is down does not."""
         self.reach("x")
-        self.pool.order("a", State.DRAIN, 1)
+        self.pool.order("a", TargetState.DRAIN, 1)
         self.assertEqual([self.reach("x", 1), self.reach("y", 1), self.reach("z", 1)], ["a", "b", "c"])
-        self.pool.order("a", State.DOWN, 2)
+        self.pool.order("a", TargetState.DOWN, 2)
         self.assertNotEqual(self.reach("x", 2), "a")
 
     def test_over_reloads(self) -> None:
@@ -214,10 +214,10 @@ class SetTests(SynchronousTestCase):
         among = pool(members, balance=Balance.LEASTCONN)
         for _ in range(4):
             session(among)
-        among.order("a", State.DRAIN, 0)
+        among.order("a", TargetState.DRAIN, 0)
         kept = Member("a", "a", "a", members[0].options, members[0].health, members[0].load)
         among.replace([kept, member("c")], 1)
-        self.assertIs(kept.ordered, State.DRAIN)
+        self.assertIs(kept.ordered, TargetState.DRAIN)
         self.assertEqual(members[1].load.watchers, [])
         self.assertEqual([one.label for one in among.members], ["a", "c"])
         self.assertEqual(session(among), "c")
@@ -229,12 +229,12 @@ class SetTests(SynchronousTestCase):
         self.assertEqual(Counter(session(among) for _ in range(10)), {"a": 5, "b": 5})
         check(slow, among, False)
         check(slow, among, True, 1000.0)
-        self.assertIs(among.state_of(slow, 1001.0), State.STARTING)
+        self.assertIs(among.state_of(slow, 1001.0), TargetState.STARTING)
         early = Counter(session(among, now=1001.0) for _ in range(22))
         self.assertLessEqual(early["a"], 4)
         late = Counter(session(among, now=1100.1) for _ in range(20))
         self.assertIn(late["a"], (9, 10))
-        self.assertIs(among.state_of(slow, 1100.1), State.UP)
+        self.assertIs(among.state_of(slow, 1100.1), TargetState.UP)
 
     def test_views(self) -> None:
         """For people: state, cause, and the part of new sessions."""
@@ -242,12 +242,12 @@ class SetTests(SynchronousTestCase):
         among = pool(members, balance=ROUND)
         self.assertEqual([one.part for one in among.views(0)], [0.75, 0.25, 0])
         eject(members[0], among, 5)
-        among.order("b", State.UP, 6)
+        among.order("b", TargetState.UP, 6)
         views = list(among.views(7))
-        self.assertEqual([one.state for one in views], [State.DOWN, State.UP, State.UP])
+        self.assertEqual([one.state for one in views], [TargetState.DOWN, TargetState.UP, TargetState.UP])
         self.assertEqual([one.cause for one in views], ["a dial failed: refused", "an operator said so", ""])
         self.assertEqual(views[0].since, 5)
-        self.assertFalse(among.order("x", State.UP, 8))
+        self.assertFalse(among.order("x", TargetState.UP, 8))
 
     def test_occupancy(self) -> None:
         """Who takes a slot and who gives one back is told to all that watch."""

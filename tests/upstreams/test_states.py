@@ -8,7 +8,7 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.upstreams.health import Change, Health, State, Verdict
+from portfwd.upstreams.health import Health, StateChange, TargetState, Verdict
 from portfwd.upstreams.states import TargetStates
 from tests.upstreams.targets import member
 
@@ -18,9 +18,9 @@ class Watcher:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.changes: list[Change] = []
+        self.changes: list[StateChange] = []
 
-    def health_changed(self, health: Health, change: Change) -> None:
+    def health_changed(self, health: Health, change: StateChange) -> None:
         self.changes.append(change)
 
 
@@ -55,7 +55,7 @@ class StatesTests(SynchronousTestCase):
         """With other checks it begins as the address is known."""
         one = self.states.of("a", "a", ("tcp",))
         one.checked("tcp", Verdict(False, "refused"), 1, 0.1)
-        self.assertIs(self.states.of("a", "a", ("tcp", "http")).state, State.DOWN)
+        self.assertIs(self.states.of("a", "a", ("tcp", "http")).state, TargetState.DOWN)
 
     def test_one_line(self) -> None:
         """A change is logged once, with its cause and the rules, and all of these are told."""
@@ -83,13 +83,13 @@ class StatesTests(SynchronousTestCase):
         health.watchers.add(watcher)
         self.states.checked(health, "agent", Verdict(True, "agent: 50%", share=0.5), 0.1, 2, 3)
         self.assertEqual(self.lines, ["web: target a is now up: agent: 50%"])
-        self.assertEqual(watcher.changes, [Change(State.UP, State.UP, "agent: 50%")])
+        self.assertEqual(watcher.changes, [StateChange(TargetState.UP, TargetState.UP, "agent: 50%")])
 
     def test_dials(self) -> None:
         """Dials count by the options of the target that was dialled."""
         one = member("a", max_fails=1, fail_timeout=5.0)
         self.states.failed(one, "refused")
-        self.assertEqual((one.health.state, one.health.trial_at), (State.DOWN, 5))
+        self.assertEqual((one.health.state, one.health.trial_at), (TargetState.DOWN, 5))
         self.clock.advance(6)
         self.states.reached(one)
         self.assertEqual(
@@ -98,8 +98,8 @@ class StatesTests(SynchronousTestCase):
 
     def test_orders(self) -> None:
         """An operator's order is remembered by rule and target until it is taken back."""
-        self.states.order("web", "a", State.DRAIN)
-        self.assertIs(self.states.ordered("web", "a"), State.DRAIN)
+        self.states.order("web", "a", TargetState.DRAIN)
+        self.assertIs(self.states.ordered("web", "a"), TargetState.DRAIN)
         self.assertIsNone(self.states.ordered("app", "a"))
         self.states.order("web", "a", None)
         self.states.order("web", "a", None)

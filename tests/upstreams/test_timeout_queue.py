@@ -9,21 +9,21 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.upstreams.timeout_queue import AT_ONCE, Patience
+from portfwd.upstreams.timeout_queue import AT_ONCE, TimeoutQueue
 
 
-class PatienceTests(SynchronousTestCase):
+class TimeoutQueueTests(SynchronousTestCase):
     """On a clock."""
 
     def setUp(self) -> None:
         """Waits of ten seconds."""
         self.clock = Clock()
-        self.patience = Patience(self.clock, 10)
+        self.timeouts = TimeoutQueue(self.clock, 10)
         self.over: list[str] = []
 
     def wait(self, name: str) -> None:
         """Begin a wait."""
-        self.patience.wait(name, lambda: self.over.append(name))
+        self.timeouts.wait(name, lambda: self.over.append(name))
 
     def test_in_order(self) -> None:
         """Each is called at its own time, and one timer is enough."""
@@ -43,14 +43,14 @@ class PatienceTests(SynchronousTestCase):
         """Who is forgotten is not called; with the last one the timer goes."""
         self.wait("a")
         self.wait("b")
-        self.patience.forget("a")
-        self.patience.forget("nobody")
+        self.timeouts.forget("a")
+        self.timeouts.forget("nobody")
         self.assertEqual(len(self.clock.getDelayedCalls()), 1)
-        self.patience.forget("b")
+        self.timeouts.forget("b")
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.clock.advance(20)
         self.assertEqual(self.over, [])
-        self.assertIn("0 waiting", repr(self.patience))
+        self.assertIn("0 waiting", repr(self.timeouts))
 
     def test_anew(self) -> None:
         """A wait that begins anew lasts its whole time again."""
@@ -64,7 +64,7 @@ class PatienceTests(SynchronousTestCase):
 
     def test_waiting_again_when_called(self) -> None:
         """Who is called may wait again."""
-        self.patience.wait("a", lambda: self.wait("a"))
+        self.timeouts.wait("a", lambda: self.wait("a"))
         self.clock.advance(10)
         self.assertEqual(self.over, [])
         self.clock.advance(10)
@@ -72,7 +72,7 @@ class PatienceTests(SynchronousTestCase):
 
     def test_forgotten_by_another(self) -> None:
         """Who is forgotten by one that is called in the same moment is not called."""
-        self.patience.wait("a", lambda: self.patience.forget("b"))
+        self.timeouts.wait("a", lambda: self.timeouts.forget("b"))
         self.wait("b")
         self.wait("c")
         self.clock.advance(10)
@@ -81,7 +81,7 @@ class PatienceTests(SynchronousTestCase):
 
     def test_one_that_raises(self) -> None:
         """The others are called all the same, a moment later."""
-        self.patience.wait("a", lambda: self.fail("as it should"))
+        self.timeouts.wait("a", lambda: self.fail("as it should"))
         self.wait("b")
         self.assertRaises(self.failureException, self.clock.advance, 10)
         self.clock.advance(0)
@@ -90,7 +90,7 @@ class PatienceTests(SynchronousTestCase):
     def test_so_many_at_once(self) -> None:
         """Of waits that end together a part is told at a time; what is due meanwhile is done in between."""
         names = [str(number) for number in range(2 * AT_ONCE + 1)]
-        self.patience.wait("first", lambda: self.clock.callLater(0, self.over.append, "between"))
+        self.timeouts.wait("first", lambda: self.clock.callLater(0, self.over.append, "between"))
         for name in names:
             self.wait(name)
         self.clock.advance(10)
@@ -99,19 +99,19 @@ class PatienceTests(SynchronousTestCase):
 
     def test_many(self) -> None:
         """To tell one of 40 000 that wait looks at none of the others: it takes next to no memory."""
-        self.patience.wait("first", lambda: None)
+        self.timeouts.wait("first", lambda: None)
         self.clock.advance(1)
         for number in range(40_000):
-            self.patience.wait(number, lambda: None)
+            self.timeouts.wait(number, lambda: None)
         tracemalloc.start()
         self.addCleanup(tracemalloc.stop)
         before, _ = tracemalloc.get_traced_memory()
         self.clock.advance(9)
         _, peak = tracemalloc.get_traced_memory()
-        self.assertIn("40000 waiting", repr(self.patience))
+        self.assertIn("40000 waiting", repr(self.timeouts))
         self.assertLess(peak - before, 10_000)
         self.clock.advance(1)
-        self.assertIn("0 waiting", repr(self.patience))
+        self.assertIn("0 waiting", repr(self.timeouts))
 
     @given(
         st.lists(
@@ -121,14 +121,14 @@ class PatienceTests(SynchronousTestCase):
     def test_as_a_delayed_call_each(self, steps: list[tuple[str, int, int]]) -> None:
         """The same calls at the same times as a delayed call for each would make."""
         clock, model, calls = Clock(), {}, []  # type: ignore[var-annotated]
-        patience, expected = Patience(clock, 10), []
+        timeouts, expected = TimeoutQueue(clock, 10), []
         for what, who, much in steps:
             if what == "wait":
-                patience.wait(who, lambda who=who: calls.append((clock.seconds(), who)))  # type: ignore[misc]
+                timeouts.wait(who, lambda who=who: calls.append((clock.seconds(), who)))  # type: ignore[misc]
                 model.pop(who, None)
                 model[who] = clock.seconds() + 10
             elif what == "forget":
-                patience.forget(who)
+                timeouts.forget(who)
                 model.pop(who, None)
             else:
                 for _ in range(much):

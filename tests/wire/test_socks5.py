@@ -14,7 +14,7 @@ from portfwd.wire.socks5 import (
     PASSWORD,
     Credentials,
     ReplyCode,
-    Request,
+    SocksRequest,
     UnknownAddressType,
     build_choice,
     build_password_status,
@@ -93,7 +93,7 @@ class RequestTests(ReaderTestCase):
             (named(b"2001:DB8::0:1"), "2001:db8::1"),
             (named(b"::ffff:192.0.2.1"), "192.0.2.1"),
         ):
-            self.assertEqual(self.read(read_request, data), Request(CONNECT, InetAddress(host, 80)))
+            self.assertEqual(self.read(read_request, data), SocksRequest(CONNECT, InetAddress(host, 80)))
 
     def test_commands(self) -> None:
         """Other commands are read too: they get an answer."""

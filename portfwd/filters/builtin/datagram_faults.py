@@ -49,7 +49,7 @@ class DatagramFault(FaultFilter):
         return None
 
 
-class Loss(DatagramFault):
+class DatagramLoss(DatagramFault):
     """A datagram does not come."""
 
     def strike(self, direction: Direction, data: bytes) -> Verdict:
@@ -95,12 +95,14 @@ class Reorder(DatagramFault):
         """See `FaultFilter`: what was to be overtaken goes."""
         kept, self._kept = self._kept, {}
         # A filter that is woken from outside looks toward the upstream.
-        return [Forward(data) if way is TO_UPSTREAM else Reply(data) for way, data in kept.items()]
+        return [
+            Forward(data) if direction is TO_UPSTREAM else Reply(data) for direction, data in kept.items()
+        ]
 
 
 #: Every kind, by the word in a rules file.
 KINDS: Final[dict[str, Callable[[Fault, Connection], FaultFilter]]] = {
-    "loss": Loss,
+    "loss": DatagramLoss,
     "duplicate": Duplicate,
     "reorder": Reorder,
 }

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from portfwd.filters.option_kinds import Kind, choice
+from portfwd.filters.option_kinds import OptionKind, choice
 from portfwd.values import DIRECTION_WORDS, TO_CLIENT, TO_UPSTREAM, Direction, direction_word
 
 #: The sign of each direction in lines for people: away from the client, and back to it.
@@ -20,18 +20,18 @@ ARROWS: Final[dict[Direction, str]] = {TO_UPSTREAM: ">", TO_CLIENT: "<"}
 HELP: Final = "Whose bytes: those of the client go to-upstream."
 
 
-def direction() -> Kind[str]:
+def direction() -> OptionKind[str]:
     """The kind of the option's value."""
     return choice(*DIRECTION_WORDS, spelled=direction_word)
 
 
-def directions_of(way: str) -> frozenset[Direction]:
+def directions_of(word: str) -> frozenset[Direction]:
     """
     The directions that a word stands for.
 
     :raises ValueError: it is none of `DIRECTION_WORDS`, or short for one.
     """
     try:
-        return DIRECTION_WORDS[direction_word(way)]
+        return DIRECTION_WORDS[direction_word(word)]
     except KeyError:
         raise ValueError(f"a direction is one of {', '.join(DIRECTION_WORDS)}") from None

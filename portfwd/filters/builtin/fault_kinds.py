@@ -58,7 +58,8 @@ class FaultFilter(Filter):
         self._datagrams = connection.network == "udp"
         seed = fault.options.seed
         self._chances = {
-            way: Chance(make_seed(seed, fault.kind, connection.id, way.value)) for way in Direction
+            direction: Chance(make_seed(seed, fault.kind, connection.id, direction.value))
+            for direction in Direction
         }
 
     @property
@@ -178,7 +179,7 @@ class PacedFilter(FaultFilter):
 
     def __init__(self, fault: Fault, connection: Connection) -> None:
         super().__init__(fault, connection)
-        self._paces = {way: _Pace() for way in Direction}
+        self._paces = {direction: _Pace() for direction in Direction}
 
     def cut(self, direction: Direction, data: bytes) -> Iterable[tuple[bytes, float]]:
         """The pieces, and the seconds that each comes behind the one before."""

@@ -77,7 +77,9 @@ class Match(Filter):
         self._options = options
         self._connection = connection
         self._datagrams = connection.network == "udp"
-        self._lookouts: dict[Direction, Lookout] = {way: options.search.lookout() for way in directions}
+        self._lookouts: dict[Direction, Lookout] = {
+            direction: options.search.lookout() for direction in directions
+        }
         self._seen = dict.fromkeys(directions, 0)
 
     def received(self, direction: Direction, data: bytes) -> Verdict:

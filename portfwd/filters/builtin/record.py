@@ -48,7 +48,7 @@ class Record(Filter):
 
     def __init__(self, sink: Sink, directions: frozenset[Direction], connection: Connection) -> None:
         self._opening = evolve(sink, mark="opened", notes=_notes(connection, directions))
-        self._sinks = {way: evolve(sink, direction=way) for way in directions}
+        self._sinks = {direction: evolve(sink, direction=direction) for direction in directions}
 
     def opened(self, connection: Connection) -> Verdict:
         """See `IFilter`."""
@@ -76,7 +76,7 @@ def _notes(connection: Connection, directions: frozenset[Direction]) -> tuple[tu
         ("network", connection.network),
         ("client", text(connection.source)),
         ("local", text(connection.destination)),
-        ("only", "" if directions == BOTH else " ".join(way.value for way in directions)),
+        ("only", "" if directions == BOTH else " ".join(direction.value for direction in directions)),
     )
     return tuple((key, value) for key, value in notes if value)
 

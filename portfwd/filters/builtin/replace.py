@@ -36,7 +36,7 @@ WAIT: Final = 0.1
 
 
 @define
-class _Way:
+class _DirectionState:
     """
     One direction of one connection.
 
@@ -74,61 +74,61 @@ class Replace(Filter):
         self._wait = wait
         self._count = count or None
         self._datagrams = datagrams
-        self._ways = {way: _Way(search.scanner(), self._count) for way in directions}
+        self._states = {state: _DirectionState(search.scanner(), self._count) for state in directions}
 
     def received(self, direction: Direction, data: bytes) -> Verdict:
         """See `IFilter`."""
-        way = self._ways.get(direction)
-        if way is None or way.left == 0:
+        state = self._states.get(direction)
+        if state is None or state.left == 0:
             return DONE
-        held = way.scanner.held
-        pieces = way.scanner.feed(data)
+        held = state.scanner.held
+        pieces = state.scanner.feed(data)
         if self._datagrams:
-            pieces += way.scanner.finish()
-            way.scanner = self._search.scanner()
-        passed = self._written(way, pieces)
-        if way.left == 0:
-            passed += way.scanner.give_up()
-        way.fed = True
-        if not held and not way.scanner.held and passed == data:
+            pieces += state.scanner.finish()
+            state.scanner = self._search.scanner()
+        passed = self._written(state, pieces)
+        if state.left == 0:
+            passed += state.scanner.give_up()
+        state.fed = True
+        if not held and not state.scanner.held and passed == data:
             return None
-        if not way.scanner.held or way.is_awaited:
+        if not state.scanner.held or state.is_awaited:
             return passed
-        way.is_awaited, way.fed = True, False
+        state.is_awaited, state.fed = True, False
         return (
             (Forward(passed), Wake(self._wait, direction)) if passed else (b"", Wake(self._wait, direction))
         )
 
-    def _written(self, way: _Way, pieces: Pieces) -> bytes:
+    def _written(self, state: _DirectionState, pieces: Pieces) -> bytes:
         """The pieces as they go on, as long as there may be replaced more."""
         written = []
         for piece in pieces:
             if not isinstance(piece, Found):
                 written.append(piece)
-            elif way.left == 0:
+            elif state.left == 0:
                 written.append(piece.text)
             else:
                 written.append(piece.expand(self._new))
-                if way.left is not None:
-                    way.left -= 1
+                if state.left is not None:
+                    state.left -= 1
         return b"".join(written)
 
     def woken(self, token: object) -> Verdict:
         """What was kept has waited long enough, unless something came behind it since."""
         assert isinstance(token, Direction)
-        way = self._ways[token]
-        way.is_awaited = False
-        if not way.scanner.held:
+        state = self._states[token]
+        state.is_awaited = False
+        if not state.scanner.held:
             return None
-        if way.fed:
-            way.is_awaited, way.fed = True, False
+        if state.fed:
+            state.is_awaited, state.fed = True, False
             return Wake(self._wait, token)
-        return Forward(self._written(way, way.scanner.finish()))
+        return Forward(self._written(state, state.scanner.finish()))
 
     def ended(self, direction: Direction, held: bytes) -> Verdict:
         """See `IFilter`."""
-        way = self._ways.get(direction)
-        rest = b"" if way is None else self._written(way, way.scanner.finish())
+        state = self._states.get(direction)
+        rest = b"" if state is None else self._written(state, state.scanner.finish())
         return Forward(rest) if rest else None
 
 

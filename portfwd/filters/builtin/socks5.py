@@ -44,7 +44,7 @@ from portfwd.wire.socks5 import (
     PASSWORD,
     Credentials,
     ReplyCode,
-    Request,
+    SocksRequest,
     UnknownAddressType,
     build_choice,
     build_password_status,
@@ -143,9 +143,9 @@ class Socks5(Filter):
         self._connection.log.warn("a password could not be checked: {error}", error=repr(error))
         return self.resumed(False)
 
-    def _take(self, message: frozenset[int] | Request) -> Verdict:
+    def _take(self, message: frozenset[int] | SocksRequest) -> Verdict:
         """Answer one message, and go on to the next."""
-        if isinstance(message, Request):
+        if isinstance(message, SocksRequest):
             if message.command != CONNECT:
                 return _refuse("a SOCKS command that is not CONNECT", ReplyCode.COMMAND_NOT_SUPPORTED)
             self._step = _Step.NOTHING

@@ -75,7 +75,7 @@ from attrs import evolve
 
 from portfwd.errors import DialError
 from portfwd.filters.api import Connection, IFilterFactory, Introducing, nobody
-from portfwd.filters.chain.effects import Dial, Disarm, Effect, End, Finish, Trouble, Write
+from portfwd.filters.chain.effects import Disarm, Effect, Finish, SendEnd, StartDial, Trouble, Write
 from portfwd.filters.chain.inquiry import Inquiry, failure
 from portfwd.filters.chain.link import Link, Stage
 from portfwd.values import TO_CLIENT, TO_UPSTREAM, Address, Direction, SessionSummary, format_duration
@@ -390,7 +390,7 @@ class Chain(Inquiry):
         if self.finished:
             # What was about to go when something broke goes no more; nor do ends, of which one could be
             # taken for the last, and the session for over: `Finish` ends both sides.
-            self._effects = [one for one in self._effects[: self._last] if not isinstance(one, End)]
+            self._effects = [one for one in self._effects[: self._last] if not isinstance(one, SendEnd)]
         elif not self._judging:
             if not self._dialled:
                 self._dial_if_decided()
@@ -460,7 +460,7 @@ class Chain(Inquiry):
         ]
         permits = [route.permits for route in routes if route.permits is not None]
         target, who = targets[-1] if targets else (None, "")
-        self._effects.append(Dial(target, _all_of(permits), who))
+        self._effects.append(StartDial(target, _all_of(permits), who))
         self._stop_after_dial()
 
     def _time_out(self, stage: Stage) -> None:

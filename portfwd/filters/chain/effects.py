@@ -36,14 +36,14 @@ class Write:
 
 
 @frozen
-class End:
+class SendEnd:
     """The end of `direction` goes out, behind what was written before."""
 
     direction: Direction
 
 
 @frozen
-class Dial:
+class StartDial:
     """
     Dial now; told once, unless the session finishes before.
 
@@ -72,7 +72,7 @@ class Judge:
 @frozen
 class Finish:
     """
-    The session is over. No `End` comes in the same list.
+    The session is over. No `SendEnd` comes in the same list.
 
     :ivar detail: for the log.
     :ivar abort: reset both sides; else flush what was written and close.
@@ -121,14 +121,14 @@ class Store:
 
 
 @frozen
-class Stop:
-    """Read no more of `direction`, until `Go`; what comes all the same is still shown."""
+class PauseReading:
+    """Read no more of `direction`, until `ReadOn`; what comes all the same is still shown."""
 
     direction: Direction
 
 
 @frozen
-class Go:
+class ReadOn:
     """Read `direction` again."""
 
     direction: Direction
@@ -166,4 +166,18 @@ class Trouble:
     method: str = field(default="", eq=False)
 
 
-Effect = Write | End | Dial | Judge | Finish | Arm | Disarm | Begin | Store | Stop | Go | Unseen | Trouble
+Effect = (
+    Write
+    | SendEnd
+    | StartDial
+    | Judge
+    | Finish
+    | Arm
+    | Disarm
+    | Begin
+    | Store
+    | PauseReading
+    | ReadOn
+    | Unseen
+    | Trouble
+)

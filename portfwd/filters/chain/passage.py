@@ -20,7 +20,7 @@ from itertools import count
 from typing import Final
 
 from portfwd.filters.api import Delay
-from portfwd.filters.chain.effects import Arm, Effect, End, Go, Stop, Unseen, Write
+from portfwd.filters.chain.effects import Arm, Effect, PauseReading, ReadOn, SendEnd, Unseen, Write
 from portfwd.filters.chain.link import Delayed, Link, Stage
 from portfwd.values import TO_CLIENT, TO_UPSTREAM, Direction
 
@@ -182,7 +182,7 @@ class Passage:
                 if item is not None:
                     self._came_early(len(item))
         else:
-            self._effects.append(End(direction) if item is None else Write(direction, item, replies > 0))
+            self._effects.append(SendEnd(direction) if item is None else Write(direction, item, replies > 0))
 
     def _has_room(self, count: int) -> bool:
         """Whether one more may wait beside `count`; streams are stopped instead."""
@@ -269,12 +269,12 @@ class Passage:
     def _stop(self, direction: Direction) -> None:
         self._stops[direction] += 1
         if self._stops[direction] == 1 and not self._source_ended[direction]:
-            self._effects.append(Stop(direction))
+            self._effects.append(PauseReading(direction))
 
     def _go(self, direction: Direction) -> None:
         self._stops[direction] -= 1
         if not self._stops[direction] and not self._source_ended[direction]:
-            self._effects.append(Go(direction))
+            self._effects.append(ReadOn(direction))
 
     def _offer(self, direction: Direction) -> None:
         """Say how many bytes need not be shown, if that is new; 0 takes an offer back."""

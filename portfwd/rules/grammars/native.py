@@ -13,7 +13,7 @@ from portfwd.rules.draft import RuleDraft, TargetDraft
 from portfwd.rules.findings import shown
 from portfwd.rules.reading import FileScope, Reading
 from portfwd.rules.settings import read_settings
-from portfwd.rules.tokens import NAME, Fault, Line, Word
+from portfwd.rules.tokens import NAME, Line, Word, WordFault
 
 
 def find_arrow(words: list[Word]) -> int | None:
@@ -83,14 +83,14 @@ def _read_listen(reading: Reading, line: Line, word: Word, named: bool) -> Place
         place = read_place(word, Role.LISTEN, reading.port_of_service)
         if not named and resembles_name(place) and word.text.startswith(place.host + ":"):
             name, _, port = word.text.partition(":")
-            raise Fault(
+            raise WordFault(
                 "bad-name",
                 f"a blank is missing after the name '{name}', or '{name}' is a host",
                 f"write {name}: :{port}, or tcp:{word.text} to listen on that host",
                 length=len(name) + 1,
             )
         return place
-    except Fault as fault:
+    except WordFault as fault:
         name, colon, rest = word.text.partition(":")
         if fault.code == "bad-address" and colon and rest.startswith(":") and NAME.fullmatch(name):
             fault.hint = f"put a blank after the name: {name}: {rest}"
@@ -130,7 +130,7 @@ def _read_targets(
             last = part
             try:
                 place = read_place(part, Role.TARGET, reading.port_of_service)
-            except Fault as fault:
+            except WordFault as fault:
                 findings.fault(line, part, fault)
             else:
                 targets.append(TargetDraft(place, line.at(part)))

@@ -20,7 +20,7 @@ from portfwd.rules.findings import shown, suggestion
 from portfwd.rules.model import DATAGRAM_IDLE, Kind
 from portfwd.rules.options import BY_NAME
 from portfwd.rules.reading import FileScope, Reading
-from portfwd.rules.tokens import Fault, Line, Word
+from portfwd.rules.tokens import Line, Word, WordFault
 
 _OPTION = re.compile(
     r'[ \t]*([A-Za-z][A-Za-z0-9_-]*)[ \t]*=[ \t]*("(?:[^"\\]|\\.)*"|\[[^\[\]]*\]|[^,\[\] \t]*)[ \t]*'
@@ -78,14 +78,14 @@ def _read_address(reading: Reading, line: Line, rest: list[Word], role: Role) ->
     if word.text.startswith("unix:"):
         try:
             return read_path(word.text[5:], Kind.UNIX, role)
-        except Fault as fault:
+        except WordFault as fault:
             reading.findings.fault(line, word, fault.moved(5))
             return None
     host: str | None = None
     place: Place | None = None
     try:
         host = read_host(word.text, role, brackets=False)
-    except Fault as fault:
+    except WordFault as fault:
         if ":" in word.text and role is Role.LISTEN and len(rest) < 3:
             # Rather a native rule that lacks its arrow than an IPv6 address.
             reading.findings.error(
@@ -107,7 +107,7 @@ def _read_address(reading: Reading, line: Line, rest: list[Word], role: Role) ->
     port_word = rest.pop(0)
     try:
         place = _read_port(reading, word, port_word, host or "", role)
-    except Fault as fault:
+    except WordFault as fault:
         reading.findings.fault(line, port_word, fault)
     return None if host is None else place
 
@@ -115,7 +115,7 @@ def _read_address(reading: Reading, line: Line, rest: list[Word], role: Role) ->
 def _read_port(reading: Reading, address: Word, word: Word, host: str, role: Role) -> Place:
     port, slash, protocol = word.text.partition("/")
     if slash and protocol not in {"tcp", "udp"}:
-        raise Fault(
+        raise WordFault(
             "bad-protocol", "a protocol is tcp or udp", start=len(port) + 1, length=max(len(protocol), 1)
         )
     ports = read_ports(port, protocol or "tcp", role, reading.port_of_service)
@@ -199,7 +199,7 @@ def _read_option(
             findings.warning(whole, "option-without-meaning", *never_again())
         else:
             settings[name] = (BY_NAME[name].value(text), whole)
-    except Fault as fault:
+    except WordFault as fault:
         place = line.span(match.start(2) + 1, match.end(2) - match.start(2))
         findings.error(place, fault.code, f"bad value for {shown(key)}: {fault.message}", fault.hint)
 
@@ -220,7 +220,7 @@ def _read_timeout(
     places: tuple[Place | None, Place],
 ) -> None:
     if not _SECONDS.fullmatch(text):
-        raise Fault("bad-value", "expected a number of seconds")
+        raise WordFault("bad-value", "expected a number of seconds")
     if not any(place is not None and is_datagram(place) for place in places):
         reading.findings.warning(
             where,

@@ -18,10 +18,10 @@ from attrs import frozen
 from portfwd.rules.clauses import ReadLine
 from portfwd.rules.findings import shown, suggestion
 from portfwd.rules.grammars.rinetd import never_again
-from portfwd.rules.model import AccessLog
+from portfwd.rules.model import AccessLogFormat
 from portfwd.rules.options import BY_NAME
 from portfwd.rules.reading import FileScope, Reading
-from portfwd.rules.tokens import Fault, Line, Word
+from portfwd.rules.tokens import Line, Word, WordFault
 
 _NUMBER = re.compile(r"\d{1,18}", re.ASCII)
 
@@ -52,7 +52,7 @@ def _read_logcommon(reading: Reading, scope: FileScope, line: Line, words: list[
     for extra in words[1:]:
         reading.findings.error(line.at(extra), "unexpected-word", "'logcommon' stands alone")
     reading.say("log access", line.at(words[0]))
-    reading.log.access, reading.log.where = AccessLog.COMMON, line.at(words[0])
+    reading.log.access, reading.log.where = AccessLogFormat.COMMON, line.at(words[0])
 
 
 def _read_pid_file(reading: Reading, scope: FileScope, line: Line, words: list[Word]) -> None:
@@ -76,7 +76,7 @@ def _setting(name: str) -> ReadLine:
             return
         try:
             value = option.value(word.text)
-        except Fault as fault:
+        except WordFault as fault:
             message = f"bad value for {shown(directive)}: {fault.message}"
             reading.findings.error(line.place(word, fault), fault.code, message, fault.hint)
             return

@@ -3,7 +3,7 @@
 oxidinetd's TOML form, with the native options and ``name`` as extra keys of a rule.
 
 ``tomllib`` tells no positions, so a problem carries the key path, and the line
-where `portfwd.rules.grammars.toml_places` finds it. It refuses keys that it does not know.
+where `portfwd.rules.grammars.toml_positions` finds it. It refuses keys that it does not know.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from portfwd.rules.access import check_pattern
 from portfwd.rules.addresses import Place, Role, read_host, read_path, read_ports
 from portfwd.rules.draft import RuleDraft, TargetDraft
 from portfwd.rules.findings import shown, suggestion
-from portfwd.rules.grammars.toml_places import Places
-from portfwd.rules.model import DATAGRAM_IDLE, AccessLog, AclEntry, Kind
+from portfwd.rules.grammars.toml_positions import TomlPositions
+from portfwd.rules.model import DATAGRAM_IDLE, AccessLogFormat, AclEntry, Kind
 from portfwd.rules.options import BY_NAME
 from portfwd.rules.reading import Reading
 from portfwd.rules.steps import Steps
-from portfwd.rules.tokens import NAME, Fault, find_bad_character
+from portfwd.rules.tokens import NAME, WordFault, find_bad_character
 
 _AT = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 _TOP: Final = frozenset({"log_file", "pid_file", "log_format", "global_rules", "forwarding_rules"})
@@ -46,7 +46,7 @@ MAX_PARTS: Final = 64
 _LONG_KEY = re.compile(
     rf"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){{{MAX_PARTS}}}""", re.ASCII
 )
-_FORMATS: Final = {"rinetd": AccessLog.RINETD, "common": AccessLog.COMMON}
+_FORMATS: Final = {"rinetd": AccessLogFormat.RINETD, "common": AccessLogFormat.COMMON}
 #: Option names as keys: oxidinetd writes ``_`` where the native grammar writes ``-``.
 _OPTION_KEYS: Final = {key: name for name in BY_NAME for key in (name, name.replace("-", "_"))}
 
@@ -67,9 +67,9 @@ def read_toml(reading: Reading, name: str, text: str) -> Steps[None]:
         _complain_about_syntax(reading, name, text, error)
         return
     yield
-    places = Places(name, text)
+    positions = TomlPositions(name, text)
     yield
-    yield from _File(reading, places).read(table)
+    yield from _File(reading, positions).read(table)
 
 
 def _complain_about_syntax(reading: Reading, name: str, text: str, error: Exception) -> None:
@@ -90,10 +90,10 @@ def _complain_about_syntax(reading: Reading, name: str, text: str, error: Except
 class _File:
     """One reading of one TOML file; paths are tuples of keys and indices."""
 
-    def __init__(self, reading: Reading, places: Places) -> None:
+    def __init__(self, reading: Reading, positions: TomlPositions) -> None:
         self._reading = reading
         self._findings = reading.findings
-        self._places = places
+        self._positions = positions
 
     def read(self, table: Table) -> Steps[None]:
         for key in table:
@@ -101,10 +101,10 @@ class _File:
                 self._unknown((key,), _TOP)
         log = self._reading.log
         if (file := self._text(table, (), "log_file")) is not None:
-            log.file, log.rinetd, log.where = file, True, self._places.at(("log_file",))
+            log.file, log.rinetd, log.where = file, True, self._positions.at(("log_file",))
         if (form := self._text(table, (), "log_format")) is not None:
             if form in _FORMATS:
-                log.access, log.where = _FORMATS[form], self._places.at(("log_format",))
+                log.access, log.where = _FORMATS[form], self._positions.at(("log_format",))
             else:
                 self._bad(("log_format",), "expected rinetd or common", suggestion(form, _FORMATS))
         self._reading.pid_file = self._text(table, (), "pid_file")
@@ -114,7 +114,7 @@ class _File:
             yield
 
     def _error(self, path: tuple[str | int, ...], code: str, message: str, hint: str = "") -> None:
-        self._findings.error(self._places.at(path), code, message, hint)
+        self._findings.error(self._positions.at(path), code, message, hint)
 
     def _bad(self, path: tuple[str | int, ...], message: str, hint: str = "") -> None:
         self._error(path, "bad-value", message, hint)
@@ -167,7 +167,7 @@ class _File:
             if wrong is not None:
                 self._error((*where, "pattern"), "bad-pattern", wrong)
             elif pattern is not None and kind is not None:
-                entries.append(AclEntry(kind == "allow", pattern, self._places.at((*where, "pattern"))))
+                entries.append(AclEntry(kind == "allow", pattern, self._positions.at((*where, "pattern"))))
         return entries
 
     def _rule(self, table: Table, path: tuple[str | int, ...]) -> None:
@@ -190,12 +190,12 @@ class _File:
         settings = self._settings(table, path, Kind.UDP in kinds)
         access = self._access(table, path, "rules")
         if listen is not None and target is not None and not self._findings.failed:
-            where = self._places.at(path)
-            targets = [TargetDraft(target, self._places.at((*path, "connect_address")))]
+            where = self._positions.at(path)
+            targets = [TargetDraft(target, self._positions.at((*path, "connect_address")))]
             draft = RuleDraft(
                 listen,
                 where,
-                self._places.at((*path, "bind_address")),
+                self._positions.at((*path, "bind_address")),
                 name,
                 targets,
                 settings,
@@ -228,7 +228,7 @@ class _File:
             ports = read_ports(
                 port, "udp" if kind is Kind.UDP else "tcp", role, self._reading.port_of_service
             )
-        except Fault as fault:
+        except WordFault as fault:
             self._error((*path, at), fault.code, fault.message, fault.hint)
             return None
         return Place(kind, host, ports, written=(address, port))
@@ -258,7 +258,7 @@ class _File:
                 self._once(settings, where, "idle", f"{DATAGRAM_IDLE:g}" if timeout == "0" else timeout)
             else:
                 self._findings.warning(
-                    self._places.at(where),
+                    self._positions.at(where),
                     "option-without-meaning",
                     "oxidinetd's timeout has a meaning for UDP only",
                     "to end silent TCP sessions write idle",
@@ -290,8 +290,8 @@ class _File:
             self._error(path, "bad-character", "this text has an invisible character in it")
             return
         try:
-            settings[name] = (BY_NAME[name].value(text), self._places.at(path))
-        except Fault as fault:
+            settings[name] = (BY_NAME[name].value(text), self._positions.at(path))
+        except WordFault as fault:
             message = f"bad value for {shown(str(path[-1]))}: {fault.message}"
             self._error(path, fault.code, message, fault.hint)
 

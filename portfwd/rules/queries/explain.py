@@ -55,7 +55,7 @@ class Choice:
 
 
 @frozen
-class Way:
+class RouteChoice:
     """
     A ``route`` line of a routing filter, which may send the session elsewhere.
 
@@ -92,7 +92,7 @@ class Explanation:
     asked: tuple[AclEntry, ...] = ()
     targets: tuple[Choice, ...] = ()
     balance: Balance = Balance.FIRST
-    ways: tuple[Way, ...] = ()
+    route_choices: tuple[RouteChoice, ...] = ()
     shared: Directive | None = None
 
 
@@ -148,7 +148,7 @@ def explain(ruleset: Ruleset, client: str, listen: str) -> Explanation:
         decision,
         targets=tuple(_choice(target, offset) for target in rule.targets),
         balance=rule.options.balance,
-        ways=tuple(_way(route, rule, offset) for route in rule.routes),
+        route_choices=tuple(_route_choice(route, rule, offset) for route in rule.routes),
         shared=shared_line(ruleset, rule),
     )
 
@@ -260,9 +260,9 @@ def _choice(target: TargetSpec, offset: int | None) -> Choice:
     return Choice(address_text(target), target.where)
 
 
-def _way(route: RouteSpec, rule: Rule, offset: int | None) -> Way:
+def _route_choice(route: RouteSpec, rule: Rule, offset: int | None) -> RouteChoice:
     """A ``route`` line with the target it names."""
     target = route.target
     if isinstance(target, str):
         target = next((named for named in rule.named_targets if named.name == target), None)
-    return Way(route.patterns, None if target is None else _choice(target, offset), route.where)
+    return RouteChoice(route.patterns, None if target is None else _choice(target, offset), route.where)

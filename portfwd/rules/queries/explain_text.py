@@ -54,9 +54,9 @@ def _facts(explanation: Explanation) -> Iterator[tuple[str, str]]:
                 yield "limit", limit
             if explanation.shared is not None:
                 yield "limit", _shared(explanation.shared)
-        for way in explanation.ways:
-            goes = "close" if way.choice is None else printable(way.choice.address)
-            yield "route", f"{printable(' '.join(way.patterns))} -> {goes} ({place(way.where)})"
+        for route in explanation.route_choices:
+            goes = "close" if route.choice is None else printable(route.choice.address)
+            yield "route", f"{printable(' '.join(route.patterns))} -> {goes} ({place(route.where)})"
     for other in explanation.others:
         yield "not", _rule(other)
 
@@ -89,9 +89,9 @@ def _limits(rule: Rule) -> Iterator[str]:
             if name == "max-conns-per-target":
                 end = "beyond it the next target is tried"
             yield f"{name}={option.text(value)}, {end}"
-    for rate, way in ((options.upward, "to-upstream"), (options.downward, "to-client")):
+    for rate, route in ((options.upward, "to-upstream"), (options.downward, "to-client")):
         if rate is not None:
-            yield f"{format_size(rate)}/s {way}, all sessions together"
+            yield f"{format_size(rate)}/s {route}, all sessions together"
     if options.bandwidth_per_source is not None:
         yield f"{format_size(options.bandwidth_per_source)}/s in each direction for one client address"
     if options.bandwidth_per_connection is not None:
@@ -154,11 +154,11 @@ def explanation_json(explanation: Explanation) -> dict[str, Any]:
         "limits": None if explanation.shared is None else _shared_json(explanation.shared),
         "routes": [
             {
-                "patterns": list(way.patterns),
-                "target": None if way.choice is None else _choice_json(way.choice),
-                **_where_json(way.where),
+                "patterns": list(route.patterns),
+                "target": None if route.choice is None else _choice_json(route.choice),
+                **_where_json(route.where),
             }
-            for way in explanation.ways
+            for route in explanation.route_choices
         ],
         "others": [_rule_json(rule) for rule in explanation.others],
     }

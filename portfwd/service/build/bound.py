@@ -19,9 +19,9 @@ from twisted.python.failure import Failure
 
 from portfwd.kernel.sockets import fixed_address
 from portfwd.limits.descriptors import PER_SESSION, DescriptorBudget, Descriptors
-from portfwd.listen.datagram_clients import Reception
+from portfwd.listen.accept_limit import Accept, MakeRoom
+from portfwd.listen.datagram_clients import DatagramClients
 from portfwd.listen.endpoint_clients import StreamFactory
-from portfwd.listen.gate import Accept, MakeRoom
 from portfwd.listen.late_clients import LAST_BATCHES, LateClients
 from portfwd.listen.listener import Listener
 from portfwd.relay.live import LiveRule
@@ -46,7 +46,7 @@ class Bound:
     live: LiveRule
     offset: int
     endpoint: IStreamServerEndpoint | None = None
-    listeners: list[Listener | Reception] = field(factory=list)
+    listeners: list[Listener | DatagramClients] = field(factory=list)
     endpoints: list[IStreamServerEndpoint] = field(factory=list)
     ports: list[IListeningPort] = field(factory=list)
     closed: bool = False
@@ -87,7 +87,7 @@ class Bound:
         """Give the next clients to `live`; sessions that are there stay where they are."""
         self.live, self.offset = live, offset
         for listener in self.listeners:
-            if isinstance(listener, Reception):
+            if isinstance(listener, DatagramClients):
                 listener.serve(live)
             else:
                 share = budget.share(live.rule.name)
@@ -99,7 +99,7 @@ class Bound:
         """Let clients wait for the limits of the rule as they are now."""
         for listener in self.listeners:
             if isinstance(listener, Listener):
-                listener.judge_by(self.live.gate)
+                listener.judge_by(self.live.accept_limit)
 
     def take_waiting(self) -> Iterator[LateClients]:
         """
@@ -185,6 +185,6 @@ def listen_on_endpoints(bound: Bound, budget: DescriptorBudget, failed: Callable
 
     for endpoint in bound.endpoints:
         # A reload may have put another rule in the place of this one.
-        factory = StreamFactory(lambda: bound.live.world.streams.bare(bound.live.options.buffer), accept)
+        factory = StreamFactory(lambda: bound.live.context.streams.bare(bound.live.options.buffer), accept)
         listening = maybeDeferred(endpoint.listen, factory)
         listening.addCallbacks(bound.listening, refused)

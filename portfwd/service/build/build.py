@@ -28,7 +28,7 @@ from portfwd.listen import systemd
 from portfwd.listen.binding import bind
 from portfwd.listen.listener import Listener
 from portfwd.listen.retired import RetiredListeners
-from portfwd.relay.context import Opener, Surroundings
+from portfwd.relay.context import Opener, RelayContext
 from portfwd.relay.destination import Destination
 from portfwd.relay.live import LiveRule
 from portfwd.relay.rule import SessionLog
@@ -52,7 +52,7 @@ from portfwd.service.build.datagrams import adopt_listeners, rule_listeners
 from portfwd.service.build.endpoints import portable_endpoints
 from portfwd.service.build.factories import Factories
 from portfwd.service.build.filters import Clause, configure
-from portfwd.service.build.rule_streams import choose_streams, surroundings_of
+from portfwd.service.build.rule_streams import choose_streams, context_of
 from portfwd.service.build.targets import TLSCreators, described, destination
 from portfwd.service.build.unused_sockets import UnusedSockets
 from portfwd.service.tls.files import failures_of
@@ -99,7 +99,7 @@ class RuleMaker:
     def __init__(
         self,
         ruleset: Ruleset,
-        world: Surroundings,
+        context: RelayContext,
         log: SessionLog,
         *,
         wall_clock: Callable[[], float] = time.time,
@@ -110,7 +110,7 @@ class RuleMaker:
         :param ids: where session numbers come from; None to begin with 1.
         :param factories: those of filters that there are.
         """
-        self._world = world
+        self._context = context
         self._log = log
         self._wall_clock = wall_clock
         self._ids = itertools.count(1) if ids is None else ids
@@ -130,8 +130,8 @@ class RuleMaker:
         """
         access = self._everywhere.with_own(rule.access) if rule.access else self._everywhere
         # What a rule's sessions share of its bandwidth begins anew with the rule.
-        world, gates = surroundings_of(rule, self._world)
-        streams = choose_streams(rule, world, gates)
+        context, limiters = context_of(rule, self._context)
+        streams = choose_streams(rule, context, limiters)
         filters: tuple[Clause, ...] = ()
         if rule.filters:
             if self._registry is None:
@@ -140,12 +140,12 @@ class RuleMaker:
             filters = configured.clauses
             self.problems += configured.problems
         if rule.listen.kind is Kind.TLS:
-            streams = ready_streams(rule, world, filters, self.failures, before, gates) or streams
+            streams = ready_streams(rule, context, filters, self.failures, before, limiters) or streams
         endpoint = None
         if rule.listen.kind is Kind.ENDPOINT:
             path = rule.listen.path
             try:
-                endpoint = described(path, partial(serverFromString, self._world.reactor, path))
+                endpoint = described(path, partial(serverFromString, self._context.reactor, path))
             except ValueError as problem:
                 self.failures.append(f"{rule.name}: {problem} ({rule.where})")
 
@@ -154,7 +154,7 @@ class RuleMaker:
             ready: dict[object, Destination] = {}
             for spec in rule.every_target():
                 try:
-                    ready[spec] = destination(spec, offset, self._world, self._creators)
+                    ready[spec] = destination(spec, offset, self._context, self._creators)
                 except (OSError, ValueError) as problem:
                     self.failures += failures_of(rule, spec, problem)
             live = LiveRule(
@@ -162,7 +162,7 @@ class RuleMaker:
                 name,
                 [ready[spec] for spec in rule.targets if spec in ready],
                 access,
-                world,
+                context,
                 self._log,
                 self._wall_clock,
                 self._ids,
@@ -183,7 +183,7 @@ def count_ports(rule: Rule) -> int:
 
 def live_rules(
     ruleset: Ruleset,
-    world: Surroundings,
+    context: RelayContext,
     log: SessionLog,
     *,
     wall_clock: Callable[[], float] = time.time,
@@ -196,7 +196,7 @@ def live_rules(
     :param factories: those of filters that there are; get those of these rules.
     :raises StartError: with a line for each filter, target or endpoint that cannot be made ready.
     """
-    maker = RuleMaker(ruleset, world, log, wall_clock=wall_clock, ids=ids, factories=factories)
+    maker = RuleMaker(ruleset, context, log, wall_clock=wall_clock, ids=ids, factories=factories)
     made: list[Planned] = []
     for rule in ruleset.rules:
         make = maker.prepare(rule)
@@ -213,17 +213,17 @@ class Binder:
 
     def __init__(
         self,
-        world: Surroundings,
+        context: RelayContext,
         budget: DescriptorBudget,
         resolve: Callable[[str], Sequence[str]] | None = None,
     ) -> None:
         """:param resolve: a listener's name to literals; None for the system's resolver, which may block."""
-        self._world = world
-        self.reactor = world.reactor
+        self._context = context
+        self.reactor = context.reactor
         self._budget = budget
         self._resolve = resolve
         self._inherited: Mapping[str, list[int]] | None = None
-        self.unused = UnusedSockets(world.reactor, budget, self._inherited_sockets)
+        self.unused = UnusedSockets(context.reactor, budget, self._inherited_sockets)
         self.retired = RetiredListeners()
         self._log = Logger()
 
@@ -288,7 +288,7 @@ class Binder:
             if not descriptors:
                 raise ValueError("systemd passed no socket of that name")
             if spec.kind in DATAGRAM_KINDS:
-                bound.listeners += adopt_listeners(live, descriptors, self._world, budget)
+                bound.listeners += adopt_listeners(live, descriptors, self._context, budget)
                 return bound
             try:
                 for descriptor in descriptors:
@@ -299,16 +299,18 @@ class Binder:
                 bound.close()
                 raise
         elif spec.kind in DATAGRAM_KINDS:
-            bound.listeners += rule_listeners(self.retired, live, offset, self._world, budget, resolve, share)
+            bound.listeners += rule_listeners(
+                self.retired, live, offset, self._context, budget, resolve, share
+            )
         else:
             port = spec.ports.first + offset if spec.ports is not None else 0
-            if self._world.platform.own_sockets:
+            if self._context.platform.own_sockets:
                 bound.listeners += [
                     self._listener(live, spec, sock)
                     for sock in bind(spec, port, live.options, resolve, share=share)
                 ]
             else:
-                bound.endpoints += portable_endpoints(self._world.reactor, spec, port)
+                bound.endpoints += portable_endpoints(self._context.reactor, spec, port)
         return bound
 
     def _inherited_sockets(self) -> Mapping[str, list[int]]:
@@ -323,14 +325,16 @@ class Binder:
         return Listener(
             live.name,
             sock,
-            self._world.reactor,
+            self._context.reactor,
             share,
             taking(live, fixed_address(sock), share),
             spec.options.backlog,
             inherited=inherited,
-            gate=live.gate,
+            accept_limit=live.accept_limit,
             make_room=room_maker(live),
-            poller=None if self._world.sockets is None else self._world.sockets.poller.group(live.rule.name),
+            poller=None
+            if self._context.sockets is None
+            else self._context.sockets.poller.group(live.rule.name),
         )
 
 

@@ -8,38 +8,40 @@ from functools import partial
 
 from portfwd.limits.descriptors import Descriptors
 from portfwd.listen.datagram_binding import bind_datagrams, ready_inherited, resolve_datagrams
-from portfwd.listen.datagram_clients import Reception
+from portfwd.listen.datagram_clients import DatagramClients
 from portfwd.listen.datagram_listener import DatagramListener
 from portfwd.listen.datagram_port import DatagramPort
 from portfwd.listen.retired import RetiredListeners
 from portfwd.listen.systemd import adopt
-from portfwd.relay.context import Surroundings
+from portfwd.relay.context import RelayContext
 from portfwd.relay.datagram_targets import DatagramTargets
 from portfwd.relay.live import LiveRule
 from portfwd.rules.model import Kind, ListenSpec, PortRange, Rule
 from portfwd.streams.datagrams.datagram_opening import DatagramStreams
-from portfwd.streams.rate_limiters import Gates
+from portfwd.streams.rate_limiters import RateLimiters
 from portfwd.values import is_literal
 
 
-def datagram_streams(rule: Rule, world: Surroundings, gates: Gates | None = None) -> DatagramStreams:
+def datagram_streams(
+    rule: Rule, context: RelayContext, limiters: RateLimiters | None = None
+) -> DatagramStreams:
     """
     What makes the streams of `rule`, which has datagrams on one side or both.
 
-    :param gates: the rule's, if its bandwidth is limited.
+    :param rate limiters: the rule's, if its bandwidth is limited.
     """
-    poller = None if world.sockets is None else world.sockets.poller.group(rule.name)
-    targets = DatagramTargets(world.reactor, world.names)
+    poller = None if context.sockets is None else context.sockets.poller.group(rule.name)
+    targets = DatagramTargets(context.reactor, context.names)
     # What is shared carries whole messages, so both sides of a session pass datagrams.
     mixed = rule.is_mixed and not rule.shares_questions
     return DatagramStreams(
-        world.reactor,
+        context.reactor,
         rule.options,
         poller,
-        world.streams,
+        context.streams,
         targets,
         mixed=mixed,
-        gates=gates,
+        limiters=limiters,
         name=rule.name,
         # The kernel vouches for the names of unix sockets.
         forgeable=rule.listen.kind in (Kind.UDP, Kind.SYSTEMD_DATAGRAM),
@@ -53,22 +55,22 @@ def socket_key(spec: ListenSpec, offset: int) -> Hashable:
 
 
 def adopt_listeners(
-    live: LiveRule, descriptors: Sequence[int], world: Surroundings, budget: Descriptors
-) -> Sequence[Reception]:
+    live: LiveRule, descriptors: Sequence[int], context: RelayContext, budget: Descriptors
+) -> Sequence[DatagramClients]:
     """
     What listens on datagram sockets that systemd passed.
 
     :raises OSError, ValueError: one of them cannot be used; nothing is kept then.
     """
-    if world.sockets is None:
+    if context.sockets is None:
         raise ValueError("systemd's sockets for datagrams need epoll")
     taken: list[DatagramListener] = []
-    poller = world.sockets.poller.group(live.rule.name)
+    poller = context.sockets.poller.group(live.rule.name)
     try:
         for descriptor in descriptors:
             sock = ready_inherited(adopt(descriptor, datagrams=True))
             taken.append(
-                DatagramListener(live.name, sock, world.reactor, poller, budget, live, inherited=True)
+                DatagramListener(live.name, sock, context.reactor, poller, budget, live, inherited=True)
             )
     except OSError:
         for one in taken:
@@ -80,12 +82,12 @@ def adopt_listeners(
 def bind_listeners(
     live: LiveRule,
     offset: int,
-    world: Surroundings,
+    context: RelayContext,
     budget: Descriptors,
     resolve: Callable[[str], Sequence[str]] | None = None,
     *,
     share: bool = False,
-) -> Sequence[Reception]:
+) -> Sequence[DatagramClients]:
     """
     Bind what one UDP rule listens on.
 
@@ -94,7 +96,7 @@ def bind_listeners(
     """
     spec = live.rule.listen
     port = spec.ports.first + offset if spec.ports is not None else 0
-    if world.sockets is None:
+    if context.sockets is None:
         if spec.kind is Kind.UNIX_DATAGRAM:
             raise ValueError("unix sockets for datagrams need epoll")
         hosts = [spec.host]
@@ -102,15 +104,15 @@ def bind_listeners(
             hosts = list((resolve or resolve_datagrams)(spec.host))
         ports: list[DatagramPort] = []
         try:
-            ports.extend(DatagramPort(live.name, host, port, world.reactor, budget, live) for host in hosts)
+            ports.extend(DatagramPort(live.name, host, port, context.reactor, budget, live) for host in hosts)
         except OSError:
             for one in ports:
                 one.stop()
             raise
         return ports
-    poller = world.sockets.poller.group(live.rule.name)
+    poller = context.sockets.poller.group(live.rule.name)
     return [
-        DatagramListener(live.name, sock, world.reactor, poller, budget, live)
+        DatagramListener(live.name, sock, context.reactor, poller, budget, live)
         for sock in bind_datagrams(spec, port, resolve, share=share)
     ]
 
@@ -119,11 +121,11 @@ def rule_listeners(
     retired: RetiredListeners,
     live: LiveRule,
     offset: int,
-    world: Surroundings,
+    context: RelayContext,
     budget: Descriptors,
     resolve: Callable[[str], Sequence[str]] | None,
     share: bool,
-) -> Sequence[Reception]:
+) -> Sequence[DatagramClients]:
     """
     The sockets that a rule like this one had before and that associations still use; else what is bound anew.
 
@@ -136,7 +138,7 @@ def rule_listeners(
         for one in found:
             one.reserve(live)
         return found
-    made = bind_listeners(live, offset, world, budget, resolve, share=share)
+    made = bind_listeners(live, offset, context, budget, resolve, share=share)
     for one in made:
         one.retired = partial(retired.add, one, key)
     return made

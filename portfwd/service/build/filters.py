@@ -20,9 +20,9 @@ from attrs import frozen
 from portfwd.admin.tight_files import LooseFile, read_tight
 from portfwd.errors import Location, Problem
 from portfwd.filters.api import IFilterFactory, RouteClause
-from portfwd.filters.options import Files, OptionError, OptionProblem, one_line, place_of
+from portfwd.filters.options import OptionError, OptionFiles, OptionProblem, one_line, place_of
 from portfwd.filters.own_factory import ClassPlugin
-from portfwd.filters.registry import Found, Registry, Unavailable, told
+from portfwd.filters.registry import FoundPlugin, Registry, Unavailable, told
 from portfwd.filters.wrong_use import wrong_attributes, wrong_methods
 from portfwd.rules.findings import Findings, shown
 from portfwd.rules.model import FilterSpec, Rule, Ruleset, TargetSpec
@@ -45,7 +45,7 @@ def read_tight_text(path: str) -> str:
 
 #: Files of this machine, as options of filters see them. They are read when the rules are: before
 #: twistd changes its root, its directory and its user.
-DISK: Final = Files(read=DiskFiles().read, absolute=os.path.abspath, read_tight=read_tight_text)
+DISK: Final = OptionFiles(read=DiskFiles().read, absolute=os.path.abspath, read_tight=read_tight_text)
 
 
 class Clause(NamedTuple):
@@ -82,7 +82,7 @@ class Refused(Exception):
 
 
 def configure(
-    rule: Rule, registry: Registry, files: Files = DISK, selection: Selection | None = None
+    rule: Rule, registry: Registry, files: OptionFiles = DISK, selection: Selection | None = None
 ) -> Configured:
     """
     The factories of a rule's ``filter`` clauses, and everything that is wrong with them.
@@ -94,7 +94,7 @@ def configure(
     clauses: list[Clause] = []
     problems: list[Problem] = []
     routes = _route_clauses(rule, problems)
-    found: list[Found] = []
+    found: list[FoundPlugin] = []
     for spec in rule.filters:
         try:
             one = _find(spec, registry)
@@ -119,7 +119,7 @@ def configure(
 def filter_problems(
     ruleset: Ruleset,
     registry: Registry | None = None,
-    files: Files = DISK,
+    files: OptionFiles = DISK,
     factories: Factories | None = None,
 ) -> tuple[Problem, ...]:
     """
@@ -175,7 +175,7 @@ def _route_clauses(rule: Rule, problems: list[Problem]) -> tuple[RouteClause, ..
     return tuple(clauses)
 
 
-def _find(spec: FilterSpec, registry: Registry) -> Found:
+def _find(spec: FilterSpec, registry: Registry) -> FoundPlugin:
     try:
         return registry.find(spec.name)
     except Unavailable as refusal:
@@ -185,9 +185,9 @@ def _find(spec: FilterSpec, registry: Registry) -> Found:
 def _factory(
     rule: Rule,
     spec: FilterSpec,
-    found: Found,
+    found: FoundPlugin,
     routes: tuple[RouteClause, ...],
-    files: Files,
+    files: OptionFiles,
     selection: Selection,
 ) -> Any:
     options = found.read(spec.words, spec.options, files)
@@ -203,7 +203,7 @@ def _factory(
 
 
 def _new_factory(
-    rule: Rule, spec: FilterSpec, found: Found, routes: tuple[RouteClause, ...], options: Any
+    rule: Rule, spec: FilterSpec, found: FoundPlugin, routes: tuple[RouteClause, ...], options: Any
 ) -> Any:
     try:
         factory = found.plugin.configure(options, routes)
@@ -232,7 +232,7 @@ def _new_factory(
     return factory
 
 
-def _pattern_place(rule: Rule, found: Found, options: Any, message: str) -> Location | None:
+def _pattern_place(rule: Rule, found: FoundPlugin, options: Any, message: str) -> Location | None:
     """
     Where the pattern stands that a filter refused with `message`; None where it was none of them.
 
@@ -259,7 +259,7 @@ def _pattern_place(rule: Rule, found: Found, options: Any, message: str) -> Loca
     return None
 
 
-def _bad(spec: FilterSpec, found: Found, what: str) -> Problem:
+def _bad(spec: FilterSpec, found: FoundPlugin, what: str) -> Problem:
     package = found.origin.package
     hint = f"this is a fault of {package}" if package else "mend the module"
     return Problem(spec.where, "bad-filter", f"the filter {shown(spec.name)} ({found.origin}) {what}", hint)

@@ -41,7 +41,7 @@ from zope.interface import directlyProvides
 from portfwd.admin.tight_files import LooseFile, check_private, read_tight
 from portfwd.errors import Location, Problem, Severity
 from portfwd.rules.admin_lines import ManholeSpec, admin_specs, manhole_specs
-from portfwd.rules.model import UNIX_KINDS, AccessLog, FilterSpec, Kind, Ruleset
+from portfwd.rules.model import UNIX_KINDS, AccessLogFormat, FilterSpec, Kind, Ruleset
 from portfwd.rules.whole_process import metrics_listener
 from portfwd.service.build.targets import described
 from portfwd.values import UnixAddress, printable
@@ -149,7 +149,7 @@ def openings(ruleset: Ruleset, reactor: Any = None) -> Iterator[Opening]:
             yield Opening(metrics.where, partial(_directory_of_socket, metrics.path))
     for manhole in manhole_specs(ruleset):
         yield from _of_manhole(manhole)
-    if ruleset.log.file is not None and ruleset.log.access is not AccessLog.OFF:
+    if ruleset.log.file is not None and ruleset.log.access is not AccessLogFormat.OFF:
         path = os.path.abspath(ruleset.log.file)
         hint = "without it no access line is written; make it, or name another file"
         yield Opening(ruleset.log.where, partial(_writable, path, hint), needed=False)

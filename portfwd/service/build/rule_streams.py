@@ -9,38 +9,40 @@ from __future__ import annotations
 
 from attrs import evolve
 
-from portfwd.relay.context import Opener, Surroundings
+from portfwd.relay.context import Opener, RelayContext
 from portfwd.rules.model import RelayKind, Rule
 from portfwd.service.build.datagrams import datagram_streams
-from portfwd.streams.rate_limiters import Gates
+from portfwd.streams.rate_limiters import RateLimiters
 from portfwd.streams.sockets.bulk_reads import LAYERED
 from portfwd.streams.sockets.socket_opening import SocketStreams
 
 
-def choose_streams(rule: Rule, world: Surroundings, gates: Gates | None = None) -> Opener:
+def choose_streams(rule: Rule, context: RelayContext, limiters: RateLimiters | None = None) -> Opener:
     """
     Sockets of ours where both ends are plain and nobody asked for the pair; else the pair's streams.
 
-    :param gates: the rule's, which the pair's streams of `world` have already.
+    :param rate limiters: the rule's, which the pair's streams of `context` have already.
     """
     if rule.has_datagrams:
-        return datagram_streams(rule, world, gates)
-    if world.sockets is None or rule.options.relay is RelayKind.PAIR or not rule.is_plain:
-        return world.streams
-    group = world.sockets.poller.group(rule.name)
-    return SocketStreams(world.sockets, rule.options, watched=bool(rule.filters), gates=gates, group=group)
+        return datagram_streams(rule, context, limiters)
+    if context.sockets is None or rule.options.relay is RelayKind.PAIR or not rule.is_plain:
+        return context.streams
+    group = context.sockets.poller.group(rule.name)
+    return SocketStreams(
+        context.sockets, rule.options, watched=bool(rule.filters), limiters=limiters, group=group
+    )
 
 
-def surroundings_of(rule: Rule, world: Surroundings) -> tuple[Surroundings, Gates | None]:
-    """A world whose streams are the rule's, and its gates, for all its ports together, if it has any."""
-    gates = None
+def context_of(rule: Rule, context: RelayContext) -> tuple[RelayContext, RateLimiters | None]:
+    """A context with the streams of the rule, and the rate limiters of all its ports, if any."""
+    limiters = None
     if rule.options.is_paced:
-        gates = Gates(world.reactor, rule.options)
+        limiters = RateLimiters(context.reactor, rule.options)
         # Connections that associations share carry many clients' messages, which are counted one by one.
-        streams = world.streams if rule.shares_questions else world.streams.with_gates(gates)
+        streams = context.streams if rule.shares_questions else context.streams.with_limiters(limiters)
     else:
-        streams = world.streams.with_bulk_reads(bulk_read(rule))
-    return (world if streams is world.streams else evolve(world, streams=streams)), gates
+        streams = context.streams.with_bulk_reads(bulk_read(rule))
+    return (context if streams is context.streams else evolve(context, streams=streams)), limiters
 
 
 def bulk_read(rule: Rule) -> int:

@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 from twisted.internet.endpoints import clientFromString
 
-from portfwd.relay.context import Surroundings
+from portfwd.relay.context import RelayContext
 from portfwd.relay.destination import Destination
 from portfwd.relay.live import LiveRule
 from portfwd.rules.model import DATAGRAM_KINDS, UNIX_KINDS, Kind, TargetSpec
@@ -53,7 +53,7 @@ def described(description: str, parse: Callable[[], T]) -> T:
 
 
 def destination(
-    spec: TargetSpec, offset: int, world: Surroundings, creators: TLSCreators | None = None
+    spec: TargetSpec, offset: int, context: RelayContext, creators: TLSCreators | None = None
 ) -> Destination:
     """
     `spec` made ready to be dialled.
@@ -68,7 +68,7 @@ def destination(
     label = target_label(spec, port)
     options = spec.options
     if spec.kind is Kind.ENDPOINT:
-        endpoint = described(spec.path, lambda: clientFromString(world.reactor, spec.path))
+        endpoint = described(spec.path, lambda: clientFromString(context.reactor, spec.path))
         return Destination(label, options, endpoint=endpoint)
     datagrams = spec.kind in DATAGRAM_KINDS
     if spec.kind in UNIX_KINDS:
@@ -82,7 +82,7 @@ def destination(
         tls = creators.get(key)
         if tls is None:
             tls = creators[key] = client_side(
-                spec.host, options, seconds=world.reactor.seconds, run=partial(in_thread, world.reactor)
+                spec.host, options, seconds=context.reactor.seconds, run=partial(in_thread, context.reactor)
             )
     return Destination(label, options, address=InetAddress(spec.host, port), tls=tls, datagrams=datagrams)
 

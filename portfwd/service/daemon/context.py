@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.service.daemon.test_context -*-
-"""What the sessions of a process need of the world, put together once."""
+"""What the sessions of a process need of the context, put together once."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from portfwd.kernel.pipes import PipePool
 from portfwd.kernel.platform import Platform
 from portfwd.kernel.poller import Poller
 from portfwd.kernel.reactor import Reactor
-from portfwd.limits.admission import Doorkeeper
+from portfwd.limits.admission import AdmissionRegistry
 from portfwd.limits.look_ups import LookUpLimits
 from portfwd.metrics.tally import Ledger
-from portfwd.relay.context import Surroundings
+from portfwd.relay.context import RelayContext
 from portfwd.rules.model import Options
 from portfwd.streams.opening import StreamMaker
-from portfwd.streams.sockets.bulk_reads import BulkReads, Places
+from portfwd.streams.sockets.bulk_reads import BulkReads, BulkSlots
 from portfwd.streams.sockets.socket_opening import SocketShare
 from portfwd.upstreams.names import Names, Resolver
 from portfwd.upstreams.resolver_files import ResolverFiles
@@ -24,30 +24,30 @@ from portfwd.upstreams.stub_resolver import StubResolver
 from portfwd.upstreams.system_resolver import resolver_of
 
 
-def surroundings(
+def make_context(
     reactor: Reactor,
     platform: Platform,
     poller: Poller | None,
     pool: PipePool | None,
-    doorkeeper: Doorkeeper,
+    admissions: AdmissionRegistry,
     ledger: Ledger | None,
-) -> Surroundings:
+) -> RelayContext:
     """
-    A world for all sessions; places for larger reads are shared by sockets of ours and the pair's.
+    A context for all sessions; places for larger reads are shared by sockets of ours and the pair's.
 
     :param poller: None where there is no epoll: then there are no sockets of ours.
     :param pool: None where there is no splice.
     """
-    places = Places()
+    slots = BulkSlots()
     resolver = resolver_of(reactor)
-    return Surroundings(
+    return RelayContext(
         reactor=reactor,
         platform=platform,
         names=Names(resolver, reactor),
         client_names=Names(client_resolver(reactor, resolver), reactor, bounds=LookUpLimits()),
-        streams=StreamMaker(reactor, poller, bulk=BulkReads(Options().bulk_buffer, places)),
-        sockets=None if poller is None else SocketShare(poller, pool, places),
-        doorkeeper=doorkeeper,
+        streams=StreamMaker(reactor, poller, bulk=BulkReads(Options().bulk_buffer, slots)),
+        sockets=None if poller is None else SocketShare(poller, pool, slots),
+        admissions=admissions,
         ledger=ledger,
     )
 

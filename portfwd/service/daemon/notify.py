@@ -142,7 +142,7 @@ def status_of(forwarder: Forwarder) -> str:
     """The forwarder in one line."""
     listeners, sessions = len(forwarder.rules), forwarder.session_count
     line = f"{counted(listeners, 'listener')}, {counted(sessions, 'session')}"
-    leaving = len(forwarder.departures)
+    leaving = len(forwarder.retired_rules)
     if leaving:
         line += f", {leaving} of old rules leaving"
     # Until one succeeds: the rules at work are not those of the file.

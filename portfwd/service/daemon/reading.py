@@ -27,7 +27,7 @@ from portfwd.rules.model import Ruleset
 from portfwd.rules.options import OPTIONS
 from portfwd.rules.reading import Files
 from portfwd.rules.steps import Steps
-from portfwd.rules.tokens import Fault, Line
+from portfwd.rules.tokens import Line, WordFault
 from portfwd.service.daemon.regular import read_regular
 
 #: Seconds that a thread gets to read all files of a reload: a file server that is only slow answers in less.
@@ -130,7 +130,7 @@ def _included(path: str, text: str) -> Iterator[str]:
         if raw.lstrip(" \t\ufeff").startswith("include"):
             try:
                 words = Line(path, 1, raw.removeprefix("\ufeff").removesuffix("\r")).words()
-            except Fault:
+            except WordFault:
                 continue
             if len(words) == 2 and words[0].text == "include":
                 yield words[1].text

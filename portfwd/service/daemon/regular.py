@@ -3,7 +3,7 @@
 Regular files, read without waiting: for whoever reads a file that a rules file or an option names.
 
 It refuses FIFOs, devices and sockets, which could be waited for without end. Only commands may read these,
-since a shell makes pipes of ``<(...)``; they wait for `PATIENCE` seconds.
+since a shell makes pipes of ``<(...)``; they wait for `READ_TIMEOUT` seconds.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MAX_SIZE: Final = 16 * 1024**2
 
 
 #: Seconds for which a command waits for whoever writes to a pipe: programs that make rules need less.
-PATIENCE: Final = 10.0
+READ_TIMEOUT: Final = 10.0
 
 
 def _open(path: str) -> int:
@@ -44,9 +44,9 @@ def read_regular(path: str, max_size: int = MAX_SIZE) -> bytes:
         return file.read(max_size + 1)
 
 
-def open_any(path: str, patience: float = PATIENCE) -> BinaryIO:
+def open_any(path: str, timeout: float = READ_TIMEOUT) -> BinaryIO:
     """
-    A file of any kind to be read: reading it raises `TimeoutError` after `patience` seconds without a byte.
+    A file of any kind to be read: reading it raises `TimeoutError` after `timeout` seconds without a byte.
 
     :raises OSError: it cannot be opened, or is a directory.
     """
@@ -54,16 +54,16 @@ def open_any(path: str, patience: float = PATIENCE) -> BinaryIO:
     if stat.S_ISDIR(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-    return io.BufferedReader(_Patient(path, descriptor, patience))
+    return io.BufferedReader(_TimedReader(path, descriptor, timeout))
 
 
-class _Patient(io.RawIOBase):
+class _TimedReader(io.RawIOBase):
     """A descriptor that is waited for, but not without end."""
 
-    def __init__(self, path: str, descriptor: int, patience: float) -> None:
+    def __init__(self, path: str, descriptor: int, timeout: float) -> None:
         self._path = path
         self._descriptor = descriptor
-        self._patience = patience
+        self._timeout = timeout
 
     def readable(self) -> bool:
         """It is."""
@@ -73,8 +73,8 @@ class _Patient(io.RawIOBase):
         """See `io.RawIOBase`."""
         poll = select.poll()
         poll.register(self._descriptor, select.POLLIN)
-        if not poll.poll(self._patience * 1000):
-            silence = f"nobody has written to it for {self._patience:g} seconds"
+        if not poll.poll(self._timeout * 1000):
+            silence = f"nobody has written to it for {self._timeout:g} seconds"
             raise TimeoutError(errno.ETIMEDOUT, silence, self._path)
         return os.readv(self._descriptor, [buffer])
 

@@ -33,7 +33,7 @@ from portfwd.service.build.build import count_descriptors
 from portfwd.service.daemon.log_level import LogThreshold
 from portfwd.service.operators.targets import target_views
 from portfwd.service.run.forwarder import Forwarder
-from portfwd.upstreams.health import State
+from portfwd.upstreams.health import TargetState
 from portfwd.values import CloseReason, Direction
 from portfwd.version import __version__
 
@@ -129,7 +129,7 @@ class Operating:
         bounds = self._forwarder.bound
         # Sessions that began before the last reload are the rule's as well.
         older = Counter[str]()
-        for live in self._forwarder.departures:
+        for live in self._forwarder.retired_rules:
             older[live.name] += len(live.sessions)
         for bound in bounds[start:]:
             state = "closed" if bound.closed else "paused" if bound.paused else "accepting"
@@ -210,7 +210,7 @@ class Operating:
         """See `portfwd.admin.operator.Operator`."""
         lives = self._forwarder.rules
         older = Counter[str]()
-        for live in self._forwarder.departures:
+        for live in self._forwarder.retired_rules:
             older[live.name] += len(live.sessions)
         found = lives if rule is None else self._named(rule, lives)
         now = self._reactor.seconds()
@@ -220,7 +220,7 @@ class Operating:
 
     def order_target(self, rule: str, target: str, state: str) -> list[str]:
         """See `portfwd.admin.operator.Operator`."""
-        ordered = None if state == "auto" else State(state)
+        ordered = None if state == "auto" else TargetState(state)
         return self._steer(partial(self._forwarder.order_target, label=target, ordered=ordered), rule)
 
     def faults(self, rule: str | None) -> list[FaultView]:

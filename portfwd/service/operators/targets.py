@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from portfwd.admin.operator import CheckView, TargetView
 from portfwd.relay.live import LiveRule
-from portfwd.upstreams.health import State
+from portfwd.upstreams.health import TargetState
 from portfwd.upstreams.pool import MemberView
 
 
@@ -22,7 +22,7 @@ def target_views(live: LiveRule, older: int, now: float) -> Iterator[TargetView]
     for name, destination, view in live.balancing.views():
         occupancy = destination.occupancy
         sessions = occupancy.taken if destination.is_counted else len(live.sessions) + older
-        state, cause, since, ordered, share = State.UP, "", None, False, 1.0
+        state, cause, since, ordered, share = TargetState.UP, "", None, False, 1.0
         checks: tuple[CheckView, ...] = ()
         if view is not None:
             state, cause, ordered, share = view.state, view.cause, view.member.ordered is not None, view.part

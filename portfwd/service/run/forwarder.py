@@ -28,9 +28,9 @@ from portfwd.kernel.platform import Platform, find_platform
 from portfwd.kernel.poller import Poller
 from portfwd.kernel.reactor import Reactor
 from portfwd.kernel.sockets import raise_descriptor_limit
-from portfwd.limits.admission import Doorkeeper
+from portfwd.limits.admission import AdmissionRegistry
 from portfwd.limits.descriptors import DescriptorBudget, Share
-from portfwd.listen.datagram_clients import Reception
+from portfwd.listen.datagram_clients import DatagramClients
 from portfwd.listen.late_clients import LAST_BATCHES
 from portfwd.listen.listener import Listener
 from portfwd.metrics.filter_metrics import FilterMetrics
@@ -48,18 +48,18 @@ from portfwd.service.build.build import Binder, Planned, RuleMaker, count_descri
 from portfwd.service.build.factories import Factories
 from portfwd.service.build.filter_code import modules_of
 from portfwd.service.build.listener_names import ListenerNames, names_of
-from portfwd.service.daemon.context import surroundings
+from portfwd.service.daemon.context import make_context
 from portfwd.service.daemon.garbage import Making, as_usual
 from portfwd.service.run.measuring import Watchers
 from portfwd.service.run.reload import ReloadResult, refusal
-from portfwd.service.run.retired_rules import Departures
+from portfwd.service.run.retired_rules import RetiredRules
 from portfwd.service.run.session_log import Silent
 from portfwd.service.run.slicing import SlicedWork
 from portfwd.service.run.starting import start_listeners, too_few_descriptors
 from portfwd.service.run.steering import Steering, named
 from portfwd.service.run.switching import Switching, systemd_names
 from portfwd.service.run.transition import Transition
-from portfwd.upstreams.health import State
+from portfwd.upstreams.health import TargetState
 from portfwd.upstreams.system_resolver import resolver_of
 from portfwd.values import CloseReason
 
@@ -72,7 +72,7 @@ class Forwarder(Service):
     Forwards as a ruleset says.
 
     :ivar ruleset: what it does so by.
-    :ivar budget: counts descriptors, as `pool` does pipes, and `doorkeeper` who is in.
+    :ivar budget: counts descriptors, as `pool` does pipes, and `admissions` who is in.
     :ivar targets: the health of every target.
     :ivar drain_limit: seconds that sessions get to finish.
     :ivar departures: rules that a reload has replaced or removed, and that still have sessions.
@@ -115,26 +115,26 @@ class Forwarder(Service):
         self.budget = self._budget = DescriptorBudget(0, 0)
         pipes = Share("pipes", self._budget)
         self.pool = PipePool(pipe_allowance(), pipes, reactor) if self._platform.splice else None
-        self.doorkeeper = Doorkeeper(overall_limits(ruleset), shared=shared_limits(ruleset))
+        self.admissions = AdmissionRegistry(overall_limits(ruleset), shared=shared_limits(ruleset))
         ledger = Ledger() if wants_figures(ruleset) else None
-        self._world = world = surroundings(
-            reactor, self._platform, self._poller, self.pool, self.doorkeeper, ledger
+        self._context = context = make_context(
+            reactor, self._platform, self._poller, self.pool, self.admissions, ledger
         )
-        self.targets = world.targets
+        self.targets = context.targets
         self._session_log: SessionLog = Silent() if log is None else log
         self._session_numbers = itertools.count(1)
         self.ruleset = ruleset
         self._factories = Factories() if factories is None else factories
         self._planned = live_rules(
-            ruleset, world, self._session_log, ids=self._session_numbers, factories=self._factories
+            ruleset, context, self._session_log, ids=self._session_numbers, factories=self._factories
         )
         self._names = ListenerNames(resolver_of(reactor), reactor)
-        self._binder = Binder(world, self._budget, self._names.addresses)
+        self._binder = Binder(context, self._budget, self._names.addresses)
         self._bound: list[Bound] = []
-        self.departures = Departures(reactor, drain)
-        self.departures.gone = self._stop_factories
-        self._switching = Switching(self._binder, self.departures, self.doorkeeper, world.loops)
-        self._steering = Steering(self._binder, self._budget, self.departures)
+        self.retired_rules = RetiredRules(reactor, drain)
+        self.retired_rules.gone = self._stop_factories
+        self._switching = Switching(self._binder, self.retired_rules, self.admissions, context.loops)
+        self._steering = Steering(self._binder, self._budget, self.retired_rules)
         self._making = making
         self._turn = DeferredLock()
         self._work = SlicedWork(reactor)
@@ -162,7 +162,7 @@ class Forwarder(Service):
     @property
     def every_rule(self) -> Sequence[LiveRule]:
         """The rules at work, then those that are leaving."""
-        return [*self.rules, *self.departures]
+        return [*self.rules, *self.retired_rules]
 
     @property
     def bound(self) -> Sequence[Bound]:
@@ -170,7 +170,7 @@ class Forwarder(Service):
         return tuple(self._bound)
 
     @property
-    def listeners(self) -> Iterator[tuple[LiveRule, Listener | Reception]]:
+    def listeners(self) -> Iterator[tuple[LiveRule, Listener | DatagramClients]]:
         """The sockets of ours that listen, each with its rule."""
         for bound in self._bound:
             for listener in bound.listeners:
@@ -193,7 +193,7 @@ class Forwarder(Service):
     @property
     def sinks(self) -> Sinks:
         """Where filters' copies go; they are whoever runs the service's to reopen and to close."""
-        return self._world.sinks
+        return self._context.sinks
 
     @property
     def filter_metrics(self) -> FilterMetrics:
@@ -208,7 +208,7 @@ class Forwarder(Service):
     @property
     def session_total(self) -> int:
         """Sessions that there have been, those of rules that a reload removed included."""
-        return self.doorkeeper.total
+        return self.admissions.total
 
     @property
     def addresses(self) -> dict[str, list[str]]:
@@ -262,7 +262,7 @@ class Forwarder(Service):
             raise StartError(failures)
         super().startService()
         self._binder.unused.refuse(systemd_names(self._bound))
-        tell_where(self._log, self._world.loops, self._bound)
+        tell_where(self._log, self._context.loops, self._bound)
 
     def _close_listeners(self) -> Deferred[Any]:
         bound, self._bound = self._bound, []
@@ -286,8 +286,8 @@ class Forwarder(Service):
         for bound in self._bound:
             if not bound.paused:
                 for late in bound.take_waiting():
-                    self.departures.serve(bound.live, late, LAST_BATCHES)
-        self.departures.stop()
+                    self.retired_rules.serve(bound.live, late, LAST_BATCHES)
+        self.retired_rules.stop()
         if count := self.session_count:
             limit = f"{self.drain_limit:g}"
             self._log.info("draining: {count} sessions have {drain} s", count=count, drain=limit)
@@ -331,7 +331,7 @@ class Forwarder(Service):
             self.pool.close()
         for live in self.every_rule:
             live.close_shared()
-        for names in (self._world.names, self._world.client_names):
+        for names in (self._context.names, self._context.client_names):
             names.stop()
         if self._poller is not None:
             self._poller.stop()
@@ -400,7 +400,7 @@ class Forwarder(Service):
             raise CancelledError
         session_log = self._session_log if log is None else log
         maker = RuleMaker(
-            ruleset, self._world, session_log, ids=self._session_numbers, factories=self._factories
+            ruleset, self._context, session_log, ids=self._session_numbers, factories=self._factories
         )
         problem = maker.selection.import_again(modules_of(ruleset)) if code else ""
         if problem:
@@ -475,7 +475,7 @@ class Forwarder(Service):
         """
         return self._steered(name, self._steering.resume)
 
-    def order_target(self, name: str, label: str, ordered: State | None) -> Sequence[LiveRule]:
+    def order_target(self, name: str, label: str, ordered: TargetState | None) -> Sequence[LiveRule]:
         """Obey `Steering.order_target`; parameter, result and errors are those of `pause`."""
         return self._steered(name, lambda found: self._steering.order_target(found, label, ordered))
 

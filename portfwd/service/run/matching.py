@@ -14,7 +14,7 @@ from typing import Final
 from attrs import define, field
 
 from portfwd.kernel.sockets import is_own_address
-from portfwd.listen.datagram_clients import Reception
+from portfwd.listen.datagram_clients import DatagramClients
 from portfwd.listen.listener import Listener
 from portfwd.rules.model import Rule, Ruleset
 from portfwd.rules.steps import Steps
@@ -66,7 +66,7 @@ class Port:
 
 
 @define(eq=False)
-class Match:
+class PortMatch:
     """
     :ivar ports: every port of the new rules.
     :ivar gone: what listens for nobody any more.
@@ -76,7 +76,7 @@ class Match:
     gone: list[Bound] = field(factory=list)
 
 
-def match(current: Sequence[Bound], after: Ruleset) -> Steps[Match]:
+def match(current: Sequence[Bound], after: Ruleset) -> Steps[PortMatch]:
     """Find what listens already for each port of `after`."""
     said = _what_was_said(current)
     free: dict[Key, dict[str, Bound]] = {}
@@ -84,7 +84,7 @@ def match(current: Sequence[Bound], after: Ruleset) -> Steps[Match]:
         key = listening_key(bound.live.rule, bound.offset)
         free.setdefault(key, {})[bound.live.name] = bound
         yield
-    made = Match()
+    made = PortMatch()
     for rule in after.rules:
         for offset in range(count_ports(rule)):
             name, written = at_port(rule, offset)
@@ -115,7 +115,7 @@ def _what_was_said(current: Iterable[Bound]) -> dict[str, str]:
 
 
 @define(eq=False)
-class Renewal:
+class ListenerRenewal:
     """
     Sockets that a port needs besides those that it has, though its rule is the same.
 
@@ -123,25 +123,25 @@ class Renewal:
     :ivar hosts: the addresses of a name on which to listen besides; None for all that the rule says.
     """
 
-    kept: list[Listener | Reception]
+    kept: list[Listener | DatagramClients]
     hosts: Sequence[str] | None = None
 
 
-def renewal(bound: Bound, rule: Rule, addresses: Sequence[str]) -> Renewal | None:
+def renewal(bound: Bound, rule: Rule, addresses: Sequence[str]) -> ListenerRenewal | None:
     """
     What `bound` needs; None where it has all.
 
     :param addresses: of the name that the rule listens on, as they are known now.
     """
     if bound.closed:
-        return Renewal([])
+        return ListenerRenewal([])
     if not bound.listeners:
         return None  # Twisted's own
     # One that is only bound or open did not begin: that was an accident, or the kernel gave it up.
     idle = ("bound", "open", "stopped")
     good = [one for one in bound.listeners if one.state not in idle and not (one.file and one.file.is_gone)]
     if not has_name(rule) or not addresses:
-        return None if len(good) == len(bound.listeners) else Renewal(good)
+        return None if len(good) == len(bound.listeners) else ListenerRenewal(good)
     hosts = {one: _host(one) for one in good}
     kept = [one for one, host in hosts.items() if host in addresses]
     missing = [
@@ -150,9 +150,9 @@ def renewal(bound: Bound, rule: Rule, addresses: Sequence[str]) -> Renewal | Non
         # A name may have an IPv6 address that this machine has not; a start leaves it out, too.
         if host not in hosts.values() and (":" not in host or is_own_address(host))
     ]
-    return None if not missing and len(kept) == len(bound.listeners) else Renewal(kept, missing)
+    return None if not missing and len(kept) == len(bound.listeners) else ListenerRenewal(kept, missing)
 
 
-def _host(listener: Listener | Reception) -> str:
+def _host(listener: Listener | DatagramClients) -> str:
     address = listener.address
     return address.host if isinstance(address, InetAddress) else ""

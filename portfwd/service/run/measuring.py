@@ -22,10 +22,10 @@ from portfwd.admin.metrics_page import MOST_CONNECTIONS, PageOfMetrics, Watchers
 from portfwd.errors import StartError
 from portfwd.kernel.pipes import PipePool
 from portfwd.kernel.reactor import Reactor
-from portfwd.limits.admission import Doorkeeper
+from portfwd.limits.admission import AdmissionRegistry
 from portfwd.limits.descriptors import DescriptorBudget
 from portfwd.listen.binding import bind
-from portfwd.listen.datagram_clients import Reception
+from portfwd.listen.datagram_clients import DatagramClients
 from portfwd.listen.listener import Listener
 from portfwd.metrics.figures import Figures, RuleFigures
 from portfwd.metrics.filter_metrics import FilterMetrics
@@ -62,7 +62,7 @@ class Measured(Protocol):
         """The rules at work, and those that only have sessions left."""
 
     @property
-    def listeners(self) -> Iterable[tuple[LiveRule, Listener | Reception]]:
+    def listeners(self) -> Iterable[tuple[LiveRule, Listener | DatagramClients]]:
         """The sockets of ours that listen."""
 
     @property
@@ -74,7 +74,7 @@ class Measured(Protocol):
         """Who lends pipes."""
 
     @property
-    def doorkeeper(self) -> Doorkeeper:
+    def admissions(self) -> AdmissionRegistry:
         """Who counts for limits."""
 
     @property
@@ -96,7 +96,7 @@ def measure(forwarder: Measured, figures: Figures) -> Steps:
         figures.rule(live.name).dropped.update(listener.dropped_by_cause())
         yield
     figures.bound_targets()
-    budget, pool, sources = forwarder.budget, forwarder.pool, forwarder.doorkeeper.sources
+    budget, pool, sources = forwarder.budget, forwarder.pool, forwarder.admissions.sources
     figures.descriptors, figures.descriptor_limit = budget.spent, budget.limit
     if pool is not None:
         figures.pipes, figures.pipe_bytes, figures.pipes_refused = pool.lent, pool.total_bytes, pool.refused

@@ -22,7 +22,7 @@ from portfwd.rules.steps import Steps
 from portfwd.values import CloseReason
 
 
-class Departures:
+class RetiredRules:
     """
     Those that are leaving.
 
@@ -43,7 +43,7 @@ class Departures:
         self.gone: Callable[[LiveRule], None] | None = None
 
     def __repr__(self) -> str:
-        return f"<Departures rules={len(self._rules)} deadlines={len(self._deadlines)}>"
+        return f"<RetiredRules rules={len(self._rules)} deadlines={len(self._deadlines)}>"
 
     def __iter__(self) -> Iterator[LiveRule]:
         return iter(tuple(self._rules))

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from portfwd.listen.binding import share_port
-from portfwd.listen.datagram_clients import Reception
+from portfwd.listen.datagram_clients import DatagramClients
 from portfwd.listen.listener import Listener
 from portfwd.listen.retired import RetiredListeners
 from portfwd.listen.unix_files import SocketFile
@@ -53,7 +53,7 @@ class Rivals:
         place = _place(planned)
         return () if place is None else self._at.get(place, ())
 
-    def of(self, planned: Planned) -> list[Listener | Reception]:
+    def of(self, planned: Planned) -> list[Listener | DatagramClients]:
         """Sockets of ours at the place that `planned` wants."""
         found = [listener for bound in self.bound_at(planned) for listener in bound.listeners]
         place = _place(planned)
@@ -61,11 +61,11 @@ class Rivals:
             found += self._retired.at_port(place)
         return found
 
-    def of_datagrams(self, planned: Planned) -> list[Reception]:
+    def of_datagrams(self, planned: Planned) -> list[DatagramClients]:
         """Those on its port whose datagrams a socket for `planned` takes as soon as it is bound."""
         if planned.live.rule.listen.kind not in DATAGRAM_KINDS:
             return []
-        return [one for one in self.of(planned) if isinstance(one, Reception)]
+        return [one for one in self.of(planned) if isinstance(one, DatagramClients)]
 
     def share_port(self, planned: Planned) -> bool:
         """

@@ -20,7 +20,7 @@ from twisted.logger import Logger
 
 from portfwd.logs.access_log import AccessLog, dropped_line
 from portfwd.logs.writer import LineWriter
-from portfwd.rules.model import AccessLog as Form
+from portfwd.rules.model import AccessLogFormat as Form
 from portfwd.rules.model import LogSpec
 
 #: What is said where lines have nowhere to go.

@@ -16,15 +16,15 @@ from twisted.logger import Logger
 
 from portfwd.errors import SteerError
 from portfwd.limits.descriptors import DescriptorBudget
-from portfwd.listen.datagram_clients import Reception
+from portfwd.listen.datagram_clients import DatagramClients
 from portfwd.listen.late_clients import LAST_BATCHES
 from portfwd.relay.live import LiveRule
 from portfwd.rules.findings import shown, suggestion
 from portfwd.service.build.bind_failures import cannot_bind
 from portfwd.service.build.bound import Bound, listen_on_endpoints
 from portfwd.service.build.build import Binder, Planned
-from portfwd.service.run.retired_rules import Departures
-from portfwd.upstreams.health import State
+from portfwd.service.run.retired_rules import RetiredRules
+from portfwd.upstreams.health import TargetState
 
 
 def named(bounds: Sequence[Bound], name: str) -> Sequence[Bound]:
@@ -46,10 +46,10 @@ class Steering:
 
     _log = Logger()
 
-    def __init__(self, binder: Binder, budget: DescriptorBudget, departures: Departures) -> None:
+    def __init__(self, binder: Binder, budget: DescriptorBudget, retired_rules: RetiredRules) -> None:
         self._binder = binder
         self._budget = budget
-        self._departures = departures
+        self._retired_rules = retired_rules
 
     def pause(self, found: Sequence[Bound]) -> Sequence[Bound]:
         """
@@ -65,7 +65,7 @@ class Steering:
         for bound in found:
             if not bound.closed:
                 bound.pause()
-                datagrams = any(isinstance(listener, Reception) for listener in bound.listeners)
+                datagrams = any(isinstance(listener, DatagramClients) for listener in bound.listeners)
                 what = "datagrams of new clients" if datagrams else "clients"
                 where = "a queue as large as the receive buffer" if datagrams else "the backlog"
                 self._log.info(
@@ -78,14 +78,14 @@ class Steering:
         for bound in found:
             if not bound.closed:
                 for late in bound.take_waiting():
-                    self._departures.serve(bound.live, late, LAST_BATCHES)
-                self._departures.turn_away(bound.live)
+                    self._retired_rules.serve(bound.live, late, LAST_BATCHES)
+                self._retired_rules.turn_away(bound.live)
                 self._budget.give_back(len(bound.listeners))
                 bound.close()
             # Sessions that began before the last reload are the rule's as well.
-            lives = self._departures.family(bound.live)
+            lives = self._retired_rules.family(bound.live)
             for live in lives:
-                self._departures.drain(live, operator=True)
+                self._retired_rules.drain(live, operator=True)
             count = sum(len(live.sessions) for live in lives)
             self._log.info("{rule}: draining {count} sessions", rule=bound.live.name, count=count)
         return found
@@ -103,13 +103,15 @@ class Steering:
                 bound = again[bound.live]
             else:
                 bound.resume()
-            for live in self._departures.family(bound.live):
-                self._departures.spare(live)
+            for live in self._retired_rules.family(bound.live):
+                self._retired_rules.spare(live)
             self._log.info("{rule}: accepts clients", rule=bound.live.name)
             now.append(bound)
         return now
 
-    def order_target(self, found: Sequence[Bound], label: str, ordered: State | None) -> Sequence[Bound]:
+    def order_target(
+        self, found: Sequence[Bound], label: str, ordered: TargetState | None
+    ) -> Sequence[Bound]:
         """
         Say what is to be done with a target, whatever its dials and checks say.
 
@@ -120,7 +122,7 @@ class Steering:
         """
         chosen = [one for one in found if one.live.order_target(label, ordered)]
         for one in chosen:
-            for older in self._departures.older(one.live):
+            for older in self._retired_rules.older(one.live):
                 older.obey_order(label, ordered)
         if not chosen:
             known = {target.label for one in found for target in one.live.every_destination}
@@ -153,7 +155,7 @@ class Steering:
         for fresh in again.values():
             for listener in fresh.listeners:
                 listener.begin()
-                if isinstance(listener, Reception):
+                if isinstance(listener, DatagramClients):
                     self._binder.retired.join(listener)
             self._budget.spent += len(fresh.listeners)
         return again

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from attrs import frozen
 from twisted.logger import Logger
 
-from portfwd.limits.admission import Doorkeeper
+from portfwd.limits.admission import AdmissionRegistry
 from portfwd.relay.loops import Loops
 from portfwd.relay.rule import SessionLog
 from portfwd.rules.model import SYSTEMD_KINDS, OnRemove, Ruleset
@@ -21,7 +21,7 @@ from portfwd.rules.whole_process import overall_limits, shared_limits
 from portfwd.service.build.addresses import tell_where
 from portfwd.service.build.bound import Bound
 from portfwd.service.build.build import Binder
-from portfwd.service.run.retired_rules import Departures
+from portfwd.service.run.retired_rules import RetiredRules
 from portfwd.service.run.transition import Transition
 
 
@@ -30,8 +30,8 @@ class Switching:
     """What a process has besides its listeners."""
 
     _binder: Binder
-    _departures: Departures
-    _doorkeeper: Doorkeeper
+    _retired_rules: RetiredRules
+    _admissions: AdmissionRegistry
     _loops: Loops
 
     def undo(self, change: Transition) -> Steps[None]:
@@ -59,8 +59,8 @@ class Switching:
         yield from change.switch()
         took()
         limits, shared = overall_limits(ruleset), shared_limits(ruleset)
-        if (limits, shared) != (self._doorkeeper.overall, self._doorkeeper.shared):
-            surely("changing the limits of all rules", self._doorkeeper.bound, limits, shared)
+        if (limits, shared) != (self._admissions.overall, self._admissions.shared):
+            surely("changing the limits of all rules", self._admissions.bound, limits, shared)
             for one in change.bound:
                 surely(f"{one.live.name}: changing its limits", one.live.limit)
                 surely(f"{one.live.name}: changing its limits", one.judge)
@@ -68,17 +68,17 @@ class Switching:
         # Before their rules leave: these stay until all are served.
         yield from self._serve(change)
         for old, new in change.replaced:
-            surely(f"{new.name}: replacing", self._departures.replace, old, new)
+            surely(f"{new.name}: replacing", self._retired_rules.replace, old, new)
             yield
         for live in change.removed:
-            yield from change.surely_all(f"{live.name}: removing", self._departures.remove(live))
+            yield from change.surely_all(f"{live.name}: removing", self._retired_rules.remove(live))
         for live in (*(old for old, _ in change.replaced), *change.removed):
-            if live.sessions and live not in self._departures:
+            if live.sessions and live not in self._retired_rules:
                 # After an accident: sessions must be listed, and end with the process.
-                surely(f"{live.name}: keeping its sessions", self._departures.leave, live, OnRemove.STAY)
+                surely(f"{live.name}: keeping its sessions", self._retired_rules.leave, live, OnRemove.STAY)
         lives = [one.live for one in change.bound]
-        yield from change.surely_all("counting sessions", self._departures.count_sessions(lives))
-        for live in (*lives, *self._departures):
+        yield from change.surely_all("counting sessions", self._retired_rules.count_sessions(lives))
+        for live in (*lives, *self._retired_rules):
             live.log = log
             yield
         surely("refusing clients of systemd's sockets", unused.refuse, systemd_names(change.bound))
@@ -86,7 +86,7 @@ class Switching:
 
     def _serve(self, change: Transition) -> Steps[None]:
         for live, late in change.late:
-            change.surely(f"{live.name}: serving clients that waited", self._departures.serve, live, late)
+            change.surely(f"{live.name}: serving clients that waited", self._retired_rules.serve, live, late)
             yield
         change.late.clear()
 

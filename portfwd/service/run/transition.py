@@ -23,7 +23,7 @@ from portfwd.errors import Problem
 from portfwd.kernel.failures import log_failure
 from portfwd.kernel.sockets import change_settings, listening_settings
 from portfwd.limits.descriptors import RESERVE, DescriptorBudget
-from portfwd.listen.datagram_clients import Reception
+from portfwd.listen.datagram_clients import DatagramClients
 from portfwd.listen.late_clients import LateClients
 from portfwd.listen.listener import Listener
 from portfwd.listen.unix_files import try_unix
@@ -39,8 +39,8 @@ from portfwd.service.build.listener_names import has_name
 from portfwd.service.run.matching import (
     DRAINED,
     PAUSED,
+    ListenerRenewal,
     Port,
-    Renewal,
     is_reusable,
     match,
     renewal,
@@ -64,7 +64,7 @@ class _Wanted:
     port: Port
     planned: Planned
     before: Bound | None = None
-    renewal: Renewal | None = None
+    renewal: ListenerRenewal | None = None
     made: Bound | None = None
 
 
@@ -103,7 +103,7 @@ class Transition:
     _handed: list[tuple[Bound, Port, Planned]] = field(factory=list, init=False)
     _wanted: list[_Wanted] = field(factory=list, init=False)
     #: What gets datagrams since it was bound, and whose they were.
-    _took: list[tuple[Bound, list[Reception]]] = field(factory=list, init=False)
+    _took: list[tuple[Bound, list[DatagramClients]]] = field(factory=list, init=False)
     _rivals: Rivals = field(
         default=Factory(lambda change: Rivals((), change._binder.retired), takes_self=True), init=False
     )
@@ -184,7 +184,7 @@ class Transition:
             yield
         self.failures += self._maker.failures
 
-    def _renewal(self, bound: Bound, rule: Rule) -> Renewal | None:
+    def _renewal(self, bound: Bound, rule: Rule) -> ListenerRenewal | None:
         addresses: Sequence[str] = ()
         if has_name(rule):
             try:
@@ -318,7 +318,7 @@ class Transition:
         """Close what was bound: everything is as it was, and no client and no datagram is lost."""
         for made, rivals in self._took:
             for listener in made.listeners:
-                if isinstance(listener, Reception):
+                if isinstance(listener, DatagramClients):
                     yield from self.surely_all("handing datagrams back", listener.hand_back(rivals))
         self._took = []
         for wanted in self._wanted:
@@ -371,7 +371,7 @@ class Transition:
                 yield from self.surely_all(f"{wanted.port.name}: closing", closing)
         for made in self.fresh:
             for listener in made.listeners:
-                if isinstance(listener, Reception):
+                if isinstance(listener, DatagramClients):
                     self.surely(f"{made.live.name}: joining", self._binder.retired.join, listener)
 
     def _begin(self, wanted: _Wanted, made: Bound) -> None:
@@ -444,7 +444,9 @@ class Transition:
                 self.notes.append(f"{label}: its certificate stays as it was: {problem}")
         self._adapt(old, planned, bound.listeners)
 
-    def _adapt(self, old: LiveRule, planned: Planned, listeners: Sequence[Listener | Reception]) -> None:
+    def _adapt(
+        self, old: LiveRule, planned: Planned, listeners: Sequence[Listener | DatagramClients]
+    ) -> None:
         """Let sockets that stay have the options of the new rule."""
         new = planned.live
         before, after = old.rule.listen.options, new.rule.listen.options

@@ -22,7 +22,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from portfwd.errors import StartError
-from portfwd.kernel.inotify import Change, Inotify
+from portfwd.kernel.inotify import FileChange, Inotify
 from portfwd.kernel.reactor import Reactor
 from portfwd.rules.reading import Files
 from portfwd.service.daemon.reading import ReadBefore, in_thread
@@ -30,7 +30,7 @@ from portfwd.service.daemon.rule_files import RuleFiles, rule_files
 from portfwd.service.run.settling import Settling
 
 #: Changes after which a writer has the file no more: what has the name now is whole.
-WHOLE: Final = Change.CLOSED | Change.MOVED_FROM | Change.MOVED_TO | Change.DELETED
+WHOLE: Final = FileChange.CLOSED | FileChange.MOVED_FROM | FileChange.MOVED_TO | FileChange.DELETED
 
 
 def look_at(path: str, files: Files) -> RuleFiles:
@@ -132,10 +132,10 @@ class RulesWatch(Service):
             # Between the look and now something may have changed that nobody was told of.
             self._settling.noticed(self._reactor.seconds())
 
-    def _changed(self, directory: str, name: str, change: Change) -> None:
-        lost = change & (Change.OVERFLOW | Change.IGNORED)
+    def _changed(self, directory: str, name: str, change: FileChange) -> None:
+        lost = change & (FileChange.OVERFLOW | FileChange.IGNORED)
         if lost or (self._found is not None and self._found.concerns(directory, name)):
-            is_open = True if change & Change.MODIFIED else False if change & WHOLE else None
+            is_open = True if change & FileChange.MODIFIED else False if change & WHOLE else None
             self._settling.noticed(self._reactor.seconds(), os.path.join(directory, name), is_open=is_open)
             self._schedule()
 

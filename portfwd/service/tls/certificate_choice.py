@@ -30,7 +30,7 @@ from portfwd.service.tls.context import load_pair, new_context, refuse_revoked, 
 
 
 @frozen(eq=False)
-class Shown:
+class ShownCertificate:
     """
     A context, and the certificates that it may show: for the same names, each with a key of another kind.
 
@@ -55,7 +55,7 @@ class Certificates:
 
     first: ssl.SSLContext
     by_name: Mapping[str, ssl.SSLContext]
-    shown: tuple[Shown, ...]
+    shown: tuple[ShownCertificate, ...]
     problems: tuple[str, ...] = ()
 
     @property
@@ -138,10 +138,10 @@ def read_certificates(
         digest = _digest(options, group)
         made = known.get(digest)
         if made is None:
-            made = Shown(_context(options, group), group, digest)
+            made = ShownCertificate(_context(options, group), group, digest)
             if digest != _digest(options, group):
                 # A file changed while it was read: the next reading makes another one.
-                made = Shown(made.context, group, b"")
+                made = ShownCertificate(made.context, group, b"")
         shown.append(evolve(made, pairs=group))
     order = {cert: number for number, (cert, _) in enumerate(pair_files(options.cert or "", options.key))}
     shown.sort(key=lambda one: order.get(one.pairs[0].cert, 0))

@@ -15,7 +15,7 @@ from twisted.logger import Logger
 
 from portfwd.filters.api import Connection
 from portfwd.filters.builtin.proxy_in import ProxyIn
-from portfwd.relay.context import Opener, Surroundings
+from portfwd.relay.context import Opener, RelayContext
 from portfwd.relay.filter_log import FilterLog
 from portfwd.rules.model import Rule
 from portfwd.service.build.datagrams import datagram_streams
@@ -23,7 +23,7 @@ from portfwd.service.build.filters import Clause
 from portfwd.service.daemon.reading import in_thread
 from portfwd.service.tls.files import failures_of
 from portfwd.service.tls.listeners import ServerSide
-from portfwd.streams.rate_limiters import Gates
+from portfwd.streams.rate_limiters import RateLimiters
 from portfwd.streams.transports.tls_opening import ExpectsHeader, TLSStreams
 from portfwd.values import Address, UnixAddress
 
@@ -32,15 +32,15 @@ _LOG: Final = Logger()
 
 def ready_streams(
     rule: Rule,
-    world: Surroundings,
+    context: RelayContext,
     filters: Sequence[Clause],
     failures: list[str],
     before: Opener | None = None,
-    gates: Gates | None = None,
+    limiters: RateLimiters | None = None,
 ) -> TLSStreams | None:
     """What `tls_streams` makes; None where it cannot, and then `failures` has more lines."""
     try:
-        return tls_streams(rule, world, filters, before, gates)
+        return tls_streams(rule, context, filters, before, limiters)
     except (OSError, ValueError) as problem:
         failures += failures_of(rule, rule.listen, problem)
         return None
@@ -48,10 +48,10 @@ def ready_streams(
 
 def tls_streams(
     rule: Rule,
-    world: Surroundings,
+    context: RelayContext,
     filters: Sequence[Clause],
     before: Opener | None = None,
-    gates: Gates | None = None,
+    limiters: RateLimiters | None = None,
 ) -> TLSStreams:
     """
     What makes the streams of a rule with a ``tls:`` listener.
@@ -61,7 +61,7 @@ def tls_streams(
     :raises OSError: a file cannot be read.
     :raises ValueError: what is in it is not good; or this reactor takes no sockets of ours.
     """
-    if not world.platform.own_sockets:
+    if not context.platform.own_sockets:
         raise ValueError(
             'this reactor watches no sockets of ours: listen on endpoint:"ssl:PORT:privateKey=…"'
         )
@@ -69,12 +69,12 @@ def tls_streams(
     side = ServerSide(
         rule.name,
         rule.listen.options,
-        world.reactor.seconds,
+        context.reactor.seconds,
         before=old,
-        run=partial(in_thread, world.reactor),
+        run=partial(in_thread, context.reactor),
     )
-    datagrams = datagram_streams(rule, world, gates) if rule.has_datagrams else None
-    return TLSStreams(world.streams, side, _expects_header(filters), datagrams)
+    datagrams = datagram_streams(rule, context, limiters) if rule.has_datagrams else None
+    return TLSStreams(context.streams, side, _expects_header(filters), datagrams)
 
 
 def _expects_header(filters: Sequence[Clause]) -> ExpectsHeader | None:

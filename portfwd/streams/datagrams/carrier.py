@@ -103,7 +103,7 @@ def end_refused(carrier: UpstreamCarrier, detail: str) -> None:
         carrier.taker.broken(detail)
 
 
-class Keep:
+class EarlyDatagrams:
     """
     Datagrams that nobody takes yet, in their order, and no more than a few.
 
@@ -118,7 +118,7 @@ class Keep:
         self.dropped = 0
 
     def __repr__(self) -> str:
-        return f"<Keep of {len(self._kept)} datagrams, {self._bytes} bytes>"
+        return f"<EarlyDatagrams of {len(self._kept)} datagrams, {self._bytes} bytes>"
 
     def __len__(self) -> int:
         return len(self._kept)

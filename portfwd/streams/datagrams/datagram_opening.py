@@ -24,7 +24,7 @@ from portfwd.streams.datagrams.datagram_transport import DatagramTransport
 from portfwd.streams.datagrams.limited_datagrams import DatagramMeter, LimitedDatagramStream
 from portfwd.streams.datagrams.return_path import Proof
 from portfwd.streams.opening import StreamMaker
-from portfwd.streams.rate_limiters import Gates
+from portfwd.streams.rate_limiters import RateLimiters
 from portfwd.streams.stream import Stream
 from portfwd.streams.transports.transport import TransportStream
 from portfwd.values import Address, Side
@@ -61,7 +61,7 @@ class DatagramStreams:
         targets: Targets,
         *,
         mixed: bool,
-        gates: Gates | None = None,
+        limiters: RateLimiters | None = None,
         name: str = "",
         forgeable: bool = False,
     ) -> None:
@@ -69,7 +69,7 @@ class DatagramStreams:
         :param poller: watches connected sockets; None where all of them are Twisted's.
         :param streams: makes those of sockets that are not for datagrams.
         :param mixed: one side is a stream of bytes.
-        :param gates: the rule's, if its bandwidth is limited.
+        :param rate limiters: the rule's, if its bandwidth is limited.
         :param name: the rule's.
         :param forgeable: clients' addresses may be forged.
         """
@@ -79,7 +79,7 @@ class DatagramStreams:
         self._watcher = poller
         self._streams = streams
         self.targets = targets
-        self._gates = gates
+        self._limiters = limiters
         self._name = name
         self._forgeable = forgeable
         self._told_at = -LOG_INTERVAL
@@ -103,13 +103,13 @@ class DatagramStreams:
         return self._datagrams(carrier, Side.UPSTREAM)
 
     def _datagrams(self, carrier: Carrier, side: Side) -> DatagramStream:
-        seconds, gates = self._clock.seconds, self._gates
+        seconds, limiters = self._clock.seconds, self._limiters
         answers = self._options.answers if side is Side.UPSTREAM else None
         stream: DatagramStream
-        if gates is None and answers is None:
+        if limiters is None and answers is None:
             stream = DatagramStream(carrier, seconds)
         else:
-            meter = None if gates is None else DatagramMeter(gates, side)
+            meter = None if limiters is None else DatagramMeter(limiters, side)
             stream = LimitedDatagramStream(carrier, seconds, meter, answers)
         if side is Side.UPSTREAM and self._proves:
             stream.demand(self._proof())
@@ -139,7 +139,7 @@ class DatagramStreams:
         if not self.mixed:
             return self._datagrams(carrier, side)
         stream = TransportStream(self._clock, self._options.buffer)
-        meter = None if self._gates is None else DatagramMeter(self._gates, side)
+        meter = None if self._limiters is None else DatagramMeter(self._limiters, side)
         linger = self._options.linger if side is Side.UPSTREAM else None
         proof = self._proof() if side is Side.CLIENT and self._proves else None
         DatagramTransport(carrier, stream, self._options.framing, self._clock, linger, meter, proof)

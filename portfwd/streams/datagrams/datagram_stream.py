@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from portfwd.streams.datagrams.carrier import Carrier, Keep
+from portfwd.streams.datagrams.carrier import Carrier, EarlyDatagrams
 from portfwd.streams.datagrams.return_path import Proof
 from portfwd.streams.stream import Loss, StreamOwner, Viewer
 from portfwd.values import Address, FlowSummary, Side
@@ -75,7 +75,7 @@ class DatagramStream:
         self._peer: DatagramStream | None = None
         self._viewer: Viewer | None = None
         self._tap: Callable[[bytes], None] | None = None
-        self._early: Keep | None = None
+        self._early: EarlyDatagrams | None = None
         self._proof: Proof | None = None
         self._forward: Callable[[bytes], None] | None = None
         self._lost: tuple[Loss, str] | None = None
@@ -102,7 +102,7 @@ class DatagramStream:
             self._deliver(data)
         elif self._lost is None:
             if self._early is None:
-                self._early = Keep()
+                self._early = EarlyDatagrams()
             self._early.put(data)
 
     @property

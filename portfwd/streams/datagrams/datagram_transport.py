@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from portfwd.rules.model import Framing
-from portfwd.streams.datagrams.carrier import Carrier, Keep
+from portfwd.streams.datagrams.carrier import Carrier, EarlyDatagrams
 from portfwd.streams.datagrams.limited_datagrams import DatagramMeter
 from portfwd.streams.datagrams.return_path import Proof
 from portfwd.streams.transports.transport import TransportStream
@@ -74,7 +74,7 @@ class DatagramTransport:
         self._proof = proof
         self._reads = 0
         self._unframer = Unframer() if framing is Framing.LENGTH16 else None
-        self._keep = Keep()
+        self._keep = EarlyDatagrams()
         self._paused = False
         self._connected = True
         self._ended = False

@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 from portfwd.streams.datagrams.carrier import Carrier
 from portfwd.streams.datagrams.datagram_stream import DatagramStream
-from portfwd.streams.rate_limiters import Gate, Gates
+from portfwd.streams.rate_limiters import RateLimiter, RateLimiters
 from portfwd.streams.stream import Loss
 from portfwd.values import Address, Side
 
@@ -28,16 +28,16 @@ class DatagramMeter:
     :ivar dropped: how many could not.
     """
 
-    __slots__ = ("_client", "_first", "_gates", "_side", "_way", "dropped")
+    __slots__ = ("_client", "_first", "_limiters", "_passing", "_side", "dropped")
 
-    def __init__(self, gates: Gates, side: Side) -> None:
+    def __init__(self, limiters: RateLimiters, side: Side) -> None:
         """:param side: whose datagrams they are."""
         self.dropped = 0
-        self._gates = gates
-        self._first = gates.first()
+        self._limiters = limiters
+        self._first = limiters.first()
         self._side = side
         self._client: Address | None = None
-        self._way: tuple[Gate, ...] | None = None
+        self._passing: tuple[RateLimiter, ...] | None = None
 
     def passes(self, size: int, client: Address | None) -> bool:
         """
@@ -45,12 +45,12 @@ class DatagramMeter:
 
         :param client: who the client is.
         """
-        if self._way is None or client != self._client:
+        if self._passing is None or client != self._client:
             self._client = client
-            self._way = self._gates.way(self._side, client, self._first)
-        for place, gate in enumerate(self._way):
-            if not gate.pass_at_once(size):
-                for passed in self._way[:place]:
+            self._passing = self._limiters.limiters_for(self._side, client, self._first)
+        for place, limiter in enumerate(self._passing):
+            if not limiter.pass_at_once(size):
+                for passed in self._passing[:place]:
                     passed.settle(size, 0)
                 self.dropped += 1
                 return False

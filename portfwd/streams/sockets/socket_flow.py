@@ -32,7 +32,7 @@ from typing import Final
 
 from twisted.python.failure import Failure
 
-from portfwd.kernel.pipes import Pipe, PipePool
+from portfwd.kernel.pipes import KernelPipe, PipePool
 from portfwd.kernel.sockets import EXHAUSTED
 from portfwd.streams.sockets.flow_setup import FlowSetup
 from portfwd.streams.sockets.socket_end import SocketEnd
@@ -104,7 +104,7 @@ class SocketFlow:
         self._setup = setup
         self._pool = setup.pool
         self.bulk = setup.splice_first
-        self.pipe: Pipe | None = None
+        self.pipe: KernelPipe | None = None
         self._in_pipe = 0
         self._kept = b""
         self.queued = False
@@ -116,9 +116,9 @@ class SocketFlow:
         self._paused_at: float | None = None
 
     def __repr__(self) -> str:
-        way = "splicing" if self.pipe is not None else "copying"
+        mover = "splicing" if self.pipe is not None else "copying"
         wait = " waits to write" if self.waits_to_write else ""
-        return f"<SocketFlow from {self.source.side.value} {way} kept={self.kept_bytes}{wait}>"
+        return f"<SocketFlow from {self.source.side.value} {mover} kept={self.kept_bytes}{wait}>"
 
     @property
     def keeps_bytes(self) -> bool:

@@ -14,8 +14,8 @@ from portfwd.kernel.poller import Poller
 from portfwd.kernel.polling import Polling
 from portfwd.kernel.sockets import apply_settings, client_settings, local_address
 from portfwd.rules.model import Options, RelayKind
-from portfwd.streams.rate_limiters import Gates
-from portfwd.streams.sockets.bulk_reads import BulkReads, Places
+from portfwd.streams.rate_limiters import RateLimiters
+from portfwd.streams.sockets.bulk_reads import BulkReads, BulkSlots
 from portfwd.streams.sockets.flow_setup import FlowSetup
 from portfwd.streams.sockets.paced_flow import PacedFlow
 from portfwd.streams.sockets.paced_stream import PacedStream
@@ -38,7 +38,7 @@ class SocketShare:
 
     poller: Poller
     pool: PipePool | None
-    places: Places = field(factory=Places)
+    slots: BulkSlots = field(factory=BulkSlots)
     buffers: dict[int, memoryview] = field(factory=dict)
 
 
@@ -60,16 +60,16 @@ class SocketStreams:
         options: Options,
         *,
         watched: bool = False,
-        gates: Gates | None = None,
+        limiters: RateLimiters | None = None,
         group: Polling | None = None,
     ) -> None:
         """
         :param options: the rule's; ``buffer``, ``pipe`` and ``relay`` matter here.
         :param watched: the rule has filters: its streams are `WatchedStream`s.
-        :param gates: the rule's, if its bandwidth is limited: its streams are `PacedStream`s.
+        :param rate limiters: the rule's, if its bandwidth is limited: its streams are `PacedStream`s.
         :param group: the rule's, of the poller; None: what others share.
         """
-        self._gates = gates
+        self._limiters = limiters
         self.poller = share.poller if group is None else group
         self._client_settings = client_settings(options)
         if options.buffer not in share.buffers:
@@ -82,7 +82,7 @@ class SocketStreams:
             pool,
             options.pipe,
             splice_first=options.relay is RelayKind.SPLICE,
-            bulk=BulkReads(options.bulk_buffer, share.places) if larger else None,
+            bulk=BulkReads(options.bulk_buffer, share.slots) if larger else None,
             turns=self.poller,
         )
         self.kind = "copy" if pool is None else "splice"
@@ -90,8 +90,8 @@ class SocketStreams:
         self._stream, self.join = SocketStream, partial(SocketFlow, setup=setup)
         if watched:
             self._stream, self.join = WatchedStream, partial(WatchedFlow, setup=setup)
-        if gates is not None:
-            self._stream, self.join = PacedStream, partial(_paced_flow, setup=setup, gates=gates)
+        if limiters is not None:
+            self._stream, self.join = PacedStream, partial(_paced_flow, setup=setup, limiters=limiters)
 
     def accepted(
         self, sock: socket.socket, address: Address | None, options: Options, local: Address | None = None
@@ -125,10 +125,10 @@ class SocketStreams:
 
 
 def _paced_flow(
-    source: SocketStream, destination: SocketStream, *, setup: FlowSetup, gates: Gates
+    source: SocketStream, destination: SocketStream, *, setup: FlowSetup, limiters: RateLimiters
 ) -> SocketFlow:
     client = source if source.side is Side.CLIENT else destination
-    ticket = gates.ticket(source.side, client.address)
+    ticket = limiters.ticket(source.side, client.address)
     if ticket is None:
         return WatchedFlow(source, destination, setup)
     return PacedFlow(source, destination, setup, ticket)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from portfwd.streams.stream import Viewer
 
 
-class Absent:
+class NotConnected:
     """
     Stands for the stream that is not connected yet: it gives nothing, and takes nothing.
 
@@ -49,7 +49,7 @@ class Absent:
         self.first_at: float | None = None
 
     def __repr__(self) -> str:
-        return "<Absent>"
+        return "<NotConnected>"
 
     def written_out(self) -> None:
         """Nobody waits for it."""
@@ -69,7 +69,7 @@ class WatchedFlow(SocketFlow):
         "_behind",
         "_counted",
         "_filled",
-        "_has_place",
+        "_has_slot",
         "_showing",
         "on_hold",
         "unanswered",
@@ -78,7 +78,7 @@ class WatchedFlow(SocketFlow):
     )
 
     def __init__(self, source: Any, destination: Any, setup: FlowSetup) -> None:
-        """As `SocketFlow`; either end may be `Absent`."""
+        """As `SocketFlow`; either end may be `NotConnected`."""
         super().__init__(source, destination, setup)
         self.viewer: Viewer | None = None
         self.on_hold = False
@@ -89,7 +89,7 @@ class WatchedFlow(SocketFlow):
         self._counted = 0
         self._showing = False
         self._filled = False
-        self._has_place = False
+        self._has_slot = False
 
     @property
     def keeps_bytes(self) -> bool:
@@ -117,7 +117,7 @@ class WatchedFlow(SocketFlow):
             if self._in_pipe:
                 return
         self._fetch_behind()
-        if shows or self.on_hold or isinstance(self.source, Absent):
+        if shows or self.on_hold or isinstance(self.source, NotConnected):
             self._return_pipe()
             if self._flush() and shows:
                 self._show()
@@ -149,15 +149,15 @@ class WatchedFlow(SocketFlow):
     def _write_kept(self) -> bool:
         written = super()._write_kept()
         if not (self._kept or self._behind):
-            self._leave_place()
+            self._return_slot()
             self._taken()
         return written
 
-    def _leave_place(self) -> None:
-        """Give the place back, unless something of the last read, or of its answer, waits to be written."""
+    def _return_slot(self) -> None:
+        """Give the slot back, unless something of the last read, or of its answer, waits to be written."""
         bulk = self._setup.bulk
-        if self._has_place and bulk is not None and not (self._kept or self._behind or self.unanswered):
-            self._has_place = False
+        if self._has_slot and bulk is not None and not (self._kept or self._behind or self.unanswered):
+            self._has_slot = False
             bulk.give_back()
 
     def _taken(self) -> None:
@@ -165,12 +165,12 @@ class WatchedFlow(SocketFlow):
         reverse = self.destination.source
         if isinstance(reverse, WatchedFlow) and reverse.unanswered:
             reverse.unanswered = False
-            reverse._leave_place()
+            reverse._return_slot()
             reverse.take_turn()
 
     def failed(self, failure: Failure) -> None:
         """Our own code failed: a connection of this session ends."""
-        (self.destination if isinstance(self.source, Absent) else self.source).failed(failure)
+        (self.destination if isinstance(self.source, NotConnected) else self.source).failed(failure)
 
     def _show(self) -> None:
         source, setup, left = self.source, self._setup, QUANTUM
@@ -197,19 +197,19 @@ class WatchedFlow(SocketFlow):
                     return
                 most = min(size, allowance)
             elif self._filled and bulk is not None and bulk.take():
-                self._has_place, most = True, bulk.size
+                self._has_slot, most = True, bulk.size
             try:
                 data = receive(most)
             except BlockingIOError:
                 source.readable = False
-                self._leave_place()
+                self._return_slot()
                 return
             except OSError as problem:
-                self._leave_place()
+                self._return_slot()
                 source.read_failed(problem)
                 return
             if not data:
-                self._leave_place()
+                self._return_slot()
                 source.read_nothing()
                 return
             count = len(data)
@@ -228,7 +228,7 @@ class WatchedFlow(SocketFlow):
                 viewer.shown(source, data)
             finally:
                 self._showing = False
-                self._leave_place()
+                self._return_slot()
             if self.on_hold or self.unanswered:
                 # Whoever keeps or answers what it sees is shown little at a time.
                 self._filled = False
@@ -331,5 +331,5 @@ class WatchedFlow(SocketFlow):
         """The destination takes no more."""
         self._behind = None
         super().drop()
-        self._leave_place()
+        self._return_slot()
         self._taken()

@@ -12,7 +12,7 @@ import errno
 from typing import Any
 
 from portfwd.streams.sockets.socket_stream import SocketStream
-from portfwd.streams.sockets.watched_flow import Absent, WatchedFlow
+from portfwd.streams.sockets.watched_flow import NotConnected, WatchedFlow
 from portfwd.streams.stream import Viewer
 from portfwd.values import FlowSummary
 
@@ -34,7 +34,7 @@ class WatchedStream(SocketStream):
             self.drain.destination = self.source.source = self
             self.source.viewer = viewer
             return
-        nowhere: Any = Absent()
+        nowhere: Any = NotConnected()
         self.source = up = self._make_flow(self, nowhere)
         self.drain = self._make_flow(nowhere, self)
         up.viewer = viewer

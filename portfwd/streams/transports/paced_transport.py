@@ -19,7 +19,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from portfwd.kernel.failures import log_failure
-from portfwd.streams.rate_limiters import Gates, Ticket
+from portfwd.streams.rate_limiters import RateLimiters, Ticket
 from portfwd.streams.stream import Viewer
 from portfwd.streams.transports.transport import TransportStream
 from portfwd.values import Address, FlowSummary, Side
@@ -34,15 +34,17 @@ class PacedTransport(TransportStream):
 
     _log = Logger()
 
-    def __init__(self, clock: IReactorTime, buffer: int, gates: Gates, *, handshake: bool = False) -> None:
+    def __init__(
+        self, clock: IReactorTime, buffer: int, limiters: RateLimiters, *, handshake: bool = False
+    ) -> None:
         """
         As `TransportStream`.
 
-        :param gates: the rule's.
+        :param rate limiters: the rule's.
         """
         self._ticket: Ticket | None = None
-        super().__init__(clock, min(buffer, gates.slice), handshake=handshake)
-        self._gates = gates
+        super().__init__(clock, min(buffer, limiters.slice), handshake=handshake)
+        self._limiters = limiters
         self.client: Address | None = None
         self._has_way = False
         self._granted = 0
@@ -76,7 +78,7 @@ class PacedTransport(TransportStream):
             self.client = self.address
         elif peer is not None:
             self.client = (peer.client if isinstance(peer, PacedTransport) else None) or peer.address
-        self._ticket = self._gates.ticket(self.side, self.client)
+        self._ticket = self._limiters.ticket(self.side, self.client)
         early, self._uncounted = self._uncounted, 0
         if early:
             self._count(early)

@@ -88,7 +88,7 @@ class PlainTransport(tcp.Connection):
     _overdue: IDelayedCall | None = None
     _left = 0
     _filled = False
-    _has_place = False
+    _has_slot = False
 
     def __init__(
         self,
@@ -149,18 +149,18 @@ class PlainTransport(tcp.Connection):
             return None
         bulk, size = self._bulk, self.bufferSize
         if self._filled and bulk is not None and bulk.take():
-            self._has_place, size = True, bulk.size
+            self._has_slot, size = True, bulk.size
         try:
             data = self.socket.recv(size)
         except BlockingIOError:
-            self._leave_place()
+            self._return_slot()
             return None
         except OSError as problem:
-            self._leave_place()
+            self._return_slot()
             self.gone = problem.errno or errno.ECONNRESET
             return main.CONNECTION_LOST
         if not data:
-            self._leave_place()
+            self._return_slot()
             self._saw_end = True
             # A reset that a write was told of leaves reads to drain and return nothing.
             return main.CONNECTION_LOST if self.gone else main.CONNECTION_DONE
@@ -168,17 +168,17 @@ class PlainTransport(tcp.Connection):
         self._filled = len(data) >= self.bufferSize
         self.protocol.dataReceived(data)
         if not self._paused:
-            self._leave_place()
+            self._return_slot()
         return None
 
     def read_little(self) -> None:
         """The next read is a usual one: what the last one brought is held, or its answer not taken."""
         self._filled = False
 
-    def _leave_place(self) -> None:
-        """Give the place back: nothing of the last read waits to be written, or nobody will take it."""
-        if self._has_place and self._bulk is not None:
-            self._has_place = False
+    def _return_slot(self) -> None:
+        """Give the slot back: nothing of the last read waits to be written, or nobody will take it."""
+        if self._has_slot and self._bulk is not None:
+            self._has_slot = False
             self._bulk.give_back()
 
     def readConnectionLost(self, reason: Failure) -> None:
@@ -194,7 +194,7 @@ class PlainTransport(tcp.Connection):
 
     def startReading(self) -> None:
         """Read, unless there is nothing more to come."""
-        self._leave_place()
+        self._return_slot()
         if not self._read_ended:
             self._paused = False
             super().startReading()
@@ -371,7 +371,7 @@ class PlainTransport(tcp.Connection):
             self._break_writing(errno.EPIPE)
             return
         if self.connected:
-            self._leave_place()
+            self._return_slot()
             self._in_order = reason.type is error.ConnectionDone
             if self._overdue is not None and self._overdue.active():
                 self._overdue.cancel()
@@ -389,7 +389,7 @@ class PlainTransport(tcp.Connection):
             self.startWriting()
 
     def _closeSocket(self, orderly: bool) -> None:  # noqa: N802 - Twisted's
-        # Twisted resets what was aborted only. An end in place of anything else that
+        # Twisted resets what was aborted only. An end in slot of anything else that
         # went wrong would make a broken stream look complete.
         if self._poller is None:
             super()._closeSocket(self._in_order)

@@ -11,7 +11,7 @@ from zope.interface.verify import verifyObject
 from portfwd.filters.api import BOTH, IFilter, IFilterFactory
 from portfwd.filters.builtin.fault_clause import NEEDS, FaultsOptions
 from portfwd.filters.builtin.faults import KINDS, PLUGIN, FaultFactory
-from portfwd.filters.options import Files, OptionError, read_options
+from portfwd.filters.options import OptionError, OptionFiles, read_options
 from portfwd.values import TO_CLIENT
 from tests.filters.asking import a_connection
 
@@ -38,7 +38,9 @@ def read(clause: str) -> Any:
     words = clause.split()
     pairs = [word.partition("=") for word in words if "=" in word]
     plain = [word for word in words if "=" not in word]
-    return read_options(FaultsOptions, plain, [(key, value) for key, _, value in pairs], Files(str, str))
+    return read_options(
+        FaultsOptions, plain, [(key, value) for key, _, value in pairs], OptionFiles(str, str)
+    )
 
 
 def a_factory(clause: str) -> FaultFactory:

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from portfwd.filters.api import DONE, Close, Connection, Filter
 from portfwd.filters.builtin.match import PLUGIN, SHOWN, MatchOptions
 from portfwd.filters.builtin.replace import Replace
-from portfwd.filters.options import Files, read_options
+from portfwd.filters.options import OptionFiles, read_options
 from portfwd.values import TO_CLIENT, TO_UPSTREAM
 from tests.filters.asking import a_connection, lines_of, passed
 
@@ -97,7 +97,7 @@ class OptionTests(SynchronousTestCase):
     def test_written(self) -> None:
         """What a rules file says is what is looked for."""
         pairs = (("find", r"\x16\x03"), ("action", "tag"), ("show", "on"))
-        options = read_options(MatchOptions, (), pairs, Files(str, str))
+        options = read_options(MatchOptions, (), pairs, OptionFiles(str, str))
         assert isinstance(options, MatchOptions)
         self.assertEqual((options.find, options.action, options.show), (b"\x16\x03", "tag", True))
 

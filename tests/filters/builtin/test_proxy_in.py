@@ -8,7 +8,7 @@ from hypothesis import given, settings
 
 from portfwd.filters import InetAddress, UnixAddress
 from portfwd.filters.builtin.proxy_in import PLUGIN, ProxyInOptions, trusts
-from portfwd.filters.option_kinds import Files
+from portfwd.filters.option_kinds import OptionFiles
 from portfwd.filters.options import networks, read_options
 from portfwd.wire.proxy_header import MAX_HEADER, Header
 from portfwd.wire.proxy_tlvs import UNIQUE_ID
@@ -148,7 +148,7 @@ class OptionsTests(FilterTestCase):
 
     def read(self, **options: str) -> Any:
         """Read a clause."""
-        files = Files(read=lambda path: "", absolute=lambda path: path)
+        files = OptionFiles(read=lambda path: "", absolute=lambda path: path)
         return read_options(ProxyInOptions, (), list(options.items()), files)
 
     def test_good(self) -> None:

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.filters.api import DONE, Filter, Forward, Wake
 from portfwd.filters.builtin.replace import PLUGIN, ReplaceOptions
-from portfwd.filters.options import Files, read_options
+from portfwd.filters.options import OptionFiles, read_options
 from portfwd.values import TO_CLIENT, TO_UPSTREAM, Direction
 from tests.filters.asking import a_connection, passed, the
 
@@ -100,7 +100,7 @@ class OptionTests(SynchronousTestCase):
 
     def read(self, *pairs: tuple[str, str]) -> Any:
         """The options, or what is wrong with them."""
-        return read_options(ReplaceOptions, (), pairs, Files(str, str))
+        return read_options(ReplaceOptions, (), pairs, OptionFiles(str, str))
 
     def test_written(self) -> None:
         """What a rules file says is what is done."""

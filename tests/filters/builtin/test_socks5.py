@@ -17,7 +17,7 @@ from portfwd.filters import InetAddress
 from portfwd.filters.builtin.proxies import ProxyOptions
 from portfwd.filters.builtin.socks5 import PLUGIN
 from portfwd.filters.builtin.users import hash_password, read_users
-from portfwd.filters.option_kinds import Files
+from portfwd.filters.option_kinds import OptionFiles
 from portfwd.filters.options import networks, read_options
 from tests.filters.feeding import FilterTestCase, Talk
 
@@ -151,7 +151,7 @@ class OptionsTests(FilterTestCase):
 
     def read(self, text: str) -> Any:
         """Read a clause whose users are in a file with that text."""
-        files = Files(read=lambda path: text, absolute=lambda path: path)
+        files = OptionFiles(read=lambda path: text, absolute=lambda path: path)
         return read_options(ProxyOptions, (), [("users", "people.txt"), ("deny", "10.0.0.0/8")], files)
 
     def test_users(self) -> None:

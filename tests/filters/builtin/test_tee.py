@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.filters.api import DONE, Copy, Sink
 from portfwd.filters.builtin.tee import LIMIT, PLUGIN, TeeOptions
-from portfwd.filters.options import Files, read_options
+from portfwd.filters.options import OptionFiles, read_options
 from portfwd.values import TO_CLIENT, TO_UPSTREAM, InetAddress
 from tests.filters.asking import a_connection
 
@@ -18,7 +18,7 @@ class TeeTests(SynchronousTestCase):
 
     def read(self, *pairs: tuple[str, str]) -> Any:
         """The options, or what is wrong with them."""
-        return read_options(TeeOptions, (), pairs, Files(str, lambda path: f"/abs/{path}"))
+        return read_options(TeeOptions, (), pairs, OptionFiles(str, lambda path: f"/abs/{path}"))
 
     def test_shadow(self) -> None:
         """What the client sends is passed, with a copy for the shadow; of the upstream's nothing."""

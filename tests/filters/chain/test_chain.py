@@ -42,14 +42,14 @@ from portfwd.filters.chain.chain import Chain, make_chain
 from portfwd.filters.chain.effects import (
     Arm,
     Begin,
-    Dial,
     Disarm,
     Effect,
-    End,
     Finish,
-    Go,
     Judge,
-    Stop,
+    PauseReading,
+    ReadOn,
+    SendEnd,
+    StartDial,
     Store,
     Trouble,
     Unseen,
@@ -136,10 +136,10 @@ class PassTests(SynchronousTestCase):
     def test_no_filter(self) -> None:
         """A chain of nothing passes everything, and needs to see nothing."""
         chain = chain_of()
-        self.assertEqual(chain.open(), [Dial()])
-        self.assertEqual(chain.received(UP, b"x"), [Stop(UP)])
+        self.assertEqual(chain.open(), [StartDial()])
+        self.assertEqual(chain.received(UP, b"x"), [PauseReading(UP)])
         self.assertEqual(chain.ended(UP), [])
-        self.assertEqual(chain.connected(UPSTREAM), [Write(UP, b"x"), End(UP), Unseen(DOWN)])
+        self.assertEqual(chain.connected(UPSTREAM), [Write(UP, b"x"), SendEnd(UP), Unseen(DOWN)])
         self.assertFalse(chain.watches(UP))
 
     def test_repr(self) -> None:
@@ -206,7 +206,7 @@ class ReplyTests(SynchronousTestCase):
     def test_behind_the_end(self) -> None:
         """After the end of a direction there is nobody to reply to."""
         chain = relaying(Scripted(received=Reply(b"no")))
-        self.assertEqual(chain.ended(DOWN), [End(DOWN)])
+        self.assertEqual(chain.ended(DOWN), [SendEnd(DOWN)])
         self.assertEqual(chain.received(UP, b"x"), [])
 
 
@@ -249,7 +249,7 @@ class AgainTests(SynchronousTestCase):
         one = Scripted(received=NEED_MORE, ended=Again(b"b"))
         chain = relaying(one)
         chain.received(UP, b"ab")
-        self.assertEqual(chain.ended(UP), [Write(UP, b"b"), End(UP)])
+        self.assertEqual(chain.ended(UP), [Write(UP, b"b"), SendEnd(UP)])
 
     def test_endless(self) -> None:
         """A rest that is not less than what was seen is an error, and no loop without end."""
@@ -318,7 +318,7 @@ class LimitTests(SynchronousTestCase):
         chain = relaying(seat(one, hold_timeout=2.0, on_timeout="pass"))
         chain.received(UP, b"x")
         chain.due(1)
-        self.assertEqual(chain.ended(UP), [End(UP)])
+        self.assertEqual(chain.ended(UP), [SendEnd(UP)])
 
 
 class HoldTests(SynchronousTestCase):
@@ -509,7 +509,7 @@ class UnseenTests(SynchronousTestCase):
         one = Scripted(received=script(Bypass(10)))
         chain = relaying(one)
         chain.received(UP, b"x")
-        self.assertEqual(chain.ended(UP), [End(UP)])
+        self.assertEqual(chain.ended(UP), [SendEnd(UP)])
         self.assertEqual(one.calls[-1], ("ended", UP, b""))
 
     def test_not_while_something_waits(self) -> None:
@@ -522,7 +522,7 @@ class UnseenTests(SynchronousTestCase):
     def test_not_after_the_end(self) -> None:
         """Of a direction that has ended nothing is said."""
         chain = relaying(Scripted(ended=DONE))
-        self.assertEqual(chain.ended(UP), [End(UP)])
+        self.assertEqual(chain.ended(UP), [SendEnd(UP)])
         self.assertEqual(chain.received(DOWN, b"x"), [Write(DOWN, b"x")])
         self.assertFalse(chain.watches(UP))
 
@@ -531,7 +531,7 @@ class UnseenTests(SynchronousTestCase):
         one = Scripted(received=DONE)
         chain = relaying(one)
         chain.received(UP, b"x")
-        self.assertEqual(chain.ended(UP), [End(UP)])
+        self.assertEqual(chain.ended(UP), [SendEnd(UP)])
         self.assertEqual(one.told("ended"), 0)
 
 
@@ -588,14 +588,14 @@ class DelayTests(SynchronousTestCase):
         chain.received(UP, b"x")
         self.assertEqual(chain.ended(UP), [])
         self.assertTrue(chain.watches(UP))
-        self.assertEqual(chain.due(1), [Write(UP, b"x"), End(UP)])
+        self.assertEqual(chain.due(1), [Write(UP, b"x"), SendEnd(UP)])
 
     def test_delayed_end(self) -> None:
         """An end is delayed by a delay of nothing, behind what was held."""
         chain = relaying(Scripted(received=NEED_MORE, ended=[None, Delay(1)]))
         chain.received(UP, b"x")
         self.assertEqual(chain.ended(UP), [Write(UP, b"x"), Arm(1, 1)])
-        self.assertEqual(chain.due(1), [End(UP)])
+        self.assertEqual(chain.due(1), [SendEnd(UP)])
 
     def test_before_a_delayed_end(self) -> None:
         """What a filter sends while the end waits is before it, and may delay it further."""
@@ -603,27 +603,27 @@ class DelayTests(SynchronousTestCase):
         self.assertEqual(chain.ended(UP), [Arm(1, 2), Arm(2, 1)])
         self.assertEqual(chain.due(2), [Arm(3, 3)])
         self.assertEqual(chain.due(1), [])
-        self.assertEqual(chain.due(3), [Write(UP, b"y"), Write(UP, b"z"), End(UP)])
+        self.assertEqual(chain.due(3), [Write(UP, b"y"), Write(UP, b"z"), SendEnd(UP)])
 
     def test_pressure(self) -> None:
         """Reading stops when more is delayed than the filter may hold, until half of that is left."""
         chain = relaying(seat(Scripted(received=lambda _, data: Delay(1, data)), max_hold=4))
         self.assertEqual(chain.received(UP, b"abc"), [Arm(1, 1)])
-        self.assertEqual(chain.received(UP, b"de"), [Stop(UP), Arm(2, 1)])
+        self.assertEqual(chain.received(UP, b"de"), [PauseReading(UP), Arm(2, 1)])
         self.assertEqual(chain.received(UP, b"fgh"), [Arm(3, 1)])
         self.assertEqual(chain.due(1), [Write(UP, b"abc")])
         self.assertEqual(chain.due(2), [Write(UP, b"de")])
-        self.assertEqual(chain.due(3), [Write(UP, b"fgh"), Go(UP)])
+        self.assertEqual(chain.due(3), [Write(UP, b"fgh"), ReadOn(UP)])
 
     def test_pressure_of_pieces(self) -> None:
         """It stops as well when they are few bytes in many pieces."""
         chain = relaying(seat(Scripted(received=lambda _, data: Delay(1, data)), max_hold=1 << 20))
         for _ in range(MAX_DELAYED):
             self.assertIsInstance(chain.received(UP, b"x")[-1], Arm)
-        self.assertIn(Stop(UP), chain.received(UP, b"x"))
+        self.assertIn(PauseReading(UP), chain.received(UP, b"x"))
         told = [chain.due(key) for key in range(1, MAX_DELAYED + 2)]
-        self.assertEqual([effects.index(Go(UP)) for effects in told if Go(UP) in effects], [1])
-        self.assertIn(Go(UP), told[MAX_DELAYED // 2])
+        self.assertEqual([effects.index(ReadOn(UP)) for effects in told if ReadOn(UP) in effects], [1])
+        self.assertIn(ReadOn(UP), told[MAX_DELAYED // 2])
 
     def test_pressure_of_replies(self) -> None:
         """Where replies are delayed, those are not read that cause them."""
@@ -631,29 +631,29 @@ class DelayTests(SynchronousTestCase):
             Scripted(received=lambda way, data: Delay(1, data) if way is DOWN else None), max_hold=1
         )
         chain = relaying(latency, Scripted(received=Reply(b"no")))
-        self.assertEqual(chain.received(UP, b"x"), [Stop(UP), Arm(1, 1)])
-        self.assertEqual(chain.due(1), [Write(DOWN, b"no"), Go(UP)])
+        self.assertEqual(chain.received(UP, b"x"), [PauseReading(UP), Arm(1, 1)])
+        self.assertEqual(chain.due(1), [Write(DOWN, b"no"), ReadOn(UP)])
 
     def test_pressure_of_both(self) -> None:
         """Two reasons to stop are two: both must be gone."""
         near = seat(Scripted(received=lambda _, data: [None, Delay(5, data)]), max_hold=0)
         far = seat(Scripted(received=lambda _, data: Delay(1, data)), max_hold=0)
         chain = relaying(near, far)
-        self.assertEqual(chain.received(UP, b"a"), [Stop(UP), Arm(1, 5), Arm(2, 1)])
+        self.assertEqual(chain.received(UP, b"a"), [PauseReading(UP), Arm(1, 5), Arm(2, 1)])
         self.assertEqual(chain.due(2), [Write(UP, b"a")])
-        self.assertEqual(chain.due(1), [Go(UP), Stop(UP), Arm(3, 1)])
-        self.assertEqual(chain.due(3), [Write(UP, b"a"), Go(UP)])
+        self.assertEqual(chain.due(1), [ReadOn(UP), PauseReading(UP), Arm(3, 1)])
+        self.assertEqual(chain.due(3), [Write(UP, b"a"), ReadOn(UP)])
 
     def test_no_pressure_at_the_end(self) -> None:
         """A direction that has ended is neither stopped nor read again."""
         chain = relaying(seat(Scripted(ended=lambda _, held: Delay(1, b"bye")), max_hold=1))
         self.assertEqual(chain.ended(UP), [Arm(1, 1)])
-        self.assertEqual(chain.due(1), [Write(UP, b"bye"), End(UP)])
+        self.assertEqual(chain.due(1), [Write(UP, b"bye"), SendEnd(UP)])
 
     def test_after_the_end(self) -> None:
         """Behind an end nothing goes, delayed or not."""
         chain = relaying(Scripted(ended=Wake(1), woken=[Delay(1, b"late"), Forward(b"too")]))
-        self.assertEqual(chain.ended(UP), [Arm(1, 1), End(UP)])
+        self.assertEqual(chain.ended(UP), [Arm(1, 1), SendEnd(UP)])
         self.assertEqual(chain.due(1), [])
 
     def test_next_filter_sees_it_then(self) -> None:
@@ -730,7 +730,7 @@ class OutsideTests(SynchronousTestCase):
         chain.ended(UP)
         connection.wake(None)
         effects = chain.woken(*calls)
-        self.assertEqual(effects, [Write(UP, b"late"), Write(UP, b" and more"), End(UP)])
+        self.assertEqual(effects, [Write(UP, b"late"), Write(UP, b" and more"), SendEnd(UP)])
         self.assertEqual((chain.due(1), written(chain.due(2), DOWN)), ([], b"other"))
 
 
@@ -750,7 +750,7 @@ class WakeTests(SynchronousTestCase):
     def test_from_opened(self) -> None:
         """Who asked when opened is toward the upstream, and replies to the client."""
         chain = chain_of(Scripted(opened=Wake(1), woken=[Forward(b"u"), Reply(b"c")]))
-        self.assertEqual(chain.open(), [Arm(1, 1), Dial()])
+        self.assertEqual(chain.open(), [Arm(1, 1), StartDial()])
         chain.connected(UPSTREAM)
         self.assertEqual(chain.due(1), [Write(UP, b"u"), Write(DOWN, b"c")])
 
@@ -911,12 +911,12 @@ class AwaitTests(SynchronousTestCase):
         waiting: Deferred[object] = Deferred()
         one = Scripted(received=script(Await(waiting)), resumed=None)
         chain = relaying(one)
-        self.assertEqual(chain.received(UP, b"x"), [Stop(UP), Begin(1, waiting)])
+        self.assertEqual(chain.received(UP, b"x"), [PauseReading(UP), Begin(1, waiting)])
         self.assertTrue(chain.watches(UP))
-        self.assertEqual(chain.settled(1, "yes"), [Go(UP), Write(UP, b"x")])
+        self.assertEqual(chain.settled(1, "yes"), [ReadOn(UP), Write(UP, b"x")])
         self.assertEqual(one.calls[-1], ("resumed", "yes"))
 
-    def test_one_farewell(self) -> None:
+    def test_one_close(self) -> None:
         """A filter that closes because of what was flushed when another one did adds no reply of its own."""
         near = Scripted(connected=[Forward(b"head")], received=Close("first", reply=b"bye"))
         far = Scripted(received=lambda way, _: Close("second", reply=b"no") if way is UP else None)
@@ -930,11 +930,11 @@ class AwaitTests(SynchronousTestCase):
         """Answers of a filter behind wait as well; when they are many, who asks is not read until they go."""
         near = seat(Scripted(received=lambda way, _: Await(Deferred()) if way is DOWN else None), max_hold=4)
         chain = relaying(near, Scripted(received=lambda way, data: [Reply(data), b""] if way is UP else None))
-        self.assertEqual(chain.received(DOWN, b"x")[0], Stop(DOWN))
+        self.assertEqual(chain.received(DOWN, b"x")[0], PauseReading(DOWN))
         self.assertEqual(chain.received(UP, b"abcd"), [])
-        self.assertEqual(chain.received(UP, b"e"), [Stop(UP)])
+        self.assertEqual(chain.received(UP, b"e"), [PauseReading(UP)])
         self.assertEqual(chain.held(DOWN), 6)
-        self.assertIn(Go(UP), chain.settled(1, None))
+        self.assertIn(ReadOn(UP), chain.settled(1, None))
 
     def test_verdicts(self) -> None:
         """Whatever is said of bytes can be said of them then."""
@@ -948,7 +948,7 @@ class AwaitTests(SynchronousTestCase):
         ):
             chain = relaying(Scripted(received=Await(Deferred()), resumed=verdict))
             chain.received(UP, b"x")
-            self.assertEqual(chain.settled(1, None), [Go(UP), *effects], verdict)
+            self.assertEqual(chain.settled(1, None), [ReadOn(UP), *effects], verdict)
 
     def test_meanwhile(self) -> None:
         """What comes all the same waits before the filter; the other direction goes on."""
@@ -959,7 +959,7 @@ class AwaitTests(SynchronousTestCase):
         self.assertEqual(chain.ended(UP), [])
         self.assertEqual(chain.received(DOWN, b"c"), [Write(DOWN, b"c")])
         self.assertEqual(chain.held(UP), 2)
-        self.assertEqual(chain.settled(1, 0), [Write(UP, b"a"), Write(UP, b"b"), End(UP)])
+        self.assertEqual(chain.settled(1, 0), [Write(UP, b"a"), Write(UP, b"b"), SendEnd(UP)])
         self.assertEqual(one.seen(UP), [b"a", b"b"])
 
     def test_again(self) -> None:
@@ -980,19 +980,19 @@ class AwaitTests(SynchronousTestCase):
         chain.received(UP, b"a")
         chain.received(UP, b"b")
         self.assertEqual(chain.settled(2, None), [])
-        self.assertEqual(chain.settled(1, None), [Go(UP), Write(UP, b"ab")])
+        self.assertEqual(chain.settled(1, None), [ReadOn(UP), Write(UP, b"ab")])
 
     def test_held(self) -> None:
         """What is held is what is judged, too."""
         chain = relaying(Scripted(received=[NEED_MORE, Await(Deferred())], resumed=None))
         chain.received(UP, b"x")
-        self.assertEqual(chain.settled(1, None), [Go(UP), Write(UP, b"x")])
+        self.assertEqual(chain.settled(1, None), [ReadOn(UP), Write(UP, b"x")])
 
     def test_passed(self) -> None:
         """Bytes that were passed before are gone."""
         chain = relaying(Scripted(received=[None, Await(Deferred())], resumed=None))
         self.assertEqual(chain.received(UP, b"x")[0], Write(UP, b"x"))
-        self.assertEqual(chain.settled(1, None), [Go(UP)])
+        self.assertEqual(chain.settled(1, None), [ReadOn(UP)])
 
     def test_opened(self) -> None:
         """Who waits when opened, or connected, sees nothing of either side before."""
@@ -1001,11 +1001,12 @@ class AwaitTests(SynchronousTestCase):
             chain = chain_of(one)
             effects = chain.open() + chain.connected(UPSTREAM)
             self.assertEqual(
-                [effect for effect in effects if isinstance(effect, Stop)], [Stop(UP), Stop(DOWN)]
+                [effect for effect in effects if isinstance(effect, PauseReading)],
+                [PauseReading(UP), PauseReading(DOWN)],
             )
             self.assertEqual(chain.received(UP, b"1") + chain.received(DOWN, b"2"), [])
             effects = chain.settled(1, None)
-            self.assertEqual(effects[:2], [Go(UP), Go(DOWN)])
+            self.assertEqual(effects[:2], [ReadOn(UP), ReadOn(DOWN)])
             self.assertEqual((written(effects, UP), written(effects, DOWN)), (b"u1", b"c2"))
 
     def test_end(self) -> None:
@@ -1013,14 +1014,14 @@ class AwaitTests(SynchronousTestCase):
         chain = relaying(Scripted(received=NEED_MORE, ended=Await(Deferred()), resumed=None))
         chain.received(UP, b"x")
         self.assertIsInstance(chain.ended(UP)[-1], Begin)
-        self.assertEqual(chain.settled(1, None), [Write(UP, b"x"), End(UP)])
+        self.assertEqual(chain.settled(1, None), [Write(UP, b"x"), SendEnd(UP)])
 
     def test_end_keeps_nothing(self) -> None:
         """After it there is nothing more to wait for: what a filter wants to keep goes."""
         chain = relaying(Scripted(received=NEED_MORE, ended=Await(Deferred()), resumed=NEED_MORE))
         chain.received(UP, b"x")
         chain.ended(UP)
-        self.assertEqual(chain.settled(1, None), [Write(UP, b"x"), End(UP)])
+        self.assertEqual(chain.settled(1, None), [Write(UP, b"x"), SendEnd(UP)])
 
     def test_unknown(self) -> None:
         """A result that nobody waits for does nothing."""
@@ -1035,7 +1036,7 @@ class EndTests(SynchronousTestCase):
         near, far = Scripted(received=NEED_MORE, ended=None), Scripted(received=NEED_MORE, ended=b"END")
         chain = relaying(near, far)
         chain.received(UP, b"x")
-        self.assertEqual(chain.ended(UP), [Write(UP, b"END"), End(UP)])
+        self.assertEqual(chain.ended(UP), [Write(UP, b"END"), SendEnd(UP)])
         self.assertEqual(near.calls[-1], ("ended", UP, b"x"))
         self.assertEqual(far.calls[-2:], [("received", UP, b"x"), ("ended", UP, b"x")])
 
@@ -1044,7 +1045,7 @@ class EndTests(SynchronousTestCase):
         for verdict, left in ((NEED_MORE, b"xy"), (NeedMore(100), b"xy"), (NeedMore(rest=b"y"), b"y")):
             chain = relaying(Scripted(received=NEED_MORE, ended=verdict))
             chain.received(UP, b"xy")
-            self.assertEqual(chain.ended(UP), [Write(UP, left), End(UP)])
+            self.assertEqual(chain.ended(UP), [Write(UP, left), SendEnd(UP)])
 
     def test_total_not_reached(self) -> None:
         """What came of a total is shown at the end."""
@@ -1052,22 +1053,22 @@ class EndTests(SynchronousTestCase):
         chain = relaying(one)
         chain.received(UP, b"a")
         chain.received(UP, b"b")
-        self.assertEqual(chain.ended(UP), [Write(UP, b"ab"), End(UP)])
+        self.assertEqual(chain.ended(UP), [Write(UP, b"ab"), SendEnd(UP)])
         self.assertEqual(one.calls[-1], ("ended", UP, b"ab"))
 
     def test_drop(self) -> None:
         """What is held may be dropped; the end goes on."""
         chain = relaying(Scripted(received=NEED_MORE, ended=DROP))
         chain.received(UP, b"x")
-        self.assertEqual(chain.ended(UP), [End(UP)])
+        self.assertEqual(chain.ended(UP), [SendEnd(UP)])
 
     def test_half_close(self) -> None:
         """The other direction goes on, and may be replied to."""
         one = Scripted(ended=script(Reply(b"bye")))
         chain = relaying(one)
-        self.assertEqual(chain.ended(UP), [Write(DOWN, b"bye"), End(UP)])
+        self.assertEqual(chain.ended(UP), [Write(DOWN, b"bye"), SendEnd(UP)])
         self.assertEqual(chain.received(DOWN, b"x"), [Write(DOWN, b"x")])
-        self.assertEqual(chain.ended(DOWN), [End(DOWN)])
+        self.assertEqual(chain.ended(DOWN), [SendEnd(DOWN)])
 
     def test_once(self) -> None:
         """An end that is told twice is one."""
@@ -1163,7 +1164,7 @@ class CloseTests(SynchronousTestCase):
         """No end goes out before it: it could be the second, and the session over in order."""
         near = Scripted(received=lambda way, _: Close("no", b"bye") if way is DOWN else None)
         chain = relaying(near, Scripted(ended=lambda way, _: b"last" if way is DOWN else None))
-        self.assertEqual(chain.ended(UP), [End(UP)])
+        self.assertEqual(chain.ended(UP), [SendEnd(UP)])
         self.assertEqual(chain.ended(DOWN), [Finish("no", filter="a")])
 
     def test_held_is_not_passed(self) -> None:
@@ -1287,7 +1288,7 @@ class BehindTests(SynchronousTestCase):
         effects = chain.judged()
         self.assertEqual(self.order[1:], [f"b {self.REAL}", f"opened for {self.REAL}"])
         self.assertEqual(behind.seen(), [], "it is behind the last one that routes")
-        self.assertIn(Dial(), effects)
+        self.assertIn(StartDial(), effects)
         self.assertEqual(written(chain.connected(UPSTREAM), UP), b"rest")
         self.assertEqual(behind.seen(), [b"rest"])
 
@@ -1326,14 +1327,14 @@ class BehindTests(SynchronousTestCase):
         assert chain is not None
         chain.open()
         self.assertEqual(chain.received(UP, b"x")[-1], Judge(self.REAL, None))
-        self.assertIn(Dial("there"), chain.judged())
+        self.assertIn(StartDial("there"), chain.judged())
 
     def test_opened(self) -> None:
         """A filter may announce as soon as it is opened."""
         behind = self.asking()
         chain = self.chain(Scripted(opened=Announce(self.REAL)), behind, routes=False)
         self.assertEqual(chain.open()[-1], Judge(self.REAL, None))
-        self.assertEqual(chain.judged(), [Dial()])
+        self.assertEqual(chain.judged(), [StartDial()])
         self.assertEqual(self.order[1:], [f"b {self.REAL}", f"opened for {self.REAL}"])
 
     def test_fails_to_build(self) -> None:
@@ -1360,7 +1361,7 @@ class BehindTests(SynchronousTestCase):
         self.order = []
         chain.open()
         chain.received(UP, b"x")
-        self.assertIn(Dial(), chain.due(1))
+        self.assertIn(StartDial(), chain.due(1))
         self.assertEqual(self.order, [f"opened for {CLIENT}"])
         self.assertEqual(written(chain.connected(UPSTREAM), UP), b"x")
 
@@ -1379,7 +1380,7 @@ class BehindTests(SynchronousTestCase):
         chain.open()
         self.assertEqual(chain.received(UP, b"x")[-1], Judge(self.REAL, None))
         self.assertEqual(chain.judged()[-1], Judge(other, None))
-        self.assertIn(Dial(), chain.judged())
+        self.assertIn(StartDial(), chain.judged())
         self.assertEqual(self.order, [f"opened for {other}"])
         self.assertEqual(written(chain.connected(UPSTREAM), UP), b"z")
 
@@ -1493,7 +1494,7 @@ class FailureTests(SynchronousTestCase):
         self.assertIsInstance(effects[0], Trouble)
         self.assertEqual(effects[1:], [Write(UP, b"ab"), Unseen(UP), Unseen(DOWN)])
         self.assertEqual(chain.received(DOWN, b"c"), [Write(DOWN, b"c")])
-        self.assertEqual(chain.ended(UP), [End(UP)])
+        self.assertEqual(chain.ended(UP), [SendEnd(UP)])
         self.assertEqual((len(one.seen()), one.told("ended")), (2, 0))
         chain.closed(SUMMARY)
         self.assertEqual(one.told("closed"), 1)
@@ -1512,7 +1513,7 @@ class FailureTests(SynchronousTestCase):
             effects = chain.received(UP, b"x")
             one.answers["ended"] = one.answers["resumed"] = ValueError("no")
             effects += chain.ended(UP) + chain.settled(1, None)
-            self.assertEqual((written(effects, UP), effects.count(End(UP))), (b"x", 1), verdict)
+            self.assertEqual((written(effects, UP), effects.count(SendEnd(UP))), (b"x", 1), verdict)
 
     def test_bypass_from_the_other_direction(self) -> None:
         """What is held, awaited and waiting in the direction that did not fail goes on as well, in order."""
@@ -1523,7 +1524,7 @@ class FailureTests(SynchronousTestCase):
         one.answers["received"] = ValueError("no")
         effects = chain.received(DOWN, b"c")
         self.assertEqual((written(effects, UP), written(effects, DOWN)), (b"ab", b"c"))
-        self.assertEqual(effects.count(End(UP)), 1)
+        self.assertEqual(effects.count(SendEnd(UP)), 1)
         self.assertEqual(chain.settled(1, None), [])
 
     def test_bypass_of_opened(self) -> None:
@@ -1553,7 +1554,7 @@ class MakeChainTests(SynchronousTestCase):
         chain = make_chain([("x", Factory(build))], connection)
         assert chain is not None
         self.assertEqual(made, [connection])
-        self.assertEqual(chain.open(), [Dial()])
+        self.assertEqual(chain.open(), [StartDial()])
         self.assertEqual(one.calls, [("opened", connection)])
 
     def test_staying_out(self) -> None:
@@ -1596,7 +1597,7 @@ class MakeChainTests(SynchronousTestCase):
 
         chain = make_chain([("b", Factory(build, on_error="bypass"))], nobody())
         assert chain is not None
-        self.assertEqual(chain.open(), [Trouble("b", error), Dial()])
+        self.assertEqual(chain.open(), [Trouble("b", error), StartDial()])
         self.assertEqual(chain.connected(None), [Unseen(UP), Unseen(DOWN)])
 
     def test_datagrams(self) -> None:
@@ -1669,7 +1670,7 @@ class DatagramTests(SynchronousTestCase):
         chain = relaying(Scripted(received=script(Await(Deferred()))), datagrams=True)
         chain.received(UP, b"")
         chain.received(UP, b"x")
-        self.assertEqual(chain.settled(1, None), [Go(UP), Write(UP, b""), Write(UP, b"x")])
+        self.assertEqual(chain.settled(1, None), [ReadOn(UP), Write(UP, b""), Write(UP, b"x")])
 
     def test_bounded(self) -> None:
         """Too many that wait are dropped and counted: before a filter, behind it, before the dial."""

@@ -28,12 +28,12 @@ from portfwd.filters import (
 from portfwd.filters.chain.effects import (
     Arm,
     Begin,
-    Dial,
     Disarm,
-    End,
     Finish,
-    Go,
-    Stop,
+    PauseReading,
+    ReadOn,
+    SendEnd,
+    StartDial,
     Trouble,
     Unseen,
     Write,
@@ -58,43 +58,43 @@ class WhenTests(SynchronousTestCase):
     def test_at_once(self) -> None:
         """If no filter routes, when the session opens, after the filters were told."""
         chain = chain_of(Scripted(opened=Reply(b"hello")))
-        self.assertEqual(chain.open(), [Write(DOWN, b"hello"), Dial()])
+        self.assertEqual(chain.open(), [Write(DOWN, b"hello"), StartDial()])
 
     def test_route(self) -> None:
         """When the filter routes; what it passes waits here until then and until it is connected."""
         chain = chain_of(routing(received=script(NEED_MORE, [Route("there"), None])))
         self.assertEqual(chain.open(), [Arm(1, 3.0)])
         self.assertEqual(chain.received(UP, b"a"), [])
-        self.assertEqual(chain.received(UP, b"b"), [Disarm(1), Dial("there"), Stop(UP)])
-        self.assertEqual(chain.connected(UPSTREAM), [Write(UP, b"ab"), Go(UP)])
+        self.assertEqual(chain.received(UP, b"b"), [Disarm(1), StartDial("there"), PauseReading(UP)])
+        self.assertEqual(chain.connected(UPSTREAM), [Write(UP, b"ab"), ReadOn(UP)])
 
     def test_route_when_opened(self) -> None:
         """Who routes when opened needs no time."""
-        self.assertEqual(chain_of(routing(opened=Route("there"))).open(), [Dial("there")])
-        self.assertEqual(chain_of(Scripted(opened=Route("there"))).open(), [Dial("there")])
+        self.assertEqual(chain_of(routing(opened=Route("there"))).open(), [StartDial("there")])
+        self.assertEqual(chain_of(Scripted(opened=Route("there"))).open(), [StartDial("there")])
 
     def test_done(self) -> None:
         """Who is done with the client's bytes has decided: the rule's own target."""
         chain = chain_of(routing(received=DONE))
         chain.open()
-        self.assertEqual(chain.received(UP, b"a"), [Disarm(1), Dial(), Stop(UP)])
+        self.assertEqual(chain.received(UP, b"a"), [Disarm(1), StartDial(), PauseReading(UP)])
 
     def test_not_looking(self) -> None:
         """So has one that never looks at them, unless it waits for something."""
         unseeing = frozenset({DOWN})
-        self.assertEqual(chain_of(seat(Scripted(), routes=True, directions=unseeing)).open(), [Dial()])
+        self.assertEqual(chain_of(seat(Scripted(), routes=True, directions=unseeing)).open(), [StartDial()])
         waiting: Deferred[object] = Deferred()
         asking = Scripted(opened=Await(waiting), resumed=lambda result: Route(result))
         chain = chain_of(seat(asking, routes=True, directions=unseeing))
-        self.assertEqual(chain.open(), [Stop(UP), Stop(DOWN), Begin(1, waiting), Arm(2, 3.0)])
-        self.assertEqual(chain.settled(1, "there"), [Go(UP), Go(DOWN), Disarm(2), Dial("there")])
+        self.assertEqual(chain.open(), [PauseReading(UP), PauseReading(DOWN), Begin(1, waiting), Arm(2, 3.0)])
+        self.assertEqual(chain.settled(1, "there"), [ReadOn(UP), ReadOn(DOWN), Disarm(2), StartDial("there")])
 
     def test_answered(self) -> None:
         """A result that brings no route is a decision too, where nothing is looked at."""
         asking = Scripted(opened=Await(Deferred()))
         chain = chain_of(seat(asking, routes=True, directions=frozenset()))
         chain.open()
-        self.assertEqual(chain.settled(1, None)[-1], Dial())
+        self.assertEqual(chain.settled(1, None)[-1], StartDial())
 
     def test_everybody(self) -> None:
         """All must have decided, each in its own time."""
@@ -102,7 +102,7 @@ class WhenTests(SynchronousTestCase):
         chain = chain_of(near, far)
         self.assertEqual(chain.open(), [Arm(1, 3.0), Arm(2, 3.0)])
         self.assertEqual(chain.received(UP, b"a"), [Disarm(2)])
-        self.assertEqual(chain.received(UP, b"b"), [Disarm(1), Dial("far"), Stop(UP)])
+        self.assertEqual(chain.received(UP, b"b"), [Disarm(1), StartDial("far"), PauseReading(UP)])
 
     def test_announcing(self) -> None:
         """A filter may hold the dial without routing, in front of one that routes."""
@@ -111,7 +111,7 @@ class WhenTests(SynchronousTestCase):
         chain = chain_of(near, far)
         chain.open()
         effects = chain.received(UP, b"PROXY hello")
-        self.assertEqual(effects, [Disarm(1), Disarm(2), Dial("hello"), Stop(UP)])
+        self.assertEqual(effects, [Disarm(1), Disarm(2), StartDial("hello"), PauseReading(UP)])
 
     def test_too_late(self) -> None:
         """A route after the dial is an error of the filter."""
@@ -134,21 +134,21 @@ class WhenTests(SynchronousTestCase):
         one = routing(received=script(Route("there"), NEED_MORE), connected=[Reply(b"200"), DONE])
         chain = chain_of(one)
         chain.open()
-        self.assertEqual(chain.received(UP, b"CONNECT"), [Disarm(1), Dial("there"), Stop(UP)])
+        self.assertEqual(chain.received(UP, b"CONNECT"), [Disarm(1), StartDial("there"), PauseReading(UP)])
         chain.received(UP, b"early")
         self.assertEqual(
             chain.connected(UPSTREAM),
-            [Write(UP, b"CONNECT"), Write(DOWN, b"200"), Write(UP, b"early"), Go(UP), Unseen(UP)],
+            [Write(UP, b"CONNECT"), Write(DOWN, b"200"), Write(UP, b"early"), ReadOn(UP), Unseen(UP)],
         )
 
 
 class WhereTests(SynchronousTestCase):
     """Where to, if several have something to say."""
 
-    def dial(self, *verdicts: Any) -> Dial:
+    def dial(self, *verdicts: Any) -> StartDial:
         """What is dialled if filters said these when they were opened."""
         (dial,) = chain_of(*(routing(opened=verdict) for verdict in verdicts)).open()
-        assert isinstance(dial, Dial)
+        assert isinstance(dial, StartDial)
         return dial
 
     def test_nearest_the_upstream(self) -> None:
@@ -159,7 +159,7 @@ class WhereTests(SynchronousTestCase):
 
     def test_second_thoughts(self) -> None:
         """Of one filter the last word counts."""
-        self.assertEqual(self.dial([Route("there", bool), Route("here")]), Dial("here"))
+        self.assertEqual(self.dial([Route("there", bool), Route("here")]), StartDial("here"))
 
     def test_permits(self) -> None:
         """An address must be permitted by everybody."""
@@ -190,14 +190,14 @@ class UndecidedTests(SynchronousTestCase):
         chain = chain_of(one)
         chain.open()
         chain.received(UP, b"x")
-        self.assertEqual(chain.due(1), [Dial(), Stop(UP)])
-        self.assertEqual(chain.connected(UPSTREAM), [Write(UP, b"x"), Go(UP), Unseen(UP)])
+        self.assertEqual(chain.due(1), [StartDial(), PauseReading(UP)])
+        self.assertEqual(chain.connected(UPSTREAM), [Write(UP, b"x"), ReadOn(UP), Unseen(UP)])
 
     def test_silent_client(self) -> None:
         """The same for a client that says nothing because the server speaks first."""
         chain = chain_of(routing(on_timeout="pass"))
         chain.open()
-        self.assertEqual(chain.due(1), [Dial()])
+        self.assertEqual(chain.due(1), [StartDial()])
         chain.connected(UPSTREAM)
         self.assertEqual(chain.received(DOWN, b"220"), [Write(DOWN, b"220")])
 
@@ -208,7 +208,7 @@ class UndecidedTests(SynchronousTestCase):
         chain.open()
         chain.received(UP, b"a")
         chain.received(UP, b"b")
-        self.assertEqual(chain.due(1), [Go(UP), Dial(), Stop(UP)])
+        self.assertEqual(chain.due(1), [ReadOn(UP), StartDial(), PauseReading(UP)])
         self.assertEqual(chain.settled(2, None), [])
         self.assertEqual(written(chain.connected(UPSTREAM), UP), b"ab")
         self.assertEqual(one.told("resumed"), 0)
@@ -227,7 +227,7 @@ class UndecidedTests(SynchronousTestCase):
         """Or they pass."""
         chain = chain_of(routing(received=NEED_MORE, max_hold=4, on_overflow="pass"))
         chain.open()
-        self.assertEqual(chain.received(UP, b"01234"), [Disarm(1), Dial(), Stop(UP)])
+        self.assertEqual(chain.received(UP, b"01234"), [Disarm(1), StartDial(), PauseReading(UP)])
         self.assertEqual(written(chain.connected(UPSTREAM), UP), b"01234")
 
     def test_end(self) -> None:
@@ -244,8 +244,8 @@ class UndecidedTests(SynchronousTestCase):
         chain = chain_of(routing(received=NEED_MORE, on_timeout="pass"))
         chain.open()
         chain.received(UP, b"x")
-        self.assertEqual(chain.ended(UP), [Disarm(1), Dial()])
-        self.assertEqual(chain.connected(UPSTREAM), [Write(UP, b"x"), End(UP)])
+        self.assertEqual(chain.ended(UP), [Disarm(1), StartDial()])
+        self.assertEqual(chain.connected(UPSTREAM), [Write(UP, b"x"), SendEnd(UP)])
 
     def test_decided_at_the_end(self) -> None:
         """At the end it may still decide."""
@@ -253,17 +253,17 @@ class UndecidedTests(SynchronousTestCase):
             chain = chain_of(routing(received=NEED_MORE, ended=verdict))
             chain.open()
             chain.received(UP, b"x")
-            self.assertEqual(chain.ended(UP), [Disarm(1), Dial(target)])
-            self.assertEqual(chain.connected(UPSTREAM), [Write(UP, b"x"), End(UP)])
+            self.assertEqual(chain.ended(UP), [Disarm(1), StartDial(target)])
+            self.assertEqual(chain.connected(UPSTREAM), [Write(UP, b"x"), SendEnd(UP)])
 
     def test_delayed_end(self) -> None:
         """A delayed end gives it no more time."""
         chain = chain_of(routing(ended=Delay(9), on_timeout="pass"))
         chain.open()
         self.assertEqual(chain.ended(UP), [Arm(2, 9)])
-        self.assertEqual(chain.due(1), [Dial()])
+        self.assertEqual(chain.due(1), [StartDial()])
         self.assertEqual(chain.connected(UPSTREAM), [])
-        self.assertEqual(chain.due(2), [End(UP)])
+        self.assertEqual(chain.due(2), [SendEnd(UP)])
 
     def test_decided(self) -> None:
         """Who has routed and then holds too much breaks the session like any other."""
@@ -277,7 +277,7 @@ class UndecidedTests(SynchronousTestCase):
         chain = chain_of(routing(received=ValueError("no"), on_error="bypass"))
         chain.open()
         effects = chain.received(UP, b"x")
-        self.assertEqual(effects[1:], [Disarm(1), Dial(), Stop(UP)])
+        self.assertEqual(effects[1:], [Disarm(1), StartDial(), PauseReading(UP)])
 
 
 class EarlyTests(SynchronousTestCase):
@@ -298,7 +298,7 @@ class EarlyTests(SynchronousTestCase):
         chain.received(UP, b"hello")
         self.assertEqual(
             chain.connected(UPSTREAM),
-            [Write(UP, b"PROXY "), Write(UP, b"hello"), Go(UP), Unseen(UP)],
+            [Write(UP, b"PROXY "), Write(UP, b"hello"), ReadOn(UP), Unseen(UP)],
         )
 
     def test_not_shown(self) -> None:
@@ -322,7 +322,7 @@ class EarlyTests(SynchronousTestCase):
         chain.ended(UP)
         effects = chain.connected(UPSTREAM)
         self.assertEqual(written(effects, UP), b"b1 b2 a1 a2 x")
-        self.assertEqual(effects[-1], End(UP))
+        self.assertEqual(effects[-1], SendEnd(UP))
 
     def test_answers_come_later(self) -> None:
         """What filters say to the client when connected comes before their answers to what was early."""
@@ -347,9 +347,9 @@ class EarlyTests(SynchronousTestCase):
         """Once nobody needs to see more, reading stops at the first bytes, until it is connected."""
         chain = chain_of(Scripted())
         chain.open()
-        self.assertEqual(chain.received(UP, b"x"), [Stop(UP)])
+        self.assertEqual(chain.received(UP, b"x"), [PauseReading(UP)])
         self.assertEqual(chain.received(UP, b"y"), [])
-        self.assertEqual(chain.connected(UPSTREAM), [Write(UP, b"x"), Write(UP, b"y"), Go(UP)])
+        self.assertEqual(chain.connected(UPSTREAM), [Write(UP, b"x"), Write(UP, b"y"), ReadOn(UP)])
 
     def test_bounded(self) -> None:
         """A filter that passes and never decides stops reading when too much waits."""
@@ -357,7 +357,7 @@ class EarlyTests(SynchronousTestCase):
             chain = chain_of(routing(), *behind)
             chain.open()
             self.assertEqual(chain.received(UP, b"x" * MAX_EARLY), [])
-            self.assertEqual(chain.received(UP, b"x"), [Stop(UP)])
+            self.assertEqual(chain.received(UP, b"x"), [PauseReading(UP)])
 
     def test_replies(self) -> None:
         """The client is answered before there is an upstream."""
@@ -373,7 +373,7 @@ class EarlyTests(SynchronousTestCase):
         chain.received(UP, b"x")
         self.assertEqual(chain.ended(UP), [])
         self.assertTrue(chain.watches(UP))
-        self.assertEqual(chain.connected(UPSTREAM), [Write(UP, b"x"), End(UP)])
+        self.assertEqual(chain.connected(UPSTREAM), [Write(UP, b"x"), SendEnd(UP)])
 
     def test_nothing_is_unseen_before(self) -> None:
         """Nothing is relayed before, so nothing is said of what need not be shown."""

@@ -36,7 +36,7 @@ from portfwd.filters import (
     Verdict,
     Wake,
 )
-from portfwd.filters.chain.effects import Arm, Begin, Dial, End, Finish, Go, Stop, Write
+from portfwd.filters.chain.effects import Arm, Begin, Finish, PauseReading, ReadOn, SendEnd, StartDial, Write
 from portfwd.testing import Pipe
 from tests.filters.scripted import SUMMARY, Scripted, chain_of, seat
 
@@ -50,12 +50,12 @@ class Fickle(Filter):
     """
     Passes every byte in its place, in one way after another: by chance, the same for the same seed.
 
-    :ivar patience: how often it may still put off what it could do at once.
+    :ivar delays_left: how often it may still put off what it could do at once.
     """
 
     def __init__(self, seed: int) -> None:
         self.random = Random(seed)
-        self.patience = 40
+        self.delays_left = 40
 
     def received(self, direction: Direction, data: bytes) -> Verdict:
         cut = self.random.randrange(len(data) + 1)
@@ -66,8 +66,8 @@ class Fickle(Filter):
         ]  # fmt: skip
         if self.random.random() < 0.05:
             ways = [DONE, [Forward(data), DONE], [Delay(1, data), DONE]]
-        elif self.patience and self.random.random() < 0.5:
-            self.patience -= 1
+        elif self.delays_left and self.random.random() < 0.5:
+            self.delays_left -= 1
             seconds = self.random.random()
             ways = [
                 Await(Deferred()), Delay(seconds, data), [Delay(seconds, data[:cut]), Delay(0.5, data[cut:])],
@@ -210,7 +210,7 @@ class ChaosTests(SynchronousTestCase):
         ended: list[object] = []
         for name, *arguments in events:
             # A relay connects once, when it was told to dial, and hears the upstream only then.
-            dialled = any(isinstance(effect, Dial) for effect in effects)
+            dialled = any(isinstance(effect, StartDial) for effect in effects)
             if name in ("connected", "dial_failed") and (connected or not dialled):
                 continue
             if TO_CLIENT in arguments and not connected:
@@ -239,21 +239,21 @@ class ChaosTests(SynchronousTestCase):
 
     def goes(self, effect: object, direction: Direction) -> bool:
         """Whether something goes out in `direction`."""
-        return isinstance(effect, Write | End) and effect.direction is direction
+        return isinstance(effect, Write | SendEnd) and effect.direction is direction
 
     def promised(self, effects: list[Any]) -> None:
         """These effects, of a whole session, are in order."""
         kinds = [type(effect) for effect in effects]
-        self.assertLessEqual(kinds.count(Dial), 1)
+        self.assertLessEqual(kinds.count(StartDial), 1)
         self.assertNotIn(Finish, kinds[:-1])
         for direction in Direction:
             out = [effect for effect in effects if self.goes(effect, direction)]
-            self.assertNotIn(End(direction), out[:-1])
+            self.assertNotIn(SendEnd(direction), out[:-1])
             reading = [
                 kind
                 for kind, effect in zip(kinds, effects, strict=True)
-                if effect in (Stop(direction), Go(direction))
+                if effect in (PauseReading(direction), ReadOn(direction))
             ]
-            self.assertEqual(reading, ([Stop, Go] * len(reading))[: len(reading)])
+            self.assertEqual(reading, ([PauseReading, ReadOn] * len(reading))[: len(reading)])
         keys = [effect.key for effect in effects if isinstance(effect, Arm | Begin)]
         self.assertEqual(len(keys), len(set(keys)))

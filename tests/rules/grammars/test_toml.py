@@ -1,4 +1,4 @@
-"""Tests of `portfwd.rules.grammars.toml` and `portfwd.rules.grammars.toml_places`: oxidinetd's TOML."""
+"""Tests of `portfwd.rules.grammars.toml` and `portfwd.rules.grammars.toml_positions`: oxidinetd's TOML."""
 
 from __future__ import annotations
 
@@ -6,8 +6,17 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.errors import RulesError
 from portfwd.rules import parse_toml
-from portfwd.rules.grammars.toml_places import Places
-from portfwd.rules.model import AccessLog, Framing, Kind, ListenOptions, LogSpec, Options, PortRange, Rule
+from portfwd.rules.grammars.toml_positions import TomlPositions
+from portfwd.rules.model import (
+    AccessLogFormat,
+    Framing,
+    Kind,
+    ListenOptions,
+    LogSpec,
+    Options,
+    PortRange,
+    Rule,
+)
 from tests.rules.golden import FIXTURES, GoldenFiles
 
 RULE = """[[forwarding_rules]]
@@ -39,7 +48,7 @@ class OxidinetdTests(SynchronousTestCase):
     def test_fixture(self) -> None:
         """A file with every key: log, pid file, lists, the four protocols."""
         ruleset = parse_toml((FIXTURES / "oxidinetd.toml").read_text("utf-8"), "f.toml", GoldenFiles())
-        self.assertEqual(ruleset.log, LogSpec(AccessLog.COMMON, "/var/log/oxidinetd.log"))
+        self.assertEqual(ruleset.log, LogSpec(AccessLogFormat.COMMON, "/var/log/oxidinetd.log"))
         self.assertEqual(ruleset.pid_file, "/run/oxidinetd.pid")
         self.assertEqual(
             [(e.allow, e.pattern) for e in ruleset.access], [(True, "192.168.1.*"), (False, "192.168.1.66")]
@@ -56,7 +65,7 @@ class OxidinetdTests(SynchronousTestCase):
 
     def test_log(self) -> None:
         """A log file alone means rinetd's form."""
-        self.assertEqual(parse_toml('log_file = "x"\n' + RULE, "f").log, LogSpec(AccessLog.RINETD, "x"))
+        self.assertEqual(parse_toml('log_file = "x"\n' + RULE, "f").log, LogSpec(AccessLogFormat.RINETD, "x"))
         self.assertEqual(parse_toml(RULE, "f").log, LogSpec())
         self.assertEqual(problems("", 'log_format = "json"\n' + RULE), ["log_format bad-value"])
 
@@ -186,13 +195,13 @@ class LongKeyTests(SynchronousTestCase):
         self.assertEqual(problems('name = "' + "a." * 30 + 'b"'), [])
 
 
-class PlacesTests(SynchronousTestCase):
+class SlotsTests(SynchronousTestCase):
     """Lines for key paths."""
 
     def test_scan(self) -> None:
         """Tables, arrays of tables, tables beneath their last element, keys."""
         text = "a = 1\n[[r]]\nx = 1\n[[r]]\n  y = 2\r\n  [[ r.s ]]\n  z = 3\n[t]\nu = 4\n"
-        places = Places("f", text)
+        positions = TomlPositions("f", text)
         for path, place in (
             (("a",), "f:1:1: a"),
             (("r", 0), "f:2:3: r[0]"),
@@ -203,9 +212,9 @@ class PlacesTests(SynchronousTestCase):
             (("r", 1, "none"), "f:4:3: r[1].none"),
             (("none",), "f: none"),
         ):
-            self.assertEqual(str(places.at(path)), place)
-        self.assertEqual(repr(places), "<Places f 9 keys>")
+            self.assertEqual(str(positions.at(path)), place)
+        self.assertEqual(repr(positions), "<TomlPositions f 9 keys>")
 
     def test_no_guess(self) -> None:
         """With multi-line strings about, only the key is told."""
-        self.assertEqual(str(Places("f", 'a = """\nb = 1\n"""\nb = 2\n').at(("b",))), "f: b")
+        self.assertEqual(str(TomlPositions("f", 'a = """\nb = 1\n"""\nb = 2\n').at(("b",))), "f: b")

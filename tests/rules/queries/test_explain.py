@@ -19,7 +19,7 @@ from portfwd.rules.model import (
     Ruleset,
     TargetSpec,
 )
-from portfwd.rules.queries.explain import Choice, Way, explain
+from portfwd.rules.queries.explain import Choice, RouteChoice, explain
 
 
 def at(line: int) -> Location:
@@ -200,11 +200,11 @@ class AnswerTests(SynchronousTestCase):
             ),
         )  # fmt: skip
         self.assertEqual(
-            explain(Ruleset((routed,)), "10.0.0.1", ":443").ways,
+            explain(Ruleset((routed,)), "10.0.0.1", ":443").route_choices,
             (
-                Way(("a", "b"), Choice("10.0.0.5:443", at(6)), at(6)),
-                Way(("git",), Choice("10.0.0.6:443", at(9)), at(7)),
-                Way(("*",), None, at(8)),
+                RouteChoice(("a", "b"), Choice("10.0.0.5:443", at(6)), at(6)),
+                RouteChoice(("git",), Choice("10.0.0.6:443", at(9)), at(7)),
+                RouteChoice(("*",), None, at(8)),
             ),
         )
 

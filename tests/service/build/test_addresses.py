@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.service.build.addresses import bound_addresses, bound_labels
 from portfwd.values import InetAddress
-from tests.service.worlds import rules
+from tests.service.contexts import rules
 
 
 class LabelTests(SynchronousTestCase):

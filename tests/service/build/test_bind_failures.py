@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from portfwd.errors import Location
 from portfwd.rules.model import NOWHERE
 from portfwd.service.build.bind_failures import cannot_bind, cannot_listen
-from tests.service.worlds import rules
+from tests.service.contexts import rules
 
 RULE = rules("web: 127.0.0.1:80-81 -> 127.0.0.1:90-91\n").rules[0]
 IN_USE = OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))

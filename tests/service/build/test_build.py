@@ -48,14 +48,14 @@ from portfwd.streams.sockets.socket_opening import SocketShare, SocketStreams
 from portfwd.streams.transports.paced_transport import PacedTransport
 from portfwd.values import InetAddress, UnixAddress
 from tests.relay.fakes import FakeStream
+from tests.service.contexts import Lines, a_context, a_used_port, rules
 from tests.service.pems import directory_of, write_pair
-from tests.service.worlds import Lines, a_used_port, a_world, rules
 from tests.streams.tls_peers import CA, Peer, client_context
 
 
-def planned(text: str, world: Any = None) -> list[Planned]:
+def planned(text: str, context: Any = None) -> list[Planned]:
     """The live rules of a file."""
-    return live_rules(rules(text), a_world(reactor) if world is None else world, Lines())
+    return live_rules(rules(text), a_context(reactor) if context is None else context, Lines())
 
 
 class LabelTests(TestCase):
@@ -102,7 +102,7 @@ class LiveRuleTests(TestCase):
             targets=(evolve(rule.targets[0], ports=PortRange(9000, 9000)),),
             written=("127.0.0.1", "8000-8001", "10.0.0.7", "9000"),
         )
-        made = live_rules(Ruleset((rule,)), a_world(reactor), Lines())
+        made = live_rules(Ruleset((rule,)), a_context(reactor), Lines())
         self.assertEqual({str(one.live.destinations[0].address) for one in made}, {"10.0.0.7:9000"})
         self.assertEqual(made[1].live.written, ("127.0.0.1", "8001", "10.0.0.7", "9000"))
 
@@ -117,7 +117,7 @@ class LiveRuleTests(TestCase):
 
     def test_session_numbers(self) -> None:
         """All rules of a process count together."""
-        made = planned(":1 -> 10.0.0.1:1\n:2 -> 10.0.0.1:1\ndeny *", a_world())
+        made = planned(":1 -> 10.0.0.1:1\n:2 -> 10.0.0.1:1\ndeny *", a_context())
         with mock.patch("portfwd.relay.live.LiveRule.dial"):
             sessions = [
                 one.live.accept(cast(Any, FakeStream(cast(Clock, one.live.clock))), lambda: None)
@@ -171,50 +171,52 @@ class LiveRuleTests(TestCase):
     def test_target_without_a_port(self) -> None:
         """A value that no grammar makes is refused, not dialled."""
         spec = TargetSpec(Kind.SYSTEMD, path="x")
-        self.assertRaises(ValueError, destination, spec, 0, a_world())
+        self.assertRaises(ValueError, destination, spec, 0, a_context())
 
 
 class BandwidthTests(TestCase):
     """Gates, where a rule limits its bandwidth."""
 
     def test_one_set_for_all_ports(self) -> None:
-        """All ports of a rule share its gates; other rules know of none."""
+        """All ports of a rule share its rate limiters; other rules know of none."""
         clock: Any = Clock()
-        world = evolve(a_world(clock), streams=StreamMaker(clock, None))
+        context = evolve(a_context(clock), streams=StreamMaker(clock, None))
         one, other, free = planned(
-            ":8001-8002 -> h:9001-9002 bandwidth=1MiB/s relay=pair\n:3 -> h:4 relay=pair\n", world
+            ":8001-8002 -> h:9001-9002 bandwidth=1MiB/s relay=pair\n:3 -> h:4 relay=pair\n", context
         )
-        stream = one.live.world.streams.bare(4096)
+        stream = one.live.context.streams.bare(4096)
         assert isinstance(stream, PacedTransport)
-        self.assertIs(stream._gates, other.live.world.streams.bare(4096)._gates)  # type: ignore[attr-defined]
-        self.assertIs(one.live.streams, one.live.world.streams)
-        self.assertIs(one.live.world.sinks, world.sinks)
-        self.assertIs(free.live.world, world)
-        self.assertNotIsInstance(free.live.world.streams.bare(4096), PacedTransport)
+        self.assertIs(stream._limiters, other.live.context.streams.bare(4096)._limiters)  # type: ignore[attr-defined]
+        self.assertIs(one.live.streams, one.live.context.streams)
+        self.assertIs(one.live.context.sinks, context.sinks)
+        self.assertIs(free.live.context, context)
+        self.assertNotIsInstance(free.live.context.streams.bare(4096), PacedTransport)
 
     def test_sockets_of_ours(self) -> None:
-        """Streams of sockets get the same gates as those that an endpoint would connect."""
+        """Streams of sockets get the same rate limiters as those that an endpoint would connect."""
         clock: Any = Clock()
         poller: Any = mock.Mock(now=0.0)
-        world = evolve(a_world(clock), streams=StreamMaker(clock, None), sockets=SocketShare(poller, None))
-        (one,) = planned(":1 -> h:2 bandwidth-up=1MiB/s\n", world)
+        context = evolve(
+            a_context(clock), streams=StreamMaker(clock, None), sockets=SocketShare(poller, None)
+        )
+        (one,) = planned(":1 -> h:2 bandwidth-up=1MiB/s\n", context)
         assert isinstance(one.live.streams, SocketStreams)
-        self.assertIs(one.live.streams._gates, one.live.world.streams._gates)
-        self.assertIsNotNone(one.live.streams._gates)
+        self.assertIs(one.live.streams._limiters, one.live.context.streams._limiters)
+        self.assertIsNotNone(one.live.streams._limiters)
 
 
 class BindCase(TestCase):
     """Listeners on the loopback."""
 
     def setUp(self) -> None:
-        """A world that nothing is accepted in."""
-        self.world = a_world(reactor)
+        """A context that nothing is accepted in."""
+        self.context = a_context(reactor)
         self.budget = DescriptorBudget(0, 0)
-        self.binder = Binder(self.world, self.budget)
+        self.binder = Binder(self.context, self.budget)
 
     def bind(self, text: str) -> list[Bound]:
         """Bind; closed after the test."""
-        made = self.binder.bind_all(planned(text, self.world))
+        made = self.binder.bind_all(planned(text, self.context))
         for one in made:
             self.addCleanup(self.close, one)
         return made
@@ -226,7 +228,7 @@ class BindCase(TestCase):
 
     def failures(self, text: str) -> Sequence[str]:
         """What cannot be bound."""
-        made = planned(text, self.world)
+        made = planned(text, self.context)
         return self.assertRaises(StartError, self.binder.bind_all, made).failures
 
 
@@ -304,7 +306,7 @@ class BindTests(BindCase):
 
     def test_client_that_vanished(self) -> None:
         """A client whose socket cannot be set up costs nothing, and the listener goes on."""
-        (one,) = planned("a: 127.0.0.1:0 -> 10.0.0.1:1", self.world)
+        (one,) = planned("a: 127.0.0.1:0 -> 10.0.0.1:1", self.context)
         one.live.streams = mock.Mock()
         one.live.streams.accepted.side_effect = OSError(errno.ENOTCONN, "gone")
         (bound,) = self.binder.bind_all([one])
@@ -316,7 +318,7 @@ class BindTests(BindCase):
 
     def test_session_gives_back(self) -> None:
         """A session's descriptors come back when it has closed."""
-        (one,) = planned("a: 127.0.0.1:0 -> 10.0.0.1:1", a_world())
+        (one,) = planned("a: 127.0.0.1:0 -> 10.0.0.1:1", a_context())
         stream = FakeStream(cast(Clock, one.live.clock))
         one.live.streams = mock.Mock()
         one.live.streams.accepted.return_value = stream
@@ -345,7 +347,7 @@ class EndpointTests(BindCase):
 
     def planned_with(self, listen: Any) -> Planned:
         """A rule whose endpoint listens so."""
-        (one,) = planned('a: endpoint:"tcp:0" -> 10.0.0.1:1', self.world)
+        (one,) = planned('a: endpoint:"tcp:0" -> 10.0.0.1:1', self.context)
         return Planned(one.live, 0, cast(Any, mock.Mock(listen=listen)))
 
     def test_refuses_at_once(self) -> None:
@@ -396,7 +398,7 @@ class EndpointTests(BindCase):
         pem = self.mktemp()
         Path(pem).write_bytes(trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.bytes())
         text = f'a: endpoint:"ssl:0:interface=127.0.0.1:privateKey={pem}" -> 10.0.0.1:1'
-        (one,) = planned(text, self.world)
+        (one,) = planned(text, self.context)
         os.unlink(pem)
         (bound,) = self.binder.bind_all([one])
         self.addCleanup(self.close, bound)
@@ -405,7 +407,7 @@ class EndpointTests(BindCase):
 
     def test_strange_address(self) -> None:
         """A port whose address has no form of ours is named as the file names it."""
-        (one,) = planned('a: endpoint:"tcp:0" -> 10.0.0.1:1', self.world)
+        (one,) = planned('a: endpoint:"tcp:0" -> 10.0.0.1:1', self.context)
         bound = Bound(one.live, 0, ports=[mock.Mock(getHost=lambda: None)])
         self.assertEqual(list(bound_addresses(bound)), ["endpoint:tcp:0"])
 
@@ -413,7 +415,7 @@ class EndpointTests(BindCase):
         """What Twisted accepted is served while there is room; who comes then is reset."""
         self.budget.limit = PER_SESSION + 12
         accepted: list[Any] = []
-        (one,) = planned('a: endpoint:"tcp:0" -> 10.0.0.1:1', self.world)
+        (one,) = planned('a: endpoint:"tcp:0" -> 10.0.0.1:1', self.context)
         live = cast(LiveRule, mock.Mock(spec=LiveRule))
         live.clock, live.options, live.rule, live.name = (  # type: ignore[misc]
             one.live.clock, one.live.options, one.live.rule, "a",
@@ -481,9 +483,9 @@ class PortableTests(TestCase):
 
     def endpoints(self, text: str) -> list[Any]:
         """What would listen."""
-        world = a_world(own_sockets=False)
-        (one,) = planned(text, world)
-        binder = Binder(world, DescriptorBudget(0, 0))
+        context = a_context(own_sockets=False)
+        (one,) = planned(text, context)
+        binder = Binder(context, DescriptorBudget(0, 0))
         return binder.bind(one).endpoints
 
     def test_addresses(self) -> None:

@@ -13,25 +13,25 @@ from portfwd.listen.datagram_port import DatagramPort
 from portfwd.rules import parse
 from portfwd.service.build.build import Binder, live_rules
 from portfwd.service.build.datagrams import adopt_listeners, bind_listeners
-from tests.service.worlds import Lines, a_world
+from tests.service.contexts import Lines, a_context
 
 
 class WithoutEpollTests(TestCase):
     """A platform that has nothing to watch sockets with."""
 
     def live(self, listen: str) -> Any:
-        """The live rule of a listener, and its world."""
+        """The live rule of a listener, and its context."""
         from twisted.internet import reactor
 
-        world = a_world(reactor)
-        (planned,) = live_rules(parse(f"d: {listen}/udp -> 127.0.0.1:1/udp\n", "f"), world, Lines())
-        return planned, world
+        context = a_context(reactor)
+        (planned,) = live_rules(parse(f"d: {listen}/udp -> 127.0.0.1:1/udp\n", "f"), context, Lines())
+        return planned, context
 
     async def test_ports(self) -> None:
         """Twisted's ports, one for each address of a name."""
-        planned, world = self.live("name:0")
+        planned, context = self.live("name:0")
         ports = bind_listeners(
-            planned.live, 0, world, DescriptorBudget(0, 0), lambda _: ["127.0.0.1", "127.0.0.2"]
+            planned.live, 0, context, DescriptorBudget(0, 0), lambda _: ["127.0.0.1", "127.0.0.2"]
         )
         self.assertEqual(len(ports), 2)
         for port in ports:
@@ -40,29 +40,29 @@ class WithoutEpollTests(TestCase):
 
     async def test_all_or_none(self) -> None:
         """Where one address cannot be had, none is."""
-        planned, world = self.live("name:0")
+        planned, context = self.live("name:0")
         with self.assertRaises(OSError):
             bind_listeners(
-                planned.live, 0, world, DescriptorBudget(0, 0), lambda _: ["127.0.0.1", "192.0.2.1"]
+                planned.live, 0, context, DescriptorBudget(0, 0), lambda _: ["127.0.0.1", "192.0.2.1"]
             )
 
     async def test_unix(self) -> None:
         """Unix sockets for datagrams are not to be had."""
         from twisted.internet import reactor
 
-        world = a_world(reactor)
-        (planned,) = live_rules(parse("d: unix-dgram:@x -> 127.0.0.1:1/udp\n", "f"), world, Lines())
-        refusal = self.assertRaises(StartError, Binder(world, DescriptorBudget(0, 0)).bind_all, [planned])
+        context = a_context(reactor)
+        (planned,) = live_rules(parse("d: unix-dgram:@x -> 127.0.0.1:1/udp\n", "f"), context, Lines())
+        refusal = self.assertRaises(StartError, Binder(context, DescriptorBudget(0, 0)).bind_all, [planned])
         self.assertIn("epoll", str(refusal))
 
     async def test_inherited(self) -> None:
         """Nor are those that systemd holds."""
         from twisted.internet import reactor
 
-        world = a_world(reactor)
-        (planned,) = live_rules(parse("d: systemd-dgram:x -> 127.0.0.1:1/udp\n", "f"), world, Lines())
+        context = a_context(reactor)
+        (planned,) = live_rules(parse("d: systemd-dgram:x -> 127.0.0.1:1/udp\n", "f"), context, Lines())
         refusal = self.assertRaises(
-            ValueError, adopt_listeners, planned.live, [3], world, DescriptorBudget(0, 0)
+            ValueError, adopt_listeners, planned.live, [3], context, DescriptorBudget(0, 0)
         )
         self.assertIn("epoll", str(refusal))
 
@@ -70,12 +70,14 @@ class WithoutEpollTests(TestCase):
         """A port that is taken is told with its place."""
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.bind(("127.0.0.1", 0))
-            planned, world = self.live(f"127.0.0.1:{sock.getsockname()[1]}")
-            refusal = self.assertRaises(StartError, Binder(world, DescriptorBudget(0, 0)).bind_all, [planned])
+            planned, context = self.live(f"127.0.0.1:{sock.getsockname()[1]}")
+            refusal = self.assertRaises(
+                StartError, Binder(context, DescriptorBudget(0, 0)).bind_all, [planned]
+            )
         self.assertIn("in use", str(refusal))
 
     async def test_system_resolver(self) -> None:
         """Without another resolver the system's is asked."""
-        planned, world = self.live("localhost:0")
-        for port in bind_listeners(planned.live, 0, world, DescriptorBudget(0, 0)):
+        planned, context = self.live("localhost:0")
+        for port in bind_listeners(planned.live, 0, context, DescriptorBudget(0, 0)):
             port.stop()

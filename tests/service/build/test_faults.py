@@ -9,7 +9,7 @@ from portfwd.admin.operator import FaultView, OperatorError
 from portfwd.relay.live import LiveRule
 from portfwd.service.build import faults
 from portfwd.service.build.build import live_rules
-from tests.service.worlds import Lines, a_world, rules
+from tests.service.contexts import Lines, a_context, rules
 
 TEXT = """\
 lab: :8000-8001 -> a:1-2
@@ -25,7 +25,7 @@ class FaultTests(SynchronousTestCase):
     """Found, shown, switched, set."""
 
     def setUp(self) -> None:
-        planned = live_rules(rules(TEXT), a_world(Clock()), Lines())
+        planned = live_rules(rules(TEXT), a_context(Clock()), Lines())
         self.live: list[LiveRule] = [one.live for one in planned]
 
     def change(self, which: str, active: bool | None = None, **options: str) -> list[FaultView]:

@@ -13,7 +13,7 @@ from zope.interface.verify import verifyObject
 from portfwd.errors import RulesError
 from portfwd.filters import Connection, IFilterFactory, RouteClause
 from portfwd.filters.builtin.users import hash_password
-from portfwd.filters.options import Files
+from portfwd.filters.options import OptionFiles
 from portfwd.filters.registry import Registry
 from portfwd.rules import parse
 from portfwd.rules.codes import CODES
@@ -23,7 +23,7 @@ from portfwd.service.embed import forward
 from tests.filters.plugins import Bare
 from tests.rules.golden import FILTER_CODES, FILTERS
 
-FILES = Files(lambda path: f"text of {path}", str)
+FILES = OptionFiles(lambda path: f"text of {path}", str)
 CONNECTION = Connection(1, "web", Logger())
 PYTHON = "python:tests.filters.plugins"
 

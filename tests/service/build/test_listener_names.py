@@ -12,10 +12,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from portfwd.rules.steps import finish
 from portfwd.service.build.listener_names import ListenerNames, names_of
 from portfwd.upstreams.names import LOOK_UP_LIMIT
-from tests.service.worlds import rules
+from tests.service.contexts import rules
 
 #: Seconds after which a thread of a test that has failed goes on.
-PATIENCE = 10.0
+TIMEOUT = 10.0
 
 
 class ListenerNamesTests(SynchronousTestCase):
@@ -54,7 +54,7 @@ class ListenerNamesTests(SynchronousTestCase):
         together = Barrier(3)
 
         def resolve(name: str) -> Sequence[str]:
-            together.wait(PATIENCE)
+            together.wait(TIMEOUT)
             if name == "b":
                 raise OSError(5, "no such name")
             if name == "c":
@@ -75,7 +75,7 @@ class ListenerNamesTests(SynchronousTestCase):
 
         def resolve(name: str) -> Sequence[str]:
             if name == "a":
-                silent.wait(PATIENCE)
+                silent.wait(TIMEOUT)
             return ["192.0.2.1"]
 
         names = ListenerNames(self, self.clock, resolve)

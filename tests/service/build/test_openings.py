@@ -11,8 +11,8 @@ from portfwd.errors import StartError
 from portfwd.service import tap
 from portfwd.service.build.openings import opening_problems
 from tests.cli.running import CommandTestCase
+from tests.service.contexts import a_free_port, a_used_port, rules, take_port
 from tests.service.test_tap import TapCase, parsed
-from tests.service.worlds import a_free_port, a_used_port, rules, take_port
 
 RULE = ":0 -> 127.0.0.1:9"
 

@@ -9,11 +9,11 @@ from attrs import evolve
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from portfwd.relay.context import Surroundings
-from portfwd.service.build.rule_streams import bulk_read, choose_streams, surroundings_of
+from portfwd.relay.context import RelayContext
+from portfwd.service.build.rule_streams import bulk_read, choose_streams, context_of
 from portfwd.streams.opening import StreamMaker
-from portfwd.streams.sockets.bulk_reads import LAYERED, BulkReads, Places
-from tests.service.worlds import a_world, rules
+from portfwd.streams.sockets.bulk_reads import LAYERED, BulkReads, BulkSlots
+from tests.service.contexts import a_context, rules
 
 
 class ChoiceTests(TestCase):
@@ -21,8 +21,8 @@ class ChoiceTests(TestCase):
 
     def test_kind_of_streams(self) -> None:
         """Sockets of ours where both ends are plain, where they can be had, and nobody asked otherwise."""
-        with_sockets = Surroundings(
-            cast(Any, Clock()), a_world().platform, cast(Any, None), cast(Any, "pair"),
+        with_sockets = RelayContext(
+            cast(Any, Clock()), a_context().platform, cast(Any, None), cast(Any, "pair"),
             sockets=cast(Any, mock.Mock(buffers={})),
         )  # fmt: skip
         for text, ours in (
@@ -32,7 +32,7 @@ class ChoiceTests(TestCase):
         ):
             (rule,) = rules(text).rules
             self.assertEqual(choose_streams(rule, with_sockets) != "pair", ours, text)
-            portable = a_world()
+            portable = a_context()
             self.assertIs(choose_streams(rule, portable), portable.streams)
 
 
@@ -54,16 +54,16 @@ class BulkReadTests(TestCase):
             (rule,) = rules(f":1 -> {target} {options}").rules
             self.assertEqual(bulk_read(rule), size, (options, target))
 
-    def test_world(self) -> None:
+    def test_context(self) -> None:
         """A rule that says nothing shares the streams of all; another has its own, with the same places."""
-        places = Places()
+        slots = BulkSlots()
         clock = cast(Any, Clock())
-        world = evolve(a_world(clock), streams=StreamMaker(clock, None, bulk=BulkReads(1 << 20, places)))
+        context = evolve(a_context(clock), streams=StreamMaker(clock, None, bulk=BulkReads(1 << 20, slots)))
         for text, same in ((":1 -> 10.0.0.1:1", True), (":1 -> tls:10.0.0.1:1", False)):
             (rule,) = rules(text).rules
-            made, gates = surroundings_of(rule, world)
-            self.assertEqual((made is world, gates), (same, None))
+            made, limiters = context_of(rule, context)
+            self.assertEqual((made is context, limiters), (same, None))
         (rule,) = rules(":1 -> 10.0.0.1:1 bandwidth=1MiB/s").rules
-        made, gates = surroundings_of(rule, world)
-        self.assertIsNot(made.streams, world.streams)
-        self.assertIsNot(gates, None)
+        made, limiters = context_of(rule, context)
+        self.assertIsNot(made.streams, context.streams)
+        self.assertIsNot(limiters, None)

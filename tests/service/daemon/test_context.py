@@ -1,4 +1,4 @@
-"""Tests of `portfwd.service.daemon.context`: the world that sessions get."""
+"""Tests of `portfwd.service.daemon.context`: the context that sessions get."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.kernel.platform import Platform
-from portfwd.limits.admission import Doorkeeper
+from portfwd.limits.admission import AdmissionRegistry
 from portfwd.rules.model import Options
-from portfwd.service.daemon.context import client_resolver, surroundings
+from portfwd.service.daemon.context import client_resolver, make_context
 from portfwd.streams.sockets.socket_opening import SocketStreams
 from portfwd.upstreams.stub_resolver import StubResolver
 from portfwd.upstreams.system_resolver import SystemResolver
 
 
-class SurroundingsTests(SynchronousTestCase):
+class ContextTests(SynchronousTestCase):
     """One for a process."""
 
     def test_places_are_shared(self) -> None:
@@ -24,12 +24,12 @@ class SurroundingsTests(SynchronousTestCase):
         reactor: Any = Clock()
         reactor.callFromThread = None
         poller: Any = object()
-        world = surroundings(
-            reactor, Platform(own_sockets=True, epoll=True), poller, None, Doorkeeper(), None
+        context = make_context(
+            reactor, Platform(own_sockets=True, epoll=True), poller, None, AdmissionRegistry(), None
         )
-        assert world.sockets is not None
-        bulk = cast(Any, SocketStreams(world.sockets, Options()).join).keywords["setup"].bulk
-        pair = world.streams._bulk
+        assert context.sockets is not None
+        bulk = cast(Any, SocketStreams(context.sockets, Options()).join).keywords["setup"].bulk
+        pair = context.streams._bulk
         assert bulk is not None
         assert pair is not None
         while pair.take():
@@ -47,12 +47,12 @@ class SurroundingsTests(SynchronousTestCase):
         reactor: Any = Clock()
         reactor.callFromThread = None
         platform = Platform(own_sockets=True, epoll=True)
-        world = surroundings(reactor, platform, None, None, Doorkeeper(), None)
-        self.assertIsNot(world.names, world.client_names)
-        self.assertIsNone(world.names._bounds)
-        self.assertIsNotNone(world.client_names._bounds)
-        self.assertIsInstance(world.client_names._resolver, StubResolver)
-        self.assertIsInstance(world.names._resolver, SystemResolver)
+        context = make_context(reactor, platform, None, None, AdmissionRegistry(), None)
+        self.assertIsNot(context.names, context.client_names)
+        self.assertIsNone(context.names._bounds)
+        self.assertIsNotNone(context.client_names._bounds)
+        self.assertIsInstance(context.client_names._resolver, StubResolver)
+        self.assertIsInstance(context.names._resolver, SystemResolver)
         system = SystemResolver(cast(Any, None))
         self.assertIs(client_resolver(reactor, system, "nt"), system)
 
@@ -61,7 +61,7 @@ class SurroundingsTests(SynchronousTestCase):
         reactor: Any = Clock()
         reactor.callFromThread = None
         self.assertIsNone(
-            surroundings(
-                reactor, Platform(own_sockets=True, epoll=True), None, None, Doorkeeper(), None
+            make_context(
+                reactor, Platform(own_sockets=True, epoll=True), None, None, AdmissionRegistry(), None
             ).sockets
         )

@@ -153,7 +153,7 @@ class HeartbeatTests(SystemdCase):
         """A heartbeat of a forwarder with two listeners."""
         clock = Clock()
         forwarder = mock.Mock(
-            rules=[1, 2], session_count=1, departures=[], running=True, last_reload_refused=False
+            rules=[1, 2], session_count=1, retired_rules=[], running=True, last_reload_refused=False
         )
         made = Heartbeat(clock, self.notifier(), cast(Any, forwarder), environment)
         self.addCleanup(made.end)
@@ -194,9 +194,9 @@ class HeartbeatTests(SystemdCase):
 
     def test_line(self) -> None:
         """Numbers with their right plurals; rules that are leaving are told."""
-        forwarder: Any = mock.Mock(rules=[1], session_count=0, departures=[], last_reload_refused=False)
+        forwarder: Any = mock.Mock(rules=[1], session_count=0, retired_rules=[], last_reload_refused=False)
         self.assertEqual(status_of(forwarder), "1 listener, 0 sessions")
-        forwarder.departures = [1, 2]
+        forwarder.retired_rules = [1, 2]
         self.assertEqual(status_of(forwarder), "1 listener, 0 sessions, 2 of old rules leaving")
         forwarder.last_reload_refused = True
         self.assertEqual(
@@ -208,7 +208,7 @@ class HeartbeatTests(SystemdCase):
         """Each beat repeats that the last reload was refused, until one succeeds."""
         clock, sent = Clock(), mock.Mock(Notifier)
         forwarder: Any = mock.Mock(
-            rules=[1], session_count=0, departures=[], running=True, last_reload_refused=True
+            rules=[1], session_count=0, retired_rules=[], running=True, last_reload_refused=True
         )
         heart = Heartbeat(clock, sent, forwarder, {})
         heart.startService()

@@ -17,8 +17,8 @@ from portfwd.rules.model import OnRemove
 from portfwd.service.daemon.log_level import LogThreshold
 from portfwd.service.operators.operating import COUNTED, Operating
 from portfwd.values import TO_CLIENT, TO_UPSTREAM
+from tests.service.contexts import rules
 from tests.service.operated import OperatedTestCase
-from tests.service.worlds import rules
 
 
 @frozen

@@ -8,8 +8,8 @@ from portfwd.admin.shell_keys import new_host_key, public_line
 from portfwd.service.operators.control import ControlSockets
 from portfwd.service.operators.operators import add_operators
 from portfwd.service.operators.shells import Shells
+from tests.service.contexts import rules
 from tests.service.operated import RULES, OperatedTestCase
-from tests.service.worlds import rules
 
 
 class OperatorsTests(OperatedTestCase):

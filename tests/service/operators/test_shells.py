@@ -10,8 +10,8 @@ from portfwd.errors import StartError
 from portfwd.rules.admin_lines import manhole_specs
 from portfwd.service.operators.shells import Shells, make_shells
 from tests.admin.ssh_client import SSHClient
+from tests.service.contexts import rules
 from tests.service.operated import RULES, OperatedTestCase
-from tests.service.worlds import rules
 
 KEY = new_host_key()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from portfwd.admin.operator import CheckView, OperatorError
 from portfwd.service.operators.targets import target_views
-from portfwd.upstreams.health import CheckState, State, Verdict
+from portfwd.upstreams.health import CheckState, TargetState, Verdict
 from tests.service.operated import OperatedTestCase
 
 
@@ -25,7 +25,7 @@ class TargetTests(OperatedTestCase):
         self.assertEqual(self.operating.order_target("web", label, "drain"), ["web"])
         view = next(self.operating.targets("web"))
         self.assertEqual((view.state, view.ordered, view.cause), ("drain", True, "an operator said so"))
-        self.assertIs(self.forwarder.targets.ordered("web", label), State.DRAIN)
+        self.assertIs(self.forwarder.targets.ordered("web", label), TargetState.DRAIN)
         self.operating.order_target("web", label, "auto")
         self.assertEqual(next(self.operating.targets("web")).state, "up")
         error = self.assertRaises(OperatorError, self.operating.order_target, "web", label + "0", "up")
@@ -36,12 +36,12 @@ class TargetTests(OperatedTestCase):
         """The status counts targets that are down; a view says why and since when."""
         live = self.forwarder.rules[0]
         label = live.destinations[0].label
-        live.order_target(label, State.UP)
+        live.order_target(label, TargetState.UP)
         live.order_target(label, None)
         pool = live.balancing.pool()
         assert pool is not None
         health = pool.members[0].health
-        health.state, health.cause, health.since = State.DOWN, "refused", 5.0
+        health.state, health.cause, health.since = TargetState.DOWN, "refused", 5.0
         self.assertEqual(self.operating.status()["targets_down"], 1)
         health.checks["tcp"] = CheckState(False, 0, Verdict(False, "refused"), 0.002)
         (view,) = target_views(live, 0, 12.0)

@@ -30,12 +30,12 @@ from portfwd.service.run.forwarder import Forwarder
 from portfwd.values import CloseReason
 from tests.integration.echo import EchoServer
 from tests.integration.programs import temporary_directory
-from tests.service.worlds import Lines, rules
+from tests.service.contexts import Lines, rules
 
 #: Sessions of each kind.
 COUNT = 1000 if os.environ.get("PORTFWD_TESTS") == "deep" else 20
 #: Seconds for one exchange.
-PATIENCE = 60.0
+TIMEOUT = 60.0
 #: Seconds without an answer after which a question is sent again.
 ASK_AGAIN = 2.0
 #: More than sockets are read at a time, less than they hold.
@@ -61,11 +61,11 @@ class Site:
         """A connection."""
         if address.startswith("unix:"):
             sock = socket.socket(socket.AF_UNIX)
-            sock.settimeout(PATIENCE)
+            sock.settimeout(TIMEOUT)
             sock.connect(address[5:])
         else:
             host, _, port = address.rpartition(":")
-            sock = socket.create_connection((host, int(port)), PATIENCE)
+            sock = socket.create_connection((host, int(port)), TIMEOUT)
         return self.tls.wrap_socket(sock, server_hostname="localhost") if tls else sock
 
 
@@ -140,7 +140,7 @@ def asks(site: Site, address: str) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.settimeout(ASK_AGAIN)
         sock.connect((host, int(port)))
-        for _ in range(int(PATIENCE / ASK_AGAIN)):
+        for _ in range(int(TIMEOUT / ASK_AGAIN)):
             sock.send(b"question")
             with contextlib.suppress(TimeoutError):
                 sock.recv(100)

@@ -24,11 +24,11 @@ from portfwd.service.run.forwarder import Forwarder
 from portfwd.service.run.session_log import Silent
 from portfwd.values import CloseReason
 from tests.integration.programs import free_port
-from tests.service.worlds import Lines, a_used_port, rules
+from tests.service.contexts import Lines, a_used_port, rules
 
 #: Seconds after which a peer gives up, and a test has failed. Only failures wait so long: it is far more than
 #: a test takes on a machine with more to do than it has processors for.
-PATIENCE = 60.0
+TIMEOUT = 60.0
 PORTABLE = Platform(own_sockets=False, epoll=False)
 PAIR = Platform(own_sockets=True, epoll=False)
 
@@ -66,7 +66,7 @@ class ForwarderCase(TestCase):
         """
         self.lines = Lines()
         self.upstream = socket.create_server(("127.0.0.1", 0))
-        self.upstream.settimeout(PATIENCE)
+        self.upstream.settimeout(TIMEOUT)
         self.addCleanup(self.upstream.close)
         self.target = f"127.0.0.1:{self.upstream.getsockname()[1]}"
         return deferLater(cast(Any, reactor), 0)
@@ -99,19 +99,19 @@ class ForwarderCase(TestCase):
         if address.startswith("unix:"):
             client = socket.socket(socket.AF_UNIX)
             name = address.removeprefix("unix:")
-            client.settimeout(PATIENCE)
+            client.settimeout(TIMEOUT)
             client.connect("\0" + name[1:] if name.startswith("@") else name)
         else:
             host, _, port = address.rpartition(":")
             host = {"[::]": "127.0.0.1"}.get(host, host.strip("[]"))
-            client = socket.create_connection((host, int(port)), PATIENCE)
+            client = socket.create_connection((host, int(port)), TIMEOUT)
         self.addCleanup(client.close)
         return client
 
     def accept(self) -> socket.socket:
         """The upstream's side of it."""
         server, _ = self.upstream.accept()
-        server.settimeout(PATIENCE)
+        server.settimeout(TIMEOUT)
         self.addCleanup(server.close)
         return server
 
@@ -121,7 +121,7 @@ class ForwarderCase(TestCase):
 
     async def until(self, holds: Callable[[], bool]) -> None:
         """Let the reactor run until something holds."""
-        for _ in range(int(PATIENCE / 0.01)):
+        for _ in range(int(TIMEOUT / 0.01)):
             if holds():
                 return
             await deferLater(cast(Any, reactor), 0.01)
@@ -249,7 +249,7 @@ class StopTests(ForwarderCase):
 
     async def test_who_waits_already(self) -> None:
         """A client whom the kernel has let in is served, and has the time that sessions have."""
-        forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}", drain=PATIENCE)
+        forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}", drain=TIMEOUT)
         client = self.connect(forwarder)
         stopped = forwarder.stopService()
         server = await self.in_thread(self.accept)
@@ -398,7 +398,7 @@ class RelayCase(ForwarderCase):
             self.lines.closed_lines.clear()
             self.upstream = socket.socket(socket.AF_UNIX)
             self.addCleanup(self.upstream.close)
-            self.upstream.settimeout(PATIENCE)
+            self.upstream.settimeout(TIMEOUT)
             self.upstream.bind("\0" + name[1:] if name.startswith("@") else name)
             self.upstream.listen()
             await self.check_both_ways(self.run_rule(f"unix:{name}.l", f"unix:{name}"))

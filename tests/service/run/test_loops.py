@@ -34,7 +34,7 @@ class LoopTests(ForwarderCase):
         await self.until(lambda: forwarder.session_count == 0)
         reasons = [line.reason for line in self.lines.closed_lines]
         self.assertEqual(reasons, [CloseReason.LOOP] * count)
-        self.assertFalse(forwarder._world.loops.open)
+        self.assertFalse(forwarder._context.loops.open)
 
     async def test_itself(self) -> None:
         """A rule whose target is its own listener, by name: one repetition, and the end."""
@@ -86,7 +86,7 @@ class LoopTests(ForwarderCase):
         for _ in range(2):
             self.assertEqual(await self.in_thread(ask), b"hello")
         await self.until(lambda: forwarder.session_count == 0)
-        self.assertFalse(forwarder._world.loops.open)
+        self.assertFalse(forwarder._context.loops.open)
 
     async def test_datagrams(self) -> None:
         """UDP: each datagram of the client is dropped at the first repetition, and no association stays."""

@@ -10,9 +10,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from portfwd.rules.steps import finish
 from portfwd.service.build.bound import Bound
 from portfwd.service.build.build import at_port, count_ports
-from portfwd.service.run.matching import Renewal, match, renewal
+from portfwd.service.run.matching import ListenerRenewal, match, renewal
 from portfwd.values import InetAddress
-from tests.service.worlds import rules
+from tests.service.contexts import rules
 
 TARGET = "-> 192.0.2.1:1\n"
 
@@ -77,7 +77,7 @@ class RenewalTests(SynchronousTestCase):
 
     def renewed(
         self, listeners: list[Any], text: str = ":1", addresses: tuple[str, ...] = ()
-    ) -> Renewal | None:
+    ) -> ListenerRenewal | None:
         """What the listeners of a rule need."""
         (bound,) = bounds(f"a: {text} {TARGET}")
         bound.listeners = listeners

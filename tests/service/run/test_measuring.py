@@ -21,8 +21,8 @@ from portfwd.service.run import measuring
 from portfwd.service.run.forwarder import Forwarder
 from portfwd.service.run.measuring import Watchers, measure, missing
 from portfwd.values import CloseReason
-from tests.service.run.test_forwarder import PATIENCE, PORTABLE, ForwarderCase
-from tests.service.worlds import a_free_port, a_used_port, rules, take_port
+from tests.service.contexts import a_free_port, a_used_port, rules, take_port
+from tests.service.run.test_forwarder import PORTABLE, TIMEOUT, ForwarderCase
 
 try:
     import prometheus_client
@@ -249,7 +249,7 @@ class WatchersTests(ForwarderCase):
             connection.sock = self.connect_to(address)
         else:
             connection = HTTPConnection(
-                address.removeprefix("http://").removesuffix("/metrics"), timeout=PATIENCE
+                address.removeprefix("http://").removesuffix("/metrics"), timeout=TIMEOUT
             )
         connection.request("GET", path)
         answer = connection.getresponse()

@@ -36,8 +36,8 @@ from portfwd.service.run.measuring import measure
 from portfwd.service.run.reload import MAX_LINES, ReloadResult, shortened
 from portfwd.service.run.transition import Transition
 from portfwd.values import CloseReason
+from tests.service.contexts import Lines, a_free_port, a_used_port, rules
 from tests.service.run.test_forwarder import PORTABLE, ForwarderCase, open_descriptors
-from tests.service.worlds import Lines, a_free_port, a_used_port, rules
 
 
 def a_free_range(count: int) -> int:
@@ -141,7 +141,7 @@ class KeepTests(ReloadCase):
         self.assertEqual(str(result), "rules: 1 changed")
         self.assertEqual(self.descriptor(forwarder, "a"), descriptor)
         self.assertEqual(forwarder.session_count, 1)
-        self.assertEqual([len(one.sessions) for one in forwarder.departures], [1])
+        self.assertEqual([len(one.sessions) for one in forwarder.retired_rules], [1])
         second = await self.in_thread(lambda: self.connect(forwarder))
         there, _ = await self.in_thread(other.accept)
         self.addCleanup(there.close)
@@ -149,7 +149,7 @@ class KeepTests(ReloadCase):
         await self.converses(client, server)
         server.close()
         client.close()
-        await self.until(lambda: not len(forwarder.departures))
+        await self.until(lambda: not len(forwarder.retired_rules))
         self.assertEqual(forwarder.session_count, 1)
 
     async def test_waiting_clients(self) -> None:
@@ -779,7 +779,7 @@ class RemovedTests(ReloadCase):
         forwarder, client, _ = await self.removed(" on-remove=cut")
         await self.is_reset(client)
         self.assertEqual([line.reason for line in self.lines.closed_lines], [CloseReason.KILLED])
-        self.assertEqual(len(forwarder.departures), 0)
+        self.assertEqual(len(forwarder.retired_rules), 0)
 
     async def test_earlier_reloads(self) -> None:
         """Sessions that began before an earlier reload are the rule's as well, under another name too."""
@@ -928,7 +928,7 @@ class OrderTests(ReloadCase):
         for number in range(100):
             await self.applied(forwarder, texts[number % 2])
         self.assertEqual((count_descriptors(), forwarder._budget.spent), before)
-        self.assertEqual(len(forwarder.departures), 0)
+        self.assertEqual(len(forwarder.retired_rules), 0)
         self.assertEqual(self.live_rules(), alive)
 
 

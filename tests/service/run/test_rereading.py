@@ -21,8 +21,8 @@ from portfwd.service.run.forwarder import Forwarder
 from portfwd.service.run.reload import ReloadResult
 from portfwd.service.run.rereading import ACCIDENT, NO_FILE, Confinement, Rereading
 from portfwd.service.run.session_log import LogInUse, Opened
+from tests.service.contexts import a_used_port, rules
 from tests.service.run.test_reload import ReloadCase, one_step
-from tests.service.worlds import a_used_port, rules
 
 
 class RereadingCase(ReloadCase):

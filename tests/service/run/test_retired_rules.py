@@ -7,12 +7,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.relay.live import LiveRule
 from portfwd.rules.model import OnRemove
-from portfwd.service.run.retired_rules import Departures
+from portfwd.service.run.retired_rules import RetiredRules
 from portfwd.values import CloseReason
 from tests.relay.fakes import FakeDial, FakeStream, SessionLines, a_live_rule, changed
 
 
-class DeparturesTests(SynchronousTestCase):
+class RetiredRulesTests(SynchronousTestCase):
     """Sessions that stay, drain, or are cut."""
 
     def setUp(self) -> None:
@@ -24,23 +24,23 @@ class DeparturesTests(SynchronousTestCase):
         self.stream = FakeStream(self.clock)
         self.rule.accept(self.stream, lambda: None)
         # The session waits for its dial on the same clock: no longer than this test wants.
-        self.departures = Departures(self.clock, 3.0)
+        self.retired_rules = RetiredRules(self.clock, 3.0)
         self.left: list[LiveRule] = []
-        self.departures.gone = self.left.append
+        self.retired_rules.gone = self.left.append
 
     def test_stay(self) -> None:
         """The rule is there until its last session is over."""
-        self.departures.leave(self.rule, OnRemove.STAY)
-        self.assertEqual((list(self.departures), len(self.departures)), ([self.rule], 1))
-        self.assertEqual(repr(self.departures), "<Departures rules=1 deadlines=0>")
+        self.retired_rules.leave(self.rule, OnRemove.STAY)
+        self.assertEqual((list(self.retired_rules), len(self.retired_rules)), ([self.rule], 1))
+        self.assertEqual(repr(self.retired_rules), "<RetiredRules rules=1 deadlines=0>")
         self.assertEqual(self.lines.reasons, [])
         self.stream.resets()
-        self.assertEqual((list(self.departures), self.left), ([], [self.rule]))
+        self.assertEqual((list(self.retired_rules), self.left), ([], [self.rule]))
         self.assertIsNone(self.rule.when_empty)
 
     def test_drain(self) -> None:
         """At the deadline the sessions that are left end with TD."""
-        self.departures.leave(self.rule, OnRemove.DRAIN)
+        self.retired_rules.leave(self.rule, OnRemove.DRAIN)
         self.clock.advance(2.9)
         self.assertEqual(self.lines.reasons, [])
         self.clock.advance(0.2)
@@ -49,60 +49,60 @@ class DeparturesTests(SynchronousTestCase):
 
     def test_drained_in_time(self) -> None:
         """A deadline that is not needed any more is gone."""
-        self.departures.leave(self.rule, OnRemove.DRAIN)
+        self.retired_rules.leave(self.rule, OnRemove.DRAIN)
         self.stream.resets()
-        self.assertEqual(self.departures._deadlines, {})
+        self.assertEqual(self.retired_rules._deadlines, {})
         self.assertEqual(self.lines.reasons, [CloseReason.CLIENT_GONE_EARLY])
 
     def test_cut(self) -> None:
         """Sessions end with KD at once."""
-        self.departures.leave(self.rule, OnRemove.CUT)
+        self.retired_rules.leave(self.rule, OnRemove.CUT)
         self.assertEqual(self.lines.reasons, [CloseReason.KILLED])
-        self.assertEqual((len(self.departures), self.left), (0, [self.rule]))
+        self.assertEqual((len(self.retired_rules), self.left), (0, [self.rule]))
 
     def test_without_sessions(self) -> None:
         """A rule that has none is gone at once, whether somebody wants to know or not."""
         self.stream.resets()
-        self.departures.leave(self.rule, OnRemove.STAY)
-        self.assertEqual((len(self.departures), self.left), (0, [self.rule]))
-        self.departures.gone = None
-        self.departures.leave(self.rule, OnRemove.STAY)
+        self.retired_rules.leave(self.rule, OnRemove.STAY)
+        self.assertEqual((len(self.retired_rules), self.left), (0, [self.rule]))
+        self.retired_rules.gone = None
+        self.retired_rules.leave(self.rule, OnRemove.STAY)
 
     def test_drain_at_work(self) -> None:
         """A rule that is not leaving may drain too; the first deadline counts, and it can be spared."""
-        self.departures.drain(self.rule, operator=True)
+        self.retired_rules.drain(self.rule, operator=True)
         self.clock.advance(2)
-        self.departures.drain(self.rule, operator=True)
-        self.assertEqual(len(self.departures), 0)
-        self.departures.spare(self.rule)
-        self.departures.spare(self.rule)
+        self.retired_rules.drain(self.rule, operator=True)
+        self.assertEqual(len(self.retired_rules), 0)
+        self.retired_rules.spare(self.rule)
+        self.retired_rules.spare(self.rule)
         self.clock.advance(2)
         self.assertEqual(self.lines.reasons, [])
-        self.departures.drain(self.rule, operator=True)
+        self.retired_rules.drain(self.rule, operator=True)
         self.stream.resets()
-        self.assertEqual(self.departures._deadlines, {})
-        self.departures.drain(self.rule, operator=True)
-        self.assertEqual(self.departures._deadlines, {})
+        self.assertEqual(self.retired_rules._deadlines, {})
+        self.retired_rules.drain(self.rule, operator=True)
+        self.assertEqual(self.retired_rules._deadlines, {})
 
     def test_removed_while_draining(self) -> None:
         """The deadline that it has stays."""
-        self.departures.drain(self.rule, operator=True)
+        self.retired_rules.drain(self.rule, operator=True)
         self.clock.advance(2)
-        self.departures.leave(self.rule, OnRemove.STAY)
+        self.retired_rules.leave(self.rule, OnRemove.STAY)
         self.clock.advance(1)
         self.assertEqual(self.lines.reasons, [CloseReason.DRAIN])
 
     def test_stop(self) -> None:
         """A forwarder that stops has a deadline of its own."""
-        self.departures.leave(self.rule, OnRemove.DRAIN)
-        self.departures.stop()
+        self.retired_rules.leave(self.rule, OnRemove.DRAIN)
+        self.retired_rules.stop()
         self.clock.advance(4)
         self.assertEqual(self.lines.reasons, [])
 
     def test_heir(self) -> None:
         """The rule that took the place knows the sessions that began before, until they are over."""
         heir = a_live_rule(self.clock, self.lines, changed(None))
-        self.departures.replace(self.rule, heir)
-        self.assertEqual(self.departures.older(heir), (self.rule,))
+        self.retired_rules.replace(self.rule, heir)
+        self.assertEqual(self.retired_rules.older(heir), (self.rule,))
         self.stream.resets()
-        self.assertEqual(self.departures.older(heir), ())
+        self.assertEqual(self.retired_rules.older(heir), ())

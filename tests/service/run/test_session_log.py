@@ -11,7 +11,7 @@ from unittest import mock
 from twisted.logger import LoggingFile
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.rules.model import AccessLog as Form
+from portfwd.rules.model import AccessLogFormat as Form
 from portfwd.rules.model import LogSpec
 from portfwd.service.run import session_log
 from portfwd.service.run.session_log import NO_OUTPUT, LogInUse, open_log

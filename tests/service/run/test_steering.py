@@ -14,9 +14,9 @@ from portfwd.errors import SteerError
 from portfwd.service.build.build import count_descriptors
 from portfwd.service.run.forwarder import Forwarder
 from portfwd.values import CloseReason
-from tests.service.run.test_forwarder import PATIENCE, PORTABLE
+from tests.service.contexts import a_free_port
+from tests.service.run.test_forwarder import PORTABLE, TIMEOUT
 from tests.service.run.test_reload import ReloadCase, a_free_range, is_free
-from tests.service.worlds import a_free_port
 
 
 class SteeringCase(ReloadCase):
@@ -142,9 +142,9 @@ class DrainTests(SteeringCase):
         spared, server = await self.session(forwarder)
         await self.applied(forwarder, f"a: 127.0.0.1:0 -> {self.target} idle=1h\n")
         forwarder.drain("a")
-        self.assertEqual(len(forwarder.departures._deadlines), 1)
+        self.assertEqual(len(forwarder.retired_rules._deadlines), 1)
         forwarder.resume("a")
-        self.assertEqual(forwarder.departures._deadlines, {})
+        self.assertEqual(forwarder.retired_rules._deadlines, {})
         await self.converses(spared, server)
         forwarder.drain("a")
         await self.is_reset(spared)
@@ -180,7 +180,7 @@ class DrainTests(SteeringCase):
         forwarder.resume("a")
         self.assertEqual(forwarder._budget.spent, spent)
         await self.session(forwarder)
-        self.assertEqual(forwarder.departures._deadlines, {})
+        self.assertEqual(forwarder.retired_rules._deadlines, {})
         await self.converses(client, server)
 
     async def test_resume_a_port_of_twisted(self) -> None:
@@ -234,7 +234,7 @@ class DrainTests(SteeringCase):
     def datagram_socket(self) -> socket.socket:
         """A socket that gives up when a test has failed."""
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        sock.settimeout(PATIENCE)
+        sock.settimeout(TIMEOUT)
         self.addCleanup(sock.close)
         return sock
 

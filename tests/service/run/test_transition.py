@@ -19,8 +19,8 @@ from inspect import isgeneratorfunction
 from typing import Any
 from unittest import mock
 
-from portfwd.limits.admission import Doorkeeper
-from portfwd.listen.datagram_clients import Reception
+from portfwd.limits.admission import AdmissionRegistry
+from portfwd.listen.datagram_clients import DatagramClients
 from portfwd.listen.listener import Listener
 from portfwd.listen.retired import RetiredListeners
 from portfwd.relay.live import LiveRule
@@ -30,10 +30,10 @@ from portfwd.service.build.build import count_descriptors
 from portfwd.service.build.unused_sockets import UnusedSockets
 from portfwd.service.run import switching
 from portfwd.service.run.forwarder import Forwarder
-from portfwd.service.run.retired_rules import Departures
+from portfwd.service.run.retired_rules import RetiredRules
 from portfwd.values import CloseReason
+from tests.service.contexts import a_free_port, a_used_port
 from tests.service.run.test_reload import ReloadCase
-from tests.service.worlds import a_free_port, a_used_port
 
 
 def free_ports(count: int) -> list[int]:
@@ -122,10 +122,10 @@ class EveryStepCase(ReloadCase):
             forwarder.addresses,
             forwarder.rules,
             forwarder.ruleset,
-            list(forwarder.departures),
+            list(forwarder.retired_rules),
             sorted(number for live in forwarder.every_rule for number in live.sessions),
-            forwarder.doorkeeper.overall,
-            forwarder.doorkeeper.everybody.taken,
+            forwarder.admissions.overall,
+            forwarder.admissions.everybody.taken,
             forwarder.budget.spent,
             count_descriptors(),
             os.stat(self.path).st_ino,
@@ -265,16 +265,16 @@ class AccidentTests(EveryStepCase):
         (Listener, "begin"),
         (Listener, "late_clients"),
         (Listener, "resize"),
-        (Reception, "begin"),
-        (Reception, "serve"),
+        (DatagramClients, "begin"),
+        (DatagramClients, "serve"),
         (Bound, "serve"),
         (Bound, "judge"),
         (Bound, "resume"),
         (RetiredListeners, "join"),
-        (Doorkeeper, "bound"),
-        (Departures, "replace"),
-        (Departures, "remove"),
-        (Departures, "count_sessions"),
+        (AdmissionRegistry, "bound"),
+        (RetiredRules, "replace"),
+        (RetiredRules, "remove"),
+        (RetiredRules, "count_sessions"),
         (Session, "cut"),
         (UnusedSockets, "refuse"),
         (switching, "tell_where"),
@@ -399,10 +399,10 @@ class ReplacedTests(EveryStepCase):
             server = await self.in_thread(self.accept)
             await self.converses(client, server)
             first = client
-        self.assertEqual([len(live.sessions) for live in forwarder.departures], [1])
+        self.assertEqual([len(live.sessions) for live in forwarder.retired_rules], [1])
         first.close()
         server.close()
-        await self.until(lambda: not len(forwarder.departures))
+        await self.until(lambda: not len(forwarder.retired_rules))
 
     async def test_late_clients_at_a_stop(self) -> None:
         """A stop does not wait for clients that wait."""

@@ -15,8 +15,8 @@ from portfwd.service.tls.certificate_watch import DAY, CertificateWatch, sides_o
 from portfwd.service.tls.certificates import now_utc
 from portfwd.service.tls.listeners import ServerSide
 from portfwd.service.tls.targets import ClientSide
+from tests.service.contexts import Lines, a_context, rules
 from tests.service.pems import CA, directory_of, write_authority, write_pair
-from tests.service.worlds import Lines, a_world, rules
 
 
 class WatchTests(SynchronousTestCase):
@@ -36,7 +36,7 @@ class WatchTests(SynchronousTestCase):
                 f" client-key={secret}\n"
                 ":3 -> 127.0.0.1:4\n"
             ),
-            a_world(),
+            a_context(),
             Lines(),
         )
         self.rules = [one.live for one in planned]

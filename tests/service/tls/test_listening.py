@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.filters.registry import Registry
 from portfwd.kernel.platform import Platform
-from portfwd.relay.context import Surroundings
+from portfwd.relay.context import RelayContext
 from portfwd.rules import parse
 from portfwd.service.build.filters import configure
 from portfwd.service.tls.listening import tls_streams
@@ -26,17 +26,17 @@ class StreamsTests(SynchronousTestCase):
         self.clock = Clock()
         self.cert, self.key = write_pair(directory_of(self), "a", CA.issue_cert("a.example"))
 
-    def world(self, *, own_sockets: bool = True) -> Surroundings:
+    def context(self, *, own_sockets: bool = True) -> RelayContext:
         """Surroundings, as far as they are looked at."""
         reactor: Any = self.clock
         platform = Platform(own_sockets=own_sockets, epoll=False)
-        return Surroundings(reactor, platform, cast(Any, None), StreamMaker(reactor, None))
+        return RelayContext(reactor, platform, cast(Any, None), StreamMaker(reactor, None))
 
     def expects(self, clauses: str) -> Any:
         """Who is expected to send a PROXY header before TLS."""
         (rule,) = parse(f"tls::1 cert={self.cert} key={self.key} -> 10.0.0.1:1\n{clauses}", "f").rules
         filters = configure(rule, Registry.installed()).clauses if clauses else ()
-        return tls_streams(rule, self.world(), filters)._expects_header
+        return tls_streams(rule, self.context(), filters)._expects_header
 
     def test_headers(self) -> None:
         """Those whom a proxy-in filter trusts, if it is the first one."""
@@ -50,5 +50,5 @@ class StreamsTests(SynchronousTestCase):
     def test_portable(self) -> None:
         """Where sockets cannot be our own the way out is told."""
         (rule,) = parse(f"tls::1 cert={self.cert} key={self.key} -> 10.0.0.1:1\n", "f").rules
-        problem = self.assertRaises(ValueError, tls_streams, rule, self.world(own_sockets=False), ())
+        problem = self.assertRaises(ValueError, tls_streams, rule, self.context(own_sockets=False), ())
         self.assertIn("endpoint:", str(problem))

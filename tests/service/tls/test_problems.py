@@ -13,6 +13,7 @@ from portfwd.rules import parse
 from portfwd.service.build.build import live_rules
 from portfwd.service.run.session_log import Silent
 from portfwd.service.tls.problems import tls_problems
+from tests.service.contexts import a_context
 from tests.service.pems import (
     CA,
     OTHER_CA,
@@ -23,7 +24,6 @@ from tests.service.pems import (
     write_encrypted,
     write_pair,
 )
-from tests.service.worlds import a_world
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 #: When everything has expired that trustme makes.
@@ -106,7 +106,7 @@ class ProblemTests(SynchronousTestCase):
         ):
             ruleset = parse(f"a: {line}\n", "f")
             problems = [one for one in tls_problems(ruleset, lambda: NOW) if one.severity is Severity.ERROR]
-            started = self.assertRaises(StartError, live_rules, ruleset, a_world(), Silent())
+            started = self.assertRaises(StartError, live_rules, ruleset, a_context(), Silent())
             self.assertEqual(
                 list(started.failures), [f"a: {one.message} ({one.location})" for one in problems], line
             )

@@ -7,7 +7,7 @@ from typing import Any, cast
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.streams.datagrams.carrier import MOST_KEPT, MOST_KEPT_BYTES, Keep
+from portfwd.streams.datagrams.carrier import MOST_KEPT, MOST_KEPT_BYTES, EarlyDatagrams
 from portfwd.streams.datagrams.datagram_stream import DatagramStream
 from portfwd.streams.stream import Loss, Stream
 from portfwd.values import FlowSummary, Side
@@ -19,16 +19,16 @@ class KeepTests(SynchronousTestCase):
 
     def test_order(self) -> None:
         """The oldest comes out first; an empty one is one."""
-        keep = Keep()
+        keep = EarlyDatagrams()
         for data in (b"a", b"", b"c"):
             keep.put(data)
-        self.assertEqual(repr(keep), "<Keep of 3 datagrams, 2 bytes>")
+        self.assertEqual(repr(keep), "<EarlyDatagrams of 3 datagrams, 2 bytes>")
         self.assertEqual([keep.take() for _ in range(3)], [b"a", b"", b"c"])
         self.assertFalse(keep)
 
     def test_bounds(self) -> None:
         """Neither more datagrams nor more bytes than allowed; the rest is counted."""
-        keep = Keep()
+        keep = EarlyDatagrams()
         for _ in range(MOST_KEPT + 3):
             keep.put(b"")
         self.assertEqual((len(keep), keep.dropped), (MOST_KEPT, 3))

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.rules.model import Options
 from portfwd.streams.datagrams.limited_datagrams import DatagramMeter, LimitedDatagramStream
-from portfwd.streams.rate_limiters import Gates
+from portfwd.streams.rate_limiters import RateLimiters
 from portfwd.streams.stream import Loss
 from portfwd.values import InetAddress, Side
 from tests.streams.carriers import FakeCarrier, Owner
@@ -25,7 +25,7 @@ class MeterTests(SynchronousTestCase):
 
     def meter(self, side: Side = Side.CLIENT, **options: Any) -> DatagramMeter:
         """One of a rule with these options."""
-        return DatagramMeter(Gates(self.clock, Options(**options)), side)
+        return DatagramMeter(RateLimiters(self.clock, Options(**options)), side)
 
     def test_rate(self) -> None:
         """A tenth of a second's worth at once, and then as much as the rate has."""
@@ -67,9 +67,9 @@ class MeterTests(SynchronousTestCase):
 
     def test_connections(self) -> None:
         """Each direction of each association has a share, whoever its client is said to be."""
-        gates = Gates(self.clock, Options(bandwidth_per_connection=20_000))
+        limiters = RateLimiters(self.clock, Options(bandwidth_per_connection=20_000))
         for side in Side:
-            meter = DatagramMeter(gates, side)
+            meter = DatagramMeter(limiters, side)
             self.assertEqual([meter.passes(2000, one) for one in (ONE, TWO, None)], [True, False, False])
             self.assertEqual(meter.dropped, 2)
 
@@ -82,13 +82,13 @@ class StreamTests(SynchronousTestCase):
     ) -> tuple[FakeCarrier, FakeCarrier, Owner, Any]:
         """The carriers, the owner of both streams, and the client's stream."""
         self.clock = Clock()
-        gates = Gates(self.clock, Options(**options))
+        limiters = RateLimiters(self.clock, Options(**options))
         carriers, owner = (FakeCarrier(ONE), FakeCarrier(TWO)), Owner()
         streams = [
             LimitedDatagramStream(
                 carrier,
                 self.clock.seconds,
-                DatagramMeter(gates, side) if options else None,
+                DatagramMeter(limiters, side) if options else None,
                 answers if side is Side.UPSTREAM else None,
             )
             for carrier, side in zip(carriers, Side, strict=True)

@@ -11,7 +11,7 @@ from twisted.internet import error, main
 from twisted.python.failure import Failure
 from twisted.trial import unittest
 
-from portfwd.streams.sockets.bulk_reads import BulkReads, Places
+from portfwd.streams.sockets.bulk_reads import BulkReads, BulkSlots
 from portfwd.streams.transports.plain import PlainTransport
 from portfwd.values import Side
 from tests.streams.sockets.test_watched import WatchedBench
@@ -21,17 +21,17 @@ from tests.streams.workbench import BUFFER, drain, tcp_pair
 BULK = 4 * BUFFER
 
 
-class PlacesTests(unittest.SynchronousTestCase):
+class SlotsTests(unittest.SynchronousTestCase):
     """Who may read more."""
 
     def test_so_many(self) -> None:
-        """There are as many places as were made, for reads of all sizes together."""
-        places = Places(2)
-        one, other = BulkReads(100, places), BulkReads(100, places).with_size(200)
+        """There are as many slots as were made, for reads of all sizes together."""
+        slots = BulkSlots(2)
+        one, other = BulkReads(100, slots), BulkReads(100, slots).with_size(200)
         self.assertEqual((one.take(), other.take(), one.take(), other.take()), (True, True, False, False))
         other.give_back()
         self.assertTrue(one.take())
-        self.assertEqual(repr(other), "<BulkReads 200 <Places 2 of 2>>")
+        self.assertEqual(repr(other), "<BulkReads 200 <BulkSlots 2 of 2>>")
 
 
 class Sized(Script):
@@ -53,10 +53,10 @@ class TransportTests(unittest.SynchronousTestCase):
         """A transport that reads 4 bytes, or 16 in bulk."""
         self.socket = Sized()
         self.told = Told()
-        self.places = Places(1)
+        self.slots = BulkSlots(1)
         sock: Any = self.socket
         reactor: Any = FakeReactor()
-        self.transport = PlainTransport(sock, self.told, reactor, 4, bulk=BulkReads(16, self.places))
+        self.transport = PlainTransport(sock, self.told, reactor, 4, bulk=BulkReads(16, self.slots))
         self.told.makeConnection(self.transport)
         self.transport.startReading()
 
@@ -70,46 +70,46 @@ class TransportTests(unittest.SynchronousTestCase):
         """After a read that filled the buffer the next is larger; after one that did not, it is usual."""
         self.read(b"abc", b"abcd", b"abcdefgh", b"ab", b"a")
         self.assertEqual(self.socket.asked, [4, 4, 16, 16, 4])
-        self.assertEqual(self.places.taken, 0)
+        self.assertEqual(self.slots.taken, 0)
 
     def test_nothing_there(self) -> None:
-        """A larger read that brings nothing has no place, and the next is larger again."""
+        """A larger read that brings nothing has no slot, and the next is larger again."""
         self.read(b"abcd", errno.EAGAIN)
-        self.assertEqual((self.socket.asked, self.places.taken), ([4, 16], 0))
+        self.assertEqual((self.socket.asked, self.slots.taken), ([4, 16], 0))
 
     def test_a_place_while_it_is_kept(self) -> None:
-        """Who has to wait because something is kept has a place until reading goes on."""
+        """Who has to wait because something is kept has a slot until reading goes on."""
         self.read(b"abcd")
         self.told.on_data = self.transport.stopReading
         self.read(b"abcdefgh")
-        self.assertEqual(self.places.taken, 1)
+        self.assertEqual(self.slots.taken, 1)
         self.transport.startReading()
-        self.assertEqual(self.places.taken, 0)
+        self.assertEqual(self.slots.taken, 0)
 
-    def test_no_place(self) -> None:
+    def test_no_slot(self) -> None:
         """Where there is none the read is the usual one."""
-        self.places.taken = 1
+        self.slots.taken = 1
         self.read(b"abcd", b"abcd")
-        self.assertEqual((self.socket.asked, self.places.taken), ([4, 4], 1))
+        self.assertEqual((self.socket.asked, self.slots.taken), ([4, 4], 1))
 
     def test_lost(self) -> None:
-        """A connection that is gone has no place, however it went."""
+        """A connection that is gone has no slot, however it went."""
         for last in (b"", errno.ECONNRESET):
             self.setUp()
             self.read(b"abcd")
             self.socket.gives.append(last)
             outcome = self.transport.doRead()
             self.assertIs(outcome, main.CONNECTION_DONE if last == b"" else main.CONNECTION_LOST)
-            self.assertEqual(self.places.taken, 0)
+            self.assertEqual(self.slots.taken, 0)
 
     def test_lost_while_it_waits(self) -> None:
-        """A connection that is lost while something is kept has no place."""
+        """A connection that is lost while something is kept has no slot."""
         self.read(b"abcd")
         self.told.on_data = self.transport.stopReading
         self.read(b"abcdefgh")
-        self.assertEqual(self.places.taken, 1)
+        self.assertEqual(self.slots.taken, 1)
         self.transport.connectionLost(Failure(error.ConnectionDone()))
-        self.assertEqual(self.places.taken, 0)
+        self.assertEqual(self.slots.taken, 0)
 
     def test_who_holds_is_shown_little(self) -> None:
         """After a read that is held the next is the usual one."""
@@ -123,9 +123,9 @@ class FlowTests(unittest.SynchronousTestCase):
 
     def setUp(self) -> None:
         """A workbench whose larger reads are four buffers."""
-        self.places = Places()
+        self.slots = BulkSlots()
         self.bench = bench = WatchedBench(tcp_pair)
-        bench.setup.bulk = BulkReads(BULK, self.places)
+        bench.setup.bulk = BulkReads(BULK, self.slots)
         self.addCleanup(bench.close)
         bench.start()
         bench.turn()
@@ -138,12 +138,12 @@ class FlowTests(unittest.SynchronousTestCase):
         self.bench.upstream.write(data)
 
     def test_bulk(self) -> None:
-        """The second read in a row is larger; what it brought is passed on, and no place is kept."""
+        """The second read in a row is larger; what it brought is passed on, and no slot is kept."""
         self.bench.left.send(bytes(2 * BULK))
         self.bench.turn()
         self.assertEqual(self.sizes[:2], [BUFFER, BULK])
         self.assertEqual(len(drain(self.bench.right)[0]), 2 * BULK)
-        self.assertEqual(self.places.taken, 0)
+        self.assertEqual(self.slots.taken, 0)
         self.bench.left.send(b"little")
         self.bench.turn()
         self.bench.left.send(bytes(2 * BUFFER))
@@ -151,20 +151,20 @@ class FlowTests(unittest.SynchronousTestCase):
         self.assertEqual(self.sizes[3:6], [6, BUFFER, BUFFER])
 
     def test_a_place_while_it_is_kept(self) -> None:
-        """What the destination refuses has a place until it is written, or dropped."""
+        """What the destination refuses has a slot until it is written, or dropped."""
         for way in ("written", "dropped"):
             self.setUp()
             self.bench.faults.plan["send"] = deque([None, *[errno.EAGAIN] * 20])
             self.bench.left.send(bytes(BULK))
             self.bench.turn()
-            self.assertEqual((self.places.taken, self.bench.up.kept_bytes), (1, BULK - BUFFER))
+            self.assertEqual((self.slots.taken, self.bench.up.kept_bytes), (1, BULK - BUFFER))
             self.bench.faults.plan["send"].clear()
             if way == "written":
                 self.bench.nudge()
                 self.assertEqual(len(drain(self.bench.right)[0]), BULK)
             else:
                 self.bench.upstream.abort()
-            self.assertEqual(self.places.taken, 0, way)
+            self.assertEqual(self.slots.taken, 0, way)
 
     def test_answers_that_are_kept(self) -> None:
         """What was answered to a larger read, and is not taken, has its place too."""
@@ -172,20 +172,20 @@ class FlowTests(unittest.SynchronousTestCase):
         self.bench.faults.plan["send"] = deque([None, *[errno.EAGAIN] * 20])
         self.bench.left.send(bytes(BULK))
         self.bench.turn()
-        self.assertEqual(self.places.taken, 1)
+        self.assertEqual(self.slots.taken, 1)
         self.bench.faults.plan["send"].clear()
         self.bench.nudge()
-        self.assertEqual((self.places.taken, len(drain(self.bench.left)[0])), (0, BULK))
+        self.assertEqual((self.slots.taken, len(drain(self.bench.left)[0])), (0, BULK))
 
     def test_reads_that_bring_nothing(self) -> None:
-        """A larger read that finds nothing, an error or the end has no place."""
+        """A larger read that finds nothing, an error or the end has no slot."""
         for fault in (errno.EAGAIN, errno.ECONNRESET, None):
             self.setUp()
             self.bench.faults.plan["recv"] = deque([None, fault])
             self.bench.left.send(bytes(BUFFER))
             self.bench.left.shutdown(socket.SHUT_WR)
             self.bench.turn()
-            self.assertEqual((self.sizes, self.places.taken), ([BUFFER], 0))
+            self.assertEqual((self.sizes, self.slots.taken), ([BUFFER], 0))
 
     def test_who_holds_is_shown_little(self) -> None:
         """After a read that was held the next is the usual one."""

@@ -18,7 +18,7 @@ from portfwd.kernel.poller import Poller
 from portfwd.limits.descriptors import DescriptorBudget
 from portfwd.limits.pacing import MIN_SLICE
 from portfwd.rules.model import Options, RelayKind
-from portfwd.streams.rate_limiters import Gates
+from portfwd.streams.rate_limiters import RateLimiters
 from portfwd.streams.sockets.paced_flow import PacedFlow
 from portfwd.streams.sockets.paced_stream import PacedStream
 from portfwd.streams.sockets.socket_flow import SocketFlow
@@ -55,8 +55,8 @@ class _Paced:
         self.pool = NothingIdle(4 * 65536, DescriptorBudget(0, 0), reactor)
         self.addCleanup(self.pool.close)
         options = evolve(Options(), relay=self.relay, buffer=8192, pipe=65536, bandwidth=16 << 20)
-        gates = Gates(reactor, options)  # type: ignore[arg-type]
-        self.maker = SocketStreams(SocketShare(self.poller, self.pool), options, gates=gates)
+        limiters = RateLimiters(reactor, options)  # type: ignore[arg-type]
+        self.maker = SocketStreams(SocketShare(self.poller, self.pool), options, limiters=limiters)
 
     def stream(self, sock: socket.socket) -> PacedStream:
         """Made as for sessions."""
@@ -138,7 +138,7 @@ class PacedBench(Workbench):
         """As a session does it."""
         # No smaller than a slice, so that a read takes all of one.
         self.setup.buffer = memoryview(bytearray(16384))
-        self.gates = Gates(self.reactor, Options(**self._rates))
+        self.limiters = RateLimiters(self.reactor, Options(**self._rates))
         self.client.address = ONE
         self.eyes = Eyes()
         self.eyes.streams = {Side.CLIENT: self.client, Side.UPSTREAM: self.upstream}
@@ -150,7 +150,7 @@ class PacedBench(Workbench):
     def join(self, source: Any, destination: Any) -> SocketFlow:
         """Make a flow that is limited."""
         client = source if source.side is Side.CLIENT else destination
-        ticket = self.gates.ticket(source.side, client.address)
+        ticket = self.limiters.ticket(source.side, client.address)
         assert ticket is not None
         return PacedFlow(source, destination, self.setup, ticket)
 
@@ -163,9 +163,9 @@ class PacedBench(Workbench):
 
     @property
     def timers(self) -> int:
-        """How many timers of gates run."""
+        """How many timers of rate limiters run."""
         self.turn()
-        return len([call for call in self.reactor.getDelayedCalls() if "Gate" in str(call.func)])
+        return len([call for call in self.reactor.getDelayedCalls() if "RateLimiter" in str(call.func)])
 
     def pass_time(self, seconds: float) -> None:
         """So much later, when everybody has done what he may."""
@@ -252,8 +252,8 @@ class PaceTests(BenchCase):
             bench.left.send(b"little")
             bench.turn()
         self.assertEqual(bench.arrived(), 120)
-        gate = bench.gates._shared[Side.CLIENT]
-        self.assertEqual(gate._pace._bucket.level(0.0), BURST - 120)
+        limiter = bench.limiters._shared[Side.CLIENT]
+        self.assertEqual(limiter._pace._bucket.level(0.0), BURST - 120)
 
     def test_directions(self) -> None:
         """Each has its own."""
@@ -334,12 +334,12 @@ class QueueTests(BenchCase):
     def test_lost_with_a_grant(self) -> None:
         """What was granted to a flow that is lost before it could read is given back."""
         bench = self.waiting()
-        gate = bench.gates._shared[Side.CLIENT]
-        gate.settle(SLICE, 0)
+        limiter = bench.limiters._shared[Side.CLIENT]
+        limiter.settle(SLICE, 0)
         self.assertEqual((bench.up.waits, bench.up.allowance), (False, SLICE))
         bench.client.lose(Loss.RESET)
         bench.turn()
-        self.assertEqual(gate._pace._bucket.level(0.0), SLICE)
+        self.assertEqual(limiter._pace._bucket.level(0.0), SLICE)
 
     def test_dropped(self) -> None:
         """So does one whose destination takes no more: what it reads is thrown away, as fast as it comes."""
@@ -378,11 +378,11 @@ class QueueTests(BenchCase):
     def test_waiting_is_not_silence(self) -> None:
         """While a flow waits something moves, as far as limits of silence go; and only then."""
         bench = self.waiting(rates={"bandwidth": 10_000})
-        gate = bench.gates._shared[Side.CLIENT]
-        gate.settle(0, 10_000_000)
+        limiter = bench.limiters._shared[Side.CLIENT]
+        limiter.settle(0, 10_000_000)
         bench.pass_time(900)
         self.assertEqual((bench.client.moved_at, bench.upstream.moved_at), (900, 0))
-        gate.settle(10_000_000, 0)
+        limiter.settle(10_000_000, 0)
         for _ in range(100):
             bench.pass_time(1)
         self.assertFalse(bench.up.waits)
@@ -392,24 +392,24 @@ class QueueTests(BenchCase):
         """Nor is it when the turn has come, or the flow has left the queue, and nothing was read yet."""
         for how in ("turn", "leave", "go_as"):
             bench = self.waiting()
-            gate = bench.gates._shared[Side.CLIENT]
-            gate.settle(0, 10_000_000)
+            limiter = bench.limiters._shared[Side.CLIENT]
+            limiter.settle(0, 10_000_000)
             bench.pass_time(50)
             {
-                "turn": lambda gate=gate: gate.settle(10_000_000, 0),
+                "turn": lambda limiter=limiter: limiter.settle(10_000_000, 0),
                 "leave": bench.client.hold,
                 "go_as": lambda bench=bench: bench.client.go_as(OTHER),
             }[how]()
             self.assertEqual((bench.up.waits, bench.client.moved_at), (False, 50), how)
 
     def test_two_sessions_share(self) -> None:
-        """Flows of one gate get a slice each in turn."""
+        """Flows of one rate limiter get a slice each in turn."""
         bench = self.bench()
         second = PacedBench()
         self.addCleanup(second.close)
         for flow in (second.client.source, second.upstream.source):
             assert isinstance(flow, PacedFlow)
-            ticket = bench.gates.ticket(flow.source.side, OTHER)
+            ticket = bench.limiters.ticket(flow.source.side, OTHER)
             assert ticket is not None
             flow._ticket = ticket
         second.start()
@@ -436,7 +436,7 @@ class QueueTests(BenchCase):
         self.assertEqual((bench.arrived(), bench.up.waits), (BURST, True))
         down = bench.client.drain
         assert isinstance(down, PacedFlow)
-        self.assertEqual(down._ticket._gates, (bench.gates._sources[Side.UPSTREAM].of(OTHER.host),))
+        self.assertEqual(down._ticket._limiters, (bench.limiters._sources[Side.UPSTREAM].of(OTHER.host),))
 
 
 class TwoBoundsTests(BenchCase):
@@ -528,7 +528,7 @@ class TwoBoundsTests(BenchCase):
         bench.left.send(noise(3000))
         bench.turn(12)
         self.assertEqual(len(bench.eyes.seen[Side.CLIENT]), 3000)
-        self.assertEqual(bench.gates._shared[Side.CLIENT]._pace._bucket.level(0.0), BURST - 3000)
+        self.assertEqual(bench.limiters._shared[Side.CLIENT]._pace._bucket.level(0.0), BURST - 3000)
 
 
 class OpeningTests(BenchCase):
@@ -541,7 +541,7 @@ class OpeningTests(BenchCase):
         share = SocketShare(bench.poller, bench.pool)
         near, far = socket.socketpair()
         self.addCleanup(far.close)
-        stream = SocketStreams(share, options, gates=Gates(bench.reactor, options)).accepted(
+        stream = SocketStreams(share, options, limiters=RateLimiters(bench.reactor, options)).accepted(
             near, ONE, options
         )
         self.addCleanup(stream.abort)

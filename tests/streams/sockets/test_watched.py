@@ -19,7 +19,7 @@ from portfwd.rules.model import Options, RelayKind
 from portfwd.streams.sockets import watched_flow
 from portfwd.streams.sockets.socket_flow import SocketFlow
 from portfwd.streams.sockets.socket_opening import SocketShare, SocketStreams
-from portfwd.streams.sockets.watched_flow import Absent, WatchedFlow
+from portfwd.streams.sockets.watched_flow import NotConnected, WatchedFlow
 from portfwd.streams.sockets.watched_stream import WatchedStream
 from portfwd.streams.stream import Loss, Stream, Watched
 from portfwd.values import Side
@@ -49,7 +49,7 @@ class _Sockets:
         options = evolve(Options(), relay=self.relay, buffer=8192, bulk_buffer=self.bulk, pipe=65536)
         share = SocketShare(self.poller, self.pool)
         self.maker = SocketStreams(share, options, watched=True)
-        self.addCleanup(lambda: self.assertEqual(share.places.taken, 0))
+        self.addCleanup(lambda: self.assertEqual(share.slots.taken, 0))
 
     def stream(self, sock: socket.socket) -> WatchedStream:
         """Made as for sessions of rules with filters."""
@@ -462,8 +462,8 @@ class SmallThingsTests(BenchCase):
         """Flows say what they are, also while one end is absent."""
         bench = self.bench()
         self.assertIn("from client", repr(bench.up))
-        nowhere: Any = Absent()
-        self.assertIn("Absent", repr(nowhere))
+        nowhere: Any = NotConnected()
+        self.assertIn("NotConnected", repr(nowhere))
         flow = WatchedFlow(nowhere, bench.client, bench.setup)
         self.assertIn("from upstream", repr(flow))
         self.assertEqual(nowhere.written_out(), None)
@@ -471,7 +471,7 @@ class SmallThingsTests(BenchCase):
     def test_our_own_mistake(self) -> None:
         """A failure of a flow without a source is told to the side that is there."""
         bench = self.bench()
-        nowhere: Any = Absent()
+        nowhere: Any = NotConnected()
         flow = WatchedFlow(nowhere, bench.client, bench.setup)
         flow.failed(Failure(ZeroDivisionError()))
         self.assertEqual(bench.owner.losses, {Side.CLIENT: Loss.FAILED})

@@ -14,7 +14,7 @@ from twisted.trial import unittest
 from portfwd.kernel.poller import Poller
 from portfwd.rules.model import Options
 from portfwd.streams.opening import StreamMaker
-from portfwd.streams.rate_limiters import Gates
+from portfwd.streams.rate_limiters import RateLimiters
 from portfwd.streams.stream import Stream, Watched
 from portfwd.streams.transports.paced_transport import PacedTransport
 from portfwd.streams.transports.transport import TransportStream
@@ -42,8 +42,8 @@ class _Paced:
         self.poller.start()
         self.addCleanup(self.poller.stop)
         maker = StreamMaker(reactor, self.poller)  # type: ignore[arg-type]
-        gates = Gates(reactor, Options(bandwidth=16 << 20))  # type: ignore[arg-type]
-        self.maker = maker.with_gates(gates)
+        limiters = RateLimiters(reactor, Options(bandwidth=16 << 20))  # type: ignore[arg-type]
+        self.maker = maker.with_limiters(limiters)
 
     def stream(self, sock: socket.socket) -> Watched:
         """Made as for sessions."""
@@ -106,8 +106,8 @@ class MemoryCase(unittest.SynchronousTestCase):
     def make(self, *, watched: bool = False, early: bytes = b"", **rates: int) -> None:
         """A client and an upstream of a rule with these rates."""
         clock: Any = self.clock
-        self.gates = Gates(clock, Options(**(rates or {"bandwidth": RATE})))
-        maker = StreamMaker(clock, None, self.gates)
+        self.limiters = RateLimiters(clock, Options(**(rates or {"bandwidth": RATE})))
+        maker = StreamMaker(clock, None, self.limiters)
         self.near, self.far = Wire(), Wire()
         self.client, self.upstream = (
             self.stream(maker, wire, side)
@@ -136,7 +136,7 @@ class MemoryCase(unittest.SynchronousTestCase):
 
     def level(self, side: Side = Side.CLIENT) -> float:
         """What the gate of a direction holds."""
-        return self.gates._shared[side]._pace._bucket.level(self.clock.seconds())
+        return self.limiters._shared[side]._pace._bucket.level(self.clock.seconds())
 
 
 class MemoryTests(MemoryCase):
@@ -293,7 +293,7 @@ class MemoryTests(MemoryCase):
         self.client.dataReceived(bytes(BURST + SLICE))
         self.upstream.dataReceived(bytes(BURST - 1))
         self.assertEqual((self.near.reads, self.far.reads), (False, True))
-        own = self.gates._sources[Side.UPSTREAM].of(ONE.host)
+        own = self.limiters._sources[Side.UPSTREAM].of(ONE.host)
         self.assertEqual(own._pace._bucket.level(0), 1)
         self.client.go_as(OTHER)
         self.assertTrue(self.near.reads)
@@ -307,7 +307,7 @@ class MemoryTests(MemoryCase):
     def test_another_address_that_waits_too(self) -> None:
         """Who turns out to be one who has nothing left either waits there; a hold stays a hold."""
         self.make(bandwidth_per_source=RATE)
-        self.gates._sources[Side.CLIENT].of(OTHER.host).settle(0, 2 * BURST)
+        self.limiters._sources[Side.CLIENT].of(OTHER.host).settle(0, 2 * BURST)
         self.client.dataReceived(bytes(BURST + SLICE))
         self.client.go_as(OTHER)
         self.assertFalse(self.near.reads)

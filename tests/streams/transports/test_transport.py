@@ -25,7 +25,7 @@ from portfwd.kernel.poller import Poller
 from portfwd.rules.model import Options
 from portfwd.service.tls.targets import ClientSide
 from portfwd.streams.opening import StreamMaker
-from portfwd.streams.sockets.bulk_reads import BulkReads, Places
+from portfwd.streams.sockets.bulk_reads import BulkReads, BulkSlots
 from portfwd.streams.stream import Stream
 from portfwd.streams.transports.plain import IStreamProtocol
 from portfwd.streams.transports.transport import TransportStream
@@ -52,11 +52,11 @@ class _Pair(StreamConformance):
     def setUp(self) -> None:
         self.poller = Poller(reactor)  # type: ignore[arg-type]
         self.poller.start()
-        places = Places()
-        bulk = None if self.bulk is None else BulkReads(self.bulk, places)
+        slots = BulkSlots()
+        bulk = None if self.bulk is None else BulkReads(self.bulk, slots)
         self.maker = StreamMaker(reactor, self.poller, bulk=bulk)  # type: ignore[arg-type]
         self.addCleanup(self.poller.stop)
-        self.addCleanup(lambda: self.assertEqual(places.taken, 0))
+        self.addCleanup(lambda: self.assertEqual(slots.taken, 0))
 
     def streams(self, left: socket.socket, right: socket.socket) -> tuple[Stream, Stream]:
         """Made as for sessions."""

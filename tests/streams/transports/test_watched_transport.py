@@ -15,7 +15,7 @@ from zope.interface.verify import verifyObject
 
 from portfwd.kernel.poller import Poller
 from portfwd.streams.opening import StreamMaker
-from portfwd.streams.sockets.bulk_reads import BulkReads, Places
+from portfwd.streams.sockets.bulk_reads import BulkReads, BulkSlots
 from portfwd.streams.stream import Stream, Watched
 from portfwd.streams.transports.transport import TransportStream
 from portfwd.streams.transports.write_readiness import WriteReadiness
@@ -36,11 +36,11 @@ class _Pair:
     def setUp(self) -> None:
         self.poller = Poller(reactor)  # type: ignore[arg-type]
         self.poller.start()
-        places = Places()
-        bulk = None if self.bulk is None else BulkReads(self.bulk, places)
+        slots = BulkSlots()
+        bulk = None if self.bulk is None else BulkReads(self.bulk, slots)
         self.maker = StreamMaker(reactor, self.poller, bulk=bulk)  # type: ignore[arg-type]
         self.addCleanup(self.poller.stop)
-        self.addCleanup(lambda: self.assertEqual(places.taken, 0))
+        self.addCleanup(lambda: self.assertEqual(slots.taken, 0))
 
     def stream(self, sock: socket.socket) -> Watched:
         """Made as for sessions."""

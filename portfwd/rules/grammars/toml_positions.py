@@ -21,7 +21,7 @@ _MULTILINE: Final = ('"""', "'''")
 Path = tuple[str | int, ...]
 
 
-class Places:
+class TomlPositions:
     """
     The places of one file.
 
@@ -35,7 +35,7 @@ class Places:
             self._scan(text)
 
     def __repr__(self) -> str:
-        return f"<Places {self.name} {len(self._found)} keys>"
+        return f"<TomlPositions {self.name} {len(self._found)} keys>"
 
     def at(self, path: Path) -> Location:
         """The place of a key, or of the nearest thing around it; always with the key's path."""

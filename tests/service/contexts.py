@@ -1,4 +1,4 @@
-"""What the tests of the service room share: rules from text, worlds without a reactor, ports, a log."""
+"""What the tests of the service room share: rules from text, contexts without a reactor, ports, a log."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from portfwd.kernel.platform import Platform
-from portfwd.relay.context import Surroundings
+from portfwd.relay.context import RelayContext
 from portfwd.rules import parse
 from portfwd.rules.model import Ruleset
 from portfwd.streams.opening import StreamMaker
@@ -21,9 +21,9 @@ def rules(text: str) -> Ruleset:
     return parse(text, "test.conf")
 
 
-def a_world(reactor: object | None = None, *, own_sockets: bool = True) -> Surroundings:
-    """A world on a clock, or on a reactor."""
-    return Surroundings(
+def a_context(reactor: object | None = None, *, own_sockets: bool = True) -> RelayContext:
+    """A context on a clock, or on a reactor."""
+    return RelayContext(
         reactor=cast(Any, Clock() if reactor is None else reactor),
         platform=Platform(own_sockets=own_sockets, epoll=False),
         names=cast(Any, None),

@@ -16,7 +16,7 @@ Accept = Callable[[socket.socket, "Address | None"], None]
 MakeRoom = Callable[[str], bool]
 
 
-class Gate(Protocol):
+class AcceptLimit(Protocol):
     """What may keep clients waiting in the backlog: `portfwd.limits.admission.Admission`."""
 
     def closed_for(self, now: float) -> float:
