@@ -49,6 +49,11 @@ from portfwd.values import Address, InetAddress, counted
 #: millisecond.
 BATCH: Final = 64
 
+#: Clients without an association whose datagrams are read before others get their turn. To begin an
+#: association takes some 100 microseconds if another one has to go for it, so a flood of new sources may not
+#: have a whole `BATCH`.
+NEW_AT_ONCE: Final = 8
+
 #: How the kernel refuses an address to answer from.
 _NOT_OURS: Final = frozenset({errno.EINVAL, errno.EADDRNOTAVAIL, errno.ENODEV, errno.ENETUNREACH})
 
@@ -164,7 +169,8 @@ class DatagramListener(DatagramClients):
     def take_waiting(self) -> None:
         """Take what waits in the buffer, one part of it, and what was held, before a stop."""
         if self._state in ("accepting", "held"):
-            self.run()
+            for _ in range(BATCH // NEW_AT_ONCE):
+                self.run()
             super().take_waiting()
 
     def _close(self) -> None:
@@ -190,9 +196,12 @@ class DatagramListener(DatagramClients):
     def _read(self) -> bool:
         entries = self.table.entries
         receive = self._receive_whole if self._unix else self._socket.recvfrom
+        new = 0
         for _ in range(BATCH):
             if self._state == "stopped":
                 return False
+            if new == NEW_AT_ONCE:
+                break
             try:
                 data, key = receive(LARGEST)
             except BlockingIOError:
@@ -201,6 +210,7 @@ class DatagramListener(DatagramClients):
                 continue  # an error that waited; there is no datagram in it
             one = entries.get(key)
             if one is None:
+                new += 1
                 one = self._arrived(key, key, (), data)
                 if one is None:
                     continue
@@ -227,9 +237,12 @@ class DatagramListener(DatagramClients):
 
     def _read_with_destinations(self) -> bool:
         entries, receive = self.table.entries, self._socket.recvmsg
+        new = 0
         for _ in range(BATCH):
             if self._state == "stopped":
                 return False
+            if new == NEW_AT_ONCE:
+                break
             try:
                 data, ancillary, flags, client = receive(LARGEST, CONTROL_ROOM)
             except BlockingIOError:
@@ -242,6 +255,7 @@ class DatagramListener(DatagramClients):
             key = (client, destination_in(ancillary))
             one = entries.get(key)
             if one is None:
+                new += 1
                 one = self._arrived(key, client, from_destination(key[1]), data)
                 if one is None:
                     continue

@@ -22,7 +22,7 @@ from portfwd.listen import datagram_clients as reception
 from portfwd.listen import datagram_listener
 from portfwd.listen.datagram_client import DatagramClient
 from portfwd.listen.datagram_clients import LAST_SILENCE, REFUSED_FOR
-from portfwd.listen.datagram_listener import BATCH, DatagramListener
+from portfwd.listen.datagram_listener import BATCH, NEW_AT_ONCE, DatagramListener
 from portfwd.listen.held_datagrams import OVERHEAD
 from portfwd.rules import parse
 from portfwd.service.run.reload import ReloadResult
@@ -764,6 +764,33 @@ class TroubleTests(PostCase):
         with mock.patch.object(self.listener, "run", wraps=self.listener.run) as parts:
             self.assertEqual(self.receive(self.upstream)[0], b"small")
         self.assertLess(parts.call_count, 20, "the flood was not over yet")
+
+    def test_a_flood_of_sources_delays_nobody_elsewhere(self) -> None:
+        """Few new clients come in at a time, also where others go for them; then others have a turn."""
+        before: list[int] = []
+        for listen in ("127.0.0.1:0/udp", "0.0.0.0:0/udp"):
+            port = self.upstream.getsockname()[1]
+            self.forward(
+                f"r: {listen} -> 127.0.0.1:9/udp max-assocs=10\ns: 127.0.0.1:0/udp -> 127.0.0.1:{port}/udp"
+            )
+            for _ in range(10 * NEW_AT_ONCE):
+                self.datagrams().sendto(b"x", self.where())
+            self.datagrams().sendto(b"small", self.where("s"))
+            self.listener.run()
+            self.assertEqual(self.listener.accepted, NEW_AT_ONCE)
+            (other,) = self.forwarder._bound[1].listeners
+            with mock.patch.object(other, "run", lambda: before.append(self.listener.accepted)):
+                self.turn()
+            self.assertLessEqual(before.pop(), 3 * NEW_AT_ONCE)
+            self.assertEqual(self.listener.accepted, 10 * NEW_AT_ONCE)
+
+    def test_many_that_wait_before_a_stop(self) -> None:
+        """New clients whose datagrams wait are served before their listener goes."""
+        self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp")
+        for _ in range(BATCH):
+            self.datagrams().sendto(b"x", self.where())
+        self.listener.take_waiting()
+        self.assertEqual(self.listener.accepted, BATCH)
 
     def test_answers_that_do_not_fit(self) -> None:
         """An answer that the kernel does not take is dropped and counted."""
