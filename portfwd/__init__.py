@@ -24,21 +24,34 @@ The life of a connection, and the room where each step lives:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from portfwd.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from twisted.application.service import IService
+    from twisted.internet.interfaces import IStreamServerEndpoint
 
     from portfwd.kernel.reactor import Reactor
     from portfwd.relay.rule import SessionLog
     from portfwd.rules.model import Rule, Ruleset
+    from portfwd.service.build.from_objects import FilterArgument, Target
+    from portfwd.service.embed import EmbeddedForwarder
 
 
 def forward(
-    reactor: Reactor, rule: str | Rule | Ruleset, *, log: SessionLog | None = None, drain: float = 10.0
-) -> IService:
+    reactor: Reactor,
+    rule: str | Rule | Ruleset | None = None,
+    *,
+    listen: str | IStreamServerEndpoint | None = None,
+    to: Target | Iterable[Target] | None = None,
+    filters: Iterable[FilterArgument] = (),
+    clauses: Iterable[str] = (),
+    name: str | None = None,
+    log: SessionLog | None = None,
+    drain: float = 10.0,
+    **options: Any,
+) -> EmbeddedForwarder:
     """
     A forwarder for your own Twisted program; the same code that ``twistd portfwd`` runs.
 
@@ -47,16 +60,36 @@ def forward(
 
     :param reactor: the reactor your program runs.
     :param rule: text in the native grammar (``":8080 -> 10.0.0.5:80"``), a rule value, or a whole ruleset.
-    :param log: who is told of sessions; None for nobody.
+        Without it `listen` and `to` are needed.
+    :param listen: where to listen: an address as in a rule, or a server endpoint of Twisted's.
+    :param to: the target: an address as in a rule, or a client endpoint of Twisted's; or a list of both.
+    :param filters: each is a class of filters, a filter (all connections share it), a function that makes
+        one, a `portfwd.filters.Factory`, or the text of a ``filter`` clause.
+    :param clauses: lines that stand beneath a rule, such as ``"allow 10.0.0.0/8"``.
+    :param name: of the rule, for logs, metrics and `EmbeddedForwarder.addresses`; None: the listen address.
+    :param log: is told of sessions; None for nobody. `EmbeddedForwarder.subscribe` takes functions.
     :param drain: seconds that sessions get to finish when the service stops.
+    :param options: options of the rule, with ``_`` for ``-``: ``idle="5m"``, ``max_conns=100``.
     :raises portfwd.errors.RulesError: the rule is wrong, or asks for what this version cannot do.
-    :raises portfwd.errors.StartError: a target cannot be made ready;
+    :raises portfwd.errors.StartError: a target or the access log cannot be made ready;
         from ``startService``: a port cannot be bound.
+    :raises TypeError: an argument has a wrong type.
     """
-    # Here and not above: who imports a small module of ours does not want all of them.
+    # Here and not above: a program that imports one small module must not load all of them.
     from portfwd.service.embed import forward as make
 
-    return make(reactor, rule, log=log, drain=drain)
+    return make(
+        reactor,
+        rule,
+        listen=listen,
+        to=to,
+        filters=filters,
+        clauses=clauses,
+        name=name,
+        log=log,
+        drain=drain,
+        **options,
+    )
 
 
 __all__ = ["__version__", "forward"]

@@ -112,8 +112,12 @@ class Client(Protocol):
         reactor.stop()
 
 reactor.listenTCP(8093, ServerFactory.forProtocol(Upstream), interface="127.0.0.1")
-reactor.callWhenRunning(reactor.connectTCP, "127.0.0.1", 8092, ClientFactory.forProtocol(Client))
-runpy.run_path(sys.argv[1])
+reactor.callWhenRunning(reactor.connectTCP, "127.0.0.1", int(sys.argv[2]), ClientFactory.forProtocol(Client))
+listing = runpy.run_path(sys.argv[1])
+if "application" in listing:
+    listing["service"].startService()
+    reactor.addSystemEventTrigger("before", "shutdown", listing["service"].stopService)
+    reactor.run()
 """
 
 
@@ -310,7 +314,12 @@ class ProgramTests(SynchronousTestCase):
 
     def test_embed(self) -> None:
         """The program with a forwarder inside forwards, and ends in order."""
-        self.assertEqual(self.run_there(sys.executable, "-c", DRIVER, "embed.py"), "through")
+        self.assertEqual(self.run_there(sys.executable, "-c", DRIVER, "embed.py", "8092"), "through")
+
+    def test_embed_objects(self) -> None:
+        """The application with objects forwards, and tells of the session."""
+        said = self.run_there(sys.executable, "-c", DRIVER, "embed_objects.py", "8094")
+        self.assertRegex(said, r"^through127\.0\.0\.1:\d+ 0 ")
 
     def test_units(self) -> None:
         """A systemd unit starts commands that portfwd has, with options that they know."""

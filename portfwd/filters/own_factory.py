@@ -12,7 +12,7 @@ find classes: `portfwd.filters.registry` does.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from attrs import field, frozen
@@ -86,22 +86,30 @@ class ClassPlugin:
         cls, values = self.options, dict(options.values)
         if self.takes_routes:
             values[CLAUSES] = tuple(clauses)
-        said = cls(**values)
-        return Factory(
-            lambda connection: cls(**values),
-            getattr(said, "directions", BOTH),
-            getattr(said, "routes", False),
-            getattr(said, "max_hold", MAX_HOLD),
-            getattr(said, "hold_timeout", None),
-            getattr(said, "on_timeout", "close"),
-            getattr(said, "on_error", "close"),
-            getattr(said, "announces", False),
-            on_overflow=getattr(said, "on_overflow", "close"),
-        )
+        return factory_like(cls(**values), lambda: cls(**values))
 
 
-def missing_methods(cls: type) -> list[str]:
-    """The methods of `IFilter` that a class lacks."""
+def factory_like(said: object, make: Callable[[], Any]) -> Factory:
+    """
+    A factory of what `make` makes.
+
+    :param said: a filter that says what the factory does (`directions`, `max_hold` …).
+    """
+    return Factory(
+        lambda connection: make(),
+        getattr(said, "directions", BOTH),
+        getattr(said, "routes", False),
+        getattr(said, "max_hold", MAX_HOLD),
+        getattr(said, "hold_timeout", None),
+        getattr(said, "on_timeout", "close"),
+        getattr(said, "on_error", "close"),
+        getattr(said, "announces", False),
+        on_overflow=getattr(said, "on_overflow", "close"),
+    )
+
+
+def missing_methods(cls: object) -> list[str]:
+    """The methods of `IFilter` that a class, or a filter, lacks."""
     return [name for name in IFilter.names() if not callable(getattr(cls, name, None))]
 
 

@@ -194,7 +194,7 @@ class Registry:
         :raises Unavailable: it cannot be imported or used.
         """
         code = _import(origin)
-        return FoundPlugin(_as_plugin(code, origin), origin, code)
+        return FoundPlugin(as_plugin(code, origin), origin, code)
 
     def _only(self, name: str) -> Origin:
         if name.startswith(PYTHON):
@@ -273,7 +273,7 @@ def _import(origin: Origin) -> Any:
     return found
 
 
-def _as_plugin(thing: Any, origin: Origin) -> Any:
+def as_plugin(thing: Any, origin: Origin) -> Any:
     """The plug-in that an imported object is."""
     plugin = thing
     if isinstance(thing, type):

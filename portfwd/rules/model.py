@@ -284,6 +284,7 @@ class ListenSpec:
     :ivar ports: for TCP, UDP and TLS, else None.
     :ivar path: for UNIX: file name or ``@abstract``; for SYSTEMD: the socket's name;
         for ENDPOINT: the description, untouched.
+    :ivar given: for ENDPOINT: the endpoint that a program handed in; `path` only names it then.
     """
 
     kind: Kind
@@ -292,6 +293,7 @@ class ListenSpec:
     path: str = ""
     options: ListenOptions = ListenOptions()
     where: Location = field(default=NOWHERE, eq=False, repr=False)
+    given: object = field(default=None, eq=id, repr=False)
 
 
 @frozen
@@ -312,6 +314,7 @@ class TargetSpec:
     name: str = ""
     options: Options = Options()
     where: Location = field(default=NOWHERE, eq=False, repr=False)
+    given: object = field(default=None, eq=id, repr=False)
 
 
 @frozen
@@ -330,6 +333,7 @@ class FilterSpec:
 
     :ivar word_places: where each of `words` stands; empty for a clause that was not read from text.
     :ivar option_places: where key and value of each of `options` stand; the same.
+    :ivar given: the filter that a program handed in; `name` only names it then.
     """
 
     name: str
@@ -338,6 +342,7 @@ class FilterSpec:
     where: Location = field(default=NOWHERE, eq=False, repr=False)
     word_places: tuple[Location, ...] = field(default=(), eq=False, repr=False)
     option_places: tuple[tuple[Location, Location], ...] = field(default=(), eq=False, repr=False)
+    given: object = field(default=None, eq=id, repr=False)
 
 
 @frozen

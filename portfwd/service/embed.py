@@ -1,34 +1,341 @@
 # -*- test-case-name: tests.service.test_embed -*-
-"""A forwarder inside another Twisted program."""
+"""
+A forwarder inside another Twisted program.
+
+It is the forwarder of ``twistd portfwd`` with what the rules' directives ask for: the access log of a ``log``
+line, control sockets, manholes and the metrics page, a pid file. It installs no signal handler, changes no
+user and ends no program.
+"""
 
 from __future__ import annotations
 
-from twisted.application.service import IService
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
 
-from portfwd.errors import RulesError
+from attrs import evolve
+from twisted.application.service import IServiceCollection, MultiService
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IStreamServerEndpoint
+
+from portfwd.admin.operator import LiveSession, OperatorError, TargetView
+from portfwd.errors import RulesError, StartError, SteerError
 from portfwd.kernel.reactor import Reactor
 from portfwd.kernel.steady import steady
 from portfwd.relay.rule import SessionLog
-from portfwd.rules import parse_rule, unsupported
-from portfwd.rules.model import Rule, Ruleset
+from portfwd.rules import unsupported
+from portfwd.rules.model import AccessLogFormat, LogSpec, Rule, Ruleset
 from portfwd.service.build.factories import Factories
 from portfwd.service.build.filters import filter_problems
+from portfwd.service.build.from_objects import FilterArgument, Target, ruleset_from, ruleset_of
+from portfwd.service.daemon.pid_file import PidFile
+from portfwd.service.operators.operating import Operating
+from portfwd.service.operators.operators import add_operators
 from portfwd.service.run.forwarder import DRAIN, Forwarder
+from portfwd.service.run.reload import ReloadResult
+from portfwd.service.run.session_log import LogInUse, describe
+from portfwd.service.run.subscribers import Subscribers, Told
+from portfwd.values import SessionSummary
+
+#: Seconds that the access log gets to write its last lines.
+LAST_LINES: Final = 2.0
+
+
+class EmbeddedForwarder(MultiService):
+    """
+    What `portfwd.forward` returns.
+
+    :ivar forwarder: the service that listens; `MultiService` starts the others beside it.
+    :ivar clock: the program's reactor; its delayed calls count by the monotonic clock.
+    """
+
+    def __init__(self, reactor: Reactor, ruleset: Ruleset, log: SessionLog | None, drain: float) -> None:
+        """
+        Make everything ready; nothing is bound or connected yet.
+
+        :raises RulesError: this version cannot do what a rule says, or a filter is not good.
+        :raises StartError: a target, the access log or a manhole cannot be made ready.
+        """
+        super().__init__()
+        factories = Factories()
+        problems = (*unsupported(ruleset), *filter_problems(ruleset, factories=factories))
+        if problems:
+            raise RulesError(problems)
+        self.clock = clock = steady(reactor)
+        self._state = ""
+        self._is_bound = False
+        self._subscribers = Subscribers()
+        if log is not None:
+            self._subscribers.add(_checked_log(log))
+        self._written = LogInUse(_log_spec(ruleset), foreground=True, clock=clock)
+        if self._written.warning:
+            raise StartError([self._written.warning])
+        self._listed: Callable[[], None] = lambda: None
+        self._write_lines()
+        self.forwarder = Forwarder(clock, ruleset, self._subscribers, drain=drain, factories=factories)
+        self._operating = Operating(self.forwarder, clock)
+        self.forwarder.setServiceParent(self)
+        add_operators(self, ruleset, self.forwarder, clock, reload=self._reload_for_operators)
+        if ruleset.pid_file is not None:
+            PidFile(ruleset.pid_file).setServiceParent(self)
+        self.name = f"portfwd {ruleset.rules[0].name}" if ruleset.rules else "portfwd"
+
+    def __repr__(self) -> str:
+        return f"<EmbeddedForwarder {self._state or 'new'} {self.forwarder!r}>"
+
+    # Looking
+
+    @property
+    def addresses(self) -> dict[str, list[str]]:
+        """Names of rules to the addresses that are bound for them, ports filled in; none before the start."""
+        return self.forwarder.addresses
+
+    @property
+    def sessions(self) -> Sequence[SessionSummary]:
+        """What each open session did so far."""
+        return [session.summary() for session in self._operating.sessions()]
+
+    @property
+    def targets(self) -> Sequence[TargetView]:
+        """Every target, with its health and its sessions."""
+        return list(self._operating.targets(None))
+
+    def subscribe(self, *, opened: Told | None = None, closed: Told | None = None) -> Callable[[], None]:
+        """
+        Call a function with the `SessionSummary` of each session.
+
+        :param opened: called when a session has reached its upstream.
+        :param closed: called when a session is over, with its close reason.
+        :returns: ends the subscription.
+        """
+        for name, told in (("opened", opened), ("closed", closed)):
+            if told is not None and not callable(told):
+                raise TypeError(f"{name}= takes a function of one SessionSummary, not {told!r}")
+        return self._subscribers.subscribe(opened, closed)
+
+    # Starting and stopping
+
+    def setServiceParent(self, parent: Any) -> None:
+        """See `IService`; a name that the parent knows already gets a number."""
+        siblings = {child.name for child in IServiceCollection(parent)}
+        name, number = self.name, 1
+        while self.name in siblings:
+            number += 1
+            self.name = f"{name} ({number})"
+        super().setServiceParent(parent)
+
+    def privilegedStartService(self) -> None:
+        """
+        Bind every listener, which takes the privileges that the program may drop after this.
+
+        :raises StartError: with a line for each that cannot be bound; nothing stays bound.
+        """
+        self._refuse_second_start()
+        self._is_bound = True
+        self._try(super().privilegedStartService)
+
+    def startService(self) -> None:
+        """
+        Accept clients; bind first, if that was not done.
+
+        :raises StartError: something cannot be bound, or this service was started before.
+        """
+        self._refuse_second_start()
+        if not self._is_bound:
+            self.privilegedStartService()
+        self._try(super().startService)
+        self._state = "running"
+
+    def _refuse_second_start(self) -> None:
+        if self._state:
+            raise StartError([f"this forwarder is {self._state}: it can be started once; make another"])
+
+    def _try(self, start: Callable[[], object]) -> None:
+        try:
+            start()
+        except BaseException:
+            self._is_bound = False
+            self.running = 0
+            for child in self:
+                child.stopService()
+            raise
+
+    def stopService(self) -> Deferred[Any]:
+        """
+        Accept no more, let sessions finish until the drain limit, then cut those that are left.
+
+        :returns: fires when every session and every port is closed, and the last access lines are written.
+        """
+        self._state = "stopped"
+        stopped: Deferred[Any] = super().stopService()
+        return stopped.addBoth(self._close_logs)
+
+    def _close_logs(self, result: Any) -> Any:
+        self.forwarder.sinks.close(LAST_LINES)
+        self._written.close(LAST_LINES)
+        return result
+
+    # Steering
+
+    def drain(self, rule: str | None = None) -> Sequence[str]:
+        """
+        Close listeners, and give their sessions the time that a stop gives them; `resume` listens again.
+
+        :param rule: the name of one rule; None for all.
+        :returns: the names of the rules that this was done to.
+        :raises SteerError: there is no such rule, or a reload is under way.
+        """
+        return self._steer(self._operating.drain, rule)
+
+    def pause(self, rule: str | None = None) -> Sequence[str]:
+        """Let new clients wait; parameter, result and errors are those of `drain`."""
+        return self._steer(self._operating.pause, rule)
+
+    def resume(self, rule: str | None = None) -> Sequence[str]:
+        """Accept again what was paused or drained; parameter, result and errors are those of `drain`."""
+        return self._steer(self._operating.resume, rule)
+
+    def _steer(self, steer: Callable[[str], list[str]], rule: str | None) -> Sequence[str]:
+        names = dict.fromkeys(one.rule.name for one in self.forwarder.rules) if rule is None else [rule]
+        try:
+            return [steered for name in names for steered in steer(name)]
+        except OperatorError as problem:
+            raise SteerError(str(problem)) from None
+
+    def kill(self, session: int) -> None:
+        """
+        Reset both sides of a session.
+
+        :param session: its number, `SessionSummary.id`.
+        :raises SteerError: it is not open.
+        """
+        try:
+            found: LiveSession = self._operating.session(session)
+        except OperatorError as problem:
+            raise SteerError(str(problem)) from None
+        self._operating.kill(found)
+
+    # Reload
+
+    def reload(
+        self,
+        rule: str | Rule | Ruleset | None = None,
+        *,
+        listen: str | IStreamServerEndpoint | None = None,
+        to: Target | Iterable[Target] | None = None,
+        filters: Iterable[FilterArgument] = (),
+        clauses: Iterable[str] = (),
+        name: str | None = None,
+        dry_run: bool = False,
+        code: bool = False,
+        **options: Any,
+    ) -> Deferred[ReloadResult]:
+        """
+        Forward by other rules from now on, or go on as before; the arguments are those of `portfwd.forward`.
+
+        New sessions get the new rules; sessions that are open keep theirs. A listener that both have stays
+        open, an endpoint object included. Without arguments the same rules are made anew: certificates and
+        other files are read again.
+
+        :param dry_run: only see whether it could be done.
+        :param code: import changed code of ``python:`` filters, for new sessions.
+        :returns: fires with what came of it; filters that are not good and what cannot be bound are in its
+            `failures`.
+        :raises RulesError: the rules cannot be read; nothing was changed.
+        """
+        if rule is None and listen is None and to is None:
+            _refuse_arguments(filters, clauses, name, options)
+            ruleset = self.forwarder.ruleset
+        else:
+            ruleset = _read(rule, listen, to, filters, clauses, name, options)
+        return Deferred.fromCoroutine(self._reload(ruleset, dry_run, code))
+
+    async def _reload(self, ruleset: Ruleset, dry_run: bool, code: bool) -> ReloadResult:
+        spec = _log_spec(ruleset)
+        if spec == self._written.spec or dry_run:
+            return await self.forwarder.reload(ruleset, dry_run, code=code)
+        try:
+            opened = self._written.open_other(spec)
+        except OSError as problem:
+            return ReloadResult(failures=(f"{describe(spec, problem)}; the old log stays in use",))
+        applied = False
+        try:
+            result = await self.forwarder.reload(ruleset, code=code)
+            applied = result.applied
+        finally:
+            if applied:
+                self._written.exchange(spec, opened)
+                self._write_lines()
+            elif opened[1] is not None:
+                opened[1].close(0)
+        return result
+
+    def _reload_for_operators(self, dry_run: bool, code: bool) -> Deferred[ReloadResult]:
+        return self.reload(dry_run=dry_run, code=code)
+
+    def _write_lines(self) -> None:
+        """Let the access log that is in use take the sessions from now on, instead of the one before."""
+        self._listed()
+        log = self._written.log
+        self._listed = (lambda: None) if log is None else self._subscribers.add(log)
 
 
 def forward(
-    reactor: Reactor, rule: str | Rule | Ruleset, *, log: SessionLog | None = None, drain: float = DRAIN
-) -> IService:
+    reactor: Reactor,
+    rule: str | Rule | Ruleset | None = None,
+    *,
+    listen: str | IStreamServerEndpoint | None = None,
+    to: Target | Iterable[Target] | None = None,
+    filters: Iterable[FilterArgument] = (),
+    clauses: Iterable[str] = (),
+    name: str | None = None,
+    log: SessionLog | None = None,
+    drain: float = DRAIN,
+    **options: Any,
+) -> EmbeddedForwarder:
     """See `portfwd.forward`."""
-    if isinstance(rule, str):
-        ruleset = parse_rule(rule)
-    elif isinstance(rule, Rule):
-        ruleset = Ruleset(rules=(rule,))
-    else:
-        ruleset = rule
-    factories = Factories()
-    problems = (*unsupported(ruleset), *filter_problems(ruleset, factories=factories))
-    if problems:
-        raise RulesError(problems)
-    service: IService = Forwarder(steady(reactor), ruleset, log, drain=drain, factories=factories)
-    return service
+    ruleset = _read(rule, listen, to, filters, clauses, name, options)
+    return EmbeddedForwarder(reactor, ruleset, log, drain)
+
+
+def _read(
+    rule: str | Rule | Ruleset | None,
+    listen: str | IStreamServerEndpoint | None,
+    to: Target | Iterable[Target] | None,
+    filters: Iterable[FilterArgument],
+    clauses: Iterable[str],
+    name: str | None,
+    options: dict[str, Any],
+) -> Ruleset:
+    if rule is not None:
+        if listen is not None or to is not None:
+            raise TypeError("give a rule, or listen= and to=, not both")
+        _refuse_arguments(filters, clauses, name, options)
+        return ruleset_of(rule)
+    if listen is None or to is None:
+        raise TypeError("give a rule, or both listen= and to=")
+    return ruleset_from(listen, to, filters, clauses, name, options)
+
+
+def _refuse_arguments(
+    filters: Iterable[FilterArgument], clauses: Iterable[str], name: str | None, options: dict[str, Any]
+) -> None:
+    if filters or clauses or name is not None or options:
+        raise TypeError("filters, clauses, name and options go with listen= and to=; a rule has its own")
+
+
+def _log_spec(ruleset: Ruleset) -> LogSpec:
+    """What the rules' ``log`` line asks for; without one nothing is written: the output is the program's."""
+    return evolve(ruleset.log, access=AccessLogFormat.OFF) if ruleset.log == LogSpec() else ruleset.log
+
+
+def _checked_log(log: Any) -> SessionLog:
+    missing = [name for name in ("wants_opened", "wants_closed") if not hasattr(log, name)]
+    missing += [f"{name}()" for name in ("opened", "closed") if not callable(getattr(log, name, None))]
+    if isinstance(log, type) or missing:
+        what = f"it has no {', '.join(missing)}" if missing else "it is a class"
+        raise TypeError(
+            f"log= takes a session log, and {log!r} is none: {what};"
+            " subscribe(closed=…) of the service takes a function"
+        )
+    checked_log: SessionLog = log
+    return checked_log

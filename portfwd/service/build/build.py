@@ -14,6 +14,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import cast
 
 from attrs import frozen
 from twisted.internet.endpoints import serverFromString
@@ -143,9 +144,13 @@ class RuleMaker:
             streams = ready_streams(rule, context, filters, self.failures, before, limiters) or streams
         endpoint = None
         if rule.listen.kind is Kind.ENDPOINT:
-            path = rule.listen.path
+            path, given = rule.listen.path, rule.listen.given
             try:
-                endpoint = described(path, partial(serverFromString, self._context.reactor, path))
+                endpoint = (
+                    cast(IStreamServerEndpoint, given)
+                    if given is not None
+                    else described(path, partial(serverFromString, self._context.reactor, path))
+                )
             except ValueError as problem:
                 self.failures.append(f"{rule.name}: {problem} ({rule.where})")
 

@@ -20,6 +20,7 @@ from attrs import frozen
 from portfwd.admin.tight_files import LooseFile, read_tight
 from portfwd.errors import Location, Problem
 from portfwd.filters.api import IFilterFactory, RouteClause
+from portfwd.filters.given import given
 from portfwd.filters.options import OptionError, OptionFiles, OptionProblem, one_line, place_of
 from portfwd.filters.own_factory import ClassPlugin
 from portfwd.filters.registry import FoundPlugin, Registry, Unavailable, told
@@ -177,7 +178,7 @@ def _route_clauses(rule: Rule, problems: list[Problem]) -> tuple[RouteClause, ..
 
 def _find(spec: FilterSpec, registry: Registry) -> FoundPlugin:
     try:
-        return registry.find(spec.name)
+        return registry.find(spec.name) if spec.given is None else given(spec.name, spec.given)
     except Unavailable as refusal:
         raise Refused(Problem(spec.where, refusal.code, refusal.message, refusal.hint)) from refusal
 

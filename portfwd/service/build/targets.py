@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 
 from twisted.internet.endpoints import clientFromString
+from twisted.internet.interfaces import IStreamClientEndpoint
 
 from portfwd.relay.context import RelayContext
 from portfwd.relay.destination import Destination
@@ -67,6 +68,8 @@ def destination(
         port = spec.ports.first + (offset if len(spec.ports) > 1 else 0)
     label = target_label(spec, port)
     options = spec.options
+    if spec.given is not None:
+        return Destination(label, options, endpoint=cast(IStreamClientEndpoint, spec.given))
     if spec.kind is Kind.ENDPOINT:
         endpoint = described(spec.path, lambda: clientFromString(context.reactor, spec.path))
         return Destination(label, options, endpoint=endpoint)

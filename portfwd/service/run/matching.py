@@ -33,7 +33,7 @@ def listening_key(rule: Rule, offset: int) -> Key:
     """What must be equal in two rules for one socket to serve both: it cannot be changed once it is bound."""
     listen = rule.listen
     if listen.ports is None:
-        return listen.kind, listen.path
+        return listen.kind, listen.path, id(listen.given)
     return listen.kind, listen.host, listen.ports.first + offset, listen.options.v6only
 
 

@@ -256,7 +256,8 @@ class Transition:
             self._rivals.step_aside(planned)
         if planned.endpoint is not None:
             made = self._binder.bind(planned, resolve)
-            if self._rivals.share_port(planned):
+            # An object that was handed in binds its port itself.
+            if planned.live.rule.listen.given is None and self._rivals.share_port(planned):
                 made.endpoints = [endpoint_beside(self._binder.reactor, planned.live.rule.listen.path)]
             return made
         try:
