@@ -153,6 +153,10 @@ def openings(ruleset: Ruleset, reactor: Any = None) -> Iterator[Opening]:
         path = os.path.abspath(ruleset.log.file)
         hint = "without it no access line is written; make it, or name another file"
         yield Opening(ruleset.log.where, partial(_writable, path, hint), needed=False)
+    if ruleset.pid_file is not None:
+        where = Location(ruleset.files[0] if ruleset.files else "")
+        hint = "without it no pid file is written; make it, or name another file"
+        yield Opening(where, partial(_writable, os.path.abspath(ruleset.pid_file), hint), needed=False)
 
 
 def _of_manhole(manhole: ManholeSpec) -> Iterator[Opening]:

@@ -151,7 +151,7 @@ class WarnedTests(OpeningCase):
             self.assertIn(f"{place}: warning: ", output)
 
     def test_files(self) -> None:
-        """A log, a record and a copy are written where there is a directory, into what is a file."""
+        """A log, a record, a copy and a pid file are written where there is a directory, into what is a file."""
         for path, said in (
             ("none/x", f"there is no directory '{self.directory}/none'"),
             ("private", "private' is a directory"),
@@ -160,6 +160,7 @@ class WarnedTests(OpeningCase):
             self.warned(rule, said, "rules.conf:2:22")
             self.warned(rule.replace("record", "tee"), said, "rules.conf:2:19")
             self.warned(f"log file={path}\n{RULE}", said, "rules.conf:1:1")
+            self.warned(f"pidlogfile {path}\n{RULE}", said, "rules.conf")
 
     def test_permission(self) -> None:
         """What this user may not write is told, with the user's number."""
