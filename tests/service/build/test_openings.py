@@ -151,7 +151,7 @@ class WarnedTests(OpeningCase):
             self.assertIn(f"{place}: warning: ", output)
 
     def test_files(self) -> None:
-        """A log, a record, a copy and a pid file are written where there is a directory, into what is a file."""
+        """Logs, records, copies and pid files are written where there is a directory, into a file."""
         for path, said in (
             ("none/x", f"there is no directory '{self.directory}/none'"),
             ("private", "private' is a directory"),
