@@ -228,6 +228,18 @@ class FailedAttempt(NamedTuple):
 Note = str | int | float | bool | None
 
 
+class RelayPlan(NamedTuple):
+    """
+    Which relay serves a rule.
+
+    :ivar kind: ``splice``, ``copy``, ``pair`` or ``datagrams``.
+    :ivar why: what decided it, in a few words.
+    """
+
+    kind: str
+    why: str
+
+
 class SessionSummary(NamedTuple):
     """
     One session as its closing line tells it.
@@ -256,6 +268,7 @@ class SessionSummary(NamedTuple):
     :ivar dropped: datagrams that were dropped, by cause: the name of a filter, ``buffer`` (a socket took no
         more, or the datagram was too large for it) or ``queue`` (nobody took them yet).
     :ivar notes: what filters say of it, by key: text, numbers, truth or None.
+    :ivar plan: the relay that the rule's ends, its options and the platform allow.
     """
 
     id: int
@@ -281,6 +294,7 @@ class SessionSummary(NamedTuple):
     upstream_tls: TLSInfo | None = None
     attempts: Sequence[FailedAttempt] = ()
     notes: tuple[tuple[str, Note], ...] = ()
+    plan: RelayPlan | None = None
 
 
 def counted(number: int, noun: str) -> str:

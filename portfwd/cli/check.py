@@ -12,23 +12,28 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections import Counter
 from typing import Any
 
 from attrs import evolve
 
 from portfwd.cli.reading import BAD_FILE, ReadRules, read_rules, tally
 from portfwd.errors import Location, Severity
+from portfwd.kernel.platform import find_platform
+from portfwd.relay.plan import plan_relay
 from portfwd.rules.advice import advise
 from portfwd.rules.diagnostics import format_problem, problem_to_json
+from portfwd.rules.model import Ruleset
 from portfwd.rules.support import unsupported
 from portfwd.service.build.filters import filter_problems
 from portfwd.service.build.openings import opening_problems
 from portfwd.service.tls.problems import tls_problems
-from portfwd.values import counted, printable
+from portfwd.values import RelayPlan, counted, printable
 
 DESCRIPTION = """\
 Judge rules files without binding or resolving anything. Every problem is
-printed with its place, then a line for each file. Warnings do not fail a file.
+printed with its place, then a line for each file, with the number of rules that
+each relay serves. Warnings do not fail a file.
 The filters that the rules name are imported, as they are when forwarding starts.
 
 example:
@@ -96,7 +101,16 @@ def _print(result: ReadRules, quiet: bool) -> None:
     if quiet:
         return
     rules = "" if result.ruleset is None else counted(len(result.ruleset.rules), "rule")
+    if rules and result.ruleset is not None:
+        kinds = Counter(plan.kind for _, plan in _plans(result.ruleset))
+        rules += f" ({', '.join(f'{kinds[kind]} {kind}' for kind in sorted(kinds))})" if kinds else ""
     print(f"{printable(result.path)}: {', '.join(part for part in (rules, tally(result.problems)) if part)}")
+
+
+def _plans(ruleset: Ruleset) -> list[tuple[str, RelayPlan]]:
+    """Each rule's name, and the relay that serves it."""
+    platform = find_platform()
+    return [(rule.name, plan_relay(rule, platform)) for rule in ruleset.rules]
 
 
 def _to_json(result: ReadRules) -> dict[str, Any]:
@@ -104,5 +118,10 @@ def _to_json(result: ReadRules) -> dict[str, Any]:
         "file": result.path,
         "ok": result.exit_code == 0,
         "rules": None if result.ruleset is None else len(result.ruleset.rules),
+        "relays": [
+            {"rule": name, "relay": plan.kind, "why": plan.why} for name, plan in _plans(result.ruleset)
+        ]
+        if result.ruleset is not None
+        else None,
         "problems": [problem_to_json(problem) for problem in result.problems],
     }

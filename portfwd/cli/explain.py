@@ -15,6 +15,8 @@ from functools import partial
 
 from portfwd.cli.control import Control, add_arguments, with_control
 from portfwd.cli.reading import BAD_FILE, FINE, read_rules
+from portfwd.kernel.platform import find_platform
+from portfwd.relay.plan import plan_relay
 from portfwd.rules.diagnostics import format_problem
 from portfwd.rules.queries.explain import explain
 from portfwd.rules.queries.explain_text import explanation_json, explanation_text
@@ -22,7 +24,8 @@ from portfwd.values import printable
 
 DESCRIPTION = """\
 Say which rule takes a connection from CLIENT to LISTEN, which line lets it in
-or refuses it, and which targets would be tried, each with its place in the file.
+or refuses it, and which targets would be tried, each with its place in the file;
+and which relay moves the bytes, and why.
 Without a file the forwarder that runs is asked: by the rules at work.
 
 example:
@@ -76,10 +79,11 @@ def run(arguments: argparse.Namespace) -> int:
     except ValueError as error:
         print(f"portfwd explain: {error}", file=sys.stderr)
         return BAD_FILE
+    plan = None if explanation.rule is None else plan_relay(explanation.rule, find_platform())
     if arguments.json:
-        print(json.dumps(explanation_json(explanation), indent=2))
+        print(json.dumps(explanation_json(explanation, plan), indent=2))
     else:
-        print(explanation_text(explanation))
+        print(explanation_text(explanation, plan))
     return FINE
 
 

@@ -50,9 +50,10 @@ class Platform:
         return tuple(lines)
 
 
-def find_platform(reactor: object) -> Platform:
-    """Look at this machine and `reactor`."""
+def find_platform(reactor: object = None) -> Platform:
+    """Look at this machine and `reactor`; without one, as with the reactor that portfwd chooses."""
+    watches = reactor is None or IReactorFDSet.providedBy(reactor)
     # Winsock reports a failed connect by other means than POSIX; Twisted knows them, we do not.
-    own_sockets = IReactorFDSet.providedBy(reactor) and sys.platform != "win32"
+    own_sockets = watches and sys.platform != "win32"
     epoll = own_sockets and hasattr(select, "epoll")
     return Platform(own_sockets=own_sockets, epoll=epoll, splice=epoll and hasattr(os, "splice"))

@@ -13,6 +13,9 @@ or null), ``relay`` and ``detail`` (text, empty where there was none),
 ``share_spliced`` (0 to 1; null without bytes), ``paused`` (seconds for which the other side took
 no more) and ``paced`` (seconds for which ``bandwidth=`` had nothing left).
 
+In the line of a session of a rule there is ``plan``: an object with ``relay``, the relay that the rule's
+ends, its options and the platform allow, and ``why``. ``relay`` of the line is what moved most of the bytes.
+
 Only where a side speaks TLS by us there are ``tls`` (the client's) and ``upstream_tls``: objects with
 ``version``, ``cipher``, ``alpn``, ``server_name`` (text, empty for none), ``resumed`` (whether an earlier
 session was), and in the client's ``client_name``, the name in its verified certificate.
@@ -70,6 +73,8 @@ def session_fields(summary: SessionSummary) -> dict[str, Any]:
         "to_upstream": _flow(summary.to_upstream),
         "to_client": _flow(summary.to_client),
     }
+    if summary.plan is not None:
+        fields["plan"] = {"relay": summary.plan.kind, "why": summary.plan.why}
     if summary.tls is not None:
         fields["tls"] = {**_tls(summary.tls), "client_name": summary.tls.client_name}
     if summary.upstream_tls is not None:

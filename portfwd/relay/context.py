@@ -34,7 +34,7 @@ class RelayContext:
     :ivar client_names: the addresses of names that clients choose.
     :ivar streams: makes streams for the pair.
     :ivar sinks: where copies go that filters make.
-    :ivar doorkeeper: counts who is in, for limits.
+    :ivar admissions: counts who is in, for limits.
     :ivar loops: knows connections of this process to its own listeners.
     :ivar ledger: adds up what sessions did, where somebody wants to know.
     :ivar verifier: checks secrets in threads.

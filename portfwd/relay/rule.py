@@ -29,6 +29,7 @@ from portfwd.relay.direct import DirectDatagramDial, DirectDial
 from portfwd.relay.failovers import Failovers
 from portfwd.relay.handshakes import Handshakes
 from portfwd.relay.loops import Passing
+from portfwd.relay.plan import plan_relay
 from portfwd.relay.question_pool import QuestionPool
 from portfwd.relay.shared_dial import SharedDial
 from portfwd.relay.silence import LOOKS
@@ -82,6 +83,7 @@ class RelayRule:
     :ivar handshakes: sessions that are in their TLS handshakes with the client.
     :ivar datagrams: its sessions pass datagrams, on both sides.
     :ivar has_datagrams: on one side at least.
+    :ivar plan: which relay serves it.
     :ivar filters: name and factory of each ``filter`` clause, in order.
     :ivar filter_log: where filters write events.
     :ivar counts: what is counted for all rules of this name that there have been, one after the other.
@@ -142,6 +144,7 @@ class RelayRule:
         self.every_destination = tuple(dict.fromkeys((*destinations, *(routes or {}).values())))
         self.access = access
         self.context = context
+        self.plan = plan_relay(rule, context.platform)
         self.streams: Opener = context.streams if streams is None else streams
         self.datagrams = isinstance(streams, DatagramStreams) and not streams.mixed
         self.has_datagrams = rule.has_datagrams

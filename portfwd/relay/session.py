@@ -830,6 +830,8 @@ class Session:
             client.tls if client is not None else None,
             upstream.tls if upstream is not None else None,
             self.attempts,
+            (),
+            self._rule.plan,
         )
 
     def drops(self) -> Counter[str]:

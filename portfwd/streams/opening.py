@@ -52,7 +52,7 @@ class StreamMaker:
         """
         Make streams.
 
-        :param rate limiters: those of the one rule that it makes streams for, if its bandwidth is limited.
+        :param limiters: those of the one rule that it makes streams for, if its bandwidth is limited.
         :param bulk: the larger reads of sockets; None: there are none.
         """
         self._reactor = reactor

@@ -11,13 +11,16 @@ from tests.cli.running import GOOD, CommandTestCase
 ODD = 'e: endpoint:"tcp:90" -> tls:one.example:443 verify=off\n'
 
 
+SPLICED = {"rule": "web", "relay": "splice", "why": "both ends are plain sockets"}
+
+
 class CheckTests(CommandTestCase):
     """What is said, and the exit code."""
 
     def test_good(self) -> None:
         """A good file is counted."""
         path = self.file(GOOD)
-        self.assertEqual(self.run_main("check", path), (0, f"{path}: 1 rule\n", ""))
+        self.assertEqual(self.run_main("check", path), (0, f"{path}: 1 rule (1 splice)\n", ""))
 
     def test_bad(self) -> None:
         """Every problem of a bad file is printed with its place, a caret and the way out."""
@@ -49,7 +52,7 @@ class CheckTests(CommandTestCase):
         code, out, _ = self.run_main("check", path)
         self.assertEqual(code, 0)
         self.assertLess(out.index("out of descriptors"), out.index("certificate is not checked"))
-        self.assertEqual(out.splitlines()[-1], f"{path}: 2 rules, 2 warnings")
+        self.assertEqual(out.splitlines()[-1], f"{path}: 2 rules (1 pair, 1 splice), 2 warnings")
 
     def test_not_yet(self) -> None:
         """What this version cannot do is an error of the file, in its place among the others."""
@@ -119,7 +122,9 @@ class CheckTests(CommandTestCase):
         code, out, _ = self.run_main("check", "--json", good, bad)
         files = json.loads(out)["files"]
         self.assertEqual(code, 2)
-        self.assertEqual(files[0], {"file": good, "ok": True, "rules": 1, "problems": []})
+        self.assertEqual(
+            files[0], {"file": good, "ok": True, "rules": 1, "relays": [SPLICED], "problems": []}
+        )
         self.assertEqual((files[1]["ok"], files[1]["rules"]), (False, None))
         problem = files[1]["problems"][0]
         self.assertEqual((problem["line"], problem["column"], problem["code"]), (1, 27, "unknown-option"))

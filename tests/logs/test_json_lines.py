@@ -8,7 +8,15 @@ from hypothesis import given, settings
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.logs.json_lines import json_line
-from portfwd.values import CloseReason, FailedAttempt, FlowSummary, InetAddress, SessionSummary, TLSInfo
+from portfwd.values import (
+    CloseReason,
+    FailedAttempt,
+    FlowSummary,
+    InetAddress,
+    RelayPlan,
+    SessionSummary,
+    TLSInfo,
+)
 from tests.logs.summaries import PLAIN, changed, summaries
 
 
@@ -88,10 +96,16 @@ class JSONLineTests(SynchronousTestCase):
             (read["id"], read["rule"], read["detail"]), (summary.id, summary.rule, summary.detail)
         )
         optional = (summary.dropped, summary.repeated, summary.tls, summary.upstream_tls, summary.attempts)
-        more = (*optional, summary.notes)
+        more = (*optional, summary.notes, summary.plan)
         self.assertEqual(len(read), 18 + sum(map(bool, more)))
         if summary.reason is not None:
             self.assertIn(read["reason"], {reason.code for reason in CloseReason})
+
+    def test_plan(self) -> None:
+        """The relay that was planned is there with its reason, where there was a plan."""
+        self.assertNotIn("plan", json.loads(json_line(PLAIN)))
+        planned = PLAIN._replace(plan=RelayPlan("pair", "a target is TLS"))
+        self.assertEqual(json.loads(json_line(planned))["plan"], {"relay": "pair", "why": "a target is TLS"})
 
     def test_attempts(self) -> None:
         """Attempts that failed are listed with their causes, only where there were any."""

@@ -80,7 +80,7 @@ class Explanation:
     :ivar asked: the ``allow`` entries none of which matched (steps 1 and 3), else empty.
     :ivar targets: the upstreams; empty when the client is refused.
     :ivar balance: the order in which they are tried.
-    :ivar ways: what routing filters may do instead.
+    :ivar route_choices: what routing filters may do instead.
     :ivar shared: the ``limits NAME`` line that the rule has a share in; None without one.
     """
 

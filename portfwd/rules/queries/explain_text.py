@@ -15,7 +15,7 @@ from portfwd.rules.addresses import address_text
 from portfwd.rules.model import UNIX_KINDS, AclEntry, Balance, Directive, OnLimit, Rule
 from portfwd.rules.options import RULE
 from portfwd.rules.queries.explain import Choice, Explanation
-from portfwd.values import format_size, printable
+from portfwd.values import RelayPlan, format_size, printable
 
 #: The limits of connections that a rule has of its own, and those of them beyond which clients can wait.
 _BOUNDS: Final = ("max-conns", "max-conns-per-source", "max-conns-per-target", "rate", "rate-per-source")
@@ -30,15 +30,19 @@ def place(where: Location) -> str:
     return printable(f"{line}: {where.key}" if where.key else line)
 
 
-def explanation_text(explanation: Explanation) -> str:
-    """Write `explanation` for a reader, one fact a line, the last line without its end."""
+def explanation_text(explanation: Explanation, plan: RelayPlan | None = None) -> str:
+    """
+    Write `explanation` for a reader, one fact a line, the last line without its end.
+
+    :param plan: the relay that serves the rule; None where nobody asked.
+    """
     client = explanation.client or "a client without an address"
     lines = [f"{client} to {printable(explanation.listen)}"]
-    lines.extend(f"  {name:8} {text}" for name, text in _facts(explanation))
+    lines.extend(f"  {name:8} {text}" for name, text in _facts(explanation, plan))
     return "\n".join(lines)
 
 
-def _facts(explanation: Explanation) -> Iterator[tuple[str, str]]:
+def _facts(explanation: Explanation, plan: RelayPlan | None) -> Iterator[tuple[str, str]]:
     rule = explanation.rule
     if rule is None:
         yield "rule", "no rule takes this connection"
@@ -50,6 +54,8 @@ def _facts(explanation: Explanation) -> Iterator[tuple[str, str]]:
         if len(explanation.targets) > 1:
             yield "order", _order(explanation.balance)
         if explanation.targets:
+            if plan is not None:
+                yield "relay", f"{plan.kind}: {plan.why}"
             for limit in _limits(rule):
                 yield "limit", limit
             if explanation.shared is not None:
@@ -89,9 +95,9 @@ def _limits(rule: Rule) -> Iterator[str]:
             if name == "max-conns-per-target":
                 end = "beyond it the next target is tried"
             yield f"{name}={option.text(value)}, {end}"
-    for rate, route in ((options.upward, "to-upstream"), (options.downward, "to-client")):
+    for rate, direction in ((options.upward, "to-upstream"), (options.downward, "to-client")):
         if rate is not None:
-            yield f"{format_size(rate)}/s {route}, all sessions together"
+            yield f"{format_size(rate)}/s {direction}, all sessions together"
     if options.bandwidth_per_source is not None:
         yield f"{format_size(options.bandwidth_per_source)}/s in each direction for one client address"
     if options.bandwidth_per_connection is not None:
@@ -125,14 +131,15 @@ def _access(explanation: Explanation, rule: Rule) -> str:
     return f"refused in step {decision.step}: matches none of {whose} {named}{rest}"
 
 
-def explanation_json(explanation: Explanation) -> dict[str, Any]:
+def explanation_json(explanation: Explanation, plan: RelayPlan | None = None) -> dict[str, Any]:
     """
     Turn `explanation` into values for ``json.dumps``.
 
-    Keys: ``client``, ``listen``, ``rule``, ``access``, ``targets``, ``balance``, ``bandwidth``, ``limits``,
-    ``routes``, ``others``. ``rule``, ``access`` and ``bandwidth`` are null when no rule takes the
+    Keys: ``client``, ``listen``, ``rule``, ``access``, ``targets``, ``balance``, ``relay``, ``bandwidth``,
+    ``limits``, ``routes``, ``others``. ``rule``, ``access`` and ``bandwidth`` are null when no rule takes the
     connection; in ``bandwidth`` are bytes a second, null for any number. In ``limits`` are those that the
-    rule shares with others, null where it shares none.
+    rule shares with others, null where it shares none. ``relay`` has the ``kind`` of the relay that serves
+    the rule, and ``why``.
     """
     decision = explanation.decision
     access: dict[str, Any] | None = None
@@ -150,6 +157,7 @@ def explanation_json(explanation: Explanation) -> dict[str, Any]:
         "access": access,
         "targets": [_choice_json(target) for target in explanation.targets],
         "balance": explanation.balance.value,
+        "relay": None if plan is None else {"kind": plan.kind, "why": plan.why},
         "bandwidth": None if explanation.rule is None else _bandwidth_json(explanation.rule),
         "limits": None if explanation.shared is None else _shared_json(explanation.shared),
         "routes": [

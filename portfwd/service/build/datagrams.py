@@ -28,7 +28,7 @@ def datagram_streams(
     """
     What makes the streams of `rule`, which has datagrams on one side or both.
 
-    :param rate limiters: the rule's, if its bandwidth is limited.
+    :param limiters: the rule's, if its bandwidth is limited.
     """
     poller = None if context.sockets is None else context.sockets.poller.group(rule.name)
     targets = DatagramTargets(context.reactor, context.names)

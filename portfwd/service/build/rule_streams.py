@@ -10,7 +10,8 @@ from __future__ import annotations
 from attrs import evolve
 
 from portfwd.relay.context import Opener, RelayContext
-from portfwd.rules.model import RelayKind, Rule
+from portfwd.relay.plan import OWN_SOCKETS, plan_relay
+from portfwd.rules.model import Rule
 from portfwd.service.build.datagrams import datagram_streams
 from portfwd.streams.rate_limiters import RateLimiters
 from portfwd.streams.sockets.bulk_reads import LAYERED
@@ -19,13 +20,13 @@ from portfwd.streams.sockets.socket_opening import SocketStreams
 
 def choose_streams(rule: Rule, context: RelayContext, limiters: RateLimiters | None = None) -> Opener:
     """
-    Sockets of ours where both ends are plain and nobody asked for the pair; else the pair's streams.
+    The streams that `plan_relay` says.
 
-    :param rate limiters: the rule's, which the pair's streams of `context` have already.
+    :param limiters: the rule's, which the pair's streams of `context` have already.
     """
     if rule.has_datagrams:
         return datagram_streams(rule, context, limiters)
-    if context.sockets is None or rule.options.relay is RelayKind.PAIR or not rule.is_plain:
+    if context.sockets is None or plan_relay(rule, context.platform).kind not in OWN_SOCKETS:
         return context.streams
     group = context.sockets.poller.group(rule.name)
     return SocketStreams(

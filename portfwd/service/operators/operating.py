@@ -22,6 +22,7 @@ from portfwd.errors import SteerError
 from portfwd.kernel.reactor import Reactor
 from portfwd.logs.fields import utc_time
 from portfwd.relay.live import LiveRule
+from portfwd.relay.plan import plan_relay
 from portfwd.relay.session import Session
 from portfwd.relay.tapping import Taps
 from portfwd.rules.findings import shown, suggestion
@@ -172,7 +173,12 @@ class Operating:
             explanation = explain(self._forwarder.ruleset, client, listen)
         except ValueError as error:
             raise OperatorError("bad-request", str(error)) from None
-        return {"explanation": explanation_json(explanation), "text": explanation_text(explanation)}
+        rule = explanation.rule
+        plan = None if rule is None else plan_relay(rule, self._forwarder.platform)
+        return {
+            "explanation": explanation_json(explanation, plan),
+            "text": explanation_text(explanation, plan),
+        }
 
     def tap(self, session: LiveSession, saw: Callable[[Direction, bytes], None]) -> Callable[[], None]:
         """See `portfwd.admin.operator.Operator`."""

@@ -75,7 +75,7 @@ class Forwarder(Service):
     :ivar budget: counts descriptors, as `pool` does pipes, and `admissions` who is in.
     :ivar targets: the health of every target.
     :ivar drain_limit: seconds that sessions get to finish.
-    :ivar departures: rules that a reload has replaced or removed, and that still have sessions.
+    :ivar retired_rules: rules that a reload has replaced or removed, and that still have sessions.
     :ivar reloads: how many were applied.
     :ivar reload_failures: how many were refused.
     :ivar last_reload_refused: whether the last one was; then the file is not what is at work.
@@ -109,16 +109,16 @@ class Forwarder(Service):
         :raises StartError: a target cannot be made ready (a certificate, an endpoint's description).
         """
         self._reactor = reactor
-        self._platform = find_platform(reactor) if platform is None else platform
-        self._poller = Poller(reactor, self._poller_lost) if self._platform.epoll else None
+        self.platform = find_platform(reactor) if platform is None else platform
+        self._poller = Poller(reactor, self._poller_lost) if self.platform.epoll else None
         self._lost = lost
         self.budget = self._budget = DescriptorBudget(0, 0)
         pipes = Share("pipes", self._budget)
-        self.pool = PipePool(pipe_allowance(), pipes, reactor) if self._platform.splice else None
+        self.pool = PipePool(pipe_allowance(), pipes, reactor) if self.platform.splice else None
         self.admissions = AdmissionRegistry(overall_limits(ruleset), shared=shared_limits(ruleset))
         ledger = Ledger() if wants_figures(ruleset) else None
         self._context = context = make_context(
-            reactor, self._platform, self._poller, self.pool, self.admissions, ledger
+            reactor, self.platform, self._poller, self.pool, self.admissions, ledger
         )
         self.targets = context.targets
         self._session_log: SessionLog = Silent() if log is None else log
@@ -241,7 +241,7 @@ class Forwarder(Service):
             self.privilegedStartService()
         if self._poller is not None:
             self._poller.start()
-        for sentence in self._platform.missing():
+        for sentence in self.platform.missing():
             self._log.info("{sentence}", sentence=sentence)
         failures = self._factories.start_all(self._reactor)
         failures += start_listeners(self._bound) if not failures else []

@@ -57,7 +57,7 @@ def tls_streams(
     What makes the streams of a rule with a ``tls:`` listener.
 
     :param before: what made them before a reload.
-    :param gates: the rule's, if its bandwidth is limited.
+    :param limiters: the rule's, if its bandwidth is limited.
     :raises OSError: a file cannot be read.
     :raises ValueError: what is in it is not good; or this reactor takes no sockets of ours.
     """

@@ -69,7 +69,7 @@ class DatagramStreams:
         :param poller: watches connected sockets; None where all of them are Twisted's.
         :param streams: makes those of sockets that are not for datagrams.
         :param mixed: one side is a stream of bytes.
-        :param rate limiters: the rule's, if its bandwidth is limited.
+        :param limiters: the rule's, if its bandwidth is limited.
         :param name: the rule's.
         :param forgeable: clients' addresses may be forged.
         """

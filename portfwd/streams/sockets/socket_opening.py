@@ -31,7 +31,7 @@ class SocketShare:
     """
     What the socket streams of all rules have in common.
 
-    :ivar places: how many of them may keep what a larger read brought.
+    :ivar slots: how many of them may keep what a larger read brought.
     :ivar buffers: read buffers by size: a flow leaves nothing in one.
     :ivar pool: pipes; None where there is no splice.
     """
@@ -66,7 +66,7 @@ class SocketStreams:
         """
         :param options: the rule's; ``buffer``, ``pipe`` and ``relay`` matter here.
         :param watched: the rule has filters: its streams are `WatchedStream`s.
-        :param rate limiters: the rule's, if its bandwidth is limited: its streams are `PacedStream`s.
+        :param limiters: the rule's, if its bandwidth is limited: its streams are `PacedStream`s.
         :param group: the rule's, of the poller; None: what others share.
         """
         self._limiters = limiters

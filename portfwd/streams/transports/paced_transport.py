@@ -40,7 +40,7 @@ class PacedTransport(TransportStream):
         """
         As `TransportStream`.
 
-        :param rate limiters: the rule's.
+        :param limiters: the rule's.
         """
         self._ticket: Ticket | None = None
         super().__init__(clock, min(buffer, limiters.slice), handshake=handshake)

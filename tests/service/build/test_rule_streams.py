@@ -9,6 +9,7 @@ from attrs import evolve
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
+from portfwd.kernel.platform import Platform
 from portfwd.relay.context import RelayContext
 from portfwd.service.build.rule_streams import bulk_read, choose_streams, context_of
 from portfwd.streams.opening import StreamMaker
@@ -22,7 +23,7 @@ class ChoiceTests(TestCase):
     def test_kind_of_streams(self) -> None:
         """Sockets of ours where both ends are plain, where they can be had, and nobody asked otherwise."""
         with_sockets = RelayContext(
-            cast(Any, Clock()), a_context().platform, cast(Any, None), cast(Any, "pair"),
+            cast(Any, Clock()), Platform(own_sockets=True, epoll=True), cast(Any, None), cast(Any, "pair"),
             sockets=cast(Any, mock.Mock(buffers={})),
         )  # fmt: skip
         for text, ours in (

@@ -1,0 +1,49 @@
+# -*- test-case-name: tests.relay.test_plan -*-
+"""
+Which relay serves the sessions of a rule, and why.
+
+The one function here is called where streams are made, and where the relay is shown. A session may still
+be moved otherwise for a time: bytes that a filter sees are copied, and so are small amounts.
+"""
+
+from __future__ import annotations
+
+from portfwd.kernel.platform import Platform
+from portfwd.rules.model import PLAIN_LISTENERS, PLAIN_TARGETS, Kind, RelayKind, Rule
+from portfwd.values import RelayPlan
+
+#: The kinds of `RelayPlan` whose streams are sockets that Twisted does not see.
+OWN_SOCKETS = frozenset({"splice", "copy"})
+
+
+def plan_relay(rule: Rule, platform: Platform) -> RelayPlan:
+    """Decide by the ends of `rule`, its ``relay=``, and what `platform` can do, in this order."""
+    asked = rule.options.relay
+    if rule.has_datagrams:
+        if rule.shares_questions:
+            return RelayPlan("datagrams", "DNS questions share connections to the target")
+        if rule.is_mixed:
+            return RelayPlan("pair", "one side has datagrams, the other a stream of bytes")
+        return RelayPlan("datagrams", "both sides have datagrams")
+    if asked is RelayKind.PAIR:
+        return RelayPlan("pair", "relay=pair")
+    if rule.listen.kind not in PLAIN_LISTENERS:
+        return RelayPlan("pair", f"the listener is {_named(rule.listen.kind)}")
+    layered = next((one.kind for one in rule.every_target() if one.kind not in PLAIN_TARGETS), None)
+    if layered is not None:
+        return RelayPlan("pair", f"a target is {_named(layered)}")
+    if not platform.own_sockets:
+        return RelayPlan("pair", "this reactor watches no descriptors of others")
+    if not platform.epoll:
+        return RelayPlan("pair", "this platform has no epoll")
+    if asked is RelayKind.COPY:
+        return RelayPlan("copy", "relay=copy")
+    if not platform.splice:
+        return RelayPlan("copy", "this platform has no splice(2)")
+    if asked is RelayKind.SPLICE:
+        return RelayPlan("splice", "relay=splice")
+    return RelayPlan("splice", "both ends are plain sockets")
+
+
+def _named(kind: Kind) -> str:
+    return "TLS" if kind is Kind.TLS else "an endpoint of Twisted's"
