@@ -34,7 +34,7 @@ from portfwd.service.build.factories import Factories
 from portfwd.service.build.filters import filter_problems
 from portfwd.service.build.openings import opening_problems
 from portfwd.service.daemon.disk import DiskFiles
-from portfwd.service.daemon.event_log import EventLog, event_log_for
+from portfwd.service.daemon.event_log import WrittenLog, event_log_for
 from portfwd.service.daemon.garbage import kept
 from portfwd.service.daemon.last_resort import LastResort
 from portfwd.service.daemon.notify import STOP_MARGIN, Heartbeat, Notifier, status_of
@@ -234,7 +234,7 @@ class Daemon(MultiService):
         twistd_pid_file: str | None,
         heartbeat: Heartbeat | None = None,
         notifier: Notifier | None = None,
-        event_log: EventLog | None = None,
+        event_log: WrittenLog | None = None,
     ) -> None:
         """
         :param twistd_pid_file: written by then, and removed when a start in the foreground fails.

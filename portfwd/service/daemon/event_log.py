@@ -7,7 +7,8 @@ journal, a stopped ``tee``) then stops every session at the next line. Here line
 has a thread and a bounded queue, drops what does not fit, and says how much that was. Lines look as twistd's
 do, and a file is rotated as twistd's is: when it has `ROTATE_BYTES`, and at SIGUSR1.
 
-Syslog, and an observer that ``--logger`` names, stay twistd's own.
+With ``--syslog`` lines go to syslog in the same way, with twistd's priorities. An observer that ``--logger``
+names is somebody else's, and is called in the reactor's thread.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ import atexit
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, Final
 
 from twisted.logger import ILogObserver, LogEvent, formatEventAsClassicLogText, formatTime
 from zope.interface import implementer
 
+from portfwd.logs.syslog_writer import ALERT, INFO, WARNING, SyslogWriter, with_priority
 from portfwd.logs.writer import LineWriter
 
 #: Bytes of a file after which another one is begun: Twisted's own size.
@@ -35,37 +37,17 @@ DEFAULT_FILE: Final = "twistd.log"
 
 
 @implementer(ILogObserver)
-class EventLog:
-    """Writes events as lines."""
+class WrittenLog:
+    """Writes events as lines, in a thread; nothing is written before `begin`."""
 
-    def __init__(self, target: str | BinaryIO) -> None:
-        """
-        Open the file; nothing is written before `begin`.
-
-        :param target: a path, or standard output.
-        :raises OSError: the file cannot be opened.
-        """
-        self._writer = LineWriter(
-            target,
-            self._complain,
-            dropped_line=_dropped,
-            flush_interval=0.0,
-            rotate_bytes=ROTATE_BYTES if isinstance(target, str) else 0,
-            held=True,
-            drops_are_news=False,
-        )
+    _writer: LineWriter
 
     def __repr__(self) -> str:
-        return f"<EventLog {self._writer!r}>"
+        return f"<{type(self).__name__} {self._writer!r}>"
 
     def __call__(self, event: LogEvent) -> None:
         """One event."""
-        text = formatEventAsClassicLogText(event)
-        if text:
-            self._writer.write(text.rstrip("\n"))
-
-    def _complain(self, text: str) -> None:
-        self._writer.write(_line(text))
+        raise NotImplementedError
 
     def begin(self) -> None:
         """Write what has come so far, and go on so. After daemonising: threads do not survive a fork."""
@@ -84,6 +66,64 @@ class EventLog:
         return self._writer.close(LAST_LINES)
 
 
+class EventLog(WrittenLog):
+    """Writes to a file."""
+
+    def __init__(self, target: str | BinaryIO) -> None:
+        """
+        Open the file.
+
+        :param target: a path, or standard output.
+        :raises OSError: the file cannot be opened.
+        """
+        self._writer = LineWriter(
+            target,
+            self._complain,
+            dropped_line=_dropped,
+            flush_interval=0.0,
+            rotate_bytes=ROTATE_BYTES if isinstance(target, str) else 0,
+            held=True,
+            drops_are_news=False,
+        )
+
+    def __call__(self, event: LogEvent) -> None:
+        """One event."""
+        text = formatEventAsClassicLogText(event)
+        if text:
+            self._writer.write(text.rstrip("\n"))
+
+    def _complain(self, text: str) -> None:
+        self._writer.write(_line(text))
+
+
+class SyslogLog(WrittenLog):
+    """Writes to syslog."""
+
+    def __init__(self, send: Callable[[int, str], object]) -> None:
+        """:param send: ``syslog.syslog``."""
+        self._writer = SyslogWriter(send, _ignore, dropped_line=_dropped_for_syslog, held=True)
+
+    def __call__(self, event: LogEvent) -> None:
+        """One event: with LOG_ALERT if it has a traceback, as twistd says it."""
+        text = formatEventAsClassicLogText(event, formatTime=_no_time)
+        if text:
+            priority = ALERT if event.get("log_failure") is not None else INFO
+            self._writer.write(with_priority(priority, text.strip("\n ")))
+
+
+def _ignore(text: str) -> None:
+    """Syslog has nothing that could be complained of."""
+
+
+def _no_time(when: float | None) -> str:
+    """Syslog writes the time itself."""
+    return ""
+
+
+def _dropped_for_syslog(count: int) -> str:
+    return with_priority(WARNING, _dropped(count).partition(" ")[2])
+
+
 def _line(text: str) -> str:
     return f"{formatTime(time.time())} [portfwd.service.daemon.event_log#warn] {text}"
 
@@ -92,15 +132,23 @@ def _dropped(count: int) -> str:
     return _line(f"{count} lines were dropped here: the log was not read, or not written, fast enough")
 
 
-def event_log_for(twistd: Mapping[str, Any]) -> EventLog | None:
+def event_log_for(twistd: Mapping[str, Any]) -> WrittenLog | None:
     """
     The log that twistd's options ask for, closed when the process ends; None where it is to be twistd's own.
 
     :param twistd: the options before the word ``portfwd``.
     :raises OSError: the file cannot be opened.
     """
-    if "logfile" not in twistd or twistd.get("logger") or twistd.get("syslog"):
+    if "logfile" not in twistd or twistd.get("logger"):
         return None
+    if twistd.get("syslog"):
+        # There is no such module on every platform, nor this option of twistd.
+        import syslog
+
+        syslog.openlog(twistd.get("prefix") or "")
+        log: WrittenLog = SyslogLog(syslog.syslog)
+        atexit.register(log.close)
+        return log
     foreground, name = bool(twistd.get("nodaemon")), twistd["logfile"] or ""
     if name == "-" and not foreground:
         return None  # twistd refuses that

@@ -5,6 +5,8 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import syslog
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from twisted.logger import ILogObserver, Logger
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from portfwd.logs.syslog_writer import ALERT, INFO, WARNING
 from portfwd.logs.writer import QUEUE_BYTES
 from portfwd.service.daemon import event_log as module
 from portfwd.service.daemon.event_log import EventLog, event_log_for
@@ -155,11 +158,45 @@ class ChoiceTests(SynchronousTestCase):
                 close()
             self.assertFalse(null.closed)
 
+    def test_syslog(self) -> None:
+        """Events go to syslog in a thread: with twistd's words and priorities, and without a time."""
+        sent: list[tuple[int, str]] = []
+        opened: list[str] = []
+        threads: list[threading.Thread] = []
+
+        def send(priority: int, text: str) -> None:
+            threads.append(threading.current_thread())
+            sent.append((priority, text))
+
+        self.patch(syslog, "syslog", send)
+        self.patch(syslog, "openlog", opened.append)
+        log = event_log_for({"logfile": None, "syslog": True, "prefix": "fwd", "nodaemon": True})
+        assert log is not None
+        emit = Logger(namespace="t", observer=log)
+        emit.info("a {what}", what="word")
+        self.assertEqual((sent, opened), ([], ["fwd"]))
+        log.begin()
+        try:
+            raise ZeroDivisionError("by zero")
+        except ZeroDivisionError:
+            emit.failure("it failed")
+        (close,) = self.at_exit
+        self.assertTrue(close())
+        self.assertEqual(
+            sent[:2], [(syslog.LOG_INFO, "[t#info] a word"), (syslog.LOG_ALERT, "[t#critical] it failed")]
+        )
+        self.assertIn((syslog.LOG_ALERT, "\tbuiltins.ZeroDivisionError: by zero"), sent)
+        self.assertNotIn(threading.main_thread(), threads)
+        self.assertEqual((ALERT, WARNING, INFO), (syslog.LOG_ALERT, syslog.LOG_WARNING, syslog.LOG_INFO))
+
+    def test_syslog_that_is_not_read(self) -> None:
+        """Lines that did not fit are counted in a line of their own."""
+        self.assertRegex(module._dropped_for_syslog(3), "^<4>.*3 lines were dropped here")
+
     def test_twistds_own(self) -> None:
-        """Syslog, an observer that was named, and what twistd refuses, are left to it."""
+        """An observer that was named, and what twistd refuses, are left to it."""
         for options in (
             {},
-            {"logfile": None, "syslog": True},
             {"logfile": None, "logger": print},
             {"logfile": "-", "nodaemon": False},
         ):
