@@ -14,6 +14,7 @@ from collections.abc import Iterable
 
 from portfwd.admin.commands import COMMANDS
 from portfwd.cli.main import make_parser
+from portfwd.filters.options import Declared, declared
 from portfwd.filters.registry import BUILT_IN, Registry
 from portfwd.metrics.names import NAMES
 from portfwd.relay.ends import MEANINGS, MODES, Action, Ends, Event, reachable, step
@@ -22,6 +23,9 @@ from portfwd.rules.codes import CODES
 from portfwd.rules.options import OPTIONS, Needs, Scope
 from portfwd.rules.support import GAPS
 from portfwd.service.tap import ForwarderOptions
+from portfwd.upstreams.checks.registry import BUILT_IN as BUILT_IN_CHECKS
+from portfwd.upstreams.checks.registry import CheckRegistry
+from portfwd.upstreams.checks.timing import Timing
 from portfwd.values import CloseReason
 
 
@@ -88,6 +92,38 @@ def filter_options(word: str) -> str:
         without = "needed" if one.needed else f"`{one.default_text}`" if one.default_text else ""
         rows.append((f"`{one.key}`", about, one.kind.unit, without))
     return table(("option", "meaning", "value", "without it"), rows) if rows else "It has no options."
+
+
+def checks(_word: str = "") -> str:
+    """Every check that portfwd brings, with a link to its page beside the table's."""
+    registry = CheckRegistry.installed()
+    return table(
+        ("check", "what it does"),
+        ((f"[`{name}`]({name}.md)", registry.find(name).summary) for name in sorted(BUILT_IN_CHECKS)),
+    )
+
+
+def check_options(word: str) -> str:
+    """The options of one check that others do not have."""
+    return _declared_options(declared(CheckRegistry.installed().find(word).kind))
+
+
+def check_timing(_word: str = "") -> str:
+    """The options that all checks have."""
+    return _declared_options(declared(Timing))
+
+
+def _declared_options(options: Iterable[Declared]) -> str:
+    rows = []
+    for one in options:
+        about = one.help
+        if one.positional:
+            about += " It stands as a plain word."
+        without = "needed" if one.needed else f"`{one.default_text}`" if one.default_text else ""
+        rows.append((f"`{one.key}`", about, one.kind.unit, without))
+    return (
+        table(("option", "meaning", "value", "without it"), rows) if rows else "It has no options of its own."
+    )
 
 
 def metric_names(_word: str = "") -> str:

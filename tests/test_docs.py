@@ -45,6 +45,7 @@ from portfwd.rules.support import GAPS
 from portfwd.service.build import openings
 from portfwd.service.daemon.notify import STATUS_INTERVAL
 from portfwd.service.tls import problems as tls_problems
+from portfwd.upstreams.checks.registry import BUILT_IN as CHECKS
 from portfwd.values import CloseReason, FlowSummary, InetAddress, SessionSummary, Side
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -69,7 +70,19 @@ TIMEOUT = 240.0
 RUN_BY_CI = {"quickstart.sh", "test.sh"}
 #: Every command of ``portfwd``.
 COMMAND_NAMES = (
-    *("run", "init", "check", "explain", "convert", "filters", "help", "hash-password", "replay", "shell"),
+    *(
+        "run",
+        "init",
+        "check",
+        "explain",
+        "convert",
+        "filters",
+        "checks",
+        "help",
+        "hash-password",
+        "replay",
+        "shell",
+    ),
     *sorted(COMMANDS.keys() - {"help"}),
 )
 #: What is shown with each of these endings, a test reads or runs.
@@ -439,6 +452,24 @@ class FilterPageTests(SynchronousTestCase):
             example = EXAMPLES / "filters" / f"{name}.conf"
             self.assertIn(example, shown, name)
             self.assertRegex(example.read_text(), rf"(?m)^\s+filter {name}\b")
+
+
+class CheckPageTests(SynchronousTestCase):
+    """Each check has a page, and all pages are made alike."""
+
+    ROOM = DOCS / "reference" / "checks"
+
+    def test_pages(self) -> None:
+        """A page for each check, with its options and its example, and none for another."""
+        self.assertEqual(sorted(path.stem for path in self.ROOM.glob("*.md")), sorted({*CHECKS, "index"}))
+        for name in CHECKS:
+            page = self.ROOM / f"{name}.md"
+            text = page.read_text()
+            self.assertTrue(text.startswith(f"# `{name}`\n"), name)
+            headings = tuple(re.findall(r"^## (.*)$", text, re.MULTILINE))
+            self.assertEqual(headings, ("When to use it", "Options", "Example", "What it costs"), name)
+            self.assertIn(f"<!-- table: check-options {name} -->", text)
+            self.assertIn(EXAMPLES / "checks" / f"{name}.conf", [block.shown for block in blocks(page)], name)
 
 
 class SecurityTests(SynchronousTestCase):

@@ -16,8 +16,10 @@ from portfwd.filters.options import OptionFiles
 from portfwd.filters.registry import Origin, Registry
 from portfwd.rules import format_problem, load, unsupported
 from portfwd.rules.model import Ruleset
+from portfwd.service.build.checks import check_problems
 from portfwd.service.build.filters import filter_problems
 from portfwd.service.daemon.disk import DiskFiles
+from portfwd.upstreams.checks.registry import BUILT_IN
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = (ROOT / "examples", ROOT / "docs" / "listings")
@@ -63,6 +65,16 @@ class ExampleTests(SynchronousTestCase):
         for path in rules_files():
             problems = [format_problem(problem) for problem in filter_problems(read(path), registry, files)]
             self.assertEqual(problems, [], path)
+
+    def test_checks(self) -> None:
+        """Every clause of a check is one that the check takes; each check has an example."""
+        files = OptionFiles(lambda path: "secret\n", str)
+        for path in rules_files():
+            problems = [format_problem(problem) for problem in check_problems(read(path), files=files)]
+            self.assertEqual(problems, [], path)
+        for name in BUILT_IN:
+            text = (ROOT / "examples" / "checks" / f"{name}.conf").read_text()
+            self.assertRegex(text, rf"(?m)^\s+check {name}\b")
 
     def test_supported(self) -> None:
         """None uses what this version cannot obey."""

@@ -25,7 +25,7 @@ from portfwd.rules.advice import advise
 from portfwd.rules.diagnostics import format_problem, problem_to_json
 from portfwd.rules.model import Ruleset
 from portfwd.rules.support import unsupported
-from portfwd.service.build.filters import filter_problems
+from portfwd.service.build.checks import plugin_problems
 from portfwd.service.build.openings import opening_problems
 from portfwd.service.tls.problems import tls_problems
 from portfwd.values import RelayPlan, counted, printable
@@ -80,7 +80,7 @@ def _judge(read: ReadRules) -> ReadRules:
     if read.readable is None:
         return read
     order = {path: number for number, path in enumerate(read.readable.files)}
-    problems = [*read.problems, *filter_problems(read.readable)]
+    problems = [*read.problems, *plugin_problems(read.readable)]
     if read.ruleset is not None:
         problems += [*unsupported(read.ruleset), *advise(read.ruleset, os.path.isdir)]
         problems += tls_problems(read.ruleset)

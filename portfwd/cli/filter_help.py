@@ -1,8 +1,8 @@
 # -*- test-case-name: tests.cli.test_filter_help -*-
 """
-``portfwd help filter``: what a filter does, its options, and how a clause of it looks.
+``portfwd help filter`` and ``portfwd help check``: what a plug-in does, its options, and how a clause looks.
 
-All of it is what the filter declares; there is no other text about it here.
+All of it is what the plug-in declares; there is no other text about it here.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any, Final
 from portfwd.cli.reading import FINE
 from portfwd.filters.options import Declared, example
 from portfwd.filters.registry import FoundPlugin, Registry, Unavailable
+from portfwd.upstreams.checks.registry import CheckRegistry, FoundCheck
 
 #: The exit code for a filter that is not there.
 UNAVAILABLE: Final = 1
@@ -24,15 +25,17 @@ UNAVAILABLE: Final = 1
 WIDTH: Final = 80
 
 DESCRIPTION = """\
-Explain a filter: what it does, its options with their defaults, and an example.
-NAME is what a rules file writes behind 'filter'; 'portfwd filters' lists them.
+Explain a filter or a check: what it does, its options with their defaults, and an
+example. NAME is what a rules file writes behind 'filter' or 'check'; 'portfwd filters'
+and 'portfwd checks' list them.
 
-example:
+examples:
   portfwd help filter sniff
+  portfwd help check http
 
 exit codes:
   0  here is the answer
-  1  there is no such filter, or it cannot be imported
+  1  there is none of that name, or it cannot be imported
   2  the command line is wrong
 """
 
@@ -41,37 +44,45 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Add the command to the command line."""
     parser = commands.add_parser(
         "help",
-        help="explain a filter and its options",
+        help="explain a filter or a check and its options",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("topic", metavar="filter", choices=("filter",), help="what NAME is")
-    parser.add_argument("name", metavar="NAME", help="the filter's name, or python:MODULE.CLASS")
+    parser.add_argument("topic", metavar="filter|check", choices=("filter", "check"), help="what NAME is")
+    parser.add_argument("name", metavar="NAME", help="its name, or python:MODULE.CLASS")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Explain one filter."""
+    """Explain one filter or check."""
     try:
-        found = Registry.installed().find(arguments.name)
+        found: FoundPlugin | FoundCheck = (
+            CheckRegistry.installed().find(arguments.name)
+            if arguments.topic == "check"
+            else Registry.installed().find(arguments.name)
+        )
     except Unavailable as refusal:
         print(f"portfwd help: {refusal.message}", file=sys.stderr)
         if refusal.hint:
             print(f"    {refusal.hint}", file=sys.stderr)
         return UNAVAILABLE
     if arguments.json:
-        print(json.dumps(filter_json(arguments.name, found), indent=2))
+        print(json.dumps(filter_json(arguments.topic, arguments.name, found), indent=2))
     else:
-        print("\n".join(filter_text(arguments.name, found)))
+        print("\n".join(filter_text(arguments.topic, arguments.name, found)))
     return FINE
 
 
-def filter_text(name: str, found: FoundPlugin) -> Iterator[str]:
-    """A filter for people, line by line."""
-    yield from textwrap.wrap(f"filter {name}: {found.summary or 'it does not say what it does'}", WIDTH)
+def filter_text(topic: str, name: str, found: FoundPlugin | FoundCheck) -> Iterator[str]:
+    """
+    A plug-in for people, line by line.
+
+    :param topic: ``filter`` or ``check``.
+    """
+    yield from textwrap.wrap(f"{topic} {name}: {found.summary or 'it does not say what it does'}", WIDTH)
     yield f"from {found.origin}"
-    if found.takes_routes:
+    if isinstance(found, FoundPlugin) and found.takes_routes:
         yield "It chooses by the rule's 'route' lines."
     if found.options:
         yield ""
@@ -84,7 +95,7 @@ def filter_text(name: str, found: FoundPlugin) -> Iterator[str]:
             yield from (f"  {'':{width}}  {line}" for line in lines[1:])
     yield ""
     yield "example:"
-    yield f"  {example(name, found.options)}"
+    yield f"  {example(name, found.options, topic)}"
 
 
 def _conditions(one: Declared) -> Iterator[str]:
@@ -99,15 +110,15 @@ def _conditions(one: Declared) -> Iterator[str]:
         yield f"{one.default_text} without it"
 
 
-def filter_json(name: str, found: FoundPlugin) -> dict[str, Any]:
-    """A filter for machines; defaults are texts as a rules file would have them, None for none."""
+def filter_json(topic: str, name: str, found: FoundPlugin | FoundCheck) -> dict[str, Any]:
+    """A plug-in for machines; defaults are texts as a rules file would have them, None for none."""
     return {
         "name": name,
         "summary": found.summary or None,
         "package": found.origin.package or None,
         "version": found.origin.version or None,
         "path": found.origin.path,
-        "takes_routes": found.takes_routes,
+        **({"takes_routes": found.takes_routes} if isinstance(found, FoundPlugin) else {}),
         "options": [
             {
                 "key": one.key,
@@ -120,5 +131,5 @@ def filter_json(name: str, found: FoundPlugin) -> dict[str, Any]:
             }
             for one in found.options
         ],
-        "example": example(name, found.options),
+        "example": example(name, found.options, topic),
     }

@@ -13,6 +13,7 @@ from typing import Final
 
 from portfwd.cli import (
     check,
+    checks,
     completing,
     convert,
     explain,
@@ -75,7 +76,7 @@ def _build() -> tuple[Parser, Mapping[str, argparse.ArgumentParser]]:
     )
     parser.add_argument("--version", action="version", version=f"portfwd {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (run, init, check, explain, convert, filters, filter_help, hash_password, replay):
+    for command in (run, init, check, explain, convert, filters, checks, filter_help, hash_password, replay):
         command.add_parser(commands)
     for command in (looking, targets, top, tap, steering, shell, completing):
         command.add_parser(commands)

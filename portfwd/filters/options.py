@@ -397,10 +397,10 @@ def _written(one: Declared) -> str:
     return value if one.positional else f"{one.key}={value}"
 
 
-def example(name: str, options: Sequence[Declared]) -> str:
-    """A clause of the filter `name` with what it needs, and with what was declared with an example."""
+def example(name: str, options: Sequence[Declared], keyword: str = "filter") -> str:
+    """A clause of the plug-in `name` with what it needs, and with what was declared with an example."""
     wanted = [one for one in options if one.needed or one.example]
-    return " ".join(["filter", name, *(_written(one) for one in sorted(wanted, key=_words_first))])
+    return " ".join([keyword, name, *(_written(one) for one in sorted(wanted, key=_words_first))])
 
 
 def _words_first(one: Declared) -> bool:

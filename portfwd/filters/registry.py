@@ -193,12 +193,12 @@ class Registry:
 
         :raises Unavailable: it cannot be imported or used.
         """
-        code = _import(origin)
+        code = import_origin(origin)
         return FoundPlugin(as_plugin(code, origin), origin, code)
 
     def _only(self, name: str) -> Origin:
         if name.startswith(PYTHON):
-            return _python_origin(name)
+            return python_origin(name)
         origins = self._origins.get(name, [])
         if not origins:
             near = difflib.get_close_matches(name[:64], self.names, n=1, cutoff=0.6)
@@ -230,19 +230,30 @@ def _python_name(origin: Origin) -> str:
     return PYTHON + origin.path.replace(":", ".")
 
 
-def _python_origin(name: str) -> Origin:
-    """What ``python:MODULE.CLASS`` names."""
+def python_origin(name: str, noun: str = "filter") -> Origin:
+    """
+    What ``python:MODULE.CLASS`` names.
+
+    :param noun: what is wanted, for messages.
+    :raises Unavailable: it names nothing.
+    """
     path = name.removeprefix(PYTHON)
     if not _PATH.fullmatch(path):
         raise Unavailable(
-            "unknown-filter", f"{_shown(name)} names no class of Python's", "write python:MODULE.CLASS"
+            f"unknown-{noun}", f"{_shown(name)} names no class of Python's", "write python:MODULE.CLASS"
         )
     module, _, attribute = path.rpartition(".")
     return Origin(name, f"{module}:{attribute}")
 
 
-def _import(origin: Origin) -> Any:
-    """The object at `origin`."""
+def import_origin(origin: Origin, noun: str = "filter") -> Any:
+    """
+    The object at `origin`.
+
+    :param noun: what is wanted, for messages.
+    :raises Unavailable: it cannot be imported.
+    """
+    failed = "filter-import-failed" if noun == "filter" else f"bad-{noun}"
     module, _, attributes = origin.path.partition(":")
     try:
         found = importlib.import_module(module)
@@ -252,13 +263,13 @@ def _import(origin: Origin) -> Any:
         missing = isinstance(error, ModuleNotFoundError) and (f"{module}.").startswith(f"{error.name}.")
         if missing and not origin.package:
             raise Unavailable(
-                "unknown-filter",
+                f"unknown-{noun}",
                 f"there is no module '{module}' on Python's path",
                 "PYTHONPATH=DIRECTORY in the environment says where else to look",
             ) from None
         raise Unavailable(
-            "filter-import-failed",
-            f"the filter {_shown(origin.name)} ({origin}) cannot be imported: {told(error)}",
+            failed,
+            f"the {noun} {_shown(origin.name)} ({origin}) cannot be imported: {told(error)}",
             f"update or uninstall {origin.package}" if origin.package else "mend the module",
         ) from error
     for attribute in filter(None, attributes.split(".")):
@@ -266,7 +277,7 @@ def _import(origin: Origin) -> Any:
             found = getattr(found, attribute)
         except AttributeError:
             raise Unavailable(
-                "unknown-filter" if not origin.package else "filter-import-failed",
+                f"unknown-{noun}" if not origin.package else failed,
                 f"the module '{module}' has no '{attributes}'",
                 f"update or uninstall {origin.package}" if origin.package else _near(attribute, found),
             ) from None

@@ -99,6 +99,10 @@ CODES: Final[Mapping[str, str]] = MappingProxyType(
         "bad-filter-order": "A filter whose bytes have to come first stands before one that routes.",
         "bad-route-pattern": "A filter refuses a pattern of a route: nothing could match it.",
         "route-without-routing-filter": "A rule has routes, but none of its filters chooses by them.",
+        # checks
+        "unknown-check": "There is no check of this name, or no module or class at this import path.",
+        "bad-check": "What a check's name leads to cannot be imported, or is no check.",
+        "bad-check-option": "A check refuses a word or option, or lacks one that it needs.",
         # TOML
         "toml-syntax": "The file is not TOML.",
         "toml-type": "A key has a value of the wrong type.",

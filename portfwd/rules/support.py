@@ -110,11 +110,6 @@ GAPS: Final[tuple[Gap, ...]] = (
         _mixed_answers,
     ),
     Gap(
-        "check clauses",
-        "delete it: failed dials alone decide about a target",
-        lambda rule: (spec.where for spec in rule.checks),
-    ),
-    Gap(
         "on-limit=wait of a listener for datagrams, or of an endpoint:",
         "delete it: its clients are refused; or listen on TCP or a unix socket",
         _cannot_wait,

@@ -24,8 +24,8 @@ from portfwd.kernel.steady import steady
 from portfwd.relay.rule import SessionLog
 from portfwd.rules import unsupported
 from portfwd.rules.model import AccessLogFormat, LogSpec, Rule, Ruleset
+from portfwd.service.build.checks import plugin_problems
 from portfwd.service.build.factories import Factories
-from portfwd.service.build.filters import filter_problems
 from portfwd.service.build.from_objects import FilterArgument, Target, ruleset_from, ruleset_of
 from portfwd.service.daemon.pid_file import PidFile
 from portfwd.service.operators.operating import Operating
@@ -57,7 +57,7 @@ class EmbeddedForwarder(MultiService):
         """
         super().__init__()
         factories = Factories()
-        problems = (*unsupported(ruleset), *filter_problems(ruleset, factories=factories))
+        problems = (*unsupported(ruleset), *plugin_problems(ruleset, factories=factories))
         if problems:
             raise RulesError(problems)
         self.clock = clock = steady(reactor)

@@ -30,8 +30,8 @@ from portfwd.kernel.steady import steady
 from portfwd.rules import combine, everything_wrong, format_problem, load, parse_rule, unsupported
 from portfwd.rules.model import Ruleset
 from portfwd.rules.reading import Files
+from portfwd.service.build.checks import plugin_problems
 from portfwd.service.build.factories import Factories
-from portfwd.service.build.filters import filter_problems
 from portfwd.service.build.openings import opening_problems
 from portfwd.service.daemon.disk import DiskFiles
 from portfwd.service.daemon.event_log import WrittenLog, event_log_for
@@ -163,7 +163,7 @@ def read_rules(
         ruleset = load(path, files, allow_empty=bool(options["allow-empty"]))
     else:
         ruleset = _parse_all(options["rules"], files)
-    problems = (*unsupported(ruleset), *filter_problems(ruleset, factories=factories))
+    problems = (*unsupported(ruleset), *plugin_problems(ruleset, factories=factories))
     if problems:
         raise RulesError((*ruleset.warnings, *problems))
     return ruleset

@@ -19,6 +19,7 @@ from portfwd.filters.registry import Origin, Registry
 from portfwd.rules import format_problem, load, parse_rule, unsupported
 from portfwd.rules.findings import MAX_PROBLEMS
 from portfwd.rules.tokens import MAX_LINE
+from portfwd.service.build.checks import check_problems
 from portfwd.service.build.filters import filter_problems
 from portfwd.service.daemon.disk import DiskFiles
 
@@ -102,6 +103,8 @@ def problems_of(path: Path) -> tuple[Problem, ...]:
             if path.suffix == ".rule":
                 return parse_rule(path.read_text("utf-8")).warnings
             ruleset = load(path.name, GoldenFiles())
+            if path.stem.endswith(("-check", "-check-option")):
+                return check_problems(ruleset)
             if path.stem in FILTER_CODES:
                 return filter_problems(ruleset, FILTERS)
         except RulesError as error:

@@ -49,6 +49,7 @@ from portfwd.service.build.bind_failures import (
     lacks_privilege,
 )
 from portfwd.service.build.bound import Bound, listen_on_endpoints, room_maker, taking
+from portfwd.service.build.checks import ReadyCheck, configure_checks
 from portfwd.service.build.datagrams import adopt_listeners, rule_listeners
 from portfwd.service.build.endpoints import portable_endpoints
 from portfwd.service.build.factories import Factories
@@ -58,6 +59,7 @@ from portfwd.service.build.targets import TLSCreators, described, destination
 from portfwd.service.build.unused_sockets import UnusedSockets
 from portfwd.service.tls.files import failures_of
 from portfwd.service.tls.listening import ready_streams
+from portfwd.upstreams.checks.registry import CheckRegistry
 
 
 def at_port(rule: Rule, offset: int) -> tuple[str, tuple[str, str, str, str]]:
@@ -92,7 +94,7 @@ class RuleMaker:
     """
     Makes the live rules of a ruleset, one after the other.
 
-    :ivar problems: what is wrong with filters; errors all.
+    :ivar problems: what is wrong with filters and checks; errors all.
     :ivar failures: a line for each target or endpoint that cannot be made ready.
     :ivar selection: the factories of its filters, to be taken or undone.
     """
@@ -119,6 +121,7 @@ class RuleMaker:
         self._creators: TLSCreators = {}
         self._registry: Registry | None = None
         self.selection = (Factories() if factories is None else factories).select()
+        self._checks: CheckRegistry | None = None
         self.problems: list[Problem] = []
         self.failures: list[str] = []
 
@@ -140,6 +143,13 @@ class RuleMaker:
             configured = configure(rule, self._registry, selection=self.selection)
             filters = configured.clauses
             self.problems += configured.problems
+        checks: tuple[ReadyCheck, ...] = ()
+        if rule.checks:
+            if self._checks is None:
+                self._checks = CheckRegistry.installed()
+            ready_checks = configure_checks(rule, self._checks)
+            checks = ready_checks.checks
+            self.problems += ready_checks.problems
         if rule.listen.kind is Kind.TLS:
             streams = ready_streams(rule, context, filters, self.failures, before, limiters) or streams
         endpoint = None
@@ -175,6 +185,7 @@ class RuleMaker:
                 streams,
                 filters,
                 ready,
+                checks,
             )
             return Planned(live, offset, endpoint)
 

@@ -269,10 +269,11 @@ def _bad(spec: FilterSpec, found: FoundPlugin, what: str) -> Problem:
 def _placed(spec: FilterSpec, problem: OptionProblem) -> Problem:
     """A problem of a clause, where the file has it."""
     message = f"filter {spec.name}: {problem.message}"
-    return Problem(_place(spec, problem), "bad-filter-option", message, problem.hint)
+    return Problem(clause_place(spec, problem), "bad-filter-option", message, problem.hint)
 
 
-def _place(spec: FilterSpec, problem: OptionProblem) -> Location:
+def clause_place(spec: FilterSpec, problem: OptionProblem) -> Location:
+    """Where the part of a clause stands that `problem` is about."""
     if problem.word is not None and problem.word < len(spec.word_places):
         return spec.word_places[problem.word]
     if problem.option is not None and problem.option < len(spec.option_places):

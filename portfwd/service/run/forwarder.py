@@ -50,6 +50,7 @@ from portfwd.service.build.filter_code import modules_of
 from portfwd.service.build.listener_names import ListenerNames, names_of
 from portfwd.service.daemon.context import make_context
 from portfwd.service.daemon.garbage import Making, as_usual
+from portfwd.service.run.checking import Checks
 from portfwd.service.run.measuring import Watchers
 from portfwd.service.run.reload import ReloadResult, refusal
 from portfwd.service.run.retired_rules import RetiredRules
@@ -132,7 +133,8 @@ class Forwarder(Service):
         self._binder = Binder(context, self._budget, self._names.addresses)
         self._bound: list[Bound] = []
         self.retired_rules = RetiredRules(reactor, drain)
-        self.retired_rules.gone = self._stop_factories
+        self._checks = Checks(context, self._budget, lambda: self.every_rule)
+        self.retired_rules.gone = self._rule_left
         self._switching = Switching(self._binder, self.retired_rules, self.admissions, context.loops)
         self._steering = Steering(self._binder, self._budget, self.retired_rules)
         self._making = making
@@ -147,8 +149,8 @@ class Forwarder(Service):
         self._ports_open = False
         self._deadline: IDelayedCall | None = None
         self._log = Logger()
-        metrics = metrics_listener(ruleset)
-        self._watchers = None if metrics is None else Watchers(reactor, metrics, self)
+        where = metrics_listener(ruleset)
+        self._watchers = None if where is None else Watchers(reactor, where, self)
 
     def __repr__(self) -> str:
         state = "running" if self.running else "stopped"
@@ -261,6 +263,7 @@ class Forwarder(Service):
                 self._poller.stop()
             raise StartError(failures)
         super().startService()
+        self._checks.start()
         self._binder.unused.refuse(systemd_names(self._bound))
         tell_where(self._log, self._context.loops, self._bound)
 
@@ -327,6 +330,7 @@ class Forwarder(Service):
         self._factories.stop_all()
         if self._watchers is not None:
             self._watchers.stop()
+        self._checks.stop()
         if self.pool is not None:
             self.pool.close()
         for live in self.every_rule:
@@ -426,6 +430,7 @@ class Forwarder(Service):
         self._stop_factories()
         result = ReloadResult(applied=True, difference=change.difference, notes=(*change.notes, *imported))
         if self.running:
+            self._checks.follow()
             await self._work.to_the_end(change.let_go())
         return result
 
@@ -438,8 +443,12 @@ class Forwarder(Service):
 
         return self._switching.apply(change, ruleset, log, self._bound, took)
 
-    def _stop_factories(self, _gone: LiveRule | None = None) -> None:
-        """A rule is not at work any more: stop the factories that no session needs."""
+    def _rule_left(self, live: LiveRule) -> None:
+        """A rule that a reload has replaced has no session left: stop what only these needed."""
+        self._checks.rule_gone(live)
+        self._stop_factories()
+
+    def _stop_factories(self) -> None:
         if self._factories.has_retired:
             self._factories.stop_unused({id(one) for live in self.every_rule for _, one in live.filters})
 

@@ -44,7 +44,7 @@ def is_reusable(rule: Rule) -> bool:
     What names files, by TLS, a filter or an endpoint, is made anew: they may have changed.
     """
     datagrams = rule.has_datagrams and not rule.is_mixed
-    return (rule.is_plain or datagrams) and not rule.filters
+    return (rule.is_plain or datagrams) and not rule.filters and not rule.checks
 
 
 @define(eq=False)

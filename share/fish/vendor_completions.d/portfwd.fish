@@ -50,7 +50,7 @@ function _shtab_portfwd_using
   test "$_shtab_portfwd_cmdpath" = "$argv"
 end
 
-set -g _shtab_portfwd_commands run init check explain convert filters help hash-password replay status rules sessions session targets target top tap kill drain pause resume faults log-level reload stop shell
+set -g _shtab_portfwd_commands run init check explain convert filters checks help hash-password replay status rules sessions session targets target top tap kill drain pause resume faults log-level reload stop shell
 set -g _shtab_portfwd_opts_with_value --address --client --config --count --direction --drain --identity --interval --limit --listen --output --patience --rule --session --side --socket --sort --speed --state --to -c -i -n -o -r
 
 complete -c portfwd -e
@@ -87,10 +87,13 @@ complete -c portfwd -n '_shtab_portfwd_using convert; and test $_shtab_portfwd_n
 complete -c portfwd -n '_shtab_portfwd_using; and test $_shtab_portfwd_npos -eq 0' -a filters -d 'list the filters that rules can name'
 complete -c portfwd -n '_shtab_portfwd_using filters' -s h -l help -d 'show this help message and exit'
 complete -c portfwd -n '_shtab_portfwd_using filters' -l json -d 'print one JSON object instead of text'
-complete -c portfwd -n '_shtab_portfwd_using; and test $_shtab_portfwd_npos -eq 0' -a help -d 'explain a filter and its options'
+complete -c portfwd -n '_shtab_portfwd_using; and test $_shtab_portfwd_npos -eq 0' -a checks -d 'list the checks that rules can name'
+complete -c portfwd -n '_shtab_portfwd_using checks' -s h -l help -d 'show this help message and exit'
+complete -c portfwd -n '_shtab_portfwd_using checks' -l json -d 'print one JSON object instead of text'
+complete -c portfwd -n '_shtab_portfwd_using; and test $_shtab_portfwd_npos -eq 0' -a help -d 'explain a filter or a check and its options'
 complete -c portfwd -n '_shtab_portfwd_using help' -s h -l help -d 'show this help message and exit'
 complete -c portfwd -n '_shtab_portfwd_using help' -l json -d 'print one JSON object instead of text'
-complete -c portfwd -n '_shtab_portfwd_using help; and test $_shtab_portfwd_npos -eq 0' -ka "filter" -d 'what NAME is'
+complete -c portfwd -n '_shtab_portfwd_using help; and test $_shtab_portfwd_npos -eq 0' -ka "filter check" -d 'what NAME is'
 complete -c portfwd -n '_shtab_portfwd_using; and test $_shtab_portfwd_npos -eq 0' -a hash-password -d 'print a line for a file of users'
 complete -c portfwd -n '_shtab_portfwd_using hash-password' -s h -l help -d 'show this help message and exit'
 complete -c portfwd -n '_shtab_portfwd_using; and test $_shtab_portfwd_npos -eq 0' -a replay -d 'play recorded sessions again, and compare the answers'

@@ -1,0 +1,456 @@
+# -*- test-case-name: tests.service.run.test_checking -*-
+"""
+One check of one target: its connection, datagram or program, and the conversation that judges it.
+
+Each run is started once and tells one outcome, unless it is cancelled: a verdict, or None where our own
+trouble says nothing about the target. Time limits are the caller's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Final, Protocol, cast
+
+from attrs import evolve
+from twisted.internet.error import ProcessDone, ProcessExitedAlready
+from twisted.internet.interfaces import IDelayedCall, IReactorProcess, IReadDescriptor
+from twisted.internet.protocol import ProcessProtocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from portfwd.errors import DialError, OutOfResources
+from portfwd.kernel.failures import log_failure
+from portfwd.relay.context import RelayContext
+from portfwd.relay.destination import Destination
+from portfwd.relay.target_dial import DialSettings, TargetDial
+from portfwd.service.build.checks import ReadyCheck
+from portfwd.service.daemon.reading import in_thread
+from portfwd.service.tls.targets import ClientSide
+from portfwd.streams.stream import Loss, Stream, Watched
+from portfwd.upstreams.checks.api import Carrier, Conversation, Reply, Subject
+from portfwd.upstreams.connect import SocketAttempt, dial_error
+from portfwd.upstreams.datagrams import connect_datagrams
+from portfwd.upstreams.health import Verdict
+from portfwd.upstreams.timeout_queue import TimeoutQueue
+from portfwd.values import Address, InetAddress, Side, UnixAddress, is_literal
+
+#: Seconds that a server gets to close after the last word, before the connection is reset.
+LAST_WORD: Final = 1.0
+#: Bytes of a program's output that are kept.
+MAX_OUTPUT: Final = 4096
+#: Bytes of one datagram.
+MAX_DATAGRAM: Final = 65535
+
+Done = Callable[["Verdict | None"], None]
+
+
+class Run(Protocol):
+    """
+    One check under way.
+
+    :ivar judged: its conversation had the last word, not the connection or the time.
+    """
+
+    judged: bool
+
+    def start(self) -> None:
+        """Begin. The outcome may come before this returns."""
+
+    def cancel(self) -> None:
+        """Stop, silently."""
+
+
+def check_destination(destination: Destination, ready: ReadyCheck, context: RelayContext) -> Destination:
+    """
+    Where a check of `destination` goes: its port, its time limit, its TLS.
+
+    :raises OSError, ValueError: a file of the target's TLS options is not good.
+    """
+    carrier, timing = ready.check.carrier, ready.timing
+    options = evolve(destination.options, connect_timeout=timing.timeout, max_conns_per_target=None)
+    address, tls = destination.address, destination.tls
+    if timing.port is not None and isinstance(address, InetAddress):
+        address = InetAddress(address.host, timing.port)
+    if carrier is Carrier.PLAIN:
+        tls = None
+    elif carrier is Carrier.TLS and tls is None and isinstance(address, InetAddress):
+        name = getattr(ready.check, "server_name", "") or None
+        own = evolve(options, verify=getattr(ready.check, "verify", True), server_name=name)
+        tls = ClientSide(
+            address.host, own, seconds=context.reactor.seconds, run=partial(in_thread, context.reactor)
+        )
+    endpoint = destination.endpoint if timing.port is None else None
+    label = destination.label if timing.port is None or address is None else str(address)
+    return Destination(label, options, address=address, endpoint=endpoint, tls=tls)
+
+
+def subject_of(destination: Destination, token: str) -> Subject:
+    """What a check is told of its target."""
+    address = destination.address
+    if isinstance(address, InetAddress):
+        return Subject(destination.label, address.host, address.port, token)
+    return Subject(destination.label, token=token)
+
+
+def make_run(
+    ready: ReadyCheck,
+    destination: Destination,
+    token: str,
+    context: RelayContext,
+    timeouts: TimeoutQueue,
+    done: Done,
+) -> Run:
+    """
+    One check of `destination`, which `check_destination` has made.
+
+    :param token: hexadecimal digits that are new.
+    :param timeouts: bounds a plain connect.
+    """
+    check, subject = ready.check, subject_of(destination, token)
+    if check.carrier is Carrier.COMMAND:
+        return CommandRun(ready, subject, context, done)
+    if check.carrier is Carrier.DATAGRAM:
+        return DatagramRun(check.begin(subject), destination, context, done)
+    address = destination.address
+    plain = destination.tls is None and destination.endpoint is None and context.platform.own_sockets
+    known = isinstance(address, UnixAddress) or (
+        isinstance(address, InetAddress) and is_literal(address.host)
+    )
+    if check.only_connects and plain and known and address is not None:
+        return Knock(context, address, destination, timeouts, done)
+    return StreamRun(check.begin(subject), destination, context, done)
+
+
+def verdict_of(problem: DialError) -> Verdict | None:
+    """What it says of a target that it cannot be reached; None: it is our own trouble."""
+    return None if isinstance(problem, OutOfResources) else Verdict(False, str(problem))
+
+
+class Knock(SocketAttempt):
+    """A connect and a reset: the check ``tcp`` of a plain target. It costs little, as there may be many."""
+
+    judged = False
+
+    def __init__(
+        self,
+        context: RelayContext,
+        address: Address,
+        destination: Destination,
+        timeouts: TimeoutQueue,
+        done: Done,
+    ) -> None:
+        poller = None if context.sockets is None else context.sockets.poller
+        options = destination.options
+        super().__init__(
+            context.reactor, address, options, timeouts.seconds, None, poller, destination.settings, timeouts
+        )
+        self._done = done
+
+    def failed(self, failure: Failure) -> None:
+        """Our own code failed when the outcome came."""
+        self.cancel()
+        self._done(None)
+
+    def _succeed(self, sock: socket.socket) -> None:
+        # A reset, as HAProxy does: no state is left behind on either side.
+        self._close(sock)
+        self._done(Verdict(True, "connected"))
+
+    def _fail(self, problem: DialError) -> None:
+        self._done(verdict_of(problem))
+
+
+class StreamRun:
+    """A conversation over a stream, dialled as sessions dial."""
+
+    _log = Logger()
+
+    def __init__(
+        self, conversation: Conversation, destination: Destination, context: RelayContext, done: Done
+    ) -> None:
+        self._conversation = conversation
+        self._context = context
+        self._done = done
+        self._is_done = self.judged = False
+        self._problem: DialError | None = None
+        self._stream: Watched | None = None
+        self._last_word: IDelayedCall | None = None
+        self._dial: TargetDial | None = TargetDial(DialSettings(context, context.streams), destination, self)
+
+    def __repr__(self) -> str:
+        return f"<StreamRun {'done' if self._is_done else 'under way'}>"
+
+    def start(self) -> None:
+        """See `Run`."""
+        if self._dial is not None:
+            self._dial.start()
+
+    def cancel(self) -> None:
+        """See `Run`."""
+        self._is_done = True
+        dial, self._dial = self._dial, None
+        if dial is not None:
+            dial.cancel()
+        if self._stream is not None:
+            self._stream.abort()
+
+    def _finish(self, verdict: Verdict | None) -> None:
+        if not self._is_done:
+            self._is_done = True
+            self._done(verdict)
+
+    # What the dial tells
+
+    def attempt_failed(self, target: TargetDial, address: Address | None, problem: DialError) -> None:
+        """See `portfwd.relay.target_dial.TargetOwner`."""
+        self._problem = problem
+
+    def target_failed(self, target: TargetDial) -> None:
+        """See `portfwd.relay.target_dial.TargetOwner`."""
+        self._dial = None
+        problem = self._problem
+        self._finish(Verdict(False, "it cannot be reached") if problem is None else verdict_of(problem))
+
+    def target_reached(self, target: TargetDial, stream: Stream) -> None:
+        """See `portfwd.relay.target_dial.TargetOwner`."""
+        self._dial = None
+        stream.side = Side.UPSTREAM
+        self._stream = watched = cast(Watched, stream)
+        watched.watch(self)
+        watched.own(self)
+        if not self._is_done:
+            self._obey(self._conversation.opened)
+        if not self._is_done:
+            watched.start()
+
+    def broke(self, failure: Failure) -> None:
+        """See `portfwd.relay.target_dial.TargetOwner`."""
+        log_failure(self._log, "a check failed", failure)
+        self.cancel()
+        self._done(None)
+
+    # What the stream tells
+
+    def _obey(self, ask: Callable[[], Reply]) -> None:
+        """Do what the conversation says; what it raises is its mistake, and the check has failed."""
+        stream = self._stream
+        if self._is_done or stream is None:
+            return
+        try:
+            reply = ask()
+        except Exception as error:
+            log_failure(self._log, "a check raised an exception")
+            reply = Reply(verdict=Verdict(False, f"the check raised {type(error).__name__}"))
+        if reply.send:
+            stream.write(reply.send)
+        if reply.verdict is not None or reply.silent:
+            self.judged = True
+            self._finish(reply.verdict)
+            self._last_word = self._context.reactor.callLater(LAST_WORD, stream.abort)
+            stream.close()
+
+    def shown(self, stream: Stream, data: bytes) -> None:
+        """Bytes of the target."""
+        self._obey(partial(self._conversation.received, data))
+
+    def passed(self, stream: Stream, count: int) -> None:
+        """Nothing is passed on unseen."""
+
+    def ended(self, stream: Stream) -> None:
+        """The target sends no more."""
+        self._obey(self._conversation.ended)
+
+    def lost(self, stream: Stream, how: Loss, detail: str) -> None:
+        """The connection is gone."""
+        self._stream = None
+        if self._last_word is not None and self._last_word.active():
+            self._last_word.cancel()
+        if not self._is_done:
+            reply = self._conversation.ended() if how is Loss.ORDERLY else Reply()
+            self._finish(reply.verdict or Verdict(False, detail or "the connection was reset"))
+
+    def began(self, stream: Stream) -> None:
+        """Clients' TLS only."""
+
+    def announced(self, stream: Stream, client: Address, local: Address | None) -> None:
+        """Clients' TLS only."""
+
+    def opened(self, stream: Stream) -> None:
+        """It is open already."""
+
+    def end_sent(self, stream: Stream) -> None:
+        """`lost` follows."""
+
+    def writing_failed(self, stream: Stream, detail: str) -> None:
+        """Its end or `lost` follows."""
+
+    def thrown_away(self, stream: Stream, count: int) -> None:
+        """Nothing is discarded."""
+
+
+@implementer(IReadDescriptor)
+class DatagramRun:
+    """A conversation over UDP."""
+
+    _log = Logger()
+
+    def __init__(
+        self, conversation: Conversation, destination: Destination, context: RelayContext, done: Done
+    ) -> None:
+        self._conversation = conversation
+        self._destination = destination
+        self._context = context
+        self._done = done
+        self._socket: socket.socket | None = None
+        self._is_done = self.judged = False
+        self._asks = False
+
+    def __repr__(self) -> str:
+        return f"<DatagramRun {'done' if self._is_done else 'under way'}>"
+
+    def start(self) -> None:
+        """See `Run`."""
+        destination = self._destination
+        address = destination.address
+        if isinstance(address, InetAddress) and not is_literal(address.host):
+            self._asks = True
+            refused = self._context.names.ask(
+                address.host, destination.options.dns_refresh, self, self._resolved
+            )
+            if refused:
+                self._finish(Verdict(False, f"{address.host}: {refused}"))
+        elif address is None:
+            self._finish(Verdict(False, "an endpoint has no address for datagrams"))
+        else:
+            self._ask(address)
+
+    def _resolved(self, hosts: Sequence[str]) -> None:
+        self._asks = False
+        address = cast(InetAddress, self._destination.address)
+        if not hosts:
+            self._finish(Verdict(False, f"{address.host}: no address is known"))
+        elif not self._is_done:
+            self._ask(InetAddress(hosts[0], address.port))
+
+    def _ask(self, address: Address) -> None:
+        try:
+            self._socket = connect_datagrams(address, self._destination.options)
+            self._context.reactor.addReader(self)
+            self._obey(self._conversation.opened)
+        except OSError as problem:
+            self._finish(verdict_of(dial_error(problem, address)))
+
+    def _obey(self, ask: Callable[[], Reply]) -> None:
+        try:
+            reply = ask()
+        except OSError:
+            raise
+        except Exception as error:
+            log_failure(self._log, "a check raised an exception")
+            reply = Reply(verdict=Verdict(False, f"the check raised {type(error).__name__}"))
+        if reply.send and self._socket is not None:
+            self._socket.send(reply.send)
+        if reply.verdict is not None or reply.silent:
+            self.judged = True
+            self._finish(reply.verdict)
+
+    def doRead(self) -> None:
+        """A datagram came, or an error."""
+        while self._socket is not None:
+            try:
+                data = self._socket.recv(MAX_DATAGRAM)
+                self._obey(partial(self._conversation.received, data))
+            except BlockingIOError:
+                return
+            except OSError as problem:
+                self._finish(verdict_of(dial_error(problem, self._destination.label)))
+
+    def fileno(self) -> int:
+        """The socket's descriptor."""
+        return -1 if self._socket is None else self._socket.fileno()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The reactor gives up; the time limit ends the check."""
+        self.doRead()
+
+    def logPrefix(self) -> str:
+        """The prefix of log lines."""
+        return "portfwd"
+
+    def cancel(self) -> None:
+        """See `Run`."""
+        self._is_done = True
+        if self._asks:
+            self._context.names.forget(cast(InetAddress, self._destination.address).host, self)
+        sock = self._socket
+        if sock is not None:
+            self._context.reactor.removeReader(self)
+            self._socket = None
+            sock.close()
+
+    def _finish(self, verdict: Verdict | None) -> None:
+        if not self._is_done:
+            self.cancel()
+            self._done(verdict)
+
+
+class CommandRun(ProcessProtocol):
+    """A program, without a shell."""
+
+    _log = Logger()
+
+    def __init__(self, ready: ReadyCheck, subject: Subject, context: RelayContext, done: Done) -> None:
+        self._check = ready.check
+        self._subject = subject
+        self._context = context
+        self._done = done
+        self._output = b""
+        self._is_done = False
+        self.judged = True
+        self._process: Any = None
+
+    def __repr__(self) -> str:
+        return f"<CommandRun {'done' if self._is_done else 'under way'}>"
+
+    def start(self) -> None:
+        """See `Run`."""
+        subject = self._subject
+        arguments = list(self._check.arguments(subject))
+        environment = {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "PORTFWD_TARGET": subject.label,
+            "PORTFWD_HOST": subject.host,
+            "PORTFWD_PORT": str(subject.port),
+        }
+        reactor = cast(IReactorProcess, self._context.reactor)
+        try:
+            self._process = reactor.spawnProcess(self, arguments[0], arguments, environment)
+        except Exception as error:  # no descriptor, no memory, no such user
+            self._log.warn("check exec: {program}: {error}", program=arguments[0], error=str(error))
+            self._finish(None)
+
+    def outReceived(self, data: bytes) -> None:
+        """Keep the first bytes."""
+        self._output = (self._output + data)[:MAX_OUTPUT]
+
+    def processEnded(self, reason: Failure) -> None:
+        """It has exited, and its output is closed."""
+        status = 0 if reason.check(ProcessDone) else getattr(reason.value, "exitCode", None)
+        if not self._is_done:
+            self._finish(self._check.exited(status, self._output))
+
+    def cancel(self) -> None:
+        """See `Run`: the program is killed."""
+        self._is_done = True
+        if self._process is not None:
+            with contextlib.suppress(ProcessExitedAlready):
+                self._process.signalProcess("KILL")
+
+    def _finish(self, verdict: Verdict | None) -> None:
+        self._is_done = True
+        self._done(verdict)

@@ -1,0 +1,1 @@
+"""Checks of targets: one file for each protocol, without I/O."""

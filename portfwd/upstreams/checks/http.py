@@ -1,0 +1,120 @@
+# -*- test-case-name: tests.upstreams.checks.test_http -*-
+"""The check ``http``: a request, the status of its answer, and a text in it."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from attrs import frozen
+
+from portfwd.filters.options import OptionKind, data, option, text, words
+from portfwd.upstreams.checks.api import (
+    MAX_ANSWER,
+    WAIT,
+    Check,
+    Conversation,
+    Reply,
+    Subject,
+    failed,
+    passed,
+    said,
+)
+
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])(?: ([^\r\n]*))?\r?\n")
+_PATTERN = re.compile(r"[1-5](?:xx|[0-9][0-9])", re.ASCII)
+_BAD = re.compile(r"[\x00-\x20\x7f]")
+
+
+def statuses(value: str) -> tuple[str, ...]:
+    """
+    Read ``200,204`` or ``2xx,3xx``.
+
+    :raises ValueError: it is neither.
+    """
+    found = tuple(words.read(value))
+    for one in found:
+        if not _PATTERN.fullmatch(one):
+            raise ValueError("expected a status such as 200, or 2xx")
+    return found
+
+
+def _without_blanks(value: str) -> str:
+    read = text.read(value)
+    if _BAD.search(read):
+        raise ValueError("blanks and control characters cannot stand here")
+    return read
+
+
+_PLAIN: Final = OptionKind("text", _without_blanks, str)
+
+
+@frozen
+class HTTPCheck(Check):
+    """
+    Asks for a path by HTTP, and passes if the status of the answer is one of those that are expected.
+
+    With `expect` a text must stand in the first 64 KiB of the answer as well.
+    """
+
+    path: str = option(_PLAIN, default="/", help="What is asked for.", example="/health")
+    status: tuple[str, ...] = option(
+        OptionKind("statuses", statuses, ",".join, "200,2xx"),
+        default=("2xx", "3xx"),
+        help="Statuses that pass, such as `200` or `2xx,304`.",
+    )
+    host: str = option(_PLAIN, default="", help="The `Host` of the request; without it the target's host.")
+    expect: bytes = option(data, default=b"", help="A text that must stand in the answer.")
+
+    def begin(self, subject: Subject) -> Conversation:
+        """See `Check`."""
+        return HTTPConversation(self, subject)
+
+
+class HTTPConversation(Conversation):
+    """One request."""
+
+    def __init__(self, options: HTTPCheck, subject: Subject) -> None:
+        self._options = options
+        host = f"[{subject.host}]" if ":" in subject.host else subject.host
+        self._host = options.host or host or "localhost"
+        self._answer = b""
+        self._status = b""
+
+    def opened(self) -> Reply:
+        """Ask, by HTTP/1.0: the answer is not chunked then, and the server closes behind it."""
+        lines = (
+            f"GET {self._options.path} HTTP/1.0",
+            f"Host: {self._host}",
+            "User-Agent: portfwd-check",
+            "Connection: close",
+        )
+        return Reply("".join(f"{line}\r\n" for line in (*lines, "")).encode())
+
+    def received(self, data: bytes) -> Reply:
+        """Look at the status line, then for the text."""
+        self._answer += data
+        if not self._status:
+            match = _STATUS_LINE.match(self._answer)
+            if match is None:
+                if b"\n" in self._answer or len(self._answer) > MAX_ANSWER:
+                    return failed(f"no answer of HTTP/1: {said(self._answer)}")
+                return WAIT
+            self._status = match[1]
+            if not self._is_expected(match[1].decode()):
+                return failed(f"status {said(match[1] + b' ' + (match[2] or b''))}")
+        if self._options.expect in self._answer:
+            return passed(f"status {self._status.decode()}")
+        if len(self._answer) > MAX_ANSWER:
+            return self._missing()
+        return WAIT
+
+    def _is_expected(self, status: str) -> bool:
+        return any(status == one or one[0] + "xx" == one == status[0] + "xx" for one in self._options.status)
+
+    def _missing(self) -> Reply:
+        return failed(f"'{said(self._options.expect)}' is not in the answer")
+
+    def ended(self) -> Reply:
+        """Without the text the answer is not as expected."""
+        return self._missing() if self._status else super().ended()

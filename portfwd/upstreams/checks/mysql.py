@@ -1,0 +1,113 @@
+# -*- test-case-name: tests.upstreams.checks.test_mysql -*-
+"""
+The check ``mysql``: the server's greeting, and a login without a password.
+
+MySQL's internals manual, "Connection Phase": packets are three bytes of length, a number and the payload.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from attrs import frozen
+
+from portfwd.filters.options import option, text
+from portfwd.upstreams.checks.api import (
+    MAX_ANSWER,
+    WAIT,
+    Check,
+    Conversation,
+    Reply,
+    Subject,
+    failed,
+    passed,
+    said,
+)
+
+#: CLIENT_LONG_PASSWORD, CLIENT_PROTOCOL_41, CLIENT_SECURE_CONNECTION and CLIENT_PLUGIN_AUTH.
+CAPABILITIES: Final = 0x00000001 | 0x00000200 | 0x00008000 | 0x00080000
+#: utf8mb4_general_ci, which every version since 5.5.3 has.
+CHARSET: Final = 45
+#: COM_QUIT.
+QUIT: Final = b"\x01\x00\x00\x00\x01"
+
+
+@frozen
+class MySQLCheck(Check):
+    """
+    Waits for the greeting of a MySQL or MariaDB server.
+
+    With `user` it logs in as well; that user must exist without a password and needs no rights.
+    """
+
+    user: str = option(text, default="", help="User to log in as, without a password.")
+
+    def begin(self, subject: Subject) -> Conversation:
+        """See `Check`."""
+        return MySQLConversation(self.user)
+
+
+def packet(number: int, payload: bytes) -> bytes:
+    """One packet."""
+    return len(payload).to_bytes(3, "little") + bytes([number & 0xFF]) + payload
+
+
+class MySQLConversation(Conversation):
+    """The greeting, then the login."""
+
+    def __init__(self, user: str) -> None:
+        self._user = user
+        self._buffer = b""
+        self._version = ""
+
+    def opened(self) -> Reply:
+        """The server speaks first."""
+        return WAIT
+
+    def received(self, data: bytes) -> Reply:
+        """Read one packet after the other; one is answered before the next comes."""
+        self._buffer += data
+        if len(self._buffer) < 4:
+            return WAIT
+        size, number = int.from_bytes(self._buffer[:3], "little"), self._buffer[3]
+        if size > MAX_ANSWER or not size:
+            return failed("no greeting of MySQL")
+        if len(self._buffer) < 4 + size:
+            return WAIT
+        payload, self._buffer = self._buffer[4 : 4 + size], self._buffer[4 + size :]
+        if payload[0] == 0xFF:
+            return failed(_error(payload))
+        return self._logged_in(payload, number) if self._version else self._greeted(payload, number)
+
+    def _greeted(self, payload: bytes, number: int) -> Reply:
+        if payload[0] != 10:
+            return failed(f"protocol {payload[0]} and not 10")
+        self._version = said(payload[1:].partition(b"\0")[0]) or "?"
+        if not self._user:
+            return passed(f"version {self._version}")
+        login = (
+            CAPABILITIES.to_bytes(4, "little")
+            + (1 << 24).to_bytes(4, "little")
+            + bytes([CHARSET])
+            + bytes(23)
+            + self._user.encode()
+            + b"\0"
+            + b"\0"  # an empty answer to the challenge
+            + b"mysql_native_password\0"
+        )
+        return Reply(packet(number + 1, login))
+
+    def _logged_in(self, payload: bytes, number: int) -> Reply:
+        if payload[0] == 0x00:
+            return passed(f"version {self._version}, {self._user} is logged in", QUIT)
+        if payload[0] == 0xFE:  # another way to authenticate: an empty password is empty in all of them
+            return Reply(packet(number + 1, b""))
+        if payload[0] == 0x01:  # caching_sha2_password tells that the empty password is good; OK follows
+            return WAIT
+        return failed("an answer to the login that is none")
+
+
+def _error(payload: bytes) -> str:
+    """What an ERR packet says: two bytes of a code, ``#`` and five of a state, then text."""
+    text = payload[3:]
+    return said(text[6:] if text.startswith(b"#") else text) or "the server refuses"

@@ -1,0 +1,161 @@
+# -*- test-case-name: tests.upstreams.checks.test_pgsql -*-
+"""
+The check ``pgsql``: a PostgreSQL server, and whether it is the primary.
+
+PostgreSQL's manual, chapter "Frontend/Backend Protocol", version 3.0. Since version 14 a server says after
+the login whether it is in hot standby; an older one is asked by a query.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+from attrs import frozen
+
+from portfwd.filters.options import FileText, choice, file_text, option, text
+from portfwd.upstreams.checks.api import (
+    MAX_ANSWER,
+    WAIT,
+    Check,
+    Conversation,
+    Reply,
+    Subject,
+    failed,
+    passed,
+    said,
+)
+from portfwd.upstreams.checks.scram import Scram, ScramError
+
+PROTOCOL: Final = 196608
+TERMINATE: Final = b"X\0\0\0\4"
+QUESTION: Final = b"SELECT pg_is_in_recovery()\0"
+
+
+@frozen
+class PgSQLCheck(Check):
+    """
+    Asks a PostgreSQL server whether it takes connections, and whether it is the primary or a replica.
+
+    For a role it logs in; the user needs no rights. Logging in is understood without a password (`trust`), in
+    clear text, by MD5 and by SCRAM-SHA-256.
+    """
+
+    role: str = option(choice("any", "primary", "replica"), default="any", help="The role that it must have.")
+    user: str = option(text, default="portfwd", help="User to log in as.", example="probe")
+    database: str = option(text, default="postgres", help="Database to log in to.")
+    password_file: FileText | None = option(
+        file_text, default=None, help="A file with the user's password in its first line."
+    )
+
+    def begin(self, subject: Subject) -> Conversation:
+        """See `Check`."""
+        return PgSQLConversation(self, subject.token)
+
+
+def message(kind: bytes, payload: bytes) -> bytes:
+    """One message."""
+    return kind + (len(payload) + 4).to_bytes(4, "big") + payload
+
+
+class PgSQLConversation(Conversation):
+    """The login, and the question for the role where the server has not said it."""
+
+    def __init__(self, options: PgSQLCheck, nonce: str) -> None:
+        self._options = options
+        lines = options.password_file.text.splitlines() if options.password_file is not None else []
+        self._password = lines[0] if lines else ""
+        self._scram = Scram(self._password, nonce)
+        self._buffer = b""
+        self._is_replica: bool | None = None
+        self._asked = False
+
+    def opened(self) -> Reply:
+        """Send the start-up message."""
+        words = (
+            "user",
+            self._options.user,
+            "database",
+            self._options.database,
+            "application_name",
+            "portfwd",
+        )
+        payload = PROTOCOL.to_bytes(4, "big") + b"".join(word.encode() + b"\0" for word in words) + b"\0"
+        return Reply(message(b"", payload))
+
+    def received(self, data: bytes) -> Reply:
+        """Read one message after the other."""
+        self._buffer += data
+        send = b""
+        while len(self._buffer) >= 5:
+            size = int.from_bytes(self._buffer[1:5], "big")
+            if not 4 <= size <= MAX_ANSWER:
+                return failed("no answer of PostgreSQL")
+            if len(self._buffer) < size + 1:
+                break
+            kind, payload = self._buffer[:1], self._buffer[5 : size + 1]
+            self._buffer = self._buffer[size + 1 :]
+            try:
+                reply = self._message(kind, payload)
+            except ScramError as error:
+                reply = failed(str(error))
+            send += reply.send
+            if reply.verdict is not None:
+                return Reply(send, reply.verdict)
+        return Reply(send)
+
+    def _message(self, kind: bytes, payload: bytes) -> Reply:
+        if kind == b"E":
+            return failed(_error(payload))
+        if kind == b"R":
+            return self._authenticate(int.from_bytes(payload[:4], "big"), payload[4:])
+        if kind == b"S" and payload.startswith(b"in_hot_standby\0"):
+            self._is_replica = payload.split(b"\0")[1] == b"on"
+        elif kind == b"D":
+            # One column: two bytes of their number, four of its length, and t or f.
+            self._is_replica = payload[6:7] == b"t"
+        elif kind == b"Z":
+            return self._ready()
+        return WAIT
+
+    def _ready(self) -> Reply:
+        if self._is_replica is None:
+            if self._asked:
+                return failed("it does not say its role", TERMINATE)
+            self._asked = True
+            return Reply(message(b"Q", QUESTION))
+        role = "replica" if self._is_replica else "primary"
+        if role == self._options.role:
+            return passed(f"it is the {role}" if role == "primary" else "it is a replica", TERMINATE)
+        return failed(f"it is a {role}" if role == "replica" else "it is the primary", TERMINATE)
+
+    def _authenticate(self, how: int, rest: bytes) -> Reply:
+        if self._options.role == "any":
+            return passed("it takes connections", TERMINATE if how == 0 else b"")
+        if how in (0, 12):
+            if how == 12:
+                self._scram.verify(rest)
+            return WAIT
+        if not self._password:
+            return failed(f"it wants a password of {self._options.user}, and there is no password-file=")
+        if how == 3:
+            return Reply(message(b"p", self._password.encode() + b"\0"))
+        if how == 5:
+            inner = _md5((self._password + self._options.user).encode())
+            return Reply(message(b"p", b"md5" + _md5(inner + rest[:4]) + b"\0"))
+        if how == 10 and b"SCRAM-SHA-256" in rest.split(b"\0"):
+            first = self._scram.first()
+            return Reply(message(b"p", b"SCRAM-SHA-256\0" + len(first).to_bytes(4, "big") + first))
+        if how == 11:
+            return Reply(message(b"p", self._scram.final(rest)))
+        return failed("it wants a way to log in that is not understood")
+
+
+def _md5(value: bytes) -> bytes:
+    return hashlib.md5(value, usedforsecurity=False).hexdigest().encode()
+
+
+def _error(payload: bytes) -> str:
+    """The text of an ErrorResponse: fields of a letter and a text; M is for people."""
+    fields = {field[:1]: field[1:] for field in payload.split(b"\0") if field}
+    return said(fields.get(b"M", b"")) or "it refuses"

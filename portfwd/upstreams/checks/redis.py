@@ -1,0 +1,100 @@
+# -*- test-case-name: tests.upstreams.checks.test_redis -*-
+"""The check ``redis``: ``PING``, or ``ROLE`` for the role of the server (RESP 2)."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from portfwd.filters.options import FileText, choice, file_text, option, text
+from portfwd.upstreams.checks.api import (
+    MAX_ANSWER,
+    WAIT,
+    Check,
+    Conversation,
+    Reply,
+    Subject,
+    failed,
+    passed,
+    said,
+)
+
+
+@frozen
+class RedisCheck(Check):
+    """
+    Asks a Redis server for a `PING`, or for its role.
+
+    With `role=master` a replica fails, and with `role=slave` a master, or a replica without its master.
+    """
+
+    role: str = option(choice("any", "master", "slave"), default="any", help="The role that it must have.")
+    user: str = option(text, default="", help="User of `AUTH`; without it the default one.")
+    password_file: FileText | None = option(
+        file_text, default=None, help="A file with the password for `AUTH` in its first line."
+    )
+
+    def begin(self, subject: Subject) -> Conversation:
+        """See `Check`."""
+        return RedisConversation(self)
+
+
+def command(*words: str) -> bytes:
+    """A command in the form of an array of bulk strings."""
+    parts = [f"*{len(words)}\r\n".encode()]
+    for word in words:
+        raw = word.encode()
+        parts.append(b"$%d\r\n%s\r\n" % (len(raw), raw))
+    return b"".join(parts)
+
+
+class RedisConversation(Conversation):
+    """``AUTH`` where there is a password, then the question."""
+
+    def __init__(self, options: RedisCheck) -> None:
+        self._role = options.role
+        self._answer = b""
+        lines = options.password_file.text.splitlines() if options.password_file is not None else []
+        credentials = [one for one in (options.user, lines[0] if lines else "") if one]
+        self._authenticates = bool(lines)
+        self._question = command("PING" if self._role == "any" else "ROLE")
+        self._auth = command("AUTH", *credentials) if lines else b""
+
+    def opened(self) -> Reply:
+        """Send both at once: answers come in the order of the commands."""
+        return Reply(self._auth + self._question)
+
+    def received(self, data: bytes) -> Reply:
+        """Read one answer after the other."""
+        self._answer += data
+        if self._authenticates:
+            line, newline, rest = self._answer.partition(b"\r\n")
+            if not newline:
+                return self._more()
+            if not line.startswith(b"+OK"):
+                return failed(f"AUTH: {said(line)}")
+            self._authenticates, self._answer = False, rest
+        lines = self._answer.split(b"\r\n")
+        if len(lines) < 2:
+            return self._more()
+        if self._role == "any":
+            return passed("PONG") if lines[0] == b"+PONG" else failed(said(lines[0]))
+        if not lines[0].startswith(b"*"):
+            return failed(said(lines[0]))
+        return self._judge(lines[:-1])
+
+    def _judge(self, lines: list[bytes]) -> Reply:
+        """*5, $5, slave, $9, 127.0.0.1, :6379, $9, connected, :3167038: as far as it is there."""
+        if len(lines) < 3:
+            return self._more()
+        role = said(lines[2])
+        if role != self._role:
+            return failed(f"its role is {role}")
+        if role == "slave":
+            if len(lines) < 8:
+                return self._more()
+            if lines[7] != b"connected":
+                return failed(f"its link to the master is {said(lines[7])}")
+        return passed(f"its role is {role}")
+
+    def _more(self) -> Reply:
+        return failed("an endless answer") if len(self._answer) > MAX_ANSWER else WAIT

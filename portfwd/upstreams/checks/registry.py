@@ -1,0 +1,173 @@
+# -*- test-case-name: tests.upstreams.checks.test_registry -*-
+"""
+Which checks there are, and the class behind a name.
+
+A check is named by an entry point of the group ``portfwd.checks``, our own checks too, or as
+``python:MODULE.CLASS``. It is a class derived from `Check`. Nothing is imported before a rules file or a
+listing asks for it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.metadata import entry_points
+from types import MappingProxyType
+from typing import Any, Final
+
+from attrs import frozen
+
+from portfwd.filters.options import Declared, OptionFiles, OptionProblem, declared, read_options
+from portfwd.filters.own_factory import first_line
+from portfwd.filters.registry import (
+    PYTHON,
+    Origin,
+    Unavailable,
+    import_origin,
+    origin_of,
+    python_origin,
+    told,
+)
+from portfwd.upstreams.checks.api import API_VERSION, Check
+from portfwd.upstreams.checks.timing import Timing
+from portfwd.values import printable
+
+#: The group of entry points that name checks.
+GROUP: Final = "portfwd.checks"
+#: The distribution whose checks are the built-in ones.
+OWN: Final = "portfwd"
+#: Our own entry points once more, for a tree that was not installed, or before it gained a check.
+BUILT_IN: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "agent": "portfwd.upstreams.checks.agent:AgentCheck",
+        "dns": "portfwd.upstreams.checks.dns:DNSCheck",
+        "exec": "portfwd.upstreams.checks.command:ExecCheck",
+        "expect": "portfwd.upstreams.checks.send:ExpectCheck",
+        "http": "portfwd.upstreams.checks.http:HTTPCheck",
+        "mysql": "portfwd.upstreams.checks.mysql:MySQLCheck",
+        "pgsql": "portfwd.upstreams.checks.pgsql:PgSQLCheck",
+        "redis": "portfwd.upstreams.checks.redis:RedisCheck",
+        "send": "portfwd.upstreams.checks.send:SendCheck",
+        "tcp": "portfwd.upstreams.checks.tcp:TCPCheck",
+        "tls": "portfwd.upstreams.checks.tls:TLSCheck",
+    }
+)
+
+_TIMING: Final = frozenset(one.key for one in declared(Timing))
+
+
+@frozen
+class FoundCheck:
+    """A class of checks, and where it comes from."""
+
+    kind: type[Check]
+    origin: Origin
+
+    @property
+    def options(self) -> tuple[Declared, ...]:
+        """Its own options, then those that all checks have and it does not replace."""
+        own = declared(self.kind)
+        keys = {one.key for one in own}
+        return (*own, *(one for one in declared(Timing) if one.key not in keys))
+
+    @property
+    def summary(self) -> str:
+        """The first paragraph of its docstring."""
+        return first_line(self.kind)
+
+    def read(
+        self, plain: Sequence[str], pairs: Sequence[tuple[str, str]], files: OptionFiles
+    ) -> tuple[Check, Timing] | list[OptionProblem]:
+        """The check and its timing for a clause, or all that is wrong with the clause."""
+        own = {one.key for one in declared(self.kind)}
+        numbers: tuple[list[int], list[int]] = ([], [])
+        for index, (key, _) in enumerate(pairs):
+            numbers[key in _TIMING and key not in own].append(index)
+        results: list[Any] = []
+        problems: list[OptionProblem] = []
+        for kind, words, chosen in ((self.kind, plain, numbers[0]), (Timing, (), numbers[1])):
+            read = read_options(kind, words, [pairs[index] for index in chosen], files)
+            if isinstance(read, list):
+                problems += [_renumbered(one, chosen) for one in read]
+            results.append(read)
+        return problems or (results[0], results[1])
+
+
+def _renumbered(problem: OptionProblem, numbers: Sequence[int]) -> OptionProblem:
+    """`problem` with the number that its option has in the clause."""
+    option = problem.option if problem.option is None else numbers[problem.option]
+    return OptionProblem(problem.message, problem.hint, problem.word, option, problem.in_value)
+
+
+class CheckRegistry:
+    """The checks that can be named; `CheckRegistry.installed` has those of this Python."""
+
+    def __init__(self, origins: Iterable[Origin]) -> None:
+        self._origins: dict[str, list[Origin]] = {}
+        for origin in origins:
+            same = self._origins.setdefault(origin.name, [])
+            if all((one.path, one.package) != (origin.path, origin.package) for one in same):
+                same.append(origin)
+
+    def __repr__(self) -> str:
+        return f"<CheckRegistry {len(self._origins)} checks>"
+
+    @classmethod
+    def installed(cls) -> CheckRegistry:
+        """What the distributions of this Python bring, and ours."""
+        own = (Origin(name, path, OWN) for name, path in BUILT_IN.items())
+        others = (origin_of(point) for point in entry_points(group=GROUP))
+        return cls((*own, *(origin for origin in others if origin.package != OWN)))
+
+    def origins(self) -> Iterator[Origin]:
+        """Every entry point, by name."""
+        for name in sorted(self._origins):
+            yield from self._origins[name]
+
+    def find(self, name: str) -> FoundCheck:
+        """
+        The check that a rules file calls `name`.
+
+        :raises Unavailable: there is none, there are two, or it cannot be imported or used.
+        """
+        if name.startswith(PYTHON):
+            return self.load(python_origin(name, "check"))
+        origins = self._origins.get(name, [])
+        shown = f"'{printable(name[:60])}'"
+        if not origins:
+            near = difflib.get_close_matches(name[:64], self._origins, n=1, cutoff=0.6)
+            raise Unavailable(
+                "unknown-check",
+                f"there is no check called {shown}",
+                f"did you mean '{near[0]}'?" if near else f"there are {', '.join(sorted(self._origins))}",
+            )
+        if len(origins) > 1:
+            packages = " and ".join(map(str, origins))
+            raise Unavailable("bad-check", f"several packages have a check called {shown}: {packages}")
+        return self.load(origins[0])
+
+    def load(self, origin: Origin) -> FoundCheck:
+        """
+        Import a check.
+
+        :raises Unavailable: it cannot be imported or used.
+        """
+        kind = import_origin(origin, "check")
+        what = f"the check '{printable(origin.name[:60])}' ({origin})"
+        if not (isinstance(kind, type) and issubclass(kind, Check)):
+            raise Unavailable(
+                "bad-check",
+                f"{what} is no class of checks",
+                "derive it from portfwd.upstreams.checks.api.Check",
+            )
+        if kind.api_version != API_VERSION:
+            raise Unavailable(
+                "bad-check", f"{what} is written for version {kind.api_version} of the contract"
+            )
+        try:
+            declared(kind)
+        except KeyboardInterrupt:
+            raise  # the operator's
+        except BaseException as error:
+            raise Unavailable("bad-check", f"{what} does not say its options: {told(error)}") from error
+        return FoundCheck(kind, origin)

@@ -1,0 +1,322 @@
+"""Tests of running checks: a forwarder on a reactor that the test turns, and targets that it plays."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from typing import Any, cast
+
+from twisted.internet.error import ProcessDone, ProcessTerminated
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from portfwd.limits.descriptors import DescriptorBudget
+from portfwd.service.build.checks import ReadyCheck
+from portfwd.service.run.check_runs import CommandRun, check_destination
+from portfwd.service.run.checking import MAX_PROGRAMS, Checker, Checks
+from portfwd.service.run.forwarder import Forwarder
+from portfwd.upstreams.checks.api import Check, Conversation, Reply, Subject
+from portfwd.upstreams.checks.command import ExecCheck
+from portfwd.upstreams.checks.timing import Timing
+from portfwd.upstreams.health import HealthState, Verdict
+from portfwd.values import CloseReason, InetAddress
+from tests.service.turning import TurningTestCase
+from tests.service.worlds import Lines, a_world, rules
+
+
+class Raising(Check):
+    """Fails by mistake."""
+
+    def begin(self, subject: Subject) -> Conversation:
+        """See `Check`."""
+        return RaisingConversation()
+
+
+class RaisingConversation(Conversation):
+    """The mistake."""
+
+    def opened(self) -> Reply:
+        """Make it."""
+        raise ZeroDivisionError
+
+
+class CheckingCase(TurningTestCase):
+    """A forwarder, whose targets the test plays."""
+
+    def start(self, text: str) -> Forwarder:
+        """Forward by `text`, where {one} and {two} are ports."""
+        self.targets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+        for target in self.targets:
+            target.setblocking(False)
+            self.addCleanup(target.close)
+        self.ports = [target.getsockname()[1] for target in self.targets]
+        self.forwarder = Forwarder(self.reactor, rules(self.text(text)), Lines(), drain=1.0)
+        self.forwarder.startService()
+        self.addCleanup(self.end_forwarder)
+        return self.forwarder
+
+    def text(self, text: str) -> str:
+        """`text` with the ports of the targets."""
+        return text.format(one=self.ports[0], two=self.ports[1])
+
+    def end_forwarder(self) -> None:
+        """Leave nothing behind."""
+        self.forwarder.cut(CloseReason.KILLED)
+        if self.forwarder.running:
+            self.forwarder.stopService()
+        self.turn(10)
+        self.assertEqual(self.forwarder._checks._programs, 0)
+
+    def states(self, rule: int = 0) -> list[HealthState]:
+        """Those of the rule's targets."""
+        pool = self.forwarder.rules[rule].balancing.pool()
+        assert pool is not None
+        now = self.turned.seconds()
+        return [pool.state_of(one, now) for one in pool.members]
+
+    def cause(self) -> str:
+        """Why the first target is as it is."""
+        pool = self.forwarder.rules[0].balancing.pool()
+        assert pool is not None
+        return pool.members[0].health.cause
+
+    def pass_time(self, seconds: float) -> None:
+        """Let `seconds` pass in small steps."""
+        for _ in range(round(seconds / 0.1)):
+            self.turn(0.1)
+
+    def accepted(self, number: int = 0) -> list[socket.socket]:
+        """The connections that have come to a target."""
+        found = []
+        while True:
+            try:
+                found.append(self.targets[number].accept()[0])
+            except BlockingIOError:
+                return found
+            self.addCleanup(found[-1].close)
+
+
+class ConnectTests(CheckingCase):
+    """``check tcp``."""
+
+    def test_down_and_up(self) -> None:
+        """A target that refuses is down after the first check, and up again after ``rise`` good ones."""
+        self.start("web: 127.0.0.1:0 -> 127.0.0.1:{one}, 127.0.0.1:{two}\n  check tcp inter=1s")
+        self.targets[0].close()
+        self.pass_time(1)
+        self.assertEqual(self.states(), [HealthState.DOWN, HealthState.UP])
+        self.assertRegex(self.cause(), r"\Acheck tcp: 127.0.0.1:\d+: Connection refused\Z")
+        self.targets[0] = socket.create_server(("127.0.0.1", self.ports[0]))
+        self.addCleanup(self.targets[0].close)
+        self.pass_time(3.5)
+        self.assertEqual(self.states(), [HealthState.UP, HealthState.UP])
+        self.assertEqual(self.cause(), "check tcp: connected")
+        self.assertRegex(repr(self.forwarder._checks), r"\A<Checks of 2>\Z")
+
+    def test_once(self) -> None:
+        """Several rules with the same target and check ask it once."""
+        line = ": 127.0.0.1:0 -> 127.0.0.1:{one}\n  check tcp inter=1s\n"
+        self.start(f"web{line}app{line}other{line}")
+        self.pass_time(10)
+        self.assertLess(len(self.accepted()), 13)
+
+    def test_reload(self) -> None:
+        """What is known survives a reload with another ``inter``; without a check nobody asks any more."""
+        text = "web: 127.0.0.1:0 -> 127.0.0.1:{one}, 127.0.0.1:{two}\n"
+        self.start(text + "  check tcp inter=1s")
+        self.targets[0].close()
+        self.pass_time(1)
+        self.forwarder.reload(rules(self.text(text + "  check tcp inter=3s\n")))
+        self.turn(0.1)
+        self.assertEqual(self.states(), [HealthState.DOWN, HealthState.UP])
+        self.forwarder.reload(rules(self.text(text)))
+        self.turn_until(lambda: repr(self.forwarder._checks) == "<Checks of 0>")
+        self.accepted(1)
+        self.pass_time(4)
+        self.assertEqual(self.accepted(1), [])
+
+    def test_no_descriptor(self) -> None:
+        """Without a descriptor for it a check waits, and says nothing."""
+        self.start("web: 127.0.0.1:0 -> 127.0.0.1:{one}\n  check tcp inter=1s")
+        budget = self.forwarder.budget
+        before, budget.limit = budget.limit, 1
+        self.pass_time(2)
+        self.assertEqual((self.accepted(), self.states()), ([], [HealthState.UP]))
+        budget.limit = before
+        self.pass_time(1)
+        self.assertNotEqual(self.accepted(), [])
+
+
+class ConversationTests(CheckingCase):
+    """Checks that speak."""
+
+    def test_http(self) -> None:
+        """The answer is judged; the connection is closed behind it."""
+        self.start("web: 127.0.0.1:0 -> 127.0.0.1:{one}\n  check http inter=1s")
+        self.pass_time(0.6)
+        (peer,) = self.accepted()
+        self.assertTrue(peer.recv(4096).startswith(b"GET / HTTP/1.0\r\nHost: 127.0.0.1\r\n"))
+        peer.sendall(b"HTTP/1.1 503 Busy\r\n\r\n")
+        self.turn()
+        self.assertEqual((self.states(), self.cause()), ([HealthState.DOWN], "check http: status 503 Busy"))
+        peer.settimeout(1)
+        self.assertEqual(peer.recv(10), b"")
+
+    def test_no_answer(self) -> None:
+        """A target that accepts and says nothing fails at ``timeout``; no second check begins before."""
+        self.start("web: 127.0.0.1:0 -> 127.0.0.1:{one}\n  check http inter=200ms timeout=3s")
+        self.pass_time(2.5)
+        self.assertEqual(len(self.accepted()), 1)
+        self.pass_time(1)
+        self.assertEqual(
+            (self.states(), self.cause()), ([HealthState.DOWN], "check http: no answer within 3 s")
+        )
+
+    def test_mistake(self) -> None:
+        """A check that raises has failed, is logged, and disturbs nobody."""
+        path = f"{__name__}.Raising"
+        self.start(f"web: 127.0.0.1:0 -> 127.0.0.1:{{one}}\n  check python:{path} inter=1s")
+        self.pass_time(0.7)
+        self.assertTrue(self.cause().endswith("the check raised ZeroDivisionError"), self.cause())
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_agent(self) -> None:
+        """An agent decides at once; one that cannot be reached changes nothing."""
+        self.start("web: 127.0.0.1:0 -> 127.0.0.1:{one}\n  check agent port={two} inter=1s")
+        self.pass_time(0.6)
+        (peer,) = self.accepted(1)
+        peer.sendall(b"drain\n")
+        self.turn()
+        self.assertEqual((self.states(), self.cause()), ([HealthState.DRAIN], "check agent: drain"))
+        self.targets[1].close()
+        self.pass_time(3)
+        self.assertEqual(self.states(), [HealthState.DRAIN])
+
+    def test_datagrams(self) -> None:
+        """A name server that answers is up; without an answer it is down, whatever ICMP says."""
+        server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.addCleanup(server.close)
+        server.bind(("127.0.0.1", 0))
+        server.setblocking(False)
+        port = server.getsockname()[1]
+        self.start(
+            f"dns: 127.0.0.1:0/udp -> 127.0.0.1:{port}/udp\n"
+            "  check dns name=example.com inter=1s timeout=500ms fall=1"
+        )
+        self.pass_time(0.6)
+        question, sender = server.recvfrom(512)
+        server.sendto(question[:2] + b"\x81\x80" + question[4:], sender)
+        self.turn()
+        pool = self.forwarder.rules[0].balancing.pool()
+        assert pool is not None
+        (check,) = pool.members[0].health.checks.values()
+        self.assertEqual((check.passing, check.verdict.cause), (True, "check dns: NOERROR"))
+        self.pass_time(2)
+        self.assertEqual(
+            (self.states(), self.cause()), ([HealthState.DOWN], "check dns: no answer within 0.5 s")
+        )
+
+    def test_refused_datagrams(self) -> None:
+        """Where nobody listens the kernel says so."""
+        self.start("dns: 127.0.0.1:0/udp -> 127.0.0.1:{one}/udp\n  check dns name=. inter=1s")
+        self.pass_time(1)
+        self.assertIn("Connection refused", self.cause())
+
+    def test_names(self) -> None:
+        """A target's name is looked up for checks too."""
+        self.start("dns: 127.0.0.1:0/udp -> localhost:{one}/udp\n  check dns name=. inter=1s timeout=900ms")
+        self.pass_time(0.6)
+        self.turn_until(lambda: self.states() == [HealthState.UP])
+        self.assertEqual(self.states(), [HealthState.UP])
+
+
+class ProcessReactor(Clock):
+    """A clock that starts programs, as far as anybody asks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spawned: list[tuple[Any, str, Sequence[str], dict[str, str]]] = []
+        self.signals: list[str] = []
+        self.problem: Exception | None = None
+
+    def spawnProcess(self, protocol: Any, program: str, arguments: Sequence[str], env: dict[str, str]) -> Any:
+        """One more; it does nothing."""
+        if self.problem is not None:
+            raise self.problem
+        self.spawned.append((protocol, program, arguments, env))
+        return self
+
+    def signalProcess(self, signal: str) -> None:
+        self.signals.append(signal)
+
+
+class CommandTests(SynchronousTestCase):
+    """``check exec``."""
+
+    def setUp(self) -> None:
+        self.reactor = ProcessReactor()
+        self.verdicts: list[Verdict | None] = []
+        self.ready = ReadyCheck("exec", ExecCheck(command=("/bin/check", "x y")), Timing(), "exec")
+        subject = Subject("10.0.0.5:80", "10.0.0.5", 80)
+        self.run_ = CommandRun(self.ready, subject, a_world(self.reactor), self.verdicts.append)
+
+    def test_program(self) -> None:
+        """It gets its arguments as they are, no shell, and an environment of its own."""
+        self.run_.start()
+        ((_, program, arguments, environment),) = self.reactor.spawned
+        self.assertEqual((program, arguments), ("/bin/check", ["/bin/check", "x y"]))
+        self.assertEqual(environment["PORTFWD_TARGET"], "10.0.0.5:80")
+        self.assertEqual(set(environment), {"PATH", "PORTFWD_TARGET", "PORTFWD_HOST", "PORTFWD_PORT"})
+        self.run_.outReceived(b"fine\n")
+        self.run_.processEnded(Failure(ProcessDone(0)))
+        self.assertEqual(self.verdicts, [Verdict(True, "fine")])
+
+    def test_failures(self) -> None:
+        """Another status fails; a program that cannot be started says nothing of the target."""
+        self.run_.start()
+        self.run_.processEnded(Failure(ProcessTerminated(3)))
+        self.assertEqual(self.verdicts, [Verdict(False, "exit status 3")])
+        self.reactor.problem = OSError("no memory")
+        self.run_.start()
+        self.assertEqual(self.verdicts[1:], [None])
+
+    def test_cancel(self) -> None:
+        """It is killed, and what it says then is not heard."""
+        self.run_.start()
+        self.run_.cancel()
+        self.run_.processEnded(Failure(ProcessTerminated(None, 9)))
+        self.assertEqual((self.reactor.signals, self.verdicts), (["KILL"], []))
+
+    def test_bounded(self) -> None:
+        """So many programs run at a time; others wait for a place."""
+        world = a_world(self.reactor)
+        checks = Checks(world, DescriptorBudget(0, 0), lambda: ())
+        health = world.targets.of("a", "a", ("exec",))
+        destination = cast(Any, self.destination())
+        checkers = [Checker(checks, health, self.ready, destination) for _ in range(MAX_PROGRAMS + 2)]
+        for checker in checkers:
+            checker.start(few=True)
+        self.reactor.advance(0.6)
+        self.assertEqual(len(self.reactor.spawned), MAX_PROGRAMS)
+        self.reactor.spawned[0][0].processEnded(Failure(ProcessDone(0)))
+        self.reactor.advance(0.2)
+        self.assertEqual(len(self.reactor.spawned), MAX_PROGRAMS + 1)
+        for checker in checkers:
+            checker.stop()
+        self.assertEqual((checks._programs, self.reactor.getDelayedCalls()), (0, []))
+        self.assertIn("Checker exec of a", repr(checkers[0]))
+
+    def destination(self) -> Any:
+        """Where the check goes."""
+        from portfwd.relay.destination import Destination
+        from portfwd.rules.model import Options
+
+        return Destination("a", Options(), address=InetAddress("10.0.0.5", 80))
+
+    def test_where(self) -> None:
+        """A check has a port and a time limit of its own, and no limit of sessions."""
+        ready = ReadyCheck("tcp", Check(), Timing(port=81, timeout=7.0), "tcp")
+        there = check_destination(self.destination(), ready, a_world(self.reactor))
+        self.assertEqual((there.address, there.label), (InetAddress("10.0.0.5", 81), "10.0.0.5:81"))
+        self.assertEqual(there.options.connect_timeout, 7.0)
