@@ -19,7 +19,7 @@ from portfwd.service.run.forwarder import Forwarder
 from portfwd.upstreams.checks.api import Check, Conversation, Reply, Subject
 from portfwd.upstreams.checks.command import ExecCheck
 from portfwd.upstreams.checks.timing import Timing
-from portfwd.upstreams.health import HealthState, Verdict
+from portfwd.upstreams.health import TargetState, Verdict
 from portfwd.values import CloseReason, InetAddress
 from tests.service.turning import TurningTestCase
 from tests.service.worlds import Lines, a_world, rules
@@ -68,7 +68,7 @@ class CheckingCase(TurningTestCase):
         self.turn(10)
         self.assertEqual(self.forwarder._checks._programs, 0)
 
-    def states(self, rule: int = 0) -> list[HealthState]:
+    def states(self, rule: int = 0) -> list[TargetState]:
         """Those of the rule's targets."""
         pool = self.forwarder.rules[rule].balancing.pool()
         assert pool is not None
@@ -105,12 +105,12 @@ class ConnectTests(CheckingCase):
         self.start("web: 127.0.0.1:0 -> 127.0.0.1:{one}, 127.0.0.1:{two}\n  check tcp inter=1s")
         self.targets[0].close()
         self.pass_time(1)
-        self.assertEqual(self.states(), [HealthState.DOWN, HealthState.UP])
+        self.assertEqual(self.states(), [TargetState.DOWN, TargetState.UP])
         self.assertRegex(self.cause(), r"\Acheck tcp: 127.0.0.1:\d+: Connection refused\Z")
         self.targets[0] = socket.create_server(("127.0.0.1", self.ports[0]))
         self.addCleanup(self.targets[0].close)
         self.pass_time(3.5)
-        self.assertEqual(self.states(), [HealthState.UP, HealthState.UP])
+        self.assertEqual(self.states(), [TargetState.UP, TargetState.UP])
         self.assertEqual(self.cause(), "check tcp: connected")
         self.assertRegex(repr(self.forwarder._checks), r"\A<Checks of 2>\Z")
 
@@ -129,7 +129,7 @@ class ConnectTests(CheckingCase):
         self.pass_time(1)
         self.forwarder.reload(rules(self.text(text + "  check tcp inter=3s\n")))
         self.turn(0.1)
-        self.assertEqual(self.states(), [HealthState.DOWN, HealthState.UP])
+        self.assertEqual(self.states(), [TargetState.DOWN, TargetState.UP])
         self.forwarder.reload(rules(self.text(text)))
         self.turn_until(lambda: repr(self.forwarder._checks) == "<Checks of 0>")
         self.accepted(1)
@@ -142,7 +142,7 @@ class ConnectTests(CheckingCase):
         budget = self.forwarder.budget
         before, budget.limit = budget.limit, 1
         self.pass_time(2)
-        self.assertEqual((self.accepted(), self.states()), ([], [HealthState.UP]))
+        self.assertEqual((self.accepted(), self.states()), ([], [TargetState.UP]))
         budget.limit = before
         self.pass_time(1)
         self.assertNotEqual(self.accepted(), [])
@@ -159,7 +159,7 @@ class ConversationTests(CheckingCase):
         self.assertTrue(peer.recv(4096).startswith(b"GET / HTTP/1.0\r\nHost: 127.0.0.1\r\n"))
         peer.sendall(b"HTTP/1.1 503 Busy\r\n\r\n")
         self.turn()
-        self.assertEqual((self.states(), self.cause()), ([HealthState.DOWN], "check http: status 503 Busy"))
+        self.assertEqual((self.states(), self.cause()), ([TargetState.DOWN], "check http: status 503 Busy"))
         peer.settimeout(1)
         self.assertEqual(peer.recv(10), b"")
 
@@ -170,7 +170,7 @@ class ConversationTests(CheckingCase):
         self.assertEqual(len(self.accepted()), 1)
         self.pass_time(1)
         self.assertEqual(
-            (self.states(), self.cause()), ([HealthState.DOWN], "check http: no answer within 3 s")
+            (self.states(), self.cause()), ([TargetState.DOWN], "check http: no answer within 3 s")
         )
 
     def test_mistake(self) -> None:
@@ -188,10 +188,10 @@ class ConversationTests(CheckingCase):
         (peer,) = self.accepted(1)
         peer.sendall(b"drain\n")
         self.turn()
-        self.assertEqual((self.states(), self.cause()), ([HealthState.DRAIN], "check agent: drain"))
+        self.assertEqual((self.states(), self.cause()), ([TargetState.DRAIN], "check agent: drain"))
         self.targets[1].close()
         self.pass_time(3)
-        self.assertEqual(self.states(), [HealthState.DRAIN])
+        self.assertEqual(self.states(), [TargetState.DRAIN])
 
     def test_datagrams(self) -> None:
         """A name server that answers is up; without an answer it is down, whatever ICMP says."""
@@ -214,7 +214,7 @@ class ConversationTests(CheckingCase):
         self.assertEqual((check.passing, check.verdict.cause), (True, "check dns: NOERROR"))
         self.pass_time(2)
         self.assertEqual(
-            (self.states(), self.cause()), ([HealthState.DOWN], "check dns: no answer within 0.5 s")
+            (self.states(), self.cause()), ([TargetState.DOWN], "check dns: no answer within 0.5 s")
         )
 
     def test_refused_datagrams(self) -> None:
@@ -227,8 +227,8 @@ class ConversationTests(CheckingCase):
         """A target's name is looked up for checks too."""
         self.start("dns: 127.0.0.1:0/udp -> localhost:{one}/udp\n  check dns name=. inter=1s timeout=900ms")
         self.pass_time(0.6)
-        self.turn_until(lambda: self.states() == [HealthState.UP])
-        self.assertEqual(self.states(), [HealthState.UP])
+        self.turn_until(lambda: self.states() == [TargetState.UP])
+        self.assertEqual(self.states(), [TargetState.UP])
 
 
 class ProcessReactor(Clock):
