@@ -21,8 +21,8 @@ from portfwd.upstreams.checks.command import ExecCheck
 from portfwd.upstreams.checks.timing import Timing
 from portfwd.upstreams.health import TargetState, Verdict
 from portfwd.values import CloseReason, InetAddress
+from tests.service.contexts import Lines, a_context, rules
 from tests.service.turning import TurningTestCase
-from tests.service.worlds import Lines, a_world, rules
 
 
 class Raising(Check):
@@ -259,7 +259,7 @@ class CommandTests(SynchronousTestCase):
         self.verdicts: list[Verdict | None] = []
         self.ready = ReadyCheck("exec", ExecCheck(command=("/bin/check", "x y")), Timing(), "exec")
         subject = Subject("10.0.0.5:80", "10.0.0.5", 80)
-        self.run_ = CommandRun(self.ready, subject, a_world(self.reactor), self.verdicts.append)
+        self.run_ = CommandRun(self.ready, subject, a_context(self.reactor), self.verdicts.append)
 
     def test_program(self) -> None:
         """It gets its arguments as they are, no shell, and an environment of its own."""
@@ -290,9 +290,9 @@ class CommandTests(SynchronousTestCase):
 
     def test_bounded(self) -> None:
         """So many programs run at a time; others wait for a place."""
-        world = a_world(self.reactor)
-        checks = Checks(world, DescriptorBudget(0, 0), lambda: ())
-        health = world.targets.of("a", "a", ("exec",))
+        context = a_context(self.reactor)
+        checks = Checks(context, DescriptorBudget(0, 0), lambda: ())
+        health = context.targets.of("a", "a", ("exec",))
         destination = cast(Any, self.destination())
         checkers = [Checker(checks, health, self.ready, destination) for _ in range(MAX_PROGRAMS + 2)]
         for checker in checkers:
@@ -317,6 +317,6 @@ class CommandTests(SynchronousTestCase):
     def test_where(self) -> None:
         """A check has a port and a time limit of its own, and no limit of sessions."""
         ready = ReadyCheck("tcp", Check(), Timing(port=81, timeout=7.0), "tcp")
-        there = check_destination(self.destination(), ready, a_world(self.reactor))
+        there = check_destination(self.destination(), ready, a_context(self.reactor))
         self.assertEqual((there.address, there.label), (InetAddress("10.0.0.5", 81), "10.0.0.5:81"))
         self.assertEqual(there.options.connect_timeout, 7.0)
