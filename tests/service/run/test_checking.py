@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.limits.descriptors import DescriptorBudget
 from portfwd.service.build.checks import ReadyCheck
+from portfwd.service.run import checking
 from portfwd.service.run.check_runs import CommandRun, check_destination
 from portfwd.service.run.checking import MAX_PROGRAMS, Checker, Checks
 from portfwd.service.run.forwarder import Forwarder
@@ -42,7 +43,11 @@ class RaisingConversation(Conversation):
 
 
 class CheckingCase(TurningTestCase):
-    """A forwarder, whose targets the test plays."""
+    """A forwarder, whose targets the test plays; chance decides nothing."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.patch(checking, "random", lambda: 0.5)
 
     def start(self, text: str) -> Forwarder:
         """Forward by `text`, where {one} and {two} are ports."""
