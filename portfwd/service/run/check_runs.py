@@ -32,7 +32,7 @@ from portfwd.service.build.checks import ReadyCheck
 from portfwd.service.daemon.reading import in_thread
 from portfwd.service.tls.targets import ClientSide
 from portfwd.streams.stream import Loss, Stream, Watched
-from portfwd.upstreams.checks.api import Carrier, Conversation, Reply, Subject
+from portfwd.upstreams.checks.api import CheckCarrier, CheckConversation, CheckReply, Subject
 from portfwd.upstreams.connect import SocketAttempt, dial_error
 from portfwd.upstreams.datagrams import connect_datagrams
 from portfwd.upstreams.health import Verdict
@@ -76,9 +76,9 @@ def check_destination(destination: Destination, ready: ReadyCheck, context: Rela
     address, tls = destination.address, destination.tls
     if timing.port is not None and isinstance(address, InetAddress):
         address = InetAddress(address.host, timing.port)
-    if carrier is Carrier.PLAIN:
+    if carrier is CheckCarrier.PLAIN:
         tls = None
-    elif carrier is Carrier.TLS and tls is None and isinstance(address, InetAddress):
+    elif carrier is CheckCarrier.TLS and tls is None and isinstance(address, InetAddress):
         name = getattr(ready.check, "server_name", "") or None
         own = evolve(options, verify=getattr(ready.check, "verify", True), server_name=name)
         tls = ClientSide(
@@ -112,9 +112,9 @@ def make_run(
     :param timeouts: bounds a plain connect.
     """
     check, subject = ready.check, subject_of(destination, token)
-    if check.carrier is Carrier.COMMAND:
+    if check.carrier is CheckCarrier.COMMAND:
         return CommandRun(ready, subject, context, done)
-    if check.carrier is Carrier.DATAGRAM:
+    if check.carrier is CheckCarrier.DATAGRAM:
         return DatagramRun(check.begin(subject), destination, context, done)
     address = destination.address
     plain = destination.tls is None and destination.endpoint is None and context.platform.own_sockets
@@ -171,7 +171,7 @@ class StreamRun:
     _log = Logger()
 
     def __init__(
-        self, conversation: Conversation, destination: Destination, context: RelayContext, done: Done
+        self, conversation: CheckConversation, destination: Destination, context: RelayContext, done: Done
     ) -> None:
         self._conversation = conversation
         self._context = context
@@ -236,7 +236,7 @@ class StreamRun:
 
     # What the stream tells
 
-    def _obey(self, ask: Callable[[], Reply]) -> None:
+    def _obey(self, ask: Callable[[], CheckReply]) -> None:
         """Do what the conversation says; what it raises is its mistake, and the check has failed."""
         stream = self._stream
         if self._is_done or stream is None:
@@ -245,7 +245,7 @@ class StreamRun:
             reply = ask()
         except Exception as error:
             log_failure(self._log, "a check raised an exception")
-            reply = Reply(verdict=Verdict(False, f"the check raised {type(error).__name__}"))
+            reply = CheckReply(verdict=Verdict(False, f"the check raised {type(error).__name__}"))
         if reply.send:
             stream.write(reply.send)
         if reply.verdict is not None or reply.silent:
@@ -271,7 +271,7 @@ class StreamRun:
         if self._last_word is not None and self._last_word.active():
             self._last_word.cancel()
         if not self._is_done:
-            reply = self._conversation.ended() if how is Loss.ORDERLY else Reply()
+            reply = self._conversation.ended() if how is Loss.ORDERLY else CheckReply()
             self._finish(reply.verdict or Verdict(False, detail or "the connection was reset"))
 
     def began(self, stream: Stream) -> None:
@@ -300,7 +300,7 @@ class DatagramRun:
     _log = Logger()
 
     def __init__(
-        self, conversation: Conversation, destination: Destination, context: RelayContext, done: Done
+        self, conversation: CheckConversation, destination: Destination, context: RelayContext, done: Done
     ) -> None:
         self._conversation = conversation
         self._destination = destination
@@ -345,14 +345,14 @@ class DatagramRun:
         except OSError as problem:
             self._finish(verdict_of(dial_error(problem, address)))
 
-    def _obey(self, ask: Callable[[], Reply]) -> None:
+    def _obey(self, ask: Callable[[], CheckReply]) -> None:
         try:
             reply = ask()
         except OSError:
             raise
         except Exception as error:
             log_failure(self._log, "a check raised an exception")
-            reply = Reply(verdict=Verdict(False, f"the check raised {type(error).__name__}"))
+            reply = CheckReply(verdict=Verdict(False, f"the check raised {type(error).__name__}"))
         if reply.send and self._socket is not None:
             self._socket.send(reply.send)
         if reply.verdict is not None or reply.silent:

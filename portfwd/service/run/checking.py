@@ -23,7 +23,7 @@ from portfwd.relay.destination import Destination
 from portfwd.relay.live import LiveRule
 from portfwd.service.build.checks import ReadyCheck
 from portfwd.service.run.check_runs import Run, check_destination, make_run
-from portfwd.upstreams.checks.api import Carrier
+from portfwd.upstreams.checks.api import CheckCarrier
 from portfwd.upstreams.health import Verdict
 from portfwd.upstreams.states import TargetHealth
 from portfwd.upstreams.timeout_queue import TimeoutQueue
@@ -87,7 +87,7 @@ class Checker:
         timeouts = checks.timeouts(ready.timing.timeout)
         token = secrets.token_hex(12)
         self._run = run = make_run(ready, self._destination, token, checks.context, timeouts, self._done)
-        if not ready.check.only_connects or ready.check.carrier is Carrier.TLS:
+        if not ready.check.only_connects or ready.check.carrier is CheckCarrier.TLS:
             self._limit = checks.reactor.callLater(ready.timing.timeout, self._timed_out)
         try:
             run.start()
@@ -202,7 +202,7 @@ class Checks:
 
     def may_begin(self, ready: ReadyCheck) -> bool:
         """Whether there is a descriptor, and a place for a program, for one more check; it is taken then."""
-        is_program = ready.check.carrier is Carrier.COMMAND
+        is_program = ready.check.carrier is CheckCarrier.COMMAND
         if (is_program and self._programs >= MAX_PROGRAMS) or not self._budget.take(1):
             return False
         self._programs += is_program
@@ -210,5 +210,5 @@ class Checks:
 
     def ended(self, ready: ReadyCheck) -> None:
         """One check is over."""
-        self._programs -= ready.check.carrier is Carrier.COMMAND
+        self._programs -= ready.check.carrier is CheckCarrier.COMMAND
         self._budget.give_back(1)

@@ -16,10 +16,10 @@ from attrs import frozen
 
 from portfwd.upstreams.checks.api import (
     WAIT,
-    Carrier,
     Check,
-    Conversation,
-    Reply,
+    CheckCarrier,
+    CheckConversation,
+    CheckReply,
     Subject,
     failed,
     said,
@@ -42,38 +42,38 @@ class AgentCheck(Check):
     it is.
     """
 
-    carrier: ClassVar[Carrier] = Carrier.PLAIN
+    carrier: ClassVar[CheckCarrier] = CheckCarrier.PLAIN
     at_once: ClassVar[bool] = True
     silent: ClassVar[bool] = True
 
-    def begin(self, subject: Subject) -> Conversation:
+    def begin(self, subject: Subject) -> CheckConversation:
         """See `Check`."""
         return AgentConversation()
 
 
-class AgentConversation(Conversation):
+class AgentConversation(CheckConversation):
     """One line."""
 
     def __init__(self) -> None:
         self._line = b""
 
-    def opened(self) -> Reply:
+    def opened(self) -> CheckReply:
         """The agent speaks first."""
         return WAIT
 
-    def received(self, data: bytes) -> Reply:
+    def received(self, data: bytes) -> CheckReply:
         """Wait for the end of the line."""
         self._line += data
         if b"\n" in self._line:
             return judge(self._line.partition(b"\n")[0])
         return failed("an endless line") if len(self._line) > MAX_LINE else WAIT
 
-    def ended(self) -> Reply:
+    def ended(self) -> CheckReply:
         """The line may end with the connection."""
         return judge(self._line)
 
 
-def judge(line: bytes) -> Reply:
+def judge(line: bytes) -> CheckReply:
     """What a line of an agent says; one without a word that is known says nothing."""
     words, _, _text = line.decode("utf-8", "replace").partition("#")
     found = words.lower().replace(",", " ").split()
@@ -81,9 +81,9 @@ def judge(line: bytes) -> Reply:
     states = [word for word in found if word in _UP or word in _DOWN or word == "drain"]
     cause = said(line)
     if not states and share is None:
-        return Reply(silent=True)
+        return CheckReply(silent=True)
     # Of several words the one that keeps sessions away counts.
     if any(word in _DOWN for word in states):
-        return Reply(verdict=Verdict(False, cause))
+        return CheckReply(verdict=Verdict(False, cause))
     part = None if share is None else min(100, int(share)) / 100
-    return Reply(verdict=Verdict(True, cause, drain="drain" in states, share=part))
+    return CheckReply(verdict=Verdict(True, cause, drain="drain" in states, share=part))

@@ -3,9 +3,9 @@
 The contract of checks: what a plug-in is, and how one check of one target goes.
 
 A check is an attrs class of options (`portfwd.filters.options.option`), derived from `Check`. For each check
-of a target its `Check.begin` makes a `Conversation`, which is told what happens and answers with a `Reply`:
-bytes to send, or the verdict that ends the check. Connecting, TLS, time limits and closing are the caller's;
-a conversation does no I/O and knows no time, so that its tests need neither.
+of a target its `Check.begin` makes a `CheckConversation`, which is told what happens and answers with a
+`CheckReply`: bytes to send, or the verdict that ends the check. Connecting, TLS, time limits and closing are
+the caller's; a conversation does no I/O and knows no time, so that its tests need neither.
 
 ::
 
@@ -15,7 +15,7 @@ a conversation does no I/O and knows no time, so that its tests need neither.
 
         expect: bytes = option(data, positional=True, help="What it says.")
 
-        def begin(self, subject: Subject) -> Conversation:
+        def begin(self, subject: Subject) -> CheckConversation:
             return GreetingConversation(self.expect)
 """
 
@@ -37,7 +37,7 @@ MAX_ANSWER: Final = 65536
 MAX_SAID: Final = 80
 
 
-class Carrier(enum.Enum):
+class CheckCarrier(enum.Enum):
     """What carries a check."""
 
     STREAM = "stream"  #: as sessions reach the target: TCP or a unix socket, with TLS for a ``tls:`` target
@@ -65,7 +65,7 @@ class Subject:
 
 
 @frozen
-class Reply:
+class CheckReply:
     """
     What is done next.
 
@@ -80,17 +80,17 @@ class Reply:
 
 
 #: Nothing is sent, and the check goes on.
-WAIT: Final = Reply()
+WAIT: Final = CheckReply()
 
 
-def passed(cause: str, send: bytes = b"") -> Reply:
+def passed(cause: str, send: bytes = b"") -> CheckReply:
     """The target is fit, because of `cause`."""
-    return Reply(send, Verdict(True, cause))
+    return CheckReply(send, Verdict(True, cause))
 
 
-def failed(cause: str, send: bytes = b"") -> Reply:
+def failed(cause: str, send: bytes = b"") -> CheckReply:
     """The target is not fit, because of `cause`."""
-    return Reply(send, Verdict(False, cause))
+    return CheckReply(send, Verdict(False, cause))
 
 
 def said(data: bytes) -> str:
@@ -99,18 +99,18 @@ def said(data: bytes) -> str:
     return "".join(one if one.isprintable() else "?" for one in text)
 
 
-class Conversation:
+class CheckConversation:
     """One check of one target. By default it passes as soon as the target is connected."""
 
-    def opened(self) -> Reply:
+    def opened(self) -> CheckReply:
         """The target is connected, with TLS where there is any."""
         return passed("connected")
 
-    def received(self, data: bytes) -> Reply:
+    def received(self, data: bytes) -> CheckReply:
         """The target sent `data`: of a stream any piece, of datagrams a whole one."""
         return WAIT
 
-    def ended(self) -> Reply:
+    def ended(self) -> CheckReply:
         """The target closed the connection; the check is over after this."""
         return failed("the connection was closed before there was an answer")
 
@@ -126,17 +126,17 @@ class Check:
     """
 
     api_version: ClassVar[int] = API_VERSION
-    carrier: ClassVar[Carrier] = Carrier.STREAM
+    carrier: ClassVar[CheckCarrier] = CheckCarrier.STREAM
     only_connects: ClassVar[bool] = False
     at_once: ClassVar[bool] = False
     silent: ClassVar[bool] = False
 
-    def begin(self, subject: Subject) -> Conversation:
+    def begin(self, subject: Subject) -> CheckConversation:
         """Begin one check of `subject`."""
-        return Conversation()
+        return CheckConversation()
 
     def arguments(self, subject: Subject) -> Sequence[str]:
-        """The program to run and its arguments, with `Carrier.COMMAND`."""
+        """The program to run and its arguments, with `CheckCarrier.COMMAND`."""
         raise NotImplementedError
 
     def exited(self, status: int | None, output: bytes) -> Verdict:

@@ -9,7 +9,7 @@ from typing import ClassVar
 from attrs import frozen
 
 from portfwd.filters.options import option, text
-from portfwd.upstreams.checks.api import Carrier, Check, Subject, said
+from portfwd.upstreams.checks.api import Check, CheckCarrier, Subject, said
 from portfwd.upstreams.health import Verdict
 
 
@@ -22,7 +22,7 @@ class ExecCheck(Check):
     first line of its output is the cause. It is killed at the end of `timeout`.
     """
 
-    carrier: ClassVar[Carrier] = Carrier.COMMAND
+    carrier: ClassVar[CheckCarrier] = CheckCarrier.COMMAND
 
     command: tuple[str, ...] = option(
         text,

@@ -8,7 +8,16 @@ from typing import ClassVar, Final
 from attrs import frozen
 
 from portfwd.filters.options import OptionKind, choice, option, text, words
-from portfwd.upstreams.checks.api import WAIT, Carrier, Check, Conversation, Reply, Subject, failed, passed
+from portfwd.upstreams.checks.api import (
+    WAIT,
+    Check,
+    CheckCarrier,
+    CheckConversation,
+    CheckReply,
+    Subject,
+    failed,
+    passed,
+)
 from portfwd.values import ascii_host
 from portfwd.wire.dns import HEADER
 
@@ -41,7 +50,7 @@ class DNSCheck(Check):
     That nobody listens shows by the missing answer too, so it does not depend on ICMP.
     """
 
-    carrier: ClassVar[Carrier] = Carrier.DATAGRAM
+    carrier: ClassVar[CheckCarrier] = CheckCarrier.DATAGRAM
 
     name: str = option(
         OptionKind("name", _name, str),
@@ -55,26 +64,28 @@ class DNSCheck(Check):
         help="Response codes that pass, such as `NOERROR,NXDOMAIN`.",
     )
 
-    def begin(self, subject: Subject) -> Conversation:
+    def begin(self, subject: Subject) -> CheckConversation:
         """See `Check`."""
         return DNSConversation(self, int(subject.token[:4], 16))
 
 
-class DNSConversation(Conversation):
+class DNSConversation(CheckConversation):
     """One question."""
 
     def __init__(self, options: DNSCheck, number: int) -> None:
         self._options = options
         self._number = number
 
-    def opened(self) -> Reply:
+    def opened(self) -> CheckReply:
         """Ask, with recursion desired."""
         labels = self._options.name.split(".") if self._options.name else []
         name = b"".join(bytes([len(one)]) + one.encode() for one in labels) + b"\0"
         kind = _TYPES[self._options.type].to_bytes(2, "big")
-        return Reply(self._number.to_bytes(2, "big") + b"\x01\0\0\x01\0\0\0\0\0\0" + name + kind + b"\0\x01")
+        return CheckReply(
+            self._number.to_bytes(2, "big") + b"\x01\0\0\x01\0\0\0\0\0\0" + name + kind + b"\0\x01"
+        )
 
-    def received(self, data: bytes) -> Reply:
+    def received(self, data: bytes) -> CheckReply:
         """Judge the answer; a datagram that is none is ignored, as a resolver does."""
         if len(data) < HEADER or int.from_bytes(data[:2], "big") != self._number or not data[2] & 0x80:
             return WAIT

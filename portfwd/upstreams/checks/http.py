@@ -13,8 +13,8 @@ from portfwd.upstreams.checks.api import (
     MAX_ANSWER,
     WAIT,
     Check,
-    Conversation,
-    Reply,
+    CheckConversation,
+    CheckReply,
     Subject,
     failed,
     passed,
@@ -66,12 +66,12 @@ class HTTPCheck(Check):
     host: str = option(_PLAIN, default="", help="The `Host` of the request; without it the target's host.")
     expect: bytes = option(data, default=b"", help="A text that must stand in the answer.")
 
-    def begin(self, subject: Subject) -> Conversation:
+    def begin(self, subject: Subject) -> CheckConversation:
         """See `Check`."""
         return HTTPConversation(self, subject)
 
 
-class HTTPConversation(Conversation):
+class HTTPConversation(CheckConversation):
     """One request."""
 
     def __init__(self, options: HTTPCheck, subject: Subject) -> None:
@@ -81,7 +81,7 @@ class HTTPConversation(Conversation):
         self._answer = b""
         self._status = b""
 
-    def opened(self) -> Reply:
+    def opened(self) -> CheckReply:
         """Ask, by HTTP/1.0: the answer is not chunked then, and the server closes behind it."""
         lines = (
             f"GET {self._options.path} HTTP/1.0",
@@ -89,9 +89,9 @@ class HTTPConversation(Conversation):
             "User-Agent: portfwd-check",
             "Connection: close",
         )
-        return Reply("".join(f"{line}\r\n" for line in (*lines, "")).encode())
+        return CheckReply("".join(f"{line}\r\n" for line in (*lines, "")).encode())
 
-    def received(self, data: bytes) -> Reply:
+    def received(self, data: bytes) -> CheckReply:
         """Look at the status line, then for the text."""
         self._answer += data
         if not self._status:
@@ -112,9 +112,9 @@ class HTTPConversation(Conversation):
     def _is_expected(self, status: str) -> bool:
         return any(status == one or one[0] + "xx" == one == status[0] + "xx" for one in self._options.status)
 
-    def _missing(self) -> Reply:
+    def _missing(self) -> CheckReply:
         return failed(f"'{said(self._options.expect)}' is not in the answer")
 
-    def ended(self) -> Reply:
+    def ended(self) -> CheckReply:
         """Without the text the answer is not as expected."""
         return self._missing() if self._status else super().ended()

@@ -16,8 +16,8 @@ from portfwd.upstreams.checks.api import (
     MAX_ANSWER,
     WAIT,
     Check,
-    Conversation,
-    Reply,
+    CheckConversation,
+    CheckReply,
     Subject,
     failed,
     passed,
@@ -42,7 +42,7 @@ class MySQLCheck(Check):
 
     user: str = option(text, default="", help="User to log in as, without a password.")
 
-    def begin(self, subject: Subject) -> Conversation:
+    def begin(self, subject: Subject) -> CheckConversation:
         """See `Check`."""
         return MySQLConversation(self.user)
 
@@ -52,7 +52,7 @@ def packet(number: int, payload: bytes) -> bytes:
     return len(payload).to_bytes(3, "little") + bytes([number & 0xFF]) + payload
 
 
-class MySQLConversation(Conversation):
+class MySQLConversation(CheckConversation):
     """The greeting, then the login."""
 
     def __init__(self, user: str) -> None:
@@ -60,11 +60,11 @@ class MySQLConversation(Conversation):
         self._buffer = b""
         self._version = ""
 
-    def opened(self) -> Reply:
+    def opened(self) -> CheckReply:
         """The server speaks first."""
         return WAIT
 
-    def received(self, data: bytes) -> Reply:
+    def received(self, data: bytes) -> CheckReply:
         """Read one packet after the other; one is answered before the next comes."""
         self._buffer += data
         if len(self._buffer) < 4:
@@ -79,7 +79,7 @@ class MySQLConversation(Conversation):
             return failed(_error(payload))
         return self._logged_in(payload, number) if self._version else self._greeted(payload, number)
 
-    def _greeted(self, payload: bytes, number: int) -> Reply:
+    def _greeted(self, payload: bytes, number: int) -> CheckReply:
         if payload[0] != 10:
             return failed(f"protocol {payload[0]} and not 10")
         self._version = said(payload[1:].partition(b"\0")[0]) or "?"
@@ -95,13 +95,13 @@ class MySQLConversation(Conversation):
             + b"\0"  # an empty answer to the challenge
             + b"mysql_native_password\0"
         )
-        return Reply(packet(number + 1, login))
+        return CheckReply(packet(number + 1, login))
 
-    def _logged_in(self, payload: bytes, number: int) -> Reply:
+    def _logged_in(self, payload: bytes, number: int) -> CheckReply:
         if payload[0] == 0x00:
             return passed(f"version {self._version}, {self._user} is logged in", QUIT)
         if payload[0] == 0xFE:  # another way to authenticate: an empty password is empty in all of them
-            return Reply(packet(number + 1, b""))
+            return CheckReply(packet(number + 1, b""))
         if payload[0] == 0x01:  # caching_sha2_password tells that the empty password is good; OK follows
             return WAIT
         return failed("an answer to the login that is none")

@@ -18,8 +18,8 @@ from portfwd.upstreams.checks.api import (
     MAX_ANSWER,
     WAIT,
     Check,
-    Conversation,
-    Reply,
+    CheckConversation,
+    CheckReply,
     Subject,
     failed,
     passed,
@@ -48,7 +48,7 @@ class PgSQLCheck(Check):
         file_text, default=None, help="A file with the user's password in its first line."
     )
 
-    def begin(self, subject: Subject) -> Conversation:
+    def begin(self, subject: Subject) -> CheckConversation:
         """See `Check`."""
         return PgSQLConversation(self, subject.token)
 
@@ -58,7 +58,7 @@ def message(kind: bytes, payload: bytes) -> bytes:
     return kind + (len(payload) + 4).to_bytes(4, "big") + payload
 
 
-class PgSQLConversation(Conversation):
+class PgSQLConversation(CheckConversation):
     """The login, and the question for the role where the server has not said it."""
 
     def __init__(self, options: PgSQLCheck, nonce: str) -> None:
@@ -70,7 +70,7 @@ class PgSQLConversation(Conversation):
         self._is_replica: bool | None = None
         self._asked = False
 
-    def opened(self) -> Reply:
+    def opened(self) -> CheckReply:
         """Send the start-up message."""
         words = (
             "user",
@@ -81,9 +81,9 @@ class PgSQLConversation(Conversation):
             "portfwd",
         )
         payload = PROTOCOL.to_bytes(4, "big") + b"".join(word.encode() + b"\0" for word in words) + b"\0"
-        return Reply(message(b"", payload))
+        return CheckReply(message(b"", payload))
 
-    def received(self, data: bytes) -> Reply:
+    def received(self, data: bytes) -> CheckReply:
         """Read one message after the other."""
         self._buffer += data
         send = b""
@@ -101,10 +101,10 @@ class PgSQLConversation(Conversation):
                 reply = failed(str(error))
             send += reply.send
             if reply.verdict is not None:
-                return Reply(send, reply.verdict)
-        return Reply(send)
+                return CheckReply(send, reply.verdict)
+        return CheckReply(send)
 
-    def _message(self, kind: bytes, payload: bytes) -> Reply:
+    def _message(self, kind: bytes, payload: bytes) -> CheckReply:
         if kind == b"E":
             return failed(_error(payload))
         if kind == b"R":
@@ -118,18 +118,18 @@ class PgSQLConversation(Conversation):
             return self._ready()
         return WAIT
 
-    def _ready(self) -> Reply:
+    def _ready(self) -> CheckReply:
         if self._is_replica is None:
             if self._asked:
                 return failed("it does not say its role", TERMINATE)
             self._asked = True
-            return Reply(message(b"Q", QUESTION))
+            return CheckReply(message(b"Q", QUESTION))
         role = "replica" if self._is_replica else "primary"
         if role == self._options.role:
             return passed(f"it is the {role}" if role == "primary" else "it is a replica", TERMINATE)
         return failed(f"it is a {role}" if role == "replica" else "it is the primary", TERMINATE)
 
-    def _authenticate(self, how: int, rest: bytes) -> Reply:
+    def _authenticate(self, how: int, rest: bytes) -> CheckReply:
         if self._options.role == "any":
             return passed("it takes connections", TERMINATE if how == 0 else b"")
         if how in (0, 12):
@@ -139,15 +139,15 @@ class PgSQLConversation(Conversation):
         if not self._password:
             return failed(f"it wants a password of {self._options.user}, and there is no password-file=")
         if how == 3:
-            return Reply(message(b"p", self._password.encode() + b"\0"))
+            return CheckReply(message(b"p", self._password.encode() + b"\0"))
         if how == 5:
             inner = _md5((self._password + self._options.user).encode())
-            return Reply(message(b"p", b"md5" + _md5(inner + rest[:4]) + b"\0"))
+            return CheckReply(message(b"p", b"md5" + _md5(inner + rest[:4]) + b"\0"))
         if how == 10 and b"SCRAM-SHA-256" in rest.split(b"\0"):
             first = self._scram.first()
-            return Reply(message(b"p", b"SCRAM-SHA-256\0" + len(first).to_bytes(4, "big") + first))
+            return CheckReply(message(b"p", b"SCRAM-SHA-256\0" + len(first).to_bytes(4, "big") + first))
         if how == 11:
-            return Reply(message(b"p", self._scram.final(rest)))
+            return CheckReply(message(b"p", self._scram.final(rest)))
         return failed("it wants a way to log in that is not understood")
 
 

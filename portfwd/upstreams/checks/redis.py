@@ -10,8 +10,8 @@ from portfwd.upstreams.checks.api import (
     MAX_ANSWER,
     WAIT,
     Check,
-    Conversation,
-    Reply,
+    CheckConversation,
+    CheckReply,
     Subject,
     failed,
     passed,
@@ -33,7 +33,7 @@ class RedisCheck(Check):
         file_text, default=None, help="A file with the password for `AUTH` in its first line."
     )
 
-    def begin(self, subject: Subject) -> Conversation:
+    def begin(self, subject: Subject) -> CheckConversation:
         """See `Check`."""
         return RedisConversation(self)
 
@@ -47,7 +47,7 @@ def command(*words: str) -> bytes:
     return b"".join(parts)
 
 
-class RedisConversation(Conversation):
+class RedisConversation(CheckConversation):
     """``AUTH`` where there is a password, then the question."""
 
     def __init__(self, options: RedisCheck) -> None:
@@ -59,11 +59,11 @@ class RedisConversation(Conversation):
         self._question = command("PING" if self._role == "any" else "ROLE")
         self._auth = command("AUTH", *credentials) if lines else b""
 
-    def opened(self) -> Reply:
+    def opened(self) -> CheckReply:
         """Send both at once: answers come in the order of the commands."""
-        return Reply(self._auth + self._question)
+        return CheckReply(self._auth + self._question)
 
-    def received(self, data: bytes) -> Reply:
+    def received(self, data: bytes) -> CheckReply:
         """Read one answer after the other."""
         self._answer += data
         if self._authenticates:
@@ -82,7 +82,7 @@ class RedisConversation(Conversation):
             return failed(said(lines[0]))
         return self._judge(lines[:-1])
 
-    def _judge(self, lines: list[bytes]) -> Reply:
+    def _judge(self, lines: list[bytes]) -> CheckReply:
         """*5, $5, slave, $9, 127.0.0.1, :6379, $9, connected, :3167038: as far as it is there."""
         if len(lines) < 3:
             return self._more()
@@ -96,5 +96,5 @@ class RedisConversation(Conversation):
                 return failed(f"its link to the master is {said(lines[7])}")
         return passed(f"its role is {role}")
 
-    def _more(self) -> Reply:
+    def _more(self) -> CheckReply:
         return failed("an endless answer") if len(self._answer) > MAX_ANSWER else WAIT

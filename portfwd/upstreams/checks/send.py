@@ -10,8 +10,8 @@ from portfwd.upstreams.checks.api import (
     MAX_ANSWER,
     WAIT,
     Check,
-    Conversation,
-    Reply,
+    CheckConversation,
+    CheckReply,
     Subject,
     failed,
     passed,
@@ -29,7 +29,7 @@ class SendCheck(Check):
     )
     expect: bytes = option(data, positional=True, default=b"", help="What must come.", example='"+PONG"')
 
-    def begin(self, subject: Subject) -> Conversation:
+    def begin(self, subject: Subject) -> CheckConversation:
         """See `Check`."""
         return SendConversation(self.send, self.expect)
 
@@ -40,12 +40,12 @@ class ExpectCheck(Check):
 
     expect: bytes = option(data, positional=True, help="What must come.", example='"220 "')
 
-    def begin(self, subject: Subject) -> Conversation:
+    def begin(self, subject: Subject) -> CheckConversation:
         """See `Check`."""
         return SendConversation(b"", self.expect)
 
 
-class SendConversation(Conversation):
+class SendConversation(CheckConversation):
     """One question and its answer."""
 
     def __init__(self, send: bytes, expect: bytes) -> None:
@@ -53,20 +53,20 @@ class SendConversation(Conversation):
         self._expect = expect
         self._answer = b""
 
-    def opened(self) -> Reply:
+    def opened(self) -> CheckReply:
         """Ask; without anything to wait for that is all."""
-        return Reply(self._send) if self._expect else passed("sent", self._send)
+        return CheckReply(self._send) if self._expect else passed("sent", self._send)
 
-    def received(self, data: bytes) -> Reply:
+    def received(self, data: bytes) -> CheckReply:
         """Look for what is expected."""
         self._answer += data
         if self._expect in self._answer:
             return passed(f"got '{said(self._expect)}'")
         return self._missing() if len(self._answer) > MAX_ANSWER else WAIT
 
-    def _missing(self) -> Reply:
+    def _missing(self) -> CheckReply:
         return failed(f"'{said(self._expect)}' did not come, but '{said(self._answer)}'")
 
-    def ended(self) -> Reply:
+    def ended(self) -> CheckReply:
         """It did not come."""
         return self._missing() if self._answer else super().ended()

@@ -8,7 +8,7 @@ from typing import ClassVar
 from attrs import frozen
 
 from portfwd.filters.options import option, switch, text
-from portfwd.upstreams.checks.api import Carrier, Check
+from portfwd.upstreams.checks.api import Check, CheckCarrier
 
 
 @frozen
@@ -19,7 +19,7 @@ class TLSCheck(Check):
     A `tls:` target is verified as its own options say.
     """
 
-    carrier: ClassVar[Carrier] = Carrier.TLS
+    carrier: ClassVar[CheckCarrier] = CheckCarrier.TLS
     only_connects: ClassVar[bool] = True
 
     verify: bool = option(switch, default=True, help="Whether a target that is not `tls:` is verified.")

@@ -17,7 +17,7 @@ from portfwd.service.run import checking
 from portfwd.service.run.check_runs import CommandRun, check_destination
 from portfwd.service.run.checking import MAX_PROGRAMS, Checker, Checks
 from portfwd.service.run.forwarder import Forwarder
-from portfwd.upstreams.checks.api import Check, Conversation, Reply, Subject
+from portfwd.upstreams.checks.api import Check, CheckConversation, CheckReply, Subject
 from portfwd.upstreams.checks.command import ExecCheck
 from portfwd.upstreams.checks.timing import Timing
 from portfwd.upstreams.health import TargetState, Verdict
@@ -29,15 +29,15 @@ from tests.service.turning import TurningTestCase
 class Raising(Check):
     """Fails by mistake."""
 
-    def begin(self, subject: Subject) -> Conversation:
+    def begin(self, subject: Subject) -> CheckConversation:
         """See `Check`."""
         return RaisingConversation()
 
 
-class RaisingConversation(Conversation):
+class RaisingConversation(CheckConversation):
     """The mistake."""
 
-    def opened(self) -> Reply:
+    def opened(self) -> CheckReply:
         """Make it."""
         raise ZeroDivisionError
 

@@ -8,7 +8,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.filters.options import OptionFiles
-from portfwd.upstreams.checks.api import Check, Conversation, Reply, Subject
+from portfwd.upstreams.checks.api import Check, CheckConversation, CheckReply, Subject
 from portfwd.upstreams.checks.registry import CheckRegistry
 
 SUBJECT = Subject("10.0.0.5:80", "10.0.0.5", 80, "0123456789abcdef01234567")
@@ -28,7 +28,7 @@ def check(clause: str, **options: str) -> Check:
 class CheckCase(SynchronousTestCase):
     """Conversations, each with its answers split anywhere."""
 
-    def say(self, conversation: Conversation, *events: bytes | None) -> tuple[list[bytes], Reply]:
+    def say(self, conversation: CheckConversation, *events: bytes | None) -> tuple[list[bytes], CheckReply]:
         """What is sent on each event, and the last reply; None: the target closes."""
         replies = [conversation.opened()]
         for event in events:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.upstreams.checks.api import WAIT, Check, Conversation, Subject, said
+from portfwd.upstreams.checks.api import WAIT, Check, CheckConversation, Subject, said
 
 
 class ContractTests(SynchronousTestCase):
@@ -13,7 +13,7 @@ class ContractTests(SynchronousTestCase):
     def test_defaults(self) -> None:
         """It passes when the target is connected, ignores what comes, and fails at an end."""
         conversation = Check().begin(Subject("x"))
-        self.assertIsInstance(conversation, Conversation)
+        self.assertIsInstance(conversation, CheckConversation)
         opened, ended = conversation.opened().verdict, conversation.ended().verdict
         assert opened is not None
         assert ended is not None

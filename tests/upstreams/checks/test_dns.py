@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from portfwd.upstreams.checks.api import Carrier
+from portfwd.upstreams.checks.api import CheckCarrier
 from tests.upstreams.checks.talking import SUBJECT, CheckCase, check
 
 QUESTION = b"\x01\x23\x01\0\0\x01\0\0\0\0\0\0\7example\3com\0\0\x01\0\x01"
@@ -22,7 +22,7 @@ class DNSTests(CheckCase):
         """One question, with the number of the token."""
         made = check("dns", name="example.com.")
         self.assertEqual(made.begin(SUBJECT).opened().send, QUESTION)
-        self.assertIs(made.carrier, Carrier.DATAGRAM)
+        self.assertIs(made.carrier, CheckCarrier.DATAGRAM)
         root = check("dns", name=".", type="NS").begin(SUBJECT).opened().send
         self.assertEqual(root[12:], b"\0\0\2\0\1")
 

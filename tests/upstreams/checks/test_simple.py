@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from portfwd.upstreams.checks.api import MAX_ANSWER, Carrier
+from portfwd.upstreams.checks.api import MAX_ANSWER, CheckCarrier
 from tests.upstreams.checks.talking import SUBJECT, CheckCase, check
 
 
@@ -11,7 +11,7 @@ class ConnectTests(CheckCase):
 
     def test_connected(self) -> None:
         """Nothing is sent, and the connection is enough; ``tls`` wants TLS for it."""
-        for name, carrier in (("tcp", Carrier.STREAM), ("tls", Carrier.TLS)):
+        for name, carrier in (("tcp", CheckCarrier.STREAM), ("tls", CheckCarrier.TLS)):
             made = check(name)
             self.assertEqual(self.judge(made, sent=[]), (True, "connected"))
             self.assertIs(made.carrier, carrier)
