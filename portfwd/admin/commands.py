@@ -223,14 +223,21 @@ async def _kill(caller: Caller, request: Request) -> Result:
     numbers = [watching.number_of(word) for word in request.words]
     sessions = [operator.session(number) for number in numbers] if numbers else operator.sessions(rule)
     wanted = _wanted(request)
+    found: list[LiveSession] = []
 
-    def visit(session: LiveSession) -> None:
-        nonlocal killed
+    def pick(session: LiveSession) -> None:
         if session in wanted:
+            found.append(session)
+
+    def kill(session: LiveSession) -> None:
+        nonlocal killed
+        if session.state.value != "closed":
             operator.kill(session)
             killed += 1
 
-    await caller.each(sessions, visit)
+    # First all are found: one that is killed may let another client in, who is not meant.
+    await caller.each(sessions, pick)
+    await caller.each(found, kill)
     return {"killed": killed}
 
 

@@ -367,6 +367,7 @@ class DatagramClients:
             self._look = None
         self._close()
         self._state = "stopped"
+        self.retired = None  # it may know this listener, which is to be freed without the garbage collector
 
     # Clients
 

@@ -50,7 +50,9 @@ class RetiredListeners:
     def revivable(self, key: Hashable) -> Sequence[DatagramClients]:
         """Those that a rule may have which listens on the same."""
         self._forget_stopped()
-        return [one for one, theirs in self._listeners.items() if theirs == key and not one.is_reserved]
+        found = [one for one, theirs in self._listeners.items() if theirs == key and not one.is_reserved]
+        # The file of a unix socket may be another one's by now.
+        return [one for one in found if one.file is None or one.file.is_there]
 
     def at_port(self, port: int) -> Sequence[DatagramClients]:
         """Those that have `port` on some address."""
@@ -60,6 +62,12 @@ class RetiredListeners:
             for one in self._listeners
             if isinstance(address := one.address, InetAddress) and address.port == port
         ]
+
+    def at_path(self, path: str) -> Sequence[DatagramClients]:
+        """Those whose file clients find under the name `path`."""
+        self._forget_stopped()
+        files = ((one, one.file) for one in self._listeners)
+        return [one for one, file in files if file is not None and file.path == path and file.is_there]
 
     def join(self, fresh: DatagramClients) -> None:
         """Let each get its datagrams: `fresh`, which takes clients from now on, and those on its port."""

@@ -166,6 +166,14 @@ class SocketFile:
         """Whether nothing has its name any more, so that no client finds the socket."""
         return not os.path.lexists(self.path)
 
+    @property
+    def is_there(self) -> bool:
+        """Whether clients find this file under its name."""
+        try:
+            return _made(os.lstat(self.path)) == self.made
+        except OSError:
+            return False
+
     def step_aside(self, sock: socket.socket) -> None:
         """
         Let another socket of this process be bound to the name; `step_back` takes it back.
@@ -176,7 +184,7 @@ class SocketFile:
         if isinstance(sock, UnixSocket) and sock.lock is not None:
             sock.lock.release()
             sock.lock = None
-        aside = f"{self.path}.{os.getpid()}.going"
+        aside = f"{self.path}.{os.getpid()}-{sock.fileno()}.going"
         try:
             if _made(os.lstat(self.path)) == self.made:
                 os.rename(self.path, aside)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from typing import Any
+from unittest import mock
 
 from attrs import evolve
 from twisted.internet.defer import Deferred
@@ -182,6 +183,19 @@ class SteerTests(CommandTestCase):
         self.assertIsNone(self.sessions[0].killed)
         for line in ("kill", "kill 1 rule=web"):
             self.assertEqual(self.refused(line).code, "bad-request")
+
+    def test_kill_spares_who_comes_meanwhile(self) -> None:
+        """A client that a killed session lets in is not killed."""
+        newcomer = FakeSession(9)
+        kill = self.sessions[0].kill
+
+        def lets_another_in(reason: CloseReason) -> None:
+            kill(reason)
+            self.operator.open.append(newcomer)
+
+        with mock.patch.object(self.sessions[0], "kill", lets_another_in):
+            self.assertEqual(self.ask("kill rule=web"), {"killed": 3})
+        self.assertIsNone(newcomer.killed)
 
     def test_rules(self) -> None:
         """Rules are drained, paused and resumed by their names."""

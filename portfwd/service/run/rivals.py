@@ -8,6 +8,7 @@ meanwhile. Both can be taken back.
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -20,8 +21,9 @@ from portfwd.listen.retired import RetiredListeners
 from portfwd.listen.unix_files import SocketFile
 from portfwd.rules.model import DATAGRAM_KINDS, UNIX_KINDS
 from portfwd.service.build.bound import Bound
-from portfwd.service.build.build import Planned
-from portfwd.service.build.endpoints import address_of
+from portfwd.service.build.build import Binder, Planned
+from portfwd.service.build.datagrams import socket_key
+from portfwd.service.build.endpoints import address_of, endpoint_beside
 from portfwd.values import Address, InetAddress
 
 #: Where something listens: a port, on whichever address, or a path.
@@ -57,7 +59,9 @@ class Rivals:
         """Sockets of ours at the place that `planned` wants."""
         found = [listener for bound in self.bound_at(planned) for listener in bound.listeners]
         place = _place(planned)
-        if planned.live.rule.listen.kind in DATAGRAM_KINDS and isinstance(place, int):
+        if isinstance(place, str):
+            found += self._retired.at_path(place)
+        elif place is not None and planned.live.rule.listen.kind in DATAGRAM_KINDS:
             found += self._retired.at_port(place)
         return found
 
@@ -66,6 +70,39 @@ class Rivals:
         if planned.live.rule.listen.kind not in DATAGRAM_KINDS:
             return []
         return [one for one in self.of(planned) if isinstance(one, DatagramClients)]
+
+    def bind(
+        self, binder: Binder, planned: Planned, resolve: Callable[[str], Sequence[str]] | None = None
+    ) -> Bound:
+        """
+        Bind what `planned` listens on, beside those that have its place.
+
+        :raises OSError, ValueError: nothing is bound then, and what others gave up is to be taken back.
+        """
+        listen = planned.live.rule.listen
+        if planned.endpoint is not None:
+            made = binder.bind(planned, resolve)
+            # An object that was handed in binds its port itself.
+            if listen.given is None and self.share_port(planned):
+                made.endpoints = [endpoint_beside(binder.reactor, listen.path)]
+            return made
+        if listen.kind in UNIX_KINDS and not self._has_revivable(planned):
+            self.step_aside(planned)
+        try:
+            return binder.bind(planned, resolve)
+        except OSError as problem:
+            if problem.errno != errno.EADDRINUSE or not self.share_port(planned):
+                raise
+            return binder.bind(planned, resolve, share=True)
+
+    def _has_revivable(self, planned: Planned) -> bool:
+        """Whether a socket is there that only has to be given to `planned`."""
+        key = socket_key(planned.live.rule.listen, planned.offset)
+        return bool(self._retired.revivable(key))
+
+    def can_be_had(self, planned: Planned) -> bool:
+        """Whether something of this process has the place of `planned`, and leaves it."""
+        return bool(self.bound_at(planned) or self.of(planned))
 
     def share_port(self, planned: Planned) -> bool:
         """

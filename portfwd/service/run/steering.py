@@ -24,6 +24,7 @@ from portfwd.service.build.bind_failures import cannot_bind
 from portfwd.service.build.bound import Bound, listen_on_endpoints
 from portfwd.service.build.build import Binder, Planned
 from portfwd.service.run.retired_rules import RetiredRules
+from portfwd.service.run.rivals import Rivals
 from portfwd.upstreams.health import TargetState
 
 
@@ -135,10 +136,11 @@ class Steering:
         """Listen for what was drained; all of it or nothing."""
         again: dict[LiveRule, Bound] = {}
         failures: list[str] = []
+        rivals = Rivals((), self._binder.retired)
         for one in drained:
             planned = Planned(one.live, one.offset, one.endpoint)
             try:
-                again[one.live] = fresh = self._binder.bind(planned)
+                again[one.live] = fresh = rivals.bind(self._binder, planned)
                 for listener in fresh.listeners:
                     listener.open()
             except (OSError, ValueError) as problem:
@@ -151,6 +153,10 @@ class Steering:
         if failures:
             for fresh in again.values():
                 fresh.close()
+            for take_back in rivals.taking_back():
+                take_back()
+        rivals.stop_sharing(again.values())
+        if failures:
             raise SteerError(failures[0])
         for fresh in again.values():
             for listener in fresh.listeners:

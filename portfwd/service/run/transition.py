@@ -11,7 +11,6 @@ that is the same in both keeps all it has. Preparing and changing are `Steps`, s
 
 from __future__ import annotations
 
-import errno
 import socket
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -34,7 +33,7 @@ from portfwd.rules.steps import Steps
 from portfwd.service.build.bind_failures import cannot_bind, cannot_listen, lacks_privilege, listen_label
 from portfwd.service.build.bound import Bound, listen_on_endpoints
 from portfwd.service.build.build import Binder, Planned, RuleMaker
-from portfwd.service.build.endpoints import endpoint_beside, renew_certificate, try_endpoint
+from portfwd.service.build.endpoints import renew_certificate, try_endpoint
 from portfwd.service.build.listener_names import has_name
 from portfwd.service.run.matching import (
     DRAINED,
@@ -233,12 +232,12 @@ class Transition:
         """
         listen = planned.live.rule.listen
         if listen.kind in UNIX_KINDS:
-            if not self._rivals.of(planned):
+            if not self._rivals.can_be_had(planned):
                 datagrams = listen.kind is Kind.UNIX_DATAGRAM
                 try_unix(UnixAddress(listen.path), socket.SOCK_DGRAM if datagrams else socket.SOCK_STREAM)
             return True
         if planned.endpoint is not None:
-            if not self._rivals.bound_at(planned):
+            if not self._rivals.can_be_had(planned):
                 try_endpoint(listen.path)
             return True
         return bool(self._rivals.of_datagrams(planned))
@@ -252,20 +251,7 @@ class Transition:
             def resolve(_: str) -> Sequence[str]:
                 return hosts
 
-        if planned.live.rule.listen.kind in UNIX_KINDS:
-            self._rivals.step_aside(planned)
-        if planned.endpoint is not None:
-            made = self._binder.bind(planned, resolve)
-            # An object that was handed in binds its port itself.
-            if planned.live.rule.listen.given is None and self._rivals.share_port(planned):
-                made.endpoints = [endpoint_beside(self._binder.reactor, planned.live.rule.listen.path)]
-            return made
-        try:
-            return self._binder.bind(planned, resolve)
-        except OSError as problem:
-            if problem.errno != errno.EADDRINUSE or not self._rivals.share_port(planned):
-                raise
-            return self._binder.bind(planned, resolve, share=True)
+        return self._rivals.bind(self._binder, planned, resolve)
 
     def _explained(self, planned: Planned, problem: Exception) -> str:
         line = cannot_bind(planned.live.rule, planned.live.name, planned.offset, problem)

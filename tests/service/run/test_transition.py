@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import os
 import shutil
 import socket
@@ -413,6 +414,71 @@ class ReplacedTests(EveryStepCase):
         await self.applied(forwarder, f"b: 127.0.0.2:0 -> {self.target}\n")
         await forwarder.stopService()
         await self.is_reset(client)
+
+    async def association(self, forwarder: Forwarder, address: Any) -> socket.socket:
+        """A client that sends datagrams there, with an association."""
+        count = forwarder.session_count
+        family = socket.AF_INET if isinstance(address, tuple) else socket.AF_UNIX
+        client = socket.socket(family, socket.SOCK_DGRAM)
+        self.addCleanup(client.close)
+        client.settimeout(60)
+        if not isinstance(address, tuple):
+            client.bind(f"{address}.client")
+        client.connect(address)
+        client.send(b"x")
+        await self.until(lambda: forwarder.session_count == count + 1)
+        return client
+
+    async def test_name_of_a_socket_with_associations(self) -> None:
+        """A path can be had though a socket without a rule has associations; a refused reload leaves it."""
+        udp = f"udp:127.0.0.1:{self.datagrams.getsockname()[1]}"
+        base = f"b: 127.0.0.1:0 -> {self.target}\n"
+        stream = f"{base}a: unix:{self.path} -> {self.target}\n"
+        datagrams = f"{base}a: unix-dgram:{self.path} -> {udp}\n"
+        forwarder = self.started(datagrams)
+        await self.association(forwarder, self.path)
+        await self.applied(forwarder, base)
+        for text in (datagrams, base, stream):
+            dry = await self.reload(forwarder, text, dry_run=True)
+            self.assertEqual(dry.failures, ())
+            await self.applied(forwarder, text)
+        refused = await self.reload(forwarder, f"{datagrams}c: unix:/nosuch/s -> {self.target}\n")
+        self.assertTrue(refused.refused)
+        await self.session(forwarder)
+
+    async def test_resume_beside_associations(self) -> None:
+        """A drained rule resumes on a port on which associations of another listener go on."""
+        port = free_ports(1)[0]
+        udp = f"udp:127.0.0.1:{self.datagrams.getsockname()[1]}"
+        forwarder = self.started(f"a: udp:127.0.0.1:{port} -> {udp}\n")
+        await self.association(forwarder, ("127.0.0.1", port))
+        forwarder.drain("a")
+        await self.applied(forwarder, f"a: udp:0.0.0.0:{port} -> {udp}\n")
+        forwarder.resume("a")
+        self.assertEqual(forwarder.addresses, {"a": [f"0.0.0.0:{port}"]})
+        sock = forwarder.bound[0].listeners[0].sock
+        self.assertEqual(sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT), 0)
+        await self.association(forwarder, ("127.0.0.2", port))
+
+    async def test_removed_rules_are_freed(self) -> None:
+        """A rule of any kind that is gone leaves nothing to the garbage collector."""
+        udp = f"udp:127.0.0.1:{self.datagrams.getsockname()[1]}"
+        base = f"b: 127.0.0.1:0 -> {self.target}\n"
+        forwarder = self.started(base)
+        gc.collect()
+        gc.disable()
+        self.addCleanup(gc.enable)
+        for listen, target in (
+            ("127.0.0.1:0", self.target),
+            ("udp:127.0.0.1:0", udp),
+            (f"unix:{self.path}", self.target),
+            (f"unix-dgram:{self.path}", udp),
+            (f'endpoint:"tcp:{a_free_port()}:interface=127.0.0.1"', self.target),
+        ):
+            await self.applied(forwarder, f"{base}a: {listen} -> {target}\n")
+            await self.applied(forwarder, base)
+            await self.turn()
+            self.assertEqual(sorted(forwarder.doorkeeper._rules), ["b"], listen)
 
     async def test_steering_stays_with_the_name(self) -> None:
         """A drained rule that moves listens nowhere until it is resumed; who gets its address listens."""

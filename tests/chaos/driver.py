@@ -1,0 +1,520 @@
+"""Does the steps to a real forwarder, and compares it with the model after each."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import ssl
+import threading
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import trustme
+
+from tests.chaos.clients import Client
+from tests.chaos.edits import Places, a_rule, broken, edited, free_of_conflicts, texts
+from tests.chaos.model import DATAGRAMS, DRAINED, MOVING, UNIX, Model, Spec
+from tests.integration.case import ACCIDENTS
+from tests.integration.echo import EchoServer
+from tests.integration.forwarder import Forwarder, wait_until
+from tests.soak.operators import ask
+
+#: Seconds in which the forwarder and the model must agree.
+PATIENCE = 20.0
+#: Sessions at a time.
+MOST_SESSIONS = 14
+#: Certificates that a run takes turns with.
+CERTIFICATES = 3
+#: Steps between two looks at the access log, which is written in its own time.
+LOG_EVERY = 50
+#: Puts the run's own hosts file in the place of the system's, for this process alone.
+WITH_HOSTS = ("unshare", "-m", "sh", "-c", 'mount --bind hosts /etc/hosts && exec "$@"', "sh")
+
+_SAMPLE = re.compile(r'^portfwd_(\w+?)\{rule="([^"]*)"\} (\S+)$', re.MULTILINE)
+_ALONE = re.compile(r"^portfwd_(\w+) (\S+)$", re.MULTILINE)
+
+
+class Disagreement(AssertionError):
+    """The forwarder is not as the model says."""
+
+
+class DatagramEcho:
+    """A thread that sends datagrams back."""
+
+    def __init__(self, port: int) -> None:
+        self._sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._sock.bind(("127.0.0.1", port))
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            data, client = self._sock.recvfrom(65536)
+            if not data:
+                return
+            self._sock.sendto(data, client)
+
+    def close(self) -> None:
+        """End."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as last:
+            last.sendto(b"", self._sock.getsockname())
+        self._thread.join(10)
+        self._sock.close()
+
+
+def can_move_names() -> bool:
+    """Whether this process may give another one its own hosts file."""
+    return os.geteuid() == 0 and os.system("unshare -m true 2>/dev/null") == 0
+
+
+class Run:
+    """
+    One run.
+
+    :ivar done: how often each thing was done.
+    """
+
+    def __init__(self, directory: Path, seed: int) -> None:
+        self._directory = directory
+        self._chance = Random(seed)
+        self._echo = EchoServer()
+        self._datagrams = DatagramEcho(self._echo.port)
+        self._taken = socket.create_server(("127.0.0.1", 0))
+        ports = _free_ports(8)
+        self.places = Places(
+            directory,
+            tuple(ports[:-1]),
+            self._taken.getsockname()[1],
+            self._echo.port,
+            ports[-1],
+            can_move_names(),
+        )
+        #: The rule of the beginning and the end, between which descriptors are compared.
+        self._first = Spec("first", "tcp", "127.0.0.1", str(ports[0]))
+        authority = trustme.CA()
+        leaves = [authority.issue_cert("localhost") for _ in range(CERTIFICATES)]
+        self._pems = [leaf.private_key_and_cert_chain_pem.bytes() for leaf in leaves]
+        self._shown = [ssl.PEM_cert_to_DER_cert(leaf.cert_chain_pems[0].bytes().decode()) for leaf in leaves]
+        self._certificate = 0
+        self._address = "127.0.0.3"
+        self.model = Model(address=self._address)
+        self._clients: dict[int, Client] = {}
+        self._number = 0
+        self._file: list[Spec] = []
+        self.done: Counter[str] = Counter()
+        self.history: list[str] = []
+        self._write_certificate()
+        self._write_hosts()
+        self._write([self._first])
+        self.forwarder = Forwarder(
+            directory,
+            (directory / "rules.conf").read_text(),
+            ["--drain", "3600"],
+            launcher=WITH_HOSTS if self.places.names else (),
+        )
+        self.forwarder.wait_until_ready()
+        self.model.rules = {self._first.name: self._first}
+        self._descriptors = self._rest()
+
+    # Files
+
+    def _write(self, specs: Sequence[Spec], breaks: bool = False) -> None:
+        """Write the rules, and remember them unless they are broken."""
+        text, more = texts(self.places, specs, self._chance.randint(0, 3))
+        if breaks:
+            text = broken(self._chance, self.places, text)
+        for name, content in (("more.conf", more), ("rules.conf", text)):
+            beside = self._directory / "new"
+            beside.write_text(content)
+            beside.replace(self._directory / name)
+        if not breaks:
+            self._file = list(specs)
+
+    def _write_certificate(self) -> None:
+        beside = self._directory / "new"
+        beside.write_bytes(self._pems[self._certificate])
+        beside.replace(self._directory / "server.pem")
+
+    def _write_hosts(self) -> None:
+        # In its place: it is mounted.
+        with (self._directory / "hosts").open("w") as file:
+            file.write(f"127.0.0.1 localhost\n{self._address} {MOVING}\n")
+
+    # Steps
+
+    def step(self) -> None:
+        """One step, and a look at everything."""
+        ways: tuple[tuple[Callable[[], bool], int], ...] = (
+            (self._reload, 6),
+            (self._break, 2),
+            (self._connect, 6),
+            (self._leave, 4),
+            (self._pause, 2),
+            (self._drain, 1),
+            (self._resume, 3),
+            (self._kill, 1),
+            (self._lose, 1),
+            (self._renew, 1),
+            (self._move_name, 1),
+        )
+        choices = [way for way, weight in ways for _ in range(weight)]
+        while not self._chance.choice(choices)():
+            pass
+        self.agree()
+
+    def _tell(self, what: str, detail: object = "") -> bool:
+        self.done[what] += 1
+        self.history.append(f"{what} {detail}")
+        return True
+
+    def _ask(self, request: str) -> dict[str, Any]:
+        return ask(self._directory / "admin.sock", request)
+
+    def _told(self, request: str) -> None:
+        answer = self._ask(request)
+        if not answer.get("ok"):
+            raise Disagreement(f"{request}: {answer}")
+
+    def _reload(self) -> bool:
+        specs = edited(self._chance, self.places, self._file)
+        while not specs:
+            specs = free_of_conflicts([a_rule(self._chance, self.places, "a")])
+        self._write(specs)
+        self._tell("reload", "; ".join(map(str, specs)))
+        self._apply(True)
+        self.model.reload(specs, self._certificate, self._address)
+        return True
+
+    def _break(self) -> bool:
+        specs = edited(self._chance, self.places, self._file)
+        good = self._file
+        self._write(specs, breaks=True)
+        self._tell("break", (self._directory / "rules.conf").read_text().splitlines()[-1])
+        self._apply(False)
+        self.model.refused()
+        self._write(good)
+        return True
+
+    def _apply(self, good: bool) -> None:
+        if self._chance.random() < 0.3:
+            answer = self._ask("reload dry-run")
+            if bool(answer.get("ok")) is not good:
+                raise Disagreement(f"the dry run says {answer}")
+        if self._chance.random() < 0.5:
+            answer = self._ask("reload")
+            if bool(answer.get("ok")) is not good:
+                raise Disagreement(f"the reload says {answer}")
+            return
+        before = self._counted()
+        self.forwarder.signal(signal.SIGHUP)
+        wait_until(lambda: self._counted() != before, PATIENCE, lambda: f"no reload:\n{self._last_lines()}")
+        applied = self._counted()[0] != before[0]
+        if applied is not good:
+            raise Disagreement(f"a reload was {'' if applied else 'not '}applied\n{self._last_lines()}")
+
+    def _counted(self) -> tuple[int, int]:
+        status = self._ask("status")["result"]
+        return status["reloads"], status["reload_failures"]
+
+    def _last_lines(self) -> str:
+        return "\n".join(self.forwarder.log.splitlines()[-30:])
+
+    def _open(self) -> list[Spec]:
+        """Rules whose clients are let in by the kernel."""
+        return [
+            spec
+            for spec in self.model.rules.values()
+            if self.model.said.get(spec.name) != DRAINED and spec.place not in self.model.lost
+        ]
+
+    def _connect(self) -> bool:
+        open_rules = self._open()
+        if not open_rules or len(self._clients) >= MOST_SESSIONS:
+            return False
+        spec = self._chance.choice(open_rules)
+        if any(one.spec.name == spec.name or one.heir == spec.name for one in self.model.waiting):
+            return False
+        self._number += 1
+        number = self._number
+        self._clients[number] = self._client(number, spec)
+        outcome = self.model.connect(number, spec.name)
+        return self._tell("connect", f"{number} {spec.name}: {outcome}")
+
+    def _client(self, number: int, spec: Spec) -> Client:
+        address: tuple[str, int] | str
+        if spec.kind in UNIX:
+            address = f"{self._directory}/{spec.place}"
+        else:
+            host = self.model.host(spec)
+            address = ("127.0.0.1" if host == "0.0.0.0" else host, int(spec.place))
+        return Client(number, spec.kind, address, self._directory)
+
+    def _leave(self) -> bool:
+        leaving = [one.client for one in self.model.sessions.values() if one.kind not in DATAGRAMS]
+        if not leaving:
+            return False
+        number = self._chance.choice(leaving)
+        self._tell("leave", number)
+        self._clients.pop(number).leave()
+        self.model.leave(number)
+        return True
+
+    def _a_rule(self) -> str:
+        return self._chance.choice(list(self.model.rules))
+
+    def _pause(self) -> bool:
+        name = self._a_rule()
+        self._tell("pause", name)
+        self._told(f"pause {name}")
+        self.model.pause(name)
+        return True
+
+    def _drain(self) -> bool:
+        name = self._a_rule()
+        if self.model.rules[name].kind in DATAGRAMS:
+            return False  # its associations end after some seconds of silence
+        self._tell("drain", name)
+        self._told(f"drain {name}")
+        self.model.drain(name)
+        return True
+
+    def _resume(self) -> bool:
+        steered = list(self.model.said)
+        name = self._chance.choice(steered) if steered else self._a_rule()
+        self._tell("resume", name)
+        self._told(f"resume {name}")
+        self.model.resume(name)
+        return True
+
+    def _kill(self) -> bool:
+        name = self._a_rule()
+        self._tell("kill", name)
+        self._told(f"kill rule={name}")
+        self.model.kill(name)
+        return True
+
+    def _lose(self) -> bool:
+        """Somebody removes the file of a unix socket."""
+        files = [spec for spec in self._open() if spec.kind in UNIX]
+        if not files:
+            return False
+        spec = self._chance.choice(files)
+        self._tell("lose", spec.place)
+        os.unlink(self._directory / spec.place)
+        self.model.lose(spec.place)
+        return True
+
+    def _renew(self) -> bool:
+        """The next reload reads another certificate."""
+        self._certificate = (self._certificate + 1) % CERTIFICATES
+        self._write_certificate()
+        return self._tell("renew", self._certificate)
+
+    def _move_name(self) -> bool:
+        """The next reload finds another address."""
+        if not self.places.names:
+            return False
+        self._address = "127.0.0.4" if self._address == "127.0.0.3" else "127.0.0.3"
+        self._write_hosts()
+        return self._tell("move", self._address)
+
+    # Comparing
+
+    def agree(self) -> None:
+        """
+        Wait until the forwarder is as the model says, and try every session.
+
+        :raises Disagreement: it never is.
+        """
+        # A client that is turned away has its session until it has left.
+        for number in self.model.reset:
+            client = self._clients.pop(number)
+            if not client.is_datagrams and not client.is_turned_away():
+                raise Disagreement(f"{client} was not turned away")
+            client.close()
+        self.model.reset.clear()
+        for number in (
+            set(self._clients) - set(self.model.sessions) - {one.client for one in self.model.waiting}
+        ):
+            client = self._clients.pop(number)
+            if not client.is_datagrams and not client.is_turned_away():
+                raise Disagreement(f"{client} was not ended")
+            client.close()
+        for number in self.model.sessions:
+            client = self._clients[number]
+            try:
+                if client.is_asking:
+                    client.answered()
+                client.converse()
+            except (OSError, AssertionError) as problem:
+                raise Disagreement(f"{client} gets no answer: {problem!r}") from problem
+
+    def _until_equal(self) -> None:
+        until = time.monotonic() + PATIENCE
+        pause = threading.Event()
+        while True:
+            wrong = self._differences()
+            if not wrong:
+                return
+            if time.monotonic() > until:
+                raise Disagreement("\n".join(wrong))
+            pause.wait(0.003)
+
+    def _differences(self) -> list[str]:
+        wrong: list[str] = []
+
+        def compare(what: str, real: object, expected: object) -> None:
+            if real != expected:
+                wrong.append(f"{what}: {real}, not {expected}")
+
+        model = self.model
+        rows = self._ask("rules limit=500")["result"]["rules"]
+        active = model.active()
+        compare(
+            "rules",
+            sorted((row["name"], row["state"], row["sessions"], row["total"]) for row in rows),
+            sorted((name, model.state(name), active[name], model.totals[name]) for name in model.rules),
+        )
+        compare("listeners", self._listening(), model.listening() | {("127.0.0.1", str(self.places.metrics))})
+        for spec in model.rules.values():
+            if spec.kind in UNIX and spec.place not in model.lost:
+                there = (self._directory / spec.place).exists()
+                compare(f"the file of {spec.name}", there, model.said.get(spec.name) != DRAINED)
+        sessions = self._ask("sessions limit=500")["result"]["sessions"]
+        compare("sessions", Counter(row["rule"] for row in sessions), active)
+        compare("reloads", self._counted(), (model.reloads, model.failures))
+        wrong += self._differences_of_metrics()
+        return wrong
+
+    def _listening(self) -> set[tuple[str, str]]:
+        """What the kernel says, of this run's ports."""
+        mine = {*map(str, self.places.ports), str(self.places.metrics)}
+        found = set()
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+            row = line.split()
+            host, port = row[1].split(":")
+            if row[3] == "0A" and str(int(port, 16)) in mine:
+                found.add((socket.inet_ntoa(bytes.fromhex(host)[::-1]), str(int(port, 16))))
+        return found
+
+    def _differences_of_metrics(self) -> list[str]:
+        url = f"http://127.0.0.1:{self.places.metrics}/metrics"
+        with urllib.request.urlopen(url, timeout=PATIENCE) as page:
+            text = page.read().decode()
+        totals: dict[str, float] = {}
+        active: Counter[str] = Counter()
+        for name, rule, value in _SAMPLE.findall(text):
+            if name == "sessions_total":
+                totals[rule] = float(value)
+            elif name == "sessions_active" and float(value):
+                active[rule] = int(float(value))
+        counted = self.model.totals
+        wrong = [
+            f"sessions_total of {name}: {totals.get(name)}, not {counted[name]}"
+            for name in self.model.rules
+            if totals.get(name) != counted[name]
+        ]
+        if active != self.model.active():
+            wrong.append(f"sessions_active: {active}, not {self.model.active()}")
+        return wrong
+
+    def check_certificate(self) -> None:
+        """See what TLS rules have shown."""
+        for session in self.model.sessions.values():
+            client = self._clients[session.client]
+            if client.kind == "tls" and client.certificate() != self._shown[session.certificate]:
+                raise Disagreement(f"{client} was not shown certificate {session.certificate}")
+
+    def check_log(self) -> None:
+        """Compare the access log with what the model has closed."""
+
+        def lines() -> Counter[tuple[str, str]]:
+            found: Counter[tuple[str, str]] = Counter()
+            for line in self.forwarder.access_text().splitlines():
+                entry = json.loads(line)
+                found[entry["rule"], entry["reason"]] += entry.get("repeated", 1)
+            return found
+
+        wait_until(
+            lambda: lines() == self.model.closed,
+            PATIENCE,
+            lambda: f"the log has {lines() - self.model.closed} more, {self.model.closed - lines()} less",
+        )
+
+    # The end
+
+    def _rest(self) -> Counter[str]:
+        """What is open once no session is; sockets by kind."""
+        # Twisted opens /dev/null when its first port listens.
+        names = (name.partition(":[")[0] for name in self.forwarder.descriptors())
+        return Counter(name for name in names if name != "/dev/null")
+
+    def end(self) -> list[str]:
+        """Leave nothing behind; say what is not as it should be."""
+        wrong = []
+        for name in list(self.model.said):
+            self._told(f"resume {name}")
+            self.model.resume(name)
+        self.agree()
+        for name in {one.rule for one in self.model.sessions.values()} | set(self.model.rules):
+            self._ask(f"kill rule={name}")
+            self.model.kill(name)
+        while self.model.sessions:
+            for name in {one.rule for one in self.model.sessions.values()}:
+                self._ask(f"kill rule={name}")
+                self.model.kill(name)
+        self._write([self._first])
+        self._told("reload")
+        self.model.reload([self._first], self._certificate, self._address)
+        self.agree()
+        self.check_log()
+
+        def same() -> bool:
+            return self._rest() == self._descriptors
+
+        try:
+            wait_until(same, PATIENCE, lambda: f"open: {self._rest()}, not {self._descriptors}")
+        except AssertionError as problem:
+            wrong.append(str(problem))
+        left = [name for name in os.listdir(self._directory) if name.endswith(".going")]
+        if left:
+            wrong.append(f"files are left: {left}")
+        if code := self.forwarder.stop():
+            wrong.append(f"exit code {code}")
+        wrong += [line for line in self.forwarder.lines if any(word in line for word in ACCIDENTS)]
+        return wrong
+
+    def clean_up(self) -> None:
+        """Whatever happened, leave no process and no socket."""
+        self.forwarder.clean_up()
+        for client in self._clients.values():
+            client.close()
+        self._echo.close()
+        self._datagrams.close()
+        self._taken.close()
+
+
+def _free_ports(count: int) -> list[int]:
+    """So many ports that nobody has, below those that the kernel gives to clients."""
+    found: list[int] = []
+    port = 20000 + os.getpid() * 16 % 11000
+    while len(found) < count:
+        port += 1
+        with (
+            socket.socket() as probe,
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams,
+            contextlib.suppress(OSError),
+        ):
+            probe.bind(("0.0.0.0", port))
+            datagrams.bind(("0.0.0.0", port))
+            found.append(port)
+    return found
