@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.admin.commands import COMMANDS, MAX_ROWS, serve
-from portfwd.admin.operator import OperatorError
+from portfwd.admin.operator import LiveSession, OperatorError
 from portfwd.admin.requests import read_request
 from portfwd.relay.states import State
 from portfwd.rules.admin_lines import Level
@@ -187,13 +187,14 @@ class SteerTests(CommandTestCase):
     def test_kill_spares_who_comes_meanwhile(self) -> None:
         """A client that a killed session lets in is not killed."""
         newcomer = FakeSession(9)
-        kill = self.sessions[0].kill
+        kill = self.operator.kill
 
-        def lets_another_in(reason: CloseReason) -> None:
-            kill(reason)
-            self.operator.open.append(newcomer)
+        def lets_another_in(session: LiveSession) -> None:
+            kill(session)
+            if newcomer not in self.operator.open:
+                self.operator.open.append(newcomer)
 
-        with mock.patch.object(self.sessions[0], "kill", lets_another_in):
+        with mock.patch.object(self.operator, "kill", lets_another_in):
             self.assertEqual(self.ask("kill rule=web"), {"killed": 3})
         self.assertIsNone(newcomer.killed)
 
