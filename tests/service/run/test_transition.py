@@ -478,7 +478,7 @@ class ReplacedTests(EveryStepCase):
             await self.applied(forwarder, f"{base}a: {listen} -> {target}\n")
             await self.applied(forwarder, base)
             await self.turn()
-            self.assertEqual(sorted(forwarder.doorkeeper._rules), ["b"], listen)
+            self.assertEqual(sorted(forwarder.admissions._rules), ["b"], listen)
 
     async def test_steering_stays_with_the_name(self) -> None:
         """A drained rule that moves listens nowhere until it is resumed; who gets its address listens."""
