@@ -37,6 +37,13 @@ if TYPE_CHECKING:
     from portfwd.rules.model import Rule, Ruleset
     from portfwd.service.build.from_objects import FilterArgument, Target
     from portfwd.service.embed import EmbeddedForwarder
+    from portfwd.service.portforward import (
+        Proxy,
+        ProxyClient,
+        ProxyClientFactory,
+        ProxyFactory,
+        ProxyServer,
+    )
 
 
 def forward(
@@ -92,4 +99,21 @@ def forward(
     )
 
 
-__all__ = ["__version__", "forward"]
+def __getattr__(name: str) -> Any:
+    """The classes in the place of `twisted.protocols.portforward`, loaded by the first program that asks."""
+    if name in __all__:
+        from portfwd.service import portforward
+
+        return getattr(portforward, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+__all__ = [
+    "Proxy",
+    "ProxyClient",
+    "ProxyClientFactory",
+    "ProxyFactory",
+    "ProxyServer",
+    "__version__",
+    "forward",
+]

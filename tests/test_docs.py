@@ -329,6 +329,10 @@ class ProgramTests(SynchronousTestCase):
         """The program with a forwarder inside forwards, and ends in order."""
         self.assertEqual(self.run_there(sys.executable, "-c", DRIVER, "embed.py", "8092"), "through")
 
+    def test_portforward(self) -> None:
+        """The program with a factory of ours forwards, and ends in order."""
+        self.assertEqual(self.run_there(sys.executable, "-c", DRIVER, "portforward.py", "8095"), "through")
+
     def test_embed_objects(self) -> None:
         """The application with objects forwards, and tells of the session."""
         said = self.run_there(sys.executable, "-c", DRIVER, "embed_objects.py", "8094")

@@ -17,8 +17,12 @@ class PackageTests(SynchronousTestCase):
     """Names and imports."""
 
     def test_names(self) -> None:
-        """The version and `forward`, and nothing else by accident."""
-        self.assertEqual(portfwd.__all__, ["__version__", "forward"])
+        """The version, `forward` and the classes of `portforward`, and nothing else by accident."""
+        classes = ["Proxy", "ProxyClient", "ProxyClientFactory", "ProxyFactory", "ProxyServer"]
+        self.assertEqual(portfwd.__all__, [*classes, "__version__", "forward"])
+        for name in classes:
+            self.assertEqual(getattr(portfwd, name).__name__, name)
+        self.assertFalse(hasattr(portfwd, "ProxyManager"))
         self.assertRegex(portfwd.__version__, r"^\d+\.\d+\.\d+")
 
     def test_import_is_cheap(self) -> None:
