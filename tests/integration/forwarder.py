@@ -236,6 +236,15 @@ class Forwarder:
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    def main_thread(self) -> tuple[float, float]:
+        """
+        Seconds for which its main thread has run, and for which it was ready to run and had no CPU.
+
+        The first is late by a tick of the kernel while the thread runs.
+        """
+        ran, waited, _ = Path(f"/proc/{self.pid}/schedstat").read_text().split()
+        return int(ran) / 1e9, int(waited) / 1e9
+
     def sockets_in_close_wait(self) -> list[str]:
         """Lines of ``/proc/net/tcp``: the process's sockets whose peer has ended and that nobody closed."""
         inodes = {target[8:-1] for target in self.descriptors() if target.startswith("socket:[")}

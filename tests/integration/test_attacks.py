@@ -4,6 +4,11 @@ Crowds of silent, dripping and deaf clients against every kind of listener.
 While a crowd attacks one listener from one address, clients of another rule (the canary) are served without
 delay, and real clients of the attacked listener from another address are served too. The deep profile attacks
 with 5 000 clients and judges the canary's delays.
+
+Two bounds are judged. `Delays.work` is how long the forwarder's main thread ran in one exchange of the
+canary: it holds whatever else the machine does. `Delays.wall` is what the exchange took beyond the time in
+which that thread was ready to run and had no CPU; it is compared with the same canary without a crowd, and with
+one that does without the forwarder. Each verdict says which bound held.
 """
 
 from __future__ import annotations
@@ -18,9 +23,10 @@ import time
 from collections.abc import Callable
 from statistics import quantiles
 
+from attrs import define, field
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from twisted.trial.unittest import SkipTest
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from portfwd.filters.builtin.users import hash_password
 from tests.integration.case import deep
@@ -38,8 +44,8 @@ except ImportError:
 CROWD = 5000 if deep() else 150
 #: Exchanges of the canary in each attack.
 EXCHANGES = 400 if deep() else 40
-#: Seconds within which 99 of 100 exchanges of the canary end, beyond what they take without the crowd, and
-#: beside it without the forwarder: crowd, canary, upstreams and forwarder share the machine with others.
+#: Seconds of each bound for 99 of 100 exchanges. What they take without the crowd, and beside it without the
+#: forwarder, is allowed in addition: crowd, canary, upstreams and forwarder share the machine with others.
 CANARY_LIMIT = 0.02
 #: Clients that guess passwords.
 GUESSERS = 20
@@ -51,6 +57,35 @@ REAL = ("127.0.0.2", 0)
 HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(64)
 #: For listeners of streams, whose echo answers it: more than the buffers between two deaf sides.
 LONG = b"x" * 3_000_000
+
+
+@define
+class Delays:
+    """
+    How long the exchanges of a canary took, in seconds.
+
+    :ivar wall: by way of the forwarder, without the time in which that had no CPU.
+    :ivar work: how long the forwarder ran meanwhile.
+    :ivar direct: those without the forwarder.
+    """
+
+    wall: list[float] = field(factory=list)
+    work: list[float] = field(factory=list)
+    direct: list[float] = field(factory=list)
+
+
+def verdict(attack: str, crowd: Delays, quiet: Delays) -> tuple[bool, bool, str]:
+    """Whether the bounds of work and of time held, and a line that says so with the figures."""
+    wall, work, direct, usual = (
+        quantiles(one, n=100)[98] for one in (crowd.wall, crowd.work, crowd.direct, quiet.wall)
+    )
+    by_work, by_wall = work < CANARY_LIMIT, wall < CANARY_LIMIT + direct + usual
+    said = ("NOT HELD", "held")
+    words = (
+        f"{attack}: p99 of work {work * 1e3:.1f} ms {said[by_work]}, of time {wall * 1e3:.1f} ms"
+        f" ({usual * 1e3:.1f} without the crowd, {direct * 1e3:.1f} directly) {said[by_wall]}"
+    )
+    return by_work, by_wall, words
 
 
 class Crowd:
@@ -77,6 +112,23 @@ class Crowd:
 
     def __exit__(self, *_: object) -> None:
         self._process.communicate(timeout=TIMEOUT)
+
+
+class VerdictTests(SynchronousTestCase):
+    """How a canary's delays are judged."""
+
+    def test_bounds(self) -> None:
+        """Work counts by itself; time beyond what it takes without the crowd, and without the forwarder."""
+        quiet = Delays([0.001] * 100, [0.0005] * 100, [0.0001] * 100)
+        for wall, work, direct, held in (
+            (0.002, 0.001, 0.0001, (True, True)),
+            (0.030, 0.001, 0.0001, (True, False)),
+            (0.030, 0.001, 0.0200, (True, True)),
+            (0.030, 0.021, 0.0200, (False, True)),
+        ):
+            *both, words = verdict("x", Delays([wall] * 100, [work] * 100, [direct] * 100), quiet)
+            self.assertEqual(both, list(held))
+            self.assertEqual(words.count("NOT HELD"), held.count(False))
 
 
 class AttackTests(ControlCase):
@@ -129,7 +181,7 @@ class AttackTests(ControlCase):
             accidents=True,
         )
         self.tls_port = tls_port
-        self.quiet, _ = self.canary() if deep() else ([], [])
+        self.quiet = self.canary() if deep() else Delays()
 
     def real(self, forwarder: Forwarder, rule: str, first: bytes, answer: bytes) -> None:
         """A client from another address says `first`, reads `answer`, and is echoed."""
@@ -156,30 +208,36 @@ class AttackTests(ControlCase):
                 real()
             self.assertTrue(self.under_attack.running, self.under_attack.log)
             if deep():
-                self.judge(f"{name}, {behaviour}", *delays)
+                self.judge(f"{name}, {behaviour}", delays)
+                # Thousands of sessions end in the same moment.
+                self.judge(f"{name}, {behaviour}, leaving", self.canary())
 
-    def judge(self, attack: str, delays: list[float], unavoidable: list[float]) -> None:
-        """Fail if the canary waited for the forwarder."""
-        worst, direct, quiet = (quantiles(taken, n=100)[98] for taken in (delays, unavoidable, self.quiet))
-        self.assertLess(
-            worst,
-            CANARY_LIMIT + direct + quiet,
-            f"{attack}: the canary waited; {direct} s directly, {quiet} s without the crowd",
-        )
+    def judge(self, attack: str, delays: Delays) -> None:
+        """Say which bounds held; fail if one did not."""
+        by_work, by_wall, words = verdict(attack, delays, self.quiet)
+        sys.stdout.write(f"\n{words}\n")
+        self.assertTrue(by_work and by_wall, words)
 
-    def canary(self) -> tuple[list[float], list[float]]:
+    def canary(self) -> Delays:
         """How long exchanges take, by way of the forwarder and directly, in turns."""
         ports = (self.under_attack.port("canary"), self.canary_echo.port)
-        taken: tuple[list[float], list[float]] = ([], [])
+        taken = Delays()
         clients = [socket.create_connection(("127.0.0.1", port), TIMEOUT) for port in ports]
         for number in range(EXCHANGES):
             for way, port in enumerate(ports):
+                ran, waited = self.under_attack.main_thread()
                 began = time.monotonic()
                 if number % 10 == 9:
                     clients[way].close()
                     clients[way] = socket.create_connection(("127.0.0.1", port), TIMEOUT)
                 self.exchange(clients[way], b"tweet")
-                taken[way].append(time.monotonic() - began)
+                took = time.monotonic() - began
+                if way:
+                    taken.direct.append(took)
+                    continue
+                ran_then, waited_then = self.under_attack.main_thread()
+                taken.work.append(ran_then - ran)
+                taken.wall.append(max(0.0, took - (waited_then - waited)))
         for client in clients:
             client.close()
         return taken
@@ -298,7 +356,7 @@ class AttackTests(ControlCase):
             for thread in threads:
                 thread.join(TIMEOUT)
         if deep():
-            self.judge("passwords", *delays)
+            self.judge("passwords", delays)
 
     def guess(self, source: str, guessed: threading.Event, over: threading.Event) -> None:
         """Guess until it is `over`."""
