@@ -7,8 +7,8 @@ with 5 000 clients and judges the canary's delays.
 
 Two bounds are judged. `Delays.work` is how long the forwarder's main thread ran in one exchange of the
 canary: it holds whatever else the machine does. `Delays.wall` is what the exchange took beyond the time in
-which that thread was ready to run and had no CPU; it is compared with the same canary without a crowd, and with
-one that does without the forwarder. Each verdict says which bound held.
+which that thread was ready to run and had no CPU; it is compared with the same canary without a crowd, and
+with one that does without the forwarder. Each verdict says which bound held.
 """
 
 from __future__ import annotations
