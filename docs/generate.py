@@ -11,7 +11,7 @@ Writes listings and tables into the pages, so that they can be read without a bu
   (its function NAME, with the argument WORD).
 
 A test fails where a page is not current. It changes nothing else of a page. The command also writes
-manual pages and completions (`docs.program_files`).
+the picture of `docs.pictures`, manual pages and completions (`docs.program_files`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from docs import tables
+from docs import pictures, tables
 
 ROOT = Path(__file__).resolve().parents[1]
 LISTING = re.compile(
@@ -95,9 +95,11 @@ def stale(root: Path = ROOT) -> Iterator[tuple[Path, str]]:
 
 
 def main() -> None:
-    """Write the pages that are not current, then the files of `docs.program_files`."""
+    """Write the pages that are not current, the picture, then the files of `docs.program_files`."""
     for path, text in stale():
         path.write_text(text)
+        print(path.relative_to(ROOT))
+    for path in pictures.write(ROOT):
         print(path.relative_to(ROOT))
     try:
         from docs import program_files

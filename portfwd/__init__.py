@@ -8,13 +8,13 @@ The life of a connection, and the room where each step lives:
 2. The client's socket becomes a stream (`streams`), the stream a session (`relay.session`).
    Where clients come by datagrams, the first of each makes its session.
 3. The access list and the limits judge the client (`rules.access`, `limits`); at a ``tls:``
-   listener it shakes hands (`streams.tls`).
+   listener it shakes hands (`streams.transports`).
 4. If the rule has filters, they look before the dial, may choose the target, and see
    the bytes until they are done (`filters`, `relay.filtered`).
 5. The session dials: targets in order, names looked up beside the reactor,
    addresses side by side (`relay.dial`, `upstreams`).
 6. The upstream's stream is joined to the client's: bytes of plain sockets stay in the kernel
-   (`streams.socket_flow`), others pass through Twisted's transports (`streams.transport`); each
+   (`streams.sockets`), others pass through Twisted's transports (`streams.transports`); each
    side pauses the other when it takes no more.
 7. Each direction ends on its own: an end travels as an end, a reset as a reset (`relay.session`).
 8. When both are over, what is left is delivered, within a time limit (`relay.closing`).

@@ -29,7 +29,7 @@ from twisted.python import reflect
 from twisted.scripts.twistd import ServerOptions
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from docs import tables
+from docs import pictures, tables
 from docs.generate import TABLE, current, excerpt, pages, stale
 from portfwd.admin.commands import COMMANDS
 from portfwd.filters.registry import BUILT_IN
@@ -189,6 +189,12 @@ class PageTests(SynchronousTestCase):
     def test_current(self) -> None:
         """Listings and tables are those of today; ``python -m docs.generate`` writes them."""
         self.assertEqual([str(path.relative_to(ROOT)) for path, _ in stale()], [])
+
+    def test_picture(self) -> None:
+        """The picture of the architecture has the layers of the import contract, and is current."""
+        path = DOCS / "explanation" / "architecture.svg"
+        self.assertEqual(path.read_text("utf-8"), pictures.architecture(ROOT))
+        self.assertEqual(list(pictures.write(ROOT)), [])
 
     def test_includes(self) -> None:
         """Whatever a page repeats is a file that lies where the tests look."""
