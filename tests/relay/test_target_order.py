@@ -128,7 +128,7 @@ class BalancedTests(SynchronousTestCase):
 
     def test_all_down(self) -> None:
         """With all down and ``all-down=close`` there is one answer: that they are."""
-        from portfwd.rules.model import TargetsDown as Word
+        from portfwd.rules.model import AllDown as Word
 
         self.make(2, all_down=Word.CLOSE)
         for one in self.pool.members:
