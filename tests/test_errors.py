@@ -72,4 +72,4 @@ class ContentTests(SynchronousTestCase):
             leaves.append(kind)
             pending.extend(kind.__subclasses__())
         self.assertEqual([kind for kind in leaves if not kind.retry], [OutOfResources])
-        self.assertEqual(len(leaves), 9)
+        self.assertEqual(len(leaves), 10)
