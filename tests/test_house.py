@@ -48,7 +48,6 @@ KNOWN_WORDS = {"portfwd/cli/playing.py": {"patience"}, "portfwd/cli/replay.py": 
 MAX_LINES = 500
 #: Modules that are longer, each with the reason why it is one file all the same.
 LONGER: dict[str, str] = {
-    "portfwd/relay/session.py": "what each event of one side means for the other is read as a whole",
     "portfwd/testing/peers.py": "a step, its thread and the report of how far it got share one state",
 }
 

@@ -56,7 +56,7 @@ class CloseReasonTests(SynchronousTestCase):
         codes = [reason.code for reason in CloseReason]
         self.assertEqual(len(set(codes)), len(CloseReason.__members__))
         for reason in CloseReason:
-            self.assertRegex(reason.code, r"^(--|[A-Za-z][CDHT])$")
+            self.assertRegex(reason.code, r"^(--|[A-Za-z][CDHNT])$")
             self.assertEqual(reason.meaning.splitlines(), [reason.meaning])
             self.assertEqual(str(reason), reason.code)
 

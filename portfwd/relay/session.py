@@ -2,9 +2,10 @@
 """
 A session: one client connection and all it causes.
 
-It decides: who may come in, what an end, a failed write, a reset or a silence
-means for the other side, and which close reason tells it. No byte passes through
-it: joined streams move them, and know backpressure.
+It decides what an end, a failed write, a reset or a silence means for the other side, and
+which close reason tells it. No byte passes through it: joined streams move them, and know
+backpressure. Three bases have parts of it: `portfwd.relay.admitted` judges the client,
+`portfwd.relay.timed` watches for silence, `portfwd.relay.record` sums up.
 
 The rules of the ends:
 
@@ -21,27 +22,19 @@ An exception of a stream, or of our own, ends this session with ``ID`` and no ot
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from portfwd.errors import (
-    DialError,
-)
+from portfwd.errors import DialError
 from portfwd.kernel.failures import log_failure
-from portfwd.limits.source_counts import source_of
+from portfwd.relay.admitted import AdmittedSession
 from portfwd.relay.closing import Closing
 from portfwd.relay.containment import contained
 from portfwd.relay.destination import Destination
-from portfwd.relay.dial import Dial
-from portfwd.relay.direct import DirectDatagramDial, DirectDial
 from portfwd.relay.ends import (
     Action,
-    Ends,
     Event,
     Flow,
     Mode,
@@ -51,32 +44,20 @@ from portfwd.relay.ends import (
     step,
 )
 from portfwd.relay.half import Half, Hold
-from portfwd.relay.loops import PassedSession, is_loop
+from portfwd.relay.loops import is_loop
 from portfwd.relay.reasons import reason_of
-from portfwd.relay.rule import RelayRule
-from portfwd.relay.shared_dial import SharedDial
-from portfwd.relay.silence import LOOKS, SLOW_AFTER, next_look, shrank, silence_limit, silence_reason
-from portfwd.relay.slots import SessionSlots
 from portfwd.relay.states import State, follow
-from portfwd.rules.model import DATAGRAM_KINDS, OnDeny, Options
-from portfwd.streams.datagrams.datagram_opening import drops
-from portfwd.streams.stream import Loss, Stream, moved_by
+from portfwd.streams.stream import Loss, Stream
 from portfwd.values import (
-    REFUSALS,
     Address,
     CloseReason,
-    FailedAttempt,
-    FlowSummary,
     InetAddress,
-    SessionSummary,
     Side,
-    UnixAddress,
     counted,
 )
 
 if TYPE_CHECKING:
-    from portfwd.limits.admission import Admission
-    from portfwd.limits.occupancy import TargetOccupancy
+    pass
 
 # An attribute of an enum's class takes a call of its metaclass; a name of the module does not.
 _ACCEPTED: Final = State.ACCEPTED
@@ -98,79 +79,12 @@ _CLIENT: Final = Side.CLIENT
 _UPSTREAM: Final = Side.UPSTREAM
 
 
-class Session:
-    """
-    One client and, once dialled, one upstream.
-
-    :ivar id: its number in this process.
-    :ivar state: see `portfwd.relay.states`.
-    :ivar reason: the close reason, once it is fixed.
-    :ivar passages: see `portfwd.relay.loops`.
-    :ivar attempts: attempts to reach an upstream that failed.
-    """
+class Session(AdmittedSession):
+    """One client and, once dialled, one upstream: what happens to either, and what follows for the other."""
 
     _log = Logger()
-    # Of the class: most sessions have no limits, and pay nothing for them.
-    _slots: SessionSlots | None = None
-    _reached: Destination | None = None
-    _has_target = True
-    _counted_at: TargetOccupancy | None = None
-    _left: tuple[int, int] | None = None
-    _acknowledged_at = float("-inf")
-    passages: Sequence[PassedSession] = ()
-    attempts: Sequence[FailedAttempt] = ()
-
-    def __init__(self, number: int, rule: RelayRule, client: Stream, closed: Callable[[], None]) -> None:
-        """:param closed: called once, when all its sockets are gone."""
-        now = rule.clock.seconds()
-        self.id = number
-        self.state = _ACCEPTED
-        self.reason: CloseReason | None = None
-        self._rule = rule
-        self._clock = rule.clock
-        self._closed = closed
-        self._client = Half(_CLIENT)
-        self._upstream = Half(_UPSTREAM)
-        self._client.stream = client
-        self._accepted_at = now
-        self._opened_at = rule.wall_clock()
-        self._dialled_at = now
-        self._connected_at: float | None = None
-        self._touched = now
-        self._ended_first: Side | None = None
-        self._address: Address | None = None
-        self._detail = ""
-        self._access_step = 0
-        self._dial: Dial | DirectDial | DirectDatagramDial | SharedDial | None = None
-        self._silence: IDelayedCall | None = None
-        self._waits_half_closed = False
-        self._announced: Address | None = None
-        self._announced_local: Address | None = None
-
-    def __repr__(self) -> str:
-        client = self._client.stream
-        path = f"{client.address if client else '-'} -> {self._address or '-'}"
-        reason = f" {self.reason}" if self.reason is not None else ""
-        return f"<Session {self.id} {self._rule.name} {path} {self.state.value}{reason}>"
-
-    @property
-    def streams(self) -> tuple[Stream | None, Stream | None]:
-        """The client's and the upstream's; None where there is none."""
-        return self._client.stream, self._upstream.stream
-
-    def _half(self, stream: Stream) -> Half:
-        return self._client if stream is self._client.stream else self._upstream
-
-    def _other(self, half: Half) -> Half:
-        return self._upstream if half is self._client else self._client
 
     # Coming in
-
-    @property
-    def client_address(self) -> Address | None:
-        """Where the client comes from, as far as is known."""
-        stream = self._client.stream
-        return self._announced or (None if stream is None else stream.address)
 
     def begin(self) -> None:
         """Judge the client, then dial."""
@@ -202,113 +116,6 @@ class Session:
         else:
             self._proceed(client)
 
-    def _has_access(self, address: Address | None) -> bool:
-        """Whether the access list lets in a client of a socket of ours; else it is refused."""
-        access = self._rule.access
-        if isinstance(address, InetAddress):
-            decision = access.decide(address.host)
-        elif isinstance(address, UnixAddress) or self._rule.rule.listen.kind in DATAGRAM_KINDS:
-            # Only a sender of datagrams by a unix socket may have no address at all.
-            decision = access.decide_unix()
-        else:
-            return True  # an endpoint whose clients have no address of these kinds
-        if not decision.allowed:
-            self._access_step = decision.step
-            self._refuse(CloseReason.ACCESS)
-        return decision.allowed
-
-    def _shake_hands(self, client: Stream) -> None:
-        """The client may come in when it has said who it is, in time."""
-        rule = self._rule
-        self.state = follow(_ACCEPTED, _HANDSHAKING)
-        limit = rule.rule.listen.options.handshake_timeout
-        self._silence = self._clock.callLater(limit, self._did_not_shake_hands, client, limit)
-        # Behind a proxy that announces clients, its address is not theirs.
-        rule.handshakes.arrived(self, "" if rule.learns_sources else source_of(client.address))
-
-    @contained
-    def began(self, stream: Stream) -> None:
-        """The client's first TLS message is complete."""
-        if self.state is _HANDSHAKING:
-            self._rule.handshakes.began(self)
-
-    def announced(self, stream: Stream, client: Address, local: Address | None) -> None:
-        """Only sessions with filters have clients whose address a header says."""
-
-    @contained
-    def make_room(self, why: str) -> None:
-        """The client has not finished its TLS handshake, and a newer one takes its place."""
-        self._detail = why
-        self._leave()
-        # Not with FIN, for which it would have to be read for a while: its descriptor is wanted now.
-        self._finish(CloseReason.LIMIT, client=Mode.RESET)
-
-    @contained
-    def _did_not_shake_hands(self, client: Stream, limit: float) -> None:
-        self._silence = None
-        self._detail = f"no TLS handshake within {limit:g} s: {client.handshaking}"
-        self._ended_first = Side.CLIENT
-        self._finish(CloseReason.CLIENT_TLS_TIMEOUT)
-
-    def _admit(self, limits: Admission, address: Address | None) -> bool:
-        """Whether the limits let a client in; else it is refused."""
-        slots = self._slots = SessionSlots(limits)
-        reached = "" if self._rule.learns_sources else slots.come_from(address, self._accepted_at)
-        if not reached and not slots.has_room:
-            self._rule.handshakes.drop_silent("a limit of sessions was reached")
-        return self._is_within(reached or slots.enter(self._accepted_at))
-
-    def _is_within(self, reached: str) -> bool:
-        """Whether no limit was `reached`; else the client is refused."""
-        if reached:
-            self._detail = reached
-            self._refuse(CloseReason.LIMIT)
-        return not reached
-
-    def count(self, limits: Admission | None, target: TargetOccupancy | None) -> None:
-        """
-        Count for limits that a reload has brought: this session is there, whatever they are.
-
-        :param limits: None where none are left: what was counted is given back.
-        :param target: what counts the sessions of the target that was reached; None for one without a limit.
-        """
-        client = self._client.stream
-        if self.state in (_CLOSING, _CLOSED) or client is None:
-            return
-        if limits is not None:
-            if self._slots is None:
-                self._slots = SessionSlots(limits)
-            self._slots.count(limits, self._announced or client.address, self._clock.seconds())
-        elif self._slots is not None:
-            self._slots.leave(self._clock.seconds())
-            self._slots = None
-        if target is not None and self._reached is not None:
-            self._count_at(target, self._reached)
-
-    def _count_at(self, target: TargetOccupancy, reached: Destination) -> None:
-        before = self._counted_at
-        if before is None and self._has_target and reached.is_counted:
-            before = reached.occupancy
-        if before is not target:
-            if before is not None:
-                self._has_target = False
-                before.give_back()
-            self._counted_at = target
-            target.take()
-
-    def _leave(self) -> None:
-        """Let others have the places that this session took; it has none from here on."""
-        slots, destination = self._slots, self._reached
-        self._slots = None
-        if slots is not None:
-            slots.leave(self._clock.seconds())
-        counted, self._counted_at = self._counted_at, None
-        if counted is not None:
-            counted.give_back()
-        if destination is not None and self._has_target and self._rule.counts_targets:
-            self._has_target = False
-            destination.give_back()
-
     def _proceed(self, client: Stream) -> None:
         """The client may come in: dial."""
         self.state = follow(self.state, _DIALING)
@@ -321,12 +128,6 @@ class Session:
         self._finish(CloseReason.LOOP)
         for passage in reversed(self.passages):
             passage.session.kill(CloseReason.LOOP)
-
-    def _refuse(self, reason: CloseReason) -> None:
-        # Now, and not when it is gone: a flood of those who are refused must not keep others out.
-        self._leave()
-        gentle = reason in REFUSALS and self._rule.options.on_deny is OnDeny.FIN
-        self._finish(reason, client=Mode.END_AND_READ if gentle else Mode.RESET)
 
     def dialled(self, stream: Stream, destination: Destination) -> None:
         """The upstream is there: relay."""
@@ -490,11 +291,6 @@ class Session:
 
     # What follows
 
-    @property
-    def ends(self) -> Ends:
-        """How far both flows are."""
-        return Ends(self._client.flow, self._upstream.flow)
-
     def _perform(self, half: Half, other: Half, event: Event) -> None:
         """Do what `event` of one side means for both."""
         half.flow, other.flow, action, outcome, this, that = step(half.flow, other.flow, event)
@@ -523,88 +319,6 @@ class Session:
             half.closing.tell(event)
         elif event is Event.ENDED:
             half.flow = Flow.ENDED
-
-    # Silence
-
-    def _stop_watching(self) -> None:
-        if self._waits_half_closed:
-            self._waits_half_closed = False
-            self._rule.half_closed.forget(self)
-        if self._silence is not None:
-            if self._silence.active():
-                self._silence.cancel()
-            self._silence = None
-
-    def _watch_silence(self, *, from_now: bool = False) -> None:
-        self._stop_watching()
-        ends = self.ends
-        limit = silence_limit(self._rule.options, ends)
-        if limit is None or self.state is not _RELAYING:
-            return
-        self._left = None
-        if from_now and limit / LOOKS == self._rule.half_closed.seconds:
-            self._waits_half_closed = True
-            self._rule.half_closed.wait(self, self._look)
-            return
-        self._silence = self._clock.callLater(next_look(limit, ends, self._quiet(), slow=False), self._look)
-
-    def _moved_at(self, *, own: bool = False) -> float:
-        """When anything moved last, or, with `own`, when a stream read or wrote; reactor's seconds."""
-        moved = [half.stream.moved_at for half in (self._client, self._upstream) if half.stream is not None]
-        return max(moved) if own else max(self._touched, *moved)
-
-    def _quiet(self) -> float:
-        """Seconds since anything moved."""
-        return self._clock.seconds() - self._moved_at()
-
-    def silent_for(self) -> float:
-        """Seconds since anything moved."""
-        return self._quiet()
-
-    def undelivered(self) -> tuple[int, int]:
-        """Bytes for the client and for the upstream that are not acknowledged, as far as known."""
-        client, upstream = self._client.stream, self._upstream.stream
-        return (
-            (client.undelivered() or 0) if client is not None else 0,
-            (upstream.undelivered() or 0) if upstream is not None else 0,
-        )
-
-    @contained
-    def _look(self) -> None:
-        """See whether the session is silent, in the kernel's queues too."""
-        self._waits_half_closed = False
-        self._silence = None
-        options, ends = self._rule.options, self.ends
-        if self.state is not _RELAYING or silence_limit(options, ends) is None:
-            return
-        before, self._left = self._left, self.undelivered()
-        if shrank(before, self._left):
-            self._touched = self._acknowledged_at = self._clock.seconds()
-        undelivered = any(self._left)
-        limit = silence_limit(options, ends, undelivered=undelivered)
-        if limit is None:
-            # The reader may take its time; half-close begins when it has everything.
-            wait = options.half_close / LOOKS
-        else:
-            slow = undelivered or self._acknowledged_at >= self._moved_at(own=True) + SLOW_AFTER
-            wait = next_look(limit, ends, self._quiet(), slow=slow)
-        if wait:
-            self._silence = self._clock.callLater(wait, self._look)
-        else:
-            self._was_silent(options, ends, undelivered)
-
-    def _was_silent(self, options: Options, ends: Ends, undelivered: bool) -> None:
-        spoke = {
-            half.side: half.stream.moved_at
-            for half in (self._client, self._upstream)
-            if half.stream is not None and half.stream.first_at is not None
-        }
-        reason, why = silence_reason(options, ends, spoke, undelivered=undelivered)
-        if self._ended_first is None:
-            self._ended_first = Side.CLIENT if reason is CloseReason.CLIENT_IDLE else Side.UPSTREAM
-        self._detail = self._detail or why
-        # Where a side is gone, the limit was linger: the other has had its time.
-        self._expire(reason, Event.STALLED if self.ends.broken else Event.EXPIRED)
 
     # Going
 
@@ -756,84 +470,3 @@ class Session:
             half.closing = None
             if half.stream is not None:
                 half.stream.unjoin()
-
-    # What it tells
-
-    def _tell_closed(self) -> None:
-        """The session is over, and its figures are final."""
-        rule = self._rule
-        if rule.tally is not None:
-            self._write(self._count)
-        elif rule.log.wants_closed:
-            self._write(rule.log.closed)
-
-    def _count(self, summary: SessionSummary) -> None:
-        """Add up what it did, and write its line."""
-        rule = self._rule
-        if rule.tally is not None:
-            rule.tally.closed(summary, self.target)
-        if rule.log.wants_closed:
-            rule.log.closed(summary)
-
-    def _write(self, write: Callable[[SessionSummary], None]) -> None:
-        """Hand a summary to the log; what becomes of the line must not decide what becomes of the session."""
-        try:
-            write(self.summary())
-        except BaseException:
-            log_failure(self._log, "a line of {session!r} could not be written", session=self)
-
-    def _flow(self, source: Half, destination: Half) -> FlowSummary:
-        if source.stream is None or destination.stream is None:
-            return FlowSummary()
-        try:
-            return destination.stream.summary(source.stream)
-        except BaseException:
-            log_failure(self._log, "{session!r}: a flow could not be summed up", session=self)
-            return FlowSummary()
-
-    @property
-    def target(self) -> str:
-        """The target that was reached, as the file writes it; empty for none."""
-        return "" if self._reached is None else self._reached.label
-
-    def flows(self) -> tuple[FlowSummary, FlowSummary]:
-        """What was moved so far, to the upstream and to the client."""
-        return self._flow(self._client, self._upstream), self._flow(self._upstream, self._client)
-
-    def summary(self) -> SessionSummary:
-        """The session as its closing line tells it, so far."""
-        client, upstream = self._client.stream, self._upstream.stream
-        connected = self._connected_at
-        first = upstream.first_at if upstream is not None else None
-        to_upstream, to_client = self.flows()
-        # By position: names cost as much as the values, and this is done for every line.
-        return SessionSummary(
-            self.id,
-            self._rule.name,
-            self._rule.written,
-            self._announced or (client.address if client is not None else None),
-            self._announced_local or (client.local if client is not None else None),
-            (upstream.address if upstream is not None else None) or self._address,  # it may have moved
-            self._opened_at,
-            None if connected is None else connected - self._dialled_at,
-            None if first is None or connected is None else max(0.0, first - connected),
-            self._clock.seconds() - self._accepted_at,
-            to_upstream,
-            to_client,
-            self.reason,
-            self._ended_first,
-            moved_by(client.kind, to_upstream, to_client) if client is not None else "",
-            self._detail,
-            self._access_step,
-            tuple((+self.drops()).items()) if self._rule.has_datagrams else (),
-            0,
-            client.tls if client is not None else None,
-            upstream.tls if upstream is not None else None,
-            self.attempts,
-            (),
-            self._rule.plan,
-        )
-
-    def drops(self) -> Counter[str]:
-        """Datagrams that were dropped so far, by cause; see `SessionSummary.dropped`."""
-        return drops(self._client.stream, self._upstream.stream)

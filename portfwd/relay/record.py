@@ -1,0 +1,206 @@
+# -*- test-case-name: tests.relay.test_session -*-
+"""
+What is known of one session, and what is told of it: the summary, the line in the log, the metrics.
+
+It changes nothing of what it knows; `portfwd.relay.session` does.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from portfwd.kernel.failures import log_failure
+from portfwd.relay.destination import Destination
+from portfwd.relay.dial import Dial
+from portfwd.relay.direct import DirectDatagramDial, DirectDial
+from portfwd.relay.ends import Ends
+from portfwd.relay.half import Half
+from portfwd.relay.loops import PassedSession
+from portfwd.relay.rule import RelayRule
+from portfwd.relay.shared_dial import SharedDial
+from portfwd.relay.slots import SessionSlots
+from portfwd.relay.states import State
+from portfwd.streams.datagrams.datagram_opening import drops
+from portfwd.streams.stream import Stream, moved_by
+from portfwd.values import (
+    Address,
+    CloseReason,
+    FailedAttempt,
+    FlowSummary,
+    SessionSummary,
+    Side,
+)
+
+if TYPE_CHECKING:
+    from portfwd.limits.occupancy import TargetOccupancy
+
+_ACCEPTED: Final = State.ACCEPTED
+_CLIENT: Final = Side.CLIENT
+_UPSTREAM: Final = Side.UPSTREAM
+
+
+class SessionRecord:
+    """
+    One client and, once dialled, one upstream, as far as they are known.
+
+    :ivar id: its number in this process.
+    :ivar state: see `portfwd.relay.states`.
+    :ivar reason: the close reason, once it is fixed.
+    :ivar passages: see `portfwd.relay.loops`.
+    :ivar attempts: attempts to reach an upstream that failed.
+    """
+
+    _log = Logger()
+    # Of the class: most sessions have no limits, and pay nothing for them.
+    _slots: SessionSlots | None = None
+    _reached: Destination | None = None
+    _has_target = True
+    _counted_at: TargetOccupancy | None = None
+    _left: tuple[int, int] | None = None
+    _acknowledged_at = float("-inf")
+    passages: Sequence[PassedSession] = ()
+    attempts: Sequence[FailedAttempt] = ()
+
+    def __init__(self, number: int, rule: RelayRule, client: Stream, closed: Callable[[], None]) -> None:
+        """:param closed: called once, when all its sockets are gone."""
+        now = rule.clock.seconds()
+        self.id = number
+        self.state = _ACCEPTED
+        self.reason: CloseReason | None = None
+        self._rule = rule
+        self._clock = rule.clock
+        self._closed = closed
+        self._client = Half(_CLIENT)
+        self._upstream = Half(_UPSTREAM)
+        self._client.stream = client
+        self._accepted_at = now
+        self._opened_at = rule.wall_clock()
+        self._dialled_at = now
+        self._connected_at: float | None = None
+        self._touched = now
+        self._ended_first: Side | None = None
+        self._address: Address | None = None
+        self._detail = ""
+        self._access_step = 0
+        self._dial: Dial | DirectDial | DirectDatagramDial | SharedDial | None = None
+        self._silence: IDelayedCall | None = None
+        self._waits_half_closed = False
+        self._announced: Address | None = None
+        self._announced_local: Address | None = None
+
+    def __repr__(self) -> str:
+        client = self._client.stream
+        path = f"{client.address if client else '-'} -> {self._address or '-'}"
+        reason = f" {self.reason}" if self.reason is not None else ""
+        return f"<Session {self.id} {self._rule.name} {path} {self.state.value}{reason}>"
+
+    @property
+    def streams(self) -> tuple[Stream | None, Stream | None]:
+        """The client's and the upstream's; None where there is none."""
+        return self._client.stream, self._upstream.stream
+
+    def _half(self, stream: Stream) -> Half:
+        return self._client if stream is self._client.stream else self._upstream
+
+    def _other(self, half: Half) -> Half:
+        return self._upstream if half is self._client else self._client
+
+    @property
+    def client_address(self) -> Address | None:
+        """Where the client comes from, as far as is known."""
+        stream = self._client.stream
+        return self._announced or (None if stream is None else stream.address)
+
+    @property
+    def ends(self) -> Ends:
+        """How far both flows are."""
+        return Ends(self._client.flow, self._upstream.flow)
+
+    def _tell_closed(self) -> None:
+        """The session is over, and its figures are final."""
+        rule = self._rule
+        if rule.tally is not None:
+            self._write(self._count)
+        elif rule.log.wants_closed:
+            self._write(rule.log.closed)
+
+    def _count(self, summary: SessionSummary) -> None:
+        """Add up what it did, and write its line."""
+        rule = self._rule
+        if rule.tally is not None:
+            rule.tally.closed(summary, self.target)
+        if rule.log.wants_closed:
+            rule.log.closed(summary)
+
+    def _write(self, write: Callable[[SessionSummary], None]) -> None:
+        """Hand a summary to the log; what becomes of the line must not decide what becomes of the session."""
+        try:
+            write(self.summary())
+        except BaseException:
+            log_failure(self._log, "a line of {session!r} could not be written", session=self)
+
+    def _flow(self, source: Half, destination: Half) -> FlowSummary:
+        if source.stream is None or destination.stream is None:
+            return FlowSummary()
+        try:
+            return destination.stream.summary(source.stream)
+        except BaseException:
+            log_failure(self._log, "{session!r}: a flow could not be summed up", session=self)
+            return FlowSummary()
+
+    @property
+    def target(self) -> str:
+        """The target that was reached, as the file writes it; empty for none."""
+        return "" if self._reached is None else self._reached.label
+
+    def flows(self) -> tuple[FlowSummary, FlowSummary]:
+        """What was moved so far, to the upstream and to the client."""
+        return self._flow(self._client, self._upstream), self._flow(self._upstream, self._client)
+
+    def summary(self) -> SessionSummary:
+        """The session as its closing line tells it, so far."""
+        client, upstream = self._client.stream, self._upstream.stream
+        connected = self._connected_at
+        first = upstream.first_at if upstream is not None else None
+        to_upstream, to_client = self.flows()
+        # By position: names cost as much as the values, and this is done for every line.
+        return SessionSummary(
+            self.id,
+            self._rule.name,
+            self._rule.written,
+            self._announced or (client.address if client is not None else None),
+            self._announced_local or (client.local if client is not None else None),
+            (upstream.address if upstream is not None else None) or self._address,  # it may have moved
+            self._opened_at,
+            None if connected is None else connected - self._dialled_at,
+            None if first is None or connected is None else max(0.0, first - connected),
+            self._clock.seconds() - self._accepted_at,
+            to_upstream,
+            to_client,
+            self.reason,
+            self._ended_first,
+            moved_by(client.kind, to_upstream, to_client) if client is not None else "",
+            self._detail,
+            self._access_step,
+            tuple((+self.drops()).items()) if self._rule.has_datagrams else (),
+            0,
+            client.tls if client is not None else None,
+            upstream.tls if upstream is not None else None,
+            self.attempts,
+            (),
+            self._rule.plan,
+        )
+
+    def drops(self) -> Counter[str]:
+        """Datagrams that were dropped so far, by cause; see `SessionSummary.dropped`."""
+        return drops(self._client.stream, self._upstream.stream)
+
+    def broke(self, failure: Failure) -> None:
+        """An exception left a method: see `portfwd.relay.session.Session`."""
+        raise NotImplementedError
