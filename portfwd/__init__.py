@@ -30,12 +30,11 @@ from typing import TYPE_CHECKING, Any
 from portfwd.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IStreamServerEndpoint
+    from twisted.internet.interfaces import IReactorCore
 
-    from portfwd.kernel.reactor import Reactor
     from portfwd.relay.rule import SessionLog
     from portfwd.rules.model import Rule, Ruleset
-    from portfwd.service.build.from_objects import FilterArgument, Target
+    from portfwd.service.build.from_objects import FilterArgument, Listening, Target
     from portfwd.service.embed import EmbeddedForwarder
     from portfwd.service.portforward import (
         Proxy,
@@ -47,10 +46,10 @@ if TYPE_CHECKING:
 
 
 def forward(
-    reactor: Reactor,
+    reactor: IReactorCore,
     rule: str | Rule | Ruleset | None = None,
     *,
-    listen: str | IStreamServerEndpoint | None = None,
+    listen: Listening | None = None,
     to: Target | Iterable[Target] | None = None,
     filters: Iterable[FilterArgument] = (),
     clauses: Iterable[str] = (),

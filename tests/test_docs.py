@@ -110,6 +110,7 @@ SESSION = SessionSummary(
 #: Runs the program that is named on the command line, with an upstream, and one client once it is up.
 DRIVER = """
 import runpy, sys
+from twisted.application.service import IService
 from twisted.internet import reactor
 from twisted.internet.protocol import ClientFactory, Protocol, ServerFactory
 
@@ -127,10 +128,11 @@ class Client(Protocol):
 reactor.listenTCP(8093, ServerFactory.forProtocol(Upstream), interface="127.0.0.1")
 reactor.callWhenRunning(reactor.connectTCP, "127.0.0.1", int(sys.argv[2]), ClientFactory.forProtocol(Client))
 listing = runpy.run_path(sys.argv[1])
-if "application" in listing:
-    listing["service"].startService()
-    reactor.addSystemEventTrigger("before", "shutdown", listing["service"].stopService)
-    reactor.run()
+service = IService(listing["application"])
+service.privilegedStartService()
+service.startService()
+reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+reactor.run()
 """
 
 

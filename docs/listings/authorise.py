@@ -1,9 +1,11 @@
 """A filter that asks an HTTP service whether a client may come in."""
 
+from typing import Any
+
 from twisted.internet import reactor
 from twisted.web.client import Agent
 
-from portfwd.filters import DONE, TO_UPSTREAM, Await, Close, Filter
+from portfwd.filters import DONE, TO_UPSTREAM, Await, Close, Connection, Filter, InetAddress, Verdict
 
 
 class Authorise(Filter):
@@ -12,24 +14,27 @@ class Authorise(Filter):
     directions = frozenset({TO_UPSTREAM})
     routes = True  # nothing is dialled before the answer
 
-    def __init__(self, url: str = "http://127.0.0.1:8099/"):
+    def __init__(self, url: str = "http://127.0.0.1:8099/") -> None:
         """:param url: the service; the client's address is put behind it."""
         self.url = url
 
-    def opened(self, connection):
+    def opened(self, connection: Connection) -> Verdict:
         """A client was accepted."""
-        return Await(self.ask(connection.source.host))
+        source = connection.source
+        if not isinstance(source, InetAddress):
+            return Close("no address")
+        return Await(self.ask(source.host))
 
-    async def ask(self, host):
+    async def ask(self, host: str) -> bool:
         """Whether the service answers 200."""
         agent = Agent(reactor, connectTimeout=2)
-        response = await agent.request(b"GET", f"{self.url}{host}".encode())
-        return response.code == 200
+        response: Any = await agent.request(b"GET", f"{self.url}{host}".encode())
+        return bool(response.code == 200)
 
-    def resumed(self, allowed):
+    def resumed(self, allowed: object) -> Verdict:
         """The service has answered."""
         return DONE if allowed else Close("not authorised")
 
-    def failed(self, error):
+    def failed(self, error: BaseException) -> Verdict:
         """The service did not answer, or not in a way that can be understood."""
         return Close(f"cannot ask: {error}")

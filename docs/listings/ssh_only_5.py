@@ -1,12 +1,12 @@
 """Step 5: a filter that refuses."""
 
-from portfwd.filters import DONE, NEED_MORE, TO_UPSTREAM, Close, Filter
+from portfwd.filters import DONE, NEED_MORE, TO_UPSTREAM, Close, Direction, Filter, Verdict
 
 
 class SSHOnly(Filter):
     """Refuses clients that do not speak SSH."""
 
-    def received(self, direction, data):
+    def received(self, direction: Direction, data: bytes) -> Verdict:
         """Bytes came, with those that were kept before them."""
         if direction is not TO_UPSTREAM:
             return DONE

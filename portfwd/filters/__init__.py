@@ -9,6 +9,7 @@ Everything that an author of a filter imports.
 
 from __future__ import annotations
 
+from portfwd.errors import DialError
 from portfwd.filters.api import (
     API_VERSION,
     BOTH,
@@ -22,6 +23,8 @@ from portfwd.filters.api import (
     Await,
     Bypass,
     Close,
+    CloseOrBypass,
+    CloseOrPass,
     Connection,
     Copy,
     Delay,
@@ -51,8 +54,10 @@ from portfwd.values import (
     TO_CLIENT,
     TO_UPSTREAM,
     Address,
+    CloseReason,
     Direction,
     InetAddress,
+    Note,
     SessionSummary,
     TLSInfo,
     UnixAddress,
@@ -75,9 +80,13 @@ __all__ = [
     "Bypass",
     "Clock",
     "Close",
+    "CloseOrBypass",
+    "CloseOrPass",
+    "CloseReason",
     "Connection",
     "Copy",
     "Delay",
+    "DialError",
     "Direction",
     "Factory",
     "Filter",
@@ -94,6 +103,7 @@ __all__ = [
     "InetAddress",
     "Log",
     "NeedMore",
+    "Note",
     "Plugin",
     "Release",
     "Reply",

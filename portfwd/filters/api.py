@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from math import isfinite
-from typing import Any, ClassVar, Final, Protocol, runtime_checkable
+from typing import Any, ClassVar, Final, Literal, Protocol, TypeAlias, runtime_checkable
 
 from attrs import define, field, frozen
 from zope.interface import Attribute, Interface, implementer
@@ -99,6 +99,10 @@ MAX_HOLD: Final = 16 * 1024
 HOLD_TIMEOUT: Final = 3.0
 
 
+#: What `on_timeout`, `on_overflow` and `on_error` may be.
+CloseOrPass: TypeAlias = Literal["close", "pass"]
+CloseOrBypass: TypeAlias = Literal["close", "bypass"]
+
 #: Notes of one session, and characters of one that is text: what a line of a log can bear.
 MOST_NOTES: Final = 32
 MAX_NOTE: Final = 256
@@ -150,7 +154,7 @@ class Connection:
     announced: Address | None = None
     announced_local: Address | None = None
     upstream: Address | None = None
-    network: str = "tcp"
+    network: Literal["tcp", "unix", "udp"] = "tcp"
     tls: TLSInfo | None = None
     introduced: bool = False
     tags: dict[str, object] = field(factory=dict)
@@ -331,9 +335,9 @@ class Filter:
     routes: ClassVar[bool] = False
     max_hold: ClassVar[int] = MAX_HOLD
     hold_timeout: ClassVar[float | None] = None
-    on_timeout: ClassVar[str] = "close"
-    on_error: ClassVar[str] = "close"
-    on_overflow: ClassVar[str] = "close"
+    on_timeout: ClassVar[CloseOrPass] = "close"
+    on_error: ClassVar[CloseOrBypass] = "close"
+    on_overflow: ClassVar[CloseOrPass] = "close"
     announces: ClassVar[bool] = False
 
     def opened(self, connection: Connection) -> Verdict:
@@ -380,9 +384,9 @@ class FilterFactory:
     routes: bool = False
     max_hold: int = MAX_HOLD
     hold_timeout: float | None = None
-    on_timeout: str = "close"
-    on_error: str = "close"
-    on_overflow: str = "close"
+    on_timeout: CloseOrPass = "close"
+    on_error: CloseOrBypass = "close"
+    on_overflow: CloseOrPass = "close"
     announces: bool = False
 
     def start(self, services: Services) -> None:
@@ -420,11 +424,11 @@ class Factory:
     routes: bool = False
     max_hold: int = MAX_HOLD
     hold_timeout: float | None = None
-    on_timeout: str = "close"
-    on_error: str = "close"
+    on_timeout: CloseOrPass = "close"
+    on_error: CloseOrBypass = "close"
     announces: bool = False
     leads: bool = False
-    on_overflow: str = "close"
+    on_overflow: CloseOrPass = "close"
     start: Callable[[Services], None] | None = None
     stop: Callable[[], None] | None = None
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
 from decimal import Decimal
 from typing import Any, Final, Generic, TypeVar
 
@@ -143,6 +144,23 @@ def choice(*words: str, spelled: Callable[[str], str] = str) -> OptionKind[str]:
         return word
 
     return OptionKind(" | ".join(words), read, str, words[0])
+
+
+def list_of(kind: OptionKind[Any], container: Callable[[list[Any]], Any] = tuple) -> OptionKind[Any]:
+    """
+    Values of `kind` with commas between them.
+
+    :param container: what becomes of them: ``tuple``, ``list``, ``frozenset``.
+    """
+
+    def read(text: str) -> Any:
+        return container([kind.read(part) for part in text.split(",")])
+
+    def write(values: Iterable[Any]) -> str:
+        texts = [kind.write(one) for one in values]
+        return ",".join(sorted(texts) if isinstance(values, AbstractSet) else texts)
+
+    return OptionKind(f"{kind.unit},…", read, write, f"{kind.example},{kind.example}")
 
 
 def one_of(words: Iterable[str]) -> str:

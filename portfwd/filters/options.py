@@ -13,7 +13,8 @@ Options of a filter, declared once: what reads them, tells what is wrong, and ex
 keyword in the file is the attribute's name with ``-`` for ``_``, and plain words go to the
 attributes that are ``positional``, in order. The kinds of values are in
 `portfwd.filters.option_kinds` and can be imported from here. A class that declares
-nothing is read by its annotations: ``int``, ``float``, ``bool``, ``bytes`` and ``str``.
+nothing is read by its annotations: ``int``, ``float``, ``bool``, ``bytes``, ``str``, ``Literal`` of words,
+and ``list``, ``tuple``, ``set`` and ``frozenset`` of these, which a file writes with commas.
 
 It knows no rules file: a problem says which word or option it is about, by its number, and whoever
 has the file points at it.
@@ -49,6 +50,7 @@ from portfwd.filters.option_kinds import (
     file_text,
     fraction,
     integer,
+    list_of,
     networks,
     number,
     rate,
@@ -82,6 +84,7 @@ __all__ = [
     "file_text",
     "fraction",
     "integer",
+    "list_of",
     "networks",
     "number",
     "option",
@@ -100,6 +103,7 @@ Options = TypeVar("Options")
 NEEDED: Final = attrs.NOTHING
 
 _METADATA: Final = "portfwd.filters.options"
+_CONTAINERS: Final = (list, tuple, set, frozenset)
 _BY_ANNOTATION: Final[Mapping[object, OptionKind[Any]]] = types.MappingProxyType(
     {int: integer, float: decimal, bool: switch, bytes: data, str: text}
 )
@@ -267,10 +271,19 @@ def _annotations(cls: type) -> dict[str, Any]:
 
 
 def _by_annotation(annotation: Any) -> OptionKind[Any]:
-    """The kind of value for an annotation: ``int``, ``int | None``, ``"int"``; text for what is unknown."""
+    """
+    The kind of value for an annotation: ``int``, ``int | None``, ``list[int]``, ``Literal["a", "b"]``.
+
+    Text for what is unknown.
+    """
     if typing.get_origin(annotation) in (types.UnionType, typing.Union):
         inner = [one for one in typing.get_args(annotation) if one is not types.NoneType]
         annotation = inner[0] if len(inner) == 1 else str
+    origin, inside = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in _CONTAINERS and (origin is not tuple or inside[1:] == (...,)):
+        return list_of(_by_annotation(inside[0]), origin)
+    if origin is typing.Literal and all(isinstance(one, str) for one in inside):
+        return choice(*inside)
     if isinstance(annotation, str):
         annotation = {kind.__name__: kind for kind in (int, float, bool, bytes)}.get(annotation, str)
     return _BY_ANNOTATION.get(annotation, text)

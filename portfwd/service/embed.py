@@ -15,18 +15,17 @@ from typing import Any, Final
 from attrs import evolve
 from twisted.application.service import IServiceCollection, MultiService
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.internet.interfaces import IReactorCore
 
 from portfwd.admin.operator import LiveSession, OperatorError, TargetView
 from portfwd.errors import RulesError, StartError, SteerError
-from portfwd.kernel.reactor import Reactor
 from portfwd.kernel.steady import steady
 from portfwd.relay.rule import SessionLog
 from portfwd.rules import unsupported
 from portfwd.rules.model import AccessLogFormat, LogSpec, Rule, Ruleset
 from portfwd.service.build.checks import plugin_problems
 from portfwd.service.build.factories import Factories
-from portfwd.service.build.from_objects import FilterArgument, Target, ruleset_from, ruleset_of
+from portfwd.service.build.from_objects import FilterArgument, Listening, Target, ruleset_from, ruleset_of
 from portfwd.service.daemon.pid_file import PidFile
 from portfwd.service.operators.operating import Operating
 from portfwd.service.operators.operators import add_operators
@@ -48,7 +47,7 @@ class EmbeddedForwarder(MultiService):
     :ivar clock: the program's reactor; its delayed calls count by the monotonic clock.
     """
 
-    def __init__(self, reactor: Reactor, ruleset: Ruleset, log: SessionLog | None, drain: float) -> None:
+    def __init__(self, reactor: IReactorCore, ruleset: Ruleset, log: SessionLog | None, drain: float) -> None:
         """
         Make everything ready; nothing is bound or connected yet.
 
@@ -220,7 +219,7 @@ class EmbeddedForwarder(MultiService):
         self,
         rule: str | Rule | Ruleset | None = None,
         *,
-        listen: str | IStreamServerEndpoint | None = None,
+        listen: Listening | None = None,
         to: Target | Iterable[Target] | None = None,
         filters: Iterable[FilterArgument] = (),
         clauses: Iterable[str] = (),
@@ -280,10 +279,10 @@ class EmbeddedForwarder(MultiService):
 
 
 def forward(
-    reactor: Reactor,
+    reactor: IReactorCore,
     rule: str | Rule | Ruleset | None = None,
     *,
-    listen: str | IStreamServerEndpoint | None = None,
+    listen: Listening | None = None,
     to: Target | Iterable[Target] | None = None,
     filters: Iterable[FilterArgument] = (),
     clauses: Iterable[str] = (),
@@ -299,7 +298,7 @@ def forward(
 
 def _read(
     rule: str | Rule | Ruleset | None,
-    listen: str | IStreamServerEndpoint | None,
+    listen: Listening | None,
     to: Target | Iterable[Target] | None,
     filters: Iterable[FilterArgument],
     clauses: Iterable[str],

@@ -13,7 +13,7 @@ by the forwarder.
 from __future__ import annotations
 
 from portfwd.testing.contract import ContractBroken, check_filter
-from portfwd.testing.pipe import Outcome, Pipe
+from portfwd.testing.pipe import Notes, Outcome, Pipe
 from portfwd.testing.splits import every_split
 
-__all__ = ["ContractBroken", "Outcome", "Pipe", "check_filter", "every_split"]
+__all__ = ["ContractBroken", "Notes", "Outcome", "Pipe", "check_filter", "every_split"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from attrs import Factory, define, field, frozen
 from hypothesis import given, settings
@@ -73,6 +73,20 @@ class Described:
         """
 
 
+class Listing:
+    """A class with arguments that are lists, and words."""
+
+    def __init__(
+        self,
+        hosts: frozenset[str] = frozenset(),
+        ports: list[int] | None = None,
+        parts: tuple[float, ...] = (),
+        kind: Literal["soft", "hard"] = "soft",
+        pair: tuple[str, int] = ("", 0),
+    ) -> None:
+        self.said = (hosts, ports, parts, kind, pair)
+
+
 class DeclarationTests(SynchronousTestCase):
     """What is known of options."""
 
@@ -118,6 +132,22 @@ class DeclarationTests(SynchronousTestCase):
             file: str = option(file_text, default="/etc/x")
 
         self.assertEqual([one.default_text for one in declared(Options)], ["a,b c", "/etc/x"])
+
+    def test_lists_by_annotation(self) -> None:
+        """A list has commas in a file, and words of a `Literal` are the only ones."""
+        pairs = [("hosts", "b,a"), ("ports", "1,2"), ("parts", "0.5"), ("kind", "hard")]
+        made = read_options(Listing, (), pairs, FILES)
+        assert isinstance(made, Listing)
+        self.assertEqual(made.said, ({"a", "b"}, [1, 2], (0.5,), "hard", ("", 0)))
+        units = [one.kind.unit for one in declared(Listing)]
+        self.assertEqual(units, ["text,…", "number,…", "number,…", "soft | hard", "text"])
+        texts = [one.default_text for one in declared(Listing)[:4]]
+        self.assertEqual(texts, ["", "", "", "soft"])
+        for pair in (("ports", "1,x"), ("ports", "1,,2"), ("kind", "sofd")):
+            problems = read_options(Listing, (), [pair], FILES)
+            assert isinstance(problems, list)
+            self.assertEqual(len(problems), 1, pair)
+        self.assertEqual(declared(Listing)[0].kind.write({"b", "a"}), "a,b")  # type: ignore[union-attr]
 
     def test_annotations(self) -> None:
         """A class that declares nothing is read by its annotations; without, by text."""

@@ -10,7 +10,7 @@ objects themselves (`ListenSpec.given`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, Protocol, TypeAlias, cast
 
 from attrs import evolve
 from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndpoint
@@ -22,7 +22,24 @@ from portfwd.rules.tokens import spell_value
 
 #: A filter: the text of a ``filter`` clause, or an object; see `portfwd.filters.given`.
 FilterArgument: TypeAlias = object
-Target: TypeAlias = str | IStreamClientEndpoint
+
+
+class Listens(Protocol):
+    """A server endpoint, for programs that are checked without mypy-zope."""
+
+    def listen(self, protocolFactory: Any) -> Any:
+        """See `IStreamServerEndpoint`."""
+
+
+class Connects(Protocol):
+    """A client endpoint, likewise."""
+
+    def connect(self, protocolFactory: Any) -> Any:
+        """See `IStreamClientEndpoint`."""
+
+
+Listening: TypeAlias = str | IStreamServerEndpoint | Listens
+Target: TypeAlias = str | IStreamClientEndpoint | Connects
 
 #: What the text has in the place of an object; no description of an endpoint begins like it.
 _STANDS_FOR: Final = "given-object-"
@@ -45,7 +62,7 @@ def ruleset_of(rule: str | Rule | Ruleset) -> Ruleset:
 
 
 def ruleset_from(
-    listen: str | IStreamServerEndpoint,
+    listen: Listening,
     to: Target | Iterable[Target],
     filters: Iterable[FilterArgument] = (),
     clauses: Iterable[str] = (),

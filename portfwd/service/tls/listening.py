@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Final
+from typing import Final, Literal
 
 from twisted.logger import Logger
 
@@ -84,8 +84,9 @@ def _expects_header(filters: Sequence[Clause]) -> ExpectsHeader | None:
     factory = filters[0].factory
 
     def expects(client: Address | None) -> bool:
-        network = "unix" if isinstance(client, UnixAddress) else "tcp"
-        connection = Connection(0, "", FilterLog(_LOG, "", 0), client=client, network=network)
+        log = FilterLog(_LOG, "", 0)
+        network: Literal["unix", "tcp"] = "unix" if isinstance(client, UnixAddress) else "tcp"
+        connection = Connection(0, "", log, client=client, network=network)
         return isinstance(factory.build(connection), ProxyIn)
 
     return expects
