@@ -16,7 +16,7 @@ from typing import Final
 
 from portfwd.kernel.sockets import apply_settings, inet_family, listening_settings, literal_of, sockaddr_of
 from portfwd.listen.unix_files import bind_unix
-from portfwd.rules.model import Kind, ListenSpec, Options
+from portfwd.rules.model import UNIX_KINDS, ListenSpec, Options
 from portfwd.values import UnixAddress, is_literal
 
 #: How a machine without IPv6 refuses an IPv6 address.
@@ -41,7 +41,7 @@ def bind(
     :returns: non-blocking sockets, bound and not yet listening.
     :raises OSError: nothing is bound then.
     """
-    if spec.kind is Kind.UNIX:
+    if spec.kind in UNIX_KINDS:
         return [bind_unix(UnixAddress(spec.path), spec.options)]
     return bind_hosts(
         spec,

@@ -9,7 +9,7 @@ be moved otherwise for a time: bytes that a filter sees are copied, and so are s
 from __future__ import annotations
 
 from portfwd.kernel.platform import Platform
-from portfwd.rules.model import PLAIN_LISTENERS, PLAIN_TARGETS, Kind, RelayKind, Rule
+from portfwd.rules.model import PLAIN_LISTENERS, PLAIN_TARGETS, TLS_KINDS, Kind, RelayKind, Rule
 from portfwd.values import RelayPlan
 
 #: The kinds of `RelayPlan` whose streams are sockets that Twisted does not see.
@@ -46,4 +46,4 @@ def plan_relay(rule: Rule, platform: Platform) -> RelayPlan:
 
 
 def _named(kind: Kind) -> str:
-    return "TLS" if kind is Kind.TLS else "an endpoint of Twisted's"
+    return "TLS" if kind in TLS_KINDS else "an endpoint of Twisted's"

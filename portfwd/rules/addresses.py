@@ -91,6 +91,10 @@ def read_place(word: Word, role: Role, port_of_service: PortOfService) -> Place:
         if not colon and text in PREFIXES:
             raise WordFault("bad-address", f"'{text}' alone is no address", f"write {text}:ADDRESS")
         return _read_inet(text, Kind.TCP, False, role, port_of_service)
+    if kind is Kind.TLS and (under := _under_tls(rest)) is not None:
+        kind = under
+        prefix = kind.value
+        rest = text[len(prefix) + 1 :]
     start = len(prefix) + 1
     try:
         if kind in _INET:
@@ -100,6 +104,16 @@ def read_place(word: Word, role: Role, port_of_service: PortOfService) -> Place:
         return read_path(rest, kind, role)
     except WordFault as fault:
         raise fault.moved(start) from None
+
+
+def _under_tls(rest: str) -> Kind | None:
+    """What follows ``tls:``, if it is no address: a host may be called unix or systemd, too."""
+    under, _, name = rest.partition(":")
+    if under == Kind.UNIX.value and (not name or "/" in name or name.startswith("@")):
+        return Kind.TLS_UNIX
+    if under == Kind.SYSTEMD.value and _PORTS.fullmatch(name) is None:
+        return Kind.TLS_SYSTEMD
+    return None
 
 
 def _read_endpoint(word: Word) -> Place:

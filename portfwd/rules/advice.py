@@ -27,7 +27,17 @@ from collections.abc import Callable, Iterator
 
 from portfwd.errors import Location, Problem, Severity
 from portfwd.rules.access import UNIX
-from portfwd.rules.model import UNIX_KINDS, Framing, Kind, ListenSpec, PortRange, Rule, Ruleset, TargetSpec
+from portfwd.rules.model import (
+    TLS_KINDS,
+    UNIX_KINDS,
+    Framing,
+    Kind,
+    ListenSpec,
+    PortRange,
+    Rule,
+    Ruleset,
+    TargetSpec,
+)
 from portfwd.values import is_literal, printable
 
 #: The ports of DNS over UDP and TCP, and over TLS (RFC 7858).
@@ -62,7 +72,7 @@ def _about(rule: Rule, is_directory: Callable[[str], bool]) -> Iterator[Problem]
     for target in _targets(rule):
         yield from _zone(target, "it cannot be dialled")
         yield from _directory(target, is_directory)
-        if target.kind is Kind.TLS and not target.options.verify and not target.options.pin:
+        if target.kind in TLS_KINDS and not target.options.verify and not target.options.pin:
             yield _warning(
                 target.where,
                 "unverified",

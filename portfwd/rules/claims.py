@@ -137,7 +137,7 @@ def _spec(address: InetAddress | UnixAddress) -> ListenSpec:
 def _path(listen: ListenSpec) -> tuple[str, str]:
     """A name that one listener takes; sockets for streams and for datagrams share the names of files."""
     if listen.kind in SYSTEMD_KINDS:
-        return listen.kind.value, listen.path
+        return listen.kind.value.removeprefix("tls:"), listen.path
     path = listen.path if listen.path.startswith("@") else posixpath.normpath(listen.path)
     # POSIX leaves it open what two slashes at the beginning mean; for Linux they are one.
     return "unix", "/" + path.lstrip("/") if path.startswith("//") else path

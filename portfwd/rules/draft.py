@@ -19,11 +19,11 @@ from portfwd.rules.addresses import Place, address_text, is_datagram, is_inet
 from portfwd.rules.findings import Findings, shown
 from portfwd.rules.model import (
     DATAGRAM_IDLE,
+    TLS_KINDS,
     UNIX_KINDS,
     AclEntry,
     CheckSpec,
     FilterSpec,
-    Kind,
     ListenOptions,
     ListenSpec,
     Options,
@@ -138,7 +138,7 @@ class RuleDraft:
 
 def _met(needs: Needs, listen: Place | None, targets: list[TargetDraft]) -> bool:
     if needs is Needs.TLS_TARGET:
-        return any(target.place.kind is Kind.TLS for target in targets)
+        return any(target.place.kind in TLS_KINDS for target in targets)
     if needs is Needs.INET_TARGET:
         return any(is_inet(target.place) for target in targets)
     # Only the two above are needed by options that a target can have of its own.
@@ -148,7 +148,7 @@ def _met(needs: Needs, listen: Place | None, targets: list[TargetDraft]) -> bool
     if needs is Needs.DATAGRAM_LISTENER:
         return is_datagram(listen)
     if needs is Needs.TLS_LISTENER:
-        return listen.kind is Kind.TLS
+        return listen.kind in TLS_KINDS
     if needs is Needs.MIXED:
         return any(is_datagram(target.place) != is_datagram(listen) for target in targets)
     return is_inet(listen) and (":" in listen.host or not is_literal(listen.host))

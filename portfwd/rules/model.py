@@ -32,6 +32,8 @@ class Kind(enum.Enum):
     SYSTEMD = "systemd"
     SYSTEMD_DATAGRAM = "systemd-dgram"
     ENDPOINT = "endpoint"
+    TLS_UNIX = "tls:unix"
+    TLS_SYSTEMD = "tls:systemd"
 
 
 #: Listeners and targets whose bytes are what a socket of ours carries, with nothing around them.
@@ -46,9 +48,11 @@ DATAGRAM_IDLE: Final = 72.0
 #: What speaks in datagrams.
 DATAGRAM_KINDS: Final = frozenset({Kind.UDP, Kind.UNIX_DATAGRAM, Kind.SYSTEMD_DATAGRAM})
 #: What systemd opened, and hands over by name.
-SYSTEMD_KINDS: Final = frozenset({Kind.SYSTEMD, Kind.SYSTEMD_DATAGRAM})
+SYSTEMD_KINDS: Final = frozenset({Kind.SYSTEMD, Kind.SYSTEMD_DATAGRAM, Kind.TLS_SYSTEMD})
 #: What has a file's name, or an abstract one.
-UNIX_KINDS: Final = frozenset({Kind.UNIX, Kind.UNIX_DATAGRAM})
+UNIX_KINDS: Final = frozenset({Kind.UNIX, Kind.UNIX_DATAGRAM, Kind.TLS_UNIX})
+#: What speaks TLS.
+TLS_KINDS: Final = frozenset({Kind.TLS, Kind.TLS_UNIX, Kind.TLS_SYSTEMD})
 
 
 class RelayKind(enum.Enum):

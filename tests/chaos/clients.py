@@ -28,7 +28,7 @@ class Client:
         self._own: str | None = None
         self._asked = self._answers = 0
         self._waits_for = b""
-        self._shaken = kind != "tls"
+        self._shaken = not kind.startswith("tls")
         self._sock = socket.socket(family, socket.SOCK_DGRAM if self.is_datagrams else socket.SOCK_STREAM)
         try:
             self._sock.settimeout(PATIENCE)

@@ -22,7 +22,7 @@ import trustme
 
 from tests.chaos.clients import Client
 from tests.chaos.edits import Places, a_rule, broken, edited, free_of_conflicts, texts
-from tests.chaos.model import DATAGRAMS, DRAINED, MOVING, UNIX, Model, Spec
+from tests.chaos.model import DATAGRAMS, DRAINED, MOVING, TLS, UNIX, Model, Spec
 from tests.integration.case import ACCIDENTS
 from tests.integration.echo import EchoServer
 from tests.integration.forwarder import Forwarder, wait_until
@@ -296,7 +296,9 @@ class Run:
         return True
 
     def _kill(self) -> bool:
-        name = self._a_rule()
+        # Of rules that are gone, too.
+        names = {*self.model.rules, *(one.rule for one in self.model.sessions.values())}
+        name = self._chance.choice(sorted(names))
         self._tell("kill", name)
         self._told(f"kill rule={name}")
         self.model.kill(name)
@@ -431,7 +433,7 @@ class Run:
         """See what TLS rules have shown."""
         for session in self.model.sessions.values():
             client = self._clients[session.client]
-            if client.kind == "tls" and client.certificate() != self._shown[session.certificate]:
+            if client.kind in TLS and client.certificate() != self._shown[session.certificate]:
                 raise Disagreement(f"{client} was not shown certificate {session.certificate}")
 
     def check_log(self) -> None:

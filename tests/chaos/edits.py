@@ -13,9 +13,9 @@ from typing import Final
 
 from attrs import evolve, frozen
 
-from tests.chaos.model import DATAGRAMS, MOVING, UNIX, Spec
+from tests.chaos.model import DATAGRAMS, MOVING, TLS, UNIX, Spec
 
-KINDS: Final = ("tcp", "tcp", "tcp", "tls", "udp", "unix", "unix-dgram", "endpoint")
+KINDS: Final = ("tcp", "tcp", "tcp", "tls", "udp", "unix", "unix-dgram", "tls:unix", "endpoint")
 HOSTS: Final = ("127.0.0.1", "127.0.0.1", "127.0.0.2", "0.0.0.0")
 NAMES: Final = tuple("abcdefghijkl")
 MOST_RULES: Final = 8
@@ -61,7 +61,7 @@ def vary(chance: Random, spec: Spec) -> Spec:
         spec,
         most=chance.randint(1, 3) if limited else None,
         wait=limited and chance.random() < 0.5,
-        shares=spec.kind in ("tcp", "unix", "tls") and chance.random() < 0.2,
+        shares=spec.kind in ("tcp", "unix", *TLS) and chance.random() < 0.2,
         cut=chance.random() < 0.3,
         filtered=spec.kind not in DATAGRAMS and chance.random() < 0.2,
         variant=chance.randint(0, 3),
@@ -136,9 +136,11 @@ def _line(places: Places, spec: Spec) -> str:
     elif spec.kind in UNIX:
         listen = f"{spec.kind}:{directory}/{spec.place}"
     elif spec.kind == "tls":
-        listen = f"tls:{spec.host}:{spec.place} cert={directory}/server.pem"
+        listen = f"tls:{spec.host}:{spec.place}"
     else:
         listen = f"{'udp:' if spec.kind == 'udp' else ''}{spec.host}:{spec.place}"
+    if spec.kind in TLS:
+        listen += f" cert={directory}/server.pem"
     if spec.kind in DATAGRAMS:
         target = f"udp:{target}"
     if spec.most is not None:

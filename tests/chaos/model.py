@@ -21,7 +21,8 @@ NORMAL, LIMIT, KILLED = "--", "LC", "KD"
 
 #: Kinds of listeners whose clients send datagrams.
 DATAGRAMS: Final = frozenset({"udp", "unix-dgram"})
-UNIX: Final = frozenset({"unix", "unix-dgram"})
+TLS: Final = ("tls", "tls:unix")
+UNIX: Final = frozenset({"unix", "unix-dgram", "tls:unix"})
 
 #: The name on which rules listen whose address changes.
 MOVING: Final = "moving.test"
@@ -35,7 +36,7 @@ class Spec:
     """
     One rule of the file.
 
-    :ivar kind: ``tcp``, ``tls``, ``udp``, ``unix``, ``unix-dgram`` or ``endpoint``.
+    :ivar kind: ``tcp``, ``tls``, ``udp``, ``unix``, ``unix-dgram``, ``tls:unix`` or ``endpoint``.
     :ivar place: the port, or the name of the socket's file.
     :ivar most: ``max-conns``; None for none.
     :ivar wait: ``on-limit=wait``.

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from portfwd.rules.addresses import address_text
 from portfwd.rules.model import (
     DATAGRAM_KINDS,
+    TLS_KINDS,
     UNIX_KINDS,
     AccessLogFormat,
     AclEntry,
@@ -93,13 +94,16 @@ def _places(draw: st.DrawFn, kinds: list[Kind], ports: int, paths: st.SearchStra
     if kind in {Kind.TCP, Kind.UDP, Kind.TLS}:
         first = draw(st.integers(1, 65535 - ports))
         return {"kind": kind, "host": draw(hosts), "ports": PortRange(first, first + ports - 1)}
-    return {
-        "kind": kind,
-        "path": draw(paths.filter(lambda path: 0 < len(path.encode()) < 100 and path.strip() != "")),
-    }
+    path = draw(paths.filter(lambda path: 0 < len(path.encode()) < 90 and path.strip() != ""))
+    return {"kind": kind, "path": _beneath(kind) + path}
 
 
-_TARGETS = [Kind.TCP, Kind.UDP, Kind.TLS, Kind.UNIX, Kind.UNIX_DATAGRAM, Kind.ENDPOINT]
+def _beneath(kind: Kind) -> str:
+    """What keeps a path or a name from being taken for a port, behind a host that is called unix."""
+    return "/" if kind in TLS_KINDS else ""
+
+
+_TARGETS = [Kind.TCP, Kind.UDP, Kind.TLS, Kind.UNIX, Kind.UNIX_DATAGRAM, Kind.ENDPOINT, Kind.TLS_UNIX]
 _paths = texts.filter(lambda text: text != "@")
 
 
@@ -114,7 +118,8 @@ def rules(draw: st.DrawFn, number: int) -> Rule:
         span = PortRange(1000 + 20 * number, 1000 + 20 * number + ports - 1)
     else:
         ports = 1
-        path = draw(_paths.filter(lambda text: len(text.encode()) < 90 and text.strip() != "")) + str(number)
+        path = draw(_paths.filter(lambda text: len(text.encode()) < 90 and text.strip() != ""))
+        path = f"{_beneath(kind)}{path}{number}"
     targets = [
         TargetSpec(**place)
         for place in draw(st.lists(_places(_TARGETS, ports, _paths), min_size=1, max_size=3))
@@ -150,13 +155,13 @@ def rules(draw: st.DrawFn, number: int) -> Rule:
     fits = set()
     if kind in UNIX_KINDS:
         fits.add(Needs.UNIX_LISTENER)
-    if kind is Kind.TLS:
+    if kind in TLS_KINDS:
         fits.add(Needs.TLS_LISTENER)
     if kind in DATAGRAM_KINDS:
         fits.add(Needs.DATAGRAM_LISTENER)
     if span is not None and host != "127.0.0.1":
         fits.add(Needs.INET_LISTENER)
-    if any(target.kind is Kind.TLS for target in every):
+    if any(target.kind in TLS_KINDS for target in every):
         fits.add(Needs.TLS_TARGET)
     if any((target.kind in DATAGRAM_KINDS) != (kind in DATAGRAM_KINDS) for target in every):
         fits.add(Needs.MIXED)
@@ -168,7 +173,7 @@ def rules(draw: st.DrawFn, number: int) -> Rule:
     for target in [*targets, *named]:
         own = {}
         if finished and draw(st.booleans()):
-            met = {Needs.TLS_TARGET} if target.kind is Kind.TLS else set()
+            met = {Needs.TLS_TARGET} if target.kind in TLS_KINDS else set()
             own = draw(_options(Options, dict(TARGET), met))
         finished.append(evolve(target, options=evolve(options, **own)))
     return Rule(

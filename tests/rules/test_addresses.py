@@ -72,10 +72,21 @@ class GoodPlacesTests(SynchronousTestCase):
             ("unix:/run/a:b/udp", Kind.UNIX, "/run/a:b/udp"),
             ("systemd:web", Kind.SYSTEMD, "web"),
             ("systemd-dgram:dns", Kind.SYSTEMD_DATAGRAM, "dns"),
+            ("tls:unix:/run/a.sock", Kind.TLS_UNIX, "/run/a.sock"),
+            ("tls:unix:@name", Kind.TLS_UNIX, "@name"),
+            ('tls:unix:"/run/a b"', Kind.TLS_UNIX, "/run/a b"),
+            ("tls:systemd:web", Kind.TLS_SYSTEMD, "web"),
             (r'endpoint:"tcp:host=fe80\:\:1:port=80"', Kind.ENDPOINT, r"tcp:host=fe80\:\:1:port=80"),
         ):
             found = place(text)
             self.assertEqual((found.kind, found.path, found.ports), (kind, path, None), text)
+
+    def test_hosts_called_as_kinds(self) -> None:
+        """With a port behind it, what follows ``tls:`` is a host."""
+        for text, host in (("tls:unix:443", "unix"), ("tls:systemd:8443-8444", "systemd")):
+            found = place(text)
+            self.assertEqual((found.kind, found.host), (Kind.TLS, host))
+        self.assertEqual(self.assertRaises(WordFault, place, "tls:unix:").code, "bad-path")
 
     def test_ports(self) -> None:
         """Numbers, ranges and services; port 0 is any free port of a listener."""
@@ -152,6 +163,7 @@ class BadPlacesTests(SynchronousTestCase):
             ("10.0.0.5:0", "port-zero"),
             ("systemd:web", "listener-only"),
             ("systemd-dgram:dns", "listener-only"),
+            ("tls:systemd:web", "listener-only"),
         ):
             self.assertEqual(self.assertRaises(WordFault, place, text, Role.TARGET).code, code, text)
 
@@ -203,6 +215,9 @@ class TextTests(SynchronousTestCase):
             ('unix:"/a b"', 'unix:"/a b"'),
             ("systemd:a", "systemd:a"),
             ("systemd-dgram:a", "systemd-dgram:a"),
+            ("tls:unix:/a", "tls:unix:/a"),
+            ('tls:unix:"/a,b"', 'tls:unix:"/a,b"'),
+            ("tls:systemd:a", "tls:systemd:a"),
             (r'endpoint:"a\"b\:c"', r'endpoint:"a\"b\\:c"'),
         ):
             found = place(text)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from twisted.logger import Logger
 
 from portfwd.relay.loops import Loops
-from portfwd.rules.model import Kind
+from portfwd.rules.model import TLS_KINDS, Kind
 from portfwd.service.build.bind_failures import listen_label
 from portfwd.service.build.bound import Bound
 from portfwd.service.build.targets import target_labels
@@ -62,6 +62,6 @@ def bound_labels(bound: Bound) -> Iterator[str]:
     addresses = list(bound_addresses(bound))
     if spec.ports is not None and not spec.host:
         addresses = [f":{address.rpartition(':')[2]}" for address in addresses]
-    prefix, suffix = "tls:" if spec.kind is Kind.TLS else "", "/udp" if spec.kind is Kind.UDP else ""
+    prefix, suffix = "tls:" if spec.kind in TLS_KINDS else "", "/udp" if spec.kind is Kind.UDP else ""
     for address in dict.fromkeys(addresses):
         yield f"{prefix}{address}{suffix}"

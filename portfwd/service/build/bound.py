@@ -25,7 +25,7 @@ from portfwd.listen.endpoint_clients import StreamFactory
 from portfwd.listen.late_clients import LAST_BATCHES, LateClients
 from portfwd.listen.listener import Listener
 from portfwd.relay.live import LiveRule
-from portfwd.rules.model import Kind
+from portfwd.rules.model import TLS_KINDS
 from portfwd.service.build.bind_failures import cannot_listen, listen_label
 from portfwd.streams.transports.transport import TransportStream
 from portfwd.values import Address
@@ -157,7 +157,7 @@ def taking(live: LiveRule, local: Address | None, budget: Descriptors) -> Accept
 
 def room_maker(live: LiveRule) -> MakeRoom | None:
     """What drops a client of `live` that has not begun its TLS handshake; None where there are none."""
-    return live.handshakes.drop_silent if live.rule.listen.kind is Kind.TLS else None
+    return live.handshakes.drop_silent if live.rule.listen.kind in TLS_KINDS else None
 
 
 def listen_on_endpoints(bound: Bound, budget: DescriptorBudget, failed: Callable[[str], None]) -> None:

@@ -37,6 +37,7 @@ from portfwd.rules.access import AccessList
 from portfwd.rules.model import (
     DATAGRAM_KINDS,
     SYSTEMD_KINDS,
+    TLS_KINDS,
     Kind,
     ListenSpec,
     PortRange,
@@ -150,7 +151,7 @@ class RuleMaker:
             ready_checks = configure_checks(rule, self._checks)
             checks = ready_checks.checks
             self.problems += ready_checks.problems
-        if rule.listen.kind is Kind.TLS:
+        if rule.listen.kind in TLS_KINDS:
             streams = ready_streams(rule, context, filters, self.failures, before, limiters) or streams
         endpoint = None
         if rule.listen.kind is Kind.ENDPOINT:

@@ -27,14 +27,14 @@ from portfwd.kernel.reactor import Reactor
 from portfwd.kernel.sockets import inet_family, sockaddr_of
 from portfwd.listen.binding import share_port
 from portfwd.listen.unix_files import DEFAULT_MODE, try_unix
-from portfwd.rules.model import Kind, ListenSpec
+from portfwd.rules.model import UNIX_KINDS, ListenSpec
 from portfwd.values import Address, InetAddress, UnixAddress
 
 
 def portable_endpoints(reactor: Reactor, spec: ListenSpec, port: int) -> list[IStreamServerEndpoint]:
     """What listens for `spec` on `port`."""
     backlog = spec.options.backlog or socket.SOMAXCONN
-    if spec.kind is Kind.UNIX:
+    if spec.kind in UNIX_KINDS:
         mode = DEFAULT_MODE if spec.options.mode is None else spec.options.mode
         name = UnixAddress(spec.path).sockaddr
         return [UNIXServerEndpoint(reactor, name, backlog, mode)]

@@ -17,11 +17,11 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from portfwd.relay.context import RelayContext
 from portfwd.relay.destination import Destination
 from portfwd.relay.live import LiveRule
-from portfwd.rules.model import DATAGRAM_KINDS, UNIX_KINDS, Kind, TargetSpec
+from portfwd.rules.model import DATAGRAM_KINDS, TLS_KINDS, UNIX_KINDS, Kind, TargetSpec
 from portfwd.rules.options import OPTIONS, Needs
 from portfwd.service.daemon.reading import in_thread
 from portfwd.service.tls.targets import ClientSide, client_side
-from portfwd.values import InetAddress, UnixAddress
+from portfwd.values import Address, InetAddress, UnixAddress
 
 
 def target_label(spec: TargetSpec, port: int | None) -> str:
@@ -74,12 +74,15 @@ def destination(
         endpoint = described(spec.path, lambda: clientFromString(context.reactor, spec.path))
         return Destination(label, options, endpoint=endpoint)
     datagrams = spec.kind in DATAGRAM_KINDS
+    address: Address
     if spec.kind in UNIX_KINDS:
-        return Destination(label, options, address=UnixAddress(spec.path), datagrams=datagrams)
-    if port is None:
+        address = UnixAddress(spec.path)
+    elif port is None:
         raise ValueError(f"{label}: {spec.kind.value} names no upstream")
+    else:
+        address = InetAddress(spec.host, port)
     tls = None
-    if spec.kind is Kind.TLS:
+    if spec.kind in TLS_KINDS:
         creators = {} if creators is None else creators
         key = (spec.host, *(getattr(options, field) for field in _TLS_FIELDS))
         tls = creators.get(key)
@@ -87,7 +90,7 @@ def destination(
             tls = creators[key] = client_side(
                 spec.host, options, seconds=context.reactor.seconds, run=partial(in_thread, context.reactor)
             )
-    return Destination(label, options, address=InetAddress(spec.host, port), tls=tls, datagrams=datagrams)
+    return Destination(label, options, address=address, tls=tls, datagrams=datagrams)
 
 
 def target_labels(live: LiveRule) -> str:

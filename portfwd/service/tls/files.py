@@ -15,7 +15,7 @@ from typing import Final
 from attrs import frozen
 
 from portfwd.errors import Location, Problem
-from portfwd.rules.model import Kind, ListenSpec, Rule, TargetSpec
+from portfwd.rules.model import TLS_KINDS, ListenSpec, Rule, TargetSpec
 from portfwd.values import printable
 
 #: Options that name files which must be there at a start, by their unique names.
@@ -82,7 +82,7 @@ def failures_of(rule: Rule, spec: ListenSpec | TargetSpec, problem: Exception) -
     :param problem: what was raised.
     """
     places = dict(rule.places)
-    files = files_of(spec, places) if spec.kind is Kind.TLS else ()
+    files = files_of(spec, places) if spec.kind in TLS_KINDS else ()
     where = places.get("cert", spec.where) if isinstance(spec, ListenSpec) else spec.where
     written = spec.options.keylog if isinstance(spec, ListenSpec) else None
     made = () if written is None else (OptionFile("keylog", written, places.get("keylog", spec.where)),)

@@ -33,7 +33,7 @@ from cryptography import x509
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
 from portfwd.errors import Location, Problem, Severity
-from portfwd.rules.model import Kind, Options, Rule, Ruleset
+from portfwd.rules.model import TLS_KINDS, Options, Rule, Ruleset
 from portfwd.service.tls.certificate_choice import judge_keylog, read_pairs
 from portfwd.service.tls.certificates import (
     Pair,
@@ -58,10 +58,10 @@ def tls_problems(ruleset: Ruleset, now: Callable[[], datetime] = now_utc) -> tup
 
 
 def _about(rule: Rule, now: datetime) -> Iterator[Problem]:
-    if rule.listen.kind is Kind.TLS:
+    if rule.listen.kind in TLS_KINDS:
         yield from _of_listener(rule, now)
     for target in rule.every_target():
-        if target.kind is not Kind.TLS:
+        if target.kind not in TLS_KINDS:
             continue
         files = files_of(target, dict(rule.places))
         lacking = tuple(missing(files))

@@ -147,6 +147,10 @@ class ClientSide:
         written = None if self._asks_for_client else options.server_name
         # RFC 6066 section 3: the name "is represented … without a trailing dot"; so is a certificate's.
         name = ascii_host((written or host.partition("%")[0]).removesuffix("."))
+        if not name and options.verify and not options.pin:
+            raise ValueError(
+                "a target without a host needs server-name=, the name that its certificate has to have"
+            )
         if not is_literal(name):
             try:
                 name.encode("idna")  # as Python does with a name in ASCII, which only bounds its labels
@@ -270,7 +274,7 @@ class ClientSide:
         # see our address in any case.
         session = None if kept is None else kept.session
         return self._context(asked.alpn).wrap_bio(
-            incoming, outgoing, server_side=False, server_hostname=asked.name, session=session
+            incoming, outgoing, server_side=False, server_hostname=asked.name or None, session=session
         )
 
     def judge(self, tls: ssl.SSLObject, hello: ClientHello) -> TLSInfo:
