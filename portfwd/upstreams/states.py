@@ -100,9 +100,10 @@ class TargetStates:
         self, health: Health, identity: str, verdict: Verdict, seconds: float, rise: int, fall: int
     ) -> None:
         """A check of a target has a verdict; the parameters are those of `Health.checked`."""
-        share = health.share
+        wishes = (verdict.share, health.checks[identity].verdict.share) != (None, None)
+        share = health.share if wishes else 1.0
         change = health.checked(identity, verdict, self.seconds(), seconds, rise, fall)
-        if change is None and health.share != share:
+        if wishes and change is None and health.share != share:
             change = StateChange(health.state, health.state, verdict.cause)
         self._tell(health, change)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import socket
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -45,6 +46,9 @@ LAST_WORD: Final = 1.0
 MAX_OUTPUT: Final = 4096
 #: Bytes of one datagram.
 MAX_DATAGRAM: Final = 65535
+
+#: What a `Knock` says that was answered.
+CONNECTED: Final = Verdict(True, "connected")
 
 Done = Callable[["Verdict | None"], None]
 
@@ -97,32 +101,24 @@ def subject_of(destination: Destination, token: str) -> Subject:
     return Subject(destination.label, token=token)
 
 
-def make_run(
-    ready: ReadyCheck,
-    destination: Destination,
-    token: str,
-    context: RelayContext,
-    timeouts: TimeoutQueue,
-    done: Done,
-) -> Run:
-    """
-    One check of `destination`, which `check_destination` has made.
-
-    :param token: hexadecimal digits that are new.
-    :param timeouts: bounds a plain connect.
-    """
-    check, subject = ready.check, subject_of(destination, token)
-    if check.carrier is CheckCarrier.COMMAND:
-        return CommandRun(ready, subject, context, done)
-    if check.carrier is CheckCarrier.DATAGRAM:
-        return DatagramRun(check.begin(subject), destination, context, done)
+def plain_address(ready: ReadyCheck, destination: Destination, context: RelayContext) -> Address | None:
+    """Where a `Knock` is all of the check; None if it is not."""
     address = destination.address
     plain = destination.tls is None and destination.endpoint is None and context.platform.own_sockets
     known = isinstance(address, UnixAddress) or (
         isinstance(address, InetAddress) and is_literal(address.host)
     )
-    if check.only_connects and plain and known and address is not None:
-        return Knock(context, address, destination, timeouts, done)
+    streams = ready.check.carrier in (CheckCarrier.STREAM, CheckCarrier.PLAIN)
+    return address if ready.check.only_connects and streams and plain and known else None
+
+
+def make_run(ready: ReadyCheck, destination: Destination, context: RelayContext, done: Done) -> Run:
+    """One check of `destination`, which `check_destination` has made; for those that are no `Knock`."""
+    check, subject = ready.check, subject_of(destination, secrets.token_hex(12))
+    if check.carrier is CheckCarrier.COMMAND:
+        return CommandRun(ready, subject, context, done)
+    if check.carrier is CheckCarrier.DATAGRAM:
+        return DatagramRun(check.begin(subject), destination, context, done)
     return StreamRun(check.begin(subject), destination, context, done)
 
 
@@ -145,9 +141,9 @@ class Knock(SocketAttempt):
         done: Done,
     ) -> None:
         poller = None if context.sockets is None else context.sockets.poller
-        options = destination.options
+        # Nothing is sent, so what is set on sockets of sessions does not matter.
         super().__init__(
-            context.reactor, address, options, timeouts.seconds, None, poller, destination.settings, timeouts
+            context.reactor, address, destination.options, timeouts.seconds, None, poller, (), timeouts
         )
         self._done = done
 
@@ -159,7 +155,7 @@ class Knock(SocketAttempt):
     def _succeed(self, sock: socket.socket) -> None:
         # A reset, as HAProxy does: no state is left behind on either side.
         self._close(sock)
-        self._done(Verdict(True, "connected"))
+        self._done(CONNECTED)
 
     def _fail(self, problem: DialError) -> None:
         self._done(verdict_of(problem))

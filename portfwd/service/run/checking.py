@@ -8,12 +8,13 @@ at random. The checks of rules that a reload has replaced go on while these have
 
 from __future__ import annotations
 
-import secrets
+import math
 from collections.abc import Callable, Iterable
+from heapq import heappop, heappush
 from random import random
 from typing import Final, cast
 
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from portfwd.kernel.failures import log_failure
@@ -22,11 +23,18 @@ from portfwd.relay.context import RelayContext
 from portfwd.relay.destination import Destination
 from portfwd.relay.live import LiveRule
 from portfwd.service.build.checks import ReadyCheck
-from portfwd.service.run.check_runs import Run, check_destination, make_run
+from portfwd.service.run.check_runs import (
+    CONNECTED,
+    Knock,
+    Run,
+    check_destination,
+    make_run,
+    plain_address,
+)
 from portfwd.upstreams.checks.api import CheckCarrier
 from portfwd.upstreams.health import Verdict
 from portfwd.upstreams.states import TargetHealth
-from portfwd.upstreams.timeout_queue import TimeoutQueue
+from portfwd.upstreams.timeout_queue import AT_ONCE, TimeoutQueue
 
 #: Seconds in which the first check of a target begins, so that what is down is known soon.
 SOON: Final = 0.5
@@ -36,6 +44,53 @@ FEW: Final = 50
 MAX_PROGRAMS: Final = 8
 #: Seconds after which a check that found no place for its program tries again.
 BUSY: Final = 0.1
+#: Seconds of which checks begin together: a turn of the reactor costs as much as a check.
+TICK: Final = 0.05
+
+
+class Schedule:
+    """Calls checkers when they are due: one timer for all, and those of one `TICK` together."""
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._due: list[tuple[float, int, Checker]] = []
+        self._count = 0
+        self._timer: IDelayedCall | None = None
+        self._timer_at = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Schedule {len(self._due)} due>"
+
+    def after(self, seconds: float, checker: Checker) -> None:
+        """Begin a check of `checker` in `seconds`."""
+        at = math.ceil((self._clock.seconds() + seconds) / TICK) * TICK
+        self._count += 1
+        heappush(self._due, (at, self._count, checker))
+        if self._timer is None or at < self._timer_at:
+            self._wait(at)
+
+    def _wait(self, at: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = at
+        self._timer = self._clock.callLater(max(0.0, at - self._clock.seconds()), self._call)
+
+    def _call(self) -> None:
+        self._timer = None
+        now, due = self._clock.seconds() + TICK / 2, self._due
+        for _ in range(min(AT_ONCE, len(due))):
+            if due[0][0] > now:
+                break
+            heappop(due)[2].begin()
+        if due and self._timer is None:
+            self._wait(due[0][0])
+
+    def clear(self) -> None:
+        """Nobody is due any more."""
+        self._due.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
 class Checker:
@@ -48,10 +103,10 @@ class Checker:
         self._checks = checks
         self._health = health
         self._ready = ready
-        self._destination = destination
         self._run: Run | None = None
         self._begun = 0.0
-        self._next: IDelayedCall | None = None
+        self._is_stopped = False
+        self.update(ready, destination)
         self._limit: IDelayedCall | None = None
 
     def __repr__(self) -> str:
@@ -61,34 +116,41 @@ class Checker:
     def update(self, ready: ReadyCheck, destination: Destination) -> None:
         """Go on with another timing, or other options of the target."""
         self._ready, self._destination = ready, destination
+        self._plain = plain_address(ready, destination, self._checks.context)
+        self._connected = Verdict(True, f"check {ready.name}: {CONNECTED.cause}")
 
     def start(self, *, few: bool) -> None:
         """Begin soon."""
         most = min(SOON, self._ready.timing.inter) if few else self._ready.timing.inter
-        self._next = self._checks.reactor.callLater(random() * most, self._begin)  # noqa: S311
+        self._checks.schedule.after(random() * most, self)  # noqa: S311
 
     def stop(self) -> None:
         """Check no more."""
-        for call in (self._next, self._limit):
-            if call is not None and call.active():
-                call.cancel()
+        self._is_stopped = True
+        if self._limit is not None and self._limit.active():
+            self._limit.cancel()
         run, self._run = self._run, None
         if run is not None:
             run.cancel()
             self._checks.ended(self._ready)
 
-    def _begin(self) -> None:
-        self._next = None
+    def begin(self) -> None:
+        """It is due."""
+        if self._is_stopped:
+            return
         checks, ready = self._checks, self._ready
         self._begun = checks.reactor.seconds()
         if not checks.may_begin(ready):
-            self._next = checks.reactor.callLater(BUSY, self._begin)
+            checks.schedule.after(BUSY, self)
             return
-        timeouts = checks.timeouts(ready.timing.timeout)
-        token = secrets.token_hex(12)
-        self._run = run = make_run(ready, self._destination, token, checks.context, timeouts, self._done)
-        if not ready.check.only_connects or ready.check.carrier is CheckCarrier.TLS:
+        run: Run
+        if self._plain is not None:
+            timeouts = checks.timeouts(ready.timing.timeout)
+            run = Knock(checks.context, self._plain, self._destination, timeouts, self._done)
+        else:
+            run = make_run(ready, self._destination, checks.context, self._done)
             self._limit = checks.reactor.callLater(ready.timing.timeout, self._timed_out)
+        self._run = run
         try:
             run.start()
         except Exception:
@@ -111,14 +173,18 @@ class Checker:
             self._limit.cancel()
         now = checks.reactor.seconds()
         if verdict is not None and (run.judged or not ready.check.silent):
-            cause = f"check {ready.name}: {verdict.cause}" if verdict.cause else f"check {ready.name}"
-            told = Verdict(verdict.passed, cause, verdict.drain, verdict.share)
+            told = self._connected if verdict is CONNECTED else self._named(verdict)
             checks.context.targets.checked(
                 self._health, ready.identity, told, now - self._begun, ready.timing.rise, ready.timing.fall
             )
         undecided = self._health.checks[ready.identity].undecided
         wait = ready.timing.wait(undecided=undecided, draw=random())  # noqa: S311
-        self._next = checks.reactor.callLater(max(0.0, self._begun + wait - now), self._begin)
+        checks.schedule.after(max(0.0, self._begun + wait - now), self)
+
+    def _named(self, verdict: Verdict) -> Verdict:
+        """`verdict` with the name of the check in its cause."""
+        cause = f"check {self._ready.name}: {verdict.cause}" if verdict.cause else f"check {self._ready.name}"
+        return Verdict(verdict.passed, cause, verdict.drain, verdict.share)
 
 
 class Checks:
@@ -139,6 +205,7 @@ class Checks:
         """
         self.context = context
         self.reactor = context.reactor
+        self.schedule = Schedule(context.reactor)
         self._budget = budget
         self._rules = rules
         self._runs = False
@@ -158,6 +225,7 @@ class Checks:
         """Check nothing any more."""
         self._runs = False
         self.follow()
+        self.schedule.clear()
 
     def rule_gone(self, live: LiveRule) -> None:
         """A rule that a reload has replaced has no session left."""

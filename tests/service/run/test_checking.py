@@ -232,8 +232,8 @@ class ConversationTests(CheckingCase):
         """A target's name is looked up for checks too."""
         self.start("dns: 127.0.0.1:0/udp -> localhost:{one}/udp\n  check dns name=. inter=1s timeout=900ms")
         self.pass_time(0.6)
-        self.turn_until(lambda: self.states() == [TargetState.UP])
-        self.assertEqual(self.states(), [TargetState.UP])
+        self.turn_until(lambda: self.states() == [TargetState.DOWN])
+        self.assertIn("Connection refused", self.cause())
 
 
 class ProcessReactor(Clock):
@@ -309,6 +309,7 @@ class CommandTests(SynchronousTestCase):
         self.assertEqual(len(self.reactor.spawned), MAX_PROGRAMS + 1)
         for checker in checkers:
             checker.stop()
+        checks.stop()
         self.assertEqual((checks._programs, self.reactor.getDelayedCalls()), (0, []))
         self.assertIn("Checker exec of a", repr(checkers[0]))
 
