@@ -1,9 +1,9 @@
 """
 The life of the Debian package on one machine: ``python3 deb_lifecycle.py FIRST.deb NEXT.deb``, as root.
 
-It installs the first, forwards through it, reloads it, rotates its log, installs the next one while a session is open,
-removes it and purges it. It changes the machine it runs on: `.ci/package` gives it a chroot. It says what it does, with the
-seconds since its start, and ends with a traceback where something is not as it should be.
+It installs the first, forwards through it, reloads it, rotates its log, installs the next one while a session
+is open, removes it and purges it. It changes the machine it runs on: `.ci/package` gives it a chroot. It says
+what it does, with the seconds since its start, and ends with a traceback if something is not as it should be.
 """
 
 from __future__ import annotations
