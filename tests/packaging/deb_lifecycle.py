@@ -36,7 +36,9 @@ def run(*command: str, code: int = 0) -> str:
 
 def apt(*words: str) -> str:
     """Run apt-get, which keeps changed configuration files."""
-    options = ("-qq", "-y", "--no-install-recommends", "-o", "Dpkg::Options::=--force-confold")
+    options = ["-qq", "-y", "--no-install-recommends", "-o", "Dpkg::Options::=--force-confold"]
+    # Its scripts find the systemctl of the test first.
+    options += ["-o", "DPkg::Path=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
     return run("apt-get", *options, *words)
 
 
@@ -78,6 +80,10 @@ def main(first: str, following: str) -> None:
     apt("install", first)
     user = pwd.getpwnam("portfwd")
     say(f"installed; user portfwd is {user.pw_uid}")
+    if os.path.exists("/usr/bin/systemd-analyze"):
+        said = run("systemd-analyze", "verify", "--man=no", "portfwd.service")
+        assert "portfwd" not in said, said
+        say(run("systemd-analyze", "security", "--offline=true", "portfwd.service").splitlines()[-1])
     assert "running" in run("portfwd", "status"), "the service runs at once"
     run("portfwd", "check", "/etc/portfwd/rules.conf", "--allow-empty")
     for path in ("usr/share/man/man1/portfwd-run.1.gz", "usr/share/bash-completion/completions/portfwd"):

@@ -1,10 +1,10 @@
 #!/usr/bin/python3
 """
-Stands for systemctl(1) and systemd in a chroot, for one service: what a package's scripts and a test ask of it.
+Stands for systemctl(1) and systemd in a chroot: what the scripts of a package and a test ask of them.
 
-It starts ``ExecStart=`` of the unit as its user, with its directories, capabilities and a notification socket, waits
-for ``READY=1``, and stops it by TERM. Hardening is systemd's own: this takes no part of it but the user and the
-capability. What is asked is noted in ``/run/systemctl.log``.
+It starts ``ExecStart=`` of the unit as its user, with its directories, capability and notification socket,
+waits for ``READY=1``, and stops it by TERM. Of the unit's hardening it takes the user and the capability.
+What is asked is noted in ``/run/systemctl.log``.
 """
 
 from __future__ import annotations
@@ -119,8 +119,12 @@ def main() -> int:
         log.write(shlex.join(sys.argv[1:]) + "\n")
     words = [word for word in sys.argv[1:] if not word.startswith("-")]
     command, names = (words[0], words[1:]) if words else ("", [])
-    if command in ("is-enabled", "is-active"):
-        return 0 if command == "is-enabled" or pid_of(names[0]) else 3
+    if command == "is-enabled":
+        print("enabled")
+        return 0
+    if command == "is-active":
+        print("active" if pid_of(names[0]) else "inactive")
+        return 0 if pid_of(names[0]) else 3
     if command == "kill":
         (number,) = (word.partition("=")[2] for word in sys.argv if word.startswith("--signal="))
         os.kill(pid_of(names[0]), signal.Signals[f"SIG{number}"])
