@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -44,7 +45,7 @@ class Container:
         user, group = settings["User"].split(":")
         assert int(user) > 0, "not root"
         become = [word.format(user=user, group=group) for word in BECOME]
-        self._enter = ["chroot", root, *become]
+        self._enter = [shutil.which("chroot") or "chroot", root, *become]
         run("mount", "--bind", root, root)
         run("mount", "-o", "remount,bind,ro", root)
         run("mount", "-t", "tmpfs", "-o", "mode=1777", "tmpfs", f"{root}/run/portfwd")
