@@ -26,12 +26,12 @@ from pathlib import Path
 
 from attrs import frozen
 from twisted.python import reflect
-from twisted.scripts.twistd import ServerOptions
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from docs import pictures, tables
 from docs.generate import TABLE, current, excerpt, pages, stale
 from portfwd.admin.commands import COMMANDS
+from portfwd.cli.main import make_parser
 from portfwd.filters.registry import BUILT_IN
 from portfwd.logs.access_log import AccessLog as AccessLines
 from portfwd.metrics.names import NAMES
@@ -348,21 +348,19 @@ class ProgramTests(SynchronousTestCase):
 
     def test_units(self) -> None:
         """A systemd unit starts commands that portfwd has, with options that they know."""
-        for path in UNITS.glob("*.service"):
+        for path in (*UNITS.glob("*.service"), ROOT / "debian" / "portfwd.service"):
             unit = configparser.ConfigParser(interpolation=None, strict=False)
             unit.optionxform = str  # type: ignore[assignment,method-assign]
             unit.read_string(path.read_text())
             service = unit["Service"]
             check, start = shlex.split(service["ExecStartPre"]), shlex.split(service["ExecStart"])
             self.assertEqual((Path(check[0]).name, check[1]), ("portfwd", "check"))
-            self.assertEqual(Path(start[0]).name, "twistd")
-            options = ServerOptions()
-            options.parseOptions(start[1:])
-            self.assertTrue(options["nodaemon"])
-            self.assertEqual(options.subCommand, "portfwd")
+            self.assertEqual(Path(start[0]).name, "portfwd")
+            arguments = make_parser().parse_args(start[1:])
+            self.assertEqual(arguments.config, check[-1])
             self.assertEqual(service["Type"], "notify")
             # Of an option that stands there twice the last is read here, and is done last.
-            self.assertEqual(shlex.split(service["ExecReload"])[1:], ["-HUP", "$MAINPID"])
+            self.assertIn("kill -HUP $MAINPID", service["ExecReload"])
             drain = start[start.index("--drain") + 1]
             self.assertLess(int(drain), int(service["TimeoutStopSec"]))
 

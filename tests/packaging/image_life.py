@@ -88,7 +88,7 @@ def main(root: str, inspected: str) -> None:
     container = Container(root, settings, rules)
     try:
         until(lambda: container.healthy(check), "the health check is content")
-        status = Path(f"/proc/{container.process.pid}/status").read_text()
+        status = Path(f"{root}/proc/{container.process.pid}/status").read_text()
         fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
         assert {fields[f"Cap{one}"] for one in ("Inh", "Prm", "Eff", "Bnd", "Amb")} == {"0" * 16}, status
         assert "0" not in fields["Uid"].split(), fields["Uid"]
