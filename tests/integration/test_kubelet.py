@@ -18,7 +18,7 @@ from typing import Any
 from tests.integration.case import ForwarderCase
 from tests.integration.control_case import COMMAND
 from tests.integration.echo import EchoServer
-from tests.integration.forwarder import PATIENCE, ROOT, Forwarder, wait_until
+from tests.integration.forwarder import TIMEOUT, ROOT, Forwarder, wait_until
 from tests.service.worlds import a_free_port
 
 KUBERNETES = ROOT / "deploy" / "kubernetes"
@@ -63,7 +63,7 @@ class KubeletTests(ForwarderCase):
     def probe(self, name: str) -> int | None:
         """The status that the probe gets; None for no answer."""
         probe = self.container[name]["httpGet"]
-        asking = http.client.HTTPConnection("127.0.0.1", self.ports[probe["port"]], timeout=PATIENCE)
+        asking = http.client.HTTPConnection("127.0.0.1", self.ports[probe["port"]], timeout=TIMEOUT)
         try:
             asking.request("GET", probe["path"])
             return asking.getresponse().status
@@ -74,7 +74,7 @@ class KubeletTests(ForwarderCase):
 
     def connect(self, port: int) -> socket.socket:
         """A client that has had an answer."""
-        client = socket.create_connection(("127.0.0.1", port), PATIENCE)
+        client = socket.create_connection(("127.0.0.1", port), TIMEOUT)
         self.addCleanup(client.close)
         client.sendall(b"hello")
         self.assertEqual(client.recv(5, socket.MSG_WAITALL), b"hello")
@@ -94,7 +94,7 @@ class KubeletTests(ForwarderCase):
         self.publish()
         self.assertIsNone(self.probe("readinessProbe"))
         forwarder = self.started()
-        wait_until(lambda: self.probe("readinessProbe") == 200, PATIENCE, lambda: forwarder.log)
+        wait_until(lambda: self.probe("readinessProbe") == 200, TIMEOUT, lambda: forwarder.log)
         self.assertEqual(self.probe("livenessProbe"), 200)
         session = self.connect(self.ports["web"])
 
@@ -110,7 +110,7 @@ class KubeletTests(ForwarderCase):
         self.assertEqual(self.container["lifecycle"]["preStop"]["exec"]["command"][0], "sleep")
         self.connect(self.ports["web"]).close()
         forwarder.signal(signal.SIGTERM)
-        wait_until(lambda: self.probe("readinessProbe") != 200, PATIENCE, lambda: forwarder.log)
+        wait_until(lambda: self.probe("readinessProbe") != 200, TIMEOUT, lambda: forwarder.log)
         session.sendall(b"still")
         self.assertEqual(session.recv(5, socket.MSG_WAITALL), b"still")
         session.close()
