@@ -18,8 +18,8 @@ from typing import Any
 from tests.integration.case import ForwarderCase
 from tests.integration.control_case import COMMAND
 from tests.integration.echo import EchoServer
-from tests.integration.forwarder import TIMEOUT, ROOT, Forwarder, wait_until
-from tests.service.worlds import a_free_port
+from tests.integration.forwarder import ROOT, TIMEOUT, Forwarder, wait_until
+from tests.service.contexts import a_free_port
 
 KUBERNETES = ROOT / "deploy" / "kubernetes"
 
