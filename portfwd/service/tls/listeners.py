@@ -21,6 +21,7 @@ from twisted.logger import Logger
 from portfwd.rules.model import ListenOptions
 from portfwd.service.tls.certificate_choice import Certificates, named_files, read_certificates
 from portfwd.service.tls.certificates import Pair, expiry, now_utc
+from portfwd.service.tls.context import begin_alone
 from portfwd.service.tls.file_watch import FileWatch
 from portfwd.service.tls.renewal import Renewal, Renewed, Run, at_once
 from portfwd.streams.transports.tls_failures import NotAdmitted
@@ -215,7 +216,10 @@ class ServerSide:
                 "the client wants a key exchange in a finite field (ffdhe), which is too slow to be offered",
                 HANDSHAKE_FAILURE,
             )
-        return (context or self.certificates.first).wrap_bio(incoming, outgoing, server_side=True)
+        chosen = context or self.certificates.first
+        if options.resume:
+            return chosen.wrap_bio(incoming, outgoing, server_side=True)
+        return begin_alone(chosen, incoming, outgoing, min_version=options.min_version, curve=options.curve)
 
     def _shares_protocol(self, hello: ClientHello) -> bool:
         return not self._alpn or not self._alpn.isdisjoint(hello.alpn)

@@ -28,6 +28,7 @@ from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import TestCase
 
 from portfwd.errors import StartError
+from portfwd.kernel.platform import Platform
 from portfwd.limits.descriptors import PER_SESSION, DescriptorBudget
 from portfwd.listen import systemd
 from portfwd.relay.live import LiveRule
@@ -197,7 +198,10 @@ class BandwidthTests(TestCase):
         clock: Any = Clock()
         poller: Any = mock.Mock(now=0.0)
         context = evolve(
-            a_context(clock), streams=StreamMaker(clock, None), sockets=SocketShare(poller, None)
+            a_context(clock),
+            platform=Platform(own_sockets=True, epoll=True),
+            streams=StreamMaker(clock, None),
+            sockets=SocketShare(poller, None),
         )
         (one,) = planned(":1 -> h:2 bandwidth-up=1MiB/s\n", context)
         assert isinstance(one.live.streams, SocketStreams)

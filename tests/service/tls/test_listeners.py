@@ -670,14 +670,30 @@ class TicketTests(ListeningCase):
         )
 
     def test_off(self) -> None:
-        """With resume=off nobody resumes, in either version."""
+        """With resume=off nobody resumes, in either version; also while the first connection is open."""
         for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
             side = self.side(resume=False)
             context = client_context(trusts=CA)
             context.maximum_version = version
             self.connect(side, context=context)
-            heard = self.connect(side, context=context, session=self.peer.tls.session)
+            first = self.layer, self.peer
+            heard = self.connect(side, context=context, session=first[1].tls.session)
             self.assertFalse(heard.tls.resumed)
+
+    def test_off_with_options(self) -> None:
+        """With resume=off all other options hold as with it."""
+        authority = write_authority(self.directory)
+        side = self.side(
+            resume=False, client_ca=authority, alpn=("h2",), curve="prime256v1", min_version="1.2"
+        )
+        context = client_context(trusts=CA)
+        context.set_alpn_protocols(["h2"])
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        self.assertIn("certificate", self.reason(self.connect(side, context=context)))
+        CA.issue_cert("staff.example").configure_cert(context)
+        heard = self.connect(side, context=context)
+        self.assertEqual((heard.told[-1], heard.tls.alpn), ("opened", "h2"))
+        self.assertEqual(self.shown(), ("a.example",))
 
     def after(self, side: ServerSide, seconds: float) -> ServerSide:
         """The same so much later, after somebody came."""

@@ -34,7 +34,7 @@ class Old(Check):
 class Unclear(Check):
     """Nobody can find out its options."""
 
-    __signature__ = "none"
+    __signature__ = 0
 
 
 class RegistryTests(SynchronousTestCase):
