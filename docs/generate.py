@@ -21,8 +21,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from docs import pictures, tables
+from docs.dashboard import dashboard
 
 ROOT = Path(__file__).resolve().parents[1]
+DASHBOARD = ROOT / "examples" / "grafana" / "portfwd.json"
 LISTING = re.compile(
     r'^<!-- listing: (?P<file>\S+)(?: from "(?P<start>[^"]+)")?(?: after "(?P<after>[^"]+)")?'
     r'(?: before "(?P<before>[^"]+)")? -->\n(?P<ticks>`{3,})(?P<language>\w*)\n(?P<body>.*?)^(?P=ticks)$',
@@ -101,6 +103,10 @@ def main() -> None:
         print(path.relative_to(ROOT))
     for path in pictures.write(ROOT):
         print(path.relative_to(ROOT))
+    if not DASHBOARD.exists() or DASHBOARD.read_text() != dashboard():
+        DASHBOARD.parent.mkdir(exist_ok=True)
+        DASHBOARD.write_text(dashboard())
+        print(DASHBOARD.relative_to(ROOT))
     try:
         from docs import program_files
     except ImportError as problem:
