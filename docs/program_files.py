@@ -16,7 +16,7 @@ from typing import Any, Final
 import shtab
 from argparse_manpage.manpage import Manpage
 
-from docs.tables import usage
+from docs.tables import subcommands, usage
 from portfwd.cli.main import make_parser
 from portfwd.version import __version__
 
@@ -73,7 +73,7 @@ the path of the control socket, for the commands that speak to a forwarder
 def program_files() -> Iterator[tuple[str, str]]:
     """Every file, as its path below ``share/`` and its text."""
     parser = make_parser()
-    commands = _commands(parser)
+    commands = subcommands(parser)
     about = {one.dest: one.help or "" for one in commands._choices_actions}
     names = ["portfwd", *(f"portfwd-{name}" for name in about)]
     for name, line in about.items():
@@ -90,11 +90,6 @@ def program_files() -> Iterator[tuple[str, str]]:
         # shtab 1.13 lets zsh complete the first of several words only.
         text = shtab.complete(parser, shell).replace('"(*)::', '"*:')
         yield path, "".join(f"{line.rstrip()}\n" for line in text.strip().splitlines())
-
-
-def _commands(parser: argparse.ArgumentParser) -> argparse._SubParsersAction[argparse.ArgumentParser]:
-    (found,) = (one for one in parser._actions if isinstance(one, argparse._SubParsersAction))
-    return found
 
 
 def _page(parser: argparse.ArgumentParser, name: str, about: str, names: list[str]) -> str:

@@ -209,7 +209,7 @@ def command_help(word: str) -> str:
         options = ForwarderOptions()
         return block(f"twistd {options.synopsis}\n{options.getUsage(width=100)}")
     parser = make_parser()
-    (commands,) = (one for one in parser._actions if isinstance(one, argparse._SubParsersAction))
+    commands = subcommands(parser)
     if word == "portfwd":
         rows = ((f"`{one.dest}`", f"{one.help}") for one in commands._choices_actions)
         return f"{block(parser.description or '')}\n\n{table(('command', 'what it does'), rows)}"
@@ -240,10 +240,16 @@ _DAEMON_CODES = """exit codes:
 """
 
 
+def subcommands(parser: argparse.ArgumentParser) -> argparse._SubParsersAction[argparse.ArgumentParser]:
+    """The commands of a command line."""
+    (found,) = (one for one in parser._actions if isinstance(one, argparse._SubParsersAction))
+    return found
+
+
 def exit_codes(_word: str = "") -> str:
     """Every exit code of every command, as its ``--help`` tells them; those with the same ones together."""
     parser = make_parser()
-    (commands,) = (one for one in parser._actions if isinstance(one, argparse._SubParsersAction))
+    commands = subcommands(parser)
     alike: dict[tuple[tuple[str, str], ...], list[str]] = {
         tuple(_codes_of(_DAEMON_CODES)): ["twistd portfwd"]
     }

@@ -68,23 +68,8 @@ RULE = re.compile(
 TIMEOUT = 240.0
 #: Lines of the README that ``.ci/run`` runs as they are: they set up an environment, from a network.
 RUN_BY_CI = {"quickstart.sh", "test.sh"}
-#: Every command of ``portfwd``.
-COMMAND_NAMES = (
-    *(
-        "run",
-        "init",
-        "check",
-        "explain",
-        "convert",
-        "filters",
-        "checks",
-        "help",
-        "hash-password",
-        "replay",
-        "shell",
-    ),
-    *sorted(COMMANDS.keys() - {"help"}),
-)
+#: Every command of ``portfwd`` that its help lists.
+COMMAND_NAMES = tuple(one.dest for one in tables.subcommands(make_parser())._choices_actions)
 #: What is shown with each of these endings, a test reads or runs.
 TESTED_KINDS = {".conf", ".toml", ".sh", ".log", ".py"}
 
