@@ -21,7 +21,7 @@ from typing import Any
 import trustme
 
 from tests.chaos.clients import Client
-from tests.chaos.edits import Places, a_rule, broken, edited, free_of_conflicts, texts
+from tests.chaos.edits import HELD, Places, a_rule, broken, edited, free_of_conflicts, texts
 from tests.chaos.model import DATAGRAMS, DRAINED, MOVING, TLS, UNIX, Model, Spec
 from tests.integration.case import ACCIDENTS
 from tests.integration.echo import EchoServer
@@ -31,13 +31,15 @@ from tests.soak.operators import ask
 #: Seconds in which the forwarder and the model must agree.
 PATIENCE = 20.0
 #: Sessions at a time.
-MOST_SESSIONS = 14
+MOST_SESSIONS = 20
 #: Certificates that a run takes turns with.
 CERTIFICATES = 3
 #: Steps between two looks at the access log, which is written in its own time.
 LOG_EVERY = 50
 #: Puts the run's own hosts file in the place of the system's, for this process alone.
 WITH_HOSTS = ("unshare", "-m", "sh", "-c", 'mount --bind hosts /etc/hosts && exec "$@"', "sh")
+#: Hands two sockets over as systemd does: sd_listen_fds(3).
+HANDED_OVER = 'exec 3<&{0} 4<&{1} {0}<&- {1}<&-; LISTEN_PID=$$ LISTEN_FDS=2 LISTEN_FDNAMES={2} exec "$@"'
 
 _SAMPLE = re.compile(r'^portfwd_(\w+?)\{rule="([^"]*)"\} (\S+)$', re.MULTILINE)
 _ALONE = re.compile(r"^portfwd_(\w+) (\S+)$", re.MULTILINE)
@@ -89,6 +91,8 @@ class Run:
         self._echo = EchoServer()
         self._datagrams = DatagramEcho(self._echo.port)
         self._taken = socket.create_server(("127.0.0.1", 0))
+        self._held = {name: socket.create_server(("127.0.0.1", 0)) for name in HELD}
+        self._used: set[str] = set()
         ports = _free_ports(8)
         self.places = Places(
             directory,
@@ -119,11 +123,17 @@ class Run:
             directory,
             (directory / "rules.conf").read_text(),
             ["--drain", "3600"],
-            launcher=WITH_HOSTS if self.places.names else (),
+            launcher=(*(WITH_HOSTS if self.places.names else ()), *self._hands_over()),
+            pass_fds=[sock.fileno() for sock in self._held.values()],
         )
         self.forwarder.wait_until_ready()
         self.model.rules = {self._first.name: self._first}
         self._descriptors = self._rest()
+
+    def _hands_over(self) -> tuple[str, ...]:
+        numbers = [sock.fileno() for sock in self._held.values()]
+        assert min(numbers) > 4, numbers
+        return ("bash", "-c", HANDED_OVER.format(*numbers, ":".join(self._held)), "bash")
 
     # Files
 
@@ -165,6 +175,7 @@ class Run:
             (self._lose, 1),
             (self._renew, 1),
             (self._move_name, 1),
+            (self._knock, 1),
         )
         choices = [way for way, weight in ways for _ in range(weight)]
         while not self._chance.choice(choices)():
@@ -192,6 +203,7 @@ class Run:
         self._tell("reload", "; ".join(map(str, specs)))
         self._apply(True)
         self.model.reload(specs, self._certificate, self._address)
+        self._used |= {spec.place for spec in specs if spec.kind == "systemd"}
         return True
 
     def _break(self) -> bool:
@@ -253,6 +265,8 @@ class Run:
         address: tuple[str, int] | str
         if spec.kind in UNIX:
             address = f"{self._directory}/{spec.place}"
+        elif spec.kind == "systemd":
+            address = self._held[spec.place].getsockname()
         else:
             host = self.model.host(spec)
             address = ("127.0.0.1" if host == "0.0.0.0" else host, int(spec.place))
@@ -328,6 +342,21 @@ class Run:
         self._address = "127.0.0.4" if self._address == "127.0.0.3" else "127.0.0.3"
         self._write_hosts()
         return self._tell("move", self._address)
+
+    def _knock(self) -> bool:
+        """A client of a socket of systemd's on which no rule listens any more."""
+        used = {spec.place for spec in self._open() if spec.kind == "systemd"}
+        unused = sorted(self._used - used)
+        if not unused:
+            return False
+        place = self._chance.choice(unused)
+        self._tell("knock", place)
+        with contextlib.suppress(ConnectionResetError), socket.socket() as client:
+            client.settimeout(PATIENCE)
+            client.connect(self._held[place].getsockname())
+            if client.recv(1):
+                raise Disagreement(f"somebody listens on systemd:{place}")
+        return True
 
     # Comparing
 
@@ -480,11 +509,14 @@ class Run:
         self.agree()
         self.check_log()
 
+        # Clients of systemd's sockets that were used are refused, which takes a descriptor each.
+        expected = self._descriptors + Counter({"socket": len(self._used)})
+
         def same() -> bool:
-            return self._rest() == self._descriptors
+            return self._rest() == expected
 
         try:
-            wait_until(same, PATIENCE, lambda: f"open: {self._rest()}, not {self._descriptors}")
+            wait_until(same, PATIENCE, lambda: f"open: {self._rest()}, not {expected}")
         except AssertionError as problem:
             wrong.append(str(problem))
         left = [name for name in os.listdir(self._directory) if name.endswith(".going")]
@@ -503,6 +535,8 @@ class Run:
         self._echo.close()
         self._datagrams.close()
         self._taken.close()
+        for sock in self._held.values():
+            sock.close()
 
 
 def _free_ports(count: int) -> list[int]:

@@ -15,11 +15,13 @@ from attrs import evolve, frozen
 
 from tests.chaos.model import DATAGRAMS, MOVING, TLS, UNIX, Spec
 
-KINDS: Final = ("tcp", "tcp", "tcp", "tls", "udp", "unix", "unix-dgram", "tls:unix", "endpoint")
+KINDS: Final = ("tcp", "tcp", "tcp", "tls", "udp", "unix", "unix-dgram", "tls:unix", "systemd", "endpoint")
 HOSTS: Final = ("127.0.0.1", "127.0.0.1", "127.0.0.2", "0.0.0.0")
 NAMES: Final = tuple("abcdefghijkl")
 MOST_RULES: Final = 8
 FILES: Final = ("s1", "s2", "s3")
+#: Sockets that systemd passes, by its names.
+HELD: Final = ("web", "api")
 
 #: Ways to break a file.
 BREAKAGES: Final = ("syntax", "option", "taken", "certificate", "include", "directory", "limits", "filter")
@@ -47,10 +49,12 @@ class Places:
 def a_rule(chance: Random, places: Places, name: str) -> Spec:
     """Any rule."""
     kind = chance.choice(KINDS)
-    host = "" if kind in UNIX else chance.choice(HOSTS)
+    host = "" if kind in (*UNIX, "systemd") else chance.choice(HOSTS)
     if kind == "tcp" and places.names and chance.random() < 0.3:
         host = MOVING
-    place = chance.choice(FILES) if kind in UNIX else str(chance.choice(places.ports))
+    place = str(chance.choice(places.ports))
+    if not host:
+        place = chance.choice(HELD if kind == "systemd" else FILES)
     return vary(chance, Spec(name, kind, host, place))
 
 
@@ -133,6 +137,8 @@ def _line(places: Places, spec: Spec) -> str:
     target, options = f"127.0.0.1:{places.echo}", ""
     if spec.kind == "endpoint":
         listen = f'endpoint:"tcp:{spec.place}:interface={spec.host}"'
+    elif spec.kind == "systemd":
+        listen = f"systemd:{spec.place}"
     elif spec.kind in UNIX:
         listen = f"{spec.kind}:{directory}/{spec.place}"
     elif spec.kind == "tls":

@@ -36,8 +36,9 @@ class Spec:
     """
     One rule of the file.
 
-    :ivar kind: ``tcp``, ``tls``, ``udp``, ``unix``, ``unix-dgram``, ``tls:unix`` or ``endpoint``.
-    :ivar place: the port, or the name of the socket's file.
+    :ivar kind: ``tcp``, ``tls``, ``udp``, ``unix``, ``unix-dgram``, ``tls:unix``, ``systemd``
+        or ``endpoint``.
+    :ivar place: the port, the name of the socket's file, or systemd's name of the socket.
     :ivar most: ``max-conns``; None for none.
     :ivar wait: ``on-limit=wait``.
     :ivar shares: it has a share in the limit of several rules.
@@ -69,7 +70,9 @@ class Spec:
     @property
     def key(self) -> tuple[str, ...]:
         """Equal where one socket can serve both rules."""
-        return (self.kind, self.place) if self.kind in UNIX else (self.kind, self.host, self.place)
+        return (
+            (self.kind, self.place) if self.kind in (*UNIX, "systemd") else (self.kind, self.host, self.place)
+        )
 
 
 @define(eq=False)
