@@ -41,6 +41,7 @@ FIGURES: Final = {
     "p99_alone_ms": Figure("p99 ms without bulk", False, 3),
     "bulk_gbit_s": Figure("bulk Gbit/s", True, 2),
     "cpu_us": Figure("µs CPU each", False, 1),
+    "cpu_share": Figure("cores", False, 3),
     "connections_s": Figure("connections/s", True, 0),
     "failures": Figure("failures", False, 0),
     "kib_each": Figure("KiB each", False, 2),

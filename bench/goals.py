@@ -150,6 +150,16 @@ GOALS: Final = (
     ),
     Goal("start with 10 000 rules, seconds", "start-10000", "ready_s", (), 3.0, 1.0),
     Goal("reload with 10 000 rules, seconds", "reload-10000", "ready_s", (), 3.0, 1.0),
+    Goal("a pick among 1 000 targets, µs", "pick-1000", "cpu_us", (), 5.0, None),
+    Goal(
+        "1 000 targets checked every 2 s, cores",
+        "checked-1000",
+        "cpu_share",
+        (),
+        0.02,
+        None,
+        "portfwd-checked",
+    ),
     Goal("traffic stalls in that reload, milliseconds", "reload-10000", "stall_ms", (), 50.0, None),
 )
 

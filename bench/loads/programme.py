@@ -3,7 +3,19 @@
 
 from __future__ import annotations
 
-from bench.loads import bulk, connections, datagrams, fairness, filters, quiet, reload, requests, startup, tls
+from bench.loads import (
+    bulk,
+    connections,
+    datagrams,
+    fairness,
+    filters,
+    quiet,
+    reload,
+    requests,
+    startup,
+    targets,
+    tls,
+)
 from bench.loads.api import Load
 
 
@@ -20,4 +32,5 @@ def rows() -> list[Load]:
         *tls.rows(),
         *datagrams.rows(),
         *fairness.rows(),
+        *targets.rows(),
     ]

@@ -11,6 +11,7 @@ from bench.peers.haproxy import HAProxy, HAProxySplice
 from bench.peers.nginx import Nginx, NginxSmall
 from bench.peers.portfwd import (
     Portfwd,
+    PortfwdChecked,
     PortfwdCopy,
     PortfwdDoneFilter,
     PortfwdMixed,
@@ -48,6 +49,7 @@ def contestants(scratch: Path) -> tuple[Peer, ...]:
         PortfwdOneFilter(scratch),
         PortfwdThreeFilters(scratch),
         PortfwdMixed(scratch),
+        PortfwdChecked(scratch),
         Stock(),
         HAProxySplice(),
         HAProxy(),

@@ -56,6 +56,11 @@ def parse_refusal(text: str) -> str:
     return (located or lines[-1:] or ["portfwd check failed and said nothing"])[0]
 
 
+#: Targets of `PortfwdChecked`, and the port at which they listen.
+CHECKED_TARGETS: Final = 1000
+CHECKED_PORT: Final = 9100
+
+
 class Portfwd(Peer):
     """portfwd with ``relay=auto``."""
 
@@ -203,6 +208,23 @@ class PortfwdMixed(Portfwd):
             target = f"{forward.target_host}:{forward.target_port}"
             lines += f"{forward.name}: {setup.host}:{forward.port} -> {target} {kind}\n"
         return lines
+
+
+class PortfwdChecked(Portfwd):
+    """portfwd with a rule whose many targets are checked; they are addresses of its own loopback."""
+
+    name = "portfwd-checked"
+    about = f"and {CHECKED_TARGETS} targets with check tcp inter=2s"
+    takes_datagrams = False
+    takes_read_size = False
+    only_group = "targets"
+
+    def rules(self, setup: Setup) -> str:
+        """Its rules file."""
+        targets = ", ".join(
+            f"127.1.{index // 250}.{index % 250 + 1}:{CHECKED_PORT}" for index in range(CHECKED_TARGETS)
+        )
+        return f"{super().rules(setup)}checked: 127.0.0.1:0 -> {targets}\n    check tcp inter=2s\n"
 
 
 def _flows(value: Any) -> Iterator[dict[str, Any]]:

@@ -307,7 +307,10 @@ class BySource:
     def update(self, candidates: Sequence[Candidate]) -> None:
         """See `Picker`."""
         self._shares = sum(one.share for one in candidates)
-        scale = min(1.0, MOST_POINTS / max(1.0, POINTS * self._shares))
+        scale = 1.0
+        # In halves: with one target less the others keep their points.
+        while scale * POINTS * self._shares > MOST_POINTS:
+            scale /= 2
         owners: dict[float, Candidate] = {}
         for one in candidates:
             owners.update(dict.fromkeys(_points(one.key, max(1, round(POINTS * scale * one.share))), one))
@@ -320,10 +323,14 @@ class BySource:
         points, owners = self._points, self._owners
         if not points:
             return None
-        place = bisect_left(points, _points(client, 1)[0])
+        digest = hashlib.blake2b(client.encode(), digest_size=8).digest()
+        place = bisect_left(points, int.from_bytes(digest, "big") * 2.0**-64) % len(points)
+        limit = (self._total() + 1) * BOUND / self._shares
+        first = owners[place]
+        if first.taken < max(FEW_SESSIONS, ceil(limit * first.share)) and first not in skip:
+            return first
         passed: set[Candidate] = set()
         fallback: Candidate | None = None
-        limit = (self._total() + 1) * BOUND / self._shares
         for step in range(len(points)):
             one = owners[(place + step) % len(points)]
             if one in passed:

@@ -229,6 +229,13 @@ class SourceTests(SynchronousTestCase):
             part = BOUND * sessions * one.share / sum(shares)
             self.assertLessEqual(one.taken, max(FEW_SESSIONS, part + 1))
 
+    def test_one_of_many_leaves(self) -> None:
+        """With so many targets that each has fewer points, one that leaves moves its own clients only."""
+        among = targets(*[1] * 900)
+        before = self.clients(made(Balance.SOURCE, among))
+        after = self.clients(made(Balance.SOURCE, among[1:]))
+        self.assertTrue(all(before[one] is among[0] for one in before if after[one] is not before[one]))
+
     def test_many_targets(self) -> None:
         """The ring is bounded, whatever the weights are."""
         picker = BySource(lambda: 0)
