@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from portfwd.streams.allowance import Allowance
 from portfwd.streams.rate_limiters import Ticket
 from portfwd.streams.sockets.flow_setup import FlowSetup
 from portfwd.streams.sockets.watched_flow import WatchedFlow
@@ -23,14 +24,11 @@ from portfwd.values import Address, FlowSummary
 
 
 class PacedFlow(WatchedFlow):
-    """
-    One direction of a session whose bandwidth is limited.
+    """One direction of a session whose bandwidth is limited; it always has an allowance."""
 
-    `allowance` is never None here: it is what may be read at once, the smaller of both bounds.
-    """
+    __slots__ = ("_bounds", "_ticket")
 
-    __slots__ = ("_brought", "_grant", "_known", "_may_pass", "_ticket")
-
+    _bounds: Allowance
     _ticket: Ticket
 
     def __init__(self, source: Any, destination: Any, setup: FlowSetup, ticket: Ticket) -> None:
@@ -41,49 +39,13 @@ class PacedFlow(WatchedFlow):
         """
         super().__init__(source, destination, setup)
         self._ticket = ticket
-        # Of what was granted, and of what may pass unseen, as much as is left; and the
-        # allowance that was made of both: what it has sunk by has been read since.
-        self._grant = 0
-        self._may_pass = 0
-        self._known = 0
-        self._brought = 0
-        self.allowance = 0
+        self._bounds = self.allowance = Allowance(granted=0)
 
     def __repr__(self) -> str:
         return f"<PacedFlow {self._ticket!r} {super().__repr__()}>"
 
-    # The two bounds
-
-    def _account(self) -> int:
-        """Take what was read since off both bounds; say how much it was."""
-        read = self._known - (self.allowance or 0)
-        self._grant -= read
-        if self.unseen:
-            self._may_pass -= read
-        self._brought += read
-        self._set_allowance()
-        return read
-
-    def _set_allowance(self) -> None:
-        self.allowance = self._known = min(self._grant, self._may_pass) if self.unseen else self._grant
-
-    def _still_unseen(self) -> int:
-        self._account()
-        return self._may_pass
-
-    def settle(self) -> int:
-        """Show again; say how many bytes were moved unseen."""
-        self._account()
-        passed = super().settle()
-        self._set_allowance()
-        return passed
-
-    def pass_on(self, count: int | None) -> None:
-        """From here on move `count` bytes unseen, None: all of them."""
-        self._account()
-        self._may_pass = count or 0
-        super().pass_on(count)
-        self._set_allowance()
+    def _bound(self, count: int) -> None:
+        self._bounds.counted = count
 
     # When to run
 
@@ -102,27 +64,25 @@ class PacedFlow(WatchedFlow):
 
     def run(self) -> None:
         """Move, or show, what was granted at most."""
-        if not self._grant and self._wants_to_read():
+        bounds = self._bounds
+        if not bounds.granted and self._wants_to_read():
             self._ask()
-        slice_ = self._grant
+        had = bounds.granted
         super().run()
-        self._account()
-        if slice_ and not self._grant and self._pool is not None and (self.viewer is None or self.unseen):
+        if had and not bounds.granted and self._pool is not None and (self.viewer is None or self.unseen):
             # The source had as much as it was allowed: that is bulk, however small a slice is.
             self.bulk = True
         self._give_back()
 
     def _ask(self) -> None:
         waited = self._ticket.waits
-        self._grant = self._ticket.ask(self)
-        self._set_allowance()
+        self._bounds.granted = self._ticket.ask(self)
         if self._ticket.waits and not waited and self.source.dead and not self.source.lost:
             self.source.look_for_death()
 
     def spent(self) -> None:
         """Either bound is reached: the viewer is told of his, and for a slice it asks when it runs again."""
-        self._account()
-        if self.unseen and not self._may_pass:
+        if self.unseen and not self._bounds.counted:
             super().spent()
         elif not self._ticket.waits and self._wants_to_read():
             self.take_turn()
@@ -130,24 +90,19 @@ class PacedFlow(WatchedFlow):
     def granted(self, count: int) -> None:
         """Its turn has come."""
         self._waited_until_now()
-        self._account()
-        self._grant += count
-        self._set_allowance()
+        self._bounds.granted += count
         self.take_turn()
 
     def _give_back(self) -> None:
-        self._account()
-        granted, self._grant = self._grant, 0
-        self._set_allowance()
+        granted, self._bounds.granted = self._bounds.granted, 0
         if granted:
             self._ticket.settle(granted, 0)
 
     # Bulk is what many slices have brought, not one of them
 
     def _source_is_dry(self, moved: int) -> None:
-        super()._source_is_dry(moved + self._brought)
-        # What this run has moved is accounted for when it is over.
-        self._brought = -moved
+        super()._source_is_dry(self._bounds.taken)
+        self._bounds.taken = 0
 
     # Stopping
 

@@ -34,6 +34,7 @@ from twisted.python.failure import Failure
 
 from portfwd.kernel.pipes import KernelPipe, PipePool
 from portfwd.kernel.sockets import EXHAUSTED
+from portfwd.streams.allowance import Allowance
 from portfwd.streams.sockets.flow_setup import FlowSetup
 from portfwd.streams.sockets.socket_end import SocketEnd
 from portfwd.values import FlowSummary
@@ -64,7 +65,7 @@ class SocketFlow:
     """
     Moves bytes from `source` to `destination`.
 
-    :ivar allowance: bytes that it may still read; None: any number. Kept and lowered here, given by whoever
+    :ivar allowance: what it may still read; None: any number. Lowered here by each read, given by whoever
         bounds the flow, who is asked for more by `spent`.
     :ivar bulk: it moves much, and takes turns with others that do.
     :ivar pipe: the pipe that it has borrowed, if it has one now.
@@ -99,7 +100,7 @@ class SocketFlow:
         self.source = source
         self.destination = destination
         self.waits_to_write = False
-        self.allowance: int | None = None
+        self.allowance: Allowance | None = None
         self.spliced = 0
         self._setup = setup
         self._pool = setup.pool
@@ -154,7 +155,8 @@ class SocketFlow:
             self.waits_to_write = False
         if self._kept and not self._write_kept():
             return
-        if self.allowance is not None and self.allowance <= 0 and not self._in_pipe and not self._discarding:
+        allowance = self.allowance
+        if allowance is not None and allowance.left <= 0 and not self._in_pipe and not self._discarding:
             self._return_pipe()
             self.spent()
             return
@@ -172,9 +174,12 @@ class SocketFlow:
         source, destination, setup, allowance = self.source, self.destination, self._setup, self.allowance
         buffer = setup.buffer
         size = full = len(buffer)
-        if allowance is not None and allowance < full:
-            buffer, size = buffer[:allowance], allowance
         left = QUANTUM
+        if allowance is not None:
+            left = 1  # one read at a time: the next may be smaller, or another flow's
+            if allowance.left < full:
+                size = allowance.left
+                buffer = buffer[:size]
         while source.readable and not source.read_ended and not source.lost:
             if not destination.writable:
                 self._pause()
@@ -195,6 +200,8 @@ class SocketFlow:
                 return
             self._reads += 1
             left -= count
+            if allowance is not None:
+                allowance.take(count)
             now = source.moved_at = setup.poller.now
             if source.first_at is None:
                 source.first_at = now
@@ -215,10 +222,6 @@ class SocketFlow:
                 return
             self._writes += 1
             self._bytes += sent
-            if allowance is not None:
-                # One read at a time: the next may be smaller, or somebody else's.
-                self.allowance = allowance - count
-                left = 0
             if sent < count:
                 self._kept = bytes(buffer[sent:count])
                 if not self._write_kept():
@@ -286,9 +289,10 @@ class SocketFlow:
         if pipe is None:
             return
         left, moved, most = QUANTUM, 0, pipe.size
-        if self.allowance is not None:
-            most = min(most, self.allowance)
-            left = min(1, self.allowance)  # one read at a time, as in copying
+        allowance = self.allowance
+        if allowance is not None:
+            most = min(most, allowance.left)
+            left = min(1, most)  # one read at a time, as in copying
         while True:
             while self._in_pipe:
                 if not destination.writable:
@@ -340,8 +344,8 @@ class SocketFlow:
             self._in_pipe = count
             self._reads += 1
             left -= count
-            if self.allowance is not None:
-                self.allowance -= count
+            if allowance is not None:
+                allowance.take(count)
             moved += count
             if source.first_at is None:
                 source.first_at = self._setup.poller.now

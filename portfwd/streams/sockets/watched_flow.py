@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.python.failure import Failure
 
+from portfwd.streams.allowance import UNBOUND, Allowance
 from portfwd.streams.sockets.flow_setup import FlowSetup
 from portfwd.streams.sockets.socket_flow import QUANTUM, SocketFlow
 from portfwd.values import Side
@@ -192,10 +193,10 @@ class WatchedFlow(SocketFlow):
                 return
             allowance, most = self.allowance, size
             if allowance is not None:
-                if allowance <= 0:
+                most = min(size, allowance.left)
+                if most <= 0:
                     self.spent()
                     return
-                most = min(size, allowance)
             elif self._filled and bulk is not None and bulk.take():
                 self._has_slot, most = True, bulk.size
             try:
@@ -217,7 +218,7 @@ class WatchedFlow(SocketFlow):
             self._reads += 1
             left -= count
             if allowance is not None:
-                self.allowance = allowance - count
+                allowance.take(count)
             source.moved_at = self._setup.poller.now
             if source.first_at is None:
                 source.first_at = source.moved_at
@@ -283,14 +284,16 @@ class WatchedFlow(SocketFlow):
 
     def pass_on(self, count: int | None) -> None:
         """From here on move `count` bytes unseen, None: all of them."""
+        self.unseen = count is not None
         if count is None:
             self.viewer = None
-            self.unseen = False
-            self.allowance = None
-        else:
-            self.unseen = True
-            self._counted = self.allowance = count
+        self._counted = UNBOUND if count is None else count
+        self._bound(self._counted)
         self.take_turn()
+
+    def _bound(self, count: int) -> None:
+        """Let `count` bytes pass; `UNBOUND`: any number."""
+        self.allowance = None if count == UNBOUND else Allowance(count)
 
     def show(self, viewer: Viewer) -> None:
         """Show what is read from here on to `viewer`, whatever `pass_on` said before."""
@@ -302,14 +305,10 @@ class WatchedFlow(SocketFlow):
         """Show again; say how many bytes were moved unseen."""
         if not self.unseen:
             return 0
-        passed, self._counted = self._counted - self._still_unseen(), 0
+        passed = 0 if self.allowance is None else self._counted - self.allowance.counted
         self.unseen = False
-        self.allowance = None
+        self._bound(UNBOUND)
         return passed
-
-    def _still_unseen(self) -> int:
-        """How many bytes may still pass unseen."""
-        return self.allowance or 0
 
     def spent(self) -> None:
         """What may pass unseen has passed."""

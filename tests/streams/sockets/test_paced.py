@@ -336,7 +336,7 @@ class QueueTests(BenchCase):
         bench = self.waiting()
         limiter = bench.limiters._shared[Side.CLIENT]
         limiter.settle(SLICE, 0)
-        self.assertEqual((bench.up.waits, bench.up.allowance), (False, SLICE))
+        self.assertEqual((bench.up.waits, bench.up.allowance.left), (False, SLICE))
         bench.client.lose(Loss.RESET)
         bench.turn()
         self.assertEqual(limiter._pace._bucket.level(0.0), SLICE)
