@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import socket
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 from attrs import field, frozen
 
@@ -13,6 +14,7 @@ from portfwd.kernel.polling import Polling
 from portfwd.kernel.reactor import Reactor
 from portfwd.limits.admission import AdmissionRegistry
 from portfwd.metrics.tally import Ledger
+from portfwd.relay.destination import TLSTarget
 from portfwd.relay.loops import Loops
 from portfwd.relay.sinks import Sinks
 from portfwd.relay.verifier import Verifier
@@ -39,6 +41,7 @@ class RelayContext:
     :ivar ledger: adds up what sessions did, where somebody wants to know.
     :ivar verifier: checks secrets in threads.
     :ivar targets: the health of every target.
+    :ivar tls_targets: what verifies TLS targets at work, by host and options: a reload uses them again.
     :ivar sockets: makes streams of sockets of ours, where the platform has what they need.
     """
 
@@ -54,6 +57,7 @@ class RelayContext:
     loops: Loops = field()
     verifier: Verifier = field()
     targets: TargetStates = field()
+    tls_targets: WeakValueDictionary[tuple[object, ...], TLSTarget] = field(factory=WeakValueDictionary)
 
     @verifier.default
     def _verifier(self) -> Verifier:

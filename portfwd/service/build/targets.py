@@ -87,9 +87,16 @@ def destination(
         key = (spec.host, *(getattr(options, field) for field in _TLS_FIELDS))
         tls = creators.get(key)
         if tls is None:
+            # A reload keeps contexts whose files are the same, and with them the sessions to resume.
+            known = context.tls_targets.get(key)
             tls = creators[key] = client_side(
-                spec.host, options, seconds=context.reactor.seconds, run=partial(in_thread, context.reactor)
+                spec.host,
+                options,
+                seconds=context.reactor.seconds,
+                run=partial(in_thread, context.reactor),
+                known=known if isinstance(known, ClientSide) else None,
             )
+            context.tls_targets[key] = tls
     return Destination(label, options, address=address, tls=tls, datagrams=datagrams)
 
 

@@ -164,6 +164,7 @@ class ClientSide:
             self._renewal = Renewal(self._watch, run)
         self._contexts: dict[tuple[str, ...], ssl.SSLContext] = {}
         self._sessions: OrderedDict[_Asked, _Kept] = OrderedDict()
+        self._is_good = True
         self._files = self._read_again()
         self.pairs: tuple[Pair, ...] = self._files.pairs
         self._context(alpn)
@@ -222,12 +223,21 @@ class ClientSide:
             raise ValueError(f"client-key={options.client_key}: there is no client-cert= for it")
         return context, pairs
 
+    @property
+    def is_current(self) -> bool:
+        """Whether its files are those that were read. Not known of the system's authorities: then False."""
+        reads_system = self._options.ca is None and self._options.verify and not self._options.pin
+        watch = self._watch
+        return self._is_good and not reads_system and watch is not None and not watch.differs(watch.look())
+
     def _look(self) -> None:
         """Have the files read again if they are others than before, and it is time to look."""
         if self._renewal is not None and self._watch is not None and self._watch.due:
             self._renewal.look(self._read_again, self._renewed)
 
     def _renewed(self, renewed: Renewed[_Read]) -> None:
+        if renewed.changed:
+            self._is_good = not renewed.problem
         if renewed.problem:
             self._log.error(
                 "tls:{host}: the new certificates are not good, the old ones stay: {problem}",
@@ -358,10 +368,12 @@ def client_side(
     read: Callable[[str], bytes] = read_file,
     seconds: Callable[[], float] | None = None,
     run: Run = at_once,
+    known: ClientSide | None = None,
 ) -> ClientSide:
     """
-    What makes and checks the TLS connections to a target on `host`; the parameters are `ClientSide`'s.
+    What makes and checks the TLS connections to a target on `host`; the other parameters are `ClientSide`'s.
 
+    :param known: made of the same host and options before; it is used again if its files are the same.
     :raises OSError, ValueError: as for `ClientSide`.
     """
     if not options.verify and not options.pin:
@@ -370,7 +382,9 @@ def client_side(
             " who stands between can read and change everything",
             host=host,
         )
-    side = ClientSide(host, options, read, seconds, run=run)
+    side = known
+    if side is None or not side.is_current:
+        side = ClientSide(host, options, read, seconds, run=run)
     side.warn_of_expiry()
     return side
 

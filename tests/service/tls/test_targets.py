@@ -317,6 +317,30 @@ class HandshakeTests(SynchronousTestCase):
         self.assertIn("the new certificates are not good, the old ones stay", self.said[-1])
         self.bad(side, self.server("h.example"), "not signed by")
 
+    def test_used_again(self) -> None:
+        """A reload uses what was made before while the files are those that were read, and are good."""
+        clock = Clock()
+
+        def made(known: ClientSide | None = None, **options: Any) -> ClientSide:
+            settings = Options(**{"ca": self.ca, **options})
+            return client_side("h.example", settings, seconds=clock.seconds, known=known)
+
+        side = made()
+        self.assertIs(made(side), side)
+        (self.directory / "ca.pem").write_bytes(b"rubbish")
+        self.assertRaises(ValueError, made, side)
+        clock.advance(LOOK_EVERY)
+        self.bad(side, self.server(leaf=OTHER_CA.issue_cert("h.example")), "not signed by")
+        self.assertRaises(ValueError, made, side)
+        write_authority(self.directory, OTHER_CA)
+        other = made(side)
+        self.assertIsNot(other, side)
+        self.good(other, self.server(leaf=OTHER_CA.issue_cert("h.example")))
+        system = made(ca=None)
+        self.assertIsNot(made(system, ca=None), system)
+        free = made(ca=None, verify=False)
+        self.assertIs(made(free, ca=None, verify=False), free)
+
     def test_password(self) -> None:
         """A key with a passphrase is read with the one of client-key-password-file=."""
         cert, key, password = write_encrypted(self.directory, "me", CA.issue_cert("me.example"))
