@@ -12,6 +12,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 import portfwd  # noqa: E402 - from this tree, whose path was set just now
+from docs.syntax import RulesLexer  # noqa: E402
 
 project = "portfwd"
 author = "The portfwd developers"
@@ -23,6 +24,12 @@ exclude_patterns = ["_build"]
 myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
 nitpicky = True
+
+
+def setup(app: object) -> None:
+    """Have Pygments colour rules files."""
+    app.add_lexer("portfwd", RulesLexer)  # type: ignore[attr-defined]
+
 
 html_theme = "furo"
 html_title = "portfwd"

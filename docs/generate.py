@@ -11,7 +11,8 @@ Writes listings and tables into the pages, so that they can be read without a bu
   (its function NAME, with the argument WORD).
 
 A test fails where a page is not current. It changes nothing else of a page. The command also writes
-the picture of `docs.pictures`, manual pages and completions (`docs.program_files`).
+the picture of `docs.pictures`, manual pages and completions (`docs.program_files`), a dashboard
+(`docs.dashboard`), and colours for editors (`docs.syntax`).
 """
 
 from __future__ import annotations
@@ -108,11 +109,11 @@ def main() -> None:
         DASHBOARD.write_text(dashboard())
         print(DASHBOARD.relative_to(ROOT))
     try:
-        from docs import program_files
+        from docs import program_files, syntax
     except ImportError as problem:
-        print(f"share/ is not looked at: {problem}; both programs are of the extra 'test'")
+        print(f"share/ and editors/ are not looked at: {problem}; it is of the extra 'test' or 'docs'")
         return
-    for path in program_files.write(ROOT / "share"):
+    for path in (*program_files.write(ROOT / "share"), *syntax.write(ROOT)):
         print(path.relative_to(ROOT))
 
 
