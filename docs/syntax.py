@@ -4,8 +4,8 @@ The colours of rules files: one table of patterns, for Pygments and for editors.
 
 `RulesLexer` colours the documentation. `textmate` is a TextMate grammar, which VS Code, Sublime Text and
 others read; `toml_schema` is a JSON schema of the TOML form, for editors that complete by schemas.
-`docs.generate` writes both into ``editors/``. They know the shape of a line and not what is allowed in it: ``portfwd check``
-judges.
+`docs.generate` writes both into ``editors/``. They know the shape of a line, and not what
+is allowed in it: ``portfwd check`` judges.
 """
 
 from __future__ import annotations
