@@ -13,7 +13,8 @@ by the forwarder.
 from __future__ import annotations
 
 from portfwd.testing.contract import ContractBroken, check_filter
-from portfwd.testing.pipe import Notes, Outcome, Pipe
+from portfwd.testing.outcome import Notes, Outcome
+from portfwd.testing.pipe import Pipe
 from portfwd.testing.splits import every_split
 
 __all__ = ["ContractBroken", "Notes", "Outcome", "Pipe", "check_filter", "every_split"]

@@ -3,18 +3,21 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
 import attrs
 
 from portfwd.filters.api import Factory, RouteClause
+from portfwd.filters.own_factory import CLAUSES
 
 
 def clause_of(one: Any, routes: Sequence[RouteClause]) -> tuple[str, Any]:
     """Name and factory of what a test gives."""
     if isinstance(one, type):
-        return one.__name__, Factory(lambda connection: one(), **_said_by(one))
+        taken = {CLAUSES: tuple(routes)} if CLAUSES in inspect.signature(one).parameters else {}
+        return one.__name__, Factory(lambda connection: one(**taken), **_said_by(one))
     if hasattr(one, "configure"):
         return one.name, one.configure(one.options(), routes)
     if hasattr(one, "build"):

@@ -12,16 +12,21 @@ out of a conversation is for the author's own tests to say, with `portfwd.testin
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from io import BytesIO
 from random import Random
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, Final
 
+from twisted.internet.defer import Deferred
 from zope.interface import Invalid
 from zope.interface.verify import verifyObject
 
-from portfwd.filters.api import IFilter
-from portfwd.testing.pipe import Outcome, Pipe
-from portfwd.testing.splits import describe, splits
+from portfwd.filters.api import Connection, IFilter, RouteClause
+from portfwd.testing.outcome import Outcome
+from portfwd.testing.pipe import Pipe
+from portfwd.testing.splits import SIZES, describe, splits
 from portfwd.values import TO_CLIENT, TO_UPSTREAM, Direction
 
 #: What a filter is made for: bytes of the client, or who says what, in turn.
@@ -42,6 +47,13 @@ JUNK: Final = 4096
 OWN: Final = 64 * 1024
 
 
+#: Objects that are looked at for what a filter keeps.
+MOST_OBJECTS: Final = 100_000
+
+#: What keeps nothing for one session: code, and what the relay hands out.
+NOT_KEPT: Final = (type, ModuleType, FunctionType, BuiltinFunctionType, Connection, Pipe)
+
+
 class ContractBroken(AssertionError):
     """A filter does not keep the contract; the text says how, and how to see it again."""
 
@@ -56,6 +68,8 @@ def check_filter(
     *,
     results: Callable[[object], object] = lambda awaitable: None,
     datagrams: bool = False,
+    routes: Sequence[RouteClause] = (),
+    pipelining: bool = True,
 ) -> None:
     """
     Make sure that a filter keeps the contract, whatever the network does.
@@ -72,21 +86,29 @@ def check_filter(
     :param samples: conversations it is made for; bytes are the client's.
     :param results: of what it awaits, by the awaitable; None, if nothing is said.
     :param datagrams: each piece of a sample is a datagram, and is not cut.
+    :param routes: ``route`` lines, for plug-ins and classes that take them.
+    :param pipelining: a client may send its next request before the answer to the last one; then what the
+        filter replies must not overtake answers that are still due. False: the protocol forbids it.
     :raises ContractBroken: it does not.
     """
     scripts = [_script(sample) for sample in samples]
     if not scripts:
         raise ValueError("check_filter needs a sample of what the filter is made for")
-    check = _Check(make, results, datagrams)
+    check = _Check(make, results, datagrams, routes)
     check.shape()
     alone = [check.run(f"sample {number}", script) for number, script in enumerate(scripts, 1)]
     for number, (script, outcome) in enumerate(zip(scripts, alone, strict=True), 1):
         check.again(number, script, outcome)
         if not datagrams:
             check.cut(number, script, outcome)
+            check.cut_everywhere(number, script, outcome)
+            if pipelining:
+                check.pipelined(number, script, outcome)
         check.cut_short(number, script)
         check.dial_fails(number, script)
         check.asks_fail(number, script)
+        check.answered_at_once(number, script, outcome)
+        check.shared_results(number, script, outcome)
         check.damage(number, script)
         check.junk(number, script)
     check.side_by_side(scripts, alone)
@@ -100,18 +122,27 @@ class _Check:
     """One filter that is checked, and how it is run."""
 
     def __init__(
-        self, make: Callable[[], object], results: Callable[[object], object], datagrams: bool
+        self,
+        make: Callable[[], object],
+        results: Callable[[object], object],
+        datagrams: bool,
+        routes: Sequence[RouteClause],
     ) -> None:
         self._make = make
         self._results = results
         self._datagrams = datagrams
+        self._routes = routes
 
     # Sessions
 
     def _open(self, **options: Any) -> Pipe:
-        return Pipe(self._make(), strict=False, datagrams=self._datagrams, **options)
+        make: Any = self._make
+        # A class that takes routes is given them by the pipe.
+        made = make if isinstance(make, type) and hasattr(make, "received") else make()
+        return Pipe(made, routes=self._routes, strict=False, datagrams=self._datagrams, **options)
 
     def _send(self, pipe: Pipe, script: Iterable[tuple[Direction, bytes]]) -> None:
+        self._settle(pipe)
         for direction, data in script:
             if direction is TO_UPSTREAM or pipe.connected:
                 pipe.send(direction, data)
@@ -126,13 +157,15 @@ class _Check:
 
     def _finish(self, how: str, pipe: Pipe) -> Outcome:
         """End both sides, and see that the ends come out and nothing was raised."""
-        if not self._datagrams:
-            for direction in (TO_UPSTREAM, TO_CLIENT):
-                if direction is TO_UPSTREAM or pipe.connected:
-                    pipe.end(direction)
+        open_ends = [] if self._datagrams else [TO_UPSTREAM, TO_CLIENT]
         for _ in range(MAX_EVENTS):
+            # Some filters dial only after a while; the upstream has no end before.
+            for direction in tuple(open_ends):
+                if direction is TO_UPSTREAM or pipe.connected:
+                    open_ends.remove(direction)
+                    pipe.end(direction)
             self._settle(pipe)
-            if pipe.rest(1) and not pipe.awaiting:
+            if pipe.rest(1) and not pipe.awaiting and not (pipe.connected and open_ends):
                 break
         else:
             raise ContractBroken(f"{how}: it does not come to rest after both ends")
@@ -193,13 +226,89 @@ class _Check:
                 how = f"sample {number}, piece {index + 1} cut into {describe(pieces)}"
                 self._compare(how, direction, self.run(how, cut), outcome)
 
+    def cut_everywhere(self, number: int, script: _Script, outcome: Outcome) -> None:
+        """Both sides may be cut at once."""
+        for step in SIZES:
+            pieces = [
+                (direction, data[start : start + step])
+                for direction, data in script
+                for start in range(0, len(data), step)
+            ]
+            other = self.run(f"sample {number}", pieces)
+            # Where it closes, one side may have passed more before than in one piece.
+            same = other == outcome or (
+                outcome.finished is not None
+                and other.finished == outcome.finished
+                and _agree(other.to_upstream, outcome.to_upstream)
+                and _agree(other.to_client, outcome.to_client)
+            )
+            if not same:
+                how = f"sample {number}, both sides cut into pieces of {step} bytes"
+                raise ContractBroken(f"{how}: {other}, in one piece it was {outcome}")
+
+    def pipelined(self, number: int, script: _Script, outcome: Outcome) -> None:
+        """A client may not wait for answers: the order in which it gets them is the same."""
+        how = f"sample {number} with all of the client's bytes first"
+        client = [(direction, data) for direction, data in script if direction is TO_UPSTREAM]
+        upstream = [(direction, data) for direction, data in script if direction is TO_CLIENT]
+        if len(client) < 2 or not upstream or outcome.finished is not None:
+            return
+        pipe = self._open()
+        self._send(pipe, client)
+        if not pipe.connected or pipe.finished is not None or not pipe.to_client:
+            pipe.close()
+            return  # nothing was replied before an answer
+        early = pipe.to_client
+        self._send(pipe, upstream)
+        other = self._finish(how, pipe)
+        if other.to_client != outcome.to_client and sorted(other.to_client) == sorted(outcome.to_client):
+            raise ContractBroken(
+                f"{how}: its reply {early!r} overtakes answers that are still due: the client gets"
+                f" {other.to_client!r}, otherwise {outcome.to_client!r}; keep the reply until they have"
+                " passed, or say pipelining=False where the protocol forbids it"
+            )
+
+    def answered_at_once(self, number: int, script: _Script, outcome: Outcome) -> None:
+        """A result may be there before the filter has finished what it is doing."""
+        how = f"sample {number} with results that are there at once"
+        asked: list[object] = []
+
+        def answer(awaitable: object) -> object:
+            asked.append(awaitable)
+            return self._results(awaitable)
+
+        other = self.run(how, script, fires=answer)
+        if asked and other != outcome:
+            raise ContractBroken(f"{how}: {other}, later it was {outcome}")
+
+    def shared_results(self, number: int, script: _Script, outcome: Outcome) -> None:
+        """Several sessions may await one Deferred: none changes or cancels what the others get."""
+        how = f"sample {number} beside sessions that await the same Deferred"
+        pipes = [self._open()]
+        first: Any = pipes[0].awaiting[0] if pipes[0].awaiting else None
+        if isinstance(first, Deferred):
+            pipes += [self._open(), self._open()]
+        if any(not pipe.awaiting or pipe.awaiting[0] is not first for pipe in pipes):
+            for pipe in pipes:
+                pipe.close()
+            return
+        pipes[0].close()
+        if first.called:
+            raise ContractBroken(f"{how}: a session that is closed ends what the others await")
+        first.callback(self._results(first))
+        for pipe in pipes[1:]:
+            self._send(pipe, script)
+            other = self._finish(how, pipe)
+            if other != outcome:
+                raise ContractBroken(f"{how}: {other}, alone it was {outcome}")
+
     def _compare(self, how: str, direction: Direction, cut: Outcome, whole: Outcome) -> None:
         same = cut == whole
         if not same and whole.finished is not None and cut.finished == whole.finished:
             # What came in one piece with the bytes for which it closes may have passed before.
             up, down = (cut.to_upstream, whole.to_upstream), (cut.to_client, whole.to_client)
             along, back = (up, down) if direction is TO_UPSTREAM else (down, up)
-            same = back[0] == back[1] and (along[0].startswith(along[1]) or along[1].startswith(along[0]))
+            same = back[0] == back[1] and _agree(*along)
         if not same:
             raise ContractBroken(f"{how}: {cut}, in one piece it was {whole}")
 
@@ -257,9 +366,10 @@ class _Check:
         pipe = self._open()
         limit = OWN + sum(2 * stage.max_hold for stage in pipe.chain.stages)
         self._send(pipe, script)
+        before = sum(_bytes_in(stage.filter) for stage in pipe.chain.stages)
         for _ in range(2 * limit // JUNK + 1):
             self._send(pipe, [(direction, random.randbytes(JUNK)) for direction in Direction])
-        kept = sum(_bytes_in(stage.filter) for stage in pipe.chain.stages)
+        kept = sum(_bytes_in(stage.filter) for stage in pipe.chain.stages) - before
         if kept > limit:
             raise ContractBroken(
                 f"it keeps {kept} bytes of junk behind sample {number}; say NEED_MORE instead"
@@ -277,6 +387,11 @@ class _Check:
             other = self._finish(how, pipe)
             if other != outcome:
                 raise ContractBroken(f"{how}: {other}, alone it was {outcome}")
+
+
+def _agree(one: bytes, other: bytes) -> bool:
+    """Whether one of them only goes on where the other stops."""
+    return one.startswith(other) or other.startswith(one)
 
 
 def _damaged(data: bytes, random: Random) -> bytes:
@@ -297,23 +412,32 @@ def _damaged(data: bytes, random: Random) -> bytes:
 
 
 def _bytes_in(thing: object) -> int:
-    """The bytes that are kept in the attributes of `thing`, and in containers there."""
+    """The bytes and characters that `thing` keeps: in its attributes, in containers, in objects there."""
     seen: set[int] = set()
     left = [thing]
     size = 0
-    while left:
+    while left and len(seen) < MOST_OBJECTS:
         one: Any = left.pop()
-        if id(one) in seen:
+        if id(one) in seen or isinstance(one, NOT_KEPT):
             continue
         seen.add(id(one))
-        if isinstance(one, bytes | bytearray):
+        if isinstance(one, bytes | bytearray | str):
             size += len(one)
+        elif isinstance(one, memoryview):
+            size += one.nbytes
         elif isinstance(one, dict):
-            left += one.values()
-        elif isinstance(one, list | tuple | set | frozenset) or type(one).__name__ == "deque":
+            left += [*one.keys(), *one.values()]
+        elif isinstance(one, list | tuple | set | frozenset | deque):
             left += one
-        if one is thing:
+        elif isinstance(one, BytesIO):
+            size += len(one.getbuffer())
+        else:
             left += getattr(one, "__dict__", {}).values()
-            slots = (name for kind in type(one).__mro__ for name in getattr(kind, "__slots__", ()))
+            slots = (name for kind in type(one).__mro__ for name in _slots(kind))
             left += [getattr(one, name) for name in slots if hasattr(one, name)]
     return size
+
+
+def _slots(kind: type) -> tuple[str, ...]:
+    slots = vars(kind).get("__slots__", ())
+    return (slots,) if isinstance(slots, str) else tuple(slots)

@@ -27,10 +27,9 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final
 
-import attrs
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
@@ -54,6 +53,7 @@ from portfwd.filters.chain.effects import (
     Write,
 )
 from portfwd.testing.clauses import clause_of
+from portfwd.testing.outcome import Notes, Outcome
 from portfwd.values import (
     TO_CLIENT,
     TO_UPSTREAM,
@@ -69,43 +69,6 @@ from portfwd.values import (
 CLIENT: Final = InetAddress("192.0.2.1", 50000)
 LOCAL: Final = InetAddress("198.51.100.1", 443)
 UPSTREAM: Final = InetAddress("203.0.113.1", 8443)
-
-
-class Notes:
-    """
-    A filter's log that is kept.
-
-    :ivar lines: ``info`` or ``warn``, and the text.
-    """
-
-    def __init__(self) -> None:
-        self.lines: list[tuple[str, str]] = []
-
-    def info(self, text: str, **values: object) -> None:
-        """See `portfwd.filters.api.Log`."""
-        self.lines.append(("info", text.format(**values)))
-
-    def warn(self, text: str, **values: object) -> None:
-        """See `portfwd.filters.api.Log`."""
-        self.lines.append(("warn", text.format(**values)))
-
-
-@attrs.frozen
-class Outcome:
-    """
-    What became of a session, to be compared with another.
-
-    :ivar target: what was dialled; None: nothing, or the rule's own.
-    :ivar ended: the directions whose end went out.
-    """
-
-    to_upstream: bytes
-    to_client: bytes
-    ended: frozenset[Direction]
-    finished: Finish | None
-    dialled: bool
-    target: object
-    copies: Mapping[Sink, bytes]
 
 
 class Pipe:
@@ -138,6 +101,8 @@ class Pipe:
         shows_all: bool = False,
         strict: bool = True,
         datagrams: bool = False,
+        fires: Callable[[object], object] | None = None,
+        runs: bool = False,
     ) -> None:
         """
         Open the session.
@@ -149,6 +114,8 @@ class Pipe:
         :param shows_all: show bytes that need not be shown, as some relays do. The outcome must be the same.
         :param strict: what a filter raises is raised here, after it had its effect.
         :param datagrams: each piece that is sent is a datagram.
+        :param fires: what filters await is there at once: the result, by the awaitable.
+        :param runs: run coroutines that filters await, as the relay does; else they wait for `settle`.
         """
         self.notes = Notes()
         self.connection = connection or Connection(1, "test", self.notes, client=CLIENT, local=LOCAL)
@@ -168,6 +135,8 @@ class Pipe:
         self._shows_all = shows_all
         self._strict = strict
         self._datagrams = datagrams
+        self._fires = fires
+        self._runs = runs
         self._raised = 0
         self._begun: list[Begin] = []
         self._failed: list[Deferred[object]] = []
@@ -425,8 +394,15 @@ class Pipe:
 
     def _begin(self, begin: Begin) -> None:
         self._begun.append(begin)
-        if isinstance(begin.awaitable, Deferred):
-            waited = begin.awaitable
+        if self._fires is not None:
+            result = self._fires(begin.awaitable)
+            _dispose(begin.awaitable)
+            self._settle(begin, result)
+            return
+        waited: Any = begin.awaitable
+        if self._runs and isinstance(waited, Coroutine):
+            waited = Deferred.fromCoroutine(waited)
+        if isinstance(waited, Deferred):
 
             def fired(result: object) -> object:
                 # As the relay does: the result stays, for whoever awaits the same Deferred.

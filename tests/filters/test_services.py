@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.filters import Connection, FilterFactory, Services
 from portfwd.filters.api import MAX_NOTE, MOST_NOTES
-from portfwd.testing.pipe import Notes
+from portfwd.testing.outcome import Notes
 
 
 class ServicesTests(SynchronousTestCase):

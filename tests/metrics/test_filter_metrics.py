@@ -16,7 +16,7 @@ from portfwd.metrics.filter_metrics import (
     OTHER_RULES,
     FilterMetrics,
 )
-from portfwd.testing.pipe import Notes
+from portfwd.testing.outcome import Notes
 
 
 class FilterMetricsTests(SynchronousTestCase):

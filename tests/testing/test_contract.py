@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import doctest
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 from attrs import define
@@ -15,6 +17,7 @@ from portfwd.filters import (
     NEED_MORE,
     TO_CLIENT,
     TO_UPSTREAM,
+    Again,
     Await,
     Close,
     Delay,
@@ -22,8 +25,11 @@ from portfwd.filters import (
     Factory,
     Filter,
     Forward,
+    InetAddress,
     NeedMore,
+    Reply,
     Route,
+    RouteClause,
     SessionSummary,
     Verdict,
     Wake,
@@ -95,6 +101,74 @@ class Late(Filter):
         return Delay(1, data)
 
 
+class RoutesLater(Filter):
+    """Dials after a result, or after a while, without a look at the client's bytes."""
+
+    routes = True
+
+    def __init__(self, first: Callable[[], Verdict]) -> None:
+        self.first = first
+
+    def opened(self, connection: object) -> Verdict:
+        return self.first()
+
+    def resumed(self, result: object) -> Verdict:
+        return [Route(InetAddress("192.0.2.9", 80)), DONE]
+
+    def woken(self, token: object) -> Verdict:
+        return [Route(InetAddress("192.0.2.9", 80)), DONE]
+
+    def received(self, direction: Direction, data: bytes) -> Verdict:
+        return NEED_MORE if direction is TO_UPSTREAM else DONE
+
+
+class Chooses(Filter):
+    """Sends each client where the first route leads."""
+
+    routes = True
+
+    def __init__(self, clauses: Sequence[RouteClause] = ()) -> None:
+        self.target = clauses[0].target
+
+    def received(self, direction: Direction, data: bytes) -> Verdict:
+        return [Route(self.target), DONE] if direction is TO_UPSTREAM else DONE
+
+
+class Firewall(Filter):
+    """Answers requests to delete itself, each on a line of its own."""
+
+    in_order: ClassVar[bool] = False
+
+    def __init__(self) -> None:
+        self.due = 0
+        self.kept: list[bytes] = []
+
+    def received(self, direction: Direction, data: bytes) -> Verdict:
+        line, end, rest = data.partition(b"\n")
+        if not end:
+            return NeedMore(rest=data)
+        if direction is TO_CLIENT:
+            self.due -= 1
+            kept, self.kept = (self.kept, []) if not self.due else ([], self.kept)
+            return [Forward(line + end + b"".join(kept)), Again(rest)]
+        if line != b"DEL":
+            self.due += 1
+            return [Forward(line + end), Again(rest)]
+        if self.due and self.in_order:
+            self.kept.append(b"-no\n")
+            return Again(rest)
+        return [Reply(b"-no\n"), Again(rest)]
+
+
+class Ordered(Firewall):
+    """Keeps what it answers until the answers before it have passed."""
+
+    in_order = True
+
+
+REQUESTS = [(UP, b"GET\n"), (DOWN, b"1\n"), (UP, b"DEL\nGET\n"), (DOWN, b"2\n")]
+
+
 class GoodTests(SynchronousTestCase):
     """Filters that keep the contract."""
 
@@ -131,6 +205,27 @@ class GoodTests(SynchronousTestCase):
         check_filter(Asking, [b"x", TALK], results=lambda awaitable: None)
         error = self.assertRaises(ContractBroken, check_filter, Mistaken, [b"x"])
         self.assertIn("results that do not come: it raised KeyError", str(error))
+
+    def test_routes_after_a_while(self) -> None:
+        """A filter may choose its target after a result or a while, before there is a byte."""
+        for first in (lambda: Await(Deferred()), lambda: Wake(1)):
+            check_filter(partial(RoutesLater, first), [b"x", b"", TALK])
+
+    def test_routes(self) -> None:
+        """A class that takes routes is given those of the test."""
+        routes = [RouteClause(("*",), InetAddress("192.0.2.9", 80))]
+        check_filter(Chooses, [TALK], routes=routes)
+
+    def test_pipelining(self) -> None:
+        """Replies may wait for answers that are due; where the protocol has no pipelining, they need not."""
+        check_filter(Ordered, [REQUESTS])
+        check_filter(Firewall, [REQUESTS], pipelining=False)
+
+    def test_shared_result(self) -> None:
+        """Sessions may await one Deferred."""
+        one: Deferred[object] = Deferred()
+        check_filter(lambda: RoutesLater(lambda: Await(one)), [TALK])
+        self.assertTrue(one.called)
 
     def test_datagrams(self) -> None:
         """Datagrams are not cut: a filter may look at each for itself."""
@@ -272,6 +367,64 @@ class BadTests(SynchronousTestCase):
         self.broken(Hoarder, "bytes of junk", "NEED_MORE")
         self.broken(Slotted, "bytes of junk")
         self.broken(lambda: Factory(lambda connection: Hoarder()), "bytes of junk", datagrams=True)
+
+    def test_hoarding_deep_down(self) -> None:
+        """One that keeps everything in an object of its own, as text, or as a key."""
+
+        class Deep(Filter):
+            def __init__(self, keep: Callable[[Any, bytes], object]) -> None:
+                self.parser = SimpleNamespace(rows=[SimpleNamespace(text=[], table={})])
+                self.keep = keep
+
+            def received(self, direction: Direction, data: bytes) -> Verdict:
+                self.keep(self.parser.rows[0], data)
+                return None
+
+        self.broken(lambda: Deep(lambda row, data: row.text.append(data.hex())), "bytes of junk")
+        self.broken(lambda: Deep(lambda row, data: row.table.update({data: 1})), "bytes of junk")
+        self.broken(lambda: Deep(lambda row, data: row.text.append(memoryview(data))), "bytes of junk")
+
+    def test_tables_are_no_hoard(self) -> None:
+        """What was there before the junk is not counted."""
+
+        class Table(Filter):
+            def __init__(self) -> None:
+                self.table = bytes(1 << 20)
+
+        check_filter(Table, [TALK])
+
+    def test_overtaking(self) -> None:
+        """One whose reply overtakes answers that are due."""
+        self.broken(Firewall, "overtakes answers", "b'-no\\n'", sample=REQUESTS)
+
+    def test_cuts_on_both_sides(self) -> None:
+        """One that minds short pieces of both sides only."""
+
+        class Minds(Filter):
+            def __init__(self) -> None:
+                self.short: set[Direction] = set()
+
+            def received(self, direction: Direction, data: bytes) -> Verdict:
+                if len(data) == 5:
+                    self.short.add(direction)
+                return b"" if len(self.short) == 2 else None
+
+        sample = [(UP, b"a" * 10), (DOWN, b"b" * 10), (UP, b"c" * 10), (DOWN, b"d" * 10)]
+        self.broken(Minds, "both sides cut", sample=sample)
+
+    def test_spoilt_result(self) -> None:
+        """One that changes what others get of the Deferred that they share."""
+        one: Deferred[object] = Deferred()
+
+        class Spoiling(RoutesLater):
+            def resumed(self, result: object) -> Verdict:
+                return super().resumed(result) if result == "there" else Close("nothing")
+
+        def ask() -> Verdict:
+            one.addCallback(lambda _: None)
+            return Await(one)
+
+        self.broken(lambda: Spoiling(ask), "await the same Deferred", results=lambda _: "there")
 
     def test_shape(self) -> None:
         """One that is no filter, or whose factory says what nobody understands."""

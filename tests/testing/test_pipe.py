@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from attrs import frozen
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.errors import ConnectTimedOut
@@ -137,6 +137,42 @@ class FiltersTests(SynchronousTestCase):
         self.assertEqual(one.notes.lines[1], ("warn", "no"))
         mine = Connection(7, "mine", one.notes)
         self.assertIs(Pipe(connection=mine).connection, mine)
+
+
+class ResultTests(SynchronousTestCase):
+    """Results that are there already."""
+
+    def test_fired(self) -> None:
+        """A Deferred that has fired is seen at once, and one that fires later without a call of the test."""
+        for fired in (succeed(3), fail(KeyError("no"))):
+            pipe = Pipe(Scripted(opened=Await(fired), resumed=Close("told")), strict=False)
+            self.assertEqual(pipe.awaiting, [])
+            self.assertIsNotNone(pipe.finished)
+        later: Deferred[int] = Deferred()
+        pipe = Pipe(Scripted(opened=lambda _: Await(later), resumed=Close("told")))
+        self.assertEqual(pipe.awaiting, [later])
+        later.callback(1)
+        self.assertEqual((pipe.awaiting, pipe.summary is None), ([], False))
+
+    def test_coroutine(self) -> None:
+        """A coroutine waits for `settle`, or runs, where the test says so."""
+
+        async def ask() -> int:
+            return await succeed(3)
+
+        told: list[object] = []
+        pipe = Pipe(Scripted(opened=lambda _: Await(ask()), resumed=told.append), runs=True)
+        self.assertEqual((told, pipe.awaiting), ([3], []))
+        pipe = Pipe(Scripted(opened=lambda _: Await(ask()), resumed=told.append))
+        self.assertEqual(len(pipe.awaiting), 1)
+        pipe.settle(4)
+        self.assertEqual(told, [3, 4])
+
+    def test_fires(self) -> None:
+        """Every result may be there at once."""
+        told: list[object] = []
+        Pipe(Scripted(opened=lambda _: Await(Deferred()), resumed=told.append), fires=lambda _: 5)
+        self.assertEqual(told, [5])
 
 
 class SessionTests(SynchronousTestCase):
