@@ -195,6 +195,8 @@ class LiveRule(RelayRule):
     def obey_order(self, label: str, ordered: TargetState | None) -> bool:
         """Do what `order_target` says for the sessions of this rule, without remembering it for its heirs."""
         destinations = self.balancing.order(label, ordered, self)
+        if destinations:
+            self._direct = None  # there is a pool to be asked now
         if ordered is TargetState.DOWN:
             self._close_sessions(destinations)
         return bool(destinations)

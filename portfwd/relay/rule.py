@@ -221,7 +221,6 @@ class RelayRule:
             and permits is None
             and direct is not None
             and not self.context.loops.may_reach(direct)
-            and self.balancing.pool() is None
         ):
             only, timeouts = self.destinations[0], self._connecting
             only.occupancy.dials += 1

@@ -19,7 +19,7 @@ from typing import Any
 from tests.integration.control_case import ControlCase
 from tests.integration.forwarder import ROOT, Forwarder, is_listening, wait_until
 from tests.integration.programs import Program, free_port, needs, run
-from tests.integration.servers import start_nginx, unprivileged_user
+from tests.integration.servers import start_nginx, unprivileged_user, write_certificates
 
 SECONDS = 60.0
 
@@ -208,6 +208,35 @@ class CheckedServerTests(TargetCase):
         self.assertEqual(answers, {str(ports[1])})
         (folder / str(ports[0]) / "health").write_text("well\n")
         self.wait_for_states("up", "up")
+
+    def test_tls(self) -> None:
+        """Checks of a ``tls:`` target speak TLS and verify it; ``check tls`` does where bytes are passed on."""
+        ports = [free_port(), free_port()]
+        write_certificates(self, "localhost", "other")
+        blocks = "".join(
+            f"server {{ listen 127.0.0.1:{port} ssl; ssl_certificate {self.directory}/{name}.pem;"
+            f" ssl_certificate_key {self.directory}/{name}.pem; }}\n"
+            for port, name in zip(ports, ("localhost", "other"), strict=True)
+        )
+        folder = start_nginx(self, ports, blocks)
+        (folder / "index.html").write_text("well\n")
+        tls = ", ".join(f"tls:127.0.0.1:{port}" for port in ports)
+        plain = ", ".join(f"127.0.0.1:{port}" for port in ports)
+        _, unencrypted = self.server("plain")
+        forwarder = self.operated(
+            f"web: 127.0.0.1:0 -> {tls} server-name=localhost ca={self.directory}/ca.pem\n"
+            "  check http expect=well inter=200ms\n"
+            f"pass: 127.0.0.1:0 -> {plain}\n"
+            "  check tls verify=off inter=200ms\n"
+            f"none: 127.0.0.1:0 -> 127.0.0.1:{unencrypted}\n  check tls verify=off inter=200ms\n"
+        )
+
+        def said() -> list[bool | None]:
+            return [row["checks"][0]["passing"] for row in self.json_of("targets")["targets"]]
+
+        wanted = [True, False, True, True, False]
+        wait_until(lambda: said() == wanted, SECONDS, lambda: self.portfwd("targets"))
+        forwarder.wait_for_line("check http: .*certificate")
 
     def test_redis(self) -> None:
         """``check redis role=master``: sessions follow the master."""

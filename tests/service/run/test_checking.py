@@ -141,6 +141,26 @@ class ConnectTests(CheckingCase):
         self.pass_time(4)
         self.assertEqual(self.accepted(1), [])
 
+    def test_sessions_of_older_rules(self) -> None:
+        """Checks of a rule that a reload has removed go on for its sessions, and close them."""
+        text = "web: 127.0.0.1:0 -> 127.0.0.1:{one} on-down=close\n  check tcp inter=1s\n"
+        self.start(text)
+        client = socket.create_connection(
+            ("127.0.0.1", int(self.forwarder.addresses["web"][0].split(":")[1]))
+        )
+        self.addCleanup(client.close)
+        self.turn_until(lambda: self.forwarder.session_count)
+        self.forwarder.reload(rules(self.text("other: 127.0.0.1:0 -> 127.0.0.1:{two}\n")))
+        self.turn_until(lambda: self.forwarder.rules[0].name == "other")
+        self.turn(0.1)
+        self.assertEqual(repr(self.forwarder._checks), "<Checks of 1>")
+        self.targets[0].close()
+        self.pass_time(5)
+        self.assertEqual(self.forwarder.session_count, 0)
+        self.assertEqual(repr(self.forwarder._checks), "<Checks of 0>")
+        client.settimeout(1)
+        self.assertRaises(ConnectionResetError, client.recv, 1)
+
     def test_no_descriptor(self) -> None:
         """Without a descriptor for it a check waits, and says nothing."""
         self.start("web: 127.0.0.1:0 -> 127.0.0.1:{one}\n  check tcp inter=1s")
