@@ -210,7 +210,7 @@ class CheckedServerTests(TargetCase):
         self.wait_for_states("up", "up")
 
     def test_tls(self) -> None:
-        """Checks of a ``tls:`` target speak TLS and verify it; ``check tls`` does where bytes are passed on."""
+        """Checks of a ``tls:`` target speak TLS and verify it; ``check tls`` does so for TCP targets."""
         ports = [free_port(), free_port()]
         write_certificates(self, "localhost", "other")
         blocks = "".join(

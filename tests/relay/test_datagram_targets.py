@@ -6,6 +6,7 @@ import socket
 
 from portfwd.filters.api import DONE, Filter, Route, Verdict
 from portfwd.relay.datagram_targets import MOST_UNREACHABLE, UNREACHABLE_FOR, DatagramTargets, usable_hosts
+from portfwd.upstreams.health import TargetState
 from portfwd.values import CloseReason, Direction, InetAddress
 from tests.listen.post import PostCase
 from tests.upstreams.test_names import FakeResolver
@@ -77,6 +78,29 @@ class RefusedTests(NamedCase):
             self.assert_quiet(self.upstream)
         self.ask(client)
         self.assertEqual([line.reason for line in self.closed_lines], [CloseReason.UPSTREAM_RESET])
+
+    def test_health(self) -> None:
+        """An unreachable port counts as a failed dial of its target, and an answer as a good one."""
+        self.forward("r: 127.0.0.1:0/udp -> 127.0.0.8:UP/udp, 127.0.0.1:UP/udp max-fails=1 fail-timeout=1m")
+        pool = self.forwarder.rules[0].balancing.pool()
+        assert pool is not None
+        client = self.datagrams()
+        client.sendto(b"lost", self.where())
+        self.assert_quiet(self.upstream)
+        self.assertEqual([one.health.state for one in pool.members], [TargetState.DOWN, TargetState.UP])
+        self.ask(client)
+        # A session may try it again after a minute, and it is there now.
+        late = self.upstream_at("127.0.0.8")
+        self.reactor.now += 61
+        other = self.datagrams()
+        other.sendto(b"again", self.where())
+        _, sender = self.receive(late)
+        self.advance(0.1)
+        late.sendto(b"here", sender)
+        self.assertEqual(self.receive(other)[0], b"here")
+        self.assertIs(pool.members[0].health.state, TargetState.DOWN)
+        self.advance(5)
+        self.assertIs(pool.members[0].health.state, TargetState.UP)
 
     def test_not_permitted(self) -> None:
         """An address that the filters do not permit, or of another family than ``src=``, is not moved to."""
