@@ -76,7 +76,9 @@ def rate_text(rate: float) -> str:
 def head_lines(look: Mapping[str, Any], shown: ScreenState) -> list[str]:
     """The figures above the sessions."""
     status = look["status"]
-    marks = "  PAUSED" if shown.paused else ""
+    down = status.get("targets_down", 0)
+    marks = f", {counted(down, 'target')} down" if down else ""
+    marks += "  PAUSED" if shown.paused else ""
     return [
         f"portfwd {status['version']} {status['state']}, up {time_text(status['uptime'])},"
         f" {counted(status['rules'], 'rule')}, {status['descriptors']} descriptors{marks}",

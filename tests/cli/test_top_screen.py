@@ -63,6 +63,8 @@ class ScreenTests(SynchronousTestCase):
             screen(LOOK, ScreenState(note="session 7 is killed"), 80, 8)[-1], "session 7 is killed"
         )
         self.assertIn("PAUSED", head_lines(LOOK, ScreenState(paused=True))[0])
+        failing = LOOK | {"status": LOOK["status"] | {"targets_down": 2}}
+        self.assertTrue(head_lines(failing, ScreenState())[0].endswith(", 2 targets down"))
         self.assertEqual(
             screen(None, ScreenState(), 40, 2),
             ["waiting for the forwarder", "q quit  r u d b a i sort  k kill  space "],

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -339,6 +340,36 @@ class TargetTests(DialCase):
         self.context.attempts[0].fails(ConnectTimedOut("slow"))
         self.context.attempts[1].fails(ConnectRefused("no"))
         self.assertEqual(self.assertFailed(ConnectRefused, InetAddress("10.0.0.2", 80)), "no")
+
+    def test_order_is_told(self) -> None:
+        """The order is told of each target that failed, by a handshake or by time too, and of the last."""
+        told: list[tuple[str, str]] = []
+
+        class Told(InOrder):
+            def failed(self, destination: Destination, problem: DialError) -> None:
+                told.append((destination.label, type(problem).__name__))
+
+            def reached(self, destination: Destination) -> None:
+                told.append((destination.label, "reached"))
+
+        self.patch(sys.modules[__name__], "InOrder", Told)
+        self.dial("10.0.0.1:80", "tls:10.0.0.2:443", "10.0.0.3:80")
+        self.context.attempts[0].fails(ConnectTimedOut("slow"))
+        self.context.attempts[1].succeeds()
+        self.context.streams[-1].loses(Loss.RESET, "no")
+        self.context.attempts[2].succeeds()
+        self.assertEqual(
+            told,
+            [
+                ("10.0.0.1:80", "ConnectTimedOut"),
+                ("tls:10.0.0.2:443", "TLSFailed"),
+                ("10.0.0.3:80", "reached"),
+            ],
+        )
+        told.clear()
+        self.dial("10.0.0.4:80", limit=2.0)
+        self.clock.advance(2)
+        self.assertEqual(told, [("10.0.0.4:80", "ConnectTimedOut")])
 
     def test_retry(self) -> None:
         """With ``retry=`` targets that refuse are dialled again after 0.1 s, doubling to 1 s."""
