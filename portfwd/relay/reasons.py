@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Final
+
 from portfwd.errors import (
     ConnectTimedOut,
     DialError,
@@ -15,21 +18,19 @@ from portfwd.errors import (
 )
 from portfwd.values import CloseReason
 
+#: By the exception's class; a class that is not here has the reason of its base.
+REASONS: Final[Mapping[type[BaseException], CloseReason]] = {
+    ConnectTimedOut: CloseReason.CONNECT_TIMEOUT,
+    NameNotResolved: CloseReason.NAME_NOT_RESOLVED,
+    TLSFailed: CloseReason.TLS_FAILED,
+    TargetsDown: CloseReason.ALL_DOWN,
+    NotPermitted: CloseReason.FILTER,
+    TargetsFull: CloseReason.LIMIT,
+    OutOfResources: CloseReason.RESOURCES,
+    DialError: CloseReason.CONNECT_REFUSED,
+}
+
 
 def reason_of(problem: DialError) -> CloseReason:
     """The close reason of a session whose dial failed with `problem`."""
-    if isinstance(problem, ConnectTimedOut):
-        return CloseReason.CONNECT_TIMEOUT
-    if isinstance(problem, NameNotResolved):
-        return CloseReason.NAME_NOT_RESOLVED
-    if isinstance(problem, TLSFailed):
-        return CloseReason.TLS_FAILED
-    if isinstance(problem, TargetsDown):
-        return CloseReason.ALL_DOWN
-    if isinstance(problem, NotPermitted):
-        return CloseReason.FILTER
-    if isinstance(problem, TargetsFull):
-        return CloseReason.LIMIT
-    if isinstance(problem, OutOfResources):
-        return CloseReason.RESOURCES
-    return CloseReason.CONNECT_REFUSED
+    return next(REASONS[kind] for kind in type(problem).__mro__ if kind in REASONS)

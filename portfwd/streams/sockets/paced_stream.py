@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import errno
 
-from portfwd.streams.sockets.paced_flow import PacedFlow
 from portfwd.streams.sockets.watched_stream import WatchedStream
 from portfwd.streams.stream import Loss
 from portfwd.values import Address
@@ -32,7 +31,7 @@ class PacedStream(WatchedStream):
         While its flow waits there are some, and it is us who do not read them: no idle limit may count that.
         """
         flow = self.source
-        if isinstance(flow, PacedFlow) and flow.waits:
+        if flow is not None and flow.waits:
             self._joiner.poller.look_at_clock()
             return self._joiner.poller.now
         return self._moved_at
@@ -48,7 +47,7 @@ class PacedStream(WatchedStream):
     def look_for_death(self) -> None:
         """Where the connection broke, and reading will not find out soon: the peer takes no more."""
         flow = self.source
-        if self.dead and not self.read_ended and isinstance(flow, PacedFlow) and flow.waits:
+        if self.dead and not self.read_ended and flow is not None and flow.waits:
             self.break_writing(errno.EPIPE)
         else:
             super().look_for_death()
@@ -56,13 +55,13 @@ class PacedStream(WatchedStream):
     def go_as(self, client: Address) -> None:
         """The client turned out to be `client`: both directions are counted for his address."""
         for flow in (self.source, self.drain):
-            if isinstance(flow, PacedFlow):
+            if flow is not None:
                 flow.go_as(client)
 
     def lose(self, how: Loss, detail: str = "") -> None:
         """Close the socket, and let neither flow wait any longer."""
         if not self.lost:
             for flow in (self.source, self.drain):
-                if isinstance(flow, PacedFlow):
+                if flow is not None:
                     flow.leave()
         super().lose(how, detail)

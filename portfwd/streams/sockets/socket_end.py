@@ -32,6 +32,10 @@ class SocketEnd(Stream, Protocol):
     lost: bool
 
     @property
+    def is_connected(self) -> bool:
+        """Whether there is a socket; False before there is an upstream."""
+
+    @property
     def source(self) -> object:
         """The flow whose source this stream is, once joined."""
 

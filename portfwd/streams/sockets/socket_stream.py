@@ -118,6 +118,7 @@ class SocketStream:
     #: There is nothing around what these sockets carry.
     handshaking: Final = ""
     tls: Final = None
+    is_connected: Final = True
 
     def __init__(
         self,

@@ -17,14 +17,15 @@ still send.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.python.failure import Failure
 
 from portfwd.streams.allowance import UNBOUND, Allowance
 from portfwd.streams.sockets.flow_setup import FlowSetup
+from portfwd.streams.sockets.socket_end import SocketEnd
 from portfwd.streams.sockets.socket_flow import QUANTUM, SocketFlow
-from portfwd.values import Side
+from portfwd.values import Address, Side
 
 if TYPE_CHECKING:
     from portfwd.streams.stream import Viewer
@@ -40,6 +41,7 @@ class NotConnected:
     __slots__ = ("first_at", "moved_at")
 
     side = Side.UPSTREAM
+    is_connected = False
     lost = write_broken = read_ended = dead = more = False
     readable = writable = end_asked = False
     descriptor = -1
@@ -54,6 +56,14 @@ class NotConnected:
 
     def written_out(self) -> None:
         """Nobody waits for it."""
+
+
+class WatchedEnd(SocketEnd, Protocol):
+    """An end of a flow with a viewer: its other direction has one, too."""
+
+    @property
+    def source(self) -> WatchedFlow | None:
+        """The flow whose source this stream is, once joined."""
 
 
 class WatchedFlow(SocketFlow):
@@ -77,6 +87,9 @@ class WatchedFlow(SocketFlow):
         "unseen",
         "viewer",
     )
+
+    source: WatchedEnd
+    destination: WatchedEnd
 
     def __init__(self, source: Any, destination: Any, setup: FlowSetup) -> None:
         """As `SocketFlow`; either end may be `NotConnected`."""
@@ -118,7 +131,7 @@ class WatchedFlow(SocketFlow):
             if self._in_pipe:
                 return
         self._fetch_behind()
-        if shows or self.on_hold or isinstance(self.source, NotConnected):
+        if shows or self.on_hold or not self.source.is_connected:
             self._return_pipe()
             if self._flush() and shows:
                 self._show()
@@ -164,14 +177,14 @@ class WatchedFlow(SocketFlow):
     def _taken(self) -> None:
         """The destination has what it was answered, or will never have it: it may be read again."""
         reverse = self.destination.source
-        if isinstance(reverse, WatchedFlow) and reverse.unanswered:
+        if reverse is not None and reverse.unanswered:
             reverse.unanswered = False
             reverse._return_slot()
             reverse.take_turn()
 
     def failed(self, failure: Failure) -> None:
         """Our own code failed: a connection of this session ends."""
-        (self.destination if isinstance(self.source, NotConnected) else self.source).failed(failure)
+        (self.source if self.source.is_connected else self.destination).failed(failure)
 
     def _show(self) -> None:
         source, setup, left = self.source, self._setup, QUANTUM
@@ -279,7 +292,7 @@ class WatchedFlow(SocketFlow):
     def _was_refused(self, answer: bool) -> None:
         """Some of what was written is kept: who caused it by asking is not read meanwhile."""
         reverse = self.destination.source
-        if isinstance(reverse, WatchedFlow) and (answer or reverse._showing):
+        if reverse is not None and (answer or reverse._showing):
             reverse.unanswered = True
 
     def pass_on(self, count: int | None) -> None:
@@ -316,6 +329,19 @@ class WatchedFlow(SocketFlow):
         if self.viewer is not None:
             self.viewer.passed(self.source, passed)
         self.take_turn()
+
+    # What a flow with a limit has instead of these
+
+    @property
+    def waits(self) -> bool:
+        """Whether it reads nothing because a rate limiter has granted nothing."""
+        return False
+
+    def leave(self) -> None:
+        """Wait no more for a grant."""
+
+    def go_as(self, client: Address) -> None:
+        """The client turned out to be `client`."""
 
     def hold(self) -> None:
         """Read no more."""

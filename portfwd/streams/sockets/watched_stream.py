@@ -22,15 +22,18 @@ class WatchedStream(SocketStream):
 
     __slots__ = ()
 
-    def watch(self, viewer: Viewer, peer: Any = None) -> None:
+    source: WatchedFlow | None
+    drain: WatchedFlow | None
+
+    def watch(self, viewer: Viewer, peer: WatchedStream | None = None) -> None:
         """
         Show what is read to `viewer`.
 
         :param peer: the stream that was watched before; its flows are this one's too.
         """
-        if isinstance(peer, WatchedStream):
+        if peer is not None:
             self.drain, self.source = peer.source, peer.drain
-        if isinstance(self.drain, WatchedFlow) and isinstance(self.source, WatchedFlow):
+        if self.drain is not None and self.source is not None:
             self.drain.destination = self.source.source = self
             self.source.viewer = viewer
             return
@@ -42,7 +45,7 @@ class WatchedStream(SocketStream):
     def look_for_death(self) -> None:
         """As its base; and reading finds out nothing while the flow is made to wait."""
         flow = self.source
-        if isinstance(flow, WatchedFlow) and (flow.on_hold or flow.unanswered) and not self.read_ended:
+        if flow is not None and (flow.on_hold or flow.unanswered) and not self.read_ended:
             if self.dead:
                 self.break_writing(errno.EPIPE)
         else:
@@ -61,7 +64,7 @@ class WatchedStream(SocketStream):
 
     def write(self, data: bytes, *, answer: bool = False) -> None:
         """Write `data` here, behind what was written before."""
-        if isinstance(self.drain, WatchedFlow):
+        if self.drain is not None:
             self.drain.write(data, answer=answer)
 
     def answered(self) -> FlowSummary:
@@ -70,24 +73,24 @@ class WatchedStream(SocketStream):
 
     def pass_on(self, count: int | None) -> None:
         """Move the next `count` bytes that are read here unseen, None: all of them."""
-        if isinstance(self.source, WatchedFlow):
+        if self.source is not None:
             self.source.pass_on(count)
 
     def settle(self) -> int:
         """Show again; say how many bytes were moved unseen since `pass_on`."""
-        return self.source.settle() if isinstance(self.source, WatchedFlow) else 0
+        return 0 if self.source is None else self.source.settle()
 
     def show(self, viewer: Viewer) -> None:
         """Show what is read from here on to `viewer`, whatever `pass_on` said before."""
-        if isinstance(self.source, WatchedFlow):
+        if self.source is not None:
             self.source.show(viewer)
 
     def hold(self) -> None:
         """Read no more until `go_on`."""
-        if isinstance(self.source, WatchedFlow):
+        if self.source is not None:
             self.source.hold()
 
     def go_on(self) -> None:
         """Read again."""
-        if isinstance(self.source, WatchedFlow):
+        if self.source is not None:
             self.source.go_on()
