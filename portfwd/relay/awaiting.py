@@ -70,7 +70,7 @@ class Results:
         if loop is None:
             return _OfCoroutine(self, coroutine, told)
         return _OfFuture(
-            loop.create_task(_as_task(self, loop, coroutine)),
+            loop.create_task(_result_of(_as_task(self, loop, coroutine))),
             lambda pair, error: told(*pair) if error is None else told(None, error),  # type: ignore[misc]
         )
 
@@ -243,11 +243,12 @@ class _OfCoroutine:
 
 
 @types.coroutine
+@types.coroutine
 def _as_task(
     results: Results, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, object]
 ) -> Generator[Any, Any, tuple[object, BaseException | None]]:
     """
-    Run `coroutine` as a task of asyncio's, in which it may await Deferreds too.
+    Run `coroutine` in a task of asyncio's, in which it may await Deferreds too.
 
     :returns: its result, or what it raised. Nothing leaves the task: asyncio lets `SystemExit` stop the loop.
     """
