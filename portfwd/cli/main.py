@@ -22,6 +22,7 @@ from portfwd.cli import (
     hash_password,
     init,
     looking,
+    new,
     replay,
     run,
     shell,
@@ -52,6 +53,7 @@ examples:
   portfwd filters
   portfwd help filter sniff
   portfwd hash-password alice >> /etc/portfwd/users
+  portfwd new filter no-shouting
   portfwd replay web.record --to 127.0.0.1:8080
   portfwd status
   portfwd sessions --sort bytes
@@ -76,7 +78,19 @@ def _build() -> tuple[Parser, Mapping[str, argparse.ArgumentParser]]:
     )
     parser.add_argument("--version", action="version", version=f"portfwd {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (run, init, check, explain, convert, filters, checks, filter_help, hash_password, replay):
+    for command in (
+        run,
+        init,
+        check,
+        explain,
+        convert,
+        filters,
+        checks,
+        filter_help,
+        hash_password,
+        replay,
+        new,
+    ):
         command.add_parser(commands)
     for command in (looking, targets, top, tap, steering, shell, completing):
         command.add_parser(commands)

@@ -1,0 +1,119 @@
+# -*- test-case-name: tests.cli.test_new -*-
+"""
+``portfwd new``: writes a package with a filter or a check, its tests, its page and its CI.
+
+The files are in the folder ``packages`` beside this module: those of all kinds in ``shared``, the others in
+the folder of their kind. Words between ``@`` stand for the name and what is made of it. Nothing is
+overwritten.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+from portfwd.cli.parsing import WRONG
+from portfwd.cli.reading import FINE
+from portfwd.values import printable
+
+#: Exit code of a package that is not written.
+NOT_WRITTEN: Final = 1
+
+#: What can be made, and what its first version does.
+KINDS: Final = {
+    "filter": "closes connections whose client does not begin as it should.",
+    "check": "a target is fit if it answers a line as it should.",
+}
+
+#: As in rules files: small letters and digits, words with ``-`` between them.
+NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*", re.ASCII)
+
+DESCRIPTION = """\
+Write a package with a filter or a check that works, to be changed into yours. Its
+tests pass at once, without a network and without an installation. A directory that
+exists is not written to.
+
+examples:
+  portfwd new filter no-shouting
+  portfwd new check game-server -o work/game-server
+
+exit codes:
+  0  written
+  1  the directory exists, or cannot be written
+  2  the command line is wrong
+"""
+
+
+def package(kind: str, name: str) -> dict[str, str]:
+    """The files of a package, by their paths in its directory."""
+    stem = name.replace("-", "_")
+    words = {
+        "kind": kind,
+        "name": name,
+        "module": f"portfwd_{stem}",
+        "class": "".join(part.capitalize() for part in name.split("-")) + kind.capitalize(),
+        "summary": KINDS[kind],
+        "Summary": KINDS[kind][0].upper() + KINDS[kind][1:],
+    }
+    places = {
+        "pyproject.toml": ("shared", "pyproject.toml"),
+        "README.md": ("shared", "README.md"),
+        ".github/workflows/tests.yml": ("shared", "tests.yml"),
+        f"{words['module']}.py": (kind, "module.py"),
+        f"test_{words['module']}.py": (kind, "test.py"),
+        f"{name}.md": (kind, "page.md"),
+        f"{name}.conf": (kind, "rules.conf"),
+    }
+    folder = files("portfwd.cli").joinpath("packages")
+    return {
+        path: re.sub(
+            r"@(\w+)@",
+            lambda match: words[match[1]],
+            folder.joinpath(where, f"{file}.txt").read_text("utf-8"),
+        )
+        for path, (where, file) in places.items()
+    }
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser(
+        "new",
+        help="write a package with a filter or a check to begin with",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("kind", metavar="KIND", choices=tuple(KINDS), help="filter or check")
+    parser.add_argument("name", metavar="NAME", help="what rules files will call it")
+    parser.add_argument(
+        "-o", "--output", metavar="DIRECTORY", help="the directory to make; without it, ./NAME"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the package."""
+    name: str = arguments.name
+    if NAME.fullmatch(name) is None:
+        print(
+            f"portfwd new: '{printable(name)}' is no name: small letters and digits, with '-' between words",
+            file=sys.stderr,
+        )
+        return WRONG
+    directory = Path(name if arguments.output is None else arguments.output)
+    try:
+        directory.mkdir(parents=True)
+        for path, text in package(arguments.kind, name).items():
+            place = directory / path
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(text, "utf-8")
+    except OSError as problem:
+        reason = "it exists" if isinstance(problem, FileExistsError) else problem.strerror
+        print(f"portfwd new: {printable(str(directory))}: {reason}", file=sys.stderr)
+        return NOT_WRITTEN
+    print(f"{printable(str(directory))}: run its tests there with 'python -m unittest'")
+    return FINE
