@@ -1,34 +1,34 @@
 # -*- test-case-name: tests.limits.test_pacing -*-
 """
-How many bytes a second may pass, and whose turn it is when there are not enough for all.
+How many bytes a second may pass, and in which order waiters get them.
 
-A `Bucket` fills with `rate` bytes a second up to a tenth of a second's worth. A `SharedBucket` shares
-one among flows: who asks gets a slice at once where there are bytes and nobody waits,
-else stands in a queue, first come, first served. Slices are of one size, so that of flows
-which always have more to move each gets the same.
+A `Bucket` fills with `rate` bytes a second, up to a tenth of a second's worth. A `SharedBucket` shares a
+bucket among flows. A flow that asks gets a slice at once if the bucket holds one and no other flow waits;
+else it waits in a queue, first in, first out. All slices have one size, so flows that always have more to
+move get equal shares.
 
-Time is an argument, seconds of any clock; one that is set back gives nothing and takes
-nothing. It refuses to wait: `SharedBucket.wait` says for how long somebody should.
+Time is an argument, in seconds of any clock. A clock that is set back adds nothing and takes nothing.
+This module does not wait: `SharedBucket.wait` returns how long its caller should.
 """
 
 from __future__ import annotations
 
 from typing import Final, Generic, TypeVar
 
-#: Seconds' worth of bytes that may pass at once after a silence, and that are made up for after
-#: a timer that came late: a busy machine's timers seldom are later than this.
+#: Seconds' worth of bytes that may pass at once after a silence or after a late timer. The timers of a busy
+#: machine are seldom later than this.
 BURST_SECONDS: Final = 0.1
 
-#: Seconds' worth of bytes in a slice: with ten flows each has its turn twice a second.
+#: Seconds' worth of bytes in a slice: each of ten flows gets one twice a second.
 SLICE_SECONDS: Final = 0.05
 
 #: Most bytes of a slice: a read of the default buffer, or the sixteen pages that every pipe has room for.
 MAX_SLICE: Final = 64 * 1024
 
-#: Least bytes of a slice: about a segment. With less, system calls are all there is.
+#: Least bytes of a slice, about a segment. With smaller slices most of the time is spent in system calls.
 MIN_SLICE: Final = 1024
 
-#: A bucket lacks less than this much of a byte: it is full enough. Seconds are floats.
+#: A bucket that lacks less than this many bytes counts as full enough, since seconds are floats.
 _ENOUGH: Final = 0.5
 
 W = TypeVar("W")
@@ -38,7 +38,7 @@ class Bucket:
     """
     Bytes that may pass.
 
-    :ivar rate: bytes a second that flow in.
+    :ivar rate: bytes a second that are added.
     :ivar burst: most bytes it holds; it is full at first.
     """
 
@@ -54,27 +54,27 @@ class Bucket:
         return f"<Bucket {self._level:.0f} of {self.burst}, {self.rate}/s>"
 
     def level(self, now: float) -> float:
-        """How many bytes it holds; below zero where more was taken than there was."""
+        """Bytes that it holds; below zero after more was taken than it held."""
         if now > self._at:
             self._level = min(float(self.burst), self._level + (now - self._at) * self.rate)
         self._at = now
         return self._level
 
     def take(self, count: int, now: float) -> None:
-        """Take `count` bytes, whether they are there or not; below zero: put some back."""
+        """Take `count` bytes, also more than it holds; a negative count puts bytes back."""
         self._level = min(float(self.burst), self.level(now) - count)
 
     def seconds_until(self, count: int, now: float) -> float:
-        """How long it takes until it holds `count` bytes; 0.0 if it does."""
+        """Seconds until it holds `count` bytes; 0.0 if it does."""
         lacking = count - self.level(now)
         return lacking / self.rate if lacking > _ENOUGH else 0.0
 
 
 class SharedBucket(Generic[W]):
     """
-    A bucket that many take from, in turn; `W` is whoever asks, known by its hash.
+    A bucket from which waiters take slices in turn; `W` is their type, which must be hashable.
 
-    :ivar slice: bytes that one gets in a turn.
+    :ivar slice: bytes of one grant.
     """
 
     __slots__ = ("_bucket", "_waiting", "slice")
@@ -82,7 +82,7 @@ class SharedBucket(Generic[W]):
     def __init__(self, rate: int, now: float) -> None:
         """:param rate: bytes a second."""
         self.slice = min(MAX_SLICE, max(MIN_SLICE, int(rate * SLICE_SECONDS)))
-        # Of a slow rate a slice is more than a burst: what a late timer makes up for needs room besides.
+        # At a slow rate a slice is larger than a burst; the bytes of a late timer need room besides.
         burst = max(self.slice + int(rate * (BURST_SECONDS - SLICE_SECONDS)), int(rate * BURST_SECONDS))
         self._bucket = Bucket(rate, burst, now)
         self._waiting: dict[W, int] = {}
@@ -92,24 +92,24 @@ class SharedBucket(Generic[W]):
 
     @property
     def is_awaited(self) -> bool:
-        """Whether somebody waits."""
+        """Whether there is a waiter."""
         return bool(self._waiting)
 
-    def ask(self, who: W, most: int, now: float) -> int:
+    def ask(self, waiter: W, most: int, now: float) -> int:
         """
-        A slice, or `most` bytes where they are less; 0: `who` waits for them now, at the end of the queue.
+        Grant a slice, or `most` bytes if these are fewer; 0: `waiter` is now at the end of the queue.
 
-        Who waits already stays where he is.
+        A waiter that is in the queue already keeps its position.
         """
         count = min(most, self.slice)
         if self._waiting or self._bucket.seconds_until(count, now):
-            self._waiting.setdefault(who, count)
+            self._waiting.setdefault(waiter, count)
             return 0
         self._bucket.take(count, now)
         return count
 
     def pass_at_once(self, size: int, now: float) -> bool:
-        """Whether `size` bytes pass now: the bucket holds them, or is full, and nobody waits."""
+        """Take `size` bytes if there is no waiter and the bucket holds them or is full; say whether."""
         bucket = self._bucket
         if self._waiting or bucket.seconds_until(min(size, bucket.burst), now):
             return False
@@ -117,30 +117,30 @@ class SharedBucket(Generic[W]):
         return True
 
     def is_open(self, now: float) -> bool:
-        """Whether nobody waits, and nothing is owed."""
+        """Whether there is no waiter and no debt."""
         return not self._waiting and self._bucket.level(now) >= 0
 
-    def leave(self, who: W) -> None:
-        """`who` waits no more; one who does not wait is fine."""
-        self._waiting.pop(who, None)
+    def leave(self, waiter: W) -> None:
+        """Remove `waiter` from the queue, if it is there."""
+        self._waiting.pop(waiter, None)
 
     def settle(self, granted: int, used: int, now: float) -> None:
-        """Of `granted` bytes `used` have passed: the rest is there again, what was too much is owed."""
+        """Put back what was granted and not used, or take what was used beyond the grant."""
         if granted != used:
             self._bucket.take(used - granted, now)
 
     def next(self, now: float) -> tuple[W, int] | None:
-        """Whose turn it is, and how many bytes he is granted: he waits no more. None: nobody's yet."""
-        for who, count in self._waiting.items():
+        """Pop the next waiter and its grant in bytes. None if no waiter can be served yet."""
+        for waiter, count in self._waiting.items():
             if self._bucket.seconds_until(count, now):
                 return None
-            del self._waiting[who]
+            del self._waiting[waiter]
             self._bucket.take(count, now)
-            return who, count
+            return waiter, count
         return None
 
     def wait(self, now: float) -> float | None:
-        """Seconds until the next one's turn; None: nobody waits."""
+        """Seconds until the next waiter can be served; None if there is none."""
         for count in self._waiting.values():
             return self._bucket.seconds_until(count, now)
         return None

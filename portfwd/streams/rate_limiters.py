@@ -1,14 +1,14 @@
 # -*- test-case-name: tests.streams.test_rate_limiters -*-
 """
-Where flows of a rule with ``bandwidth=`` wait until they may read.
+Rate limiters: flows of a rule with ``bandwidth=`` wait here until they may read.
 
-A `RateLimiter` is a pace (`portfwd.limits.pacing`) with a clock and one timer, which runs only while
-somebody waits. A rule has at most one a direction for all its sessions, one for each client
-address, and one for each connection. A flow holds a `Ticket`, which takes it through its rate limiters
-one after the other: first its own, then its address's, so that a flow that has used up its share keeps no
-other one waiting.
+A `RateLimiter` is a shared bucket (`portfwd.limits.pacing`) with a clock and one timer, which runs only
+while a flow waits. For each direction, a rule has at most one for all its sessions, one for each client
+address, and one for each connection. A flow has a `Ticket`, which asks its rate limiters one after the
+other: first the connection's, then the address's, then the rule's. So a flow that has used up its own
+share does not delay others.
 
-No byte passes here: how many may be read is all that is said.
+No bytes pass here; rate limiters only grant numbers of bytes.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from portfwd.limits.sources import Sources
 from portfwd.rules.model import Options
 from portfwd.values import Address, InetAddress, Side
 
-#: Seconds that a timer runs at least: at a high rate slices are due sooner than a turn of the
-#: reactor takes, and come several at a time then.
+#: Least seconds of a timer. At a high rate, slices are due sooner than one turn of the reactor; several are
+#: then granted at once.
 LEAST_WAIT: Final = 0.002
 
 
 class RateLimiter:
-    """Lets so many bytes a second pass, of all who hold tickets for it."""
+    """Grants a number of bytes a second to the tickets that ask."""
 
     __slots__ = ("__weakref__", "_clock", "_opening", "_pace", "_timer")
 
@@ -50,7 +50,7 @@ class RateLimiter:
         return self._pace.slice
 
     def ask(self, ticket: Ticket, most: int) -> int:
-        """Some of `most` bytes; 0: `ticket` is told when it is its turn, by `Ticket.let_through`."""
+        """Grant some of `most` bytes; 0: `Ticket.let_through` is called when `ticket` can be served."""
         now = self._clock.seconds()
         granted = self._pace.ask(ticket, most, now)
         if not granted and self._timer is None and not self._opening:
@@ -59,33 +59,33 @@ class RateLimiter:
 
     def pass_at_once(self, size: int) -> bool:
         """
-        Whether `size` bytes pass now, which nobody waits with.
+        Take `size` bytes now if that is possible, and say whether it was.
 
-        What is larger than all that may come at once passes when that is there, and the rest is owed.
+        A size above the largest burst passes when a whole burst is there; the rest is a debt.
         """
         return self._pace.pass_at_once(size, self._clock.seconds())
 
     @property
     def is_open(self) -> bool:
-        """Whether nobody waits and nothing is owed."""
+        """Whether no ticket waits and there is no debt."""
         return self._pace.is_open(self._clock.seconds())
 
     def leave(self, ticket: Ticket) -> None:
-        """`ticket` waits no more."""
+        """Remove `ticket` from the queue."""
         self._pace.leave(ticket)
         if not self._opening:
             self._set_timer(self._clock.seconds())
 
     def settle(self, granted: int, used: int) -> None:
-        """Of `granted` bytes `used` were read; what is left may be somebody else's turn."""
+        """Account for `granted` bytes of which `used` were read; the next waiter may get the rest."""
         now = self._clock.seconds()
         self._pace.settle(granted, used, now)
         if granted > used and self._pace.is_awaited:
             self._open()
 
     def _open(self) -> None:
-        """Let those through whose turn it is."""
-        if self._opening:  # whoever is let through gave something back: the loop goes on
+        """Serve the waiters that can be served now."""
+        if self._opening:  # a waiter that was served returned bytes: the outer loop goes on
             return
         self._opening = True
         try:
@@ -113,20 +113,20 @@ class RateLimiter:
 
 
 class Waiter(Protocol):
-    """Who waits with a ticket."""
+    """A flow that waits with a ticket."""
 
     def granted(self, count: int) -> None:
-        """It waited; now `count` bytes may be read. Must not raise."""
+        """The wait is over: `count` bytes may be read. Must not raise."""
 
 
 class Ticket:
     """
-    One flow's way through the rate limiters of its direction.
+    Asks the rate limiters of one flow's direction, one after the other.
 
-    :ivar waits: it stands at one of them.
+    :ivar waits: it is in the queue of one of them.
     """
 
-    __slots__ = ("_clock", "_limiters", "_passed", "_route", "_since", "_waited", "_who", "most", "waits")
+    __slots__ = ("_clock", "_limiters", "_passed", "_route", "_since", "_waited", "_waiter", "most", "waits")
 
     def __init__(
         self,
@@ -136,8 +136,8 @@ class Ticket:
     ) -> None:
         """:param route: the rate limiters for a client of some address."""
         self._clock = clock
-        # Only while it waits: a flow and its ticket must not wait for the garbage collector.
-        self._who: Waiter | None = None
+        # Set only while it waits, so that flow and ticket are no reference cycle at other times.
+        self._waiter: Waiter | None = None
         self._route = route
         self._waited = 0.0
         self._since = 0.0
@@ -150,17 +150,17 @@ class Ticket:
 
     def _take_route(self, client: Address | None) -> None:
         self._limiters = self._route(client)
-        #: What every rate limiter of the way has in a slice.
+        #: The smallest slice of these rate limiters.
         self.most = min((limiter.slice for limiter in self._limiters), default=MAX_SLICE)
 
-    def ask(self, who: Waiter) -> int:
-        """Bytes that may be read now; 0: `who` is told when there are some."""
+    def ask(self, waiter: Waiter) -> int:
+        """Bytes that may be read now; 0: `waiter.granted` is called when there are some."""
         if self.waits:
             return 0
         self._passed = 0
         granted = self._go_on()
         if not granted:
-            self._who = who
+            self._waiter = waiter
         return granted
 
     def _go_on(self) -> int:
@@ -175,24 +175,24 @@ class Ticket:
         return self.most
 
     def let_through(self, granted: int) -> None:
-        """It stood at a rate limiter, which gives it `granted` bytes: as many as it asked for."""
+        """The rate limiter at which it waited grants what was asked for: ask the next ones."""
         self._passed += 1
-        who = self._who
-        if self._go_on() and who is not None:
-            who.granted(granted)
+        waiter = self._waiter
+        if self._go_on() and waiter is not None:
+            waiter.granted(granted)
 
     @property
     def is_open(self) -> bool:
-        """Whether nobody waits at any of its rate limiters, and nothing is owed."""
+        """Whether all its rate limiters are open."""
         return all(limiter.is_open for limiter in self._limiters)
 
     def settle(self, granted: int, used: int) -> None:
-        """Of `granted` bytes `used` were read."""
+        """Account for `granted` bytes of which `used` were read, at each rate limiter."""
         for limiter in self._limiters:
             limiter.settle(granted, used)
 
     def leave(self) -> None:
-        """Wait no more; one that does not wait is fine."""
+        """Stop waiting, if it waits, and return what was granted so far."""
         if self.waits:
             self._wait_no_more()
             self._limiters[self._passed].leave(self)
@@ -200,27 +200,27 @@ class Ticket:
                 limiter.settle(self.most, 0)
 
     def go_as(self, client: Address) -> None:
-        """From here on the client is `client`; it waits no more. What was granted must have been settled."""
+        """Ask the rate limiters of `client` from now on. The caller has settled what was granted."""
         self.leave()
         self._take_route(client)
 
     def _wait_no_more(self) -> None:
         if self.waits:
             self.waits = False
-            self._who = None
+            self._waiter = None
             self._waited += self._clock.seconds() - self._since
 
     @property
     def waited(self) -> float:
-        """Seconds for which it has waited so far."""
+        """Seconds for which it has waited in all."""
         return self._waited + (self._clock.seconds() - self._since if self.waits else 0.0)
 
 
 class RateLimiters:
     """
-    Those of one rule, whichever of its ports a client came to.
+    The rate limiters of one rule, shared by all its ports.
 
-    :ivar slice: what each of them grants at once.
+    :ivar slice: the smallest slice of them, in bytes.
     """
 
     def __init__(self, clock: IReactorTime, options: Options) -> None:
@@ -244,16 +244,16 @@ class RateLimiters:
 
     def ticket(self, source: Side, client: Address | None) -> Ticket | None:
         """
-        A ticket for the flow whose source is that side; None where nothing limits it.
+        A ticket for the flow whose source is that side; None if no limit holds for it.
 
-        :param client: who the client is.
+        :param client: waiter the client is.
         """
         if source not in self._shared and not self._sources and self._rate is None:
             return None
         return Ticket(self._clock, partial(self.limiters_for, source, first=self.first()), client)
 
     def first(self) -> RateLimiter | None:
-        """A rate limiter for one direction of one connection; None where nothing limits connections."""
+        """A rate limiter for one direction of one connection; None without ``bandwidth-per-connection``."""
         return None if self._rate is None else RateLimiter(self._clock, self._rate)
 
     def limiters_for(

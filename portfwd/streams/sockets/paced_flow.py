@@ -2,14 +2,14 @@
 """
 A flow between two sockets that reads no more bytes a second than its rule allows.
 
-Before it reads it asks for a slice (`portfwd.streams.rate_limiters`); what it did not use
-of one when it stops it gives back, so that an idle flow holds nothing. While it waits it
-reads nothing: bytes stay in the kernels of the source and of its sender, who is slowed down
-by TCP. How bytes move is not changed by it: bulk is spliced, slice by slice.
+Before it reads, the flow asks for a slice (`portfwd.streams.rate_limiters`). When it stops, it returns
+what it has not used, so an idle flow holds nothing. While it waits it reads nothing: the bytes stay in
+the kernels of both machines, and TCP slows the sender down. Bytes move as in any other flow: bulk is
+spliced, slice by slice.
 
-It is a `WatchedFlow`, which without a viewer moves bytes as any flow does. With filters two
-bounds hold at once: what they let pass unseen, and what was granted. Bytes that are shown
-to a filter count as well; what a filter writes does not, nor what is thrown away.
+It is a `WatchedFlow`, which without a viewer moves bytes as any flow does. With filters, two bounds of
+its `Allowance` hold at once: the bytes that filters let pass unseen, and the bytes that were granted.
+Bytes that a filter sees are counted; bytes that a filter writes are not, nor those that are thrown away.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class PacedFlow(WatchedFlow):
         """
         As `WatchedFlow`.
 
-        :param ticket: nobody else's.
+        :param ticket: of this flow alone.
         """
         super().__init__(source, destination, setup)
         self._ticket = ticket
@@ -51,7 +51,7 @@ class PacedFlow(WatchedFlow):
 
     @property
     def waits(self) -> bool:
-        """Whether it reads nothing because its turn has not come."""
+        """Whether it reads nothing because no bytes are granted yet."""
         return self._ticket.waits
 
     def _wants_to_read(self) -> bool:
@@ -81,14 +81,14 @@ class PacedFlow(WatchedFlow):
             self.source.look_for_death()
 
     def spent(self) -> None:
-        """Either bound is reached: the viewer is told of his, and for a slice it asks when it runs again."""
+        """A bound is reached: tell the viewer of the counted one; the next run asks for the granted one."""
         if self.unseen and not self._bounds.counted:
             super().spent()
         elif not self._ticket.waits and self._wants_to_read():
             self.take_turn()
 
     def granted(self, count: int) -> None:
-        """Its turn has come."""
+        """See `portfwd.streams.rate_limiters.Waiter`."""
         self._waited_until_now()
         self._bounds.granted += count
         self.take_turn()
@@ -107,19 +107,19 @@ class PacedFlow(WatchedFlow):
     # Stopping
 
     def leave(self) -> None:
-        """Wait no more, and keep nothing that was granted."""
+        """Stop waiting, and return what was granted."""
         if self._ticket.waits:
             self._waited_until_now()
             self._ticket.leave()
         self._give_back()
 
     def _waited_until_now(self) -> None:
-        """A limit of silence that is looked at before this flow has read again must not count the wait."""
+        """Do not let a limit of silence count the wait."""
         self._setup.poller.look_at_clock()
         self.source.moved_at = self._setup.poller.now
 
     def go_as(self, client: Address) -> None:
-        """The client turned out to be `client`: what his address has to itself counts from here on."""
+        """The client turned out to be `client`: the limits of that address hold from now on."""
         waited = self._ticket.waits
         self.leave()
         self._ticket.go_as(client)

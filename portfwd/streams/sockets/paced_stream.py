@@ -2,9 +2,9 @@
 """
 The socket stream of a session whose bandwidth is limited.
 
-It differs from a `WatchedStream` in what waiting for a turn means: a flow that waits is not
-silent, it does not notice by reading that its source died, and it must not be left standing
-in a queue when one of its streams is gone.
+It differs from a `WatchedStream` where its flow waits for a grant: a flow that waits is not silent, it
+does not find out by reading that its source died, and it leaves the queue when one of its streams is
+lost.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class PacedStream(WatchedStream):
         """
         When bytes of this side were last read, or written to the other.
 
-        While its flow waits there are some, and it is us who do not read them: no idle limit may count that.
+        While its flow waits for a grant, the time is now: an idle limit must not count that wait.
         """
         flow = self.source
         if flow is not None and flow.waits:
@@ -41,7 +41,7 @@ class PacedStream(WatchedStream):
         self._moved_at = now
 
     def has_input(self) -> bool:
-        """There may be, but it has to wait for its turn: nobody may count on it."""
+        """False: bytes may wait, but must not be read before a grant."""
         return False
 
     def look_for_death(self) -> None:
@@ -53,13 +53,13 @@ class PacedStream(WatchedStream):
             super().look_for_death()
 
     def go_as(self, client: Address) -> None:
-        """The client turned out to be `client`: both directions are counted for his address."""
+        """The client turned out to be `client`: both directions count for that address."""
         for flow in (self.source, self.drain):
             if flow is not None:
                 flow.go_as(client)
 
     def lose(self, how: Loss, detail: str = "") -> None:
-        """Close the socket, and let neither flow wait any longer."""
+        """Close the socket; neither flow waits any longer."""
         if not self.lost:
             for flow in (self.source, self.drain):
                 if flow is not None:

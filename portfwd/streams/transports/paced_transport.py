@@ -2,13 +2,12 @@
 """
 A stream over a Twisted transport that reads no more bytes a second than its rule allows.
 
-What a transport will read is not known before it has: so bytes are paid for when they
-came. While something is owed, or others wait, the transport is paused and the stream
-stands in the queue like everybody else (`portfwd.streams.rate_limiters`). A read is no larger than a
-slice, so that each session is at most that much ahead, and what it is ahead is kept from
-all that follow it.
+A transport does not tell beforehand how much it will read, so bytes are counted after a read. While there
+is a debt, or other flows wait, the transport is paused and the stream waits in the queue
+(`portfwd.streams.rate_limiters`). A read is no larger than a slice, so a session is ahead by one slice at
+most.
 
-TLS is counted by what is inside of it.
+Of TLS, the bytes inside are counted.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ class PacedTransport(TransportStream):
     """
     A stream of a rule whose bandwidth is limited.
 
-    :ivar client: who the client is for whom it counts, once joined or watched.
+    :ivar client: the client whose limits hold, once joined or watched.
     """
 
     _log = Logger()
@@ -46,7 +45,7 @@ class PacedTransport(TransportStream):
         super().__init__(clock, min(buffer, limiters.slice), handshake=handshake)
         self._limiters = limiters
         self.client: Address | None = None
-        self._has_way = False
+        self._is_settled = False
         self._granted = 0
         self._uncounted = 0
         self._held = False
@@ -56,7 +55,7 @@ class PacedTransport(TransportStream):
         """
         When bytes of this side were last read, or written to the other.
 
-        While it waits it is us who do not read: no idle limit may count that.
+        While it waits for a grant, the time is now: an idle limit must not count that wait.
         """
         return self._clock.seconds() if self._waits else self._moved_at
 
@@ -70,10 +69,10 @@ class PacedTransport(TransportStream):
 
     # Whose bytes count
 
-    def _find_way(self, peer: TransportStream | None) -> None:
-        if self._has_way:
+    def _take_ticket(self, peer: TransportStream | None) -> None:
+        if self._is_settled:
             return
-        self._has_way = True
+        self._is_settled = True
         if self.side is Side.CLIENT:
             self.client = self.address
         elif peer is not None:
@@ -85,16 +84,16 @@ class PacedTransport(TransportStream):
 
     def watch(self, viewer: Viewer, peer: TransportStream | None = None) -> None:
         """Show what is read to `viewer`."""
-        self._find_way(peer)
+        self._take_ticket(peer)
         super().watch(viewer, peer)
 
     def join(self, peer: TransportStream) -> None:
         """Write what is read to `peer`, and be the producer of its transport."""
-        self._find_way(peer)
+        self._take_ticket(peer)
         super().join(peer)
 
     def go_as(self, client: Address) -> None:
-        """The client turned out to be `client`: both directions are counted for his address."""
+        """The client turned out to be `client`: both directions count for that address."""
         for one in (self, self._peer):
             if isinstance(one, PacedTransport) and one._ticket is not None:
                 one.client = client
@@ -115,7 +114,7 @@ class PacedTransport(TransportStream):
     def _count(self, count: int) -> None:
         ticket = self._ticket
         if ticket is None:
-            if not self._has_way:
+            if not self._is_settled:
                 self._uncounted += count
             return
         granted, self._granted = self._granted, 0
@@ -132,15 +131,15 @@ class PacedTransport(TransportStream):
                 super().go_on()
 
     def granted(self, count: int) -> None:
-        """What was owed is paid, and `count` more bytes may be read."""
+        """The debt is paid, and `count` more bytes may be read."""
         self._granted = count
-        # A limit of silence that is looked at before the next read must not count the wait.
+        # A limit of silence must not count the wait.
         self._moved_at = self._clock.seconds()
         if not self._held:
             self._go_on_by_turn()
 
     def _go_on_by_turn(self) -> None:
-        """Whose turn is next is let through by the same call: a failure ends this connection, not his."""
+        """Read on. The same call serves other waiters, so a failure here ends this connection only."""
         try:
             super().go_on()
         except BaseException:
@@ -158,7 +157,7 @@ class PacedTransport(TransportStream):
         self._give_back()
 
     def _deliver_what_waits(self) -> None:
-        """It was paid for; only reading had to wait."""
+        """Pass on bytes that were read and counted before the wait."""
         if self._producing and not self._aborted and not self._held:
             self._on_hold = False
             self._deliver_early()
@@ -171,7 +170,7 @@ class PacedTransport(TransportStream):
         super().hold()
 
     def go_on(self) -> None:
-        """Read again, when it is this stream's turn."""
+        """Read again, unless it waits for a grant."""
         self._held = False
         if not self._waits:
             super().go_on()
