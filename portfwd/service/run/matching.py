@@ -78,7 +78,7 @@ class PortMatch:
 
 def match(current: Sequence[Bound], after: Ruleset) -> Steps[PortMatch]:
     """Find what listens already for each port of `after`."""
-    said = _what_was_said(current)
+    said = yield from _what_was_said(current)
     free: dict[Key, dict[str, Bound]] = {}
     for bound in current:
         key = listening_key(bound.live.rule, bound.offset)
@@ -102,7 +102,7 @@ def match(current: Sequence[Bound], after: Ruleset) -> Steps[PortMatch]:
     return made
 
 
-def _what_was_said(current: Iterable[Bound]) -> dict[str, str]:
+def _what_was_said(current: Iterable[Bound]) -> Steps[dict[str, str]]:
     """By names of ports, and of rules all of whose ports are alike."""
     said: dict[str, str] = {}
     ranges: dict[str, set[str]] = {}
@@ -110,6 +110,7 @@ def _what_was_said(current: Iterable[Bound]) -> dict[str, str]:
         state = DRAINED if bound.closed else PAUSED if bound.paused else ""
         said[bound.live.name] = state
         ranges.setdefault(bound.live.rule.name, set()).add(state)
+        yield
     alike = {name: next(iter(states)) for name, states in ranges.items() if len(states) == 1}
     return alike | said
 

@@ -33,22 +33,21 @@ Place = int | str
 class Rivals:
     """Those of one reload."""
 
-    def __init__(self, going: Iterable[Bound], retired: RetiredListeners) -> None:
-        """
-        :param going: what is closed if the reload is applied.
-        :param retired: sockets for datagrams that still have associations.
-        """
+    def __init__(self, retired: RetiredListeners) -> None:
+        """:param retired: sockets for datagrams that still have associations."""
         self._retired = retired
         self._at: dict[Place, list[Bound]] = {}
         self._shared: list[socket.socket] = []
         self._aside: list[tuple[SocketFile, socket.socket]] = []
-        for bound in going:
-            place = None if bound.closed else _place(Planned(bound.live, bound.offset, bound.endpoint))
-            if place is not None:
-                self._at.setdefault(place, []).append(bound)
 
     def __repr__(self) -> str:
         return f"<Rivals at {list(self._at)}>"
+
+    def add(self, bound: Bound) -> None:
+        """`bound` is closed if the reload is applied."""
+        place = None if bound.closed else _place(Planned(bound.live, bound.offset, bound.endpoint))
+        if place is not None:
+            self._at.setdefault(place, []).append(bound)
 
     def bound_at(self, planned: Planned) -> Sequence[Bound]:
         """Those at the place that `planned` wants."""

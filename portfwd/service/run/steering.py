@@ -136,7 +136,7 @@ class Steering:
         """Listen for what was drained; all of it or nothing."""
         again: dict[LiveRule, Bound] = {}
         failures: list[str] = []
-        rivals = Rivals((), self._binder.retired)
+        rivals = Rivals(self._binder.retired)
         for one in drained:
             planned = Planned(one.live, one.offset, one.endpoint)
             try:

@@ -104,7 +104,7 @@ class Transition:
     #: What gets datagrams since it was bound, and whose they were.
     _took: list[tuple[Bound, list[DatagramClients]]] = field(factory=list, init=False)
     _rivals: Rivals = field(
-        default=Factory(lambda change: Rivals((), change._binder.retired), takes_self=True), init=False
+        default=Factory(lambda change: Rivals(change._binder.retired), takes_self=True), init=False
     )
     _spent: int = field(default=0, init=False)
     _prepared: bool = field(default=False, init=False)
@@ -138,8 +138,9 @@ class Transition:
         yield from self._make()
         if self.failures or self.problems:
             return
-        replaced = [one.before for one in self._wanted if one.before is not None]
-        self._rivals = Rivals((*self._gone, *replaced), self._binder.retired)
+        for bound in (*self._gone, *(one.before for one in self._wanted if one.before is not None)):
+            self._rivals.add(bound)
+            yield
         yield from self._bind(dry_run)
         if self.failures or dry_run:
             return
@@ -339,7 +340,7 @@ class Transition:
         for bound, port in self._same:
             # Equal, but for the places in the file and the words that a log repeats.
             bound.live.rule, bound.live.written = port.rule, port.written
-        yield
+            yield
         for wanted in self._wanted:
             if wanted.made is not None:
                 self.surely(f"{wanted.port.name}: beginning", self._begin, wanted, wanted.made)
