@@ -107,6 +107,11 @@ class LateClients:
                 self._stop_waiting()
                 self._end()
 
+    def judge_by(self, accept_limit: AcceptLimit | None) -> None:
+        """From here on other limits decide; whoever calls this has all served then."""
+        self._stop_waiting()
+        self._accept_limit = accept_limit
+
     def _serve_one(self) -> bool:
         if not self._clients:
             return False

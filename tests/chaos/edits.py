@@ -50,7 +50,7 @@ def a_rule(chance: Random, places: Places, name: str) -> Spec:
     """Any rule."""
     kind = chance.choice(KINDS)
     host = "" if kind in (*UNIX, "systemd") else chance.choice(HOSTS)
-    if kind == "tcp" and places.names and chance.random() < 0.3:
+    if kind in ("tcp", "udp") and places.names and chance.random() < 0.3:
         host = MOVING
     place = str(chance.choice(places.ports))
     if not host:

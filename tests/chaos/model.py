@@ -186,12 +186,14 @@ class Model:
 
     def _admit(self, client: int, spec: Spec, heir: str | None) -> str:
         self.totals[spec.name] += 1
-        if self.is_full(spec) or self._pool_is_full(spec):
+        # Whoever is late counts for the rule that is in the place of its own.
+        judge = spec if heir is None else self.rules[heir]
+        if self.is_full(judge) or self._pool_is_full(judge):
             self.closed[spec.name, LIMIT] += 1
             self.reset.append(client)
             return "refused"
         self.sessions[client] = Session(
-            client, spec.name, spec.name, heir, spec.shares, spec.kind, self.certificate
+            client, spec.name, judge.name, heir, judge.shares, spec.kind, self.certificate
         )
         return "served"
 
@@ -210,7 +212,8 @@ class Model:
             spec = one.spec
             if not one.late and self.said.get(spec.name) == PAUSED:
                 continue
-            if spec.wait and self.is_full(spec):
+            judge = spec if one.heir is None else self.rules[one.heir]
+            if judge.wait and self.is_full(judge):
                 continue
             self.waiting.remove(one)
             self._admit(one.client, spec, one.heir)
@@ -235,7 +238,7 @@ class Model:
         self.said[name] = DRAINED
         self._take_waiting([one for one in self.waiting if one.spec.name == name and not one.late])
         for one in list(self.waiting):
-            if one.late and one.heir == name:
+            if one.late and name in (one.heir, one.spec.name):
                 self.waiting.remove(one)
                 self.reset.append(one.client)
 
@@ -265,9 +268,12 @@ class Model:
         said = self.said
         self.said = {name: said[name] for name in self.rules if name in said}
         late: list[Waiting] = []
-        for one in self.waiting:
+        for one in list(self.waiting):
             if one.late and one.heir is not None:
                 heir = heirs.get(one.heir)
+                if heir is None and before[one.heir].cut:
+                    self.waiting.remove(one)
+                    self.reset.append(one.client)
                 one.heir = None if heir is None else heir.name
         for old in before.values():
             heir = heirs.get(old.name)

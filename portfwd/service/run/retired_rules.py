@@ -84,17 +84,33 @@ class RetiredRules:
             for one in (live, *self.older(live)):
                 yield from one.count_for(live)
         for live in self:
-            live.limit()
-            if live not in self._heirs:
+            heir = self._heirs.get(live)
+            if heir is None:
+                live.limit()
                 yield from live.count_for(live)
+            else:
+                # For clients of its own that are late: they count as its sessions do.
+                live.limits = heir.limits
+            for late in self._late.get(live, ()):
+                late.judge_by(live.accept_limit)
+
+    def keep(self, live: LiveRule, late: LateClients) -> None:
+        """`live`, whose listener is closed, is not gone before `late` are served."""
+        if late:
+            self._late.setdefault(live, []).append(late)
+            late.over = partial(self._served, live, late)
 
     def serve(self, live: LiveRule, late: LateClients, batches: int = 1) -> None:
-        """Let `late` in, whose listener was that of `live`; `live` is not gone before they are served."""
-        if not late:
-            return
-        self._late.setdefault(live, []).append(late)
-        late.over = partial(self._served, live, late)
-        late.serve(batches)
+        """Let `late` in, whose listener was that of `live`."""
+        self.keep(live, late)
+        if late:
+            late.serve(batches)
+
+    def serve_all(self) -> None:
+        """Let all in that are late, as far as limits let them."""
+        for clients in tuple(self._late.values()):
+            for late in tuple(clients):
+                late.serve()
 
     def _served(self, live: LiveRule, late: LateClients) -> None:
         self._late[live].remove(late)
@@ -115,6 +131,7 @@ class RetiredRules:
     def leave(self, live: LiveRule, how: OnRemove) -> None:
         """`live` gets no more clients: its sessions stay, get a deadline, or are cut now."""
         if how is OnRemove.CUT:
+            self.turn_away(live)
             live.cut_in_turns(CloseReason.KILLED)
         if not live.sessions and live not in self._late:
             self._left(live)

@@ -77,14 +77,15 @@ class Steering:
     def drain(self, found: Sequence[Bound]) -> Sequence[Bound]:
         """Close listeners; sessions get a deadline."""
         for bound in found:
+            # Sessions that began before the last reload are the rule's as well, and so are clients that wait.
+            lives = self._retired_rules.family(bound.live)
             if not bound.closed:
                 for late in bound.take_waiting():
                     self._retired_rules.serve(bound.live, late, LAST_BATCHES)
-                self._retired_rules.turn_away(bound.live)
+                for live in lives:
+                    self._retired_rules.turn_away(live)
                 self._budget.give_back(len(bound.listeners))
                 bound.close()
-            # Sessions that began before the last reload are the rule's as well.
-            lives = self._retired_rules.family(bound.live)
             for live in lives:
                 self._retired_rules.drain(live, operator=True)
             count = sum(len(live.sessions) for live in lives)

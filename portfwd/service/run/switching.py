@@ -65,8 +65,10 @@ class Switching:
                 surely(f"{one.live.name}: changing its limits", one.live.limit)
                 surely(f"{one.live.name}: changing its limits", one.judge)
                 yield
-        # Before their rules leave: these stay until all are served.
-        yield from self._serve(change)
+        for live, late in change.late:
+            surely(f"{live.name}: keeping clients that waited", self._retired_rules.keep, live, late)
+            yield
+        change.late.clear()
         for old, new in change.replaced:
             surely(f"{new.name}: replacing", self._retired_rules.replace, old, new)
             yield
@@ -78,6 +80,8 @@ class Switching:
                 surely(f"{live.name}: keeping its sessions", self._retired_rules.leave, live, OnRemove.STAY)
         lives = [one.live for one in change.bound]
         yield from change.surely_all("counting sessions", self._retired_rules.count_sessions(lives))
+        # Not before all sessions count: they make the limits.
+        surely("serving clients that waited", self._retired_rules.serve_all)
         for live in (*lives, *self._retired_rules):
             live.log = log
             yield

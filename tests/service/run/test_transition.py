@@ -405,6 +405,34 @@ class ReplacedTests(EveryStepCase):
         server.close()
         await self.until(lambda: not len(forwarder.retired_rules))
 
+    async def late(self, after: str) -> tuple[Forwarder, socket.socket]:
+        """A rule on a name whose address changes, with a session and a client that waits for its limit."""
+        port = free_ports(1)[0]
+        forwarder = self.started(f"a: localhost:{port} -> {self.target} max-conns=1 on-limit=wait\n")
+        address = f"127.0.0.1:{port}"
+        await self.in_thread(lambda: (self.connect_to(address), self.accept()))
+        await self.until(lambda: forwarder.session_count == 1)
+        client = await self.in_thread(lambda: self.connect_to(address))
+        await self.until(lambda: any(one.state == "at a limit" for one in forwarder.bound[0].listeners))
+        self.patch(forwarder._names, "_resolver", Answers("127.0.0.4"))
+        await self.applied(forwarder, f"{after.format(listen=f'localhost:{port}')} -> {self.target} {LATE}\n")
+        return forwarder, client
+
+    async def test_late_clients_of_a_drained_rule(self) -> None:
+        """Who waits for a limit since before a reload is turned away when the rule is drained."""
+        forwarder, client = await self.late("a: {listen}")
+        self.assertEqual(forwarder.session_count, 1)
+        forwarder.drain("a")
+        await self.is_reset(client)
+
+    async def test_late_clients_of_a_renamed_rule(self) -> None:
+        """Who waits counts for the limit of the rule that has the place of its own now."""
+        forwarder, client = await self.late("b: {listen}")
+        self.assertEqual(forwarder.session_count, 1)
+        forwarder.cut(CloseReason.KILLED)
+        await self.converses(client, await self.in_thread(self.accept))
+        self.assertEqual(forwarder.session_count, 1)
+
     async def test_late_clients_at_a_stop(self) -> None:
         """A stop does not wait for clients that wait."""
         forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target} max-conns=1 on-limit=wait\n", drain=0.1)
@@ -554,6 +582,10 @@ class DryRunTests(EveryStepCase):
             self.assertEqual(dry.failures, real.failures, listen)
             await self.applied(forwarder, base)
             await self.turn()
+
+
+#: Options of a rule at which clients wait, and which another rule of that place has as well.
+LATE = "max-conns=1 on-limit=wait idle=1h"
 
 
 class Answers:
