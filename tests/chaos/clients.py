@@ -8,7 +8,7 @@ import ssl
 from pathlib import Path
 
 #: Seconds for an answer: far longer than any takes.
-PATIENCE = 20.0
+TIMEOUT = 20.0
 
 
 class Client:
@@ -31,7 +31,7 @@ class Client:
         self._shaken = not kind.startswith("tls")
         self._sock = socket.socket(family, socket.SOCK_DGRAM if self.is_datagrams else socket.SOCK_STREAM)
         try:
-            self._sock.settimeout(PATIENCE)
+            self._sock.settimeout(TIMEOUT)
             if kind == "unix-dgram":
                 self._own = f"{directory}/client-{number}"
                 self._sock.bind(self._own)

@@ -29,7 +29,7 @@ from tests.integration.forwarder import Forwarder, wait_until
 from tests.soak.operators import ask
 
 #: Seconds in which the forwarder and the model must agree.
-PATIENCE = 20.0
+TIMEOUT = 20.0
 #: Sessions at a time.
 MOST_SESSIONS = 20
 #: Certificates that a run takes turns with.
@@ -228,7 +228,7 @@ class Run:
             return
         before = self._counted()
         self.forwarder.signal(signal.SIGHUP)
-        wait_until(lambda: self._counted() != before, PATIENCE, lambda: f"no reload:\n{self._last_lines()}")
+        wait_until(lambda: self._counted() != before, TIMEOUT, lambda: f"no reload:\n{self._last_lines()}")
         applied = self._counted()[0] != before[0]
         if applied is not good:
             raise Disagreement(f"a reload was {'' if applied else 'not '}applied\n{self._last_lines()}")
@@ -352,7 +352,7 @@ class Run:
         place = self._chance.choice(unused)
         self._tell("knock", place)
         with contextlib.suppress(ConnectionResetError), socket.socket() as client:
-            client.settimeout(PATIENCE)
+            client.settimeout(TIMEOUT)
             client.connect(self._held[place].getsockname())
             if client.recv(1):
                 raise Disagreement(f"somebody listens on systemd:{place}")
@@ -390,7 +390,7 @@ class Run:
                 raise Disagreement(f"{client} gets no answer: {problem!r}") from problem
 
     def _until_equal(self) -> None:
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + TIMEOUT
         pause = threading.Event()
         while True:
             wrong = self._differences()
@@ -439,7 +439,7 @@ class Run:
 
     def _differences_of_metrics(self) -> list[str]:
         url = f"http://127.0.0.1:{self.places.metrics}/metrics"
-        with urllib.request.urlopen(url, timeout=PATIENCE) as page:
+        with urllib.request.urlopen(url, timeout=TIMEOUT) as page:
             text = page.read().decode()
         totals: dict[str, float] = {}
         active: Counter[str] = Counter()
@@ -477,7 +477,7 @@ class Run:
 
         wait_until(
             lambda: lines() == self.model.closed,
-            PATIENCE,
+            TIMEOUT,
             lambda: f"the log has {lines() - self.model.closed} more, {self.model.closed - lines()} less",
         )
 
@@ -516,7 +516,7 @@ class Run:
             return self._rest() == expected
 
         try:
-            wait_until(same, PATIENCE, lambda: f"open: {self._rest()}, not {expected}")
+            wait_until(same, TIMEOUT, lambda: f"open: {self._rest()}, not {expected}")
         except AssertionError as problem:
             wrong.append(str(problem))
         left = [name for name in os.listdir(self._directory) if name.endswith(".going")]

@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 UNITS = (Path("/etc/systemd/system"), Path("/usr/lib/systemd/system"), Path("/lib/systemd/system"))
-PATIENCE = 60.0
+TIMEOUT = 60.0
 
 
 def unit_of(name: str) -> configparser.SectionProxy:
@@ -65,7 +65,7 @@ def start(name: str) -> int:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
         ready.bind(notify)
         os.chmod(notify, 0o777)
-        ready.settimeout(PATIENCE)
+        ready.settimeout(TIMEOUT)
         capability = unit["AmbientCapabilities"].removeprefix("CAP_").lower()
         become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"]
         become += [f"--inh-caps=-all,+{capability}", f"--ambient-caps=+{capability}", "--no-new-privs"]

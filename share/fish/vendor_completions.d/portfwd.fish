@@ -50,7 +50,7 @@ function _shtab_portfwd_using
   test "$_shtab_portfwd_cmdpath" = "$argv"
 end
 
-set -g _shtab_portfwd_commands run init check explain convert filters checks help hash-password replay status rules sessions session targets target top tap kill drain pause resume faults log-level reload stop shell
+set -g _shtab_portfwd_commands run init check explain convert filters checks help hash-password replay new status rules sessions session targets target top tap kill drain pause resume faults log-level reload stop shell
 set -g _shtab_portfwd_opts_with_value --address --client --config --count --direction --drain --identity --interval --limit --listen --output --patience --rule --session --side --socket --sort --speed --state --to -c -i -n -o -r
 
 complete -c portfwd -e
@@ -106,6 +106,10 @@ complete -c portfwd -n '_shtab_portfwd_using replay' -l speed -x -d 'N times as 
 complete -c portfwd -n '_shtab_portfwd_using replay' -l no-wait -d 'as fast as the answers come'
 complete -c portfwd -n '_shtab_portfwd_using replay' -l patience -x -d 'how long the peer may be silent when it should speak (10s)'
 complete -c portfwd -n '_shtab_portfwd_using replay; and test $_shtab_portfwd_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a record, as the filter '"'"'record'"'"' writes it'
+complete -c portfwd -n '_shtab_portfwd_using; and test $_shtab_portfwd_npos -eq 0' -a new -d 'write a package with a filter or a check to begin with'
+complete -c portfwd -n '_shtab_portfwd_using new' -s h -l help -d 'show this help message and exit'
+complete -c portfwd -n '_shtab_portfwd_using new' -s o -l output -x -d 'the directory to make; without it, ./NAME'
+complete -c portfwd -n '_shtab_portfwd_using new; and test $_shtab_portfwd_npos -eq 0' -ka "filter check" -d 'filter or check'
 complete -c portfwd -n '_shtab_portfwd_using; and test $_shtab_portfwd_npos -eq 0' -a status -d 'figures of a running forwarder'
 complete -c portfwd -n '_shtab_portfwd_using status' -s h -l help -d 'show this help message and exit'
 complete -c portfwd -n '_shtab_portfwd_using status' -l socket -xka "(__fish_complete_path (commandline -ct))" -d 'the forwarder'"'"'s control socket; else $PORTFWD_ADMIN, else /run/portfwd/admin.sock'
