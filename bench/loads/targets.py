@@ -83,11 +83,11 @@ class Pick(Load):
         self._number = number
 
     def takes(self, peer: Peer) -> bool:
-        """Nobody is asked but this process; one contestant is enough."""
+        """Only this process works; one contestant is enough."""
         return peer.name == "portfwd-auto"
 
     def measure(self, running: Running, scale: Scale) -> Mapping[str, float]:
-        """The best of three for each, since whoever disturbs only adds."""
+        """The best of three for each, since disturbances only add time."""
         picks = max(2000, scale.requests // 6)
         return {"cpu_us": max(min(pick_us(self._number, one, picks) for _ in range(3)) for one in Balance)}
 
@@ -107,7 +107,7 @@ class Checked(Load):
         return peer.only_group == GROUP
 
     def servers(self, lab: Lab, stack: contextlib.ExitStack) -> None:
-        """Somebody who answers every byte; the targets are addresses of the forwarder's own loopback."""
+        """A server that answers every byte; the targets are addresses of the forwarder's own loopback."""
         argv = [*_TICKING, "server", lab.address(Place.SERVER), str(TARGETS["ping"])]
         program = lab.program(Place.SERVER, "ticking-server", argv, asked=True, env=environment())
         stack.enter_context(program).wait_listening([TARGETS["ping"]])

@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.cli.test_checks -*-
-"""``portfwd checks``: which checks of targets a rules file can name, and who brings them."""
+"""``portfwd checks``: which checks of targets a rules file can name, and from which package."""
 
 from __future__ import annotations
 

@@ -162,7 +162,7 @@ class Balancing:
                     yield one.target, one.health
 
     def views(self) -> Iterator[tuple[str, Destination, MemberView | None]]:
-        """Every target with the name that routes lead to, and its view; None where nobody judges it."""
+        """Every target with the name that routes lead to, and its view; None if it has no health."""
         now = self._states.seconds()
         for key, group in self._groups.items():
             name = key.name if isinstance(key, TargetSpec) else ""

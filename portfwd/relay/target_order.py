@@ -45,7 +45,7 @@ class TargetOrder(Protocol):
         """The session has reached `destination`."""
 
     def answered(self, destination: Destination) -> None:
-        """A destination that takes datagrams has answered: only that shows that somebody is there."""
+        """A destination that takes datagrams has answered; without an answer nothing shows that it works."""
 
     def renew(self) -> None:
         """Begin again: every target may be tried once more."""
@@ -74,10 +74,10 @@ class InOrder:
         """A single target is never ejected."""
 
     def reached(self, destination: Destination) -> None:
-        """Nobody wants to know."""
+        """Do nothing."""
 
     def answered(self, destination: Destination) -> None:
-        """Nobody wants to know."""
+        """Do nothing."""
 
     def renew(self) -> None:
         """See `TargetOrder`."""

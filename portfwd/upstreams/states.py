@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.upstreams.test_states -*-
 """
-The health of every target of the process, by address, and who is told when it changes.
+The health of every target of the process, by address, and the rules that are told when it changes.
 
 Rules that have the same target with the same checks share one `TargetHealth`, so a reload, which makes rules
 anew, loses nothing. Each change is logged once, with its cause, as an event for programs too. What operators

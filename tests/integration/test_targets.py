@@ -48,7 +48,7 @@ class TargetCase(ControlCase):
             return "failed"
 
     def crowd(self, forwarder: Forwarder, count: int, rule: str = "web") -> Counter[str]:
-        """Who serves `count` sessions, eight at a time."""
+        """Count the servers of `count` sessions, eight at a time."""
         found: Counter[str] = Counter()
 
         def work() -> None:
@@ -153,7 +153,7 @@ class FailingServerTests(TargetCase):
         self.assertEqual(self.crowd(forwarder, 40), {"a": 20, "b": 20})
 
     def test_reload(self) -> None:
-        """A reload forgets nothing: who is down stays down, and sticky clients keep their server."""
+        """A reload forgets nothing: a target that is down stays down, and sticky clients keep theirs."""
         forwarder = self.start("balance=roundrobin stick=1h max-fails=1 fail-timeout=5m")
         self.assertEqual(self.ask(forwarder), "a")
         self.assertEqual(self.crowd(forwarder, 40), {"a": 40})

@@ -250,7 +250,7 @@ class SetTests(SynchronousTestCase):
         self.assertFalse(among.order("x", TargetState.UP, 8))
 
     def test_occupancy(self) -> None:
-        """Who takes a slot and who gives one back is told to all that watch."""
+        """Each slot that is taken or given back is told to all watchers."""
         seen: list[int] = []
         load = TargetOccupancy()
         load.watchers.append(seen.append)

@@ -1,4 +1,4 @@
-"""Tests of `portfwd.upstreams.states`: one health for each address, and who is told."""
+"""Tests of `portfwd.upstreams.states`: one health for each address, and the rules that are told."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class StatesTests(SynchronousTestCase):
         return [formatEvent(one) for one in self.events if "target" in one]
 
     def test_shared(self) -> None:
-        """The same address with the same checks has one health, for as long as somebody holds it."""
+        """The same address with the same checks has one health, for as long as it is in use."""
         one = self.states.of("a", "a", ("tcp",))
         self.assertIs(self.states.of("a", "a", ("tcp",)), one)
         self.assertIsNot(self.states.of("b", "b", ("tcp",)), one)

@@ -47,7 +47,7 @@ MAX_OUTPUT: Final = 4096
 #: Bytes of one datagram.
 MAX_DATAGRAM: Final = 65535
 
-#: What a `Knock` says that was answered.
+#: What a `ConnectRun` says that was answered.
 CONNECTED: Final = Verdict(True, "connected")
 
 Done = Callable[["Verdict | None"], None]
@@ -102,7 +102,7 @@ def subject_of(destination: Destination, token: str) -> Subject:
 
 
 def plain_address(ready: ReadyCheck, destination: Destination, context: RelayContext) -> Address | None:
-    """Where a `Knock` is all of the check; None if it is not."""
+    """The address of a check that is a `ConnectRun`; None for another check."""
     address = destination.address
     plain = destination.tls is None and destination.endpoint is None and context.platform.own_sockets
     known = isinstance(address, UnixAddress) or (
@@ -113,7 +113,7 @@ def plain_address(ready: ReadyCheck, destination: Destination, context: RelayCon
 
 
 def make_run(ready: ReadyCheck, destination: Destination, context: RelayContext, done: Done) -> Run:
-    """One check of `destination`, which `check_destination` has made; for those that are no `Knock`."""
+    """One check of `destination`, which `check_destination` has made; for all checks but a `ConnectRun`."""
     check, subject = ready.check, subject_of(destination, secrets.token_hex(12))
     if check.carrier is CheckCarrier.COMMAND:
         return CommandRun(ready, subject, context, done)
@@ -127,7 +127,7 @@ def verdict_of(problem: DialError) -> Verdict | None:
     return None if isinstance(problem, OutOfResources) else Verdict(False, str(problem))
 
 
-class Knock(SocketAttempt):
+class ConnectRun(SocketAttempt):
     """A connect and a reset: the check ``tcp`` of a plain target. It costs little, as there may be many."""
 
     judged = False

@@ -25,7 +25,7 @@ from portfwd.relay.live import LiveRule
 from portfwd.service.build.checks import ReadyCheck
 from portfwd.service.run.check_runs import (
     CONNECTED,
-    Knock,
+    ConnectRun,
     Run,
     check_destination,
     make_run,
@@ -86,7 +86,7 @@ class Schedule:
             self._wait(due[0][0])
 
     def clear(self) -> None:
-        """Nobody is due any more."""
+        """Forget all checkers."""
         self._due.clear()
         if self._timer is not None:
             self._timer.cancel()
@@ -146,7 +146,7 @@ class Checker:
         run: Run
         if self._plain is not None:
             timeouts = checks.timeouts(ready.timing.timeout)
-            run = Knock(checks.context, self._plain, self._destination, timeouts, self._done)
+            run = ConnectRun(checks.context, self._plain, self._destination, timeouts, self._done)
         else:
             run = make_run(ready, self._destination, checks.context, self._done)
             self._limit = checks.reactor.callLater(ready.timing.timeout, self._timed_out)

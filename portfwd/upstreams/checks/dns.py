@@ -47,7 +47,7 @@ class DNSCheck(Check):
     """
     Asks a name server for a name by UDP, and passes if it answers without an error.
 
-    That nobody listens shows by the missing answer too, so it does not depend on ICMP.
+    A missing answer is a failure, so the check does not depend on ICMP.
     """
 
     carrier: ClassVar[CheckCarrier] = CheckCarrier.DATAGRAM

@@ -127,7 +127,7 @@ class ConnectTests(CheckingCase):
         self.assertLess(len(self.accepted()), 13)
 
     def test_reload(self) -> None:
-        """What is known survives a reload with another ``inter``; without a check nobody asks any more."""
+        """What is known survives a reload with another ``inter``; without a check the target is asked no more."""
         text = "web: 127.0.0.1:0 -> 127.0.0.1:{one}, 127.0.0.1:{two}\n"
         self.start(text + "  check tcp inter=1s")
         self.targets[0].close()
@@ -199,7 +199,7 @@ class ConversationTests(CheckingCase):
         )
 
     def test_mistake(self) -> None:
-        """A check that raises has failed, is logged, and disturbs nobody."""
+        """A check that raises has failed, is logged, and disturbs no other check."""
         path = f"{__name__}.Raising"
         self.start(f"web: 127.0.0.1:0 -> 127.0.0.1:{{one}}\n  check python:{path} inter=1s")
         self.pass_time(0.7)
@@ -243,7 +243,7 @@ class ConversationTests(CheckingCase):
         )
 
     def test_refused_datagrams(self) -> None:
-        """Where nobody listens the kernel says so."""
+        """The kernel's refusal of a closed port is a failure at once."""
         self.start("dns: 127.0.0.1:0/udp -> 127.0.0.1:{one}/udp\n  check dns name=. inter=1s")
         self.pass_time(1)
         self.assertIn("Connection refused", self.cause())
