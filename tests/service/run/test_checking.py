@@ -127,7 +127,7 @@ class ConnectTests(CheckingCase):
         self.assertLess(len(self.accepted()), 13)
 
     def test_reload(self) -> None:
-        """What is known survives a reload with another ``inter``; without a check the target is asked no more."""
+        """A reload with another ``inter`` forgets nothing; without a check the target is asked no more."""
         text = "web: 127.0.0.1:0 -> 127.0.0.1:{one}, 127.0.0.1:{two}\n"
         self.start(text + "  check tcp inter=1s")
         self.targets[0].close()
