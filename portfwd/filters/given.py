@@ -6,6 +6,7 @@ Filters that a program hands in as objects, made plug-ins, which have the checks
 object                         filters of connections
 =============================  ====================================================================
 a class of filters             an instance for each
+a class of factories           those of an instance of it
 a function without arguments,  what it returns, for each; ``functools.partial(SSHOnly, limit=5)``
 or a ``partial``
 a filter                       that one, shared by all

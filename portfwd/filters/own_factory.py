@@ -24,6 +24,7 @@ from portfwd.filters.api import (
     MAX_HOLD,
     Factory,
     IFilter,
+    IFilterFactory,
     IFilterPlugin,
     RouteClause,
 )
@@ -74,9 +75,9 @@ class ClassPlugin:
         """Its options."""
         return declared(self.options, without=(CLAUSES,))
 
-    def configure(self, options: Arguments, clauses: Sequence[RouteClause]) -> Factory:
+    def configure(self, options: Arguments, clauses: Sequence[RouteClause]) -> Any:
         """
-        A factory of instances.
+        A factory of instances; of a class of factories, an instance.
 
         One is made at once and thrown away, so that values that do not go together are told
         when the rules are read and not to the first client.
@@ -86,7 +87,8 @@ class ClassPlugin:
         cls, values = self.options, dict(options.values)
         if self.takes_routes:
             values[CLAUSES] = tuple(clauses)
-        return factory_like(cls(**values), lambda: cls(**values))
+        made = cls(**values)
+        return made if IFilterFactory.providedBy(made) else factory_like(made, lambda: cls(**values))
 
 
 def factory_like(said: object, make: Callable[[], Any]) -> Factory:

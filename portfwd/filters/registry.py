@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from portfwd.filters.api import API_VERSION, IFilterPlugin
+from portfwd.filters.api import API_VERSION, IFilterFactory, IFilterPlugin
 from portfwd.filters.options import (
     Declared,
     OptionFiles,
@@ -297,7 +297,7 @@ def as_plugin(thing: Any, origin: Origin) -> Any:
             except BaseException as error:
                 raise _bad(origin, f"cannot be made: {told(error)}") from error
         else:
-            missing = missing_methods(thing)
+            missing = [] if IFilterFactory.implementedBy(thing) else missing_methods(thing)
             if missing:
                 raise _bad(
                     origin,

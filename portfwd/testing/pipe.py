@@ -394,7 +394,7 @@ class Pipe:
 
     def _begin(self, begin: Begin) -> None:
         self._begun.append(begin)
-        if self._fires is not None:
+        if self._fires is not None and not getattr(begin.awaitable, "called", False):
             result = self._fires(begin.awaitable)
             _dispose(begin.awaitable)
             self._settle(begin, result)

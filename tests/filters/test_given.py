@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.filters import TO_UPSTREAM, Factory, Filter, Plugin
+from portfwd.filters import TO_UPSTREAM, Factory, Filter, FilterFactory, Plugin
 from portfwd.filters.given import NoOptions, given
 from portfwd.filters.options import OptionFiles
 from portfwd.filters.registry import Unavailable
@@ -54,6 +54,23 @@ class GivenTests(SynchronousTestCase):
         """A factory is used as it is."""
         thing = Factory(lambda connection: None)
         self.assertEqual(build(thing), (thing, None, None))
+
+    def test_factory_class(self) -> None:
+        """A class of factories makes one factory for the clause, which a rules file may name, too."""
+
+        class Counts(FilterFactory):
+            def __init__(self, limit: int = 3) -> None:
+                self.limit = limit
+
+            def build(self, connection: object) -> Filter:
+                return Counting(self.limit)
+
+        factory, one, other = build(Counts)
+        self.assertIsInstance(factory, Counts)
+        self.assertEqual((one.limit, other.limit), (3, 3))
+        found = given("it", Counts)
+        said = found.read((), (("limit", "5"),), NO_FILES)
+        self.assertEqual(found.plugin.configure(said, ()).limit, 5)
 
     def test_plugin(self) -> None:
         """A plug-in is configured without options."""
