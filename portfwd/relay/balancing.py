@@ -80,8 +80,10 @@ class Balancing:
         return any(self._needs_pool(group) for group in self._groups.values())
 
     def _needs_pool(self, group: Sequence[Destination]) -> bool:
-        ordered = any(self._states.ordered(self._name, one.label) is not None for one in group)
-        return len(group) > 1 or ordered or bool(group and self.checks)
+        if len(group) > 1 or (group and self.checks):
+            return True
+        states = self._states
+        return states.has_orders and any(states.ordered(self._name, one.label) is not None for one in group)
 
     def make(self, watcher: HealthWatcher, counted: Mapping[Destination, Destination]) -> None:
         """

@@ -131,6 +131,11 @@ class TargetStates:
 
     # What is ordered
 
+    @property
+    def has_orders(self) -> bool:
+        """Whether operators have ordered anything."""
+        return bool(self._orders)
+
     def ordered(self, rule: str, label: str) -> TargetState | None:
         """What an operator has ordered for a target of a rule; None: health decides."""
         return self._orders.get((rule, label))
