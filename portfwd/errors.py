@@ -158,7 +158,7 @@ class TargetsFull(DialError):
 
 
 class TargetsDown(DialError):
-    """Every target is down, and the rule does not want any of them to be tried."""
+    """Every target is down or drained, and neither the rule nor the operator wants any of them to be tried."""
 
 
 class NotPermitted(DialError):

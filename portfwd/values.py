@@ -99,7 +99,10 @@ class CloseReason(enum.Enum):
     CLIENT_GONE_EARLY = ("CC", "the client reset the connection before an upstream was reached")
     CONNECT_REFUSED = ("SC", "no target could be reached: refused, or the network failed")
     CONNECT_TIMEOUT = ("sC", "no target answered in time")
-    ALL_DOWN = ("UN", "all targets were down, and all-down=close")
+    ALL_DOWN = (
+        "UN",
+        "no target was to be tried: all were down, with all-down=close, or drained by an operator",
+    )
     TARGET_DOWN = ("UD", "the target went down, and on-down=close")
     NAME_NOT_RESOLVED = ("DC", "the target's name could not be resolved")
     CLIENT_TLS_FAILED = ("CT", "the TLS handshake with the client failed")

@@ -167,6 +167,7 @@ class Balanced:
     def renew(self) -> None:
         """See `TargetOrder`."""
         self._order.renew()
+        self._last = []
         self._left = self._tries
 
 

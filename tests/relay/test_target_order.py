@@ -137,6 +137,14 @@ class BalancedTests(SynchronousTestCase):
         self.assertIsInstance(order.next(), TargetsDown)
         self.assertIsNone(order.next())
 
+    def test_drained(self) -> None:
+        """The same is said where an operator has drained them all, whatever ``all-down=`` says."""
+        for one in self.pool.members:
+            self.pool.order(one.label, TargetState.DRAIN, 0)
+        order = self.order()
+        self.assertIsInstance(order.next(), AllDown)
+        self.assertIsNone(order.next())
+
     def test_single(self) -> None:
         """A single target's failures are not counted."""
         self.make(1)
