@@ -14,7 +14,7 @@ The class says whose fault it is and what to do about it::
         ├── ConnectTimedOut   nobody answered in time
         ├── ConnectFailed     any other error of the network: no route, no permission, reset while dialling
         ├── TargetsFull       every target has ``max-conns-per-target`` sessions
-        ├── TargetsDown       every target is down, and ``all-down=close``
+        ├── TargetsDown       no target is to be tried: all are down or drained
         ├── NotPermitted      a filter chose the target and permits none of its addresses
         ├── TLSFailed         the handshake or the verification of the certificate failed
         └── OutOfResources    our own fault: no descriptor, memory or local port; other targets would fail too
@@ -158,7 +158,7 @@ class TargetsFull(DialError):
 
 
 class TargetsDown(DialError):
-    """Every target is down or drained, and neither the rule nor the operator wants any of them to be tried."""
+    """Every target is down or drained, and none of them is to be tried."""
 
 
 class NotPermitted(DialError):

@@ -124,9 +124,9 @@ class Balanced:
             return None
         member = self._next_member()
         if member is None:
-            if not self._order.tried and self._pool.closes:
+            if not self._order.tried:
                 self._left = 0
-                return TargetsDown("every target is down")
+                return TargetsDown("every target is down or drained")
             return None
         destination = cast(Destination, member.target)
         if not destination.take():

@@ -142,7 +142,7 @@ class BalancedTests(SynchronousTestCase):
         for one in self.pool.members:
             self.pool.order(one.label, TargetState.DRAIN, 0)
         order = self.order()
-        self.assertIsInstance(order.next(), AllDown)
+        self.assertIsInstance(order.next(), TargetsDown)
         self.assertIsNone(order.next())
 
     def test_single(self) -> None:
