@@ -474,6 +474,26 @@ class ReplacedTests(EveryStepCase):
         self.assertTrue(refused.refused)
         await self.session(forwarder)
 
+    async def test_associations_of_a_lost_file(self) -> None:
+        """A socket whose file somebody removed has no claim to the name, whatever its associations."""
+        udp = f"udp:127.0.0.1:{self.datagrams.getsockname()[1]}"
+        base = f"b: 127.0.0.1:0 -> {self.target}\n"
+        datagrams = f"{base}a: unix-dgram:{self.path} -> {udp}\n"
+        forwarder = self.started(datagrams)
+        await self.association(forwarder, self.path)
+        os.unlink(self.path)
+        await self.applied(forwarder, datagrams)
+        inode = os.stat(self.path).st_ino
+        stream = f"{base}a: unix:{self.path} -> {self.target}\nc: unix:/nosuch/s -> {self.target}\n"
+        for _ in range(2):
+            self.assertTrue((await self.reload(forwarder, stream)).refused)
+            self.assertEqual(os.stat(self.path).st_ino, inode)
+        for text in (base, datagrams):
+            await self.applied(forwarder, text)
+        self.assertTrue(os.path.exists(self.path))
+        os.unlink(f"{self.path}.client")
+        await self.association(forwarder, self.path)
+
     async def test_resume_beside_associations(self) -> None:
         """A drained rule resumes on a port on which associations of another listener go on."""
         port = free_ports(1)[0]
