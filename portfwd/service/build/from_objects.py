@@ -38,8 +38,9 @@ class Connects(Protocol):
         """See `IStreamClientEndpoint`."""
 
 
-Listening: TypeAlias = str | IStreamServerEndpoint | Listens
-Target: TypeAlias = str | IStreamClientEndpoint | Connects
+# Texts, since interfaces of zope.interface 6 have no |.
+Listening: TypeAlias = "str | IStreamServerEndpoint | Listens"
+Target: TypeAlias = "str | IStreamClientEndpoint | Connects"
 
 #: What the text has in the place of an object; no description of an endpoint begins like it.
 _STANDS_FOR: Final = "given-object-"
