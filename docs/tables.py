@@ -11,10 +11,17 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Iterable
+from typing import get_args
+
+from attrs import NOTHING, has
+from attrs import fields as attrs_fields
 
 from portfwd.admin.commands import COMMANDS
 from portfwd.cli.main import make_parser
+from portfwd.filters.api import FilterFactory, IFilterFactory, IStarting, Verdict
+from portfwd.filters.events import EVENTS
 from portfwd.filters.options import Declared, declared
+from portfwd.filters.own_factory import first_line
 from portfwd.filters.registry import BUILT_IN, Registry
 from portfwd.metrics.names import NAMES
 from portfwd.relay.ends import MEANINGS, MODES, Action, Ends, Event, reachable, step
@@ -124,6 +131,57 @@ def _declared_options(options: Iterable[Declared]) -> str:
     return (
         table(("option", "meaning", "value", "without it"), rows) if rows else "It has no options of its own."
     )
+
+
+def verdicts(_word: str = "") -> str:
+    """Every verdict, as it is written and what it does."""
+    rows = [
+        ("`None`", "Pass the bytes unchanged."),
+        ("`bytes`", 'Pass these instead; `b""` drops.'),
+        ("`DONE`", "Pass the bytes and never call again in this direction."),
+        ("`DROP`", 'Drop a datagram; there `b""` is an empty one.'),
+    ]
+    for cls in sorted((one for one in get_args(Verdict) if has(one)), key=lambda one: one.__name__):
+        written = ", ".join(
+            one.name if one.default is NOTHING else f"{one.name}={one.default!r}" for one in attrs_fields(cls)
+        )
+        rows.append((f"`{cls.__name__}({written})`", first_line(cls).replace("`", "")))
+    return table(("verdict", "what the relay does"), rows)
+
+
+def filter_events(_word: str = "") -> str:
+    """The methods of a filter: when each is called, and where its verdict leads."""
+    rows = [(f"`{one.call}`", *one[1:]) for one in EVENTS]
+    head = ("method", "when", "judges", "bytes and `Forward` go", "`Reply` goes", "an `Await` pauses")
+    return table(head, rows)
+
+
+def factory_attributes(_word: str = "") -> str:
+    """What a factory says of itself, or does."""
+    described = {**dict(IFilterFactory.namesAndDescriptions()), **dict(IStarting.namesAndDescriptions())}
+    told = {name: " ".join(one.getDoc().split()) for name, one in described.items()}
+    more = {
+        "on_overflow": "beyond max_hold: 'close', or 'pass': what is held passes, and the filter is done",
+        "announces": "it may return Announce; filters behind it are opened afterwards",
+        "starts_tls": "the sides on which it may return StartTLS, and for each the options of TLS by name",
+    }
+    defaults = {
+        name: repr(getattr(FilterFactory, name))
+        for name in (*described, *more)
+        if hasattr(FilterFactory, name)
+    }
+    rows = []
+    for name, about in {**told, **more}.items():
+        default = defaults.get(name, "")
+        value = "" if "<" in default or "frozenset" in default else f"`{default}`"
+        if name == "directions":
+            value = "both"
+        if name == "starts_tls":
+            value = "none"
+        rows.append(
+            (f"`{name}`", about.replace("`", ""), value if name not in ("build", "start", "stop") else "")
+        )
+    return table(("name", "meaning", "default of `FilterFactory`"), rows)
 
 
 def metric_names(_word: str = "") -> str:

@@ -34,6 +34,11 @@ class Side(enum.Enum):
         """The opposite side."""
         return Side.UPSTREAM if self is Side.CLIENT else Side.CLIENT
 
+    @property
+    def sends(self) -> Direction:
+        """The direction of the bytes that this side sends."""
+        return TO_UPSTREAM if self is Side.CLIENT else TO_CLIENT
+
 
 class Direction(enum.Enum):
     """The way bytes of a flow go."""

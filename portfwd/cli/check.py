@@ -80,7 +80,10 @@ def _judge(read: ReadRules) -> ReadRules:
     if read.readable is None:
         return read
     order = {path: number for number, path in enumerate(read.readable.files)}
-    problems = [*read.problems, *plugin_problems(read.readable)]
+    # Who reads the file may have told of the same target that is missing, with a hint.
+    told = {(problem.location, problem.code) for problem in read.problems}
+    others = plugin_problems(read.readable)
+    problems = [*read.problems, *(one for one in others if (one.location, one.code) not in told)]
     if read.ruleset is not None:
         problems += [*unsupported(read.ruleset), *advise(read.ruleset, os.path.isdir)]
         problems += tls_problems(read.ruleset)

@@ -15,6 +15,8 @@ A *verdict* is one of:
 `Delay`                    onward, later, in order
 `Release`                  what is delayed in a direction goes on now
 `Copy`                     hand a copy to a sink of the relay
+`End`                      end a direction, behind what was passed
+`StartTLS`                 TLS begins on a side, behind what was passed or replied
 `Route`                    dial this instead of the rule's target; before the dial only
 `Announce`                 the connection is this client's from here on
 `Wake`, `Await`            call `woken` later; pause reading until a result is there, then call `resumed`
@@ -24,10 +26,10 @@ a list or tuple of these   in order
 =========================  ============================================================================
 
 The bytes that a filter was called with are used up by a verdict that speaks of bytes: `bytes`,
-`Forward`, `Reply`, `Delay` with data, `NeedMore`, `Bypass`, `DROP`, `Close`. Otherwise they pass: at the
-place of a ``None`` in a list, else behind the list; so ``[Reply(b"hello"), None]`` greets and passes,
-``[Reply(b"no"), b""]`` answers and drops. An `Await` alone keeps them, and they are what `resumed` then
-judges; `woken` judges none.
+`Forward`, `Reply`, `Delay` with data, `NeedMore`, `Again`, `Bypass`, `StartTLS`, `DROP`, `Close`. Otherwise
+they pass: at the place of a ``None`` in a list, else behind the list; so ``[Reply(b"hello"), None]`` greets
+and passes, ``[Reply(b"no"), b""]`` answers and drops. An `Await` alone keeps them if it pauses
+their direction, and they are what `resumed` then judges; `woken` judges none.
 
 This module defines the verdicts; `portfwd.filters.verdicts` reads them, and `portfwd.filters.chain.chain`
 gives them their effect.
@@ -36,12 +38,12 @@ gives them their effect.
 from __future__ import annotations
 
 import enum
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Final
 
 from attrs import frozen
 
-from portfwd.values import Address, Direction
+from portfwd.values import Address, Direction, Side
 
 
 class Sign(enum.Enum):
@@ -172,11 +174,46 @@ class Copy:
 
 
 @frozen
+class End:
+    """
+    End `direction`: its destination gets an end behind everything that this filter has passed.
+
+    What is held or delayed for the filter in this direction goes out before. What the source still sends is
+    dropped behind the filter, which is not called about this direction again. The other direction goes on.
+    """
+
+    direction: Direction
+
+
+@frozen
+class StartTLS:
+    """
+    TLS begins on `side`, behind what this filter has passed or replied; from then on there are plain bytes
+    again.
+
+    The factory's ``starts_tls`` has the options: those of a ``tls:`` listener for the client's side, where
+    TLS is terminated, and those of a ``tls:`` target for the upstream's side, where it is originated.
+    Nothing is read from either side until the handshake is through. If it fails, the session ends.
+
+    :ivar rest: bytes of that side that were seen already and belong to TLS: those behind the client's
+        request.
+    :ivar server_name: for the upstream's side: the name in the handshake and in the certificate; None: that
+        of the options, else the host that was dialled.
+    """
+
+    side: Side
+    rest: bytes = b""
+    server_name: str | None = None
+
+
+@frozen
 class Route:
     """
     Dial `target` instead of the rule's; before the dial only.
 
-    :ivar target: an address, or the target of one of the rule's `RouteClause`s; None: the rule's own.
+    :ivar target: an address; the target of one of the rule's `RouteClause`s; or a text: the name of a
+        ``target`` clause of the rule, or a target with its options as a rules file writes it
+        (``"tls:db.example:5432 server-name=db src=10.0.0.1"``). None: the rule's own.
     :ivar permits: asked for every address before it is dialled, the resolver's too; one that is
         refused is as if it did not exist. None permits all.
     """
@@ -212,6 +249,8 @@ class Await:
     """
     Pause reading until `awaitable` has a result, then call `IFilter.resumed` with it.
 
+    If it pauses the direction of the bytes that the filter was called with, it keeps them for `resumed`.
+
     If it raises, ``failed`` is called instead (see `IFailing`); a filter without that method has failed
     itself, and `IFilterFactory.on_error` decides. Results are told one at a time, after the verdict that is
     being returned and never from within a filter's method.
@@ -219,11 +258,25 @@ class Await:
     :ivar awaitable: a Deferred, a coroutine, or anything else that Python can await; what is asyncio's needs
         Twisted's asyncio reactor. Many sessions may await one Deferred: each gets the result, the Deferred
         keeps it, and it is not cancelled when a session ends. A filter cancels what is its own in
-        `IFilter.closed`. The factory's ``hold_timeout`` limits it, where there is one; and where the client
-        has ended, ``half-close`` does.
+        `IFilter.closed`. Where the client has ended, ``half-close`` limits it.
+    :ivar timeout: seconds after which it has failed, with `TimeoutError`; a coroutine is closed then. None:
+        the factory's ``hold_timeout`` limits it, where there is one.
+    :ivar directions: what is not read meanwhile: a direction, or a set of them, which may be empty. None: the
+        direction of the bytes; both of them from ``opened``, ``connected`` and ``dial_failed``.
     """
 
     awaitable: Awaitable[object]
+    timeout: float | None = None
+    directions: Direction | Collection[Direction] | None = None
+
+    def pauses(self, direction: Direction) -> bool:
+        """Whether it pauses `direction`, of which the filter was called with bytes."""
+        paused = self.directions
+        return (
+            paused is None
+            or paused is direction
+            or (not isinstance(paused, Direction) and direction in paused)
+        )
 
 
 @frozen
@@ -254,6 +307,8 @@ Verdict = (
     | Reply
     | Delay
     | Release
+    | End
+    | StartTLS
     | Copy
     | Route
     | Announce

@@ -13,8 +13,9 @@ knows of its connection. `portfwd.filters.chain.chain` gives verdicts their effe
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from math import isfinite
+from types import MappingProxyType
 from typing import Any, ClassVar, Final, Literal, Protocol, TypeAlias, runtime_checkable
 
 from attrs import define, field, frozen
@@ -32,6 +33,7 @@ from portfwd.filters.answers import (
     Close,
     Copy,
     Delay,
+    End,
     Forward,
     NeedMore,
     Release,
@@ -39,11 +41,12 @@ from portfwd.filters.answers import (
     Route,
     Sign,
     Sink,
+    StartTLS,
     Verdict,
     Wake,
 )
 from portfwd.filters.services import Log, Services
-from portfwd.values import Address, Direction, Note, SessionSummary, TLSInfo
+from portfwd.values import Address, Direction, Note, SessionSummary, Side, TLSInfo
 
 __all__ = [
     "API_VERSION",
@@ -61,6 +64,7 @@ __all__ = [
     "Connection",
     "Copy",
     "Delay",
+    "End",
     "Factory",
     "Filter",
     "FilterFactory",
@@ -81,11 +85,17 @@ __all__ = [
     "Services",
     "Sign",
     "Sink",
+    "StartTLS",
+    "StartsTLS",
     "Verdict",
     "Verify",
     "Wake",
     "verify_here",
 ]
+
+#: What a factory says of `StartTLS`: the sides, and for each the options of TLS by their names in a rules
+#: file: ``{Side.CLIENT: {"cert": "/etc/ssl/db.pem"}}``. File names are absolute. `check` reads the files.
+StartsTLS = Mapping[Side, Mapping[str, str]]
 
 #: The version of this contract; a plug-in says which one it was written for.
 API_VERSION: Final = 1
@@ -135,7 +145,7 @@ class Connection:
     :ivar announced_local: where that client connected to, by the same header, or None.
     :ivar upstream: the address that was reached; None before.
     :ivar network: ``tcp``, ``unix`` or ``udp``: how the client came.
-    :ivar tls: None where the client did not speak TLS to us.
+    :ivar tls: what the TLS handshake with the client said; None where there was none, or not yet.
     :ivar introduced: what the filters' `Introducing.introduction` said has been sent to this upstream.
     :ivar tags: for filters to leave word to those behind them.
     :ivar notes: what `note` was given.
@@ -339,6 +349,7 @@ class Filter:
     on_error: ClassVar[CloseOrBypass] = "close"
     on_overflow: ClassVar[CloseOrPass] = "close"
     announces: ClassVar[bool] = False
+    starts_tls: ClassVar[StartsTLS] = MappingProxyType({})
 
     def opened(self, connection: Connection) -> Verdict:
         """See `IFilter`."""
@@ -388,6 +399,7 @@ class FilterFactory:
     on_error: CloseOrBypass = "close"
     on_overflow: CloseOrPass = "close"
     announces: bool = False
+    starts_tls: StartsTLS = MappingProxyType({})
 
     def start(self, services: Services) -> None:
         """See `IStarting`."""
@@ -416,6 +428,7 @@ class Factory:
     :ivar leads: what it writes has to be the first that the upstream gets: a rule in which it stands before a
         filter that routes, so before the one that holds the client's first bytes, is refused.
     :ivar start: called once before the first connection, see `IStarting.start`; None: nothing to do.
+    :ivar starts_tls: it may return `StartTLS` for these sides, see `StartsTLS`.
     :ivar stop: called once behind the last one, see `IStarting.stop`.
     """
 
@@ -431,6 +444,7 @@ class Factory:
     on_overflow: CloseOrPass = "close"
     start: Callable[[Services], None] | None = None
     stop: Callable[[], None] | None = None
+    starts_tls: StartsTLS = MappingProxyType({})
 
     def build(self, connection: Connection) -> Any:
         """See `IFilterFactory`."""

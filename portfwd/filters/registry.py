@@ -57,6 +57,8 @@ BUILT_IN: Final[Mapping[str, str]] = MappingProxyType(
         "sni": "portfwd.filters.builtin.sni:PLUGIN",
         "sniff": "portfwd.filters.builtin.sniff:PLUGIN",
         "socks5": "portfwd.filters.builtin.socks5:PLUGIN",
+        "starttls-postgres": "portfwd.filters.builtin.starttls_postgres:PLUGIN",
+        "starttls-smtp": "portfwd.filters.builtin.starttls_smtp:PLUGIN",
         "tee": "portfwd.filters.builtin.tee:PLUGIN",
     }
 )

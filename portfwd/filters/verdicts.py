@@ -10,7 +10,7 @@ the effects of the steps are `portfwd.filters.chain.chain`'s.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Collection
 from math import isfinite
 from typing import Final
 
@@ -26,6 +26,7 @@ from portfwd.filters.api import (
     Close,
     Copy,
     Delay,
+    End,
     Forward,
     NeedMore,
     Release,
@@ -33,9 +34,10 @@ from portfwd.filters.api import (
     Route,
     Sign,
     Sink,
+    StartTLS,
     Wake,
 )
-from portfwd.values import Direction, InetAddress, UnixAddress
+from portfwd.values import Direction, InetAddress, Side, UnixAddress
 
 #: One verdict, as it stands in a list.
 Item = (
@@ -49,6 +51,8 @@ Item = (
     | Reply
     | Delay
     | Release
+    | End
+    | StartTLS
     | Copy
     | Route
     | Announce
@@ -104,6 +108,8 @@ Step = (
     | Reply
     | Delay
     | Release
+    | End
+    | StartTLS
     | Again
     | Keep
     | Want
@@ -146,7 +152,9 @@ def answers(item: Item, *, datagrams: bool = False) -> bool:
     """
     if isinstance(item, Delay):
         return datagrams or bool(item.data)
-    return item is DROP or isinstance(item, bytes | Forward | Reply | NeedMore | Again | Bypass | Close)
+    return item is DROP or isinstance(
+        item, bytes | Forward | Reply | NeedMore | Again | Bypass | StartTLS | Close
+    )
 
 
 def alters(item: Item) -> bool:
@@ -158,15 +166,22 @@ def alters(item: Item) -> bool:
             return item.data is not None
         case Delay():
             return bool(item.data)
-        case Forward() | Reply() | Close() | Again() | bytes():
+        case Forward() | Reply() | Close() | Again() | End() | StartTLS() | bytes():
             return True
     return item is DROP
 
 
-def steps_of(items: list[Item], data: bytes | None, *, datagrams: bool = False) -> list[Step]:
+def steps_of(
+    items: list[Item],
+    data: bytes | None,
+    *,
+    datagrams: bool = False,
+    direction: Direction = Direction.TO_UPSTREAM,
+) -> list[Step]:
     """
     What is done for the verdicts `items` on `data`, in order.
 
+    :param direction: of `data`.
     :param data: the bytes that the filter was called with; None: there were none to judge.
     """
     spoken = any(answers(item, datagrams=datagrams) for item in items)
@@ -195,7 +210,8 @@ def steps_of(items: list[Item], data: bytes | None, *, datagrams: bool = False) 
             case _:
                 steps.append(item)
     if data is not None and not spoken:
-        steps.append(Wait(data) if any(isinstance(item, Await) for item in items) else Forward(data))
+        waits = any(isinstance(item, Await) and item.pauses(direction) for item in items)
+        steps.append(Wait(data) if waits else Forward(data))
     return steps
 
 
@@ -237,6 +253,13 @@ def _read(verdict: object, items: list[Item], datagrams: bool, depth: int) -> No
         case Release():
             if not isinstance(verdict.direction, Direction):
                 raise TypeError(f"Release needs a direction, not {_kind(verdict.direction)}")
+        case End():
+            if datagrams:
+                raise ValueError("datagrams have no end; return Close to end the session")
+            if not isinstance(verdict.direction, Direction):
+                raise TypeError(f"End needs a direction, not {_kind(verdict.direction)}")
+        case StartTLS():
+            _check_start_tls(verdict, datagrams)
         case Copy():
             _need_bytes(verdict, verdict.data)
             if not isinstance(verdict.sink, Sink):
@@ -244,6 +267,10 @@ def _read(verdict: object, items: list[Item], datagrams: bool, depth: int) -> No
         case Route():
             if isinstance(verdict.target, InetAddress):
                 _need_address(verdict, verdict.target)
+            elif isinstance(verdict.target, bytes | bytearray | int | tuple | list):
+                raise TypeError(
+                    f"Route needs a text, an address or a route's target, not {_kind(verdict.target)}"
+                )
             if verdict.permits is not None and not callable(verdict.permits):
                 raise TypeError("the permits of a Route must be a function of an address")
         case Announce():
@@ -255,6 +282,9 @@ def _read(verdict: object, items: list[Item], datagrams: bool, depth: int) -> No
         case Await():
             if not isinstance(verdict.awaitable, Awaitable):
                 raise TypeError(f"Await needs an awaitable, not {_kind(verdict.awaitable)}")
+            if verdict.timeout is not None:
+                _need_seconds(verdict, verdict.timeout)
+            _check_directions(verdict.directions)
         case Close():
             _need_bytes(verdict, verdict.reply)
             if not isinstance(verdict.reason, str):
@@ -273,6 +303,23 @@ def _check_need_more(verdict: NeedMore, datagrams: bool) -> None:
         _need_count(verdict, verdict.total)
     if verdict.rest is not None:
         _need_bytes(verdict, verdict.rest)
+
+
+def _check_start_tls(verdict: StartTLS, datagrams: bool) -> None:
+    if datagrams:
+        raise ValueError("there is no TLS over datagrams")
+    if not isinstance(verdict.side, Side):
+        raise TypeError(f"StartTLS needs a side, not {_kind(verdict.side)}")
+    _need_bytes(verdict, verdict.rest)
+    if verdict.server_name is not None and not isinstance(verdict.server_name, str):
+        raise TypeError(f"the server_name of StartTLS must be str, not {_kind(verdict.server_name)}")
+
+
+def _check_directions(directions: object) -> None:
+    if directions is None or isinstance(directions, Direction):
+        return
+    if not isinstance(directions, Collection) or not all(isinstance(one, Direction) for one in directions):
+        raise TypeError(f"the directions of Await are a direction or a set of them, not {_kind(directions)}")
 
 
 def _need_bytes(verdict: object, data: object) -> None:

@@ -7,7 +7,7 @@ It refuses to dial: that is `portfwd.relay.dial`'s.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from attrs import field, frozen
 from twisted.internet.interfaces import IStreamClientEndpoint
@@ -19,6 +19,7 @@ from portfwd.streams.transports.tls_side import TLSSide
 from portfwd.values import Address, InetAddress, TLSInfo, is_literal
 
 
+@runtime_checkable
 class TLSTarget(Protocol):
     """What a ``tls:`` target verifies and shows."""
 

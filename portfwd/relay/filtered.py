@@ -14,10 +14,8 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, Final, cast
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -25,18 +23,15 @@ from twisted.python.failure import Failure
 from portfwd.errors import DialError
 from portfwd.filters.api import Connection
 from portfwd.filters.chain import effects
-from portfwd.filters.chain.chain import Chain, make_chain
-from portfwd.kernel.failures import log_failure
+from portfwd.filters.chain.chain import make_chain
 from portfwd.limits.source_counts import source_of
-from portfwd.relay.announced import AnnouncedSession
-from portfwd.relay.awaiting import Waiting
+from portfwd.relay.awaiting_session import ACTIVE, AwaitingSession
 from portfwd.relay.containment import contained
-from portfwd.relay.ends import Event, Mode
+from portfwd.relay.ends import Event, Flow, Mode
 from portfwd.relay.filter_log import FilterLog, log_trouble
 from portfwd.relay.half import Half
 from portfwd.relay.reasons import reason_of
 from portfwd.relay.rule import RelayRule
-from portfwd.relay.silence import LOOKS
 from portfwd.relay.states import State, follow
 from portfwd.streams.stream import Paced, Stream, Watched
 from portfwd.values import (
@@ -52,10 +47,8 @@ from portfwd.values import (
     UnixAddress,
 )
 
-_ACTIVE: Final = (State.PEEKING, State.DIALING, State.RELAYING)
 
-
-class FilteredSession(AnnouncedSession):
+class FilteredSession(AwaitingSession):
     """
     A session whose bytes go through a chain.
 
@@ -67,18 +60,14 @@ class FilteredSession(AnnouncedSession):
     def __init__(self, number: int, rule: RelayRule, client: Stream, closed: Callable[[], None]) -> None:
         """As `Session`."""
         super().__init__(number, rule, client, closed)
-        self.chain: Chain | None = None
         self._notes: dict[str, Note] = {}
         # Directions whose bytes pass unseen: all of them, or a number that the streams count.
         self._unseen: set[Direction] = set()
         self._counted: set[Direction] = set()
         self._stopped: set[Direction] = set()
+        # Sides that may still send, though a filter has ended their direction.
+        self._cut: set[Side] = set()
         self._timers: dict[int, IDelayedCall] = {}
-        self._awaited: dict[int, Waiting] = {}
-        # What the chain is told in a turn of its own, in order.
-        self._later: list[Callable[[], None]] = []
-        self._ended_looks = 0
-        self._checks: list[Deferred[bool]] = []
         self._leaving: Half | None = None
         self._to_do: deque[effects.Effect] = deque()
         self._doing = False
@@ -111,7 +100,9 @@ class FilteredSession(AnnouncedSession):
             wake=self._woken,
         )
         self._notes = connection.notes
-        self.chain = chain = make_chain(rule.filters, connection, datagrams=rule.datagrams)
+        self.chain = chain = make_chain(
+            rule.filters, connection, datagrams=rule.datagrams, find_target=rule.find_target
+        )
         if chain is None:
             if self._is_welcome():
                 super()._proceed(client)
@@ -120,7 +111,7 @@ class FilteredSession(AnnouncedSession):
         watched = cast(Watched, client)
         watched.watch(self)
         self._ask(chain.open)
-        if self.state in _ACTIVE:
+        if self.state in ACTIVE:
             watched.start()
 
     def _dialled(self, stream: Stream) -> None:
@@ -154,13 +145,13 @@ class FilteredSession(AnnouncedSession):
     @contained
     def shown(self, stream: Stream, data: bytes) -> None:
         """Bytes came that a filter wants to see."""
-        if self.chain is not None and self.state in _ACTIVE:
+        if self.chain is not None and self.state in ACTIVE:
             self._ask(self.chain.received, self._direction(stream), data)
 
     @contained
     def passed(self, stream: Stream, count: int) -> None:
         """Bytes went by that no filter wanted to see."""
-        if self.chain is not None and self.state in _ACTIVE:
+        if self.chain is not None and self.state in ACTIVE:
             direction = self._direction(stream)
             self._counted.discard(direction)
             self._ask(self.chain.passed, direction, count)
@@ -169,11 +160,12 @@ class FilteredSession(AnnouncedSession):
         """One side sent its end: the filters hear of it, and it travels on behind what they still write."""
         chain, direction = self.chain, self._direction(stream)
         half = self._source(direction)
-        watched = chain is not None and self.state in _ACTIVE
+        watched = chain is not None and self.state in ACTIVE
         if chain is None or not watched or direction in self._unseen:
             super().ended(stream)
             return
         try:
+            self._cut.discard(half.side)
             self._touched = self._clock.seconds()
             if self._ended_first is None:
                 self._ended_first = half.side
@@ -200,37 +192,11 @@ class FilteredSession(AnnouncedSession):
             self._perform(half, self._other(half), Event.ENDED)
             self._ask(chain.ended, direction)
 
-    def _verify(
-        self, whose: Address | None, quick: Callable[[], bool], slow: Callable[[], bool]
-    ) -> Deferred[bool]:
-        """See `Connection.verify`: a check that has not begun when the session ends is withdrawn."""
-        check = self._rule.context.verifier.verify(whose, quick, slow)
-        self._checks.append(check)
-        return check
-
     @contained
     def _due(self, key: int) -> None:
         self._timers.pop(key, None)
         if self.chain is not None:
             self._ask(self.chain.due, key)
-
-    def _woken(self, call: object) -> None:
-        """A filter is to be woken, by whatever happened elsewhere."""
-        if self.chain is not None:
-            self._tell_later(partial(self._ask, self.chain.woken, call))
-
-    def _tell_later(self, tell: Callable[[], None]) -> None:
-        if self.state in _ACTIVE:
-            self._later.append(tell)
-            if self not in self._rule.telling:
-                self._rule.telling.wait(self, self._tell_now)
-
-    @contained
-    def _tell_now(self) -> None:
-        later, self._later = self._later, []
-        for tell in later:
-            if self.state in _ACTIVE:
-                tell()
 
     def _close_with(self, reason: CloseReason) -> None:
         super()._close_with(reason)
@@ -239,19 +205,7 @@ class FilteredSession(AnnouncedSession):
             if timer.active():
                 timer.cancel()
         self._timers.clear()
-        self._later.clear()
-        self._rule.telling.forget(self)
-        self._rule.half_closed.forget(self._look_after_client)
-        awaited, self._awaited = self._awaited, {}
-        for waiting in awaited.values():
-            try:
-                waiting.forget()
-            except BaseException:
-                log_failure(self._log, "{session!r}: a coroutine of a filter cannot be closed", session=self)
-        while self._checks:
-            check = self._checks.pop()
-            check.addErrback(_nobody_asks)
-            check.cancel()
+        self._tell_nothing()
 
     def _flow(self, source: Half, destination: Half) -> FlowSummary:
         client = self._client.stream
@@ -312,7 +266,7 @@ class FilteredSession(AnnouncedSession):
             return
         self._doing = True
         try:
-            while self._to_do and self.state in _ACTIVE:
+            while self._to_do and self.state in ACTIVE:
                 self._done_by(self._to_do.popleft())
         finally:
             self._doing = False
@@ -330,7 +284,20 @@ class FilteredSession(AnnouncedSession):
         if source is self._leaving:
             super()._closed_in_order(source)
         else:
+            if not source.flow.source_ended:
+                self._cut.add(source.side)
             self._perform(source, self._destination(effect.direction), Event.END_DUE)
+
+    def _finish_normal(self) -> None:
+        """A side whose direction a filter has ended may still send: it is read until it ends."""
+        if not self._cut:
+            super()._finish_normal()
+            return
+        for half in (self._client, self._upstream):
+            if half.side in self._cut:
+                half.flow = Flow.OPEN
+        client, upstream = (Mode.END_AND_READ if side in self._cut else Mode.CLOSE for side in Side)
+        self._finish(CloseReason.NORMAL, client=client, upstream=upstream)
 
     def _dial_now(self, effect: effects.StartDial) -> None:
         if not self._is_welcome():
@@ -381,41 +348,6 @@ class FilteredSession(AnnouncedSession):
         if timer is not None and timer.active():
             timer.cancel()
 
-    def _await(self, effect: effects.Begin) -> None:
-        if not self._awaited:
-            self._rule.half_closed.wait(self._look_after_client, self._look_after_client)
-        self._awaited[effect.key] = self._rule.results.wait(effect.awaitable, partial(self._came, effect.key))
-
-    @contained
-    def _look_after_client(self) -> None:
-        """A client that has ended, and is not read while filters wait for results, has ``half-close``."""
-        client, limit = self._client.stream, self._rule.options.half_close
-        if client is not None and client.hung_up:
-            self._ended_looks += 1
-        if self._ended_looks > LOOKS:
-            self._ended_first = Side.CLIENT
-            self._detail = f"half-close={limit:g}s: the client had ended, and a filter waited for a result"
-            self._finish(CloseReason.FILTER)
-        else:
-            self._rule.half_closed.wait(self._look_after_client, self._look_after_client)
-
-    def _came(self, key: int, result: object, error: BaseException | None) -> None:
-        """A result is there: it is told in a turn of its own, whoever made it."""
-        self._tell_later(partial(self._take_outcome, key, result, error))
-
-    def _take_outcome(self, key: int, result: object, error: BaseException | None) -> None:
-        waiting = self._awaited.pop(key, None)
-        if waiting is None or self.chain is None:
-            return
-        waiting.handled()
-        if not self._awaited:
-            self._ended_looks = 0
-            self._rule.half_closed.forget(self._look_after_client)
-        if error is None:
-            self._ask(self.chain.settled, key, result)
-        else:
-            self._ask(self.chain.failed, key, error)
-
     def _store(self, effect: effects.Store) -> None:
         self._rule.context.sinks.store(self.id, effect.sink, effect.data)
 
@@ -450,10 +382,6 @@ class FilteredSession(AnnouncedSession):
         log_trouble(self._log, effect, self)
 
 
-def _nobody_asks(failure: Failure) -> None:
-    """The session is over: what became of a check does not matter."""
-
-
 _ACTIONS: Final[dict[type, Callable[[FilteredSession, Any], None]]] = {
     effects.Write: FilteredSession._write_to,
     effects.SendEnd: FilteredSession._end,
@@ -463,6 +391,7 @@ _ACTIONS: Final[dict[type, Callable[[FilteredSession, Any], None]]] = {
     effects.Arm: FilteredSession._arm,
     effects.Disarm: FilteredSession._disarm,
     effects.Begin: FilteredSession._await,
+    effects.Abandon: FilteredSession._abandon,
     effects.Store: FilteredSession._store,
     effects.PauseReading: FilteredSession._stop,
     effects.ReadOn: FilteredSession._go,

@@ -20,6 +20,7 @@ from portfwd.relay.context import Opener, RelayContext
 from portfwd.relay.destination import Destination
 from portfwd.relay.filtered import FilteredSession
 from portfwd.relay.rule import NumberedSession, RelayRule, SessionLog
+from portfwd.relay.secured import SecuredSession
 from portfwd.relay.session import Session
 from portfwd.rules.access import AccessList
 from portfwd.rules.model import OnDown, Rule
@@ -84,7 +85,8 @@ class LiveRule(RelayRule):
         self._closing: IDelayedCall | None = None
         self.sessions: dict[int, Session] = {}
         self.when_empty: Callable[[], None] | None = None
-        self._session_class = FilteredSession if self.filters else Session
+        secures = any(getattr(factory, "starts_tls", {}) for _, factory in self.filters)
+        self._session_class = SecuredSession if secures else FilteredSession if self.filters else Session
         self._ids = itertools.count(1) if ids is None else ids
         longest = self.options.max_time
         self._lasting = None if longest is None else TimeoutQueue(self.clock, longest)

@@ -7,9 +7,10 @@ It does not know the sessions: `portfwd.relay.live` makes and counts them.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from random import random
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 from attrs import evolve
 from twisted.logger import Logger
@@ -35,13 +36,18 @@ from portfwd.relay.shared_dial import SharedDial
 from portfwd.relay.silence import LOOKS
 from portfwd.relay.target_dial import DialSettings
 from portfwd.relay.target_order import Balanced, InOrder, TargetOrder
+from portfwd.relay.tls_start import TLSStart
 from portfwd.rules.access import AccessList
 from portfwd.rules.model import Rule
 from portfwd.rules.whole_process import rule_bounds
 from portfwd.streams.datagrams.datagram_opening import DatagramStreams
+from portfwd.streams.sockets.socket_opening import SocketStreams
 from portfwd.upstreams.health import Health, StateChange
 from portfwd.upstreams.timeout_queue import TimeoutQueue
-from portfwd.values import Address, InetAddress, SessionSummary, TLSInfo, UnixAddress, is_literal
+from portfwd.values import Address, InetAddress, SessionSummary, Side, TLSInfo, UnixAddress, is_literal
+
+#: Targets that filters wrote as texts, and that are kept ready: a text may be made of what a client says.
+MOST_WRITTEN: Final = 256
 
 
 class SessionLog(Protocol):
@@ -170,6 +176,10 @@ class RelayRule:
         self.filter_log = Logger(namespace="portfwd.filters")
         self.results = Results()
         self._routes = {} if routes is None else dict(routes)
+        self._named = {spec.name: spec for spec in rule.named_targets}
+        self._written: OrderedDict[str, Destination] = OrderedDict()
+        self.read_target: Callable[[str], Destination] | None = None
+        self.tls_starts: Mapping[tuple[int, Side], TLSStart] = {}
         # Such a filter says who the client really is, so until then nobody knows whose limits are his.
         self.learns_sources = any(getattr(factory, "announces", False) for _, factory in self.filters)
 
@@ -206,7 +216,7 @@ class RelayRule:
         """
         A dial, not yet started.
 
-        :param target: an address, or a target of the rule's routes; None: the rule's own targets.
+        :param target: of `find_target`; None: the rule's own targets.
         :param permits: asked for every address before it is tried; None permits all.
         :param will_send: the client has spoken already, and that goes on as soon as there is an upstream.
         :param source: the client as limits count it, for the look-up of a name that it chose.
@@ -227,7 +237,7 @@ class RelayRule:
             if only.datagrams:
                 return DirectDatagramDial(only, direct, owner, self.streams)
             return DirectDial(self.context, only, direct, timeouts, owner, self.streams, will_send=will_send)
-        order = self._order(target, owner)
+        order = self._order(self.find_target(target), owner)
         asker = NOBODY if target is None else Asker(self.name, source)
         passing = (owner, self.name)
         settings = DialSettings(
@@ -261,18 +271,57 @@ class RelayRule:
             unreachable = watched.has_failed
         return Balanced(pool, self.context.targets, client, self.options.tries, unreachable)
 
+    def find_target(self, target: object) -> object:
+        """
+        The target that a filter chose: an address, a target of the rule's routes, a name or a text.
+
+        :returns: the same, with the target of a name in its place.
+        :raises ValueError: there is none, or a text cannot be read; the text of the error says why.
+        """
+        if isinstance(target, str):
+            named = self._named.get(target)
+            if named is not None:
+                return named
+            self._destination(target)
+        elif target is not None and not isinstance(target, (InetAddress, UnixAddress)):
+            self._destination(target)
+        return target
+
+    def _of_text(self, text: str) -> Destination:
+        found = self._written.get(text)
+        if found is None:
+            if self.read_target is None:
+                raise ValueError(f"{text}: this rule has no target of that name")
+            chosen = self.read_target(text)
+            if (chosen.tls or chosen.endpoint) and self.relays_sockets:
+                raise ValueError(f"{text}: for a target of this kind the rule needs relay=pair")
+            if chosen.datagrams is not self.datagrams or self.has_datagrams is not self.datagrams:
+                raise ValueError(f"{text}: datagrams and streams do not go together")
+            found = self._written[text] = self._counted(chosen)
+            if len(self._written) > MOST_WRITTEN:
+                self._written.popitem(last=False)
+        return found
+
+    @property
+    def relays_sockets(self) -> bool:
+        """Whether its streams are sockets of ours, which relay in the kernel and know no layers."""
+        return isinstance(self.streams, SocketStreams)
+
     def _destination(self, target: object) -> Destination:
-        known = self._routes.get(target)
+        known = self._of_text(target) if isinstance(target, str) else self._routes.get(target)
         if known is not None:
             return known
         if isinstance(target, (InetAddress, UnixAddress)):
             label = str(target)
-            chosen = Destination(label, self.options, address=target, is_chosen=True)
-            if self.counts_targets:
-                occupancy = self.context.admissions.target(self.name, label)
-                return evolve(chosen, occupancy=occupancy, is_counted=True)
-            return chosen
+            return self._counted(Destination(label, self.options, address=target, is_chosen=True))
         raise ValueError(f"a filter chose {target!r}, which is no target")
+
+    def _counted(self, chosen: Destination) -> Destination:
+        """A destination that a filter chose, with what counts its sessions, if any are counted."""
+        if not self.counts_targets:
+            return chosen
+        occupancy = self.context.admissions.target(self.name, chosen.label)
+        return evolve(chosen, occupancy=occupancy, is_counted=True)
 
     def health_changed(self, health: Health, change: StateChange) -> None:
         """See `HealthWatcher`."""

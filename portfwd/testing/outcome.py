@@ -9,7 +9,7 @@ import attrs
 
 from portfwd.filters.api import Sink
 from portfwd.filters.chain.effects import Finish
-from portfwd.values import Direction
+from portfwd.values import Direction, Side
 
 
 class Notes:
@@ -38,6 +38,7 @@ class Outcome:
 
     :ivar target: what was dialled; None: nothing, or the rule's own.
     :ivar ended: the directions whose end went out.
+    :ivar secured: the sides on which TLS began, in order.
     """
 
     to_upstream: bytes
@@ -47,3 +48,4 @@ class Outcome:
     dialled: bool
     target: object
     copies: Mapping[Sink, bytes]
+    secured: tuple[Side, ...] = ()

@@ -37,6 +37,7 @@ from portfwd.errors import ConnectRefused, DialError
 from portfwd.filters.api import Connection, RouteClause, Sink
 from portfwd.filters.chain.chain import Chain, make_chain
 from portfwd.filters.chain.effects import (
+    Abandon,
     Arm,
     Begin,
     Disarm,
@@ -45,6 +46,7 @@ from portfwd.filters.chain.effects import (
     Judge,
     PauseReading,
     ReadOn,
+    Secure,
     SendEnd,
     StartDial,
     Store,
@@ -63,6 +65,7 @@ from portfwd.values import (
     FlowSummary,
     InetAddress,
     SessionSummary,
+    Side,
 )
 
 #: Who connects, to what, and where it leads: addresses set aside for documentation (RFC 5737).
@@ -83,6 +86,8 @@ class Pipe:
     :ivar ended: the directions whose end went out.
     :ivar dialled: where to, and who is permitted; None before.
     :ivar connected: the upstream is there.
+    :ivar secured: the sides on which a filter began TLS, in order. The handshake takes no time here; what the
+        side sends from then on, and what was behind the request, is what TLS would decrypt.
     :ivar stopped: the directions that are not read.
     :ivar copies: what each sink was handed.
     :ivar judged: who the client was said to be, each time.
@@ -125,6 +130,7 @@ class Pipe:
         self.dialled: StartDial | None = None
         self.connected = False
         self.stopped: set[Direction] = set()
+        self.secured: list[Side] = []
         self.copies: dict[Sink, bytes] = {}
         self.judged: list[Judge] = []
         self.troubles: list[Trouble] = []
@@ -198,6 +204,7 @@ class Pipe:
             self.dialled is not None,
             self.dialled and self.dialled.target,
             dict(self.copies),
+            tuple(self.secured),
         )
 
     # What happens
@@ -377,6 +384,15 @@ class Pipe:
                 heapq.heapify(self._timers)
             case Begin():
                 self._begin(effect)
+            case Abandon():
+                for begin in [one for one in self._begun if one.key == effect.key]:
+                    self._begun.remove(begin)
+                    _dispose(begin.awaitable)
+            case Secure():
+                self.secured.append(effect.side)
+                if effect.rest:
+                    self._unread[effect.side.sends].appendleft(effect.rest)
+                self._do(self.chain.secured(effect.side))
             case Store():
                 self.copies[effect.sink] = self.copies.get(effect.sink, b"") + effect.data
             case PauseReading():

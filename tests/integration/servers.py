@@ -149,14 +149,15 @@ def start_redis(case: ForwarderCase, name: str = "redis") -> Path:
     return socket
 
 
-def start_postgresql(case: ForwarderCase) -> int:
+def start_postgresql(case: ForwarderCase, certificate: str = "") -> int:
     """
     A PostgreSQL server with a cluster of its own, whose user ``tester`` needs no password.
 
+    :param certificate: the name of one of `write_certificates`; with it the server speaks TLS, and only TLS.
     :returns: its port.
     """
     initdb, server, user = needs("initdb"), needs("postgres"), unprivileged_user()
-    home = case.directory / "pg"
+    home = case.directory / f"pg{certificate}"
     home.mkdir()
     case.directory.chmod(0o755)
     if user is not None:
@@ -169,9 +170,17 @@ def start_postgresql(case: ForwarderCase) -> int:
     )
     case.addCleanup(setup.clean_up)
     case.assertEqual(setup.wait(), 0, (home / "initdb.log").read_text())
+    secure: list[str] = []
+    if certificate:
+        pair = Path(shutil.copy(case.directory / f"{certificate}.pem", home / "tls.pem"))
+        pair.chmod(0o600)
+        if user is not None:
+            shutil.chown(pair, user)
+        (data / "pg_hba.conf").write_text("hostssl all all 127.0.0.1/32 trust\n")
+        secure = ["-c", "ssl=on", "-c", f"ssl_cert_file={pair}", "-c", f"ssl_key_file={pair}"]
     port = free_port()
     program = Program(
-        [server, "-D", str(data), "-p", str(port), "-h", "127.0.0.1", "-k", str(home), "-F"],
+        [server, "-D", str(data), "-p", str(port), "-h", "127.0.0.1", "-k", str(home), "-F", *secure],
         home / "postgres.log",
         user=user,
     )

@@ -26,6 +26,7 @@ from portfwd.filters import (
     Close,
     Copy,
     Delay,
+    End,
     Factory,
     Forward,
     Reply,
@@ -929,9 +930,86 @@ class MistakeTests(FilteredCase):
             self.accept(Scripted(received=Route(target)), factory={"routes": True})
             self.client.says(b"x")
             self.assertEqual(self.lines.reasons, [CloseReason.FILTER])
-            self.assertEqual(self.lines.last.detail, "filter a routed to what is no target")
+            said = "filter a returned a wrong verdict from received: "
+            self.assertTrue(self.lines.last.detail.startswith(said), self.lines.last.detail)
             self.assertEqual(len(self.flushLoggedErrors(ValueError, TypeError)), 1)
             self.assertEqual(self.rule.counts.filter_failures, 1)
+
+    def test_unknown_target_bypassed(self) -> None:
+        """With ``on_error`` "bypass" such a filter is left out, and the rule's own target is dialled."""
+        self.accept(Scripted(received=Route("app")), factory={"routes": True, "on_error": "bypass"})
+        self.client.says(b"x")
+        self.assertEqual(len(self.dials), 1)
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
+
+class EndVerdictTests(FilteredCase):
+    """`End`: a filter ends a direction before its source does."""
+
+    def test_to_upstream(self) -> None:
+        """The upstream gets the end behind what was passed; what the client still sends is dropped."""
+        self.relaying(Scripted(received=lambda direction, data: End(UP) if direction is UP else None))
+        self.client.says(b"last")
+        self.assertEqual((self.upstream.written, self.upstream.calls[-1]), (b"last", "end"))
+        self.client.says(b"more")
+        self.upstream.says(b"answer")
+        self.assertEqual((self.upstream.written, self.client.written), (b"last", b"answer"))
+        self.client.ends()
+        self.upstream.ends()
+        self.assertEqual(self.lines.reasons, [CloseReason.NORMAL])
+        self.assertEqual(self.filters[0].told("ended"), 1)
+
+    def test_the_source_goes_on(self) -> None:
+        """If the source still sends when the session ends, it is read until it ends, and not reset."""
+        self.relaying(Scripted(received=lambda direction, data: End(UP) if direction is UP else None))
+        self.client.says(b"last")
+        self.upstream.ends()
+        self.assertEqual(self.client.calls[-2:], ["end", "discard"])
+        self.assertEqual(self.lines.reasons, [])
+        self.client.ends()
+        self.assertEqual(self.lines.reasons, [CloseReason.NORMAL])
+
+
+class AwaitLimitTests(FilteredCase):
+    """`Await` with a limit of time."""
+
+    def test_too_late(self) -> None:
+        """A result that takes too long closes the session; a Deferred of others stays as it is."""
+        waited: Deferred[object] = Deferred()
+        self.relaying(Scripted(received=Await(waited, timeout=2.0)))
+        self.client.says(b"x")
+        self.clock.advance(2.0)
+        self.assertEqual(self.lines.reasons, [CloseReason.FILTER])
+        self.assertEqual(self.lines.last.detail, "filter a awaited a result that raised TimeoutError")
+        self.assertEqual(len(self.flushLoggedErrors(TimeoutError)), 1)
+        self.assertFalse(waited.called)
+        waited.callback(1)
+
+    def test_in_time(self) -> None:
+        """A result that comes in time is told, and the limit is forgotten."""
+        waited: Deferred[object] = Deferred()
+        self.relaying(Scripted(received=Await(waited, timeout=2.0), resumed=None))
+        self.client.says(b"x")
+        waited.callback(1)
+        self.clock.advance(0)
+        self.assertEqual(self.upstream.written, b"x")
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_coroutine(self) -> None:
+        """A coroutine that takes too long is closed."""
+        ended = []
+
+        async def ask() -> None:
+            try:
+                await Deferred()
+            finally:
+                ended.append(True)
+
+        self.relaying(Scripted(received=lambda *_: Await(ask(), timeout=1.0)))
+        self.client.says(b"x")
+        self.clock.advance(1.0)
+        self.assertEqual(ended, [True])
+        self.flushLoggedErrors(TimeoutError)
 
 
 #: What the case replaces.

@@ -75,14 +75,25 @@ from attrs import evolve
 
 from portfwd.errors import DialError
 from portfwd.filters.api import Connection, IFilterFactory, Introducing, nobody
-from portfwd.filters.chain.effects import Disarm, Effect, Finish, SendEnd, StartDial, Trouble, Write
+from portfwd.filters.chain.effects import Effect, Finish, SendEnd, StartDial, Trouble, Write
 from portfwd.filters.chain.inquiry import Inquiry, failure
 from portfwd.filters.chain.link import Link, Stage
-from portfwd.values import TO_CLIENT, TO_UPSTREAM, Address, Direction, SessionSummary, format_duration
+from portfwd.values import (
+    TO_CLIENT,
+    TO_UPSTREAM,
+    Address,
+    Direction,
+    SessionSummary,
+    format_duration,
+)
 
 
 def make_chain(
-    clauses: Sequence[tuple[str, IFilterFactory]], connection: Connection, *, datagrams: bool = False
+    clauses: Sequence[tuple[str, IFilterFactory]],
+    connection: Connection,
+    *,
+    datagrams: bool = False,
+    find_target: Callable[[object], object] | None = None,
 ) -> Chain | None:
     """
     Build the filters of one connection.
@@ -90,13 +101,14 @@ def make_chain(
     A factory that raises is told of by `Chain.open`, and ends the session there if its ``on_error`` says so.
 
     :param clauses: name and factory of each ``filter`` clause, in the rule's order.
+    :param find_target: raises `ValueError` for a `Route` that leads nowhere; None: whoever dials will say so.
     :returns: None where every factory stays out of it.
     """
     wake, connection.wake = connection.wake, nobody
     built = _build(clauses, connection)
     if not (built.filters or built.troubles):
         return None
-    return Chain(
+    chain = Chain(
         built.filters,
         connection,
         datagrams=datagrams,
@@ -104,6 +116,8 @@ def make_chain(
         behind=built.behind,
         wake=wake,
     )
+    chain.find_target = find_target
+    return chain
 
 
 class _Built(NamedTuple):
@@ -335,11 +349,14 @@ class Chain(Inquiry):
         if self.finished or awaited is None:
             return
         self._resume(awaited)
-        link = awaited.link
-        tell(link, link.take() if link.held else None)
-        for one in awaited.paused:
+        link, paused = awaited.link, awaited.paused
+        tell(link, link.take() if link.held and link in paused else None)
+        for one in paused:
             self._let_in(one)
             self._pass_end(one)
+
+    def _take_failure(self, key: int, error: BaseException) -> None:
+        self._take_outcome(key, partial(self._awaited_failed, error=error))
 
     def _resumed(self, link: Link, data: bytes | None, result: object) -> None:
         self._tell(link, data, "resumed", result)
@@ -349,7 +366,7 @@ class Chain(Inquiry):
             self._tell(link, data, "failed", error)
         else:
             self._event = "Await"
-            self._fail(link, error, data, "awaited a result that raised")
+            self._fail(link, error, data, f"awaited a result that raised {type(error).__name__}")
 
     def closed(self, summary: SessionSummary) -> list[Effect]:
         """The session is over, whoever ended it: each filter is told once. Only `Trouble` comes of it."""
@@ -445,9 +462,8 @@ class Chain(Inquiry):
         for stage in tuple(self._undecided):
             if stage.decided:
                 self._undecided.remove(stage)
-                if stage.timer is not None and stage.timer in self._timers:
-                    del self._timers[stage.timer]
-                    self._effects.append(Disarm(stage.timer))
+                if stage.timer is not None:
+                    self._disarm(stage.timer)
             elif stage.timer is None:
                 stage.timer = self._arm(stage.hold_timeout, partial(self._time_out, stage))
         if self._undecided or self._unopened:

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from attrs import field, frozen
 
 from portfwd.filters.api import Sink
-from portfwd.values import Address, Direction
+from portfwd.values import Address, Direction, Side
 
 
 @frozen
@@ -113,6 +113,31 @@ class Begin:
 
 
 @frozen
+class Abandon:
+    """The outcome of the `Begin` with `key` is not wanted any more."""
+
+    key: int
+
+
+@frozen
+class Secure:
+    """
+    TLS begins on `side`, behind what was written there; then `Chain.secured` is called, or the session ends.
+
+    :ivar factory: says the options, in ``starts_tls``.
+    :ivar rest: bytes of that side that were shown and belong to TLS.
+    :ivar server_name: see `portfwd.filters.api.StartTLS`.
+    :ivar filter: the name of the filter that asked; no part of what is asked.
+    """
+
+    side: Side
+    factory: object = field(eq=False, repr=False)
+    rest: bytes = b""
+    server_name: str | None = None
+    filter: str = field(default="", eq=False)
+
+
+@frozen
 class Store:
     """Hand a copy to `sink`."""
 
@@ -175,6 +200,8 @@ Effect = (
     | Arm
     | Disarm
     | Begin
+    | Abandon
+    | Secure
     | Store
     | PauseReading
     | ReadOn

@@ -9,7 +9,7 @@ when a filter is asked is its business too, and `portfwd.filters.chain.passage`'
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -22,16 +22,18 @@ from portfwd.filters.api import (
     Connection,
     Copy,
     Delay,
+    End,
     Forward,
     Release,
     Reply,
     Route,
+    StartTLS,
     Verdict,
     Wake,
 )
-from portfwd.filters.chain.effects import Begin, Disarm, Finish, Judge, Store, Trouble
+from portfwd.filters.chain.effects import Abandon, Begin, Disarm, Finish, Judge, Store, Trouble
 from portfwd.filters.chain.link import Link, Stage
-from portfwd.filters.chain.passage import Passage
+from portfwd.filters.chain.securing import Securing
 from portfwd.filters.verdicts import Item, Keep, Skip, Step, Stop, Wait, Want, alters, read_verdict, steps_of
 from portfwd.values import TO_UPSTREAM, counted, format_duration
 
@@ -42,20 +44,21 @@ MAX_REPLIES: Final = 16
 PROXY_TLVS: Final = "proxy-tlvs"
 
 
-def failure(name: str, error: BaseException, what: str = "raised") -> Finish:
+def failure(name: str, error: BaseException, what: str = "") -> Finish:
     """
     The end of a session whose filter `name` raised `error`.
 
-    :param what: how it came to that.
+    :param what: how it came to that; empty: the filter raised it.
     """
     # The text of the error may quote bytes of users; the log has it, with the traceback.
-    return Finish(f"filter {name} {what} {type(error).__name__}", abort=True, filter=name)
+    return Finish(f"filter {name} {what or f'raised {type(error).__name__}'}", abort=True, filter=name)
 
 
 class Awaited(NamedTuple):
     """
     A result that a filter awaits.
 
+    :ivar link: the filter, and the direction of the bytes that it judged.
     :ivar paused: the links that nothing enters meanwhile.
     :ivar timer: the key of the `Arm` that limits it; 0: there is none.
     """
@@ -65,19 +68,20 @@ class Awaited(NamedTuple):
     timer: int
 
 
-class Inquiry(Passage):
+class Inquiry(Securing):
     """
     Filters that are asked, on the way that the bytes take.
 
+    :ivar find_target: see `portfwd.filters.chain.chain.make_chain`.
     :ivar asking: a filter's method runs just now. What happens meanwhile is not told to any filter
         before the verdict of this one has taken effect.
     """
 
     def __init__(self, stages: Iterable[Stage], connection: Connection, *, datagrams: bool) -> None:
-        super().__init__(stages, datagrams=datagrams)
+        super().__init__(stages, connection, datagrams=datagrams)
         self.asking = False
-        self._connection = connection
         self._awaited: dict[int, Awaited] = {}
+        self.find_target: Callable[[object], object] | None = None
         self._announced = False
         self._event = ""
         self._closing: Finish | None = None
@@ -171,14 +175,16 @@ class Inquiry(Passage):
         stage = link.stage
         try:
             items = read_verdict(verdict, datagrams=self._datagrams)
-            self._check(items, data, replies)
+            self._check(stage, items, data, replies)
         except (TypeError, ValueError) as error:
-            self._fail(link, error, data, replies=replies)
+            self._fail(
+                link, error, data, f"returned a wrong verdict from {self._event}: {error}", replies=replies
+            )
             return
         stage.altered = stage.altered or any(map(alters, items))
         closing = self._closing
-        released = False
-        for step in steps_of(items, data, datagrams=self._datagrams):
+        released, ends = False, []
+        for step in steps_of(items, data, datagrams=self._datagrams, direction=link.direction):
             if isinstance(step, Close) and data is not None:
                 self._close_on(link, step, replies, refuses=True)
             else:
@@ -187,12 +193,16 @@ class Inquiry(Passage):
                 return
             if isinstance(step, Release):
                 released = True
+            elif isinstance(step, End):
+                ends.append(stage.up if step.direction is TO_UPSTREAM else stage.down)
             elif isinstance(step, Keep) and stage.limits_holding and link.held and stage.decided:
                 self._limit_hold(link, longer=again and step.whole)
         if self._datagrams and DROP in items and not any(isinstance(item, Wake) for item in items):
             stage.dropped += 1  # one that is to wake up later has kept it
         if link.held and (link.done or link.bypass):
             self._pass(link, link.take(), replies)
+        for one in ends:
+            self._cut(one)
         if released:
             # Behind the other verdicts of the list: what they pass still comes before the end.
             self._pass_end(stage.up)
@@ -228,6 +238,8 @@ class Inquiry(Passage):
                 link.done = True
             case Copy():
                 self._effects.append(Store(step.sink, step.data))
+            case StartTLS():
+                self._start_tls(link.stage, step)
             case Route():
                 link.stage.route = step
             case Announce():
@@ -253,17 +265,32 @@ class Inquiry(Passage):
             link.done = link.ended = True
         self._close(Finish(close.reason, abort=close.abort, filter=link.stage.name))
 
-    def _check(self, items: list[Item], data: bytes | None, replies: int) -> None:
-        """:raises ValueError: a verdict comes too late, or once too often."""
+    def _check(self, stage: Stage, items: list[Item], data: bytes | None, replies: int) -> None:
+        """:raises ValueError: a verdict comes too late, or once too often, or leads nowhere."""
         for item in items:
-            if isinstance(item, Route) and self._dialled:
-                raise ValueError(
-                    "Route came after the dial: set routes = True, so that the dial waits for this filter"
-                )
+            if isinstance(item, Route):
+                if self._dialled:
+                    raise ValueError(
+                        "Route came after the dial: set routes = True, so that the dial waits for this filter"
+                    )
+                if self.find_target is not None and item.target is not None:
+                    self.find_target(item.target)
+            if isinstance(item, StartTLS):
+                self._check_start_tls(stage, item)
             if isinstance(item, Again) and len(item.rest) >= len(data or b""):
                 raise ValueError("Again needs a rest that is less than the bytes that were seen")
             if isinstance(item, Reply) and replies >= MAX_REPLIES:
                 raise ValueError(f"more than {MAX_REPLIES} replies to replies: two filters answer each other")
+
+    def _cut(self, link: Link) -> None:
+        """A filter ends a direction before its source does."""
+        if link.ending:
+            return
+        if link.held:
+            self._pass(link, link.take())
+        link.done = link.ending = link.cut = True
+        link.bypass = 0
+        self._pass_end(link)
 
     def _reply(self, link: Link, data: bytes, replies: int) -> None:
         back = link.stage.down if link.direction is TO_UPSTREAM else link.stage.up
@@ -293,8 +320,7 @@ class Inquiry(Passage):
         """
         if longer and link.hold_timer in self._timers:
             return
-        if self._timers.pop(link.hold_timer, None) is not None:
-            self._effects.append(Disarm(link.hold_timer))
+        self._disarm(link.hold_timer)
         link.hold_timer = self._arm(link.stage.hold_timeout, partial(self._held_too_long, link))
 
     def _held_too_long(self, link: Link) -> None:
@@ -312,18 +338,17 @@ class Inquiry(Passage):
         if not stage.chooses and stage.route is None:
             stage.route = Route()  # it has said what the dial waits for
 
-    def _know(self, **values: object) -> None:
-        """Something became known of the connection: every filter's own one has it, too."""
-        for connection in (self._connection, *(stage.connection for stage in self._stages)):
-            for name, value in values.items():
-                setattr(connection, name, value)
-
     def _wake(self, link: Link, token: object) -> None:
         self._tell(link, None, "woken", token)
         self._pass_end(link)
 
     def _await(self, link: Link, item: Await, both: bool) -> None:
-        paused = (link.stage.up, link.stage.down) if both else (link,)
+        up, down = link.stage.up, link.stage.down
+        paused: tuple[Link, ...]
+        if item.directions is not None:
+            paused = tuple(one for one in (up, down) if item.pauses(one.direction))
+        else:
+            paused = (up, down) if both else (link,)
         key = next(self._keys)
         stage, timer = link.stage, 0
         stage.awaits += 1
@@ -331,15 +356,25 @@ class Inquiry(Passage):
             one.awaits += 1
             self._stop(one.direction)
         self._effects.append(Begin(key, item.awaitable))
-        if stage.limits_holding and (self._dialled or stage.decided):
+        if item.timeout is not None:
+            timer = self._arm(item.timeout, partial(self._await_timed_out, key, item.timeout))
+        elif stage.limits_holding and (self._dialled or stage.decided):
             # Before that, the time that the dial waits for this filter is limited.
             timer = self._arm(stage.hold_timeout, partial(self._awaited_too_long, key))
         self._awaited[key] = Awaited(link, paused, timer)
 
+    def _await_timed_out(self, key: int, seconds: float) -> None:
+        """An `Await` has taken too long: it is as if what is awaited had raised."""
+        self._effects.append(Abandon(key))
+        self._take_failure(key, TimeoutError(f"no result within {format_duration(seconds)}"))
+
+    def _take_failure(self, key: int, error: BaseException) -> None:
+        """What an `Await` waits for has failed."""
+        raise NotImplementedError
+
     def _resume(self, awaited: Awaited) -> None:
         """One result is waited for no longer."""
-        if self._timers.pop(awaited.timer, None) is not None:
-            self._effects.append(Disarm(awaited.timer))
+        self._disarm(awaited.timer)
         awaited.link.stage.awaits -= 1
         for one in awaited.paused:
             one.awaits -= 1
@@ -383,7 +418,7 @@ class Inquiry(Passage):
         link: Link,
         error: BaseException,
         data: bytes | None,
-        what: str = "raised",
+        what: str = "",
         *,
         replies: int = 0,
     ) -> None:
@@ -417,6 +452,11 @@ class Inquiry(Passage):
             if awaited.link.stage is stage:
                 del self._awaited[key]
                 self._resume(awaited)
+
+    def _disarm(self, timer: int) -> None:
+        """Forget a timer, if it still runs."""
+        if self._timers.pop(timer, None) is not None:
+            self._effects.append(Disarm(timer))
 
     def _close(self, finish: Finish) -> None:
         """Come to the end; of several in order the first counts, and an abort at once."""

@@ -50,11 +50,13 @@ class Link:
     :ivar pressed: the directions that are not read because these, or those that are pending, are too many.
     :ivar ending: the filter was told of the end.
     :ivar ended: the end has passed; nothing may follow it.
+    :ivar cut: the filter ended the direction before its source did: what still comes is dropped here.
     """
 
     __slots__ = (
         "awaits",
         "bypass",
+        "cut",
         "delayed",
         "direction",
         "done",
@@ -92,6 +94,7 @@ class Link:
         self.pressed: list[Direction] = []
         self.ending = False
         self.ended = False
+        self.cut = False
 
     def hold(self, data: bytes) -> None:
         """Keep `data` behind what is held."""
@@ -108,7 +111,9 @@ class Link:
     @property
     def keeps(self) -> bool:
         """Whether anything is before, in or behind the filter that has still to go on."""
-        return bool(self.held or self.waiting or self.outbox or (self.ending and not self.ended))
+        return bool(
+            self.held or self.waiting or self.outbox or (self.ending and (self.cut or not self.ended))
+        )
 
     @property
     def watches(self) -> bool:
@@ -124,6 +129,7 @@ class Stage:
     :ivar dropped: datagrams that it dropped.
     :ivar dead: it failed, or never was opened: it is called no more.
     :ivar connection: what the filter knows of it: a `Connection` of its own, whose `wake` is for it alone.
+    :ivar factory: that of its clause.
     :ivar chooses: it may return `Route`.
     :ivar announces: it may return `Announce`.
     :ivar limits_holding: its factory says how long bytes may be held for it after the dial, too.
@@ -141,6 +147,7 @@ class Stage:
         "dead",
         "down",
         "dropped",
+        "factory",
         "filter",
         "hold_timeout",
         "limits_holding",
@@ -164,6 +171,7 @@ class Stage:
         self.name = name
         self.connection = connection
         self.filter = filter
+        self.factory = factory
         self.chooses = factory.routes
         self.announces = bool(getattr(factory, "announces", False))
         self.max_hold = factory.max_hold

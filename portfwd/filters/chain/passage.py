@@ -213,7 +213,7 @@ class Passage:
             self._arm(item.seconds, partial(self._ripen, link, delayed))
 
     def _put(self, link: Link, data: bytes, replies: int, *, ripe: bool) -> Delayed | None:
-        if not self._has_room(len(link.outbox)):
+        if link.cut or not self._has_room(len(link.outbox)):
             return None
         delayed = Delayed(data, ripe=ripe, replies=replies)
         link.outbox.append(delayed)

@@ -33,6 +33,7 @@ from portfwd.relay.context import Opener, RelayContext
 from portfwd.relay.destination import Destination
 from portfwd.relay.live import LiveRule
 from portfwd.relay.rule import SessionLog
+from portfwd.relay.tls_start import TLSStart
 from portfwd.rules.access import AccessList
 from portfwd.rules.model import (
     DATAGRAM_KINDS,
@@ -56,11 +57,14 @@ from portfwd.service.build.endpoints import portable_endpoints
 from portfwd.service.build.factories import Factories
 from portfwd.service.build.filters import Clause, configure
 from portfwd.service.build.rule_streams import choose_streams, context_of
+from portfwd.service.build.target_texts import target_reader
 from portfwd.service.build.targets import TLSCreators, described, destination
 from portfwd.service.build.unused_sockets import UnusedSockets
 from portfwd.service.tls.files import failures_of
 from portfwd.service.tls.listening import ready_streams
+from portfwd.service.tls.starting import tls_starts
 from portfwd.upstreams.checks.registry import CheckRegistry
+from portfwd.values import Side
 
 
 def at_port(rule: Rule, offset: int) -> tuple[str, tuple[str, str, str, str]]:
@@ -136,7 +140,6 @@ class RuleMaker:
         access = self._everywhere.with_own(rule.access) if rule.access else self._everywhere
         # What a rule's sessions share of its bandwidth begins anew with the rule.
         context, limiters = context_of(rule, self._context)
-        streams = choose_streams(rule, context, limiters)
         filters: tuple[Clause, ...] = ()
         if rule.filters:
             if self._registry is None:
@@ -151,6 +154,9 @@ class RuleMaker:
             ready_checks = configure_checks(rule, self._checks)
             checks = ready_checks.checks
             self.problems += ready_checks.problems
+        layered = any(getattr(one.factory, "starts_tls", {}) for one in filters)
+        streams = choose_streams(rule, context, limiters, layered=layered)
+        starts = self._tls_starts(rule, filters) if layered else {}
         if rule.listen.kind in TLS_KINDS:
             streams = ready_streams(rule, context, filters, self.failures, before, limiters) or streams
         endpoint = None
@@ -188,9 +194,18 @@ class RuleMaker:
                 ready,
                 checks,
             )
+            live.tls_starts = starts
+            live.read_target = target_reader(rule, self._context, self._creators)
             return Planned(live, offset, endpoint)
 
         return make
+
+    def _tls_starts(self, rule: Rule, filters: Sequence[Clause]) -> Mapping[tuple[int, Side], TLSStart]:
+        try:
+            return tls_starts(rule.name, [one.factory for one in filters], self._context.reactor)
+        except (OSError, ValueError) as problem:
+            self.failures.append(f"{rule.name}: {problem} ({rule.where})")
+            return {}
 
 
 def count_ports(rule: Rule) -> int:

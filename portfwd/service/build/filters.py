@@ -29,6 +29,7 @@ from portfwd.rules.findings import Findings, shown
 from portfwd.rules.model import FilterSpec, Rule, Ruleset, TargetSpec
 from portfwd.service.build.factories import Factories, Selection
 from portfwd.service.daemon.disk import DiskFiles
+from portfwd.service.tls.starting import start_problem
 
 
 def read_tight_text(path: str) -> str:
@@ -165,11 +166,10 @@ def _route_clauses(rule: Rule, problems: list[Problem]) -> tuple[RouteClause, ..
     for route in rule.routes:
         target: TargetSpec | str | None = route.target
         if isinstance(target, str):
-            # A file with such a route is refused before; a rule that a program made may have one.
             if target not in named:
-                problems.append(
-                    Problem(route.where, "unknown-target", f"this rule has no target called {shown(target)}")
-                )
+                # A file with such a route is refused before; a rule that a program made may have one.
+                text = f"this rule has no target called {shown(target)}"
+                problems.append(Problem(route.where, "unknown-target", text))
                 continue
             target = named[target]
         clauses.append(RouteClause(route.patterns, target))
@@ -230,6 +230,9 @@ def _new_factory(
         wrong += wrong_methods(made)
     if wrong:
         raise Refused(_bad(spec, found, f"is not as the contract has it: {'; '.join(wrong)}"))
+    wrong_tls = start_problem(rule, factory)
+    if wrong_tls:
+        raise Refused(_placed(spec, OptionProblem(wrong_tls)))
     return factory
 
 

@@ -18,15 +18,18 @@ from portfwd.streams.sockets.bulk_reads import LAYERED
 from portfwd.streams.sockets.socket_opening import SocketStreams
 
 
-def choose_streams(rule: Rule, context: RelayContext, limiters: RateLimiters | None = None) -> Opener:
+def choose_streams(
+    rule: Rule, context: RelayContext, limiters: RateLimiters | None = None, *, layered: bool = False
+) -> Opener:
     """
     The streams that `plan_relay` says.
 
+    :param layered: a filter may put TLS below a stream, so it is the pair's whatever the plan says.
     :param limiters: the rule's, which the pair's streams of `context` have already.
     """
     if rule.has_datagrams:
         return datagram_streams(rule, context, limiters)
-    if context.sockets is None or plan_relay(rule, context.platform).kind not in OWN_SOCKETS:
+    if context.sockets is None or layered or plan_relay(rule, context.platform).kind not in OWN_SOCKETS:
         return context.streams
     group = context.sockets.poller.group(rule.name)
     return SocketStreams(

@@ -114,6 +114,22 @@ class _Kept:
     since: datetime
 
 
+def certificate_name(host: str) -> str:
+    """
+    The name of a host as its certificate has it.
+
+    :raises ValueError: no certificate can have it.
+    """
+    # RFC 6066 section 3: the name "is represented … without a trailing dot"; so is a certificate's.
+    name = ascii_host(host.partition("%")[0].removesuffix("."))
+    if not is_literal(name):
+        try:
+            name.encode("idna")  # as Python does with a name in ASCII, which only bounds its labels
+        except UnicodeError as problem:
+            raise ValueError(f"{name}: this cannot be the name of a certificate: {problem}") from problem
+    return name
+
+
 class ClientSide:
     """Makes client connections to one target, and resumes sessions; a `TLSSide` and a `TLSTarget`."""
 
@@ -145,17 +161,11 @@ class ClientSide:
         self._host = host
         self._asks_for_client = options.server_name == CLIENT
         written = None if self._asks_for_client else options.server_name
-        # RFC 6066 section 3: the name "is represented … without a trailing dot"; so is a certificate's.
-        name = ascii_host((written or host.partition("%")[0]).removesuffix("."))
+        name = certificate_name(written or host)
         if not name and options.verify and not options.pin:
             raise ValueError(
                 "a target without a host needs server-name=, the name that its certificate has to have"
             )
-        if not is_literal(name):
-            try:
-                name.encode("idna")  # as Python does with a name in ASCII, which only bounds its labels
-            except UnicodeError as problem:
-                raise ValueError(f"{name}: this cannot be the name of a certificate: {problem}") from problem
         alpn = () if options.target_alpn == (CLIENT,) else options.target_alpn
         self._usual = _Asked(name, alpn)
         self._watch = None if seconds is None else FileWatch(partial(_named_files, options), seconds)
@@ -270,6 +280,11 @@ class ClientSide:
             if self._options.target_alpn == (CLIENT,) and client.alpn:
                 alpn = (client.alpn,)
         asked = _Asked(name, alpn)
+        return self if asked == self._usual else _OneConnection(self, asked)
+
+    def for_name(self, name: str) -> ClientSide | _OneConnection:
+        """See `NamedSide`."""
+        asked = _Asked(certificate_name(name), self._usual.alpn)
         return self if asked == self._usual else _OneConnection(self, asked)
 
     def start(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, hello: ClientHello) -> ssl.SSLObject:

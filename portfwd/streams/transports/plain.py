@@ -129,6 +129,11 @@ class PlainTransport(tcp.Connection):
         if poller is not None:
             poller.watch(skt.fileno(), DEATH, self)
 
+    def put_above(self, protocol: IProtocol) -> None:
+        """Give everything to `protocol` from here on."""
+        self.protocol = protocol
+        self._stream_protocol = IStreamProtocol(protocol, None)
+
     def __repr__(self) -> str:
         state = "lost" if not self.connected else "paused" if self._paused else "reading"
         return f"<PlainTransport {state} unsent={self.unsent() if self.connected else 0}>"

@@ -90,6 +90,8 @@ class TLSLayer(protocol.Protocol):
         self._peer_ended = False
         self._parting = False
         self._unread = 0
+        # Of one that begins over a stream that reads already: who stops it must not stop the handshake.
+        self._late = False
         self.progress = "the peer said nothing"
 
     def __repr__(self) -> str:
@@ -110,6 +112,14 @@ class TLSLayer(protocol.Protocol):
         if self._side.speaks_first:
             self._start()
             self._shake()
+
+    def begin_late(self, transport: Any, rest: bytes) -> None:
+        """Begin over a `transport` that the stream has used so far; of its bytes `rest` was read already."""
+        self._late = True
+        self.makeConnection(transport)
+        transport.resumeProducing()
+        if rest:
+            self.dataReceived(rest)
 
     # From below
 
@@ -435,7 +445,8 @@ class TLSLayer(protocol.Protocol):
 
     def pauseProducing(self) -> None:
         """Read no more for now."""
-        self.below.pauseProducing()
+        if self._open or not self._late:
+            self.below.pauseProducing()
 
     def resumeProducing(self) -> None:
         """Read again."""

@@ -1471,7 +1471,12 @@ class FailureTests(SynchronousTestCase):
         for verdict in ("text", [b"x", 17], Delay(-1), [Close("x"), Forward(None)]):  # type: ignore[arg-type]
             effects = relaying(Scripted(received=verdict)).received(UP, b"y")
             self.assertEqual(len(effects), 2, verdict)
-            self.failed(effects, ValueError if isinstance(verdict, Delay) else TypeError)
+            trouble, finish = effects
+            assert isinstance(trouble, Trouble)
+            assert isinstance(finish, Finish)
+            self.assertIsInstance(trouble.error, ValueError if isinstance(verdict, Delay) else TypeError)
+            text = f"filter a returned a wrong verdict from received: {trouble.error}"
+            self.assertEqual(finish, Finish(text, abort=True, filter="a"))
 
     def test_what_was_written_stands(self) -> None:
         """What other filters passed before is written; nothing comes behind the end."""

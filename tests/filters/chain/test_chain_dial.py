@@ -121,7 +121,8 @@ class WhenTests(SynchronousTestCase):
         trouble, finish = chain.received(UP, b"x")
         assert isinstance(trouble, Trouble)
         self.assertIn("after the dial", str(trouble.error))
-        self.assertEqual(finish, Finish("filter a raised ValueError", abort=True, filter="a"))
+        text = f"filter a returned a wrong verdict from received: {trouble.error}"
+        self.assertEqual(finish, Finish(text, abort=True, filter="a"))
 
     def test_never(self) -> None:
         """A session that ends before is not dialled."""

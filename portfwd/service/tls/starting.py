@@ -1,0 +1,74 @@
+# -*- test-case-name: tests.service.tls.test_starting -*-
+"""
+The TLS that filters start in the middle of a connection, from the ``starts_tls`` of their factories.
+
+Files are read when the rules are, so ``check`` finds what is wrong with them, and again when they change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any
+
+from portfwd.kernel.reactor import Reactor
+from portfwd.relay.tls_start import TLSStart
+from portfwd.rules.model import TLS_KINDS, Kind, Rule
+from portfwd.service.build.target_texts import listener_options, target_options
+from portfwd.service.daemon.reading import in_thread
+from portfwd.service.tls.listeners import ServerSide
+from portfwd.service.tls.renewal import Run, at_once
+from portfwd.service.tls.targets import client_side
+from portfwd.values import Side
+
+#: The host of options that name none: the one that is dialled takes its place.
+NO_HOST = "localhost"
+
+
+def start_problem(rule: Rule, factory: Any) -> str:
+    """What is wrong with a factory's ``starts_tls`` for this rule; empty: nothing. Its files are read."""
+    wanted = getattr(factory, "starts_tls", {})
+    if not isinstance(wanted, Mapping) or not all(isinstance(side, Side) for side in wanted):
+        return "starts_tls must have sides as keys, and options of TLS by name for each"
+    if wanted and rule.has_datagrams:
+        return "there is no TLS over datagrams"
+    for side, options in wanted.items():
+        ends = (rule.listen,) if side is Side.CLIENT else tuple(rule.every_target())
+        kinds = {end.kind for end in ends} & {*TLS_KINDS, Kind.ENDPOINT}
+        if kinds:
+            kind = min(kind.value for kind in kinds)
+            return f"TLS cannot begin on the side of the {side.value}, which is {kind}:"
+        try:
+            _start(rule.name, side, options, lambda: 0.0, at_once)
+        except OSError as problem:
+            return f"{problem.filename}: {problem.strerror}"
+        except (ValueError, TypeError) as problem:
+            return str(problem)
+    return ""
+
+
+def tls_starts(name: str, factories: Iterable[Any], reactor: Reactor) -> dict[tuple[int, Side], TLSStart]:
+    """
+    What makes TLS for the filters of one rule, by the identity of their factory.
+
+    :param name: the rule's, for the log.
+    :raises OSError, ValueError: a file or an option is not good.
+    """
+    made: dict[tuple[int, Side], TLSStart] = {}
+    for factory in factories:
+        wanted: Mapping[Side, Mapping[str, str]] = getattr(factory, "starts_tls", {})
+        for side, options in wanted.items():
+            run = partial(in_thread, reactor)
+            made[id(factory), side] = _start(name, side, options, reactor.seconds, run)
+    return made
+
+
+def _start(
+    name: str, side: Side, options: Mapping[str, str], seconds: Callable[[], float], run: Run
+) -> TLSStart:
+    if side is Side.CLIENT:
+        listen = listener_options(options)
+        return TLSStart(ServerSide(name, listen, seconds, run=run), listen.handshake_timeout)
+    target = target_options(options)
+    made = client_side(target.server_name or NO_HOST, target, seconds=seconds, run=run)
+    return TLSStart(made, target.connect_timeout, named=bool(target.server_name))
