@@ -6,7 +6,9 @@ import runpy
 import shutil
 import socket
 import subprocess
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 from typing import Any
 
@@ -68,6 +70,42 @@ class RecipeTests(SynchronousTestCase):
         factory.agent = SimpleNamespace(request=lambda method, url: succeed(SimpleNamespace(code=200)))
         factory.answers.clear()
         check_filter(lambda: factory, [b"x", [(UP, b"x"), (DOWN, b"y")]])
+
+    def test_authorise_by_a_server(self) -> None:
+        """A real web server is asked once for two clients, and its no is a no."""
+        asked: list[str] = []
+        codes = iter((200, 403))
+
+        class Service(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                asked.append(self.path)
+                self.send_response(next(codes))
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None: ...
+
+        service = ThreadingHTTPServer(("127.0.0.1", 0), Service)
+        self.addCleanup(service.server_close)
+        self.addCleanup(service.shutdown)
+        Thread(target=service.serve_forever, daemon=True).start()
+        upstream = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(upstream.close)
+        where = f"-> 127.0.0.1:{upstream.getsockname()[1]}"
+        clause = f"filter python:recipe_authorise.PLUGIN url=http://127.0.0.1:{service.server_port}/"
+        rules = f"one: 127.0.0.1:0 {where}\n    {clause}\ntwo: 127.0.0.1:0 {where}\n    {clause}"
+        with RunningForwarder(rules, [str(LISTINGS)]) as forwarder:
+            for _ in range(2):
+                with forwarder.connect("one") as client:
+                    client.sendall(b"hello")
+                    server, _ = upstream.accept()
+                    with server:
+                        self.assertEqual(server.recv(5), b"hello")
+            with forwarder.connect("two") as client:
+                self.assertEqual(client.recv(5), b"")
+            details = [session["detail"] for session in forwarder.wait_for_sessions(3)]
+        self.assertEqual(asked, ["/127.0.0.1", "/127.0.0.1"])
+        self.assertIn("not authorised", details[2])
 
     def test_metrics(self) -> None:
         """Commands are counted by their first word, and in the access line."""
