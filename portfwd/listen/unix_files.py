@@ -59,9 +59,15 @@ class PathLock:
     descriptor: int = field(repr=False)
 
     def release(self) -> None:
-        """Let others have it; the file of the lock goes first, so that nobody locks one that is gone."""
+        """
+        Let others have it; the file of the lock goes first, so that nobody locks one that is gone.
+
+        Where another directory has the name of the lock's by now, the path leads to somebody else's lock,
+        which stays.
+        """
         try:
-            os.unlink(self.path)
+            if os.path.samestat(os.lstat(self.path), os.fstat(self.descriptor)):
+                os.unlink(self.path)
         except OSError:  # privileges were dropped: it stays, unlocked
             pass
         os.close(self.descriptor)
@@ -91,7 +97,7 @@ def lock_path(path: str) -> PathLock | None:
         except OSError:
             os.close(descriptor)
             return None
-        if (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino):
+        if os.path.samestat(there, ours):
             return PathLock(os.path.abspath(name), descriptor)
         os.close(descriptor)
     return None

@@ -82,6 +82,17 @@ class LockTests(UnixFileCase):
             pass
         self.bind()
 
+    def test_moved(self) -> None:
+        """Where another directory has the name of the lock's, the lock in it is not the one that goes."""
+        directory = f"{self.directory}/now"
+        os.mkdir(directory)
+        first = self.bind(f"{directory}/socket")
+        os.rename(directory, f"{self.directory}/before")
+        os.mkdir(directory)
+        self.bind(f"{directory}/socket")
+        first.close()
+        self.assertEqual(sorted(os.listdir(directory)), ["socket", "socket" + LOCK_SUFFIX])
+
     def test_private(self) -> None:
         """Nobody else can open the lock."""
         self.bind()
