@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import poplib
 import runpy
 import shutil
 import socket
+import ssl
 import subprocess
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -16,10 +19,11 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from portfwd.filters import TO_CLIENT, TO_UPSTREAM, InetAddress, RouteClause
+from portfwd.filters import TO_CLIENT, TO_UPSTREAM, InetAddress, RouteClause, Side
 from portfwd.filters.services import Services
 from portfwd.testing import Pipe, check_filter, every_split
 from portfwd.testing.running import RunningForwarder
+from tests.service.pems import CA, directory_of, write_authority, write_pair
 
 LISTINGS = Path(__file__).resolve().parents[1] / "docs" / "listings"
 UP, DOWN = TO_UPSTREAM, TO_CLIENT
@@ -210,6 +214,48 @@ class RecipeTests(SynchronousTestCase):
         pipe.send(UP, b"PING", b"other")
         self.assertEqual((pipe.writes[UP], pipe.writes[DOWN]), ([b"other"], [b"PONG"]))
         check_filter(recipe("datagrams").Pong, [b"PING", b"other"], datagrams=True)
+
+    def test_starttls(self) -> None:
+        """No command passes before TLS; what is sent behind STLS in one piece is TLS's."""
+        stls = partial(recipe("starttls").STLS, "/x.pem")
+        pipe = Pipe(stls())
+        pipe.send(DOWN, b"+OK ready\r\n")
+        pipe.send(UP, b"USER a\r\nCA", b"PA\r\nSTLS\r\nUSER b\r\n")
+        self.assertEqual(pipe.secured, [Side.CLIENT])
+        self.assertTrue(pipe.to_client.endswith(b"-ERR STLS first\r\n+OK\r\nSTLS\r\n.\r\n+OK begin TLS\r\n"))
+        check_filter(stls, [[(DOWN, b"+OK\r\n"), (UP, b"CAPA\r\nSTLS\r\n"), (UP, b"x")], b"USER a\r\n"])
+
+    def test_starttls_with_poplib(self) -> None:
+        """A real client begins TLS, and the server sees its commands in plain."""
+        made = directory_of(self)
+        pem, key = write_pair(made, "mail", CA.issue_cert("mail.example"))
+        both = Path(made, "both.pem")
+        both.write_bytes(Path(pem).read_bytes() + Path(key).read_bytes())
+        upstream = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(upstream.close)
+        seen: list[bytes] = []
+
+        def serve() -> None:
+            server, _ = upstream.accept()
+            with server, server.makefile("rwb") as file:
+                file.write(b"+OK ready\r\n")
+                file.flush()
+                seen.append(file.readline())
+                file.write(b"+OK\r\n")
+
+        thread = Thread(target=serve, daemon=True)
+        thread.start()
+        rules = f"mail: 127.0.0.1:0 -> 127.0.0.1:{upstream.getsockname()[1]}\n"
+        rules += f"    filter python:recipe_starttls.STLS cert={both.resolve()}"
+        context = ssl.create_default_context(cafile=write_authority(made))
+        context.check_hostname = False
+        with RunningForwarder(rules, [str(LISTINGS)]) as forwarder:
+            client = poplib.POP3(*forwarder.addresses["mail"], timeout=10.0)
+            client.stls(context)
+            self.assertEqual(client.noop(), b"+OK")
+            client.sock.close()
+        thread.join(10.0)
+        self.assertEqual(seen, [b"NOOP\r\n"])
 
     def test_connect(self) -> None:
         """The client's bytes follow the proxy's answer, and another answer ends the session."""

@@ -349,7 +349,8 @@ class Filter:
     on_error: ClassVar[CloseOrBypass] = "close"
     on_overflow: ClassVar[CloseOrPass] = "close"
     announces: ClassVar[bool] = False
-    starts_tls: ClassVar[StartsTLS] = MappingProxyType({})
+    # Of an instance where an option names the certificate.
+    starts_tls: StartsTLS = MappingProxyType({})
 
     def opened(self, connection: Connection) -> Verdict:
         """See `IFilter`."""

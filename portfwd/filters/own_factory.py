@@ -15,13 +15,12 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+import attrs
 from attrs import field, frozen
 from zope.interface import implementer
 
 from portfwd.filters.api import (
     API_VERSION,
-    BOTH,
-    MAX_HOLD,
     Factory,
     IFilter,
     IFilterFactory,
@@ -97,17 +96,9 @@ def factory_like(said: object, make: Callable[[], Any]) -> Factory:
 
     :param said: a filter that says what the factory does (`directions`, `max_hold` …).
     """
-    return Factory(
-        lambda connection: make(),
-        getattr(said, "directions", BOTH),
-        getattr(said, "routes", False),
-        getattr(said, "max_hold", MAX_HOLD),
-        getattr(said, "hold_timeout", None),
-        getattr(said, "on_timeout", "close"),
-        getattr(said, "on_error", "close"),
-        getattr(said, "announces", False),
-        on_overflow=getattr(said, "on_overflow", "close"),
-    )
+    names = (one.name for one in attrs.fields(Factory) if one.name not in ("make", "start", "stop"))
+    says = {name: getattr(said, name) for name in names if hasattr(said, name)}
+    return Factory(lambda connection: make(), **says)
 
 
 def missing_methods(cls: object) -> list[str]:
