@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import difflib
 import inspect
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
+from functools import lru_cache
 from math import isfinite
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any, Final, get_args, get_type_hints
 
-from portfwd.filters.api import IFailing, IFilter
+from portfwd.filters.api import Factory, IFailing, IFilter, IFilterFactory, IStarting
 from portfwd.values import Direction
 
 #: How alike a method's name and one of the contract's must be to be taken for a slip: two letters of eight
@@ -26,6 +29,17 @@ _WORDS: Final = {
     "on_overflow": ("close", "pass"),
     "on_error": ("close", "bypass"),
 }
+
+
+_OF_FILTERS: Final[Mapping[str, Any]] = MappingProxyType(
+    {**dict(IFilter.namesAndDescriptions()), **dict(IFailing.namesAndDescriptions())}
+)
+_OF_FACTORIES: Final[Mapping[str, Any]] = MappingProxyType(
+    {
+        "build": IFilterFactory["build"],
+        **dict(IStarting.namesAndDescriptions()),
+    }
+)
 
 
 def wrong_attributes(factory: Any) -> list[str]:
@@ -49,12 +63,42 @@ def wrong_attributes(factory: Any) -> list[str]:
         for name in ("routes", "announces", "leads")
         if not isinstance(getattr(factory, name, False), bool)
     ]
+    for name, count, call in (("start", 1, "start(services)"), ("stop", 0, "stop()")):
+        method = getattr(factory, name, None)
+        if method is not None and not (callable(method) and _takes(method, count)):
+            found.append(f"{name} must be callable as {call}")
+    if not isinstance(factory, type) and type(factory) is not Factory:
+        found += _wrong_methods(type(factory), _OF_FACTORIES, "a factory")
     return found
+
+
+def built_class(factory: Any) -> type | None:
+    """The class of the filters that a factory builds, by what it calls or by an annotation; None: unknown."""
+    made = getattr(factory, "make", None) or getattr(factory, "build", None)
+    if isinstance(made, type):
+        return made
+    try:
+        told = get_type_hints(made).get("return")
+    except Exception:  # names that only a type checker knows, or anything else of an author's
+        return None
+    for one in (told, *get_args(told)):
+        if isinstance(one, type) and callable(getattr(one, "received", None)):
+            return one
+    return None
 
 
 def wrong_methods(cls: type) -> list[str]:
     """Methods of a filter's class that nobody will call as they are, or at all."""
-    contract = {**dict(IFilter.namesAndDescriptions()), **dict(IFailing.namesAndDescriptions())}
+    return _wrong_methods(cls, _OF_FILTERS, "a filter")
+
+
+@lru_cache(maxsize=256)
+def mistakes_in(cls: Any) -> str:
+    """What `wrong_methods` finds, in a line; remembered, since it is asked for each connection."""
+    return "; ".join(wrong_methods(cls))
+
+
+def _wrong_methods(cls: type, contract: Mapping[str, Any], what: str) -> list[str]:
     found = []
     for name, described in contract.items():
         method = getattr(cls, name, None)
@@ -70,7 +114,7 @@ def wrong_methods(cls: type) -> list[str]:
         meant = difflib.get_close_matches(name, contract, n=1, cutoff=ALIKE)
         # A shorter word is one of its own: close() beside closed().
         if meant and meant[0] not in own and not meant[0].startswith(name):
-            found.append(f"{name} is no method of a filter; did you mean {meant[0]}?")
+            found.append(f"{name} is no method of {what}; did you mean {meant[0]}?")
     return found
 
 

@@ -7,8 +7,9 @@ from typing import Any
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.filters import TO_UPSTREAM, Direction, Factory, Filter, Verdict
-from portfwd.filters.wrong_use import wrong_attributes, wrong_methods
+from portfwd.filters import TO_UPSTREAM, Connection, Direction, Factory, Filter, FilterFactory, Verdict
+from portfwd.filters.wrong_use import built_class, wrong_attributes, wrong_methods
+from portfwd.testing import Pipe
 
 GOOD = Factory(lambda connection: None)
 
@@ -88,3 +89,61 @@ class MethodTests(SynchronousTestCase):
                 return None
 
         self.assertIn("received is a coroutine function", wrong_methods(Async)[0])
+
+
+class FactoryTests(SynchronousTestCase):
+    """Factories, and what they build."""
+
+    def test_methods(self) -> None:
+        """Methods of a factory's class are looked at as those of a filter are."""
+
+        class Misspelt(FilterFactory):
+            def stopp(self, services: object) -> None:
+                pass
+
+        class Wrong(FilterFactory):
+            def start(self) -> None:  # type: ignore[override]
+                pass
+
+            def build(self) -> None:  # type: ignore[override]
+                pass
+
+        self.assertEqual(
+            wrong_attributes(Misspelt()), ["stopp is no method of a factory; did you mean stop?"]
+        )
+        (start, *others) = wrong_attributes(Wrong())
+        self.assertEqual(start, "start must be callable as start(services)")
+        self.assertIn("build must take self, connection", others)
+        self.assertEqual(wrong_attributes(FilterFactory()), [])
+        self.assertIn("stop must be", wrong_attributes(evolve(GOOD, stop=7))[0])
+
+    def test_built(self) -> None:
+        """What is built is known by the class that is called, or by an annotation."""
+
+        def annotated(connection: Connection) -> Filter | None:
+            return None
+
+        class Building(FilterFactory):
+            def build(self, connection: Connection) -> Filter:
+                return Filter()
+
+        for factory in (Factory(Filter), Factory(annotated), Building()):
+            self.assertIs(built_class(factory), Filter)
+        for factory in (GOOD, FilterFactory(), object()):
+            self.assertIsNone(built_class(factory))
+
+    def test_at_run_time(self) -> None:
+        """What only a connection shows is an error of the first one, with the name of the method."""
+
+        class Misspelt(Filter):
+            def recieved(self, direction: Direction, data: bytes) -> Verdict:
+                return None
+
+        pipe = Pipe(Factory(lambda connection: Misspelt()), strict=False)
+        self.assertIn(
+            "recieved is no method of a filter; did you mean received?", str(pipe.troubles[0].error)
+        )
+        self.assertEqual(pipe.troubles[0].method, "build")
+        pipe = Pipe(Factory(lambda connection: Misspelt(), on_error="bypass"), strict=False)
+        pipe.send(TO_UPSTREAM, b"x")
+        self.assertEqual(pipe.to_upstream, b"x")

@@ -69,7 +69,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 from attrs import evolve
 
@@ -78,6 +78,7 @@ from portfwd.filters.api import Connection, IFilterFactory, Introducing, nobody
 from portfwd.filters.chain.effects import Effect, Finish, SendEnd, StartDial, Trouble, Write
 from portfwd.filters.chain.inquiry import Inquiry, failure
 from portfwd.filters.chain.link import Link, Stage
+from portfwd.filters.wrong_use import mistakes_in
 from portfwd.values import (
     TO_CLIENT,
     TO_UPSTREAM,
@@ -141,6 +142,9 @@ def _build(clauses: Sequence[tuple[str, IFilterFactory]], connection: Connection
         own = connection if len(clauses) == 1 else evolve(connection, wake=nobody)
         try:
             made = factory.build(own)
+            kind: Any = type(made)
+            if wrong := mistakes_in(kind):
+                raise TypeError(f"{kind.__name__}: {wrong}")
             stage = None if made is None else Stage(name, factory, made, own)
         except BaseException as error:
             built.troubles.append(Trouble(name, error, "build"))

@@ -40,6 +40,9 @@ from portfwd.values import TO_UPSTREAM, counted, format_duration
 #: Replies that may be the answer to a reply: two filters that answer each other would never stop.
 MAX_REPLIES: Final = 16
 
+#: What may be returned at any time: most verdicts are of these, and are looked at no further.
+_ALWAYS_RIGHT: Final = frozenset({type(None), bytes, Forward, Delay})
+
 #: Where `Announce` leaves the TLVs of a PROXY header in `Connection.tags`.
 PROXY_TLVS: Final = "proxy-tlvs"
 
@@ -268,6 +271,8 @@ class Inquiry(Securing):
     def _check(self, stage: Stage, items: list[Item], data: bytes | None, replies: int) -> None:
         """:raises ValueError: a verdict comes too late, or once too often, or leads nowhere."""
         for item in items:
+            if type(item) in _ALWAYS_RIGHT:
+                continue
             if isinstance(item, Route):
                 if self._dialled:
                     raise ValueError(

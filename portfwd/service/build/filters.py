@@ -24,7 +24,7 @@ from portfwd.filters.given import given
 from portfwd.filters.options import OptionError, OptionFiles, OptionProblem, one_line, place_of
 from portfwd.filters.own_factory import ClassPlugin
 from portfwd.filters.registry import FoundPlugin, Registry, Unavailable, told
-from portfwd.filters.wrong_use import wrong_attributes, wrong_methods
+from portfwd.filters.wrong_use import built_class, wrong_attributes, wrong_methods
 from portfwd.rules.findings import Findings, shown
 from portfwd.rules.model import FilterSpec, Rule, Ruleset, TargetSpec
 from portfwd.service.build.factories import Factories, Selection
@@ -225,8 +225,8 @@ def _new_factory(
     if missing:
         raise Refused(_bad(spec, found, f"makes a factory without {', '.join(missing)}"))
     wrong = wrong_attributes(factory)
-    made = found.plugin.options if isinstance(found.plugin, ClassPlugin) else getattr(factory, "make", None)
-    if isinstance(made, type):
+    made = found.plugin.options if isinstance(found.plugin, ClassPlugin) else built_class(factory)
+    if made is not None:
         wrong += wrong_methods(made)
     if wrong:
         raise Refused(_bad(spec, found, f"is not as the contract has it: {'; '.join(wrong)}"))
