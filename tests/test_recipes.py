@@ -111,17 +111,6 @@ class RecipeTests(SynchronousTestCase):
         self.assertEqual(asked, ["/127.0.0.1", "/127.0.0.1"])
         self.assertIn("not authorised", details[2])
 
-    def test_metrics(self) -> None:
-        """Commands are counted by their first word, and in the access line."""
-        factory = recipe("metrics").Commands()
-        services = Services(None, Clock(), Pipe().notes, "web", "commands")
-        factory.start(services)
-        pipe = Pipe(factory)
-        pipe.send(UP, b"GET a\nset b 1\n", b"get", b" c\n")
-        self.assertEqual(pipe.to_upstream, b"GET a\nset b 1\nget c\n")
-        self.assertEqual(pipe.connection.notes, {"commands": 3})
-        check_filter(lambda: factory, [b"get a\nset b\n", b"get", b"x" * 100])
-
     def test_firewall(self) -> None:
         """Refused commands are answered in their turn, however they are cut."""
         made = recipe("firewall")

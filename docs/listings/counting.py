@@ -2,18 +2,31 @@
 
 from attrs import frozen
 
-from portfwd.filters import NEED_MORE, TO_UPSTREAM, Again, Filter, FilterFactory, Forward, Plugin
+from portfwd.filters import (
+    NEED_MORE,
+    TO_UPSTREAM,
+    Again,
+    Connection,
+    Direction,
+    Filter,
+    FilterCounter,
+    FilterFactory,
+    Forward,
+    Plugin,
+    Services,
+    Verdict,
+)
 
 
 class Counting(Filter):
     """Counts the lines of one connection."""
 
-    def __init__(self, commands, connection):
+    def __init__(self, commands: FilterCounter, connection: Connection) -> None:
         self.commands = commands
         self.connection = connection
         self.lines = 0
 
-    def received(self, direction, data):
+    def received(self, direction: Direction, data: bytes) -> Verdict:
         """Count one line a call."""
         line, newline, rest = data.partition(b"\n")
         if not newline:
@@ -30,11 +43,11 @@ class CountingFactory(FilterFactory):
 
     directions = frozenset({TO_UPSTREAM})
 
-    def start(self, services):
+    def start(self, services: Services) -> None:
         """Define the metric."""
         self.commands = services.counter("commands", "commands of clients", labels=("name",))
 
-    def build(self, connection):
+    def build(self, connection: Connection) -> Filter:
         """Make the filter of one connection."""
         return Counting(self.commands, connection)
 
