@@ -15,6 +15,7 @@ session is refused only when it has been in the same rule before.
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -71,12 +72,19 @@ class Loops:
     :ivar open: whether there is any; if not, nobody need ask.
     """
 
-    def __init__(self, now: Callable[[], float], is_own: Callable[[str], bool] = is_own_address) -> None:
+    def __init__(
+        self,
+        now: Callable[[], float],
+        is_own: Callable[[str], bool] = is_own_address,
+        real: Callable[[str], str] = os.path.realpath,
+    ) -> None:
         """
         :param now: seconds, of a clock that does not jump.
         :param is_own: whether a literal is an address of this machine.
+        :param real: a path without symbolic links.
         """
         self._now = now
+        self._real = real
         self._is_own = is_own
         self._ports: dict[int, set[str]] = {}
         self._paths: set[str] = set()
@@ -100,7 +108,7 @@ class Loops:
         remembered for nothing.
         """
         if isinstance(address, UnixAddress):
-            self._paths.add(address.path)
+            self._paths.add(self._path(address))
         else:
             literal = _literal(address.host)
             every = literal is not None and literal.is_unspecified
@@ -111,9 +119,12 @@ class Loops:
     def may_reach(self, address: Address) -> bool:
         """Whether a connection to `address` may end at a listener of this process."""
         if isinstance(address, UnixAddress):
-            return address.path in self._paths
+            return bool(self._paths) and self._path(address) in self._paths
         hosts = self._ports.get(address.port)
         return hosts is not None and self._is_among(address.host, hosts)
+
+    def _path(self, address: UnixAddress) -> str:
+        return address.path if address.path.startswith("@") else self._real(address.path)
 
     def _is_among(self, host: str, hosts: set[str]) -> bool:
         literal = _literal(host)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import enum
 import ipaddress
+import posixpath
 import re
 from collections.abc import Callable
 from typing import Final
@@ -334,3 +335,10 @@ def is_inet(spec: Place | ListenSpec | TargetSpec) -> bool:
 def is_datagram(spec: Place | ListenSpec | TargetSpec) -> bool:
     """Whether it speaks in datagrams."""
     return spec.kind in DATAGRAM_KINDS
+
+
+def plain_path(path: str) -> str:
+    """The name of a unix socket as it is compared: `path` without ``.``, ``..`` and needless slashes."""
+    plain = path if path.startswith("@") else posixpath.normpath(path)
+    # POSIX leaves it open what two slashes at the beginning mean; for Linux they are one.
+    return "/" + plain.lstrip("/") if plain.startswith("//") else plain

@@ -11,7 +11,6 @@ ports of their ranges. It refuses to ask whether an address can be bound: only t
 from __future__ import annotations
 
 import ipaddress
-import posixpath
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
@@ -19,7 +18,7 @@ from typing import Final
 from attrs import frozen
 
 from portfwd.errors import Location
-from portfwd.rules.addresses import is_datagram
+from portfwd.rules.addresses import is_datagram, plain_path
 from portfwd.rules.admin_lines import admin_specs, manhole_specs
 from portfwd.rules.findings import Findings
 from portfwd.rules.model import SYSTEMD_KINDS, Directive, Kind, ListenSpec, PortRange, Rule, Ruleset
@@ -138,9 +137,7 @@ def _path(listen: ListenSpec) -> tuple[str, str]:
     """A name that one listener takes; sockets for streams and for datagrams share the names of files."""
     if listen.kind in SYSTEMD_KINDS:
         return listen.kind.value.removeprefix("tls:"), listen.path
-    path = listen.path if listen.path.startswith("@") else posixpath.normpath(listen.path)
-    # POSIX leaves it open what two slashes at the beginning mean; for Linux they are one.
-    return "unix", "/" + path.lstrip("/") if path.startswith("//") else path
+    return "unix", plain_path(listen.path)
 
 
 def _check_overlap(

@@ -20,6 +20,7 @@ from typing import Final, NamedTuple
 
 from attrs import frozen
 
+from portfwd.rules.addresses import plain_path
 from portfwd.rules.findings import Findings
 from portfwd.rules.model import DATAGRAM_KINDS, UNIX_KINDS, ListenSpec, Rule, TargetSpec
 from portfwd.rules.steps import Steps
@@ -105,7 +106,7 @@ class _Graph:
             if rule.listen.ports is not None:
                 self._listening.add(self._host(rule.listen.host).text)
             elif rule.listen.kind in UNIX_KINDS:
-                self._paths[_datagrams(rule.listen), rule.listen.path] = index
+                self._paths[_datagrams(rule.listen), plain_path(rule.listen.path)] = index
             yield
         for index, rule in enumerate(self._rules):
             if any(self._is_here(target) for target in _targets(rule)):
@@ -125,7 +126,7 @@ class _Graph:
 
     def _is_here(self, target: TargetSpec) -> bool:
         if target.kind in UNIX_KINDS:
-            return (_datagrams(target), target.path) in self._paths
+            return (_datagrams(target), plain_path(target.path)) in self._paths
         host = self._host(target.host)
         return target.ports is not None and (
             host.is_loopback or host.is_wildcard or host.text in self._listening
@@ -150,7 +151,8 @@ class _Graph:
             if not self._is_here(target):
                 continue
             if target.ports is None:
-                yield _Node(self._paths[_datagrams(target), target.path], 0), target is first
+                path = plain_path(target.path)
+                yield _Node(self._paths[_datagrams(target), path], 0), target is first
                 continue
             port = target.ports.first + (node.offset if len(target.ports) > 1 else 0)
             for other in self._at(_datagrams(target), port):

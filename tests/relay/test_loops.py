@@ -87,8 +87,20 @@ class MayReachTests(SynchronousTestCase):
         self.assertLessEqual(len(self.loops._hosts), MAX_HOSTS)
 
     def test_unix(self) -> None:
-        """A unix socket is its path."""
-        self.check(UnixAddress("/run/a"), reached=(UnixAddress("/run/a"),), others=(UnixAddress("/run/b"),))
+        """A unix socket is its path, however it is written and whatever links lead there."""
+        real = {"/run/./a": "/run/a", "/var/run/a": "/run/a"}
+        self.loops = Loops(lambda: self.now, self.is_own, lambda path: real.get(path, path))
+        self.check(
+            UnixAddress("/var/run/a"),
+            UnixAddress("@a"),
+            reached=(
+                UnixAddress("/run/a"),
+                UnixAddress("/run/./a"),
+                UnixAddress("/var/run/a"),
+                UnixAddress("@a"),
+            ),
+            others=(UnixAddress("/run/b"), UnixAddress("@b")),
+        )
 
     def test_system(self) -> None:
         """The kernel is asked whose an address is."""

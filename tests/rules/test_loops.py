@@ -52,6 +52,8 @@ class LoopTests(SynchronousTestCase):
             "10.0.0.1:80 -> 10.0.0.1:80, 10.0.0.2:80",
             "unix:/run/x -> unix:/run/x",
             "unix-dgram:/run/x -> unix-dgram:/run/x",
+            "unix:/run/x -> unix:/run/./x",
+            "unix:/run/y/../x -> unix://run/x",
             "127.0.0.1:80/udp -> 127.0.0.1:80/udp",
             "127.0.0.1:80-90 -> 127.0.0.1:80-90",
             "127.0.0.1:80-90 -> 127.0.0.1:85",

@@ -20,7 +20,7 @@ from attrs import evolve, frozen
 
 from portfwd.errors import Location
 from portfwd.rules.access import AccessList, Decision
-from portfwd.rules.addresses import address_text
+from portfwd.rules.addresses import address_text, plain_path
 from portfwd.rules.model import (
     SYSTEMD_KINDS,
     UNIX_KINDS,
@@ -203,7 +203,7 @@ def _same_place(listen: ListenSpec, wanted: _Wanted) -> bool:
     if listen.kind not in wanted.kinds:
         return False
     if listen.kind in _PATH_KINDS:
-        return listen.path == wanted.path
+        return plain_path(listen.path) == plain_path(wanted.path)
     return listen.ports is not None and listen.ports.first <= wanted.port <= listen.ports.last
 
 

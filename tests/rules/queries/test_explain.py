@@ -131,6 +131,7 @@ class FindTests(SynchronousTestCase):
             rule("e", ListenSpec(Kind.ENDPOINT, path="tcp:80")),
         ]
         self.assertEqual(self.found(rules, "unix:/run/x", "unix"), "u")
+        self.assertEqual(self.found(rules, "unix:/run/./x", "unix"), "u")
         self.assertEqual(self.found(rules, "systemd:web"), "s")
         self.assertEqual(self.found(rules, 'endpoint:"tcp:80"'), "e")
         self.assertIsNone(self.found(rules, "unix:/run/y"))
