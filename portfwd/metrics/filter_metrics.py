@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final, TypeAlias
 
-from portfwd.metrics.names import MetricKind
+from portfwd.metrics.names import NAMES, MetricKind
 from portfwd.metrics.tally import Histogram
 
 #: What the names of all these metrics begin with.
@@ -255,7 +255,11 @@ def _whole_name(cls: type[FilterMetric], name: str) -> str:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ValueError(f"the name of a metric has small letters, digits and _, not {str(name)[:40]!r}")
     whole = PREFIX + name.removeprefix(PREFIX)
-    return whole + "_total" if cls.kind is MetricKind.COUNTER and not whole.endswith("_total") else whole
+    if cls.kind is MetricKind.COUNTER and not whole.endswith("_total"):
+        whole += "_total"
+    if any(own.name.removesuffix("_total") == whole.removesuffix("_total") for own in NAMES):
+        raise ValueError(f"{whole} is a metric of portfwd; choose another name")
+    return whole
 
 
 def _checked_labels(name: str, labels: Sequence[str]) -> Labels:

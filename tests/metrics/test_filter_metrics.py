@@ -107,6 +107,9 @@ class FilterMetricsTests(SynchronousTestCase):
         services = self.services()
         for name in ("", "Asked", "9", "a-b", None):
             self.assertRaises(ValueError, services.counter, name, "")
+        for own in ("failures", "failures_total"):
+            self.assertIn("of portfwd", str(self.assertRaises(ValueError, services.counter, own, "")))
+        self.assertRaises(ValueError, services.gauge, "failures", "")
         for labels in ("why", ("rule",), ("le",), ("a", "a"), ("A",)):
             self.assertRaises(ValueError, services.counter, "asked", "", labels)
         services.gauge("open", "")
