@@ -32,10 +32,15 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the words."""
+    return print_words(arguments.kind)
+
+
+def print_words(kind: str) -> int:
+    """Print the words of one of `KINDS`; the exit code."""
     try:
         with Control(os.environ.get(VARIABLE) or DEFAULT_PATH, ANSWER_TIMEOUT) as control:
-            for row in control.ask(arguments.kind)[arguments.kind]:
-                print(printable(str(row[KINDS[arguments.kind]])))
+            for row in control.ask(kind)[kind]:
+                print(printable(str(row[KINDS[kind]])))
     except ControlError:
         pass
     return FINE
