@@ -105,6 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     :returns: the exit code.
     :raises SystemExit: for ``--help``, ``--version`` (0) and wrong options (2).
     """
+    _fill_standard_descriptors()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # File names need not be UTF-8, nor the terminal; a message is better escaped than lost.
@@ -133,6 +134,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return code
+
+
+def _fill_standard_descriptors() -> None:
+    """Open the null device where one is closed: a socket that got its number would get what is printed."""
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is not None:
+            continue
+        try:
+            os.fstat(number)  # an import may have opened something since
+        except OSError:
+            null = os.open(os.devnull, os.O_RDWR)
+            os.dup2(null, number)
+            if null != number:
+                os.close(null)
+        setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - as long as the process
 
 
 def _help(parser: Parser, commands: Mapping[str, argparse.ArgumentParser], words: Sequence[str]) -> int:

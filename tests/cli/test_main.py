@@ -21,6 +21,16 @@ print("loaded:", *sorted(loaded), file=sys.stderr)
 raise SystemExit(code)
 """
 
+#: Runs the command with the words behind it; its exit code, or 9 if a standard descriptor is no null device.
+CLOSED = """
+import os
+import sys
+from portfwd.cli.main import main
+code = main(sys.argv[1:])
+null = os.stat(os.devnull)
+raise SystemExit(code if all(os.path.samestat(os.fstat(number), null) for number in range(3)) else 9)
+"""
+
 
 class MainTests(CommandTestCase):
     """Help, version and mistakes."""
@@ -89,6 +99,17 @@ class ProcessTests(CommandTestCase):
             env={**os.environ, "PYTHONPATH": root},
         )
 
+    def start_in_shell(self, script: str, *words: str) -> subprocess.Popen[bytes]:
+        """Let a shell start Python, to which it closes descriptors; the others are the null device."""
+        root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        return subprocess.Popen(
+            ["sh", "-c", script, "sh", sys.executable, *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": root},
+        )
+
     def test_no_reactor(self) -> None:
         """No command imports a reactor, whatever the file has in it."""
         path = self.file(
@@ -125,6 +146,13 @@ class ProcessTests(CommandTestCase):
                 check=False,
             )
         self.assertEqual((process.returncode, process.stderr), (1, ""))
+
+    def test_closed_descriptors(self) -> None:
+        """A standard descriptor that was closed is the null device, so that no socket gets its number."""
+        path = self.file(GOOD)
+        for number in range(3):
+            process = self.start_in_shell(f'exec "$@" {number}>&-', "-c", CLOSED, "check", path)
+            self.assertEqual(process.wait(60), 0, number)
 
     def test_full_disk(self) -> None:
         """Output that a full disk does not take is an error with its reason, and no traceback."""
