@@ -307,8 +307,6 @@ class Poller:
                     watcher.ready(bits)
                 except BaseException:
                     self._report(watcher)
-        if self._leaving:
-            self._close_leaving()
         if with_turns:
             turn = queues.next_turn()
             turn.queued = False
@@ -316,8 +314,10 @@ class Poller:
                 turn.run()
             except BaseException:
                 self._report(turn)
-            return True
-        return bool(batch)
+        # Behind the turn, which may have ended a session: the next step may wait for seconds.
+        if self._leaving:
+            self._close_leaving()
+        return bool(with_turns or batch)
 
     def _shared_out(self, epoll: select.epoll, batch: list[tuple[int, int]]) -> list[tuple[int, int]]:
         """Put `batch`, and what more the kernel has, behind what waits; take some events of each group."""

@@ -392,6 +392,18 @@ class TurnTests(PollerCase):
         self.reactor.advance(0)
         self.assertEqual(near.fileno(), -1)
 
+    def test_closed_behind_a_turn(self) -> None:
+        """What a turn closes is closed before the next events are waited for: its peer waits for that."""
+        told: list[int] = []
+        peer = Watcher()
+        _, far = self.watched(peer)
+        for do in (lambda: self.poller.forget(far), lambda: told.append(len(peer.events))):
+            self.poller.take_turn(Watcher(do))
+        before = len(peer.events)
+        self.poller.doRead()
+        self.reactor.advance(0)
+        self.assertEqual((before, told), (0, [1]))
+
     def test_closed_while_nothing_runs(self) -> None:
         """Outside a batch there is nothing to wait for."""
         near, _ = self.sockets()
