@@ -175,12 +175,13 @@ class SessionTests(SessionCase):
         self.dialling(max_conns_per_target=5)
         (before,) = self.rule.destinations
         before.take()
+        route = object()  # opaque, as what a RouteClause has
         again = LiveRule(
             self.rule.rule, "web", [Destination(before.label, before.options, address=UPSTREAM)],
-            self.rule.access, self.rule.context, self.lines, lambda: 0.0, routes={"x": before},
+            self.rule.access, self.rule.context, self.lines, lambda: 0.0, routes={route: before},
         )  # fmt: skip
         self.assertEqual([one.occupancy.taken for one in again.every_destination], [1, 1])
-        self.assertEqual(again._destination("x").occupancy.taken, 1)
+        self.assertEqual(again._destination(route).occupancy.taken, 1)
 
     def test_chosen_target(self) -> None:
         """A target that a filter chose by its address has the rule's limit, however it was chosen."""
