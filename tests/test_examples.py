@@ -29,7 +29,11 @@ ROOMS = (ROOT / "examples", ROOT / "docs" / "listings")
 def rules_files() -> list[Path]:
     """Every rules file that is shown."""
     found = (path for room in ROOMS for path in room.rglob("*") if path.suffix in {".conf", ".toml"})
-    return sorted(path for path in found if path.name != "pyproject.toml")
+    # Other files of YAML are for other programs.
+    return [
+        ROOT / "examples" / "rinetd-uv.yaml",
+        *sorted(path for path in found if path.name != "pyproject.toml"),
+    ]
 
 
 def read(path: Path) -> Ruleset:

@@ -13,7 +13,7 @@ from portfwd.admin.requests import Request, read_request
 from portfwd.errors import RulesError
 from portfwd.filters import option_kinds
 from portfwd.filters.builtin.users import read_users
-from portfwd.rules import format_problem, parse, parse_toml
+from portfwd.rules import format_problem, parse, parse_toml, parse_yaml
 from portfwd.rules.access import check_pattern
 from portfwd.rules.addresses import Role, read_place
 from portfwd.rules.options import OPTIONS
@@ -127,6 +127,16 @@ class GrowthTests(SynchronousTestCase):
         """The same as TOML; a dotted key, of which tomllib needs the square, is bounded."""
         self.check(
             lambda text: whole(parse_toml, text), "", "a=", "[[forwarding_rules]]\n", "[", sizes=FILE_SIZES
+        )
+
+    def test_yaml_file(self) -> None:
+        """The same as YAML; what refers to itself, or is deep, is refused."""
+        self.check(
+            lambda text: whole(parse_yaml, text),
+            "",
+            "rules:\n- bind: ",
+            "rules: [",
+            sizes=FILE_SIZES,
         )
 
     def test_wire(self) -> None:

@@ -17,8 +17,8 @@ from portfwd.rules.queries.render import render
 from portfwd.values import printable
 
 DESCRIPTION = """\
-Read a rules file in any grammar that is accepted (rinetd, rinetd-uv, oxidinetd's
-conf and TOML, native) and write it in the native one. Comments are lost;
+Read a rules file in any grammar that is accepted (rinetd, rinetd-uv's
+conf and YAML, oxidinetd's conf and TOML, native) and write it in the native one. Comments are lost;
 what was included becomes part of the one file.
 
 example:

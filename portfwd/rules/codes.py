@@ -23,7 +23,6 @@ CODES: Final[Mapping[str, str]] = MappingProxyType(
         "unreadable-file": "A file could not be read.",
         "not-utf-8": "A file is not UTF-8 text.",
         "file-too-large": "A file is larger than a rules file may be.",
-        "yaml-form": "rinetd-uv's YAML form is not read; its conf form is.",
         "include-depth": "Files include each other more than ten deep.",
         "include-cycle": "A file includes itself, directly or through others.",
         "include-no-match": "An include names no file; with a pattern that matches none it is a warning.",
@@ -108,6 +107,10 @@ CODES: Final[Mapping[str, str]] = MappingProxyType(
         "toml-type": "A key has a value of the wrong type.",
         "unknown-key": "There is no key of this name here.",
         "missing-key": "A table lacks a key that it must have.",
+        # YAML
+        "yaml-syntax": "The file is not YAML, or has aliases, tags, or more than one document.",
+        "yaml-type": "A key has a value of the wrong type.",
+        "yaml-not-installed": "A YAML file needs PyYAML, which the extra 'yaml' installs.",
         # what this version cannot do
         "not-yet": "This version reads it but cannot do it yet.",
     }

@@ -22,6 +22,7 @@ from portfwd.rules.findings import shown, suggestion
 from portfwd.rules.grammars import native, rinetd
 from portfwd.rules.grammars.rinetd_directives import RINETD
 from portfwd.rules.grammars.toml import read_toml
+from portfwd.rules.grammars.yaml import read_yaml
 from portfwd.rules.include import read_file, read_include
 from portfwd.rules.model import Ruleset
 from portfwd.rules.reading import Files, FileScope, Reading
@@ -63,18 +64,12 @@ def load_in_steps(path: str, files: Files, *, allow_empty: bool = False) -> Step
     """Do what `load` does, a line or a rule at a time; of a TOML file the syntax is read in one go."""
     reading = Reading(files, files.port_of_service)
     where = Location(path)
-    if path.lower().endswith((".yaml", ".yml")):
-        reading.findings.error(
-            where,
-            "yaml-form",
-            "rinetd-uv's YAML form is not read",
-            "write its conf form, such as '0.0.0.0 80 10.0.0.5 80', in a file with another ending",
-        )
-        raise RulesError(reading.findings.sorted())
     text = read_file(reading, path, where, files)
     if text is not None:
         if path.lower().endswith(".toml"):
             yield from read_toml(reading, path, text)
+        elif path.lower().endswith((".yaml", ".yml")):
+            yield from read_yaml(reading, path, text)
         else:
             yield from _read_text(reading, FileScope(path, (posixpath.normpath(path),)), text)
     return (yield from _finish(reading, where, allow_empty=allow_empty))
@@ -101,6 +96,17 @@ def parse_toml(text: str, name: str, files: Files | None = None) -> Ruleset:
     """
     reading = Reading(files, _services(files), paths=[name])
     finish(read_toml(reading, name, text))
+    return finish(_finish(reading, Location(name)))
+
+
+def parse_yaml(text: str, name: str, files: Files | None = None) -> Ruleset:
+    """
+    Read rinetd-uv's YAML form.
+
+    :raises RulesError: with every problem, if any of them is an error.
+    """
+    reading = Reading(files, _services(files), paths=[name])
+    finish(read_yaml(reading, name, text))
     return finish(_finish(reading, Location(name)))
 
 

@@ -102,8 +102,8 @@ class CheckTests(CommandTestCase):
             code, out, _ = self.run_main("check", "--allow-empty", path)
             self.assertEqual(code, 0)
 
-    def test_not_even_read(self) -> None:
-        """A file in a form that is not read has nothing else wrong with it."""
+    def test_another_form(self) -> None:
+        """A file in another form than its name says has nothing else wrong with it."""
         code, out, _ = self.run_main("check", self.file("web: :1 -> a:1", ".yaml"))
         self.assertEqual((code, out.count("error:")), (2, 1))
 

@@ -6,8 +6,10 @@ import io
 import os
 import sys
 
-from portfwd.rules.load import parse
+from portfwd.rules.load import parse, parse_yaml
+from portfwd.rules.queries.render import render
 from tests.cli.running import GOOD, CommandTestCase
+from tests.rules.golden import FIXTURES
 
 RINETD = (
     "allow 10.*\n0.0.0.0 80 10.0.0.5 8080 [src=10.0.0.1]\ndeny 10.0.0.66\nlogfile /var/log/x\nlogcommon\n"
@@ -32,6 +34,15 @@ class ConvertTests(CommandTestCase):
         )
         code, out, _ = self.run_main("convert", self.file(toml, ".toml"))
         self.assertEqual((code, "127.0.0.1:80 -> 10.0.0.5:81" in out), (0, True))
+
+    def test_yaml(self) -> None:
+        """The YAML of rinetd-uv becomes native too, and means the same."""
+        text = (FIXTURES / "rinetd-uv.yaml").read_text("utf-8")
+        code, out, _ = self.run_main("convert", self.file(text, ".yaml"))
+        self.assertEqual(code, 0)
+        self.assertIn("front: 0.0.0.0:80 backlog=256 -> 192.168.1.10:8080", out)
+        self.assertEqual(render(parse(out, "out")), out)
+        self.assertEqual(parse(out, "out").access, parse_yaml(text, "in").access)
 
     def test_to_file(self) -> None:
         """With ``-o`` a file is written, even the one that was read."""

@@ -81,10 +81,10 @@ class ChoiceTests(SynchronousTestCase):
         self.assertRaises(RulesError, load, "x.tom", MemoryFiles({"x.tom": text}))
 
     def test_yaml(self) -> None:
-        """YAML is refused without being read."""
-        for name in ("x.yaml", "x.yml"):
-            error = self.assertRaises(RulesError, load, name, MemoryFiles({}))
-            self.assertEqual([problem.code for problem in error.problems], ["yaml-form"])
+        """``*.yaml`` and ``*.yml`` are rinetd-uv's YAML, in any case of letters."""
+        text = "rules: [{bind: '0.0.0.0:80', connect: 'a:80'}]\n"
+        for name in ("x.yaml", "x.yml", "X.YAML"):
+            self.assertEqual(len(load(name, MemoryFiles({name: text})).rules), 1)
 
     def test_missing(self) -> None:
         """A file that is not there is a problem of its own name."""

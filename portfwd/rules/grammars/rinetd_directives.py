@@ -71,7 +71,7 @@ def _setting(name: str) -> ReadLine:
         if word is None:
             return
         directive = words[0].text
-        if directive == "dns-refresh" and word.text == "0":
+        if name == "dns-refresh" and word.text == "0":
             reading.findings.warning(line.at(word), "directive-without-meaning", *never_again())
             return
         try:
@@ -118,7 +118,7 @@ class _Meaningless:
 
 
 _POOL = _Meaningless((), "memory is bounded by 'buffer' and 'max-conns' of each rule")
-_STATUS = "counters are shown by the program itself, not written to a file"
+_STATUS = "'portfwd status' shows counters, and a 'metrics' line has them for Prometheus"
 
 RINETD: Final[Mapping[str, ReadLine]] = MappingProxyType(
     {
