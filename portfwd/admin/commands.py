@@ -218,7 +218,7 @@ async def _kill(caller: Caller, request: Request) -> Result:
     killed = 0
     if bool(request.words) == bool(request.options):
         raise OperatorError(
-            "bad-request", "kill takes numbers of sessions, or rule= and client=, one of both"
+            "bad-request", "kill takes numbers of sessions, or else one or more of rule, client and state"
         )
     numbers = [watching.number_of(word) for word in request.words]
     sessions = [operator.session(number) for number in numbers] if numbers else operator.sessions(rule)

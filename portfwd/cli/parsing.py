@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from portfwd.rules.findings import suggestion
 from portfwd.values import printable
@@ -20,6 +20,14 @@ WRONG = 2
 
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line; its parsers for commands are of the same class."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Refuse what this parser does not know, since the one around it knows other options."""
+        found, rest = super().parse_known_args(args, namespace)
+        if rest:
+            hint = suggestion(rest[0].partition("=")[0], self._option_string_actions)
+            self.error("; ".join(filter(None, (f"unrecognized arguments: {' '.join(rest)}", hint))))
+        return found, rest
 
     def error(self, message: str) -> NoReturn:
         """Print what is wrong, and exit with `WRONG`."""

@@ -9,7 +9,7 @@ shows (`portfwd.rules.draft`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from portfwd.errors import Location
 from portfwd.rules.addresses import Role
@@ -17,6 +17,24 @@ from portfwd.rules.findings import shown, suggestion
 from portfwd.rules.options import BY_NAME, LISTENER, RULE, TARGET, OptionSpec, Scope
 from portfwd.rules.reading import Reading
 from portfwd.rules.tokens import Line, Word, WordFault
+
+_TLS: Final = "TLS is written before the address: tls:HOST:PORT"
+_BY_ITSELF: Final = "delete it: a listener does so by itself"
+
+#: Options of HAProxy, nginx, socat and rinetd whose nearest name here means something else.
+ELSEWHERE: Final = {
+    "timeout": "write idle= for silent sessions, connect-timeout= for dials",
+    "proxy-timeout": "write idle=",
+    "bind": "write src=, the source address",
+    "check": "write a line 'check tcp' beneath the rule",
+    "send-proxy": "write a line 'filter proxy-out' beneath the rule",
+    "send-proxy-v2": "write a line 'filter proxy-out' beneath the rule",
+    "accept-proxy": "write a line 'filter proxy-in' beneath the rule",
+    "ssl": _TLS,
+    "tls": _TLS,
+    "fork": _BY_ITSELF,
+    "reuseaddr": _BY_ITSELF,
+}
 
 
 def read_settings(
@@ -75,9 +93,13 @@ def _value(reading: Reading, option: OptionSpec, text: str) -> Any:
 
 def _complain_about_word(reading: Reading, line: Line, word: Word) -> None:
     text = word.text
-    known = text in BY_NAME or text in RULE
-    hint = f"write {text}=VALUE" if known else "options are written KEY=VALUE"
+    hint = way_out(text) or "options are written KEY=VALUE"
     reading.findings.error(line.at(word), "unexpected-word", f"{shown(text)} is no option", hint)
+
+
+def way_out(text: str) -> str:
+    """What is written for `text`, a word without a value that is an option here or elsewhere; else empty."""
+    return f"write {text}=VALUE" if text in BY_NAME or text in RULE else ELSEWHERE.get(text, "")
 
 
 def _complain_about_key(
@@ -87,9 +109,8 @@ def _complain_about_key(
     if side is not None:
         elsewhere = (RULE if side is Role.LISTEN else LISTENER).get(key) or RULE.get(key)
     if elsewhere is None:
-        reading.findings.error(
-            where, "unknown-option", f"unknown option {shown(key)}", suggestion(key, table)
-        )
+        hint = ELSEWHERE.get(key.lower().replace("_", "-")) or suggestion(key, table)
+        reading.findings.error(where, "unknown-option", f"unknown option {shown(key)}", hint)
         return
     if elsewhere.scope is Scope.LISTENER:
         message, hint = "belongs to the listener", "put it before '->'"

@@ -97,7 +97,7 @@ def _check_source(rule: Rule, target: TargetSpec, src: str, findings: Findings) 
             target.where,
             "source-family",
             f"src={src} is of another address family than this target",
-            "give this target a 'target' clause with a src= of its own",
+            "write an address of the target's family; a 'target' clause can have a src= of its own",
         )
 
 

@@ -16,12 +16,18 @@ class ParserTests(SynchronousTestCase):
     def test_error(self) -> None:
         """An error is one line, escaped, and the exit code is 2; parsers of commands behave the same."""
         parser = Parser(prog="it")
-        parser.add_subparsers().add_parser("go").add_argument("where")
+        go = parser.add_subparsers().add_parser("go")
+        go.add_argument("where")
+        go.add_argument("--watch", action="store_true")
         err = io.StringIO()
         self.patch(sys, "stderr", err)
         for words, line in (
             (["go"], "it go: the following arguments are required: where; 'it go --help' says more\n"),
-            (["go", "a", "\x1b[2J"], "it: unrecognized arguments: \\x1b[2J; 'it --help' says more\n"),
+            (["go", "a", "\x1b[2J"], "it go: unrecognized arguments: \\x1b[2J; 'it go --help' says more\n"),
+            (
+                ["go", "a", "--wach"],
+                "it go: unrecognized arguments: --wach; did you mean '--watch'?; 'it go --help' says more\n",
+            ),
         ):
             stop = self.assertRaises(SystemExit, parser.parse_args, words)
             self.assertEqual((stop.code, err.getvalue()), (WRONG, line))

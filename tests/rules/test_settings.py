@@ -5,8 +5,9 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.rules.addresses import Role
+from portfwd.rules.options import BY_NAME, RULE
 from portfwd.rules.reading import Reading
-from portfwd.rules.settings import read_settings
+from portfwd.rules.settings import ELSEWHERE, read_settings
 from portfwd.rules.tokens import Line
 
 
@@ -36,6 +37,22 @@ class SettingsTests(SynchronousTestCase):
             ("ilde=5m", None, False, {}, ["unknown-option"]),
         ):  # fmt: skip
             self.assertEqual(self.read(text, side, rule), (values, codes), text)
+
+    def test_elsewhere(self) -> None:
+        """An option of another program is answered with what to write here, with or without a value."""
+        for spelling, hint in (
+            ("timeout=5", "write idle= for silent sessions, connect-timeout= for dials"),
+            ("proxy_timeout=5s", "write idle="),
+            ("ssl=on", "TLS is written before the address: tls:HOST:PORT"),
+            ("send-proxy", "write a line 'filter proxy-out' beneath the rule"),
+            ("backup", "write backup=VALUE"),
+            ("nosuch", "options are written KEY=VALUE"),
+        ):
+            reading = Reading(None)
+            line = Line("f", 1, "idle=5m " + spelling)
+            read_settings(reading, line, line.words(), Role.TARGET, True)
+            self.assertEqual([one.hint for one in reading.findings.sorted()], [hint], spelling)
+        self.assertFalse(set(ELSEWHERE) & (set(BY_NAME) | set(RULE)), "an option that there is")
 
     def test_twice(self) -> None:
         """The first of two counts, the second is a problem."""

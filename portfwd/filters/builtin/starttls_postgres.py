@@ -40,6 +40,9 @@ from portfwd.values import TO_CLIENT, Direction, Side
 SSL_REQUEST: Final = pack("!II", 8, 80877103)
 GSS_REQUEST: Final = pack("!II", 8, 80877104)
 
+#: The code of a request to cancel a query, behind its length: 16, or more since PostgreSQL 18.
+CANCEL: Final = pack("!I", 80877102)
+
 #: A record of TLS: the client begins without a request (PostgreSQL 17, ``sslnegotiation=direct``).
 _HANDSHAKE: Final = b"\x16"
 
@@ -69,6 +72,8 @@ class Answering(Filter):
         request, rest = data[:8], data[8:]
         if request == GSS_REQUEST:
             return [Reply(b"N"), Again(rest)]
+        if self._terminates and request[4:] == CANCEL:
+            return DONE  # libpq before 17 sends it in plain, and PostgreSQL takes it so where TLS is required
         if request != SSL_REQUEST:
             return Close("no TLS", reply=refusal("this server wants TLS")) if self._requires else DONE
         begin = StartTLS(Side.CLIENT, rest=rest) if self._terminates else Forward(rest)

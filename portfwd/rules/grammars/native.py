@@ -12,7 +12,7 @@ from portfwd.rules.addresses import NO_PLACE, PREFIXES, Place, Role, read_place,
 from portfwd.rules.draft import RuleDraft, TargetDraft
 from portfwd.rules.findings import shown
 from portfwd.rules.reading import FileScope, Reading
-from portfwd.rules.settings import read_settings
+from portfwd.rules.settings import read_settings, way_out
 from portfwd.rules.tokens import NAME, Line, Word, WordFault
 
 
@@ -120,11 +120,14 @@ def _read_targets(
             if not part.length:
                 continue
             if not separated:
+                if hint := way_out(part.text):
+                    findings.error(line.at(part), "unexpected-word", f"{shown(part.text)} is no target", hint)
+                    continue
                 findings.error(
                     line.at(part),
                     "missing-comma",
                     "a comma is missing before this target",
-                    "options are KEY=VALUE",
+                    f"write {last.text}, {part.text}",
                 )
             separated = False
             last = part

@@ -48,7 +48,9 @@ def change(
     """
     chosen = [one for one in faults_of(rules) if which in ("all", str(one[1]), one[2].kind)]
     if not chosen:
-        raise OperatorError("not-found", f"this rule has no fault {which!r}: 'filter faults' has none so")
+        has = ", ".join(f"{place} ({fault.kind})" for _, place, fault in faults_of(rules))
+        hint = f"it has {has}" if has else "it has no line 'filter faults'"
+        raise OperatorError("not-found", f"this rule has no fault {which!r}: {hint}")
     try:
         changed = [_with(fault.options, options) for _, _, fault in chosen]
         before = [fault.options for _, _, fault in chosen]

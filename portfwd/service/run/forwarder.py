@@ -293,7 +293,7 @@ class Forwarder(Service):
         self.retired_rules.stop()
         if count := self.session_count:
             limit = f"{self.drain_limit:g}"
-            self._log.info("draining: {count} sessions have {drain} s", count=count, drain=limit)
+            self._log.info("draining: {drain} s for open sessions ({count})", count=count, drain=limit)
             self._deadline = self._reactor.callLater(self.drain_limit, self.cut, CloseReason.DRAIN)
         self._binder.retired.stop()
         self._binder.unused.stop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from struct import pack
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -10,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from portfwd.filters import TO_CLIENT, TO_UPSTREAM, RouteClause, Side
 from portfwd.filters.builtin import sni
 from portfwd.filters.builtin.starttls_options import StartTLSOptions
-from portfwd.filters.builtin.starttls_postgres import GSS_REQUEST, PLUGIN, SSL_REQUEST, refusal
+from portfwd.filters.builtin.starttls_postgres import CANCEL, GSS_REQUEST, PLUGIN, SSL_REQUEST, refusal
 from portfwd.filters.builtin.starttls_upstream import LIMIT, MAX_WAITING
 from portfwd.filters.options import OptionError, OptionFiles, read_options
 from portfwd.testing import Pipe, check_filter
@@ -53,6 +54,18 @@ class TerminateTests(SynchronousTestCase):
         pipe = Pipe(factory("terminate", require=True))
         pipe.send(UP, STARTUP)
         self.assertEqual((pipe.to_upstream, pipe.to_client), (b"", refusal("this server wants TLS")))
+
+    def test_cancel(self) -> None:
+        """A plain request to cancel a query passes where TLS is required, but not where nothing is chosen."""
+        for key in (bytes(8), bytes(36)):
+            request = pack("!I", 8 + len(key)) + CANCEL + key
+            for pieces in cuts(request):
+                pipe = Pipe(factory("terminate", require=True))
+                pipe.send(UP, *pieces)
+                self.assertEqual((pipe.to_upstream, pipe.to_client), (request, b""), pieces)
+            pipe = Pipe(factory("answer"))
+            pipe.send(UP, request)
+            self.assertEqual((pipe.to_upstream, pipe.to_client), (b"", refusal("this server wants TLS")))
 
     def test_options(self) -> None:
         """The options of TLS are those of a listener; a certificate is needed."""

@@ -119,6 +119,9 @@ class BrokenRuleTests(SynchronousTestCase):
         """A word that is no option says how options are written."""
         for text, hint in (
             (":80 -> a:1 idle=5m nodelay", "write nodelay=VALUE"),
+            (":80 -> a:1 backup", "write backup=VALUE"),
+            (":80 -> a:1 check", "write a line 'check tcp' beneath the rule"),
+            (":80 -> a:1, b:2 c:3", "write b:2, c:3"),
             (":80 -> a:1 idle=5m linger =5s", "write linger=5s"),
             (":80 -> a:1 idle=5m linger= 5s", "write linger=5s"),
             (":80 idle = 5m -> a:1", "write idle=5m"),

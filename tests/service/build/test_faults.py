@@ -79,7 +79,10 @@ class FaultTests(SynchronousTestCase):
             self.assertEqual(error.code, "bad-request", options)
         error = self.assertRaises(OperatorError, self.change, "7", True)
         self.assertEqual(error.code, "not-found")
+        self.assertIn("it has 1 (latency)", str(error))
         self.assertEqual(faults.views(self.live), before)
+        error = self.assertRaises(OperatorError, faults.change, [], "all", True, {})
+        self.assertIn("it has no line 'filter faults'", str(error))
 
     def test_partly(self) -> None:
         """Where the second of several refuses, the first is as it was."""
