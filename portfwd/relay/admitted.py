@@ -151,7 +151,7 @@ class AdmittedSession(TimedSession):
         # Now, and not when it is gone: a flood of those who are refused must not keep others out.
         self._leave()
         gentle = reason in REFUSALS and self._rule.options.on_deny is OnDeny.FIN
-        self._finish(reason, client=Mode.END_AND_READ if gentle else Mode.RESET)
+        self._finish(reason, client=Mode.REFUSE if gentle else Mode.RESET)
 
     def _proceed(self, client: Stream) -> None:
         """The client may come in: go on."""

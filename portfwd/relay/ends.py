@@ -120,6 +120,7 @@ class Mode(enum.Enum):
     CLOSE = "close"
     END_AND_READ = "end and read"
     END_OR_RESET = "end or reset"
+    REFUSE = "refuse"
     DELIVER = "deliver and reset"
     RESET = "reset"
 
@@ -128,8 +129,9 @@ class Mode(enum.Enum):
 MODES: Final[dict[Mode, str]] = {
     Mode.CLOSE: "both directions are through: release the connection",
     Mode.END_AND_READ: "write what is kept, end, read and throw away until the peer ends; "
-    "refusals and answers of filters end so",
+    "answers of filters end so",
     Mode.END_OR_RESET: "the same, but the peer is reset when it goes on sending",
+    Mode.REFUSE: "the same, but only what the peer sends after it has acknowledged the end resets it",
     Mode.DELIVER: "reset when the peer has acknowledged everything that is for it",
     Mode.RESET: "reset now",
 }
@@ -316,7 +318,7 @@ def close_step(mode: Mode, mine: Flow, theirs: Flow, event: Event) -> CloseStep:
     :param mine: the flow from that side.
     :param theirs: the flow to that side.
     """
-    ends = mode in (Mode.END_AND_READ, Mode.END_OR_RESET)
+    ends = mode in (Mode.END_AND_READ, Mode.END_OR_RESET, Mode.REFUSE)
     if event is Event.CLOSING:
         return _begin_closing(mode, mine, theirs)
     if event is Event.ENDED or event is Event.END_DUE:
@@ -328,6 +330,8 @@ def close_step(mode: Mode, mine: Flow, theirs: Flow, event: Event) -> CloseStep:
     elif event is Event.SPOKE:
         return CloseStep(Mode.DELIVER if mode is Mode.END_OR_RESET else mode, mine, theirs)
     elif event is Event.LOOKED:
+        if mode is Mode.REFUSE and theirs is Flow.END_OUT:
+            return CloseStep(Mode.END_OR_RESET, mine, theirs)
         return CloseStep(mode, mine, theirs, Action.RESET if mode is Mode.DELIVER else Action.NOTHING)
     elif event is Event.STALLED:
         return CloseStep(mode, mine, theirs, Action.RESET)

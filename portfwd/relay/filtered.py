@@ -338,7 +338,11 @@ class FilteredSession(AwaitingSession):
         self._detail = effect.detail
         reason = CloseReason.FILTER if self._problem is None else reason_of(self._problem)
         mode = Mode.RESET if effect.abort else Mode.END_AND_READ
-        self._finish(reason, client=mode, upstream=mode)
+        client = self._client.stream
+        # A reset may destroy an answer that waits to be read. Without one the client must not write in vain.
+        unanswered = self._upstream.stream is None and client is not None and not client.answered().bytes
+        refused = unanswered and not effect.abort
+        self._finish(reason, client=Mode.REFUSE if refused else mode, upstream=mode)
 
     def _arm(self, effect: effects.Arm) -> None:
         self._timers[effect.key] = self._clock.callLater(effect.seconds, self._due, effect.key)

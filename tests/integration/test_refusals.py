@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 
 from portfwd.testing.peers import Dialer, converse
@@ -45,6 +46,41 @@ class RefusalTests(ForwarderCase):
         converse(Dialer(forwarder.address("case"), "send 1000", "expect end", "end"))
         (line,) = forwarder.access_lines(1)
         self.assertEqual((line.reason, line.to_upstream), ("AC", 0))
+
+    def goes_on_sending(self, clauses: str, options: str = "", first: bytes = b"") -> bool:
+        """Whether a client that has read the end of its refusal, and goes on sending, is reset."""
+        upstream = self.listener()
+        forwarder = self.forwarder(f"case: 127.0.0.1:0 -> {upstream.address} linger=5m {options}\n{clauses}")
+        with socket.socket() as client:
+            client.settimeout(TIMEOUT)
+            client.connect((forwarder.address("case").host, forwarder.address("case").port))
+            client.send(first)
+            while client.recv(1000):
+                pass
+            looks = select.poll()
+            looks.register(client, select.POLLERR)
+            for _ in range(20):
+                try:
+                    client.send(b"lost")
+                except OSError:
+                    return True
+                if looks.poll(50):
+                    return True
+        return False
+
+    def test_refused_goes_on_sending(self) -> None:
+        """Nobody writes in vain for linger: a refused client that has the end is reset when it sends more."""
+        for clauses, options, first in (
+            ("    deny 127.0.0.1\n", "", b""),
+            ("    filter proxy-in trust=127.0.0.1\n", "", b"GET / HTTP/1.0\r\n"),
+            ("    filter proxy-in trust=192.0.2.1\n", "", b"PROXY UNKNOWN\r\n"),
+            ("    filter sni\n", "", b"GET / HTTP/1.0\r\n"),
+        ):
+            self.assertTrue(self.goes_on_sending(clauses, options, first), clauses)
+
+    def test_answered_goes_on_sending(self) -> None:
+        """An answer of a filter is not put at risk: what comes behind it is thrown away."""
+        self.assertFalse(self.goes_on_sending("    filter http-connect\n", first=b"NONSENSE\r\n\r\n"))
 
     def test_allowed_by_source(self) -> None:
         """The same rule takes one client and refuses another."""

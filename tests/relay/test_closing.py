@@ -196,6 +196,16 @@ class ClosingTests(SynchronousTestCase):
         self.stream.ends()
         self.assertGone("end", "discard", "close")
 
+    def test_refused(self) -> None:
+        """What was under way is thrown away; a peer that has the end, and goes on sending, is reset."""
+        self.closing(Mode.REFUSE)
+        self.stream.babbles()
+        self.assertEqual(self.stream.calls, ["end", "discard"])
+        self.clock.advance(FIRST_LOOK)
+        self.assertEqual(self.stream.calls, ["end", "discard"])
+        self.stream.babbles()
+        self.assertGone("end", "discard", "abort")
+
     def test_what_was_dropped(self) -> None:
         """What the peer had not acknowledged after linger is counted, without the end."""
         self.stream.unsent = 8

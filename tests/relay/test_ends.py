@@ -215,6 +215,16 @@ class ClosingTests(SynchronousTestCase):
         refused = close_step(Mode.END_AND_READ, Flow.OPEN, Flow.END_ASKED, Event.SPOKE)
         self.assertIs(refused.mode, Mode.END_AND_READ)
 
+    def test_refused_and_goes_on_sending(self) -> None:
+        """What a refused peer sends once it has acknowledged the end resets it; what came before does not."""
+        early = close_step(Mode.REFUSE, Flow.OPEN, Flow.END_OUT, Event.SPOKE)
+        self.assertEqual((early.mode, early.action), (Mode.REFUSE, Action.NOTHING))
+        self.assertIs(close_step(Mode.REFUSE, Flow.OPEN, Flow.END_ASKED, Event.LOOKED).mode, Mode.REFUSE)
+        told = close_step(*early[:3], Event.LOOKED)
+        self.assertEqual((told.mode, told.action), (Mode.END_OR_RESET, Action.NOTHING))
+        late = close_step(*told[:3], Event.SPOKE)
+        self.assertIs(close_step(*late[:3], Event.LOOKED).action, Action.RESET)
+
     def test_broken(self) -> None:
         """A side that takes no more cannot be ended: it is reset."""
         after = close_step(Mode.END_AND_READ, Flow.OPEN, Flow.BROKEN, Event.CLOSING)
