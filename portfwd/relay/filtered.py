@@ -340,7 +340,11 @@ class FilteredSession(AwaitingSession):
         mode = Mode.RESET if effect.abort else Mode.END_AND_READ
         client = self._client.stream
         # A reset may destroy an answer that waits to be read. Without one the client must not write in vain.
-        unanswered = self._upstream.stream is None and client is not None and not client.answered().bytes
+        unanswered = (
+            self._upstream.stream is None
+            and client is not None
+            and not cast(Watched, client).answered().bytes
+        )
         refused = unanswered and not effect.abort
         self._finish(reason, client=Mode.REFUSE if refused else mode, upstream=mode)
 
