@@ -51,10 +51,10 @@ class RelayContext:
     streams: StreamMaker
     sockets: SocketShare | None = None
     client_names: Names = field()
+    loops: Loops = field()
     sinks: Sinks = field()
     admissions: AdmissionRegistry = field(factory=AdmissionRegistry)
     ledger: Ledger | None = None
-    loops: Loops = field()
     verifier: Verifier = field()
     targets: TargetStates = field()
     tls_targets: WeakValueDictionary[tuple[object, ...], TLSTarget] = field(factory=WeakValueDictionary)
@@ -77,7 +77,7 @@ class RelayContext:
 
     @sinks.default
     def _sinks(self) -> Sinks:
-        return Sinks(self.reactor, self.names)
+        return Sinks(self.reactor, self.names, self.loops)
 
 
 class Opener(Protocol):

@@ -357,7 +357,9 @@ class FilteredSession(AwaitingSession):
             timer.cancel()
 
     def _store(self, effect: effects.Store) -> None:
-        self._rule.context.sinks.store(self.id, effect.sink, effect.data)
+        self._rule.context.sinks.store(
+            self.id, effect.sink, effect.data, rule=self._rule.name, passages=self.passages
+        )
 
     def _stop(self, effect: effects.PauseReading) -> None:
         self._stopped.add(effect.direction)

@@ -52,17 +52,21 @@ class PassedSession(NamedTuple):
 
     :ivar rule: the session's rule.
     :ivar is_chosen: the client chose where it went from there.
+    :ivar is_copy: it is a shadow of a session (`portfwd.relay.shadows`), and not the session.
     """
 
     session: Passing
     rule: str
     is_chosen: bool
+    is_copy: bool = False
 
 
 def is_loop(passages: Sequence[PassedSession], rule: str) -> bool:
     """Whether a connection that has come through `passages` must not enter `rule`."""
-    before = [passage.is_chosen for passage in passages if passage.rule == rule]
-    return bool(before) and (len(before) >= MAX_PASSES or not any(passage.is_chosen for passage in passages))
+    before = [passage.is_copy for passage in passages if passage.rule == rule]
+    return bool(before) and (
+        len(before) >= MAX_PASSES or any(before) or not any(passage.is_chosen for passage in passages)
+    )
 
 
 class Loops:

@@ -123,11 +123,13 @@ class Session(AdmittedSession):
         dial.start()
 
     def _refuse_loop(self) -> None:
-        """The connection has been here before: end it in every session that it has come through."""
+        """The connection has been here before: end it in every session since the last copy was made."""
         self._detail = "it has come through " + ", ".join(passage.rule for passage in self.passages)
         self._finish(CloseReason.LOOP)
         for passage in reversed(self.passages):
             passage.session.kill(CloseReason.LOOP)
+            if passage.is_copy:
+                return  # the shadow; nothing happens to the session whose bytes it gets
 
     def dialled(self, stream: Stream, destination: Destination) -> None:
         """The upstream is there: relay."""

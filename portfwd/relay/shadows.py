@@ -13,10 +13,13 @@ When the session is over, what waits is still written, then the end, for `LINGER
 
 from __future__ import annotations
 
+import socket
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
+from attrs import define
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import (
     TCP4ClientEndpoint,
@@ -37,9 +40,12 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from portfwd.errors import DialError
+from portfwd.relay.loops import Loops, PassedSession
 from portfwd.rules.model import Options
+from portfwd.upstreams.connect import Attempt, SocketAttempt
 from portfwd.upstreams.names import Names
-from portfwd.values import Address, UnixAddress, is_literal
+from portfwd.values import Address, CloseReason, InetAddress, UnixAddress, is_literal
 
 #: Seconds for a connection: as ``connect-timeout`` of a rule that says nothing.
 CONNECT_TIMEOUT: Final = 5.0
@@ -56,11 +62,13 @@ SLICE: Final = 64 * 1024
 class NamedEndpoint:
     """A name, looked up as the names of targets are; its addresses are tried one after the other."""
 
-    def __init__(self, reactor: Any, names: Names, host: str, port: int) -> None:
-        self._reactor = reactor
+    def __init__(
+        self, names: Names, host: str, port: int, endpoint_of: Callable[[InetAddress], IStreamClientEndpoint]
+    ) -> None:
         self._names = names
         self._host = host
         self._port = port
+        self._endpoint_of = endpoint_of
 
     def __repr__(self) -> str:
         return f"<NamedEndpoint {self._host}:{self._port}>"
@@ -72,7 +80,7 @@ class NamedEndpoint:
     async def _connect(self, factory: IProtocolFactory) -> IProtocol:
         problem: Exception = DNSLookupError(f"no address for {self._host}")
         for host in await self._look_up():
-            endpoint = _literal_endpoint(self._reactor, host, self._port)
+            endpoint = self._endpoint_of(InetAddress(host, self._port))
             try:
                 return await endpoint.connect(factory)
             except ConnectError as one:
@@ -88,20 +96,91 @@ class NamedEndpoint:
         return asked
 
 
-def _literal_endpoint(reactor: Any, host: str, port: int) -> IStreamClientEndpoint:
-    kind = TCP6ClientEndpoint if ":" in host else TCP4ClientEndpoint
-    literal: IStreamClientEndpoint = kind(reactor, host, port, CONNECT_TIMEOUT)
-    return literal
+@implementer(IStreamClientEndpoint)
+class OwnListenerEndpoint:
+    """
+    A listener of this process, as far as is known.
+
+    Its connection has an address of its own, and `Loops` knows it, before the listener can accept it.
+    """
+
+    def __init__(self, reactor: Any, loops: Loops, passage: PassedSession, address: Address) -> None:
+        self._reactor = reactor
+        self._begun = partial(loops.begun, passage, address)
+        self._address = address
+        self._factory: Any = None
+        self._connected: Deferred[Any] | None = None
+
+    def __repr__(self) -> str:
+        return f"<OwnListenerEndpoint {self._address}>"
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        """See `IStreamClientEndpoint`; fails with `ConnectError`."""
+        attempt = SocketAttempt(self._reactor, self._address, Options(), CONNECT_TIMEOUT, self)
+        attempt.begun = self._begun
+        self._factory = protocolFactory
+        connected: Deferred[IProtocol] = Deferred(lambda _: attempt.cancel())
+        self._connected = connected
+        attempt.start()
+        return connected
+
+    def connected(self, attempt: Attempt, result: Any) -> None:
+        """See `AttemptOwner`."""
+        assert self._connected is not None
+        protocol = self._factory.buildProtocol(None)
+        factory: Any = Factory()
+        factory.buildProtocol = lambda addr: protocol
+        try:
+            self._reactor.adoptStreamConnection(result.fileno(), socket.AddressFamily(result.family), factory)
+        except OSError as problem:
+            self._connected.errback(ConnectError(string=str(problem)))
+        else:
+            self._connected.callback(protocol)
+        finally:
+            result.close()  # the reactor has a descriptor of its own
+
+    def failed(self, attempt: Attempt, problem: DialError) -> None:
+        """See `AttemptOwner`."""
+        assert self._connected is not None
+        self._connected.errback(ConnectError(string=str(problem)))
 
 
-def shadow_endpoint(reactor: Any, names: Names, address: Address) -> IStreamClientEndpoint:
-    """How to connect to `address`."""
-    if isinstance(address, UnixAddress):
-        unix: IStreamClientEndpoint = UNIXClientEndpoint(reactor, address.sockaddr, CONNECT_TIMEOUT)
-        return unix
-    if not is_literal(address.host):
-        return NamedEndpoint(reactor, names, address.host, address.port)
-    return _literal_endpoint(reactor, address.host, address.port)
+def shadow_endpoint(
+    reactor: Any, names: Names, loops: Loops, address: Address, passage: PassedSession
+) -> IStreamClientEndpoint:
+    """
+    How to connect to `address`.
+
+    :param passage: what the connection has come through, and the shadow itself.
+    """
+
+    def endpoint_of(address: Address) -> IStreamClientEndpoint:
+        if loops.may_reach(address):
+            own: IStreamClientEndpoint = OwnListenerEndpoint(reactor, loops, passage, address)
+            return own
+        if isinstance(address, UnixAddress):
+            unix: IStreamClientEndpoint = UNIXClientEndpoint(reactor, address.sockaddr, CONNECT_TIMEOUT)
+            return unix
+        kind = TCP6ClientEndpoint if ":" in address.host else TCP4ClientEndpoint
+        literal: IStreamClientEndpoint = kind(reactor, address.host, address.port, CONNECT_TIMEOUT)
+        return literal
+
+    if isinstance(address, InetAddress) and not is_literal(address.host):
+        return NamedEndpoint(names, address.host, address.port, endpoint_of)
+    return endpoint_of(address)
+
+
+@define(eq=False)
+class ShadowPassage:
+    """A shadow among the sessions that a connection has come through; see `portfwd.relay.loops.Passing`."""
+
+    passages: Sequence[PassedSession]
+    shadow: Shadow | None = None
+
+    def kill(self, reason: CloseReason) -> None:
+        """It came back to a rule; the session does not notice."""
+        if self.shadow is not None:
+            self.shadow.refuse(f"comes back to a rule that the session has come through ({reason})")
 
 
 @implementer(IPushProducer, IHalfCloseableProtocol)
@@ -196,6 +275,12 @@ class Shadow(Protocol):
             transport.abortConnection()
         elif connecting is not None:
             connecting.cancel()
+
+    def refuse(self, why: str) -> None:
+        """Give up now, and say why."""
+        if not self.is_over:
+            self.abort()
+            self._failed(why)
 
     def _send(self) -> None:
         transport = self.transport

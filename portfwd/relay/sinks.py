@@ -15,7 +15,7 @@ one session.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -27,7 +27,8 @@ from twisted.python.failure import Failure
 from portfwd.filters.api import Sink
 from portfwd.kernel.failures import log_failure
 from portfwd.logs import recording
-from portfwd.relay.shadows import Shadow, shadow_endpoint
+from portfwd.relay.loops import Loops, PassedSession
+from portfwd.relay.shadows import Shadow, ShadowPassage, shadow_endpoint
 from portfwd.relay.sink_files import COMPLAINT_INTERVAL, SinkFile
 from portfwd.upstreams.names import Names
 from portfwd.values import Address, counted
@@ -62,20 +63,23 @@ class Sinks:
         self,
         reactor: Any,
         names: Names,
+        loops: Loops,
         *,
-        connect: Callable[[Address], IStreamClientEndpoint] | None = None,
+        connect: Callable[[Address, PassedSession], IStreamClientEndpoint] | None = None,
         wall_clock: Callable[[], float] = time.time,
         make_file: Callable[..., SinkFile] = SinkFile,
     ) -> None:
         """
         :param reactor: connects shadows, and tells when they have had their time.
         :param names: the addresses of shadows that are names.
+        :param loops: is told of shadows that may be listeners of this process.
         :param connect: how shadows are connected to; None: by `shadow_endpoint`.
         :param wall_clock: seconds since the epoch, for records.
         """
         self.stored = 0
         self._clock: IReactorTime = reactor
-        self._connect = partial(shadow_endpoint, reactor, names) if connect is None else connect
+        self._connect = partial(shadow_endpoint, reactor, names, loops) if connect is None else connect
+        self._loops = loops
         self._wall_clock = wall_clock
         self._make_file = make_file
         self._files: dict[str, SinkFile] = {}
@@ -86,7 +90,6 @@ class Sinks:
         self._serve: Final[dict[str, Callable[[int, Sink, bytes], None]]] = {
             "file": self._to_file,
             "record": self._to_record,
-            "stream": self._to_shadow,
         }
 
     def __repr__(self) -> str:
@@ -98,15 +101,28 @@ class Sinks:
         """Bytes that did not get where they should, those that a record adds included; known so far."""
         return self._dropped + sum(file.dropped for file in self._files.values())
 
-    def store(self, session: int, sink: Sink, data: bytes) -> None:
+    def store(
+        self,
+        session: int,
+        sink: Sink,
+        data: bytes,
+        *,
+        rule: str = "",
+        passages: Sequence[PassedSession] = (),
+    ) -> None:
         """
         Hand `data` of a session to `sink`; never raises.
 
         :param session: its number in this process.
+        :param rule: the session's rule.
+        :param passages: what the session's client has come through (`portfwd.relay.loops`).
         """
         self.stored += len(data)
         try:
-            self._serve[sink.kind](session, sink, data)
+            if sink.kind == "stream":
+                self._shadow(session, sink, rule, passages).write(data)
+            else:
+                self._serve[sink.kind](session, sink, data)
         except BaseException:
             self._dropped += len(data)
             self._failed(f"{sink.kind} {sink.name}", Failure())
@@ -205,21 +221,26 @@ class Sinks:
             recorded.lost = 0
         return not recorded.lost
 
-    def _to_shadow(self, session: int, sink: Sink, data: bytes) -> None:
+    def _shadow(self, session: int, sink: Sink, rule: str, passages: Sequence[PassedSession]) -> Shadow:
         shadows = self._stored(session).shadows
         shadow = shadows.get(sink.name)
         if shadow is None:
             if sink.address is None:
                 raise ValueError("a stream wants to know where it goes")
-            shadow = shadows[sink.name] = Shadow(
+            passage = ShadowPassage(passages)
+            passage.shadow = shadow = shadows[sink.name] = Shadow(
                 self._clock,
-                self._connect(sink.address),
+                self._connect(sink.address, PassedSession(passage, rule, is_chosen=False, is_copy=True)),
                 sink.limit,
                 self._lost,
                 partial(self._shadow_failed, sink.name),
-                self._leaving.discard,
+                partial(self._shadow_over, passage),
             )
-        shadow.write(data)
+        return shadow
+
+    def _shadow_over(self, passage: ShadowPassage, shadow: Shadow) -> None:
+        self._leaving.discard(shadow)
+        self._loops.left(passage)
 
     # Trouble
 

@@ -79,7 +79,7 @@ CODES: Final[Mapping[str, str]] = MappingProxyType(
         "listen-clash": "Two rules, or lines for operators, listen on the same address.",
         "listen-overlap": "A listener's address is covered by the wildcard of another one.",
         "loop": "A rule forwards to itself, directly or by way of other rules.",
-        "possible-loop": "A rule forwards to itself if a name or a route leads there (a warning).",
+        "possible-loop": "A name, a route or `filter tee` may lead back to the rule (a warning).",
         "range-mismatch": "A range of ports is not as long as the listener's.",
         "unknown-target": "A route names a target that the rule does not have.",
         "unused-target": "No route names this target (a warning).",

@@ -4,8 +4,8 @@ Rules that lead back to their own listener, directly or by way of other rules.
 
 What the text shows is found: the same address, a listener on every address and a target on the loopback,
 ``localhost``, names that are written alike. A loop of which every part is certain is an error; where a name,
-a route or the failure of a first target decides, it is a warning. What only a name server or another program
-knows is not seen here.
+a route or the failure of a first target decides, or only a copy (``filter tee``) comes back, it is a warning.
+What only a name server or another program knows is not seen here.
 
 Pure: values in, problems out, in time that grows with the ports of the rules whose targets are on this
 machine.
@@ -20,16 +20,20 @@ from typing import Final, NamedTuple
 
 from attrs import frozen
 
-from portfwd.rules.addresses import plain_path
+from portfwd.rules.addresses import Role, plain_path, read_place
 from portfwd.rules.findings import Findings
-from portfwd.rules.model import DATAGRAM_KINDS, UNIX_KINDS, ListenSpec, Rule, TargetSpec
+from portfwd.rules.model import DATAGRAM_KINDS, UNIX_KINDS, FilterSpec, ListenSpec, Rule, TargetSpec
 from portfwd.rules.steps import Steps
+from portfwd.rules.tokens import Word, WordFault
 
 #: Ports that are looked at: ranges that lead into each other can make a way of 65 535 steps for each rule.
 MAX_PORTS: Final = 100_000
 
 #: Filters whose clients choose where they go: the rule's own target is never dialled.
 _CHOOSING: Final = frozenset({"socks5", "http-connect"})
+
+#: Filters that connect to a place of their own, and the option that names it: a copy of the bytes goes there.
+_COPYING: Final = {"tee": "to"}
 
 
 class _Node(NamedTuple):
@@ -67,6 +71,21 @@ def _targets(rule: Rule) -> Iterator[TargetSpec]:
         if isinstance(route.target, TargetSpec):
             yield route.target
     yield from rule.named_targets
+    for clause in rule.filters:
+        yield from _copied_to(clause)
+
+
+def _copied_to(clause: FilterSpec) -> Iterator[TargetSpec]:
+    wanted = _COPYING.get(clause.name)
+    for key, value in clause.options:
+        if key == wanted:
+            try:
+                place = read_place(
+                    Word(value, 1, len(value), len(value)), Role.TARGET, lambda name, protocol: None
+                )
+            except WordFault:
+                continue  # the filter refuses it
+            yield TargetSpec(place.kind, place.host, place.ports, place.path)
 
 
 @frozen

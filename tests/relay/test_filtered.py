@@ -65,7 +65,7 @@ class FakeSinks:
     def __init__(self) -> None:
         self.told: list[tuple[Any, ...]] = []
 
-    def store(self, session: int, sink: Sink, data: bytes) -> None:
+    def store(self, session: int, sink: Sink, data: bytes, **way: object) -> None:
         self.told.append((session, sink, data))
 
     def closed(self, session: int) -> None:

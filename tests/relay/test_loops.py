@@ -168,6 +168,9 @@ class PassageTests(SynchronousTestCase):
     def test_is_loop(self) -> None:
         """The same rule again is a loop; if a client chose where it went, only after a number of times."""
         plain, chosen = PassedSession(Traveller(), "a", False), PassedSession(Traveller(), "a", True)
+        copy = PassedSession(Traveller(), "a", False, is_copy=True)
+        self.assertTrue(is_loop([chosen, copy], "a"))
+        self.assertFalse(is_loop([chosen, copy], "b"))
         self.assertFalse(is_loop((), "a"))
         self.assertFalse(is_loop((plain,), "b"))
         self.assertTrue(is_loop((plain,), "a"))

@@ -21,13 +21,25 @@ from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from portfwd.relay.shadows import CONNECT_TIMEOUT, LINGER, SLICE, NamedEndpoint, Shadow, shadow_endpoint
+from portfwd.relay.loops import Loops, PassedSession
+from portfwd.relay.shadows import (
+    CONNECT_TIMEOUT,
+    LINGER,
+    SLICE,
+    NamedEndpoint,
+    Shadow,
+    ShadowPassage,
+    shadow_endpoint,
+)
 from portfwd.upstreams.names import Names
-from portfwd.values import Address, InetAddress, UnixAddress
+from portfwd.values import Address, CloseReason, InetAddress, UnixAddress
 from tests.upstreams.test_names import FakeResolver
 
 #: Of addresses that are none.
 NO_NAMES = Names(FakeResolver(), Clock())
+#: No listener of this process.
+LOOPS = Loops(lambda: 0.0)
+PASSAGE = PassedSession(ShadowPassage(()), "a", is_chosen=False, is_copy=True)
 
 
 class FakeTransport:
@@ -264,13 +276,36 @@ class EndpointTests(SynchronousTestCase):
             (UnixAddress("@shadow"), UNIXClientEndpoint),
         ]
         for address, kind in kinds:
-            self.assertIsInstance(shadow_endpoint(real_reactor, NO_NAMES, address), kind)
+            self.assertIsInstance(shadow_endpoint(real_reactor, NO_NAMES, LOOPS, address, PASSAGE), kind)
+
+    def test_own_listener(self) -> None:
+        """A listener of this process knows the connection before it accepts it; who refuses it says why."""
+        loops, problems = Loops(lambda: 0.0), list[str]()
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            address = InetAddress(*server.getsockname())
+            loops.listens(address)
+            passage = ShadowPassage((PASSAGE,))
+            passed = PassedSession(passage, "b", is_chosen=False, is_copy=True)
+            endpoint = shadow_endpoint(real_reactor, NO_NAMES, loops, address, passed)
+            self.assertIn(str(address), repr(endpoint))
+            passage.kill(CloseReason.LOOP)
+            passage.shadow = Shadow(
+                Clock(), endpoint, 10, lambda _: None, problems.append, lambda _: loops.left(passage)
+            )
+            accepted, client = server.accept()
+            with accepted:
+                self.assertEqual(loops.passages_of(InetAddress(*client), address), (PASSAGE, passed))
+            for _ in range(2):
+                passage.kill(CloseReason.LOOP)
+        self.assertEqual(len(problems), 1)
+        self.assertIn("comes back to a rule", problems[0])
+        self.assertFalse(loops.open)
 
     def named(self) -> tuple[FakeResolver, MemoryReactorClock, Deferred[Any]]:
         """A connection to a name, whose look-up has begun."""
         resolver, clock = FakeResolver(), MemoryReactorClock()
         names = Names(resolver, clock)
-        endpoint = shadow_endpoint(clock, names, InetAddress("shadow.example", 80))
+        endpoint = shadow_endpoint(clock, names, LOOPS, InetAddress("shadow.example", 80), PASSAGE)
         self.assertEqual(repr(endpoint), "<NamedEndpoint shadow.example:80>")
         connecting = endpoint.connect(Factory.forProtocol(Protocol))
         self.assertEqual(resolver.asked, ["shadow.example"])
@@ -305,7 +340,7 @@ class EndpointTests(SynchronousTestCase):
         """A look-up that is refused says why."""
         clock = MemoryReactorClock()
         names = Names(FakeResolver(), clock, limit=0)
-        connecting = NamedEndpoint(clock, names, "shadow.example", 80).connect(Factory())
+        connecting = NamedEndpoint(names, "shadow.example", 80, cast(Any, None)).connect(Factory())
         problem = self.failureResultOf(connecting, error.DNSLookupError)
         self.assertIn("0 names are being looked up", str(problem.value))
 
@@ -345,7 +380,7 @@ class SocketTests(TestCase):
         problems: list[str] = []
         clock = cast(Any, real_reactor)
         gone: Deferred[Shadow] = Deferred()
-        endpoint = shadow_endpoint(clock, NO_NAMES, address)
+        endpoint = shadow_endpoint(clock, NO_NAMES, LOOPS, address, PASSAGE)
         shadow = Shadow(clock, endpoint, 10**7, lost.append, problems.append, gone.callback)
         data = bytes(range(256)) * 4000
         shadow.write(data)

@@ -14,7 +14,7 @@ from portfwd.logs.recording import Chunk, read_recording
 from portfwd.relay.sink_files import COMPLAINT_INTERVAL, SinkFile
 from portfwd.relay.sinks import Sinks
 from portfwd.values import TO_CLIENT, TO_UPSTREAM, Address, InetAddress
-from tests.relay.test_shadows import NO_NAMES, FakeEndpoint
+from tests.relay.test_shadows import LOOPS, NO_NAMES, FakeEndpoint
 
 #: Far more than any wait of these tests takes on a busy machine.
 LONG = 30.0
@@ -44,6 +44,7 @@ class SinksTests(SynchronousTestCase):
         made = Sinks(
             self.clock,
             NO_NAMES,
+            LOOPS,
             connect=cast(Any, self.connect),
             wall_clock=lambda: 1000.0 + self.clock.seconds(),
             **options,
@@ -51,7 +52,7 @@ class SinksTests(SynchronousTestCase):
         self.addCleanup(made.close, 0.1)
         return made
 
-    def connect(self, address: Address) -> FakeEndpoint:
+    def connect(self, address: Address, passage: object) -> FakeEndpoint:
         """An endpoint for `address`."""
         self.asked.append(address)
         self.endpoints.append(FakeEndpoint())

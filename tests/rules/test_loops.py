@@ -81,6 +81,9 @@ class LoopTests(SynchronousTestCase):
             "127.0.0.1:80 -> 10.0.0.1:80, 127.0.0.1:80",
             "127.0.0.1:80 -> 10.0.0.1:80\n    filter sni\n    route a.example -> 127.0.0.1:80",
             ":443 -> 10.0.0.1:80\n    filter sni\n    route a.example -> me\n    target me=127.0.0.1:443",
+            ":80 -> 10.0.0.1:80\n    filter tee to=127.0.0.1:80",
+            "unix:/x -> 10.0.0.1:80\n    filter tee to=unix:/x",
+            ":80 -> 10.0.0.1:80\n    filter tee to=localhost:81\n:81 -> 127.0.0.1:80",
         ):
             self.assertEqual(problems(text), [("possible-loop", 1)], text)
 
@@ -99,6 +102,8 @@ class LoopTests(SynchronousTestCase):
             ":80 -> 127.0.0.1:80\n    filter socks5",
             'endpoint:"tcp:80" -> 127.0.0.1:80',
             "unix:/x -> unix:/y",
+            ":80 -> 10.0.0.1:80\n    filter tee to=127.0.0.1:81\n:81 -> 10.0.0.1:80",
+            ":80 -> 10.0.0.1:80\n    filter tee to=nonsense",
         ):
             self.assertEqual(problems(text), [], text)
 

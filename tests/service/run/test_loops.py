@@ -88,6 +88,53 @@ class LoopTests(ForwarderCase):
         await self.until(lambda: forwarder.session_count == 0)
         self.assertFalse(forwarder._context.loops.open)
 
+    async def copied(self, rules: str, port: int, count: int) -> None:
+        """
+        One client whose bytes are copied into a loop, and another one behind it.
+
+        Each makes `count` sessions that are refused besides its own, which gets its answer.
+        """
+        forwarder = self.started(rules)
+
+        def ask() -> bytes:
+            with socket.create_connection(("127.0.0.1", port), 30) as client, self.accept() as server:
+                client.sendall(b"question")
+                server.recv(10)
+                server.sendall(b"answer")
+                return client.recv(10)
+
+        for number in (1, 2):
+            self.assertEqual(await self.in_thread(ask), b"answer")
+            expected = (count + 1) * number
+            await self.until(lambda: len(self.lines.closed_lines) >= expected)  # noqa: B023 - awaited here
+            await self.until(lambda: forwarder.session_count == 0)
+            reasons = [line.reason for line in self.lines.closed_lines]
+            self.assertEqual(reasons.count(CloseReason.LOOP), count * number, reasons)
+            self.assertEqual(len(reasons), expected)
+        self.assertFalse(forwarder._context.loops.open)
+
+    async def test_copies(self) -> None:
+        """A shadow that is the rule's own listener: its session is refused, and the client's goes on."""
+        port = free_port()
+        await self.copied(
+            f"a: 127.0.0.1:{port} -> {self.target}\n    filter tee to=127.0.0.1:{port}\n", port, 1
+        )
+
+    async def test_copies_by_name(self) -> None:
+        """The same by a name, behind a listener on every address."""
+        port = free_port()
+        await self.copied(f"a: :{port} -> {self.target}\n    filter tee to=localhost:{port}\n", port, 1)
+
+    async def test_copies_through_another(self) -> None:
+        """By way of another rule, over a unix socket, which ends too."""
+        port, path = free_port(), os.path.relpath(self.mktemp())
+        await self.copied(
+            f"a: 127.0.0.1:{port} -> {self.target}\n    filter tee to=unix:{os.path.abspath(path)}\n"
+            f"b: unix:{path} -> 127.0.0.1:{port}\n",
+            port,
+            2,
+        )
+
     async def test_datagrams(self) -> None:
         """UDP: each datagram of the client is dropped at the first repetition, and no association stays."""
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
