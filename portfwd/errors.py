@@ -42,7 +42,7 @@ class Location:
     :ivar column: from 1, in characters; 0 where only the line is known.
     :ivar length: how many characters the caret line marks; at least 1.
     :ivar text: the source line without its end, for the caret.
-    :ivar key: the key path in a TOML file (``forwarding_rules[2].bind_port``), else empty.
+    :ivar key: the key path in a TOML or JSON file (``forwarding_rules[2].bind_port``), else empty.
     """
 
     file: str

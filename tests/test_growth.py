@@ -13,7 +13,7 @@ from portfwd.admin.requests import Request, read_request
 from portfwd.errors import RulesError
 from portfwd.filters import option_kinds
 from portfwd.filters.builtin.users import read_users
-from portfwd.rules import format_problem, parse, parse_toml, parse_yaml
+from portfwd.rules import format_problem, parse, parse_json, parse_toml, parse_yaml
 from portfwd.rules.access import check_pattern
 from portfwd.rules.addresses import Role, read_place
 from portfwd.rules.options import OPTIONS
@@ -138,6 +138,10 @@ class GrowthTests(SynchronousTestCase):
             "rules: [",
             sizes=FILE_SIZES,
         )
+
+    def test_json_file(self) -> None:
+        """The same as JSON."""
+        self.check(lambda text: whole(parse_json, text), "", '{"endpoints": [', '{"a": "', sizes=FILE_SIZES)
 
     def test_wire(self) -> None:
         """What clients say before they are let in: PROXY headers, ClientHellos, heads, SOCKS."""

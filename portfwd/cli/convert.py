@@ -18,7 +18,7 @@ from portfwd.values import printable
 
 DESCRIPTION = """\
 Read a rules file in any grammar that is accepted (rinetd, rinetd-uv's
-conf and YAML, oxidinetd's conf and TOML, native) and write it in the native one. Comments are lost;
+conf and YAML, oxidinetd's conf and TOML, realm's, native) and write it in the native one. Comments are lost;
 what was included becomes part of the one file.
 
 example:

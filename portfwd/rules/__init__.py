@@ -10,7 +10,7 @@ parses but does not work yet.
 """
 
 from portfwd.rules.diagnostics import format_problem, problem_to_json
-from portfwd.rules.load import combine, load, parse, parse_rule, parse_toml, parse_yaml
+from portfwd.rules.load import combine, load, parse, parse_json, parse_rule, parse_toml, parse_yaml
 from portfwd.rules.queries.render import render
 from portfwd.rules.reading import Files
 from portfwd.rules.support import everything_wrong, unsupported
@@ -22,6 +22,7 @@ __all__ = [
     "format_problem",
     "load",
     "parse",
+    "parse_json",
     "parse_rule",
     "parse_toml",
     "parse_yaml",

@@ -82,6 +82,7 @@ CODES: Final[Mapping[str, str]] = MappingProxyType(
         "possible-loop": "A name, a route or `filter tee` may lead back to the rule (a warning).",
         "range-mismatch": "A range of ports is not as long as the listener's.",
         "unknown-target": "A route names a target that the rule does not have.",
+        "trusts-everyone": "A rule believes the PROXY header of every peer, as realm does (a warning).",
         "unused-target": "No route names this target (a warning).",
         "unknown-limit": "A rule has a share in limits that no line of the file names.",
         "unused-limit": "No rule has a share in these limits (a warning).",
@@ -107,6 +108,9 @@ CODES: Final[Mapping[str, str]] = MappingProxyType(
         "toml-type": "A key has a value of the wrong type.",
         "unknown-key": "There is no key of this name here.",
         "missing-key": "A table lacks a key that it must have.",
+        # JSON
+        "json-syntax": "The file is not JSON.",
+        "json-type": "A key has a value of the wrong type.",
         # YAML
         "yaml-syntax": "The file is not YAML, or has aliases, tags, or more than one document.",
         "yaml-type": "A key has a value of the wrong type.",

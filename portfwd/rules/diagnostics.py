@@ -40,7 +40,7 @@ def problem_to_json(problem: Problem) -> dict[str, Any]:
     A problem for machines.
 
     ``line`` and ``column`` count from 1 and are None where they are not known, ``key`` is the key
-    path of a TOML file or None, ``source`` the line's text or None, ``hint`` the way out or None.
+    path of a TOML or JSON file or None, ``source`` the line's text or None, ``hint`` the way out or None.
     """
     where = problem.location
     return {

@@ -20,6 +20,7 @@ from portfwd.rules.clauses import CLAUSES, ReadLine, broken_rule
 from portfwd.rules.directives import NATIVE
 from portfwd.rules.findings import shown, suggestion
 from portfwd.rules.grammars import native, rinetd
+from portfwd.rules.grammars.realm import read_json
 from portfwd.rules.grammars.rinetd_directives import RINETD
 from portfwd.rules.grammars.toml import read_toml
 from portfwd.rules.grammars.yaml import read_yaml
@@ -70,6 +71,8 @@ def load_in_steps(path: str, files: Files, *, allow_empty: bool = False) -> Step
             yield from read_toml(reading, path, text)
         elif path.lower().endswith((".yaml", ".yml")):
             yield from read_yaml(reading, path, text)
+        elif path.lower().endswith(".json"):
+            yield from read_json(reading, path, text)
         else:
             yield from _read_text(reading, FileScope(path, (posixpath.normpath(path),)), text)
     return (yield from _finish(reading, where, allow_empty=allow_empty))
@@ -90,7 +93,7 @@ def parse(text: str, name: str, files: Files | None = None) -> Ruleset:
 
 def parse_toml(text: str, name: str, files: Files | None = None) -> Ruleset:
     """
-    Read oxidinetd's TOML with native options as extra keys.
+    Read oxidinetd's TOML with native options as extra keys, or realm's.
 
     :raises RulesError: with every problem, if any of them is an error.
     """
@@ -107,6 +110,17 @@ def parse_yaml(text: str, name: str, files: Files | None = None) -> Ruleset:
     """
     reading = Reading(files, _services(files), paths=[name])
     finish(read_yaml(reading, name, text))
+    return finish(_finish(reading, Location(name)))
+
+
+def parse_json(text: str, name: str, files: Files | None = None) -> Ruleset:
+    """
+    Read realm's JSON.
+
+    :raises RulesError: with every problem, if any of them is an error.
+    """
+    reading = Reading(files, _services(files), paths=[name])
+    finish(read_json(reading, name, text))
     return finish(_finish(reading, Location(name)))
 
 

@@ -83,7 +83,7 @@ class ForwarderOptions(UsageOptions):
             "config",
             "c",
             None,
-            "The rules file: native, rinetd's, rinetd-uv's or oxidinetd's; *.toml and *.yaml too.",
+            "The rules file: native, rinetd's, rinetd-uv's, oxidinetd's or realm's.",
         ],
         [
             "drain",

@@ -44,6 +44,15 @@ class ConvertTests(CommandTestCase):
         self.assertEqual(render(parse(out, "out")), out)
         self.assertEqual(parse(out, "out").access, parse_yaml(text, "in").access)
 
+    def test_realm(self) -> None:
+        """realm's TOML and JSON too."""
+        for ending in (".toml", ".json"):
+            text = (FIXTURES / f"realm{ending}").read_text("utf-8")
+            code, out, _ = self.run_main("convert", self.file(text, ending))
+            self.assertEqual(code, 0)
+            self.assertIn("0.0.0.0:5000/udp -> 1.1.1.1:443/udp", out)
+            self.assertEqual(render(parse(out, "out")), out)
+
     def test_to_file(self) -> None:
         """With ``-o`` a file is written, even the one that was read."""
         path = self.file(RINETD)

@@ -95,7 +95,9 @@ def inside(directory: Path) -> Iterator[None]:
 
 def broken_files() -> list[Path]:
     """Every file that a golden text is about."""
-    return sorted(path for path in BROKEN.iterdir() if path.suffix in {".conf", ".toml", ".yaml", ".rule"})
+    return sorted(
+        path for path in BROKEN.iterdir() if path.suffix in {".conf", ".toml", ".yaml", ".json", ".rule"}
+    )
 
 
 def problems_of(path: Path) -> tuple[Problem, ...]:

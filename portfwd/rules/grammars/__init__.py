@@ -1,1 +1,1 @@
-"""The grammars of rules files: native, rinetd and rinetd-uv, rinetd-uv's YAML, oxidinetd's TOML."""
+"""The grammars of rules files: native, and those of rinetd, rinetd-uv, oxidinetd and realm."""

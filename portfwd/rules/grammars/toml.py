@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.rules.grammars.test_toml -*-
 """
-oxidinetd's TOML form, with the native options and ``name`` as extra keys of a rule.
+oxidinetd's TOML form (realm's has `endpoints`), with the native options and ``name`` as extra keys of a rule.
 
 ``tomllib`` tells no positions, so a problem carries the key path, and the line
 where `portfwd.rules.grammars.toml_positions` finds it. It refuses keys that it does not know.
@@ -17,7 +17,9 @@ from portfwd.rules.access import check_pattern
 from portfwd.rules.addresses import Place, Role, read_host, read_path, read_ports
 from portfwd.rules.draft import RuleDraft, TargetDraft
 from portfwd.rules.findings import shown, suggestion
-from portfwd.rules.grammars.toml_positions import TomlPositions
+from portfwd.rules.grammars.realm import ENDPOINTS, RealmReader
+from portfwd.rules.grammars.tables import Table, TableReader
+from portfwd.rules.grammars.toml_positions import Path, TomlPositions
 from portfwd.rules.model import DATAGRAM_IDLE, AccessLogFormat, AclEntry, Kind
 from portfwd.rules.options import BY_NAME
 from portfwd.rules.reading import Reading
@@ -50,8 +52,6 @@ _FORMATS: Final = {"rinetd": AccessLogFormat.RINETD, "common": AccessLogFormat.C
 #: Option names as keys: oxidinetd writes ``_`` where the native grammar writes ``-``.
 _OPTION_KEYS: Final = {key: name for name in BY_NAME for key in (name, name.replace("-", "_"))}
 
-Table = dict[str, Any]
-
 
 def read_toml(reading: Reading, name: str, text: str) -> Steps[None]:
     """Read a whole TOML file into the reading; its syntax in one go, its rules one by one."""
@@ -69,7 +69,10 @@ def read_toml(reading: Reading, name: str, text: str) -> Steps[None]:
     yield
     positions = TomlPositions(name, text)
     yield
-    yield from _File(reading, positions).read(table)
+    if ENDPOINTS in table and "forwarding_rules" not in table:
+        yield from RealmReader(reading, positions).read(table)
+    else:
+        yield from _File(reading, positions).read(table)
 
 
 def _complain_about_syntax(reading: Reading, name: str, text: str, error: Exception) -> None:
@@ -87,13 +90,8 @@ def _complain_about_syntax(reading: Reading, name: str, text: str, error: Except
     reading.findings.error(where, "toml-syntax", message[:1].lower() + message[1:])
 
 
-class _File:
+class _File(TableReader):
     """One reading of one TOML file; paths are tuples of keys and indices."""
-
-    def __init__(self, reading: Reading, positions: TomlPositions) -> None:
-        self._reading = reading
-        self._findings = reading.findings
-        self._positions = positions
 
     def read(self, table: Table) -> Steps[None]:
         for key in table:
@@ -113,43 +111,7 @@ class _File:
             self._rule(rule, ("forwarding_rules", index))
             yield
 
-    def _error(self, path: tuple[str | int, ...], code: str, message: str, hint: str = "") -> None:
-        self._findings.error(self._positions.at(path), code, message, hint)
-
-    def _bad(self, path: tuple[str | int, ...], message: str, hint: str = "") -> None:
-        self._error(path, "bad-value", message, hint)
-
-    def _unknown(self, path: tuple[str | int, ...], known: frozenset[str]) -> None:
-        key = str(path[-1])
-        self._error(path, "unknown-key", f"unknown key {shown(key)}", suggestion(key, known))
-
-    def _tables(self, table: Table, path: tuple[str | int, ...], key: str) -> list[Table]:
-        value = table.get(key, [])
-        if isinstance(value, list) and all(isinstance(item, dict) for item in value):
-            return value
-        self._error((*path, key), "toml-type", f"expected tables, [[{key}]]")
-        return []
-
-    def _text(self, table: Table, path: tuple[str | int, ...], key: str, numbers: bool = False) -> str | None:
-        value = table.get(key)
-        if value is None:
-            return None
-        path = (*path, key)
-        if numbers and isinstance(value, int) and not isinstance(value, bool):
-            return str(value) if abs(value) < 10**18 else "9" * 18
-        if not isinstance(value, str):
-            self._error(path, "toml-type", "expected text" + (" or a number" if numbers else ""))
-            return None
-        wrong = find_bad_character(value)
-        if wrong is not None or "\n" in value or "\t" in value:
-            self._error(path, "bad-character", "this text has an invisible character in it")
-            return None
-        if not value:
-            self._bad(path, "expected something")
-            return None
-        return value
-
-    def _access(self, table: Table, path: tuple[str | int, ...], key: str) -> list[AclEntry]:
+    def _access(self, table: Table, path: Path, key: str) -> list[AclEntry]:
         entries = []
         for index, item in enumerate(self._tables(table, path, key)):
             where = (*path, key, index)
@@ -170,7 +132,7 @@ class _File:
                 entries.append(AclEntry(kind == "allow", pattern, self._positions.at((*where, "pattern"))))
         return entries
 
-    def _rule(self, table: Table, path: tuple[str | int, ...]) -> None:
+    def _rule(self, table: Table, path: Path) -> None:
         failed_before, self._findings.failed = self._findings.failed, False
         kinds = _PROTOCOLS["tcp"]
         if (protocol := self._text(table, path, "protocol")) is not None:
@@ -204,9 +166,7 @@ class _File:
             self._reading.add(draft)
         self._findings.failed = self._findings.failed or failed_before
 
-    def _place(
-        self, table: Table, path: tuple[str | int, ...], side: str, kind: Kind, role: Role
-    ) -> Place | None:
+    def _place(self, table: Table, path: Path, side: str, kind: Kind, role: Role) -> Place | None:
         key, port_key = f"{side}_address", f"{side}_port"
         address = self._text(table, path, key)
         port = self._text(table, path, port_key, numbers=True)
@@ -233,9 +193,7 @@ class _File:
             return None
         return Place(kind, host, ports, written=(address, port))
 
-    def _settings(
-        self, table: Table, path: tuple[str | int, ...], datagrams: bool
-    ) -> dict[str, tuple[Any, Location]]:
+    def _settings(self, table: Table, path: Path, datagrams: bool) -> dict[str, tuple[Any, Location]]:
         settings: dict[str, tuple[Any, Location]] = {}
         for key in table:
             if key in _RULE:
@@ -265,9 +223,7 @@ class _File:
                 )
         return settings
 
-    def _once(
-        self, settings: dict[str, tuple[Any, Location]], path: tuple[str | int, ...], name: str, text: str
-    ) -> None:
+    def _once(self, settings: dict[str, tuple[Any, Location]], path: Path, name: str, text: str) -> None:
         if name in settings:
             self._error(
                 path, "duplicate-option", f"{shown(str(path[-1]))} and {shown(name)} say the same thing"
@@ -278,7 +234,7 @@ class _File:
     def _setting(
         self,
         settings: dict[str, tuple[Any, Location]],
-        path: tuple[str | int, ...],
+        path: Path,
         name: str,
         text: str | None,
     ) -> None:

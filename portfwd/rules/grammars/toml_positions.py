@@ -31,8 +31,7 @@ class TomlPositions:
     def __init__(self, name: str, text: str) -> None:
         self.name = name
         self._found: dict[Path, Location] = {}
-        if not any(quotes in text for quotes in _MULTILINE):
-            self._scan(text)
+        self._scan(text)
 
     def __repr__(self) -> str:
         return f"<TomlPositions {self.name} {len(self._found)} keys>"
@@ -49,6 +48,8 @@ class TomlPositions:
         return Location(self.name, key=key)
 
     def _scan(self, text: str) -> None:
+        if any(quotes in text for quotes in _MULTILINE):
+            return
         table: Path = ()
         counts: dict[Path, int] = {}
         for number, line in enumerate(text.split("\n"), 1):
