@@ -20,7 +20,6 @@ framing: its association gets a connection of its own, where messages pass uncha
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Final, Protocol
 
 from attrs import define
@@ -28,6 +27,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from portfwd.errors import DialError
 from portfwd.limits.descriptors import Descriptors
+from portfwd.limits.question_shares import QuestionShares
 from portfwd.relay.message_connection import MessageConnection
 from portfwd.values import Address
 from portfwd.wire.dns import IDS, read_id, with_id
@@ -47,7 +47,8 @@ BUSY: Final = 8
 PIPELINE: Final = 64
 
 #: Questions that are unanswered or waiting, and their bytes, of one listener's associations: beyond it
-#: new ones are dropped, and their clients ask again.
+#: new ones are dropped, and their clients ask again. One client has as many at most as places are free
+#: (`portfwd.limits.question_shares`), of these and of those in flight.
 MOST_QUESTIONS: Final = 4096
 MOST_BYTES: Final = 4 * 1024 * 1024
 
@@ -76,10 +77,12 @@ class QuestionSource(Protocol):
     """
     Who asks: `portfwd.relay.shared_dial.QuestionCarrier`.
 
+    :ivar source: the client, as limits count it.
     :ivar is_open: it wants answers still.
     :ivar unanswered: its questions that were given up.
     """
 
+    source: str
     is_open: bool
     unanswered: int
 
@@ -114,6 +117,16 @@ class Question:
     number: int
     asked_at: float
     tries: int = 0
+
+    @property
+    def source(self) -> str:
+        """See `QuestionSource`."""
+        return self.carrier.source
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return len(self.message)
 
 
 class SharedConnection(MessageConnection):
@@ -159,14 +172,13 @@ class QuestionPool:
         self._clock = clock
         self._connections: dict[SharedConnection, None] = {}
         self._closing: dict[MessageConnection, None] = {}
-        self._waiting: deque[Question] = deque()
-        self._count = self._bytes = 0
+        self._shares: QuestionShares[Question] = QuestionShares(MOST_QUESTIONS, MOST_BYTES)
         self._pipeline = PIPELINE
         self._handing = False
         self._timer: IDelayedCall | None = None
 
     def __repr__(self) -> str:
-        return f"<QuestionPool {len(self._connections)} connections, {self._count} questions>"
+        return f"<QuestionPool {len(self._connections)} connections, {self._shares.count} questions>"
 
     def now(self) -> float:
         """The reactor's seconds."""
@@ -189,18 +201,10 @@ class QuestionPool:
     def ask(self, carrier: QuestionSource, message: bytes) -> bool:
         """Ask for `carrier`; False if there are too many questions."""
         number = read_id(message)
-        if number is None or self._count >= MOST_QUESTIONS or self._bytes + len(message) > MOST_BYTES:
+        if number is None or not self._shares.add(Question(carrier, message, number, self.now())):
             return False
-        self._count += 1
-        self._bytes += len(message)
-        self._waiting.append(Question(carrier, message, number, self.now()))
         self._hand_out()
         return True
-
-    def _forget(self, question: Question, *, unanswered: bool = False) -> None:
-        self._count -= 1
-        self._bytes -= len(question.message)
-        question.carrier.unanswered += unanswered
 
     def _hand_out(self) -> None:
         """Send what waits, as far as there are connections for it."""
@@ -208,16 +212,14 @@ class QuestionPool:
             return
         self._handing = True
         try:
-            while self._waiting:
-                question = self._waiting[0]
+            while (question := self._shares.first(MOST_CONNECTIONS * self._pipeline)) is not None:
                 if not question.carrier.is_open:
-                    self._waiting.popleft()
-                    self._forget(question)
+                    self._shares.drop(question)
                     continue
                 connection = self._pick()
                 if connection is None:
                     break
-                self._waiting.popleft()
+                self._shares.send(question)
                 connection.ask(question, self.now())
         finally:
             self._handing = False
@@ -265,9 +267,9 @@ class QuestionPool:
             one.failed(problem, address)
         if any(one.state in ("open", "dialling") for one in self._connections):
             return
-        waiting, self._waiting = self._waiting, deque()
-        for question in waiting:
-            self._forget(question, unanswered=True)
+        for question in self._shares.firsts():
+            self._shares.drop(question)
+            question.carrier.unanswered += 1
             question.carrier.end(str(problem))
 
     def message(self, connection: MessageConnection, message: bytes) -> None:
@@ -281,11 +283,12 @@ class QuestionPool:
         connection.answered += 1
         if connection.answered >= 2 * self._pipeline:
             self._pipeline = min(PIPELINE, 2 * self._pipeline)
-        self._forget(question)
+        self._shares.landed(question)
+        self._shares.forget(question)
         carrier = question.carrier
         if carrier.is_open:
             carrier.answered(with_id(message, question.number))
-        if self._waiting:
+        if self._shares:
             self._hand_out()
 
     def connection_over(self, connection: MessageConnection, detail: str) -> None:
@@ -299,12 +302,14 @@ class QuestionPool:
             self._pipeline = max(1, min(self._pipeline, connection.answered))
         again = []
         for question in unanswered:
+            self._shares.landed(question)
             question.tries += not connection.answered
             if question.tries < TRIES and question.carrier.is_open:
                 again.append(question)
             else:
-                self._forget(question, unanswered=True)
-        self._waiting.extendleft(reversed(again))
+                self._shares.forget(question)
+                question.carrier.unanswered += 1
+        self._shares.wait_again(again)
         self._hand_out()
 
     def watch_closing(self, connection: MessageConnection) -> None:
@@ -323,11 +328,10 @@ class QuestionPool:
     def _look(self) -> None:
         self._timer = None
         now = self.now()
-        for question in tuple(self._waiting):
-            if now - question.asked_at < LIFE:
-                break
-            self._waiting.remove(question)
-            self._forget(question, unanswered=True)
+        for question in self._shares.firsts():
+            if now - question.asked_at >= LIFE:
+                self._shares.drop(question)
+                question.carrier.unanswered += 1
         for connection in tuple(self._closing):
             if connection.state == "closed":
                 del self._closing[connection]
@@ -336,7 +340,8 @@ class QuestionPool:
                 connection.abort()
         for connection in tuple(self._connections):
             self._look_at(connection, now)
-        if self._connections or self._closing or self._waiting:
+        self._hand_out()
+        if self._connections or self._closing or self._shares:
             self._look_later()
 
     def _look_at(self, connection: SharedConnection, now: float) -> None:
@@ -350,13 +355,15 @@ class QuestionPool:
             if now - question.asked_at < LIFE:
                 break
             del connection.asked[number]
-            self._forget(question, unanswered=True)
+            self._shares.landed(question)
+            self._shares.forget(question)
+            question.carrier.unanswered += 1
         if not connection.asked and (now - connection.heard_at >= IDLE or connection.sent >= IDS):
             connection.close()
 
     def close(self) -> None:
         """End all connections at once."""
-        self._waiting.clear()
+        self._shares = QuestionShares(MOST_QUESTIONS, MOST_BYTES)
         for connection in self._connections:
             connection.asked.clear()
         for one in (*self._connections, *self._closing):

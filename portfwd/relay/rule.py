@@ -224,7 +224,8 @@ class RelayRule:
         :raises ValueError: no filter of this rule was given such a target.
         """
         if self._pool is not None and target is None and permits is None:
-            return SharedDial(self._pool, owner, cast(DatagramStreams, self.streams))
+            streams = cast(DatagramStreams, self.streams)
+            return SharedDial(self._pool, owner, streams, source_of(owner.client_address))
         direct = self._direct
         if (
             target is None

@@ -28,12 +28,16 @@ class QuestionCarrier:
     """
     An association's share of the pool: carries its questions and their answers.
 
+    :ivar source: the client, as limits count it.
     :ivar is_open: it was not closed yet.
     :ivar taker: who takes answers.
     :ivar unanswered: questions that were given up.
     """
 
-    def __init__(self, pool: QuestionPool, address: Address | None, local: Address | None) -> None:
+    def __init__(
+        self, pool: QuestionPool, address: Address | None, local: Address | None, source: str
+    ) -> None:
+        self.source = source
         self.address = address
         self.local = local
         self.is_open = True
@@ -115,8 +119,12 @@ class SharedDial:
     :ivar tried: None: the pool tries, not this.
     """
 
-    def __init__(self, pool: QuestionPool, owner: DialOwner, streams: DatagramStreams) -> None:
-        """:param streams: makes the association's side of the pool."""
+    def __init__(self, pool: QuestionPool, owner: DialOwner, streams: DatagramStreams, source: str) -> None:
+        """
+        :param streams: makes the association's side of the pool.
+        :param source: the client, as limits count it.
+        """
+        self._source = source
         self.tried: Address | None = None
         self._pool = pool
         self._owner = owner
@@ -142,7 +150,7 @@ class SharedDial:
             problem = TargetsFull(f"{destination.label}: max-conns-per-target={limit}")
             self._owner.dial_failed(problem, address)
             return
-        carrier = QuestionCarrier(self._pool, address, connection.local)
+        carrier = QuestionCarrier(self._pool, address, connection.local, self._source)
         self._owner.dialled(self._streams.over_messages(carrier), destination)
 
     def failed(self, problem: DialError, address: Address | None) -> None:

@@ -117,8 +117,10 @@ class SharedTests(PoolCase):
         self.serve()
         count = PIPELINE * MOST_CONNECTIONS + 5
         client = self.datagrams()
-        for number in range(count):
-            client.sendto(self.question(number, number), self.where())
+        others = [self.datagrams(f"127.0.0.{number}") for number in range(2, 250)]
+        senders = [client] * (count - len(others)) + others
+        for number, sender in enumerate(senders):
+            sender.sendto(self.question(number, number), self.where())
             if number % 8 == 0:
                 self.look()
         got = self.wait_for(count - 5)
@@ -128,6 +130,20 @@ class SharedTests(PoolCase):
             one.answer(*one.got)
         got = self.wait_for(count)
         self.assertEqual({message[-4:] for message in got}, {b"%04d" % number for number in range(count)})
+
+    def test_one_client_leaves_places(self) -> None:
+        """A client with many questions that are not answered does not delay another one's."""
+        self.serve()
+        client = self.datagrams()
+        for number in range(2 * PIPELINE * MOST_CONNECTIONS):
+            client.sendto(self.question(number, number), self.where())
+            if number % 8 == 0:
+                self.look()
+        share = PIPELINE * MOST_CONNECTIONS // 2
+        self.assertEqual(len(self.wait_for(share)), share)
+        other = self.datagrams("127.0.0.2")
+        other.sendto(self.question(9999), self.where())
+        self.assertIn(b"9999", [message[-4:] for message in self.wait_for(share + 1)])
 
     def test_descriptors(self) -> None:
         """Connections are counted, each once, and associations that share them are not."""
