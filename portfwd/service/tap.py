@@ -331,6 +331,12 @@ def makeService(options: ForwarderOptions) -> IService:
 
     Prints every problem of a bad rules file and leaves with status 2.
     """
+    try:
+        os.getcwd()
+    except OSError as problem:
+        # Names without a "/" in front, of files and in rules, would mean nothing.
+        print(f"portfwd: the working directory cannot be used: {problem.strerror}", file=sys.stderr)
+        raise SystemExit(1) from None
     files, factories = ReadBefore(DiskFiles()), Factories()
     if options["watch"]:
         files.take(os.path.abspath(options["config"]))

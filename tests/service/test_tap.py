@@ -67,6 +67,19 @@ class TapCase(TestCase):
         return made
 
 
+class DirectoryTests(TapCase):
+    """The working directory."""
+
+    def test_gone(self) -> None:
+        """In a directory that was deleted nothing starts, and one line says why."""
+        os.rmdir(self.directory)
+        for arguments in (("--rule", RULE), ("-c", "rules.conf"), ("-c", "rules.conf", "--watch")):
+            self.errors.truncate(0)
+            said = self.leaves(1, tap.makeService, parsed(*arguments))
+            self.assertEqual(said.count("\n"), 1)
+            self.assertIn("the working directory cannot be used: No such file or directory", said)
+
+
 class OptionsTests(TapCase):
     """The command line."""
 
