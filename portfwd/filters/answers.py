@@ -249,7 +249,9 @@ class Await:
     """
     Pause reading until `awaitable` has a result, then call `IFilter.resumed` with it.
 
-    If it pauses the direction of the bytes that the filter was called with, it keeps them for `resumed`.
+    If it pauses the direction of the bytes that the filter was called with, it keeps them for `resumed`. From
+    ``received`` it pauses that direction only: what the other side sends still passes, also answers to bytes
+    that are judged later. `directions` names both where nothing may pass before the result.
 
     If it raises, ``failed`` is called instead (see `IFailing`); a filter without that method has failed
     itself, and `IFilterFactory.on_error` decides. Results are told one at a time, after the verdict that is
