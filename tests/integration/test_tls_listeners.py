@@ -123,6 +123,8 @@ class OpenSSLTests(ListenerCase):
             check=False,
         )  # fmt: skip
         self.assertIn(b"no renegotiation", done.stderr)
+        (line,) = forwarder.access_lines(1)
+        self.assertIn("wanted to renegotiate", line.raw["detail"])
 
     def test_resumption(self) -> None:
         """A session is resumed, in both versions, and over a reload of the same files."""

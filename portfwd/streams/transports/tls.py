@@ -31,7 +31,7 @@ from zope.interface import implementer
 
 from portfwd.streams.transports.layers import ILayer, LayeredStream
 from portfwd.streams.transports.plain import IStreamProtocol, PlainTransport
-from portfwd.streams.transports.tls_failures import NotAdmitted, TLSBroken, explain
+from portfwd.streams.transports.tls_failures import NotAdmitted, TLSBroken, explain, explain_open
 from portfwd.streams.transports.tls_side import DECODE_ERROR, HandshakeRefused, Preamble, TLSSide
 from portfwd.streams.transports.transport_queue import undelivered_bytes
 from portfwd.wire import Need, WireError
@@ -252,6 +252,12 @@ class TLSLayer(protocol.Protocol):
             head, self._head = self._head, b""
             self._stream.dataReceived(head)
 
+    @property
+    def _version(self) -> str:
+        """Of TLS, as the handshake settled it: after an error OpenSSL does not say."""
+        info = self._stream.tls
+        return "" if info is None else info.version
+
     def _decrypt(self, data: bytes) -> None:
         """Give the stream all that can be decrypted with `data`, in one piece."""
         tls, incoming = self._tls, self._incoming
@@ -277,7 +283,7 @@ class TLSLayer(protocol.Protocol):
         if pieces:
             self._stream.dataReceived(pieces[0] if len(pieces) == 1 else b"".join(pieces))
         if problem is not None:
-            self._break(f"TLS: {explain(problem)}")
+            self._break(f"TLS: {explain_open(problem, self._version)}")
         elif self._peer_ended and self._broken is None:
             self._stream.readConnectionLost()
 
@@ -391,7 +397,7 @@ class TLSLayer(protocol.Protocol):
                     records.append(outgoing.read())
                 data = b"".join(records)
         except ssl.SSLError as problem:
-            self._break(f"TLS: {explain(problem)}")
+            self._break(f"TLS: {explain_open(problem, self._version)}")
             return
         self.below.write(data)
 

@@ -45,9 +45,7 @@ REASONS: Final[Mapping[str, str]] = MappingProxyType(
         "SSLV3_ALERT_CERTIFICATE_REVOKED": "the peer finds our certificate revoked",
         "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "the peer does not accept our certificate",
         "TLSV13_ALERT_CERTIFICATE_REQUIRED": "the peer wants a certificate of ours: set client-cert=",
-        "SSLV3_ALERT_HANDSHAKE_FAILURE": (
-            "the peer refused: no cipher in common, or it wants a certificate, or to renegotiate"
-        ),
+        "SSLV3_ALERT_HANDSHAKE_FAILURE": "the peer refused: no cipher in common, or it wants a certificate",
         "TLSV1_ALERT_PROTOCOL_VERSION": "the peer takes none of our versions of TLS (1.2 and 1.3)",
         "TLSV1_ALERT_NO_APPLICATION_PROTOCOL": "the peer speaks none of the protocols of alpn=",
         "TLSV1_UNRECOGNIZED_NAME": "the peer does not know the server name that was asked for",
@@ -56,6 +54,11 @@ REASONS: Final[Mapping[str, str]] = MappingProxyType(
         "TLSV1_ALERT_DECRYPT_ERROR": "the peer could not verify our handshake",
     }
 )
+
+#: What the fatal alert of a peer of TLS 1.2 means behind the handshake: it may end the connection when its
+#: renegotiation is refused (RFC 5246 section 7.2.2).
+#: In TLS 1.3 a server may send it there because of our certificate.
+RENEGOTIATION: Final = "the peer gave up: it wanted to renegotiate, which is refused"
 
 #: OpenSSL's codes of a certificate that is not good (``x509_vfy.h``).
 CERTIFICATE: Final[Mapping[int, str]] = MappingProxyType(
@@ -85,6 +88,16 @@ class TLSBroken(error.ConnectionLost):
 
 class NotAdmitted(Exception):
     """A peer whose handshake is good is not one of those who may come in."""
+
+
+def explain_open(problem: ssl.SSLError, version: str) -> str:
+    """
+    As `explain`, of a problem behind the handshake.
+
+    :param version: see `TLSInfo`.
+    """
+    refused = getattr(problem, "reason", None) == "SSLV3_ALERT_HANDSHAKE_FAILURE"
+    return RENEGOTIATION if refused and version == "TLSv1.2" else explain(problem)
 
 
 def explain(problem: ssl.SSLError) -> str:

@@ -7,7 +7,15 @@ import ssl
 from twisted.internet.error import ConnectionLost
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.streams.transports.tls_failures import CERTIFICATE, MAX_QUOTED, REASONS, TLSBroken, explain
+from portfwd.streams.transports.tls_failures import (
+    CERTIFICATE,
+    MAX_QUOTED,
+    REASONS,
+    RENEGOTIATION,
+    TLSBroken,
+    explain,
+    explain_open,
+)
 
 
 def error(reason: str | None) -> ssl.SSLError:
@@ -31,6 +39,15 @@ class ExplainTests(SynchronousTestCase):
         """Each reason of the table has its sentence."""
         for reason, sentence in REASONS.items():
             self.assertEqual(explain(error(reason)), sentence)
+
+    def test_renegotiation(self) -> None:
+        """A refusal behind the handshake is about renegotiation in TLS 1.2, and in TLS 1.3 it is not."""
+        refusal = error("SSLV3_ALERT_HANDSHAKE_FAILURE")
+        self.assertEqual(explain_open(refusal, "TLSv1.2"), RENEGOTIATION)
+        self.assertEqual(explain_open(refusal, "TLSv1.3"), explain(refusal))
+        self.assertNotIn("renegotiate", explain(refusal))
+        other = error("DECRYPTION_FAILED_OR_BAD_RECORD_MAC")
+        self.assertEqual(explain_open(other, "TLSv1.2"), explain(other))
 
     def test_unknown(self) -> None:
         """OpenSSL's own words do where there are no better ones."""
