@@ -307,6 +307,9 @@ class Poller:
                     watcher.ready(bits)
                 except BaseException:
                     self._report(watcher)
+        if self._leaving:
+            # Before the turn, which may be a listener's: what has left gives its descriptors to new clients.
+            self._close_leaving()
         if with_turns:
             turn = queues.next_turn()
             turn.queued = False

@@ -404,6 +404,15 @@ class TurnTests(PollerCase):
         self.reactor.advance(0)
         self.assertEqual((before, told), (0, [1]))
 
+    def test_closed_before_a_turn(self) -> None:
+        """What events close is closed before a turn: a listener's turn needs the descriptors."""
+        numbers: list[int] = []
+        near, far = self.watched(Watcher(lambda: self.poller.forget(near)))
+        self.poller.take_turn(Watcher(lambda: numbers.append(near.fileno())))
+        far.send(b"1")
+        self.poller.doRead()
+        self.assertEqual(numbers, [-1])
+
     def test_closed_while_nothing_runs(self) -> None:
         """Outside a batch there is nothing to wait for."""
         near, _ = self.sockets()
