@@ -26,7 +26,7 @@ class LexerTests(SynchronousTestCase):
     """What Pygments and editors see."""
 
     if find_spec("pygments") is None:
-        skip = "needs pygments, of the extra 'docs'"
+        skip = "pygments comes with the extra 'docs'"
 
     def tokens(self, text: str) -> list[tuple[str, str]]:
         """The words that have a colour."""

@@ -30,7 +30,7 @@ class MypyTests(SynchronousTestCase):
     def test_listings(self) -> None:
         """Each listing and each file of the example package is free of errors."""
         if find_spec("mypy") is None or (self.plugins and find_spec("mypy_zope") is None):
-            raise SkipTest("needs mypy and mypy-zope")
+            raise SkipTest("mypy and mypy-zope come with the extra 'lint'")
         place = Path(self.mktemp())
         place.mkdir()
         (place / "mypy.ini").write_text(CONFIG.format(plugins=self.plugins))

@@ -74,7 +74,7 @@ class ContainerTests(SynchronousTestCase):
     def test_lint(self) -> None:
         """hadolint has no complaint."""
         if shutil.which("hadolint") is None:
-            raise SkipTest("needs hadolint")
+            raise SkipTest("hadolint is not in Debian: install it to check the Containerfile")
         done = subprocess.run(
             ["hadolint", ROOT / "Containerfile"], capture_output=True, text=True, check=False
         )
@@ -106,7 +106,7 @@ class ManifestTests(SynchronousTestCase):
         import yaml
 
         if find_spec("helm_python") is None:
-            raise SkipTest("needs helm-python-sdk")
+            raise SkipTest("helm-python-sdk is installed by hand")
         from helm_python.chart import Chart  # type: ignore[import-not-found]
 
         with Chart.load(os.fspath(CHART)) as chart:

@@ -46,7 +46,7 @@ class PluginTests(SynchronousTestCase):
     def test_fixtures(self) -> None:
         """Tests use a `Pipe` and a running forwarder; a filter that raises at the close is an error."""
         if find_spec("pytest") is None:
-            raise SkipTest("needs pytest")
+            raise SkipTest("pytest comes with the extra 'lint'")
         place = Path(self.mktemp())
         place.mkdir()
         (place / "test_it.py").write_text(TESTS)
