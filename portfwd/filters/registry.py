@@ -150,13 +150,8 @@ class Registry:
     """
 
     def __init__(self, origins: Iterable[Origin]) -> None:
-        self._origins: dict[str, list[Origin]] = {}
+        self._origins = by_name(origins)
         self._found: dict[str, FoundPlugin] = {}
-        for origin in origins:
-            same = self._origins.setdefault(origin.name, [])
-            # One distribution may be found twice: installed, and in a tree on the path.
-            if all((one.path, one.package) != (origin.path, origin.package) for one in same):
-                same.append(origin)
 
     def __repr__(self) -> str:
         return f"<Registry {len(self._origins)} filters, {len(self._found)} imported>"
@@ -164,9 +159,7 @@ class Registry:
     @classmethod
     def installed(cls) -> Registry:
         """What the distributions of this Python bring, and ours."""
-        own = (Origin(name, path, OWN) for name, path in BUILT_IN.items())
-        others = (origin_of(point) for point in entry_points(group=GROUP))
-        return cls((*own, *(origin for origin in others if origin.package != OWN)))
+        return cls(installed_origins(GROUP, BUILT_IN))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -217,6 +210,27 @@ class Registry:
                 f"uninstall one of them, or write {' or '.join(map(_python_name, origins))}",
             )
         return origins[0]
+
+
+def installed_origins(group: str, own: Mapping[str, str]) -> Iterator[Origin]:
+    """Find the plug-ins of an entry point group: ours, which `own` has, then those of other distributions."""
+    for name, path in own.items():
+        yield Origin(name, path, OWN)
+    for point in entry_points(group=group):
+        origin = origin_of(point)
+        if origin.package != OWN:
+            yield origin
+
+
+def by_name(origins: Iterable[Origin]) -> dict[str, list[Origin]]:
+    """Sort origins by what rules files call them; one distribution may be found twice and counts once."""
+    found: dict[str, list[Origin]] = {}
+    for origin in origins:
+        same = found.setdefault(origin.name, [])
+        # One distribution is found twice where it is installed and also in a tree on the path.
+        if all((one.path, one.package) != (origin.path, origin.package) for one in same):
+            same.append(origin)
+    return found
 
 
 def origin_of(point: EntryPoint) -> Origin:

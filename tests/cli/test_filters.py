@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from portfwd.cli.filters import list_filters
+from portfwd.cli.plugin_list import list_plugins
 from portfwd.filters.registry import Origin, Registry
 from tests.cli.running import CommandTestCase
 from tests.rules.golden import FILTERS
@@ -67,5 +67,5 @@ class FiltersTests(CommandTestCase):
 
     def test_installed(self) -> None:
         """Nothing is wrong with what portfwd itself brings."""
-        own = [one for one in list_filters(Registry.installed()) if one.origin.package == "portfwd"]
+        own = [one for one in list_plugins(Registry.installed()) if one.origin.package == "portfwd"]
         self.assertEqual([one.error for one in own if one.error], [])

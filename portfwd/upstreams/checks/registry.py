@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from importlib.metadata import entry_points
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -23,8 +22,9 @@ from portfwd.filters.registry import (
     PYTHON,
     Origin,
     Unavailable,
+    by_name,
     import_origin,
-    origin_of,
+    installed_origins,
     python_origin,
     told,
 )
@@ -34,8 +34,6 @@ from portfwd.values import printable
 
 #: The group of entry points that name checks.
 GROUP: Final = "portfwd.checks"
-#: The distribution whose checks are the built-in ones.
-OWN: Final = "portfwd"
 #: Our own entry points once more, for a tree that was not installed, or before it gained a check.
 BUILT_IN: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -103,11 +101,7 @@ class CheckRegistry:
     """The checks that can be named; `CheckRegistry.installed` has those of this Python."""
 
     def __init__(self, origins: Iterable[Origin]) -> None:
-        self._origins: dict[str, list[Origin]] = {}
-        for origin in origins:
-            same = self._origins.setdefault(origin.name, [])
-            if all((one.path, one.package) != (origin.path, origin.package) for one in same):
-                same.append(origin)
+        self._origins = by_name(origins)
 
     def __repr__(self) -> str:
         return f"<CheckRegistry {len(self._origins)} checks>"
@@ -115,9 +109,7 @@ class CheckRegistry:
     @classmethod
     def installed(cls) -> CheckRegistry:
         """What the distributions of this Python bring, and ours."""
-        own = (Origin(name, path, OWN) for name, path in BUILT_IN.items())
-        others = (origin_of(point) for point in entry_points(group=GROUP))
-        return cls((*own, *(origin for origin in others if origin.package != OWN)))
+        return cls(installed_origins(GROUP, BUILT_IN))
 
     def origins(self) -> Iterator[Origin]:
         """Every entry point, by name."""
