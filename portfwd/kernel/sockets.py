@@ -375,6 +375,13 @@ def reset_on_close(sock: socket.socket) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
 
 
+def close_by_reset(sock: socket.socket) -> None:
+    """Close a connection with a reset; one that was closed elsewhere is fine."""
+    with contextlib.suppress(OSError):
+        reset_on_close(sock)
+    sock.close()
+
+
 class Limits(Protocol):
     """What is needed of the ``resource`` module."""
 

@@ -19,7 +19,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from portfwd.kernel.failures import log_failure
-from portfwd.kernel.sockets import accept, reset_on_close, to_address
+from portfwd.kernel.sockets import accept, close_by_reset, to_address
 from portfwd.limits.descriptors import PER_SESSION, Descriptors
 from portfwd.listen.accept_limit import Accept, AcceptLimit
 
@@ -131,7 +131,7 @@ class LateClients:
             self._accept(client, to_address(family, sockaddr))
         except BaseException:
             log_failure(self._log, "{name}: taking a client in failed", name=self._name)
-            self._turn_away(client)
+            close_by_reset(client)
             self._budget.give_back(PER_SESSION)
         return True
 
@@ -139,16 +139,9 @@ class LateClients:
         """Reset those who still wait."""
         self._stop_waiting()
         while self._clients:
-            self._turn_away(self._clients.popleft()[0])
+            close_by_reset(self._clients.popleft()[0])
             self._budget.give_back(WAITING)
         self._end()
-
-    def _turn_away(self, client: socket.socket) -> None:
-        try:
-            reset_on_close(client)
-        except OSError:  # it was closed already
-            pass
-        client.close()
 
     def _stop_waiting(self) -> None:
         if self._accept_limit is not None:

@@ -27,7 +27,7 @@ from zope.interface import implementer
 from portfwd.kernel.failures import log_failure, log_warning
 from portfwd.kernel.polling import Polling
 from portfwd.kernel.reactor import Reactor
-from portfwd.kernel.sockets import EXHAUSTED, accept, reset_on_close, to_address
+from portfwd.kernel.sockets import EXHAUSTED, accept, close_by_reset, to_address
 from portfwd.limits.descriptors import PER_SESSION, Descriptors
 from portfwd.listen.accept_limit import Accept, AcceptLimit, MakeRoom
 from portfwd.listen.late_clients import BATCH, LateClients
@@ -373,11 +373,7 @@ class Listener:
         return self._make_room is not None and self._make_room(why)
 
     def _turn_away(self, client: socket.socket) -> None:
-        try:
-            reset_on_close(client)
-        except OSError:  # it was closed already
-            pass
-        client.close()
+        close_by_reset(client)
         self._budget.give_back(PER_SESSION)
 
     def _wait_at(self, accept_limit: AcceptLimit, seconds: float) -> None:

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 
 from twisted.logger import Logger
 
 from portfwd.kernel.reactor import Reactor
-from portfwd.kernel.sockets import reset_on_close
+from portfwd.kernel.sockets import close_by_reset
 from portfwd.limits.descriptors import PER_SESSION, DescriptorBudget
 from portfwd.listen import systemd
 from portfwd.listen.listener import Listener
@@ -62,9 +61,7 @@ class UnusedSockets:
         budget = self._budget
 
         def refuse(client: socket.socket, _: Address | None) -> None:
-            with suppress(OSError):
-                reset_on_close(client)
-            client.close()
+            close_by_reset(client)
             budget.give_back(PER_SESSION)
 
         for descriptor in self._inherited().get(name, ()):
