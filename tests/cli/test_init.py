@@ -6,7 +6,8 @@ import re
 
 from portfwd.cli import init
 from tests.cli.running import CommandTestCase
-from tests.service.pems import CA, directory_of, write_authority, write_pair
+from tests.places import short_directory
+from tests.service.pems import CA, write_authority, write_pair
 
 
 class InitTests(CommandTestCase):
@@ -14,7 +15,7 @@ class InitTests(CommandTestCase):
 
     def test_every_job(self) -> None:
         """``check`` has nothing to say of any file, nor of the lines in it that are commented out."""
-        made = directory_of(self)
+        made = short_directory(self)
         pem, key = write_pair(made, "www", CA.issue_cert("www.example.com"))
         places = {
             "/etc/portfwd/tls/fullchain.pem": pem,

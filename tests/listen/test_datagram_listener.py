@@ -28,6 +28,7 @@ from portfwd.rules import parse
 from portfwd.service.run.reload import ReloadResult
 from portfwd.values import CloseReason, InetAddress, Side
 from tests.listen.post import TIMEOUT, PostCase
+from tests.places import short_directory
 
 
 class AssociationTests(PostCase):
@@ -1194,7 +1195,7 @@ class UnixTests(PostCase):
 
     def test_file(self) -> None:
         """The socket's file has its bits from the beginning, replaces one left over, and goes at the end."""
-        path = self.mktemp()
+        path = str(short_directory(self) / "s")
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as left:
             left.bind(path)
         self.forward(f"r: unix-dgram:{path} mode=0640 -> 127.0.0.1:UP/udp")
@@ -1207,7 +1208,7 @@ class UnixTests(PostCase):
 
     def test_in_use(self) -> None:
         """The file of a socket that somebody reads stays his."""
-        path = self.mktemp()
+        path = str(short_directory(self) / "s")
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
             other.bind(path)
             refusal = self.assertRaises(StartError, self.forward, f"r: unix-dgram:{path} -> 127.0.0.1:UP/udp")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-from pathlib import Path
 from typing import Any, cast
 
 from twisted.application.service import IService, MultiService
@@ -21,6 +20,7 @@ from portfwd.filters import DONE, TO_UPSTREAM, Direction, Filter, Verdict
 from portfwd.rules.model import Rule, Ruleset
 from portfwd.service.embed import EmbeddedForwarder
 from portfwd.values import CloseReason, SessionSummary
+from tests.places import short_directory
 from tests.service.contexts import Lines, a_used_port, rules
 
 REACTOR = cast(Any, reactor)
@@ -236,10 +236,8 @@ class LifeTests(TestCase):
 
     async def test_directives(self) -> None:
         """The lines of a rules file about the whole process do what they do under twistd."""
-        home = Path(self.mktemp())
-        home.mkdir()
-        os.chmod(home, 0o700)
-        control = os.path.relpath(home / "admin.sock")
+        home = short_directory(self)
+        control = home / "admin.sock"
         service = self._start(
             rules(
                 f"log access=json file={home}/access.log\nadmin unix:{control}\npidfile {home}/pid\n"

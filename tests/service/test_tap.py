@@ -22,6 +22,7 @@ from portfwd.service.daemon.notify import STOP_MARGIN
 from portfwd.service.run.forwarder import DRAIN, Forwarder
 from portfwd.service.run.rereading import Confinement, Rereading
 from portfwd.service.tap import BAD_RULES, Announcing, Daemon, ForwarderOptions, PidFile, read_rules
+from tests.places import short_directory
 from tests.service.contexts import a_used_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,8 +41,7 @@ class TapCase(TestCase):
 
     def setUp(self) -> None:
         """A directory that is the working one."""
-        self.directory = Path(os.path.abspath(self.mktemp()))
-        self.directory.mkdir()
+        self.directory = short_directory(self)
         self.addCleanup(os.chdir, os.getcwd())
         os.chdir(self.directory)
         self.errors = io.StringIO()

@@ -26,6 +26,7 @@ from portfwd.testing.peers import (
     converse,
 )
 from portfwd.values import Address, InetAddress, UnixAddress
+from tests.places import short_directory
 
 LOOPBACK = InetAddress("127.0.0.1", 0)
 
@@ -143,8 +144,7 @@ class GoodTests(Talk):
 
     def test_every_family(self) -> None:
         """IPv6 and unix sockets, by path and abstract, work alike."""
-        path = os.path.join(os.path.relpath(self.mktemp()))
-        os.makedirs(os.path.dirname(path), exist_ok=True)
+        path = os.path.relpath(short_directory(self) / "s")
         names: list[Address] = [
             InetAddress("::1", 0),
             UnixAddress(path),
@@ -344,9 +344,8 @@ class PartsTests(Talk):
 
     def test_a_unix_name_that_is_gone(self) -> None:
         """Closing a listener whose file somebody removed is no error."""
-        path = self.mktemp()
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        listener = ScriptedListener(UnixAddress(os.path.relpath(path)))
+        path = str(short_directory(self) / "s")
+        listener = ScriptedListener(UnixAddress(path))
         os.unlink(path)
         listener.close()
 

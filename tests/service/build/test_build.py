@@ -48,6 +48,7 @@ from portfwd.streams.opening import StreamMaker
 from portfwd.streams.sockets.socket_opening import SocketShare, SocketStreams
 from portfwd.streams.transports.paced_transport import PacedTransport
 from portfwd.values import InetAddress, UnixAddress
+from tests.places import short_directory
 from tests.relay.fakes import FakeStream
 from tests.service.contexts import Lines, a_context, a_used_port, rules
 from tests.service.pems import directory_of, write_pair
@@ -242,7 +243,7 @@ class BindTests(BindCase):
     def test_all_or_nothing(self) -> None:
         """Every failure has a line with rule, address and reason; what was bound is closed again."""
         used = a_used_port(self)
-        path = self.mktemp()
+        path = short_directory(self) / "s"
         lines = self.failures(
             f"a: 127.0.0.1:{used} -> 10.0.0.1:1\n"
             f"b: unix:{path} -> 10.0.0.1:1\n"

@@ -24,6 +24,7 @@ from portfwd.service.run.forwarder import Forwarder
 from portfwd.service.run.session_log import Silent
 from portfwd.values import CloseReason
 from tests.integration.programs import free_port
+from tests.places import short_directory
 from tests.service.contexts import Lines, a_used_port, rules
 
 #: Seconds after which a peer gives up, and a test has failed. Only failures wait so long: it is far more than
@@ -133,7 +134,7 @@ class StartTests(ForwarderCase):
 
     async def test_addresses(self) -> None:
         """Every rule's real addresses are known when it runs, and none before or after."""
-        path = os.path.abspath(self.mktemp())
+        path = str(short_directory(self) / "s")
         forwarder = self.forwarder(
             f"a: 127.0.0.1:0 -> {self.target}\n"
             f"b: unix:{path} -> {self.target}\n"
@@ -153,7 +154,7 @@ class StartTests(ForwarderCase):
     def test_all_or_nothing(self) -> None:
         """One port that is taken, and nothing is bound."""
         used = a_used_port(self)
-        path = self.mktemp()
+        path = str(short_directory(self) / "s")
         forwarder = self.forwarder(f"a: unix:{path} -> {self.target}\nb: 127.0.0.1:{used} -> {self.target}\n")
         before = count_descriptors()
         problem = self.assertRaises(StartError, forwarder.privilegedStartService)
@@ -394,7 +395,7 @@ class RelayCase(ForwarderCase):
 
     async def test_unix(self) -> None:
         """A unix listener, a unix target."""
-        for name in ("@portfwd-test-" + os.urandom(6).hex(), os.path.abspath(self.mktemp())):
+        for name in ("@portfwd-test-" + os.urandom(6).hex(), str(short_directory(self) / "s")):
             self.lines.closed_lines.clear()
             self.upstream = socket.socket(socket.AF_UNIX)
             self.addCleanup(self.upstream.close)

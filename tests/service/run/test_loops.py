@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from portfwd.values import CloseReason
 from tests.integration.programs import free_port
+from tests.places import short_directory
 from tests.service.run.test_forwarder import ForwarderCase
 
 
@@ -68,7 +69,7 @@ class LoopTests(ForwarderCase):
 
     async def test_unix(self) -> None:
         """Unix sockets have no addresses of their own unless one is asked for."""
-        port, path = free_port(), os.path.relpath(self.mktemp())
+        port, path = free_port(), os.path.relpath(short_directory(self) / "s")
         await self.check(f"a: 127.0.0.1:{port} -> unix:{path}\nb: unix:{path} -> localhost:{port}\n", port, 3)
 
     async def test_chain(self) -> None:
@@ -127,7 +128,7 @@ class LoopTests(ForwarderCase):
 
     async def test_copies_through_another(self) -> None:
         """By way of another rule, over a unix socket, which ends too."""
-        port, path = free_port(), os.path.relpath(self.mktemp())
+        port, path = free_port(), os.path.relpath(short_directory(self) / "s")
         await self.copied(
             f"a: 127.0.0.1:{port} -> {self.target}\n    filter tee to=unix:{os.path.abspath(path)}\n"
             f"b: unix:{path} -> 127.0.0.1:{port}\n",

@@ -21,6 +21,7 @@ from portfwd.service.run import measuring
 from portfwd.service.run.forwarder import Forwarder
 from portfwd.service.run.measuring import Watchers, measure, missing
 from portfwd.values import CloseReason
+from tests.places import short_directory
 from tests.service.contexts import a_free_port, a_used_port, rules, take_port
 from tests.service.run.test_forwarder import PORTABLE, TIMEOUT, ForwarderCase
 
@@ -259,7 +260,7 @@ class WatchersTests(ForwarderCase):
 
     async def test_page(self) -> None:
         """The page is there while sessions run, on TCP of both families and on a unix socket."""
-        path = os.path.abspath(self.mktemp())
+        path = str(short_directory(self) / "s")
         for listen in ("127.0.0.1:0", "[::1]:0", f"unix:{path}"):
             forwarder = self.forwarder(f"metrics {listen}\na: 127.0.0.1:0 -> {self.target}")
             self.assertEqual(forwarder.metrics_address, "")

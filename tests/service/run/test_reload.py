@@ -36,6 +36,7 @@ from portfwd.service.run.measuring import measure
 from portfwd.service.run.reload import MAX_LINES, ReloadResult, shortened
 from portfwd.service.run.transition import Transition
 from portfwd.values import CloseReason
+from tests.places import short_directory
 from tests.service.contexts import Lines, a_free_port, a_used_port, rules
 from tests.service.run.test_forwarder import PORTABLE, ForwarderCase, open_descriptors
 
@@ -418,7 +419,7 @@ class ListenerOptionTests(ReloadCase):
 
     async def test_mode(self) -> None:
         """Permission bits of a socket's file change with the rule; where they cannot, that is said."""
-        path = os.path.abspath(self.mktemp())
+        path = str(short_directory(self) / "s")
         forwarder = self.started(f"a: unix:{path} -> {self.target}\nb: unix:@{path} -> {self.target}\n")
         text = f"a: unix:{path} mode=0666 -> {self.target}\nb: unix:@{path} mode=0666 -> {self.target}\n"
         await self.applied(forwarder, text)
@@ -464,7 +465,8 @@ class BindTests(ReloadCase):
         (old,) = forwarder.addresses["a"]
         before, spent = count_descriptors(), forwarder._budget.spent
         await self.applied(
-            forwarder, f"b: unix:{self.mktemp()} -> {self.target}\nc: [::1]:0 -> {self.target}\n"
+            forwarder,
+            f"b: unix:{short_directory(self) / 's'} -> {self.target}\nc: [::1]:0 -> {self.target}\n",
         )
         self.assertRaises(ConnectionRefusedError, self.connect_to, old)
         self.assertEqual(forwarder._budget.spent, spent + 1)
@@ -491,7 +493,7 @@ class BindTests(ReloadCase):
 
     async def test_taken_port(self) -> None:
         """A port that somebody else has: nothing is changed, and the line is named."""
-        used, path = a_used_port(self), self.mktemp()
+        used, path = a_used_port(self), short_directory(self) / "s"
         text = f"a: 127.0.0.1:0 -> {self.target}\n"
         forwarder = self.started(text)
         client, server = await self.session(forwarder)
@@ -561,7 +563,7 @@ class BindTests(ReloadCase):
         port = a_free_port()
         text = f"a: 127.0.0.1:{port} -> {self.target}\n"
         forwarder = self.started(text, platform=PORTABLE)
-        await self.applied(forwarder, text + f"b: unix:{self.mktemp()} -> {self.target}\n")
+        await self.applied(forwarder, text + f"b: unix:{short_directory(self) / 's'} -> {self.target}\n")
         for name in ("a", "b"):
             client, server = await self.session(forwarder, name)
             await self.converses(client, server)
@@ -705,7 +707,7 @@ class FileTests(ReloadCase):
 
     async def test_dry_run(self) -> None:
         """The difference is told, ports are tried, and nothing listens or is changed."""
-        used, path, port = a_used_port(self), self.mktemp(), a_free_port()
+        used, path, port = a_used_port(self), short_directory(self) / "s", a_free_port()
         text = f"a: 127.0.0.1:0 -> {self.target}\n"
         forwarder = self.started(text)
         before = count_descriptors(), forwarder.addresses

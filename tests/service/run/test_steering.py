@@ -14,6 +14,7 @@ from portfwd.errors import SteerError
 from portfwd.service.build.build import count_descriptors
 from portfwd.service.run.forwarder import Forwarder
 from portfwd.values import CloseReason
+from tests.places import short_directory
 from tests.service.contexts import a_free_port
 from tests.service.run.test_forwarder import PORTABLE, TIMEOUT
 from tests.service.run.test_reload import ReloadCase, a_free_range, is_free
@@ -171,7 +172,7 @@ class DrainTests(SteeringCase):
 
     async def test_resume(self) -> None:
         """It is bound again, on the same path, and sessions that were to end are spared."""
-        path = os.path.abspath(self.mktemp())
+        path = str(short_directory(self) / "s")
         forwarder = self.started(f"a: unix:{path} -> {self.target}\n", drain=0.2)
         client, server = await self.session(forwarder)
         spent = forwarder._budget.spent
