@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Final
 
 from twisted.internet.interfaces import IDelayedCall
@@ -45,6 +45,8 @@ class LiveRule(RelayRule):
     :ivar sessions: those that are not closed yet.
     :ivar counts: what is counted for all rules of this name that there have been, one after the other.
     :ivar when_empty: called when the last session is closed, if there is somebody to call.
+    :ivar heir: the rule that a reload has put in the place of this one; None: there is none.
+    :ivar older: the rules in whose place this one is, and which still have sessions.
     """
 
     _log = Logger()
@@ -85,6 +87,8 @@ class LiveRule(RelayRule):
         self._closing: IDelayedCall | None = None
         self.sessions: dict[int, Session] = {}
         self.when_empty: Callable[[], None] | None = None
+        self.heir: LiveRule | None = None
+        self.older: dict[LiveRule, None] = {}
         secures = any(getattr(factory, "starts_tls", {}) for _, factory in self.filters)
         self._session_class = SecuredSession if secures else FilteredSession if self.filters else Session
         self._ids = itertools.count(1) if ids is None else ids
@@ -176,8 +180,27 @@ class LiveRule(RelayRule):
 
     # Targets that go down
 
+    def decides_about(self, destination: Destination) -> bool:
+        """Whether its options and checks decide about sessions there, not those of its heir."""
+        heir = self.heir
+        return heir is None or all(one.label != destination.label for one in heir.every_destination)
+
+    def succeed(self, old: LiveRule) -> None:
+        """
+        Decide about the sessions of `old` from here on.
+
+        What is down already does not go down again, so a new ``on-down=close`` is obeyed now.
+        """
+        old.heir = self
+        self.older[old] = None
+        kept = {one.label for one in old.every_destination if one.options.on_down is OnDown.KEEP}
+        closed = {one.label for one in self.every_destination if one.options.on_down is OnDown.CLOSE} & kept
+        if closed:
+            views = [view for _, one, view in self.balancing.views() if one.label in closed]
+            old._close_at({one.member.label for one in views if one and one.state is TargetState.DOWN})
+
     def health_changed(self, health: Health, change: StateChange) -> None:
-        """See `portfwd.upstreams.states.HealthWatcher`; sessions that began before a reload are here too."""
+        """See `portfwd.upstreams.states.HealthWatcher`."""
         destinations = self.balancing.health_changed(health)
         if change.after is TargetState.DOWN and change.before is not TargetState.DOWN:
             self._close_sessions(destinations)
@@ -204,11 +227,18 @@ class LiveRule(RelayRule):
         return bool(destinations)
 
     def _close_sessions(self, destinations: Sequence[Destination]) -> None:
-        """Close the sessions of targets that went down, where ``on-down=`` says so."""
-        gone = {one.label for one in destinations if one.options.on_down is OnDown.CLOSE}
-        if not gone:
-            return
-        self._to_close += [one for one in self.sessions.values() if one.target in gone]
+        """Close the sessions of targets that went down, older ones too, where ``on-down=`` says so."""
+        gone = {
+            one.label
+            for one in destinations
+            if one.options.on_down is OnDown.CLOSE and self.decides_about(one)
+        }
+        if gone:
+            for live in (self, *self.older):
+                live._close_at(gone)
+
+    def _close_at(self, labels: Collection[str]) -> None:
+        self._to_close += [one for one in self.sessions.values() if one.target in labels]
         if self._closing is None and self._to_close:
             self._close_some(math.ceil(len(self._to_close) / CLOSING_STEPS))
 

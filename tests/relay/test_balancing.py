@@ -204,6 +204,64 @@ class DownTests(RuleCase):
         self.assertTrue(client.is_lost)
         self.assertEqual([one.taken for one in pool.members], [0, 0])
 
+    def succeeded(self, before: str, after: str) -> tuple[LiveRule, FakeStream, LiveRule]:
+        """A rule with a session at its first target, and the rule that takes its place."""
+        self.lines = SessionLines()
+        old = self.rule(f"web: :80 -> {before}")
+        client = self.session(old)
+        heir = self.rule(f"web: :80 -> {after}")
+        heir.inherit(old)
+        heir.succeed(old)
+        return old, client, heir
+
+    def goes_down(self, rule: LiveRule) -> None:
+        """The first target of `rule` fails."""
+        pool = rule.balancing.pool()
+        assert pool is not None
+        self.context.targets.failed(pool.members[0], "refused")
+        self.clock.advance(1)
+
+    def test_newest_options(self) -> None:
+        """For older sessions counts what the rule in the place of theirs says, if it has their target."""
+        two = "10.0.0.1:80, 10.0.0.2:80 max-fails=1"
+        _, client, heir = self.succeeded(two, f"{two} on-down=close")
+        self.assertFalse(client.is_lost)
+        self.goes_down(heir)
+        self.assertTrue(client.is_lost)
+        two = two.replace("10.0.0", "10.0.1")
+        _, client, heir = self.succeeded(f"{two} on-down=close", two)
+        self.goes_down(heir)
+        self.assertFalse(client.is_lost)
+        two = two.replace("10.0.1", "10.0.2")
+        old, client, _ = self.succeeded(f"{two} on-down=close", "10.0.3.1:80, 10.0.3.2:80")
+        self.goes_down(old)
+        self.assertTrue(client.is_lost, "the newer rule does not have that target")
+
+    def test_down_already(self) -> None:
+        """A new ``on-down=close`` closes older sessions at a target that is down; one of before does not."""
+        two = "10.0.0.1:80, 10.0.0.2:80 max-fails=1"
+        old = self.rule(f"web: :80 -> {two}")
+        client = self.session(old)
+        self.goes_down(old)
+        heir = self.rule(f"web: :80 -> {two} on-down=close")
+        heir.succeed(old)
+        self.assertTrue(client.is_lost)
+        heir.log = SessionLines()
+        again = self.session(heir)  # all-down=try
+        last = self.rule(f"web: :80 -> {two} on-down=close idle=5m")
+        last.succeed(heir)
+        self.clock.advance(1)
+        self.assertFalse(again.is_lost)
+
+    def test_ordered_down(self) -> None:
+        """An operator's order closes older sessions once, as the newest rule says."""
+        two = "10.0.0.1:80, 10.0.0.2:80"
+        old, client, heir = self.succeeded(f"{two} on-down=close", two)
+        heir.order_target("10.0.0.1:80", TargetState.DOWN)
+        old.obey_order("10.0.0.1:80", TargetState.DOWN)
+        self.clock.advance(1)
+        self.assertFalse(client.is_lost)
+
     def test_gone_meanwhile(self) -> None:
         """Nothing is left to do when the sessions have gone by themselves."""
         rule = self.rule("web: :80 -> 10.0.0.1:80, 10.0.0.2:80 max-fails=1 on-down=close")

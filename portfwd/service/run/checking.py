@@ -3,7 +3,8 @@
 Runs the checks of all rules: each check of a target once, however many rules have it.
 
 A check is never begun before the one before has ended, so checks do not pile up. Their beginnings are spread
-at random. The checks of rules that a reload has replaced go on while these have sessions.
+at random. The checks of rules that a reload has replaced or removed go on while these have sessions, for
+targets that no newer rule has.
 """
 
 from __future__ import annotations
@@ -240,7 +241,7 @@ class Checks:
             if not checks:
                 continue
             for destination, health in live.balancing.healths():
-                for ready in checks:
+                for ready in checks if live.decides_about(destination) else ():
                     wanted.setdefault((health, ready.identity), (ready, destination))
         for key in self._checkers.keys() - wanted.keys():
             self._checkers.pop(key).stop()

@@ -36,9 +36,6 @@ class RetiredRules:
         self._rules: dict[LiveRule, None] = {}
         self._deadlines: dict[LiveRule, IDelayedCall] = {}
         self._by_operator: set[LiveRule] = set()
-        # Which rule at work took the place of one that is leaving, and the other way round.
-        self._heirs: dict[LiveRule, LiveRule] = {}
-        self._older: dict[LiveRule, dict[LiveRule, None]] = {}
         self._late: dict[LiveRule, list[LateClients]] = {}
         self.gone: Callable[[LiveRule], None] | None = None
 
@@ -54,37 +51,36 @@ class RetiredRules:
     def __contains__(self, live: object) -> bool:
         return live in self._rules
 
-    def older(self, live: LiveRule) -> Sequence[LiveRule]:
-        """Those in whose place `live` is, whatever they were called: their sessions are its own."""
-        return tuple(self._older.get(live, ()))
-
     def family(self, live: LiveRule) -> Sequence[LiveRule]:
         """`live`, those in whose place it is, and those that have its name."""
         named = (one for one in self._rules if one.name == live.name)
-        return tuple(dict.fromkeys((live, *self.older(live), *named)))
+        return tuple(dict.fromkeys((live, *live.older, *named)))
 
     def replace(self, live: LiveRule, heir: LiveRule) -> None:
         """`heir` is in the place of `live` from here on, and of those in whose place `live` was."""
-        for one in self.older(live):
-            self._put_behind(one, heir)
-        self._older.pop(live, None)
+        for one in live.older:
+            heir.succeed(one)
+        live.older.clear()
         self.leave(live, OnRemove.STAY)
         if live in self._rules:
-            self._put_behind(live, heir)
+            heir.succeed(live)
 
     def remove(self, live: LiveRule) -> Steps[None]:
         """`live` has no heir: its ``on-remove`` decides, for sessions of earlier reloads as well."""
-        for one in (*self.older(live), live):
+        older = tuple(live.older)
+        live.older.clear()
+        for one in (*older, live):
+            one.heir = None
             self.leave(one, live.options.on_remove)
             yield
 
     def count_sessions(self, rules: Sequence[LiveRule]) -> Steps[None]:
         """Count the sessions that are there for the limits of `rules`, those that are at work now."""
         for live in rules:
-            for one in (live, *self.older(live)):
+            for one in (live, *live.older):
                 yield from one.count_for(live)
         for live in self:
-            heir = self._heirs.get(live)
+            heir = live.heir
             if heir is None:
                 live.limit()
                 yield from live.count_for(live)
@@ -123,10 +119,6 @@ class RetiredRules:
         """Reset clients of `live` that are late and still wait."""
         for late in tuple(self._late.get(live, ())):
             late.stop()
-
-    def _put_behind(self, live: LiveRule, heir: LiveRule) -> None:
-        self._heirs[live] = heir
-        self._older.setdefault(heir, {})[live] = None
 
     def leave(self, live: LiveRule, how: OnRemove) -> None:
         """`live` gets no more clients: its sessions stay, get a deadline, or are cut now."""
@@ -179,12 +171,9 @@ class RetiredRules:
         live.when_empty = None
         self._rules.pop(live, None)
         self._spare(live)
-        heir = self._heirs.pop(live, None)
-        if heir is not None:
-            older = self._older[heir]
-            del older[live]
-            if not older:
-                del self._older[heir]
+        if live.heir is not None:
+            del live.heir.older[live]
+            live.heir = None
         if self.gone is not None:
             self.gone(live)
 

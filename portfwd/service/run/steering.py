@@ -124,7 +124,7 @@ class Steering:
         """
         chosen = [one for one in found if one.live.order_target(label, ordered)]
         for one in chosen:
-            for older in self._retired_rules.older(one.live):
+            for older in one.live.older:
                 older.obey_order(label, ordered)
         if not chosen:
             known = {target.label for one in found for target in one.live.every_destination}

@@ -161,6 +161,25 @@ class ConnectTests(CheckingCase):
         client.settimeout(1)
         self.assertRaises(ConnectionResetError, client.recv, 1)
 
+    def test_checks_of_the_newest_rule(self) -> None:
+        """A reload that gives a rule another check and ``on-down=close``: older sessions follow both."""
+        self.start("web: 127.0.0.1:0 -> 127.0.0.1:{one}\n  check tcp inter=1s\n")
+        client = socket.create_connection(
+            ("127.0.0.1", int(self.forwarder.addresses["web"][0].split(":")[1]))
+        )
+        self.addCleanup(client.close)
+        self.turn_until(lambda: self.forwarder.session_count)
+        text = "web: 127.0.0.1:0 -> 127.0.0.1:{one} on-down=close\n  check tcp inter=1s port={two}\n"
+        self.forwarder.reload(rules(self.text(text)))
+        self.turn_until(lambda: self.forwarder.rules[0].rule.checks[0].options[1:])
+        self.turn(0.1)
+        self.assertEqual(repr(self.forwarder._checks), "<Checks of 1>")
+        self.pass_time(2)
+        self.assertEqual(self.forwarder.session_count, 1)
+        self.targets[1].close()
+        self.pass_time(5)
+        self.assertEqual(self.forwarder.session_count, 0)
+
     def test_no_descriptor(self) -> None:
         """Without a descriptor for it a check waits, and says nothing."""
         self.start("web: 127.0.0.1:0 -> 127.0.0.1:{one}\n  check tcp inter=1s")

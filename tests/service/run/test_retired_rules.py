@@ -103,6 +103,18 @@ class RetiredRulesTests(SynchronousTestCase):
         """The rule that took the place knows the sessions that began before, until they are over."""
         heir = a_live_rule(self.clock, self.lines, changed(None))
         self.retired_rules.replace(self.rule, heir)
-        self.assertEqual(self.retired_rules.older(heir), (self.rule,))
+        last = a_live_rule(self.clock, self.lines, changed(None))
+        self.assertEqual((list(heir.older), self.rule.heir), ([self.rule], heir))
+        self.retired_rules.replace(heir, last)
+        self.assertEqual((list(heir.older), list(last.older), self.rule.heir), ([], [self.rule], last))
         self.stream.resets()
-        self.assertEqual(self.retired_rules.older(heir), ())
+        self.assertEqual((list(last.older), self.rule.heir), ([], None))
+
+    def test_heir_removed(self) -> None:
+        """When the rule that took the place is removed, the older one decides about its sessions again."""
+        heir = a_live_rule(self.clock, self.lines, changed(None))
+        self.retired_rules.replace(self.rule, heir)
+        for _ in self.retired_rules.remove(heir):
+            pass
+        self.assertEqual((list(heir.older), self.rule.heir), ([], None))
+        self.assertEqual(list(self.retired_rules), [self.rule])
