@@ -1,5 +1,5 @@
 """
-What only the kernel knows: socket options, descriptor limits, the edge-triggered poller.
+The interface to the operating system: sockets and their options, pipes, the edge-triggered poller.
 
-What a platform lacks is found here, once, and everybody else asks `Platform`.
+`Platform` finds once, at start, which facilities the system has; all other packages ask it.
 """

@@ -1,13 +1,13 @@
 # -*- test-case-name: tests.kernel.test_datagrams -*-
 """
-Datagram sockets: made, asked where a datagram was sent to, answering from there.
+Datagram sockets: creation, destination addresses, answers from the address a client has used.
 
-One system call a datagram, from Python's own socket methods. ``recvmmsg`` and ``sendmmsg`` through
-ctypes were measured and are not used: filling and reading their structures costs what the
-saved calls gave. How many datagrams the kernel dropped is asked of ``SO_MEMINFO`` when
-somebody wants to know, rather than told with each datagram (``SO_RXQ_OVFL``).
+Each datagram costs one system call by Python's own socket methods. ``recvmmsg`` and ``sendmmsg`` through
+ctypes were measured and are not used: their structures cost as much as the saved calls. The number of
+datagrams that the kernel dropped is read from ``SO_MEMINFO`` on demand, not received with each datagram
+(``SO_RXQ_OVFL``).
 
-It refuses to retry and to log; an `OSError` goes to the caller.
+These functions do not retry and do not log; they raise `OSError`.
 """
 
 from __future__ import annotations
@@ -23,22 +23,21 @@ from typing import Any, Final
 from portfwd.kernel.sockets import literal_of
 from portfwd.values import Address, InetAddress, unmapped
 
-#: More than any datagram has: 65 507 bytes over IPv4, 65 527 over IPv6 without jumbograms.
+#: More bytes than any datagram has: 65 507 over IPv4, 65 527 over IPv6 without jumbograms.
 LARGEST: Final = 65536
 
-#: Bytes of the largest datagram of a unix socket that is passed on: more than a sender has room for unless a
-#: privileged one asked for it (``net.core.wmem_default`` is 212 992).
+#: Bytes of the largest forwarded datagram of a unix socket. The default send buffer holds less
+#: (``net.core.wmem_default`` is 212 992).
 LARGEST_UNIX: Final = 256 * 1024
 
-#: Room for the one control message that is asked for: its header of 16 bytes and an ``in6_pktinfo`` of 20.
+#: Bytes for one control message: a header of 16 bytes and an ``in6_pktinfo`` of 20.
 CONTROL_ROOM: Final = 64
 
-#: Bytes of receive buffer that a listening socket asks for unless ``rcvbuf=`` says otherwise: a burst from
-#: many clients waits in this one queue. Some 1 700 datagrams of 1 200 bytes, as Linux counts.
+#: Bytes of the receive buffer of a listening socket without ``rcvbuf=``. Bursts of all clients wait in this
+#: one queue. It holds about 1 700 datagrams of 1 200 bytes, as Linux counts.
 RECEIVE_BUFFER: Final = 4 * 1024 * 1024
 
-#: Errors that a connected socket has from ICMP, or from a route that is gone for a moment: each costs one
-#: datagram.
+#: Errors of a connected socket caused by ICMP or by a missing route. Each of them loses one datagram.
 UNREACHABLE: Final = frozenset(
     {
         errno.EHOSTUNREACH,
@@ -79,15 +78,15 @@ def datagram_socket(family: int) -> socket.socket:
 
 
 def can_tell_destinations() -> bool:
-    """Whether this system says which of its addresses a datagram was sent to, in the way known here."""
+    """Whether this module can read on this system to which local address a datagram was sent."""
     return sys.platform == "linux"
 
 
 def tell_destinations(sock: socket.socket) -> None:
     """
-    Make the kernel say with each datagram which of our addresses it was sent to.
+    Make the kernel report the local destination address of each datagram.
 
-    :raises OSError: it cannot.
+    :raises OSError: the socket does not support it.
     """
     if sock.family == _INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVPKTINFO, 1)
@@ -97,9 +96,11 @@ def tell_destinations(sock: socket.socket) -> None:
 
 def destination_in(ancillary: Ancillary) -> bytes:
     """
-    The address of ours that a datagram was sent to, packed: 4 or 16 bytes, or none if nothing says it.
+    The local address to which a datagram was sent.
 
     For a broadcast over IPv4 it is the address of the interface.
+
+    :returns: 4 or 16 bytes; empty if `ancillary` does not contain it.
     """
     for level, kind, data in ancillary:
         if level == socket.IPPROTO_IPV6 and kind == _IPV6_PKTINFO:
@@ -111,29 +112,32 @@ def destination_in(ancillary: Ancillary) -> bytes:
 
 def from_destination(packed: bytes) -> Ancillary:
     """
-    The control message that makes an answer leave from `packed`; none where an answer cannot.
+    The control message that sets the source address of an answer to `packed`.
 
-    The interface is left to the kernel's routes.
+    The kernel chooses the interface by its routes.
+
+    :returns: empty if `packed` cannot be a source address.
     """
     if len(packed) == 4:
         return ((socket.IPPROTO_IP, _IP_PKTINFO, struct.pack("=i4s4s", 0, packed, bytes(4))),)
     if len(packed) != 16 or packed[0] == 0xFF or (packed[:12] == _MAPPED and packed[12] >= 224):
-        # Nobody answers from a multicast address (RFC 4291 section 2.7), nor from 255.255.255.255.
+        # RFC 4291 section 2.7: "Multicast addresses must not be used as source addresses". 255.255.255.255
+        # too.
         return ()
     return ((socket.IPPROTO_IPV6, _IPV6_PKTINFO, struct.pack("=16si", packed, 0)),)
 
 
 def packed_host(host: str) -> bytes:
-    """A literal, packed: 4 bytes or 16; its zone is left out."""
+    """The 4 or 16 bytes of an address literal, without its zone."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.inet_pton(family, host.partition("%")[0])
 
 
 def mapped(sockaddr: Any, destination: bytes) -> tuple[Any, bytes]:
     """
-    An address and a destination of IPv4 as an IPv6 socket tells them; those of IPv6 as they are.
+    Convert an IPv4 address and destination to the form of an IPv6 socket; IPv6 ones stay unchanged.
 
-    :param sockaddr: the socket module's.
+    :param sockaddr: address of the socket module.
     """
     if len(destination) != 4:
         return sockaddr, destination
@@ -142,7 +146,7 @@ def mapped(sockaddr: Any, destination: bytes) -> tuple[Any, bytes]:
 
 
 def loopback_of(sock: socket.socket) -> Any:
-    """Where a bound socket reaches itself, as the socket module has it."""
+    """An address of the socket module at which a bound socket can send to itself."""
     name = sock.getsockname()
     loopback = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(name[0])  # noqa: S104 - recognised, not bound
     return name if loopback is None else (loopback, *name[1:])
@@ -150,10 +154,9 @@ def loopback_of(sock: socket.socket) -> Any:
 
 def to_destination(packed: bytes, port: int, sender: object = None) -> Address | None:
     """
-    The address of ours that `destination_in` gave, as ours.
+    Convert the result of `destination_in` to an address.
 
-    :param sender: the socket module's address of whoever sent there: a link-local address of ours is in its
-        zone.
+    :param sender: the sender's address of the socket module; a link-local destination is in the same zone.
     """
     if not packed:
         return None
@@ -167,9 +170,9 @@ def to_destination(packed: bytes, port: int, sender: object = None) -> Address |
 
 def enlarge_receive_buffer(sock: socket.socket, wanted: int) -> int:
     """
-    Ask for a receive buffer of `wanted` bytes, beyond the system's cap where we may.
+    Set the receive buffer to `wanted` bytes, above the system's limit if privileges allow it.
 
-    :returns: what there is now; Linux counts its own structures too, and doubles what is asked for.
+    :returns: the size in effect. Linux doubles the requested size and counts its own structures in it.
     """
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, wanted)
     size = receive_buffer(sock)
@@ -183,13 +186,13 @@ def enlarge_receive_buffer(sock: socket.socket, wanted: int) -> int:
 
 
 def receive_buffer(sock: socket.socket) -> int:
-    """The size of the receive buffer, in bytes as they are asked for."""
+    """The size of the receive buffer in bytes, in the unit in which it is requested."""
     size = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
     return size // 2 if sys.platform == "linux" else size
 
 
 def count_drops(sock: socket.socket) -> int:
-    """How many datagrams the kernel had no room for in the buffer of `sock`; 0 where it does not tell."""
+    """Number of datagrams dropped because the buffer of `sock` was full; 0 if the system cannot tell."""
     if sys.platform != "linux":  # pragma: no cover - the numbers mean something else elsewhere
         return 0
     try:

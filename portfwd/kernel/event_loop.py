@@ -1,20 +1,20 @@
 # -*- test-case-name: tests.kernel.test_event_loop -*-
 """
-A reactor that waits on the poller's epoll set, and whose clock nobody can set.
+A reactor that waits on the poller's epoll set and has a monotonic clock.
 
 Twisted's epoll reactor with four differences:
 
-- While a `Poller` runs, the reactor waits on the poller's set. Its own set is one descriptor of that one,
-  level-triggered, and served when it is readable. So an event of a session costs one ``epoll_wait`` and no
-  turn of the reactor's loop, which otherwise looks at its timers and at calls from threads each time.
-- It stays in there until a delayed call is due or new, a thread has called, or it is told to stop.
-- Of its own set it serves `MOST` descriptors at a time. Twisted serves all that are ready, and thousands of
-  TLS clients that speak at once would delay every session.
+- While a `Poller` runs, the reactor waits on the poller's set. The reactor's own set is one level-triggered
+  descriptor of that set. An event of a session thus costs one ``epoll_wait`` and no iteration of the
+  reactor's loop, which looks at timers and at calls from threads each time.
+- It waits until a delayed call is due or added, a thread has called, or the reactor is stopped.
+- It serves at most `MOST` descriptors of its own set at a time. Twisted serves all ready ones; thousands of
+  TLS clients that send at once would then delay every session.
 - `seconds` is the monotonic clock, so no delayed call, limit or timeout depends on the wall clock.
 
-Without a poller it is Twisted's. It touches no private name of Twisted: its own set is found by its type, and
-where it is not found the poller's set is nested as under any other reactor. This module cannot be imported
-where there is no epoll.
+Without a poller it behaves as Twisted's reactor. It uses no private name of Twisted: it finds the reactor's
+set by its type, and if it finds none, the poller is a reader as under any other reactor. This module cannot
+be imported on systems without epoll.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from zope.interface import implementer
 
 from portfwd.kernel.reactor import EventSet, WaitingReactor
 
-#: Descriptors of the reactor's own that are served before those of the poller: a TLS handshake takes a
+#: Descriptors of the reactor's own set served before those of the poller. A TLS handshake takes one
 #: millisecond.
 MOST: Final = 8
 
 
 class _Few:
-    """The reactor's own set, which tells of `MOST` descriptors at a time, and next time of others first."""
+    """The reactor's own set. It returns at most `MOST` descriptors at a time, each time other ones first."""
 
     def __init__(self, whole: select.epoll) -> None:
         self._whole = whole
@@ -51,7 +51,7 @@ class _Few:
 
 
 class _OwnSet:
-    """The reactor's own set, as a descriptor of the poller's."""
+    """The reactor's own set as a watched descriptor of the poller."""
 
     def __init__(self, serve: Callable[[], None], failed: Callable[[Failure], None]) -> None:
         self._serve = serve
@@ -61,17 +61,17 @@ class _OwnSet:
         return "<the reactor's own descriptors>"
 
     def ready(self, events: int) -> None:
-        """Some of the reactor's descriptors are ready."""
+        """Serve the reactor's descriptors that are ready."""
         self._serve()
 
     def failed(self, failure: Failure) -> None:
-        """The reactor itself failed, for what its descriptors raise does not get here."""
+        """The reactor itself failed. Exceptions of its descriptors are handled by Twisted."""
         self._failed(failure)
 
 
 @implementer(WaitingReactor)
 class PollerReactor(EPollReactor):
-    """See the module. Its attributes are mangled, so that none is by chance one of Twisted's."""
+    """See the module. Attributes are mangled so that none collides with one of Twisted's."""
 
     seconds = staticmethod(monotonic)
 
@@ -104,14 +104,14 @@ class PollerReactor(EPollReactor):
             self.__recall()
 
     def __recall(self) -> None:
-        """The loop is to look at what it was not told of when it began to wait."""
+        """Make the loop return from its wait and look at timers, threads and its state again."""
         if self.__poller is not None:
             self.__poller.recalled = True
 
     # The reactor's loop
 
     def doPoll(self, timeout: float | None) -> None:
-        """Deliver events, for `timeout` seconds at most; None: until there is something else to do."""
+        """Deliver events for at most `timeout` seconds; None: until the reactor has other work."""
         poller = self.__poller
         if poller is None:
             super().doPoll(timeout)
@@ -121,7 +121,7 @@ class PollerReactor(EPollReactor):
     doIteration = doPoll
 
     def iterate(self, delay: float = 0.0) -> None:
-        """See `IReactorCore.iterate`: one batch of events, and no more."""
+        """See `IReactorCore.iterate`: deliver at most one batch of events."""
         poller = self.__poller
         if poller is None:
             super().iterate(delay)
@@ -150,7 +150,7 @@ class PollerReactor(EPollReactor):
     ) -> DelayedCall:
         """See `IReactorTime.callLater`."""
         call = super().callLater(delay, callable, *args, **kw)
-        # A call that is moved up may be due before the time for which the loop waits.
+        # A call that was reset to an earlier time may be due before the wait of the loop ends.
         self.__move, call.resetter = call.resetter, self.__moved_up
         self.__recall()
         return call
@@ -162,5 +162,5 @@ class PollerReactor(EPollReactor):
 
 
 def install() -> None:
-    """Make it the process's reactor, as Twisted's reactor modules do."""
+    """Install this reactor for the process, as Twisted's reactor modules do."""
     installReactor(PollerReactor())

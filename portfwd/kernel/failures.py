@@ -1,14 +1,13 @@
 # -*- test-case-name: tests.kernel.test_failures -*-
 """
-Logging where nothing may be raised.
+Logging functions that never raise.
 
-Twisted's log publisher catches an `Exception` of an observer; `SystemExit` and the like leave it. Code that
-ends a session because something failed, or that the reactor calls for many sessions, has to go on even then,
-so it logs with these functions. An observer that raises loses the event, and so do those behind it: there is
-nobody left to tell.
+Twisted's log publisher catches an `Exception` of an observer, but not `SystemExit` and similar ones. Code
+that ends a session after a failure, or that the reactor calls for many sessions, must continue even then, so
+it logs with these functions. If an observer raises, that event is lost for it and for the observers after it.
 
-A traceback is logged with `MOST_FRAMES` frames: a filter that recurses without end would fill the log with a
-thousand, each time.
+A traceback is logged with at most `MOST_FRAMES` frames. A filter with an endless recursion would otherwise
+write a thousand frames for each session.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ from typing import Any, Final
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-#: Frames of a traceback that are logged, half of them from either end.
+#: Logged frames of a traceback, half of them from each end.
 MOST_FRAMES: Final = 40
 
 
 def log_failure(log: Logger, text: str, failure: Failure | None = None, **values: Any) -> None:
-    """Log `failure`, or the exception that is being handled."""
+    """Log `failure`, or the exception that is being handled now."""
     try:
         log.failure(text, shortened(Failure() if failure is None else failure), **values)
     except BaseException:  # noqa: S110 - see the module's docstring
@@ -32,7 +31,7 @@ def log_failure(log: Logger, text: str, failure: Failure | None = None, **values
 
 
 def shortened(failure: Failure) -> Failure:
-    """`failure`, without the middle of a traceback of more than `MOST_FRAMES` frames."""
+    """`failure` with at most `MOST_FRAMES` frames; the middle ones are removed."""
     frames = []
     at = failure.getTracebackObject()
     while at is not None:

@@ -1,13 +1,13 @@
 # -*- test-case-name: tests.kernel.test_fair_queues -*-
 """
-Events and turns that wait, by group, so that a group with many of them does not delay the others.
+Queues of events and turns by group, so that a busy group does not delay the others.
 
-A group is everything that belongs to one rule. The kernel tells of events in the order in which they came:
-when five thousand clients of one rule are reset at once, or all send a byte, an event of another rule comes
-behind five thousand of theirs. So when there are many events they wait here, and `QUOTA` of each group are
-delivered before the kernel is asked for the next ones. Turns are one at a time, a group after the other.
+A group has the descriptors and turns of one rule. The kernel returns events in order of arrival. If five
+thousand clients of one rule are reset at once, an event of another rule comes after five thousand others.
+When there are many events, the poller therefore queues them here and delivers at most `QUOTA` of each group
+before it asks the kernel again. Turns run one at a time, from one group after the other.
 
-It calls nobody and knows no descriptors but their numbers.
+This module delivers nothing itself; the poller does.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from typing import Final
 
 from portfwd.kernel.polling import Turn
 
-#: Events of one group that are delivered before those of others, and before a turn: ends of connections cost
-#: most, some 80 microseconds each.
+#: Events of one group delivered before those of other groups and before a turn. The most expensive events are
+#: ends of connections, about 80 microseconds each.
 QUOTA: Final = 32
 
 
 class Group:
     """
-    What waits of one group.
+    The waiting events and turns of one group.
 
-    :ivar name: the rule's.
+    :ivar name: name of the rule.
     """
 
     __slots__ = ("__weakref__", "arrived", "bits", "name", "turns")
 
     def __init__(self, name: str) -> None:
         self.name = name
-        # Descriptors in the order of their first event that was not delivered, and all their events since.
+        # Descriptors in the order of their first undelivered event, and their merged undelivered events.
         self.arrived: deque[int] = deque()
         self.bits: dict[int, int] = {}
         self.turns: deque[Turn] = deque()
@@ -42,16 +42,16 @@ class Group:
         return f"<Group {self.name} events={len(self.bits)} turns={len(self.turns)}>"
 
     def forget(self, descriptor: int) -> None:
-        """No event that waits is for `descriptor` any more."""
+        """Drop the waiting events of `descriptor`."""
         self.bits.pop(descriptor, None)
 
 
 class FairQueues:
     """
-    All groups that have something waiting.
+    All groups that have waiting events or turns.
 
-    :ivar with_events: those of which events wait, in the order in which they are served.
-    :ivar with_turns: those of which turns wait, the next one first.
+    :ivar with_events: groups with waiting events, the next one first.
+    :ivar with_turns: groups with waiting turns, the next one first.
     """
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ class FairQueues:
         return f"<FairQueues {list(self.with_events)} {list(self.with_turns)}>"
 
     def add_event(self, group: Group, descriptor: int, events: int) -> None:
-        """`descriptor` of `group` has had `events`."""
+        """Queue `events` of `descriptor`, merged with its waiting ones."""
         waiting = group.bits.get(descriptor)
         if waiting is not None:
             group.bits[descriptor] = waiting | events
@@ -73,7 +73,7 @@ class FairQueues:
         group.bits[descriptor] = events
 
     def next_events(self) -> list[tuple[int, int]]:
-        """Descriptors and their events: `QUOTA` of each group at most."""
+        """Take descriptors and their events, at most `QUOTA` of each group."""
         found: list[tuple[int, int]] = []
         for _ in range(len(self.with_events)):
             group = self.with_events.popleft()
@@ -89,13 +89,13 @@ class FairQueues:
         return found
 
     def add_turn(self, group: Group, turn: Turn) -> None:
-        """`turn` is the last one of `group`."""
+        """Queue `turn` as the last one of `group`."""
         if not group.turns:
             self.with_turns.append(group)
         group.turns.append(turn)
 
     def next_turn(self) -> Turn:
-        """The next one, of the group that has waited longest; there is one."""
+        """Take the next turn, of the group that has waited longest. There must be one."""
         group = self.with_turns.popleft()
         turn = group.turns.popleft()
         if group.turns:
@@ -103,7 +103,7 @@ class FairQueues:
         return turn
 
     def clear(self) -> None:
-        """Nothing waits any more."""
+        """Drop all waiting events and turns."""
         while self.with_turns:
             self.next_turn().queued = False
         while self.with_events:

@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.kernel.test_inotify -*-
 """
-inotify(7): which names in watched directories are made, written, replaced or removed.
+inotify(7): reports which names in watched directories are created, written, replaced or removed.
 
-`Inotify` is a descriptor for a Twisted reactor. It reads no file and does not follow symbolic links: a caller
-that needs that watches each directory on the way. Only Linux has it.
+`Inotify` is a reader for a Twisted reactor. It reads no files and does not follow symbolic links; a caller
+that needs this watches each directory of the path. Linux only.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from zope.interface import implementer
 
 
 class FileChange(IntFlag):
-    """What happened to a name; the numbers are the kernel's."""
+    """What happened to a name. The values are those of the kernel."""
 
     MODIFIED = 0x2
     ATTRIBUTES = 0x4
@@ -35,7 +35,7 @@ class FileChange(IntFlag):
     IGNORED = 0x8000  # the directory is gone, and is watched no more
 
 
-#: What is asked for.
+#: The events that a watch reports.
 ASKED: Final = (
     FileChange.MODIFIED
     | FileChange.ATTRIBUTES
@@ -48,10 +48,10 @@ ASKED: Final = (
 ONLY_DIRECTORIES: Final = 0x01000000
 #: The head of an event: watch, mask, cookie, length of the name that follows.
 HEAD: Final = struct.Struct("iIII")
-#: Bytes of one read: some hundred events.
+#: Bytes of one read, enough for some hundred events.
 READ_SIZE: Final = 65536
 
-#: What the errors of inotify's calls mean beyond their text.
+#: Explanations of errors of inotify's calls.
 HINTS: Final = {
     errno.ENOSYS: "this system has no inotify",
     errno.EMFILE: "fs.inotify.max_user_instances of this user is reached",
@@ -63,7 +63,7 @@ def _call(name: str, *arguments: object) -> int:
     """
     Call a function of the C library.
 
-    :raises OSError: with its error; ENOSYS where there is no such function.
+    :raises OSError: the error of the call; ENOSYS if the library does not have the function.
     """
     function = getattr(ctypes.CDLL(None, use_errno=True), name, None)
     if function is None:
@@ -81,10 +81,10 @@ class Inotify:
 
     def __init__(self, reactor: IReactorFDSet, changed: Callable[[str, str, FileChange], object]) -> None:
         """
-        Make an instance that watches nothing.
+        Make an instance without watches.
 
-        :param changed: gets the directory as `watch` got it, the name in it, and what happened.
-        :raises OSError: there is no inotify, or no more of it.
+        :param changed: called with the directory as given to `watch`, the name in it, and the event.
+        :raises OSError: inotify is missing, or its limit of instances is reached.
         """
         self._descriptor = _call("inotify_init1", os.O_NONBLOCK | os.O_CLOEXEC)
         self._reactor = reactor
@@ -98,15 +98,15 @@ class Inotify:
 
     @property
     def directories(self) -> Iterable[str]:
-        """What is watched."""
+        """The watched directories."""
         return self._numbers.keys()
 
     def watch(self, directory: str) -> bool:
         """
-        Watch a directory; another one that had this name is watched no more.
+        Watch a directory. This replaces the watch of another directory that had the same name before.
 
-        :returns: False: it is watched already.
-        :raises OSError: it cannot be watched: it is not there, or must not be read.
+        :returns: False if it is watched already.
+        :raises OSError: it does not exist or cannot be read.
         """
         mask = ctypes.c_uint32(ASKED | ONLY_DIRECTORIES)
         number = _call("inotify_add_watch", self._descriptor, os.fsencode(directory), mask)
@@ -114,13 +114,13 @@ class Inotify:
             return False
         if directory in self._numbers:
             self.forget(directory)
-        # The same directory under two names has one number: the newer name is told.
+        # One directory under two names has one number. Events report the newer name.
         self._directories[number] = directory
         self._numbers[directory] = number
         return True
 
     def forget(self, directory: str) -> None:
-        """Watch a directory no more."""
+        """Stop watching a directory."""
         number = self._numbers.pop(directory)
         if self._directories.get(number) == directory:
             del self._directories[number]
@@ -130,7 +130,7 @@ class Inotify:
                 pass  # it is gone
 
     def close(self) -> None:
-        """End it; nothing is told any more."""
+        """Close the instance. `changed` is not called any more."""
         if self._descriptor >= 0:
             self._reactor.removeReader(self)
             os.close(self._descriptor)
@@ -147,11 +147,11 @@ class Inotify:
         return "inotify"
 
     def connectionLost(self, reason: Failure) -> None:
-        """See `IReadDescriptor`; the reactor ends."""
+        """See `IReadDescriptor`. The reactor is stopping."""
         self.close()
 
     def doRead(self) -> None:
-        """Tell what has happened since the last time."""
+        """Report the events since the last call."""
         try:
             data = os.read(self._descriptor, READ_SIZE)
         except BlockingIOError:

@@ -1,46 +1,41 @@
 # -*- test-case-name: tests.kernel.test_pipes -*-
 """
-Pipes for splicing: borrowed by flows in bulk, given back empty, bounded.
+A bounded pool of pipes for splicing. Flows with bulk data borrow pipes and give them back empty.
 
-- Only an empty pipe goes back: a pipe with bytes in it would hand one user's
-  bytes to another, so it is closed.
-- The kernel lets an unprivileged user have ``pipe-user-pages-soft`` pages of
-  pipes in all; beyond it new pipes shrink to two pages and cannot grow.
-  The pool stays below that, reads each pipe's real size back, and rather says
-  no: a flow that gets no good pipe copies.
-- Each pipe takes two descriptors from the same budget as sessions do.
+- A pipe that is not empty is closed instead of reused. Its bytes would otherwise reach another user.
+- The kernel limits the pipes of an unprivileged user to ``pipe-user-pages-soft`` pages. Beyond that, new
+  pipes have two pages and cannot grow. The pool stays below the limit and checks the real size of each pipe.
+  A flow that gets no pipe of a useful size copies instead.
+- Each pipe takes two descriptors of the budget that sessions use too.
 """
 
 from __future__ import annotations
 
 import os
-from typing import Final
+from typing import Final, Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from portfwd.limits.descriptors import Descriptors
-
-#: Pipes smaller than this are not worth splicing through.
+#: Bytes of the smallest useful pipe. Copying is faster than splicing through a smaller one.
 SMALLEST: Final = 65536
 
-#: What is lent instead of a larger pipe while more than half of the allowance is taken: a large pipe
-#: moves more with each call, but a flow that gets none copies.
+#: Bytes of the pipes that are lent while more than half of the allowance is in use. Large pipes move more
+#: bytes per call, but a flow without a pipe must copy.
 FRUGAL: Final = 256 * 1024
 
 #: Descriptors of one pipe.
 PIPE_DESCRIPTORS: Final = 2
 
-#: Empty pipes that are kept for the next flow; the rest are closed.
+#: Empty pipes kept for later flows; further ones are closed.
 MAX_IDLE: Final = 32
 
-#: Seconds between looks at the idle pipes: those that nobody borrowed in between are closed.
+#: Seconds between trims. A trim closes the pipes that have been idle since the last one.
 TRIM_INTERVAL: Final = 0.5
 
-#: Bytes of all pipes together where the kernel sets no limit (root).
+#: Bytes of all pipes together if the kernel sets no limit (root).
 MOST_BYTES: Final = 256 * 1024 * 1024
 
-#: The part of an unprivileged user's allowance that is taken: others of the
-#: same user want pipes too.
+#: The part of an unprivileged user's limit that the pool uses. Other processes of the user need pipes too.
 SHARE: Final = 0.75
 
 _PIPE_PAGES: Final = "/proc/sys/fs/pipe-user-pages-soft"
@@ -48,9 +43,9 @@ _PIPE_PAGES: Final = "/proc/sys/fs/pipe-user-pages-soft"
 
 def pipe_allowance(limit_file: str = _PIPE_PAGES) -> int:
     """
-    Bytes of pipes that this process may have in all.
+    Bytes that all pipes of this process may have together.
 
-    :param limit_file: where the kernel says how many pages of pipes a user gets; 0 for any number.
+    :param limit_file: file of the kernel with the limit of a user in pages; 0 means no limit.
     """
     try:
         with open(limit_file, encoding="ascii") as file:
@@ -58,19 +53,29 @@ def pipe_allowance(limit_file: str = _PIPE_PAGES) -> int:
     except (OSError, ValueError):
         return MOST_BYTES
     allowance = int(pages * os.sysconf("SC_PAGE_SIZE") * SHARE)
-    # The kernel exempts CAP_SYS_RESOURCE and CAP_SYS_ADMIN; whoever starts as
-    # root may give them up later, so only what all users get is counted on.
+    # The kernel exempts CAP_SYS_RESOURCE and CAP_SYS_ADMIN. A process that starts as root may drop them
+    # later, so the limit of ordinary users applies.
     return min(allowance, MOST_BYTES) if pages else MOST_BYTES
+
+
+class DescriptorAllowance(Protocol):
+    """The budget of descriptors that pipes are taken from."""
+
+    def take(self, count: int) -> bool:
+        """Spend `count` descriptors. False if fewer are left; nothing is spent then."""
+
+    def give_back(self, count: int) -> None:
+        """Return `count` descriptors."""
 
 
 class KernelPipe:
     """
     One pipe of the kernel.
 
-    :ivar reader: descriptor of its out end.
-    :ivar writer: descriptor of its in end.
-    :ivar asked: the size it was made for.
-    :ivar size: bytes it can hold; as many as its slots (pages) allow, often fewer.
+    :ivar reader: descriptor for reading.
+    :ivar writer: descriptor for writing.
+    :ivar asked: requested size in bytes.
+    :ivar size: capacity in bytes; it can be smaller, because each slot (page) may be partly filled.
     """
 
     __slots__ = ("asked", "reader", "size", "writer")
@@ -89,13 +94,13 @@ class PipePool:
     """
     Lends pipes.
 
-    :ivar lent: pipes that flows have now.
-    :ivar total_bytes: the sizes of all pipes, lent and idle.
-    :ivar refused: how often there was none to lend.
+    :ivar lent: number of pipes in use by flows.
+    :ivar total_bytes: sum of the sizes of all pipes, lent and idle.
+    :ivar refused: number of requests without a pipe to lend.
     """
 
-    def __init__(self, allowance: int, budget: Descriptors, clock: IReactorTime) -> None:
-        """:param allowance: bytes of pipes in all."""
+    def __init__(self, allowance: int, budget: DescriptorAllowance, clock: IReactorTime) -> None:
+        """:param allowance: bytes that all pipes may have together."""
         self._allowance = allowance
         self._clock = clock
         self._trimming: IDelayedCall | None = None
@@ -114,7 +119,7 @@ class PipePool:
         )
 
     def borrow(self, size: int) -> KernelPipe | None:
-        """An empty pipe of about `size` bytes, a smaller one when many are lent, or None: copy instead."""
+        """Lend an empty pipe of about `size` bytes, or a smaller one if many are lent. None: copy instead."""
         idle = self._idle.get(size)
         if not idle and size > FRUGAL and self.total_bytes + size > self._allowance // 2:
             size = FRUGAL
@@ -155,7 +160,7 @@ class PipePool:
         return KernelPipe(reader, writer, got, size)
 
     def give_back(self, pipe: KernelPipe) -> None:
-        """Take `pipe` back, which is empty."""
+        """Take back `pipe`, which must be empty."""
         self.lent -= 1
         if self._idle_count < MAX_IDLE:
             self._idle_count += 1
@@ -167,7 +172,7 @@ class PipePool:
             self._close(pipe)
 
     def _trim(self) -> None:
-        """Close as many idle pipes as were idle all the time since the last look."""
+        """Close the pipes that have been idle since the last trim."""
         surplus = self._low_water
         for pipes in self._idle.values():
             while pipes and surplus:
@@ -190,7 +195,7 @@ class PipePool:
         self._budget.give_back(PIPE_DESCRIPTORS)
 
     def close(self) -> None:
-        """Close what is idle; pipes that are lent come back through `discard`."""
+        """Close the idle pipes. Lent pipes come back through `discard`."""
         for pipes in self._idle.values():
             for pipe in pipes:
                 self._close(pipe)

@@ -1,10 +1,9 @@
 # -*- test-case-name: tests.kernel.test_platform -*-
 """
-What this machine and this reactor can do.
+Facilities of this machine and reactor.
 
-Found once at start and handed to whoever needs it; a test hands in another
-`Platform` to run the portable paths on Linux. Refuses to guess from version
-numbers: it looks for the thing itself.
+They are detected once at start and passed to the code that needs them. Tests pass another `Platform` to run
+the portable paths on Linux. Detection looks for each facility itself and does not compare version numbers.
 """
 
 from __future__ import annotations
@@ -20,14 +19,13 @@ from twisted.internet.interfaces import IReactorFDSet
 @frozen
 class Platform:
     """
-    The facilities that the fast and careful paths need.
+    The available facilities.
 
-    :ivar own_sockets: the reactor watches descriptors of ours (`IReactorFDSet`), so
-        accepting, connecting and the transports can be our own. Without it every
-        socket is Twisted's.
-    :ivar epoll: dead peers of streams that are not read are seen by an epoll set of our own, and plain
-        sockets are relayed without a Twisted transport.
-    :ivar splice: bytes can go from socket to socket inside the kernel.
+    :ivar own_sockets: the reactor can watch any descriptor (`IReactorFDSet`), so portfwd accepts and connects
+        with its own sockets and transports. Otherwise every socket is one of Twisted's.
+    :ivar epoll: portfwd has an epoll set of its own. It reports dead peers of streams that are not read, and
+        relays plain sockets without a Twisted transport.
+    :ivar splice: the kernel can move bytes from socket to socket.
     """
 
     own_sockets: bool
@@ -35,7 +33,7 @@ class Platform:
     splice: bool = False
 
     def missing(self) -> tuple[str, ...]:
-        """One sentence for each facility that is not there, for the log at start."""
+        """One sentence for each missing facility, for the log at start."""
         lines = []
         if not self.own_sockets:
             lines.append(
@@ -51,9 +49,10 @@ class Platform:
 
 
 def find_platform(reactor: object = None) -> Platform:
-    """Look at this machine and `reactor`; without one, as with the reactor that portfwd chooses."""
+    """Detect the facilities of this machine and `reactor`; None for the reactor that portfwd installs."""
     watches = reactor is None or IReactorFDSet.providedBy(reactor)
-    # Winsock reports a failed connect by other means than POSIX; Twisted knows them, we do not.
+    # Winsock reports a failed connect differently from POSIX. Twisted handles it; portfwd's connector does
+    # not.
     own_sockets = watches and sys.platform != "win32"
     epoll = own_sockets and hasattr(select, "epoll")
     return Platform(own_sockets=own_sockets, epoll=epoll, splice=epoll and hasattr(os, "splice"))

@@ -1,33 +1,31 @@
 # -*- test-case-name: tests.kernel.test_poller -*-
 """
-One edge-triggered epoll set, which the reactor waits on, or which is a single reader of whatever reactor
-runs.
+One edge-triggered epoll set for all sockets of portfwd.
 
-A reactor that can (`portfwd.kernel.event_loop`) waits on this set instead of its own: one ``epoll_wait`` then
-delivers what three do otherwise. Under every other reactor the set is nested: a descriptor among its others.
+A reactor that implements `WaitingReactor` (`portfwd.kernel.event_loop`) waits on this set instead of its own:
+one ``epoll_wait`` then does the work of three. Every other reactor has the set as one of its readers.
 
-A descriptor is registered once and never modified: being paused just means
-not reading. The set therefore sees a peer die on streams that nobody reads,
-which a reactor's level-triggered set cannot show without spinning.
+A descriptor is registered once and not modified later. A paused stream is not read, but stays registered.
+The set therefore reports the death of a peer on streams that are not read; a level-triggered set of a reactor
+cannot do that without spinning.
 
-The rules it keeps (each was a bug somewhere):
+The poller keeps these rules. Each of them was a bug once:
 
-- An exception, of whatever class, ends the session of the one who raised it, never the poller: the
-  reactor drops a reader whose ``doRead`` raises, and every session with it. Should the poller be lost all
-  the same, its owner is told, for nothing moves any more.
-- Descriptor numbers are reused at once. `Poller.forget` is therefore the only way out of the set: it drops
-  the watcher at once, and closes the socket after the batch of events, so no event of the batch can reach
-  another socket with the same number.
-- Flows that are always ready take turns: a bounded part each, and between any
-  two of them the events that came meanwhile, so bulk does not delay the others. A flow stands in the queue
-  of turns at most once, whatever asks for its turn; without that, one busy socket has a thousand turns where
-  the others have one.
-- Events and turns of one rule do not delay those of others, however many there are: each rule watches by a
-  group of its own, and when there are many events the groups take turns (`portfwd.kernel.fair_queues`).
-- The set is made in `start`, after any fork: a duplicate of the descriptors
-  in another process would keep events coming that nobody can remove.
+- An exception of any class ends the session whose code raised it, never the poller. A reactor drops a reader
+  whose ``doRead`` raises, and all sessions would be lost with it. If the poller is lost nevertheless, it
+  calls its owner, because no session can go on.
+- The kernel reuses descriptor numbers at once. `Poller.forget` is therefore the only way out of the set. It
+  drops the watcher at once and closes the socket after the batch of events, so no event of the batch can
+  reach another socket with the same number.
+- Flows that are always ready take turns. A turn is bounded, and the poller delivers new events between any
+  two turns, so bulk transfers do not delay other sessions. The queue of turns holds a flow at most once;
+  otherwise one busy socket gets a thousand turns where the others get one.
+- Events and turns of one rule do not delay those of other rules. Each rule has a group, and the groups are
+  served in turn when there are many events (`portfwd.kernel.fair_queues`).
+- The set is made in `start`, after any fork. Duplicates of the descriptors in another process would otherwise
+  cause events that cannot be removed.
 
-It refuses to decide when a socket is closed: whoever watches it says so, by `forget`.
+The poller does not decide when a socket is closed. Its watcher does, with `forget`.
 """
 
 from __future__ import annotations
@@ -50,46 +48,46 @@ from portfwd.kernel.fair_queues import FairQueues, Group
 from portfwd.kernel.polling import EDGE, Polling, Turn
 from portfwd.kernel.reactor import Reactor, WaitingReactor, Watcher
 
-#: Events taken from the kernel in one turn: enough to amortise the system
-#: call, few enough that the reactor's other readers get theirs.
+#: Events taken from the kernel with one call: enough to amortise the system call, few enough that the reactor
+#: can serve its other readers.
 MAX_EVENTS: Final = 256
 
-#: Events of one batch that are delivered as they came. More of them are shared out among groups, which costs
-#: a percent of what they take.
+#: A batch of at most this many events is delivered in the order of the kernel. A larger batch is sorted by
+#: group, which adds about one percent to its cost.
 FEW: Final = 64
 
-#: Events that are taken at once when there are many: all of them, for the kernel has them in one queue.
+#: Events taken with a second call after a full batch. The kernel has one queue for all groups, so it must be
+#: emptied before the events can be sorted by group.
 MANY: Final = 4096
 
-#: Steps of one visit from the reactor, each a batch of events and one turn of a
-#: flow in bulk. Many, because a visit costs as much as several small events;
-#: not without end, because listeners and timers are the reactor's.
+#: Steps of one call from the reactor; a step is a batch of events and one turn. Many, because a call costs as
+#: much as several small events. Not unlimited, because listeners and timers belong to the reactor.
 STEPS: Final = 16
 
-#: All that a stream of ours is ever watched for: EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP.
+#: All events that a stream is watched for: EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP.
 EVENTS: Final = 0x2007  # spelled out where select has no epoll
-#: A connect has an outcome: EPOLLOUT | EPOLLHUP | EPOLLERR.
+#: A connect has succeeded or failed: EPOLLOUT | EPOLLHUP | EPOLLERR.
 OUTCOME: Final = 0x1C
 #: The peer ended, or the connection died (RDHUP covers an end that waits behind unread bytes).
 DEATH: Final = 0x2018  # EPOLLRDHUP | EPOLLHUP | EPOLLERR; spelled out where select has no epoll
-#: The connection broke: EPOLLERR. HUP alone is also how a connection looks whose two ends crossed.
+#: The connection broke: EPOLLERR. EPOLLHUP alone also occurs when both peers have ended their direction.
 ERROR: Final = 0x8
 
 
 @implementer(IReadDescriptor)
 class Poller:
     """
-    Tells watchers of the events of their descriptors, and lets flows take turns.
+    Delivers the events of descriptors to their watchers, and runs the turns of flows.
 
-    :ivar failures: how many times a watcher or a turn raised.
-    :ivar now: the reactor's seconds at the last batch of events.
-    :ivar recalled: the reactor that waits on this set has something else to do: `serve` is to return.
+    :ivar failures: number of exceptions raised by watchers and turns.
+    :ivar now: time of the last batch of events, in seconds of the reactor's clock.
+    :ivar recalled: True makes `serve` return; set by a reactor that waits on this set and has other work.
     """
 
     def __init__(self, reactor: Reactor, lost: Callable[[Failure], None] | None = None) -> None:
         """
-        :param lost: told once if no event is delivered any more, because an exception left the poller or the
-            reactor gave it up.
+        :param lost: called once when the poller cannot deliver events any more, because of an exception of
+            its own or because the reactor removed it.
         """
         self._reactor = reactor
         self._seconds = reactor.seconds
@@ -103,7 +101,7 @@ class Poller:
         self._busy = False
         self._soon: IDelayedCall | None = None
         self.now = reactor.seconds()
-        # By descriptor: the kernel gives the least that is free, so a list wastes less than a dict.
+        # Indexed by descriptor. The kernel assigns the lowest free number, so a list is smaller than a dict.
         self._watchers: list[Watcher | None] = []
         self._group_of: list[Group] = []
         self._epoll: select.epoll | None = None
@@ -116,7 +114,7 @@ class Poller:
         return f"<Poller watching {len(self._watchers) - self._watchers.count(None)}>"
 
     def start(self) -> None:
-        """Make the epoll set and join the reactor. To be called after forking."""
+        """Make the epoll set and join the reactor. Call it after forking."""
         self._epoll = select.epoll()
         host = WaitingReactor(self._reactor, None)
         self._is_hosted = host is not None and host.wait_on(self)
@@ -145,7 +143,7 @@ class Poller:
             self._reactor.removeReader(self)
 
     def group(self, name: str) -> Polling:
-        """What watches all that belongs to the rule called `name`; rules are served in turn."""
+        """The poller for all descriptors and turns of the rule `name`. Groups are served in turn."""
         found = self._groups.get(name)
         if found is None:
             found = self._groups[name] = Group(name)
@@ -155,14 +153,13 @@ class Poller:
         self, descriptor: int, events: int, watcher: Watcher, *, edge: int = EDGE, group: Group | None = None
     ) -> None:
         """
-        Tell `watcher` of the bits of `events` (``select.EPOLL*``) at each edge, and of those that are there
-        now.
+        Call `watcher` for each edge of `events` (bits of ``select.EPOLL*``), and for those that hold now.
 
-        Of a descriptor that is watched already, the events and the watcher are replaced.
+        If the descriptor is watched already, its events and its watcher are replaced.
 
-        :param edge: 0: tell of what is there, again and again.
-        :param group: whose it is; None: one that all others share.
-        :raises OSError: the kernel refuses (``ENOSPC``, ``ENOMEM``): nothing is watched then.
+        :param edge: 0 for level-triggered events.
+        :param group: the group of the descriptor; None for the common one.
+        :raises OSError: the kernel refused (``ENOSPC``, ``ENOMEM``); the descriptor is not watched.
         """
         if self._epoll is None:
             raise ValueError("the poller does not run")
@@ -177,7 +174,7 @@ class Poller:
         self._group_of[descriptor] = self._common if group is None else group
 
     def _modify(self, descriptor: int, events: int) -> bool:
-        """Ask for other events of what is watched; False where its socket was closed elsewhere."""
+        """Change the events of a watched descriptor. False if its socket was closed by other code."""
         try:
             cast(select.epoll, self._epoll).modify(descriptor, events)
         except FileNotFoundError:
@@ -185,23 +182,24 @@ class Poller:
         return True
 
     def hand_over(self, descriptor: int, watcher: Watcher) -> None:
-        """From here on `watcher` is told of `descriptor`, which is watched already."""
+        """Deliver further events of `descriptor`, which is watched already, to `watcher`."""
         self._watchers[descriptor] = watcher
 
     def forget(self, sock: socket.socket, *, inherited: bool = False) -> None:
         """
-        Watch `sock` no more, if it was watched, and close it.
+        Stop watching `sock`, if it was watched, and close it.
 
-        The watcher is told nothing from here on. Within a batch of events the socket is closed, and its
-        number free for another, after the batch.
+        The watcher gets no further call. During a batch of events the socket is closed after the batch; until
+        then its number is not reused.
 
-        The kernel takes a descriptor out of the set when the last duplicate of it is closed (epoll(7)),
-        which is half the price of asking for it. A child process that was forked may hold a duplicate still:
-        then events of a connection that is gone can come for another one that got its number, so streams
-        verify a death.
+        The kernel removes a descriptor from the set when its last duplicate is closed (epoll(7)). That costs
+        half as much as removing it explicitly. A forked child process may still hold a duplicate; events of a
+        closed connection can then arrive for another one with the same number. Streams therefore verify that
+        a connection is really dead.
 
-        :param inherited: another process may hold a duplicate for long: take the descriptor out by asking,
-            and close the socket at once, so that its address can be bound again; only its number stays taken.
+        :param inherited: another process may hold a duplicate for a long time: remove the descriptor
+            explicitly, and close the socket at once so that its address can be bound again. Its number stays
+            in use until the end of the batch.
         """
         descriptor = sock.fileno()
         if 0 <= descriptor < len(self._watchers):
@@ -218,11 +216,11 @@ class Poller:
 
     def take_turn(self, turn: Turn, group: Group | None = None) -> None:
         """
-        Run `turn` soon, after the events that are waiting; it says itself whether it wants another.
+        Run `turn` once, after the waiting events. It calls `take_turn` again if it has more to do.
 
-        It has one turn, however often it asks before that.
+        A turn that is queued already is not queued again.
 
-        :param group: whose it is; None: one that all others share.
+        :param group: the group of the turn; None for the common one.
         """
         if not turn.queued:
             turn.queued = True
@@ -231,22 +229,22 @@ class Poller:
                 self._run_soon()
 
     def look_at_clock(self) -> None:
-        """Bring `now` up to date, for who is not called by the poller."""
+        """Update `now`. For code that is not called by the poller."""
         if not self._busy:
             self.now = self._reactor.seconds()
 
     def fileno(self) -> int:
-        """The epoll set's own descriptor, which is readable when events wait."""
+        """The descriptor of the epoll set. It is readable while events wait."""
         return -1 if self._epoll is None else self._epoll.fileno()
 
     def serve(self, delay: float | None, *, once: bool = False) -> None:
         """
-        Wait for events and deliver them, and run turns, for a reactor that waits on this set.
+        Wait for events, deliver them, and run turns. For a reactor that waits on this set.
 
-        Returns when `delay` seconds are over, when `recalled` was set, or when the poller was stopped.
+        Returns after `delay` seconds, when `recalled` is set, or when the poller is stopped.
 
-        :param delay: None: without end.
-        :param once: return after one batch of events, or none.
+        :param delay: seconds; None for no limit.
+        :param once: return after one batch of events, which may be empty.
         """
         epoll = self._epoll
         if epoll is None or self._busy or not self._is_hosted:
@@ -269,7 +267,7 @@ class Poller:
             self._close_leaving()
 
     def doRead(self) -> None:
-        """Deliver events and run turns, until there are none or the reactor's others must get theirs."""
+        """Deliver events and run turns until none are left, or until the reactor must serve its others."""
         epoll = self._epoll
         if epoll is None or self._busy or not self._is_read:
             return
@@ -288,11 +286,10 @@ class Poller:
 
     def _step(self, epoll: select.epoll, delay: float | None) -> bool:
         """
-        Deliver one batch of events, then run one turn; say whether there was any of it.
+        Deliver one batch of events, then run one turn.
 
-        So somebody with little to say is heard between any two turns of those who have much.
-
-        :param delay: seconds to wait for events, unless somebody waits for its turn; None: without end.
+        :param delay: seconds to wait for events if no turn is queued; None for no limit.
+        :returns: whether there was an event or a turn.
         """
         queues, watchers = self._queues, self._watchers
         with_turns, with_events = queues.with_turns, queues.with_events
@@ -308,7 +305,7 @@ class Poller:
                 except BaseException:
                     self._report(watcher)
         if self._leaving:
-            # Before the turn, which may be a listener's: what has left gives its descriptors to new clients.
+            # Before the turn: it may be a listener's, which needs the descriptors of closed sessions.
             self._close_leaving()
         if with_turns:
             turn = queues.next_turn()
@@ -317,16 +314,16 @@ class Poller:
                 turn.run()
             except BaseException:
                 self._report(turn)
-        # Behind the turn, which may have ended a session: the next step may wait for seconds.
+        # After the turn too: it may have ended a session, and the next step may wait for seconds.
         if self._leaving:
             self._close_leaving()
         return bool(with_turns or batch)
 
     def _shared_out(self, epoll: select.epoll, batch: list[tuple[int, int]]) -> list[tuple[int, int]]:
-        """Put `batch`, and what more the kernel has, behind what waits; take some events of each group."""
+        """Queue `batch` and all further events of the kernel; return the next events of each group."""
         queues, group_of = self._queues, self._group_of
         if len(batch) == MAX_EVENTS:
-            # What is level-triggered comes twice, and is told once.
+            # The second call repeats level-triggered events; the queue merges them.
             batch = batch + epoll.poll(0, MANY)
         for descriptor, bits in batch:
             queues.add_event(group_of[descriptor], descriptor, bits)
@@ -337,7 +334,7 @@ class Poller:
             try:
                 self._leaving.pop().close()
             except OSError:
-                # What went wrong with what was written is told by the calls that wrote it.
+                # Errors of written data are reported by the calls that wrote it.
                 log_failure(self._log, "a socket did not close in order")
 
     def _report(self, who: Watcher | Turn) -> None:
@@ -358,12 +355,12 @@ class Poller:
         self.doRead()
 
     def connectionLost(self, reason: Failure) -> None:
-        """The reactor gives the poller up: nothing is delivered from here on, unless it stops anyhow."""
+        """The reactor removed the poller. Unless the reactor is stopping, no event is delivered any more."""
         if self._is_read and self._reactor.running:
             self.give_up(reason)
 
     def give_up(self, failure: Failure) -> None:
-        """Something broke that every event needs: leave the reactor, and tell the owner."""
+        """Leave the reactor and call the owner: the poller cannot deliver events any more."""
         log_failure(self._log, "no event is delivered any more", failure)
         try:
             self._leave_reactor()
@@ -379,7 +376,7 @@ class Poller:
 
 
 class _InGroup:
-    """The poller, for what belongs to one group; see `Polling`."""
+    """The poller for the descriptors and turns of one group; see `Polling`."""
 
     def __init__(self, poller: Poller, group: Group) -> None:
         self._poller = poller

@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.kernel.test_poller -*-
-"""What a poller and its users know of each other: turns, and where events are asked for."""
+"""The interfaces between the poller and its users: turns and the registration of descriptors."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from twisted.python.failure import Failure
 
 from portfwd.kernel.reactor import Watcher
 
-#: EPOLLET, spelled out where select has no epoll: an event is told once.
+#: EPOLLET, for systems whose ``select`` has no epoll: edge-triggered, an event is reported once.
 EDGE: Final = 1 << 31
 
 
 class Turn(Protocol):
     """
-    Who has more to do than one event may take.
+    Work that is longer than the handling of one event may be.
 
-    :ivar queued: it stands in the queue of turns. False at first; only the poller sets it.
+    :ivar queued: whether it is in the queue of turns. False at first; only the poller sets it.
     """
 
     queued: bool
 
     def run(self) -> None:
-        """Do a bounded part of it, and ask for another turn for the rest."""
+        """Do a bounded part of the work. Call `Polling.take_turn` again if work is left."""
 
     def failed(self, failure: Failure) -> None:
-        """`run` raised `failure`, which is already logged."""
+        """`run` raised `failure`. The poller has logged it."""
 
 
 class Polling(Protocol):
     """
-    A `Poller`, or a group of its descriptors.
+    A `Poller`, or one group of its descriptors.
 
-    :ivar now: the reactor's seconds at the last batch of events.
+    :ivar now: time of the last batch of events, in seconds of the reactor's clock.
     """
 
     @property
@@ -42,16 +42,16 @@ class Polling(Protocol):
         """See the class."""
 
     def look_at_clock(self) -> None:
-        """Bring `now` up to date, for who is not called by the poller."""
+        """Update `now`. For code that is not called by the poller."""
 
     def watch(self, descriptor: int, events: int, watcher: Watcher, *, edge: int = EDGE) -> None:
-        """Tell `watcher` of events; see `Poller.watch`."""
+        """Deliver events to `watcher`; see `Poller.watch`."""
 
     def hand_over(self, descriptor: int, watcher: Watcher) -> None:
-        """From here on `watcher` is told of `descriptor`, which is watched already."""
+        """Deliver further events of `descriptor`, which is watched already, to `watcher`."""
 
     def forget(self, sock: socket.socket, *, inherited: bool = False) -> None:
-        """Watch `sock` no more, and close it; see `Poller.forget`."""
+        """Stop watching `sock` and close it; see `Poller.forget`."""
 
     def take_turn(self, turn: Turn) -> None:
-        """Run `turn` soon; see `Poller.take_turn`."""
+        """Queue `turn`; see `Poller.take_turn`."""

@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.kernel.test_poller -*-
-"""What portfwd's own sockets need of a reactor, as one interface for the types."""
+"""The interfaces between portfwd's sockets and the reactor."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ class Watcher(Protocol):
     """Receives the events of a descriptor."""
 
     def ready(self, events: int) -> None:
-        """The descriptor has had an edge: bits of ``select.EPOLL*``."""
+        """Handle `events`, bits of ``select.EPOLL*``, of the descriptor."""
 
     def failed(self, failure: Failure) -> None:
-        """`ready` raised `failure`, which is already logged: end what belongs to this descriptor."""
+        """`ready` raised `failure`, which is logged. End the session of this descriptor."""
 
 
 class EventSet(Protocol):
     """
-    What a reactor that waits on another set calls; `portfwd.kernel.poller.Poller` implements it.
+    A set of descriptors that a reactor can wait on; `portfwd.kernel.poller.Poller` implements it.
 
-    :ivar recalled: the reactor has something else to do: `serve` is to return.
+    :ivar recalled: True makes `serve` return, because the reactor has other work.
     """
 
     recalled: bool
 
     def watch(self, descriptor: int, events: int, watcher: Watcher, *, edge: int) -> None:
-        """Pass the events of `descriptor` to `watcher`."""
+        """Deliver the events of `descriptor` to `watcher`."""
 
     def serve(self, delay: float | None, *, once: bool = False) -> None:
-        """Wait for events and deliver them; at most `delay` seconds, or one batch."""
+        """Wait for events and deliver them, for at most `delay` seconds, or `once` one batch."""
 
     def give_up(self, failure: Failure) -> None:
-        """Stop: the set cannot be waited on any more."""
+        """Stop: waiting on the set failed."""
 
 
 class Reactor(IReactorCore, IReactorFDSet, IReactorFromThreads, IReactorTime):
-    """No object provides it by name; every POSIX reactor of Twisted has all four parts."""
+    """The four interfaces that every POSIX reactor of Twisted provides. For annotations only."""
 
 
 class WaitingReactor(Interface):
@@ -48,7 +48,9 @@ class WaitingReactor(Interface):
 
     def wait_on(events: EventSet | None) -> bool:  # noqa: N805 - as zope has it
         """
-        Wait on `events`, which has been made, from here on; None: on the reactor's own set again.
+        Wait on `events` from now on, or on the reactor's own set again.
 
-        :returns: False: another set is in use already; the caller nests its own.
+        :param events: a started set; None for the reactor's own.
+        :returns: False if the reactor waits on another set already; the caller then adds `events` as a
+            reader.
         """

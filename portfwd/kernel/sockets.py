@@ -1,9 +1,8 @@
 # -*- test-case-name: tests.kernel.test_sockets -*-
 """
-Sockets as the rules want them: made, set up, asked and reset.
+Functions over stream sockets: creation, options, addresses, queues and resets.
 
-Plain functions over plain sockets. They refuse to retry and to log: an
-`OSError` goes to the caller, who knows whose socket it is.
+They do not retry and do not log; they raise `OSError`.
 """
 
 from __future__ import annotations
@@ -25,12 +24,10 @@ try:
 except ImportError:  # pragma: no cover - Windows
     fcntl = None  # type: ignore[assignment]
 
-from portfwd.rules.model import Options
 from portfwd.values import Address, InetAddress, UnixAddress, unmapped
 
-#: Errors that say the peer, or the way to it, is gone. `EPIPE` is not among
-#: them: it also comes after an orderly end (Linux gives it to a socket that is
-#: reset in CLOSE_WAIT).
+#: Errors of a connection whose peer or route is gone. `EPIPE` is not one of them: it also occurs after an
+#: orderly end (Linux returns it for a socket that is reset in CLOSE_WAIT).
 GONE: Final = frozenset(
     {
         errno.ECONNRESET,
@@ -42,13 +39,13 @@ GONE: Final = frozenset(
     }
 )
 
-#: Errors that say this process or this machine has run out of something.
+#: Errors of a process or machine that has run out of a resource.
 EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 # linux/in.h; in the socket module from Python 3.12 on.
 _IP_BIND_ADDRESS_NO_PORT: Final = 24
-# tcp(7): for a connect whose first words follow at once, the acknowledgement that would end
-# the handshake is saved: they carry it. The kernel goes back to its usual ways after the handshake.
+# tcp(7), TCP_QUICKACK: off for a connect whose first bytes follow at once. They carry the acknowledgement
+# that ends the handshake, which saves one packet. The kernel resets the option after the handshake.
 _QUICKACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
 _CORK: Final[int | None] = getattr(socket, "TCP_CORK", None)
 _SENT: Final[int] = 0 if fcntl is None else termios.TIOCOUTQ
@@ -57,40 +54,40 @@ _NUMBER: Final = bytes(4)
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 
-#: Linux gives an accepted socket the options of the listening one (`sk_clone_lock`), so
-#: they are set once and cost nothing for each client.
+#: Linux copies the options of a listening socket to accepted ones (`sk_clone_lock`), so they are set only
+#: once.
 CLIENTS_INHERIT: Final = sys.platform == "linux"
 
 _INET4: Final = int(socket.AF_INET)
 _INET6: Final = int(socket.AF_INET6)
 _INET: Final = (_INET4, _INET6)
 
-# Plain numbers: the enums of the socket module cost more than the calls they go to.
+# Plain numbers: the enums of the socket module cost more than the system calls that use them.
 _STREAM: Final = int(socket.SOCK_STREAM)
-# Made so, a socket needs no second call to be non-blocking; 0 where there is no such type.
+# A socket of this type is non-blocking without a second system call. 0 if the system does not have it.
 _NONBLOCK: Final = int(socket.SOCK_STREAM | getattr(socket, "SOCK_NONBLOCK", 0)) * hasattr(
     socket, "SOCK_NONBLOCK"
 )
 
-#: Options of a socket: level, name and value of each ``setsockopt``.
+#: Options of a socket: level, name and value for ``setsockopt``.
 Settings = tuple[tuple[int, int, int], ...]
 
-#: Urgent bytes are read in their place. Without it they are dropped, because nobody asks for them.
+#: Urgent bytes stay in the stream. Without this option they are lost, because portfwd does not read them
+#: apart.
 KEEP_URGENT: Final = (int(socket.SOL_SOCKET), int(socket.SO_OOBINLINE), 1)
 
-#: What is set besides on a socket that will send as soon as it is connected: one packet less.
+#: Additional options of a socket that sends as soon as it is connected. They save one packet.
 WILL_SEND: Final[Settings] = () if _QUICKACK is None else ((int(socket.IPPROTO_TCP), _QUICKACK, 0),)
 
 
 def bare_socket(family: int, descriptor: int | None = None) -> socket.socket:
     """
-    A stream socket without the layer that Python's ``socket`` class puts on top of it.
+    A stream socket of the ``_socket`` module, without Python's ``socket`` class.
 
-    That layer turns families and types into enums at every look, which costs
-    more than the system calls of a connection. What is missing is nothing
-    that a relay needs: ``makefile``, ``dup`` and ``with``.
+    That class converts families and types to enums at each access, which costs more than the system calls of
+    a connection. ``makefile``, ``dup`` and ``with`` are missing; a relay does not use them.
 
-    :param descriptor: of a socket that is there already; None to make one.
+    :param descriptor: descriptor of an existing socket; None to make a new one.
     """
     bare: Any  # to everybody else it is a socket
     if descriptor is None and _NONBLOCK:
@@ -113,22 +110,21 @@ def accept(listening: socket.socket, family: int) -> tuple[socket.socket, object
     return bare, sockaddr
 
 
-#: The text of a host that was seen lately, as it was then: many clients come from few hosts. Not
-#: `sys.intern`, which in Python 3.12 keeps what it was given for ever.
+#: Cache of host texts, because many clients come from few hosts. `sys.intern` of Python 3.12 never frees a
+#: text.
 _known: Final = lru_cache(maxsize=1024)(str)
 
 
 def inet_family(host: str) -> int:
-    """The family of a literal."""
+    """The address family of a literal."""
     return _INET6 if ":" in host else _INET4
 
 
 def scope_of(zone: str) -> int:
     """
-    The number of the interface that the zone of an IPv6 literal (``fe80::1%eth0``) names (RFC 4007 section
-    11).
+    The number of the interface in the zone of an IPv6 literal, as in ``fe80::1%eth0`` (RFC 4007 section 11).
 
-    :raises OSError: there is no such interface now.
+    :raises OSError: the interface does not exist.
     """
     if zone.isdecimal():
         return int(zone)
@@ -140,11 +136,11 @@ def scope_of(zone: str) -> int:
 
 def sockaddr_of(host: str, port: int) -> tuple[str, int] | tuple[str, int, int, int]:
     """
-    A literal and a port, as ``bind``, ``connect`` and ``sendto`` take them.
+    Convert a literal and a port to the argument of ``bind``, ``connect`` and ``sendto``.
 
-    Python's socket module drops the zone of a text in an address of two elements.
+    An IPv6 address has four elements, because Python ignores a zone in an address of two.
 
-    :raises OSError: the zone names no interface.
+    :raises OSError: the interface of the zone does not exist.
     """
     if "%" not in host:
         return host, port
@@ -153,7 +149,7 @@ def sockaddr_of(host: str, port: int) -> tuple[str, int] | tuple[str, int, int, 
 
 
 def is_own_address(host: str) -> bool:
-    """Whether this machine has the address `host`, a literal: only such an address can be bound."""
+    """Whether the literal `host` is an address of this machine. Only such an address can be bound."""
     try:
         with socket.socket(inet_family(host), socket.SOCK_DGRAM) as probe:
             probe.bind(sockaddr_of(host, 0))
@@ -163,7 +159,7 @@ def is_own_address(host: str) -> bool:
 
 
 def literal_of(sockaddr: Sequence[Any]) -> str:
-    """The literal of a socket module's address; with its zone, where it has one."""
+    """The literal of an address of the socket module, with its zone if it has one."""
     host = str(sockaddr[0])
     if len(sockaddr) < 4 or not sockaddr[3] or "%" in host:
         return host
@@ -175,10 +171,9 @@ def literal_of(sockaddr: Sequence[Any]) -> str:
 
 def to_address(family: int, sockaddr: object) -> Address | None:
     """
-    A socket module's address as ours.
+    Convert an address of the socket module. IPv4-mapped addresses become IPv4 ones.
 
-    :returns: None for families that have no address we know; IPv4-mapped
-        addresses come out as IPv4.
+    :returns: None for an unknown family.
     """
     if isinstance(sockaddr, tuple) and family in _INET:
         host = _known(sockaddr[0])
@@ -194,7 +189,7 @@ def to_address(family: int, sockaddr: object) -> Address | None:
 
 
 def local_address(sock: socket.socket) -> Address | None:
-    """The address `sock` is bound to, or None if it has none any more."""
+    """The address to which `sock` is bound; None if it has none any more."""
     try:
         return to_address(sock.family, sock.getsockname())
     except OSError:
@@ -202,28 +197,83 @@ def local_address(sock: socket.socket) -> Address | None:
 
 
 def fixed_address(listening: socket.socket) -> Address | None:
-    """The address that every client of `listening` came to; None if it is bound to all of them."""
+    """The local address of all clients of `listening`; None if it is bound to all addresses."""
     address = local_address(listening)
     wildcard = isinstance(address, InetAddress) and address.host in ("0.0.0.0", "::")  # noqa: S104 - recognised
     return None if wildcard else address
 
 
-def buffer_settings(options: Options) -> Settings:
+class KeepaliveOptions(Protocol):
     """
-    A rule's ``sndbuf=`` and ``rcvbuf=``.
+    Keepalive of a TCP connection.
 
-    To be applied before `listen` or `connect`: the window scale is agreed on in
-    the handshake (RFC 7323 section 2.2).
+    :ivar idle: seconds without traffic before the first probe; None for the system's value.
+    :ivar interval: seconds between probes; None for the system's value.
+    :ivar count: unanswered probes after which the connection is reset; None for the system's value.
+    """
+
+    @property
+    def enabled(self) -> bool:
+        """Whether probes are sent."""
+
+    @property
+    def idle(self) -> int | None:
+        """See the class."""
+
+    @property
+    def interval(self) -> int | None:
+        """See the class."""
+
+    @property
+    def count(self) -> int | None:
+        """See the class."""
+
+
+class SocketOptions(Protocol):
+    """
+    What a rule sets on its sockets; the options of a rule implement it.
+
+    :ivar user_timeout: seconds that written bytes may stay unacknowledged (RFC 5482); None for the system's.
+    :ivar sndbuf: bytes of the send buffer; None for the system's.
+    :ivar rcvbuf: bytes of the receive buffer; None for the system's.
+    """
+
+    @property
+    def nodelay(self) -> bool:
+        """Whether small writes are sent at once (``TCP_NODELAY``)."""
+
+    @property
+    def keepalive(self) -> KeepaliveOptions:
+        """Keepalive of a TCP connection."""
+
+    @property
+    def user_timeout(self) -> float | None:
+        """See the class."""
+
+    @property
+    def sndbuf(self) -> int | None:
+        """See the class."""
+
+    @property
+    def rcvbuf(self) -> int | None:
+        """See the class."""
+
+
+def buffer_settings(options: SocketOptions) -> Settings:
+    """
+    The settings for ``sndbuf=`` and ``rcvbuf=``.
+
+    Apply them before `listen` or `connect`: the handshake negotiates the window scale (RFC 7323 section 2.2).
     """
     wanted = ((socket.SO_SNDBUF, options.sndbuf), (socket.SO_RCVBUF, options.rcvbuf))
     return tuple((socket.SOL_SOCKET, name, value) for name, value in wanted if value is not None)
 
 
-def stream_settings(options: Options) -> Settings:
+def stream_settings(options: SocketOptions) -> Settings:
     """
-    What a rule says of a TCP connection; what the platform has no option for is left to it.
+    The settings of a TCP connection. Options that the platform does not have are left out.
 
-    Urgent bytes (RFC 9293 section 3.8.5) stay in their place among the others, as RFC 6093 section 5 says.
+    Urgent bytes (RFC 9293 section 3.8.5) stay in the stream, as RFC 6093 section 5 recommends.
     """
     settings = [KEEP_URGENT]
     if options.nodelay:
@@ -247,23 +297,23 @@ def stream_settings(options: Options) -> Settings:
     return tuple(settings)
 
 
-def upstream_settings(options: Options) -> Settings:
-    """What is set on a socket before it connects."""
+def upstream_settings(options: SocketOptions) -> Settings:
+    """The settings of a socket before it connects."""
     return buffer_settings(options) + stream_settings(options)
 
 
-def client_settings(options: Options) -> Settings:
-    """What is set on each accepted socket: nothing where it comes with the listening one's options."""
+def client_settings(options: SocketOptions) -> Settings:
+    """The settings of an accepted socket. Empty if it inherits the options of the listening one."""
     return () if CLIENTS_INHERIT else stream_settings(options)
 
 
-def listening_settings(options: Options) -> Settings:
-    """What is set on a listening socket, for itself and for the clients that inherit it."""
+def listening_settings(options: SocketOptions) -> Settings:
+    """The settings of a listening socket, including those that accepted sockets inherit."""
     return buffer_settings(options) + (stream_settings(options) if CLIENTS_INHERIT else ())
 
 
 def apply_settings(sock: socket.socket, settings: Settings) -> None:
-    """Set options of a TCP socket; unix sockets have none of them."""
+    """Set options of a TCP socket. Unix sockets do not have these options."""
     if sock.family in _INET:
         for level, name, value in settings:
             sock.setsockopt(level, name, value)
@@ -271,10 +321,10 @@ def apply_settings(sock: socket.socket, settings: Settings) -> None:
 
 def keep_urgent(sock: socket.socket) -> None:
     """
-    Read urgent bytes of `sock` in their place, as `stream_settings` does for TCP connections of ours.
+    Keep urgent bytes of `sock` in the stream, as `stream_settings` does for TCP sockets of portfwd.
 
-    For unix sockets, which inherit no options and have urgent bytes since Linux 5.15, and for sockets of
-    Twisted's. One that refuses has none.
+    For sockets of Twisted, and for unix sockets, which inherit no options and have urgent bytes since Linux
+    5.15. A socket that refuses the option has no urgent bytes.
     """
     with contextlib.suppress(OSError):
         sock.setsockopt(*KEEP_URGENT)
@@ -282,9 +332,9 @@ def keep_urgent(sock: socket.socket) -> None:
 
 def change_settings(sock: socket.socket, before: Settings, after: Settings) -> bool:
     """
-    Set options of a TCP socket that had others; what is not set any more gets the system's value.
+    Change the options of a TCP socket. Options that are not set any more get the system's value.
 
-    :returns: False where that cannot be had: a buffer that was given a size keeps one.
+    :returns: False if a buffer keeps its size, because the system cannot reset it.
     """
     if sock.family not in _INET or sock.type != _STREAM or before == after:
         return True
@@ -310,8 +360,8 @@ def bind_source(sock: socket.socket, source: str) -> None:
     """
     Bind the address of ``src=`` and let `connect` choose the port.
 
-    With `IP_BIND_ADDRESS_NO_PORT` a port is taken for the whole four-tuple, so
-    one source address is not limited to one ephemeral port a connection.
+    With `IP_BIND_ADDRESS_NO_PORT` the kernel chooses a port that is unique for the four-tuple. Connections to
+    different targets can then share a port, so one source address does not run out of ports.
     """
     if sys.platform == "linux":  # the number means something else on other systems
         sock.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
@@ -320,16 +370,16 @@ def bind_source(sock: socket.socket, source: str) -> None:
 
 def unsent_bytes(sock: socket.socket) -> int | None:
     """
-    How much of `sock`'s send queue the peer has not acknowledged (``SIOCOUTQ``).
+    The amount in the send queue of `sock` that the peer has not acknowledged (``SIOCOUTQ``).
 
-    For TCP bytes, our own unacknowledged end counting as one. For unix sockets the memory of
-    what the peer has not read. None where the platform cannot tell.
+    For TCP it is bytes; an unacknowledged FIN counts as one. For unix sockets it is the memory of data that
+    the peer has not read. None if the platform cannot tell.
     """
     return _queued(sock, _SENT)
 
 
 def waiting_bytes(sock: socket.socket) -> int:
-    """How many bytes of `sock` wait to be read (``FIONREAD``); 0 where the platform cannot tell."""
+    """Number of bytes that can be read from `sock` (``FIONREAD``); 0 if the platform cannot tell."""
     return _queued(sock, _RECEIVED) or 0
 
 
@@ -337,7 +387,7 @@ def _queued(sock: socket.socket, request: int) -> int | None:
     if not request:  # pragma: no cover - Windows
         return None
     try:
-        # The bytes that are handed in say how many come back; they themselves stay as they are.
+        # The argument only gives the length of the result; it is not modified.
         return int.from_bytes(fcntl.ioctl(sock.fileno(), request, _NUMBER), sys.byteorder, signed=True)
     except OSError:
         return None
@@ -345,23 +395,21 @@ def _queued(sock: socket.socket, request: int) -> int | None:
 
 def push(sock: socket.socket) -> None:
     """
-    Send what ``MSG_MORE`` has held back; a socket that holds nothing back is left alone.
+    Send the data that ``MSG_MORE`` has held back, if there is any.
 
-    :raises OSError: the socket is no more.
+    :raises OSError: the connection is dead.
     """
     if sock.family in _INET and _CORK is not None:
-        # Taking the cork out sends, whether it was in or not (tcp(7): "pending output … is transmitted").
+        # Clearing TCP_CORK sends, even if it was not set (tcp(7): "pending output … is transmitted").
         sock.setsockopt(socket.IPPROTO_TCP, _CORK, 0)
 
 
 def has_hung_up(sock: socket.socket) -> bool:
     """
-    Whether the kernel says now that `sock` is broken, or closed in both directions.
+    Whether the kernel reports now that `sock` is broken, or closed in both directions. True if unknown.
 
-    True where it cannot be asked.
-
-    A reactor may tell of a hang-up that was another socket's: of several events that it fetched at once,
-    one may close a descriptor and open another with its number, for which a later event is then taken.
+    A reactor may report a hang-up that belonged to another socket: the handler of an earlier event of the
+    same batch may have closed a descriptor and opened another one with the same number.
     """
     if not hasattr(select, "poll"):  # pragma: no cover - Windows
         return True
@@ -371,36 +419,36 @@ def has_hung_up(sock: socket.socket) -> bool:
 
 
 def reset_on_close(sock: socket.socket) -> None:
-    """Make the coming `close` send a reset (``SO_LINGER`` 1,0), dropping what is unsent."""
+    """Make the next `close` send a reset and drop unsent data (``SO_LINGER`` 1,0)."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
 
 
 def close_by_reset(sock: socket.socket) -> None:
-    """Close a connection with a reset; one that was closed elsewhere is fine."""
+    """Close a connection with a reset. It may be closed already."""
     with contextlib.suppress(OSError):
         reset_on_close(sock)
     sock.close()
 
 
 class Limits(Protocol):
-    """What is needed of the ``resource`` module."""
+    """The used part of the ``resource`` module."""
 
     RLIMIT_NOFILE: int
     RLIM_INFINITY: int
 
     def getrlimit(self, resource: int, /) -> tuple[int, int]:
-        """The soft and the hard limit."""
+        """Return the soft and the hard limit."""
 
     def setrlimit(self, resource: int, limits: tuple[int, int], /) -> None:
-        """Set both."""
+        """Set the soft and the hard limit."""
 
 
 def raise_descriptor_limit(limits: Limits | None = None) -> int:
     """
     Raise the soft limit of descriptors to the hard one.
 
-    :param limits: None for this process's own.
-    :returns: the limit that now holds; 0 where there is no such limit.
+    :param limits: None for the limits of this process.
+    :returns: the limit in effect; 0 if the system does not have one.
     """
     if limits is None:
         try:
@@ -414,6 +462,6 @@ def raise_descriptor_limit(limits: Limits | None = None) -> int:
             limits.setrlimit(limits.RLIMIT_NOFILE, (hard, hard))
             soft = hard
         except (OSError, ValueError):
-            # macOS names no hard limit and takes no soft one that high.
+            # macOS reports no hard limit, but does not accept a soft limit that high.
             pass
     return 0 if soft == limits.RLIM_INFINITY else soft

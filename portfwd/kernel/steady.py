@@ -2,10 +2,10 @@
 """
 A monotonic clock for reactors that count by the wall clock.
 
-Twisted's own reactors take ``time.time()`` for their delayed calls. When somebody sets the clock, an hour
-forward makes every timeout expire at once, and an hour back stops them for an hour. Under such a reactor
-delayed calls of ours are kept here, by the monotonic clock; a thread that sleeps until the next one is due
-wakes the reactor. `steady` makes of a reactor one whose time is that clock's; all else is the reactor's own.
+Twisted's reactors schedule delayed calls by ``time.time()``. If the wall clock is set one hour forward, every
+timeout expires at once; one hour back stops them for an hour. Under such a reactor, `SteadyClock` keeps the
+delayed calls of portfwd by the monotonic clock, and a thread wakes the reactor when the next one is due.
+`steady` wraps a reactor: `IReactorTime` comes from the clock, everything else from the reactor.
 """
 
 from __future__ import annotations
@@ -25,29 +25,28 @@ from zope.interface import alsoProvides, implementer, providedBy
 from portfwd.kernel.failures import log_failure
 from portfwd.kernel.reactor import Reactor
 
-#: Cancelled calls that are kept until their time comes, before the list is cleared of them: as Twisted has
-#: it.
+#: Cancelled calls that are kept before the list is cleared of them. Twisted's number.
 MOST_CANCELLED: Final = 50
 
-#: Seconds after which the thread ends if there is no call for which to wait.
+#: Seconds without a delayed call after which the thread ends.
 IDLE: Final = 10.0
 
 
 @implementer(IReactorTime)
 class SteadyClock:
-    """Delayed calls by the monotonic clock, made on the reactor's thread."""
+    """Delayed calls by the monotonic clock. They run on the reactor's thread."""
 
     def __init__(
         self, call_from_thread: Callable[..., object], seconds: Callable[[], float] = monotonic
     ) -> None:
-        """:param call_from_thread: calls a function on the reactor's thread; any thread may ask."""
+        """:param call_from_thread: calls a function on the reactor's thread, from any thread."""
         self.seconds = seconds
         self._call_from_thread = call_from_thread
         self._calls: list[DelayedCall] = []
         self._cancelled = 0
         self._running = False
         self._log = Logger()
-        # What follows is guarded by the condition's lock: when the thread is to wake the reactor.
+        # Guarded by the condition's lock: when the thread must wake the reactor.
         self._changed = threading.Condition()
         self._due: float | None = None
         self._thread: threading.Thread | None = None
@@ -88,7 +87,7 @@ class SteadyClock:
         self._set_alarm()
 
     def _set_alarm(self) -> None:
-        """Tell the thread when the first call is due; while calls are made, that is done after them."""
+        """Give the thread the time of the first call. While calls run, this is done after them."""
         if self._running or not self._calls:
             return
         due = self._calls[0].time
@@ -103,7 +102,7 @@ class SteadyClock:
                 self._changed.notify()
 
     def _watch(self) -> None:
-        """The thread: sleep until a call is due, wake the reactor, and sleep until told of the next."""
+        """Body of the thread: sleep until a call is due, wake the reactor, wait for the next time."""
         while True:
             with self._changed:
                 while self._due is None or (left := self._due - self.seconds()) > 0:
@@ -114,7 +113,7 @@ class SteadyClock:
             self._call_from_thread(self.run_due)
 
     def run_due(self) -> None:
-        """Make the calls whose time has come."""
+        """Run the calls that are due."""
         now = self.seconds()
         self._running = True
         try:
@@ -137,7 +136,7 @@ class SteadyClock:
 
 
 class SteadyReactor:
-    """A reactor whose time is a `SteadyClock`'s."""
+    """A reactor whose clock is a `SteadyClock`."""
 
     def __init__(self, reactor: Any) -> None:
         clock = SteadyClock(reactor.callFromThread)
@@ -155,6 +154,6 @@ class SteadyReactor:
 
 
 def steady(reactor: Any) -> Reactor:
-    """`reactor`, or where that counts by the wall clock one that is `reactor` but for its clock."""
+    """`reactor` itself if its clock is monotonic, else `reactor` with a `SteadyClock`."""
     counts_by_wall_clock = getattr(reactor, "seconds", None) is wall_clock
     return cast(Reactor, SteadyReactor(reactor) if counts_by_wall_clock else reactor)
