@@ -15,7 +15,7 @@ import os
 from collections import Counter
 from typing import Any
 
-from attrs import evolve
+from attrs import evolve, frozen
 
 from portfwd.cli.reading import BAD_FILE, ReadRules, read_rules, tally
 from portfwd.errors import Location, Severity
@@ -23,9 +23,9 @@ from portfwd.kernel.platform import find_platform
 from portfwd.relay.plan import plan_relay
 from portfwd.rules.advice import advise
 from portfwd.rules.diagnostics import format_problem, problem_to_json
-from portfwd.rules.model import Ruleset
 from portfwd.rules.support import unsupported
 from portfwd.service.build.checks import plugin_problems
+from portfwd.service.build.factories import Factories
 from portfwd.service.build.openings import opening_problems
 from portfwd.service.tls.problems import tls_problems
 from portfwd.values import RelayPlan, counted, printable
@@ -71,25 +71,43 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         for result in results:
             _print(result, arguments.quiet)
-    codes = {result.exit_code for result in results}
+    codes = {result.read.exit_code for result in results}
     return BAD_FILE if BAD_FILE in codes else max(codes)
 
 
-def _judge(read: ReadRules) -> ReadRules:
+@frozen
+class Judged:
+    """
+    What is said of one file.
+
+    :ivar plans: each rule's name, and the relay that serves it.
+    """
+
+    read: ReadRules
+    plans: tuple[tuple[str, RelayPlan], ...] = ()
+
+
+def _judge(read: ReadRules) -> Judged:
     """Add what the rules that could be read may still have wrong."""
     if read.readable is None:
-        return read
+        return Judged(read)
     order = {path: number for number, path in enumerate(read.readable.files)}
     # Who reads the file may have told of the same target that is missing, with a hint.
     told = {(problem.location, problem.code) for problem in read.problems}
-    others = plugin_problems(read.readable)
+    filters = Factories().select()
+    others = plugin_problems(read.readable, filters)
     problems = [*read.problems, *(one for one in others if (one.location, one.code) not in told)]
+    plans = []
     if read.ruleset is not None:
         problems += [*unsupported(read.ruleset), *advise(read.ruleset, os.path.isdir)]
-        problems += tls_problems(read.ruleset)
+        problems += tls_problems(read.ruleset, filters.clauses)
         problems += opening_problems(read.ruleset)
+        platform = find_platform()
+        plans = [
+            (rule.name, plan_relay(rule, platform, filters.clauses(rule.name))) for rule in read.ruleset.rules
+        ]
     problems.sort(key=lambda problem: _position(problem.location, order))
-    return evolve(read, problems=tuple(problems))
+    return Judged(evolve(read, problems=tuple(problems)), tuple(plans))
 
 
 def _position(where: Location, order: dict[str, int]) -> tuple[int, int, int]:
@@ -97,34 +115,26 @@ def _position(where: Location, order: dict[str, int]) -> tuple[int, int, int]:
     return order.get(where.file, 0), where.line, where.column
 
 
-def _print(result: ReadRules, quiet: bool) -> None:
-    for problem in result.problems:
+def _print(result: Judged, quiet: bool) -> None:
+    read = result.read
+    for problem in read.problems:
         if not quiet or problem.severity is Severity.ERROR:
             print(format_problem(problem))
     if quiet:
         return
-    rules = "" if result.ruleset is None else counted(len(result.ruleset.rules), "rule")
-    if rules and result.ruleset is not None:
-        kinds = Counter(plan.kind for _, plan in _plans(result.ruleset))
-        rules += f" ({', '.join(f'{kinds[kind]} {kind}' for kind in sorted(kinds))})" if kinds else ""
-    print(f"{printable(result.path)}: {', '.join(part for part in (rules, tally(result.problems)) if part)}")
+    rules = "" if read.ruleset is None else counted(len(read.ruleset.rules), "rule")
+    kinds = Counter(plan.kind for _, plan in result.plans)
+    rules += f" ({', '.join(f'{kinds[kind]} {kind}' for kind in sorted(kinds))})" if kinds else ""
+    print(f"{printable(read.path)}: {', '.join(part for part in (rules, tally(read.problems)) if part)}")
 
 
-def _plans(ruleset: Ruleset) -> list[tuple[str, RelayPlan]]:
-    """Each rule's name, and the relay that serves it."""
-    platform = find_platform()
-    return [(rule.name, plan_relay(rule, platform)) for rule in ruleset.rules]
-
-
-def _to_json(result: ReadRules) -> dict[str, Any]:
+def _to_json(result: Judged) -> dict[str, Any]:
+    read = result.read
+    plans = [{"rule": name, "relay": plan.kind, "why": plan.why} for name, plan in result.plans]
     return {
-        "file": result.path,
-        "ok": result.exit_code == 0,
-        "rules": None if result.ruleset is None else len(result.ruleset.rules),
-        "relays": [
-            {"rule": name, "relay": plan.kind, "why": plan.why} for name, plan in _plans(result.ruleset)
-        ]
-        if result.ruleset is not None
-        else None,
-        "problems": [problem_to_json(problem) for problem in result.problems],
+        "file": read.path,
+        "ok": read.exit_code == 0,
+        "rules": None if read.ruleset is None else len(read.ruleset.rules),
+        "relays": None if read.ruleset is None else plans,
+        "problems": [problem_to_json(problem) for problem in read.problems],
     }

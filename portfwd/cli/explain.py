@@ -15,17 +15,19 @@ from functools import partial
 
 from portfwd.cli.control import Control, add_arguments, with_control
 from portfwd.cli.reading import BAD_FILE, FINE, read_rules
+from portfwd.filters.registry import Registry
 from portfwd.kernel.platform import find_platform
 from portfwd.relay.plan import plan_relay
 from portfwd.rules.diagnostics import format_problem
 from portfwd.rules.queries.explain import explain
 from portfwd.rules.queries.explain_text import explanation_json, explanation_text
+from portfwd.service.build.filters import configure
 from portfwd.values import printable
 
 DESCRIPTION = """\
 Say which rule takes a connection from CLIENT to LISTEN, which line lets it in
 or refuses it, and which targets would be tried, each with its place in the file;
-and which relay moves the bytes, and why.
+and which relay moves the bytes, and why, for which the rule's filters are imported.
 Without a file the forwarder that runs is asked: by the rules at work.
 
 example:
@@ -79,7 +81,11 @@ def run(arguments: argparse.Namespace) -> int:
     except ValueError as error:
         print(f"portfwd explain: {error}", file=sys.stderr)
         return BAD_FILE
-    plan = None if explanation.rule is None else plan_relay(explanation.rule, find_platform())
+    plan = None
+    if explanation.rule is not None:
+        rule = explanation.rule
+        filters = configure(rule, Registry.installed()).clauses if rule.filters else ()
+        plan = plan_relay(rule, find_platform(), filters)
     if arguments.json:
         print(json.dumps(explanation_json(explanation, plan), indent=2))
     else:

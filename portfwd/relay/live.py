@@ -19,6 +19,7 @@ from portfwd.relay.balancing import RuleCheck
 from portfwd.relay.context import Opener, RelayContext
 from portfwd.relay.destination import Destination
 from portfwd.relay.filtered import FilteredSession
+from portfwd.relay.plan import starts_tls
 from portfwd.relay.rule import NumberedSession, RelayRule, SessionLog
 from portfwd.relay.secured import SecuredSession
 from portfwd.relay.session import Session
@@ -89,7 +90,7 @@ class LiveRule(RelayRule):
         self.when_empty: Callable[[], None] | None = None
         self.heir: LiveRule | None = None
         self.older: dict[LiveRule, None] = {}
-        secures = any(getattr(factory, "starts_tls", {}) for _, factory in self.filters)
+        secures = any(starts_tls(factory) for _, factory in self.filters)
         self._session_class = SecuredSession if secures else FilteredSession if self.filters else Session
         self._ids = itertools.count(1) if ids is None else ids
         longest = self.options.max_time

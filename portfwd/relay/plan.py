@@ -8,6 +8,8 @@ be moved otherwise for a time: bytes that a filter sees are copied, and so are s
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from portfwd.kernel.platform import Platform
 from portfwd.rules.model import PLAIN_LISTENERS, PLAIN_TARGETS, TLS_KINDS, Kind, RelayKind, Rule
 from portfwd.values import RelayPlan
@@ -16,8 +18,12 @@ from portfwd.values import RelayPlan
 OWN_SOCKETS = frozenset({"splice", "copy"})
 
 
-def plan_relay(rule: Rule, platform: Platform) -> RelayPlan:
-    """Decide by the ends of `rule`, its ``relay=``, and what `platform` can do, in this order."""
+def plan_relay(rule: Rule, platform: Platform, filters: Iterable[tuple[str, object]] = ()) -> RelayPlan:
+    """
+    Decide by the ends of `rule`, its `filters`, its ``relay=``, and what `platform` can do.
+
+    :param filters: name and factory of each ``filter`` clause.
+    """
     asked = rule.options.relay
     if rule.has_datagrams:
         if rule.shares_questions:
@@ -32,6 +38,9 @@ def plan_relay(rule: Rule, platform: Platform) -> RelayPlan:
     layered = next((one.kind for one in rule.every_target() if one.kind not in PLAIN_TARGETS), None)
     if layered is not None:
         return RelayPlan("pair", f"a target is {_named(layered)}")
+    secures = next((name for name, factory in filters if starts_tls(factory)), None)
+    if secures is not None:
+        return RelayPlan("pair", f"filter {secures} may start TLS")
     if not platform.own_sockets:
         return RelayPlan("pair", "this reactor watches no descriptors of others")
     if not platform.epoll:
@@ -43,6 +52,11 @@ def plan_relay(rule: Rule, platform: Platform) -> RelayPlan:
     if asked is RelayKind.SPLICE:
         return RelayPlan("splice", "relay=splice")
     return RelayPlan("splice", "both ends are plain sockets")
+
+
+def starts_tls(factory: object) -> bool:
+    """Whether a factory's filters may put TLS below a stream; an attribute that is not set means no."""
+    return bool(getattr(factory, "starts_tls", {}))
 
 
 def _named(kind: Kind) -> str:

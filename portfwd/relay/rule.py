@@ -150,7 +150,7 @@ class RelayRule:
         self.every_destination = tuple(dict.fromkeys((*destinations, *(routes or {}).values())))
         self.access = access
         self.context = context
-        self.plan = plan_relay(rule, context.platform)
+        self.plan = plan_relay(rule, context.platform, filters)
         self.streams: Opener = context.streams if streams is None else streams
         self.datagrams = isinstance(streams, DatagramStreams) and not streams.mixed
         self.has_datagrams = rule.has_datagrams

@@ -5,7 +5,7 @@ Sessions in which TLS begins on a side that was plain.
 A filter asks for it (`portfwd.filters.api.StartTLS`). The stream of that side gets a layer of TLS behind
 what was written to it. While the handshake lasts nothing is read for the filters; then they see plain bytes
 again. Only rules whose factories have ``starts_tls`` have such sessions, on streams over Twisted's
-transports.
+transports. Clients count among the rule's handshakes as those of a ``tls:`` listener do.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Final
 from twisted.logger import Logger
 
 from portfwd.filters.chain import effects
+from portfwd.limits.source_counts import source_of
 from portfwd.relay.containment import contained
 from portfwd.relay.destination import TLSTarget
 from portfwd.relay.ends import Mode
@@ -64,6 +65,8 @@ class SecuredSession(FilteredSession):
             if effect.side is Side.UPSTREAM:
                 side = self._named(start, effect.server_name)
             self._shaking.add(effect.side)
+            if effect.side is Side.CLIENT:
+                self._rule.handshakes.arrived(self, source_of(self._announced or stream.address))
             self._timers[_KEYS[effect.side]] = self._clock.callLater(
                 start.limit, self._took_too_long, effect.side, start.limit
             )
@@ -89,6 +92,12 @@ class SecuredSession(FilteredSession):
         )
 
     @contained
+    def began(self, stream: Stream) -> None:
+        """A client's first TLS message is complete."""
+        if self._half(stream).side in self._shaking:
+            self._rule.handshakes.began(self)
+
+    @contained
     def opened(self, stream: Stream) -> None:
         """A handshake is through."""
         side = self._half(stream).side
@@ -96,6 +105,8 @@ class SecuredSession(FilteredSession):
             super().opened(stream)
             return
         self._shaking.discard(side)
+        if side is Side.CLIENT:
+            self._rule.handshakes.left(self)
         timer = self._timers.pop(_KEYS[side], None)
         if timer is not None and timer.active():
             timer.cancel()
@@ -108,6 +119,11 @@ class SecuredSession(FilteredSession):
         self._detail = f"no TLS handshake with the {side.value} within {format_duration(limit)}"
         self._ended_first = self._ended_first or side
         self._finish(_TOO_LATE[side], client=Mode.RESET, upstream=Mode.RESET)
+
+    def _close_with(self, reason: CloseReason) -> None:
+        super()._close_with(reason)
+        if Side.CLIENT in self._shaking:
+            self._rule.handshakes.left(self)
 
     def _lost(self, half: Half, how: Loss, detail: str) -> None:
         if half.closing is None and half.side in self._shaking:

@@ -64,6 +64,10 @@ class RelayKind(enum.Enum):
     PAIR = "pair"
 
 
+#: What can only be had where both ends are sockets, and nothing is put between them and the relay.
+SOCKETS_ONLY: Final = frozenset({RelayKind.SPLICE, RelayKind.COPY})
+
+
 class Framing(enum.Enum):
     """How datagrams stand in a stream (``framing=``); ``length16`` is RFC 1035 section 4.2.2."""
 

@@ -17,7 +17,7 @@ from attrs import frozen
 from portfwd.errors import Location, Problem, RulesError
 from portfwd.rules.findings import Findings
 from portfwd.rules.load import RefusedFile
-from portfwd.rules.model import DATAGRAM_KINDS, Kind, OnLimit, RelayKind, Rule, Ruleset
+from portfwd.rules.model import DATAGRAM_KINDS, SOCKETS_ONLY, Kind, OnLimit, Rule, Ruleset
 from portfwd.rules.steps import Steps, finish
 
 
@@ -94,7 +94,7 @@ def _cannot_wait(rule: Rule) -> Iterator[Location]:
 
 
 def _sockets_forced(rule: Rule) -> Iterator[Location]:
-    if rule.options.relay in (RelayKind.SPLICE, RelayKind.COPY) and not rule.is_plain:
+    if rule.options.relay in SOCKETS_ONLY and not rule.is_plain:
         yield _place(rule, "relay")
 
 

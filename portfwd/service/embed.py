@@ -33,6 +33,7 @@ from portfwd.service.run.forwarder import DRAIN, Forwarder
 from portfwd.service.run.reload import ReloadResult
 from portfwd.service.run.session_log import LogInUse, describe
 from portfwd.service.run.subscribers import Subscribers, Told
+from portfwd.service.tls.certificate_watch import CertificateWatch
 from portfwd.values import SessionSummary
 
 #: Seconds that the access log gets to write its last lines.
@@ -56,7 +57,7 @@ class EmbeddedForwarder(MultiService):
         """
         super().__init__()
         factories = Factories()
-        problems = (*unsupported(ruleset), *plugin_problems(ruleset, factories=factories))
+        problems = (*unsupported(ruleset), *plugin_problems(ruleset, factories.select()))
         if problems:
             raise RulesError(problems)
         self.clock = clock = steady(reactor)
@@ -74,6 +75,7 @@ class EmbeddedForwarder(MultiService):
         self._operating = Operating(self.forwarder, clock)
         self.forwarder.setServiceParent(self)
         add_operators(self, ruleset, self.forwarder, clock, reload=self._reload_for_operators)
+        CertificateWatch(clock, lambda: self.forwarder.rules).setServiceParent(self)
         if ruleset.pid_file is not None:
             PidFile(ruleset.pid_file).setServiceParent(self)
         self.name = f"portfwd {ruleset.rules[0].name}" if ruleset.rules else "portfwd"

@@ -163,7 +163,8 @@ def read_rules(
         ruleset = load(path, files, allow_empty=bool(options["allow-empty"]))
     else:
         ruleset = _parse_all(options["rules"], files)
-    problems = (*unsupported(ruleset), *plugin_problems(ruleset, factories=factories))
+    selection = None if factories is None else factories.select()
+    problems = (*unsupported(ruleset), *plugin_problems(ruleset, selection))
     if problems:
         raise RulesError((*ruleset.warnings, *problems))
     return ruleset

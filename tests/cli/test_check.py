@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
+from datetime import timedelta
 
+from portfwd.service.tls.certificates import now_utc
 from tests.cli.running import GOOD, CommandTestCase
+from tests.service.pems import CA, directory_of, write_pair
 
 ODD = 'e: endpoint:"tcp:90" -> tls:one.example:443 verify=off\n'
 
@@ -76,6 +80,24 @@ class CheckTests(CommandTestCase):
             f"{path}:5:46: error: filter python:tests.filters.plugins.Bare: unknown option 'loud'", out
         )
         self.assertLess(out.index("unknown option 'loud'"), out.index("unknown option 'ilde'"))
+
+    def test_filter_with_tls(self) -> None:
+        """A filter that starts TLS decides the relay, and its certificate is looked at."""
+        directory = directory_of(self)
+        soon = now_utc() + timedelta(days=3)
+        cert, _ = write_pair(directory, "a", CA.issue_cert("a.example", not_after=soon), apart=False)
+        os.chmod(cert, 0o644)
+        path = self.file(f"a: :1 -> 10.0.0.1:1\n    filter starttls-postgres terminate cert={cert}\n")
+        code, out, _ = self.run_main("check", path)
+        self.assertEqual(code, 0, out)
+        self.assertIn(f"{path}:2:12: warning: {cert}: the certificate expires on", out)
+        self.assertIn("every user of this machine can read this private key", out)
+        self.assertEqual(out.splitlines()[-1], f"{path}: 1 rule (1 pair), 2 warnings")
+        _, out, _ = self.run_main("check", "--json", path)
+        relay = {"rule": "a", "relay": "pair", "why": "filter starttls-postgres may start TLS"}
+        self.assertEqual(json.loads(out)["files"][0]["relays"], [relay])
+        code, out, _ = self.run_main("explain", path, "10.0.0.1", ":1")
+        self.assertIn("  relay    pair: filter starttls-postgres may start TLS\n", out)
 
     def test_standard_input(self) -> None:
         """A dash is standard input; relative includes are the working directory's."""

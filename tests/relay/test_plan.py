@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from portfwd.filters import Factory, Side
 from portfwd.kernel.platform import Platform
 from portfwd.relay.plan import plan_relay
 from portfwd.rules import parse_rule
@@ -35,6 +36,16 @@ class PlanTests(SynchronousTestCase):
             (":1/udp -> h:1 framing=length16", "datagrams", "DNS questions share connections to the target"),
         ):
             self.assertEqual(self.plan(text), (kind, why), text)
+
+    def test_filters(self) -> None:
+        """A filter that may start TLS needs the pair; one that says nothing of it does not."""
+        (rule,) = parse_rule(":1 -> h:1").rules
+        quiet, starting = object(), Factory(lambda connection: None, starts_tls={Side.CLIENT: {}})
+        for filters, expected in (
+            ((("a", quiet),), ("splice", "both ends are plain sockets")),
+            ((("a", quiet), ("b", starting)), ("pair", "filter b may start TLS")),
+        ):
+            self.assertEqual(tuple(plan_relay(rule, LINUX, filters)), expected)
 
     def test_asked(self) -> None:
         """``relay=`` decides where the ends allow it."""

@@ -178,6 +178,40 @@ class SecuredTests(ReloadCase):
             self.assertEqual(summary.reason, timeout if what == "silence" else failed, what)
             await forwarder.stopService()
 
+    async def test_counted(self) -> None:
+        """A client counts among the handshakes of its rule until it is through, or makes room for another."""
+        forwarder, client, upstream = await self.open(f"cert={self.pem}")
+        handshakes = forwarder.rules[0].handshakes
+        counts: list[tuple[int, int]] = []
+        began = handshakes.began
+
+        def counting(session: Any) -> None:
+            counts.append((handshakes.silent, handshakes.begun))
+            began(session)
+            counts.append((handshakes.silent, handshakes.begun))
+
+        self.patch(handshakes, "began", counting)
+
+        def talk() -> None:
+            client.sendall(b"go\n")
+            self.assertEqual(client.recv(2), b"ok")
+            self.client_context.wrap_socket(client, server_hostname="db.example").sendall(b"hello")
+            self.assertEqual(upstream.recv(5), b"hello")
+
+        await self.in_thread(talk)
+        self.assertEqual((counts, handshakes.silent, handshakes.begun), ([(1, 0), (0, 1)], 0, 0))
+        other, far = await self.session(forwarder)
+        other.sendall(b"go\n")
+        await self.until(lambda: handshakes.silent == 1)
+        self.assertTrue(handshakes.drop_silent("a test"))
+        self.assertEqual(handshakes.silent, 0)
+        await self.until(lambda: any(one.id == 2 for one in self.lines.closed_lines))
+        (summary,) = (one for one in self.lines.closed_lines if one.id == 2)
+        self.assertEqual(summary.reason, CloseReason.LIMIT)
+        self.assertIn("without a TLS handshake: a test", summary.detail)
+        for one in (client, upstream, other, far):
+            one.close()
+
     async def test_pipelined(self) -> None:
         """A ClientHello that comes with the request is not lost, wherever it is cut."""
         for cut in (1, 2, 3, 4, 50):

@@ -19,6 +19,7 @@ from portfwd.errors import RulesError, StartError, SteerError
 from portfwd.filters import DONE, TO_UPSTREAM, Direction, Filter, Verdict
 from portfwd.rules.model import Rule, Ruleset
 from portfwd.service.embed import EmbeddedForwarder
+from portfwd.service.tls.certificate_watch import CertificateWatch
 from portfwd.values import CloseReason, SessionSummary
 from tests.places import short_directory
 from tests.service.contexts import Lines, a_used_port, rules
@@ -177,6 +178,14 @@ class LifeTests(TestCase):
             idle="5m",
         )
         self.assertEqual(await self._converse(service), b"HELLO")
+
+    async def test_certificates(self) -> None:
+        """The dates of certificates are looked at while the service runs."""
+        service = self._start(f"a: 127.0.0.1:0 -> {self.target}")
+        (watch,) = (child for child in service if isinstance(child, CertificateWatch))
+        self.assertTrue(watch.running)
+        await service.stopService()
+        self.assertFalse(watch.running)
 
     async def test_subscribers(self) -> None:
         """Functions are told of sessions that open and close, until they end their subscription."""

@@ -157,7 +157,8 @@ def taking(live: LiveRule, local: Address | None, budget: Descriptors) -> Accept
 
 def room_maker(live: LiveRule) -> MakeRoom | None:
     """What drops a client of `live` that has not begun its TLS handshake; None where there are none."""
-    return live.handshakes.drop_silent if live.rule.listen.kind in TLS_KINDS else None
+    shakes = live.rule.listen.kind in TLS_KINDS or live.tls_starts
+    return live.handshakes.drop_silent if shakes else None
 
 
 def listen_on_endpoints(bound: Bound, budget: DescriptorBudget, failed: Callable[[str], None]) -> None:

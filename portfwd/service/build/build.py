@@ -154,9 +154,8 @@ class RuleMaker:
             ready_checks = configure_checks(rule, self._checks)
             checks = ready_checks.checks
             self.problems += ready_checks.problems
-        layered = any(getattr(one.factory, "starts_tls", {}) for one in filters)
-        streams = choose_streams(rule, context, limiters, layered=layered)
-        starts = self._tls_starts(rule, filters) if layered else {}
+        streams = choose_streams(rule, context, limiters, filters)
+        starts = self._tls_starts(rule, filters)
         if rule.listen.kind in TLS_KINDS:
             streams = ready_streams(rule, context, filters, self.failures, before, limiters) or streams
         endpoint = None

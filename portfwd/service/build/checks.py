@@ -15,7 +15,7 @@ from portfwd.filters.options import OptionFiles, OptionProblem
 from portfwd.filters.registry import Unavailable
 from portfwd.rules.findings import Findings
 from portfwd.rules.model import CheckSpec, Rule, Ruleset
-from portfwd.service.build.factories import Factories
+from portfwd.service.build.factories import Selection
 from portfwd.service.build.filters import DISK, clause_place, filter_problems
 from portfwd.upstreams.checks.api import Check
 from portfwd.upstreams.checks.registry import CheckRegistry
@@ -70,14 +70,14 @@ def configure_checks(rule: Rule, registry: CheckRegistry, files: OptionFiles = D
     return ReadyChecks(tuple(checks), tuple(problems))
 
 
-def plugin_problems(ruleset: Ruleset, factories: Factories | None = None) -> tuple[Problem, ...]:
+def plugin_problems(ruleset: Ruleset, selection: Selection | None = None) -> tuple[Problem, ...]:
     """
     Everything that is wrong with the filters and checks of `ruleset`, in the order of the files.
 
-    :param factories: see `filter_problems`.
+    :param selection: see `filter_problems`.
     """
     findings = Findings()
-    findings.extend(filter_problems(ruleset, factories=factories))
+    findings.extend(filter_problems(ruleset, selection=selection))
     findings.extend(check_problems(ruleset))
     return findings.sorted(ruleset.files)
 

@@ -106,6 +106,10 @@ class Selection:
         """A clause has this new factory."""
         self._kept[key] = Kept(key[0], name, factory, options, routes, code)
 
+    def clauses(self, rule: str) -> list[tuple[str, Any]]:
+        """Name and factory of each clause of a rule, in order."""
+        return [(kept.name, kept.factory) for kept in self._kept.values() if kept.rule == rule]
+
     def start(self) -> list[str]:
         """Start those that are not yet; a line for the first that cannot be."""
         for kept in self._kept.values():

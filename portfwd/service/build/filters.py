@@ -122,16 +122,17 @@ def filter_problems(
     ruleset: Ruleset,
     registry: Registry | None = None,
     files: OptionFiles = DISK,
-    factories: Factories | None = None,
+    selection: Selection | None = None,
 ) -> tuple[Problem, ...]:
     """
     Everything that is wrong with the filters of `ruleset`, in the order of the files.
 
     :param registry: None: what is installed, which is looked at only if a rule has a filter.
-    :param factories: get the factories, if nothing is wrong, for a `Forwarder`. None: they are thrown away.
+    :param selection: gets the factories, and is taken if nothing is wrong. None: they are thrown away.
     """
     findings = Findings()
-    selection = (Factories() if factories is None else factories).select()
+    if selection is None:
+        selection = Factories().select()
     for rule in ruleset.rules:
         if rule.filters:
             if registry is None:

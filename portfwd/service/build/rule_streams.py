@@ -7,6 +7,8 @@ It refuses to make any: that is done for each client, by what is chosen here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from attrs import evolve
 
 from portfwd.relay.context import Opener, RelayContext
@@ -19,17 +21,21 @@ from portfwd.streams.sockets.socket_opening import SocketStreams
 
 
 def choose_streams(
-    rule: Rule, context: RelayContext, limiters: RateLimiters | None = None, *, layered: bool = False
+    rule: Rule,
+    context: RelayContext,
+    limiters: RateLimiters | None = None,
+    filters: Sequence[tuple[str, object]] = (),
 ) -> Opener:
     """
     The streams that `plan_relay` says.
 
-    :param layered: a filter may put TLS below a stream, so it is the pair's whatever the plan says.
     :param limiters: the rule's, which the pair's streams of `context` have already.
+    :param filters: name and factory of each ``filter`` clause.
     """
     if rule.has_datagrams:
         return datagram_streams(rule, context, limiters)
-    if context.sockets is None or layered or plan_relay(rule, context.platform).kind not in OWN_SOCKETS:
+    plan = plan_relay(rule, context.platform, filters)
+    if context.sockets is None or plan.kind not in OWN_SOCKETS:
         return context.streams
     group = context.sockets.poller.group(rule.name)
     return SocketStreams(

@@ -22,7 +22,6 @@ from portfwd.errors import SteerError
 from portfwd.kernel.reactor import Reactor
 from portfwd.logs.fields import utc_time
 from portfwd.relay.live import LiveRule
-from portfwd.relay.plan import plan_relay
 from portfwd.relay.session import Session
 from portfwd.relay.tapping import Taps
 from portfwd.rules.findings import shown, suggestion
@@ -174,7 +173,9 @@ class Operating:
         except ValueError as error:
             raise OperatorError("bad-request", str(error)) from None
         rule = explanation.rule
-        plan = None if rule is None else plan_relay(rule, self._forwarder.platform)
+        plan = None
+        if rule is not None:
+            plan = next(live.plan for live in self._forwarder.rules if live.rule.name == rule.name)
         return {
             "explanation": explanation_json(explanation, plan),
             "text": explanation_text(explanation, plan),

@@ -45,6 +45,7 @@ def sides_of(rules: Iterable[LiveRule]) -> Iterator[Showing]:
         streams = live.streams
         found: list[object] = [streams.side] if isinstance(streams, TLSStreams) else []
         found += [one.tls for one in live.every_destination]
+        found += [start.side for start in live.tls_starts.values()]
         for side in found:
             if isinstance(side, Showing) and id(side) not in seen:
                 seen.add(id(side))

@@ -25,15 +25,17 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
+from typing import Any
 
 from cryptography import x509
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
 from portfwd.errors import Location, Problem, Severity
-from portfwd.rules.model import TLS_KINDS, Options, Rule, Ruleset
+from portfwd.rules.model import TLS_KINDS, ListenOptions, Options, Rule, Ruleset
+from portfwd.service.build.target_texts import listener_options, target_options
 from portfwd.service.tls.certificate_choice import judge_keylog, read_pairs
 from portfwd.service.tls.certificates import (
     Pair,
@@ -48,13 +50,39 @@ from portfwd.service.tls.certificates import (
 from portfwd.service.tls.files import files_of, located, missing
 from portfwd.service.tls.listeners import ServerSide
 from portfwd.service.tls.targets import ClientSide
-from portfwd.values import printable
+from portfwd.values import Side, printable
 
 
-def tls_problems(ruleset: Ruleset, now: Callable[[], datetime] = now_utc) -> tuple[Problem, ...]:
-    """Every problem, in the order of the rules; what several rules share is told once a place."""
-    found = (problem for rule in ruleset.rules for problem in _about(rule, now()))
+def tls_problems(
+    ruleset: Ruleset,
+    filters: Callable[[str], Sequence[tuple[str, Any]]] = lambda rule: (),
+    now: Callable[[], datetime] = now_utc,
+) -> tuple[Problem, ...]:
+    """
+    Every problem, in the order of the rules; what several rules share is told once a place.
+
+    :param filters: name and factory of each ``filter`` clause of a rule; fewer where some are not good.
+    """
+    found: list[Problem] = []
+    for rule in ruleset.rules:
+        found += _about(rule, now())
+        clauses = filters(rule.name)
+        if len(clauses) == len(rule.filters):
+            for spec, (_, factory) in zip(rule.filters, clauses, strict=True):
+                found += _of_filter(spec.where, getattr(factory, "starts_tls", {}), now())
     return tuple(dict.fromkeys(found))
+
+
+def _of_filter(where: Location, starts: Mapping[Side, Mapping[str, str]], now: datetime) -> Iterator[Problem]:
+    """What may not be meant by the TLS that a filter starts; what cannot be is said with its options."""
+    for side, options in starts.items():
+        if side is Side.CLIENT:
+            listen = listener_options(options)
+            yield from _of_server(listen, lambda name: where, now)
+            if listen.keylog is not None:
+                yield _secrets(where)
+        else:
+            yield from _of_target(where, target_options(options), now)
 
 
 def _about(rule: Rule, now: datetime) -> Iterator[Problem]:
@@ -94,14 +122,7 @@ def _of_listener(rule: Rule, now: datetime) -> Iterator[Problem]:
             yield Problem(
                 where, "bad-certificate", text, "mend or remove it; the others are used", Severity.WARNING
             )
-        for pair in read_pairs(options)[0]:
-            yield from _of_pair(where, pair, now)
-        if options.client_ca is not None:
-            yield from _of_authorities(places.get("client-ca", where), options.client_ca, now)
-        if options.crl is not None:
-            yield from _of_lists(places.get("crl", where), options.crl, now)
-        if options.key_password_file is not None:
-            yield from _exposed(places.get("key-password-file", where), options.key_password_file, "password")
+        yield from _of_server(options, lambda name: places.get(name, where), now)
     if options.keylog is not None:
         there = places.get("keylog", listen.where)
         try:
@@ -110,13 +131,28 @@ def _of_listener(rule: Rule, now: datetime) -> Iterator[Problem]:
             yield Problem(there, "bad-tls", str(problem))
         except OSError:  # it is not there yet, or a start will say why it cannot be had
             pass
-        yield Problem(
-            there,
-            "session-secrets",
-            "whoever reads this file can decrypt every session",
-            "delete keylog= when you have seen what you wanted to see",
-            Severity.WARNING,
-        )
+        yield _secrets(there)
+
+
+def _of_server(options: ListenOptions, place: Callable[[str], Location], now: datetime) -> Iterator[Problem]:
+    """What is to be said of good files; `place` is that of an option."""
+    for pair in read_pairs(options)[0]:
+        yield from _of_pair(place("cert"), pair, now)
+    if options.client_ca is not None:
+        yield from _of_authorities(place("client-ca"), options.client_ca, now)
+    if options.crl is not None:
+        yield from _of_lists(place("crl"), options.crl, now)
+    if options.key_password_file is not None:
+        yield from _exposed(place("key-password-file"), options.key_password_file, "password")
+
+
+def _secrets(where: Location) -> Problem:
+    return _warning(
+        where,
+        "session-secrets",
+        "whoever reads this file can decrypt every session",
+        "delete keylog= when you have seen what you wanted to see",
+    )
 
 
 def _of_target(where: Location, options: Options, now: datetime) -> Iterator[Problem]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from portfwd.kernel.reactor import Reactor
 from portfwd.relay.tls_start import TLSStart
-from portfwd.rules.model import TLS_KINDS, Kind, Rule
+from portfwd.rules.model import SOCKETS_ONLY, TLS_KINDS, Kind, Rule
 from portfwd.service.build.target_texts import listener_options, target_options
 from portfwd.service.daemon.reading import in_thread
 from portfwd.service.tls.listeners import ServerSide
@@ -32,6 +32,8 @@ def start_problem(rule: Rule, factory: Any) -> str:
         return "starts_tls must have sides as keys, and options of TLS by name for each"
     if wanted and rule.has_datagrams:
         return "there is no TLS over datagrams"
+    if wanted and rule.options.relay in SOCKETS_ONLY:
+        return f"relay={rule.options.relay.value} has no TLS that begins later: write relay=auto"
     for side, options in wanted.items():
         ends = (rule.listen,) if side is Side.CLIENT else tuple(rule.every_target())
         kinds = {end.kind for end in ends} & {*TLS_KINDS, Kind.ENDPOINT}

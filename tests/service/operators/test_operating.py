@@ -121,6 +121,7 @@ class LookTests(OperatedTestCase):
         assert port is not None
         found = self.operating.explain("192.0.2.1", f":{port.first}")
         self.assertIn("192.0.2.1 to", found["text"])
+        self.assertIn("  relay    pair: ", found["text"])
         self.assertIn("client", found["explanation"])
         error = self.assertRaises(OperatorError, self.operating.explain, "nobody", ":1")
         self.assertEqual(error.code, "bad-request")

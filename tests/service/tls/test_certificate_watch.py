@@ -34,7 +34,9 @@ class WatchTests(SynchronousTestCase):
                 f"web: tls:127.0.0.1:1 cert={self.cert} key={key}"
                 f" -> tls:127.0.0.1:2 ca={write_authority(directory)} client-cert={mine}"
                 f" client-key={secret}\n"
-                ":3 -> 127.0.0.1:4\n"
+                f":3 -> 127.0.0.1:4\n    filter starttls-postgres terminate cert={self.cert} key={key}\n"
+                ":5 -> 127.0.0.1:6\n    filter starttls-postgres originate"
+                f" client-cert={mine} client-key={secret}\n"
             ),
             a_context(),
             Lines(),
@@ -49,14 +51,14 @@ class WatchTests(SynchronousTestCase):
         self.addCleanup(globalLogPublisher.removeObserver, hear)
 
     def test_sides(self) -> None:
-        """Each side is found once, with its certificates."""
+        """Each side is found once, with its certificates; those too that filters start."""
         found = list(sides_of([*self.rules, *self.rules]))
-        self.assertEqual([type(one) for one in found], [ServerSide, ClientSide])
+        self.assertEqual([type(one) for one in found], [ServerSide, ClientSide] * 2)
         ends = [(pair.cert, pair.until) for one in found for pair in one.pairs]
-        self.assertEqual(ends, [(self.cert, self.until), (self.mine, self.until)])
+        self.assertEqual(ends, [(self.cert, self.until), (self.mine, self.until)] * 2)
 
     def test_daily(self) -> None:
-        """Every day both are warned about, until the service stops."""
+        """Every day all are warned about, until the service stops."""
         clock = Clock()
         watch = CertificateWatch(cast(Any, clock), lambda: self.rules)
         watch.startService()
@@ -64,7 +66,7 @@ class WatchTests(SynchronousTestCase):
         for _ in range(2):
             self.said.clear()
             clock.advance(DAY)
-            self.assertEqual(len([one for one in self.said if "expires on" in one]), 2, self.said)
+            self.assertEqual(len([one for one in self.said if "expires on" in one]), 4, self.said)
         watch.stopService()
         self.assertEqual(clock.getDelayedCalls(), [])
 

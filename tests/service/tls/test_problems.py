@@ -9,6 +9,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.errors import Severity, StartError
+from portfwd.filters import Factory, Side
 from portfwd.rules import parse
 from portfwd.service.build.build import live_rules
 from portfwd.service.run.session_log import Silent
@@ -41,7 +42,7 @@ class ProblemTests(SynchronousTestCase):
 
     def found(self, text: str) -> list[tuple[str, str]]:
         """Code and place of each problem; the texts are kept."""
-        problems = tls_problems(parse(text, "f"), lambda: NOW)
+        problems = tls_problems(parse(text, "f"), now=lambda: NOW)
         self.texts = [problem.message for problem in problems]
         return [(problem.code, str(problem.location)) for problem in problems]
 
@@ -105,7 +106,9 @@ class ProblemTests(SynchronousTestCase):
             "127.0.0.1:1 -> tls:b:1 ciphers=NOTHING",
         ):
             ruleset = parse(f"a: {line}\n", "f")
-            problems = [one for one in tls_problems(ruleset, lambda: NOW) if one.severity is Severity.ERROR]
+            problems = [
+                one for one in tls_problems(ruleset, now=lambda: NOW) if one.severity is Severity.ERROR
+            ]
             started = self.assertRaises(StartError, live_rules, ruleset, a_context(), Silent())
             self.assertEqual(
                 list(started.failures), [f"a: {one.message} ({one.location})" for one in problems], line
@@ -153,15 +156,33 @@ class ProblemTests(SynchronousTestCase):
             self.assertEqual([one for one, _ in found], [code] if code else [])
             self.assertIn(text, "".join(self.texts))
         path.write_bytes(b"".join(good) + secret)
-        texts = tls_problems(parse(f"tls::1 cert={path} client-ca={self.ca} -> a:1\n", "f"), lambda: LATER)
+        texts = tls_problems(
+            parse(f"tls::1 cert={path} client-ca={self.ca} -> a:1\n", "f"), now=lambda: LATER
+        )
         self.assertEqual({one.code for one in texts}, {"certificate-expires"})
         said = "".join(one.message for one in texts)
         self.assertIn("the intermediate certificate 'OU=Testing CA", said)
         self.assertIn("ca.pem: the certificate expired", said)
         early = tls_problems(
-            parse(f"tls::1 cert={path} -> a:1\n", "f"), lambda: datetime(1999, 1, 1, tzinfo=UTC)
+            parse(f"tls::1 cert={path} -> a:1\n", "f"), now=lambda: datetime(1999, 1, 1, tzinfo=UTC)
         )
         self.assertIn("is not valid before", early[0].message)
+
+    def test_filters(self) -> None:
+        """TLS that a filter starts is looked at as TLS of an end is, at the place of its clause."""
+        revoked = write_crl(self.directory, CA, until=NOW - timedelta(days=1))
+        log = str(self.directory / "keys.log")
+        server = {"cert": self.cert, "key": self.key, "client-ca": self.ca, "crl": revoked, "keylog": log}
+        client = {"ca": self.ca, "client-cert": self.cert, "client-key": self.key}
+        factory = Factory(lambda connection: None, starts_tls={Side.CLIENT: server, Side.UPSTREAM: client})
+        ruleset = parse(":1 -> a:1\n    filter sni\n", "f")
+        for clauses, codes in (
+            ([("sni", factory)], ["list-expired", "session-secrets"]),
+            ([], []),
+        ):
+            problems = tls_problems(ruleset, lambda rule, found=clauses: found, lambda: NOW)  # type: ignore[misc]
+            self.assertEqual([one.code for one in problems], codes)
+            self.assertTrue(all(str(one.location).startswith("f:2:") for one in problems), problems)
 
     def test_directory(self) -> None:
         """One bad file of a directory is a warning: the others are used."""

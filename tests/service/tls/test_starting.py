@@ -37,6 +37,7 @@ class ProblemTests(SynchronousTestCase):
             (7, ":2 -> 127.0.0.1:1", "sides as keys"),
             (both, "tls::2 cert=/x -> 127.0.0.1:1", "which is tls:"),
             ({Side.UPSTREAM: {}}, ":1 -> tls:h:1", "which is tls:"),
+            (both, ":2 -> 127.0.0.1:1 relay=splice", "relay=splice has no TLS that begins later"),
             (both, ":2/udp -> 127.0.0.1:1/udp", "datagrams"),
         ):
             self.assertIn(words, self.problem(starts_tls, rule))
