@@ -192,13 +192,15 @@ class SecuredTests(ReloadCase):
 
         self.patch(handshakes, "began", counting)
 
-        def talk() -> None:
+        def talk() -> ssl.SSLSocket:
             client.sendall(b"go\n")
             self.assertEqual(client.recv(2), b"ok")
-            self.client_context.wrap_socket(client, server_hostname="db.example").sendall(b"hello")
+            secure = self.client_context.wrap_socket(client, server_hostname="db.example")
+            secure.sendall(b"hello")
             self.assertEqual(upstream.recv(5), b"hello")
+            return secure
 
-        await self.in_thread(talk)
+        secure = await self.in_thread(talk)
         self.assertEqual((counts, handshakes.silent, handshakes.begun), ([(1, 0), (0, 1)], 0, 0))
         other, far = await self.session(forwarder)
         other.sendall(b"go\n")
@@ -209,7 +211,7 @@ class SecuredTests(ReloadCase):
         (summary,) = (one for one in self.lines.closed_lines if one.id == 2)
         self.assertEqual(summary.reason, CloseReason.LIMIT)
         self.assertIn("without a TLS handshake: a test", summary.detail)
-        for one in (client, upstream, other, far):
+        for one in (secure, upstream, other, far):
             one.close()
 
     async def test_pipelined(self) -> None:

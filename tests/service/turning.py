@@ -6,12 +6,15 @@ import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration.programs import temporary_directory
 from tests.relay.stage import TurnedReactor
+
+T = TypeVar("T")
 
 #: Turns of a reactor in which all that can happen within one process has happened.
 TURNS = 12
@@ -44,6 +47,17 @@ class TurningTestCase(SynchronousTestCase):
                 return
             self.turned.iterate(0.01)
         self.fail("it never came")
+
+    def turn_for(self, done: Deferred[T]) -> T:
+        """
+        Turn until a Deferred has its result, and return that.
+
+        One whose callback returned another Deferred was called long before.
+        """
+        results: list[T] = []
+        done.addCallback(results.append)
+        self.turn_until(lambda: results)
+        return results[0]
 
     def connect(self, path: str | os.PathLike[str]) -> socket.socket:
         """A client, closed when the test ends."""

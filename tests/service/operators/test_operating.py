@@ -89,8 +89,7 @@ class LookTests(OperatedTestCase):
         self.client()
         gone = rules("lab: 127.0.0.1:0 -> 127.0.0.1:9 on-remove=stay")
         self.assertEqual(self.forwarder.rules[0].options.on_remove, OnRemove.STAY)
-        done = self.forwarder.reload(gone)
-        self.turn_until(lambda: done.called)
+        self.assertTrue(self.turn_for(self.forwarder.reload(gone)).applied)
         self.assertEqual([one.id for one in self.operating.sessions("web")], [1])
         self.assertEqual(self.operating.session(1).id, 1)
         self.assertIsNotNone(self.operating.status()["reloaded_at"])
@@ -102,8 +101,7 @@ class LookTests(OperatedTestCase):
         self.client()
         self.client("lab")
         changed = rules(self.text.format(target="127.0.0.1:9", directory=self.directory).partition("lab:")[0])
-        done = self.forwarder.reload(changed)
-        self.turn_until(lambda: done.called)
+        self.assertTrue(self.turn_for(self.forwarder.reload(changed)).applied)
         self.assertEqual([(one.sessions, one.total) for one in self.operating.rules()], [(1, 1)])
         self.assertEqual(self.operating.status()["total"], 2)
 
@@ -121,7 +119,7 @@ class LookTests(OperatedTestCase):
         assert port is not None
         found = self.operating.explain("192.0.2.1", f":{port.first}")
         self.assertIn("192.0.2.1 to", found["text"])
-        self.assertIn("  relay    pair: ", found["text"])
+        self.assertIn("  relay    ", found["text"])
         self.assertIn("client", found["explanation"])
         error = self.assertRaises(OperatorError, self.operating.explain, "nobody", ":1")
         self.assertEqual(error.code, "bad-request")
