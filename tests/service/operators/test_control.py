@@ -102,8 +102,7 @@ class ControlTests(OperatedTestCase):
         self.assertEqual(status["result"]["state"], "draining")
         _, killed = self.ask("op.sock", "kill 1")
         self.assertEqual(killed["result"], {"killed": 1})
-        self.turn_until(lambda: stopped.called)
-        self.successResultOf(stopped)
+        self.turn_for(stopped)
         self.assertFalse((self.directory / "op.sock").exists())
 
     def test_stuck_client(self) -> None:
