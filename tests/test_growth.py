@@ -93,14 +93,14 @@ class GrowthTests(SynchronousTestCase):
             client.clock.advance(0)
 
         for command in COMMANDS.values():
-            if command.words[1]:
+            if command.words:
                 self.check(
-                    lambda text, command=command: ask(Request(command.name, (text,) * command.words[0])),
+                    lambda text, command=command: ask(Request(command.name, (text,) * command.needed)),
                     what=command.name,
                     sizes=REQUEST_SIZES,
                 )
-            for key in command.options:
-                words = ("1",) * command.words[0]
+            for key in (one.name for one in command.options):
+                words = ("1",) * command.needed
                 self.check(
                     lambda text, command=command, key=key, words=words: ask(
                         Request(command.name, words, {key: text})

@@ -2,7 +2,8 @@
 """
 The commands of the control socket: one table of their words, their level and what they do.
 
-What an operator may ask, and what ``help`` and the reference say of it, is here and nowhere else.
+What an operator may ask, and what ``help``, the reference and the web API say of it, is
+here and nowhere else.
 """
 
 from __future__ import annotations
@@ -10,19 +11,31 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from itertools import islice
 from types import MappingProxyType
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from attrs import frozen
 
-from portfwd.admin import watching
+from portfwd.admin import shapes, watching
 from portfwd.admin.answers import fault_row, rule_row, session_row, target_row
 from portfwd.admin.caller import Caller
 from portfwd.admin.operator import LiveSession, OperatorError, RuleView, TargetView
+from portfwd.admin.parameters import (
+    MAX_ID,
+    Parameter,
+    Schema,
+    choice,
+    duration,
+    flag,
+    number,
+    size,
+    text,
+    whole,
+)
 from portfwd.admin.picking import SORTS, Largest, Wanted
 from portfwd.admin.requests import Request
 from portfwd.rules.admin_lines import Level
 from portfwd.rules.findings import shown, suggestion
-from portfwd.values import DIRECTION_WORDS, direction_word, parse_duration, parse_size
+from portfwd.values import DIRECTION_WORDS
 
 #: Rows of one answer: a quarter of a megabyte, made in a few milliseconds. More are asked for by
 #: ``start=`` and ``after=``.
@@ -31,18 +44,23 @@ MAX_ROWS: Final = 500
 ROWS: Final = 100
 #: Rows that ``top`` tells of, a second.
 MAX_TOP: Final = 200
+#: Rows that may come before the first one of an answer.
+MAX_START: Final = 10**9
 #: Seconds between two looks of ``top``: a look at ten thousand sessions is a tenth of a second of work.
 MIN_INTERVAL: Final = 0.5
 MAX_INTERVAL: Final = 3600.0
 #: Bytes of each direction that ``tap`` shows unless said otherwise, and most of them.
 TAP_LIMIT: Final = 64 * 1024
 MAX_TAP: Final = 16 * 1024 * 1024
+#: Sessions that one ``kill`` names.
+MAX_KILLED: Final = 100
 
 _STATES: Final = ("handshaking", "peeking", "dialing", "relaying", "closing")
 
-T = TypeVar("T")
 Result = dict[str, Any]
-Run = Callable[[Caller, Request], Awaitable[Result]]
+#: What was given, by the names of parameters.
+Given = Mapping[str, Any]
+Run = Callable[[Caller, Given], Awaitable[Result]]
 
 
 @frozen
@@ -50,19 +68,66 @@ class Command:
     """
     One command.
 
-    :ivar usage: its words, as help shows them.
-    :ivar words: how few and how many there are.
-    :ivar options: keys that it takes.
-    :ivar level: who may ask; a command may ask for more by its words.
+    :ivar result: what its answer has, as a JSON schema.
+    :ivar words: what stands behind it in this order.
+    :ivar needed: how many of the words must be there.
+    :ivar repeated: the last word may stand so often.
+    :ivar flags: words that may be there, in any order.
+    :ivar options: what is given as ``KEY=VALUE``.
+    :ivar steers_from: only operators may give so many words; None: it never changes anything.
+    :ivar event: what each of its events has; None: it does not go on.
+    :ivar form: its words as help shows them, where more is to be said than the table does.
     """
 
     name: str
-    usage: str
     about: str
     run: Run
-    words: tuple[int, int] = (0, 0)
-    options: tuple[str, ...] = ()
-    level: Level = Level.READ
+    result: Schema
+    words: tuple[Parameter[Any], ...] = ()
+    needed: int = 0
+    repeated: int = 1
+    flags: tuple[Parameter[Any], ...] = ()
+    options: tuple[Parameter[Any], ...] = ()
+    steers_from: int | None = None
+    event: Schema | None = None
+    form: str = ""
+
+    @property
+    def usage(self) -> str:
+        """Its words, as help shows them."""
+        words = [one.hint if place < self.needed else f"[{one.hint}]" for place, one in enumerate(self.words)]
+        options = [f"[{one.name}={one.hint}]" for one in self.options]
+        return self.form or " ".join([self.name, *words, *(f"[{one.name}]" for one in self.flags), *options])
+
+    @property
+    def level(self) -> Level:
+        """Who may ask, without words or with those that are needed."""
+        return Level.OPERATOR if self.steers_from == 0 else Level.READ
+
+    def given(self, request: Request) -> Given:
+        """
+        What `request` gives.
+
+        :raises OperatorError: something of it is not good.
+        """
+        options = {one.name: one for one in self.options}
+        flags = {one.name: True for one in self.flags}
+        unknown = next((key for key in request.options if key not in options), None)
+        words = [word for word in request.words if word not in flags]
+        given: dict[str, Any] = {word: True for word in request.words if word in flags}
+        if len(given) + len(words) < len(request.words):
+            unknown = "a word is given twice"
+        elif unknown is not None:
+            unknown = f"{unknown}= is unknown"
+        elif not self.needed <= len(words) <= max(len(self.words), self.repeated * bool(self.words)):
+            unknown = "too many or too few words"
+        if unknown is not None:
+            raise OperatorError("bad-request", f"{unknown}; usage: {self.usage}")
+        for parameter, word in zip(self.words, words, strict=False):
+            given[parameter.name] = parameter.value(word)
+        if self.repeated > 1 and words:
+            given[self.words[-1].name] = tuple(map(self.words[-1].value, words))
+        return given | {key: options[key].value(value) for key, value in request.options.items()}
 
 
 async def serve(caller: Caller, request: Request) -> Result:
@@ -75,75 +140,23 @@ async def serve(caller: Caller, request: Request) -> Result:
     if command is None:
         hint = suggestion(request.command, COMMANDS) or "'help' lists all of them"
         raise OperatorError("unknown-command", f"there is no command {shown(request.command)}; {hint}")
-    if command.level is Level.OPERATOR:
+    if command.steers_from is not None and len(request.words) >= command.steers_from:
         caller.require_operator()
-    least, most = command.words
-    unknown = [key for key in request.options if key not in command.options]
-    if not least <= len(request.words) <= most or unknown:
-        what = f"{unknown[0]}= is unknown" if unknown else "too many or too few words"
-        raise OperatorError("bad-request", f"{what}; usage: {command.usage}")
-    return await command.run(caller, request)
+    return await command.run(caller, command.given(request))
 
 
-# What options say
-
-
-def _option(request: Request, key: str, read: Callable[[str], T], default: T) -> T:
-    text = request.options.get(key)
-    if text is None:
-        return default
-    try:
-        return read(text)
-    except ValueError as error:
-        raise OperatorError("bad-request", f"bad value for {key}=: {error}") from None
-
-
-def _whole(least: int, most: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        if not (text.isascii() and text.isdigit() and len(text) <= 18 and least <= int(text) <= most):
-            raise ValueError(f"expected a number from {least} to {most}")
-        return int(text)
-
-    return read
-
-
-def _word(*words: str) -> Callable[[str], str]:
-    def read(text: str) -> str:
-        word = direction_word(text)
-        if word not in words:
-            raise ValueError(f"expected one of {', '.join(words)}")
-        return word
-
-    return read
-
-
-def _interval(text: str) -> float:
-    seconds = parse_duration(text)
-    if not MIN_INTERVAL <= seconds <= MAX_INTERVAL:
-        raise ValueError(f"expected {MIN_INTERVAL:g} to {MAX_INTERVAL:g} seconds")
-    return seconds
-
-
-def _tap_limit(text: str) -> int:
-    size = parse_size(text)
-    if not 1 <= size <= MAX_TAP:
-        raise ValueError(f"expected 1 to {MAX_TAP} bytes")
-    return size
-
-
-def _wanted(request: Request) -> Wanted:
-    state = _option(request, "state", _word(*_STATES), "")
-    return Wanted(request.options.get("client"), state or None)
+def _wanted(given: Given) -> Wanted:
+    return Wanted(given.get("client"), given.get("state"))
 
 
 # Looking
 
 
-async def _status(caller: Caller, request: Request) -> Result:
+async def _status(caller: Caller, given: Given) -> Result:
     return caller.operator.status()
 
 
-async def _help(caller: Caller, request: Request) -> Result:
+async def _help(caller: Caller, given: Given) -> Result:
     return {
         "commands": [
             {"name": one.name, "usage": one.usage, "about": one.about, "level": one.level.value}
@@ -152,77 +165,74 @@ async def _help(caller: Caller, request: Request) -> Result:
     }
 
 
-async def _rules(caller: Caller, request: Request) -> Result:
-    start = _option(request, "start", _whole(0, 10**9), 0)
-    limit = _option(request, "limit", _whole(1, MAX_ROWS), ROWS)
+async def _rules(caller: Caller, given: Given) -> Result:
+    start = given.get("start", 0)
     rows: list[Result] = []
 
     def visit(rule: RuleView) -> None:
         rows.append(rule_row(rule))
 
-    await caller.each(islice(caller.operator.rules(start), limit), visit)
+    await caller.each(islice(caller.operator.rules(start), given.get("limit", ROWS)), visit)
     return {"count": caller.operator.rule_count(), "start": start, "rules": rows}
 
 
-async def _sessions(caller: Caller, request: Request) -> Result:
-    wanted, rule = _wanted(request), request.options.get("rule")
-    sort = _option(request, "sort", _word(*SORTS), "id")
-    after = _option(request, "after", _whole(0, 10**18), 0)
-    largest = Largest(_option(request, "limit", _whole(1, MAX_ROWS), ROWS))
+async def _sessions(caller: Caller, given: Given) -> Result:
+    wanted, key, after = _wanted(given), SORTS[given.get("sort", "id")], given.get("after", 0)
+    start = given.get("start", 0)
+    largest = Largest(given.get("limit", ROWS), start)
 
     def visit(session: LiveSession) -> None:
         if session.id > after:
             summary = wanted.summary_of(session)
             if summary is not None:
-                largest.offer(SORTS[sort](summary), session.id, session)
+                largest.offer(key(summary), session.id, session)
 
-    await caller.each(caller.operator.sessions(rule), visit)
+    await caller.each(caller.operator.sessions(given.get("rule")), visit)
     rows: list[Result] = []
     await caller.each(largest.taken(), lambda session: rows.append(session_row(session)))
-    return {"count": largest.offered, "sessions": rows}
+    return {"count": largest.offered, "start": start, "sessions": rows}
 
 
-async def _session(caller: Caller, request: Request) -> Result:
-    session = caller.operator.session(watching.number_of(request.words[0]))
+async def _session(caller: Caller, given: Given) -> Result:
+    session = caller.operator.session(given["id"])
     return {"session": {**session_row(session), **caller.operator.detail(session)}}
 
 
-async def _top(caller: Caller, request: Request) -> Result:
+async def _top(caller: Caller, given: Given) -> Result:
     return await watching.watch_top(
         caller,
-        _option(request, "interval", _interval, 1.0),
-        _option(request, "sort", _word(*watching.top_sorts()), "rate"),
-        _option(request, "limit", _whole(1, MAX_TOP), 50),
-        request.options.get("rule"),
-        _wanted(request),
-        _option(request, "count", _whole(0, 10**9), 0),
+        given.get("interval", 1.0),
+        given.get("sort", "rate"),
+        given.get("limit", 50),
+        given.get("rule"),
+        _wanted(given),
+        given.get("count", 0),
+        given.get("start", 0),
     )
 
 
-async def _explain(caller: Caller, request: Request) -> Result:
-    return caller.operator.explain(*request.words)
+async def _explain(caller: Caller, given: Given) -> Result:
+    return caller.operator.explain(given["client"], given["listen"])
 
 
 # Steering
 
 
-async def _tap(caller: Caller, request: Request) -> Result:
-    session = caller.operator.session(watching.number_of(request.words[0]))
-    limit = _option(request, "limit", _tap_limit, TAP_LIMIT)
-    directions = DIRECTION_WORDS[_option(request, "direction", _word(*DIRECTION_WORDS), "both")]
-    return await watching.watch_bytes(caller, session, limit, directions)
+async def _tap(caller: Caller, given: Given) -> Result:
+    session = caller.operator.session(given["id"])
+    directions = DIRECTION_WORDS[given.get("direction", "both")]
+    return await watching.watch_bytes(caller, session, given.get("limit", TAP_LIMIT), directions)
 
 
-async def _kill(caller: Caller, request: Request) -> Result:
-    operator, rule = caller.operator, request.options.get("rule")
+async def _kill(caller: Caller, given: Given) -> Result:
+    operator, numbers = caller.operator, given.get("id", ())
     killed = 0
-    if bool(request.words) == bool(request.options):
+    if not given or (numbers and len(given) > 1):
         raise OperatorError(
             "bad-request", "kill takes numbers of sessions, or else one or more of rule, client and state"
         )
-    numbers = [watching.number_of(word) for word in request.words]
-    sessions = [operator.session(number) for number in numbers] if numbers else operator.sessions(rule)
-    wanted = _wanted(request)
+    sessions = [operator.session(one) for one in numbers] if numbers else operator.sessions(given.get("rule"))
+    wanted = _wanted(given)
     found: list[LiveSession] = []
 
     def pick(session: LiveSession) -> None:
@@ -242,134 +252,156 @@ async def _kill(caller: Caller, request: Request) -> Result:
 
 
 def _of_rule(method: str) -> Run:
-    async def run(caller: Caller, request: Request) -> Result:
-        return {"rules": getattr(caller.operator, method)(request.words[0])}
+    async def run(caller: Caller, given: Given) -> Result:
+        return {"rules": getattr(caller.operator, method)(given["rule"])}
 
     return run
 
 
-async def _targets(caller: Caller, request: Request) -> Result:
-    start = _option(request, "start", _whole(0, 10**9), 0)
-    limit = _option(request, "limit", _whole(1, MAX_ROWS), ROWS)
+async def _targets(caller: Caller, given: Given) -> Result:
+    start, limit = given.get("start", 0), given.get("limit", ROWS)
     rows: list[Result] = []
 
     def visit(target: TargetView) -> None:
         rows.append(target_row(target))
 
-    views = caller.operator.targets(request.words[0] if request.words else None, start)
-    await caller.each(islice(views, limit + 1), visit)
+    await caller.each(islice(caller.operator.targets(given.get("rule"), start), limit + 1), visit)
     return {"start": start, "more": len(rows) > limit, "targets": rows[:limit]}
 
 
-async def _target(caller: Caller, request: Request) -> Result:
-    rule, target, state = request.words
-    if state not in _ORDERS:
-        raise OperatorError("bad-request", f"usage: {COMMANDS['target'].usage}")
-    return {"rules": caller.operator.order_target(rule, target, state)}
+async def _target(caller: Caller, given: Given) -> Result:
+    return {"rules": caller.operator.order_target(given["rule"], given["target"], given["state"])}
 
 
-async def _faults(caller: Caller, request: Request) -> Result:
-    words = request.words
-    if len(words) < 2:
-        if request.options:
-            raise OperatorError("bad-request", f"usage: {COMMANDS['faults'].usage}")
-        return {"faults": [fault_row(one) for one in caller.operator.faults(words[0] if words else None)]}
-    caller.require_operator()
-    rule, what = words[:2]
-    if what not in ("on", "off", "set") or (what == "set") != bool(request.options):
-        raise OperatorError("bad-request", f"usage: {COMMANDS['faults'].usage}")
-    active = {"on": True, "off": False}.get(what)
-    changed = caller.operator.set_faults(rule, words[2] if len(words) > 2 else "all", active, request.options)
-    return {"faults": [fault_row(one) for one in changed]}
+async def _faults(caller: Caller, given: Given) -> Result:
+    what, options = given.get("what"), {one.name: given[one.name] for one in _STRENGTHS if one.name in given}
+    if (what == "set") != bool(options):
+        raise OperatorError("bad-request", f"options go with 'set'; usage: {COMMANDS['faults'].usage}")
+    if what is None:
+        faults = caller.operator.faults(given.get("rule"))
+    else:
+        active = {"on": True, "off": False}.get(what)
+        faults = caller.operator.set_faults(given["rule"], given.get("which", "all"), active, options)
+    return {"faults": [fault_row(one) for one in faults]}
 
 
-async def _log_level(caller: Caller, request: Request) -> Result:
-    if request.words:
-        caller.require_operator()
-    return {"level": caller.operator.log_level(request.words[0] if request.words else None)}
+async def _log_level(caller: Caller, given: Given) -> Result:
+    return {"level": caller.operator.log_level(given.get("level"))}
 
 
-async def _reload(caller: Caller, request: Request) -> Result:
-    words = set(request.words)
-    if words - {"dry-run", "code"} or len(words) < len(request.words):
-        raise OperatorError("bad-request", f"usage: {COMMANDS['reload'].usage}")
-    return await caller.operator.reload("dry-run" in words, "code" in words)
+async def _reload(caller: Caller, given: Given) -> Result:
+    return await caller.operator.reload(given.get("dry-run", False), given.get("code", False))
 
 
-async def _stop(caller: Caller, request: Request) -> Result:
+async def _stop(caller: Caller, given: Given) -> Result:
     caller.operator.stop()
     return {"stopping": True}
 
 
-_ORDERS: Final = ("drain", "down", "up", "auto")
-_PICK: Final = ("rule", "client", "state")
+_ID: Final = number("id", "the number of a session")
+_RULE: Final = text("rule", "a name of the rules file, or that of one port of a range")
+_PICK: Final = (
+    _RULE,
+    text("client", "an address, a network or a pattern of 'allow', or 'unix'", "PATTERN"),
+    choice("state", "where sessions stand", *_STATES),
+)
+_START: Final = whole("start", "so many rows are left out", 0, MAX_START, "N")
+_LIMIT: Final = whole("limit", "most rows", 1, MAX_ROWS)
 #: What ``faults … set`` may change: the options of the filter, but for what it is made for.
-_STRENGTHS: Final = (
-    "delay", "jitter", "rate", "after", "size", "variation", "fraction", "abort", "probability", "seed",
+_STRENGTHS: Final = tuple(
+    text(name, f"the option '{name}' of the faults", "VALUE")
+    for name in (
+        "delay", "jitter", "rate", "after", "size", "variation", "fraction", "abort", "probability", "seed",
+    )
 )  # fmt: skip
-_READ, _OPERATOR = Level.READ, Level.OPERATOR
 
 COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
     {
         one.name: one
         for one in (
-            Command("help", "help", "this list", _help),
-            Command("status", "status", "figures of the whole forwarder", _status),
+            Command("help", "this list", _help, shapes.HELP),
+            Command("status", "figures of the whole forwarder", _status, shapes.STATUS),
+            Command("rules", "the rules at work, in their order", _rules, shapes.RULES,
+                    options=(_START, _LIMIT)),
             Command(
-                "rules", f"rules [start=N] [limit=1..{MAX_ROWS}]", "the rules at work, in their order",
-                _rules, options=("start", "limit"),
+                "sessions", "open sessions: those that fit, the first by sort=", _sessions, shapes.SESSIONS,
+                options=(
+                    *_PICK, choice("sort", "what comes first; but for 'id' the largest", *SORTS),
+                    whole("after", "only sessions with larger numbers", 0, MAX_ID, "ID"), _START, _LIMIT,
+                ),
+            ),
+            Command("session", "one session, with what its filters and sockets say", _session, shapes.SESSION,
+                    (_ID,), 1),
+            Command(
+                "top", "goes on: the first sessions by sort=, with their rates, once an interval", _top,
+                shapes.TOP, event=shapes.TOP_EVENT,
+                options=(
+                    duration("interval", "between two looks", MIN_INTERVAL, MAX_INTERVAL,
+                             f"{MIN_INTERVAL:g}s..1h"),
+                    choice("sort", "what comes first; but for 'id' the largest", *watching.top_sorts()),
+                    _START, whole("limit", "most rows", 1, MAX_TOP), *_PICK,
+                    whole("count", "how many looks; 0: without end", 0, MAX_START, "N"),
+                ),
             ),
             Command(
-                "sessions",
-                f"sessions [rule=RULE] [client=PATTERN] [state={'|'.join(_STATES)}] [sort={'|'.join(SORTS)}]"
-                f" [after=ID] [limit=1..{MAX_ROWS}]",
-                "open sessions: those that fit, the first by sort=", _sessions,
-                options=(*_PICK, "sort", "after", "limit"),
+                "explain", "what would happen to a connection, by the rules at work", _explain,
+                shapes.EXPLAIN,
+                (text("client", "who connects"), text("listen", "where it connects to")), 2,
             ),
-            Command("session", "session ID", "one session, with what its filters and sockets say", _session,
-                    (1, 1)),
             Command(
-                "top",
-                f"top [interval={MIN_INTERVAL:g}s..1h] [sort={'|'.join(watching.top_sorts())}]"
-                f" [limit=1..{MAX_TOP}] [rule=RULE] [client=PATTERN] [state=STATE] [count=N]",
-                "goes on: the first sessions by sort=, with their rates, once an interval", _top,
-                options=(*_PICK, "interval", "sort", "limit", "count"),
+                "targets", "the targets of a rule, or of all: their states and why, sessions, dials, checks",
+                _targets, shapes.TARGETS, (_RULE,), options=(_START, _LIMIT),
             ),
-            Command("explain", "explain CLIENT LISTEN",
-                    "what would happen to a connection, by the rules at work", _explain, (2, 2)),
             Command(
-                "targets", f"targets [RULE] [start=N] [limit=1..{MAX_ROWS}]",
-                "the targets of a rule, or of all: their states and why, sessions, dials, checks", _targets,
-                (0, 1), ("start", "limit"),
+                "target", "overrides what dials and checks say of a target, until 'auto'", _target,
+                shapes.RULE_NAMES, (_RULE, text("target", "as 'targets' names it"),
+                    choice("state", "what it is to be", "drain", "down", "up", "auto")), 3, steers_from=0,
             ),
-            Command("target", f"target RULE TARGET {'|'.join(_ORDERS)}",
-                    "overrides what dials and checks say of a target, until 'auto'", _target, (3, 3), (),
-                    _OPERATOR),
             Command(
-                "faults", "faults [RULE [on|off|set [NUMBER|KIND|all] [KEY=VALUE...]]]",
+                "faults",
                 "the faults of the filter 'faults'; an operator switches them, or sets their options",
-                _faults, (0, 3), _STRENGTHS,
+                _faults, shapes.FAULTS,
+                (_RULE, choice("what", "switches them, or sets options", "on", "off", "set"),
+                 text("which", "a number, a kind or 'all'", "NUMBER|KIND|all")),
+                options=_STRENGTHS, steers_from=2,
+                form="faults [RULE [on|off|set [NUMBER|KIND|all] [KEY=VALUE...]]]",
             ),
-            Command("log-level", "log-level [debug|info|warn|error|critical]",
-                    "the least level that is logged; an operator sets it", _log_level, (0, 1)),
             Command(
-                "tap", f"tap ID [limit=SIZE] [direction={'|'.join(DIRECTION_WORDS)}]",
-                "goes on: the bytes of one session, as they are read", _tap, (1, 1),
-                ("limit", "direction"), _OPERATOR,
+                "log-level", "the least level that is logged; an operator sets it", _log_level,
+                shapes.LOG_LEVEL,
+                (choice("level", "the least level", "debug", "info", "warn", "error", "critical"),),
+                steers_from=1,
             ),
-            Command("kill", "kill ID... | kill [rule=RULE] [client=PATTERN] [state=STATE]",
-                    "resets sessions, with the close reason KD", _kill, (0, 100), _PICK, _OPERATOR),
-            Command("drain", "drain RULE", "closes the rule's listeners; its sessions finish",
-                    _of_rule("drain"), (1, 1), (), _OPERATOR),
-            Command("pause", "pause RULE",
-                    "accepts nobody; connections wait in the backlog, datagrams in a queue as large as the"
-                    " receive buffer", _of_rule("pause"), (1, 1), (), _OPERATOR),
-            Command("resume", "resume RULE", "accepts again", _of_rule("resume"), (1, 1), (), _OPERATOR),
-            Command("reload", "reload [dry-run] [code]",
-                    "reads the rules file again and applies it, with code also changed code of 'python:'"
-                    " filters; the difference", _reload, (0, 2), (), _OPERATOR),
-            Command("stop", "stop", "as SIGTERM: drains and exits; the second time it cuts", _stop,
-                    level=_OPERATOR),
+            Command(
+                "tap", "goes on: the bytes of one session, as they are read", _tap, shapes.TAP, (_ID,), 1,
+                options=(
+                    size("limit", "ends when so much was seen, of both directions together", MAX_TAP),
+                    choice("direction", "which bytes", *DIRECTION_WORDS),
+                ),
+                steers_from=0, event=shapes.TAP_EVENT,
+            ),
+            Command(
+                "kill", "resets sessions, with the close reason KD", _kill, shapes.KILLED, (_ID,), 0,
+                MAX_KILLED, options=_PICK, steers_from=0,
+                form="kill ID... | kill [rule=RULE] [client=PATTERN] [state=STATE]",
+            ),
+            Command("drain", "closes the rule's listeners; its sessions finish", _of_rule("drain"),
+                    shapes.RULE_NAMES, (_RULE,), 1, steers_from=0),
+            Command(
+                "pause", "accepts nobody; connections wait in the backlog, datagrams in a queue as large as"
+                " the receive buffer", _of_rule("pause"), shapes.RULE_NAMES, (_RULE,), 1, steers_from=0,
+            ),
+            Command("resume", "accepts again", _of_rule("resume"), shapes.RULE_NAMES, (_RULE,), 1,
+                    steers_from=0),
+            Command(
+                "reload", "reads the rules file again and applies it, with code also changed code of"
+                " 'python:' filters; the difference", _reload, shapes.RELOAD,
+                flags=(flag("dry-run", "only says what would change"),
+                       flag("code", "with changed code of 'python:' filters")),
+                steers_from=0,
+            ),
+            Command("stop", "as SIGTERM: drains and exits; the second time it cuts", _stop, shapes.STOP,
+                    steers_from=0),
         )
     }
 )  # fmt: skip

@@ -68,10 +68,19 @@ class Wanted:
 
 
 class Largest:
-    """The `limit` things with the largest keys of all that are offered."""
+    """
+    A page of all things that are offered, by their keys, the largest first.
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
+    It takes a few microseconds for each thing, and nothing sorts all of them at once.
+    """
+
+    def __init__(self, limit: int, start: int = 0) -> None:
+        """
+        :param limit: things of the page.
+        :param start: so many come before it.
+        """
+        self._start = start
+        self._most = start + limit
         self._heap: list[tuple[float, int, Any]] = []
         self.offered = 0
 
@@ -82,14 +91,16 @@ class Largest:
         """:param number: of several with one key the smallest comes first; no two are the same."""
         self.offered += 1
         item = (key, -number, thing)
-        if len(self._heap) < self._limit:
+        if len(self._heap) < self._most:
             heapq.heappush(self._heap, item)
         else:
             heapq.heappushpop(self._heap, item)
 
     def taken(self) -> list[Any]:
-        """They, the largest first."""
-        return [thing for _, _, thing in sorted(self._heap, key=lambda item: item[:2], reverse=True)]
+        """The page, the largest first; it is taken from the heap, whose smallest things it is."""
+        page = [heapq.heappop(self._heap)[2] for _ in range(len(self._heap) - self._start)]
+        page.reverse()
+        return page
 
 
 @frozen

@@ -12,7 +12,7 @@ from collections import deque
 from typing import Any, Final
 
 from portfwd.admin.caller import Caller
-from portfwd.admin.operator import LiveSession, OperatorError
+from portfwd.admin.operator import LiveSession
 from portfwd.admin.picking import SORTS, Largest, Meter, SessionRate, Wanted
 from portfwd.logs.fields import address
 from portfwd.values import TO_CLIENT, TO_UPSTREAM, Direction, SessionSummary
@@ -55,10 +55,17 @@ def _top_row(session: LiveSession, summary: SessionSummary, pace: SessionRate) -
 
 
 async def watch_top(
-    caller: Caller, interval: float, sort: str, limit: int, rule: str | None, wanted: Wanted, count: int
+    caller: Caller,
+    interval: float,
+    sort: str,
+    limit: int,
+    rule: str | None,
+    wanted: Wanted,
+    count: int,
+    start: int = 0,
 ) -> dict[str, Any]:
     """
-    Tell every `interval` seconds of the first `limit` sessions.
+    Tell every `interval` seconds of the first `limit` sessions behind `start` others.
 
     :param count: how often; 0: until the client wants something else.
     """
@@ -66,7 +73,7 @@ async def watch_top(
     sent = missed = 0
     while True:
         meter.look(caller.clock.seconds())
-        largest = Largest(limit)
+        largest = Largest(limit, start)
         sums = [0.0, 0.0]
 
         def visit(
@@ -87,6 +94,7 @@ async def watch_top(
                 "to_upstream_rate": round(sums[0], 1),
                 "to_client_rate": round(sums[1], 1),
                 "sort": sort,
+                "start": start,
                 "rows": [_top_row(*one) for one in largest.taken()],
                 "status": caller.operator.status(),
             }
@@ -167,14 +175,3 @@ async def watch_bytes(
         end()
     seen = {direction.value.replace("-", "_"): count for direction, count in tapped.seen.items()}
     return {"ended": why, "missed": tapped.missed, **seen}
-
-
-def number_of(text: str) -> int:
-    """
-    The number of a session.
-
-    :raises OperatorError: it is none.
-    """
-    if not (text.isascii() and text.isdigit() and len(text) <= 18):
-        raise OperatorError("bad-request", f"a session is called by its number, not by {text[:20]!r}")
-    return int(text)

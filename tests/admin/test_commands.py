@@ -80,6 +80,7 @@ class WordTests(CommandTestCase):
             "sessions state=closed",
             "sessions client=10.0.0.0/99",
             "top interval=1ms",
+            "target web 10.0.0.5:80 gone",
             "top interval=x",
             "tap 1 limit=0",
             "tap 1 limit=1GiB",
@@ -138,6 +139,9 @@ class LookTests(CommandTestCase):
         self.assertEqual(([row["id"] for row in found["sessions"]], found["count"]), ([2, 1], 3))
         found = self.ask("sessions after=1 limit=1")
         self.assertEqual(([row["id"] for row in found["sessions"]], found["count"]), ([2], 2))
+        found = self.ask("sessions sort=bytes start=1 limit=2")
+        self.assertEqual(([row["id"] for row in found["sessions"]], found["start"]), ([1, 3], 1))
+        self.assertEqual(self.ask("sessions start=3")["sessions"], [])
 
     def test_sessions_that_fit(self) -> None:
         """They can be chosen by rule, client and state."""

@@ -138,7 +138,7 @@ class ConversationTests(SynchronousTestCase):
         self.talk.protocol.finish()
         self.assertFalse(self.talk.wire.disconnecting)
         self.talk.turn()
-        self.assertEqual([list(one["result"]) for one in self.talk.heard()], [["count", "sessions"]])
+        self.assertEqual([list(one["result"]) for one in self.talk.heard()], [["count", "start", "sessions"]])
         self.assertTrue(self.talk.wire.disconnecting)
 
     def test_finish_of_who_waits(self) -> None:

@@ -53,18 +53,18 @@ class LargestTests(SynchronousTestCase):
     """The first of many."""
 
     @settings(max_examples=60)
-    @given(st.lists(st.integers(0, 9), max_size=30), st.integers(1, 10))
-    def test_as_sorted(self, keys: list[int], limit: int) -> None:
+    @given(st.lists(st.integers(0, 9), max_size=30), st.integers(1, 10), st.integers(0, 12))
+    def test_as_sorted(self, keys: list[int], limit: int, start: int) -> None:
         """It keeps what sorting all of them and cutting would keep."""
-        largest = Largest(limit)
+        largest = Largest(limit, start)
         for number, key in enumerate(keys):
             largest.offer(key, number, (key, number))
         expected = sorted(
             ((key, number) for number, key in enumerate(keys)), key=lambda one: (-one[0], one[1])
         )
-        self.assertEqual(largest.taken(), expected[:limit])
+        self.assertEqual(repr(largest), f"<Largest {min(start + limit, len(keys))} of {len(keys)}>")
+        self.assertEqual(largest.taken(), expected[start : start + limit])
         self.assertEqual(largest.offered, len(keys))
-        self.assertEqual(repr(largest), f"<Largest {min(limit, len(keys))} of {len(keys)}>")
 
     def test_sorts(self) -> None:
         """Each word for an order is a number of a summary; the smallest id comes first."""

@@ -9,7 +9,6 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.admin import watching
-from portfwd.admin.operator import OperatorError
 from portfwd.admin.picking import Wanted
 from portfwd.relay.states import State
 from portfwd.values import TO_CLIENT, TO_UPSTREAM, Direction, FlowSummary
@@ -212,13 +211,3 @@ class TapTests(SynchronousTestCase):
         tap.cancel()
         self.failureResultOf(tap)
         self.assertIsNone(self.operator.saw)
-
-
-class NumberTests(SynchronousTestCase):
-    """Numbers of sessions."""
-
-    def test_number(self) -> None:
-        """Digits are one; all else is refused."""
-        self.assertEqual(watching.number_of("17"), 17)
-        for text in ("", "x", "-1", "1" * 30, "²"):
-            self.assertRaises(OperatorError, watching.number_of, text)
