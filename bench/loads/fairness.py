@@ -117,8 +117,9 @@ class Expiry(Load):
     fresh = True
 
     def __init__(self, number: int) -> None:
-        # A session takes two descriptors; where this machine does not allow enough, fewer say the same.
-        self._number = min(number, (descriptors() - _SPARE) // 2)
+        # A session takes two descriptors, and a rule that has others beside it gets two thirds of them at
+        # most. Where this machine does not allow enough, fewer say the same.
+        self._number = min(number, (descriptors() - _SPARE) // 3)
         super().__init__(
             f"expiry-{number}", GROUP, f"{self._number} half-closed sessions that expire together"
         )

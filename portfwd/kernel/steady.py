@@ -12,21 +12,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from heapq import heapify, heappop, heappush
 from time import monotonic
 from typing import Any, Final, cast
 
 from twisted.internet.base import DelayedCall
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 from twisted.python.runtime import seconds as wall_clock
 from zope.interface import alsoProvides, implementer, providedBy
 
-from portfwd.kernel.failures import log_failure
+from portfwd.kernel.delayed_calls import DelayedCalls
 from portfwd.kernel.reactor import Reactor
-
-#: Cancelled calls that are kept before the list is cleared of them. Twisted's number.
-MOST_CANCELLED: Final = 50
 
 #: Seconds without a delayed call after which the thread ends.
 IDLE: Final = 10.0
@@ -42,17 +37,14 @@ class SteadyClock:
         """:param call_from_thread: calls a function on the reactor's thread, from any thread."""
         self.seconds = seconds
         self._call_from_thread = call_from_thread
-        self._calls: list[DelayedCall] = []
-        self._cancelled = 0
-        self._running = False
-        self._log = Logger()
+        self._calls = DelayedCalls(seconds, self._set_alarm)
         # Guarded by the condition's lock: when the thread must wake the reactor.
         self._changed = threading.Condition()
         self._due: float | None = None
         self._thread: threading.Thread | None = None
 
     def __repr__(self) -> str:
-        return f"<SteadyClock {len(self._calls) - self._cancelled} calls>"
+        return f"<SteadyClock {len(self._calls)} calls>"
 
     def callLater(
         self,
@@ -62,35 +54,17 @@ class SteadyClock:
         **kw: object,
     ) -> DelayedCall:
         """See `IReactorTime.callLater`."""
-        if delay < 0:
-            raise ValueError(f"{delay} seconds from now is in the past")
-        call = DelayedCall(
-            self.seconds() + delay, callable, args, kw, self._was_cancelled, self._moved_up, self.seconds
-        )
-        heappush(self._calls, call)
-        self._set_alarm()
-        return call
+        return self._calls.add(delay, callable, args, kw)
 
     def getDelayedCalls(self) -> Sequence[IDelayedCall]:
         """See `IReactorTime.getDelayedCalls`."""
-        return [call for call in self._calls if call.active()]
-
-    def _was_cancelled(self, call: DelayedCall) -> None:
-        self._cancelled += 1
-        if self._cancelled > MOST_CANCELLED and self._cancelled > len(self._calls) // 2:
-            self._calls = [one for one in self._calls if one is not call and not one.cancelled]
-            heapify(self._calls)
-            self._cancelled = 0
-
-    def _moved_up(self, call: DelayedCall) -> None:
-        heapify(self._calls)
-        self._set_alarm()
+        return self._calls.active()
 
     def _set_alarm(self) -> None:
-        """Give the thread the time of the first call. While calls run, this is done after them."""
-        if self._running or not self._calls:
+        """Tell the thread when the first call is due."""
+        due = self._calls.next_due
+        if due is None:
             return
-        due = self._calls[0].time
         with self._changed:
             if self._due is not None and self._due <= due:
                 return
@@ -113,26 +87,8 @@ class SteadyClock:
             self._call_from_thread(self.run_due)
 
     def run_due(self) -> None:
-        """Run the calls that are due."""
-        now = self.seconds()
-        self._running = True
-        try:
-            while self._calls and self._calls[0].time <= now:
-                call = heappop(self._calls)
-                if call.cancelled:
-                    self._cancelled -= 1
-                elif call.delayed_time > 0.0:
-                    call.activate_delay()
-                    heappush(self._calls, call)
-                else:
-                    call.called = 1
-                    try:
-                        call.func(*call.args, **call.kw)
-                    except BaseException:
-                        log_failure(self._log, "while handling timed call {call!r}", call=call)
-        finally:
-            self._running = False
-            self._set_alarm()
+        """Make the calls whose time has come."""
+        self._calls.run_due()
 
 
 class SteadyReactor:

@@ -22,6 +22,7 @@ from twisted.logger import Logger
 from portfwd.kernel.datagrams import RECEIVE_BUFFER, Ancillary
 from portfwd.kernel.failures import log_failure, log_warning
 from portfwd.kernel.reactor import Reactor
+from portfwd.kernel.turn_clock import AT_ONCE
 from portfwd.limits.descriptors import Descriptors
 from portfwd.listen.datagram_client import DatagramClient, SocketAddress
 from portfwd.listen.held_datagrams import HeldDatagram, HeldDatagrams
@@ -354,12 +355,16 @@ class DatagramClients:
         return one
 
     def _end_silent(self) -> None:
+        """End those who are silent, `AT_ONCE` of them before others have their turn."""
         self._look = None
-        for one in self.table:
-            if one.session is None or one.session.silent_for() >= LAST_SILENCE:
-                one.end(CloseReason.DRAIN)
+        silent = [
+            one for one in self.table if one.session is None or one.session.silent_for() >= LAST_SILENCE
+        ]
+        for one in silent[:AT_ONCE]:
+            one.end(CloseReason.DRAIN)
         if len(self.table):
-            self._look = self._reactor.callLater(LAST_LOOK, self._end_silent)
+            wait = LAST_LOOK if len(silent) <= AT_ONCE else 0
+            self._look = self._reactor.callLater(wait, self._end_silent)
 
     def _stopped(self) -> None:
         if self._look is not None:

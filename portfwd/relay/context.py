@@ -12,6 +12,7 @@ from attrs import field, frozen
 from portfwd.kernel.platform import Platform
 from portfwd.kernel.polling import Polling
 from portfwd.kernel.reactor import Reactor
+from portfwd.kernel.turn_clock import RULES, TurnClock
 from portfwd.limits.admission import AdmissionRegistry
 from portfwd.metrics.tally import Ledger
 from portfwd.relay.destination import TLSTarget
@@ -32,6 +33,7 @@ class RelayContext:
     """
     What sessions need.
 
+    :ivar timers: the clock under those of rules, which take turns.
     :ivar names: the addresses of names that the rules file writes.
     :ivar client_names: the addresses of names that clients choose.
     :ivar streams: makes streams for the pair.
@@ -50,6 +52,7 @@ class RelayContext:
     names: Names
     streams: StreamMaker
     sockets: SocketShare | None = None
+    timers: TurnClock = field()
     client_names: Names = field()
     loops: Loops = field()
     sinks: Sinks = field()
@@ -58,6 +61,10 @@ class RelayContext:
     verifier: Verifier = field()
     targets: TargetStates = field()
     tls_targets: WeakValueDictionary[tuple[object, ...], TLSTarget] = field(factory=WeakValueDictionary)
+
+    @timers.default
+    def _timers(self) -> TurnClock:
+        return TurnClock(self.reactor, RULES)
 
     @verifier.default
     def _verifier(self) -> Verifier:

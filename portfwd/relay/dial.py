@@ -126,10 +126,10 @@ class Dial(Stepwise):
 
     def start(self) -> None:
         """Begin. The outcome may come before this returns."""
-        reactor = self._settings.context.reactor
-        self._deadline = reactor.callLater(self._time_limit, self._out_of_time)
+        clock = self._settings.clock
+        self._deadline = clock.callLater(self._time_limit, self._out_of_time)
         if self._retry is not None:
-            self._retry_until = reactor.seconds() + self._retry
+            self._retry_until = clock.seconds() + self._retry
         self._go_on()
 
     def cancel(self) -> None:
@@ -168,11 +168,11 @@ class Dial(Stepwise):
         """Wait until the targets may be tried again, if the rule says so and they refuse."""
         if self._retry is None or not isinstance(self._problem, (ConnectRefused, TargetsDown)):
             return False
-        reactor, wait = self._settings.context.reactor, self._next_wait
-        if reactor.seconds() + wait > self._retry_until:
+        clock, wait = self._settings.clock, self._next_wait
+        if clock.seconds() + wait > self._retry_until:
             return False
         self._next_wait = min(2 * wait, LONGEST_WAIT)
-        self._waiting = reactor.callLater(wait, self._try_again)
+        self._waiting = clock.callLater(wait, self._try_again)
         return True
 
     @contained

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import socket
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -46,6 +47,7 @@ class DirectDial(SocketAttempt):
         streams: Opener,
         *,
         will_send: bool = False,
+        clock: IReactorTime | None = None,
     ) -> None:
         """
         Make the attempt.
@@ -64,6 +66,7 @@ class DirectDial(SocketAttempt):
             streams.poller,
             destination.settings_for(will_send=will_send),
             timeouts,
+            clock,
         )
         self.tried: Address | None = address
         self._destination = destination

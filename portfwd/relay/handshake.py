@@ -6,7 +6,7 @@ from __future__ import annotations
 import socket
 from typing import Protocol
 
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from portfwd.errors import TLSFailed
@@ -34,9 +34,12 @@ class HandshakeOwner(Protocol):
 class Handshake:
     """One handshake."""
 
-    def __init__(self, context: RelayContext, destination: Destination, owner: HandshakeOwner) -> None:
+    def __init__(
+        self, context: RelayContext, destination: Destination, owner: HandshakeOwner, clock: IReactorTime
+    ) -> None:
         """:param destination: one with `tls`."""
         self._context = context
+        self._clock = clock
         self._destination = destination
         self._owner = owner
         self._stream: TransportStream | None = None
@@ -59,7 +62,7 @@ class Handshake:
             sock, address, destination.options.buffer, side, self, first=first
         )
         limit = destination.options.connect_timeout
-        self._limit = self._context.reactor.callLater(limit, self._out_of_time)
+        self._limit = self._clock.callLater(limit, self._out_of_time)
 
     def cancel(self) -> None:
         """Abort the connection, silently."""

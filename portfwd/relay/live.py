@@ -13,6 +13,7 @@ from twisted.logger import Logger
 
 from portfwd.filters.api import IFilterFactory
 from portfwd.kernel.failures import log_warning
+from portfwd.kernel.turn_clock import AT_ONCE
 from portfwd.limits.admission import Admission
 from portfwd.limits.descriptors import Descriptors
 from portfwd.relay.balancing import RuleCheck
@@ -29,7 +30,7 @@ from portfwd.streams.datagrams.carrier import Carrier
 from portfwd.streams.datagrams.datagram_opening import DatagramStreams
 from portfwd.streams.stream import Stream
 from portfwd.upstreams.health import Health, StateChange, TargetState
-from portfwd.upstreams.timeout_queue import AT_ONCE, TimeoutQueue
+from portfwd.upstreams.timeout_queue import TimeoutQueue
 from portfwd.values import CloseReason
 
 #: Seconds between two lines that say the same.

@@ -16,6 +16,7 @@ from attrs import evolve
 from twisted.logger import Logger
 
 from portfwd.filters.api import IFilterFactory
+from portfwd.kernel.turn_clock import AT_ONCE, TurnClock
 from portfwd.limits.admission import Admission
 from portfwd.limits.look_ups import NOBODY, Asker
 from portfwd.limits.source_counts import source_of
@@ -155,7 +156,7 @@ class RelayRule:
         self.datagrams = isinstance(streams, DatagramStreams) and not streams.mixed
         self.has_datagrams = rule.has_datagrams
         self._direct = self._direct_address()
-        self.clock = context.reactor
+        self.clock = TurnClock(context.timers, AT_ONCE)
         self._pool = QuestionPool(self.clock, self._dial_shared) if rule.shares_questions else None
         self.half_closed = TimeoutQueue(self.clock, self.options.half_close / LOOKS)
         self.telling = TimeoutQueue(self.clock, 0.0)
@@ -237,7 +238,16 @@ class RelayRule:
             only.occupancy.dials += 1
             if only.datagrams:
                 return DirectDatagramDial(only, direct, owner, self.streams)
-            return DirectDial(self.context, only, direct, timeouts, owner, self.streams, will_send=will_send)
+            return DirectDial(
+                self.context,
+                only,
+                direct,
+                timeouts,
+                owner,
+                self.streams,
+                will_send=will_send,
+                clock=self.clock,
+            )
         order = self._order(self.find_target(target), owner)
         asker = NOBODY if target is None else Asker(self.name, source)
         passing = (owner, self.name)
@@ -251,12 +261,15 @@ class RelayRule:
             client,
             passing,
             self._failovers,
+            self.clock,
         )
         return Dial(settings, order, self.options.dial_timeout, owner, self.options.retry)
 
     def _dial_shared(self, owner: DialOwner) -> Dial:
         """The dial of a connection that associations share."""
-        settings = DialSettings(self.context, self.context.streams, will_send=True, failovers=self._failovers)
+        settings = DialSettings(
+            self.context, self.context.streams, will_send=True, failovers=self._failovers, clock=self.clock
+        )
         options = self.options
         return Dial(settings, self._order(None, None), options.dial_timeout, owner, options.retry)
 

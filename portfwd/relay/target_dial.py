@@ -15,9 +15,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, Protocol, cast
 
-from attrs import frozen
+from attrs import field, frozen
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, UNIXClientEndpoint
-from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
+from twisted.internet.interfaces import IDelayedCall, IReactorTime, IStreamClientEndpoint
 from twisted.python.failure import Failure
 
 from portfwd.errors import (
@@ -67,6 +67,7 @@ class DialSettings:
     :ivar introduction: gives what a ``tls:`` target gets before the TLS handshake; None: nothing.
     :ivar passing: the session and its rule's name, for `portfwd.relay.loops`; None for none.
     :ivar failovers: warns of targets in whose place others serve.
+    :ivar clock: has the limits of time; the rule's.
     """
 
     context: RelayContext
@@ -78,6 +79,11 @@ class DialSettings:
     client: TLSInfo | None = None
     passing: tuple[Passing, str] | None = None
     failovers: Failovers | None = None
+    clock: IReactorTime = field()
+
+    @clock.default
+    def _clock(self) -> IReactorTime:
+        return self.context.reactor
 
     def introduce(self) -> bytes:
         """What `introduction` gives."""
@@ -263,7 +269,7 @@ class TargetDial(Stepwise):
         self._stop_delay()
         address = self._addresses.pop()
         if self._addresses:
-            self._delay = self._context.reactor.callLater(ATTEMPT_DELAY, self._delay_over)
+            self._delay = self._settings.clock.callLater(ATTEMPT_DELAY, self._delay_over)
         self._begin(self._address_attempt(address))
 
     @contained
@@ -294,6 +300,7 @@ class TargetDial(Stepwise):
                 self,
                 self._settings.streams.poller,
                 destination.settings_for(will_send=self._settings.will_send),
+                clock=self._settings.clock,
             )
         else:
             return self._endpoint_attempt(portable_endpoint(context.reactor, address, options), address)
@@ -313,7 +320,7 @@ class TargetDial(Stepwise):
             settings = self._settings
             endpoint = TLSEndpoint(endpoint, destination.tls.for_client(settings.client), settings.introduce)
         attempt = EndpointAttempt(
-            self._context.reactor,
+            self._settings.clock,
             endpoint,
             destination.label,
             destination.options,
@@ -343,7 +350,7 @@ class TargetDial(Stepwise):
                 stream = self._settings.streams.plain(result, attempt.address, buffer, seen=attempt.seen)
                 self._reached(stream)
                 return
-            handshake = Handshake(self._context, destination, self)
+            handshake = Handshake(self._context, destination, self, self._settings.clock)
             handshake.start(result, attempt.address, self._settings.introduce(), self._settings.client)
             self._handshake = handshake
         except OSError as problem:

@@ -131,10 +131,12 @@ class SocketAttempt:
         poller: Polling | None = None,
         settings: Settings | None = None,
         timeouts: TimeoutQueue | None = None,
+        clock: IReactorTime | None = None,
     ) -> None:
         """
         :param owner: None for a subclass that does with the outcome what it likes.
         :param timeouts: waits for `timeout`, with others; None for a delayed call of its own.
+        :param clock: has delayed calls; None: the reactor.
         :param settings: `upstream_settings` of the options, for who has them at hand.
         :param address: a literal and port, or a unix name.
         :param timeout: seconds.
@@ -147,6 +149,7 @@ class SocketAttempt:
         self._timeouts = timeouts
         self.address: Address | None = address
         self._reactor = reactor
+        self._clock = reactor if clock is None else clock
         self._target = address
         self._options = options
         self._settings = upstream_settings(options) if settings is None else settings
@@ -169,7 +172,7 @@ class SocketAttempt:
         if self._timeouts is not None:
             self._timeouts.wait(self, self._timed_out)
         else:
-            self._timer = self._reactor.callLater(self._timeout, self._timed_out)
+            self._timer = self._clock.callLater(self._timeout, self._timed_out)
         self._connect(sock)
 
     def _make_socket(self) -> socket.socket:
@@ -208,7 +211,7 @@ class SocketAttempt:
             self._finish_connected()
         elif code == errno.EAGAIN and isinstance(target, UnixAddress):
             # The queue of a unix listener is full.
-            self._retry = self._reactor.callLater(UNIX_RETRY, self._connect_again, sock)
+            self._retry = self._clock.callLater(UNIX_RETRY, self._connect_again, sock)
         else:
             self._finish_failed(dial_error(OSError(code, os.strerror(code)), target))
 

@@ -15,13 +15,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Final
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-#: Waits that are over and told in one turn of the reactor. To close a session takes some 50 microseconds, so
-#: other sessions wait a few milliseconds.
-AT_ONCE: Final = 32
+from portfwd.kernel.turn_clock import AT_ONCE
 
 
 class TimeoutQueue:

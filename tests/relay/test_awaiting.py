@@ -8,31 +8,19 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
-from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.filters import DONE, Await, Close, Forward
+from portfwd.kernel.turn_clock import AT_ONCE
 from portfwd.relay.awaiting import Results
 from portfwd.relay.verifier import Verifier
 from portfwd.streams.stream import Loss
-from portfwd.upstreams.timeout_queue import AT_ONCE
 from portfwd.values import CloseReason, Side
 from tests.filters.scripted import Scripted, script
+from tests.kernel.turning import TurningClock
 from tests.relay.fakes import FakeStream, Fault
 from tests.relay.test_filtered import FilteredCase
-
-
-class TurningClock(Clock):
-    """A clock that is a reactor in this: calls that are made in a turn are called in the next one."""
-
-    def turn(self) -> None:
-        """Call what is due now."""
-        for call in [call for call in self.getDelayedCalls() if call.getTime() <= self.seconds()]:
-            if call.active():
-                self.calls.remove(call)
-                call.called = 1
-                call.func(*call.args, **call.kw)
 
 
 class Told:

@@ -156,6 +156,7 @@ class Context:
         owner: TargetDial,
         poller: object,
         settings: object,
+        clock: object,
     ) -> FakeAttempt:
         """In place of `SocketAttempt`."""
         assert timeout == options.connect_timeout

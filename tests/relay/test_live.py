@@ -7,10 +7,11 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from portfwd.kernel.turn_clock import AT_ONCE
 from portfwd.relay.live import LiveRule
-from portfwd.upstreams.timeout_queue import AT_ONCE
 from portfwd.values import CloseReason
-from tests.relay.fakes import FakeDial, FakeStream, SessionLines, a_live_rule, changed
+from tests.kernel.turning import TurningClock
+from tests.relay.fakes import UPSTREAM, FakeDial, FakeStream, SessionLines, a_live_rule, changed
 
 
 class LiveRuleTests(SynchronousTestCase):
@@ -82,6 +83,23 @@ class LiveRuleTests(SynchronousTestCase):
         self.clock.advance(0)
         self.assertEqual(self.lines.reasons, [CloseReason.DRAIN] * (2 * AT_ONCE + 1))
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_silent_together(self) -> None:
+        """Sessions that become silent together end some in a turn of the reactor."""
+        clock = TurningClock()
+        self.rule = a_live_rule(clock, self.lines, changed(None, idle=10.0))
+        for _ in range(2 * AT_ONCE):
+            session = self.rule.accept(FakeStream(clock), lambda: None)
+            session.dialled(FakeStream(clock, UPSTREAM), self.rule.destinations[0])
+        for _ in range(10):  # the looks at send queues
+            clock.turn()
+        clock.rightNow += 10
+        ended = []
+        while clock.calls:
+            before = len(self.lines.reasons)
+            clock.turn(clock.calls[0].getTime() - clock.rightNow)
+            ended.append(len(self.lines.reasons) - before)
+        self.assertEqual((sum(ended), max(ended)), (2 * AT_ONCE, AT_ONCE))
 
     def test_close_all(self) -> None:
         """Every session is reset with the reason given, also when closing one lets others go."""

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.upstreams.timeout_queue import AT_ONCE, TimeoutQueue
+from portfwd.kernel.turn_clock import AT_ONCE
+from portfwd.upstreams.timeout_queue import TimeoutQueue
 
 
 class TimeoutQueueTests(SynchronousTestCase):

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 
+from portfwd.kernel.turn_clock import AT_ONCE, TurnClock
 from portfwd.limits.descriptors import Descriptors
 from portfwd.listen.datagram_binding import bind_datagrams, ready_inherited, resolve_datagrams
 from portfwd.listen.datagram_clients import DatagramClients
@@ -35,7 +36,7 @@ def datagram_streams(
     # What is shared carries whole messages, so both sides of a session pass datagrams.
     mixed = rule.is_mixed and not rule.shares_questions
     return DatagramStreams(
-        context.reactor,
+        TurnClock(context.timers, AT_ONCE),
         rule.options,
         poller,
         context.streams,

@@ -19,6 +19,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from portfwd.kernel.failures import log_failure
+from portfwd.kernel.turn_clock import AT_ONCE
 from portfwd.limits.descriptors import DescriptorBudget
 from portfwd.relay.context import RelayContext
 from portfwd.relay.destination import Destination
@@ -35,7 +36,7 @@ from portfwd.service.run.check_runs import (
 from portfwd.upstreams.checks.api import CheckCarrier
 from portfwd.upstreams.health import Verdict
 from portfwd.upstreams.states import TargetHealth
-from portfwd.upstreams.timeout_queue import AT_ONCE, TimeoutQueue
+from portfwd.upstreams.timeout_queue import TimeoutQueue
 
 #: Seconds in which the first check of a target begins, so that what is down is known soon.
 SOON: Final = 0.5
