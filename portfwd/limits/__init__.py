@@ -1,1 +1,1 @@
-"""How much may be had of everything: caps, budgets. Pure; time is an argument."""
+"""Limits: connection caps, token buckets, budgets. Pure; time is an argument."""

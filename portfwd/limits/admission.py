@@ -1,13 +1,13 @@
 # -*- test-case-name: tests.limits.test_admission -*-
 """
-Who may come in now: the limits of a rule, those that several rules share, and those of all rules.
+Admission of clients: the limits of a rule, those that several rules share, and those of all rules.
 
-A client is judged twice. Before it is accepted, a listener asks whether there is a limit
-at which clients are to wait (``on-limit=wait``): then it leaves them in the backlog. Once it is
-accepted the session asks for everything else; a limit that is reached then can only refuse.
+A client is judged twice. Before it is accepted, the listener asks whether a limit at which clients wait
+(``on-limit=wait``) is reached; if so, it leaves clients in the backlog. After it is accepted, the session
+checks all other limits; a limit that is reached then refuses the client.
 
-`AdmissionRegistry` is what a process has one of. It knows who is in by the names of rules
-and targets, so that a rule that a reload replaces goes on counting where the old one is.
+A process has one `AdmissionRegistry`. It counts sessions by the names of rules and targets, so a rule that a
+reload replaces continues with the counts of the old one.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from portfwd.limits.source_counts import SourceCounts
 @frozen
 class Bounds:
     """
-    Limits as a rule or a ``limits`` line says them; None for none.
+    The limits of a rule or of a ``limits`` line. None means no limit.
 
     :ivar max_conns: sessions at a time.
     :ivar max_conns_per_source: sessions at a time from one address.
     :ivar rate: new sessions a second.
     :ivar rate_per_source: new sessions a second from one address.
-    :ivar wait: clients wait in the backlog for `max_conns` and `rate`, rather than be refused.
+    :ivar wait: clients over `max_conns` or `rate` wait in the backlog and are not refused.
     """
 
     max_conns: int | None = None
@@ -46,12 +46,12 @@ class Bounds:
 
     @property
     def any(self) -> bool:
-        """Whether there is a limit."""
+        """Whether any limit is set."""
         return self.by_source or self.max_conns is not None or self.rate is not None
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The limits that there are, as the rules file calls them."""
+        """The names of the limits that are set, as in the rules file."""
         limits = {
             "max-conns": self.max_conns,
             "max-conns-per-source": self.max_conns_per_source,
@@ -62,7 +62,7 @@ class Bounds:
 
     @property
     def by_source(self) -> bool:
-        """Whether there is one for each source."""
+        """Whether a limit per source is set."""
         return self.max_conns_per_source is not None or self.rate_per_source is not None
 
 
@@ -71,12 +71,12 @@ NO_BOUNDS: Final = Bounds()
 
 class LimitScope(NamedTuple):
     """
-    Limits and what is counted for them.
+    Limits and their counts.
 
-    :ivar prefix: what a refusal writes before the limit.
-    :ivar door: the key in the table of sources.
+    :ivar prefix: text before the limit's name in a refusal.
+    :ivar door: key in the table of sources.
     :ivar bounds: the limits.
-    :ivar occupancy: the sessions that count, and the clients that wait.
+    :ivar occupancy: the counted sessions and the waiting clients.
     """
 
     prefix: str
@@ -86,29 +86,29 @@ class LimitScope(NamedTuple):
 
     @property
     def has_slot(self) -> bool:
-        """Whether another session may come in, as far as their number goes."""
+        """Whether the number of sessions admits another one."""
         most = self.bounds.max_conns
         return most is None or self.occupancy.taken < most
 
     @property
     def keeps_waiting(self) -> bool:
-        """Whether there are too many sessions, and clients wait for one to end."""
+        """Whether clients must wait until a session ends."""
         return self.bounds.wait and not self.has_slot
 
     def delay(self, now: float) -> float:
-        """Seconds until the rate lets another session in; 0.0 for now."""
+        """Seconds until the rate admits another session; 0.0 if it does now."""
         rate = self.bounds.rate
         return 0.0 if rate is None else rates.delay(self.occupancy.full_at, rate, now)
 
 
 class AdmissionRegistry:
     """
-    Everything that is counted for limits.
+    All limits and counts of the process.
 
     :ivar overall: the limits of all rules together.
-    :ivar everybody: the sessions of rules that have limits, or for which there are some of all.
-    :ivar shared: by name, the limits that rules share.
-    :ivar total: sessions that there have been, of all rules that there have been.
+    :ivar everybody: count of the sessions to which limits apply.
+    :ivar shared: the limits that rules share, by name.
+    :ivar total: number of all sessions since the start, including those of removed rules.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class AdmissionRegistry:
         sources: SourceCounts | None = None,
         shared: Mapping[str, Bounds] = MappingProxyType({}),
     ) -> None:
-        """:param sources: the table; None for a new one."""
+        """:param sources: the table of sources; None for a new one."""
         self.overall = overall
         self.shared = shared
         self.everybody = Occupancy()
@@ -140,9 +140,9 @@ class AdmissionRegistry:
 
     def rule(self, name: str, bounds: Bounds, shared: str | None = None) -> Admission | None:
         """
-        What judges the clients of the rule `name`; None where there is nothing to judge.
+        The admission of the rule `name`; None if no limit applies to it.
 
-        :param shared: the name of the limits that the rule shares with others; None for none.
+        :param shared: name of the limits that the rule shares with others; None for none.
         """
         if not bounds.any and shared is None and not self.overall.any:
             return None
@@ -153,14 +153,14 @@ class AdmissionRegistry:
         return Admission(name, bounds, occupancy, self, shared, together)
 
     def counts(self, rule: str) -> RuleOccupancy:
-        """What is counted for the rule of that name: kept as long as somebody has it, so over reloads."""
+        """The counts of the rule `name`. They stay as long as they are referenced, so over reloads."""
         occupancy = self._rules.get(rule)
         if occupancy is None:
             occupancy = self._rules[rule] = RuleOccupancy()
         return occupancy
 
     def target(self, rule: str, label: str) -> TargetOccupancy:
-        """Who is at one target of a rule, and how often it failed; kept as long as somebody has it."""
+        """The counts of one target of a rule. They stay as long as they are referenced."""
         occupancy = self._targets.get((rule, label))
         if occupancy is None:
             occupancy = self._targets[rule, label] = TargetOccupancy()
@@ -169,10 +169,10 @@ class AdmissionRegistry:
 
 class Admission:
     """
-    Judges the clients of one rule.
+    The admission of one rule.
 
-    Its answers to `admit` and `admit_source` are the limit that was reached, as the rules file has it, or
-    empty. Who was let in is to be taken back by `left` and `left_source`.
+    `admit` and `admit_source` return the name of the limit that was reached, as in the rules file, or an
+    empty text. Each admitted session must later call `left` and `left_source`.
     """
 
     __slots__ = ("_bounds", "_keeper", "_name", "_occupancy", "_shared", "_together")
@@ -186,14 +186,14 @@ class Admission:
         shared: str | None = None,
         together: Occupancy | None = None,
     ) -> None:
-        """:param shared, together: the name and the count of the limits that it shares with other rules."""
+        """:param shared, together: name and counts of the limits that the rule shares with others."""
         self._name = name
         self._bounds = bounds
         self._occupancy = occupancy
         self._keeper = registry
         self._shared = shared
         self._together = together
-        # A limit that was never reached is told as 0: Prometheus sees no increase where a series begins.
+        # Limits that were never reached start at 0: Prometheus sees no increase at the start of a series.
         for scope in self._scopes():
             for limit in scope.bounds.names:
                 occupancy.refused.setdefault(scope.prefix + limit, 0)
@@ -203,17 +203,17 @@ class Admission:
 
     @property
     def refused(self) -> Counter[str]:
-        """How often each limit was reached."""
+        """Number of refusals by limit."""
         return self._occupancy.refused
 
     def _scopes(self) -> Iterator[LimitScope]:
-        """The rule's own limits, those that it shares, and those of all rules."""
+        """The limits of the rule, those that it shares, and those of all rules."""
         registry = self._keeper
         yield LimitScope("", self._name, self._bounds, self._occupancy)
         if self._shared is not None and self._together is not None:
-            # A name of a rule has no blank, so this key is no rule's.
+            # Names of rules have no blanks, so this key cannot be the name of a rule.
             prefix = f"limits {self._shared} "
-            # The limits may be gone: for a rule that a reload has just removed.
+            # The limits are missing if a reload has just removed them.
             yield LimitScope(prefix, prefix, registry.shared.get(self._shared, NO_BOUNDS), self._together)
         yield LimitScope("limits ", "", registry.overall, registry.everybody)
 
@@ -221,14 +221,14 @@ class Admission:
 
     @property
     def waits(self) -> bool:
-        """Whether clients may have to wait, rather than be refused."""
+        """Whether clients may have to wait in the backlog."""
         return any(scope.bounds.wait for scope in self._scopes())
 
     def closed_for(self, now: float) -> float:
         """
-        Seconds for which nobody is to be accepted: 0.0 to go on, infinite until `wait` has woken.
+        Seconds for which the listener must not accept. Infinite: until `wait` calls back.
 
-        Only limits at which clients wait count.
+        Only limits at which clients wait are considered.
         """
         waiting = [scope for scope in self._scopes() if scope.bounds.wait]
         if any(scope.keeps_waiting for scope in waiting):
@@ -236,35 +236,35 @@ class Admission:
         return max((scope.delay(now) for scope in waiting), default=0.0)
 
     def wait(self, wake: Callable[[], None]) -> None:
-        """Call `wake` when there may be room; for whoever was told to wait for that."""
+        """Call `wake` when a slot may be free, after `delay` has returned infinity."""
         full = (scope.occupancy for scope in self._scopes() if scope.keeps_waiting)
         next(full, self._occupancy).wait(wake)
 
     def forget(self, wake: Callable[[], None]) -> None:
-        """`wake` is not to be called any more."""
+        """Do not call `wake` any more."""
         for scope in self._scopes():
             scope.occupancy.forget(wake)
 
     def pass_on(self) -> None:
-        """Whoever was woken has taken what he could: where there is room, somebody else may wait for it."""
+        """A woken listener has accepted what it could. If slots are left, wake the next one."""
         for scope in self._scopes():
             if not scope.keeps_waiting:
                 scope.occupancy.wake_one()
 
-    # When it is there
+    # After accepting
 
     @property
     def by_source(self) -> bool:
-        """Whether it matters where clients come from."""
+        """Whether a limit per source applies."""
         return any(scope.bounds.by_source for scope in self._scopes())
 
     @property
     def has_room(self) -> bool:
-        """Whether `admit` would let a session in, as far as their number goes."""
+        """Whether the number of sessions lets `admit` succeed."""
         return all(scope.has_slot for scope in self._scopes())
 
     def admit(self, now: float) -> str:
-        """Let a session in, unless there are too many or they come too fast."""
+        """Count a session, unless there are too many or they arrive too fast."""
         scopes = tuple(self._scopes())
         for scope in scopes:
             if not scope.has_slot:
@@ -279,22 +279,22 @@ class Admission:
         return ""
 
     def count(self) -> None:
-        """A session is there that nobody judged; it is taken back by `left`."""
+        """Count a session without judging it. It must call `left` later."""
         for scope in self._scopes():
             scope.occupancy.taken += 1
 
     def count_source(self, source: str, now: float) -> None:
-        """The same for its source; it costs nothing of a rate, and is taken back by `left_source`."""
+        """Count a session of a source without judging it or taking a token. It must call `left_source`."""
         for scope in self._scopes():
             self._keeper.sources.enter(scope.door, source, None, now)
 
     def left(self) -> None:
-        """A session that was let in is over."""
+        """An admitted session has ended."""
         for scope in self._scopes():
             scope.occupancy.give_back()
 
     def admit_source(self, source: str, now: float) -> str:
-        """Let a session of `source` in, unless it has too many or they come too fast."""
+        """Count a session of `source`, unless it has too many or they arrive too fast."""
         table = self._keeper.sources
         scopes = tuple(self._scopes())
         for where, door, bounds, _ in scopes:
@@ -304,23 +304,23 @@ class Admission:
             if rate is not None and table.delay(door, source, rate, now):
                 return self._refuse(f"{where}rate-per-source={_text(rate)}")
         for scope in scopes:
-            # All of them, whichever have such limits: some may come while the session lasts.
+            # At all doors, because a reload may add a limit per source while the session lasts.
             table.enter(scope.door, source, scope.bounds.rate_per_source, now)
         return ""
 
     def left_source(self, source: str, now: float) -> None:
-        """A session of `source` that was let in is over."""
+        """An admitted session of `source` has ended."""
         for scope in self._scopes():
             self._keeper.sources.leave(scope.door, source, now)
 
     # After a reload
 
     def is_as(self, other: Admission) -> bool:
-        """Whether both count at the same places."""
+        """Whether both use the same counts."""
         return self._name == other._name and self._together is other._together
 
     def take_over(self, old: Admission) -> None:
-        """A session counts here that counted at `old` so far; where both count nothing is changed."""
+        """Move the count of a session from `old` to this admission. Counts in common stay unchanged."""
         here, there = tuple(self._scopes()), tuple(old._scopes())
         for scope in here:
             if all(scope.occupancy is not one.occupancy for one in there):
@@ -330,7 +330,7 @@ class Admission:
                 scope.occupancy.give_back()
 
     def take_over_source(self, old: Admission, source: str, now: float) -> None:
-        """The same for its source."""
+        """Move the count of a session's source, as `move` does."""
         doors, before = ([scope.door for scope in one._scopes()] for one in (self, old))
         for door in doors:
             if door not in before:

@@ -1,17 +1,16 @@
 # -*- test-case-name: tests.limits.test_descriptors -*-
 """
-How many sessions this process has descriptors for.
+A budget of file descriptors for sessions.
 
-A client that was accepted but cannot be given an upstream's socket would have
-to be cut. So descriptors are counted before accepting: who does not fit waits
-in the backlog, where the kernel keeps it. The count is ours and an estimate;
-what the kernel says (``EMFILE``) is still obeyed where it is met.
+A client that was accepted must be cut if no descriptor is left for the upstream's socket. So listeners take
+descriptors from this budget before they accept. Further clients wait in the backlog of the kernel. The budget
+is an estimate; errors of the kernel (``EMFILE``) are handled as well.
 
-No rule may take them all, unless it is the only one. Each has a share that grows and shrinks with what is
-free: at most `SHARE` times as many descriptors as are left. The first rule that needs very many gets two
-thirds, a second one two thirds of the rest, and both the same in the end. There is always a rest. These are
-the dynamic thresholds by which switches share their memory among ports (Choudhury and Hahne, IEEE/ACM
-Transactions on Networking 6(2), 1998). Fixed parts would leave most descriptors unused: most rules need few.
+If there are several rules, none may take all descriptors. The share of a rule is at most `SHARE` times the
+number of free descriptors. The first rule that needs very many gets two thirds, a second one two thirds of
+the rest, and after some time both have the same. Some descriptors are always left. Switches share their
+memory among ports by the same dynamic thresholds (Choudhury and Hahne, IEEE/ACM Transactions on Networking
+6(2), 1998). Fixed shares would leave most descriptors unused, because most rules need few.
 """
 
 from __future__ import annotations
@@ -20,29 +19,29 @@ from collections.abc import Callable
 from typing import Final, Protocol
 from weakref import WeakValueDictionary
 
-#: Kept free for log files that are reopened, certificates, resolver threads
-#: (each opens a socket) and a second attempt of a dial.
+#: Descriptors kept free for log files that are reopened, certificates, resolver threads (one socket each) and
+#: the second attempt of a dial.
 RESERVE: Final = 12
 
-#: A session on a transport pair: the client's socket and the upstream's.
+#: Descriptors of a session: the client's socket and the upstream's.
 PER_SESSION: Final = 2
 
 
-#: How many times as many descriptors as are free one rule of several may have. With 1024 in all, 30 are left
-#: when three rules have as many as they can get; twice as many for each rule would leave 6.
+#: The share of a rule as a multiple of the free descriptors. With a limit of 1024, 30 are left when three
+#: rules have their full share. A multiple of 4 would leave 6.
 SHARE: Final = 2
 
-#: Descriptors that rules leave to operators (control sockets, metrics, the manhole), and which part of the
-#: limit that is at most.
+#: Descriptors reserved for operators (control sockets, metrics, the manhole). At most this part of the limit:
+#: one in `OPERATORS_PART`.
 OPERATORS: Final = 64
 OPERATORS_PART: Final = 16
 
 
 class Descriptors(Protocol):
-    """Where whoever opens sockets asks before."""
+    """A budget from which descriptors are taken before sockets are opened."""
 
     def take(self, count: int) -> bool:
-        """Spend `count` descriptors; False, and nothing is spent, where that is too many."""
+        """Spend `count` descriptors. False if they are too many; nothing is spent then."""
 
     def give_back(self, count: int) -> None:
         """Return `count` descriptors."""
@@ -51,15 +50,15 @@ class Descriptors(Protocol):
         """Call `wake` once when descriptors have been given back."""
 
     def forget(self, wake: Callable[[], None]) -> None:
-        """`wake` is not to be called any more."""
+        """Do not call `wake` any more."""
 
 
 class DescriptorBudget:
     """
-    Descriptors that may still be spent.
+    The budget of the process.
 
-    :ivar limit: the process's limit, 0 for none.
-    :ivar spent: descriptors that are taken, those at the start included.
+    :ivar limit: the limit of the process; 0 for none.
+    :ivar spent: number of descriptors in use, including those open at the start.
     """
 
     __slots__ = ("_shares", "_waiting", "limit", "spent")
@@ -76,7 +75,7 @@ class DescriptorBudget:
         )
 
     def share(self, name: str) -> Share:
-        """The share of the rule `name`: the same one for as long as somebody has it."""
+        """The share of the rule `name`; the same object as long as it is referenced."""
         found = self._shares.get(name)
         if found is None:
             found = self._shares[name] = Share(name, self)
@@ -84,11 +83,11 @@ class DescriptorBudget:
 
     @property
     def has_one_rule(self) -> bool:
-        """Whether nobody else needs descriptors."""
+        """Whether at most one rule uses descriptors."""
         return len(self._shares) < 2
 
     def take(self, count: int) -> bool:
-        """Spend `count` descriptors; False, and nothing is spent, where they would eat into the reserve."""
+        """Spend `count` descriptors. False if they would use the reserve; nothing is spent then."""
         spent = self.spent + count
         if self.limit and spent > self.limit - RESERVE:
             return False
@@ -100,12 +99,12 @@ class DescriptorBudget:
         return not self.limit or self.spent + count <= self.limit - RESERVE
 
     def give_back(self, count: int) -> None:
-        """Return `count` descriptors and wake those who waited for some, in their order."""
+        """Return `count` descriptors and wake all waiters in order."""
         self.spent -= count
         if not self._waiting:
             return
         for wake in tuple(self._waiting):
-            # Who was forgotten by one that was woken before is not woken; who waits again is woken next time.
+            # A waiter that an earlier one removes is not woken. One that waits again is woken the next time.
             if wake in self._waiting:
                 del self._waiting[wake]
                 wake()
@@ -115,15 +114,15 @@ class DescriptorBudget:
         self._waiting[wake] = None
 
     def forget(self, wake: Callable[[], None]) -> None:
-        """`wake` is not to be called any more."""
+        """Do not call `wake` any more."""
         self._waiting.pop(wake, None)
 
 
 class Share:
     """
-    What one rule may spend of a budget.
+    The share of one rule in a budget.
 
-    :ivar taken: descriptors that it has.
+    :ivar taken: number of descriptors that the rule uses.
     """
 
     __slots__ = ("__weakref__", "_budget", "_name", "taken")
@@ -145,7 +144,7 @@ class Share:
         return count <= free and (self._budget.has_one_rule or self.taken + count <= SHARE * free)
 
     def take(self, count: int) -> bool:
-        """Spend `count` descriptors; False, and nothing is spent, where the rule has its share."""
+        """Spend `count` descriptors. False if they exceed the share of the rule; nothing is spent then."""
         if not self.has_room(count):
             return False
         self._budget.spent += count
@@ -153,14 +152,14 @@ class Share:
         return True
 
     def give_back(self, count: int) -> None:
-        """Return `count` descriptors; this wakes whoever waits, of any rule."""
+        """Return `count` descriptors and wake the waiters of all rules."""
         self.taken -= count
         self._budget.give_back(count)
 
     def wait(self, wake: Callable[[], None]) -> None:
-        """Call `wake` once when descriptors have been given back, by whomever."""
+        """Call `wake` once when any rule has given descriptors back."""
         self._budget.wait(wake)
 
     def forget(self, wake: Callable[[], None]) -> None:
-        """`wake` is not to be called any more."""
+        """Do not call `wake` any more."""
         self._budget.forget(wake)

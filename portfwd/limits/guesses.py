@@ -1,13 +1,13 @@
 # -*- test-case-name: tests.limits.test_guesses -*-
 """
-When secrets are checked: at most so many at a time, one at a time for each source, later after each failure.
+The order and rate of password checks.
 
-A check costs a thread for as long as a fifth of a second, and whoever guesses causes them without end. So a
-source has one check under way, few that wait, and a delay that doubles with each failure. Sources take turns:
-one that guesses does not delay another. All is bounded: what waits of one source, what waits in all, and the
-sources whose failures are remembered.
+A check takes a thread for up to 0.2 seconds, and an attacker can cause any number of them. Therefore each
+source has at most one running check, few waiting ones, and a delay that doubles with each failure. Sources
+are served in turn, so an attacker does not delay other sources. The number of waiting checks of one source,
+of all sources, and of remembered failures is bounded.
 
-Pure: it starts nothing, and time is an argument.
+This module starts no check itself; time is an argument.
 """
 
 from __future__ import annotations
@@ -17,19 +17,20 @@ from typing import Final, Generic, TypeVar
 
 from attrs import define, field
 
-#: Checks at a time: they take whole cores, and the machines that run this have two or more.
+#: Checks that run at the same time. Each takes a whole core; most machines have two or more.
 AT_ONCE: Final = 2
-#: Checks of one source that may wait; browsers open six connections to a proxy at once.
+#: Waiting checks of one source. Browsers open six connections to a proxy at once.
 MOST_OF_SOURCE: Final = 16
-#: Checks of all sources that may wait: at 100 ms each, more could not be done while clients wait for them.
+#: Waiting checks of all sources. At 100 ms each, more could not finish before the clients time out.
 MOST_WAITING: Final = 1024
-#: Seconds before the next check of a source that failed once; it doubles with each further failure.
+#: Seconds before the next check of a source after its first failure. The delay doubles with each further one.
 FIRST_DELAY: Final = 0.25
-#: The longest delay: below the ten seconds that a client has, so that a right password still gets in.
+#: Longest delay in seconds. It is less than the ten seconds of a client's time limit, so a correct password
+#: is still accepted.
 LONGEST_DELAY: Final = 8.0
-#: Seconds after its last failure in which a source is forgotten.
+#: Seconds after the last failure until a source is removed.
 FORGET: Final = 300.0
-#: Sources whose failures are remembered; the one that failed least recently is forgotten first.
+#: Number of sources whose failures are kept. The one with the oldest failure is removed first.
 MOST_SOURCES: Final = 10_000
 
 Job = TypeVar("Job")
@@ -37,7 +38,7 @@ Job = TypeVar("Job")
 
 @define
 class _Failures:
-    """What is remembered of a source that failed."""
+    """The failures of one source."""
 
     count: int = 0
     last: float = 0.0
@@ -47,9 +48,9 @@ class _Failures:
 @define
 class Guesses(Generic[Job]):
     """
-    The checks that wait and those that are under way.
+    The waiting and the running checks.
 
-    :ivar most_sources: how many sources' failures are remembered.
+    :ivar most_sources: number of sources whose failures are kept.
     """
 
     most_sources: int = MOST_SOURCES
@@ -62,13 +63,13 @@ class Guesses(Generic[Job]):
         return f"<Guesses {self._count} waiting, {len(self._under_way)} under way>"
 
     def is_free(self, source: str, now: float) -> bool:
-        """Whether `source` has nothing that waits or is under way, and no delay."""
+        """Whether `source` has no waiting or running check and no delay."""
         failures = self._failures.get(source)
         delayed = failures is not None and failures.not_before > now
         return not delayed and source not in self._under_way and source not in self._waiting
 
     def add(self, source: str, job: Job) -> bool:
-        """Let `job` wait for its turn; False: too many wait."""
+        """Queue `job`. False if too many are waiting."""
         waiting = self._waiting.get(source)
         if self._count >= MOST_WAITING or (waiting is not None and len(waiting) >= MOST_OF_SOURCE):
             return False
@@ -79,7 +80,7 @@ class Guesses(Generic[Job]):
         return True
 
     def withdraw(self, source: str, job: Job) -> None:
-        """`job` waits no longer, if it did: the client is gone."""
+        """Remove `job` from the queue if it is there, because its client is gone."""
         waiting = self._waiting.get(source)
         if waiting is not None and job in waiting:
             waiting.remove(job)
@@ -88,7 +89,7 @@ class Guesses(Generic[Job]):
                 del self._waiting[source]
 
     def next(self, now: float) -> tuple[str, Job] | float | None:
-        """The check to begin now, with its source; or seconds until then; None: when one is done."""
+        """The next check and its source; or the seconds until one may start; None: when a check ends."""
         if len(self._under_way) >= AT_ONCE:
             return None
         soonest: float | None = None
@@ -99,7 +100,7 @@ class Guesses(Generic[Job]):
             if failures is None or failures.not_before <= now:
                 job = waiting.popleft()
                 self._count -= 1
-                # The others have their turns before its next one.
+                # Its next check comes after those of the other sources.
                 if waiting:
                     self._waiting.move_to_end(source)
                 else:
@@ -110,10 +111,10 @@ class Guesses(Generic[Job]):
         return None if soonest is None else soonest - now
 
     def done(self, source: str, right: bool, now: float) -> None:
-        """The check of `source` that was under way has said `right`."""
+        """The running check of `source` has ended with the result `right`."""
         self._under_way.discard(source)
         if right:
-            # A success takes nothing back: whoever has one password may still guess others.
+            # A success does not reset the delay: the owner of one password may still guess others.
             return
         failures = self._failures.pop(source, None)
         if failures is None or failures.last + FORGET <= now:

@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.limits.test_look_ups -*-
 """
-How many look-ups of names that clients choose may be under way: in all, for one rule, and for one client.
+Limits on running look-ups of names that clients choose: in all, per rule, and per client.
 
-A name server that does not answer keeps a look-up for seconds. These limits keep one client from taking the
-look-ups of all others of its rule, and one rule from taking those of all other rules.
+A look-up lasts seconds if the name server does not answer. With these limits one client cannot use all
+look-ups of its rule, and one rule cannot use all look-ups of the process.
 """
 
 from __future__ import annotations
@@ -11,30 +11,30 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final, NamedTuple
 
-#: Look-ups under way for one client address (an IPv6 client counts by its /64). A browser that opens a page
-#: asks for 10 to 30 names at once.
+#: Running look-ups of one client address (of a /64 for IPv6). A browser that opens a page looks up 10 to 30
+#: names.
 MAX_PER_SOURCE: Final = 32
 
-#: For one rule, so that two rules full of clients leave half of the places to the others.
+#: Running look-ups of one rule. Two busy rules leave half of the total to the others.
 MAX_PER_RULE: Final = 128
 
-#: In all: each holds one socket, in place of the one that its session will use for the upstream.
+#: Running look-ups in all. Each has one socket; its session has none for the upstream yet.
 MAX_LOOK_UPS: Final = 512
 
 
 class Asker(NamedTuple):
-    """For whom a name is looked up. :ivar source: the client's address as limits count it, or empty."""
+    """The client of a look-up. :ivar source: its address as limits count it, or empty."""
 
     rule: str = ""
     source: str = ""
 
 
-#: Names that the rules file writes are nobody's.
+#: For names of the rules file, which belong to no client.
 NOBODY: Final = Asker()
 
 
 class LookUpLimits:
-    """Counts look-ups under way."""
+    """Counts running look-ups."""
 
     def __init__(
         self, total: int = MAX_LOOK_UPS, per_rule: int = MAX_PER_RULE, per_source: int = MAX_PER_SOURCE
@@ -50,7 +50,11 @@ class LookUpLimits:
         return f"<LookUpLimits {self._taken} of {self._total}>"
 
     def take(self, asker: Asker) -> str:
-        """Count one more; the result names the limit that was reached, and then nothing is counted."""
+        """
+        Count one more.
+
+        If a limit is reached, return its name and count nothing; else return an empty text.
+        """
         if asker.source and self._sources[asker.source] >= self._per_source:
             return f"{self._per_source} look-ups of this client are under way"
         if self._rules[asker.rule] >= self._per_rule:
@@ -63,7 +67,7 @@ class LookUpLimits:
         return ""
 
     def give_back(self, asker: Asker) -> None:
-        """One that was taken is over."""
+        """A counted look-up has ended."""
         self._taken -= 1
         for counts, key in ((self._rules, asker.rule), (self._sources, asker.source)):
             counts[key] -= 1

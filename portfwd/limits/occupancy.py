@@ -1,10 +1,9 @@
 # -*- test-case-name: tests.limits.test_occupancy -*-
 """
-How many are in, and who waits at the door.
+Counts of sessions, and the queue of listeners that wait for a free slot.
 
-One count for everything that has one: a rule, a target, all rules together. It
-outlives the rule that made it while anybody still holds it, so that a reload
-does not forget who is in. What the limit is, whoever asks knows.
+A rule, a target, and all rules together have a count each. It stays as long as it is referenced, so a reload
+does not lose running sessions. The limit itself belongs to the caller.
 """
 
 from __future__ import annotations
@@ -15,13 +14,13 @@ from collections.abc import Callable
 
 class Occupancy:
     """
-    A count, and those who are to be woken when it falls.
+    A count and its waiters.
 
-    One is woken for one that left, the one who has waited longest: thousands of listeners
-    may wait for one place. Who is woken and has no use for it passes it on.
+    Each session that ends wakes one waiter, the one that has waited longest: thousands of listeners may wait
+    for one slot. A waiter that cannot use the slot calls `wake_next`.
 
-    :ivar taken: how many are in.
-    :ivar full_at: when the bucket of its rate is full (`portfwd.limits.rates`).
+    :ivar taken: number of sessions.
+    :ivar full_at: time at which the bucket of the rate is full (`portfwd.limits.rates`).
     """
 
     __slots__ = ("__weakref__", "_waiting", "full_at", "taken")
@@ -35,21 +34,21 @@ class Occupancy:
         return f"<Occupancy {self.taken} in, {len(self._waiting)} waiting>"
 
     def give_back(self) -> None:
-        """One has left; whoever has waited longest may look whether it is his turn."""
+        """A session has ended. Wake the longest waiter."""
         self.taken -= 1
         if self._waiting:
             self.wake_one()
 
     def wait(self, wake: Callable[[], None]) -> None:
-        """Call `wake` once when there may be room."""
+        """Call `wake` once when a slot may be free."""
         self._waiting[wake] = None
 
     def forget(self, wake: Callable[[], None]) -> None:
-        """`wake` is not to be called any more."""
+        """Do not call `wake` any more."""
         self._waiting.pop(wake, None)
 
     def wake_one(self) -> None:
-        """Wake who has waited longest, if anybody waits."""
+        """Wake the longest waiter, if there is one."""
         if self._waiting:
             wake = next(iter(self._waiting))
             del self._waiting[wake]
@@ -58,13 +57,13 @@ class Occupancy:
 
 class RuleOccupancy(Occupancy):
     """
-    A rule's.
+    The counts of a rule.
 
-    :ivar refused: how often each of the limits that bind it was reached.
-    :ivar total: sessions that there have been.
-    :ivar filter_failures: how often a filter raised.
-    :ivar pauses: how often its listeners that are closed paused, by cause.
-    :ivar dropped: datagrams that those dropped, by cause.
+    :ivar refused: number of refusals by limit.
+    :ivar total: number of sessions since the start.
+    :ivar filter_failures: number of exceptions of filters.
+    :ivar pauses: number of pauses of its closed listeners, by cause.
+    :ivar dropped: number of datagrams that its closed listeners dropped, by cause.
     """
 
     __slots__ = ("dropped", "filter_failures", "pauses", "refused", "total")
@@ -80,11 +79,11 @@ class RuleOccupancy(Occupancy):
 
 class TargetOccupancy(Occupancy):
     """
-    A target's.
+    The counts of a target.
 
-    :ivar dials: how often it was dialled.
-    :ivar failures: how often it could not be reached.
-    :ivar watchers: called with 1 or -1 after `taken` has changed.
+    :ivar dials: number of dials.
+    :ivar failures: number of failed dials.
+    :ivar watchers: called with 1 or -1 after each change of `taken`.
     """
 
     __slots__ = ("dials", "failures", "watchers")
@@ -96,7 +95,7 @@ class TargetOccupancy(Occupancy):
         self.watchers: list[Callable[[int], None]] = []
 
     def take(self) -> None:
-        """One is in more."""
+        """Count one session more."""
         self.taken += 1
         for watch in self.watchers:
             watch(1)

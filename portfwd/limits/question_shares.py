@@ -1,10 +1,10 @@
 # -*- test-case-name: tests.limits.test_question_shares -*-
 """
-Which client's question is sent next, and whose is not kept, so that no client takes the places of all.
+Fair shares of DNS questions among clients.
 
-Each source (`portfwd.limits.source_counts.source_of`) has at most as many questions as places are free, among
-those that are kept and among those in flight. One source alone gets half of the places, the next one half of
-the rest. Sources that wait take turns.
+A source (`portfwd.limits.source_counts.source_of`) may have at most as many questions as there are free
+places, both among the kept ones and among those in flight. A single source thus gets half of the places, the
+next one half of the rest. Waiting sources are served in turn.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Generic, Protocol, TypeVar
 
 
 class Asked(Protocol):
-    """A question. :ivar source: its client, as limits count it. :ivar size: in bytes."""
+    """A question. :ivar source: its client as limits count it. :ivar size: its bytes."""
 
     @property
     def source(self) -> str:
@@ -31,15 +31,15 @@ _Q = TypeVar("_Q", bound=Asked)
 
 class QuestionShares(Generic[_Q]):
     """
-    The questions of one rule's clients: those that wait, in turns, and counts of all that are kept.
+    The kept questions of one rule's clients.
 
-    :ivar count: how many are kept: they wait, or are in flight.
+    :ivar count: number of kept questions, waiting or in flight.
     """
 
     def __init__(self, most: int, most_bytes: int) -> None:
         """
-        :param most: questions that may be kept.
-        :param most_bytes: bytes of them.
+        :param most: number of questions to keep.
+        :param most_bytes: bytes of all kept questions.
         """
         self.count = 0
         self._most = most
@@ -49,18 +49,18 @@ class QuestionShares(Generic[_Q]):
         self._sizes: Counter[str] = Counter()
         self._flying: Counter[str] = Counter()
         self._in_flight = 0
-        # The source whose turn it is stands first.
+        # The source whose turn is next comes first.
         self._waiting: OrderedDict[str, deque[_Q]] = OrderedDict()
 
     def __repr__(self) -> str:
         return f"<QuestionShares {self.count} of {self._most}, {len(self._waiting)} sources wait>"
 
     def __bool__(self) -> bool:
-        """Whether any wait."""
+        """Whether any question is waiting."""
         return bool(self._waiting)
 
     def add(self, question: _Q) -> bool:
-        """Keep `question`, which waits now; False if its source has its share, or there is no place."""
+        """Queue `question`. False if its source has its share already, or no place is free."""
         source, size = question.source, question.size
         if self._counts[source] >= self._most - self.count:
             return False
@@ -75,20 +75,20 @@ class QuestionShares(Generic[_Q]):
 
     def first(self, places: int) -> _Q | None:
         """
-        The question whose turn it is; None if none waits, or those that wait have their share in flight.
+        The next question. None if none is waiting, or if all waiting sources have their share in flight.
 
-        :param places: how many questions may be in flight.
+        :param places: number of questions that may be in flight.
         """
         free = places - self._in_flight
         if free <= 0:
             return None
-        # Those that are passed over have `free` in flight each, so there are few of them.
+        # Each source that is passed over has `free` questions in flight, so there are few of them.
         return next(
             (queue[0] for source, queue in self._waiting.items() if self._flying[source] < free), None
         )
 
     def send(self, question: _Q) -> None:
-        """`question`, the first of its source, is in flight now; all other sources have their turns first."""
+        """`question`, the first of its source, is in flight now. Its source goes to the end of the queue."""
         source = question.source
         self._take(source)
         if source in self._waiting:
@@ -97,29 +97,33 @@ class QuestionShares(Generic[_Q]):
         self._in_flight += 1
 
     def landed(self, question: _Q) -> None:
-        """`question` is in flight no more."""
+        """`question` is not in flight any more."""
         self._in_flight -= 1
         _lower(self._flying, question.source, 1)
 
     def wait_again(self, questions: Iterable[_Q]) -> None:
-        """`questions` have landed without an answer, and wait before all others of their sources."""
+        """`questions` got no answer. They wait again, before all others of their sources."""
         for question in reversed(tuple(questions)):
             self._waiting.setdefault(question.source, deque()).appendleft(question)
 
     def drop(self, question: _Q) -> None:
-        """`question`, the first of its source, waits no more, and is forgotten."""
+        """Drop `question`, the first waiting one of its source."""
         self._take(question.source)
         self.forget(question)
 
     def forget(self, question: _Q) -> None:
-        """`question`, which does not wait, is kept no more."""
+        """Drop `question`, which is not waiting."""
         self.count -= 1
         self._bytes -= question.size
         _lower(self._counts, question.source, 1)
         _lower(self._sizes, question.source, question.size)
 
     def firsts(self) -> Iterator[_Q]:
-        """The oldest question of each source; if it is dropped meanwhile, the next one follows."""
+        """
+        Iterate over the oldest question of each source.
+
+        If one is dropped meanwhile, the next one follows.
+        """
         for source, queue in tuple(self._waiting.items()):
             last: _Q | None = None
             while queue and queue[0] is not last and source in self._waiting:

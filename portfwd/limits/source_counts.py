@@ -1,13 +1,12 @@
 # -*- test-case-name: tests.limits.test_source_counts -*-
 """
-What is known of the addresses that clients come from: how many sessions each has, and how fast it comes.
+Sessions and rates of client addresses.
 
-One table for the process, so that one bound holds for all rules. An address that
-has no session and whose bucket is full again is as good as unknown, and forgotten; beyond
-`MAX_SOURCES` those go that were seen least recently and have no session, whether
-their bucket is full or not: a flood of addresses costs them their memory of a rate, and
-this process no more of its own. Addresses with sessions are never forgotten; descriptors
-bound those.
+The process has one table, so one bound on its size holds for all rules. An address without a session whose
+bucket is full again is removed. If more than `MAX_SOURCES` addresses without a session are left, the least
+recently seen ones are removed, even if their buckets are not full. A flood of addresses thus loses the memory
+of some rates, but does not take more memory. Addresses with sessions are never removed; the number of
+descriptors bounds them.
 """
 
 from __future__ import annotations
@@ -19,24 +18,24 @@ from typing import Final
 from portfwd.limits import rates
 from portfwd.values import Address, InetAddress, unmapped
 
-#: Addresses without a session that are remembered, of all rules together: with Python's objects some
-#: 250 bytes each, so 25 MB at the most.
+#: Addresses without a session that the table keeps, of all rules together. Each takes about 250 bytes, so 25
+#: MB at most.
 MAX_SOURCES: Final = 100_000
 
-#: Entries looked at for each new one: more than one, so that a table full of what can be forgotten shrinks.
+#: Old entries examined for each new one. More than one, so that a table full of removable entries shrinks.
 LOOKS: Final = 4
 
-#: RFC 4291 section 2.5.1: the interface's half of an address is 64 bits, and whoever has a network has
-#: all of them; RFC 6177 expects a site to get a /64 at the least.
+#: RFC 4291 section 2.5.1: an interface identifier has 64 bits, and the owner of a network can use all of
+#: them. RFC 6177 expects a site to get at least a /64.
 IPV6_PREFIX: Final = 64
 
 
 def source_of(address: Address | None) -> str:
     """
-    Where a client comes from, as limits count it; empty for one that has no such place (unix sockets).
+    The source of a client as limits count it; empty for clients without an IP address (unix sockets).
 
-    An IPv4 client is its address, however the socket shows it. An IPv6 client is its /64,
-    but on the link-local network, which all neighbours share, its address.
+    For IPv4 it is the address, also if the socket shows it in IPv6's form. For IPv6 it is the /64, except on
+    the link-local network, which all neighbours share; there it is the address.
     """
     if not isinstance(address, InetAddress):
         return ""
@@ -46,7 +45,7 @@ def source_of(address: Address | None) -> str:
     literal, _, zone = host.partition("%")
     try:
         there = ipaddress.IPv6Address(literal)
-    except ValueError:  # what a filter announced as a client
+    except ValueError:  # a client address that a filter announced
         return host
     if there.is_link_local:
         return f"{there}%{zone}"
@@ -54,7 +53,7 @@ def source_of(address: Address | None) -> str:
 
 
 class _Source:
-    """One address at one door."""
+    """The counts of one address at one door."""
 
     __slots__ = ("count", "full_at")
 
@@ -67,17 +66,17 @@ class SourceCounts:
     """
     The table.
 
-    A `door` is whoever's limit it is, a rule's name or empty for the limits of all rules.
+    A `door` names the limit: the name of a rule, or empty for the limits of all rules.
 
-    :ivar forgotten: addresses that were forgotten before their bucket was full again.
+    :ivar forgotten: number of addresses removed before their bucket was full again.
     """
 
     __slots__ = ("_known", "_most", "forgotten")
 
     def __init__(self, most: int = MAX_SOURCES) -> None:
-        """:param most: addresses without a session that are remembered."""
-        # In the order in which they were seen last. A plain dict would look past all those that it has
-        # lost at its beginning whenever it is asked for its first.
+        """:param most: number of addresses without a session to keep."""
+        # In the order of last use. A plain dict would scan all removed entries at its start on each access to
+        # its first one.
         self._known: OrderedDict[tuple[str, str], _Source] = OrderedDict()
         self._most = most
         self.forgotten = 0
@@ -86,21 +85,21 @@ class SourceCounts:
         return f"<SourceCounts {len(self._known)} known, {self.forgotten} forgotten>"
 
     def __len__(self) -> int:
-        """How many are remembered."""
+        """Number of addresses in the table."""
         return len(self._known)
 
     def count(self, door: str, source: str) -> int:
-        """Sessions that `source` has there."""
+        """Number of sessions of `source` at `door`."""
         known = self._known.get((door, source))
         return 0 if known is None else known.count
 
     def delay(self, door: str, source: str, rate: float, now: float) -> float:
-        """Seconds until `source` may come; 0.0: it may."""
+        """Seconds until the rate admits `source`; 0.0 if it does now."""
         known = self._known.get((door, source))
         return 0.0 if known is None else rates.delay(known.full_at, rate, now)
 
     def enter(self, door: str, source: str, rate: float | None, now: float) -> None:
-        """`source` has a session more; with a `rate` it costs a token."""
+        """Count one more session of `source`. With a `rate` it takes a token."""
         key = (door, source)
         known = self._known.get(key)
         if known is None:
@@ -113,7 +112,7 @@ class SourceCounts:
             known.full_at = rates.take(known.full_at, rate, now)
 
     def leave(self, door: str, source: str, now: float) -> None:
-        """One of its sessions is over."""
+        """Count one session of `source` less."""
         key = (door, source)
         known = self._known[key]
         known.count -= 1
@@ -128,7 +127,7 @@ class SourceCounts:
             key = next(iter(known))
             oldest = known[key]
             if oldest.count:
-                # It cannot go. Behind the others, so that it does not stand before them.
+                # It must stay. Move it to the end, so that it does not block the others.
                 known.move_to_end(key)
             elif oldest.full_at <= now:
                 del known[key]

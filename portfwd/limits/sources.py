@@ -1,11 +1,10 @@
 # -*- test-case-name: tests.limits.test_sources -*-
 """
-Something for each client address, for as many as there are and not for ever.
+A table with one value for each client address.
 
-What somebody uses stays what it is: two sessions of one address share it, however
-many other addresses came between them. Of what nobody uses any more the latest
-`MOST_IDLE` are kept, so that who comes back at once finds what he left behind. An address
-is an address: it refuses to guess which ones belong to one network or one person.
+A value that is in use stays: all sessions of one address share it. Of the unused values the latest
+`MOST_IDLE` are kept, so a client that returns soon gets its old value. Addresses are compared as they are,
+not by network.
 """
 
 from __future__ import annotations
@@ -16,24 +15,24 @@ from weakref import WeakValueDictionary
 
 from portfwd.values import unmapped
 
-#: Addresses that are remembered after their last session, for each limit: about half a megabyte.
-#: What is forgotten is a tenth of a second's worth of bytes, which a new one gets again.
+#: Unused values that each table keeps, about half a megabyte. A removed value is the bucket of a rate; a new
+#: bucket starts with the bytes of a tenth of a second.
 MOST_IDLE: Final = 1024
 
 V = TypeVar("V")
 
 
 class Sources(Generic[V]):
-    """What addresses have of their own; `V` takes weak references."""
+    """Values by address. `V` must support weak references."""
 
     __slots__ = ("_all", "_latest", "_make", "_most_idle")
 
     def __init__(self, make: Callable[[], V], most_idle: int = MOST_IDLE) -> None:
-        """:param make: makes what an address has that is not known."""
+        """:param make: makes the value of a new address."""
         self._make = make
         self._most_idle = most_idle
         self._latest: dict[str, V] = {}
-        # Whatever a session holds stays here, and goes with the last one that holds it.
+        # A value stays here as long as a session references it.
         self._all: WeakValueDictionary[str, V] = WeakValueDictionary()
 
     def __repr__(self) -> str:
@@ -43,7 +42,7 @@ class Sources(Generic[V]):
         return len(self._all)
 
     def of(self, host: str) -> V:
-        """What the address `host` has; an IPv4 address in IPv6's form is the IPv4 address."""
+        """The value of the address `host`. IPv4-mapped addresses are treated as IPv4 ones."""
         host = unmapped(host)
         own = self._all.get(host)
         if own is None:
