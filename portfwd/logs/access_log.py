@@ -1,11 +1,10 @@
 # -*- test-case-name: tests.logs.test_access_log -*-
 """
-The access log: a session's summary in, lines out, in the form the rules file asks for.
+Writes the access log in the format that the rules file chooses.
 
-`text` and `json` write one line a session, when it has closed, and with ``opened=on`` one for the opening;
-`rinetd` and `common` always write both, as rinetd does. In `text` and `json`, one line may stand for many
-sessions that failed alike (`portfwd.logs.repeats`), and probes may have none. It writes to whatever has a
-``write``.
+The formats `text` and `json` have one line per session, written at its close, and with ``opened=on`` another
+one at its opening. `rinetd` and `common` always have both, as rinetd does. In `text` and `json`, one line may
+represent many sessions that failed in the same way (`portfwd.logs.repeats`), and probes may have no line.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from portfwd.logs.text import text_line
 from portfwd.rules.model import AccessLogFormat as Form
 from portfwd.values import CloseReason, SessionSummary, Side, counted
 
-#: How a client leaves that only wanted to see who is there.
+#: Reasons with which the connection of a health check ends.
 _PROBES: Final = frozenset(
     {
         CloseReason.NORMAL,
@@ -37,18 +36,17 @@ _RINETD: Final = {Form.RINETD: tab_line, Form.COMMON: common_line}
 
 
 class Lines(Protocol):
-    """Where lines go: a `LineWriter`, or a test's list."""
+    """The destination of lines, such as a `LineWriter`."""
 
     def write(self, line: str) -> None:
-        """Take a line, without its end, and do not block."""
+        """Write a line, given without its line end. Must not block."""
 
 
 class AccessLog:
     """
-    Writes what sessions did.
+    Writes a line for each session.
 
-    Call `opened` when an upstream has been reached and `closed` once for
-    every session, also for those that were refused.
+    Call `opened` when the upstream is connected, and `closed` once for every session, also for refused ones.
     """
 
     __slots__ = ("_clock", "_closed", "_opened", "_probes", "_repeats", "_timer", "form")
@@ -64,14 +62,13 @@ class AccessLog:
         opened: bool = False,
     ) -> None:
         """
-        Choose the form.
+        Choose the format.
 
-        :param localtime: seconds since the epoch to local time, for rinetd's formats.
-        :param clock: ends the time for which lines of sessions that fail alike are gathered; None: each
-            has its line, as in rinetd's formats in any case.
+        :param localtime: converts seconds since the epoch to local time, for rinetd's formats.
+        :param clock: schedules the summary lines of repeated failures. None, and rinetd's formats: each
+            session has a line of its own.
         :param probes: whether connections without a byte have a closing line (`is_probe`).
-        :param opened: whether a session has a line when it has reached its upstream; in rinetd's formats it
-            has in any case.
+        :param opened: whether to write a line when the upstream is connected. Always in rinetd's formats.
         """
         self.form = form
         self._clock = None if form in _RINETD else clock
@@ -89,21 +86,21 @@ class AccessLog:
         elif form is Form.TEXT:
             self._closed = lambda summary: write(text_line(summary))
         if opened and self._opened is None:
-            # A summary without a reason is of a session that is open, in every form.
+            # In every format, a summary without a reason is of an open session.
             self._opened = self._closed
 
     @property
     def wants_opened(self) -> bool:
-        """Whether `opened` writes anything, so whether its summary need be made."""
+        """Whether `opened` writes anything. If not, callers need not make the summary."""
         return self._opened is not None
 
     @property
     def wants_closed(self) -> bool:
-        """Whether `closed` writes anything: False when the log is off."""
+        """Whether `closed` writes anything. False if the log is off."""
         return self._closed is not None
 
     def opened(self, summary: SessionSummary) -> None:
-        """A session has reached its upstream."""
+        """The upstream of a session is connected."""
         if self._opened is not None:
             self._opened(summary)
 
@@ -130,7 +127,7 @@ class AccessLog:
         self._wait(clock)
 
     def flush(self) -> None:
-        """Write what is kept: the log is about to be closed."""
+        """Write the summary lines that are due later. Call it before the log is closed."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -144,9 +141,9 @@ class AccessLog:
 
 def is_probe(summary: SessionSummary) -> bool:
     """
-    Whether the client connected and left without a byte either way, as load balancers do to see who is there.
+    Whether the client disconnected without a byte in either direction, as health checks of load balancers do.
 
-    HAProxy's ``option dontlognull`` leaves out the same.
+    HAProxy's ``option dontlognull`` omits the same connections.
     """
     return (
         not summary.to_upstream.bytes
@@ -158,9 +155,9 @@ def is_probe(summary: SessionSummary) -> bool:
 
 def dropped_line(form: Form) -> Callable[[int], str]:
     """
-    How a log of that form says that lines are missing; hand it to its `LineWriter`.
+    The function that formats the line for dropped lines, for the `LineWriter` of a log in that format.
 
-    JSON has an object with the one key ``dropped``; the others a line that begins with ``#``.
+    In JSON the line is an object with the key ``dropped``; in the other formats it begins with ``#``.
     """
     if form is Form.JSON:
         return lambda count: json.dumps({"dropped": count}, separators=(",", ":"))

@@ -1,10 +1,9 @@
 # -*- test-case-name: tests.logs.test_fields -*-
 """
-The parts of a line: times, addresses, and words that cannot break it.
+The fields of a log line: times, addresses, and escaped words.
 
-What stands in a summary comes from files, from peers and from their
-certificates. Nothing of it may end a line, open a field, or move the cursor
-of the terminal on which somebody reads the log.
+The values of a summary come from files, from peers and from certificates. None of them may end a line, add a
+field, or control the terminal on which the log is read.
 """
 
 from __future__ import annotations
@@ -16,37 +15,38 @@ from typing import Final
 
 from portfwd.values import Address, InetAddress, printable, unmapped
 
-#: Stands for what is not known.
+#: The text of an unknown value.
 ABSENT: Final = "-"
 
 # Printable ASCII without the blank, '"', '=' and the backslash.
 _is_plain: Final = re.compile(r"[!#-<>-\[\]-~]+").fullmatch
 
 
-# How a time ends. The last one is for what rounds up to a whole second: it is cut.
+# The ends of a time, by milliseconds. The last one is for values that round up to a whole second; they are
+# cut.
 _THOUSANDTHS: Final = (*(f".{number:03d}Z" for number in range(1000)), ".999Z")
 
 
 @lru_cache(maxsize=4)
 def _utc_second(epoch: int) -> str:
-    # Thousands of lines fall into one second, and a calendar is half of what a line costs.
+    # Thousands of lines may have the same second, and formatting a date is half of the cost of a line.
     return datetime.fromtimestamp(epoch, UTC).isoformat(timespec="seconds")[:-6]
 
 
 def utc_time(epoch: float) -> str:
-    """``2026-01-31T12:00:00.000Z`` (RFC 3339), in UTC, cut to the millisecond; `epoch` is seconds."""
+    """Format `epoch`, in seconds, as ``2026-01-31T12:00:00.000Z`` (RFC 3339, UTC), cut to the millisecond."""
     second = int(epoch)
-    # A float of our days is exact to a quarter of a microsecond: 0.123 must not become 0.122.
+    # A float of this size is exact to a quarter of a microsecond. 0.123 must not become 0.122.
     return _utc_second(second) + _THOUSANDTHS[int((epoch - second) * 1000 + 0.0005)]
 
 
 def seconds(value: float | None) -> str:
-    """A length of time in seconds, to the microsecond; ``-`` when there is none."""
+    """Format a duration in seconds with six decimals; ``-`` for None."""
     return ABSENT if value is None else f"{value:.6f}"
 
 
 def address(value: Address | None) -> str | None:
-    """The address as people write it, an IPv4-mapped one as IPv4; None when it is not known."""
+    """The text of an address, an IPv4-mapped one as IPv4; None if it is unknown."""
     if isinstance(value, InetAddress):
         host = value.host
         if ":" in host:
@@ -59,10 +59,10 @@ def address(value: Address | None) -> str | None:
 
 def word(value: str | None) -> str:
     r"""
-    One value behind ``key=``: bare where that cannot be misread, else in double quotes.
+    Format the value after ``key=``, in double quotes if it would otherwise be ambiguous.
 
-    Inside quotes `printable` has escaped what is not to be shown, and a quote
-    is ``\\"``. None is ``-``; so the text ``-`` itself stands in quotes.
+    Inside quotes, `printable` escapes unprintable characters, and a quote is ``\\"``. None is ``-``, so the
+    text ``-`` itself is in quotes.
     """
     if value is None:
         return ABSENT
@@ -71,13 +71,13 @@ def word(value: str | None) -> str:
     return '"' + printable(value).replace('"', '\\"') + '"'
 
 
-#: `word` of what comes again and again: names of rules and of relays.
+#: `word` with a cache, for names of rules and relays.
 known_word: Final = lru_cache(maxsize=1024)(word)
 
 
 @lru_cache(maxsize=1024)
 def _bare_host(host: str) -> str | None:
-    """A host as it stands before the port in a bare word; None where it cannot."""
+    """The host as text before the port in a word without quotes; None if it needs quotes."""
     if ":" in host:
         host = unmapped(host)
         if ":" in host:
@@ -86,7 +86,7 @@ def _bare_host(host: str) -> str | None:
 
 
 def address_word(value: Address | None) -> str:
-    """`word` of an `address`; a third of a line is these, so what is known of a host is kept."""
+    """`word` of an `address`. Addresses are a third of a line, so texts of hosts are cached."""
     if isinstance(value, InetAddress):
         host = _bare_host(value.host)
         if host is not None:

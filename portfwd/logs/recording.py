@@ -1,29 +1,29 @@
 # -*- test-case-name: tests.logs.test_recording -*-
 """
-The form of a record: the sessions of a rule, with their bytes and times, as text.
+The format of a recording: the sessions of a rule with their bytes and times, as text.
 
-A record is made of lines, each a JSON object (RFC 8259) in ASCII with a line end behind it. Sessions
-that were open at the same time stand mixed, in the order in which things happened. Every line has
-``at``, seconds since the epoch, and one more key that says what it is:
+A recording consists of lines. Each line is a JSON object (RFC 8259) in ASCII. Lines of simultaneous sessions
+are mixed, in order of time. Every line has ``at``, in seconds since the epoch, and one key that tells its
+kind:
 
 ===============  ==========================================================================
-``"record": 1``  a process began to write; the number is the version of this form, and the
-                 numbers of sessions count anew from here
-``"session"``    the number of the session that the rest of the line is about:
-``"opened"``     …it began; an object of texts says who: ``rule``, ``network``, ``client``,
-                 ``local``; ``only`` is the one direction that is recorded, where it is one
-``"data"``       …bytes came, in base64 (RFC 4648 section 4); ``"to"`` says whose way:
+``"record": 1``  a process started to write; the value is the version of the format. The
+                 numbers of sessions start again from here
+``"session"``    the number of the session to which the rest of the line belongs:
+``"opened"``     the session began; an object with the texts ``rule``, ``network``,
+                 ``client`` and ``local``, and ``only`` if one direction is recorded
+``"data"``       bytes in base64 (RFC 4648 section 4); ``"to"`` is their direction,
                  ``upstream`` or ``client``
-``"ended"``      …the way ``upstream`` or ``client`` came to its end
-``"lost"``       …so many bytes are missing here, because the disk was too slow
-``"closed"``     …it is over (``true``)
-``"full"``       nothing follows: the file has reached its limit (``true``)
+``"ended"``      the direction ``upstream`` or ``client`` ended
+``"lost"``       number of bytes missing here, because the disk was too slow
+``"closed"``     the session ended (``true``)
+``"full"``       the file has reached its limit, nothing follows (``true``)
 ===============  ==========================================================================
 
-Keys that a reader does not know are to be passed over. A last line without its end was torn by
-the death of the process, and is passed over too.
+Readers ignore unknown keys. They also ignore a last line without a line end, which is incomplete because the
+process died.
 
-This module has the lines and the way back; it opens no file and has no clock.
+This module formats and parses lines. It opens no file and has no clock.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _NAMES: Final[dict[Direction, str]] = {TO_UPSTREAM: "upstream", TO_CLIENT: "clie
 _DIRECTIONS: Final = {word: direction for direction, word in _NAMES.items()}
 #: Year 10000, in seconds since the epoch: later ones have no date.
 _LAST: Final = 253_402_300_800
-# Made once: json.dumps would make one a line.
+# Made once: json.dumps would make an encoder for each line.
 _ENCODER: Final = json.JSONEncoder(separators=(",", ":"))
 
 
@@ -54,46 +54,46 @@ def _line(at: float, **rest: object) -> bytes:
 
 
 def record_line(at: float) -> bytes:
-    """A process began to write."""
+    """The line of a process that starts to write."""
     return _line(at, record=VERSION)
 
 
 def opened_line(at: float, session: int, notes: Sequence[tuple[str, str]]) -> bytes:
-    """A session began."""
+    """The line of a session that begins."""
     return _line(at, session=session, opened=dict(notes))
 
 
 def data_line(at: float, session: int, direction: Direction, data: bytes) -> bytes:
-    """Bytes came."""
+    """The line of received bytes."""
     text = binascii.b2a_base64(data, newline=False).decode("ascii")
     return _line(at, session=session, to=_NAMES[direction], data=text)
 
 
 def ended_line(at: float, session: int, direction: Direction) -> bytes:
-    """A direction ended."""
+    """The line of a direction that ended."""
     return _line(at, session=session, ended=_NAMES[direction])
 
 
 def lost_line(at: float, session: int, count: int) -> bytes:
-    """So many bytes are missing."""
+    """The line of bytes that are missing."""
     return _line(at, session=session, lost=count)
 
 
 def closed_line(at: float, session: int) -> bytes:
-    """A session is over."""
+    """The line of a session that ended."""
     return _line(at, session=session, closed=True)
 
 
 def full_line(at: float) -> bytes:
-    """The file has reached its limit."""
+    """The last line of a file that has reached its limit."""
     return _line(at, full=True)
 
 
 class BadRecording(ValueError):
     """
-    What was read is no record.
+    The input is not a recording.
 
-    :ivar line: which line, from 1.
+    :ivar line: number of the line, from 1.
     """
 
     def __init__(self, line: int, problem: str) -> None:
@@ -107,7 +107,7 @@ class Chunk:
     Bytes of one direction.
 
     :ivar at: seconds since the epoch.
-    :ivar data: empty: the end of the direction, for streams; a datagram without bytes, where `end` is False.
+    :ivar data: the bytes. Empty at the end of a direction, and for an empty datagram (`end` is False).
     :ivar end: the direction ended.
     """
 
@@ -120,14 +120,14 @@ class Chunk:
 @define
 class RecordedSession:
     """
-    One session of a record.
+    One session of a recording.
 
-    :ivar number: that of the process which relayed it.
-    :ivar opened_at: seconds since the epoch; when the record first tells of it.
-    :ivar notes: who it was.
-    :ivar chunks: what came, in order.
-    :ivar lost: bytes that are missing; more than none: it cannot be played as it was.
-    :ivar closed: the record goes on to its end.
+    :ivar number: its number in the process that relayed it.
+    :ivar opened_at: time of its first line, in seconds since the epoch.
+    :ivar notes: its rule and addresses.
+    :ivar chunks: its bytes, in order.
+    :ivar lost: number of missing bytes. If any are missing, the session cannot be replayed exactly.
+    :ivar closed: whether the recording contains its end.
     """
 
     number: int
@@ -148,10 +148,10 @@ class RecordedSession:
 
 def read_recording(lines: Iterable[bytes]) -> list[RecordedSession]:
     """
-    The sessions of a record, in the order in which they began.
+    Parse the sessions of a recording, in the order in which they began.
 
-    :param lines: with their ends, as a binary file gives them.
-    :raises BadRecording: a line is none of a record's.
+    :param lines: lines with their ends, as from a binary file.
+    :raises BadRecording: a line is not one of a recording.
     """
     sessions: list[RecordedSession] = []
     current: dict[int, RecordedSession] = {}

@@ -1,13 +1,12 @@
 # -*- test-case-name: tests.logs.test_repeats -*-
 """
-Which closing lines say again what the log says already: one client's sessions that fail alike, many times a
-second.
+Summarises closing lines of sessions of one client that fail in the same way many times a second.
 
-A program that retries in a loop has thousands of sessions a minute that fail for one cause. The first
-`FIRST` of them within `WINDOW` have a line each. Then one line at the end of each window stands for all the
-others and says how many they are. Nothing is left out of the metrics.
+A program that retries in a loop causes thousands of sessions a minute that fail for the same reason. The
+first `FIRST` of them within `WINDOW` have a line each. For the others, one line at the end of each window has
+their number. Metrics count all of them.
 
-It refuses to have a clock: `now` is an argument, in seconds.
+This module has no clock: `now` is an argument, in seconds.
 """
 
 from __future__ import annotations
@@ -18,17 +17,16 @@ from attrs import define
 
 from portfwd.values import CloseReason, InetAddress, SessionSummary
 
-#: Seconds for which lines are gathered: an operator who looks at a log that grows waits no longer.
+#: Seconds of a window. An operator who watches the log does not wait longer.
 WINDOW: Final = 10.0
 
-#: Lines of a window that are written as they come: as many failures as fail2ban's default ``maxretry``
-#: counts.
+#: Lines of a window that are written at once: fail2ban's default ``maxretry``.
 FIRST: Final = 5
 
-#: Clients and causes that are remembered; the lines of what comes beyond are written as they come.
+#: Number of remembered clients and causes. Lines of further ones are written at once.
 MOST: Final = 4096
 
-#: How sessions end that the client is likely to try again at once.
+#: Reasons after which a client is likely to retry at once.
 FAILURES: Final = frozenset(
     {
         CloseReason.ACCESS,
@@ -51,11 +49,11 @@ _Key = tuple[str, str, CloseReason, str]
 @define(eq=False)
 class _Window:
     """
-    One client and cause.
+    The window of one client and cause.
 
-    :ivar until: when the window is over.
-    :ivar written: lines that were written as they came.
-    :ivar kept: sessions whose lines were not; `last` is the latest of them.
+    :ivar until: time of its end.
+    :ivar written: number of lines written at once.
+    :ivar kept: number of sessions without a line; `last` is the latest of them.
     """
 
     until: float
@@ -65,17 +63,17 @@ class _Window:
 
 
 class Repeats:
-    """What is remembered of sessions that failed."""
+    """The open windows of sessions that failed."""
 
     def __init__(self) -> None:
-        # In the order in which windows end.
+        # In the order of their ends.
         self._windows: dict[_Key, _Window] = {}
 
     def __repr__(self) -> str:
         return f"<Repeats of {len(self._windows)} clients>"
 
     def keep(self, summary: SessionSummary, now: float) -> bool:
-        """Whether the line of `summary` is kept for the end of its window; else it is to be written now."""
+        """Whether `summary` was counted for the end of its window. If not, the caller writes its line now."""
         reason = summary.reason
         if reason is None or reason not in FAILURES or summary.to_client.bytes:
             return False
@@ -101,10 +99,10 @@ class Repeats:
 
     def due(self, now: float) -> list[SessionSummary]:
         """
-        End the windows whose time is over.
+        Close the windows that have ended.
 
-        :returns: a summary for each that has kept lines: the latest, with how many sessions it stands for.
-        The client's next window then begins with no line that is written as it comes.
+        :returns: the latest summary of each window with counted sessions, and their number. The next window
+            of that client then starts without lines that are written at once.
         """
         found: list[SessionSummary] = []
         for key, window in tuple(self._windows.items()):
@@ -117,7 +115,7 @@ class Repeats:
         return found
 
     def all(self) -> list[SessionSummary]:
-        """End all windows, as `due` does."""
+        """Close all windows, as `due` does."""
         kept = [window for window in self._windows.values() if window.last is not None]
         self._windows.clear()
         return [window.last._replace(repeated=window.kept) for window in kept if window.last is not None]

@@ -2,8 +2,8 @@
 """
 rinetd's two log formats, byte for byte: ``log access=rinetd`` and ``access=common``.
 
-A session has two lines: ``opened``, and one that says how it ended. One that
-was refused or reached no upstream has the second only.
+A session has two lines: ``opened``, and one for its end. A session that was refused or reached no upstream
+has only the second one.
 
 ======================  ====================================================
 message                 when
@@ -18,13 +18,11 @@ accept-failed -         a limit was reached
 unknown-error           neither side ended: killed, drained, an internal error
 ======================  ====================================================
 
-rinetd writes a port as a number; so does this, if the summary's ``written``
-has numbers, and 0 where there is none (unix sockets). A client without an
-address is ``unix-client``, as in rinetd-uv, and an unknown one ``?``.
+rinetd writes ports as numbers, and so does this module if the summary's ``written`` has numbers; the port of
+a unix socket is 0. A client without an address is ``unix-client``, as in rinetd-uv, and an unknown one ``?``.
 
-A value that rinetd could not have written cannot break the line: what is not
-to be shown is escaped, and inside the made-up URL of the common format
-percent-encoded (RFC 3986 section 2.1), a slash too.
+Unprintable characters are escaped, so no value can break the line. In the URL of the common format they are
+percent-encoded (RFC 3986 section 2.1), and slashes too.
 """
 
 from __future__ import annotations
@@ -35,10 +33,10 @@ from typing import Final
 
 from portfwd.values import CloseReason, InetAddress, SessionSummary, Side, printable, unmapped
 
-#: Seconds since the epoch to local time; `time.localtime`, in the program.
+#: Converts seconds since the epoch to local time; `time.localtime` in the program.
 LocalTime = Callable[[float], time.struct_time]
 
-# rinetd never calls setlocale, so its months are C's whatever the user's language is.
+# rinetd does not call setlocale, so its names of months are those of the C locale.
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 _NO_UPSTREAM: Final = frozenset(
@@ -53,7 +51,7 @@ _NO_UPSTREAM: Final = frozenset(
 
 
 def message(summary: SessionSummary) -> str:
-    """The word of rinetd for how the session stands."""
+    """rinetd's message for the state of the session."""
     reason = summary.reason
     if reason is None:
         return "opened"
@@ -71,7 +69,7 @@ def message(summary: SessionSummary) -> str:
 
 
 def tab_line(summary: SessionSummary, localtime: LocalTime) -> str:
-    """Write a line of rinetd's own format, without its end: nine fields, joined by tabs."""
+    """Format a line of rinetd's own format, without a line end: nine fields, separated by tabs."""
     bind_host, bind_port, connect_host, connect_port = summary.written
     return "\t".join(
         (
@@ -89,7 +87,7 @@ def tab_line(summary: SessionSummary, localtime: LocalTime) -> str:
 
 
 def common_line(summary: SessionSummary, localtime: LocalTime) -> str:
-    """Write a line of ``logcommon``, without its end: the web servers' format with a made-up URL."""
+    """Format a line of ``logcommon``, without a line end: the format of web servers with an artificial URL."""
     now = localtime(summary.opened_at + summary.duration)
     bind_host, bind_port, connect_host, connect_port = summary.written
     return (
@@ -107,7 +105,7 @@ def _client(summary: SessionSummary) -> str:
 
 
 def _date(now: time.struct_time) -> str:
-    """``%d/%b/%Y:%H:%M:%S`` and the blank that rinetd has at its end."""
+    """The time as ``%d/%b/%Y:%H:%M:%S`` with the blank that rinetd appends."""
     return (
         f"{now.tm_mday:02d}/{_MONTHS[now.tm_mon - 1]}/{now.tm_year:04d}"
         f":{now.tm_hour:02d}:{now.tm_min:02d}:{now.tm_sec:02d} "
@@ -121,7 +119,7 @@ def _zone(now: time.struct_time) -> str:
 
 
 def _encoded(text: str) -> str:
-    """`text` with what could end a part of the URL, the quotes or the line percent-encoded."""
+    """Percent-encode the characters of `text` that could end a part of the URL, the quotes or the line."""
     if text.isascii() and text.isprintable() and not any(character in ' "/\\' for character in text):
         return text
     return "".join(

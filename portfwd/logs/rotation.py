@@ -1,8 +1,8 @@
 # -*- test-case-name: tests.logs.test_rotation -*-
 """
-Moves a log file out of the way as Twisted does: ``NAME`` becomes ``NAME.1``, and that ``NAME.2``.
+Rotates a log file as Twisted does: ``NAME`` becomes ``NAME.1``, ``NAME.1`` becomes ``NAME.2``, and so on.
 
-It removes nothing. Whoever has the file open goes on writing into it, under its new name.
+No file is removed. A process that has the file open continues to write into it under its new name.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import os
 
 def rotate(path: str) -> None:
     """
-    Move the file at `path` to ``.1``, and those that were moved before one further.
+    Rename the file at `path` to ``.1``, and each older one to the next number.
 
-    :raises OSError: it cannot be moved.
+    :raises OSError: a file cannot be renamed.
     """
     folder, name = os.path.split(path)
     numbers = []

@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.logs.test_syslog_writer -*-
 """
-Brings lines to syslog, and never makes the caller wait.
+Writes lines to syslog without blocking the caller.
 
-syslog(3) blocks while the daemon does not read its socket. `LineWriter` has the thread and the bounded queue.
-A line begins with its priority, as RFC 3164 section 4.1.1 writes it: ``<6>text``.
+syslog(3) blocks while the daemon does not read its socket, so the thread of `LineWriter` calls it. A line
+begins with its priority, as in RFC 3164 section 4.1.1: ``<6>text``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final
 
 from portfwd.logs.writer import LineWriter
 
-#: Priorities of syslog(3): LOG_ALERT, LOG_WARNING and LOG_INFO, spelled out where there is no syslog.
+#: Priorities of syslog(3), for systems without it: LOG_ALERT, LOG_WARNING and LOG_INFO.
 ALERT: Final = 1
 WARNING: Final = 4
 INFO: Final = 6
@@ -24,12 +24,12 @@ _PRIORITY: Final = re.compile("<([0-7])>")
 
 
 def with_priority(priority: int, text: str) -> str:
-    """Each line of `text` with its priority before it."""
+    """Add the priority to each line of `text`."""
     return "\n".join(f"<{priority}>{line}" for line in text.split("\n"))
 
 
 class SyslogWriter(LineWriter):
-    """Takes lines with priorities, and gives each to syslog."""
+    """Passes each line to syslog with its priority."""
 
     def __init__(
         self,
@@ -40,11 +40,10 @@ class SyslogWriter(LineWriter):
         held: bool = False,
     ) -> None:
         """
-        Nothing is sent before `begin`, if it is `held`.
-
         :param send: ``syslog.syslog``.
+        :param held: send nothing before `begin` is called.
         """
-        # A line writer needs a descriptor; nothing is written to this one.
+        # A `LineWriter` needs a descriptor. Nothing is written to this one.
         with open(os.devnull, "wb") as nowhere:
             super().__init__(
                 nowhere,

@@ -8,23 +8,23 @@ One line a session, written when it has closed::
     upstream=10.0.0.5:80 to_upstream=312 to_client=48211 connect=0.001204 first_byte=0.003411
     duration=1.499817 reason=-- ended_first=client relay=splice detail=-
 
-(one line, broken here to be read). The head is the time of the close in UTC and the word ``closed``; then
-come the keys above, always all of them and in this order. New keys are added at the end. Behind them comes
-what only some lines have. An opening has the word ``opened``, the keys to ``upstream``, and ``connect``.
+(This is one line, wrapped here.) The line starts with the time of the close in UTC and the word ``closed``.
+The keys above follow, always all of them and in this order. New keys are added at the end; optional ones come
+after them. The line of an opening has the word ``opened``, the keys up to ``upstream``, and ``connect``.
 
 - ``id`` counts sessions of the process; ``rule`` is the rule's name;
-- ``client``, ``local``, ``upstream``: addresses, ``-`` where there was none;
-- ``to_upstream``, ``to_client``: bytes handed to the kernel of that side;
-- ``connect``: seconds from dial to connection, ``first_byte``: from there to the
-  upstream's first byte, ``duration``: from accept to close; ``-`` where it never came;
+- ``client``, ``local``, ``upstream``: addresses, ``-`` for none;
+- ``to_upstream``, ``to_client``: bytes accepted by the kernel for that side;
+- ``connect``: seconds from dial to connection; ``first_byte``: from there to the upstream's first byte;
+  ``duration``: from accept to close; ``-`` if it did not happen;
 - ``reason``: the two letters of `CloseReason`; ``ended_first``: ``client``, ``upstream`` or ``-``;
-- ``relay``: ``splice``, ``copy``, ``pair`` or ``-``; ``detail``: the error's text or ``-``;
-- only where the client showed a certificate, ``client_name``: the name in it;
-- only where datagrams were dropped, ``dropped``: how many, by cause: ``proxy-in:12,buffer:3``;
-- only in a line that stands for several sessions, ``repeated``: how many (`portfwd.logs.repeats`).
+- ``relay``: ``splice``, ``copy``, ``pair`` or ``-``; ``detail``: text of the error or ``-``;
+- ``client_name``, if the client sent a certificate: the name in it;
+- ``dropped``, if datagrams were dropped: their number by cause, as in ``proxy-in:12,buffer:3``;
+- ``repeated``, in a line for several sessions: their number (`portfwd.logs.repeats`).
 
-A value that holds a blank, a quote, ``=``, a backslash or anything that is not
-to be shown stands in double quotes, escaped as `portfwd.values.printable` says.
+A value with a blank, a quote, ``=``, a backslash or an unprintable character is in double quotes, escaped by
+`portfwd.values.printable`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from portfwd.values import SessionSummary
 
 
 def text_line(summary: SessionSummary) -> str:
-    """Write the line of a session, without its end; one that has no reason yet was opened."""
+    """Format the line of a session, without a line end. A summary without a reason is of an opening."""
     reason = summary.reason
     line = (
         f"{utc_time(summary.opened_at + summary.duration)} {'opened' if reason is None else 'closed'}"
@@ -66,6 +66,6 @@ def text_line(summary: SessionSummary) -> str:
 
 
 def _client_name(summary: SessionSummary) -> str:
-    """The key of a client that showed a certificate; empty for another."""
+    """The key ``client_name``; empty if the client sent no certificate."""
     name = "" if summary.tls is None else summary.tls.client_name
     return f" client_name={word(name)}" if name else ""

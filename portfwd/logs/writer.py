@@ -1,22 +1,17 @@
 # -*- test-case-name: tests.logs.test_writer -*-
 """
-Brings lines to a file in batches, and never makes the caller wait.
+Writes lines to a file in batches without blocking the caller.
 
-`LineWriter.write` puts a line in a queue and returns, after about a
-microsecond; a daemon thread writes the queue out every `FLUSH_INTERVAL`
-seconds, or when `FLUSH_BYTES` are waiting. The thread is woken by the first
-line after a silence and by a full batch, not by each line, and sleeps while
-nothing comes.
+`LineWriter.write` appends a line to a queue, which takes about one microsecond. A daemon thread writes the
+queue to the file every `FLUSH_INTERVAL` seconds, or when `FLUSH_BYTES` are waiting. The first line after a
+pause and a full batch wake the thread; other lines do not.
 
-A disk that is full, a pipe that nobody reads or a reader that is gone cost
-lines, never memory or time: the queue is bounded (`QUEUE_BYTES`), what does not
-fit is counted, and a line with the count goes in when there is room again.
-What the file did not take is tried again, without losing or tearing a line.
+A full disk, or a pipe that is not read or has no reader, loses lines but does not block or take memory: the
+queue is bounded (`QUEUE_BYTES`), and lines that do not fit are counted. A line with their number is written
+as soon as there is room. Writes that fail are repeated; no line is lost or torn by that.
 
-Forks and privileges: a file is opened by the constructor, so that its errors
-come where the file's name was read and before privileges are dropped. The
-thread starts with the first line, because threads do not survive a fork:
-write nothing before daemonising.
+The constructor opens the file, so errors occur where its name was read and before privileges are dropped. The
+thread starts with the first line, because threads do not survive a fork: write nothing before daemonising.
 """
 
 from __future__ import annotations
@@ -31,15 +26,15 @@ from typing import BinaryIO, Final
 from portfwd.logs.rotation import rotate
 from portfwd.values import counted
 
-#: Seconds for which lines are collected. Shorter is not seen by who follows the log; longer is.
+#: Seconds for which lines are collected. A reader of the log would notice a longer delay.
 FLUSH_INTERVAL: Final = 0.25
-#: Bytes that are written at once without waiting longer: a pipe's default size.
+#: Bytes that are written without waiting for the interval: the default size of a pipe.
 FLUSH_BYTES: Final = 65536
-#: Bytes that wait at most, those being written included: some seconds of a busy relay.
+#: Most bytes in the queue, including those being written: the lines of some seconds of a busy relay.
 QUEUE_BYTES: Final = 4 * 1024 * 1024
-#: Seconds after which a write that failed is tried again, and between two reports.
+#: Seconds before a failed write is repeated, and between two complaints.
 RETRY_INTERVAL: Final = 1.0
-#: A log tells who talks to whom: not for everybody.
+#: The log contains addresses of clients, so other users cannot read it.
 FILE_MODE: Final = 0o640
 
 
@@ -49,12 +44,12 @@ def _dropped(count: int) -> str:
 
 def open_log(path: str) -> int:
     """
-    Open a file to append to, made with mode `FILE_MODE`, whatever the umask is, where there is none.
+    Open a file for appending. A new file has the mode `FILE_MODE`, regardless of the umask.
 
-    A named pipe that nobody reads is an error (``ENXIO``), not a wait.
+    A named pipe without a reader is an error (``ENXIO``).
 
     :returns: a blocking descriptor.
-    :raises OSError: when it cannot be opened for writing.
+    :raises OSError: the file cannot be opened for writing.
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
     try:
@@ -71,10 +66,10 @@ def open_log(path: str) -> int:
 
 class LineWriter:
     """
-    A file that takes lines.
+    Writes lines to one file.
 
-    :ivar name: the path, or what stands for it in messages.
-    :ivar dropped: lines that were lost so far, because the queue was full or after `close`.
+    :ivar name: the path, or another name for messages.
+    :ivar dropped: number of lines lost so far because the queue was full or the writer closed.
     """
 
     def __init__(
@@ -92,19 +87,19 @@ class LineWriter:
         drops_are_news: bool = True,
     ) -> None:
         """
-        Open the file; the thread comes later.
+        Open the file. The thread starts later.
 
-        :param target: a path, or an open binary file with a descriptor (standard output),
-            which is flushed, then written to directly, and left open in the end.
-        :param complain: called with one line about trouble, at most once in `retry_interval`
-            seconds, in the writer's thread or in that of a caller of `write`.
-        :param dropped_line: the line that says how many were dropped.
+        :param target: a path, or an open binary file with a descriptor (standard output). An open file is
+            flushed, its descriptor is written to, and it stays open after `close`.
+        :param complain: called with one line about a problem, at most once in `retry_interval` seconds, in
+            the thread of the writer or of a caller of `write`.
+        :param dropped_line: formats the line with the number of dropped lines.
         :param clock: monotonic seconds.
-        :param rotate_bytes: when the file has so many, and at `reopen`, it is moved out of the way
-            (`portfwd.logs.rotation`) and another one is begun; 0: `reopen` only opens the path again.
-        :param held: lines wait for `begin`.
-        :param drops_are_news: False: that lines are dropped is told in the file only.
-        :raises OSError: when the path cannot be opened.
+        :param rotate_bytes: size at which the file is rotated (`portfwd.logs.rotation`); `reopen` rotates it
+            too. 0: never rotate.
+        :param held: write nothing before `begin` is called.
+        :param drops_are_news: whether to call `complain` when lines are dropped.
+        :raises OSError: the path cannot be opened.
         """
         if isinstance(target, str):
             self.name = self._path = target
@@ -142,7 +137,7 @@ class LineWriter:
         self.dropped = 0
 
     def write(self, line: str) -> None:
-        """Queue `line`, which has no line end; it may be dropped, and is then counted."""
+        """Queue `line`, given without a line end. If the queue is full, the line is dropped and counted."""
         data = line.encode("utf-8", "backslashreplace") + b"\n"
         with self._changed:
             waiting = self._waiting + len(data)
@@ -164,7 +159,7 @@ class LineWriter:
             self._complain(f"{self.name}: lines come faster than they can be written, {self.dropped} dropped")
 
     def begin(self) -> None:
-        """Write what was held back, and go on so."""
+        """Write the held lines and all later ones."""
         with self._changed:
             self._held = False
             if self._lines or self._reopens_wanted != self._reopens_done:
@@ -172,10 +167,10 @@ class LineWriter:
 
     def reopen(self) -> None:
         """
-        Open the path again, after the file was moved away; what waits may go to either file.
+        Open the path again, after the file was renamed. Waiting lines may go to either file.
 
-        The thread does it; when the path cannot be opened the old file stays, with a complaint.
-        Nothing happens for a target that came open.
+        The thread does this. If the path cannot be opened, the old file stays in use, with a complaint. This
+        has no effect if the target was given as an open file.
         """
         with self._changed:
             if self._path and not self._closing:
@@ -183,7 +178,7 @@ class LineWriter:
                 self._order()
 
     def flush(self, timeout: float) -> bool:
-        """Wait until all lines so far are written, for `timeout` seconds at most; say whether they are."""
+        """Wait at most `timeout` seconds until all lines so far are written; return whether they are."""
         with self._changed:
             if not self._settled():
                 self._order()
@@ -191,11 +186,11 @@ class LineWriter:
 
     def close(self, timeout: float) -> bool:
         """
-        Write out what waits and close the file if it was opened here; later lines are dropped.
+        Write the waiting lines, and close the file if the constructor opened it. Later lines are dropped.
 
-        :param timeout: seconds to wait; a sink that takes nothing keeps its thread, which is a
-            daemon and ends with the process.
-        :returns: whether everything was written.
+        :param timeout: seconds to wait. If the file blocks, its thread stays; it is a daemon thread and ends
+            with the process.
+        :returns: whether all lines were written.
         """
         with self._changed:
             first, self._closing = not self._closing, True
@@ -215,17 +210,17 @@ class LineWriter:
         return f"<LineWriter {self.name}: {waiting} bytes waiting, {self.dropped} lines dropped>"
 
     def _settled(self) -> bool:
-        """Whether there is nothing to do; the lock is held."""
+        """Whether the thread has nothing to do. The lock must be held."""
         return not self._waiting and not self._writing and self._reopens_done == self._reopens_wanted
 
     def _order(self) -> None:
-        """Make the thread look at once; the lock is held."""
+        """Make the thread write at once. The lock must be held."""
         self._idle = False
         self._urgent = True
         self._wake()
 
     def _wake(self) -> None:
-        """Start the thread or notify it; the lock is held."""
+        """Start or notify the thread. The lock must be held."""
         if self._held:
             return
         if self._thread is None:
@@ -235,7 +230,7 @@ class LineWriter:
             self._changed.notify_all()
 
     def _may_complain(self) -> bool:
-        """Whether it is time for a complaint again; the lock is held."""
+        """Whether enough time has passed since the last complaint. The lock must be held."""
         now = self._clock()
         if now < self._next_complaint:
             return False
@@ -245,7 +240,7 @@ class LineWriter:
     # What follows runs in the thread.
 
     def _run(self) -> None:
-        """Write batches until closed. `batch` from `done` on is what the file has not taken yet."""
+        """Write batches until closed. `batch` from `done` on is not written yet."""
         batch, done = b"", 0
         while True:
             with self._changed:
@@ -275,7 +270,7 @@ class LineWriter:
         self._close_descriptor()
 
     def _take(self) -> bytes:
-        """All lines that wait, and the count of those dropped after them; the lock is held."""
+        """Take all waiting lines, and a line with the number of dropped ones. The lock must be held."""
         lines, self._lines = self._lines, []
         if self._unreported:
             lines.append(self._dropped_line(self._unreported).encode("utf-8", "backslashreplace") + b"\n")
@@ -285,7 +280,7 @@ class LineWriter:
         return batch
 
     def _put(self, batch: bytes, start: int) -> int:
-        """Write `batch` from `start` on; say how many bytes were taken."""
+        """Write `batch` from `start` on; return the position up to which it is written."""
         view = memoryview(batch)
         done = start
         try:
@@ -293,7 +288,7 @@ class LineWriter:
                 try:
                     done += os.write(self._descriptor, view[done:])
                 except BlockingIOError:
-                    # Standard output may be a pipe that somebody else made non-blocking.
+                    # Standard output may be a pipe that another process made non-blocking.
                     if not self._wait_for_room():
                         break
         except OSError as error:
@@ -305,24 +300,24 @@ class LineWriter:
         return done - start
 
     def _wait_for_room(self) -> bool:
-        """Wait until a non-blocking descriptor takes bytes again, for the retry interval at most."""
+        """Wait at most the retry interval until a non-blocking descriptor is writable."""
         poll = select.poll()
         poll.register(self._descriptor, select.POLLOUT)
         return bool(poll.poll(self._retry_interval * 1000))
 
     def _is_large(self) -> bool:
-        """Whether it is time for another file."""
+        """Whether the file must be rotated."""
         return os.fstat(self._descriptor).st_size >= self._rotate_bytes
 
     def _is_there(self) -> bool:
-        """Whether the path is still the file that is open, and was not moved away by somebody else."""
+        """Whether the path is still the open file. False if another process has renamed it."""
         try:
             return os.path.samestat(os.stat(self._path), os.fstat(self._descriptor))
         except FileNotFoundError:
             return False
 
     def _open_again(self) -> bool:
-        """Change to a newly opened file; say whether that was possible."""
+        """Change to a newly opened file; return whether it could be opened."""
         try:
             if self._rotate_bytes and self._is_there():
                 rotate(self._path)
@@ -335,7 +330,7 @@ class LineWriter:
         return True
 
     def _give_up(self, rest: bytes) -> None:
-        """Count what is lost when the writer is closed; the lock is held."""
+        """Count the lines that are lost by closing the writer. The lock must be held."""
         self._lost_at_close = rest.count(b"\n") + len(self._lines)
         self.dropped += self._lost_at_close
         self._lines = []
@@ -343,6 +338,6 @@ class LineWriter:
         self._changed.notify_all()
 
     def _close_descriptor(self) -> None:
-        """Close what was opened here."""
+        """Close the descriptor if the constructor opened it."""
         if self._path:
             os.close(self._descriptor)
