@@ -87,7 +87,7 @@ def tab_line(summary: SessionSummary, localtime: LocalTime) -> str:
 
 
 def common_line(summary: SessionSummary, localtime: LocalTime) -> str:
-    """Format a line of ``logcommon``, without a line end: the format of web servers with an artificial URL."""
+    """Format a line of ``logcommon``, without a line end: the web servers' format with an artificial URL."""
     now = localtime(summary.opened_at + summary.duration)
     bind_host, bind_port, connect_host, connect_port = summary.written
     return (

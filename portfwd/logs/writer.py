@@ -55,7 +55,7 @@ def open_log(path: str) -> int:
     try:
         descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, FILE_MODE)
     except FileExistsError:
-        # Another process may have removed it meanwhile.
+        # Another process may have removed the file meanwhile.
         descriptor = os.open(path, flags | os.O_CREAT, FILE_MODE)
     else:
         # A daemon's umask would keep those who ship logs from reading what was made after a rotation.
