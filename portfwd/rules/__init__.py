@@ -1,12 +1,11 @@
 # -*- test-case-name: tests.rules -*-
 """
-Text to rules: what may be written in a rules file, in each of its grammars.
+Parses rules files, in each of their grammars.
 
-Pure: files are read through the `Files` that the caller hands in. The way of a
-file: `tokens` cut lines into words; `native`, `rinetd`, `clauses`, `directives`,
-`rinetd_directives`, `include` and `toml` read them into a `draft`; `whole` checks
-what only all rules show; `render` writes the values back. `support` knows what
-parses but does not work yet.
+Pure: files are read through the `Files` that the caller passes in. A file takes this way: `tokens` splits
+lines into words; `native`, `rinetd`, `clauses`, `directives`, `rinetd_directives`, `include` and `toml` read
+them into a `draft`; `whole` checks the rules together; `render` writes values back as text. `support` lists
+what can be parsed but is not implemented.
 """
 
 from portfwd.rules.diagnostics import format_problem, problem_to_json

@@ -1,12 +1,11 @@
 # -*- test-case-name: tests.rules.test_access -*-
 """
-Who may connect: the patterns of ``allow`` and ``deny``, and rinetd's way to decide with them.
+Access lists: the patterns of ``allow`` and ``deny``, evaluated in rinetd's order.
 
-A pattern is an exact address (``192.168.1.66``, ``2001:db8::1``), a network
-(``10.0.0.0/8``, ``2001:db8::/32``) or rinetd's text glob (``192.168.1.*``;
-``*`` is any run of characters, ``?`` one), compared with the address as text.
-`AccessList` compiles the entries of a file and of one rule and asks them in
-rinetd's order:
+A pattern is an exact address (``192.168.1.66``, ``2001:db8::1``), a network (``10.0.0.0/8``,
+``2001:db8::/32``) or rinetd's text glob (``192.168.1.*``; ``*`` matches any run of characters, ``?`` one),
+which is compared with the text of the address. `AccessList` compiles the entries of a file and of one rule.
+It evaluates them in rinetd's order:
 
 1. some global ``allow`` exists and none matches: refused;
 2. a global ``deny`` matches: refused;
@@ -16,13 +15,12 @@ Order within a level does not matter, and ``deny`` beats ``allow``. An
 IPv4-mapped IPv6 address is judged as the IPv4 address it is, so a network of
 IPv6 (``::/0``) never holds an IPv4 client. Zone ids (``%eth0``) are ignored.
 
-The word ``unix`` stands for the clients of unix sockets, which have no address. A level that
-does not name it does not judge them: its entries speak of addresses, and the socket
-file's ``mode=`` says who may connect, as rinetd-uv documents. A client of a unix socket that a PROXY
-header announces is always judged, since no ``mode=`` holds for it. Beside ``unix`` only the
-glob ``*`` holds such clients.
+The word ``unix`` matches the clients of unix sockets, which have no address. A level without this word does
+not apply to them: the ``mode=`` of the socket file decides, as rinetd-uv documents. A client of a unix socket
+that is announced by a PROXY header is always judged, because no ``mode=`` applies to it. Only ``unix`` and
+the glob ``*`` match such clients.
 
-This module refuses to look up names: a pattern is never a host name.
+Patterns are never host names; this module looks up no names.
 """
 
 from __future__ import annotations
@@ -39,13 +37,13 @@ from portfwd.rules import meant
 from portfwd.rules.model import AclEntry
 from portfwd.values import printable
 
-#: Longer than any address in any notation with a star in every gap; beyond it is a slip or an attack.
+#: Longest pattern in characters. Every address in any notation, with a star in every gap, is shorter.
 MAX_PATTERN: Final = 128
 
 #: The pattern for clients of unix sockets.
 UNIX: Final = "unix"
 
-#: Clients whose decision is remembered: a busy rule's, in about 300 KiB.
+#: Clients whose decision is cached, about 300 KiB.
 REMEMBERED: Final = 1024
 
 _MAPPED: Final = 0xFFFF  # RFC 4291 section 2.5.5.2: the upper 96 bits of ::ffff:a.b.c.d
@@ -57,7 +55,7 @@ _BITS: Final = {4: 32, 6: 128}
 
 @frozen
 class _Network:
-    """A pattern that is an address or a network: the bits of the address above `shift` must be `prefix`."""
+    """An address or a network as a pattern: the bits of an address above `shift` must equal `prefix`."""
 
     version: int
     shift: int
@@ -108,9 +106,9 @@ def _read_network(text: str) -> _Network:
 
 def check_pattern(text: str) -> str | None:
     """
-    Say what is wrong with a pattern of ``allow`` or ``deny``.
+    Check a pattern of ``allow`` or ``deny``.
 
-    :returns: None when `text` is a pattern, else one line for the user.
+    :returns: None if `text` is a pattern, else an error message of one line.
     """
     if not text:
         return "a pattern is missing"
@@ -138,13 +136,12 @@ def check_pattern(text: str) -> str | None:
 @frozen
 class Decision:
     """
-    What an access list says about one client.
+    The decision of an access list about one client.
 
-    :ivar step: 1 to 4, the step that refused; 0 when nothing did. Odd steps mean that
-        no ``allow`` matched (rinetd logs ``not-allowed``), even ones that a ``deny``
-        did (``denied``).
-    :ivar entry: the ``deny`` that refused, or the ``allow`` that let the client in
-        (the rule's own before a global one); None where no single entry decides.
+    :ivar step: the step that refused, 1 to 4; 0 if none did. At an odd step no ``allow`` matched (rinetd logs
+        ``not-allowed``), at an even one a ``deny`` did (``denied``).
+    :ivar entry: the ``deny`` that refused, or the ``allow`` that admitted the client (the rule's own before a
+        global one). None if no single entry decided.
     """
 
     allowed: bool
@@ -157,7 +154,7 @@ _ALLOWED: Final = Decision(allowed=True)
 
 @frozen
 class _Client:
-    """A client's address in the forms that patterns are compared with."""
+    """The address of a client in the forms with which patterns are compared."""
 
     version: int
     number: int
@@ -166,10 +163,10 @@ class _Client:
 
 def _read_client(host: str) -> _Client:
     """
-    The forms of `host`; what is no literal has only its text, so that no network holds it.
+    The forms of `host`. If it is not a literal, it has only its text, and no network matches it.
 
-    The text is what ``getnameinfo`` gives rinetd: lower case, zeros compressed,
-    and the low 32 bits dotted for the long deprecated ``::a.b.c.d``.
+    The text is what rinetd gets from ``getnameinfo``: lower case, compressed zeros, and dotted low 32 bits
+    for the deprecated form ``::a.b.c.d``.
     """
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
@@ -188,11 +185,11 @@ def _read_client(host: str) -> _Client:
 
 class _Patterns:
     """
-    The patterns of one level and one kind (global ``allow``, say), ready to be asked.
+    The compiled patterns of one level and one kind, such as global ``allow``.
 
-    Networks stand in one table for each length, so that asking costs a look-up
-    for each length in use, however many networks there are; an exact address
-    is the longest network. Globs are asked one after the other, last.
+    Networks are in one table for each prefix length, so matching costs one look-up per length in use,
+    regardless of the number of networks. An exact address is a network of full length. Globs are tried last,
+    one after the other.
     """
 
     __slots__ = ("_globs", "_networks", "_unix", "names_unix")
@@ -221,11 +218,11 @@ class _Patterns:
         return bool(self._networks or self._globs or self.names_unix)
 
     def match_unix(self) -> AclEntry | None:
-        """The entry that holds clients of unix sockets: ``unix``, else ``*``, else None."""
+        """The entry that matches clients of unix sockets: ``unix``, else ``*``, else None."""
         return self._unix
 
     def match(self, client: _Client) -> AclEntry | None:
-        """The entry that holds `client`: the longest network that does, else the first glob, else None."""
+        """The entry that matches `client`: the longest network, else the first glob, else None."""
         for version, shift, table in self._networks:
             if version == client.version:
                 entry = table.get(client.number >> shift)
@@ -256,12 +253,12 @@ class _Level:
 
 class AccessList:
     """
-    The entries that hold for one rule, compiled.
+    The compiled entries that apply to one rule.
 
-    Judging an address costs some microseconds, most of them to read it, so
-    the decisions of the last clients are remembered, at most `REMEMBERED`.
+    A decision costs some microseconds, mostly for parsing the address, so the decisions of the last clients
+    are cached, at most `REMEMBERED`.
 
-    :ivar empty: True when there are no entries at all: `decide` need not be called.
+    :ivar empty: whether there are no entries; `decide` need not be called then.
     """
 
     __slots__ = ("_levels", "_remembered", "_size", "empty")
@@ -272,7 +269,7 @@ class AccessList:
 
         :param everywhere: the file's global entries.
         :param own: the rule's own entries.
-        :raises ValueError: for a pattern that `check_pattern` complains about.
+        :raises ValueError: a pattern is refused by `check_pattern`.
         """
         everywhere, own = tuple(everywhere), tuple(own)
         self._levels = (_Level(everywhere), _Level(own))
@@ -282,9 +279,9 @@ class AccessList:
 
     def with_own(self, own: Iterable[AclEntry]) -> AccessList:
         """
-        Make the list of another rule under the same global entries, which are not compiled again.
+        Make the list of another rule with the same global entries, which are not compiled again.
 
-        :param own: that rule's entries; those of this list do not hold there.
+        :param own: the entries of that rule. They replace those of this one.
         """
         other = AccessList((), own)
         other._levels = (self._levels[0], other._levels[1])
@@ -296,8 +293,7 @@ class AccessList:
         """
         Judge a client.
 
-        :param host: its address, a literal as the kernel gives it. Any other text can be matched
-            by a glob only.
+        :param host: its address, a literal as from the kernel. Any other text is matched by globs only.
         """
         if self.empty:
             return _ALLOWED
@@ -313,12 +309,12 @@ class AccessList:
         """
         Judge a client of a unix socket.
 
-        :param announced: a PROXY header says that it is one; else only levels that name ``unix`` judge it.
+        :param announced: whether a PROXY header announced it. If not, only levels with ``unix`` apply.
         """
         return self._judge(None, announced=announced)
 
     def _judge(self, client: _Client | None, *, announced: bool = False) -> Decision:
-        """Take rinetd's four steps; `client` is None for one of a unix socket."""
+        """Evaluate rinetd's four steps. `client` is None for a client of a unix socket."""
         admitted: AclEntry | None = None
         step = 1
         for level in self._levels:

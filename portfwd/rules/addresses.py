@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.rules.test_addresses -*-
 """
-The words for places: LISTEN and TARGET, hosts, ports and ranges, and back to text.
+Parses and formats LISTEN and TARGET, hosts, ports and ranges.
 
-Text in, values out; a `WordFault` says what is wrong and where in the word. It
-refuses to resolve a name: a service's port is asked of the function it is handed.
+A `Fault` says what is wrong and where in the word. Names are not resolved; the port of a service comes from a
+function that the caller passes in.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from portfwd.rules.model import (
 from portfwd.rules.tokens import NAME, Word, WordFault, quote, spell
 from portfwd.values import ascii_host
 
-#: Asks for the port of a service (``http``) by protocol (``tcp`` or ``udp``).
+#: Returns the port of a service (``http``) for a protocol (``tcp`` or ``udp``).
 PortOfService = Callable[[str, str], int | None]
 
 MAX_PORT: Final = 65535
@@ -39,9 +39,9 @@ MAX_UNIX_PATH: Final = 107
 MAX_NAME: Final = 253
 MAX_LABEL: Final = 63
 
-#: Names of hosts without a dot that every machine has (Debian's /etc/hosts).
+#: Host names without a dot that every machine has (Debian's /etc/hosts).
 OWN_NAMES: Final = frozenset({"localhost", "ip6-localhost", "ip6-loopback"})
-#: What a LISTEN or TARGET may begin with, before a colon.
+#: The prefixes of LISTEN and TARGET, before a colon.
 PREFIXES: Final = {kind.value: kind for kind in Kind}
 _INET: Final = frozenset({Kind.TCP, Kind.UDP, Kind.TLS})
 _ADDRESS = re.compile(r"(?:(\[[^\[\]]*\]|[^\[\]:/]*):)?([^:/\[\]]+)(?:/(.*))?", re.DOTALL)
@@ -54,7 +54,7 @@ _RANGE_SHAPE = re.compile(r"[^-]*\d-\d.*")
 
 
 class Role(enum.Enum):
-    """Whether an address is listened on or connected to."""
+    """Whether an address is for listening or for connecting."""
 
     LISTEN = "listen"
     TARGET = "target"
@@ -63,7 +63,7 @@ class Role(enum.Enum):
 @frozen
 class Place:
     """
-    What a LISTEN or TARGET says; the fields are `ListenSpec`'s.
+    A parsed LISTEN or TARGET. The fields are those of `ListenSpec`.
 
     :ivar written: host and port as the file writes them, for rinetd's logs.
     """
@@ -75,15 +75,15 @@ class Place:
     written: tuple[str, str] = ("", "")
 
 
-#: Stands for an address that could not be read.
+#: Placeholder for an address that could not be parsed.
 NO_PLACE: Final = Place(Kind.TCP)
 
 
 def read_place(word: Word, role: Role, port_of_service: PortOfService) -> Place:
     """
-    Read the native grammar's LISTEN or TARGET.
+    Parse LISTEN or TARGET of the native grammar.
 
-    :raises Fault: when it is neither.
+    :raises Fault: it is not well-formed.
     """
     text = word.text
     prefix, colon, rest = text.partition(":")
@@ -108,7 +108,11 @@ def read_place(word: Word, role: Role, port_of_service: PortOfService) -> Place:
 
 
 def _under_tls(rest: str) -> Kind | None:
-    """What follows ``tls:``, if it is no address: a host may be called unix or systemd, too."""
+    """
+    Parse what follows ``tls:`` if it is not a host and ports.
+
+    A host may also have the name unix or systemd.
+    """
     under, _, name = rest.partition(":")
     if under == Kind.UNIX.value and (not name or "/" in name or name.startswith("@")):
         return Kind.TLS_UNIX
@@ -165,7 +169,7 @@ def _read_inet(text: str, kind: Kind, prefixed: bool, role: Role, port_of_servic
 
 
 def _is_host(text: str) -> bool:
-    """Whether a lone word is rather a host without a port than a port or a range."""
+    """Whether a single word is more likely a host without a port than a port or a range."""
     return _HOST_NAME.fullmatch(text) is not None and _PORTS.fullmatch(text) is None
 
 
@@ -228,7 +232,7 @@ def read_host(text: str, role: Role, brackets: bool) -> str:
             )
         return ""
     if text == "0":
-        # getaddrinfo reads "0" as 0.0.0.0: any address for a listener, this host for a target.
+        # getaddrinfo converts "0" to 0.0.0.0: any address for a listener, this host for a target.
         return "" if role is Role.LISTEN else "0.0.0.0"  # noqa: S104
     inner = text[1:-1] if text.startswith("[") and text.endswith("]") else None
     if inner is not None or (":" in text and not brackets):
@@ -298,9 +302,9 @@ def _number(text: str, start: int) -> int:
 
 def address_text(spec: Place | ListenSpec | TargetSpec, quoted: bool = True) -> str:
     """
-    The native text of a place; without `quoted`, what a rule without a name is called.
+    Format an address for the native grammar. Without `quoted` it is the name of a rule that has no other.
 
-    :param quoted: put in quotes what a file must have in quotes.
+    :param quoted: whether to quote what must be quoted in a file.
     """
     if spec.ports is not None:
         host = f"[{spec.host}]" if ":" in spec.host else spec.host
@@ -318,9 +322,9 @@ def address_text(spec: Place | ListenSpec | TargetSpec, quoted: bool = True) -> 
 
 def resembles_name(spec: Place | ListenSpec) -> bool:
     """
-    Whether the host before its colon may as well be the name of a rule: ``web:8080``.
+    Whether the host before the colon could also be the name of a rule, as in ``web:8080``.
 
-    As the first word of a rule it needs a prefix (``tcp:web:8080``) to be taken for a host.
+    As the first word of a rule it needs a prefix (``tcp:web:8080``) to be read as a host.
     """
     host = spec.host
     plain = is_inet(spec) and spec.kind is not Kind.TLS and host not in PREFIXES and host not in OWN_NAMES
@@ -333,12 +337,12 @@ def is_inet(spec: Place | ListenSpec | TargetSpec) -> bool:
 
 
 def is_datagram(spec: Place | ListenSpec | TargetSpec) -> bool:
-    """Whether it speaks in datagrams."""
+    """Whether it is for datagrams."""
     return spec.kind in DATAGRAM_KINDS
 
 
 def plain_path(path: str) -> str:
-    """The name of a unix socket as it is compared: `path` without ``.``, ``..`` and needless slashes."""
+    """Normalise the name of a unix socket for comparison: without ``.``, ``..`` and superfluous slashes."""
     plain = path if path.startswith("@") else posixpath.normpath(path)
-    # POSIX leaves it open what two slashes at the beginning mean; for Linux they are one.
+    # POSIX does not define the meaning of two slashes at the beginning. For Linux they are one.
     return "/" + plain.lstrip("/") if plain.startswith("//") else plain

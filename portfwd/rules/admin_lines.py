@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.rules.test_admin_lines -*-
 """
-The directives ``admin`` and ``manhole``: where operators come in.
+The directives ``admin`` and ``manhole``: control sockets and Python prompts for operators.
 
 ::
 
@@ -8,8 +8,8 @@ The directives ``admin`` and ``manhole``: where operators come in.
     manhole ssh:127.0.0.1:2222 keys=/etc/portfwd/shell-keys host-key=/etc/portfwd/shell-host-key
     manhole unix:/run/portfwd/shell/ssh.sock keys=/etc/portfwd/shell-keys
 
-Both may be repeated. It refuses what would let everybody of the machine, or of the network, steer
-the forwarder; whether files and directories are tight enough is seen when they are opened.
+Both may be repeated. A line that would let every user of the machine or of the network control the forwarder
+is refused. The permissions of files and directories are checked when they are opened.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from portfwd.rules.reading import FileScope, Reading
 from portfwd.rules.tokens import Line, Word, WordFault
 from portfwd.values import Address, InetAddress, UnixAddress
 
-#: Owner and nobody else, as a unix socket of a rule.
+#: Permission bits: only the owner, as for a unix socket of a rule.
 ADMIN_MODE: Final = 0o600
 _OTHERS_WRITE: Final = 0o002
 
 
 class Level(enum.Enum):
-    """What a client of a control socket may do: look, or steer as well."""
+    """What a client of a control socket may do: read only, or operate."""
 
     READ = "read"
     OPERATOR = "operator"
@@ -65,8 +65,9 @@ class ManholeSpec:
     One SSH server with a Python prompt behind it.
 
     :ivar address: a literal of the loopback and its port, or a unix socket.
-    :ivar keys: the file of public keys that are let in, as written.
-    :ivar host_key: the file of the server's own key, made if it is not there; None: a new one each time.
+    :ivar keys: file with the admitted public keys, as written.
+    :ivar host_key: file with the key of the server; it is created if it does not exist. None: a new key at
+        each start.
     """
 
     address: Address
@@ -76,7 +77,7 @@ class ManholeSpec:
 
 
 def admin_specs(ruleset: Ruleset) -> tuple[AdminSpec, ...]:
-    """The control sockets of `ruleset`; it has been read, so they are good."""
+    """The control sockets of `ruleset`."""
     return tuple(_again(_admin_spec, one) for one in ruleset.directives if one.name == "admin")
 
 
@@ -97,7 +98,7 @@ def read_manhole(reading: Reading, scope: FileScope, line: Line, words: list[Wor
 
 _ADMIN: Final[Mapping[str, ValueKind]] = {"mode": readers.mode(), "level": readers.choice(Level)}
 _MANHOLE: Final[Mapping[str, ValueKind]] = {"keys": readers.text("file"), "host-key": readers.text("file")}
-#: What an ``admin`` and a ``manhole`` line may say.
+#: The options of ``admin`` and ``manhole`` lines.
 ADMIN_OPTIONS: Final = tuple(_ADMIN)
 MANHOLE_OPTIONS: Final = tuple(_MANHOLE)
 _EXAMPLES: Final = {
@@ -111,7 +112,7 @@ _Spec = Callable[[Word, Mapping[str, Any], Location], Any]
 def _read(
     reading: Reading, line: Line, words: list[Word], kinds: Mapping[str, ValueKind], spec: _Spec
 ) -> None:
-    """Report what is wrong with a line; keep it as text where nothing is."""
+    """Report the errors of a line. Keep the line as text if there are none."""
     findings, name = reading.findings, words[0].text
     address: Word | None = None
     values: dict[str, Any] = {}
@@ -160,7 +161,7 @@ def _read_option(
 
 
 def _again(spec: _Spec, directive: Directive) -> Any:
-    """What a directive that was read before says."""
+    """Parse a directive that was checked before."""
     kinds = _ADMIN if directive.name == "admin" else _MANHOLE
     text = directive.words[0]
     values = {key: kinds[key].read(value) for key, value in directive.options}
@@ -169,9 +170,9 @@ def _again(spec: _Spec, directive: Directive) -> Any:
 
 def _unix_path(text: str) -> str:
     """
-    The file name behind ``unix:``.
+    The file name after ``unix:``.
 
-    :raises Fault: it is none, or an abstract name, which has no permission bits.
+    :raises Fault: it is not a file name, or an abstract name, which has no permission bits.
     """
     try:
         path = read_path(text, Kind.UNIX, Role.LISTEN).path
@@ -224,9 +225,9 @@ def _manhole_spec(address: Word, values: Mapping[str, Any], where: Location) -> 
 
 def _loopback(word: Word) -> InetAddress:
     """
-    An address that only this machine can reach.
+    Parse an address of the loopback interface.
 
-    :raises Fault: it is another one.
+    :raises Fault: it is not one.
     """
     start = len("ssh:")
     try:

@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.rules.test_advice -*-
 """
-What a valid rules file does that its author may not have meant: warnings for ``portfwd check``.
+Warnings of ``portfwd check`` about valid rules that are probably not what the author meant.
 
-Nothing here refuses a file, and what starts rules does not ask here. Whether
-a directory exists is asked of a function that the caller hands in.
+These warnings never refuse a file, and a start does not use them. A function of the caller tells whether a
+directory exists.
 
 ==========================  ======================================================
 code                        meaning
@@ -45,7 +45,7 @@ _DNS_PORTS = (53, 853)
 
 
 def advise(ruleset: Ruleset, is_directory: Callable[[str], bool]) -> tuple[Problem, ...]:
-    """Collect the warnings, in the order of the rules; `is_directory` is `os.path.isdir`, in the program."""
+    """Collect the warnings, in the order of the rules. `is_directory` is `os.path.isdir` in the program."""
     return tuple(problem for rule in ruleset.rules for problem in _about(rule, is_directory))
 
 

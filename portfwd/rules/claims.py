@@ -1,11 +1,11 @@
 # -*- test-case-name: tests.rules.test_whole -*-
 """
-Every address that a process listens on, whoever listens there, and which of them are one and the same.
+Finds addresses on which a process would listen twice.
 
-Rules, ``admin``, ``manhole`` and ``metrics`` lines claim addresses. They are compared after normalisation:
-``unix:/x`` and ``unix:/./x`` are the same, and so are ``localhost``, ``127.0.0.1`` and
-``[::ffff:127.0.0.1]``. It takes time that grows with the claims (and the logarithm of them), not with the
-ports of their ranges. It refuses to ask whether an address can be bound: only the kernel knows.
+Rules, ``admin``, ``manhole`` and ``metrics`` lines claim addresses. These are normalised before comparison:
+``unix:/x`` and ``unix:/./x`` are equal, and so are ``localhost``, ``127.0.0.1`` and ``[::ffff:127.0.0.1]``.
+The time is O(n log n) for n claims, regardless of the size of their port ranges. Whether an address can be
+bound is not checked; only the kernel can tell.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ _LOCALHOST: Final = ("127.0.0.1", "::1")
 @frozen(eq=False)
 class Claim:
     """
-    Ports on one host that somebody listens on.
+    Ports on one host that a listener claims.
 
-    :ivar who: for messages, such as ``the rule of rules.conf:3``.
+    :ivar who: the listener for messages, as in ``the rule of rules.conf:3``.
     :ivar where: its place in the file.
-    :ivar v6only: whether a wildcard is for IPv6 alone.
+    :ivar v6only: whether a wildcard is only for IPv6.
     """
 
     who: str
@@ -51,7 +51,7 @@ class Claim:
 
 
 def check_claims(rules: Iterable[Rule], directives: Sequence[Directive], findings: Findings) -> Steps[None]:
-    """Report what listens twice on one address; a step for each rule and each host."""
+    """Report addresses that are claimed twice. A step for each rule and each host."""
     spans: dict[tuple[bool, str], list[Claim]] = {}
     paths: dict[tuple[str, str], Claim] = {}
     told: set[Claim] = set()
@@ -87,11 +87,11 @@ def check_claims(rules: Iterable[Rule], directives: Sequence[Directive], finding
             spans.setdefault((is_datagram(listen), one), []).append(claim)
     for (datagram, host), group in spans.items():
         yield
-        # Sorted by port, and by place in the file where the ports are equal (the sort is stable).
+        # Sorted by port, and for equal ports by place in the file (the sort is stable).
         group.sort(key=lambda span: span.first)
         widest = before = group[0]
         for span in group[1:]:
-            # The one just before is the likelier slip; a range further up may reach here as well.
+            # The previous one is the more likely mistake. A range further up may also include this port.
             for other in (before, widest):
                 if span.first <= other.last:
                     clash(span, other)
@@ -134,7 +134,7 @@ def _spec(address: InetAddress | UnixAddress) -> ListenSpec:
 
 
 def _path(listen: ListenSpec) -> tuple[str, str]:
-    """A name that one listener takes; sockets for streams and for datagrams share the names of files."""
+    """A name that only one listener may have. Stream and datagram sockets share file names."""
     if listen.kind in SYSTEMD_KINDS:
         return listen.kind.value.removeprefix("tls:"), listen.path
     return "unix", plain_path(listen.path)
@@ -143,7 +143,7 @@ def _path(listen: ListenSpec) -> tuple[str, str]:
 def _check_overlap(
     host: str, group: list[Claim], wildcards: list[Claim], findings: Findings, told: set[Claim]
 ) -> None:
-    """Report each of `group`, which is on `host`, that one of `wildcards` covers."""
+    """Report each claim of `group` on `host` that one of `wildcards` covers."""
     if not group or not wildcards:
         return
     firsts = []

@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.rules.test_clauses -*-
 """
-What may stand beneath a rule: ``allow``, ``deny``, ``filter``, ``target``, ``route`` and ``check``.
+The lines beneath a rule: ``allow``, ``deny``, ``filter``, ``target``, ``route`` and ``check``.
 
-Access lines belong to the last rule read in any case, as rinetd has it; the
-others must be indented beneath theirs. It refuses to know what a filter does.
+Access lines belong to the last rule, as in rinetd, indented or not. The others must be indented beneath their
+rule. Arguments of filters and checks are not interpreted here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from portfwd.rules.reading import FileScope, Reading
 from portfwd.rules.settings import read_settings
 from portfwd.rules.tokens import NAME, Line, Word, WordFault
 
-#: Reads one line that begins with a known word.
+#: Reads a line that begins with a certain word.
 ReadLine = Callable[[Reading, FileScope, Line, list[Word]], None]
 
 
@@ -102,7 +102,7 @@ def _named(reading: Reading, line: Line, words: list[Word], kind: type[Named]) -
 
 
 def split_options(words: list[Word]) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
-    """The plain words, and the options as text, of a line that somebody else will interpret."""
+    """The plain words and the options of a line as text, for the plug-in that will interpret them."""
     plain: list[str] = []
     options: list[tuple[str, str]] = []
     for word in words:
@@ -177,7 +177,7 @@ def read_route(reading: Reading, scope: FileScope, line: Line, words: list[Word]
 
 
 def _owner(reading: Reading, scope: FileScope, line: Line, words: list[Word]) -> RuleDraft:
-    """The rule that a clause belongs to; one that nobody will see where there is none."""
+    """The rule to which a clause belongs. If there is none, report it and return a placeholder."""
     scope.plain = False
     where = line.at(words[0])
     rule = reading.current
@@ -198,7 +198,7 @@ def _owner(reading: Reading, scope: FileScope, line: Line, words: list[Word]) ->
 
 
 def broken_rule(line: Line, word: Word) -> RuleDraft:
-    """A rule to hang lines on whose own line is wrong, so that they can still be checked."""
+    """A placeholder for a rule whose line is wrong, so that the lines beneath it can be checked."""
     where = line.at(word)
     return RuleDraft(NO_PLACE, where, where, broken=True)
 

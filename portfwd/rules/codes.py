@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.rules.test_codes -*-
 """
-Every code that a problem of a rules file can have, with a sentence each.
+All codes of problems in rules files, with one sentence each.
 
-The reference lists them from here, `Findings` takes no other, and a test holds
-a file for each that is refused, or warned about, with it.
+The reference is generated from this table. `Findings` accepts no other code, and the tests have a file for
+each code.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 # -*- test-case-name: tests.rules.test_diagnostics -*-
 """
-What is wrong with a rules file, where, and what to do about it.
+Formats the problems of a rules file for people and for programs.
 
-Parsers collect `portfwd.errors.Problem` values and go on, so that one run reports
-everything. This module formats them; it does not decide what is a problem.
+Parsers collect `portfwd.errors.Problem` values and continue, so one run reports all problems.
 """
 
 from __future__ import annotations
@@ -13,17 +12,17 @@ from typing import Any, Final
 
 from portfwd.errors import Location, Problem
 
-#: A source line is shown whole up to here; of a longer one only what is around the place.
+#: Most columns of a source line in a message. Of a longer line only the part around the place is shown.
 MAX_SHOWN: Final = 160
 _INDENT: Final = "    "
 
 
 def format_problem(problem: Problem) -> str:
     """
-    A problem for people, without a final newline.
+    Format a problem for people, without a final line end.
 
-    ``file:line:col: severity: message``; then, where they are known, the source line with
-    ``^~~~`` under the place, and the way out.
+    The first line is ``file:line:col: severity: message``. The source line with ``^~~~`` under the place and
+    the hint follow if they are known.
     """
     lines = [str(problem)]
     where = problem.location
@@ -31,16 +30,16 @@ def format_problem(problem: Problem) -> str:
         lines.extend(_source(where))
     if problem.hint:
         lines.append(_INDENT + problem.hint)
-    # Messages and hints may quote the file, in which anything can stand.
+    # Messages and hints may quote the file, which may contain any characters.
     return "\n".join("".join(map(_visible, line)) for line in lines)
 
 
 def problem_to_json(problem: Problem) -> dict[str, Any]:
     """
-    A problem for machines.
+    Format a problem for programs.
 
-    ``line`` and ``column`` count from 1 and are None where they are not known, ``key`` is the key
-    path of a TOML or JSON file or None, ``source`` the line's text or None, ``hint`` the way out or None.
+    ``line`` and ``column`` count from 1. They are None if unknown, and so are ``key`` (the key path in a TOML
+    or JSON file), ``source`` (the text of the line) and ``hint``.
     """
     where = problem.location
     return {
@@ -75,7 +74,7 @@ def _source(where: Location) -> list[str]:
 
 
 def _blank(character: str) -> str:
-    """As many columns of nothing as a terminal gives `character`; a tab stays one."""
+    """Blanks with the width of `character` on a terminal. A tab stays a tab."""
     if character == "\t":
         return character
     if unicodedata.combining(character):
@@ -84,5 +83,5 @@ def _blank(character: str) -> str:
 
 
 def _visible(character: str) -> str:
-    """What a terminal may be sent in place of `character`, one column wide like its blank."""
+    """A printable replacement for `character`, as wide as its blanks."""
     return character if character.isprintable() or character == "\t" else "\N{REPLACEMENT CHARACTER}"

@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.rules.test_directives -*-
 """
-The native directives: ``default``, ``log``, and those that other parts of the program read.
+The native directives ``default`` and ``log``, and the table of all directives.
 
-It refuses to interpret ``limits`` and ``metrics``, which `portfwd.rules.whole_process`
-reads, and ``admin`` and ``manhole``, which `portfwd.rules.admin_lines` does.
+`portfwd.rules.whole_process` reads ``limits`` and ``metrics``; `portfwd.rules.admin_lines` reads ``admin``
+and ``manhole``.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from portfwd.rules.whole_process import read_limits, read_metrics
 _ACCESS = readers.choice(AccessLogFormat)
 _SWITCH = readers.switch()
 
-#: What a ``log`` line may say.
+#: The options of a ``log`` line.
 LOG_OPTIONS: Final = ("access", "file", "opened", "probes", "repeats")
 
 
 def read_default(reading: Reading, scope: FileScope, line: Line, words: list[Word]) -> None:
-    """Read options that hold for the rules below, to the end of this file and of what it includes."""
+    """Read defaults for the rules below, to the end of this file and of the files that it includes."""
     if len(words) == 1:
         reading.findings.error(
             line.at(words[0]), "missing-argument", "'default' needs an option", "such as default idle=1h"

@@ -1,10 +1,9 @@
 # -*- test-case-name: tests.rules.test_draft -*-
 """
-Rules while they are read, and how they become values.
+Drafts of rules, and their conversion to values.
 
-A draft gathers what a rule's line and the lines beneath it say; `finish` adds
-defaults, checks that options fit the rule, and makes the `Rule`. It refuses to
-look at other rules: `portfwd.rules.whole` does.
+A draft collects the contents of a rule's line and of the lines beneath it. `finish` adds defaults, checks
+that the options fit the rule, and makes the `Rule`. `portfwd.rules.whole` compares rules with each other.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from portfwd.rules.model import (
 from portfwd.rules.options import BY_NAME, Needs, Scope
 from portfwd.values import is_literal
 
-#: Options that were read, by unique name: the value and where it stands.
+#: Options by unique name, each with its value and place.
 Settings = Mapping[str, tuple[Any, Location]]
 
 _NO_LISTEN_OPTIONS = ListenOptions()
@@ -43,7 +42,7 @@ _NO_OPTIONS = Options()
 
 @define
 class TargetDraft:
-    """One target; `settings` are those of its own ``target`` clause."""
+    """One target. `settings` are the options of its ``target`` clause."""
 
     place: Place
     where: Location
@@ -53,7 +52,7 @@ class TargetDraft:
 
 @define
 class RouteDraft:
-    """One route; the target is a draft, the name of one, or None for ``close``."""
+    """One route. The target is a draft, the name of one, or None for ``close``."""
 
     patterns: tuple[str, ...]
     target: TargetDraft | str | None
@@ -87,7 +86,7 @@ class RuleDraft:
     broken: bool = False
 
     def every_target(self) -> Iterator[TargetDraft]:
-        """All targets, also those that only routes reach."""
+        """All targets, including those of routes."""
         yield from self.targets
         yield from self.named
         for route in self.routes:
@@ -96,9 +95,9 @@ class RuleDraft:
 
     def finish(self, settings: Settings, findings: Findings) -> Rule:
         """
-        The rule as a value.
+        Make the rule.
 
-        :param settings: options for all rules, which its own and its defaults replace.
+        :param settings: options for all rules. Those of the rule and of its defaults replace them.
         """
         inherited = {**settings, **self.defaults} if settings else self.defaults
         chosen: dict[str, tuple[Any, Location]] = {}
@@ -141,7 +140,7 @@ def _met(needs: Needs, listen: Place | None, targets: list[TargetDraft]) -> bool
         return any(target.place.kind in TLS_KINDS for target in targets)
     if needs is Needs.INET_TARGET:
         return any(is_inet(target.place) for target in targets)
-    # Only the two above are needed by options that a target can have of its own.
+    # Options that a target can have only need the two above.
     assert listen is not None
     if needs is Needs.UNIX_LISTENER:
         return listen.kind in UNIX_KINDS

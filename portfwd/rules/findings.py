@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.rules.test_findings -*-
 """
-The problems found so far in one reading, in the order of the files.
+Collects the problems of one reading, in the order of the files.
 
-Readers report here and go on. It refuses codes that `portfwd.rules.codes` does
-not list, so that the reference misses none.
+Readers report problems and continue. Codes that are missing in `portfwd.rules.codes` are refused, so the
+reference is complete.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from portfwd.errors import Location, Problem, Severity
 from portfwd.rules.codes import CODES
 from portfwd.rules.tokens import Line, Word, WordFault
 
-#: Problems of each severity that are kept: more say that it is the wrong file, and would be a flood.
+#: Most problems of each severity. More of them mean that it is not a rules file.
 MAX_PROBLEMS: Final = 1000
 
 
 class Findings:
-    """Collects problems, a bounded number of each severity; says whether any of them refuses the file."""
+    """A bounded number of problems of each severity."""
 
     def __init__(self) -> None:
         self._problems: list[Problem] = []
@@ -32,19 +32,19 @@ class Findings:
         return f"<Findings {len(self._problems)}{' failed' if self.failed else ''}>"
 
     def error(self, where: Location, code: str, message: str, hint: str = "") -> None:
-        """Report what refuses the file."""
+        """Report an error, which refuses the file."""
         self._add(Problem(where, code, message, hint))
 
     def warning(self, where: Location, code: str, message: str, hint: str = "") -> None:
-        """Report what the user should know but does not refuse the file."""
+        """Report a warning, which does not refuse the file."""
         self._add(Problem(where, code, message, hint, Severity.WARNING))
 
     def fault(self, line: Line, word: Word, fault: WordFault) -> None:
-        """Report what a reader of values says about `word`."""
+        """Report a fault in `word` that a reader of values has found."""
         self.error(line.place(word, fault), fault.code, fault.message, fault.hint)
 
     def mark(self) -> int:
-        """How many problems there are: the place to which `since` and `replace` go back."""
+        """Number of problems so far, for `since` and `replace`."""
         return len(self._problems)
 
     def since(self, mark: int) -> bool:
@@ -52,14 +52,14 @@ class Findings:
         return any(problem.severity is Severity.ERROR for problem in self._problems[mark:])
 
     def replace(self, mark: int, columns: range, problem: Problem) -> None:
-        """Report `problem` in place of those since `mark` that begin in `columns`, which follow from it."""
+        """Report `problem` and drop those since `mark` that begin in `columns`: they follow from it."""
         self._problems[mark:] = [
             other for other in self._problems[mark:] if other.location.column not in columns
         ]
         self._add(problem)
 
     def extend(self, problems: Iterable[Problem]) -> None:
-        """Report problems that were found elsewhere."""
+        """Report problems that other code has found."""
         for problem in problems:
             self._add(problem)
 
@@ -78,7 +78,7 @@ class Findings:
             )
 
     def sorted(self, files: Iterable[str] = ()) -> tuple[Problem, ...]:
-        """All of them: by file in the order of `files`, then by place."""
+        """All problems, sorted by file in the order of `files`, then by place."""
         order = {name: index for index, name in reversed(list(enumerate(files)))}
         return tuple(
             sorted(
@@ -93,13 +93,13 @@ class Findings:
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """``did you mean …?`` with the nearest of `known`, or empty."""
+    """``did you mean …?`` with the nearest word of `known`; empty if none is near."""
     spelling = word[:64].lower().replace("_", "-")
     near = difflib.get_close_matches(spelling, sorted(known), n=1, cutoff=0.6)
     return f"did you mean '{near[0]}'?" if near else ""
 
 
 def shown(text: str) -> str:
-    """`text` between single quotes as a message shows it: printable, and not endless."""
+    """`text` in single quotes for a message: printable and of limited length."""
     text = text if len(text) <= 60 else text[:57] + "..."
     return "'" + "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text) + "'"

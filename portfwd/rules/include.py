@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.rules.test_include -*-
 """
-``include GLOB``: which files it means, and when it goes too far.
+``include GLOB``: reads the files that match a pattern.
 
-Names are relative to the including file and taken in alphabetical order. It
-refuses cycles, more than ten levels and more than a thousand files.
+Names are relative to the including file and read in alphabetical order. Cycles, more than ten levels and more
+than a thousand files are errors.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from portfwd.rules.steps import Steps
 from portfwd.rules.tokens import Line, Word
 from portfwd.values import printable
 
-#: rinetd-uv's bound; deeper trees are cycles that symbolic links hide.
+#: rinetd-uv's limit. Deeper trees are usually cycles hidden by symbolic links.
 MAX_DEPTH: Final = 10
-#: Ten levels of a few files each could otherwise multiply without end.
+#: Most files. Ten levels of a few files each could otherwise multiply.
 MAX_FILES: Final = 1000
 
-#: What makes a name a pattern (`glob`).
+#: Characters that make a name a pattern (`glob`).
 _MAGIC = re.compile(r"[*?[]")
 #: Reads the lines of a text into a reading.
 ReadText = Callable[[Reading, FileScope, str], Steps[None]]
@@ -50,7 +50,7 @@ def read_include(
         return
     paths = files.glob(word.text, scope.name)
     if not paths and _MAGIC.search(word.text):
-        # A directory of files that come and go may be empty.
+        # A directory of generated files may be empty.
         findings.warning(where, "include-no-match", f"no file matches {shown(word.text)}")
     elif not paths:
         findings.error(where, "include-no-match", f"there is no file {shown(word.text)}")
@@ -77,9 +77,9 @@ def read_include(
 
 def read_file(reading: Reading, path: str, where: Location, files: Files) -> str | None:
     """
-    The text of a file, or None after reporting why not.
+    The text of a file. None if it cannot be read, which is reported.
 
-    :param where: the place that asks for it.
+    :param where: the place of the directive that names the file.
     """
     reading.paths.append(path)
     try:

@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.rules.test_load -*-
 """
-From text to a `Ruleset`: which grammar, which reader for a line, and the check of the whole.
+Loads a `Ruleset` from text: chooses the grammar and the reader of each line, and checks the result.
 
-Every problem of the file and its includes is in the one `RulesError`. It
-refuses to open or resolve anything; files come through the `Files` it is handed.
+One `RulesError` has all problems of the file and its includes. Nothing is opened or resolved here; files come
+through the `Files` that the caller passes in.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class RefusedFile(RulesError):
     """
     A file, or text, with errors.
 
-    :ivar readable: the rules that could be read in spite of them, so that these are judged too.
+    :ivar readable: the rules without errors, so that the caller can check these too.
     """
 
     def __init__(self, problems: Sequence[Problem], readable: Ruleset) -> None:
@@ -53,16 +53,20 @@ class RefusedFile(RulesError):
 
 def load(path: str, files: Files, *, allow_empty: bool = False) -> Ruleset:
     """
-    Read a rules file and what it includes.
+    Read a rules file and its includes.
 
-    :param allow_empty: a file without rules is no error: it may be meant, and not cut short.
+    :param allow_empty: whether a file without rules is valid. If not, it is assumed to be truncated.
     :raises RulesError: with every problem, if any of them is an error.
     """
     return finish(load_in_steps(path, files, allow_empty=allow_empty))
 
 
 def load_in_steps(path: str, files: Files, *, allow_empty: bool = False) -> Steps[Ruleset]:
-    """Do what `load` does, a line or a rule at a time; of a TOML file the syntax is read in one go."""
+    """
+    Do what `load` does in steps, a line or a rule each.
+
+    The syntax of a TOML file is parsed in one step.
+    """
     reading = Reading(files, files.port_of_service)
     where = Location(path)
     text = read_file(reading, path, where, files)
@@ -82,8 +86,8 @@ def parse(text: str, name: str, files: Files | None = None) -> Ruleset:
     """
     Read native text, rinetd's and oxidinetd's lines included.
 
-    :param name: what messages call it.
-    :param files: for ``include`` and names of services; without it neither can be used.
+    :param name: the name of the text in messages.
+    :param files: for ``include`` and names of services; without it both are errors.
     :raises RulesError: with every problem, if any of them is an error.
     """
     reading = Reading(files, _services(files), paths=[name])
@@ -126,9 +130,9 @@ def parse_json(text: str, name: str, files: Files | None = None) -> Ruleset:
 
 def parse_rule(text: str, name: str = "<rule>", files: Files | None = None) -> Ruleset:
     """
-    Read a rule of the command line, with what is beneath it; there must be one.
+    Read exactly one rule of the command line, with the lines beneath it.
 
-    :param files: for names of services; an ``include`` is refused in any case.
+    :param files: for names of services. ``include`` is always refused.
     :raises RulesError: with every problem, if any of them is an error.
     """
     reading = Reading(None, _services(files), paths=[name])
@@ -145,11 +149,11 @@ def parse_rule(text: str, name: str = "<rule>", files: Files | None = None) -> R
 
 def combine(*rulesets: Ruleset) -> Ruleset:
     """
-    Several rulesets as one, checked together: the rules of several ``--rule``.
+    Merge the rulesets of several ``--rule`` and check them together.
 
-    The last one that speaks of the log or the pid file decides.
+    The last one that names a log or a pid file decides.
 
-    :raises RulesError: when they clash with each other.
+    :raises RulesError: they conflict with each other.
     """
     last = Ruleset()
     log, pid_file = last.log, last.pid_file
@@ -189,13 +193,13 @@ def _finish(reading: Reading, where: Location, *, allow_empty: bool = True) -> S
             yield
     rules = tuple(finished)
     check_shared(rules, reading.directives, findings)
-    # Of a line with an error of its own nobody knows where it would listen.
+    # The listen address of a line with an error is unknown.
     yield from verify_in_steps(rules, findings, () if findings.failed else reading.directives)
     if not rules and not findings.failed:
         if allow_empty:
             findings.warning(where, "no-rules", "there is no rule", "nothing will be forwarded")
         else:
-            # A full disk, a crashed editor or a missing include must not close every listener.
+            # A file truncated by a full disk or a crashed editor must not close all listeners.
             findings.error(
                 where, "no-rules", "there is no rule", "if that is meant, say so with --allow-empty"
             )
@@ -216,7 +220,7 @@ def _finish(reading: Reading, where: Location, *, allow_empty: bool = True) -> S
 
 def _read_text(reading: Reading, scope: FileScope, text: str) -> Steps[None]:
     """Read the lines of one native file."""
-    # Only LF ends a line, with or without CR before it: an editor counts lines so too.
+    # Only LF ends a line, with or without CR before it, as editors count lines.
     for number, raw in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
         raw = raw.removesuffix("\r")
         if raw:
@@ -246,7 +250,7 @@ def _read_text(reading: Reading, scope: FileScope, text: str) -> Steps[None]:
 
 
 def _explain(reading: Reading, scope: FileScope, line: Line, words: list[Word], mark: int) -> bool:
-    """Put one slip in the place of the errors of a line; whether the rest of the file is to be left."""
+    """Replace the errors of a line by their common cause. Return whether to skip the rest of the file."""
     first = not any(draft.where.file == scope.name for draft in reading.drafts)
     slip = find_slip(line, words, first)
     if slip is None:
@@ -256,7 +260,7 @@ def _explain(reading: Reading, scope: FileScope, line: Line, words: list[Word], 
 
 
 def _take_uncut(reading: Reading, line: Line, fault: WordFault) -> None:
-    """Report a line that could not be cut into words, and let what is beneath it belong to nobody."""
+    """Report a line that could not be split into words. The lines beneath it belong to a placeholder."""
     whole = Word(line.text, 1, len(line.text), len(line.text))
     reading.findings.fault(line, whole, fault)
     if not line.indented or "->" in line.text:
@@ -293,7 +297,7 @@ def _read_line(reading: Reading, scope: FileScope, line: Line, words: list[Word]
 
 
 def _is_no_rule(words: list[Word]) -> bool:
-    """Whether a line without ``->`` looks like a misspelt directive rather than one of rinetd's rules."""
+    """Whether a line without ``->`` looks like a misspelt directive and not like a rule of rinetd."""
     if not _KEYWORD_SHAPE.fullmatch(words[0].text):
         return False
     return len(words) < 4 or not _PORT_SHAPE.fullmatch(words[1].text)

@@ -1,14 +1,13 @@
 # -*- test-case-name: tests.rules.test_loops -*-
 """
-Rules that lead back to their own listener, directly or by way of other rules.
+Finds rules that forward to their own listener, directly or through other rules.
 
-What the text shows is found: the same address, a listener on every address and a target on the loopback,
-``localhost``, names that are written alike. A loop of which every part is certain is an error; where a name,
-a route or the failure of a first target decides, or only a copy (``filter tee``) comes back, it is a warning.
-What only a name server or another program knows is not seen here.
+It finds loops that the text of the rules shows: the same address, a listener on all addresses and a target on
+the loopback interface, ``localhost``, equal names. A loop that is certain is an error. If it depends on a
+name, a route, or the failure of a first target, or if only a copy (``filter tee``) returns, it is a warning.
+Loops through DNS or other programs are not found here.
 
-Pure: values in, problems out, in time that grows with the ports of the rules whose targets are on this
-machine.
+Pure. The time is linear in the ports of the rules whose targets are on this machine.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ from portfwd.rules.model import DATAGRAM_KINDS, UNIX_KINDS, FilterSpec, ListenSp
 from portfwd.rules.steps import Steps
 from portfwd.rules.tokens import Word, WordFault
 
-#: Ports that are looked at: ranges that lead into each other can make a way of 65 535 steps for each rule.
+#: Most ports examined. Ranges that forward to each other could make a path of 65 535 steps for each rule.
 MAX_PORTS: Final = 100_000
 
-#: Filters whose clients choose where they go: the rule's own target is never dialled.
+#: Filters whose clients choose the destination. The target of the rule is never dialled.
 _CHOOSING: Final = frozenset({"socks5", "http-connect"})
 
-#: Filters that connect to a place of their own, and the option that names it: a copy of the bytes goes there.
+#: Filters that send a copy of the bytes to another address, and the option with that address.
 _COPYING: Final = {"tee": "to"}
 
 
@@ -43,16 +42,16 @@ class _Node(NamedTuple):
     offset: int
 
 
-#: Where a target leads: the other rule's port, and whether that is certain.
+#: The port of the rule that a target reaches, and whether that is certain.
 _Edge = tuple[_Node, bool]
 
 
 def check_loops(rules: Sequence[Rule], findings: Findings) -> Steps[None]:
-    """Report each loop once, at the rule of it that stands first in the file."""
+    """Report each loop once, at its first rule in the file."""
     graph = _Graph(rules)
     yield from graph.read()
-    # Ranges only shift ports, so a loop of ranges has a place for the first port of one of them; whatever
-    # leads to one port leads there from every port of its range. So no others need be tried.
+    # A range maps ports by a constant offset, so every loop of ranges contains the first port of one of them,
+    # and a rule with a single target port maps all of its ports alike. Only first ports need be tried.
     starts = [_Node(index, 0) for index in graph.here]
     told: set[frozenset[int]] = set()
     for certain in (True, False):
@@ -91,9 +90,9 @@ def _copied_to(clause: FilterSpec) -> Iterator[TargetSpec]:
 @frozen
 class _Host:
     """
-    A host, as it is compared.
+    A host in the form used for comparison.
 
-    :ivar text: a literal in its usual form, or a name in lower case.
+    :ivar text: a literal in its canonical form, or a name in lower case.
     :ivar is_address: whether it is a literal.
     """
 
@@ -105,9 +104,9 @@ class _Host:
 
 class _Graph:
     """
-    Which port of which rule leads to which other.
+    The graph of ports: which port of a rule reaches which port of another one.
 
-    :ivar here: the rules that have a target on this machine, as far as the text shows.
+    :ivar here: the rules with a target on this machine, as far as the text shows.
     """
 
     def __init__(self, rules: Sequence[Rule]) -> None:
@@ -120,7 +119,7 @@ class _Graph:
         self._ranges: list[int] = []
 
     def read(self) -> Steps[None]:
-        """Note where the rules listen and lead."""
+        """Index the listeners and targets of the rules."""
         for index, rule in enumerate(self._rules):
             if rule.listen.ports is not None:
                 self._listening.add(self._host(rule.listen.host).text)
@@ -152,7 +151,7 @@ class _Graph:
         )
 
     def _at(self, datagrams: bool, port: int) -> Iterator[_Node]:
-        """The rules that lead on and listen on `port`, on whatever host."""
+        """The rules with local targets that listen on `port`, on any host."""
         for index in self._single.get((datagrams, port), ()):
             yield _Node(index, 0)
         for index in self._ranges:
@@ -163,7 +162,7 @@ class _Graph:
                     yield _Node(index, offset)
 
     def edges(self, node: _Node) -> Iterator[_Edge]:
-        """Where `node` leads."""
+        """The nodes that `node` reaches."""
         rule = self._rules[node.number]
         first = rule.targets[0] if rule.targets and not rule.routes else None
         for target in _targets(rule):
@@ -197,7 +196,7 @@ def _match(target: _Host, listen: _Host, v6only: bool | None) -> bool | None:
 
 
 def _loops(graph: _Graph, nodes: Sequence[_Node], *, certain: bool) -> Iterator[list[_Node]]:
-    """The loops that a search from each of `nodes` meets; an empty list between two steps."""
+    """Iterate over the loops found by a search from each of `nodes`, with an empty list between two steps."""
     done: set[_Node] = set()
     for start in nodes:
         if start in done or len(done) > MAX_PORTS:
@@ -223,7 +222,7 @@ def _loops(graph: _Graph, nodes: Sequence[_Node], *, certain: bool) -> Iterator[
 
 
 def _tell(rules: Sequence[Rule], loop: list[int], findings: Findings, *, certain: bool) -> None:
-    # From the rule that stands first in the file on.
+    # Start at the first rule in the file.
     start = loop.index(min(loop))
     first, *others = loop[start:] + loop[:start]
     path = ", ".join(f"{rules[index].where.file}:{rules[index].where.line}" for index in islice(others, 5))
@@ -261,7 +260,7 @@ def _read_host(text: str) -> _Host:
 
 
 def _fits(target: str, wildcard: str, *, v6only: bool | None) -> bool:
-    """Whether a listener on every address gets what is sent to `target`, a literal."""
+    """Whether a listener on all addresses receives connections to the literal `target`."""
     if wildcard == "":
         return not v6only or ":" in target
     if wildcard == "::":

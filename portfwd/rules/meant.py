@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.rules.test_meant -*-
 """
-What a value or a pattern in another program's spelling was probably meant to say.
+Suggestions for values and patterns in the spelling of other programs.
 
-Each function returns how it is written here, or an empty text. The value is refused in any case: ``64kb`` may
-mean kilobits.
+Each function returns the spelling of portfwd, or an empty text. The value is refused in any case, because
+``64kb`` could also mean kilobits.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SIZE = re.compile(r"(\d{1,9}) ?([kmg])(?:i?b)?", re.ASCII | re.IGNORECASE)
 _BITS = re.compile(r"(\d{1,9}) ?([kmg]?)(?:bits?/s|bit|bps)", re.ASCII | re.IGNORECASE)
 _THOUSANDS: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 _PARTIAL = re.compile(r"(?:\d{1,3}\.){1,3}|\d{1,3}(?:\.\d{1,3}){1,2}", re.ASCII)
-#: More networks than this say nothing to a reader.
+#: Most networks in a suggestion. More would not help the reader.
 _MOST_NETWORKS: Final = 4
 _MOST_PATTERN: Final = 64
 
@@ -59,7 +59,7 @@ def number(text: str) -> str:
 
 
 def pattern(text: str) -> str:
-    """An ``allow`` or ``deny`` pattern that is a word, a range, a netmask, or cut short."""
+    """Convert an ``allow`` or ``deny`` pattern that is a word, a range, a netmask, or incomplete."""
     if text.lower() in {"all", "any", "everyone"}:
         return "write * for every address"
     if text.lower() == "unix" or text.lower().startswith(("unix:", "unix-dgram:", "@")):

@@ -1,11 +1,10 @@
 # -*- test-case-name: tests.rules.test_model -*-
 """
-What a rules file says, as values; every grammar ends here.
+The values of a rules file. Every grammar produces them.
 
-`Ruleset` is a whole file with its includes, `Rule` one listener with its
-targets and everything beneath it. All are frozen and compare by what they
-mean: locations do not count, so a file that was rendered and read again is
-equal. Nothing here is resolved, opened or looked up.
+`Ruleset` is a file with its includes. `Rule` is a listener with its targets and all lines beneath it. The
+values are frozen. Locations are ignored in comparisons, so a file that was rendered and parsed again is
+equal. Nothing is resolved, opened or looked up here.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ NOWHERE: Final = Location("<none>")
 
 
 class Kind(enum.Enum):
-    """What a LISTEN or TARGET names; the value is its prefix in the native grammar."""
+    """The kind of a LISTEN or TARGET. The value is its prefix in the native grammar."""
 
     TCP = "tcp"
     UDP = "udp"
@@ -36,22 +35,22 @@ class Kind(enum.Enum):
     TLS_SYSTEMD = "tls:systemd"
 
 
-#: Listeners and targets whose bytes are what a socket of ours carries, with nothing around them.
+#: Kinds that carry the plain bytes of a stream socket of portfwd.
 PLAIN_LISTENERS: Final = frozenset({Kind.TCP, Kind.UNIX, Kind.SYSTEMD})
 PLAIN_TARGETS: Final = frozenset({Kind.TCP, Kind.UNIX})
 
 
-#: Seconds of silence after which an association ends unless ``idle=`` says otherwise: rinetd's default.
+#: Seconds of silence after which an association ends without ``idle=``: rinetd's default.
 DATAGRAM_IDLE: Final = 72.0
 
 
-#: What speaks in datagrams.
+#: Kinds for datagrams.
 DATAGRAM_KINDS: Final = frozenset({Kind.UDP, Kind.UNIX_DATAGRAM, Kind.SYSTEMD_DATAGRAM})
-#: What systemd opened, and hands over by name.
+#: Kinds of sockets that systemd opens and passes by name.
 SYSTEMD_KINDS: Final = frozenset({Kind.SYSTEMD, Kind.SYSTEMD_DATAGRAM, Kind.TLS_SYSTEMD})
-#: What has a file's name, or an abstract one.
+#: Kinds with a file name or an abstract name.
 UNIX_KINDS: Final = frozenset({Kind.UNIX, Kind.UNIX_DATAGRAM, Kind.TLS_UNIX})
-#: What speaks TLS.
+#: Kinds with TLS.
 TLS_KINDS: Final = frozenset({Kind.TLS, Kind.TLS_UNIX, Kind.TLS_SYSTEMD})
 
 
@@ -69,7 +68,7 @@ SOCKETS_ONLY: Final = frozenset({RelayKind.SPLICE, RelayKind.COPY})
 
 
 class Framing(enum.Enum):
-    """How datagrams stand in a stream (``framing=``); ``length16`` is RFC 1035 section 4.2.2."""
+    """How datagrams are framed in a stream (``framing=``). ``length16`` is RFC 1035 section 4.2.2."""
 
     NONE = "none"
     LENGTH16 = "length16"
@@ -83,14 +82,14 @@ class OnDeny(enum.Enum):
 
 
 class OnLimit(enum.Enum):
-    """What becomes of a client that is one too many (``on-limit=``)."""
+    """What happens to a client beyond a limit (``on-limit=``)."""
 
     WAIT = "wait"
     REFUSE = "refuse"
 
 
 class OnRemove(enum.Enum):
-    """What becomes of sessions when a reload takes their listener away (``on-remove=``)."""
+    """What happens to sessions when a reload removes their listener (``on-remove=``)."""
 
     STAY = "stay"
     DRAIN = "drain"
@@ -99,9 +98,9 @@ class OnRemove(enum.Enum):
 
 class Balance(enum.Enum):
     """
-    In which order several targets are tried (``balance=``).
+    The order in which several targets are tried (``balance=``).
 
-    ``FIRST`` is the order of the file: the next one only when the dial of the one before failed.
+    ``FIRST`` is the order of the file. The next target is tried only if the dial of the previous one failed.
     """
 
     FIRST = "first"
@@ -112,21 +111,21 @@ class Balance(enum.Enum):
 
 
 class OnDown(enum.Enum):
-    """What becomes of a target's sessions when it goes down (``on-down=``)."""
+    """What happens to the sessions of a target when it goes down (``on-down=``)."""
 
     KEEP = "keep"
     CLOSE = "close"
 
 
 class AllDown(enum.Enum):
-    """What becomes of new sessions while all targets are down (``all-down=``)."""
+    """What happens to new sessions while all targets are down (``all-down=``)."""
 
     TRY = "try"
     CLOSE = "close"
 
 
 class AccessLogFormat(enum.Enum):
-    """The form of the access log (``log access=``)."""
+    """The format of the access log (``log access=``)."""
 
     OFF = "off"
     TEXT = "text"
@@ -168,11 +167,11 @@ class Keepalive:
 @frozen
 class ListenOptions:
     """
-    Options that stand before ``->``.
+    Options before ``->``.
 
-    :ivar backlog: length of the accept queue; None: the system's largest (``SOMAXCONN``).
-    :ivar mode: permission bits of a unix socket's file; None: 0600.
-    :ivar v6only: ``IPV6_V6ONLY``; None: off for ``*`` and no host, on for a written IPv6 address.
+    :ivar backlog: length of the accept queue; None for the largest of the system (``SOMAXCONN``).
+    :ivar mode: permission bits of the file of a unix socket; None for 0600.
+    :ivar v6only: ``IPV6_V6ONLY``; None for off with ``*`` or no host, and on with an IPv6 address.
     """
 
     backlog: int | None = None
@@ -199,9 +198,9 @@ class ListenOptions:
 @frozen
 class Options:
     """
-    Options of a rule, with their defaults; the meaning of each is in the reference.
+    Options of a rule, with their defaults. The reference explains each of them.
 
-    Sizes are bytes, durations and limits of time seconds, rates a second.
+    Sizes are in bytes, durations and time limits in seconds, rates per second.
     """
 
     buffer: int = 65536
@@ -267,17 +266,17 @@ class Options:
 
     @property
     def upward(self) -> int | None:
-        """Bytes a second to upstreams, of all sessions together; None: any number."""
+        """Bytes a second to upstreams, of all sessions together; None for no limit."""
         return self.bandwidth if self.bandwidth_up is None else self.bandwidth_up
 
     @property
     def downward(self) -> int | None:
-        """Bytes a second to clients, of all sessions together; None: any number."""
+        """Bytes a second to clients, of all sessions together; None for no limit."""
         return self.bandwidth if self.bandwidth_down is None else self.bandwidth_down
 
     @property
     def is_paced(self) -> bool:
-        """Whether some bandwidth is limited."""
+        """Whether any bandwidth is limited."""
         limits = (self.upward, self.downward, self.bandwidth_per_source, self.bandwidth_per_connection)
         return any(limit is not None for limit in limits)
 
@@ -285,14 +284,14 @@ class Options:
 @frozen
 class ListenSpec:
     """
-    Where a rule listens.
+    The listen address of a rule.
 
-    :ivar host: for TCP, UDP and TLS: literal, name, or ``""`` (``*``, none, rinetd's ``0``).
-        The empty host means both families on one dual-stack socket.
+    :ivar host: for TCP, UDP and TLS: literal, name, or ``""`` (``*``, no host, rinetd's ``0``). The empty
+        host means both families on one dual-stack socket.
     :ivar ports: for TCP, UDP and TLS, else None.
-    :ivar path: for UNIX: file name or ``@abstract``; for SYSTEMD: the socket's name;
-        for ENDPOINT: the description, untouched.
-    :ivar given: for ENDPOINT: the endpoint that a program handed in; `path` only names it then.
+    :ivar path: for UNIX the file name or ``@abstract``; for SYSTEMD the name of the socket; for ENDPOINT the
+        unchanged description.
+    :ivar given: for ENDPOINT: the endpoint object of an embedding program; `path` is only its name then.
     """
 
     kind: Kind
@@ -307,12 +306,12 @@ class ListenSpec:
 @frozen
 class TargetSpec:
     """
-    One upstream as the file names it; the fields are `ListenSpec`'s.
+    One target as written in the file. The fields are those of `ListenSpec`.
 
-    A range of ports must be as long as the listener's: the n-th port goes to the n-th.
+    A range of ports must have the length of the listener's range. The n-th port is forwarded to the n-th.
 
-    :ivar name: the name of a ``target NAME=…`` clause, else empty.
-    :ivar options: the rule's options with this target's own applied.
+    :ivar name: the name in a ``target NAME=…`` clause, else empty.
+    :ivar options: the options of the rule, with those of the target applied.
     """
 
     kind: Kind
@@ -337,11 +336,11 @@ class AclEntry:
 @frozen
 class FilterSpec:
     """
-    One ``filter`` clause, uninterpreted: the plug-in of that name reads words and options.
+    One ``filter`` clause. The plug-in of that name interprets its words and options.
 
-    :ivar word_places: where each of `words` stands; empty for a clause that was not read from text.
-    :ivar option_places: where key and value of each of `options` stand; the same.
-    :ivar given: the filter that a program handed in; `name` only names it then.
+    :ivar word_places: the places of `words`; empty for a clause that was not parsed from text.
+    :ivar option_places: the places of keys and values of `options`; empty likewise.
+    :ivar given: the filter object of an embedding program; `name` is only its name then.
     """
 
     name: str
@@ -355,7 +354,7 @@ class FilterSpec:
 
 @frozen
 class CheckSpec(FilterSpec):
-    """One ``check`` clause, uninterpreted; the fields are `FilterSpec`'s."""
+    """One ``check`` clause, not interpreted. The fields are those of `FilterSpec`."""
 
 
 @frozen
@@ -363,9 +362,9 @@ class RouteSpec:
     """
     One ``route`` line of a routing filter.
 
-    :ivar target: where matching sessions go: a spec written in the line, the name
-        of a ``target`` clause, or None for ``close``.
-    :ivar pattern_places: where each of `patterns` stands; empty for a clause that was not read from text.
+    :ivar target: the target of matching sessions: written in the line, the name of a ``target`` clause, or
+        None for ``close``.
+    :ivar pattern_places: the places of `patterns`; empty for a clause that was not parsed from text.
     """
 
     patterns: tuple[str, ...]
@@ -381,11 +380,11 @@ class Rule:
 
     :ivar name: as written, or the listen address; unique in its file.
     :ivar targets: tried in order (``balance=``); never empty.
-    :ivar named_targets: those of ``target`` clauses, for ``route`` lines; several may have one name.
-    :ivar checks: what decides whether the targets are fit.
-    :ivar access: the rule's own ``allow`` and ``deny`` entries.
-    :ivar written: bind host, bind port, connect host, connect port as the file
-        writes them, for rinetd's log formats.
+    :ivar named_targets: those of ``target`` clauses, for ``route`` lines. Several may have the same name.
+    :ivar checks: health checks of the targets.
+    :ivar access: the ``allow`` and ``deny`` entries of the rule.
+    :ivar written: bind host, bind port, connect host, connect port as written in the file, for rinetd's log
+        formats.
     :ivar places: where each option that was written stands, by its unique name.
     """
 
@@ -404,26 +403,26 @@ class Rule:
 
     @property
     def is_plain(self) -> bool:
-        """Whether both ends are plain TCP or unix sockets, whichever target is taken."""
+        """Whether the listener and all targets are plain TCP or unix sockets."""
         return self.listen.kind in PLAIN_LISTENERS and all(
             one.kind in PLAIN_TARGETS for one in self.every_target()
         )
 
     @property
     def has_datagrams(self) -> bool:
-        """Whether datagrams come or go on either side."""
+        """Whether the listener or a target is for datagrams."""
         kinds = (self.listen.kind, *(one.kind for one in self.every_target()))
         return any(kind in DATAGRAM_KINDS for kind in kinds)
 
     @property
     def is_mixed(self) -> bool:
-        """Whether datagrams come in and some target takes a stream, or the other way round."""
+        """Whether datagrams are converted to a stream for some target, or the reverse."""
         from_datagrams = self.listen.kind in DATAGRAM_KINDS
         return any((one.kind in DATAGRAM_KINDS) is not from_datagrams for one in self.every_target())
 
     @property
     def shares_questions(self) -> bool:
-        """Whether its associations share connections for DNS questions with their length before them."""
+        """Whether its associations share connections for DNS questions with length prefixes."""
         return (
             self.listen.kind in DATAGRAM_KINDS
             and self.options.framing is Framing.LENGTH16
@@ -431,7 +430,7 @@ class Rule:
         )
 
     def every_target(self) -> Iterator[TargetSpec]:
-        """All that sessions may be sent to, by the rule itself or by its filters."""
+        """All targets of the rule, including those that its filters may choose."""
         yield from self.targets
         yield from self.named_targets
         yield from (route.target for route in self.routes if isinstance(route.target, TargetSpec))
@@ -440,13 +439,13 @@ class Rule:
 @frozen
 class LogSpec:
     """
-    What ``log``, ``logfile`` and ``logcommon`` say.
+    The settings of ``log``, ``logfile`` and ``logcommon``.
 
-    :ivar access: form of the access lines; None: text on standard output.
-    :ivar file: where they go, as written; None: standard output.
+    :ivar access: format of the access lines; None for text on standard output.
+    :ivar file: their file, as written; None for standard output.
     :ivar probes: whether connections without a byte have a line.
-    :ivar repeats: whether each of one client's sessions that fail alike has a line; else one stands for many.
-    :ivar opened: whether a session has a line when it has reached its upstream, too.
+    :ivar repeats: whether each repeated failure of one client has a line; if not, one line represents many.
+    :ivar opened: whether a session also has a line when its upstream is connected.
     """
 
     access: AccessLogFormat | None = None
@@ -459,7 +458,7 @@ class LogSpec:
 
 @frozen
 class Directive:
-    """A directive that later parts of the program read (``admin``, ``metrics``, ``manhole``, ``limits``)."""
+    """A directive that other parts of the program interpret, such as ``admin`` or ``limits``."""
 
     name: str
     words: tuple[str, ...] = ()
@@ -470,11 +469,11 @@ class Directive:
 @frozen
 class Ruleset:
     """
-    A file and all it includes.
+    A file with all its includes.
 
     :ivar access: the global ``allow`` and ``deny`` entries.
-    :ivar pid_file: of ``pidlogfile`` and its like, as written, or None.
-    :ivar files: every file that was read, the first one first.
+    :ivar pid_file: the file of ``pidlogfile`` and similar directives, as written, or None.
+    :ivar files: all files that were read, in order.
     :ivar warnings: problems that did not refuse the file.
     """
 
