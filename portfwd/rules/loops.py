@@ -181,7 +181,7 @@ class _Graph:
 
 
 def _match(target: _Host, listen: _Host, v6only: bool | None) -> bool | None:
-    """Whether a connection to `target` comes to `listen` for certain; None if it does not, by its text."""
+    """Whether a connection to `target` certainly reaches `listen`; None if the texts exclude it."""
     if listen.text == target.text and not listen.is_wildcard:
         return listen.is_address
     if listen.is_wildcard:

@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.rules.test_options -*-
 """
-Every option of the rules file: where it may stand, how it reads, how it is written, its bounds.
+The table of all options of the rules file: their places, parsers, writers and bounds.
 
-One table drives parsing, rendering, suggestions and the reference. A later
-option is a row here and a field in the model. It refuses to know what an option does.
+Parsing, rendering, suggestions and the reference use this table. A new option is a row here and a field in
+the model.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from portfwd.rules.readers import Reader, Writer
 
 
 class Scope(enum.Enum):
-    """Where an option may stand."""
+    """Where an option may be written."""
 
     LISTENER = "listener"  #: before ``->``
     RULE = "rule"  #: after ``->``
@@ -40,7 +40,7 @@ class Scope(enum.Enum):
 
 
 class Needs(enum.Enum):
-    """What a rule must have for an option to mean anything; the value ends the error's message."""
+    """What a rule must have for an option to apply. The value is the end of the error message."""
 
     NOTHING = ""
     INET_LISTENER = "a listener on IPv6 or on every address"
@@ -57,16 +57,16 @@ class OptionSpec:
     """
     One option.
 
-    :ivar key: as a rule writes it; ``alpn`` exists once on each side of ``->``.
-    :ivar name: unique: as ``default`` and a TOML file write it.
+    :ivar key: its key in a rule; ``alpn`` exists on each side of ``->``.
+    :ivar name: its unique name in ``default`` lines and in TOML files.
     :ivar field: its field in `ListenOptions` or `Options`.
-    :ivar read: text to value; raises `Fault`.
-    :ivar write: value to text that `read` reads back.
-    :ivar unset: the word that means None, no value: to undo a ``default``; else None.
-    :ivar unit: what the value is, for people.
+    :ivar read: parses a text; raises `Fault`.
+    :ivar write: formats a value so that `read` parses it again.
+    :ivar unset: the word for None, which undoes a ``default``; None if there is no such word.
+    :ivar unit: kind of the value, for people.
     :ivar about: one line of help.
-    :ivar default: the value without the option, for people.
-    :ivar bounds: the least and the most, for people; empty where there are none.
+    :ivar default: value without the option, for people.
+    :ivar bounds: smallest and largest value, for people; empty if there are none.
     """
 
     key: str
@@ -84,28 +84,28 @@ class OptionSpec:
 
     def value(self, text: str) -> Any:
         """
-        Read the option's text.
+        Parse the text of the option.
 
-        :raises Fault: when it is not a value of this option.
+        :raises Fault: it is not a value of this option.
         """
         if self.unset is not None and text == self.unset:
             return self.empty
         return self.read(text)
 
     def text(self, value: Any) -> str:
-        """The text that `value` reads back."""
+        """Format a value; `value` parses it again."""
         if self.unset is not None and value == self.empty:
             return self.unset
         return self.write(value)
 
     @property
     def undo(self) -> str:
-        """The word that undoes a ``default``: it means the value without the option."""
+        """The word that undoes a ``default`` and restores the value without the option."""
         return self.text(self.initial)
 
     @property
     def empty(self) -> Any:
-        """What the word `unset` means."""
+        """The meaning of the word `unset`."""
         return () if self.field.endswith(("alpn", "client_name", "pin")) else None
 
     @property
@@ -168,7 +168,7 @@ OPTIONS: Final[tuple[OptionSpec, ...]] = (
     _option("client-ca", _L, _FILE, "authorities that clients' certificates are checked against",
             unset="none", needs=Needs.TLS_LISTENER),
     _option("verify-client", _L,
-            # HAProxy's words, and those of who requires or requests a certificate.
+            # HAProxy's words, and those of other programs.
             readers.word("required", "optional", other={"require": "required", "request": "optional"}),
             "whether a client must show a certificate", unset="auto", default="required with client-ca=",
             needs=Needs.TLS_LISTENER),

@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.rules.test_options -*-
 """
-Values of options: their text, their bounds, and back.
+Parsers and writers for the values of options, with their bounds.
 
-Each function makes a `ValueKind`, a reader and its writer, for the table in
-`portfwd.rules.options`. Every bound has a name here, and its reason.
+Each function makes a `ValueKind` for the table in `portfwd.rules.options`. Each bound has a name and a
+reason.
 """
 
 from __future__ import annotations
@@ -29,39 +29,40 @@ from portfwd.values import MAX_DURATION, format_duration, format_size, parse_dur
 Reader = Callable[[str], Any]
 Writer = Callable[[Any], str]
 
-#: Below a page's quarter every read is mostly overhead; above, one session's buffer is a share of memory.
+#: Bytes of a read buffer. Smaller reads are mostly overhead; larger buffers take too much memory for a
+#: session.
 MIN_BUFFER: Final = 1024
 MAX_BUFFER: Final = 16 * 1024**2
-#: A pipe has one page at least (pipe(7)); more than this no link fills between two turns.
+#: Bytes of a pipe: at least one page (pipe(7)), at most what a fast link can fill between two turns.
 MIN_PIPE: Final = 4096
 MAX_PIPE: Final = 16 * 1024**2
-#: The kernel doubles what it is given and keeps it in a signed 32 bit number (socket(7)).
+#: Bytes of a socket buffer. The kernel doubles the value and stores it as a signed 32 bit number (socket(7)).
 MAX_SOCKET_BUFFER: Final = 2**30 - 1
-#: ``net.core.somaxconn`` was 16 bits for long and 4096 is its default: more is a slip.
+#: Longest accept queue. ``net.core.somaxconn`` had 16 bits for long, and its default is 4096.
 MAX_BACKLOG: Final = 65535
-#: TCP_USER_TIMEOUT is milliseconds in 32 bits, signed to be safe: 24 days.
+#: Seconds of TCP_USER_TIMEOUT: 24 days in milliseconds fit into a signed 32 bit number.
 MAX_USER_TIMEOUT: Final = 24 * 86400
-#: Nobody waits for a connection longer than this; also for what is left at the end.
+#: Longest time for connecting and for lingering data, in seconds.
 MAX_DIAL: Final = 3600
-#: Shorter silences are ordinary pauses of a network.
+#: Shortest limit of silence, in seconds. Shorter pauses are normal in a network.
 MIN_IDLE: Final = 0.1
-#: More datagrams than any question of a protocol is answered with.
+#: Most expected answers. No protocol answers a question with more datagrams.
 MAX_ANSWERS: Final = 1000
-#: More than the first flight of any protocol.
+#: Most bytes to keep before the upstream is connected: more than the first messages of any protocol.
 MAX_ANSWERS_BEFORE_REPLY: Final = 1_000_000
-#: More sessions than descriptors a process can have (``fs.nr_open`` is 1 048 576 by default).
+#: Most sessions: more than the descriptors of a process (``fs.nr_open`` is 1 048 576 by default).
 MAX_CONNECTIONS: Final = 1_048_576
-#: As HAProxy has it.
+#: HAProxy's bound.
 MAX_WEIGHT: Final = 256
-#: More failures in a row than anybody would watch.
+#: Most failures in a row before a target is down.
 MAX_FAILS: Final = 1000
-#: More new sessions a second than any one process has accepted.
+#: Most new sessions a second: more than one process can accept.
 MAX_RATE: Final = 1_000_000
-#: Below it a second and more passes between two slices of a segment: nobody would call that a connection.
+#: Smallest bandwidth in bytes a second. Below it, more than one second would pass between two segments.
 MIN_BANDWIDTH: Final = 1024
-#: A terabyte a second: above it is a slip.
+#: Largest bandwidth: a terabyte a second.
 MAX_BANDWIDTH: Final = 1024**4
-#: RFC 2181 section 8 allows 68 years; RFC 8767 section 5 advises a cap of seven days.
+#: Longest refresh of a name: RFC 2181 section 8 allows 68 years, RFC 8767 section 5 recommends seven days.
 MAX_DNS_REFRESH: Final = 7 * 86400
 #: MAX_TCP_KEEPIDLE, MAX_TCP_KEEPINTVL and MAX_TCP_KEEPCNT of Linux' include/net/tcp.h.
 MAX_KEEP_SECONDS: Final = 32767
@@ -80,10 +81,10 @@ _NUMBER = re.compile(r"\d{1,18}", re.ASCII)
 @frozen
 class ValueKind:
     """
-    How one kind of value is read and written.
+    The parser and the writer of one kind of value.
 
-    :ivar unit: what it is, for people: ``duration``, ``size``, ``on | off``.
-    :ivar bounds: the least and the most, for people; empty where there are none.
+    :ivar unit: its name for people: ``duration``, ``size``, ``on | off``.
+    :ivar bounds: smallest and largest value, for people; empty if there are none.
     """
 
     unit: str
@@ -112,7 +113,7 @@ def _foreign(read: Callable[[str], Any], text: str, meant: Callable[[str], str])
 
 
 def duration(low: float, high: float | None) -> ValueKind:
-    """Seconds between `low` and `high`; without `high` ten years."""
+    """Seconds between `low` and `high`; None for ten years."""
     most = MAX_DURATION if high is None else high
     return ValueKind(
         "duration",
@@ -156,7 +157,7 @@ def rate() -> ValueKind:
         if match is None:
             hint = "the units of time are /s, /m and /h" if "/" in text else ""
             raise WordFault("bad-value", "expected a rate such as 200/s or 30/m", hint)
-        # A number of four thousand digits is text to Decimal, not yet a float: bound it first.
+        # Decimal accepts numbers of thousands of digits. Check the bound before converting to a float.
         number = Decimal(match[1]) / _RATE_UNITS[match[2]]
         if number == 0:
             raise WordFault("out-of-bounds", "a rate of nothing would refuse everybody")
@@ -166,7 +167,7 @@ def rate() -> ValueKind:
 
 
 def bandwidth() -> ValueKind:
-    """Bytes a second: ``10MiB/s``, the ``/s`` may be left out."""
+    """Bytes a second: ``10MiB/s``. The ``/s`` is optional."""
 
     def write(value: int) -> str:
         return format_size(value) + "/s"
@@ -199,7 +200,7 @@ def word(*words: str, other: Mapping[str, str] = MappingProxyType({})) -> ValueK
     """
     One of `words`, as text.
 
-    :param other: words that are taken as well, and what they stand for.
+    :param other: synonyms, and the words that they mean.
     """
 
     def read(text: str) -> str:
@@ -229,7 +230,7 @@ def _one_of(words: tuple[str, ...]) -> str:
 
 
 def keepalive() -> ValueKind:
-    """``on``, ``off``, or ``idle:interval:count`` in seconds, seconds and probes; any part may be empty."""
+    """``on``, ``off``, or ``idle:interval:count`` in seconds, seconds and probes. Parts may be empty."""
 
     def read(text: str) -> Keepalive:
         if text in {"on", "off"}:
@@ -276,7 +277,7 @@ def mode() -> ValueKind:
 
 
 def text(unit: str) -> ValueKind:
-    """Any text but none."""
+    """Any text that is not empty."""
 
     def read(value: str) -> str:
         if not value:
@@ -287,7 +288,7 @@ def text(unit: str) -> ValueKind:
 
 
 def label() -> ValueKind:
-    """A name that another line of the file gives to something."""
+    """A name that is defined by another line of the file."""
 
     def read(value: str) -> str:
         if not NAME.fullmatch(value):
@@ -298,7 +299,7 @@ def label() -> ValueKind:
 
 
 def literal() -> ValueKind:
-    """An IPv4 or IPv6 address, brackets allowed; rinetd's ``0`` for any."""
+    """An IPv4 or IPv6 address, optionally in brackets, or rinetd's ``0`` for any address."""
 
     def read(value: str) -> str | None:
         if value == "0":
@@ -316,7 +317,7 @@ def literal() -> ValueKind:
 
 
 def host_name() -> ValueKind:
-    """The name of a host, or an address."""
+    """A host name or an address."""
 
     def read(value: str) -> str:
         try:
@@ -328,7 +329,7 @@ def host_name() -> ValueKind:
 
 
 def protocols() -> ValueKind:
-    """Names of protocols with commas between (RFC 7301), as ``h2,http/1.1``."""
+    """Names of protocols (RFC 7301), separated by commas: ``h2,http/1.1``."""
 
     def read(value: str) -> tuple[str, ...]:
         names = tuple(value.split(","))
@@ -340,7 +341,7 @@ def protocols() -> ValueKind:
 
 
 def names() -> ValueKind:
-    """Patterns of names with commas between: ``*.example.com,alice``."""
+    """Patterns of names, separated by commas: ``*.example.com,alice``."""
 
     def read(value: str) -> tuple[str, ...]:
         patterns = tuple(value.split(","))
@@ -353,10 +354,10 @@ def names() -> ValueKind:
 
 def fingerprints() -> ValueKind:
     """
-    SHA-256 fingerprints with commas between: of a certificate in hex, of a public key as ``sha256//BASE64``.
+    SHA-256 fingerprints, separated by commas: of a certificate in hex, of a public key as ``sha256//BASE64``.
 
-    The first is as ``openssl x509 -fingerprint -sha256`` prints it, with colons or without; the second as
-    curl's ``--pinnedpubkey`` takes it.
+    The first form is the output of ``openssl x509 -fingerprint -sha256``, with or without colons; the second
+    is the argument of curl's ``--pinnedpubkey``.
     """
 
     def read(value: str) -> tuple[str, ...]:

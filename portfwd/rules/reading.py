@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.rules.test_load -*-
 """
-What is known so far while a file and its includes are read.
+The state of reading a file and its includes.
 
-`Reading` lasts from the first line to the finished `Ruleset`; `FileScope` is
-one file of it. Readers of lines write here. It refuses to read anything itself.
+A `Reading` exists from the first line to the finished `Ruleset`; a `FileScope` is one file of it. Readers of
+lines store their results here.
 """
 
 from __future__ import annotations
@@ -21,38 +21,38 @@ from portfwd.rules.model import NOWHERE, AccessLogFormat, AclEntry, Directive, L
 
 class Files(Protocol):
     """
-    The files, as far as rules see them; paths are text, relative ones as the caller means them.
+    Access to files for the readers. Paths are text; the implementation decides what relative ones mean.
 
-    `portfwd.service.daemon.disk.DiskFiles` is the real one.
+    `portfwd.service.daemon.disk.DiskFiles` is the real implementation.
     """
 
     def read(self, path: str) -> str:
         """
         The text of a file.
 
-        :raises OSError: when it cannot be read.
-        :raises portfwd.errors.RulesError: when it is too large or not UTF-8.
+        :raises OSError: it cannot be read.
+        :raises portfwd.errors.RulesError: it is too large or not UTF-8.
         """
 
     def glob(self, pattern: str, beside: str) -> list[str]:
         """The files that match `pattern`, relative to the file `beside`, in alphabetical order."""
 
     def port_of_service(self, name: str, protocol: str) -> int | None:
-        """The port of a service (``http``) for ``tcp`` or ``udp``, or None."""
+        """The port of a service (``http``) for ``tcp`` or ``udp``; None if unknown."""
 
 
 @define
 class LogState:
     """
-    What the lines about the log have said.
+    The settings of the log so far.
 
     :ivar access: of ``log access=`` or ``logcommon``.
     :ivar file: of ``log file=`` or ``logfile``.
-    :ivar rinetd: whether ``logfile`` said it, so that rinetd's form is meant.
+    :ivar rinetd: whether ``logfile`` was used, so rinetd's format is meant.
     :ivar probes: of ``log probes=``.
     :ivar repeats: of ``log repeats=``.
     :ivar opened: of ``log opened=``.
-    :ivar where: the last line that said something.
+    :ivar where: the last line with a setting.
     """
 
     access: AccessLogFormat | None = None
@@ -64,7 +64,7 @@ class LogState:
     where: Location | None = None
 
     def spec(self) -> LogSpec:
-        """The value of it all."""
+        """The resulting value."""
         access = self.access
         if access is None and self.rinetd:
             access = AccessLogFormat.RINETD
@@ -77,12 +77,12 @@ class FileScope:
     """
     One file of a reading.
 
-    :ivar name: its path as messages show it.
-    :ivar chain: the paths of the files that include each other down to this one, this one last.
-    :ivar defaults: what ``default`` lines say up to here; replaced, never changed.
-    :ivar plain: whether only rules of four words and access lines of two were seen.
+    :ivar name: its path in messages.
+    :ivar chain: paths of the including files, outermost first, and its own path last.
+    :ivar defaults: the options of ``default`` lines so far. The mapping is replaced, never modified.
+    :ivar plain: whether there were only rules of four words and access lines of two.
     :ivar late_access: the first access line after a rule.
-    :ivar foreign_access: whether an access line for another file's rule was warned about.
+    :ivar foreign_access: whether an access line for a rule of another file was reported.
     """
 
     name: str
@@ -98,14 +98,14 @@ class Reading:
     """
     One reading of a file and its includes.
 
-    :ivar files: where includes come from; None when the rules are not in a file.
-    :ivar services: asks for the port of a service; None where nothing can be asked.
-    :ivar current: the last rule read, to which access lines and clauses belong.
+    :ivar files: access to includes; None if the rules are not in a file.
+    :ivar services: returns the port of a service; None if unavailable.
+    :ivar current: the last rule, to which access lines and clauses belong.
     :ivar open: whether clauses may still follow `current`.
-    :ivar settings: options for all rules, wherever they stand: rinetd-uv's global directives.
-    :ivar said: where each directive that replaces an earlier one was said.
-    :ivar good_patterns: of access lines, so that what every rule repeats is checked once.
-    :ivar values: of options, by name and text, for the same reason; all of them are immutable.
+    :ivar settings: options of all rules, from rinetd-uv's global directives.
+    :ivar said: places of directives that replace earlier ones.
+    :ivar good_patterns: valid patterns of access lines, so patterns that many rules repeat are checked once.
+    :ivar values: values of options by name and text, for the same reason. All of them are immutable.
     """
 
     files: Files | None
@@ -125,18 +125,18 @@ class Reading:
     values: dict[tuple[str, str], Any] = Factory(dict)
 
     def port_of_service(self, name: str, protocol: str) -> int | None:
-        """The port of a service; None where nothing can be asked."""
+        """The port of a service; None if unknown."""
         return None if self.services is None else self.services(name, protocol)
 
     def add(self, draft: RuleDraft) -> None:
-        """Take a rule; a broken one only gathers what is beneath it."""
+        """Add a rule. A broken one only collects the lines beneath it."""
         self.current = draft
         self.open = True
         if not draft.broken:
             self.drafts.append(draft)
 
     def say(self, name: str, where: Location) -> None:
-        """Note that `name` was said, and warn if it replaces what was said before."""
+        """Record the directive `name`, and warn if it replaces an earlier one."""
         before = self.said.get(name)
         if before is not None:
             self.findings.warning(
@@ -148,5 +148,5 @@ class Reading:
         self.said[name] = where
 
     def with_setting(self, name: str, value: object, where: Location) -> None:
-        """Set an option for all rules that do not say otherwise."""
+        """Set an option for all rules that do not set it themselves."""
         self.settings = {**self.settings, name: (value, where)}

@@ -1,9 +1,8 @@
 # -*- test-case-name: tests.rules.test_settings -*-
 """
-The options of a line: looked up, read, and placed where they are wrong.
+Reads the options of a line and reports errors with their places.
 
-It refuses to decide whether an option fits the rule, which only the whole rule
-shows (`portfwd.rules.draft`).
+Whether an option fits the rule is checked when the rule is complete (`portfwd.rules.draft`).
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from portfwd.rules.tokens import Line, Word, WordFault
 _TLS: Final = "TLS is written before the address: tls:HOST:PORT"
 _BY_ITSELF: Final = "delete it: a listener does so by itself"
 
-#: Options of HAProxy, nginx, socat and rinetd whose nearest name here means something else.
+#: Options of HAProxy, nginx, socat and rinetd, if the most similar name of portfwd has another meaning.
 ELSEWHERE: Final = {
     "timeout": "write idle= for silent sessions, connect-timeout= for dials",
     "proxy-timeout": "write idle=",
@@ -47,12 +46,13 @@ def read_settings(
     of: Mapping[str, OptionSpec] | None = None,
 ) -> dict[str, tuple[Any, Location]]:
     """
-    Read the options of a line, reporting what is wrong.
+    Read the options of a line and report errors.
 
-    :param side: before ``->``, after it, or None for ``default``, which takes all by their unique names.
-    :param rule: after ``->`` of a rule, not in a ``target`` clause.
-    :param of: the options that a directive takes, where `side` is None.
-    :returns: by unique name; what was wrong is left out.
+    :param side: before ``->``, after it, or None for ``default``, which accepts all options by their unique
+        names.
+    :param rule: whether the line is a rule and not a ``target`` clause, for options after ``->``.
+    :param of: the options of a directive, if `side` is None.
+    :returns: the valid options by unique name.
     """
     settings: dict[str, tuple[Any, Location]] = {}
     if not words:
@@ -83,7 +83,7 @@ def read_settings(
 
 
 def _value(reading: Reading, option: OptionSpec, text: str) -> Any:
-    """The value of an option; what many rules repeat is read once."""
+    """The value of an option. Texts that many rules repeat are parsed once."""
     try:
         return reading.values[option.name, text]
     except KeyError:
@@ -98,7 +98,7 @@ def _complain_about_word(reading: Reading, line: Line, word: Word) -> None:
 
 
 def way_out(text: str) -> str:
-    """What is written for `text`, a word without a value that is an option here or elsewhere; else empty."""
+    """A suggestion for `text`, a word without a value that is an option of some program; else empty."""
     return f"write {text}=VALUE" if text in BY_NAME or text in RULE else ELSEWHERE.get(text, "")
 
 

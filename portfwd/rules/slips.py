@@ -1,10 +1,10 @@
 # -*- test-case-name: tests.rules.test_slips -*-
 """
-The likely cause of a line that could not be read: one slip, in place of the errors that follow from it.
+Finds the single mistake that explains the errors of a line.
 
-`find_slip` is asked only about lines that were refused, so a correct file pays nothing for it. It knows other
-spellings of the arrow, a second arrow, a name without its colon, options that stand alone, comments of other
-programs, and the files of other programs.
+`find_slip` is called only for lines with errors, so a correct file costs nothing. It recognises other
+spellings of the arrow, a second arrow, a name without its colon, options on a line of their own, and the
+comments and files of other programs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from portfwd.errors import Problem
 from portfwd.rules.options import BY_NAME
 from portfwd.rules.tokens import NAME, Line, Word
 
-#: What people type, or paste from a text processor, for the arrow of a rule.
+#: Other spellings of the arrow, including those of text processors.
 ARROWS: Final = (
     "=>",
     "-->",
@@ -33,7 +33,7 @@ ARROWS: Final = (
     "\u2212>",
     ">",
 )
-#: The first words of another program's configuration, each in a form that no rules file begins with.
+#: First lines of configurations of other programs, in forms that cannot start a rules file.
 _FOREIGN: Final = (
     (
         "HAProxy",
@@ -48,7 +48,7 @@ _INSTEAD: Final = {
     "TOML": "give the file a name that ends in .toml",
     "YAML": "give the file a name that ends in .yaml if it is rinetd-uv's",
 }
-#: The first words of lines beneath a rule, whose ``->`` is no arrow of a rule.
+#: First words of lines beneath a rule. A ``->`` in such a line is not the arrow of a rule.
 _CLAUSES: Final = frozenset({"allow", "check", "deny", "filter", "route", "target"})
 _PORT = re.compile(r"\d{1,5}(?:/(?:tcp|udp))?", re.ASCII)
 _LONGEST_HINT: Final = 100
@@ -59,8 +59,8 @@ class Slip:
     """
     One mistake.
 
-    :ivar columns: where errors begin that follow from it.
-    :ivar whole_file: the rest of the file cannot be read either.
+    :ivar columns: columns of the errors that follow from it.
+    :ivar whole_file: whether the rest of the file cannot be read either.
     """
 
     problem: Problem
@@ -70,9 +70,9 @@ class Slip:
 
 def find_slip(line: Line, words: list[Word], first: bool) -> Slip | None:
     """
-    Name the one mistake that explains why `line` was refused; None if no single one is known.
+    Find the mistake that explains the errors of `line`; None if no single one is known.
 
-    :param first: no rule stands before this line in its file.
+    :param first: whether no rule precedes this line in its file.
     """
     if first:
         for program, shape in _FOREIGN:
@@ -133,7 +133,7 @@ def _arrow(line: Line, words: list[Word]) -> Slip | None:
 
 
 def _arrows(words: list[Word]) -> Iterator[tuple[Word, int, int, str]]:
-    """Each word that is an arrow or contains one: the word, where in it, how long, and which arrow."""
+    """Iterate over words that contain an arrow: the word, the arrow's position and length, and the arrow."""
     for word in words[1:]:
         if not word.quoted and word.text in ARROWS:
             yield word, 0, word.length, word.text
@@ -146,7 +146,7 @@ def _arrows(words: list[Word]) -> Iterator[tuple[Word, int, int, str]]:
 
 
 def _second_arrow(line: Line, words: list[Word]) -> Slip | None:
-    """Two arrows on a line: a chain, or targets that are to be tried one after the other."""
+    """Two arrows on a line: a chain, or several targets."""
     arrows = [word for word in words if word.text == "->" and not word.quoted]
     if len(arrows) < 2 or words[0].text in _CLAUSES:
         return None
@@ -175,7 +175,7 @@ def _name(line: Line, words: list[Word]) -> Slip | None:
 
 
 def _option(line: Line, words: list[Word]) -> Slip | None:
-    """Options on a line of their own, at the margin or beneath a rule."""
+    """Options on a line of their own, indented or not."""
     first = words[0].option()
     if first is None or words[0].quoted or first[0] not in BY_NAME:
         return None
@@ -186,7 +186,7 @@ def _option(line: Line, words: list[Word]) -> Slip | None:
 
 
 def _equals(line: Line, words: list[Word]) -> Slip | None:
-    """Blanks around the ``=`` of an option; rinetd's brackets allow them, so only where brackets are not."""
+    """Blanks around the ``=`` of an option. Lines with rinetd's brackets are skipped, which allow them."""
     for index, word in enumerate(words[1:], 1):
         text = word.text
         if word.quoted or "=" not in text or "[" in line.text[: word.column]:
@@ -206,7 +206,7 @@ def _equals(line: Line, words: list[Word]) -> Slip | None:
 
 
 def _listen_address(line: Line, words: list[Word]) -> Slip | None:
-    """A rule in rinetd's form without its first address: ``PORT HOST PORT``."""
+    """A rule of rinetd's grammar without its first address: ``PORT HOST PORT``."""
     plain = [word.text for word in words]
     if "[" in plain[-1]:
         plain = plain[: next(index for index, text in enumerate(plain) if "[" in text)]

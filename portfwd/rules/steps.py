@@ -1,10 +1,9 @@
 # -*- test-case-name: tests.rules.test_steps -*-
 """
-Work that may be interrupted: a generator that yields wherever others may have their turn.
+Work in steps: a generator that yields where its work may be interrupted.
 
-A file with ten thousand rules takes a second to read. At a start nobody waits;
-a reload reads it while traffic goes on, so whoever runs the steps stops
-between two of them. It refuses to know what time it is: `portfwd.service.daemon.slices` does.
+A file with ten thousand rules takes a second to read. A reload reads it while sessions run, so
+`portfwd.service.daemon.slices` runs the steps with pauses between them. A start runs them at once.
 """
 
 from __future__ import annotations
@@ -14,15 +13,15 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-#: Yields nothing, many times, and returns the result. A step should take well under a millisecond.
+#: Yields None after each step and returns the result. A step should take less than a millisecond.
 Steps = Generator[None, None, T]
 
 
 def finish(steps: Steps[T]) -> T:
     """
-    Do all of it now.
+    Run all steps now and return the result.
 
-    :raises Exception: whatever the work raises.
+    :raises Exception: any exception of the work.
     """
     while True:
         try:

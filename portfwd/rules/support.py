@@ -1,10 +1,9 @@
 # -*- test-case-name: tests.rules.test_support -*-
 """
-What the rules file can say but this version cannot do: one table, a row for each.
+The table of settings that can be parsed but are not supported by this version.
 
-Whoever makes something work deletes its row. `load` does not ask here; what
-starts rules does, so that nothing is ever silently left undone. It refuses to
-judge whether a rule makes sense.
+A start and ``check`` refuse rules with such settings, so none is ignored silently; `load` does not. When a
+setting becomes supported, its row is deleted.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ from portfwd.rules.steps import Steps, finish
 @frozen
 class Gap:
     """
-    One thing that does not work yet.
+    One unsupported setting.
 
-    :ivar what: its name, as the message has it.
+    :ivar what: its name in the message.
     :ivar way_out: what to do instead.
-    :ivar find: the places where a rule uses it.
+    :ivar find: returns the places where a rule uses it.
     """
 
     what: str
@@ -37,30 +36,30 @@ class Gap:
 
 
 def unsupported(ruleset: Ruleset) -> tuple[Problem, ...]:
-    """An error for everything in `ruleset` that this version cannot do, in the order of the files."""
+    """An error for each unsupported setting in `ruleset`, in the order of the files."""
     return finish(unsupported_in_steps(ruleset))
 
 
 def unsupported_in_steps(ruleset: Ruleset) -> Steps[tuple[Problem, ...]]:
-    """Do what `unsupported` does, a rule at a time."""
+    """Do what `unsupported` does, in steps of one rule."""
     problems: list[Problem] = []
     for rule in ruleset.rules:
         for gap in GAPS:
             problems.extend(_problem(where, gap.what, gap.way_out) for where in gap.find(rule))
         yield
     findings = Findings()
-    # What one 'default' line gives to many rules is said once.
+    # A `default` line that applies to many rules is reported once.
     findings.extend(dict.fromkeys(problems))
     return findings.sorted(ruleset.files)
 
 
 def everything_wrong(refusal: RulesError) -> tuple[Problem, ...]:
-    """The problems of a refused file, and what of its good rules cannot be done, in order."""
+    """The problems of a refused file, and the unsupported settings of its valid rules, in order."""
     return finish(everything_wrong_in_steps(refusal))
 
 
 def everything_wrong_in_steps(refusal: RulesError) -> Steps[tuple[Problem, ...]]:
-    """Do what `everything_wrong` does, a rule at a time."""
+    """Do what `everything_wrong` does, in steps of one rule."""
     if not isinstance(refusal, RefusedFile):
         return refusal.problems
     findings = Findings()
@@ -74,7 +73,7 @@ def _problem(where: Location, what: str, way_out: str) -> Problem:
 
 
 def _place(rule: Rule, name: str) -> Location:
-    """Where an option was written; the rule itself for one that was not read from text."""
+    """The place of an option, or of the rule if it was not parsed from text."""
     return next((where for written, where in rule.places if written == name), rule.where)
 
 

@@ -1,10 +1,9 @@
 # -*- test-case-name: tests.rules.test_tokens -*-
 """
-A line of a rules file, cut into words that know their column.
+Splits a line of a rules file into words with their columns.
 
-Words are separated by blanks and tabs; ``#`` starts a comment anywhere outside
-quotes; a quoted part may open a word or follow ``:``, ``=`` or ``,`` in it, and
-ends the word. It refuses to know what any word means.
+Words are separated by blanks and tabs. ``#`` starts a comment anywhere outside quotes. A quoted part may
+start a word or follow ``:``, ``=`` or ``,`` in it, and it ends the word.
 """
 
 from __future__ import annotations
@@ -16,33 +15,33 @@ from attrs import frozen
 
 from portfwd.errors import Location
 
-#: Characters of a line: a hundred targets with all their options; more is a file without line ends.
+#: Most characters of a line, enough for a hundred targets with all their options.
 MAX_LINE: Final = 64 * 1024
 
 _BARE_UNTIL_QUOTE = re.compile(r'[^ \t"#]*')
 _BLANKS = re.compile(r"[ \t]*")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _ESCAPED = re.compile(r'\\(["\\])')
-#: Control characters, and blanks that look like the ordinary one but are not.
+#: Control characters, and characters that look like a blank.
 _BAD = re.compile("[\x00-\x08\x0a-\x1f\x7f-\xa0\u200b\u2028\u2029\ufeff]")
-#: Quotes that a text processor puts in place of the plain one; within plain quotes they are text.
+#: Quotes of text processors. Inside plain quotes they are ordinary characters.
 _QUOTES: Final = "\u201c\u201d\u201e\u2018\u2019\u00ab\u00bb"
 _TYPOGRAPHIC = re.compile(f"[{_QUOTES}]")
-#: Wider than any option's key, so that a key in another script is still called an unknown option.
+#: Matches more than the keys of options, so a key with other letters is reported as an unknown option.
 _KEY = re.compile(r"([^\W\d][\w.-]*)=")
-#: What a word must not hold if it is to stand without quotes.
+#: Characters that a word without quotes must not contain.
 _NEEDS_QUOTES = re.compile(rf'[ \t"#{_QUOTES}]')
 NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*", re.ASCII)
 
 
 class WordFault(ValueError):
     """
-    One thing wrong with a word; raised by readers of values, caught by readers of lines.
+    An error in a word. Readers of values raise it, readers of lines catch it.
 
-    It never leaves this package: it becomes a `Problem` where the place is known.
+    It never leaves this package; the reader of the line converts it to a `Problem` with a place.
 
-    :ivar start: where in the word it begins, in characters.
-    :ivar length: how many characters it takes; 0 for the rest of the word.
+    :ivar start: its offset in the word, in characters.
+    :ivar length: its length in characters; 0 for the rest of the word.
     """
 
     def __init__(self, code: str, message: str, hint: str = "", start: int = 0, length: int = 0) -> None:
@@ -54,18 +53,18 @@ class WordFault(ValueError):
         self.length = length
 
     def moved(self, start: int) -> WordFault:
-        """The same fault seen from `start` characters before."""
+        """The same fault in a word that begins `start` characters earlier."""
         return WordFault(self.code, self.message, self.hint, self.start + start, self.length)
 
 
 class Word(NamedTuple):
     """
-    A word of a line; a tuple, because a file of 10 000 rules makes 70 000 of them.
+    A word of a line. It is a tuple, because a file of 10 000 rules has 70 000 words.
 
-    :ivar text: what it says, quotes and escapes removed.
-    :ivar column: from 1, in characters.
-    :ivar length: how long it is in the file.
-    :ivar bare: how many characters of `text` stand before its quoted part.
+    :ivar text: its text without quotes and escapes.
+    :ivar column: its column, from 1, in characters.
+    :ivar length: its length in the file.
+    :ivar bare: number of characters of `text` before its quoted part.
     """
 
     text: str
@@ -75,7 +74,7 @@ class Word(NamedTuple):
 
     @property
     def quoted(self) -> bool:
-        """Whether a part of it stands in quotes."""
+        """Whether a part of it is quoted."""
         return self.bare < self.length
 
     def option(self) -> tuple[str, Word] | None:
@@ -90,11 +89,11 @@ class Word(NamedTuple):
         return match[1], Word(text[start:], column + start, length - start, bare - start)
 
     def rest(self, start: int) -> Word:
-        """The word without its first `start` characters, which must be bare ones."""
+        """The word without its first `start` characters, which must not be quoted."""
         return Word(self.text[start:], self.column + start, self.length - start, self.bare - start)
 
     def split(self, separator: str) -> list[Word]:
-        """The parts between separators in the bare part; the last keeps the quoted part."""
+        """Split the unquoted part at a separator. The last part keeps the quoted part."""
         if separator not in self.text:
             return [self]
         *before, last = self.text[: self.bare].split(separator)
@@ -123,7 +122,7 @@ class Line:
 
     @property
     def indented(self) -> bool:
-        """Whether a blank comes first."""
+        """Whether the line starts with a blank."""
         return self.text[:1] in {" ", "\t"}
 
     def at(self, word: Word) -> Location:
@@ -135,7 +134,7 @@ class Line:
         return Location(self.file, self.number, column, max(length, 1), self.text)
 
     def place(self, word: Word, fault: WordFault) -> Location:
-        """The place of a fault in a word; the whole word where quotes shift the columns."""
+        """The place of a fault in a word; the whole word if quotes shift the columns."""
         if fault.start > word.bare:
             return self.at(word)
         length = fault.length or word.length - fault.start
@@ -143,10 +142,10 @@ class Line:
 
     def words(self) -> list[Word]:
         """
-        Cut the line.
+        Split the line.
 
-        :raises Fault: for a quote that is not closed or stands where none may, and
-            for control characters; its start counts from the line's first character.
+        :raises Fault: a quote is not closed or not allowed, or there is a control character. Its start counts
+            from the first character of the line.
         """
         text = self.text
         if len(text) > MAX_LINE:
@@ -182,7 +181,7 @@ class Line:
 
 
 def bad_character(character: str) -> WordFault:
-    """The fault for a character that nobody can see, or that stands for another."""
+    """The fault for an invisible character, or one that looks like another."""
     if character == "\r":
         return WordFault(
             "bad-character",
@@ -241,17 +240,17 @@ def _with_quotes(text: str) -> list[Word]:
 
 
 def quote(text: str) -> str:
-    """`text` in double quotes, as `Line.words` reads it back."""
+    """`text` in double quotes, as `Line.words` parses it."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def spell(text: str) -> str:
-    """A word as a file has to write it: in quotes only where it must be."""
+    """A word for a rules file, quoted if necessary."""
     if not text or text == "->" or _NEEDS_QUOTES.search(text) or _KEY.match(text):
         return quote(text)
     return text
 
 
 def spell_value(text: str) -> str:
-    """The value of an option as a file has to write it."""
+    """The value of an option for a rules file, quoted if necessary."""
     return quote(text) if not text or _NEEDS_QUOTES.search(text) else text

@@ -1,8 +1,8 @@
 # -*- test-case-name: tests.rules.test_whole -*-
 """
-What only the whole file shows: names and listen addresses used twice, ranges, routes.
+Checks the rules of a file together: names and listen addresses used twice, ranges, routes.
 
-Values in, problems out. `portfwd.rules.claims` compares the addresses.
+`portfwd.rules.claims` compares the addresses.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from portfwd.values import is_literal
 
 
 def verify(rules: Sequence[Rule], findings: Findings, directives: Sequence[Directive] = ()) -> None:
-    """Report what is wrong between the rules of a file and its includes, and within each as a whole."""
+    """Report errors in rules as a whole, and conflicts between rules."""
     finish(verify_in_steps(rules, findings, directives))
 
 
 def verify_in_steps(
     rules: Sequence[Rule], findings: Findings, directives: Sequence[Directive] = ()
 ) -> Steps[None]:
-    """Do what `verify` does; what compares all listeners is one step for each host."""
+    """Do what `verify` does, in steps of one rule or one host."""
     _check_names(rules, findings)
     yield
     yield from check_claims(rules, directives, findings)
@@ -63,7 +63,7 @@ def _check_names(rules: Iterable[Rule], findings: Findings) -> None:
             continue
         unnamed = rule.name == address_text(rule.listen, quoted=False)
         if unnamed and other.listen == rule.listen and _can_clash(rule):
-            continue  # that they listen on the same address says it all
+            continue  # the conflict of their addresses is reported already
         findings.error(
             rule.where,
             "duplicate-name",

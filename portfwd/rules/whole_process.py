@@ -1,10 +1,10 @@
 # -*- test-case-name: tests.rules.test_whole_process -*-
 """
-The directives about the process as a whole, and those about several rules: ``limits`` and ``metrics``.
+The directives ``limits`` and ``metrics``, which apply to the process or to several rules.
 
-Their lines are judged where they are read, so that what is wrong is told with its place, and kept as
-text like other directives. What they mean, `overall_limits`, `shared_limits` and `metrics_listener` say. Of
-several lines, for ``limits NAME`` of those with one name, the last one counts, as a whole.
+Their lines are checked when they are read, so errors have places, and kept as text like other directives.
+`overall_limits`, `shared_limits` and `metrics_listener` interpret them. The last of several lines counts as a
+whole; for ``limits NAME`` the last one with that name.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from portfwd.rules.reading import FileScope, Reading
 from portfwd.rules.settings import read_settings
 from portfwd.rules.tokens import NAME, Line, Word, WordFault
 
-#: What the ``limits`` line takes, with the meaning and the bounds that rules have. A rate of
-#: all rules together is none of them: those who wait for it would wait for each other.
+#: Options of the ``limits`` line, with the same meaning and bounds as in rules. A rate for all rules together
+#: is not possible, because waiting rules would block each other.
 LIMITS: Final[Mapping[str, OptionSpec]] = MappingProxyType(
     {key: RULE[key] for key in ("max-conns", "max-conns-per-source", "rate-per-source", "on-limit")}
 )
-#: What a ``limits NAME`` line takes: what those that a rule may have of its own take.
+#: Options of a ``limits NAME`` line: those of the limits of a rule.
 SHARED: Final[Mapping[str, OptionSpec]] = MappingProxyType({**LIMITS, "rate": RULE["rate"]})
-#: What the ``metrics`` line takes beside its address.
+#: Options of the ``metrics`` line after its address.
 METRICS: Final[Mapping[str, OptionSpec]] = MappingProxyType({"mode": LISTENER["mode"]})
 
 
@@ -55,20 +55,20 @@ def overall_limits(ruleset: Ruleset) -> Bounds:
 
 
 def shared_limits(ruleset: Ruleset) -> Mapping[str, Bounds]:
-    """By name, the limits that rules share."""
+    """The limits that rules share, by name."""
     lines = {line.words[0]: line for line in ruleset.directives if line.name == "limits" and line.words}
     return {name: rule_bounds(Options(**_values(SHARED, line))) for name, line in lines.items()}
 
 
 def shared_line(ruleset: Ruleset, rule: Rule) -> Directive | None:
-    """The ``limits NAME`` line that `rule` has a share in; None without ``limit=``."""
+    """The ``limits NAME`` line that `rule` uses; None without ``limit=``."""
     name = rule.options.limit
     named = (line for line in reversed(ruleset.directives) if line.name == "limits" and line.words == (name,))
     return None if name is None else next(named, None)
 
 
 def check_shared(rules: Sequence[Rule], directives: Sequence[Directive], findings: Findings) -> None:
-    """Report rules whose ``limit=`` names no ``limits NAME`` line, and lines that no rule names."""
+    """Report rules whose ``limit=`` has no ``limits NAME`` line, and lines that no rule uses."""
     lines = {line.words[0]: line for line in directives if line.name == "limits" and line.words}
     used = set()
     for rule in rules:
@@ -94,7 +94,7 @@ def check_shared(rules: Sequence[Rule], directives: Sequence[Directive], finding
 
 
 def metrics_listener(ruleset: Ruleset) -> ListenSpec | None:
-    """Where metrics are to be had; None where nobody asks for them."""
+    """The address of the metrics page; None if there is none."""
     line = _last(ruleset, "metrics")
     if line is None:
         return None
@@ -105,7 +105,7 @@ def metrics_listener(ruleset: Ruleset) -> ListenSpec | None:
 
 
 def wants_figures(ruleset: Ruleset) -> bool:
-    """Whether somebody may ask what sessions did once they are closed."""
+    """Whether the counts of closed sessions are needed later."""
     return any(one.name in {"metrics", "admin", "manhole"} for one in ruleset.directives)
 
 
@@ -183,7 +183,7 @@ def read_metrics(reading: Reading, scope: FileScope, line: Line, words: list[Wor
 
 
 def _read_listener(text: str, port_of_service: PortOfService) -> Place:
-    # Quoted or not makes no difference here, and is not kept.
+    # Quotes make no difference here and are not kept.
     place = read_place(Word(text, 1, len(text), len(text)), Role.LISTEN, port_of_service)
     if place.kind not in (Kind.TCP, Kind.UNIX) or (place.ports is not None and len(place.ports) > 1):
         raise WordFault(

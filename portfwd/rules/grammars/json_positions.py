@@ -1,8 +1,8 @@
 # -*- test-case-name: tests.rules.grammars.test_realm -*-
 """
-Where the keys of a JSON file stand: a scan of its tokens beside the real parser, which has accepted the text.
+Finds the places of the keys of a JSON file by scanning its tokens.
 
-It takes time that grows with the text. It refuses to know what a key means.
+The text must be valid; the real parser checks it first. The time is linear in the length of the text.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 from portfwd.errors import Location
 from portfwd.rules.grammars.toml_positions import Path, TomlPositions
 
-#: A string, a bracket, or any other value; blanks, commas and colons are between them.
+#: A token: a string, a bracket, or any other value. Blanks, commas and colons separate them.
 _TOKEN: Final = re.compile(r'"((?:[^"\\]|\\.)*+)"|[][{}]|[^][{}\s,:"]++', re.DOTALL)
 
 
@@ -21,7 +21,7 @@ class JsonPositions(TomlPositions):
     """
     The places of one file.
 
-    :ivar repeated: the keys that their object has before already.
+    :ivar repeated: keys that occur more than once in their object.
     """
 
     def __init__(self, name: str, text: str) -> None:
@@ -62,7 +62,7 @@ class JsonPositions(TomlPositions):
             key = bool(kinds) and kinds[-1] == "{"
 
     def _put(self, path: Path, where: Location) -> None:
-        # A JSON file is as deep as it likes; keys of ours are not.
+        # JSON files may be nested deeper than any known key.
         if len(path) <= _DEEPEST:
             self._found.setdefault(path, where)
 

@@ -1,9 +1,8 @@
 # -*- test-case-name: tests.rules.grammars.test_native -*-
 """
-A rule of the native grammar: ``NAME: LISTEN OPTIONS -> TARGET, TARGET OPTIONS``.
+Reads a rule of the native grammar: ``NAME: LISTEN OPTIONS -> TARGET, TARGET OPTIONS``.
 
-One line in, one draft in the reading. It refuses to look at the lines beneath,
-which `portfwd.rules.clauses` reads.
+It adds one draft to the reading. `portfwd.rules.clauses` reads the lines beneath.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from portfwd.rules.tokens import NAME, Line, Word, WordFault
 
 
 def find_arrow(words: list[Word]) -> int | None:
-    """The index of the bare word ``->``, which makes a line a native rule."""
+    """The index of the unquoted word ``->``, which only native rules have."""
     for index, word in enumerate(words):
         if word.text == "->" and not word.quoted:
             return index
@@ -25,7 +24,7 @@ def find_arrow(words: list[Word]) -> int | None:
 
 
 def read_rule(reading: Reading, scope: FileScope, line: Line, words: list[Word], arrow: int) -> None:
-    """Read a rule; with errors it is added as a broken one, so that its clauses are still checked."""
+    """Read a rule. If it has errors, it is added as a broken one, so its clauses are still checked."""
     scope.plain = False
     findings = reading.findings
     failed_before, findings.failed = findings.failed, False

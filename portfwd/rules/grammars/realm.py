@@ -1,10 +1,10 @@
 # -*- test-case-name: tests.rules.grammars.test_realm -*-
 """
-realm's files, TOML or JSON: ``endpoints`` with ``listen`` and ``remote``, and ``network`` for all or for one.
+Reads realm's files in TOML or JSON: ``endpoints`` with ``listen`` and ``remote``, and ``network``.
 
-An endpoint becomes a rule for TCP unless ``no_tcp`` is set, and one for UDP if ``use_udp`` is. It refuses
-what would send bytes another way than realm does: WebSocket and TLS of its transports, and a network
-interface.
+An endpoint becomes a rule for TCP unless ``no_tcp`` is set, and one for UDP if ``use_udp`` is set. Settings
+that would change the transmitted bytes are refused: WebSocket and TLS of realm's transports, and network
+interfaces.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from portfwd.rules.reading import Reading
 from portfwd.rules.steps import Steps
 from portfwd.rules.tokens import Word, WordFault
 
-#: Key of the file that only realm's files have.
+#: A key that only realm's files have.
 ENDPOINTS: Final = "endpoints"
 _TOP: Final = {
     "log": "the program's own log goes to --logfile, and 'log access=' writes a line for each session",
     "dns": "names are looked up by the system's resolver, again after dns-refresh=",
 }
 _ENDPOINT: Final = frozenset({"listen", "remote", "extra_remotes", "balance", "through", "network"})
-#: Keys of an endpoint without which bytes would go another way.
+#: Keys of an endpoint that cannot be ignored, because they change how bytes are sent.
 _REFUSED: Final = {
     "listen_transport": (
         "WebSocket and TLS of realm's transports are not spoken",
@@ -73,7 +73,7 @@ Settings = dict[str, tuple[Any, Location]]
 
 
 def read_json(reading: Reading, name: str, text: str) -> Steps[None]:
-    """Read a JSON file, its syntax in one go, its endpoints one by one."""
+    """Read a JSON file. The syntax is parsed in one step, then each endpoint in one."""
     text = text.removeprefix("\ufeff")
     try:
         table = json.loads(text)
@@ -99,10 +99,10 @@ def read_json(reading: Reading, name: str, text: str) -> Steps[None]:
 
 
 class RealmReader(TableReader):
-    """One reading of one file of realm's."""
+    """The reading of one file of realm."""
 
     def read(self, table: Table) -> Steps[None]:
-        """Read its endpoints, one by one."""
+        """Read the endpoints, in steps of one."""
         known = frozenset({*_TOP, "network", ENDPOINTS})
         for key in table:
             if key not in known:
@@ -117,7 +117,7 @@ class RealmReader(TableReader):
             yield
 
     def _network(self, table: Table, path: Path) -> Network:
-        """What a ``network`` says; what has no meaning is told here, once."""
+        """Read a ``network``. Settings without a meaning here are reported once."""
         found: Network = {}
         path = (*path, "network")
         network = table.get("network", {})
@@ -258,7 +258,7 @@ class RealmReader(TableReader):
             self._set(settings if not index else targets[index][2], "weight", where, weight)
 
     def place(self, path: Path) -> Location:
-        """Where a key stands."""
+        """The place of a key."""
         return self._positions.at(path)
 
     def _through(self, table: Table, path: Path, settings: Settings) -> None:

@@ -1,10 +1,9 @@
 # -*- test-case-name: tests.rules.grammars.test_rinetd -*-
 """
-A rule as rinetd, rinetd-uv and oxidinetd write it: ``ADDR PORT ADDR PORT [OPTION=VALUE, …]``.
+Reads a rule in the form of rinetd, rinetd-uv and oxidinetd: ``ADDR PORT ADDR PORT [OPTION=VALUE, …]``.
 
-rinetd-uv's ``unix:/path`` takes the place of an address and its port. Blanks may
-surround ``[``, ``,`` and ``=``. It refuses native options in the brackets: what
-rinetd does not read should not look like rinetd's.
+rinetd-uv's ``unix:/path`` replaces an address and its port. Blanks may surround ``[``, ``,`` and ``=``.
+Native options in the brackets are refused, because rinetd could not read them.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _OPTION = re.compile(
     r'[ \t]*([A-Za-z][A-Za-z0-9_-]*)[ \t]*=[ \t]*("(?:[^"\\]|\\.)*"|\[[^\[\]]*\]|[^,\[\] \t]*)[ \t]*'
 )
 _SECONDS = re.compile(r"\d{1,9}", re.ASCII)
-#: rinetd's and rinetd-uv's options, and what they are called here.
+#: Options of rinetd and rinetd-uv, and their names in portfwd.
 _OPTIONS: Final = {
     "timeout": "idle",
     "src": "src",
@@ -38,7 +37,7 @@ _OPTIONS: Final = {
 
 
 def read_rule(reading: Reading, scope: FileScope, line: Line, words: list[Word]) -> None:
-    """Read a rule; with errors it is added as a broken one."""
+    """Read a rule. If it has errors, it is added as a broken one."""
     findings = reading.findings
     failed_before, findings.failed = findings.failed, False
     scope.plain = scope.plain and len(words) == 4
@@ -73,7 +72,7 @@ _SHAPE: Final = "write LISTEN -> TARGET, or rinetd's ADDRESS PORT ADDRESS PORT"
 
 
 def _read_address(reading: Reading, line: Line, rest: list[Word], role: Role) -> Place | None:
-    """Take an address and its port from `rest`; None when an error was reported, or they are cut short."""
+    """Take an address and its port from `rest`. None if there was an error, or if one of them is missing."""
     word = rest.pop(0)
     if word.text.startswith("unix:"):
         try:
@@ -126,7 +125,7 @@ def _read_port(reading: Reading, address: Word, word: Word, host: str, role: Rol
 def _read_options(
     reading: Reading, line: Line, first: Word, last: Word, listen: Place | None, target: Place
 ) -> dict[str, tuple[Any, Location]]:
-    """Read ``[ … ]``, from the line's own text because its blanks do not separate."""
+    """Read ``[ … ]`` from the text of the line, because blanks do not separate words there."""
     findings = reading.findings
     settings: dict[str, tuple[Any, Location]] = {}
     position = first.column - 1

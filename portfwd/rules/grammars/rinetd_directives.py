@@ -1,9 +1,8 @@
 # -*- test-case-name: tests.rules.grammars.test_rinetd_directives -*-
 """
-The directives of rinetd and rinetd-uv: what each means here, or a warning that it means nothing.
+Reads the directives of rinetd and rinetd-uv.
 
-It refuses to be silent: a directive without a counterpart is read, checked and
-warned about.
+A directive without a counterpart in portfwd is checked, and a warning says that it has no effect.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _NUMBER = re.compile(r"\d{1,18}", re.ASCII)
 
 
 def one_word(reading: Reading, line: Line, words: list[Word], what: str) -> Word | None:
-    """The one word that a directive takes, or None after reporting that it is not one."""
+    """The single word of a directive. None if there is not exactly one, which is reported."""
     if len(words) < 2 or not words[1].text:
         reading.findings.error(line.at(words[0]), "missing-argument", f"'{words[0].text}' needs {what}")
         return None
@@ -89,10 +88,10 @@ def _setting(name: str) -> ReadLine:
 @frozen
 class _Meaningless:
     """
-    A directive of rinetd-uv that has no counterpart.
+    A directive of rinetd-uv without a counterpart.
 
-    :ivar words: what it takes; empty for a number, None for the name of a file.
-    :ivar instead: what holds here.
+    :ivar words: its possible values; empty for a number, None for a file name.
+    :ivar instead: what portfwd does instead.
     """
 
     words: tuple[str, ...] | None
@@ -137,7 +136,7 @@ RINETD: Final[Mapping[str, ReadLine]] = MappingProxyType(
         "pool-min-free": _POOL,
         "pool-max-free": _POOL,
         "pool-trim-delay": _POOL,
-        # rinetd-uv's holds for all of its rules together; the bound of each is the nearest there is.
+        # rinetd-uv's limit is for all rules together. A limit for each rule is the nearest equivalent.
         "max-udp-connections": _setting("max-assocs"),
         "statusfile": _Meaningless(None, _STATUS),
         "statusinterval": _Meaningless((), _STATUS),

@@ -1,8 +1,6 @@
 # -*- test-case-name: tests.rules.grammars.test_toml -*-
 """
-What the readers of TOML and of JSON have in common: keys of tables, taken with their places.
-
-It refuses to know which keys there are.
+The common part of the readers of TOML and JSON: tables whose keys are taken with their places.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ Table = dict[str, Any]
 
 
 class TableReader:
-    """One reading of one file; paths are tuples of keys and indices."""
+    """The reading of one file. Paths are tuples of keys and indices."""
 
     def __init__(self, reading: Reading, positions: TomlPositions, form: str = "toml") -> None:
         self._form = form
@@ -73,5 +71,5 @@ class TableReader:
 
 
 def _halves(text: str) -> bool:
-    """Whether half of a surrogate pair is in a text: an escape of JSON may make one."""
+    """Whether a text contains half of a surrogate pair, as escapes of JSON can."""
     return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)

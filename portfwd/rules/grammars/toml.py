@@ -2,8 +2,8 @@
 """
 oxidinetd's TOML form (realm's has `endpoints`), with the native options and ``name`` as extra keys of a rule.
 
-``tomllib`` tells no positions, so a problem carries the key path, and the line
-where `portfwd.rules.grammars.toml_positions` finds it. It refuses keys that it does not know.
+``tomllib`` gives no positions, so problems have the path of the key, and its line if
+`portfwd.rules.grammars.toml_positions` finds it. Unknown keys are errors.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ _PROTOCOLS: Final = {
     "udptotcp": (Kind.UDP, Kind.TCP),
     "tcptoudp": (Kind.TCP, Kind.UDP),
 }
-#: A key has no more parts between its dots: no key of ours has two, and tomllib needs the square of them.
-#: Text is not told apart from keys here, so it is more than the labels of any name in use.
+#: Most parts of a dotted key. No known key has two, and the time of tomllib is quadratic in them. The test
+#: does not distinguish texts from keys, so the bound is above the labels of any host name.
 MAX_PARTS: Final = 64
 _LONG_KEY = re.compile(
     rf"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){{{MAX_PARTS}}}""", re.ASCII
@@ -54,7 +54,7 @@ _OPTION_KEYS: Final = {key: name for name in BY_NAME for key in (name, name.repl
 
 
 def read_toml(reading: Reading, name: str, text: str) -> Steps[None]:
-    """Read a whole TOML file into the reading; its syntax in one go, its rules one by one."""
+    """Read a TOML file. The syntax is parsed in one step, then each rule in one."""
     text = text.removeprefix("\ufeff")
     long = _LONG_KEY.search(text)
     if long is not None:
@@ -76,7 +76,7 @@ def read_toml(reading: Reading, name: str, text: str) -> Steps[None]:
 
 
 def _complain_about_syntax(reading: Reading, name: str, text: str, error: Exception) -> None:
-    """Place what tomllib says; it also lets int's and its own refusals through."""
+    """Convert an error of tomllib, which may also be one of `int`, to a problem with a place."""
     message = "it is nested too deep" if isinstance(error, RecursionError) else str(error).split("\n")[0]
     match = _AT.search(message)
     lines = text.split("\n")
@@ -91,7 +91,7 @@ def _complain_about_syntax(reading: Reading, name: str, text: str, error: Except
 
 
 class _File(TableReader):
-    """One reading of one TOML file; paths are tuples of keys and indices."""
+    """The reading of one TOML file. Paths are tuples of keys and indices."""
 
     def read(self, table: Table) -> Steps[None]:
         for key in table:
@@ -253,13 +253,13 @@ class _File(TableReader):
 
 
 def _option_text(name: str, value: Any) -> str | None:
-    """The text of an option whose value TOML has typed; None for a type that no option has."""
+    """The text of an option from a typed value of TOML; None for a type that no option has."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, int):
-        # TOML writes permission bits as 0o660, which is a number by the time it arrives here.
+        # TOML has already converted permission bits such as 0o660 to a number.
         return oct(value) if name == "mode" else str(value) if abs(value) < 10**18 else "9" * 18
     if isinstance(value, float):
         return f"{value:f}".rstrip("0").removesuffix(".")

@@ -1,10 +1,9 @@
 # -*- test-case-name: tests.rules.grammars.test_toml -*-
 """
-Where the keys of a TOML file stand: a scan of its lines beside the real parser.
+Finds the places of the keys of a TOML file by scanning its lines.
 
-It finds headers and keys that begin a line, which is how people write these
-files. It refuses to guess: in a file with multi-line strings, and for keys of
-inline tables, the place is the nearest table that it did find.
+It finds headers and keys at the start of a line, as in most files. In a file with multi-line strings, and for
+keys of inline tables, the place is the nearest table that it has found.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ class TomlPositions:
     """
     The places of one file.
 
-    :ivar name: the file, as messages call it.
+    :ivar name: name of the file in messages.
     """
 
     def __init__(self, name: str, text: str) -> None:
@@ -37,7 +36,7 @@ class TomlPositions:
         return f"<TomlPositions {self.name} {len(self._found)} keys>"
 
     def at(self, path: Path) -> Location:
-        """The place of a key, or of the nearest thing around it; always with the key's path."""
+        """The place of a key, or of the nearest enclosing table; always with the path of the key."""
         key = ""
         for part in path:
             key += f"[{part}]" if isinstance(part, int) else f".{part}" if key else part
@@ -71,7 +70,7 @@ class TomlPositions:
 
     @staticmethod
     def _resolve(keys: list[str], counts: dict[Path, int]) -> Path:
-        """The path of a header: an array of tables in the middle means its last element."""
+        """The path of a header. An array of tables in the middle stands for its last element."""
         path: Path = ()
         for index, key in enumerate(keys):
             path = (*path, key)

@@ -1,10 +1,9 @@
 # -*- test-case-name: tests.rules.grammars.test_yaml -*-
 """
-rinetd-uv's YAML form: ``global:`` and ``rules:``.
+Reads rinetd-uv's YAML form: ``global:`` and ``rules:``.
 
-A rule with several ``bind:`` becomes as many rules here, called NAME, NAME-2 and so on. What has no
-meaning here is warned about, as in the conf form. It refuses keys that it does not know, which
-rinetd-uv only warns about.
+A rule with several ``bind:`` becomes several rules named NAME, NAME-2 and so on. Settings without a
+counterpart cause warnings, as in the conf form. Unknown keys are errors; rinetd-uv only warns about them.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from portfwd.rules.reading import FileScope, Reading
 from portfwd.rules.steps import Steps
 from portfwd.rules.tokens import NAME, Line, Word, WordFault
 
-#: Keys of ``global:`` and ``status:``, and the directives of the conf form that say the same.
+#: Keys of ``global:`` and ``status:``, and the equivalent directives of the conf form.
 _GLOBAL: Final = {
     "log_file": "logfile",
     "pid_file": "pidfile",
@@ -68,14 +67,14 @@ Settings = dict[str, tuple[Any, Location]]
 
 
 def read_yaml(reading: Reading, name: str, text: str) -> Steps[None]:
-    """Read a whole YAML file into the reading; an event and a rule at a time."""
+    """Read a YAML file, in steps of one event and one rule."""
     root = yield from read_nodes(reading.findings, name, text.removeprefix("\ufeff"))
     if root is not None and (not isinstance(root, Text) or not root.empty):
         yield from _File(reading, name).read(root)
 
 
 class _File:
-    """One reading of one YAML file."""
+    """The reading of one YAML file."""
 
     def __init__(self, reading: Reading, name: str) -> None:
         self._reading = reading
@@ -151,7 +150,7 @@ class _File:
         return entries
 
     def _set(self, settings: Settings, name: str, key: str, node: Node, text: str | None = None) -> None:
-        """Set an option to what `node`, or `text`, says."""
+        """Set an option to the value of `node`, or to `text`."""
         text = self._text(node) if text is None else text
         if text is None:
             return
@@ -169,7 +168,7 @@ class _File:
         return text
 
     def _seconds(self, settings: Settings, name: str, key: str, node: Node) -> None:
-        """Set an option to a number of seconds; 0 leaves it as it is."""
+        """Set an option to a number of seconds; 0 leaves it unchanged."""
         text = self._number(node, key)
         if text is not None and text.strip("0"):
             self._set(settings, name, key, node, text)
@@ -200,7 +199,7 @@ class _File:
                 self._directive(_GLOBAL[key], key, where, value)
 
     def _directive(self, directive: str, key: str, where: Location, node: Node) -> None:
-        """Let the reader of the conf form's directive take a key and its value."""
+        """Pass a key and its value to the reader of the equivalent directive."""
         text = self._text(node)
         if text is None:
             return
@@ -253,9 +252,9 @@ class _File:
 
     def _share(self, targets: list[TargetDraft], settings: Settings) -> None:
         """
-        Make the first target's options the rule's, and give the others what they had without that.
+        Make the options of the first target those of the rule, and restore the defaults for the others.
 
-        A native rule has its first target on its own line, with the rule's options.
+        A native rule has its first target on its own line, so that target has the options of the rule.
         """
         before = {**self._reading.settings, **settings}
         for name, item in targets[0].settings.items():
@@ -304,7 +303,7 @@ class _File:
             return None
 
     def _target(self, node: Node) -> tuple[TargetDraft, bool] | None:
-        """A target, and whether its protocol is written."""
+        """A target, and whether its protocol is written in the file."""
         settings: Settings = {}
         dest = node
         if not isinstance(node, Text):
@@ -329,7 +328,7 @@ class _File:
 
     @staticmethod
     def _for(target: tuple[TargetDraft, bool], listen: Place) -> TargetDraft:
-        """The target of one bind: without a protocol of its own it has the bind's."""
+        """The target for one bind. Without a protocol it has that of the bind."""
         draft, written = target
         if is_datagram(listen) and not written and draft.place.kind is Kind.TCP:
             return evolve(draft, place=evolve(draft.place, kind=Kind.UDP))

@@ -1,10 +1,10 @@
 # -*- test-case-name: tests.rules.grammars.test_yaml -*-
 """
-The text of a YAML file as mappings, lists and texts that know their line and column.
+Parses a YAML file into mappings, lists and texts with their lines and columns.
 
-PyYAML, of the extra ``yaml``, cuts the text into events, one after the other. No value gets a type
-and no tag an object. It refuses aliases, which rinetd-uv ignores too, so that no node stands for more
-than was written. It refuses what is nested deeper than `MAX_DEPTH`.
+PyYAML (extra ``yaml``) splits the text into events. Values stay texts, and tags create no objects. Aliases
+are refused, as they are ignored by rinetd-uv, so no node is larger than its text. Nesting deeper than
+`MAX_DEPTH` is refused.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from portfwd.errors import Location
 from portfwd.rules.findings import Findings, shown
 from portfwd.rules.steps import Steps
 
-#: Twice what rinetd-uv's form needs.
+#: Deepest nesting: twice that of rinetd-uv's form.
 MAX_DEPTH: Final = 12
 
 
@@ -26,7 +26,7 @@ class Text:
     """
     A scalar.
 
-    :ivar plain: whether it stands without quotes.
+    :ivar plain: whether it is written without quotes.
     """
 
     value: str
@@ -35,7 +35,7 @@ class Text:
 
     @property
     def empty(self) -> bool:
-        """Whether it is YAML's null, which says nothing."""
+        """Whether it is YAML's null."""
         return self.plain and self.value in {"", "~", "null"}
 
 
@@ -49,7 +49,7 @@ class Items:
 
 @frozen
 class Mapping:
-    """A mapping: for each key its place and its value; keys without a value are left out."""
+    """A mapping from keys to their places and values. Keys without a value are left out."""
 
     nodes: dict[str, tuple[Location, Node]]
     where: Location
@@ -59,7 +59,7 @@ Node = Text | Items | Mapping
 
 
 class YamlFault(Exception):
-    """What ends the reading of a file; it never leaves the grammar."""
+    """An error that ends the reading of a file. It never leaves this package."""
 
     def __init__(self, code: str, message: str, where: Location, hint: str = "") -> None:
         super().__init__(message)
@@ -68,7 +68,7 @@ class YamlFault(Exception):
 
 def read_nodes(findings: Findings, name: str, text: str) -> Steps[Node | None]:
     """
-    The one document of a file; None if it is empty, or wrong, which is reported.
+    Parse the single document of a file. None if it is empty, or if it has an error, which is reported.
 
     A step is one event.
     """
@@ -100,14 +100,14 @@ def read_nodes(findings: Findings, name: str, text: str) -> Steps[Node | None]:
         findings.error(where, "bad-character", "a character stands here that YAML does not have")
         return None
     except (ValueError, OverflowError):
-        # PyYAML makes numbers and characters of escapes and of %YAML without asking whether they exist.
+        # PyYAML does not check the values of escapes and of %YAML before it converts them.
         findings.error(Location(name), "yaml-syntax", "an escape or a version in this file does not exist")
         return None
     return reader.root
 
 
 class _Reader:
-    """Gathers the events of one file; recursion-free, so that depth costs nothing but a count."""
+    """Builds the nodes from the events of one file, without recursion."""
 
     def __init__(self, findings: Findings, name: str, text: str) -> None:
         self._findings = findings
@@ -126,7 +126,7 @@ class _Reader:
         return f"<_Reader {self._name} {len(self._open)} open>"
 
     def at(self, start: Any, end: Any = None) -> Location:
-        """The place of a mark of PyYAML's, as far as its line goes."""
+        """The place of a mark of PyYAML."""
         line = self._lines[start.line] if start.line < len(self._lines) else ""
         stop = len(line) if end is None or end.line != start.line else end.column
         length = 1 if end is None else max(1, min(stop, len(line)) - start.column)
@@ -143,7 +143,7 @@ class _Reader:
         """
         Take one event.
 
-        :raises YamlFault: when the file cannot be read on.
+        :raises YamlFault: the rest of the file cannot be read.
         """
         kind = type(event).__name__
         if kind == "ScalarEvent":

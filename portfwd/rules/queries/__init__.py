@@ -1,1 +1,1 @@
-"""Questions about a ruleset: explain, diff, render."""
+"""Functions that answer questions about a ruleset: explain, diff, render."""

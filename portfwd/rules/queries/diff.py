@@ -1,12 +1,10 @@
 # -*- test-case-name: tests.rules.queries.test_diff -*-
 """
-What is different between two rulesets: as values, and as lines for people.
+Compares two rulesets, as values and as lines for people.
 
-Rules are the same rule when they have the same name, or, where the name is
-new, listen on the same address (it was renamed). What is said of a change
-names options and addresses, never what stands in a filter's options: lines
-go to logs. It refuses to know which of all this a running forwarder can
-take over; that is `portfwd.service.run.reload`'s.
+Two rules are the same if they have the same name, or, if the name is new, the same listen address (the rule
+was renamed). Descriptions of changes contain names of options and addresses, but not the options of filters,
+because they go to logs. `portfwd.service.run.reload` decides which changes a running forwarder can apply.
 """
 
 from __future__ import annotations
@@ -36,9 +34,9 @@ from portfwd.values import printable
 @frozen
 class Change:
     """
-    A rule that is in both rulesets, and not the same.
+    A rule that is in both rulesets and has changed.
 
-    :ivar what: what is different, one phrase each; never empty.
+    :ivar what: one phrase for each difference; never empty.
     """
 
     before: Rule
@@ -49,11 +47,11 @@ class Change:
 @frozen
 class Difference:
     """
-    What is different, in the order of the newer ruleset.
+    The differences, in the order of the newer ruleset.
 
-    :ivar unchanged: how many rules are the same.
-    :ivar settings: one phrase for each thing that is no rule's own: access, log, pid file, directives.
-    :ivar directives: names of directives that are not the same.
+    :ivar unchanged: number of equal rules.
+    :ivar settings: one phrase for each difference outside of rules: access, log, pid file, directives.
+    :ivar directives: names of directives that differ.
     """
 
     added: tuple[Rule, ...] = ()
@@ -67,7 +65,7 @@ class Difference:
         return bool(self.added or self.removed or self.changed or self.settings)
 
     def __str__(self) -> str:
-        """One line: how many of each."""
+        """One line with the numbers of added, changed, removed and unchanged rules."""
         counts = (
             (len(self.added), "added"),
             (len(self.removed), "removed"),
@@ -88,19 +86,19 @@ class Difference:
 
 
 def headline(rule: Rule) -> str:
-    """A rule's name, listener and targets in one line, without its options."""
+    """The name, listener and targets of a rule in one line, without options."""
     listen = address_text(rule.listen, quoted=False)
     name = "" if rule.name == listen else f"{rule.name}: "
     return f"{name}{listen} -> {_targets(rule.targets)}"
 
 
 def difference(before: Ruleset, after: Ruleset) -> Difference:
-    """Everything that is different between two rulesets."""
+    """All differences between two rulesets."""
     return finish(compare(before, after))
 
 
 def compare(before: Ruleset, after: Ruleset) -> Steps[Difference]:
-    """Do what `difference` does, a rule at a time."""
+    """Do what `difference` does, in steps of one rule."""
     known = {rule.name: rule for rule in before.rules}
     pairs: list[tuple[Rule, Rule]] = []
     strangers: list[Rule] = []
@@ -149,7 +147,7 @@ def _from_to(what: str, before: str, after: str) -> str:
 
 
 def _changes(before: Rule, after: Rule) -> Iterator[str]:
-    """One phrase for each thing that is different."""
+    """One phrase for each difference."""
     if before.name != after.name:
         yield f"was called {before.name}"
     if _place(before.listen) != _place(after.listen):
@@ -176,7 +174,7 @@ def _places(targets: tuple[TargetSpec, ...]) -> list[tuple[object, ...]]:
 
 
 def _own_options(rule: Rule) -> dict[tuple[object, ...], list[tuple[str, object]]]:
-    """Of each target that has some, the options that are not the rule's."""
+    """For each target, the options that differ from those of the rule."""
     return {
         place: [
             (option.field, getattr(target.options, option.field))
@@ -235,7 +233,7 @@ def _log(ruleset: Ruleset) -> str:
 
 
 def _changed_directives(before: Ruleset, after: Ruleset) -> Iterator[tuple[str, ...]]:
-    """Names, each once, in the order of the newer file; of ``limits`` with the name that follows."""
+    """Unique names in the order of the newer file; ``limits`` with the name that follows it."""
     names = dict.fromkeys(_headword(one) for one in (*after.directives, *before.directives))
     for name in names:
         said = [[one for one in ruleset.directives if _headword(one) == name] for ruleset in (before, after)]

@@ -1,14 +1,12 @@
 # -*- test-case-name: tests.rules.queries.test_explain -*-
 """
-What would happen to a connection: which rule takes it, who decides about it, where it would go.
+Explains what would happen to a connection: its rule, the decision of the access lists, its targets.
 
-`explain` answers from the rules alone, each part with its place in the file.
-It refuses to resolve names and to ask the system: a rule that listens on a
-host name is found by that name only.
+`explain` uses only the rules, and gives the place of each part in the file. It resolves no names: a rule that
+listens on a host name is found by that name only.
 
-Of several rules on one port the most exact takes the connection, as in the
-kernel: the address itself, then every address of the family, then both
-families. Asked for a port without an address, the widest rule answers.
+Of several rules on one port the most specific one gets the connection, as in the kernel: the address itself,
+then all addresses of the family, then both families. For a port without an address, the widest rule is taken.
 """
 
 from __future__ import annotations
@@ -46,8 +44,8 @@ class Choice:
     """
     An upstream that would be tried.
 
-    :ivar address: as the native grammar writes it, with the port that belongs to the
-        listener's; without a port when that is unknown.
+    :ivar address: its text in the native grammar, with the port that corresponds to that of the listener;
+        without a port if that is unknown.
     """
 
     address: str
@@ -57,7 +55,7 @@ class Choice:
 @frozen
 class RouteChoice:
     """
-    A ``route`` line of a routing filter, which may send the session elsewhere.
+    A ``route`` line of a routing filter, which may choose another target.
 
     :ivar choice: None for ``close``.
     """
@@ -72,16 +70,16 @@ class Explanation:
     """
     The answer.
 
-    :ivar client: the address that was asked about; empty for a client of a unix socket.
-    :ivar listen: the listen address or rule name that was asked about.
-    :ivar rule: the rule that takes the connection; None when no rule does.
-    :ivar others: other rules on that port or of that address, which do not.
-    :ivar decision: what the access lists say; None without a rule.
-    :ivar asked: the ``allow`` entries none of which matched (steps 1 and 3), else empty.
-    :ivar targets: the upstreams; empty when the client is refused.
+    :ivar client: the given client address; empty for a client of a unix socket.
+    :ivar listen: the given listen address or rule name.
+    :ivar rule: the rule that gets the connection; None if no rule does.
+    :ivar others: other rules on that port or address.
+    :ivar decision: decision of the access lists; None without a rule.
+    :ivar asked: the ``allow`` entries that did not match (steps 1 and 3), else empty.
+    :ivar targets: the upstreams; empty if the client is refused.
     :ivar balance: the order in which they are tried.
-    :ivar route_choices: what routing filters may do instead.
-    :ivar shared: the ``limits NAME`` line that the rule has a share in; None without one.
+    :ivar route_choices: the alternatives of routing filters.
+    :ivar shared: the ``limits NAME`` line that the rule uses; None without one.
     """
 
     client: str
@@ -99,10 +97,10 @@ class Explanation:
 @frozen
 class _Wanted:
     """
-    A listen address as the user asked for it.
+    A listen address as given by the user.
 
-    :ivar kinds: the kinds of listener that are meant, the likely ones first.
-    :ivar host: None: any address.
+    :ivar kinds: the possible kinds of listener, the likely ones first.
+    :ivar host: None for any address.
     """
 
     kinds: tuple[Kind, ...]
@@ -113,12 +111,12 @@ class _Wanted:
 
 def explain(ruleset: Ruleset, client: str, listen: str) -> Explanation:
     """
-    Say what would happen to a connection.
+    Explain what would happen to a connection.
 
     :param client: an address, or ``unix`` for a client of a unix socket.
-    :param listen: a rule's name, ``:8080``, ``10.0.0.1:8080``, ``[::1]:53/udp``,
-        ``unix:/path``, ``systemd:NAME`` or ``endpoint:"…"``.
-    :raises ValueError: when one of them cannot be read; the message is for the user.
+    :param listen: name of a rule, ``:8080``, ``10.0.0.1:8080``, ``[::1]:53/udp``, ``unix:/path``,
+        ``systemd:NAME`` or ``endpoint:"…"``.
+    :raises ValueError: one of them is not well-formed; the message is for the user.
     """
     if client == "unix":
         host = ""
@@ -132,7 +130,7 @@ def explain(ruleset: Ruleset, client: str, listen: str) -> Explanation:
     if not host and rule.listen.kind in (Kind.TCP, Kind.UDP, Kind.TLS):
         raise ValueError(f"a client of rule {rule.name} has an address: write it in place of unix")
     access = AccessList(ruleset.access, rule.access)
-    # The client of a unix socket has no address, whatever was asked.
+    # The client of a unix socket has no address.
     is_unix = not host or rule.listen.kind in UNIX_KINDS
     decision = access.decide_unix() if is_unix else access.decide(host)
     if not decision.allowed:
@@ -154,7 +152,7 @@ def explain(ruleset: Ruleset, client: str, listen: str) -> Explanation:
 
 
 def _find(ruleset: Ruleset, client: str, listen: str) -> tuple[Rule | None, tuple[Rule, ...], int | None]:
-    """The rule, the others on its address, and the port (None: the first of the rule's)."""
+    """The rule, the others on its address, and the port (None for the first port of the rule)."""
     for rule in ruleset.rules:
         if rule.name == listen:
             return rule, (), rule.listen.ports.first if rule.listen.ports else None
@@ -173,7 +171,7 @@ def _find(ruleset: Ruleset, client: str, listen: str) -> tuple[Rule | None, tupl
 
 
 def _read_listen(text: str) -> _Wanted:
-    """Read what is no rule's name as a listen address."""
+    """Parse a text that is not the name of a rule as a listen address."""
     for kind in _PATH_KINDS:
         prefix = f"{kind.value}:"
         if text.startswith(prefix):
@@ -199,7 +197,7 @@ def _read_listen(text: str) -> _Wanted:
 
 
 def _same_place(listen: ListenSpec, wanted: _Wanted) -> bool:
-    """Whether `listen` could be meant: its kind and its port or path are the wanted ones."""
+    """Whether the kind and the port or path of `listen` match the wanted ones."""
     if listen.kind not in wanted.kinds:
         return False
     if listen.kind in _PATH_KINDS:
@@ -208,7 +206,7 @@ def _same_place(listen: ListenSpec, wanted: _Wanted) -> bool:
 
 
 def _rank(listen: ListenSpec, wanted: _Wanted, client: str) -> int | None:
-    """How exactly `listen` is the wanted address; less is more exact, None is not at all."""
+    """How closely `listen` matches the wanted address. Smaller is closer; None for no match."""
     if listen.kind in _PATH_KINDS:
         return 0
     likely = 10 * wanted.kinds.index(listen.kind)
@@ -223,25 +221,25 @@ def _rank(listen: ListenSpec, wanted: _Wanted, client: str) -> int | None:
         both = own == 6 and listen.options.v6only is False
         rank = 2 if family in (own, 0) else 3 if both else None
     elif wanted.host is None:
-        # Bound to one address or name, and the user named none: meant only if nothing wider is.
+        # The rule has one address or name and the user gave none: a wider rule is preferred.
         rank = 4 if own == family or 0 in (own, family) else None
     else:
         rank = None
     if rank is None:
         return None
-    # ":8080" is written for every address, so the widest listener is the exact one.
+    # ":8080" means all addresses, so the widest listener is the closest match.
     return likely + (rank if wanted.host is not None or rank == 4 else 3 - rank)
 
 
 def _family(host: str | None) -> int:
-    """4 or 6; 0 for a name or nothing."""
+    """4 or 6; 0 for a name or an empty text."""
     if not host or not is_literal(host):
         return 0
     return ipaddress.ip_address(host).version
 
 
 def _is_every(host: str) -> bool:
-    """Whether `host` is a family's unspecified address."""
+    """Whether `host` is the unspecified address of a family."""
     return is_literal(host) and ipaddress.ip_address(host).is_unspecified
 
 
@@ -253,7 +251,7 @@ def _same_host(one: str, other: str) -> bool:
 
 
 def _choice(target: TargetSpec, offset: int | None) -> Choice:
-    """The upstream for the listener's port number `offset` of its range; None: of the whole range."""
+    """The upstream for port number `offset` of the listener's range; None for the whole range."""
     if target.ports is not None and offset is not None and offset < len(target.ports):
         port = target.ports.first + offset
         target = evolve(target, ports=PortRange(port, port))

@@ -1,8 +1,6 @@
 # -*- test-case-name: tests.rules.queries.test_explain_text -*-
 """
-An `Explanation` in words, and as the plain values of JSON.
-
-It says what `portfwd.rules.queries.explain` found and adds no judgement of its own.
+Formats an `Explanation` as text and as values for JSON.
 """
 
 from __future__ import annotations
@@ -17,10 +15,10 @@ from portfwd.rules.options import RULE
 from portfwd.rules.queries.explain import Choice, Explanation
 from portfwd.values import RelayPlan, format_size, printable
 
-#: The limits of connections that a rule has of its own, and those of them beyond which clients can wait.
+#: The limits on connections of a rule, and those of them at which clients can wait.
 _BOUNDS: Final = ("max-conns", "max-conns-per-source", "max-conns-per-target", "rate", "rate-per-source")
 _WAITING: Final = frozenset({"max-conns", "rate"})
-#: How many access entries are named when none of them matched: enough to find the place.
+#: Most access entries that are listed if none of them matched.
 MOST_NAMED: Final = 3
 
 
@@ -32,9 +30,9 @@ def place(where: Location) -> str:
 
 def explanation_text(explanation: Explanation, plan: RelayPlan | None = None) -> str:
     """
-    Write `explanation` for a reader, one fact a line, the last line without its end.
+    Format `explanation` for people, one fact per line, without a final line end.
 
-    :param plan: the relay that serves the rule; None where nobody asked.
+    :param plan: the relay that serves the rule; None to leave it out.
     """
     client = explanation.client or "a client without an address"
     lines = [f"{client} to {printable(explanation.listen)}"]
@@ -115,7 +113,7 @@ def _entry(entry: AclEntry) -> str:
 
 def _access(explanation: Explanation, rule: Rule) -> str:
     decision = explanation.decision
-    assert decision is not None  # where there is a rule there is a decision
+    assert decision is not None  # a rule always comes with a decision
     if decision.entry is not None:
         if decision.allowed:
             return f"allowed by {_entry(decision.entry)}"

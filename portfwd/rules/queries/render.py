@@ -1,9 +1,8 @@
 # -*- test-case-name: tests.rules.queries.test_render -*-
 """
-A `Ruleset` as native text: what ``portfwd convert`` prints.
+Formats a `Ruleset` as native text, for ``portfwd convert``.
 
-The text reads back as an equal ruleset. It refuses to keep comments, includes
-and the shape of lines: values do not have them.
+The text parses to an equal ruleset. Comments, includes and the layout of lines are not kept.
 """
 
 from __future__ import annotations
@@ -77,7 +76,7 @@ def _rule(rule: Rule) -> Iterator[str]:
     else:
         words.append(address_text(listen))
     words.extend(_changed(LISTENER, listen.options, _LISTEN_DEFAULTS))
-    # Targets with options of their own have a clause; so has what follows them, to keep the order.
+    # Targets with options need a clause. Those after them get one too, to keep the order.
     inline = next(
         (index for index, target in enumerate(rule.targets) if target.options != rule.options),
         len(rule.targets),
@@ -109,7 +108,7 @@ def _clause(target: TargetSpec, rule: Rule) -> Iterator[str]:
 
 
 def _changed(table: Mapping[str, OptionSpec], options: Any, defaults: Any) -> Iterator[str]:
-    """The options whose value is not the default's."""
+    """The options whose value is not the default."""
     for key, option in table.items():
         value = getattr(options, option.field)
         if value != getattr(defaults, option.field):
