@@ -1,7 +1,5 @@
 # -*- test-case-name: tests.rules.grammars.test_toml -*-
-"""
-The common part of the readers of TOML and JSON: tables whose keys are taken with their places.
-"""
+"""The common part of the readers of TOML and JSON: tables whose keys are taken with their places."""
 
 from __future__ import annotations
 

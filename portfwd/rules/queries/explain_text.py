@@ -1,7 +1,5 @@
 # -*- test-case-name: tests.rules.queries.test_explain_text -*-
-"""
-Formats an `Explanation` as text and as values for JSON.
-"""
+"""Formats an `Explanation` as text and as values for JSON."""
 
 from __future__ import annotations
 
