@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from portfwd.kernel.platform import Platform
-from portfwd.rules.model import PLAIN_LISTENERS, PLAIN_TARGETS, TLS_KINDS, Kind, RelayKind, Rule
+from portfwd.rules.model import PLAIN_TARGETS, TLS_KINDS, Kind, RelayKind, Rule
 from portfwd.values import RelayPlan
 
 #: The kinds of `RelayPlan` whose streams are sockets that Twisted does not see.
@@ -33,7 +33,7 @@ def plan_relay(rule: Rule, platform: Platform, filters: Iterable[tuple[str, obje
         return RelayPlan("datagrams", "both sides have datagrams")
     if asked is RelayKind.PAIR:
         return RelayPlan("pair", "relay=pair")
-    if rule.listen.kind not in PLAIN_LISTENERS:
+    if not rule.listen.is_plain:
         return RelayPlan("pair", f"the listener is {_named(rule.listen.kind)}")
     layered = next((one.kind for one in rule.every_target() if one.kind not in PLAIN_TARGETS), None)
     if layered is not None:

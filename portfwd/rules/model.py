@@ -302,6 +302,11 @@ class ListenSpec:
     where: Location = field(default=NOWHERE, eq=False, repr=False)
     given: object = field(default=None, eq=id, repr=False)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether clients come as plain sockets; an endpoint of a program may hand them in."""
+        return self.kind in PLAIN_LISTENERS or bool(getattr(self.given, "hands_sockets", False))
+
 
 @frozen
 class TargetSpec:
@@ -404,9 +409,7 @@ class Rule:
     @property
     def is_plain(self) -> bool:
         """Whether the listener and all targets are plain TCP or unix sockets."""
-        return self.listen.kind in PLAIN_LISTENERS and all(
-            one.kind in PLAIN_TARGETS for one in self.every_target()
-        )
+        return self.listen.is_plain and all(one.kind in PLAIN_TARGETS for one in self.every_target())
 
     @property
     def has_datagrams(self) -> bool:

@@ -3,36 +3,37 @@
 Factory and protocols in the place of `twisted.protocols.portforward`: the same names, arguments and methods.
 
 What a program has not changed is relayed by portfwd: a `ProxyServer` of a factory that listens gives its
-transport to a session as soon as it is connected, with the rule's bounds. Everything else (a subclass of
+connection to a session as soon as it is there, with the rule's bounds. A plain socket that nobody else can
+know is taken away from its transport, and relayed in the kernel; TLS, and what a factory's `buildProtocol`
+may have given to the program, stays with Twisted's transports. Everything else (a subclass of
 `ProxyServer`, another ``clientProtocolFactory``, a reactor that was set) works as Twisted's does, and passes
 ends on: when one side is done writing, the other is told, and may go on.
-
-It does not take sockets away from Twisted's transports, so bytes of clients pass through Python.
 """
 
 from __future__ import annotations
 
 from typing import Any, Final, cast
 
+from attrs import evolve
 from twisted.internet import protocol
-from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import (
     IAddress,
     IConnector,
     IHalfCloseableDescriptor,
     IHalfCloseableProtocol,
-    IListeningPort,
-    IStreamServerEndpoint,
 )
 from twisted.internet.protocol import connectionDone
+from twisted.internet.tcp import Server
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from portfwd.rules.model import Ruleset
+from portfwd.listen.handed_clients import HandedClients
+from portfwd.rules.model import RelayKind, Ruleset
 from portfwd.service.build.from_objects import ruleset_from
 from portfwd.service.embed import EmbeddedForwarder
+from portfwd.upstreams.connect import from_twisted_address
 from portfwd.values import InetAddress
 
 #: Seconds for which sessions go on when the factory's last port is closed; Twisted's have no limit.
@@ -142,6 +143,9 @@ class ProxyServer(Proxy):
         """Connect to the upstream, and read nothing before that."""
         factory = self.factory
         if isinstance(factory, ProxyFactory) and self._is_unchanged():
+            if type(self.transport) is Server and factory.take_socket(self.transport):
+                self.transport = None
+                return
             stream = factory.session_stream(cast(Any, self.transport).getPeer())
             if stream is not None:
                 self._become(stream)
@@ -200,31 +204,55 @@ class ProxyFactory(protocol.Factory):
         if options:
             self._ruleset()
         self._relay: EmbeddedForwarder | None = None
-        self._listening: _Handed | None = None
+        self._sockets = self._streams = HandedClients(hands_sockets=False)
         self._target = (host, port)
 
-    def _ruleset(self) -> tuple[_Handed, Ruleset]:
-        where = _Handed()
+    def _ruleset(self) -> Ruleset:
+        """One rule for sockets and one for what is left to Twisted: a rule's relay is of one kind."""
+        self._sockets, self._streams = HandedClients(hands_sockets=True), HandedClients(hands_sockets=False)
         target = str(InetAddress(self.host, self.port))
         name = f"to-{self.host.replace(':', '-')}-{self.port}"
-        ruleset = ruleset_from(where, target, name=name, options=self._options)
-        return where, ruleset
+        pair = {**self._options, "relay": RelayKind.PAIR}
+        sockets = ruleset_from(self._sockets, target, name=name, options=self._options)
+        streams = ruleset_from(self._streams, target, name=f"{name}-pair", options=pair)
+        return evolve(sockets, rules=(*sockets.rules, *streams.rules))
 
     def startFactory(self) -> None:
         """The first port listens: sessions may come."""
         from twisted.internet import reactor
 
-        where, ruleset = self._ruleset()
+        ruleset = self._ruleset()
         self._target = (self.host, self.port)
-        self._relay = EmbeddedForwarder(cast(Any, reactor), ruleset, None, LASTING)
-        self._relay.startService()
-        self._listening = where
+        relay = EmbeddedForwarder(cast(Any, reactor), ruleset, None, LASTING)
+        relay.startService()
+        self._relay = relay
 
     def stopFactory(self) -> None:
         """The last port is closed: sessions go on until they end."""
-        relay, self._relay, self._listening = self._relay, None, None
+        relay, self._relay = self._relay, None
         if relay is not None:
             relay.stopService()
+
+    def _is_current(self) -> bool:
+        """Whether a port listens, and the upstream has not been changed since."""
+        return self._relay is not None and (self.host, self.port) == self._target
+
+    def take_socket(self, transport: Server) -> bool:
+        """
+        Make the socket of `transport` a session's, which nobody else may know.
+
+        :returns: whether that could be: whoever builds the protocol may have told the program of it.
+        """
+        built_here = (
+            self.protocol is ProxyServer
+            and getattr(self.buildProtocol, "__func__", None) is protocol.Factory.buildProtocol
+            and transport.server.factory is self
+        )
+        if self._sockets.accept is None or not built_here or not self._is_current():
+            return False
+        transport.stopReading()
+        self._sockets.accept(transport.getHandle(), from_twisted_address(transport.getPeer()))
+        return True
 
     def session_stream(self, client: IAddress | None) -> Any:
         """
@@ -232,37 +260,4 @@ class ProxyFactory(protocol.Factory):
 
         :returns: None where no port listens, or where the upstream has been changed since.
         """
-        if self._listening is None or (self.host, self.port) != self._target:
-            return None
-        return self._listening.factory.buildProtocol(client)
-
-
-@implementer(IStreamServerEndpoint)
-class _Handed:
-    """
-    An endpoint that listens nowhere: connections are handed to its factory.
-
-    :ivar factory: makes the streams of sessions, once it was asked to listen.
-    """
-
-    factory: Any = None
-
-    def listen(self, protocolFactory: Any) -> Deferred[IListeningPort]:
-        """See `IStreamServerEndpoint`."""
-        self.factory = protocolFactory
-        return succeed(cast(IListeningPort, _NoPort()))
-
-
-@implementer(IListeningPort)
-class _NoPort:
-    """The port of a `_Handed`."""
-
-    def startListening(self) -> None:
-        """See `IListeningPort`."""
-
-    def stopListening(self) -> None:
-        """See `IListeningPort`."""
-
-    def getHost(self) -> IAddress:
-        """See `IListeningPort`; it has no address."""
-        return cast(IAddress, None)
+        return self._streams.factory.buildProtocol(client) if self._is_current() else None

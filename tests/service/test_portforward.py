@@ -10,7 +10,9 @@ from typing import Any, cast
 from twisted.internet import reactor as installed
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint, connectProtocol
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.task import deferLater
+from twisted.internet.tcp import Server
 from twisted.internet.testing import StringTransport
 from twisted.internet.threads import deferToThread
 from twisted.protocols.policies import WrappingFactory
@@ -20,6 +22,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 import portfwd
 from portfwd.errors import RulesError
+from portfwd.kernel.platform import find_platform
 from portfwd.service import portforward
 from portfwd.streams.transports.transport import TransportStream
 
@@ -128,6 +131,45 @@ class TrafficTests(TestCase):
         factory = Counting("127.0.0.1", self.number, max_conns=5)
         self.assertEqual(await self.converse(factory, b"hello"), b"hello")
         self.assertEqual(factory.count, 1)
+
+    async def test_spliced(self) -> None:
+        """A plain connection that no program can know is none of the reactor's; any other one is."""
+        number = self.number
+        kept: list[Any] = []
+
+        def known() -> Any:
+            kept.append(portforward.ProxyServer())
+            return kept[-1]
+
+        calls = portfwd.ProxyFactory("127.0.0.1", number)
+        calls.protocol = known  # type: ignore[assignment]
+        behind = portfwd.ProxyFactory("127.0.0.1", number)
+        registry = Factory.forProtocol(Protocol)
+        registry.buildProtocol = behind.buildProtocol  # type: ignore[method-assign,assignment]
+        registry.doStart, registry.doStop = behind.doStart, behind.doStop  # type: ignore[method-assign]
+        for factory, is_spliced in (
+            (portfwd.ProxyFactory("127.0.0.1", number), True),
+            (portfwd.ProxyFactory("127.0.0.1", number, relay="copy", idle="5m"), True),
+            (portfwd.ProxyFactory("127.0.0.1", number, relay="pair"), False),
+            (Counting("127.0.0.1", number), False),
+            (calls, False),
+            (registry, False),
+        ):
+            port = reactor.listenTCP(0, factory, interface="127.0.0.1")
+            client = await deferToThread(socket.create_connection, ("127.0.0.1", port.getHost().port), 5.0)
+            server, _ = await deferToThread(self.upstream.accept)
+            client.sendall(b"hello")
+            self.assertEqual(await deferToThread(server.recv, 5), b"hello")
+            await port.stopListening()
+            watched = [one for one in reactor.getReaders() if isinstance(one, Server)]
+            self.assertEqual(len(watched), 0 if is_spliced and find_platform(reactor).epoll else 1)
+            server.sendall(b"answer")
+            server.close()
+            self.assertEqual(await deferToThread(client.recv, 6), b"answer")
+            self.assertEqual(await deferToThread(client.recv, 6), b"")
+            client.close()
+            while watched and watched[0] in reactor.getReaders():
+                await deferLater(reactor, 0)
 
     async def test_endpoint(self) -> None:
         """The factory works with `endpoint.listen`; an unchanged protocol becomes a session with bounds."""

@@ -17,11 +17,12 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.python.failure import Failure
 
-from portfwd.kernel.sockets import fixed_address
+from portfwd.kernel.sockets import close_by_reset, fixed_address
 from portfwd.limits.descriptors import PER_SESSION, DescriptorBudget, Descriptors
 from portfwd.listen.accept_limit import Accept, MakeRoom
 from portfwd.listen.datagram_clients import DatagramClients
 from portfwd.listen.endpoint_clients import StreamFactory
+from portfwd.listen.handed_clients import HandedClients
 from portfwd.listen.late_clients import LAST_BATCHES, LateClients
 from portfwd.listen.listener import Listener
 from portfwd.relay.live import LiveRule
@@ -184,7 +185,18 @@ def listen_on_endpoints(bound: Bound, budget: DescriptorBudget, failed: Callable
         reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
         failed(cannot_listen(live.name, where, reason, live.rule.listen.where))
 
+    def accept_socket(sock: socket.socket, address: Address | None) -> None:
+        share = budget.share(bound.live.rule.name)
+        if share.take(PER_SESSION):
+            taking(bound.live, None, share)(sock, address)
+        else:
+            close_by_reset(sock)
+            bound.live.turned_away(share)
+
     for endpoint in bound.endpoints:
+        if isinstance(endpoint, HandedClients) and live.relays_sockets:
+            endpoint.accept = accept_socket
+            continue
         # A reload may have put another rule in the place of this one.
         factory = StreamFactory(lambda: bound.live.context.streams.bare(bound.live.options.buffer), accept)
         listening = maybeDeferred(endpoint.listen, factory)

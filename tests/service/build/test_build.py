@@ -31,6 +31,7 @@ from portfwd.errors import StartError
 from portfwd.kernel.platform import Platform
 from portfwd.limits.descriptors import PER_SESSION, DescriptorBudget
 from portfwd.listen import systemd
+from portfwd.listen.handed_clients import HandedClients
 from portfwd.relay.live import LiveRule
 from portfwd.rules.model import Kind, ListenSpec, PortRange, Ruleset, TargetSpec
 from portfwd.service.build import build, endpoints
@@ -443,6 +444,23 @@ class EndpointTests(BindCase):
         for closed in accepted:
             closed()
         self.assertEqual(self.budget.spent, 0)
+
+    def test_handed_sockets(self) -> None:
+        """Sockets that a program hands in are served while there is room; one that comes then is reset."""
+        self.budget.limit = PER_SESSION + 12
+        handed = HandedClients(hands_sockets=True)
+        (one,) = planned('a: endpoint:"tcp:0" -> 10.0.0.1:1', self.context)
+        live = cast(LiveRule, mock.Mock(spec=LiveRule, relays_sockets=True, rule=one.live.rule, options=None))
+        live.name = "a"
+        self.binder.bind_all([Planned(live, 0, cast(Any, handed))])
+        assert handed.accept is not None
+        first, second = mock.Mock(), mock.Mock()
+        handed.accept(first, None)
+        cast(Any, live).streams.accepted.assert_called_once_with(first, None, live.options, None)
+        cast(Any, live).accept.assert_called_once()
+        handed.accept(second, None)
+        second.close.assert_called_once_with()
+        cast(Any, live).turned_away.assert_called_once()
 
 
 class RenewalTests(TestCase):
