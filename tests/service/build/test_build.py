@@ -450,7 +450,12 @@ class EndpointTests(BindCase):
         self.budget.limit = PER_SESSION + 12
         handed = HandedClients(hands_sockets=True)
         (one,) = planned('a: endpoint:"tcp:0" -> 10.0.0.1:1', self.context)
-        live = cast(LiveRule, mock.Mock(spec=LiveRule, relays_sockets=True, rule=one.live.rule, options=None))
+        live = cast(
+            LiveRule,
+            mock.Mock(
+                spec=LiveRule, relays_sockets=True, rule=one.live.rule, options=None, streams=mock.Mock()
+            ),
+        )
         live.name = "a"
         self.binder.bind_all([Planned(live, 0, cast(Any, handed))])
         assert handed.accept is not None
