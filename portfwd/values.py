@@ -277,6 +277,8 @@ class SessionSummary(NamedTuple):
         more, or the datagram was too large for it) or ``queue`` (nobody took them yet).
     :ivar notes: what filters say of it, by key: text, numbers, truth or None.
     :ivar plan: the relay that the rule's ends, its options and the platform allow.
+    :ivar tcp_info: what the kernel told at last of both connections (`portfwd.wire.tcp_info`), the client's
+        first; None where ``tcp-info=`` is off, no upstream was reached, or the session is open.
     """
 
     id: int
@@ -303,6 +305,7 @@ class SessionSummary(NamedTuple):
     attempts: Sequence[FailedAttempt] = ()
     notes: tuple[tuple[str, Note], ...] = ()
     plan: RelayPlan | None = None
+    tcp_info: tuple[bytes, bytes] | None = None
 
 
 def counted(number: int, noun: str) -> str:

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from portfwd.admin.operator import FaultView, LiveSession, RuleView, TargetView
-from portfwd.logs.json_lines import session_fields
+from portfwd.logs.json_lines import session_fields, tcp_fields
 
 #: Raised when an answer loses a key or changes what one means; not when one is added.
 PROTOCOL: Final = 1
@@ -55,8 +55,12 @@ def event(value: Mapping[str, Any]) -> bytes:
 
 
 def session_row(session: LiveSession) -> dict[str, Any]:
-    """A session: the keys of the access log's JSON, and its ``state``."""
-    return {**session_fields(session.summary()), "state": session.state.value}
+    """A session: the keys of the access log's JSON, its ``state``, and what the kernel tells now."""
+    return {
+        **session_fields(session.summary()),
+        "state": session.state.value,
+        "tcp_info": tcp_fields(session.tcp_info()),
+    }
 
 
 def rule_row(rule: RuleView) -> dict[str, Any]:

@@ -49,6 +49,9 @@ class LiveSession(Protocol):
     def summary(self) -> SessionSummary:
         """What it did so far."""
 
+    def tcp_info(self) -> tuple[bytes, bytes]:
+        """What the kernel tells of both connections (`portfwd.wire.tcp_info`), the client's first."""
+
     def kill(self, reason: CloseReason) -> None:
         """Reset both sides now."""
 

@@ -15,6 +15,7 @@ from portfwd.admin.caller import Caller
 from portfwd.admin.operator import LiveSession
 from portfwd.admin.picking import SORTS, Largest, Meter, SessionRate, Wanted
 from portfwd.logs.fields import address
+from portfwd.logs.json_lines import tcp_fields
 from portfwd.values import TO_CLIENT, TO_UPSTREAM, Direction, SessionSummary
 
 #: Seconds between two looks at what was tapped: as often as eyes can follow.
@@ -51,6 +52,15 @@ def _top_row(session: LiveSession, summary: SessionSummary, pace: SessionRate) -
         "to_client_rate": round(pace.to_client, 1),
         "bytes": summary.to_upstream.bytes + summary.to_client.bytes,
         "bytes_per_call": None if pace.call is None else round(pace.call, 1),
+        **_of_kernel(tcp_fields(session.tcp_info())),
+    }
+
+
+def _of_kernel(told: dict[str, dict[str, int | None] | None]) -> dict[str, dict[str, int | None]]:
+    """Who is slow, in short: the round trip and what was sent again, of both sides."""
+    return {
+        key: {side: None if info is None else info[key] for side, info in told.items()}
+        for key in ("rtt_us", "retransmits")
     }
 
 

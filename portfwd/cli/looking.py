@@ -237,7 +237,10 @@ def run_session(arguments: argparse.Namespace) -> int:
 
 def _session_text(result: dict[str, Any]) -> str:
     lines = []
-    for key, value in result["session"].items():
+    row = dict(result["session"])
+    told = row.pop("tcp_info", {})
+    row |= {f"tcp_{side}": info for side, info in told.items() if info is not None}
+    for key, value in row.items():
         if isinstance(value, dict):
             value = "  ".join(f"{name} {'-' if one is None else one}" for name, one in value.items())
         lines.append(f"{key.replace('_', ' '):16} {'-' if value in (None, '') else printable(str(value))}")

@@ -7,7 +7,7 @@ Lines in, lines out; no terminal is touched here. Every cell is escaped, and no 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -49,8 +49,8 @@ HELP: Final = (
 #: Columns of names, and the width down to which each is shortened before others are left out: an IPv4 address
 #: with its port is shown whole.
 _SHRINK: Final[Mapping[str, int]] = MappingProxyType({"RULE": 10, "CLIENT": 21, "UPSTREAM": 21})
-_DROP: Final = ("A CALL", "STATE", "UPSTREAM")
-_NUMBERS: Final = ("ID", "AGE", "TO-UPSTREAM", "TO-CLIENT", "BYTES", "A CALL")
+_DROP: Final = ("A CALL", "STATE", "RESENT", "RTT MS", "UPSTREAM")
+_NUMBERS: Final = ("ID", "AGE", "TO-UPSTREAM", "TO-CLIENT", "BYTES", "A CALL", "RTT MS", "RESENT")
 
 
 @frozen
@@ -101,6 +101,8 @@ def session_table(look: Mapping[str, Any], width: int) -> list[str]:
             rate_text(row["to_client_rate"]),
             size_text(row["bytes"]),
             size_text(row["bytes_per_call"]),
+            _pair(row["rtt_us"], _milliseconds),
+            _pair(row["retransmits"], str),
             row["state"],
         )
         for row in look["rows"]
@@ -115,9 +117,21 @@ def session_table(look: Mapping[str, Any], width: int) -> list[str]:
         "TO-CLIENT",
         "BYTES",
         "A CALL",
+        "RTT MS",
+        "RESENT",
         "STATE",
     )
     return fitted_table(heads, rows, _NUMBERS, width, shrink=_SHRINK, drop=_DROP).split("\n")
+
+
+def _pair(sides: Mapping[str, int | None], text: Callable[[int], str]) -> str:
+    """The client's figure and the upstream's; ``-`` for what is no TCP connection."""
+    both = ["-" if figure is None else text(figure) for figure in sides.values()]
+    return "-" if both == ["-", "-"] else "/".join(both)
+
+
+def _milliseconds(microseconds: int) -> str:
+    return f"{microseconds / 1000:.1f}" if microseconds < 100_000 else f"{microseconds // 1000}"
 
 
 def screen(look: Mapping[str, Any] | None, shown: ScreenState, width: int, height: int) -> list[str]:

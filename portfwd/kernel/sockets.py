@@ -25,6 +25,7 @@ except ImportError:  # pragma: no cover - Windows
     fcntl = None  # type: ignore[assignment]
 
 from portfwd.values import Address, InetAddress, UnixAddress, unmapped
+from portfwd.wire.tcp_info import TCP_INFO_SIZE
 
 #: Errors of a connection whose peer or route is gone. `EPIPE` is not one of them: it also occurs after an
 #: orderly end (Linux returns it for a socket that is reset in CLOSE_WAIT).
@@ -48,6 +49,8 @@ _IP_BIND_ADDRESS_NO_PORT: Final = 24
 # that ends the handshake, which saves one packet. The kernel resets the option after the handshake.
 _QUICKACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
 _CORK: Final[int | None] = getattr(socket, "TCP_CORK", None)
+_TCP: Final = int(socket.IPPROTO_TCP)
+_TCP_INFO: Final = int(getattr(socket, "TCP_INFO", 0))
 _SENT: Final[int] = 0 if fcntl is None else termios.TIOCOUTQ
 _RECEIVED: Final[int] = 0 if fcntl is None else termios.FIONREAD
 _NUMBER: Final = bytes(4)
@@ -391,6 +394,20 @@ def _queued(sock: socket.socket, request: int) -> int | None:
         return int.from_bytes(fcntl.ioctl(sock.fileno(), request, _NUMBER), sys.byteorder, signed=True)
     except OSError:
         return None
+
+
+def tcp_info(sock: socket.socket) -> bytes:
+    """
+    What Linux tells of the connection, for `portfwd.wire.tcp_info`.
+
+    Empty for what is no TCP, where the platform has another structure, and once the socket is closed.
+    """
+    if sock.family not in _INET or sys.platform != "linux":
+        return b""
+    try:
+        return sock.getsockopt(_TCP, _TCP_INFO, TCP_INFO_SIZE)
+    except OSError:  # datagrams, or no socket any more
+        return b""
 
 
 def push(sock: socket.socket) -> None:

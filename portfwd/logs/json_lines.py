@@ -23,6 +23,10 @@ session was), and in the client's ``client_name``, the name in its verified cert
 Only where attempts to reach an upstream failed, though another one may have succeeded, there is ``attempts``:
 a list of objects with ``target`` (as the file writes it), ``address`` (text or null) and ``cause``.
 
+Only with ``tcp-info=on``, where an upstream was reached, there is ``tcp_info``: what the kernel told of both
+connections when the session closed, as ``client`` and ``upstream``. Each is an object with the fields of
+`portfwd.wire.tcp_info.TCPInfo`, numbers or null; or null for what is no TCP connection.
+
 Only where filters have noted something there is ``notes``: an object with their keys and values (text,
 numbers, true, false or null).
 
@@ -39,6 +43,7 @@ from typing import Any, Final
 
 from portfwd.logs.fields import address, utc_time
 from portfwd.values import FlowSummary, SessionSummary, TLSInfo
+from portfwd.wire.tcp_info import parse_tcp_info
 
 # Made once: json.dumps would make one a line.
 _ENCODER: Final = json.JSONEncoder(separators=(",", ":"))
@@ -84,6 +89,8 @@ def session_fields(summary: SessionSummary) -> dict[str, Any]:
             {"target": one.target, "address": address(one.address), "cause": one.cause}
             for one in summary.attempts
         ]
+    if summary.tcp_info is not None:
+        fields["tcp_info"] = tcp_fields(summary.tcp_info)
     if summary.dropped:
         fields["dropped"] = dict(summary.dropped)
     if summary.notes:
@@ -91,6 +98,12 @@ def session_fields(summary: SessionSummary) -> dict[str, Any]:
     if summary.repeated:
         fields["repeated"] = summary.repeated
     return fields
+
+
+def tcp_fields(told: tuple[bytes, bytes]) -> dict[str, dict[str, int | None] | None]:
+    """What the kernel told of both connections, the client's first; None for what is no TCP connection."""
+    infos = {"client": parse_tcp_info(told[0]), "upstream": parse_tcp_info(told[1])}
+    return {side: None if info is None else info._asdict() for side, info in infos.items()}
 
 
 def _flow(flow: FlowSummary) -> dict[str, Any]:

@@ -132,6 +132,7 @@ _SAMPLES: Final[Mapping[str, Samples]] = MappingProxyType(
         "portfwd_reads_total": _by_flow(lambda flow: flow.reads),
         "portfwd_writes_total": _by_flow(lambda flow: flow.writes),
         "portfwd_paused_seconds_total": _by_flow(lambda flow: flow.paused),
+        "portfwd_tcp_retransmits_total": _by_kind(lambda rule: rule.tally.retransmits),
         "portfwd_target_sessions_active": _by_kind(lambda rule: rule.target_sessions),
         "portfwd_target_closed_total": _target_closed,
         "portfwd_target_state": _target_states,

@@ -81,6 +81,7 @@ class RuleFigures:
         self.tally.first_byte.merge(tally.first_byte)
         self.tally.duration.merge(tally.duration)
         self.tally.dropped.update(tally.dropped)
+        self.tally.retransmits.update(tally.retransmits)
 
     def add_open(self, target: str, to_upstream: FlowSummary, to_client: FlowSummary) -> None:
         """An open session, at `target` if that is not empty."""

@@ -70,6 +70,9 @@ NAMES: Final[tuple[MetricName, ...]] = (
     MetricName("portfwd_writes_total", _COUNTER, "system calls that gave bytes to the receiving side", _FLOW),
     MetricName("portfwd_paused_seconds_total", _COUNTER,
                "time for which a side was not read because the other did not take more", _FLOW),
+    MetricName("portfwd_tcp_retransmits_total", _COUNTER,
+               "segments that the kernel sent again to clients and to upstreams, of open sessions too; of"
+               " rules with tcp-info=on", ("rule", "side")),
     MetricName("portfwd_dial_seconds", _HISTOGRAM, "how long it took to reach an upstream", _RULE),
     MetricName("portfwd_first_byte_seconds", _HISTOGRAM,
                "how long it took from there to the upstream's first byte", _RULE),

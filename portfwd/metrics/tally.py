@@ -13,7 +13,8 @@ from collections import Counter
 from typing import Final
 from weakref import WeakValueDictionary
 
-from portfwd.values import CloseReason, FlowSummary, SessionSummary
+from portfwd.values import CloseReason, FlowSummary, SessionSummary, Side
+from portfwd.wire.tcp_info import retransmits_of
 
 #: Upper bounds in seconds of the times that a network takes: from one machine's next to the dial limit.
 NETWORK_TIMES: Final = (
@@ -118,14 +119,16 @@ class RuleTally(TargetTally):
     :ivar first_byte: how long an upstream took to say something.
     :ivar duration: how long sessions lasted.
     :ivar dropped: datagrams that sessions dropped, by cause.
+    :ivar retransmits: segments that were sent again, by side.
     """
 
-    __slots__ = ("__weakref__", "dial", "dropped", "duration", "first_byte", "targets")
+    __slots__ = ("__weakref__", "dial", "dropped", "duration", "first_byte", "retransmits", "targets")
 
     def __init__(self) -> None:
         super().__init__()
         self.targets: dict[str, TargetTally] = {}
         self.dropped: Counter[str] = Counter()
+        self.retransmits: Counter[str] = Counter()
         self.dial = Histogram(NETWORK_TIMES)
         self.first_byte = Histogram(NETWORK_TIMES)
         self.duration = Histogram(SESSION_TIMES)
@@ -144,12 +147,19 @@ class RuleTally(TargetTally):
         self.duration.add(summary.duration)
         if summary.dropped:
             self.dropped.update(dict(summary.dropped))
+        if summary.tcp_info is not None:
+            self.sent_again(summary.tcp_info)
         if summary.connect_time is not None:
             self.dial.add(summary.connect_time)
         if summary.first_byte is not None:
             self.first_byte.add(summary.first_byte)
         if target:
             self.target(target).closed(summary)
+
+    def sent_again(self, told: tuple[bytes, bytes]) -> None:
+        """Count what the kernel told of a session's two connections."""
+        for side, data in zip(Side, told, strict=True):
+            self.retransmits[side.value] += retransmits_of(data)
 
     def label(self, target: str) -> str:
         """What the sessions of `target` are counted under."""

@@ -63,6 +63,7 @@ class SessionRecord:
     _has_target = True
     _counted_at: TargetOccupancy | None = None
     _left: tuple[int, int] | None = None
+    _tcp_info: tuple[bytes, bytes] | None = None
     _acknowledged_at = float("-inf")
     passages: Sequence[PassedSession] = ()
     attempts: Sequence[FailedAttempt] = ()
@@ -118,6 +119,11 @@ class SessionRecord:
         return self._announced or (None if stream is None else stream.address)
 
     @property
+    def reached(self) -> bool:
+        """Whether there is, or was, a connection to an upstream."""
+        return self._connected_at is not None
+
+    @property
     def ends(self) -> Ends:
         """How far both flows are."""
         return Ends(self._client.flow, self._upstream.flow)
@@ -125,6 +131,8 @@ class SessionRecord:
     def _tell_closed(self) -> None:
         """The session is over, and its figures are final."""
         rule = self._rule
+        if rule.options.tcp_info and self._connected_at is not None:
+            self._tcp_info = self.tcp_info()
         if rule.tally is not None:
             self._write(self._count)
         elif rule.log.wants_closed:
@@ -163,6 +171,18 @@ class SessionRecord:
         """What was moved so far, to the upstream and to the client."""
         return self._flow(self._client, self._upstream), self._flow(self._upstream, self._client)
 
+    def tcp_info(self) -> tuple[bytes, bytes]:
+        """
+        What the kernel tells of the client's connection and the upstream's (`portfwd.wire.tcp_info`).
+
+        Empty for what is no TCP, and for one that is closed and was not asked before.
+        """
+        client, upstream = self._client.stream, self._upstream.stream
+        return (
+            b"" if client is None else client.tcp_info(),
+            b"" if upstream is None else upstream.tcp_info(),
+        )
+
     def summary(self) -> SessionSummary:
         """The session as its closing line tells it, so far."""
         client, upstream = self._client.stream, self._upstream.stream
@@ -195,6 +215,7 @@ class SessionRecord:
             self.attempts,
             (),
             self._rule.plan,
+            self._tcp_info,
         )
 
     def drops(self) -> Counter[str]:

@@ -154,6 +154,9 @@ class Session(AdmittedSession):
             upstream.hold = Hold.OWNED
         if client is None or self.state is not _RELAYING:
             return  # lost before it could be owned
+        if rule.options.tcp_info:
+            client.keep_tcp_info()
+            stream.keep_tcp_info()
         client.join(stream)
         stream.join(client)
         if rule.options.idle is not None:

@@ -210,6 +210,7 @@ class Options:
     sndbuf: int | None = None
     rcvbuf: int | None = None
     nodelay: bool = True
+    tcp_info: bool = False
     keepalive: Keepalive = Keepalive()
     user_timeout: float | None = None
     connect_timeout: float = 5.0

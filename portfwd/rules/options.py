@@ -206,6 +206,9 @@ OPTIONS: Final[tuple[OptionSpec, ...]] = (
     _option("rcvbuf", _R, readers.size(readers.MIN_BUFFER, readers.MAX_SOCKET_BUFFER),
             "the kernel's receive buffer of both sockets", unset="system"),
     _option("nodelay", _R, readers.switch(), "send small writes at once (TCP_NODELAY)"),
+    _option("tcp-info", _R, readers.switch(),
+            "whether closing lines in JSON and metrics tell what the kernel knows of both connections "
+            "(TCP_INFO)"),
     _option("keepalive", _R, readers.keepalive(), "probe silent TCP connections"),
     _option("user-timeout", _R, _seconds(0.001, readers.MAX_USER_TIMEOUT),
             "how long sent bytes may stay unacknowledged, or wait for a reader that takes none "

@@ -148,6 +148,16 @@ class Stream(Protocol):
         once the peer takes no more; None: the platform or the transport cannot tell.
         """
 
+    def keep_tcp_info(self) -> None:
+        """Ask the kernel a last time before the connection is closed, for `tcp_info`."""
+
+    def tcp_info(self) -> bytes:
+        """
+        What the kernel tells of the connection now (`portfwd.wire.tcp_info`); once it is lost, what was kept.
+
+        Empty where there is nothing to tell.
+        """
+
     def tap(self, saw: Callable[[bytes], None] | None) -> None:
         """
         Show a copy of everything that is read here from now on; None: no more.

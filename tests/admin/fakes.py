@@ -38,6 +38,10 @@ class FakeSession:
     down: FlowSummary = DOWN
     duration: float = 2.0
     killed: CloseReason | None = None
+    info: tuple[bytes, bytes] = (b"", b"")
+
+    def tcp_info(self) -> tuple[bytes, bytes]:
+        return self.info
 
     def summary(self) -> SessionSummary:
         return PLAIN._replace(

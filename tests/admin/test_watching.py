@@ -38,6 +38,7 @@ class TopTests(SynchronousTestCase):
     def test_looks(self) -> None:
         """Each look has rates since the one before, the fastest first, and sums of all."""
         watch = self.watch()
+        self.two.info = (bytes(100) + b"\7\0\0\0", b"")
         self.two.up = FlowSummary(1100, 2, 2)
         self.client.clock.advance(1.0)
         self.turn()
@@ -50,6 +51,8 @@ class TopTests(SynchronousTestCase):
         )
         self.assertEqual(second["rows"][0]["bytes_per_call"], 500.0)
         self.assertIsNone(second["rows"][1]["bytes_per_call"])
+        self.assertEqual(second["rows"][0]["rtt_us"], {"client": 0, "upstream": None})
+        self.assertEqual(second["rows"][0]["retransmits"], {"client": 7, "upstream": None})
         self.assertEqual(second["status"], {"state": "running"})
         self.client.caller.interrupt()
         self.assertEqual(self.successResultOf(watch), {"looks": 2, "missed": 0})

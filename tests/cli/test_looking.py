@@ -165,9 +165,18 @@ class SessionTests(ControlTestCase):
         self.forwarder.says("session", {"session": row(7) | {"client_stream": "<x\x1b>", "access_step": 0}})
         code, out, _ = self.run_there("session", "7")
         self.assertEqual(code, 0)
+        self.assertNotIn("tcp", out)
         self.assertIn("id               7\n", out)
         self.assertIn("access step      0\n", out)
         self.assertIn("reason           -\n", out)
         self.assertIn("to upstream      bytes 100  ", out)
         self.assertIn("client stream    <x\\x1b>\n", out)
         self.assertEqual(self.forwarder.lines(), [("session", ("7",), {})])
+
+    def test_tcp_info(self) -> None:
+        """A line for each side that is a TCP connection."""
+        told = {"client": {"rtt_us": 1500, "lost": None}, "upstream": None}
+        self.forwarder.says("session", {"session": row(7) | {"tcp_info": told}})
+        _, out, _ = self.run_there("session", "7")
+        self.assertIn("tcp client       rtt_us 1500  lost -\n", out)
+        self.assertNotIn("tcp upstream", out)

@@ -24,6 +24,8 @@ ROW: dict[str, Any] = {
     "to_client_rate": 2048.0,
     "bytes": 3_000_000,
     "bytes_per_call": None,
+    "rtt_us": {"client": 12_345, "upstream": None},
+    "retransmits": {"client": 3, "upstream": None},
 }
 LOOK: dict[str, Any] = {
     "sessions": 1,
@@ -40,16 +42,17 @@ class ScreenTests(SynchronousTestCase):
 
     def test_screen(self) -> None:
         """Figures, heads, sessions, and the keys at the bottom."""
-        lines = screen(LOOK, ScreenState(), 110, 8)
+        lines = screen(LOOK, ScreenState(), 120, 8)
         self.assertEqual(
             lines,
             [
                 "portfwd 1.2.3 running, up 1m01s, 1 rule, 20 descriptors",
                 "1 session of 9 in all, to-upstream 0, to-client 2.0 KiB/s, by rate",
                 "",
-                "ID  RULE  CLIENT          UPSTREAM    AGE  TO-UPSTREAM  TO-CLIENT    BYTES  A CALL  STATE",
+                "ID  RULE  CLIENT          UPSTREAM    AGE  TO-UPSTREAM  TO-CLIENT    BYTES  A CALL"
+                "  RTT MS  RESENT  STATE",
                 " 7  web   192.0.2.1:5555  -         1m01s            0  2.0 KiB/s  2.9 MiB       -"
-                "  relaying",
+                "  12.3/-     3/-  relaying",
                 "",
                 "",
                 "q quit  sort by: r rate  u to-upstream  d to-client  b bytes  a age  i number  k kill"
@@ -95,7 +98,7 @@ class ScreenTests(SynchronousTestCase):
                 "123456  custo\u2026tion  [2001:db8:\u202678]:54321  1m01s    954 MiB/s  2.0 KiB/s  2.9 MiB",
             ],
         )
-        wide = screen(LOOK | {"rows": [row]}, ScreenState(), 200, 6)
+        wide = screen(LOOK | {"rows": [row]}, ScreenState(), 220, 6)
         self.assertIn("[2001:db8:1234:5678:9abc:def0:8765:4321]:8443", wide[4])
         self.assertIn("STATE", wide[3])
 

@@ -6,6 +6,7 @@ import errno
 import resource
 import socket
 import struct
+import sys
 from typing import Any
 
 from twisted.trial import unittest
@@ -13,6 +14,7 @@ from twisted.trial import unittest
 from portfwd.kernel import sockets
 from portfwd.rules.model import Keepalive, Options
 from portfwd.values import InetAddress, UnixAddress
+from portfwd.wire.tcp_info import parse_tcp_info
 from tests.streams.far_ends import tcp_sockets, unix_sockets
 
 _IP_BIND_ADDRESS_NO_PORT = 24  # linux/in.h
@@ -259,6 +261,25 @@ class QueueTests(SocketCase):
         """A socket that cannot be asked has nothing unsent."""
         with open("/dev/null", "rb") as nothing:
             self.assertIsNone(sockets.unsent_bytes(nothing))  # type: ignore[arg-type]
+
+    def test_tcp_info(self) -> None:
+        """Of a TCP connection there is a structure that can be read; of anything else there is nothing."""
+        if sys.platform != "linux":
+            raise unittest.SkipTest("this platform has another structure")
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            near = socket.create_connection(server.getsockname())
+            far, _ = server.accept()
+        self.addCleanup(near.close)
+        far.close()
+        info = parse_tcp_info(sockets.tcp_info(near))
+        assert info is not None
+        self.assertEqual(info.retransmits, 0)
+        self.assertGreater(info.mss or 0, 500)
+        one, other = socket.socketpair()
+        with one, other, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
+            self.assertEqual((sockets.tcp_info(one), sockets.tcp_info(datagrams)), (b"", b""))
+        near.close()
+        self.assertEqual(sockets.tcp_info(near), b"")
 
     def test_waiting(self) -> None:
         """What was received and not read yet is counted; an end is none of it."""

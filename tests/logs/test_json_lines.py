@@ -96,7 +96,7 @@ class JSONLineTests(SynchronousTestCase):
             (read["id"], read["rule"], read["detail"]), (summary.id, summary.rule, summary.detail)
         )
         optional = (summary.dropped, summary.repeated, summary.tls, summary.upstream_tls, summary.attempts)
-        more = (*optional, summary.notes, summary.plan)
+        more = (*optional, summary.notes, summary.plan, summary.tcp_info)
         self.assertEqual(len(read), 18 + sum(map(bool, more)))
         if summary.reason is not None:
             self.assertIn(read["reason"], {reason.code for reason in CloseReason})
@@ -121,6 +121,13 @@ class JSONLineTests(SynchronousTestCase):
                 {"target": "b:443", "address": None, "cause": "no route"},
             ],
         )
+
+    def test_tcp_info(self) -> None:
+        """What the kernel told of both connections; null for what is no TCP connection."""
+        self.assertNotIn("tcp_info", json.loads(json_line(PLAIN)))
+        line = json.loads(json_line(PLAIN._replace(tcp_info=(bytes(100) + b"\7\0\0\0", b""))))
+        self.assertEqual((line["tcp_info"]["client"]["retransmits"], line["tcp_info"]["upstream"]), (7, None))
+        self.assertIsNone(line["tcp_info"]["client"]["busy_us"])
 
     def test_dropped(self) -> None:
         """What was dropped has a key of its own, only where something was."""

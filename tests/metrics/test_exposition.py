@@ -42,6 +42,7 @@ def full() -> Figures:
     rule.pauses["limit"] = 3
     rule.dropped["buffer"] = 6
     rule.tally.dropped["queue"] = 4
+    rule.tally.sent_again((b"", bytes(100) + b"\3\0\0\0"))
     rule.target_failures["b:1"] = 4
     rule.target_dials["b:1"] = 5
     rule.target_states["b:1"] = "down"
@@ -112,6 +113,8 @@ class ExpositionTests(SynchronousTestCase):
             ("portfwd_accept_pauses_total", f"cause=limit {rule}", 3),
             ("portfwd_datagrams_dropped_total", f"cause=buffer {rule}", 6),
             ("portfwd_session_datagrams_dropped_total", f"cause=queue {rule}", 4),
+            ("portfwd_tcp_retransmits_total", f"{rule} side=client", 0),
+            ("portfwd_tcp_retransmits_total", f"{rule} side=upstream", 3),
             ("portfwd_bytes_total", f"direction=to-upstream {rule}", 207),
             ("portfwd_bytes_total", f"direction=to-client {rule}", 408),
             ("portfwd_spliced_bytes_total", f"direction=to-upstream {rule}", 100),

@@ -88,6 +88,8 @@ class FakeStream:
         self._owner: StreamOwner | None = None
         self._ending = False
         self._end_told = False
+        self.keeps_tcp_info = False
+        self.info = b""
 
     def _asked(self, what: str) -> None:
         self.calls.append(what)
@@ -146,6 +148,12 @@ class FakeStream:
 
     def has_input(self) -> bool:
         return self.has_spoken
+
+    def keep_tcp_info(self) -> None:
+        self.keeps_tcp_info = True
+
+    def tcp_info(self) -> bytes:
+        return self.info if self.keeps_tcp_info or not self.is_lost else b""
 
     def undelivered(self) -> int:
         if "undelivered" in self.faults:

@@ -1098,6 +1098,26 @@ class SummaryTests(SessionCase):
         self.assertEqual((line.to_upstream, line.to_client), (FlowSummary(bytes=7), FlowSummary(bytes=7)))
         self.assertIsNone(line.first_byte)
 
+    def test_tcp_info(self) -> None:
+        """With ``tcp-info=on`` the closing line has what the kernel told of both sides at last."""
+        for on in (True, False):
+            session = self.relaying(tcp_info=on)
+            self.assertIsNone(session.summary().tcp_info)
+            self.client.info, self.upstream.info = b"client", b"upstream"
+            self.assertEqual((session.reached, session.tcp_info()), (True, (b"client", b"upstream")))
+            self.client.resets()
+            self.assertEqual(self.lines.last.tcp_info, (b"client", b"upstream") if on else None)
+            self.dials.clear()
+            self.lines = SessionLines()
+
+    def test_tcp_info_of_none(self) -> None:
+        """A session without an upstream tells of neither side."""
+        session = self.dialling(tcp_info=True)
+        self.client.info = b"client"
+        self.assertEqual((session.reached, session.tcp_info()), (False, (b"client", b"")))
+        self.dials[0].fails(ConnectRefused("refused"))
+        self.assertIsNone(self.lines.last.tcp_info)
+
     def test_never_relayed(self) -> None:
         """Without an upstream there are no bytes and no relay."""
         self.dialling()

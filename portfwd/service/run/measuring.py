@@ -114,11 +114,14 @@ def _add_rule(live: LiveRule, figures: RuleFigures) -> Steps:
         now_open.tally.known(*live.tally.targets)
     seen: dict[Session, tuple[FlowSummary, FlowSummary]] = {}
     dropped: dict[Session, Counter[str]] = {}
+    told: dict[Session, tuple[bytes, bytes]] = {}
     for number, session in enumerate(list(live.sessions.values()), 1):
         seen[session] = session.flows()
         now_open.add_open(session.target, *seen[session])
         if live.has_datagrams:
             dropped[session] = +session.drops()
+        if live.options.tcp_info and session.reached:
+            told[session] = session.tcp_info()
         if not number % SESSIONS_A_STEP:
             yield
     # From here on at once: what has closed meanwhile is in the tally by now, and must not be counted twice.
@@ -126,9 +129,14 @@ def _add_rule(live: LiveRule, figures: RuleFigures) -> Steps:
         if session.id not in live.sessions:
             now_open.take_open(session.target, *flows)
             dropped.pop(session, None)
+            told.pop(session, None)
     if live.has_datagrams:
         # They begin at 0, so that the first one is an increase.
         now_open.tally.dropped.update(dict.fromkeys((*DROP_CAUSES, *(name for name, _ in live.filters)), 0))
+    if live.options.tcp_info:
+        now_open.tally.sent_again((b"", b""))  # both sides begin at 0 as well
+    for infos in told.values():
+        now_open.tally.sent_again(infos)
     for counts in dropped.values():
         now_open.tally.dropped.update(counts)
     if live.tally is not None and id(live.tally) not in figures.seen:

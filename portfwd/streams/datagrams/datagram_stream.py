@@ -204,6 +204,13 @@ class DatagramStream:
         """It cannot tell."""
         return False
 
+    def keep_tcp_info(self) -> None:
+        """There is none."""
+
+    def tcp_info(self) -> bytes:
+        """None: datagrams have no connection."""
+        return b""
+
     def undelivered(self) -> int:
         """None: what was sent is the network's."""
         return 0

@@ -33,6 +33,7 @@ from portfwd.kernel.sockets import (
     keep_urgent,
     push,
     reset_on_close,
+    tcp_info,
     unsent_bytes,
     waiting_bytes,
 )
@@ -91,6 +92,7 @@ class SocketStream:
     __slots__ = (
         "_closes_soon",
         "_joiner",
+        "_last_info",
         "_loss",
         "_owner",
         "address",
@@ -160,6 +162,7 @@ class SocketStream:
         self.drain: SocketFlow | None = None
         self._owner: StreamOwner | None = None
         self._loss: tuple[Loss, str] | None = None
+        self._last_info: bytes | None = None
         self._joiner = joiner
         self.lost = False
         self.local = local
@@ -306,6 +309,8 @@ class SocketStream:
             return
         self.lost = True
         self._loss = (how, detail)
+        if self._last_info is not None:
+            self._last_info = tcp_info(self.socket)
         if how is not _ORDERLY:
             # An end in its place would make a broken stream look complete. A socket that is
             # reset already may refuse the option; it needs it no more.
@@ -403,6 +408,14 @@ class SocketStream:
         """Bytes were read that go nowhere."""
         if self._owner is not None:
             self._owner.thrown_away(self, count)
+
+    def keep_tcp_info(self) -> None:
+        """Ask the kernel once more before the socket is closed."""
+        self._last_info = self.tcp_info()
+
+    def tcp_info(self) -> bytes:
+        """What the kernel tells of the connection, or told at last."""
+        return (self._last_info or b"") if self.lost else tcp_info(self.socket)
 
     def undelivered(self) -> int | None:
         """Bytes that are kept for this stream, and those its peer's kernel has not acknowledged."""

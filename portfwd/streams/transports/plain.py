@@ -45,7 +45,14 @@ from twisted.python.failure import Failure
 
 from portfwd.kernel.poller import DEATH, ERROR
 from portfwd.kernel.polling import Polling
-from portfwd.kernel.sockets import GONE, has_hung_up, keep_urgent, reset_on_close, unsent_bytes
+from portfwd.kernel.sockets import (
+    GONE,
+    has_hung_up,
+    keep_urgent,
+    reset_on_close,
+    tcp_info,
+    unsent_bytes,
+)
 from portfwd.streams.sockets.bulk_reads import BulkReads
 
 _UNIX: Final = getattr(socket, "AF_UNIX", None)
@@ -79,6 +86,7 @@ class PlainTransport(tcp.Connection):
     :ivar hung_up: the kernel has told of an end or a death, though it may not be read yet.
     :ivar gone: errno that said the peer is gone, or 0.
     :ivar write_broken: whether a write failed.
+    :ivar keeps_tcp_info: whether the kernel is asked once more before the socket is closed, for `tcp_info`.
     """
 
     _read_ended = False
@@ -89,6 +97,8 @@ class PlainTransport(tcp.Connection):
     _left = 0
     _filled = False
     _has_slot = False
+    keeps_tcp_info = False
+    _last_tcp_info = b""
 
     def __init__(
         self,
@@ -394,6 +404,8 @@ class PlainTransport(tcp.Connection):
             self.startWriting()
 
     def _closeSocket(self, orderly: bool) -> None:  # noqa: N802 - Twisted's
+        if self.keeps_tcp_info:
+            self._last_tcp_info = tcp_info(self.socket)
         # Twisted resets what was aborted only. An end in slot of anything else that
         # went wrong would make a broken stream look complete.
         if self._poller is None:
@@ -416,6 +428,10 @@ class PlainTransport(tcp.Connection):
             return 0
         queued = unsent_bytes(self.socket)
         return None if queued is None else queued + self.unsent()
+
+    def tcp_info(self) -> bytes:
+        """See `portfwd.streams.stream.Stream`."""
+        return tcp_info(self.socket) if self.connected else self._last_tcp_info
 
     def unsent(self) -> int:
         """Bytes written that are still in this process."""

@@ -32,15 +32,15 @@ from zope.interface import implementer
 from portfwd.kernel.sockets import keep_urgent
 from portfwd.streams.loss_text import error_text, loss_text
 from portfwd.streams.stream import Loss, StreamOwner, Viewer
+from portfwd.streams.transports.below import AskedBelow
 from portfwd.streams.transports.layers import ILayer
 from portfwd.streams.transports.plain import IStreamProtocol, PlainTransport
-from portfwd.streams.transports.transport_queue import hung_up_below, undelivered_bytes
 from portfwd.streams.transports.write_readiness import WriteReadiness
 from portfwd.values import Address, FlowSummary, Side, TLSInfo
 
 
 @implementer(IStreamProtocol, IPushProducer)
-class TransportStream(Protocol):
+class TransportStream(AskedBelow, Protocol):
     """
     A stream whose bytes pass through Twisted.
 
@@ -422,6 +422,7 @@ class TransportStream(Protocol):
     def close(self) -> None:
         """Release the connection after what is kept has been written."""
         if not self._lost:
+            self._will_close()
             transport = self.transport
             transport.unregisterProducer()  # type: ignore[union-attr]
             transport.loseConnection()  # type: ignore[union-attr]
@@ -431,6 +432,7 @@ class TransportStream(Protocol):
         if self._lost:
             return
         self._aborted = True
+        self._will_close()
         bottom = self._bottom
         if bottom is None:
             return  # never connected
@@ -453,15 +455,9 @@ class TransportStream(Protocol):
         self._tell_end()
         self._throw_away(early)
 
-    hung_up = property(hung_up_below)
-
     def has_input(self) -> bool:
         """It cannot tell."""
         return False
-
-    def undelivered(self) -> int | None:
-        """Bytes that were written and not acknowledged; None where the transport cannot tell."""
-        return 0 if self._lost else undelivered_bytes(self.transport)
 
     def tap(self, saw: Callable[[bytes], None] | None) -> None:
         """Show a copy of everything that is read; None: no more."""

@@ -26,11 +26,6 @@ class TellsUndelivered(Protocol):
         """See `portfwd.streams.stream.Stream.undelivered`."""
 
 
-def hung_up_below(stream: Any) -> bool:
-    """Whether the kernel told of an end or a death that `stream` may not have read; False: not known."""
-    return bool(getattr(stream.transport, "hung_up", False))
-
-
 def undelivered_bytes(transport: Any) -> int | None:
     """Bytes that `transport`, with what is below it, still has for its peer; None: it cannot tell."""
     kept = 0

@@ -15,11 +15,13 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SkipTest
 
 from portfwd.errors import StartError
+from portfwd.kernel import sockets
 from portfwd.metrics.figures import Figures
 from portfwd.rules.whole_process import metrics_listener
 from portfwd.service.run import measuring
 from portfwd.service.run.forwarder import Forwarder
 from portfwd.service.run.measuring import Watchers, measure, missing
+from portfwd.streams.sockets import socket_stream
 from portfwd.values import CloseReason
 from tests.places import short_directory
 from tests.service.contexts import a_free_port, a_used_port, rules, take_port
@@ -112,7 +114,8 @@ class MeasureTests(ForwarderCase):
     async def test_closed_meanwhile(self) -> None:
         """A session that closes between two steps is told once."""
         self.patch(measuring, "SESSIONS_A_STEP", 1)
-        forwarder = self.started(f"{ASKED}a: 127.0.0.1:0 -> {self.target}")
+        self.patch(socket_stream, "tcp_info", lambda sock: b"\2" * 104)
+        forwarder = self.started(f"{ASKED}a: 127.0.0.1:0 -> {self.target} tcp-info=on")
         pairs = [await self.in_session(forwarder) for _ in range(3)]
         for client, server in pairs:
             client.sendall(b"question")
@@ -121,6 +124,7 @@ class MeasureTests(ForwarderCase):
         steps = measure(forwarder, figures)
         next(steps)
         self.assertEqual(figures.rule("a").tally.to_upstream.bytes, 0)
+        self.assertEqual(figures.rule("a").tally.retransmits, {})
         for sock in pairs[0]:
             sock.close()
         await self.until(lambda: forwarder.session_count == 2)
@@ -128,8 +132,40 @@ class MeasureTests(ForwarderCase):
             pass
         rule = figures.rules["a"]
         self.assertEqual((rule.tally.to_upstream.bytes, rule.sessions, rule.total), (24, 2, 3))
+        self.assertEqual(set(rule.tally.retransmits.values()), {3 * 0x02020202})
         self.assertEqual(rule.target_sessions, {self.target: 2})
         self.assertEqual(rule.tally.targets[self.target].to_upstream.bytes, 24)
+
+    async def test_retransmits(self) -> None:
+        """Of a rule with ``tcp-info=on``: what the kernel says of open sessions, and said of closed ones."""
+        told = bytearray(104)
+
+        def ask(sock: socket.socket) -> bytes:
+            return bytes(told)
+
+        self.patch(socket_stream, "tcp_info", ask)
+        self.patch(sockets, "tcp_info", ask)
+        for platform in (None, PORTABLE):
+            told[100] = 3
+            forwarder = self.started(
+                f"{ASKED}a: 127.0.0.1:0 -> {self.target} tcp-info=on\nb: 127.0.0.1:0 -> {self.target}\n",
+                platform=platform,
+            )
+            self.assertEqual(figures_of(forwarder).rules["a"].tally.retransmits, {"client": 0, "upstream": 0})
+            self.lines.closed_lines.clear()
+            client, server = await self.in_session(forwarder)
+            (session,) = forwarder.every_rule[0].sessions.values()
+            await self.until(lambda session=session: session.reached)
+            self.assertEqual(figures_of(forwarder).rules["a"].tally.retransmits, {"client": 3, "upstream": 3})
+            told[100] = 4
+            client.close()
+            server.close()
+            await self.until(lambda: bool(self.lines.closed_lines))
+            told[100] = 5
+            rules = figures_of(forwarder).rules
+            self.assertEqual(rules["a"].tally.retransmits, {"client": 4, "upstream": 4})
+            self.assertEqual(rules["b"].tally.retransmits, {})
+            self.assertEqual(self.lines.closed_lines[0].tcp_info, (bytes(104)[:100] + b"\4\0\0\0",) * 2)
 
     async def test_refused(self) -> None:
         """Limits that were reached, failed dials, and pauses."""
