@@ -25,7 +25,6 @@ except ImportError:  # pragma: no cover - Windows
     fcntl = None  # type: ignore[assignment]
 
 from portfwd.values import Address, InetAddress, UnixAddress, unmapped
-from portfwd.wire.tcp_info import TCP_INFO_SIZE
 
 #: Errors of a connection whose peer or route is gone. `EPIPE` is not one of them: it also occurs after an
 #: orderly end (Linux returns it for a socket that is reset in CLOSE_WAIT).
@@ -51,6 +50,8 @@ _QUICKACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
 _CORK: Final[int | None] = getattr(socket, "TCP_CORK", None)
 _TCP: Final = int(socket.IPPROTO_TCP)
 _TCP_INFO: Final = int(getattr(socket, "TCP_INFO", 0))
+#: Linux 6.18 has 280 bytes; what is read of them ends at 216.
+_TCP_INFO_SIZE: Final = 216
 _SENT: Final[int] = 0 if fcntl is None else termios.TIOCOUTQ
 _RECEIVED: Final[int] = 0 if fcntl is None else termios.FIONREAD
 _NUMBER: Final = bytes(4)
@@ -405,7 +406,7 @@ def tcp_info(sock: socket.socket) -> bytes:
     if sock.family not in _INET or sys.platform != "linux":
         return b""
     try:
-        return sock.getsockopt(_TCP, _TCP_INFO, TCP_INFO_SIZE)
+        return sock.getsockopt(_TCP, _TCP_INFO, _TCP_INFO_SIZE)
     except OSError:  # datagrams, or no socket any more
         return b""
 

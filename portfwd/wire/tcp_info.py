@@ -12,7 +12,7 @@ import struct
 from operator import itemgetter
 from typing import Final, NamedTuple
 
-#: Bytes that are worth asking for: all of the structure that is read here, and no more than a page.
+#: Bytes of the structure that are read here.
 TCP_INFO_SIZE: Final = 216
 
 # 8 bytes of flags, `tcpi_rto` to `tcpi_total_retrans`, four 64-bit rates and sums, `tcpi_segs_out` to
