@@ -19,6 +19,7 @@ from typing import Final
 
 from attrs import define, field, frozen
 
+from portfwd.listen.unix_names import is_bound
 from portfwd.rules.model import ListenOptions
 from portfwd.values import UnixAddress
 
@@ -137,7 +138,8 @@ def _remove_stale(address: UnixAddress, kind: socket.SocketKind) -> None:
     """
     Remove the socket file of a process that is gone; a live one, or another kind of file, stays.
 
-    Only the holder of the lock asks. Programs that know nothing of it are asked by a connection.
+    Only the holder of the lock asks. Programs that know nothing of it are asked by a connection. Where that is
+    refused, the kernel says whether a socket is bound that will listen.
     """
     try:
         if not stat.S_ISSOCK(os.lstat(address.path).st_mode):
@@ -149,7 +151,8 @@ def _remove_stale(address: UnixAddress, kind: socket.SocketKind) -> None:
         try:
             probe.connect(address.sockaddr)
         except ConnectionRefusedError:
-            os.unlink(address.path)
+            if not is_bound(address.path):
+                os.unlink(address.path)
         except OSError:
             return
 
@@ -269,7 +272,8 @@ def try_unix(address: UnixAddress, kind: socket.SocketKind = socket.SOCK_STREAM)
             if stat.S_ISSOCK(found.st_mode) and not _is_locked(address.path + LOCK_SUFFIX):
                 probe.connect(address.sockaddr)
         except ConnectionRefusedError:
-            return  # its process is gone: a start removes it
+            if not is_bound(address.path):
+                return  # its process is gone: a start removes it
         except OSError:
             pass
     raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))

@@ -12,7 +12,7 @@ import tempfile
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.listen.unix_files import LOCK_SUFFIX, bind_unix, lock_path, socket_file
+from portfwd.listen.unix_files import LOCK_SUFFIX, bind_unix, lock_path, socket_file, try_unix
 from portfwd.rules.model import ListenOptions
 from portfwd.values import UnixAddress
 
@@ -60,6 +60,20 @@ class LockTests(UnixFileCase):
             self.assertEqual(os.lstat(self.path).st_ino, os.lstat(first.getsockname()).st_ino)
             os.unlink(self.path)
             first.close()
+
+    def test_foreign(self) -> None:
+        """A socket of a program without locks that is bound and does not listen yet keeps its file, too."""
+        for kind in (socket.SOCK_STREAM, socket.SOCK_SEQPACKET):
+            foreign = socket.socket(socket.AF_UNIX, kind)
+            self.addCleanup(foreign.close)
+            foreign.bind(self.path)
+            self.assertRaises(OSError, self.bind)
+            self.assertRaises(OSError, try_unix, UnixAddress(self.path))
+            self.assertTrue(os.path.exists(self.path))
+            foreign.close()
+            try_unix(UnixAddress(self.path))
+            self.bind().close()
+            os.unlink(self.path)
 
     def test_by_another_name(self) -> None:
         """The name is the file's, however it is written."""

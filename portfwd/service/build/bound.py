@@ -28,6 +28,7 @@ from portfwd.listen.listener import Listener
 from portfwd.relay.live import LiveRule
 from portfwd.rules.model import TLS_KINDS
 from portfwd.service.build.bind_failures import cannot_listen, listen_label
+from portfwd.service.build.unix_port import with_file
 from portfwd.streams.transports.transport import TransportStream
 from portfwd.values import Address
 
@@ -55,6 +56,7 @@ class Bound:
 
     def listening(self, port: IListeningPort) -> None:
         """One of the endpoints does; one that is too late is stopped again."""
+        port = with_file(port)
         if self.closed:
             port.stopListening()
             return

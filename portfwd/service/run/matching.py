@@ -21,6 +21,7 @@ from portfwd.rules.steps import Steps
 from portfwd.service.build.bound import Bound
 from portfwd.service.build.build import at_port, count_ports
 from portfwd.service.build.listener_names import has_name
+from portfwd.service.build.unix_port import UnixPort
 from portfwd.values import InetAddress
 
 Key = tuple[object, ...]
@@ -137,7 +138,9 @@ def renewal(bound: Bound, rule: Rule, addresses: Sequence[str]) -> ListenerRenew
     if bound.closed:
         return ListenerRenewal([])
     if not bound.listeners:
-        return None  # Twisted's own
+        # Twisted's own, which stay; the files of unix sockets are looked after here.
+        lost = any(port.file.is_gone for port in bound.ports if isinstance(port, UnixPort))
+        return ListenerRenewal([]) if lost else None
     # One that is only bound or open did not begin: that was an accident, or the kernel gave it up.
     idle = ("bound", "open", "stopped")
     good = [one for one in bound.listeners if one.state not in idle and not (one.file and one.file.is_gone)]

@@ -18,12 +18,12 @@ from portfwd.listen.binding import share_port
 from portfwd.listen.datagram_clients import DatagramClients
 from portfwd.listen.listener import Listener
 from portfwd.listen.retired import RetiredListeners
-from portfwd.listen.unix_files import SocketFile
 from portfwd.rules.model import DATAGRAM_KINDS, UNIX_KINDS
 from portfwd.service.build.bound import Bound
 from portfwd.service.build.build import Binder, Planned
 from portfwd.service.build.datagrams import socket_key
 from portfwd.service.build.endpoints import address_of, endpoint_beside
+from portfwd.service.build.unix_port import UnixPort
 from portfwd.values import Address, InetAddress
 
 #: Where something listens: a port, on whichever address, or a path.
@@ -38,7 +38,7 @@ class Rivals:
         self._retired = retired
         self._at: dict[Place, list[Bound]] = {}
         self._shared: list[socket.socket] = []
-        self._aside: list[tuple[SocketFile, socket.socket]] = []
+        self._aside: list[Callable[[], None]] = []
 
     def __repr__(self) -> str:
         return f"<Rivals at {list(self._at)}>"
@@ -81,6 +81,7 @@ class Rivals:
         listen = planned.live.rule.listen
         if planned.endpoint is not None:
             made = binder.bind(planned, resolve)
+            self.step_aside(planned)
             # An object that was handed in binds its port itself.
             if listen.given is None and self.share_port(planned):
                 made.endpoints = [endpoint_beside(binder.reactor, listen.path)]
@@ -139,16 +140,21 @@ class Rivals:
 
         :raises OSError: the directory does not let it.
         """
+        if not isinstance(_place(planned), str):
+            return
         for one in self.of(planned):
             if one.file is not None:
-                self._aside.append((one.file, one.sock))
+                self._aside.append(partial(one.file.step_back, one.sock))
                 one.file.step_aside(one.sock)
+        for port in (port for bound in self.bound_at(planned) for port in bound.ports):
+            if isinstance(port, UnixPort):
+                self._aside.append(port.step_back)
+                port.step_aside()
 
     def taking_back(self) -> Iterator[Callable[[], None]]:
         """What takes each of these names back; may raise `OSError`."""
         while self._aside:
-            file, sock = self._aside.pop()
-            yield partial(file.step_back, sock)
+            yield self._aside.pop()
 
 
 def _of_twisted(bound: Bound) -> list[socket.socket]:

@@ -335,6 +335,60 @@ class ReplacedTests(EveryStepCase):
             self.assertEqual(sorted(os.listdir(os.path.dirname(self.path))), ["s", "s.lock"])
         await self.session(forwarder)
 
+    async def test_unix_endpoint(self) -> None:
+        """One reload is enough from any kind of unix socket to an endpoint on its path, and back."""
+        udp = f"udp:127.0.0.1:{self.datagrams.getsockname()[1]}"
+        directory = os.path.dirname(self.path)
+        forwarder = self.started(f"a: unix:{self.path} -> {self.target}\n")
+        endpoint = f'endpoint:"unix:{self.path}"', self.target
+        for listen, target in (
+            endpoint,
+            (f'endpoint:"unix:{self.path}:mode=600"', self.target),
+            (f'endpoint:"unix:{self.path}:lockfile=0"', self.target),
+            (f"unix:{self.path}", self.target),
+            (f'endpoint:"unix:{self.path}:lockfile=0"', self.target),
+            (f"unix-dgram:{self.path}", udp),
+            endpoint,
+            (f"unix:{self.path}", self.target),
+        ):
+            await self.applied(forwarder, f"a: {listen} -> {target}\n")
+            files = ["s"] if "lockfile=0" in listen else ["s", "s.lock"]
+            self.assertEqual(sorted(os.listdir(directory)), files, listen)
+            if target is self.target:
+                await self.session(forwarder)
+        await self.ended(forwarder)
+        self.assertEqual(os.listdir(directory), [])
+
+    async def test_unix_endpoint_refused(self) -> None:
+        """A reload that is refused leaves the path to whoever has it, an endpoint or a socket of ours."""
+        used = a_used_port(self)
+        bad = f'endpoint:"tcp:{used}:interface=127.0.0.1"'
+        for one, other in (("unix:{}", 'endpoint:"unix:{}"'), ('endpoint:"unix:{}"', "unix:{}")):
+            forwarder = self.started(f"a: {one.format(self.path)} -> {self.target}\n")
+            await self.turn()
+            text = f"a: {other.format(self.path)} -> {self.target}\nb: {bad} -> {self.target}\n"
+            result = await self.reload(forwarder, text)
+            self.assertTrue(result.refused)
+            await self.turn()
+            self.assertEqual(sorted(os.listdir(os.path.dirname(self.path))), ["s", "s.lock"], one)
+            await self.session(forwarder)
+            await self.ended(forwarder)
+
+    async def test_file_of_an_endpoint_is_made_again(self) -> None:
+        """An endpoint whose file was removed has one again after a reload; it removes none but its own."""
+        text = f'a: endpoint:"unix:{self.path}" -> {self.target}\n'
+        forwarder = self.started(text)
+        await self.turn()
+        os.unlink(self.path)
+        await self.applied(forwarder, text)
+        await self.session(forwarder)
+        os.unlink(self.path)
+        os.unlink(f"{self.path}.lock")
+        with open(self.path, "w", encoding="ascii"):
+            pass
+        await self.ended(forwarder)
+        self.assertEqual(os.listdir(os.path.dirname(self.path)), ["s"])
+
     async def test_file_is_made_again(self) -> None:
         """A unix socket whose file somebody removed has one again after a reload; sessions go on."""
         text = f"a: unix:{self.path} -> {self.target} on-remove=cut\n"
