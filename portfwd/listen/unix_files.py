@@ -138,8 +138,8 @@ def _remove_stale(address: UnixAddress, kind: socket.SocketKind) -> None:
     """
     Remove the socket file of a process that is gone; a live one, or another kind of file, stays.
 
-    Only the holder of the lock asks. Programs that know nothing of it are asked by a connection. Where that is
-    refused, the kernel says whether a socket is bound that will listen.
+    Only the holder of the lock asks. Programs that know nothing of it are asked by a connection. If that is
+    refused, the kernel says whether a socket is bound there that does not listen yet.
     """
     try:
         if not stat.S_ISSOCK(os.lstat(address.path).st_mode):
