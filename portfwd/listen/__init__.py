@@ -1,1 +1,1 @@
-"""Sockets that accept, and how they behave when something runs out."""
+"""Listeners: accepting sockets, and their behaviour when resources run out."""

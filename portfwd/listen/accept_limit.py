@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.listen.test_listener -*-
-"""What a listener asks before it accepts a client, and who gets the client."""
+"""The interfaces of a listener to the limits of its rule and to the code that serves its clients."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import Protocol
 
 from portfwd.values import Address
 
-#: Takes a client in: its socket and its address.
+#: Serves a client, given its socket and its address.
 Accept = Callable[[socket.socket, "Address | None"], None]
 
-#: Closes a client for a new one, and says whether there was one; it gets the reason.
+#: Closes a client to make room for a new one. Called with the reason; returns whether there was one.
 MakeRoom = Callable[[str], bool]
 
 
 class AcceptLimit(Protocol):
-    """What may keep clients waiting in the backlog: `portfwd.limits.admission.Admission`."""
+    """Limits at which clients wait in the backlog: `portfwd.limits.admission.Admission`."""
 
     def closed_for(self, now: float) -> float:
-        """Seconds for which nobody is to be accepted: 0.0 to go on, infinite until `wait` has woken."""
+        """Seconds for which the listener must not accept. Infinite: until `wait` calls back."""
 
     def wait(self, wake: Callable[[], None]) -> None:
-        """Call `wake` when there may be room."""
+        """Call `wake` when a slot may be free."""
 
     def forget(self, wake: Callable[[], None]) -> None:
-        """`wake` is not to be called any more."""
+        """Do not call `wake` any more."""
 
     def pass_on(self) -> None:
-        """Others may look whether there is room."""
+        """Wake the next waiting listener if slots are free."""

@@ -1,9 +1,8 @@
 # -*- test-case-name: tests.listen.test_binding -*-
 """
-From a rule's LISTEN to bound sockets.
+Binds sockets for the LISTEN of a rule.
 
-Binding is all this does: the sockets do not listen yet, so a file of which one
-port is taken refuses no client on the others.
+The sockets do not listen yet. If one port of a file is in use, no client of the other ports has been refused.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from portfwd.listen.unix_files import bind_unix
 from portfwd.rules.model import UNIX_KINDS, ListenSpec, Options
 from portfwd.values import UnixAddress, is_literal
 
-#: How a machine without IPv6 refuses an IPv6 address.
+#: Errors of IPv6 addresses on a machine without IPv6.
 _NO_IPV6: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
 
 
@@ -36,10 +35,10 @@ def bind(
 
     A name is resolved here, at start, and bound on each of its addresses.
 
-    :param resolve: names to literals; None for the system's resolver, which may block.
-    :param share: bind beside a listening socket of ours for which `share_port` was called, too.
-    :returns: non-blocking sockets, bound and not yet listening.
-    :raises OSError: nothing is bound then.
+    :param resolve: resolves a name to literals; None for the system's resolver, which may block.
+    :param share: whether to bind beside another socket of this process for which `share_port` was called.
+    :returns: non-blocking sockets, bound but not listening.
+    :raises OSError: an address cannot be bound; none is bound then.
     """
     if spec.kind in UNIX_KINDS:
         return [bind_unix(UnixAddress(spec.path), spec.options)]
@@ -52,12 +51,12 @@ def bind(
 
 def share_port(sock: socket.socket, shared: bool) -> None:
     """
-    Let another socket of this process be bound to the port of `sock`, or let nobody any more.
+    Allow or forbid binding another socket to the port of `sock`.
 
-    Linux looks at ``SO_REUSEPORT`` of both when the second one is bound, and asks for the same user
-    (``inet_csk_bind_conflict``); left on, any process of that user could take clients away.
+    Linux checks ``SO_REUSEPORT`` and the user of both sockets when the second one is bound
+    (``inet_csk_bind_conflict``). If the option stayed set, other processes of the user could take clients.
 
-    :raises OSError: there is no such option here.
+    :raises OSError: the system does not have this option.
     """
     option = getattr(socket, "SO_REUSEPORT", None)
     if option is None:  # pragma: no cover - Windows
@@ -67,9 +66,9 @@ def share_port(sock: socket.socket, shared: bool) -> None:
 
 def resolve_listener(name: str, kind: socket.SocketKind = socket.SOCK_STREAM) -> Sequence[str]:
     """
-    The addresses of a name that is to be listened on, from the system's resolver; it may block.
+    Resolve a name to listen on with the system's resolver. May block.
 
-    :raises OSError: it has none.
+    :raises OSError: the name has no address.
     """
     found = socket.getaddrinfo(name, None, type=kind)
     return list(dict.fromkeys(literal_of(sockaddr) for _, _, _, _, sockaddr in found))
@@ -81,14 +80,14 @@ def bind_hosts(
     bind_one: Callable[[str, bool], socket.socket],
 ) -> list[socket.socket]:
     """
-    Bind what an address with a port says: every address, one, or all that a name has.
+    Bind a port on all addresses, on one, or on all addresses of a name.
 
-    What needs IPv6 is left out on a machine without it, if there is something else: hosts files have
+    On a machine without IPv6, IPv6 addresses are left out if there are others, because hosts files contain
     ``::1 localhost`` there too.
 
-    :param resolve: a name to literals.
-    :param bind_one: binds a literal; whether it is to be IPv6 only.
-    :raises OSError: nothing is bound then.
+    :param resolve: resolves a name to literals.
+    :param bind_one: binds a literal, given whether it is for IPv6 only.
+    :raises OSError: an address cannot be bound; none is bound then.
     """
     if listen.host == "":
         return [_bind_everywhere(bool(listen.options.v6only), bind_one)]
@@ -114,7 +113,7 @@ def bind_hosts(
 
 
 def _bind_everywhere(v6only: bool, bind_one: Callable[[str, bool], socket.socket]) -> socket.socket:
-    """One dual-stack socket, or IPv4 alone on a machine without IPv6."""
+    """Bind one dual-stack socket, or an IPv4 socket on a machine without IPv6."""
     try:
         return bind_one("::", v6only)
     except OSError as problem:

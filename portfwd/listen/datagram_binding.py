@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.listen.test_datagram_binding -*-
-"""From a rule's UDP listener to bound sockets."""
+"""Binds sockets for the UDP listener of a rule."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from portfwd.listen.unix_files import bind_unix
 from portfwd.rules.model import Kind, ListenSpec
 from portfwd.values import UnixAddress
 
-#: Bound to one of these, a socket gets what is sent to any address.
+#: The hosts of all addresses.
 WILDCARDS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 - recognised, not bound
 
 
@@ -28,12 +28,12 @@ def bind_datagrams(
     """
     Bind `spec` on `port`.
 
-    ``SO_REUSEADDR`` is not set: on a datagram socket it lets another process take its datagrams.
+    ``SO_REUSEADDR`` is not set: it would allow another process to take datagrams.
 
-    :param resolve: names to literals; None for the system's resolver, which may block.
-    :param share: bind beside another socket of ours that has ``SO_REUSEPORT``, too.
-    :returns: non-blocking sockets; those bound to every address say where each datagram was sent to.
-    :raises OSError: nothing is bound then.
+    :param resolve: resolves a name to literals; None for the system's resolver, which may block.
+    :param share: whether to bind beside another socket of this process that has ``SO_REUSEPORT``.
+    :returns: non-blocking sockets. Those bound to all addresses report the destination of each datagram.
+    :raises OSError: an address cannot be bound; none is bound then.
     """
     if spec.kind is Kind.UNIX_DATAGRAM:
         return [bind_unix(UnixAddress(spec.path), spec.options, socket.SOCK_DGRAM)]
@@ -43,7 +43,7 @@ def bind_datagrams(
 
 
 def ready_inherited(sock: socket.socket) -> socket.socket:
-    """Have `sock`, which somebody else bound, say where each datagram was sent to if it has every address."""
+    """Make `sock`, bound by another program, report destinations of datagrams if it has all addresses."""
     if sock.family != socket.AF_UNIX and sock.getsockname()[0] in WILDCARDS and can_tell_destinations():
         tell_destinations(sock)
     return sock
@@ -51,9 +51,9 @@ def ready_inherited(sock: socket.socket) -> socket.socket:
 
 def resolve_datagrams(name: str) -> Sequence[str]:
     """
-    The addresses of a name that is to be listened on, from the system's resolver; it may block.
+    Resolve a name to listen on with the system's resolver. May block.
 
-    :raises OSError: it has none.
+    :raises OSError: the name has no address.
     """
     return resolve_listener(name, socket.SOCK_DGRAM)
 

@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.listen.test_datagram_listener -*-
-"""One client of a listening datagram socket: the carrier of its association's datagrams."""
+"""One client of a listening datagram socket, and the transport of its association."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from portfwd.values import Address, CloseReason
 if TYPE_CHECKING:
     from portfwd.relay.session import Session
 
-#: A client's address as the socket module has it: tuples for IP, names for unix sockets, None for one of
-#: these that has none and cannot be answered.
+#: The address of a client in the socket module: a tuple for IP, a name for unix sockets, None for a unix
+#: socket without a name, which cannot be answered.
 SocketAddress = tuple[Any, ...] | str | bytes | None
 
 
 class DatagramClientOwner(Protocol):
-    """The listener, as its correspondents see it."""
+    """The interface of the listener to its clients."""
 
     def send(self, data: bytes, to: DatagramClient) -> bool:
-        """Send `data` from where the client sent to; False where it was dropped."""
+        """Send `data` from the address that the client has used. False if it was dropped."""
 
     def left(self, who: DatagramClient) -> None:
-        """`who` neither sends nor receives any more."""
+        """`who` does not send or receive any more."""
 
 
 class DatagramClient:
     """
     A client.
 
-    :ivar key: how the listener knows it again: its address, and the one of ours that it sends to.
-    :ivar sockaddr: where answers go.
-    :ivar ancillary: makes them leave from where the client sent to.
-    :ivar session: its session, as soon as there is one.
-    :ivar received: what gets each datagram of this client.
+    :ivar key: its key in the table of the listener: its address, and the local address that it has used.
+    :ivar sockaddr: destination of answers.
+    :ivar ancillary: control message that sets the source of answers to the address that the client has used.
+    :ivar session: its session, if it has begun.
+    :ivar received: called with each datagram of this client.
     """
 
     __slots__ = (
@@ -77,23 +77,27 @@ class DatagramClient:
 
     @property
     def is_open(self) -> bool:
-        """Whether it is in a listener's table."""
+        """Whether it is in the table of a listener."""
         return self._open
 
     def hand_over(self, left: Callable[[], object]) -> None:
-        """Another listener gets its datagrams from now on, and answers go the old way; `left` at its end."""
+        """
+        Another listener receives its datagrams from now on.
+
+        Answers use the old one; `left` is called last.
+        """
         self._also_left = left
 
     def carry(self, taker: Taker) -> None:
-        """Tell `taker` of what comes."""
+        """Pass received datagrams to `taker`."""
         self.received = taker.received
 
     def send(self, data: bytes) -> bool:
-        """Answer."""
+        """Send a datagram to the client."""
         return self._open and self._owner.send(data, self)
 
     def close(self) -> None:
-        """Leave the listener's table."""
+        """Leave the table of the listener."""
         if self._open:
             self._open = False
             self.received = _ignore
@@ -103,7 +107,7 @@ class DatagramClient:
                 self._also_left()
 
     def evict(self) -> None:
-        """Another client needs the room."""
+        """End the association to make room for another client."""
         self.end(CloseReason.LIMIT)
 
     def end(self, reason: CloseReason) -> None:
@@ -114,4 +118,4 @@ class DatagramClient:
 
 
 def _ignore(data: bytes) -> None:
-    """Nobody takes it."""
+    """Drop a datagram, because there is no receiver."""

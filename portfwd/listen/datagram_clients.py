@@ -1,11 +1,10 @@
 # -*- test-case-name: tests.listen.test_datagram_listener -*-
 """
-Where clients that send datagrams arrive: who of them gets an association, and for how long.
+The common part of all datagram listeners: their clients and associations.
 
-What all datagram listeners have in common, whoever reads their socket: the first datagram of an address makes
-an association, unless the client may not have one; a bounded table keeps them; a listener
-that is stopped lasts for as long as it has any. As there is nobody who ends them, those end then that are
-silent.
+The first datagram of an address begins an association, if the client may have one. A bounded table holds the
+associations. A listener that is stopped stays open while it has associations; as datagrams have no end, it
+then ends those that are silent.
 """
 
 from __future__ import annotations
@@ -33,32 +32,32 @@ from portfwd.relay.states import State
 from portfwd.rules.steps import Steps
 from portfwd.values import REFUSALS, Address, CloseReason, InetAddress
 
-#: An association takes one descriptor: its upstream's. Its client has a share of the listening one. Where
-#: associations share their upstreams' connections, it takes none, and the connections take theirs.
+#: Descriptors of an association: that of its upstream. Its client shares the listening socket. If
+#: associations share connections to upstreams, these take descriptors and the associations do not.
 PER_ASSOCIATION: Final = 1
 
-#: Seconds for which a client that was refused, or for whom no upstream could be reached, has no other
-#: association: a datagram is no connection, and one that floods would have a log line for each.
+#: Seconds before a client that was refused, or whose upstream could not be reached, gets another association.
+#: Without this limit, a flood of datagrams would cause a log line for each.
 REFUSED_FOR: Final = 1.0
 
-#: Refused clients that are remembered.
+#: Most remembered refused clients.
 MOST_REFUSED: Final = 1024
 
-#: Seconds of silence after which an association ends when its listener is stopped: longer than
-#: an answer of a resolver takes that has to ask others.
+#: Seconds of silence after which an association of a stopped listener ends. A recursive DNS resolver answers
+#: sooner.
 LAST_SILENCE: Final = 2.0
 
-#: Seconds between looks at who is silent then.
+#: Seconds between the checks for silence.
 LAST_LOOK: Final = 0.25
 
-#: Seconds between two log lines about the same trouble.
+#: Seconds between two log lines about the same problem.
 LOG_INTERVAL: Final = 10.0
 
-#: Datagrams of clients that have waited for the end of a pause, served before others get their turn.
+#: Held datagrams that are served in one turn after a pause.
 HELD_BATCH: Final = 64
 
-#: The same when the listener is stopped: all of them at once, but no more than keep others waiting for some
-#: hundredths of a second.
+#: Held datagrams that are served at once when the listener is stopped. They delay other sessions by some
+#: hundredths of a second at most.
 LAST_HELD: Final = 1024
 
 _NOT_SERVED: Final = REFUSALS | {
@@ -72,16 +71,16 @@ _NOT_SERVED: Final = REFUSALS | {
 
 class DatagramClients:
     """
-    One listener's clients, and its state: bound, accepting, held, stopping, stopped.
+    The clients of one listener, and its state: bound, accepting, held, stopping, stopped.
 
-    :ivar name: the rule's, as it serves now.
+    :ivar name: name of the current rule.
     :ivar table: the associations.
-    :ivar retired: called when it is stopped and has associations still.
-    :ivar accepted: associations that were begun.
-    :ivar waits: how often there was no descriptor for another association.
-    :ivar refused: datagrams of clients that had just been refused.
-    :ivar too_long: datagrams that were longer than any that are passed on.
-    :ivar unsent: answers that were dropped: the socket's buffer was full, or the kernel did not take them.
+    :ivar retired: called if it is stopped and still has associations.
+    :ivar accepted: number of associations that have begun.
+    :ivar waits: number of times that no descriptor was left for an association.
+    :ivar refused: number of dropped datagrams of clients that had just been refused.
+    :ivar too_long: number of dropped datagrams that were too long.
+    :ivar unsent: number of dropped answers: the buffer of the socket was full, or the kernel refused them.
     """
 
     def __init__(self, name: str, reactor: Reactor, budget: Descriptors, live: LiveRule) -> None:
@@ -110,16 +109,16 @@ class DatagramClients:
             f" accepted={self.accepted} evicted={self.table.evicted} drops={self.drops}>"
         )
 
-    # What those who read a socket know
+    # Implemented by the classes that read a socket
 
     @property
     def address(self) -> Address | None:
-        """Where it is bound; the wildcard as ``[::]`` or ``0.0.0.0``."""
+        """Its bound address; the wildcard is ``[::]`` or ``0.0.0.0``."""
         raise NotImplementedError
 
     @property
     def sock(self) -> socket.socket:
-        """What listens."""
+        """The listening socket."""
         raise NotImplementedError
 
     @property
@@ -129,44 +128,44 @@ class DatagramClients:
 
     @property
     def drops(self) -> int:
-        """Datagrams that the kernel dropped because they were not read in time, where it tells."""
+        """Number of datagrams that the kernel dropped because they were not read in time, if known."""
         return 0
 
     @property
     def not_held(self) -> int:
-        """Datagrams of new clients that were dropped during a pause for want of room, or left at its end."""
+        """Number of datagrams of new clients that were dropped in a pause, or that were left at its end."""
         return self._waiting.dropped
 
     def send(self, data: bytes, to: DatagramClient) -> bool:
-        """Send `data` to a client; False where it was dropped."""
+        """Send `data` to a client. False if it was dropped."""
         raise NotImplementedError
 
     def _begin(self) -> None:
-        """Read."""
+        """Start to read."""
         raise NotImplementedError
 
     def _close(self) -> None:
-        """Give the socket up."""
+        """Close the socket."""
         raise NotImplementedError
 
-    # As any listener
+    # The interface of all listeners
 
     @property
     def state(self) -> str:
-        """What it does, in a word."""
+        """Its state as a word."""
         return self._state
 
     @property
     def held(self) -> bool:
-        """Whether `hold` was called, and `release` was not."""
+        """Whether it is held: `hold` was called, and `release` was not."""
         return self._held
 
     def pauses_by_cause(self) -> dict[str, int]:
-        """How often it could not take a client, as metrics tell it."""
+        """Number of times it could not accept a client, by cause, for metrics."""
         return {"limit": 0, "descriptors": self.waits, "kernel": 0}
 
     def dropped_by_cause(self) -> dict[str, int]:
-        """Datagrams that were dropped here, as metrics tell it."""
+        """Number of dropped datagrams by cause, for metrics."""
         return {
             "buffer": self.drops - self._banked + self.not_held,
             "refused": self.refused,
@@ -175,7 +174,7 @@ class DatagramClients:
         }
 
     def bank(self, pauses: Counter[str], dropped: Counter[str]) -> None:
-        """Add to `pauses` and `dropped` what was counted here, and count from 0 again."""
+        """Add its counts to `pauses` and `dropped`, and reset them."""
         pauses.update(self.pauses_by_cause())
         dropped.update(self.dropped_by_cause())
         self._banked = self.drops
@@ -183,18 +182,18 @@ class DatagramClients:
 
     def start(self) -> None:
         """
-        Take datagrams.
+        Start to accept datagrams.
 
-        :raises OSError: the kernel does not let it.
+        :raises OSError: the kernel refused.
         """
         self.open()
         self.begin()
 
     def open(self) -> None:
-        """Be ready: what was sent since the socket was bound waits in its buffer already."""
+        """Prepare to read. Datagrams sent since the socket was bound are in its buffer."""
 
     def begin(self) -> None:
-        """Take datagrams."""
+        """Accept datagrams."""
         live, self._reserved = self._reserved, None
         if live is not None:
             if self._look is not None:
@@ -213,43 +212,47 @@ class DatagramClients:
 
     def hold(self) -> None:
         """
-        Begin no association until `release`; those that are there go on.
+        Begin no association until `release`. Existing ones continue.
 
-        What new clients send waits, as much of it as the receive buffer of the socket could hold.
+        Datagrams of new clients wait in a queue of the size of the socket's receive buffer.
         """
         self._held = True
         if self._state == "accepting":
             self._state = "held"
 
     def release(self) -> None:
-        """Begin associations again; those that wait come first."""
+        """Begin associations again, first for the waiting clients."""
         self._held = False
         if self._state == "held":
             self._state = "accepting"
             self._serve_waiting()
 
     def serve(self, live: LiveRule) -> None:
-        """Give the next clients to `live`; associations that are there stay where they are."""
+        """Serve further clients for the rule `live`. Existing associations stay with the old rule."""
         self.name, self._live = live.name, live
         self.table.most = live.options.max_assocs
 
     def resize(self, backlog: int | None) -> None:
-        """Nobody waits in a backlog here; what else has a size is made as large as the rule wants it now."""
+        """There is no backlog. Resize the other buffers to the current options of the rule."""
 
     def change_mode(self, mode: int | None) -> None:
-        """Here is no file whose permission bits could be changed."""
+        """Do nothing: there is no file with permission bits."""
 
     def take_waiting(self) -> None:
-        """Take what waits before the listener is stopped; that of a paused rule is served, too."""
+        """
+        Read the waiting datagrams before the listener is stopped.
+
+        Those of a paused rule are served too.
+        """
         for _ in range(LAST_HELD):
             if not self._serve_one():
                 break
 
     def stop(self, *, stays: bool = False) -> None:
         """
-        Begin no association any more; close when those that are there are over.
+        Begin no association any more, and close when the existing ones have ended.
 
-        :param stays: they last until their own limits end them, and not until they are silent for a moment.
+        :param stays: whether they end only at their own limits; if not, they also end after a short silence.
         """
         if self._state == "stopped":
             return
@@ -274,7 +277,7 @@ class DatagramClients:
         if not stays and self._look is None:
             self._look = self._reactor.callLater(LAST_LOOK, self._end_silent)
 
-    # Clients that wait
+    # Waiting clients
 
     def _hold_back(self, datagram: HeldDatagram[DatagramClients]) -> None:
         if not self._waiting.add(datagram, self._live.options.rcvbuf or RECEIVE_BUFFER):
@@ -283,7 +286,7 @@ class DatagramClients:
             )
 
     def _serve_waiting(self) -> None:
-        """Serve those who have waited, so many of them at once that nobody else waits for long."""
+        """Serve a part of the waiting clients, small enough not to delay other sessions."""
         self._serving = None
         for _ in range(HELD_BATCH):
             if self._state != "accepting" or not self._serve_one():
@@ -300,9 +303,9 @@ class DatagramClients:
 
     def take(self, datagram: HeldDatagram[DatagramClients], live: LiveRule | None = None) -> None:
         """
-        Take a datagram that came some other way than by the socket now.
+        Accept a datagram that was not just read from the socket.
 
-        :param live: the rule of a new client; None to see to it that new clients are served now.
+        :param live: the rule for a new client; None for the current rule.
         """
         key = datagram.key
         one = self.table.entries.get(key)
@@ -319,33 +322,34 @@ class DatagramClients:
 
     def hand_back(self, others: Sequence[DatagramClients]) -> Steps[None]:
         """
-        Give what came here, since this was bound, to those of `others` that would have got it.
+        Pass the datagrams received since this socket was bound to those of `others` that would have received
+        them.
 
-        For a listener that has not begun, and is to be stopped.
+        For a listener that has not begun and will be stopped.
         """
         yield
 
-    # After its rule is gone
+    # After its rule was removed
 
     @property
     def is_reserved(self) -> bool:
-        """Whether `reserve` was called, and neither `begin` nor `stop` since."""
+        """Whether it is reserved: `reserve` was called, but neither `begin` nor `stop` since."""
         return self._reserved is not None
 
     def reserve(self, live: LiveRule) -> None:
-        """Stay open for `live`: `begin` serves it, `stop` lets this go on as before."""
+        """Stay open for the rule `live`. `begin` then serves it; `stop` restores the previous state."""
         self._reserved = live
 
     def serve_for(self, heir: DatagramClients) -> None:
-        """Serve new clients, which the kernel sends here rather than to `heir`, for the rule of `heir`."""
+        """Serve new clients for the rule of `heir`, because the kernel delivers their datagrams here."""
         self._heir = heir
 
     def adopt(self, elder: DatagramClients) -> None:
-        """Pass on to the associations of `elder` what comes here from their clients."""
+        """Pass datagrams of clients of `elder` that arrive here to their associations."""
         self._elders.update({(one.address, one.local): one for one in elder.table})
 
     def _handed(self, key: Hashable, address: Address | None) -> DatagramClient | None:
-        """The association of another listener whose datagrams come here now."""
+        """The association of another listener whose datagrams arrive here."""
         one = self._elders.pop((address, self._local(key)), None)
         if one is None or not one.is_open:
             return None
@@ -355,7 +359,7 @@ class DatagramClients:
         return one
 
     def _end_silent(self) -> None:
-        """End those who are silent, `AT_ONCE` of them before others have their turn."""
+        """End silent associations, at most `AT_ONCE` in one turn."""
         self._look = None
         silent = [
             one for one in self.table if one.session is None or one.session.silent_for() >= LAST_SILENCE
@@ -380,9 +384,9 @@ class DatagramClients:
         self, key: Hashable, sockaddr: SocketAddress, ancillary: Ancillary, data: bytes
     ) -> DatagramClient | None:
         """
-        A client that has no association: a new one's, unless it may not have one or has to wait.
+        Begin an association for a client without one, if it may have one and need not wait.
 
-        :param data: its datagram, which is kept if it has to wait.
+        :param data: its datagram, which is queued if the client must wait.
         """
         if self._elders and (one := self._handed(key, self._address_of(sockaddr))) is not None:
             return one
@@ -399,7 +403,7 @@ class DatagramClients:
     def _admitted(
         self, key: Hashable, sockaddr: SocketAddress, ancillary: Ancillary, live: LiveRule
     ) -> DatagramClient | None:
-        """A new client, unless it may not have an association."""
+        """Make a new client, if it may have an association."""
         if self._refused and self._is_refused(key):
             self.refused += 1
             return None
@@ -443,15 +447,15 @@ class DatagramClients:
         return False
 
     def _address_of(self, sockaddr: SocketAddress) -> Address | None:
-        """A client's address as ours."""
+        """Convert the address of a client."""
         raise NotImplementedError
 
     def _local(self, key: Hashable) -> Address | None:
-        """Which address of ours a client sends to."""
+        """The local address that a client has used."""
         return self.address
 
     def left(self, who: DatagramClient) -> None:
-        """An association is over."""
+        """An association has ended."""
         self.table.forget(who.key, who)
         if who.session is not None and who.session.reason in _NOT_SERVED:
             self._refuse(who.key)
@@ -459,7 +463,7 @@ class DatagramClients:
             self._stopped()
 
     def _failed(self, one: DatagramClient) -> None:
-        """One client's accident; it is not the others'."""
+        """Log an exception caused by one client. The others are not affected."""
         log_failure(self._log, "{name}: a datagram of {client} failed", name=self.name, client=one.address)
         one.end(CloseReason.INTERNAL)
 

@@ -1,10 +1,10 @@
 # -*- test-case-name: tests.listen.test_datagram_listener -*-
 """
-A listening datagram socket of our own.
+A listening datagram socket in the poller.
 
-Every datagram is that of the association which is found by the client's address and, on a socket that is
-bound to every address, the one it was sent to; answers leave from there. Reading takes a bounded part of
-what waits; then others get their turn, so that a client which floods this socket delays nobody elsewhere.
+A datagram belongs to the association with the client's address and, if the socket is bound to all addresses,
+the local address to which it was sent. Answers leave from that address. Each turn reads a bounded number of
+datagrams, so a flood on this socket does not delay other sessions.
 """
 
 from __future__ import annotations
@@ -45,16 +45,14 @@ from portfwd.relay.live import LiveRule
 from portfwd.rules.steps import Steps
 from portfwd.values import Address, InetAddress, counted
 
-#: Datagrams that are read before others get their turn: as many as keep them waiting for less than a
-#: millisecond.
+#: Datagrams read in one turn. They take less than a millisecond.
 BATCH: Final = 64
 
-#: Clients without an association whose datagrams are read before others get their turn. To begin an
-#: association takes some 100 microseconds if another one has to go for it, so a flood of new sources may not
-#: have a whole `BATCH`.
+#: New clients served in one turn. Beginning an association takes about 100 microseconds if another one must
+#: end for it, so a flood of new sources must not use a whole `BATCH`.
 NEW_AT_ONCE: Final = 8
 
-#: How the kernel refuses an address to answer from.
+#: Errors of an invalid source address for an answer.
 _NOT_OURS: Final = frozenset({errno.EINVAL, errno.EADDRNOTAVAIL, errno.ENODEV, errno.ENETUNREACH})
 
 # EPOLLIN; see `portfwd.streams.datagrams.datagram_socket`.
@@ -65,7 +63,7 @@ class DatagramListener(DatagramClients):
     """
     One bound datagram socket.
 
-    :ivar queued: it waits for its turn; the poller's.
+    :ivar queued: see `portfwd.kernel.polling.Turn`.
     """
 
     def __init__(
@@ -81,7 +79,7 @@ class DatagramListener(DatagramClients):
     ) -> None:
         """
         :param sock: bound and non-blocking; the listener owns it.
-        :param inherited: somebody else bound it, to whom the file of a unix socket belongs.
+        :param inherited: whether another program has bound it and owns the file of a unix socket.
         """
         super().__init__(name, reactor, budget, live)
         self._socket = sock
@@ -99,9 +97,9 @@ class DatagramListener(DatagramClients):
 
     def change_mode(self, mode: int | None) -> None:
         """
-        Give the socket's file, if it has one, other permission bits; None for the default.
+        Change the permission bits of the socket's file, if it has one; None for the default.
 
-        :raises OSError: it is not the file that was made, or may not be changed.
+        :raises OSError: the file was replaced, or cannot be changed.
         """
         if self._file is not None:
             self._file.change_mode(DEFAULT_MODE if mode is None else mode)
@@ -113,24 +111,24 @@ class DatagramListener(DatagramClients):
 
     @property
     def sock(self) -> socket.socket:
-        """What listens."""
+        """The listening socket."""
         return self._socket
 
     @property
     def address(self) -> Address | None:
-        """Where it is bound; the wildcard as ``[::]`` or ``0.0.0.0``."""
+        """Its bound address; the wildcard is ``[::]`` or ``0.0.0.0``."""
         return to_address(self._family, self._socket.getsockname()) if self._state != "stopped" else None
 
     @property
     def drops(self) -> int:
-        """Datagrams that the kernel dropped because they were not read in time."""
+        """Number of datagrams that the kernel dropped because they were not read in time."""
         return count_drops(self._socket) if self._state != "stopped" else 0
 
     def open(self) -> None:
         """
-        Be ready: what was sent since the socket was bound waits in its buffer already.
+        Prepare to read. Datagrams sent since the socket was bound are in its buffer.
 
-        :raises OSError: the buffer cannot be had.
+        :raises OSError: the buffer cannot be set.
         """
         if not self._open:
             self._ask_for_room()
@@ -158,16 +156,16 @@ class DatagramListener(DatagramClients):
 
     def resize(self, backlog: int | None) -> None:
         """
-        Have buffers of the size that the rule wants now.
+        Resize the buffers to the current options of the rule.
 
-        :raises OSError: the kernel does not let it.
+        :raises OSError: the kernel refused.
         """
         options = self._live.options
         if (options.rcvbuf, options.sndbuf) != self._asked_for:
             self._ask_for_room()
 
     def take_waiting(self) -> None:
-        """Take what waits in the buffer, one part of it, and what was held, before a stop."""
+        """Read one batch of the buffer and serve held datagrams, before a stop."""
         if self._state in ("accepting", "held"):
             for _ in range(BATCH // NEW_AT_ONCE):
                 self.run()
@@ -176,18 +174,19 @@ class DatagramListener(DatagramClients):
     def _close(self) -> None:
         if self._file is not None:
             self._file.remove()
-        # Whoever passed us the socket may have it open still: closing ours would leave it in the epoll set.
+        # The program that passed the socket may still have it open. Closing alone would leave it in the epoll
+        # set.
         self._poller.forget(self._socket, inherited=True)
 
     # Reading
 
     def ready(self, events: int) -> None:
-        """Datagrams wait; whoever waits for its turn reads them then, or a flood has many turns."""
+        """Read waiting datagrams, unless a turn is queued, which will read them."""
         if not self.queued:
             self.run()
 
     def run(self) -> None:
-        """Read what waits, and ask for another turn for what is more than a part."""
+        """Read a batch of waiting datagrams, and queue another turn if there are more."""
         more = self._read_with_destinations() if self._fixed is None else self._read()
         if more and self._state != "stopped":
             self._poller.take_turn(self)
@@ -207,7 +206,7 @@ class DatagramListener(DatagramClients):
             except BlockingIOError:
                 return False
             except OSError:
-                continue  # an error that waited; there is no datagram in it
+                continue  # a pending error of the socket; no datagram was read
             one = entries.get(key)
             if one is None:
                 new += 1
@@ -224,9 +223,9 @@ class DatagramListener(DatagramClients):
 
     def _receive_whole(self, size: int) -> tuple[bytes, SocketAddress]:
         """
-        The next datagram of a unix socket that is not too long; `size` is for others.
+        Read the next datagram of a unix socket that is not too long. `size` is ignored.
 
-        One byte more is read than may come: to ask for ``MSG_TRUNC`` costs a tuple of four for each datagram.
+        It reads one byte more than allowed, because ``MSG_TRUNC`` needs a slower call.
         """
         while True:
             data, key = self._socket.recvfrom(LARGEST_UNIX + 1)
@@ -268,17 +267,18 @@ class DatagramListener(DatagramClients):
         return True
 
     def failed(self, failure: Failure) -> None:
-        """Our own mistake, which is logged already; what was not read yet still is to be."""
+        """A turn raised an exception, which is logged. Continue with the remaining datagrams."""
         if self._state != "stopped":
             self._poller.take_turn(self)
 
-    # A reload that is refused
+    # After a refused reload
 
     def hand_back(self, others: Sequence[DatagramClients]) -> Steps[None]:
         """See `DatagramClients.hand_back`."""
         if self._state != "bound" or self._unix:
             return
-        # Connected to itself, the socket gets nothing more: the kernel has to ask the others again.
+        # Connected to itself, the socket receives no more datagrams, and the kernel delivers them to the
+        # others.
         with suppress(OSError):
             self._socket.connect(loopback_of(self._socket))
         own = b"" if self._fixed is None else packed_host(self._socket.getsockname()[0])
@@ -297,7 +297,7 @@ class DatagramListener(DatagramClients):
             yield
 
     def _get_back(self, data: bytes, client: SocketAddress, destination: bytes) -> bool:
-        """Take a datagram that another socket got; False where this one would not have got it."""
+        """Accept a datagram received by another socket. False if this one would not have received it."""
         if self._state == "stopped":
             return False
         if self._family == socket.AF_INET6:
@@ -324,7 +324,7 @@ class DatagramListener(DatagramClients):
         return self._fixed
 
     def send(self, data: bytes, to: DatagramClient) -> bool:
-        """Send `data` to a client, from where it sent to."""
+        """Send `data` to a client from the address that it has used."""
         if to.sockaddr is None:
             return False
         try:
@@ -334,7 +334,7 @@ class DatagramListener(DatagramClients):
                 self._socket.sendto(data, to.sockaddr)
         except OSError as problem:
             if to.ancillary and problem.errno in _NOT_OURS:
-                # No address to answer from (a broadcast, or one that was taken away): let the kernel choose.
+                # The address cannot be a source (broadcast, or removed): let the kernel choose.
                 ancillary, to.ancillary = to.ancillary, ()
                 if self.send(data, to):
                     return True

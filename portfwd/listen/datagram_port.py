@@ -1,10 +1,10 @@
 # -*- test-case-name: tests.listen.test_datagram_port -*-
 """
-A listening datagram port of Twisted's, for platforms where nothing watches sockets of ours.
+A listening datagram port of Twisted, for platforms without a poller.
 
-It does what `portfwd.listen.datagram_listener` does, but for two things that Twisted's ports do not tell:
-where a datagram was sent to, so that answers of a port on every address leave from wherever the system
-chooses; and how many datagrams were dropped.
+It works as `portfwd.listen.datagram_listener`, except for information that Twisted's ports do not give: the
+destination of a datagram (so the system chooses the source address of answers), and the number of dropped
+datagrams.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from portfwd.values import Address, InetAddress, unmapped
 
 
 class _Reader(DatagramProtocol):
-    """Hands over what comes."""
+    """Passes received datagrams to the listener."""
 
     noisy = False
 
@@ -36,7 +36,7 @@ class _Reader(DatagramProtocol):
         self._port = port
 
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
-        """One whole datagram."""
+        """Pass on one datagram."""
         self._port.received(datagram, addr)
 
 
@@ -47,10 +47,10 @@ class DatagramPort(DatagramClients):
         self, name: str, host: str, port: int, reactor: Reactor, budget: Descriptors, live: LiveRule
     ) -> None:
         """
-        Bind; what comes before it begins waits for that.
+        Bind. Datagrams that arrive before `begin` wait.
 
-        :param host: a literal, or empty for every address.
-        :raises OSError: it cannot be bound.
+        :param host: a literal, or empty for all addresses.
+        :raises OSError: the address cannot be bound.
         """
         super().__init__(name, reactor, budget, live)
         if not host and socket.has_ipv6:
@@ -64,23 +64,23 @@ class DatagramPort(DatagramClients):
 
     @property
     def sock(self) -> socket.socket:
-        """What listens."""
+        """The listening socket."""
         sock: socket.socket = self._port.socket
         return sock
 
     @property
     def address(self) -> Address | None:
-        """Where it is bound."""
+        """Its bound address."""
         return None if self._state == "stopped" else from_twisted_address(self._port.getHost())
 
     def _begin(self) -> None:
-        """It reads since it was bound."""
+        """Do nothing: the port has been reading since it was bound."""
 
     def _close(self) -> None:
         self._port.stopListening()
 
     def received(self, data: bytes, sockaddr: SocketAddress) -> None:
-        """One datagram of anybody."""
+        """Handle one datagram."""
         entries = self.table.entries
         one = entries.get(sockaddr) or self._arrived(sockaddr, sockaddr, (), data)
         if one is None:

@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.listen.test_endpoint_clients -*-
 """
-Clients that Twisted's endpoints accept.
+Clients that are accepted by Twisted's endpoints.
 
-For ``endpoint:"…"`` and for platforms where sockets cannot be our own.
-Accepting, and what happens when descriptors run out, is Twisted's here.
+For ``endpoint:"…"`` and for platforms without sockets of portfwd. Twisted accepts, and handles missing
+descriptors.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from portfwd.values import Address
 
 
 class _Arrival:
-    """Owns a stream until it can be used."""
+    """Owns a stream until its connection is made."""
 
     _log = Logger()
 
@@ -30,13 +30,13 @@ class _Arrival:
         self._accept = accept
 
     def began(self, stream: Stream) -> None:
-        """Twisted's TLS does not tell."""
+        """Do nothing: Twisted's TLS does not report handshakes."""
 
     def announced(self, stream: Stream, client: Address, local: Address | None) -> None:
-        """Twisted's TLS reads no headers."""
+        """Do nothing: Twisted's TLS reads no headers."""
 
     def opened(self, stream: Stream) -> None:
-        """Hand it over."""
+        """Pass the stream on."""
         if isinstance(stream, TransportStream):
             transport = stream.transport
             stream.local = from_twisted_address(transport.getHost()) if transport is not None else None
@@ -47,35 +47,35 @@ class _Arrival:
                 stream.abort()
 
     def ended(self, stream: Stream) -> None:
-        """Not before it is owned by a session."""
+        """Do nothing: nothing is read before a session owns the stream."""
 
     def end_sent(self, stream: Stream) -> None:
-        """Nothing was sent."""
+        """Do nothing: nothing was sent."""
 
     def writing_failed(self, stream: Stream, detail: str) -> None:
-        """Nothing was written."""
+        """Do nothing: nothing was written."""
 
     def thrown_away(self, stream: Stream, count: int) -> None:
-        """Nothing is thrown away yet."""
+        """Do nothing: nothing is discarded yet."""
 
     def lost(self, stream: Stream, how: Loss, detail: str) -> None:
-        """It never became a session's."""
+        """Do nothing: no session owns the stream."""
 
 
 class StreamFactory(Factory):
-    """Makes a stream of each connection and gives it to `accept`."""
+    """Makes a stream for each connection and passes it to `accept`."""
 
     noisy = False
 
     def __init__(
         self, make: Callable[[], TransportStream], accept: Callable[[TransportStream], None]
     ) -> None:
-        """:param make: makes a stream that is not connected yet."""
+        """:param make: makes an unconnected stream."""
         self._make = make
         self._arrival = _Arrival(accept)
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
-        """One stream for one client."""
+        """Make the stream of one client."""
         stream = self._make()
         stream.address = from_twisted_address(addr)
         stream.own(self._arrival)

@@ -1,10 +1,11 @@
 # -*- test-case-name: tests.listen.test_held_datagrams -*-
 """
-The queue of datagrams that new clients send while their rule is paused.
+The queue of datagrams of new clients while their rule is paused.
 
-A datagram socket has no backlog. Its one queue holds the datagrams of associations, which go on, and those of
-new clients, which wait. So the listener reads all of them and keeps the latter here. The queue is bounded as
-the receive buffer of the socket is. A datagram that does not fit is dropped, as the kernel drops it.
+A datagram socket has no backlog. Its receive buffer holds both the datagrams of existing associations, which
+continue, and those of new clients, which must wait. The listener therefore reads all of them and queues the
+latter here. The queue has the size of the receive buffer. Datagrams that do not fit are dropped, as in the
+kernel.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from attrs import frozen
 from portfwd.kernel.datagrams import Ancillary
 from portfwd.listen.datagram_client import SocketAddress
 
-#: Bytes that each datagram counts besides its own: about what its objects take.
+#: Bytes added to the size of each datagram: the approximate memory of its objects.
 OVERHEAD: Final = 512
 
 Owner = TypeVar("Owner")
@@ -29,10 +30,10 @@ class HeldDatagram(Generic[Owner]):
     """
     A datagram of a new client.
 
-    :ivar owner: the listener that has read it, and that sends the answers.
-    :ivar key: the client in the table of that listener.
-    :ivar sockaddr: where answers go.
-    :ivar ancillary: makes answers leave from the address that the client sent to.
+    :ivar owner: the listener that has read it and sends the answers.
+    :ivar key: key of the client in the table of that listener.
+    :ivar sockaddr: destination of answers.
+    :ivar ancillary: control message that sets the source of answers to the address that the client has used.
     """
 
     owner: Owner
@@ -44,9 +45,9 @@ class HeldDatagram(Generic[Owner]):
 
 class HeldDatagrams(Generic[Owner]):
     """
-    They, oldest first.
+    The queue, oldest datagram first.
 
-    :ivar dropped: datagrams for which there was no room.
+    :ivar dropped: number of datagrams that did not fit.
     """
 
     def __init__(self) -> None:
@@ -62,9 +63,9 @@ class HeldDatagrams(Generic[Owner]):
 
     def add(self, datagram: HeldDatagram[Owner], most: int) -> bool:
         """
-        Keep it, unless the queue is full.
+        Append a datagram, unless the queue is full.
 
-        :param most: bytes of the queue, each datagram with `OVERHEAD`.
+        :param most: capacity in bytes; each datagram counts with `OVERHEAD`.
         """
         size = len(datagram.data) + OVERHEAD
         if self._size + size > most:
@@ -75,7 +76,7 @@ class HeldDatagrams(Generic[Owner]):
         return True
 
     def take(self) -> HeldDatagram[Owner] | None:
-        """The oldest; None if there is none."""
+        """Take the oldest datagram; None if the queue is empty."""
         if not self._queue:
             return None
         datagram = self._queue.popleft()
@@ -83,7 +84,7 @@ class HeldDatagrams(Generic[Owner]):
         return datagram
 
     def clear(self) -> None:
-        """Drop all of them."""
+        """Drop all datagrams."""
         self.dropped += len(self._queue)
         self._queue.clear()
         self._size = 0

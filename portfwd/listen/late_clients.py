@@ -1,10 +1,10 @@
 # -*- test-case-name: tests.listen.test_late_clients -*-
 """
-Clients that the kernel had let in when their listener was closed.
+Clients in the backlog of a listener that is closed.
 
-A reload that removes or moves a listener accepts everybody who waits in its backlog, because a client that
-is connected cannot know that it came late. Here they wait for the limits of their rule and for descriptors,
-as they did in the backlog, and are served in turns.
+For these clients the connection is established already. A reload that removes or moves a listener therefore
+accepts all of them. They wait here for the limits of their rule and for descriptors, as in the backlog, and
+are served in turns.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from portfwd.kernel.sockets import accept, close_by_reset, to_address
 from portfwd.limits.descriptors import PER_SESSION, Descriptors
 from portfwd.listen.accept_limit import Accept, AcceptLimit
 
-#: Clients accepted in one turn: a flood of connections must not keep the sessions waiting. Sixteen take
-#: about as long as half a dozen turns of bulk.
+#: Clients accepted in one turn, so a flood of connections does not delay sessions. Sixteen take about as long
+#: as six turns of bulk data.
 BATCH: Final = 16
 
-#: Batches that are served at once when the forwarder stops: as many as cost the sessions that go on a few
+#: Batches that are served at once when the forwarder stops. They delay the other sessions by a few
 #: milliseconds.
 LAST_BATCHES: Final = 8
 
-#: Descriptors of a client that waits.
+#: Descriptors of a waiting client.
 WAITING: Final = 1
 
 
 class LateClients:
     """
-    Those of one listener, in their order.
+    The late clients of one listener, in order.
 
-    :ivar over: called once when nobody waits any more, if there is somebody to call.
+    :ivar over: called once when no client waits any more; None for no call.
     """
 
     _log = Logger()
@@ -52,7 +52,7 @@ class LateClients:
         accept: Accept,
         accept_limit: AcceptLimit | None,
     ) -> None:
-        """The parameters are those of `portfwd.listen.listener.Listener`."""
+        """The parameters are the same as for `portfwd.listen.listener.Listener`."""
         self._name = name
         self._clock = clock
         self._budget = budget
@@ -70,11 +70,9 @@ class LateClients:
 
     def take(self, listening: socket.socket, family: int, most: int) -> None:
         """
-        Accept who waits in the backlog of `listening`.
+        Accept the clients in the backlog of `listening`, as long as there are descriptors.
 
-        Those for whom there are no descriptors are left.
-
-        :param most: clients, at most: others come meanwhile.
+        :param most: most clients to accept, because others arrive meanwhile.
         """
         for _ in range(most):
             if not self._budget.take(WAITING):
@@ -90,9 +88,9 @@ class LateClients:
 
     def serve(self, batches: int = 1) -> None:
         """
-        Serve those whom limits and descriptors let in, and the others when these let them.
+        Serve the clients that limits and descriptors admit now, and the others later.
 
-        :param batches: how many are served now; the next ones come in later turns.
+        :param batches: number of batches to serve now. Later ones are served in turns.
         """
         self._stop_waiting()
         try:
@@ -108,7 +106,7 @@ class LateClients:
                 self._end()
 
     def judge_by(self, accept_limit: AcceptLimit | None) -> None:
-        """From here on other limits decide; whoever calls this has all served then."""
+        """Use other limits from now on. The caller then serves the waiting clients."""
         self._stop_waiting()
         self._accept_limit = accept_limit
 
@@ -136,7 +134,7 @@ class LateClients:
         return True
 
     def stop(self) -> None:
-        """Reset those who still wait."""
+        """Reset the clients that still wait."""
         self._stop_waiting()
         while self._clients:
             close_by_reset(self._clients.popleft()[0])

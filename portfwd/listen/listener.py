@@ -1,12 +1,11 @@
 # -*- test-case-name: tests.listen.test_listener -*-
 """
-An accepting socket of our own.
+An accepting socket in the poller or the reactor.
 
-Twisted's port answers a full descriptor table by accepting and closing every
-client that waits. This one leaves them in the backlog, where the kernel keeps
-them: it stops accepting when the budget has no room and goes on when a session
-gives descriptors back; when the kernel itself refuses, it pauses `PAUSE`; and where clients
-are to wait for a limit of the rule, a `AcceptLimit` says so.
+If descriptors run out, Twisted's port accepts and closes every waiting client. This listener leaves them in
+the backlog of the kernel. It stops accepting when the budget of descriptors is used up, and continues when a
+session returns some. If the kernel refuses, it pauses for `PAUSE` seconds. An `AcceptLimit` tells when
+clients must wait for a limit of the rule.
 """
 
 from __future__ import annotations
@@ -38,10 +37,10 @@ from portfwd.values import Address
 _READABLE: Final = 0x1
 _FAILURE: Final = 0x18
 
-#: Seconds without accepting after the kernel had no descriptor or memory.
+#: Seconds of a pause after the kernel had no descriptor or memory left.
 PAUSE: Final = 0.1
 
-#: Seconds between two log lines about the same trouble.
+#: Seconds between two log lines about the same problem.
 LOG_INTERVAL: Final = 1.0
 
 
@@ -51,11 +50,11 @@ class Listener:
     One bound socket and its state: bound, open, accepting, held, at a limit, waiting for descriptors,
     pausing, stopped.
 
-    :ivar accepted: clients that were accepted.
-    :ivar pauses: how often the kernel had nothing left.
-    :ivar waits: how often the budget had no room.
-    :ivar limited: how often a limit was reached at which clients wait.
-    :ivar queued: it waits for its turn; the poller's.
+    :ivar accepted: number of accepted clients.
+    :ivar pauses: number of times that the kernel had no descriptor or memory left.
+    :ivar waits: number of times that the budget was used up.
+    :ivar limited: number of times that a limit was reached at which clients wait.
+    :ivar queued: see `portfwd.kernel.polling.Turn`.
     """
 
     def __init__(
@@ -74,14 +73,14 @@ class Listener:
         batch: int = BATCH,
     ) -> None:
         """
-        :param batch: clients that are accepted in one turn at most.
-        :param poller: tells of clients; None: the reactor does.
-        :param make_room: closes a client that is not worth its place when there is none for a new one.
-        :param accept limit: asked before a client is accepted; None where nobody has to wait.
+        :param batch: most clients accepted in one turn.
+        :param poller: reports clients; None for the reactor.
+        :param make_room: closes an unimportant client if no descriptor is left for a new one.
+        :param accept limit: asked before each client is accepted; None if clients never wait.
         :param sock: bound and non-blocking; the listener owns it.
-        :param accept: gets each client's socket, non-blocking, and address.
-        :param backlog: length of the queue of clients that wait; None for the system's largest.
-        :param inherited: the socket's file, if it has one, is somebody else's to remove.
+        :param accept: called with the non-blocking socket and the address of each client.
+        :param backlog: length of the accept queue; None for the system's largest.
+        :param inherited: whether another program owns the socket's file, if it has one.
         """
         self._file = None if inherited else socket_file(sock)
         self.name = name
@@ -112,26 +111,26 @@ class Listener:
 
     @property
     def state(self) -> str:
-        """What it does, in a word or a few."""
+        """Its state as a few words."""
         return self._state
 
     @property
     def address(self) -> Address | None:
-        """Where it is bound; the wildcard as ``[::]`` or ``0.0.0.0``."""
+        """Its bound address; the wildcard is ``[::]`` or ``0.0.0.0``."""
         return (
             to_address(self._socket.family, self._socket.getsockname()) if self._state != "stopped" else None
         )
 
     def pauses_by_cause(self) -> dict[str, int]:
-        """How often it did not accept, as metrics tell it."""
+        """Number of times it stopped accepting, by cause, for metrics."""
         return {"limit": self.limited, "descriptors": self.waits, "kernel": self.pauses}
 
     def dropped_by_cause(self) -> dict[str, int]:
-        """Connections have no datagrams."""
+        """Empty: this listener has no datagrams."""
         return {}
 
     def bank(self, pauses: Counter[str], dropped: Counter[str]) -> None:
-        """Add to `pauses` and `dropped` what was counted here, and count from 0 again."""
+        """Add its counts to `pauses` and `dropped`, and reset them."""
         pauses.update(self.pauses_by_cause())
         self.pauses = self.waits = self.limited = 0
 
@@ -139,16 +138,17 @@ class Listener:
         """
         Listen and accept.
 
-        :raises OSError: the address was taken between bind and listen.
+        :raises OSError: another socket took the address between bind and listen.
         """
         self.open()
         self.begin()
 
     def open(self) -> None:
         """
-        Listen: from here on the kernel lets clients wait in the backlog. After this nothing can fail.
+        Listen. From now on the kernel accepts clients into the backlog. Nothing after this can fail.
 
-        :raises OSError: the address was taken between bind and listen, or the kernel watches no more sockets.
+        :raises OSError: another socket took the address between bind and listen, or the kernel refused to
+            watch the socket.
         """
         self._socket.listen(self._backlog)
         if self._poller is not None:
@@ -157,7 +157,7 @@ class Listener:
         self._state = "open"
 
     def begin(self) -> None:
-        """Accept; only once it is open."""
+        """Accept clients. The listener must be open."""
         self._begin()
 
     def _begin(self) -> None:
@@ -171,7 +171,7 @@ class Listener:
         if self._poller is None:
             self._reactor.addReader(self)
         else:
-            # Told again and again while somebody waits, as a reactor does: not every look takes all of them.
+            # Level-triggered, as in a reactor, because one call does not accept all waiting clients.
             self._poller.watch(self._socket.fileno(), _READABLE, self, edge=0)
 
     def _stop_accepting(self) -> None:
@@ -181,7 +181,7 @@ class Listener:
             self._poller.watch(self._socket.fileno(), 0, self, edge=0)
 
     def judge_by(self, accept_limit: AcceptLimit | None) -> None:
-        """From here on other limits decide whether clients wait."""
+        """Use other limits from now on."""
         before = self._accept_limit
         if self._state == "at a limit":
             self._stop_waiting()
@@ -197,25 +197,25 @@ class Listener:
             self._resume.cancel()
 
     def _go_on(self) -> None:
-        """There may be room: look at once, for where nobody knocks any more others wait to be told."""
+        """A slot may be free: try to accept. If no client is waiting, the next listener is woken."""
         self._stop_waiting()
         self._begin()
         self._resume = self._reactor.callLater(0, self.doRead)
 
     @property
     def held(self) -> bool:
-        """Whether `hold` was called, and `release` was not."""
+        """Whether it is held: `hold` was called, and `release` was not."""
         return self._held
 
     def hold(self) -> None:
-        """Accept nobody until `release`: clients wait in the backlog, where the kernel keeps them."""
+        """Accept no clients until `release`. They wait in the backlog of the kernel."""
         self._held = True
         if self._state == "accepting":
             self._state = "held"
             self._stop_accepting()
 
     def release(self) -> None:
-        """Accept again those who waited, and all others."""
+        """Accept waiting and further clients again."""
         self._held = False
         if self._state == "held":
             self._begin()
@@ -227,7 +227,7 @@ class Listener:
         make_room: MakeRoom | None = None,
         budget: Descriptors | None = None,
     ) -> None:
-        """Give the next clients to somebody else, who calls this listener `name` and has another `budget`."""
+        """Serve further clients with another `accept`, under another name and budget."""
         self.name = name
         if budget is not None:
             self._budget = budget
@@ -236,25 +236,25 @@ class Listener:
 
     def resize(self, backlog: int | None) -> None:
         """
-        Let `backlog` clients wait; None for the system's largest.
+        Change the length of the accept queue; None for the system's largest.
 
-        :raises OSError: the kernel does not let it.
+        :raises OSError: the kernel refused.
         """
         length = socket.SOMAXCONN if backlog is None else backlog
         if length != self._backlog:
-            # Linux takes another length of a socket that listens, and keeps its queue.
+            # Linux changes the length of a listening socket's queue and keeps its contents.
             self._socket.listen(length)
             self._backlog = length
 
     def late_clients(self) -> LateClients:
-        """Accept those who wait in the backlog, before this is stopped; they are served elsewhere then."""
+        """Accept the clients in the backlog before the listener is stopped. `LateClients` serves them."""
         late = LateClients(self.name, self._reactor, self._budget, self._accept, self._accept_limit)
         if self._state not in ("bound", "stopped"):
             late.take(self._socket, self._family, self._backlog + 1)
         return late
 
     def hand_back(self, others: Sequence[Listener]) -> LateClients:
-        """The same for a listener that is not needed after all: one of `others`, if any, serves them."""
+        """Accept the clients in the backlog of an unneeded listener. One of `others`, if any, serves them."""
         server = others[0] if others else self
         late = LateClients(server.name, self._reactor, server._budget, server._accept, server._accept_limit)
         if self._state == "open" and others:
@@ -263,9 +263,9 @@ class Listener:
 
     def stop(self, *, stays: bool = False) -> None:
         """
-        Accept no more and close; those who still wait in the backlog are refused by the kernel.
+        Stop accepting and close. The kernel resets clients that are still in the backlog.
 
-        :param stays: means nothing here: sessions have sockets of their own.
+        :param stays: ignored, because sessions have sockets of their own.
         """
         if self._state == "stopped":
             return
@@ -277,7 +277,7 @@ class Listener:
             self._reactor.removeReader(self)
             self._socket.close()
         else:
-            # Somebody else may have it too: whoever passed it to us, or will take it over.
+            # Another process may have the socket too: the one that passed it, or one that takes it over.
             self._poller.forget(self._socket, inherited=True)
         self._state = "stopped"
         if self._accept_limit is not None:
@@ -285,9 +285,9 @@ class Listener:
 
     def change_mode(self, mode: int | None) -> None:
         """
-        Give the socket's file, if it has one, other permission bits; None for the default.
+        Change the permission bits of the socket's file, if it has one; None for the default.
 
-        :raises OSError: it is not the file that was made, or may not be changed.
+        :raises OSError: the file was replaced, or cannot be changed.
         """
         if self._file is not None:
             self._file.change_mode(DEFAULT_MODE if mode is None else mode)
@@ -299,7 +299,7 @@ class Listener:
 
     @property
     def sock(self) -> socket.socket:
-        """What listens."""
+        """The listening socket."""
         return self._socket
 
     def fileno(self) -> int:
@@ -307,28 +307,28 @@ class Listener:
         return self._socket.fileno()
 
     def ready(self, events: int) -> None:
-        """Somebody knocks: clients are accepted in turns with those who have much to move."""
+        """Clients are waiting. Queue a turn, so that accepting alternates with other work."""
         if events & _FAILURE:
             self.connectionLost(Failure(ConnectionLost("the kernel says that it broke")))
         elif self._poller is not None:
             self._poller.take_turn(self)
 
     def failed(self, failure: Failure) -> None:
-        """Our own mistake, which is logged already; the next clients have another chance."""
+        """A turn raised an exception, which is logged. Continue with the next clients."""
 
     def run(self) -> None:
-        """It is this listener's turn."""
+        """Run the turn: accept clients."""
         self.doRead()
 
     def doRead(self) -> None:
-        """Accept those who wait, a batch of them at most."""
+        """Accept waiting clients, at most one batch."""
         accept_limit = self._accept_limit
         try:
             family = self._family
             for number in range(self._batch):
                 if self._state != "accepting":
                     return
-                # Nobody is dropped for a client that may not be there: the reactor tells whether one is.
+                # Do not close a client unless another one is really waiting; the next event tells.
                 unsure = number > 0 and self._make_room is not None
                 if accept_limit is not None:
                     seconds = accept_limit.closed_for(self._reactor.seconds())
@@ -342,7 +342,8 @@ class Listener:
                 if not self._budget.take(PER_SESSION):
                     if unsure:
                         return
-                    # The dropped client's descriptors are free in the next turn; that wakes this listener.
+                    # The descriptors of the closed client are free in the next turn, which wakes this
+                    # listener.
                     self._found_room("there are no descriptors left")
                     self._wait_for_descriptors()
                     return
@@ -355,21 +356,23 @@ class Listener:
                     if problem.errno in EXHAUSTED:
                         self._pause(problem)
                         return
-                    continue  # this client is gone again (ECONNABORTED and its like); the next may not be
+                    continue  # this client has disconnected (ECONNABORTED and similar errors); try the next
+                    one
                 self.accepted += 1
                 try:
                     self._accept(client, to_address(family, sockaddr))
                 except BaseException:
-                    # One client's accident: the reactor would drop a listener that raises.
+                    # An exception for one client must not stop the listener: a reactor drops a reader that
+                    # raises.
                     log_failure(self._log, "{name}: taking a client in failed", name=self.name)
                     self._turn_away(client)
         finally:
             if accept_limit is not None:
-                # Who was woken and found nobody, or leaves room, lets the next one look.
+                # If this listener was woken and has not used all slots, wake the next one.
                 accept_limit.pass_on()
 
     def _found_room(self, why: str) -> bool:
-        """Whether a client was closed for the next one."""
+        """Close a client to make room for the next one; return whether there was one."""
         return self._make_room is not None and self._make_room(why)
 
     def _turn_away(self, client: socket.socket) -> None:
@@ -407,7 +410,7 @@ class Listener:
             log_warning(self._log, text, name=self.name, budget=self._budget, **values)
 
     def connectionLost(self, reason: Failure) -> None:
-        """The reactor gave the socket up."""
+        """The reactor has dropped the socket."""
         self._log.critical("{name}: the listening socket failed: {reason}", name=self.name, reason=reason)
         self.stop()
 

@@ -1,15 +1,13 @@
 # -*- test-case-name: tests.listen.test_datagram_listener -*-
 """
-Datagram sockets whose rule is gone while associations still use them.
+Datagram sockets of removed rules that still have associations.
 
-An unconnected datagram socket cannot be drained as an accepting one: what the clients of its associations
-send comes to it, and so does what new clients send. So it stays open until the last association is over, and
-meanwhile
+An unconnected datagram socket cannot be drained like an accepting one, because it receives the datagrams of
+both its associations and of new clients. It stays open until its last association ends. Meanwhile:
 
-- a rule that wants to listen on the same address takes the socket over, with its associations (`revivable`);
-- where a new listener has its port on every address, it serves new clients on behalf of that listener;
-- where a new listener has one of its addresses, that one passes the datagrams of its associations to them
-  (`join`).
+- A rule that listens on the same address takes the socket over, with its associations (`revivable`).
+- If a new listener has the same port on all addresses, this socket serves new clients for that listener.
+- If a new listener has one of its addresses, that one passes datagrams of old associations to them (`join`).
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ from portfwd.values import InetAddress
 
 
 class RetiredListeners:
-    """Those of one process, by what they listened on."""
+    """The retired listeners of a process, by address."""
 
     def __init__(self) -> None:
         self._listeners: dict[DatagramClients, Hashable] = {}
@@ -41,21 +39,21 @@ class RetiredListeners:
 
     def add(self, listener: DatagramClients, key: Hashable) -> None:
         """
-        `listener` has associations still.
+        Add `listener`, which still has associations.
 
-        :param key: equal for listeners of which one socket can serve the other's rule.
+        :param key: equal for listeners that can serve each other's rules.
         """
         self._listeners[listener] = key
 
     def revivable(self, key: Hashable) -> Sequence[DatagramClients]:
-        """Those that a rule may have which listens on the same."""
+        """The listeners that a rule with the same address may take over."""
         self._forget_stopped()
         found = [one for one, theirs in self._listeners.items() if theirs == key and not one.is_reserved]
-        # The file of a unix socket may be another one's by now.
+        # The file of a unix socket may belong to another socket by now.
         return [one for one in found if one.file is None or one.file.is_there]
 
     def at_port(self, port: int) -> Sequence[DatagramClients]:
-        """Those that have `port` on some address."""
+        """The listeners with `port` on any address."""
         self._forget_stopped()
         return [
             one
@@ -64,13 +62,13 @@ class RetiredListeners:
         ]
 
     def at_path(self, path: str) -> Sequence[DatagramClients]:
-        """Those whose file clients find under the name `path`."""
+        """The listeners whose file still has the name `path`."""
         self._forget_stopped()
         files = ((one, one.file) for one in self._listeners)
         return [one for one, file in files if file is not None and file.path == path and file.is_there]
 
     def join(self, fresh: DatagramClients) -> None:
-        """Let each get its datagrams: `fresh`, which takes clients from now on, and those on its port."""
+        """Exchange datagrams between `fresh`, which serves new clients, and retired listeners on its port."""
         address = fresh.address
         if not isinstance(address, InetAddress):
             return
@@ -84,7 +82,7 @@ class RetiredListeners:
                 one.serve_for(fresh)
 
     def stop(self) -> None:
-        """The process stops: end the associations that are silent."""
+        """The process stops: end silent associations."""
         self._forget_stopped()
         for one in tuple(self._listeners):
             one.stop()

@@ -1,10 +1,9 @@
 # -*- test-case-name: tests.listen.test_systemd -*-
 """
-Sockets that systemd opened for us (``sd_listen_fds(3)``).
+Sockets that systemd has opened (``sd_listen_fds(3)``).
 
-Twisted reads and deletes ``LISTEN_FDS`` and its siblings when its endpoint
-plug-ins are imported, which happens before any of our code runs. The kernel
-still has the environment the process was started with.
+Twisted reads and deletes ``LISTEN_FDS`` and related variables when its endpoint plug-ins are imported, before
+any code of portfwd runs. The kernel still has the initial environment of the process.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ FIRST: Final = 3
 
 
 def initial_environment() -> dict[str, str]:
-    """The environment at the start of this process; the present one where the kernel does not keep it."""
+    """The initial environment of this process, or the present one if the kernel does not provide it."""
     try:
         raw = Path("/proc/self/environ").read_bytes()
     except OSError:
@@ -31,10 +30,10 @@ def initial_environment() -> dict[str, str]:
 
 def inherited(environment: Mapping[str, str], pid: int) -> dict[str, list[int]]:
     """
-    Names of inherited sockets to their descriptors.
+    A mapping from the names of inherited sockets to their descriptors.
 
-    Sockets without a name are called ``unknown``, as systemd has it. Nothing
-    is inherited when ``LISTEN_PID`` is another process.
+    Sockets without a name are called ``unknown``, as in systemd. It is empty if ``LISTEN_PID`` is another
+    process.
     """
     try:
         if int(environment.get("LISTEN_PID", "")) != pid:
@@ -52,10 +51,11 @@ def inherited(environment: Mapping[str, str], pid: int) -> dict[str, list[int]]:
 
 def adopt(descriptor: int, *, datagrams: bool = False) -> socket.socket:
     """
-    The socket behind `descriptor`, non-blocking and not inherited further.
+    The socket of `descriptor`, non-blocking and not inheritable.
 
-    :param datagrams: it has to be bound, and to take datagrams; else to listen for connections.
-    :raises OSError: it is another kind of socket, or none.
+    :param datagrams: whether it must be a bound datagram socket. If not, it must be a listening stream
+        socket.
+    :raises OSError: it is not such a socket.
     """
     duplicate = os.dup(descriptor)
     try:

@@ -1,12 +1,11 @@
 # -*- test-case-name: tests.listen.test_unix_files -*-
 """
-The file of a unix socket: who holds its name, and which file is ours.
+Files and locks of unix sockets.
 
-A process that listens on ``/run/a.sock`` holds a lock on ``/run/a.sock.lock`` as long as it does, as
-Wayland's compositors do. Whether somebody answers at a path does not show whether it is free: a socket
-that is bound and does not listen yet refuses connections like one whose process is gone. So a file is removed
-only by the holder of its lock. A file is known by more than its name: another one that stands in its
-place is neither removed nor changed.
+A process that listens on ``/run/a.sock`` holds a lock on ``/run/a.sock.lock``, as Wayland compositors do.
+Connecting to a path does not show whether it is free: a socket that is bound but not listening refuses
+connections, like one whose process has died. So only the holder of the lock removes the file. A file is
+identified by more than its name; a different file with the same name is neither removed nor changed.
 """
 
 from __future__ import annotations
@@ -28,24 +27,24 @@ try:
 except ImportError:  # pragma: no cover - Windows
     fcntl = None  # type: ignore[assignment]
 
-#: Permission bits of a unix socket's file unless ``mode=`` says otherwise:
-#: a forwarder to a database should not be everybody's by accident.
+#: Permission bits of a unix socket's file without ``mode=``. Other users must not reach a database by
+#: accident.
 DEFAULT_MODE: Final = 0o600
 
-#: What is added to a socket's name for its lock.
+#: Suffix of the lock file.
 LOCK_SUFFIX: Final = ".lock"
 
-#: How often a lock's file may vanish between opening and locking it before the name counts as taken.
+#: Number of times that the lock file may vanish between opening and locking before the name counts as in use.
 TRIES: Final = 5
 
 
 class UnixSocket(socket.socket):
-    """A bound unix socket that holds the lock of its name until it is closed."""
+    """A bound unix socket. It holds the lock of its name until it is closed."""
 
     lock: PathLock | None = None
 
     def close(self) -> None:
-        """Close it, then let others have the name."""
+        """Close the socket, then release the lock."""
         super().close()
         lock, self.lock = self.lock, None
         if lock is not None:
@@ -54,17 +53,16 @@ class UnixSocket(socket.socket):
 
 @frozen
 class PathLock:
-    """The lock of one name, held by this process and those that it forks."""
+    """The lock of one name. Forked child processes hold it too."""
 
     path: str
     descriptor: int = field(repr=False)
 
     def release(self) -> None:
         """
-        Let others have it; the file of the lock goes first, so that nobody locks one that is gone.
+        Release the lock. Its file is removed first, so no process can lock a removed file.
 
-        Where another directory has the name of the lock's by now, the path leads to somebody else's lock,
-        which stays.
+        If the directory was replaced by another one of the same name, the path is another lock, which stays.
         """
         try:
             if os.path.samestat(os.lstat(self.path), os.fstat(self.descriptor)):
@@ -76,9 +74,9 @@ class PathLock:
 
 def lock_path(path: str) -> PathLock | None:
     """
-    Hold the name of a socket.
+    Lock the name of a socket.
 
-    :returns: None where another process holds it, or no lock can be made.
+    :returns: None if another process holds the lock, or the file cannot be made.
     """
     if fcntl is None:  # pragma: no cover - Windows
         return None
@@ -94,7 +92,7 @@ def lock_path(path: str) -> PathLock | None:
             there, ours = os.lstat(name), os.fstat(descriptor)
         except FileNotFoundError:
             os.close(descriptor)
-            continue  # its holder has just let it go
+            continue  # its holder has just released it
         except OSError:
             os.close(descriptor)
             return None
@@ -108,7 +106,7 @@ def bind_unix(
     address: UnixAddress, listen: ListenOptions, kind: socket.SocketKind = socket.SOCK_STREAM
 ) -> socket.socket:
     """
-    Bind a unix socket; the file of one that is gone makes room.
+    Bind a unix socket. The file of a process that has died is removed.
 
     :raises OSError: it cannot be bound.
     """
@@ -121,8 +119,7 @@ def bind_unix(
             # Without it somebody may be about to listen there: then the file stays, and the name is taken.
             if sock.lock is not None:
                 _remove_stale(address, kind)
-        # The file is made with its final bits: to bind first and chmod afterwards
-        # leaves a moment in which anybody may connect.
+        # Create the file with its final bits. With a later chmod other users could connect for a moment.
         umask = os.umask(0o777 & ~mode)
         try:
             sock.bind(address.sockaddr)
@@ -160,10 +157,10 @@ def _remove_stale(address: UnixAddress, kind: socket.SocketKind) -> None:
 @define
 class SocketFile:
     """
-    The file of a unix socket that was bound here, known by more than its name.
+    The file of a unix socket that this process has bound, identified by more than its name.
 
-    Whoever lets two forwarders take turns on one path removes the file first: the one that ends later
-    must not remove the other's. Numbers of files are used again; the time at which it was made is not.
+    If another forwarder has taken the path, this one must not remove its file at the end. Inode numbers are
+    reused, but creation times are not.
     """
 
     path: str
@@ -172,12 +169,12 @@ class SocketFile:
 
     @property
     def is_gone(self) -> bool:
-        """Whether nothing has its name any more, so that no client finds the socket."""
+        """Whether the name does not exist any more, so no client finds the socket."""
         return not os.path.lexists(self.path)
 
     @property
     def is_there(self) -> bool:
-        """Whether clients find this file under its name."""
+        """Whether its name still refers to this file."""
         try:
             return _made(os.lstat(self.path)) == self.made
         except OSError:
@@ -185,10 +182,10 @@ class SocketFile:
 
     def step_aside(self, sock: socket.socket) -> None:
         """
-        Let another socket of this process be bound to the name; `step_back` takes it back.
+        Move the file away, so another socket of this process can be bound to the name. `step_back` undoes it.
 
-        :param sock: whose file it is.
-        :raises OSError: the directory does not let it.
+        :param sock: the socket of the file.
+        :raises OSError: the file cannot be renamed.
         """
         if isinstance(sock, UnixSocket) and sock.lock is not None:
             sock.lock.release()
@@ -203,9 +200,9 @@ class SocketFile:
 
     def step_back(self, sock: socket.socket) -> None:
         """
-        Have the name again, unless somebody else took it.
+        Restore the name, unless another process has taken it.
 
-        :raises OSError: that was so.
+        :raises OSError: the name is in use.
         """
         if isinstance(sock, UnixSocket) and sock.lock is None:
             sock.lock = lock_path(self.path)
@@ -215,7 +212,7 @@ class SocketFile:
             os.unlink(aside)
 
     def remove(self) -> None:
-        """Remove it, if it is still there and this one; others' stay."""
+        """Remove the file if the name still refers to it."""
         try:
             path = self.path if self._aside is None else self._aside
             if _made(os.lstat(path)) == self.made:
@@ -225,10 +222,9 @@ class SocketFile:
 
     def change_mode(self, mode: int) -> None:
         """
-        Give it other permission bits.
+        Change the permission bits.
 
-        :raises OSError: it is not there any more; what stands in its place, a symbolic link for instance, is
-            left alone.
+        :raises OSError: the name does not refer to this file any more. Another file or link is left alone.
         """
         path_only = getattr(os, "O_PATH", None)
         if path_only is None:  # pragma: no cover - not Linux; there links need not be followed
@@ -250,7 +246,7 @@ class SocketFile:
 
 def try_unix(address: UnixAddress, kind: socket.SocketKind = socket.SOCK_STREAM) -> None:
     """
-    See whether `bind_unix` could bind, without making a file.
+    Check whether `bind_unix` could bind, without making a file.
 
     :raises OSError: it could not.
     """
@@ -280,7 +276,7 @@ def try_unix(address: UnixAddress, kind: socket.SocketKind = socket.SOCK_STREAM)
 
 
 def _is_locked(name: str) -> bool:
-    """Whether some process, this one included, holds the lock `name`."""
+    """Whether any process, including this one, holds the lock `name`."""
     if fcntl is None:  # pragma: no cover - Windows
         return False
     try:
@@ -297,7 +293,7 @@ def _is_locked(name: str) -> bool:
 
 
 def socket_file(sock: socket.socket) -> SocketFile | None:
-    """The file of a socket that has just been bound; None where it has none."""
+    """The file of a socket that has just been bound; None if it has none."""
     if sock.family != getattr(socket, "AF_UNIX", None):
         return None
     path = sock.getsockname()
@@ -310,5 +306,5 @@ def socket_file(sock: socket.socket) -> SocketFile | None:
 
 
 def _made(found: os.stat_result) -> tuple[int, int, int]:
-    """Which file it is; nothing that is done with a socket's file, `chmod` included, changes this."""
+    """The identity of the file. It is not changed by operations on a socket's file such as `chmod`."""
     return found.st_dev, found.st_ino, found.st_mtime_ns
