@@ -2,24 +2,20 @@
 """
 portfwd: a port forwarder and pluggable proxy framework for Twisted.
 
-The life of a connection, and the room where each step lives:
+The steps of a connection, and the package of each step:
 
-1. A listener accepts a client, if there are descriptors for it (`listen`, `limits`).
-2. The client's socket becomes a stream (`streams`), the stream a session (`relay.session`).
-   Where clients come by datagrams, the first of each makes its session.
-3. The access list and the limits judge the client (`rules.access`, `limits`); at a ``tls:``
-   listener it shakes hands (`streams.transports`).
-4. If the rule has filters, they look before the dial, may choose the target, and see
-   the bytes until they are done (`filters`, `relay.filtered`).
-5. The session dials: targets in order, names looked up beside the reactor,
-   addresses side by side (`relay.dial`, `upstreams`).
-6. The upstream's stream is joined to the client's: bytes of plain sockets stay in the kernel
-   (`streams.sockets`), others pass through Twisted's transports (`streams.transports`); each
-   side pauses the other when it takes no more.
-7. Each direction ends on its own: an end travels as an end, a reset as a reset (`relay.session`).
-8. When both are over, what is left is delivered, within a time limit (`relay.closing`).
-9. The session is closed with exactly one reason (`values.CloseReason`), and
-   one line says what happened (`logs`).
+1. A listener accepts a client if descriptors are available (`listen`, `limits`).
+2. It makes a stream of the client's socket (`streams`) and a session of the stream (`relay.session`). A
+client of a datagram listener gets its session with its first datagram. 3. The access list and the limits
+judge the client (`rules.access`, `limits`). At a ``tls:`` listener it performs a handshake
+(`streams.transports`). 4. The filters of the rule may inspect the first bytes, choose the target, and process
+bytes until they are done (`filters`, `relay.filtered`). 5. The session dials the targets in order. Names are
+resolved without blocking, and several addresses are tried at the same time (`relay.dial`, `upstreams`). 6.
+The session joins both streams. Bytes of plain sockets stay in the kernel (`streams.sockets`), others pass
+through transports (`streams.transports`). A side that accepts no more bytes pauses the other one. 7. Each
+direction ends separately. An end is forwarded as an end, a reset as a reset (`relay.session`). 8. When both
+directions have ended, the remaining bytes are delivered within a time limit (`relay.closing`). 9. The session
+is closed with exactly one reason (`values.CloseReason`), and the log gets one line (`logs`).
 """
 
 from __future__ import annotations
@@ -59,29 +55,32 @@ def forward(
     **options: Any,
 ) -> EmbeddedForwarder:
     """
-    A forwarder for your own Twisted program; the same code that ``twistd portfwd`` runs.
+    Make a forwarder for a Twisted program, with the same code as ``twistd portfwd``.
 
-    Start it by ``startService()`` or by giving it a parent; ``stopService()``
-    drains and returns a Deferred that fires when every session is closed.
+    Start it with ``startService()`` or by setting its parent. ``stopService()`` drains it and returns a
+    Deferred that fires when all sessions are closed.
 
-    :param reactor: the reactor your program runs.
+    :param reactor: the running reactor.
     :param rule: text in the native grammar (``":8080 -> 10.0.0.5:80"``), a rule value, or a whole ruleset.
-        Without it `listen` and `to` are needed.
-    :param listen: where to listen: an address as in a rule, or a server endpoint of Twisted's.
-    :param to: the target: an address as in a rule, or a client endpoint of Twisted's; or a list of both.
-    :param filters: each is a class of filters, a filter (all connections share it), a function that makes
-        one, a `portfwd.filters.Factory`, or the text of a ``filter`` clause.
-    :param clauses: lines that stand beneath a rule, such as ``"allow 10.0.0.0/8"``.
-    :param name: of the rule, for logs, metrics and `EmbeddedForwarder.addresses`; None: the listen address.
-    :param log: is told of sessions; None for nobody. `EmbeddedForwarder.subscribe` takes functions.
+        Without it, `listen` and `to` are required.
+    :param listen: the listen address as in a rule, or a server endpoint of Twisted.
+    :param to: the target: an address as in a rule, or a client endpoint of Twisted; or a list of both.
+    :param filters: a list. Each element is a class of filters, a filter (shared by all connections), a
+        function that makes a filter, a `portfwd.filters.Factory`, or the text of a ``filter`` clause.
+    :param clauses: lines beneath the rule, such as ``"allow 10.0.0.0/8"``.
+    :param name: name of the rule for logs, metrics and `EmbeddedForwarder.addresses`; None for the listen
+        address.
+    :param log: an object that is called for each session; None for none. `EmbeddedForwarder.subscribe` takes
+        functions.
     :param drain: seconds that sessions get to finish when the service stops.
     :param options: options of the rule, with ``_`` for ``-``: ``idle="5m"``, ``max_conns=100``.
-    :raises portfwd.errors.RulesError: the rule is wrong, or asks for what this version cannot do.
-    :raises portfwd.errors.StartError: a target or the access log cannot be made ready;
-        from ``startService``: a port cannot be bound.
-    :raises TypeError: an argument has a wrong type.
+    :raises portfwd.errors.RulesError: the rule has errors, or uses settings that this version does not
+        support.
+    :raises portfwd.errors.StartError: a target or the access log cannot be prepared; from ``startService``: a
+        port cannot be bound.
+    :raises TypeError: an argument has the wrong type.
     """
-    # Here and not above: a program that imports one small module must not load all of them.
+    # Imported here, so a program that imports one small module does not load all of them.
     from portfwd.service.embed import forward as make
 
     return make(
@@ -99,7 +98,7 @@ def forward(
 
 
 def __getattr__(name: str) -> Any:
-    """The classes in the place of `twisted.protocols.portforward`, loaded by the first program that asks."""
+    """Load the replacements for `twisted.protocols.portforward` on first access."""
     if name in __all__:
         from portfwd.service import portforward
 

@@ -1,26 +1,26 @@
 # -*- test-case-name: tests.test_errors -*-
 """
-Every exception of portfwd, as one tree, and what they carry.
+All exceptions of portfwd.
 
-The class says whose fault it is and what to do about it::
+The class tells the cause and the remedy::
 
     PortfwdError
-    ├── RulesError            the file is wrong: carries every problem with its place; fix the file
-    ├── StartError            a rule cannot be started: carries one line for each; free the port, fix the path
-    ├── SteerError            an operator asked for what cannot be done: no such rule, or it cannot wait
-    └── DialError             no upstream could be reached; ``retry``: may the next target be tried
-        ├── NameNotResolved   the resolver has no (good) answer for the name
-        ├── ConnectRefused    the upstream's host answered, and said no
-        ├── ConnectTimedOut   nobody answered in time
-        ├── ConnectFailed     any other error of the network: no route, no permission, reset while dialling
+    ├── RulesError            the rules file has errors: has every problem with its place; correct the file
+    ├── StartError            rules cannot be started: has one line for each; free the port, correct the path
+    ├── SteerError            an operator's command cannot be done: no such rule, or it cannot be paused
+    └── DialError             no upstream could be reached; ``retry``: whether to try the next target
+        ├── NameNotResolved   the name has no address
+        ├── ConnectRefused    the host of the upstream refused the connection
+        ├── ConnectTimedOut   the upstream did not answer in time
+        ├── ConnectFailed     another error of the network: no route, no permission, reset while dialling
         ├── TargetsFull       every target has ``max-conns-per-target`` sessions
-        ├── TargetsDown       no target is to be tried: all are down or drained
+        ├── TargetsDown       all targets are down or drained
         ├── NotPermitted      a filter chose the target and permits none of its addresses
         ├── TLSFailed         the handshake or the verification of the certificate failed
-        └── OutOfResources    our own fault: no descriptor, memory or local port; other targets would fail too
+        └── OutOfResources    this process has no descriptor, memory or local port; other targets would fail
+        too
 
-Errors of other libraries are translated into these where they enter
-(``raise … from error``), so that no caller needs to know them. This module
+Errors of other libraries are converted to these where they occur (``raise … from error``). This module
 imports nothing else of the package.
 """
 
@@ -37,12 +37,12 @@ class Location:
     """
     A place in a rules file.
 
-    :ivar file: the name as the user gave it (``<rule>`` for one from the command line).
-    :ivar line: from 1; 0 where only the file is known.
-    :ivar column: from 1, in characters; 0 where only the line is known.
-    :ivar length: how many characters the caret line marks; at least 1.
-    :ivar text: the source line without its end, for the caret.
-    :ivar key: the key path in a TOML or JSON file (``forwarding_rules[2].bind_port``), else empty.
+    :ivar file: the name as given by the user (``<rule>`` for a rule of the command line).
+    :ivar line: from 1; 0 if only the file is known.
+    :ivar column: from 1, in characters; 0 if only the line is known.
+    :ivar length: number of characters marked by the caret line; at least 1.
+    :ivar text: the source line without its end, for the caret line.
+    :ivar key: path of the key in a TOML or JSON file (``forwarding_rules[2].bind_port``), else empty.
     """
 
     file: str
@@ -63,7 +63,7 @@ class Location:
 
 
 class Severity(enum.Enum):
-    """How bad a problem is: an error refuses the file, a warning does not."""
+    """The severity of a problem: an error refuses the file, a warning does not."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -72,11 +72,11 @@ class Severity(enum.Enum):
 @frozen
 class Problem:
     """
-    One thing that is wrong.
+    One problem of a rules file.
 
-    :ivar code: a short stable name (``unknown-option``), for machines and the reference.
-    :ivar message: one line, no full stop.
-    :ivar hint: the way out (``did you mean 'idle'?``), or empty.
+    :ivar code: a short stable name (``unknown-option``), for programs and the reference.
+    :ivar message: one line without a full stop.
+    :ivar hint: how to correct it (``did you mean 'idle'?``), or empty.
     """
 
     location: Location
@@ -95,15 +95,14 @@ class Problem:
 
 
 class PortfwdError(Exception):
-    """The root: ``except PortfwdError`` catches what this project raises on purpose."""
+    """The base class of all exceptions that portfwd raises on purpose."""
 
 
 class RulesError(PortfwdError):
     """
     A rules file was refused.
 
-    :ivar problems: every problem of the file, in the order of the file;
-        never empty, warnings included.
+    :ivar problems: all problems of the file in order, including warnings; never empty.
     """
 
     def __init__(self, problems: Sequence[Problem]) -> None:
@@ -113,9 +112,9 @@ class RulesError(PortfwdError):
 
 class StartError(PortfwdError):
     """
-    Some rules cannot be started; nothing was started.
+    Some rules cannot be started. No rule was started.
 
-    :ivar failures: one line for each, naming rule, address and reason.
+    :ivar failures: one line for each, with rule, address and reason.
     """
 
     def __init__(self, failures: Sequence[str]) -> None:
@@ -124,25 +123,25 @@ class StartError(PortfwdError):
 
 
 class SteerError(PortfwdError):
-    """A rule cannot be steered as was asked; the message says why."""
+    """A command for a rule cannot be done. The message says why."""
 
 
 class DialError(PortfwdError):
     """
-    An attempt to reach an upstream failed.
+    An upstream could not be reached.
 
-    :cvar retry: whether another target may still succeed.
+    :cvar retry: whether another target may succeed.
     """
 
     retry = True
 
 
 class NameNotResolved(DialError):
-    """The target's name has no address now."""
+    """The name of the target has no address."""
 
 
 class ConnectRefused(DialError):
-    """``ECONNREFUSED``: the host is there, nobody listens."""
+    """``ECONNREFUSED``: no program listens at that address."""
 
 
 class ConnectTimedOut(DialError):
@@ -150,26 +149,26 @@ class ConnectTimedOut(DialError):
 
 
 class ConnectFailed(DialError):
-    """The network said no in another way."""
+    """Another error of the network."""
 
 
 class TargetsFull(DialError):
-    """The target has as many sessions as ``max-conns-per-target`` allows."""
+    """The target has ``max-conns-per-target`` sessions."""
 
 
 class TargetsDown(DialError):
-    """Every target is down or drained, and none of them is to be tried."""
+    """All targets are down or drained."""
 
 
 class NotPermitted(DialError):
-    """A filter chose the target, and none of its addresses is one that it permits."""
+    """A filter chose the target and permits none of its addresses."""
 
 
 class TLSFailed(DialError):
-    """The TLS handshake did not complete, or the peer is not who it should be."""
+    """The TLS handshake failed, or the certificate of the peer was not accepted."""
 
 
 class OutOfResources(DialError):
-    """``EMFILE``, ``ENFILE``, ``ENOBUFS``, ``ENOMEM`` or ``EADDRNOTAVAIL`` on our side."""
+    """``EMFILE``, ``ENFILE``, ``ENOBUFS``, ``ENOMEM`` or ``EADDRNOTAVAIL`` in this process."""
 
     retry = False

@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.test_values -*-
 """
-The small values that every room shares: sides, directions, addresses, reasons, units.
+Values shared by all packages: sides, directions, addresses, close reasons, units.
 
-All are immutable and know how to print themselves; sizes and durations are
-read here too. Nothing here touches a socket, a clock or a file.
+All are immutable and have a text form. Sizes and durations are parsed here too. This module uses no socket,
+clock or file.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from attrs import frozen
 class Side(enum.Enum):
     """One of the two ends of a session."""
 
-    # Members are single objects: their identity hashes faster than their name.
+    # Members are singletons: hashing their identity is faster than hashing their name.
     __hash__ = object.__hash__
 
     CLIENT = "client"
@@ -41,26 +41,26 @@ class Side(enum.Enum):
 
 
 class Direction(enum.Enum):
-    """The way bytes of a flow go."""
+    """The direction of the bytes of a flow."""
 
     TO_UPSTREAM = "to-upstream"
     TO_CLIENT = "to-client"
 
     @property
     def source(self) -> Side:
-        """The side whose bytes these are."""
+        """The side that sends the bytes."""
         return Side.CLIENT if self is Direction.TO_UPSTREAM else Side.UPSTREAM
 
     @property
     def destination(self) -> Side:
-        """The side that gets them."""
+        """The side that receives the bytes."""
         return self.source.other
 
 
 TO_UPSTREAM: Final = Direction.TO_UPSTREAM
 TO_CLIENT: Final = Direction.TO_CLIENT
 
-#: What a ``direction=`` may say, and the directions that it stands for.
+#: The values of ``direction=``, and the directions that they mean.
 DIRECTION_WORDS: Final[dict[str, frozenset[Direction]]] = {
     TO_UPSTREAM.value: frozenset({TO_UPSTREAM}),
     TO_CLIENT.value: frozenset({TO_CLIENT}),
@@ -70,19 +70,18 @@ _SHORT: Final = {"up": TO_UPSTREAM.value, "down": TO_CLIENT.value}
 
 
 def direction_word(word: str) -> str:
-    """`word` written out: ``up`` is short for ``to-upstream``, ``down-rate`` for ``to-client-rate``."""
+    """Expand an abbreviation: ``up`` is ``to-upstream``, ``down-rate`` is ``to-client-rate``."""
     head, dash, rest = word.partition("-")
     return f"{_SHORT.get(head, head)}{dash}{rest}"
 
 
 class CloseReason(enum.Enum):
     """
-    Why a session ended: who and when, in two letters after HAProxy's.
+    The reason for the end of a session, as two letters similar to HAProxy's.
 
-    The first letter is who (``C`` client, ``S`` upstream, a small one means
-    its time ran out), the second when (``D`` data, ``H`` half-closed, ``C``
-    connecting). This is the only table of them: log, metrics, status and
-    tests use these members.
+    The first letter is the side (``C`` client, ``S`` upstream; lower case if its time limit expired). The
+    second one is the phase (``D`` data, ``H`` half-closed, ``C`` connecting). Log, metrics, status and tests
+    all use this table.
     """
 
     NORMAL = ("--", "both sides ended in order")
@@ -131,8 +130,7 @@ class CloseReason(enum.Enum):
         return self.code
 
 
-#: Reasons that close with FIN even though they refuse, as rinetd's users expect
-#: (``on-deny=rst`` changes it for the rule).
+#: Reasons that refuse a client but close with FIN, as in rinetd. ``on-deny=rst`` changes this for a rule.
 REFUSALS: Final = frozenset({CloseReason.ACCESS, CloseReason.LIMIT})
 
 
@@ -141,7 +139,7 @@ class InetAddress:
     """
     An IP address or host name, and a port.
 
-    :ivar host: a literal without brackets or a name; ``""`` means every address.
+    :ivar host: a literal without brackets, or a name; ``""`` means all addresses.
     :ivar port: 0 to 65535.
     """
 
@@ -157,8 +155,7 @@ class UnixAddress:
     """
     The name of a unix socket.
 
-    :ivar path: file name, or ``@name`` for Linux' abstract names; ``""`` for
-        a peer that has none.
+    :ivar path: file name, or ``@name`` for an abstract name of Linux; ``""`` for a peer without a name.
     """
 
     path: str
@@ -168,7 +165,7 @@ class UnixAddress:
 
     @property
     def sockaddr(self) -> str:
-        """What ``bind`` and ``connect`` take: the abstract ``@`` becomes NUL."""
+        """The argument for ``bind`` and ``connect``: the ``@`` of an abstract name becomes NUL."""
         return "\0" + self.path[1:] if self.path.startswith("@") else self.path
 
 
@@ -178,14 +175,14 @@ Address = InetAddress | UnixAddress
 @frozen
 class TLSInfo:
     """
-    What a TLS handshake said.
+    The result of a TLS handshake. Texts are empty if unknown.
 
-    :ivar server_name: of its SNI (RFC 6066 section 3), or empty.
-    :ivar alpn: the protocol agreed on (RFC 7301), or empty.
-    :ivar client_name: common name of its verified certificate, or empty.
-    :ivar version: ``TLSv1.3`` and its like, or empty.
-    :ivar cipher: the cipher suite, by OpenSSL's name, or empty.
-    :ivar resumed: an earlier session was resumed, so no certificate was shown this time.
+    :ivar server_name: name in the SNI extension (RFC 6066 section 3).
+    :ivar alpn: negotiated protocol (RFC 7301).
+    :ivar client_name: common name of the verified client certificate.
+    :ivar version: protocol version, such as ``TLSv1.3``.
+    :ivar cipher: OpenSSL's name of the cipher suite.
+    :ivar resumed: whether an earlier session was resumed, without certificates in this handshake.
     """
 
     server_name: str = ""
@@ -196,18 +193,18 @@ class TLSInfo:
     resumed: bool = False
 
 
-# Two summaries of flows and one of the session are made for every line: a tuple is made in half
-# the time of a frozen attrs class with a dict, in a sixth of that of one with slots.
+# Each log line needs two summaries of flows and one of the session. A tuple is made in half the time of a
+# frozen attrs class with a dict, and in a sixth of the time of one with slots.
 class FlowSummary(NamedTuple):
     """
-    What one direction of a session did.
+    Summary of one direction of a session.
 
-    :ivar bytes: bytes handed to the destination's kernel.
-    :ivar reads: system calls that took bytes from the source.
-    :ivar writes: system calls that gave bytes to the destination.
-    :ivar spliced: those of `bytes` that never left the kernel.
-    :ivar paused: seconds for which the source was not read because the destination did not take more.
-    :ivar paced: seconds for which it was not read because ``bandwidth=`` had nothing left for it.
+    :ivar bytes: bytes written to the destination.
+    :ivar reads: number of system calls that read bytes.
+    :ivar writes: number of system calls that wrote bytes.
+    :ivar spliced: those of `bytes` that were moved inside the kernel.
+    :ivar paused: seconds in which the source was not read because the destination accepted no more.
+    :ivar paced: seconds in which the source was not read because of ``bandwidth=``.
     """
 
     bytes: int = 0
@@ -220,11 +217,11 @@ class FlowSummary(NamedTuple):
 
 class FailedAttempt(NamedTuple):
     """
-    An attempt to reach an upstream that failed.
+    A failed attempt to connect to an upstream.
 
-    :ivar target: the target as the file writes it.
-    :ivar address: where it was tried, or the name that was asked for; None if nothing was tried.
-    :ivar cause: the error's text.
+    :ivar target: the target as written in the file.
+    :ivar address: the dialled address, or the name that was looked up; None if neither happened.
+    :ivar cause: text of the error.
     """
 
     target: str
@@ -232,16 +229,16 @@ class FailedAttempt(NamedTuple):
     cause: str
 
 
-#: What a filter may say of a session in its closing line.
+#: Values that a filter may add to the closing line of a session.
 Note = str | int | float | bool | None
 
 
 class RelayPlan(NamedTuple):
     """
-    Which relay serves a rule.
+    The relay that serves a rule.
 
     :ivar kind: ``splice``, ``copy``, ``pair`` or ``datagrams``.
-    :ivar why: what decided it, in a few words.
+    :ivar why: the reason in a few words.
     """
 
     kind: str
@@ -250,33 +247,32 @@ class RelayPlan(NamedTuple):
 
 class SessionSummary(NamedTuple):
     """
-    One session as its closing line tells it.
+    The contents of a session's closing line.
 
-    :ivar id: counts from 1 within the process.
-    :ivar rule: the rule's name.
-    :ivar written: bind host, bind port, connect host and connect port as the file writes them.
-    :ivar client: the client's address; None where the kernel could not tell it any more.
-    :ivar local: the address it was accepted on.
-    :ivar upstream: the address that was reached, or tried last; None before any dial.
+    :ivar id: number of the session in the process, from 1.
+    :ivar rule: name of the rule.
+    :ivar written: bind host, bind port, connect host and connect port as written in the file.
+    :ivar client: address of the client; None if the kernel did not know it any more.
+    :ivar local: address at which it was accepted.
+    :ivar upstream: the connected address, or the last one tried; None before any dial.
     :ivar opened_at: seconds since the epoch, UTC.
     :ivar connect_time: seconds from the start of the dial to the connection; None if it never came.
     :ivar first_byte: seconds from the connection to the upstream's first byte; None if none came.
     :ivar duration: seconds from accept to close, or until now.
-    :ivar reason: None while the session is open.
-    :ivar ended_first: the side whose end, reset or silence came first; None if neither's.
-    :ivar relay: the kind of relay that moved most of the bytes; empty if none moved.
-    :ivar detail: the error's text where there was one.
+    :ivar reason: reason of the close; None while the session is open.
+    :ivar ended_first: the side whose end, reset or silence came first; None for neither.
+    :ivar relay: kind of the relay that moved most of the bytes; empty if there were none.
+    :ivar detail: text of the error, if there was one.
     :ivar access_step: 1 to 4, the step of the access list that refused the client; else 0
         (`portfwd.rules.access.Decision`).
-    :ivar tls: what the TLS handshake with the client said; None where there was none of ours, or it failed.
-    :ivar upstream_tls: the same of the upstream.
-    :ivar attempts: attempts to reach an upstream that failed, in their order.
-    :ivar repeated: how many sessions of this client that failed alike the line stands for; 0 for this one
-        only.
-    :ivar dropped: datagrams that were dropped, by cause: the name of a filter, ``buffer`` (a socket took no
-        more, or the datagram was too large for it) or ``queue`` (nobody took them yet).
-    :ivar notes: what filters say of it, by key: text, numbers, truth or None.
-    :ivar plan: the relay that the rule's ends, its options and the platform allow.
+    :ivar tls: result of the TLS handshake of portfwd with the client; None if there was none, or it failed.
+    :ivar upstream_tls: result of the handshake with the upstream.
+    :ivar attempts: failed attempts to connect to an upstream, in order.
+    :ivar repeated: number of equal failures of this client that the line represents; 0 for a single one.
+    :ivar dropped: number of dropped datagrams by cause: the name of a filter, ``buffer`` (the socket's buffer
+        was full, or the datagram was too large) or ``queue`` (the queue before the upstream was full).
+    :ivar notes: values that filters have added, by key.
+    :ivar plan: the relay planned for the rule.
     :ivar tcp_info: what the kernel told at last of both connections (`portfwd.wire.tcp_info`), the client's
         first; None where ``tcp-info=`` is off, no upstream was reached, or the session is open.
     """
@@ -315,12 +311,11 @@ def counted(number: int, noun: str) -> str:
 
 def printable(text: str) -> str:
     r"""
-    Escape every character of `text` that could break a line, a field or a terminal.
+    Escape the characters of `text` that could break a line or a field, or control a terminal.
 
-    Control characters, separators of lines and paragraphs, lone surrogates
-    (file names that are not UTF-8) and what turns the direction of writing
-    become ``\xNN``, ``\uNNNN`` or ``\UNNNNNNNN``, a backslash ``\\``, so that the
-    text can be read back. Blanks stay.
+    Control characters, separators of lines and paragraphs, lone surrogates (from file names that are not
+    UTF-8) and characters that change the writing direction become ``\xNN``, ``\uNNNN`` or ``\UNNNNNNNN``, and
+    a backslash becomes ``\\``, so the text can be parsed again. Blanks stay.
     """
     if text.isascii() and text.isprintable() and "\\" not in text:
         return text
@@ -331,7 +326,7 @@ def printable(text: str) -> str:
 
 
 def _escape(character: str) -> str:
-    """One character as Python would write it in a literal, newline and tab included."""
+    """The escape of one character as in a Python literal."""
     if character == "\\":
         return "\\\\"
     code = ord(character)
@@ -341,7 +336,7 @@ def _escape(character: str) -> str:
 
 
 def is_literal(host: str) -> bool:
-    """Whether `host` is an IPv4 or IPv6 literal (a zone, ``%eth0``, allowed), so needs no resolver."""
+    """Whether `host` is an IPv4 or IPv6 literal, optionally with a zone (``%eth0``), and not a name."""
     try:
         ipaddress.ip_address(host)
     except ValueError:
@@ -351,13 +346,13 @@ def is_literal(host: str) -> bool:
 
 def ascii_host(name: str) -> str:
     """
-    The name of a host as DNS and TLS have it: labels with other letters in their ``xn--`` form.
+    Convert a host name to its ASCII form for DNS and TLS, with ``xn--`` labels.
 
-    IDNA 2008 (RFC 5891), with the mapping of UTS 46 for large letters and wide forms. Python's own codec is
-    IDNA 2003, by which ``straße.example`` is ``strasse.example``, a name of somebody else. Labels in ASCII
-    stay as they are, underscores too.
+    It uses IDNA 2008 (RFC 5891) with the mapping of UTS 46 for upper case and wide characters. Python's own
+    codec is IDNA 2003, which converts ``straße.example`` to ``strasse.example``, a different domain. ASCII
+    labels stay unchanged, also those with underscores.
 
-    :raises ValueError: a label cannot be one.
+    :raises ValueError: a label is not valid.
     """
     if name.isascii():
         return name
@@ -372,10 +367,10 @@ def ascii_host(name: str) -> str:
 
 def unmapped(host: str) -> str:
     """
-    The IPv4 address inside an IPv4-mapped IPv6 literal, else `host` itself.
+    The IPv4 address of an IPv4-mapped IPv6 literal, else `host` itself.
 
-    RFC 4291 section 2.5.5.2: a dual-stack socket shows an IPv4 client as
-    ``::ffff:a.b.c.d``; people write rules and read logs in the IPv4 form.
+    A dual-stack socket shows an IPv4 client as ``::ffff:a.b.c.d`` (RFC 4291 section 2.5.5.2). Rules and logs
+    use the IPv4 form.
     """
     if host[:7].lower() != "::ffff:":
         return host
@@ -389,7 +384,7 @@ def unmapped(host: str) -> str:
     return host if address is None else str(address)
 
 
-# Forty digits on either side of the point are more than any size needs, and bound the work.
+# At most forty digits on either side of the point: enough for any size, and it bounds the work.
 _SIZE = re.compile(r"(\d{1,40}(?:\.\d{1,40})?)(B|KiB|MiB|GiB|TiB|kB|KB|MB|GB|TB|K|M|G|T|)", re.ASCII)
 _SIZE_UNITS: Final = {
     "": 1, "B": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4,
@@ -405,17 +400,17 @@ _DURATION_UNITS: Final = {
     "h": Decimal(3600),
     "d": Decimal(86400),
 }
-#: The longest duration that is taken (ten years): beyond it is a slip of the keyboard.
+#: Longest accepted duration, ten years.
 MAX_DURATION: Final = 10 * 365 * 86400
-#: The largest size that is taken: what a signed 64 bit number holds.
+#: Largest accepted size: that of a signed 64 bit number.
 MAX_SIZE: Final = 2**63 - 1
 
 
 def parse_size(text: str) -> int:
     """
-    Read ``64KiB``, ``1MiB``, ``1.5GB`` or a plain number of bytes.
+    Parse ``64KiB``, ``1MiB``, ``1.5GB`` or a plain number of bytes.
 
-    :raises ValueError: for anything else; the message says what is expected.
+    :raises ValueError: it is none of these; the message says what is expected.
     """
     match = _SIZE.fullmatch(text)
     if match is None:
@@ -429,7 +424,7 @@ def parse_size(text: str) -> int:
 
 
 def format_size(size: int) -> str:
-    """The shortest exact text of `size` that `parse_size` reads back."""
+    """Format a size as the shortest exact text for `parse_size`."""
     for unit in ("TiB", "GiB", "MiB", "KiB"):
         if size and size % _SIZE_UNITS[unit] == 0:
             return f"{size // _SIZE_UNITS[unit]}{unit}"
@@ -438,16 +433,16 @@ def format_size(size: int) -> str:
 
 def parse_duration(text: str) -> float:
     """
-    Read ``30s``, ``5m``, ``1h30m``, ``250ms`` or a plain number of seconds.
+    Parse ``30s``, ``5m``, ``1h30m``, ``250ms`` or a plain number of seconds.
 
     :returns: seconds.
-    :raises ValueError: for anything else; the message says what is expected.
+    :raises ValueError: it is none of these; the message says what is expected.
     """
     total = Decimal(0)
     if _SECONDS.fullmatch(text):
         total = Decimal(text)
     else:
-        # `match` looks at one place; `finditer` would look for a part behind each digit of a long number.
+        # `match` tries one position. `finditer` would try each digit of a long number.
         position = 0
         while (match := _DURATION_PART.match(text, position)) is not None:
             total += Decimal(match[1]) * _DURATION_UNITS[match[2]]
@@ -460,7 +455,7 @@ def parse_duration(text: str) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """The shortest exact text of `seconds` that `parse_duration` reads back."""
+    """Format a duration as the shortest exact text for `parse_duration`."""
     if not seconds:
         return "0s"
     exact = Decimal(repr(float(seconds)))

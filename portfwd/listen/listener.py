@@ -356,8 +356,7 @@ class Listener:
                     if problem.errno in EXHAUSTED:
                         self._pause(problem)
                         return
-                    continue  # this client has disconnected (ECONNABORTED and similar errors); try the next
-                    one
+                    continue  # this client has disconnected (ECONNABORTED and similar errors); try another
                 self.accepted += 1
                 try:
                     self._accept(client, to_address(family, sockaddr))
