@@ -2,13 +2,15 @@
 """
 Writes listings and tables into the pages, so that they can be read without a build.
 
-``python -m docs.generate``, in the root of the repository, replaces two kinds of text in ``README.md`` and
+``python -m docs.generate``, in the root of the repository, replaces three kinds of text in ``README.md`` and
 ``docs/**/*.md``:
 
 - the fenced block below ``<!-- listing: FILE -->``, by the file; with ``after "A" before "B"`` behind the
   file's name, by its lines between the first with A in it and the next with B;
 - what stands between ``<!-- table: NAME WORD -->`` and ``<!-- end of table -->``, by a table of `docs.tables`
-  (its function NAME, with the argument WORD).
+  (its function NAME, with the argument WORD);
+- what stands between ``<!-- api: MODULE NAME ... -->`` and ``<!-- end of api -->``, by the docstrings of
+  these names (`docs.api`).
 
 A test fails where a page is not current. It changes nothing else of a page. The command also writes
 the picture of `docs.pictures`, manual pages and completions (`docs.program_files`), a dashboard
@@ -21,7 +23,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from docs import pictures, tables
+from docs import api, pictures, tables
 from docs.dashboard import dashboard
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -66,9 +68,11 @@ def _line_with(lines: list[str], marker: str, first: int) -> int:
     raise ValueError(f"there is no line with {marker!r}")
 
 
-def current(text: str, root: Path = ROOT) -> str:
+def current(text: str, root: Path = ROOT, links: api.Links = lambda reference: None) -> str:
     """
-    `text` with all listings and tables as they are now.
+    `text` with all listings, tables and descriptions as they are now.
+
+    :param links: where descriptions of names refer to others.
 
     :raises ValueError: when a listing has no such line.
     :raises OSError: when a listing is not there.
@@ -85,14 +89,14 @@ def current(text: str, root: Path = ROOT) -> str:
         head = match[0].partition("\n")[0]
         return f"{head}\n{made}\n<!-- end of table -->"
 
-    return TABLE.sub(table, LISTING.sub(listing, text))
+    return api.fill(TABLE.sub(table, LISTING.sub(listing, text)), links, root)
 
 
 def stale(root: Path = ROOT) -> Iterator[tuple[Path, str]]:
     """The pages that are not current, each with what it should be."""
-    for path in pages(root):
-        text = path.read_text()
-        wanted = current(text, root)
+    texts = {path: path.read_text() for path in pages(root)}
+    for path, text in texts.items():
+        wanted = current(text, root, api.page_links(texts, path, root))
         if wanted != text:
             yield path, wanted
 

@@ -21,7 +21,7 @@ from attrs import frozen
 
 
 class Side(enum.Enum):
-    """One of the two ends of a session."""
+    """One of the two sides of a session."""
 
     # Members are singletons: hashing their identity is faster than hashing their name.
     __hash__ = object.__hash__
@@ -57,7 +57,9 @@ class Direction(enum.Enum):
         return self.source.other
 
 
+#: From the client to the upstream.
 TO_UPSTREAM: Final = Direction.TO_UPSTREAM
+#: From the upstream to the client.
 TO_CLIENT: Final = Direction.TO_CLIENT
 
 #: The values of ``direction=``, and the directions that they mean.
@@ -169,6 +171,7 @@ class UnixAddress:
         return "\0" + self.path[1:] if self.path.startswith("@") else self.path
 
 
+#: An address of either kind.
 Address = InetAddress | UnixAddress
 
 

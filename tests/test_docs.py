@@ -29,6 +29,7 @@ from twisted.python import reflect
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from docs import pictures, tables
+from docs.api import API
 from docs.generate import TABLE, current, excerpt, pages, stale
 from portfwd.admin.commands import COMMANDS
 from portfwd.cli.main import make_parser
@@ -195,9 +196,11 @@ class PageTests(SynchronousTestCase):
         self.assertEqual(wrong, [])
 
     def test_no_inline_listings(self) -> None:
-        """What stands in a page itself is plain text without a rule or a command in it."""
+        """A page itself has plain text only; descriptions of the interface are made from the code."""
         wrong = []
         for page in pages():
+            if API.search(page.read_text("utf-8")):
+                continue
             for block in blocks(page):
                 if block.info == "{toctree}" or block.shown is not None:
                     continue

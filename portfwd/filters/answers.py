@@ -59,7 +59,9 @@ class Sign(enum.Enum):
         return self.name
 
 
+#: Pass the bytes, and never call the filter again in this direction.
 DONE: Final = Sign.DONE
+#: Drop a datagram. For datagrams, ``b""`` passes an empty one.
 DROP: Final = Sign.DROP
 
 
@@ -68,26 +70,29 @@ class NeedMore:
     """
     Keep bytes, and call again with them and the next.
 
-    :ivar total: how many bytes are needed in all, if that is known; fewer are not shown.
-    :ivar rest: keep only these, the tail of what was seen; what is before it must have been
-        passed by verdicts before this one. None: keep everything.
+    :ivar total: the number of bytes that are needed, held ones included; the filter is not called with fewer.
+        None: call again with any number.
+    :ivar rest: keep only these bytes, the tail of the data of this call. Verdicts before this one must have
+        dealt with the bytes before it. None: keep everything.
     """
 
     total: int | None = None
     rest: bytes | None = None
 
 
+#: Keep all bytes, and call again with them and the next: `NeedMore` without a number.
 NEED_MORE: Final = NeedMore()
 
 
 @frozen
 class Again:
     """
-    Call again at once with `rest`, the tail of what was seen; what is before it must have been passed.
+    Call again at once with `rest`, the tail of the data; verdicts before this one deal with the bytes before
+    it.
 
-    So a filter deals with one message a call: ``[Forward(message), Again(rest)]``, and has no loop.
+    A filter can handle one message in each call, without a loop: ``[Forward(message), Again(rest)]``.
 
-    :ivar rest: less than the filter was called with. If it is empty, the next bytes are shown as usual.
+    :ivar rest: less than the data of this call. If it is empty, the next call has the next bytes.
     """
 
     rest: bytes
@@ -98,8 +103,9 @@ class Bypass:
     """
     Pass `data`, then `count` bytes of this direction unseen.
 
-    :ivar data: None: the bytes that the filter was called with. If `data` is given, these bytes
-        are used up: `count` begins behind them.
+    :ivar count: the number of bytes that pass without a call.
+    :ivar data: passed before `count` begins, instead of the data of this call. None: the data of this call
+        passes and is part of `count`.
     """
 
     count: int
@@ -108,7 +114,7 @@ class Bypass:
 
 @frozen
 class Forward:
-    """Pass `data` onward."""
+    """Pass `data` to the other side."""
 
     data: bytes
 
@@ -123,9 +129,9 @@ class Reply:
 @frozen
 class Delay:
     """
-    Pass `data` onward `seconds` later; what comes behind it waits, and so does an end.
+    Pass `data` to the other side `seconds` later. Later bytes and an end of this direction wait behind it.
 
-    From `IFilter.ended` with no data it delays the end itself.
+    If `IFilter.ended` returns it without data, it delays the end.
     """
 
     seconds: float
@@ -135,9 +141,9 @@ class Delay:
 @frozen
 class Sink:
     """
-    Where copies go; the relay opens, bounds and closes it.
+    Where copies go. The relay opens, bounds and closes it.
 
-    Sinks of one kind, name and, for streams, session are one and the same, whatever else they say.
+    Two sinks are the same if they have the same kind and name, and for streams the same session.
 
     :ivar kind: ``file``, ``record`` (a file with the times, see `portfwd.logs.recording`) or
         ``stream`` (a shadow upstream).
@@ -160,14 +166,14 @@ class Sink:
 
 @frozen
 class Release:
-    """What is delayed behind this filter in `direction` goes on now, and an end that waits behind it, too."""
+    """Pass what is delayed in `direction` behind this filter now, also an end that waits behind it."""
 
     direction: Direction
 
 
 @frozen
 class Copy:
-    """Hand `data` to `sink`; never waited for: what does not fit is dropped and counted."""
+    """Write `data` to `sink`, without waiting for it: what does not fit is dropped and counted."""
 
     sink: Sink
     data: bytes
@@ -178,8 +184,8 @@ class End:
     """
     End `direction`: its destination gets an end behind everything that this filter has passed.
 
-    What is held or delayed for the filter in this direction goes out before. What the source still sends is
-    dropped behind the filter, which is not called about this direction again. The other direction goes on.
+    Bytes that are held or delayed for the filter in this direction are passed first. The filter is not called
+    for this direction again, and what the source still sends is dropped. The other direction continues.
     """
 
     direction: Direction
@@ -188,17 +194,17 @@ class End:
 @frozen
 class StartTLS:
     """
-    TLS begins on `side`, behind what this filter has passed or replied; from then on there are plain bytes
-    again.
+    Start TLS on `side`, behind what this filter has passed or replied. The filter sees decrypted bytes after
+    it.
 
     The factory's ``starts_tls`` has the options: those of a ``tls:`` listener for the client's side, where
-    TLS is terminated, and those of a ``tls:`` target for the upstream's side, where it is originated.
-    Nothing is read from either side until the handshake is through. If it fails, the session ends.
+    the relay is the TLS server, and those of a ``tls:`` target for the upstream's side, where it is the TLS
+    client. The relay reads nothing from either side until the handshake is complete. If the handshake fails,
+    the session ends.
 
-    :ivar rest: bytes of that side that were seen already and belong to TLS: those behind the client's
-        request.
-    :ivar server_name: for the upstream's side: the name in the handshake and in the certificate; None: that
-        of the options, else the host that was dialled.
+    :ivar rest: bytes of that side which the filter has seen already and which belong to TLS.
+    :ivar server_name: for the upstream's side: the name in the handshake and in the certificate. None: the
+        name in the options, or the host that was dialled.
     """
 
     side: Side
@@ -209,13 +215,13 @@ class StartTLS:
 @frozen
 class Route:
     """
-    Dial `target` instead of the rule's; before the dial only.
+    Dial `target` instead of the rule's target. It is valid before the dial only.
 
     :ivar target: an address; the target of one of the rule's `RouteClause`s; or a text: the name of a
         ``target`` clause of the rule, or a target with its options as a rules file writes it
         (``"tls:db.example:5432 server-name=db src=10.0.0.1"``). None: the rule's own.
-    :ivar permits: asked for every address before it is dialled, the resolver's too; one that is
-        refused is as if it did not exist. None permits all.
+    :ivar permits: called with every address before it is dialled, also with those of a resolved name. An
+        address for which it returns false is left out. None permits all addresses.
     """
 
     target: object = None
@@ -225,9 +231,9 @@ class Route:
 @frozen
 class Announce:
     """
-    The connection is `client`'s from here on: access lists, limits and logs judge it anew.
+    Treat the connection as one from `client`: access lists, limits and logs use this address from now on.
 
-    :ivar local: where that client connected to.
+    :ivar local: the address that this client connected to.
     :ivar tlvs: type and value of each TLV of a PROXY v2 header, in order.
     """
 
@@ -249,22 +255,22 @@ class Await:
     """
     Pause reading until `awaitable` has a result, then call `IFilter.resumed` with it.
 
-    If it pauses the direction of the bytes that the filter was called with, it keeps them for `resumed`. From
-    ``received`` it pauses that direction only: what the other side sends still passes, also answers to bytes
-    that are judged later. `directions` names both where nothing may pass before the result.
+    If it pauses the direction of the data of this call, the relay keeps the data until `resumed` judges it.
+    From ``received`` it pauses that direction only: the other side's bytes still pass. If nothing may pass
+    before the result, name both directions in `directions`.
 
-    If it raises, ``failed`` is called instead (see `IFailing`); a filter without that method has failed
-    itself, and `IFilterFactory.on_error` decides. Results are told one at a time, after the verdict that is
-    being returned and never from within a filter's method.
+    If the awaitable raises, ``failed`` is called instead (see `IFailing`). For a filter without that method
+    the relay does what `IFilterFactory.on_error` says. Results are delivered one at a time, after the current
+    method has returned.
 
-    :ivar awaitable: a Deferred, a coroutine, or anything else that Python can await; what is asyncio's needs
-        Twisted's asyncio reactor. Many sessions may await one Deferred: each gets the result, the Deferred
-        keeps it, and it is not cancelled when a session ends. A filter cancels what is its own in
-        `IFilter.closed`. Where the client has ended, ``half-close`` limits it.
-    :ivar timeout: seconds after which it has failed, with `TimeoutError`; a coroutine is closed then. None:
-        the factory's ``hold_timeout`` limits it, where there is one.
-    :ivar directions: what is not read meanwhile: a direction, or a set of them, which may be empty. None: the
-        direction of the bytes; both of them from ``opened``, ``connected`` and ``dial_failed``.
+    :ivar awaitable: a Deferred, a coroutine, or another awaitable; one of asyncio needs Twisted's asyncio
+        reactor. Several sessions may await one Deferred: each gets the result, and the Deferred is not
+        cancelled when a session ends. A filter cancels its own Deferreds in `IFilter.closed`. If the client
+        has ended its direction, ``half-close`` limits the wait.
+    :ivar timeout: seconds after which the wait fails with `TimeoutError`; a coroutine is then closed. None:
+        the factory's ``hold_timeout``, if there is one.
+    :ivar directions: the directions that are not read meanwhile: one, or a set, which may be empty. None: the
+        direction of the data; for ``opened``, ``connected`` and ``dial_failed`` both.
     """
 
     awaitable: Awaitable[object]
@@ -284,13 +290,13 @@ class Await:
 @frozen
 class Close:
     """
-    End the session: write `reply` to the side whose bytes were seen, flush, close.
+    End the session: write `reply` to the side whose bytes the filter looks at, flush, close.
 
-    What is flushed to the filter behind those bytes is not shown to it, and is dropped. Of several
-    filters that close, one because of what another one's closing flushed, the first has its reply written.
+    Bytes that reach the filter behind those of this call are dropped. If several filters close the session,
+    the reply of the first one is written.
 
-    :ivar reason: for the log; not bytes of users.
-    :ivar abort: reset instead; nothing is flushed.
+    :ivar reason: for the log. It must not contain bytes of users.
+    :ivar abort: reset both sides instead, without flushing.
     """
 
     reason: str
@@ -298,6 +304,7 @@ class Close:
     abort: bool = False
 
 
+#: What a filter's methods return: one of the verdicts on this page, None, bytes, or a sequence of these.
 Verdict = (
     None
     | bytes

@@ -100,17 +100,18 @@ StartsTLS = Mapping[Side, Mapping[str, str]]
 #: The version of this contract; a plug-in says which one it was written for.
 API_VERSION: Final = 1
 
-#: Most bytes that the relay holds for a filter that does not say: what a ClientHello, an HTTP head
-#: and a PROXY header together rarely reach, and what ten thousand undecided connections may cost.
+#: The default of ``max_hold``, in bytes. A ClientHello, an HTTP head and a PROXY header together are rarely
+#: longer, and ten thousand undecided connections cannot take more than 160 MiB.
 MAX_HOLD: Final = 16 * 1024
 
-#: Seconds for which a routing filter may look before the dial; also the least that the PROXY
-#: specification (section 2) asks receivers to wait.
+#: Seconds that a routing filter has to decide before the dial, if its ``hold_timeout`` is None. The PROXY
+#: specification (section 2) asks receivers to wait at least as long.
 HOLD_TIMEOUT: Final = 3.0
 
 
-#: What `on_timeout`, `on_overflow` and `on_error` may be.
+#: The values of ``on_timeout`` and ``on_overflow``.
 CloseOrPass: TypeAlias = Literal["close", "pass"]
+#: The values of ``on_error``.
 CloseOrBypass: TypeAlias = Literal["close", "bypass"]
 
 #: Notes of one session, and characters of one that is text: what a line of a log can bear.
@@ -135,25 +136,26 @@ def nobody(token: object) -> None:
 @define(eq=False)
 class Connection:
     """
-    What a filter may know of the connection it looks at.
+    What a filter knows about its connection.
 
     :ivar id: the session's number in this process.
     :ivar rule: the rule's name.
-    :ivar client: the address that connected; None where the kernel could not tell.
-    :ivar local: the address it was accepted on.
-    :ivar announced: who a PROXY header says the client is, or None.
-    :ivar announced_local: where that client connected to, by the same header, or None.
+    :ivar log: the log for events of this session.
+    :ivar client: the address of the client; None if the kernel does not know it.
+    :ivar local: the address on which the client was accepted.
+    :ivar announced: the client's address according to a PROXY header, or None.
+    :ivar announced_local: the address that this client connected to, according to the same header, or None.
     :ivar upstream: the address that was reached; None before.
-    :ivar network: ``tcp``, ``unix`` or ``udp``: how the client came.
-    :ivar tls: what the TLS handshake with the client said; None where there was none, or not yet.
-    :ivar introduced: what the filters' `Introducing.introduction` said has been sent to this upstream.
-    :ivar tags: for filters to leave word to those behind them.
-    :ivar notes: what `note` was given.
-    :ivar wake: calls `IFilter.woken` of the filter whose connection this is, with the token that it is given,
-        soon and never from within a filter's method. For events from elsewhere, in the reactor's thread.
-    :ivar verify: checks a secret without stopping other sessions:
-        ``Await(connection.verify(connection.source, quick, slow))``. The relay runs `slow` in a thread, one
-        check at a time for each source, later after each failure of that source. The result is a bool.
+    :ivar network: how the client came: ``tcp``, ``unix`` or ``udp``.
+    :ivar tls: the TLS handshake with the client; None if there was none so far.
+    :ivar introduced: whether the bytes of `Introducing.introduction` have been sent to this upstream.
+    :ivar tags: values that a filter leaves for the filters behind it.
+    :ivar notes: the notes that were added by `note`.
+    :ivar wake: ``wake(token)`` makes the relay call `IFilter.woken` with the token, soon, and never from
+        within a filter's method. It is for events from outside the session. Call it in the reactor's thread.
+    :ivar verify: checks a secret without blocking other sessions:
+        ``Await(connection.verify(connection.source, quick, slow))``. The relay runs `slow` in a thread. It
+        makes one check at a time for each source, and waits longer after each failure. The result is a bool.
     """
 
     id: int
@@ -174,14 +176,14 @@ class Connection:
 
     def note(self, key: str, value: Note) -> None:
         """
-        Put a value into the session's line of the access log (``log access=json``), and into ``sessions``.
+        Add a value to the session's line of the access log (``log access=json``) and to ``portfwd sessions``.
 
-        A text is cut to `MAX_NOTE` characters. Of one session `MOST_NOTES` keys are kept.
+        A text is cut to 256 characters. A session has at most 32 keys; further keys are ignored.
 
-        :param key: small letters, digits, ``_``, ``-`` and ``.``; a later value takes the place of an
-            earlier one.
-        :raises ValueError: the key cannot be one, or a number is not finite.
-        :raises TypeError: the value is neither text, a number, a truth value nor None.
+        :param key: 1 to 32 small letters, digits, ``_``, ``-`` and ``.``. A later value replaces an earlier
+            one.
+        :raises ValueError: the key is not valid, or a number is not finite.
+        :raises TypeError: the value is not a text, a number, a truth value or None.
         """
         if not isinstance(key, str) or not _NOTE_KEY(key):
             raise ValueError("the key of a note has at most 32 small letters, digits, '_', '-' and '.'")
@@ -197,12 +199,12 @@ class Connection:
 
     @property
     def source(self) -> Address | None:
-        """Whose connection it is: who was announced, else who connected."""
+        """The client's address: the announced one, or the one that connected."""
         return self.client if self.announced is None else self.announced
 
     @property
     def destination(self) -> Address | None:
-        """Where that client connected to."""
+        """The address that this client connected to."""
         return self.local if self.announced is None else self.announced_local
 
 
@@ -223,122 +225,126 @@ class Introducing(Protocol):
 
 
 class IFilter(Interface):
-    """One connection's filter. Every method but `closed` returns a verdict."""
+    """The filter of one connection. Every method except `closed` returns a verdict."""
 
     def opened(connection: Connection) -> Verdict:
-        """The client was accepted; no upstream is connected yet."""
+        """A client was accepted; no upstream is connected yet."""
 
     def received(direction: Direction, data: bytes) -> Verdict:
-        """Bytes came, with those that are held before them; never none, but for datagrams."""
+        """Bytes arrived; `data` begins with the held bytes. It is never empty, except for datagrams."""
 
     def connected(upstream: Address | None) -> Verdict:
-        """The dial succeeded. `Reply` goes to the client."""
+        """The dial succeeded. A `Reply` goes to the client."""
 
     def dial_failed(reason: DialError) -> Verdict:
-        """Every target failed; the session ends after this verdict. `Reply` goes to the client."""
+        """All targets failed; the session ends after this verdict. A `Reply` goes to the client."""
 
     def ended(direction: Direction, held: bytes) -> Verdict:
-        """The end of this direction; None forwards what was held. The end itself always travels on."""
+        """The source ended this direction; None passes the held bytes. The end is always passed on."""
 
     def resumed(result: object) -> Verdict:
-        """What an `Await` brought: its result, and never an exception; see `IFailing`."""
+        """An `Await` has a result. For an exception, see `IFailing`."""
 
     def woken(token: object) -> Verdict:
-        """A `Wake` came due."""
+        """The time of a `Wake` has come, or `Connection.wake` was called."""
 
     def closed(summary: SessionSummary) -> None:
-        """The session is over: exactly once, with the relay's own counts and the close reason."""
+        """The session is over. It is called exactly once, with the relay's counts and the close reason."""
 
 
 class IFailing(Interface):
-    """What a filter may have beside `IFilter`."""
+    """An optional method of filters, besides those of `IFilter`."""
 
     def failed(error: BaseException) -> Verdict:
         """
-        What an `Await` waited for raised `error`.
+        The awaitable of an `Await` raised `error`.
 
-        It judges the bytes that `IFilter.resumed` would have judged: None passes them. A filter without
-        this method fails with `error`, so one that authorises lets nobody in while it cannot ask.
+        The verdict is about the bytes that `IFilter.resumed` would have judged: None passes them. A filter
+        without this method fails with `error`, so a filter that authorises clients refuses them by default.
         """
 
 
 class IFilterFactory(Interface):
     """One ``filter`` clause of a rule."""
 
-    directions: frozenset[Direction] = Attribute("the directions it ever needs to see")
+    directions: frozenset[Direction] = Attribute("the directions that the filter needs to see")
     routes: bool = Attribute(
-        "the dial is held until it has decided: by `Route`, or by being done with the client's bytes"
+        "whether the dial waits until the filter has decided, by `Route` or by being done with the client's"
+        " bytes"
     )
-    max_hold: int = Attribute("most bytes that are held for it in one direction")
+    max_hold: int = Attribute("the maximum of bytes that are held for the filter in one direction")
     hold_timeout: float | None = Attribute(
-        "seconds for which bytes may be held for it, and an `Await` may last; None: no limit, but a routing"
-        " filter has 3 to decide"
+        "seconds for which bytes may be held for the filter, and for which an `Await` may last. None: no"
+        " limit, except 3 seconds for a filter that routes"
     )
     on_timeout: str = Attribute(
-        "where it could not decide in time: 'close', or 'pass' to the rule's own target"
+        "what happens when it has not decided in time: 'close', or 'pass' to the rule's own target"
     )
     on_error: str = Attribute(
-        "where it raises, or what it awaits does: 'close' (the session is aborted), or 'bypass' as long as it"
-        " has altered nothing"
+        "what happens when it raises an exception, or its awaitable does: 'close' resets the session;"
+        " 'bypass' continues without the filter if it has altered nothing so far"
     )
 
     def build(connection: Connection) -> Any:
-        """An `IFilter` for `connection`, or None to stay out of it."""
+        """Make an `IFilter` for `connection`; None: this connection has no filter."""
 
 
 class IStarting(Interface):
-    """What a factory may have beside `IFilterFactory`: either method, or both."""
+    """Optional methods of factories, besides those of `IFilterFactory`: one of them, or both."""
 
     def start(services: Services) -> None:
         """
-        The rules are about to work; called once, before the first `build`.
+        Prepare. It is called once, before the first `build`.
 
-        What it raises refuses the rules: the process does not start, or a reload changes nothing.
+        If it raises an exception, the rules are refused: the process does not start, or a reload changes
+        nothing.
         """
 
     def stop() -> None:
-        """Called once if `start` was, behind the `IFilter.closed` of the last session."""
+        """Clean up. It is called once if `start` was, after `IFilter.closed` of the last session."""
 
 
 class IFilterPlugin(Interface):
-    """What an entry point of the group ``portfwd.filters`` names."""
+    """A plug-in: the object that an entry point of the group ``portfwd.filters`` names."""
 
-    api_version: int = Attribute("the `API_VERSION` it was written for")
-    name: str = Attribute("what rules files call it")
-    options: type = Attribute("an attrs class: the clause's options, see `portfwd.filters.options`")
-    takes_routes: bool = Attribute("whether it chooses by the rule's `route` lines")
+    api_version: int = Attribute("the `API_VERSION` for which it was written")
+    name: str = Attribute("its name in rules files")
+    options: type = Attribute("an attrs class with the options of a clause, see `portfwd.filters.options`")
+    takes_routes: bool = Attribute("whether it uses the `route` lines of a rule")
 
     def configure(options: Any, clauses: Sequence[RouteClause]) -> Any:
         """
-        An `IFilterFactory` for one clause.
+        Make an `IFilterFactory` for one clause.
 
-        :raises ValueError: the options do not go together; the text says why.
+        :raises ValueError: the options do not fit together; the text says why.
         """
 
 
 @frozen
 class RouteClause:
     """
-    One ``route`` line of a rule, as its routing filter gets it.
+    One ``route`` line of a rule.
 
-    :ivar patterns: as written; the first line with one that matches decides.
-    :ivar target: for `Route`; opaque. None: close the session.
+    :ivar patterns: the patterns as they are written. The first line with a pattern that matches decides.
+    :ivar target: an opaque value for `Route`. None: close the session.
     """
 
     patterns: tuple[str, ...]
     target: object
 
 
+#: Both directions, the default of ``directions``.
 BOTH: Final = frozenset(Direction)
 
 
 @implementer(IFilter)
 class Filter:
     """
-    The base class for authors: passes everything, and is its own factory.
+    The base class of filters. It passes everything.
 
-    A subclass overrides what it cares for. As its own factory it is built anew for every
-    connection, with the clause's options as keyword arguments; see `portfwd.filters.options`.
+    A subclass overrides the methods that it needs. The class is also its own factory: portfwd makes an
+    instance for each connection, with the options of the clause as keyword arguments; see
+    `portfwd.filters.options`. The attributes are those of `IFilterFactory`.
     """
 
     directions: ClassVar[frozenset[Direction]] = BOTH
@@ -387,9 +393,10 @@ class Filter:
 @implementer(IFilterFactory, IStarting)
 class FilterFactory:
     """
-    The base class for factories with a life of their own: a cache, metrics, a connection to somewhere.
+    The base class of factories that keep something: a cache, metrics, a connection to a service.
 
-    A subclass overrides `build`, and of the attributes and of `start` and `stop` what it needs.
+    A subclass overrides `build`, and those of the attributes, `start` and `stop` that it needs. The
+    attributes are those of `IFilterFactory`.
     """
 
     directions: frozenset[Direction] = BOTH
@@ -417,20 +424,22 @@ class FilterFactory:
 @frozen
 class Factory:
     """
-    A factory out of a function: what most plug-ins' `configure` returns.
+    A factory that calls a function. Most plug-ins return one from `IFilterPlugin.configure`.
 
-    :ivar make: a filter for a connection, or None to stay out of it.
-    :ivar hold_timeout: seconds for which bytes may be held and an `Await` may last, then `on_timeout`
-        decides; None: no limit, but `HOLD_TIMEOUT` while the dial waits.
-    :ivar on_overflow: where more than `max_hold` is to be held: ``close``, or ``pass``: what is held passes,
-        and the filter is done with that direction.
-    :ivar announces: it may `Announce` the client before the dial, which waits for that, as limits of each
-        source do; filters behind it are built and opened afterwards.
-    :ivar leads: what it writes has to be the first that the upstream gets: a rule in which it stands before a
-        filter that routes, so before the one that holds the client's first bytes, is refused.
-    :ivar start: called once before the first connection, see `IStarting.start`; None: nothing to do.
-    :ivar starts_tls: it may return `StartTLS` for these sides, see `StartsTLS`.
-    :ivar stop: called once behind the last one, see `IStarting.stop`.
+    :ivar make: makes the filter of a connection; None: this connection has no filter.
+    :ivar directions: as in `IFilterFactory`, and so are ``routes``, ``max_hold``, ``on_timeout`` and
+        ``on_error``.
+    :ivar hold_timeout: seconds for which bytes may be held and an `Await` may last, before `on_timeout`
+        decides. None: no limit, except `HOLD_TIMEOUT` while the dial waits.
+    :ivar announces: whether the filter may return `Announce` before the dial. The dial and the limits of each
+        source wait for it, and the filters behind it are built and opened afterwards.
+    :ivar leads: whether its bytes must be the first that the upstream gets. A rule in which it stands before
+        a filter that routes is refused.
+    :ivar on_overflow: what happens when more than `max_hold` bytes would be held: ``close``; ``pass`` passes
+        the held bytes, and the filter is done with that direction.
+    :ivar start: called once before the first connection, see `IStarting.start`.
+    :ivar stop: called once after the last connection, see `IStarting.stop`.
+    :ivar starts_tls: the sides for which the filter may return `StartTLS`, each with options of TLS.
     """
 
     make: Callable[[Connection], Any]
@@ -456,13 +465,15 @@ class Factory:
 @frozen
 class Plugin:
     """
-    A plug-in out of its parts.
+    A plug-in made from its parts.
 
-    :ivar name: what rules files call it.
+    :ivar name: its name in rules files.
     :ivar summary: one line of help.
     :ivar options: an attrs class, see `portfwd.filters.options`.
-    :ivar make_factory: an `IFilterFactory` from an instance of `options` and the rule's route lines.
-    :ivar takes_routes: it chooses by those lines; a rule that has some must have such a filter.
+    :ivar make_factory: makes an `IFilterFactory` from an instance of `options` and the rule's ``route``
+        lines.
+    :ivar api_version: the `API_VERSION` for which it was written.
+    :ivar takes_routes: whether it uses those lines. A rule with ``route`` lines must have such a filter.
     """
 
     name: str

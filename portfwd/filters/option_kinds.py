@@ -54,12 +54,12 @@ _PLAIN_ESCAPES: Final = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"0": b"\0", b"\
 @frozen
 class OptionKind(Generic[Value]):
     """
-    How one kind of value is read and written.
+    A kind of value: how it is read and written.
 
-    :ivar unit: what it is, for people: ``duration``, ``size``, ``on | off``.
-    :ivar read: text to value; raises `ValueError`.
-    :ivar write: value to text that `read` reads back.
-    :ivar example: a text that `read` reads, for help.
+    :ivar unit: its name in help texts, such as ``duration``, ``size`` or ``on | off``.
+    :ivar read: makes a value of a text; raises `ValueError`.
+    :ivar write: makes a text of a value, which `read` can read.
+    :ivar example: an example of a text, for the help text.
     """
 
     unit: str
@@ -71,7 +71,7 @@ class OptionKind(Generic[Value]):
         """
         Read `text`.
 
-        :raises ValueError: it is no value of this kind; says what is expected.
+        :raises ValueError: the text is not a value of this kind; the message says what is expected.
         """
         return self.read(text)
 
@@ -79,12 +79,12 @@ class OptionKind(Generic[Value]):
 @frozen
 class OptionFiles:
     """
-    What options may ask about files.
+    How options read files.
 
-    :ivar read: the text of a file; raises `OSError` or `RulesError`.
-    :ivar absolute: the path that means the same from any working directory.
-    :ivar read_tight: as `read`, for a file that decides who may come in; raises `ValueError` as well, where
-        others may write it. None: `read` will do.
+    :ivar read: returns the text of a file; raises `OSError` or `RulesError`.
+    :ivar absolute: makes a path absolute.
+    :ivar read_tight: as `read`, for a file that decides who is let in. It also raises `ValueError` if other
+        users may write the file. None: `read` is used.
     """
 
     read: Callable[[str], str]
@@ -95,11 +95,11 @@ class OptionFiles:
 @frozen
 class FileKind(Generic[Value]):
     """
-    A kind of value for which a file has to be asked about.
+    A kind of value that is read from a file.
 
-    :ivar unit: what the text is, for people.
-    :ivar load: value of a path; raises `ValueError`.
-    :ivar example: a path, for help.
+    :ivar unit: the name of the kind in help texts.
+    :ivar load: makes the value of a path; raises `ValueError`.
+    :ivar example: an example of a path, for the help text.
     """
 
     unit: str
@@ -116,7 +116,7 @@ class FileText:
 
 
 def between(kind: OptionKind[Value], low: Any, high: Any = None) -> OptionKind[Value]:
-    """`kind`, with bounds that belong to it; None: no such bound."""
+    """`kind` with a minimum and a maximum, which are valid values; None: no such bound."""
 
     def read(text: str) -> Value:
         value: Any = kind.read(text)
@@ -134,7 +134,7 @@ def choice(*words: str, spelled: Callable[[str], str] = str) -> OptionKind[str]:
     """
     One of `words`.
 
-    :param spelled: makes one of them of another spelling.
+    :param spelled: turns another spelling into one of the words.
     """
 
     def read(text: str) -> str:
@@ -148,9 +148,9 @@ def choice(*words: str, spelled: Callable[[str], str] = str) -> OptionKind[str]:
 
 def list_of(kind: OptionKind[Any], container: Callable[[list[Any]], Any] = tuple) -> OptionKind[Any]:
     """
-    Values of `kind` with commas between them.
+    Values of `kind`, separated by commas.
 
-    :param container: what becomes of them: ``tuple``, ``list``, ``frozenset``.
+    :param container: the type of the result: ``tuple``, ``list`` or ``frozenset``.
     """
 
     def read(text: str) -> Any:
@@ -171,10 +171,10 @@ def one_of(words: Iterable[str]) -> str:
 
 def file_of(parse: Callable[[str], Value], *, tight: bool = False) -> FileKind[Value]:
     """
-    What `parse` makes of the text of a file; the option's value is the path.
+    The result of `parse` for the text of the file that the option names.
 
-    :param parse: raises `ValueError` for a text that is wrong; the message names the line.
-    :param tight: the file is refused where others may write it.
+    :param parse: raises `ValueError` if the text is wrong; the message names the line.
+    :param tight: the file is refused if other users may write it.
     """
 
     def load(files: OptionFiles, path: str) -> Value:
@@ -315,35 +315,35 @@ def _file_text(files: OptionFiles, path: str, *, tight: bool = False) -> FileTex
     raise ValueError(f"cannot read '{printable(path)}': {reason}")
 
 
-#: Any text but none.
+#: A text that is not empty.
 text: Final = OptionKind("text", _text, str, "TEXT")
-#: Words with commas between them, as a tuple.
+#: Words separated by commas, as a tuple.
 words: Final = OptionKind("list", _words, ",".join, "ONE,TWO")
-#: A whole number, none below 0.
+#: A whole number that is not negative.
 number: Final = OptionKind("number", _whole, str, "3")
-#: A whole number of either sign.
+#: A whole number.
 integer: Final = OptionKind("number", _integer, str, "3")
-#: A number with a point, of either sign.
+#: A decimal number.
 decimal: Final = OptionKind("number", _decimal, _write_decimal, "0.5")
-#: From 0 to 1: ``0.25`` or ``25%``.
+#: A number from 0 to 1: ``0.25`` or ``25%``.
 fraction: Final = OptionKind("fraction", _fraction, _write_decimal, "25%")
-#: Bytes: ``64KiB``.
+#: A number of bytes: ``64KiB``.
 size: Final = OptionKind("size", parse_size, format_size, "64KiB")
-#: Seconds: ``250ms``, ``5m``.
+#: A duration, as seconds: ``250ms``, ``5m``.
 duration: Final = OptionKind("duration", parse_duration, format_duration, "5s")
 #: Bytes a second: ``64KiB/s``; the ``/s`` may be left out.
 rate: Final = OptionKind("rate", _rate, lambda value: format_size(value) + "/s", "64KiB/s")
 #: ``on`` or ``off``.
 switch: Final = OptionKind("on | off", _switch, lambda value: "on" if value else "off", "on")
-#: Addresses and networks of both families with commas between them, as a tuple.
+#: Addresses and networks of IPv4 and IPv6, separated by commas, as a tuple.
 networks: Final = OptionKind("networks", _networks, lambda value: ",".join(map(str, value)), "10.0.0.0/8")
 #: ``HOST:PORT`` or ``unix:PATH``, as an `Address`.
 address: Final = OptionKind("address", _address, str, "127.0.0.1:9000")
 #: Bytes: text in UTF-8, with ``\xNN``, ``\n``, ``\r``, ``\t``, ``\0`` and ``\\``.
 data: Final = OptionKind("bytes", _data, _write_data, r"\x00")
-#: A regular expression of Python's `re` over bytes.
+#: A regular expression for bytes, in the syntax of Python's `re`.
 regex: Final = OptionKind("pattern", _regex, _write_regex, "[0-9]+")
 #: A file, read when the filter is configured, as a `FileText`.
 file_text: Final = FileKind("file", _file_text)
-#: A file that is not read, as an absolute path: what it means does not change with the working directory.
+#: A file that is not read, as an absolute path.
 file_path: Final = FileKind("file", lambda files, path: files.absolute(_text(path)))

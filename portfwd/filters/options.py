@@ -112,15 +112,16 @@ _BY_ANNOTATION: Final[Mapping[object, OptionKind[Any]]] = types.MappingProxyType
 @frozen
 class Declared:
     """
-    One option as it was declared.
+    One declared option.
 
-    :ivar attribute: the name of its argument in Python.
+    :ivar attribute: the name of its attribute in Python.
     :ivar key: its keyword in a rules file.
-    :ivar default: `NEEDED` where there is none.
-    :ivar help: a sentence.
-    :ivar positional: it may stand as a plain word too.
-    :ivar repeated: it may be said several times; the value is a tuple.
-    :ivar example: a text of it, for help.
+    :ivar kind: the kind of its value.
+    :ivar default: the value if the clause does not have the option; `NEEDED`: the clause must have it.
+    :ivar help: one sentence for the help text.
+    :ivar positional: whether it may be written as a plain word.
+    :ivar repeated: whether it may be given several times; its value is a tuple then.
+    :ivar example: an example of its text, for the help text.
     """
 
     attribute: str
@@ -170,9 +171,9 @@ class OptionProblem:
 
 class OptionError(ValueError):
     """
-    A plug-in refuses one of its options, in `configure` or when they are made.
+    Raised by a plug-in that refuses one of its options, in `configure` or in the options class.
 
-    :ivar attribute: which one.
+    :ivar attribute: the option's attribute.
     """
 
     def __init__(self, attribute: str, message: str) -> None:
@@ -194,9 +195,16 @@ def option(
     example: str = "",
 ) -> Any:
     """
-    Declare an option: an attribute of an attrs class; see `Declared`.
+    Declare an option as an attribute of an attrs class.
 
-    :param kind: of `portfwd.filters.option_kinds`; or a function from text to a value, or `ValueError`.
+    :param kind: a kind of value of this page, or a function that makes a value of a text, or raises
+        `ValueError`.
+    :param default: the value if the clause does not have the option. Without a default the clause must have
+        it.
+    :param help: one sentence for the help text.
+    :param positional: the option may be written as a plain word.
+    :param repeated: the option may be given several times; its value is a tuple then.
+    :param example: an example of its text, for the help text.
     """
     if not isinstance(kind, OptionKind | FileKind):
         kind = OptionKind(getattr(kind, "__name__", "value").strip("_<>").replace("_", " "), kind)

@@ -26,37 +26,37 @@ from portfwd.metrics.filter_metrics import (
 
 class Log(Protocol):
     """
-    Where a filter writes events; what it is told must not hold bytes of users.
+    The log to which a filter writes events. Texts and values must not contain bytes of users.
 
-    The relay adds the rule, and the session or the filter: a filter names none of its own so.
+    The relay adds the names of the rule and the filter, and the number of the session, to each event.
     """
 
     def info(self, text: str, **values: object) -> None:
-        """Something worth knowing; `text` is a format of `values`."""
+        """Log an event; `text` is a format string for `values`."""
 
     def warn(self, text: str, **values: object) -> None:
-        """Something an operator should look at."""
+        """Log an event that an operator should look at."""
 
 
 class Clock(Protocol):
-    """Time, as the reactor has it: `twisted.internet.interfaces.IReactorTime`."""
+    """The reactor's time: `twisted.internet.interfaces.IReactorTime`."""
 
     def seconds(self) -> float:
-        """Seconds since some moment; they never go back."""
+        """Seconds of a clock that never goes back."""
 
     def callLater(self, delay: float, callable: Callable[..., object], *args: object) -> Any:  # noqa: A002
-        """Call it in `delay` seconds; the result has a method ``cancel``."""
+        """Call `callable` in `delay` seconds; the result has a method ``cancel``."""
 
 
 @frozen
 class Services:
     """
-    What a factory gets of the process that it works in.
+    What the process gives to a factory.
 
-    :ivar reactor: Twisted's reactor. Only its own thread may call filters and `Connection.wake`.
-    :ivar clock: tells the time; a test has one that stands still.
-    :ivar log: writes events, each with the names of rule and filter.
-    :ivar rule: the name of the rule; of a range of ports there is one.
+    :ivar reactor: Twisted's reactor. Only the reactor's thread may call filters and `Connection.wake`.
+    :ivar clock: the time. A test passes a clock that it advances itself.
+    :ivar log: writes events with the names of rule and filter.
+    :ivar rule: the name of the rule. A rule with a range of ports has one name.
     :ivar filter: the name of the filter, as the rule writes it.
     :ivar metrics: where `counter`, `gauge` and `histogram` define metrics.
     """
@@ -70,19 +70,20 @@ class Services:
 
     def counter(self, name: str, help: str, labels: Sequence[str] = ()) -> FilterCounter:  # noqa: A002
         """
-        A metric that only grows, ``portfwd_filter_NAME_total`` on the metrics page.
+        Define a counter. It is called ``portfwd_filter_NAME_total`` on the metrics page.
 
-        The page adds the labels ``rule`` and ``filter``. The metric is the same one as before if this
-        filter of this rule has defined it already, so a factory that replaces another one goes on counting.
+        The page adds the labels ``rule`` and ``filter``. If this filter of this rule has defined the metric
+        before, the result is the same object, so that a factory which replaces another one continues to
+        count.
 
-        :param labels: names of further labels. Of each metric 100 sets of label values have series of their
-            own; later ones are counted as ``other``.
+        :param labels: names of further labels. A metric has at most 100 series; further sets of label
+            values are counted as ``other``.
         :raises ValueError: the name or a label cannot be one, or another kind of metric has this name.
         """
         return cast(FilterCounter, self._define(FilterCounter, name, help, labels))
 
     def gauge(self, name: str, help: str, labels: Sequence[str] = ()) -> FilterGauge:  # noqa: A002
-        """A metric that goes up and down, ``portfwd_filter_NAME``; parameters and errors as of `counter`."""
+        """Define a gauge, called ``portfwd_filter_NAME``; parameters and errors as for `counter`."""
         return cast(FilterGauge, self._define(FilterGauge, name, help, labels))
 
     def histogram(
@@ -93,9 +94,9 @@ class Services:
         buckets: Sequence[float] = BUCKETS,
     ) -> FilterHistogram:
         """
-        How often a value was how large, ``portfwd_filter_NAME``; parameters and errors as of `counter`.
+        Define a histogram, called ``portfwd_filter_NAME``; parameters and errors as for `counter`.
 
-        :param buckets: upper bounds, in their order.
+        :param buckets: upper bounds in ascending order.
         """
         bounds = tuple(map(float, buckets))
         if not bounds or list(bounds) != sorted(set(bounds)):

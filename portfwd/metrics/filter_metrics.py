@@ -98,15 +98,15 @@ class FilterMetric:
 
 
 class FilterCounter(FilterMetric):
-    """Only grows."""
+    """A counter. `Services.counter` makes it."""
 
     kind = MetricKind.COUNTER
 
     def inc(self, *values: object, amount: float = 1) -> None:
         """
-        Add `amount`, which is not negative.
+        Add `amount`, which must not be negative.
 
-        :param values: of the labels, in their order.
+        :param values: the values of the labels, in the order of the labels.
         """
         if amount < 0:
             raise ValueError(f"{self.name} is a counter: it does not fall")
@@ -114,12 +114,12 @@ class FilterCounter(FilterMetric):
 
 
 class FilterGauge(FilterMetric):
-    """Goes up and down."""
+    """A gauge. `Services.gauge` makes it."""
 
     kind = MetricKind.GAUGE
 
     def set(self, value: float, *values: object) -> None:
-        """It is `value` now; the other parameters are `FilterCounter.inc`'s."""
+        """Set the gauge to `value`; the other parameters are those of `FilterCounter.inc`."""
         self._values[self._key(values)] = value
 
     def inc(self, *values: object, amount: float = 1) -> None:
@@ -127,12 +127,12 @@ class FilterGauge(FilterMetric):
         self._values[self._key(values)] += amount
 
     def dec(self, *values: object, amount: float = 1) -> None:
-        """Take `amount` away."""
+        """Subtract `amount`."""
         self.inc(*values, amount=-amount)
 
 
 class FilterHistogram(FilterMetric):
-    """Says how often a value was how large."""
+    """A histogram. `Services.histogram` makes it."""
 
     kind = MetricKind.HISTOGRAM
 
@@ -145,13 +145,12 @@ class FilterHistogram(FilterMetric):
         room: Room,
         buckets: tuple[float, ...] = BUCKETS,
     ) -> None:
-        """:param buckets: the upper bounds, in their order."""
         super().__init__(name, about, labels, owner, room)
         self.buckets = buckets
         self._histograms: dict[Labels, Histogram] = {}
 
     def observe(self, value: float, *values: object) -> None:
-        """Count `value`; the other parameters are `FilterCounter.inc`'s."""
+        """Count `value`; the other parameters are those of `FilterCounter.inc`."""
         key = self._key(values)
         found = self._histograms.get(key)
         if found is None:

@@ -42,10 +42,10 @@ LAST_LINES: Final = 2.0
 
 class EmbeddedForwarder(MultiService):
     """
-    What `portfwd.forward` returns.
+    A forwarder inside another program: a service, made by `portfwd.forward`.
 
-    :ivar forwarder: the service that listens; `MultiService` starts the others beside it.
-    :ivar clock: the program's reactor; its delayed calls count by the monotonic clock.
+    :ivar forwarder: the service that listens.
+    :ivar clock: the program's reactor, whose delayed calls use the monotonic clock.
     """
 
     def __init__(self, reactor: IReactorCore, ruleset: Ruleset, log: SessionLog | None, drain: float) -> None:
@@ -87,17 +87,17 @@ class EmbeddedForwarder(MultiService):
 
     @property
     def addresses(self) -> dict[str, list[str]]:
-        """Names of rules to the addresses that are bound for them, ports filled in; none before the start."""
+        """The bound addresses of each rule, by its name, with real ports; empty before the start."""
         return self.forwarder.addresses
 
     @property
     def sessions(self) -> Sequence[SessionSummary]:
-        """What each open session did so far."""
+        """The summary of each open session so far."""
         return [session.summary() for session in self._operating.sessions()]
 
     @property
     def targets(self) -> Sequence[TargetView]:
-        """Every target, with its health and its sessions."""
+        """All targets, each with its health and its sessions."""
         return list(self._operating.targets(None))
 
     def subscribe(self, *, opened: Told | None = None, closed: Told | None = None) -> Callable[[], None]:
@@ -106,7 +106,7 @@ class EmbeddedForwarder(MultiService):
 
         :param opened: called when a session has reached its upstream.
         :param closed: called when a session is over, with its close reason.
-        :returns: ends the subscription.
+        :returns: a function that ends the subscription.
         """
         for name, told in (("opened", opened), ("closed", closed)):
             if told is not None and not callable(told):
@@ -126,9 +126,10 @@ class EmbeddedForwarder(MultiService):
 
     def privilegedStartService(self) -> None:
         """
-        Bind every listener, which takes the privileges that the program may drop after this.
+        Bind all listeners. The program may drop its privileges after this.
 
-        :raises StartError: with a line for each that cannot be bound; nothing stays bound.
+        :raises StartError: a listener cannot be bound; the error has a line for each, and nothing stays
+            bound.
         """
         self._refuse_second_start()
         self._is_bound = True
@@ -136,9 +137,9 @@ class EmbeddedForwarder(MultiService):
 
     def startService(self) -> None:
         """
-        Accept clients; bind first, if that was not done.
+        Accept clients, after binding listeners that are not bound yet.
 
-        :raises StartError: something cannot be bound, or this service was started before.
+        :raises StartError: a listener cannot be bound, or the service was started before.
         """
         self._refuse_second_start()
         if not self._is_bound:
@@ -162,9 +163,9 @@ class EmbeddedForwarder(MultiService):
 
     def stopService(self) -> Deferred[Any]:
         """
-        Accept no more, let sessions finish until the drain limit, then cut those that are left.
+        Stop accepting clients, let sessions finish until the drain limit, and reset those that are left.
 
-        :returns: fires when every session and every port is closed, and the last access lines are written.
+        :returns: a Deferred that fires when all sessions and ports are closed and the access log is written.
         """
         self._state = "stopped"
         stopped: Deferred[Any] = super().stopService()
@@ -179,20 +180,20 @@ class EmbeddedForwarder(MultiService):
 
     def drain(self, rule: str | None = None) -> Sequence[str]:
         """
-        Close listeners, and give their sessions the time that a stop gives them; `resume` listens again.
+        Close listeners, and give their sessions the time limit of a stop; `resume` listens again.
 
-        :param rule: the name of one rule; None for all.
-        :returns: the names of the rules that this was done to.
+        :param rule: the name of one rule; None: all rules.
+        :returns: the names of the rules that were drained.
         :raises SteerError: there is no such rule, or a reload is under way.
         """
         return self._steer(self._operating.drain, rule)
 
     def pause(self, rule: str | None = None) -> Sequence[str]:
-        """Let new clients wait; parameter, result and errors are those of `drain`."""
+        """Leave new clients in the backlog; parameter, result and errors are those of `drain`."""
         return self._steer(self._operating.pause, rule)
 
     def resume(self, rule: str | None = None) -> Sequence[str]:
-        """Accept again what was paused or drained; parameter, result and errors are those of `drain`."""
+        """Accept clients again after `pause` or `drain`; see `drain` for parameter, result and errors."""
         return self._steer(self._operating.resume, rule)
 
     def _steer(self, steer: Callable[[str], list[str]], rule: str | None) -> Sequence[str]:
@@ -231,17 +232,18 @@ class EmbeddedForwarder(MultiService):
         **options: Any,
     ) -> Deferred[ReloadResult]:
         """
-        Forward by other rules from now on, or go on as before; the arguments are those of `portfwd.forward`.
+        Replace the rules, or leave everything as it is if that fails. The arguments are those of
+        `portfwd.forward`.
 
-        New sessions get the new rules; sessions that are open keep theirs. A listener that both have stays
-        open, an endpoint object included. Without arguments the same rules are made anew: certificates and
-        other files are read again.
+        New sessions use the new rules, and open sessions keep the old ones. A listener that is in both stays
+        open, also an endpoint object. Without arguments the same rules are made again, which reads
+        certificates and other files again.
 
-        :param dry_run: only see whether it could be done.
+        :param dry_run: only report whether the reload would succeed.
         :param code: import changed code of ``python:`` filters, for new sessions.
-        :returns: fires with what came of it; filters that are not good and what cannot be bound are in its
-            `failures`.
-        :raises RulesError: the rules cannot be read; nothing was changed.
+        :returns: a Deferred that fires with the result. Filters that are not valid and listeners that cannot
+            be bound are in its ``failures``.
+        :raises RulesError: the rules are not valid; nothing was changed.
         """
         if rule is None and listen is None and to is None:
             _refuse_arguments(filters, clauses, name, options)

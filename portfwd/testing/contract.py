@@ -55,7 +55,7 @@ NOT_KEPT: Final = (type, ModuleType, FunctionType, BuiltinFunctionType, Connecti
 
 
 class ContractBroken(AssertionError):
-    """A filter does not keep the contract; the text says how, and how to see it again."""
+    """A filter does not keep the contract. The text says how, and how to reproduce it."""
 
 
 class Unanswered(Exception):
@@ -72,24 +72,26 @@ def check_filter(
     pipelining: bool = True,
 ) -> None:
     """
-    Make sure that a filter keeps the contract, whatever the network does.
+    Check that a filter keeps the filter contract.
 
-    It raises nothing and returns verdicts only; the same bytes give the same, however they
-    are cut; ends travel in finite time; two connections do not know of each other; what it
-    keeps is bounded; what it awaits may raise.
+    The filter must raise no exception and return verdicts only. The same bytes must have the same outcome,
+    however they are cut. Ends must be passed on in finite time. Connections must not depend on each other.
+    What the filter keeps must be bounded. Its awaitables may raise.
 
     >>> from portfwd.filters import Filter
     >>> check_filter(Filter, [b"anything"])
 
-    :param make: makes what is to be checked, anew for each session: a filter's class, or a function that
-        returns a filter, a factory or a plug-in.
-    :param samples: conversations it is made for; bytes are the client's.
-    :param results: of what it awaits, by the awaitable; None, if nothing is said.
+    :param make: called for each session: a filter's class, or a function that returns a filter, a factory or
+        a plug-in.
+    :param samples: conversations for which the filter is made: bytes of the client, or pairs of a direction
+        and bytes.
+    :param results: returns the result of an awaitable.
     :param datagrams: each piece of a sample is a datagram, and is not cut.
     :param routes: ``route`` lines, for plug-ins and classes that take them.
-    :param pipelining: a client may send its next request before the answer to the last one; then what the
-        filter replies must not overtake answers that are still due. False: the protocol forbids it.
-    :raises ContractBroken: it does not.
+    :param pipelining: also send requests before the answers to earlier ones, whose order replies must not
+        change. False: the protocol does not allow it.
+    :raises ContractBroken: the filter does not keep the contract.
+    :raises ValueError: there are no samples.
     """
     scripts = [_script(sample) for sample in samples]
     if not scripts:

@@ -14,9 +14,9 @@ from portfwd.values import Direction, Side
 
 class Notes:
     """
-    A filter's log that is kept.
+    A log for filters that keeps its events.
 
-    :ivar lines: ``info`` or ``warn``, and the text.
+    :ivar lines: for each event ``info`` or ``warn``, and the text.
     """
 
     def __init__(self) -> None:
@@ -34,10 +34,15 @@ class Notes:
 @attrs.frozen
 class Outcome:
     """
-    What became of a session, to be compared with another.
+    The outcome of a session, which can be compared with another one.
 
-    :ivar target: what was dialled; None: nothing, or the rule's own.
-    :ivar ended: the directions whose end went out.
+    :ivar to_upstream: all bytes that were written to the upstream.
+    :ivar to_client: all bytes that were written to the client.
+    :ivar ended: the directions whose end was passed on.
+    :ivar finished: how a filter or the dial ended the session; None if it did not.
+    :ivar dialled: whether there was a dial.
+    :ivar target: the target that was dialled; None: none, or the rule's own.
+    :ivar copies: the bytes that were written to each sink.
     :ivar secured: the sides on which TLS began, in order.
     """
 

@@ -55,7 +55,7 @@ _BROKEN: Final = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ETIMEDOUT, errn
 
 
 class Incoming(enum.Enum):
-    """How what a peer reads has ended."""
+    """How the reading side of a peer ended."""
 
     OPEN = "still open"
     END = "end"
@@ -636,13 +636,13 @@ class ScriptedListener:
 
 def converse(*peers: Peer, step_deadline: float = STEP_DEADLINE) -> None:
     """
-    Let `peers` play their scripts, each in a thread, until all are through; then close their sockets.
+    Run the scripts of `peers`, each in a thread, until all are complete; then close their sockets.
 
-    The first two check what they get against what the other sends, likewise the next two and so
-    on, unless a peer has a source of its own (`Peer`'s ``receives``). A single peer keeps what it gets.
+    The first two peers compare what they read with what the other one sends, and so do the next two, unless
+    a peer has a source of its own (``receives`` of `Peer`). A single peer keeps what it reads.
 
-    :param step_deadline: seconds a step may take that has no ``within``.
-    :raises ConversationFailed: if a step of any peer went wrong, with every peer's script.
+    :param step_deadline: seconds for a step that has no ``within``.
+    :raises ConversationFailed: a step of a peer failed. The text has the scripts of all peers.
     """
     for one, other in zip(peers[::2], peers[1::2], strict=False):
         for reader, writer in ((one, other), (other, one)):

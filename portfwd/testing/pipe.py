@@ -76,25 +76,25 @@ UPSTREAM: Final = InetAddress("203.0.113.1", 8443)
 
 class Pipe:
     """
-    One session through filters, on plain bytes.
+    A session without sockets: filters see the bytes that a test sends, and it keeps what they do.
 
-    :ivar connection: what the filters know of it.
-    :ivar notes: what they logged.
+    :ivar connection: the `Connection` of the filters.
+    :ivar notes: the events that filters logged.
     :ivar chain: the `portfwd.filters.chain.chain.Chain`.
-    :ivar now: seconds since it was opened; see `advance`.
-    :ivar writes: what was written in each direction, piece by piece; for datagrams, each of them.
-    :ivar ended: the directions whose end went out.
-    :ivar dialled: where to, and who is permitted; None before.
-    :ivar connected: the upstream is there.
-    :ivar secured: the sides on which a filter began TLS, in order. The handshake takes no time here; what the
-        side sends from then on, and what was behind the request, is what TLS would decrypt.
+    :ivar now: seconds since the session was opened; see `advance`.
+    :ivar writes: the writes in each direction, in order; for datagrams, the datagrams.
+    :ivar ended: the directions whose end was passed on.
+    :ivar dialled: the target and the permitted addresses; None before the dial.
+    :ivar connected: whether the upstream is connected.
+    :ivar secured: the sides on which a filter started TLS, in order. There is no handshake: what the side
+        sends from then on, and the bytes behind the request, are taken as decrypted.
     :ivar stopped: the directions that are not read.
-    :ivar copies: what each sink was handed.
-    :ivar judged: who the client was said to be, each time.
-    :ivar troubles: filters that raised.
-    :ivar finished: how a filter, or the dial, ended it; None if nobody did.
-    :ivar summary: what the filters were told at the close; None before.
-    :ivar effects: everything that the chain asked for, in order.
+    :ivar copies: the bytes that were written to each sink.
+    :ivar judged: the addresses that filters announced, in order.
+    :ivar troubles: the filters that raised an exception.
+    :ivar finished: how a filter or the dial ended the session; None if it did not.
+    :ivar summary: the summary that filters got at the close; None before.
+    :ivar effects: all effects that the chain asked for, in order.
     """
 
     def __init__(
@@ -112,15 +112,16 @@ class Pipe:
         """
         Open the session.
 
-        :param filters: in the order of the rule; each a `Filter` or its class, a factory, or a plug-in,
-            which is configured with its default options.
+        :param filters: the filters in the order of the rule: each a `Filter` or its class, a factory, or a
+            plug-in, which gets its default options.
         :param routes: ``route`` lines for plug-ins.
-        :param connects: the upstream is there as soon as it is dialled; else `connect` or `fail` says so.
-        :param shows_all: show bytes that need not be shown, as some relays do. The outcome must be the same.
-        :param strict: what a filter raises is raised here, after it had its effect.
+        :param connection: the `Connection` of the filters; None: one with made-up addresses.
+        :param connects: whether a dial succeeds at once; otherwise call `connect` or `fail`.
+        :param shows_all: also show bytes that need not be shown, as some relays do. The outcome is the same.
+        :param strict: raise the exceptions of filters, after they had their effect.
         :param datagrams: each piece that is sent is a datagram.
-        :param fires: what filters await is there at once: the result, by the awaitable.
-        :param runs: run coroutines that filters await, as the relay does; else they wait for `settle`.
+        :param fires: returns the result of an awaitable, which is then there at once.
+        :param runs: run awaited coroutines, as the relay does; otherwise they wait for `settle`.
         """
         self.notes = Notes()
         self.connection = connection or Connection(1, "test", self.notes, client=CLIENT, local=LOCAL)
@@ -171,31 +172,31 @@ class Pipe:
     # What came out
 
     def output(self, direction: Direction) -> bytes:
-        """Everything that was written in `direction`."""
+        """Return all bytes that were written in `direction`."""
         return b"".join(self.writes[direction])
 
     @property
     def to_upstream(self) -> bytes:
-        """Everything that was written to the upstream."""
+        """All bytes that were written to the upstream."""
         return self.output(TO_UPSTREAM)
 
     @property
     def to_client(self) -> bytes:
-        """Everything that was written to the client."""
+        """All bytes that were written to the client."""
         return self.output(TO_CLIENT)
 
     @property
     def awaiting(self) -> list[Awaitable[object]]:
         """
-        What filters wait for, the oldest first; see `settle`.
+        The awaitables for which filters wait, the oldest first; see `settle`.
 
-        A Deferred is not here any more once it has fired: its result was told.
+        A Deferred is removed when it fires.
         """
         return [begin.awaitable for begin in self._begun]
 
     @property
     def outcome(self) -> Outcome:
-        """What became of it so far; the same for sessions that differ in nothing but how bytes were cut."""
+        """The outcome so far. It does not depend on how the bytes were cut into pieces."""
         return Outcome(
             self.to_upstream,
             self.to_client,
@@ -211,9 +212,9 @@ class Pipe:
 
     def send(self, direction: Direction, *pieces: bytes) -> None:
         """
-        The source of `direction` sends these, one after another.
+        Let the source of `direction` send these pieces, one after another.
 
-        What comes while `direction` is not read waits until it is.
+        While `direction` is not read, pieces wait.
         """
         self._check_source(direction)
         for piece in pieces:
@@ -223,7 +224,7 @@ class Pipe:
         self._complain()
 
     def end(self, *directions: Direction) -> None:
-        """The sources of these directions end them; of both, if none is given."""
+        """Let the sources end these directions; without arguments both."""
         for direction in directions or (TO_UPSTREAM, TO_CLIENT):
             self._check_source(direction)
             self._source_ended.add(direction)
@@ -232,7 +233,7 @@ class Pipe:
 
     def connect(self, upstream: Address | None = UPSTREAM) -> None:
         """
-        The dial succeeds.
+        Let the dial succeed.
 
         :raises RuntimeError: nothing is being dialled.
         """
@@ -242,7 +243,7 @@ class Pipe:
 
     def fail(self, error: DialError | None = None) -> None:
         """
-        The dial fails; as refused, if nothing else is said.
+        Let the dial fail. Without `error`, the connection is refused.
 
         :raises RuntimeError: nothing is being dialled.
         """
@@ -251,7 +252,7 @@ class Pipe:
         self._complain()
 
     def advance(self, seconds: float) -> None:
-        """Time passes; what is due meanwhile is done in its order."""
+        """Let time pass. Timers that expire meanwhile are run in their order."""
         until = self.now + seconds
         while self._timers and self._timers[0][0] <= until:
             self.now, key = heapq.heappop(self._timers)
@@ -261,10 +262,10 @@ class Pipe:
 
     def rest(self, events: int = 1000) -> bool:
         """
-        Let time pass until nothing is due any more.
+        Let time pass until there is no timer left.
 
-        :param events: at most so many times something is done.
-        :returns: whether it came to rest.
+        :param events: the maximum of timers that are run.
+        :returns: whether there is no timer left.
         """
         while self._timers and events:
             self.advance(max(0.0, self._timers[0][0] - self.now))
@@ -273,9 +274,9 @@ class Pipe:
 
     def settle(self, result: object = None) -> None:
         """
-        The oldest of `awaiting` has this result, or raised it if it is an exception.
+        Give this result to the oldest of `awaiting`; an exception is raised there.
 
-        :raises RuntimeError: no filter waits for anything.
+        :raises RuntimeError: no filter waits.
         """
         if not self._begun:
             raise RuntimeError("no filter waits for anything")
@@ -286,9 +287,9 @@ class Pipe:
 
     def close(self, reason: CloseReason = CloseReason.NORMAL) -> None:
         """
-        The session is over, for a reason of the relay; the filters are told.
+        Close the session, as the relay does for `reason`; the filters are told.
 
-        It closes by itself when a filter ends it, and when both ends went out.
+        A session closes by itself when a filter ends it, and when both directions have ended.
         """
         self._close(reason)
         self._complain()

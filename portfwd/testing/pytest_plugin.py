@@ -23,7 +23,7 @@ def portfwd_pipe() -> Iterator[Callable[..., Pipe]]:
     """
     Make sessions without sockets: ``portfwd_pipe(MyFilter)`` is a `portfwd.testing.Pipe`.
 
-    Each is closed after the test; a filter that raises then makes the test fail.
+    Each session is closed after the test. If a filter raises an exception at the close, the test fails.
     """
     from portfwd.testing.pipe import Pipe
 
@@ -43,7 +43,7 @@ def portfwd_forwarder() -> Iterator[Callable[..., RunningForwarder]]:
     """
     Start forwarders: ``portfwd_forwarder("web: 127.0.0.1:0 -> 127.0.0.1:8080")``.
 
-    Each is a `portfwd.testing.running.RunningForwarder`, and has ended after the test.
+    Each is a `portfwd.testing.running.RunningForwarder`, which is stopped after the test.
     """
     from portfwd.testing.running import RunningForwarder
 

@@ -33,17 +33,17 @@ _LISTENS: Final = re.compile(r"(?P<rule>[\w.-]+): listening on (?P<host>\S+):(?P
 
 
 class ForwarderFailed(Exception):
-    """It did not start, or did not stop; the text has its log."""
+    """The forwarder did not start, or did not stop. The text has its log."""
 
 
 @define(eq=False)
 class RunningForwarder:
     """
-    A context manager: the forwarder accepts clients when the block begins, and has ended after it.
+    A context manager that runs a forwarder in a process of its own while its block runs.
 
-    :ivar rules: lines of a rules file. Rules need a name, to be found by it; port 0 is any free port.
-    :ivar path: directories in which ``python:`` filters are looked for; the current one, if none is said.
-    :ivar addresses: by the names of rules, once it runs.
+    :ivar rules: lines of a rules file. Each rule needs a name. Port 0 is any free port.
+    :ivar path: the directories for ``python:`` filters; by default the current directory.
+    :ivar addresses: the bound address of each rule, by name, while the forwarder runs.
     """
 
     rules: str
@@ -54,20 +54,20 @@ class RunningForwarder:
 
     @property
     def log(self) -> str:
-        """What it has logged so far."""
+        """The text of its log so far."""
         return self._file("log").read_text("utf-8", "replace") if self._directory is not None else ""
 
     @property
     def sessions(self) -> list[Mapping[str, Any]]:
-        """The sessions that are over, as the JSON of the access log has them."""
+        """The sessions that are over: the JSON objects of the access log."""
         access = self._file("access")
         return [json.loads(line) for line in access.read_text().splitlines()] if access.exists() else []
 
     def wait_for_sessions(self, count: int) -> list[Mapping[str, Any]]:
         """
-        Wait until so many sessions are over.
+        Wait until `count` sessions are over, and return them.
 
-        :raises ForwarderFailed: they are not after `TIME_LIMIT` seconds.
+        :raises ForwarderFailed: they are not over after 30 seconds.
         """
         deadline = time.monotonic() + TIME_LIMIT
         while len(found := self.sessions) < count:

@@ -47,14 +47,15 @@ def splits(data: bytes) -> Iterator[list[bytes]]:
 
 def every_split(run: Callable[[Sequence[bytes]], Result], data: bytes) -> Result:
     """
-    Make sure that `run` gives the same for `data`, however it is cut.
+    Check that the result of `run` does not depend on how `data` is cut into pieces.
 
     >>> every_split(lambda pieces: b"".join(pieces).upper(), b"abc")
     b'ABC'
 
-    :param run: called with the pieces, each time as if it were the first; its results are compared.
+    :param run: called with the pieces, several times; its results are compared. It must not keep state.
+    :param data: the bytes that are cut.
     :returns: the result for `data` in one piece.
-    :raises AssertionError: two results differ; it says how the data was cut.
+    :raises AssertionError: two results differ; the message says how the data was cut.
     """
     whole: list[Result] = []
     for pieces in splits(data):

@@ -39,12 +39,12 @@ class TargetState(enum.Enum):
 @frozen
 class Verdict:
     """
-    What one check says.
+    The result of one check.
 
-    :ivar passed: whether the target is fit.
-    :ivar cause: why, in a few words; for people.
-    :ivar drain: it asks for no new sessions.
-    :ivar share: the part of its weight that it asks for, from 0; None: no wish.
+    :ivar passed: whether the target is fit for sessions.
+    :ivar cause: the reason in a few words, for the log.
+    :ivar drain: whether the target asks for no new sessions.
+    :ivar share: the part of its weight that the target asks for, 0 or more; None: it does not ask.
     """
 
     passed: bool

@@ -29,33 +29,33 @@ from attrs import frozen
 
 from portfwd.upstreams.health import Verdict
 
-#: Version of this contract; a plug-in for another one is refused.
+#: The version of this contract. A check for another version is refused.
 API_VERSION: Final = 1
-#: Bytes of an answer that a check looks at; a server that sends more than that without an answer fails.
+#: The maximum of bytes of an answer. The check fails if the server sends more without a verdict.
 MAX_ANSWER: Final = 65536
 #: Characters of what a server says that stand in a cause.
 MAX_SAID: Final = 80
 
 
 class CheckCarrier(enum.Enum):
-    """What carries a check."""
+    """How a check reaches the target."""
 
-    STREAM = "stream"  #: as sessions reach the target: TCP or a unix socket, with TLS for a ``tls:`` target
-    PLAIN = "plain"  #: TCP without TLS, whatever the target speaks
-    TLS = "tls"  #: TLS, also where the target is passed on by TCP
-    DATAGRAM = "datagram"  #: UDP
-    COMMAND = "command"  #: a program, see `Check.arguments`
+    STREAM = "stream"  #: as sessions do: by TCP or a unix socket, with TLS for a ``tls:`` target
+    PLAIN = "plain"  #: by TCP without TLS
+    TLS = "tls"  #: by TLS, also if the target is not a ``tls:`` target
+    DATAGRAM = "datagram"  #: by UDP
+    COMMAND = "command"  #: by running a program, see `Check.arguments`
 
 
 @frozen
 class Subject:
     """
-    What is checked.
+    The target of a check.
 
-    :ivar label: the target as messages name it.
-    :ivar host: its name or address; empty for a unix socket.
-    :ivar port: 0 for a unix socket.
-    :ivar token: hexadecimal digits that are new for each check.
+    :ivar label: its name in messages.
+    :ivar host: its host name or address; empty for a unix socket.
+    :ivar port: its port; 0 for a unix socket.
+    :ivar token: random hexadecimal digits, new for each check.
     """
 
     label: str
@@ -67,11 +67,11 @@ class Subject:
 @frozen
 class CheckReply:
     """
-    What is done next.
+    The next step of a conversation.
 
-    :ivar send: bytes to send, before the check ends if there is a verdict.
-    :ivar verdict: the check is over; None: it goes on.
-    :ivar silent: the check is over, and says nothing.
+    :ivar send: bytes to send. With a verdict they are sent before the connection is closed.
+    :ivar verdict: the result, which ends the check. None: the check continues.
+    :ivar silent: end the check without a result.
     """
 
     send: bytes = b""
@@ -79,35 +79,35 @@ class CheckReply:
     silent: bool = False
 
 
-#: Nothing is sent, and the check goes on.
+#: Send nothing, and wait for more bytes.
 WAIT: Final = CheckReply()
 
 
 def passed(cause: str, send: bytes = b"") -> CheckReply:
-    """The target is fit, because of `cause`."""
+    """End the check: the target is fit, for the reason `cause`."""
     return CheckReply(send, Verdict(True, cause))
 
 
 def failed(cause: str, send: bytes = b"") -> CheckReply:
-    """The target is not fit, because of `cause`."""
+    """End the check: the target is not fit, for the reason `cause`."""
     return CheckReply(send, Verdict(False, cause))
 
 
 def said(data: bytes) -> str:
-    """Bytes of a server as they may stand in a cause."""
+    """Make printable text of a server's bytes, to be part of a cause."""
     text = data[:MAX_SAID].decode("utf-8", "replace").strip()
     return "".join(one if one.isprintable() else "?" for one in text)
 
 
 class CheckConversation:
-    """One check of one target. By default it passes as soon as the target is connected."""
+    """One check of one target. By default it passes when the target is connected."""
 
     def opened(self) -> CheckReply:
-        """The target is connected, with TLS where there is any."""
+        """The target is connected, and a TLS handshake is complete if there is one."""
         return passed("connected")
 
     def received(self, data: bytes) -> CheckReply:
-        """The target sent `data`: of a stream any piece, of datagrams a whole one."""
+        """The target sent `data`: any part of a stream, or one whole datagram."""
         return WAIT
 
     def ended(self) -> CheckReply:
@@ -117,12 +117,15 @@ class CheckConversation:
 
 class Check:
     """
-    The options of a check, read from a ``check`` clause; the docstring's first paragraph is its help.
+    The base class of checks. Its instances hold the options of a ``check`` clause.
 
-    :cvar carrier: what carries it.
-    :cvar only_connects: it passes as soon as the target is connected.
-    :cvar at_once: one verdict counts, whatever ``rise=`` and ``fall=`` say.
-    :cvar silent: that the target cannot be reached, or does not answer, is no verdict.
+    The first paragraph of a subclass's docstring is its help text.
+
+    :cvar api_version: the `API_VERSION` for which it was written.
+    :cvar carrier: how the check reaches the target.
+    :cvar only_connects: whether it passes when the target is connected.
+    :cvar at_once: whether one verdict counts, without regard to ``rise=`` and ``fall=``.
+    :cvar silent: whether a target that cannot be reached, or does not answer, gives no verdict.
     """
 
     api_version: ClassVar[int] = API_VERSION
@@ -136,14 +139,14 @@ class Check:
         return CheckConversation()
 
     def arguments(self, subject: Subject) -> Sequence[str]:
-        """The program to run and its arguments, with `CheckCarrier.COMMAND`."""
+        """Return the program to run and its arguments, for `CheckCarrier.COMMAND`."""
         raise NotImplementedError
 
     def exited(self, status: int | None, output: bytes) -> Verdict:
         """
-        Judge how the program ended.
+        Judge the end of the program.
 
-        :param status: of its exit; None: a signal ended it.
-        :param output: the first bytes that it wrote to its standard output.
+        :param status: its exit status; None: a signal ended it.
+        :param output: the first bytes of its standard output.
         """
         raise NotImplementedError
