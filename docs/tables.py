@@ -291,9 +291,9 @@ def usage(parser: argparse.ArgumentParser) -> str:
 #: Of ``twistd portfwd``, whose parser has no place for them.
 _DAEMON_CODES = """exit codes:
   0  stopped by a signal or by 'portfwd stop'; --help and --version
-  1  a rule, or something else that the file asks for, could not be started; a stop had to be cut off;
-     or the command line is wrong
-  2  the rules are wrong, and nothing was bound
+  1  the rules file cannot be read; a rule, or something else that it asks for, could not be started;
+     a stop had to be cut off; or the command line is wrong
+  2  the rules, or files that they name, are wrong, and nothing was bound
   70  the event loop is lost: nothing would move any more
 """
 

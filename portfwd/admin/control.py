@@ -31,7 +31,7 @@ from portfwd.admin.operator import Operator, OperatorError
 from portfwd.admin.requests import MAX_LINE, RequestError, read_request
 from portfwd.admin.turns import Turns
 from portfwd.rules.admin_lines import Level
-from portfwd.values import printable
+from portfwd.values import counted, printable
 
 #: Bytes of requests that may wait while one is served.
 MAX_WAITING: Final = 16 * MAX_LINE
@@ -184,8 +184,8 @@ class ControlProtocol(Protocol):
         if not self._gone and (too_long or len(self._buffer) > MAX_WAITING):
             self._buffer = b""
             self._ended = True
-            what = "a request has at most" if too_long else "so many bytes may wait:"
-            self._write(refusal("too-much", f"{what} {MAX_LINE if too_long else MAX_WAITING} bytes"))
+            most, what = (MAX_LINE, "a request has") if too_long else (MAX_WAITING, "what waits has")
+            self._write(refusal("too-much", f"{what} at most {counted(most, 'byte')}"))
             self._caller.interrupt()
         if self._ended and self._serving is None and not self._gone and not self._buffer:
             self.transport.unregisterProducer()  # type: ignore[union-attr]

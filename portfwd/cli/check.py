@@ -18,16 +18,14 @@ from typing import Any
 from attrs import evolve, frozen
 
 from portfwd.cli.reading import BAD_FILE, ReadRules, read_rules, tally
-from portfwd.errors import Location, Severity
+from portfwd.errors import Severity
 from portfwd.kernel.platform import find_platform
 from portfwd.relay.plan import plan_relay
 from portfwd.rules.advice import advise
 from portfwd.rules.diagnostics import format_problem, problem_to_json
-from portfwd.rules.support import unsupported
 from portfwd.service.build.checks import plugin_problems
 from portfwd.service.build.factories import Factories
-from portfwd.service.build.openings import opening_problems
-from portfwd.service.tls.problems import tls_problems
+from portfwd.service.build.judging import in_order, judge
 from portfwd.values import RelayPlan, counted, printable
 
 DESCRIPTION = """\
@@ -91,28 +89,20 @@ def _judge(read: ReadRules) -> Judged:
     """Add what the rules that could be read may still have wrong."""
     if read.readable is None:
         return Judged(read)
-    order = {path: number for number, path in enumerate(read.readable.files)}
+    filters = Factories().select()
+    plans: tuple[tuple[str, RelayPlan], ...] = ()
+    if read.ruleset is None:
+        others = plugin_problems(read.readable, filters)
+    else:
+        others = (*judge(read.ruleset, filters), *advise(read.ruleset, os.path.isdir))
+        platform = find_platform()
+        plans = tuple(
+            (rule.name, plan_relay(rule, platform, filters.clauses(rule.name))) for rule in read.ruleset.rules
+        )
     # Who reads the file may have told of the same target that is missing, with a hint.
     told = {(problem.location, problem.code) for problem in read.problems}
-    filters = Factories().select()
-    others = plugin_problems(read.readable, filters)
-    problems = [*read.problems, *(one for one in others if (one.location, one.code) not in told)]
-    plans = []
-    if read.ruleset is not None:
-        problems += [*unsupported(read.ruleset), *advise(read.ruleset, os.path.isdir)]
-        problems += tls_problems(read.ruleset, filters.clauses)
-        problems += opening_problems(read.ruleset)
-        platform = find_platform()
-        plans = [
-            (rule.name, plan_relay(rule, platform, filters.clauses(rule.name))) for rule in read.ruleset.rules
-        ]
-    problems.sort(key=lambda problem: _position(problem.location, order))
-    return Judged(evolve(read, problems=tuple(problems)), tuple(plans))
-
-
-def _position(where: Location, order: dict[str, int]) -> tuple[int, int, int]:
-    """The key that sorts problems as the files are read."""
-    return order.get(where.file, 0), where.line, where.column
+    new = (problem for problem in others if (problem.location, problem.code) not in told)
+    return Judged(evolve(read, problems=in_order((*read.problems, *new), read.readable.files)), plans)
 
 
 def _print(result: Judged, quiet: bool) -> None:

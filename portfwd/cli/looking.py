@@ -117,7 +117,8 @@ def _status_text(status: dict[str, Any]) -> str:
         f"portfwd {status['version']} {status['state']}, pid {status['pid']},"
         f" up {time_text(status['uptime'])}",
         f"{counted(status['rules'], 'rule')}, {counted(status['sessions'], 'open session')},"
-        f" {status['total']} in all, {status['descriptors']} descriptors, log level {status['log_level']}",
+        f" {status['total']} in all, {counted(status['descriptors'], 'descriptor')},"
+        f" log level {status['log_level']}",
     ]
     if status.get("targets_down"):
         lines.append(f"{counted(status['targets_down'], 'target')} down: 'portfwd targets' says why")

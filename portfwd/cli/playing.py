@@ -21,7 +21,7 @@ from typing import Final
 from attrs import frozen
 
 from portfwd.logs.recording import RecordedSession
-from portfwd.values import TO_CLIENT, TO_UPSTREAM, Side
+from portfwd.values import TO_CLIENT, TO_UPSTREAM, Side, counted
 
 #: Seconds for which the peer may be silent while something of it is awaited, unless said otherwise.
 PATIENCE: Final = 10.0
@@ -170,7 +170,7 @@ class Play:
         silent_since = self._clock()
         while self._received < count or (end and not self._ended):
             if self._ended:
-                self._differ(f"it ended after {self._received} bytes, where there were {len(self._expected)}")
+                self._differ(f"it ended after {counted(self._received, 'byte')}, not {len(self._expected)}")
             if self._received != heard:
                 heard, silent_since = self._received, self._clock()
             missing = "more bytes" if self._received < count else "its end"
@@ -179,7 +179,7 @@ class Play:
     def _left(self, since: float, what: str) -> float:
         left = since + self._patience - self._clock()
         if left <= 0:
-            self._differ(f"{what} within {self._patience:g} seconds, after {self._received} bytes")
+            self._differ(f"{what} within {self._patience:g} seconds, after {counted(self._received, 'byte')}")
         return left
 
     def _turn(self, timeout: float, *, writing: bool = False) -> None:
@@ -200,7 +200,9 @@ class Play:
             return
         except OSError as error:
             if self._compares and (self._received < len(self._expected) or self._expects_end):
-                self._differ(f"it broke the connection after {self._received} bytes: {error.strerror}")
+                self._differ(
+                    f"it broke the connection after {counted(self._received, 'byte')}: {error.strerror}"
+                )
             self._ended = True
             return
         if not data:
@@ -215,7 +217,7 @@ class Play:
             )
             where = start + same
             if same == len(then):
-                what = f"it sent more than the {len(self._expected)} bytes that there were"
+                what = f"it sent more than {counted(len(self._expected), 'byte')}"
             else:
                 what = f"byte {where} is another one"
             first = max(0, where - where % 16 - 16)

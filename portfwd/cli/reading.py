@@ -14,6 +14,7 @@ from typing import Final
 from attrs import frozen
 
 from portfwd.errors import Problem, RulesError, Severity
+from portfwd.rules.include import cannot_be_read
 from portfwd.rules.load import RefusedFile, load
 from portfwd.rules.model import Ruleset
 from portfwd.rules.support import everything_wrong
@@ -46,11 +47,7 @@ class ReadRules:
         """`FINE`, `BAD_FILE`, or `CANNOT_READ` when it was the file itself that could not be read."""
         if not any(problem.severity is Severity.ERROR for problem in self.problems):
             return FINE
-        first = self.problems[0]
-        unread = (
-            first.code == "unreadable-file" and first.location.file == self.path and not first.location.line
-        )
-        return CANNOT_READ if unread else BAD_FILE
+        return CANNOT_READ if cannot_be_read(self.path, self.problems) else BAD_FILE
 
 
 #: What names standard input on a command line, and in messages.

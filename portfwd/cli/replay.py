@@ -159,7 +159,7 @@ def _listed(number: int, session: RecordedSession) -> str:
 def _unplayable(session: RecordedSession) -> str:
     """Why a session cannot be played; empty if it can."""
     if session.lost:
-        return "1 byte is missing" if session.lost == 1 else f"{session.lost} bytes are missing"
+        return f"{counted(session.lost, 'byte')} missing"
     if session.notes.get("network") == "udp":
         return "datagrams cannot be played"
     return ""
@@ -236,7 +236,9 @@ def _play(
 def _tell(number: int, peer: Side, outcome: ReplayOutcome) -> None:
     difference = outcome.difference
     if difference is None:
-        print(f"session {number}: the same: {outcome.sent} bytes sent, {outcome.received} received")
+        print(
+            f"session {number}: the same: {counted(outcome.sent, 'byte')} sent, {outcome.received} received"
+        )
         return
     print(f"session {number}: the {peer.value} differs: {difference.what}")
     for title, data in (("then", difference.then), ("now", difference.now)):

@@ -24,8 +24,8 @@ examples:
 
 exit codes:
   0  a signal ended it
-  1  a rule could not be started, or a stop had to be cut off
-  2  the rules or the command line are wrong
+  1  the rules file cannot be read, a rule could not be started, or a stop had to be cut off
+  2  the rules, files that they name, or the command line are wrong
   70 the event loop is lost
 """
 

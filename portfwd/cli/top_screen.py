@@ -81,7 +81,7 @@ def head_lines(look: Mapping[str, Any], shown: ScreenState) -> list[str]:
     marks += "  PAUSED" if shown.paused else ""
     return [
         f"portfwd {status['version']} {status['state']}, up {time_text(status['uptime'])},"
-        f" {counted(status['rules'], 'rule')}, {status['descriptors']} descriptors{marks}",
+        f" {counted(status['rules'], 'rule')}, {counted(status['descriptors'], 'descriptor')}{marks}",
         f"{counted(look['sessions'], 'session')} of {status['total']} in all,"
         f" to-upstream {rate_text(look['to_upstream_rate'])}, to-client {rate_text(look['to_client_rate'])},"
         f" by {look['sort']}",

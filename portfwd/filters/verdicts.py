@@ -37,7 +37,7 @@ from portfwd.filters.api import (
     StartTLS,
     Wake,
 )
-from portfwd.values import Direction, InetAddress, Side, UnixAddress
+from portfwd.values import Direction, InetAddress, Side, UnixAddress, counted
 
 #: One verdict, as it stands in a list.
 Item = (
@@ -341,7 +341,7 @@ def _need_count(verdict: object, count: object) -> None:
     if not isinstance(count, int):
         raise TypeError(f"{_kind(verdict)} counts bytes in whole numbers, not {_kind(count)}")
     if count < 0:
-        raise ValueError(f"{_kind(verdict)} cannot count {count} bytes")
+        raise ValueError(f"{_kind(verdict)} cannot count {counted(count, 'byte')}")
 
 
 def _need_seconds(verdict: object, seconds: object) -> None:

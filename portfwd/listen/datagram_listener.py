@@ -147,10 +147,10 @@ class DatagramListener(DatagramClients):
         if options.rcvbuf is not None and size < options.rcvbuf:
             log_warning(
                 self._log,
-                "{name}: the system caps the receive buffer at {size} bytes; for rcvbuf={wanted} raise"
+                "{name}: the system caps the receive buffer at {size}; for rcvbuf={wanted} raise"
                 " net.core.rmem_max",
                 name=self.name,
-                size=size,
+                size=counted(size, "byte"),
                 wanted=options.rcvbuf,
             )
 
@@ -232,7 +232,9 @@ class DatagramListener(DatagramClients):
             if len(data) <= LARGEST_UNIX:
                 return data, key
             self.too_long += 1
-            self._complain("{name}: a datagram of more than {most} bytes was dropped", most=LARGEST_UNIX)
+            self._complain(
+                "{name}: a datagram of more than {most} was dropped", most=counted(LARGEST_UNIX, "byte")
+            )
 
     def _read_with_destinations(self) -> bool:
         entries, receive = self.table.entries, self._socket.recvmsg

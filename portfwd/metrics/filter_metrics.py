@@ -16,6 +16,7 @@ from typing import Final, TypeAlias
 
 from portfwd.metrics.names import NAMES, MetricKind
 from portfwd.metrics.tally import Histogram
+from portfwd.values import counted
 
 #: What the names of all these metrics begin with.
 PREFIX: Final = "portfwd_filter_"
@@ -73,7 +74,8 @@ class FilterMetric:
         """The series of these label values; `OTHER` where there are too many."""
         if len(values) != len(self.labels):
             raise ValueError(
-                f"{self.name} has {len(self.labels)} labels besides rule and filter, not {len(values)}"
+                f"{self.name} has {counted(len(self.labels), 'label')} besides rule and filter,"
+                f" not {len(values)}"
             )
         key = tuple(str(value)[:MAX_VALUE] for value in values)
         if key in self._values:

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
-from portfwd.errors import Location, RulesError
+from portfwd.errors import Location, Problem, RulesError
 from portfwd.rules.findings import shown
 from portfwd.rules.grammars.rinetd_directives import one_word
 from portfwd.rules.reading import Files, FileScope, Reading
@@ -73,6 +73,12 @@ def read_include(
             text = read_file(reading, path, where, files)
             if text is not None:
                 yield from read_text(reading, inner, text)
+
+
+def cannot_be_read(path: str, problems: Sequence[Problem]) -> bool:
+    """Whether `problems` say that the first file, `path`, could not be read at all."""
+    first = problems[0]
+    return first.code == "unreadable-file" and first.location == Location(path)
 
 
 def read_file(reading: Reading, path: str, where: Location, files: Files) -> str | None:

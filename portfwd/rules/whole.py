@@ -15,7 +15,7 @@ from portfwd.rules.findings import Findings, shown
 from portfwd.rules.loops import check_loops
 from portfwd.rules.model import Directive, Kind, Rule, TargetSpec
 from portfwd.rules.steps import Steps, finish
-from portfwd.values import is_literal
+from portfwd.values import counted, is_literal
 
 
 def verify(rules: Sequence[Rule], findings: Findings, directives: Sequence[Directive] = ()) -> None:
@@ -85,7 +85,7 @@ def _check_range(rule: Rule, target: TargetSpec, findings: Findings) -> None:
         message = f"{len(target.ports)} target ports for one listener"
         hint = "write several targets with commas between them"
     else:
-        message = f"the listener has {wanted} ports and this target {len(target.ports)}"
+        message = f"the listener has {counted(wanted, 'port')} and this target {len(target.ports)}"
         last = target.ports.first + wanted - 1
         hint = f"write {target.ports.first}-{last}: the n-th port goes to the n-th" if last <= 65535 else ""
     findings.error(target.where, "range-mismatch", message, hint)

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
+from attrs import evolve
 from twisted.application.service import IService, MultiService, Service
 from twisted.internet.defer import Deferred
 from twisted.logger import ILogObserver, Logger
@@ -27,12 +28,12 @@ from portfwd.errors import Problem, RulesError, Severity, StartError
 from portfwd.filters.registry import BUILT_IN
 from portfwd.kernel.reactor import Reactor
 from portfwd.kernel.steady import steady
-from portfwd.rules import combine, everything_wrong, format_problem, load, parse_rule, unsupported
+from portfwd.rules import combine, everything_wrong, format_problem, load, parse_rule
+from portfwd.rules.include import cannot_be_read
 from portfwd.rules.model import Ruleset
 from portfwd.rules.reading import Files
-from portfwd.service.build.checks import plugin_problems
 from portfwd.service.build.factories import Factories
-from portfwd.service.build.openings import opening_problems
+from portfwd.service.build.judging import in_order, judge, matters_at_start
 from portfwd.service.daemon.disk import DiskFiles
 from portfwd.service.daemon.event_log import WrittenLog, event_log_for
 from portfwd.service.daemon.garbage import kept
@@ -148,14 +149,18 @@ Options = ForwarderOptions
 
 
 def read_rules(
-    options: ForwarderOptions, files: Files | None = None, factories: Factories | None = None
+    options: ForwarderOptions,
+    files: Files | None = None,
+    factories: Factories | None = None,
+    reactor: Any = None,
 ) -> Ruleset:
     """
-    The rules that `options` name.
+    The rules that `options` name, with every warning about them.
 
     :param files: None for those of this machine.
     :param factories: get the factories of the rules' filters.
-    :raises RulesError: with every problem; also for what this version cannot do, and for filters.
+    :param reactor: see `judge`.
+    :raises RulesError: with every problem, also those of what the rules name.
     """
     files = DiskFiles() if files is None else files
     if options["config"]:
@@ -163,11 +168,12 @@ def read_rules(
         ruleset = load(path, files, allow_empty=bool(options["allow-empty"]))
     else:
         ruleset = _parse_all(options["rules"], files)
-    selection = None if factories is None else factories.select()
-    problems = (*unsupported(ruleset), *plugin_problems(ruleset, selection))
-    if problems:
-        raise RulesError((*ruleset.warnings, *problems))
-    return ruleset
+    selection = (Factories() if factories is None else factories).select()
+    found = filter(matters_at_start, judge(ruleset, selection, reactor))
+    problems = in_order((*ruleset.warnings, *found), ruleset.files)
+    if any(problem.severity is Severity.ERROR for problem in problems):
+        raise RulesError(problems)
+    return evolve(ruleset, warnings=problems)
 
 
 def _parse_all(texts: Sequence[str], files: Files) -> Ruleset:
@@ -294,7 +300,7 @@ class Daemon(MultiService):
         """Drain, then write the last access lines."""
         if self._notifier is not None:
             self._notifier.stopping(
-                f"draining {self._forwarder.session_count} sessions",
+                f"draining {counted(self._forwarder.session_count, 'session')}",
                 self._forwarder.drain_limit + STOP_MARGIN,
             )
         stopped: Deferred[Any] = super().stopService()
@@ -330,7 +336,7 @@ def makeService(options: ForwarderOptions) -> IService:
     """
     The service of a command line.
 
-    Prints every problem of a bad rules file and leaves with status 2.
+    Prints every problem of bad rules and leaves with status 2; with 1 if their file cannot be read.
     """
     try:
         os.getcwd()
@@ -338,14 +344,18 @@ def makeService(options: ForwarderOptions) -> IService:
         # Names without a "/" in front, of files and in rules, would mean nothing.
         print(f"portfwd: the working directory cannot be used: {problem.strerror}", file=sys.stderr)
         raise SystemExit(1) from None
+    from twisted.internet import reactor
+
     files, factories = ReadBefore(DiskFiles()), Factories()
     if options["watch"]:
         files.take(os.path.abspath(options["config"]))
     try:
-        ruleset = read_rules(options, files, factories)
+        ruleset = read_rules(options, files, factories, reactor)
     except RulesError as problem:
-        _print(everything_wrong(problem))
-        raise SystemExit(BAD_RULES) from None
+        problems = everything_wrong(problem)
+        _print(problems)
+        unread = options["config"] and cannot_be_read(os.path.abspath(options["config"]), problems)
+        raise SystemExit(1 if unread else BAD_RULES) from None
     warnings = [f"{one.location}: {one.message}" for one in ruleset.warnings]
     _print(ruleset.warnings)
     return _assemble(options, ruleset, warnings, files, factories)
@@ -356,9 +366,7 @@ def _print(problems: Sequence[Problem]) -> None:
         print(format_problem(problem), file=sys.stderr)
     errors = sum(one.severity is Severity.ERROR for one in problems)
     if errors:
-        print(
-            f"portfwd: {errors} {'error' if errors == 1 else 'errors'}, nothing was started", file=sys.stderr
-        )
+        print(f"portfwd: {counted(errors, 'error')}, nothing was started", file=sys.stderr)
 
 
 def load_late_modules(*, filters: bool = False) -> None:
@@ -380,12 +388,6 @@ def _assemble(
 ) -> IService:
     from twisted.internet import reactor
 
-    # The same list that ``check`` goes through.
-    problems = opening_problems(ruleset, reactor)
-    _print(problems)
-    if any(problem.severity is Severity.ERROR for problem in problems):
-        raise SystemExit(1)
-    warnings += [f"{one.location}: {one.message}" for one in problems]
     wait_for_none(reactor)
     parent: Mapping[str, Any] = options.parent or {}
     load_late_modules(filters=any(parent.get(name) for name in ("chroot", "uid", "gid")))
@@ -397,7 +399,8 @@ def _assemble(
         print(f"portfwd: twistd's log {problem.filename}: {problem.strerror}", file=sys.stderr)
         raise SystemExit(1) from None
     session_log = LogInUse(ruleset.log, foreground=foreground, clock=steady_reactor)
-    if session_log.warning and not any(problem.location == ruleset.log.where for problem in problems):
+    told = [one.location for one in ruleset.warnings if matters_at_start(one)]
+    if session_log.warning and ruleset.log.where not in told:
         print(f"portfwd: {session_log.warning}", file=sys.stderr)
         warnings.append(session_log.warning)
     last_resort = LastResort(lambda: daemon.write_last())

@@ -27,7 +27,7 @@ from portfwd.filters.api import Connection, IFilter, RouteClause
 from portfwd.testing.outcome import Outcome
 from portfwd.testing.pipe import Pipe
 from portfwd.testing.splits import SIZES, describe, splits
-from portfwd.values import TO_CLIENT, TO_UPSTREAM, Direction
+from portfwd.values import TO_CLIENT, TO_UPSTREAM, Direction, counted
 
 #: What a filter is made for: bytes of the client, or who says what, in turn.
 Sample = bytes | Sequence[tuple[Direction, bytes]]
@@ -245,7 +245,7 @@ class _Check:
                 and _agree(other.to_client, outcome.to_client)
             )
             if not same:
-                how = f"sample {number}, both sides cut into pieces of {step} bytes"
+                how = f"sample {number}, both sides cut into pieces of {counted(step, 'byte')}"
                 raise ContractBroken(f"{how}: {other}, in one piece it was {outcome}")
 
     def pipelined(self, number: int, script: _Script, outcome: Outcome) -> None:
@@ -317,17 +317,17 @@ class _Check:
     def cut_short(self, number: int, script: _Script) -> None:
         """A session may end or be closed at any time, and time may pass between any two pieces."""
         for index in range(len(script) + 1):
-            how = f"sample {number} closed after {index} pieces"
+            how = f"sample {number} closed after {counted(index, 'piece')}"
             pipe = self._open()
             self._send(pipe, script[:index])
             pipe.close()
             self._see(how, pipe)
-            self.run(f"sample {number} ended after {index} pieces", script[:index])
+            self.run(f"sample {number} ended after {counted(index, 'piece')}", script[:index])
             pipe = self._open()
             self._send(pipe, script[:index])
             pipe.advance(60.0)
             self._send(pipe, script[index:])
-            self._finish(f"sample {number} with a minute after {index} pieces", pipe)
+            self._finish(f"sample {number} with a minute after {counted(index, 'piece')}", pipe)
 
     def dial_fails(self, number: int, script: _Script) -> None:
         """There may be no upstream."""
@@ -374,7 +374,7 @@ class _Check:
         kept = sum(_bytes_in(stage.filter) for stage in pipe.chain.stages) - before
         if kept > limit:
             raise ContractBroken(
-                f"it keeps {kept} bytes of junk behind sample {number}; say NEED_MORE instead"
+                f"it keeps {counted(kept, 'byte')} of junk behind sample {number}; say NEED_MORE instead"
             )
         self._finish(f"sample {number} and junk", pipe)
 

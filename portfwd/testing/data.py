@@ -20,6 +20,8 @@ import struct
 import threading
 from typing import Final, Protocol
 
+from portfwd.values import counted
+
 #: The stream is made of blocks of this many bytes, each stamped with its seed and number.
 BLOCK: Final = 65536
 _STAMP: Final = struct.Struct(">QQ")
@@ -218,7 +220,7 @@ class Received:
         at = next((n for n, (a, b) in enumerate(zip(expected, data, strict=False)) if a != b), len(expected))
         position = self.count + at
         if at == len(expected):
-            return f"byte {position} arrived, but only {position} bytes were sent"
+            return f"byte {position} arrived, but only {counted(position, 'byte')} sent"
         wanted, got = expected[at : at + 8].hex(), data[at : at + 8].hex()
         text = f"byte {position} is wrong: expected {wanted}…, got {got}…"
         sample = data[at : at + _SAMPLE]
@@ -227,4 +229,6 @@ class Received:
         if found < 0:
             return text + "; these bytes were sent nowhere near"
         moved = start + found - position
-        return text + (f"; {moved} bytes are missing here" if moved > 0 else f"; {-moved} bytes came twice")
+        return text + (
+            f"; {counted(moved, 'byte')} missing here" if moved > 0 else f"; {counted(-moved, 'byte')} twice"
+        )

@@ -41,7 +41,7 @@ from typing import Final, Self
 
 from portfwd.testing import script
 from portfwd.testing.data import Pattern, Received, Sent, Source, WrongBytes
-from portfwd.values import Address, InetAddress, UnixAddress
+from portfwd.values import Address, InetAddress, UnixAddress, counted
 
 #: Seconds a step may take if nobody says otherwise: generous, because it is only waited for in failures.
 STEP_DEADLINE: Final = 20.0
@@ -358,7 +358,7 @@ class Peer:
         view = memoryview(data)
         while view:
             if not self._turn(until, writing=True):
-                raise StepFailed(f"{len(view)} bytes of this write were not taken in time")
+                raise StepFailed(f"{counted(len(view), 'byte')} of this write not taken in time")
             piece = view if writes_of is None else view[: self._random.randint(*writes_of)]
             try:
                 view = view[self._write(piece) :]
@@ -372,7 +372,7 @@ class Peer:
         quiet = time.monotonic() + script.BLOCKED_AFTER
         while (now := time.monotonic()) < quiet:
             if now > until:
-                raise StepFailed(f"after {self.sent.count} bytes the socket still takes more")
+                raise StepFailed(f"after {counted(self.sent.count, 'byte')} the socket still takes more")
             self._turn(quiet, writing=True)
             data = self.sent.plan(_WRITE)
             if self._write(memoryview(data)):
@@ -400,9 +400,9 @@ class Peer:
         goal = self._consumed + size
         while self.received.count < goal:
             if self.incoming is not Incoming.OPEN:
-                raise StepFailed(f"{self.incoming.value} after {self._came()} of {size} bytes")
+                raise StepFailed(f"{self.incoming.value} after {self._came()} of {counted(size, 'byte')}")
             if not self._turn(until):
-                raise StepFailed(f"only {self._came()} of {size} bytes came in time")
+                raise StepFailed(f"only {self._came()} of {counted(size, 'byte')} came in time")
         if isinstance(what, bytes):
             got = self.received.slice(self._consumed, size)
             if got != what:
@@ -417,22 +417,22 @@ class Peer:
         before = self.incoming
         while self._turn(until):
             if self._came():
-                raise StepFailed(f"{self._came()} bytes came")
+                raise StepFailed(f"{counted(self._came(), 'byte')} came")
             if self.incoming is not before or self._broken:
                 raise StepFailed(f"{'reset' if self._broken else self.incoming.value} came")
 
     def _expect_close(self, kind: str, rest: bool, until: float) -> None:
         while not self._is_over(kind):
             if not rest and self._came():
-                raise StepFailed(f"{self._came()} bytes came first")
+                raise StepFailed(f"{counted(self._came(), 'byte')} came first")
             if not self._turn(until):
                 raise StepFailed(f"it did not come in time; incoming is {self.incoming.value}")
         if not rest and self._came():
-            raise StepFailed(f"{self._came()} bytes came first")
+            raise StepFailed(f"{counted(self._came(), 'byte')} came first")
         self._consumed = self.received.count
         found = "reset" if self.incoming is not Incoming.END or kind == "reset" else "end"
         if kind not in ("close", found):
-            raise StepFailed(f"{found} came instead, after {self.received.count} bytes")
+            raise StepFailed(f"{found} came instead, after {counted(self.received.count, 'byte')}")
 
     def _is_over(self, kind: str) -> bool:
         """Whether the last word was said; what was sent before a reset is read first, if it may be read."""

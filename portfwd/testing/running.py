@@ -26,6 +26,8 @@ from typing import Any, Final
 
 from attrs import define, field
 
+from portfwd.values import counted
+
 #: Seconds for a start, and for a stop.
 TIME_LIMIT: Final = 30.0
 
@@ -72,7 +74,7 @@ class RunningForwarder:
         deadline = time.monotonic() + TIME_LIMIT
         while len(found := self.sessions) < count:
             if time.monotonic() > deadline:
-                raise ForwarderFailed(f"{len(found)} of {count} sessions are over:\n{self.log}")
+                raise ForwarderFailed(f"{len(found)} of {counted(count, 'session')} over:\n{self.log}")
             time.sleep(0.02)
         return found
 

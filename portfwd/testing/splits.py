@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from random import Random
 from typing import Final, TypeVar
 
+from portfwd.values import counted
+
 Result = TypeVar("Result")
 
 #: Places for one cut that are all tried: more take long and rarely tell more.
@@ -71,7 +73,7 @@ def describe(pieces: Sequence[bytes]) -> str:
     """How `pieces` are cut, in a few words."""
     sizes = [len(piece) for piece in pieces]
     shown = ", ".join(map(str, sizes[:8])) + (", …" if len(sizes) > 8 else "")
-    return f"{len(sizes)} pieces of {shown} bytes"
+    return f"{counted(len(sizes), 'piece')}, in bytes: {shown}"
 
 
 def _places(size: int) -> Sequence[int]:

@@ -16,6 +16,8 @@ from typing import Final
 
 from attrs import define, frozen
 
+from portfwd.values import counted
+
 #: Seconds of the longest ejection.
 MAX_EJECTION: Final = 300.0
 #: The part of its weight that a target begins slow start with.
@@ -161,7 +163,8 @@ class Health:
         self._ejections += 1
         self._length = min(MAX_EJECTION, ejection.fail_timeout * self._ejections)
         self._ejected_until, self._trial_until = now + self._length, 0.0
-        count = f"{self._fails} dials in a row failed, the last: " if self._fails > 1 else "a dial failed: "
+        dials = counted(self._fails, "dial")
+        count = f"{dials} in a row failed, the last: " if self._fails > 1 else "a dial failed: "
         self._dial_cause = f"{count}{cause}"
         return self._decide(now)
 

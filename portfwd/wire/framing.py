@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from portfwd.values import counted
+
 #: What two bytes can say.
 MAX_MESSAGE: Final = 65535
 _PREFIX: Final = 2
@@ -23,7 +25,7 @@ def frame(message: bytes) -> bytes:
     :raises ValueError: it is longer than `MAX_MESSAGE`.
     """
     if len(message) > MAX_MESSAGE:
-        raise ValueError(f"a message of {len(message)} bytes has no length of two bytes")
+        raise ValueError(f"a message of {counted(len(message), 'byte')} has no length of two bytes")
     return len(message).to_bytes(_PREFIX, "big") + message
 
 

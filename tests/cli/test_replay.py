@@ -91,7 +91,7 @@ class ListTests(ReplayTestCase):
             out.splitlines(),
             [
                 "   1 1970-01-01 00:01:40Z rule=web client=192.0.2.1:5 up 3 down 3",
-                "   2 1970-01-01 00:01:40Z up 3 down 3 (9 bytes are missing)",
+                "   2 1970-01-01 00:01:40Z up 3 down 3 (9 bytes missing)",
                 r"   3 1970-01-01 00:01:40Z network=udp rule=a\x0ab up 3 down 3 (datagrams cannot be played)",
                 "3 sessions",
             ],
@@ -176,7 +176,7 @@ class ToTests(ReplayTestCase):
         self.assertEqual(
             out.splitlines(),
             [
-                "session 1: not played: 9 bytes are missing",
+                "session 1: not played: 9 bytes missing",
                 "session 2: not played: the client's bytes were not recorded",
             ],
         )

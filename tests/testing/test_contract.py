@@ -326,7 +326,7 @@ class BadTests(SynchronousTestCase):
     def test_cuts(self) -> None:
         """One to which it matters how bytes are cut."""
         self.broken(
-            lambda: Scripted(received=lambda _, data: data + b";"), "cut into 2 pieces of 1, 10 bytes"
+            lambda: Scripted(received=lambda _, data: data + b";"), "cut into 2 pieces, in bytes: 1, 10"
         )
         self.broken(
             lambda: Scripted(received=lambda _, data: None if b"HELO" in data else Close("no")),

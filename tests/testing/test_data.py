@@ -92,11 +92,11 @@ class ReceivedTests(unittest.SynchronousTestCase):
         """A gap is named with its place and its size."""
         text = self.broken(Pattern(1).slice(1005, 100))
         self.assertIn("byte 1000 is wrong", text)
-        self.assertIn("5 bytes are missing here", text)
+        self.assertIn("5 bytes missing here", text)
 
     def test_doubled_bytes(self) -> None:
         """So are bytes that come twice."""
-        self.assertIn("200 bytes came twice", self.broken(Pattern(1).slice(800, 300)))
+        self.assertIn("200 bytes twice", self.broken(Pattern(1).slice(800, 300)))
 
     def test_foreign_bytes(self) -> None:
         """Bytes of another stream are told as such."""
@@ -114,7 +114,7 @@ class ReceivedTests(unittest.SynchronousTestCase):
         sent.confirm(sent.plan(10))
         received = Received(sent)
         error = self.assertRaises(WrongBytes, received.add, Pattern(1).slice(0, 11))
-        self.assertIn("only 10 bytes were sent", str(error))
+        self.assertIn("only 10 bytes sent", str(error))
 
     def test_without_a_source_bytes_are_kept(self) -> None:
         """Nothing is known, so the bytes can be looked at."""

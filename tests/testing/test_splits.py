@@ -61,9 +61,9 @@ class EverySplitTests(SynchronousTestCase):
             return [b"needle" in piece for piece in pieces if b"needle" in piece]
 
         error = self.assertRaises(AssertionError, every_split, forgetful, b"hay needle hay")
-        self.assertEqual(str(error), "cut into 2 pieces of 5, 9 bytes: []; in one piece: [True]")
+        self.assertEqual(str(error), "cut into 2 pieces, in bytes: 5, 9: []; in one piece: [True]")
 
     def test_describe(self) -> None:
         """Many pieces are not all listed."""
-        self.assertEqual(describe([b"ab", b"c"]), "2 pieces of 2, 1 bytes")
-        self.assertEqual(describe([b"a"] * 9), "9 pieces of 1, 1, 1, 1, 1, 1, 1, 1, … bytes")
+        self.assertEqual(describe([b"ab", b"c"]), "2 pieces, in bytes: 2, 1")
+        self.assertEqual(describe([b"a"] * 9), "9 pieces, in bytes: 1, 1, 1, 1, 1, 1, 1, 1, …")

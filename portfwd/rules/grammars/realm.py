@@ -25,6 +25,7 @@ from portfwd.rules.options import BY_NAME
 from portfwd.rules.reading import Reading
 from portfwd.rules.steps import Steps
 from portfwd.rules.tokens import Word, WordFault
+from portfwd.values import counted
 
 #: A key that only realm's files have.
 ENDPOINTS: Final = "endpoints"
@@ -251,7 +252,8 @@ class RealmReader(TableReader):
             [weight.strip() for weight in (match[2] or "").split(",")] if (match[2] or "").strip() else []
         )
         if weights and len(weights) != len(targets):
-            self._bad(where, f"there are {len(targets)} targets and {len(weights)} weights")
+            found = f"{counted(len(targets), 'target')} and {counted(len(weights), 'weight')}"
+            self._bad(where, f"{found}: each target needs one")
             return
         for index, weight in enumerate(weights):
             # The first target stands on its rule's line, so its weight is the rule's.

@@ -1,8 +1,9 @@
 # -*- test-case-name: tests.service.build.test_bind_failures -*-
-"""What is said of an address that cannot be listened on: who wanted it, why not, and the line of the file."""
+"""What is said of an address that cannot be listened on: who wanted it, why not, where, and the way out."""
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import Final
 
@@ -13,6 +14,13 @@ from portfwd.values import InetAddress
 #: Ports below it want a privilege, unless ``net.ipv4.ip_unprivileged_port_start`` says otherwise.
 LOW_PORTS: Final = 1024
 
+#: What can be done, by the number of the error.
+WAYS_OUT: Final = {
+    errno.EADDRINUSE: "'ss -lntupx' shows what listens there: stop it, or listen elsewhere",
+    errno.EADDRNOTAVAIL: "no interface has this address: correct it ('ip address' lists them), or listen on"
+    " every address",
+}
+
 
 def cannot_bind(rule: Rule, name: str, offset: int, problem: Exception) -> str:
     """
@@ -21,26 +29,35 @@ def cannot_bind(rule: Rule, name: str, offset: int, problem: Exception) -> str:
     :param name: of that port; see `cannot_listen`.
     :param offset: which port of the rule's range, from 0.
     """
-    reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
-    return cannot_listen(name, listen_label(rule.listen, offset), reason, rule.listen.where)
+    line = cannot_listen(name, listen_label(rule.listen, offset), problem, rule.listen.where)
+    if _lacks_privilege(rule, offset, problem):
+        line += (
+            f"; ports below {LOW_PORTS} want a privilege that this process does not have: start it as root or"
+            " with CAP_NET_BIND_SERVICE, or let systemd hold the socket"
+        )
+    return line
 
 
-def lacks_privilege(rule: Rule, offset: int, problem: Exception) -> bool:
+def _lacks_privilege(rule: Rule, offset: int, problem: Exception) -> bool:
     """Whether it could not be bound because its port is so low that the system wants a privilege for it."""
     ports = rule.listen.ports
     low = ports is not None and 0 < ports.first + offset < LOW_PORTS
     return isinstance(problem, PermissionError) and low and os.geteuid() != 0
 
 
-def cannot_listen(name: str, address: str, reason: str, place: Location) -> str:
+def cannot_listen(name: str, address: str, problem: BaseException, place: Location) -> str:
     """
-    A failure in one line, which ends with the place in the rules file.
+    A failure in one line: what, why, the place in the rules file, the way out.
 
     A rule that is called by its address is not named twice: of a daemon's line 100 bytes reach the terminal.
     """
+    reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
     line = f"cannot listen on {address}: {reason}"
     if place != NOWHERE:
         line += f" ({place})"
+    way_out = WAYS_OUT.get(problem.errno or 0, "") if isinstance(problem, OSError) else ""
+    if way_out:
+        line += f"; {way_out}"
     return line if name == address else f"{name}: {line}"
 
 

@@ -183,9 +183,8 @@ def listen_on_endpoints(bound: Bound, budget: DescriptorBudget, failed: Callable
             bound.live.turned_away(share)
 
     def refused(failure: Failure) -> None:
-        problem = getattr(failure.value, "socketError", failure.value)
-        reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
-        failed(cannot_listen(live.name, where, reason, live.rule.listen.where))
+        problem: Any = getattr(failure.value, "socketError", failure.value)
+        failed(cannot_listen(live.name, where, problem, live.rule.listen.where))
 
     def accept_socket(sock: socket.socket, address: Address | None) -> None:
         share = budget.share(bound.live.rule.name)

@@ -46,9 +46,7 @@ from portfwd.rules.model import (
     Ruleset,
 )
 from portfwd.service.build.bind_failures import (
-    LOW_PORTS,
     cannot_bind,
-    lacks_privilege,
 )
 from portfwd.service.build.bound import Bound, listen_on_endpoints, room_maker, taking
 from portfwd.service.build.checks import ReadyCheck, configure_checks
@@ -277,10 +275,7 @@ class Binder:
             try:
                 made = self.bind(one)
             except (OSError, ValueError) as problem:
-                line = cannot_bind(one.live.rule, one.live.name, one.offset, problem)
-                if lacks_privilege(one.live.rule, one.offset, problem):
-                    line += f"; ports below {LOW_PORTS} need CAP_NET_BIND_SERVICE"
-                failed(line)
+                failed(cannot_bind(one.live.rule, one.live.name, one.offset, problem))
                 continue
             bound.append(made)
             listen_on_endpoints(made, self._budget, failed)

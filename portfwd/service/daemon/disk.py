@@ -18,6 +18,7 @@ from attrs import frozen
 
 from portfwd.errors import Location, Problem, RulesError
 from portfwd.service.daemon.regular import read_regular
+from portfwd.values import counted
 
 #: A hundred times the text of 10 000 rules; more is the wrong file.
 MAX_FILE_SIZE: Final = 64 * 1024**2
@@ -54,7 +55,7 @@ class DiskFiles:
                     Problem(
                         Location(path),
                         "file-too-large",
-                        f"the file has more than {self.max_size} bytes",
+                        f"the file has more than {counted(self.max_size, 'byte')}",
                         "is this a rules file?",
                     )
                 ]

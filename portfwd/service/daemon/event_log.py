@@ -25,6 +25,7 @@ from zope.interface import implementer
 
 from portfwd.logs.syslog_writer import ALERT, INFO, WARNING, SyslogWriter, with_priority
 from portfwd.logs.writer import LineWriter
+from portfwd.values import counted
 
 #: Bytes of a file after which another one is begun: Twisted's own size.
 ROTATE_BYTES: Final = 1_000_000
@@ -129,7 +130,7 @@ def _line(text: str) -> str:
 
 
 def _dropped(count: int) -> str:
-    return _line(f"{count} lines were dropped here: the log was not read, or not written, fast enough")
+    return _line(f"{counted(count, 'line')} dropped here: the log was not read, or not written, fast enough")
 
 
 def event_log_for(twistd: Mapping[str, Any]) -> WrittenLog | None:

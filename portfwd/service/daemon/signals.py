@@ -25,7 +25,7 @@ from twisted.logger import Logger
 
 from portfwd.kernel.reactor import Reactor
 from portfwd.service.run.forwarder import Forwarder
-from portfwd.values import CloseReason
+from portfwd.values import CloseReason, counted
 
 #: What is taken over.
 TAKEN: Final = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
@@ -102,7 +102,9 @@ class Signals(Service):
     def stop(self) -> None:
         """Drain and exit; the second time: cut."""
         if self._stopping:
-            self._log.info("stopping at once: {count} sessions are cut", count=self._forwarder.session_count)
+            self._log.info(
+                "stopping at once: {count} cut", count=counted(self._forwarder.session_count, "session")
+            )
             self._forwarder.cut(CloseReason.KILLED)
         else:
             self._stopping = True

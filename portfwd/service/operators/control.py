@@ -66,8 +66,7 @@ class ControlSockets(Service):
             try:
                 sock = again()
             except OSError as problem:
-                reason = problem.strerror or str(problem)
-                failures.append(cannot_listen("admin", f"unix:{path}", reason, spec.where))
+                failures.append(cannot_listen("admin", f"unix:{path}", problem, spec.where))
                 continue
             make = self._maker(spec.level)
             self._doors.append(Door(f"admin unix:{path}", sock, self._reactor, make, bind=again))
@@ -91,8 +90,7 @@ class ControlSockets(Service):
                 door.open()
             except OSError as problem:
                 self._close()
-                reason = problem.strerror or str(problem)
-                line = cannot_listen("admin", f"unix:{path}", reason, spec.where)
+                line = cannot_listen("admin", f"unix:{path}", problem, spec.where)
                 raise StartError([line]) from problem
         super().startService()
         for path, spec in self._specs:

@@ -73,10 +73,7 @@ class Shells(Service):
             try:
                 sock = again()
             except (OSError, LooseFile) as problem:
-                reason = problem.strerror if isinstance(problem, OSError) else None
-                failures.append(
-                    cannot_listen("manhole", str(shell.address), reason or str(problem), shell.where)
-                )
+                failures.append(cannot_listen("manhole", str(shell.address), problem, shell.where))
                 continue
             name, make = f"manhole {shell.address}", shell.factory.serve
             self._doors.append(Door(name, sock, self._reactor, make, bind=again))
@@ -97,8 +94,7 @@ class Shells(Service):
                 door.open()
             except OSError as problem:
                 self._close()
-                reason = problem.strerror or str(problem)
-                line = cannot_listen("manhole", str(shell.address), reason, shell.where)
+                line = cannot_listen("manhole", str(shell.address), problem, shell.where)
                 raise StartError([line]) from problem
             shell.factory.doStart()
             self._log.info("shell: listening on {address}", address=shell.address)

@@ -235,8 +235,7 @@ class Watchers:
             sock = self._bind()
         except OSError as problem:
             where = address_text(spec, quoted=False)
-            reason = problem.strerror or str(problem)
-            raise StartError([cannot_listen("metrics", where, reason, spec.where)]) from problem
+            raise StartError([cannot_listen("metrics", where, problem, spec.where)]) from problem
         # Twisted's own port would give a unix socket's file to everybody.
         self._door = Door("metrics", sock, self._reactor, self._site.serve, MOST_CONNECTIONS, self._bind)
 
@@ -262,8 +261,8 @@ class Watchers:
         try:
             door.open()
         except OSError as problem:
-            address, reason = address_text(self._spec, quoted=False), problem.strerror or str(problem)
-            raise StartError([cannot_listen("metrics", address, reason, self._spec.where)]) from problem
+            address = address_text(self._spec, quoted=False)
+            raise StartError([cannot_listen("metrics", address, problem, self._spec.where)]) from problem
         where = door.listener.address
         self.address = str(where) if isinstance(where, UnixAddress) else f"http://{where}/metrics"
         self._started_at = self._wall_clock()

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from portfwd.limits.descriptors import PER_SESSION, RESERVE, DescriptorBudget, Share
 from portfwd.service.build.bind_failures import cannot_listen
 from portfwd.service.build.bound import Bound
+from portfwd.values import counted
 
 
 def start_listeners(bound: Sequence[Bound]) -> list[str]:
@@ -18,9 +19,8 @@ def start_listeners(bound: Sequence[Bound]) -> list[str]:
             try:
                 listener.start()
             except OSError as problem:
-                reason = problem.strerror or str(problem)
                 where = one.live.rule.listen.where
-                failures.append(cannot_listen(one.live.name, str(listener.address), reason, where))
+                failures.append(cannot_listen(one.live.name, str(listener.address), problem, where))
     return failures
 
 
@@ -29,6 +29,6 @@ def too_few_descriptors(budget: DescriptorBudget) -> list[str]:
     if Share("", budget).has_room(PER_SESSION):
         return []
     return [
-        f"{budget.limit} descriptors are too few: {budget.spent} are open before any"
+        f"{counted(budget.limit, 'descriptor')} are too few: {budget.spent} are open before any"
         f" client comes, and {RESERVE} are kept free; raise 'ulimit -n'"
     ]

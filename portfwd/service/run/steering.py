@@ -26,6 +26,7 @@ from portfwd.service.build.build import Binder, Planned
 from portfwd.service.run.retired_rules import RetiredRules
 from portfwd.service.run.rivals import Rivals
 from portfwd.upstreams.health import TargetState
+from portfwd.values import counted
 
 
 def named(bounds: Sequence[Bound], name: str) -> Sequence[Bound]:
@@ -89,7 +90,7 @@ class Steering:
             for live in lives:
                 self._retired_rules.drain(live, operator=True)
             count = sum(len(live.sessions) for live in lives)
-            self._log.info("{rule}: draining {count} sessions", rule=bound.live.name, count=count)
+            self._log.info("{rule}: draining {count}", rule=bound.live.name, count=counted(count, "session"))
         return found
 
     def resume(self, found: Sequence[Bound]) -> Sequence[Bound]:

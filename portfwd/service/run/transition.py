@@ -30,7 +30,7 @@ from portfwd.relay.live import LiveRule
 from portfwd.rules.model import UNIX_KINDS, Kind, OnRemove, Rule, Ruleset
 from portfwd.rules.queries.diff import Difference, compare
 from portfwd.rules.steps import Steps
-from portfwd.service.build.bind_failures import cannot_bind, cannot_listen, lacks_privilege, listen_label
+from portfwd.service.build.bind_failures import cannot_bind, cannot_listen, listen_label
 from portfwd.service.build.bound import Bound, listen_on_endpoints
 from portfwd.service.build.build import Binder, Planned, RuleMaker
 from portfwd.service.build.endpoints import renew_certificate, try_endpoint
@@ -45,7 +45,7 @@ from portfwd.service.run.matching import (
     renewal,
 )
 from portfwd.service.run.rivals import Rivals
-from portfwd.values import CloseReason, UnixAddress
+from portfwd.values import CloseReason, UnixAddress, counted
 
 #: Directives that are obeyed when the process starts, and only then.
 AT_START: Final = ("admin", "manhole", "metrics")
@@ -210,7 +210,9 @@ class Transition:
                     for listener in made.listeners:
                         listener.open()  # datagrams come from now on: they need a buffer
             except (OSError, ValueError) as problem:
-                self.failures.append(self._explained(planned, problem))
+                self.failures.append(
+                    cannot_bind(planned.live.rule, planned.live.name, planned.offset, problem)
+                )
             yield
         if self.failures:
             return
@@ -221,7 +223,7 @@ class Transition:
             more = len(self._wanted)
             self.failures.append(
                 f"{more} more listener{'s are' if more != 1 else ' is'} too many:"
-                f" {self._budget.spent} of {self._budget.limit} descriptors are open,"
+                f" {self._budget.spent} of {counted(self._budget.limit, 'descriptor')} are open,"
                 f" and {RESERVE} are kept free; raise 'ulimit -n'"
             )
 
@@ -254,15 +256,6 @@ class Transition:
 
         return self._rivals.bind(self._binder, planned, resolve)
 
-    def _explained(self, planned: Planned, problem: Exception) -> str:
-        line = cannot_bind(planned.live.rule, planned.live.name, planned.offset, problem)
-        if lacks_privilege(planned.live.rule, planned.offset, problem):
-            line += (
-                "; a port so low wants a privilege that this process does not have (any more): restart it,"
-                " or give it CAP_NET_BIND_SERVICE, or let systemd hold the socket"
-            )
-        return line
-
     def _open(self) -> Steps[None]:
         # First those of Twisted's, which may fail though they could be bound; they accept nobody yet.
         for made in self.fresh:
@@ -276,9 +269,8 @@ class Transition:
                 try:
                     listener.open()
                 except OSError as problem:
-                    reason = problem.strerror or str(problem)
                     where = made.live.rule.listen.where
-                    line = cannot_listen(made.live.name, str(listener.address), reason, where)
+                    line = cannot_listen(made.live.name, str(listener.address), problem, where)
                     self.failures.append(line)
                     return
             yield

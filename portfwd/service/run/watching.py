@@ -28,6 +28,7 @@ from portfwd.rules.reading import Files
 from portfwd.service.daemon.reading import ReadBefore, in_thread
 from portfwd.service.daemon.rule_files import RuleFiles, rule_files
 from portfwd.service.run.settling import Settling
+from portfwd.values import counted
 
 #: Changes after which a writer has the file no more: what has the name now is whole.
 WHOLE: Final = FileChange.CLOSED | FileChange.MOVED_FROM | FileChange.MOVED_TO | FileChange.DELETED
@@ -92,7 +93,7 @@ class RulesWatch(Service):
             raise StartError([f"--watch: cannot watch{where or f' {path}'}: {problem.strerror}"]) from None
         super().startService()
         count = len(list(self._inotify.directories))
-        self._log.info("watching {path}, by {count} directories", path=path, count=count)
+        self._log.info("watching {path}, in {count}", path=path, count=counted(count, "place"))
         self._settling.noticed(self._reactor.seconds())
         self._schedule()
 

@@ -27,6 +27,7 @@ from portfwd.service.tls.certificates import (
     read_password,
 )
 from portfwd.service.tls.context import load_pair, new_context, refuse_revoked, trust_file
+from portfwd.service.tls.files import Unusable
 
 
 @frozen(eq=False)
@@ -76,7 +77,7 @@ def named_files(options: ListenOptions) -> Iterator[str]:
     :raises OSError, ValueError: as it does.
     """
     if options.cert is None:
-        raise ValueError("a tls: listener needs a certificate: write cert=FILE before '->'")
+        raise Unusable("a tls: listener needs a certificate", "write cert=FILE before '->'")
     for cert, key in pair_files(options.cert, options.key):
         yield cert
         if key is not None:
@@ -99,7 +100,7 @@ def read_pairs(options: ListenOptions) -> tuple[list[Pair], dict[str, str]]:
     :raises OSError, ValueError: there is none that is good.
     """
     if options.cert is None:
-        raise ValueError("a tls: listener needs a certificate: write cert=FILE before '->'")
+        raise Unusable("a tls: listener needs a certificate", "write cert=FILE before '->'")
     password = read_password(options.key_password_file)
     pairs: list[Pair] = []
     problems: dict[str, str] = {}
@@ -187,7 +188,7 @@ def _context(options: ListenOptions, group: tuple[Pair, ...]) -> ssl.SSLContext:
         optional = options.verify_client == "optional"
         context.verify_mode = ssl.CERT_OPTIONAL if optional else ssl.CERT_REQUIRED
     elif options.verify_client is not None or options.client_name or options.crl is not None:
-        raise ValueError("clients' certificates are checked against nothing: write client-ca=FILE")
+        raise Unusable("clients' certificates are checked against nothing", "write client-ca=FILE")
     if options.crl is not None:
         refuse_revoked(context, options.crl, read_file)
     if options.alpn:
@@ -215,11 +216,12 @@ def judge_keylog(path: str, found: os.stat_result) -> None:
     :raises ValueError: it says what to do.
     """
     if not stat.S_ISREG(found.st_mode) and not stat.S_ISCHR(found.st_mode):
-        raise ValueError(f"keylog={path}: it is no regular file; remove it, and a file is made")
+        raise Unusable(f"keylog={path}: it is no regular file", "remove it, and a file is made")
     if found.st_uid != os.geteuid():
-        raise ValueError(f"keylog={path}: this file belongs to another user; remove it, and it is made anew")
+        raise Unusable(f"keylog={path}: this file belongs to another user", "remove it, and it is made anew")
     if stat.S_ISREG(found.st_mode) and found.st_mode & 0o077:
-        raise ValueError(
+        raise Unusable(
             f"keylog={path}: others than its owner have access to this file (mode"
-            f" {found.st_mode & 0o777:04o}), and it decrypts every session; 'chmod 600' it"
+            f" {found.st_mode & 0o777:04o}), and it decrypts every session",
+            "'chmod 600' it",
         )

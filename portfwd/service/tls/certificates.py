@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import NameOID
 
 from portfwd.service.daemon.regular import read_regular
+from portfwd.service.tls.files import Unusable
 
 #: Days before its end from which a certificate is warned about. Those who renew by machine do so a month
 #: before (Let's Encrypt's advice): with two weeks left, the machine does not work.
@@ -82,11 +83,13 @@ def read_chain(path: str, read: Read = read_file) -> list[x509.Certificate]:
     """
     data = read(path)
     if _BEGIN not in data:
-        raise ValueError(f"{path}: holds no PEM certificate")
+        hint = "name a file of certificates in PEM; 'openssl x509 -inform der' converts one from DER"
+        raise Unusable(f"{path}: holds no PEM certificate", hint)
     try:
         return x509.load_pem_x509_certificates(data)
     except ValueError as problem:
-        raise ValueError(f"{path}: holds a certificate that cannot be read: {problem}") from problem
+        hint = "copy the file again, or have the certificate issued again"
+        raise Unusable(f"{path}: holds a certificate that cannot be read: {problem}", hint) from problem
 
 
 def read_password(path: str | None, read: Read = read_file) -> bytes | None:
@@ -100,7 +103,7 @@ def read_password(path: str | None, read: Read = read_file) -> bytes | None:
         return None
     password = read(path).split(b"\n", 1)[0].rstrip(b"\r")
     if not password:
-        raise ValueError(f"{path}: holds no password in its first line")
+        raise Unusable(f"{path}: holds no password in its first line", "write it there")
     return password
 
 
@@ -114,15 +117,17 @@ def read_pair(cert: str, key: str | None, read: Read = read_file, password: byte
     :raises ValueError: they are not good, or do not belong together.
     """
     if key is not None and _PRIVATE in (held := read(cert)) and _BEGIN not in held and _BEGIN in read(key):
-        raise ValueError(f"{cert}: holds the private key, and {key} the certificate: exchange the two")
+        raise Unusable(f"{cert}: holds the private key, and {key} the certificate", "exchange the two")
     leaf = read_chain(cert, read)[0]
     where = cert if key is None else key
     data = read(where)
     if _PRIVATE not in data:
-        raise ValueError(f"{where}: holds no PEM private key" + ("; write key=FILE" if key is None else ""))
+        hint = "write key=FILE" if key is None else "name the file of the key, in PEM"
+        raise Unusable(f"{where}: holds no PEM private key", hint)
     private, needed = _private_key(data, where, password)
     if _public_bytes(private.public_key()) != _public_bytes(leaf.public_key()):
-        raise ValueError(f"{where}: this key does not belong to the certificate of {cert}")
+        hint = "name the key for which this certificate was issued, or the certificate of this key"
+        raise Unusable(f"{where}: this key does not belong to the certificate of {cert}", hint)
     names = names_of(leaf)
     kind = type(leaf.public_key()).__name__.strip("_")
     until, since = leaf.not_valid_after_utc, leaf.not_valid_before_utc
@@ -138,20 +143,21 @@ def _private_key(data: bytes, where: str, password: bytes | None) -> tuple[Any, 
         except TypeError:
             needed = True
         if password is None:
-            raise ValueError(
-                f"{where}: the key has a passphrase; write it to a file that only its owner can read and name"
-                " that by key-password-file= (client-key-password-file= for a target), or take it off"
-                " ('openssl pkey')"
+            raise Unusable(
+                f"{where}: the key has a passphrase",
+                "write it to a file that only its owner can read and name that by key-password-file="
+                " (client-key-password-file= for a target), or take it off ('openssl pkey')",
             )
         return load_pem_private_key(data, password, unsafe_skip_rsa_key_validation=True), needed
     except Exception as problem:  # several classes, cryptography's and the algorithms'
         if needed and password is not None:
-            raise ValueError(
-                f"{where}: the key cannot be read with the password that was given: {problem}"
-            ) from problem
+            hint = "put the password of this key into the first line of the file"
+            text = f"{where}: the key cannot be read with the password that was given: {problem}"
+            raise Unusable(text, hint) from problem
         if needed:
             raise
-        raise ValueError(f"{where}: holds a key that cannot be read: {problem}") from problem
+        hint = "copy the file again; 'openssl pkey -noout -in FILE' says whether it is whole"
+        raise Unusable(f"{where}: holds a key that cannot be read: {problem}", hint) from problem
 
 
 def _public_bytes(key: object) -> bytes:
@@ -198,7 +204,8 @@ def authority_files(path: str) -> list[str]:
         if not one.name.startswith(".")
     )
     if not found:
-        raise ValueError(f"{path}: there is no *.pem or *.crt in this directory")
+        hint = "put the authorities' certificates there, or name a file"
+        raise Unusable(f"{path}: there is no *.pem or *.crt in this directory", hint)
     return found
 
 
@@ -211,11 +218,13 @@ def read_revoked(path: str, read: Read = read_file) -> datetime:
     """
     blocks = _CRL.findall(read(path))
     if not blocks:
-        raise ValueError(f"{path}: holds no PEM revocation list (X509 CRL)")
+        hint = "name a file of lists in PEM; 'openssl crl -inform der' converts one from DER"
+        raise Unusable(f"{path}: holds no PEM revocation list (X509 CRL)", hint)
     try:
         lists = [x509.load_pem_x509_crl(block) for block in blocks]
     except ValueError as problem:
-        raise ValueError(f"{path}: holds a revocation list that cannot be read: {problem}") from problem
+        hint = "fetch the authority's list again"
+        raise Unusable(f"{path}: holds a revocation list that cannot be read: {problem}", hint) from problem
     return min((one.next_update_utc for one in lists if one.next_update_utc), default=NEVER)
 
 
@@ -238,15 +247,16 @@ def pair_files(cert: str, key: str | None) -> Iterator[tuple[str, str | None]]:
         yield cert, key
         return
     if key is not None:
-        raise ValueError(
-            f"{cert} is a directory, so {key} could be the key of any of its certificates: put each key into"
-            " its NAME.pem, or into NAME.key beside it, and leave key= out"
+        raise Unusable(
+            f"{cert} is a directory, so {key} could be the key of any of its certificates",
+            "put each key into its NAME.pem, or into NAME.key beside it, and leave key= out",
         )
     # Hidden files are what editors and renewals leave while they write: .swp.pem, .tmp.pem.
     found = [path for path in directory.glob("*.pem") if not path.name.startswith(".")]
     found.sort(key=lambda path: (path.name != "default.pem", path.name))
     if not found:
-        raise ValueError(f"{cert}: there is no *.pem in this directory")
+        hint = "put certificates there as NAME.pem, or name a file"
+        raise Unusable(f"{cert}: there is no *.pem in this directory", hint)
     for path in found:
         beside = path.with_suffix(".key")
         yield str(path), str(beside) if beside.exists() else None

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from portfwd.service.tls.certificates import Pair, authority_files, read_chain, read_file, read_revoked
+from portfwd.service.tls.files import Unusable
 from portfwd.streams.transports.tls_failures import explain
 
 #: Ciphers of TLS 1.2: those with forward secrecy and authenticated encryption, as in Mozilla's intermediate
@@ -88,8 +89,8 @@ def new_context(
         try:
             context.set_ecdh_curve(curve)
         except (ValueError, ssl.SSLError) as problem:
-            raise ValueError(
-                f"curve={curve}: OpenSSL knows no such group for a key exchange; write X25519 or prime256v1"
+            raise Unusable(
+                f"curve={curve}: OpenSSL knows no such group for a key exchange", "write X25519 or prime256v1"
             ) from problem
     return context
 
@@ -129,15 +130,17 @@ def _set_ciphers(context: ssl.SSLContext, ciphers: str | None, min_version: str)
     for word in re.split(r"[:, ]", ciphers):
         name = word.lstrip("!-+").partition("@")[0]
         if name and not _is_cipher(name):
-            raise ValueError(f"ciphers={ciphers}: OpenSSL knows no such cipher: {name}")
+            text = f"ciphers={ciphers}: OpenSSL knows no such cipher: {name}"
+            raise Unusable(text, "'openssl ciphers -v' lists those of this machine")
     try:
         context.set_ciphers(ciphers)
     except ssl.SSLError as problem:
-        raise ValueError(f"ciphers={ciphers}: OpenSSL knows no such cipher, or has none left") from problem
+        text = f"ciphers={ciphers}: OpenSSL knows no such cipher, or has none left"
+        raise Unusable(text, "'openssl ciphers -v' lists those of this machine") from problem
     for cipher in context.get_ciphers():
         if not cipher["strength_bits"] or "Au=None" in cipher["description"]:
             what = "does not encrypt" if not cipher["strength_bits"] else "does not say who the server is"
-            raise ValueError(f"ciphers={ciphers}: {cipher['name']} {what}; add !aNULL:!eNULL")
+            raise Unusable(f"ciphers={ciphers}: {cipher['name']} {what}", "add !aNULL:!eNULL")
 
 
 def _is_cipher(name: str) -> bool:

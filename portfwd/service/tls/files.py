@@ -23,6 +23,20 @@ _LISTENER: Final = ("cert", "key", "key-password-file", "client-ca", "crl")
 _TARGET: Final = ("ca", "client-cert", "client-key", "client-key-password-file", "target-crl")
 
 
+class Unusable(ValueError):
+    """
+    A file or a setting of TLS that is not good; `str()` is the message, and the way out behind it.
+
+    :ivar message: what is wrong, without the way out.
+    :ivar hint: the way out.
+    """
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(f"{message}; {hint}")
+        self.message = message
+        self.hint = hint
+
+
 @frozen
 class OptionFile:
     """
@@ -53,26 +67,35 @@ def missing(files: Iterable[OptionFile]) -> Iterator[Problem]:
         try:
             os.stat(file.path)
         except OSError as problem:
-            hint = ""
-            if isinstance(problem, PermissionError):
-                hint = "let the user that portfwd runs as reach it"
-            elif not os.path.isabs(file.path):
-                hint = "a relative path starts in the directory in which portfwd is started"
-            message = f"{file.option}={printable(file.path)}: {problem.strerror}"
-            yield Problem(file.where, "bad-tls", message, hint)
+            yield _of_system(file, problem)
 
 
 def located(files: Iterable[OptionFile], where: Location, problem: Exception) -> Problem:
     """An error at the option whose file `problem` is about; at `where` if it is about none."""
+    said, hint = (problem.message, problem.hint) if isinstance(problem, Unusable) else (str(problem), "")
     for file in files:
         shown = f"{file.option}={printable(file.path)}"
         if isinstance(problem, OSError) and problem.filename == file.path:
-            return Problem(file.where, "bad-tls", f"{shown}: {problem.strerror}")
-        if str(problem).startswith(f"{file.path}: "):
-            return Problem(file.where, "bad-tls", shown + str(problem)[len(file.path) :])
-        if str(problem).startswith(f"{shown}: "):
-            return Problem(file.where, "bad-tls", str(problem))
-    return Problem(where, "bad-tls", str(problem))
+            return _of_system(file, problem)
+        if said.startswith(f"{file.path}: "):
+            return Problem(file.where, "bad-tls", shown + said[len(file.path) :], hint)
+        if said.startswith(f"{shown}: "):
+            return Problem(file.where, "bad-tls", said, hint)
+    return Problem(where, "bad-tls", said, hint)
+
+
+def _of_system(file: OptionFile, problem: OSError) -> Problem:
+    """What the system says of a file, and what can be done."""
+    if isinstance(problem, PermissionError):
+        hint = "let the user that portfwd runs as read it"
+    elif isinstance(problem, FileNotFoundError | NotADirectoryError):
+        hint = "put the file there, or name the path at which it is"
+        if not os.path.isabs(file.path):
+            hint += "; a relative path starts in the directory in which portfwd is started"
+    else:
+        hint = "name a file that can be read"
+    message = f"{file.option}={printable(file.path)}: {problem.strerror}"
+    return Problem(file.where, "bad-tls", message, hint)
 
 
 def failures_of(rule: Rule, spec: ListenSpec | TargetSpec, problem: Exception) -> Iterator[str]:
@@ -87,4 +110,4 @@ def failures_of(rule: Rule, spec: ListenSpec | TargetSpec, problem: Exception) -
     written = spec.options.keylog if isinstance(spec, ListenSpec) else None
     made = () if written is None else (OptionFile("keylog", written, places.get("keylog", spec.where)),)
     for one in tuple(missing(files)) or (located((*files, *made), where, problem),):
-        yield f"{rule.name}: {one.message} ({one.location})"
+        yield f"{rule.name}: {one.message} ({one.location})" + (f"; {one.hint}" if one.hint else "")

@@ -31,7 +31,7 @@ from portfwd.streams.transports.tls_side import (
     UNRECOGNIZED_NAME,
     HandshakeRefused,
 )
-from portfwd.values import TLSInfo, ascii_host, printable
+from portfwd.values import TLSInfo, ascii_host, counted, printable
 from portfwd.wire.client_hello import ClientHello
 
 #: Seconds for which the keys last that OpenSSL encrypts tickets with: who steals them can decrypt sessions of
@@ -190,8 +190,8 @@ class ServerSide:
                 problem=renewed.problem,
             )
         elif renewed.changed:
-            self._log.info("{rule}: {count} certificates were read again", rule=self._name,
-                           count=len(self.certificates.pairs))  # fmt: skip
+            self._log.info("{rule}: {count} read again", rule=self._name,
+                           count=counted(len(self.certificates.pairs), "certificate"))  # fmt: skip
 
     # Connections
 

@@ -128,7 +128,7 @@ def _of_listener(rule: Rule, now: datetime) -> Iterator[Problem]:
         try:
             judge_keylog(options.keylog, os.stat(options.keylog))
         except ValueError as problem:
-            yield Problem(there, "bad-tls", str(problem))
+            yield located((), there, problem)
         except OSError:  # it is not there yet, or a start will say why it cannot be had
             pass
         yield _secrets(there)

@@ -24,7 +24,8 @@ class TextTests(SynchronousTestCase):
         """The rule, the address of that port of the range, the reason and the place in the file."""
         self.assertEqual(
             cannot_bind(RULE, "web:81", 1, IN_USE),
-            "web:81: cannot listen on 127.0.0.1:81: Address already in use (test.conf:1:6)",
+            "web:81: cannot listen on 127.0.0.1:81: Address already in use (test.conf:1:6);"
+            " 'ss -lntupx' shows what listens there: stop it, or listen elsewhere",
         )
 
     def test_without_a_place(self) -> None:
@@ -34,5 +35,5 @@ class TextTests(SynchronousTestCase):
 
     def test_name(self) -> None:
         """A rule that is called by its address is not named twice."""
-        line = cannot_listen(":80", ":80", "in use", Location("a.conf", 3))
-        self.assertEqual(line, "cannot listen on :80: in use (a.conf:3)")
+        line = cannot_listen(":80", ":80", ValueError("odd"), Location("a.conf", 3))
+        self.assertEqual(line, "cannot listen on :80: odd (a.conf:3)")

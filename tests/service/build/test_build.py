@@ -36,7 +36,7 @@ from portfwd.relay.live import LiveRule
 from portfwd.rules.model import Kind, ListenSpec, PortRange, Ruleset, TargetSpec
 from portfwd.service.build import build, endpoints
 from portfwd.service.build.addresses import bound_addresses
-from portfwd.service.build.bind_failures import listen_label
+from portfwd.service.build.bind_failures import WAYS_OUT, listen_label
 from portfwd.service.build.build import (
     Binder,
     Bound,
@@ -166,7 +166,7 @@ class LiveRuleTests(TestCase):
         )
         lines = self.assertRaises(StartError, planned, text).failures
         self.assertEqual([line.partition(":")[0] for line in lines], ["a", "b", "d", "e", "f"])
-        self.assertEqual(lines[0], f"a: ca={bad}: holds no PEM certificate (test.conf:1:63)")
+        self.assertTrue(lines[0].startswith(f"a: ca={bad}: holds no PEM certificate (test.conf:1:63); "))
         self.assertIn('endpoint:"nosuch:1": Unknown endpoint type', lines[1])
         self.assertIn('endpoint:"tcp:abc": invalid literal', lines[3])
         self.assertIn("No such file", lines[4])
@@ -255,10 +255,12 @@ class BindTests(BindCase):
         self.assertEqual(
             lines,
             (
-                f"a: cannot listen on 127.0.0.1:{used}: Address already in use (test.conf:1:4)",
-                "c: cannot listen on 192.0.2.77:8080: Cannot assign requested address (test.conf:3:4)",
+                f"a: cannot listen on 127.0.0.1:{used}: Address already in use (test.conf:1:4);"
+                f" {WAYS_OUT[errno.EADDRINUSE]}",
+                "c: cannot listen on 192.0.2.77:8080: Cannot assign requested address (test.conf:3:4);"
+                f" {WAYS_OUT[errno.EADDRNOTAVAIL]}",
                 f"d: cannot listen on endpoint:tcp:{used}:interface=127.0.0.1: Address already in use"
-                " (test.conf:4:4)",
+                f" (test.conf:4:4); {WAYS_OUT[errno.EADDRINUSE]}",
                 "e: cannot listen on systemd:nosuch: systemd passed no socket of that name (test.conf:5:4)",
             ),
         )
@@ -274,7 +276,8 @@ class BindTests(BindCase):
         self.assertEqual(
             low,
             "a: cannot listen on 127.0.0.1:1022: Permission denied (test.conf:1:4);"
-            " ports below 1024 need CAP_NET_BIND_SERVICE",
+            " ports below 1024 want a privilege that this process does not have: start it as root or with"
+            " CAP_NET_BIND_SERVICE, or let systemd hold the socket",
         )
         self.assertEqual(high, "b: cannot listen on 127.0.0.1:1024: Permission denied (test.conf:2:4)")
 

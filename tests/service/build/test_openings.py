@@ -122,7 +122,7 @@ class RefusedTests(OpeningCase):
             with mock.patch.dict(sys.modules, {module: None}):
                 (problem, *_) = opening_problems(rules(f"{line}\n{RULE}\n"))
                 self.assertEqual(problem.code, "not-installed")
-                self.assertEqual(self.start(f"{line}\n{RULE}\n"), 1)
+                self.assertEqual(self.start(f"{line}\n{RULE}\n"), 2)
             for said in (problem.hint, self.errors.getvalue()):
                 self.assertIn(f"pip install 'portfwd[{extra}]'", said)
 
@@ -198,7 +198,7 @@ class BindTests(OpeningCase):
         ):
             self.assertEqual(self.start(f"# a comment\n{line}\n{RULE}\n"), 1, line)
             said = self.errors.getvalue()
-            self.assertRegex(said, r"in use \(.*/rules\.conf:2:\d+\)\n")
+            self.assertRegex(said, r"in use \(.*/rules\.conf:2:\d+\); .*\n")
 
     def test_taken_between(self) -> None:
         """So does one whose port was taken since it was bound."""
@@ -209,4 +209,4 @@ class BindTests(OpeningCase):
         service.privilegedStartService()
         take_port(self, port)
         said = self.leaves(1, service.startService)
-        self.assertRegex(said, r"in use \(.*/rules\.conf:1:1\)\n")
+        self.assertRegex(said, r"in use \(.*/rules\.conf:1:1\); .*\n")

@@ -104,7 +104,7 @@ class EventLogTests(SynchronousTestCase):
             while not lines or "dropped here" not in lines[-1]:
                 lines.append(end.readline().decode())
             told = [line for line in lines if "dropped here" in line]
-            self.assertIn(f" {count - len(lines) + len(told)} lines were dropped here", told[-1])
+            self.assertIn(f" {count - len(lines) + len(told)} lines dropped here", told[-1])
             self.assertTrue(log.close())
 
     def test_a_file_that_cannot_be_rotated(self) -> None:
@@ -191,7 +191,7 @@ class ChoiceTests(SynchronousTestCase):
 
     def test_syslog_that_is_not_read(self) -> None:
         """Lines that did not fit are counted in a line of their own."""
-        self.assertRegex(module._dropped_for_syslog(3), "^<4>.*3 lines were dropped here")
+        self.assertRegex(module._dropped_for_syslog(3), "^<4>.*3 lines dropped here")
 
     def test_twistds_own(self) -> None:
         """An observer that was named, and what twistd refuses, are left to it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import threading
@@ -19,6 +20,7 @@ from twisted.trial.unittest import TestCase
 from portfwd.errors import StartError
 from portfwd.kernel.platform import Platform
 from portfwd.relay import rule as rule_module
+from portfwd.service.build.bind_failures import WAYS_OUT
 from portfwd.service.build.build import count_descriptors
 from portfwd.service.run.forwarder import Forwarder
 from portfwd.service.run.session_log import Silent
@@ -26,6 +28,9 @@ from portfwd.values import CloseReason
 from tests.integration.programs import free_port
 from tests.places import short_directory
 from tests.service.contexts import Lines, a_used_port, rules
+
+#: The way out where a port is taken.
+IN_USE = WAYS_OUT[errno.EADDRINUSE]
 
 #: Seconds after which a peer gives up, and a test has failed. Only failures wait so long: it is far more than
 #: a test takes on a machine with more to do than it has processors for.
@@ -160,7 +165,7 @@ class StartTests(ForwarderCase):
         problem = self.assertRaises(StartError, forwarder.privilegedStartService)
         self.assertEqual(
             problem.failures,
-            (f"b: cannot listen on 127.0.0.1:{used}: Address already in use (test.conf:2:4)",),
+            (f"b: cannot listen on 127.0.0.1:{used}: Address already in use (test.conf:2:4); {IN_USE}",),
         )
         self.assertFalse(os.path.exists(path))
         self.assertEqual(count_descriptors(), before)
@@ -190,7 +195,7 @@ class StartTests(ForwarderCase):
             other.listen()
             before = count_descriptors()
             problem = self.assertRaises(StartError, forwarder.startService)
-            line = f"b: cannot listen on 127.0.0.2:{port}: Address already in use (test.conf:2:4)"
+            line = f"b: cannot listen on 127.0.0.2:{port}: Address already in use (test.conf:2:4); {IN_USE}"
             self.assertEqual(problem.failures, (line,))
             self.assertEqual(count_descriptors(), before - 2)
         self.assertFalse(forwarder.running)

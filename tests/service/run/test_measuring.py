@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -18,6 +19,7 @@ from portfwd.errors import StartError
 from portfwd.kernel import sockets
 from portfwd.metrics.figures import Figures
 from portfwd.rules.whole_process import metrics_listener
+from portfwd.service.build.bind_failures import WAYS_OUT
 from portfwd.service.run import measuring
 from portfwd.service.run.forwarder import Forwarder
 from portfwd.service.run.measuring import Watchers, measure, missing
@@ -26,6 +28,9 @@ from portfwd.values import CloseReason
 from tests.places import short_directory
 from tests.service.contexts import a_free_port, a_used_port, rules, take_port
 from tests.service.run.test_forwarder import PORTABLE, TIMEOUT, ForwarderCase
+
+#: The way out where a port is taken.
+IN_USE = WAYS_OUT[errno.EADDRINUSE]
 
 try:
     import prometheus_client
@@ -349,10 +354,8 @@ class WatchersTests(ForwarderCase):
         used = a_used_port(self)
         forwarder = self.forwarder(f"metrics 127.0.0.1:{used}\na: 127.0.0.1:0 -> {self.target}")
         problem = self.assertRaises(StartError, forwarder.privilegedStartService)
-        self.assertEqual(
-            problem.failures,
-            (f"metrics: cannot listen on 127.0.0.1:{used}: Address already in use (test.conf:1:1)",),
-        )
+        said = f"metrics: cannot listen on 127.0.0.1:{used}: Address already in use (test.conf:1:1); {IN_USE}"
+        self.assertEqual(problem.failures, (said,))
         self.assertEqual(forwarder.addresses, {})
 
     async def test_taken_between_bind_and_listen(self) -> None:
@@ -362,7 +365,7 @@ class WatchersTests(ForwarderCase):
         forwarder.privilegedStartService()
         take_port(self, port)
         problem = self.assertRaises(StartError, forwarder.startService)
-        said = f"metrics: cannot listen on 127.0.0.1:{port}: Address already in use (test.conf:1:1)"
+        said = f"metrics: cannot listen on 127.0.0.1:{port}: Address already in use (test.conf:1:1); {IN_USE}"
         self.assertEqual(problem.failures, (said,))
         self.assertFalse(forwarder.running)
 

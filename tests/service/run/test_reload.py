@@ -503,7 +503,7 @@ class BindTests(ReloadCase):
         )
         self.assertRegex(
             result.failures[0],
-            rf"^b: cannot listen on 127\.0\.0\.1:{used}: Address already in use \(test\.conf:2(:\d+)?\)$",
+            rf"^b: cannot listen on 127\.0\.0\.1:{used}: Address already in use \(test\.conf:2(:\d+)?\); ",
         )
         self.assertTrue(result.refused)
         self.assertEqual(
@@ -556,7 +556,8 @@ class BindTests(ReloadCase):
         with mock.patch("portfwd.service.build.build.serverFromString", lambda *_: Slow()):
             await self.applied(forwarder, f'logfile x.log\na: endpoint:"slow:" -> {self.target}\n')
         answers[0].errback(Failure(CannotListenError(None, 1, OSError(98, "taken"))))
-        self.assertEqual(late, ["a: cannot listen on endpoint:slow:: taken (test.conf:2:4)"])
+        self.assertEqual(len(late), 1)
+        self.assertTrue(late[0].startswith("a: cannot listen on endpoint:slow:: taken (test.conf:2:4); "))
 
     async def test_portable(self) -> None:
         """Where all sockets are Twisted's a reload works the same."""

@@ -200,7 +200,9 @@ class DrainTests(SteeringCase):
         forwarder.drain("a")
         with mock.patch("portfwd.listen.listener.Listener.open", side_effect=OSError(98, "in use")):
             problem = self.assertRaises(SteerError, forwarder.resume, "a")
-        self.assertEqual(str(problem), f"a: cannot listen on 127.0.0.1:{port}: in use (test.conf:1:4)")
+        self.assertTrue(
+            str(problem).startswith(f"a: cannot listen on 127.0.0.1:{port}: in use (test.conf:1:4); ")
+        )
         with socket.create_server(("127.0.0.1", port)):
             problem = self.assertRaises(SteerError, forwarder.resume, "a")
         self.assertIn("Address already in use", str(problem))

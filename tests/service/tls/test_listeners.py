@@ -537,7 +537,7 @@ class RenewalTests(ListeningCase):
         self.assertEqual(self.names_after(1.0), ("a.example",))
         self.assertEqual(self.names_after(), ("new.example",))
         self.assertIsNot(self.side_.certificates, before)
-        self.assertIn("rule: 1 certificates were read again", self.said)
+        self.assertIn("rule: 1 certificate read again", self.said)
 
     def test_in_the_middle(self) -> None:
         """Handshakes under way, and connections, keep what they began with; nobody's handshake fails."""

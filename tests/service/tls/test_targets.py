@@ -420,7 +420,7 @@ class BadFileTests(SynchronousTestCase):
         problem = self.assertRaises(
             ValueError, client_side, "h.example", Options(ca="/etc/ca.pem"), lambda _: b"hello"
         )
-        self.assertEqual(str(problem), "/etc/ca.pem: holds no PEM certificate")
+        self.assertEqual(problem.message, "/etc/ca.pem: holds no PEM certificate")
 
     def test_damaged_certificate(self) -> None:
         """A damaged one is said to be."""
