@@ -20,7 +20,7 @@ NOUNS = (
 )
 AFTER = re.compile(rf" (?:more |open |other )?(?:{NOUNS})\b")
 #: Names of limits, which are never one.
-LIMIT = re.compile(r"[A-Z_]+$|limit$|most_")
+LIMIT = re.compile(r"[A-Z_]+$|limit$|most")
 FIELD = re.compile(rf"\{{\w+\}} (?:more |open |other )?(?:{NOUNS})\b")
 
 
