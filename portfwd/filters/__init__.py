@@ -1,10 +1,10 @@
 """
-Everything that an author of a filter imports.
+All names that an author of a filter imports.
 
 >>> from portfwd.filters import DONE, NEED_MORE, TO_UPSTREAM, Close, Filter
 
-`portfwd.filters.api` explains the contract, `portfwd.filters.options` declares what a clause may say;
-`portfwd.testing` tests a filter with plain bytes.
+`portfwd.filters.api` is the contract, `portfwd.filters.options` declares the options of a clause, and
+`portfwd.testing` tests filters with plain bytes.
 """
 
 from __future__ import annotations

@@ -1,38 +1,38 @@
 # -*- test-case-name: tests.filters.test_verdicts -*-
 """
-The verdicts: what a filter may answer.
+The verdicts, which a filter returns.
 
 A *verdict* is one of:
 
 =========================  ============================================================================
 ``None``                   pass the bytes unchanged
-``bytes``                  pass these instead; ``b""`` drops
-`NEED_MORE`, `NeedMore`    keep the bytes, and call again with them and the next
+``bytes``                  pass these instead; ``b""`` drops the bytes
+`NEED_MORE`, `NeedMore`    keep the bytes, and call again with them and the next ones
 `Again`                    call again at once with the rest
 `DONE`                     pass the bytes and never call again in this direction
-`Bypass`                   pass `data`, then so many bytes unseen
-`Forward`, `Reply`         onward; back to the side they came from
-`Delay`                    onward, later, in order
-`Release`                  what is delayed in a direction goes on now
-`Copy`                     hand a copy to a sink of the relay
-`End`                      end a direction, behind what was passed
-`StartTLS`                 TLS begins on a side, behind what was passed or replied
-`Route`                    dial this instead of the rule's target; before the dial only
-`Announce`                 the connection is this client's from here on
-`Wake`, `Await`            call `woken` later; pause reading until a result is there, then call `resumed`
+`Bypass`                   pass `data`, then a number of bytes that the filter does not see
+`Forward`, `Reply`         send onward; send back to the side that sent the bytes
+`Delay`                    send onward later, in order
+`Release`                  send the delayed bytes of a direction now
+`Copy`                     copy bytes to a sink of the relay
+`End`                      end a direction after the passed bytes
+`StartTLS`                 begin TLS on a side after the passed or replied bytes
+`Route`                    dial another target than that of the rule; only before the dial
+`Announce`                 treat the connection as one of another client from now on
+`Wake`, `Await`            call `woken` later; pause reading until a result is available, then call `resumed`
 `Close`                    flush and close, or reset
-`DROP`                     for datagrams: forget this one (there ``b""`` is an empty datagram)
+`DROP`                     drop a datagram (``b""`` is an empty datagram)
 a list or tuple of these   in order
 =========================  ============================================================================
 
-The bytes that a filter was called with are used up by a verdict that speaks of bytes: `bytes`,
-`Forward`, `Reply`, `Delay` with data, `NeedMore`, `Again`, `Bypass`, `StartTLS`, `DROP`, `Close`. Otherwise
-they pass: at the place of a ``None`` in a list, else behind the list; so ``[Reply(b"hello"), None]`` greets
-and passes, ``[Reply(b"no"), b""]`` answers and drops. An `Await` alone keeps them if it pauses
-their direction, and they are what `resumed` then judges; `woken` judges none.
+Some verdicts consume the bytes that the filter was called with: `bytes`, `Forward`, `Reply`, `Delay` with
+data, `NeedMore`, `Again`, `Bypass`, `StartTLS`, `DROP`, `Close`. If no verdict consumes them, they pass: at
+the place of a ``None`` in a list, else after the list. So ``[Reply(b"hello"), None]`` greets and passes, and
+``[Reply(b"no"), b""]`` answers and drops. An `Await` alone keeps them if it pauses their direction; `resumed`
+then judges them. `woken` judges no bytes.
 
-This module defines the verdicts; `portfwd.filters.verdicts` reads them, and `portfwd.filters.chain.chain`
-gives them their effect.
+This module defines the verdicts. `portfwd.filters.verdicts` checks them, and `portfwd.filters.chain.chain`
+applies them.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ from portfwd.values import Address, Direction, Side
 
 
 class Sign(enum.Enum):
-    """Verdicts that have no more to say than their name."""
+    """Verdicts without arguments."""
 
-    # Members are single objects: their identity hashes faster than their name.
+    # Members are singletons: hashing their identity is faster than hashing their name.
     __hash__ = object.__hash__
 
     DONE = "done"
@@ -121,7 +121,7 @@ class Forward:
 
 @frozen
 class Reply:
-    """Send `data` back to the side whose bytes the filter looks at."""
+    """Send `data` back to the side that sent the bytes."""
 
     data: bytes
 
@@ -244,7 +244,7 @@ class Announce:
 
 @frozen
 class Wake:
-    """Call `IFilter.woken` with `token` in `seconds`."""
+    """Call `IFilter.woken` with `token` after `seconds`."""
 
     seconds: float
     token: object = None
@@ -278,7 +278,7 @@ class Await:
     directions: Direction | Collection[Direction] | None = None
 
     def pauses(self, direction: Direction) -> bool:
-        """Whether it pauses `direction`, of which the filter was called with bytes."""
+        """Whether it pauses `direction`, that of the bytes that the filter was called with."""
         paused = self.directions
         return (
             paused is None

@@ -1,13 +1,11 @@
 # -*- test-case-name: tests.filters.test_api -*-
 """
-The filter contract: what a filter is asked, and what it may answer.
+The filter contract: the methods of filters and factories, and the connection that they see.
 
-A filter sees the bytes of one connection and says, by what it returns, what
-should become of them. It touches no socket, no clock and no thread; the relay
-owns held bytes, half-close, backpressure, timers, files and accounting.
+A filter sees the bytes of one connection and returns what to do with them. It uses no socket, clock or
+thread. The relay is responsible for held bytes, half-close, backpressure, timers, files and accounting.
 
-The verdicts themselves are in `portfwd.filters.answers`; this module has what is asked, and what a filter
-knows of its connection. `portfwd.filters.chain.chain` gives verdicts their effect.
+`portfwd.filters.answers` has the verdicts that a filter returns; `portfwd.filters.chain.chain` applies them.
 """
 
 from __future__ import annotations
@@ -93,11 +91,12 @@ __all__ = [
     "verify_here",
 ]
 
-#: What a factory says of `StartTLS`: the sides, and for each the options of TLS by their names in a rules
-#: file: ``{Side.CLIENT: {"cert": "/etc/ssl/db.pem"}}``. File names are absolute. `check` reads the files.
+#: The sides on which a factory's filters may return `StartTLS`, each with its TLS options by their names in a
+#: rules file: ``{Side.CLIENT: {"cert": "/etc/ssl/db.pem"}}``. File names are absolute. `check` reads the
+#: files.
 StartsTLS = Mapping[Side, Mapping[str, str]]
 
-#: The version of this contract; a plug-in says which one it was written for.
+#: The version of this contract. A plug-in states the version that it was written for.
 API_VERSION: Final = 1
 
 #: The default of ``max_hold``, in bytes. A ClientHello, an HTTP head and a PROXY header together are rarely
@@ -114,23 +113,23 @@ CloseOrPass: TypeAlias = Literal["close", "pass"]
 #: The values of ``on_error``.
 CloseOrBypass: TypeAlias = Literal["close", "bypass"]
 
-#: Notes of one session, and characters of one that is text: what a line of a log can bear.
+#: Most notes of one session, and most characters of a text, so log lines stay short.
 MOST_NOTES: Final = 32
 MAX_NOTE: Final = 256
 _NOTE_KEY: Final = re.compile(r"[a-z0-9_][a-z0-9_.-]{0,31}").fullmatch
 
-#: Whether somebody knows a secret: asked with who asks, a cheap check that may say yes, and the costly one,
-#: which runs in a thread. See `Connection.verify`.
+#: Checks a secret: called with the source of the client, a quick check that may succeed at once, and the slow
+#: check, which runs in a thread. See `Connection.verify`.
 Verify = Callable[[Address | None, Callable[[], bool], Callable[[], bool]], Awaitable[bool]]
 
 
 async def verify_here(source: Address | None, quick: Callable[[], bool], slow: Callable[[], bool]) -> bool:
-    """Both checks at once, where they are asked for: `Verify` for tests."""
+    """Run both checks at once in the calling thread: `Verify` for tests."""
     return quick() or slow()
 
 
 def nobody(token: object) -> None:
-    """Nobody runs this connection, or not any more: there is nobody to be woken."""
+    """Do nothing, because no relay runs this connection (any more)."""
 
 
 @define(eq=False)
@@ -211,14 +210,15 @@ class Connection:
 @runtime_checkable
 class Introducing(Protocol):
     """
-    A filter that may have bytes for an upstream before the TLS handshake with it.
+    A filter that may send bytes to an upstream before the TLS handshake.
 
-    The relay asks when a connection to a ``tls:`` target is there, perhaps for several in a row: the answer
-    has to be the same. `IFilter.connected` comes later, with `Connection.introduced` set.
+    The relay calls `introduction` when a connection to a ``tls:`` target is established, perhaps for several
+    ones in a row; the result must be the same each time. It calls `IFilter.connected` later, with
+    `Connection.introduced` set.
     """
 
     def introduction(self) -> bytes:
-        """The bytes; none to let the handshake be the first."""
+        """The bytes to send first; empty for none."""
 
 
 # Interfaces
@@ -355,7 +355,7 @@ class Filter:
     on_error: ClassVar[CloseOrBypass] = "close"
     on_overflow: ClassVar[CloseOrPass] = "close"
     announces: ClassVar[bool] = False
-    # Of an instance where an option names the certificate.
+    # An attribute of the instance if an option names the certificate.
     starts_tls: StartsTLS = MappingProxyType({})
 
     def opened(self, connection: Connection) -> Verdict:

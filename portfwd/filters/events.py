@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.filters.chain.test_events -*-
-"""What each event of a filter means for its verdict: where bytes go, and what an `Await` pauses. A table."""
+"""A table of the methods of filters: the meaning of a verdict, and what an `Await` pauses."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class FilterEvent(NamedTuple):
     :ivar call: the method with its arguments.
     :ivar when: when it is called.
     :ivar judges: the bytes that its verdict is about.
-    :ivar onward: where `bytes` and `Forward` go.
-    :ivar back: where `Reply` goes.
-    :ivar pauses: what an `Await` without `directions` pauses.
+    :ivar onward: destination of `bytes` and `Forward`.
+    :ivar back: destination of `Reply`.
+    :ivar pauses: the directions that an `Await` without `directions` pauses.
     """
 
     call: str

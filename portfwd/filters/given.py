@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.filters.test_given -*-
 """
-Filters that a program hands in as objects, made plug-ins, which have the checks of those of a rules file.
+Makes plug-ins of filter objects of an embedding program. They are checked like those of a rules file.
 
 =============================  ====================================================================
 object                         filters of connections
@@ -31,7 +31,7 @@ from portfwd.filters.wrong_use import wrong_methods
 
 @frozen
 class NoOptions:
-    """What a filter is given that comes as an object: it has its arguments already."""
+    """The options of a filter object: none, because it has its arguments already."""
 
 
 @implementer(IFilterPlugin)
@@ -59,8 +59,8 @@ def given(name: str, thing: Any) -> FoundPlugin:
     """
     The plug-in of an object.
 
-    :param name: what logs call it.
-    :raises Unavailable: it is nothing of what this module's docstring lists.
+    :param name: its name in logs.
+    :raises Unavailable: it is not one of the objects listed in this module's docstring.
     """
     origin = Origin(name, f"{type(thing).__module__}.{type(thing).__qualname__}")
     if isinstance(thing, type) or IFilterPlugin.providedBy(thing):
@@ -80,9 +80,9 @@ def given(name: str, thing: Any) -> FoundPlugin:
 
 def _factory(made: Any, make: Callable[[], Any]) -> Factory:
     """
-    The factory of what `make` makes, of which `made` is one.
+    Make the factory of the filters that `make` makes. `made` is one of them.
 
-    :raises ValueError: it is no filter, or not as the contract has it.
+    :raises ValueError: it is not a filter, or does not follow the contract.
     """
     missing = missing_methods(made)
     wrong = [f"{type(made).__name__} has no {', '.join(missing)}"] if missing else wrong_methods(type(made))

@@ -1,13 +1,11 @@
 # -*- test-case-name: tests.filters.test_option_kinds -*-
 r"""
-Kinds of values that options of filters have: their text, and back.
+Kinds of values of filter options: their parsers and writers.
 
-Each `OptionKind` reads the text of a rules file and raises a `ValueError` that says what
-was expected; it is called like a function. A `FileKind` is for values that are in
-a file: it is handed the `OptionFiles` that may be asked. An author's own kind is a
-function from text to a value, or a `OptionKind` of his. Nothing here opens anything.
-
-Every bound has a name and its reason.
+An `OptionKind` parses a text of a rules file and raises a `ValueError` that says what was expected; it is
+callable. A `FileKind` is for values in a file; it reads the file through the `OptionFiles` of the caller.
+Authors can also use their own functions from text to value, or their own `OptionKind`. This module opens no
+file.
 """
 
 from __future__ import annotations
@@ -37,10 +35,11 @@ from portfwd.values import (
 Value = TypeVar("Value")
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-#: Nothing that is counted here needs more digits; it bounds the work for a line of digits.
+#: Most digits of a number, which bounds the work for a long line of digits.
 MAX_DIGITS: Final = 18
 
-#: Characters of a regular expression: Python's compiler needs the square of it, here some milliseconds.
+#: Most characters of a regular expression. The time of Python's compiler is quadratic, here some
+#: milliseconds.
 MAX_REGEX: Final = 1024
 
 _WHOLE = re.compile(rf"\d{{1,{MAX_DIGITS}}}", re.ASCII)
@@ -109,7 +108,11 @@ class FileKind(Generic[Value]):
 
 @frozen
 class FileText:
-    """A file that an option names, with its text, which is not shown: it may hold passwords."""
+    """
+    A file that an option names, and its text.
+
+    The text is not in the repr, because it may contain passwords.
+    """
 
     path: str
     text: str = field(repr=False)
@@ -268,7 +271,7 @@ def _data(text: str) -> bytes:
             return _PLAIN_ESCAPES[escape]
         raise ValueError(r"after a backslash comes xNN (two hexadecimal digits), n, r, t, 0 or a backslash")
 
-    # Bytes of the command line that are no UTF-8 come as lone surrogates: they are meant as bytes.
+    # Bytes of the command line that are not UTF-8 arrive as lone surrogates. Convert them back.
     return _ESCAPE.sub(unescaped, _text(text).encode("utf-8", "surrogateescape"))
 
 
@@ -297,7 +300,7 @@ def _address(text: str) -> Address:
         return UnixAddress(text.removeprefix("unix:"))
     host, colon, port = text.rpartition(":")
     inner = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    # Brackets belong around IPv6 and around nothing else.
+    # Only IPv6 addresses have brackets.
     good = bool(colon and inner) and (":" in inner) == (inner != host) and _WHOLE.fullmatch(port)
     if not good or not 0 < int(port) < 65536 or (":" in inner and not is_literal(inner)):
         raise ValueError("expected HOST:PORT, [IPV6]:PORT or unix:PATH")
@@ -331,7 +334,7 @@ fraction: Final = OptionKind("fraction", _fraction, _write_decimal, "25%")
 size: Final = OptionKind("size", parse_size, format_size, "64KiB")
 #: A duration, as seconds: ``250ms``, ``5m``.
 duration: Final = OptionKind("duration", parse_duration, format_duration, "5s")
-#: Bytes a second: ``64KiB/s``; the ``/s`` may be left out.
+#: Bytes a second: ``64KiB/s``. The ``/s`` is optional.
 rate: Final = OptionKind("rate", _rate, lambda value: format_size(value) + "/s", "64KiB/s")
 #: ``on`` or ``off``.
 switch: Final = OptionKind("on | off", _switch, lambda value: "on" if value else "off", "on")

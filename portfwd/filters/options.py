@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.filters.test_options -*-
 """
-Options of a filter, declared once: what reads them, tells what is wrong, and explains them.
+Declares the options of a filter; parsing, errors and help come from the declaration.
 
 >>> from attrs import frozen
 >>> from portfwd.filters.options import choice, duration, option
@@ -9,15 +9,14 @@ Options of a filter, declared once: what reads them, tells what is wrong, and ex
 ...     kind: str = option(choice("latency", "reset"), positional=True, help="What goes wrong.")
 ...     slow_close: float = option(duration, default=0.0, help="Delay of each end.")
 
-``filter NAME latency slow-close=2s`` is then ``Options(kind="latency", slow_close=2.0)``: the
-keyword in the file is the attribute's name with ``-`` for ``_``, and plain words go to the
-attributes that are ``positional``, in order. The kinds of values are in
-`portfwd.filters.option_kinds` and can be imported from here. A class that declares
-nothing is read by its annotations: ``int``, ``float``, ``bool``, ``bytes``, ``str``, ``Literal`` of words,
-and ``list``, ``tuple``, ``set`` and ``frozenset`` of these, which a file writes with commas.
+``filter NAME latency slow-close=2s`` is then ``Options(kind="latency", slow_close=2.0)``. The keyword in the
+file is the name of the attribute with ``-`` for ``_``. Plain words are assigned to the ``positional``
+attributes in order. The kinds of values are in `portfwd.filters.option_kinds` and can be imported from here.
+For a class without declarations, the annotations decide: ``int``, ``float``, ``bool``, ``bytes``, ``str``,
+``Literal`` of words, and ``list``, ``tuple``, ``set`` and ``frozenset`` of these, written with commas.
 
-It knows no rules file: a problem says which word or option it is about, by its number, and whoever
-has the file points at it.
+This module does not know rules files: a problem has the number of its word or option, and the caller adds the
+place.
 """
 
 from __future__ import annotations
@@ -99,7 +98,7 @@ __all__ = [
 
 Options = TypeVar("Options")
 
-#: The default of an option that has none: the clause must say it.
+#: The default of a required option.
 NEEDED: Final = attrs.NOTHING
 
 _METADATA: Final = "portfwd.filters.options"
@@ -135,12 +134,12 @@ class Declared:
 
     @property
     def needed(self) -> bool:
-        """Whether a clause must say it."""
+        """Whether a clause must have it."""
         return self.default is NEEDED
 
     @property
     def default_text(self) -> str:
-        """The default as a rules file would write it; empty where there is nothing to write."""
+        """The default as in a rules file; empty if it cannot be written."""
         if self.needed or self.default is None or isinstance(self.default, attrs.Factory):  # type: ignore[arg-type]
             return ""
         if isinstance(self.kind, FileKind):
@@ -153,13 +152,14 @@ class Declared:
 @frozen
 class OptionProblem:
     """
-    One thing wrong with a clause.
+    One problem of a clause.
 
-    :ivar message: one line, no full stop.
-    :ivar hint: the way out, or empty.
-    :ivar word: which plain word it is about, from 0, or None.
-    :ivar option: which ``KEY=VALUE`` it is about, from 0, or None. With neither it is about the clause.
-    :ivar in_value: whether the option's value is wrong, rather than its key.
+    :ivar message: one line without a full stop.
+    :ivar hint: how to correct it, or empty.
+    :ivar word: number of the plain word, from 0, or None.
+    :ivar option: number of the ``KEY=VALUE``, from 0, or None. If both are None, the problem is about the
+        clause.
+    :ivar in_value: whether the value of the option is wrong, and not its key.
     """
 
     message: str
@@ -181,7 +181,7 @@ class OptionError(ValueError):
         self.attribute = attribute
 
 
-#: A field of a docstring: the names, and the text with the lines that are indented below it.
+#: A field of a docstring: the names, and the text with its indented lines.
 _PARAMETERS: Final = re.compile(r"^:param ([\w, ]+):((?:.*\n?)(?:[ \t]+.*\n?)*)", re.MULTILINE)
 
 
@@ -210,19 +210,19 @@ def option(
         kind = OptionKind(getattr(kind, "__name__", "value").strip("_<>").replace("_", " "), kind)
     if repeated and default is NEEDED:
         default = ()
-    # The names of the attribute are filled in by `declared`, which knows them.
+    # `declared` fills in the names of the attribute.
     declaration = Declared("", "", kind, default, help, positional, repeated, example)
     return attrs.field(default=default, kw_only=True, metadata={_METADATA: declaration})
 
 
 def declared(cls: type, without: Collection[str] = ()) -> tuple[Declared, ...]:
     """
-    The options of a class, in order: those declared by `option`, the others by their annotations.
+    The options of a class, in order: those declared by `option`, and the others by their annotations.
 
-    Of the others, the help is what a docstring says behind ``:param NAME:``.
+    The help of the others is the text of ``:param NAME:`` in the docstring.
 
-    :param without: arguments that are no options.
-    :raises TypeError: its arguments cannot be found out.
+    :param without: arguments that are not options.
+    :raises TypeError: its arguments cannot be determined.
     """
     if attrs.has(cls):
         fields: Iterator[tuple[str, Any, Declared | None]] = (
@@ -247,7 +247,7 @@ def declared(cls: type, without: Collection[str] = ()) -> tuple[Declared, ...]:
 
 
 def _parameter_texts(cls: type) -> dict[str, str]:
-    """What the docstrings of a class and of its constructor say of arguments, as a sentence each."""
+    """The descriptions of arguments in the docstrings of a class and its constructor, one sentence each."""
     found: dict[str, str] = {}
     for owner in (cls, cls.__init__):  # type: ignore[misc]
         for names, about in _PARAMETERS.findall(inspect.cleandoc(owner.__doc__ or "")):
@@ -257,18 +257,18 @@ def _parameter_texts(cls: type) -> dict[str, str]:
 
 
 def _arguments(cls: type) -> Iterator[tuple[str, Any]]:
-    """Arguments of a plain class that can be given by name, and their defaults."""
+    """The arguments of a plain class that can be given by name, and their defaults."""
     try:
         signature = inspect.signature(cls)
     except ValueError:
-        return  # a class made in C says nothing, and takes nothing
+        return  # a class made in C has no signature and takes no arguments
     for name, parameter in signature.parameters.items():
         if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
             yield name, NEEDED if parameter.default is parameter.empty else parameter.default
 
 
 def _annotations(cls: type) -> dict[str, Any]:
-    """Annotations of a class's arguments; those that name what is not there any more are left out."""
+    """The annotations of a class's arguments, without those that cannot be evaluated."""
     found: dict[str, Any] = {}
     for owner in (cls, cls.__init__):  # type: ignore[misc]
         try:
@@ -282,7 +282,7 @@ def _by_annotation(annotation: Any) -> OptionKind[Any]:
     """
     The kind of value for an annotation: ``int``, ``int | None``, ``list[int]``, ``Literal["a", "b"]``.
 
-    Text for what is unknown.
+    An unknown annotation means text.
     """
     if typing.get_origin(annotation) in (types.UnionType, typing.Union):
         inner = [one for one in typing.get_args(annotation) if one is not types.NoneType]
@@ -299,14 +299,14 @@ def _by_annotation(annotation: Any) -> OptionKind[Any]:
 
 @frozen
 class _Said:
-    """One text of an option, and where it stands: the number of a word, or of an option."""
+    """One text of an option and its place: the number of a word or of an option."""
 
     text: str
     word: int | None = None
     option: int | None = None
 
     def problem(self, message: str, hint: str = "", *, in_value: bool = False) -> OptionProblem:
-        """What is wrong here."""
+        """Make a problem with this place."""
         return OptionProblem(message, hint, self.word, self.option, in_value)
 
 
@@ -318,11 +318,11 @@ def read_options(
     without: Collection[str] = (),
 ) -> Options | list[OptionProblem]:
     """
-    Read a clause: an instance of `cls`, or everything that is wrong, in no particular order.
+    Parse a clause: return an instance of `cls`, or all problems, in no particular order.
 
-    :param plain: the plain words behind the filter's name.
+    :param plain: the plain words after the name of the filter.
     :param pairs: key and value of each option.
-    :param without: arguments of `cls` that are no options.
+    :param without: arguments of `cls` that are not options.
     """
     options = declared(cls, without)
     values, problems = read_values(options, plain, pairs, files)
@@ -340,9 +340,9 @@ def read_values(
     options: Sequence[Declared], plain: Sequence[str], pairs: Sequence[tuple[str, str]], files: OptionFiles
 ) -> tuple[dict[str, Any], list[OptionProblem]]:
     """
-    Read a clause by its declared options.
+    Parse a clause by its declared options.
 
-    :returns: the values that were said, by attribute, and everything that is wrong.
+    :returns: the given values by attribute, and all problems.
     """
     problems: list[OptionProblem] = []
     said = _assign(options, plain, pairs, problems)
@@ -374,7 +374,7 @@ def _assign(
     pairs: Sequence[tuple[str, str]],
     problems: list[OptionProblem],
 ) -> dict[str, list[_Said]]:
-    """Which texts are said of which attribute."""
+    """The texts for each attribute."""
     said: dict[str, list[_Said]] = {}
     waiting = [one for one in options if one.positional]
     by_key = {one.key: one for one in options}
@@ -402,7 +402,7 @@ def place_of(
     pairs: Sequence[tuple[str, str]],
     error: OptionError,
 ) -> OptionProblem:
-    """What a plug-in said of one of its options, with the place where the clause says it."""
+    """The problem for an option that a plug-in has refused, with its place in the clause."""
     said = _assign(options, plain, pairs, []).get(error.attribute)
     message = one_line(error)
     return said[0].problem(message, in_value=True) if said else OptionProblem(message)
@@ -413,13 +413,13 @@ def _value(kind: OptionKind[Any] | FileKind[Any], said: str, files: OptionFiles)
 
 
 def _written(one: Declared) -> str:
-    """How an option may be written."""
+    """The possible forms of an option."""
     value = one.example or one.kind.example or "VALUE"
     return value if one.positional else f"{one.key}={value}"
 
 
 def example(name: str, options: Sequence[Declared], keyword: str = "filter") -> str:
-    """A clause of the plug-in `name` with what it needs, and with what was declared with an example."""
+    """An example clause of the plug-in `name`, with the required options and those that have an example."""
     wanted = [one for one in options if one.needed or one.example]
     return " ".join([keyword, name, *(_written(one) for one in sorted(wanted, key=_words_first))])
 
@@ -441,11 +441,11 @@ def _suggestion(word: str, known: Collection[str]) -> str:
 
 
 def _shown(word: str) -> str:
-    """`word` in quotes, as messages show it."""
+    """`word` in quotes for a message."""
     return f"'{one_line(word if len(word) <= 60 else word[:57] + '...')}'"
 
 
 def one_line(said: object) -> str:
-    """What somebody else said, an exception perhaps, as a message may hold it: on one line, all visible."""
+    """The text of a foreign object or exception for a message: one line of printable characters."""
     line = " ".join(str(said).split())
     return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in line)

@@ -1,12 +1,11 @@
 # -*- test-case-name: tests.filters.test_own_factory -*-
 """
-A filter class that is its own plug-in and its own factory.
+Makes a plug-in and a factory of a filter class.
 
-``filter python:mymodule.SSHOnly`` needs no more than the class: its arguments are
-the clause's options, what it says of itself (`directions`, `max_hold` …) is the
-factory's, and every connection gets an instance. A class that chooses routes has
-an argument ``clauses``, which is given the rule's `RouteClause`s. It refuses to
-find classes: `portfwd.filters.registry` does.
+``filter python:mymodule.SSHOnly`` needs only the class. Its arguments are the options of the clause, its
+class attributes (`directions`, `max_hold` …) are those of the factory, and every connection gets an instance.
+A class that chooses routes has an argument ``clauses``, which gets the `RouteClause`s of the rule.
+`portfwd.filters.registry` finds the class.
 """
 
 from __future__ import annotations
@@ -29,13 +28,13 @@ from portfwd.filters.api import (
 )
 from portfwd.filters.options import Declared, declared
 
-#: The argument that is given the rule's ``route`` lines, and so is no option.
+#: The argument for the ``route`` lines of the rule. It is not an option.
 CLAUSES: Final = "clauses"
 
 
 @frozen
 class Arguments:
-    """What a clause said to a filter class: the values of its arguments, by name."""
+    """The arguments of a filter class by name, from a clause."""
 
     values: dict[str, Any] = field(factory=dict)
 
@@ -44,10 +43,10 @@ class Arguments:
 @frozen
 class ClassPlugin:
     """
-    The plug-in that a filter class is.
+    The plug-in of a filter class.
 
-    :ivar name: what rules files call it.
-    :ivar options: the class itself, whose arguments are the options.
+    :ivar name: its name in rules files.
+    :ivar options: the class itself; its arguments are the options.
     """
 
     name: str
@@ -55,18 +54,18 @@ class ClassPlugin:
 
     @property
     def api_version(self) -> int:
-        """The class's own word, if it has one."""
+        """The version that the class states, if it does."""
         version: int = getattr(self.options, "api_version", API_VERSION)
         return version
 
     @property
     def summary(self) -> str:
-        """The first paragraph of its docstring."""
+        """The first paragraph of the class's docstring."""
         return first_line(self.options)
 
     @property
     def takes_routes(self) -> bool:
-        """Whether it wants the rule's ``route`` lines."""
+        """Whether it has an argument for the ``route`` lines of the rule."""
         return any(one.attribute == CLAUSES for one in declared(self.options))
 
     @property
@@ -76,12 +75,12 @@ class ClassPlugin:
 
     def configure(self, options: Arguments, clauses: Sequence[RouteClause]) -> Any:
         """
-        A factory of instances; of a class of factories, an instance.
+        Make a factory of instances; for a class of factories, an instance.
 
-        One is made at once and thrown away, so that values that do not go together are told
-        when the rules are read and not to the first client.
+        One instance is made and dropped at once, so contradictory values are found when the rules are read
+        and not at the first client.
 
-        :raises ValueError: the class says so.
+        :raises ValueError: the class refuses its arguments.
         """
         cls, values = self.options, dict(options.values)
         if self.takes_routes:
@@ -92,9 +91,9 @@ class ClassPlugin:
 
 def factory_like(said: object, make: Callable[[], Any]) -> Factory:
     """
-    A factory of what `make` makes.
+    Make a factory of the filters that `make` makes.
 
-    :param said: a filter that says what the factory does (`directions`, `max_hold` …).
+    :param said: a filter with the attributes of the factory (`directions`, `max_hold` …).
     """
     names = (one.name for one in attrs.fields(Factory) if one.name not in ("make", "start", "stop"))
     says = {name: getattr(said, name) for name in names if hasattr(said, name)}
@@ -102,11 +101,11 @@ def factory_like(said: object, make: Callable[[], Any]) -> Factory:
 
 
 def missing_methods(cls: object) -> list[str]:
-    """The methods of `IFilter` that a class, or a filter, lacks."""
+    """The methods of `IFilter` that a class or an object does not have."""
     return [name for name in IFilter.names() if not callable(getattr(cls, name, None))]
 
 
 def first_line(thing: object) -> str:
-    """The first paragraph of a docstring, on one line; empty where there is none."""
+    """The first paragraph of a docstring on one line; empty if there is none."""
     text = inspect.cleandoc(getattr(thing, "__doc__", None) or "")
     return " ".join(text.split("\n\n")[0].split())

@@ -1,12 +1,11 @@
 # -*- test-case-name: tests.filters.test_registry -*-
 """
-Which filters there are, and the plug-in behind a name.
+Finds the plug-in for the name of a filter.
 
-A plug-in is named by an entry point of the group ``portfwd.filters``, our own
-filters' too, or as ``python:MODULE.CLASS``. It is an `IFilterPlugin`, a class of
-them, or a class of filters, which is its own factory. Nothing is imported before
-a rules file or a listing asks for it, and what cannot be imported touches no
-other. Asked for what it does not have, the registry raises `Unavailable`.
+A plug-in is named by an entry point of the group ``portfwd.filters``, also for built-in filters, or as
+``python:MODULE.CLASS``. It is an `IFilterPlugin`, a class of them, or a class of filters, which is its own
+factory. A plug-in is imported only when a rules file or a listing uses it, and a failed import affects no
+other plug-in. The registry raises `Unavailable` if it has no plug-in for a name.
 """
 
 from __future__ import annotations
@@ -38,11 +37,11 @@ from portfwd.values import printable
 GROUP: Final = "portfwd.filters"
 #: The distribution whose filters are the built-in ones.
 OWN: Final = "portfwd"
-#: The prefix of what is named by its import path.
+#: The prefix of names that are import paths.
 PYTHON: Final = "python:"
 
-#: Our own entry points once more, for a tree that was not installed, or before it gained a filter;
-#: `tests.filters.test_registry` holds them equal to those of pyproject.toml.
+#: The entry points of the built-in filters, for a tree that is not installed or was installed before it got a
+#: new filter. `tests.filters.test_registry` compares them with pyproject.toml.
 BUILT_IN: Final[Mapping[str, str]] = MappingProxyType(
     {
         "faults": "portfwd.filters.builtin.faults:PLUGIN",
@@ -68,11 +67,11 @@ _PATH = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)+")
 
 class Unavailable(LookupError):
     """
-    There is no plug-in to be had under a name; it becomes a problem of the clause that asked.
+    No plug-in is available for a name. It becomes a problem of the clause.
 
-    :ivar code: one of the codes of problems: ``unknown-filter``, ``ambiguous-filter``,
-        ``filter-import-failed``, ``filter-api-version``, ``bad-filter``.
-    :ivar hint: the way out, or empty.
+    :ivar code: code of the problem: ``unknown-filter``, ``ambiguous-filter``, ``filter-import-failed``,
+        ``filter-api-version``, ``bad-filter``.
+    :ivar hint: how to correct it, or empty.
     """
 
     def __init__(self, code: str, message: str, hint: str = "") -> None:
@@ -85,12 +84,12 @@ class Unavailable(LookupError):
 @frozen
 class Origin:
     """
-    Where a filter comes from.
+    The origin of a filter.
 
-    :ivar name: what rules files call it.
+    :ivar name: its name in rules files.
     :ivar path: ``MODULE:OBJECT``.
-    :ivar package: the distribution that brings it; empty for ``python:``.
-    :ivar version: that distribution's.
+    :ivar package: its distribution; empty for ``python:``.
+    :ivar version: version of that distribution.
     """
 
     name: str
@@ -105,10 +104,10 @@ class Origin:
 @frozen
 class FoundPlugin:
     """
-    A plug-in, and where it comes from.
+    A plug-in and its origin.
 
-    :ivar code: what its module has by that name: a plug-in, or a class. Code that is imported again has
-        another.
+    :ivar code: the object in its module: a plug-in or a class. It is a new object if the code is imported
+        again.
     """
 
     plugin: Any
@@ -124,18 +123,18 @@ class FoundPlugin:
 
     @property
     def summary(self) -> str:
-        """One line of help; empty where its author wrote none."""
+        """One line of help; empty if there is none."""
         return getattr(self.plugin, "summary", "") or first_line(self.plugin.options)
 
     @property
     def takes_routes(self) -> bool:
-        """Whether it chooses by the rule's ``route`` lines."""
+        """Whether it uses the ``route`` lines of the rule."""
         return bool(getattr(self.plugin, "takes_routes", True))
 
     def read(
         self, plain: Sequence[str], pairs: Sequence[tuple[str, str]], files: OptionFiles
     ) -> Any | list[OptionProblem]:
-        """What `IFilterPlugin.configure` wants for a clause, or all that is wrong with the clause."""
+        """The argument of `IFilterPlugin.configure` for a clause, or all problems of the clause."""
         if not isinstance(self.plugin, ClassPlugin):
             return read_options(self.plugin.options, plain, pairs, files)
         values, problems = read_values(self.options, plain, pairs, files)
@@ -144,9 +143,9 @@ class FoundPlugin:
 
 class Registry:
     """
-    The filters that can be named.
+    The available filters.
 
-    `Registry.installed` has those of this Python; a test makes its own.
+    `Registry.installed` has those of this Python installation; tests make their own.
     """
 
     def __init__(self, origins: Iterable[Origin]) -> None:
@@ -158,22 +157,22 @@ class Registry:
 
     @classmethod
     def installed(cls) -> Registry:
-        """What the distributions of this Python bring, and ours."""
+        """The filters of all installed distributions and the built-in ones."""
         return cls(installed_origins(GROUP, BUILT_IN))
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every name that an entry point gives, sorted."""
+        """All names of entry points, sorted."""
         return tuple(sorted(self._origins))
 
     def origins(self) -> Iterator[Origin]:
-        """Every entry point, by name; one name may have several."""
+        """All entry points, sorted by name. A name may have several."""
         for name in self.names:
             yield from self._origins[name]
 
     def find(self, name: str) -> FoundPlugin:
         """
-        The plug-in that a rules file calls `name`.
+        The plug-in with the name `name` in rules files.
 
         :raises Unavailable: there is none, there are two, or it cannot be imported or used.
         """
@@ -213,7 +212,7 @@ class Registry:
 
 
 def installed_origins(group: str, own: Mapping[str, str]) -> Iterator[Origin]:
-    """Find the plug-ins of an entry point group: ours, which `own` has, then those of other distributions."""
+    """Find the plug-ins of an entry point group: the built-in ones in `own`, then those of distributions."""
     for name, path in own.items():
         yield Origin(name, path, OWN)
     for point in entry_points(group=group):
@@ -223,18 +222,18 @@ def installed_origins(group: str, own: Mapping[str, str]) -> Iterator[Origin]:
 
 
 def by_name(origins: Iterable[Origin]) -> dict[str, list[Origin]]:
-    """Sort origins by what rules files call them; one distribution may be found twice and counts once."""
+    """Sort origins by name. A distribution that is found twice counts once."""
     found: dict[str, list[Origin]] = {}
     for origin in origins:
         same = found.setdefault(origin.name, [])
-        # One distribution is found twice where it is installed and also in a tree on the path.
+        # A distribution is found twice if it is installed and also in a directory of the path.
         if all((one.path, one.package) != (origin.path, origin.package) for one in same):
             same.append(origin)
     return found
 
 
 def origin_of(point: EntryPoint) -> Origin:
-    """Where an entry point leads; whether anything is there, is seen when it is imported."""
+    """The origin of an entry point, which may not be importable."""
     # "module:object [extra]" was once usual.
     path = point.value.partition("[")[0].strip()
     if point.dist is None:
@@ -248,10 +247,10 @@ def _python_name(origin: Origin) -> str:
 
 def python_origin(name: str, noun: str = "filter") -> Origin:
     """
-    What ``python:MODULE.CLASS`` names.
+    The origin for ``python:MODULE.CLASS``.
 
-    :param noun: what is wanted, for messages.
-    :raises Unavailable: it names nothing.
+    :param noun: kind of the plug-in, for messages.
+    :raises Unavailable: the name is not well-formed.
     """
     path = name.removeprefix(PYTHON)
     if not _PATH.fullmatch(path):
@@ -264,9 +263,9 @@ def python_origin(name: str, noun: str = "filter") -> Origin:
 
 def import_origin(origin: Origin, noun: str = "filter") -> Any:
     """
-    The object at `origin`.
+    Import the object of `origin`.
 
-    :param noun: what is wanted, for messages.
+    :param noun: kind of the plug-in, for messages.
     :raises Unavailable: it cannot be imported.
     """
     failed = "filter-import-failed" if noun == "filter" else f"bad-{noun}"
@@ -301,7 +300,7 @@ def import_origin(origin: Origin, noun: str = "filter") -> Any:
 
 
 def as_plugin(thing: Any, origin: Origin) -> Any:
-    """The plug-in that an imported object is."""
+    """The plug-in of an imported object."""
     plugin = thing
     if isinstance(thing, type):
         make: Any = thing
@@ -354,7 +353,7 @@ def _near(attribute: str, module: object) -> str:
 
 
 def told(error: BaseException) -> str:
-    """An error of somebody else's, on one line."""
+    """The text of a foreign exception on one line."""
     text = one_line(error)
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
 

@@ -1,13 +1,13 @@
 # -*- test-case-name: tests.filters.test_routes -*-
 """
-The ``route`` lines of a rule, compiled: which of them is for a connection with these keys.
+Compiles the ``route`` lines of a rule and finds the line for a connection.
 
-A routing filter offers keys: the name that a client asks for, the protocol it
-speaks. A pattern is a key, or a glob of it: ``*`` is any run of characters, dots too, and
-``?`` is one. The first line with a pattern that matches any key decides, however long
-or exact it is; large and small letters are the same. What patterns may look like is the filter's to say.
+A routing filter provides keys, such as the name that a client asks for or its protocol. A pattern is a key or
+a glob: ``*`` matches any run of characters, including dots, and ``?`` matches one. The first line with a
+matching pattern decides, regardless of length and exactness. Case is ignored. Filters may restrict the
+patterns.
 
-`NameRouter` is what the filters have in common that choose by a name which the client says first.
+`NameRouter` is the common part of filters that route by a name in the client's first bytes.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from typing import Final
 from portfwd.filters.api import DONE, Close, Connection, Factory, Filter, Route, RouteClause, Verdict
 from portfwd.values import TO_UPSTREAM, ascii_host, printable
 
-#: Longer than any name of DNS.
+#: Most characters of a pattern, more than any DNS name has.
 MAX_PATTERN: Final = 260
 
 _HOST_PATTERN: Final = re.compile(r"[A-Za-z0-9_.*?-]+")
-#: Of IPv6 addresses; one without a star is an address and read as such.
+#: Characters of IPv6 addresses. A pattern without a star is parsed as an address.
 _ADDRESS_GLOB: Final = re.compile(r"(?=.*[*?])[0-9A-Fa-f:*?]*:[0-9A-Fa-f:*?]*")
 
 
@@ -33,7 +33,8 @@ class Routes:
     """
     A rule's route lines.
 
-    Exact patterns stand in a table, so a thousand names cost as much as one; globs are tried one by one.
+    Exact patterns are in a table, so a thousand names cost as much as one. Globs are tried one after the
+    other.
     """
 
     __slots__ = ("_clauses", "_exact", "_globs")
@@ -42,8 +43,8 @@ class Routes:
         """
         Compile.
 
-        :param check: returns a pattern, in small letters, as keys are written.
-        :raises ValueError: what `check` says of a pattern.
+        :param check: normalises a pattern to the form of keys, in lower case.
+        :raises ValueError: `check` refused a pattern.
         """
         self._clauses = tuple(clauses)
         self._exact: dict[str, int] = {}
@@ -62,7 +63,7 @@ class Routes:
         """
         Find the line for a connection.
 
-        :param keys: in small letters; an empty one is matched by nothing.
+        :param keys: in lower case. An empty key matches no pattern.
         """
         found = [self._exact[key] for key in keys if key in self._exact]
         best = min(found, default=len(self._clauses))
@@ -75,9 +76,9 @@ class Routes:
 
     def decide(self, keys: Sequence[str], refusal: bytes = b"") -> Verdict:
         """
-        Say what becomes of a connection; without a line for it, it goes to the rule's own target.
+        The verdict for a connection. If no line matches, it is forwarded to the target of the rule.
 
-        :param refusal: for the client, where the line says ``close``.
+        :param refusal: reply to the client if the line says ``close``.
         """
         clause = self.find(keys)
         if clause is None:
@@ -91,17 +92,21 @@ class Routes:
 
 
 class NameRouter(Filter):
-    """Routes one connection by the name that its client asks for first; what that is, is the subclass'."""
+    """Routes a connection by the name in the client's first bytes. A subclass finds the name."""
 
     def __init__(self, routes: Routes, *, otherwise: str = "close") -> None:
-        """Route, and do with what cannot be routed what `otherwise` says: ``close`` or ``pass``."""
+        """:param otherwise: what to do without a name: ``close`` or ``pass``."""
         self._routes = routes
         self._pass = otherwise == "pass"
         self._connection: Connection | None = None
 
     @classmethod
     def factory(cls, routes: Routes, otherwise: str, timeout: float, max_hold: int) -> Factory:
-        """The factory of one clause: `max_hold` bytes and `timeout` seconds for what names the host."""
+        """
+        Make the factory of a clause.
+
+        The name must arrive within `max_hold` bytes and `timeout` seconds.
+        """
         return Factory(
             lambda connection: cls(routes, otherwise=otherwise),
             directions=frozenset({TO_UPSTREAM}),
@@ -116,19 +121,19 @@ class NameRouter(Filter):
         return None
 
     def _otherwise(self, reason: str, refusal: bytes = b"") -> Verdict:
-        """What becomes of a client that cannot be routed."""
+        """The verdict for a client without a name."""
         return DONE if self._pass else Close(reason, reply=refusal)
 
 
 def check_host(pattern: str) -> str:
     """
-    Read a pattern for names of hosts, or for IP addresses, which are written without brackets.
+    Normalise a pattern for host names, or for IP addresses without brackets.
 
-    Letters beyond ASCII are compared in their ``xn--`` form (IDNA 2008).
+    Letters outside of ASCII are converted to their ``xn--`` form (IDNA 2008).
 
     :raises ValueError: no host can match it.
     """
-    # A label with other letters and a star has no xn-- form, so no name of DNS can be compared with it.
+    # A label with a star and letters outside of ASCII has no xn-- form.
     pattern = ascii_host(pattern)
     if _HOST_PATTERN.fullmatch(pattern) and pattern.strip("."):
         return pattern.lower().removesuffix(".")

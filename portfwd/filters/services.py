@@ -1,10 +1,10 @@
 # -*- test-case-name: tests.filters.test_services -*-
 """
-What a factory is given when its rule begins to work: the reactor, a clock, a log, and metrics of its own.
+The services of a factory: the reactor, a clock, a log, and metrics.
 
-The service makes one `Services` for each ``filter`` clause and hands it to
-`portfwd.filters.api.IStarting.start`, if the factory has that method. A filter itself gets what it needs of
-it from its factory.
+The forwarder makes one `Services` for each ``filter`` clause and passes it to
+`portfwd.filters.api.IStarting.start`, if the factory has that method. The factory passes on to its filters
+what they need.
 """
 
 from __future__ import annotations

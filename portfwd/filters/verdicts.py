@@ -1,11 +1,10 @@
 # -*- test-case-name: tests.filters.test_verdicts -*-
 """
-Reading what a filter returned: a flat list of verdicts, each of them checked, then reduced to steps.
+Checks the verdicts that a filter has returned, and converts them to steps.
 
-Everything is looked at before anything takes effect, so a filter whose third
-verdict is nonsense has not done the first two. What is wrong is said in the
-words of an author. `steps_of` decides what becomes of the bytes that the filter was called with;
-the effects of the steps are `portfwd.filters.chain.chain`'s.
+All verdicts are checked before the first one is applied, so a filter whose third verdict is invalid has not
+done the first two. Errors are written for authors of filters. `steps_of` decides about the bytes that the
+filter was called with. `portfwd.filters.chain.chain` performs the steps.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ from portfwd.filters.api import (
 )
 from portfwd.values import Direction, InetAddress, Side, UnixAddress, counted
 
-#: One verdict, as it stands in a list.
+#: One verdict in a list.
 Item = (
     None
     | bytes
@@ -65,10 +64,10 @@ Item = (
 @frozen
 class Keep:
     """
-    Hold `data` for the filter, in place of what it was called with.
+    Hold `data` for the filter instead of the bytes that it was called with.
 
     :ivar total: see `NeedMore`.
-    :ivar whole: it is all that the filter was called with: it got no further.
+    :ivar whole: whether these are all bytes that the filter was called with, so it made no progress.
     """
 
     data: bytes
@@ -78,31 +77,31 @@ class Keep:
 
 @frozen
 class Wait:
-    """Hold `data` until an `Await` is over; `resumed` or `failed` judges it."""
+    """Hold `data` until an `Await` ends. `resumed` or `failed` judges it."""
 
     data: bytes
 
 
 @frozen
 class Skip:
-    """The next `count` bytes are not shown to the filter."""
+    """Do not call the filter for the next `count` bytes."""
 
     count: int
 
 
 @frozen
 class Stop:
-    """The filter is not called again in this direction."""
+    """Do not call the filter again in this direction."""
 
 
 @frozen
 class Want:
-    """The filter is not called with fewer than `total` bytes; there are none to hold."""
+    """Do not call the filter with fewer than `total` bytes. No bytes are held yet."""
 
     total: int
 
 
-#: What is done for a verdict; every byte that goes somewhere is named in one of them.
+#: A step of a verdict. Steps name all bytes that are sent or held.
 Step = (
     Forward
     | Reply
@@ -127,7 +126,7 @@ Step = (
 #: RFC 9293 section 3.1: ports have 16 bits.
 MAX_PORT: Final = 0xFFFF
 
-#: Lists within lists that are read: more is a list that holds itself.
+#: Most levels of nested lists. More means that a list contains itself.
 MAX_DEPTH: Final = 8
 
 
@@ -135,9 +134,9 @@ def read_verdict(verdict: object, *, datagrams: bool = False) -> list[Item]:
     """
     The verdicts in `verdict`, in order.
 
-    :param datagrams: judge as for datagrams, of which none may be held or bypassed in parts.
-    :raises TypeError: something in it is no verdict, or has a value of a wrong type.
-    :raises ValueError: a number in it makes no sense.
+    :param datagrams: whether they are for datagrams, which cannot be held or bypassed in parts.
+    :raises TypeError: an element is not a verdict, or has a value of the wrong type.
+    :raises ValueError: a number is out of range.
     """
     items: list[Item] = []
     _read(verdict, items, datagrams, 0)
@@ -146,9 +145,9 @@ def read_verdict(verdict: object, *, datagrams: bool = False) -> list[Item]:
 
 def answers(item: Item, *, datagrams: bool = False) -> bool:
     """
-    Whether `item` says what becomes of the bytes that the filter was called with.
+    Whether `item` decides about the bytes that the filter was called with.
 
-    Where no item of a verdict does, the bytes pass: a forgotten word must not lose data.
+    If no item does, the bytes pass, so an incomplete verdict loses no data.
     """
     if isinstance(item, Delay):
         return datagrams or bool(item.data)
@@ -158,7 +157,7 @@ def answers(item: Item, *, datagrams: bool = False) -> bool:
 
 
 def alters(item: Item) -> bool:
-    """Whether `item` may make the stream another one than it would be without the filter."""
+    """Whether `item` may change the stream."""
     match item:
         case NeedMore():
             return item.rest is not None
@@ -179,10 +178,10 @@ def steps_of(
     direction: Direction = Direction.TO_UPSTREAM,
 ) -> list[Step]:
     """
-    What is done for the verdicts `items` on `data`, in order.
+    The steps of the verdicts `items` on `data`, in order.
 
-    :param direction: of `data`.
-    :param data: the bytes that the filter was called with; None: there were none to judge.
+    :param direction: direction of `data`.
+    :param data: the bytes that the filter was called with; None if the method judges no bytes.
     """
     spoken = any(answers(item, datagrams=datagrams) for item in items)
     steps: list[Step] = []
@@ -216,7 +215,7 @@ def steps_of(
 
 
 def _passes(item: Item, *, spoken: bool) -> bool:
-    """Whether `item` passes the bytes that the filter was called with, at its place."""
+    """Whether `item` passes the bytes that the filter was called with."""
     if isinstance(item, Bypass):
         return item.data is None
     return item is None or (item is DONE and not spoken)
@@ -352,12 +351,12 @@ def _need_seconds(verdict: object, seconds: object) -> None:
 
 
 def _kind(value: object) -> str:
-    # Never the value itself: it may be bytes of users.
+    # Without the value itself, which may be bytes of users.
     return value.__name__ if isinstance(value, type) else type(value).__name__
 
 
 def _advice(verdict: object) -> str:
-    """What the author probably meant."""
+    """A hint for the probable intention of the author."""
     if isinstance(verdict, type):
         return ": make an instance of it"
     if isinstance(verdict, bytearray | memoryview):

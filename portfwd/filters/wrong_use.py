@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.filters.test_wrong_use -*-
 """
-Mistakes in filters that can be seen before there is a connection: in what a factory says, and in methods.
+Finds mistakes in filters before the first connection: in attributes of factories and in methods.
 
-Each finding is the rest of a sentence that begins with whatever is wrong, in the words of an author. It makes
-no filter and calls none.
+A finding is the rest of a sentence that begins with the name of the object. This module neither makes nor
+calls filters.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from typing import Any, Final, get_args, get_type_hints
 from portfwd.filters.api import Factory, IFailing, IFilter, IFilterFactory, IStarting
 from portfwd.values import Direction
 
-#: How alike a method's name and one of the contract's must be to be taken for a slip: two letters of eight
-#: that changed places.
+#: Similarity from which the name of a method counts as a misspelt one of the contract, such as two swapped
+#: letters of eight.
 ALIKE: Final = 0.85
 
 _WORDS: Final = {
@@ -43,7 +43,7 @@ _OF_FACTORIES: Final[Mapping[str, Any]] = MappingProxyType(
 
 
 def wrong_attributes(factory: Any) -> list[str]:
-    """What a factory says of itself that makes no sense; attributes that it lacks are none of it."""
+    """Findings about invalid attributes of a factory. Missing attributes are not reported."""
     found = []
     directions: object = getattr(factory, "directions", frozenset())
     if not (isinstance(directions, AbstractSet) and all(isinstance(one, Direction) for one in directions)):
@@ -73,13 +73,13 @@ def wrong_attributes(factory: Any) -> list[str]:
 
 
 def built_class(factory: Any) -> type | None:
-    """The class of the filters that a factory builds, by what it calls or by an annotation; None: unknown."""
+    """The class of a factory's filters, by the function it calls or by an annotation; None if unknown."""
     made = getattr(factory, "make", None) or getattr(factory, "build", None)
     if isinstance(made, type):
         return made
     try:
         told = get_type_hints(made).get("return")
-    except Exception:  # names that only a type checker knows, or anything else of an author's
+    except Exception:  # annotations may contain names for type checkers only, or raise any exception
         return None
     for one in (told, *get_args(told)):
         if isinstance(one, type) and callable(getattr(one, "received", None)):
@@ -88,13 +88,13 @@ def built_class(factory: Any) -> type | None:
 
 
 def wrong_methods(cls: type) -> list[str]:
-    """Methods of a filter's class that nobody will call as they are, or at all."""
+    """Findings about methods of a filter class that cannot be called or never will be."""
     return _wrong_methods(cls, _OF_FILTERS, "a filter")
 
 
 @lru_cache(maxsize=256)
 def mistakes_in(cls: Any) -> str:
-    """What `wrong_methods` finds, in a line; remembered, since it is asked for each connection."""
+    """The findings of `wrong_methods` in one line. Cached, because it is called for each connection."""
     return "; ".join(wrong_methods(cls))
 
 
@@ -112,14 +112,14 @@ def _wrong_methods(cls: type, contract: Mapping[str, Any], what: str) -> list[st
     own = {name for name, value in vars(cls).items() if inspect.isfunction(value) and name[0] != "_"}
     for name in sorted(own - contract.keys()):
         meant = difflib.get_close_matches(name, contract, n=1, cutoff=ALIKE)
-        # A shorter word is one of its own: close() beside closed().
+        # A shorter name may be intended: close() beside closed().
         if meant and meant[0] not in own and not meant[0].startswith(name):
             found.append(f"{name} is no method of {what}; did you mean {meant[0]}?")
     return found
 
 
 def _takes(method: Any, count: int) -> bool:
-    """Whether `method` can be called with that many arguments."""
+    """Whether `method` can be called with this number of arguments."""
     try:
         inspect.signature(method).bind(*range(count))
     except TypeError:
