@@ -180,6 +180,16 @@ class Health:
             self._ejections, self._ejected_until = 0, None
         return None
 
+    def is_told_again(self, identity: str, verdict: Verdict, seconds: float) -> bool:
+        """
+        Whether one check says for sure what it has said before, which has been counted then.
+
+        :param seconds: how long it took.
+        """
+        check = self.checks[identity]
+        check.seconds = seconds
+        return verdict is check.verdict and not check.undecided and not self.is_ejected
+
     def checked(
         self, identity: str, verdict: Verdict, now: float, seconds: float, rise: int = 2, fall: int = 3
     ) -> StateChange | None:

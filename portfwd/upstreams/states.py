@@ -100,7 +100,9 @@ class TargetStates:
         self, health: Health, identity: str, verdict: Verdict, seconds: float, rise: int, fall: int
     ) -> None:
         """A check of a target has a verdict; the parameters are those of `Health.checked`."""
-        wishes = (verdict.share, health.checks[identity].verdict.share) != (None, None)
+        if health.is_told_again(identity, verdict, seconds):
+            return  # a target that is well says the same for years
+        wishes = verdict.share is not None or health.checks[identity].verdict.share is not None
         share = health.share if wishes else 1.0
         change = health.checked(identity, verdict, self.seconds(), seconds, rise, fall)
         if wishes and change is None and health.share != share:

@@ -34,11 +34,10 @@ from portfwd.service.daemon.reading import in_thread
 from portfwd.service.tls.targets import ClientSide
 from portfwd.streams.stream import Loss, Stream, Watched
 from portfwd.upstreams.checks.api import CheckCarrier, CheckConversation, CheckReply, Subject
-from portfwd.upstreams.connect import SocketAttempt, dial_error
+from portfwd.upstreams.connect import dial_error
 from portfwd.upstreams.datagrams import connect_datagrams
 from portfwd.upstreams.health import Verdict
-from portfwd.upstreams.timeout_queue import TimeoutQueue
-from portfwd.values import Address, InetAddress, Side, UnixAddress, is_literal
+from portfwd.values import Address, InetAddress, Side, is_literal
 
 #: Seconds that a server gets to close after the last word, before the connection is reset.
 LAST_WORD: Final = 1.0
@@ -46,9 +45,6 @@ LAST_WORD: Final = 1.0
 MAX_OUTPUT: Final = 4096
 #: Bytes of one datagram.
 MAX_DATAGRAM: Final = 65535
-
-#: What a `ConnectRun` says that was answered.
-CONNECTED: Final = Verdict(True, "connected")
 
 Done = Callable[["Verdict | None"], None]
 
@@ -101,19 +97,18 @@ def subject_of(destination: Destination, token: str) -> Subject:
     return Subject(destination.label, token=token)
 
 
-def plain_address(ready: ReadyCheck, destination: Destination, context: RelayContext) -> Address | None:
-    """The address of a check that is a `ConnectRun`; None for another check."""
+def plain_address(ready: ReadyCheck, destination: Destination, context: RelayContext) -> InetAddress | None:
+    """The address of a check that needs no more than a connect to it; None for another check."""
     address = destination.address
-    plain = destination.tls is None and destination.endpoint is None and context.platform.own_sockets
-    known = isinstance(address, UnixAddress) or (
-        isinstance(address, InetAddress) and is_literal(address.host)
-    )
+    plain = destination.tls is None and destination.endpoint is None and context.sockets is not None
     streams = ready.check.carrier in (CheckCarrier.STREAM, CheckCarrier.PLAIN)
-    return address if ready.check.only_connects and streams and plain and known else None
+    if not (ready.check.only_connects and streams and plain and isinstance(address, InetAddress)):
+        return None
+    return address if is_literal(address.host) else None
 
 
 def make_run(ready: ReadyCheck, destination: Destination, context: RelayContext, done: Done) -> Run:
-    """One check of `destination`, which `check_destination` has made; for all checks but a `ConnectRun`."""
+    """One check of `destination`, which `check_destination` has made; of those without `plain_address`."""
     check, subject = ready.check, subject_of(destination, secrets.token_hex(12))
     if check.carrier is CheckCarrier.COMMAND:
         return CommandRun(ready, subject, context, done)
@@ -125,40 +120,6 @@ def make_run(ready: ReadyCheck, destination: Destination, context: RelayContext,
 def verdict_of(problem: DialError) -> Verdict | None:
     """What it says of a target that it cannot be reached; None: it is our own trouble."""
     return None if isinstance(problem, OutOfResources) else Verdict(False, str(problem))
-
-
-class ConnectRun(SocketAttempt):
-    """A connect and a reset: the check ``tcp`` of a plain target. It costs little, as there may be many."""
-
-    judged = False
-
-    def __init__(
-        self,
-        context: RelayContext,
-        address: Address,
-        destination: Destination,
-        timeouts: TimeoutQueue,
-        done: Done,
-    ) -> None:
-        poller = None if context.sockets is None else context.sockets.poller
-        # Nothing is sent, so what is set on sockets of sessions does not matter.
-        super().__init__(
-            context.reactor, address, destination.options, timeouts.seconds, None, poller, (), timeouts
-        )
-        self._done = done
-
-    def failed(self, failure: Failure) -> None:
-        """Our own code failed when the outcome came."""
-        self.cancel()
-        self._done(None)
-
-    def _succeed(self, sock: socket.socket) -> None:
-        # A reset, as HAProxy does: no state is left behind on either side.
-        self._close(sock)
-        self._done(CONNECTED)
-
-    def _fail(self, problem: DialError) -> None:
-        self._done(verdict_of(problem))
 
 
 class StreamRun:

@@ -9,12 +9,14 @@ targets that no newer rule has.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
+from functools import partial
 from heapq import heappop, heappush
+from math import ceil
 from random import random
 from typing import Final, cast
 
+from attrs import evolve
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
@@ -25,18 +27,11 @@ from portfwd.relay.context import RelayContext
 from portfwd.relay.destination import Destination
 from portfwd.relay.live import LiveRule
 from portfwd.service.build.checks import ReadyCheck
-from portfwd.service.run.check_runs import (
-    CONNECTED,
-    ConnectRun,
-    Run,
-    check_destination,
-    make_run,
-    plain_address,
-)
+from portfwd.service.run.check_runs import Run, check_destination, make_run, plain_address
+from portfwd.service.run.connect_run import ConnectRun
 from portfwd.upstreams.checks.api import CheckCarrier
 from portfwd.upstreams.health import Verdict
 from portfwd.upstreams.states import TargetHealth
-from portfwd.upstreams.timeout_queue import TimeoutQueue
 
 #: Seconds in which the first check of a target begins, so that what is down is known soon.
 SOON: Final = 0.5
@@ -46,50 +41,62 @@ FEW: Final = 50
 MAX_PROGRAMS: Final = 8
 #: Seconds after which a check that found no place for its program tries again.
 BUSY: Final = 0.1
-#: Seconds of which checks begin together: a turn of the reactor costs as much as a check.
+#: Seconds of which checks begin together: a turn of the reactor costs as much as a check. An answer that does
+#: not come is noticed by as much too late.
 TICK: Final = 0.05
 
 
 class Schedule:
-    """Calls checkers when they are due: one timer for all, and those of one `TICK` together."""
+    """Wakes checkers: one timer for all, and those of one `TICK` together."""
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
-        self._due: list[tuple[float, int, Checker]] = []
-        self._count = 0
+        # By number of the tick; a heap of thousands of checkers would cost as much as the checks.
+        self._due: dict[int, list[Checker]] = {}
+        self._ticks: list[int] = []
         self._timer: IDelayedCall | None = None
-        self._timer_at = 0.0
+        self._timer_at = 0
 
     def __repr__(self) -> str:
-        return f"<Schedule {len(self._due)} due>"
+        return f"<Schedule {sum(map(len, self._due.values()))} due>"
 
-    def after(self, seconds: float, checker: Checker) -> None:
-        """Begin a check of `checker` in `seconds`."""
-        at = math.ceil((self._clock.seconds() + seconds) / TICK) * TICK
-        self._count += 1
-        heappush(self._due, (at, self._count, checker))
-        if self._timer is None or at < self._timer_at:
-            self._wait(at)
+    def at(self, when: float, checker: Checker) -> None:
+        """Wake `checker` at `when`, or soon after."""
+        tick = ceil(when / TICK)
+        due = self._due.get(tick)
+        if due is not None:
+            due.append(checker)
+            return
+        self._due[tick] = [checker]
+        heappush(self._ticks, tick)
+        if self._timer is None or tick < self._timer_at:
+            self._wait(tick)
 
-    def _wait(self, at: float) -> None:
+    def _wait(self, tick: int) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer_at = at
-        self._timer = self._clock.callLater(max(0.0, at - self._clock.seconds()), self._call)
+        self._timer_at = tick
+        self._timer = self._clock.callLater(max(0.0, tick * TICK - self._clock.seconds()), self._call)
 
     def _call(self) -> None:
         self._timer = None
-        now, due = self._clock.seconds() + TICK / 2, self._due
-        for _ in range(min(AT_ONCE, len(due))):
-            if due[0][0] > now:
-                break
-            heappop(due)[2].begin()
-        if due and self._timer is None:
-            self._wait(due[0][0])
+        now, left = self._clock.seconds() + TICK / 2, AT_ONCE
+        while left and self._ticks and self._ticks[0] * TICK <= now:
+            due = self._due[self._ticks[0]]
+            now_due, due[:left] = due[:left], []
+            left -= len(now_due)
+            if not due:
+                del self._due[heappop(self._ticks)]
+            for checker in now_due:
+                checker.wake(now)
+        # Those that were woken wait for something again; those that are left come in the next turn.
+        if self._ticks and (self._timer is None or self._ticks[0] < self._timer_at):
+            self._wait(self._ticks[0])
 
     def clear(self) -> None:
         """Forget all checkers."""
         self._due.clear()
+        self._ticks.clear()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -104,12 +111,11 @@ class Checker:
         """:param destination: where the check goes; see `check_destination`."""
         self._checks = checks
         self._health = health
-        self._ready = ready
+        self._state = health.checks[ready.identity]
         self._run: Run | None = None
-        self._begun = 0.0
+        self._begun = self._next_at = self._wake_at = 0.0
         self._is_stopped = False
         self.update(ready, destination)
-        self._limit: IDelayedCall | None = None
 
     def __repr__(self) -> str:
         state = "under way" if self._run is not None else "waiting"
@@ -118,40 +124,65 @@ class Checker:
     def update(self, ready: ReadyCheck, destination: Destination) -> None:
         """Go on with another timing, or other options of the target."""
         self._ready, self._destination = ready, destination
-        self._plain = plain_address(ready, destination, self._checks.context)
-        self._connected = Verdict(True, f"check {ready.name}: {CONNECTED.cause}")
+        context = self._checks.context
+        address, sockets = plain_address(ready, destination, context), context.sockets
+        self._connect: ConnectRun | None = None
+        if address is not None and sockets is not None:
+            # Always the same verdict: so it is known that it says nothing new.
+            told = partial(self._judged, Verdict(True, f"check {ready.name}: connected"))
+            self._connect = ConnectRun(address, destination.options.src, sockets.poller, told, self._done)
 
     def start(self, *, few: bool) -> None:
         """Begin soon."""
         most = min(SOON, self._ready.timing.inter) if few else self._ready.timing.inter
-        self._checks.schedule.after(random() * most, self)  # noqa: S311
+        self._next_at = self._checks.reactor.seconds() + random() * most  # noqa: S311
+        self._wait_until(self._next_at)
 
     def stop(self) -> None:
         """Check no more."""
         self._is_stopped = True
-        if self._limit is not None and self._limit.active():
-            self._limit.cancel()
         run, self._run = self._run, None
         if run is not None:
             run.cancel()
             self._checks.ended(self._ready)
 
-    def begin(self) -> None:
-        """It is due."""
-        if self._is_stopped:
+    def _wait_until(self, when: float) -> None:
+        self._wake_at = when
+        self._checks.schedule.at(when, self)
+
+    def wake(self, now: float) -> None:
+        """Begin the next check, or end one that takes too long."""
+        if self._is_stopped or now < self._wake_at:
             return
-        checks, ready = self._checks, self._ready
-        self._begun = checks.reactor.seconds()
-        if not checks.may_begin(ready):
-            checks.schedule.after(BUSY, self)
-            return
-        run: Run
-        if self._plain is not None:
-            timeouts = checks.timeouts(ready.timing.timeout)
-            run = ConnectRun(checks.context, self._plain, self._destination, timeouts, self._done)
+        if self._run is not None:
+            if now < self._begun + self._ready.timing.timeout:
+                self._wait_until(self._begun + self._ready.timing.timeout)
+                return
+            self._run.cancel()
+            self._done(self._too_late)
+        if now < self._next_at:
+            self._wait_until(self._next_at)
         else:
+            self._begin()
+
+    @property
+    def _too_late(self) -> Verdict:
+        return Verdict(False, f"no answer within {self._ready.timing.timeout:g} s")
+
+    def _begin(self) -> None:
+        checks, ready = self._checks, self._ready
+        self._begun = now = checks.reactor.seconds()
+        if not checks.may_begin(ready):
+            self._next_at = now + BUSY
+            self._wait_until(self._next_at)
+            return
+        timing = ready.timing
+        undecided = self._state.undecided
+        self._next_at = now + timing.wait(undecided=undecided, draw=random())  # noqa: S311
+        self._wait_until(min(self._next_at, now + timing.timeout))
+        run: Run | None = self._connect
+        if run is None:
             run = make_run(ready, self._destination, checks.context, self._done)
-            self._limit = checks.reactor.callLater(ready.timing.timeout, self._timed_out)
         self._run = run
         try:
             run.start()
@@ -159,34 +190,30 @@ class Checker:
             log_failure(checks.log, "{checker!r}: it could not be begun", checker=self)
             self._done(None)
 
-    def _timed_out(self) -> None:
-        run = self._run
-        if run is not None:
-            run.cancel()
-            self._done(Verdict(False, f"no answer within {self._ready.timing.timeout:g} s"))
-
     def _done(self, verdict: Verdict | None) -> None:
+        """A check is over; the cause gets its name."""
+        if verdict is not None:
+            name = f"check {self._ready.name}"
+            verdict = evolve(verdict, cause=f"{name}: {verdict.cause}" if verdict.cause else name)
+        self._judged(verdict)
+
+    def _judged(self, verdict: Verdict | None) -> None:
         run, self._run = self._run, None
         if run is None:
             return
         checks, ready = self._checks, self._ready
         checks.ended(ready)
-        if self._limit is not None and self._limit.active():
-            self._limit.cancel()
         now = checks.reactor.seconds()
         if verdict is not None and (run.judged or not ready.check.silent):
-            told = self._connected if verdict is CONNECTED else self._named(verdict)
             checks.context.targets.checked(
-                self._health, ready.identity, told, now - self._begun, ready.timing.rise, ready.timing.fall
+                self._health, ready.identity, verdict, now - self._begun, ready.timing.rise, ready.timing.fall
             )
-        undecided = self._health.checks[ready.identity].undecided
-        wait = ready.timing.wait(undecided=undecided, draw=random())  # noqa: S311
-        checks.schedule.after(max(0.0, self._begun + wait - now), self)
-
-    def _named(self, verdict: Verdict) -> Verdict:
-        """`verdict` with the name of the check in its cause."""
-        cause = f"check {self._ready.name}: {verdict.cause}" if verdict.cause else f"check {self._ready.name}"
-        return Verdict(verdict.passed, cause, verdict.drain, verdict.share)
+        if ready.timing.fastinter is None:
+            return
+        wait = ready.timing.wait(undecided=self._state.undecided, draw=random())  # noqa: S311
+        self._next_at = self._begun + wait
+        if self._next_at < self._wake_at:
+            self._wait_until(max(now, self._next_at))
 
 
 class Checks:
@@ -212,7 +239,6 @@ class Checks:
         self._rules = rules
         self._runs = False
         self._checkers: dict[tuple[TargetHealth, str], Checker] = {}
-        self._timeouts: dict[float, TimeoutQueue] = {}
         self._programs = 0
 
     def __repr__(self) -> str:
@@ -262,13 +288,6 @@ class Checks:
                 checker.start(few=few)
             else:
                 checker.update(ready, there)
-
-    def timeouts(self, seconds: float) -> TimeoutQueue:
-        """The queue of all checks with that ``timeout``."""
-        found = self._timeouts.get(seconds)
-        if found is None:
-            found = self._timeouts[seconds] = TimeoutQueue(self.reactor, seconds)
-        return found
 
     def may_begin(self, ready: ReadyCheck) -> bool:
         """Whether there is a descriptor, and a place for a program, for one more check; it is taken then."""
