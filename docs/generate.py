@@ -14,19 +14,23 @@ Writes listings and tables into the pages, so that they can be read without a bu
 
 A test fails where a page is not current. It changes nothing else of a page. The command also writes
 the picture of `docs.pictures`, manual pages and completions (`docs.program_files`), a dashboard
-(`docs.dashboard`), and colours for editors (`docs.syntax`).
+(`docs.dashboard`), colours for editors (`docs.syntax`), and the description of the web API.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from docs import api, pictures, tables
 from docs.dashboard import dashboard
+from portfwd.admin.web.openapi import describe
+from portfwd.version import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
+DESCRIPTION = ROOT / "docs" / "reference" / "openapi.json"
 DASHBOARD = ROOT / "examples" / "grafana" / "portfwd.json"
 LISTING = re.compile(
     r'^<!-- listing: (?P<file>\S+)(?: from "(?P<start>[^"]+)")?(?: after "(?P<after>[^"]+)")?'
@@ -112,6 +116,10 @@ def main() -> None:
         DASHBOARD.parent.mkdir(exist_ok=True)
         DASHBOARD.write_text(dashboard())
         print(DASHBOARD.relative_to(ROOT))
+    text = json.dumps(describe(__version__), indent=1) + "\n"
+    if not DESCRIPTION.exists() or DESCRIPTION.read_text() != text:
+        DESCRIPTION.write_text(text)
+        print(DESCRIPTION.relative_to(ROOT))
     try:
         from docs import program_files, syntax
     except ImportError as problem:

@@ -17,6 +17,7 @@ from attrs import NOTHING, has
 from attrs import fields as attrs_fields
 
 from portfwd.admin.commands import COMMANDS
+from portfwd.admin.web import reading
 from portfwd.cli.main import make_parser
 from portfwd.filters.api import FilterFactory, IFilterFactory, IStarting, Verdict
 from portfwd.filters.events import EVENTS
@@ -255,6 +256,25 @@ def control_commands(_word: str = "") -> str:
         ("request", "what it does", "level"),
         ((f"`{one.usage}`", f"{one.about}.", one.level.value) for one in COMMANDS.values()),
     )
+
+
+def web_resources(_word: str = "") -> str:
+    """Every resource of the web API."""
+    rows = []
+    for one in COMMANDS.values():
+        place = "/".join([one.name, *(f"{{{each.name}}}" for each in reading.in_path(one))])
+        for method in reading.methods(one):
+            if method == "HEAD":
+                continue
+            posted = method == "POST"
+            taken = reading.in_body(one) if posted else reading.in_query(one)
+            needed = (
+                reading.needed_in_body(one) if posted else [each.name for each in one.words[: one.needed]]
+            )
+            names = ", ".join(f"`{each.name}`{'' if each.name in needed else '?'}" for each in taken)
+            level = "operator" if posted or one.steers_from == 0 else "read"
+            rows.append((f"`{method} {place}`", names, level))
+    return table(("resource below `/api/v1/`", "parameters; those with `?` may be left out", "level"), rows)
 
 
 def command_help(word: str) -> str:

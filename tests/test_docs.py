@@ -12,6 +12,7 @@ import ast
 import configparser
 import contextlib
 import fcntl
+import json
 import os
 import re
 import shlex
@@ -32,6 +33,7 @@ from docs import pictures, tables
 from docs.api import API
 from docs.generate import TABLE, current, excerpt, pages, stale
 from portfwd.admin.commands import COMMANDS
+from portfwd.admin.web.openapi import describe
 from portfwd.cli.main import make_parser
 from portfwd.filters.registry import BUILT_IN
 from portfwd.logs.access_log import AccessLog as AccessLines
@@ -48,6 +50,7 @@ from portfwd.service.daemon.notify import STATUS_INTERVAL
 from portfwd.service.tls import problems as tls_problems
 from portfwd.upstreams.checks.registry import BUILT_IN as CHECKS
 from portfwd.values import CloseReason, FlowSummary, InetAddress, SessionSummary, Side
+from portfwd.version import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -536,6 +539,7 @@ class TableTests(SynchronousTestCase):
         pages = {
             "log-formats.md": LOG_OPTIONS,
             "control.md": admin_lines.ADMIN_OPTIONS,
+            "web.md": admin_lines.WEB_OPTIONS,
             "../how-to/python-prompt.md": admin_lines.MANHOLE_OPTIONS,
         }
         for name, options in pages.items():
@@ -579,6 +583,15 @@ class TableTests(SynchronousTestCase):
     def test_control_commands(self) -> None:
         """One row for each command of the control socket."""
         self.assertEqual(len(tables.control_commands().splitlines()), 2 + len(COMMANDS))
+
+    def test_web_resources(self) -> None:
+        """Each command is a resource of the web API, and the description beside the page is that of today."""
+        resources = {
+            row.split("`")[1].split()[1].partition("/")[0] for row in tables.web_resources().splitlines()[2:]
+        }
+        self.assertEqual(resources, set(COMMANDS))
+        text = (DOCS / "reference" / "openapi.json").read_text("utf-8")
+        self.assertEqual(json.loads(text), json.loads(json.dumps(describe(__version__))))
 
     def test_command_help(self) -> None:
         """The command line's page has what ``--help`` says of each command."""

@@ -57,7 +57,7 @@ WORDS = (
     "->", ":", "::", ":1", "127.0.0.1", "[::1]", "unix:", "tls:", "udp:", "endpoint:", "systemd:", '"',
     "\\", "#", "\n", " ", "  ", "\t", "=", ",", "/", "-", "*", "?", "0", "65536", "1h30m", "64KiB", "on",
     "off", "allow", "deny", "filter", "route", "target", "default", "include", "admin", "manhole",
-    "metrics", "limits", "log", "idle=", "cert=", "mode=", "relay=", "[", "]", "(", ")", "{", "}",
+    "metrics", "web", "limits", "log", "idle=", "cert=", "mode=", "relay=", "[", "]", "(", ")", "{", "}",
     "sessions", "top", "kill", "faults", "tap", "explain", "rule=", "client=", "limit=", "interval=",
     "[[forwarding_rules]]", "bind_port", "'''", "\ufeff", "\u2028", "\0", "\ud800", "x" * 300, "9" * 60,
     "::ffff:", "%eth0", "a.b.", "HTTP/1.1\r\n", "Host: ", "CONNECT ", "GET / ", "PROXY TCP4 ",

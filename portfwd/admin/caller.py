@@ -67,7 +67,7 @@ class Caller:
         :raises OperatorError: always for them.
         """
         if self.level is not Level.OPERATOR:
-            raise OperatorError("forbidden", "this socket is for looking only (level=read)")
+            raise OperatorError("forbidden", "this is for looking only (level=read)")
         self._steered()
 
     async def each(self, things: Iterable[T], visit: Callable[[T], None]) -> None:

@@ -1,14 +1,16 @@
 # -*- test-case-name: tests.rules.test_admin_lines -*-
 """
-The directives ``admin`` and ``manhole``: control sockets and Python prompts for operators.
+The directives ``admin``, ``web`` and ``manhole``: control sockets, web listeners and Python prompts.
 
 ::
 
     admin   unix:/run/portfwd/admin.sock mode=0660 level=operator
+    web     127.0.0.1:8080
+    web     127.0.0.1:8081 level=operator token-file=/etc/portfwd/web-token host=portfwd.example.com
     manhole ssh:127.0.0.1:2222 keys=/etc/portfwd/shell-keys host-key=/etc/portfwd/shell-host-key
     manhole unix:/run/portfwd/shell/ssh.sock keys=/etc/portfwd/shell-keys
 
-Both may be repeated. A line that would let every user of the machine or of the network control the forwarder
+All may be repeated. A line that would let every user of the machine or of the network control the forwarder
 is refused. The permissions of files and directories are checked when they are opened.
 """
 
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 import enum
 import ipaddress
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -26,7 +29,7 @@ from portfwd.rules import readers
 from portfwd.rules.addresses import Role, read_path, read_place
 from portfwd.rules.clauses import split_options
 from portfwd.rules.findings import shown, suggestion
-from portfwd.rules.model import NOWHERE, Directive, Kind, Ruleset
+from portfwd.rules.model import NOWHERE, Directive, Kind, ListenOptions, ListenSpec, Ruleset
 from portfwd.rules.readers import ValueKind
 from portfwd.rules.reading import FileScope, Reading
 from portfwd.rules.tokens import Line, Word, WordFault
@@ -35,6 +38,7 @@ from portfwd.values import Address, InetAddress, UnixAddress
 #: Permission bits: only the owner, as for a unix socket of a rule.
 ADMIN_MODE: Final = 0o600
 _OTHERS_WRITE: Final = 0o002
+_HOST_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?")
 
 
 class Level(enum.Enum):
@@ -76,6 +80,24 @@ class ManholeSpec:
     where: Location = field(default=NOWHERE, eq=False, repr=False)
 
 
+@frozen
+class WebSpec:
+    """
+    One listener of HTTP.
+
+    :ivar listen: one port, or a unix socket.
+    :ivar level: what those may do whom it serves.
+    :ivar token: the file of the token that they need, as written; None: they need none.
+    :ivar hosts: names that it is known by, beside ``localhost`` and literal addresses.
+    """
+
+    listen: ListenSpec
+    level: Level = Level.READ
+    token: str | None = None
+    hosts: tuple[str, ...] = ()
+    where: Location = field(default=NOWHERE, eq=False, repr=False)
+
+
 def admin_specs(ruleset: Ruleset) -> tuple[AdminSpec, ...]:
     """The control sockets of `ruleset`."""
     return tuple(_again(_admin_spec, one) for one in ruleset.directives if one.name == "admin")
@@ -84,6 +106,11 @@ def admin_specs(ruleset: Ruleset) -> tuple[AdminSpec, ...]:
 def manhole_specs(ruleset: Ruleset) -> tuple[ManholeSpec, ...]:
     """The manholes of `ruleset`."""
     return tuple(_again(_manhole_spec, one) for one in ruleset.directives if one.name == "manhole")
+
+
+def web_specs(ruleset: Ruleset) -> tuple[WebSpec, ...]:
+    """The web listeners of `ruleset`."""
+    return tuple(_again(_web_spec, one) for one in ruleset.directives if one.name == "web")
 
 
 def read_admin(reading: Reading, scope: FileScope, line: Line, words: list[Word]) -> None:
@@ -96,13 +123,26 @@ def read_manhole(reading: Reading, scope: FileScope, line: Line, words: list[Wor
     _read(reading, line, words, _MANHOLE, _manhole_spec)
 
 
+def read_web(reading: Reading, scope: FileScope, line: Line, words: list[Word]) -> None:
+    """Read ``web ADDRESS|unix:PATH [mode=BITS] [level=read|operator] [token-file=FILE] [host=NAME,…]``."""
+    _read(reading, line, words, _WEB, _web_spec)
+
+
 _ADMIN: Final[Mapping[str, ValueKind]] = {"mode": readers.mode(), "level": readers.choice(Level)}
+_WEB: Final[Mapping[str, ValueKind]] = {
+    **_ADMIN,
+    "token-file": readers.text("file"),
+    "host": readers.text("name"),
+}
 _MANHOLE: Final[Mapping[str, ValueKind]] = {"keys": readers.text("file"), "host-key": readers.text("file")}
-#: The options of ``admin`` and ``manhole`` lines.
+_KINDS: Final = {"admin": _ADMIN, "web": _WEB, "manhole": _MANHOLE}
+#: The options of ``admin``, ``web`` and ``manhole`` lines.
 ADMIN_OPTIONS: Final = tuple(_ADMIN)
+WEB_OPTIONS: Final = tuple(_WEB)
 MANHOLE_OPTIONS: Final = tuple(_MANHOLE)
 _EXAMPLES: Final = {
     "admin": "such as admin unix:/run/portfwd/admin.sock",
+    "web": "such as web 127.0.0.1:8080",
     "manhole": "such as manhole ssh:127.0.0.1:2222 keys=/etc/portfwd/shell-keys",
 }
 
@@ -162,7 +202,7 @@ def _read_option(
 
 def _again(spec: _Spec, directive: Directive) -> Any:
     """Parse a directive that was checked before."""
-    kinds = _ADMIN if directive.name == "admin" else _MANHOLE
+    kinds = _KINDS[directive.name]
     text = directive.words[0]
     values = {key: kinds[key].read(value) for key, value in directive.options}
     return spec(Word(text, 1, len(text), len(text)), values, directive.where)
@@ -196,13 +236,50 @@ def _admin_spec(address: Word, values: Mapping[str, Any], where: Location) -> Ad
         )
     mode, level = values.get("mode", ADMIN_MODE), values.get("level", Level.OPERATOR)
     path = _unix_path(rest)
+    _check_mode(mode, level)
+    return AdminSpec(path, mode, level, where)
+
+
+def _check_mode(mode: int, level: Level) -> None:
+    """:raises WordFault: everybody could steer."""
     if level is Level.OPERATOR and mode & _OTHERS_WRITE:
         raise WordFault(
             "bad-value",
             f"with mode={mode:04o} everybody on this machine could steer the forwarder",
             "write mode=0660 and give the file to a group, or level=read",
         )
-    return AdminSpec(path, mode, level, where)
+
+
+def _web_spec(address: Word, values: Mapping[str, Any], where: Location) -> WebSpec:
+    level, token = values.get("level", Level.READ), values.get("token-file")
+    hosts = tuple(values["host"].lower().split(",")) if "host" in values else ()
+    for name in hosts:
+        if not _HOST_NAME.fullmatch(name):
+            raise WordFault(
+                "bad-host",
+                f"{shown(name)} in host= is no name",
+                "write host=NAME, or NAMES with commas between",
+            )
+    if address.text.startswith("unix:"):
+        mode = values.get("mode", ADMIN_MODE)
+        if token is None:
+            _check_mode(mode, level)
+        path = _unix_path(address.text.removeprefix("unix:"))
+        listen = ListenSpec(Kind.UNIX, path=path, options=ListenOptions(mode=mode), where=where)
+        return WebSpec(listen, level, token, hosts, where)
+    place = read_place(address, Role.LISTEN, lambda name, protocol: None)
+    if place.kind is not Kind.TCP or place.ports is None or len(place.ports) > 1:
+        raise WordFault("bad-address", "web listens on one TCP port or unix socket", _EXAMPLES["web"])
+    if "mode" in values:
+        raise WordFault("option-does-not-fit", "'mode' has no meaning here: it needs a unix: address")
+    if level is Level.OPERATOR and token is None:
+        raise WordFault(
+            "missing-argument",
+            "level=operator needs token-file=FILE here: everybody who reaches the port could steer",
+            "a file with one word, such as 'openssl rand -base64 24' prints; or write web unix:PATH",
+        )
+    listen = ListenSpec(place.kind, place.host, place.ports, where=where)
+    return WebSpec(listen, level, token, hosts, where)
 
 
 def _manhole_spec(address: Word, values: Mapping[str, Any], where: Location) -> ManholeSpec:

@@ -2,8 +2,8 @@
 """
 The native directives ``default`` and ``log``, and the table of all directives.
 
-`portfwd.rules.whole_process` reads ``limits`` and ``metrics``; `portfwd.rules.admin_lines` reads ``admin``
-and ``manhole``.
+`portfwd.rules.whole_process` reads ``limits`` and ``metrics``; `portfwd.rules.admin_lines` reads ``admin``,
+``web`` and ``manhole``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Final
 
 from portfwd.rules import readers
-from portfwd.rules.admin_lines import read_admin, read_manhole
+from portfwd.rules.admin_lines import read_admin, read_manhole, read_web
 from portfwd.rules.clauses import ReadLine
 from portfwd.rules.findings import shown, suggestion
 from portfwd.rules.model import AccessLogFormat
@@ -89,6 +89,7 @@ NATIVE: Final[Mapping[str, ReadLine]] = MappingProxyType(
         "default": read_default,
         "log": read_log,
         "admin": read_admin,
+        "web": read_web,
         "metrics": read_metrics,
         "manhole": read_manhole,
         "limits": read_limits,

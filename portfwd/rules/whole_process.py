@@ -106,7 +106,7 @@ def metrics_listener(ruleset: Ruleset) -> ListenSpec | None:
 
 def wants_figures(ruleset: Ruleset) -> bool:
     """Whether the counts of closed sessions are needed later."""
-    return any(one.name in {"metrics", "admin", "manhole"} for one in ruleset.directives)
+    return any(one.name in {"metrics", "admin", "web", "manhole"} for one in ruleset.directives)
 
 
 def _no_services(name: str, protocol: str) -> int | None:

@@ -10,17 +10,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.resource import Resource
 
 from portfwd.admin import metrics_page
 from portfwd.admin.doors import Standing
-from portfwd.admin.metrics_page import (
-    IDLE,
-    MOST_UNREAD,
-    REQUEST_TIME,
-    STUCK,
-    PageOfMetrics,
-    WatchersFactory,
-)
+from portfwd.admin.metrics_page import PageOfMetrics, add_pages
+from portfwd.admin.web.connection import IDLE, MOST_UNREAD, REQUEST_TIME, STUCK, BoundedFactory
 
 #: Seconds of a turn of `Turning`.
 TURN = 0.001
@@ -126,7 +121,8 @@ class ServingTests(PageCase):
     def setUp(self) -> None:
         super().setUp()
         self.ready = True
-        self.factory = WatchersFactory(self.clock, self.pages, "text/x", lambda: self.ready)
+        root = add_pages(Resource(), self.pages, "text/x", lambda: self.ready)
+        self.factory = BoundedFactory(self.clock, root)
 
     def connect(self) -> tuple[Any, StringTransport]:
         """One connection."""

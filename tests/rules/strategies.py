@@ -201,6 +201,7 @@ acl = st.lists(st.builds(AclEntry, st.booleans(), patterns), max_size=3)
 DIRECTIVES = (
     Directive("metrics", ("127.0.0.1:9100",)),
     Directive("metrics", ("unix:/run/m",), (("mode", "0660"),)),
+    Directive("web", ("127.0.0.1:8080",), (("host", "a,b"),)),
     Directive("limits", (), (("max-conns", "100"),)),
     Directive("limits", (), (("rate-per-source", "5/s"), ("on-limit", "wait"))),
 )

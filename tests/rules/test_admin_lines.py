@@ -1,4 +1,4 @@
-"""Tests of `portfwd.rules.admin_lines`: the directives ``admin`` and ``manhole``."""
+"""Tests of `portfwd.rules.admin_lines`: the directives ``admin``, ``web`` and ``manhole``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,16 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.errors import RulesError
 from portfwd.rules import parse, parse_rule
-from portfwd.rules.admin_lines import AdminSpec, Level, ManholeSpec, admin_specs, manhole_specs
+from portfwd.rules.admin_lines import (
+    AdminSpec,
+    Level,
+    ManholeSpec,
+    WebSpec,
+    admin_specs,
+    manhole_specs,
+    web_specs,
+)
+from portfwd.rules.model import Kind, ListenOptions, ListenSpec, PortRange
 from portfwd.rules.queries.render import render
 from portfwd.values import InetAddress, UnixAddress
 
@@ -68,6 +77,60 @@ class AdminTests(SynchronousTestCase):
             self.assertIn(hint, error.problems[0].hint)
 
 
+class WebTests(SynchronousTestCase):
+    """``web``."""
+
+    def test_lines(self) -> None:
+        """A port or a path, who may do what, and by which names it is known."""
+        text = (
+            "web 127.0.0.1:8080\n"
+            "web [::1]:8081 level=operator token-file=t host=Portfwd.example.com,b\n"
+            "web unix:/run/w level=operator\n"
+            "web unix:w mode=0666\n"
+            "web unix:v mode=0666 level=operator token-file=t\n"
+        )
+        port, other = PortRange(8080, 8080), PortRange(8081, 8081)
+        self.assertEqual(
+            web_specs(parse(text, "f")),
+            (
+                WebSpec(ListenSpec(Kind.TCP, "127.0.0.1", port)),
+                WebSpec(
+                    ListenSpec(Kind.TCP, "::1", other), Level.OPERATOR, "t", ("portfwd.example.com", "b")
+                ),
+                WebSpec(
+                    ListenSpec(Kind.UNIX, path="/run/w", options=ListenOptions(mode=0o600)), Level.OPERATOR
+                ),
+                WebSpec(ListenSpec(Kind.UNIX, path="w", options=ListenOptions(mode=0o666))),
+                WebSpec(
+                    ListenSpec(Kind.UNIX, path="v", options=ListenOptions(mode=0o666)), Level.OPERATOR, "t"
+                ),
+            ),
+        )
+
+    def test_refused(self) -> None:
+        """What would let everybody steer, and what is no address, is refused where it stands."""
+        for text, expected in (
+            ("web", ("missing-argument", 1, 1)),
+            ("web level=read", ("missing-argument", 1, 1)),
+            ("web 127.0.0.1", ("missing-port", 1, 5)),
+            ("web 127.0.0.1:80-81", ("bad-address", 1, 5)),
+            ("web udp:127.0.0.1:80", ("bad-address", 1, 5)),
+            ("web tls:127.0.0.1:80", ("bad-address", 1, 5)),
+            ("web unix:@x", ("bad-path", 1, 10)),
+            ("web unix:", ("bad-path", 1, 10)),
+            ("web 127.0.0.1:80 level=operator", ("missing-argument", 1, 5)),
+            ("web 127.0.0.1:80 mode=0600", ("option-does-not-fit", 1, 5)),
+            ("web unix:x mode=0666 level=operator", ("bad-value", 1, 5)),
+            ("web 127.0.0.1:80 host=a,", ("bad-host", 1, 5)),
+            ("web 127.0.0.1:80 host=a:80", ("bad-host", 1, 5)),
+            ("web 127.0.0.1:80 token=x", ("unknown-option", 1, 18)),
+            ("web 127.0.0.1:80\nmetrics 127.0.0.1:80", ("listen-clash", 2, 1)),
+            ("web 127.0.0.1:80\n127.0.0.1:80 -> a:1", ("listen-clash", 2, 1)),
+            ("admin unix:x\nweb unix:./x", ("listen-clash", 2, 1)),
+        ):
+            self.assertEqual(codes(text), [expected], text)
+
+
 class ManholeTests(SynchronousTestCase):
     """``manhole``."""
 
@@ -109,10 +172,12 @@ class WholeTests(SynchronousTestCase):
     def test_written_back(self) -> None:
         """What `render` writes means the same."""
         text = f'{ADMIN} mode=0660\nmanhole unix:"/run/a b/ssh" keys="my keys"\n:1 -> a:1\n'
+        text += 'web unix:"/run/a b/web" level=operator token-file="my token" host=a,b\nweb [::1]:8080\n'
         ruleset = parse(text, "f")
         again = parse(render(ruleset), "f")
         self.assertEqual(admin_specs(again), admin_specs(ruleset))
         self.assertEqual(manhole_specs(again), manhole_specs(ruleset))
+        self.assertEqual(web_specs(again), web_specs(ruleset))
 
     def test_no_rule(self) -> None:
         """A rule of the command line cannot be one."""

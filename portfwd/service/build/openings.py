@@ -39,8 +39,9 @@ from twisted.internet.endpoints import clientFromString, serverFromString
 from zope.interface import directlyProvides
 
 from portfwd.admin.tight_files import LooseFile, check_private, read_tight
+from portfwd.admin.web.access import read_token
 from portfwd.errors import Location, Problem, Severity
-from portfwd.rules.admin_lines import ManholeSpec, admin_specs, manhole_specs
+from portfwd.rules.admin_lines import ManholeSpec, admin_specs, manhole_specs, web_specs
 from portfwd.rules.model import UNIX_KINDS, AccessLogFormat, FilterSpec, Kind, Ruleset
 from portfwd.rules.whole_process import metrics_listener
 from portfwd.service.build.targets import described
@@ -147,6 +148,12 @@ def openings(ruleset: Ruleset, reactor: Any = None) -> Iterator[Opening]:
         yield Opening(metrics.where, partial(_installed, "metrics", METRICS_MODULES))
         if metrics.kind is Kind.UNIX:
             yield Opening(metrics.where, partial(_directory_of_socket, metrics.path))
+    for web in web_specs(ruleset):
+        if web.listen.kind is Kind.UNIX:
+            yield Opening(web.where, partial(_directory_of_socket, web.listen.path))
+        if web.token is not None:
+            path = os.path.abspath(web.token)
+            yield Opening(web.where, partial(_judged, partial(read_token, path), path))
     for manhole in manhole_specs(ruleset):
         yield from _of_manhole(manhole)
     if ruleset.log.file is not None and ruleset.log.access is not AccessLogFormat.OFF:

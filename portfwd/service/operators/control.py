@@ -41,17 +41,19 @@ class ControlSockets(Service):
         specs: Sequence[AdminSpec],
         operator: Operator,
         drain: Callable[[], Deferred[None]],
+        turns: Turns | None = None,
     ) -> None:
         """
         :param specs: their paths are made absolute here: twistd changes directory later.
         :param drain: fires when the forwarder has stopped, which it starts to do then.
+        :param turns: shared with other operators; None for their own.
         """
         self._reactor = reactor
         self._specs = [(os.path.abspath(spec.path), spec) for spec in specs]
         self._operator = operator
         self._drain = drain
         self._doors: list[Door] = []
-        self._turns = Turns(reactor)
+        self._turns = Turns(reactor) if turns is None else turns
         self._log = Logger()
 
     def privilegedStartService(self) -> None:

@@ -1,8 +1,9 @@
 # -*- test-case-name: tests.service.operators.test_operators -*-
 """
-What the ``admin`` and ``manhole`` lines of a ruleset ask for, made and joined to the forwarder.
+What the ``admin``, ``web`` and ``manhole`` lines of a ruleset ask for, made and joined to the forwarder.
 
-Without such lines nothing is made, and nothing of Twisted's SSH is imported.
+Without such lines nothing is made, and nothing of Twisted's SSH is imported. Control sockets and web
+listeners share their turns: all operators together get one slice of time.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from typing import Any
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 
+from portfwd.admin.turns import Turns
 from portfwd.kernel.reactor import Reactor
-from portfwd.rules.admin_lines import admin_specs, manhole_specs
+from portfwd.rules.admin_lines import admin_specs, manhole_specs, web_specs
 from portfwd.rules.model import Ruleset
 from portfwd.service.operators.control import ControlSockets
 from portfwd.service.operators.operating import Operating
+from portfwd.service.operators.web import WebListeners
 from portfwd.service.run.forwarder import Forwarder
 
 
@@ -37,11 +40,11 @@ def add_operators(
         changed code of filters is wanted.
     :param stop: ends the program.
     :returns: what makes files of their sockets again that are gone; each says what it cannot make.
-    :raises StartError: a manhole's files are not good, or Twisted's SSH is not installed.
+    :raises StartError: files of a manhole or a token are not good, or Twisted's SSH is not installed.
     """
-    doors, shells = admin_specs(ruleset), manhole_specs(ruleset)
+    doors, shells, webs = admin_specs(ruleset), manhole_specs(ruleset), web_specs(ruleset)
     renewals: list[Callable[[], Iterable[str]]] = []
-    if not doors and not shells:
+    if not doors and not shells and not webs:
         return renewals
     operating = Operating(forwarder, reactor, reload=reload, stop=stop)
     if shells:
@@ -50,8 +53,13 @@ def add_operators(
         made = make_shells(shells, operating, forwarder, reactor)
         made.setServiceParent(parent)
         renewals.append(made.renew)
+    turns = Turns(reactor)
+    if webs:
+        pages = WebListeners(reactor, webs, operating, forwarder, turns)
+        pages.setServiceParent(parent)
+        renewals.append(pages.renew)
     if doors:
-        control = ControlSockets(reactor, doors, operating, forwarder.stopService)
+        control = ControlSockets(reactor, doors, operating, forwarder.stopService, turns)
         control.setServiceParent(parent)
         renewals.append(control.renew)
     return renewals

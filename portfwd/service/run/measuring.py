@@ -13,12 +13,15 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
+from functools import partial
 from typing import Any, Final, Protocol
 
 from twisted.logger import Logger
+from twisted.web.resource import Resource
 
 from portfwd.admin.doors import Door, renew_all
-from portfwd.admin.metrics_page import MOST_CONNECTIONS, PageOfMetrics, WatchersFactory
+from portfwd.admin.metrics_page import MOST_CONNECTIONS, PageOfMetrics, add_pages
+from portfwd.admin.web.connection import BoundedFactory
 from portfwd.errors import StartError
 from portfwd.kernel.pipes import PipePool
 from portfwd.kernel.reactor import Reactor
@@ -176,6 +179,57 @@ def _add_states(live: LiveRule, figures: RuleFigures) -> None:
                 figures.target_checks[destination.label, names.get(identity, identity)] = check.seconds
 
 
+class FigurePages:
+    """
+    The pages of a forwarder's figures, for whoever serves them.
+
+    :ivar content_type: of ``/metrics``.
+    """
+
+    def __init__(
+        self, reactor: Reactor, forwarder: Measured, wall_clock: Callable[[], float] = time.time
+    ) -> None:
+        """
+        Make the pages ready.
+
+        :raises ImportError: prometheus-client is not installed.
+        """
+        from portfwd.metrics.exposition import CONTENT_TYPE, expose
+
+        self.content_type = CONTENT_TYPE
+        self._reactor: Any = reactor
+        self._forwarder = forwarder
+        self._expose = expose
+        self._wall_clock = wall_clock
+        self._started_at = 0.0
+        self._lag = LagMeter(reactor)
+        self._pages = PageOfMetrics(self._reactor, self._page)
+
+    def __repr__(self) -> str:
+        return f"<FigurePages {self._pages!r}>"
+
+    def add_to(self, root: Resource) -> Resource:
+        """Put them below `root`, and return it."""
+        return add_pages(root, self._pages, self.content_type, lambda: self._forwarder.is_ready)
+
+    def start(self) -> None:
+        """Begin to look how late the reactor is."""
+        self._started_at = self._wall_clock()
+        self._lag.start()
+
+    def stop(self) -> None:
+        """Make no more of them; they cannot be started again."""
+        self._lag.stop()
+        self._pages.stop()
+
+    def _page(self) -> Iterator[bytes]:
+        figures = Figures(version=__version__, started_at=self._started_at, lags=self._lag.lags)
+        figures.filters = self._forwarder.filter_metrics
+        for _ in measure(self._forwarder, figures):
+            yield b""
+        yield from self._expose(figures)
+
+
 class Watchers:
     """
     The listener of a ``metrics`` line, and the pages behind it.
@@ -197,19 +251,10 @@ class Watchers:
 
         :raises StartError: prometheus-client is not installed.
         """
-        try:
-            from portfwd.metrics.exposition import CONTENT_TYPE, expose
-        except ImportError as problem:
-            raise StartError([missing(spec)]) from problem
         self._reactor: Any = reactor
         self._spec = spec
-        self._forwarder = forwarder
-        self._expose = expose
-        self._content_type = CONTENT_TYPE
-        self._wall_clock = wall_clock
-        self._started_at = 0.0
+        self._make = partial(FigurePages, reactor, forwarder, wall_clock)
         self._door: Door | None = None
-        self._lag = LagMeter(reactor)
         self._make_pages()
         self.address = ""
 
@@ -217,10 +262,11 @@ class Watchers:
         return f"<Watchers {self.address or 'not bound'} {self._pages!r}>"
 
     def _make_pages(self) -> None:
-        self._pages = PageOfMetrics(self._reactor, self._page)
-        self._site = WatchersFactory(
-            self._reactor, self._pages, self._content_type, lambda: self._forwarder.is_ready
-        )
+        try:
+            self._pages = self._make()
+        except ImportError as problem:
+            raise StartError([missing(self._spec)]) from problem
+        self._site = BoundedFactory(self._reactor, self._pages.add_to(Resource()))
 
     def bind(self) -> None:
         """
@@ -265,26 +311,17 @@ class Watchers:
             raise StartError([cannot_listen("metrics", address, problem, self._spec.where)]) from problem
         where = door.listener.address
         self.address = str(where) if isinstance(where, UnixAddress) else f"http://{where}/metrics"
-        self._started_at = self._wall_clock()
-        self._lag.start()
+        self._pages.start()
         self._log.info("metrics: listening on {address}", address=self.address)
 
     def stop(self) -> None:
         """Answer no more."""
-        self._lag.stop()
         self._pages.stop()
         door, self._door = self._door, None
         if door is not None:
             door.close()
         self.address = ""
         self._make_pages()  # it may be started again
-
-    def _page(self) -> Iterator[bytes]:
-        figures = Figures(version=__version__, started_at=self._started_at, lags=self._lag.lags)
-        figures.filters = self._forwarder.filter_metrics
-        for _ in measure(self._forwarder, figures):
-            yield b""
-        yield from self._expose(figures)
 
 
 def missing(spec: ListenSpec) -> str:

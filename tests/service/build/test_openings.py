@@ -79,6 +79,7 @@ class RefusedTests(OpeningCase):
         for line in (
             "admin unix:none/a.sock",
             "metrics unix:none/a.sock",
+            "web unix:none/a.sock",
             "manhole unix:none/a.sock keys=no-keys",
             "unix:none/a.sock -> 127.0.0.1:9",
             "unix-dgram:none/a.sock -> udp:127.0.0.1:9",
@@ -97,6 +98,18 @@ class RefusedTests(OpeningCase):
             ("manhole ssh:127.0.0.1:2222 keys=no-keys host-key=loose", "is open to others"),
         ):
             self.refused(line, said)
+
+    def test_web(self) -> None:
+        """The token of a web listener is there, is one, and nobody else can read it."""
+        self.write("", "empty")
+        (self.directory / "empty").chmod(0o600)
+        for token, said in (
+            ("gone", "No such file"),
+            ("private", "Is a directory"),
+            ("empty", "has no token"),
+            ("loose", "is open to others"),
+        ):
+            self.refused(f"web unix:private/w.sock token-file={token}", said)
 
     def test_endpoints(self) -> None:
         """The kind of an endpoint exists and takes the arguments, for listeners and targets."""
@@ -172,7 +185,8 @@ class WarnedTests(OpeningCase):
     def test_good(self) -> None:
         """What can be opened is not complained about, and nothing is made."""
         text = (
-            f"admin unix:private/a.sock\nmetrics 127.0.0.1:9\nlog file=x.log\n{RULE}\n"
+            f"admin unix:private/a.sock\nmetrics 127.0.0.1:9\nweb unix:private/w.sock\nlog file=x.log\n"
+            f"{RULE}\n"
             f'  filter tee file={self.directory}/copy\nunix:@name -> endpoint:"tcp:127.0.0.1:9"\n'
         )
         before = sorted(os.listdir(self.directory))
@@ -194,6 +208,8 @@ class BindTests(OpeningCase):
             f"127.0.0.1:{port} -> 127.0.0.1:9",
             f"metrics 127.0.0.1:{port}",
             f"admin unix:{path}",
+            f"web 127.0.0.1:{port}",
+            f"web unix:{path}",
             f'endpoint:"tcp:{port}:interface=127.0.0.1" -> 127.0.0.1:9',
         ):
             self.assertEqual(self.start(f"# a comment\n{line}\n{RULE}\n"), 1, line)

@@ -395,6 +395,8 @@ class WatchersTests(ForwarderCase):
         listener = metrics_listener(ruleset)
         assert listener is not None
         watchers = Watchers(cast(Any, reactor), listener, cast(Any, None))
-        self.assertEqual(repr(watchers), "<Watchers not bound <PageOfMetrics 0 made, 0 waiting>>")
+        self.assertEqual(
+            repr(watchers), "<Watchers not bound <FigurePages <PageOfMetrics 0 made, 0 waiting>>>"
+        )
         self.assertIn("test.conf:1", missing(listener))
         watchers.stop()

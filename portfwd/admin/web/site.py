@@ -1,0 +1,129 @@
+# -*- test-case-name: tests.admin.web.test_site -*-
+"""
+What a web listener serves: the page and its files, the API, and the pages for machines that watch.
+
+The page is three files of the package. It loads nothing from elsewhere and runs no script that stands in the
+document: the content security policy forbids both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.resources import files
+from typing import Any, Final
+
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
+
+from portfwd.admin.metrics_page import PLAIN, add_health
+from portfwd.admin.web.access import Access, Refused
+from portfwd.admin.web.api import Api, ApiContext, RefusedPage
+from portfwd.admin.web.connection import BoundedRequest
+
+#: Connections at a time: each open page has one that streams, and asks by another one or two.
+MOST_CONNECTIONS: Final = 48
+
+#: CSP level 3: only files of this listener, nothing in the document, and in nobody's frame.
+POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self';"
+    " base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
+)
+
+#: Files of the page, by their paths, with their types.
+PAGE: Final = {
+    b"": ("page.html", "text/html; charset=utf-8"),
+    b"page.js": ("page.js", "text/javascript; charset=utf-8"),
+    b"charts.js": ("charts.js", "text/javascript; charset=utf-8"),
+    b"page.css": ("page.css", "text/css; charset=utf-8"),
+    b"icon.svg": ("icon.svg", "image/svg+xml"),
+}
+
+_HEADERS: Final = {
+    "cache-control": "no-store",
+    "content-security-policy": POLICY,
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "referrer-policy": "no-referrer",
+    "server": "portfwd",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+}
+
+
+class _File(Resource):
+    isLeaf = True
+
+    def __init__(self, name: str, kind: str) -> None:
+        super().__init__()
+        self._kind = kind.encode("ascii")
+        self._data = files("portfwd.admin.web").joinpath("page", name).read_bytes()
+
+    def render_GET(self, request: BoundedRequest) -> bytes:
+        request.setHeader(b"content-type", self._kind)
+        return self._data
+
+
+class _Unmeasured(Resource):
+    """Stands in the place of ``/metrics`` where prometheus-client is not installed."""
+
+    isLeaf = True
+
+    def render_GET(self, request: BoundedRequest) -> bytes:
+        request.setResponseCode(501)
+        request.setHeader(b"content-type", PLAIN)
+        return b"prometheus-client is not installed: pip install portfwd[metrics]\n"
+
+
+class WebRoot(Resource):
+    """
+    All of it; what is asked for is looked at here, before it is found.
+
+    ``/healthz``, ``/readyz`` and the page's files, which tell nothing, need no token.
+    """
+
+    def __init__(
+        self,
+        context: ApiContext,
+        ready: Callable[[], bool],
+        add_metrics: Callable[[Resource], object] | None,
+    ) -> None:
+        """
+        :param ready: whether clients are accepted.
+        :param add_metrics: puts ``/metrics`` below it; None: prometheus-client is not installed.
+        """
+        super().__init__()
+        self._access = context.access
+        for path, (name, kind) in PAGE.items():
+            self.putChild(path, _File(name, kind))
+        if add_metrics is None:
+            add_health(self, ready)
+            self.putChild(b"metrics", _Unmeasured())
+        else:
+            add_metrics(self)
+        versions = Resource()
+        versions.putChild(b"v1", Api(context))
+        self.putChild(b"api", versions)
+
+    def getChildWithDefault(self, path: bytes, request: Any) -> Any:  # noqa: N802 - Twisted's
+        """What is at `path`, or a refusal."""
+        for name, value in _HEADERS.items():
+            request.setHeader(name.encode("ascii"), value.encode("ascii"))
+        refused = _refused(self._access(), path, request)
+        return super().getChildWithDefault(path, request) if refused is None else RefusedPage(refused)
+
+    def render(self, request: Any) -> Any:
+        """Never: the root itself has a path, which is a child."""
+        return NOT_DONE_YET
+
+
+def _refused(access: Access, path: bytes, request: BoundedRequest) -> Refused | None:
+    def lines(name: str) -> list[bytes]:
+        return [*request.requestHeaders.getRawHeaders(name.encode("ascii"), [])]
+
+    hosts = lines("host")
+    refused = access.check_host(hosts)
+    if refused is None and path in (b"api", b"metrics"):
+        refused = access.check_origin(hosts, lines("origin"), lines("sec-fetch-site"))
+    if refused is None and path in (b"api", b"metrics"):
+        refused = access.check_token(lines("authorization"))
+    return refused

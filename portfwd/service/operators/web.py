@@ -1,0 +1,219 @@
+# -*- test-case-name: tests.service.operators.test_web -*-
+"""
+The web listeners of a ruleset as a Twisted service.
+
+They are bound with the privileges of the start, which read the tokens too, and open until all sessions have
+drained, as control sockets are. A token is read again whenever the rules are: who may ask changes without a
+restart.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+from attrs import define, evolve
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.logger import Logger
+
+from portfwd.admin.doors import Door, renew_all
+from portfwd.admin.operator import Operator
+from portfwd.admin.tight_files import LooseFile
+from portfwd.admin.turns import Turns
+from portfwd.admin.web.access import Access, read_token
+from portfwd.admin.web.api import MAX_BODY, ApiContext
+from portfwd.admin.web.connection import BoundedFactory
+from portfwd.admin.web.site import MOST_CONNECTIONS, WebRoot
+from portfwd.errors import StartError
+from portfwd.kernel.reactor import Reactor
+from portfwd.listen.binding import bind
+from portfwd.rules.addresses import address_text
+from portfwd.rules.admin_lines import WebSpec
+from portfwd.rules.model import Kind, ListenSpec, Options
+from portfwd.service.build.bind_failures import cannot_listen
+from portfwd.service.run.forwarder import Forwarder
+from portfwd.service.run.measuring import FigurePages
+from portfwd.values import UnixAddress
+
+
+@define(eq=False)
+class _WebListener:
+    """
+    One ``web`` line.
+
+    :ivar spec: with absolute paths: twistd changes directory later.
+    :ivar access: with the token as it was read last.
+    :ivar door: while it is bound.
+    """
+
+    spec: WebSpec
+    access: Access
+    door: Door | None = None
+
+    @property
+    def label(self) -> str:
+        """Its address, for messages."""
+        return address_text(self.spec.listen, quoted=False)
+
+    def read_again(self) -> Iterator[str]:
+        """Read the token anew; a line if it cannot be, and the old one stays good."""
+        try:
+            self.access = _access(self.spec)
+        except (OSError, LooseFile) as problem:
+            yield f"web {self.label}: {_reason(problem)}; the token stays as it was"
+
+
+class WebListeners(Service):
+    """Every ``web`` line of a ruleset."""
+
+    name = "portfwd web"
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        specs: Sequence[WebSpec],
+        operator: Operator,
+        forwarder: Forwarder,
+        turns: Turns,
+    ) -> None:
+        """
+        Read the tokens.
+
+        :param turns: shared with other operators.
+        :raises StartError: with a line for each token that cannot be used.
+        """
+        self._reactor = reactor
+        self._operator = operator
+        self._forwarder = forwarder
+        self._turns = turns
+        self._log = Logger()
+        self._listeners: list[_WebListener] = []
+        self._figures: FigurePages | None = None
+        failures = []
+        for spec in map(_absolute, specs):
+            try:
+                self._listeners.append(_WebListener(spec, _access(spec)))
+            except (OSError, LooseFile) as problem:
+                failures.append(
+                    f"web {address_text(spec.listen, quoted=False)}: {_reason(problem)} ({spec.where})"
+                )
+        if failures:
+            raise StartError(failures)
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where they listen, while they do."""
+        return [_url(one.door) for one in self._listeners if one.door is not None]
+
+    def privilegedStartService(self) -> None:
+        """
+        Bind.
+
+        :raises StartError: with a line for each that cannot be.
+        """
+        self._figures = self._make_figures()
+        failures = []
+        for one in self._listeners:
+            again = partial(_bind, one.spec.listen)
+            try:
+                sock = again()
+            except OSError as problem:
+                failures.append(cannot_listen("web", one.label, _reason(problem), one.spec.where))
+                continue
+            factory = self._factory(one)
+            one.door = Door(f"web {one.label}", sock, self._reactor, factory.serve, MOST_CONNECTIONS, again)
+        if failures:
+            self._close()
+            raise StartError(failures)
+
+    def _make_figures(self) -> FigurePages | None:
+        try:
+            return FigurePages(self._reactor, self._forwarder)
+        except ImportError:
+            return None
+
+    def _factory(self, one: _WebListener) -> BoundedFactory:
+        clock: Any = self._reactor
+        context = ApiContext(self._operator, clock, self._turns, lambda: one.access)
+        add: Callable[[Any], object] | None = None if self._figures is None else self._figures.add_to
+        return BoundedFactory(clock, WebRoot(context, lambda: self._forwarder.is_ready, add), MAX_BODY)
+
+    def startService(self) -> None:
+        """
+        Answer.
+
+        :raises StartError: somebody else took the place since.
+        """
+        if any(one.door is None for one in self._listeners):
+            self.privilegedStartService()
+        for one in self._listeners:
+            assert one.door is not None
+            try:
+                one.door.open()
+            except OSError as problem:
+                self._close()
+                line = cannot_listen("web", one.label, _reason(problem), one.spec.where)
+                raise StartError([line]) from problem
+        super().startService()
+        if self._figures is not None:
+            self._figures.start()
+        for one in self._listeners:
+            assert one.door is not None
+            who = f"{one.spec.level.value}{', with the token' if one.access.wants_token else ''}"
+            self._log.info("web: listening on {address} for {who}", address=_url(one.door), who=who)
+
+    def renew(self) -> Iterator[str]:
+        """Read the tokens again, and see `portfwd.admin.doors.renew_all`."""
+        for one in self._listeners:
+            yield from one.read_again()
+        yield from renew_all([one.door for one in self._listeners if one.door is not None])
+
+    def stopService(self) -> Deferred[Any]:
+        """Stay until the forwarder has drained."""
+        super().stopService()
+        return self._forwarder.stopService().addBoth(lambda _: self._close())
+
+    def _close(self) -> Deferred[Any]:
+        figures, self._figures = self._figures, None
+        if figures is not None:
+            figures.stop()
+        doors = [one.door for one in self._listeners if one.door is not None]
+        for one in self._listeners:
+            one.door = None
+        return DeferredList([door.close() for door in doors])
+
+
+def _absolute(spec: WebSpec) -> WebSpec:
+    token = None if spec.token is None else os.path.abspath(spec.token)
+    listen = spec.listen
+    if listen.kind is Kind.UNIX:
+        listen = evolve(listen, path=os.path.abspath(listen.path))
+    return evolve(spec, listen=listen, token=token)
+
+
+def _access(spec: WebSpec) -> Access:
+    """:raises LooseFile, OSError: there is no good token."""
+    return Access(spec.level, frozenset(spec.hosts), None if spec.token is None else read_token(spec.token))
+
+
+def _bind(listen: ListenSpec) -> socket.socket:
+    # A name with several addresses: its first will do.
+    sock, *others = bind(listen, 0 if listen.ports is None else listen.ports.first, Options())
+    for other in others:
+        other.close()
+    return sock
+
+
+def _url(door: Door) -> str:
+    where = door.listener.address
+    return str(where) if isinstance(where, UnixAddress) else f"http://{where}/"
+
+
+def _reason(problem: OSError | LooseFile) -> str:
+    if isinstance(problem, OSError) and problem.strerror:
+        return f"{problem.filename}: {problem.strerror}" if problem.filename else problem.strerror
+    return str(problem)
