@@ -122,7 +122,7 @@ class WebListeners(Service):
             try:
                 sock = again()
             except OSError as problem:
-                failures.append(cannot_listen("web", one.label, _reason(problem), one.spec.where))
+                failures.append(cannot_listen("web", one.label, problem, one.spec.where))
                 continue
             factory = self._factory(one)
             one.door = Door(f"web {one.label}", sock, self._reactor, factory.serve, MOST_CONNECTIONS, again)
@@ -156,7 +156,7 @@ class WebListeners(Service):
                 one.door.open()
             except OSError as problem:
                 self._close()
-                line = cannot_listen("web", one.label, _reason(problem), one.spec.where)
+                line = cannot_listen("web", one.label, problem, one.spec.where)
                 raise StartError([line]) from problem
         super().startService()
         if self._figures is not None:
