@@ -34,7 +34,7 @@ _OWN: Final = ("same-origin", "none")
 
 
 @frozen
-class Refused:
+class AccessRefusal:
     """
     A request that is not served.
 
@@ -92,14 +92,14 @@ class Access:
         """Whether a token is asked for."""
         return self._token is not None
 
-    def check_host(self, hosts: Iterable[bytes]) -> Refused | None:
+    def check_host(self, hosts: Iterable[bytes]) -> AccessRefusal | None:
         """See that the request was meant for this listener; `hosts` are its ``Host`` lines."""
         names = [self._host(one) for one in hosts]
         if not names:
             return None
         if len(names) == 1 and names[0] is not None:
             return None
-        return Refused(
+        return AccessRefusal(
             421,
             "bad-host",
             "the request names another host: name this one by its address, or list its name in host= of the"
@@ -120,18 +120,18 @@ class Access:
 
     def check_origin(
         self, hosts: Iterable[bytes], origins: Iterable[bytes], sites: Iterable[bytes]
-    ) -> Refused | None:
+    ) -> AccessRefusal | None:
         """See that no page of another origin asks; `sites` are the request's ``Sec-Fetch-Site`` lines."""
         host = next(iter(hosts), b"")
         for origin in origins:
             scheme, _, place = origin.partition(b"://")
             if scheme not in (b"http", b"https") or place.lower() != host.lower():
-                return Refused(403, "bad-origin", "a page of another origin may not ask")
+                return AccessRefusal(403, "bad-origin", "a page of another origin may not ask")
         if any(site.decode("latin-1") not in _OWN for site in sites):
-            return Refused(403, "bad-origin", "a page of another site may not ask")
+            return AccessRefusal(403, "bad-origin", "a page of another site may not ask")
         return None
 
-    def check_token(self, authorizations: Iterable[bytes]) -> Refused | None:
+    def check_token(self, authorizations: Iterable[bytes]) -> AccessRefusal | None:
         """See that the request has the token, if one is asked for."""
         if self._token is None:
             return None
@@ -139,4 +139,6 @@ class Access:
             scheme, _, token = one.partition(b" ")
             if scheme.lower() == b"bearer" and hmac.compare_digest(_digest(token.strip()), self._token):
                 return None
-        return Refused(401, "unauthorized", "it takes the token: the header 'Authorization: Bearer TOKEN'")
+        return AccessRefusal(
+            401, "unauthorized", "it takes the token: the header 'Authorization: Bearer TOKEN'"
+        )

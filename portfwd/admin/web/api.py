@@ -27,7 +27,7 @@ from portfwd.admin.operator import Operator, OperatorError
 from portfwd.admin.requests import Request as Asked
 from portfwd.admin.requests import write_request
 from portfwd.admin.turns import Turns
-from portfwd.admin.web.access import Access, Refused
+from portfwd.admin.web.access import Access, AccessRefusal
 from portfwd.admin.web.connection import BoundedRequest
 from portfwd.admin.web.openapi import STATUSES, describe
 from portfwd.admin.web.reading import find_command, methods, read_get, read_post
@@ -65,7 +65,7 @@ class RefusedPage(Resource):
 
     isLeaf = True
 
-    def __init__(self, refused: Refused) -> None:
+    def __init__(self, refused: AccessRefusal) -> None:
         super().__init__()
         self._refused = refused
 

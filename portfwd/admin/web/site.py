@@ -16,7 +16,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from portfwd.admin.metrics_page import PLAIN, add_health
-from portfwd.admin.web.access import Access, Refused
+from portfwd.admin.web.access import Access, AccessRefusal
 from portfwd.admin.web.api import Api, ApiContext, RefusedPage
 from portfwd.admin.web.connection import BoundedRequest
 
@@ -116,7 +116,7 @@ class WebRoot(Resource):
         return NOT_DONE_YET
 
 
-def _refused(access: Access, path: bytes, request: BoundedRequest) -> Refused | None:
+def _refused(access: Access, path: bytes, request: BoundedRequest) -> AccessRefusal | None:
     def lines(name: str) -> list[bytes]:
         return [*request.requestHeaders.getRawHeaders(name.encode("ascii"), [])]
 
