@@ -9,7 +9,7 @@ filter was called with. `portfwd.filters.chain.chain` performs the steps.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Collection
+from collections.abc import Awaitable, Collection, Iterator
 from math import isfinite
 from typing import Final
 
@@ -176,7 +176,7 @@ def steps_of(
     *,
     datagrams: bool = False,
     direction: Direction = Direction.TO_UPSTREAM,
-) -> list[Step]:
+) -> Iterator[Step]:
     """
     The steps of the verdicts `items` on `data`, in order.
 
@@ -184,34 +184,32 @@ def steps_of(
     :param data: the bytes that the filter was called with; None if the method judges no bytes.
     """
     spoken = any(answers(item, datagrams=datagrams) for item in items)
-    steps: list[Step] = []
     for item in items:
         if data is not None and _passes(item, spoken=spoken):
-            steps.append(Forward(data))
+            yield Forward(data)
             data = None
         match item:
             case None:
                 pass
             case bytes():
-                steps.append(Forward(item))
+                yield Forward(item)
             case NeedMore():
                 kept = data if item.rest is None else item.rest
                 total = item.total or 0
-                steps.append(Want(total) if kept is None else Keep(kept, total, item.rest is None))
+                yield Want(total) if kept is None else Keep(kept, total, item.rest is None)
                 data = None
             case Bypass():
                 if item.data is not None:
-                    steps.append(Forward(item.data))
-                steps.append(Skip(item.count))
+                    yield Forward(item.data)
+                yield Skip(item.count)
             case Sign():
                 if item is DONE:
-                    steps.append(Stop())
+                    yield Stop()
             case _:
-                steps.append(item)
+                yield item
     if data is not None and not spoken:
         waits = any(isinstance(item, Await) and item.pauses(direction) for item in items)
-        steps.append(Wait(data) if waits else Forward(data))
-    return steps
+        yield Wait(data) if waits else Forward(data)
 
 
 def _passes(item: Item, *, spoken: bool) -> bool:
@@ -230,7 +228,12 @@ def _read(verdict: object, items: list[Item], datagrams: bool, depth: int) -> No
             if depth == MAX_DEPTH:
                 raise ValueError(f"verdicts are nested more than {MAX_DEPTH} deep")
             for one in verdict:
-                _read(one, items, datagrams, depth + 1)
+                # Long lists are of these.
+                kind = type(one)
+                if kind is bytes or (kind is Forward and type(one.data) is bytes):
+                    items.append(one)
+                else:
+                    _read(one, items, datagrams, depth + 1)
             return
         case Forward() | Reply():
             _need_bytes(verdict, verdict.data)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final, cast
 
 from twisted.internet.interfaces import IDelayedCall
@@ -71,6 +72,9 @@ class FilteredSession(AwaitingSession):
         self._leaving: Half | None = None
         self._to_do: deque[effects.Effect] = deque()
         self._doing = False
+        # The chain has more to do: what happens meanwhile waits, and nothing is read.
+        self._busy = False
+        self._asked: deque[Callable[[], None]] = deque()
         self._problem: DialError | None = None
 
     # Which stream is which
@@ -128,7 +132,7 @@ class FilteredSession(AwaitingSession):
         if self.state is State.RELAYING:
             introduced = self._reached is not None and self._reached.tls is not None
             self._ask(chain.connected, self._address, introduced)
-        if self.state is State.RELAYING and TO_CLIENT not in self._stopped:
+        if self.state is State.RELAYING and TO_CLIENT not in self._stopped and not self._busy:
             watched.go_on()
 
     @contained
@@ -201,6 +205,8 @@ class FilteredSession(AwaitingSession):
     def _close_with(self, reason: CloseReason) -> None:
         super()._close_with(reason)
         self._to_do.clear()
+        self._asked.clear()
+        self._busy = False
         for timer in self._timers.values():
             if timer.active():
                 timer.cancel()
@@ -247,6 +253,9 @@ class FilteredSession(AwaitingSession):
 
         It hears first of what passed unseen until now: what it says next counts from there.
         """
+        if self._busy:
+            self._asked.append(partial(self._ask, event, *arguments))
+            return
         chain = self.chain
         if self._counted and chain is not None:
             counted, self._counted = self._counted, set()
@@ -262,6 +271,9 @@ class FilteredSession(AwaitingSession):
         What it asks for while something is being done comes behind the rest.
         """
         self._to_do.extend(wanted)
+        if wanted and isinstance(wanted[-1], effects.GoOn):
+            self._busy = True
+            self._hold_all()
         if self._doing:
             return
         self._doing = True
@@ -270,6 +282,32 @@ class FilteredSession(AwaitingSession):
                 self._done_by(self._to_do.popleft())
         finally:
             self._doing = False
+
+    def _let_others(self, effect: effects.GoOn) -> None:
+        self._timers[0] = self._clock.callLater(0, self._carry_on)  # the chain's keys begin with 1
+
+    @contained
+    def _carry_on(self) -> None:
+        """Others have had their turn: let the chain do more, then tell it what has happened meanwhile."""
+        self._timers.pop(0, None)
+        self._busy = False
+        if self.chain is not None and self.state in ACTIVE:
+            self._do(self.chain.go_on())
+        while self._asked and not self._busy:
+            self._asked.popleft()()
+        if not self._busy and self.state in ACTIVE:
+            for direction in Direction:
+                self._read_again(direction)
+
+    def _hold_all(self) -> None:
+        for half in (self._client, self._upstream):
+            if half.stream is not None:
+                cast(Watched, half.stream).hold()
+
+    def _read_again(self, direction: Direction) -> None:
+        stream = self._source(direction).stream
+        if stream is not None and direction not in self._stopped and not self._busy:
+            cast(Watched, stream).go_on()
 
     def _done_by(self, effect: effects.Effect) -> None:
         _ACTIONS[type(effect)](self, effect)
@@ -369,9 +407,7 @@ class FilteredSession(AwaitingSession):
 
     def _go(self, effect: effects.ReadOn) -> None:
         self._stopped.discard(effect.direction)
-        stream = self._source(effect.direction).stream
-        if stream is not None:
-            cast(Watched, stream).go_on()
+        self._read_again(effect.direction)
 
     def _pass_unseen(self, effect: effects.Unseen) -> None:
         direction = effect.direction
@@ -405,6 +441,7 @@ _ACTIONS: Final[dict[type, Callable[[FilteredSession, Any], None]]] = {
     effects.Store: FilteredSession._store,
     effects.PauseReading: FilteredSession._stop,
     effects.ReadOn: FilteredSession._go,
+    effects.GoOn: FilteredSession._let_others,
     effects.Unseen: FilteredSession._pass_unseen,
     effects.Trouble: FilteredSession._log_trouble,
 }

@@ -43,6 +43,7 @@ from portfwd.filters.chain.effects import (
     Disarm,
     Effect,
     Finish,
+    GoOn,
     Judge,
     PauseReading,
     ReadOn,
@@ -375,6 +376,8 @@ class Pipe:
             case Judge():
                 self.judged.append(effect)
                 self._do(self.chain.judged())
+            case GoOn():
+                self._do(self.chain.go_on())
             case Finish():
                 self.finished = effect
                 self._close(CloseReason.FILTER)

@@ -69,16 +69,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, NamedTuple, cast
-
-from attrs import evolve
+from typing import cast
 
 from portfwd.errors import DialError
 from portfwd.filters.api import Connection, IFilterFactory, Introducing, nobody
-from portfwd.filters.chain.effects import Effect, Finish, SendEnd, StartDial, Trouble, Write
-from portfwd.filters.chain.inquiry import Inquiry, failure
+from portfwd.filters.chain.building import build
+from portfwd.filters.chain.effects import Effect, Finish, GoOn, SendEnd, StartDial, Trouble, Write
+from portfwd.filters.chain.inquiry import Inquiry
 from portfwd.filters.chain.link import Link, Stage
-from portfwd.filters.wrong_use import mistakes_in
+from portfwd.filters.chain.under_way import MOST_STEPS
 from portfwd.values import (
     TO_CLIENT,
     TO_UPSTREAM,
@@ -106,7 +105,7 @@ def make_chain(
     :returns: None where every factory stays out of it.
     """
     wake, connection.wake = connection.wake, nobody
-    built = _build(clauses, connection)
+    built = build(clauses, connection)
     if not (built.filters or built.troubles):
         return None
     chain = Chain(
@@ -119,44 +118,6 @@ def make_chain(
     )
     chain.find_target = find_target
     return chain
-
-
-class _Built(NamedTuple):
-    """
-    Filters of a connection.
-
-    :ivar filters: those that look at it.
-    :ivar behind: clauses behind one that announces, to be built when it has.
-    :ivar troubles: what went wrong; if a `Finish` is the last, the session ends.
-    """
-
-    filters: list[Stage]
-    behind: Sequence[tuple[str, IFilterFactory]]
-    troubles: list[Effect]
-
-
-def _build(clauses: Sequence[tuple[str, IFilterFactory]], connection: Connection) -> _Built:
-    built = _Built([], [], [])
-    for number, (name, factory) in enumerate(clauses, 1):
-        # To be woken, each filter needs a connection of its own; where there is but one it is this.
-        own = connection if len(clauses) == 1 else evolve(connection, wake=nobody)
-        try:
-            made = factory.build(own)
-            kind: Any = type(made)
-            if wrong := mistakes_in(kind):
-                raise TypeError(f"{kind.__name__}: {wrong}")
-            stage = None if made is None else Stage(name, factory, made, own)
-        except BaseException as error:
-            built.troubles.append(Trouble(name, error, "build"))
-            if getattr(factory, "on_error", "") != "bypass":
-                built.troubles.append(failure(name, error))
-                break
-            continue
-        if stage is not None:
-            built.filters.append(stage)
-            if getattr(factory, "announces", False):
-                return built._replace(behind=clauses[number:])
-    return built
 
 
 class Chain(Inquiry):
@@ -217,6 +178,10 @@ class Chain(Inquiry):
         """The client was accepted."""
         self._open(self._stages)
         return self._done()
+
+    def go_on(self) -> list[Effect]:
+        """It is time for what `GoOn` asked for."""
+        return [] if self.finished else self._done()
 
     def judged(self) -> list[Effect]:
         """The relay has done what `Judge` asks, and the client may stay."""
@@ -388,22 +353,24 @@ class Chain(Inquiry):
             del stage.up, stage.down
         self._timers.clear()
         self._later.clear()
+        self._under_way = None
         self._wake_up = nobody
         return troubles
 
     # Coming to rest
 
     def _done(self) -> list[Effect]:
-        """Come to rest, and hand out what is to be done."""
-        self._work()
-        while not (self.finished or self._judging):
+        """Come to rest, or as near as others can wait for, and hand out what is to be done."""
+        while self._work(MOST_STEPS) and not (self.finished or self._judging):
             if self._later:
                 self._later.popleft()()
             elif self._unopened and self._closing is None and self._may_open_behind():
                 self._open_behind()
             else:
                 break
-            self._work()
+        if (self._jobs or self._under_way) and not (self.finished or self._judging):
+            self._effects.append(GoOn())
+            return self._handed_out()
         if self._closing is not None:
             self._judging = False
             self._flush()
@@ -418,6 +385,9 @@ class Chain(Inquiry):
             if self._connected:
                 self._offer(TO_UPSTREAM)
                 self._offer(TO_CLIENT)
+        return self._handed_out()
+
+    def _handed_out(self) -> list[Effect]:
         effects, self._effects = self._effects, []
         return effects
 
@@ -437,7 +407,7 @@ class Chain(Inquiry):
 
     def _open_behind(self) -> None:
         """Build and open the filters that had to wait, and give them what has come."""
-        built = _build(self._behind, self._connection)
+        built = build(self._behind, self._connection)
         self._behind = built.behind
         self._unopened = bool(built.behind)
         self._announced = False

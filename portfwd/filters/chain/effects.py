@@ -177,6 +177,15 @@ class Unseen:
 
 
 @frozen
+class GoOn:
+    """
+    The chain has more to do than others should wait for: call `Chain.go_on` in a turn to come.
+
+    It is the last effect. Until `Chain.go_on` has returned none the chain must not be told anything else.
+    """
+
+
+@frozen
 class Trouble:
     """
     A filter raised: to be logged and counted; what it means for the session is said by the effects behind it.
@@ -206,5 +215,6 @@ Effect = (
     | PauseReading
     | ReadOn
     | Unseen
+    | GoOn
     | Trouble
 )

@@ -9,9 +9,10 @@ when a filter is asked is its business too, and `portfwd.filters.chain.passage`'
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final
 
 from portfwd.filters.api import (
     DROP,
@@ -31,9 +32,10 @@ from portfwd.filters.api import (
     Verdict,
     Wake,
 )
-from portfwd.filters.chain.effects import Abandon, Begin, Disarm, Finish, Judge, Store, Trouble
+from portfwd.filters.chain.effects import Abandon, Begin, Finish, Judge, Store
+from portfwd.filters.chain.failing import Awaited, Failing
 from portfwd.filters.chain.link import Link, Stage
-from portfwd.filters.chain.securing import Securing
+from portfwd.filters.chain.under_way import MOST_STEPS, UnderWay
 from portfwd.filters.verdicts import Item, Keep, Skip, Step, Stop, Wait, Want, alters, read_verdict, steps_of
 from portfwd.values import TO_UPSTREAM, counted, format_duration
 
@@ -47,31 +49,7 @@ _ALWAYS_RIGHT: Final = frozenset({type(None), bytes, Forward, Delay})
 PROXY_TLVS: Final = "proxy-tlvs"
 
 
-def failure(name: str, error: BaseException, what: str = "") -> Finish:
-    """
-    The end of a session whose filter `name` raised `error`.
-
-    :param what: how it came to that; empty: the filter raised it.
-    """
-    # The text of the error may quote bytes of users; the log has it, with the traceback.
-    return Finish(f"filter {name} {what or f'raised {type(error).__name__}'}", abort=True, filter=name)
-
-
-class Awaited(NamedTuple):
-    """
-    A result that a filter awaits.
-
-    :ivar link: the filter, and the direction of the bytes that it judged.
-    :ivar paused: the links that nothing enters meanwhile.
-    :ivar timer: the key of the `Arm` that limits it; 0: there is none.
-    """
-
-    link: Link
-    paused: tuple[Link, ...]
-    timer: int
-
-
-class Inquiry(Securing):
+class Inquiry(Failing):
     """
     Filters that are asked, on the way that the bytes take.
 
@@ -83,12 +61,8 @@ class Inquiry(Securing):
     def __init__(self, stages: Iterable[Stage], connection: Connection, *, datagrams: bool) -> None:
         super().__init__(stages, connection, datagrams=datagrams)
         self.asking = False
-        self._awaited: dict[int, Awaited] = {}
         self.find_target: Callable[[object], object] | None = None
         self._announced = False
-        self._event = ""
-        self._closing: Finish | None = None
-        self._last = 0
 
     # Asking
 
@@ -148,6 +122,8 @@ class Inquiry(Securing):
         """The end leaves a filter, unless something is before it."""
         if not link.ending or link.ended or link.outbox or link.awaits or self.finished:
             return
+        if self._under_way is not None and self._under_way.link.stage is link.stage:
+            return
         if link.direction is TO_UPSTREAM and not link.stage.decided and not self._dialled:
             self._give_up(link, "could not decide before the client ended", link.stage.on_timeout)
             if self._closing is not None:
@@ -185,28 +161,58 @@ class Inquiry(Securing):
             )
             return
         stage.altered = stage.altered or any(map(alters, items))
-        closing = self._closing
-        released, ends = False, []
-        for step in steps_of(items, data, datagrams=self._datagrams, direction=link.direction):
-            if isinstance(step, Close) and data is not None:
-                self._close_on(link, step, replies, refuses=True)
-            else:
-                self._do_step(link, step, both, replies)
-            if self.finished or self._closing is not closing:
-                return
-            if isinstance(step, Release):
-                released = True
-            elif isinstance(step, End):
-                ends.append(stage.up if step.direction is TO_UPSTREAM else stage.down)
-            elif isinstance(step, Keep) and stage.limits_holding and link.held and stage.decided:
-                self._limit_hold(link, longer=again and step.whole)
+        steps = steps_of(items, data, datagrams=self._datagrams, direction=link.direction)
         if self._datagrams and DROP in items and not any(isinstance(item, Wake) for item in items):
             stage.dropped += 1  # one that is to wake up later has kept it
+        long = len(items) > MOST_STEPS
+        made = UnderWay(link, steps, data, both=both, replies=replies, again=again, long=long)
+        if long:
+            self._work_off()
+            self._under_way = made
+        else:
+            self._carry_on(made, math.inf)
+
+    def _work_off(self) -> None:
+        """Give the verdict that is under way the rest of its effect: two filters are asked in a row."""
+        while self._under_way is not None:
+            self._carry_on(self._under_way, math.inf)
+
+    def _carry_on(self, verdict: UnderWay, most: float) -> int:
+        """See `portfwd.filters.chain.passage`."""
+        closing, count = self._closing, 0
+        for step in verdict.steps:
+            count += 1
+            self._do_one(verdict, step)
+            if self.finished or self._closing is not closing:
+                self._under_way = None
+                return count
+            if count >= most:
+                return count
+        self._under_way = None
+        self._have_done(verdict)
+        return count + 1
+
+    def _do_one(self, verdict: UnderWay, step: Step) -> None:
+        link, stage = verdict.link, verdict.link.stage
+        if isinstance(step, Close) and verdict.data is not None:
+            self._close_on(link, step, verdict.replies, refuses=True)
+        else:
+            self._do_step(link, step, verdict.both, verdict.replies)
+        if isinstance(step, Release):
+            verdict.released = True
+        elif isinstance(step, End):
+            verdict.ends.append(stage.up if step.direction is TO_UPSTREAM else stage.down)
+        elif isinstance(step, Keep) and stage.limits_holding and link.held and stage.decided:
+            self._limit_hold(link, longer=verdict.again and step.whole)
+
+    def _have_done(self, verdict: UnderWay) -> None:
+        """All steps of a verdict are done: what comes behind them follows."""
+        link, stage = verdict.link, verdict.link.stage
         if link.held and (link.done or link.bypass):
-            self._pass(link, link.take(), replies)
-        for one in ends:
+            self._pass(link, link.take(), verdict.replies)
+        for one in verdict.ends:
             self._cut(one)
-        if released:
+        if verdict.released or verdict.long:
             # Behind the other verdicts of the list: what they pass still comes before the end.
             self._pass_end(stage.up)
             self._pass_end(stage.down)
@@ -270,6 +276,8 @@ class Inquiry(Securing):
 
     def _check(self, stage: Stage, items: list[Item], data: bytes | None, replies: int) -> None:
         """:raises ValueError: a verdict comes too late, or once too often, or leads nowhere."""
+        if _ALWAYS_RIGHT.issuperset(map(type, items)):
+            return
         for item in items:
             if type(item) in _ALWAYS_RIGHT:
                 continue
@@ -377,14 +385,6 @@ class Inquiry(Securing):
         """What an `Await` waits for has failed."""
         raise NotImplementedError
 
-    def _resume(self, awaited: Awaited) -> None:
-        """One result is waited for no longer."""
-        self._disarm(awaited.timer)
-        awaited.link.stage.awaits -= 1
-        for one in awaited.paused:
-            one.awaits -= 1
-            self._go(one.direction)
-
     def _awaited_too_long(self, key: int) -> None:
         awaited = self._awaited.get(key)
         if awaited is not None:
@@ -395,84 +395,3 @@ class Inquiry(Securing):
             )
             self._pass_end(stage.up)
             self._pass_end(stage.down)
-
-    # What goes wrong, and the end
-
-    def _give_up(self, link: Link, why: str, then: str) -> None:
-        """
-        A filter cannot decide.
-
-        :param then: ``pass``: what is held passes, and the filter is done with this direction; ``close``: the
-            session ends, by an abort if some of it has been relayed.
-        """
-        stage = link.stage
-        undecided = not (self._dialled or stage.decided)
-        if then != "pass":
-            self._close(Finish(f"filter {stage.name} {why}", abort=not undecided, filter=stage.name))
-            return
-        if undecided:
-            self._forget_awaits(stage)
-        link.done = True
-        if link.held:
-            self._pass(link, link.take())
-        for one in (stage.up, stage.down):
-            self._let_in(one)
-
-    def _fail(
-        self,
-        link: Link,
-        error: BaseException,
-        data: bytes | None,
-        what: str = "",
-        *,
-        replies: int = 0,
-    ) -> None:
-        """
-        A filter raised, or what it awaited did.
-
-        :param data: the bytes it was called with.
-        """
-        stage = link.stage
-        self._effects.append(Trouble(stage.name, error, self._event))
-        if stage.on_error != "bypass" or stage.altered:
-            self._close(failure(stage.name, error, what))
-            return
-        if data is not None:
-            self._pass(link, data, replies)
-        self._leave_out(stage)
-
-    def _leave_out(self, stage: Stage) -> None:
-        """From now on it is as if the filter were not there."""
-        stage.dead = True
-        self._forget_awaits(stage)
-        for link in (stage.up, stage.down):
-            link.done = True
-            if link.held:
-                self._pass(link, link.take())
-            self._let_in(link)
-            self._pass_end(link)
-
-    def _forget_awaits(self, stage: Stage) -> None:
-        for key, awaited in tuple(self._awaited.items()):
-            if awaited.link.stage is stage:
-                del self._awaited[key]
-                self._resume(awaited)
-
-    def _disarm(self, timer: int) -> None:
-        """Forget a timer, if it still runs."""
-        if self._timers.pop(timer, None) is not None:
-            self._effects.append(Disarm(timer))
-
-    def _close(self, finish: Finish) -> None:
-        """Come to the end; of several in order the first counts, and an abort at once."""
-        if finish.abort:
-            self._finish(finish)
-        elif self._closing is None:
-            self._closing = finish
-            self._hasty = True
-
-    def _finish(self, finish: Finish) -> None:
-        if not self.finished:
-            self.finished = True
-            self._effects.append(finish)
-            self._last = len(self._effects)

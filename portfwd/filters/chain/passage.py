@@ -13,6 +13,7 @@ source of their direction; more means that they answer what the other side sent.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -22,6 +23,7 @@ from typing import Final
 from portfwd.filters.api import Delay
 from portfwd.filters.chain.effects import Arm, Effect, PauseReading, ReadOn, SendEnd, Unseen, Write
 from portfwd.filters.chain.link import Delayed, Link, Stage
+from portfwd.filters.chain.under_way import UnderWay
 from portfwd.values import TO_CLIENT, TO_UPSTREAM, Direction
 
 #: Bytes for the upstream that wait for the dial before reading is stopped, though a routing filter may
@@ -66,6 +68,7 @@ class Passage:
         self._effects: list[Effect] = []
         # Link, bytes or the end, and how many replies led to it.
         self._jobs: deque[tuple[Link, bytes | None, int]] = deque()
+        self._under_way: UnderWay | None = None
         self._keys = count(1)
         self._timers: dict[int, Callable[[], None]] = {}
         self._dialled = False
@@ -112,14 +115,33 @@ class Passage:
         """The end leaves a filter, unless something is before it."""
         raise NotImplementedError
 
+    def _carry_on(self, verdict: UnderWay, most: float) -> int:
+        """Do `most` of the steps that are left of a verdict; say how many it were."""
+        raise NotImplementedError
+
     # What comes, and what goes
 
-    def _work(self) -> None:
-        """Do what is queued, and what comes of it."""
+    def _work(self, most: float = math.inf) -> bool:
+        """
+        Do what is queued, and what comes of it.
+
+        :param most: how many bytes, ends and steps of verdicts, if others wait.
+        :returns: whether that is all.
+        """
         jobs = self._jobs
-        while jobs and not (self.finished or self._judging):
-            link, item, replies = jobs.popleft()
-            self._enter(link, item, replies)
+        while not (self.finished or self._judging):
+            if self._under_way is not None:
+                # Nothing enters a filter before its last verdict has had its effect.
+                most -= self._carry_on(self._under_way, most)
+            elif jobs:
+                link, item, replies = jobs.popleft()
+                self._enter(link, item, replies)
+                most -= 1
+            else:
+                return True
+            if most <= 0:
+                return not (jobs or self._under_way is not None)
+        return True
 
     def _come(self, direction: Direction, item: bytes | None) -> None:
         """Bytes, or an end, reach the chain."""
