@@ -182,9 +182,10 @@ class PageTests(SynchronousTestCase):
         self.assertEqual([str(path.relative_to(ROOT)) for path, _ in stale()], [])
 
     def test_picture(self) -> None:
-        """The picture of the architecture has the layers of the import contract, and is current."""
+        """The picture of the architecture has the layers of the import contract, and pictures are current."""
         path = DOCS / "explanation" / "architecture.svg"
         self.assertEqual(path.read_text("utf-8"), pictures.architecture(ROOT))
+        self.assertEqual((DOCS / "overview.svg").read_text("utf-8"), pictures.overview())
         self.assertEqual(list(pictures.write(ROOT)), [])
 
     def test_includes(self) -> None:
