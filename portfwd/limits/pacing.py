@@ -116,6 +116,10 @@ class SharedBucket(Generic[W]):
         bucket.take(size, now)
         return True
 
+    def level(self, now: float) -> float:
+        """Bytes that it holds; below zero: a debt."""
+        return self._bucket.level(now)
+
     def is_open(self, now: float) -> bool:
         """Whether there is no waiter and no debt."""
         return not self._waiting and self._bucket.level(now) >= 0

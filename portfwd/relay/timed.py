@@ -56,7 +56,9 @@ class TimedSession(SessionRecord):
 
     def _moved_at(self, *, own: bool = False) -> float:
         """When anything moved last, or, with `own`, when a stream read or wrote; reactor's seconds."""
-        moved = [half.stream.moved_at for half in (self._client, self._upstream) if half.stream is not None]
+        moved = [
+            half.stream.last_moved() for half in (self._client, self._upstream) if half.stream is not None
+        ]
         return max(moved) if own else max(self._touched, *moved)
 
     def _quiet(self) -> float:
@@ -101,7 +103,7 @@ class TimedSession(SessionRecord):
 
     def _was_silent(self, options: Options, ends: Ends, undelivered: bool) -> None:
         spoke = {
-            half.side: half.stream.moved_at
+            half.side: half.stream.last_moved()
             for half in (self._client, self._upstream)
             if half.stream is not None and half.stream.first_at is not None
         }

@@ -17,7 +17,6 @@ from portfwd.rules.model import Options
 from portfwd.streams.rate_limiters import RateLimiters
 from portfwd.streams.sockets.bulk_reads import BulkReads
 from portfwd.streams.stream import StreamOwner
-from portfwd.streams.transports.paced_transport import PacedTransport
 from portfwd.streams.transports.plain import PlainTransport
 from portfwd.streams.transports.tls import RECORD, RECORD_OVERHEAD, TLSLayer
 from portfwd.streams.transports.tls_side import Preamble, TLSSide
@@ -38,6 +37,7 @@ class StreamMaker:
     Makes streams over sockets of ours, and for endpoints, all on one reactor and one poller.
 
     :ivar poller: None: attempts wait by the reactor, as these streams do.
+    :ivar limiters: of the one rule that it makes streams for, if its bandwidth is limited.
     """
 
     poller: Polling | None = None
@@ -57,7 +57,7 @@ class StreamMaker:
         """
         self._reactor = reactor
         self._poller = poller
-        self._limiters = limiters
+        self.limiters = limiters
         self._bulk = bulk
         # Whole records, as the usual reads; once for all connections.
         self._tls_bulk = None if bulk is None else bulk.with_size(read_size(bulk.size))
@@ -71,7 +71,7 @@ class StreamMaker:
         if self._bulk is None or self._bulk.size == size:
             return self
         bulk = self._bulk.with_size(size) if size else None
-        return StreamMaker(self._reactor, self._poller, self._limiters, bulk)
+        return StreamMaker(self._reactor, self._poller, self.limiters, bulk)
 
     def bare(self, buffer: int, *, handshake: bool = False) -> TransportStream:
         """
@@ -80,9 +80,7 @@ class StreamMaker:
         :param buffer: most bytes of a read.
         :param handshake: opened only when a TLS handshake is through.
         """
-        if self._limiters is None:
-            return TransportStream(self._reactor, buffer, handshake=handshake)
-        return PacedTransport(self._reactor, buffer, self._limiters, handshake=handshake)
+        return TransportStream(self._reactor, buffer, self.limiters, handshake=handshake)
 
     def accepted(
         self, sock: socket.socket, address: Address | None, options: Options, local: Address | None = None

@@ -15,13 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from portfwd.limits.pacing import MAX_SLICE, SharedBucket
 from portfwd.limits.sources import Sources
 from portfwd.rules.model import Options
+from portfwd.streams.allowance import Waiter
 from portfwd.values import Address, InetAddress, Side
 
 #: Least seconds of a timer. At a high rate, slices are due sooner than one turn of the reactor; several are
@@ -64,6 +65,11 @@ class RateLimiter:
         A size above the largest burst passes when a whole burst is there; the rest is a debt.
         """
         return self._pace.pass_at_once(size, self._clock.seconds())
+
+    @property
+    def level(self) -> float:
+        """Bytes that may pass now; below zero: a debt."""
+        return self._pace.level(self._clock.seconds())
 
     @property
     def is_open(self) -> bool:
@@ -110,13 +116,6 @@ class RateLimiter:
             self._timer = self._clock.callLater(max(wait, LEAST_WAIT), self._due)
         else:
             self._timer.reset(max(wait, LEAST_WAIT))
-
-
-class Waiter(Protocol):
-    """A flow that waits with a ticket."""
-
-    def granted(self, count: int) -> None:
-        """The wait is over: `count` bytes may be read. Must not raise."""
 
 
 class Ticket:

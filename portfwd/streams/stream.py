@@ -109,6 +109,13 @@ class Stream(Protocol):
     def tls(self) -> TLSInfo | None:
         """What the handshake with the peer said; None where there was none of ours."""
 
+    def last_moved(self) -> float:
+        """
+        `moved_at`, or now while its flow waits for a grant of bandwidth.
+
+        A limit of silence must not count that wait.
+        """
+
     def own(self, owner: StreamOwner) -> None:
         """From here on `owner` is told; it hears of what came before too."""
 

@@ -91,6 +91,9 @@ class FakeStream:
         self.keeps_tcp_info = False
         self.info = b""
 
+    def last_moved(self) -> float:
+        return self.moved_at
+
     def _asked(self, what: str) -> None:
         self.calls.append(what)
         if self.is_lost:

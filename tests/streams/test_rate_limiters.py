@@ -208,8 +208,7 @@ class SourceTests(LimiterCase):
         one.ask(who)
         self.clock.advance(0.05)
         self.assertEqual((who.got, round(one.waited, 3)), ([5000], 0.05))
-        own = limiters._sources[Side.CLIENT].of(ONE.host)
-        self.assertEqual(own._pace._bucket.level(self.clock.seconds()), 5000 + 5000)
+        self.assertEqual(limiters.limiters_for(Side.CLIENT, ONE)[0].level, 5000 + 5000)
 
     def test_another_address(self) -> None:
         """Who turns out to be somebody else waits no more, and counts for that address from then on."""

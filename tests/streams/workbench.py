@@ -20,6 +20,7 @@ from portfwd.kernel.pipes import KernelPipe, PipePool
 from portfwd.kernel.poller import Poller
 from portfwd.limits.descriptors import DescriptorBudget
 from portfwd.streams.sockets.flow_setup import FlowSetup
+from portfwd.streams.sockets.socket_end import SocketEnd
 from portfwd.streams.sockets.socket_flow import SocketFlow
 from portfwd.streams.sockets.socket_stream import SocketStream
 from portfwd.streams.stream import Loss
@@ -156,9 +157,8 @@ class Workbench:
     :ivar right: the test's end of the upstream's.
     """
 
-    stream_class = SocketStream
-    flow_class = SocketFlow
     kind = "splice"
+    paced = False
 
     def __init__(
         self,
@@ -198,14 +198,14 @@ class Workbench:
 
     def _stream(self, sock: socket.socket, side: Side) -> SocketStream:
         faulty: Any = FaultySocket(sock, self.faults)
-        stream = self.stream_class(faulty, None, self)
+        stream = SocketStream(faulty, None, self)
         stream.side = side
         stream.own(self.owner)  # type: ignore[arg-type]
         return stream
 
-    def join(self, source: SocketStream, destination: SocketStream) -> SocketFlow:
+    def join(self, source: SocketEnd, destination: SocketEnd) -> SocketFlow:
         """Make a flow."""
-        return self.flow_class(source, destination, self.setup)
+        return SocketFlow(source, destination, self.setup)
 
     def _splice(self, source: int, destination: int, count: int, *, flags: int) -> int:
         fault = self.faults.next("splice")

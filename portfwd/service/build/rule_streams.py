@@ -38,9 +38,7 @@ def choose_streams(
     if context.sockets is None or plan.kind not in OWN_SOCKETS:
         return context.streams
     group = context.sockets.poller.group(rule.name)
-    return SocketStreams(
-        context.sockets, rule.options, watched=bool(rule.filters), limiters=limiters, group=group
-    )
+    return SocketStreams(context.sockets, rule.options, limiters=limiters, group=group)
 
 
 def context_of(rule: Rule, context: RelayContext) -> tuple[RelayContext, RateLimiters | None]:

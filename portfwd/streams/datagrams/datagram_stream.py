@@ -105,6 +105,10 @@ class DatagramStream:
                 self._early = EarlyDatagrams()
             self._early.put(data)
 
+    def last_moved(self) -> float:
+        """Nothing waits here for a grant."""
+        return self.moved_at
+
     @property
     def heard_at(self) -> float:
         """See `Taker`."""

@@ -49,27 +49,53 @@ class BulkReads:
     :ivar size: bytes of one.
     """
 
-    __slots__ = ("_slots", "size")
+    __slots__ = ("size", "slots")
 
     def __init__(self, size: int, slots: BulkSlots) -> None:
         self.size = size
-        self._slots = slots
+        self.slots = slots
 
     def __repr__(self) -> str:
-        return f"<BulkReads {self.size} {self._slots!r}>"
+        return f"<BulkReads {self.size} {self.slots!r}>"
 
     def with_size(self, size: int) -> BulkReads:
         """The same slots for reads of another size."""
-        return BulkReads(size, self._slots)
+        return BulkReads(size, self.slots)
 
-    def take(self) -> bool:
-        """Take a slot for the coming read; False where there is none."""
-        slots = self._slots
-        if slots.taken >= slots.most:
-            return False
-        slots.taken += 1
-        return True
 
-    def give_back(self) -> None:
-        """Nothing of the read is kept any more."""
-        self._slots.taken -= 1
+class BulkReader:
+    """
+    The larger reads of one reader, from the first read that filled its buffer on.
+
+    :ivar filled: the last read filled the usual buffer.
+    """
+
+    __slots__ = ("_has_slot", "_size", "_slots", "filled")
+
+    def __init__(self, reads: BulkReads) -> None:
+        self.filled = True
+        self._size = reads.size
+        self._slots = reads.slots
+        self._has_slot = False
+
+    def __repr__(self) -> str:
+        return (
+            f"<BulkReader {'larger' if self.filled else 'usual'}{' with a slot' if self._has_slot else ''}>"
+        )
+
+    def next_size(self, usual: int) -> int:
+        """Bytes of the coming read: more than `usual` if a slot is left for it."""
+        if not self.filled:
+            return usual
+        if not self._has_slot:
+            if self._slots.taken >= self._slots.most:
+                return usual
+            self._slots.taken += 1
+            self._has_slot = True
+        return self._size
+
+    def release(self) -> None:
+        """Give the slot back: nothing of the last read is kept."""
+        if self._has_slot:
+            self._has_slot = False
+            self._slots.taken -= 1

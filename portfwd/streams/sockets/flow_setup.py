@@ -5,11 +5,15 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Protocol
+from typing import Final, Protocol
 
 from portfwd.kernel.pipes import PipePool
 from portfwd.kernel.polling import Polling
 from portfwd.streams.sockets.bulk_reads import BulkReads
+
+#: Bytes after which a turn is over, so at most this and one pipe, or one larger read, more; others have
+#: theirs, and small events come between. One turn of a spliced flow is a few tenths of a millisecond.
+QUANTUM: Final = 256 * 1024
 
 
 class Splice(Protocol):
@@ -34,10 +38,21 @@ class FlowSetup:
     :ivar pipe_size: bytes of a pipe.
     :ivar splice_first: splice from the first byte on, bulk or not.
     :ivar splice: the system call.
+    :ivar quantum: bytes after which a turn is over.
     :ivar bulk: larger reads of what cannot be spliced; None: there are none.
     """
 
-    __slots__ = ("buffer", "bulk", "pipe_size", "poller", "pool", "splice", "splice_first", "turns")
+    __slots__ = (
+        "buffer",
+        "bulk",
+        "pipe_size",
+        "poller",
+        "pool",
+        "quantum",
+        "splice",
+        "splice_first",
+        "turns",
+    )
 
     def __init__(
         self,
@@ -62,6 +77,7 @@ class FlowSetup:
         self.buffer = buffer
         self.pool = pool
         self.pipe_size = pipe_size
+        self.quantum = QUANTUM
         self.splice_first = splice_first
         # Looked up here: this module is imported where there is no such call.
         self.splice: Splice = os.splice if splice is None and pool is not None else splice or _never

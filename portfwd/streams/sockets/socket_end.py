@@ -9,6 +9,48 @@ from typing import Protocol
 from twisted.python.failure import Failure
 
 from portfwd.streams.stream import Stream
+from portfwd.values import Side
+
+
+class ReverseFlow(Protocol):
+    """The flow whose source is an end, as the flow that writes to that end knows it."""
+
+    @property
+    def is_showing(self) -> bool:
+        """Whether a viewer is shown something of it just now."""
+
+    def wait_for_answer(self) -> None:
+        """Read nothing before the source has taken what it was answered."""
+
+    def read_on(self) -> None:
+        """The source has taken what it was answered."""
+
+
+class NotConnected:
+    """
+    Stands for the stream that is not connected yet: it gives nothing, and takes nothing.
+
+    It has what a flow looks at, and no more.
+    """
+
+    __slots__ = ("first_at", "moved_at")
+
+    side = Side.UPSTREAM
+    is_connected = False
+    lost = write_broken = read_ended = dead = more = False
+    readable = writable = end_asked = False
+    descriptor = -1
+    source = None
+
+    def __init__(self) -> None:
+        self.moved_at = 0.0
+        self.first_at: float | None = None
+
+    def __repr__(self) -> str:
+        return "<NotConnected>"
+
+    def written_out(self) -> None:
+        """Nobody waits for it."""
 
 
 class SocketEnd(Stream, Protocol):
@@ -36,7 +78,7 @@ class SocketEnd(Stream, Protocol):
         """Whether there is a socket; False before there is an upstream."""
 
     @property
-    def source(self) -> object:
+    def source(self) -> ReverseFlow | None:
         """The flow whose source this stream is, once joined."""
 
     def read_failed(self, problem: OSError) -> None:

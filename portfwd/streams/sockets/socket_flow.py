@@ -1,455 +1,283 @@
 # -*- test-case-name: tests.streams.sockets.test_socket_flow -*-
 """
-One direction between two sockets: copied for little, spliced for bulk.
+One direction between two sockets: copied for little, spliced for bulk, shown to a viewer if there is one.
 
-A read goes into the one buffer that all flows share and is sent at once; only
-what the destination refuses is kept. A read that fills the buffer is bulk: a
-pipe is borrowed and bytes stay in the kernel until the source runs dry. The
-pipe goes back then, but the flow remembers what it was doing, and splices
-first at its next event, until events bring little again.
+At each turn the flow chooses its mover (`copying`, `splicing`, `showing`): it splices while it has bytes in a
+pipe or has lately been bulk, shows while its view wants to see, and copies else. What bounds it is composed:
+an `Allowance` says how much it may read, a `View` what becomes of it. It has them only if they are needed.
 
-What must hold (each was broken in a prototype, or in a peer):
+- **With a view** the flow starts before there is a destination, and takes bytes from others too. When the
+  viewer has seen enough of a direction, for a number of bytes or for good, it moves bytes like any other.
+- **With limited bandwidth** it asks for a slice before it reads (`portfwd.streams.rate_limiters`), and
+  returns what it has not used when it stops, so an idle flow holds nothing. While it waits it reads nothing:
+  the bytes stay in the kernels of both machines, and TCP slows the sender down. Bytes that a filter sees are
+  counted; bytes that a filter writes are not, nor those that are thrown away.
 
-- ``EAGAIN`` of a splice from a socket means that the socket is empty *or the pipe is
-  full*: it is asked only with an empty pipe.
-- A pipe's slots can be full long before its bytes are: it is never waited for
-  "room for n bytes".
-- A pipe with bytes in it is never given back.
-- An end that is known to stand right behind the last bytes leaves in one segment with them:
-  ``MSG_MORE`` is for these bytes only, and whoever held them back lets them go if the end does not follow.
-- ``SPLICE_F_MORE`` is never set: it corks small answers for 40 to 200 ms.
-- ``EINVAL``, ``ENOSYS`` and no memory: what is in the pipe is read out and sent, and this
-  flow copies for the rest of its life.
-- At most one buffer or one pipe of bytes is in flight.
+An end that is known to stand right behind the last bytes leaves in one segment with them: ``MSG_MORE`` is for
+these bytes only, and whoever held them back lets them go if the end does not follow.
 """
 
 from __future__ import annotations
 
 import errno
-import os
-import socket
-from typing import Final
 
-from twisted.python.failure import Failure
-
-from portfwd.kernel.pipes import KernelPipe, PipePool
-from portfwd.kernel.sockets import EXHAUSTED
+from portfwd.kernel.pipes import PipePool
 from portfwd.streams.allowance import Allowance
-from portfwd.streams.sockets.flow_setup import FlowSetup
-from portfwd.streams.sockets.socket_end import SocketEnd
-from portfwd.values import FlowSummary
-
-#: Bytes after which a turn is over, so at most this and one pipe, or one larger read, more; others have
-#: theirs, and small events come between. One turn of a spliced flow is a few tenths of a millisecond.
-QUANTUM: Final = 256 * 1024
-
-#: An event that brought less than this is no bulk: copying it costs less than
-#: to borrow a pipe.
-LITTLE: Final = 16 * 1024
-
-#: Errors of splice(2) after which this flow copies: not possible between these
-#: descriptors, or no memory for it just now.
-_CANNOT: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOMEM, errno.EOPNOTSUPP, errno.EPERM})
-
-#: A hang-up was seen: EPOLLRDHUP | EPOLLHUP.
-_HUNG_UP: Final = 0x2010
-#: There are urgent data: EPOLLPRI.
-_URGENT: Final = 0x2
-_WITH_THE_END: Final = int(getattr(socket, "MSG_MORE", 0))
-_PEEK: Final = int(socket.MSG_PEEK)
-
-_FLAGS: Final = getattr(os, "SPLICE_F_MOVE", 1) | getattr(os, "SPLICE_F_NONBLOCK", 2)
+from portfwd.streams.sockets.copying import copy, throw_away
+from portfwd.streams.sockets.flow_state import FlowState, Watching
+from portfwd.streams.sockets.showing import show
+from portfwd.streams.sockets.splicing import copy_from_now_on, empty_pipe, splice
+from portfwd.streams.stream import Viewer
+from portfwd.values import Address, FlowSummary
 
 
-class SocketFlow:
-    """
-    Moves bytes from `source` to `destination`.
+class SocketFlow(FlowState):
+    """Moves bytes from `source` to `destination`; with a view either may be `NotConnected`."""
 
-    :ivar allowance: what it may still read; None: any number. Lowered here by each read, given by whoever
-        bounds the flow, who is asked for more by `spent`.
-    :ivar bulk: it moves much, and takes turns with others that do.
-    :ivar pipe: the pipe that it has borrowed, if it has one now.
-    :ivar queued: it waits for its turn; the poller's.
-    :ivar waits_to_write: it stopped because the destination takes no more.
-    :ivar spliced: bytes that never left the kernel.
-    """
+    __slots__ = ()
 
-    __slots__ = (
-        "_bytes",
-        "_discarding",
-        "_in_pipe",
-        "_kept",
-        "_paused",
-        "_paused_at",
-        "_pool",
-        "_reads",
-        "_setup",
-        "_writes",
-        "allowance",
-        "bulk",
-        "destination",
-        "pipe",
-        "queued",
-        "source",
-        "spliced",
-        "waits_to_write",
-    )
-
-    def __init__(self, source: SocketEnd, destination: SocketEnd, setup: FlowSetup) -> None:
-        """:param setup: what it has in common with the other flows of its rule."""
-        self.source = source
-        self.destination = destination
-        self.waits_to_write = False
-        self.allowance: Allowance | None = None
-        self.spliced = 0
-        self._setup = setup
-        self._pool = setup.pool
-        self.bulk = setup.splice_first
-        self.pipe: KernelPipe | None = None
-        self._in_pipe = 0
-        self._kept = b""
-        self.queued = False
-        self._discarding = False
-        self._bytes = 0
-        self._reads = 0
-        self._writes = 0
-        self._paused = 0.0
-        self._paused_at: float | None = None
-
-    def __repr__(self) -> str:
-        mover = "splicing" if self.pipe is not None else "copying"
-        wait = " waits to write" if self.waits_to_write else ""
-        return f"<SocketFlow from {self.source.side.value} {mover} kept={self.kept_bytes}{wait}>"
-
-    @property
-    def keeps_bytes(self) -> bool:
-        """Whether bytes were read and not yet written."""
-        return bool(self._kept) or self._in_pipe > 0
-
-    @property
-    def kept_bytes(self) -> int:
-        """How many they are."""
-        return len(self._kept) + self._in_pipe
-
-    # When to run
-
-    def take_turn(self) -> None:
-        """Run soon, when others who are always ready have had their turns."""
-        self._setup.turns.take_turn(self)
-
-    def failed(self, failure: Failure) -> None:
-        """Our own code failed in `run`: the source's connection ends."""
-        self.source.failed(failure)
+    # What the poller calls
 
     def run(self) -> None:
-        """Move up to `QUANTUM` bytes."""
-        if self._discarding:
+        """Move, or show, bytes until the turn is over."""
+        allowance = self.allowance
+        if allowance is not None and allowance.is_paced:
+            self._run_paced(allowance)
+        elif self.view is None and not self.discarding:
+            self._move()
+        else:
+            self._choose()
+
+    def _run_paced(self, allowance: Allowance) -> None:
+        """Move, or show, what was granted at most."""
+        if not allowance.granted and self.wants_to_read():
+            self._ask(allowance)
+        had, view = allowance.granted, self.view
+        self._choose()
+        if had and not allowance.granted and self.pool is not None and not (view and view.is_shown):
+            # The source had as much as it was allowed: that is bulk, however small a slice is.
+            self.bulk = True
+        allowance.settle()
+
+    def _ask(self, allowance: Allowance) -> None:
+        waited = allowance.waits
+        if not allowance.ask(self) and not waited and self.source.dead and not self.source.lost:
+            self.source.look_for_death()
+
+    def _choose(self) -> None:
+        view = self.view
+        if self.discarding:
             # Whether the destination takes what was read before or not.
-            self._throw_away()
+            throw_away(self)
+            self._move()
+            if view is not None and view.behind and not self.in_pipe:
+                self._fetch_behind(view)
+                self.take_turn()
+        elif view is None:
+            self._move()
+        else:
+            self._run_viewed(view)
+
+    def _run_viewed(self, view: Watching) -> None:
+        """Show, or move; before that, write what is kept in the order in which it came."""
+        shows = view.viewer is not None and not view.unseen
+        if self.in_pipe and (shows or view.on_hold or view.behind):
+            destination = self.destination
+            if not (destination.lost or destination.write_broken) and self._flush():
+                empty_pipe(self)
+            if self.in_pipe:
+                return
+        if view.behind is not None:
+            self._fetch_behind(view)
+        if shows or view.on_hold or not self.source.is_connected:
+            if self.pipe is not None:
+                self.return_pipe()
+            if self._flush() and shows:
+                show(self, view)
+            if view.on_hold and self.source.dead:
+                self.source.look_for_death()
+        else:
+            self._move()
+
+    def _fetch_behind(self, view: Watching) -> None:
+        """What was written while earlier bytes waited is next."""
+        if view.behind is not None:
+            self.kept, view.behind = b"".join((self.kept, *view.behind)), None
+
+    def _flush(self) -> bool:
+        """Write what is kept; say whether more may be read."""
+        self.stop_pause()
+        return not self.kept or self.write_kept()
+
+    def _move(self) -> None:
+        """Splice or copy."""
         destination = self.destination
         if destination.lost or destination.write_broken:
             return
-        if self._paused_at is not None:
-            self._paused += self._setup.poller.now - self._paused_at
-            self._paused_at = None
-            self.waits_to_write = False
-        if self._kept and not self._write_kept():
+        if self.paused_at is not None:
+            self.stop_pause()
+        if self.kept and not self.write_kept():
             return
         allowance = self.allowance
-        if allowance is not None and allowance.left <= 0 and not self._in_pipe and not self._discarding:
-            self._return_pipe()
+        if allowance is not None and allowance.left <= 0 and not self.in_pipe and not self.discarding:
+            self.return_pipe()
             self.spent()
             return
-        if self._in_pipe or (self.bulk and not self._discarding and self._has_pipe()):
-            self._run_spliced()
-        elif not self._discarding:
-            self._run_copied()
+        if self.in_pipe or (self.bulk and not self.discarding and self.has_pipe()):
+            splice(self)
+        elif not self.discarding:
+            copy(self)
 
-    def spent(self) -> None:
-        """The allowance is used up: nothing is read before there is another. For subclasses that give one."""
+    # What rate limiters tell
 
-    # Copying
+    def granted(self, count: int) -> None:
+        """See `portfwd.streams.allowance.Waiter`."""
+        self._waited_until_now()
+        if self.allowance is not None:
+            self.allowance.granted += count
+        self.take_turn()
 
-    def _run_copied(self) -> None:
-        source, destination, setup, allowance = self.source, self.destination, self._setup, self.allowance
-        buffer = setup.buffer
-        size = full = len(buffer)
-        left = QUANTUM
-        if allowance is not None:
-            left = 1  # one read at a time: the next may be smaller, or another flow's
-            if allowance.left < full:
-                size = allowance.left
-                buffer = buffer[:size]
-        while source.readable and not source.read_ended and not source.lost:
-            if not destination.writable:
-                self._pause()
-                return
-            if left <= 0:
-                self.take_turn()
-                return
-            try:
-                count = source.socket.recv_into(buffer)
-            except BlockingIOError:
-                source.readable = False
-                return
-            except OSError as problem:
-                source.read_failed(problem)
-                return
-            if not count:
-                source.read_nothing()
-                return
-            self._reads += 1
-            left -= count
-            if allowance is not None:
-                allowance.take(count)
-            now = source.moved_at = setup.poller.now
-            if source.first_at is None:
-                source.first_at = now
-            ends = False
-            if count < size:
-                if not source.more:
-                    source.readable = False
-                elif source.more & _HUNG_UP and not source.more & _URGENT:
-                    # A look would pass urgent data by, and leave them: to close then would be a reset.
-                    ends = self._ends_here()
-            try:
-                sent = destination.socket.send(buffer[:count], _WITH_THE_END if ends else 0)
-            except BlockingIOError:
-                sent = 0
-                destination.writable = False
-            except OSError as problem:
-                self._write_failed(problem)
-                return
-            self._writes += 1
-            self._bytes += sent
-            if sent < count:
-                self._kept = bytes(buffer[sent:count])
-                if not self._write_kept():
-                    return
-            if ends:
-                source.read_nothing()
-                self._let_go()
-                return
-            if count == full and self._pool is not None:
-                self.bulk = True
-                self.take_turn()
-                return
+    def _waited_until_now(self) -> None:
+        """Do not let a limit of silence count the wait."""
+        self.setup.poller.look_at_clock()
+        self.source.moved_at = self.setup.poller.now
 
-    def _ends_here(self) -> bool:
-        """Whether the source's end stands right behind what was read of it."""
-        source = self.source
-        try:
-            return not source.socket.recv(1, _PEEK)
-        except BlockingIOError:
-            source.readable = False
-        except OSError as problem:
-            # It is told once, and is to be known when what came before it is written.
-            if problem.errno not in EXHAUSTED:
-                source.gone = problem.errno or errno.ECONNRESET
-        return False
+    def leave(self) -> None:
+        """Wait for no grant any more, and return what was granted."""
+        if self.allowance is not None:
+            if self.allowance.waits:
+                self._waited_until_now()
+            self.allowance.leave()
 
-    def _let_go(self) -> None:
-        """The source's end was told: if it goes no further just now, the bytes before it still do."""
-        destination = self.destination
-        if not (destination.end_out or destination.lost or destination.write_broken):
-            destination.push()
-
-    def _write_kept(self) -> bool:
-        """Send what is kept; say whether nothing is any more."""
-        kept, done = memoryview(self._kept), 0
-        while done < len(kept) and self.destination.writable:
-            try:
-                sent = self.destination.socket.send(kept[done:])
-            except BlockingIOError:
-                self.destination.writable = False
-                break
-            except OSError as problem:
-                self._write_failed(problem)
-                return False
-            self._writes += 1
-            self._bytes += sent
-            done += sent
-            self.source.moved_at = self._setup.poller.now
-        self._kept = self._kept[done:]
-        if self._kept:
-            self._pause()
-            return False
-        self.destination.written_out()
-        return not self.destination.lost and not self.destination.write_broken
-
-    # Splicing
-
-    def _has_pipe(self) -> bool:
-        if self.pipe is None and self._pool is not None:
-            self.pipe = self._pool.borrow(self._setup.pipe_size)
-        return self.pipe is not None
-
-    def _run_spliced(self) -> None:
-        source, destination, splice, pipe = self.source, self.destination, self._setup.splice, self.pipe
-        if pipe is None:
-            return
-        left, moved, most = QUANTUM, 0, pipe.size
+    def go_as(self, client: Address) -> None:
+        """The client turned out to be `client`: the limits of that address hold from now on."""
         allowance = self.allowance
         if allowance is not None:
-            most = min(most, allowance.left)
-            left = min(1, most)  # one read at a time, as in copying
-        while True:
-            while self._in_pipe:
-                if not destination.writable:
-                    self._pause()
-                    return
+            if allowance.waits:
+                self._waited_until_now()
+            if allowance.go_as(client):
+                self.take_turn()
+
+    # What a viewer asks
+
+    def watch(self, viewer: Viewer | None) -> None:
+        """Show what is read to `viewer`; None: show nothing yet, but take what is written."""
+        self._watched().viewer = viewer
+
+    def _watched(self) -> Watching:
+        if self.view is None:
+            self.view = Watching()
+        return self.view
+
+    def write(self, data: bytes, *, answer: bool = False) -> None:
+        """
+        Write `data` to the destination, behind what was written or moved before.
+
+        :param answer: it came of what the destination sent.
+        """
+        destination = self.destination
+        if destination.lost or destination.write_broken or not data:
+            return
+        view = self._watched()
+        if self.kept or self.in_pipe or view.behind:
+            if view.behind is None:
+                view.behind = []
+            view.behind.append(data)
+        else:
+            sent = 0
+            if destination.writable:
                 try:
-                    count = splice(pipe.reader, destination.descriptor, self._in_pipe, flags=_FLAGS)
+                    sent = destination.socket.send(data)
                 except BlockingIOError:
                     destination.writable = False
-                    continue
                 except OSError as problem:
-                    if problem.errno in _CANNOT:
-                        self._copy_from_now_on()
-                    else:
-                        self._write_failed(problem)
+                    destination.break_writing(problem.errno or errno.EPIPE)
                     return
-                self._in_pipe -= count
-                self._writes += 1
-                self._bytes += count
-                self.spliced += count
-                source.moved_at = self._setup.poller.now
-            if destination.end_asked or source.lost or self._discarding:
-                self._return_pipe()
-                destination.written_out()
-                return
-            if not source.readable or source.read_ended:
-                break
-            if left <= 0:
-                self.take_turn()
-                return
-            try:
-                count = splice(source.descriptor, pipe.writer, most, flags=_FLAGS)
-            except BlockingIOError:
-                if source.more:
-                    self._ask_again_by_copying(moved)
+                self.writes += 1
+                self.moved += sent
+                self.source.moved_at = self.setup.poller.now
+                if sent == len(data):
                     return
-                source.readable = False
-                break
-            except OSError as problem:
-                if problem.errno in _CANNOT:
-                    self._copy_from_now_on()
-                else:
-                    self._return_pipe()
-                    source.read_failed(problem)
-                return
-            if not count:
-                self._ask_again_by_copying(moved)
-                return
-            self._in_pipe = count
-            self._reads += 1
-            left -= count
-            if allowance is not None:
-                allowance.take(count)
-            moved += count
-            if source.first_at is None:
-                source.first_at = self._setup.poller.now
-        self._source_is_dry(moved)
+            self.kept = data[sent:] if sent else data
+        reverse = destination.source
+        if reverse is not None and (answer or reverse.is_showing):
+            # Who caused it by asking is not read meanwhile.
+            reverse.wait_for_answer()
+        if destination.writable:
+            self.take_turn()
+        else:
+            self.pause()
 
-    def _ask_again_by_copying(self, moved: int) -> None:
-        """
-        Nothing could be spliced: a read says what that means.
+    @property
+    def is_showing(self) -> bool:
+        """Whether its viewer is shown something just now."""
+        return self.view is not None and self.view.showing
 
-        A splice stops at urgent data (RFC 9293 section 3.8.5) as if the socket were empty, and
-        as if it had ended once the end is behind them. A read goes on after them.
-        """
-        self._source_is_dry(moved)
-        self._run_copied()
+    def wait_for_answer(self) -> None:
+        """Read nothing before the source has taken what it was answered."""
+        self._watched().unanswered = True
 
-    def _source_is_dry(self, moved: int) -> None:
-        self._return_pipe()
-        if moved < LITTLE and not (self._setup.splice_first and self._pool is not None):
-            self.bulk = False
-
-    def _return_pipe(self) -> None:
-        pipe, self.pipe = self.pipe, None
-        if pipe is not None and self._pool is not None:
-            if self._in_pipe:
-                self._in_pipe = 0
-                self._pool.discard(pipe)
-            else:
-                self._pool.give_back(pipe)
-
-    def _copy_from_now_on(self) -> None:
-        """Splicing cannot be had: nothing is lost by it."""
-        pipe = self.pipe
-        if pipe is not None and self._in_pipe:
-            parts = []
-            while self._in_pipe:
-                part = os.read(pipe.reader, self._in_pipe)
-                self._in_pipe -= len(part)
-                parts.append(part)
-            self._kept = b"".join(parts)
-        self._return_pipe()
-        self._pool = None
-        self.bulk = False
+    def pass_on(self, count: int | None) -> None:
+        """From here on move `count` bytes unseen, None: all of them."""
+        self._watched().pass_on(self, count)
         self.take_turn()
+
+    def show(self, viewer: Viewer) -> None:
+        """Show what is read from here on to `viewer`, whatever `pass_on` said before."""
+        self.settle()
+        self.watch(viewer)
+        self.take_turn()
+
+    def settle(self) -> int:
+        """Show again; say how many bytes were moved unseen."""
+        return 0 if self.view is None else self.view.settle(self)
+
+    def hold(self) -> None:
+        """Read no more."""
+        self._watched().on_hold = True
+        self.leave()
+
+    def go_on(self) -> None:
+        """Read again."""
+        self._watched().on_hold = False
+        self.take_turn()
+
+    # Stopping
 
     def copy_only(self) -> PipePool | None:
         """Splice no more, until `splice_again` is given what this returns."""
-        before = self._pool
-        self._copy_from_now_on()
+        before = self.pool
+        copy_from_now_on(self)
         return before
 
     def splice_again(self, pool: PipePool | None) -> None:
         """Splice as before `copy_only`."""
-        self._pool = pool
-        self.bulk = self._setup.splice_first and pool is not None
-
-    # Stopping
-
-    def _pause(self) -> None:
-        self.waits_to_write = True
-        if self._paused_at is None:
-            self._paused_at = self._setup.poller.now
-        if self.source.dead and not self.source.lost:
-            self.source.look_for_death()
-
-    def _write_failed(self, problem: OSError) -> None:
-        self.destination.break_writing(problem.errno or errno.EPIPE)
+        self.pool = pool
+        self.bulk = self.setup.splice_first and pool is not None
 
     def drop(self) -> None:
         """The destination takes no more: what is kept is lost."""
-        self._kept = b""
+        if self.allowance is not None:
+            self.leave()
+        self.kept = b""
         self.waits_to_write = False
-        self._return_pipe()
+        self.return_pipe()
+        if self.view is not None:
+            self.view.behind = None
+            self.all_taken()
 
     def source_lost(self) -> None:
         """The source is gone; what it sent before is still written."""
-        if not self._in_pipe:
-            self._return_pipe()
+        if not self.in_pipe:
+            self.return_pipe()
 
     def discard(self) -> None:
-        """From here on read and throw away; what was read before is still written."""
-        self._discarding = True
+        """From here on read and throw away, as fast as it comes; what was read before is still written."""
+        self.leave()
+        self.discarding = True
         self.take_turn()
-
-    def _throw_away(self) -> None:
-        source, left = self.source, QUANTUM
-        while source.readable and not source.read_ended and not source.lost:
-            if left <= 0:
-                self.take_turn()
-                return
-            try:
-                count = source.socket.recv_into(self._setup.buffer)
-            except BlockingIOError:
-                source.readable = False
-                return
-            except OSError as problem:
-                source.read_failed(problem)
-                return
-            if not count:
-                source.read_nothing()
-                return
-            left -= count
-            self._reads += 1
-            source.thrown_away(count)
 
     def summary(self) -> FlowSummary:
         """What it did so far."""
-        return FlowSummary(self._bytes, self._reads, self._writes, self.spliced, self._paused)
+        waited = 0.0 if self.allowance is None else self.allowance.waited
+        return FlowSummary(self.moved, self.reads, self.writes, self.spliced, self.paused, waited)

@@ -14,15 +14,13 @@ from portfwd.kernel.poller import Poller
 from portfwd.kernel.polling import Polling
 from portfwd.kernel.sockets import apply_settings, client_settings, local_address
 from portfwd.rules.model import Options, RelayKind
+from portfwd.streams.allowance import Allowance
 from portfwd.streams.rate_limiters import RateLimiters
 from portfwd.streams.sockets.bulk_reads import BulkReads, BulkSlots
 from portfwd.streams.sockets.flow_setup import FlowSetup
-from portfwd.streams.sockets.paced_flow import PacedFlow
-from portfwd.streams.sockets.paced_stream import PacedStream
+from portfwd.streams.sockets.socket_end import SocketEnd
 from portfwd.streams.sockets.socket_flow import SocketFlow
 from portfwd.streams.sockets.socket_stream import SocketStream
-from portfwd.streams.sockets.watched_flow import WatchedFlow
-from portfwd.streams.sockets.watched_stream import WatchedStream
 from portfwd.values import Address, Side
 
 
@@ -48,28 +46,26 @@ class SocketStreams:
 
     :ivar poller: watches them.
     :ivar kind: the relay that they make, as the log names it.
+    :ivar paced: the rule's bandwidth is limited.
     :ivar join: makes the flow between two streams.
     """
 
-    join: Callable[[SocketStream, SocketStream], SocketFlow]
-    _stream: type[SocketStream]
+    join: Callable[[SocketEnd, SocketEnd], SocketFlow]
 
     def __init__(
         self,
         share: SocketShare,
         options: Options,
         *,
-        watched: bool = False,
         limiters: RateLimiters | None = None,
         group: Polling | None = None,
     ) -> None:
         """
         :param options: the rule's; ``buffer``, ``pipe`` and ``relay`` matter here.
-        :param watched: the rule has filters: its streams are `WatchedStream`s.
-        :param limiters: the rule's, if its bandwidth is limited: its streams are `PacedStream`s.
+        :param limiters: the rule's, if its bandwidth is limited.
         :param group: the rule's, of the poller; None: what others share.
         """
-        self._limiters = limiters
+        self.paced = limiters is not None
         self.poller = share.poller if group is None else group
         self._client_settings = client_settings(options)
         if options.buffer not in share.buffers:
@@ -87,11 +83,9 @@ class SocketStreams:
         )
         self.kind = "copy" if pool is None else "splice"
         # Not methods of this object: what a rule is made of must not wait for the garbage collector.
-        self._stream, self.join = SocketStream, partial(SocketFlow, setup=setup)
-        if watched:
-            self._stream, self.join = WatchedStream, partial(WatchedFlow, setup=setup)
+        self.join = partial(SocketFlow, setup=setup)
         if limiters is not None:
-            self._stream, self.join = PacedStream, partial(_paced_flow, setup=setup, limiters=limiters)
+            self.join = partial(_paced_flow, setup=setup, limiters=limiters)
 
     def accepted(
         self, sock: socket.socket, address: Address | None, options: Options, local: Address | None = None
@@ -110,7 +104,7 @@ class SocketStreams:
                 raise
         if local is None:
             local = local_address(sock)
-        return self._stream(sock, address, self, local)
+        return SocketStream(sock, address, self, local)
 
     def plain(
         self, sock: socket.socket, address: Address | None, buffer: int, *, seen: int | None = None
@@ -121,14 +115,12 @@ class SocketStreams:
         :param seen: the events so far, if the poller watches `sock` already.
         :raises OSError: the kernel refuses to watch the socket; it is closed then.
         """
-        return self._stream(sock, address, self, None, seen)
+        return SocketStream(sock, address, self, None, seen)
 
 
 def _paced_flow(
-    source: SocketStream, destination: SocketStream, *, setup: FlowSetup, limiters: RateLimiters
+    source: SocketEnd, destination: SocketEnd, *, setup: FlowSetup, limiters: RateLimiters
 ) -> SocketFlow:
     client = source if source.side is Side.CLIENT else destination
     ticket = limiters.ticket(source.side, client.address)
-    if ticket is None:
-        return WatchedFlow(source, destination, setup)
-    return PacedFlow(source, destination, setup, ticket)
+    return SocketFlow(source, destination, setup, None if ticket is None else Allowance(grants=ticket))

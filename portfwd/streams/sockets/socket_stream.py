@@ -38,9 +38,10 @@ from portfwd.kernel.sockets import (
     waiting_bytes,
 )
 from portfwd.streams.loss_text import error_text
+from portfwd.streams.sockets.socket_end import NotConnected, SocketEnd
 from portfwd.streams.sockets.socket_flow import SocketFlow
 from portfwd.streams.sockets.tapped import Saw, TappedSocket
-from portfwd.streams.stream import Loss, StreamOwner
+from portfwd.streams.stream import Loss, StreamOwner, Viewer
 from portfwd.values import Address, FlowSummary, Side
 
 _READ: Final = 0x201B  # EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR
@@ -60,6 +61,7 @@ class Joiner(Protocol):
 
     :ivar poller: watches their sockets.
     :ivar kind: the relay, as the log names it.
+    :ivar paced: the bandwidth of some of their flows is limited.
     """
 
     @property
@@ -70,8 +72,12 @@ class Joiner(Protocol):
     def kind(self) -> str:
         """See the class."""
 
-    def join(self, source: SocketStream, destination: SocketStream) -> SocketFlow:
-        """Make the flow between two streams."""
+    @property
+    def paced(self) -> bool:
+        """See the class."""
+
+    def join(self, source: SocketEnd, destination: SocketEnd) -> SocketFlow:
+        """Make the flow between two streams; either may be `NotConnected`."""
 
 
 class SocketStream:
@@ -240,13 +246,13 @@ class SocketStream:
         """
         Where the connection broke: say that the peer takes no more, if reading does not find out.
 
-        Reading finds out how it died, unless nobody reads yet, or the other
-        side takes nothing, or the end was read before.
+        Reading finds out how it died, unless nobody reads yet, or the other side takes nothing, or the
+        end was read before, or the flow is made to wait.
         """
         flow = self.source
         if not self.dead or (self.end_out and self.read_ended):
             return
-        if not self.started or self.read_ended or flow is None or flow.waits_to_write:
+        if not self.started or self.read_ended or flow is None or flow.waits_to_write or flow.is_stopped:
             self.break_writing(errno.EPIPE)
 
     # What flows find
@@ -318,10 +324,16 @@ class SocketStream:
                 reset_on_close(self.socket)
         self._joiner.poller.forget(self.socket)
         drain, source = self.drain, self.source
-        if drain is not None and (drain.pipe is not None or drain.keeps_bytes or drain.waits_to_write):
-            drain.drop()
-        if source is not None and source.pipe is not None:
-            source.source_lost()
+        if drain is not None:
+            if drain.allowance is not None:
+                drain.leave()
+            if drain.pipe is not None or drain.keeps_bytes or drain.waits_to_write:
+                drain.drop()
+        if source is not None:
+            if source.allowance is not None:
+                source.leave()
+            if source.pipe is not None:
+                source.source_lost()
         owner = self._owner
         if owner is not None:
             # Nothing is told after this; a session and its streams must not wait for the garbage collector.
@@ -344,8 +356,9 @@ class SocketStream:
                 owner.ended(self)
 
     def join(self, peer: SocketStream) -> None:
-        """Make the flow from here to `peer`."""
-        self.source = peer.drain = self._joiner.join(self, peer)
+        """Make the flow from here to `peer`, unless `watch` did."""
+        if self.source is None:
+            self.source = peer.drain = self._joiner.join(self, peer)
 
     def start(self) -> None:
         """Read."""
@@ -395,7 +408,16 @@ class SocketStream:
 
     def has_input(self) -> bool:
         """Whether bytes wait to be read, before `start`."""
-        return not self.lost and waiting_bytes(self.socket) > 0
+        # What may have to wait for a grant is not promised.
+        return not (self.lost or self._joiner.paced) and waiting_bytes(self.socket) > 0
+
+    def last_moved(self) -> float:
+        """When bytes were last moved: now, while the flow from here waits for a grant."""
+        flow = self.source
+        if flow is not None and flow.allowance is not None and flow.allowance.waits:
+            self._joiner.poller.look_at_clock()
+            return self._joiner.poller.now
+        return self.moved_at
 
     def push(self) -> None:
         """Let go what was held back for an end to leave with it."""
@@ -430,3 +452,61 @@ class SocketStream:
         """The flow from `source` to this stream, so far."""
         flow = source.source
         return flow.summary() if flow is not None else FlowSummary()
+
+    # What a viewer asks
+
+    def watch(self, viewer: Viewer, peer: SocketStream | None = None) -> None:
+        """
+        Show what is read to `viewer`.
+
+        :param peer: the stream that was watched before; its flows are this one's too.
+        """
+        if peer is not None:
+            self.drain, self.source = peer.source, peer.drain
+        if self.drain is not None and self.source is not None:
+            self.drain.destination = self.source.source = self
+        else:
+            nowhere = cast(SocketEnd, NotConnected())
+            self.source = self._joiner.join(self, nowhere)
+            self.drain = self._joiner.join(nowhere, self)
+            self.drain.watch(None)
+        self.source.watch(viewer)
+
+    def write(self, data: bytes, *, answer: bool = False) -> None:
+        """Write `data` here, behind what was written before."""
+        if self.drain is not None:
+            self.drain.write(data, answer=answer)
+
+    def answered(self) -> FlowSummary:
+        """What was written here while there is no other side."""
+        return FlowSummary() if self.drain is None else self.drain.summary()
+
+    def pass_on(self, count: int | None) -> None:
+        """Move the next `count` bytes that are read here unseen, None: all of them."""
+        if self.source is not None:
+            self.source.pass_on(count)
+
+    def settle(self) -> int:
+        """Show again; say how many bytes were moved unseen since `pass_on`."""
+        return 0 if self.source is None else self.source.settle()
+
+    def show(self, viewer: Viewer) -> None:
+        """Show what is read from here on to `viewer`, whatever `pass_on` said before."""
+        if self.source is not None:
+            self.source.show(viewer)
+
+    def hold(self) -> None:
+        """Read no more until `go_on`."""
+        if self.source is not None:
+            self.source.hold()
+
+    def go_on(self) -> None:
+        """Read again."""
+        if self.source is not None:
+            self.source.go_on()
+
+    def go_as(self, client: Address) -> None:
+        """The client turned out to be `client`: both directions count for that address."""
+        for flow in (self.source, self.drain):
+            if flow is not None:
+                flow.go_as(client)

@@ -23,7 +23,7 @@ class AskedBelow:
     transport: ITransport | None
     _bottom: ITransport | None
     _plain: PlainTransport | None
-    _lost: bool
+    lost: bool
     _keeps_tcp_info = False
     _last_tcp_info = b""
 
@@ -34,7 +34,7 @@ class AskedBelow:
 
     def undelivered(self) -> int | None:
         """Bytes that were written and not acknowledged; None where the transport cannot tell."""
-        return 0 if self._lost else undelivered_bytes(self.transport)
+        return 0 if self.lost else undelivered_bytes(self.transport)
 
     def keep_tcp_info(self) -> None:
         """See `portfwd.streams.stream.Stream`."""

@@ -15,12 +15,7 @@ def start_tls(stream: TransportStream, side: TLSSide, rest: bytes) -> None:
     :param rest: bytes that were read and belong to TLS; what the stream has read and not passed on does, too.
     :raises ValueError: the transport lets nothing be put above it.
     """
-    plain = stream._plain
-    if plain is None or not stream._is_bare:
-        raise ValueError("TLS cannot begin on a connection of this kind")
-    rest += b"".join(stream._early)
-    stream._early.clear()
-    stream._handshake = True
+    plain, unread = stream.put_handshake_below()
     layer = TLSLayer(side, stream)
     plain.put_above(layer)
-    layer.begin_late(plain, rest)
+    layer.begin_late(plain, rest + unread)

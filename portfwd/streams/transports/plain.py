@@ -53,7 +53,7 @@ from portfwd.kernel.sockets import (
     tcp_info,
     unsent_bytes,
 )
-from portfwd.streams.sockets.bulk_reads import BulkReads
+from portfwd.streams.sockets.bulk_reads import BulkReader, BulkReads
 
 _UNIX: Final = getattr(socket, "AF_UNIX", None)
 
@@ -95,8 +95,8 @@ class PlainTransport(tcp.Connection):
     _in_order = False
     _overdue: IDelayedCall | None = None
     _left = 0
-    _filled = False
-    _has_slot = False
+    # Made by the first read that fills the buffer.
+    _larger: BulkReader | None = None
     keeps_tcp_info = False
     _last_tcp_info = b""
 
@@ -162,11 +162,9 @@ class PlainTransport(tcp.Connection):
         """Give the protocol one read's bytes, or the end, or the loss."""
         if self._paused:  # by an earlier event of the same turn
             return None
-        bulk, size = self._bulk, self.bufferSize
-        if self._filled and bulk is not None and bulk.take():
-            self._has_slot, size = True, bulk.size
+        larger, size = self._larger, self.bufferSize
         try:
-            data = self.socket.recv(size)
+            data = self.socket.recv(size if larger is None else larger.next_size(size))
         except BlockingIOError:
             self._return_slot()
             return None
@@ -180,7 +178,10 @@ class PlainTransport(tcp.Connection):
             # A reset that a write was told of leaves reads to drain and return nothing.
             return main.CONNECTION_LOST if self.gone else main.CONNECTION_DONE
         self.reads += 1
-        self._filled = len(data) >= self.bufferSize
+        if larger is not None:
+            larger.filled = len(data) >= size
+        elif self._bulk is not None and len(data) >= size:
+            self._larger = BulkReader(self._bulk)
         self.protocol.dataReceived(data)
         if not self._paused:
             self._return_slot()
@@ -188,13 +189,13 @@ class PlainTransport(tcp.Connection):
 
     def read_little(self) -> None:
         """The next read is a usual one: what the last one brought is held, or its answer not taken."""
-        self._filled = False
+        if self._larger is not None:
+            self._larger.filled = False
 
     def _return_slot(self) -> None:
         """Give the slot back: nothing of the last read waits to be written, or nobody will take it."""
-        if self._has_slot and self._bulk is not None:
-            self._has_slot = False
-            self._bulk.give_back()
+        if self._larger is not None:
+            self._larger.release()
 
     def readConnectionLost(self, reason: Failure) -> None:
         """The reactor says that the peer ended: because we read so, or because it saw a hang-up."""

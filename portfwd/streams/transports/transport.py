@@ -2,8 +2,7 @@
 """
 The stream over any Twisted transport: one half of the Protocol pair.
 
-Two of them, joined by `join`, are each registered as the other transport's
-push producer; `pauseProducing` is the backpressure. It works for whatever
+Two of them are joined by a `TransportFlow` for each direction. It works for whatever
 Twisted or a plug-in can connect; how an end travels depends on what is below:
 
 - sockets: half-close, exactly as `PlainTransport` sees it;
@@ -22,7 +21,7 @@ from types import MappingProxyType
 
 from OpenSSL.SSL import Error as TLSError
 from twisted.internet import error
-from twisted.internet.interfaces import IHalfCloseableDescriptor, IPushProducer, IReactorTime, ITransport
+from twisted.internet.interfaces import IHalfCloseableDescriptor, IReactorTime, ITransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.protocols.tls import TLSMemoryBIOProtocol
@@ -30,71 +29,76 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from portfwd.kernel.sockets import keep_urgent
+from portfwd.streams.allowance import Allowance
 from portfwd.streams.loss_text import error_text, loss_text
+from portfwd.streams.rate_limiters import RateLimiters
 from portfwd.streams.stream import Loss, StreamOwner, Viewer
 from portfwd.streams.transports.below import AskedBelow
 from portfwd.streams.transports.layers import ILayer
 from portfwd.streams.transports.plain import IStreamProtocol, PlainTransport
+from portfwd.streams.transports.transport_flow import TransportFlow
 from portfwd.streams.transports.write_readiness import WriteReadiness
 from portfwd.values import Address, FlowSummary, Side, TLSInfo
 
 
-@implementer(IStreamProtocol, IPushProducer)
+@implementer(IStreamProtocol)
 class TransportStream(AskedBelow, Protocol):
     """
     A stream whose bytes pass through Twisted.
 
     :ivar buffer: most bytes of one read, where the transport lets it be set.
     :ivar drops: what `DatagramTransport.drops` said at last, where that was below.
-    :ivar paused: seconds for which this side was not read because the other took no more.
+    :ivar lost: the transport is gone.
+    :ivar source: the flow whose source this stream is, once joined or watched.
+    :ivar drain: the flow that writes here, once joined.
     """
 
     kind = "pair"
     # Of the class: only streams over datagrams have their own.
     drops: Mapping[str, int] = MappingProxyType({})
 
-    def __init__(self, clock: IReactorTime, buffer: int, *, handshake: bool = False) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        buffer: int,
+        limiters: RateLimiters | None = None,
+        *,
+        handshake: bool = False,
+    ) -> None:
         """
         :param buffer: bytes of one read, where the transport lets it be set.
+        :param limiters: the rule's, if its bandwidth is limited.
         :param handshake: opened only when a TLS handshake is through.
         """
         self.side = Side.CLIENT
         self.address: Address | None = None
         self.local: Address | None = None
-        self.paused = 0.0
         self.moved_at = clock.seconds()
         self.first_at: float | None = None
         self._clock = clock
-        self.buffer = buffer
+        self.buffer = buffer if limiters is None else min(buffer, limiters.slice)
+        self.source: TransportFlow | None = None
+        self.drain: TransportFlow | None = None
+        self.lost = False
+        self._limiters = limiters
         self._handshake = handshake
         self.tls: TLSInfo | None = None
         self._owner: StreamOwner | None = None
         self._bottom: ITransport | None = None
         self._plain: PlainTransport | None = None
         self._is_bare = False  # nothing is around `_plain`, so what it sent is what was written here
-        self._peer: TransportStream | None = None
         self._early: list[bytes] = []
         self._early_failure = False
         self._ended = False
         self._end_told = False
         self._end: tuple[Loss, str] | None = None
         self._written = 0
-        self._chunks = 0
-        self._paused_at: float | None = None
-        self._discarding = False
-        self._producing = False
         self._aborted = False
-        self._lost = False
-        self._viewer: Viewer | None = None
-        self._allowance: int | None = None
-        self._counted = 0
-        self._on_hold = False
-        self._showing = False
-        self._unanswered = False
         self._write_readiness: WriteReadiness | None = None
 
     def __repr__(self) -> str:
-        state = "lost" if self._lost else "paused" if self._paused_at is not None else "open"
+        flow = self.source
+        state = "lost" if self.lost else "paused" if flow is not None and flow.is_paused else "open"
         return f"<TransportStream {self.side.value} {self.address} {state}>"
 
     @property
@@ -102,7 +106,13 @@ class TransportStream(AskedBelow, Protocol):
         """The address of the client of the session, as far as the two streams know it."""
         if self.side is Side.CLIENT:
             return self.address
-        return None if self._peer is None else self._peer.address
+        flow = self.drain
+        return None if flow is None else flow.source.address
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that our own transport has not given to the kernel."""
+        return 0 if self._plain is None else self._plain.unsent()
 
     # What Twisted tells
 
@@ -133,7 +143,7 @@ class TransportStream(AskedBelow, Protocol):
         """A header before TLS names the client; say whether its handshake may begin."""
         if self._owner is not None:
             self._owner.announced(self, client, local)
-        return not (self._aborted or self._lost)
+        return not (self._aborted or self.lost)
 
     def handshakeCompleted(self) -> None:
         """TLS is through and the peer's certificate is good."""
@@ -150,7 +160,7 @@ class TransportStream(AskedBelow, Protocol):
         return "not connected" if layer is None else str(layer.progress)
 
     def _open(self) -> None:
-        self._pause_transport()
+        self.read_no_more()
         if self._owner is not None:
             self._owner.opened(self)
 
@@ -158,54 +168,23 @@ class TransportStream(AskedBelow, Protocol):
         """Bytes of the peer."""
         if self._aborted:  # TLS hands over what it has even then
             return
-        if self._discarding:
-            # What is thrown away does not move, or a dead session would never be silent.
-            self._throw_away(len(data))
+        if self.source is not None:
+            self.source.received(data)
             return
-        self._chunks += 1
+        self._early.append(data)
         self.moved_at = now = self._clock.seconds()
         if self.first_at is None:
             self.first_at = now
-        if not self._producing or self._early or (self._peer is None and self._viewer is None):
-            self._early.append(data)
-        else:
-            self._deliver(data)
 
-    def _throw_away(self, count: int) -> None:
+    def thrown_away(self, count: int) -> None:
+        """Bytes were read that go nowhere."""
         if self._owner is not None and count:
             self._owner.thrown_away(self, count)
-
-    def _deliver_early(self) -> None:
-        """Pass on, or show, what came before anybody was ready for it."""
-        while self._early and not self._on_hold and not self._discarding:
-            self._deliver(self._early.pop(0))
-
-    def _deliver(self, data: bytes) -> None:
-        """Show `data`, or pass it on."""
-        while data and self._allowance and not self._discarding:
-            passing, data = data[: self._allowance], data[self._allowance :]
-            # First: whoever hears of a failed write may ask how much has passed.
-            self._allowance -= len(passing)
-            if self._peer is not None:
-                self._peer.write(passing)
-            if self._allowance == 0 and self._viewer is not None:
-                self._viewer.passed(self, self.settle())
-        if not data or self._discarding:
-            return
-        if self._viewer is None:
-            if self._peer is not None:
-                self._peer.write(data)
-            return
-        self._showing = True
-        try:
-            self._viewer.shown(self, data)
-        finally:
-            self._showing = False
 
     def readConnectionLost(self) -> None:
         """The peer ended."""
         self._ended = True
-        self._tell_end()
+        self.tell_end()
 
     def writeConnectionLost(self) -> None:
         """Our end is out."""
@@ -225,17 +204,17 @@ class TransportStream(AskedBelow, Protocol):
 
     def wrote(self) -> None:
         """Kept bytes went out: not silent, though nothing was read."""
-        if self._peer is not None:
-            self._peer.moved_at = self._clock.seconds()
+        if self.drain is not None:
+            self.drain.source.moved_at = self._clock.seconds()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The transport is gone."""
-        self._lost = True
-        self._stop_pause()
-        if self._viewer is not None and not self._aborted:
-            # On hold or not: it is the last opportunity.
-            self._on_hold = False
-            self._deliver_early()
+        self.lost = True
+        flow = self.source
+        if flow is not None:
+            flow.source_lost(aborted=self._aborted)
+            if flow.destination is None:
+                self.source = None  # nobody asks for its figures
         if self._aborted:
             how = Loss.ABORTED
         elif reason.check(error.ConnectionDone):
@@ -253,61 +232,51 @@ class TransportStream(AskedBelow, Protocol):
         if owner is not None:
             owner.lost(self, *self._end)
 
-    def _tell_end(self) -> None:
+    def tell_end(self) -> None:
         """Once, and not before what came ahead of it was passed on."""
-        owner = self._owner
-        if self._ended and self._producing and not self._end_told and not self._lost and owner is not None:
-            if self._early:
-                return  # on hold
+        owner, flow = self._owner, self.source
+        if self._end_told or not self._ended or self.lost or owner is None:
+            return
+        if flow is not None and flow.is_through:
             self._end_told = True
             owner.ended(self)
 
-    # Backpressure: this stream as the producer of the other one's transport
+    # What the flows ask
 
-    def pauseProducing(self) -> None:
-        """The other side takes no more for now."""
-        if self._paused_at is None and not self._lost:
-            self._paused_at = self._clock.seconds()
-            self._pause_transport()
+    def read_on(self) -> None:
+        """Let the transport read."""
+        self.transport.resumeProducing()  # type: ignore[union-attr]
 
-    def resumeProducing(self) -> None:
-        """The other side takes bytes again."""
-        self._stop_pause()
-        if not self._lost and self._producing and not self._on_hold and not self._unanswered:
-            self.transport.resumeProducing()  # type: ignore[union-attr]
+    def read_no_more(self) -> None:
+        """Let the transport read nothing."""
+        self.transport.pauseProducing()  # type: ignore[union-attr]
 
-    def stopProducing(self) -> None:
-        """The other side is gone; its stream says so to the session, which decides."""
+    def read_little(self) -> None:
+        """The next read is a usual one."""
+        if self._plain is not None:
+            self._plain.read_little()
 
-    def _read_on(self) -> None:
-        """Read, unless the other side takes no more."""
-        if self._paused_at is None:
-            self.resumeProducing()
+    def leave_producer(self) -> None:
+        """What the other side sends is thrown away: nothing more is written here."""
+        if not self.lost:
+            self.transport.unregisterProducer()  # type: ignore[union-attr]
+            self._answers_taken()
 
     def _takes_no_more(self) -> None:
         """The transport keeps what is written here: the other side is not read."""
-        if self._peer is not None:
-            self._peer.pauseProducing()
+        if self.drain is not None:
+            self.drain.pauseProducing()
 
     def _takes_more(self) -> None:
         """The transport has written what it kept."""
-        if self._peer is not None:
-            self._peer.resumeProducing()
+        if self.drain is not None:
+            self.drain.resumeProducing()
         self._answers_taken()
 
     def _answers_taken(self) -> None:
         """The peer has what it was answered, or will never have it: it may be read again."""
-        if self._unanswered:
-            self._unanswered = False
-            self._read_on()
-
-    def _stop_pause(self) -> None:
-        if self._paused_at is not None:
-            self.paused += self._clock.seconds() - self._paused_at
-            self._paused_at = None
-
-    def _pause_transport(self) -> None:
-        self.transport.pauseProducing()  # type: ignore[union-attr]
+        if self.source is not None:
+            self.source.answers_taken()
 
     # What the session asks
 
@@ -320,90 +289,96 @@ class TransportStream(AskedBelow, Protocol):
         if self._early_failure:
             self._early_failure = False
             owner.writing_failed(self, self._why_broken())
-        self._tell_end()
+        self.tell_end()
 
     def unjoin(self) -> None:
-        """Forget the peer: both are lost."""
-        self._peer = self._viewer = self._write_readiness = None
+        """Forget the flows: this stream and its peer are lost, and their figures were read."""
+        self.source = self.drain = self._write_readiness = None
 
     def join(self, peer: TransportStream) -> None:
-        """Write what is read to `peer`, and be the producer of its transport, or told by who is."""
-        self._peer = peer
-        if peer._write_readiness is not None:
-            if peer._write_readiness.full:
-                self.pauseProducing()
-        elif not peer._lost:
-            peer.transport.registerProducer(self, True)  # type: ignore[union-attr]
+        """Write what is read to `peer`, as the producer of its transport, or told by who is."""
+        flow = self._flow(peer)
+        flow.destination, peer.drain = peer, flow
+        readiness = peer._write_readiness
+        if readiness is not None:
+            if readiness.full:
+                flow.pauseProducing()
+        elif not peer.lost:
+            peer.transport.registerProducer(flow, True)  # type: ignore[union-attr]
+
+    def _flow(self, peer: TransportStream | None) -> TransportFlow:
+        """The flow from here, which is made when it is first needed: only then its client is known."""
+        if self.source is None:
+            client, allowance = self.address, None
+            if self.side is not Side.CLIENT:
+                known = None if peer is None or peer.source is None else peer.source.client
+                client = known or (None if peer is None else peer.address)
+            if self._limiters is not None:
+                ticket = self._limiters.ticket(self.side, client)
+                allowance = None if ticket is None else Allowance(grants=ticket)
+            early, self._early = self._early, []
+            self.source = TransportFlow(self, self._clock, early, allowance, client)
+        return self.source
 
     def start(self) -> None:
         """Read."""
-        self._producing = True
-        self._deliver_early()
-        self._tell_end()
-        self._read_on()
+        if self.source is not None:
+            self.source.start()
 
     # Watching
 
     def watch(self, viewer: Viewer, peer: TransportStream | None = None) -> None:
         """Show what is read to `viewer`."""
-        self._viewer = viewer
-        if not self._lost:
+        self._flow(peer).watch(viewer)
+        if not self.lost:
             self._write_readiness = WriteReadiness(self._takes_no_more, self._takes_more)
             self.transport.registerProducer(self._write_readiness, True)  # type: ignore[union-attr]
 
     def pass_on(self, count: int | None) -> None:
         """Pass the next `count` bytes on unseen, None: all of them."""
-        if count is None:
-            self._viewer = None
-        else:
-            self._counted = self._allowance = count
+        if self.source is not None:
+            self.source.pass_on(count)
 
     def show(self, viewer: Viewer) -> None:
         """Show what is read from here on to `viewer`, whatever `pass_on` said before."""
-        self.settle()
-        self._viewer = viewer
+        if self.source is not None:
+            self.source.show(viewer)
 
     def settle(self) -> int:
         """Show again; say how many bytes were passed on unseen since `pass_on`."""
-        if self._allowance is None:
-            return 0
-        passed, self._allowance = self._counted - self._allowance, None
-        return passed
+        return 0 if self.source is None else self.source.settle()
 
     def hold(self) -> None:
         """Read no more until `go_on`."""
-        self._on_hold = True
-        self._read_little()
-        if not self._lost and self._producing:
-            self._pause_transport()
-
-    def _read_little(self) -> None:
-        if self._plain is not None:
-            self._plain.read_little()
+        if self.source is not None:
+            self.source.hold()
 
     def go_on(self) -> None:
         """Read again."""
-        self._on_hold = False
-        if self._producing:
-            self._deliver_early()
-            self._tell_end()
-            self._read_on()
+        if self.source is not None:
+            self.source.go_on()
+
+    def go_as(self, client: Address) -> None:
+        """The client turned out to be `client`: both directions count for that address."""
+        for flow in (self.source, self.drain):
+            if flow is not None:
+                flow.go_as(client)
 
     def write(self, data: bytes, *, answer: bool = False) -> None:
         """Give `data` to the transport; `answer`: it came of what was read here."""
-        if self._lost:
+        if self.lost:
             return
         self._written += len(data)
         self.transport.write(data)  # type: ignore[union-attr]
-        ready = self._write_readiness
-        if (answer or self._showing) and ready is not None and ready.full and not self._lost:
-            self._unanswered = True
-            self._read_little()
-            self._pause_transport()
+        ready, flow = self._write_readiness, self.source
+        if ready is None or not ready.full or flow is None or self.lost:
+            return
+        if answer or (flow.view is not None and flow.view.showing):
+            flow.wait_for_answer()
 
     def end(self, *, last: bool = False) -> None:
         """End this direction as far as the transport can."""
-        if self._lost:
+        if self.lost:
             return
         transport = self.transport
         transport.unregisterProducer()  # type: ignore[union-attr]
@@ -421,7 +396,7 @@ class TransportStream(AskedBelow, Protocol):
 
     def close(self) -> None:
         """Release the connection after what is kept has been written."""
-        if not self._lost:
+        if not self.lost:
             self._will_close()
             transport = self.transport
             transport.unregisterProducer()  # type: ignore[union-attr]
@@ -429,7 +404,7 @@ class TransportStream(AskedBelow, Protocol):
 
     def abort(self) -> None:
         """Reset the connection, past TLS: Twisted's would send a ``close_notify``, which looks complete."""
-        if self._lost:
+        if self.lost:
             return
         self._aborted = True
         self._will_close()
@@ -443,17 +418,12 @@ class TransportStream(AskedBelow, Protocol):
 
     def discard(self) -> None:
         """Read and throw away."""
-        self._discarding = True
-        self._on_hold = self._unanswered = False
-        early = sum(map(len, self._early))
-        self._early.clear()
-        self._producing = True
-        if self._peer is not None and not self._peer._lost:
-            self._peer.transport.unregisterProducer()  # type: ignore[union-attr]
-            self._peer._answers_taken()
-        self.resumeProducing()
-        self._tell_end()
-        self._throw_away(early)
+        self._flow(None).discard()
+
+    def last_moved(self) -> float:
+        """When bytes were last moved: now, while the flow from here waits for a grant."""
+        waits = self.source is not None and self.source.waits
+        return self._clock.seconds() if waits else self.moved_at
 
     def has_input(self) -> bool:
         """It cannot tell."""
@@ -485,12 +455,29 @@ class TransportStream(AskedBelow, Protocol):
 
     def summary(self, source: TransportStream) -> FlowSummary:
         """The flow from `source` to this stream, so far."""
-        plain, theirs = self._plain, source._plain
-        since = source._paused_at
-        written = plain.sent if plain is not None and self._is_bare else self._written
+        plain, theirs, flow = self._plain, source._plain, source.source
+        chunks = 0 if flow is None else flow.reads
         return FlowSummary(
-            bytes=written,
-            reads=theirs.reads if theirs is not None else source._chunks,
-            writes=plain.writes if plain is not None else source._chunks,
-            paused=source.paused + (0.0 if since is None else self._clock.seconds() - since),
+            bytes=plain.sent if plain is not None and self._is_bare else self._written,
+            reads=theirs.reads if theirs is not None else chunks,
+            writes=plain.writes if plain is not None else chunks,
+            paused=0.0 if flow is None else flow.paused,
+            paced=0.0 if flow is None else flow.paced,
         )
+
+    # TLS that begins late
+
+    def put_handshake_below(self) -> tuple[PlainTransport, bytes]:
+        """
+        Be opened once more, when a TLS handshake is through.
+
+        :returns: the transport for TLS to be put on, and bytes that were read and not passed on.
+        :raises ValueError: the transport lets nothing be put above it.
+        """
+        if self._plain is None or not self._is_bare:
+            raise ValueError("TLS cannot begin on a connection of this kind")
+        early = self._early if self.source is None else self.source.early
+        rest = b"".join(early)
+        early.clear()
+        self._handshake = True
+        return self._plain, rest

@@ -47,7 +47,6 @@ from portfwd.service.build.build import (
 from portfwd.service.build.targets import destination, target_label, target_labels
 from portfwd.streams.opening import StreamMaker
 from portfwd.streams.sockets.socket_opening import SocketShare, SocketStreams
-from portfwd.streams.transports.paced_transport import PacedTransport
 from portfwd.values import InetAddress, UnixAddress
 from tests.places import short_directory
 from tests.relay.fakes import FakeStream
@@ -187,13 +186,13 @@ class BandwidthTests(TestCase):
         one, other, free = planned(
             ":8001-8002 -> h:9001-9002 bandwidth=1MiB/s relay=pair\n:3 -> h:4 relay=pair\n", context
         )
-        stream = one.live.context.streams.bare(4096)
-        assert isinstance(stream, PacedTransport)
-        self.assertIs(stream._limiters, other.live.context.streams.bare(4096)._limiters)  # type: ignore[attr-defined]
+        limiters = one.live.context.streams.limiters
+        self.assertIsNotNone(limiters)
+        self.assertIs(limiters, other.live.context.streams.limiters)
         self.assertIs(one.live.streams, one.live.context.streams)
         self.assertIs(one.live.context.sinks, context.sinks)
         self.assertIs(free.live.context, context)
-        self.assertNotIsInstance(free.live.context.streams.bare(4096), PacedTransport)
+        self.assertIsNone(free.live.context.streams.limiters)
 
     def test_sockets_of_ours(self) -> None:
         """Streams of sockets get the same rate limiters as those that an endpoint would connect."""

@@ -11,7 +11,7 @@ from twisted.internet import error, main
 from twisted.python.failure import Failure
 from twisted.trial import unittest
 
-from portfwd.streams.sockets.bulk_reads import BulkReads, BulkSlots
+from portfwd.streams.sockets.bulk_reads import BulkReader, BulkReads, BulkSlots
 from portfwd.streams.transports.plain import PlainTransport
 from portfwd.values import Side
 from tests.streams.sockets.test_watched import WatchedBench
@@ -27,11 +27,22 @@ class SlotsTests(unittest.SynchronousTestCase):
     def test_so_many(self) -> None:
         """There are as many slots as were made, for reads of all sizes together."""
         slots = BulkSlots(2)
-        one, other = BulkReads(100, slots), BulkReads(100, slots).with_size(200)
-        self.assertEqual((one.take(), other.take(), one.take(), other.take()), (True, True, False, False))
-        other.give_back()
-        self.assertTrue(one.take())
-        self.assertEqual(repr(other), "<BulkReads 200 <BulkSlots 2 of 2>>")
+        reads = BulkReads(100, slots)
+        one, other, third = BulkReader(reads), BulkReader(reads.with_size(200)), BulkReader(reads)
+        self.assertEqual([reader.next_size(10) for reader in (one, other, third, one)], [100, 200, 10, 100])
+        other.release()
+        other.release()
+        self.assertEqual(third.next_size(10), 100)
+        self.assertEqual(repr(reads), "<BulkReads 100 <BulkSlots 2 of 2>>")
+        self.assertEqual(
+            (repr(third), repr(other)), ("<BulkReader larger with a slot>", "<BulkReader larger>")
+        )
+
+    def test_usual(self) -> None:
+        """A read that does not fill the usual buffer is followed by a usual one."""
+        reader = BulkReader(BulkReads(100, BulkSlots()))
+        reader.filled = False
+        self.assertEqual((reader.next_size(10), repr(reader)), (10, "<BulkReader usual>"))
 
 
 class Sized(Script):

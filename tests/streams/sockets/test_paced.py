@@ -18,12 +18,12 @@ from portfwd.kernel.poller import Poller
 from portfwd.limits.descriptors import DescriptorBudget
 from portfwd.limits.pacing import MIN_SLICE
 from portfwd.rules.model import Options, RelayKind
+from portfwd.streams.allowance import Allowance
 from portfwd.streams.rate_limiters import RateLimiters
-from portfwd.streams.sockets.paced_flow import PacedFlow
-from portfwd.streams.sockets.paced_stream import PacedStream
+from portfwd.streams.sockets.socket_end import SocketEnd
 from portfwd.streams.sockets.socket_flow import SocketFlow
 from portfwd.streams.sockets.socket_opening import SocketShare, SocketStreams
-from portfwd.streams.sockets.watched_flow import WatchedFlow
+from portfwd.streams.sockets.socket_stream import SocketStream
 from portfwd.streams.stream import Loss, Stream, Watched
 from portfwd.values import InetAddress, Side
 from tests.streams.conformance import TCP, StreamConformance, Unix
@@ -58,15 +58,13 @@ class _Paced:
         limiters = RateLimiters(reactor, options)  # type: ignore[arg-type]
         self.maker = SocketStreams(SocketShare(self.poller, self.pool), options, limiters=limiters)
 
-    def stream(self, sock: socket.socket) -> PacedStream:
+    def stream(self, sock: socket.socket) -> SocketStream:
         """Made as for sessions."""
-        stream = self.maker.plain(sock, None, 0)
-        assert isinstance(stream, PacedStream)
-        return stream
+        return self.maker.plain(sock, None, 0)
 
     def keeps(self, stream: Watched) -> int:
         """What the flow to it keeps."""
-        assert isinstance(stream, PacedStream)
+        assert isinstance(stream, SocketStream)
         assert stream.drain is not None
         return stream.drain.kept_bytes
 
@@ -117,10 +115,7 @@ class PacedBench(Workbench):
     :ivar eyes: who looks, if somebody does.
     """
 
-    stream_class = PacedStream
-
-    client: PacedStream
-    upstream: PacedStream
+    paced = True
 
     def __init__(
         self,
@@ -147,19 +142,24 @@ class PacedBench(Workbench):
             self.upstream.watch(self.eyes, self.client)
         super().join_streams()
 
-    def join(self, source: Any, destination: Any) -> SocketFlow:
+    def join(self, source: SocketEnd, destination: SocketEnd) -> SocketFlow:
         """Make a flow that is limited."""
         client = source if source.side is Side.CLIENT else destination
         ticket = self.limiters.ticket(source.side, client.address)
         assert ticket is not None
-        return PacedFlow(source, destination, self.setup, ticket)
+        return SocketFlow(source, destination, self.setup, Allowance(grants=ticket))
 
     @property
-    def up(self) -> PacedFlow:
+    def up(self) -> SocketFlow:
         """The flow from the client."""
         flow = self.client.source
-        assert isinstance(flow, PacedFlow)
+        assert flow is not None
         return flow
+
+    @property
+    def waits(self) -> bool:
+        """Whether that one waits for a grant."""
+        return self.up.allowance is not None and self.up.allowance.waits
 
     @property
     def timers(self) -> int:
@@ -204,7 +204,7 @@ class PaceTests(BenchCase):
                 bench.pass_time(0.05)
                 arrived.append(bench.arrived())
             self.assertEqual(arrived, [BURST, SLICE, SLICE, SLICE], options)
-            self.assertTrue(bench.up.waits)
+            self.assertTrue(bench.waits)
             bench.pass_time(0.1)
             self.assertEqual(bench.arrived(), 2 * SLICE)
             self.assertAlmostEqual(bench.upstream.summary(bench.client).paced, 0.25)
@@ -228,7 +228,7 @@ class PaceTests(BenchCase):
         bench.left.send(noise(50_000))
         bench.turn(12)
         assert bench.pool is not None
-        self.assertEqual((bench.up.waits, bench.pool.lent, bench.up.kept_bytes), (True, 0, 0))
+        self.assertEqual((bench.waits, bench.pool.lent, bench.up.kept_bytes), (True, 0, 0))
 
     def test_bulk_below_the_limit(self) -> None:
         """A source that is slower than it may be is spliced too, as long as it brings much."""
@@ -252,8 +252,8 @@ class PaceTests(BenchCase):
             bench.left.send(b"little")
             bench.turn()
         self.assertEqual(bench.arrived(), 120)
-        limiter = bench.limiters._shared[Side.CLIENT]
-        self.assertEqual(limiter._pace._bucket.level(0.0), BURST - 120)
+        limiter = bench.limiters.limiters_for(Side.CLIENT, ONE)[0]
+        self.assertEqual(limiter.level, BURST - 120)
 
     def test_directions(self) -> None:
         """Each has its own."""
@@ -284,7 +284,7 @@ class PaceTests(BenchCase):
             bench.faults.plan[call] = deque([None, errno.EAGAIN] if call == "splice" else [errno.EAGAIN])
             bench.left.send(noise(8000))
             bench.turn()
-            self.assertEqual((bench.up.waits_to_write, bench.up.waits), (True, False), options)
+            self.assertEqual((bench.up.waits_to_write, bench.waits), (True, False), options)
             self.assertEqual(bench.arrived(), 0)
             bench.pass_time(1)
             self.assertEqual((bench.arrived(), bench.timers), (0, 0))
@@ -302,7 +302,7 @@ class PaceTests(BenchCase):
         self.assertEqual((bench.arrived(), bench.up.kept_bytes), (SLICE, SLICE))
         bench.nudge()
         bench.turn(12)
-        self.assertEqual((bench.arrived(), bench.up.kept_bytes, bench.up.waits), (SLICE, 0, True))
+        self.assertEqual((bench.arrived(), bench.up.kept_bytes, bench.waits), (SLICE, 0, True))
 
 
 class QueueTests(BenchCase):
@@ -313,7 +313,7 @@ class QueueTests(BenchCase):
         bench = self.bench(*pair, **options)
         bench.left.send(noise(60_000))
         bench.turn(12)
-        self.assertTrue(bench.up.waits)
+        self.assertTrue(bench.waits)
         self.assertEqual(bench.timers, 1)
         return bench
 
@@ -329,23 +329,23 @@ class QueueTests(BenchCase):
         for side in Side:
             bench = self.waiting()
             (bench.client if side is Side.CLIENT else bench.upstream).abort()
-            self.assertEqual((bench.up.waits, bench.timers), (False, 0), side)
+            self.assertEqual((bench.waits, bench.timers), (False, 0), side)
 
     def test_lost_with_a_grant(self) -> None:
         """What was granted to a flow that is lost before it could read is given back."""
         bench = self.waiting()
-        limiter = bench.limiters._shared[Side.CLIENT]
+        limiter = bench.limiters.limiters_for(Side.CLIENT, ONE)[0]
         limiter.settle(SLICE, 0)
-        self.assertEqual((bench.up.waits, bench.up.allowance.left), (False, SLICE))
+        self.assertEqual((bench.waits, bench.up.allowance.left), (False, SLICE))
         bench.client.lose(Loss.RESET)
         bench.turn()
-        self.assertEqual(limiter._pace._bucket.level(0.0), SLICE)
+        self.assertEqual(limiter.level, SLICE)
 
     def test_dropped(self) -> None:
         """So does one whose destination takes no more: what it reads is thrown away, as fast as it comes."""
         bench = self.waiting()
         bench.upstream.break_writing(errno.EPIPE)
-        self.assertEqual((bench.up.waits, bench.timers), (False, 0))
+        self.assertEqual((bench.waits, bench.timers), (False, 0))
         bench.left.shutdown(socket.SHUT_WR)
         bench.turn(12)
         self.assertIn(("ended", Side.CLIENT), bench.owner.told)
@@ -370,7 +370,7 @@ class QueueTests(BenchCase):
         """The same where the death was seen first."""
         bench = self.bench()
         bench.client.started = True
-        bench.up._ticket.settle(0, BURST)
+        bench.limiters.limiters_for(Side.CLIENT, ONE)[0].settle(0, BURST)
         bench.client.dead = bench.client.readable = True
         bench.up.run()
         self.assertEqual(bench.owner.told, [("writing failed", Side.CLIENT)])
@@ -378,21 +378,21 @@ class QueueTests(BenchCase):
     def test_waiting_is_not_silence(self) -> None:
         """While a flow waits something moves, as far as limits of silence go; and only then."""
         bench = self.waiting(rates={"bandwidth": 10_000})
-        limiter = bench.limiters._shared[Side.CLIENT]
+        limiter = bench.limiters.limiters_for(Side.CLIENT, ONE)[0]
         limiter.settle(0, 10_000_000)
         bench.pass_time(900)
-        self.assertEqual((bench.client.moved_at, bench.upstream.moved_at), (900, 0))
+        self.assertEqual((bench.client.last_moved(), bench.upstream.last_moved()), (900, 0))
         limiter.settle(10_000_000, 0)
         for _ in range(100):
             bench.pass_time(1)
-        self.assertFalse(bench.up.waits)
+        self.assertFalse(bench.waits)
         self.assertLess(bench.client.moved_at, 1000)
 
     def test_the_wait_is_not_silence_afterwards(self) -> None:
         """Nor is it when the turn has come, or the flow has left the queue, and nothing was read yet."""
         for how in ("turn", "leave", "go_as"):
             bench = self.waiting()
-            limiter = bench.limiters._shared[Side.CLIENT]
+            limiter = bench.limiters.limiters_for(Side.CLIENT, ONE)[0]
             limiter.settle(0, 10_000_000)
             bench.pass_time(50)
             {
@@ -400,7 +400,7 @@ class QueueTests(BenchCase):
                 "leave": bench.client.hold,
                 "go_as": lambda bench=bench: bench.client.go_as(OTHER),
             }[how]()
-            self.assertEqual((bench.up.waits, bench.client.moved_at), (False, 50), how)
+            self.assertEqual((bench.waits, bench.client.moved_at), (False, 50), how)
 
     def test_two_sessions_share(self) -> None:
         """Flows of one rate limiter get a slice each in turn."""
@@ -408,10 +408,8 @@ class QueueTests(BenchCase):
         second = PacedBench()
         self.addCleanup(second.close)
         for flow in (second.client.source, second.upstream.source):
-            assert isinstance(flow, PacedFlow)
-            ticket = bench.limiters.ticket(flow.source.side, OTHER)
-            assert ticket is not None
-            flow._ticket = ticket
+            assert flow is not None
+            flow.allowance = Allowance(grants=bench.limiters.ticket(flow.source.side, OTHER))
         second.start()
         benches = (bench, second)
         for one in benches:
@@ -431,12 +429,14 @@ class QueueTests(BenchCase):
         bench = self.waiting(rates={"bandwidth_per_source": RATE})
         self.assertEqual(bench.arrived(), BURST)
         bench.client.go_as(OTHER)
-        self.assertFalse(bench.up.waits)
+        self.assertFalse(bench.waits)
         bench.turn(12)
-        self.assertEqual((bench.arrived(), bench.up.waits), (BURST, True))
-        down = bench.client.drain
-        assert isinstance(down, PacedFlow)
-        self.assertEqual(down._ticket._limiters, (bench.limiters._sources[Side.UPSTREAM].of(OTHER.host),))
+        self.assertEqual((bench.arrived(), bench.waits), (BURST, True))
+        (limiter,) = bench.limiters.limiters_for(Side.UPSTREAM, OTHER)
+        self.assertEqual(limiter.level, BURST)
+        bench.right.send(b"words")
+        bench.turn()
+        self.assertEqual(limiter.level, BURST - 5)
 
 
 class TwoBoundsTests(BenchCase):
@@ -508,9 +508,9 @@ class TwoBoundsTests(BenchCase):
         bench = self.bench(watched=True)
         bench.left.send(noise(30_000))
         bench.turn(12)
-        self.assertTrue(bench.up.waits)
+        self.assertTrue(bench.waits)
         bench.client.hold()
-        self.assertEqual((bench.up.waits, bench.timers), (False, 0))
+        self.assertEqual((bench.waits, bench.timers), (False, 0))
         bench.pass_time(0.05)
         self.assertEqual(len(bench.eyes.seen[Side.CLIENT]), BURST)
         bench.client.go_on()
@@ -528,7 +528,7 @@ class TwoBoundsTests(BenchCase):
         bench.left.send(noise(3000))
         bench.turn(12)
         self.assertEqual(len(bench.eyes.seen[Side.CLIENT]), 3000)
-        self.assertEqual(bench.limiters._shared[Side.CLIENT]._pace._bucket.level(0.0), BURST - 3000)
+        self.assertEqual(bench.limiters.limiters_for(Side.CLIENT, ONE)[0].level, BURST - 3000)
 
 
 class OpeningTests(BenchCase):
@@ -551,17 +551,18 @@ class OpeningTests(BenchCase):
 
     def test_only_where_there_is_a_limit(self) -> None:
         """A direction without one is not paced."""
-        self.assertIsInstance(self.flow(bandwidth=RATE), PacedFlow)
-        self.assertIsInstance(self.flow(bandwidth_per_source=RATE), PacedFlow)
-        flow = self.flow(bandwidth_down=RATE)
-        self.assertIsInstance(flow, WatchedFlow)
-        self.assertNotIsInstance(flow, PacedFlow)
+        for rates, paced in (
+            ({"bandwidth": RATE}, True),
+            ({"bandwidth_per_source": RATE}, True),
+            ({"bandwidth_down": RATE}, False),
+        ):
+            self.assertEqual(self.flow(**rates).allowance is not None, paced, rates)
 
     def test_nothing_to_leave(self) -> None:
         """A stream whose directions are not paced can be called by another name and be lost."""
         flow = self.flow(bandwidth_down=RATE)
         stream = flow.source
-        assert isinstance(stream, PacedStream)
+        assert isinstance(stream, SocketStream)
         stream.go_as(OTHER)
         stream.abort()
         self.assertTrue(stream.lost)

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from twisted.python.failure import Failure
 from twisted.trial import unittest
 
-from portfwd.streams.sockets import socket_flow
 from portfwd.streams.stream import Loss
 from portfwd.values import Side
 from tests.streams.workbench import BUFFER, PIPE, Workbench, drain, tcp_pair
@@ -368,10 +367,10 @@ class FairnessTests(FlowCase):
 
     def test_quanta(self) -> None:
         """Copied, spliced or thrown away: after a quantum the flow waits for its turn, and loses nothing."""
-        self.patch(socket_flow, "QUANTUM", 2 * BUFFER)
         data = noise(100_000)
         for options in ({"splicing": False}, {"splicing": True}, {"splice_first": True}):
             bench = self.bench(**options)
+            bench.setup.quantum = 2 * BUFFER
             turns: list[object] = []
             take_turn = bench.poller.take_turn
             bench.poller.take_turn = lambda turn: (turns.append(turn), take_turn(turn))[1]  # type: ignore[method-assign, assignment] # noqa: B023
@@ -388,8 +387,8 @@ class FairnessTests(FlowCase):
 
     def test_two_quanta_of_a_pipe(self) -> None:
         """A spliced flow yields as well, with its pipe empty."""
-        self.patch(socket_flow, "QUANTUM", 1)
         bench = self.bench(tcp_pair, splice_first=True)
+        bench.setup.quantum = 1
         data = noise(500_000)
         self.assertEqual(self.carry(bench, data), data)
         self.assertGreater(bench.upstream.summary(bench.client).spliced, 0)

@@ -114,7 +114,7 @@ class OpeningTests(unittest.SynchronousTestCase):
             stream.join(stream)
             flow = stream.source
             assert flow is not None
-            self.assertEqual((stream.kind, flow._pool), (kind, pool))
+            self.assertEqual((stream.kind, flow.pool), (kind, pool))
             self.assertEqual(flow.bulk, relay is RelayKind.SPLICE)
 
     def test_no_splice_here(self) -> None:
@@ -131,7 +131,7 @@ class OpeningTests(unittest.SynchronousTestCase):
             stream = self.streams(**options).plain(self.near, None, 0)
             stream.join(stream)
             assert stream.source is not None
-            setups.append(stream.source._setup)
+            setups.append(stream.source.setup)
         self.assertIs(setups[0].buffer, setups[1].buffer)
         self.assertEqual([len(setup.buffer) for setup in setups], [65536, 65536, 4096])
         self.assertEqual([setup.pipe_size for setup in setups], [1 << 20, 1 << 18, 1 << 20])

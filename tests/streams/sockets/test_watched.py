@@ -16,11 +16,10 @@ from twisted.trial import unittest
 from portfwd.kernel.poller import Poller
 from portfwd.limits.descriptors import DescriptorBudget
 from portfwd.rules.model import Options, RelayKind
-from portfwd.streams.sockets import watched_flow
+from portfwd.streams.sockets.socket_end import NotConnected
 from portfwd.streams.sockets.socket_flow import SocketFlow
 from portfwd.streams.sockets.socket_opening import SocketShare, SocketStreams
-from portfwd.streams.sockets.watched_flow import NotConnected, WatchedFlow
-from portfwd.streams.sockets.watched_stream import WatchedStream
+from portfwd.streams.sockets.socket_stream import SocketStream
 from portfwd.streams.stream import Loss, Stream, Watched
 from portfwd.values import Side
 from tests.streams.conformance import TCP, StreamConformance, Unix
@@ -48,18 +47,16 @@ class _Sockets:
         self.addCleanup(self.pool.close)
         options = evolve(Options(), relay=self.relay, buffer=8192, bulk_buffer=self.bulk, pipe=65536)
         share = SocketShare(self.poller, self.pool)
-        self.maker = SocketStreams(share, options, watched=True)
+        self.maker = SocketStreams(share, options)
         self.addCleanup(lambda: self.assertEqual(share.slots.taken, 0))
 
-    def stream(self, sock: socket.socket) -> WatchedStream:
+    def stream(self, sock: socket.socket) -> SocketStream:
         """Made as for sessions of rules with filters."""
-        stream = self.maker.plain(sock, None, 0)
-        assert isinstance(stream, WatchedStream)
-        return stream
+        return self.maker.plain(sock, None, 0)
 
     def keeps(self, stream: Watched) -> int:
         """What the flow to it keeps."""
-        assert isinstance(stream, WatchedStream)
+        assert isinstance(stream, SocketStream)
         assert stream.drain is not None
         return stream.drain.kept_bytes
 
@@ -152,12 +149,6 @@ class WatchedBench(Workbench):
     :ivar eyes: who.
     """
 
-    stream_class = WatchedStream
-    flow_class = WatchedFlow
-
-    client: WatchedStream
-    upstream: WatchedStream
-
     def join_streams(self) -> None:
         """As a session does it."""
         self.eyes = Eyes()
@@ -167,10 +158,10 @@ class WatchedBench(Workbench):
         super().join_streams()
 
     @property
-    def up(self) -> WatchedFlow:
+    def up(self) -> SocketFlow:
         """The flow from the client."""
         flow = self.client.source
-        assert isinstance(flow, WatchedFlow)
+        assert flow is not None
         return flow
 
 
@@ -332,9 +323,9 @@ class ManyWritesTests(BenchCase):
         joined = [0]
         count = 20_000
         for number in range(count):
-            before = bench.up._kept
+            before = bench.up.kept
             bench.up.write(bytes([number % 251]))
-            joined[0] += bench.up._kept is not before
+            joined[0] += bench.up.kept is not before
         self.assertEqual((bench.up.kept_bytes - kept, joined[0] <= 1), (count, True))
         received = bytearray()
         for _ in range(5000):
@@ -354,7 +345,7 @@ class FullPipeTests(BenchCase):
         bench = self.bench(splice_first=True)
         bench.client.pass_on(None)
         sent = self.stop_reader(bench)
-        self.assertGreater(bench.up._in_pipe, 0)
+        self.assertGreater(bench.up.in_pipe, 0)
         return bench, sent
 
     def read_all(self, bench: WatchedBench, count: int) -> bytes:
@@ -371,7 +362,7 @@ class FullPipeTests(BenchCase):
         """A hold lets go what is in the pipe, reads nothing, and gives the pipe back."""
         bench, _ = self.spliced()
         bench.client.hold()
-        under_way = bench.up._bytes + bench.up.kept_bytes
+        under_way = bench.up.moved + bench.up.kept_bytes
         received = self.read_all(bench, under_way)
         self.assertEqual(len(received), under_way)
         bench.turn()
@@ -386,7 +377,7 @@ class FullPipeTests(BenchCase):
         bench.client.pass_on(1 << 30)
         self.stop_reader(bench)
         passed = bench.client.settle()
-        self.assertEqual(passed, bench.up._bytes + bench.up.kept_bytes)
+        self.assertEqual(passed, bench.up.moved + bench.up.kept_bytes)
         received = self.read_all(bench, passed + 1)
         self.assertGreater(len(received), passed)
         self.assertGreaterEqual(len(bench.eyes.seen[Side.CLIENT]), len(received) - passed)
@@ -413,7 +404,7 @@ class FullPipeTests(BenchCase):
         """Who discards the source still gives what was read, and said, to the destination."""
         bench, _ = self.spliced()
         bench.upstream.write(b"behind")
-        under_way = bench.up._bytes + bench.up.kept_bytes
+        under_way = bench.up.moved + bench.up.kept_bytes
         bench.client.discard()
         bench.turn()
         received = self.read_all(bench, under_way)
@@ -439,8 +430,8 @@ class SmallThingsTests(BenchCase):
 
     def test_a_turn_each(self) -> None:
         """Who has much to show takes turns with others."""
-        self.patch(watched_flow, "QUANTUM", 4 * BUFFER)
         bench = self.bench(socket.socketpair)
+        bench.setup.quantum = 4 * BUFFER
         bench.left.send(bytes(20 * BUFFER))
         bench.client.ready(0x1)
         self.assertEqual(bench.eyes.pieces, 4)
@@ -464,7 +455,7 @@ class SmallThingsTests(BenchCase):
         self.assertIn("from client", repr(bench.up))
         nowhere: Any = NotConnected()
         self.assertIn("NotConnected", repr(nowhere))
-        flow = WatchedFlow(nowhere, bench.client, bench.setup)
+        flow = SocketFlow(nowhere, bench.client, bench.setup)
         self.assertIn("from upstream", repr(flow))
         self.assertEqual(nowhere.written_out(), None)
 
@@ -472,7 +463,7 @@ class SmallThingsTests(BenchCase):
         """A failure of a flow without a source is told to the side that is there."""
         bench = self.bench()
         nowhere: Any = NotConnected()
-        flow = WatchedFlow(nowhere, bench.client, bench.setup)
+        flow = SocketFlow(nowhere, bench.client, bench.setup)
         flow.failed(Failure(ZeroDivisionError()))
         self.assertEqual(bench.owner.losses, {Side.CLIENT: Loss.FAILED})
 
@@ -482,22 +473,10 @@ class SmallThingsTests(BenchCase):
         near, far = tcp_pair()
         self.addCleanup(near.close)
         near.setblocking(False)
-        stream = WatchedStream(near, None, bench)
+        stream = SocketStream(near, None, bench)
         self.addCleanup(far.close)
         stream.write(b"x")
         stream.pass_on(1)
         stream.hold()
         stream.go_on()
         self.assertEqual(stream.settle(), 0)
-
-    def test_flows_must_be_watchable(self) -> None:
-        """A stream that is given flows which cannot show anything says so."""
-        bench = self.bench()
-        near, far = tcp_pair()
-        near.setblocking(False)
-        self.addCleanup(far.close)
-
-        bench.flow_class = SocketFlow  # type: ignore[assignment]
-        stream = WatchedStream(near, None, bench)
-        self.addCleanup(stream.abort)
-        self.assertRaises(TypeError, stream.watch, bench.eyes)

@@ -16,8 +16,8 @@ from portfwd.rules.model import Options
 from portfwd.streams.opening import StreamMaker
 from portfwd.streams.rate_limiters import RateLimiters
 from portfwd.streams.stream import Stream, Watched
-from portfwd.streams.transports.paced_transport import PacedTransport
 from portfwd.streams.transports.transport import TransportStream
+from portfwd.streams.transports.transport_flow import TransportFlow
 from portfwd.values import InetAddress, Side
 from tests.streams.conformance import TCP, Owner, StreamConformance, Unix
 from tests.streams.watching import Eyes, WatchConformance
@@ -47,15 +47,12 @@ class _Paced:
 
     def stream(self, sock: socket.socket) -> Watched:
         """Made as for sessions."""
-        stream = self.maker.plain(sock, None, self.buffer)
-        assert isinstance(stream, PacedTransport)
-        return stream
+        return self.maker.plain(sock, None, self.buffer)
 
     def keeps(self, stream: Watched) -> int:
         """What its transport has not written."""
         assert isinstance(stream, TransportStream)
-        assert stream._plain is not None
-        return stream._plain.unsent()
+        return stream.unsent
 
 
 class _Plain(_Paced, StreamConformance):
@@ -125,18 +122,30 @@ class MemoryCase(unittest.SynchronousTestCase):
         self.client.start()
         self.upstream.start()
 
-    def stream(self, maker: StreamMaker, wire: Wire, side: Side) -> PacedTransport:
+    def stream(self, maker: StreamMaker, wire: Wire, side: Side) -> TransportStream:
         """One that is connected and owned."""
         stream = maker.bare(65536)
-        assert isinstance(stream, PacedTransport)
         stream.side = side
         stream.makeConnection(wire)
         stream.own(self.owner)
         return stream
 
+    @property
+    def flow(self) -> TransportFlow:
+        """The flow from the client."""
+        flow = self.client.source
+        assert flow is not None
+        return flow
+
+    @property
+    def granted(self) -> int:
+        """Bytes that it has been granted and has not used."""
+        assert self.flow.allowance is not None
+        return self.flow.allowance.granted
+
     def level(self, side: Side = Side.CLIENT) -> float:
         """What the gate of a direction holds."""
-        return self.limiters._shared[side]._pace._bucket.level(self.clock.seconds())
+        return self.limiters.limiters_for(side, ONE)[0].level
 
 
 class MemoryTests(MemoryCase):
@@ -198,14 +207,14 @@ class MemoryTests(MemoryCase):
         """Its turn does not make it read what the other side cannot take, nor the other way round."""
         self.make()
         self.client.dataReceived(bytes(BURST + SLICE))
-        self.client.pauseProducing()
+        self.flow.pauseProducing()
         self.clock.advance(0.2)
         self.assertFalse(self.near.reads)
-        self.client.resumeProducing()
+        self.flow.resumeProducing()
         self.assertTrue(self.near.reads)
         self.client.dataReceived(bytes(BURST + SLICE))
-        self.client.pauseProducing()
-        self.client.resumeProducing()
+        self.flow.pauseProducing()
+        self.flow.resumeProducing()
         self.assertFalse(self.near.reads)
 
     def test_hold(self) -> None:
@@ -281,11 +290,11 @@ class MemoryTests(MemoryCase):
         self.make()
         self.client.dataReceived(bytes(BURST + 1_000_000))
         self.clock.advance(9)
-        self.assertEqual((self.client.moved_at, self.upstream.moved_at), (9, 0))
+        self.assertEqual((self.client.last_moved(), self.upstream.last_moved()), (9, 0))
         self.clock.advance(9)
         self.clock.advance(9)
         # Since its turn came, at the second look, it has read nothing.
-        self.assertEqual((self.client._waits, self.client.moved_at), (False, 18))
+        self.assertEqual((self.flow.waits, self.client.last_moved()), (False, 18))
 
     def test_sources(self) -> None:
         """Each address has its own, in both directions; who turns out to be another has that one's."""
@@ -293,21 +302,20 @@ class MemoryTests(MemoryCase):
         self.client.dataReceived(bytes(BURST + SLICE))
         self.upstream.dataReceived(bytes(BURST - 1))
         self.assertEqual((self.near.reads, self.far.reads), (False, True))
-        own = self.limiters._sources[Side.UPSTREAM].of(ONE.host)
-        self.assertEqual(own._pace._bucket.level(0), 1)
+        self.assertEqual(self.level(Side.UPSTREAM), 1)
         self.client.go_as(OTHER)
         self.assertTrue(self.near.reads)
-        self.assertEqual(self.client._granted, SLICE)
+        self.assertEqual(self.granted, SLICE)
         self.upstream.dataReceived(bytes(BURST + 1))
         self.assertEqual((self.near.reads, self.far.reads), (True, False))
         # Once more, while he holds something.
         self.client.go_as(ONE)
-        self.assertEqual(self.client._granted, 0)
+        self.assertEqual(self.granted, 0)
 
     def test_another_address_that_waits_too(self) -> None:
         """Who turns out to be one who has nothing left either waits there; a hold stays a hold."""
         self.make(bandwidth_per_source=RATE)
-        self.limiters._sources[Side.CLIENT].of(OTHER.host).settle(0, 2 * BURST)
+        self.limiters.limiters_for(Side.CLIENT, OTHER)[0].settle(0, 2 * BURST)
         self.client.dataReceived(bytes(BURST + SLICE))
         self.client.go_as(OTHER)
         self.assertFalse(self.near.reads)

@@ -138,16 +138,18 @@ class StreamTests(unittest.SynchronousTestCase):
         return stream
 
     def test_interfaces(self) -> None:
-        """It is what Twisted asks for: a half-closeable protocol and a push producer."""
+        """It is what Twisted asks for: a half-closeable protocol, and its flow a push producer."""
         stream = self.stream()
         verifyObject(IStreamProtocol, stream)
-        verifyObject(IPushProducer, stream)
+        stream.join(self.stream(Wire()))
+        verifyObject(IPushProducer, stream.source)
 
     def test_reads_are_enlarged(self) -> None:
         """A transport of Twisted's reads as much at once as the rule says, and not before it is started."""
         wire = Wire()
         stream = self.stream(wire)
         self.assertEqual((wire.bufferSize, wire.producerState), (4096, "paused"))
+        stream.join(self.stream(Wire()))
         stream.start()
         self.assertEqual(wire.producerState, "producing")
 
@@ -206,9 +208,6 @@ class StreamTests(unittest.SynchronousTestCase):
         stream.write(b"too late")
         stream.end()
         stream.close()
-        stream.pauseProducing()
-        stream.resumeProducing()
-        stream.stopProducing()
         self.assertEqual(stream.summary(stream).bytes, 0)
         self.assertEqual(repr(stream), "<TransportStream client None lost>")
 
@@ -226,17 +225,39 @@ class StreamTests(unittest.SynchronousTestCase):
         """A summary has the seconds of every pause, the present one included."""
         wire = Wire()
         stream = self.stream(wire)
+        stream.join(self.stream(Wire()))
         stream.start()
-        stream.pauseProducing()
+        flow = stream.source
+        assert flow is not None
+        flow.pauseProducing()
         self.assertEqual((wire.producerState, repr(stream)[-7:-1]), ("paused", "paused"))
+        self.assertEqual(repr(flow), "<TransportFlow from client paused>")
         self.clock.advance(2)
-        stream.pauseProducing()
+        flow.pauseProducing()
         self.clock.advance(1)
         self.assertEqual(stream.summary(stream).paused, 3.0)
-        stream.resumeProducing()
+        flow.resumeProducing()
         self.assertEqual(wire.producerState, "producing")
         self.clock.advance(5)
         self.assertEqual(stream.summary(stream).paused, 3.0)
+
+    def test_a_flow_that_is_lost(self) -> None:
+        """A flow whose source is gone is neither paused nor read on."""
+        wire = Wire()
+        stream = self.stream(wire)
+        stream.join(self.stream(Wire()))
+        flow = stream.source
+        assert flow is not None
+        self.assertEqual(repr(flow), "<TransportFlow from client not started>")
+        stream.start()
+        stream.connectionLost()
+        wire.producerState = "untouched"
+        flow.pauseProducing()
+        flow.resumeProducing()
+        flow.stopProducing()
+        self.assertEqual(
+            (wire.producerState, repr(flow)), ("untouched", "<TransportFlow from client moving>")
+        )
 
     def test_counts_without_a_socket(self) -> None:
         """Over any transport bytes count as they are written, and calls as chunks."""
@@ -594,12 +615,12 @@ class TLSTests(unittest.TestCase):
         await self.relaying()
         await self.client.send(b"unread")
         await until(lambda: unread_bytes(self.upstream.wire.socket))
-        self.right.pauseProducing()
+        self.right.source.pauseProducing()
         await self.upstream.send(b"answer")
         await self.upstream.wire.arrived()
         self.upstream.wire.reset()
         await self.of_right.hears("writing failed")
-        self.right.resumeProducing()
+        self.right.source.resumeProducing()
         await self.client.read(6)
         await self.of_right.hears("lost reset")
         self.assertEqual(bytes(self.client.received), b"answer")

@@ -53,8 +53,7 @@ class _Watched(_Pair, WatchConformance):
     def keeps(self, stream: Watched) -> int:
         """What its transport has not written."""
         assert isinstance(stream, TransportStream)
-        assert stream._plain is not None
-        return stream._plain.unsent()
+        return stream.unsent
 
 
 class WatchedTCPTransportTests(TCP, _Watched, unittest.TestCase):
