@@ -46,7 +46,8 @@ class SocketStreams:
 
     :ivar poller: watches them.
     :ivar kind: the relay that they make, as the log names it.
-    :ivar paced: the rule's bandwidth is limited.
+    :ivar limiters: the rule's, if its bandwidth is limited.
+    :ivar paced: whether there are any.
     :ivar join: makes the flow between two streams.
     """
 
@@ -65,6 +66,7 @@ class SocketStreams:
         :param limiters: the rule's, if its bandwidth is limited.
         :param group: the rule's, of the poller; None: what others share.
         """
+        self.limiters = limiters
         self.paced = limiters is not None
         self.poller = share.poller if group is None else group
         self._client_settings = client_settings(options)
