@@ -207,7 +207,7 @@ class BandwidthTests(TestCase):
         (one,) = planned(":1 -> h:2 bandwidth-up=1MiB/s\n", context)
         assert isinstance(one.live.streams, SocketStreams)
         self.assertIs(one.live.streams.limiters, one.live.context.streams.limiters)
-        self.assertIsNotNone(one.live.streams._limiters)
+        self.assertIsNotNone(one.live.streams.limiters)
 
 
 class BindCase(TestCase):
