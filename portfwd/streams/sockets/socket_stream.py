@@ -42,6 +42,7 @@ from portfwd.streams.sockets.socket_end import NotConnected, SocketEnd
 from portfwd.streams.sockets.socket_flow import SocketFlow
 from portfwd.streams.sockets.tapped import Saw, TappedSocket
 from portfwd.streams.stream import Loss, StreamOwner, Viewer
+from portfwd.streams.viewed import ViewedStream
 from portfwd.values import Address, FlowSummary, Side
 
 _READ: Final = 0x201B  # EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR
@@ -80,7 +81,7 @@ class Joiner(Protocol):
         """Make the flow between two streams; either may be `NotConnected`."""
 
 
-class SocketStream:
+class SocketStream(ViewedStream):
     """
     One side of a session on a socket of ours.
 
@@ -123,6 +124,9 @@ class SocketStream:
         "write_broken",
     )
 
+    source: SocketFlow | None
+    drain: SocketFlow | None
+
     #: There is nothing around what these sockets carry.
     handshaking: Final = ""
     tls: Final = None
@@ -164,8 +168,8 @@ class SocketStream:
         self.end_asked = False
         self.end_out = False
         self._closes_soon = False
-        self.source: SocketFlow | None = None
-        self.drain: SocketFlow | None = None
+        self.source = None
+        self.drain = None
         self._owner: StreamOwner | None = None
         self._loss: tuple[Loss, str] | None = None
         self._last_info: bytes | None = None
@@ -480,33 +484,3 @@ class SocketStream:
     def answered(self) -> FlowSummary:
         """What was written here while there is no other side."""
         return FlowSummary() if self.drain is None else self.drain.summary()
-
-    def pass_on(self, count: int | None) -> None:
-        """Move the next `count` bytes that are read here unseen, None: all of them."""
-        if self.source is not None:
-            self.source.pass_on(count)
-
-    def settle(self) -> int:
-        """Show again; say how many bytes were moved unseen since `pass_on`."""
-        return 0 if self.source is None else self.source.settle()
-
-    def show(self, viewer: Viewer) -> None:
-        """Show what is read from here on to `viewer`, whatever `pass_on` said before."""
-        if self.source is not None:
-            self.source.show(viewer)
-
-    def hold(self) -> None:
-        """Read no more until `go_on`."""
-        if self.source is not None:
-            self.source.hold()
-
-    def go_on(self) -> None:
-        """Read again."""
-        if self.source is not None:
-            self.source.go_on()
-
-    def go_as(self, client: Address) -> None:
-        """The client turned out to be `client`: both directions count for that address."""
-        for flow in (self.source, self.drain):
-            if flow is not None:
-                flow.go_as(client)

@@ -38,11 +38,12 @@ from portfwd.streams.transports.layers import ILayer
 from portfwd.streams.transports.plain import IStreamProtocol, PlainTransport
 from portfwd.streams.transports.transport_flow import TransportFlow
 from portfwd.streams.transports.write_readiness import WriteReadiness
+from portfwd.streams.viewed import ViewedStream
 from portfwd.values import Address, FlowSummary, Side, TLSInfo
 
 
 @implementer(IStreamProtocol)
-class TransportStream(AskedBelow, Protocol):
+class TransportStream(AskedBelow, ViewedStream, Protocol):
     """
     A stream whose bytes pass through Twisted.
 
@@ -52,6 +53,9 @@ class TransportStream(AskedBelow, Protocol):
     :ivar source: the flow whose source this stream is, once joined or watched.
     :ivar drain: the flow that writes here, once joined.
     """
+
+    source: TransportFlow | None
+    drain: TransportFlow | None
 
     kind = "pair"
     # Of the class: only streams over datagrams have their own.
@@ -77,8 +81,8 @@ class TransportStream(AskedBelow, Protocol):
         self.first_at: float | None = None
         self._clock = clock
         self.buffer = buffer if limiters is None else min(buffer, limiters.slice)
-        self.source: TransportFlow | None = None
-        self.drain: TransportFlow | None = None
+        self.source = None
+        self.drain = None
         self.lost = False
         self._limiters = limiters
         self._handshake = handshake
@@ -333,36 +337,6 @@ class TransportStream(AskedBelow, Protocol):
         if not self.lost:
             self._write_readiness = WriteReadiness(self._takes_no_more, self._takes_more)
             self.transport.registerProducer(self._write_readiness, True)  # type: ignore[union-attr]
-
-    def pass_on(self, count: int | None) -> None:
-        """Pass the next `count` bytes on unseen, None: all of them."""
-        if self.source is not None:
-            self.source.pass_on(count)
-
-    def show(self, viewer: Viewer) -> None:
-        """Show what is read from here on to `viewer`, whatever `pass_on` said before."""
-        if self.source is not None:
-            self.source.show(viewer)
-
-    def settle(self) -> int:
-        """Show again; say how many bytes were passed on unseen since `pass_on`."""
-        return 0 if self.source is None else self.source.settle()
-
-    def hold(self) -> None:
-        """Read no more until `go_on`."""
-        if self.source is not None:
-            self.source.hold()
-
-    def go_on(self) -> None:
-        """Read again."""
-        if self.source is not None:
-            self.source.go_on()
-
-    def go_as(self, client: Address) -> None:
-        """The client turned out to be `client`: both directions count for that address."""
-        for flow in (self.source, self.drain):
-            if flow is not None:
-                flow.go_as(client)
 
     def write(self, data: bytes, *, answer: bool = False) -> None:
         """Give `data` to the transport; `answer`: it came of what was read here."""

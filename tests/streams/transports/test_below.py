@@ -19,7 +19,7 @@ class Asking(AskedBelow):
     def __init__(self, transport: Any) -> None:
         self.transport = self._bottom = transport
         self._plain = None
-        self._lost = False
+        self.lost = False
 
     def close(self) -> None:
         """As a stream does it."""
