@@ -55,9 +55,8 @@ class FlowState:
     :ivar in_pipe: bytes in that pipe.
     :ivar kept: bytes that were read and that the destination has refused so far.
     :ivar queued: it waits for its turn; the poller's.
-    :ivar waits_to_write: it stopped because the destination takes no more.
-    :ivar paused: seconds for which it has waited for that, without the present wait.
-    :ivar paused_at: when the present wait began; None: there is none.
+    :ivar paused: seconds for which it has waited for the destination, without the present wait.
+    :ivar paused_at: when the present wait began; None: the destination takes bytes.
     :ivar discarding: what is read is thrown away.
     :ivar moved: bytes that the destination's kernel took.
     :ivar reads: system calls that took bytes from the source.
@@ -83,7 +82,6 @@ class FlowState:
         "source",
         "spliced",
         "view",
-        "waits_to_write",
         "writes",
     )
 
@@ -100,7 +98,6 @@ class FlowState:
         self.pool: PipePool | None = setup.pool
         self.allowance = allowance
         self.view: Watching | None = None
-        self.waits_to_write = False
         self.spliced = 0
         self.bulk = setup.splice_first
         self.pipe: KernelPipe | None = None
@@ -120,6 +117,11 @@ class FlowState:
         if self.allowance is not None:
             wait += f" {self.allowance!r}"
         return f"<SocketFlow from {self.source.side.value} {mover} kept={self.kept_bytes}{wait}>"
+
+    @property
+    def waits_to_write(self) -> bool:
+        """Whether it stopped because the destination takes no more."""
+        return self.paused_at is not None
 
     @property
     def keeps_bytes(self) -> bool:
@@ -178,7 +180,6 @@ class FlowState:
 
     def pause(self) -> None:
         """Wait until the destination takes bytes again."""
-        self.waits_to_write = True
         if self.paused_at is None:
             self.paused_at = self.setup.poller.now
         if self.source.dead and not self.source.lost:
@@ -186,7 +187,6 @@ class FlowState:
 
     def stop_pause(self) -> None:
         """The wait is over."""
-        self.waits_to_write = False
         if self.paused_at is not None:
             self.paused += self.setup.poller.now - self.paused_at
             self.paused_at = None

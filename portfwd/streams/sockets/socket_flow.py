@@ -260,7 +260,7 @@ class SocketFlow(FlowState):
         if self.allowance is not None:
             self.leave()
         self.kept = b""
-        self.waits_to_write = False
+        self.stop_pause()
         self.return_pipe()
         if self.view is not None:
             self.view.behind = None

@@ -231,7 +231,7 @@ class SocketStream(ViewedStream):
         if events & _WRITE:
             self.writable = True
             flow = self.drain
-            if flow is not None and flow.waits_to_write:
+            if flow is not None and flow.paused_at is not None:
                 if flow.bulk:
                     flow.take_turn()
                 elif not flow.queued:
