@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from portfwd.kernel.datagrams import Ancillary
+from portfwd.relay.first_datagram import FirstDatagram
 from portfwd.streams.datagrams.carrier import Taker
 from portfwd.values import Address, CloseReason
 
@@ -24,8 +25,8 @@ class DatagramClientOwner(Protocol):
     def send(self, data: bytes, to: DatagramClient) -> bool:
         """Send `data` from the address that the client has used. False if it was dropped."""
 
-    def left(self, who: DatagramClient) -> None:
-        """`who` does not send or receive any more."""
+    def left(self, who: DatagramClient, reason: CloseReason | None) -> None:
+        """`who` does not send or receive any more; `reason` is its session's, if it had one."""
 
 
 class DatagramClient:
@@ -36,6 +37,7 @@ class DatagramClient:
     :ivar sockaddr: destination of answers.
     :ivar ancillary: control message that sets the source of answers to the address that the client has used.
     :ivar session: its session, if it has begun.
+    :ivar first: its first datagram, if that may be given to another target; None once it was answered.
     :ivar received: called with each datagram of this client.
     """
 
@@ -45,6 +47,7 @@ class DatagramClient:
         "_owner",
         "address",
         "ancillary",
+        "first",
         "key",
         "local",
         "received",
@@ -70,6 +73,7 @@ class DatagramClient:
         self.address = address
         self.local = local
         self.session: Session | None = None
+        self.first: FirstDatagram | None = None
         self.received: Callable[[bytes], None] = _ignore
 
     def __repr__(self) -> str:
@@ -94,6 +98,7 @@ class DatagramClient:
 
     def send(self, data: bytes) -> bool:
         """Send a datagram to the client."""
+        self.first = None
         return self._open and self._owner.send(data, self)
 
     def close(self) -> None:
@@ -101,8 +106,8 @@ class DatagramClient:
         if self._open:
             self._open = False
             self.received = _ignore
-            self.session = None
-            self._owner.left(self)
+            session, self.session = self.session, None
+            self._owner.left(self, None if session is None else session.reason)
             if self._also_left is not None:
                 self._also_left()
 

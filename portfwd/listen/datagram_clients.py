@@ -27,6 +27,7 @@ from portfwd.listen.datagram_client import DatagramClient, SocketAddress
 from portfwd.listen.held_datagrams import HeldDatagram, HeldDatagrams
 from portfwd.listen.unix_files import SocketFile
 from portfwd.relay.associations import Associations
+from portfwd.relay.first_datagram import FirstDatagram
 from portfwd.relay.live import LiveRule
 from portfwd.relay.states import State
 from portfwd.rules.steps import Steps
@@ -301,18 +302,24 @@ class DatagramClients:
             datagram.owner.take(datagram, self._live)
         return True
 
-    def take(self, datagram: HeldDatagram[DatagramClients], live: LiveRule | None = None) -> None:
+    def take(
+        self,
+        datagram: HeldDatagram[DatagramClients],
+        live: LiveRule | None = None,
+        first: FirstDatagram | None = None,
+    ) -> None:
         """
         Accept a datagram that was not just read from the socket.
 
         :param live: the rule for a new client; None for the current rule.
+        :param first: `datagram`, if targets have refused it.
         """
         key = datagram.key
         one = self.table.entries.get(key)
         if one is None and live is None:
-            one = self._arrived(key, datagram.sockaddr, datagram.ancillary, datagram.data)
+            one = self._arrived(key, datagram.sockaddr, datagram.ancillary, datagram.data, first)
         elif one is None and live is not None:
-            one = self._admitted(key, datagram.sockaddr, datagram.ancillary, live)
+            one = self._admitted(key, datagram.sockaddr, datagram.ancillary, live, datagram.data)
         if one is None:
             return
         try:
@@ -381,7 +388,12 @@ class DatagramClients:
     # Clients
 
     def _arrived(
-        self, key: Hashable, sockaddr: SocketAddress, ancillary: Ancillary, data: bytes
+        self,
+        key: Hashable,
+        sockaddr: SocketAddress,
+        ancillary: Ancillary,
+        data: bytes,
+        first: FirstDatagram | None = None,
     ) -> DatagramClient | None:
         """
         Begin an association for a client without one, if it may have one and need not wait.
@@ -398,10 +410,16 @@ class DatagramClients:
             return None
         if taker.state != "accepting":
             return None
-        return self._admitted(key, sockaddr, ancillary, taker._live)
+        return self._admitted(key, sockaddr, ancillary, taker._live, data, first)
 
     def _admitted(
-        self, key: Hashable, sockaddr: SocketAddress, ancillary: Ancillary, live: LiveRule
+        self,
+        key: Hashable,
+        sockaddr: SocketAddress,
+        ancillary: Ancillary,
+        live: LiveRule,
+        data: bytes,
+        first: FirstDatagram | None = None,
     ) -> DatagramClient | None:
         """Make a new client, if it may have an association."""
         if self._refused and self._is_refused(key):
@@ -415,6 +433,8 @@ class DatagramClients:
         if count and not self._has_descriptor():
             return None
         one = DatagramClient(self, key, sockaddr, ancillary, address, self._local(key))
+        if live.passes_refused:
+            one.first = first or FirstDatagram(data, self._reactor.seconds())
         self.table.add(key, one)
         self.accepted += 1
         give_back = partial(self._budget.give_back, count)
@@ -454,11 +474,16 @@ class DatagramClients:
         """The local address that a client has used."""
         return self.address
 
-    def left(self, who: DatagramClient) -> None:
+    def left(self, who: DatagramClient, reason: CloseReason | None) -> None:
         """An association has ended."""
         self.table.forget(who.key, who)
-        if who.session is not None and who.session.reason in _NOT_SERVED:
+        if reason in _NOT_SERVED:
             self._refuse(who.key)
+        elif reason is CloseReason.UPSTREAM_RESET and who.first is not None:
+            first = who.first.refused(self._reactor.seconds(), len(self._live.destinations))
+            if first is not None:
+                again = HeldDatagram(self, who.key, who.sockaddr, who.ancillary, first.data)
+                self._live.clock.callLater(0, self.take, again, first=first)
         if self._state == "stopping" and not len(self.table) and self._reserved is None:
             self._stopped()
 

@@ -28,6 +28,7 @@ from twisted.logger import Logger
 from portfwd.errors import ConnectRefused, DialError
 from portfwd.kernel.sockets import local_address
 from portfwd.relay.destination import Destination
+from portfwd.relay.first_datagram import PASSED_WITHIN
 from portfwd.streams.datagrams.carrier import UpstreamCarrier
 from portfwd.streams.datagrams.datagram_socket import ConnectedSocket
 from portfwd.upstreams.datagrams import connect_datagrams
@@ -86,6 +87,7 @@ class _Followed:
 
     :ivar destination: the target that it uses.
     :ivar order: is told whether that answers.
+    :ivar since: when it began.
     :ivar heard_at: when it had answered for the last time at the last look.
     :ivar others: addresses of the rule's other targets, as the file writes them.
     :ivar permits: asked for every address before it is used; None permits all.
@@ -95,7 +97,8 @@ class _Followed:
     order: DatagramOrder
     others: tuple[Address | None, ...]
     permits: Callable[[Address], bool] | None
-    heard_at: float = 0.0
+    since: float
+    heard_at: float
 
 
 class DatagramTargets:
@@ -152,15 +155,21 @@ class DatagramTargets:
         """
         others = tuple(one.address for one in order.targets if one is not destination)
         if others or destination.is_named:
-            self._followed[carrier] = _Followed(destination, order, others, permits, self._clock.seconds())
+            now = self._clock.seconds()
+            self._followed[carrier] = _Followed(destination, order, others, permits, now, now)
+            if destination.is_named and isinstance(carrier, ConnectedSocket):
+                carrier.keep_first(keep=True)
             self._look_later()
 
     def refused(self, carrier: UpstreamCarrier, detail: str) -> None:
         """The kernel of the peer of `carrier` says that nobody has its port."""
         self._mark(carrier.address)
+        now = self._clock.seconds()
         followed = self._followed.get(carrier)
         if followed is not None:
             if self._move(carrier, followed, self._known(followed)):
+                if isinstance(carrier, ConnectedSocket) and now - followed.since < PASSED_WITHIN:
+                    carrier.send_first()
                 return
             self._mark(followed.destination.address)
             followed.order.failed(followed.destination, ConnectRefused(f"{carrier.address}: {detail}"))
@@ -168,7 +177,7 @@ class DatagramTargets:
                 self._end(carrier, detail)
                 return
         if isinstance(carrier, ConnectedSocket):
-            self._refused[carrier] = self._clock.seconds()
+            self._refused[carrier] = now
             self._look_later()
         else:
             self._end(carrier, detail)  # a port of Twisted's may be closed already
@@ -197,6 +206,8 @@ class DatagramTargets:
             if not carrier.is_open or taker is None:
                 del self._followed[carrier]
                 continue
+            if isinstance(carrier, ConnectedSocket):
+                carrier.keep_first(keep=False)
             if taker.heard_at > followed.heard_at:
                 followed.heard_at = taker.heard_at
                 followed.order.answered(followed.destination)

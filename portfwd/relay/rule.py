@@ -155,6 +155,8 @@ class RelayRule:
         self.streams: Opener = context.streams if streams is None else streams
         self.datagrams = isinstance(streams, DatagramStreams) and not streams.mixed
         self.has_datagrams = rule.has_datagrams
+        #: Whether a datagram that a target refuses may go to another one.
+        self.passes_refused = self.datagrams and len(destinations) > 1 and not rule.shares_questions
         self._direct = self._direct_address()
         self.clock = TurnClock(context.timers, AT_ONCE)
         self._pool = QuestionPool(self.clock, self._dial_shared) if rule.shares_questions else None

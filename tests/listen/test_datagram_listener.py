@@ -167,6 +167,47 @@ class AssociationTests(PostCase):
         self.forward("r: 127.0.0.1:0/udp -> 255.255.255.255:9/udp, 127.0.0.1:UP/udp")
         self.ask(self.datagrams())
 
+    def test_first_datagram_goes_to_the_next_target(self) -> None:
+        """What a closed port refused is given to the next target; no client has to ask again."""
+        closed = [self.closed_port() for _ in range(2)]
+        self.forward(
+            f"r: 127.0.0.1:0/udp -> 127.0.0.1:{closed[0]}/udp, 127.0.0.1:{closed[1]}/udp, 127.0.0.1:UP/udp"
+            " balance=first"
+        )
+        client = self.datagrams()
+        there = self.ask(client)
+        self.upstream.sendto(b"answer", there)
+        self.assertEqual(self.receive(client)[0], b"answer")
+        refused = [CloseReason.UPSTREAM_RESET] * 2
+        self.assertEqual([line.reason for line in self.closed_lines], refused)
+        self.assertEqual(self.ask(client), there)
+
+    def test_first_datagram_is_refused_everywhere(self) -> None:
+        """Each target gets it once; where all refuse it nothing more comes of it."""
+        closed = [self.closed_port() for _ in range(2)]
+        self.forward(f"r: 127.0.0.1:0/udp -> 127.0.0.1:{closed[0]}/udp, 127.0.0.1:{closed[1]}/udp")
+        client = self.datagrams()
+        client.sendto(b"lost", self.where())
+        self.assert_quiet(client)
+        for _ in range(4):
+            self.advance(2.5)
+        self.assert_quiet(client)
+        self.assertEqual([line.reason for line in self.closed_lines], [CloseReason.UPSTREAM_RESET] * 2)
+        self.assertEqual(self.listener.accepted, 2)
+
+    def test_answered_first(self) -> None:
+        """A target that has answered and goes away later gets no datagram passed on that is old."""
+        closed = self.closed_port()
+        self.forward(f"r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp, 127.0.0.1:{closed}/udp balance=first")
+        client = self.datagrams()
+        there = self.ask(client)
+        self.upstream.sendto(b"answer", there)
+        self.receive(client)
+        self.upstream.close()
+        client.sendto(b"lost", self.where())
+        self.assert_quiet(client)
+        self.assertEqual(self.listener.accepted, 1)
+
     def closed_port(self) -> int:
         """A port that nobody has."""
         closed = self.datagrams()
@@ -177,15 +218,12 @@ class AssociationTests(PostCase):
     def test_next_target_after_an_unreachable_port(self) -> None:
         """A target whose port was unreachable comes behind the others for a while."""
         self.forward(f"r: 127.0.0.1:0/udp -> 127.0.0.1:{self.closed_port()}/udp, 127.0.0.1:UP/udp")
-        client = self.datagrams()
-        client.sendto(b"lost", self.where())
-        self.assert_quiet(self.upstream, client)
+        for _ in range(3):
+            self.ask(self.datagrams())
         self.assertEqual([line.reason for line in self.closed_lines], [CloseReason.UPSTREAM_RESET])
-        self.ask(client)
-        self.ask(self.datagrams())
         self.advance(31)
-        self.datagrams().sendto(b"lost again", self.where())
-        self.assert_quiet(self.upstream)
+        self.ask(self.datagrams())
+        self.assertEqual([line.reason for line in self.closed_lines], [CloseReason.UPSTREAM_RESET] * 2)
 
     def test_every_target_unreachable(self) -> None:
         """When every target's port was unreachable, the association to the last one is kept."""
@@ -823,7 +861,7 @@ class TroubleTests(PostCase):
             def send(self, data: bytes, to: DatagramClient) -> bool:
                 return True
 
-            def left(self, who: DatagramClient) -> None:
+            def left(self, who: DatagramClient, reason: CloseReason | None) -> None:
                 left.append(who)
 
         one = DatagramClient(Desk(), "key", ("127.0.0.1", 1), (), None, None)

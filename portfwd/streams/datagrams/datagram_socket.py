@@ -46,6 +46,8 @@ class ConnectedSocket:
 
     __slots__ = (
         "_descriptor",
+        "_first",
+        "_keeps",
         "_poller",
         "_send",
         "_socket",
@@ -69,6 +71,8 @@ class ConnectedSocket:
         self.is_open = True
         self.too_long = 0
         self.queued = False
+        self._keeps = False
+        self._first: bytes | None = None
         self.taker: Taker | None = None
         self.refused: Callable[[UpstreamCarrier, str], None] = end_refused
 
@@ -108,6 +112,7 @@ class ConnectedSocket:
                 self._met(problem)
                 receive = self._receiver()  # it may have moved
                 continue
+            self._first = None
             received(data)
         if self.is_open:
             self._poller.take_turn(self)
@@ -168,6 +173,8 @@ class ConnectedSocket:
 
     def send(self, data: bytes) -> bool:
         """Send one datagram, unless there is no room for it."""
+        if self._keeps:
+            self._keeps, self._first = False, data
         try:
             self._send(data)
         except BlockingIOError:
@@ -176,6 +183,15 @@ class ConnectedSocket:
             # Most likely the kernel told of an earlier datagram, and did not take this one.
             return self._met(problem) and self._send_again(data)
         return True
+
+    def keep_first(self, *, keep: bool) -> None:
+        """Keep the next datagram that is sent until there is an answer; or keep none."""
+        self._keeps, self._first = keep, None
+
+    def send_first(self) -> None:
+        """Send the datagram that is kept, to another peer than before."""
+        if self._first is not None:
+            self._send_again(self._first)
 
     def _send_again(self, data: bytes) -> bool:
         try:
