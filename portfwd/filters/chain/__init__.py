@@ -1,1 +1,1 @@
-"""The chain of a rule's filters: asks each filter in order and gives its verdicts their effect."""
+"""The chain of a rule's filters: calls each filter in order and applies its verdicts."""

@@ -1,67 +1,66 @@
 # -*- test-case-name: tests.filters.chain.test_chain -*-
 """
-The chain: gives the verdicts of a session's filters their effect.
+The chain: calls the filters of a session and applies their verdicts.
 
-It is told what happens (`Chain.received`, `Chain.ended`, `Chain.connected`, …) and
-returns what is to be done, a list of `portfwd.filters.chain.effects`. It has no clock,
-no socket and no thread; two chains that are told the same return the same.
+The caller reports events (`Chain.received`, `Chain.ended`, `Chain.connected`, …). Each method returns the
+actions for the caller, a list of `portfwd.filters.chain.effects`. The chain has no clock, socket or thread,
+so equal calls give equal results.
 
 Order
-    Toward the upstream the filters run as listed, toward the client in reverse. What a filter
-    returns goes on in order. A `Reply` goes the other way and is seen by the filters nearer the
-    side it goes to only. Between the filters there is one queue: a filter is never called
-    while a verdict, its own or another's, is taking effect. A result that comes while a filter is being
-    called is told after the verdict of that call.
+    The filters run in the listed order toward the upstream, and in reverse order toward the client. Verdicts
+    are applied in order. A `Reply` goes in the other direction; only the filters on its way see it. There is
+    one queue between the filters: no filter is called while a verdict is being applied. A result that arrives
+    during a call of a filter is delivered after the verdict of that call.
 
 Results
     `IFilter.resumed` gets the result of an `Await`, never an exception. If the awaitable raises, the filter's
-    ``failed`` is called; a filter without that method has failed itself, and ``on_error`` decides.
+    ``failed`` is called. If the filter does not have that method, the filter itself has failed, and
+    ``on_error`` decides.
 
 The bytes that a filter was called with
-    go where the verdict says. ``None`` passes them at its place in a list. A verdict in which nothing
-    speaks of them (no bytes, `Forward`, `Reply`, `Delay` with data, `NeedMore`, `Bypass`, `DROP`,
-    `Close`) passes them behind the rest; one with an `Await` keeps them, and they are then what
-    `IFilter.resumed` judges. `IFilter.woken` judges none: what is held stays, unless it returns
-    `DONE`, `Bypass` or a `NeedMore` with a rest. Where there are no bytes (``opened``,
-    ``connected``, ``dial_failed``), `Forward` goes to the upstream and `Reply` to the client.
+    The verdict decides about them. ``None`` passes them at its place in a list. If no part of a verdict
+    consumes them (bytes, `Forward`, `Reply`, `Delay` with data, `NeedMore`, `Bypass`, `DROP`, `Close`), they
+    pass after the rest. A verdict with an `Await` keeps them for `IFilter.resumed`. `IFilter.woken` judges no
+    bytes: held bytes stay unless it returns `DONE`, `Bypass` or a `NeedMore` with a rest. In methods without
+    bytes (``opened``, ``connected``, ``dial_failed``), `Forward` goes to the upstream and `Reply` to the
+    client.
 
 Announcements
-    A filter that is to be asked about a client must not see the load balancer before it. Filters behind one
-    whose factory ``announces`` are built and opened when it has announced the client and the relay has judged
-    that client (`Judge`, then `Chain.judged`), or when it will not: it is done, or has passed something.
+    A filter that judges clients must not see the address of a load balancer. Filters behind one whose factory
+    ``announces`` are therefore built and opened after it has announced the client and the relay has judged
+    that client (`Judge`, then `Chain.judged`), or when it will not announce any more, because it is done or
+    has passed bytes.
 
 The dial
-    waits for every routing or announcing filter: until it routes, or is done with the client's bytes, or its
-    time, its bytes or the client's stream is at an end, when its ``on_timeout`` decides. The target
-    is that of the filter nearest the upstream which names one; every filter's `permits` must permit
-    an address. Before the upstream is connected nothing is written to it, and filters behind the last
-    routing one are shown nothing of the client, so that what they say when it is connected
-    (a PROXY header) comes first.
+    The dial waits for every routing or announcing filter, until it routes or is done with the client's bytes.
+    If its time or its held bytes reach their limit, or the client's stream ends, its ``on_timeout`` decides.
+    The target is that of the filter nearest to the upstream that has chosen one. An address must be permitted
+    by `permits` of all filters. Before the upstream is connected, nothing is written to it, and filters
+    behind the last routing one get no bytes of the client, so their first bytes (such as a PROXY header) come
+    first.
 
 Ends
-    An end goes through the filters behind the bytes. Delays and awaits hold it up; nothing swallows it.
-    What a filter sends behind an end that has passed it is dropped: there is nobody to read it.
+    An end passes the filters after the bytes. Delays and awaits hold it back; nothing drops it. Bytes that a
+    filter sends after an end that has passed it are dropped.
 
 Failure
-    A filter that raises, or returns what is no verdict, ends the session by an abort, so that the
-    truncation shows; with ``on_error`` "bypass" it is left out from then on, as long as it
-    altered nothing.
+    If a filter raises, or returns a value that is not a verdict, the session is aborted, so the peers see the
+    truncation. With ``on_error`` "bypass" the filter is skipped from then on, unless it has changed the
+    stream.
 
 A `Close` in order
-    What delays keep goes out at once, through the filters. Only the one that closed is not asked again about
-    the direction whose bytes it refused: they are dropped. Both sides end behind that.
+    Delayed bytes are sent at once, through the filters. The filter that closed is not called again for the
+    direction whose bytes it refused; these bytes are dropped. Then both sides end.
 
 Datagrams
-    Each is judged as it comes; none is held, though a `Delay` or an `Await` may keep some waiting, at most
-    `portfwd.filters.chain.passage.MAX_DATAGRAMS` at a filter. What comes beyond is dropped and counted.
+    Each datagram is judged when it arrives. None is held, but a `Delay` or an `Await` may keep up to
+    `portfwd.filters.chain.passage.MAX_DATAGRAMS` waiting at a filter. Further ones are dropped and counted.
 
 Holding
-    is limited by bytes (``max_hold``, then ``on_overflow``) and by time (``hold_timeout``, then
-    ``on_timeout``). Where a factory does not say how long, only the dial is limited: a client that types
-    slowly is no attack. Time counts from when bytes began to be held, and anew when the filter gets further.
-    An `Await` may last for ``hold_timeout`` too.
-
-It refuses to guess: held bytes beyond ``max_hold`` are a failure to decide, if the factory does not differ.
+    Held bytes are limited in size (``max_hold``, then ``on_overflow``) and in time (``hold_timeout``, then
+    ``on_timeout``). Without ``hold_timeout`` only the dial is limited, because slow clients are normal. The
+    time starts when bytes are held, and starts again when the filter makes progress. An `Await` may also last
+    ``hold_timeout``.
 """
 
 from __future__ import annotations
@@ -98,11 +97,12 @@ def make_chain(
     """
     Build the filters of one connection.
 
-    A factory that raises is told of by `Chain.open`, and ends the session there if its ``on_error`` says so.
+    An exception of a factory is reported by `Chain.open`, which ends the session if ``on_error`` of the
+    factory says so.
 
-    :param clauses: name and factory of each ``filter`` clause, in the rule's order.
-    :param find_target: raises `ValueError` for a `Route` that leads nowhere; None: whoever dials will say so.
-    :returns: None where every factory stays out of it.
+    :param clauses: name and factory of each ``filter`` clause, in the order of the rule.
+    :param find_target: raises `ValueError` for a `Route` without a target; None if the dial checks it.
+    :returns: None if no factory made a filter.
     """
     wake, connection.wake = connection.wake, nobody
     built = build(clauses, connection)
@@ -124,11 +124,11 @@ class Chain(Inquiry):
     """
     The filters of one session.
 
-    Every method but `watches` and `held` returns what is to be done, in order. The first
-    call is `open`, the last one `closed`; after `Finish` the others return nothing.
+    Every method except `watches` and `held` returns a list of effects, in order. The first call is `open`,
+    the last one `closed`. After `Finish`, the others return empty lists.
 
-    :ivar finished: `Finish` was returned.
-    :ivar dropped: datagrams for which there was no room.
+    :ivar finished: whether `Finish` was returned.
+    :ivar dropped: number of datagrams dropped because too many were waiting.
     """
 
     def __init__(
@@ -142,10 +142,10 @@ class Chain(Inquiry):
         wake: Callable[[object], None] = nobody,
     ) -> None:
         """
-        :param stages: the filters, in the rule's order.
-        :param datagrams: `received` gets whole datagrams, of which ``b""`` is one.
-        :param troubles: what went wrong while the filters were built, to be told by `open`.
-        :param behind: clauses whose filters are built when the last one of `clauses` has announced.
+        :param stages: the filters, in the order of the rule.
+        :param datagrams: whether `received` gets datagrams; ``b""`` is an empty one.
+        :param troubles: errors while the filters were built, returned by `open`.
+        :param behind: clauses whose filters are built when the last one of `stages` has announced.
         """
         super().__init__(stages, connection, datagrams=datagrams)
         self._undecided = [stage for stage in stages if stage.routes]
@@ -172,7 +172,7 @@ class Chain(Inquiry):
         watched = "".join(f", watches {one.value}" for one in Direction if self.watches(one))
         return f"<Chain of {names or 'nothing'}: {state}{watched}>"
 
-    # What happens
+    # Events
 
     def open(self) -> list[Effect]:
         """The client was accepted."""
@@ -184,15 +184,15 @@ class Chain(Inquiry):
         return [] if self.finished else self._done()
 
     def judged(self) -> list[Effect]:
-        """The relay has done what `Judge` asks, and the client may stay."""
+        """The relay has judged the announced client (`Judge`) and admits it."""
         self._judging = False
         return [] if self.finished else self._done()
 
     def received(self, direction: Direction, data: bytes) -> list[Effect]:
         """
-        Bytes came from the source of `direction`, or one datagram.
+        Bytes, or one datagram, arrived from the source of `direction`.
 
-        They are those behind what was shown before and what `passed` has told of.
+        They follow the bytes of earlier calls and those reported by `passed`.
         """
         if self.finished:
             return []
@@ -202,10 +202,10 @@ class Chain(Inquiry):
 
     def passed(self, direction: Direction, size: int) -> list[Effect]:
         """
-        So many bytes of `direction` went by without being shown, as `Unseen` allowed.
+        `count` bytes of `direction` passed without calling the chain, as allowed by `Unseen`.
 
-        To be called before the next bytes or the end of this direction are told of.
-        Where `Unseen` allowed everything it may be left out.
+        Call it before the next bytes or the end of this direction are reported. It is not necessary if
+        `Unseen` allowed everything.
         """
         if self.finished:
             return []
@@ -215,7 +215,7 @@ class Chain(Inquiry):
         return self._done()
 
     def ended(self, direction: Direction) -> list[Effect]:
-        """The source of `direction` ended it."""
+        """The source has ended `direction`."""
         if self.finished or self._source_ended[direction] or self._datagrams:
             return []
         self._source_ended[direction] = True
@@ -223,7 +223,7 @@ class Chain(Inquiry):
         return self._done()
 
     def introduction(self) -> bytes:
-        """What the filters want an upstream to get before the TLS handshake with it, in their order."""
+        """The bytes that filters send to an upstream before the TLS handshake, in order."""
         return b"".join(
             stage.filter.introduction()
             for stage in self._stages
@@ -232,9 +232,9 @@ class Chain(Inquiry):
 
     def connected(self, upstream: Address | None, introduced: bool = False) -> list[Effect]:
         """
-        The dial succeeded; what waited for it goes out.
+        The dial succeeded. Bytes that waited for it are sent.
 
-        :param introduced: `introduction` was sent to this upstream.
+        :param introduced: whether `introduction` was sent to this upstream.
         """
         if self.finished:
             return []
@@ -245,7 +245,7 @@ class Chain(Inquiry):
             self._work()
             if self.finished or self._closing is not None:
                 return self._done()
-        # Whether bytes came before that or after, the answers to them come after the filters' first words.
+        # The answers of filters come after their first bytes, no matter when bytes arrived.
         for stage in self._stages:
             stage.up.shut = False
             self._let_in(stage.up)
@@ -256,9 +256,9 @@ class Chain(Inquiry):
 
     def dial_failed(self, error: DialError) -> list[Effect]:
         """
-        No upstream could be reached: the filters may tell the client, then the session is over.
+        No upstream could be reached. The filters may reply to the client, then the session ends.
 
-        It ends in order if the client was told anything, else by an abort, as without filters.
+        It ends in order if there was a reply, else by an abort, as without filters.
         """
         if self.finished:
             return []
@@ -271,7 +271,7 @@ class Chain(Inquiry):
         return self._done()
 
     def due(self, key: int) -> list[Effect]:
-        """The time of the `Arm` with `key` has come."""
+        """The timer of the `Arm` with `key` has expired."""
         action = self._timers.pop(key, None)
         if self.finished or action is None:
             return []
@@ -279,7 +279,7 @@ class Chain(Inquiry):
         return self._done()
 
     def settled(self, key: int, result: object) -> list[Effect]:
-        """The awaitable of the `Begin` with `key` has this result."""
+        """The awaitable of the `Begin` with `key` has a result."""
         return self._come_to(key, partial(self._resumed, result=result))
 
     def failed(self, key: int, error: BaseException) -> list[Effect]:
@@ -288,14 +288,14 @@ class Chain(Inquiry):
 
     def _come_to(self, key: int, tell: Callable[[Link, bytes | None], None]) -> list[Effect]:
         if self.asking:
-            # The filter that is being asked let it come: its verdict is the first.
+            # It arrived during a call of a filter. The verdict of that call is applied first.
             self._later.append(partial(self._take_outcome, key, tell))
             return []
         self._take_outcome(key, tell)
         return self._done()
 
     def woken(self, call: object) -> list[Effect]:
-        """A filter wants to be woken: `call` is what the connection's `wake` was given."""
+        """A filter's `Connection.wake` was called."""
         stage, token = cast("tuple[Stage, object]", call)
         if self.finished:
             return []
@@ -338,7 +338,7 @@ class Chain(Inquiry):
             self._fail(link, error, data, f"awaited a result that raised {type(error).__name__}")
 
     def closed(self, summary: SessionSummary) -> list[Effect]:
-        """The session is over, whoever ended it: each filter is told once. Only `Trouble` comes of it."""
+        """The session has ended. Call `closed` of each filter once. Returns only `Trouble`."""
         if self._closed:
             return []
         self._closed = self.finished = True
@@ -349,7 +349,7 @@ class Chain(Inquiry):
             except BaseException as error:
                 troubles.append(Trouble(stage.name, error, "closed"))
             stage.connection.wake = nobody
-            # A stage and its links must not wait for the garbage collector, nor must timers and this chain.
+            # Break reference cycles, so that stages, links, timers and this chain are freed at once.
             del stage.up, stage.down
         self._timers.clear()
         self._later.clear()
@@ -357,7 +357,7 @@ class Chain(Inquiry):
         self._wake_up = nobody
         return troubles
 
-    # Coming to rest
+    # Processing
 
     def _done(self) -> list[Effect]:
         """Come to rest, or as near as others can wait for, and hand out what is to be done."""
@@ -376,8 +376,8 @@ class Chain(Inquiry):
             self._flush()
             self._finish(self._closing)
         if self.finished:
-            # What was about to go when something broke goes no more; nor do ends, of which one could be
-            # taken for the last, and the session for over: `Finish` ends both sides.
+            # After a failure, queued bytes are not sent. Ends are removed too: `Finish` ends both sides,
+            # and a caller could take a single end for the end of the session.
             self._effects = [one for one in self._effects[: self._last] if not isinstance(one, SendEnd)]
         elif not self._judging:
             if not self._dialled:
@@ -391,7 +391,7 @@ class Chain(Inquiry):
         effects, self._effects = self._effects, []
         return effects
 
-    # Filters, and those that are built when the client was announced
+    # Filters that are built after the announcement
 
     def _open(self, stages: Sequence[Stage]) -> None:
         for stage in stages:
@@ -401,12 +401,12 @@ class Chain(Inquiry):
                 self._tell(stage.up, None, "opened", stage.connection, both=True)
 
     def _may_open_behind(self) -> bool:
-        """Whether the client was announced, or will not be: something has passed, or the filter is done."""
+        """Whether the client was announced, or will not be: bytes have passed, or the filter is done."""
         announcer = self._stages[-1]
         return self._announced or bool(self._before_them) or announcer.dead or announcer.decided
 
     def _open_behind(self) -> None:
-        """Build and open the filters that had to wait, and give them what has come."""
+        """Build and open the waiting filters, and pass them the bytes that have arrived."""
         built = build(self._behind, self._connection)
         self._behind = built.behind
         self._unopened = bool(built.behind)
@@ -461,7 +461,7 @@ class Chain(Inquiry):
 
 
 def _all_of(permits: list[Callable[[Address], bool]]) -> Callable[[Address], bool] | None:
-    """What permits an address that all of `permits` permit."""
+    """Combine `permits`: an address must be permitted by all of them."""
     if len(permits) < 2:
         return permits[0] if permits else None
     return lambda address: all(permit(address) for permit in permits)

@@ -1,11 +1,10 @@
 # -*- test-case-name: tests.filters.chain.test_chain -*-
 """
-What a chain asks of whoever runs it: the relay, or `portfwd.testing.Pipe`.
+The effects that a chain returns to its caller: the relay, or `portfwd.testing.Pipe`.
 
-The chain does no I/O. Each of its methods returns a list of these, to be done in
-order; while one is being done the chain may be called again, and what it then
-returns is done after the rest of the first list. Nothing follows `Finish`, and
-nothing is written toward the upstream before the chain is told that it is connected.
+The chain does no I/O. Each of its methods returns a list of effects, which the caller performs in order. The
+chain may be called again meanwhile; the effects of that call come after the rest of the first list. Nothing
+follows `Finish`. Nothing is written to the upstream before `Chain.connected` is called.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ from portfwd.values import Address, Direction, Side
 @frozen
 class Write:
     """
-    Write `data` to the destination of `direction`, behind what was written before.
+    Write `data` to the destination of `direction`.
 
-    It may be a filter's own word, and come while `direction` is not read, or after `Unseen`. Where
-    the end of `direction` went out unseen it has nowhere to go.
+    The bytes may come from a filter, also while `direction` is not read, or after `Unseen`. If the end of
+    `direction` has passed unseen, they are dropped.
 
-    :ivar answer: it came of what the destination sent, now or earlier: who does not read its answers is not
-        to be read. It is a hint, and no part of what is written.
+    :ivar answer: whether they answer bytes of the destination. A destination that does not read its answers
+        should not be read. This is a hint.
     """
 
     direction: Direction
@@ -37,7 +36,7 @@ class Write:
 
 @frozen
 class SendEnd:
-    """The end of `direction` goes out, behind what was written before."""
+    """End `direction` after the bytes written before."""
 
     direction: Direction
 
@@ -45,11 +44,11 @@ class SendEnd:
 @frozen
 class StartDial:
     """
-    Dial now; told once, unless the session finishes before.
+    Dial now. Returned once, unless the session finishes before.
 
-    :ivar target: see `portfwd.filters.api.Route`; None: the rule's own.
+    :ivar target: see `portfwd.filters.api.Route`; None for that of the rule.
     :ivar permits: see there.
-    :ivar filter: the name of the filter that chose the target; no part of what is asked.
+    :ivar filter: name of the filter that chose the target, for messages.
     """
 
     target: object = None
@@ -60,9 +59,9 @@ class StartDial:
 @frozen
 class Judge:
     """
-    The connection's client is another one now: access lists and limits judge it anew.
+    The client of the connection has changed: judge it by access lists and limits again.
 
-    If it may stay, `Chain.judged` is called; the chain does nothing before.
+    If it is admitted, call `Chain.judged`. The chain does nothing before.
     """
 
     client: Address
@@ -72,11 +71,11 @@ class Judge:
 @frozen
 class Finish:
     """
-    The session is over. No `SendEnd` comes in the same list.
+    End the session. The same list has no `SendEnd`.
 
-    :ivar detail: for the log.
-    :ivar abort: reset both sides; else flush what was written and close.
-    :ivar filter: the name of the filter that ended it; empty where the dial did.
+    :ivar detail: text for the log.
+    :ivar abort: whether to reset both sides; if not, flush the written bytes and close.
+    :ivar filter: name of the filter that ended it; empty for the dial.
     """
 
     detail: str
@@ -86,7 +85,7 @@ class Finish:
 
 @frozen
 class Arm:
-    """Call `Chain.due` with `key` in `seconds`."""
+    """Call `Chain.due` with `key` after `seconds`."""
 
     key: int
     seconds: float
@@ -94,7 +93,7 @@ class Arm:
 
 @frozen
 class Disarm:
-    """Forget the `Arm` of `key`."""
+    """Cancel the `Arm` of `key`."""
 
     key: int
 
@@ -102,10 +101,10 @@ class Disarm:
 @frozen
 class Begin:
     """
-    Await `awaitable`, then call `Chain.settled` with `key` and its result, or `Chain.failed` with what it
-    raised.
+    Await `awaitable`, then call `Chain.settled` with `key` and its result, or `Chain.failed` with its
+    exception.
 
-    Others may wait for the same object: it is neither cancelled nor altered.
+    Other code may wait for the same object, so it must not be cancelled or changed.
     """
 
     key: int
@@ -114,7 +113,7 @@ class Begin:
 
 @frozen
 class Abandon:
-    """The outcome of the `Begin` with `key` is not wanted any more."""
+    """Ignore the result of the `Begin` with `key`."""
 
     key: int
 
@@ -122,12 +121,12 @@ class Abandon:
 @frozen
 class Secure:
     """
-    TLS begins on `side`, behind what was written there; then `Chain.secured` is called, or the session ends.
+    Begin TLS on `side` after the bytes written there. Then call `Chain.secured`, or end the session.
 
-    :ivar factory: says the options, in ``starts_tls``.
-    :ivar rest: bytes of that side that were shown and belong to TLS.
+    :ivar factory: has the options in ``starts_tls``.
+    :ivar rest: bytes of that side that the filter has seen and that belong to TLS.
     :ivar server_name: see `portfwd.filters.api.StartTLS`.
-    :ivar filter: the name of the filter that asked; no part of what is asked.
+    :ivar filter: name of the filter, for messages.
     """
 
     side: Side
@@ -139,7 +138,7 @@ class Secure:
 
 @frozen
 class Store:
-    """Hand a copy to `sink`."""
+    """Copy bytes to `sink`."""
 
     sink: Sink
     data: bytes
@@ -147,7 +146,7 @@ class Store:
 
 @frozen
 class PauseReading:
-    """Read no more of `direction`, until `ReadOn`; what comes all the same is still shown."""
+    """Stop reading `direction` until `ReadOn`. Bytes that arrive nevertheless are still reported."""
 
     direction: Direction
 
@@ -162,14 +161,13 @@ class ReadOn:
 @frozen
 class Unseen:
     """
-    The next bytes of `direction`, behind those shown last, need not be shown.
+    The chain need not be called for the next bytes of `direction`.
 
-    It is an offer, and replaces the one before. Bytes that are shown all the same count as
-    the next ones. Bytes that are not shown are told of by `Chain.passed`, before the chain is told
-    anything else; where `count` is None that is not needed.
+    This is an offer that replaces the previous one. If the chain is called with such bytes nevertheless, they
+    count as the next ones. Bytes that pass without a call are reported by `Chain.passed` before any other
+    call; not if `count` is None.
 
-    :ivar count: how many; 0: none, the offer before is taken back; None: all that will ever come, and the
-        end neither.
+    :ivar count: number of bytes; 0 to withdraw the previous offer; None for all further bytes and the end.
     """
 
     direction: Direction
@@ -188,11 +186,12 @@ class GoOn:
 @frozen
 class Trouble:
     """
-    A filter raised: to be logged and counted; what it means for the session is said by the effects behind it.
+    A filter raised an exception, to be logged and counted. The effects after this one decide about the
+    session.
 
-    :ivar filter: the filter's name in the rule.
-    :ivar error: with its traceback.
-    :ivar method: what of the filter or its factory failed; no part of what it says.
+    :ivar filter: name of the filter in the rule.
+    :ivar error: the exception with its traceback.
+    :ivar method: the method of the filter or of its factory, for messages.
     """
 
     filter: str

@@ -1,10 +1,10 @@
 # -*- test-case-name: tests.filters.chain.test_chain -*-
 """
-Asking the filters of a chain, and what their answers do.
+Calls the filters of a chain and applies their verdicts.
 
-Each verdict has its effect here, and so has a filter that raises, answers
-nonsense or cannot decide. `portfwd.filters.chain.chain` says what the rules are;
-when a filter is asked is its business too, and `portfwd.filters.chain.passage`'s.
+This module also handles filters that raise, return invalid values or cannot decide.
+`portfwd.filters.chain.chain` documents the rules. It and `portfwd.filters.chain.passage` decide when a filter
+is called.
 """
 
 from __future__ import annotations
@@ -39,23 +39,23 @@ from portfwd.filters.chain.under_way import MOST_STEPS, UnderWay
 from portfwd.filters.verdicts import Item, Keep, Skip, Step, Stop, Wait, Want, alters, read_verdict, steps_of
 from portfwd.values import TO_UPSTREAM, counted, format_duration
 
-#: Replies that may be the answer to a reply: two filters that answer each other would never stop.
+#: Most replies in a chain of replies to replies. Two filters that answer each other would never stop.
 MAX_REPLIES: Final = 16
 
-#: What may be returned at any time: most verdicts are of these, and are looked at no further.
+#: Verdicts that are valid in every method. Most verdicts are of these types and need no further check.
 _ALWAYS_RIGHT: Final = frozenset({type(None), bytes, Forward, Delay})
 
-#: Where `Announce` leaves the TLVs of a PROXY header in `Connection.tags`.
+#: Key of the TLVs of a PROXY header from `Announce` in `Connection.tags`.
 PROXY_TLVS: Final = "proxy-tlvs"
 
 
 class Inquiry(Failing):
     """
-    Filters that are asked, on the way that the bytes take.
+    Calls filters and applies their verdicts.
 
     :ivar find_target: see `portfwd.filters.chain.chain.make_chain`.
-    :ivar asking: a filter's method runs just now. What happens meanwhile is not told to any filter
-        before the verdict of this one has taken effect.
+    :ivar asking: whether a method of a filter is running. Events meanwhile are delivered after its verdict
+        was applied.
     """
 
     def __init__(self, stages: Iterable[Stage], connection: Connection, *, datagrams: bool) -> None:
@@ -64,15 +64,15 @@ class Inquiry(Failing):
         self.find_target: Callable[[object], object] | None = None
         self._announced = False
 
-    # Asking
+    # Calling filters
 
     def _show(self, link: Link, data: bytes, replies: int, *, again: bool = False) -> None:
-        # Bulk comes this way: what most filters return is dealt with first.
+        # Bulk data: handle the most frequent verdicts first.
         self.asking = True
         try:
             verdict = link.stage.filter.received(link.direction, data)
         except BaseException as error:
-            # Whatever it is: what leaves a filter ends this session, and nothing else.
+            # Any exception of a filter ends this session and nothing else.
             self.asking = False
             self._event = "received"
             self._fail(link, error, data, replies=replies)
@@ -99,11 +99,11 @@ class Inquiry(Failing):
         self, link: Link, data: bytes | None, event: str, *arguments: object, both: bool = False
     ) -> None:
         """
-        Ask a filter for a verdict on `data`, and give it its effect.
+        Call a filter and apply its verdict on `data`.
 
-        :param data: None: there are no bytes to judge.
-        :param event: the method to call; a filter may be anybody's class, and lack it.
-        :param both: an `Await` stops both directions.
+        :param data: None if there are no bytes to judge.
+        :param event: the method to call. A filter of any class may lack it.
+        :param both: whether an `Await` pauses both directions.
         """
         if self.finished or link.stage.dead:
             return
@@ -119,7 +119,7 @@ class Inquiry(Failing):
         self._apply(link, verdict, data, both=both)
 
     def _pass_end(self, link: Link) -> None:
-        """The end leaves a filter, unless something is before it."""
+        """Pass the end on from a filter, unless bytes are before it."""
         if not link.ending or link.ended or link.outbox or link.awaits or self.finished:
             return
         if self._under_way is not None and self._under_way.link.stage is link.stage:
@@ -131,7 +131,7 @@ class Inquiry(Failing):
         link.ended = True
         self._send(link, None)
 
-    # What verdicts do
+    # Applying verdicts
 
     def _apply(
         self,
@@ -144,12 +144,12 @@ class Inquiry(Failing):
         again: bool = False,
     ) -> None:
         """
-        Give a verdict its effect.
+        Apply a verdict.
 
-        :param data: the bytes that it judges; None: there were none.
-        :param both: an `Await` stops both directions.
-        :param replies: how many replies led to those bytes.
-        :param again: some of them were held for it before.
+        :param data: the bytes that it judges; None if there are none.
+        :param both: whether an `Await` pauses both directions.
+        :param replies: number of replies that led to these bytes.
+        :param again: whether some of them were held before.
         """
         stage = link.stage
         try:
@@ -163,7 +163,7 @@ class Inquiry(Failing):
         stage.altered = stage.altered or any(map(alters, items))
         steps = steps_of(items, data, datagrams=self._datagrams, direction=link.direction)
         if self._datagrams and DROP in items and not any(isinstance(item, Wake) for item in items):
-            stage.dropped += 1  # one that is to wake up later has kept it
+            stage.dropped += 1  # a filter that waits to be woken has kept it
         long = len(items) > MOST_STEPS
         made = UnderWay(link, steps, data, both=both, replies=replies, again=again, long=long)
         if long:
@@ -213,7 +213,7 @@ class Inquiry(Failing):
         for one in verdict.ends:
             self._cut(one)
         if verdict.released or verdict.long:
-            # Behind the other verdicts of the list: what they pass still comes before the end.
+            # After the other verdicts of the list: bytes that they pass come before the end.
             self._pass_end(stage.up)
             self._pass_end(stage.down)
 
@@ -232,7 +232,7 @@ class Inquiry(Failing):
                 if link.ending:
                     self._pass(link, step.rest, replies)
                 elif step.rest:
-                    # Before anything else that waits for this filter.
+                    # Before everything else that waits for this filter.
                     self._jobs.appendleft((link, step.rest, replies))
             case Keep():
                 self._keep(link, step.data, replies)
@@ -262,20 +262,20 @@ class Inquiry(Failing):
 
     def _close_on(self, link: Link, close: Close, replies: int, *, refuses: bool) -> None:
         """
-        A filter closes the session.
+        Close the session for a filter.
 
-        :param refuses: it does so instead of passing the bytes that it was called with.
+        :param refuses: whether it drops the bytes that it was called with.
         """
-        # One word of farewell: what is flushed may make another filter close too.
+        # Only the first filter may reply: flushed bytes may make another one close too.
         if close.reply and not close.abort and self._closing is None:
             self._reply(link, close.reply, replies)
         if refuses:
-            # What is flushed to it behind bytes that it refused is dropped.
+            # Bytes that are flushed to it after the refused ones are dropped.
             link.done = link.ended = True
         self._close(Finish(close.reason, abort=close.abort, filter=link.stage.name))
 
     def _check(self, stage: Stage, items: list[Item], data: bytes | None, replies: int) -> None:
-        """:raises ValueError: a verdict comes too late, or once too often, or leads nowhere."""
+        """:raises ValueError: the verdict is too late, a repetition, or without a target."""
         if _ALWAYS_RIGHT.issuperset(map(type, items)):
             return
         for item in items:
@@ -296,7 +296,7 @@ class Inquiry(Failing):
                 raise ValueError(f"more than {MAX_REPLIES} replies to replies: two filters answer each other")
 
     def _cut(self, link: Link) -> None:
-        """A filter ends a direction before its source does."""
+        """End a direction for a filter before its source ends it."""
         if link.ending:
             return
         if link.held:
@@ -327,9 +327,9 @@ class Inquiry(Failing):
 
     def _limit_hold(self, link: Link, *, longer: bool) -> None:
         """
-        Count how long bytes are held for a filter; while the dial waits for it, that has a limit of its own.
+        Limit the time for which bytes are held for a filter. While the dial waits, it has a limit of its own.
 
-        :param longer: they have been held before, and it goes on.
+        :param longer: whether they were held before.
         """
         if longer and link.hold_timer in self._timers:
             return
@@ -338,7 +338,7 @@ class Inquiry(Failing):
 
     def _held_too_long(self, link: Link) -> None:
         stage = link.stage
-        # An `Await` has a limit of its own.
+        # An `Await` has its own limit.
         if link.held and not link.awaits and not stage.dead:
             self._give_up(link, f"held bytes for {format_duration(stage.hold_timeout)}", stage.on_timeout)
             self._pass_end(link)
@@ -349,7 +349,7 @@ class Inquiry(Failing):
         self._effects.append(Judge(item.client, item.local))
         self._judging = self._announced = True
         if not stage.chooses and stage.route is None:
-            stage.route = Route()  # it has said what the dial waits for
+            stage.route = Route()  # the dial does not wait for it any more
 
     def _wake(self, link: Link, token: object) -> None:
         self._tell(link, None, "woken", token)
@@ -372,17 +372,17 @@ class Inquiry(Failing):
         if item.timeout is not None:
             timer = self._arm(item.timeout, partial(self._await_timed_out, key, item.timeout))
         elif stage.limits_holding and (self._dialled or stage.decided):
-            # Before that, the time that the dial waits for this filter is limited.
+            # Before the dial, the time that the dial waits for this filter is limited instead.
             timer = self._arm(stage.hold_timeout, partial(self._awaited_too_long, key))
         self._awaited[key] = Awaited(link, paused, timer)
 
     def _await_timed_out(self, key: int, seconds: float) -> None:
-        """An `Await` has taken too long: it is as if what is awaited had raised."""
+        """An `Await` has timed out, which counts as an exception of its awaitable."""
         self._effects.append(Abandon(key))
         self._take_failure(key, TimeoutError(f"no result within {format_duration(seconds)}"))
 
     def _take_failure(self, key: int, error: BaseException) -> None:
-        """What an `Await` waits for has failed."""
+        """The awaitable of an `Await` has failed."""
         raise NotImplementedError
 
     def _awaited_too_long(self, key: int) -> None:

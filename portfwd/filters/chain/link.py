@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.filters.chain.test_chain -*-
 """
-What a chain remembers of its filters: one `Stage` each, and a `Link` for either direction.
+The state of the filters in a chain: a `Stage` for each filter, and a `Link` for each of its directions.
 
-Records with the few operations that keep them consistent. They decide nothing,
-call no filter and make no effects; the chain does.
+These are records with operations that keep them consistent. The chain makes decisions, calls filters and
+produces effects.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from portfwd.values import TO_CLIENT, TO_UPSTREAM, Direction
 
 class Delayed:
     """
-    Bytes that have left a filter and wait for their time, or for those before them.
+    Bytes delayed by a filter. They wait for their time, or for bytes before them.
 
-    :ivar ripe: nothing but what is before them keeps them.
-    :ivar replies: how many replies led to them; an answer stays one, however late it is.
+    :ivar ripe: whether their time has come, so they only wait for those before them.
+    :ivar replies: number of replies that led to them.
     """
 
     __slots__ = ("data", "replies", "ripe")
@@ -32,25 +32,26 @@ class Delayed:
 
 class Link:
     """
-    One filter in one direction: what waits before it, what is held for it, what waits behind it.
+    One filter in one direction: the bytes that wait before it, are held for it, and are delayed behind it.
 
-    :ivar next: the link that gets what this one passes; None: it is the last, and the relay gets it.
-    :ivar done: the filter is not called for this direction again.
-    :ivar bypass: bytes that pass unseen before it is called again.
-    :ivar shut: nothing gets in before the upstream is connected.
-    :ivar awaits: results that must come before anything gets in.
-    :ivar waiting: what came meanwhile; None is the end.
-    :ivar pending: bytes in `waiting` that came during an await: replies do, though nothing is read.
-    :ivar held: what the filter keeps and was shown before, in pieces.
-    :ivar size: of `held`, in bytes.
-    :ivar need: it is not called with fewer bytes.
-    :ivar hold_timer: the key of the `Arm` that limits how long it is held; 0: there was none.
-    :ivar outbox: what is delayed behind the filter.
-    :ivar delayed: bytes in `outbox`.
-    :ivar pressed: the directions that are not read because these, or those that are pending, are too many.
-    :ivar ending: the filter was told of the end.
-    :ivar ended: the end has passed; nothing may follow it.
-    :ivar cut: the filter ended the direction before its source did: what still comes is dropped here.
+    :ivar next: the link that gets the passed bytes; None for the relay.
+    :ivar done: whether the filter is not called for this direction any more.
+    :ivar bypass: number of bytes that pass before it is called again.
+    :ivar shut: whether bytes must wait until the upstream is connected.
+    :ivar awaits: pending results for which bytes must wait.
+    :ivar waiting: the waiting bytes; None is the end.
+    :ivar pending: bytes in `waiting` that arrived during an await. These are replies, because nothing is
+        read.
+    :ivar held: bytes that the filter has seen and keeps, in pieces.
+    :ivar size: number of bytes in `held`.
+    :ivar need: least number of bytes with which the filter is called.
+    :ivar hold_timer: key of the `Arm` that limits holding; 0 for none.
+    :ivar outbox: the bytes delayed by the filter.
+    :ivar delayed: number of bytes in `outbox`.
+    :ivar pressed: the directions that are not read because too many bytes are delayed or pending.
+    :ivar ending: whether the filter was called with the end.
+    :ivar ended: whether the end has passed; nothing may follow it.
+    :ivar cut: whether the filter has ended the direction before its source; further bytes are dropped.
     """
 
     __slots__ = (
@@ -97,12 +98,12 @@ class Link:
         self.cut = False
 
     def hold(self, data: bytes) -> None:
-        """Keep `data` behind what is held."""
+        """Append `data` to the held bytes."""
         self.held.append(data)
         self.size += len(data)
 
     def take(self) -> bytes:
-        """What is held, which is held no longer."""
+        """Take the held bytes."""
         data = self.held[0] if len(self.held) == 1 else b"".join(self.held)
         self.held.clear()
         self.size = self.need = 0
@@ -110,14 +111,14 @@ class Link:
 
     @property
     def keeps(self) -> bool:
-        """Whether anything is before, in or behind the filter that has still to go on."""
+        """Whether any bytes are waiting, held or delayed here."""
         return bool(
             self.held or self.waiting or self.outbox or (self.ending and (self.cut or not self.ended))
         )
 
     @property
     def watches(self) -> bool:
-        """Whether bytes that come now must be shown."""
+        """Whether the filter must be called with bytes that arrive now."""
         return self.keeps or not (self.done or self.ending)
 
 
@@ -125,17 +126,17 @@ class Stage:
     """
     One filter of one session.
 
-    :ivar altered: it may have changed the stream, and cannot be left out as if it had never been there.
-    :ivar dropped: datagrams that it dropped.
-    :ivar dead: it failed, or never was opened: it is called no more.
-    :ivar connection: what the filter knows of it: a `Connection` of its own, whose `wake` is for it alone.
-    :ivar factory: that of its clause.
-    :ivar chooses: it may return `Route`.
-    :ivar announces: it may return `Announce`.
-    :ivar limits_holding: its factory says how long bytes may be held for it after the dial, too.
-    :ivar route: the last `Route` it returned.
-    :ivar awaits: its results that have not come.
-    :ivar timer: the key of the `Arm` that limits how long it may look; None: it runs no more.
+    :ivar altered: whether it may have changed the stream, so it cannot be bypassed after a failure.
+    :ivar dropped: number of datagrams that it dropped.
+    :ivar dead: whether it has failed or was never opened; it is not called any more.
+    :ivar connection: the `Connection` of this filter; its `wake` wakes this filter only.
+    :ivar factory: the factory of its clause.
+    :ivar chooses: whether it may return `Route`.
+    :ivar announces: whether it may return `Announce`.
+    :ivar limits_holding: whether its factory limits holding after the dial too.
+    :ivar route: the last `Route` that it returned.
+    :ivar awaits: its pending results.
+    :ivar timer: key of the `Arm` that limits its time before the dial; None if it is not running.
     """
 
     __slots__ = (
@@ -192,10 +193,10 @@ class Stage:
 
     @property
     def routes(self) -> bool:
-        """Whether the dial waits for it: what it says decides where to, or who is judged before."""
+        """Whether the dial waits for it, because it may choose the target or announce the client."""
         return self.chooses or self.announces
 
     @property
     def decided(self) -> bool:
-        """Whether the dial need not wait for it any more."""
+        """Whether it has decided, so the dial does not wait for it any more."""
         return not self.routes or self.route is not None or (self.up.done and not self.awaits)

@@ -1,14 +1,13 @@
 # -*- test-case-name: tests.filters.chain.test_chain -*-
 """
-The way of bytes and ends between the filters of a chain, and out of it.
+Moves bytes and ends between the filters of a chain, and out of it.
 
-There is one queue: what leaves a filter waits in it until no filter is being
-called, so a verdict has taken effect before the next is asked for. What
-is delayed, what came too early for the upstream, and what need not be read
-or shown, is known here. No filter is called here, and none of their verdicts is judged.
+There is one queue. Bytes that leave a filter wait in it until no filter is being called, so a verdict is
+applied before the next call. This module handles delayed bytes, bytes that arrive before the upstream is
+connected, and decides which bytes need not be read or shown. It calls no filter and applies no verdict.
 
-Each job of the queue carries its cause: how many replies led to it. 0 means that the bytes came from the
-source of their direction; more means that they answer what the other side sent.
+Each job of the queue has the number of replies that led to it. 0 means that the bytes came from the source of
+their direction; a larger number means that they answer bytes of the other side.
 """
 
 from __future__ import annotations
@@ -26,18 +25,19 @@ from portfwd.filters.chain.link import Delayed, Link, Stage
 from portfwd.filters.chain.under_way import UnderWay
 from portfwd.values import TO_CLIENT, TO_UPSTREAM, Direction
 
-#: Bytes for the upstream that wait for the dial before reading is stopped, though a routing filter may
-#: want to see more: what a relay reads at once.
+#: Bytes for the upstream that may wait for the dial before reading stops, even if a routing filter needs
+#: more: the size of a read.
 MAX_EARLY: Final = 64 * 1024
 
-#: Datagrams that wait at one filter: about what the usual receive buffer of a socket holds, 208 KiB.
+#: Most datagrams that wait at one filter. The default receive buffer of a socket, 208 KiB, holds about as
+#: many.
 MAX_DATAGRAMS: Final = 100
 
-#: Pieces that wait behind one filter before reading is stopped, however few bytes they have: each takes
-#: about a kilobyte, with its timer.
+#: Most delayed pieces of one filter before reading stops, regardless of their size. Each takes about a
+#: kilobyte with its timer.
 MAX_DELAYED: Final = 4096
 
-#: In place of a count: all bytes that will ever come.
+#: A count that means all further bytes.
 _ALL: Final = -1
 
 _OTHER: Final = {TO_UPSTREAM: TO_CLIENT, TO_CLIENT: TO_UPSTREAM}
@@ -45,12 +45,12 @@ _OTHER: Final = {TO_UPSTREAM: TO_CLIENT, TO_CLIENT: TO_UPSTREAM}
 
 class Passage:
     """
-    The links of a chain, and what is on the way between them.
+    The links of a chain, and the bytes between them.
 
-    The chain inherits it, and calls the filters.
+    The chain inherits from it and calls the filters.
 
-    :ivar finished: nothing goes on any more.
-    :ivar dropped: datagrams for which there was no room.
+    :ivar finished: whether the session is finished; nothing is moved any more.
+    :ivar dropped: number of datagrams dropped because too many were waiting.
     """
 
     def __init__(self, stages: Iterable[Stage], *, datagrams: bool) -> None:
@@ -60,20 +60,21 @@ class Passage:
         self._stages: list[Stage] = []
         self._links: dict[Direction, list[Link]] = {TO_UPSTREAM: [], TO_CLIENT: []}
         self._append(list(stages))
-        #: The client was announced; nothing goes on before the relay has judged it.
+        #: Whether the client was announced and the relay has not judged it yet. Nothing is moved meanwhile.
         self._judging = False
-        # What has passed all filters while there are some that are not built yet, with its replies.
+        # Bytes that have passed all filters while further ones are not built yet, with their number of
+        # replies.
         self._unopened = False
         self._before_them: list[tuple[bytes | None, int]] = []
         self._effects: list[Effect] = []
-        # Link, bytes or the end, and how many replies led to it.
+        # Link, bytes or the end, and the number of replies that led to it.
         self._jobs: deque[tuple[Link, bytes | None, int]] = deque()
         self._under_way: UnderWay | None = None
         self._keys = count(1)
         self._timers: dict[int, Callable[[], None]] = {}
         self._dialled = False
         self._connected = False
-        self._hasty = False  # delays are cut short: the session is about to end
+        self._hasty = False  # bytes are not delayed any more, because the session is ending
         self._early: list[bytes | None] = []
         self._early_size = 0
         self._early_stop = False
@@ -83,11 +84,15 @@ class Passage:
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """The filters, in the order of the rule, with what is known of each."""
+        """The filters in the order of the rule, with their state."""
         return tuple(self._stages)
 
     def _append(self, stages: list[Stage]) -> None:
-        """Put `stages` behind those that are there; behind the last that routes they are shown nothing."""
+        """
+        Append `stages`.
+
+        Those behind the last routing one get no bytes before the upstream is connected.
+        """
         for stage in stages:
             if self._stages:
                 nearer = self._stages[-1]
@@ -101,25 +106,25 @@ class Passage:
                 break
             stage.up.shut = True
 
-    # What the chain adds: it knows the filters.
+    # Implemented by the chain, which knows the filters.
 
     def _show(self, link: Link, data: bytes, replies: int, *, again: bool = False) -> None:
-        """Ask a filter what becomes of `data`; so many replies led to it. It was shown some of it `again`."""
+        """Call a filter with `data`. `replies` led to it; `again`: the filter has seen a part of it."""
         raise NotImplementedError
 
     def _tell_end(self, link: Link) -> None:
-        """Tell a filter of the end of its direction."""
+        """Call a filter with the end of its direction."""
         raise NotImplementedError
 
     def _pass_end(self, link: Link) -> None:
-        """The end leaves a filter, unless something is before it."""
+        """Pass the end on from a filter, unless bytes are before it."""
         raise NotImplementedError
 
     def _carry_on(self, verdict: UnderWay, most: float) -> int:
         """Do `most` of the steps that are left of a verdict; say how many it were."""
         raise NotImplementedError
 
-    # What comes, and what goes
+    # Moving bytes
 
     def _work(self, most: float = math.inf) -> bool:
         """
@@ -144,7 +149,7 @@ class Passage:
         return True
 
     def _come(self, direction: Direction, item: bytes | None) -> None:
-        """Bytes, or an end, reach the chain."""
+        """Handle bytes or an end that enter the chain."""
         links = self._links[direction]
         if links:
             self._jobs.append((links[0], item, 0))
@@ -152,7 +157,7 @@ class Passage:
             self._write(direction, item, 0)
 
     def _enter(self, link: Link, item: bytes | None, replies: int) -> None:
-        """Bytes, or an end, reach a filter."""
+        """Handle bytes or an end that reach a filter."""
         if link.shut or link.awaits:
             if self._has_room(len(link.waiting)):
                 link.waiting.append(item)
@@ -180,7 +185,7 @@ class Passage:
             self._show(link, item, replies)
 
     def _pass(self, link: Link, data: bytes, replies: int = 0) -> None:
-        """Bytes leave a filter; so many replies led to them."""
+        """Pass bytes on from a filter. `replies` led to them."""
         if link.ended or not (data or self._datagrams):
             return
         if link.outbox:
@@ -195,7 +200,7 @@ class Passage:
             self._jobs.append((link.next, item, replies))
 
     def _write(self, direction: Direction, item: bytes | None, replies: int) -> None:
-        """Bytes, or an end, leave the chain."""
+        """Handle bytes or an end that leave the chain."""
         if direction is TO_UPSTREAM and self._unopened:
             self._before_them.append((item, replies))
         elif direction is TO_UPSTREAM and not self._connected:
@@ -207,24 +212,24 @@ class Passage:
             self._effects.append(SendEnd(direction) if item is None else Write(direction, item, replies > 0))
 
     def _has_room(self, count: int) -> bool:
-        """Whether one more may wait beside `count`; streams are stopped instead."""
+        """Whether one more datagram may wait. Streams are paused instead."""
         if not self._datagrams or count < MAX_DATAGRAMS:
             return True
         self.dropped += 1
         return False
 
     def _let_in(self, link: Link) -> None:
-        """What waited before a filter comes in, before anything that came later."""
+        """Pass waiting bytes to a filter, before any later ones."""
         if link.waiting and not (link.shut or link.awaits):
             self._jobs.extendleft((link, item, 0) for item in reversed(link.waiting))
             link.waiting.clear()
             link.pending = 0
             self._ease(link)
 
-    # What is delayed
+    # Delays
 
     def _delay(self, link: Link, item: Delay, replies: int) -> None:
-        """Bytes leave a filter later, and so does what comes behind them."""
+        """Delay bytes behind a filter, and all bytes after them."""
         if link.ended:
             return
         if self._hasty or not (item.seconds or link.outbox):
@@ -251,7 +256,7 @@ class Passage:
         self._pass_end(link)
 
     def _release(self, link: Link) -> None:
-        """The first of the delayed bytes go on."""
+        """Pass on the first of the delayed bytes."""
         delayed = link.outbox.popleft()
         data = delayed.data
         link.delayed -= len(data)
@@ -259,13 +264,13 @@ class Passage:
             self._send(link, data, delayed.replies)
 
     def _release_all(self, link: Link) -> None:
-        """Whatever is delayed goes on, though its time has not come."""
+        """Pass on all delayed bytes before their time."""
         while link.outbox:
             self._release(link)
         self._ease(link)
 
     def _press(self, link: Link, replies: int) -> None:
-        """Too much waits before or behind a filter: stop reading the side that caused it."""
+        """Stop reading the side that caused it if too many bytes wait at a filter."""
         if link.delayed + link.pending > link.stage.max_hold or len(link.outbox) > MAX_DELAYED:
             source = _OTHER[link.direction] if replies else link.direction
             if source not in link.pressed:
@@ -273,7 +278,7 @@ class Passage:
                 self._stop(source)
 
     def _ease(self, link: Link) -> None:
-        """Read again once half of what is too much is gone."""
+        """Read again when half of the limit is free."""
         size = link.delayed + link.pending
         if link.pressed and 2 * size <= link.stage.max_hold and 2 * len(link.outbox) <= MAX_DELAYED:
             for direction in link.pressed:
@@ -286,7 +291,7 @@ class Passage:
         self._effects.append(Arm(key, seconds))
         return key
 
-    # What need not be read, or shown
+    # Bytes that need not be read or shown
 
     def _stop(self, direction: Direction) -> None:
         self._stops[direction] += 1
@@ -299,7 +304,7 @@ class Passage:
             self._effects.append(ReadOn(direction))
 
     def _offer(self, direction: Direction) -> None:
-        """Say how many bytes need not be shown, if that is new; 0 takes an offer back."""
+        """Report the number of bytes that need not be shown, if it has changed; 0 withdraws an offer."""
         if self._source_ended[direction]:
             return
         size = self._needless(direction)
@@ -308,11 +313,11 @@ class Passage:
             self._effects.append(Unseen(direction, None if size == _ALL else size))
 
     def _needless(self, direction: Direction) -> int:
-        """How many of the next bytes need not be shown."""
+        """The number of next bytes that need not be shown."""
         size = _ALL
         for link in self._links[direction]:
             if link.keeps or link.awaits:
-                return 0  # later bytes must not overtake what waits here
+                return 0  # later bytes must not overtake waiting ones
             if not link.done:
                 if not link.bypass:
                     return 0
@@ -320,18 +325,18 @@ class Passage:
         return size
 
     def _forget_offer(self, direction: Direction) -> None:
-        """Bytes of `direction` went by: what was said of the next is history."""
+        """Bytes of `direction` arrived, so the current offer is used up."""
         if self._offered[direction] != _ALL:
             self._offered[direction] = 0
 
-    # What is too early for the upstream
+    # Bytes before the upstream is connected
 
     def _came_early(self, size: int) -> None:
         self._early_size += size
         self._stop_if_early()
 
     def _stop_if_early(self) -> None:
-        """Read no more, once nobody needs to see it, or too much waits."""
+        """Stop reading if no filter needs more bytes, or if too many wait."""
         if self._early_stop or self._connected:
             return
         if self._early_size > MAX_EARLY or (self._dialled and self._early_size):
@@ -354,7 +359,7 @@ class Passage:
             self._go(TO_UPSTREAM)
 
     def _flush(self) -> None:
-        """Send on what is delayed, filter by filter; nothing is delayed again."""
+        """Pass on all delayed bytes, filter by filter. Nothing is delayed any more."""
         self._hasty = True
         for links in self._links.values():
             for link in links:
@@ -363,14 +368,14 @@ class Passage:
                 self._work()
 
     def watches(self, direction: Direction) -> bool:
-        """Whether somebody may still want to see bytes of `direction`, or some of them wait here."""
+        """Whether a filter may still need bytes of `direction`, or some of them wait here."""
         if self.finished:
             return False
         early = direction is TO_UPSTREAM and bool(self._early or self._before_them)
         return early or any(link.watches for link in self._links[direction])
 
     def held(self, direction: Direction) -> int:
-        """How many bytes of `direction` wait here, for whatever reason."""
+        """Number of bytes of `direction` that wait here."""
         size = sum(
             link.size + link.delayed + sum(len(item) for item in link.waiting if item is not None)
             for link in self._links[direction]

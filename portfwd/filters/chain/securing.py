@@ -1,10 +1,10 @@
 # -*- test-case-name: tests.filters.chain.test_securing -*-
 """
-TLS that begins in the middle of a connection, on the way of the bytes.
+Begins TLS in the middle of a connection.
 
-A filter says when (`portfwd.filters.api.StartTLS`). What its side has sent behind the request is on its way
-through the links, and belongs to TLS: it is collected here. Nothing is read of either side until the relay
-calls `secured`.
+A filter decides when (`portfwd.filters.api.StartTLS`). Bytes that its side has sent after the request may be
+in the links already and belong to TLS; this module collects them. Nothing is read from either side until the
+relay calls `secured`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from portfwd.values import TO_CLIENT, TO_UPSTREAM, Direction, Side, TLSInfo
 
 
 class Securing(Passage):
-    """Links between which TLS can begin, and what is known of the connection that they are of."""
+    """The links of a chain in which TLS can begin."""
 
     def __init__(self, stages: Iterable[Stage], connection: Connection, *, datagrams: bool) -> None:
         super().__init__(stages, datagrams=datagrams)
@@ -28,11 +28,11 @@ class Securing(Passage):
         self._secured: set[Side] = set()
 
     def _done(self) -> list[Effect]:
-        """Come to rest, and hand out what is to be done."""
+        """Process the queue and return the effects."""
         raise NotImplementedError
 
     def secured(self, side: Side, tls: TLSInfo | None = None) -> list[Effect]:
-        """The handshake that `Secure` asked for is through; `tls` is what it said."""
+        """The handshake of `Secure` has succeeded with the result `tls`."""
         if self.finished:
             return []
         if side is Side.CLIENT:
@@ -42,7 +42,7 @@ class Securing(Passage):
         return self._done()
 
     def _know(self, **values: object) -> None:
-        """Something became known of the connection: every filter's own one has it, too."""
+        """Set attributes of the connection, and of the connection of each filter."""
         for connection in (self._connection, *(stage.connection for stage in self._stages)):
             for name, value in values.items():
                 setattr(connection, name, value)
@@ -59,12 +59,12 @@ class Securing(Passage):
             raise ValueError("StartTLS came while a filter that is nearer that side keeps bytes of it")
 
     def _nearer(self, stage: Stage, side: Side) -> list[Link]:
-        """The links that bytes of `side` pass, up to that of `stage`, the last one."""
+        """The links that bytes of `side` pass, up to and including that of `stage`."""
         links, mine = self._links[side.sends], stage.up if side is Side.CLIENT else stage.down
         return links[: links.index(mine) + 1]
 
     def _start_tls(self, stage: Stage, item: StartTLS) -> None:
-        """TLS begins; what is on the way from that side, and was not shown to the filter, belongs to it."""
+        """Begin TLS. Bytes of that side that the filter has not seen belong to it."""
         links = self._nearer(stage, item.side)
         mine = links[-1]
         pieces = [mine.take() if mine.held else b"", item.rest]
