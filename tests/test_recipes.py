@@ -17,7 +17,9 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
+from twisted.web.client import ResponseDone
 
 from portfwd.filters import TO_CLIENT, TO_UPSTREAM, InetAddress, RouteClause, Side
 from portfwd.filters.services import Services
@@ -37,6 +39,18 @@ def recipe(name: str) -> Any:
 def command(*words: bytes) -> bytes:
     """A command of RESP."""
     return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
+
+
+class Answer:
+    """A response of a web server, whose body is there."""
+
+    def __init__(self, code: int) -> None:
+        self.code, self.phrase = code, b""
+
+    def deliverBody(self, protocol: Any) -> None:
+        """See `IResponse`."""
+        protocol.dataReceived(b"body")
+        protocol.connectionLost(Failure(ResponseDone()))
 
 
 class RecipeTests(SynchronousTestCase):
@@ -59,7 +73,7 @@ class RecipeTests(SynchronousTestCase):
         first, second = Pipe(factory), Pipe(factory)
         self.assertEqual(asked, [b"http://x/192.0.2.1"])
         self.assertIsNone(first.dialled)
-        answers[0].callback(SimpleNamespace(code=200))
+        answers[0].callback(Answer(200))
         self.assertTrue(first.connected and second.connected)
         clock.advance(61.0)
         third = Pipe(factory)
@@ -70,8 +84,8 @@ class RecipeTests(SynchronousTestCase):
         third.close()
         Pipe(factory)
         self.assertEqual(len(asked), 3)
-        answers[2].callback(SimpleNamespace(code=403))
-        factory.agent = SimpleNamespace(request=lambda method, url: succeed(SimpleNamespace(code=200)))
+        answers[2].callback(Answer(403))
+        factory.agent = SimpleNamespace(request=lambda method, url: succeed(Answer(200)))
         factory.answers.clear()
         check_filter(lambda: factory, [b"x", [(UP, b"x"), (DOWN, b"y")]])
 

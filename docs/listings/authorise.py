@@ -3,7 +3,7 @@
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.web.client import Agent
+from twisted.web.client import Agent, readBody
 
 from portfwd.filters import DONE, TO_UPSTREAM, Await, Close, Connection, Filter, InetAddress, Verdict
 
@@ -29,6 +29,7 @@ class Authorise(Filter):
         """Whether the service answers 200."""
         agent = Agent(reactor, connectTimeout=2)
         response: Any = await agent.request(b"GET", f"{self.url}{host}".encode())
+        await readBody(response)  # the connection stays open until then
         return bool(response.code == 200)
 
     def resumed(self, allowed: object) -> Verdict:

@@ -5,7 +5,7 @@ from typing import Any
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
-from twisted.web.client import Agent
+from twisted.web.client import Agent, readBody
 
 from portfwd.filters import (
     DONE,
@@ -67,6 +67,7 @@ class Authorise(FilterFactory):
     async def ask(self, host: str) -> bool:
         """Ask the service."""
         response = await self.agent.request(b"GET", f"{self.options.url}{host}".encode())
+        await readBody(response)  # the connection stays open until then
         return bool(response.code == 200)
 
     def forget(self, failure: Any, host: str) -> Any:

@@ -31,7 +31,9 @@ from portfwd.values import counted
 #: Seconds for a start, and for a stop.
 TIME_LIMIT: Final = 30.0
 
-_LISTENS: Final = re.compile(r"(?P<rule>[\w.-]+): listening on (?P<host>\S+):(?P<port>\d+) -> ")
+_LISTENS: Final = re.compile(
+    r"(?P<rule>[\w.-]+): listening on (?:tls:)?(?P<host>\S+):(?P<port>\d+)(?:/udp)? -> "
+)
 
 
 class ForwarderFailed(Exception):

@@ -11,9 +11,11 @@ import getpass
 import os
 import pwd
 import shutil
+import ssl
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import trustme
 from twisted.trial import unittest
@@ -189,6 +191,49 @@ def start_postgresql(case: ForwarderCase, certificate: str = "") -> int:
     return port
 
 
+def start_dnsmasq(case: ForwarderCase, port: int, *options: str) -> Program:
+    """
+    A dnsmasq that knows only what `options` say, over UDP and TCP.
+
+    :param port: of 127.0.0.1.
+    """
+    common = "--keep-in-foreground --conf-file=/dev/null --no-resolv --no-hosts --user=root --pid-file="
+    common += f" --listen-address=127.0.0.1 --bind-interfaces --port={port}"
+    return _start(case, [needs("dnsmasq"), *common.split(), *options], f"dnsmasq{port}", [port])
+
+
+def start_smtp(
+    case: ForwarderCase, mails: list[tuple[str, bytes]], context: ssl.SSLContext | None = None
+) -> int:
+    """
+    An aiosmtpd.
+
+    :param mails: gets how each mail came (``tls`` or ``plain``), and its text.
+    :param context: its TLS, which it then requires behind STARTTLS.
+    :returns: its port.
+    """
+    try:
+        from aiosmtpd.controller import Controller
+    except ImportError:
+        raise unittest.SkipTest("needs aiosmtpd") from None
+
+    class Handling:
+        async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
+            mails.append(((session.ssl and "tls") or "plain", envelope.content))
+            return "250 OK"
+
+    controller = Controller(
+        Handling(),
+        hostname="127.0.0.1",
+        port=free_port(),
+        tls_context=context,
+        require_starttls=context is not None,
+    )
+    controller.start()
+    case.addCleanup(controller.stop)
+    return int(controller.port)
+
+
 def unprivileged_user() -> str | None:
     """Whom the server may run as: it refuses root. None: whoever we are."""
     if os.geteuid() != 0:
@@ -212,8 +257,9 @@ def write_certificates(case: ForwarderCase, *names: str) -> None:
         )
 
 
-def _start(case: ForwarderCase, command: Sequence[str], name: str, ports: Sequence[int]) -> None:
+def _start(case: ForwarderCase, command: Sequence[str], name: str, ports: Sequence[int]) -> Program:
     program = Program(command, case.directory / f"{name}.log")
     case.addCleanup(program.clean_up)
     for port in ports:
         program.wait_until(partial(is_listening, port), f"port {port}")
+    return program

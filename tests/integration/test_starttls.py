@@ -6,11 +6,9 @@ import smtplib
 import ssl
 from typing import Any
 
-from twisted.trial import unittest
-
 from tests.integration.case import ForwarderCase
-from tests.integration.programs import free_port, needs, run
-from tests.integration.servers import start_postgresql, write_certificates
+from tests.integration.programs import needs, run
+from tests.integration.servers import start_postgresql, start_smtp, write_certificates
 
 
 class StartTLSCase(ForwarderCase):
@@ -123,32 +121,12 @@ class SMTPTests(StartTLSCase):
 
     def serve(self, tls: str = "") -> int:
         """A server of SMTP; with `tls` it requires TLS, and shows the certificate of that name."""
-        try:
-            from aiosmtpd.controller import Controller
-        except ImportError:
-            raise unittest.SkipTest("needs aiosmtpd") from None
         self.mails: list[tuple[str, bytes]] = []
-        mails = self.mails
-
-        class Handling:
-            async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
-                mails.append(((session.ssl and "tls") or "plain", envelope.content))
-                return "250 OK"
-
         context = None
         if tls:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(self.pem(tls))
-        controller = Controller(
-            Handling(),
-            hostname="127.0.0.1",
-            port=free_port(),
-            tls_context=context,
-            require_starttls=bool(tls),
-        )
-        controller.start()
-        self.addCleanup(controller.stop)
-        return int(controller.port)
+        return start_smtp(self, self.mails, context)
 
     def context(self) -> ssl.SSLContext:
         """What verifies certificates of our authority."""

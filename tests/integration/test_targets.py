@@ -19,7 +19,7 @@ from typing import Any
 from tests.integration.control_case import ControlCase
 from tests.integration.forwarder import ROOT, Forwarder, is_listening, wait_until
 from tests.integration.programs import Program, free_port, needs, run
-from tests.integration.servers import start_nginx, unprivileged_user, write_certificates
+from tests.integration.servers import start_dnsmasq, start_nginx, unprivileged_user, write_certificates
 
 SECONDS = 60.0
 
@@ -279,15 +279,7 @@ class CheckedServerTests(TargetCase):
         ports = [free_port(), free_port()]
         servers = []
         for number, port in enumerate(ports, 1):
-            options = (
-                "--keep-in-foreground --conf-file=/dev/null --no-resolv --no-hosts --user=root --pid-file="
-            )
-            options += f" --listen-address=127.0.0.1 --bind-interfaces --port={port}"
-            options += f" --host-record=example.com,192.0.2.{number}"
-            server = Program([needs("dnsmasq"), *options.split()], self.directory / f"dnsmasq{port}.log")
-            self.addCleanup(server.clean_up)
-            server.wait_until(partial(is_listening, port), f"port {port}")
-            servers.append(server)
+            servers.append(start_dnsmasq(self, port, f"--host-record=example.com,192.0.2.{number}"))
         targets = ", ".join(f"127.0.0.1:{port}/udp" for port in ports)
         forwarder = self.operated(
             f"dns: 127.0.0.1:0/udp -> {targets} answers=1\n"

@@ -25,7 +25,7 @@ from portfwd.listen.datagram_listener import BATCH
 from tests.integration.case import ForwarderCase, deep
 from tests.integration.forwarder import Forwarder, is_listening
 from tests.integration.programs import Program, free_port, needs, run
-from tests.integration.servers import write_certificates
+from tests.integration.servers import start_dnsmasq, write_certificates
 
 #: Seconds in which a datagram on the loopback comes.
 TIMEOUT = 10.0
@@ -429,12 +429,8 @@ class ProgramTests(UDPCase):
     def test_dnsmasq(self) -> None:
         """A real resolver answers dig: over UDP, by its TCP, by TLS before its TCP, and by its UDP to TCP."""
         port = free_port()
-        options = "--keep-in-foreground --conf-file=/dev/null --no-resolv --no-hosts --user=root --pid-file="
-        options += f" --listen-address=127.0.0.1 --bind-interfaces --port={port}"
-        options += f" --host-record=example.com,192.0.2.33 --txt-record=long.example,{'x' * 200}"
-        server = Program([needs("dnsmasq"), *options.split()], self.directory / "dnsmasq.log")
-        self.addCleanup(server.clean_up)
-        server.wait_until(partial(is_listening, port), f"port {port}")
+        records = "--host-record=example.com,192.0.2.33", f"--txt-record=long.example,{'x' * 200}"
+        start_dnsmasq(self, port, *records)
         write_certificates(self, "localhost")
         files = f"cert={self.directory}/localhost.pem key={self.directory}/localhost.pem"
         front = self.forwarder(f"dot: tls:127.0.0.1:0 {files} -> 127.0.0.1:{port}\n")
