@@ -87,10 +87,16 @@ class Workshop:
         self.elsewhere = self.path / "elsewhere"
         self.elsewhere.mkdir()
 
-    def build(self, kind: str) -> Path:
-        """What ``python -m build`` makes of the copy; `kind` is ``--wheel`` or ``--sdist``."""
+    def build(self, kind: str, source: Path | None = None) -> Path:
+        """
+        What ``python -m build`` makes.
+
+        :param kind: ``--wheel`` or ``--sdist``.
+        :param source: None: the copy.
+        """
+        source = self.source if source is None else source
         out = Path(tempfile.mkdtemp(dir=self.path))
-        command = (sys.executable, "-m", "build", "--no-isolation", kind, "--outdir", out, self.source)
+        command = (sys.executable, "-m", "build", "--no-isolation", kind, "--outdir", out, source)
         run(*command, cwd=self.elsewhere)
         (built,) = out.iterdir()
         return built
@@ -123,6 +129,11 @@ class Workshop:
         )
         command = (sys.executable, "-m", "pip", "--python", python, "install", *options, *what)
         run(*command, cwd=self.elsewhere)
+
+    def uninstall(self, environment: Path, *names: str) -> None:
+        """Remove packages from `environment`."""
+        python = environment / "bin" / "python"
+        run(sys.executable, "-m", "pip", "--python", python, "uninstall", "--yes", *names, cwd=self.elsewhere)
 
     def close(self) -> None:
         """Remove everything."""
