@@ -1,1 +1,1 @@
-"""The built-in filters, one file each, and what several of them share."""
+"""The built-in filters, one file each, and their common parts."""

@@ -1,13 +1,12 @@
 # -*- test-case-name: tests.filters.builtin.test_chance -*-
 """
-Chance that can be had again: a small generator of pseudo-random numbers.
+A small reproducible generator of pseudo-random numbers.
 
-It is splitmix64 (Steele, Lea, Flood: "Fast Splittable Pseudorandom Number
-Generators", OOPSLA 2014, figure 17): one addition and three multiply-and-shift
-steps over 64 bits. The same seed gives the same numbers on every platform and
-in every version of Python, so a fault that a test found can be had again.
+It is splitmix64 (Steele, Lea, Flood: "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014, figure
+17): one addition and three multiply-and-shift steps over 64 bits. The same seed gives the same numbers on
+every platform and with every version of Python, so a fault that a test has found can be repeated.
 
-It refuses to be a source of secrets: who sees one number knows all that follow.
+Do not use it for secrets: one number reveals all later ones.
 """
 
 from __future__ import annotations
@@ -23,17 +22,17 @@ _UNIT: Final = 2.0**-53
 
 
 def _mixed(number: int) -> int:
-    """`number`'s 64 bits, each of them spread over all."""
+    """Mix the 64 bits of `number`, so each of them affects all."""
     number = ((number ^ (number >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     number = ((number ^ (number >> 27)) * 0x94D049BB133111EB) & _MASK
     return number ^ (number >> 31)
 
 
 def make_seed(*parts: int | str) -> int:
-    """One seed of several parts, in their order; parts that differ a little give seeds that differ a lot."""
+    """Combine several parts to one seed. Similar parts give very different seeds."""
     seed = 0
     for part in parts:
-        # Kind and length stand before the part, so that no two rows of parts are the same bytes.
+        # Kind and length precede each part, so different sequences of parts never give the same bytes.
         text = str(part).encode("utf-8", "replace")
         data = f"{type(part).__name__} {len(text)} ".encode() + text
         for start in range(0, len(data), 8):
@@ -43,15 +42,15 @@ def make_seed(*parts: int | str) -> int:
 
 class Chance:
     """
-    A row of pseudo-random numbers.
+    A sequence of pseudo-random numbers.
 
-    :ivar seed: what it began with.
+    :ivar seed: its seed.
     """
 
     __slots__ = ("_state", "seed")
 
     def __init__(self, seed: int) -> None:
-        """:param seed: any number; only its low 64 bits count."""
+        """:param seed: any number; only its low 64 bits are used."""
         self.seed = seed & _MASK
         self._state = self.seed
 
@@ -68,7 +67,7 @@ class Chance:
         return (self.bits() >> 11) * _UNIT
 
     def happens(self, probability: float) -> bool:
-        """True `probability` of the times: never for 0, always for 1."""
+        """True with this probability: never for 0, always for 1."""
         return self.unit() < probability
 
     def between(self, low: float, high: float) -> float:
@@ -81,13 +80,13 @@ class Chance:
 
     def misses(self, probability: float) -> int:
         """
-        How many times in a row what has `probability` does not happen before it does.
+        The number of failures before the first success of an event with this probability.
 
-        One number instead of one for each time: the geometric distribution, inverted.
+        It uses one random number, by inversion of the geometric distribution.
 
         :param probability: above 0, up to 1.
         """
         if probability >= 1:
             return 0
-        # Where this is more than any connection can have bytes, it need not be exact.
+        # It need not be exact if it exceeds the bytes of any connection.
         return int(min(log1p(-self.unit()) / log1p(-probability), 2.0**63))

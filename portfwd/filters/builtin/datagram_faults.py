@@ -1,10 +1,9 @@
 # -*- test-case-name: tests.filters.builtin.test_datagram_faults -*-
 """
-What networks do to datagrams, as `portfwd.filters.builtin.faults` does it: lose, double and overtake them.
+The faults of `portfwd.filters.builtin.faults` for datagrams: loss, duplication and reordering.
 
-A stream has none of these: what the network loses of it is sent again below us, and a
-program never sees it. So a session that is no datagrams' is closed by these kinds, rather than broken in a
-way that no network could.
+A stream cannot have these faults, because TCP repeats and orders segments. These kinds therefore close a
+session that is not for datagrams.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ from portfwd.filters.builtin.fault_clause import Fault
 from portfwd.filters.builtin.fault_kinds import FaultFilter
 from portfwd.values import TO_UPSTREAM, Direction
 
-#: Seconds that a datagram which is to be overtaken waits for another one, unless ``delay=`` says otherwise.
+#: Default of ``delay=``: seconds that a datagram waits for another one to overtake it.
 WAIT: Final = 0.1
 
 
 class DatagramFault(FaultFilter):
-    """What all of them share: chance strikes each datagram."""
+    """The common part: chance decides for each datagram."""
 
     def opened(self, connection: Connection) -> Verdict:
         """See `IFilter`."""
@@ -41,16 +40,16 @@ class DatagramFault(FaultFilter):
         return self.strike(direction, data) if struck else self.spare(direction, data)
 
     def strike(self, direction: Direction, data: bytes) -> Verdict:
-        """What becomes of a datagram that was struck."""
+        """The verdict for an affected datagram."""
         return None
 
     def spare(self, direction: Direction, data: bytes) -> Verdict:
-        """What becomes of another one."""
+        """The verdict for another datagram."""
         return None
 
 
 class DatagramLoss(DatagramFault):
-    """A datagram does not come."""
+    """A datagram is lost."""
 
     def strike(self, direction: Direction, data: bytes) -> Verdict:
         """See `DatagramFault`."""
@@ -58,7 +57,7 @@ class DatagramLoss(DatagramFault):
 
 
 class Duplicate(DatagramFault):
-    """A datagram comes twice."""
+    """A datagram arrives twice."""
 
     def strike(self, direction: Direction, data: bytes) -> Verdict:
         """See `DatagramFault`."""
@@ -66,7 +65,7 @@ class Duplicate(DatagramFault):
 
 
 class Reorder(DatagramFault):
-    """A datagram is overtaken by the next one, or comes ``delay`` later if none comes."""
+    """A datagram is overtaken by the next one, or arrives ``delay`` later if there is none."""
 
     def __init__(self, fault: Fault, connection: Connection) -> None:
         super().__init__(fault, connection)
@@ -92,9 +91,9 @@ class Reorder(DatagramFault):
         return None if kept is None else Forward(kept)
 
     def recover(self) -> Verdict:
-        """See `FaultFilter`: what was to be overtaken goes."""
+        """See `FaultFilter`: pass the waiting datagram."""
         kept, self._kept = self._kept, {}
-        # A filter that is woken from outside looks toward the upstream.
+        # Verdicts of `woken` go to the upstream.
         return [
             Forward(data) if direction is TO_UPSTREAM else Reply(data) for direction, data in kept.items()
         ]

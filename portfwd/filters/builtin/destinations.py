@@ -1,13 +1,12 @@
 # -*- test-case-name: tests.filters.builtin.test_destinations -*-
 """
-Where clients of a proxy may go: ``allow=`` and ``deny=`` of `socks5` and `http-connect`.
+The permitted destinations of a proxy's clients: ``allow=`` and ``deny=`` of `socks5` and `http-connect`.
 
-Networks are compared with the addresses that are about to be dialled, never with
-names: whoever owns a name decides what it resolves to. ``deny`` beats
-``allow``; with an ``allow``, everything else is refused. Without one, near addresses
-(`portfwd.filters.builtin.near`) are refused too, whatever ``deny`` names: a network added to ``deny`` opens
-nothing. An IPv4 network in ``deny`` also refuses IPv6 addresses that embed one of its addresses. A unix
-socket is always refused, and so is the unspecified address, which the kernel treats as loopback.
+Networks are compared with the addresses to be dialled and never with names, because the owner of a name
+decides its addresses. ``deny`` has precedence over ``allow``. With ``allow``, all other addresses are
+refused. Without it, near addresses (`portfwd.filters.builtin.near`) are refused too, whatever ``deny``
+contains. An IPv4 network in ``deny`` also refuses IPv6 addresses that embed one of its addresses. Unix
+sockets are always refused, and so is the unspecified address, which the kernel treats as loopback.
 """
 
 from __future__ import annotations
@@ -47,9 +46,9 @@ class Destinations:
 
 class Permission:
     """
-    The questions of one dial, and how they were answered.
+    The decisions about the addresses of one dial.
 
-    :ivar refused: something was asked, and all of it refused.
+    :ivar refused: whether there were addresses and all of them were refused.
     """
 
     __slots__ = ("_destinations", "_permitted", "refused")
@@ -59,7 +58,7 @@ class Permission:
         self._permitted = self.refused = False
 
     def permits(self, address: Address) -> bool:
-        """For `portfwd.filters.api.Route`."""
+        """Decide about an address, for `portfwd.filters.api.Route`."""
         permitted = self._destinations.permits(address)
         self._permitted = self._permitted or permitted
         self.refused = not self._permitted

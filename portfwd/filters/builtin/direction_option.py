@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.filters.builtin.test_direction_option -*-
 """
-``direction=to-upstream|to-client|both``: how built-in filters say which bytes they are for.
+The option ``direction=to-upstream|to-client|both`` of built-in filters.
 
-``to-upstream`` is what the client sends, ``to-client`` what the upstream sends; ``up`` and ``down`` are short
-for them. It keeps the words in one place and does nothing else.
+``to-upstream`` means the bytes of the client, ``to-client`` those of the upstream; ``up`` and ``down`` are
+short forms.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Final
 from portfwd.filters.option_kinds import OptionKind, choice
 from portfwd.values import DIRECTION_WORDS, TO_CLIENT, TO_UPSTREAM, Direction, direction_word
 
-#: The sign of each direction in lines for people: away from the client, and back to it.
+#: The sign of each direction in lines for people.
 ARROWS: Final[dict[Direction, str]] = {TO_UPSTREAM: ">", TO_CLIENT: "<"}
 
-#: What the option is for.
+#: Help of the option.
 HELP: Final = "Whose bytes: those of the client go to-upstream."
 
 
@@ -27,9 +27,9 @@ def direction() -> OptionKind[str]:
 
 def directions_of(word: str) -> frozenset[Direction]:
     """
-    The directions that a word stands for.
+    The directions that a word means.
 
-    :raises ValueError: it is none of `DIRECTION_WORDS`, or short for one.
+    :raises ValueError: it is neither one of `DIRECTION_WORDS` nor a short form.
     """
     try:
         return DIRECTION_WORDS[direction_word(word)]

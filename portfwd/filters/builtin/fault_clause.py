@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.filters.builtin.test_faults -*-
 """
-One ``filter faults`` clause: its options, and the state that all its connections share.
+One ``filter faults`` clause: its options, and the state shared by its connections.
 
-It does not change any bytes: the filters of `portfwd.filters.builtin.fault_kinds` and
-`portfwd.filters.builtin.datagram_faults` do, and ask the `Fault` of their clause.
+The filters of `portfwd.filters.builtin.fault_kinds` and `portfwd.filters.builtin.datagram_faults` change the
+bytes; they use the `Fault` of their clause.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from portfwd.filters.builtin.direction_option import HELP, direction, directions
 from portfwd.filters.options import OptionError, option
 from portfwd.values import Direction
 
-#: What each kind must be told, and what it may be told besides.
+#: The required and the optional options of each kind.
 NEEDS: Final[dict[str, tuple[frozenset[str], frozenset[str]]]] = {
     kind: (frozenset(needed.split()), frozenset(optional.split()))
     for kind, needed, optional in (
@@ -42,7 +42,7 @@ NEEDS: Final[dict[str, tuple[frozenset[str], frozenset[str]]]] = {
 
 @frozen
 class FaultsOptions:
-    """The clause's options; None: not said."""
+    """The options of the clause. None: not given."""
 
     kind: str = option(kinds.choice(*NEEDS), positional=True, help="What goes wrong.")
     delay: float | None = option(kinds.duration, default=None, help="How much later.", example="100ms")
@@ -71,9 +71,9 @@ class FaultsOptions:
 
 def check_options(options: FaultsOptions) -> None:
     """
-    See whether the options fit the kind.
+    Check whether the options fit the kind.
 
-    :raises OptionError: they do not; the text says what would.
+    :raises OptionError: they do not. The text says which ones would.
     """
     kind = options.kind
     if kind not in NEEDS:
@@ -96,19 +96,19 @@ def check_options(options: FaultsOptions) -> None:
 
 
 class SwitchedFilter(Protocol):
-    """A filter that a `Fault` tells of its end."""
+    """A filter that is called when its fault is switched off."""
 
     def switched_off(self) -> None:
-        """The fault was switched off while the connection lasts."""
+        """The fault was switched off during the connection."""
 
 
 @define(eq=False)
 class Fault:
     """
-    A fault that can be switched on and off, and made stronger, while connections last.
+    A fault that can be switched and changed during connections.
 
-    :ivar asked: connections that it could have struck.
-    :ivar struck: those that chance chose.
+    :ivar asked: number of connections for which chance has decided.
+    :ivar struck: number of affected connections.
     """
 
     _options: FaultsOptions
@@ -123,41 +123,41 @@ class Fault:
 
     @property
     def active(self) -> bool:
-        """Whether it strikes now."""
+        """Whether it is switched on."""
         return self._active
 
     @active.setter
     def active(self, active: bool) -> None:
-        """Switch it; what waits because of it in connections that last goes on when it is switched off."""
+        """Switch it. If it is switched off, bytes of open connections that wait because of it are sent."""
         before, self._active = self._active, active
         if before and not active:
             for one in tuple(self._filters):
                 one.switched_off()
 
     def join(self, one: SwitchedFilter) -> None:
-        """`one` is to hear when this is switched off."""
+        """Call `one` when this is switched off."""
         self._filters[one] = None
 
     def leave(self, one: SwitchedFilter) -> None:
-        """The connection of `one` is over."""
+        """The connection of `one` has ended."""
         self._filters.pop(one, None)
 
     def __attrs_post_init__(self) -> None:
-        """Refuse what does not fit the kind."""
+        """Refuse options that do not fit the kind."""
         check_options(self._options)
 
     @property
     def options(self) -> FaultsOptions:
-        """How strong it is."""
+        """Its current options."""
         return self._options
 
     @options.setter
     def options(self, options: FaultsOptions) -> None:
         """
-        Make it stronger or weaker.
+        Change its options.
 
-        :raises ValueError: they do not fit the kind, or are those of another kind or of another direction:
-            filters are made for theirs.
+        :raises ValueError: they do not fit the kind, or change the kind or the direction, for which existing
+            filters are made.
         """
         check_options(options)
         if (options.kind, options.direction) != (self._options.kind, self._options.direction):
@@ -166,12 +166,12 @@ class Fault:
 
     @property
     def kind(self) -> str:
-        """What goes wrong."""
+        """The kind of the fault."""
         return self._options.kind
 
     @property
     def directions(self) -> frozenset[Direction]:
-        """Whose bytes it is about."""
+        """The directions that it affects."""
         return directions_of(self._options.direction or "both")
 
     def __repr__(self) -> str:
@@ -180,7 +180,7 @@ class Fault:
         )
 
     def strikes(self, connection: Connection) -> bool:
-        """Whether chance chooses `connection`."""
+        """Let chance decide whether `connection` is affected."""
         self.asked += 1
         chance = Chance(make_seed(self._options.seed, self.kind, connection.id))
         chosen = chance.happens(self._options.probability)

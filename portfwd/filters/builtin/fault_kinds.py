@@ -1,10 +1,10 @@
 # -*- test-case-name: tests.filters.builtin.test_fault_kinds -*-
 """
-The faults that `portfwd.filters.builtin.faults` can inject, a filter each.
+The faults of `portfwd.filters.builtin.faults` for streams, one filter each.
 
-All ask their `Fault` whether it is active, and how strong it is, each time they are called: both may
-change while the connection lasts. An inactive one passes everything. Chance comes from a generator for
-each direction, so what one direction suffers does not depend on the other.
+Each call of a filter reads the state and the options of its `Fault`, because both may change during the
+connection. An inactive fault passes all bytes. Each direction has its own random generator, so the directions
+do not depend on each other.
 """
 
 from __future__ import annotations
@@ -31,24 +31,23 @@ from portfwd.filters.builtin.chance import Chance, make_seed
 from portfwd.filters.builtin.fault_clause import Fault, FaultsOptions
 from portfwd.values import TO_CLIENT, TO_UPSTREAM, Direction, SessionSummary
 
-#: Seconds for which a piece of a paced stream is to take: finer than anybody sees, coarse
-#: enough that a timer for each costs little.
+#: Seconds of a piece of a paced stream: short enough to look continuous, long enough for one timer each.
 TICK: Final = 0.02
-#: Pieces that are on the way at once, in each direction: two timers each.
+#: Most delayed pieces of a direction. Each takes two timers.
 MAX_PIECES: Final = 256
-#: Seconds between two batches of `MAX_PIECES` of a slicer that has no delay of its own: pieces of one byte
-#: take a system call each, and the sessions of others have their turns in between.
+#: Seconds between two batches of `MAX_PIECES` of a slicer without ``delay=``. Pieces of one byte take a
+#: system call each, so other sessions need turns in between.
 BREATH: Final = 1e-4
 
 
 class _Off(enum.Enum):
-    """The token with which a filter is woken when its fault is switched off."""
+    """The token of the wake when a fault is switched off."""
 
     OFF = "off"
 
 
 class FaultFilter(Filter):
-    """What all of them share."""
+    """The common part of all faults."""
 
     def __init__(self, fault: Fault, connection: Connection) -> None:
         self._fault = fault
@@ -73,11 +72,11 @@ class FaultFilter(Filter):
         return self.spoil(direction, data) if self._fault.active else None
 
     def spoil(self, direction: Direction, data: bytes) -> Verdict:
-        """What becomes of bytes while the fault is active."""
+        """The verdict for bytes while the fault is active."""
         return None
 
     def switched_off(self) -> None:
-        """The fault was switched off while this connection lasts."""
+        """The fault was switched off during this connection."""
         self._connection.wake(_Off.OFF)
 
     def woken(self, token: object) -> Verdict:
@@ -85,7 +84,7 @@ class FaultFilter(Filter):
         return self.recover() if token is _Off.OFF and not self._fault.active else None
 
     def recover(self) -> Verdict:
-        """What follows for this connection when its fault is switched off: what waits goes on."""
+        """The verdict when the fault is switched off: send the waiting bytes."""
         return [Release(direction) for direction in Direction]
 
     def closed(self, summary: SessionSummary) -> None:
@@ -97,7 +96,7 @@ class FaultFilter(Filter):
 
 
 class Latency(FaultFilter):
-    """Every chunk, and the end, comes ``delay`` later, give or take ``jitter``."""
+    """Delays every chunk and the end by ``delay``, plus or minus ``jitter``."""
 
     def _seconds(self, direction: Direction) -> float:
         delay, jitter = self._options.delay or 0.0, self._options.jitter or 0.0
@@ -115,11 +114,11 @@ class Latency(FaultFilter):
 
 
 class SlowClose(FaultFilter):
-    """The end comes ``delay`` later."""
+    """Delays the end by ``delay``."""
 
     def received(self, direction: Direction, data: bytes) -> Verdict:
         """See `IFilter`."""
-        return None  # DONE would hand over the end too
+        return None  # DONE would pass the end too
 
     def ended(self, direction: Direction, held: bytes) -> Verdict:
         """See `IFilter`."""
@@ -130,13 +129,13 @@ class SlowClose(FaultFilter):
 
 class _Pace:
     """
-    One direction of a stream that goes in pieces, each of them some time after the one before.
+    One direction of a stream that is sent in pieces with pauses.
 
-    A delay counts from now, and a filter has no clock. So it is woken with each piece: what
-    it has not been woken for is still to come, the first of it half through on average.
+    A delay counts from now, and a filter has no clock. The filter is therefore woken with each piece: pieces
+    without a wake are still to be sent, and on average half of the first one's time has passed.
 
     :ivar kept: bytes that are not cut yet.
-    :ivar last: the number of the last piece so far.
+    :ivar last: number of the last piece so far.
     """
 
     __slots__ = ("_coming", "kept", "last")
@@ -147,7 +146,7 @@ class _Pace:
         self.last = 0
 
     def pieces(self, direction: Direction, cut: Iterable[tuple[bytes, float]]) -> Iterator[Verdict]:
-        """:param cut: pieces, and the seconds that each comes behind the one before."""
+        """:param cut: pieces, each with the seconds after the previous one."""
         ahead = sum(self._coming.values())
         if self._coming:
             ahead -= next(iter(self._coming.values())) / 2
@@ -155,26 +154,26 @@ class _Pace:
             ahead += seconds
             self.last += 1
             self._coming[self.last] = seconds
-            # The wake stands first, so that it has come when the relay reads on behind the last piece.
+            # The wake comes first, so it has arrived when the relay continues to read after the last piece.
             yield Wake(ahead, (direction, self.last))
             yield Delay(ahead, piece)
 
     def forget(self) -> None:
-        """All pieces have gone."""
+        """All pieces were sent."""
         self._coming.clear()
 
     def went(self, number: int) -> None:
-        """A piece goes now, and those before it have gone."""
+        """A piece is sent now, and those before it were sent."""
         while self._coming and next(iter(self._coming)) <= number:
             del self._coming[next(iter(self._coming))]
 
 
 class PacedFilter(FaultFilter):
     """
-    The bytes go in pieces, with time between them.
+    Sends the bytes in pieces with pauses.
 
-    There are `MAX_PIECES` on the way at most; the rest is kept here until the last of them goes. It is
-    little more than was read at once: reading stops while anything is delayed.
+    At most `MAX_PIECES` are delayed at a time. The rest is kept here until the last of them is sent. The rest
+    is not much larger than one read, because reading stops while bytes are delayed.
     """
 
     def __init__(self, fault: Fault, connection: Connection) -> None:
@@ -182,7 +181,7 @@ class PacedFilter(FaultFilter):
         self._paces = {direction: _Pace() for direction in Direction}
 
     def cut(self, direction: Direction, data: bytes) -> Iterable[tuple[bytes, float]]:
-        """The pieces, and the seconds that each comes behind the one before."""
+        """The pieces, each with the seconds after the previous one."""
         return ()
 
     def received(self, direction: Direction, data: bytes) -> Verdict:
@@ -201,9 +200,9 @@ class PacedFilter(FaultFilter):
         return list(pace.pieces(direction, pieces))
 
     def recover(self) -> Verdict:
-        """See `FaultFilter`: behind what is on the way goes what was not cut yet."""
+        """See `FaultFilter`: send the uncut bytes after the delayed pieces."""
         verdicts: list[Verdict] = [super().recover()]
-        # A filter that is woken from outside looks toward the upstream.
+        # Verdicts of `woken` go to the upstream.
         for direction, send in ((TO_UPSTREAM, Forward), (TO_CLIENT, Reply)):
             pace = self._paces[direction]
             data, pace.kept = pace.kept, b""
@@ -232,7 +231,7 @@ class PacedFilter(FaultFilter):
 
 
 class Bandwidth(PacedFilter):
-    """No more than ``rate`` bytes a second."""
+    """Limits the stream to ``rate`` bytes a second."""
 
     def cut(self, direction: Direction, data: bytes) -> Iterator[tuple[bytes, float]]:
         """See `PacedFilter`."""
@@ -247,7 +246,7 @@ class Bandwidth(PacedFilter):
 
 
 class Slicer(PacedFilter):
-    """Pieces of ``size`` bytes, give or take ``variation``, ``delay`` between them."""
+    """Sends pieces of ``size`` bytes, plus or minus ``variation``, with ``delay`` between them."""
 
     def spoil(self, direction: Direction, data: bytes) -> Verdict:
         """See `FaultFilter`."""
@@ -257,7 +256,7 @@ class Slicer(PacedFilter):
         rest = data[sum(map(len, pieces)) :]
         if not rest:
             return [Forward(piece) for piece in pieces]
-        # The last piece is delayed, so nothing more is read; the wake cuts the rest.
+        # The last piece is delayed, so nothing more is read. The wake cuts the rest.
         pace = self._paces[direction]
         pace.kept = rest
         pace.last += 1
@@ -276,11 +275,11 @@ class Slicer(PacedFilter):
 
 
 class Corrupt(FaultFilter):
-    """One bit is flipped in ``fraction`` of the bytes."""
+    """Flips one bit in a ``fraction`` of the bytes."""
 
     def __init__(self, fault: Fault, connection: Connection) -> None:
         super().__init__(fault, connection)
-        # Bytes that come through before the next one that does not: the same however they are cut.
+        # Number of unchanged bytes before the next changed one. It does not depend on chunks.
         self._whole: dict[Direction, int] = {}
 
     def spoil(self, direction: Direction, data: bytes) -> Verdict:
@@ -301,7 +300,7 @@ class Corrupt(FaultFilter):
 
 
 class LimitData(FaultFilter):
-    """The session is closed when ``size`` bytes of a direction have come through."""
+    """Closes the session after ``size`` bytes of a direction."""
 
     def __init__(self, fault: Fault, connection: Connection) -> None:
         super().__init__(fault, connection)
@@ -317,7 +316,7 @@ class LimitData(FaultFilter):
 
 
 class _Timed(FaultFilter):
-    """What happens ``after`` a time, counted from when the fault is first met."""
+    """The common part of faults that happen ``after`` a time, counted from the first call while active."""
 
     def __init__(self, fault: Fault, connection: Connection) -> None:
         super().__init__(fault, connection)
@@ -347,11 +346,11 @@ class _Timed(FaultFilter):
 
 
 class LimitTime(_Timed):
-    """The session is closed when it is ``after`` old."""
+    """Closes the session ``after`` a time."""
 
 
 class Reset(_Timed):
-    """The session is reset when it is ``after`` old."""
+    """Resets the session ``after`` a time."""
 
     def _close(self) -> Close:
         return Close(f"fault {self._fault.kind}", abort=True)
@@ -359,9 +358,9 @@ class Reset(_Timed):
 
 class Timeout(_Timed):
     """
-    Nothing comes through; the session is closed when it is ``after`` old, or never if that is 0.
+    Drops all bytes and closes the session ``after`` a time, or never if that is 0.
 
-    A stream that has lost bytes does not go on when the fault is switched off: the session ends.
+    If the fault is switched off, a stream that has lost bytes cannot continue, and the session ends.
     """
 
     _dropped = False
@@ -381,7 +380,7 @@ class Timeout(_Timed):
         return None if self._datagrams else self._end_of_what_is_cut()
 
     def ended(self, direction: Direction, held: bytes) -> Verdict:
-        """What has lost bytes must not seem to end in order."""
+        """Abort a session that has lost bytes, so it does not seem complete."""
         return self._end_of_what_is_cut()
 
     def _end_of_what_is_cut(self) -> Verdict:
@@ -389,7 +388,7 @@ class Timeout(_Timed):
 
 
 class Refuse(FaultFilter):
-    """The connection is reset before any upstream is dialled."""
+    """Resets the connection before the dial."""
 
     def opened(self, connection: Connection) -> Verdict:
         """See `IFilter`."""

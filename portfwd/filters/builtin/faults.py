@@ -1,47 +1,45 @@
 # -*- test-case-name: tests.filters.builtin.test_faults -*-
 """
-``filter faults``: makes a good network a bad one, to see what programs do about it.
+``filter faults``: simulates a bad network to test programs.
 
-One clause is one fault; several combine, in the order in which they stand::
+A clause is one fault. Several clauses combine in their order::
 
     filter faults latency delay=100ms jitter=20ms
     filter faults bandwidth rate=64KiB/s direction=to-client
     filter faults corrupt fraction=0.0001 probability=10% seed=7
 
 ==============  ======================  ==========================================================
-kind            its options             what happens
+kind            its options             effect
 ==============  ======================  ==========================================================
-``latency``     ``delay`` ``jitter``    every chunk comes so much later, in order; the end too
-``bandwidth``   ``rate``                no more bytes a second in each direction
-``slow-close``  ``delay``               the end comes later than the last byte
-``timeout``     ``after``               nothing comes through; closed after that time, 0: never
-``reset``       ``after``               the session is reset at that age
-``slicer``      ``size`` ``variation``  chunks are cut into pieces, ``delay`` (0) between them
+``latency``     ``delay`` ``jitter``    delays every chunk and the end, in order
+``bandwidth``   ``rate``                limits the bytes a second of each direction
+``slow-close``  ``delay``               delays the end after the last byte
+``timeout``     ``after``               drops all bytes; closes after that time, 0: never
+``reset``       ``after``               resets the session at that age
+``slicer``      ``size`` ``variation``  cuts chunks into pieces, with ``delay`` (0) between them
                 ``delay``
-``limit-data``  ``size``                closed when so many bytes of a direction came through
-``limit-time``  ``after``               closed at that age
-``corrupt``     ``fraction``            one bit is flipped in so many of the bytes
-``refuse``                              reset before an upstream is dialled
-``loss``        ``fraction``            so many of the datagrams do not come
-``duplicate``   ``fraction``            so many of them come twice
-``reorder``     ``fraction`` ``delay``  so many are overtaken by the next, or come after ``delay`` (0.1 s)
+``limit-data``  ``size``                closes after that many bytes of a direction
+``limit-time``  ``after``               closes the session at that age
+``corrupt``     ``fraction``            flips one bit in that fraction of the bytes
+``refuse``                              resets before the dial
+``loss``        ``fraction``            drops that fraction of the datagrams
+``duplicate``   ``fraction``            sends that fraction of them twice
+``reorder``     ``fraction`` ``delay``  lets the next one overtake, or delays by ``delay`` (0.1 s)
 ==============  ======================  ==========================================================
 
-Those down to ``limit-data`` are after the toxics of toxiproxy. ``timeout``, ``limit-data`` and ``limit-time``
-close in order, so that programs that take a truncated stream for a whole one are found; with
-``abort=on`` they reset.
+The kinds down to ``limit-data`` are the toxics of toxiproxy. ``timeout``, ``limit-data`` and ``limit-time``
+close in order, to find programs that accept a truncated stream as complete. With ``abort=on`` they reset.
 
-Each connection is struck with ``probability``, decided when it opens. Which ones, and every other
-chance, follows from ``seed``, the kind and the session's number alone: the tenth connection of a
-process suffers the same each time. Two clauses of one kind strike the same connections unless
-their seeds differ.
+A connection is affected with ``probability``, which is decided when it opens. All random decisions depend
+only on ``seed``, the kind and the number of the session, so the tenth connection of a process is treated
+equally each time. Two clauses of one kind affect the same connections unless their seeds differ.
 
-A clause with ``active=off`` waits to be switched on: `FaultFactory.fault` is shared by all
-connections of the clause, and what is set there holds for them from the next chunk on. When it is
-switched off, what waits because of it goes on at once; a stream that ``timeout`` has cut is reset.
+A clause with ``active=off`` is switched on later: all connections of the clause share `FaultFactory.fault`,
+and changes take effect with the next chunk. If a fault is switched off, bytes that wait because of it are
+sent at once. A stream that ``timeout`` has cut is reset.
 
-It changes bytes and times for everybody behind the rule, and keeps them from being relayed in the
-kernel; it is nothing for a rule that others depend on.
+The filter affects all connections of the rule, and prevents relaying in the kernel. Do not use it in
+production.
 """
 
 from __future__ import annotations
@@ -59,15 +57,15 @@ from portfwd.filters.builtin.fault_kinds import KINDS as STREAM_KINDS
 from portfwd.filters.builtin.fault_kinds import FaultFilter
 from portfwd.values import Direction
 
-#: Bytes of each direction of a connection that ``latency`` keeps before reading stops, at the least: about
-#: what Linux lets a window grow to (6 MiB, ``net.ipv4.tcp_rmem``).
+#: Least bytes of each direction that ``latency`` may keep before reading stops: about the largest window of
+#: Linux (6 MiB, ``net.ipv4.tcp_rmem``).
 LATENCY_HOLD: Final = 4 * 1024 * 1024
 
-#: Bytes a second that ``latency`` lets through whatever the delay is: 1 Gbit/s, as a real line of that length
-#: does between tuned ends. What is on the way is this times the delay.
+#: Bytes a second that ``latency`` passes regardless of the delay: 1 Gbit/s. The kept bytes are this times the
+#: delay.
 LATENCY_RATE: Final = 125_000_000
 
-#: And at the most, however long the delay is: 1 Gbit/s for half a second.
+#: Most bytes that ``latency`` may keep: 1 Gbit/s for half a second.
 LATENCY_MOST: Final = 64 * 1024 * 1024
 
 #: Every kind, by the word in a rules file.
@@ -80,7 +78,7 @@ class FaultFactory:
     """
     One clause.
 
-    :ivar fault: for whoever switches it.
+    :ivar fault: its state, which operators can switch.
     """
 
     fault: Fault
@@ -92,10 +90,10 @@ class FaultFactory:
 
     @property
     def max_hold(self) -> int:
-        """As much as a delay keeps on the way, for connections that begin now."""
+        """The bytes that the delay may keep, for new connections."""
         options = self.fault.options
         if options.kind != "latency":
-            # Paced streams are read on when all has gone that was delayed: then no time has to be guessed.
+            # Paced streams are read again when all delayed bytes were sent, so no time must be estimated.
             return 0
         longest = (options.delay or 0.0) + (options.jitter or 0.0)
         return min(max(LATENCY_HOLD, int(longest * LATENCY_RATE)), LATENCY_MOST)

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.filters.builtin.test_hexdump -*-
 """
-``filter hexdump``: writes the bytes of each connection to the log, sixteen a line.
+``filter hexdump``: writes the bytes of each connection to the log, sixteen per line.
 
 ::
 
@@ -8,13 +8,11 @@
 
     web: session 12: > 00000000  47 45 54 20 2f 20 48 54  54 50 2f 31 2e 31 0d 0a  |GET / HTTP/1.1..|
 
-Rule and session, ``>`` for what the client sent and ``<`` for what the upstream
-did, the offset in that direction, and the bytes as ``hexdump -C`` prints them. A new
-chunk begins a new line, so the lines show how the bytes came.
+A line has the rule and the session, ``>`` for bytes of the client and ``<`` for bytes of the upstream, the
+offset in that direction, and the bytes in the format of ``hexdump -C``. Each chunk starts a new line.
 
-This filter logs bytes of users, passwords among them: it is there for a rule that asks for it.
-Only printable ASCII is written as it is. Where ``limit`` is reached a last line says so, and the
-filter is done: the rest is relayed as if it were not there.
+This filter logs bytes of users, which may include passwords. Only printable ASCII is written unescaped. When
+``limit`` is reached, a last line says so, and the filter is done; the rest is relayed without it.
 """
 
 from __future__ import annotations
@@ -29,10 +27,9 @@ from portfwd.filters.builtin.direction_option import ARROWS, HELP, direction, di
 from portfwd.filters.options import OptionError, option, size
 from portfwd.values import Direction
 
-#: Bytes of a line: what ``hexdump -C``, ``xxd`` and every protocol's author have eyes for.
+#: Bytes of a line, as in ``hexdump -C`` and ``xxd``.
 WIDTH: Final = 16
-#: Bytes of each direction that are shown unless said otherwise: the heads of most protocols, in
-#: 256 lines of log.
+#: Default of ``limit=`` for each direction: the heads of most protocols, in 256 lines.
 LIMIT: Final = 4096
 
 _PRINTABLE: Final = bytes(byte if 0x20 <= byte < 0x7F else 0x2E for byte in range(256))
@@ -40,9 +37,9 @@ _PRINTABLE: Final = bytes(byte if 0x20 <= byte < 0x7F else 0x2E for byte in rang
 
 def dump_lines(data: bytes, offset: int = 0) -> Iterator[str]:
     """
-    `data` as lines of ``hexdump -C``.
+    Format `data` as lines of ``hexdump -C``.
 
-    :param offset: of its first byte.
+    :param offset: offset of its first byte.
     """
     for start in range(0, len(data), WIDTH):
         row = data[start : start + WIDTH]
@@ -86,7 +83,7 @@ class HexdumpOptions:
     direction: str = option(direction(), default="both", help=HELP)
 
     def __attrs_post_init__(self) -> None:
-        """Refuse to show nothing."""
+        """Refuse a limit of 0."""
         if not self.limit:
             raise OptionError("limit", "limit=0 shows nothing: delete the filter, or give it a size")
 

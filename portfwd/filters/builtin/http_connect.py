@@ -2,13 +2,13 @@
 """
 ``filter http-connect``: an HTTP proxy for tunnels, with a password where ``users`` is a file.
 
-A client names its destination by CONNECT (RFC 9110 section 9.3.6); the
-rule's own target is never dialled. The answer comes when the dial has succeeded or failed: 200, 403 for a
-destination that is not permitted, 504 where nobody answered in time, 502 for the rest. Names are resolved
-here. ``allow`` and ``deny`` are networks of destinations (`portfwd.filters.builtin.destinations`).
+A client names its destination with CONNECT (RFC 9110 section 9.3.6). The target of the rule is never dialled.
+The filter answers after the dial: 200, 403 for a destination that is not permitted, 504 for a timeout, 502
+for other failures. portfwd resolves the names. ``allow`` and ``deny`` are networks of destinations
+(`portfwd.filters.builtin.destinations`).
 
-Passwords are those of ``Proxy-Authorization: Basic`` (RFC 7617), and go over the wire as they are. It refuses
-all methods but CONNECT (405), and closes after every refusal.
+Passwords are sent in ``Proxy-Authorization: Basic`` (RFC 7617), without encryption. Other methods than
+CONNECT are refused (405). The connection is closed after every refusal.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class HTTPConnect(Filter):
     """Serves one client."""
 
     def __init__(self, destinations: Destinations, users: Users | None, connection: Connection) -> None:
-        """Serve `users`; None: anybody."""
+        """:param users: the admitted users; None for all clients."""
         self._permission = Permission(destinations)
         self._users = users
         self._connection = connection
@@ -74,7 +74,7 @@ class HTTPConnect(Filter):
         rest = data[answer.used :]
         if self._users is None:
             return self._route(head, rest)
-        # A client without a password is not told what is served.
+        # Ask for the password first, before other errors are reported.
         credentials = _credentials(head)
         if credentials is None:
             return _NO_PASSWORD
@@ -89,12 +89,12 @@ class HTTPConnect(Filter):
         return self._route(*asked)
 
     def failed(self, error: BaseException) -> Verdict:
-        """See `IFailing`: a password that could not be checked is a wrong one."""
+        """See `IFailing`: a password that could not be checked is refused."""
         self._connection.log.warn("a password could not be checked: {error}", error=repr(error))
         return self.resumed(False)
 
     def _route(self, head: RequestHead, rest: bytes) -> Verdict:
-        """Answer a client that may use the proxy."""
+        """Handle the request of an admitted client."""
         if head.method != "CONNECT":
             return Close("a request that is not CONNECT", reply=_NO_METHOD)
         target = InetAddress(head.host, head.port)
@@ -116,7 +116,7 @@ class HTTPConnect(Filter):
 
 
 def _credentials(head: RequestHead) -> tuple[bytes, bytes] | None:
-    """Name and password in `head`; None if it has none that can be read (RFC 7617 section 2)."""
+    """Name and password in `head`; None if missing or not well-formed (RFC 7617 section 2)."""
     values = head.field("proxy-authorization")
     if len(values) != 1:
         return None

@@ -1,14 +1,14 @@
 # -*- test-case-name: tests.filters.builtin.test_http_host -*-
 """
-``filter http-host``: the host that the first HTTP request asks for chooses the target.
+``filter http-host``: chooses the target by the host of the first HTTP request.
 
-The key of the ``route`` lines is the name without its port, from an absolute
-target, from CONNECT, or from ``Host`` (`portfwd.wire.http_head`). Without a line that matches, the
-rule's own target is dialled. A request that is not well-formed, or names no host, is answered with an error
-and closed; ``otherwise=pass`` sends it to the rule's own target, as it does with HTTP/2 without TLS.
+The key of the ``route`` lines is the host without its port, from an absolute target, from CONNECT, or from
+``Host`` (`portfwd.wire.http_head`). If no line matches, the target of the rule is dialled. A request that is
+not well-formed or names no host gets an error and is closed. With ``otherwise=pass`` it is sent to the target
+of the rule, and so is HTTP/2 without TLS.
 
-Only the first request of a connection is read: what follows it goes the same
-way, whatever it asks for. Clients that share one connection among hosts are the upstream's to refuse (421).
+Only the first request of a connection is read. Later ones go to the same target, whatever their host; the
+upstream can refuse them (421).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from portfwd.wire import Need, TooLong, WireError
 from portfwd.wire.http_head import MAX_HEAD, read_head
 from portfwd.wire.http_reply import build_refusal
 
-#: Where the host is left for other filters, in `Connection.tags`.
+#: Key of the host in `Connection.tags`, for other filters.
 HTTP_HOST: Final = "http-host"
 
 _BAD_REQUEST: Final = build_refusal(400)

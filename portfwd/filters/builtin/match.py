@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.filters.builtin.test_match -*-
 r"""
-``filter match``: does something when bytes are seen in a stream.
+``filter match``: acts on bytes that occur in a stream.
 
 ::
 
@@ -8,13 +8,12 @@ r"""
     filter match regex="USER [a-z]{1,32}" action=log direction=to-upstream count=1
     filter match find="\x16\x03" action=tag tag=tls
 
-``log`` writes an event that says what matched and where; the bytes themselves are in it
-only with ``show=on``. ``tag`` counts the matches in `Connection.tags`, for filters behind it.
-``close`` ends the session before the last byte of the match has passed. ``replace``
-is `portfwd.filters.builtin.replace`. But for the latter nothing is kept back, so it costs no time;
-`portfwd.filters.builtin.matching` says what a regular expression may not do.
+``log`` writes an event with the pattern and the position; the bytes are included only with ``show=on``.
+``tag`` counts the matches in `Connection.tags`, for filters behind it. ``close`` ends the session before the
+last byte of the match has passed. To replace bytes, see `portfwd.filters.builtin.replace`. This filter holds
+no bytes, so it adds no delay. `portfwd.filters.builtin.matching` has the limits of regular expressions.
 
-It is no protection from someone who knows it: bytes can be said in many ways.
+This is not a protection against an attacker who knows the pattern.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from portfwd.filters.builtin.replace import WAIT, Replace, check_template
 from portfwd.filters.options import choice, data, duration, number, option, regex, size, switch, text
 from portfwd.values import Direction, counted, printable
 
-#: Most bytes of a match that a line shows: a line of a log is to be read.
+#: Most bytes of a match in a log line.
 SHOWN: Final = 200
 
 
@@ -63,13 +62,13 @@ class MatchOptions:
         return Search(self.find, self.regex, self.max_match)
 
     def __attrs_post_init__(self) -> None:
-        """Refuse groups that the regular expression does not have."""
+        """Refuse options that do not fit together."""
         if self.regex is not None:
             check_template(self.regex, self.new)
 
 
 class Match(Filter):
-    """Looks out in one connection."""
+    """Searches the bytes of one connection."""
 
     def __init__(
         self, options: MatchOptions, directions: frozenset[Direction], connection: Connection

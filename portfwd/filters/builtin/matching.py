@@ -1,21 +1,19 @@
 # -*- test-case-name: tests.filters.builtin.test_matching -*-
 """
-Finds bytes or a regular expression in a stream that comes in chunks.
+Finds bytes or a regular expression in a stream of chunks.
 
-Two ways of looking, for what is to be done with what is found:
+There are two kinds of search:
 
-- A *scanner* takes the stream apart into what matched and what did not. It keeps
-  the tail that may be the beginning of a match, so it finds the same however the
-  stream is cut. `LiteralScanner` keeps what the bytes looked for begin with and
-  no more; `PatternScanner` twice ``max_match`` at most, because `re` cannot say
-  whether a match could still begin.
-- A `Lookout` keeps nothing back: it says what has been found as soon as it is
-  there, with a copy of the last ``max_match`` bytes to look behind the border.
+- A *scanner* splits the stream into matches and other bytes. It keeps the last bytes that may be the
+  beginning of a match, so the result does not depend on chunks. `LiteralScanner` keeps only a prefix of the
+  needle. `PatternScanner` keeps at most twice ``max_match``, because `re` cannot tell whether a match could
+  begin.
+- A `Lookout` keeps no bytes back. It reports a match as soon as it is complete, and has a copy of the last
+  ``max_match`` bytes to find matches across chunks.
 
-A match of a regular expression that is longer than ``max_match`` may be missed, and ``$``
-sees the end of what is looked at, not that of the stream: an end in a stream of
-bytes is nowhere. A pattern is as costly as its author made it: Python's `re` goes
-back, so nested repetitions can take very long on bytes made for that.
+A match of a regular expression that is longer than ``max_match`` may be missed. ``$`` matches the end of the
+searched bytes, not that of the stream. Python's `re` backtracks, so nested repetitions can take very long on
+hostile bytes.
 """
 
 from __future__ import annotations
@@ -28,15 +26,15 @@ from attrs import frozen
 
 from portfwd.filters.options import OptionError
 
-#: Bytes that a match of a regular expression has at most, unless said otherwise: a line of a
-#: text protocol is seldom longer (RFC 5321 section 4.5.3.1.6 has 1000).
+#: Default of the most bytes of a match of a regular expression. A line of a text protocol is seldom longer
+#: (RFC 5321 section 4.5.3.1.6 has 1000).
 MAX_MATCH: Final = 1024
-#: The most that can be asked for: each direction of each connection may keep twice as much.
+#: Largest value of ``max-match=``. Each direction of each connection may keep twice as much.
 LARGEST_MATCH: Final = 64 * 1024
-#: Bytes that a `Lookout` looks at in one go: `re` may need the square of their number for patterns as
-#: harmless as ``[a-z]+@``, which on a read of 64 KiB is seconds.
+#: Bytes that a `Lookout` searches at once. `re` may need quadratic time even for patterns like ``[a-z]+@``,
+#: which means seconds for 64 KiB.
 STEP: Final = 2048
-#: Bytes before the place looked at that stay visible, for ``\b`` and look-behind assertions.
+#: Bytes before the searched ones that stay visible, for ``\b`` and look-behind assertions.
 CONTEXT: Final = 64
 
 
@@ -45,9 +43,9 @@ class Found:
     """
     One match.
 
-    :ivar offset: of its first byte in the stream.
-    :ivar text: the bytes.
-    :ivar match: what `re` says of it; None where bytes were looked for.
+    :ivar offset: offset of its first byte in the stream.
+    :ivar text: the matching bytes.
+    :ivar match: the match object of `re`; None for a search for bytes.
     """
 
     offset: int
@@ -55,19 +53,19 @@ class Found:
     match: re.Match[bytes] | None = None
 
     def expand(self, template: bytes) -> bytes:
-        r"""`template`, with the groups of the match where it says ``\1`` or ``\g<name>``; bytes have none."""
+        r"""Expand ``\1`` and ``\g<name>`` in `template`. A search for bytes has no groups."""
         return template if self.match is None else self.match.expand(template)
 
 
-#: A stream taken apart: what did not match, as it was, and what did.
+#: A piece of a stream: bytes without a match, or a match.
 Pieces = list[bytes | Found]
 
 
 class Scanner(Protocol):
     """
-    Takes a stream apart.
+    Splits a stream into matches and other bytes.
 
-    :ivar held: how many bytes it keeps.
+    :ivar held: number of bytes that it keeps.
     """
 
     @property
@@ -75,13 +73,13 @@ class Scanner(Protocol):
         """See the class."""
 
     def feed(self, data: bytes) -> Pieces:
-        """What `data` decides; the rest is kept."""
+        """Search `data`, and return the pieces that are certain. The rest is kept."""
 
     def finish(self) -> Pieces:
-        """What was kept, judged as if nothing came behind it."""
+        """Return the pieces of the kept bytes, as if the stream had ended."""
 
     def give_up(self) -> bytes:
-        """What was kept, not judged any more."""
+        """Return the kept bytes without searching them."""
 
 
 class LiteralScanner:
@@ -93,11 +91,11 @@ class LiteralScanner:
         """:param needle: not empty."""
         self._needle = needle
         self._kept = b""
-        self._offset = 0  # of the first byte that is kept
+        self._offset = 0  # offset of the first kept byte
 
     @property
     def held(self) -> int:
-        """How many bytes are kept: fewer than the bytes looked for."""
+        """Number of kept bytes, less than the length of the needle."""
         return len(self._kept)
 
     def feed(self, data: bytes) -> Pieces:
@@ -119,7 +117,7 @@ class LiteralScanner:
         return pieces
 
     def _beginning(self, buffer: bytes, start: int) -> int:
-        """Where the longest tail of `buffer` begins that the bytes looked for begin with; its end if none."""
+        """Position of the longest suffix of `buffer` that is a prefix of the needle; else its end."""
         at = max(start, len(buffer) - len(self._needle) + 1)
         while (at := buffer.find(self._needle[:1], at)) >= 0:
             if self._needle.startswith(buffer[at:]):
@@ -143,8 +141,8 @@ class PatternScanner:
     """
     A `Scanner` for a regular expression.
 
-    A place is judged when the ``2 * max_match`` bytes behind it are there, and with no
-    others than these: so the result does not depend on how the stream was cut.
+    A position is decided when the ``2 * max_match`` bytes after it are available, and with these bytes only,
+    so the result does not depend on chunks.
     """
 
     __slots__ = ("_before", "_kept", "_max_match", "_offset", "_pattern")
@@ -155,11 +153,11 @@ class PatternScanner:
         self._max_match = max_match
         self._before = b""
         self._kept = b""
-        self._offset = 0  # of the first byte that is kept
+        self._offset = 0  # offset of the first kept byte
 
     @property
     def held(self) -> int:
-        """How many bytes are kept: fewer than ``2 * max_match``."""
+        """Number of kept bytes, less than ``2 * max_match``."""
         return len(self._kept)
 
     def feed(self, data: bytes) -> Pieces:
@@ -202,16 +200,16 @@ class PatternScanner:
 
 
 def matches(pattern: re.Pattern[bytes], buffer: bytes, start: int, end: int) -> Iterator[re.Match[bytes]]:
-    """The matches in ``buffer[start:end]`` that have bytes; `start` may be looked back behind."""
+    """The matches in ``buffer[start:end]`` that are not empty. Assertions may see bytes before `start`."""
     return (match for match in pattern.finditer(buffer, start, end) if match.end() > match.start())
 
 
 class Lookout:
     """
-    Says what has been seen, and keeps nothing back.
+    Reports matches and keeps no bytes back.
 
-    Whether something is found does not depend on how the stream is cut, but how far a
-    match reaches may: it is told of before the rest of it came.
+    Whether a match is found does not depend on chunks, but its length may, because it is reported before
+    later bytes arrive.
     """
 
     __slots__ = ("_max_match", "_offset", "_pattern", "_start", "_step", "_tail")
@@ -222,11 +220,11 @@ class Lookout:
         self._max_match = max_match
         self._step = max(STEP, max_match)
         self._tail = b""
-        self._start = 0  # where in the tail a match may begin: what is before it is only looked back at
-        self._offset = 0  # of the tail's first byte
+        self._start = 0  # position in the tail from which a match may begin
+        self._offset = 0  # offset of the first byte of the tail
 
     def feed(self, data: bytes) -> list[Found]:
-        """What is there with `data`, and was not before."""
+        """The matches that `data` completes."""
         if len(data) <= self._step:
             return self._look(data)
         found = []
@@ -251,11 +249,11 @@ class Lookout:
 @frozen
 class Search:
     """
-    What is looked for, as a rules file says it.
+    The search options of a rules file.
 
-    :ivar find: bytes; or None.
-    :ivar regex: a regular expression; or None.
-    :ivar max_match: bytes of a match of the regular expression at most.
+    :ivar find: the bytes to find, or None.
+    :ivar regex: a regular expression, or None.
+    :ivar max_match: most bytes of a match of the regular expression.
     """
 
     find: bytes | None = None
@@ -263,7 +261,7 @@ class Search:
     max_match: int = MAX_MATCH
 
     def __attrs_post_init__(self) -> None:
-        """Refuse what cannot be looked for."""
+        """Refuse options that cannot be searched for."""
         if (self.find is None) == (self.regex is None):
             raise ValueError("say what to look for: either find=BYTES or regex=PATTERN")
         if self.find is not None and not 0 < len(self.find) <= LARGEST_MATCH:

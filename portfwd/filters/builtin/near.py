@@ -1,13 +1,12 @@
 # -*- test-case-name: tests.filters.builtin.test_near -*-
 """
-Which addresses are near: those that a client must not reach by way of a proxy unless a rule says so.
+Near addresses, which clients must not reach through a proxy unless a rule allows it.
 
-These are addresses of this machine and its link, behind which services stand that trust whoever reaches them,
-and the addresses at which clouds hand out credentials. An IPv4 address hides in an IPv6 one in several ways:
-translators (NAT64), tunnels (6to4, Teredo, ISATAP) and old notations. Each of them is near if the hidden one
-is.
+These are addresses of this machine and its link, where services often trust every client, and the addresses
+at which clouds provide credentials. IPv6 addresses can embed IPv4 ones in several ways: translators (NAT64),
+tunnels (6to4, Teredo, ISATAP) and old notations. Such an address is near if the embedded one is.
 
-Pure: it decides about text, and never dials or resolves.
+Pure: it decides about texts and neither dials nor resolves.
 """
 
 from __future__ import annotations
@@ -55,19 +54,19 @@ _LAST: Final = tuple(
 #: RFC 8215: NAT64 of a site, which chooses one of the forms of RFC 6052 section 2.2 within it.
 _LOCAL_NAT64: Final = ipaddress.IPv6Network("64:ff9b:1::/48")
 
-#: Where RFC 6052 section 2.2 puts the address behind prefixes of 48, 56, 64 and 96 bits: the bytes of it.
-#: Byte 8 is always zero, and is stepped over.
+#: The bytes of the IPv4 address after prefixes of 48, 56, 64 and 96 bits, by RFC 6052 section 2.2. Byte 8 is
+#: always zero and is skipped.
 _NAT64_BYTES: Final = ((6, 7, 9, 10), (7, 9, 10, 11), (9, 10, 11, 12), (12, 13, 14, 15))
 
 _SIX_TO_FOUR: Final = ipaddress.IPv6Network("2002::/16")  # RFC 3056
 _TEREDO: Final = ipaddress.IPv6Network("2001::/32")  # RFC 4380 section 4
 
-#: RFC 5214 section 6.1: the interface identifier of ISATAP, with the universal bit and without.
+#: RFC 5214 section 6.1: the interface identifiers of ISATAP, with and without the universal bit.
 _ISATAP: Final = (b"\x00\x00\x5e\xfe", b"\x02\x00\x5e\xfe")
 
 
 def forms_of(address: IPAddress) -> tuple[IPAddress, ...]:
-    """`address`, and every IPv4 address that may hide in it."""
+    """`address`, and all IPv4 addresses that it may embed."""
     if isinstance(address, ipaddress.IPv4Address):
         return (address,)
     packed = address.packed
@@ -79,7 +78,7 @@ def forms_of(address: IPAddress) -> tuple[IPAddress, ...]:
     elif address in _SIX_TO_FOUR:
         hidden.append(packed[2:6])
     elif address in _TEREDO:
-        # The server's address, and the client's with every bit turned round.
+        # The address of the server, and that of the client with inverted bits.
         hidden += [packed[4:8], bytes(byte ^ 0xFF for byte in packed[12:])]
     if packed[8:12] in _ISATAP:
         hidden.append(packed[12:])
@@ -87,5 +86,5 @@ def forms_of(address: IPAddress) -> tuple[IPAddress, ...]:
 
 
 def is_near(address: IPAddress) -> bool:
-    """Whether `address`, or an IPv4 address hidden in it, is near."""
+    """Whether `address`, or an IPv4 address embedded in it, is near."""
     return any(form in network for form in forms_of(address) for network in NEAR)

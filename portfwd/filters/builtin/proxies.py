@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.filters.builtin.test_socks5,tests.filters.builtin.test_http_connect -*-
 """
-What filters have in common by which the forwarder is a proxy, `socks5` and `http-connect`: their clause.
+The common clause of the proxy filters `socks5` and `http-connect`.
 
-Clients name their destination, so the rule's own target is never dialled; who may use the proxy, where they
-may go and how long they may take to say so is asked in the same words. It refuses to know a protocol.
+Clients name their destination, so the target of the rule is never dialled. Both filters have the same options
+for users, permitted destinations and time limits.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from portfwd.filters.builtin.users import Users, read_users
 from portfwd.filters.options import Network, duration, file_of, networks, option
 from portfwd.values import TO_UPSTREAM
 
-#: Seconds for all that a client says before the dial: one message of HTTP or three of SOCKS, of one that
-#: may be far away, over a line that loses some of it.
+#: Default seconds for the messages of a client before the dial: one of HTTP or three of SOCKS, over a long
+#: and lossy line.
 TIMEOUT: Final = 10.0
 
 
@@ -50,8 +50,8 @@ def make_proxy(
     """
     Make the factory of one clause.
 
-    :param serve: makes the filter that serves one client.
-    :param max_hold: most bytes of what a client says before the dial.
+    :param serve: makes the filter of one client.
+    :param max_hold: most bytes of a client before the dial.
     """
     destinations = Destinations(options.allow, options.deny)
     return Factory(

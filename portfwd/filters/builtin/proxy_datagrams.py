@@ -1,13 +1,13 @@
 # -*- test-case-name: tests.filters.builtin.test_proxy_datagrams -*-
 """
-`proxy-in` and `proxy-out` for datagrams: a header of version 2 in each of them, or in the first one.
+`proxy-in` and `proxy-out` for datagrams, with a header of version 2 in each datagram or in the first one.
 
-Section 2.2 of the PROXY specification has a kind of transport for datagrams (``DGRAM``), but does not say
-which of them have a header. Senders differ: nginx and this one have it in each, so that nothing hangs on the
-first one arriving; frp and others in the first one only. `proxy-in` takes both: the first datagram must have
-a header, later ones may. What does not begin with the header's signature is then passed on as it is. Answers
-have no header. A first datagram without a header, or a header that is wrong, costs the datagram: it may be
-forged or cut, and the association is not to suffer for it. Version 1 is text for connections, and is refused.
+Section 2.2 of the PROXY specification has a transport for datagrams (``DGRAM``), but does not say which
+datagrams have a header. nginx and portfwd send it in each, so a lost datagram does not matter; frp and others
+send it only in the first. `proxy-in` accepts both: the first datagram must have a header, later ones may. A
+later datagram that does not begin with the signature is passed unchanged. Answers have no header. A first
+datagram without a header, or one with an invalid header, is dropped; the association continues, because such
+a datagram may be forged. Version 1 is only for connections and is refused.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from portfwd.wire.proxy_v2 import SIGNATURE, build_v2, read_v2
 
 class DatagramProxyIn(Filter):
     """
-    Takes the header off each datagram of a client that is trusted.
+    Removes the header from each datagram of a trusted peer.
 
-    The first good one says who the client is; the dial waits for it.
+    The first valid header announces the client. The dial waits for it.
     """
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class DatagramProxyIn(Filter):
         return (Announce(header.source, header.destination, header.tlvs), Route(), rest)
 
     def _drop(self, why: str) -> Verdict:
-        """Drop a datagram; the log is told of an association's first one."""
+        """Drop a datagram. Log the first one of an association."""
         if not self._told and self._connection is not None:
             self._told = True
             self._connection.log.warn(
@@ -69,12 +69,12 @@ class DatagramProxyIn(Filter):
 
 
 class DatagramProxyOut(Filter):
-    """Puts a header before each datagram of a client, or before the first one."""
+    """Adds a header to each datagram of a client, or to the first one."""
 
     def __init__(self, version: int, *, first_only: bool = False) -> None:
         """
-        :param version: of the header; only 2 has one for datagrams.
-        :param first_only: later datagrams have none.
+        :param version: version of the header; it must be 2.
+        :param first_only: whether only the first datagram gets a header.
         """
         self._version = version
         self._first_only = first_only
@@ -101,7 +101,7 @@ class DatagramProxyOut(Filter):
 
 
 def _header(connection: Connection) -> bytes:
-    """That of every datagram of `connection`."""
+    """The header for datagrams of `connection`."""
     source, destination = connection.source, connection.destination
     if inet_pair(source, destination) is None:
         return build_v2(Header(local=True))

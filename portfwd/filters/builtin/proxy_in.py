@@ -1,17 +1,16 @@
 # -*- test-case-name: tests.filters.builtin.test_proxy_in -*-
 """
-``filter proxy-in trust=10.0.0.0/8``: a load balancer before us says whose connection it is.
+``filter proxy-in trust=10.0.0.0/8``: reads the client's address from the PROXY header of a load balancer.
 
-The connection begins with a PROXY header of version 1 or 2
-(`portfwd.wire.proxy`); the dial waits for it. Access lists, limits, logs and the
-filters behind this one then see the client that it names. A header that says nothing of use (``LOCAL``,
-``UNKNOWN``, a family that we do not have) leaves the addresses as they are.
+A connection begins with a PROXY header of version 1 or 2 (`portfwd.wire.proxy`); the dial waits for it.
+Access lists, limits, logs and the filters behind this one then use the client in the header. A header without
+usable addresses (``LOCAL``, ``UNKNOWN``, an unknown family) changes nothing.
 
-Only peers in ``trust`` are asked for a header, and they must send one. It is
-never looked for in what others send: with ``untrusted=close`` they are refused, with
-``untrusted=pass`` their bytes are untouched, and a header in them is the upstream's to judge. Whoever
-may open the file of a unix socket is trusted, as access lists do. It stands before all other filters. With
-datagrams, each has a header of version 2, or the first one has (`portfwd.filters.builtin.proxy_datagrams`).
+Only peers in ``trust`` may send a header, and they must. Bytes of other peers are never parsed as a header:
+with ``untrusted=close`` they are refused, with ``untrusted=pass`` their bytes pass unchanged. Clients of unix
+sockets are trusted, because the permissions of the file decide, as for access lists. This filter must come
+before all others. Datagrams each have a header of version 2, or only the first one
+(`portfwd.filters.builtin.proxy_datagrams`).
 """
 
 from __future__ import annotations
@@ -43,13 +42,13 @@ from portfwd.wire import Need, WireError
 from portfwd.wire.proxy import read_header
 from portfwd.wire.proxy_header import MAX_HEADER
 
-#: PROXY section 2: receivers should wait for a header "with a minimum timeout of 3 seconds", which is what it
-#: takes to send a lost segment again.
+#: PROXY section 2: receivers should wait for a header "with a minimum timeout of 3 seconds", the time to
+#: repeat a lost segment.
 MIN_TIMEOUT: Final = 3.0
 
 
 class ProxyIn(Filter):
-    """Reads the header of one connection whose peer is trusted."""
+    """Reads the header of one connection of a trusted peer."""
 
     def received(self, direction: Direction, data: bytes) -> Verdict:
         """See `IFilter`."""
@@ -66,7 +65,7 @@ class ProxyIn(Filter):
         return [Announce(header.source, header.destination, header.tlvs), rest, DONE]
 
     def ended(self, direction: Direction, held: bytes) -> Verdict:
-        """See `IFilter`: nothing of a header that is not complete goes on."""
+        """See `IFilter`: an incomplete header is not passed."""
         return Close("the connection ended before its PROXY header did")
 
 
@@ -82,7 +81,7 @@ class Refusal(Filter):
 
 
 def trusts(trust: Sequence[Network], connection: Connection) -> bool:
-    """Whether the peer of `connection` may say whose connection it is."""
+    """Whether the peer of `connection` may send a header."""
     peer = connection.client
     if isinstance(peer, InetAddress):
         address = ipaddress.ip_address(unmapped(peer.host.partition("%")[0]))

@@ -1,20 +1,18 @@
 # -*- test-case-name: tests.filters.builtin.test_proxy_out -*-
 """
-``filter proxy-out version=2``: tells the upstream whose connection this is.
+``filter proxy-out version=2``: sends the client's address to the upstream in a PROXY header.
 
-A PROXY header is the first thing that the upstream gets, in one write, as soon as it is connected. To a
-``tls:`` target it goes before the TLS handshake, where HAProxy and nginx send and expect it; with
-``inside=on`` it is the first thing inside of TLS. It has the client's address, or that which `proxy-in` was
-told, and where that client connected to. For a client without an IP address it is one that says nothing
-(``UNKNOWN``, ``LOCAL``).
+The header is written first, in one write, as soon as the upstream is connected. For a ``tls:`` target it is
+sent before the TLS handshake, as HAProxy and nginx do; with ``inside=on`` it is sent inside of TLS. It has
+the address of the client, or the one from `proxy-in`, and the address to which that client has connected. For
+a client without an IP address the header has none (``UNKNOWN``, ``LOCAL``).
 
-Version 2 may add TLVs: ``tlv=authority,alpn,unique-id,ssl,crc32c``; one that there is nothing to say of
-is left out. A unique id that came with a header is sent on.
+Version 2 can have TLVs: ``tlv=authority,alpn,unique-id,ssl,crc32c``. TLVs without a value are left out. A
+unique id from a received header is sent on.
 
-The upstream has to expect the header, and to trust us. It stands behind all
-filters that route; bytes that come to it before the upstream is connected end the session,
-because the header would not be the first. Of datagrams, each
-gets a header of version 2, without TLVs, or with ``datagrams=first`` the first one does
+The upstream must expect the header and trust this host. The filter must come after all filters that route; if
+bytes reach it before the upstream is connected, the session ends, because the header would not be first. Each
+datagram gets a header of version 2 without TLVs; with ``datagrams=first`` only the first one does
 (`portfwd.filters.builtin.proxy_datagrams`).
 """
 
@@ -59,7 +57,7 @@ from portfwd.wire.proxy_tlvs import (
 from portfwd.wire.proxy_v1 import build_v1
 from portfwd.wire.proxy_v2 import build_v2
 
-#: What ``tlv=`` may name.
+#: The values of ``tlv=``.
 TLVS: Final = ("authority", "alpn", "unique-id", "ssl", "crc32c")
 
 
@@ -69,8 +67,8 @@ class ProxyOut(Filter):
     def __init__(self, version: int, tlvs: Collection[str] = (), *, inside: bool = False) -> None:
         """
         :param version: 1 or 2.
-        :param tlvs: of `TLVS`.
-        :param inside: the header goes inside of TLS.
+        :param tlvs: names from `TLVS`.
+        :param inside: whether to send the header inside of TLS.
         """
         self._inside = inside
         self._version = version
@@ -83,7 +81,7 @@ class ProxyOut(Filter):
         return None
 
     def received(self, direction: Direction, data: bytes) -> Verdict:
-        """See `IFilter`: `connected` comes first, and is all there is to do."""
+        """See `IFilter`: `connected` is called first and does everything."""
         return Close("proxy-out has to stand behind the filters that route", abort=True)
 
     def connected(self, upstream: Address | None) -> Verdict:
@@ -104,8 +102,8 @@ class ProxyOut(Filter):
             return build_v1(source, destination)
         tlvs = tuple(tlv for name in self._tlvs for tlv in _tlv(name, connection))
         if inet_pair(source, destination) is None:
-            # HAProxy says the same for clients of a unix socket, and as a receiver refuses every other header
-            # for them; the upstream then takes our own address, as it does without a header.
+            # HAProxy sends the same for clients of a unix socket, and refuses any other header for them as a
+            # receiver. The upstream then uses the address of this host, as without a header.
             header = Header(tlvs=tlvs, local=True)
         else:
             header = Header(source, destination, tlvs)
@@ -113,7 +111,7 @@ class ProxyOut(Filter):
 
 
 def _tlv(name: str, connection: Connection) -> tuple[tuple[int, bytes], ...]:
-    """The TLV called `name`, or none."""
+    """The TLV with the name `name`, or None."""
     kind, value = 0, b""
     tls = connection.tls
     if name == "authority":
@@ -139,9 +137,9 @@ def _tlv(name: str, connection: Connection) -> tuple[tuple[int, bytes], ...]:
 
 def _unique_id(connection: Connection) -> bytes:
     """
-    That of the header that came, else one of our own.
+    The unique id of the received header, else a new one.
 
-    Ours is unique as long as no client has the same port for the same session number of two processes.
+    A new one is unique unless a client has the same port for the same session number of two processes.
     """
     announced = connection.tags.get(PROXY_TLVS, ())
     if isinstance(announced, tuple):
@@ -175,7 +173,7 @@ class ProxyOutOptions:
     )
 
     def __attrs_post_init__(self) -> None:
-        """Refuse TLVs that do not exist, or do not fit the version."""
+        """Refuse TLVs that are unknown or do not fit the version."""
         for name in self.tlv:
             if name not in TLVS:
                 raise OptionError("tlv", f"there is no TLV '{printable(name)}': tlv= takes {', '.join(TLVS)}")

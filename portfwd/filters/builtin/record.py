@@ -1,18 +1,18 @@
 # -*- test-case-name: tests.filters.builtin.test_record -*-
 """
-``filter record``: keeps sessions in a file, with the times, to be looked at or played again.
+``filter record``: records sessions with times in a file, for inspection or replay.
 
 ::
 
     filter record file=/var/lib/portfwd/web.record limit=64MiB
 
-The file's form is `portfwd.logs.recording`'s: a line of JSON for each chunk, with the time, the session
-and the direction. The relay writes it, and takes the time when it gets the copy: a filter has no
-clock. ``portfwd replay`` plays a side of a session again.
+The format of the file is that of `portfwd.logs.recording`: a line of JSON for each chunk with the time, the
+session and the direction. The relay writes the file and adds the time, because a filter has no clock.
+``portfwd replay`` replays one side of a session.
 
-This filter keeps bytes of users, passwords among them. The file is made readable for its owner and group
-only, and grows to ``limit`` at most; what does not fit, or comes faster than the disk takes it, is
-missing from the file and the file says so. The connection is never slower for it.
+This filter stores bytes of users, which may include passwords. The file is readable for its owner and group
+only, and grows to ``limit`` at most. Bytes that do not fit, or that the disk is too slow for, are missing;
+the file has a note about them. The connection is not slowed down.
 """
 
 from __future__ import annotations
@@ -38,8 +38,7 @@ from portfwd.filters.builtin.direction_option import HELP, direction, directions
 from portfwd.filters.options import OptionError, file_path, option, size
 from portfwd.values import Address, Direction
 
-#: Bytes that the file may reach unless said otherwise: nobody notices them on a disk, and
-#: they are more than anybody reads.
+#: Default of ``limit=``: small for a disk, and more than a person reads.
 LIMIT: Final = 64 * 1024 * 1024
 
 
@@ -66,7 +65,7 @@ class Record(Filter):
 
 
 def _notes(connection: Connection, directions: frozenset[Direction]) -> tuple[tuple[str, str], ...]:
-    """What is known of a connection before its first byte, and which directions are recorded if not both."""
+    """The texts about a connection at its start, and the recorded direction if it is only one."""
 
     def text(address: Address | None) -> str:
         return "" if address is None else str(address)
@@ -90,7 +89,7 @@ class RecordOptions:
     direction: str = option(direction(), default="both", help=HELP)
 
     def __attrs_post_init__(self) -> None:
-        """Refuse to record nothing."""
+        """Refuse a limit of 0."""
         if not self.limit:
             raise OptionError("limit", "limit=0 records nothing: delete the filter, or give it a size")
 

@@ -1,19 +1,18 @@
 # -*- test-case-name: tests.filters.builtin.test_replace -*-
 r"""
-``filter replace``: other bytes instead of those that match, across the borders of chunks.
+``filter replace``: replaces matching bytes, also across chunks.
 
 ::
 
     filter replace find=secret new=xxxxxx
     filter replace regex="Server: [^\r]{1,80}" new="Server: none" direction=to-client count=1
 
-Bytes that may be the beginning of a match wait for those behind them, ``wait`` at
-most: who sends a question and then waits for the answer must not wait for ever. So
-what matches across a pause of that length is not found. `portfwd.filters.builtin.matching`
-says what else a regular expression may not do.
+Bytes that may be the beginning of a match wait at most ``wait`` for the following bytes, because a client
+that waits for an answer sends no more. A match across a longer pause is not found.
+`portfwd.filters.builtin.matching` has the other limits of regular expressions.
 
-It knows no protocol: lengths that a protocol says before the bytes (HTTP's
-``Content-Length``) become wrong where ``new`` is not as long as what it stands for.
+The filter knows no protocols. Lengths in a protocol (such as HTTP's ``Content-Length``) become wrong if
+``new`` has another length than the match.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ from portfwd.filters.builtin.matching import MAX_MATCH, Found, Pieces, Scanner, 
 from portfwd.filters.options import OptionError, data, duration, number, option, regex, size
 from portfwd.values import Direction
 
-#: Seconds for which the beginning of a match waits for the rest: longer than the pieces of one
-#: write are apart in most networks, shorter than what people notice.
+#: Default of ``wait=``: seconds that the beginning of a match waits for the rest. Longer than the gaps within
+#: one write in most networks, and too short to be noticed.
 WAIT: Final = 0.1
 
 
@@ -40,8 +39,8 @@ class _DirectionState:
     """
     One direction of one connection.
 
-    :ivar left: how many may still be replaced; None: all.
-    :ivar fed: bytes came since the `Wake` was asked for.
+    :ivar left: number of further replacements; None for no limit.
+    :ivar fed: whether bytes have arrived since the last `Wake` was requested.
     """
 
     scanner: Scanner
@@ -64,10 +63,10 @@ class Replace(Filter):
         datagrams: bool = False,
     ) -> None:
         r"""
-        :param new: may name groups of a regular expression: ``\1``, ``\g<name>``.
-        :param count: how many are replaced in each direction; 0: all.
+        :param new: may contain groups of a regular expression: ``\1``, ``\g<name>``.
+        :param count: most replacements in each direction; 0 for no limit.
         :param wait: seconds.
-        :param datagrams: what is received is whole, and nothing goes on behind it.
+        :param datagrams: whether each chunk is a complete datagram.
         """
         self._search = search
         self._new = new
@@ -100,7 +99,7 @@ class Replace(Filter):
         )
 
     def _written(self, state: _DirectionState, pieces: Pieces) -> bytes:
-        """The pieces as they go on, as long as there may be replaced more."""
+        """The bytes of the pieces after replacement, within the limit of replacements."""
         written = []
         for piece in pieces:
             if not isinstance(piece, Found):
@@ -114,7 +113,7 @@ class Replace(Filter):
         return b"".join(written)
 
     def woken(self, token: object) -> Verdict:
-        """What was kept has waited long enough, unless something came behind it since."""
+        """Pass the kept bytes, unless more bytes have arrived since."""
         assert isinstance(token, Direction)
         state = self._states[token]
         state.is_awaited = False
@@ -168,9 +167,9 @@ class ReplaceOptions:
 
 def check_template(pattern: re.Pattern[bytes], template: bytes) -> None:
     """
-    See whether `template` can be filled in from matches of `pattern`.
+    Check whether `template` can be expanded with matches of `pattern`.
 
-    :raises ValueError: it names a group that is not there, or is no template.
+    :raises ValueError: it names a group that does not exist, or is not a template.
     """
     try:
         pattern.sub(template, b"")

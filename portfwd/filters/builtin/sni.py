@@ -1,16 +1,16 @@
 # -*- test-case-name: tests.filters.builtin.test_sni -*-
 """
-``filter sni``: the name in a TLS handshake chooses the target; TLS goes through untouched.
+``filter sni``: chooses the target by the server name in a TLS handshake. TLS passes unchanged.
 
-Keys of the ``route`` lines are the server's name, and ``alpn:h2`` for each protocol that the client
-would speak. Without a line that matches, the rule's own target is dialled. What is not TLS, or asks for no
-name and for no protocol with a line, is closed; ``otherwise=pass`` sends it to the rule's own
-target. A client that says nothing is closed in any case.
+The keys of the ``route`` lines are the server name, and ``alpn:h2`` for each protocol that the client offers.
+If no line matches, the target of the rule is dialled. Connections without TLS, or without a name and without
+a protocol that has a line, are closed; with ``otherwise=pass`` they are sent to the target of the rule. A
+client that sends nothing is always closed.
 
-On a ``tls:`` listener the handshake is over before any filter is asked. There the name that the client asked
-for and the protocol that was agreed on choose, and nothing is held.
+At a ``tls:`` listener the handshake is complete before filters are called. The keys are then the requested
+name and the negotiated protocol, and no bytes are held.
 
-The name is what the client claims: it chooses a target, and admits nobody.
+The name is chosen by the client. It selects a target and is not an authorisation.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from portfwd.values import Direction, printable
 from portfwd.wire import Need, WireError
 from portfwd.wire.client_hello import MAX_HELLO, ClientHello, read_client_hello
 
-#: Where the name is left for other filters, in `Connection.tags`.
+#: Key of the name in `Connection.tags`, for other filters.
 SERVER_NAME: Final = "server-name"
 
 _ALPN: Final = "alpn:"
-#: A fatal alert ``unrecognized_name`` (RFC 6066 section 3), so that clients can say what is wrong.
+#: A fatal alert ``unrecognized_name`` (RFC 6066 section 3), so clients can report the cause.
 UNRECOGNIZED_NAME: Final = b"\x15\x03\x03\x00\x02\x02\x70"
 
 
@@ -50,12 +50,12 @@ class ServerName(NameRouter):
     _refusal = UNRECOGNIZED_NAME
 
     def opened(self, connection: Connection) -> Verdict:
-        """See `IFilter`: behind a ``tls:`` listener there is nothing to wait for."""
+        """See `IFilter`: at a ``tls:`` listener the name is known already."""
         super().opened(connection)
         tls = connection.tls
         if tls is None:
             return None
-        # An alert would be bytes for the client inside of TLS.
+        # An alert would be data inside of TLS.
         self._refusal = b""
         return self._decide(ClientHello(tls.server_name, (tls.alpn.encode(),) if tls.alpn else ()))
 
@@ -86,7 +86,7 @@ class ServerName(NameRouter):
 
 def check_pattern(pattern: str) -> str:
     """
-    Read a pattern of a name, or ``alpn:`` and one of a protocol.
+    Normalise a pattern of a name, or ``alpn:`` with a pattern of a protocol.
 
     :raises ValueError: nothing can match it.
     """

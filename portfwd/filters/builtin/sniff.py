@@ -1,13 +1,13 @@
 # -*- test-case-name: tests.filters.builtin.test_sniff -*-
 """
-``filter sniff``: the protocol that a client begins to speak chooses the target.
+``filter sniff``: chooses the target by the protocol of the client's first bytes.
 
-Keys of the ``route`` lines are the names in `portfwd.wire.protocols`: ``ssh``, ``tls``, ``http``, ``socks4``,
-``socks5``, ``rdp``, ``postgresql``, ``mqtt``; and ``unknown`` for all others. Without a line that
-matches, the rule's own target is dialled.
+The keys of the ``route`` lines are the names in `portfwd.wire.protocols`: ``ssh``, ``tls``, ``http``,
+``socks4``, ``socks5``, ``rdp``, ``postgresql``, ``mqtt``; and ``unknown`` for all others. If no line matches,
+the target of the rule is dialled.
 
-So is it for a client that says nothing in time or ends: it waits for a server
-that speaks first. Such clients wait for ``timeout`` in any case, so make it short.
+The target of the rule is also dialled for a client that sends nothing in time or ends, because in its
+protocol the server may speak first. Such clients always wait for ``timeout``, so make it short.
 """
 
 from __future__ import annotations
@@ -38,20 +38,21 @@ class Sniff(Filter):
         """See `IFilter`."""
         answer = recognise(data)
         if isinstance(answer, Need):
-            # Not the number: who sends less than that and waits for an answer is decided sooner.
+            # Without the number of bytes: a client that sends fewer and waits for an answer is decided
+            # sooner.
             return NEED_MORE
         return self._routes.decide((answer or UNKNOWN,))
 
     def ended(self, direction: Direction, held: bytes) -> Verdict:
-        """See `IFilter`: what began like a protocol and ended there is unknown, silence is neither."""
+        """See `IFilter`: an incomplete protocol is unknown; silence is not."""
         return self._routes.decide((UNKNOWN,)) if held else DONE
 
 
 def check_pattern(pattern: str) -> str:
     """
-    Read a pattern of protocols.
+    Normalise a pattern of protocols.
 
-    :raises ValueError: none of them matches it.
+    :raises ValueError: no protocol matches it.
     """
     known = (*NAMES, UNKNOWN)
     if not fnmatch.filter(known, pattern.lower()):
@@ -74,7 +75,7 @@ def make_factory(options: SniffOptions, clauses: Sequence[RouteClause]) -> Facto
     """
     Make the factory of one clause.
 
-    :raises ValueError: a route pattern is none of a protocol.
+    :raises ValueError: a route pattern matches no protocol.
     """
     routes = Routes(clauses, check_pattern)
     return Factory(

@@ -1,14 +1,14 @@
 # -*- test-case-name: tests.filters.builtin.test_socks5 -*-
 """
-``filter socks5``: clients say where they want to go (RFC 1928), with a password where ``users`` is a file.
+``filter socks5``: a SOCKS 5 proxy (RFC 1928), with passwords if ``users`` is a file.
 
-CONNECT only; the rule's own target is never dialled. The answer comes when the dial has succeeded or failed,
-with the code that says how. Names are resolved here. ``allow`` and ``deny`` are networks of destinations
-(`portfwd.filters.builtin.destinations`): without ``allow``, near addresses
-(`portfwd.filters.builtin.near`) are refused.
+It supports CONNECT only. The target of the rule is never dialled. The filter replies after the dial with the
+code of its result. portfwd resolves the names. ``allow`` and ``deny`` are networks of destinations
+(`portfwd.filters.builtin.destinations`). Without ``allow``, near addresses (`portfwd.filters.builtin.near`)
+are refused.
 
-Passwords go over the wire as they are: put TLS around them, or keep them in networks you trust. It refuses
-BIND, UDP ASSOCIATE and SOCKS 4.
+Passwords are sent without encryption; use TLS or a trusted network. BIND, UDP ASSOCIATE and SOCKS 4 are
+refused.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ from portfwd.wire.socks5 import (
     read_request,
 )
 
-#: RFC 1928 has no code for a name without an address, nor for silence: servers say host unreachable.
+#: RFC 1928 has no codes for a name without an address and for a timeout; servers use host unreachable.
 _CODES: Final[dict[type[DialError], ReplyCode]] = {
     ConnectRefused: ReplyCode.CONNECTION_REFUSED,
     ConnectTimedOut: ReplyCode.HOST_UNREACHABLE,
@@ -63,7 +63,7 @@ _CODES: Final[dict[type[DialError], ReplyCode]] = {
 
 
 class _Step(enum.Enum):
-    """What the client has to send next."""
+    """The next message of the client."""
 
     GREETING = "greeting"
     PASSWORD = "password"  # noqa: S105 - it is the name of a step
@@ -76,7 +76,7 @@ _READERS: Final[dict[_Step, Any]] = {
     _Step.PASSWORD: read_credentials,
     _Step.REQUEST: read_request,
 }
-#: What a client is told whose message cannot be read.
+#: The reply to a message that is not well-formed.
 _REFUSALS: Final = {
     _Step.GREETING: b"",
     _Step.PASSWORD: build_password_status(accepted=False),
@@ -88,12 +88,12 @@ class Socks5(Filter):
     """Serves one client."""
 
     def __init__(self, destinations: Destinations, users: Users | None, connection: Connection) -> None:
-        """Serve `users`; None: anybody."""
+        """:param users: the admitted users; None for all clients."""
         self._permission = Permission(destinations)
         self._users = users
         self._connection = connection
         self._step = _Step.GREETING
-        #: What the client sent behind its password, while that is being checked.
+        #: Bytes that the client has sent after its password, while that is being checked.
         self._rest = b""
 
     def received(self, direction: Direction, data: bytes) -> Verdict:
@@ -139,12 +139,12 @@ class Socks5(Filter):
         return [Reply(build_password_status(accepted=True)), *self._read(data)]
 
     def failed(self, error: BaseException) -> Verdict:
-        """See `IFailing`: a password that could not be checked is a wrong one."""
+        """See `IFailing`: a password that could not be checked is refused."""
         self._connection.log.warn("a password could not be checked: {error}", error=repr(error))
         return self.resumed(False)
 
     def _take(self, message: frozenset[int] | SocksRequest) -> Verdict:
-        """Answer one message, and go on to the next."""
+        """Handle one message and continue with the next."""
         if isinstance(message, SocksRequest):
             if message.command != CONNECT:
                 return _refuse("a SOCKS command that is not CONNECT", ReplyCode.COMMAND_NOT_SUPPORTED)

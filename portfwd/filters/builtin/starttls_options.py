@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.filters.builtin.test_starttls_postgres -*-
-"""What the clauses of filters that speak STARTTLS may say, and the factories that they become."""
+"""The common options and factory of the STARTTLS filters."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class StartTLSOptions:
     client_key: str | None = option(file_path, default=None, help="originate: its private key.")
 
     def __attrs_post_init__(self) -> None:
-        """Refuse what the mode does not need."""
+        """Refuse options that the mode does not use."""
         if self.mode == "terminate" and self.cert is None:
             raise OptionError("mode", "terminate needs a certificate: write cert=FILE")
         for mode, names in (
@@ -77,9 +77,9 @@ class StartTLSOptions:
 
     def factory(self, make: Callable[[], Any]) -> Factory:
         """
-        The factory of one clause.
+        Make the factory of one clause.
 
-        :param make: a filter for a connection.
+        :param make: makes a filter for a connection.
         """
         asks = self.mode in ("originate", "ask")
 

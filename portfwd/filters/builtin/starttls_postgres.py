@@ -1,15 +1,15 @@
 # -*- test-case-name: tests.filters.builtin.test_starttls_postgres -*-
 """
-``filter starttls-postgres MODE``: TLS of PostgreSQL's protocol, which begins behind a request in plain bytes.
+``filter starttls-postgres MODE``: TLS of PostgreSQL's protocol, which begins after a request in plain text.
 
-A client that wants TLS sends ``SSLRequest``, 8 bytes, and waits for one byte: ``S`` (TLS follows) or ``N``
-(PostgreSQL's documentation, 55.2.10). What comes behind the request belongs to TLS, also if it comes with the
-request, so nobody can put plain bytes before the encrypted ones (CVE-2021-23222). A request for GSSAPI
-encryption is declined.
+A client that wants TLS sends the 8 bytes of ``SSLRequest`` and waits for one byte: ``S`` (TLS follows) or
+``N`` (PostgreSQL's documentation, 55.2.10). Bytes after the request belong to TLS, also if they arrive
+together with it, so an attacker cannot insert plain bytes before the encrypted ones (CVE-2021-23222). A
+request for GSSAPI encryption is declined.
 
-``terminate`` ends TLS with clients here, ``originate`` begins it with the upstream; a rule may have a
-clause for each. ``answer`` agrees to TLS and passes it, so that `sni` behind it can choose the upstream,
-and ``ask`` behind that asks the upstream for TLS before the client's first message.
+``terminate`` terminates TLS of clients, ``originate`` begins it with the upstream; a rule may have a clause
+for each. ``answer`` accepts TLS and passes it on, so `sni` behind it can choose the upstream, and ``ask``
+behind that requests TLS from the upstream before the client's first message.
 """
 
 from __future__ import annotations
@@ -36,14 +36,15 @@ from portfwd.filters.builtin.starttls_options import StartTLSOptions
 from portfwd.filters.builtin.starttls_upstream import AskingUpstream
 from portfwd.values import TO_CLIENT, Direction, Side
 
-#: The requests that may come before a startup message: their length and code.
+#: The requests before a startup message: their lengths and codes.
 SSL_REQUEST: Final = pack("!II", 8, 80877103)
 GSS_REQUEST: Final = pack("!II", 8, 80877104)
 
-#: The code of a request to cancel a query, behind its length: 16, or more since PostgreSQL 18.
+#: The code of a request to cancel a query, after its length, which is 16, or more since PostgreSQL 18.
 CANCEL: Final = pack("!I", 80877102)
 
-#: A record of TLS: the client begins without a request (PostgreSQL 17, ``sslnegotiation=direct``).
+#: The first byte of a TLS record, from a client that sends no request (PostgreSQL 17,
+#: ``sslnegotiation=direct``).
 _HANDSHAKE: Final = b"\x16"
 
 
@@ -54,10 +55,10 @@ def refusal(text: str) -> bytes:
 
 
 class Answering(Filter):
-    """Answers a client's requests; TLS ends here, or is passed."""
+    """Answers the requests of a client. Terminates TLS, or passes it on."""
 
     def __init__(self, *, terminates: bool, requires: bool) -> None:
-        """:param requires: a client without TLS is refused."""
+        """:param requires: whether to refuse clients without TLS."""
         self._terminates = terminates
         self._requires = requires
 
@@ -73,7 +74,7 @@ class Answering(Filter):
         if request == GSS_REQUEST:
             return [Reply(b"N"), Again(rest)]
         if self._terminates and request[4:] == CANCEL:
-            return DONE  # libpq before 17 sends it in plain, and PostgreSQL takes it so where TLS is required
+            return DONE  # libpq before 17 sends it without TLS, which PostgreSQL always accepts
         if request != SSL_REQUEST:
             return Close("no TLS", reply=refusal("this server wants TLS")) if self._requires else DONE
         begin = StartTLS(Side.CLIENT, rest=rest) if self._terminates else Forward(rest)
@@ -81,7 +82,7 @@ class Answering(Filter):
 
 
 class Asking(AskingUpstream):
-    """Asks the upstream for TLS; declines what a client asks for."""
+    """Requests TLS from the upstream, and declines requests of the client."""
 
     request = SSL_REQUEST
     refusal = refusal("the server behind this one has no TLS")

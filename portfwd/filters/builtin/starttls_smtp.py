@@ -1,13 +1,14 @@
 # -*- test-case-name: tests.filters.builtin.test_starttls_smtp -*-
 """
-``filter starttls-smtp MODE``: TLS of SMTP, which begins behind the command ``STARTTLS`` (RFC 3207).
+``filter starttls-smtp MODE``: TLS of SMTP, which begins after the command ``STARTTLS`` (RFC 3207).
 
-What comes behind the command belongs to TLS, also if it comes with the command, so nobody can put commands
-before the encrypted ones (CVE-2011-0411). The modes are those of `portfwd.filters.builtin.starttls_postgres`.
+Bytes after the command belong to TLS, also if they arrive together with it, so an attacker cannot insert
+commands before the encrypted ones (CVE-2011-0411). The modes are those of
+`portfwd.filters.builtin.starttls_postgres`.
 
-With ``terminate`` the extension ``STARTTLS`` is put into the upstream's answer to ``EHLO``, and taken out
-of it once TLS has begun. With ``answer`` greeting and ``EHLO`` are answered here, since the upstream is not
-known yet.
+With ``terminate`` the filter adds the extension ``STARTTLS`` to the upstream's reply to ``EHLO``, and removes
+it after TLS has begun. With ``answer`` the filter sends the greeting and the reply to ``EHLO``, because the
+upstream is not known yet.
 """
 
 from __future__ import annotations
@@ -41,12 +42,12 @@ _NAME: Final = b"portfwd"
 
 
 class TerminatingMail(Filter):
-    """Ends a client's TLS; its commands go on in plain."""
+    """Terminates TLS of a client and forwards its commands without encryption."""
 
     def __init__(self, *, requires: bool) -> None:
-        """:param requires: mail without TLS is refused."""
+        """:param requires: whether to refuse mail without TLS."""
         self._requires = requires
-        self._due = [b""]  # commands whose replies have not come; the greeting is none's
+        self._due = [b""]  # commands without a reply yet; the greeting belongs to none
         self._secure = self._over = False
 
     def received(self, direction: Direction, data: bytes) -> Verdict:
@@ -89,7 +90,7 @@ class TerminatingMail(Filter):
 
 
 class AnsweringMail(Filter):
-    """Speaks with a client until it begins TLS, which is passed."""
+    """Answers a client until it begins TLS, which is passed on."""
 
     def opened(self, connection: Connection) -> Verdict:
         """See `IFilter`."""
@@ -114,7 +115,7 @@ class AnsweringMail(Filter):
 
 
 class AskingMail(AskingUpstream):
-    """Asks the upstream for TLS behind its greeting."""
+    """Requests TLS from the upstream after its greeting."""
 
     refusal = b"421 4.7.0 the server behind this one has no TLS\r\n"
 

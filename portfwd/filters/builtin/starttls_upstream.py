@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.filters.builtin.test_starttls_postgres -*-
-"""Asking an upstream for TLS, in whatever protocol; what clients send meanwhile waits."""
+"""Requests TLS from an upstream, for any protocol. Bytes of the client wait meanwhile."""
 
 from __future__ import annotations
 
@@ -8,26 +8,28 @@ from typing import ClassVar, Final
 from portfwd.filters.api import DONE, Close, Filter, Forward, Reply, StartTLS, Verdict, Wake
 from portfwd.values import TO_CLIENT, Address, Direction, Side
 
-#: Bytes of a client that wait until the upstream has agreed to TLS: a first message, whatever the protocol.
+#: Most bytes of a client that wait until the upstream accepts TLS: more than the first message of any
+#: protocol.
 MAX_WAITING: Final = 16 * 1024
 
-#: Seconds that an upstream gets to agree.
+#: Seconds that an upstream gets to accept.
 LIMIT: Final = 10.0
 
 
 class AskingUpstream(Filter):
     """
-    Asks the upstream for TLS before it gets anything of the client's. TLS begins here, or is the client's.
+    Requests TLS from the upstream before it gets bytes of the client. TLS begins here, or is that of the
+    client.
 
-    :cvar request: the first words to the upstream.
-    :cvar refusal: what the client is told if the upstream has no TLS.
+    :cvar request: the first bytes to the upstream.
+    :cvar refusal: the reply to the client if the upstream has no TLS.
     """
 
     request: ClassVar[bytes] = b""
     refusal: ClassVar[bytes] = b""
 
     def __init__(self, *, originates: bool) -> None:
-        """:param originates: TLS begins here."""
+        """:param originates: whether TLS begins here."""
         self._originates = originates
         self._waiting = b""
         self._agreed = False
@@ -43,12 +45,13 @@ class AskingUpstream(Filter):
         return self.answered(data) if direction is TO_CLIENT else self.wait(data)
 
     def answered(self, data: bytes) -> Verdict:
-        """The upstream has said this."""
+        """Handle bytes of the upstream."""
         raise NotImplementedError
 
     def wait(self, data: bytes) -> Verdict:
-        """Let bytes of the client wait."""
-        # They are kept here and not delayed: what is delayed goes out when the session closes, in plain.
+        """Keep bytes of the client."""
+        # They are kept here and not delayed: delayed bytes would be sent in plain text when the session
+        # closes.
         self._waiting += data
         return (
             b""
@@ -57,7 +60,7 @@ class AskingUpstream(Filter):
         )
 
     def agree(self, rest: bytes, greeting: bytes = b"") -> Verdict:
-        """TLS begins; `rest` came behind the upstream's consent, and `greeting` is for the client."""
+        """Begin TLS. `rest` has arrived after the upstream's acceptance; `greeting` is for the client."""
         self._agreed = True
         if self._originates:
             return [StartTLS(Side.UPSTREAM, rest=rest), Forward(greeting), Reply(self._waiting), DONE]
@@ -66,7 +69,7 @@ class AskingUpstream(Filter):
         return [Reply(self._waiting), DONE]
 
     def refuse(self) -> Verdict:
-        """The upstream has no TLS; a client in a handshake of its own could not read that."""
+        """The upstream has no TLS. A client in its own handshake cannot be told."""
         return [Forward(self.refusal if self._originates else b""), Close("the upstream has no TLS")]
 
     def ended(self, direction: Direction, held: bytes) -> Verdict:

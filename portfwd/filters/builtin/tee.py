@@ -1,18 +1,18 @@
 # -*- test-case-name: tests.filters.builtin.test_tee -*-
 """
-``filter tee``: hands a copy of the bytes to a shadow upstream, or to a file.
+``filter tee``: copies the bytes to a shadow upstream or to a file.
 
 ::
 
     filter tee to=10.0.0.7:8080 limit=1MiB
     filter tee file=/var/lib/portfwd/uploads.bin limit=1GiB
 
-A shadow is connected to when there is something to copy, once for each connection. What it answers
-is thrown away. ``limit`` bytes wait for it; one that is slower than that is reset, and what it misses is
-counted. Neither a shadow nor a file ever makes the connection slower, or ends it.
+A shadow is connected with the first bytes to copy, once for each connection. Its answers are dropped. At most
+``limit`` bytes wait for it; a slower shadow is reset, and the missed bytes are counted. Neither a shadow nor
+a file slows the connection down or ends it.
 
-A file gets the bytes of all connections as they come, with nothing between them; `record` is for
-those who must tell them apart. It grows to ``limit`` at most.
+A file gets the bytes of all connections in order of arrival, without separators; use `record` to distinguish
+them. It grows to ``limit`` at most.
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ from portfwd.filters.builtin.direction_option import HELP, direction, directions
 from portfwd.filters.options import OptionError, address, file_path, option, size
 from portfwd.values import Address, Direction
 
-#: Bytes that wait for a shadow, or that a file may reach, unless said otherwise: some reads of a
-#: busy connection.
+#: Default of ``limit=``: bytes that wait for a shadow, or size of a file. Some reads of a busy connection.
 LIMIT: Final = 4 * 1024 * 1024
 
 
@@ -60,7 +59,7 @@ class TeeOptions:
     direction: str = option(direction(), default="to-upstream", help=HELP)
 
     def __attrs_post_init__(self) -> None:
-        """Refuse anything but one sink with some room."""
+        """Refuse a clause without exactly one sink, and a limit of 0."""
         if (self.to is None) == (self.file is None):
             raise ValueError("say where the copy goes: either to=HOST:PORT or file=PATH")
         if not self.limit:

@@ -1,22 +1,20 @@
 # -*- test-case-name: tests.filters.builtin.test_users -*-
 """
-Names and hashed passwords of the users of a proxy, as a file has them.
+A file of the users of a proxy with hashed passwords.
 
-A line for each user, ``NAME:HASH``; blank lines and lines that begin with ``#`` are
-skipped. The hash is one of::
+Each line is ``NAME:HASH``. Blank lines and lines that begin with ``#`` are skipped. The hash is one of::
 
     pbkdf2-sha256$ROUNDS$SALT$KEY
     scrypt$N$R$P$SALT$KEY
 
 with salt and key in base64 (RFC 4648 section 4). `hash_password` makes the first kind.
 
-Checking a password is slow on purpose, so filters ask for it by `Connection.verify`: the
-relay runs the check in a thread, one at a time for each source, and delays the next one
-after a failure. The last good password of each user is remembered as a fast hash that is
-keyed with the slow one, so a client that returns costs nothing. A wrong password always
-costs the same, and so does a name that does not exist.
+Checking a password is slow on purpose, so filters use `Connection.verify`: the relay runs the check in a
+thread, one at a time for each source, and delays the next one after a failure. The last correct password of
+each user is cached as a fast hash that is keyed with the slow one, so a returning client costs little. A
+wrong password and an unknown name take the same time.
 
-It refuses passwords in the clear.
+Passwords in plain text are refused.
 """
 
 from __future__ import annotations
@@ -33,28 +31,28 @@ from attrs import frozen
 from portfwd.filters.api import Await, Connection
 from portfwd.values import printable
 
-#: Rounds that `hash_password` takes if not told otherwise: what OWASP's Password Storage Cheat Sheet gives
-#: for PBKDF2-HMAC-SHA256, about 200 ms of one thread.
+#: Default rounds of `hash_password`: the recommendation of OWASP's Password Storage Cheat Sheet for
+#: PBKDF2-HMAC-SHA256, about 200 ms of one thread.
 ROUNDS: Final = 600_000
-#: The most that is read, about half a second.
+#: Most rounds that are accepted, about half a second.
 MAX_ROUNDS: Final = 2_000_000
 #: Memory that scrypt may take, ``128 * N * R`` bytes: twice what RFC 7914 section 2 suggests (N=2^14, R=8).
 MAX_MEMORY: Final = 32 * 1024 * 1024
-#: As many lanes as the test vectors of RFC 7914 section 12 have; each costs as much as the first.
+#: Most lanes: those of the test vectors in RFC 7914 section 12. Each takes the same time.
 MAX_LANES: Final = 16
 #: RFC 8018 section 4.1: "It should be at least eight octets".
 MIN_SALT: Final = 8
-#: Users of one file: beyond it is not a file but a directory service.
+#: Most users of a file. For more, use a directory service.
 MAX_USERS: Final = 10_000
 
 
 @frozen
 class Secret:
     """
-    How one password was hashed.
+    A hashed password.
 
     :ivar cost: rounds of PBKDF2; or N, R and P of scrypt.
-    :ivar key: what has to come out. Not shown when this is printed, nor is `salt`.
+    :ivar key: the expected result. The repr contains neither this nor `salt`.
     """
 
     cost: tuple[int, ...]
@@ -62,12 +60,12 @@ class Secret:
     key: bytes
 
     def matches(self, password: bytes) -> bool:
-        """Hash `password` (slow) and compare."""
+        """Hash `password`, which is slow, and compare."""
         if len(self.cost) == 1:
             key = hashlib.pbkdf2_hmac("sha256", password, self.salt, self.cost[0], len(self.key))
         else:
             n, r, p = self.cost
-            # OpenSSL counts some memory besides; what we allow was checked when the line was read.
+            # OpenSSL counts additional memory. The limit was checked when the line was parsed.
             key = hashlib.scrypt(
                 password, salt=self.salt, n=n, r=r, p=p, dklen=len(self.key), maxmem=2 * MAX_MEMORY
             )
@@ -83,24 +81,20 @@ class Users:
     __slots__ = ("_decoy", "_remembered", "_secrets")
 
     def __init__(self, secrets: Mapping[bytes, Secret]) -> None:
-        """
-        Keep `secrets`.
-
-        :param secrets: at least one, by name.
-        """
+        """:param secrets: the hashed passwords by name; at least one."""
         self._secrets = dict(secrets)
         self._decoy = next(iter(self._secrets.values()))
         self._remembered: dict[bytes, bytes] = {}
 
     def remembers(self, name: bytes, password: bytes) -> bool:
-        """Whether this is the password with which `name` was last admitted; False does not mean wrong."""
+        """Whether `password` is the last one admitted for `name`. False does not mean that it is wrong."""
         secret, known = self._secrets.get(name), self._remembered.get(name)
         if secret is None or known is None:
             return False
         return hmac.compare_digest(known, hmac.digest(secret.key, password, "sha256"))
 
     def admits(self, name: bytes, password: bytes) -> bool:
-        """Whether `name` has this `password`, both as the client sent them: slow, for any thread."""
+        """Whether `password` is that of `name`, both as sent by the client. Slow; may run in any thread."""
         secret = self._secrets.get(name)
         if secret is None:
             self._decoy.matches(password)
@@ -113,7 +107,7 @@ class Users:
         return True
 
     def ask(self, connection: Connection, name: bytes, password: bytes) -> Await:
-        """The verdict that asks whether `name` has this `password`; its result is a bool."""
+        """The verdict that checks `password` for `name`. Its result is a bool."""
         return Await(
             connection.verify(
                 connection.source,
@@ -128,9 +122,9 @@ class Users:
 
 def read_users(text: str) -> Users:
     """
-    Read a file of users.
+    Parse a file of users.
 
-    :raises ValueError: names the line, and never shows what is behind its colon.
+    :raises ValueError: a line is invalid. The message names the line without the part after its colon.
     """
     secrets: dict[bytes, Secret] = {}
     for number, line in enumerate(text.splitlines(), 1):
@@ -190,7 +184,7 @@ def _read_base64(text: str) -> bytes:
 
 
 def wrong_name(name: str) -> str:
-    """What is wrong with `name` as the name of a user in the file; empty if nothing is."""
+    """The error of `name` as the name of a user; empty if it is valid."""
     if not name:
         return "the name is empty"
     if ":" in name:
@@ -206,8 +200,8 @@ def hash_password(name: str, password: str, salt: bytes, rounds: int = ROUNDS) -
     """
     Make a line of the file.
 
-    :param salt: random bytes, for each user others; 16 are usual.
-    :raises ValueError: `wrong_name` refuses the name, or the salt would not be read back.
+    :param salt: random bytes, different for each user; 16 are usual.
+    :raises ValueError: `wrong_name` refuses the name, or the salt is too short.
     """
     wrong = wrong_name(name)
     if wrong:
