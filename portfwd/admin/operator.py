@@ -65,7 +65,8 @@ class RuleView:
     :ivar file_rule: the name in the rules file, the same for all ports of a range.
     :ivar listen: the addresses that are bound.
     :ivar targets: as messages name them.
-    :ivar state: of its listener: ``accepting``, ``paused`` or ``closed``.
+    :ivar state: of its listener: ``accepting``, ``paused``, ``closed``, or ``draining`` while it is closed
+        and has sessions.
     :ivar sessions: those that are not closed, with those that began before a reload.
     :ivar total: how many there have been.
     :ivar filters: names, in order.

@@ -21,7 +21,7 @@ from portfwd.cli.reading import BAD_FILE, ReadRules, read_rules, tally
 from portfwd.errors import Severity
 from portfwd.kernel.platform import find_platform
 from portfwd.relay.plan import plan_relay
-from portfwd.rules.advice import advise
+from portfwd.rules.advice import advise, advise_of_end
 from portfwd.rules.diagnostics import format_problem, problem_to_json
 from portfwd.service.build.checks import plugin_problems
 from portfwd.service.build.factories import Factories
@@ -101,6 +101,7 @@ def _judge(read: ReadRules) -> Judged:
         )
     # Who reads the file may have told of the same target that is missing, with a hint.
     told = {(problem.location, problem.code) for problem in read.problems}
+    others = (*others, *map(advise_of_end, read.unended))
     new = (problem for problem in others if (problem.location, problem.code) not in told)
     return Judged(evolve(read, problems=in_order((*read.problems, *new), read.readable.files)), plans)
 
@@ -114,7 +115,7 @@ def _print(result: Judged, quiet: bool) -> None:
         return
     rules = "" if read.ruleset is None else counted(len(read.ruleset.rules), "rule")
     kinds = Counter(plan.kind for _, plan in result.plans)
-    rules += f" ({', '.join(f'{kinds[kind]} {kind}' for kind in sorted(kinds))})" if kinds else ""
+    rules += f" ({', '.join(f'{kind}: {kinds[kind]}' for kind in sorted(kinds))})" if kinds else ""
     print(f"{printable(read.path)}: {', '.join(part for part in (rules, tally(read.problems)) if part)}")
 
 

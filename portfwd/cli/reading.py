@@ -11,9 +11,9 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from attrs import frozen
+from attrs import field, frozen
 
-from portfwd.errors import Problem, RulesError, Severity
+from portfwd.errors import Location, Problem, RulesError, Severity
 from portfwd.rules.include import cannot_be_read
 from portfwd.rules.load import RefusedFile, load
 from portfwd.rules.model import Ruleset
@@ -35,12 +35,14 @@ class ReadRules:
     :ivar ruleset: None when there was an error.
     :ivar problems: errors and warnings, in the order of the file.
     :ivar readable: the rules that could be read, so that more can be said of them; None where none could.
+    :ivar unended: the last line of each file that ends without a newline.
     """
 
     path: str
     ruleset: Ruleset | None
     problems: tuple[Problem, ...]
     readable: Ruleset | None = None
+    unended: tuple[Location, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -53,6 +55,8 @@ class ReadRules:
 #: What names standard input on a command line, and in messages.
 STDIN: Final = "-"
 STDIN_NAME: Final = "<stdin>"
+#: Endings of files whose grammar has ends of its own.
+OTHER_FORMS: Final = (".toml", ".yaml", ".yml", ".json")
 
 
 @frozen
@@ -62,10 +66,12 @@ class CommandFiles(DiskFiles):
 
     :ivar named: the path on the command line.
     :ivar timeout: seconds for which a pipe is waited for.
+    :ivar unended: get the last line of each file of lines that ends without a newline.
     """
 
     named: str = STDIN_NAME
     timeout: float = READ_TIMEOUT
+    unended: list[Location] = field(factory=list)
 
     def read(self, path: str) -> str:
         """See `DiskFiles`."""
@@ -76,16 +82,25 @@ class CommandFiles(DiskFiles):
         with open_any(path, self.timeout) as file:
             return self.decode(path, file.read(self.max_size + 1))
 
+    def decode(self, path: str, data: bytes) -> str:
+        """See `DiskFiles`."""
+        text = super().decode(path, data)
+        if text and not text.endswith(("\n", "\r")) and not path.lower().endswith(OTHER_FORMS):
+            last = text[text.rfind("\n") + 1 :]
+            self.unended.append(Location(path, text.count("\n") + 1, len(last), 1, last))
+        return text
+
 
 def read_rules(path: str, *, allow_empty: bool = False) -> ReadRules:
     """Read a rules file, or standard input for ``-``, and its includes; no error of theirs is raised."""
     path = STDIN_NAME if path == STDIN else path
+    files = CommandFiles(named=path)
     try:
-        ruleset = load(path, CommandFiles(named=path), allow_empty=allow_empty)
+        ruleset = load(path, files, allow_empty=allow_empty)
     except RulesError as error:
         readable = error.readable if isinstance(error, RefusedFile) else None
-        return ReadRules(path, None, everything_wrong(error), readable)
-    return ReadRules(path, ruleset, ruleset.warnings, ruleset)
+        return ReadRules(path, None, everything_wrong(error), readable, tuple(files.unended))
+    return ReadRules(path, ruleset, ruleset.warnings, ruleset, tuple(files.unended))
 
 
 def tally(problems: Sequence[Problem]) -> str:

@@ -205,7 +205,9 @@ def _is_ipv6(text: str) -> bool:
 
 def _read_protocol(text: str, kind: Kind, prefixed: bool, start: int) -> Kind:
     if text not in {"tcp", "udp"}:
-        hint = f"write /{text.lower()}" if text.lower() in {"tcp", "udp"} else ""
+        hint = (
+            f"write /{text.lower()}" if text.lower() in {"tcp", "udp"} else "write /tcp or /udp, or neither"
+        )
         raise WordFault("bad-protocol", "a protocol is tcp or udp", hint, start, max(len(text), 1))
     said = Kind.UDP if text == "udp" else Kind.TCP
     if prefixed and said is not (Kind.TCP if kind is Kind.TLS else kind):
@@ -285,7 +287,7 @@ def read_ports(
         why = (
             "nothing can be reached at port 0" if role is Role.TARGET else "a range cannot begin with port 0"
         )
-        hint = "" if role is Role.TARGET else "port 0 alone means any free port"
+        hint = "write the port of the service" if role is Role.TARGET else "port 0 alone means any free port"
         raise WordFault("port-zero", why, hint, start, len(text))
     if last < first:
         raise WordFault("bad-range", "this range runs backwards", f"write {last}-{first}", start, len(text))
@@ -296,7 +298,8 @@ def _number(text: str, start: int) -> int:
     digits = text.lstrip("0")
     port = int(digits or "0") if len(digits) <= len(str(MAX_PORT)) else MAX_PORT + 1
     if port > MAX_PORT:
-        raise WordFault("bad-port", f"the last port is {MAX_PORT}", "", start, len(text))
+        hint = f"write a port from 1 to {MAX_PORT}"
+        raise WordFault("bad-port", f"the last port is {MAX_PORT}", hint, start, len(text))
     return port
 
 

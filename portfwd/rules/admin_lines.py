@@ -28,7 +28,7 @@ from portfwd.errors import Location
 from portfwd.rules import readers
 from portfwd.rules.addresses import Role, read_path, read_place
 from portfwd.rules.clauses import split_options
-from portfwd.rules.findings import shown, suggestion
+from portfwd.rules.findings import nearest, shown
 from portfwd.rules.model import NOWHERE, Directive, Kind, ListenOptions, ListenSpec, Ruleset
 from portfwd.rules.readers import ValueKind
 from portfwd.rules.reading import FileScope, Reading
@@ -186,9 +186,9 @@ def _read_option(
     key, value = item
     where = line.span(word.column, len(key))
     if key not in kinds:
-        findings.error(where, "unknown-option", f"unknown option {shown(key)}", suggestion(key, kinds))
+        findings.error(where, "unknown-option", f"unknown option {shown(key)}", nearest(key, kinds))
     elif key in values:
-        findings.error(where, "duplicate-option", f"{shown(key)} is given twice")
+        findings.error(where, "duplicate-option", f"{shown(key)} is given twice", "delete one of the two")
     else:
         try:
             values[key] = kinds[key].read(value.text)

@@ -13,6 +13,7 @@ endpoint-descriptors        a listener of Twisted's own, which closes clients it
 limit-without-effect        a ``bandwidth-per-source`` that no client can come up to, or has no address for,
                             and a ``bandwidth-per-connection`` that no connection can come up to
 no-directory                the directory of a target's unix socket does not exist
+no-final-newline            a file whose last line has no newline at its end, so that it may have been cut
 no-framing                  DNS between datagrams and a stream without ``framing=length16``
 no-zone                     a link-local address without the interface that it belongs to
 unverified                  a ``tls:`` target whose certificate is not checked
@@ -47,6 +48,16 @@ _DNS_PORTS = (53, 853)
 def advise(ruleset: Ruleset, is_directory: Callable[[str], bool]) -> tuple[Problem, ...]:
     """Collect the warnings, in the order of the rules. `is_directory` is `os.path.isdir` in the program."""
     return tuple(problem for rule in ruleset.rules for problem in _about(rule, is_directory))
+
+
+def advise_of_end(where: Location) -> Problem:
+    """Warn of a file that may have been cut while it was written: its last line has no newline."""
+    return _warning(
+        where,
+        "no-final-newline",
+        "the file ends within this line",
+        "if it was cut while it was written, write it again; otherwise put a newline at the end",
+    )
 
 
 def _about(rule: Rule, is_directory: Callable[[str], bool]) -> Iterator[Problem]:

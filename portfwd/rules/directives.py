@@ -15,7 +15,7 @@ from typing import Final
 from portfwd.rules import readers
 from portfwd.rules.admin_lines import read_admin, read_manhole, read_web
 from portfwd.rules.clauses import ReadLine
-from portfwd.rules.findings import shown, suggestion
+from portfwd.rules.findings import nearest, shown
 from portfwd.rules.model import AccessLogFormat
 from portfwd.rules.reading import FileScope, Reading
 from portfwd.rules.settings import read_settings
@@ -56,7 +56,7 @@ def read_log(reading: Reading, scope: FileScope, line: Line, words: list[Word]) 
         key, value = item
         where = line.span(word.column, len(key))
         if key in seen:
-            findings.error(where, "duplicate-option", f"{shown(key)} is given twice")
+            findings.error(where, "duplicate-option", f"{shown(key)} is given twice", "delete one of the two")
         elif key == "access":
             try:
                 log.access = _ACCESS.read(value.text)
@@ -77,9 +77,7 @@ def read_log(reading: Reading, scope: FileScope, line: Line, words: list[Word]) 
         elif key == "file":
             findings.error(where, "bad-value", "bad value for 'file': expected a file")
         else:
-            findings.error(
-                where, "unknown-option", f"unknown option {shown(key)}", suggestion(key, LOG_OPTIONS)
-            )
+            findings.error(where, "unknown-option", f"unknown option {shown(key)}", nearest(key, LOG_OPTIONS))
         seen.add(key)
     log.where = line.at(words[0])
 

@@ -19,6 +19,9 @@ from portfwd.rules.tokens import Line, Word, WordFault
 #: Most problems of each severity. More of them mean that it is not a rules file.
 MAX_PROBLEMS: Final = 1000
 
+#: Words that a hint lists: a line of them.
+MOST_LISTED: Final = 12
+
 
 class Findings:
     """A bounded number of problems of each severity."""
@@ -97,6 +100,19 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     spelling = word[:64].lower().replace("_", "-")
     near = difflib.get_close_matches(spelling, sorted(known), n=1, cutoff=0.6)
     return f"did you mean '{near[0]}'?" if near else ""
+
+
+def nearest(word: str, known: Iterable[str], listed: str = "") -> str:
+    """
+    What to do about an unknown `word`: the nearest of `known`, else where or which they are.
+
+    :param listed: the command that lists them, where they are too many for a line.
+    """
+    known = sorted(known)
+    near = suggestion(word, known)
+    if near or listed:
+        return near or f"'{listed}' lists them"
+    return f"there is {', '.join(known)}" if len(known) <= MOST_LISTED else ""
 
 
 def shown(text: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from portfwd.errors import Location
 from portfwd.rules.addresses import Role
-from portfwd.rules.findings import shown, suggestion
+from portfwd.rules.findings import nearest, shown
 from portfwd.rules.options import BY_NAME, LISTENER, RULE, TARGET, OptionSpec, Scope
 from portfwd.rules.reading import Reading
 from portfwd.rules.tokens import Line, Word, WordFault
@@ -72,7 +72,9 @@ def read_settings(
             _complain_about_key(reading, line.span(word.column, len(key)), key, table, side)
         elif option.name in settings:
             where = line.span(word.column, len(key))
-            reading.findings.error(where, "duplicate-option", f"{shown(key)} is given twice")
+            reading.findings.error(
+                where, "duplicate-option", f"{shown(key)} is given twice", "delete one of the two"
+            )
         else:
             try:
                 settings[option.name] = (_value(reading, option, value.text), line.at(word))
@@ -109,7 +111,7 @@ def _complain_about_key(
     if side is not None:
         elsewhere = (RULE if side is Role.LISTEN else LISTENER).get(key) or RULE.get(key)
     if elsewhere is None:
-        hint = ELSEWHERE.get(key.lower().replace("_", "-")) or suggestion(key, table)
+        hint = ELSEWHERE.get(key.lower().replace("_", "-")) or nearest(key, table, "portfwd options")
         reading.findings.error(where, "unknown-option", f"unknown option {shown(key)}", hint)
         return
     if elsewhere.scope is Scope.LISTENER:

@@ -24,7 +24,7 @@ class CheckTests(CommandTestCase):
     def test_good(self) -> None:
         """A good file is counted."""
         path = self.file(GOOD)
-        self.assertEqual(self.run_main("check", path), (0, f"{path}: 1 rule (1 splice)\n", ""))
+        self.assertEqual(self.run_main("check", path), (0, f"{path}: 1 rule (splice: 1)\n", ""))
 
     def test_bad(self) -> None:
         """Every problem of a bad file is printed with its place, a caret and the way out."""
@@ -43,6 +43,17 @@ class CheckTests(CommandTestCase):
         self.assertIn(f"{path}:2:7: error: '10.0.0.1/8' has bits set", out)
         self.assertEqual(out.splitlines()[-1], f"{path}: 2 errors")
 
+    def test_cut(self) -> None:
+        """A file that ends within a line may have been cut; other grammars have ends of their own."""
+        path = self.file(GOOD.rstrip("\n"))
+        code, out, _ = self.run_main("check", path)
+        self.assertEqual(code, 0)
+        self.assertIn(f"{path}:4:17: warning: the file ends within this line\n    ", out)
+        empty = self.file("")
+        self.assertNotIn("ends within", self.run_main("check", "--allow-empty", empty)[1])
+        toml = self.file('[[forwarding_rules]]\nbind_address = "0.0.0.0"', ".toml")
+        self.assertNotIn("ends within", self.run_main("check", toml)[1])
+
     def test_quiet(self) -> None:
         """``-q`` prints errors and nothing else, so that silence means a good file."""
         good, bad = self.file(GOOD + ODD), self.file("web: :8080 -> 10.0.0.5:80 ilde=5m\n")
@@ -56,7 +67,7 @@ class CheckTests(CommandTestCase):
         code, out, _ = self.run_main("check", path)
         self.assertEqual(code, 0)
         self.assertLess(out.index("out of descriptors"), out.index("certificate is not checked"))
-        self.assertEqual(out.splitlines()[-1], f"{path}: 2 rules (1 pair, 1 splice), 2 warnings")
+        self.assertEqual(out.splitlines()[-1], f"{path}: 2 rules (pair: 1, splice: 1), 2 warnings")
 
     def test_not_yet(self) -> None:
         """What this version cannot do is an error of the file, in its place among the others."""
@@ -92,7 +103,7 @@ class CheckTests(CommandTestCase):
         self.assertEqual(code, 0, out)
         self.assertIn(f"{path}:2:12: warning: {cert}: the certificate expires on", out)
         self.assertIn("every user of this machine can read this private key", out)
-        self.assertEqual(out.splitlines()[-1], f"{path}: 1 rule (1 pair), 2 warnings")
+        self.assertEqual(out.splitlines()[-1], f"{path}: 1 rule (pair: 1), 2 warnings")
         _, out, _ = self.run_main("check", "--json", path)
         relay = {"rule": "a", "relay": "pair", "why": "filter starttls-postgres may start TLS"}
         self.assertEqual(json.loads(out)["files"][0]["relays"], [relay])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.errors import Location, Problem, Severity
-from portfwd.rules.findings import Findings, shown, suggestion
+from portfwd.rules.findings import Findings, nearest, shown, suggestion
 
 
 class FindingsTests(SynchronousTestCase):
@@ -44,6 +44,13 @@ class FindingsTests(SynchronousTestCase):
         """The nearest known word is suggested, and none when nothing is near."""
         self.assertEqual(suggestion("ilde", ["idle", "linger"]), "did you mean 'idle'?")
         self.assertEqual(suggestion("zzz", ["idle"]), "")
+
+    def test_nearest(self) -> None:
+        """Where no word is near, a few are listed, and of many the command that lists them is named."""
+        self.assertEqual(nearest("idel", ["idle", "rate"]), "did you mean 'idle'?")
+        self.assertEqual(nearest("zzz", ["rate", "idle"]), "there is idle, rate")
+        self.assertEqual(nearest("zzz", ["rate"], "portfwd options"), "'portfwd options' lists them")
+        self.assertEqual(nearest("zzz", map(str, range(13))), "")
 
     def test_shown(self) -> None:
         """What a message shows of a file is printable and not endless."""

@@ -94,7 +94,9 @@ def read_json(reading: Reading, name: str, text: str) -> Steps[None]:
         return
     positions = JsonPositions(name, text)
     for key, where in positions.repeated:
-        reading.findings.error(where, "duplicate-option", f"{shown(key)} is given twice")
+        reading.findings.error(
+            where, "duplicate-option", f"{shown(key)} is given twice", "delete one of the two"
+        )
     yield
     yield from RealmReader(reading, positions, "json").read(table)
 

@@ -15,7 +15,7 @@ from portfwd.errors import Location
 from portfwd.rules.addresses import Place, Role, is_datagram, read_host, read_path, read_ports
 from portfwd.rules.clauses import broken_rule
 from portfwd.rules.draft import RuleDraft, TargetDraft
-from portfwd.rules.findings import shown, suggestion
+from portfwd.rules.findings import nearest, shown, suggestion
 from portfwd.rules.model import DATAGRAM_IDLE, Kind
 from portfwd.rules.options import BY_NAME
 from portfwd.rules.reading import FileScope, Reading
@@ -115,7 +115,11 @@ def _read_port(reading: Reading, address: Word, word: Word, host: str, role: Rol
     port, slash, protocol = word.text.partition("/")
     if slash and protocol not in {"tcp", "udp"}:
         raise WordFault(
-            "bad-protocol", "a protocol is tcp or udp", start=len(port) + 1, length=max(len(protocol), 1)
+            "bad-protocol",
+            "a protocol is tcp or udp",
+            "write /tcp or /udp, or neither",
+            start=len(port) + 1,
+            length=max(len(protocol), 1),
         )
     ports = read_ports(port, protocol or "tcp", role, reading.port_of_service)
     kind = Kind.UDP if protocol == "udp" else Kind.TCP
@@ -182,13 +186,13 @@ def _read_option(
     where = line.span(match.start(1) + 1, len(key))
     name = _OPTIONS.get(key)
     if name is None:
-        hint = suggestion(key, _OPTIONS)
-        if not hint and key in BY_NAME:
+        hint = nearest(key, _OPTIONS)
+        if key in BY_NAME and not suggestion(key, _OPTIONS):
             hint = "native options stand after LISTEN -> TARGET"
         findings.error(where, "unknown-option", f"unknown option {shown(key)}", hint)
         return
     if name in settings:
-        findings.error(where, "duplicate-option", f"{shown(key)} is given twice")
+        findings.error(where, "duplicate-option", f"{shown(key)} is given twice", "delete one of the two")
         return
     whole = line.span(match.start(1) + 1, match.end(2) - match.start(1))
     try:

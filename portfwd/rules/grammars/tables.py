@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from portfwd.rules.findings import shown, suggestion
+from portfwd.rules.findings import nearest, shown
 from portfwd.rules.grammars.toml_positions import Path, TomlPositions
 from portfwd.rules.reading import Reading
 from portfwd.rules.tokens import find_bad_character
@@ -35,9 +35,9 @@ class TableReader:
     def _bad_type(self, path: Path, message: str) -> None:
         self._error(path, f"{self._form}-type", message)
 
-    def _unknown(self, path: Path, known: Iterable[str]) -> None:
+    def _unknown(self, path: Path, known: Iterable[str], listed: str = "") -> None:
         key = str(path[-1])
-        self._error(path, "unknown-key", f"unknown key {shown(key)}", suggestion(key, known))
+        self._error(path, "unknown-key", f"unknown key {shown(key)}", nearest(key, known, listed))
 
     def _tables(self, table: Table, path: Path, key: str) -> list[Table]:
         value = table.get(key, [])

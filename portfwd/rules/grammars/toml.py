@@ -200,11 +200,13 @@ class _File(TableReader):
                 continue
             where = (*path, key)
             if key not in _OPTION_KEYS:
-                self._unknown(where, _RULE | frozenset(_OPTION_KEYS))
+                self._unknown(where, _RULE | frozenset(_OPTION_KEYS), "portfwd options")
                 continue
             name = _OPTION_KEYS[key]
             if name in settings:
-                self._error(where, "duplicate-option", f"{shown(name)} is given twice")
+                self._error(
+                    where, "duplicate-option", f"{shown(name)} is given twice", "delete one of the two"
+                )
                 continue
             self._setting(settings, where, name, _option_text(name, table[key]))
         if (source := self._text(table, path, "source_address")) is not None:

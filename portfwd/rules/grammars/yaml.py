@@ -17,7 +17,7 @@ from portfwd.errors import Location
 from portfwd.rules.access import check_pattern
 from portfwd.rules.addresses import Place, Role, is_datagram, is_inet, read_place
 from portfwd.rules.draft import RuleDraft, TargetDraft
-from portfwd.rules.findings import shown, suggestion
+from portfwd.rules.findings import nearest, shown, suggestion
 from portfwd.rules.grammars.rinetd import never_again
 from portfwd.rules.grammars.rinetd_directives import RINETD
 from portfwd.rules.grammars.yaml_nodes import Items, Mapping, Node, Text, read_nodes
@@ -103,9 +103,7 @@ class _File:
             return {}
         for key, (where, _) in node.nodes.items():
             if key not in known:
-                self._findings.error(
-                    where, "unknown-key", f"unknown key {shown(key)}", suggestion(key, known)
-                )
+                self._findings.error(where, "unknown-key", f"unknown key {shown(key)}", nearest(key, known))
         return {key: item for key, item in node.nodes.items() if key in known}
 
     def _items(self, node: Node, what: str) -> list[Node]:

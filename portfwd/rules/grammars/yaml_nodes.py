@@ -194,6 +194,8 @@ class _Reader:
             return
         self._keys[-1] = None
         if key.value in parent.nodes:
-            self._findings.error(key.where, "duplicate-option", f"{shown(key.value)} is given twice")
+            self._findings.error(
+                key.where, "duplicate-option", f"{shown(key.value)} is given twice", "delete one of the two"
+            )
         elif not isinstance(node, Text) or not node.empty:
             parent.nodes[key.value] = (key.where, node)

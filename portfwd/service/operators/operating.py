@@ -132,12 +132,12 @@ class Operating:
         for live in self._forwarder.retired_rules:
             older[live.name] += len(live.sessions)
         for bound in bounds[start:]:
-            state = "closed" if bound.closed else "paused" if bound.paused else "accepting"
+            state = "" if bound.closed else "paused" if bound.paused else "accepting"
             addresses = () if bound.closed else tuple(bound_labels(bound))
             yield _view(bound.live, state, addresses, older[bound.live.name])
         if not bounds:
             # It stops: nothing listens any more, and sessions are left.
-            yield from (_view(live, "closed", (), older[live.name]) for live in self._forwarder.rules[start:])
+            yield from (_view(live, "", (), older[live.name]) for live in self._forwarder.rules[start:])
 
     def _named(self, rule: str, lives: Sequence[LiveRule]) -> list[LiveRule]:
         """Those of `lives` that RULE means; never none."""
@@ -271,13 +271,15 @@ class Operating:
 
 
 def _view(live: LiveRule, state: str, listen: tuple[str, ...], older: int) -> RuleView:
+    """A rule; without a `state` it listens nowhere."""
+    sessions = len(live.sessions) + older
     return RuleView(
         live.name,
         live.rule.name,
         listen,
         tuple(one.label for one in live.destinations),
-        state,
-        len(live.sessions) + older,
+        state or ("draining" if sessions else "closed"),
+        sessions,
         live.counts.total,
         tuple(name for name, _ in live.filters),
         live.counts.filter_failures,

@@ -50,7 +50,7 @@ function _shtab_portfwd_using
   test "$_shtab_portfwd_cmdpath" = "$argv"
 end
 
-set -g _shtab_portfwd_commands run init check explain convert filters checks help hash-password replay new status rules sessions session targets target top tap kill drain pause resume faults log-level reload stop shell
+set -g _shtab_portfwd_commands run init check explain convert options filters checks help hash-password replay new status rules sessions session targets target top tap kill drain pause resume faults log-level reload stop shell
 set -g _shtab_portfwd_opts_with_value --address --client --config --count --direction --drain --identity --interval --limit --listen --output --patience --rule --session --side --socket --sort --speed --state --to -c -i -n -o -r
 
 complete -c portfwd -e
@@ -84,6 +84,9 @@ complete -c portfwd -n '_shtab_portfwd_using; and test $_shtab_portfwd_npos -eq 
 complete -c portfwd -n '_shtab_portfwd_using convert' -s h -l help -d 'show this help message and exit'
 complete -c portfwd -n '_shtab_portfwd_using convert' -s o -l output -xka "(__fish_complete_path (commandline -ct))" -d 'the file to write; without it, standard output'
 complete -c portfwd -n '_shtab_portfwd_using convert; and test $_shtab_portfwd_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a rules file in any grammar; - for standard input'
+complete -c portfwd -n '_shtab_portfwd_using; and test $_shtab_portfwd_npos -eq 0' -a options -d 'list the options that rules can have'
+complete -c portfwd -n '_shtab_portfwd_using options' -s h -l help -d 'show this help message and exit'
+complete -c portfwd -n '_shtab_portfwd_using options' -l json -d 'print one JSON object instead of text'
 complete -c portfwd -n '_shtab_portfwd_using; and test $_shtab_portfwd_npos -eq 0' -a filters -d 'list the filters that rules can name'
 complete -c portfwd -n '_shtab_portfwd_using filters' -s h -l help -d 'show this help message and exit'
 complete -c portfwd -n '_shtab_portfwd_using filters' -l json -d 'print one JSON object instead of text'

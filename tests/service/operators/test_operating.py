@@ -62,11 +62,15 @@ class LookTests(OperatedTestCase):
         self.assertEqual(self.operating.rule_count(), 2)
 
     def test_rule_states(self) -> None:
-        """A rule accepts, is paused, or listens nowhere."""
+        """A rule accepts, is paused, or listens nowhere, with sessions that are left or without."""
+        self.client("lab")
         self.operating.pause("web")
         self.operating.drain("lab")
         web, lab = self.operating.rules()
-        self.assertEqual((web.state, lab.state, lab.listen), ("paused", "closed", ()))
+        self.assertEqual((web.state, lab.state, lab.listen), ("paused", "draining", ()))
+        (session,) = self.operating.sessions("lab")
+        self.operating.kill(session)
+        self.turn_until(lambda: [one.state for one in self.operating.rules()] == ["paused", "closed"])
         self.assertEqual(self.operating.resume("web"), ["web"])
         self.assertEqual(next(self.operating.rules()).state, "accepting")
 
@@ -197,7 +201,8 @@ class SteerTests(OperatedTestCase):
         self.forwarder.stopService()
         self.assertEqual(self.operating.status()["state"], "draining")
         web, lab = self.operating.rules()
-        self.assertEqual((web.state, web.listen, web.sessions), ("closed", (), 1))
+        self.assertEqual((web.state, web.listen, web.sessions), ("draining", (), 1))
+        self.assertEqual(lab.state, "closed")
         self.assertEqual([one.name for one in self.operating.rules(1)], [lab.name])
         error = self.assertRaises(OperatorError, self.operating.pause, "web")
         self.assertIn("stopping", str(error))
