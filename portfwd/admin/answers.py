@@ -18,7 +18,9 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
+from portfwd.admin.changes import Change
 from portfwd.admin.operator import FaultView, LiveSession, RuleView, TargetView
+from portfwd.logs.fields import utc_time
 from portfwd.logs.json_lines import session_fields, tcp_fields
 
 #: Raised when an answer loses a key or changes what one means; not when one is added.
@@ -103,6 +105,16 @@ def target_row(target: TargetView) -> dict[str, Any]:
             }
             for one in target.checks
         ],
+    }
+
+
+def change_row(change: Change) -> dict[str, Any]:
+    """A line of the log."""
+    return {
+        "number": change.number,
+        "time": utc_time(change.time),
+        "level": change.level,
+        "text": change.text,
     }
 
 

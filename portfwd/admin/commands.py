@@ -8,6 +8,7 @@ here and nowhere else.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from itertools import islice
 from types import MappingProxyType
@@ -16,7 +17,7 @@ from typing import Any, Final
 from attrs import frozen
 
 from portfwd.admin import shapes, watching
-from portfwd.admin.answers import fault_row, rule_row, session_row, target_row
+from portfwd.admin.answers import change_row, fault_row, rule_row, session_row, target_row
 from portfwd.admin.caller import Caller
 from portfwd.admin.operator import LiveSession, OperatorError, RuleView, TargetView
 from portfwd.admin.parameters import (
@@ -215,6 +216,12 @@ async def _explain(caller: Caller, given: Given) -> Result:
     return caller.operator.explain(given["client"], given["listen"])
 
 
+async def _changes(caller: Caller, given: Given) -> Result:
+    last, changes = caller.operator.changes(given.get("after", 0))
+    latest = deque(changes, given.get("limit", ROWS))
+    return {"last": last, "changes": [change_row(one) for one in latest]}
+
+
 # Steering
 
 
@@ -343,6 +350,8 @@ COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
                     whole("count", "how many looks; 0: without end", 0, MAX_START, "N"),
                 ),
             ),
+            Command("changes", "the latest lines of the log: reloads, targets, what operators did", _changes,
+                    shapes.CHANGES, options=(whole("after", "only later lines", 0, MAX_ID, "N"), _LIMIT)),
             Command(
                 "explain", "what would happen to a connection, by the rules at work", _explain,
                 shapes.EXPLAIN,

@@ -67,7 +67,9 @@ _SESSION_KEYS: Final[dict[str, Schema]] = {
     "duration": NUMBER,
     **dict.fromkeys(("to_upstream", "to_client"), _FLOW),
 }
+_FIGURES: Final[Schema] = {"type": ["object", "null"], "additionalProperties": maybe(WHOLE)}
 _SESSION_MORE: Final[dict[str, Schema]] = {
+    "tcp_info": record(client=_FIGURES, upstream=_FIGURES),
     "plan": record(relay=TEXT, why=TEXT),
     "tls": _TLS,
     "upstream_tls": _TLS,
@@ -83,6 +85,7 @@ SESSION: Final = record(
     )
 )
 
+_BOTH: Final = record(client=maybe(WHOLE), upstream=maybe(WHOLE))
 #: One event of ``top``.
 TOP_EVENT: Final = record(
     sessions=WHOLE, to_upstream_rate=NUMBER, to_client_rate=NUMBER, sort=TEXT, start=WHOLE, status=STATUS,
@@ -90,6 +93,7 @@ TOP_EVENT: Final = record(
         record(
             id=WHOLE, rule=TEXT, client=maybe(TEXT), upstream=maybe(TEXT), state=TEXT, duration=NUMBER,
             to_upstream_rate=NUMBER, to_client_rate=NUMBER, bytes=WHOLE, bytes_per_call=maybe(NUMBER),
+            rtt_us=_BOTH, retransmits=_BOTH,
         )
     ),
 )  # fmt: skip
@@ -98,6 +102,8 @@ TOP: Final = record(looks=WHOLE, missed=WHOLE)
 #: One event of ``tap``.
 TAP_EVENT: Final = record(direction=TEXT, offset=WHOLE, data=TEXT)
 TAP: Final = record(ended=TEXT, missed=WHOLE, to_upstream=WHOLE, to_client=WHOLE)
+
+CHANGES: Final = record(last=WHOLE, changes=many(record(number=WHOLE, time=TEXT, level=TEXT, text=TEXT)))
 
 EXPLAIN: Final = record(explanation=ANYTHING, text=TEXT)
 

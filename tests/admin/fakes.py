@@ -10,6 +10,7 @@ from attrs import define
 from twisted.internet.task import Clock
 
 from portfwd.admin.caller import Caller
+from portfwd.admin.changes import Change
 from portfwd.admin.operator import CheckView, FaultView, LiveSession, OperatorError, RuleView, TargetView
 from portfwd.relay.states import State
 from portfwd.rules.admin_lines import Level
@@ -73,6 +74,7 @@ class FakeOperator:
     def __init__(self, *sessions: FakeSession) -> None:
         self.open = list(sessions)
         self.rule_views = [RULE]
+        self.log = [Change(number, 1.5, "info", f"line {number}") for number in (1, 2, 3)]
         self.asked: list[tuple[object, ...]] = []
         self.broken: Exception | None = None
         self.saw: Callable[[Direction, bytes], None] | None = None
@@ -138,6 +140,9 @@ class FakeOperator:
     def log_level(self, level: str | None) -> str:
         self.asked.append(("log_level", level))
         return level or "info"
+
+    def changes(self, after: int) -> tuple[int, Iterator[Change]]:
+        return len(self.log), (one for one in self.log if one.number > after)
 
     def explain(self, client: str, listen: str) -> dict[str, Any]:
         return {"explanation": {}, "text": f"{client} to {listen}"}

@@ -162,6 +162,12 @@ class LookTests(CommandTestCase):
         self.assertEqual(self.ask("top count=1 sort=down-rate limit=1 interval=2s")["looks"], 1)
         self.assertEqual(len(self.client.events[0]["rows"]), 1)
 
+    def test_changes(self) -> None:
+        """Lines of the log come from the oldest on; of more than are asked for the latest."""
+        found = self.ask("changes after=1")
+        self.assertEqual((found["last"], [one["number"] for one in found["changes"]]), (3, [2, 3]))
+        self.assertEqual([one["text"] for one in self.ask("changes limit=1")["changes"]], ["line 3"])
+
     def test_explain(self) -> None:
         """Explain is the forwarder's."""
         self.assertEqual(self.ask("explain 192.0.2.1 :80")["text"], "192.0.2.1 to :80")

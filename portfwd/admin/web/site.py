@@ -33,7 +33,6 @@ POLICY: Final = (
 PAGE: Final = {
     b"": ("page.html", "text/html; charset=utf-8"),
     b"page.js": ("page.js", "text/javascript; charset=utf-8"),
-    b"charts.js": ("charts.js", "text/javascript; charset=utf-8"),
     b"page.css": ("page.css", "text/css; charset=utf-8"),
     b"icon.svg": ("icon.svg", "image/svg+xml"),
 }

@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol, cast
 
 from twisted.internet.defer import Deferred
 
+from portfwd.admin.changes import Change, ChangeLog
 from portfwd.admin.operator import FaultView, LiveSession, OperatorError, RuleView, TargetView
 from portfwd.errors import SteerError
 from portfwd.kernel.reactor import Reactor
@@ -86,6 +87,7 @@ class Operating:
         self._started_at = reactor.seconds()
         self._descriptors = (-COUNTED, 0)
         self._taps = Taps()
+        self.change_log = ChangeLog()
         #: For ``status``, and for `portfwd shell`: where manholes listen, and their host keys.
         self.shells: list[dict[str, str]] = []
 
@@ -180,6 +182,10 @@ class Operating:
             "explanation": explanation_json(explanation, plan),
             "text": explanation_text(explanation, plan),
         }
+
+    def changes(self, after: int) -> tuple[int, Iterator[Change]]:
+        """See `portfwd.admin.operator.Operator`."""
+        return self.change_log.last, self.change_log.since(after)
 
     def tap(self, session: LiveSession, saw: Callable[[Direction, bytes], None]) -> Callable[[], None]:
         """See `portfwd.admin.operator.Operator`."""

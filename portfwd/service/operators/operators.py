@@ -18,6 +18,7 @@ from portfwd.admin.turns import Turns
 from portfwd.kernel.reactor import Reactor
 from portfwd.rules.admin_lines import admin_specs, manhole_specs, web_specs
 from portfwd.rules.model import Ruleset
+from portfwd.service.operators.changes import ChangeWatch
 from portfwd.service.operators.control import ControlSockets
 from portfwd.service.operators.operating import Operating
 from portfwd.service.operators.web import WebListeners
@@ -54,6 +55,7 @@ def add_operators(
         made.setServiceParent(parent)
         renewals.append(made.renew)
     turns = Turns(reactor)
+    ChangeWatch(operating.change_log).setServiceParent(parent)
     if webs:
         pages = WebListeners(reactor, webs, operating, forwarder, turns)
         pages.setServiceParent(parent)

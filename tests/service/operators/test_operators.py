@@ -5,6 +5,7 @@ from __future__ import annotations
 from twisted.application.service import MultiService
 
 from portfwd.admin.shell_keys import new_host_key, public_line
+from portfwd.service.operators.changes import ChangeWatch
 from portfwd.service.operators.control import ControlSockets
 from portfwd.service.operators.operators import add_operators
 from portfwd.service.operators.shells import Shells
@@ -28,7 +29,8 @@ class OperatorsTests(OperatedTestCase):
 
     def test_control(self) -> None:
         """One service has all control sockets."""
-        (found,) = self.services("admin unix:a\nadmin unix:b level=read")
+        watch, found = self.services("admin unix:a\nadmin unix:b level=read")
+        self.assertIsInstance(watch, ChangeWatch)
         self.assertIsInstance(found, ControlSockets)
 
     def test_shells(self) -> None:
@@ -36,5 +38,5 @@ class OperatorsTests(OperatedTestCase):
         keys = self.directory / "keys"
         keys.write_text(public_line(new_host_key()))
         keys.chmod(0o600)
-        (found,) = self.services(f"manhole ssh:127.0.0.1:2 keys={keys}")
+        _, found = self.services(f"manhole ssh:127.0.0.1:2 keys={keys}")
         self.assertIsInstance(found, Shells)

@@ -181,6 +181,6 @@ class WebTests(OperatedTestCase):
         """One service has all of them."""
         parent = MultiService()
         renewals = add_operators(parent, self.ruleset, self.forwarder, self.reactor)
-        (found,) = list(parent)
+        _, found = list(parent)
         self.assertIsInstance(found, WebListeners)
         self.assertEqual(len(renewals), 1)
