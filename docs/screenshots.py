@@ -44,9 +44,9 @@ RULES: Final = """\
 web 127.0.0.1:{web} level=operator token-file=token
 web 127.0.0.1:{look}
 shop:     127.0.0.1:{shop} -> 127.0.0.1:{one}, 127.0.0.1:{two}  balance=roundrobin
-    check tcp every=1s
+    check tcp inter=1s
 database: 127.0.0.1:{database} -> 127.0.0.1:{three}, 127.0.0.1:{gone}
-    check tcp every=1s
+    check tcp inter=1s
 mail:     127.0.0.1:{mail} -> 127.0.0.1:{one}
 names:    127.0.0.1:{names} -> 127.0.0.1:{two}
 lab:      127.0.0.1:{lab} -> 127.0.0.1:{three}
