@@ -38,5 +38,5 @@ class OperatorsTests(OperatedTestCase):
         keys = self.directory / "keys"
         keys.write_text(public_line(new_host_key()))
         keys.chmod(0o600)
-        _, found = self.services(f"manhole ssh:127.0.0.1:2 keys={keys}")
+        found, _ = self.services(f"manhole ssh:127.0.0.1:2 keys={keys}")
         self.assertIsInstance(found, Shells)
