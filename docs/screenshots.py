@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -110,11 +110,10 @@ def _traffic(ports: dict[str, int], chance: random.Random, ended: threading.Even
             client.setblocking(False)
             clients.append((client, 2 ** chance.randrange(6, 15)))
         for client, size in chance.sample(clients, min(len(clients), 25)):
-            try:
-                client.recv(1 << 20)
+            with suppress(BlockingIOError):
                 client.send(b"x" * size)
-            except BlockingIOError:
-                pass
+            with suppress(BlockingIOError):
+                client.recv(1 << 20)
         if len(clients) > 90 and chance.random() < 0.15:
             clients.pop(chance.randrange(len(clients)))[0].close()
     for client, _ in clients:
@@ -158,6 +157,13 @@ def _wait_for(port: int) -> None:
     raise SystemExit("the forwarder does not start")
 
 
+def sign_in(driver: Any, port: int) -> None:
+    """Open the page of a listener that asks for `TOKEN`."""
+    driver.get(f"http://127.0.0.1:{port}/")
+    driver.execute_script("sessionStorage.setItem('token', arguments[0])", TOKEN)
+    driver.refresh()
+
+
 def picture(driver: Any, path: Path, *, whole: bool = False) -> None:
     """Write what is shown, or the whole page."""
     import base64
@@ -181,9 +187,7 @@ def main(seconds: float = 45.0, to: Path = PICTURES) -> None:
         sizes = (("light", 1360, 900, False), ("dark", 1360, 900, True), ("phone", 390, 844, False))
         for name, width, height, dark in sizes:
             with chromium(Path(made, name), width, height, dark=dark) as driver:
-                driver.get(f"http://127.0.0.1:{ports['web']}/")
-                driver.execute_script("sessionStorage.setItem('token', arguments[0])", TOKEN)
-                driver.refresh()
+                sign_in(driver, ports["web"])
                 time.sleep(seconds)
                 picture(driver, to / f"web-{name}.png")
                 if name == "light":

@@ -62,6 +62,20 @@ class _File(Resource):
         return self._data
 
 
+class _Asks(Resource):
+    """Says to the page whether a token is asked for."""
+
+    isLeaf = True
+
+    def __init__(self, context: ApiContext) -> None:
+        super().__init__()
+        self._access = context.access
+
+    def render_GET(self, request: BoundedRequest) -> bytes:
+        request.setHeader(b"content-type", b"application/json")
+        return b'{"token":true}\n' if self._access().wants_token else b'{"token":false}\n'
+
+
 class _Unmeasured(Resource):
     """Stands in the place of ``/metrics`` where prometheus-client is not installed."""
 
@@ -77,7 +91,7 @@ class WebRoot(Resource):
     """
     All of it; what is asked for is looked at here, before it is found.
 
-    ``/healthz``, ``/readyz`` and the page's files, which tell nothing, need no token.
+    ``/healthz``, ``/readyz``, the page's files and whether there is a token need no token.
     """
 
     def __init__(
@@ -99,6 +113,7 @@ class WebRoot(Resource):
             self.putChild(b"metrics", _Unmeasured())
         else:
             add_metrics(self)
+        self.putChild(b"access.json", _Asks(context))
         versions = Resource()
         versions.putChild(b"v1", Api(context))
         self.putChild(b"api", versions)

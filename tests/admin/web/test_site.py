@@ -99,6 +99,9 @@ class SiteTests(WebCase):
         self.assertEqual(self.post("/api/v1/pause", {"rule": "web"}, bearer).status, 200)
         for path in ("/", "/page.js", "/healthz", "/readyz"):
             self.assertEqual(self.get(path).status, 200)
+        self.assertEqual(self.get("/access.json").json, {"token": True})
+        self.access = Access(Level.READ)
+        self.assertEqual(self.get("/access.json").json, {"token": False})
 
     def test_policy_is_one_line(self) -> None:
         """Headers have no line ends."""

@@ -110,7 +110,7 @@ class Table {
     this.pick = pick;
     this.body = make("tbody");
     this.heads = columns.map((column) => {
-      const cell = make("th", { scope: "col", class: column.class ?? "" });
+      const cell = make("th", { scope: "col", title: column.hint, class: (column.class ?? "").split(" ").filter((word) => word === "num" || word === "wide").join(" ") });
       if (column.sort) cell.append(make("button", { type: "button", text: column.title, onclick: () => sort(column.sort) }));
       else cell.textContent = column.title;
       return cell;
@@ -168,8 +168,7 @@ const rulesTable = new Table("rules-table", [
   { title: "Listens on", class: "addr clip wide", value: (row) => row.listen.join(", ") || "–" },
   stated(),
   { title: "Sessions", class: "num", value: (row) => grouped(row.sessions) },
-  { title: "Total", class: "num wide", value: (row) => grouped(row.total) },
-  { title: "Last minutes", class: "wide", value: (row) => row.spark, key: (row) => row.name },
+  { title: "Two minutes", hint: "Sessions in the last two minutes", class: "wide", value: (row) => row.spark, key: (row) => row.name },
   { title: "", class: "num", value: ruleActions, key: (row) => `${row.name} ${row.state} ${state.operator}` },
 ], { empty: "There are no rules." });
 
@@ -185,9 +184,9 @@ const targetsTable = new Table("targets-table", [
   { title: "Target", class: "addr clip", value: (row) => row.target },
   { title: "Rule", class: "clip", value: (row) => (row.name ? `${row.rule} (${row.name})` : row.rule) },
   { title: "State", value: targetState, key: (row) => JSON.stringify([row.state, row.cause, row.ordered, row.checks]) },
-  { title: "Share", class: "wide", value: share, key: (row) => `${row.share}` },
+  { title: "Share", hint: "Its part of new sessions", class: "wide", value: share, key: (row) => `${row.share} ${row.backup}` },
   { title: "Sessions", class: "num", value: (row) => grouped(row.sessions) },
-  { title: "Failures", class: "num wide", value: (row) => make("span", { class: row.failures ? "bad" : "dim", text: `${grouped(row.failures)} of ${grouped(row.dials)}` }), key: (row) => `${row.failures} ${row.dials}` },
+  { title: "Failed", hint: "Dials that failed", class: "num wide", value: (row) => make("span", { class: row.failures ? "bad" : "dim", title: `of ${grouped(row.dials)} dials`, text: grouped(row.failures) }), key: (row) => `${row.failures} ${row.dials}` },
   { title: "", class: "num", value: targetActions, key: (row) => `${row.rule} ${row.target} ${row.ordered} ${row.state} ${state.operator}` },
 ], { empty: "There are no targets." });
 
@@ -200,7 +199,7 @@ function targetState(row) {
 function share(row) {
   const bar = make("i");
   bar.style.width = `${Math.round(row.share * 100)}%`;
-  return make("span", {}, make("span", { class: "share" }, bar), make("span", { class: "dim", text: row.backup ? "backup" : `${Math.round(row.share * 100)} %` }));
+  return make("span", {}, make("span", { class: "share", title: row.backup ? "a backup" : `${Math.round(row.share * 100)} % of new sessions` }, bar));
 }
 function targetActions(row) {
   if (!state.operator) return make("span");
@@ -221,8 +220,8 @@ const sessionsTable = new Table("sessions-table", [
   { title: "To client", sort: "to-client-rate", class: "num wide", value: (row) => rate(row.to_client_rate) },
   { title: "Rate", sort: "rate", class: "num", value: (row) => rate(row.to_upstream_rate + row.to_client_rate) },
   { title: "Bytes", sort: "bytes", class: "num", value: (row) => size(row.bytes) },
-  { title: "Round trip", class: "num dim wide", value: (row) => pair(row.rtt_us, micro) },
-  { title: "Sent again", class: "num wide", value: (row) => pair(row.retransmits, text) },
+  { title: "Round trip", hint: "Of the client and of the upstream, as the kernel measures it", class: "num dim wide", value: (row) => pair(row.rtt_us, micro) },
+  { title: "Retransmits", hint: "Segments sent again to the client and to the upstream", class: "num wide", value: (row) => pair(row.retransmits, text) },
 ], { empty: "No session is open that fits.", sort: sortSessions, pick: (row) => openDetail(row.id) });
 
 const faultsTable = new Table("faults-table", [
@@ -500,8 +499,8 @@ function detail(session) {
     ["bytes", size(session.to_upstream.bytes), size(session.to_client.bytes)],
     ["reads and writes", ...[session.to_upstream, session.to_client].map((flow) => `${grouped(flow.reads)} and ${grouped(flow.writes)}`)],
     ["bytes a call", ...[session.to_upstream, session.to_client].map((flow) => text(flow.bytes_per_call))],
-    ["waited for the reader", ...[session.to_upstream, session.to_client].map((flow) => span(flow.paused))],
-    ["waited for bandwidth=", ...[session.to_upstream, session.to_client].map((flow) => span(flow.paced))],
+    ["waited for the reader", ...[session.to_upstream, session.to_client].map((flow) => (flow.paused ? span(flow.paused) : "–"))],
+    ["waited for bandwidth=", ...[session.to_upstream, session.to_client].map((flow) => (flow.paced ? span(flow.paced) : "–"))],
   ]));
   const kernel = session.tcp_info;
   if (kernel && (kernel.client || kernel.upstream)) {
@@ -655,6 +654,7 @@ document.addEventListener("visibilitychange", () => {
 
 async function begin() {
   try {
+    if (!token.get() && (await (await fetch("/access.json", { cache: "no-store" })).json()).token) { signIn(""); return; }
     const { level } = await call("");
     state.operator = level === "operator";
     byId("level").hidden = false;
