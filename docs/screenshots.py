@@ -3,8 +3,8 @@
 Makes the pictures of the web page: ``python -m docs.screenshots``.
 
 It starts a forwarder with rules, targets, faults and traffic on the loopback, opens the page in Chromium by
-Selenium, and writes pictures in light, dark and at a phone's width into ``docs/how-to/pictures/``. It needs the
-extra ``browser``, and Debian's packages ``chromium`` and ``chromium-driver``.
+Selenium, and writes pictures in light, dark and at a phone's width into ``docs/how-to/pictures/``. It needs
+the extra ``browser``, and Debian's packages ``chromium`` and ``chromium-driver``.
 """
 
 from __future__ import annotations
@@ -74,7 +74,12 @@ def chromium(directory: Path, width: int, height: int, *, dark: bool = False) ->
         scheme = "dark" if dark else "light"
         media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
         driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-        metrics = {"width": width, "height": height, "deviceScaleFactor": 1.5, "mobile": width < 600}
+        metrics = {
+            "width": width,
+            "height": height,
+            "deviceScaleFactor": 1 + (width < 600),
+            "mobile": width < 600,
+        }
         driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
         yield driver
     finally:
@@ -83,8 +88,9 @@ def chromium(directory: Path, width: int, height: int, *, dark: bool = False) ->
 
 class _Echo(socketserver.BaseRequestHandler):
     def handle(self) -> None:
-        while data := self.request.recv(65536):
-            self.request.sendall(data)
+        with suppress(OSError):
+            while data := self.request.recv(65536):
+                self.request.sendall(data)
 
 
 class _Server(socketserver.ThreadingTCPServer):
@@ -135,12 +141,12 @@ def shown(directory: Path) -> Iterator[dict[str, int]]:
         (directory / "rules.conf").write_text(RULES.format(**ports))
         command = [sys.executable, "-c", PROGRAM, "run", "-c", "rules.conf"]
         log = stack.enter_context(open(directory / "log", "wb"))
-        process = subprocess.Popen(command, cwd=directory, stdout=log, stderr=log)
+        process = subprocess.Popen(command, cwd=directory, stdout=log, stderr=log)  # noqa: S603
         stack.callback(process.wait)
         stack.callback(process.terminate)
         _wait_for(ports["web"])
         ended = threading.Event()
-        clients = threading.Thread(target=_traffic, args=(ports, random.Random(7), ended))
+        clients = threading.Thread(target=_traffic, args=(ports, random.Random(7), ended))  # noqa: S311
         clients.start()
         stack.callback(clients.join)
         stack.callback(ended.set)

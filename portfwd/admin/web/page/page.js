@@ -92,7 +92,7 @@ function makeTile(key, name, tone, show) {
     remember(this.samples, figure);
     if (state.held) return;
     value.textContent = show(figure);
-    more.textContent = words ?? `at most ${show(Math.max(...this.samples))} in ${span(this.samples.length)}`;
+    more.textContent = words ?? `at most ${show(Math.max(...this.samples))}`;
     draw(svg, this.samples);
   } };
 }
@@ -185,7 +185,7 @@ const targetsTable = new Table("targets-table", [
   { title: "Rule", class: "clip", value: (row) => (row.name ? `${row.rule} (${row.name})` : row.rule) },
   { title: "State", value: targetState, key: (row) => JSON.stringify([row.state, row.cause, row.ordered, row.checks]) },
   { title: "Share", hint: "Its part of new sessions", class: "wide", value: share, key: (row) => `${row.share} ${row.backup}` },
-  { title: "Sessions", class: "num", value: (row) => grouped(row.sessions) },
+  { title: "Sessions", class: "num wide", value: (row) => grouped(row.sessions) },
   { title: "Failed", hint: "Dials that failed", class: "num wide", value: (row) => make("span", { class: row.failures ? "bad" : "dim", title: `of ${grouped(row.dials)} dials`, text: grouped(row.failures) }), key: (row) => `${row.failures} ${row.dials}` },
   { title: "", class: "num", value: targetActions, key: (row) => `${row.rule} ${row.target} ${row.ordered} ${row.state} ${state.operator}` },
 ], { empty: "There are no targets." });
@@ -508,7 +508,7 @@ function detail(session) {
     const bytes = (value) => (value === null || value === undefined ? "–" : size(value));
     parts.push(sides("TCP, as the kernel sees it", ["client", "upstream"], [
       both("round trip", "rtt_us", micro), both("its variation", "rttvar_us", micro), both("shortest round trip", "min_rtt_us", micro),
-      both("segments sent again", "retransmits"), both("thought to be lost", "lost"), both("not acknowledged", "unacked"),
+      both("retransmits", "retransmits"), both("thought to be lost", "lost"), both("not acknowledged", "unacked"),
       both("congestion window", "cwnd"), both("not sent yet", "unsent", bytes),
       both("delivery rate", "delivery_rate", (value) => (value === null || value === undefined ? "–" : rate(value))),
       both("window was full", "rwnd_limited_us", micro), both("our buffer was full", "sndbuf_limited_us", micro),
