@@ -74,6 +74,8 @@ class FakeOperator:
     def __init__(self, *sessions: FakeSession) -> None:
         self.open = list(sessions)
         self.rule_views = [RULE]
+        self.target_views = [TARGET, TARGET]
+        self.fault_views = [FAULT]
         self.log = [Change(number, 1.5, "info", f"line {number}") for number in (1, 2, 3)]
         self.asked: list[tuple[object, ...]] = []
         self.broken: Exception | None = None
@@ -121,7 +123,7 @@ class FakeOperator:
 
     def targets(self, rule: str | None, start: int = 0) -> Iterator[TargetView]:
         self.asked.append(("targets", rule, start))
-        return iter([TARGET, TARGET][start:])
+        return iter(self.target_views[start:])
 
     def order_target(self, rule: str, target: str, state: str) -> list[str]:
         self.asked.append(("order_target", rule, target, state))
@@ -129,7 +131,7 @@ class FakeOperator:
 
     def faults(self, rule: str | None) -> list[FaultView]:
         self.asked.append(("faults", rule))
-        return [FAULT]
+        return self.fault_views
 
     def set_faults(
         self, rule: str, which: str, active: bool | None, options: Mapping[str, str]
