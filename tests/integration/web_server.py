@@ -1,5 +1,7 @@
 """
-A web listener with ten thousand sessions that are not there, for a browser: prints its port, then what is killed.
+A web listener with ten thousand sessions that are not there, for a browser.
+
+It prints its port, then the numbers of the sessions that are killed.
 
 Names are as a hostile client would write them. Each second every session has moved some bytes more.
 """
@@ -28,8 +30,9 @@ COUNT = 10_000
 #: Where it stands as markup, the page's title changes.
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
 STATUS = {
-    "version": "1.2.3", "pid": 1, "uptime": 5.0, "state": "running", "rules": 1, "targets_down": 1, "sessions": 0,
-    "total": COUNT, "descriptors": 9, "files": [f"/etc/{HOSTILE}.conf"], "reloads": 0, "reload_failures": 0,
+    "version": "1.2.3", "pid": 1, "uptime": 5.0, "state": "running", "rules": 1, "targets_down": 1,
+    "sessions": 0, "total": COUNT, "descriptors": 9, "files": [f"/etc/{HOSTILE}.conf"],
+    "reloads": 0, "reload_failures": 0,
     "last_reload_refused": False, "reloaded_at": None, "log_level": "info", "shells": [],
 }  # fmt: skip
 
