@@ -18,7 +18,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from portfwd.admin.changes import Change
+from portfwd.admin.changes import LoggedLine
 from portfwd.admin.operator import FaultView, LiveSession, RuleView, TargetView
 from portfwd.logs.fields import utc_time
 from portfwd.logs.json_lines import session_fields, tcp_fields
@@ -108,7 +108,7 @@ def target_row(target: TargetView) -> dict[str, Any]:
     }
 
 
-def change_row(change: Change) -> dict[str, Any]:
+def change_row(change: LoggedLine) -> dict[str, Any]:
     """A line of the log."""
     return {
         "number": change.number,

@@ -25,7 +25,7 @@ LONGEST: Final = 500
 
 
 @frozen
-class Change:
+class LoggedLine:
     """
     One line.
 
@@ -49,7 +49,7 @@ class ChangeLog:
     """
 
     def __init__(self) -> None:
-        self._kept: deque[Change] = deque(maxlen=KEPT)
+        self._kept: deque[LoggedLine] = deque(maxlen=KEPT)
         self.last = 0
 
     def __repr__(self) -> str:
@@ -63,8 +63,8 @@ class ChangeLog:
         self.last += 1
         line = printable(formatEvent(event))
         line = line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…"
-        self._kept.append(Change(self.last, float(event.get("log_time", 0.0)), level.name, line))
+        self._kept.append(LoggedLine(self.last, float(event.get("log_time", 0.0)), level.name, line))
 
-    def since(self, number: int) -> Iterator[Change]:
+    def since(self, number: int) -> Iterator[LoggedLine]:
         """The kept lines with larger numbers, the oldest first."""
         return (one for one in tuple(self._kept) if one.number > number)

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from attrs import frozen
 
-from portfwd.admin.changes import Change
+from portfwd.admin.changes import LoggedLine
 from portfwd.values import CloseReason, Direction, SessionSummary
 
 #: What goes into an answer: text, numbers, truth, nothing, and lists and objects of these.
@@ -229,7 +229,7 @@ class Operator(Protocol):
     def explain(self, client: str, listen: str) -> dict[str, Json]:
         """What would happen to a connection: ``explanation`` for programs, ``text`` for people."""
 
-    def changes(self, after: int) -> tuple[int, Iterator[Change]]:
+    def changes(self, after: int) -> tuple[int, Iterator[LoggedLine]]:
         """The number of the latest line of the log, and the kept lines with numbers larger than `after`."""
 
     def tap(self, session: LiveSession, saw: Callable[[Direction, bytes], None]) -> Callable[[], None]:

@@ -10,7 +10,7 @@ from attrs import define
 from twisted.internet.task import Clock
 
 from portfwd.admin.caller import Caller
-from portfwd.admin.changes import Change
+from portfwd.admin.changes import LoggedLine
 from portfwd.admin.operator import CheckView, FaultView, LiveSession, OperatorError, RuleView, TargetView
 from portfwd.relay.states import State
 from portfwd.rules.admin_lines import Level
@@ -76,7 +76,7 @@ class FakeOperator:
         self.rule_views = [RULE]
         self.target_views = [TARGET, TARGET]
         self.fault_views = [FAULT]
-        self.log = [Change(number, 1.5, "info", f"line {number}") for number in (1, 2, 3)]
+        self.log = [LoggedLine(number, 1.5, "info", f"line {number}") for number in (1, 2, 3)]
         self.asked: list[tuple[object, ...]] = []
         self.broken: Exception | None = None
         self.saw: Callable[[Direction, bytes], None] | None = None
@@ -143,7 +143,7 @@ class FakeOperator:
         self.asked.append(("log_level", level))
         return level or "info"
 
-    def changes(self, after: int) -> tuple[int, Iterator[Change]]:
+    def changes(self, after: int) -> tuple[int, Iterator[LoggedLine]]:
         return len(self.log), (one for one in self.log if one.number > after)
 
     def explain(self, client: str, listen: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from twisted.internet import reactor as twisted_reactor
 from twisted.internet.protocol import Factory
 from twisted.internet.task import LoopingCall
 
-from portfwd.admin.changes import Change
+from portfwd.admin.changes import LoggedLine
 from portfwd.admin.turns import Turns
 from portfwd.admin.web.access import Access
 from portfwd.admin.web.api import MAX_BODY, ApiContext
@@ -73,7 +73,7 @@ def main() -> None:
     ]
     operator = BusyOperator(*sessions)
     operator.rule_views = [evolve(RULE, name=HOSTILE, file_rule=HOSTILE, listen=(HOSTILE,))]
-    operator.log = [Change(1, 1.0, "warn", HOSTILE)]
+    operator.log = [LoggedLine(1, 1.0, "warn", HOSTILE)]
     operator.fault_views = [evolve(FAULT, rule=HOSTILE, options=(("delay", HOSTILE),))]
     operator.target_views = [evolve(TARGET, rule=HOSTILE, target=HOSTILE, cause=HOSTILE)]
     access = Access(Level.OPERATOR)

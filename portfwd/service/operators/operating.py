@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol, cast
 
 from twisted.internet.defer import Deferred
 
-from portfwd.admin.changes import Change, ChangeLog
+from portfwd.admin.changes import ChangeLog, LoggedLine
 from portfwd.admin.operator import FaultView, LiveSession, OperatorError, RuleView, TargetView
 from portfwd.errors import SteerError
 from portfwd.kernel.reactor import Reactor
@@ -183,7 +183,7 @@ class Operating:
             "text": explanation_text(explanation, plan),
         }
 
-    def changes(self, after: int) -> tuple[int, Iterator[Change]]:
+    def changes(self, after: int) -> tuple[int, Iterator[LoggedLine]]:
         """See `portfwd.admin.operator.Operator`."""
         return self.change_log.last, self.change_log.since(after)
 

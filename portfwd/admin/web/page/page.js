@@ -168,7 +168,7 @@ const rulesTable = new Table("rules-table", [
   { title: "Listens on", class: "addr clip wide", value: (row) => row.listen.join(", ") || "–" },
   stated(),
   { title: "Sessions", class: "num", value: (row) => grouped(row.sessions) },
-  { title: "Two minutes", hint: "Sessions in the last two minutes", class: "wide", value: (row) => row.spark, key: (row) => row.name },
+  { title: "Trend", hint: "Sessions in the last two minutes", class: "wide", value: (row) => row.spark, key: (row) => row.name },
   { title: "", class: "num", value: ruleActions, key: (row) => `${row.name} ${row.state} ${state.operator}` },
 ], { empty: "There are no rules." });
 
