@@ -43,6 +43,9 @@ class Side(enum.Enum):
 class Direction(enum.Enum):
     """The direction of the bytes of a flow."""
 
+    # See `Side`.
+    __hash__ = object.__hash__
+
     TO_UPSTREAM = "to-upstream"
     TO_CLIENT = "to-client"
 

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Final
 
 from portfwd.filters.api import (
+    DONE,
     DROP,
     Again,
     Announce,
@@ -78,11 +79,19 @@ class Inquiry(Failing):
             self._fail(link, error, data, replies=replies)
             return
         self.asking = False
+        if type(verdict) is list and len(verdict) == 1:
+            verdict = verdict[0]
         if verdict is None:
             self._pass(link, data, replies)
         elif type(verdict) is bytes:
             link.stage.altered = True
             self._pass(link, verdict, replies)
+        elif verdict is DONE:
+            self._pass(link, data, replies)
+            link.done = True
+        elif type(verdict) is Forward and type(verdict.data) is bytes:
+            link.stage.altered = True
+            self._pass(link, verdict.data, replies)
         else:
             self._event = "received"
             self._apply(link, verdict, data, replies=replies, again=again)
@@ -116,7 +125,10 @@ class Inquiry(Failing):
             self._fail(link, error, data)
             return
         self.asking = False
-        self._apply(link, verdict, data, both=both)
+        if verdict is not None:
+            self._apply(link, verdict, data, both=both)
+        elif data is not None:
+            self._pass(link, data)
 
     def _pass_end(self, link: Link) -> None:
         """Pass the end on from a filter, unless bytes are before it."""
