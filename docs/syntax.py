@@ -35,6 +35,7 @@ DIRECTIVES: Final = (
     "metrics",
     "pidlogfile",
     "resolver",
+    "toxiproxy",
     "web",
 )
 

@@ -541,6 +541,7 @@ class TableTests(SynchronousTestCase):
             "log-formats.md": LOG_OPTIONS,
             "control.md": admin_lines.ADMIN_OPTIONS,
             "web.md": admin_lines.WEB_OPTIONS,
+            "toxiproxy.md": admin_lines.TOXIPROXY_OPTIONS,
             "../how-to/python-prompt.md": admin_lines.MANHOLE_OPTIONS,
         }
         for name, options in pages.items():

@@ -31,6 +31,7 @@ from portfwd.cli import (
     tap,
     targets,
     top,
+    toxiproxy,
 )
 from portfwd.cli.parsing import WRONG, Parser, unknown_command
 from portfwd.cli.reading import FINE
@@ -92,6 +93,7 @@ def _build() -> tuple[Parser, Mapping[str, argparse.ArgumentParser]]:
         hash_password,
         replay,
         new,
+        toxiproxy,
     ):
         command.add_parser(commands)
     for command in (looking, targets, top, tap, steering, shell, completing):

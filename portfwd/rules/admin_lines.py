@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.rules.test_admin_lines -*-
 """
-The directives ``admin``, ``web`` and ``manhole``: control sockets, web listeners and Python prompts.
+The directives ``admin``, ``web``, ``manhole`` and ``toxiproxy``: where those come in who look and steer.
 
 ::
 
@@ -9,9 +9,10 @@ The directives ``admin``, ``web`` and ``manhole``: control sockets, web listener
     web     127.0.0.1:8081 level=operator token-file=/etc/portfwd/web-token host=portfwd.example.com
     manhole ssh:127.0.0.1:2222 keys=/etc/portfwd/shell-keys host-key=/etc/portfwd/shell-host-key
     manhole unix:/run/portfwd/shell/ssh.sock keys=/etc/portfwd/shell-keys
+    toxiproxy localhost:8474 config=proxies.json seed=7
 
-All may be repeated. A line that would let every user of the machine or of the network control the forwarder
-is refused. The permissions of files and directories are checked when they are opened.
+All but the last may be repeated. A line that would let every user of the machine or of the network control
+the forwarder is refused. The permissions of files and directories are checked when they are opened.
 """
 
 from __future__ import annotations
@@ -98,6 +99,22 @@ class WebSpec:
     where: Location = field(default=NOWHERE, eq=False, repr=False)
 
 
+@frozen
+class ToxiproxySpec:
+    """
+    The API of toxiproxy.
+
+    :ivar address: a literal and its port, or a unix socket.
+    :ivar config: file with proxies to begin with, JSON, as written.
+    :ivar seed: the chances of its toxics follow from it.
+    """
+
+    address: Address
+    config: str | None = None
+    seed: int = 0
+    where: Location = field(default=NOWHERE, eq=False, repr=False)
+
+
 def admin_specs(ruleset: Ruleset) -> tuple[AdminSpec, ...]:
     """The control sockets of `ruleset`."""
     return tuple(_again(_admin_spec, one) for one in ruleset.directives if one.name == "admin")
@@ -111,6 +128,12 @@ def manhole_specs(ruleset: Ruleset) -> tuple[ManholeSpec, ...]:
 def web_specs(ruleset: Ruleset) -> tuple[WebSpec, ...]:
     """The web listeners of `ruleset`."""
     return tuple(_again(_web_spec, one) for one in ruleset.directives if one.name == "web")
+
+
+def toxiproxy_spec(ruleset: Ruleset) -> ToxiproxySpec | None:
+    """The toxiproxy API of `ruleset`: that of the last line; None if there is none."""
+    lines = [one for one in ruleset.directives if one.name == "toxiproxy"]
+    return _again(_toxiproxy_spec, lines[-1]) if lines else None
 
 
 def read_admin(reading: Reading, scope: FileScope, line: Line, words: list[Word]) -> None:
@@ -128,6 +151,11 @@ def read_web(reading: Reading, scope: FileScope, line: Line, words: list[Word]) 
     _read(reading, line, words, _WEB, _web_spec)
 
 
+def read_toxiproxy(reading: Reading, scope: FileScope, line: Line, words: list[Word]) -> None:
+    """Read ``toxiproxy HOST:PORT | unix:PATH [config=FILE] [seed=N] [remote=on]``."""
+    _read(reading, line, words, _TOXIPROXY, _toxiproxy_spec)
+
+
 _ADMIN: Final[Mapping[str, ValueKind]] = {"mode": readers.mode(), "level": readers.choice(Level)}
 _WEB: Final[Mapping[str, ValueKind]] = {
     **_ADMIN,
@@ -135,15 +163,22 @@ _WEB: Final[Mapping[str, ValueKind]] = {
     "host": readers.text("name"),
 }
 _MANHOLE: Final[Mapping[str, ValueKind]] = {"keys": readers.text("file"), "host-key": readers.text("file")}
-_KINDS: Final = {"admin": _ADMIN, "web": _WEB, "manhole": _MANHOLE}
-#: The options of ``admin``, ``web`` and ``manhole`` lines.
+_TOXIPROXY: Final[Mapping[str, ValueKind]] = {
+    "config": readers.text("file"),
+    "seed": readers.whole(0, 2**63 - 1),
+    "remote": readers.switch(),
+}
+_KINDS: Final = {"admin": _ADMIN, "web": _WEB, "manhole": _MANHOLE, "toxiproxy": _TOXIPROXY}
+#: The options of these lines.
 ADMIN_OPTIONS: Final = tuple(_ADMIN)
 WEB_OPTIONS: Final = tuple(_WEB)
 MANHOLE_OPTIONS: Final = tuple(_MANHOLE)
+TOXIPROXY_OPTIONS: Final = tuple(_TOXIPROXY)
 _EXAMPLES: Final = {
     "admin": "such as admin unix:/run/portfwd/admin.sock",
     "web": "such as web 127.0.0.1:8080",
     "manhole": "such as manhole ssh:127.0.0.1:2222 keys=/etc/portfwd/shell-keys",
+    "toxiproxy": "such as toxiproxy localhost:8474",
 }
 
 _Spec = Callable[[Word, Mapping[str, Any], Location], Any]
@@ -323,3 +358,24 @@ def _loopback(word: Word) -> InetAddress:
             start,
         )
     return InetAddress(place.host, place.ports.first)
+
+
+def _toxiproxy_spec(address: Word, values: Mapping[str, Any], where: Location) -> ToxiproxySpec:
+    config, seed = values.get("config"), values.get("seed", 0)
+    if address.text.startswith("unix:"):
+        return ToxiproxySpec(UnixAddress(_unix_path(address.text.removeprefix("unix:"))), config, seed, where)
+    place = read_place(address, Role.LISTEN, lambda name, protocol: None)
+    host = "127.0.0.1" if place.host == "localhost" else place.host or "::"
+    try:
+        literal = ipaddress.ip_address(host)
+    except ValueError:
+        literal = None
+    if place.kind is not Kind.TCP or place.ports is None or len(place.ports) != 1 or literal is None:
+        raise WordFault("bad-address", "expected a literal and a port, or unix:PATH", _EXAMPLES["toxiproxy"])
+    if not literal.is_loopback and not values.get("remote", False):
+        raise WordFault(
+            "bad-address",
+            "whoever reaches this address can let portfwd listen anywhere and connect to anything",
+            "write localhost:8474, or add remote=on if only the right people can reach it",
+        )
+    return ToxiproxySpec(InetAddress(host, place.ports.first), config, seed, where)

@@ -2,9 +2,9 @@
 """
 Finds addresses on which a process would listen twice.
 
-Rules, ``admin``, ``web``, ``manhole`` and ``metrics`` lines claim addresses. These are normalised before
-comparison: ``unix:/x`` and ``unix:/./x`` are equal, and so are ``localhost``, ``127.0.0.1`` and
-``[::ffff:127.0.0.1]``.
+Rules and lines of operators (``admin``, ``web``, ``manhole``, ``toxiproxy``, ``metrics``) claim addresses.
+These are normalised before comparison: ``unix:/x`` and ``unix:/./x`` are equal, and so are ``localhost``,
+``127.0.0.1`` and ``[::ffff:127.0.0.1]``.
 The time is O(n log n) for n claims, regardless of the size of their port ranges. Whether an address can be
 bound is not checked; only the kernel can tell.
 """
@@ -20,7 +20,7 @@ from attrs import frozen
 
 from portfwd.errors import Location
 from portfwd.rules.addresses import is_datagram, plain_path
-from portfwd.rules.admin_lines import admin_specs, manhole_specs, web_specs
+from portfwd.rules.admin_lines import admin_specs, manhole_specs, toxiproxy_spec, web_specs
 from portfwd.rules.findings import Findings
 from portfwd.rules.model import SYSTEMD_KINDS, Directive, Kind, ListenSpec, PortRange, Rule, Ruleset
 from portfwd.rules.steps import Steps
@@ -121,6 +121,9 @@ def _listeners(
         yield web.listen, _line("web", web.where), web.where
     for manhole in manhole_specs(process):
         yield _spec(manhole.address), _line("manhole", manhole.where), manhole.where
+    toxiproxy = toxiproxy_spec(process)
+    if toxiproxy is not None:
+        yield _spec(toxiproxy.address), _line("toxiproxy", toxiproxy.where), toxiproxy.where
     metrics = metrics_listener(process)
     if metrics is not None:
         yield metrics, _line("metrics", metrics.where), metrics.where

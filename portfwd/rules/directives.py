@@ -3,7 +3,7 @@
 The native directives ``default`` and ``log``, and the table of all directives.
 
 `portfwd.rules.whole_process` reads ``limits`` and ``metrics``; `portfwd.rules.admin_lines` reads ``admin``,
-``web`` and ``manhole``.
+``web``, ``manhole`` and ``toxiproxy``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Final
 
 from portfwd.rules import readers
-from portfwd.rules.admin_lines import read_admin, read_manhole, read_web
+from portfwd.rules.admin_lines import read_admin, read_manhole, read_toxiproxy, read_web
 from portfwd.rules.clauses import ReadLine
 from portfwd.rules.findings import nearest, shown
 from portfwd.rules.model import AccessLogFormat
@@ -90,6 +90,7 @@ NATIVE: Final[Mapping[str, ReadLine]] = MappingProxyType(
         "web": read_web,
         "metrics": read_metrics,
         "manhole": read_manhole,
+        "toxiproxy": read_toxiproxy,
         "limits": read_limits,
     }
 )

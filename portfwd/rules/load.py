@@ -137,7 +137,7 @@ def parse_rule(text: str, name: str = "<rule>", files: Files | None = None) -> R
     """
     reading = Reading(None, _services(files), paths=[name])
     finish(_read_text(reading, FileScope(name, (posixpath.normpath(name),)), text))
-    if not reading.drafts and not reading.findings.failed:
+    if not reading.drafts and not reading.findings.failed and not _gets_rules(reading):
         reading.findings.error(
             Location(name),
             "no-rules",
@@ -184,6 +184,11 @@ def _services(files: Files | None) -> PortOfService | None:
     return None if files is None else files.port_of_service
 
 
+def _gets_rules(reading: Reading) -> bool:
+    """Whether rules come at run time, from clients of toxiproxy's API."""
+    return any(one.name == "toxiproxy" for one in reading.directives)
+
+
 def _finish(reading: Reading, where: Location, *, allow_empty: bool = True) -> Steps[Ruleset]:
     findings = reading.findings
     finished = []
@@ -195,7 +200,7 @@ def _finish(reading: Reading, where: Location, *, allow_empty: bool = True) -> S
     check_shared(rules, reading.directives, findings)
     # The listen address of a line with an error is unknown.
     yield from verify_in_steps(rules, findings, () if findings.failed else reading.directives)
-    if not rules and not findings.failed:
+    if not rules and not findings.failed and not _gets_rules(reading):
         if allow_empty:
             findings.warning(where, "no-rules", "there is no rule", "nothing will be forwarded")
         else:

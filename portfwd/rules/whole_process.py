@@ -106,7 +106,8 @@ def metrics_listener(ruleset: Ruleset) -> ListenSpec | None:
 
 def wants_figures(ruleset: Ruleset) -> bool:
     """Whether the counts of closed sessions are needed later."""
-    return any(one.name in {"metrics", "admin", "web", "manhole"} for one in ruleset.directives)
+    asking = {"metrics", "admin", "web", "manhole", "toxiproxy"}
+    return any(one.name in asking for one in ruleset.directives)
 
 
 def _no_services(name: str, protocol: str) -> int | None:

@@ -1,4 +1,4 @@
-"""Tests of `portfwd.rules.admin_lines`: the directives ``admin``, ``web`` and ``manhole``."""
+"""Tests of `portfwd.rules.admin_lines`: ``admin``, ``web``, ``manhole`` and ``toxiproxy``."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from portfwd.rules.admin_lines import (
     AdminSpec,
     Level,
     ManholeSpec,
+    ToxiproxySpec,
     WebSpec,
     admin_specs,
     manhole_specs,
+    toxiproxy_spec,
     web_specs,
 )
 from portfwd.rules.model import Kind, ListenOptions, ListenSpec, PortRange
@@ -164,6 +166,41 @@ class ManholeTests(SynchronousTestCase):
         ):
             self.assertEqual(codes(text), [expected], text)
         self.assertEqual(len(codes("manhole ssh:127.0.0.1:http-x keys=k")), 1)
+
+
+class ToxiproxyTests(SynchronousTestCase):
+    """``toxiproxy``."""
+
+    def test_good(self) -> None:
+        """An address of the loopback, or a file; the last line counts, and a file with it needs no rule."""
+        for text, spec in (
+            ("toxiproxy localhost:8474", ToxiproxySpec(InetAddress("127.0.0.1", 8474))),
+            ("toxiproxy [::1]:1 config=a.json seed=7", ToxiproxySpec(InetAddress("::1", 1), "a.json", 7)),
+            ("toxiproxy unix:/run/t/s", ToxiproxySpec(UnixAddress("/run/t/s"))),
+            ("toxiproxy :8474 remote=on", ToxiproxySpec(InetAddress("::", 8474))),
+            ("toxiproxy 10.0.0.1:8474 remote=on", ToxiproxySpec(InetAddress("10.0.0.1", 8474))),
+            ("toxiproxy localhost:1\ntoxiproxy localhost:2", ToxiproxySpec(InetAddress("127.0.0.1", 2))),
+        ):
+            self.assertEqual(toxiproxy_spec(parse(text, "f")), spec)
+        self.assertIsNone(toxiproxy_spec(parse(":1 -> a:1", "f")))
+        alone = toxiproxy_spec(parse_rule("toxiproxy localhost:1"))
+        self.assertEqual(alone, ToxiproxySpec(InetAddress("127.0.0.1", 1)))
+
+    def test_refused(self) -> None:
+        """What others could reach needs a word of consent; what is no address is none."""
+        for text, expected in (
+            ("toxiproxy", ("missing-argument", 1, 1)),
+            ("toxiproxy :8474", ("bad-address", 1, 11)),
+            ("toxiproxy 0.0.0.0:8474 remote=off", ("bad-address", 1, 11)),
+            ("toxiproxy db.example:1", ("bad-address", 1, 11)),
+            ("toxiproxy localhost:1-2", ("bad-address", 1, 11)),
+            ("toxiproxy localhost:1/udp", ("bad-address", 1, 11)),
+            ("toxiproxy unix:@x", ("bad-path", 1, 16)),
+            ("toxiproxy localhost:1 seed=x", ("bad-value", 1, 28)),
+            ("toxiproxy localhost:1 sed=1", ("unknown-option", 1, 23)),
+            ("toxiproxy localhost:1\n127.0.0.1:1 -> a:1", ("listen-clash", 2, 1)),
+        ):
+            self.assertEqual(codes(text), [expected], text)
 
 
 class WholeTests(SynchronousTestCase):

@@ -89,9 +89,9 @@ def check_options(options: FaultsOptions) -> None:
         takes = ", ".join(f"{one}=" for one in sorted(needed | optional)) or "none of its own"
         raise OptionError(name, f"{kind} has no {name}=; its options are {takes}")
     for name in ("rate", "size", "fraction"):
-        if getattr(options, name) == 0:
+        if getattr(options, name) == 0 and kind != "limit-data":
             raise OptionError(name, f"{name}=0 makes no sense; for no bytes at all there is timeout")
-    if (options.variation or 0) >= (options.size or 1):
+    if options.variation and options.variation >= (options.size or 1):
         raise OptionError("variation", "variation= must be less than size=")
 
 

@@ -87,8 +87,16 @@ class FaultFilter(Filter):
         """The verdict when the fault is switched off: send the waiting bytes."""
         return [Release(direction) for direction in Direction]
 
+    def changed(self) -> Verdict:
+        """What follows when the fault has other options: what waits goes on, and no wake so far counts."""
+        return self.recover()
+
     def closed(self, summary: SessionSummary) -> None:
         """See `IFilter`."""
+        self.leave()
+
+    def leave(self) -> None:
+        """Hear no more of the fault."""
         self._fault.leave(self)
 
     def _close(self) -> Close:
@@ -324,6 +332,11 @@ class _Timed(FaultFilter):
 
     def opened(self, connection: Connection) -> Verdict:
         """See `IFilter`."""
+        return self._set() if self._fault.active else None
+
+    def changed(self) -> Verdict:
+        """See `FaultFilter`: the time counts anew."""
+        self._is_set = False
         return self._set() if self._fault.active else None
 
     def _set(self) -> Verdict:

@@ -3,7 +3,7 @@
 The faults of rules at work: found, told, switched and made stronger.
 
 A clause ``filter faults`` has one `Fault` that its connections share; this changes it. A clause that
-a reload made anew is another one, and is as the file says.
+a reload made anew is another one, and is as the file says. A toxic is a fault as well.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from attrs import evolve
 from portfwd.admin.operator import FaultView, OperatorError
 from portfwd.filters.builtin.fault_clause import Fault, FaultsOptions
 from portfwd.filters.builtin.faults import FaultFactory
+from portfwd.filters.builtin.toxic_slots import ToxicSlot
 from portfwd.filters.options import declared
 from portfwd.relay.live import LiveRule
 
@@ -25,12 +26,13 @@ def faults_of(rules: Sequence[LiveRule]) -> Iterator[tuple[str, int, Fault]]:
     counts: dict[str, int] = {}
     for live in rules:
         for _, factory in live.filters:
+            fault = factory.fault if isinstance(factory, FaultFactory | ToxicSlot) else None
             # The ports of a range share theirs.
-            if isinstance(factory, FaultFactory) and id(factory.fault) not in seen:
-                seen.add(id(factory.fault))
+            if fault is not None and id(fault) not in seen:
+                seen.add(id(fault))
                 name = live.rule.name
                 counts[name] = counts.get(name, 0) + 1
-                yield name, counts[name], factory.fault
+                yield name, counts[name], fault
 
 
 def views(rules: Sequence[LiveRule]) -> list[FaultView]:

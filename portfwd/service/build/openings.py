@@ -41,10 +41,11 @@ from zope.interface import directlyProvides
 from portfwd.admin.tight_files import LooseFile, check_private, read_tight
 from portfwd.admin.web.access import read_token
 from portfwd.errors import Location, Problem, Severity
-from portfwd.rules.admin_lines import ManholeSpec, admin_specs, manhole_specs, web_specs
+from portfwd.rules.admin_lines import ManholeSpec, admin_specs, manhole_specs, toxiproxy_spec, web_specs
 from portfwd.rules.model import UNIX_KINDS, AccessLogFormat, FilterSpec, Kind, Ruleset
 from portfwd.rules.whole_process import metrics_listener
 from portfwd.service.build.targets import described
+from portfwd.service.build.toxiproxy_config import read_proxies
 from portfwd.values import UnixAddress, printable
 
 #: Filters that write the file of their option ``file=``.
@@ -156,6 +157,12 @@ def openings(ruleset: Ruleset, reactor: Any = None) -> Iterator[Opening]:
             yield Opening(web.where, partial(_judged, partial(read_token, path), path))
     for manhole in manhole_specs(ruleset):
         yield from _of_manhole(manhole)
+    toxiproxy = toxiproxy_spec(ruleset)
+    if toxiproxy is not None:
+        if isinstance(toxiproxy.address, UnixAddress):
+            yield Opening(toxiproxy.where, partial(_directory_of_socket, toxiproxy.address.path))
+        if toxiproxy.config is not None:
+            yield Opening(toxiproxy.where, partial(_proxies, os.path.abspath(toxiproxy.config)))
     if ruleset.log.file is not None and ruleset.log.access is not AccessLogFormat.OFF:
         path = os.path.abspath(ruleset.log.file)
         hint = "without it no access line is written; make it, or name another file"
@@ -241,6 +248,16 @@ def _host_key(path: str) -> None:
         _judged(lambda: read_tight(path, secret=True), path)
     else:
         _judged(lambda: read_host_key(path), path)
+
+
+def _proxies(path: str) -> None:
+    try:
+        read_proxies(path)
+    except OSError as problem:
+        reason = problem.strerror or str(problem)
+        raise Unmet("unreadable-file", f"'{printable(path)}' cannot be read: {reason}") from None
+    except ValueError as problem:
+        raise Unmet("json-syntax", f"'{printable(path)}': {problem}", "it is a list of proxies") from None
 
 
 def _judged(look: Callable[[], object], path: str) -> None:

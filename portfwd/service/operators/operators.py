@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.service.operators.test_operators -*-
 """
-What the ``admin``, ``web`` and ``manhole`` lines of a ruleset ask for, made and joined to the forwarder.
+What the ``admin``, ``web``, ``manhole`` and ``toxiproxy`` lines ask for, made and joined to the forwarder.
 
 Without such lines nothing is made, and nothing of Twisted's SSH is imported. Control sockets and web
 listeners share their turns: all operators together get one slice of time.
@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred
 
 from portfwd.admin.turns import Turns
 from portfwd.kernel.reactor import Reactor
-from portfwd.rules.admin_lines import admin_specs, manhole_specs, web_specs
+from portfwd.rules.admin_lines import admin_specs, manhole_specs, toxiproxy_spec, web_specs
 from portfwd.rules.model import Ruleset
 from portfwd.service.operators.changes import ChangeWatch
 from portfwd.service.operators.control import ControlSockets
@@ -45,6 +45,13 @@ def add_operators(
     """
     doors, shells, webs = admin_specs(ruleset), manhole_specs(ruleset), web_specs(ruleset)
     renewals: list[Callable[[], Iterable[str]]] = []
+    toxiproxy = toxiproxy_spec(ruleset)
+    if toxiproxy is not None:
+        from portfwd.service.toxiproxy.server import ToxiproxyServer
+
+        server = ToxiproxyServer(reactor, toxiproxy, forwarder)
+        server.setServiceParent(parent)
+        renewals.append(server.renew)
     if not doors and not shells and not webs:
         return renewals
     operating = Operating(forwarder, reactor, reload=reload, stop=stop)

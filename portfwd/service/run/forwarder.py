@@ -16,13 +16,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from attrs import evolve
-from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredLock
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from portfwd.errors import StartError, SteerError
+from portfwd.errors import StartError
 from portfwd.kernel.pipes import PipePool, pipe_allowance
 from portfwd.kernel.platform import Platform, find_platform
 from portfwd.kernel.poller import Poller
@@ -38,7 +37,7 @@ from portfwd.metrics.tally import Ledger
 from portfwd.relay.live import LiveRule
 from portfwd.relay.rule import SessionLog
 from portfwd.relay.sinks import Sinks
-from portfwd.rules.model import Ruleset
+from portfwd.rules.model import Rule, Ruleset
 from portfwd.rules.steps import Steps, finish
 from portfwd.rules.support import unsupported_in_steps
 from portfwd.rules.whole_process import metrics_listener, overall_limits, shared_limits, wants_figures
@@ -57,10 +56,10 @@ from portfwd.service.run.retired_rules import RetiredRules
 from portfwd.service.run.session_log import Silent
 from portfwd.service.run.slicing import SlicedWork
 from portfwd.service.run.starting import start_listeners, too_few_descriptors
-from portfwd.service.run.steering import Steering, named
+from portfwd.service.run.steered import SteeredService
+from portfwd.service.run.steering import Steering
 from portfwd.service.run.switching import Switching, systemd_names
 from portfwd.service.run.transition import Transition
-from portfwd.upstreams.health import TargetState
 from portfwd.upstreams.system_resolver import resolver_of
 from portfwd.values import CloseReason
 
@@ -68,11 +67,11 @@ from portfwd.values import CloseReason
 DRAIN: Final = 10.0
 
 
-class Forwarder(Service):
+class Forwarder(SteeredService):
     """
     Forwards as a ruleset says.
 
-    :ivar ruleset: what it does so by.
+    :ivar ruleset: what it does so by, with the rules that were added.
     :ivar budget: counts descriptors, as `pool` does pipes, and `admissions` who is in.
     :ivar targets: the health of every target.
     :ivar drain_limit: seconds that sessions get to finish.
@@ -124,7 +123,8 @@ class Forwarder(Service):
         self.targets = context.targets
         self._session_log: SessionLog = Silent() if log is None else log
         self._session_numbers = itertools.count(1)
-        self.ruleset = ruleset
+        self.ruleset = self._reloaded = ruleset
+        self._added: tuple[Rule, ...] = ()
         self._factories = Factories() if factories is None else factories
         self._planned = live_rules(
             ruleset, context, self._session_log, ids=self._session_numbers, factories=self._factories
@@ -368,23 +368,53 @@ class Forwarder(Service):
         """
         return self._turn.run(lambda: Deferred.fromCoroutine(self._reload(ruleset, dry_run, log, code)))
 
-    async def _reload(
-        self, ruleset: Ruleset, dry_run: bool, log: SessionLog | None, code: bool
+    def add_rules(self, rules: Sequence[Rule]) -> Deferred[ReloadResult]:
+        """
+        Let `rules` be at work as well, in the place of those that were added before: all or nothing.
+
+        They stay over reloads, whatever the new ruleset is, and are otherwise rules like its own. It is done
+        as a reload is, and not counted as one.
+
+        :returns: as of `reload`.
+        """
+        added = tuple(rules)
+        return self._turn.run(lambda: Deferred.fromCoroutine(self._become(self._reloaded, added)))
+
+    async def _become(
+        self,
+        ruleset: Ruleset,
+        added: tuple[Rule, ...],
+        dry_run: bool = False,
+        log: SessionLog | None = None,
+        code: bool = False,
     ) -> ReloadResult:
         begun = time.monotonic()
         self._work.longest = 0.0
+        twice = {rule.name for rule in ruleset.rules} & {rule.name for rule in added}
+        if twice:
+            line = f"rules that were added at run time are called so, too: {', '.join(sorted(twice))}"
+            return ReloadResult(dry_run=dry_run, failures=(line,))
+        whole = evolve(ruleset, rules=(*ruleset.rules, *added)) if added else ruleset
         with self._making(lambda: len(self.ruleset.rules)):
             try:
-                result = await self._change(ruleset, dry_run, log, code)
+                result = await self._change(whole, dry_run, log, code)
             except CancelledError:
                 result = ReloadResult(dry_run=dry_run, failures=("the forwarder is stopping",))
+        if result.applied:
+            self._reloaded, self._added = ruleset, added
+        return evolve(result, seconds=time.monotonic() - begun, longest=self._work.longest)
+
+    async def _reload(
+        self, ruleset: Ruleset, dry_run: bool, log: SessionLog | None, code: bool
+    ) -> ReloadResult:
+        result = await self._become(ruleset, self._added, dry_run, log, code)
         if result.applied:
             self.reloads += 1
             self.last_reload_refused = False
             self.reloaded_at = time.time()
         elif result.refused and not dry_run:
             self.refused()
-        return evolve(result, seconds=time.monotonic() - begun, longest=self._work.longest)
+        return result
 
     def refused(self) -> None:
         """Count a reload that was refused, by whomever."""
@@ -451,50 +481,3 @@ class Forwarder(Service):
     def _stop_factories(self) -> None:
         if self._factories.has_retired:
             self._factories.stop_unused({id(one) for live in self.every_rule for _, one in live.filters})
-
-    # Steering single rules
-
-    def pause(self, name: str) -> Sequence[LiveRule]:
-        """
-        Accept no clients of a rule until `resume`; they wait (see `Steering`), and sessions go on.
-
-        What is paused or drained stays so over reloads, for as long as the new rules listen there too.
-
-        :param name: of a rule, or of one port of its range.
-        :returns: the live rules that this holds for.
-        :raises SteerError: there is no such rule, it cannot wait, or a reload is under way.
-        """
-        return self._steered(name, self._steering.pause)
-
-    def drain(self, name: str) -> Sequence[LiveRule]:
-        """
-        Close the listeners of a rule and give its sessions the time that a stop gives them.
-
-        Parameter, result and errors are those of `pause`.
-        """
-        return self._steered(name, self._steering.drain)
-
-    def resume(self, name: str) -> Sequence[LiveRule]:
-        """
-        Accept the clients of a rule again, whether it was paused or drained.
-
-        Parameter and result are those of `pause`.
-
-        :raises SteerError: there is no such rule, it cannot be bound again, or a reload is under way.
-        """
-        return self._steered(name, self._steering.resume)
-
-    def order_target(self, name: str, label: str, ordered: TargetState | None) -> Sequence[LiveRule]:
-        """Obey `Steering.order_target`; parameter, result and errors are those of `pause`."""
-        return self._steered(name, lambda found: self._steering.order_target(found, label, ordered))
-
-    def _steered(self, name: str, steer: Callable[[Sequence[Bound]], Sequence[Bound]]) -> Sequence[LiveRule]:
-        if not self.running:
-            raise SteerError("the forwarder is stopping: it accepts nobody any more")
-        if self._turn.locked:
-            raise SteerError("a reload is under way; ask again when it is over")
-        found = steer(named(self._bound, name))
-        now = {one.live: one for one in found}
-        self._bound = [now.get(one.live, one) for one in self._bound]
-        self._binder.unused.refuse(systemd_names(self._bound))
-        return [one.live for one in found]

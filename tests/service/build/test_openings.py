@@ -139,6 +139,18 @@ class RefusedTests(OpeningCase):
             for said in (problem.hint, self.errors.getvalue()):
                 self.assertIn(f"pip install 'portfwd[{extra}]'", said)
 
+    def test_toxiproxy(self) -> None:
+        """The file with proxies can be read, and is a list; so can the directory of its unix socket."""
+        path = self.mktemp()
+        for text, code in ((None, "unreadable-file"), ("{}", "json-syntax"), ("[]", None)):
+            if text is not None:
+                with open(path, "w") as file:
+                    file.write(text)
+            problems = opening_problems(rules(f"toxiproxy localhost:8474 config={path}\n"))
+            self.assertEqual([one.code for one in problems], [code] if code else [])
+        (problem,) = opening_problems(rules("toxiproxy unix:/nowhere/at/all/s\n"))
+        self.assertEqual(problem.code, "missing-directory")
+
     def test_what_other_lists_have(self) -> None:
         """Files of TLS, filters, addresses that exclude each other, and what cannot be done yet."""
         for line, said in (

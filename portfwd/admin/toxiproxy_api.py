@@ -1,0 +1,351 @@
+# -*- test-case-name: tests.admin.test_toxiproxy_api -*-
+"""
+toxiproxy's HTTP API (version 2), as its clients know it: paths, methods, status codes and bodies of errors.
+
+=================================== ================== ===================================================
+path                                methods
+=================================== ================== ===================================================
+``/proxies``                        GET, POST          all proxies by name; a new one
+``/proxies/{proxy}``                GET, POST, PATCH,  one; changed; ended
+                                    DELETE
+``/proxies/{proxy}/toxics``         GET, POST          its toxics; a new one
+``/proxies/{proxy}/toxics/{toxic}`` GET, POST, PATCH,  one; changed; ended
+                                    DELETE
+``/populate``                       POST               several proxies
+``/reset``                          POST               every proxy is enabled, all toxics are ended
+``/version``                        GET                the version of toxiproxy that this is like
+=================================== ================== ===================================================
+
+Browsers are refused, as there: by a ``User-Agent`` that begins with ``Mozilla/``. Whatever a browser claims
+to be, it tells the page's origin with each request that changes something; such requests are refused too.
+There is no password, so this belongs on the loopback.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from io import BytesIO
+from typing import Any, Final, Protocol
+from urllib.parse import unquote_to_bytes
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.protocols.policies import WrappingFactory
+from twisted.python.failure import Failure
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request, Site
+
+from portfwd.version import __version__
+
+#: The version of toxiproxy whose API this is; clients compare it.
+SPEAKS: Final = "2.12.0"
+#: Bytes of a request's body at most: thousands of proxies.
+MOST_BODY: Final = 1024 * 1024
+#: Seconds for which a connection may do nothing, as with toxiproxy.
+IDLE: Final = 60
+
+Json = Any
+#: A status code, and the value of the body; None for none.
+Answer = tuple[int, Json]
+
+
+class ToxiproxyError(Exception):
+    """
+    A request cannot be obeyed.
+
+    :ivar status: of the answer.
+    """
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+    def as_json(self) -> Mapping[str, Json]:
+        """The body; ``title`` is what older clients read."""
+        return {"error": str(self), "title": str(self), "status": self.status}
+
+
+class Toxiproxies(Protocol):
+    """What the API steers. All methods raise `ToxiproxyError`."""
+
+    def proxies(self) -> Json:
+        """All proxies by name."""
+
+    def proxy(self, name: str) -> Json:
+        """One proxy."""
+
+    def toxics(self, name: str) -> Json:
+        """The toxics of a proxy."""
+
+    def toxic(self, name: str, toxic: str) -> Json:
+        """One toxic."""
+
+    def create(self, data: Json) -> Awaitable[Json]:
+        """A new proxy."""
+
+    def update(self, name: str, data: Json) -> Awaitable[Json]:
+        """Change a proxy."""
+
+    def delete(self, name: str) -> Awaitable[None]:
+        """End a proxy."""
+
+    def populate(self, data: Json) -> Awaitable[tuple[Json, ToxiproxyError | None]]:
+        """Make several proxies; those that there are then, and what was wrong."""
+
+    def reset(self) -> Awaitable[None]:
+        """Enable every proxy, and end all toxics."""
+
+    def add_toxic(self, name: str, data: Json) -> Awaitable[Json]:
+        """A new toxic."""
+
+    def change_toxic(self, name: str, toxic: str, data: Json) -> Awaitable[Json]:
+        """Change a toxic."""
+
+    def remove_toxic(self, name: str, toxic: str) -> Awaitable[None]:
+        """End a toxic."""
+
+
+def read_json(data: bytes) -> Json:
+    """
+    The first value in `data`; what follows it is ignored, as toxiproxy does.
+
+    :raises ValueError: there is none; the text says why.
+    """
+    text = data.decode("utf-8-sig").lstrip()
+    if not text:
+        raise ValueError("EOF")
+    try:
+        return json.JSONDecoder(parse_constant=_no_constant).raw_decode(text)[0]
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+class ToxiproxyAPI:
+    """Finds out what a request wants, and does it."""
+
+    def __init__(self, proxies: Toxiproxies) -> None:
+        self._proxies = proxies
+
+    def __repr__(self) -> str:
+        return f"<ToxiproxyAPI of {self._proxies!r}>"
+
+    async def answer(self, method: str, path: Sequence[str], body: bytes) -> Answer | None:
+        """
+        Status code and body of the answer; None where there is no such path.
+
+        :param path: its parts, decoded.
+        """
+        methods = self._methods(path)
+        if methods is None:
+            return None
+        work = methods.get(method)
+        if work is None:
+            return 405, None
+        try:
+            return await work(body)
+        except ToxiproxyError as problem:
+            return problem.status, problem.as_json()
+
+    def _methods(self, path: Sequence[str]) -> Mapping[str, Callable[[bytes], Awaitable[Answer]]] | None:
+        """What can be done with a path, by method."""
+        match list(path):
+            case ["version"]:
+                return {"GET": self._version}
+            case ["reset"]:
+                return {"POST": self._reset}
+            case ["populate"]:
+                return {"POST": self._populate}
+            case ["proxies"]:
+                return {"GET": _looks(self._proxies.proxies), "POST": self._create}
+            case ["proxies", name]:
+                return self._of_proxy(name)
+            case ["proxies", name, "toxics"]:
+                return {
+                    "GET": _looks(lambda: self._proxies.toxics(name)),
+                    "POST": _changes(lambda data: self._proxies.add_toxic(name, data)),
+                }
+            case ["proxies", name, "toxics", toxic]:
+                return self._of_toxic(name, toxic)
+        return None
+
+    def _of_proxy(self, name: str) -> Mapping[str, Callable[[bytes], Awaitable[Answer]]]:
+        change = _changes(lambda data: self._proxies.update(name, data))
+        # Of a proxy that is not there nothing is read: "not found" counts, whatever the body is.
+        show = _looks(lambda: self._proxies.proxy(name))
+        return {
+            "GET": show,
+            "POST": _behind(show, change),
+            "PATCH": _behind(show, change),
+            "DELETE": _ends(lambda: self._proxies.delete(name)),
+        }
+
+    def _of_toxic(self, name: str, toxic: str) -> Mapping[str, Callable[[bytes], Awaitable[Answer]]]:
+        change = _changes(lambda data: self._proxies.change_toxic(name, toxic, data))
+        show = _looks(lambda: self._proxies.toxic(name, toxic))
+        return {
+            "GET": show,
+            "POST": _behind(show, change),
+            "PATCH": _behind(show, change),
+            "DELETE": _ends(lambda: self._proxies.remove_toxic(name, toxic)),
+        }
+
+    async def _version(self, body: bytes) -> Answer:
+        return 200, {"version": SPEAKS, "portfwd": __version__}
+
+    async def _reset(self, body: bytes) -> Answer:
+        await self._proxies.reset()
+        return 204, None
+
+    async def _create(self, body: bytes) -> Answer:
+        return 201, await self._proxies.create(_data(body))
+
+    async def _populate(self, body: bytes) -> Answer:
+        made, problem = await self._proxies.populate(_data(body))
+        if problem is not None:
+            return problem.status, {**problem.as_json(), "proxies": made}
+        return 201, {"proxies": made}
+
+
+def _data(body: bytes) -> Json:
+    try:
+        return read_json(body)
+    except ValueError as problem:
+        raise ToxiproxyError(f"bad request body: {problem}", 400) from None
+
+
+def _looks(look: Callable[[], Json]) -> Callable[[bytes], Awaitable[Answer]]:
+    async def work(body: bytes) -> Answer:
+        return 200, look()
+
+    return work
+
+
+def _changes(change: Callable[[Json], Awaitable[Json]]) -> Callable[[bytes], Awaitable[Answer]]:
+    async def work(body: bytes) -> Answer:
+        return 200, await change(_data(body))
+
+    return work
+
+
+def _ends(end: Callable[[], Awaitable[None]]) -> Callable[[bytes], Awaitable[Answer]]:
+    async def work(body: bytes) -> Answer:
+        await end()
+        return 204, None
+
+    return work
+
+
+def _behind(
+    first: Callable[[bytes], Awaitable[Answer]], then: Callable[[bytes], Awaitable[Answer]]
+) -> Callable[[bytes], Awaitable[Answer]]:
+    async def work(body: bytes) -> Answer:
+        await first(body)
+        return await then(body)
+
+    return work
+
+
+class _Page(Resource):
+    """Everything, since paths have names in them."""
+
+    isLeaf = True
+    _log = Logger()
+
+    def __init__(self, api: ToxiproxyAPI) -> None:
+        super().__init__()
+        self._api = api
+
+    def render(self, request: Request) -> int | bytes:
+        """See `IResource`."""
+        if getattr(request, "is_cut", False):
+            return NOT_DONE_YET
+        if _is_browser(request):
+            request.setResponseCode(403)
+            return b"User agent not allowed\n"
+        gone: list[object] = []
+        request.notifyFinish().addErrback(gone.append)
+        path = [
+            unquote_to_bytes(part).decode("utf-8", "replace")
+            for part in request.uri.partition(b"?")[0].strip(b"/").split(b"/")
+        ]
+        body = request.content.read() if request.content is not None else b""
+        method = request.method.decode("ascii", "replace")
+        work = Deferred.fromCoroutine(self._api.answer(method, path, body))
+        work.addErrback(self._failed)
+
+        def write(answer: Answer | None) -> None:
+            if not gone:
+                _write(request, answer)
+
+        work.addCallback(write)
+        return NOT_DONE_YET
+
+    def _failed(self, failure: Failure) -> Answer:
+        self._log.failure("toxiproxy: a request failed", failure)
+        return 500, ToxiproxyError("the log says what went wrong", 500).as_json()
+
+
+def _is_browser(request: Request) -> bool:
+    agent, origin = (request.getHeader(name) or "" for name in ("user-agent", "origin"))
+    return agent.startswith("Mozilla/") or origin.startswith(("http://", "https://")) or origin == "null"
+
+
+def _write(request: Request, answer: Answer | None) -> None:
+    if answer is None:
+        request.setResponseCode(404)
+        request.setHeader(b"content-type", b"text/plain; charset=utf-8")
+        request.write(b"404 page not found\n")
+    else:
+        code, value = answer
+        request.setResponseCode(code)
+        if value is not None:
+            request.setHeader(b"content-type", b"application/json")
+            request.write(json.dumps(value).encode("ascii"))
+    request.finish()
+
+
+class _Bounded(Request):
+    """
+    A request whose body is kept in memory, and ends the connection if it is too long.
+
+    :ivar is_cut: it was too long: nothing is done.
+    """
+
+    is_cut = False
+
+    def gotLength(self, length: int | None) -> None:  # noqa: N802 - Twisted's
+        # Twisted would open a file for a large one.
+        self.content = BytesIO()
+
+    def handleContentChunk(self, data: bytes) -> None:  # noqa: N802 - Twisted's
+        assert self.content is not None
+        if self.content.tell() + len(data) > MOST_BODY:
+            self.is_cut = True
+            self.channel.forceAbortClient()
+        else:
+            super().handleContentChunk(data)
+
+
+class _QuietSite(Site):
+    noisy = False
+
+    def log(self, request: object) -> None:
+        """Tests ask often: their requests would be most of the log."""
+
+
+class _Connections(WrappingFactory):
+    """Makes protocols that know their transport, which those of `Site` keep to themselves."""
+
+    noisy = False
+
+
+def toxiproxy_site(reactor: IReactorTime, proxies: Toxiproxies) -> WrappingFactory:
+    """Makes the protocols of connections that ask."""
+    page = _Page(ToxiproxyAPI(proxies))
+    return _Connections(_QuietSite(page, requestFactory=_Bounded, timeout=IDLE, reactor=reactor))

@@ -1,0 +1,127 @@
+# -*- test-case-name: tests.service.toxiproxy.test_server -*-
+"""The ``toxiproxy`` line of a ruleset: its listener, and the proxies of its file."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from portfwd.admin.doors import Door, renew_all
+from portfwd.admin.toxiproxy_api import toxiproxy_site
+from portfwd.errors import StartError
+from portfwd.kernel.reactor import Reactor
+from portfwd.listen.binding import bind
+from portfwd.rules.admin_lines import ToxiproxySpec
+from portfwd.rules.model import Kind, ListenOptions, ListenSpec, Options, PortRange
+from portfwd.service.build.bind_failures import cannot_listen
+from portfwd.service.build.toxiproxy_config import read_proxies
+from portfwd.service.toxiproxy.proxies import TakesRules, ToxicProxies
+from portfwd.values import UnixAddress
+
+
+class ToxiproxyServer(Service):
+    """
+    Serves toxiproxy's API beside a forwarder, which is started before it.
+
+    :ivar address: where it listens, once it does.
+    """
+
+    name = "portfwd toxiproxy"
+    _log = Logger()
+
+    def __init__(self, reactor: Reactor, spec: ToxiproxySpec, forwarder: TakesRules) -> None:
+        """
+        Read the file; nothing is bound yet.
+
+        :raises StartError: the file is not good.
+        """
+        self._reactor: Any = reactor
+        self._where = spec.where
+        self._listen = _listen_spec(spec)
+        self._label = str(spec.address)
+        self._door: Door | None = None
+        self.address = ""
+        try:
+            self._config = [] if spec.config is None else read_proxies(os.path.abspath(spec.config))
+        except (OSError, ValueError) as problem:
+            reason = getattr(problem, "strerror", None) or str(problem)
+            raise StartError([f"toxiproxy: {spec.config}: {reason} ({spec.where})"]) from None
+        self._proxies = ToxicProxies(forwarder, reactor, spec.seed)
+        self._site = toxiproxy_site(reactor, self._proxies)
+
+    def __repr__(self) -> str:
+        return f"<ToxiproxyServer {self.address or 'not bound'} {self._proxies!r}>"
+
+    def privilegedStartService(self) -> None:
+        """
+        Bind.
+
+        :raises StartError: it cannot be.
+        """
+        try:
+            sock = self._bind()
+        except OSError as problem:
+            raise self._refusal(problem) from problem
+        self._door = Door("toxiproxy", sock, self._reactor, self._connection, bind=self._bind)
+
+    def _bind(self) -> socket.socket:
+        port = 0 if self._listen.ports is None else self._listen.ports.first
+        sock, *others = bind(self._listen, port, Options())
+        for other in others:
+            other.close()
+        return sock
+
+    def _connection(self, who: str) -> Any:
+        return self._site.buildProtocol(None)
+
+    def _refusal(self, problem: OSError) -> StartError:
+        reason = problem.strerror or str(problem)
+        return StartError([cannot_listen("toxiproxy", self._label, reason, self._where)])
+
+    def startService(self) -> None:
+        """Make the proxies of the file, then answer."""
+        if self._door is None:
+            self.privilegedStartService()
+        super().startService()
+        Deferred.fromCoroutine(self._begin()).addErrback(
+            lambda failure: self._log.failure("toxiproxy: it could not begin", failure)
+        )
+
+    async def _begin(self) -> None:
+        made, problem = await self._proxies.populate(self._config)
+        if problem is not None:
+            self._log.error(
+                "toxiproxy: behind {count} proxies of its file: {problem}", count=len(made), problem=problem
+            )
+        door = self._door
+        if door is None or not self.running:
+            return
+        door.open()
+        address = door.listener.address
+        self.address = str(address) if isinstance(address, UnixAddress) else f"http://{address}"
+        self._log.info("toxiproxy: listening on {address}", address=self.address)
+
+    def stopService(self) -> Deferred[None] | None:
+        """Answer no more; the forwarder ends the proxies with all else."""
+        super().stopService()
+        door, self._door = self._door, None
+        self.address = ""
+        return None if door is None else door.close()
+
+    def renew(self) -> Iterator[str]:
+        """See `portfwd.admin.doors.renew_all`."""
+        return renew_all(() if self._door is None else (self._door,))
+
+
+def _listen_spec(spec: ToxiproxySpec) -> ListenSpec:
+    address = spec.address
+    if isinstance(address, UnixAddress):
+        path = os.path.abspath(address.path)
+        return ListenSpec(Kind.UNIX, path=path, options=ListenOptions(mode=0o600), where=spec.where)
+    return ListenSpec(Kind.TCP, address.host, PortRange(address.port, address.port), where=spec.where)

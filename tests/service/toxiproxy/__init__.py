@@ -1,0 +1,1 @@
+"""Tests of toxiproxy's API over a running forwarder."""

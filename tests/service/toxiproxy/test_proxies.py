@@ -1,0 +1,325 @@
+"""Tests of `portfwd.service.toxiproxy.proxies`: proxies as rules of a forwarder at work."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any, cast
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+
+from portfwd.admin.toxiproxy_api import Toxiproxies, ToxiproxyError
+from portfwd.service.run.forwarder import Forwarder
+from portfwd.service.toxiproxy import proxies as module
+from portfwd.service.toxiproxy.proxies import ToxicProxies
+from portfwd.values import CloseReason
+from tests.service.contexts import a_free_port, a_used_port, rules
+from tests.service.run.test_forwarder import TIMEOUT, ForwarderCase
+
+LATENCY = {"type": "latency", "attributes": {"latency": 60_000}}
+
+
+class ProxiesCase(ForwarderCase):
+    """A forwarder without rules, and its proxies."""
+
+    def setUp(self) -> Deferred[None]:
+        waiting = super().setUp()
+        self.relay = self.started("")
+        self.proxies = self.proxies_of(self.relay)
+        return waiting
+
+    def proxies_of(self, forwarder: Forwarder) -> ToxicProxies:
+        """The proxies of a forwarder."""
+        made = ToxicProxies(forwarder, cast(Any, reactor))
+        api: Toxiproxies = made
+        self.assertIs(api, made)
+        return made
+
+    async def made(self, name: str = "a", **said: Any) -> dict[str, Any]:
+        """A new proxy in front of the upstream."""
+        data = {"name": name, "listen": "localhost:0", "upstream": self.target, **said}
+        return await self.proxies.create(data)
+
+    async def problem(self, work: Any) -> tuple[str, int]:
+        """The text and the status of what is refused."""
+        try:
+            await work
+        except ToxiproxyError as problem:
+            return str(problem), problem.status
+        raise AssertionError("it was not refused")
+
+    async def conversation(self, address: str) -> tuple[socket.socket, socket.socket]:
+        """A client and the upstream's side, which have said something to each other."""
+
+        def meet() -> tuple[socket.socket, socket.socket]:
+            client = self.connect_to(address)
+            server = self.accept()
+            client.sendall(b"question")
+            self.assertEqual(server.recv(100), b"question")
+            return client, server
+
+        return await self.in_thread(meet)
+
+    def ended(self, sock: socket.socket) -> bool:
+        """Whether the connection is over; blocking."""
+        try:
+            return sock.recv(1) == b""
+        except ConnectionResetError:
+            return True
+
+
+class ProxyTests(ProxiesCase):
+    """Proxies come, move and go."""
+
+    async def test_create(self) -> None:
+        """A proxy is a rule like others, where its answer says."""
+        proxy = await self.made(name="my_db")
+        self.assertEqual(
+            {**proxy, "listen": ""},
+            {
+                "name": "my_db", "listen": "", "upstream": self.target, "enabled": True, "protocol": "tcp",
+                "toxics": [],
+            },
+        )  # fmt: skip
+        self.assertEqual(self.relay.addresses, {"my_db": [proxy["listen"]]})
+        self.assertEqual((self.proxies.proxy("my_db"), self.proxies.proxies()), (proxy, {"my_db": proxy}))
+        client, server = await self.conversation(proxy["listen"])
+        server.sendall(b"answer")
+        self.assertEqual(await self.in_thread(lambda: client.recv(100)), b"answer")
+        (live,) = self.relay.rules
+        self.assertEqual((live.counts.total, str(live.rule.where)), (1, "toxiproxy proxy 'my_db'"))
+        self.assertEqual({name for name, _ in live.filters}, {"toxic"})
+        self.assertEqual(self.relay.reloads, 0)
+
+    async def test_disabled(self) -> None:
+        """A disabled one listens nowhere; disabling one closes its connections, and keeps its port."""
+        proxy = await self.made(enabled=False)
+        self.assertEqual((proxy["enabled"], proxy["listen"]), (False, "127.0.0.1:0"))
+        self.assertEqual(self.relay.addresses, {})
+        proxy = await self.proxies.update("a", {"enabled": True})
+        client, _ = await self.conversation(proxy["listen"])
+        down = await self.proxies.update("a", {"enabled": False})
+        self.assertEqual((down["enabled"], down["listen"]), (False, proxy["listen"]))
+        self.assertTrue(await self.in_thread(lambda: self.ended(client)))
+        self.assertRaises(ConnectionRefusedError, self.connect_to, proxy["listen"])
+        self.assertEqual(await self.proxies.update("a", {"enabled": True}), proxy)
+        await self.conversation(proxy["listen"])
+
+    async def test_moved(self) -> None:
+        """Another address or another upstream closes the connections; nothing else does."""
+        proxy = await self.made()
+        client, _ = await self.conversation(proxy["listen"])
+        same = {"listen": proxy["listen"].replace("127.0.0.1", "localhost"), "upstream": self.target}
+        self.assertEqual(await self.proxies.update("a", same), proxy)
+        self.assertEqual(self.relay.session_count, 1)
+        moved = await self.proxies.update("a", {"upstream": "127.0.0.1:1"})
+        self.assertEqual((moved["listen"], moved["upstream"]), (proxy["listen"], "127.0.0.1:1"))
+        self.assertTrue(await self.in_thread(lambda: self.ended(client)))
+        port = a_free_port()
+        moved = await self.proxies.update("a", {"listen": f":{port}", "upstream": self.target})
+        self.assertEqual((moved["listen"], moved["enabled"]), (f"[::]:{port}", True))
+        await self.conversation(f"127.0.0.1:{port}")
+
+    async def test_deleted(self) -> None:
+        """A proxy that is deleted is gone, with its connections; its name is free."""
+        proxy = await self.made()
+        client, _ = await self.conversation(proxy["listen"])
+        await self.proxies.delete("a")
+        self.assertTrue(await self.in_thread(lambda: self.ended(client)))
+        self.assertEqual((self.proxies.proxies(), self.relay.addresses), ({}, {}))
+        await self.made()
+
+    async def test_refused(self) -> None:
+        """What cannot be is refused, with toxiproxy's words and codes, and nothing is changed."""
+        port = a_used_port(self)
+        await self.made()
+        for said, expected in (
+            ({}, ("proxy already exists", 409)),
+            ({"name": ""}, ("missing required field: name", 400)),
+            ({"name": "b", "upstream": None}, ("missing required field: upstream", 400)),
+            ({"name": "b", "protocol": "sctp"}, ("protocol was invalid, can be either tcp or udp", 400)),
+            ({"name": "b", "toxics": {}}, ("bad request body: toxics must be a list", 400)),
+            ({"name": "b", "toxics": [{"type": "x"}]}, ("invalid toxic type", 400)),
+            ({"name": "b", "toxics": [LATENCY, LATENCY]}, ("toxic already exists", 409)),
+            ({"name": "b", "enabled": 1}, ("bad request body: enabled must be true or false", 400)),
+            ({"name": 5}, ("bad request body: name must be text of 200 characters at most", 400)),
+            ({"name": "b", "listen": "x"}, ("bad request body: 'x' is no HOST:PORT", 400)),
+        ):
+            self.assertEqual(await self.problem(self.made(**said)), expected)
+        text, status = await self.problem(self.made("b", listen=f"localhost:{port}"))
+        self.assertEqual(status, 500)
+        self.assertIn("in use", text)
+        text, status = await self.problem(self.made("b", upstream="bad..name:1"))
+        self.assertEqual(status, 400)
+        self.assertEqual(
+            await self.problem(self.proxies.create([])), ("bad request body: expected an object", 400)
+        )
+        for work in (self.proxies.update("x", {}), self.proxies.delete("x")):
+            self.assertEqual(await self.problem(work), ("proxy not found", 404))
+        self.patch(module, "MOST_PROXIES", 1)
+        self.assertEqual(await self.problem(self.made("b")), ("too many proxies: there are at most 1", 409))
+        self.assertEqual(list(self.proxies.proxies()), ["a"])
+
+    async def test_names(self) -> None:
+        """A name that no rule may have, or that a rule has, is changed for the rule only."""
+        self.relay = self.started(f"web: 127.0.0.1:0 -> {self.target}\n")
+        self.proxies = self.proxies_of(self.relay)
+        for name in ("web", "my proxy", "my/proxy"):
+            self.assertEqual((await self.made(name))["name"], name)
+        self.assertEqual(
+            list(self.relay.addresses), ["web", "toxiproxy-web", "toxiproxy-my-proxy", "toxiproxy-my-proxy-2"]
+        )
+        self.assertEqual(repr(self.proxies), "<ToxicProxies 3>")
+
+    async def test_at_once(self) -> None:
+        """Requests that come at once are obeyed one after the other."""
+        work = [Deferred.fromCoroutine(self.made(name)) for name in "abcd"]
+        for one in work:
+            await one
+        self.assertEqual(sorted(self.relay.addresses), list("abcd"))
+
+    async def test_udp(self) -> None:
+        """A proxy for datagrams, with a toxic that only these have."""
+        upstream = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.addCleanup(upstream.close)
+        upstream.bind(("127.0.0.1", 0))
+        upstream.settimeout(TIMEOUT)
+        loss = {"type": "loss", "stream": "upstream", "name": "l", "attributes": {"fraction": 1}}
+        proxy = await self.made(
+            protocol="udp", upstream=f"127.0.0.1:{upstream.getsockname()[1]}", toxics=[loss]
+        )
+        client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.addCleanup(client.close)
+        host, port = proxy["listen"].split(":")
+        client.connect((host, int(port)))
+        client.send(b"lost")
+        await self.until(lambda: self.relay.session_total == 1)
+        await self.proxies.remove_toxic("a", "l")
+        client.send(b"comes")
+        self.assertEqual(await self.in_thread(lambda: upstream.recv(100)), b"comes")
+
+    async def test_reload(self) -> None:
+        """A reload of the file keeps proxies and their connections; a rule of that name is refused."""
+        proxy = await self.made()
+        client, server = await self.conversation(proxy["listen"])
+        new = f"web: 127.0.0.1:0 -> {self.target}\n"
+        result = await self.relay.reload(rules(new))
+        self.assertTrue(result.applied)
+        self.assertEqual(list(self.relay.addresses), ["web", "a"])
+        self.assertEqual((self.relay.addresses["a"], self.relay.reloads), ([proxy["listen"]], 1))
+        server.sendall(b"answer")
+        self.assertEqual(await self.in_thread(lambda: client.recv(100)), b"answer")
+        result = await self.relay.reload(rules(new + f"a: 127.0.0.1:0 -> {self.target}\n"))
+        self.assertIn("added at run time", result.failures[0])
+        await self.proxies.add_toxic("a", {"type": "refuse"})
+        self.assertEqual(self.proxies.proxy("a")["toxics"][0]["name"], "refuse_downstream")
+        await self.proxies.delete("a")
+        self.assertEqual(list(self.relay.addresses), ["web"])
+
+    async def test_stopped(self) -> None:
+        """A forwarder that has stopped takes no proxy."""
+        await self.relay.stopService()
+        self.assertEqual(await self.problem(self.made()), ("the forwarder is not running", 500))
+
+
+class PopulateTests(ProxiesCase):
+    """Several at once, and all back to the beginning."""
+
+    async def populate(self, *said: dict[str, Any]) -> tuple[list[str], str]:
+        """The names that there are then, and what was wrong."""
+        made, problem = await self.proxies.populate([{"upstream": self.target, **one} for one in said])
+        return [one["name"] for one in made], "" if problem is None else str(problem)
+
+    async def test_populate(self) -> None:
+        """New ones are made, those that are the same stay, others are replaced with all they had."""
+        made = await self.populate({"name": "a", "listen": "localhost:0"}, {"name": "b", "enabled": False})
+        self.assertEqual(made, (["a", "b"], ""))
+        first = self.proxies.proxy("a")
+        await self.proxies.add_toxic("a", LATENCY)
+        client, _ = await self.conversation(first["listen"])
+        await self.populate({"name": "a", "listen": first["listen"]})
+        self.assertEqual((self.relay.session_count, len(self.proxies.toxics("a"))), (1, 1))
+        await self.populate({"name": "a", "listen": "localhost:0", "toxics": [{"type": "refuse"}]})
+        self.assertTrue(await self.in_thread(lambda: self.ended(client)))
+        self.assertEqual([one["type"] for one in self.proxies.toxics("a")], ["refuse"])
+        self.assertEqual(list(self.relay.addresses), ["a"])
+
+    async def test_problems(self) -> None:
+        """What is wrong with a description makes none of them; what is found later keeps those before."""
+        self.assertEqual(
+            await self.populate({"name": "a"}, {}), ([], "missing required field: name at proxy 2")
+        )
+        made, problem = await self.proxies.populate({})
+        self.assertEqual((made, str(problem)), ([], "bad request body: expected a list of proxies"))
+        used = f"127.0.0.1:{a_used_port(self)}"
+        made_names, text = await self.populate(
+            {"name": "a", "listen": "localhost:0"}, {"name": "b", "listen": used}
+        )
+        self.assertEqual(made_names, ["a"])
+        self.assertIn("in use", text)
+
+    async def test_reset(self) -> None:
+        """All are enabled, and no toxic is left."""
+        await self.populate({"name": "a", "listen": "localhost:0", "toxics": [LATENCY]},
+                            {"name": "b", "listen": "localhost:0", "enabled": False})  # fmt: skip
+        await self.proxies.reset()
+        self.assertEqual(sorted(self.relay.addresses), ["a", "b"])
+        self.assertEqual(self.proxies.toxics("a"), [])
+
+
+class ToxicTests(ProxiesCase):
+    """Toxics of a proxy with an open connection."""
+
+    async def test_life(self) -> None:
+        """A toxic is there for an open connection as soon as the answer is; so is its end."""
+        proxy = await self.made()
+        client, server = await self.conversation(proxy["listen"])
+        told = await self.proxies.add_toxic("a", LATENCY)
+        self.assertEqual(told, self.proxies.toxic("a", "latency_downstream"))
+        self.assertEqual(self.proxies.toxics("a"), [told])
+        server.sendall(b"answer")
+        await self.until(lambda: self.lives()[0].summary().to_client.reads == 1)
+        changed = await self.proxies.change_toxic(
+            "a", "latency_downstream", {"attributes": {"latency": 50_000}}
+        )
+        self.assertEqual(changed["attributes"], {"latency": 50_000, "jitter": 0})
+        self.assertEqual(await self.in_thread(lambda: client.recv(100)), b"answer")
+        server.sendall(b"again")
+        await self.until(lambda: self.lives()[0].summary().to_client.reads == 2)
+        await self.proxies.remove_toxic("a", "latency_downstream")
+        self.assertEqual(await self.in_thread(lambda: client.recv(100)), b"again")
+        self.assertEqual(self.proxies.toxics("a"), [])
+
+    def lives(self) -> list[Any]:
+        """The open sessions."""
+        return [session for live in self.relay.every_rule for session in live.sessions.values()]
+
+    async def test_reset_peer(self) -> None:
+        """A connection that is open is reset."""
+        proxy = await self.made()
+        client, _ = await self.conversation(proxy["listen"])
+        await self.proxies.add_toxic("a", {"type": "reset_peer", "attributes": {"timeout": 0}})
+        with self.assertRaises(ConnectionResetError):
+            await self.in_thread(lambda: client.recv(1))
+        await self.until(lambda: bool(self.lines.closed_lines))
+        self.assertIs(self.lines.closed_lines[0].reason, CloseReason.FILTER)
+
+    async def test_refused(self) -> None:
+        """What cannot be is refused, with toxiproxy's words and codes."""
+        await self.made()
+        await self.proxies.add_toxic("a", LATENCY)
+        for work, expected in (
+            (self.proxies.add_toxic("a", LATENCY), ("toxic already exists", 409)),
+            (self.proxies.add_toxic("a", {"type": "bandwidth"}), (None, 400)),
+            (self.proxies.add_toxic("x", LATENCY), ("proxy not found", 404)),
+            (self.proxies.change_toxic("a", "x", {}), ("toxic not found", 404)),
+            (
+                self.proxies.change_toxic("a", "latency_downstream", {"attributes": {"jitter": "x"}}),
+                (None, 400),
+            ),
+            (self.proxies.remove_toxic("a", "x"), ("toxic not found", 404)),
+        ):
+            text, status = await self.problem(work)
+            self.assertEqual((expected[0] and text, status), expected)
+        self.assertRaises(ToxiproxyError, self.proxies.toxic, "a", "x")
+        self.assertEqual(self.proxies.toxic("a", "latency_downstream")["attributes"]["jitter"], 0)
