@@ -110,7 +110,7 @@ class ClientTests(ToxiproxyCase):
         self.served()
         client = Toxiproxy()
         host, _, port = self.api.removeprefix("http://").rpartition(":")
-        client.update_api_consumer(host, port)
+        client.update_api_consumer(host, int(port))
         self.assertTrue(client.running())
         upstream = self.listener()
         target = f"127.0.0.1:{upstream.address.port}"  # type: ignore[union-attr]
