@@ -81,8 +81,7 @@ class ToxiproxyServer(Service):
         return self._site.buildProtocol(None)
 
     def _refusal(self, problem: OSError) -> StartError:
-        reason = problem.strerror or str(problem)
-        return StartError([cannot_listen("toxiproxy", self._label, reason, self._where)])
+        return StartError([cannot_listen("toxiproxy", self._label, problem, self._where)])
 
     def startService(self) -> None:
         """Make the proxies of the file, then answer."""
