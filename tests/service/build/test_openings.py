@@ -149,7 +149,7 @@ class RefusedTests(OpeningCase):
             problems = opening_problems(rules(f"toxiproxy localhost:8474 config={path}\n"))
             self.assertEqual([one.code for one in problems], [code] if code else [])
         (problem,) = opening_problems(rules("toxiproxy unix:/nowhere/at/all/s\n"))
-        self.assertEqual(problem.code, "missing-directory")
+        self.assertEqual(problem.code, "no-directory")
 
     def test_what_other_lists_have(self) -> None:
         """Files of TLS, filters, addresses that exclude each other, and what cannot be done yet."""
