@@ -50,8 +50,8 @@ function _shtab_portfwd_using
   test "$_shtab_portfwd_cmdpath" = "$argv"
 end
 
-set -g _shtab_portfwd_commands run init check explain convert options filters checks help hash-password replay new status rules sessions session targets target top tap kill drain pause resume faults log-level reload stop shell
-set -g _shtab_portfwd_opts_with_value --address --client --config --count --direction --drain --identity --interval --limit --listen --output --patience --rule --session --side --socket --sort --speed --state --to -c -i -n -o -r
+set -g _shtab_portfwd_commands run init check explain convert options filters checks help hash-password replay new toxiproxy status rules sessions session targets target top tap kill drain pause resume faults log-level reload stop shell
+set -g _shtab_portfwd_opts_with_value --address --client --config --count --direction --drain --host --identity --interval --limit --listen --output --patience --port --rule --seed --session --side --socket --sort --speed --state --to -c -config -host -i -n -o -port -r -seed
 
 complete -c portfwd -e
 complete -c portfwd -f
@@ -113,6 +113,12 @@ complete -c portfwd -n '_shtab_portfwd_using; and test $_shtab_portfwd_npos -eq 
 complete -c portfwd -n '_shtab_portfwd_using new' -s h -l help -d 'show this help message and exit'
 complete -c portfwd -n '_shtab_portfwd_using new' -s o -l output -x -d 'the directory to make; without it, ./NAME'
 complete -c portfwd -n '_shtab_portfwd_using new; and test $_shtab_portfwd_npos -eq 0' -ka "filter check" -d 'filter or check'
+complete -c portfwd -n '_shtab_portfwd_using; and test $_shtab_portfwd_npos -eq 0' -a toxiproxy -d 'be a toxiproxy server'
+complete -c portfwd -n '_shtab_portfwd_using toxiproxy' -s h -l help -d 'show this help message and exit'
+complete -c portfwd -n '_shtab_portfwd_using toxiproxy' -l host -s host -x -d 'where it listens (localhost)'
+complete -c portfwd -n '_shtab_portfwd_using toxiproxy' -l port -s port -x -d 'its port (8474)'
+complete -c portfwd -n '_shtab_portfwd_using toxiproxy' -l config -s config -xka "(__fish_complete_path (commandline -ct))" -d 'proxies to begin with: a JSON list, as /populate takes it'
+complete -c portfwd -n '_shtab_portfwd_using toxiproxy' -l seed -s seed -x -d 'the chances of toxics follow from it (0)'
 complete -c portfwd -n '_shtab_portfwd_using; and test $_shtab_portfwd_npos -eq 0' -a status -d 'figures of a running forwarder'
 complete -c portfwd -n '_shtab_portfwd_using status' -s h -l help -d 'show this help message and exit'
 complete -c portfwd -n '_shtab_portfwd_using status' -l socket -xka "(__fish_complete_path (commandline -ct))" -d 'the forwarder'"'"'s control socket; else $PORTFWD_ADMIN, else /run/portfwd/admin.sock'
