@@ -13,7 +13,8 @@ from portfwd.cli.looking import PAGE, add_command
 from portfwd.cli.reading import FINE
 from portfwd.values import printable
 
-_ORDERS: Final = ("drain", "down", "up", "auto")
+#: What can be ordered, and how the target is then.
+_DONE: Final = {"drain": "draining", "down": "down", "up": "up", "auto": "judged by dials and checks"}
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -42,7 +43,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("rule", metavar="RULE", help="a rule, or one port of its range")
     parser.add_argument("target", metavar="TARGET", help="a target, as 'portfwd targets' shows it")
-    parser.add_argument("order", choices=_ORDERS, help="what to do with it")
+    parser.add_argument("order", choices=tuple(_DONE), help="what to do with it")
     parser.set_defaults(run=run_target)
 
 
@@ -100,7 +101,7 @@ def run_target(arguments: argparse.Namespace) -> int:
         "target",
         words,
         text=lambda result: "\n".join(
-            f"{printable(name)}: {printable(arguments.target)} is {arguments.order}"
+            f"{printable(name)}: {printable(arguments.target)} is {_DONE[arguments.order]}"
             for name in result["rules"]
         ),
     )

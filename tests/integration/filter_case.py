@@ -37,6 +37,12 @@ class Fetched:
         return f"{self.facts['local_ip']}:{self.facts['local_port']}"
 
     @property
+    def request_size(self) -> int:
+        """Bytes of the whole request: curl 7.88 counts the head alone as ``size_request``, 8.14 the body too."""
+        head, body = int(self.facts["size_request"]), int(self.facts["size_upload"])
+        return head if head > body else head + body
+
+    @property
     def answer_size(self) -> int:
         """Bytes of the whole answer."""
         return int(self.facts["size_header"]) + int(self.facts["size_download"])

@@ -227,7 +227,7 @@ class HTTPHostTests(FilterCase):
         self.assertEqual(got.body, b"two.example 1\n", got.facts["errormsg"])
         self.expect()
         (line,) = self.closing_lines(self.through)
-        self.assertEqual(line.to_upstream, got.facts["size_request"] + got.facts["size_upload"])
+        self.assertEqual(line.to_upstream, got.request_size)
 
 
 class HTTPHostPairTests(HTTPHostTests):

@@ -163,9 +163,10 @@ class HTTPConnectTests(TunnelCase):
         self.expect(*TLS_ENDS)
         lines = self.closing_lines(self.through)
         for line, got in zip(lines, fetched, strict=False):
-            # curl counts CONNECT and the answer to it too; the answer came to it, CONNECT went no further.
+            # curl counts the answer to CONNECT too, which came to it. CONNECT went no further: curl 7.88
+            # counts it, 8.14 does not.
             self.assertEqual(line.to_client, got.answer_size)
-            self.assertTrue(0 < line.to_upstream < got.facts["size_request"] - len("CONNECT"), str(line.raw))
+            self.assertTrue(0 < line.to_upstream <= got.facts["size_request"], str(line.raw))
         self.assertEqual(fetched[0].body, b"hello\n")
         self.assert_bulk(lines[1], fetched[1].body, expected)
 

@@ -141,7 +141,7 @@ class FailingServerTests(TargetCase):
         label = f"127.0.0.1:{self.port_a}"
         with socket.create_connection(("127.0.0.1", forwarder.port("web")), SECONDS) as client:
             self.assertEqual(client.recv(10), b"a\n")
-            self.assertIn("is drain", self.portfwd("target", "web", label, "drain"))
+            self.assertIn("is draining", self.portfwd("target", "web", label, "drain"))
             self.assertEqual(self.crowd(forwarder, 40), {"b": 40})
             client.sendall(b"still there")
             self.assertEqual(client.recv(100), b"still there")

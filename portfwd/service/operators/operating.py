@@ -25,7 +25,7 @@ from portfwd.logs.fields import utc_time
 from portfwd.relay.live import LiveRule
 from portfwd.relay.session import Session
 from portfwd.relay.tapping import Taps
-from portfwd.rules.findings import shown, suggestion
+from portfwd.rules.findings import nearest, shown
 from portfwd.rules.queries.explain import explain
 from portfwd.rules.queries.explain_text import explanation_json, explanation_text
 from portfwd.service.build import faults
@@ -145,8 +145,8 @@ class Operating:
         """Those of `lives` that RULE means; never none."""
         found = [live for live in lives if rule in (live.rule.name, live.name)]
         if not found:
-            hint = suggestion(rule, {live.rule.name for live in lives})
-            raise OperatorError("not-found", f"there is no rule called {shown(rule)}{hint and f'; {hint}'}")
+            hint = nearest(rule, {live.rule.name for live in lives}, "portfwd rules")
+            raise OperatorError("not-found", f"there is no rule called {shown(rule)}; {hint}")
         return found
 
     def sessions(self, rule: str | None = None) -> Iterator[LiveSession]:
@@ -161,7 +161,7 @@ class Operating:
             found = live.sessions.get(number)
             if found is not None:
                 return found
-        raise OperatorError("not-found", f"there is no open session {number}")
+        raise OperatorError("not-found", f"there is no open session {number}; 'portfwd sessions' lists them")
 
     def detail(self, session: LiveSession) -> dict[str, Any]:
         """See `portfwd.admin.operator.Operator`."""

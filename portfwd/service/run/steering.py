@@ -19,7 +19,7 @@ from portfwd.limits.descriptors import DescriptorBudget
 from portfwd.listen.datagram_clients import DatagramClients
 from portfwd.listen.late_clients import LAST_BATCHES
 from portfwd.relay.live import LiveRule
-from portfwd.rules.findings import shown, suggestion
+from portfwd.rules.findings import nearest, shown
 from portfwd.service.build.bind_failures import cannot_bind
 from portfwd.service.build.bound import Bound, listen_on_endpoints
 from portfwd.service.build.build import Binder, Planned
@@ -38,7 +38,7 @@ def named(bounds: Sequence[Bound], name: str) -> Sequence[Bound]:
     found = [bound for bound in bounds if name in (bound.live.name, bound.live.rule.name)]
     if not found:
         known = {name for bound in bounds for name in (bound.live.name, bound.live.rule.name)}
-        hint = suggestion(name, known)
+        hint = nearest(name, known)
         raise SteerError(f"there is no rule called {shown(name)}{hint and f'; {hint}'}")
     return found
 
@@ -129,7 +129,7 @@ class Steering:
                 older.obey_order(label, ordered)
         if not chosen:
             known = {target.label for one in found for target in one.live.every_destination}
-            hint = suggestion(label, known)
+            hint = nearest(label, known)
             name = found[0].live.rule.name
             raise SteerError(f"{name} has no target called {shown(label)}{hint and f'; {hint}'}")
         return chosen
