@@ -313,6 +313,8 @@ def _file_text(files: OptionFiles, path: str, *, tight: bool = False) -> FileTex
         return FileText(path, read(_text(path)))
     except OSError as error:
         reason = error.strerror or type(error).__name__
+        if isinstance(error, FileNotFoundError):
+            reason += "; put the file there, or name the path at which it is"
     except RulesError as error:
         reason = error.problems[0].message
     raise ValueError(f"cannot read '{printable(path)}': {reason}")

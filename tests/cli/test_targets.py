@@ -69,5 +69,7 @@ class TargetsTests(ControlTestCase):
         """It says for which ports it holds."""
         self.forwarder.says("target", {"rules": ["web:80", "web:81"]})
         code, out, _ = self.run_there("target", "web", "10.0.0.5:80", "drain")
-        self.assertEqual((code, out), (0, "web:80: 10.0.0.5:80 is draining\nweb:81: 10.0.0.5:80 is draining\n"))
+        self.assertEqual(
+            (code, out), (0, "web:80: 10.0.0.5:80 is draining\nweb:81: 10.0.0.5:80 is draining\n")
+        )
         self.assertEqual(self.forwarder.lines(), [("target", ("web", "10.0.0.5:80", "drain"), {})])

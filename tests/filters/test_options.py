@@ -284,7 +284,8 @@ class ReadTests(SynchronousTestCase):
                 "bad value for 'kind': expected latency or reset",
                 "bad value for 'most': expected a size such as 64KiB, 1MiB or 4096",
                 "bad value for 'share': expected an even number",
-                "bad value for 'names': cannot read 'u.txt': No such file or directory",
+                "bad value for 'names': cannot read 'u.txt': No such file or directory;"
+                " put the file there, or name the path at which it is",
             ],
         )
         self.assertEqual({one.hint for one in problems}, {""})

@@ -38,7 +38,7 @@ class Fetched:
 
     @property
     def request_size(self) -> int:
-        """Bytes of the whole request: curl 7.88 counts the head alone as ``size_request``, 8.14 the body too."""
+        """Bytes of the request. ``size_request`` of curl 7.88 is its head, that of 8.14 has the body too."""
         head, body = int(self.facts["size_request"]), int(self.facts["size_upload"])
         return head if head > body else head + body
 

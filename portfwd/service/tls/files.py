@@ -85,17 +85,21 @@ def located(files: Iterable[OptionFile], where: Location, problem: Exception) ->
 
 
 def _of_system(file: OptionFile, problem: OSError) -> Problem:
-    """What the system says of a file, and what can be done."""
-    if isinstance(problem, PermissionError):
-        hint = "let the user that portfwd runs as read it"
-    elif isinstance(problem, FileNotFoundError | NotADirectoryError):
-        hint = "put the file there, or name the path at which it is"
-        if not os.path.isabs(file.path):
-            hint += "; a relative path starts in the directory in which portfwd is started"
-    else:
-        hint = "name a file that can be read"
+    """What the system says of a file."""
     message = f"{file.option}={printable(file.path)}: {problem.strerror}"
-    return Problem(file.where, "bad-tls", message, hint)
+    return Problem(file.where, "bad-tls", message, way_out(problem, file.path))
+
+
+def way_out(problem: OSError, path: str) -> str:
+    """What can be done about a file that cannot be read."""
+    if isinstance(problem, PermissionError):
+        return "let the user that portfwd runs as read it"
+    if not isinstance(problem, FileNotFoundError | NotADirectoryError):
+        return "name a file that can be read"
+    hint = "put the file there, or name the path at which it is"
+    if not os.path.isabs(path):
+        hint += "; a relative path starts in the directory in which portfwd is started"
+    return hint
 
 
 def failures_of(rule: Rule, spec: ListenSpec | TargetSpec, problem: Exception) -> Iterator[str]:

@@ -16,6 +16,7 @@ from portfwd.relay.tls_start import TLSStart
 from portfwd.rules.model import SOCKETS_ONLY, TLS_KINDS, Kind, Rule
 from portfwd.service.build.target_texts import listener_options, target_options
 from portfwd.service.daemon.reading import in_thread
+from portfwd.service.tls.files import way_out
 from portfwd.service.tls.listeners import ServerSide
 from portfwd.service.tls.renewal import Run, at_once
 from portfwd.service.tls.targets import client_side
@@ -43,7 +44,7 @@ def start_problem(rule: Rule, factory: Any) -> str:
         try:
             _start(rule.name, side, options, lambda: 0.0, at_once)
         except OSError as problem:
-            return f"{problem.filename}: {problem.strerror}"
+            return f"{problem.filename}: {problem.strerror}; {way_out(problem, str(problem.filename))}"
         except (ValueError, TypeError) as problem:
             return str(problem)
     return ""
