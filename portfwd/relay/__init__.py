@@ -1,1 +1,1 @@
-"""The relay: what happens to one connection, from accept to close."""
+"""The relay: the handling of a connection from accept to close."""

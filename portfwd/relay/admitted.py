@@ -1,8 +1,8 @@
 # -*- test-case-name: tests.relay.test_session,tests.relay.test_slots -*-
 """
-A session whose client is judged: by access lists, by limits, and by the time that its TLS handshake takes.
+The part of a session that judges its client: by access lists, limits, and the duration of its TLS handshake.
 
-What the session takes up of the limits is counted here, and given back once.
+It takes the slots of the limits and returns them once.
 """
 
 from __future__ import annotations
@@ -41,44 +41,44 @@ class AdmittedSession(TimedSession):
     """See the module."""
 
     def _has_access(self, address: Address | None) -> bool:
-        """Whether the access list lets in a client of a socket of ours; else it is refused."""
+        """Whether the access list admits the client. If not, the client is refused."""
         access = self._rule.access
         if isinstance(address, InetAddress):
             decision = access.decide(address.host)
         elif isinstance(address, UnixAddress) or self._rule.rule.listen.kind in DATAGRAM_KINDS:
-            # Only a sender of datagrams by a unix socket may have no address at all.
+            # Only a sender of unix datagrams may have no address.
             decision = access.decide_unix()
         else:
-            return True  # an endpoint whose clients have no address of these kinds
+            return True  # an endpoint whose clients have other kinds of addresses
         if not decision.allowed:
             self._access_step = decision.step
             self._refuse(CloseReason.ACCESS)
         return decision.allowed
 
     def _shake_hands(self, client: Stream) -> None:
-        """The client may come in when it has said who it is, in time."""
+        """Wait for the TLS handshake of the client, for a limited time."""
         rule = self._rule
         self.state = follow(_ACCEPTED, _HANDSHAKING)
         limit = rule.rule.listen.options.handshake_timeout
         self._silence = self._clock.callLater(limit, self._did_not_shake_hands, client, limit)
-        # Behind a proxy that announces clients, its address is not theirs.
+        # The address of a proxy that announces clients is not that of the clients.
         rule.handshakes.arrived(self, "" if rule.learns_sources else source_of(client.address))
 
     @contained
     def began(self, stream: Stream) -> None:
-        """The client's first TLS message is complete."""
+        """The first TLS message of the client is complete."""
         if self.state is _HANDSHAKING:
             self._rule.handshakes.began(self)
 
     def announced(self, stream: Stream, client: Address, local: Address | None) -> None:
-        """Only sessions with filters have clients whose address a header says."""
+        """Do nothing: only sessions with filters have announced clients."""
 
     @contained
     def make_room(self, why: str) -> None:
-        """The client has not finished its TLS handshake, and a newer one takes its place."""
+        """Close a client that has not finished its TLS handshake, to make room for a newer one."""
         self._detail = why
         self._leave()
-        # Not with FIN, for which it would have to be read for a while: its descriptor is wanted now.
+        # Reset it: a close with FIN would have to read for a while, and the descriptor is needed now.
         self._finish(CloseReason.LIMIT, client=Mode.RESET)
 
     @contained
@@ -89,7 +89,7 @@ class AdmittedSession(TimedSession):
         self._finish(CloseReason.CLIENT_TLS_TIMEOUT)
 
     def _admit(self, limits: Admission, address: Address | None) -> bool:
-        """Whether the limits let a client in; else it is refused."""
+        """Whether the limits admit the client. If not, the client is refused."""
         slots = self._slots = SessionSlots(limits)
         reached = "" if self._rule.learns_sources else slots.come_from(address, self._accepted_at)
         if not reached and not slots.has_room:
@@ -97,7 +97,7 @@ class AdmittedSession(TimedSession):
         return self._is_within(reached or slots.enter(self._accepted_at))
 
     def _is_within(self, reached: str) -> bool:
-        """Whether no limit was `reached`; else the client is refused."""
+        """Whether no limit was `reached`. If one was, the client is refused."""
         if reached:
             self._detail = reached
             self._refuse(CloseReason.LIMIT)
@@ -105,10 +105,10 @@ class AdmittedSession(TimedSession):
 
     def count(self, limits: Admission | None, target: TargetOccupancy | None) -> None:
         """
-        Count for limits that a reload has brought: this session is there, whatever they are.
+        Count this session for the limits of a reload, whether it fits or not.
 
-        :param limits: None where none are left: what was counted is given back.
-        :param target: what counts the sessions of the target that was reached; None for one without a limit.
+        :param limits: None if there are none any more; the slots are then returned.
+        :param target: counts the sessions of the connected target; None if it has no limit.
         """
         client = self._client.stream
         if self.state in (_CLOSING, _CLOSED) or client is None:
@@ -135,7 +135,7 @@ class AdmittedSession(TimedSession):
             target.take()
 
     def _leave(self) -> None:
-        """Let others have the places that this session took; it has none from here on."""
+        """Return all slots of this session."""
         slots, destination = self._slots, self._reached
         self._slots = None
         if slots is not None:
@@ -148,15 +148,15 @@ class AdmittedSession(TimedSession):
             destination.give_back()
 
     def _refuse(self, reason: CloseReason) -> None:
-        # Now, and not when it is gone: a flood of those who are refused must not keep others out.
+        # Now and not when the socket is closed: a flood of refused clients must not keep others out.
         self._leave()
         gentle = reason in REFUSALS and self._rule.options.on_deny is OnDeny.FIN
         self._finish(reason, client=Mode.REFUSE if gentle else Mode.RESET)
 
     def _proceed(self, client: Stream) -> None:
-        """The client may come in: go on."""
+        """The client is admitted: continue."""
         raise NotImplementedError
 
     def _finish(self, reason: CloseReason, *, client: Mode = Mode.RESET, upstream: Mode = Mode.RESET) -> None:
-        """Close the session with `reason`, each side as said."""
+        """Close the session with `reason`, each side in the given mode."""
         raise NotImplementedError

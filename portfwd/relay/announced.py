@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.relay.test_filtered -*-
 """
-A session whose client a PROXY header may name: when access lists and limits judge it, and by which address.
+The part of a session whose client may be announced by a PROXY header.
 
-A client that was announced is judged by that address. One that nobody announces is judged by its own, as soon
-as nobody will announce it any more.
+An announced client is judged by the announced address. A client that is not announced is judged by its own
+address, as soon as no filter can announce it any more.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from portfwd.relay.states import State
 from portfwd.streams.stream import Stream
 from portfwd.values import Address, CloseReason, InetAddress, UnixAddress
 
-#: How access lists see a client that was announced without an address of any kind. ``*`` matches it.
+#: The text that access lists get for a client that was announced without an address. ``*`` matches it.
 _NO_ADDRESS: Final = "unknown"
 
 
@@ -25,7 +25,7 @@ class AnnouncedSession(Session):
     """See the module."""
 
     def _is_welcome(self) -> bool:
-        """Whether a client whom no filter announced may come from where it comes; else it is refused."""
+        """Whether access lists admit a client that was not announced. If not, it is refused."""
         if not self._rule.learns_sources or self._announced is not None:
             return True
         client = self._client.stream
@@ -34,17 +34,17 @@ class AnnouncedSession(Session):
     def _comes_from(self, address: Address | None) -> bool:
         slots, stream = self._slots, self._client.stream
         if not isinstance(address, InetAddress) and stream is not None:
-            address = stream.address  # a limit of each source must hold for who names none, too
+            address = stream.address  # limits per source apply to clients without an address too
         return slots is None or self._is_within(slots.come_from(address, self._clock.seconds()))
 
     @contained
     def announced(self, stream: Stream, client: Address, local: Address | None) -> None:
-        """A PROXY header before TLS names the client: judge it before it costs a handshake."""
+        """A PROXY header before TLS announced the client: judge it before the handshake."""
         if self.state is State.HANDSHAKING and self._admits(client, local):
             self._rule.handshakes.announced(self, source_of(client))
 
     def _admits(self, client: Address | None, local: Address | None) -> bool:
-        """Whether access lists and limits admit an announced client; else it is refused."""
+        """Whether access lists and limits admit an announced client. If not, it is refused."""
         self._announced, self._announced_local = client, local
         access = self._rule.access
         if not access.empty:

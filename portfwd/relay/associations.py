@@ -1,11 +1,10 @@
 # -*- test-case-name: tests.relay.test_associations -*-
 """
-The associations of one listening datagram socket: who of its clients has a session.
+The table of associations of one listening datagram socket.
 
-A bounded table. When it is full, the association goes that has been silent longest: a flood of sources that
-never speak again (spoofed ones, most likely) displaces its own before it displaces anybody
-who does. It refuses to know what an association is, and when it has been silent for too long: its
-session knows.
+The table is bounded. When it is full, the association that has been silent longest is removed. A flood of
+sources that send only once (probably spoofed ones) therefore removes its own associations before those of
+active clients. Limits of silence belong to the sessions.
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ from typing import Generic, Protocol, TypeVar
 
 
 class Evictable(Protocol):
-    """What stands in the table."""
+    """An entry of the table."""
 
     def evict(self) -> None:
-        """Make room: end, and leave the table."""
+        """End the association and leave the table, to make room."""
 
 
 Entry = TypeVar("Entry", bound=Evictable)
@@ -27,12 +26,11 @@ Entry = TypeVar("Entry", bound=Evictable)
 
 class Associations(Generic[Entry]):
     """
-    Associations by client, the one that was silent longest first.
+    Associations by client, the longest silent one first.
 
-    :ivar most: how many there may be.
-    :ivar evicted: how many had to make room.
-    :ivar entries: the table itself, for the path of every datagram: who finds an entry there
-        moves it to the end.
+    :ivar most: most associations.
+    :ivar evicted: number of associations removed to make room.
+    :ivar entries: the table itself, for the data path: the code that finds an entry moves it to the end.
     """
 
     def __init__(self, most: int) -> None:
@@ -50,26 +48,26 @@ class Associations(Generic[Entry]):
         return iter(tuple(self.entries.values()))
 
     def make_room(self) -> None:
-        """Leave room for one more."""
+        """Make room for one more."""
         while len(self.entries) >= self.most:
             self.evict_oldest()
 
     def evict_oldest(self) -> bool:
-        """End the association that was silent longest; False where there is none."""
+        """End the longest silent association. False if there is none."""
         if not self.entries:
             return False
         key, entry = next(iter(self.entries.items()))
-        # Out first: an entry that fails to leave must not keep its place.
+        # Remove it first: an entry that raises must not stay.
         del self.entries[key]
         self.evicted += 1
         entry.evict()
         return True
 
     def add(self, key: Hashable, entry: Entry) -> None:
-        """A new one; there must be room."""
+        """Add an association. There must be room."""
         self.entries[key] = entry
 
     def forget(self, key: Hashable, entry: Entry) -> None:
-        """`entry` is over; another one of the same client stays."""
+        """Remove `entry`. Another entry of the same client stays."""
         if self.entries.get(key) is entry:
             del self.entries[key]

@@ -1,18 +1,18 @@
 # -*- test-case-name: tests.relay.test_awaiting -*-
 """
-Waiting for what filters await, without touching it.
+Waits for the awaitables of filters without changing them.
 
-A filter may await a Deferred that others await too: a cache hands one out to many sessions. So a Deferred is
-observed: each waiter gets the result as it is, the Deferred keeps it for whoever comes next, and nothing is
-cancelled. One observer serves all sessions of a rule, and a session that ends leaves nothing behind in it.
+Several sessions may await the same Deferred, for example from a cache. A Deferred is therefore only observed:
+each waiter gets the result, the Deferred keeps it for later callbacks, and it is never cancelled. One
+observer serves all sessions of a rule, and a session that ends leaves nothing in it.
 
-A coroutine belongs to the session that awaits it. It is run here, step by step; the Deferreds that it awaits
-are observed in the same way. If the session ends first, the coroutine is closed: its ``finally`` blocks
-run, and what it waited for goes on. Under Twisted's asyncio reactor a coroutine is an asyncio task, which
-runs to its end in any case; it may await Deferreds and asyncio's futures alike. Under other reactors asyncio
-has no loop, and awaiting what is asyncio's fails.
+A coroutine belongs to the session that awaits it. It is run here step by step, and the Deferreds that it
+awaits are observed likewise. If the session ends first, the coroutine is closed: its ``finally`` blocks run,
+and the awaited Deferred continues. Under Twisted's asyncio reactor a coroutine runs as an asyncio task to its
+end in any case, and may await Deferreds and futures of asyncio. Under other reactors, awaiting objects of
+asyncio fails, because there is no loop.
 
-It calls no filter: the session does, with what it is told here.
+This module calls no filter; the session does.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from weakref import WeakKeyDictionary
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-#: Gets a result, or the exception that was raised instead of one; called once, perhaps at once.
+#: Called once, perhaps at once, with a result or an exception.
 Told = Callable[[object, "BaseException | None"], None]
 
 _NEEDS_LOOP: Final = (
@@ -38,17 +38,17 @@ _NEEDS_LOOP: Final = (
 
 
 class Waiting(Protocol):
-    """One awaitable that a session waits for."""
+    """One awaitable of a session."""
 
     def forget(self) -> None:
-        """The result is not wanted any more. May raise what a coroutine raises when it is closed."""
+        """Ignore the result. May raise an exception of a coroutine that is closed."""
 
     def handled(self) -> None:
-        """The outcome was told: nobody needs to log an exception as unhandled. Called in a later turn."""
+        """The result was delivered: an exception need not be logged as unhandled. Called in a later turn."""
 
 
 class Results:
-    """What the sessions of a rule wait for."""
+    """The awaitables of the sessions of a rule."""
 
     def __init__(self) -> None:
         self._watches: WeakKeyDictionary[Deferred[object], _Watch] = WeakKeyDictionary()
@@ -57,7 +57,7 @@ class Results:
         return f"<Results of {len(self._watches)} Deferreds>"
 
     def wait(self, awaitable: Awaitable[object], told: Told) -> Waiting:
-        """Tell `told` what becomes of `awaitable`."""
+        """Call `told` with the result of `awaitable`."""
         if isinstance(awaitable, Deferred):
             return _OfDeferred(awaitable, self._watch(awaitable), told)
         loop = _running_loop()
@@ -84,9 +84,9 @@ class Results:
 
 class _Watch:
     """
-    One observer in a Deferred's chain, for all who wait for it.
+    One observer in the callbacks of a Deferred, for all waiters.
 
-    :ivar over: it has fired; who comes now adds another one, behind it in the chain.
+    :ivar over: whether it has fired. A later waiter adds another observer.
     """
 
     __slots__ = ("outcome", "over", "told")
@@ -97,7 +97,7 @@ class _Watch:
         self.told: dict[object, Told] = {}
 
     def fired(self, outcome: object) -> object:
-        """Tell everybody; the chain goes on with what it had."""
+        """Call all waiters. The Deferred keeps its result."""
         self.over = True
         self.outcome = outcome
         told, self.told = self.told, {}
@@ -123,15 +123,15 @@ class _OfDeferred:
         self._watch.told.pop(self, None)
 
     def handled(self) -> None:
-        # Awaiting a Deferred that has failed marks the failure as seen without changing it. What the owner's
-        # callbacks have made of that failure is the owner's: another failure, or a Deferred to wait for.
+        # Awaiting a failed Deferred marks the failure as handled without changing it. If callbacks of the
+        # owner have turned it into another failure or a Deferred, that belongs to the owner.
         outcome = self._watch.outcome
         if isinstance(outcome, Failure) and self._deferred.result is outcome:
             next(_failed_quietly(self._deferred), None)
 
 
 class _OfFuture:
-    """Waits for a future of asyncio, which is somebody else's."""
+    """Waits for a future of asyncio that belongs to other code."""
 
     __slots__ = ("_future", "_told")
 
@@ -151,27 +151,27 @@ class _OfFuture:
         self._future.remove_done_callback(self._done)
 
     def handled(self) -> None:
-        """It was taken out of the future."""
+        """Do nothing: the exception was retrieved from the future."""
 
 
 class _Nothing:
-    """What cannot be waited for."""
+    """An object that cannot be awaited."""
 
     __slots__ = ()
 
     def forget(self) -> None:
-        """There is nothing to forget."""
+        """Do nothing."""
 
     def handled(self) -> None:
-        """It was made here."""
+        """Do nothing: the exception was made here."""
 
 
 class _OfCoroutine:
     """
     Runs a coroutine that awaits Deferreds.
 
-    A Deferred calls its observer before it can be awaited with a failure, so a failure is thrown into the
-    coroutine here. It is marked as seen later: at the next step, or when the session has been told.
+    A Deferred calls its observer before its failure can be awaited, so the failure is thrown into the
+    coroutine here. It is marked as handled later: at the next step, or when the session was called.
     """
 
     __slots__ = ("_context", "_coroutine", "_failed", "_results", "_running", "_told", "_waiting")
@@ -236,7 +236,7 @@ class _OfCoroutine:
             self._coroutine.close()
 
     def handled(self) -> None:
-        """The coroutine got the failure of what it awaited."""
+        """Mark the failure that the coroutine has received as handled."""
         failed, self._failed = self._failed, None
         if failed is not None:
             failed.handled()
@@ -248,9 +248,10 @@ def _as_task(
     results: Results, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, object]
 ) -> Generator[Any, Any, tuple[object, BaseException | None]]:
     """
-    Run `coroutine` in a task of asyncio's, in which it may await Deferreds too.
+    Run `coroutine` in a task of asyncio, in which it may also await Deferreds.
 
-    :returns: its result, or what it raised. Nothing leaves the task: asyncio lets `SystemExit` stop the loop.
+    :returns: its result or its exception. No exception leaves the task, because asyncio stops the loop for
+        `SystemExit`.
     """
     resume: Callable[[], object] = partial(coroutine.send, None)
     while True:
@@ -285,7 +286,7 @@ def _future_of(
 
 
 async def _result_of(awaitable: Awaitable[object]) -> object:
-    # A filter may have anything that can be awaited.
+    # A filter may return any awaitable.
     return await awaitable
 
 
@@ -304,7 +305,7 @@ def _tell(told: Told, outcome: object) -> None:
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
-    """The loop of asyncio that runs, which under Twisted's asyncio reactor it does."""
+    """The running loop of asyncio, which exists under Twisted's asyncio reactor."""
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
@@ -312,7 +313,7 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 
 
 def _in_plain_words(error: BaseException) -> BaseException:
-    """`error`, or what it means where asyncio's own words say only what it lacks."""
+    """`error`, or a clearer one if asyncio only reports a missing loop."""
     if isinstance(error, RuntimeError) and str(error) == "no running event loop":
         better = TypeError(_NEEDS_LOOP)
         better.__cause__ = error

@@ -1,8 +1,8 @@
 # -*- test-case-name: tests.relay.test_filtered -*-
 """
-A session whose filters wait for something: results, checks of secrets, and being woken.
+The part of a session whose filters wait for results, checks of secrets, and wakes.
 
-Whatever has happened elsewhere is told to the chain in a turn of its own, in order.
+These events are passed to the chain in order, in turns of their own.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from portfwd.relay.states import State
 from portfwd.streams.stream import Stream
 from portfwd.values import Address, CloseReason, Side
 
-#: States in which a chain is told anything.
+#: States in which events are passed to a chain.
 ACTIVE: Final = (State.PEEKING, State.DIALING, State.RELAYING)
 
 
 class AwaitingSession(AnnouncedSession):
     """
-    What waits; `portfwd.relay.filtered` does all else that a chain asks for.
+    Waits for filters. `portfwd.relay.filtered` performs the other effects of a chain.
 
-    :ivar chain: None for a client that no filter wants to see.
+    :ivar chain: None if no filter was made for the client.
     """
 
     def __init__(self, number: int, rule: RelayRule, client: Stream, closed: Callable[[], None]) -> None:
@@ -42,25 +42,25 @@ class AwaitingSession(AnnouncedSession):
         super().__init__(number, rule, client, closed)
         self.chain: Chain | None = None
         self._awaited: dict[int, Waiting] = {}
-        # What the chain is told in a turn of its own, in order.
+        # Events to be passed to the chain in later turns, in order.
         self._later: list[Callable[[], None]] = []
         self._ended_looks = 0
         self._checks: list[Deferred[bool]] = []
 
     def _ask(self, event: Callable[..., Sequence[effects.Effect]], *arguments: Any) -> None:
-        """Tell the chain of `event`, one of its methods, and do what it asks."""
+        """Call `event`, a method of the chain, and perform its effects."""
         raise NotImplementedError
 
     def _verify(
         self, whose: Address | None, quick: Callable[[], bool], slow: Callable[[], bool]
     ) -> Deferred[bool]:
-        """See `Connection.verify`: a check that has not begun when the session ends is withdrawn."""
+        """See `Connection.verify`. A check that has not begun when the session ends is cancelled."""
         check = self._rule.context.verifier.verify(whose, quick, slow)
         self._checks.append(check)
         return check
 
     def _woken(self, call: object) -> None:
-        """A filter is to be woken, by whatever happened elsewhere."""
+        """Wake a filter because of an event outside of the session."""
         if self.chain is not None:
             self._tell_later(partial(self._ask, self.chain.woken, call))
 
@@ -84,7 +84,7 @@ class AwaitingSession(AnnouncedSession):
 
     @contained
     def _look_after_client(self) -> None:
-        """A client that has ended, and is not read while filters wait for results, has ``half-close``."""
+        """Apply ``half-close`` to a client that has ended and is not read while filters wait for results."""
         client, limit = self._client.stream, self._rule.options.half_close
         if client is not None and client.hung_up:
             self._ended_looks += 1
@@ -96,7 +96,7 @@ class AwaitingSession(AnnouncedSession):
             self._rule.half_closed.wait(self._look_after_client, self._look_after_client)
 
     def _came(self, key: int, result: object, error: BaseException | None) -> None:
-        """A result is there: it is told in a turn of its own, whoever made it."""
+        """Pass a result to the chain in a turn of its own."""
         self._tell_later(partial(self._take_outcome, key, result, error))
 
     def _take_outcome(self, key: int, result: object, error: BaseException | None) -> None:
@@ -113,7 +113,7 @@ class AwaitingSession(AnnouncedSession):
             self._ask(self.chain.failed, key, error)
 
     def _abandon(self, effect: effects.Abandon) -> None:
-        """A result has taken too long."""
+        """A result has timed out."""
         self._forget(self._awaited.pop(effect.key, None))
         if not self._awaited:
             self._ended_looks = 0
@@ -127,7 +127,7 @@ class AwaitingSession(AnnouncedSession):
                 log_failure(self._log, "{session!r}: a coroutine of a filter cannot be closed", session=self)
 
     def _tell_nothing(self) -> None:
-        """The session is about to close: wait for nothing any more."""
+        """The session is closing: stop waiting."""
         self._later.clear()
         self._rule.telling.forget(self)
         self._rule.half_closed.forget(self._look_after_client)
@@ -141,4 +141,4 @@ class AwaitingSession(AnnouncedSession):
 
 
 def _nobody_asks(failure: Failure) -> None:
-    """The session is over: what became of a check does not matter."""
+    """Ignore the result of a check, because the session has ended."""

@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.relay.test_balancing -*-
 """
-The pools of one rule: of its own targets, and of each name that its routes lead to.
+The pools of one rule: one for its targets, and one for each target name of its routes.
 
-A rule with one target and no check has no pool, and pays nothing for any; it gets one when an operator orders
-something for that target.
+A rule with one target and without checks has no pool. It gets one when an operator changes the state of that
+target.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from portfwd.upstreams.states import HealthWatcher, TargetHealth, TargetStates
 
 class RuleCheck(Protocol):
     """
-    A ``check`` clause of a rule, made ready.
+    A configured ``check`` clause of a rule.
 
-    :ivar name: what the rules file calls it.
-    :ivar identity: equal for checks that say the same of one target.
+    :ivar name: its name in the rules file.
+    :ivar identity: equal for checks with the same result for a target.
     """
 
     @property
@@ -39,7 +39,7 @@ class Balancing:
     """
     The pools of one rule.
 
-    :ivar checks: decide about all its targets.
+    :ivar checks: the health checks of all targets.
     """
 
     def __init__(
@@ -53,9 +53,9 @@ class Balancing:
         checks: Sequence[RuleCheck] = (),
     ) -> None:
         """
-        :param name: the rule's.
-        :param routes: the destinations of targets that filters may choose, by their `TargetSpec`.
-        :param draw: a random number from 0 up to 1.
+        :param name: name of the rule.
+        :param routes: destinations of the targets that filters may choose, by their `TargetSpec`.
+        :param draw: returns a random number from 0 (included) to 1 (excluded).
         """
         self.checks = tuple(checks)
         self._name = name
@@ -76,7 +76,7 @@ class Balancing:
         return f"<Balancing of {self._name}, {len(self._pools)} pools>"
 
     def wants_pools(self) -> bool:
-        """Whether some targets have to be chosen among, or checked."""
+        """Whether there are targets to choose among or to check."""
         return any(self._needs_pool(group) for group in self._groups.values())
 
     def _needs_pool(self, group: Sequence[Destination]) -> bool:
@@ -87,10 +87,10 @@ class Balancing:
 
     def make(self, watcher: HealthWatcher, counted: Mapping[Destination, Destination]) -> None:
         """
-        Make the pools that are needed.
+        Make the necessary pools.
 
-        :param watcher: the rule; is told of each change of a target's health.
-        :param counted: the destinations that take the place of those that were given.
+        :param watcher: the rule, called for each change of a target's health.
+        :param counted: the destinations that replace the given ones.
         """
         for key, group in self._groups.items():
             self._groups[key] = now = [counted.get(one, one) for one in group]
@@ -113,22 +113,22 @@ class Balancing:
 
     @property
     def has_pools(self) -> bool:
-        """Whether there is any."""
+        """Whether there is any pool."""
         return bool(self._pools)
 
     def pool(self, target: object = None) -> Pool | None:
-        """The pool of a target that a filter chose, or of the rule's own; None if there is none."""
+        """The pool of a target chosen by a filter, or of the rule's targets; None if there is none."""
         return self._pools.get(self._keys.get(target, target))
 
     def inherit(self, old: Balancing) -> None:
-        """Go on where `old` is, whose place this has."""
+        """Continue with the state of `old`, which this replaces."""
         for key, pool in self._pools.items():
             before = old._pools.get(key)
             if before is not None:
                 pool.inherit(before)
 
     def health_changed(self, health: Health) -> Sequence[Destination]:
-        """Obey a change of health; the destinations that have it are returned."""
+        """Apply a change of health; return the affected destinations."""
         found: dict[Destination, None] = {}
         for pool in self._pools.values():
             mine = [one for one in pool.members if one.health is health]
@@ -139,10 +139,10 @@ class Balancing:
 
     def order(self, label: str, ordered: TargetState | None, watcher: HealthWatcher) -> Sequence[Destination]:
         """
-        Obey an operator.
+        Apply an operator's command.
 
         :param watcher: as in `make`.
-        :returns: the destinations that this is about; none if there are none.
+        :returns: the affected destinations.
         """
         found = []
         for key, group in self._groups.items():
@@ -154,7 +154,7 @@ class Balancing:
         return found
 
     def healths(self) -> Iterator[tuple[Destination, TargetHealth]]:
-        """Every target that has a health, once."""
+        """Every target with a health state, once."""
         seen = set()
         for pool in self._pools.values():
             for one in pool.members:
@@ -164,7 +164,7 @@ class Balancing:
                     yield one.target, one.health
 
     def views(self) -> Iterator[tuple[str, Destination, MemberView | None]]:
-        """Every target with the name that routes lead to, and its view; None if it has no health."""
+        """Every target with its name in routes, and its view; None if it has no health state."""
         now = self._states.seconds()
         for key, group in self._groups.items():
             name = key.name if isinstance(key, TargetSpec) else ""

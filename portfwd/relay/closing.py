@@ -1,10 +1,10 @@
 # -*- test-case-name: tests.relay.test_closing -*-
 """
-Closes the stream of one side, once the session's reason is fixed.
+Closes the stream of one side after the reason of the session is fixed.
 
-It performs the actions of `portfwd.relay.ends.close_step` on a stream and looks at its send queue by a
-timer. A stream on which nothing has moved for ``linger`` is reset: that bounds every mode. A reader that
-acknowledges a little now and then is bounded by `DELIVERY_LIMIT`, where a limit has ended its session.
+It performs the actions of `portfwd.relay.ends.close_step` on a stream and polls its send queue with a timer.
+A stream without progress for ``linger`` is reset, which bounds every mode. If a limit has ended the session,
+`DELIVERY_LIMIT` also bounds the time of a slow reader.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from portfwd.relay.containment import contained
 from portfwd.relay.ends import Action, Event, Flow, Mode, close_step
 from portfwd.streams.stream import Stream
 
-#: Seconds between looks at a send queue; the kernel offers nothing to wait for.
-#: Short at first (a queue on a local network empties in a round trip), then
-#: four times longer each time up to the second one.
+#: Seconds between polls of a send queue, because the kernel has no event for it: the first value (a queue on
+#: a local network empties in a round trip), then four times longer each time up to the second one.
 FIRST_LOOK: Final = 0.002
 LONGEST_LOOK: Final = 0.1
 
-#: Seconds that readers have for what was received when a limit of time, a drain or ``on-remove=cut`` has
-#: ended their session, however slowly they acknowledge. With 10 seconds of ``--drain`` less than the 90 after
-#: which systemd kills a process that is to stop.
+#: Seconds for delivering the received bytes after a time limit, a drain or ``on-remove=cut`` has ended a
+#: session. With 10 seconds of ``--drain`` it is less than the 90 after which systemd kills a stopping
+#: process.
 DELIVERY_LIMIT: Final = 60.0
 
 
 class Closing:
     """
-    Closes one stream. `over` is called by whoever hears that the stream is lost.
+    Closes one stream. The session calls `over` when the stream is lost.
 
-    :ivar mode: how it is closed now.
-    :ivar dropped: bytes that the peer had not acknowledged when the stream was reset after ``linger``.
+    :ivar mode: the current mode.
+    :ivar dropped: number of bytes that the peer had not acknowledged when the stream was reset after
+        ``linger``.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Closing:
         """
         :param flows: the flow from this side and the flow to it.
         :param linger: seconds without progress after which the stream is reset.
-        :param broke: told when the stream raises later on.
+        :param broke: called if the stream raises later.
         """
         self.broke = broke
         self.mode = mode
@@ -71,17 +71,17 @@ class Closing:
         return f"<Closing {self.mode.value} {self._stream!r}>"
 
     def start(self) -> None:
-        """Begin."""
+        """Start to close."""
         self._moved_at = self._clock.seconds()
         self.tell(Event.CLOSING)
 
     def watch(self) -> None:
-        """The stream was asked to close already, and has not: bound it."""
+        """Bound the time of a stream that was asked to close already."""
         self._moved_at = self._clock.seconds()
         self._look_later()
 
     def tell(self, event: Event) -> None:
-        """Something happened at this side: do what follows."""
+        """Perform the actions for an event of this side."""
         if self._over:
             return
         self.mode, self._mine, self._theirs, action = close_step(self.mode, self._mine, self._theirs, event)
@@ -107,12 +107,12 @@ class Closing:
         else:
             if action is Action.END:
                 stream.end()
-            if not self._over:  # the peer had ended, and our end went out at once
+            if not self._over:  # the peer had ended, and our end was sent at once
                 stream.discard()
                 self._look_later()
 
     def _note_dropped(self) -> None:
-        """Remember what the peer has not acknowledged, but for the end, which counts as a byte."""
+        """Store the number of unacknowledged bytes, without the end, which counts as a byte."""
         left = self._stream.undelivered() or 0
         self.dropped = max(0, left - (self._theirs is Flow.END_OUT))
 
@@ -136,7 +136,7 @@ class Closing:
         self._look_later()
 
     def over(self) -> None:
-        """The stream is gone."""
+        """The stream was closed."""
         self._over = True
         if self._timer is not None:
             timer, self._timer = self._timer, None

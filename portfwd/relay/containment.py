@@ -1,15 +1,15 @@
 # -*- test-case-name: tests.relay.test_containment -*-
 """
-A mistake of ours ends one session, never two.
+Contains exceptions of portfwd's own code in one session.
 
-Whatever calls into a session (a reactor, a poller, a timer, the resolver) serves
-others as well: an exception that left a session would stop a listener's
-``doRead``, or the answer to everybody else who waits for a name. `contained`
-hands it to the object's own `broke`. It logs nothing and ends nothing itself.
+The callers of a session (a reactor, the poller, a timer, the resolver) also serve other sessions. An
+exception that left a session would stop a listener's ``doRead``, or the result for other clients that wait
+for the same name. `contained` passes it to the `broke` method of the object, which logs it and ends the
+session.
 
-That holds for every exception, `SystemExit`, `KeyboardInterrupt` and asyncio's `CancelledError` included: a
-filter or an observer of the log that raises one of them must not stop the sessions of others. Ctrl-C does not
-come this way: Twisted's signal handlers stop the reactor.
+This applies to every exception, including `SystemExit`, `KeyboardInterrupt` and asyncio's `CancelledError`: a
+filter or an observer of the log that raises one of them must not stop other sessions. Ctrl-C is not affected,
+because Twisted's signal handlers stop the reactor.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from twisted.python.failure import Failure
 
 
 class Breakable(Protocol):
-    """What has methods that are contained."""
+    """An object with contained methods."""
 
     def broke(self, failure: Failure) -> None:
-        """A method raised `failure`: log it and end what belongs to this object. Must not raise."""
+        """A method raised `failure`. Log it and end the session of this object. Must not raise."""
 
 
 Object = TypeVar("Object", bound=Breakable)
@@ -36,9 +36,9 @@ def contained(
     method: Callable[Concatenate[Object, Arguments], None],
 ) -> Callable[Concatenate[Object, Arguments], None]:
     """
-    Make an exception of `method` go to the object's `broke`, and no further.
+    Pass exceptions of `method` to the `broke` method of its object.
 
-    Arguments go by position: this stands in the path of every event.
+    Only positional arguments are passed, because this is in the path of every event.
     """
     unbound = cast("Callable[..., None]", method)
 

@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.relay.test_dial -*-
-"""What the sessions of a process need of everything around them, and of what makes their streams."""
+"""The objects that all sessions of a process share."""
 
 from __future__ import annotations
 

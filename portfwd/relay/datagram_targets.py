@@ -1,19 +1,18 @@
 # -*- test-case-name: tests.relay.test_datagram_targets -*-
 """
-Which addresses of a rule's datagram targets are there, and what becomes of associations to those that are
-not.
+Detects unreachable addresses of a rule's datagram targets, and moves associations to others.
 
-UDP has no handshake, so a dead address shows only while an association uses it:
+UDP has no handshake, so a dead address is detected only while an association uses it:
 
-- The address answers with ICMP port unreachable. It comes behind the others for `UNREACHABLE_FOR`. If the
-  target is a name with another address, the association moves there. If the rule has another target, the
-  association ends, and the client's next datagram begins one to that target. Otherwise the association is
-  kept until the client has been refused and silent for `KEPT_FOR`: a client that retries in a loop has one
-  association, not one for each datagram.
-- The address does not answer although the client sends. After `UNANSWERED` seconds the name is looked up
-  again; when its addresses have changed and the one in use is no longer among them, the association moves.
+- The address answers with ICMP port unreachable. For `UNREACHABLE_FOR` seconds it is tried after the others.
+  If the target is a name with another address, the association moves there. If the rule has another target,
+  the association ends, and the client's next datagram begins one to that target. Otherwise the association
+  stays until the client has been refused and silent for `KEPT_FOR`, so a client that retries in a loop has
+  one association and not one per datagram.
+- The address does not answer although the client sends. After `UNANSWERED` seconds the name is resolved
+  again. If its addresses have changed and the one in use is not among them, the association moves.
 
-An association that moves keeps its client, its filters and its figures, and gets a new socket.
+An association that moves keeps its client, filters and counts, and gets a new socket.
 """
 
 from __future__ import annotations
@@ -34,44 +33,44 @@ from portfwd.streams.datagrams.datagram_socket import ConnectedSocket
 from portfwd.upstreams.datagrams import connect_datagrams
 from portfwd.values import Address, InetAddress
 
-#: Seconds for which an address whose port was unreachable comes behind the others: longer than the 5 seconds
-#: after which resolvers and WireGuard ask again, so that their second question goes to another address.
+#: Seconds for which an unreachable address is tried after the others. Resolvers and WireGuard repeat after 5
+#: seconds, so their second datagram goes to another address.
 UNREACHABLE_FOR: Final = 30.0
 
-#: Seconds without a new refusal or an answer after which an association to a closed port ends: programs that
-#: log or retry in a loop send more often than that.
+#: Seconds without a new refusal or an answer after which an association to a closed port ends. Programs that
+#: log or retry in a loop send more often.
 KEPT_FOR: Final = 5.0
 
-#: Seconds without an answer to a client that goes on sending after which a name is looked up again: two
-#: attempts of WireGuard's handshake (REKEY_TIMEOUT is 5 seconds).
+#: Seconds without an answer to a sending client after which a name is resolved again: two attempts of
+#: WireGuard's handshake (REKEY_TIMEOUT is 5 seconds).
 UNANSWERED: Final = 10.0
 
-#: Seconds between two looks at the associations.
+#: Seconds between two checks of the associations.
 LOOK: Final = 2.5
 
-#: Addresses that are remembered as unreachable.
+#: Most addresses that are remembered as unreachable.
 MOST_UNREACHABLE: Final = 1024
 
 
 class Addresses(Protocol):
-    """The part of `portfwd.upstreams.names.Names` that is needed here."""
+    """The used part of `portfwd.upstreams.names.Names`."""
 
     def known(self, host: str) -> Sequence[str]:
-        """The last good literals of `host`; none if there are none."""
+        """The last known literals of `host`; empty if there are none."""
 
     def doubt(self, host: str) -> None:
-        """The next `ask` looks `host` up again."""
+        """Make the next `ask` resolve `host` again."""
 
     def ask(self, host: str, refresh: float, who: object, answer: Callable[[Sequence[str]], None]) -> object:
         """See `portfwd.upstreams.names.Names.ask`."""
 
 
 class DatagramOrder(Protocol):
-    """The part of `portfwd.relay.target_order.TargetOrder` that is needed here."""
+    """The used part of `portfwd.relay.target_order.TargetOrder`."""
 
     @property
     def targets(self) -> Sequence[Destination]:
-        """All that may be chosen."""
+        """All targets that may be chosen."""
 
     def failed(self, destination: Destination, problem: DialError) -> None:
         """The port of `destination` is unreachable."""
@@ -83,14 +82,14 @@ class DatagramOrder(Protocol):
 @define(eq=False)
 class _Followed:
     """
-    What an association could use instead.
+    The alternatives of an association.
 
-    :ivar destination: the target that it uses.
-    :ivar order: is told whether that answers.
-    :ivar since: when it began.
-    :ivar heard_at: when it had answered for the last time at the last look.
-    :ivar others: addresses of the rule's other targets, as the file writes them.
-    :ivar permits: asked for every address before it is used; None permits all.
+    :ivar destination: its current target.
+    :ivar order: called when that answers or is unreachable.
+    :ivar since: time of its begin.
+    :ivar heard_at: time of the last answer at the last check.
+    :ivar others: addresses of the rule's other targets, as written in the file.
+    :ivar permits: called with every address before it is used; None permits all.
     """
 
     destination: Destination
@@ -102,7 +101,7 @@ class _Followed:
 
 
 class DatagramTargets:
-    """Watches the upstream carriers of one rule."""
+    """Watches the upstream sockets of one rule."""
 
     _log = Logger()
 
@@ -118,7 +117,7 @@ class DatagramTargets:
     def __repr__(self) -> str:
         return f"<DatagramTargets {len(self._followed)} followed, {len(self._refused)} refused>"
 
-    # Which addresses to try
+    # Order of addresses
 
     def was_unreachable(self, address: Address | None) -> bool:
         """Whether the port at `address` was unreachable in the last `UNREACHABLE_FOR` seconds."""
@@ -126,11 +125,11 @@ class DatagramTargets:
         return since is not None and self._clock.seconds() - since < UNREACHABLE_FOR
 
     def has_failed(self, destination: Destination) -> bool:
-        """Whether the port of `destination` was unreachable a moment ago."""
+        """Whether the port of `destination` was unreachable recently."""
         return self.was_unreachable(destination.address)
 
     def in_order(self, addresses: Iterable[Address]) -> list[Address]:
-        """`addresses` in their order, those behind the others that were unreachable."""
+        """`addresses` in order, with unreachable ones after the others."""
         return sorted(addresses, key=self.was_unreachable)
 
     def _mark(self, address: Address | None) -> None:
@@ -139,7 +138,7 @@ class DatagramTargets:
             del self._unreachable[next(iter(self._unreachable))]
         self._unreachable[address] = self._clock.seconds()
 
-    # What is watched
+    # Watching
 
     def follow(
         self,
@@ -149,9 +148,9 @@ class DatagramTargets:
         permits: Callable[[Address], bool] | None,
     ) -> None:
         """
-        `carrier` has reached `destination`.
+        Watch `carrier`, which is connected to `destination`.
 
-        :param order: has the targets that the rule tries, `destination` among them.
+        :param order: the targets that the rule tries, including `destination`.
         """
         others = tuple(one.address for one in order.targets if one is not destination)
         if others or destination.is_named:
@@ -162,7 +161,7 @@ class DatagramTargets:
             self._look_later()
 
     def refused(self, carrier: UpstreamCarrier, detail: str) -> None:
-        """The kernel of the peer of `carrier` says that nobody has its port."""
+        """The peer of `carrier` has answered with ICMP port unreachable."""
         self._mark(carrier.address)
         now = self._clock.seconds()
         followed = self._followed.get(carrier)
@@ -180,7 +179,7 @@ class DatagramTargets:
             self._refused[carrier] = now
             self._look_later()
         else:
-            self._end(carrier, detail)  # a port of Twisted's may be closed already
+            self._end(carrier, detail)  # a port of Twisted may be closed already
 
     def _end(self, carrier: UpstreamCarrier, detail: str) -> None:
         if carrier.taker is not None:
@@ -223,17 +222,17 @@ class DatagramTargets:
     # Moving
 
     def _ask(self, host: str, unanswered: list[tuple[UpstreamCarrier, _Followed]]) -> None:
-        """Look `host` up again, and move those away whose address it does not have any more."""
+        """Resolve `host` again, and move associations whose address it does not have any more."""
 
         def answered(hosts: Sequence[str]) -> None:
             for carrier, followed in unanswered:
                 address = carrier.address
-                # The look-up may have been answered from memory: the next look sees the new answer.
+                # The answer may come from the cache. The next check gets the new answer.
                 if hosts and isinstance(address, InetAddress) and address.host not in hosts:
                     self._move(carrier, followed, hosts)
 
         self._names.doubt(host)
-        # Each asker is new: what it answers late is for these associations, and no others.
+        # A new asker each time, so a late answer applies only to these associations.
         self._names.ask(host, unanswered[0][1].destination.options.dns_refresh, object(), answered)
 
     def _known(self, followed: _Followed) -> Sequence[str]:
@@ -243,7 +242,7 @@ class DatagramTargets:
         return ()
 
     def _move(self, carrier: UpstreamCarrier, followed: _Followed, hosts: Sequence[str]) -> bool:
-        """Move `carrier` to the first of `hosts` that can be used; False if none can."""
+        """Move `carrier` to the first usable one of `hosts`. False if there is none."""
         destination = followed.destination
         target, permits = destination.address, followed.permits
         if not isinstance(carrier, ConnectedSocket) or not carrier.is_open:
@@ -274,5 +273,5 @@ class DatagramTargets:
 
 
 def usable_hosts(hosts: Sequence[str], source: str | None) -> list[str]:
-    """Those of `hosts` that can be reached from `source`: a source address fits its own family only."""
+    """Those of `hosts` that have the address family of `source`."""
     return [host for host in hosts if source is None or (":" in host) == (":" in source)]

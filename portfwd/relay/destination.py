@@ -1,9 +1,5 @@
 # -*- test-case-name: tests.relay.test_dial -*-
-"""
-A target, made ready to be dialled, and how many sessions have it.
-
-It refuses to dial: that is `portfwd.relay.dial`'s.
-"""
+"""A target prepared for dialling, with the count of its sessions. `portfwd.relay.dial` dials it."""
 
 from __future__ import annotations
 
@@ -21,31 +17,31 @@ from portfwd.values import Address, InetAddress, TLSInfo, is_literal
 
 @runtime_checkable
 class TLSTarget(Protocol):
-    """What a ``tls:`` target verifies and shows."""
+    """The TLS settings of a ``tls:`` target."""
 
     def for_client(self, client: TLSInfo | None) -> TLSSide:
         """
-        The side of one connection.
+        Make the TLS side of one connection.
 
-        :param client: what the client's own handshake said, of which some options ask for a part.
+        :param client: result of the client's handshake, which some options use.
         """
 
 
 @frozen(eq=False)
 class Destination:
     """
-    A target, made ready to be dialled.
+    A target prepared for dialling.
 
-    :ivar label: the target as the file writes it.
-    :ivar key: what tells it from all others: its label, and what it speaks.
-    :ivar address: where it is, or None for an endpoint.
-    :ivar endpoint: Twisted's endpoint, or None for an address.
-    :ivar tls: makes the TLS connection to be had on top, or None.
-    :ivar occupancy: how many sessions have it, if they are counted; and how often it could not be reached.
-    :ivar is_counted: the sessions of the rule's targets are counted: they are balanced or limited.
-    :ivar datagrams: it takes datagrams.
-    :ivar is_chosen: a client chose it, not the rules file.
-    :ivar settings: what is set on a socket before it connects.
+    :ivar label: the target as written in the file.
+    :ivar key: its unique key: the label and the protocol.
+    :ivar address: its address, or None for an endpoint.
+    :ivar endpoint: an endpoint of Twisted, or None for an address.
+    :ivar tls: makes the TLS side of a connection, or None.
+    :ivar occupancy: the counts of its sessions, if they are counted, and of its failures.
+    :ivar is_counted: whether sessions are counted, because targets are balanced or limited.
+    :ivar datagrams: whether it is for datagrams.
+    :ivar is_chosen: whether a client chose it, and not the rules file.
+    :ivar settings: settings of a socket before it connects.
     """
 
     label: str
@@ -74,15 +70,15 @@ class Destination:
 
     @property
     def is_named(self) -> bool:
-        """Whether its host is a name that is to be resolved."""
+        """Whether its host is a name."""
         return isinstance(self.address, InetAddress) and not is_literal(self.address.host)
 
     def settings_for(self, *, will_send: bool) -> Settings:
-        """The settings of one socket; `will_send`: something is sent as soon as it is connected."""
+        """The settings of one socket. `will_send`: whether bytes are sent as soon as it is connected."""
         return self.settings + WILL_SEND if will_send else self.settings
 
     def take(self) -> bool:
-        """One session more; False where it has as many as it may."""
+        """Count one session more. False if its limit is reached."""
         if self.is_counted:
             limit = self.options.max_conns_per_target
             if limit is not None and self.occupancy.taken >= limit:
@@ -91,6 +87,6 @@ class Destination:
         return True
 
     def give_back(self) -> None:
-        """One session less."""
+        """Count one session less."""
         if self.is_counted:
             self.occupancy.give_back()

@@ -1,11 +1,11 @@
 # -*- test-case-name: tests.relay.test_dial -*-
 """
-How a session reaches an upstream: one target after the other, until ``dial-timeout``.
+Dials the upstream of a session: one target after the other, within ``dial-timeout``.
 
-Which target is next, `portfwd.relay.target_order` knows; how one target is reached,
-`portfwd.relay.target_dial`. When all addresses of a name have failed, the name is looked up again at once,
-and when no other target works, the session waits for the answer and tries what is new in it. With ``retry=``
-a session whose targets refuse waits and tries them again, for servers that are just starting.
+`portfwd.relay.target_order` chooses the next target, `portfwd.relay.target_dial` connects to one target. If
+all addresses of a name have failed, the name is resolved again at once. If no other target works, the session
+waits for the answer and tries new addresses. With ``retry=``, a session whose targets refuse waits and tries
+them again, for servers that are starting.
 
 It reads no bytes.
 """
@@ -39,48 +39,51 @@ from portfwd.streams.datagrams.datagram_opening import carrier_of
 from portfwd.streams.stream import Stream
 from portfwd.values import Address, FailedAttempt, InetAddress
 
-#: Failed attempts that a session's line lists: more say nothing new, and a name may have thousands of
-#: addresses.
+#: Most failed attempts in a session's line, because a name may have thousands of addresses.
 MAX_FAILURES: Final = 16
 
-#: Seconds before the targets are tried again with ``retry=``: the first wait, doubled each time, and the
-#: longest.
+#: Seconds before the targets are tried again with ``retry=``: the first wait, which doubles each time, and
+#: the longest.
 FIRST_WAIT: Final = 0.1
 LONGEST_WAIT: Final = 1.0
 
 
 class DialOwner(Protocol):
     """
-    Who is told the outcome of a dial: exactly one of these, once, unless it was cancelled.
+    The owner of a dial. Exactly one of these methods is called, once, unless the dial was cancelled.
 
-    :ivar attempts: what failed meanwhile, told before the outcome; set if there is anything to tell.
+    :ivar attempts: the failed attempts; set before the call if there are any.
     """
 
     attempts: Sequence[FailedAttempt]
 
     def dialled(self, stream: Stream, destination: Destination) -> None:
-        """The upstream is reached; nothing was read from it. To be ended by `Destination.give_back`."""
+        """
+        The upstream is connected.
+
+        Nothing was read from it. The owner calls `Destination.give_back` later.
+        """
 
     def dial_failed(self, problem: DialError, address: Address | None) -> None:
-        """Every target failed; `problem` is the last one's, `address` where it was met."""
+        """All targets failed. `problem` and `address` are those of the last attempt."""
 
     def broke(self, failure: Failure) -> None:
-        """An exception of ours ended the dial."""
+        """An exception of portfwd's code ended the dial."""
 
 
 class DiallingSession(DialOwner, Passing, Protocol):
-    """A session, as the owner of its dial."""
+    """A session as the owner of its dial."""
 
     @property
     def client_address(self) -> Address | None:
-        """Where the client comes from, as far as is known."""
+        """The address of the client, if known."""
 
 
 class Dial(Stepwise):
     """
-    One session's way to an upstream.
+    The dial of one session.
 
-    :ivar failures: what failed so far, `MAX_FAILURES` at most.
+    :ivar failures: the failed attempts so far, at most `MAX_FAILURES`.
     """
 
     _log = Logger()
@@ -94,9 +97,9 @@ class Dial(Stepwise):
         retry: float | None = None,
     ) -> None:
         """
-        :param order: chooses the targets; it has at least one.
+        :param order: chooses the targets. It has at least one.
         :param time_limit: seconds for all of them together.
-        :param retry: seconds for which targets that refuse are tried again, beyond `time_limit`; None: never.
+        :param retry: seconds for which refusing targets are tried again, beyond `time_limit`; None for never.
         """
         self.failures: list[FailedAttempt] = []
         self._settings = settings
@@ -121,11 +124,11 @@ class Dial(Stepwise):
 
     @property
     def tried(self) -> Address | None:
-        """The address that was tried last, or whose name was asked for."""
+        """The address tried last, or the one whose name was resolved."""
         return self._tried if self._target is None else self._target.tried or self._tried
 
     def start(self) -> None:
-        """Begin. The outcome may come before this returns."""
+        """Start. The owner may be called before this returns."""
         clock = self._settings.clock
         self._deadline = clock.callLater(self._time_limit, self._out_of_time)
         if self._retry is not None:
@@ -133,11 +136,11 @@ class Dial(Stepwise):
         self._go_on()
 
     def cancel(self) -> None:
-        """Stop, silently; everything that is open for it is closed."""
+        """Stop without calling the owner, and close all sockets."""
         self._finish()
 
     def broke(self, failure: Failure) -> None:
-        """Something of ours raised: the dial is over, and its owner's to explain."""
+        """An exception of portfwd's code: end the dial and pass it to the owner."""
         if not self._over:
             try:
                 self._finish()
@@ -165,7 +168,7 @@ class Dial(Stepwise):
             self._fail()
 
     def _waits(self) -> bool:
-        """Wait until the targets may be tried again, if the rule says so and they refuse."""
+        """Wait until refusing targets may be tried again, if ``retry=`` allows it."""
         if self._retry is None or not isinstance(self._problem, (ConnectRefused, TargetsDown)):
             return False
         clock, wait = self._settings.clock, self._next_wait
@@ -213,9 +216,9 @@ class Dial(Stepwise):
         self._go_on()
 
     def target_reached(self, target: TargetDial, stream: Stream) -> None:
-        """One of them is there."""
+        """One target is connected."""
         self._tried = target.tried or self._tried
-        self._target = None  # its slot is the owner's from here on
+        self._target = None  # its slot belongs to the owner from now on
         destination, settings = target.destination, self._settings
         if destination.datagrams:
             settings.datagram_targets.follow(carrier_of(stream), destination, self._order, settings.permits)
@@ -224,7 +227,7 @@ class Dial(Stepwise):
         self._finish()
         self._owner.dialled(stream, destination)
 
-    # The outcome
+    # Result
 
     @contained
     def _out_of_time(self) -> None:

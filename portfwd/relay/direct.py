@@ -1,10 +1,9 @@
 # -*- test-case-name: tests.relay.test_direct -*-
 """
-The dial of the commonest rule: one plain target, its address written as a literal.
+The dial of the most common kind of rule: one plain target with a literal address.
 
-There is nothing to choose, to look up or to wrap, so one attempt with one
-timer is all of it. `portfwd.relay.dial.Dial` does everything else; both tell
-the same owner in the same words.
+It needs no choice, no resolution and no TLS, so it is one attempt with one timer. `portfwd.relay.dial.Dial`
+handles all other rules. Both have the same owner interface.
 """
 
 from __future__ import annotations
@@ -30,9 +29,9 @@ from portfwd.values import Address
 
 class DirectDial(SocketAttempt):
     """
-    One attempt that tells the dial's owner itself.
+    One attempt that calls the owner of the dial.
 
-    :ivar tried: the address that is tried.
+    :ivar tried: the address.
     """
 
     _log = Logger()
@@ -52,10 +51,10 @@ class DirectDial(SocketAttempt):
         """
         Make the attempt.
 
-        :param address: the destination's, a literal or a unix name.
-        :param timeouts: bounds the attempt.
+        :param address: address of the destination, a literal or a unix name.
+        :param timeouts: limits the time of the attempt.
         :param streams: makes the stream of the connected socket.
-        :param will_send: what the client has to say waits already.
+        :param will_send: whether bytes of the client are waiting.
         """
         super().__init__(
             context.reactor,
@@ -77,11 +76,11 @@ class DirectDial(SocketAttempt):
         return f"<DirectDial {self._destination.label} {'over' if self._socket is None else 'trying'}>"
 
     def failed(self, failure: Failure) -> None:
-        """Our own code failed when the outcome came."""
+        """Handling the result raised an exception."""
         self.broke(failure)
 
     def broke(self, failure: Failure) -> None:
-        """Something of ours raised: the dial is over, and its owner's to explain."""
+        """An exception of portfwd's code: end the dial and pass it to the owner."""
         try:
             self.cancel()
         except BaseException:
@@ -112,13 +111,13 @@ class DirectDial(SocketAttempt):
 
 class DirectDatagramDial:
     """
-    The same for a target of datagrams: a socket that is connected at once.
+    The same for a datagram target: a socket that is connected at once.
 
-    :ivar tried: the address that is tried.
+    :ivar tried: the address.
     """
 
     def __init__(self, destination: Destination, address: Address, owner: DialOwner, streams: Opener) -> None:
-        """:param address: the destination's, a literal or a unix name."""
+        """:param address: address of the destination, a literal or a unix name."""
         self.tried: Address | None = address
         self._address = address
         self._destination = destination
@@ -129,7 +128,7 @@ class DirectDatagramDial:
         return f"<DirectDatagramDial {self._destination.label}>"
 
     def start(self) -> None:
-        """Connect: the outcome comes before this returns."""
+        """Connect. The owner is called before this returns."""
         destination, address = self._destination, self._address
         try:
             sock = connect_datagrams(address, destination.options)
@@ -145,4 +144,4 @@ class DirectDatagramDial:
             self._owner.dialled(stream, destination)
 
     def cancel(self) -> None:
-        """There is nothing to stop: it is over when `start` returns."""
+        """Do nothing: the dial has ended when `start` returns."""

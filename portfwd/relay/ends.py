@@ -1,25 +1,24 @@
 # -*- test-case-name: tests.relay.test_ends -*-
 """
-What an end, a refusal, a reset or a limit of one side means for both, as a table of values.
+The state machine of ends, refusals, resets and limits of both sides of a session.
 
-A session has two flows, each from one side to the other. `Flow` is the state of one of them. `step` takes the
-states of both flows and an event of one side, and returns the new states and what the session has to do.
-When the session is over, each side that is still connected has a `Mode`, the way in which its stream is
-closed; `close_step` does the same for these. Both are pure functions of enums. The tables in the
-documentation are generated from them.
+A session has two flows, each from one side to the other. `Flow` is the state of one flow. `step` takes the
+states of both flows and an event of one side, and returns the new states and the action of the session. When
+the session has finished, each side that is still connected has a `Mode`, in which its stream is closed;
+`close_step` handles these. Both are pure functions of enums. The tables in the documentation are generated
+from them.
 
 The rules:
 
-- An end is passed on when everything before it is written. The other direction goes on.
-- A side that takes no more bytes ends only the flow to it. What it sent is still delivered, with its end.
-- A reset is passed on as a reset, after what was received before it has been delivered and acknowledged.
-- What is not an orderly end resets the directions that are open, so that a broken stream never looks
-  complete.
-- A side whose peer is gone is reset as soon as it has acknowledged everything that is for it. It would
-  otherwise write to nobody.
+- An end is passed on after all bytes before it are written. The other direction continues.
+- If a side accepts no more bytes, only the flow to it ends. Its own bytes are still delivered, with its end.
+- A reset is passed on as a reset, after the bytes received before it are delivered and acknowledged.
+- Anything that is not an orderly end resets the open directions, so a broken stream never looks complete.
+- If the peer of a side is gone, the side is reset as soon as it has acknowledged all bytes for it, because
+  nothing would receive its own bytes.
 
-It does not know streams, clocks or options: `portfwd.relay.session` and `portfwd.relay.closing` perform the
-actions, `portfwd.relay.silence` says when a limit of time is reached.
+This module knows no streams, clocks or options. `portfwd.relay.session` and `portfwd.relay.closing` perform
+the actions; `portfwd.relay.silence` decides when a time limit is reached.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from portfwd.values import CloseReason, Side
 class Flow(enum.Enum):
     """The state of one direction, from its source to its destination."""
 
-    # Members are single objects: their identity hashes faster than their name.
+    # Members are singletons: hashing their identity is faster than hashing their name.
     __hash__ = object.__hash__
 
     OPEN = "open"
@@ -51,21 +50,21 @@ class Flow(enum.Enum):
 
     @property
     def end_asked(self) -> bool:
-        """Whether its destination's stream was asked to end, done or not."""
+        """Whether its destination's stream was asked to end."""
         return self in (Flow.END_ASKED, Flow.END_OUT)
 
     @property
     def broken(self) -> bool:
-        """Whether its destination takes no more bytes."""
+        """Whether its destination accepts no more bytes."""
         return self in (Flow.BROKEN, Flow.BROKEN_ENDED)
 
     @property
     def over(self) -> bool:
-        """Whether nothing more is to be written to its destination."""
+        """Whether nothing more will be written to its destination."""
         return self in (Flow.END_OUT, Flow.BROKEN, Flow.BROKEN_ENDED)
 
 
-#: What each state means, for the documentation.
+#: The meaning of each state, for the documentation.
 MEANINGS: Final[dict[Flow, str]] = {
     Flow.OPEN: "the source may send",
     Flow.ENDED: "the source has ended; a filter still keeps bytes before the end",
@@ -77,7 +76,7 @@ MEANINGS: Final[dict[Flow, str]] = {
 
 
 class Event(enum.Enum):
-    """What happens at one side of a session."""
+    """An event of one side of a session."""
 
     __hash__ = object.__hash__
 
@@ -90,14 +89,14 @@ class Event(enum.Enum):
     EXHAUSTED = "the kernel has no memory for it"
     EXPIRED = "a limit of time is reached, or the session is cut"
     KILLED = "an operator ends the session"
-    # Once the session is over.
+    # After the session has finished.
     CLOSING = "its stream is to be closed"
     SPOKE = "it sent bytes that nobody takes"
     LOOKED = "it has acknowledged everything"
     STALLED = "nothing has moved for linger"
 
 
-#: The events of a session that relays.
+#: The events of a relaying session.
 RELAYING: Final = (
     Event.ENDED,
     Event.END_DUE,
@@ -113,7 +112,7 @@ RELAYING: Final = (
 
 
 class Mode(enum.Enum):
-    """How the stream of one side is closed, once the session is over."""
+    """How the stream of one side is closed after the session has finished."""
 
     __hash__ = object.__hash__
 
@@ -125,7 +124,7 @@ class Mode(enum.Enum):
     RESET = "reset"
 
 
-#: What each mode means, for the documentation.
+#: The meaning of each mode, for the documentation.
 MODES: Final[dict[Mode, str]] = {
     Mode.CLOSE: "both directions are through: release the connection",
     Mode.END_AND_READ: "write what is kept, end, read and throw away until the peer ends; "
@@ -138,7 +137,7 @@ MODES: Final[dict[Mode, str]] = {
 
 
 class Action(enum.Enum):
-    """What the session has to do."""
+    """An action of the session."""
 
     __hash__ = object.__hash__
 
@@ -148,7 +147,7 @@ class Action(enum.Enum):
     WATCH = "watch the silence of the open direction"
     DISCARD = "throw away what the other side sends; watch the silence of the open direction"
     FINISH = "the session is over"
-    # Of one side that is closed.
+    # For a side that is being closed.
     END = "end, and throw away what it sends"
     READ = "throw away what it sends"
     DELIVER = "wait until everything is acknowledged"
@@ -157,7 +156,7 @@ class Action(enum.Enum):
 
 
 class SessionOutcome(enum.Enum):
-    """How a session ended, seen from the side at which the last event happened."""
+    """How a session ended, from the view of the side with the last event."""
 
     __hash__ = object.__hash__
 
@@ -171,7 +170,7 @@ class SessionOutcome(enum.Enum):
 
 class Ends(NamedTuple):
     """
-    Both flows of a session, as a value.
+    Both flows of a session.
 
     :ivar to_upstream: the flow from the client.
     :ivar to_client: the flow from the upstream.
@@ -187,17 +186,17 @@ class Ends(NamedTuple):
 
     @property
     def broken(self) -> bool:
-        """Whether a side takes no more bytes."""
+        """Whether a side accepts no more bytes."""
         return self.to_upstream.broken or self.to_client.broken
 
 
 class Consequence(NamedTuple):
     """
-    What follows from an event.
+    The result of an event.
 
-    :ivar mine: the flow from the side of the event, from now on.
-    :ivar theirs: the flow to it.
-    :ivar action: what to do.
+    :ivar mine: new state of the flow from the side of the event.
+    :ivar theirs: new state of the flow to it.
+    :ivar action: the action to perform.
     :ivar outcome: with `Action.FINISH`: how the session ended.
     :ivar this: with `Action.FINISH`: how this side's stream is closed.
     :ivar other: with `Action.FINISH`: how the other side's stream is closed.
@@ -211,11 +210,12 @@ class Consequence(NamedTuple):
     other: Mode = Mode.RESET
 
 
-# The close reason tells whether a side had ended before a reset: a later end does not change a broken flow.
+# The close reason depends on whether a side had ended before a reset, so a later end does not change a broken
+# flow.
 _ENDED: Final = {Flow.OPEN: Flow.ENDED}
 _BROKEN: Final = {Flow.OPEN: Flow.BROKEN, Flow.BROKEN: Flow.BROKEN}
 
-#: How both sides end when a session is over for one of these reasons.
+#: The modes of both sides when a session ends with one of these outcomes.
 _CLOSING: Final[dict[SessionOutcome, tuple[Mode, Mode]]] = {
     SessionOutcome.NORMAL: (Mode.CLOSE, Mode.CLOSE),
     SessionOutcome.THIS_RESET: (Mode.RESET, Mode.DELIVER),
@@ -233,7 +233,7 @@ def _finish(mine: Flow, theirs: Flow, outcome: SessionOutcome) -> Consequence:
 @cache
 def step(mine: Flow, theirs: Flow, event: Event) -> Consequence:
     """
-    What an event of one side of a session that is relaying means.
+    The result of an event of one side of a relaying session.
 
     :param mine: the flow from that side.
     :param theirs: the flow to that side.
@@ -243,7 +243,7 @@ def step(mine: Flow, theirs: Flow, event: Event) -> Consequence:
     if event is Event.END_DUE:
         if mine not in (Flow.OPEN, Flow.ENDED):
             return Consequence(_ENDED.get(mine, mine), theirs)
-        # The second end may leave with the close, where the first is out.
+        # The second end may be sent with the close if the first one was sent.
         last = theirs is Flow.END_OUT
         return Consequence(Flow.END_ASKED, theirs, Action.ASK_LAST_END if last else Action.ASK_END)
     if event is Event.END_SENT:
@@ -251,7 +251,7 @@ def step(mine: Flow, theirs: Flow, event: Event) -> Consequence:
     if event is Event.REFUSED:
         return _refused(mine, theirs)
     if event is Event.RESET:
-        # If the other side takes no more either, neither could be told of the other.
+        # If the other side accepts no more either, nothing can be delivered.
         return _finish(mine, theirs, SessionOutcome.BOTH_RESET if mine.broken else SessionOutcome.THIS_RESET)
     if event is Event.CLOSED:
         mine = _ENDED.get(mine, mine)
@@ -270,7 +270,7 @@ def step(mine: Flow, theirs: Flow, event: Event) -> Consequence:
 
 
 def _end_sent(mine: Flow, theirs: Flow) -> Consequence:
-    """The end of a side's stream is out: the flow to it is over."""
+    """The end to a side was sent: the flow to it has ended."""
     if theirs is not Flow.END_ASKED:
         return Consequence(mine, theirs)
     theirs = Flow.END_OUT
@@ -282,7 +282,7 @@ def _end_sent(mine: Flow, theirs: Flow) -> Consequence:
 
 
 def _refused(mine: Flow, theirs: Flow) -> Consequence:
-    """A side takes no more: the flow to it is over, and that from it goes on."""
+    """A side accepts no more: the flow to it has ended, and the flow from it continues."""
     before, theirs = theirs, _BROKEN.get(theirs, Flow.BROKEN_ENDED)
     if before.broken:
         return Consequence(mine, theirs)
@@ -295,12 +295,12 @@ def _refused(mine: Flow, theirs: Flow) -> Consequence:
 
 class CloseStep(NamedTuple):
     """
-    What follows from an event of a side that is closed.
+    The result of an event of a side that is being closed.
 
-    :ivar mode: how its stream is closed from now on.
+    :ivar mode: new mode of its stream.
     :ivar mine: the flow from it.
     :ivar theirs: the flow to it.
-    :ivar action: what to do.
+    :ivar action: the action to perform.
     """
 
     mode: Mode
@@ -312,9 +312,9 @@ class CloseStep(NamedTuple):
 @cache
 def close_step(mode: Mode, mine: Flow, theirs: Flow, event: Event) -> CloseStep:
     """
-    What an event of one side of a session that is over means.
+    The result of an event of one side after the session has finished.
 
-    :param mode: how that side's stream is closed.
+    :param mode: mode in which that side's stream is closed.
     :param mine: the flow from that side.
     :param theirs: the flow to that side.
     """
@@ -353,12 +353,12 @@ def _begin_closing(mode: Mode, mine: Flow, theirs: Flow) -> CloseStep:
         if mine.source_ended:
             return CloseStep(Mode.CLOSE, mine, theirs, Action.CLOSE)
         return CloseStep(mode, mine, theirs, Action.READ)
-    # An end that was asked for is waited for, not asked for again.
+    # Wait for an end that was requested already.
     asked = theirs is Flow.END_ASKED
     return CloseStep(mode, mine, Flow.END_ASKED, Action.READ if asked else Action.END)
 
 
-#: The close reasons of a reset by a side: while both directions were open, and once one had ended.
+#: The close reasons of a reset by a side: while both directions were open, and after one had ended.
 _RESETS: Final[dict[Side, tuple[CloseReason, CloseReason]]] = {
     Side.CLIENT: (CloseReason.CLIENT_RESET, CloseReason.CLIENT_RESET_HALF_CLOSED),
     Side.UPSTREAM: (CloseReason.UPSTREAM_RESET, CloseReason.UPSTREAM_RESET_HALF_CLOSED),
@@ -372,9 +372,9 @@ _OTHERS: Final[dict[SessionOutcome, CloseReason]] = {
 
 def reset_reason(side: Side, ends: Ends) -> CloseReason:
     """
-    The close reason when `side` resets, or takes no more.
+    The close reason if `side` resets or accepts no more.
 
-    :param ends: both flows when the session is over.
+    :param ends: both flows at the end of the session.
     """
     return _RESETS[side][ends.half_closed]
 
@@ -383,9 +383,9 @@ def outcome_reason(outcome: SessionOutcome, side: Side, ends: Ends) -> CloseReas
     """
     The close reason of `outcome`.
 
-    :param side: where the event happened.
+    :param side: the side of the event.
     :param ends: both flows after it.
-    :raises KeyError: it is `SessionOutcome.GIVEN`, whose reason somebody else knows.
+    :raises KeyError: it is `SessionOutcome.GIVEN`, whose reason the caller has.
     """
     if outcome is SessionOutcome.THIS_RESET:
         return reset_reason(side, ends)
@@ -395,7 +395,7 @@ def outcome_reason(outcome: SessionOutcome, side: Side, ends: Ends) -> CloseReas
 
 
 def reachable() -> list[Ends]:
-    """Every state of a session that relays, from one side, in the order of `Flow`."""
+    """All states of a relaying session, from one side, in the order of `Flow`."""
     found: set[Ends] = set()
     ahead = {Ends()}
     while ahead:
@@ -410,7 +410,7 @@ def reachable() -> list[Ends]:
 
 
 def resetting_side(reason: CloseReason) -> Side | None:
-    """The side whose reset is the close reason; None if it is another reason."""
+    """The side whose reset is the close reason; None for another reason."""
     for side, reasons in _RESETS.items():
         if reason in reasons:
             return side

@@ -1,10 +1,10 @@
 # -*- test-case-name: tests.relay.test_failovers -*-
 """
-Warnings of targets that fail while another one serves in their place.
+Warnings about targets that fail while another target serves instead.
 
-Without them an expired certificate or a refused dial of the first target would leave no trace but in the JSON
-lines of sessions that otherwise look well. One warning is written for each target and cause of a rule,
-however many sessions meet it; a rule that a reload makes anew warns anew.
+Without them, an expired certificate or a refused dial of the first target would only appear in the JSON lines
+of successful sessions. One warning is logged for each target and cause of a rule, regardless of the number of
+sessions. A rule that a reload has replaced warns again.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from twisted.logger import Logger
 
 from portfwd.values import FailedAttempt
 
-#: Targets and causes of one rule that are remembered: names with many addresses make many causes.
+#: Most targets and causes of one rule that are remembered. Names with many addresses cause many.
 MAX_TOLD: Final = 256
 
 
 class Failovers:
-    """What has been told of one rule's targets."""
+    """The warnings about one rule's targets so far."""
 
     _log = Logger()
 
     def __init__(self, rule: str) -> None:
-        """:param rule: its name."""
+        """:param rule: name of the rule."""
         self._rule = rule
         self._told: set[tuple[str, str]] = set()
 
@@ -35,11 +35,11 @@ class Failovers:
 
     def note(self, failures: Sequence[FailedAttempt], last: str) -> None:
         """
-        Warn of each target of `failures` but `last`.
+        Warn about each target of `failures` except `last`.
 
-        :param last: the target that was reached, or whose failure the session's line tells.
+        :param last: the connected target, or the one whose failure is in the session's line.
         """
-        # The last cause of a target is the one that made the session go on to the next.
+        # The last cause of a target made the session try the next one.
         for target, cause in {one.target: one.cause for one in failures if one.target != last}.items():
             if (target, cause) not in self._told and len(self._told) < MAX_TOLD:
                 self._told.add((target, cause))

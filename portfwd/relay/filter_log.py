@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.relay.test_filtered -*-
-"""Where filters write events: each names the rule, and the session or the filter, and stays on one line."""
+"""The log of filters. Each event has the rule, and the session or the filter, and is one line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from portfwd.filters.chain.effects import Trouble
 from portfwd.kernel.failures import log_failure
 from portfwd.values import printable
 
-#: The beginning of each event of a filter; the names are none that a filter has for its own values.
+#: The beginning of each event of a filter. Filters must not use these names for their values.
 _WHOSE: Final = "{portfwd_rule}: session {portfwd_session}: "
 _WHOSE_CLAUSE: Final = "{portfwd_rule}: filter {portfwd_filter}: "
 
@@ -30,22 +30,22 @@ def log_trouble(log: Logger, trouble: Trouble, session: object) -> None:
 
 
 class FilterLog:
-    """Where a filter writes events: each names the rule and the session."""
+    """The log of a filter. Events have the rule and the session."""
 
     __slots__ = ("_id", "_log", "_rule")
 
     def __init__(self, log: Logger, rule: str, number: int) -> None:
-        """:param number: the session's."""
+        """:param number: number of the session."""
         self._log = log
         self._rule = rule
         self._id = number
 
     def info(self, text: str, **values: object) -> None:
-        """Something worth knowing."""
+        """Log an informational event."""
         self._log.info(f"{_WHOSE}{text}", **self._with_names(values))
 
     def warn(self, text: str, **values: object) -> None:
-        """Something an operator should look at."""
+        """Log an event that needs the attention of an operator."""
         self._log.warn(f"{_WHOSE}{text}", **self._with_names(values))
 
     def _with_names(self, values: dict[str, object]) -> dict[str, object]:
@@ -53,22 +53,22 @@ class FilterLog:
 
 
 class ClauseLog:
-    """Where the factory of a ``filter`` clause writes events: each names the rule and the filter."""
+    """The log of the factory of a ``filter`` clause. Events have the rule and the filter."""
 
     __slots__ = ("_filter", "_log", "_rule")
 
     def __init__(self, log: Logger, rule: str, name: str) -> None:
-        """:param name: the filter's."""
+        """:param name: name of the filter."""
         self._log = log
         self._rule = rule
         self._filter = name
 
     def info(self, text: str, **values: object) -> None:
-        """Something worth knowing."""
+        """Log an informational event."""
         self._log.info(f"{_WHOSE_CLAUSE}{text}", **self._with_names(values))
 
     def warn(self, text: str, **values: object) -> None:
-        """Something an operator should look at."""
+        """Log an event that needs the attention of an operator."""
         self._log.warn(f"{_WHOSE_CLAUSE}{text}", **self._with_names(values))
 
     def _with_names(self, values: dict[str, object]) -> dict[str, object]:
@@ -76,7 +76,8 @@ class ClauseLog:
 
 
 def _on_one_line(values: dict[str, object]) -> dict[str, object]:
-    # What a client said must not end the line, whoever forgets to escape it; what is escaped stays.
+    # Bytes of a client must not end the line, even if a filter does not escape them. Escaped texts stay
+    # unchanged.
     return {
         key: printable(value) if isinstance(value, str) and not value.isprintable() else value
         for key, value in values.items()

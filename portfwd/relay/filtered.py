@@ -1,13 +1,12 @@
 # -*- test-case-name: tests.relay.test_filtered -*-
 """
-The session of a rule with filters: what its chain asks for is done here.
+The session of a rule with filters. It performs the effects of the chain.
 
-The chain (`portfwd.filters.chain.chain`) sees what the streams read and says what becomes
-of it; this session gives it the bytes, the ends, the outcome of the dial, timers and
-results, and does what it returns: writes, dials, judges, stops reading, finishes. A
-direction that no filter looks at any more is the streams' own again, which splice it.
+The session passes bytes, ends, the result of the dial, timers and results to the chain
+(`portfwd.filters.chain.chain`) and performs the effects that it returns: write, dial, judge, stop reading,
+finish. A direction that no filter needs any more is relayed by the streams again, which may splice it.
 
-Without filters for this client (every factory stayed out) it is a plain session.
+If no factory has made a filter for the client, this is a plain session.
 """
 
 from __future__ import annotations
@@ -51,9 +50,9 @@ from portfwd.values import (
 
 class FilteredSession(AwaitingSession):
     """
-    A session whose bytes go through a chain.
+    A session whose bytes pass through a chain.
 
-    :ivar chain: None for a client that no filter wants to see.
+    :ivar chain: None if no filter was made for the client.
     """
 
     _log = Logger()
@@ -62,22 +61,22 @@ class FilteredSession(AwaitingSession):
         """As `Session`."""
         super().__init__(number, rule, client, closed)
         self._notes: dict[str, Note] = {}
-        # Directions whose bytes pass unseen: all of them, or a number that the streams count.
+        # Directions whose bytes pass without the chain: all bytes, or a number that the streams count.
         self._unseen: set[Direction] = set()
         self._counted: set[Direction] = set()
         self._stopped: set[Direction] = set()
-        # Sides that may still send, though a filter has ended their direction.
+        # Sides that may still send although a filter has ended their direction.
         self._cut: set[Side] = set()
         self._timers: dict[int, IDelayedCall] = {}
         self._leaving: Half | None = None
         self._to_do: deque[effects.Effect] = deque()
         self._doing = False
-        # The chain has more to do: what happens meanwhile waits, and nothing is read.
+        # The chain has more work: later events wait, and nothing is read.
         self._busy = False
         self._asked: deque[Callable[[], None]] = deque()
         self._problem: DialError | None = None
 
-    # Which stream is which
+    # Streams and directions
 
     def _source(self, direction: Direction) -> Half:
         return self._client if direction is TO_UPSTREAM else self._upstream
@@ -88,7 +87,7 @@ class FilteredSession(AwaitingSession):
     def _direction(self, stream: Stream) -> Direction:
         return TO_UPSTREAM if stream is self._client.stream else TO_CLIENT
 
-    # What happens
+    # Events
 
     def _proceed(self, client: Stream) -> None:
         rule = self._rule
@@ -124,9 +123,9 @@ class FilteredSession(AwaitingSession):
             super()._dialled(stream)
             return
         watched = cast(Watched, stream)
-        stream.side = Side.UPSTREAM  # before it is watched: a limit of bandwidth asks whose bytes they are
+        stream.side = Side.UPSTREAM  # before it is watched: a bandwidth limit needs the source of the bytes
         watched.watch(self, cast(Watched, client))
-        # What the filters have to say now comes before what the upstream says.
+        # The first bytes of filters come before those of the upstream.
         watched.hold()
         super()._dialled(stream)
         if self.state is State.RELAYING:
@@ -137,7 +136,7 @@ class FilteredSession(AwaitingSession):
 
     @contained
     def dial_failed(self, problem: DialError, address: Address | None) -> None:
-        """No upstream: filters may tell the client, in its protocol's words."""
+        """No upstream could be reached: filters may reply to the client."""
         if self.chain is None:
             super().dial_failed(problem, address)
             return
@@ -148,20 +147,20 @@ class FilteredSession(AwaitingSession):
 
     @contained
     def shown(self, stream: Stream, data: bytes) -> None:
-        """Bytes came that a filter wants to see."""
+        """Pass received bytes to the chain."""
         if self.chain is not None and self.state in ACTIVE:
             self._ask(self.chain.received, self._direction(stream), data)
 
     @contained
     def passed(self, stream: Stream, count: int) -> None:
-        """Bytes went by that no filter wanted to see."""
+        """Count bytes that passed without the chain."""
         if self.chain is not None and self.state in ACTIVE:
             direction = self._direction(stream)
             self._counted.discard(direction)
             self._ask(self.chain.passed, direction, count)
 
     def ended(self, stream: Stream) -> None:
-        """One side sent its end: the filters hear of it, and it travels on behind what they still write."""
+        """A side sent its end: pass it to the chain, which sends it after the bytes of its filters."""
         chain, direction = self.chain, self._direction(stream)
         half = self._source(direction)
         watched = chain is not None and self.state in ACTIVE
@@ -183,7 +182,7 @@ class FilteredSession(AwaitingSession):
         """
         A transport without half-close has ended.
 
-        The other side is seen off when what the filters keep of this one has been written to it.
+        The other side ends after the bytes that filters keep of this one were written to it.
         """
         direction = TO_UPSTREAM if half is self._client else TO_CLIENT
         chain, through = self.chain, half.flow.over or half.flow.end_asked or direction in self._unseen
@@ -216,17 +215,17 @@ class FilteredSession(AwaitingSession):
     def _flow(self, source: Half, destination: Half) -> FlowSummary:
         client = self._client.stream
         if source.stream is None and destination is self._client and client is not None and self.chain:
-            # Nobody was dialled, or nobody was there; a filter may have answered all the same.
+            # There is no upstream, but a filter may have answered.
             return cast(Watched, client).answered()
         return super()._flow(source, destination)
 
     def summary(self) -> SessionSummary:
-        """See `Session.summary`; with what filters have noted."""
+        """See `Session.summary`; with the notes of filters."""
         summary = super().summary()
         return summary._replace(notes=tuple(self._notes.items())) if self._notes else summary
 
     def drops(self) -> Counter[str]:
-        """See `Session.drops`; those of filters as well."""
+        """See `Session.drops`; including those of filters."""
         drops = super().drops()
         if self.chain is not None:
             for stage in self.chain.stages:
@@ -245,13 +244,13 @@ class FilteredSession(AwaitingSession):
         super()._release()
         self.chain = None
 
-    # What is to be done
+    # Effects
 
     def _ask(self, event: Callable[..., Sequence[effects.Effect]], *arguments: Any) -> None:
         """
-        Tell the chain of `event`, one of its methods, and do what it asks.
+        Call `event`, a method of the chain, and perform its effects.
 
-        It hears first of what passed unseen until now: what it says next counts from there.
+        Bytes that have passed without the chain are reported first.
         """
         if self._busy:
             self._asked.append(partial(self._ask, event, *arguments))
@@ -266,9 +265,9 @@ class FilteredSession(AwaitingSession):
 
     def _do(self, wanted: Sequence[effects.Effect]) -> None:
         """
-        Do what the chain asks, in order.
+        Perform effects of the chain in order.
 
-        What it asks for while something is being done comes behind the rest.
+        Effects of calls meanwhile are appended.
         """
         self._to_do.extend(wanted)
         if wanted and isinstance(wanted[-1], effects.GoOn):
@@ -284,11 +283,11 @@ class FilteredSession(AwaitingSession):
             self._doing = False
 
     def _let_others(self, effect: effects.GoOn) -> None:
-        self._timers[0] = self._clock.callLater(0, self._carry_on)  # the chain's keys begin with 1
+        self._timers[0] = self._clock.callLater(0, self._carry_on)  # keys of the chain start at 1
 
     @contained
     def _carry_on(self) -> None:
-        """Others have had their turn: let the chain do more, then tell it what has happened meanwhile."""
+        """After a turn of other sessions: continue the chain, then pass it the events since."""
         self._timers.pop(0, None)
         self._busy = False
         if self.chain is not None and self.state in ACTIVE:
@@ -327,7 +326,7 @@ class FilteredSession(AwaitingSession):
             self._perform(source, self._destination(effect.direction), Event.END_DUE)
 
     def _finish_normal(self) -> None:
-        """A side whose direction a filter has ended may still send: it is read until it ends."""
+        """Read a side until it ends after a filter has ended its direction."""
         if not self._cut:
             super()._finish_normal()
             return
@@ -355,7 +354,7 @@ class FilteredSession(AwaitingSession):
                 client=None if stream is None else stream.tls,
             )
         except (TypeError, ValueError) as error:
-            # The filter's mistake: there is no such target.
+            # A mistake of the filter: there is no such target.
             self._log_trouble(effects.Trouble(effect.filter, error, "Route"))
             detail = f"filter {effect.filter} routed to what is no target"
             self._finish_filtered(effects.Finish(detail, abort=True, filter=effect.filter))
@@ -367,7 +366,7 @@ class FilteredSession(AwaitingSession):
         stream = self._client.stream
         if self._rule.options.bandwidth_per_source is not None and effect.client is not None:
             cast(Paced, stream).go_as(effect.client)
-        # What a header before TLS said was judged then: a rate must not count it twice.
+        # An announcement before TLS was judged then. A rate must not count it twice.
         known = effect.client == self._announced
         if (known or self._admits(effect.client, effect.local)) and self.chain is not None:
             self._ask(self.chain.judged)
@@ -377,7 +376,9 @@ class FilteredSession(AwaitingSession):
         reason = CloseReason.FILTER if self._problem is None else reason_of(self._problem)
         mode = Mode.RESET if effect.abort else Mode.END_AND_READ
         client = self._client.stream
-        # A reset may destroy an answer that waits to be read. Without one the client must not write in vain.
+        # A reset may destroy an answer that the client has not read. Without an answer, reset the client so
+        # that
+        # it does not continue to write.
         unanswered = (
             self._upstream.stream is None
             and client is not None

@@ -1,11 +1,11 @@
 # -*- test-case-name: tests.listen.test_datagram_listener -*-
 """
-The datagram that began an association, and that may go to another target.
+Keeps the first datagram of an association, to send it to another target if the first one refuses it.
 
-UDP has no handshake: that a port is closed is told by ICMP, when the first datagram has been sent there. A
-dial over TCP would try the next target, and so does a resolver's client, but only after 5 seconds. So the
-datagram is kept until there is an answer. If the target refuses it, it comes again, as if the client had sent
-it again; if the target is a name with another address, it is sent there.
+UDP has no handshake: a closed port is reported by ICMP after the first datagram was sent. Over TCP the dial
+would try the next target; a DNS client repeats its question only after 5 seconds. The first datagram is
+therefore kept until there is an answer. If the target refuses it, it is handled as if the client had repeated
+it; if the target is a name with another address, it is sent there.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Final
 
 from attrs import evolve, frozen
 
-#: Seconds after which a datagram that was refused goes nowhere else. A port that is closed tells within a
-#: round trip, and a client that wants an answer asks again.
+#: Seconds after which a refused datagram is not sent again. A closed port answers within a round trip, and
+#: clients repeat their questions themselves.
 PASSED_WITHIN: Final = 1.0
 
 
@@ -24,8 +24,8 @@ class FirstDatagram:
     """
     See the module.
 
-    :ivar came: when it came, in seconds of the reactor.
-    :ivar tries: how many targets have refused it.
+    :ivar came: time of its arrival, in seconds of the reactor.
+    :ivar tries: number of targets that have refused it.
     """
 
     data: bytes
@@ -33,7 +33,7 @@ class FirstDatagram:
     tries: int = 0
 
     def refused(self, now: float, targets: int) -> FirstDatagram | None:
-        """It, for another one of so many targets; None: it is too late, or each has had it."""
+        """The datagram for another target; None if it is too late, or if all targets have refused it."""
         if now - self.came >= PASSED_WITHIN or self.tries + 1 >= targets:
             return None
         return evolve(self, tries=self.tries + 1)

@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.relay.test_session -*-
-"""What a session knows of one of its two sides."""
+"""The state of one side of a session."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from portfwd.values import Side
 
 
 class Hold(enum.Enum):
-    """What a session has of a stream."""
+    """The ownership of a stream by its session."""
 
     NONE = "none"
     OWNED = "owned"
@@ -21,11 +21,11 @@ class Hold(enum.Enum):
 
 class Half:
     """
-    One side: its stream, and the flow that it is the source of.
+    One side: its stream, and the flow from it.
 
-    :ivar flow: how far that flow is.
-    :ivar hold: whether the stream tells us what happens to it, or is gone.
-    :ivar closing: closes the stream, once the session is over.
+    :ivar flow: state of that flow.
+    :ivar hold: whether the session owns the stream, or the stream is closed.
+    :ivar closing: closes the stream after the session has finished.
     """
 
     __slots__ = ("closing", "flow", "hold", "side", "stream")
@@ -39,5 +39,5 @@ class Half:
 
     @property
     def lost(self) -> bool:
-        """Whether its connection is gone."""
+        """Whether its connection is closed."""
         return self.hold is Hold.LOST

@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.relay.test_dial -*-
-"""The TLS handshake of a target whose socket is connected; until it is over, this owns the stream."""
+"""The TLS handshake with a connected target. It owns the stream until the handshake ends."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from portfwd.values import Address, TLSInfo
 
 
 class HandshakeOwner(Protocol):
-    """Who is told the outcome: exactly one of these, once, unless the handshake was cancelled."""
+    """The owner of a handshake. Exactly one method is called, once, unless the handshake was cancelled."""
 
     def shaken(self, stream: Stream) -> None:
-        """The handshake is through, and the stream is the owner's."""
+        """The handshake succeeded. The stream belongs to the owner."""
 
     def not_shaken(self, problem: TLSFailed) -> None:
-        """It failed, or took longer than ``connect-timeout``."""
+        """The handshake failed, or took longer than ``connect-timeout``."""
 
     def broke(self, failure: Failure) -> None:
-        """An exception of ours came up."""
+        """Portfwd's code raised an exception."""
 
 
 class Handshake:
@@ -37,7 +37,7 @@ class Handshake:
     def __init__(
         self, context: RelayContext, destination: Destination, owner: HandshakeOwner, clock: IReactorTime
     ) -> None:
-        """:param destination: one with `tls`."""
+        """:param destination: a destination with `tls`."""
         self._context = context
         self._clock = clock
         self._destination = destination
@@ -49,11 +49,11 @@ class Handshake:
         self, sock: socket.socket, address: Address | None, first: bytes = b"", client: TLSInfo | None = None
     ) -> None:
         """
-        Begin.
+        Start.
 
         :param client: see `TLSTarget`.
-        :param first: sent before the handshake.
-        :raises OSError: the kernel refuses to watch the socket.
+        :param first: bytes to send before the handshake.
+        :raises OSError: the kernel refused to watch the socket.
         """
         destination = self._destination
         assert destination.tls is not None
@@ -65,7 +65,7 @@ class Handshake:
         self._limit = self._clock.callLater(limit, self._out_of_time)
 
     def cancel(self) -> None:
-        """Abort the connection, silently."""
+        """Abort the connection without calling the owner."""
         stream = self._over()
         if stream is not None:
             stream.abort()
@@ -77,25 +77,25 @@ class Handshake:
         return stream
 
     def broke(self, failure: Failure) -> None:
-        """A mistake of ours is the owner's to explain."""
+        """Pass an exception of portfwd's code to the owner."""
         self._owner.broke(failure)
 
     def began(self, stream: Stream) -> None:
-        """Only clients begin."""
+        """Do nothing: this event is for clients."""
 
     def announced(self, stream: Stream, client: Address, local: Address | None) -> None:
-        """Only clients are announced."""
+        """Do nothing: only clients are announced."""
 
     @contained
     def opened(self, stream: Stream) -> None:
-        """The handshake is through."""
+        """The handshake succeeded."""
         if stream is self._stream:
             self._over()
             self._owner.shaken(stream)
 
     @contained
     def lost(self, stream: Stream, how: Loss, detail: str) -> None:
-        """The handshake failed; a stream that was given up says so here too, and is past."""
+        """The handshake failed. A cancelled stream calls this too and is ignored."""
         if stream is self._stream:
             self._over()
             label = self._destination.label
@@ -108,13 +108,13 @@ class Handshake:
         self._owner.not_shaken(TLSFailed(f"{self._destination.label}: no TLS handshake within {limit:g} s"))
 
     def ended(self, stream: Stream) -> None:
-        """`lost` follows."""
+        """Do nothing: `lost` follows."""
 
     def end_sent(self, stream: Stream) -> None:
-        """Nothing was sent."""
+        """Do nothing: nothing was sent."""
 
     def writing_failed(self, stream: Stream, detail: str) -> None:
-        """`lost` follows."""
+        """Do nothing: `lost` follows."""
 
     def thrown_away(self, stream: Stream, count: int) -> None:
-        """Nothing is thrown away yet."""
+        """Do nothing: nothing is discarded yet."""

@@ -1,41 +1,40 @@
 # -*- test-case-name: tests.relay.test_handshakes -*-
 """
-Which clients of a rule have not finished their TLS handshake, and which of them makes room for a new one.
+Limits the clients of a rule that have not finished their TLS handshake.
 
 A client is silent until its first TLS message is complete; then its handshake has begun. A silent client
-costs a socket and a few KiB, a handshake that has begun costs OpenSSL's state as well, so each kind has a
-bound of its own. At a bound the client that has waited longest is dropped, and the new one is taken: a real
-client speaks at once, so the oldest ones are those that never will. A source that has more than its share
-drops only clients of its own.
+takes a socket and a few KiB; a handshake also takes OpenSSL's state. Each kind therefore has a bound of its
+own. At a bound, the client that has waited longest is closed for the new one: real clients send at once, so
+the oldest ones probably never will. A source with more than its share loses only its own clients.
 
-It does not measure time; ``handshake-timeout`` is the session's.
+This module does not measure time; the session applies ``handshake-timeout``.
 """
 
 from __future__ import annotations
 
 from typing import Final, Protocol
 
-#: Silent clients of one rule at a time: 20 MiB with their sockets. At 1 000 new silent clients a second each
-#: one has two seconds to speak, ten times the round trip of a slow network.
+#: Most silent clients of one rule, 20 MiB with their sockets. At 1 000 new silent clients a second, each has
+#: two seconds to send, ten times the round trip of a slow network.
 MAX_SILENT: Final = 2048
 
-#: Handshakes of one rule under way at a time: OpenSSL keeps some 50 KiB for each, so these cost 100 MiB, and
-#: a processor does a thousand a second.
+#: Most handshakes of one rule. OpenSSL takes about 50 KiB for each, so 100 MiB in all; a core does a thousand
+#: a second.
 MAX_BEGUN: Final = 2048
 
-#: Part of a bound that one source may take from others.
+#: The share of one source in a bound.
 SHARE: Final = 1 / 16
 
 
 class Shaking(Protocol):
-    """A client in its handshake: a session."""
+    """A session whose client is in its handshake."""
 
     def make_room(self, why: str) -> None:
-        """Close this client for a newer one, and call `Handshakes.left`."""
+        """Close this client for a newer one. Must call `Handshakes.left`."""
 
 
 class _Waiting:
-    """Clients in the order in which they came, with a bound."""
+    """A bounded list of clients in order of arrival."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -47,7 +46,7 @@ class _Waiting:
         return len(self._sources)
 
     def add(self, client: Shaking, source: str) -> Shaking | None:
-        """Add `client`; return who has to go for it, who is still counted."""
+        """Add `client`; return the client to close for it, which is still counted."""
         goes = None
         if len(self._sources) >= self._most:
             own = self._by_source.get(source, {}) if source else {}
@@ -58,7 +57,7 @@ class _Waiting:
         return goes
 
     def remove(self, client: Shaking) -> str | None:
-        """Remove `client`; return its source, None if it is not here."""
+        """Remove `client`; return its source, or None if it is not here."""
         source = self._sources.pop(client, None)
         if source:
             own = self._by_source[source]
@@ -68,7 +67,7 @@ class _Waiting:
         return source
 
     def oldest(self) -> Shaking | None:
-        """Who came first."""
+        """The oldest client."""
         return next(iter(self._sources), None)
 
 
@@ -76,7 +75,7 @@ class Handshakes:
     """The clients of one rule that are in their handshakes."""
 
     def __init__(self, most_silent: int = MAX_SILENT, most_begun: int = MAX_BEGUN) -> None:
-        """:param most_silent, most_begun: how many there may be of each kind."""
+        """:param most_silent, most_begun: bounds of each kind."""
         self._silent = _Waiting(most_silent)
         self._begun = _Waiting(most_begun)
         self._texts = (
@@ -89,26 +88,26 @@ class Handshakes:
 
     @property
     def silent(self) -> int:
-        """How many clients have not sent a whole first message."""
+        """Number of clients without a complete first message."""
         return len(self._silent)
 
     @property
     def begun(self) -> int:
-        """How many handshakes are under way."""
+        """Number of handshakes that have begun."""
         return len(self._begun)
 
     def arrived(self, client: Shaking, source: str) -> None:
         """
         Count `client` as silent.
 
-        :param source: see `portfwd.limits.source_counts.source_of`; empty where clients have none.
+        :param source: see `portfwd.limits.source_counts.source_of`; empty if there is none.
         """
         goes = self._silent.add(client, source)
         if goes is not None:
             goes.make_room(self._texts[0])
 
     def announced(self, client: Shaking, source: str) -> None:
-        """`client`, which is silent still, comes from `source`: a PROXY header before TLS says so."""
+        """A PROXY header before TLS announced `source` for the silent `client`."""
         if self._silent.remove(client) is not None:
             self.arrived(client, source)
 
@@ -122,12 +121,12 @@ class Handshakes:
             goes.make_room(self._texts[1])
 
     def left(self, client: Shaking) -> None:
-        """`client` is through, or gone; nothing happens where it is not counted."""
+        """Remove `client`, if it is counted, because its handshake has ended."""
         if self._silent.remove(client) is None:
             self._begun.remove(client)
 
     def drop_silent(self, why: str) -> bool:
-        """Drop the client that has been silent longest; False if there is none."""
+        """Close the longest silent client. False if there is none."""
         oldest = self._silent.oldest()
         if oldest is not None:
             oldest.make_room(f"dropped for a newer client, without a TLS handshake: {why}")

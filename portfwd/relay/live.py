@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.relay.test_live -*-
-"""Makes the sessions of one listener's rule, and counts them."""
+"""Makes and counts the sessions of one listener's rule."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ from portfwd.upstreams.health import Health, StateChange, TargetState
 from portfwd.upstreams.timeout_queue import TimeoutQueue
 from portfwd.values import CloseReason
 
-#: Seconds between two lines that say the same.
+#: Seconds between two equal log lines.
 COMPLAINT_INTERVAL: Final = 10.0
-#: Seconds in which the sessions of a target that went down are closed, and in how many steps.
+#: Seconds in which the sessions of a target that went down are closed, and the number of steps.
 CLOSED_WITHIN: Final = 1.0
 CLOSING_STEPS: Final = 50
 
 
 class LiveRule(RelayRule):
     """
-    A rule with the sessions that it has.
+    A rule with its sessions.
 
-    :ivar sessions: those that are not closed yet.
-    :ivar counts: what is counted for all rules of this name that there have been, one after the other.
-    :ivar when_empty: called when the last session is closed, if there is somebody to call.
-    :ivar heir: the rule that a reload has put in the place of this one; None: there is none.
-    :ivar older: the rules in whose place this one is, and which still have sessions.
+    :ivar sessions: the open sessions.
+    :ivar counts: the counts of this and earlier rules of the same name.
+    :ivar when_empty: called when the last session is closed; None for no call.
+    :ivar heir: the rule that has replaced this one in a reload, or None.
+    :ivar older: the rules that this one has replaced and that still have sessions.
     """
 
     _log = Logger()
@@ -70,7 +70,7 @@ class LiveRule(RelayRule):
         routes: Mapping[object, Destination] | None = None,
         checks: Sequence[RuleCheck] = (),
     ) -> None:
-        """:param ids: where session numbers come from; shared by all rules of a process."""
+        """:param ids: the source of session numbers, shared by all rules of a process."""
         super().__init__(
             rule,
             name,
@@ -108,14 +108,14 @@ class LiveRule(RelayRule):
 
     @property
     def accept_limit(self) -> Admission | None:
-        """What listeners ask before they accept; None where no limit makes clients wait."""
+        """The limit that listeners check before they accept; None if no limit makes clients wait."""
         return self.limits if self.limits is not None and self.limits.waits else None
 
     def accept(self, client: Stream, closed: Callable[[], None]) -> Session:
         """
-        A session for `client`.
+        Make a session for `client`.
 
-        :param closed: called once, when the session and all its sockets are gone.
+        :param closed: called once, when the session and all its sockets are closed.
         """
         self.counts.total += 1
         self.context.admissions.total += 1
@@ -130,7 +130,7 @@ class LiveRule(RelayRule):
         return session
 
     def turned_away(self, budget: object) -> None:
-        """A client that Twisted had accepted was reset, because `budget` had no descriptors for it."""
+        """A client accepted by Twisted was reset, because `budget` had no descriptors left."""
         now = self.clock.seconds()
         if now - self._complained_at >= COMPLAINT_INTERVAL:
             self._complained_at = now
@@ -143,18 +143,18 @@ class LiveRule(RelayRule):
 
     def arrive(self, carrier: Carrier, closed: Callable[[], None]) -> Session:
         """
-        A session for a client that sends datagrams.
+        Make a session for a datagram client.
 
-        :param closed: called once, when the session and all its sockets are gone.
+        :param closed: called once, when the session and all its sockets are closed.
         """
         assert isinstance(self.streams, DatagramStreams)
         return self.accept(self.streams.arrived(carrier), closed)
 
     def descriptors_of_association(self, budget: Descriptors) -> int:
         """
-        How many descriptors an association needs: one for its upstream, none if it shares connections.
+        The descriptors of an association: one for its upstream, none if it shares connections.
 
-        :param budget: is asked for those of connections that are shared.
+        :param budget: the budget of shared connections.
         """
         if self._pool is None:
             return 1
@@ -162,16 +162,16 @@ class LiveRule(RelayRule):
         return 0
 
     def close_shared(self) -> None:
-        """End the connections that associations share; there is no session any more."""
+        """End the shared connections after the last session."""
         if self._pool is not None:
             self._pool.close()
 
     def inherit(self, old: LiveRule) -> None:
-        """Go on balancing where `old` was, whose place this rule has."""
+        """Continue with the balancing state of `old`, which this rule replaces."""
         self.balancing.inherit(old.balancing)
 
     def count_for(self, heir: LiveRule) -> Iterator[None]:
-        """Count this rule's sessions for the limits of `heir`, which has its place, but none twice."""
+        """Count this rule's sessions for the limits of `heir`, which replaces it, none of them twice."""
         if heir.limits is None and not heir.counts_targets and not self._has_counted:
             return
         self._has_counted = heir.limits is not None
@@ -183,15 +183,15 @@ class LiveRule(RelayRule):
     # Targets that go down
 
     def decides_about(self, destination: Destination) -> bool:
-        """Whether its options and checks decide about sessions there, not those of its heir."""
+        """Whether its own options and checks apply to its sessions, and not those of its heir."""
         heir = self.heir
         return heir is None or all(one.label != destination.label for one in heir.every_destination)
 
     def succeed(self, old: LiveRule) -> None:
         """
-        Decide about the sessions of `old` from here on.
+        Apply the options and checks of this rule to the sessions of `old` from now on.
 
-        What is down already does not go down again, so a new ``on-down=close`` is obeyed now.
+        A target that is down already does not go down again, so a new ``on-down=close`` takes effect now.
         """
         old.heir = self
         self.older[old] = None
@@ -209,9 +209,9 @@ class LiveRule(RelayRule):
 
     def order_target(self, label: str, ordered: TargetState | None) -> bool:
         """
-        Obey an operator.
+        Apply an operator's command.
 
-        :param ordered: the state of the target `label`; None: its health decides.
+        :param ordered: new state of the target `label`; None to let its health decide.
         :returns: whether there is such a target.
         """
         found = self.obey_order(label, ordered)
@@ -220,16 +220,16 @@ class LiveRule(RelayRule):
         return found
 
     def obey_order(self, label: str, ordered: TargetState | None) -> bool:
-        """Do what `order_target` says for the sessions of this rule, without remembering it for its heirs."""
+        """Do what `order_target` does for the sessions of this rule only."""
         destinations = self.balancing.order(label, ordered, self)
         if destinations:
-            self._direct = None  # there is a pool to be asked now
+            self._direct = None  # there is a pool now
         if ordered is TargetState.DOWN:
             self._close_sessions(destinations)
         return bool(destinations)
 
     def _close_sessions(self, destinations: Sequence[Destination]) -> None:
-        """Close the sessions of targets that went down, older ones too, where ``on-down=`` says so."""
+        """Close the sessions of targets that went down, including older ones, if ``on-down=`` says so."""
         gone = {
             one.label
             for one in destinations
@@ -245,7 +245,7 @@ class LiveRule(RelayRule):
             self._close_some(math.ceil(len(self._to_close) / CLOSING_STEPS))
 
     def _close_some(self, count: int) -> None:
-        """All at once would be a storm of clients that come back: `count` now, and the others bit by bit."""
+        """Close `count` sessions now and the others in steps, to avoid that all clients reconnect at once."""
         self._closing = None
         now, self._to_close = self._to_close[:count], self._to_close[count:]
         for session in now:
@@ -256,7 +256,7 @@ class LiveRule(RelayRule):
             self._closing = self.clock.callLater(wait, self._close_some, count)
 
     def left(self, session: NumberedSession) -> None:
-        """`session` is closed."""
+        """`session` was closed."""
         del self.sessions[session.id]
         if self._lasting is not None:
             self._lasting.forget(session)
@@ -270,9 +270,9 @@ class LiveRule(RelayRule):
 
     def close_all(self, reason: CloseReason, *, now: bool = False) -> None:
         """
-        End every session, with `reason`.
+        End all sessions with `reason`.
 
-        :param now: reset it at once; else deliver before what was received.
+        :param now: whether to reset them at once; if not, received bytes are delivered first.
         """
         for session in list(self.sessions.values()):
             if now:
@@ -281,7 +281,7 @@ class LiveRule(RelayRule):
                 session.cut(reason)
 
     def cut_in_turns(self, reason: CloseReason) -> None:
-        """End every session that there is now, `AT_ONCE` of them before others have their turn."""
+        """End all current sessions, `AT_ONCE` of them in a turn."""
         self._cut_some(iter(tuple(self.sessions.values())), reason)
 
     def _cut_some(self, sessions: Iterator[Session], reason: CloseReason) -> None:

@@ -1,15 +1,14 @@
 # -*- test-case-name: tests.relay.test_loops -*-
 """
-Connections of this process to its own listeners, and the loops that they make.
+Detects loops: connections of this process to its own listeners that return to the same rule.
 
-Rules may be chained: the target of one may be the listener of another. A connection that comes back to a rule
-that it has come through already goes on for ever, and takes every descriptor within a second. So each
-connection to a listener of this process is remembered under the address it leaves from. A client that comes
-from that address is the same connection; it has come through the rules of the session that dialled, and
-through those that this one had come through.
+Rules may be chained: the target of one may be the listener of another. A connection that returns to a rule
+that it has passed would continue for ever and use all descriptors within a second. Each connection to a
+listener of this process is therefore stored under its local address. A client with that address is the same
+connection; it has passed the rule of the session that dialled, and the rules that this session had passed.
 
-It decides by that evidence alone: whatever the text of the rules or the answers of name servers suggest, a
-session is refused only when it has been in the same rule before.
+The decision depends only on this evidence, not on the text of the rules or on DNS: a session is refused only
+if its connection has passed the same rule before.
 """
 
 from __future__ import annotations
@@ -24,35 +23,35 @@ from typing import Final, NamedTuple, Protocol
 from portfwd.kernel.sockets import is_own_address, local_address
 from portfwd.values import Address, CloseReason, InetAddress, UnixAddress, unmapped
 
-#: How often a connection may come through one rule if clients chose where it went: a client of a proxy may
-#: name the proxy itself as its target, and go on from there. Eight are more than anybody needs.
+#: Number of times that a connection may pass one rule if clients chose the destination. A client of a proxy
+#: may name the proxy itself as its destination.
 MAX_PASSES: Final = 8
 
-#: Hosts of which it is remembered whether they are this machine's.
+#: Most hosts for which the table stores whether they are addresses of this machine.
 MAX_HOSTS: Final = 1024
 
-#: Seconds for which that holds.
+#: Seconds for which such an entry is valid.
 HOST_HOLDS: Final = 30.0
 
 _EVERY: Final = "*"
 
 
 class Passing(Protocol):
-    """A session. :ivar passages: the sessions that its client's connection has come through before."""
+    """A session. :ivar passages: the sessions that its client's connection has passed before."""
 
     passages: Sequence[PassedSession]
 
     def kill(self, reason: CloseReason) -> None:
-        """End it now."""
+        """End the session now."""
 
 
 class PassedSession(NamedTuple):
     """
-    A session that a connection has come through.
+    A session that a connection has passed.
 
-    :ivar rule: the session's rule.
-    :ivar is_chosen: the client chose where it went from there.
-    :ivar is_copy: it is a shadow of a session (`portfwd.relay.shadows`), and not the session.
+    :ivar rule: rule of the session.
+    :ivar is_chosen: whether the client chose the destination there.
+    :ivar is_copy: whether it is a shadow of a session (`portfwd.relay.shadows`).
     """
 
     session: Passing
@@ -62,7 +61,7 @@ class PassedSession(NamedTuple):
 
 
 def is_loop(passages: Sequence[PassedSession], rule: str) -> bool:
-    """Whether a connection that has come through `passages` must not enter `rule`."""
+    """Whether a connection that has passed `passages` must not enter `rule`."""
     before = [passage.is_copy for passage in passages if passage.rule == rule]
     return bool(before) and (
         len(before) >= MAX_PASSES or any(before) or not any(passage.is_chosen for passage in passages)
@@ -71,9 +70,9 @@ def is_loop(passages: Sequence[PassedSession], rule: str) -> bool:
 
 class Loops:
     """
-    What is known of connections to ourselves.
+    The connections of this process to its own listeners.
 
-    :ivar open: whether there is any; if not, nobody need ask.
+    :ivar open: whether there are any.
     """
 
     def __init__(
@@ -83,9 +82,9 @@ class Loops:
         real: Callable[[str], str] = os.path.realpath,
     ) -> None:
         """
-        :param now: seconds, of a clock that does not jump.
-        :param is_own: whether a literal is an address of this machine.
-        :param real: a path without symbolic links.
+        :param now: returns seconds of a monotonic clock.
+        :param is_own: returns whether a literal is an address of this machine.
+        :param real: resolves the symbolic links of a path.
         """
         self._now = now
         self._real = real
@@ -106,10 +105,9 @@ class Loops:
 
     def listens(self, address: Address) -> None:
         """
-        Note that this process listens there.
+        Add an address on which this process listens.
 
-        It need not be told of an end: connections to an address that is not listened on any more are
-        remembered for nothing.
+        It need not be removed: entries for an address without a listener have no effect.
         """
         if isinstance(address, UnixAddress):
             self._paths.add(self._path(address))
@@ -121,7 +119,7 @@ class Loops:
             )
 
     def may_reach(self, address: Address) -> bool:
-        """Whether a connection to `address` may end at a listener of this process."""
+        """Whether a connection to `address` may reach a listener of this process."""
         if isinstance(address, UnixAddress):
             return bool(self._paths) and self._path(address) in self._paths
         hosts = self._ports.get(address.port)
@@ -148,26 +146,26 @@ class Loops:
         return known[0]
 
     def begun(self, passage: PassedSession, address: Address, sock: socket.socket) -> None:
-        """`sock`, which `passage.session` connects to `address`, has an address of its own now."""
+        """Store the local address of `sock`, which `passage.session` connects to `address`."""
         local = local_address(sock)
         if local is not None:
             self.connected(passage, address, local)
 
     def connected(self, passage: PassedSession, address: Address, local: Address) -> None:
-        """The session of `passage` connects from `local` to `address`."""
+        """Store that the session of `passage` connects from `local` to `address`."""
         key = (local, _port(address))
         self._passages[key] = passage
         self._keys.setdefault(passage.session, []).append(key)
 
     def passages_of(self, client: Address | None, local: Address | None) -> Sequence[PassedSession]:
-        """What a connection from `client` to `local` has come through; nothing for one from elsewhere."""
+        """The sessions that a connection from `client` to `local` has passed; empty for other clients."""
         if client is None or local is None:
             return ()
         passage = self._passages.get((client, _port(local)))
         return () if passage is None else (*passage.session.passages, passage)
 
     def left(self, session: Passing) -> None:
-        """`session` is over."""
+        """Remove the entries of `session`, which has ended."""
         for key in self._keys.pop(session, ()):
             passage = self._passages.get(key)
             if passage is not None and passage.session is session:
@@ -179,7 +177,7 @@ def _port(address: Address) -> int:
 
 
 class _Literal(NamedTuple):
-    """An address, as it is compared. :ivar text: in its usual form; IPv4-mapped ones as IPv4."""
+    """An address in the form used for comparison. :ivar text: canonical text; IPv4-mapped ones as IPv4."""
 
     text: str
     is_unspecified: bool
@@ -194,5 +192,5 @@ def _read_literal(host: str) -> _Literal | None:
     return _Literal(str(address), address.is_unspecified, address.is_loopback)
 
 
-# Asked for each session of a rule whose target's port is listened on here, as in :80 -> 10.0.0.5:80.
+# Called for each session of a rule whose target port is also listened on here, as in :80 -> 10.0.0.5:80.
 _literal: Final = lru_cache(maxsize=MAX_HOSTS)(_read_literal)

@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.relay.test_question_pool -*-
 """
-One connection for messages with their length before them, dialled as any upstream is.
+A connection to an upstream for messages with length prefixes.
 
-It carries whole messages both ways and tells its user what became of it. What the messages mean, and whether
-they are sent again, is the user's to decide.
+It sends and receives whole messages and reports its state to its user. The user interprets the messages and
+decides whether to repeat them.
 """
 
 from __future__ import annotations
@@ -30,10 +30,14 @@ if TYPE_CHECKING:
 
 
 class ConnectionUser(Protocol):
-    """Who uses a connection; `connected` or `connection_failed` comes first, `connection_over` last."""
+    """
+    The user of a connection.
+
+    `connected` or `connection_failed` is called first, `connection_over` last.
+    """
 
     def connected(self, connection: MessageConnection) -> None:
-        """It is open."""
+        """The connection is open."""
 
     def connection_failed(
         self, connection: MessageConnection, problem: DialError, address: Address | None
@@ -41,10 +45,10 @@ class ConnectionUser(Protocol):
         """No target could be reached."""
 
     def message(self, connection: MessageConnection, message: bytes) -> None:
-        """One whole message came."""
+        """A message was received."""
 
     def connection_over(self, connection: MessageConnection, detail: str) -> None:
-        """It carries nothing any more, whoever ended it."""
+        """The connection has ended."""
 
 
 class MessageConnection:
@@ -52,18 +56,18 @@ class MessageConnection:
     One connection.
 
     :ivar state: dialling, open, closing or closed.
-    :ivar address: the target's that was reached.
-    :ivar local: our own.
+    :ivar address: address of the connected target.
+    :ivar local: local address.
     :ivar destination: the target.
-    :ivar closing_since: when the user saw it close; in the reactor's seconds.
+    :ivar closing_since: time when it began to close, in seconds of the reactor.
     """
 
     _log = Logger()
 
     def __init__(self, user: ConnectionUser, dial: DialMaker, budget: Descriptors | None = None) -> None:
         """
-        :param dial: makes the dial, which is not started.
-        :param budget: is asked for a descriptor; None for nobody.
+        :param dial: makes the dial without starting it.
+        :param budget: the budget for its descriptor; None for none.
         """
         self._budget = budget
         self._has_descriptor = False
@@ -82,7 +86,7 @@ class MessageConnection:
         return f"<{type(self).__name__} to {self.address} {self.state}>"
 
     def start(self) -> None:
-        """Dial, if there is a descriptor for it; the outcome may come before this returns."""
+        """Dial, if a descriptor is available. The user may be called before this returns."""
         if self._dial is None:
             return
         if self._budget is not None:
@@ -98,12 +102,12 @@ class MessageConnection:
             self._budget.give_back(1)
 
     def send(self, message: bytes) -> None:
-        """Send one message, of 65 535 bytes at most; only while it is open."""
+        """Send a message of at most 65 535 bytes. The connection must be open."""
         if self._stream is not None:
             self._stream.write(frame(message))
 
     def close(self) -> None:
-        """End it in order; the user is told at once that it is over."""
+        """End it in order. The user is called at once."""
         if self.state == "dialling":
             self.abort()
         elif self.state == "open" and self._stream is not None:
@@ -126,13 +130,13 @@ class MessageConnection:
         if before == "open":
             self._user.connection_over(self, detail)
 
-    # What the dial tells
+    # Events of the dial
 
     @contained
     def dialled(self, stream: Stream, destination: Destination) -> None:
-        """The upstream is there."""
+        """The upstream is connected."""
         self._dial = None
-        # Sessions are counted for `max-conns-per-target`, not the connections that they share.
+        # `max-conns-per-target` counts sessions and not shared connections.
         destination.give_back()
         self.destination, self.address, self.local = destination, stream.address, stream.local
         self._stream = watched = cast(Watched, stream)
@@ -154,50 +158,50 @@ class MessageConnection:
         self._user.connection_failed(self, problem, address)
 
     def broke(self, failure: Failure) -> None:
-        """Something of ours raised: the connection is over."""
+        """An exception of portfwd's code ended the connection."""
         self._log.failure("{connection!r} failed", failure, connection=self)
         self.abort()
 
-    # What the stream tells
+    # Events of the stream
 
     @contained
     def shown(self, stream: Stream, data: bytes) -> None:
-        """Bytes of the upstream."""
+        """Handle bytes of the upstream."""
         for message in self._unframer.feed(data):
             if self.state == "open":
                 self._user.message(self, message)
 
     def passed(self, stream: Stream, count: int) -> None:
-        """Nothing is passed on unseen."""
+        """Do nothing: no bytes pass without this object."""
 
     def began(self, stream: Stream) -> None:
-        """Clients' TLS only."""
+        """Do nothing: this event is for clients."""
 
     def announced(self, stream: Stream, client: Address, local: Address | None) -> None:
-        """Clients' TLS only."""
+        """Do nothing: this event is for clients."""
 
     def opened(self, stream: Stream) -> None:
-        """It is open already."""
+        """Do nothing: the stream is open already."""
 
     @contained
     def ended(self, stream: Stream) -> None:
-        """The upstream answers no more: it is closed, so that what is not answered is asked elsewhere."""
+        """The upstream has ended: close, so that unanswered questions are sent elsewhere."""
         if self.state == "open":
             self._over("closing", "the upstream ended the connection")
             stream.close()
 
     def end_sent(self, stream: Stream) -> None:
-        """`lost` follows."""
+        """Do nothing: `lost` follows."""
 
     def writing_failed(self, stream: Stream, detail: str) -> None:
-        """The upstream takes no more, but what it has sent may still be read: its end or `lost` follows."""
+        """Do nothing: received bytes may still be read; the end or `lost` follows."""
 
     def thrown_away(self, stream: Stream, count: int) -> None:
-        """Nothing is discarded."""
+        """Do nothing: nothing is discarded."""
 
     @contained
     def lost(self, stream: Stream, how: Loss, detail: str) -> None:
-        """It is gone."""
+        """The connection was closed."""
         self._give_back()
         self._over("closed", detail or "the upstream closed the connection")
         self._stream = None

@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.relay.test_plan -*-
 """
-Which relay serves the sessions of a rule, and why.
+Decides which relay serves the sessions of a rule, and why.
 
-The one function here is called where streams are made, and where the relay is shown. A session may still
-be moved otherwise for a time: bytes that a filter sees are copied, and so are small amounts.
+The function is used to make streams and to show the relay. Parts of a session may still use another relay:
+bytes that a filter sees are copied, and so are small amounts.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from portfwd.kernel.platform import Platform
 from portfwd.rules.model import PLAIN_TARGETS, TLS_KINDS, Kind, RelayKind, Rule
 from portfwd.values import RelayPlan
 
-#: The kinds of `RelayPlan` whose streams are sockets that Twisted does not see.
+#: The kinds of `RelayPlan` with sockets that are not Twisted's.
 OWN_SOCKETS = frozenset({"splice", "copy"})
 
 
 def plan_relay(rule: Rule, platform: Platform, filters: Iterable[tuple[str, object]] = ()) -> RelayPlan:
     """
-    Decide by the ends of `rule`, its `filters`, its ``relay=``, and what `platform` can do.
+    Decide by the listener and targets of `rule`, its `filters`, its ``relay=``, and the `platform`.
 
     :param filters: name and factory of each ``filter`` clause.
     """
@@ -55,7 +55,7 @@ def plan_relay(rule: Rule, platform: Platform, filters: Iterable[tuple[str, obje
 
 
 def starts_tls(factory: object) -> bool:
-    """Whether a factory's filters may put TLS below a stream; an attribute that is not set means no."""
+    """Whether a factory's filters may start TLS. A missing attribute means no."""
     return bool(getattr(factory, "starts_tls", {}))
 
 

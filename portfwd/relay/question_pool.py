@@ -1,21 +1,21 @@
 # -*- test-case-name: tests.relay.test_question_pool -*-
 """
-DNS questions of many clients over a few connections (``framing=length16`` from datagrams to a stream).
+Sends DNS questions of many clients over a few connections (``framing=length16`` from datagrams to a stream).
 
-A resolver's library uses a new source port for each question. With a connection for each association, a
-server's few places for TCP connections would be full after a few questions. So the associations of a rule
-share connections, as RFC 7766 section 6.2 has it for clients:
+DNS clients use a new source port for each question. With a connection for each association, the few TCP
+connections of a server would be used up after a few questions. The associations of a rule therefore share
+connections, as RFC 7766 section 6.2 recommends for clients:
 
-- Each question gets a number of its own on its connection, and the answer, which may come in any order, gets
+- Each question gets a unique number on its connection, and its answer, which may arrive in any order, gets
   the client's number back (section 7: "the ID used … MUST be unused").
 - A connection without unanswered questions ends after `IDLE` seconds.
-- "If a client … with outstanding queries … the connection closes, it SHOULD retry": questions without an
-  answer are asked once more on another connection. A connection that had answered something counts as no
-  attempt, since some servers close after a few answers; from then on no more questions are in flight on one
-  connection than that.
+- "If a client … with outstanding queries … the connection closes, it SHOULD retry": unanswered questions are
+  sent once more on another connection. A connection with at least one answer does not count as an attempt,
+  because some servers close after a few answers; from then on, connections have at most that many questions
+  in flight.
 
-A message that is no question (`portfwd.wire.dns.is_question`) may belong to another protocol with the same
-framing: its association gets a connection of its own, where messages pass unchanged.
+A message that is not a question (`portfwd.wire.dns.is_question`) may belong to another protocol with the same
+framing. Its association gets a connection of its own, where messages pass unchanged.
 """
 
 from __future__ import annotations
@@ -35,51 +35,50 @@ from portfwd.wire.dns import IDS, read_id, with_id
 if TYPE_CHECKING:
     from portfwd.relay.message_connection import DialMaker
 
-#: Connections that one listener's associations share. RFC 7766 section 6.2.2 recommends one; but a server
-#: that answers in turn would let everybody wait for its slowest answer.
+#: Connections that the associations of one listener share. RFC 7766 section 6.2.2 recommends one, but with a
+#: server that answers in order, all clients would wait for its slowest answer.
 MOST_CONNECTIONS: Final = 4
 
-#: Unanswered questions on each connection from which on another one is opened.
+#: Number of unanswered questions on each connection at which another one is opened.
 BUSY: Final = 8
 
-#: Unanswered questions on one connection at most: what servers take at once (unbound's default for
-#: ``incoming-num-tcp`` buffers, BIND's ``tcp-clients`` of one connection is 23 upwards); others wait.
+#: Most unanswered questions on one connection: as many as servers accept (unbound's default for
+#: ``incoming-num-tcp`` buffers; BIND's ``tcp-clients`` of one connection is at least 23). Others wait.
 PIPELINE: Final = 64
 
-#: Questions that are unanswered or waiting, and their bytes, of one listener's associations: beyond it
-#: new ones are dropped, and their clients ask again. One client has as many at most as places are free
-#: (`portfwd.limits.question_shares`), of these and of those in flight.
+#: Most unanswered or waiting questions of one listener's associations, and their bytes. Further ones are
+#: dropped, and their clients repeat them. `portfwd.limits.question_shares` limits the share of one client.
 MOST_QUESTIONS: Final = 4096
 MOST_BYTES: Final = 4 * 1024 * 1024
 
-#: Seconds after which a connection without unanswered questions ends: RFC 7766 section 6.2.3 has
-#: "on the order of a few seconds".
+#: Seconds after which a connection without unanswered questions ends. RFC 7766 section 6.2.3: "on the order
+#: of a few seconds".
 IDLE: Final = 5.0
 
-#: Seconds of silence with questions unanswered after which a connection is given up, and they are asked again
-#: on another: resolvers' libraries ask again after as long.
+#: Seconds without an answer after which a connection is dropped and its questions are sent on another one.
+#: DNS clients repeat after the same time.
 STALLED: Final = 5.0
 
-#: Seconds after which a question is forgotten: two tries of a resolver's library.
+#: Seconds after which a question is dropped: two tries of a DNS client.
 LIFE: Final = 10.0
 
-#: Seconds in which a connection that was ended must be closed.
+#: Seconds within which an ended connection must close.
 CLOSING: Final = 5.0
 
-#: Seconds between two looks at the connections.
+#: Seconds between two checks of the connections.
 LOOK: Final = 1.0
 
-#: How often a question is sent.
+#: Number of times that a question is sent.
 TRIES: Final = 2
 
 
 class QuestionSource(Protocol):
     """
-    Who asks: `portfwd.relay.shared_dial.QuestionCarrier`.
+    The sender of questions: `portfwd.relay.shared_dial.QuestionCarrier`.
 
-    :ivar source: the client, as limits count it.
-    :ivar is_open: it wants answers still.
-    :ivar unanswered: its questions that were given up.
+    :ivar source: the client as limits count it.
+    :ivar is_open: whether it still accepts answers.
+    :ivar unanswered: number of its dropped questions.
     """
 
     source: str
@@ -87,17 +86,17 @@ class QuestionSource(Protocol):
     unanswered: int
 
     def answered(self, message: bytes) -> None:
-        """An answer, with the number of the question."""
+        """An answer with the number of its question."""
 
     def end(self, detail: str) -> None:
         """No upstream can be reached."""
 
 
 class Joining(Protocol):
-    """Who waits for a connection; told one of these."""
+    """Waits for a connection. One of these methods is called."""
 
     def reached(self, connection: SharedConnection) -> None:
-        """There is an open one."""
+        """A connection is open."""
 
     def failed(self, problem: DialError, address: Address | None) -> None:
         """No target could be reached."""
@@ -108,8 +107,8 @@ class Question:
     """
     A question of one client.
 
-    :ivar number: the client's.
-    :ivar tries: connections that took it and ended without any answer.
+    :ivar number: its number from the client.
+    :ivar tries: number of connections that sent it and ended without any answer.
     """
 
     carrier: QuestionSource
@@ -125,7 +124,7 @@ class Question:
 
     @property
     def size(self) -> int:
-        """In bytes."""
+        """Its size in bytes."""
         return len(self.message)
 
 
@@ -133,10 +132,10 @@ class SharedConnection(MessageConnection):
     """
     A connection and its questions.
 
-    :ivar asked: those without an answer, by the number that they have here.
-    :ivar sent: how many were sent: numbers are never used twice, so that a late answer finds nobody.
-    :ivar answered: how many were answered.
-    :ivar heard_at: when the last answer came, or it was opened, or a question came to an idle one.
+    :ivar asked: unanswered questions by their number on this connection.
+    :ivar sent: number of sent questions. Numbers are never reused, so a late answer matches no question.
+    :ivar answered: number of answers.
+    :ivar heard_at: time of the last answer, of its opening, or of the first question after an idle time.
     """
 
     def __init__(self, pool: QuestionPool, dial: DialMaker) -> None:
@@ -162,7 +161,7 @@ class QuestionPool:
 
     :ivar dial: makes a dial of the rule's targets.
     :ivar joining: associations that wait for the first connection.
-    :ivar budget: is asked for the descriptor of each connection; None for nobody.
+    :ivar budget: the budget for the descriptors of connections; None for none.
     """
 
     def __init__(self, clock: IReactorTime, dial: DialMaker) -> None:
@@ -187,7 +186,7 @@ class QuestionPool:
     # Associations
 
     def join(self, joining: Joining) -> None:
-        """Tell `joining` of a connection that is open, or of the outcome of a dial."""
+        """Call `joining` if a connection is open, or with the result of a dial."""
         for connection in self._connections:
             if connection.state == "open":
                 joining.reached(connection)
@@ -199,7 +198,7 @@ class QuestionPool:
     # Questions
 
     def ask(self, carrier: QuestionSource, message: bytes) -> bool:
-        """Ask for `carrier`; False if there are too many questions."""
+        """Send a question of `carrier`. False if there are too many questions."""
         number = read_id(message)
         if number is None or not self._shares.add(Question(carrier, message, number, self.now())):
             return False
@@ -207,7 +206,7 @@ class QuestionPool:
         return True
 
     def _hand_out(self) -> None:
-        """Send what waits, as far as there are connections for it."""
+        """Send waiting questions as far as connections are available."""
         if self._handing:
             return
         self._handing = True
@@ -225,7 +224,7 @@ class QuestionPool:
             self._handing = False
 
     def _pick(self) -> SharedConnection | None:
-        """The connection with the fewest questions; another one is opened if all have many."""
+        """The connection with the fewest questions. Opens another one if all have many."""
         best: SharedConnection | None = None
         dialling = False
         for one in self._connections:
@@ -273,7 +272,7 @@ class QuestionPool:
             question.carrier.end(str(problem))
 
     def message(self, connection: MessageConnection, message: bytes) -> None:
-        """See `ConnectionUser`: an answer; one that nobody waits for is dropped."""
+        """See `ConnectionUser`: an answer. It is dropped if it matches no question."""
         assert isinstance(connection, SharedConnection)
         connection.heard_at = self.now()
         number = read_id(message)
@@ -292,7 +291,7 @@ class QuestionPool:
             self._hand_out()
 
     def connection_over(self, connection: MessageConnection, detail: str) -> None:
-        """See `ConnectionUser`: ask again what was not answered."""
+        """See `ConnectionUser`: send unanswered questions again."""
         assert isinstance(connection, SharedConnection)
         self._connections.pop(connection, None)
         self.watch_closing(connection)
@@ -313,7 +312,7 @@ class QuestionPool:
         self._hand_out()
 
     def watch_closing(self, connection: MessageConnection) -> None:
-        """Abort `connection` if it is not closed in time."""
+        """Abort `connection` if it does not close in time."""
         if connection.state == "closing":
             connection.closing_since = self.now()
             self._closing[connection] = None
@@ -348,7 +347,7 @@ class QuestionPool:
         if connection.state != "open":
             return
         if connection.asked and now - connection.heard_at >= STALLED:
-            connection.answered = 0  # that it answered once is long ago
+            connection.answered = 0  # its last answer was long ago
             connection.abort()
             return
         for number, question in tuple(connection.asked.items()):

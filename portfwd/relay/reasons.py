@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.relay.test_session -*-
-"""Which close reason says what a dial failed of."""
+"""The close reasons of failed dials."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from portfwd.errors import (
 )
 from portfwd.values import CloseReason
 
-#: By the exception's class; a class that is not here has the reason of its base.
+#: Close reasons by class of the exception. Other classes have the reason of their base class.
 REASONS: Final[Mapping[type[BaseException], CloseReason]] = {
     ConnectTimedOut: CloseReason.CONNECT_TIMEOUT,
     NameNotResolved: CloseReason.NAME_NOT_RESOLVED,

@@ -1,8 +1,8 @@
 # -*- test-case-name: tests.relay.test_session -*-
 """
-What is known of one session, and what is told of it: the summary, the line in the log, the metrics.
+The state of one session, and its reports: the summary, the line in the log, the metrics.
 
-It changes nothing of what it knows; `portfwd.relay.session` does.
+`portfwd.relay.session` changes the state.
 """
 
 from __future__ import annotations
@@ -47,17 +47,17 @@ _UPSTREAM: Final = Side.UPSTREAM
 
 class SessionRecord:
     """
-    One client and, once dialled, one upstream, as far as they are known.
+    The state of one session.
 
     :ivar id: its number in this process.
     :ivar state: see `portfwd.relay.states`.
-    :ivar reason: the close reason, once it is fixed.
+    :ivar reason: the close reason after it is fixed.
     :ivar passages: see `portfwd.relay.loops`.
-    :ivar attempts: attempts to reach an upstream that failed.
+    :ivar attempts: failed attempts to connect to an upstream.
     """
 
     _log = Logger()
-    # Of the class: most sessions have no limits, and pay nothing for them.
+    # Class attributes, because most sessions have no limits.
     _slots: SessionSlots | None = None
     _reached: Destination | None = None
     _has_target = True
@@ -69,7 +69,7 @@ class SessionRecord:
     attempts: Sequence[FailedAttempt] = ()
 
     def __init__(self, number: int, rule: RelayRule, client: Stream, closed: Callable[[], None]) -> None:
-        """:param closed: called once, when all its sockets are gone."""
+        """:param closed: called once, when all its sockets are closed."""
         now = rule.clock.seconds()
         self.id = number
         self.state = _ACCEPTED
@@ -103,7 +103,7 @@ class SessionRecord:
 
     @property
     def streams(self) -> tuple[Stream | None, Stream | None]:
-        """The client's and the upstream's; None where there is none."""
+        """The streams of the client and of the upstream; None for none."""
         return self._client.stream, self._upstream.stream
 
     def _half(self, stream: Stream) -> Half:
@@ -114,22 +114,22 @@ class SessionRecord:
 
     @property
     def client_address(self) -> Address | None:
-        """Where the client comes from, as far as is known."""
+        """The address of the client, if known."""
         stream = self._client.stream
         return self._announced or (None if stream is None else stream.address)
 
     @property
     def reached(self) -> bool:
-        """Whether there is, or was, a connection to an upstream."""
+        """Whether an upstream is or was connected."""
         return self._connected_at is not None
 
     @property
     def ends(self) -> Ends:
-        """How far both flows are."""
+        """The states of both flows."""
         return Ends(self._client.flow, self._upstream.flow)
 
     def _tell_closed(self) -> None:
-        """The session is over, and its figures are final."""
+        """The session has ended, and its counts are final."""
         rule = self._rule
         if rule.options.tcp_info and self._connected_at is not None:
             self._tcp_info = self.tcp_info()
@@ -139,7 +139,7 @@ class SessionRecord:
             self._write(rule.log.closed)
 
     def _count(self, summary: SessionSummary) -> None:
-        """Add up what it did, and write its line."""
+        """Add it to the metrics, and write its line."""
         rule = self._rule
         if rule.tally is not None:
             rule.tally.closed(summary, self.target)
@@ -147,7 +147,7 @@ class SessionRecord:
             rule.log.closed(summary)
 
     def _write(self, write: Callable[[SessionSummary], None]) -> None:
-        """Hand a summary to the log; what becomes of the line must not decide what becomes of the session."""
+        """Pass a summary to the log. An exception of the log must not affect the session."""
         try:
             write(self.summary())
         except BaseException:
@@ -164,11 +164,11 @@ class SessionRecord:
 
     @property
     def target(self) -> str:
-        """The target that was reached, as the file writes it; empty for none."""
+        """The connected target as written in the file; empty for none."""
         return "" if self._reached is None else self._reached.label
 
     def flows(self) -> tuple[FlowSummary, FlowSummary]:
-        """What was moved so far, to the upstream and to the client."""
+        """Summaries of both flows so far, to the upstream and to the client."""
         return self._flow(self._client, self._upstream), self._flow(self._upstream, self._client)
 
     def tcp_info(self) -> tuple[bytes, bytes]:
@@ -184,12 +184,12 @@ class SessionRecord:
         )
 
     def summary(self) -> SessionSummary:
-        """The session as its closing line tells it, so far."""
+        """The current contents of its closing line."""
         client, upstream = self._client.stream, self._upstream.stream
         connected = self._connected_at
         first = upstream.first_at if upstream is not None else None
         to_upstream, to_client = self.flows()
-        # By position: names cost as much as the values, and this is done for every line.
+        # Positional arguments: keywords cost as much as the values, and this runs for every line.
         return SessionSummary(
             self.id,
             self._rule.name,
@@ -219,9 +219,9 @@ class SessionRecord:
         )
 
     def drops(self) -> Counter[str]:
-        """Datagrams that were dropped so far, by cause; see `SessionSummary.dropped`."""
+        """Number of dropped datagrams so far, by cause; see `SessionSummary.dropped`."""
         return drops(self._client.stream, self._upstream.stream)
 
     def broke(self, failure: Failure) -> None:
-        """An exception left a method: see `portfwd.relay.session.Session`."""
+        """A method raised an exception: see `portfwd.relay.session.Session`."""
         raise NotImplementedError

@@ -1,8 +1,8 @@
 # -*- test-case-name: tests.relay.test_live -*-
 """
-What the sessions of one listener's rule read and share: options, targets, limits, filters, and how they dial.
+The rule of one listener as its sessions use it: options, targets, limits, filters, and dials.
 
-It does not know the sessions: `portfwd.relay.live` makes and counts them.
+It does not know the sessions; `portfwd.relay.live` makes and counts them.
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ from portfwd.upstreams.health import Health, StateChange
 from portfwd.upstreams.timeout_queue import TimeoutQueue
 from portfwd.values import Address, InetAddress, SessionSummary, Side, TLSInfo, UnixAddress, is_literal
 
-#: Targets that filters wrote as texts, and that are kept ready: a text may be made of what a client says.
+#: Most prepared targets from texts of filters, because a text may be made of bytes of clients.
 MOST_WRITTEN: Final = 256
 
 
 class SessionLog(Protocol):
     """
-    Who writes a session's lines; must neither block nor raise.
+    The log of sessions. It must neither block nor raise.
 
-    :ivar wants_opened: whether `opened` is worth a summary.
-    :ivar wants_closed: whether `closed` is.
+    :ivar wants_opened: whether `opened` needs a summary.
+    :ivar wants_closed: whether `closed` needs a summary.
     """
 
     @property
@@ -68,14 +68,14 @@ class SessionLog(Protocol):
         """See the class."""
 
     def opened(self, summary: SessionSummary) -> None:
-        """The session's upstream was reached."""
+        """The upstream of a session is connected."""
 
     def closed(self, summary: SessionSummary) -> None:
-        """The session is over."""
+        """A session has ended."""
 
 
 class NumberedSession(Passing, Protocol):
-    """A session, as far as a rule tells one from another."""
+    """A session, identified by its number."""
 
     @property
     def id(self) -> int:
@@ -84,26 +84,27 @@ class NumberedSession(Passing, Protocol):
 
 class RelayRule:
     """
-    One listener's rule, with its targets resolved to that listener's port.
+    The rule of one listener, with its targets for the port of that listener.
 
-    :ivar name: the rule's name, with the port behind it for one of a range.
-    :ivar handshakes: sessions that are in their TLS handshakes with the client.
-    :ivar datagrams: its sessions pass datagrams, on both sides.
-    :ivar has_datagrams: on one side at least.
-    :ivar plan: which relay serves it.
+    :ivar name: name of the rule, with the port for one of a range.
+    :ivar handshakes: sessions whose clients are in their TLS handshakes.
+    :ivar datagrams: whether both sides of its sessions have datagrams.
+    :ivar has_datagrams: whether at least one side has datagrams.
+    :ivar plan: the relay that serves it.
     :ivar filters: name and factory of each ``filter`` clause, in order.
-    :ivar filter_log: where filters write events.
-    :ivar counts: what is counted for all rules of this name that there have been, one after the other.
-    :ivar results: what filters of its sessions await.
-    :ivar limits: judges who may come in; None where nothing is limited.
-    :ivar every_destination: the targets, and those that only filters choose.
-    :ivar tally: adds up what sessions did; None where nobody wants to know.
-    :ivar counts_targets: whether the sessions of each target are counted: it has a limit, or is balanced.
+    :ivar filter_log: the log of filters.
+    :ivar counts: the counts of this and earlier rules of the same name.
+    :ivar results: the awaitables of filters of its sessions.
+    :ivar limits: judges clients; None if there are no limits.
+    :ivar every_destination: all targets, including those that only filters choose.
+    :ivar tally: the sums of closed sessions; None if there are no metrics.
+    :ivar counts_targets: whether the sessions of each target are counted, because it has a limit or is
+        balanced.
     :ivar balancing: chooses among the targets.
-    :ivar learns_sources: whether a filter says later where a client comes from.
-    :ivar half_closed: the waits of half-closed sessions for the first look whether they are silent.
-    :ivar telling: sessions whose filters are to be told of results, or to be woken, in the next turn.
-    :ivar delivering: sessions that a limit has ended, and that still deliver what was received.
+    :ivar learns_sources: whether a filter may announce clients.
+    :ivar half_closed: timers of half-closed sessions for the first check of silence.
+    :ivar telling: sessions with results or wakes for their filters, in the next turn.
+    :ivar delivering: sessions that a limit has ended and that still deliver received bytes.
     """
 
     def __init__(
@@ -122,12 +123,12 @@ class RelayRule:
         checks: Sequence[RuleCheck] = (),
     ) -> None:
         """
-        :param checks: the ``check`` clauses, made ready.
+        :param checks: the configured ``check`` clauses.
         :param filters: name and factory of each ``filter`` clause, in order.
-        :param routes: the destinations of targets that filters may choose.
-        :param streams: makes this rule's streams of plain sockets; None for the pair's.
-        :param written: see `Rule.written`, for this listener's port.
-        :param wall_clock: seconds since the epoch.
+        :param routes: destinations of the targets that filters may choose.
+        :param streams: makes streams of plain sockets; None for those of transports.
+        :param written: see `Rule.written`, for the port of this listener.
+        :param wall_clock: returns seconds since the epoch.
         """
         self.name = name
         self.rule = rule
@@ -155,7 +156,7 @@ class RelayRule:
         self.streams: Opener = context.streams if streams is None else streams
         self.datagrams = isinstance(streams, DatagramStreams) and not streams.mixed
         self.has_datagrams = rule.has_datagrams
-        #: Whether a datagram that a target refuses may go to another one.
+        #: Whether a datagram that one target refuses may be sent to another one.
         self.passes_refused = self.datagrams and len(destinations) > 1 and not rule.shares_questions
         self._direct = self._direct_address()
         self.clock = TurnClock(context.timers, AT_ONCE)
@@ -183,15 +184,15 @@ class RelayRule:
         self._written: OrderedDict[str, Destination] = OrderedDict()
         self.read_target: Callable[[str], Destination] | None = None
         self.tls_starts: Mapping[tuple[int, Side], TLSStart] = {}
-        # Such a filter says who the client really is, so until then nobody knows whose limits are his.
+        # Such a filter announces the real client, so limits per source must wait for it.
         self.learns_sources = any(getattr(factory, "announces", False) for _, factory in self.filters)
 
     def limit(self) -> None:
-        """Obey the limits as they are now; those of all rules together may have changed."""
+        """Apply the current limits. Those of all rules together may have changed."""
         self.limits = self.context.admissions.rule(self.name, rule_bounds(self.options), self.options.limit)
 
     def _direct_address(self) -> Address | None:
-        """Where the one target is, if there is but one and nothing is to be chosen or wrapped; else None."""
+        """The address of the only target if nothing must be chosen, resolved or wrapped; else None."""
         if len(self.destinations) != 1 or not self.context.platform.own_sockets or self.counts_targets:
             return None
         if self.options.retry is not None:
@@ -217,14 +218,14 @@ class RelayRule:
         client: TLSInfo | None = None,
     ) -> Dial | DirectDial | DirectDatagramDial | SharedDial:
         """
-        A dial, not yet started.
+        Make a dial without starting it.
 
-        :param target: of `find_target`; None: the rule's own targets.
-        :param permits: asked for every address before it is tried; None permits all.
-        :param will_send: the client has spoken already, and that goes on as soon as there is an upstream.
-        :param source: the client as limits count it, for the look-up of a name that it chose.
+        :param target: from `find_target`; None for the targets of the rule.
+        :param permits: called with every address before it is tried; None permits all.
+        :param will_send: whether bytes of the client are waiting for the upstream.
+        :param source: the client as limits count it, for resolving a name that it chose.
         :param introduction, client: see `DialSettings`.
-        :raises ValueError: no filter of this rule was given such a target.
+        :raises ValueError: the target is not one of this rule's filters.
         """
         if self._pool is not None and target is None and permits is None:
             streams = cast(DatagramStreams, self.streams)
@@ -268,7 +269,7 @@ class RelayRule:
         return Dial(settings, order, self.options.dial_timeout, owner, self.options.retry)
 
     def _dial_shared(self, owner: DialOwner) -> Dial:
-        """The dial of a connection that associations share."""
+        """Make the dial of a connection that associations share."""
         settings = DialSettings(
             self.context, self.context.streams, will_send=True, failovers=self._failovers, clock=self.clock
         )
@@ -276,7 +277,7 @@ class RelayRule:
         return Dial(settings, self._order(None, None), options.dial_timeout, owner, options.retry)
 
     def _order(self, target: object, owner: DiallingSession | None) -> TargetOrder:
-        """The targets of one session; `owner` is None for what associations share."""
+        """The targets of one session. `owner` is None for shared connections."""
         pool = self.balancing.pool(target)
         if pool is None:
             return InOrder(self.destinations if target is None else (self._destination(target),))
@@ -289,10 +290,10 @@ class RelayRule:
 
     def find_target(self, target: object) -> object:
         """
-        The target that a filter chose: an address, a target of the rule's routes, a name or a text.
+        Find the target that a filter chose: an address, a target of the rule's routes, a name or a text.
 
-        :returns: the same, with the target of a name in its place.
-        :raises ValueError: there is none, or a text cannot be read; the text of the error says why.
+        :returns: the choice, with names replaced by their targets.
+        :raises ValueError: there is no such target, or the text is not well-formed; the message says why.
         """
         if isinstance(target, str):
             named = self._named.get(target)
@@ -320,7 +321,7 @@ class RelayRule:
 
     @property
     def relays_sockets(self) -> bool:
-        """Whether its streams are sockets of ours, which relay in the kernel and know no layers."""
+        """Whether its streams are sockets that relay in the kernel and have no layers."""
         return isinstance(self.streams, SocketStreams)
 
     def _destination(self, target: object) -> Destination:
@@ -333,7 +334,7 @@ class RelayRule:
         raise ValueError(f"a filter chose {target!r}, which is no target")
 
     def _counted(self, chosen: Destination) -> Destination:
-        """A destination that a filter chose, with what counts its sessions, if any are counted."""
+        """A destination that a filter chose, with the counts of its sessions if they are counted."""
         if not self.counts_targets:
             return chosen
         occupancy = self.context.admissions.target(self.name, chosen.label)
@@ -344,5 +345,5 @@ class RelayRule:
         raise NotImplementedError
 
     def left(self, session: NumberedSession) -> None:
-        """`session` is closed."""
+        """`session` was closed."""
         raise NotImplementedError

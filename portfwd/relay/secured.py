@@ -1,11 +1,11 @@
 # -*- test-case-name: tests.relay.test_secured -*-
 """
-Sessions in which TLS begins on a side that was plain.
+Sessions in which a filter begins TLS on a side (`portfwd.filters.api.StartTLS`).
 
-A filter asks for it (`portfwd.filters.api.StartTLS`). The stream of that side gets a layer of TLS behind
-what was written to it. While the handshake lasts nothing is read for the filters; then they see plain bytes
-again. Only rules whose factories have ``starts_tls`` have such sessions, on streams over Twisted's
-transports. Clients count among the rule's handshakes as those of a ``tls:`` listener do.
+The stream of that side gets a layer of TLS after the bytes written to it. During the handshake nothing is
+read for the filters; after it, they see the decrypted bytes. Only rules whose factories have ``starts_tls``
+have such sessions, on streams over Twisted's transports. Clients count among the rule's handshakes, as those
+of a ``tls:`` listener do.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from portfwd.values import CloseReason, InetAddress, Side, format_duration
 
 _REASONS: Final = {Side.CLIENT: CloseReason.CLIENT_TLS_FAILED, Side.UPSTREAM: CloseReason.TLS_FAILED}
 _TOO_LATE: Final = {Side.CLIENT: CloseReason.CLIENT_TLS_TIMEOUT, Side.UPSTREAM: CloseReason.TLS_FAILED}
-#: Keys of the timers of handshakes, beside those of the chain, which are positive.
+#: Keys of the timers of handshakes. Those of the chain are positive.
 _KEYS: Final = {Side.CLIENT: -1, Side.UPSTREAM: -2}
 
 
@@ -77,7 +77,7 @@ class SecuredSession(FilteredSession):
             self._finish_filtered(effects.Finish(detail, abort=True, filter=effect.filter))
 
     def _named(self, start: TLSStart, name: str | None) -> TLSSide:
-        """The upstream's side for the name that is to be in the certificate."""
+        """The TLS side for the upstream, for the name expected in the certificate."""
         if name is None and not start.named:
             reached = None if self._reached is None else self._reached.address
             if not isinstance(reached, InetAddress):
@@ -93,13 +93,13 @@ class SecuredSession(FilteredSession):
 
     @contained
     def began(self, stream: Stream) -> None:
-        """A client's first TLS message is complete."""
+        """The first TLS message of a client is complete."""
         if self._half(stream).side in self._shaking:
             self._rule.handshakes.began(self)
 
     @contained
     def opened(self, stream: Stream) -> None:
-        """A handshake is through."""
+        """A handshake has succeeded."""
         side = self._half(stream).side
         if side not in self._shaking:
             super().opened(stream)

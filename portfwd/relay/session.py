@@ -1,23 +1,15 @@
 # -*- test-case-name: tests.relay.test_session -*-
 """
-A session: one client connection and all it causes.
+A session: one client connection and its upstream.
 
-It decides what an end, a failed write, a reset or a silence means for the other side, and
-which close reason tells it. No byte passes through it: joined streams move them, and know
-backpressure. Three bases have parts of it: `portfwd.relay.admitted` judges the client,
-`portfwd.relay.timed` watches for silence, `portfwd.relay.record` sums up.
+It performs what an end, a failed write, a reset or silence of one side means for the other side, and
+determines the close reason. Bytes do not pass through it: joined streams move them and handle backpressure.
+Three base classes have parts of it: `portfwd.relay.admitted` judges the client, `portfwd.relay.timed` handles
+silence, and `portfwd.relay.record` makes summaries.
 
-The rules of the ends:
+`portfwd.relay.ends` has the rules of ends. Refusals close with FIN, unless ``on-deny`` says otherwise.
 
-- An end travels when everything before it is written; the open direction goes
-  on, and is only cut when it is silent for ``half-close``.
-- A failed write ends only its own flow. The other is read to its end first,
-  so an answer that came before an upstream closed is delivered whole.
-- A reset is passed on as a reset, after what came before it.
-- Whatever is not an orderly end resets the directions still open, so that a
-  broken stream never looks complete. Refusals close with FIN (``on-deny``).
-
-An exception of a stream, or of our own, ends this session with ``ID`` and no other.
+An exception of a stream, or of portfwd's own code, ends only this session, with the reason ``ID``.
 """
 
 from __future__ import annotations
@@ -59,7 +51,7 @@ from portfwd.values import (
 if TYPE_CHECKING:
     pass
 
-# An attribute of an enum's class takes a call of its metaclass; a name of the module does not.
+# Access to an enum member calls its metaclass; access to a name of the module does not.
 _ACCEPTED: Final = State.ACCEPTED
 _HANDSHAKING: Final = State.HANDSHAKING
 _PEEKING: Final = State.PEEKING
@@ -80,11 +72,11 @@ _UPSTREAM: Final = Side.UPSTREAM
 
 
 class Session(AdmittedSession):
-    """One client and, once dialled, one upstream: what happens to either, and what follows for the other."""
+    """A session; see the module."""
 
     _log = Logger()
 
-    # Coming in
+    # Begin
 
     def begin(self) -> None:
         """Judge the client, then dial."""
@@ -102,7 +94,7 @@ class Session(AdmittedSession):
         if half.hold is not _LOST:
             half.hold = Hold.OWNED
         if self.state is not _ACCEPTED:
-            return  # lost before it could be owned
+            return  # closed before the session could own it
         rule = self._rule
         if self.passages and is_loop(self.passages, rule.name):
             self._refuse_loop()
@@ -117,22 +109,22 @@ class Session(AdmittedSession):
             self._proceed(client)
 
     def _proceed(self, client: Stream) -> None:
-        """The client may come in: dial."""
+        """The client is admitted: dial."""
         self.state = follow(self.state, _DIALING)
         self._dial = dial = self._rule.dial(self, will_send=client.has_input(), client=client.tls)
         dial.start()
 
     def _refuse_loop(self) -> None:
-        """The connection has been here before: end it in every session since the last copy was made."""
+        """The connection has passed this rule before: end all sessions since the last copy was made."""
         self._detail = "it has come through " + ", ".join(passage.rule for passage in self.passages)
         self._finish(CloseReason.LOOP)
         for passage in reversed(self.passages):
             passage.session.kill(CloseReason.LOOP)
             if passage.is_copy:
-                return  # the shadow; nothing happens to the session whose bytes it gets
+                return  # only the shadow ends, and not the session whose bytes it gets
 
     def dialled(self, stream: Stream, destination: Destination) -> None:
-        """The upstream is there: relay."""
+        """The upstream is connected: relay."""
         self._reached = destination
         try:
             self._dialled(stream)
@@ -153,7 +145,7 @@ class Session(AdmittedSession):
         if upstream.hold is not _LOST:
             upstream.hold = Hold.OWNED
         if client is None or self.state is not _RELAYING:
-            return  # lost before it could be owned
+            return  # closed before the session could own it
         if rule.options.tcp_info:
             client.keep_tcp_info()
             stream.keep_tcp_info()
@@ -167,7 +159,7 @@ class Session(AdmittedSession):
 
     @contained
     def dial_failed(self, problem: DialError, address: Address | None) -> None:
-        """No upstream: the client is told by a reset."""
+        """No upstream could be reached: reset the client."""
         self._dial = None
         self._address = address
         self._detail = str(problem)
@@ -177,11 +169,11 @@ class Session(AdmittedSession):
         else:
             self._finish(reason)
 
-    # What streams tell
+    # Events of streams
 
     @contained
     def opened(self, stream: Stream) -> None:
-        """The TLS handshake with the client is through; other streams are open before they are owned."""
+        """The TLS handshake with the client has succeeded. Other streams are open from the beginning."""
         if self.state is _HANDSHAKING:
             self._stop_watching()
             self._rule.handshakes.left(self)
@@ -189,7 +181,7 @@ class Session(AdmittedSession):
             self._proceed(stream)
 
     def ended(self, stream: Stream) -> None:
-        """One side sent its end: it travels on."""
+        """A side sent its end: pass it on."""
         try:
             half, other = self._client, self._upstream
             if stream is not half.stream:
@@ -205,7 +197,7 @@ class Session(AdmittedSession):
             self.broke(Failure())
 
     def end_sent(self, stream: Stream) -> None:
-        """One flow is done."""
+        """A flow has ended."""
         try:
             half, other = self._client, self._upstream
             if stream is not half.stream:
@@ -219,7 +211,7 @@ class Session(AdmittedSession):
 
     @contained
     def writing_failed(self, stream: Stream, detail: str) -> None:
-        """One side takes no more: its flow is over, the other is read to its end."""
+        """A side accepts no more bytes: end the flow to it, and read the other to its end."""
         half = self._half(stream)
         if self.state is _RELAYING:
             if self._ended_first is None:
@@ -233,11 +225,11 @@ class Session(AdmittedSession):
 
     @contained
     def thrown_away(self, stream: Stream, count: int) -> None:
-        """One side sent bytes that nobody takes."""
+        """A side sent bytes that were discarded."""
         self._tell_closing(self._half(stream), Event.SPOKE)
 
     def lost(self, stream: Stream, how: Loss, detail: str) -> None:
-        """One side's connection is gone."""
+        """The connection of a side was closed."""
         half = self._client if stream is self._client.stream else self._upstream
         if half.hold is _LOST:
             return
@@ -264,7 +256,7 @@ class Session(AdmittedSession):
             self._finish_if_gone()
             return
         self._detail = detail or self._detail
-        if how in (Loss.FAILED, Loss.ABORTED):  # nobody asked for an abort
+        if how in (Loss.FAILED, Loss.ABORTED):  # no abort was requested
             self._finish(CloseReason.INTERNAL)
         elif self.state is not _RELAYING:
             if how is Loss.EXHAUSTED:
@@ -282,7 +274,7 @@ class Session(AdmittedSession):
                 self._perform(half, self._other(half), Event.RESET)
 
     def _closed_in_order(self, half: Half) -> None:
-        """A transport without half-close: its end is the end of both directions."""
+        """A transport without half-close ended, which ends both directions."""
         other = self._other(half)
         if not (half.flow.broken or other.flow.broken):
             self._detail = ""
@@ -294,10 +286,10 @@ class Session(AdmittedSession):
         shaking = self.state is _HANDSHAKING
         self._finish(CloseReason.CLIENT_TLS_FAILED if shaking else CloseReason.CLIENT_GONE_EARLY)
 
-    # What follows
+    # Actions
 
     def _perform(self, half: Half, other: Half, event: Event) -> None:
-        """Do what `event` of one side means for both."""
+        """Apply `event` of one side to the state machine and perform the action."""
         half.flow, other.flow, action, outcome, this, that = step(half.flow, other.flow, event)
         if action is _NOTHING:
             return
@@ -308,7 +300,7 @@ class Session(AdmittedSession):
         self._touched = self._clock.seconds()
         if action is not _FINISH:
             self._watch_silence(from_now=True)
-            # The state is fixed before the stream is asked to discard: it may tell of its end at once.
+            # Set the state before the stream discards, because it may report its end at once.
             if action is Action.DISCARD and self.state is _RELAYING and other.stream is not None:
                 other.stream.discard()
         elif outcome is _NORMAL and this is Mode.CLOSE:
@@ -319,17 +311,17 @@ class Session(AdmittedSession):
             self._finish(reason, client=client, upstream=upstream)
 
     def _tell_closing(self, half: Half, event: Event) -> None:
-        """Something happened at a side while it is closed, or before there was another side."""
+        """Handle an event of a side that is being closed, or before there is another side."""
         if half.closing is not None:
             half.closing.tell(event)
         elif event is Event.ENDED:
             half.flow = Flow.ENDED
 
-    # Going
+    # End
 
     @contained
     def cut(self, reason: CloseReason) -> None:
-        """A limit is reached: deliver what was received, then reset both sides."""
+        """A limit was reached: deliver the received bytes, then reset both sides."""
         if self.state is _RELAYING:
             self._expire(reason)
         elif self.state is _CLOSING:
@@ -343,7 +335,7 @@ class Session(AdmittedSession):
         self._bound_delivery()
 
     def _bound_delivery(self) -> None:
-        """What was received is delivered within `DELIVERY_LIMIT`, or not at all."""
+        """Reset if the received bytes were not delivered within `DELIVERY_LIMIT`."""
         if self.state is _CLOSING and self not in self._rule.delivering:
             self._rule.delivering.wait(self, self._was_not_delivered)
 
@@ -355,7 +347,7 @@ class Session(AdmittedSession):
 
     @contained
     def lasted(self) -> None:
-        """It is as old as ``max-time`` lets it become."""
+        """The session has reached ``max-time``."""
         if self.state not in (_CLOSING, _CLOSED):
             self._detail = f"max-time={self._rule.options.max_time:g}s"
         self.cut(CloseReason.MAX_TIME)
@@ -371,7 +363,7 @@ class Session(AdmittedSession):
                     half.stream.abort()
 
     def _finish(self, reason: CloseReason, *, client: Mode = Mode.RESET, upstream: Mode = Mode.RESET) -> None:
-        """Fix the reason and close both streams; the first reason counts."""
+        """Fix the reason and close both streams. The first reason counts."""
         if self.state in (_CLOSING, _CLOSED):
             return
         self._close_with(reason)
@@ -390,7 +382,7 @@ class Session(AdmittedSession):
         return Closing(self._clock, stream, mode, flows, self._rule.options.linger, self.broke)
 
     def _finish_normal(self) -> None:
-        """Both flows are through: release both sides, and watch over one that is not gone at once."""
+        """Both flows have ended: close both sides, and watch a side that does not close at once."""
         self._close_with(CloseReason.NORMAL)
         for half in (self._client, self._upstream):
             stream = half.stream
@@ -403,7 +395,7 @@ class Session(AdmittedSession):
             self._finish_if_gone()
 
     def _close_with(self, reason: CloseReason) -> None:
-        """Fix the reason; no more silence, no more dial."""
+        """Fix the reason, and stop the timers and the dial."""
         if self.state is _HANDSHAKING:
             self._rule.handshakes.left(self)
         self.state = follow(self.state, _CLOSING)
@@ -415,9 +407,9 @@ class Session(AdmittedSession):
             dial.cancel()
 
     def _note_dropped(self, half: Half) -> None:
-        """Say how much was written to a side and never acknowledged, if it was reset for that."""
+        """The number of unacknowledged bytes of a side that was reset because of them, as text."""
         if half.closing is not None and half.closing.dropped:
-            # A unix socket counts memory, not bytes.
+            # Unix sockets count memory and not bytes.
             inet = half.stream is not None and isinstance(half.stream.address, InetAddress)
             dropped = half.closing.dropped
             count = counted(dropped, "byte") if inet else "bytes"
@@ -426,7 +418,7 @@ class Session(AdmittedSession):
             self._detail = f"{self._detail}; {text}" if self._detail else text
 
     def broke(self, failure: Failure) -> None:
-        """Something of ours raised: both sides are reset, and the reason is ``ID``."""
+        """An exception of portfwd's code: reset both sides, with the reason ``ID``."""
         log_failure(self._log, "{session!r} failed", failure, session=self)
         if self.state is _CLOSED:
             return
@@ -470,7 +462,7 @@ class Session(AdmittedSession):
             self._closed()
 
     def _release(self) -> None:
-        """Let go of all that knows this session: it must not wait for the garbage collector."""
+        """Break reference cycles, so that the session is freed without the garbage collector."""
         for half in (self._client, self._upstream):
             half.closing = None
             if half.stream is not None:

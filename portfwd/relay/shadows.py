@@ -1,14 +1,13 @@
 # -*- test-case-name: tests.relay.test_shadows -*-
 """
-A shadow upstream: gets a copy of a session's bytes, and is listened to by nobody.
+Shadow upstreams, which get a copy of a session's bytes.
 
-A `Shadow` is one connection of one session. It connects when it is made, and keeps at most
-`Sink.limit` bytes that the connection does not take; it never makes anybody wait. A shadow that is
-slower than that gets what was kept and no more, and then a reset: a stream with a hole in it would be another
-one. There is no second try for this session, because the middle of a stream is no beginning. What a shadow
-answers is read, so that it can go on, and thrown away.
+A `Shadow` is one connection of one session. It connects when it is made, and keeps at most `Sink.limit` bytes
+that the connection does not accept. It never delays the session. A slower shadow gets the kept bytes and then
+a reset, because a stream must not have gaps. It is not connected again for this session, because it would get
+the middle of a stream. Its answers are read, so that it can continue, and dropped.
 
-When the session is over, what waits is still written, then the end, for `LINGER` seconds at most.
+When the session ends, waiting bytes and the end are written within `LINGER` seconds.
 """
 
 from __future__ import annotations
@@ -47,20 +46,19 @@ from portfwd.upstreams.connect import Attempt, SocketAttempt
 from portfwd.upstreams.names import Names
 from portfwd.values import Address, CloseReason, InetAddress, UnixAddress, is_literal
 
-#: Seconds for a connection: as ``connect-timeout`` of a rule that says nothing.
+#: Seconds for connecting: the default of ``connect-timeout``.
 CONNECT_TIMEOUT: Final = 5.0
-#: Seconds for which an answer about a shadow's name is good enough: as ``dns-refresh`` of a rule that says
-#: nothing.
+#: Seconds for which a resolved address of a shadow is valid: the default of ``dns-refresh``.
 DNS_REFRESH: Final = Options().dns_refresh
-#: Seconds that a shadow has for what is left when its session is over: as ``linger`` of a rule.
+#: Seconds for the remaining bytes when its session ends: the default of ``linger``.
 LINGER: Final = 5.0
-#: Bytes given to the transport at once, which says only afterwards that it has enough.
+#: Bytes written to the transport at once, because it pauses only afterwards.
 SLICE: Final = 64 * 1024
 
 
 @implementer(IStreamClientEndpoint)
 class NamedEndpoint:
-    """A name, looked up as the names of targets are; its addresses are tried one after the other."""
+    """An endpoint with a name. It is resolved like names of targets; its addresses are tried in order."""
 
     def __init__(
         self, names: Names, host: str, port: int, endpoint_of: Callable[[InetAddress], IStreamClientEndpoint]
@@ -74,7 +72,7 @@ class NamedEndpoint:
         return f"<NamedEndpoint {self._host}:{self._port}>"
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        """See `IStreamClientEndpoint`; fails with `DNSLookupError` if there is no address."""
+        """See `IStreamClientEndpoint`. Fails with `DNSLookupError` if there is no address."""
         return Deferred.fromCoroutine(self._connect(protocolFactory))
 
     async def _connect(self, factory: IProtocolFactory) -> IProtocol:
@@ -99,9 +97,9 @@ class NamedEndpoint:
 @implementer(IStreamClientEndpoint)
 class OwnListenerEndpoint:
     """
-    A listener of this process, as far as is known.
+    An endpoint that may be a listener of this process.
 
-    Its connection has an address of its own, and `Loops` knows it, before the listener can accept it.
+    `Loops` gets the local address of the connection before the listener can accept it.
     """
 
     def __init__(self, reactor: Any, loops: Loops, passage: PassedSession, address: Address) -> None:
@@ -115,7 +113,7 @@ class OwnListenerEndpoint:
         return f"<OwnListenerEndpoint {self._address}>"
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        """See `IStreamClientEndpoint`; fails with `ConnectError`."""
+        """See `IStreamClientEndpoint`. Fails with `ConnectError`."""
         attempt = SocketAttempt(self._reactor, self._address, Options(), CONNECT_TIMEOUT, self)
         attempt.begun = self._begun
         self._factory = protocolFactory
@@ -137,7 +135,7 @@ class OwnListenerEndpoint:
         else:
             self._connected.callback(protocol)
         finally:
-            result.close()  # the reactor has a descriptor of its own
+            result.close()  # the reactor uses a duplicate of the descriptor
 
     def failed(self, attempt: Attempt, problem: DialError) -> None:
         """See `AttemptOwner`."""
@@ -149,9 +147,9 @@ def shadow_endpoint(
     reactor: Any, names: Names, loops: Loops, address: Address, passage: PassedSession
 ) -> IStreamClientEndpoint:
     """
-    How to connect to `address`.
+    Make the endpoint for `address`.
 
-    :param passage: what the connection has come through, and the shadow itself.
+    :param passage: the sessions that the connection has passed, and the shadow itself.
     """
 
     def endpoint_of(address: Address) -> IStreamClientEndpoint:
@@ -172,13 +170,13 @@ def shadow_endpoint(
 
 @define(eq=False)
 class ShadowPassage:
-    """A shadow among the sessions that a connection has come through; see `portfwd.relay.loops.Passing`."""
+    """A shadow in the list of sessions that a connection has passed; see `portfwd.relay.loops.Passing`."""
 
     passages: Sequence[PassedSession]
     shadow: Shadow | None = None
 
     def kill(self, reason: CloseReason) -> None:
-        """It came back to a rule; the session does not notice."""
+        """End the shadow because it returned to a rule. The session continues."""
         if self.shadow is not None:
             self.shadow.refuse(f"comes back to a rule that the session has come through ({reason})")
 
@@ -188,11 +186,11 @@ class Shadow(Protocol):
     """
     One shadow of one session.
 
-    :ivar dropped: bytes that it did not get.
-    :ivar is_over: it is connected no more, and will not be again.
+    :ivar dropped: number of bytes that it did not get.
+    :ivar is_over: whether it is closed for good.
     """
 
-    transport: Any  # what the interfaces of a TCP and of a unix transport have in common
+    transport: Any  # the common interface of TCP and unix transports
 
     def __init__(
         self,
@@ -206,10 +204,10 @@ class Shadow(Protocol):
         """
         Connect.
 
-        :param limit: bytes that may wait.
-        :param lost: called with a number of bytes that were dropped.
-        :param failed: called once with what went wrong, if anything did.
-        :param over: called once, when there is nothing left to do.
+        :param limit: most waiting bytes.
+        :param lost: called with the number of dropped bytes.
+        :param failed: called once with a failure, if there is one.
+        :param over: called once, when it is closed.
         """
         self.dropped = 0
         self.is_over = False
@@ -220,9 +218,9 @@ class Shadow(Protocol):
         self._over = over
         self._queue: deque[bytes] = deque()
         self._waiting = 0
-        self._is_paused = True  # until it is connected
+        self._is_paused = True  # bytes before it is connected
         self._is_finishing = False
-        self._is_torn = False  # bytes are missing: nothing may follow
+        self._is_torn = False  # bytes are missing, so no more may follow
         self._end_sent = False
         self._peer_ended = False
         self._deadline: IDelayedCall | None = None
@@ -235,10 +233,10 @@ class Shadow(Protocol):
         state = "over" if self.is_over else "finishing" if self._is_finishing else "open"
         return f"<Shadow {state}: {self._waiting} bytes waiting, {self.dropped} dropped>"
 
-    # What the session does
+    # Calls of the session
 
     def write(self, data: bytes) -> None:
-        """Send `data`, now or later or, where there is no room, not at all."""
+        """Send `data` now or later, or drop it if there is no room."""
         if self.is_over or self._is_finishing or self._is_torn:
             self._drop(len(data))
             return
@@ -250,7 +248,7 @@ class Shadow(Protocol):
             self._tear(excess)
 
     def _tear(self, excess: int) -> None:
-        """Keep no more than may be kept, and nothing that comes later."""
+        """Keep the bytes that fit, and drop all later ones."""
         self._is_torn = True
         last = self._queue.pop()
         if len(last) > excess:
@@ -260,7 +258,7 @@ class Shadow(Protocol):
         self._failed("is slower than the session, and gets no more of it")
 
     def finish(self) -> None:
-        """The session is over: send what waits, then the end."""
+        """The session has ended: send the waiting bytes, then the end."""
         if self.is_over or self._is_finishing:
             return
         self._is_finishing = True
@@ -268,7 +266,7 @@ class Shadow(Protocol):
         self._send()
 
     def abort(self) -> None:
-        """Give up now."""
+        """Abort now."""
         connecting, transport = self._connecting, self.transport
         self._end()
         if transport is not None:
@@ -277,7 +275,7 @@ class Shadow(Protocol):
             connecting.cancel()
 
     def refuse(self, why: str) -> None:
-        """Give up now, and say why."""
+        """Abort now, and report the reason."""
         if not self.is_over:
             self.abort()
             self._failed(why)
@@ -296,8 +294,8 @@ class Shadow(Protocol):
         if self._is_torn:
             self.abort()
         elif self._is_finishing:
-            # An end of one direction and not a close: a close with answers unread would be a reset,
-            # which takes away what is on its way.
+            # End one direction and do not close: a close with unread answers would send a reset, which
+            # loses sent bytes.
             self._end_sent = True
             transport.unregisterProducer()
             transport.loseWriteConnection()
@@ -318,7 +316,7 @@ class Shadow(Protocol):
             self.is_over = True
             self._over(self)
 
-    # What the connection tells
+    # Events of the connection
 
     def _not_connected(self, failure: Failure) -> None:
         if not self.is_over:
@@ -326,7 +324,7 @@ class Shadow(Protocol):
             self._failed(failure.getErrorMessage() or type(failure.value).__name__)
 
     def connectionMade(self) -> None:
-        """What waits can go."""
+        """Connected: send the waiting bytes."""
         self._connecting = None
         self._is_paused = False
         if self.is_over:
@@ -336,33 +334,33 @@ class Shadow(Protocol):
         self._send()
 
     def pauseProducing(self) -> None:
-        """The connection takes no more for now."""
+        """The connection accepts no more bytes now."""
         self._is_paused = True
 
     def resumeProducing(self) -> None:
-        """It does again."""
+        """The connection accepts bytes again."""
         self._is_paused = False
         self._send()
 
     def stopProducing(self) -> None:
-        """`connectionLost` follows."""
+        """Do nothing: `connectionLost` follows."""
 
     def dataReceived(self, data: bytes) -> None:
-        """Nobody listens."""
+        """The connection failed."""
 
     def readConnectionLost(self) -> None:
-        """It has answered; it may go on to listen."""
+        """Drop an answer."""
         self._peer_ended = True
         if self._end_sent:
             self.transport.loseConnection()
 
     def writeConnectionLost(self) -> None:
-        """The end was sent; its own may still come."""
+        """The end was sent. The end of the shadow may follow."""
         if self._peer_ended:
             self.transport.loseConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """It is gone."""
+        """The connection was closed."""
         told = self.is_over or self._end_sent
         self._end()
         if not told:

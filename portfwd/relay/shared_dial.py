@@ -1,10 +1,10 @@
 # -*- test-case-name: tests.relay.test_question_pool -*-
 """
-One association's share of a pool of connections (`portfwd.relay.question_pool`): its dial, and its carrier.
+The dial and the carrier of an association that uses a pool of connections (`portfwd.relay.question_pool`).
 
-DNS questions go over the pool's connections. A message that is no question (`portfwd.wire.dns.is_question`)
-may belong to another protocol with the same framing: the association then has a connection of its own for
-such, on which they pass unchanged.
+DNS questions are sent over the connections of the pool. A message that is not a question
+(`portfwd.wire.dns.is_question`) may belong to another protocol with the same framing. The association then
+gets a connection of its own, on which messages pass unchanged.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 class QuestionCarrier:
     """
-    An association's share of the pool: carries its questions and their answers.
+    Carries the questions and answers of an association.
 
-    :ivar source: the client, as limits count it.
-    :ivar is_open: it was not closed yet.
-    :ivar taker: who takes answers.
-    :ivar unanswered: questions that were given up.
+    :ivar source: the client as limits count it.
+    :ivar is_open: whether it is open.
+    :ivar taker: receives the answers.
+    :ivar unanswered: number of dropped questions.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class QuestionCarrier:
         """See `Carrier`."""
         if self.is_open:
             self.is_open = False
-            # Both know this carrier: nothing must wait for the garbage collector.
+            # Break reference cycles, so that nothing waits for the garbage collector.
             self.taker = None
             own, self._own = self._own, None
             if own is not None:
@@ -84,11 +84,11 @@ class QuestionCarrier:
             self.taker.received(message)
 
     def end(self, detail: str) -> None:
-        """No upstream can be reached: the association ends."""
+        """No upstream could be reached: end the association."""
         if self.is_open and self.taker is not None:
             self.taker.broken(detail)
 
-    # Its own connection
+    # The association's own connection
 
     def connected(self, connection: MessageConnection) -> None:
         """See `ConnectionUser`."""
@@ -114,15 +114,15 @@ class QuestionCarrier:
 
 class SharedDial:
     """
-    The dial of an association: it has reached what the pool has reached.
+    The dial of an association. It succeeds when the pool has a connection.
 
-    :ivar tried: None: the pool tries, not this.
+    :ivar tried: always None, because the pool dials.
     """
 
     def __init__(self, pool: QuestionPool, owner: DialOwner, streams: DatagramStreams, source: str) -> None:
         """
-        :param streams: makes the association's side of the pool.
-        :param source: the client, as limits count it.
+        :param streams: makes the stream of the association.
+        :param source: the client as limits count it.
         """
         self._source = source
         self.tried: Address | None = None
@@ -134,11 +134,11 @@ class SharedDial:
         return f"<SharedDial of {self._pool!r}>"
 
     def start(self) -> None:
-        """Join the pool; the outcome may come before this returns."""
+        """Join the pool. The owner may be called before this returns."""
         self._pool.join(self)
 
     def cancel(self) -> None:
-        """Wait no longer."""
+        """Stop waiting."""
         self._pool.joining.pop(self, None)
 
     def reached(self, connection: SharedConnection) -> None:
@@ -154,5 +154,5 @@ class SharedDial:
         self._owner.dialled(self._streams.over_messages(carrier), destination)
 
     def failed(self, problem: DialError, address: Address | None) -> None:
-        """The pool could reach no target."""
+        """The pool could not reach a target."""
         self._owner.dial_failed(problem, address)

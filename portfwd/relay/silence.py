@@ -1,23 +1,22 @@
 # -*- test-case-name: tests.relay.test_silence -*-
 """
-When a session is silent: how long nothing may move, and what counts as movement.
+Decides when a session is silent: the limits without progress, and what counts as progress.
 
-Bytes move when a stream reads or writes them, and also when the peer's kernel acknowledges bytes that wait
-in a send queue. The kernel tells nobody of the latter, so the session looks at both queues some times
-within a limit; a queue that has shrunk between two looks is movement. These are pure functions: the session
-has the timer.
+Progress is a read or write of a stream, and also an acknowledgement by the peer's kernel of bytes in a send
+queue. The kernel has no event for the latter, so the session polls both queues several times within a limit;
+a queue that has shrunk between two polls is progress. These are pure functions; the session has the timer.
 
-A receiver does not acknowledge continuously. Linux opens a window that was closed only when a sixteenth of
-the buffer or one segment is free (``__tcp_select_window``), so a reader of 5 KB/s with default buffers on the
-loopback is seen to acknowledge 65 to 95 KB every 13 to 26 seconds, one of 40 KB/s every 2.4. A limit that is
-shorter than these steps would take such a reader for silent. So while bytes are undelivered nothing is silent
-before `LONGEST_STEP`; nor is it after the last step of such a reader, which has a buffer to read then that
-nobody else can see.
+A receiver does not acknowledge continuously. Linux opens a closed window only when a sixteenth of the buffer
+or one segment is free (``__tcp_select_window``). A reader of 5 KB/s with default buffers on the loopback
+interface acknowledges 65 to 95 KB every 13 to 26 seconds, one of 40 KB/s every 2.4 seconds. A shorter limit
+would consider such readers silent. While bytes are undelivered, a session is therefore not silent before
+`LONGEST_STEP`; nor is it after the last acknowledgement of such a reader, which may still have a buffer to
+read.
 
-``half-close`` is for a side that has been told the other's end and stays silent. While bytes are undelivered
-somebody has still to read, and may pause for as long as before the end: a printer without paper, a pager.
-Only ``idle`` holds then. A peer whose machine is gone does not answer the kernel's probes of its window, and
-the kernel gives it up.
+``half-close`` is for a side that has received the other's end and sends nothing. While bytes are undelivered,
+the reader may pause as long as before the end (a printer without paper, a pager), so only ``idle`` applies.
+If the machine of a peer is gone, it does not answer the kernel's window probes, and the kernel drops the
+connection.
 """
 
 from __future__ import annotations
@@ -29,18 +28,18 @@ from portfwd.relay.ends import Ends, reset_reason
 from portfwd.rules.model import Options
 from portfwd.values import CloseReason, Side
 
-#: Looks within one limit. The last acknowledgement is known to an eighth of the limit.
+#: Polls within one limit. The time of the last acknowledgement is known to an eighth of the limit.
 LOOKS: Final = 8
 
-#: Seconds that a reader with undelivered bytes may take between two acknowledgements, whatever shorter
-#: limit the rule has.
+#: Seconds that a reader with undelivered bytes may take between two acknowledgements, even if the rule has a
+#: shorter limit.
 LONGEST_STEP: Final = 60.0
 
-#: Seconds after a write of ours from which an acknowledgement shows a slow reader. Networks and delayed
-#: acknowledgements (RFC 1122 section 4.2.3.2: 0.5 s) need less.
+#: Seconds after a write from which an acknowledgement shows a slow reader. Networks and delayed
+#: acknowledgements (RFC 1122 section 4.2.3.2: 0.5 s) take less.
 SLOW_AFTER: Final = 1.0
 
-#: Seconds by which a timer may come early, or a sum of seconds be wrong.
+#: Seconds by which a timer may be early, or a sum of seconds inexact.
 EARLY: Final = 0.001
 
 _IDLE: Final = {Side.CLIENT: CloseReason.CLIENT_IDLE, Side.UPSTREAM: CloseReason.UPSTREAM_IDLE}
@@ -52,9 +51,9 @@ _HALF_CLOSE_IDLE: Final = {
 
 def silence_limit(options: Options, ends: Ends, *, undelivered: bool = False) -> float | None:
     """
-    How many seconds nothing may move now; None: any number.
+    The seconds without progress that are allowed now; None for no limit.
 
-    :param undelivered: a peer has bytes to acknowledge.
+    :param undelivered: whether a peer has bytes to acknowledge.
     """
     if ends.broken:
         return options.linger
@@ -68,9 +67,9 @@ def silence_reason(
     options: Options, ends: Ends, spoke: Mapping[Side, float], *, undelivered: bool = False
 ) -> tuple[CloseReason, str]:
     """
-    The close reason of a session that was silent for its limit, and the limit in words.
+    The close reason of a session that was silent for its limit, and the limit as text.
 
-    :param spoke: when each side spoke last, for those that did; seconds.
+    :param spoke: time of the last bytes of each side that has sent any, in seconds.
     :param undelivered: see `silence_limit`.
     """
     if ends.broken:
@@ -82,31 +81,31 @@ def silence_reason(
         if idle is None or (options.half_close <= idle and not undelivered):
             return _HALF_CLOSE_IDLE[silent], f"half-close={options.half_close:g}s"
     else:
-        # The turn is that of the side which did not speak last; the client's, if nobody did.
+        # The silent side is the one that did not send last; the client if neither has sent.
         silent = max(spoke, key=spoke.__getitem__).other if spoke else Side.CLIENT
     return _IDLE[silent], f"idle={idle or 0:g}s"
 
 
 def next_look(limit: float, ends: Ends, quiet: float, *, slow: bool) -> float:
     """
-    Seconds until the next look at a session; 0: it is silent.
+    Seconds until the next poll of a session; 0 if it is silent.
 
-    :param limit: of `silence_limit`.
-    :param quiet: seconds since anything moved.
-    :param slow: a peer has bytes to acknowledge, or to do so late was the last thing that moved.
+    :param limit: result of `silence_limit`.
+    :param quiet: seconds since the last progress.
+    :param slow: whether a peer has bytes to acknowledge, or its late acknowledgement was the last progress.
     """
     if slow:
-        # linger is for peers that acknowledge nothing, so it is not extended.
+        # linger is for peers that do not acknowledge, so it is not extended.
         allowed = limit if ends.broken else max(limit, LONGEST_STEP)
         pause = min(allowed / LOOKS, max(limit, SLOW_AFTER))
     else:
         allowed = limit
-        # The first look is for what may wait in a send queue; if nothing does, one at the end will do.
+        # The first poll checks for bytes in a send queue. Without any, one poll at the end is enough.
         pause = limit / LOOKS - quiet if quiet < limit / LOOKS - EARLY else limit
     left = allowed - quiet
     return 0.0 if left < EARLY else min(pause, left)
 
 
 def shrank(before: tuple[int, int] | None, now: tuple[int, int]) -> bool:
-    """Whether either of two send queues has become shorter since the look before, if there was one."""
+    """Whether one of two send queues has shrunk since the previous poll, if there was one."""
     return before is not None and (now[0] < before[0] or now[1] < before[1])

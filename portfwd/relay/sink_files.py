@@ -1,15 +1,14 @@
 # -*- test-case-name: tests.relay.test_sink_files -*-
 """
-A file that takes copies of bytes, and never makes the caller wait.
+Writes copies of bytes to a file without blocking the caller.
 
-`SinkFile.write` puts a piece in a queue and returns. A daemon thread opens the file when the
-first piece comes, and writes the queue out. A disk that is slow, full or gone costs copies, never memory or
-time of a session: the queue is bounded, and so is the file; what does not fit is counted. A piece is
-written whole or, at the limit, not at all.
+`SinkFile.write` appends a piece to a queue. A daemon thread opens the file with the first piece and writes
+the queue. A slow, full or missing disk loses copies but takes neither memory nor time of a session: the queue
+and the file are bounded, and pieces that do not fit are counted. A piece is written completely or, at the
+limit, not at all.
 
-`portfwd.logs.writer` does the same for lines, with other promises: it opens before privileges are
-dropped, knows no limit of the file, and says in the file what is missing. That cannot be said in a copy:
-it has no form of its own.
+`portfwd.logs.writer` is for lines and differs: it opens before privileges are dropped, has no limit of the
+file, and writes a note about missing lines. A copy has no format for such a note.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ from portfwd.values import counted
 
 #: Seconds for which pieces are collected.
 FLUSH_INTERVAL: Final = 0.25
-#: Bytes that are written at once without waiting longer: a few reads of a busy session.
+#: Bytes that are written without waiting for the interval: a few reads of a busy session.
 FLUSH_BYTES: Final = 256 * 1024
-#: Bytes that wait at most: 40 ms of ten gigabits, minutes of a usual rule.
+#: Most waiting bytes: 40 ms of ten gigabits a second, or minutes of a usual rule.
 QUEUE_BYTES: Final = 8 * 1024 * 1024
-#: Seconds after which a file that could not be opened or written is tried again.
+#: Seconds before a file that could not be opened or written is tried again.
 RETRY_INTERVAL: Final = 1.0
-#: Seconds between two complaints: a copy is less than a log.
+#: Seconds between two complaints.
 COMPLAINT_INTERVAL: Final = 60.0
 
 
@@ -39,9 +38,9 @@ class SinkFile:
     """
     One file.
 
-    :ivar path: where it is.
-    :ivar dropped: bytes that were not written.
-    :ivar full: the file has reached its limit.
+    :ivar path: its path.
+    :ivar dropped: number of bytes that were not written.
+    :ivar full: whether the file has reached its limit.
     """
 
     def __init__(
@@ -58,14 +57,14 @@ class SinkFile:
         queue_bytes: int = QUEUE_BYTES,
     ) -> None:
         """
-        Nothing is opened yet.
+        Does not open the file yet.
 
-        :param limit: bytes that the file may reach, those that it had before included.
-        :param complain: called with one line about trouble, at most once in `COMPLAINT_INTERVAL`, in
-            any thread.
-        :param first: what is written when the file has been opened.
-        :param last: what is written when it is full; room for it is kept.
-        :param clock: monotonic seconds.
+        :param limit: size limit of the file in bytes, including its previous contents.
+        :param complain: called with one line about a problem, at most once in `COMPLAINT_INTERVAL`, in any
+            thread.
+        :param first: bytes to write after opening the file.
+        :param last: bytes to write when it is full. Room is reserved for them.
+        :param clock: returns monotonic seconds.
         """
         self.path = path
         self.dropped = 0
@@ -81,14 +80,14 @@ class SinkFile:
         self._next_complaint = clock()
         self._thread: threading.Thread | None = None
         self._changed = threading.Condition(threading.Lock())
-        # What follows is guarded by the condition's lock.
+        # The following attributes are guarded by the condition's lock.
         self._queue: list[bytes] = []
         self._waiting = 0  # bytes in _queue
         self._writing = 0  # bytes that the thread has taken and not written yet
         self._urgent = False  # do not collect, and try again at once
         self._reopening = False
         self._closing = False
-        # What follows is the thread's.
+        # The following attributes belong to the thread.
         self._descriptor: int | None = None
         self._size = 0
 
@@ -97,7 +96,7 @@ class SinkFile:
         return f"<SinkFile {self.path}: {state}, {self.dropped} bytes dropped>"
 
     def write(self, data: bytes) -> bool:
-        """Queue `data`; False if it was dropped instead."""
+        """Queue `data`. False if it was dropped."""
         with self._changed:
             if self._closing or self.full or self._waiting + self._writing + len(data) > self._queue_bytes:
                 self.dropped += len(data)
@@ -115,7 +114,7 @@ class SinkFile:
         return taken
 
     def reopen(self) -> None:
-        """Open the path again, after the file was moved away; a file that was full is not any more."""
+        """Open the path again, after the file was renamed. A full file is not full any more then."""
         with self._changed:
             self._reopening = self._urgent = True
             self.full = False
@@ -123,7 +122,7 @@ class SinkFile:
                 self._wake()
 
     def flush(self, timeout: float) -> bool:
-        """Wait until all that was queued is written, for `timeout` seconds at most; say whether it is."""
+        """Wait at most `timeout` seconds until the queue is written; return whether it is."""
         with self._changed:
             self._urgent = True
             if self._thread is not None:
@@ -132,10 +131,10 @@ class SinkFile:
 
     def close(self, timeout: float) -> bool:
         """
-        Write out what waits and close the file; what comes later is dropped.
+        Write the queue and close the file. Later pieces are dropped.
 
-        :param timeout: seconds; a disk that takes nothing keeps its thread, which is a daemon.
-        :returns: whether the thread is through.
+        :param timeout: seconds to wait. If the disk blocks, the thread stays; it is a daemon thread.
+        :returns: whether the thread has finished.
         """
         with self._changed:
             self._closing = self._urgent = True
@@ -148,7 +147,7 @@ class SinkFile:
         return not thread.is_alive()
 
     def _wake(self) -> None:
-        """Start the thread or notify it; the lock is held."""
+        """Start or notify the thread. The lock must be held."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="portfwd-sink", daemon=True)
             self._thread.start()
@@ -156,7 +155,7 @@ class SinkFile:
             self._changed.notify_all()
 
     def _say(self, trouble: str) -> None:
-        """Complain, if it is time for it again; not while the lock is held."""
+        """Complain if enough time has passed. The lock must not be held."""
         with self._changed:
             now = self._clock()
             if now < self._next_complaint:
@@ -164,10 +163,10 @@ class SinkFile:
             self._next_complaint = now + COMPLAINT_INTERVAL
         self._complain(f"{self.path}: {trouble}; {counted(self.dropped, 'byte')} dropped so far")
 
-    # What follows runs in the thread.
+    # The following methods run in the thread.
 
     def _run(self) -> None:
-        """Write until closed. `rest` is what the file has not taken yet."""
+        """Write until closed. `rest` is not written yet."""
         rest = b""
         stuck = False
         while True:
@@ -200,7 +199,7 @@ class SinkFile:
         self._shut()
 
     def _open(self) -> bool:
-        """Open the file if it is not; say whether it is."""
+        """Open the file if it is closed; return whether it is open."""
         if self._descriptor is not None:
             return True
         try:
@@ -215,7 +214,7 @@ class SinkFile:
         return True
 
     def _take(self) -> bytes:
-        """What waits and fits into the file."""
+        """Take the waiting pieces that fit into the file."""
         pieces = []
         filled = False
         with self._changed:
@@ -241,7 +240,7 @@ class SinkFile:
         return taken
 
     def _put(self, data: bytes) -> int:
-        """Write; say how many bytes were taken."""
+        """Write; return the number of written bytes."""
         assert self._descriptor is not None
         view = memoryview(data)
         done = 0
@@ -253,7 +252,7 @@ class SinkFile:
         return done
 
     def _leave(self, rest: bytes) -> bytes:
-        """Close the file, with one more try for what it has not taken; what is torn cannot go to the next."""
+        """Close the file after one more try for its unwritten bytes, which must not go to the next file."""
         if rest and self._descriptor is not None:
             lost = len(rest) - self._put(rest)
             with self._changed:

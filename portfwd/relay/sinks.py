@@ -1,15 +1,14 @@
 # -*- test-case-name: tests.relay.test_sinks -*-
 """
-Where copies of bytes go: what serves the `Store` effects of all sessions.
+The sinks of copies. They perform the `Store` effects of all sessions.
 
-A sink is a file, a record (a file with the times, `portfwd.logs.recording`) or a
-shadow upstream; see `portfwd.filters.api.Sink`. They are opened when the first copy comes, so
-after privileges were dropped. Whatever happens to one, the session that the copies are of does not
-notice: nothing here blocks, raises or waits, what does not fit is dropped and counted, and trouble
-is logged once in a while.
+A sink is a file, a recording (a file with times, `portfwd.logs.recording`) or a shadow upstream; see
+`portfwd.filters.api.Sink`. It is opened with the first copy, after privileges were dropped. Problems of a
+sink do not affect the session: nothing blocks or raises, copies that do not fit are dropped and counted, and
+problems are logged at limited rate.
 
-A file is shared by all rules that name it, and stays open while the process lasts. A shadow belongs to
-one session.
+All rules that name the same file share it, and it stays open until the process ends. A shadow belongs to one
+session.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from portfwd.values import Address, counted
 
 @define(eq=False)
 class _Recorded:
-    """One session in one record: the bytes that are missing and not told of yet."""
+    """One session in one recording: the missing bytes that have no note yet."""
 
     file: SinkFile
     lost: int = 0
@@ -44,7 +43,7 @@ class _Recorded:
 
 @define(eq=False)
 class _Stored:
-    """What one session has stored to."""
+    """The sinks of one session."""
 
     shadows: dict[str, Shadow] = field(factory=dict)
     records: dict[str, _Recorded] = field(factory=dict)
@@ -54,7 +53,7 @@ class Sinks:
     """
     The sinks of all sessions.
 
-    :ivar stored: bytes that were handed over to be stored.
+    :ivar stored: number of bytes passed to sinks.
     """
 
     _log = Logger()
@@ -70,11 +69,11 @@ class Sinks:
         make_file: Callable[..., SinkFile] = SinkFile,
     ) -> None:
         """
-        :param reactor: connects shadows, and tells when they have had their time.
-        :param names: the addresses of shadows that are names.
-        :param loops: is told of shadows that may be listeners of this process.
-        :param connect: how shadows are connected to; None: by `shadow_endpoint`.
-        :param wall_clock: seconds since the epoch, for records.
+        :param reactor: connects shadows and has their timers.
+        :param names: resolves names of shadows.
+        :param loops: gets shadows that may be listeners of this process.
+        :param connect: makes the endpoint of a shadow; None for `shadow_endpoint`.
+        :param wall_clock: returns seconds since the epoch, for recordings.
         """
         self.stored = 0
         self._clock: IReactorTime = reactor
@@ -98,7 +97,7 @@ class Sinks:
 
     @property
     def dropped(self) -> int:
-        """Bytes that did not get where they should, those that a record adds included; known so far."""
+        """Number of lost bytes so far, including the overhead of recordings."""
         return self._dropped + sum(file.dropped for file in self._files.values())
 
     def store(
@@ -111,11 +110,11 @@ class Sinks:
         passages: Sequence[PassedSession] = (),
     ) -> None:
         """
-        Hand `data` of a session to `sink`; never raises.
+        Pass `data` of a session to `sink`. Never raises.
 
         :param session: its number in this process.
-        :param rule: the session's rule.
-        :param passages: what the session's client has come through (`portfwd.relay.loops`).
+        :param rule: rule of the session.
+        :param passages: the sessions that its client has passed (`portfwd.relay.loops`).
         """
         self.stored += len(data)
         try:
@@ -128,7 +127,7 @@ class Sinks:
             self._failed(f"{sink.kind} {sink.name}", Failure())
 
     def closed(self, session: int) -> None:
-        """A session is over; its shadows get what is left; never raises."""
+        """A session has ended: finish its shadows. Never raises."""
         stored = self._sessions.pop(session, None)
         if stored is None:
             return
@@ -143,13 +142,13 @@ class Sinks:
             self._failed(f"session {session}", Failure())
 
     def reopen(self) -> None:
-        """Open every file anew, after it was moved away."""
+        """Open all files again, after they were renamed."""
         for file in self._files.values():
             file.reopen()
 
     def close(self, timeout: float) -> bool:
         """
-        Write out what waits for files, for `timeout` seconds at most, and give shadows up.
+        Write waiting copies to files within `timeout` seconds, and abort shadows.
 
         :returns: whether all files are written.
         """
@@ -214,7 +213,7 @@ class Sinks:
             recorded.file.write(line(self._wall_clock(), session))
 
     def _tell_lost(self, session: int, recorded: _Recorded) -> bool:
-        """Write what is missing so far, if anything is."""
+        """Write a note about missing bytes, if there are any."""
         if recorded.lost and recorded.file.write(
             recording.lost_line(self._wall_clock(), session, recorded.lost)
         ):
@@ -242,7 +241,7 @@ class Sinks:
         self._leaving.discard(shadow)
         self._loops.left(passage)
 
-    # Trouble
+    # Problems
 
     def _lost(self, count: int) -> None:
         self._dropped += count

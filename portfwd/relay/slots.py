@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.relay.test_slots -*-
 """
-What one session takes up of the limits of its rule, and gives back.
+The slots of limits that one session takes and returns.
 
-Only sessions of rules with limits have one of these: those that were there before, from the reload on that
-brought the limits. The judgement itself is `portfwd.limits.admission`'s.
+Only sessions of rules with limits have this object; older sessions get it when a reload adds limits.
+`portfwd.limits.admission` decides about admission.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ class SessionSlots:
     """
     The slots of one session.
 
-    Its answers are the limit that was reached, as the rules file has it, or empty; then nothing was taken.
+    Methods return the name of the limit that was reached, as in the rules file, and take nothing then; else
+    an empty text.
     """
 
     __slots__ = ("_is_in", "_limits", "_source")
@@ -32,7 +33,7 @@ class SessionSlots:
 
     @property
     def has_room(self) -> bool:
-        """Whether another session may come in, as far as their number goes."""
+        """Whether the number of sessions admits another one."""
         return self._limits.has_room
 
     def enter(self, now: float) -> str:
@@ -42,7 +43,7 @@ class SessionSlots:
         return reached
 
     def come_from(self, address: Address | None, now: float) -> str:
-        """Take a slot among the sessions from `address`; the one from where it seemed to come is left."""
+        """Take a slot of the source `address`, and return the one of the previous source."""
         if not self._limits.by_source:
             return ""
         self._leave_source(now)
@@ -54,9 +55,9 @@ class SessionSlots:
 
     def count(self, limits: Admission, address: Address | None, now: float) -> None:
         """
-        Count for `limits` from here on, though there be no slot left.
+        Count for `limits` from now on, even if no slot is left.
 
-        What was counted for the limits before and is not counted for these is given back.
+        Slots of the previous limits that are not slots of these are returned.
         """
         if not limits.is_as(self._limits):
             if self._is_in:
@@ -78,7 +79,7 @@ class SessionSlots:
             self._limits.left_source(source, now)
 
     def leave(self, now: float) -> None:
-        """Let others have them; whatever was given back before stays so."""
+        """Return the slots that were not returned before."""
         self._leave_source(now)
         if self._is_in:
             self._is_in = False

@@ -14,9 +14,9 @@ from typing import Final
 
 
 class State(enum.Enum):
-    """Where a session stands."""
+    """The state of a session."""
 
-    # Members are single objects: their identity hashes faster than their name.
+    # Members are singletons: hashing their identity is faster than hashing their name.
     __hash__ = object.__hash__
 
     ACCEPTED = "accepted"
@@ -28,10 +28,9 @@ class State(enum.Enum):
     CLOSED = "closed"
 
 
-#: From each state the states that may follow. ``HANDSHAKING`` means: the client speaks TLS to us, and has
-#: not said yet who it is. ``PEEKING`` means: filters look at what the client
-#: says before anything is dialled. ``CLOSING`` means: the close
-#: reason is fixed, what was received is still being delivered.
+#: The possible next states of each state. ``HANDSHAKING``: the TLS handshake with the client is not complete.
+#: ``PEEKING``: filters examine bytes of the client before the dial. ``CLOSING``: the close reason is fixed,
+#: and received bytes are still being delivered.
 TRANSITIONS: Final[Mapping[State, frozenset[State]]] = MappingProxyType(
     {
         State.ACCEPTED: frozenset({State.HANDSHAKING, State.PEEKING, State.DIALING, State.CLOSING}),
@@ -47,9 +46,9 @@ TRANSITIONS: Final[Mapping[State, frozenset[State]]] = MappingProxyType(
 
 def follow(before: State, after: State) -> State:
     """
-    `after`, if the table has it behind `before`.
+    Return `after`, if it may follow `before`.
 
-    :raises ValueError: it has not; that is a mistake in portfwd.
+    :raises ValueError: it may not; this is a bug of portfwd.
     """
     if after not in TRANSITIONS[before]:
         raise ValueError(f"a session that is {before.value} cannot become {after.value}")
@@ -57,7 +56,7 @@ def follow(before: State, after: State) -> State:
 
 
 def diagram() -> str:
-    """The table as Mermaid text (``stateDiagram-v2``), an arrow for each transition."""
+    """Format the table as a Mermaid diagram (``stateDiagram-v2``)."""
     states = list(State)
     lines = ["stateDiagram-v2", f"    [*] --> {states[0].value}"]
     for before in states:

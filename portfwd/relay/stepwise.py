@@ -1,22 +1,22 @@
 # -*- test-case-name: tests.relay.test_dial -*-
 """
-Work that goes on step by step, and whose steps may be over within their own call.
+Work in steps that may complete within their own call, without recursion.
 
-Thousands of addresses may fail at once, each within its own start. A step that called the next one would need
-a stack as deep; here the call only asks the loop that is running already for one step more.
+Thousands of addresses may fail at once, each during its start. If each step called the next one, the stack
+would be as deep. Here the running loop takes one more step instead.
 """
 
 from __future__ import annotations
 
 
 class Stepwise:
-    """Runs `_step` until it has nothing more to do."""
+    """Calls `_step` until there is nothing more to do."""
 
     _running = False
     _again = False
 
     def _go_on(self) -> None:
-        """Take a step now, or after the one that is being taken."""
+        """Take a step now, or after the current one."""
         self._again = True
         if self._running:
             return
@@ -29,5 +29,5 @@ class Stepwise:
             self._running = False
 
     def _step(self) -> None:
-        """Start what is next, if it is time for it; calls `_go_on` when more may be to do."""
+        """Start the next work if it is due. Calls `_go_on` if there may be more."""
         raise NotImplementedError

@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.relay.test_tapping -*-
 """
-Looks at the bytes of one session while it lasts, for operators; several may look at once.
+Shows the bytes of a running session to operators. Several taps may exist at the same time.
 
-What each side sent is shown as it was read: before the filters of the rule, behind TLS. The
-session does not wait for who looks, and relays in the kernel again when the look is over.
+The bytes are shown as they were read: before the filters of the rule, and decrypted. The session does not
+wait for taps, and relays in the kernel again when they end.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Saw = Callable[[Direction, bytes], None]
 
 
 class Taps:
-    """Who looks at which sessions."""
+    """The taps of all sessions."""
 
     def __init__(self) -> None:
         self._lookers: dict[Session, list[Saw]] = {}
@@ -29,15 +29,15 @@ class Taps:
 
     def begin(self, session: Session, saw: Saw) -> Callable[[], None]:
         """
-        Show `saw` a copy of what both sides of `session` send from now on; it must not raise.
+        Call `saw` with a copy of all bytes of both sides of `session` from now on. It must not raise.
 
-        :returns: ends it; to be called when the session is over, too.
-        :raises ValueError: the session has no two sides now.
+        :returns: a function that ends the tap; call it after the session has ended, too.
+        :raises ValueError: the session does not have two sides now.
         """
         client, upstream = session.streams
         if session.state is not State.RELAYING or client is None or upstream is None:
             raise ValueError(f"session {session.id} is {session.state.value}: there is nothing to tap")
-        # Each look is one of its own, though two of them be shown the same way.
+        # Each tap is separate, even if two have the same function.
         looker = partial(saw)
         lookers = self._lookers.setdefault(session, [])
         lookers.append(looker)

@@ -1,10 +1,10 @@
 # -*- test-case-name: tests.relay.test_dial -*-
 """
-One target of a dial: its name looked up, its addresses side by side, its TLS handshake.
+Connects to one target of a dial: resolves its name, tries its addresses, performs its TLS handshake.
 
-Several addresses are tried as RFC 8305 (Happy Eyeballs) has it: the next attempt starts when the one before
-fails or after `ATTEMPT_DELAY`, and the first to connect wins. The others are given up then, but not
-forgotten: if the TLS handshake with the winner fails, they are tried again.
+Several addresses are tried as in RFC 8305 (Happy Eyeballs): the next attempt starts when the previous one
+fails or after `ATTEMPT_DELAY`, and the first connection wins. The others are then cancelled. If the TLS
+handshake with the winner fails, they are tried again.
 """
 
 from __future__ import annotations
@@ -57,17 +57,17 @@ ATTEMPT_DELAY: Final = 0.25
 @frozen(eq=False)
 class DialSettings:
     """
-    What one session asks of all its targets.
+    The settings of one session for all its targets.
 
     :ivar streams: makes streams of plain sockets.
-    :ivar permits: asked for every address before it is tried; None permits all.
-    :ivar will_send: what the client has to say waits already.
-    :ivar asker: whose limits the look-ups of names count against that a client chose.
-    :ivar client: what the handshake with the client said, if there was one.
-    :ivar introduction: gives what a ``tls:`` target gets before the TLS handshake; None: nothing.
-    :ivar passing: the session and its rule's name, for `portfwd.relay.loops`; None for none.
-    :ivar failovers: warns of targets in whose place others serve.
-    :ivar clock: has the limits of time; the rule's.
+    :ivar permits: called with every address before it is tried; None permits all.
+    :ivar will_send: whether bytes of the client are waiting.
+    :ivar asker: the client for which look-ups of client-chosen names are counted.
+    :ivar client: result of the client's handshake, if there was one.
+    :ivar introduction: returns the bytes for a ``tls:`` target before the TLS handshake; None for none.
+    :ivar passing: the session and the name of its rule, for `portfwd.relay.loops`; None for none.
+    :ivar failovers: logs warnings about failed targets.
+    :ivar clock: the clock of the rule, for time limits.
     """
 
     context: RelayContext
@@ -86,42 +86,42 @@ class DialSettings:
         return self.context.reactor
 
     def introduce(self) -> bytes:
-        """What `introduction` gives."""
+        """The bytes of `introduction`."""
         return b"" if self.introduction is None else self.introduction()
 
     @property
     def datagram_targets(self) -> DatagramTargets:
-        """What watches the rule's targets that take datagrams; only rules with such have it."""
+        """The watcher of the rule's datagram targets. Only rules with such targets have it."""
         return cast(DatagramTargets, cast("DatagramStreams | TLSStreams", self.streams).targets)
 
 
 class TargetOwner(Protocol):
-    """Who is told what becomes of a target: of every failure, and of one outcome unless it was cancelled."""
+    """The owner of an attempt at a target. Called for every failure, and with one result unless cancelled."""
 
     def attempt_failed(self, target: TargetDial, address: Address | None, problem: DialError) -> None:
         """One address could not be reached."""
 
     def target_reached(self, target: TargetDial, stream: Stream) -> None:
-        """The upstream is there."""
+        """The upstream is connected."""
 
     def target_failed(self, target: TargetDial) -> None:
         """No address of the target is left."""
 
     def broke(self, failure: Failure) -> None:
-        """An exception of ours came up."""
+        """Portfwd's code raised an exception."""
 
 
 class TargetDial(Stepwise):
     """
     One target, from its name to its stream.
 
-    :ivar tried: the address that was tried last, or whose name was asked for.
-    :ivar asking: its name is being looked up.
-    :ivar asked_again: it was started again, with a newer answer for its name.
+    :ivar tried: the address tried last, or the one whose name was resolved.
+    :ivar asking: whether its name is being resolved.
+    :ivar asked_again: whether it was started again with a newer answer for its name.
     """
 
     def __init__(self, settings: DialSettings, destination: Destination, owner: TargetOwner) -> None:
-        """:param destination: the owner has a slot of it, and gives it back."""
+        """:param destination: the target. The owner has taken a slot of it and returns it."""
         self.destination = destination
         self.tried: Address | None = None
         self.asking = False
@@ -144,21 +144,21 @@ class TargetDial(Stepwise):
 
     @property
     def attempts(self) -> int:
-        """How many attempts are under way."""
+        """Number of running attempts."""
         return len(self._attempts)
 
     @property
     def handshaking(self) -> bool:
-        """Whether an upstream is connected, and its TLS handshake under way."""
+        """Whether an upstream is connected and in its TLS handshake."""
         return self._handshake is not None
 
     @property
     def can_ask_again(self) -> bool:
-        """Whether a newer answer might help: addresses were known, and could not be reached."""
+        """Whether a newer answer may help, because known addresses could not be reached."""
         return bool(self._hosts) and self._problem.retry and not isinstance(self._problem, NotPermitted)
 
     def start(self) -> None:
-        """Begin. The outcome may come before this returns."""
+        """Start. The owner may be called before this returns."""
         destination = self.destination
         address = destination.address
         if destination.endpoint is not None:
@@ -169,14 +169,14 @@ class TargetDial(Stepwise):
             self._try([address])
 
     def start_again(self) -> None:
-        """Ask for a newer answer than the one whose every address has failed, and try what is new in it."""
+        """Resolve the name again after all addresses have failed, and try new ones."""
         self.asked_again = True
         self._over = False
         self._is_turn = True
         self._ask(cast(InetAddress, self.destination.address))
 
     def cancel(self) -> None:
-        """Stop, silently; everything that is open for it is closed."""
+        """Stop without calling the owner, and close all sockets."""
         self._over = True
         self._addresses.clear()
         self._stop_delay()
@@ -189,7 +189,7 @@ class TargetDial(Stepwise):
         self._cancel_attempts()
 
     def broke(self, failure: Failure) -> None:
-        """A mistake of ours is the owner's to explain."""
+        """Pass an exception of portfwd's code to the owner."""
         self._owner.broke(failure)
 
     # The name
@@ -245,7 +245,7 @@ class TargetDial(Stepwise):
     # Addresses
 
     def _try(self, addresses: Sequence[Address]) -> None:
-        """Try these, the last one first, as far as they are permitted."""
+        """Try these addresses if they are permitted, the last one first."""
         permits = self._settings.permits
         self._addresses = [one for one in addresses if permits is None or permits(one)]
         if not self._addresses:
@@ -337,7 +337,7 @@ class TargetDial(Stepwise):
         self._attempts.pop(attempt, None)
         self.tried = attempt.address or self.tried
         self._stop_delay()
-        # The next one to try stands last.
+        # The next address to try is last.
         self._addresses += reversed(self._cancel_attempts())
         if isinstance(result, (TransportStream, DatagramStream)):
             self._know_passage(result)
@@ -357,7 +357,7 @@ class TargetDial(Stepwise):
             self._attempt_failed(no_stream(destination.label, problem))
 
     def _know_passage(self, stream: Stream) -> None:
-        """An endpoint says where it leads, and from where, when it is connected."""
+        """Read the addresses of a connected endpoint."""
         loops, passage = self._context.loops, self._passage
         address, local = stream.address, stream.local
         if passage is not None and address is not None and local is not None and loops.may_reach(address):
@@ -365,7 +365,7 @@ class TargetDial(Stepwise):
 
     @contained
     def failed(self, attempt: Attempt, problem: DialError) -> None:
-        """One attempt is over."""
+        """One attempt has ended."""
         self._attempts.pop(attempt, None)
         self.tried = attempt.address or self.tried
         self._attempt_failed(problem)
@@ -379,16 +379,16 @@ class TargetDial(Stepwise):
     # The handshake
 
     def shaken(self, stream: Stream) -> None:
-        """The TLS handshake is through."""
+        """The TLS handshake has succeeded."""
         self._handshake = None
         self._reached(stream)
 
     def not_shaken(self, problem: TLSFailed) -> None:
-        """It failed: the other addresses have their turn, those of the race included."""
+        """The TLS handshake failed: try the other addresses, including cancelled ones."""
         self._handshake = None
         self._attempt_failed(problem)
 
-    # The outcome
+    # Result
 
     def _reached(self, stream: Stream) -> None:
         self.cancel()
@@ -403,7 +403,7 @@ class TargetDial(Stepwise):
             self._delay.cancel()
 
     def _cancel_attempts(self) -> list[Address]:
-        """Give all attempts up; their addresses are returned, in the order in which they were begun."""
+        """Cancel all attempts; return their addresses in order of start."""
         attempts, self._attempts = self._attempts, {}
         for attempt in attempts:
             attempt.cancel()
@@ -411,14 +411,14 @@ class TargetDial(Stepwise):
 
 
 def no_stream(label: str, problem: OSError) -> DialError:
-    """What it means that a connected socket could not become a stream."""
-    # ENOSPC is how epoll says that no more descriptors can be watched.
+    """The error of a connected socket for which no stream could be made."""
+    # epoll returns ENOSPC if no more descriptors can be watched.
     ours = problem.errno in EXHAUSTED or problem.errno == errno.ENOSPC
     return (OutOfResources if ours else ConnectFailed)(f"{label}: {problem.strerror or problem}")
 
 
 def portable_endpoint(reactor: object, address: Address, options: Options) -> IStreamClientEndpoint:
-    """Twisted's endpoint for `address`, where sockets cannot be our own."""
+    """Twisted's endpoint for `address`, on platforms without sockets of portfwd."""
     if isinstance(address, UnixAddress):
         endpoint: IStreamClientEndpoint = UNIXClientEndpoint(
             reactor, address.sockaddr, options.connect_timeout

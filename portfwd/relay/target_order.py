@@ -1,8 +1,8 @@
 # -*- test-case-name: tests.relay.test_target_order -*-
 """
-Which target a session tries next: one question to one object, which is told what became of each.
+Chooses the next target of a session, and receives the results.
 
-A dial knows nothing of how many targets there are, which of them are full, or why one comes before another.
+A dial does not know the number of targets, which of them are full, or the reason of their order.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from portfwd.relay.destination import Destination
 from portfwd.upstreams.pool import Member, Order, Pool
 from portfwd.upstreams.states import TargetStates
 
-#: What says nothing about the target: our own trouble, and what a filter does not want.
+#: Errors that are not caused by the target: missing resources, and refusals by a filter.
 _NOT_ITS_FAULT = (OutOfResources, NotPermitted)
 
 
@@ -23,7 +23,7 @@ class TargetOrder(Protocol):
     """
     The targets of one session, one after the other.
 
-    :ivar targets: all that may be chosen: an association moves to another one when the first is gone.
+    :ivar targets: all targets that may be chosen, for associations that move.
     """
 
     @property
@@ -34,25 +34,25 @@ class TargetOrder(Protocol):
         """
         Choose a target.
 
-        :returns: a target of which the session has a slot now, to be given back by `Destination.give_back`;
-            or why the one whose turn it is cannot be had; or None where there are no more.
+        :returns: a target with a slot taken, to be returned by `Destination.give_back`; or the error of the
+            next target if it is not available; or None if there are no more targets.
         """
 
     def failed(self, destination: Destination, problem: DialError) -> None:
-        """The session could not reach `destination`, which it was given."""
+        """The session could not connect to `destination`."""
 
     def reached(self, destination: Destination) -> None:
-        """The session has reached `destination`."""
+        """The session is connected to `destination`."""
 
     def answered(self, destination: Destination) -> None:
-        """A destination that takes datagrams has answered; without an answer nothing shows that it works."""
+        """A datagram destination has answered, so it works."""
 
     def renew(self) -> None:
-        """Begin again: every target may be tried once more."""
+        """Start again: all targets may be tried once more."""
 
 
 class InOrder:
-    """Targets in the order in which the rule names them."""
+    """Targets in the order of the rule."""
 
     __slots__ = ("_left", "targets")
 
@@ -71,7 +71,7 @@ class InOrder:
         return destination if destination.take() else full(destination)
 
     def failed(self, destination: Destination, problem: DialError) -> None:
-        """A single target is never ejected."""
+        """Do nothing: a single target is never ejected."""
 
     def reached(self, destination: Destination) -> None:
         """Do nothing."""
@@ -85,7 +85,7 @@ class InOrder:
 
 
 class Balanced:
-    """Targets as a pool chooses them, which is told what became of each."""
+    """Targets in the order of a pool, which gets the results."""
 
     __slots__ = ("_given", "_last", "_left", "_order", "_pool", "_states", "_tries", "_unreachable")
 
@@ -99,8 +99,8 @@ class Balanced:
     ) -> None:
         """
         :param client: the client as limits count it; empty for one without an address.
-        :param tries: how many targets the session may try; None: all.
-        :param unreachable: whether a target comes behind the others now; None: none does.
+        :param tries: most targets that the session may try; None for all.
+        :param unreachable: returns whether a target is tried after the others now; None for none.
         """
         self._pool = pool
         self._states = states
@@ -172,7 +172,7 @@ class Balanced:
 
 
 def full(destination: Destination) -> TargetsFull:
-    """Why a target of which no slot can be had is passed over."""
+    """The error of a target without a free slot."""
     return TargetsFull(
         f"{destination.label}: max-conns-per-target={destination.options.max_conns_per_target}"
     )

@@ -1,8 +1,8 @@
 # -*- test-case-name: tests.relay.test_session -*-
 """
-A session that ends when nothing has moved for too long.
+The part of a session that ends it after too long without progress.
 
-`portfwd.relay.silence` has the limits and the arithmetic, this module the timer and the looks at the streams.
+`portfwd.relay.silence` has the limits and the arithmetic; this module has the timer and polls the streams.
 """
 
 from __future__ import annotations
@@ -55,22 +55,22 @@ class TimedSession(SessionRecord):
         self._silence = self._clock.callLater(next_look(limit, ends, self._quiet(), slow=False), self._look)
 
     def _moved_at(self, *, own: bool = False) -> float:
-        """When anything moved last, or, with `own`, when a stream read or wrote; reactor's seconds."""
+        """Time of the last progress, or with `own` of the last read or write, in seconds of the reactor."""
         moved = [
             half.stream.last_moved() for half in (self._client, self._upstream) if half.stream is not None
         ]
         return max(moved) if own else max(self._touched, *moved)
 
     def _quiet(self) -> float:
-        """Seconds since anything moved."""
+        """Seconds since the last progress."""
         return self._clock.seconds() - self._moved_at()
 
     def silent_for(self) -> float:
-        """Seconds since anything moved."""
+        """Seconds since the last progress."""
         return self._quiet()
 
     def undelivered(self) -> tuple[int, int]:
-        """Bytes for the client and for the upstream that are not acknowledged, as far as known."""
+        """Numbers of unacknowledged bytes for the client and for the upstream, if known."""
         client, upstream = self._client.stream, self._upstream.stream
         return (
             (client.undelivered() or 0) if client is not None else 0,
@@ -79,7 +79,7 @@ class TimedSession(SessionRecord):
 
     @contained
     def _look(self) -> None:
-        """See whether the session is silent, in the kernel's queues too."""
+        """Check whether the session is silent, including the kernel's queues."""
         self._waits_half_closed = False
         self._silence = None
         options, ends = self._rule.options, self.ends
@@ -91,7 +91,7 @@ class TimedSession(SessionRecord):
         undelivered = any(self._left)
         limit = silence_limit(options, ends, undelivered=undelivered)
         if limit is None:
-            # The reader may take its time; half-close begins when it has everything.
+            # The reader may be slow. half-close begins when all bytes are delivered.
             wait = options.half_close / LOOKS
         else:
             slow = undelivered or self._acknowledged_at >= self._moved_at(own=True) + SLOW_AFTER
@@ -111,9 +111,9 @@ class TimedSession(SessionRecord):
         if self._ended_first is None:
             self._ended_first = Side.CLIENT if reason is CloseReason.CLIENT_IDLE else Side.UPSTREAM
         self._detail = self._detail or why
-        # Where a side is gone, the limit was linger: the other has had its time.
+        # If a side is closed, the limit was linger, and the time of the other side is over.
         self._expire(reason, Event.STALLED if self.ends.broken else Event.EXPIRED)
 
     def _expire(self, reason: CloseReason, event: Event = Event.EXPIRED) -> None:
-        """End it because of `reason`, a limit of time."""
+        """End the session because of `reason`, a time limit."""
         raise NotImplementedError

@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.relay.test_secured -*-
-"""What makes the TLS that a filter starts in the middle of a connection."""
+"""The settings of TLS that a filter starts in the middle of a connection."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from portfwd.streams.transports.tls_side import TLSSide
 @frozen(eq=False)
 class TLSStart:
     """
-    What makes the TLS of one side for one filter.
+    The TLS of one side for one filter.
 
-    :ivar side: makes it; for the upstream's side, of any name.
+    :ivar side: makes the TLS side; for the upstream's side, for any name.
     :ivar limit: seconds that a handshake may take.
-    :ivar named: the options have a name for the upstream's certificate.
+    :ivar named: whether the options have a name for the upstream's certificate.
     """
 
     side: TLSSide

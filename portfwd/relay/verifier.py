@@ -1,9 +1,10 @@
 # -*- test-case-name: tests.relay.test_verifier -*-
 """
-Checks secrets for filters (`portfwd.filters.api.Connection.verify`) in threads, so that no session waits.
+Checks secrets for filters (`portfwd.filters.api.Connection.verify`) in threads, so other sessions do not
+wait.
 
-`portfwd.limits.guesses` decides when; this starts the threads and brings their results back to the reactor. A
-thread lives for one check and is a daemon: a process that stops waits for none.
+`portfwd.limits.guesses` decides when a check may start. This module starts the threads and returns their
+results to the reactor. Each check has its own daemon thread, so a process that stops does not wait for it.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ Start = Callable[[Callable[[], None]], None]
 
 
 def in_thread(call: Callable[[], None]) -> None:
-    """Run `call` in a thread of its own, which keeps no process alive."""
+    """Run `call` in a daemon thread of its own."""
     threading.Thread(target=call, name="portfwd-check", daemon=True).start()
 
 
 @define(eq=False)
 class _Asked:
-    """A check that somebody waits for."""
+    """A pending check."""
 
     slow: Check
     result: Deferred[bool] = field(init=False)
@@ -44,7 +45,7 @@ class Verifier:
     """Checks the secrets of all rules."""
 
     def __init__(self, reactor: Reactor, start: Start = in_thread) -> None:
-        """:param start: runs a call in a thread."""
+        """:param start: runs a function in a thread."""
         self._reactor = reactor
         self._start: Final = start
         self._guesses: Guesses[_Asked] = Guesses()
@@ -55,11 +56,11 @@ class Verifier:
 
     def verify(self, whose: Address | None, quick: Check, slow: Check) -> Deferred[bool]:
         """
-        Whether a secret is right.
+        Check a secret.
 
-        :param whose: the client that tries it.
-        :param quick: a check that costs nothing; False does not mean wrong. It is not asked for a source that
-            is being delayed, or it would be a way round the delay.
+        :param whose: the source of the client.
+        :param quick: a cheap check; False does not mean that the secret is wrong. It is not used for a
+            delayed source, which could otherwise avoid the delay.
         :param slow: the check that decides; called in a thread.
         """
         source = source_of(whose)
@@ -73,7 +74,7 @@ class Verifier:
         return asked.result
 
     def _next(self) -> None:
-        """Begin what can begin."""
+        """Start the checks that may start now."""
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._timer = None
@@ -84,14 +85,14 @@ class Verifier:
             source, asked = found
             try:
                 self._start(partial(self._check, source, asked))
-            except RuntimeError:  # the system has no thread left
+            except RuntimeError:  # the system cannot start a thread
                 self._guesses.done(source, False, self._reactor.seconds())
                 asked.result.errback()
         if found is not None:
             self._timer = self._reactor.callLater(found, self._next)
 
     def _check(self, source: str, asked: _Asked) -> None:
-        """In the thread."""
+        """Run a check. Called in the thread."""
         right: bool | Failure
         try:
             right = asked.slow()
@@ -100,7 +101,7 @@ class Verifier:
         self._reactor.callFromThread(self._done, source, asked, right)
 
     def _done(self, source: str, asked: _Asked, right: bool | Failure) -> None:
-        # A client that did not wait for the answer has tried all the same.
+        # A client that did not wait for the result has made an attempt nevertheless.
         self._guesses.done(source, right is True, self._reactor.seconds())
         if not asked.result.called:
             # A Failure is passed to the errbacks.
