@@ -11,15 +11,18 @@ import attrs
 
 from portfwd.filters.api import Factory, RouteClause
 from portfwd.filters.own_factory import CLAUSES
+from portfwd.testing.started import started
 
 
 def clause_of(one: Any, routes: Sequence[RouteClause]) -> tuple[str, Any]:
     """Name and factory of what a test gives."""
+    if isinstance(one, type) and hasattr(one, "build"):
+        return one.__name__, started(one())
     if isinstance(one, type):
         taken = {CLAUSES: tuple(routes)} if CLAUSES in inspect.signature(one).parameters else {}
         return one.__name__, Factory(lambda connection: one(**taken), **_said_by(one))
     if hasattr(one, "configure"):
-        return one.name, one.configure(one.options(), routes)
+        return one.name, started(one.configure(one.options(), routes))
     if hasattr(one, "build"):
         return type(one).__name__, one
     if hasattr(one, "received"):

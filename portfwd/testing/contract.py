@@ -63,7 +63,7 @@ class Unanswered(Exception):
 
 
 def check_filter(
-    make: Callable[[], object],
+    make: object,
     samples: Iterable[Sample],
     *,
     results: Callable[[object], object] = lambda awaitable: None,
@@ -81,8 +81,8 @@ def check_filter(
     >>> from portfwd.filters import Filter
     >>> check_filter(Filter, [b"anything"])
 
-    :param make: called for each session: a filter's class, or a function that returns a filter, a factory or
-        a plug-in.
+    :param make: a filter's class or a factory's, a factory, a plug-in, or a function that returns one of
+        these or a filter. A class or a function is called for each session.
     :param samples: conversations for which the filter is made: bytes of the client, or pairs of a direction
         and bytes.
     :param results: returns the result of an awaitable.
@@ -125,7 +125,7 @@ class _Check:
 
     def __init__(
         self,
-        make: Callable[[], object],
+        make: object,
         results: Callable[[object], object],
         datagrams: bool,
         routes: Sequence[RouteClause],
@@ -139,8 +139,8 @@ class _Check:
 
     def _open(self, **options: Any) -> Pipe:
         make: Any = self._make
-        # A class that takes routes is given them by the pipe.
-        made = make if isinstance(make, type) and hasattr(make, "received") else make()
+        # A pipe makes what is a class, and gives it the routes that it takes.
+        made = make if isinstance(make, type) or not callable(make) else make()
         return Pipe(made, routes=self._routes, strict=False, datagrams=self._datagrams, **options)
 
     def _send(self, pipe: Pipe, script: Iterable[tuple[Direction, bytes]]) -> None:

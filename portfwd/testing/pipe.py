@@ -113,8 +113,8 @@ class Pipe:
         """
         Open the session.
 
-        :param filters: the filters in the order of the rule: each a `Filter` or its class, a factory, or a
-            plug-in, which gets its default options.
+        :param filters: the filters in the order of the rule: each a `Filter`, a factory, a class of one, or
+            a plug-in, which gets its default options. A factory that is made here is started; see `started`.
         :param routes: ``route`` lines for plug-ins.
         :param connection: the `Connection` of the filters; None: one with made-up addresses.
         :param connects: whether a dial succeeds at once; otherwise call `connect` or `fail`.
