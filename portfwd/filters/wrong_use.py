@@ -17,6 +17,8 @@ from math import isfinite
 from types import MappingProxyType
 from typing import Any, Final, get_args, get_type_hints
 
+import attrs
+
 from portfwd.filters.api import Factory, IFailing, IFilter, IFilterFactory, IStarting
 from portfwd.values import Direction
 
@@ -30,6 +32,19 @@ _WORDS: Final = {
     "on_error": ("close", "bypass"),
 }
 
+
+#: What a coroutine function is to be replaced by, other than in methods that return verdicts.
+_WAYS_OUT: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "build": "build cannot wait; return Await(...) from opened of the filter",
+        "closed": "start a coroutine with Deferred.fromCoroutine instead",
+        "start": "start a coroutine with Deferred.fromCoroutine instead",
+        "stop": "start a coroutine with Deferred.fromCoroutine instead",
+    }
+)
+
+#: What classes say of their filters, in attributes.
+_ATTRIBUTES: Final = frozenset(field.name for field in attrs.fields(Factory) if field.name != "make")
 
 _OF_FILTERS: Final[Mapping[str, Any]] = MappingProxyType(
     {**dict(IFilter.namesAndDescriptions()), **dict(IFailing.namesAndDescriptions())}
@@ -105,16 +120,25 @@ def _wrong_methods(cls: type, contract: Mapping[str, Any], what: str) -> list[st
         if not inspect.isfunction(method):
             continue
         arguments = described.getSignatureInfo()["positional"]
-        if inspect.iscoroutinefunction(method):
-            found.append(f"{name} is a coroutine function: return Await(...) of a coroutine instead")
+        if inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method):
+            way_out = _WAYS_OUT.get(name, "return Await(...) of a coroutine instead")
+            found.append(f"{name} is a coroutine function: {way_out}")
+        elif inspect.isgeneratorfunction(method):
+            found.append(f"{name} is a generator function: return a list instead of what it yields")
         elif not _takes(method, len(arguments) + 1):
             found.append(f"{name} must take {', '.join(('self', *arguments))}")
-    own = {name for name, value in vars(cls).items() if inspect.isfunction(value) and name[0] != "_"}
-    for name in sorted(own - contract.keys()):
-        meant = difflib.get_close_matches(name, contract, n=1, cutoff=ALIKE)
-        # A shorter name may be intended: close() beside closed().
-        if meant and meant[0] not in own and not meant[0].startswith(name):
-            found.append(f"{name} is no method of {what}; did you mean {meant[0]}?")
+    own = {name: inspect.isfunction(value) for name, value in vars(cls).items() if name[0] != "_"}
+    for kind, is_method, known in (("method", True, contract), ("attribute", False, _ATTRIBUTES)):
+        for name in sorted(name for name, method in own.items() if method is is_method and name not in known):
+            meant = difflib.get_close_matches(name, known, n=1, cutoff=ALIKE)
+            # A shorter or longer name may be intended: close() beside closed().
+            if (
+                meant
+                and meant[0] not in own
+                and not meant[0].startswith(name)
+                and not (kind == "attribute" and name.startswith(meant[0]))
+            ):
+                found.append(f"{name} is no {kind} of {what}; did you mean {meant[0]}?")
     return found
 
 

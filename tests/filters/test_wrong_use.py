@@ -88,7 +88,36 @@ class MethodTests(SynchronousTestCase):
             async def received(self, direction: Direction, data: bytes) -> Verdict:  # type: ignore[override]
                 return None
 
-        self.assertIn("received is a coroutine function", wrong_methods(Async)[0])
+        self.assertIn("received is a coroutine function: return Await", wrong_methods(Async)[0])
+
+        class Starting(FilterFactory):
+            async def start(self, services: object) -> None:  # type: ignore[override]
+                pass
+
+        self.assertIn("start is a coroutine function: start a coroutine", wrong_attributes(Starting())[0])
+
+    def test_generator(self) -> None:
+        """A generator function returns no verdict either."""
+
+        class Yielding(Filter):
+            def received(self, direction: Direction, data: bytes) -> Any:
+                yield data
+
+        self.assertIn("received is a generator function: return a list", wrong_methods(Yielding)[0])
+
+    def test_attribute(self) -> None:
+        """An attribute that nothing reads, because its name is almost one of the contract's."""
+        for name, meant in (
+            ("hold_timout", "hold_timeout"),
+            ("on_eror", "on_error"),
+            ("max_hodl", "max_hold"),
+        ):
+            cls: Any = type("Slip", (Filter,), {name: 5})
+            self.assertEqual(
+                wrong_methods(cls), [f"{name} is no attribute of a filter; did you mean {meant}?"]
+            )
+        for name in ("direction", "route", "max_holds", "limit"):
+            self.assertEqual(wrong_methods(type("Own", (Filter,), {name: 5})), [])
 
 
 class FactoryTests(SynchronousTestCase):
