@@ -8,7 +8,7 @@ forwarder and compares. Clients are numbers that the driver gives.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from attrs import define, field, frozen
@@ -122,6 +122,7 @@ class Model:
     :ivar lost: files of unix sockets that somebody removed.
     :ivar closed: sessions by rule and close reason, since the start.
     :ivar totals: sessions by rule, as metrics count them.
+    :ivar former: totals of names that no rule and no session had any more.
     :ivar reset: clients that were turned away by the last event, so that they see an end.
     """
 
@@ -134,6 +135,7 @@ class Model:
     waiting: list[Waiting] = field(factory=list)
     closed: Counter[tuple[str, str]] = field(factory=Counter)
     totals: Counter[str] = field(factory=Counter)
+    former: dict[str, int] = field(factory=dict)
     reset: list[int] = field(factory=list)
     reloads: int = 0
     failures: int = 0
@@ -319,7 +321,8 @@ class Model:
     def _remove(self, old: Spec, waiting: Sequence[Waiting]) -> None:
         for session in list(self.sessions.values()):
             if session.heir == old.name:
-                session.heir = None
+                # It counts for its own name from here on.
+                session.heir, session.place = None, session.rule
                 if old.cut:
                     self._end(session.client, KILLED)
         if old.cut:
@@ -340,4 +343,15 @@ class Model:
         kept = {*self.rules, *(one.rule for one in self.sessions.values())}
         kept |= {one.spec.name for one in self.waiting}
         for name in set(self.totals) - kept:
-            del self.totals[name]
+            self.former[name] = self.totals.pop(name)
+
+    def remember(self, totals: Mapping[str, int]) -> None:
+        """
+        See whether counters of names that are used again went on.
+
+        They may: a counter is kept as long as something counts with it, which a model does not know.
+        """
+        for name, total in totals.items():
+            former = self.former.get(name, 0)
+            if former and name in self.rules and total == self.totals[name] + former:
+                self.totals[name] += self.former.pop(name)

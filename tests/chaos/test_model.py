@@ -31,6 +31,27 @@ class ModelTests(SynchronousTestCase):
         model.leave(1)
         self.assertEqual((model.closed, model.totals, model.active()), ({("a", NORMAL): 1}, {"a": 1}, {}))
 
+    def test_a_name_that_is_used_again(self) -> None:
+        """Sessions of a removed rule count for its name, and its counter may go on under it."""
+        model = self.model(A)
+        for client in (1, 2):
+            model.connect(client, "a")
+        model.leave(2)
+        self.reload(model, B)
+        self.reload(model, B, moved := evolve(A, place="3", most=2))
+        self.assertFalse(model.is_full(moved))
+        model.connect(3, "a")
+        self.assertTrue(model.is_full(moved))
+        for client in (1, 3):
+            model.leave(client)
+        self.reload(model, B)
+        self.assertEqual((model.totals, model.former), ({}, {"a": 3}))
+        self.reload(model, B, A)
+        model.connect(4, "a")
+        for real, expected in ((1, 1), (4, 4), (4, 4)):
+            model.remember({"a": real, "b": 0})
+            self.assertEqual(model.totals["a"], expected)
+
     def test_limits(self) -> None:
         """One too many is refused or waits; who waits is served when another one leaves."""
         model = self.model(evolve(A, most=1), evolve(B, most=1, wait=True))

@@ -64,6 +64,7 @@ class ListenerNames:
         self._resolve = resolve
         self._known: dict[str, Sequence[str]] = {}
         self._missing: dict[str, OSError] = {}
+        self._former: tuple[dict[str, Sequence[str]], dict[str, OSError]] | None = None
         self._waits: dict[Deferred[None], tuple[IDelayedCall, Callable[[], None]]] = {}
 
     def __repr__(self) -> str:
@@ -124,9 +125,20 @@ class ListenerNames:
                 self._missing.pop(name, None)
 
     async def learn(self, names: Iterable[str]) -> None:
-        """Look `names` up, side by side. One without an answer keeps the addresses that are known of it."""
+        """
+        Look `names` up, side by side, until `settle`.
+
+        One without an answer keeps the addresses that are known of it.
+        """
+        self._former = dict(self._known), dict(self._missing)
         for waiting in [self._look_up(name) for name in sorted(names)]:
             await waiting
+
+    def settle(self, *, applied: bool) -> None:
+        """The reload for which names were learnt is over; if it was not applied, they are forgotten again."""
+        former, self._former = self._former, None
+        if former is not None and not applied:
+            self._known, self._missing = former
 
     def _look_up(self, name: str) -> Deferred[None]:
         waiting: Deferred[None] = Deferred()

@@ -400,6 +400,7 @@ class Forwarder(SteeredService):
                 result = await self._change(whole, dry_run, log, code)
             except CancelledError:
                 result = ReloadResult(dry_run=dry_run, failures=("the forwarder is stopping",))
+        self._names.settle(applied=result.applied)
         if result.applied:
             self._reloaded, self._added = ruleset, added
         return evolve(result, seconds=time.monotonic() - begun, longest=self._work.longest)

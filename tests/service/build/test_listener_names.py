@@ -49,6 +49,17 @@ class ListenerNamesTests(SynchronousTestCase):
         self.assertEqual(self.blocked, ["a"])
         self.assertEqual(repr(self.names), "<ListenerNames 1 known, 0 being looked up>")
 
+    def test_refused(self) -> None:
+        """What was learnt for a reload that is not applied is forgotten; what was known before is back."""
+        for applied, expected in ((True, ["192.0.2.2"]), (False, ["192.0.2.2"])):
+            learnt = self.learn("a")
+            self.asked["a"](["192.0.2.2" if applied else "192.0.2.3"])
+            self.successResultOf(learnt)
+            self.names.settle(applied=applied)
+            self.assertEqual(self.names.addresses("a"), expected)
+        self.names.settle(applied=False)  # one that was refused before it asked
+        self.assertEqual(self.names.addresses("a"), ["192.0.2.2"])
+
     def test_start_side_by_side(self) -> None:
         """A start looks up all of its names at once, and keeps why one has no address."""
         together = Barrier(3)
