@@ -131,9 +131,13 @@ class DialError(PortfwdError):
     An upstream could not be reached.
 
     :cvar retry: whether another target may succeed.
+    :cvar blames_target: whether it says something of the target, or of its name.
+    :cvar is_refusal: the targets exist and take no sessions now: a rule with ``retry=`` waits.
     """
 
     retry = True
+    blames_target = True
+    is_refusal = False
 
 
 class NameNotResolved(DialError):
@@ -142,6 +146,8 @@ class NameNotResolved(DialError):
 
 class ConnectRefused(DialError):
     """``ECONNREFUSED``: no program listens at that address."""
+
+    is_refusal = True
 
 
 class ConnectTimedOut(DialError):
@@ -159,9 +165,13 @@ class TargetsFull(DialError):
 class TargetsDown(DialError):
     """All targets are down or drained."""
 
+    is_refusal = True
+
 
 class NotPermitted(DialError):
     """A filter chose the target and permits none of its addresses."""
+
+    blames_target = False
 
 
 class TLSFailed(DialError):
@@ -171,4 +181,5 @@ class TLSFailed(DialError):
 class OutOfResources(DialError):
     """``EMFILE``, ``ENFILE``, ``ENOBUFS``, ``ENOMEM`` or ``EADDRNOTAVAIL`` in this process."""
 
+    blames_target = False
     retry = False

@@ -178,6 +178,22 @@ class UnixAddress:
 Address = InetAddress | UnixAddress
 
 
+def as_inet(address: object) -> InetAddress | None:
+    """`address` if it has a host and a port; None for any other, or for none."""
+    return address if isinstance(address, InetAddress) else None
+
+
+def as_unix(address: object) -> UnixAddress | None:
+    """`address` if it is a unix socket's; None for any other, or for none."""
+    return address if isinstance(address, UnixAddress) else None
+
+
+def named_host(address: object) -> InetAddress | None:
+    """`address` if its host is a name, which a resolver has to be asked for; None for any other."""
+    inet = as_inet(address)
+    return inet if inet is not None and not is_literal(inet.host) else None
+
+
 @frozen
 class TLSInfo:
     """

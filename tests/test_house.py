@@ -51,6 +51,14 @@ LONGER: dict[str, str] = {
     "portfwd/testing/peers.py": "a step, its thread and the report of how far it got share one state",
 }
 
+#: Questions for a class in the packages that move bytes; a method of the object asked is better.
+MAX_CLASS_QUESTIONS = 19
+#: Documented names that begin so: of named tuples, and `os._exit`.
+PUBLIC_ALL_THE_SAME = {"_replace", "_asdict", "_fields", "_make", "_exit"}
+#: Private attributes that tests reach into. The number only goes down: give the object a public reader, or
+#: test what it does.
+MAX_PRIVATE_REACHES = 255
+
 
 def sources(*rooms: str) -> Iterator[Path]:
     """Every Python file under `rooms`."""
@@ -61,6 +69,16 @@ def sources(*rooms: str) -> Iterator[Path]:
 def short(path: Path) -> str:
     """How a failure names `path`."""
     return str(path.relative_to(ROOT))
+
+
+def is_private_reach(node: ast.Attribute) -> bool:
+    """Whether it reads or sets a private attribute of an object other than the one whose method this is."""
+    owner = node.value
+    if not node.attr.startswith("_") or node.attr.startswith("__") or node.attr in PUBLIC_ALL_THE_SAME:
+        return False
+    if isinstance(owner, ast.Call) and isinstance(owner.func, ast.Name) and owner.func.id == "super":
+        return False
+    return not (isinstance(owner, ast.Name) and owner.id in ("self", "cls"))
 
 
 class HouseTests(SynchronousTestCase):
@@ -162,3 +180,25 @@ class HouseTests(SynchronousTestCase):
             and not (path.parent / "__init__.py").exists()
         }
         self.assertEqual(bare, set())
+
+    def test_questions_for_a_class(self) -> None:
+        """What moves bytes asks few objects for their class."""
+        found = [
+            f"{short(path)}:{node.lineno}"
+            for path in sources("portfwd/streams", "portfwd/relay")
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id in ("isinstance", "issubclass")
+        ]
+        self.assertLessEqual(len(found), MAX_CLASS_QUESTIONS, found)
+
+    def test_private_reaches(self) -> None:
+        """Tests use public names of what they test."""
+        found = [
+            f"{short(path)}:{node.lineno}: {ast.unparse(node)}"
+            for path in sources("tests")
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Attribute) and is_private_reach(node)
+        ]
+        self.assertLessEqual(len(found), MAX_PRIVATE_REACHES, found)

@@ -22,10 +22,13 @@ from portfwd.values import (
     SessionSummary,
     Side,
     UnixAddress,
+    as_inet,
+    as_unix,
     ascii_host,
     format_duration,
     format_size,
     is_literal,
+    named_host,
     parse_duration,
     parse_size,
     printable,
@@ -268,3 +271,19 @@ class DurationTests(SynchronousTestCase):
         """Several units are the sum of each."""
         exact = days * 86400 + hours * 3600 + seconds + Fraction(milliseconds, 1000)
         self.assertEqual(parse_duration(f"{days}d{hours}h{seconds}s{milliseconds}ms"), float(exact))
+
+
+class KindsOfAddressesTests(SynchronousTestCase):
+    """Which kind an address is."""
+
+    def test_kinds(self) -> None:
+        """Each is of one kind; None, and what is no address, is of none."""
+        literal, name, unix = InetAddress("::1", 1), InetAddress("host.test", 1), UnixAddress("@x")
+        for address, expected in (
+            (literal, (literal, None, None)),
+            (name, (name, None, name)),
+            (unix, (None, unix, None)),
+            (None, (None, None, None)),
+            ("text", (None, None, None)),
+        ):
+            self.assertEqual((as_inet(address), as_unix(address), named_host(address)), expected)

@@ -18,14 +18,7 @@ from portfwd.relay.states import State, follow
 from portfwd.relay.timed import TimedSession
 from portfwd.rules.model import DATAGRAM_KINDS, OnDeny
 from portfwd.streams.stream import Stream
-from portfwd.values import (
-    REFUSALS,
-    Address,
-    CloseReason,
-    InetAddress,
-    Side,
-    UnixAddress,
-)
+from portfwd.values import REFUSALS, Address, CloseReason, Side, as_inet, as_unix
 
 if TYPE_CHECKING:
     from portfwd.limits.admission import Admission
@@ -43,9 +36,10 @@ class AdmittedSession(TimedSession):
     def _has_access(self, address: Address | None) -> bool:
         """Whether the access list admits the client. If not, the client is refused."""
         access = self._rule.access
-        if isinstance(address, InetAddress):
-            decision = access.decide(address.host)
-        elif isinstance(address, UnixAddress) or self._rule.rule.listen.kind in DATAGRAM_KINDS:
+        inet = as_inet(address)
+        if inet is not None:
+            decision = access.decide(inet.host)
+        elif as_unix(address) is not None or self._rule.rule.listen.kind in DATAGRAM_KINDS:
             # Only a sender of unix datagrams may have no address.
             decision = access.decide_unix()
         else:

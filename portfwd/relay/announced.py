@@ -15,7 +15,7 @@ from portfwd.relay.containment import contained
 from portfwd.relay.session import Session
 from portfwd.relay.states import State
 from portfwd.streams.stream import Stream
-from portfwd.values import Address, CloseReason, InetAddress, UnixAddress
+from portfwd.values import Address, CloseReason, as_inet, as_unix
 
 #: The text that access lists get for a client that was announced without an address. ``*`` matches it.
 _NO_ADDRESS: Final = "unknown"
@@ -33,7 +33,7 @@ class AnnouncedSession(Session):
 
     def _comes_from(self, address: Address | None) -> bool:
         slots, stream = self._slots, self._client.stream
-        if not isinstance(address, InetAddress) and stream is not None:
+        if as_inet(address) is None and stream is not None:
             address = stream.address  # limits per source apply to clients without an address too
         return slots is None or self._is_within(slots.come_from(address, self._clock.seconds()))
 
@@ -48,10 +48,11 @@ class AnnouncedSession(Session):
         self._announced, self._announced_local = client, local
         access = self._rule.access
         if not access.empty:
-            if isinstance(client, UnixAddress):
+            inet = as_inet(client)
+            if as_unix(client) is not None:
                 decision = access.decide_unix(announced=True)
             else:
-                decision = access.decide(client.host if isinstance(client, InetAddress) else _NO_ADDRESS)
+                decision = access.decide(_NO_ADDRESS if inet is None else inet.host)
             if not decision.allowed:
                 self._access_step = decision.step
                 self._refuse(CloseReason.ACCESS)

@@ -58,8 +58,9 @@ class Results:
 
     def wait(self, awaitable: Awaitable[object], told: Told) -> Waiting:
         """Call `told` with the result of `awaitable`."""
-        if isinstance(awaitable, Deferred):
-            return _OfDeferred(awaitable, self._watch(awaitable), told)
+        deferred = _as_deferred(awaitable)
+        if deferred is not None:
+            return _OfDeferred(deferred, self._watch(deferred), told)
         loop = _running_loop()
         if asyncio.isfuture(awaitable):
             if loop is None:
@@ -125,8 +126,8 @@ class _OfDeferred:
     def handled(self) -> None:
         # Awaiting a failed Deferred marks the failure as handled without changing it. If callbacks of the
         # owner have turned it into another failure or a Deferred, that belongs to the owner.
-        outcome = self._watch.outcome
-        if isinstance(outcome, Failure) and self._deferred.result is outcome:
+        failure = _as_failure(self._watch.outcome)
+        if failure is not None and self._deferred.result is failure:
             next(_failed_quietly(self._deferred), None)
 
 
@@ -206,8 +207,9 @@ class _OfCoroutine:
             self._coroutine.close()
 
     def _wait_for(self, waited: object) -> None:
-        if isinstance(waited, Deferred):
-            self._waiting = self._results.wait(waited, self._resume)
+        deferred = _as_deferred(waited)
+        if deferred is not None:
+            self._waiting = self._results.wait(deferred, self._resume)
             return
         what = _NEEDS_LOOP if asyncio.isfuture(waited) else "a coroutine may await coroutines and Deferreds"
         self._step(partial(self._coroutine.throw, TypeError(what)))
@@ -263,8 +265,9 @@ def _as_task(
             return None, error
         resume = partial(coroutine.send, None)
         try:
-            if isinstance(waited, Deferred):
-                yield from _future_of(results, loop, waited)
+            deferred = _as_deferred(waited)
+            if deferred is not None:
+                yield from _future_of(results, loop, deferred)
             else:
                 yield waited
         except BaseException as error:
@@ -297,9 +300,18 @@ def _failed_quietly(deferred: Deferred[object]) -> Generator[object, None, None]
         pass
 
 
+def _as_deferred(awaitable: object) -> Deferred[Any] | None:
+    return awaitable if isinstance(awaitable, Deferred) else None
+
+
+def _as_failure(outcome: object) -> Failure | None:
+    return outcome if isinstance(outcome, Failure) else None
+
+
 def _tell(told: Told, outcome: object) -> None:
-    if isinstance(outcome, Failure):
-        told(None, outcome.value)
+    failure = _as_failure(outcome)
+    if failure is not None:
+        told(None, failure.value)
     else:
         told(outcome, None)
 

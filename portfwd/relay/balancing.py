@@ -9,7 +9,7 @@ target.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, cast
 
 from portfwd.relay.destination import Destination
 from portfwd.rules.model import Options, TargetSpec
@@ -64,10 +64,11 @@ class Balancing:
         self._draw = draw
         self._groups: dict[object, Sequence[Destination]] = {None: destinations}
         self._keys: dict[object, object] = {}
-        by_name: dict[str, TargetSpec] = {}
+        by_name: dict[str, object] = {}
         for spec, one in routes.items():
-            if isinstance(spec, TargetSpec) and spec.name:
-                first = by_name.setdefault(spec.name, spec)
+            name = _name_of(spec)
+            if name:
+                first = by_name.setdefault(name, spec)
                 self._keys[spec] = first
                 self._groups[first] = (*self._groups.get(first, ()), one)
         self._pools: dict[object, Pool] = {}
@@ -134,7 +135,7 @@ class Balancing:
             mine = [one for one in pool.members if one.health is health]
             if mine:
                 pool.stale()
-            found.update((one.target, None) for one in mine if isinstance(one.target, Destination))
+            found.update((_destination_of(one), None) for one in mine)
         return list(found)
 
     def order(self, label: str, ordered: TargetState | None, watcher: HealthWatcher) -> Sequence[Destination]:
@@ -159,19 +160,27 @@ class Balancing:
         for pool in self._pools.values():
             for one in pool.members:
                 if one.health not in seen and isinstance(one.health, TargetHealth):
-                    assert isinstance(one.target, Destination)
                     seen.add(one.health)
-                    yield one.target, one.health
+                    yield _destination_of(one), one.health
 
     def views(self) -> Iterator[tuple[str, Destination, MemberView | None]]:
         """Every target with its name in routes, and its view; None if it has no health state."""
         now = self._states.seconds()
         for key, group in self._groups.items():
-            name = key.name if isinstance(key, TargetSpec) else ""
+            name = _name_of(key)
             pool = self._pools.get(key)
             if pool is None:
                 yield from ((name, one, None) for one in group)
             else:
                 for view in pool.views(now):
-                    assert isinstance(view.member.target, Destination)
-                    yield name, view.member.target, view
+                    yield name, _destination_of(view.member), view
+
+
+def _name_of(key: object) -> str:
+    """The name of a target that routes lead to; empty if it has none."""
+    return key.name if isinstance(key, TargetSpec) else ""
+
+
+def _destination_of(member: Member) -> Destination:
+    """What the pools of rules dial; the pools themselves do not look at it."""
+    return cast(Destination, member.target)

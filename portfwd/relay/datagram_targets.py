@@ -31,7 +31,7 @@ from portfwd.relay.first_datagram import PASSED_WITHIN
 from portfwd.streams.datagrams.carrier import UpstreamCarrier
 from portfwd.streams.datagrams.datagram_socket import ConnectedSocket
 from portfwd.upstreams.datagrams import connect_datagrams
-from portfwd.values import Address, InetAddress
+from portfwd.values import Address, InetAddress, as_inet, named_host
 
 #: Seconds for which an unreachable address is tried after the others. Resolvers and WireGuard repeat after 5
 #: seconds, so their second datagram goes to another address.
@@ -156,27 +156,28 @@ class DatagramTargets:
         if others or destination.is_named:
             now = self._clock.seconds()
             self._followed[carrier] = _Followed(destination, order, others, permits, now, now)
-            if destination.is_named and isinstance(carrier, ConnectedSocket):
-                carrier.keep_first(keep=True)
+            movable = _movable(carrier)
+            if destination.is_named and movable is not None:
+                movable.keep_first(keep=True)
             self._look_later()
 
     def refused(self, carrier: UpstreamCarrier, detail: str) -> None:
         """The peer of `carrier` has answered with ICMP port unreachable."""
         self._mark(carrier.address)
         now = self._clock.seconds()
-        followed = self._followed.get(carrier)
+        followed, movable = self._followed.get(carrier), _movable(carrier)
         if followed is not None:
             if self._move(carrier, followed, self._known(followed)):
-                if isinstance(carrier, ConnectedSocket) and now - followed.since < PASSED_WITHIN:
-                    carrier.send_first()
+                if movable is not None and now - followed.since < PASSED_WITHIN:
+                    movable.send_first()
                 return
             self._mark(followed.destination.address)
             followed.order.failed(followed.destination, ConnectRefused(f"{carrier.address}: {detail}"))
             if not all(map(self.was_unreachable, followed.others)):
                 self._end(carrier, detail)
                 return
-        if isinstance(carrier, ConnectedSocket):
-            self._refused[carrier] = now
+        if movable is not None:
+            self._refused[movable] = now
             self._look_later()
         else:
             self._end(carrier, detail)  # a port of Twisted may be closed already
@@ -205,15 +206,17 @@ class DatagramTargets:
             if not carrier.is_open or taker is None:
                 del self._followed[carrier]
                 continue
-            if isinstance(carrier, ConnectedSocket):
-                carrier.keep_first(keep=False)
+            movable = _movable(carrier)
+            if movable is not None:
+                movable.keep_first(keep=False)
             if taker.heard_at > followed.heard_at:
                 followed.heard_at = taker.heard_at
                 followed.order.answered(followed.destination)
-            if isinstance(address, InetAddress) and followed.destination.is_named:
+            inet = as_inet(address)
+            if inet is not None and followed.destination.is_named:
                 heard = taker.heard_at
                 if now - heard >= UNANSWERED and taker.asked_at > max(heard, now - UNANSWERED):
-                    asked.setdefault(address.host, []).append((carrier, followed))
+                    asked.setdefault(inet.host, []).append((carrier, followed))
         for host, unanswered in asked.items():
             self._ask(host, unanswered)
         if self._refused or self._followed:
@@ -226,9 +229,9 @@ class DatagramTargets:
 
         def answered(hosts: Sequence[str]) -> None:
             for carrier, followed in unanswered:
-                address = carrier.address
+                inet = as_inet(carrier.address)
                 # The answer may come from the cache. The next check gets the new answer.
-                if hosts and isinstance(address, InetAddress) and address.host not in hosts:
+                if hosts and inet is not None and inet.host not in hosts:
                     self._move(carrier, followed, hosts)
 
         self._names.doubt(host)
@@ -236,18 +239,15 @@ class DatagramTargets:
         self._names.ask(host, unanswered[0][1].destination.options.dns_refresh, object(), answered)
 
     def _known(self, followed: _Followed) -> Sequence[str]:
-        address = followed.destination.address
-        if isinstance(address, InetAddress) and followed.destination.is_named:
-            return self._names.known(address.host)
-        return ()
+        named = named_host(followed.destination.address)
+        return () if named is None else self._names.known(named.host)
 
     def _move(self, carrier: UpstreamCarrier, followed: _Followed, hosts: Sequence[str]) -> bool:
         """Move `carrier` to the first usable one of `hosts`. False if there is none."""
         destination = followed.destination
-        target, permits = destination.address, followed.permits
-        if not isinstance(carrier, ConnectedSocket) or not carrier.is_open:
-            return False
-        if not isinstance(target, InetAddress):
+        target, permits = as_inet(destination.address), followed.permits
+        movable = _movable(carrier)
+        if movable is None or target is None or not carrier.is_open:
             return False
         for host in usable_hosts(hosts, destination.options.src):
             address = InetAddress(host, target.port)
@@ -257,7 +257,7 @@ class DatagramTargets:
                 continue
             try:
                 sock = connect_datagrams(address, destination.options)
-                carrier.move(sock, address)
+                movable.move(sock, address)
             except OSError as problem:
                 self._log.info(
                     "{target}: {address} cannot be used: {problem}",
@@ -275,3 +275,8 @@ class DatagramTargets:
 def usable_hosts(hosts: Sequence[str], source: str | None) -> list[str]:
     """Those of `hosts` that have the address family of `source`."""
     return [host for host in hosts if source is None or (":" in host) == (":" in source)]
+
+
+def _movable(carrier: UpstreamCarrier) -> ConnectedSocket | None:
+    """`carrier`, if its socket is ours and can be put in the place of another."""
+    return carrier if isinstance(carrier, ConnectedSocket) else None

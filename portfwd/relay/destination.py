@@ -12,7 +12,7 @@ from portfwd.kernel.sockets import WILL_SEND, Settings, upstream_settings
 from portfwd.limits.occupancy import TargetOccupancy
 from portfwd.rules.model import Options
 from portfwd.streams.transports.tls_side import TLSSide
-from portfwd.values import Address, InetAddress, TLSInfo, is_literal
+from portfwd.values import Address, TLSInfo, named_host
 
 
 @runtime_checkable
@@ -24,6 +24,13 @@ class TLSTarget(Protocol):
         Make the TLS side of one connection.
 
         :param client: result of the client's handshake, which some options use.
+        """
+
+    def for_name(self, name: str) -> TLSSide:
+        """
+        The side of a connection whose server has to show a certificate for `name`.
+
+        :raises ValueError: no certificate can have this name.
         """
 
 
@@ -71,7 +78,7 @@ class Destination:
     @property
     def is_named(self) -> bool:
         """Whether its host is a name."""
-        return isinstance(self.address, InetAddress) and not is_literal(self.address.host)
+        return named_host(self.address) is not None
 
     def settings_for(self, *, will_send: bool) -> Settings:
         """The settings of one socket. `will_send`: whether bytes are sent as soon as it is connected."""

@@ -21,11 +21,9 @@ from twisted.python.failure import Failure
 
 from portfwd.errors import (
     ConnectFailed,
-    ConnectRefused,
     ConnectTimedOut,
     DialError,
     NameNotResolved,
-    TargetsDown,
     TLSFailed,
 )
 from portfwd.kernel.failures import log_failure
@@ -37,7 +35,7 @@ from portfwd.relay.target_dial import DialSettings, TargetDial
 from portfwd.relay.target_order import TargetOrder, full
 from portfwd.streams.datagrams.datagram_opening import carrier_of
 from portfwd.streams.stream import Stream
-from portfwd.values import Address, FailedAttempt, InetAddress
+from portfwd.values import Address, FailedAttempt, named_host
 
 #: Most failed attempts in a session's line, because a name may have thousands of addresses.
 MAX_FAILURES: Final = 16
@@ -169,7 +167,7 @@ class Dial(Stepwise):
 
     def _waits(self) -> bool:
         """Wait until refusing targets may be tried again, if ``retry=`` allows it."""
-        if self._retry is None or not isinstance(self._problem, (ConnectRefused, TargetsDown)):
+        if self._retry is None or not self._problem.is_refusal:
             return False
         clock, wait = self._settings.clock, self._next_wait
         if clock.seconds() + wait > self._retry_until:
@@ -208,10 +206,10 @@ class Dial(Stepwise):
             destination.occupancy.failures += 1
             self._order.failed(destination, self._problem)
         self._leave_target()
-        address = destination.address
-        if target.can_ask_again and isinstance(address, InetAddress) and not target.asked_again:
+        named = named_host(destination.address)
+        if target.can_ask_again and named is not None and not target.asked_again:
             context = self._settings.context
-            (context.client_names if destination.is_chosen else context.names).doubt(address.host)
+            (context.client_names if destination.is_chosen else context.names).doubt(named.host)
             self._to_ask.append(target)
         self._go_on()
 
@@ -236,7 +234,7 @@ class Dial(Stepwise):
             self._problem = NameNotResolved(f"{self._label}: the resolver did not answer {within}")
         elif target is not None and target.handshaking:
             self._problem = TLSFailed(f"{self._label}: no TLS handshake {within}")
-        elif not isinstance(self._problem, ConnectTimedOut):
+        elif type(self._problem) is not ConnectTimedOut:
             self._problem = ConnectTimedOut(f"{self._label}: no target answered {within}")
         if target is not None:
             target.destination.occupancy.failures += 1

@@ -44,7 +44,7 @@ from portfwd.values import (
     Note,
     SessionSummary,
     Side,
-    UnixAddress,
+    as_unix,
 )
 
 
@@ -97,7 +97,7 @@ class FilteredSession(AwaitingSession):
             FilterLog(rule.filter_log, rule.name, self.id),
             client=client.address,
             local=client.local,
-            network="udp" if rule.datagrams else "unix" if isinstance(client.address, UnixAddress) else "tcp",
+            network="udp" if rule.datagrams else "unix" if as_unix(client.address) else "tcp",
             tls=client.tls,
             verify=self._verify,
             wake=self._woken,
@@ -270,7 +270,7 @@ class FilteredSession(AwaitingSession):
         Effects of calls meanwhile are appended.
         """
         self._to_do.extend(wanted)
-        if wanted and isinstance(wanted[-1], effects.GoOn):
+        if wanted and type(wanted[-1]) is effects.GoOn:
             self._busy = True
             self._hold_all()
         if self._doing:

@@ -27,7 +27,6 @@ from portfwd.relay.session import Session
 from portfwd.rules.access import AccessList
 from portfwd.rules.model import OnDown, Rule
 from portfwd.streams.datagrams.carrier import Carrier
-from portfwd.streams.datagrams.datagram_opening import DatagramStreams
 from portfwd.streams.stream import Stream
 from portfwd.upstreams.health import Health, StateChange, TargetState
 from portfwd.upstreams.timeout_queue import TimeoutQueue
@@ -147,8 +146,8 @@ class LiveRule(RelayRule):
 
         :param closed: called once, when the session and all its sockets are closed.
         """
-        assert isinstance(self.streams, DatagramStreams)
-        return self.accept(self.streams.arrived(carrier), closed)
+        assert self._datagram_streams is not None
+        return self.accept(self._datagram_streams.arrived(carrier), closed)
 
     def descriptors_of_association(self, budget: Descriptors) -> int:
         """

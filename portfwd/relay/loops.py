@@ -21,7 +21,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple, Protocol
 
 from portfwd.kernel.sockets import is_own_address, local_address
-from portfwd.values import Address, CloseReason, InetAddress, UnixAddress, unmapped
+from portfwd.values import Address, CloseReason, UnixAddress, as_inet, as_unix, unmapped
 
 #: Number of times that a connection may pass one rule if clients chose the destination. A client of a proxy
 #: may name the proxy itself as its destination.
@@ -109,21 +109,21 @@ class Loops:
 
         It need not be removed: entries for an address without a listener have no effect.
         """
-        if isinstance(address, UnixAddress):
-            self._paths.add(self._path(address))
-        else:
-            literal = _literal(address.host)
+        unix, inet = as_unix(address), as_inet(address)
+        if unix is not None:
+            self._paths.add(self._path(unix))
+        elif inet is not None:
+            literal = _literal(inet.host)
             every = literal is not None and literal.is_unspecified
-            self._ports.setdefault(address.port, set()).add(
-                _EVERY if every or literal is None else literal.text
-            )
+            self._ports.setdefault(inet.port, set()).add(_EVERY if every or literal is None else literal.text)
 
     def may_reach(self, address: Address) -> bool:
         """Whether a connection to `address` may reach a listener of this process."""
-        if isinstance(address, UnixAddress):
-            return bool(self._paths) and self._path(address) in self._paths
-        hosts = self._ports.get(address.port)
-        return hosts is not None and self._is_among(address.host, hosts)
+        unix, inet = as_unix(address), as_inet(address)
+        if unix is not None:
+            return bool(self._paths) and self._path(unix) in self._paths
+        hosts = None if inet is None else self._ports.get(inet.port)
+        return inet is not None and hosts is not None and self._is_among(inet.host, hosts)
 
     def _path(self, address: UnixAddress) -> str:
         return address.path if address.path.startswith("@") else self._real(address.path)
@@ -173,7 +173,8 @@ class Loops:
 
 
 def _port(address: Address) -> int:
-    return address.port if isinstance(address, InetAddress) else 0
+    inet = as_inet(address)
+    return 0 if inet is None else inet.port
 
 
 class _Literal(NamedTuple):

@@ -9,7 +9,7 @@ decides whether to repeat them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -29,25 +29,27 @@ if TYPE_CHECKING:
     DialMaker = Callable[[DialOwner], Dial | DirectDial | DirectDatagramDial]
 
 
-class ConnectionUser(Protocol):
+#: The kind of connection that a user has.
+C = TypeVar("C", bound="MessageConnection", contravariant=True)
+
+
+class ConnectionUser(Protocol[C]):
     """
     The user of a connection.
 
     `connected` or `connection_failed` is called first, `connection_over` last.
     """
 
-    def connected(self, connection: MessageConnection) -> None:
+    def connected(self, connection: C) -> None:
         """The connection is open."""
 
-    def connection_failed(
-        self, connection: MessageConnection, problem: DialError, address: Address | None
-    ) -> None:
+    def connection_failed(self, connection: C, problem: DialError, address: Address | None) -> None:
         """No target could be reached."""
 
-    def message(self, connection: MessageConnection, message: bytes) -> None:
+    def message(self, connection: C, message: bytes) -> None:
         """A message was received."""
 
-    def connection_over(self, connection: MessageConnection, detail: str) -> None:
+    def connection_over(self, connection: C, detail: str) -> None:
         """The connection has ended."""
 
 
@@ -64,7 +66,7 @@ class MessageConnection:
 
     _log = Logger()
 
-    def __init__(self, user: ConnectionUser, dial: DialMaker, budget: Descriptors | None = None) -> None:
+    def __init__(self, user: ConnectionUser[Any], dial: DialMaker, budget: Descriptors | None = None) -> None:
         """
         :param dial: makes the dial without starting it.
         :param budget: the budget for its descriptor; None for none.

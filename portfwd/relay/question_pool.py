@@ -247,9 +247,8 @@ class QuestionPool:
         self._look_later()
         made.start()
 
-    def connected(self, connection: MessageConnection) -> None:
+    def connected(self, connection: SharedConnection) -> None:
         """See `ConnectionUser`."""
-        assert isinstance(connection, SharedConnection)
         connection.heard_at = self.now()
         joining, self.joining = self.joining, {}
         for one in joining:
@@ -271,9 +270,8 @@ class QuestionPool:
             question.carrier.unanswered += 1
             question.carrier.end(str(problem))
 
-    def message(self, connection: MessageConnection, message: bytes) -> None:
+    def message(self, connection: SharedConnection, message: bytes) -> None:
         """See `ConnectionUser`: an answer. It is dropped if it matches no question."""
-        assert isinstance(connection, SharedConnection)
         connection.heard_at = self.now()
         number = read_id(message)
         question = None if number is None else connection.asked.pop(number, None)
@@ -290,9 +288,8 @@ class QuestionPool:
         if self._shares:
             self._hand_out()
 
-    def connection_over(self, connection: MessageConnection, detail: str) -> None:
+    def connection_over(self, connection: SharedConnection, detail: str) -> None:
         """See `ConnectionUser`: send unanswered questions again."""
-        assert isinstance(connection, SharedConnection)
         self._connections.pop(connection, None)
         self.watch_closing(connection)
         unanswered = list(connection.asked.values())

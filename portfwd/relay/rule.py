@@ -24,14 +24,13 @@ from portfwd.relay.awaiting import Results
 from portfwd.relay.balancing import Balancing, RuleCheck
 from portfwd.relay.closing import DELIVERY_LIMIT
 from portfwd.relay.context import Opener, RelayContext
-from portfwd.relay.datagram_targets import DatagramTargets
 from portfwd.relay.destination import Destination
 from portfwd.relay.dial import Dial, DiallingSession, DialOwner
 from portfwd.relay.direct import DirectDatagramDial, DirectDial
 from portfwd.relay.failovers import Failovers
 from portfwd.relay.handshakes import Handshakes
 from portfwd.relay.loops import Passing
-from portfwd.relay.plan import plan_relay
+from portfwd.relay.plan import OWN_SOCKETS, plan_relay
 from portfwd.relay.question_pool import QuestionPool
 from portfwd.relay.shared_dial import SharedDial
 from portfwd.relay.silence import LOOKS
@@ -42,10 +41,16 @@ from portfwd.rules.access import AccessList
 from portfwd.rules.model import Rule
 from portfwd.rules.whole_process import rule_bounds
 from portfwd.streams.datagrams.datagram_opening import DatagramStreams
-from portfwd.streams.sockets.socket_opening import SocketStreams
 from portfwd.upstreams.health import Health, StateChange
 from portfwd.upstreams.timeout_queue import TimeoutQueue
-from portfwd.values import Address, InetAddress, SessionSummary, Side, TLSInfo, UnixAddress, is_literal
+from portfwd.values import (
+    Address,
+    SessionSummary,
+    Side,
+    TLSInfo,
+    as_inet,
+    as_unix,
+)
 
 #: Most prepared targets from texts of filters, because a text may be made of bytes of clients.
 MOST_WRITTEN: Final = 256
@@ -154,7 +159,8 @@ class RelayRule:
         self.context = context
         self.plan = plan_relay(rule, context.platform, filters)
         self.streams: Opener = context.streams if streams is None else streams
-        self.datagrams = isinstance(streams, DatagramStreams) and not streams.mixed
+        self._datagram_streams = streams if isinstance(streams, DatagramStreams) else None
+        self.datagrams = self._datagram_streams is not None and not self._datagram_streams.mixed
         self.has_datagrams = rule.has_datagrams
         #: Whether a datagram that one target refuses may be sent to another one.
         self.passes_refused = self.datagrams and len(destinations) > 1 and not rule.shares_questions
@@ -201,10 +207,7 @@ class RelayRule:
         plain = only.tls is None and only.endpoint is None
         if only.datagrams and self.context.sockets is None:
             return None
-        known = isinstance(only.address, UnixAddress) or (
-            isinstance(only.address, InetAddress) and is_literal(only.address.host)
-        )
-        return only.address if plain and known else None
+        return only.address if plain and not only.is_named else None
 
     def dial(
         self,
@@ -283,9 +286,7 @@ class RelayRule:
             return InOrder(self.destinations if target is None else (self._destination(target),))
         client = source_of(owner.client_address) if owner is not None and pool.knows_clients else ""
         watched = getattr(self.streams, "targets", None) if self.has_datagrams else None
-        unreachable = None
-        if isinstance(watched, DatagramTargets):
-            unreachable = watched.has_failed
+        unreachable = None if watched is None else watched.has_failed
         return Balanced(pool, self.context.targets, client, self.options.tries, unreachable)
 
     def find_target(self, target: object) -> object:
@@ -295,12 +296,10 @@ class RelayRule:
         :returns: the choice, with names replaced by their targets.
         :raises ValueError: there is no such target, or the text is not well-formed; the message says why.
         """
-        if isinstance(target, str):
-            named = self._named.get(target)
-            if named is not None:
-                return named
-            self._destination(target)
-        elif target is not None and not isinstance(target, (InetAddress, UnixAddress)):
+        named = self._named.get(cast(str, target))
+        if named is not None:
+            return named
+        if target is not None and as_inet(target) is None and as_unix(target) is None:
             self._destination(target)
         return target
 
@@ -322,15 +321,15 @@ class RelayRule:
     @property
     def relays_sockets(self) -> bool:
         """Whether its streams are sockets that relay in the kernel and have no layers."""
-        return isinstance(self.streams, SocketStreams)
+        return self.plan.kind in OWN_SOCKETS
 
     def _destination(self, target: object) -> Destination:
         known = self._of_text(target) if isinstance(target, str) else self._routes.get(target)
         if known is not None:
             return known
-        if isinstance(target, (InetAddress, UnixAddress)):
-            label = str(target)
-            return self._counted(Destination(label, self.options, address=target, is_chosen=True))
+        address = as_inet(target) or as_unix(target)
+        if address is not None:
+            return self._counted(Destination(str(address), self.options, address=address, is_chosen=True))
         raise ValueError(f"a filter chose {target!r}, which is no target")
 
     def _counted(self, chosen: Destination) -> Destination:

@@ -18,7 +18,6 @@ from twisted.logger import Logger
 from portfwd.filters.chain import effects
 from portfwd.limits.source_counts import source_of
 from portfwd.relay.containment import contained
-from portfwd.relay.destination import TLSTarget
 from portfwd.relay.ends import Mode
 from portfwd.relay.filtered import FilteredSession
 from portfwd.relay.half import Half
@@ -26,9 +25,9 @@ from portfwd.relay.rule import RelayRule
 from portfwd.relay.tls_start import TLSStart
 from portfwd.streams.stream import Loss, Stream
 from portfwd.streams.transports.late_tls import start_tls
-from portfwd.streams.transports.tls_side import NamedSide, TLSSide
+from portfwd.streams.transports.tls_side import TLSSide
 from portfwd.streams.transports.transport import TransportStream
-from portfwd.values import CloseReason, InetAddress, Side, format_duration
+from portfwd.values import CloseReason, Side, as_inet, format_duration
 
 _REASONS: Final = {Side.CLIENT: CloseReason.CLIENT_TLS_FAILED, Side.UPSTREAM: CloseReason.TLS_FAILED}
 _TOO_LATE: Final = {Side.CLIENT: CloseReason.CLIENT_TLS_TIMEOUT, Side.UPSTREAM: CloseReason.TLS_FAILED}
@@ -47,7 +46,7 @@ class SecuredSession(FilteredSession):
         self._shaking: set[Side] = set()
 
     def _done_by(self, effect: effects.Effect) -> None:
-        if isinstance(effect, effects.Secure):
+        if type(effect) is effects.Secure:
             self._secure(effect)
         else:
             super()._done_by(effect)
@@ -80,16 +79,17 @@ class SecuredSession(FilteredSession):
         """The TLS side for the upstream, for the name expected in the certificate."""
         if name is None and not start.named:
             reached = None if self._reached is None else self._reached.address
-            if not isinstance(reached, InetAddress):
+            inet = as_inet(reached)
+            if inet is None:
                 raise ValueError("the upstream has no host: its name is to be given by server-name=")
-            name = reached.host
-        side = start.side
-        if name is not None and isinstance(side, NamedSide):
-            return side.for_name(name)
+            name = inet.host
+        target = start.target
+        if target is None:
+            return start.side
+        if name is not None:
+            return target.for_name(name)
         client = self._client.stream
-        return (
-            side.for_client(None if client is None else client.tls) if isinstance(side, TLSTarget) else side
-        )
+        return target.for_client(None if client is None else client.tls)
 
     @contained
     def began(self, stream: Stream) -> None:

@@ -40,13 +40,7 @@ from portfwd.relay.loops import is_loop
 from portfwd.relay.reasons import reason_of
 from portfwd.relay.states import State, follow
 from portfwd.streams.stream import Loss, Stream
-from portfwd.values import (
-    Address,
-    CloseReason,
-    InetAddress,
-    Side,
-    counted,
-)
+from portfwd.values import Address, CloseReason, Side, as_inet, counted
 
 if TYPE_CHECKING:
     pass
@@ -410,7 +404,7 @@ class Session(AdmittedSession):
         """The number of unacknowledged bytes of a side that was reset because of them, as text."""
         if half.closing is not None and half.closing.dropped:
             # Unix sockets count memory and not bytes.
-            inet = half.stream is not None and isinstance(half.stream.address, InetAddress)
+            inet = half.stream is not None and as_inet(half.stream.address) is not None
             dropped = half.closing.dropped
             count = counted(dropped, "byte") if inet else "bytes"
             verb = "was" if inet and dropped == 1 else "were"

@@ -20,11 +20,6 @@ from typing import Any, Final
 
 from attrs import define
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.endpoints import (
-    TCP4ClientEndpoint,
-    TCP6ClientEndpoint,
-    UNIXClientEndpoint,
-)
 from twisted.internet.error import ConnectError, DNSLookupError
 from twisted.internet.interfaces import (
     IDelayedCall,
@@ -41,10 +36,11 @@ from zope.interface import implementer
 
 from portfwd.errors import DialError
 from portfwd.relay.loops import Loops, PassedSession
+from portfwd.relay.portable import portable_endpoint
 from portfwd.rules.model import Options
 from portfwd.upstreams.connect import Attempt, SocketAttempt
 from portfwd.upstreams.names import Names
-from portfwd.values import Address, CloseReason, InetAddress, UnixAddress, is_literal
+from portfwd.values import Address, CloseReason, InetAddress, named_host
 
 #: Seconds for connecting: the default of ``connect-timeout``.
 CONNECT_TIMEOUT: Final = 5.0
@@ -156,15 +152,11 @@ def shadow_endpoint(
         if loops.may_reach(address):
             own: IStreamClientEndpoint = OwnListenerEndpoint(reactor, loops, passage, address)
             return own
-        if isinstance(address, UnixAddress):
-            unix: IStreamClientEndpoint = UNIXClientEndpoint(reactor, address.sockaddr, CONNECT_TIMEOUT)
-            return unix
-        kind = TCP6ClientEndpoint if ":" in address.host else TCP4ClientEndpoint
-        literal: IStreamClientEndpoint = kind(reactor, address.host, address.port, CONNECT_TIMEOUT)
-        return literal
+        return portable_endpoint(reactor, address, CONNECT_TIMEOUT)
 
-    if isinstance(address, InetAddress) and not is_literal(address.host):
-        return NamedEndpoint(names, address.host, address.port, endpoint_of)
+    named = named_host(address)
+    if named is not None:
+        return NamedEndpoint(names, named.host, named.port, endpoint_of)
     return endpoint_of(address)
 
 

@@ -16,7 +16,6 @@ from functools import partial
 from typing import Final, Protocol, cast
 
 from attrs import field, frozen
-from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, UNIXClientEndpoint
 from twisted.internet.interfaces import IDelayedCall, IReactorTime, IStreamClientEndpoint
 from twisted.python.failure import Failure
 
@@ -37,8 +36,8 @@ from portfwd.relay.destination import Destination
 from portfwd.relay.failovers import Failovers
 from portfwd.relay.handshake import Handshake
 from portfwd.relay.loops import PassedSession, Passing
+from portfwd.relay.portable import portable_endpoint
 from portfwd.relay.stepwise import Stepwise
-from portfwd.rules.model import Options
 from portfwd.streams.datagrams.datagram_opening import DatagramStreams
 from portfwd.streams.datagrams.datagram_stream import DatagramStream
 from portfwd.streams.stream import Stream
@@ -48,7 +47,7 @@ from portfwd.upstreams.connect import Attempt, EndpointAttempt, SocketAttempt
 from portfwd.upstreams.datagram_port import PortAttempt
 from portfwd.upstreams.datagrams import DatagramAttempt
 from portfwd.upstreams.names import Names
-from portfwd.values import Address, InetAddress, TLSInfo, UnixAddress, is_literal
+from portfwd.values import Address, InetAddress, TLSInfo, named_host
 
 #: RFC 8305 section 5: "Connection Attempt Delay … recommended 250 ms".
 ATTEMPT_DELAY: Final = 0.25
@@ -155,16 +154,16 @@ class TargetDial(Stepwise):
     @property
     def can_ask_again(self) -> bool:
         """Whether a newer answer may help, because known addresses could not be reached."""
-        return bool(self._hosts) and self._problem.retry and not isinstance(self._problem, NotPermitted)
+        return bool(self._hosts) and self._problem.blames_target
 
     def start(self) -> None:
         """Start. The owner may be called before this returns."""
         destination = self.destination
-        address = destination.address
+        address, named = destination.address, named_host(destination.address)
         if destination.endpoint is not None:
             self._begin(self._endpoint_attempt(destination.endpoint))
-        elif isinstance(address, InetAddress) and not is_literal(address.host):
-            self._ask(address)
+        elif named is not None:
+            self._ask(named)
         elif address is not None:
             self._try([address])
 
@@ -303,7 +302,9 @@ class TargetDial(Stepwise):
                 clock=self._settings.clock,
             )
         else:
-            return self._endpoint_attempt(portable_endpoint(context.reactor, address, options), address)
+            return self._endpoint_attempt(
+                portable_endpoint(context.reactor, address, options.connect_timeout, options.src), address
+            )
         passage = self._passage
         if passage is not None and context.loops.may_reach(address):
             attempt.begun = partial(context.loops.begun, passage, address)
@@ -415,16 +416,3 @@ def no_stream(label: str, problem: OSError) -> DialError:
     # epoll returns ENOSPC if no more descriptors can be watched.
     ours = problem.errno in EXHAUSTED or problem.errno == errno.ENOSPC
     return (OutOfResources if ours else ConnectFailed)(f"{label}: {problem.strerror or problem}")
-
-
-def portable_endpoint(reactor: object, address: Address, options: Options) -> IStreamClientEndpoint:
-    """Twisted's endpoint for `address`, on platforms without sockets of portfwd."""
-    if isinstance(address, UnixAddress):
-        endpoint: IStreamClientEndpoint = UNIXClientEndpoint(
-            reactor, address.sockaddr, options.connect_timeout
-        )
-        return endpoint
-    kind = TCP6ClientEndpoint if ":" in address.host else TCP4ClientEndpoint
-    source = (options.src, 0) if options.src is not None else None
-    made: IStreamClientEndpoint = kind(reactor, address.host, address.port, options.connect_timeout, source)
-    return made

@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol, cast
 
-from portfwd.errors import DialError, NotPermitted, OutOfResources, TargetsDown, TargetsFull
+from portfwd.errors import DialError, TargetsDown, TargetsFull
 from portfwd.relay.destination import Destination
 from portfwd.upstreams.pool import Member, Order, Pool
 from portfwd.upstreams.states import TargetStates
 
 #: Errors that are not caused by the target: missing resources, and refusals by a filter.
-_NOT_ITS_FAULT = (OutOfResources, NotPermitted)
 
 
 class TargetOrder(Protocol):
@@ -147,7 +146,7 @@ class Balanced:
     def failed(self, destination: Destination, problem: DialError) -> None:
         """See `TargetOrder`."""
         member = self._given.get(destination)
-        if member is not None and len(self._pool.members) > 1 and not isinstance(problem, _NOT_ITS_FAULT):
+        if member is not None and len(self._pool.members) > 1 and problem.blames_target:
             self._states.failed(member, str(problem))
 
     def reached(self, destination: Destination) -> None:

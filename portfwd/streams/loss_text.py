@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+from typing import Any
 
 from twisted.internet import error
 from twisted.python.failure import Failure
@@ -32,10 +33,10 @@ def loss_text(reason: Failure, code: int | None) -> str:
     :param reason: what Twisted gave for it.
     :param code: errno of the error that broke it, 0 for none; None where the transport does not tell.
     """
-    problem = reason.value
-    if isinstance(problem, TLSBroken):
+    problem: Any = reason.value
+    if reason.check(TLSBroken):
         return str(problem)
-    if isinstance(problem, error.ConnectionLost):
+    if reason.check(error.ConnectionLost):
         # Twisted's words for every one of them are the same.
         told = ", ".join(str(one) for one in problem.args)
         return told if told and not code else error_text(code or 0)

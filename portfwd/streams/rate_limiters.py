@@ -23,7 +23,7 @@ from portfwd.limits.pacing import MAX_SLICE, SharedBucket
 from portfwd.limits.sources import Sources
 from portfwd.rules.model import Options
 from portfwd.streams.allowance import Waiter
-from portfwd.values import Address, InetAddress, Side
+from portfwd.values import Address, Side, as_inet
 
 #: Least seconds of a timer. At a high rate, slices are due sooner than one turn of the reactor; several are
 #: then granted at once.
@@ -266,8 +266,9 @@ class RateLimiters:
         shared = self._shared.get(source)
         own = self._sources.get(source)
         limiters = [] if shared is None else [shared]
-        if own is not None and isinstance(client, InetAddress):
-            limiters.insert(0, own.of(client.host))
+        inet = as_inet(client)
+        if own is not None and inet is not None:
+            limiters.insert(0, own.of(inet.host))
         if first is not None:
             limiters.insert(0, first)
         return tuple(limiters)

@@ -10,7 +10,7 @@ session.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol, Self
 
 from portfwd.values import Side
@@ -171,6 +171,13 @@ class Stream(Protocol):
 
         For an operator who looks at one session: that stream is slower meanwhile.
         """
+
+    @property
+    def carrier(self) -> object:
+        """What brings the datagrams of this side, see `portfwd.streams.datagrams.carrier`; None for bytes."""
+
+    def drops(self) -> Mapping[str, int]:
+        """Datagrams of this side that were dropped, by cause; empty for a stream of bytes."""
 
     def summary(self, source: Self) -> FlowSummary:
         """The flow from `source` to this stream, so far."""

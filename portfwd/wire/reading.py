@@ -50,6 +50,11 @@ class Read(Generic[Value]):
     used: int
 
 
+def complete(answer: Need | Read[Value]) -> Read[Value] | None:
+    """What was read; None while more bytes must come."""
+    return None if isinstance(answer, Need) else answer
+
+
 class Span:
     """
     Bytes whose number is known, taken from the front.

@@ -38,7 +38,8 @@ from portfwd.relay import target_dial as dial_module
 from portfwd.relay.context import RelayContext
 from portfwd.relay.destination import Destination
 from portfwd.relay.dial import MAX_FAILURES, Dial
-from portfwd.relay.target_dial import ATTEMPT_DELAY, DialSettings, TargetDial, portable_endpoint
+from portfwd.relay.portable import portable_endpoint
+from portfwd.relay.target_dial import ATTEMPT_DELAY, DialSettings, TargetDial
 from portfwd.relay.target_order import InOrder
 from portfwd.rules.model import Options
 from portfwd.streams.stream import Loss
@@ -1078,7 +1079,7 @@ class PortableTests(DialCase):
 
     def test_abstract_names(self) -> None:
         """The @ of an abstract name becomes the NUL that the kernel wants."""
-        endpoint = portable_endpoint(self.clock, UnixAddress("@name"), Options())
+        endpoint = portable_endpoint(self.clock, UnixAddress("@name"), 10.0)
         self.assertEqual(endpoint._path, "\0name")  # type: ignore[attr-defined]
 
 

@@ -74,4 +74,4 @@ def _start(
         return TLSStart(ServerSide(name, listen, seconds, run=run), listen.handshake_timeout)
     target = target_options(options)
     made = client_side(target.server_name or NO_HOST, target, seconds=seconds, run=run)
-    return TLSStart(made, target.connect_timeout, named=bool(target.server_name))
+    return TLSStart(made, target.connect_timeout, made, named=bool(target.server_name))

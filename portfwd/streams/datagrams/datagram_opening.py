@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
-from typing import Final, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -35,6 +35,9 @@ class Targets(Protocol):
 
     def refused(self, carrier: UpstreamCarrier, detail: str) -> None:
         """Nobody has the port of the peer of `carrier`."""
+
+    def has_failed(self, destination: Any) -> bool:
+        """Whether nobody answers at a destination of late."""
 
 
 #: Seconds between two log lines about the same trouble.
@@ -182,17 +185,11 @@ def drops(*streams: Stream | None) -> Counter[str]:
     """
     counts: Counter[str] = Counter()
     for stream in streams:
-        if isinstance(stream, TransportStream):
-            # A stream that was lost has no transport any more.
-            below = stream.transport
-            counts.update(below.drops() if isinstance(below, DatagramTransport) else stream.drops)
-        elif isinstance(stream, DatagramStream):
+        if stream is not None:
             counts.update(stream.drops())
     return counts
 
 
 def carrier_of(stream: Stream) -> UpstreamCarrier:
     """The carrier of an upstream's stream that was made here."""
-    made = stream.transport if isinstance(stream, TransportStream) else stream
-    assert isinstance(made, (DatagramStream, DatagramTransport))
-    return cast(UpstreamCarrier, made.carrier)
+    return cast(UpstreamCarrier, stream.carrier)

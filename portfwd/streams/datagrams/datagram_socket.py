@@ -20,7 +20,7 @@ from portfwd.kernel.datagrams import GONE, LARGEST, LARGEST_UNIX, UNREACHABLE
 from portfwd.kernel.polling import Polling
 from portfwd.kernel.sockets import local_address
 from portfwd.streams.datagrams.carrier import Taker, UpstreamCarrier, end_refused
-from portfwd.values import Address, UnixAddress
+from portfwd.values import Address, as_unix
 
 #: Datagrams of one socket that are read before others get their turn: some 300 microseconds' worth.
 BATCH: Final = 64
@@ -118,7 +118,7 @@ class ConnectedSocket:
             self._poller.take_turn(self)
 
     def _receiver(self) -> Callable[[int], bytes]:
-        return self._receive_whole if isinstance(self.address, UnixAddress) else self._socket.recv
+        return self._receive_whole if as_unix(self.address) else self._socket.recv
 
     def _receive_whole(self, size: int) -> bytes:
         """The next datagram of a unix socket that is not too long; `size` is for others."""
@@ -144,7 +144,7 @@ class ConnectedSocket:
         if taker is None or not self.is_open:
             return False
         code, detail = problem.errno, os.strerror(problem.errno or 0)
-        if isinstance(self.address, UnixAddress):
+        if as_unix(self.address):
             if code in GONE:
                 # The file may be another socket's already, which only a new association finds.
                 end_refused(self, detail)

@@ -105,6 +105,11 @@ class DatagramStream:
                 self._early = EarlyDatagrams()
             self._early.put(data)
 
+    @property
+    def client(self) -> Address | None:
+        """The client for whom this side's datagrams count; None: they are not counted."""
+        return None
+
     def last_moved(self) -> float:
         """Nothing waits here for a grant."""
         return self.moved_at

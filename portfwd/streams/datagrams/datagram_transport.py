@@ -134,7 +134,7 @@ class DatagramTransport:
             self._stop_waiting()
             self._keep.clear()
             self.carrier.close()
-            self._stream.drops = self.drops()
+            self._stream.note_drops(self.drops())
             self._stream.connectionLost(Failure(problem))
 
     # What the stream asks, as of any transport

@@ -85,8 +85,7 @@ class LimitedDatagramStream(DatagramStream):
         """Who the client is for whom this side counts."""
         if self._client is not None or self.side is Side.CLIENT:
             return self._client or self.address
-        peer = self._peer
-        return peer.client if isinstance(peer, LimitedDatagramStream) else None
+        return None if self._peer is None else self._peer.client
 
     def go_as(self, client: Address) -> None:
         """See `portfwd.streams.stream.Paced`."""

@@ -131,6 +131,7 @@ class SocketStream(ViewedStream):
     handshaking: Final = ""
     tls: Final = None
     is_connected: Final = True
+    carrier: Final = None
 
     def __init__(
         self,
@@ -409,6 +410,10 @@ class SocketStream(ViewedStream):
             if self.source is not None:
                 tapped.pool = self.source.copy_only()
             self.socket = cast(socket.socket, tapped)
+
+    def drops(self) -> dict[str, int]:
+        """There are no datagrams here."""
+        return {}
 
     def has_input(self) -> bool:
         """Whether bytes wait to be read, before `start`."""

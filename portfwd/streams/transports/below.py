@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-import socket
-
 from twisted.internet.interfaces import ITransport
 
 from portfwd.kernel import sockets
 from portfwd.streams.transports.plain import PlainTransport
+from portfwd.streams.transports.transport_kinds import socket_of
 from portfwd.streams.transports.transport_queue import undelivered_bytes
 
 
@@ -47,9 +46,8 @@ class AskedBelow:
         """See `portfwd.streams.stream.Stream`."""
         if self._plain is not None:
             return self._plain.tcp_info()
-        bottom = self._bottom
-        handle = bottom.getHandle() if bottom is not None and hasattr(bottom, "getHandle") else None
-        if isinstance(handle, socket.socket):
+        handle = socket_of(self._bottom)
+        if handle is not None:
             self._last_tcp_info = sockets.tcp_info(handle) or self._last_tcp_info
         return self._last_tcp_info
 

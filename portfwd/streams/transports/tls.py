@@ -25,7 +25,6 @@ from typing import Any, Final
 
 from twisted.internet import error, protocol
 from twisted.internet.interfaces import IAddress, IPushProducer
-from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -33,6 +32,7 @@ from portfwd.streams.transports.layers import ILayer, LayeredStream
 from portfwd.streams.transports.plain import IStreamProtocol, PlainTransport
 from portfwd.streams.transports.tls_failures import NotAdmitted, TLSBroken, explain, explain_open
 from portfwd.streams.transports.tls_side import DECODE_ERROR, HandshakeRefused, Preamble, TLSSide
+from portfwd.streams.transports.transport_kinds import send_end
 from portfwd.streams.transports.transport_queue import undelivered_bytes
 from portfwd.wire import Need, WireError
 from portfwd.wire.client_hello import ClientHello, read_client_hello
@@ -224,16 +224,11 @@ class TLSLayer(protocol.Protocol):
             self.progress = "the peer stopped in the middle of the handshake"
         try:
             tls.do_handshake()
+        except ssl.SSLWantReadError:
+            self._not_shaken(None)
+            return
         except ssl.SSLError as problem:
-            wants_more = isinstance(problem, ssl.SSLWantReadError)
-            if self._refusal and (wants_more or problem.reason == "NO_SHARED_CIPHER"):
-                self._outgoing.read()
-                self.below.write(DECODE_ERROR)
-                self._break(f"TLS handshake: {self._refusal}")
-                return
-            self._flush()  # also the alert, which says to the peer what is wrong
-            if not wants_more:
-                self._break(f"TLS handshake: {explain(problem)}")
+            self._not_shaken(problem)
             return
         self._flush()
         try:
@@ -251,6 +246,17 @@ class TLSLayer(protocol.Protocol):
         if self._head:
             head, self._head = self._head, b""
             self._stream.dataReceived(head)
+
+    def _not_shaken(self, problem: ssl.SSLError | None) -> None:
+        """The handshake is not through; None: it wants more bytes."""
+        if self._refusal and (problem is None or problem.reason == "NO_SHARED_CIPHER"):
+            self._outgoing.read()
+            self.below.write(DECODE_ERROR)
+            self._break(f"TLS handshake: {self._refusal}")
+            return
+        self._flush()  # also the alert, which says to the peer what is wrong
+        if problem is not None:
+            self._break(f"TLS handshake: {explain(problem)}")
 
     @property
     def _version(self) -> str:
@@ -414,12 +420,10 @@ class TLSLayer(protocol.Protocol):
     def loseWriteConnection(self) -> None:
         """End this direction: ``close_notify``, and a FIN where what is below can send one alone."""
         self._say_goodbye()
-        below = self.below
-        if isinstance(below, Connection):
-            self._parting = self._peer_ended
-            below.loseWriteConnection()
-            self._parting = False
-        else:
+        self._parting = self._peer_ended
+        goes_out_alone = send_end(self.below)
+        self._parting = False
+        if not goes_out_alone:
             self._stream.writeConnectionLost()
 
     def loseConnection(self) -> None:

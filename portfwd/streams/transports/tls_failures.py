@@ -11,7 +11,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from OpenSSL.SSL import Error as TLSError
 from service_identity import VerificationError
@@ -102,12 +102,13 @@ def explain_open(problem: ssl.SSLError, version: str) -> str:
 
 def explain(problem: ssl.SSLError) -> str:
     """One line of what `problem` is about."""
-    if isinstance(problem, ssl.SSLCertVerificationError):
-        code = problem.verify_code
+    code = getattr(problem, "verify_code", None)  # only errors of certificates have one
+    if code is not None:
+        words = _quoted(getattr(problem, "verify_message", ""))
         if code in OTHER_NAME:
-            return f"the certificate is for another name: {_quoted(problem.verify_message)}"
+            return f"the certificate is for another name: {words}"
         known = CERTIFICATE.get(code)
-        return f"the certificate {known}" if known else f"the certificate: {_quoted(problem.verify_message)}"
+        return f"the certificate {known}" if known else f"the certificate: {words}"
     reason = getattr(problem, "reason", None) or ""  # an error that Python made has none
     known = REASONS.get(reason)
     if known is not None:
@@ -123,10 +124,10 @@ def _quoted(text: str) -> str:
 
 def explain_loss(reason: Failure) -> str:
     """A loss in one line."""
-    problem = reason.value
-    if isinstance(problem, VerificationError):
+    problem: Any = reason.value
+    if reason.check(VerificationError):
         return "the certificate is for another name: " + ", ".join(str(one) for one in problem.errors)
-    if isinstance(problem, TLSError) and problem.args and isinstance(problem.args[0], list):
+    if reason.check(TLSError) and problem.args and type(problem.args[0]) is list:
         # pyOpenSSL gives OpenSSL's queue: (library, function, reason) each.
         return "TLS: " + ", ".join(str(entry[-1]) for entry in problem.args[0])
     return reason.getErrorMessage() or type(problem).__name__

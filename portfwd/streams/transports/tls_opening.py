@@ -28,8 +28,8 @@ from portfwd.streams.transports.tls import TLSLayer
 from portfwd.streams.transports.tls_side import Before, TLSSide
 from portfwd.streams.transports.transport import TransportStream
 from portfwd.values import Address
-from portfwd.wire import Need
 from portfwd.wire.proxy import read_header
+from portfwd.wire.reading import complete
 
 #: Says whether a client is to send a PROXY header before TLS.
 ExpectsHeader = Callable[[Address | None], bool]
@@ -41,8 +41,8 @@ def read_before(data: bytes) -> Before | None:
 
     :raises WireError: it does not begin with one.
     """
-    answer = read_header(data)
-    if isinstance(answer, Need):
+    answer = complete(read_header(data))
+    if answer is None:
         return None
     header = answer.value
     # As the filter takes it: a header for datagrams says nothing of a connection.

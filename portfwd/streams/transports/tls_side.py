@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
-from typing import Final, NamedTuple, Protocol, runtime_checkable
+from typing import Final, NamedTuple, Protocol
 
 from portfwd.values import Address, TLSInfo
 from portfwd.wire.client_hello import ClientHello
@@ -90,15 +90,3 @@ class TLSSide(Protocol):
 
     def leave(self, tls: ssl.SSLObject) -> None:
         """A connection whose handshake was good is over: its session may be kept."""
-
-
-@runtime_checkable
-class NamedSide(Protocol):
-    """A client's side of TLS that can ask servers for other names than its own."""
-
-    def for_name(self, name: str) -> TLSSide:
-        """
-        The side of a connection whose server has to show a certificate for `name`.
-
-        :raises ValueError: no certificate can have this name.
-        """

@@ -15,16 +15,13 @@ Twisted or a plug-in can connect; how an end travels depends on what is below:
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from OpenSSL.SSL import Error as TLSError
 from twisted.internet import error
-from twisted.internet.interfaces import IHalfCloseableDescriptor, IReactorTime, ITransport
+from twisted.internet.interfaces import IReactorTime, ITransport
 from twisted.internet.protocol import Protocol, connectionDone
-from twisted.protocols.policies import ProtocolWrapper
-from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -37,6 +34,7 @@ from portfwd.streams.transports.below import AskedBelow
 from portfwd.streams.transports.layers import ILayer
 from portfwd.streams.transports.plain import IStreamProtocol, PlainTransport
 from portfwd.streams.transports.transport_flow import TransportFlow
+from portfwd.streams.transports.transport_kinds import bottom_of, send_end, socket_of
 from portfwd.streams.transports.write_readiness import WriteReadiness
 from portfwd.streams.viewed import ViewedStream
 from portfwd.values import Address, FlowSummary, Side, TLSInfo
@@ -48,7 +46,6 @@ class TransportStream(AskedBelow, ViewedStream, Protocol):
     A stream whose bytes pass through Twisted.
 
     :ivar buffer: most bytes of one read, where the transport lets it be set.
-    :ivar drops: what `DatagramTransport.drops` said at last, where that was below.
     :ivar lost: the transport is gone.
     :ivar source: the flow whose source this stream is, once joined or watched.
     :ivar drain: the flow that writes here, once joined.
@@ -59,7 +56,7 @@ class TransportStream(AskedBelow, ViewedStream, Protocol):
 
     kind = "pair"
     # Of the class: only streams over datagrams have their own.
-    drops: Mapping[str, int] = MappingProxyType({})
+    _drops: Mapping[str, int] = MappingProxyType({})
 
     def __init__(
         self,
@@ -122,18 +119,15 @@ class TransportStream(AskedBelow, ViewedStream, Protocol):
 
     def connectionMade(self) -> None:
         """The transport is there; nothing is read before somebody owns the stream."""
-        bottom = self.transport
-        while isinstance(bottom, ProtocolWrapper) or ILayer.providedBy(bottom):
-            bottom = bottom.transport
-        self._bottom = bottom
+        self._bottom = bottom = bottom_of(self.transport)
         if isinstance(bottom, PlainTransport):
             self._plain = bottom
             self._is_bare = bottom is self.transport
         elif bottom is not None:
             if hasattr(bottom, "bufferSize"):
                 bottom.bufferSize = self.buffer
-            handle = bottom.getHandle() if hasattr(bottom, "getHandle") else None
-            if isinstance(handle, socket.socket):
+            handle = socket_of(bottom)
+            if handle is not None:
                 keep_urgent(handle)
         if not self._handshake:
             self._open()
@@ -357,15 +351,8 @@ class TransportStream(AskedBelow, ViewedStream, Protocol):
         transport = self.transport
         transport.unregisterProducer()  # type: ignore[union-attr]
         self._answers_taken()
-        is_wrapped = isinstance(transport, ProtocolWrapper)
-        if isinstance(transport, TLSMemoryBIOProtocol):
-            transport.loseConnection()
-        elif not is_wrapped and (
-            ILayer.providedBy(transport) or IHalfCloseableDescriptor.providedBy(transport)
-        ):
-            transport.loseWriteConnection()
-            return  # writeConnectionLost tells when it is out
-        if self._owner is not None:
+        # Where an end goes out alone, writeConnectionLost tells when it is out.
+        if not send_end(transport) and self._owner is not None:
             self._owner.end_sent(self)
 
     def close(self) -> None:
@@ -438,6 +425,22 @@ class TransportStream(AskedBelow, ViewedStream, Protocol):
             paused=0.0 if flow is None else flow.paused,
             paced=0.0 if flow is None else flow.paced,
         )
+
+    # Datagrams below
+
+    @property
+    def carrier(self) -> object:
+        """What brings the datagrams, where they are below."""
+        return getattr(self.transport, "carrier", None)
+
+    def drops(self) -> Mapping[str, int]:
+        """Datagrams that were dropped below, by cause; of a stream that is lost, what was noted at last."""
+        counts = getattr(self.transport, "drops", None)
+        return self._drops if counts is None else counts()
+
+    def note_drops(self, drops: Mapping[str, int]) -> None:
+        """What is below will not be there any more."""
+        self._drops = drops
 
     # TLS that begins late
 
