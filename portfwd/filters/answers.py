@@ -219,7 +219,8 @@ class Route:
 
     :ivar target: an address; the target of one of the rule's `RouteClause`s; or a text: the name of a
         ``target`` clause of the rule, or a target with its options as a rules file writes it
-        (``"tls:db.example:5432 server-name=db src=10.0.0.1"``). None: the rule's own.
+        (``"tls:db.example:5432 server-name=db src=10.0.0.1"``). A text with TLS or an endpoint needs
+        ``relay=pair`` in the rule, whose relay is decided before its first client. None: the rule's own.
     :ivar permits: called with every address before it is dialled, also with those of a resolved name. An
         address for which it returns false is left out. None permits all addresses.
     """

@@ -306,7 +306,7 @@ class RelayRule:
     def _of_text(self, text: str) -> Destination:
         found = self._written.get(text)
         if found is None:
-            if self.read_target is None:
+            if self.read_target is None or ":" not in text:
                 raise ValueError(f"{text}: this rule has no target of that name")
             chosen = self.read_target(text)
             if (chosen.tls or chosen.endpoint) and self.relays_sockets:

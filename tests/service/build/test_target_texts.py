@@ -66,6 +66,8 @@ class FindTests(SynchronousTestCase):
         self.assertEqual(live.find_target("127.0.0.1:4 src=127.0.0.1"), "127.0.0.1:4 src=127.0.0.1")
         for wrong in ("other", "tls:", object()):
             self.assertRaises(ValueError, live.find_target, wrong)
+        error = self.assertRaises(ValueError, live.find_target, "other-app")
+        self.assertEqual(str(error), "other-app: this rule has no target of that name")
 
     def test_datagrams(self) -> None:
         """Datagrams and streams do not go together."""
