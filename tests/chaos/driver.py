@@ -410,12 +410,12 @@ class Run:
 
         model = self.model
         rows = self._ask("rules limit=500")["result"]["rules"]
-        active = model.active()
+        active, belonging = model.active(), model.belonging()
         model.remember({row["name"]: row["total"] for row in rows})
         compare(
             "rules",
             sorted((row["name"], row["state"], row["sessions"], row["total"]) for row in rows),
-            sorted((name, model.state(name), active[name], model.totals[name]) for name in model.rules),
+            sorted((name, model.state(name), belonging[name], model.totals[name]) for name in model.rules),
         )
         compare("listeners", self._listening(), model.listening() | {("127.0.0.1", str(self.places.metrics))})
         # The socket of a rule that is gone has its file as long as it has associations.

@@ -144,7 +144,10 @@ class Model:
 
     def state(self, name: str) -> str:
         """As the control socket calls it."""
-        return self.said.get(name, "") or "accepting"
+        said = self.said.get(name, "")
+        if said == DRAINED:
+            return "draining" if self.belonging()[name] else "closed"
+        return said or "accepting"
 
     def host(self, spec: Spec) -> str:
         """Where a rule with a port listens now."""
@@ -161,6 +164,10 @@ class Model:
     def active(self) -> Counter[str]:
         """Open sessions by the names that they began under."""
         return Counter(session.rule for session in self.sessions.values())
+
+    def belonging(self) -> Counter[str]:
+        """Open sessions by the rule at work that is in the place of theirs, or by their own."""
+        return Counter(session.heir or session.rule for session in self.sessions.values())
 
     def _count(self, place: str) -> int:
         return sum(session.place == place for session in self.sessions.values())

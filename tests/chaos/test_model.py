@@ -75,7 +75,9 @@ class ModelTests(SynchronousTestCase):
         model.resume("a")
         self.assertEqual((model.active(), model.state("a")), ({"a": 1}, "accepting"))
         model.drain("a")
-        self.assertEqual((model.active(), model.state("a"), model.listening()), ({"a": 1}, DRAINED, set()))
+        self.assertEqual((model.active(), model.state("a"), model.listening()), ({"a": 1}, "draining", set()))
+        model.leave(1)
+        self.assertEqual(model.state("a"), DRAINED)
 
     def test_drain_turns_late_clients_away(self) -> None:
         """Who waits for a limit when a rule is drained is reset."""

@@ -129,10 +129,7 @@ class Operating:
     def rules(self, start: int = 0) -> Iterator[RuleView]:
         """See `portfwd.admin.operator.Operator`."""
         bounds = self._forwarder.bound
-        # Sessions that began before the last reload are the rule's as well.
-        older = Counter[str]()
-        for live in self._forwarder.retired_rules:
-            older[live.name] += len(live.sessions)
+        older = self._older()
         for bound in bounds[start:]:
             state = "" if bound.closed else "paused" if bound.paused else "accepting"
             addresses = () if bound.closed else tuple(bound_labels(bound))
@@ -140,6 +137,13 @@ class Operating:
         if not bounds:
             # It stops: nothing listens any more, and sessions are left.
             yield from (_view(live, "", (), older[live.name]) for live in self._forwarder.rules[start:])
+
+    def _older(self) -> Counter[str]:
+        """Sessions of earlier reloads, by the rule that has replaced theirs, or by its name."""
+        older = Counter[str]()
+        for live in self._forwarder.retired_rules:
+            older[(live.heir or live).name] += len(live.sessions)
+        return older
 
     def _named(self, rule: str, lives: Sequence[LiveRule]) -> list[LiveRule]:
         """Those of `lives` that RULE means; never none."""
@@ -222,9 +226,7 @@ class Operating:
     def targets(self, rule: str | None, start: int = 0) -> Iterator[TargetView]:
         """See `portfwd.admin.operator.Operator`."""
         lives = self._forwarder.rules
-        older = Counter[str]()
-        for live in self._forwarder.retired_rules:
-            older[live.name] += len(live.sessions)
+        older = self._older()
         found = lives if rule is None else self._named(rule, lives)
         now = self._reactor.seconds()
         return islice(

@@ -100,6 +100,14 @@ class LookTests(OperatedTestCase):
         self.assertRaises(OperatorError, self.operating.pause, "web")
         self.assertEqual(self.operating.status()["total"], 1)
 
+    def test_sessions_of_a_renamed_rule(self) -> None:
+        """They are those of the rule that has replaced theirs."""
+        self.client()
+        text = self.text.format(target="127.0.0.1:9", directory=self.directory).replace("web:", "site:")
+        self.assertTrue(self.turn_for(self.forwarder.reload(rules(text))).applied)
+        found = [(one.name, one.sessions) for one in self.operating.rules()]
+        self.assertEqual(found, [("site", 1), ("lab", 0)])
+
     def test_totals(self) -> None:
         """A reload loses no count: neither of a rule that it changes, nor the one of all."""
         self.client()
