@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Final
+from weakref import WeakMethod
 
 from twisted.internet.base import DelayedCall
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -44,7 +45,15 @@ class TurnClock:
         self.seconds = clock.seconds
         self._clock = clock
         self._most = most
-        self._calls = DelayedCalls(clock.seconds, self._set_timer)
+        set_timer = WeakMethod(self._set_timer)
+
+        def changed() -> None:
+            method = set_timer()
+            if method is not None:
+                method()
+
+        # The calls do not own the clock: the clock of a rule that is gone is freed at once, without a cycle.
+        self._calls = DelayedCalls(clock.seconds, changed)
         self._timer: IDelayedCall | None = None
         self._timer_due = 0.0
 

@@ -62,12 +62,40 @@ def prepare(directory: Path) -> list[str]:
     return sorted(path.name for path in FILES.iterdir())
 
 
+#: Prints what a start says of each file: its errors, as ``check`` prints them, or nothing.
+START = """\
+import os, sys
+from portfwd.errors import RulesError, Severity
+from portfwd.rules import everything_wrong
+from portfwd.service.tap import ForwarderOptions, read_rules
+for name in sys.argv[1:]:
+    options = ForwarderOptions()
+    options.parseOptions(["-c", name])
+    try:
+        read_rules(options)
+    except RulesError as refusal:
+        for one in everything_wrong(refusal):
+            if one.severity is Severity.ERROR:
+                print(str(one).replace(os.getcwd() + os.sep, ""))
+"""
+
+
 def check(directory: Path) -> subprocess.CompletedProcess[str]:
     """Run ``portfwd check`` on all files in `directory`, as a user does."""
-    names = prepare(directory)
+    return run(directory, "-m", "portfwd.cli.main", "check", *prepare(directory))
+
+
+def start(directory: Path) -> str:
+    """The errors with which starts refuse the files that `prepare` has put into `directory`."""
+    names = sorted(path.name for path in FILES.iterdir())
+    return run(directory, "-c", START, *names).stdout
+
+
+def run(directory: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run Python in `directory`, whose modules can be imported."""
     path = os.pathsep.join([str(ROOT), str(directory)])
     return subprocess.run(
-        [sys.executable, "-m", "portfwd.cli.main", "check", *names],
+        [sys.executable, *words],
         cwd=directory,
         env=os.environ | {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.cli.mistakes import FILES, TEXTS, check
+from tests.cli.mistakes import FILES, TEXTS, check, start
 
 #: Files that are correct: blanks, line ends and a byte order mark that editors write.
 HARMLESS = {"t03-tabs.conf", "t04-crlf.conf", "t04c-bom.conf"}
@@ -51,3 +51,8 @@ class MistakeTests(SynchronousTestCase):
     def test_texts(self) -> None:
         """The errors name the place, the likely cause and the way out, in these words."""
         self.assertEqual(self.text, TEXTS.read_text())
+
+    def test_start(self) -> None:
+        """A start refuses the same files, with the same errors."""
+        told = [line for line in self.text.splitlines() if re.match(r"\S+: error: ", line)]
+        self.assertEqual(start(self.directory).splitlines(), told)
