@@ -214,6 +214,7 @@ class Model:
     def _end(self, client: int, reason: str) -> None:
         session = self.sessions.pop(client)
         self.closed[session.rule, reason] += 1
+        self._forget()
 
     def _settle(self) -> None:
         """Serve those who wait and need not any more; the first ones first."""
@@ -312,7 +313,7 @@ class Model:
         for one in late:
             one.late = True
         self._settle()
-        self._forget(before)
+        self._forget()
 
     def _heirs(self, before: dict[str, Spec]) -> Iterator[tuple[str, Spec]]:
         """Names of old rules, each with the rule that gets its listener."""
@@ -345,7 +346,7 @@ class Model:
             else:
                 self._admit(one.client, one.spec, one.heir)
 
-    def _forget(self, before: dict[str, Spec]) -> None:
+    def _forget(self) -> None:
         """Counters of a name end with its last rule and its last session."""
         kept = {*self.rules, *(one.rule for one in self.sessions.values())}
         kept |= {one.spec.name for one in self.waiting}

@@ -42,9 +42,9 @@ class ModelTests(SynchronousTestCase):
         self.assertFalse(model.is_full(moved))
         model.connect(3, "a")
         self.assertTrue(model.is_full(moved))
+        self.reload(model, B)
         for client in (1, 3):
             model.leave(client)
-        self.reload(model, B)
         self.assertEqual((model.totals, model.former), ({}, {"a": 3}))
         self.reload(model, B, A)
         model.connect(4, "a")
