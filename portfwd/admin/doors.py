@@ -120,6 +120,7 @@ class Door:
     One bound socket and those who came in by it.
 
     :ivar listener: accepts them.
+    :ivar inside: the connections that are open.
     """
 
     _log = Logger()
@@ -143,7 +144,7 @@ class Door:
         self._reactor = reactor
         self._family = sock.family
         self._make = make
-        self._inside: dict[Protocol, _Guest] = {}
+        self.inside: dict[Protocol, _Guest] = {}
         self._closed: Deferred[None] | None = None
         self._deadline: IDelayedCall | None = None
         most = MAX_CLIENTS if most is None else most
@@ -155,7 +156,7 @@ class Door:
         self._logged_at = -LOG_INTERVAL
 
     def __repr__(self) -> str:
-        return f"<Door {self.listener.name} clients={len(self._inside)}>"
+        return f"<Door {self.listener.name} clients={len(self.inside)}>"
 
     def _listening(self, name: str, sock: socket.socket) -> Listener:
         return Listener(
@@ -199,7 +200,7 @@ class Door:
     def close(self) -> Deferred[None]:
         """Accept no more clients, and close those inside once they have read, within `CLOSING_TIME`."""
         self.listener.stop()
-        for protocol in tuple(self._inside):
+        for protocol in tuple(self.inside):
             finish = getattr(protocol, "finish", None)
             if finish is not None:
                 finish()
@@ -208,7 +209,7 @@ class Door:
                 transport.unregisterProducer()
                 transport.loseConnection()
         closed: Deferred[None] = Deferred()
-        if self._inside:
+        if self.inside:
             self._closed = closed
             self._deadline = self._reactor.callLater(CLOSING_TIME, self._show_out)
         else:
@@ -216,11 +217,11 @@ class Door:
         return closed
 
     def _show_out(self) -> None:
-        for protocol in tuple(self._inside):
+        for protocol in tuple(self.inside):
             protocol.transport.abortConnection()  # type: ignore[union-attr]
 
     def _make_room(self, why: str) -> bool:
-        leaver = least_important(self._inside.values())
+        leaver = least_important(self.inside.values())
         if leaver is None:
             return False
         self._left_for_others += 1
@@ -252,14 +253,14 @@ class Door:
         finally:
             client.close()
         # Of a unix socket the user is the source, whatever process it is.
-        self._inside[protocol] = _Guest(protocol, source_of(address) or name.partition(" (")[0])
-        if sum(not guest.leaves for guest in self._inside.values()) > self._most:
+        self.inside[protocol] = _Guest(protocol, source_of(address) or name.partition(" (")[0])
+        if sum(not guest.leaves for guest in self.inside.values()) > self._most:
             self._make_room("")
 
     def _left(self, protocol: Protocol) -> None:
-        self._inside.pop(protocol, None)
+        self.inside.pop(protocol, None)
         self._budget.give_back(PER_SESSION)
-        if self._closed is not None and not self._inside:
+        if self._closed is not None and not self.inside:
             closed, self._closed = self._closed, None
             if self._deadline is not None and self._deadline.active():
                 self._deadline.cancel()

@@ -138,31 +138,32 @@ class Top:
 
     def watch(self) -> int:
         """Look until ``q``, or until the forwarder is gone."""
-        self._ask()
+        self.ask()
         while True:
-            self._draw()
+            self.draw()
             looks = self._control.fileno()
             ready = [looks] if self._control.pending else select.select([looks, self._keys], [], [])[0]
-            if looks in ready and not self._receive():
+            if looks in ready and not self.receive():
                 return FINE
-            if self._keys in ready and not self._read_keys():
+            if self._keys in ready and not self.read_keys():
                 return FINE
 
-    def _read_keys(self) -> bool:
+    def read_keys(self) -> bool:
         """Do what the keys mean that were pressed; False to quit."""
         keys = os.read(self._keys, 64).decode("utf-8", "replace")
-        return bool(keys) and all(self._pressed(key) for key in keys)
+        return bool(keys) and all(self.pressed(key) for key in keys)
 
     def _size(self) -> tuple[int, int]:
         width, height = shutil.get_terminal_size()
         return width, height
 
-    def _ask(self) -> None:
+    def ask(self) -> None:
+        """Ask for the next look."""
         rows = self._arguments.limit or self._size()[1] - FRAME
         self._control.send("top", (), _options(self._arguments, self._sort, rows))
         self._unanswered += 1
 
-    def _receive(self) -> bool:
+    def receive(self) -> bool:
         """Take a look; say whether there will be more."""
         event, _ = self._control.receive()
         if event is None:
@@ -172,14 +173,15 @@ class Top:
             self._look = event
         return True
 
-    def _draw(self) -> None:
+    def draw(self) -> None:
+        """Draw the last look over what is on the terminal."""
         width, height = self._size()
         note = self._note if self._question is None else f"kill session number: {self._question}"
         lines = screen(self._look, ScreenState(self._paused, self._help, note), width, height)
         self._output.write(_HOME + "\n".join(line + _REST_OF_LINE for line in lines))
         self._output.flush()
 
-    def _pressed(self, key: str) -> bool:
+    def pressed(self, key: str) -> bool:
         """Do what a key means; False to quit."""
         if self._question is not None:
             return self._answered(key)
@@ -188,7 +190,7 @@ class Top:
             return False
         if key in SORT_KEYS:
             self._sort = SORT_KEYS[key]
-            self._ask()
+            self.ask()
         elif key == " ":
             self._paused = not self._paused
         elif key == "?":

@@ -249,7 +249,7 @@ class Daemon(MultiService):
         """
         super().__init__()
         self._forwarder = forwarder
-        self._session_log = session_log
+        self.session_log = session_log
         self._heartbeat = heartbeat
         self._notifier = notifier
         self._foreground = foreground
@@ -315,7 +315,7 @@ class Daemon(MultiService):
 
     def _close_logs(self) -> None:
         self._forwarder.sinks.close(LAST_LINES)
-        self._session_log.close(LAST_LINES)
+        self.session_log.close(LAST_LINES)
 
     def write_last(self) -> None:
         """What is done before a process ends that cannot stop in order."""

@@ -75,19 +75,19 @@ class DoorTests(TurningTestCase):
         self.setUp()
         clients = [self.connect(self.path) for _ in range(2)]
         self.turn()
-        first, second = self.door._inside
+        first, second = self.door.inside
         vars(first)["standing"] = Standing.SERVED
         clients.append(self.connect(self.path))
         self.turn()
-        self.assertEqual(next(iter(self.door._inside)), first)
-        self.assertNotIn(second, self.door._inside)
-        for protocol in self.door._inside:
+        self.assertEqual(next(iter(self.door.inside)), first)
+        self.assertNotIn(second, self.door.inside)
+        for protocol in self.door.inside:
             vars(protocol)["standing"] = Standing.LOGGED_IN
-        inside = set(self.door._inside)
+        inside = set(self.door.inside)
         for _ in range(3):
             self.connect(self.path)
             self.turn()
-        self.assertLessEqual(inside, set(self.door._inside))
+        self.assertLessEqual(inside, set(self.door.inside))
 
     def test_flood(self) -> None:
         """Accepting does not wait until those that leave are gone."""
@@ -98,7 +98,7 @@ class DoorTests(TurningTestCase):
         clients = [self.connect(self.path) for _ in range(20)]
         self.turn()
         self.assertEqual(self.door.listener.accepted, 20)
-        self.assertEqual(len(self.door._inside), 2)
+        self.assertEqual(len(self.door.inside), 2)
         self.assertIsNotNone(self.received(clients[-1]))
 
     def test_flood_is_told_once(self) -> None:
@@ -150,7 +150,7 @@ class DoorTests(TurningTestCase):
         """Who has something to say yet says it before the end."""
         client = self.connect(self.path)
         self.turn()
-        (greeter,) = self.door._inside
+        (greeter,) = self.door.inside
 
         def finish() -> None:
             assert greeter.transport is not None
@@ -171,7 +171,7 @@ class DoorTests(TurningTestCase):
         """Who does not read is shown out when the time is over."""
         self.connect(self.path)
         self.turn()
-        (greeter,) = self.door._inside
+        (greeter,) = self.door.inside
         assert greeter.transport is not None
         greeter.transport.write(bytes(10_000_000))
         closed = self.door.close()

@@ -147,13 +147,13 @@ class KeyTests(ControlTestCase):
         made = top.Top(self.scripted, arguments, self.keys, self.output)  # type: ignore[arg-type]
         os.write(self.typed, b"u")
         # Two are under way then: the end of the first is none.
-        made._ask()
-        self.assertTrue(made._read_keys())
+        made.ask()
+        self.assertTrue(made.read_keys())
         for look in (LOOK, None, LOOK):
             self.scripted.look(look)
-            self.assertTrue(made._receive())
+            self.assertTrue(made.receive())
         self.scripted.look(None)
-        self.assertFalse(made._receive())
+        self.assertFalse(made.receive())
 
     def test_ends_by_itself(self) -> None:
         """So it does in the loop."""
@@ -169,10 +169,10 @@ class KeyTests(ControlTestCase):
         made = top.Top(self.scripted, arguments, self.keys, self.output)  # type: ignore[arg-type]
         self.scripted.look(LOOK)
         self.scripted.look(LOOK | {"sessions": 99})
-        made._receive()
-        made._pressed(" ")
-        made._receive()
-        made._draw()
+        made.receive()
+        made.pressed(" ")
+        made.receive()
+        made.draw()
         self.assertIn("PAUSED", self.output.getvalue())
         self.assertNotIn("99 sessions", self.output.getvalue())
 
@@ -182,11 +182,11 @@ class KeyTests(ControlTestCase):
         arguments = make_parser().parse_args(["top", "--socket", self.forwarder.path])
         made = top.Top(self.scripted, arguments, self.keys, self.output)  # type: ignore[arg-type]
         for key in "k19x\x7f7":
-            self.assertTrue(made._pressed(key))
-        made._draw()
+            self.assertTrue(made.pressed(key))
+        made.draw()
         self.assertIn("kill session number: 17", self.output.getvalue())
-        made._pressed("\r")
-        made._draw()
+        made.pressed("\r")
+        made.draw()
         self.assertIn("session 17 is killed", self.output.getvalue())
         self.assertEqual(self.forwarder.lines(), [("kill", ("17",), {})])
 
@@ -196,12 +196,12 @@ class KeyTests(ControlTestCase):
         made = top.Top(self.scripted, arguments, self.keys, self.output)  # type: ignore[arg-type]
         for keys in ("k\r", "k1\x1b", "k1q"):
             for key in keys:
-                self.assertTrue(made._pressed(key))
+                self.assertTrue(made.pressed(key))
         self.assertEqual(self.forwarder.lines(), [])
         self.forwarder.refuses("kill", "not-found", "there is no open session 1")
         for key in "k1\n":
-            made._pressed(key)
-        made._draw()
+            made.pressed(key)
+        made.draw()
         self.assertIn("there is no open session 1", self.output.getvalue())
 
 

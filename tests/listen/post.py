@@ -57,7 +57,7 @@ class PostCase(SynchronousTestCase):
         self.forwarder = Forwarder(reactor, ruleset, log, platform=self.platform)
         self.forwarder.startService()
         if budget:
-            self.forwarder._budget.limit = self.forwarder._budget.spent + budget
+            self.forwarder.budget.limit = self.forwarder.budget.spent + budget
         self.addCleanup(self._stop, self.reactor, self.forwarder)
 
     def _stop(self, reactor: TurnedReactor, forwarder: Forwarder) -> None:
@@ -73,7 +73,7 @@ class PostCase(SynchronousTestCase):
     @property
     def listener(self) -> Any:
         """The first rule's."""
-        (listener,) = self.forwarder._bound[0].listeners
+        (listener,) = self.forwarder.bound[0].listeners
         assert isinstance(listener, DatagramClients)
         return listener
 

@@ -449,7 +449,7 @@ class BoundTests(PostCase):
     def test_descriptors(self) -> None:
         """Where there are none left, the oldest goes as well; without any, nobody comes in."""
         self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp", budget=1)
-        budget = self.forwarder._budget
+        budget = self.forwarder.budget
         while not Share("r", budget).has_room(2):
             budget.limit += 1
         clients = [self.datagrams() for _ in range(3)]
@@ -457,7 +457,7 @@ class BoundTests(PostCase):
             self.ask(client)
         self.assertEqual(len(self.listener.table), 2)
         self.assertEqual(self.listener.waits, 1)
-        self.forwarder._budget.limit = 1
+        self.forwarder.budget.limit = 1
         self.forwarder.cut(CloseReason.KILLED)
         clients[0].sendto(b"lost", self.where())
         self.assert_quiet(self.upstream)
@@ -465,7 +465,7 @@ class BoundTests(PostCase):
     def test_many_sources(self) -> None:
         """A flood of sources leaves no more than the bound, in the table, of descriptors and of sessions."""
         self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp max-assocs=10")
-        spent = self.forwarder._budget.spent
+        spent = self.forwarder.budget.spent
         for _ in range(200):
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as source:
                 source.sendto(b"", self.where())
@@ -474,7 +474,7 @@ class BoundTests(PostCase):
         self.assertEqual(len(self.listener.table), 10)
         self.assertEqual(self.listener.accepted, self.listener.table.evicted + 10)
         self.assertEqual(self.forwarder.session_count, 10)
-        self.assertEqual(self.forwarder._budget.spent, spent + 10)
+        self.assertEqual(self.forwarder.budget.spent, spent + 10)
 
     def test_max_conns(self) -> None:
         """``max-conns`` refuses, and does not judge the same client again at once."""
@@ -817,7 +817,7 @@ class TroubleTests(PostCase):
             self.datagrams().sendto(b"small", self.where("s"))
             self.listener.run()
             self.assertEqual(self.listener.accepted, NEW_AT_ONCE)
-            (other,) = self.forwarder._bound[1].listeners
+            (other,) = self.forwarder.bound[1].listeners
             with mock.patch.object(other, "run", lambda: before.append(self.listener.accepted)):
                 self.turn()
             self.assertLessEqual(before.pop(), 3 * NEW_AT_ONCE)

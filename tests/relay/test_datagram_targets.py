@@ -22,7 +22,7 @@ class NamedCase(PostCase):
         self.forward(text)
         resolver = FakeResolver()
         resolver.at_once = hosts
-        self.forwarder._bound[0].live.context.names._resolver = resolver
+        self.forwarder.bound[0].live.context.names._resolver = resolver
         return resolver
 
     def upstream_at(self, host: str) -> socket.socket:
@@ -109,7 +109,7 @@ class RefusedTests(NamedCase):
     def test_for_a_while(self) -> None:
         """It comes behind the others for `UNREACHABLE_FOR`; the memory of such addresses is bounded."""
         self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp")
-        targets = DatagramTargets(self.reactor, self.forwarder._bound[0].live.context.names)
+        targets = DatagramTargets(self.reactor, self.forwarder.bound[0].live.context.names)
         addresses = [InetAddress("192.0.2.1", port) for port in range(1, MOST_UNREACHABLE + 3)]
         for address in addresses:
             targets._mark(address)

@@ -148,7 +148,7 @@ class SharedTests(PoolCase):
     def test_descriptors(self) -> None:
         """Connections are counted, each once, and associations that share them are not."""
         self.serve()
-        budget = self.forwarder._budget
+        budget = self.forwarder.budget
         before = budget.spent
         clients = self.clients(BUSY + 1)
         got = self.wait_for(BUSY + 1)
@@ -169,7 +169,7 @@ class SharedTests(PoolCase):
     def test_no_descriptor(self) -> None:
         """Where there is none for a connection, the association ends, and nothing is counted."""
         self.serve()
-        budget = self.forwarder._budget
+        budget = self.forwarder.budget
         before = budget.limit = budget.spent
         self.clients(1)
         self.assertEqual([line.reason for line in self.closed_lines], [CloseReason.RESOURCES])
@@ -180,7 +180,7 @@ class SharedTests(PoolCase):
         self.serve()
         self.clients(1)
         self.wait_for(1)
-        budget = self.forwarder._budget
+        budget = self.forwarder.budget
         budget.limit = budget.spent
         self.clients(BUSY + 5, start=1)
         self.wait_for(BUSY + 6)
@@ -324,7 +324,7 @@ class SharedTests(PoolCase):
         self.serve()
         self.clients(1)
         self.wait_for(1)
-        live = self.forwarder._bound[0].live
+        live = self.forwarder.bound[0].live
         self.assertEqual(repr(live._pool), "<QuestionPool 1 connections, 1 questions>")
         (session,) = live.sessions.values()
         self.assertIn("open", repr(session.streams[1].carrier))

@@ -65,7 +65,7 @@ class TapCase(TestCase):
         options.parent = {"nodaemon": nodaemon, "pidfile": pidfile}
         made = tap.makeService(options)
         assert isinstance(made, Daemon)
-        self.addCleanup(made._session_log.close, 1.0)
+        self.addCleanup(made.session_log.close, 1.0)
         return made
 
 
@@ -223,14 +223,14 @@ class MakeServiceTests(TapCase):
         service = self.service("-c", name)
         (pid_file,) = (one for one in service if isinstance(one, PidFile))
         self.assertEqual(pid_file._path, f"{self.directory}/run.pid")
-        assert service._session_log.writer is not None
-        self.assertEqual(service._session_log.writer.name, f"{self.directory}/access.log")
+        assert service.session_log.writer is not None
+        self.assertEqual(service.session_log.writer.name, f"{self.directory}/access.log")
         self.assertTrue((self.directory / "access.log").exists())
 
     def test_log_that_cannot_be_had(self) -> None:
         """It is said, and the service is made without."""
         service = self.service("-c", self.write(f"logfile nosuch/access.log\n{RULE}\n"))
-        self.assertIsNone(service._session_log.writer)
+        self.assertIsNone(service.session_log.writer)
         said = self.errors.getvalue()
         self.assertIn(f"rules.conf:1:1: warning: there is no directory '{self.directory}/nosuch'\n", said)
         self.assertNotIn("access log", said)
@@ -363,7 +363,7 @@ class DaemonTests(TapCase):
         self.assertEqual((self.directory / "run.pid").read_text(), f"{os.getpid()}\n")
         forwarder = service.getServiceNamed("portfwd")
         assert isinstance(forwarder, Forwarder)
-        for bound in forwarder._bound:
+        for bound in forwarder.bound:
             for listener in bound.listeners:
                 self.patch(listener, "start", mock.Mock(side_effect=OSError(98, "Address already in use")))
         self.assertIn("Address already in use", self.leaves(1, service.startService))
@@ -383,7 +383,7 @@ class DaemonTests(TapCase):
     async def test_stop_without_a_log(self) -> None:
         """There is nothing to write."""
         service = self.service("-c", self.write(f"log access=off\n{RULE}\n"))
-        self.assertIsNone(service._session_log.writer)
+        self.assertIsNone(service.session_log.writer)
         await service.stopService()
 
     async def test_systemd_is_told(self) -> None:

@@ -52,7 +52,7 @@ class ControlSockets(Service):
         self._specs = [(os.path.abspath(spec.path), spec) for spec in specs]
         self._operator = operator
         self._drain = drain
-        self._doors: list[Door] = []
+        self.doors: list[Door] = []
         self._turns = Turns(reactor) if turns is None else turns
         self._log = Logger()
 
@@ -71,7 +71,7 @@ class ControlSockets(Service):
                 failures.append(cannot_listen("admin", f"unix:{path}", problem, spec.where))
                 continue
             make = self._maker(spec.level)
-            self._doors.append(Door(f"admin unix:{path}", sock, self._reactor, make, bind=again))
+            self.doors.append(Door(f"admin unix:{path}", sock, self._reactor, make, bind=again))
         if failures:
             self._close()
             raise StartError(failures)
@@ -85,9 +85,9 @@ class ControlSockets(Service):
 
         :raises StartError: somebody else took the place since.
         """
-        if not self._doors:
+        if not self.doors:
             self.privilegedStartService()
-        for door, (path, spec) in zip(self._doors, self._specs, strict=True):
+        for door, (path, spec) in zip(self.doors, self._specs, strict=True):
             try:
                 door.open()
             except OSError as problem:
@@ -100,7 +100,7 @@ class ControlSockets(Service):
 
     def renew(self) -> Iterator[str]:
         """See `portfwd.admin.doors.renew_all`."""
-        return renew_all(self._doors)
+        return renew_all(self.doors)
 
     def stopService(self) -> Deferred[Any]:
         """Stay until the forwarder has drained."""
@@ -108,7 +108,7 @@ class ControlSockets(Service):
         return self._drain().addBoth(lambda _: self._close())
 
     def _close(self) -> Deferred[Any]:
-        doors, self._doors = self._doors, []
+        doors, self.doors = self.doors, []
         return DeferredList([door.close() for door in doors])
 
 

@@ -58,7 +58,7 @@ class Shells(Service):
     def __init__(self, reactor: Reactor, shells: Sequence[_Shell]) -> None:
         self._reactor = reactor
         self._shells = shells
-        self._doors: list[Door] = []
+        self.doors: list[Door] = []
         self._log = Logger()
 
     def privilegedStartService(self) -> None:
@@ -76,7 +76,7 @@ class Shells(Service):
                 failures.append(cannot_listen("manhole", str(shell.address), problem, shell.where))
                 continue
             name, make = f"manhole {shell.address}", shell.factory.serve
-            self._doors.append(Door(name, sock, self._reactor, make, bind=again))
+            self.doors.append(Door(name, sock, self._reactor, make, bind=again))
         if failures:
             self._close()
             raise StartError(failures)
@@ -87,9 +87,9 @@ class Shells(Service):
 
         :raises StartError: somebody else took the place since.
         """
-        if not self._doors:
+        if not self.doors:
             self.privilegedStartService()
-        for door, shell in zip(self._doors, self._shells, strict=True):
+        for door, shell in zip(self.doors, self._shells, strict=True):
             try:
                 door.open()
             except OSError as problem:
@@ -102,7 +102,7 @@ class Shells(Service):
 
     def renew(self) -> Iterator[str]:
         """See `portfwd.admin.doors.renew_all`."""
-        return renew_all(self._doors)
+        return renew_all(self.doors)
 
     def stopService(self) -> Deferred[Any]:
         """Show everybody out."""
@@ -110,7 +110,7 @@ class Shells(Service):
         return self._close()
 
     def _close(self) -> Deferred[Any]:
-        doors, self._doors = self._doors, []
+        doors, self.doors = self.doors, []
         return DeferredList([door.close() for door in doors])
 
 

@@ -74,6 +74,10 @@ class Forwarder(SteeredService):
     :ivar ruleset: what it does so by, with the rules that were added.
     :ivar budget: counts descriptors, as `pool` does pipes, and `admissions` who is in.
     :ivar targets: the health of every target.
+    :ivar context: what its rules share.
+    :ivar names: looks up the names at which listeners are bound.
+    :ivar binder: binds listeners, and keeps those that a service manager handed over.
+    :ivar checks: the active checks of targets.
     :ivar drain_limit: seconds that sessions get to finish.
     :ivar retired_rules: rules that a reload has replaced or removed, and that still have sessions.
     :ivar reloads: how many were applied.
@@ -112,12 +116,12 @@ class Forwarder(SteeredService):
         self.platform = find_platform(reactor) if platform is None else platform
         self._poller = Poller(reactor, self._poller_lost) if self.platform.epoll else None
         self._lost = lost
-        self.budget = self._budget = DescriptorBudget(0, 0)
-        pipes = Share("pipes", self._budget)
+        self.budget = DescriptorBudget(0, 0)
+        pipes = Share("pipes", self.budget)
         self.pool = PipePool(pipe_allowance(), pipes, reactor) if self.platform.splice else None
         self.admissions = AdmissionRegistry(overall_limits(ruleset), shared=shared_limits(ruleset))
         ledger = Ledger() if wants_figures(ruleset) else None
-        self._context = context = make_context(
+        self.context = context = make_context(
             reactor, self.platform, self._poller, self.pool, self.admissions, ledger
         )
         self.targets = context.targets
@@ -129,14 +133,14 @@ class Forwarder(SteeredService):
         self._planned = live_rules(
             ruleset, context, self._session_log, ids=self._session_numbers, factories=self._factories
         )
-        self._names = ListenerNames(resolver_of(reactor), reactor)
-        self._binder = Binder(context, self._budget, self._names.addresses)
+        self.names = ListenerNames(resolver_of(reactor), reactor)
+        self.binder = Binder(context, self.budget, self.names.addresses)
         self._bound: list[Bound] = []
         self.retired_rules = RetiredRules(reactor, drain)
-        self._checks = Checks(context, self._budget, lambda: self.every_rule)
+        self.checks = Checks(context, self.budget, lambda: self.every_rule)
         self.retired_rules.gone = self._rule_left
-        self._switching = Switching(self._binder, self.retired_rules, self.admissions, context.loops)
-        self._steering = Steering(self._binder, self._budget, self.retired_rules)
+        self._switching = Switching(self.binder, self.retired_rules, self.admissions, context.loops)
+        self._steering = Steering(self.binder, self.budget, self.retired_rules)
         self._making = making
         self._turn = DeferredLock()
         self._work = SlicedWork(reactor)
@@ -195,7 +199,7 @@ class Forwarder(SteeredService):
     @property
     def sinks(self) -> Sinks:
         """Where filters' copies go; they are whoever runs the service's to reopen and to close."""
-        return self._context.sinks
+        return self.context.sinks
 
     @property
     def filter_metrics(self) -> FilterMetrics:
@@ -223,9 +227,9 @@ class Forwarder(SteeredService):
 
         :raises StartError: with a line for each listener that cannot be bound.
         """
-        self._budget.limit = raise_descriptor_limit()
-        self._names.learn_now(finish(names_of(self.ruleset)))
-        self._bound = self._binder.bind_all(self._planned)
+        self.budget.limit = raise_descriptor_limit()
+        self.names.learn_now(finish(names_of(self.ruleset)))
+        self._bound = self.binder.bind_all(self._planned)
         if self._watchers is not None:
             try:
                 self._watchers.bind()
@@ -252,8 +256,8 @@ class Forwarder(SteeredService):
                 self._watchers.start()
             except StartError as problem:
                 failures += problem.failures
-        self._budget.spent = count_descriptors()
-        failures += too_few_descriptors(self._budget) if not failures else []
+        self.budget.spent = count_descriptors()
+        failures += too_few_descriptors(self.budget) if not failures else []
         if failures:
             self._close_listeners()
             self._factories.stop_all()
@@ -263,9 +267,9 @@ class Forwarder(SteeredService):
                 self._poller.stop()
             raise StartError(failures)
         super().startService()
-        self._checks.start()
-        self._binder.unused.refuse(systemd_names(self._bound))
-        tell_where(self._log, self._context.loops, self._bound)
+        self.checks.start()
+        self.binder.unused.refuse(systemd_names(self._bound))
+        tell_where(self._log, self.context.loops, self._bound)
 
     def _close_listeners(self) -> Deferred[Any]:
         bound, self._bound = self._bound, []
@@ -283,7 +287,7 @@ class Forwarder(SteeredService):
         if len(self._stopping) > 1:
             return stopped  # it is under way
         super().stopService()
-        self._names.stop()
+        self.names.stop()
         self._work.end()
         self._ports_open = True
         for bound in self._bound:
@@ -295,8 +299,8 @@ class Forwarder(SteeredService):
             limit = f"{self.drain_limit:g}"
             self._log.info("draining: {drain} s for open sessions ({count})", count=count, drain=limit)
             self._deadline = self._reactor.callLater(self.drain_limit, self.cut, CloseReason.DRAIN)
-        self._binder.retired.stop()
-        self._binder.unused.stop()
+        self.binder.retired.stop()
+        self.binder.unused.stop()
         for live in self.every_rule:
             live.when_empty = self._drained
         self._close_listeners().addCallback(self._ports_closed)
@@ -330,12 +334,12 @@ class Forwarder(SteeredService):
         self._factories.stop_all()
         if self._watchers is not None:
             self._watchers.stop()
-        self._checks.stop()
+        self.checks.stop()
         if self.pool is not None:
             self.pool.close()
         for live in self.every_rule:
             live.close_shared()
-        for names in (self._context.names, self._context.client_names):
+        for names in (self.context.names, self.context.client_names):
             names.stop()
         if self._poller is not None:
             self._poller.stop()
@@ -400,7 +404,7 @@ class Forwarder(SteeredService):
                 result = await self._change(whole, dry_run, log, code)
             except CancelledError:
                 result = ReloadResult(dry_run=dry_run, failures=("the forwarder is stopping",))
-        self._names.settle(applied=result.applied)
+        self.names.settle(applied=result.applied)
         if result.applied:
             self._reloaded, self._added = ruleset, added
         return evolve(result, seconds=time.monotonic() - begun, longest=self._work.longest)
@@ -430,18 +434,18 @@ class Forwarder(SteeredService):
         problems = await self._work.in_slices(unsupported_in_steps(ruleset))
         if problems:
             return ReloadResult(dry_run=dry_run, problems=problems, failures=refusal(problems))
-        await self._names.learn(await self._work.in_slices(names_of(ruleset)))
+        await self.names.learn(await self._work.in_slices(names_of(ruleset)))
         if not self.running:
             raise CancelledError
         session_log = self._session_log if log is None else log
         maker = RuleMaker(
-            ruleset, self._context, session_log, ids=self._session_numbers, factories=self._factories
+            ruleset, self.context, session_log, ids=self._session_numbers, factories=self._factories
         )
         problem = maker.selection.import_again(modules_of(ruleset)) if code else ""
         if problem:
             return ReloadResult(dry_run=dry_run, failures=(problem,))
-        resolve = self._names.addresses
-        change = Transition(self._bound, self.ruleset, ruleset, maker, self._binder, self._budget, resolve)
+        resolve = self.names.addresses
+        change = Transition(self._bound, self.ruleset, ruleset, maker, self.binder, self.budget, resolve)
         try:
             await self._work.in_slices(change.prepare(dry_run=dry_run))
         except BaseException:
@@ -461,7 +465,7 @@ class Forwarder(SteeredService):
         self._stop_factories()
         result = ReloadResult(applied=True, difference=change.difference, notes=(*change.notes, *imported))
         if self.running:
-            self._checks.follow()
+            self.checks.follow()
             await self._work.to_the_end(change.let_go())
         return result
 
@@ -476,7 +480,7 @@ class Forwarder(SteeredService):
 
     def _rule_left(self, live: LiveRule) -> None:
         """A rule that a reload has replaced has no session left: stop what only these needed."""
-        self._checks.rule_gone(live)
+        self.checks.rule_gone(live)
         self._stop_factories()
 
     def _stop_factories(self) -> None:

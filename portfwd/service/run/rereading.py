@@ -144,7 +144,7 @@ class Rereading(Service):
         self._reactor = reactor
         self._forwarder = forwarder
         self._path = path
-        self._session_log = log
+        self.session_log = log
         self._notifier = Notifier({}) if notifier is None else notifier
         self._confinement = Confinement() if confinement is None else confinement
         self._making = making
@@ -268,13 +268,13 @@ class Rereading(Service):
             self._reading = None
 
     async def _change(self, ruleset: Ruleset, dry_run: bool, code: bool) -> ReloadResult:
-        if ruleset.log == self._session_log.spec:
+        if ruleset.log == self.session_log.spec:
             return await self._forwarder.reload(ruleset, dry_run, code=code)
         try:
             if dry_run:
                 try_log(ruleset.log)
             else:
-                opened = self._session_log.open_other(ruleset.log)
+                opened = self.session_log.open_other(ruleset.log)
         except OSError as problem:
             line = f"{describe(ruleset.log, problem)} ({ruleset.log.where}); the old log stays in use"
             return self._refused(dry_run, line)
@@ -291,7 +291,7 @@ class Rereading(Service):
         if not applied:
             return result
         try:
-            warning = self._session_log.exchange(ruleset.log, opened)
+            warning = self.session_log.exchange(ruleset.log, opened)
         except Exception:
             self._log.failure("reload: closing the old access log failed")
             warning = "closing the old access log failed; the log has the traceback"

@@ -26,6 +26,7 @@ class RetiredRules:
     """
     Those that are leaving.
 
+    :ivar deadlines: the timers of rules whose sessions have a limited time to finish.
     :ivar gone: called with each rule when its last session is closed, if there is somebody to call.
     """
 
@@ -34,13 +35,13 @@ class RetiredRules:
         self._clock = clock
         self._drain = drain
         self._rules: dict[LiveRule, None] = {}
-        self._deadlines: dict[LiveRule, IDelayedCall] = {}
+        self.deadlines: dict[LiveRule, IDelayedCall] = {}
         self._by_operator: set[LiveRule] = set()
         self._late: dict[LiveRule, list[LateClients]] = {}
         self.gone: Callable[[LiveRule], None] | None = None
 
     def __repr__(self) -> str:
-        return f"<RetiredRules rules={len(self._rules)} deadlines={len(self._deadlines)}>"
+        return f"<RetiredRules rules={len(self._rules)} deadlines={len(self.deadlines)}>"
 
     def __iter__(self) -> Iterator[LiveRule]:
         return iter(tuple(self._rules))
@@ -139,8 +140,8 @@ class RetiredRules:
 
         :param operator: one that an operator asked for, and can take back.
         """
-        if (live.sessions or live in self._late) and live not in self._deadlines:
-            self._deadlines[live] = self._clock.callLater(self._drain, self._expired, live)
+        if (live.sessions or live in self._late) and live not in self.deadlines:
+            self.deadlines[live] = self._clock.callLater(self._drain, self._expired, live)
             if operator:
                 self._by_operator.add(live)
             if live not in self._rules:
@@ -153,12 +154,12 @@ class RetiredRules:
 
     def _spare(self, live: LiveRule) -> None:
         self._by_operator.discard(live)
-        deadline = self._deadlines.pop(live, None)
+        deadline = self.deadlines.pop(live, None)
         if deadline is not None and deadline.active():
             deadline.cancel()
 
     def _expired(self, live: LiveRule) -> None:
-        del self._deadlines[live]
+        del self.deadlines[live]
         self._by_operator.discard(live)
         self.turn_away(live)
         live.cut_in_turns(CloseReason.DRAIN)
@@ -181,5 +182,5 @@ class RetiredRules:
         """The whole forwarder is stopping, with a deadline of its own; who still waits is reset."""
         for live in tuple(self._late):
             self.turn_away(live)
-        for live in tuple(self._deadlines):
+        for live in tuple(self.deadlines):
             self._spare(live)

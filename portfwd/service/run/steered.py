@@ -21,7 +21,7 @@ class SteeredService(Service):
     """A service with rules that an operator can steer, one at a time, but not while they are changed."""
 
     _bound: list[Bound]
-    _binder: Binder
+    binder: Binder
     _steering: Steering
     _turn: DeferredLock
 
@@ -67,5 +67,5 @@ class SteeredService(Service):
         found = steer(named(self._bound, name))
         now = {one.live: one for one in found}
         self._bound = [now.get(one.live, one) for one in self._bound]
-        self._binder.unused.refuse(systemd_names(self._bound))
+        self.binder.unused.refuse(systemd_names(self._bound))
         return [one.live for one in found]

@@ -42,7 +42,7 @@ class OpeningCase(CommandTestCase, TapCase):
         options.parent = {"nodaemon": True, "pidfile": ""}
         try:
             service = tap.makeService(options)
-            self.addCleanup(service._session_log.close, 1.0)  # type: ignore[attr-defined]
+            self.addCleanup(service.session_log.close, 1.0)  # type: ignore[attr-defined]
             service.privilegedStartService()
         except SystemExit as end:
             return int(end.code or 0)
@@ -233,7 +233,7 @@ class BindTests(OpeningCase):
         port = a_free_port()
         options = parsed("-c", self.write(f"127.0.0.1:{port} -> 127.0.0.1:9\n"))
         service = tap.makeService(options)
-        self.addCleanup(service._session_log.close, 1.0)  # type: ignore[attr-defined]
+        self.addCleanup(service.session_log.close, 1.0)  # type: ignore[attr-defined]
         service.privilegedStartService()
         take_port(self, port)
         said = self.leaves(1, service.startService)

@@ -86,7 +86,7 @@ class ControlTests(OperatedTestCase):
         def taken(backlog: int) -> None:
             raise OSError(98, os.strerror(98))
 
-        self.patch(self.sockets._doors[1].listener, "open", lambda: taken(1))
+        self.patch(self.sockets.doors[1].listener, "open", lambda: taken(1))
         error = self.assertRaises(StartError, self.sockets.startService)
         self.assertIn("Address already in use", error.failures[0])
         self.assertFalse((self.directory / "op.sock").exists())
@@ -117,6 +117,6 @@ class ControlTests(OperatedTestCase):
             self.turn()
             self.assertEqual(len(upstream.recv(2000)), 1000, number)
         self.assertEqual(self.ask("op.sock", "status")[1]["result"]["sessions"], 1)
-        self.assertIn("clients=2", repr(self.sockets._doors[0]))
+        self.assertIn("clients=2", repr(self.sockets.doors[0]))
         self.turn(STUCK + 1)
-        self.assertIn("clients=1", repr(self.sockets._doors[0]))
+        self.assertIn("clients=1", repr(self.sockets.doors[0]))

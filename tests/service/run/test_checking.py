@@ -76,7 +76,7 @@ class CheckingCase(TurningTestCase):
         if self.forwarder.running:
             self.forwarder.stopService()
         self.turn(10)
-        self.assertEqual(self.forwarder._checks._programs, 0)
+        self.assertEqual(self.forwarder.checks._programs, 0)
 
     def states(self, rule: int = 0) -> list[TargetState]:
         """Those of the rule's targets."""
@@ -134,7 +134,7 @@ class ConnectTests(CheckingCase):
         self.pass_time(3.5)
         self.assertEqual(self.states(), [TargetState.UP, TargetState.UP])
         self.assertEqual(self.cause(), "check tcp: connected")
-        self.assertRegex(repr(self.forwarder._checks), r"\A<Checks of 2>\Z")
+        self.assertRegex(repr(self.forwarder.checks), r"\A<Checks of 2>\Z")
 
     def test_once(self) -> None:
         """Several rules with the same target and check ask it once."""
@@ -154,7 +154,7 @@ class ConnectTests(CheckingCase):
         self.turn(0.1)
         self.assertEqual(self.states(), [TargetState.DOWN, TargetState.UP])
         self.forwarder.reload(rules(self.text(text)))
-        self.turn_until(lambda: repr(self.forwarder._checks) == "<Checks of 0>")
+        self.turn_until(lambda: repr(self.forwarder.checks) == "<Checks of 0>")
         begun = self.count_connects()
         self.pass_time(4)
         self.assertEqual(begun, [])
@@ -171,11 +171,11 @@ class ConnectTests(CheckingCase):
         self.forwarder.reload(rules(self.text("other: 127.0.0.1:0 -> 127.0.0.1:{two}\n")))
         self.turn_until(lambda: self.forwarder.rules[0].name == "other")
         self.turn(0.1)
-        self.assertEqual(repr(self.forwarder._checks), "<Checks of 1>")
+        self.assertEqual(repr(self.forwarder.checks), "<Checks of 1>")
         self.targets[0].close()
         self.pass_time(5)
         self.assertEqual(self.forwarder.session_count, 0)
-        self.assertEqual(repr(self.forwarder._checks), "<Checks of 0>")
+        self.assertEqual(repr(self.forwarder.checks), "<Checks of 0>")
         client.settimeout(1)
         self.assertRaises(ConnectionResetError, client.recv, 1)
 
@@ -191,7 +191,7 @@ class ConnectTests(CheckingCase):
         self.forwarder.reload(rules(self.text(text)))
         self.turn_until(lambda: self.forwarder.rules[0].rule.checks[0].options[1:])
         self.turn(0.1)
-        self.assertEqual(repr(self.forwarder._checks), "<Checks of 1>")
+        self.assertEqual(repr(self.forwarder.checks), "<Checks of 1>")
         self.pass_time(2)
         self.assertEqual(self.forwarder.session_count, 1)
         self.targets[1].close()

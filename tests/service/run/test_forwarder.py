@@ -177,7 +177,7 @@ class StartTests(ForwarderCase):
         forwarder = self.forwarder(f"a: 127.0.0.1:0 -> {self.target}\n")
         before = count_descriptors()
         forwarder.privilegedStartService()
-        forwarder._budget.limit = before + 2
+        forwarder.budget.limit = before + 2
         problem = self.assertRaises(StartError, forwarder.startService)
         self.assertRegex(problem.failures[0], "^[0-9]+ descriptors are too few: ")
         self.assertEqual(count_descriptors(), before)

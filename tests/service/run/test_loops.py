@@ -35,7 +35,7 @@ class LoopTests(ForwarderCase):
         await self.until(lambda: forwarder.session_count == 0)
         reasons = [line.reason for line in self.lines.closed_lines]
         self.assertEqual(reasons, [CloseReason.LOOP] * count)
-        self.assertFalse(forwarder._context.loops.open)
+        self.assertFalse(forwarder.context.loops.open)
 
     async def test_itself(self) -> None:
         """A rule whose target is its own listener, by name: one repetition, and the end."""
@@ -87,7 +87,7 @@ class LoopTests(ForwarderCase):
         for _ in range(2):
             self.assertEqual(await self.in_thread(ask), b"hello")
         await self.until(lambda: forwarder.session_count == 0)
-        self.assertFalse(forwarder._context.loops.open)
+        self.assertFalse(forwarder.context.loops.open)
 
     async def copied(self, rules: str, port: int, count: int) -> None:
         """
@@ -112,7 +112,7 @@ class LoopTests(ForwarderCase):
             reasons = [line.reason for line in self.lines.closed_lines]
             self.assertEqual(reasons.count(CloseReason.LOOP), count * number, reasons)
             self.assertEqual(len(reasons), expected)
-        self.assertFalse(forwarder._context.loops.open)
+        self.assertFalse(forwarder.context.loops.open)
 
     async def test_copies(self) -> None:
         """A shadow that is the rule's own listener: its session is refused, and the client's goes on."""

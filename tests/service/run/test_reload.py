@@ -463,13 +463,13 @@ class BindTests(ReloadCase):
         """A new rule listens, a removed one does not; descriptors are counted."""
         forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}\n")
         (old,) = forwarder.addresses["a"]
-        before, spent = count_descriptors(), forwarder._budget.spent
+        before, spent = count_descriptors(), forwarder.budget.spent
         await self.applied(
             forwarder,
             f"b: unix:{short_directory(self) / 's'} -> {self.target}\nc: [::1]:0 -> {self.target}\n",
         )
         self.assertRaises(ConnectionRefusedError, self.connect_to, old)
-        self.assertEqual(forwarder._budget.spent, spent + 1)
+        self.assertEqual(forwarder.budget.spent, spent + 1)
         # One listener more, and the lock of the unix path.
         self.assertEqual(count_descriptors(), before + 2)
         for name in ("b", "c"):
@@ -497,7 +497,7 @@ class BindTests(ReloadCase):
         text = f"a: 127.0.0.1:0 -> {self.target}\n"
         forwarder = self.started(text)
         client, server = await self.session(forwarder)
-        before = count_descriptors(), forwarder._budget.spent, forwarder.addresses, forwarder.rules[0]
+        before = count_descriptors(), forwarder.budget.spent, forwarder.addresses, forwarder.rules[0]
         result = await self.reload(
             forwarder, f"new: unix:{path} -> {self.target}\nb: 127.0.0.1:{used} -> {self.target}\n"
         )
@@ -507,7 +507,7 @@ class BindTests(ReloadCase):
         )
         self.assertTrue(result.refused)
         self.assertEqual(
-            (count_descriptors(), forwarder._budget.spent, forwarder.addresses, forwarder.rules[0]), before
+            (count_descriptors(), forwarder.budget.spent, forwarder.addresses, forwarder.rules[0]), before
         )
         self.assertFalse(os.path.exists(path))
         await self.converses(client, server)
@@ -543,7 +543,7 @@ class BindTests(ReloadCase):
         """An endpoint that fails when the reload is over is told to the log."""
         forwarder = self.started("logfile x.log")
         late: list[str] = []
-        self.patch(forwarder._binder, "late_failure", late.append)
+        self.patch(forwarder.binder, "late_failure", late.append)
         answers: list[Deferred[Any]] = []
 
         class Slow:
@@ -581,7 +581,7 @@ class BindTests(ReloadCase):
     async def test_too_few_descriptors(self) -> None:
         """Listeners come out of the same budget as sessions."""
         forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}\n")
-        forwarder._budget.limit = forwarder._budget.spent + 12
+        forwarder.budget.limit = forwarder.budget.spent + 12
         result = await self.reload(
             forwarder, f"a: 127.0.0.1:0 -> {self.target}\nb: 127.0.0.1:0 -> {self.target}\n"
         )
@@ -624,7 +624,7 @@ class BindTests(ReloadCase):
                 done(())
                 return lambda: None
 
-        self.patch(forwarder._names, "_resolver", Silent())
+        self.patch(forwarder.names, "_resolver", Silent())
         result = await self.reload(
             forwarder, f"a: localhost:0 -> {self.target}\nb: nosuch.example:0 -> {self.target}\n"
         )
@@ -639,14 +639,14 @@ class BindTests(ReloadCase):
             raise AssertionError("the reactor's thread asked a name server")
 
         self.patch(binding.socket, "getaddrinfo", blocked)
-        self.patch(forwarder._names, "_resolve", blocked)
+        self.patch(forwarder.names, "_resolve", blocked)
 
         class Silent:
             def look_up(self, host: str, done: Callable[[Sequence[str]], None]) -> Callable[[], None]:
                 done(())
                 return lambda: None
 
-        self.patch(forwarder._names, "_resolver", Silent())
+        self.patch(forwarder.names, "_resolver", Silent())
         port = a_free_port()
         await self.applied(
             forwarder, f"a: localhost:{port} -> {self.target}\nb: localhost:0/udp -> {self.target}/udp\n"
@@ -666,7 +666,7 @@ class BindTests(ReloadCase):
         held = socket.create_server(("127.0.0.1", 0))
         self.addCleanup(held.close)
         forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}\n")
-        with mock.patch.object(forwarder._binder, "_inherited", {"web": [held.fileno()]}):
+        with mock.patch.object(forwarder.binder, "_inherited", {"web": [held.fileno()]}):
             await self.applied(forwarder, f"a: systemd:web -> {self.target}\n")
             await self.applied(forwarder, f"a: systemd:web -> {self.target} idle=1h\n")
         client, server = await self.session(forwarder)
@@ -925,12 +925,12 @@ class OrderTests(ReloadCase):
         await self.turn()
         gc.collect()
         gc.disable()
-        before = count_descriptors(), forwarder._budget.spent
+        before = count_descriptors(), forwarder.budget.spent
         self.addCleanup(gc.enable)
         alive = self.live_rules()
         for number in range(100):
             await self.applied(forwarder, texts[number % 2])
-        self.assertEqual((count_descriptors(), forwarder._budget.spent), before)
+        self.assertEqual((count_descriptors(), forwarder.budget.spent), before)
         self.assertEqual(len(forwarder.retired_rules), 0)
         self.assertEqual(self.live_rules(), alive)
 

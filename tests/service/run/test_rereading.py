@@ -124,14 +124,14 @@ class AppliedTests(RereadingCase):
         """Another file or form is used by the next line, and the old file is closed."""
         text = f"log file=one.log\na: 127.0.0.1:0 -> {self.target}\n"
         _, again = self.running(text)
-        old = again._session_log.writer
+        old = again.session_log.writer
         result = await self.reread(again, text.replace("one.log", "two.log access=json"))
         self.assertTrue(result.applied)
-        self.assertEqual(again._session_log.spec.file, "two.log")
-        self.assertIsNot(again._session_log.writer, old)
+        self.assertEqual(again.session_log.spec.file, "two.log")
+        self.assertIsNot(again.session_log.writer, old)
         self.assertTrue((self.directory / "two.log").exists())
         await self.reread(again, text.replace("file=one.log", "access=off"))
-        self.assertIsNone(again._session_log.log)
+        self.assertIsNone(again.session_log.log)
 
     async def test_no_output(self) -> None:
         """A daemon that is told to write to standard output says that it cannot."""
@@ -198,8 +198,8 @@ class RefusedTests(RereadingCase):
         used = a_used_port(self)
         result = await self.reread(again, f"log file=new.log\nb: 127.0.0.1:{used} -> {self.target}\n")
         self.assertIn("rules.conf:2", result.failures[0])
-        self.assertEqual(again._session_log.spec, forwarder.ruleset.log)
-        self.assertIsNone(again._session_log.writer)
+        self.assertEqual(again.session_log.spec, forwarder.ruleset.log)
+        self.assertIsNone(again.session_log.writer)
         off = await self.reread(again, f"log access=off file=x.log\nb: 127.0.0.1:{used} -> {self.target}\n")
         self.assertTrue(off.refused)
 
@@ -241,14 +241,14 @@ class RefusedTests(RereadingCase):
         """What raises ends that reload only: it is told, systemd too, and a log opened for it is closed."""
         forwarder, again = self.running()
         writers = []
-        open_other = again._session_log.open_other
+        open_other = again.session_log.open_other
 
         def opening(spec: LogSpec) -> Opened:
             opened = open_other(spec)
             writers.append(cast(LineWriter, opened[1]))
             return opened
 
-        self.patch(again._session_log, "open_other", opening)
+        self.patch(again.session_log, "open_other", opening)
         with mock.patch.object(RuleMaker, "prepare", side_effect=ZeroDivisionError):
             result = await self.reread(again, f"log file=new.log\nb: 127.0.0.1:0 -> {self.target}\n")
         self.assertEqual(result.failures, (ACCIDENT,))
@@ -284,7 +284,7 @@ class RefusedTests(RereadingCase):
         forwarder, again = self.running()
         gate: Deferred[Any] = Deferred()
         self.write(self.first.replace("127.0.0.1:0", "localhost:0"))
-        with mock.patch.object(forwarder._names, "learn", lambda _: gate):
+        with mock.patch.object(forwarder.names, "learn", lambda _: gate):
             result = again.reload()
             while again._reading is not None:
                 await self.turn()

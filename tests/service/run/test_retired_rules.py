@@ -51,7 +51,7 @@ class RetiredRulesTests(SynchronousTestCase):
         """A deadline that is not needed any more is gone."""
         self.retired_rules.leave(self.rule, OnRemove.DRAIN)
         self.stream.resets()
-        self.assertEqual(self.retired_rules._deadlines, {})
+        self.assertEqual(self.retired_rules.deadlines, {})
         self.assertEqual(self.lines.reasons, [CloseReason.CLIENT_GONE_EARLY])
 
     def test_cut(self) -> None:
@@ -80,9 +80,9 @@ class RetiredRulesTests(SynchronousTestCase):
         self.assertEqual(self.lines.reasons, [])
         self.retired_rules.drain(self.rule, operator=True)
         self.stream.resets()
-        self.assertEqual(self.retired_rules._deadlines, {})
+        self.assertEqual(self.retired_rules.deadlines, {})
         self.retired_rules.drain(self.rule, operator=True)
-        self.assertEqual(self.retired_rules._deadlines, {})
+        self.assertEqual(self.retired_rules.deadlines, {})
 
     def test_removed_while_draining(self) -> None:
         """The deadline that it has stays."""

@@ -112,7 +112,7 @@ class PauseTests(SteeringCase):
         """While rules change nothing can be steered: which rules would be meant?"""
         forwarder = self.steered()
         gate: Deferred[None] = Deferred()
-        with mock.patch.object(forwarder._names, "learn", lambda _: gate):
+        with mock.patch.object(forwarder.names, "learn", lambda _: gate):
             result = Deferred.fromCoroutine(self.reload(forwarder, f"a: localhost:0 -> {self.target}\n"))
             self.assertRaises(SteerError, forwarder.pause, "a")
         gate.callback(None)
@@ -129,9 +129,9 @@ class DrainTests(SteeringCase):
         address = forwarder.addresses["a"][0]
         client, _ = await self.session(forwarder)
         other, server = await self.session(forwarder, "b")
-        before, spent = count_descriptors(), forwarder._budget.spent
+        before, spent = count_descriptors(), forwarder.budget.spent
         forwarder.drain("a")
-        self.assertEqual((count_descriptors(), forwarder._budget.spent), (before - 1, spent - 1))
+        self.assertEqual((count_descriptors(), forwarder.budget.spent), (before - 1, spent - 1))
         self.assertRaises(ConnectionRefusedError, self.connect_to, address)
         await self.is_reset(client)
         await self.converses(other, server)
@@ -143,9 +143,9 @@ class DrainTests(SteeringCase):
         spared, server = await self.session(forwarder)
         await self.applied(forwarder, f"a: 127.0.0.1:0 -> {self.target} idle=1h\n")
         forwarder.drain("a")
-        self.assertEqual(len(forwarder.retired_rules._deadlines), 1)
+        self.assertEqual(len(forwarder.retired_rules.deadlines), 1)
         forwarder.resume("a")
-        self.assertEqual(forwarder.retired_rules._deadlines, {})
+        self.assertEqual(forwarder.retired_rules.deadlines, {})
         await self.converses(spared, server)
         forwarder.drain("a")
         await self.is_reset(spared)
@@ -175,13 +175,13 @@ class DrainTests(SteeringCase):
         path = str(short_directory(self) / "s")
         forwarder = self.started(f"a: unix:{path} -> {self.target}\n", drain=0.2)
         client, server = await self.session(forwarder)
-        spent = forwarder._budget.spent
+        spent = forwarder.budget.spent
         forwarder.drain("a")
         self.assertFalse(os.path.exists(path))
         forwarder.resume("a")
-        self.assertEqual(forwarder._budget.spent, spent)
+        self.assertEqual(forwarder.budget.spent, spent)
         await self.session(forwarder)
-        self.assertEqual(forwarder.retired_rules._deadlines, {})
+        self.assertEqual(forwarder.retired_rules.deadlines, {})
         await self.converses(client, server)
 
     async def test_resume_a_port_of_twisted(self) -> None:
@@ -246,12 +246,12 @@ class DrainTests(SteeringCase):
         port = a_free_range(2)
         forwarder = self.started(f"a: 127.0.0.1:{port}-{port + 1} -> 127.0.0.1:7-8\n")
         forwarder.drain("a")
-        before, spent = count_descriptors(), forwarder._budget.spent
+        before, spent = count_descriptors(), forwarder.budget.spent
         with socket.create_server(("127.0.0.1", port + 1)):
             problem = self.assertRaises(SteerError, forwarder.resume, "a")
             self.assertIn(f"127.0.0.1:{port + 1}", str(problem))
             self.assertTrue(is_free(port))
-        self.assertEqual((count_descriptors(), forwarder._budget.spent), (before, spent))
+        self.assertEqual((count_descriptors(), forwarder.budget.spent), (before, spent))
         forwarder.resume("a")
         self.assertEqual([bound.closed for bound in forwarder.bound], [False, False])
 

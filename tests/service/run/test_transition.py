@@ -409,12 +409,12 @@ class ReplacedTests(EveryStepCase):
             lambda: (self.connect_to(forwarder.addresses["a"][0]), self.accept())
         )
         await self.until(lambda: forwarder.session_count == 1)
-        self.patch(forwarder._names, "_resolver", Answers("127.0.0.2", "127.0.0.1"))
+        self.patch(forwarder.names, "_resolver", Answers("127.0.0.2", "127.0.0.1"))
         (kept,) = [one.sock for one in forwarder.bound[0].listeners if "127" in str(one.address)]
         await self.applied(forwarder, f"a: localhost:0 -> {self.target} on-remove=cut\n")
         found = [one.sock for one in forwarder.bound[0].listeners]
         self.assertEqual((len(found), kept in found), (2, True))
-        self.patch(forwarder._names, "_resolver", Answers("127.0.0.2"))
+        self.patch(forwarder.names, "_resolver", Answers("127.0.0.2"))
         await self.applied(forwarder, f"a: localhost:0 -> {self.target} on-remove=cut\n")
         (address,) = forwarder.addresses["a"]
         self.assertTrue(address.startswith("127.0.0.2:"), address)
@@ -468,7 +468,7 @@ class ReplacedTests(EveryStepCase):
         await self.until(lambda: forwarder.session_count == 1)
         client = await self.in_thread(lambda: self.connect_to(address))
         await self.until(lambda: any(one.state == "at a limit" for one in forwarder.bound[0].listeners))
-        self.patch(forwarder._names, "_resolver", Answers("127.0.0.4"))
+        self.patch(forwarder.names, "_resolver", Answers("127.0.0.4"))
         await self.applied(forwarder, f"{after.format(listen=f'localhost:{port}')} -> {self.target} {LATE}\n")
         return forwarder, client
 
@@ -604,7 +604,7 @@ class ReplacedTests(EveryStepCase):
         self.addCleanup(held.close)
         address = f"127.0.0.1:{held.getsockname()[1]}"
         forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}\n")
-        with mock.patch.object(forwarder._binder, "_inherited", {"web": [held.fileno()]}):
+        with mock.patch.object(forwarder.binder, "_inherited", {"web": [held.fileno()]}):
             for _ in range(2):
                 await self.applied(forwarder, f"a: systemd:web -> {self.target}\n")
                 client = await self.in_thread(lambda: self.connect_to(address))

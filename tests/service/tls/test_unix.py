@@ -62,7 +62,7 @@ class UnixTests(ReloadCase):
         self.addCleanup(held.close)
         forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}\n")
         port = held.getsockname()[1]
-        with mock.patch.object(forwarder._binder, "_inherited", {"web": [held.fileno()]}):
+        with mock.patch.object(forwarder.binder, "_inherited", {"web": [held.fileno()]}):
             await self.applied(
                 forwarder,
                 f"a: tls:systemd:web {self.cert} -> {self.target}\n"
