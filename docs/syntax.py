@@ -35,6 +35,8 @@ DIRECTIVES: Final = (
     "metrics",
     "pidlogfile",
     "resolver",
+    "stats-log",
+    "status-file",
     "toxiproxy",
     "web",
 )

@@ -29,7 +29,8 @@ from portfwd.errors import Location
 from portfwd.rules import readers
 from portfwd.rules.addresses import Role, read_path, read_place
 from portfwd.rules.clauses import split_options
-from portfwd.rules.findings import nearest, shown
+from portfwd.rules.findings import shown
+from portfwd.rules.line_options import read_line_option
 from portfwd.rules.model import NOWHERE, Directive, Kind, ListenOptions, ListenSpec, Ruleset
 from portfwd.rules.readers import ValueKind
 from portfwd.rules.reading import FileScope, Reading
@@ -197,7 +198,7 @@ def _read(
         if item is None and address is None:
             address = word
             continue
-        good = _read_option(reading, line, word, kinds, values) and good
+        good = read_line_option(reading, line, word, kinds, values) and good
     if address is None:
         findings.error(line.at(words[0]), "missing-argument", f"'{name}' needs an address", _EXAMPLES[name])
         return
@@ -209,30 +210,6 @@ def _read(
     if good:
         plain, options = split_options(words[1:])
         reading.directives.append(Directive(name, plain, options, line.at(words[0])))
-
-
-def _read_option(
-    reading: Reading, line: Line, word: Word, kinds: Mapping[str, ValueKind], values: dict[str, Any]
-) -> bool:
-    findings, item = reading.findings, word.option()
-    if item is None:
-        findings.error(line.at(word), "unexpected-word", f"{shown(word.text)} is a word too many")
-        return False
-    key, value = item
-    where = line.span(word.column, len(key))
-    if key not in kinds:
-        findings.error(where, "unknown-option", f"unknown option {shown(key)}", nearest(key, kinds))
-    elif key in values:
-        findings.error(where, "duplicate-option", f"{shown(key)} is given twice", "delete one of the two")
-    else:
-        try:
-            values[key] = kinds[key].read(value.text)
-        except WordFault as fault:
-            message = f"bad value for {shown(key)}: {fault.message}"
-            findings.error(line.place(value, fault), fault.code, message, fault.hint)
-        else:
-            return True
-    return False
 
 
 def _again(spec: _Spec, directive: Directive) -> Any:

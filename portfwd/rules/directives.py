@@ -19,6 +19,7 @@ from portfwd.rules.findings import nearest, shown
 from portfwd.rules.model import AccessLogFormat
 from portfwd.rules.reading import FileScope, Reading
 from portfwd.rules.settings import read_settings
+from portfwd.rules.status_lines import read_stats_log, read_status_file
 from portfwd.rules.tokens import Line, Word, WordFault
 from portfwd.rules.whole_process import read_limits, read_metrics
 
@@ -92,5 +93,7 @@ NATIVE: Final[Mapping[str, ReadLine]] = MappingProxyType(
         "manhole": read_manhole,
         "toxiproxy": read_toxiproxy,
         "limits": read_limits,
+        "status-file": read_status_file,
+        "stats-log": read_stats_log,
     }
 )

@@ -191,6 +191,7 @@ def _gets_rules(reading: Reading) -> bool:
 
 def _finish(reading: Reading, where: Location, *, allow_empty: bool = True) -> Steps[Ruleset]:
     findings = reading.findings
+    reading.directives.extend(reading.status.directives())
     finished = []
     for draft in reading.drafts:
         if not draft.broken:

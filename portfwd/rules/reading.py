@@ -8,6 +8,7 @@ lines store their results here.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 from attrs import Factory, define
@@ -73,6 +74,37 @@ class LogState:
 
 
 @define
+class StatusState:
+    """
+    What rinetd-uv's lines about its status file and its statistics have said.
+
+    :ivar file: of ``statusfile``.
+    :ivar interval: of ``statusinterval``, in seconds; 0: the file is not written.
+    :ivar form: of ``statusformat``.
+    :ivar log_interval: of ``statsloginterval``, in seconds; 0: nothing is logged.
+    :ivar where: the line of the file.
+    :ivar log_where: the line of the statistics.
+    """
+
+    file: str = ""
+    interval: int | None = None
+    form: str = ""
+    log_interval: int = 0
+    where: Location = NOWHERE
+    log_where: Location = NOWHERE
+
+    def directives(self) -> Iterator[Directive]:
+        """The native lines that say the same."""
+        if self.file and self.interval != 0:
+            options = [] if self.interval is None else [("interval", f"{self.interval}s")]
+            options += [("format", self.form)] if self.form else []
+            yield Directive("status-file", (self.file,), tuple(options), self.where)
+        if self.log_interval:
+            options = [("interval", f"{self.log_interval}s")]
+            yield Directive("stats-log", (), tuple(options), self.log_where)
+
+
+@define
 class FileScope:
     """
     One file of a reading.
@@ -116,6 +148,7 @@ class Reading:
     open: bool = False
     access: list[AclEntry] = Factory(list)
     log: LogState = Factory(LogState)
+    status: StatusState = Factory(StatusState)
     pid_file: str | None = None
     directives: list[Directive] = Factory(list)
     paths: list[str] = Factory(list)

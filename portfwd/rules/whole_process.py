@@ -30,6 +30,8 @@ LIMITS: Final[Mapping[str, OptionSpec]] = MappingProxyType(
 )
 #: Options of a ``limits NAME`` line: those of the limits of a rule.
 SHARED: Final[Mapping[str, OptionSpec]] = MappingProxyType({**LIMITS, "rate": RULE["rate"]})
+#: Lines of those who may ask for figures.
+ASKING: Final = frozenset({"admin", "manhole", "metrics", "stats-log", "status-file", "toxiproxy", "web"})
 #: Options of the ``metrics`` line after its address.
 METRICS: Final[Mapping[str, OptionSpec]] = MappingProxyType({"mode": LISTENER["mode"]})
 
@@ -106,8 +108,7 @@ def metrics_listener(ruleset: Ruleset) -> ListenSpec | None:
 
 def wants_figures(ruleset: Ruleset) -> bool:
     """Whether the counts of closed sessions are needed later."""
-    asking = {"metrics", "admin", "web", "manhole", "toxiproxy"}
-    return any(one.name in asking for one in ruleset.directives)
+    return any(one.name in ASKING for one in ruleset.directives)
 
 
 def _no_services(name: str, protocol: str) -> int | None:

@@ -31,6 +31,7 @@ from portfwd.service.operators.operating import Operating
 from portfwd.service.operators.operators import add_operators
 from portfwd.service.run.forwarder import DRAIN, Forwarder
 from portfwd.service.run.reload import ReloadResult
+from portfwd.service.run.reporting import add_reports
 from portfwd.service.run.session_log import LogInUse, describe
 from portfwd.service.run.subscribers import Subscribers, Told
 from portfwd.service.tls.certificate_watch import CertificateWatch
@@ -76,6 +77,7 @@ class EmbeddedForwarder(MultiService):
         self.forwarder.setServiceParent(self)
         add_operators(self, ruleset, self.forwarder, clock, reload=self._reload_for_operators)
         CertificateWatch(clock, lambda: self.forwarder.rules).setServiceParent(self)
+        add_reports(self, ruleset, self.forwarder, clock)
         if ruleset.pid_file is not None:
             PidFile(ruleset.pid_file).setServiceParent(self)
         self.name = f"portfwd {ruleset.rules[0].name}" if ruleset.rules else "portfwd"

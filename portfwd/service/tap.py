@@ -46,6 +46,7 @@ from portfwd.service.daemon.signals import Signals
 from portfwd.service.daemon.threads import wait_for_none
 from portfwd.service.operators.operators import add_operators
 from portfwd.service.run.forwarder import DRAIN, Forwarder
+from portfwd.service.run.reporting import add_reports
 from portfwd.service.run.rereading import Confinement, Rereading
 from portfwd.service.run.session_log import LogInUse
 from portfwd.service.run.watching import RulesWatch
@@ -464,6 +465,7 @@ def _assemble(
         for line in problem.failures:
             print(f"portfwd: {line}", file=sys.stderr)
         raise SystemExit(1) from None
+    add_reports(daemon, ruleset, forwarder, steady_reactor)
     if ruleset.pid_file is not None:
         PidFile(os.path.abspath(ruleset.pid_file)).setServiceParent(daemon)
     heartbeat.setServiceParent(daemon)

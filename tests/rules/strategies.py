@@ -200,6 +200,8 @@ acl = st.lists(st.builds(AclEntry, st.booleans(), patterns), max_size=3)
 #: Lines about the process as a whole.
 DIRECTIVES = (
     Directive("metrics", ("127.0.0.1:9100",)),
+    Directive("stats-log", (), (("interval", "1m"),)),
+    Directive("status-file", ("/run/a b",), (("interval", "5s"), ("format", "text"), ("mode", "0640"))),
     Directive("metrics", ("unix:/run/m",), (("mode", "0660"),)),
     Directive("web", ("127.0.0.1:8080",), (("host", "a,b"),)),
     Directive("limits", (), (("max-conns", "100"),)),

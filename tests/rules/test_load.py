@@ -126,7 +126,7 @@ class CombineTests(SynchronousTestCase):
 
     def test_parts(self) -> None:
         """Rules, lists, directives, files and warnings are joined; the last log and pid file count."""
-        one = parse("logfile a\npidfile p\nallow 1.*\nmetrics 127.0.0.1:9\nstatusfile s\n:1 -> a:1", "one")
+        one = parse("logfile a\npidfile p\nallow 1.*\nmetrics 127.0.0.1:9\npool-min-free 1\n:1 -> a:1", "one")
         two = parse("log access=json\nallow 2.*\n:2 -> a:1", "two")
         three = parse(":3 -> a:1", "three")
         found = combine(one, two, three)

@@ -14,14 +14,18 @@ from typing import Final
 
 from attrs import frozen
 
+from portfwd.rules import readers
 from portfwd.rules.clauses import ReadLine
 from portfwd.rules.findings import shown, suggestion
 from portfwd.rules.grammars.rinetd import never_again
 from portfwd.rules.model import AccessLogFormat
 from portfwd.rules.options import BY_NAME
 from portfwd.rules.reading import FileScope, Reading
+from portfwd.rules.status_lines import StatusFormat
 from portfwd.rules.tokens import Line, Word, WordFault
+from portfwd.values import MAX_DURATION
 
+_FORMAT = readers.choice(StatusFormat)
 _NUMBER = re.compile(r"\d{1,18}", re.ASCII)
 
 
@@ -85,6 +89,52 @@ def _setting(name: str) -> ReadLine:
     return read
 
 
+def _read_status_file(reading: Reading, scope: FileScope, line: Line, words: list[Word]) -> None:
+    word = one_word(reading, line, words, "the name of a file")
+    if word is not None:
+        reading.say("status-file", line.at(words[0]))
+        reading.status.file, reading.status.where = word.text, line.at(words[0])
+
+
+def _seconds(reading: Reading, line: Line, words: list[Word]) -> int | None:
+    """A number of seconds, or None after reporting that it is none; 0 turns something off."""
+    word = one_word(reading, line, words, "a number")
+    if word is None:
+        return None
+    if not _NUMBER.fullmatch(word.text) or int(word.text) > MAX_DURATION:
+        message = f"bad value for {shown(words[0].text)}: expected a number of seconds"
+        reading.findings.error(line.at(word), "bad-value", message)
+        return None
+    return int(word.text)
+
+
+def _read_status_interval(reading: Reading, scope: FileScope, line: Line, words: list[Word]) -> None:
+    seconds = _seconds(reading, line, words)
+    if seconds is not None:
+        reading.say(words[0].text, line.at(words[0]))
+        reading.status.interval = seconds
+
+
+def _read_status_format(reading: Reading, scope: FileScope, line: Line, words: list[Word]) -> None:
+    word = one_word(reading, line, words, "json or text")
+    if word is None:
+        return
+    try:
+        reading.status.form = _FORMAT.read(word.text).value
+    except WordFault as fault:
+        message = f"bad value for {shown(words[0].text)}: {fault.message}"
+        reading.findings.error(line.place(word, fault), fault.code, message, fault.hint)
+    else:
+        reading.say(words[0].text, line.at(words[0]))
+
+
+def _read_stats_log_interval(reading: Reading, scope: FileScope, line: Line, words: list[Word]) -> None:
+    seconds = _seconds(reading, line, words)
+    if seconds is not None:
+        reading.say("stats-log", line.at(words[0]))
+        reading.status.log_interval, reading.status.log_where = seconds, line.at(words[0])
+
+
 @frozen
 class _Meaningless:
     """
@@ -94,19 +144,17 @@ class _Meaningless:
     :ivar instead: what portfwd does instead.
     """
 
-    words: tuple[str, ...] | None
+    words: tuple[str, ...]
     instead: str
 
     def __call__(self, reading: Reading, scope: FileScope, line: Line, words: list[Word]) -> None:
         """Check the line as rinetd-uv would, and warn."""
-        expected = "the name of a file" if self.words is None else " or ".join(self.words) or "a number"
+        expected = " or ".join(self.words) or "a number"
         word = one_word(reading, line, words, expected)
         if word is None:
             return
         name = words[0].text
-        if self.words is not None and (
-            word.text not in self.words if self.words else not _NUMBER.fullmatch(word.text)
-        ):
+        if word.text not in self.words if self.words else not _NUMBER.fullmatch(word.text):
             hint = suggestion(word.text, self.words)
             message = f"bad value for {shown(name)}: expected {expected}"
             reading.findings.error(line.at(word), "bad-value", message, hint)
@@ -117,7 +165,6 @@ class _Meaningless:
 
 
 _POOL = _Meaningless((), "memory is bounded by 'buffer' and 'max-conns' of each rule")
-_STATUS = "'portfwd status' shows counters, and a 'metrics' line has them for Prometheus"
 
 RINETD: Final[Mapping[str, ReadLine]] = MappingProxyType(
     {
@@ -138,9 +185,9 @@ RINETD: Final[Mapping[str, ReadLine]] = MappingProxyType(
         "pool-trim-delay": _POOL,
         # rinetd-uv's limit is for all rules together. A limit for each rule is the nearest equivalent.
         "max-udp-connections": _setting("max-assocs"),
-        "statusfile": _Meaningless(None, _STATUS),
-        "statusinterval": _Meaningless((), _STATUS),
-        "statusformat": _Meaningless(("json", "text"), _STATUS),
-        "statsloginterval": _Meaningless((), _STATUS),
+        "statusfile": _read_status_file,
+        "statusinterval": _read_status_interval,
+        "statusformat": _read_status_format,
+        "statsloginterval": _read_stats_log_interval,
     }
 )

@@ -43,6 +43,7 @@ from portfwd.admin.web.access import read_token
 from portfwd.errors import Location, Problem, Severity
 from portfwd.rules.admin_lines import ManholeSpec, admin_specs, manhole_specs, toxiproxy_spec, web_specs
 from portfwd.rules.model import UNIX_KINDS, AccessLogFormat, FilterSpec, Kind, Ruleset
+from portfwd.rules.status_lines import status_file
 from portfwd.rules.whole_process import metrics_listener
 from portfwd.service.build.targets import described
 from portfwd.service.build.toxiproxy_config import read_proxies
@@ -167,6 +168,10 @@ def openings(ruleset: Ruleset, reactor: Any = None) -> Iterator[Opening]:
         path = os.path.abspath(ruleset.log.file)
         hint = "without it no access line is written; make it, or name another file"
         yield Opening(ruleset.log.where, partial(_writable, path, hint), needed=False)
+    status = status_file(ruleset)
+    if status is not None:
+        hint = "without it no status file is written; make it, or name another file"
+        yield Opening(status.where, partial(_replaceable, os.path.abspath(status.path), hint), needed=False)
     if ruleset.pid_file is not None:
         where = Location(ruleset.files[0] if ruleset.files else "")
         hint = "without it no pid file is written; make it, or name another file"
@@ -227,6 +232,14 @@ def _writable(path: str, hint: str) -> None:
             f"user {os.geteuid()} may not write there; give it the permission, or check as the user of the"
             " forwarder",
         )
+
+
+def _replaceable(path: str, hint: str) -> None:
+    """See that a new file can take the place of `path`: it is the directory that has to be writable."""
+    _directory(path, hint)
+    if os.path.isdir(path):
+        raise Unmet("not-writable", f"'{printable(path)}' is a directory", "name a file in it")
+    _writable(os.path.dirname(path) + "/.new", hint)
 
 
 def _keys(path: str) -> None:

@@ -48,7 +48,7 @@ from portfwd.service.run.rivals import Rivals
 from portfwd.values import CloseReason, UnixAddress, counted
 
 #: Directives that are obeyed when the process starts, and only then.
-AT_START: Final = ("admin", "manhole", "metrics", "toxiproxy", "web")
+AT_START: Final = ("admin", "manhole", "metrics", "stats-log", "status-file", "toxiproxy", "web")
 
 
 @define(eq=False)

@@ -6,6 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.rules import parse
 from portfwd.rules.grammars.rinetd_directives import RINETD
+from portfwd.rules.queries.render import render
 from tests.rules.grammars.test_native import codes
 
 RULE = "\n0 1 a 1"
@@ -39,12 +40,51 @@ class MeaningTests(SynchronousTestCase):
         self.assertEqual(parse("pidfile a\npidlogfile b" + RULE, "f").pid_file, "b")
 
 
+class StatusTests(SynchronousTestCase):
+    """The status file and the line of statistics."""
+
+    def directives(self, text: str) -> list[str]:
+        """The native lines for `text`."""
+        ruleset = parse(text + RULE, "f")
+        self.assertEqual(ruleset.warnings, ())
+        self.assertEqual(parse(render(ruleset), "g").directives, ruleset.directives)
+        return [line for line in render(ruleset).splitlines() if line.startswith("stat")]
+
+    def test_file(self) -> None:
+        """Its lines come in any order, and make one native line."""
+        self.assertEqual(self.directives("statusfile /run/s"), ["status-file /run/s"])
+        self.assertEqual(
+            self.directives("statusformat text\nstatusfile /run/s\nstatusinterval 5"),
+            ["status-file /run/s interval=5s format=text"],
+        )
+
+    def test_log(self) -> None:
+        """Statistics are logged when a line asks for them; rinetd-uv does it also without one."""
+        self.assertEqual(self.directives("statsloginterval 60"), ["stats-log interval=60s"])
+        self.assertEqual(self.directives(""), [])
+
+    def test_off(self) -> None:
+        """0 turns both off, and without a file there is none to write."""
+        self.assertEqual(self.directives("statusfile /run/s\nstatusinterval 0\nstatsloginterval 0"), [])
+        self.assertEqual(self.directives("statusinterval 5\nstatusformat json"), [])
+
+    def test_bad(self) -> None:
+        """Values are checked."""
+        lines = ("statusformat xml", "statusinterval -1", "statsloginterval x", f"statusinterval {10**12}")
+        for line in lines:
+            self.assertEqual(codes(line + RULE), ["bad-value"], line)
+
+    def test_repeated(self) -> None:
+        """The last one counts, with a warning, whichever grammar it is of."""
+        text = "statusfile a\nstatusfile b\nstatsloginterval 1\nstats-log interval=5s"
+        self.assertEqual(codes(text + RULE), ["repeated-directive"] * 2)
+
+
 class MeaninglessTests(SynchronousTestCase):
     """Directives without one."""
 
     GOOD = (
-        "pool-min-free 1", "pool-max-free 1", "pool-trim-delay 1", "statusfile /a",
-        "statusinterval 1", "statusformat text", "statsloginterval 1", "dns-multi-ip-expand off",
+        "pool-min-free 1", "pool-max-free 1", "pool-trim-delay 1", "dns-multi-ip-expand off",
         "dns-multi-ip-proto any", "dns-refresh 0",
     )  # fmt: skip
 
@@ -55,7 +95,7 @@ class MeaninglessTests(SynchronousTestCase):
 
     def test_checked(self) -> None:
         """Their values are checked nevertheless."""
-        for line in ("pool-min-free x", "statusformat xml", "dns-multi-ip-expand yes", "statusinterval -1"):
+        for line in ("pool-min-free x", "dns-multi-ip-expand yes"):
             self.assertEqual(codes(line + RULE), ["bad-value"], line)
 
 

@@ -92,7 +92,7 @@ class RinetdUvTests(YamlTestCase):
             {
                 **dict.fromkeys(
                     ("dns_multi_ip_expand", "dns_multi_ip_proto", "pool_min_free", "pool_max_free",
-                     "pool_trim_delay", "file", "interval", "format", "stats_log_interval"),
+                     "pool_trim_delay"),
                     directive,
                 ),
                 "- name": "bad-name", "name": option, "affinity_max_entries": option, "timeout": option,
@@ -111,9 +111,22 @@ class RinetdUvTests(YamlTestCase):
             self.assertEqual(rule(text).options.balance, balance)
 
     def test_status_off(self) -> None:
-        """A status file that is not written is not warned about."""
+        """``enabled: false`` means that there is none."""
         text = RULE + "global: {status: {enabled: false, file: /run/x}}\n"
+        self.assertEqual((problems(text), parse_yaml(text, "f").directives), ([], ()))
+
+    def test_status(self) -> None:
+        """The status file and the statistics become native lines, errors have their places."""
+        text = (
+            RULE
+            + "global:\n  stats_log_interval: 30\n"
+            + "  status: {enabled: true, file: /run/x, interval: 5, format: text}\n"
+        )
         self.assertEqual(problems(text), [])
+        found = {one.name: (one.words, one.options) for one in parse_yaml(text, "f").directives}
+        self.assertEqual(found["status-file"], (("/run/x",), (("interval", "5s"), ("format", "text"))))
+        self.assertEqual(found["stats-log"], ((), (("interval", "30s"),)))
+        self.assertEqual(len(problems(text.replace("text", "xml"))), 1)
 
     def test_empty(self) -> None:
         """A file without anything has no rule, and a key without a value is not there."""

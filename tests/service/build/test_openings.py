@@ -7,7 +7,7 @@ import socket
 import sys
 from unittest import mock
 
-from portfwd.errors import StartError
+from portfwd.errors import Severity, StartError
 from portfwd.service import tap
 from portfwd.service.build.openings import opening_problems
 from tests.cli.running import CommandTestCase
@@ -125,6 +125,16 @@ class RefusedTests(OpeningCase):
         """`check` does not judge which sockets systemd will pass."""
         for description in ("systemd:domain=INET:index=0", "haproxy:systemd:domain=INET:index=0"):
             self.assertEqual(opening_problems(rules(f'endpoint:"{description}" -> 127.0.0.1:9\n')), ())
+
+    def test_status_file(self) -> None:
+        """A status file that cannot be written is a warning: the forwarder starts without it."""
+        there = self.mktemp()
+        os.mkdir(there)
+        for path, said in ((f"{there}/gone/s", "there is no directory"), (there, "is a directory")):
+            (problem,) = opening_problems(rules(f"status-file {path}\n{RULE}\n"))
+            self.assertIn(said, problem.message)
+            self.assertIs(problem.severity, Severity.WARNING)
+        self.assertEqual(opening_problems(rules(f"status-file {there}/s\n{RULE}\n")), ())
 
     def test_extras(self) -> None:
         """A package that a line needs is installed; the message has the command that installs it."""

@@ -1,0 +1,178 @@
+# -*- test-case-name: tests.metrics.test_status_report -*-
+"""
+Figures as rinetd-uv's status file and its line of statistics have them.
+
+The keys of the JSON form, and the words of the line, are rinetd-uv's, so that programs that read them go on
+working. Its ``buffer_pool`` is missing: there is none here. ``bytes_in`` came from clients. Unlike
+rinetd-uv's, the numbers of bytes have those of open sessions.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from attrs import frozen
+
+from portfwd.metrics.figures import Figures, RuleFigures
+from portfwd.metrics.tally import TargetTally
+from portfwd.values import CloseReason
+
+#: What sessions are counted by.
+PROTOCOLS: Final = ("tcp", "udp", "unix")
+_UNITS: Final = ("B", "K", "M", "G", "T")
+
+
+@frozen
+class RuleFacts:
+    """
+    What figures do not say of a rule.
+
+    :ivar protocol: one of `PROTOCOLS`.
+    :ivar algorithm: how it chooses among its targets, in rinetd-uv's words where it has one.
+    :ivar hosts: of its targets by their labels; without those that have none.
+    """
+
+    protocol: str
+    algorithm: str
+    hosts: Mapping[str, str]
+
+
+def make_report(
+    figures: Figures, facts: Mapping[str, RuleFacts], *, timestamp: str, uptime: float, since: str
+) -> dict[str, Any]:
+    """
+    The status of a process, in the order of rinetd-uv's file.
+
+    :param facts: by name of the rule.
+    :param timestamp: now.
+    :param uptime: seconds.
+    :param since: when it was started or last reloaded.
+    """
+    active, total = dict.fromkeys(PROTOCOLS, 0), dict.fromkeys(PROTOCOLS, 0)
+    for name, rule in figures.rules.items():
+        protocol = facts[name].protocol if name in facts else PROTOCOLS[0]
+        active[protocol] += rule.sessions
+        total[protocol] += rule.total
+    rules = figures.rules.values()
+    return {
+        "timestamp": timestamp,
+        "version": figures.version,
+        "uptime_seconds": int(uptime),
+        "config_reloads": figures.reloads,
+        "stats_since_reload": since,
+        "connections": {
+            "active": sum(active.values()),
+            **{f"active_{protocol}": count for protocol, count in active.items()},
+            "total": sum(total.values()),
+            **{f"total_{protocol}": count for protocol, count in total.items()},
+        },
+        "traffic": _traffic(rule.tally for rule in rules),
+        "errors": {
+            "accept": sum(rule.pauses["kernel"] for rule in rules),
+            "connect": sum(sum(rule.target_failures.values()) for rule in rules),
+            "denied": sum(rule.tally.reasons[CloseReason.ACCESS] for rule in rules),
+        },
+        "servers": sum(figures.listeners.values()),
+        "rules": [_rule(name, rule, facts.get(name)) for name, rule in figures.rules.items()],
+    }
+
+
+def _traffic(tallies: Iterable[TargetTally]) -> dict[str, int]:
+    counted = list(tallies)
+    return {
+        "bytes_in": sum(one.to_upstream.bytes for one in counted),
+        "bytes_out": sum(one.to_client.bytes for one in counted),
+    }
+
+
+def _rule(name: str, rule: RuleFigures, facts: RuleFacts | None) -> dict[str, Any]:
+    hosts = {} if facts is None else facts.hosts
+    return {
+        "name": name,
+        "algorithm": "" if facts is None else facts.algorithm,
+        "connections_active": rule.sessions,
+        "connections_total": rule.total,
+        **_traffic((rule.tally,)),
+        "backends": [
+            {
+                "name": label,
+                "host": hosts.get(label, ""),
+                "healthy": rule.target_states.get(label) != "down",
+                "is_implicit": 0,
+                "dns_parent_name": None,
+                "dns_ip_index": 0,
+                "connections_active": rule.target_sessions[label],
+                "connections_total": rule.target_sessions[label] + sum(target.reasons.values()),
+                **_traffic((target,)),
+            }
+            for label, target in rule.tally.targets.items()
+        ],
+    }
+
+
+def json_text(report: Mapping[str, Any]) -> str:
+    """The JSON form."""
+    return json.dumps(report, indent=2) + "\n"
+
+
+def plain_text(report: Mapping[str, Any]) -> str:
+    """The form for people."""
+    return "".join(f"{line}\n" for line in _lines(report))
+
+
+def _lines(report: Mapping[str, Any]) -> Iterator[str]:
+    traffic, errors = report["traffic"], report["errors"]
+    yield "portfwd Status Report"
+    yield f"Updated: {report['timestamp']}"
+    yield f"Version: {report['version']}"
+    yield f"Uptime: {_uptime(report['uptime_seconds'])}"
+    yield f"Config reloads: {report['config_reloads']}"
+    yield from ("", "CONNECTIONS", _connections(report, "active"), _connections(report, "total"))
+    yield from ("", "TRAFFIC")
+    yield f"Bytes in: {size_text(traffic['bytes_in'])}"
+    yield f"Bytes out: {size_text(traffic['bytes_out'])}"
+    yield from ("", "ERRORS", *(f"{kind.capitalize()}: {errors[kind]}" for kind in errors))
+    yield from ("", "SERVERS", f"Count: {report['servers']}", "", "RULES")
+    for rule in report["rules"]:
+        yield f"  {rule['name']} ({rule['algorithm']}):"
+        sizes = f"{size_text(rule['bytes_in'])}/{size_text(rule['bytes_out'])}"
+        counts = f"Active: {rule['connections_active']}, Total: {rule['connections_total']}"
+        yield f"    {counts}, Traffic: {sizes}"
+        yield "    Backends:"
+        for one in rule["backends"]:
+            state = "healthy" if one["healthy"] else "unhealthy"
+            counts = f"active={one['connections_active']}, total={one['connections_total']}"
+            yield f"      {one['name']}: {state}, {counts}"
+
+
+def _connections(report: Mapping[str, Any], which: str) -> str:
+    counts = report["connections"]
+    parts = (f"{word}: {counts[f'{which}_{word.lower()}']}" for word in ("TCP", "UDP", "Unix"))
+    return f"{which.capitalize()}: {counts[which]} ({', '.join(parts)})"
+
+
+def _uptime(seconds: int) -> str:
+    days, left = divmod(seconds, 86400)
+    clock = f"{left // 3600}:{left // 60 % 60:02d}:{left % 60:02d}"
+    return f"{days} day{'' if days == 1 else 's'}, {clock}" if days else clock
+
+
+def size_text(count: int) -> str:
+    """A number of bytes as rinetd-uv writes it: ``512B``, ``1.5K``, ``2.0G``."""
+    size, unit = float(count), 0
+    while size >= 1024 and unit < len(_UNITS) - 1:
+        size, unit = size / 1024, unit + 1
+    return f"{size:.1f}{_UNITS[unit]}" if unit else f"{count}B"
+
+
+def stats_line(report: Mapping[str, Any]) -> str:
+    """The line of statistics; of each pair the first number is of open sessions, the second of all."""
+    counts, errors = report["connections"], report["errors"]
+    pairs = {"conns": ("active", "total")}
+    pairs.update({one: (f"active_{one}", f"total_{one}") for one in PROTOCOLS})
+    sessions = " ".join(f"{key}={counts[active]}/{counts[total]}" for key, (active, total) in pairs.items())
+    sizes = "/".join(size_text(report["traffic"][key]) for key in ("bytes_in", "bytes_out"))
+    failed = "/".join(str(errors[key]) for key in ("accept", "connect", "denied"))
+    return f"STATS: uptime={report['uptime_seconds']}s {sessions} traffic={sizes} errors={failed}"
