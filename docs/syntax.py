@@ -3,7 +3,7 @@
 The colours of rules files: one table of patterns, for Pygments and for editors.
 
 `RulesLexer` colours the documentation. `textmate` is a TextMate grammar, which VS Code, Sublime Text and
-others read; `toml_schema` is a JSON schema of the TOML form, for editors that complete by schemas.
+others read; `toml_schema` is a JSON schema of the TOML forms, for editors that complete by schemas.
 `docs.generate` writes both into ``editors/``. They know the shape of a line, and not what
 is allowed in it: ``portfwd check`` judges.
 """
@@ -19,6 +19,7 @@ from attrs import frozen
 from pygments.lexer import RegexLexer
 from pygments.token import Comment, Keyword, Name, Number, Operator, String, Text, _TokenType
 
+from portfwd.rules.grammars.realm import ENDPOINTS, NUMBERS, POINTLESS, SWITCHES
 from portfwd.rules.options import BY_NAME
 
 #: First words of lines that are no rule.
@@ -111,48 +112,89 @@ def textmate() -> dict[str, Any]:
     }
 
 
+WORD: Final = {"type": "string"}
+NUMBER: Final = {"type": ["integer", "string"]}
+
+
+def _object(properties: dict[str, Any], *required: str) -> dict[str, Any]:
+    """The schema of a table with these keys and no others."""
+    made = {"type": "object", "additionalProperties": False, "properties": properties}
+    return {**made, "required": list(required)} if required else made
+
+
 def toml_schema() -> dict[str, Any]:
-    """A schema of the TOML form: oxidinetd's keys, and portfwd's options in a rule."""
-    word = {"type": "string"}
-    number = {"type": ["integer", "string"]}
-    access = {
+    """A schema of the TOML forms, and of realm's JSON: with ``endpoints`` realm's keys, else oxidinetd's."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Rules of portfwd in oxidinetd's or realm's form",
         "type": "object",
-        "additionalProperties": False,
-        "required": ["type", "pattern"],
-        "properties": {"type": {"enum": ["allow", "deny"]}, "pattern": word},
+        "if": {"required": [ENDPOINTS], "not": {"required": ["forwarding_rules"]}},
+        "then": _realm(),
+        "else": _oxidinetd(),
     }
+
+
+def _oxidinetd() -> dict[str, Any]:
+    """oxidinetd's keys, and portfwd's options in a rule."""
+    access = _object({"type": {"enum": ["allow", "deny"]}, "pattern": WORD}, "type", "pattern")
     rule: dict[str, Any] = {
-        "bind_address": word,
-        "bind_port": number,
-        "connect_address": word,
-        "connect_port": number,
+        "bind_address": WORD,
+        "bind_port": NUMBER,
+        "connect_address": WORD,
+        "connect_port": NUMBER,
         "protocol": {"enum": ["tcp", "udp", "udptotcp", "tcptoudp"]},
-        "timeout": number,
-        "source_address": word,
-        "name": word,
+        "timeout": NUMBER,
+        "source_address": WORD,
+        "name": WORD,
         "rules": {"type": "array", "items": access},
+        "check": {
+            "type": ["string", "array"],
+            "items": WORD,
+            "description": "whether the target is fit: what follows the word check in a native rule",
+        },
     }
     for name, option in sorted(BY_NAME.items()):
         for key in sorted({name, name.replace("-", "_")}):
             rule.setdefault(
                 key, {"type": ["string", "integer", "number", "boolean"], "description": option.about}
             )
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Rules of portfwd in oxidinetd's TOML form",
-        "type": "object",
-        "additionalProperties": False,
-        "properties": {
-            "log_file": word,
-            "pid_file": word,
+    return _object(
+        {
+            "log_file": WORD,
+            "pid_file": WORD,
             "log_format": {"enum": ["rinetd", "common"]},
             "global_rules": {"type": "array", "items": access},
-            "forwarding_rules": {
-                "type": "array",
-                "items": {"type": "object", "additionalProperties": False, "properties": rule},
-            },
-        },
+            "forwarding_rules": {"type": "array", "items": _object(rule)},
+        }
+    )
+
+
+def _realm() -> dict[str, Any]:
+    """realm's keys; those without a meaning here may stand there."""
+    count = {"type": "integer", "minimum": 0}
+    network = _object(
+        {
+            **{key: {"type": "boolean"} for key in sorted(SWITCHES | POINTLESS.keys())},
+            **dict.fromkeys(sorted(NUMBERS), count),
+        }
+    )
+    endpoint = {
+        "listen": WORD,
+        "remote": WORD,
+        "extra_remotes": {"type": "array", "items": WORD},
+        "balance": WORD,
+        "through": WORD,
+        "network": network,
     }
+    return _object(
+        {
+            "log": {"type": "object"},
+            "dns": {"type": "object"},
+            "network": network,
+            ENDPOINTS: {"type": "array", "items": _object(endpoint, "listen", "remote")},
+        },
+        ENDPOINTS,
+    )
 
 
 def files() -> Iterator[tuple[str, str]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from portfwd.rules.grammars.realm import NUMBERS, SWITCHES
 from portfwd.rules.options import BY_NAME, OPTIONS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -104,6 +105,24 @@ class SchemaTests(SynchronousTestCase):
         self.assertEqual(self.problems((EXAMPLES / "oxidinetd.toml").read_text()), 0)
         options = "\n".join(f'{name.replace("-", "_")} = "x"' for name in BY_NAME)
         self.assertEqual(self.problems(f"[[forwarding_rules]]\n{options}\n"), 0)
+        checks = '[[forwarding_rules]]\ncheck = "tcp"\n[[forwarding_rules]]\ncheck = ["tcp", "http"]\n'
+        self.assertEqual(self.problems(checks), 0)
+
+    def test_realm(self) -> None:
+        """realm's example fits, and so does every key of ``network``; a misspelt one does not."""
+        self.assertEqual(self.problems((EXAMPLES / "realm.toml").read_text()), 0)
+        endpoint = '[[endpoints]]\nlisten = "0.0.0.0:1"\nremote = "10.0.0.5:1"\n'
+        network = "[network]\n" + "".join(f"{key} = true\n" for key in sorted(SWITCHES))
+        network += "".join(f"{key} = 5\n" for key in sorted(NUMBERS))
+        self.assertEqual(self.problems(network + endpoint), 0)
+        for text in (
+            endpoint.replace("remote", "remot"),
+            endpoint + "balance = 5\n",
+            "[network]\nuse_upd = true\n" + endpoint,
+            "[network]\ntcp_timeout = -1\n" + endpoint,
+            "log_file = 'x'\n" + endpoint,
+        ):
+            self.assertGreater(self.problems(text), 0, text)
 
     def test_mistakes(self) -> None:
         """Unknown keys and protocols do not fit, nor an access rule without a pattern."""

@@ -50,20 +50,23 @@ _REFUSED: Final = {
         "write the interface's address in 'listen'",
     ),
 }
-_SWITCHES: Final = frozenset({"no_tcp", "use_udp", "ipv6_only", "send_proxy", "accept_proxy"})
-_NUMBERS: Final = frozenset(
+#: Keys of ``network`` that are true or false.
+SWITCHES: Final = frozenset({"no_tcp", "use_udp", "ipv6_only", "send_proxy", "accept_proxy"})
+#: Keys of ``network`` that are numbers.
+NUMBERS: Final = frozenset(
     {
         "send_proxy_version", "accept_proxy_timeout", "tcp_timeout", "udp_timeout",
         "tcp_keepalive", "tcp_keepalive_probe",
     }
 )  # fmt: skip
-_POINTLESS: Final = {
+#: Switches of ``network`` that have no meaning here, and what portfwd does.
+POINTLESS: Final = {
     "zero_copy": "bytes are spliced wherever they can be: relay=",
     "fast_open": "TCP Fast Open is not used",
     "send_mptcp": "Multipath TCP is not used",
     "accept_mptcp": "Multipath TCP is not used",
 }
-_NETWORK: Final = _SWITCHES | _NUMBERS | _POINTLESS.keys()
+_NETWORK: Final = SWITCHES | NUMBERS | POINTLESS.keys()
 _ALGORITHMS: Final = {"roundrobin": "roundrobin", "iphash": "source"}
 _BALANCE: Final = re.compile(r"[ ]*([A-Za-z]+)[ ]*(?::([ 0-9,]*))?", re.ASCII)
 _SOURCE: Final = re.compile(r"(?:\[([^\]]*)\]|([0-9.]+))(:[0-9]+)?", re.ASCII)
@@ -131,18 +134,18 @@ class RealmReader(TableReader):
             where = (*path, key)
             if key not in _NETWORK:
                 self._unknown(where, _NETWORK)
-            elif key in _NUMBERS:
+            elif key in NUMBERS:
                 if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 10**9:
                     self._bad_type(where, "expected a whole number")
                 else:
                     found[key] = (value, where)
             elif not isinstance(value, bool):
                 self._bad_type(where, "expected true or false")
-            elif key not in _POINTLESS:
+            elif key not in POINTLESS:
                 found[key] = (value, where)
             elif value:
                 message = f"'{key}' has no meaning here"
-                self._warn(where, "directive-without-meaning", message, _POINTLESS[key])
+                self._warn(where, "directive-without-meaning", message, POINTLESS[key])
         if found.get("accept_proxy", (False,))[0]:
             self._warn(
                 found["accept_proxy"][1],

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.rules.grammars.test_toml -*-
 """
-oxidinetd's TOML form (realm's has `endpoints`), with the native options and ``name`` as extra keys of a rule.
+oxidinetd's TOML form (realm's has `endpoints`). Native options, ``name`` and ``check`` are extra keys.
 
 ``tomllib`` gives no positions, so problems have the path of the key, and its line if
 `portfwd.rules.grammars.toml_positions` finds it. Unknown keys are errors.
@@ -15,25 +15,28 @@ from typing import Any, Final
 from portfwd.errors import Location
 from portfwd.rules.access import check_pattern
 from portfwd.rules.addresses import Place, Role, read_host, read_path, read_ports
+from portfwd.rules.clauses import split_options
 from portfwd.rules.draft import RuleDraft, TargetDraft
 from portfwd.rules.findings import shown, suggestion
 from portfwd.rules.grammars.realm import ENDPOINTS, RealmReader
 from portfwd.rules.grammars.tables import Table, TableReader
 from portfwd.rules.grammars.toml_positions import Path, TomlPositions
-from portfwd.rules.model import DATAGRAM_IDLE, AccessLogFormat, AclEntry, Kind
+from portfwd.rules.model import DATAGRAM_IDLE, AccessLogFormat, AclEntry, CheckSpec, Kind
 from portfwd.rules.options import BY_NAME
 from portfwd.rules.reading import Reading
 from portfwd.rules.steps import Steps
-from portfwd.rules.tokens import NAME, WordFault, find_bad_character
+from portfwd.rules.tokens import NAME, Line, WordFault, find_bad_character
 
 _AT = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 _TOP: Final = frozenset({"log_file", "pid_file", "log_format", "global_rules", "forwarding_rules"})
 _RULE: Final = frozenset(
     {
         "bind_address", "bind_port", "connect_address", "connect_port",
-        "protocol", "timeout", "source_address", "rules", "name",
+        "protocol", "timeout", "source_address", "rules", "name", "check",
     }
 )  # fmt: skip
+#: What a ``check`` may look like, for messages.
+CHECK_EXAMPLE: Final = 'such as check = "tcp inter=1s"'
 _ACCESS: Final = frozenset({"type", "pattern"})
 #: Kinds of listener and target.
 _PROTOCOLS: Final = {
@@ -151,6 +154,7 @@ class _File(TableReader):
         target = self._place(table, path, "connect", kinds[1], Role.TARGET)
         settings = self._settings(table, path, Kind.UDP in kinds)
         access = self._access(table, path, "rules")
+        checks = self._checks(table, path)
         if listen is not None and target is not None and not self._findings.failed:
             where = self._positions.at(path)
             targets = [TargetDraft(target, self._positions.at((*path, "connect_address")))]
@@ -162,9 +166,32 @@ class _File(TableReader):
                 targets,
                 settings,
                 access=access,
+                checks=checks,
             )
             self._reading.add(draft)
         self._findings.failed = self._findings.failed or failed_before
+
+    def _checks(self, table: Table, path: Path) -> list[CheckSpec]:
+        """Read ``check``: what follows that word in a native rule, one text or a list of them."""
+        value = table.get("check", [])
+        several = isinstance(value, list)
+        checks = []
+        for index, item in enumerate(value if several else [value]):
+            where = (*path, "check", index) if several else (*path, "check")
+            text = self._value(item, where)
+            if text is None:
+                continue
+            try:
+                words = Line("", 1, text).words()
+            except WordFault as fault:
+                self._error(where, fault.code, fault.message, fault.hint)
+                continue
+            if not words or words[0].option() is not None or not words[0].text:
+                self._error(where, "missing-argument", "'check' needs the name of a check", CHECK_EXAMPLE)
+                continue
+            plain, options = split_options(words[1:])
+            checks.append(CheckSpec(words[0].text, plain, options, self._positions.at(where)))
+        return checks
 
     def _place(self, table: Table, path: Path, side: str, kind: Kind, role: Role) -> Place | None:
         key, port_key = f"{side}_address", f"{side}_port"

@@ -9,6 +9,7 @@ from portfwd.rules import parse_toml
 from portfwd.rules.grammars.toml_positions import TomlPositions
 from portfwd.rules.model import (
     AccessLogFormat,
+    CheckSpec,
     Framing,
     Kind,
     ListenOptions,
@@ -17,6 +18,7 @@ from portfwd.rules.model import (
     PortRange,
     Rule,
 )
+from portfwd.rules.queries.render import render
 from tests.rules.golden import FIXTURES, GoldenFiles
 
 RULE = """[[forwarding_rules]]
@@ -40,6 +42,40 @@ def problems(more: str, text: str = RULE) -> list[str]:
     except RulesError as error:
         found = error.problems
     return [f"{problem.location.key} {problem.code}" for problem in found]
+
+
+class CheckTests(SynchronousTestCase):
+    """The key ``check``, which has what a native ``check`` line has."""
+
+    def test_one(self) -> None:
+        """One text is one check, with its words and options."""
+        (found,) = rule('check = "http path=/health inter=5s"\n').checks
+        self.assertEqual(found, CheckSpec("http", (), (("path", "/health"), ("inter", "5s"))))
+
+    def test_several(self) -> None:
+        """A list has several; quotes are those of the native grammar."""
+        found = rule("check = ['send \"PING x\" expect PONG', 'tcp']\n").checks
+        self.assertEqual(found, (CheckSpec("send", ("PING x", "expect", "PONG")), CheckSpec("tcp")))
+        self.assertEqual(found[1].where.key, "forwarding_rules[0].check[1]")
+        self.assertEqual(rule("check = []\n").checks, ())
+
+    def test_converted(self) -> None:
+        """It becomes native lines."""
+        text = render(parse_toml(RULE + 'check = "tcp inter=1s"\n', "f.toml"))
+        self.assertIn("\n    check tcp inter=1s\n", text)
+
+    def test_wrong(self) -> None:
+        """What is no check has an error at its place; whether there is such a check is not judged here."""
+        where = "forwarding_rules[0].check"
+        for value, code in (
+            ("5", f"{where} toml-type"),
+            ("['tcp', 5]", f"{where}[1] toml-type"),
+            ("''", f"{where} bad-value"),
+            ("' '", f"{where} missing-argument"),
+            ("'inter=5s'", f"{where} missing-argument"),
+            ("'send \"a'", f"{where} unclosed-quote"),
+        ):
+            self.assertEqual(problems(f"check = {value}\n"), [code], value)
 
 
 class OxidinetdTests(SynchronousTestCase):
