@@ -30,16 +30,12 @@ from portfwd.rules.queries.explain import explain
 from portfwd.rules.queries.explain_text import explanation_json, explanation_text
 from portfwd.service.build import faults
 from portfwd.service.build.addresses import bound_labels
-from portfwd.service.build.build import count_descriptors
 from portfwd.service.daemon.log_level import LogThreshold
 from portfwd.service.operators.targets import target_views
 from portfwd.service.run.forwarder import Forwarder
 from portfwd.upstreams.health import TargetState
 from portfwd.values import CloseReason, Direction
 from portfwd.version import __version__
-
-#: Seconds for which a count of open descriptors is good: counting them reads a directory.
-COUNTED: Final = 1.0
 
 _PARTIES: Final = ("client_stream", "upstream_stream")
 
@@ -85,7 +81,6 @@ class Operating:
         self._stop = stop
         self._threshold = LogThreshold() if threshold is None else threshold
         self._started_at = reactor.seconds()
-        self._descriptors = (-COUNTED, 0)
         self._taps = Taps()
         self.change_log = ChangeLog()
         #: For ``status``, and for `portfwd shell`: where manholes listen, and their host keys.
@@ -100,8 +95,6 @@ class Operating:
         """See `portfwd.admin.operator.Operator`."""
         forwarder = self._forwarder
         now = self._reactor.seconds()
-        if now - self._descriptors[0] >= COUNTED:
-            self._descriptors = (now, count_descriptors())
         rules = forwarder.rules
         return {
             "version": self.version,
@@ -112,7 +105,7 @@ class Operating:
             "targets_down": forwarder.targets.down,
             "sessions": forwarder.session_count,
             "total": forwarder.session_total,
-            "descriptors": self._descriptors[1],
+            "descriptors": forwarder.budget.spent,
             "files": list(forwarder.ruleset.files),
             "reloads": forwarder.reloads,
             "reload_failures": forwarder.reload_failures,

@@ -15,7 +15,7 @@ from portfwd.admin.answers import rule_row, session_row
 from portfwd.admin.operator import OperatorError
 from portfwd.rules.model import OnRemove
 from portfwd.service.daemon.log_level import LogThreshold
-from portfwd.service.operators.operating import COUNTED, Operating
+from portfwd.service.operators.operating import Operating
 from portfwd.values import TO_CLIENT, TO_UPSTREAM
 from tests.service.contexts import rules
 from tests.service.operated import OperatedTestCase
@@ -36,7 +36,7 @@ class LookTests(OperatedTestCase):
     """What is seen."""
 
     def test_status(self) -> None:
-        """Figures of the whole; descriptors are counted once a second at most."""
+        """Figures of the whole; descriptors are those that the forwarder counts anyhow."""
         self.client()
         self.turned.now += 61
         status = self.operating.status()
@@ -45,8 +45,6 @@ class LookTests(OperatedTestCase):
         self.assertEqual((status["state"], status["uptime"]), ("running", 61.0))
         self.assertEqual((status["reloads"], status["reloaded_at"]), (0, None))
         self.client()
-        self.assertEqual(self.operating.status()["descriptors"], status["descriptors"])
-        self.turned.now += COUNTED
         self.assertGreater(self.operating.status()["descriptors"], status["descriptors"])
         self.assertIn("Forwarder", repr(self.operating))
 
