@@ -149,7 +149,24 @@ def read_manhole(reading: Reading, scope: FileScope, line: Line, words: list[Wor
 
 def read_web(reading: Reading, scope: FileScope, line: Line, words: list[Word]) -> None:
     """Read ``web ADDRESS|unix:PATH [mode=BITS] [level=read|operator] [token-file=FILE] [host=NAME,…]``."""
+    count = len(reading.directives)
     _read(reading, line, words, _WEB, _web_spec)
+    for spec in web_specs(Ruleset(directives=tuple(reading.directives[count:]))):
+        if spec.token is None and spec.listen.kind is Kind.TCP and not _is_local(spec.listen.host):
+            reading.findings.warning(
+                line.at(words[1]),
+                "open-listener",
+                "whoever reaches this port sees clients, targets and rates",
+                "listen on 127.0.0.1 or on a unix socket, or ask for a token: token-file=FILE",
+            )
+
+
+def _is_local(host: str) -> bool:
+    """Whether only this machine reaches `host`."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def read_toxiproxy(reading: Reading, scope: FileScope, line: Line, words: list[Word]) -> None:

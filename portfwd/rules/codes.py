@@ -44,6 +44,7 @@ CODES: Final[Mapping[str, str]] = MappingProxyType(
         "clause-without-rule": "A filter, target or route stands beneath no rule.",
         "clause-not-indented": "A filter, target or route is not indented beneath its rule.",
         "repeated-directive": "A directive replaces an earlier one (a warning).",
+        "open-listener": "A web listener that other machines reach asks for no token (a warning).",
         "directive-without-meaning": "A directive of another program has no meaning here (a warning).",
         "option-without-meaning": "An option of another program has no meaning here (a warning).",
         # addresses
