@@ -72,9 +72,7 @@ class ToxiproxyServer(Service):
 
     def _bind(self) -> socket.socket:
         port = 0 if self._listen.ports is None else self._listen.ports.first
-        sock, *others = bind(self._listen, port, Options())
-        for other in others:
-            other.close()
+        (sock,) = bind(self._listen, port, Options())  # a literal is one address
         return sock
 
     def _connection(self, who: str) -> Any:

@@ -137,9 +137,12 @@ class ServerTests(ServerCase):
 
     async def test_stopped_at_once(self) -> None:
         """One that is stopped before its proxies are made does not begin to answer."""
-        _, server = self.served("toxiproxy localhost:0")
+        path = self.mktemp()
+        with open(path, "w") as file:
+            json.dump([{"name": "a", "listen": "localhost:0", "upstream": self.target}], file)
+        forwarder, server = self.served(f"toxiproxy localhost:0 config={path}")
         self.stop(server)
-        await self.until(lambda: not server.running)
+        await self.until(lambda: "a" in forwarder.addresses)
         self.assertEqual((server.address, list(server.renew())), ("", []))
 
     async def test_operators(self) -> None:
@@ -150,6 +153,7 @@ class ServerTests(ServerCase):
         (server,) = parent
         assert isinstance(server, ToxiproxyServer)
         self.assertEqual([list(renew()) for renew in renewals], [[]])
+        parent.privilegedStartService()
         parent.startService()
         self.addCleanup(parent.stopService)
         self.assertEqual((await self.ask(server, "GET", "/version"))[0], 200)
