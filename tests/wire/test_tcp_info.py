@@ -60,6 +60,7 @@ class ParseTests(SynchronousTestCase):
         self.assertEqual((oldest.min_rtt_us, oldest.delivery_rate, oldest.busy_us), (None, None, None))
         older = parse_tcp_info(structure(192))
         self.assertEqual(older, WHOLE._replace(bytes_retransmitted=None))
+        self.assertEqual([retransmits_of(structure(size)) for size in (103, 104, 280)], [0, 7, 7])
 
     def test_nothing(self) -> None:
         """What is no TCP connection has no figures; no retransmits are known of it either."""
