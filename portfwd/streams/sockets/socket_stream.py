@@ -442,7 +442,8 @@ class SocketStream(ViewedStream):
 
     def keep_tcp_info(self) -> None:
         """Ask the kernel once more before the socket is closed."""
-        self._last_info = self.tcp_info()
+        if not self.lost:
+            self._last_info = b""
 
     def tcp_info(self) -> bytes:
         """What the kernel tells of the connection, or told at last."""

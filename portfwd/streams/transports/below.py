@@ -40,7 +40,8 @@ class AskedBelow:
         self._keeps_tcp_info = True
         if self._plain is not None:
             self._plain.keeps_tcp_info = True
-        self.tcp_info()
+        else:
+            self.tcp_info()
 
     def tcp_info(self) -> bytes:
         """See `portfwd.streams.stream.Stream`."""
