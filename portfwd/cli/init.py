@@ -74,7 +74,11 @@ def run(arguments: argparse.Namespace) -> int:
         with open(arguments.output, "x", encoding="utf-8") as file:
             file.write(text)
     except OSError as problem:
-        reason = "it exists" if isinstance(problem, FileExistsError) else problem.strerror
+        reason = (
+            "it exists; name another one, or remove it"
+            if isinstance(problem, FileExistsError)
+            else problem.strerror
+        )
         print(f"portfwd init: {printable(arguments.output)}: {reason}", file=sys.stderr)
         return NOT_WRITTEN
     return FINE

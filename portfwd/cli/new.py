@@ -112,7 +112,11 @@ def run(arguments: argparse.Namespace) -> int:
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_text(text, "utf-8")
     except OSError as problem:
-        reason = "it exists" if isinstance(problem, FileExistsError) else problem.strerror
+        reason = (
+            "it exists; name another one, or remove it"
+            if isinstance(problem, FileExistsError)
+            else problem.strerror
+        )
         print(f"portfwd new: {printable(str(directory))}: {reason}", file=sys.stderr)
         return NOT_WRITTEN
     print(f"{printable(str(directory))}: run its tests there with 'python -m unittest'")

@@ -48,7 +48,9 @@ class InitTests(CommandTestCase):
         with open(path) as file:
             self.assertEqual(file.read(), init.template("sni"))
         code, out, err = self.run_main("init", "dns", "-o", path)
-        self.assertEqual((code, out, err), (1, "", f"portfwd init: {path}: it exists\n"))
+        self.assertEqual(
+            (code, out, err), (1, "", f"portfwd init: {path}: it exists; name another one, or remove it\n")
+        )
         with open(path) as file:
             self.assertEqual(file.read(), init.template("sni"))
         code, _, err = self.run_main("init", "dns", "-o", self.missing())

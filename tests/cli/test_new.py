@@ -83,5 +83,7 @@ class NewTests(CommandTestCase):
         """A directory that exists is left as it is."""
         directory = self.make("filter")
         code, _, err = self.run_main("new", "check", "other", "-o", str(directory))
-        self.assertEqual((code, err), (1, f"portfwd new: {directory}: it exists\n"))
+        self.assertEqual(
+            (code, err), (1, f"portfwd new: {directory}: it exists; name another one, or remove it\n")
+        )
         self.assertFalse((directory / "other.conf").exists())
