@@ -48,7 +48,7 @@ class Client:
 
     def __init__(self, host: str, port: int) -> None:
         self._address = (host, port)
-        self._enough = threading.Event()
+        self.enough = threading.Event()
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
         self._forget()
@@ -69,7 +69,8 @@ class Client:
         if sock.recv(1) != b"?":
             raise ConnectionError("no answer")
 
-    def _again_and_again(self, once: Callable[[], None]) -> None:
+    def again_and_again(self, once: Callable[[], None]) -> None:
+        """Do `once` at each tick, until it is enough."""
         while True:
             begun = time.monotonic()
             try:
@@ -79,31 +80,32 @@ class Client:
                     self.failures += 1
             with self._lock:
                 self.worst = max(self.worst, time.monotonic() - begun)
-            if self._enough.wait(TICK):
+            if self.enough.wait(TICK):
                 return
 
     def _one_connection(self) -> None:
         with self._connect() as sock:
             self._exchange(sock)
-            self._again_and_again(lambda: self._exchange(sock))
+            self.again_and_again(lambda: self._exchange(sock))
 
-    def _newcomer(self) -> None:
+    def newcomer(self) -> None:
+        """One exchange over a connection of its own."""
         with self._connect() as sock:
             self._exchange(sock)
         self.connections += 1
 
     def _begin(self) -> None:
         self._forget()
-        self._enough.clear()
+        self.enough.clear()
         self._threads = [
             threading.Thread(target=self._one_connection, daemon=True),
-            threading.Thread(target=self._again_and_again, args=(self._newcomer,), daemon=True),
+            threading.Thread(target=self.again_and_again, args=(self.newcomer,), daemon=True),
         ]
         for thread in self._threads:
             thread.start()
 
     def _end(self) -> None:
-        self._enough.set()
+        self.enough.set()
         for thread in self._threads:
             thread.join(_TIMEOUT)
 

@@ -74,7 +74,7 @@ class Control:
             self._socket.connect(path)
         except OSError as problem:
             self._socket.close()
-            raise ControlError(_cannot_connect(path, problem)) from None
+            raise ControlError(cannot_connect(path, problem)) from None
         self._buffer = b""
         try:
             hello = self._read()
@@ -193,7 +193,8 @@ class Control:
         return value
 
 
-def _cannot_connect(path: str, problem: OSError) -> str:
+def cannot_connect(path: str, problem: OSError) -> str:
+    """Why no forwarder is reached at `path`, and what to look at."""
     text = f"cannot reach a forwarder at {printable(path)}: {problem.strerror or problem}"
     if isinstance(problem, FileNotFoundError | ConnectionRefusedError):
         return f"{text}; does it run, with the directive 'admin unix:{printable(path)}'?"

@@ -41,7 +41,7 @@ class SteadyClock:
         # Guarded by the condition's lock: when the thread must wake the reactor.
         self._changed = threading.Condition()
         self._due: float | None = None
-        self._thread: threading.Thread | None = None
+        self.thread: threading.Thread | None = None
 
     def __repr__(self) -> str:
         return f"<SteadyClock {len(self._calls)} calls>"
@@ -69,9 +69,9 @@ class SteadyClock:
             if self._due is not None and self._due <= due:
                 return
             self._due = due
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._watch, name="portfwd-clock", daemon=True)
-                self._thread.start()
+            if self.thread is None:
+                self.thread = threading.Thread(target=self._watch, name="portfwd-clock", daemon=True)
+                self.thread.start()
             else:
                 self._changed.notify()
 
@@ -81,7 +81,7 @@ class SteadyClock:
             with self._changed:
                 while self._due is None or (left := self._due - self.seconds()) > 0:
                     if not self._changed.wait(IDLE if self._due is None else left) and self._due is None:
-                        self._thread = None
+                        self.thread = None
                         return
                 self._due = None
             self._call_from_thread(self.run_due)

@@ -44,9 +44,9 @@ class QuestionShares(Generic[_Q]):
         self.count = 0
         self._most = most
         self._most_bytes = most_bytes
-        self._bytes = 0
-        self._counts: Counter[str] = Counter()
-        self._sizes: Counter[str] = Counter()
+        self.bytes = 0
+        self.counts: Counter[str] = Counter()
+        self.sizes: Counter[str] = Counter()
         self._flying: Counter[str] = Counter()
         self._in_flight = 0
         # The source whose turn is next comes first.
@@ -62,14 +62,14 @@ class QuestionShares(Generic[_Q]):
     def add(self, question: _Q) -> bool:
         """Queue `question`. False if its source has its share already, or no place is free."""
         source, size = question.source, question.size
-        if self._counts[source] >= self._most - self.count:
+        if self.counts[source] >= self._most - self.count:
             return False
-        if self._sizes[source] + size > self._most_bytes - self._bytes:
+        if self.sizes[source] + size > self._most_bytes - self.bytes:
             return False
         self.count += 1
-        self._bytes += size
-        self._counts[source] += 1
-        self._sizes[source] += size
+        self.bytes += size
+        self.counts[source] += 1
+        self.sizes[source] += size
         self._waiting.setdefault(source, deque()).append(question)
         return True
 
@@ -114,9 +114,9 @@ class QuestionShares(Generic[_Q]):
     def forget(self, question: _Q) -> None:
         """Drop `question`, which is not waiting."""
         self.count -= 1
-        self._bytes -= question.size
-        _lower(self._counts, question.source, 1)
-        _lower(self._sizes, question.source, question.size)
+        self.bytes -= question.size
+        _lower(self.counts, question.source, 1)
+        _lower(self.sizes, question.source, question.size)
 
     def firsts(self) -> Iterator[_Q]:
         """

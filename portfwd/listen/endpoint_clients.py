@@ -72,11 +72,11 @@ class StreamFactory(Factory):
     ) -> None:
         """:param make: makes an unconnected stream."""
         self._make = make
-        self._arrival = _Arrival(accept)
+        self.arrival = _Arrival(accept)
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
         """Make the stream of one client."""
         stream = self._make()
         stream.address = from_twisted_address(addr)
-        stream.own(self._arrival)
+        stream.own(self.arrival)
         return stream

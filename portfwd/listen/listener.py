@@ -95,7 +95,7 @@ class Listener:
         self._batch = batch
         self._is_watched = False
         self.queued = False
-        self._backlog = socket.SOMAXCONN if backlog is None else backlog
+        self.backlog = socket.SOMAXCONN if backlog is None else backlog
         self._log = Logger()
         self._state = "bound"
         self._held = False
@@ -150,7 +150,7 @@ class Listener:
         :raises OSError: another socket took the address between bind and listen, or the kernel refused to
             watch the socket.
         """
-        self._socket.listen(self._backlog)
+        self._socket.listen(self.backlog)
         if self._poller is not None:
             self._poller.watch(self._socket.fileno(), 0, self, edge=0)
             self._is_watched = True
@@ -241,16 +241,16 @@ class Listener:
         :raises OSError: the kernel refused.
         """
         length = socket.SOMAXCONN if backlog is None else backlog
-        if length != self._backlog:
+        if length != self.backlog:
             # Linux changes the length of a listening socket's queue and keeps its contents.
             self._socket.listen(length)
-            self._backlog = length
+            self.backlog = length
 
     def late_clients(self) -> LateClients:
         """Accept the clients in the backlog before the listener is stopped. `LateClients` serves them."""
         late = LateClients(self.name, self._reactor, self._budget, self._accept, self._accept_limit)
         if self._state not in ("bound", "stopped"):
-            late.take(self._socket, self._family, self._backlog + 1)
+            late.take(self._socket, self._family, self.backlog + 1)
         return late
 
     def hand_back(self, others: Sequence[Listener]) -> LateClients:
@@ -258,7 +258,7 @@ class Listener:
         server = others[0] if others else self
         late = LateClients(server.name, self._reactor, server._budget, server._accept, server._accept_limit)
         if self._state == "open" and others:
-            late.take(self._socket, self._family, self._backlog + 1)
+            late.take(self._socket, self._family, self.backlog + 1)
         return late
 
     def stop(self, *, stays: bool = False) -> None:

@@ -91,9 +91,9 @@ class Loops:
         self._is_own = is_own
         self._ports: dict[int, set[str]] = {}
         self._paths: set[str] = set()
-        self._hosts: dict[str, tuple[bool, float]] = {}
+        self.hosts: dict[str, tuple[bool, float]] = {}
         self._passages: dict[tuple[Address, int], PassedSession] = {}
-        self._keys: dict[Passing, list[tuple[Address, int]]] = {}
+        self.keys: dict[Passing, list[tuple[Address, int]]] = {}
 
     def __repr__(self) -> str:
         return f"<Loops {len(self._passages)} connections to ourselves>"
@@ -138,11 +138,11 @@ class Loops:
 
     def _is_ours(self, host: str) -> bool:
         now = self._now()
-        known = self._hosts.get(host)
+        known = self.hosts.get(host)
         if known is None or known[1] <= now:
-            if len(self._hosts) >= MAX_HOSTS:
-                self._hosts.clear()
-            self._hosts[host] = known = (self._is_own(host), now + HOST_HOLDS)
+            if len(self.hosts) >= MAX_HOSTS:
+                self.hosts.clear()
+            self.hosts[host] = known = (self._is_own(host), now + HOST_HOLDS)
         return known[0]
 
     def begun(self, passage: PassedSession, address: Address, sock: socket.socket) -> None:
@@ -155,7 +155,7 @@ class Loops:
         """Store that the session of `passage` connects from `local` to `address`."""
         key = (local, _port(address))
         self._passages[key] = passage
-        self._keys.setdefault(passage.session, []).append(key)
+        self.keys.setdefault(passage.session, []).append(key)
 
     def passages_of(self, client: Address | None, local: Address | None) -> Sequence[PassedSession]:
         """The sessions that a connection from `client` to `local` has passed; empty for other clients."""
@@ -166,7 +166,7 @@ class Loops:
 
     def left(self, session: Passing) -> None:
         """Remove the entries of `session`, which has ended."""
-        for key in self._keys.pop(session, ()):
+        for key in self.keys.pop(session, ()):
             passage = self._passages.get(key)
             if passage is not None and passage.session is session:
                 del self._passages[key]

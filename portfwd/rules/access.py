@@ -261,7 +261,7 @@ class AccessList:
     :ivar empty: whether there are no entries; `decide` need not be called then.
     """
 
-    __slots__ = ("_levels", "_remembered", "_size", "empty")
+    __slots__ = ("_levels", "_size", "empty", "remembered")
 
     def __init__(self, everywhere: Iterable[AclEntry] = (), own: Iterable[AclEntry] = ()) -> None:
         """
@@ -274,7 +274,7 @@ class AccessList:
         everywhere, own = tuple(everywhere), tuple(own)
         self._levels = (_Level(everywhere), _Level(own))
         self._size = (len(everywhere), len(own))
-        self._remembered: dict[str, Decision] = {}
+        self.remembered: dict[str, Decision] = {}
         self.empty = not (everywhere or own)
 
     def with_own(self, own: Iterable[AclEntry]) -> AccessList:
@@ -297,12 +297,12 @@ class AccessList:
         """
         if self.empty:
             return _ALLOWED
-        decision = self._remembered.get(host)
+        decision = self.remembered.get(host)
         if decision is None:
             decision = self._judge(_read_client(host))
-            if len(self._remembered) >= REMEMBERED:
-                self._remembered.clear()
-            self._remembered[host] = decision
+            if len(self.remembered) >= REMEMBERED:
+                self.remembered.clear()
+            self.remembered[host] = decision
         return decision
 
     def decide_unix(self, *, announced: bool = False) -> Decision:

@@ -205,7 +205,7 @@ class Announcing(Service):
         notifier: Notifier | None = None,
     ) -> None:
         self._reactor = reactor
-        self._notifier = notifier
+        self.notifier = notifier
         self._forwarder = forwarder
         self._warnings = warnings
         self._log = Logger()
@@ -213,15 +213,16 @@ class Announcing(Service):
     def startService(self) -> None:
         """Repeat the warnings of the file, then say so when the reactor runs."""
         super().startService()
-        self._reactor.callWhenRunning(self._announce)
+        self._reactor.callWhenRunning(self.announce)
 
-    def _announce(self) -> None:
+    def announce(self) -> None:
+        """Log the warnings and that the listeners are ready; tell the service manager."""
         for warning in self._warnings:
             self._log.warn("{warning}", warning=warning)
         count = len(self._forwarder.addresses)
         self._log.info("portfwd is ready: {count}", count=counted(count, "listener"))
-        if self._notifier is not None:
-            self._notifier.ready(status_of(self._forwarder))
+        if self.notifier is not None:
+            self.notifier.ready(status_of(self._forwarder))
 
 
 class Daemon(MultiService):
@@ -252,8 +253,8 @@ class Daemon(MultiService):
         self._forwarder = forwarder
         self.session_log = session_log
         self._heartbeat = heartbeat
-        self._notifier = notifier
-        self._foreground = foreground
+        self.notifier = notifier
+        self.foreground = foreground
         self._twistd_pid_file = twistd_pid_file
         self._event_log = event_log
         self._log = Logger()
@@ -285,7 +286,7 @@ class Daemon(MultiService):
 
     def _give_up(self, problem: StartError) -> None:
         self._withdraw_pid_file()
-        if self._foreground:
+        if self.foreground:
             for line in problem.failures:
                 print(f"portfwd: {line}", file=sys.stderr)
             remove_own_pid_file(self._twistd_pid_file)
@@ -299,8 +300,8 @@ class Daemon(MultiService):
 
     def stopService(self) -> Deferred[Any]:
         """Drain, then write the last access lines."""
-        if self._notifier is not None:
-            self._notifier.stopping(
+        if self.notifier is not None:
+            self.notifier.stopping(
                 f"draining {counted(self._forwarder.session_count, 'session')}",
                 self._forwarder.drain_limit + STOP_MARGIN,
             )

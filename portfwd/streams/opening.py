@@ -58,7 +58,7 @@ class StreamMaker:
         self._reactor = reactor
         self._poller = poller
         self.limiters = limiters
-        self._bulk = bulk
+        self.bulk = bulk
         # Whole records, as the usual reads; once for all connections.
         self._tls_bulk = None if bulk is None else bulk.with_size(read_size(bulk.size))
 
@@ -68,9 +68,9 @@ class StreamMaker:
 
     def with_bulk_reads(self, size: int) -> StreamMaker:
         """One for a rule whose larger reads are of `size` bytes; 0: it has none."""
-        if self._bulk is None or self._bulk.size == size:
+        if self.bulk is None or self.bulk.size == size:
             return self
-        bulk = self._bulk.with_size(size) if size else None
+        bulk = self.bulk.with_size(size) if size else None
         return StreamMaker(self._reactor, self._poller, self.limiters, bulk)
 
     def bare(self, buffer: int, *, handshake: bool = False) -> TransportStream:
@@ -112,7 +112,7 @@ class StreamMaker:
         stream.local = local_address(sock)
         try:
             transport = PlainTransport(
-                sock, stream, self._reactor, stream.buffer, self._poller, bulk=self._bulk
+                sock, stream, self._reactor, stream.buffer, self._poller, bulk=self.bulk
             )
         except OSError:
             sock.close()

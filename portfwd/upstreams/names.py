@@ -119,9 +119,9 @@ class Names:
             bounds, a look-up that nobody waits for any more is given up.
         """
         self._limit = limit
-        self._resolver = resolver
+        self.resolver = resolver
         self._clock = clock
-        self._bounds = bounds
+        self.bounds = bounds
         self._names: dict[str, _Name] = {}
         self._log = Logger()
         self.look_ups = 0
@@ -195,7 +195,7 @@ class Names:
         name = self._names.get(host)
         if name is None or name.waiting.pop(who, None) is None:
             return
-        if self._bounds is not None and not name.waiting and name.look_up is not None:
+        if self.bounds is not None and not name.waiting and name.look_up is not None:
             self._end(name, name.look_up)
             self._drop_empty(host, name)
 
@@ -216,13 +216,13 @@ class Names:
     def _drop_empty(self, host: str, name: _Name) -> None:
         # The operator's names stay: an answer may still come late.
         empty = not name.addresses and name.look_up is None and not name.waiting
-        if empty and self._bounds is not None and self._names.get(host) is name:
+        if empty and self.bounds is not None and self._names.get(host) is name:
             del self._names[host]
 
     def _look_up(self, host: str, name: _Name, asker: Asker) -> str:
         """Begin a look-up; the result says why there is none."""
-        if self._bounds is not None:
-            reached = self._bounds.take(asker)
+        if self.bounds is not None:
+            reached = self.bounds.take(asker)
             if reached:
                 return reached
         name.look_up = this = _LookUp(asker)
@@ -233,14 +233,14 @@ class Names:
             self._answered(host, name, this, found)
 
         this.limit = self._clock.callLater(LOOK_UP_LIMIT, self._out_of_time, host, name, this)
-        give_up = self._resolver.look_up(host, answered)
+        give_up = self.resolver.look_up(host, answered)
         this.give_up = give_up
         return ""
 
     def _out_of_time(self, host: str, name: _Name, this: _LookUp) -> None:
         # The operator's names take an answer that comes late: that is better than none.
         self._answered(host, name, this, ())
-        if self._bounds is not None and this.give_up is not None:
+        if self.bounds is not None and this.give_up is not None:
             this.give_up()
 
     def _answered(self, host: str, name: _Name, this: _LookUp, found: Sequence[str]) -> None:
@@ -263,8 +263,8 @@ class Names:
         name.look_up = None
         if this.limit is not None and this.limit.active():
             this.limit.cancel()
-        if self._bounds is not None:
-            self._bounds.give_back(this.asker)
+        if self.bounds is not None:
+            self.bounds.give_back(this.asker)
 
     def _end(self, name: _Name, this: _LookUp) -> None:
         self._over(name, this)

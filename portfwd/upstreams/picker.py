@@ -166,7 +166,7 @@ class LeastConn:
     """
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Candidate]] = []
+        self.heap: list[tuple[float, int, Candidate]] = []
         self._valid: dict[Candidate, int] = {}
         self._count = 0
         self._picks = 0.0
@@ -189,16 +189,16 @@ class LeastConn:
         self._rebuild(sorted(candidates, key=lambda one: before.get(one, 0)))
 
     def _rebuild(self, candidates: Iterable[Candidate]) -> None:
-        self._heap, self._valid = [], {}
+        self.heap, self._valid = [], {}
         for one in candidates:
             self._count += 1
             self._valid[one] = self._count
-            self._heap.append((load(one), self._count, one))
-        heapq.heapify(self._heap)
+            self.heap.append((load(one), self._count, one))
+        heapq.heapify(self.heap)
 
     def pick(self, client: str, skip: Skip) -> Candidate | None:
         """See `Picker`."""
-        heap, aside, waiting = self._heap, [], None
+        heap, aside, waiting = self.heap, [], None
         try:
             while heap:
                 recorded, number, one = heap[0]
@@ -220,7 +220,7 @@ class LeastConn:
 
     def _picked(self, one: Candidate, now: float, *, caught_up: bool) -> Candidate:
         # Behind those that have the same load.
-        heapq.heapreplace(self._heap, (now, self._next(one), one))
+        heapq.heapreplace(self.heap, (now, self._next(one), one))
         self._picks += 1
         if self._joined:
             if one in self._joined:
@@ -238,8 +238,8 @@ class LeastConn:
     def freed(self, candidate: Candidate) -> None:
         """See `Picker`."""
         if candidate in self._valid:
-            heapq.heappush(self._heap, (load(candidate), self._next(candidate), candidate))
-            if len(self._heap) > 4 * len(self._valid) + 64:
+            heapq.heappush(self.heap, (load(candidate), self._next(candidate), candidate))
+            if len(self.heap) > 4 * len(self._valid) + 64:
                 self._rebuild(sorted(self._valid, key=self._valid.__getitem__))
 
 
@@ -296,13 +296,13 @@ class BySource:
     def __init__(self, total: Callable[[], int]) -> None:
         """:param total: gives the sessions of all candidates together."""
         self._total = total
-        self._points: list[float] = []
+        self.points: list[float] = []
         self._owners: list[Candidate] = []
         self._shares = 0.0
         self._count = 0
 
     def __repr__(self) -> str:
-        return f"<BySource of {self._count}, {len(self._points)} points>"
+        return f"<BySource of {self._count}, {len(self.points)} points>"
 
     def update(self, candidates: Sequence[Candidate]) -> None:
         """See `Picker`."""
@@ -313,14 +313,14 @@ class BySource:
             scale /= 2
         owners: dict[float, Candidate] = {}
         for one in candidates:
-            owners.update(dict.fromkeys(_points(one.key, max(1, round(POINTS * scale * one.share))), one))
-        self._points = sorted(owners)
-        self._owners = [owners[point] for point in self._points]
+            owners.update(dict.fromkeys(points(one.key, max(1, round(POINTS * scale * one.share))), one))
+        self.points = sorted(owners)
+        self._owners = [owners[point] for point in self.points]
         self._count = len(candidates)
 
     def pick(self, client: str, skip: Skip) -> Candidate | None:
         """See `Picker`."""
-        points, owners = self._points, self._owners
+        points, owners = self.points, self._owners
         if not points:
             return None
         digest = hashlib.blake2b(client.encode(), digest_size=8).digest()
@@ -348,7 +348,7 @@ class BySource:
         """The loads are read when they are compared."""
 
 
-def _points(key: str, count: int) -> Sequence[float]:
+def points(key: str, count: int) -> Sequence[float]:
     """Points from 0 up to 1, the same in every process; each digest gives eight."""
     numbers: list[int] = []
     for block in range(ceil(count / 8)):

@@ -113,11 +113,11 @@ class Pool:
         self._total = 0
         self._pickers = tuple(make_picker(options.balance, draw, self._count) for _ in range(2))
         self._fit: tuple[frozenset[Member], ...] = (frozenset(), frozenset())
-        self._sticky: OrderedDict[str, tuple[str, float]] = OrderedDict()
+        self.sticky: OrderedDict[str, tuple[str, float]] = OrderedDict()
         self._slow_until = 0.0
         self._slow_step = 0.0
         self._trial_due = _NEVER
-        self._is_stale = False
+        self.is_stale = False
         # A reload makes a pool that may never be used: loads are watched from the first session on.
         self._watches: bool | None = None
         self.replace(members, 0.0)
@@ -165,7 +165,7 @@ class Pool:
     def inherit(self, old: Pool) -> None:
         """Take the place of `old`, and go on remembering clients where it does."""
         if self._options.stick is not None:
-            self._sticky = old._sticky
+            self.sticky = old.sticky
         if old._watches:
             old._unwatch()
 
@@ -204,11 +204,11 @@ class Pool:
 
     def stale(self) -> None:
         """States or shares have changed: the targets are sorted anew before one is chosen."""
-        self._is_stale = True
+        self.is_stale = True
 
     def refresh(self, now: float) -> None:
         """Sort the targets anew."""
-        self._is_stale = False
+        self.is_stale = False
         fit: tuple[list[Member], list[Member]] = ([], [])
         self._slow_until, self._trial_due = 0.0, _NEVER
         for one in self.members:
@@ -258,14 +258,14 @@ class Pool:
         if self._watches is None:
             self._watch()
             self.refresh(now)
-        if self._is_stale or (self._slow_until and now >= self._slow_step):
+        if self.is_stale or (self._slow_until and now >= self._slow_step):
             self.refresh(now)
         tried = order.tried
         if now >= self._trial_due:
             member = self._take_trial(tried, now)
             if member is not None:
                 return member
-        if not tried and self._sticky:
+        if not tried and self.sticky:
             member = self._sticky_member(client, now)
             if member is not None:
                 return member
@@ -294,7 +294,7 @@ class Pool:
         return found
 
     def _sticky_member(self, client: str, now: float) -> Member | None:
-        key, until = self._sticky.get(client, ("", 0.0))
+        key, until = self.sticky.get(client, ("", 0.0))
         if not client or until <= now:
             return None
         for one in self.members:
@@ -331,7 +331,7 @@ class Pool:
         stick = self._options.stick
         if stick is None or not client:
             return
-        sticky = self._sticky
+        sticky = self.sticky
         sticky[client] = (member.key, now + stick)
         sticky.move_to_end(client)
         while sticky and (len(sticky) > MOST_STICKY or next(iter(sticky.values()))[1] <= now):

@@ -33,6 +33,6 @@ class TickingTests(SynchronousTestCase):
     def test_nobody_there(self) -> None:
         """Connections that do not come about are counted, not hidden."""
         client = Client("127.0.0.1", 1)
-        client._enough.wait = lambda _: client.failures > 0  # type: ignore[method-assign, assignment]
-        client._again_and_again(client._newcomer)
+        client.enough.wait = lambda _: client.failures > 0  # type: ignore[method-assign, assignment]
+        client.again_and_again(client.newcomer)
         self.assertEqual((client.failures, client.connections), (1, 0))

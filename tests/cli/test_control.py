@@ -118,8 +118,8 @@ class ControlTests(ControlTestCase):
         error = self.assertRaises(ControlError, Control, missing)
         self.assertIn(f"does it run, with the directive 'admin unix:{missing}'?", str(error))
         self.assertIn("No such file", str(error))
-        self.assertIn("mode=", control._cannot_connect("x", PermissionError(13, "Permission denied")))
-        self.assertTrue(control._cannot_connect("x", OSError(5, "Input/output error")).endswith("error"))
+        self.assertIn("mode=", control.cannot_connect("x", PermissionError(13, "Permission denied")))
+        self.assertTrue(control.cannot_connect("x", OSError(5, "Input/output error")).endswith("error"))
 
 
 class CommandTests(ControlTestCase):

@@ -125,11 +125,11 @@ class ThreadTests(SynchronousTestCase):
         clock = SteadyClock(lambda call: awake.set())
         for _ in range(2):
             clock.callLater(0, lambda: None)
-            thread = clock._thread
+            thread = clock.thread
             assert thread is not None
             self.assertTrue(awake.wait(60))
             thread.join(60)
-            self.assertIsNone(clock._thread)
+            self.assertIsNone(clock.thread)
             awake.clear()
             clock.run_due()
 

@@ -82,4 +82,4 @@ class SharesTests(SynchronousTestCase):
         self.assertEqual(kept, questions)
         self.assertEqual(self.shares.count, 1)
         self.shares.drop(questions[2])
-        self.assertEqual((self.shares._counts, self.shares._sizes, self.shares._bytes), ({}, {}, 0))
+        self.assertEqual((self.shares.counts, self.shares.sizes, self.shares.bytes), ({}, {}, 0))

@@ -22,7 +22,7 @@ class NamedCase(PostCase):
         self.forward(text)
         resolver = FakeResolver()
         resolver.at_once = hosts
-        self.forwarder.bound[0].live.context.names._resolver = resolver
+        self.forwarder.bound[0].live.context.names.resolver = resolver
         return resolver
 
     def upstream_at(self, host: str) -> socket.socket:

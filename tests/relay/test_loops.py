@@ -84,7 +84,7 @@ class MayReachTests(SynchronousTestCase):
         self.assertTrue(self.loops.may_reach(inet("192.0.2.9", 80)))
         for index in range(2 * MAX_HOSTS):
             self.loops.may_reach(inet(f"10.0.{index // 256}.{index % 256}", 80))
-        self.assertLessEqual(len(self.loops._hosts), MAX_HOSTS)
+        self.assertLessEqual(len(self.loops.hosts), MAX_HOSTS)
 
     def test_unix(self) -> None:
         """A unix socket is its path, however it is written and whatever links lead there."""
@@ -154,7 +154,7 @@ class PassageTests(SynchronousTestCase):
         self.assertEqual(len(self.loops.passages_of(local, address)), 1)
         self.loops.left(second)
         self.assertEqual(repr(self.loops), "<Loops 0 connections to ourselves>")
-        self.assertEqual(self.loops._keys, {})
+        self.assertEqual(self.loops.keys, {})
 
     def test_socket(self) -> None:
         """A socket's own address is known as soon as it connects; one that has none is not remembered."""

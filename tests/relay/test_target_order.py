@@ -172,4 +172,4 @@ class BalancedTests(SynchronousTestCase):
         health = self.states.of("t0", "t0", ("tcp",))
         health.watchers.add(self)
         self.states.checked(health, "tcp", Verdict(False, "refused"), 0.1, 2, 3)
-        self.assertTrue(self.pool._is_stale)
+        self.assertTrue(self.pool.is_stale)

@@ -226,7 +226,7 @@ class DecideTests(SynchronousTestCase):
         self.assertIs(access.decide("10.0.0.1"), access.decide("10.0.0.1"))
         for number in range(REMEMBERED * 2 + 10):
             access.decide(str(ipaddress.IPv4Address(number)))
-        self.assertLessEqual(len(access._remembered), REMEMBERED)
+        self.assertLessEqual(len(access.remembered), REMEMBERED)
         self.assertEqual(access.decide("10.0.0.1").step, 2)
 
 

@@ -208,7 +208,7 @@ class MakeServiceTests(TapCase):
         self.assertIn("warning", self.errors.getvalue())
         (announcing,) = (one for one in service if isinstance(one, Announcing))
         announcing._log = log = mock.Mock()
-        announcing._announce()
+        announcing.announce()
         self.assertGreaterEqual(log.warn.call_count, 2)
         self.assertEqual(log.info.call_args.kwargs, {"count": "0 listeners"})
 
@@ -240,7 +240,7 @@ class MakeServiceTests(TapCase):
         options = parsed("--rule", RULE)
         service = tap.makeService(options)
         assert isinstance(service, Daemon)
-        self.assertTrue(service._foreground)
+        self.assertTrue(service.foreground)
 
     def test_nothing_is_imported_late(self) -> None:
         """
@@ -389,10 +389,10 @@ class DaemonTests(TapCase):
     async def test_systemd_is_told(self) -> None:
         """Ready once signals are obeyed, stopping with the time that it may take; and the beat ends."""
         service = self.service("--rule", RULE, "--drain", "30")
-        service._notifier = notifier = mock.Mock()
+        service.notifier = notifier = mock.Mock()
         (announcing,) = (one for one in service if isinstance(one, Announcing))
-        announcing._notifier = notifier
-        announcing._announce()
+        announcing.notifier = notifier
+        announcing.announce()
         notifier.ready.assert_called_once_with("1 listener, 0 sessions")
         await service.stopService()
         notifier.stopping.assert_called_once_with("draining 0 sessions", 30 + STOP_MARGIN)
@@ -406,7 +406,7 @@ class DaemonTests(TapCase):
         service = tap.makeService(options)
         (rereading,) = (one for one in cast(Daemon, service) if isinstance(one, Rereading))
         self.assertEqual(
-            rereading._confinement,
+            rereading.confinement,
             Confinement(f"{self.directory}/below", str(self.directory), os.geteuid()),
         )
         self.assertIn("portfwd.filters.builtin.sni", imported)

@@ -183,7 +183,7 @@ class LeastConnTests(SynchronousTestCase):
         for _ in range(1000):
             among[0].taken = 3
             picker.freed(among[0])
-        self.assertLessEqual(len(picker._heap), 4 * 2 + 65)
+        self.assertLessEqual(len(picker.heap), 4 * 2 + 65)
 
 
 class SourceTests(SynchronousTestCase):
@@ -240,4 +240,4 @@ class SourceTests(SynchronousTestCase):
         """The ring is bounded, whatever the weights are."""
         picker = BySource(lambda: 0)
         picker.update(targets(*[256] * 600))
-        self.assertLess(len(picker._points), 70_000)
+        self.assertLess(len(picker.points), 70_000)

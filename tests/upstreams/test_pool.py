@@ -200,9 +200,9 @@ class StickTests(SynchronousTestCase):
         one = self.members[0]
         for number in range(MOST_STICKY + 10):
             self.pool.reached(str(number), one, 0)
-        self.assertEqual(len(self.pool._sticky), MOST_STICKY)
+        self.assertEqual(len(self.pool.sticky), MOST_STICKY)
         self.pool.reached("late", one, 100)
-        self.assertEqual(list(self.pool._sticky), ["late"])
+        self.assertEqual(list(self.pool.sticky), ["late"])
 
 
 class SetTests(SynchronousTestCase):

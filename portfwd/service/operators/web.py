@@ -91,12 +91,12 @@ class WebListeners(Service):
         self._forwarder = forwarder
         self._turns = turns
         self._log = Logger()
-        self._listeners: list[_WebListener] = []
+        self.listeners: list[_WebListener] = []
         self._figures: FigurePages | None = None
         failures = []
         for spec in map(_absolute, specs):
             try:
-                self._listeners.append(_WebListener(spec, _access(spec)))
+                self.listeners.append(_WebListener(spec, _access(spec)))
             except (OSError, LooseFile) as problem:
                 failures.append(
                     f"web {address_text(spec.listen, quoted=False)}: {_reason(problem)} ({spec.where})"
@@ -107,7 +107,7 @@ class WebListeners(Service):
     @property
     def addresses(self) -> list[str]:
         """Where they listen, while they do."""
-        return [_url(one.door) for one in self._listeners if one.door is not None]
+        return [_url(one.door) for one in self.listeners if one.door is not None]
 
     def privilegedStartService(self) -> None:
         """
@@ -117,7 +117,7 @@ class WebListeners(Service):
         """
         self._figures = self._make_figures()
         failures = []
-        for one in self._listeners:
+        for one in self.listeners:
             again = partial(_bind, one.spec.listen)
             try:
                 sock = again()
@@ -148,9 +148,9 @@ class WebListeners(Service):
 
         :raises StartError: somebody else took the place since.
         """
-        if any(one.door is None for one in self._listeners):
+        if any(one.door is None for one in self.listeners):
             self.privilegedStartService()
-        for one in self._listeners:
+        for one in self.listeners:
             assert one.door is not None
             try:
                 one.door.open()
@@ -161,16 +161,16 @@ class WebListeners(Service):
         super().startService()
         if self._figures is not None:
             self._figures.start()
-        for one in self._listeners:
+        for one in self.listeners:
             assert one.door is not None
             who = f"{one.spec.level.value}{', with the token' if one.access.wants_token else ''}"
             self._log.info("web: listening on {address} for {who}", address=_url(one.door), who=who)
 
     def renew(self) -> Iterator[str]:
         """Read the tokens again, and see `portfwd.admin.doors.renew_all`."""
-        for one in self._listeners:
+        for one in self.listeners:
             yield from one.read_again()
-        yield from renew_all([one.door for one in self._listeners if one.door is not None])
+        yield from renew_all([one.door for one in self.listeners if one.door is not None])
 
     def stopService(self) -> Deferred[Any]:
         """Stay until the forwarder has drained."""
@@ -181,8 +181,8 @@ class WebListeners(Service):
         figures, self._figures = self._figures, None
         if figures is not None:
             figures.stop()
-        doors = [one.door for one in self._listeners if one.door is not None]
-        for one in self._listeners:
+        doors = [one.door for one in self.listeners if one.door is not None]
+        for one in self.listeners:
             one.door = None
         return DeferredList([door.close() for door in doors])
 

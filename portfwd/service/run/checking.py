@@ -239,7 +239,7 @@ class Checks:
         self._rules = rules
         self._runs = False
         self._checkers: dict[tuple[TargetHealth, str], Checker] = {}
-        self._programs = 0
+        self.programs = 0
 
     def __repr__(self) -> str:
         return f"<Checks of {len(self._checkers)}>"
@@ -292,12 +292,12 @@ class Checks:
     def may_begin(self, ready: ReadyCheck) -> bool:
         """Whether there is a descriptor, and a place for a program, for one more check; it is taken then."""
         is_program = ready.check.carrier is CheckCarrier.COMMAND
-        if (is_program and self._programs >= MAX_PROGRAMS) or not self._budget.take(1):
+        if (is_program and self.programs >= MAX_PROGRAMS) or not self._budget.take(1):
             return False
-        self._programs += is_program
+        self.programs += is_program
         return True
 
     def ended(self, ready: ReadyCheck) -> None:
         """One check is over."""
-        self._programs -= ready.check.carrier is CheckCarrier.COMMAND
+        self.programs -= ready.check.carrier is CheckCarrier.COMMAND
         self._budget.give_back(1)

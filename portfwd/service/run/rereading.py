@@ -145,8 +145,8 @@ class Rereading(Service):
         self._forwarder = forwarder
         self._path = path
         self.session_log = log
-        self._notifier = Notifier({}) if notifier is None else notifier
-        self._confinement = Confinement() if confinement is None else confinement
+        self.notifier = Notifier({}) if notifier is None else notifier
+        self.confinement = Confinement() if confinement is None else confinement
         self._making = making
         self._files: Files = DiskFiles() if files is None else files
         self._allow_empty = allow_empty
@@ -200,7 +200,7 @@ class Rereading(Service):
     async def _reload(self, dry_run: bool, code: bool) -> ReloadResult:
         begun = time.monotonic()
         if not dry_run:
-            self._notifier.reloading()
+            self.notifier.reloading()
         with self._making(lambda: len(self._forwarder.ruleset.rules)):
             try:
                 result = await self._read_and_change(dry_run, code)
@@ -217,7 +217,7 @@ class Rereading(Service):
             result = evolve(result, notes=(*result.notes, *self._hints(result)))
         self._tell(result)
         if not dry_run and self.running and self._forwarder.running:
-            self._notifier.ready(status_of(self._forwarder))
+            self.notifier.ready(status_of(self._forwarder))
         return result
 
     def _renewed(self) -> list[str]:
@@ -229,12 +229,12 @@ class Rereading(Service):
 
     def _hints(self, result: ReloadResult) -> list[str]:
         out_of_reach = any(word in line for line in result.failures for word in OUT_OF_REACH)
-        return self._confinement.notes() if out_of_reach else []
+        return self.confinement.notes() if out_of_reach else []
 
     async def _read_and_change(self, dry_run: bool, code: bool) -> ReloadResult:
         if self._path is None:
             return self._refused(dry_run, NO_FILE)
-        path = self._confinement.visible(self._path)
+        path = self.confinement.visible(self._path)
         try:
             files = await read_in_thread(self._reactor, path, self._files)
         except TimeoutError as problem:

@@ -69,13 +69,13 @@ class RulesWatch(Service):
         self._look = partial(in_thread, reactor) if look is None else look
         self._settling = Settling()
         self._found: RuleFiles | None = None
-        self._inotify: Inotify | None = None
+        self.inotify: Inotify | None = None
         self._next: IDelayedCall | None = None
         self._looking = False
         self._log = Logger()
 
     def __repr__(self) -> str:
-        return f"<RulesWatch {self._inotify}>"
+        return f"<RulesWatch {self.inotify}>"
 
     def startService(self) -> None:
         """
@@ -85,14 +85,14 @@ class RulesWatch(Service):
         """
         path = self._path()
         try:
-            self._inotify = Inotify(self._reactor, self._changed)
+            self.inotify = Inotify(self._reactor, self._changed)
             self._watch(look_at(path, self._files))
         except OSError as problem:
             self._close()
             where = f" {problem.filename}" if problem.filename else ""
             raise StartError([f"--watch: cannot watch{where or f' {path}'}: {problem.strerror}"]) from None
         super().startService()
-        count = len(list(self._inotify.directories))
+        count = len(list(self.inotify.directories))
         self._log.info("watching {path}, in {count}", path=path, count=counted(count, "place"))
         self._settling.noticed(self._reactor.seconds())
         self._schedule()
@@ -106,9 +106,9 @@ class RulesWatch(Service):
         if self._next is not None:
             self._next.cancel()
             self._next = None
-        if self._inotify is not None:
-            self._inotify.close()
-            self._inotify = None
+        if self.inotify is not None:
+            self.inotify.close()
+            self.inotify = None
 
     def _watch(self, found: RuleFiles) -> None:
         """
@@ -116,14 +116,14 @@ class RulesWatch(Service):
 
         :raises OSError: one in which a file of the rules is cannot be watched.
         """
-        assert self._inotify is not None
+        assert self.inotify is not None
         before, self._found = self._found, found
-        for directory in [one for one in self._inotify.directories if one not in found.names]:
-            self._inotify.forget(directory)
+        for directory in [one for one in self.inotify.directories if one not in found.names]:
+            self.inotify.forget(directory)
         is_new = False
         for directory in sorted(found.names):
             try:
-                is_new = self._inotify.watch(directory) or is_new
+                is_new = self.inotify.watch(directory) or is_new
             except OSError as problem:
                 # Of those above, what may not be read is left out. Of what is not there its parent tells.
                 if directory in found.own and not isinstance(problem, FileNotFoundError | NotADirectoryError):
@@ -142,7 +142,7 @@ class RulesWatch(Service):
 
     def _schedule(self) -> None:
         due = self._settling.due
-        if due is None or self._looking or self._inotify is None:
+        if due is None or self._looking or self.inotify is None:
             return
         wait = max(0.0, due - self._reactor.seconds())
         if self._next is None:
@@ -159,7 +159,7 @@ class RulesWatch(Service):
 
     def _looked(self, found: RuleFiles | Failure) -> None:
         self._looking = False
-        if self._inotify is None:
+        if self.inotify is None:
             return
         if isinstance(found, Failure):
             self._log.error(

@@ -173,7 +173,7 @@ class ClientSide:
         if self._watch is not None:
             self._renewal = Renewal(self._watch, run)
         self._contexts: dict[tuple[str, ...], ssl.SSLContext] = {}
-        self._sessions: OrderedDict[_Asked, _Kept] = OrderedDict()
+        self.sessions: OrderedDict[_Asked, _Kept] = OrderedDict()
         self._is_good = True
         self._files = self._read_again()
         self.pairs: tuple[Pair, ...] = self._files.pairs
@@ -259,7 +259,7 @@ class ClientSide:
         self._files = renewed.made
         self.pairs = self._files.pairs
         self._contexts = {}
-        self._sessions.clear()  # they belong to the old contexts
+        self.sessions.clear()  # they belong to the old contexts
         self._log.info("tls:{host}: the certificates were read again", host=self._host)
 
     def warn_of_expiry(self) -> None:
@@ -283,7 +283,7 @@ class ClientSide:
         return self if asked == self._usual else _OneConnection(self, asked)
 
     def for_name(self, name: str) -> ClientSide | _OneConnection:
-        """See `NamedSide`."""
+        """See `TLSTarget`."""
         asked = _Asked(certificate_name(name), self._usual.alpn)
         return self if asked == self._usual else _OneConnection(self, asked)
 
@@ -294,7 +294,7 @@ class ClientSide:
     def begin(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, asked: _Asked) -> ssl.SSLObject:
         """TLS of a connection that asks for this."""
         self._look()
-        kept = self._sessions.get(asked)
+        kept = self.sessions.get(asked)
         # RFC 8446 appendix C.4: a ticket is better used once, so that observers cannot link connections. They
         # see our address in any case.
         session = None if kept is None else kept.session
@@ -332,16 +332,16 @@ class ClientSide:
         """Keep the session for connections that ask for the same, once in `RENEW_AFTER`."""
         if not self._options.target_resume or tls.context is not self._contexts.get(asked.alpn):
             return  # or the files were read again meanwhile
-        kept, now = self._sessions.get(asked), self._now()
+        kept, now = self.sessions.get(asked), self._now()
         if kept is not None and now - kept.since < RENEW_AFTER:
             return
         session = tls.session
         if session is None or not session.has_ticket:
             session = None if kept is None else kept.session
-        self._sessions[asked] = _Kept(session, now)
-        self._sessions.move_to_end(asked)
-        if len(self._sessions) > MAX_NAMES:
-            self._sessions.popitem(last=False)
+        self.sessions[asked] = _Kept(session, now)
+        self.sessions.move_to_end(asked)
+        if len(self.sessions) > MAX_NAMES:
+            self.sessions.popitem(last=False)
 
 
 class _OneConnection:

@@ -80,8 +80,8 @@ class TLSLayer(protocol.Protocol):
         self._wanted = 0
         self._said = ClientHello()
         self._refusal = ""
-        self._incoming = ssl.MemoryBIO()
-        self._outgoing = ssl.MemoryBIO()
+        self.incoming = ssl.MemoryBIO()
+        self.outgoing = ssl.MemoryBIO()
         self._tls: ssl.SSLObject | None = None
         self._waiting: list[bytes] = []
         self._broken: Failure | None = None
@@ -136,7 +136,7 @@ class TLSLayer(protocol.Protocol):
             if not data:
                 return
             data = self._shake_with(data)
-            if not self._open or not (data or self._incoming.pending):
+            if not self._open or not (data or self.incoming.pending):
                 return
         self._decrypt(data)
 
@@ -197,7 +197,7 @@ class TLSLayer(protocol.Protocol):
             piece, data = data[:FED], data[FED:]
             if self._tls is None:
                 self._start()
-            self._incoming.write(piece)
+            self.incoming.write(piece)
             self._shake()
         return data
 
@@ -208,10 +208,10 @@ class TLSLayer(protocol.Protocol):
         if self._refusal:
             # OpenSSL only says what is wrong: without a certificate it does none of the costly work.
             nobody = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            self._tls = nobody.wrap_bio(self._incoming, self._outgoing, server_side=True)
+            self._tls = nobody.wrap_bio(self.incoming, self.outgoing, server_side=True)
             return
         try:
-            self._tls = self._side.start(self._incoming, self._outgoing, self._said)
+            self._tls = self._side.start(self.incoming, self.outgoing, self._said)
         except HandshakeRefused as problem:
             self.below.write(problem.alert)
             self._break(f"TLS handshake: {problem}")
@@ -220,7 +220,7 @@ class TLSLayer(protocol.Protocol):
         tls = self._tls
         if tls is None:  # lost meanwhile
             return
-        if self._incoming.pending:
+        if self.incoming.pending:
             self.progress = "the peer stopped in the middle of the handshake"
         try:
             tls.do_handshake()
@@ -250,7 +250,7 @@ class TLSLayer(protocol.Protocol):
     def _not_shaken(self, problem: ssl.SSLError | None) -> None:
         """The handshake is not through; None: it wants more bytes."""
         if self._refusal and (problem is None or problem.reason == "NO_SHARED_CIPHER"):
-            self._outgoing.read()
+            self.outgoing.read()
             self.below.write(DECODE_ERROR)
             self._break(f"TLS handshake: {self._refusal}")
             return
@@ -266,7 +266,7 @@ class TLSLayer(protocol.Protocol):
 
     def _decrypt(self, data: bytes) -> None:
         """Give the stream all that can be decrypted with `data`, in one piece."""
-        tls, incoming = self._tls, self._incoming
+        tls, incoming = self._tls, self.incoming
         if tls is None:  # lost while it was opened
             return
         pieces: list[bytes] = []
@@ -284,7 +284,7 @@ class TLSLayer(protocol.Protocol):
                         break
         except ssl.SSLError as error_:
             problem = error_
-        if self._outgoing.pending:
+        if self.outgoing.pending:
             self._answer()
         if pieces:
             self._stream.dataReceived(pieces[0] if len(pieces) == 1 else b"".join(pieces))
@@ -314,13 +314,13 @@ class TLSLayer(protocol.Protocol):
         A peer that asks for such answers and reads none must not fill our memory.
         """
         unsent = self.below.unsent() if isinstance(self.below, PlainTransport) else 0
-        self._unread = self._unread + self._outgoing.pending if unsent else 0
+        self._unread = self._unread + self.outgoing.pending if unsent else 0
         self._flush()
         if self._unread > MAX_UNREAD:
             self._break("TLS: the peer asks for new keys and does not read the answers")
 
     def _flush(self) -> None:
-        data = self._outgoing.read()
+        data = self.outgoing.read()
         if data:
             self.below.write(data)
 
@@ -391,7 +391,7 @@ class TLSLayer(protocol.Protocol):
             return
         if self._tls is None:
             return  # lost
-        tls, outgoing = self._tls, self._outgoing
+        tls, outgoing = self._tls, self.outgoing
         try:
             if len(data) <= RECORD:
                 tls.write(data)

@@ -70,7 +70,7 @@ class TLSStreams:
         self._streams = streams
         self._datagrams = datagrams
         self.side = side
-        self._expects_header = expects_header
+        self.expects_header = expects_header
 
     @property
     def poller(self) -> Polling | None:
@@ -82,7 +82,7 @@ class TLSStreams:
     ) -> TransportStream:
         """A client's, opened when its handshake is through; see `StreamMaker.accepted`."""
         preamble = None
-        if self._expects_header is not None and self._expects_header(address):
+        if self.expects_header is not None and self.expects_header(address):
             preamble = read_before
         return self._streams.tls_server(sock, address, options, self.side, preamble)
 

@@ -438,7 +438,7 @@ class EndpointTests(BindCase):
         self.binder.bind_all([Planned(live, 0, cast(Any, mock.Mock(listen=listen)))])
         streams = [mock.Mock(), mock.Mock()]
         for stream in streams:
-            factories[0]._arrival._accept(stream)
+            factories[0].arrival._accept(stream)
         self.assertEqual(self.budget.spent, 2)
         streams[0].abort.assert_not_called()
         streams[1].abort.assert_called_once_with()

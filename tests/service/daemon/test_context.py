@@ -11,6 +11,7 @@ from portfwd.kernel.platform import Platform
 from portfwd.limits.admission import AdmissionRegistry
 from portfwd.rules.model import Options
 from portfwd.service.daemon.context import client_resolver, make_context
+from portfwd.streams.sockets.bulk_reads import SLOTS, BulkReader
 from portfwd.streams.sockets.socket_opening import SocketStreams
 from portfwd.upstreams.stub_resolver import StubResolver
 from portfwd.upstreams.system_resolver import SystemResolver
@@ -29,14 +30,16 @@ class ContextTests(SynchronousTestCase):
         )
         assert context.sockets is not None
         bulk = cast(Any, SocketStreams(context.sockets, Options()).join).keywords["setup"].bulk
-        pair = context.streams._bulk
+        pair = context.streams.bulk
         assert bulk is not None
         assert pair is not None
-        while pair.take():
-            pass
-        self.assertFalse(bulk.take())
-        pair.give_back()
-        self.assertTrue(bulk.take())
+        usual = bulk.size // 2
+        readers = [BulkReader(pair) for _ in range(SLOTS)]
+        self.assertEqual({reader.next_size(usual) for reader in readers}, {pair.size})
+        waiting = BulkReader(bulk)
+        self.assertEqual(waiting.next_size(usual), usual)
+        readers[0].release()
+        self.assertEqual(waiting.next_size(usual), bulk.size)
 
     def test_names_of_clients(self) -> None:
         """
@@ -49,10 +52,10 @@ class ContextTests(SynchronousTestCase):
         platform = Platform(own_sockets=True, epoll=True)
         context = make_context(reactor, platform, None, None, AdmissionRegistry(), None)
         self.assertIsNot(context.names, context.client_names)
-        self.assertIsNone(context.names._bounds)
-        self.assertIsNotNone(context.client_names._bounds)
-        self.assertIsInstance(context.client_names._resolver, StubResolver)
-        self.assertIsInstance(context.names._resolver, SystemResolver)
+        self.assertIsNone(context.names.bounds)
+        self.assertIsNotNone(context.client_names.bounds)
+        self.assertIsInstance(context.client_names.resolver, StubResolver)
+        self.assertIsInstance(context.names.resolver, SystemResolver)
         system = SystemResolver(cast(Any, None))
         self.assertIs(client_resolver(reactor, system, "nt"), system)
 

@@ -142,7 +142,7 @@ class WebTests(OperatedTestCase):
         def taken() -> None:
             raise OSError(98, os.strerror(98))
 
-        self.patch(self.web._listeners[1].door.listener, "open", taken)  # type: ignore[union-attr]
+        self.patch(self.web.listeners[1].door.listener, "open", taken)  # type: ignore[union-attr]
         error = self.assertRaises(StartError, self.web.startService)
         self.assertIn("Address already in use", error.failures[0])
         self.assertEqual(self.web.addresses, [])
@@ -173,9 +173,9 @@ class WebTests(OperatedTestCase):
             client.send(b"x" * 1000)
             self.turn()
             self.assertEqual(len(upstream.recv(2000)), 1000, number)
-        self.assertIn("clients=1", repr(self.web._listeners[1].door))
+        self.assertIn("clients=1", repr(self.web.listeners[1].door))
         self.turn(STUCK + 1)
-        self.assertIn("clients=0", repr(self.web._listeners[1].door))
+        self.assertIn("clients=0", repr(self.web.listeners[1].door))
 
     def test_operators(self) -> None:
         """One service has all of them."""

@@ -76,7 +76,7 @@ class CheckingCase(TurningTestCase):
         if self.forwarder.running:
             self.forwarder.stopService()
         self.turn(10)
-        self.assertEqual(self.forwarder.checks._programs, 0)
+        self.assertEqual(self.forwarder.checks.programs, 0)
 
     def states(self, rule: int = 0) -> list[TargetState]:
         """Those of the rule's targets."""
@@ -469,7 +469,7 @@ class CommandTests(SynchronousTestCase):
         for checker in checkers:
             checker.stop()
         checks.stop()
-        self.assertEqual((checks._programs, self.reactor.getDelayedCalls()), (0, []))
+        self.assertEqual((checks.programs, self.reactor.getDelayedCalls()), (0, []))
         self.assertIn("Checker exec of a", repr(checkers[0]))
 
     def destination(self) -> Any:

@@ -404,7 +404,7 @@ class ListenerOptionTests(ReloadCase):
         with socket.socket() as fresh:
             system = fresh.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
         result = await self.applied(forwarder, f"a: 127.0.0.1:0 backlog=7 -> {self.target} keepalive=on\n")
-        self.assertEqual(forwarder.bound[0].listeners[0]._backlog, 7)
+        self.assertEqual(forwarder.bound[0].listeners[0].backlog, 7)
         self.assertEqual(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE), system)
         self.assertEqual(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY), 1)
         self.assertEqual(result.notes, ())

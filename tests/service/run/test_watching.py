@@ -139,8 +139,8 @@ class WatchTests(SynchronousTestCase):
             old.rmdir()
             self.settle()
             self.assertEqual(self.reloads, number)
-        assert watch._inotify is not None
-        below = [one for one in watch._inotify.directories if one.startswith(f"{self.directory}/")]
+        assert watch.inotify is not None
+        below = [one for one in watch.inotify.directories if one.startswith(f"{self.directory}/")]
         self.assertEqual(below, [f"{self.directory}/..3"])
 
     def test_include(self) -> None:

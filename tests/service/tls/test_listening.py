@@ -36,7 +36,7 @@ class StreamsTests(SynchronousTestCase):
         """Who is expected to send a PROXY header before TLS."""
         (rule,) = parse(f"tls::1 cert={self.cert} key={self.key} -> 10.0.0.1:1\n{clauses}", "f").rules
         filters = configure(rule, Registry.installed()).clauses if clauses else ()
-        return tls_streams(rule, self.context(), filters)._expects_header
+        return tls_streams(rule, self.context(), filters).expects_header
 
     def test_headers(self) -> None:
         """Those whom a proxy-in filter trusts, if it is the first one."""

@@ -215,7 +215,7 @@ class HandshakeTests(SynchronousTestCase):
             heard = self.connect(side, server, lambda peer: peer.say(b"x"))
             self.assertEqual(heard.tls.resumed, bool(kept))
             self.layer.connectionLost(Failure(ConnectionDone()))
-            (one,) = side._sessions.values()
+            (one,) = side.sessions.values()
             kept.append(one.session)
         self.assertIsNotNone(kept[0])
         self.assertEqual([one is kept[0] for one in kept], [True, True, True, False, False])
@@ -245,7 +245,7 @@ class HandshakeTests(SynchronousTestCase):
             asked = side.for_client(TLSInfo(f"n{number}.example"))
             self.connect(asked, server, lambda peer: peer.say(b"x"))
             self.layer.connectionLost(Failure(ConnectionDone()))
-        self.assertEqual(len(side._sessions), tls.MAX_NAMES)
+        self.assertEqual(len(side.sessions), tls.MAX_NAMES)
 
     def test_eof(self) -> None:
         """With eof=accept an end without close_notify is an end; else it is a reset."""

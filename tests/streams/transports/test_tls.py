@@ -159,8 +159,8 @@ class BytesTests(LayerCase):
         records = self.peer.say(said)
         seen: list[int] = []
         layer: Any = self.layer
-        layer._incoming = Measured(layer._incoming, seen)
-        layer._outgoing = Measured(layer._outgoing, seen)
+        layer.incoming = Measured(layer.incoming, seen)
+        layer.outgoing = Measured(layer.outgoing, seen)
         for start in range(0, len(records), 300_000):
             self.layer.dataReceived(records[start : start + 300_000])
         self.assertEqual(self.heard.data, said)
@@ -307,7 +307,7 @@ class EndTests(LayerCase):
         asked = self.peer.say(b"?")
         for kept, wanted in ((0, False), (100, False), (100, True)):
             below.unsent.return_value = kept
-            layer._outgoing.write(b"x" * (MAX_UNREAD // 2 + 1))
+            layer.outgoing.write(b"x" * (MAX_UNREAD // 2 + 1))
             layer.dataReceived(asked)
             self.assertEqual(below.abortConnection.called, wanted)
             asked = self.peer.say(b"?")
