@@ -7,6 +7,7 @@ Failures are counted; how long anything takes decides nothing.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -16,10 +17,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from twisted.trial.unittest import SkipTest
+
 from tests.integration.control_case import ControlCase
 from tests.integration.forwarder import ROOT, Forwarder, is_listening, wait_until
 from tests.integration.programs import Program, free_port, needs, run
 from tests.integration.servers import start_dnsmasq, start_nginx, unprivileged_user, write_certificates
+from tests.places import short_directory
 
 SECONDS = 60.0
 
@@ -273,6 +277,67 @@ class CheckedServerTests(TargetCase):
                 old.recv(100)
         self.assertEqual(tell(forwarder.port("cache"), "SET", "b", "2"), "OK")
         self.assertEqual(tell(ports[1], "GET", "b"), "2")
+
+    def test_mariadb(self) -> None:
+        """``check mysql``: with and without a login, again and again, the server blocks nobody."""
+        install, server, client = (
+            shutil.which(name) for name in ("mariadb-install-db", "mariadbd", "mariadb")
+        )
+        user = unprivileged_user()
+        if install is None or server is None or client is None:
+            raise SkipTest("MariaDB is installed by hand: apt-get install mariadb-server")
+        home, port = short_directory(self), free_port()
+        home.chmod(0o755)
+        if user is not None:
+            shutil.chown(home, user)
+        setup = Program(
+            [install, "--no-defaults", f"--datadir={home}/data", "--auth-root-authentication-method=normal"],
+            self.directory / "install.log",
+            user=user,
+        )
+        self.addCleanup(setup.clean_up)
+        self.assertEqual(setup.wait(), 0, (self.directory / "install.log").read_text())
+        files = [f"--datadir={home}/data", f"--socket={home}/s", f"--pid-file={home}/p"]
+        where = [f"--port={port}", "--bind-address=127.0.0.1", "--max-connect-errors=3"]
+        program = Program([server, "--no-defaults", *files, *where], self.directory / "log", user=user)
+        self.addCleanup(program.clean_up)
+        program.wait_until(partial(is_listening, port), f"port {port}")
+        run(client, "--no-defaults", "-uroot", f"-S{home}/s", "-e", "CREATE USER probe@'%'")
+        # The server counts no errors of its own loopback address.
+        rule = f"127.0.0.1:0 -> 127.0.0.1:{port} src=127.0.0.2\n  check mysql inter=100ms"
+        forwarder = self.operated(
+            f"any: {rule}\nprobe: {rule} user=probe\nnobody: {rule} user=nobody-there\n"
+        )
+
+        def said() -> list[str]:
+            return [row["state"] for row in self.json_of("targets")["targets"]]
+
+        wait_until(lambda: said() == ["up", "up", "down"], SECONDS, lambda: self.portfwd("targets"))
+        forwarder.wait_for_line("check mysql: Access denied for user 'nobody-there'")
+        before = self.logins(client, home)
+        wait_until(lambda: self.logins(client, home) > before + 20, SECONDS, lambda: forwarder.log)
+        self.assertEqual(said(), ["up", "up", "down"])
+        command = (
+            "--no-defaults",
+            "-uprobe",
+            "-h127.0.0.1",
+            f"-P{forwarder.port('any')}",
+            "-e",
+            "SELECT 41+1",
+        )
+        self.assertIn(b"42", run(client, *command).stdout)
+
+    def logins(self, client: str, home: Path) -> int:
+        """How many connections a MariaDB server has had."""
+        command = (
+            "--no-defaults",
+            "-uroot",
+            f"-S{home}/s",
+            "-N",
+            "-e",
+            "SHOW GLOBAL STATUS LIKE 'Connections'",
+        )
+        return int(run(client, *command).stdout.split()[-1])
 
     def test_dnsmasq(self) -> None:
         """``check dns``: a name server that is killed is seen, and its clients are served by the other."""

@@ -28,6 +28,11 @@ from portfwd.upstreams.checks.api import (
 CAPABILITIES: Final = 0x00000001 | 0x00000200 | 0x00008000 | 0x00080000
 #: utf8mb4_general_ci, which every version since 5.5.3 has.
 CHARSET: Final = 45
+#: Who logs in without `user`, and is expected not to be let in.
+NOBODY: Final = "portfwd-check"
+#: The server is well, and denies a login: ER_ACCESS_DENIED_ERROR, ER_NOT_SUPPORTED_AUTH_MODE,
+#: ER_ACCESS_DENIED_NO_PASSWORD_ERROR and ER_SECURE_TRANSPORT_REQUIRED.
+DENIED: Final = frozenset({1045, 1251, 1698, 3159})
 #: COM_QUIT.
 QUIT: Final = b"\x01\x00\x00\x00\x01"
 
@@ -35,9 +40,10 @@ QUIT: Final = b"\x01\x00\x00\x00\x01"
 @frozen
 class MySQLCheck(Check):
     """
-    Waits for the greeting of a MySQL or MariaDB server.
+    Waits for the greeting of a MySQL or MariaDB server, and for its answer to a login.
 
-    With `user` it logs in as well; that user must exist without a password and needs no rights.
+    With `user` that user must exist without a password, and needs no rights. Without it, a user that does not
+    exist logs in, and the server is well when it denies that.
     """
 
     user: str = option(text, default="", help="User to log in as, without a password.")
@@ -76,6 +82,9 @@ class MySQLConversation(CheckConversation):
             return WAIT
         payload, self._buffer = self._buffer[4 : 4 + size], self._buffer[4 + size :]
         if payload[0] == 0xFF:
+            code = int.from_bytes(payload[1:3], "little")
+            if self._version and not self._user and code in DENIED:
+                return passed(f"version {self._version}")
             return failed(_error(payload))
         return self._logged_in(payload, number) if self._version else self._greeted(payload, number)
 
@@ -83,14 +92,14 @@ class MySQLConversation(CheckConversation):
         if payload[0] != 10:
             return failed(f"protocol {payload[0]} and not 10")
         self._version = said(payload[1:].partition(b"\0")[0]) or "?"
-        if not self._user:
-            return passed(f"version {self._version}")
+        # Also without `user`: a server blocks an address that breaks off the handshake `max_connect_errors`
+        # times, and so all sessions from it. A login that is denied does not count.
         login = (
             CAPABILITIES.to_bytes(4, "little")
             + (1 << 24).to_bytes(4, "little")
             + bytes([CHARSET])
             + bytes(23)
-            + self._user.encode()
+            + (self._user or NOBODY).encode()
             + b"\0"
             + b"\0"  # an empty answer to the challenge
             + b"mysql_native_password\0"
@@ -99,7 +108,8 @@ class MySQLConversation(CheckConversation):
 
     def _logged_in(self, payload: bytes, number: int) -> CheckReply:
         if payload[0] == 0x00:
-            return passed(f"version {self._version}, {self._user} is logged in", QUIT)
+            who = f", {self._user} is logged in" if self._user else ""
+            return passed(f"version {self._version}{who}", QUIT)
         if payload[0] == 0xFE:  # another way to authenticate: an empty password is empty in all of them
             return CheckReply(packet(number + 1, b""))
         if payload[0] == 0x01:  # caching_sha2_password tells that the empty password is good; OK follows

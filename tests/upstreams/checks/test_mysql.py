@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from portfwd.upstreams.checks.mysql import QUIT, packet
+from portfwd.upstreams.checks.mysql import DENIED, QUIT, packet
 from tests.upstreams.checks.talking import SUBJECT, CheckCase, check
 
 GREETING = packet(0, b"\x0a8.0.36\0" + bytes(60))
@@ -12,13 +12,26 @@ class MySQLTests(CheckCase):
     """Greetings and logins."""
 
     def test_greeting(self) -> None:
-        """Without a user the greeting is enough."""
-        self.assertEqual(self.judge(check("mysql"), GREETING, sent=[]), (True, "version 8.0.36"))
+        """A server that does not greet as one is not well."""
         self.assertEqual(
             self.judge(check("mysql"), packet(0, b"\x09old\0")), (False, "protocol 9 and not 10")
         )
         blocked = packet(0, b"\xff\x69\x04Host is blocked")
         self.assertEqual(self.judge(check("mysql"), blocked), (False, "Host is blocked"))
+
+    def test_nobody(self) -> None:
+        """Without a user nobody logs in, so the handshake has an end, whether the server denies it or not."""
+        made = check("mysql")
+        said, _ = self.say(made.begin(SUBJECT), GREETING)
+        self.assertIn(b"portfwd-check\0\0mysql_native_password\0", said[1])
+        for code in DENIED:
+            denied = packet(2, b"\xff" + code.to_bytes(2, "little") + b"#28000Access denied")
+            self.assertEqual(self.judge(made, GREETING, denied), (True, "version 8.0.36"))
+        self.assertEqual(self.judge(made, GREETING, packet(2, b"\x00\0\0")), (True, "version 8.0.36"))
+        stopping = packet(2, b"\xff\x1d\x04#08S01Server shutdown in progress")
+        self.assertEqual(self.judge(made, GREETING, stopping), (False, "Server shutdown in progress"))
+        early = packet(0, b"\xff\x15\x04#28000Access denied")
+        self.assertEqual(self.judge(made, early), (False, "Access denied"))
 
     def test_login(self) -> None:
         """With a user it logs in without a password, and says good-bye."""
