@@ -155,6 +155,8 @@ def page_links(pages: Mapping[Path, str], page: Path, root: Path = ROOT) -> Link
         if reference in modules:
             return None if modules[reference] == page.name else modules[reference]
         words = reference.split(".")
+        if words[0] not in ("portfwd", *places):
+            return None  # of another package, though a name of it may be like one of ours
         return next((places[one] for one in words if one in places and one not in modules), None)
 
     return link

@@ -167,6 +167,7 @@ class DescriptionTests(SynchronousTestCase):
         self.assertEqual(link("MOST"), "b.md")
         self.assertEqual(link("pack.inner"), "b.md")
         self.assertIsNone(link("far"))
+        self.assertIsNone(link("enum.Kind"))
         self.assertEqual(api.page_links(pages, Path("b.md"), self.root)("far"), "#far")
 
 
