@@ -104,12 +104,14 @@ class Waiting:
     :ivar spec: the rule that will serve it.
     :ivar heir: the rule at work that is in the place of it; None if it was removed.
     :ivar late: its listener is closed.
+    :ivar certificate: the one of the rule as it was, where that is gone; None: the one at work.
     """
 
     client: int
     spec: Spec
     heir: str | None
     late: bool = False
+    certificate: int | None = None
 
 
 @define(eq=False)
@@ -193,7 +195,7 @@ class Model:
             return "waits"
         return self._admit(client, spec, name)
 
-    def _admit(self, client: int, spec: Spec, heir: str | None) -> str:
+    def _admit(self, client: int, spec: Spec, heir: str | None, certificate: int | None = None) -> str:
         self.totals[spec.name] += 1
         # Whoever is late counts for the rule that is in the place of its own.
         judge = spec if heir is None else self.rules[heir]
@@ -202,7 +204,13 @@ class Model:
             self.reset.append(client)
             return "refused"
         self.sessions[client] = Session(
-            client, spec.name, judge.name, heir, judge.shares, spec.kind, self.certificate
+            client,
+            spec.name,
+            judge.name,
+            heir,
+            judge.shares,
+            spec.kind,
+            self.certificate if certificate is None else certificate,
         )
         return "served"
 
@@ -226,7 +234,7 @@ class Model:
             if judge.wait and self.is_full(judge):
                 continue
             self.waiting.remove(one)
-            self._admit(one.client, spec, one.heir)
+            self._admit(one.client, spec, one.heir, one.certificate)
 
     # Operators
 
@@ -274,7 +282,7 @@ class Model:
         before, self.rules = self.rules, {spec.name: spec for spec in specs}
         heirs = dict(self._heirs(before))
         moved = address != self.address
-        self.certificate, self.address = certificate, address
+        shown, self.certificate, self.address = self.certificate, certificate, address
         said = self.said
         self.said = {name: said[name] for name in self.rules if name in said}
         late: list[Waiting] = []
@@ -291,7 +299,7 @@ class Model:
             if heir is None:
                 self._remove(old, mine)
                 for one in mine if not old.cut else []:
-                    one.heir = None
+                    one.heir, one.certificate = None, shown
                     late.append(one)
                 continue
             for session in self.sessions.values():

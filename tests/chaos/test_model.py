@@ -52,6 +52,14 @@ class ModelTests(SynchronousTestCase):
             model.remember({"a": real, "b": 0})
             self.assertEqual(model.totals["a"], expected)
 
+    def test_certificate_of_a_rule_that_is_gone(self) -> None:
+        """Who waits is served by the rule as it was, with the certificate that it had."""
+        model = self.model(A)
+        model.pause("a")
+        model.connect(1, "a")
+        model.reload([B], 1, model.address)
+        self.assertEqual((model.sessions[1].certificate, model.certificate), (0, 1))
+
     def test_limits(self) -> None:
         """One too many is refused or waits; who waits is served when another one leaves."""
         model = self.model(evolve(A, most=1), evolve(B, most=1, wait=True))
