@@ -1,1 +1,1 @@
-"""The two sides of a session behind one small interface: read, write, end, abort."""
+"""Streams, the two sides of a session, with one small interface: read, write, end, abort."""

@@ -1,11 +1,11 @@
 # -*- test-case-name: tests.streams.test_allowance -*-
 """
-How many bytes a flow may still read: as many as were counted for it, as were granted to it, or both.
+The bytes that a flow may still read, by a count, by a grant, or by both.
 
-A flow without any bound has no `Allowance`. Both bounds hold at once: the bytes that filters let pass unseen,
-and the bytes that rate limiters grant. A flow that asks before it reads lowers its grant by each read; one
-that cannot know beforehand how much it will read accounts for the bytes afterwards. Pure: the flow says what
-it has read, and what grants bytes is handed in.
+A flow without bounds has no `Allowance`. The two bounds are the bytes that filters let pass without being
+shown, and the bytes that rate limiters grant. A flow that requests bytes before a read lowers its grant by
+each read; a flow that does not know the size of a read before accounts for the bytes afterwards. Pure: the
+flow reports its reads, and the rate limiter is passed in.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from portfwd.values import Address
 
-#: In place of a bound: more bytes than a flow ever moves.
+#: The value of a missing bound: more bytes than a flow ever moves.
 UNBOUND: Final = 1 << 62
 
 
@@ -22,28 +22,28 @@ class Waiter(Protocol):
     """A flow that waits for a grant."""
 
     def granted(self, count: int) -> None:
-        """The wait is over: `count` bytes may be read. Must not raise."""
+        """`count` bytes were granted. Must not raise."""
 
 
 class Grants(Protocol):
     """
-    Grants bytes to one flow; `portfwd.streams.rate_limiters.Ticket` does.
+    Grants bytes to one flow, such as `portfwd.streams.rate_limiters.Ticket`.
 
-    :ivar waits: the flow waits for a grant.
+    :ivar waits: whether the flow waits for a grant.
     """
 
     waits: bool
 
     @property
     def is_open(self) -> bool:
-        """Whether nobody waits and nothing is owed."""
+        """Whether no flow waits and there is no debt."""
 
     @property
     def waited(self) -> float:
-        """Seconds for which the flow has waited in all."""
+        """Total seconds of waiting."""
 
     def ask(self, waiter: Waiter) -> int:
-        """Bytes that may be read now; 0: `waiter.granted` is called when there are some."""
+        """Grant bytes now; if 0, `waiter.granted` is called later."""
 
     def settle(self, granted: int, used: int) -> None:
         """Account for `granted` bytes of which `used` were read."""
@@ -52,22 +52,22 @@ class Grants(Protocol):
         """Stop waiting."""
 
     def go_as(self, client: Address) -> None:
-        """Stop waiting; grant what the limits of `client` allow from now on."""
+        """Stop waiting, and apply the limits of `client` from now on."""
 
 
 class Allowance:
     """
-    What a flow may still read.
+    The allowance of one flow.
 
-    :ivar counted: bytes that may pass before a viewer sees the flow again.
-    :ivar granted: bytes of the slice that a rate limiter has granted.
-    :ivar taken: bytes that were read; whoever wants to know sets it back.
+    :ivar counted: bytes that may pass before the viewer sees the flow again.
+    :ivar granted: bytes left of the granted slice.
+    :ivar taken: number of bytes read since the user of this value has reset it.
     """
 
     __slots__ = ("_grants", "counted", "granted", "taken")
 
     def __init__(self, counted: int = UNBOUND, grants: Grants | None = None) -> None:
-        """:param grants: of this flow alone; None: its bandwidth is not limited."""
+        """:param grants: the grants of this flow; None for unlimited bandwidth."""
         self.counted = counted
         self.granted = UNBOUND if grants is None else 0
         self.taken = 0
@@ -83,7 +83,7 @@ class Allowance:
         return min(self.counted, self.granted)
 
     def take(self, count: int) -> None:
-        """`count` bytes were read; both bounds are lowered."""
+        """`count` bytes were read: lower both bounds."""
         self.counted -= count
         self.granted -= count
         self.taken += count
@@ -97,39 +97,39 @@ class Allowance:
 
     @property
     def waits(self) -> bool:
-        """Whether the flow reads nothing because no bytes are granted yet."""
+        """Whether the flow waits for a grant."""
         return self._grants is not None and self._grants.waits
 
     @property
     def is_open(self) -> bool:
-        """Whether the flow may read on: nothing is owed, and nobody waits."""
+        """Whether the flow may continue to read: there is no debt, and no flow waits."""
         return self._grants is None or self._grants.is_open
 
     @property
     def waited(self) -> float:
-        """Seconds for which the flow has waited for grants."""
+        """Total seconds of waiting for grants."""
         return 0.0 if self._grants is None else self._grants.waited
 
     def ask(self, waiter: Waiter) -> bool:
-        """Ask for a slice; say whether there is one. If not, `waiter.granted` is called later."""
+        """Request a slice; return whether it was granted. If not, `waiter.granted` is called later."""
         if self._grants is not None:
             self.granted = self._grants.ask(waiter)
         return self.granted > 0
 
     def settle(self, used: int = 0) -> None:
-        """Return what is left of the grant, after `used` bytes were read that did not lower it."""
+        """Return the rest of the grant, after `used` bytes were read that did not lower it."""
         if self._grants is not None and (self.granted or used):
             granted, self.granted = self.granted, 0
             self._grants.settle(granted, used)
 
     def leave(self) -> None:
-        """Stop waiting, and return what was granted."""
+        """Stop waiting, and return the unused grant."""
         if self._grants is not None:
             self._grants.leave()
             self.settle()
 
     def go_as(self, client: Address) -> bool:
-        """The client is `client`, whose limits hold from now on; say whether the flow waited."""
+        """Apply the limits of `client` from now on; return whether the flow was waiting."""
         if self._grants is None:
             return False
         waited = self._grants.waits

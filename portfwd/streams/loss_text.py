@@ -1,8 +1,8 @@
 # -*- test-case-name: tests.streams.transports.test_transport -*-
 """
-What the log says of a connection that broke, in one spelling for every kind of stream.
+The texts of broken connections in the log, equal for all kinds of streams.
 
-The kernel's words for the error, as ``strerror`` has them; TLS has its own.
+These are the texts of ``strerror``; TLS has its own.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from portfwd.streams.transports.tls_failures import TLSBroken, explain_loss
 
 def error_text(code: int) -> str:
     """
-    An error of a connection in words.
+    The text of an error of a connection.
 
-    :param code: errno. 0, and EPIPE, which says only that the peer had reset before, count as a reset.
+    :param code: errno. 0 counts as a reset, and so does EPIPE, which means that the peer has reset before.
     """
     return os.strerror(errno.ECONNRESET if code in (0, errno.EPIPE) else code)
 
 
 def loss_text(reason: Failure, code: int | None) -> str:
     """
-    The loss of a transport in one line.
+    The text of the loss of a transport, in one line.
 
-    :param reason: what Twisted gave for it.
-    :param code: errno of the error that broke it, 0 for none; None where the transport does not tell.
+    :param reason: the failure from Twisted.
+    :param code: errno of the error; 0 for none; None if the transport does not tell.
     """
     problem: Any = reason.value
     if reason.check(TLSBroken):
         return str(problem)
     if reason.check(error.ConnectionLost):
-        # Twisted's words for every one of them are the same.
+        # Twisted has the same text for all of them.
         told = ", ".join(str(one) for one in problem.args)
         return told if told and not code else error_text(code or 0)
     return explain_loss(reason)

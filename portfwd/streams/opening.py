@@ -1,8 +1,8 @@
 # -*- test-case-name: tests.streams.test_opening -*-
 """
-Connected sockets become streams.
+Makes streams of connected sockets.
 
-This is the one place that puts socket, transport, TLS and protocol together.
+This is the only module that combines socket, transport, TLS and protocol.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from portfwd.streams.transports.tls_side import Preamble, TLSSide
 from portfwd.streams.transports.transport import TransportStream
 from portfwd.values import Address
 
-#: What a rule has that says nothing else.
+#: The defaults of a rule.
 DEFAULTS: Final = Options()
 
 
 def read_size(buffer: int) -> int:
-    """What to read at once so that, in bulk, it is whole records with `buffer` bytes in them."""
+    """Bytes of a read that has, in bulk, complete records with `buffer` bytes of data."""
     return buffer + -(-buffer // RECORD) * RECORD_OVERHEAD
 
 
 class StreamMaker:
     """
-    Makes streams over sockets of ours, and for endpoints, all on one reactor and one poller.
+    Makes streams over sockets of portfwd, and for endpoints, on one reactor and one poller.
 
-    :ivar poller: None: attempts wait by the reactor, as these streams do.
-    :ivar limiters: of the one rule that it makes streams for, if its bandwidth is limited.
+    :ivar poller: the poller for attempts; None for the reactor, as for these streams.
+    :ivar limiters: the rate limiters of its rule, if the bandwidth is limited.
     """
 
     poller: Polling | None = None
@@ -52,22 +52,22 @@ class StreamMaker:
         """
         Make streams.
 
-        :param limiters: those of the one rule that it makes streams for, if its bandwidth is limited.
-        :param bulk: the larger reads of sockets; None: there are none.
+        :param limiters: the rate limiters of its rule, if the bandwidth is limited.
+        :param bulk: the larger reads of sockets; None for none.
         """
         self._reactor = reactor
         self._poller = poller
         self.limiters = limiters
         self.bulk = bulk
-        # Whole records, as the usual reads; once for all connections.
+        # Complete records, as for usual reads. Computed once for all connections.
         self._tls_bulk = None if bulk is None else bulk.with_size(read_size(bulk.size))
 
     def with_limiters(self, limiters: RateLimiters) -> StreamMaker:
-        """One for a rule whose bandwidth is limited: what it may read at once is a slice."""
+        """A maker for a rule with limited bandwidth, whose reads are at most a slice."""
         return StreamMaker(self._reactor, self._poller, limiters)
 
     def with_bulk_reads(self, size: int) -> StreamMaker:
-        """One for a rule whose larger reads are of `size` bytes; 0: it has none."""
+        """A maker for a rule with larger reads of `size` bytes; 0 for none."""
         if self.bulk is None or self.bulk.size == size:
             return self
         bulk = self.bulk.with_size(size) if size else None
@@ -75,10 +75,10 @@ class StreamMaker:
 
     def bare(self, buffer: int, *, handshake: bool = False) -> TransportStream:
         """
-        A stream for a connection that is still to come.
+        Make a stream for a future connection.
 
         :param buffer: most bytes of a read.
-        :param handshake: opened only when a TLS handshake is through.
+        :param handshake: whether it is opened only after a TLS handshake.
         """
         return TransportStream(self._reactor, buffer, self.limiters, handshake=handshake)
 
@@ -86,10 +86,10 @@ class StreamMaker:
         self, sock: socket.socket, address: Address | None, options: Options, local: Address | None = None
     ) -> TransportStream:
         """
-        A stream over a client's socket, set up as `options` say.
+        Make a stream of a client's socket with the settings of `options`.
 
-        :param local: our own address, if it is known; it is looked up all the same.
-        :raises OSError: the client is gone already, or the kernel refuses; the socket is closed then.
+        :param local: ignored; the local address is read from the socket.
+        :raises OSError: the client is gone already, or the kernel refused; the socket is closed.
         """
         try:
             apply_settings(sock, client_settings(options))
@@ -102,10 +102,10 @@ class StreamMaker:
         self, sock: socket.socket, address: Address | None, buffer: int, *, seen: int | None = None
     ) -> TransportStream:
         """
-        A stream over `sock`, which it owns from here on; nothing is read before `start`.
+        Make a stream of `sock`, which it owns from now on. Nothing is read before `start`.
 
-        :param seen: not None: the poller has been told of `sock` already; from here on it tells this stream.
-        :raises OSError: the kernel refuses to watch the socket; it is closed then.
+        :param seen: the events so far, if the poller watches `sock` already.
+        :raises OSError: the kernel refused to watch the socket; it is closed.
         """
         stream = self.bare(buffer)
         stream.address = address
@@ -131,12 +131,11 @@ class StreamMaker:
         first: bytes = b"",
     ) -> TransportStream:
         """
-        A stream over TLS over `sock`; `owner` hears of ``opened`` after the handshake, or of ``lost``.
+        Make a stream with TLS over `sock`. `owner.opened` is called after the handshake, or `owner.lost`.
 
-        :param linger: seconds for which a connection that TLS has ended may wait for a peer
-            that takes no more bytes.
-        :param first: sent before the handshake.
-        :raises OSError: as `plain`.
+        :param linger: seconds that a connection ended by TLS may wait for a peer that accepts no more bytes.
+        :param first: bytes to send before the handshake.
+        :raises OSError: see `plain`.
         """
         return self._tls(sock, address, buffer, side, linger, owner, first=first)
 
@@ -149,10 +148,10 @@ class StreamMaker:
         preamble: Preamble | None = None,
     ) -> TransportStream:
         """
-        A stream over a client's socket that is to begin with TLS; whoever owns it hears as of `tls_client`.
+        Make a stream with TLS of a client's socket. Its owner is called as for `tls_client`.
 
         :param preamble: see `TLSLayer`.
-        :raises OSError: as `accepted`.
+        :raises OSError: see `accepted`.
         """
         try:
             apply_settings(sock, client_settings(options))

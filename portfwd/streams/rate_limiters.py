@@ -1,14 +1,13 @@
 # -*- test-case-name: tests.streams.test_rate_limiters -*-
 """
-Rate limiters: flows of a rule with ``bandwidth=`` wait here until they may read.
+Rate limiters for ``bandwidth=``: flows wait for grants before they read.
 
-A `RateLimiter` is a shared bucket (`portfwd.limits.pacing`) with a clock and one timer, which runs only
-while a flow waits. For each direction, a rule has at most one for all its sessions, one for each client
-address, and one for each connection. A flow has a `Ticket`, which asks its rate limiters one after the
-other: first the connection's, then the address's, then the rule's. So a flow that has used up its own
-share does not delay others.
+A `RateLimiter` is a shared bucket (`portfwd.limits.pacing`) with a clock and one timer, which runs only while
+a flow waits. For each direction, a rule has at most one for all sessions, one for each client address, and
+one for each connection. A flow has a `Ticket`, which requests grants from its rate limiters in this order:
+connection, address, rule. A flow that has used up its own share thus does not delay others.
 
-No bytes pass here; rate limiters only grant numbers of bytes.
+Rate limiters grant numbers of bytes; no bytes pass through them.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ from portfwd.rules.model import Options
 from portfwd.streams.allowance import Waiter
 from portfwd.values import Address, Side, as_inet
 
-#: Least seconds of a timer. At a high rate, slices are due sooner than one turn of the reactor; several are
-#: then granted at once.
+#: Shortest timer in seconds. At a high rate, slices are due faster than the reactor's turns; several are then
+#: granted at once.
 LEAST_WAIT: Final = 0.002
 
 
 class RateLimiter:
-    """Grants a number of bytes a second to the tickets that ask."""
+    """Grants a number of bytes a second to tickets."""
 
     __slots__ = ("__weakref__", "_clock", "_opening", "_pace", "_timer")
 
@@ -47,11 +46,11 @@ class RateLimiter:
 
     @property
     def slice(self) -> int:
-        """Most bytes that are granted at once."""
+        """Most bytes of one grant."""
         return self._pace.slice
 
     def ask(self, ticket: Ticket, most: int) -> int:
-        """Grant some of `most` bytes; 0: `Ticket.let_through` is called when `ticket` can be served."""
+        """Grant up to `most` bytes. If 0, `Ticket.let_through` is called when `ticket` can be served."""
         now = self._clock.seconds()
         granted = self._pace.ask(ticket, most, now)
         if not granted and self._timer is None and not self._opening:
@@ -60,15 +59,15 @@ class RateLimiter:
 
     def pass_at_once(self, size: int) -> bool:
         """
-        Take `size` bytes now if that is possible, and say whether it was.
+        Take `size` bytes now if possible; return whether it was.
 
-        A size above the largest burst passes when a whole burst is there; the rest is a debt.
+        A size above the largest burst passes when the bucket is full. The rest is a debt.
         """
         return self._pace.pass_at_once(size, self._clock.seconds())
 
     @property
     def level(self) -> float:
-        """Bytes that may pass now; below zero: a debt."""
+        """Number of bytes that may pass now; negative for a debt."""
         return self._pace.level(self._clock.seconds())
 
     @property
@@ -83,7 +82,7 @@ class RateLimiter:
             self._set_timer(self._clock.seconds())
 
     def settle(self, granted: int, used: int) -> None:
-        """Account for `granted` bytes of which `used` were read; the next waiter may get the rest."""
+        """Account for `granted` bytes of which `used` were read. The next waiter may get the rest."""
         now = self._clock.seconds()
         self._pace.settle(granted, used, now)
         if granted > used and self._pace.is_awaited:
@@ -91,7 +90,7 @@ class RateLimiter:
 
     def _open(self) -> None:
         """Serve the waiters that can be served now."""
-        if self._opening:  # a waiter that was served returned bytes: the outer loop goes on
+        if self._opening:  # a served waiter has returned bytes: the outer loop continues
             return
         self._opening = True
         try:
@@ -120,9 +119,9 @@ class RateLimiter:
 
 class Ticket:
     """
-    Asks the rate limiters of one flow's direction, one after the other.
+    Requests grants for one flow from its rate limiters, one after the other.
 
-    :ivar waits: it is in the queue of one of them.
+    :ivar waits: whether it is in the queue of one of them.
     """
 
     __slots__ = ("_clock", "_limiters", "_passed", "_route", "_since", "_waited", "_waiter", "most", "waits")
@@ -133,9 +132,9 @@ class Ticket:
         route: Callable[[Address | None], tuple[RateLimiter, ...]],
         client: Address | None,
     ) -> None:
-        """:param route: the rate limiters for a client of some address."""
+        """:param route: returns the rate limiters for a client address."""
         self._clock = clock
-        # Set only while it waits, so that flow and ticket are no reference cycle at other times.
+        # Set only while it waits, to avoid a reference cycle of flow and ticket at other times.
         self._waiter: Waiter | None = None
         self._route = route
         self._waited = 0.0
@@ -153,7 +152,7 @@ class Ticket:
         self.most = min((limiter.slice for limiter in self._limiters), default=MAX_SLICE)
 
     def ask(self, waiter: Waiter) -> int:
-        """Bytes that may be read now; 0: `waiter.granted` is called when there are some."""
+        """Grant bytes now; if 0, `waiter.granted` is called later."""
         if self.waits:
             return 0
         self._passed = 0
@@ -174,7 +173,7 @@ class Ticket:
         return self.most
 
     def let_through(self, granted: int) -> None:
-        """The rate limiter at which it waited grants what was asked for: ask the next ones."""
+        """The rate limiter at which it waited has granted bytes: request grants from the next ones."""
         self._passed += 1
         waiter = self._waiter
         if self._go_on() and waiter is not None:
@@ -191,7 +190,7 @@ class Ticket:
             limiter.settle(granted, used)
 
     def leave(self) -> None:
-        """Stop waiting, if it waits, and return what was granted so far."""
+        """Stop waiting, if it waits, and return the grants so far."""
         if self.waits:
             self._wait_no_more()
             self._limiters[self._passed].leave(self)
@@ -199,7 +198,7 @@ class Ticket:
                 limiter.settle(self.most, 0)
 
     def go_as(self, client: Address) -> None:
-        """Ask the rate limiters of `client` from now on. The caller has settled what was granted."""
+        """Use the rate limiters of `client` from now on. The caller has settled earlier grants."""
         self.leave()
         self._take_route(client)
 
@@ -211,7 +210,7 @@ class Ticket:
 
     @property
     def waited(self) -> float:
-        """Seconds for which it has waited in all."""
+        """Total seconds of waiting."""
         return self._waited + (self._clock.seconds() - self._since if self.waits else 0.0)
 
 
@@ -223,7 +222,7 @@ class RateLimiters:
     """
 
     def __init__(self, clock: IReactorTime, options: Options) -> None:
-        """:param options: the rule's, of which the ``bandwidth`` ones count here."""
+        """:param options: options of the rule; the ``bandwidth`` ones are used."""
         self._clock = clock
         rates = {Side.CLIENT: options.upward, Side.UPSTREAM: options.downward}
         self._shared = {side: RateLimiter(clock, rate) for side, rate in rates.items() if rate is not None}
@@ -243,25 +242,25 @@ class RateLimiters:
 
     def ticket(self, source: Side, client: Address | None) -> Ticket | None:
         """
-        A ticket for the flow whose source is that side; None if no limit holds for it.
+        Make a ticket for the flow from that side; None if it has no limit.
 
-        :param client: waiter the client is.
+        :param client: address of the client.
         """
         if source not in self._shared and not self._sources and self._rate is None:
             return None
         return Ticket(self._clock, partial(self.limiters_for, source, first=self.first()), client)
 
     def first(self) -> RateLimiter | None:
-        """A rate limiter for one direction of one connection; None without ``bandwidth-per-connection``."""
+        """Make the rate limiter for one direction of a connection; None if it has no limit."""
         return None if self._rate is None else RateLimiter(self._clock, self._rate)
 
     def limiters_for(
         self, source: Side, client: Address | None, first: RateLimiter | None = None
     ) -> tuple[RateLimiter, ...]:
         """
-        The rate limiters for what comes from the side `source` of a client's session.
+        The rate limiters for bytes from the side `source` of a client's session.
 
-        :param first: the connection's own; None for none.
+        :param first: the rate limiter of the connection; None for none.
         """
         shared = self._shared.get(source)
         own = self._sources.get(source)

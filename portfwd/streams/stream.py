@@ -1,10 +1,9 @@
 # -*- test-case-name: tests.streams.test_stream -*-
 """
-What a session sees of one of its two sides.
+The interface of a stream, one side of a session.
 
-A stream tells its owner what happened (past tense) and does what it is asked
-to (imperative). There is one owner at a time: first whoever dials, then the
-session.
+A stream calls its owner for events (past tense) and has methods for requests (imperative). It has one owner
+at a time: first the dial, then the session.
 """
 
 from __future__ import annotations
@@ -21,10 +20,11 @@ if TYPE_CHECKING:
 
 class Loss(enum.Enum):
     """
-    How a stream came to its end.
+    How a stream was closed.
 
-    ``ORDERLY`` as asked, or by the peer where a transport knows no half-close; ``RESET`` by the peer
-    or the network; ``ABORTED`` as asked; ``EXHAUSTED``: the kernel had no memory; ``FAILED``: our mistake.
+    ``ORDERLY``: as requested, or by the peer of a transport without half-close. ``RESET``: by the peer or the
+    network. ``ABORTED``: as requested. ``EXHAUSTED``: the kernel had no memory. ``FAILED``: by an exception
+    of portfwd's code.
     """
 
     ORDERLY = "orderly"
@@ -35,56 +35,57 @@ class Loss(enum.Enum):
 
 
 class StreamOwner(Protocol):
-    """Who is told what happens to a stream."""
+    """The owner of a stream, which gets its events."""
 
     def began(self, stream: Stream) -> None:
-        """A client's first TLS message is complete: from here on its handshake costs memory."""
+        """The first TLS message of a client is complete. From now on its handshake takes memory."""
 
     def announced(self, stream: Stream, client: Address, local: Address | None) -> None:
         """
-        A PROXY header before TLS names `client`, who connected to `local`; the handshake has not begun.
+        A PROXY header before TLS has announced `client`, connected to `local`. The handshake has not begun.
 
-        The header itself is the first that is read later on.
+        The header itself is the first data that is read later.
         """
 
     def opened(self, stream: Stream) -> None:
-        """The stream can be used (a TLS handshake is behind it)."""
+        """The stream can be used; a TLS handshake has succeeded."""
 
     def ended(self, stream: Stream) -> None:
-        """The peer will send no more; it may still receive."""
+        """The peer has ended. It may still receive."""
 
     def end_sent(self, stream: Stream) -> None:
-        """`Stream.end` is done: all was written and the end behind it."""
+        """`Stream.end` has completed: all bytes and the end were sent."""
 
     def writing_failed(self, stream: Stream, detail: str) -> None:
-        """The peer takes no more bytes; it may still send. `detail` is the error's text."""
+        """The peer accepts no more bytes. It may still send. `detail` is the text of the error."""
 
     def thrown_away(self, stream: Stream, count: int) -> None:
-        """After `Stream.discard`: `count` bytes of the peer were read and go nowhere."""
+        """After `Stream.discard`: `count` bytes of the peer were read and dropped."""
 
     def lost(self, stream: Stream, how: Loss, detail: str) -> None:
-        """The stream is gone. Nothing is told after this."""
+        """The stream was closed. No calls follow."""
 
 
 class Viewer(Protocol):
-    """Who sees the bytes of a stream before they are passed on."""
+    """A viewer sees the bytes of a stream before they are passed on."""
 
     def shown(self, stream: Stream, data: bytes) -> None:
-        """`data` was read from `stream`; it goes nowhere unless somebody writes it."""
+        """`data` was read from `stream`. It is not passed on unless the viewer writes it."""
 
     def passed(self, stream: Stream, count: int) -> None:
-        """The `count` bytes that `Watched.pass_on` let pass have passed; from here on all are shown again."""
+        """The `count` bytes of `Watched.pass_on` have passed. Further bytes are shown again."""
 
 
 class Stream(Protocol):
     """
     One side of a session.
 
-    :ivar side: which one; set by the session.
-    :ivar address: the peer's address.
-    :ivar local: our own.
-    :ivar moved_at: when bytes of this side were last read, or written to the other; reactor's seconds.
-    :ivar first_at: when the first of them were read, or None.
+    :ivar side: the side; set by the session.
+    :ivar address: address of the peer.
+    :ivar local: local address.
+    :ivar moved_at: time of the last read of this side, or of the last write of its bytes, in seconds of the
+        reactor.
+    :ivar first_at: time of the first read, or None.
     """
 
     side: Side
@@ -95,81 +96,82 @@ class Stream(Protocol):
 
     @property
     def kind(self) -> str:
-        """The relay that two of these make, as the log names it; ``splice`` may have copied as well."""
+        """The name of the relay in the log. ``splice`` may also have copied bytes."""
 
     @property
     def hung_up(self) -> bool:
-        """Whether the kernel has told that the peer ended or is gone, though it may not be read yet."""
+        """Whether the kernel has reported an end or a broken connection, which may not be read yet."""
 
     @property
     def handshaking(self) -> str:
-        """How far a TLS handshake is that has to be through before the stream is opened; empty for none."""
+        """Text about the progress of the TLS handshake before the stream is opened; empty for none."""
 
     @property
     def tls(self) -> TLSInfo | None:
-        """What the handshake with the peer said; None where there was none of ours."""
+        """Result of the TLS handshake with the peer; None if there was none."""
 
     def last_moved(self) -> float:
         """
         `moved_at`, or now while its flow waits for a grant of bandwidth.
 
-        A limit of silence must not count that wait.
+        The limit of silence does not include that wait.
         """
 
     def own(self, owner: StreamOwner) -> None:
-        """From here on `owner` is told; it hears of what came before too."""
+        """Call `owner` from now on, also for earlier events."""
 
     def join(self, peer: Self) -> None:
-        """What is read here is written to `peer` from now on; both streams are told, once each."""
+        """Write all bytes of this stream to `peer` from now on. Called once for each of both streams."""
 
     def unjoin(self) -> None:
-        """Both streams are lost and their figures were read: keep nothing of the other one."""
+        """Drop the references to the other stream. Both are closed, and their counts were read."""
 
     def has_input(self) -> bool:
-        """Whether bytes of the peer are known to wait for `start`; False also where nobody can tell."""
+        """Whether bytes of the peer are waiting for `start`; False if unknown."""
 
     def start(self) -> None:
-        """Read."""
+        """Start to read."""
 
     def end(self, *, last: bool = False) -> None:
         """
-        Write what is kept, then end this direction (FIN). The other one stays open.
+        Write the kept bytes, then end this direction (FIN). The other one stays open.
 
-        :param last: nothing more comes from this stream, and whoever asks will close it when told
-            that the end is sent: closing may carry it.
+        :param last: whether the other direction has ended and the caller closes the stream after the end was
+            sent. Closing may then send the end.
         """
 
     def close(self) -> None:
-        """Both directions are through: release the connection."""
+        """Close the connection. Both directions have ended."""
 
     def abort(self) -> None:
-        """Reset the connection now, dropping what is kept."""
+        """Reset the connection now, and drop the kept bytes."""
 
     def discard(self) -> None:
-        """From here on read and throw away."""
+        """Read and drop all further bytes."""
 
     def undelivered(self) -> int | None:
         """
-        Bytes for the peer that its kernel has not acknowledged: those kept in this process, on every layer,
-        and those in the kernel's send queue. An end that was sent and not acknowledged counts as one. 0
-        once the peer takes no more; None: the platform or the transport cannot tell.
+        Number of bytes for the peer that its kernel has not acknowledged: those kept in this process, in all
+        layers, and those in the kernel's send queue. An unacknowledged end counts as one. 0 if the peer
+        accepts no more. None if unknown.
         """
 
     def keep_tcp_info(self) -> None:
-        """Ask the kernel a last time before the connection is closed, for `tcp_info`."""
+        """Read `tcp_info` from the kernel before the connection is closed."""
 
     def tcp_info(self) -> bytes:
         """
-        What the kernel tells of the connection now (`portfwd.wire.tcp_info`); once it is lost, what was kept.
+        The kernel's information about the connection (`portfwd.wire.tcp_info`), or the stored one after it
+        was closed.
 
-        Empty where there is nothing to tell.
+        Empty if there is none.
         """
 
     def tap(self, saw: Callable[[bytes], None] | None) -> None:
         """
-        Show a copy of everything that is read here from now on; None: no more.
+        Show a copy of all further bytes of this stream; None to stop.
 
-        For an operator who looks at one session: that stream is slower meanwhile.
+        For operators. The stream is slower meanwhile.
         """
 
     @property
@@ -180,14 +182,14 @@ class Stream(Protocol):
         """Datagrams of this side that were dropped, by cause; empty for a stream of bytes."""
 
     def summary(self, source: Self) -> FlowSummary:
-        """The flow from `source` to this stream, so far."""
+        """Summary of the flow from `source` to this stream so far."""
 
 
 def moved_by(kind: str, to_upstream: FlowSummary, to_client: FlowSummary) -> str:
     """
-    The relay that moved most of a session's bytes; empty if none moved.
+    The relay that moved most of a session's bytes; empty if there were none.
 
-    :param kind: of its streams.
+    :param kind: kind of its streams.
     """
     moved = to_upstream.bytes + to_client.bytes
     if kind == "splice" and 2 * (to_upstream.spliced + to_client.spliced) < moved:
@@ -200,40 +202,40 @@ class Watched(Stream, Protocol):
 
     def watch(self, viewer: Viewer, peer: Self | None = None) -> None:
         """
-        Show what is read to `viewer`; before `Stream.join`.
+        Show bytes to `viewer`. Call it before `Stream.join`.
 
-        :param peer: the client's stream, where this is the upstream's.
+        :param peer: the client's stream, if this is the upstream's.
         """
 
     def write(self, data: bytes, *, answer: bool = False) -> None:
         """
-        Write `data` here, behind what was written before.
+        Write `data` to this stream after earlier bytes.
 
-        :param answer: it came of what was read here, though perhaps not just now: nothing more is read here
-            before it is taken.
+        :param answer: whether it answers bytes of this stream. Stop reading from this stream until the peer
+            has taken these bytes.
         """
 
     def answered(self) -> FlowSummary:
-        """What was written here while there is no other side: `Stream.summary` needs one."""
+        """Summary of the bytes written here while there is no other side."""
 
     def pass_on(self, count: int | None) -> None:
-        """Move the next `count` bytes that are read here unseen, None: all of them, when joined."""
+        """Move the next `count` bytes of this stream without showing them; None for all, when joined."""
 
     def settle(self) -> int:
-        """Show again; say how many bytes were moved unseen since `pass_on`."""
+        """Show bytes again; return how many were moved without being shown since `pass_on`."""
 
     def show(self, viewer: Viewer) -> None:
-        """Show what is read from here on to `viewer`, whatever `pass_on` said before."""
+        """Show all further bytes to `viewer`, even if `pass_on` was called before."""
 
     def hold(self) -> None:
-        """Read no more until `go_on`."""
+        """Stop reading until `go_on`."""
 
     def go_on(self) -> None:
         """Read again."""
 
 
 class Paced(Watched, Protocol):
-    """A stream of a rule whose bandwidth is limited."""
+    """A stream of a rule with limited bandwidth."""
 
     def go_as(self, client: Address) -> None:
-        """The client is `client`, whatever his socket says: his bytes count for that address."""
+        """Count the bytes of this session for the address `client`."""

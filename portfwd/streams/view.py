@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.streams.test_view -*-
 """
-What a viewer sees of a flow: all that is read, nothing of a counted stretch, or nothing any more.
+The view of a flow: whether a viewer sees all bytes, none of a counted number of bytes, or none any more.
 
-Sockets and transports have one `View` for each direction of a session with filters; a flow without filters
-has none. A view reads and writes nothing: the flow does, and asks its view what becomes of the bytes.
+Each direction of a session with filters has a `View`, for sockets and transports; a flow without filters has
+none. The flow reads and writes, and asks its view whether to show the bytes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class Bounded(Protocol):
     """
     A flow.
 
-    :ivar allowance: what it may still read; None: any number.
+    :ivar allowance: bytes that it may still read; None for no limit.
     """
 
     allowance: Allowance | None
@@ -26,13 +26,13 @@ class Bounded(Protocol):
 
 class View:
     """
-    One flow, as its viewer has it.
+    The view of one flow.
 
-    :ivar viewer: who sees the bytes; None when nobody does any more.
-    :ivar unseen: a counted number of bytes passes unseen just now.
-    :ivar on_hold: the viewer wants nothing to be read.
-    :ivar unanswered: nothing is read before the source has taken what it was answered.
-    :ivar showing: the viewer is shown something just now: what it writes to the source is an answer.
+    :ivar viewer: the viewer; None if bytes are not shown any more.
+    :ivar unseen: whether a counted number of bytes passes without being shown.
+    :ivar on_hold: whether the viewer has stopped reading.
+    :ivar unanswered: whether reading waits until the source has accepted its answers.
+    :ivar showing: whether the viewer is being called; bytes that it writes to the source are then answers.
     """
 
     __slots__ = ("_stretch", "on_hold", "showing", "unanswered", "unseen", "viewer")
@@ -51,12 +51,12 @@ class View:
 
     @property
     def is_shown(self) -> bool:
-        """Whether what is read now is shown."""
+        """Whether bytes are shown now."""
         return self.viewer is not None and not self.unseen
 
     @property
     def stops_reading(self) -> bool:
-        """Whether nothing may be read now."""
+        """Whether reading is stopped now."""
         return self.on_hold or self.unanswered
 
     def show(self, source: Stream, data: bytes) -> None:
@@ -69,7 +69,7 @@ class View:
                 self.showing = False
 
     def pass_on(self, flow: Bounded, count: int | None) -> None:
-        """Let the next `count` bytes of `flow` pass unseen, None: all of them, for good."""
+        """Let the next `count` bytes of `flow` pass without being shown; None for all, permanently."""
         if count is None:
             self.viewer = None
         self.unseen = count is not None
@@ -77,7 +77,7 @@ class View:
         _bound(flow, self._stretch)
 
     def settle(self, flow: Bounded) -> int:
-        """Show again; say how many bytes passed unseen since `pass_on`."""
+        """Show bytes again; return how many have passed without being shown since `pass_on`."""
         if not self.unseen:
             return 0
         passed = 0 if flow.allowance is None else self._stretch - flow.allowance.counted
@@ -86,7 +86,7 @@ class View:
         return passed
 
     def stretch_passed(self, flow: Bounded, source: Stream) -> None:
-        """What may pass unseen has passed: tell the viewer."""
+        """The counted bytes have passed: call the viewer."""
         passed = self.settle(flow)
         if self.viewer is not None:
             self.viewer.passed(source, passed)

@@ -1,8 +1,8 @@
 # -*- test-case-name: tests.streams.sockets.test_watched,tests.streams.transports.test_watched_transport -*-
 """
-The part of a stream that hands what a viewer asks to the flows, the same for sockets and transports.
+Passes requests of a viewer to the flows of a stream, for sockets and transports.
 
-A stream that nobody watches has a flow only once it is joined; before that there is nothing to ask.
+A stream without a viewer has a flow only after it is joined. Before that there is nothing to request.
 """
 
 from __future__ import annotations
@@ -14,33 +14,33 @@ from portfwd.values import Address
 
 
 class ViewedFlow(Protocol):
-    """What is asked of a flow; see `portfwd.streams.stream.Watched` for each request."""
+    """The requests to a flow; see `portfwd.streams.stream.Watched`."""
 
     def pass_on(self, count: int | None) -> None:
-        """Move the next `count` bytes unseen, None: all of them."""
+        """Move the next `count` bytes without showing them; None for all."""
 
     def show(self, viewer: Viewer) -> None:
-        """Show what is read from here on to `viewer`."""
+        """Show all further bytes to `viewer`."""
 
     def settle(self) -> int:
-        """Show again; say how many bytes passed unseen."""
+        """Show bytes again; return how many have passed without being shown."""
 
     def hold(self) -> None:
-        """Read no more."""
+        """Stop reading."""
 
     def go_on(self) -> None:
         """Read again."""
 
     def go_as(self, client: Address) -> None:
-        """The limits of `client` hold from now on."""
+        """Apply the limits of `client` from now on."""
 
 
 class ViewedStream:
     """
     The requests.
 
-    :ivar source: the flow whose source this stream is, once joined or watched.
-    :ivar drain: the flow that writes here.
+    :ivar source: the flow from this stream, after it is joined or watched.
+    :ivar drain: the flow to this stream.
     """
 
     __slots__ = ()
@@ -49,21 +49,21 @@ class ViewedStream:
     drain: ViewedFlow | None
 
     def pass_on(self, count: int | None) -> None:
-        """Move the next `count` bytes that are read here unseen, None: all of them."""
+        """Move the next `count` bytes of this stream without showing them; None for all."""
         if self.source is not None:
             self.source.pass_on(count)
 
     def settle(self) -> int:
-        """Show again; say how many bytes were moved unseen since `pass_on`."""
+        """Show bytes again; return how many were moved without being shown since `pass_on`."""
         return 0 if self.source is None else self.source.settle()
 
     def show(self, viewer: Viewer) -> None:
-        """Show what is read from here on to `viewer`, whatever `pass_on` said before."""
+        """Show all further bytes to `viewer`, even if `pass_on` was called before."""
         if self.source is not None:
             self.source.show(viewer)
 
     def hold(self) -> None:
-        """Read no more until `go_on`."""
+        """Stop reading until `go_on`."""
         if self.source is not None:
             self.source.hold()
 
@@ -73,7 +73,7 @@ class ViewedStream:
             self.source.go_on()
 
     def go_as(self, client: Address) -> None:
-        """The client turned out to be `client`: both directions count for that address."""
+        """The client was announced as `client`: both directions count for that address."""
         for flow in (self.source, self.drain):
             if flow is not None:
                 flow.go_as(client)

@@ -1,1 +1,1 @@
-"""The forwarder at work: start, reload, drain, stop, and what is measured meanwhile."""
+"""The running forwarder: start, reload, drain, stop, and metrics."""

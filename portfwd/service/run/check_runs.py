@@ -2,8 +2,8 @@
 """
 One check of one target: its connection, datagram or program, and the conversation that judges it.
 
-Each run is started once and tells one outcome, unless it is cancelled: a verdict, or None where our own
-trouble says nothing about the target. Time limits are the caller's.
+Each run is started once and gives one result, unless it is cancelled: a verdict, or None if a problem of this
+process prevented the check. The caller limits the time.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from portfwd.upstreams.datagrams import connect_datagrams
 from portfwd.upstreams.health import Verdict
 from portfwd.values import Address, InetAddress, Side, is_literal
 
-#: Seconds that a server gets to close after the last word, before the connection is reset.
+#: Seconds that a server gets to close after the verdict, before the connection is reset.
 LAST_WORD: Final = 1.0
 #: Bytes of a program's output that are kept.
 MAX_OUTPUT: Final = 4096
@@ -51,25 +51,25 @@ Done = Callable[["Verdict | None"], None]
 
 class Run(Protocol):
     """
-    One check under way.
+    One running check.
 
-    :ivar judged: its conversation had the last word, not the connection or the time.
+    :ivar judged: whether the conversation gave the verdict, and not the connection or the time limit.
     """
 
     judged: bool
 
     def start(self) -> None:
-        """Begin. The outcome may come before this returns."""
+        """Start. The result may be delivered before this returns."""
 
     def cancel(self) -> None:
-        """Stop, silently."""
+        """Stop without a result."""
 
 
 def check_destination(destination: Destination, ready: ReadyCheck, context: RelayContext) -> Destination:
     """
-    Where a check of `destination` goes: its port, its time limit, its TLS.
+    The destination of a check of `destination`: with its own port, time limit and TLS.
 
-    :raises OSError, ValueError: a file of the target's TLS options is not good.
+    :raises OSError, ValueError: a file of the target's TLS options cannot be used.
     """
     carrier, timing = ready.check.carrier, ready.timing
     options = evolve(destination.options, connect_timeout=timing.timeout, max_conns_per_target=None)
@@ -90,7 +90,7 @@ def check_destination(destination: Destination, ready: ReadyCheck, context: Rela
 
 
 def subject_of(destination: Destination, token: str) -> Subject:
-    """What a check is told of its target."""
+    """The description of a target for a check."""
     address = destination.address
     if isinstance(address, InetAddress):
         return Subject(destination.label, address.host, address.port, token)
@@ -98,7 +98,7 @@ def subject_of(destination: Destination, token: str) -> Subject:
 
 
 def plain_address(ready: ReadyCheck, destination: Destination, context: RelayContext) -> InetAddress | None:
-    """The address of a check that needs no more than a connect to it; None for another check."""
+    """The address of a check that only connects; None for other checks."""
     address = destination.address
     plain = destination.tls is None and destination.endpoint is None and context.sockets is not None
     streams = ready.check.carrier in (CheckCarrier.STREAM, CheckCarrier.PLAIN)
@@ -118,7 +118,7 @@ def make_run(ready: ReadyCheck, destination: Destination, context: RelayContext,
 
 
 def verdict_of(problem: DialError) -> Verdict | None:
-    """What it says of a target that it cannot be reached; None: it is our own trouble."""
+    """The verdict for an unreachable target; None for a problem of this process."""
     return None if isinstance(problem, OutOfResources) else Verdict(False, str(problem))
 
 
@@ -161,7 +161,7 @@ class StreamRun:
             self._is_done = True
             self._done(verdict)
 
-    # What the dial tells
+    # Events of the dial
 
     def attempt_failed(self, target: TargetDial, address: Address | None, problem: DialError) -> None:
         """See `portfwd.relay.target_dial.TargetOwner`."""
@@ -191,10 +191,10 @@ class StreamRun:
         self.cancel()
         self._done(None)
 
-    # What the stream tells
+    # Events of the stream
 
     def _obey(self, ask: Callable[[], CheckReply]) -> None:
-        """Do what the conversation says; what it raises is its mistake, and the check has failed."""
+        """Perform the reply of the conversation. If it raises, the check has failed."""
         stream = self._stream
         if self._is_done or stream is None:
             return
@@ -212,18 +212,18 @@ class StreamRun:
             stream.close()
 
     def shown(self, stream: Stream, data: bytes) -> None:
-        """Bytes of the target."""
+        """Handle bytes of the target."""
         self._obey(partial(self._conversation.received, data))
 
     def passed(self, stream: Stream, count: int) -> None:
-        """Nothing is passed on unseen."""
+        """Do nothing: no bytes pass without this object."""
 
     def ended(self, stream: Stream) -> None:
-        """The target sends no more."""
+        """The target has ended."""
         self._obey(self._conversation.ended)
 
     def lost(self, stream: Stream, how: Loss, detail: str) -> None:
-        """The connection is gone."""
+        """The connection was closed."""
         self._stream = None
         if self._last_word is not None and self._last_word.active():
             self._last_word.cancel()
@@ -238,16 +238,16 @@ class StreamRun:
         """Clients' TLS only."""
 
     def opened(self, stream: Stream) -> None:
-        """It is open already."""
+        """Do nothing: the stream is open already."""
 
     def end_sent(self, stream: Stream) -> None:
-        """`lost` follows."""
+        """Do nothing: `lost` follows."""
 
     def writing_failed(self, stream: Stream, detail: str) -> None:
-        """Its end or `lost` follows."""
+        """Do nothing: the end or `lost` follows."""
 
     def thrown_away(self, stream: Stream, count: int) -> None:
-        """Nothing is discarded."""
+        """Do nothing: nothing is discarded."""
 
 
 @implementer(IReadDescriptor)
@@ -317,7 +317,7 @@ class DatagramRun:
             self._finish(reply.verdict)
 
     def doRead(self) -> None:
-        """A datagram came, or an error."""
+        """Handle a datagram or an error."""
         while self._socket is not None:
             try:
                 data = self._socket.recv(MAX_DATAGRAM)
@@ -332,7 +332,7 @@ class DatagramRun:
         return -1 if self._socket is None else self._socket.fileno()
 
     def connectionLost(self, reason: Failure) -> None:
-        """The reactor gives up; the time limit ends the check."""
+        """The reactor has dropped the socket. The time limit ends the check."""
         self.doRead()
 
     def logPrefix(self) -> str:
@@ -396,7 +396,7 @@ class CommandRun(ProcessProtocol):
         self._output = (self._output + data)[:MAX_OUTPUT]
 
     def processEnded(self, reason: Failure) -> None:
-        """It has exited, and its output is closed."""
+        """The program has exited, and its output is closed."""
         status = 0 if reason.check(ProcessDone) else getattr(reason.value, "exitCode", None)
         if not self._is_done:
             self._finish(self._check.exited(status, self._output))

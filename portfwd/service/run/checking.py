@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.service.run.test_checking -*-
 """
-Runs the checks of all rules: each check of a target once, however many rules have it.
+Runs the checks of all rules. Rules with the same check of a target share it.
 
-A check is never begun before the one before has ended, so checks do not pile up. Their beginnings are spread
-at random. The checks of rules that a reload has replaced or removed go on while these have sessions, for
+A check starts only after the previous one has ended, so checks do not pile up. Their starts are spread at
+random. Checks of rules that a reload has replaced or removed continue while these rules have sessions, for
 targets that no newer rule has.
 """
 
@@ -33,25 +33,25 @@ from portfwd.upstreams.checks.api import CheckCarrier
 from portfwd.upstreams.health import Verdict
 from portfwd.upstreams.states import TargetHealth
 
-#: Seconds in which the first check of a target begins, so that what is down is known soon.
+#: Seconds within which the first check of a target starts, so down targets are detected soon.
 SOON: Final = 0.5
-#: Checks that begin at once at the start; more are spread over their ``inter``.
+#: Checks that start at once at the beginning. Further ones are spread over their ``inter``.
 FEW: Final = 50
-#: Programs that run at a time, of all checks ``exec``.
+#: Most programs that run at the same time, of all ``exec`` checks.
 MAX_PROGRAMS: Final = 8
-#: Seconds after which a check that found no place for its program tries again.
+#: Seconds after which a check that could not start its program tries again.
 BUSY: Final = 0.1
-#: Seconds of which checks begin together: a turn of the reactor costs as much as a check. An answer that does
-#: not come is noticed by as much too late.
+#: Seconds whose checks start together, because a turn of the reactor costs as much as a check. Timeouts are
+#: detected late by the same time.
 TICK: Final = 0.05
 
 
 class Schedule:
-    """Wakes checkers: one timer for all, and those of one `TICK` together."""
+    """Wakes checkers with one timer, those of one `TICK` together."""
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
-        # By number of the tick; a heap of thousands of checkers would cost as much as the checks.
+        # By number of the tick. A heap of thousands of checkers would cost as much as the checks.
         self._due: dict[int, list[Checker]] = {}
         self._ticks: list[int] = []
         self._timer: IDelayedCall | None = None
@@ -61,7 +61,7 @@ class Schedule:
         return f"<Schedule {sum(map(len, self._due.values()))} due>"
 
     def at(self, when: float, checker: Checker) -> None:
-        """Wake `checker` at `when`, or soon after."""
+        """Wake `checker` at `when` or soon after."""
         tick = ceil(when / TICK)
         due = self._due.get(tick)
         if due is not None:
@@ -89,12 +89,12 @@ class Schedule:
                 del self._due[heappop(self._ticks)]
             for checker in now_due:
                 checker.wake(now)
-        # Those that were woken wait for something again; those that are left come in the next turn.
+        # Woken checkers wait again. The remaining ones are woken in the next turn.
         if self._ticks and (self._timer is None or self._ticks[0] < self._timer_at):
             self._wait(self._ticks[0])
 
     def clear(self) -> None:
-        """Forget all checkers."""
+        """Remove all checkers."""
         self._due.clear()
         self._ticks.clear()
         if self._timer is not None:
@@ -103,12 +103,12 @@ class Schedule:
 
 
 class Checker:
-    """One check of one target, again and again."""
+    """Repeats one check of one target."""
 
     def __init__(
         self, checks: Checks, health: TargetHealth, ready: ReadyCheck, destination: Destination
     ) -> None:
-        """:param destination: where the check goes; see `check_destination`."""
+        """:param destination: the destination of the check; see `check_destination`."""
         self._checks = checks
         self._health = health
         self._state = health.checks[ready.identity]
@@ -122,13 +122,13 @@ class Checker:
         return f"<Checker {self._ready.name} of {self._health.label} {state}>"
 
     def update(self, ready: ReadyCheck, destination: Destination) -> None:
-        """Go on with another timing, or other options of the target."""
+        """Continue with another timing or other options of the target."""
         self._ready, self._destination = ready, destination
         context = self._checks.context
         address, sockets = plain_address(ready, destination, context), context.sockets
         self._connect: ConnectRun | None = None
         if address is not None and sockets is not None:
-            # Always the same verdict: so it is known that it says nothing new.
+            # Always the same object, so an unchanged verdict is recognised.
             told = partial(self._judged, Verdict(True, f"check {ready.name}: connected"))
             self._connect = ConnectRun(address, destination.options.src, sockets.poller, told, self._done)
 
@@ -139,7 +139,7 @@ class Checker:
         self._wait_until(self._next_at)
 
     def stop(self) -> None:
-        """Check no more."""
+        """Stop checking."""
         self._is_stopped = True
         run, self._run = self._run, None
         if run is not None:
@@ -151,7 +151,7 @@ class Checker:
         self._checks.schedule.at(when, self)
 
     def wake(self, now: float) -> None:
-        """Begin the next check, or end one that takes too long."""
+        """Start the next check, or end one that takes too long."""
         if self._is_stopped or now < self._wake_at:
             return
         if self._run is not None:
@@ -191,7 +191,7 @@ class Checker:
             self._done(None)
 
     def _done(self, verdict: Verdict | None) -> None:
-        """A check is over; the cause gets its name."""
+        """A check has ended. Add its name to the cause."""
         if verdict is not None:
             name = f"check {self._ready.name}"
             verdict = evolve(verdict, cause=f"{name}: {verdict.cause}" if verdict.cause else name)
@@ -229,8 +229,8 @@ class Checks:
         self, context: RelayContext, budget: DescriptorBudget, rules: Callable[[], Iterable[LiveRule]]
     ) -> None:
         """
-        :param budget: is asked for the descriptor of each check.
-        :param rules: those at work, then those that only have sessions left.
+        :param budget: the budget for the descriptors of checks.
+        :param rules: the active rules, then those that only have sessions left.
         """
         self.context = context
         self.reactor = context.reactor
@@ -250,18 +250,18 @@ class Checks:
         self.follow()
 
     def stop(self) -> None:
-        """Check nothing any more."""
+        """Stop all checks."""
         self._runs = False
         self.follow()
         self.schedule.clear()
 
     def rule_gone(self, live: LiveRule) -> None:
-        """A rule that a reload has replaced has no session left."""
+        """A rule that a reload has replaced has no sessions left."""
         if live.balancing.checks:
             self.follow()
 
     def follow(self) -> None:
-        """Check the targets of the rules as they are now; of several that have one the first counts."""
+        """Check the targets of the current rules. If several have a target, the first one decides."""
         wanted: dict[tuple[TargetHealth, str], tuple[ReadyCheck, Destination]] = {}
         for live in self._rules() if self._runs else ():
             checks = cast("tuple[ReadyCheck, ...]", live.balancing.checks)
@@ -290,7 +290,7 @@ class Checks:
                 checker.update(ready, there)
 
     def may_begin(self, ready: ReadyCheck) -> bool:
-        """Whether there is a descriptor, and a place for a program, for one more check; it is taken then."""
+        """Take a descriptor, and a slot for a program, for one more check; return whether there was one."""
         is_program = ready.check.carrier is CheckCarrier.COMMAND
         if (is_program and self.programs >= MAX_PROGRAMS) or not self._budget.take(1):
             return False
@@ -298,6 +298,6 @@ class Checks:
         return True
 
     def ended(self, ready: ReadyCheck) -> None:
-        """One check is over."""
+        """One check has ended."""
         self.programs -= ready.check.carrier is CheckCarrier.COMMAND
         self._budget.give_back(1)

@@ -1,10 +1,10 @@
 # -*- test-case-name: tests.service.run.test_connect_run -*-
 """
-The check ``tcp`` of a plain target with an address: a connect and a reset, as cheap as they can be.
+The check ``tcp`` of a plain target with an address: a connect and a reset, with little cost.
 
-There may be thousands of them, and a dial that becomes a session does more. On Linux the last packet of the
-handshake is not sent before the reset, which takes its place: the server's kernel has answered, and the
-server sees no connection, as with HAProxy's checks.
+There may be thousands of these checks, and the dial of a session does more. On Linux the reset replaces the
+last packet of the handshake: the server's kernel has answered, and the server program sees no connection, as
+with HAProxy's checks.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _FAILURE: Final = 0x18
 
 
 class ConnectRun:
-    """The checks of one address, one after the other: the same object is started again and again."""
+    """The checks of one address. The same object is started for each check."""
 
     judged = False
 
@@ -49,9 +49,9 @@ class ConnectRun:
         failed: Done,
     ) -> None:
         """
-        :param source: the address of ours that it comes from.
-        :param passed: called when a connect was answered.
-        :param failed: called when it was not.
+        :param source: local address to bind.
+        :param passed: called after a successful connect.
+        :param failed: called after a failed connect.
         """
         self._address = address
         self._family = inet_family(address.host)
@@ -85,13 +85,13 @@ class ConnectRun:
         self._judge(code)
 
     def ready(self, events: int) -> None:
-        """The poller saw an edge. Registering is one, so it need not be the outcome."""
+        """Handle an edge of the poller. Registering causes one too, so it need not be the result."""
         if events & OUTCOME and self._socket is not None:
             failed = events & _FAILURE
             self._judge(self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if failed else 0)
 
     def failed(self, failure: Failure) -> None:
-        """Our own code failed when the outcome came."""
+        """Handling the result raised an exception."""
         self.cancel()
         self._failed(None)
 
@@ -103,7 +103,7 @@ class ConnectRun:
             self._failed(verdict_of(dial_error(OSError(code, os.strerror(code)), self._address)))
 
     def cancel(self) -> None:
-        """Close the socket, and tell nobody."""
+        """Close the socket without a result."""
         sock, self._socket = self._socket, None
         if sock is not None:
             self._poller.forget(sock)

@@ -2,10 +2,9 @@
 """
 The forwarder as a Twisted service: bind, start, reload, pause, drain, stop.
 
-`privilegedStartService` binds everything, all or nothing; `startService`
-accepts; `reload` changes to other rules, all or nothing too; `stopService` accepts
-no more and lets sessions finish until the drain deadline. The same service runs
-under twistd and inside other programs.
+`privilegedStartService` binds all listeners or none. `startService` starts to accept. `reload` changes to
+other rules completely or not at all. `stopService` stops accepting and lets sessions finish until the drain
+deadline. The same service runs under twistd and inside other programs.
 """
 
 from __future__ import annotations
@@ -69,21 +68,21 @@ DRAIN: Final = 10.0
 
 class Forwarder(SteeredService):
     """
-    Forwards as a ruleset says.
+    Forwards by a ruleset.
 
-    :ivar ruleset: what it does so by, with the rules that were added.
-    :ivar budget: counts descriptors, as `pool` does pipes, and `admissions` who is in.
+    :ivar ruleset: the current rules, including added ones.
+    :ivar budget: the budget of descriptors; `pool` is that of pipes, and `admissions` counts sessions.
     :ivar targets: the health of every target.
     :ivar context: what its rules share.
     :ivar names: looks up the names at which listeners are bound.
     :ivar binder: binds listeners, and keeps those that a service manager handed over.
     :ivar checks: the active checks of targets.
     :ivar drain_limit: seconds that sessions get to finish.
-    :ivar retired_rules: rules that a reload has replaced or removed, and that still have sessions.
-    :ivar reloads: how many were applied.
-    :ivar reload_failures: how many were refused.
-    :ivar last_reload_refused: whether the last one was; then the file is not what is at work.
-    :ivar reloaded_at: when the last one was applied, in seconds since the epoch; None before the first.
+    :ivar retired_rules: rules that a reload has replaced or removed and that still have sessions.
+    :ivar reloads: number of applied reloads.
+    :ivar reload_failures: number of refused reloads.
+    :ivar last_reload_refused: whether the last one was refused, so the file differs from the active rules.
+    :ivar reloaded_at: time of the last applied reload, in seconds since the epoch; None before the first.
     """
 
     name = "portfwd"
@@ -101,16 +100,17 @@ class Forwarder(SteeredService):
         factories: Factories | None = None,
     ) -> None:
         """
-        Make targets ready; nothing is bound or connected yet.
+        Prepare the targets. Nothing is bound or connected yet.
 
-        :param log: who writes the access lines; None for nobody.
+        :param log: writes the access lines; None for none.
         :param drain: seconds that sessions get to finish on `stopService`.
-        :param platform: what may be used; None to look.
-        :param lost: told if no event is delivered any more; every session has been cut then. None: the
-            service stops, so that clients are refused and do not wait for ever.
-        :param making: is entered while a reload makes many objects: `garbage.kept` in a process of our own.
-        :param factories: those of filters that were configured already, when the rules were checked.
-        :raises StartError: a target cannot be made ready (a certificate, an endpoint's description).
+        :param platform: the available facilities; None to detect them.
+        :param lost: called if no event can be delivered any more; all sessions were cut then. None: the
+            service stops, so clients are refused and do not wait for ever.
+        :param making: a context manager entered while a reload makes many objects: `garbage.kept` under
+            twistd.
+        :param factories: the factories of filters that were configured when the rules were checked.
+        :raises StartError: a target cannot be prepared (a certificate, the description of an endpoint).
         """
         self._reactor = reactor
         self.platform = find_platform(reactor) if platform is None else platform
@@ -162,34 +162,34 @@ class Forwarder(SteeredService):
 
     @property
     def rules(self) -> Sequence[LiveRule]:
-        """The rules at work, one for each listening port."""
+        """The active rules, one for each listening port."""
         return [planned.live for planned in self._planned]
 
     @property
     def every_rule(self) -> Sequence[LiveRule]:
-        """The rules at work, then those that are leaving."""
+        """The active rules, then the retired ones."""
         return [*self.rules, *self.retired_rules]
 
     @property
     def bound(self) -> Sequence[Bound]:
-        """What listens, one for each rule at work; nothing before the start."""
+        """The listeners, one for each active rule; empty before the start."""
         return tuple(self._bound)
 
     @property
     def listeners(self) -> Iterator[tuple[LiveRule, Listener | DatagramClients]]:
-        """The sockets of ours that listen, each with its rule."""
+        """The listening sockets of portfwd, each with its rule."""
         for bound in self._bound:
             for listener in bound.listeners:
                 yield bound.live, listener
 
     @property
     def is_ready(self) -> bool:
-        """Whether clients are accepted: not before the start, and not while draining."""
+        """Whether clients are accepted. False before the start and while draining."""
         return bool(self.running) and not self._stopping
 
     @property
     def metrics_address(self) -> str:
-        """Where metrics are to be had; empty for nowhere."""
+        """The address of the metrics page; empty for none."""
         return "" if self._watchers is None else self._watchers.address
 
     def renew_metrics(self) -> Iterator[str]:
@@ -198,32 +198,32 @@ class Forwarder(SteeredService):
 
     @property
     def sinks(self) -> Sinks:
-        """Where filters' copies go; they are whoever runs the service's to reopen and to close."""
+        """The sinks of filters. The owner of the service reopens and closes them."""
         return self.context.sinks
 
     @property
     def filter_metrics(self) -> FilterMetrics:
-        """What filters have defined."""
+        """The metrics that filters have defined."""
         return self._factories.metrics
 
     @property
     def session_count(self) -> int:
-        """Sessions that are not closed."""
+        """Number of open sessions."""
         return sum(len(live.sessions) for live in self.every_rule)
 
     @property
     def session_total(self) -> int:
-        """Sessions that there have been, those of rules that a reload removed included."""
+        """Number of all sessions since the start, including those of removed rules."""
         return self.admissions.total
 
     @property
     def addresses(self) -> dict[str, list[str]]:
-        """Rule names to the addresses that are bound for them, ports filled in."""
+        """A mapping from names of rules to their bound addresses with ports."""
         return {bound.live.name: list(bound_addresses(bound)) for bound in self._bound}
 
     def privilegedStartService(self) -> None:
         """
-        Bind every listener; ports below 1024 want the privileges that are dropped after this.
+        Bind all listeners. Ports below 1024 need the privileges that are dropped after this.
 
         :raises StartError: with a line for each listener that cannot be bound.
         """
@@ -239,9 +239,9 @@ class Forwarder(SteeredService):
 
     def startService(self) -> None:
         """
-        Accept.
+        Start to accept.
 
-        :raises StartError: something cannot be bound, or its port was taken since it was.
+        :raises StartError: a listener cannot be bound, or another program took its port since.
         """
         if not self._bound:
             self.privilegedStartService()
@@ -278,14 +278,14 @@ class Forwarder(SteeredService):
 
     def stopService(self) -> Deferred[None]:
         """
-        Accept no more, let sessions finish, cut those that are left at the deadline.
+        Stop accepting, let sessions finish, and cut the remaining ones at the deadline.
 
-        :returns: fires when every session and every port is closed.
+        :returns: fires when all sessions and ports are closed.
         """
         stopped: Deferred[None] = Deferred()
         self._stopping.append(stopped)
         if len(self._stopping) > 1:
-            return stopped  # it is under way
+            return stopped  # it is running already
         super().stopService()
         self.names.stop()
         self._work.end()
@@ -311,12 +311,12 @@ class Forwarder(SteeredService):
         self._drained()
 
     def cut(self, reason: CloseReason) -> None:
-        """End every session with `reason`: killed ones at once, others behind what was received."""
+        """End all sessions with `reason`: killed ones at once, others after delivering received bytes."""
         for live in self.every_rule:
             live.close_all(reason, now=reason is CloseReason.KILLED)
 
     def _poller_lost(self, failure: Failure) -> None:
-        """Nothing moves any more: a session that is cut is better than one that hangs."""
+        """Cut all sessions, because no event can be delivered any more."""
         try:
             self.cut(CloseReason.INTERNAL)
         finally:
@@ -326,7 +326,7 @@ class Forwarder(SteeredService):
                 self.stopService()
 
     def _drained(self) -> None:
-        """A rule has no session left, or the ports are closed; perhaps that was all."""
+        """A rule has no sessions left, or the ports are closed: check whether the stop is complete."""
         if not self._stopping or self._ports_open or self.session_count:
             return
         if self._deadline is not None and self._deadline.active():
@@ -358,28 +358,27 @@ class Forwarder(SteeredService):
         code: bool = False,
     ) -> Deferred[ReloadResult]:
         """
-        Forward as `ruleset` says from now on, or go on as before: all or nothing.
+        Change to `ruleset` completely, or not at all.
 
-        Listeners that both have keep their sockets. New sessions get the new rules, sessions that are
-        there keep those they began with; where their listener is gone, ``on-remove`` of the rule as
-        it was decides. The work is done in slices, so that traffic goes on.
+        Listeners in both rulesets keep their sockets. New sessions use the new rules, and running sessions
+        keep the old ones. If the listener of a session was removed, ``on-remove`` of its old rule decides.
+        The work is done in slices, so sessions continue.
 
-        :param dry_run: only see whether it could be done, as far as that shows without listening.
-        :param log: who writes the access lines from then on; None for the one so far.
-        :param code: modules of ``python:`` filters whose files have changed are imported again, for new
-            sessions.
-        :returns: fires with what came of it; reloads that are asked for meanwhile wait for their turn.
+        :param dry_run: only check whether it could be applied, as far as possible without listening.
+        :param log: writes the access lines from then on; None for the current one.
+        :param code: whether to import changed modules of ``python:`` filters again, for new sessions.
+        :returns: fires with the result. Later reloads wait for their turn.
         """
         return self._turn.run(lambda: Deferred.fromCoroutine(self._reload(ruleset, dry_run, log, code)))
 
     def add_rules(self, rules: Sequence[Rule]) -> Deferred[ReloadResult]:
         """
-        Let `rules` be at work as well, in the place of those that were added before: all or nothing.
+        Add `rules` to the ruleset, in place of those added before, completely or not at all.
 
-        They stay over reloads, whatever the new ruleset is, and are otherwise rules like its own. It is done
-        as a reload is, and not counted as one.
+        They stay over reloads and are otherwise like other rules. This works as a reload but is not counted
+        as one.
 
-        :returns: as of `reload`.
+        :returns: see `reload`.
         """
         added = tuple(rules)
         return self._turn.run(lambda: Deferred.fromCoroutine(self._become(self._reloaded, added)))
@@ -422,7 +421,7 @@ class Forwarder(SteeredService):
         return result
 
     def refused(self) -> None:
-        """Count a reload that was refused, by whomever."""
+        """Count a refused reload."""
         self.reload_failures += 1
         self.last_reload_refused = True
 
@@ -479,7 +478,7 @@ class Forwarder(SteeredService):
         return self._switching.apply(change, ruleset, log, self._bound, took)
 
     def _rule_left(self, live: LiveRule) -> None:
-        """A rule that a reload has replaced has no session left: stop what only these needed."""
+        """A replaced rule has no sessions left: stop what only these needed."""
         self.checks.rule_gone(live)
         self._stop_factories()
 

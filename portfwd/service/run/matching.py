@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.service.run.test_matching -*-
 """
-Which listener of the rules at work serves which port of other rules, and what an operator has said of it.
+Finds the existing listener for each port of new rules, and the operator's state of it.
 
-A listener is kept where address, port or path, and ``v6only=`` are the same. What was paused or drained stays
-so under the name of its rule, wherever that listens. Nothing is bound or changed here.
+A listener is kept if address, port or path, and ``v6only=`` are equal. A paused or drained rule keeps this
+state by its name, wherever it listens. Nothing is bound or changed here.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ DRAINED: Final = "drained"
 
 
 def listening_key(rule: Rule, offset: int) -> Key:
-    """What must be equal in two rules for one socket to serve both: it cannot be changed once it is bound."""
+    """The part of two rules that must be equal for sharing a socket: it cannot change after binding."""
     listen = rule.listen
     if listen.ports is None:
         return listen.kind, listen.path, id(listen.given)
@@ -40,9 +40,9 @@ def listening_key(rule: Rule, offset: int) -> Key:
 
 def is_reusable(rule: Rule) -> bool:
     """
-    Whether a live rule can go on as it is when its text has not changed.
+    Whether a live rule can stay as it is if its text has not changed.
 
-    What names files, by TLS, a filter or an endpoint, is made anew: they may have changed.
+    Rules that name files, for TLS, filters or endpoints, are made again, because the files may have changed.
     """
     datagrams = rule.has_datagrams and not rule.is_mixed
     return (rule.is_plain or datagrams) and not rule.filters and not rule.checks
@@ -53,8 +53,8 @@ class Port:
     """
     One port of the new rules.
 
-    :ivar bound: what listens there now, if anything does.
-    :ivar steered: `PAUSED` or `DRAINED`, if an operator has said so; else empty.
+    :ivar bound: the existing listener, or None.
+    :ivar steered: `PAUSED` or `DRAINED` by an operator, else empty.
     """
 
     rule: Rule
@@ -69,8 +69,8 @@ class Port:
 @define(eq=False)
 class PortMatch:
     """
-    :ivar ports: every port of the new rules.
-    :ivar gone: what listens for nobody any more.
+    :ivar ports: all ports of the new rules.
+    :ivar gone: listeners that are not needed any more.
     """
 
     ports: list[Port] = field(factory=list)
@@ -78,7 +78,7 @@ class PortMatch:
 
 
 def match(current: Sequence[Bound], after: Ruleset) -> Steps[PortMatch]:
-    """Find what listens already for each port of `after`."""
+    """Find the existing listener for each port of `after`."""
     said = yield from _what_was_said(current)
     free: dict[Key, dict[str, Bound]] = {}
     for bound in current:
@@ -104,7 +104,7 @@ def match(current: Sequence[Bound], after: Ruleset) -> Steps[PortMatch]:
 
 
 def _what_was_said(current: Iterable[Bound]) -> Steps[dict[str, str]]:
-    """By names of ports, and of rules all of whose ports are alike."""
+    """The operator's states by names of ports, and of rules whose ports are all in the same state."""
     said: dict[str, str] = {}
     ranges: dict[str, set[str]] = {}
     for bound in current:
@@ -119,10 +119,10 @@ def _what_was_said(current: Iterable[Bound]) -> Steps[dict[str, str]]:
 @define(eq=False)
 class ListenerRenewal:
     """
-    Sockets that a port needs besides those that it has, though its rule is the same.
+    Sockets that a port needs in addition to existing ones, although its rule is the same.
 
     :ivar kept: listeners that stay.
-    :ivar hosts: the addresses of a name on which to listen besides; None for all that the rule says.
+    :ivar hosts: the additional addresses of a name; None for all of the rule.
     """
 
     kept: list[Listener | DatagramClients]
@@ -131,17 +131,17 @@ class ListenerRenewal:
 
 def renewal(bound: Bound, rule: Rule, addresses: Sequence[str]) -> ListenerRenewal | None:
     """
-    What `bound` needs; None where it has all.
+    The sockets that `bound` needs; None if it has all.
 
-    :param addresses: of the name that the rule listens on, as they are known now.
+    :param addresses: current addresses of the name on which the rule listens.
     """
     if bound.closed:
         return ListenerRenewal([])
     if not bound.listeners:
-        # Twisted's own, which stay; the files of unix sockets are looked after here.
+        # Twisted's listeners stay. The files of unix sockets are checked here.
         lost = any(port.file.is_gone for port in bound.ports if isinstance(port, UnixPort))
         return ListenerRenewal([]) if lost else None
-    # One that is only bound or open did not begin: that was an accident, or the kernel gave it up.
+    # A listener that is only bound or open has not begun, because of an exception or an error of the kernel.
     idle = ("bound", "open", "stopped")
     good = [one for one in bound.listeners if one.state not in idle and not (one.file and one.file.is_gone)]
     if not has_name(rule) or not addresses:
@@ -151,7 +151,7 @@ def renewal(bound: Bound, rule: Rule, addresses: Sequence[str]) -> ListenerRenew
     missing = [
         host
         for host in addresses
-        # A name may have an IPv6 address that this machine has not; a start leaves it out, too.
+        # A name may have an IPv6 address that this machine does not have; a start ignores it too.
         if host not in hosts.values() and (":" not in host or is_own_address(host))
     ]
     return None if not missing and len(kept) == len(bound.listeners) else ListenerRenewal(kept, missing)

@@ -1,10 +1,10 @@
 # -*- test-case-name: tests.service.run.test_measuring -*-
 """
-From a forwarder at work to `Figures`, and to the listener where they can be had.
+Collects the `Figures` of a running forwarder, and serves them.
 
-Nothing is counted for it while bytes move: closed sessions are added up at their end
-(`portfwd.metrics.tally`), open ones are read here, in steps, so that ten thousand of them are no
-stall. A session that closes between two steps is counted once.
+Moving bytes has no cost for metrics: closed sessions are added up at their end (`portfwd.metrics.tally`), and
+open sessions are read here in steps, so ten thousand of them cause no stall. A session that closes between
+two steps is counted once.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ from portfwd.streams.datagrams.datagram_opening import DROP_CAUSES
 from portfwd.values import FlowSummary, UnixAddress
 from portfwd.version import __version__
 
-#: Sessions that are read in one step: some microseconds each.
+#: Sessions read in one step, some microseconds each.
 SESSIONS_A_STEP: Final = 100
 
 Steps = Generator[None, None, None]
 
 
 class Measured(Protocol):
-    """What is asked of a forwarder."""
+    """The used part of a forwarder."""
 
     reloads: int
     reload_failures: int
@@ -62,27 +62,27 @@ class Measured(Protocol):
 
     @property
     def every_rule(self) -> Iterable[LiveRule]:
-        """The rules at work, and those that only have sessions left."""
+        """The active rules, and those that only have sessions left."""
 
     @property
     def listeners(self) -> Iterable[tuple[LiveRule, Listener | DatagramClients]]:
-        """The sockets of ours that listen."""
+        """The listening sockets of portfwd."""
 
     @property
     def budget(self) -> DescriptorBudget:
-        """Who counts descriptors."""
+        """The budget of descriptors."""
 
     @property
     def pool(self) -> PipePool | None:
-        """Who lends pipes."""
+        """The pool of pipes."""
 
     @property
     def admissions(self) -> AdmissionRegistry:
-        """Who counts for limits."""
+        """The limits and their counts."""
 
     @property
     def filter_metrics(self) -> FilterMetrics:
-        """What filters have defined."""
+        """The metrics that filters have defined."""
 
 
 def measure(forwarder: Measured, figures: Figures) -> Steps:
@@ -111,7 +111,7 @@ def measure(forwarder: Measured, figures: Figures) -> Steps:
 
 
 def _add_rule(live: LiveRule, figures: RuleFigures) -> Steps:
-    # In a place of its own first: with all rules' at once, a half-read one would show.
+    # First in a separate object, because a partly read rule must not be visible.
     now_open = RuleFigures()
     if live.tally is not None:
         now_open.tally.known(*live.tally.targets)
@@ -127,17 +127,19 @@ def _add_rule(live: LiveRule, figures: RuleFigures) -> Steps:
             told[session] = session.tcp_info()
         if not number % SESSIONS_A_STEP:
             yield
-    # From here on at once: what has closed meanwhile is in the tally by now, and must not be counted twice.
+    # Without interruption from here on: sessions that have closed meanwhile are in the tally and must not be
+    # counted
+    # twice.
     for session, flows in seen.items():
         if session.id not in live.sessions:
             now_open.take_open(session.target, *flows)
             dropped.pop(session, None)
             told.pop(session, None)
     if live.has_datagrams:
-        # They begin at 0, so that the first one is an increase.
+        # They start at 0, so the first event is an increase.
         now_open.tally.dropped.update(dict.fromkeys((*DROP_CAUSES, *(name for name, _ in live.filters)), 0))
     if live.options.tcp_info:
-        now_open.tally.sent_again((b"", b""))  # both sides begin at 0 as well
+        now_open.tally.sent_again((b"", b""))  # both sides start at 0 as well
     for infos in told.values():
         now_open.tally.sent_again(infos)
     for counts in dropped.values():
@@ -168,7 +170,7 @@ def _add_rule(live: LiveRule, figures: RuleFigures) -> Steps:
 def _add_states(live: LiveRule, figures: RuleFigures) -> None:
     names = {one.identity: one.name for one in live.balancing.checks}
     for _, destination, view in live.balancing.views():
-        # A rule that a reload has replaced comes behind its heir, whose view counts.
+        # A replaced rule comes after its heir, whose view counts.
         if view is None or destination.label in figures.target_states:
             continue
         health = view.member.health
@@ -181,16 +183,16 @@ def _add_states(live: LiveRule, figures: RuleFigures) -> None:
 
 class FigurePages:
     """
-    The pages of a forwarder's figures, for whoever serves them.
+    The pages with a forwarder's figures.
 
-    :ivar content_type: of ``/metrics``.
+    :ivar content_type: content type of ``/metrics``.
     """
 
     def __init__(
         self, reactor: Reactor, forwarder: Measured, wall_clock: Callable[[], float] = time.time
     ) -> None:
         """
-        Make the pages ready.
+        Prepare the pages.
 
         :raises ImportError: prometheus-client is not installed.
         """
@@ -209,16 +211,16 @@ class FigurePages:
         return f"<FigurePages {self._pages!r}>"
 
     def add_to(self, root: Resource) -> Resource:
-        """Put them below `root`, and return it."""
+        """Add them below `root`, and return it."""
         return add_pages(root, self._pages, self.content_type, lambda: self._forwarder.is_ready)
 
     def start(self) -> None:
-        """Begin to look how late the reactor is."""
+        """Start to measure the lag of the reactor."""
         self._started_at = self._wall_clock()
         self._lag.start()
 
     def stop(self) -> None:
-        """Make no more of them; they cannot be started again."""
+        """Stop. They cannot be started again."""
         self._lag.stop()
         self._pages.stop()
 
@@ -232,9 +234,9 @@ class FigurePages:
 
 class Watchers:
     """
-    The listener of a ``metrics`` line, and the pages behind it.
+    The listener of a ``metrics`` line, and its pages.
 
-    :ivar address: where it is bound, once it is.
+    :ivar address: its bound address, after binding.
     """
 
     _log = Logger()
@@ -247,7 +249,7 @@ class Watchers:
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         """
-        Make the pages ready; nothing is bound yet.
+        Prepare the pages. Nothing is bound yet.
 
         :raises StartError: prometheus-client is not installed.
         """
@@ -272,7 +274,7 @@ class Watchers:
         """
         Bind, unless it is bound already.
 
-        :raises StartError: it cannot be.
+        :raises StartError: it cannot be bound.
         """
         if self._door is not None:
             return
@@ -282,11 +284,11 @@ class Watchers:
         except OSError as problem:
             where = address_text(spec, quoted=False)
             raise StartError([cannot_listen("metrics", where, problem, spec.where)]) from problem
-        # Twisted's own port would give a unix socket's file to everybody.
+        # Twisted's port would make the file of a unix socket accessible for all users.
         self._door = Door("metrics", sock, self._reactor, self._site.serve, MOST_CONNECTIONS, self._bind)
 
     def _bind(self) -> socket.socket:
-        # A name with several addresses: its first will do for a page.
+        # Of a name with several addresses, the first one is enough.
         sock, *others = bind(self._spec, 0 if self._spec.ports is None else self._spec.ports.first, Options())
         for other in others:
             other.close()
@@ -298,9 +300,9 @@ class Watchers:
 
     def start(self) -> None:
         """
-        Answer.
+        Start to answer.
 
-        :raises StartError: the port was taken since it was bound.
+        :raises StartError: another program took the port since it was bound.
         """
         door = self._door
         assert door is not None
@@ -315,7 +317,7 @@ class Watchers:
         self._log.info("metrics: listening on {address}", address=self.address)
 
     def stop(self) -> None:
-        """Answer no more."""
+        """Stop answering."""
         self._pages.stop()
         door, self._door = self._door, None
         if door is not None:
@@ -325,7 +327,7 @@ class Watchers:
 
 
 def missing(spec: ListenSpec) -> str:
-    """What to do where prometheus-client is not installed."""
+    """The hint if prometheus-client is not installed."""
     return (
         f"metrics: prometheus-client is not installed; 'pip install portfwd[metrics]', or delete the line"
         f" ({spec.where})"

@@ -1,9 +1,8 @@
 # -*- test-case-name: tests.service.run.test_reload -*-
 """
-What came of a reload: whether it was applied, what is different, what was refused, what is to be known.
+The result of a reload: whether it was applied, the differences, the failures, and notes.
 
-How the rules at work become others is `portfwd.service.run.transition`'s, when is
-`portfwd.service.run.forwarder`'s.
+`portfwd.service.run.transition` applies new rules; `portfwd.service.run.forwarder` decides when.
 """
 
 from __future__ import annotations
@@ -17,23 +16,23 @@ from portfwd.errors import Problem, Severity
 from portfwd.rules.diagnostics import format_problem
 from portfwd.rules.queries.diff import Difference
 
-#: Differences, and as many failures, that one reload logs; who changes more than this sees it in the file.
+#: Most differences, and most failures, that one reload logs.
 MAX_LINES: Final = 50
 
 
 @frozen
 class ReloadResult:
     """
-    What came of a reload.
+    The result of a reload.
 
-    :ivar applied: whether the new rules are at work; never for a dry run.
-    :ivar dry_run: whether it was only to be tried.
-    :ivar difference: between the rules before and the new ones; None where these could not be read.
-    :ivar problems: what is wrong with the file, warnings included.
-    :ivar failures: a line for each thing that cannot be had; with any of them nothing was changed.
-    :ivar notes: what is not as the file says although it was applied, and what to do about it.
-    :ivar seconds: how long it took.
-    :ivar longest: seconds of the longest slice of it, in which no traffic was served.
+    :ivar applied: whether the new rules are active; always False for a dry run.
+    :ivar dry_run: whether it was only tried.
+    :ivar difference: difference between the old and the new rules; None if the new ones could not be read.
+    :ivar problems: the problems of the file, including warnings.
+    :ivar failures: one line for each failure. If there are any, nothing was changed.
+    :ivar notes: settings that did not take effect although the reload was applied, with the remedy.
+    :ivar seconds: its duration.
+    :ivar longest: seconds of its longest slice, in which no session was served.
     """
 
     applied: bool = False
@@ -47,7 +46,7 @@ class ReloadResult:
 
     @property
     def refused(self) -> bool:
-        """Whether something is wrong."""
+        """Whether there are failures."""
         return bool(self.failures)
 
     def __str__(self) -> str:
@@ -60,7 +59,7 @@ class ReloadResult:
         return str(self.difference)
 
     def lines(self) -> Iterator[str]:
-        """All of it for people: of failures, warnings and differences `MAX_LINES` at most, each."""
+        """The result as text, with at most `MAX_LINES` failures, warnings and differences each."""
         yield f"{'dry run: ' if self.dry_run else ''}{self}"
         for failure in _first(self.failures):
             yield from failure.split("\n")
@@ -71,14 +70,14 @@ class ReloadResult:
 
 
 def _first(lines: Sequence[str]) -> Iterator[str]:
-    """`MAX_LINES` of them; the last one says how many more there are."""
+    """At most `MAX_LINES` lines. The last one has the number of omitted ones."""
     yield from lines[:MAX_LINES]
     if len(lines) > MAX_LINES:
         yield f"… and {len(lines) - MAX_LINES} more; 'portfwd check' tells all that is wrong with a file"
 
 
 def shortened(difference: Difference) -> Iterator[str]:
-    """The lines of a difference, `MAX_LINES` at most; the last one says how many more there are."""
+    """At most `MAX_LINES` lines of a difference. The last one has the number of omitted ones."""
     count = (
         len(difference.settings) + len(difference.removed) + len(difference.changed) + len(difference.added)
     )
@@ -90,5 +89,5 @@ def shortened(difference: Difference) -> Iterator[str]:
 
 
 def refusal(problems: Sequence[Problem], failures: Sequence[str] = ()) -> tuple[str, ...]:
-    """The failures of a file with `problems`, each with its place, and of what else cannot be had."""
+    """The failures of a file with `problems`, each with its place, and further failures."""
     return (*map(format_problem, problems), *dict.fromkeys(failures))

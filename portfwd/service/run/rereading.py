@@ -1,10 +1,9 @@
 # -*- test-case-name: tests.service.run.test_rereading -*-
 """
-The rules file, read again while the forwarder runs: for SIGHUP and for operators.
+Reads the rules file again while the forwarder runs, for SIGHUP and for operators.
 
-The file is read in slices, the log that it wants is opened, and the forwarder
-changes over, or everything stays as it is and the log says which line is wrong. It
-refuses to read a file's rules from the command line again: they cannot have changed.
+The file is read in slices, its log is opened, and the forwarder changes to the new rules. If anything fails,
+everything stays as it is, and the log names the line. Rules of the command line are not read again.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ NO_FILE: Final = "these rules came from the command line (--rule): there is no f
 
 ACCIDENT: Final = "an error in portfwd itself, or in a filter; the log has the traceback"
 
-#: What failures say that may come from a change of root or directory.
+#: Hint for failures that may be caused by a change of root or working directory.
 OUT_OF_REACH: Final = ("cannot be read", "No such file", "Permission denied", "there is no filter")
 
 T = TypeVar("T")
@@ -51,11 +50,11 @@ T = TypeVar("T")
 @frozen
 class Confinement:
     """
-    What this process gave up when it started, and a reload feels the lack of.
+    Restrictions of this process since its start, which may make a reload fail.
 
-    :ivar chroot: of ``twistd --chroot``, or empty.
-    :ivar directory: the working directory in which the rules were first read.
-    :ivar user: the number of the user who read them; None where that does not matter.
+    :ivar chroot: directory of ``twistd --chroot``, or empty.
+    :ivar directory: working directory in which the rules were first read.
+    :ivar user: number of the user that has read them; None if irrelevant.
     """
 
     chroot: str = ""
@@ -63,13 +62,13 @@ class Confinement:
     user: int | None = None
 
     def visible(self, path: str) -> str:
-        """The name by which `path`, from before the change of root, can be reached now."""
+        """The current name of `path` from before the change of root."""
         root = os.path.normpath(self.chroot) if self.chroot else "/"
         inside = root != "/" and os.path.commonpath([root, os.path.normpath(path)]) == root
         return "/" + os.path.relpath(path, root) if inside else path
 
     def notes(self) -> list[str]:
-        """Why a file may not be there any more."""
+        """The reason why a file may not be accessible any more."""
         notes = []
         if self.chroot:
             notes.append(
@@ -97,14 +96,14 @@ def _here() -> str:
 
 @frozen
 class Mistakes:
-    """A file that cannot be used: all that is said of it, and its errors as the log tells them."""
+    """A file that cannot be used: its problems, and its errors as log lines."""
 
     problems: tuple[Problem, ...]
     failures: tuple[str, ...]
 
 
 def _read(path: str, files: Files, allow_empty: bool) -> Steps[Ruleset | Mistakes]:
-    """Read a file, a line or a rule at a time; a bad one costs traffic no more than a good one."""
+    """Read a file in steps of one line or rule, also if it has errors."""
     try:
         return (yield from load_in_steps(path, files, allow_empty=allow_empty))
     except RulesError as refused:
@@ -118,7 +117,7 @@ def _read(path: str, files: Files, allow_empty: bool) -> Steps[Ruleset | Mistake
 
 
 class Rereading(Service):
-    """Reads the rules file again when it is told to, one time after the other."""
+    """Reads the rules file again on request, one reload after the other."""
 
     name = "portfwd rereading"
 
@@ -136,10 +135,10 @@ class Rereading(Service):
         allow_empty: bool = False,
     ) -> None:
         """
-        :param allow_empty: a file without rules is applied.
-        :param path: from the root on; None where the rules have no file.
-        :param making: as of `Forwarder`.
-        :param files: None for those of this machine.
+        :param allow_empty: whether to apply a file without rules.
+        :param path: absolute path; None if the rules have no file.
+        :param making: see `Forwarder`.
+        :param files: access to files; None for those of this machine.
         """
         self._reactor = reactor
         self._forwarder = forwarder
@@ -151,11 +150,11 @@ class Rereading(Service):
         self._files: Files = DiskFiles() if files is None else files
         self._allow_empty = allow_empty
         self._turn = DeferredLock()
-        #: Who shares the reload that has not begun yet: whether it is a dry run, and with code.
+        #: Requests that share a reload that has not begun: whether it is a dry run, and with code.
         self._waiting: dict[tuple[bool, bool], list[Deferred[ReloadResult]]] = {}
         self._reading: Slices[Any] | None = None
         self._longest = 0.0
-        #: What makes files of operators' sockets again that are gone; each says what it cannot make.
+        #: Functions that make missing files of operators' sockets again; each returns its failures.
         self.renewals: Sequence[Callable[[], Iterable[str]]] = ()
         self._log = Logger()
 
@@ -164,13 +163,13 @@ class Rereading(Service):
 
     def reload(self, dry_run: bool = False, code: bool = False) -> Deferred[ReloadResult]:
         """
-        Read the file and change over to it.
+        Read the file and apply it.
 
-        However often it is asked for, one is under way, and one more waits for its turn.
+        At most one reload runs and one waits; further requests share the waiting one.
 
-        :param dry_run: only see whether it could be done.
+        :param dry_run: only check whether it could be applied.
         :param code: see `Forwarder.reload`.
-        :returns: fires with what came of it, which the log has been told.
+        :returns: fires with the result, which was logged.
         """
         asked = (dry_run, code)
         waiting = self._waiting.get(asked)
@@ -192,7 +191,7 @@ class Rereading(Service):
         return self._turn.run(begin).addBoth(over)
 
     def stopService(self) -> None:
-        """Read no further."""
+        """Stop reading."""
         super().stopService()
         if self._reading is not None:
             self._reading.give_up()
@@ -205,9 +204,10 @@ class Rereading(Service):
             try:
                 result = await self._read_and_change(dry_run, code)
             except GeneratorExit:
-                raise  # nobody waits for it any more
+                raise  # no caller waits for it any more
             except BaseException:
-                # A filter of somebody else's, say. Who asked, and systemd, must hear of an end.
+                # Any exception, for example of a third-party filter. The caller and systemd must get a
+                # result.
                 self._log.failure("reload: an accident")
                 result = self._refused(dry_run, ACCIDENT)
         if result.applied:

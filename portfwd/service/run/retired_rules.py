@@ -1,11 +1,10 @@
 # -*- test-case-name: tests.service.run.test_retired_rules -*-
 """
-Live rules that get no more clients and still have sessions, and clients whose listener is closed.
+Live rules that get no more clients but still have sessions, and late clients of closed listeners.
 
-A reload replaces or removes rules; their sessions keep the rule they began
-with. Each is here until its last session is closed, with the deadline that
-``on-remove=drain`` or an operator gave it. It refuses to close listeners: who
-brings a rule here has done that.
+Sessions of rules that a reload has replaced or removed keep their rule. Each rule is here until its last
+session is closed, with the deadline of ``on-remove=drain`` or of an operator. The caller has closed its
+listeners.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ class RetiredRules:
     """
 
     def __init__(self, clock: IReactorTime, drain: float) -> None:
-        """:param drain: seconds that sessions get where they are to drain."""
+        """:param drain: seconds that draining sessions get."""
         self._clock = clock
         self._drain = drain
         self._rules: dict[LiveRule, None] = {}
@@ -53,12 +52,12 @@ class RetiredRules:
         return live in self._rules
 
     def family(self, live: LiveRule) -> Sequence[LiveRule]:
-        """`live`, those in whose place it is, and those that have its name."""
+        """`live`, the rules that it has replaced, and those with its name."""
         named = (one for one in self._rules if one.name == live.name)
         return tuple(dict.fromkeys((live, *live.older, *named)))
 
     def replace(self, live: LiveRule, heir: LiveRule) -> None:
-        """`heir` is in the place of `live` from here on, and of those in whose place `live` was."""
+        """`heir` replaces `live`, and the rules that `live` has replaced."""
         for one in live.older:
             heir.succeed(one)
         live.older.clear()
@@ -67,7 +66,7 @@ class RetiredRules:
             heir.succeed(live)
 
     def remove(self, live: LiveRule) -> Steps[None]:
-        """`live` has no heir: its ``on-remove`` decides, for sessions of earlier reloads as well."""
+        """`live` was removed: its ``on-remove`` decides, also for sessions of earlier reloads."""
         older = tuple(live.older)
         live.older.clear()
         for one in (*older, live):
@@ -76,7 +75,7 @@ class RetiredRules:
             yield
 
     def count_sessions(self, rules: Sequence[LiveRule]) -> Steps[None]:
-        """Count the sessions that are there for the limits of `rules`, those that are at work now."""
+        """Count the sessions for the limits of `rules`, the active ones."""
         for live in rules:
             for one in (live, *live.older):
                 yield from one.count_for(live)
@@ -86,25 +85,25 @@ class RetiredRules:
                 live.limit()
                 yield from live.count_for(live)
             else:
-                # For clients of its own that are late: they count as its sessions do.
+                # For its late clients, which count as its sessions do.
                 live.limits = heir.limits
             for late in self._late.get(live, ()):
                 late.judge_by(live.accept_limit)
 
     def keep(self, live: LiveRule, late: LateClients) -> None:
-        """`live`, whose listener is closed, is not gone before `late` are served."""
+        """Keep `live`, whose listener is closed, until `late` are served."""
         if late:
             self._late.setdefault(live, []).append(late)
             late.over = partial(self._served, live, late)
 
     def serve(self, live: LiveRule, late: LateClients, batches: int = 1) -> None:
-        """Let `late` in, whose listener was that of `live`."""
+        """Serve `late`, whose listener was that of `live`."""
         self.keep(live, late)
         if late:
             late.serve(batches)
 
     def serve_all(self) -> None:
-        """Let all in that are late, as far as limits let them."""
+        """Serve all late clients that limits admit."""
         for clients in tuple(self._late.values()):
             for late in tuple(clients):
                 late.serve()
@@ -117,12 +116,12 @@ class RetiredRules:
             self._left(live)
 
     def turn_away(self, live: LiveRule) -> None:
-        """Reset clients of `live` that are late and still wait."""
+        """Reset waiting late clients of `live`."""
         for late in tuple(self._late.get(live, ())):
             late.stop()
 
     def leave(self, live: LiveRule, how: OnRemove) -> None:
-        """`live` gets no more clients: its sessions stay, get a deadline, or are cut now."""
+        """`live` gets no more clients: keep its sessions, give them a deadline, or cut them now."""
         if how is OnRemove.CUT:
             self.turn_away(live)
             live.cut_in_turns(CloseReason.KILLED)
@@ -136,9 +135,9 @@ class RetiredRules:
 
     def drain(self, live: LiveRule, *, operator: bool = False) -> None:
         """
-        Give the sessions of `live`, wherever it is, until the deadline; an earlier one stays.
+        Set a deadline for the sessions of `live`. An earlier deadline stays.
 
-        :param operator: one that an operator asked for, and can take back.
+        :param operator: whether an operator has set it and can undo it.
         """
         if (live.sessions or live in self._late) and live not in self.deadlines:
             self.deadlines[live] = self._clock.callLater(self._drain, self._expired, live)
@@ -148,7 +147,7 @@ class RetiredRules:
                 live.when_empty = partial(self._spare, live)
 
     def spare(self, live: LiveRule) -> None:
-        """`live` has no deadline any more that an operator gave it; that of ``on-remove`` stays."""
+        """Remove the operator's deadline of `live`. That of ``on-remove`` stays."""
         if live in self._by_operator:
             self._spare(live)
 
@@ -179,7 +178,7 @@ class RetiredRules:
             self.gone(live)
 
     def stop(self) -> None:
-        """The whole forwarder is stopping, with a deadline of its own; who still waits is reset."""
+        """The forwarder is stopping with its own deadline: reset waiting clients."""
         for live in tuple(self._late):
             self.turn_away(live)
         for live in tuple(self.deadlines):

@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.service.run.test_transition -*-
 """
-Listeners that are going, and hold an address that a new one wants.
+Old listeners whose address a new listener needs.
 
-For a moment both have it: ports are shared (``SO_REUSEPORT``), and the file of a unix socket has another name
-meanwhile. Both can be taken back.
+For a moment both have it: ports are shared (``SO_REUSEPORT``), and the file of the old unix socket gets
+another name. Both can be undone.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from portfwd.service.build.endpoints import address_of, endpoint_beside
 from portfwd.service.build.unix_port import UnixPort
 from portfwd.values import Address, InetAddress
 
-#: Where something listens: a port, on whichever address, or a path.
+#: The place of a listener: a port on any address, or a path.
 Place = int | str
 
 
 class Rivals:
-    """Those of one reload."""
+    """The rivals of one reload."""
 
     def __init__(self, retired: RetiredListeners) -> None:
-        """:param retired: sockets for datagrams that still have associations."""
+        """:param retired: datagram sockets that still have associations."""
         self._retired = retired
         self._at: dict[Place, list[Bound]] = {}
         self._shared: list[socket.socket] = []
@@ -44,18 +44,18 @@ class Rivals:
         return f"<Rivals at {list(self._at)}>"
 
     def add(self, bound: Bound) -> None:
-        """`bound` is closed if the reload is applied."""
+        """Add `bound`, which is closed if the reload is applied."""
         place = None if bound.closed else _place(Planned(bound.live, bound.offset, bound.endpoint))
         if place is not None:
             self._at.setdefault(place, []).append(bound)
 
     def bound_at(self, planned: Planned) -> Sequence[Bound]:
-        """Those at the place that `planned` wants."""
+        """The listeners at the place of `planned`."""
         place = _place(planned)
         return () if place is None else self._at.get(place, ())
 
     def of(self, planned: Planned) -> list[Listener | DatagramClients]:
-        """Sockets of ours at the place that `planned` wants."""
+        """The sockets of portfwd at the place of `planned`."""
         found = [listener for bound in self.bound_at(planned) for listener in bound.listeners]
         place = _place(planned)
         if isinstance(place, str):
@@ -65,7 +65,7 @@ class Rivals:
         return found
 
     def of_datagrams(self, planned: Planned) -> list[DatagramClients]:
-        """Those on its port whose datagrams a socket for `planned` takes as soon as it is bound."""
+        """The listeners whose datagrams a socket for `planned` receives as soon as it is bound."""
         if planned.live.rule.listen.kind not in DATAGRAM_KINDS:
             return []
         return [one for one in self.of(planned) if isinstance(one, DatagramClients)]
@@ -74,15 +74,15 @@ class Rivals:
         self, binder: Binder, planned: Planned, resolve: Callable[[str], Sequence[str]] | None = None
     ) -> Bound:
         """
-        Bind what `planned` listens on, beside those that have its place.
+        Bind the sockets of `planned` beside the listeners at its place.
 
-        :raises OSError, ValueError: nothing is bound then, and what others gave up is to be taken back.
+        :raises OSError, ValueError: it cannot be bound. The changes to others must be undone.
         """
         listen = planned.live.rule.listen
         if planned.endpoint is not None:
             made = binder.bind(planned, resolve)
             self.step_aside(planned)
-            # An object that was handed in binds its port itself.
+            # An endpoint object of an embedding program binds its port itself.
             if listen.given is None and self.share_port(planned):
                 made.endpoints = [endpoint_beside(binder.reactor, listen.path)]
             return made
@@ -96,19 +96,19 @@ class Rivals:
             return binder.bind(planned, resolve, share=True)
 
     def _has_revivable(self, planned: Planned) -> bool:
-        """Whether a socket is there that only has to be given to `planned`."""
+        """Whether there is a socket that can be given to `planned`."""
         key = socket_key(planned.live.rule.listen, planned.offset)
         return bool(self._retired.revivable(key))
 
     def can_be_had(self, planned: Planned) -> bool:
-        """Whether something of this process has the place of `planned`, and leaves it."""
+        """Whether a listener of this process has the place of `planned` and will leave it."""
         return bool(self.bound_at(planned) or self.of(planned))
 
     def share_port(self, planned: Planned) -> bool:
         """
-        Let a socket for `planned` be bound beside the others; say whether there are any.
+        Allow binding a socket for `planned` beside the others; return whether there are any.
 
-        :raises OSError: the kernel does not let it.
+        :raises OSError: the kernel refused.
         """
         found = [one.sock for one in self.of(planned)]
         found += [sock for bound in self.bound_at(planned) for sock in _of_twisted(bound)]
@@ -120,9 +120,9 @@ class Rivals:
 
     def stop_sharing(self, fresh: Iterable[Bound]) -> None:
         """
-        Let nobody else be bound any more to ports that were shared.
+        Forbid further binding to shared ports.
 
-        :param fresh: what was bound beside the others.
+        :param fresh: the new sockets.
         """
         shared, self._shared = self._shared, []
         if not shared:
@@ -136,9 +136,9 @@ class Rivals:
 
     def step_aside(self, planned: Planned) -> None:
         """
-        Let a unix socket for `planned` have the name.
+        Free the name for a unix socket of `planned`.
 
-        :raises OSError: the directory does not let it.
+        :raises OSError: the file cannot be renamed.
         """
         if not isinstance(_place(planned), str):
             return
@@ -152,7 +152,7 @@ class Rivals:
                 port.step_aside()
 
     def taking_back(self) -> Iterator[Callable[[], None]]:
-        """What takes each of these names back; may raise `OSError`."""
+        """Functions that restore these names. They may raise `OSError`."""
         while self._aside:
             yield self._aside.pop()
 
@@ -167,7 +167,7 @@ def _has_port(sock: socket.socket) -> bool:
 
 
 def _place(planned: Planned) -> Place | None:
-    """What `planned` wants; None where nobody knows, or where any port will do."""
+    """The place of `planned`; None if unknown, or for any free port."""
     listen = planned.live.rule.listen
     if listen.ports is not None:
         return (listen.ports.first + planned.offset) or None

@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.service.run.test_session_log -*-
 """
-The access log of a process, as the rules file wants it, and as a reload may want it instead.
+The access log of the process, by the rules file, and its replacement by a reload.
 
-A log that cannot be had is a warning at the start, as with rinetd, because
-traffic matters more. At a reload it is an error: traffic goes on in any case.
+A log that cannot be opened is a warning at the start, as with rinetd, because forwarding is more important.
+At a reload it is an error, because the old rules continue.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from portfwd.logs.writer import LineWriter
 from portfwd.rules.model import AccessLogFormat as Form
 from portfwd.rules.model import LogSpec
 
-#: What is said where lines have nowhere to go.
+#: Warning if lines have no destination.
 NO_OUTPUT = "a daemon has no standard output: no access log without 'log file=PATH'"
 
 Opened = tuple[AccessLog | None, LineWriter | None]
@@ -37,22 +37,22 @@ class Silent:
     wants_closed: bool = False
 
     def opened(self, summary: object) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def closed(self, summary: object) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 def describe(spec: LogSpec, problem: OSError) -> str:
-    """Why the log cannot be had, in one line."""
+    """The reason why the log cannot be opened, in one line."""
     return f"access log {spec.file or 'on standard output'}: {problem.strerror or problem}"
 
 
 def open_log(spec: LogSpec, output: BinaryIO | None, clock: IReactorTime | None = None) -> Opened:
     """
-    The access log and its writer; neither where none is asked for, or where it has nowhere to go.
+    Open the access log and its writer. None for both if there is no log, or no destination.
 
-    :param output: standard output; None for a daemon, which has none.
+    :param output: standard output; None for a daemon.
     :param clock: see `AccessLog`.
     :raises OSError: it cannot be opened.
     """
@@ -73,7 +73,7 @@ def open_log(spec: LogSpec, output: BinaryIO | None, clock: IReactorTime | None 
 
 def try_log(spec: LogSpec) -> None:
     """
-    See whether `open_log` could open the file, without making it.
+    Check whether `open_log` could open the file, without making it.
 
     :raises OSError: it could not.
     """
@@ -91,17 +91,17 @@ def try_log(spec: LogSpec) -> None:
 
 
 def lacks_output(spec: LogSpec, *, foreground: bool) -> bool:
-    """Whether lines are asked for that have nowhere to go."""
+    """Whether there is a log without a destination."""
     return spec.access is not Form.OFF and spec.file is None and not foreground
 
 
 class LogInUse:
     """
-    The access log that sessions write to now.
+    The current access log.
 
-    :ivar spec: what the rules file says of it.
-    :ivar log: None where nothing is written.
-    :ivar writer: likewise.
+    :ivar spec: its settings in the rules file.
+    :ivar log: the log; None for none.
+    :ivar writer: its writer; None for none.
     """
 
     def __init__(self, spec: LogSpec, *, foreground: bool, clock: IReactorTime | None = None) -> None:
@@ -112,7 +112,7 @@ class LogInUse:
         self.spec = spec
         self._clock = clock
         self._foreground = foreground
-        # Taken now: twistd puts a file of its own log in the place of sys.stdout when it runs.
+        # Stored now, because twistd replaces sys.stdout by its log when it runs.
         self._output: BinaryIO | None = getattr(sys.stdout, "buffer", None) if foreground else None
         self.warning = NO_OUTPUT if lacks_output(spec, foreground=foreground) else ""
         self.log: AccessLog | None = None
@@ -127,7 +127,7 @@ class LogInUse:
 
     def open_other(self, spec: LogSpec) -> Opened:
         """
-        Open the log that `spec` asks for, beside the one in use.
+        Open the log of `spec`, beside the current one.
 
         :raises OSError: it cannot be opened.
         """
@@ -135,26 +135,26 @@ class LogInUse:
 
     def exchange(self, spec: LogSpec, opened: Opened) -> str:
         """
-        Use `opened` from now on; what waits to be written to the old one still is.
+        Use `opened` from now on. Waiting lines of the old log are still written.
 
-        :returns: a warning, or empty.
+        :returns: a warning, or an empty text.
         """
         old = self.writer
         if self.log is not None:
             self.log.flush()
         self.spec, (self.log, self.writer) = spec, opened
         if old is not None:
-            # Its thread writes the rest and closes the file; nobody waits for it.
+            # Its thread writes the rest and closes the file in the background.
             old.close(0)
         return NO_OUTPUT if lacks_output(spec, foreground=self._foreground) else ""
 
     def reopen(self) -> None:
-        """Open the file again by its name: the old one was moved away."""
+        """Open the file again by its name, after it was renamed."""
         if self.writer is not None:
             self.writer.reopen()
 
     def close(self, timeout: float) -> None:
-        """Write the last lines, for `timeout` seconds at most."""
+        """Write the last lines within `timeout` seconds."""
         if self.log is not None:
             self.log.flush()
         if self.writer is not None:

@@ -1,9 +1,8 @@
 # -*- test-case-name: tests.service.run.test_settling -*-
 """
-When files that change are looked at: a moment after the last change, and not while one is being written.
+Decides when to read changed files: shortly after the last change, and not while a file is being written.
 
-A pure state machine: names and the time go in, the time of the next look comes out. It does not know what a
-look finds.
+A pure state machine: names and the time are its input, the time of the next read is its output.
 """
 
 from __future__ import annotations
@@ -12,21 +11,21 @@ from typing import Final
 
 from attrs import Factory, define
 
-#: Seconds without a change before a look: an editor that replaces a file makes several changes.
+#: Seconds without a change before a read. An editor that replaces a file makes several changes.
 QUIET: Final = 0.1
-#: Seconds without a change of a file that is open for writing: a copy over a slow line pauses.
+#: Seconds without a change of a file that is open for writing. A copy over a slow line may pause.
 WRITING: Final = 10.0
-#: Seconds after the first change when a look is made, even if others follow, unless a file is being written.
+#: Seconds after the first change before a read, even if more changes follow, unless a file is being written.
 LONGEST: Final = 2.0
 
 
 @define
 class Settling:
     """
-    Changes since the last look.
+    Changes since the last read.
 
-    :ivar first, last: when the first and the last of them came; None: there are none.
-    :ivar written: files that were changed and are still open, as far as is known.
+    :ivar first, last: times of the first and the last change; None for none.
+    :ivar written: changed files that are still open, if known.
     """
 
     first: float | None = None
@@ -35,11 +34,11 @@ class Settling:
 
     def noticed(self, now: float, name: str = "", *, is_open: bool | None = None) -> None:
         """
-        Something has changed.
+        Record a change.
 
         :param name: the file.
-        :param is_open: True: bytes of it have changed, and more may follow until it is closed. False: it was
-            closed, replaced or removed. None: that is not known.
+        :param is_open: True if its contents have changed and it is still open; False if it was closed,
+            replaced or removed; None if unknown.
         """
         if is_open:
             self.written.add(name)
@@ -51,7 +50,7 @@ class Settling:
 
     @property
     def due(self) -> float | None:
-        """When to look; None: there is nothing to look for."""
+        """The time of the next read; None if there are no changes."""
         if self.first is None:
             return None
         if self.written:
@@ -59,6 +58,6 @@ class Settling:
         return min(self.last + QUIET, self.first + LONGEST)
 
     def looked(self) -> None:
-        """A look begins; what comes from now on is for the next one."""
+        """A read begins. Later changes belong to the next one."""
         self.first = None
         self.written.clear()

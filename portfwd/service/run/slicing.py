@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.service.run.test_forwarder -*-
-"""The work of a reload, in slices between which traffic goes on."""
+"""Runs the work of a reload in slices, between which sessions are served."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 class SlicedWork:
     """
-    Does one thing after another.
+    Runs work in slices.
 
     :ivar longest: seconds of the longest slice.
     """
@@ -32,7 +32,7 @@ class SlicedWork:
         return f"<SlicedWork {'idle' if self._at_work is None else 'under way'}>"
 
     def in_slices(self, steps: Steps[T]) -> Deferred[T]:
-        """Do `steps`; a stop of the forwarder ends them with `CancelledError`."""
+        """Run `steps`. A stop of the forwarder ends them with `CancelledError`."""
         self._at_work = work = Slices(self._reactor, steps)
 
         def over(result: T | Failure) -> T | Failure:
@@ -43,7 +43,7 @@ class SlicedWork:
         return work.start().addBoth(over)
 
     async def to_the_end(self, steps: Steps[None]) -> None:
-        """Do in slices what a stop must not leave half done."""
+        """Run steps in slices that a stop must not interrupt."""
         self._hurries = True
         try:
             await self.in_slices(steps)
@@ -51,7 +51,7 @@ class SlicedWork:
             self._hurries = False
 
     def end(self) -> None:
-        """The forwarder stops: what is being prepared is undone; what is changed or undone is finished."""
+        """The forwarder stops: undo a preparation; complete a change or an undo."""
         if self._at_work is not None:
             if self._hurries:
                 self._at_work.hurry()

@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.service.run.test_forwarder -*-
-"""What may fail when a forwarder begins to accept: a line for each thing that cannot be had."""
+"""The start of listeners, with one line for each failure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from portfwd.values import counted
 
 
 def start_listeners(bound: Sequence[Bound]) -> list[str]:
-    """Let every listener accept."""
+    """Start all listeners."""
     failures = []
     for one in bound:
         for listener in one.listeners:
@@ -25,7 +25,7 @@ def start_listeners(bound: Sequence[Bound]) -> list[str]:
 
 
 def too_few_descriptors(budget: DescriptorBudget) -> list[str]:
-    """Whether there are none for a single session."""
+    """Whether there are too few descriptors for a single session."""
     if Share("", budget).has_room(PER_SESSION):
         return []
     return [

@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.service.run.test_forwarder -*-
-"""The part of a forwarder that steers single rules: pause, drain, resume, and orders about targets."""
+"""The part of a forwarder with commands for single rules: pause, drain, resume, and states of targets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from portfwd.upstreams.health import TargetState
 
 
 class SteeredService(Service):
-    """A service with rules that an operator can steer, one at a time, but not while they are changed."""
+    """A service with commands for single rules. Commands are refused during a reload."""
 
     _bound: list[Bound]
     binder: Binder
@@ -27,19 +27,19 @@ class SteeredService(Service):
 
     def pause(self, name: str) -> Sequence[LiveRule]:
         """
-        Accept no clients of a rule until `resume`; they wait (see `Steering`), and sessions go on.
+        Accept no clients of a rule until `resume`. They wait (see `Steering`), and sessions continue.
 
-        What is paused or drained stays so over reloads, for as long as the new rules listen there too.
+        A paused or drained rule keeps its state over reloads.
 
-        :param name: of a rule, or of one port of its range.
-        :returns: the live rules that this holds for.
-        :raises SteerError: there is no such rule, it cannot wait, or a reload is under way.
+        :param name: name of a rule, or of one port of its range.
+        :returns: the affected live rules.
+        :raises SteerError: there is no such rule, it cannot be paused, or a reload is running.
         """
         return self._steered(name, self._steering.pause)
 
     def drain(self, name: str) -> Sequence[LiveRule]:
         """
-        Close the listeners of a rule and give its sessions the time that a stop gives them.
+        Close the listeners of a rule, and give its sessions the time of a stop.
 
         Parameter, result and errors are those of `pause`.
         """
@@ -47,16 +47,16 @@ class SteeredService(Service):
 
     def resume(self, name: str) -> Sequence[LiveRule]:
         """
-        Accept the clients of a rule again, whether it was paused or drained.
+        Accept clients of a paused or drained rule again.
 
         Parameter and result are those of `pause`.
 
-        :raises SteerError: there is no such rule, it cannot be bound again, or a reload is under way.
+        :raises SteerError: there is no such rule, it cannot be bound again, or a reload is running.
         """
         return self._steered(name, self._steering.resume)
 
     def order_target(self, name: str, label: str, ordered: TargetState | None) -> Sequence[LiveRule]:
-        """Obey `Steering.order_target`; parameter, result and errors are those of `pause`."""
+        """See `Steering.order_target`. Parameter, result and errors are those of `pause`."""
         return self._steered(name, lambda found: self._steering.order_target(found, label, ordered))
 
     def _steered(self, name: str, steer: Callable[[Sequence[Bound]], Sequence[Bound]]) -> Sequence[LiveRule]:

@@ -1,11 +1,10 @@
 # -*- test-case-name: tests.service.run.test_steering -*-
 """
-Single rules, steered by an operator: paused, drained, resumed.
+Operators' commands for single rules: pause, drain, resume.
 
-A paused rule leaves clients waiting: connections in the backlog, datagrams in a queue as large as the
-receive buffer; a
-drained one listens no more, and its sessions get a deadline. It refuses to
-touch rules: what a rule says, only a reload changes.
+Clients of a paused rule wait: connections in the backlog, datagrams in a queue of the size of the receive
+buffer. A drained rule does not listen any more, and its sessions get a deadline. The text of a rule is
+changed only by a reload.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from portfwd.values import counted
 
 def named(bounds: Sequence[Bound], name: str) -> Sequence[Bound]:
     """
-    Those of a rule, or of one port of its range.
+    The listeners of a rule, or of one port of its range.
 
     :raises SteerError: there is no such rule.
     """
@@ -44,7 +43,7 @@ def named(bounds: Sequence[Bound], name: str) -> Sequence[Bound]:
 
 
 class Steering:
-    """Does it; each method takes what a rule has bound and returns what it has afterwards."""
+    """Performs the commands. Each method takes the listeners of a rule and returns its new ones."""
 
     _log = Logger()
 
@@ -55,9 +54,9 @@ class Steering:
 
     def pause(self, found: Sequence[Bound]) -> Sequence[Bound]:
         """
-        Accept nobody; clients wait.
+        Stop accepting. Clients wait.
 
-        :raises SteerError: one of Twisted's endpoints cannot wait; nothing was paused.
+        :raises SteerError: an endpoint of Twisted cannot be paused; nothing was paused.
         """
         for bound in found:
             if not bound.can_pause:
@@ -76,9 +75,9 @@ class Steering:
         return found
 
     def drain(self, found: Sequence[Bound]) -> Sequence[Bound]:
-        """Close listeners; sessions get a deadline."""
+        """Close listeners, and give sessions a deadline."""
         for bound in found:
-            # Sessions that began before the last reload are the rule's as well, and so are clients that wait.
+            # Sessions from before the last reload, and waiting clients, belong to the rule too.
             lives = self._retired_rules.family(bound.live)
             if not bound.closed:
                 for late in bound.take_waiting():
@@ -95,9 +94,9 @@ class Steering:
 
     def resume(self, found: Sequence[Bound]) -> Sequence[Bound]:
         """
-        Accept again, on all ports or, where one of them cannot be bound, on none that was drained.
+        Accept again on all ports. If one of them cannot be bound, drained ports stay closed.
 
-        :raises SteerError: a listener cannot be bound again; nothing is changed.
+        :raises SteerError: a listener cannot be bound again; nothing was changed.
         """
         again = self._bind_again([bound for bound in found if bound.closed])
         now = []
@@ -116,12 +115,12 @@ class Steering:
         self, found: Sequence[Bound], label: str, ordered: TargetState | None
     ) -> Sequence[Bound]:
         """
-        Say what is to be done with a target, whatever its dials and checks say.
+        Set the state of a target, regardless of its dials and checks.
 
-        :param label: the target, as messages name it.
-        :param ordered: None: dials and checks decide again.
-        :returns: those of `found` that have it.
-        :raises SteerError: none has.
+        :param label: name of the target in messages.
+        :param ordered: the state; None to let dials and checks decide again.
+        :returns: those of `found` that have the target.
+        :raises SteerError: none of them has it.
         """
         chosen = [one for one in found if one.live.order_target(label, ordered)]
         for one in chosen:
@@ -135,7 +134,7 @@ class Steering:
         return chosen
 
     def _bind_again(self, drained: Sequence[Bound]) -> dict[LiveRule, Bound]:
-        """Listen for what was drained; all of it or nothing."""
+        """Listen again for all drained ports, or for none."""
         again: dict[LiveRule, Bound] = {}
         failures: list[str] = []
         rivals = Rivals(self._binder.retired)
@@ -149,7 +148,7 @@ class Steering:
                 failures.append(cannot_bind(planned.live.rule, planned.live.name, planned.offset, problem))
                 break
         if not failures:
-            # Last, because these take clients at once.
+            # Last, because these accept clients at once.
             for fresh in again.values():
                 listen_on_endpoints(fresh, self._budget, failures.append)
         if failures:

@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.service.run.test_subscribers -*-
-"""A session log with any number of readers, which come and go while sessions run."""
+"""A session log that passes sessions to any number of other logs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Told: TypeAlias = Callable[[SessionSummary], object]
 
 @frozen(eq=False)
 class _Functions:
-    """Two functions as a session log; None for one that is not wanted."""
+    """Two functions as a session log. Either may be None."""
 
     on_opened: Told | None
     on_closed: Told | None
@@ -46,9 +46,9 @@ class _Functions:
 
 class Subscribers:
     """
-    Passes what happens to sessions to each log in its list.
+    Passes sessions to each log in its list.
 
-    A log that raises is reported in the program's log; the session and the other logs do not notice.
+    An exception of a log is reported in the program's log. It does not affect the session and the other logs.
     """
 
     def __init__(self) -> None:
@@ -88,9 +88,9 @@ class Subscribers:
 
     def add(self, log: SessionLog) -> Callable[[], None]:
         """
-        Pass sessions to `log`, too.
+        Add `log`.
 
-        :returns: ends that; to call it again does nothing.
+        :returns: a function that removes it. Further calls do nothing.
         """
         self._logs.append(log)
 

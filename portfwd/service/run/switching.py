@@ -1,8 +1,8 @@
 # -*- test-case-name: tests.service.run.test_transition -*-
 """
-The end of a reload: everything at work learns of the new rules, or that nothing was changed.
+The end of a reload: all parts of the process change to the new rules, or stay with the old ones.
 
-Nothing of this fails: an accident is logged, noted in the result, and stops nothing of the rest.
+These steps do not fail. An exception is logged and noted in the result, and the other steps continue.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from portfwd.service.run.transition import Transition
 
 @frozen
 class Switching:
-    """What a process has besides its listeners."""
+    """The parts of a process besides its listeners."""
 
     _binder: Binder
     _retired_rules: RetiredRules
@@ -35,7 +35,7 @@ class Switching:
     _loops: Loops
 
     def undo(self, change: Transition) -> Steps[None]:
-        """Nothing is changed, and clients who came meanwhile are served by the rules as they are."""
+        """Nothing was changed: serve clients that arrived meanwhile by the old rules."""
         yield from change.undo()
         yield from self._serve(change)
 
@@ -48,10 +48,10 @@ class Switching:
         took: Callable[[], None],
     ) -> Steps[None]:
         """
-        Let the new rules work.
+        Activate the new rules.
 
-        :param before: what listened so far.
-        :param took: is called as soon as clients get the new rules.
+        :param before: the previous listeners.
+        :param took: called as soon as clients get the new rules.
         """
         surely = change.surely
         unused = self._binder.unused
@@ -76,11 +76,11 @@ class Switching:
             yield from change.surely_all(f"{live.name}: removing", self._retired_rules.remove(live))
         for live in (*(old for old, _ in change.replaced), *change.removed):
             if live.sessions and live not in self._retired_rules:
-                # After an accident: sessions must be listed, and end with the process.
+                # Even after an exception, sessions must be listed, and end with the process.
                 surely(f"{live.name}: keeping its sessions", self._retired_rules.leave, live, OnRemove.STAY)
         lives = [one.live for one in change.bound]
         yield from change.surely_all("counting sessions", self._retired_rules.count_sessions(lives))
-        # Not before all sessions count: they make the limits.
+        # Only after all sessions are counted for the limits.
         surely("serving clients that waited", self._retired_rules.serve_all)
         for live in (*lives, *self._retired_rules):
             live.log = log
@@ -96,6 +96,6 @@ class Switching:
 
 
 def systemd_names(bounds: Iterable[Bound]) -> set[str]:
-    """The sockets of systemd's on which rules listen, by name."""
+    """The names of systemd's sockets on which rules listen."""
     listens = (one.live.rule.listen for one in bounds if not one.closed)
     return {listen.path for listen in listens if listen.kind in SYSTEMD_KINDS}

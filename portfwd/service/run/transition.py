@@ -1,12 +1,12 @@
 # -*- test-case-name: tests.service.run.test_transition -*-
 """
-From the rules at work to others: what is kept, made, bound and let go.
+The transition from the active rules to others: what is kept, made, bound and removed.
 
-A `Transition` is prepared in full, which changes nothing that clients could see, and is then made or undone.
-All that can fail is tried before: live rules, sockets, their buffers and their place in the poller. Sockets
-begin to listen last. From there on an accident stops nothing of the rest: it is logged, and noted in the
-result. A listener that both rulesets have keeps its socket, and with it the clients in its backlog; a rule
-that is the same in both keeps all it has. Preparing and changing are `Steps`, so that traffic goes on.
+A `Transition` is prepared completely, without visible changes for clients, and then made or undone.
+Everything that can fail happens in the preparation: live rules, sockets, their buffers and their registration
+in the poller. Sockets start to listen last. After that, an exception does not stop the other steps; it is
+logged and noted in the result. A listener in both rulesets keeps its socket with the clients in its backlog,
+and an unchanged rule keeps everything. Both phases are `Steps`, so sessions continue.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from portfwd.service.run.matching import (
 from portfwd.service.run.rivals import Rivals
 from portfwd.values import CloseReason, UnixAddress, counted
 
-#: Directives that are obeyed when the process starts, and only then.
+#: Directives that take effect only when the process starts.
 AT_START: Final = ("admin", "manhole", "metrics", "stats-log", "status-file", "toxiproxy", "web")
 
 
@@ -56,8 +56,8 @@ class _Wanted:
     """
     A port that needs sockets.
 
-    :ivar before: what has sockets for it that do not do.
-    :ivar made: what was bound.
+    :ivar before: the previous listener, whose sockets cannot be used.
+    :ivar made: the new listener.
     """
 
     port: Port
@@ -70,15 +70,15 @@ class _Wanted:
 @define(eq=False)
 class Transition:
     """
-    One change from rules at work to others.
+    One change from the active rules to others.
 
-    :ivar difference: known once it is prepared.
-    :ivar problems: what is wrong with filters.
-    :ivar failures: a line for everything that cannot be had.
+    :ivar difference: the difference, after the preparation.
+    :ivar problems: problems of filters.
+    :ivar failures: one line for each failure.
     :ivar notes: see `portfwd.service.run.reload.ReloadResult`.
-    :ivar replaced: live rules, each with the one that has taken its place.
-    :ivar removed: live rules whose place none has taken.
-    :ivar late: clients whose listener was closed, each with the live rule that is to serve them.
+    :ivar replaced: replaced live rules, each with its successor.
+    :ivar removed: live rules without a successor.
+    :ivar late: late clients of closed listeners, each with the live rule that will serve them.
     """
 
     _log = Logger()
@@ -101,7 +101,7 @@ class Transition:
     _same: list[tuple[Bound, Port]] = field(factory=list, init=False)
     _handed: list[tuple[Bound, Port, Planned]] = field(factory=list, init=False)
     _wanted: list[_Wanted] = field(factory=list, init=False)
-    #: What gets datagrams since it was bound, and whose they were.
+    #: New sockets that receive datagrams since they were bound, with the listeners that received them before.
     _took: list[tuple[Bound, list[DatagramClients]]] = field(factory=list, init=False)
     _rivals: Rivals = field(
         default=Factory(lambda change: Rivals(change._binder.retired), takes_self=True), init=False
@@ -116,21 +116,21 @@ class Transition:
 
     @property
     def bound(self) -> list[Bound]:
-        """What listens for the new rules, in their order."""
+        """The listeners of the new rules, in order."""
         return [port.bound for port in self._ports if port.bound is not None]
 
     @property
     def fresh(self) -> Sequence[Bound]:
-        """Those of `bound` that did not listen before."""
+        """The new listeners in `bound`."""
         return tuple(one.made for one in self._wanted if one.made is not None)
 
-    # Preparing: nothing that a client could see
+    # Preparation, without visible changes for clients
 
     def prepare(self, *, dry_run: bool = False) -> Steps[None]:
         """
-        Make all that is new, and bind it; what cannot be had is among `problems` and `failures`.
+        Make and bind everything new. Failures are added to `problems` and `failures`.
 
-        :param dry_run: listen on nothing, and make no file.
+        :param dry_run: whether to listen on nothing and make no files.
         """
         self.difference = yield from compare(self._before, self._after)
         found = yield from match(self._current, self._after)
@@ -189,14 +189,14 @@ class Transition:
         if has_name(rule):
             try:
                 addresses = self._resolve(rule.listen.host)
-            except OSError:  # nobody knows it now: what listens stays
+            except OSError:  # unknown now: the listeners stay
                 addresses = ()
         return renewal(bound, rule, addresses)
 
     # Binding
 
     def _bind(self, dry_run: bool) -> Steps[None]:
-        # A socket for datagrams that is bound takes them from another one on its port: those come last.
+        # A bound datagram socket takes datagrams from others on its port, so these are bound last.
         for wanted in sorted(self._wanted, key=lambda one: bool(self._rivals.of_datagrams(one.planned))):
             planned = wanted.planned
             try:
@@ -204,11 +204,11 @@ class Transition:
                     continue
                 rivals = self._rivals.of_datagrams(planned)
                 made = wanted.made = self._bind_one(wanted)
-                made.paused = True  # until all is sure, no client of an endpoint is accepted
+                made.paused = True  # no client of an endpoint is accepted until the reload is certain
                 if rivals:
                     self._took.append((made, rivals))
                     for listener in made.listeners:
-                        listener.open()  # datagrams come from now on: they need a buffer
+                        listener.open()  # datagrams arrive from now on and need a buffer
             except (OSError, ValueError) as problem:
                 self.failures.append(
                     cannot_bind(planned.live.rule, planned.live.name, planned.offset, problem)
@@ -229,7 +229,7 @@ class Transition:
 
     def _is_tried(self, planned: Planned) -> bool:
         """
-        Try what a dry run cannot bind; say whether it was such a thing.
+        Check a listener that a dry run cannot bind; return whether it is one.
 
         :raises OSError, ValueError: it could not be bound.
         """
@@ -257,7 +257,7 @@ class Transition:
         return self._rivals.bind(self._binder, planned, resolve)
 
     def _open(self) -> Steps[None]:
-        # First those of Twisted's, which may fail though they could be bound; they accept nobody yet.
+        # Twisted's listeners first, which may fail although they were bound. They accept no clients yet.
         for made in self.fresh:
             if made.endpoints:
                 listen_on_endpoints(made, self._budget, self._endpoint_failed)
@@ -276,7 +276,7 @@ class Transition:
             yield
 
     def _endpoint_failed(self, line: str) -> None:
-        """One of Twisted's endpoints cannot listen; some say so when the reload is long over."""
+        """An endpoint of Twisted cannot listen. Some report this long after the reload."""
         if self._prepared:
             self._binder.late_failure(line)
         else:
@@ -292,10 +292,10 @@ class Transition:
         for name, state in dict(steered).items():
             self.notes.append(f"{name} is {state} as before; 'resume' ends that")
 
-    # One of these two; nothing of them can fail
+    # Commit and undo, which cannot fail
 
     def undo(self) -> Steps[None]:
-        """Close what was bound: everything is as it was, and no client and no datagram is lost."""
+        """Close the new listeners and restore everything, without losing clients or datagrams."""
         for made, rivals in self._took:
             for listener in made.listeners:
                 if isinstance(listener, DatagramClients):
@@ -306,7 +306,7 @@ class Transition:
                 self.surely("handing clients back", self._hand_back, wanted, wanted.made)
                 self.surely("closing what was bound", wanted.made.close)
                 if wanted.before is None or wanted.before.live is not wanted.made.live:
-                    # Of a port of Twisted's that could not wait.
+                    # Clients of a port of Twisted that could not be paused.
                     self.surely("ending sessions", wanted.made.live.close_all, CloseReason.KILLED)
             yield
         for take_back in self._rivals.taking_back():
@@ -317,7 +317,7 @@ class Transition:
         self.surely("stopping filters", self._maker.selection.undo)
 
     def _hand_back(self, wanted: _Wanted, made: Bound) -> None:
-        """Clients that came since `made` listens beside another listener are that one's."""
+        """Pass clients that arrived at `made` to the other listener."""
         for listener in made.listeners:
             if isinstance(listener, Listener):
                 for bound in self._rivals.bound_at(wanted.planned):
@@ -326,11 +326,11 @@ class Transition:
                         self.late.append((bound.live, listener.hand_back(others)))
 
     def switch(self) -> Steps[None]:
-        """Let the new rules work."""
+        """Activate the new rules."""
         self.surely("taking the filters", self._maker.selection.take)
         self.surely("keeping a port for this process", self._rivals.stop_sharing, self.fresh)
         for bound, port in self._same:
-            # Equal, but for the places in the file and the words that a log repeats.
+            # Equal except for places in the file and texts for logs.
             bound.live.rule, bound.live.written = port.rule, port.written
             yield
         for wanted in self._wanted:
@@ -389,7 +389,7 @@ class Transition:
         yield
 
     def let_go(self) -> Steps[None]:
-        """Forget what is not at work any more; to free it all at once would take its time."""
+        """Drop references to inactive objects in steps, because freeing all at once takes time."""
         lists: tuple[list[Any], ...] = (self._ports, self._same, self._handed, self.replaced, self._gone)
         for one in lists:
             while one:
@@ -402,7 +402,7 @@ class Transition:
             yield
 
     def _steer(self, bound: Bound, port: Port) -> None:
-        """What an operator said holds for the name, whatever was said of this socket's former rule."""
+        """Apply the operator's state of the rule's name, not that of the socket's former rule."""
         if bound.closed or bound.paused == (port.steered == PAUSED):
             return
         if bound.paused:
@@ -427,7 +427,7 @@ class Transition:
     def _adapt(
         self, old: LiveRule, planned: Planned, listeners: Sequence[Listener | DatagramClients]
     ) -> None:
-        """Let sockets that stay have the options of the new rule."""
+        """Apply the options of the new rule to kept sockets."""
         new = planned.live
         before, after = old.rule.listen.options, new.rule.listen.options
         label = listen_label(new.rule.listen, planned.offset)
@@ -447,17 +447,17 @@ class Transition:
                 except OSError as problem:
                     self.notes.append(f"{label}: its permission bits stay as they were: {problem.strerror}")
 
-    # What must not stop the rest
+    # Steps that must not stop the others
 
     def surely(self, what: str, work: Callable[..., object], *arguments: object) -> None:
-        """Do `work`; an accident is logged and noted."""
+        """Run `work`. An exception is logged and noted."""
         try:
             work(*arguments)
         except Exception:
             self._accident(what)
 
     def surely_all(self, what: str, steps: Steps[None]) -> Steps[None]:
-        """The same for work of many steps."""
+        """Do the same for work in steps."""
         try:
             yield from steps
         except Exception:

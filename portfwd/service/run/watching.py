@@ -1,11 +1,11 @@
 # -*- test-case-name: tests.service.run.test_watching -*-
 """
-``--watch``: a rules file that changes is read again.
+``--watch``: reads a changed rules file again.
 
-inotify tells of changes in every directory on the way to the rules file and its includes, symbolic links
-among them: so an editor that renames a new file over the old one is noticed, and a ConfigMap, whose link
-``..data`` is replaced. `Settling` says when to look, and a thread reads the files. If their text is another
-one, a reload begins, which judges it. A file that is refused is not tried again before it changes.
+inotify reports changes in all directories of the paths of the rules file and its includes, including symbolic
+links. It thus detects an editor that renames a new file over the old one, and a ConfigMap whose link
+``..data`` is replaced. `Settling` decides when to read, and a thread reads the files. If their text has
+changed, a reload starts. A refused file is not tried again before it changes.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from portfwd.service.daemon.rule_files import RuleFiles, rule_files
 from portfwd.service.run.settling import Settling
 from portfwd.values import counted
 
-#: Changes after which a writer has the file no more: what has the name now is whole.
+#: Events after which the file is complete, because it is not open for writing any more.
 WHOLE: Final = FileChange.CLOSED | FileChange.MOVED_FROM | FileChange.MOVED_TO | FileChange.DELETED
 
 
 def look_at(path: str, files: Files) -> RuleFiles:
-    """Read a rules file and all that it includes."""
+    """Read a rules file and its includes."""
     before = ReadBefore(files)
     before.take(path)
     return rule_files(path, before)
 
 
 class RulesWatch(Service):
-    """Begins a reload when the text of the rules file, or of a file that it includes, is another one."""
+    """Starts a reload when the text of the rules file or of an include has changed."""
 
     name = "portfwd watch"
 
@@ -57,8 +57,8 @@ class RulesWatch(Service):
         look: Callable[[Callable[[], RuleFiles]], Deferred[RuleFiles]] | None = None,
     ) -> None:
         """
-        :param path: the rules file, by the name under which it can be reached when this is asked.
-        :param at_work: the digest of the rules that were read at the start.
+        :param path: returns the current name of the rules file.
+        :param at_work: digest of the rules read at the start.
         :param look: calls a function in a thread.
         """
         self._reactor = reactor
@@ -79,9 +79,9 @@ class RulesWatch(Service):
 
     def startService(self) -> None:
         """
-        Watch, and look whether something has changed since the rules were read.
+        Start to watch, and check for changes since the rules were read.
 
-        :raises StartError: there is no inotify, or the directory of a file may not be read.
+        :raises StartError: inotify is missing, or the directory of a file cannot be read.
         """
         path = self._path()
         try:
@@ -98,7 +98,7 @@ class RulesWatch(Service):
         self._schedule()
 
     def stopService(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         super().stopService()
         self._close()
 
@@ -114,7 +114,7 @@ class RulesWatch(Service):
         """
         Watch the directories of `found` and no others.
 
-        :raises OSError: one in which a file of the rules is cannot be watched.
+        :raises OSError: the directory of a rules file cannot be watched.
         """
         assert self.inotify is not None
         before, self._found = self._found, found
@@ -125,12 +125,12 @@ class RulesWatch(Service):
             try:
                 is_new = self.inotify.watch(directory) or is_new
             except OSError as problem:
-                # Of those above, what may not be read is left out. Of what is not there its parent tells.
+                # Unreadable parent directories are ignored. A missing directory is reported by its parent.
                 if directory in found.own and not isinstance(problem, FileNotFoundError | NotADirectoryError):
                     problem.filename = directory
                     raise
         if is_new and before is not None:
-            # Between the look and now something may have changed that nobody was told of.
+            # A change between the read and now may not have been reported.
             self._settling.noticed(self._reactor.seconds())
 
     def _changed(self, directory: str, name: str, change: FileChange) -> None:

@@ -1,9 +1,10 @@
 # -*- test-case-name: tests.streams.datagrams.test_datagram_stream -*-
 """
-What carries the datagrams of one side of a session, and who takes them.
+The interfaces of carriers and takers of datagrams.
 
-A carrier is a connected socket, a client's share of a listening one, or a port of Twisted's. Whoever
-takes its datagrams is a stream of datagrams, or the transport that makes a stream of bytes of them.
+A carrier sends and receives the datagrams of one side of a session: a connected socket, a client's share of a
+listening one, or a port of Twisted. A taker gets them: a stream of datagrams, or the transport that converts
+them to bytes.
 """
 
 from __future__ import annotations
@@ -14,18 +15,18 @@ from typing import TYPE_CHECKING, Final, Protocol
 if TYPE_CHECKING:
     from portfwd.values import Address
 
-#: Datagrams and bytes of them that are kept while nobody takes them: an upstream's name is looked up, or
-#: a stream takes no more. A client that gets no answer sends again; more would only be older.
+#: Most datagrams, and their bytes, that are kept while they cannot be passed on: during the dial, or while a
+#: stream accepts no more. Clients without an answer repeat, so more would only be outdated.
 MOST_KEPT: Final = 32
 MOST_KEPT_BYTES: Final = 128 * 1024
 
 
 class Taker(Protocol):
     """
-    Who takes what comes.
+    A receiver of datagrams.
 
-    :ivar heard_at: when the last datagram came, or the taker was made; in the reactor's seconds.
-    :ivar asked_at: when the other side of the session was last heard of; likewise.
+    :ivar heard_at: time of the last datagram, or of the begin, in seconds of the reactor.
+    :ivar asked_at: time of the last datagram or bytes of the other side.
     """
 
     @property
@@ -37,21 +38,21 @@ class Taker(Protocol):
         """See the class."""
 
     def moved(self, address: Address, local: Address | None) -> None:
-        """The carrier has another peer, and another address of ours."""
+        """The carrier has another peer and another local address."""
 
     def received(self, data: bytes) -> None:
-        """One whole datagram; an empty one is one."""
+        """A datagram has arrived. It may be empty."""
 
     def broken(self, detail: str) -> None:
-        """The peer is not there. The carrier is still to be closed."""
+        """The peer is unreachable. The carrier must still be closed."""
 
 
 class Carrier(Protocol):
     """
-    Carries datagrams to one peer, and from it.
+    Sends datagrams to one peer and receives from it.
 
-    :ivar address: the peer's.
-    :ivar local: our own.
+    :ivar address: address of the peer.
+    :ivar local: local address.
     """
 
     @property
@@ -64,26 +65,25 @@ class Carrier(Protocol):
 
     def carry(self, taker: Taker) -> None:
         """
-        Tell `taker` of what comes from now on.
+        Pass datagrams to `taker` from now on.
 
-        :raises OSError: the kernel does not let us; the carrier is closed then.
+        :raises OSError: the kernel refused; the carrier is closed.
         """
 
     def send(self, data: bytes) -> bool:
-        """Send one datagram; False where it was dropped. Must not raise."""
+        """Send a datagram. False if it was dropped. Must not raise."""
 
     def close(self) -> None:
-        """Neither send nor receive any more."""
+        """Close."""
 
 
 class UpstreamCarrier(Carrier, Protocol):
     """
-    An upstream's.
+    The carrier of an upstream.
 
-    :ivar is_open: it was not closed yet.
-    :ivar taker: who takes what comes.
-    :ivar refused: told when the peer's kernel says that nobody has its port; decides what becomes of the
-        taker.
+    :ivar is_open: whether it is open.
+    :ivar taker: receiver of its datagrams.
+    :ivar refused: called when the peer has answered with ICMP port unreachable. It decides about the taker.
     """
 
     @property
@@ -98,16 +98,16 @@ class UpstreamCarrier(Carrier, Protocol):
 
 
 def end_refused(carrier: UpstreamCarrier, detail: str) -> None:
-    """End what `carrier` carries for; the default of `UpstreamCarrier.refused`."""
+    """End the association of `carrier`: the default of `UpstreamCarrier.refused`."""
     if carrier.taker is not None:
         carrier.taker.broken(detail)
 
 
 class EarlyDatagrams:
     """
-    Datagrams that nobody takes yet, in their order, and no more than a few.
+    A short queue of datagrams that cannot be passed on yet.
 
-    :ivar dropped: those for which there was no room.
+    :ivar dropped: number of datagrams that did not fit.
     """
 
     __slots__ = ("_bytes", "_kept", "dropped")
@@ -124,8 +124,8 @@ class EarlyDatagrams:
         return len(self._kept)
 
     def put(self, data: bytes) -> bool:
-        """Keep `data`, if there is room; else it is counted as dropped, and False is returned."""
-        # One of any size is kept: those of unix sockets may be larger than the bound.
+        """Append `data`. If there is no room, count it as dropped and return False."""
+        # A single datagram of any size fits: those of unix sockets may exceed the bound.
         if self._kept and (len(self._kept) >= MOST_KEPT or self._bytes + len(data) > MOST_KEPT_BYTES):
             self.dropped += 1
             return False
@@ -134,12 +134,12 @@ class EarlyDatagrams:
         return True
 
     def take(self) -> bytes:
-        """The oldest one; there must be one."""
+        """Take the oldest datagram. There must be one."""
         data = self._kept.pop(0)
         self._bytes -= len(data)
         return data
 
     def clear(self) -> None:
-        """Throw all away."""
+        """Drop all datagrams."""
         self._kept.clear()
         self._bytes = 0

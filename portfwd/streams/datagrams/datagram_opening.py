@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.streams.datagrams.test_datagram_opening -*-
 """
-Carriers and connected sockets become streams, for rules that have datagrams on one side or both.
+Makes streams of carriers and connected sockets, for rules with datagrams on one or both sides.
 
-Datagrams on both: streams of datagrams, which pass them on at once. On one: both sides are streams of bytes
-as for any other rule, and the one with datagrams has `DatagramTransport` below it.
+With datagrams on both sides, these are streams of datagrams, which pass them on at once. With datagrams on
+one side, both are streams of bytes, and the one with datagrams has a `DatagramTransport` below it.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from portfwd.values import Address, Side
 
 
 class Targets(Protocol):
-    """What knows which addresses are there: `portfwd.relay.datagram_targets.DatagramTargets`."""
+    """The watcher of addresses: `portfwd.relay.datagram_targets.DatagramTargets`."""
 
     def refused(self, carrier: UpstreamCarrier, detail: str) -> None:
-        """Nobody has the port of the peer of `carrier`."""
+        """The peer of `carrier` has answered with ICMP port unreachable."""
 
     def has_failed(self, destination: Any) -> bool:
         """Whether nobody answers at a destination of late."""
 
 
-#: Seconds between two log lines about the same trouble.
+#: Seconds between two log lines about the same problem.
 LOG_INTERVAL: Final = 10.0
 
 
@@ -48,9 +48,9 @@ class DatagramStreams:
     """
     Makes the streams of one rule.
 
-    :ivar mixed: one side is a stream of bytes.
-    :ivar targets: knows which addresses are there.
-    :ivar poller: None: attempts to reach stream upstreams wait by the reactor, as those streams do.
+    :ivar mixed: whether one side is a stream of bytes.
+    :ivar targets: the watcher of addresses.
+    :ivar poller: the poller for attempts at stream upstreams; None for the reactor, as for those streams.
     """
 
     _log = Logger()
@@ -69,12 +69,12 @@ class DatagramStreams:
         forgeable: bool = False,
     ) -> None:
         """
-        :param poller: watches connected sockets; None where all of them are Twisted's.
-        :param streams: makes those of sockets that are not for datagrams.
-        :param mixed: one side is a stream of bytes.
-        :param limiters: the rule's, if its bandwidth is limited.
-        :param name: the rule's.
-        :param forgeable: clients' addresses may be forged.
+        :param poller: watches connected sockets; None if all of them are Twisted's.
+        :param streams: makes streams of stream sockets.
+        :param mixed: whether one side is a stream of bytes.
+        :param limiters: the rate limiters of the rule, if its bandwidth is limited.
+        :param name: name of the rule.
+        :param forgeable: whether addresses of clients may be forged.
         """
         self.poller: Polling | None = None
         self._clock = clock
@@ -89,20 +89,20 @@ class DatagramStreams:
         self.mixed = mixed
 
     def arrived(self, carrier: Carrier) -> DatagramStream | TransportStream:
-        """A stream over a client's carrier."""
+        """Make a stream over a client's carrier."""
         return self._over(carrier, Side.CLIENT)
 
     def reached(self, carrier: UpstreamCarrier) -> DatagramStream | TransportStream:
         """
-        A stream over an upstream's carrier.
+        Make a stream over an upstream's carrier.
 
-        :raises OSError: the kernel refuses to watch its socket, which is closed then.
+        :raises OSError: the kernel refused to watch its socket; it is closed.
         """
         carrier.refused = self.targets.refused
         return self._over(carrier, Side.UPSTREAM)
 
     def over_messages(self, carrier: Carrier) -> DatagramStream:
-        """A stream over an upstream's carrier of whole messages, which is no socket of its own."""
+        """Make a stream over an upstream's carrier of whole messages, which has no socket of its own."""
         return self._datagrams(carrier, Side.UPSTREAM)
 
     def _datagrams(self, carrier: Carrier, side: Side) -> DatagramStream:
@@ -120,14 +120,14 @@ class DatagramStreams:
 
     @property
     def _proves(self) -> bool:
-        """Whether clients' addresses can be forged, and the rule bounds what becomes of that."""
+        """Whether addresses of clients may be forged and the rule limits answers to them."""
         return self._forgeable and self._options.answers_before_reply is not None
 
     def _proof(self) -> Proof:
         return Proof(self._options.answers_before_reply or 0, self._was_unproven)
 
     def _was_unproven(self) -> None:
-        """Tell the log that answers are dropped, once in a while."""
+        """Log that answers are dropped, at a limited rate."""
         now = self._clock.seconds()
         if now - self._told_at >= LOG_INTERVAL:
             self._told_at = now
@@ -151,16 +151,16 @@ class DatagramStreams:
     def accepted(
         self, sock: socket.socket, address: Address | None, options: Options, local: Address | None = None
     ) -> TransportStream:
-        """A stream over a client's socket, which is one for a stream of bytes."""
+        """Make a stream over a client's stream socket."""
         return self._streams.accepted(sock, address, options, local)
 
     def plain(
         self, sock: socket.socket, address: Address | None, buffer: int, *, seen: int | None = None
     ) -> Stream:
         """
-        A stream over an upstream's connected socket, of either type.
+        Make a stream over an upstream's connected socket, of either type.
 
-        :raises OSError: the kernel refuses to watch the socket; it is closed then.
+        :raises OSError: the kernel refused to watch the socket; it is closed.
         """
         if sock.type != socket.SOCK_DGRAM:
             return self._streams.plain(sock, address, buffer, seen=seen)
@@ -176,12 +176,11 @@ DROP_CAUSES: Final = ("buffer", "queue", "bandwidth", "long", "unproven", "unans
 
 def drops(*streams: Stream | None) -> Counter[str]:
     """
-    Datagrams that the sides of a session dropped, by cause.
+    Number of datagrams dropped by the sides of a session, by cause.
 
-    ``buffer``: a socket took no more, or the datagram was too large for it. ``queue``: nobody took it yet,
-    and as many as are kept were waiting already. ``bandwidth``: there was none left for it. ``long``: longer
-    than any that are passed on. ``unanswered``:
-    questions over shared connections that were given up.
+    ``buffer``: the socket's buffer was full, or the datagram was too large for it. ``queue``: it could not be
+    passed on yet, and the queue was full. ``bandwidth``: no bandwidth was left. ``long``: it was too long.
+    ``unanswered``: dropped questions of shared connections.
     """
     counts: Counter[str] = Counter()
     for stream in streams:
@@ -191,5 +190,5 @@ def drops(*streams: Stream | None) -> Counter[str]:
 
 
 def carrier_of(stream: Stream) -> UpstreamCarrier:
-    """The carrier of an upstream's stream that was made here."""
+    """The carrier of an upstream's stream made by this module."""
     return cast(UpstreamCarrier, stream.carrier)

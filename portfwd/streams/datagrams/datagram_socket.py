@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.streams.datagrams.test_datagram_socket -*-
 """
-A connected datagram socket of ours: the upstream's side of an association.
+A connected datagram socket in the poller: the upstream's side of an association.
 
-Connected, so that the kernel lets nobody else's datagrams in and tells of a port that is
-unreachable. A bounded part of what waits is read at a time; then others get their turn.
+It is connected, so the kernel drops datagrams of other senders and reports unreachable ports. Each turn reads
+a bounded number of datagrams.
 """
 
 from __future__ import annotations
@@ -22,26 +22,24 @@ from portfwd.kernel.sockets import local_address
 from portfwd.streams.datagrams.carrier import Taker, UpstreamCarrier, end_refused
 from portfwd.values import Address, as_unix
 
-#: Datagrams of one socket that are read before others get their turn: some 300 microseconds' worth.
+#: Datagrams of one socket read in one turn, about 300 microseconds.
 BATCH: Final = 64
 
-# EPOLLIN; errors are told anyhow. Without EPOLLOUT, of which a datagram socket has an edge
-# for nearly every datagram that it sends.
+# EPOLLIN; errors are always reported. Without EPOLLOUT, which has an edge for nearly every sent datagram.
 _READABLE: Final = 0x1
 
 
 class ConnectedSocket:
     """
-    Carries the datagrams of a connected socket.
+    The carrier of a connected socket.
 
-    :ivar address: the peer's.
-    :ivar local: our own.
-    :ivar queued: it waits for its turn; the poller's.
-    :ivar is_open: it was not closed yet.
-    :ivar taker: who takes what comes.
-    :ivar too_long: datagrams that were longer than any that are passed on.
-    :ivar refused: told when the peer's kernel says that nobody has its port; decides what becomes of the
-        taker.
+    :ivar address: address of the peer.
+    :ivar local: local address.
+    :ivar queued: see `portfwd.kernel.polling.Turn`.
+    :ivar is_open: whether it is open.
+    :ivar taker: receiver of its datagrams.
+    :ivar too_long: number of dropped datagrams that were too long.
+    :ivar refused: called when the peer has answered with ICMP port unreachable. It decides about the taker.
     """
 
     __slots__ = (
@@ -61,7 +59,7 @@ class ConnectedSocket:
     )
 
     def __init__(self, sock: socket.socket, address: Address | None, poller: Polling) -> None:
-        """:param sock: connected and non-blocking; owned from here on."""
+        """:param sock: a connected and non-blocking socket, owned by this object."""
         self.address = address
         self.local = local_address(sock)
         self._socket = sock
@@ -80,7 +78,7 @@ class ConnectedSocket:
         return f"<ConnectedSocket {self.local} to {self.address} {'open' if self.is_open else 'closed'}>"
 
     def carry(self, taker: Taker) -> None:
-        """Tell `taker` of what comes."""
+        """Pass datagrams to `taker`."""
         self.taker = taker
         try:
             self._poller.watch(self._descriptor, _READABLE, self)
@@ -90,12 +88,12 @@ class ConnectedSocket:
             raise
 
     def ready(self, events: int) -> None:
-        """Something waits: datagrams, or an error; whoever waits for its turn reads it then."""
+        """Read datagrams or an error, unless a turn is queued, which will read them."""
         if not self.queued:
             self.run()
 
     def run(self) -> None:
-        """Read what waits, and ask for another turn for what is more than a part."""
+        """Read a batch of datagrams, and queue another turn if there are more."""
         taker, receive = self.taker, self._receiver()
         if taker is None:  # pragma: no cover - it is watched when there is one
             return
@@ -108,7 +106,7 @@ class ConnectedSocket:
             except BlockingIOError:
                 return
             except OSError as problem:
-                # An error that waited is no datagram, and what waits behind it is still to be read.
+                # A pending error is not a datagram; datagrams after it must still be read.
                 self._met(problem)
                 receive = self._receiver()  # it may have moved
                 continue
@@ -121,7 +119,7 @@ class ConnectedSocket:
         return self._receive_whole if as_unix(self.address) else self._socket.recv
 
     def _receive_whole(self, size: int) -> bytes:
-        """The next datagram of a unix socket that is not too long; `size` is for others."""
+        """Read the next datagram of a unix socket that is not too long. `size` is ignored."""
         while True:
             data = self._socket.recv(LARGEST_UNIX + 1)
             if len(data) <= LARGEST_UNIX:
@@ -129,16 +127,16 @@ class ConnectedSocket:
             self.too_long += 1
 
     def failed(self, failure: Failure) -> None:
-        """Taking a datagram raised, which is logged already: this association is over."""
+        """A turn raised an exception, which is logged: end this association."""
         if self.taker is not None:
             self.taker.broken(failure.getErrorMessage() or type(failure.value).__name__)
 
     def _met(self, problem: OSError) -> bool:
         """
-        Act on an error; True where it is over and a datagram may be sent again.
+        Handle an error. True if it has passed and a datagram may be sent again.
 
-        RFC 1122 section 4.1.3.3 passes ICMP errors up. Section 3.2.2.1: net and host unreachable are hints,
-        not proof, and a route may be back a moment later, so only a closed port tells that nobody is there.
+        RFC 1122 section 4.1.3.3 passes ICMP errors up. Section 3.2.2.1: net and host unreachable are hints
+        and not proof, because a route may return. Only a closed port means that the peer is unreachable.
         """
         taker = self.taker
         if taker is None or not self.is_open:
@@ -146,7 +144,7 @@ class ConnectedSocket:
         code, detail = problem.errno, os.strerror(problem.errno or 0)
         if as_unix(self.address):
             if code in GONE:
-                # The file may be another socket's already, which only a new association finds.
+                # The file may belong to another socket already, which only a new association finds.
                 end_refused(self, detail)
                 return False
         elif code == errno.ECONNREFUSED:
@@ -156,10 +154,10 @@ class ConnectedSocket:
 
     def move(self, sock: socket.socket, address: Address) -> None:
         """
-        Go on with another socket.
+        Continue with another socket.
 
-        :param sock: connected to `address` and non-blocking; owned from here on.
-        :raises OSError: the kernel does not watch it; it is closed then, and the one in use stays.
+        :param sock: a non-blocking socket connected to `address`, owned by this object.
+        :raises OSError: the kernel refused to watch it; it is closed, and the current one stays.
         """
         descriptor = sock.fileno()
         try:
@@ -172,7 +170,7 @@ class ConnectedSocket:
         self._socket, self._descriptor, self._send = sock, descriptor, sock.send
 
     def send(self, data: bytes) -> bool:
-        """Send one datagram, unless there is no room for it."""
+        """Send a datagram, unless the buffer is full."""
         if self._keeps:
             self._keeps, self._first = False, data
         try:
@@ -180,16 +178,16 @@ class ConnectedSocket:
         except BlockingIOError:
             return False
         except OSError as problem:
-            # Most likely the kernel told of an earlier datagram, and did not take this one.
+            # The error is probably that of an earlier datagram, and this one was not sent.
             return self._met(problem) and self._send_again(data)
         return True
 
     def keep_first(self, *, keep: bool) -> None:
-        """Keep the next datagram that is sent until there is an answer; or keep none."""
+        """Whether to keep the next sent datagram until there is an answer."""
         self._keeps, self._first = keep, None
 
     def send_first(self) -> None:
-        """Send the datagram that is kept, to another peer than before."""
+        """Send the kept datagram to the new peer."""
         if self._first is not None:
             self._send_again(self._first)
 

@@ -2,9 +2,8 @@
 """
 One side of an association: a stream of whole datagrams.
 
-A session sees it as any other stream; what is different: a datagram is passed on whole and at once
-or dropped, never kept for a peer that is slow; there are no ends, so asking for one closes; and a port
-unreachable is how the other side resets.
+It has the interface of any stream, with these differences: a datagram is passed on at once or dropped, and
+never kept for a slow peer; there are no ends, so `end` closes; and a port unreachable counts as a reset.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ class DatagramStream:
     """
     A stream over a carrier.
 
-    :ivar carrier: what carries its datagrams.
-    :ivar dropped: datagrams that were not sent to this side: its kernel's buffer was full, or they were
-        too large for it.
+    :ivar carrier: sends and receives its datagrams.
+    :ivar dropped: number of datagrams not sent to this side, because the kernel's buffer was full or they
+        were too large.
     """
 
     kind = "datagrams"
@@ -58,10 +57,10 @@ class DatagramStream:
 
     def __init__(self, carrier: Carrier, seconds: Callable[[], float]) -> None:
         """
-        Take what `carrier` brings.
+        Receive the datagrams of `carrier`.
 
         :param seconds: the reactor's clock.
-        :raises OSError: the kernel does not watch the socket; it is closed then.
+        :raises OSError: the kernel refused to watch the socket; it is closed.
         """
         self.side = Side.CLIENT
         self.address: Address | None = carrier.address
@@ -87,10 +86,10 @@ class DatagramStream:
         state = "open" if self._lost is None else "lost"
         return f"<DatagramStream {self.side.value} {self.address} {state}>"
 
-    # What the carrier tells
+    # Events of the carrier
 
     def received(self, data: bytes) -> None:
-        """One whole datagram came."""
+        """Handle a datagram."""
         self._reads += 1
         self.moved_at = now = self._seconds()
         if self.first_at is None:
@@ -111,7 +110,7 @@ class DatagramStream:
         return None
 
     def last_moved(self) -> float:
-        """Nothing waits here for a grant."""
+        """The same as `moved_at`, because datagrams do not wait for grants."""
         return self.moved_at
 
     @property
@@ -129,11 +128,11 @@ class DatagramStream:
         self.address, self.local = address, local
 
     def broken(self, detail: str) -> None:
-        """The peer's port is closed, or there is no way to it."""
+        """The port of the peer is closed, or there is no route to it."""
         self._leave(Loss.RESET, detail)
 
     def demand(self, proof: Proof) -> None:
-        """Pass on no more than `proof` allows; of the upstream's side."""
+        """Limit the passed datagrams by `proof`. For the upstream's side."""
         self._proof = proof
 
     def _deliver(self, data: bytes) -> None:
@@ -152,14 +151,14 @@ class DatagramStream:
             self._peer.write(data)
 
     def _deliver_early(self) -> None:
-        """Deliver what came before anybody took it, and find the short way for what comes."""
+        """Deliver the kept datagrams, and use the direct path for further ones if possible."""
         early = self._early
         while early and self._started and not self._on_hold and self._lost is None:
             self._deliver(early.take())
         self._shorten()
 
     def _shorten(self) -> None:
-        """Pass datagrams on at once from here on, if nobody wants to see them."""
+        """Pass datagrams directly from now on, if they need not be shown."""
         watched = self._viewer is not None or self._tap is not None
         free = self._started and not self._on_hold and not self._early and self._lost is None
         proven = self._proof is None or not self._proof.pending
@@ -169,48 +168,48 @@ class DatagramStream:
     # What the session asks
 
     def own(self, owner: StreamOwner) -> None:
-        """Tell `owner` from here on, and of a loss that came before."""
+        """Call `owner` from now on, also for an earlier loss."""
         if self._lost is None:
             self._owner = owner
         else:
             owner.lost(self, *self._lost)
 
     def join(self, peer: DatagramStream) -> None:
-        """Pass what comes on to `peer`."""
+        """Pass datagrams to `peer`."""
         self._peer = peer
         self._shorten()
 
     def unjoin(self) -> None:
-        """Forget the peer: both are lost."""
+        """Drop the reference to the peer. Both are closed."""
         self._peer = self._viewer = self._forward = self._tap = None
 
     def start(self) -> None:
-        """Deliver."""
+        """Start to deliver."""
         self._started = True
         self._deliver_early()
 
     def end(self, *, last: bool = False) -> None:
-        """Close: a datagram that says that there are no more of them does not exist."""
+        """Close, because datagrams have no end."""
         self._leave(Loss.ORDERLY, "")
 
     def close(self) -> None:
-        """Neither send nor receive any more."""
+        """Close."""
         self._leave(Loss.ORDERLY, "")
 
     def abort(self) -> None:
-        """Neither send nor receive any more; there is nothing to tell the peer."""
+        """Close. There is no reset for datagrams."""
         self._leave(Loss.ABORTED, "")
 
     def discard(self) -> None:
-        """What comes is thrown away by whoever closes it next."""
+        """Do nothing: the stream is closed next."""
 
     @property
     def hung_up(self) -> bool:
-        """Datagrams have no end."""
+        """False: datagrams have no end."""
         return False
 
     def has_input(self) -> bool:
-        """It cannot tell."""
+        """False: it cannot tell."""
         return False
 
     def keep_tcp_info(self) -> None:
@@ -221,7 +220,7 @@ class DatagramStream:
         return b""
 
     def undelivered(self) -> int:
-        """None: what was sent is the network's."""
+        """None: sent datagrams are not acknowledged."""
         return 0
 
     def _leave(self, how: Loss, detail: str) -> None:
@@ -232,18 +231,18 @@ class DatagramStream:
         if self._early is not None:
             self._early.clear()
         self.carrier.close()
-        # Nothing is told after this: neither must keep the other alive.
+        # No calls follow. Break the reference cycle.
         owner, self._owner = self._owner, None
         if owner is not None:
             owner.lost(self, how, detail)
 
     @property
     def reads(self) -> int:
-        """Datagrams that came from this side."""
+        """Number of datagrams from this side."""
         return self._reads
 
     def drops(self) -> dict[str, int]:
-        """Datagrams that were dropped here, by cause; see `datagram_opening.drops`."""
+        """Number of dropped datagrams by cause; see `datagram_opening.drops`."""
         return {
             "buffer": self.dropped,
             "queue": 0 if self._early is None else self._early.dropped,
@@ -260,7 +259,7 @@ class DatagramStream:
         self._shorten()
 
     def write(self, data: bytes, *, answer: bool = False) -> None:
-        """Send one datagram to this side's peer; none is kept, so an `answer` holds nothing up."""
+        """Send one datagram to this side's peer. None is kept, so `answer` has no effect."""
         if self._lost is None:
             if self.carrier.send(data):
                 self._writes += 1
@@ -269,22 +268,22 @@ class DatagramStream:
                 self.dropped += 1
 
     def pass_on(self, count: int | None) -> None:
-        """Pass all datagrams on unseen; a number of bytes means nothing here."""
+        """Pass all datagrams without showing them. A number of bytes has no meaning here."""
         if count is None:
             self._viewer = None
             self._shorten()
 
     def show(self, viewer: Viewer) -> None:
-        """Show each datagram from here on to `viewer`, whatever `pass_on` said before."""
+        """Show all further datagrams to `viewer`, even if `pass_on` was called before."""
         self._viewer = viewer
         self._shorten()
 
     def settle(self) -> int:
-        """None were passed on unseen that are to be counted."""
+        """0, because passed datagrams are not counted."""
         return 0
 
     def hold(self) -> None:
-        """Keep a few datagrams, and drop what is more, until `go_on`."""
+        """Keep a few datagrams and drop further ones, until `go_on`."""
         self._on_hold = True
         self._shorten()
 
@@ -294,16 +293,16 @@ class DatagramStream:
         self._deliver_early()
 
     def tap(self, saw: Callable[[bytes], None] | None) -> None:
-        """Show a copy of every datagram that comes from now on; None: no more."""
+        """Show a copy of all further datagrams; None to stop."""
         self._tap = saw
         self._shorten()
 
-    # What it did
+    # Summaries
 
     def answered(self) -> FlowSummary:
-        """What was sent here while there is no other side."""
+        """Summary of the datagrams sent here while there is no other side."""
         return FlowSummary(bytes=self._sent, writes=self._writes)
 
     def summary(self, source: DatagramStream) -> FlowSummary:
-        """The flow from `source` to this stream, so far; reads and writes are datagrams."""
+        """Summary of the flow from `source` to this stream so far. Reads and writes count datagrams."""
         return FlowSummary(bytes=self._sent, reads=source._reads, writes=self._writes)

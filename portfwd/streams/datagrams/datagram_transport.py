@@ -1,14 +1,14 @@
 # -*- test-case-name: tests.streams.datagrams.test_datagram_transport -*-
 """
-Datagrams as a transport: one side of a session whose other side is a stream of bytes.
+A transport for datagrams: one side of a session whose other side is a stream of bytes.
 
-What the session's stream writes goes out as datagrams, what comes in is given to it as bytes. With
-``framing=length16`` every datagram is a message with its length before it, so none is ever cut or joined;
-with ``framing=none`` each piece of bytes is sent as it was read, as oxidinetd and rinetd do, and what was
-two writes of the peer may come out as one datagram, or the other way round.
+Written bytes are sent as datagrams, and received datagrams are delivered as bytes. With ``framing=length16``
+every datagram is a message with a length prefix, so messages are never split or joined. With ``framing=none``
+each piece of bytes is sent as it was read, as in oxidinetd and rinetd; two writes of the peer may become one
+datagram, or one write two.
 
-Datagrams know no end. A client's side ends when it is asked to. An upstream's side waits for answers that
-are still to come, until it has been silent for ``linger``; then its end is told.
+Datagrams have no end. A client's side ends on request. An upstream's side waits for further answers until it
+has been silent for ``linger``; then its end is reported.
 """
 
 from __future__ import annotations
@@ -29,8 +29,7 @@ from portfwd.streams.transports.transport import TransportStream
 from portfwd.values import Address
 from portfwd.wire.framing import MAX_MESSAGE, Unframer, frame
 
-#: The most that is sent as one datagram of unframed bytes: what IPv4 carries (65 535 less 20 and 8 bytes of
-#: headers).
+#: Most bytes of a datagram without framing: the limit of IPv4 (65 535 less 20 and 8 bytes of headers).
 MOST_PAYLOAD: Final = 65507
 
 
@@ -39,12 +38,12 @@ class DatagramTransport:
     """
     The transport of a `TransportStream` over a carrier.
 
-    :ivar carrier: what carries its datagrams.
-    :ivar heard_at: when the last datagram came, or this was made; in the reactor's seconds.
-    :ivar asked_at: when bytes were last written.
-    :ivar dropped: datagrams that were not sent to this side: its kernel's buffer was full, or they were
-        too large for it.
-    :ivar too_long: datagrams of this side that have no length of two bytes.
+    :ivar carrier: sends and receives its datagrams.
+    :ivar heard_at: time of the last datagram, or of the begin, in seconds of the reactor.
+    :ivar asked_at: time of the last write.
+    :ivar dropped: number of datagrams not sent to this side, because the kernel's buffer was full or they
+        were too large.
+    :ivar too_long: number of datagrams of this side that are too long for a length of two bytes.
     """
 
     def __init__(
@@ -60,11 +59,11 @@ class DatagramTransport:
         """
         Connect `stream`.
 
-        :param answers: seconds of silence after which a side that was asked to end is at its own end; None:
-            at once.
-        :param meter: judges what comes from here; None: all of it passes.
-        :param proof: judges what goes to a client; None: all of it does.
-        :raises OSError: the kernel does not watch the socket; it is closed then.
+        :param answers: seconds of silence after which a side that was asked to end has ended; None for at
+            once.
+        :param meter: judges datagrams from here; None passes all.
+        :param proof: judges datagrams to a client; None passes all.
+        :raises OSError: the kernel refused to watch the socket; it is closed.
         """
         self.carrier = carrier
         self._stream = stream
@@ -89,7 +88,7 @@ class DatagramTransport:
         return f"<DatagramTransport {self.carrier!r} {'open' if self._connected else 'closed'}>"
 
     def drops(self) -> dict[str, int]:
-        """Datagrams that were dropped here, by cause; see `datagram_opening.drops`."""
+        """Number of dropped datagrams by cause; see `datagram_opening.drops`."""
         return {
             "buffer": self.dropped,
             "queue": self._keep.dropped,
@@ -98,10 +97,10 @@ class DatagramTransport:
             "long": self.too_long + getattr(self.carrier, "too_long", 0),
         }
 
-    # What the carrier tells
+    # Events of the carrier
 
     def received(self, data: bytes) -> None:
-        """One whole datagram came."""
+        """Handle a datagram."""
         if self._unframer is not None and len(data) > MAX_MESSAGE:
             self.too_long += 1
             return
@@ -125,7 +124,7 @@ class DatagramTransport:
         self._stream.address, self._stream.local = address, local
 
     def broken(self, detail: str) -> None:
-        """The peer is not there."""
+        """The peer is unreachable."""
         self._lose(error.ConnectionLost(detail))
 
     def _lose(self, problem: Exception) -> None:
@@ -137,7 +136,7 @@ class DatagramTransport:
             self._stream.note_drops(self.drops())
             self._stream.connectionLost(Failure(problem))
 
-    # What the stream asks, as of any transport
+    # The interface of a transport
 
     def write(self, data: bytes) -> None:
         """Send `data` as datagrams."""
@@ -161,7 +160,7 @@ class DatagramTransport:
             self.dropped += 1
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
-        """Send the pieces together."""
+        """Send the pieces as one."""
         self.write(b"".join(data))
 
     def loseConnection(self) -> None:
@@ -169,11 +168,11 @@ class DatagramTransport:
         self._lose(error.ConnectionDone())
 
     def abortConnection(self) -> None:
-        """Close; there is nothing to tell the peer."""
+        """Close. There is no reset for datagrams."""
         self._lose(error.ConnectionAborted())
 
     def loseWriteConnection(self) -> None:
-        """Nothing more is sent. The other direction ends by silence, or now."""
+        """Stop sending. The other direction ends after a silence, or now."""
         if not self._connected:
             return
         self._stream.writeConnectionLost()
@@ -196,13 +195,13 @@ class DatagramTransport:
         self._tell_end()
 
     def _tell_end(self) -> None:
-        """Tell the end, behind the datagrams that are kept while the stream takes no more."""
+        """Report the end after the kept datagrams."""
         if self._ended and self._connected and not self._keep:
             self._ended = False
             self._stream.readConnectionLost()
 
     def undelivered(self) -> int:
-        """None: what was sent is the network's."""
+        """None: sent datagrams are not acknowledged."""
         return 0
 
     def _stop_waiting(self) -> None:
@@ -217,26 +216,26 @@ class DatagramTransport:
         """Part of the interface; sockets' own business."""
 
     def registerProducer(self, producer: object, streaming: bool) -> None:
-        """Nothing is ever kept here, so nobody is ever asked to pause."""
+        """Do nothing: no bytes are kept, so a producer is never paused."""
 
     def unregisterProducer(self) -> None:
         """See `registerProducer`."""
 
     def pauseProducing(self) -> None:
-        """Keep a few datagrams, and drop what is more, until `resumeProducing`."""
+        """Keep a few datagrams and drop further ones, until `resumeProducing`."""
         self._paused = True
 
     def resumeProducing(self) -> None:
-        """Give what was kept, and what comes."""
+        """Deliver the kept datagrams and further ones."""
         self._paused = False
         while self._keep and not self._paused:
             self._give(self._keep.take())
         self._tell_end()
 
     def getPeer(self) -> Any:
-        """The peer's address, ours rather than Twisted's."""
+        """The address of the peer, as a value of portfwd."""
         return self.carrier.address
 
     def getHost(self) -> Any:
-        """Our own address."""
+        """The local address, as a value of portfwd."""
         return self.carrier.local

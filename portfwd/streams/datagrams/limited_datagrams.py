@@ -1,13 +1,13 @@
 # -*- test-case-name: tests.streams.datagrams.test_limited_datagrams -*-
 """
-Streams of datagrams for rules with ``bandwidth=`` or ``answers=``; others pay nothing for these.
+Streams of datagrams for rules with ``bandwidth=`` or ``answers=``. Other rules have no cost.
 
-Bandwidth: a datagram for which there are no bytes left is dropped, and counted. To keep it until there are
-some would only make it late: a sender that cares has a congestion control of its own, which goes by losses.
-A tenth of a second's worth of bytes may come at once (`portfwd.limits.pacing`).
+Bandwidth: datagrams beyond the limit are dropped and counted. Delaying them would not help, because
+congestion control of senders reacts to losses. Bytes of a tenth of a second may pass at once
+(`portfwd.limits.pacing`).
 
-Answers: as nginx's ``proxy_responses``, the association ends when there were so many answers for each of the
-client's datagrams.
+Answers: as with nginx's ``proxy_responses``, the association ends after this number of answers for each
+datagram of the client.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from portfwd.values import Address, Side
 
 class DatagramMeter:
     """
-    Whether a datagram of one side may pass.
+    Decides whether a datagram of one side may pass.
 
-    :ivar dropped: how many could not.
+    :ivar dropped: number of dropped datagrams.
     """
 
     __slots__ = ("_client", "_first", "_limiters", "_passing", "_side", "dropped")
 
     def __init__(self, limiters: RateLimiters, side: Side) -> None:
-        """:param side: whose datagrams they are."""
+        """:param side: the side that sends the datagrams."""
         self.dropped = 0
         self._limiters = limiters
         self._first = limiters.first()
@@ -41,9 +41,9 @@ class DatagramMeter:
 
     def passes(self, size: int, client: Address | None) -> bool:
         """
-        Whether `size` bytes may pass now; else they are counted as a dropped datagram.
+        Whether `size` bytes may pass now. If not, count a dropped datagram.
 
-        :param client: who the client is.
+        :param client: address of the client.
         """
         if self._passing is None or client != self._client:
             self._client = client
@@ -58,7 +58,7 @@ class DatagramMeter:
 
 
 class LimitedDatagramStream(DatagramStream):
-    """One side of an association whose rule limits it."""
+    """One side of an association with limits."""
 
     __slots__ = ("_answers", "_client", "_meter")
 
@@ -72,8 +72,8 @@ class LimitedDatagramStream(DatagramStream):
         """
         As `DatagramStream`.
 
-        :param meter: judges what comes from here; None: all of it passes.
-        :param answers: how many there may be for each datagram of the other side; None: any number.
+        :param meter: judges datagrams from here; None passes all.
+        :param answers: most datagrams for each datagram of the other side; None for no limit.
         """
         self._meter = meter
         self._answers = answers
@@ -82,7 +82,7 @@ class LimitedDatagramStream(DatagramStream):
 
     @property
     def client(self) -> Address | None:
-        """Who the client is for whom this side counts."""
+        """The address of the client for which this side counts."""
         if self._client is not None or self.side is Side.CLIENT:
             return self._client or self.address
         return None if self._peer is None else self._peer.client
@@ -96,7 +96,7 @@ class LimitedDatagramStream(DatagramStream):
         return {**super().drops(), "bandwidth": 0 if self._meter is None else self._meter.dropped}
 
     def received(self, data: bytes) -> None:
-        """One whole datagram came."""
+        """Handle a datagram."""
         if self._meter is not None and not self._meter.passes(len(data), self.client):
             return
         super().received(data)

@@ -1,12 +1,11 @@
 # -*- test-case-name: tests.streams.datagrams.test_return_path -*-
 """
-How many answers a client gets that has not shown yet that it is where it says.
+Limits the answers to a client whose address is not verified.
 
-The source address of a datagram can be forged, and then each answer goes to somebody who never asked. A
-client that sends another datagram after an answer is taken for real: from then on nothing is counted.
-Before, it gets so many answers as the rule allows, and the others are dropped. A forger who sends twice,
-blindly, is taken for real too: without knowing the protocol nobody can tell more (RFC 9000 section 8.1 can,
-for QUIC).
+The source address of a datagram can be forged, and answers then go to a victim. A client that sends another
+datagram after an answer is considered real, and its answers are not counted any more. Before that, it gets as
+many answers as the rule allows, and further ones are dropped. A forger that sends twice is also considered
+real; only the protocol itself could detect it (as QUIC does, RFC 9000 section 8.1).
 """
 
 from __future__ import annotations
@@ -16,18 +15,18 @@ from collections.abc import Callable
 
 class Proof:
     """
-    What is known of one client.
+    The state of one client.
 
-    :ivar pending: it has not replied yet.
-    :ivar dropped: answers that it did not get.
+    :ivar pending: whether it has not sent a datagram after an answer yet.
+    :ivar dropped: number of dropped answers.
     """
 
     __slots__ = ("_answered", "_asked", "_exceeded", "_limit", "dropped", "pending")
 
     def __init__(self, limit: int, exceeded: Callable[[], None]) -> None:
         """
-        :param limit: answers that it gets before it replies.
-        :param exceeded: called at the first answer beyond.
+        :param limit: most answers before it replies.
+        :param exceeded: called at the first dropped answer.
         """
         self._limit = limit
         self._exceeded = exceeded
@@ -41,9 +40,9 @@ class Proof:
 
     def allows(self, asked: int) -> bool:
         """
-        Whether another answer may go to the client.
+        Whether another answer may be sent to the client.
 
-        :param asked: datagrams that came from it so far.
+        :param asked: number of its datagrams so far.
         """
         if not self._answered:
             self._asked = asked

@@ -1,1 +1,1 @@
-"""Streams and flows over sockets of our own (Linux): copied, spliced, paced, watched."""
+"""Streams and flows over plain sockets in the poller (Linux): copied, spliced, paced, watched."""

@@ -1,35 +1,34 @@
 # -*- test-case-name: tests.streams.sockets.test_bulk_reads -*-
 """
-Larger reads for bulk that passes through this process.
+Larger reads for bulk data that passes through this process.
 
-How many bytes a system call moves decides what a byte costs. Where no pipe can carry them, because a
-filter looks, TLS is around them or the pair moves them, the read after one that filled the buffer is
-as large as ``bulk-buffer=`` says.
+The cost of a byte depends on the number of bytes per system call. If bytes cannot be spliced, because of a
+filter, TLS or transports, the read after one that filled the buffer has the size of ``bulk-buffer=``.
 
-What a reader cannot pass on at once is kept, so memory is bounded by who may read so much: each larger
-read needs a slot, and there are `SLOTS` of them. A reader keeps its place while something of what it
-read waits to be written, and goes on with the usual buffer where there is none. What a filter holds
-of a larger read has no slot: it is one at most, and the next is a usual one.
+Bytes that a reader cannot pass on at once are kept, so the number of larger reads must be bounded: each needs
+a slot, and there are `SLOTS` of them. A reader keeps its slot while bytes of the read wait to be written.
+Without a slot it uses the usual buffer. Bytes of a larger read that a filter holds have no slot; this is at
+most one read, and the next one has the usual size.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-#: Larger reads of which something is kept, at most: with reads of 1 MiB as much memory as an
-#: unprivileged user's pipes may take.
+#: Most larger reads with kept bytes. With reads of 1 MiB this is as much memory as an unprivileged user's
+#: pipes may take.
 SLOTS: Final = 64
 
-#: Bytes of the largest read where TLS or another layer is around the bytes. It works through a read piece
-#: by piece, so what it gains by larger ones is lost to the processor's cache.
+#: Bytes of the largest read with TLS or another layer. A layer processes a read in pieces, so larger reads
+#: would only cause cache misses.
 LAYERED: Final = 256 * 1024
 
 
 class BulkSlots:
     """
-    Counts larger reads of which something is kept.
+    Counts the larger reads with kept bytes.
 
-    :ivar taken: how many there are.
+    :ivar taken: their number.
     """
 
     __slots__ = ("most", "taken")
@@ -59,15 +58,15 @@ class BulkReads:
         return f"<BulkReads {self.size} {self.slots!r}>"
 
     def with_size(self, size: int) -> BulkReads:
-        """The same slots for reads of another size."""
+        """Larger reads of another size with the same slots."""
         return BulkReads(size, self.slots)
 
 
 class BulkReader:
     """
-    The larger reads of one reader, from the first read that filled its buffer on.
+    The larger reads of one reader, after the first read that filled its buffer.
 
-    :ivar filled: the last read filled the usual buffer.
+    :ivar filled: whether the last read filled the usual buffer.
     """
 
     __slots__ = ("_has_slot", "_size", "_slots", "filled")
@@ -84,7 +83,7 @@ class BulkReader:
         )
 
     def next_size(self, usual: int) -> int:
-        """Bytes of the coming read: more than `usual` if a slot is left for it."""
+        """Bytes of the next read: more than `usual` if a slot is free."""
         if not self.filled:
             return usual
         if not self._has_slot:
@@ -95,7 +94,7 @@ class BulkReader:
         return self._size
 
     def release(self) -> None:
-        """Give the slot back: nothing of the last read is kept."""
+        """Return the slot, because no bytes of the last read are kept."""
         if self._has_slot:
             self._has_slot = False
             self._slots.taken -= 1

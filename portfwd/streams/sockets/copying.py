@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.streams.sockets.test_socket_flow -*-
 """
-Moves bytes between two sockets by copying, and throws bytes away.
+Moves bytes between two sockets by copying, and discards bytes.
 
-A read goes into the one buffer that all flows share and is sent at once; only what the destination refuses is
-kept. A read that fills the buffer is bulk: the flow splices from then on, where it can.
+A read goes into the buffer that all flows share and is sent at once; only bytes that the destination does not
+accept are kept. After a read that fills the buffer, the flow splices if it can.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _PEEK: Final = int(socket.MSG_PEEK)
 
 
 def copy(flow: FlowState) -> None:
-    """Read and send, until one side has no more to do, or the turn is over."""
+    """Read and send until one side is not ready, or the turn ends."""
     source, destination, setup, allowance = flow.source, flow.destination, flow.setup, flow.allowance
     buffer = setup.buffer
     size = full = len(buffer)
     left = setup.quantum
     if allowance is not None:
-        left = 1  # one read at a time: the next may be smaller, or another flow's
+        left = 1  # one read at a time: the next one may have another size
         if allowance.left < full:
             size = allowance.left
             buffer = buffer[:size]
@@ -65,7 +65,7 @@ def copy(flow: FlowState) -> None:
             if not source.more:
                 source.readable = False
             elif source.more & _HUNG_UP and not source.more & _URGENT:
-                # A look would pass urgent data by, and leave them: to close then would be a reset.
+                # A peek would skip urgent data and leave them unread, and closing would then send a reset.
                 ends = _ends_here(source)
         try:
             sent = destination.socket.send(buffer[:count], _WITH_THE_END if ends else 0)
@@ -92,26 +92,26 @@ def copy(flow: FlowState) -> None:
 
 
 def _ends_here(source: SocketEnd) -> bool:
-    """Whether the source's end stands right behind what was read of it."""
+    """Whether the source's end directly follows the bytes that were read."""
     try:
         return not source.socket.recv(1, _PEEK)
     except BlockingIOError:
         source.readable = False
     except OSError as problem:
-        # It is told once, and is to be known when what came before it is written.
+        # The error is reported once and is needed after the bytes before it are written.
         if problem.errno not in EXHAUSTED:
             source.gone = problem.errno or errno.ECONNRESET
     return False
 
 
 def _let_go(destination: SocketEnd) -> None:
-    """The source's end was told: if it goes no further just now, the bytes before it still do."""
+    """The source has ended: send the held back bytes even if the end cannot be sent now."""
     if not (destination.end_out or destination.lost or destination.write_broken):
         destination.push()
 
 
 def throw_away(flow: FlowState) -> None:
-    """Read, and write nothing."""
+    """Read and drop the bytes."""
     source, left = flow.source, flow.setup.quantum
     while source.readable and not source.read_ended and not source.lost:
         if left <= 0:

@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.streams.sockets.test_socket_flow -*-
-"""What all flows between the sockets of a rule have in common, and the system call that splices."""
+"""The common part of all flows between the sockets of a rule, and the splice system call."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from portfwd.kernel.pipes import PipePool
 from portfwd.kernel.polling import Polling
 from portfwd.streams.sockets.bulk_reads import BulkReads
 
-#: Bytes after which a turn is over, so at most this and one pipe, or one larger read, more; others have
-#: theirs, and small events come between. One turn of a spliced flow is a few tenths of a millisecond.
+#: Bytes after which a turn ends, so a turn moves at most this and one pipe or one larger read more. One turn
+#: of a spliced flow takes a few tenths of a millisecond.
 QUANTUM: Final = 256 * 1024
 
 
@@ -20,7 +20,7 @@ class Splice(Protocol):
     """splice(2) between two descriptors."""
 
     def __call__(self, src: int, dst: int, count: int, /, *, flags: int) -> int:
-        """Move up to `count` bytes; 0 at the source's end; an `OSError` as the kernel has it."""
+        """Move up to `count` bytes. 0 at the end of the source. Raises `OSError`."""
 
 
 def _never(src: int, dst: int, count: int, /, *, flags: int) -> int:
@@ -29,17 +29,17 @@ def _never(src: int, dst: int, count: int, /, *, flags: int) -> int:
 
 class FlowSetup:
     """
-    What all flows of a rule have in common.
+    The common part of all flows of a rule.
 
-    :ivar poller: knows the time.
-    :ivar turns: gives them their turns.
-    :ivar buffer: shared with other flows; what is in it is gone after each `SocketFlow.run`.
-    :ivar pool: where pipes are borrowed; None to copy always.
+    :ivar poller: has the time.
+    :ivar turns: queues their turns.
+    :ivar buffer: a buffer shared with other flows. Its contents are invalid after each `SocketFlow.run`.
+    :ivar pool: the pool of pipes; None to copy always.
     :ivar pipe_size: bytes of a pipe.
-    :ivar splice_first: splice from the first byte on, bulk or not.
+    :ivar splice_first: whether to splice from the first byte on, even small amounts.
     :ivar splice: the system call.
-    :ivar quantum: bytes after which a turn is over.
-    :ivar bulk: larger reads of what cannot be spliced; None: there are none.
+    :ivar quantum: bytes after which a turn ends.
+    :ivar bulk: larger reads of bytes that cannot be spliced; None for none.
     """
 
     __slots__ = (
@@ -67,10 +67,8 @@ class FlowSetup:
         turns: Polling | None = None,
     ) -> None:
         """
-        Keep it.
-
-        :param splice: None for the kernel's own.
-        :param turns: the rule's group of `poller`, which is slower to tell the time; None: `poller` itself.
+        :param splice: the system call; None for that of the kernel.
+        :param turns: the rule's group of `poller`; None for `poller` itself, whose time is faster to read.
         """
         self.poller = poller
         self.turns = poller if turns is None else turns
@@ -79,6 +77,6 @@ class FlowSetup:
         self.pipe_size = pipe_size
         self.quantum = QUANTUM
         self.splice_first = splice_first
-        # Looked up here: this module is imported where there is no such call.
+        # Looked up here, because systems without this call import this module too.
         self.splice: Splice = os.splice if splice is None and pool is not None else splice or _never
         self.bulk = bulk

@@ -1,10 +1,10 @@
 # -*- test-case-name: tests.streams.sockets.test_socket_flow -*-
 """
-What a flow between two sockets has in hand, what it counts, and how it writes what it keeps.
+The state of a flow between two sockets: kept bytes, counts, and writing of kept bytes.
 
-The movers work on it: `copying`, `splicing` and `showing`. They are functions, so that a flow may change from
-one to another at any read; `portfwd.streams.sockets.socket_flow` chooses. At most one buffer or one pipe of
-bytes is in flight; besides, what a viewer writes.
+The movers `copying`, `splicing` and `showing` use it. They are functions, so a flow can change the mover at
+any read; `portfwd.streams.sockets.socket_flow` chooses. At most one buffer or one pipe of bytes is in flight,
+and the bytes that a viewer has written.
 """
 
 from __future__ import annotations
@@ -21,17 +21,16 @@ from portfwd.streams.sockets.flow_setup import FlowSetup
 from portfwd.streams.sockets.socket_end import SocketEnd
 from portfwd.streams.view import View
 
-#: An event that brought less than this is no bulk: copying it costs less than
-#: to borrow a pipe.
+#: Bytes of an event below which copying is cheaper than borrowing a pipe.
 LITTLE: Final = 16 * 1024
 
 
 class Watching(View):
     """
-    A view of a flow between sockets, which reads and keeps for its viewer.
+    A view of a flow between sockets.
 
-    :ivar behind: what was written while earlier bytes waited, in pieces; None: nothing.
-    :ivar larger: larger reads of what is shown; None: no read has filled the buffer yet, or there are none.
+    :ivar behind: bytes written while earlier ones waited, in pieces; None for none.
+    :ivar larger: larger reads of shown bytes; None if no read has filled the buffer yet, or there are none.
     """
 
     __slots__ = ("behind", "larger")
@@ -46,22 +45,22 @@ class FlowState:
     """
     One direction, from `source` to `destination`.
 
-    :ivar setup: what it has in common with the other flows of its rule.
-    :ivar allowance: what it may still read; None: any number. Lowered by each read.
-    :ivar view: who looks at it; None for a flow that nobody ever looked at.
-    :ivar pool: where it borrows pipes; None: it copies.
-    :ivar bulk: it moves much, and takes turns with others that do.
-    :ivar pipe: the pipe that it has borrowed, if it has one now.
-    :ivar in_pipe: bytes in that pipe.
-    :ivar kept: bytes that were read and that the destination has refused so far.
-    :ivar queued: it waits for its turn; the poller's.
-    :ivar paused: seconds for which it has waited for the destination, without the present wait.
-    :ivar paused_at: when the present wait began; None: the destination takes bytes.
-    :ivar discarding: what is read is thrown away.
-    :ivar moved: bytes that the destination's kernel took.
-    :ivar reads: system calls that took bytes from the source.
-    :ivar writes: system calls that gave the destination bytes.
-    :ivar spliced: bytes that never left the kernel.
+    :ivar setup: the common part of the flows of its rule.
+    :ivar allowance: bytes that it may still read, lowered by each read; None for no limit.
+    :ivar view: its view; None if it never had a viewer.
+    :ivar pool: the pool of pipes; None if it copies.
+    :ivar bulk: whether it moves bulk data, in turns with other flows.
+    :ivar pipe: the borrowed pipe, or None.
+    :ivar in_pipe: number of bytes in that pipe.
+    :ivar kept: bytes that were read and that the destination has not accepted yet.
+    :ivar queued: see `portfwd.kernel.polling.Turn`.
+    :ivar paused: seconds of waiting for the destination, without the current wait.
+    :ivar paused_at: begin of the current wait; None if the destination accepts bytes.
+    :ivar discarding: whether bytes are read and dropped.
+    :ivar moved: number of bytes accepted by the destination's kernel.
+    :ivar reads: number of system calls that read bytes.
+    :ivar writes: number of system calls that wrote bytes.
+    :ivar spliced: number of bytes moved inside the kernel.
     """
 
     __slots__ = (
@@ -120,18 +119,18 @@ class FlowState:
 
     @property
     def waits_to_write(self) -> bool:
-        """Whether it stopped because the destination takes no more."""
+        """Whether it waits for the destination."""
         return self.paused_at is not None
 
     @property
     def keeps_bytes(self) -> bool:
-        """Whether bytes were read, or written by a viewer, and not yet taken."""
+        """Whether bytes were read, or written by a viewer, that the destination has not accepted."""
         view = self.view
         return bool(self.kept) or self.in_pipe > 0 or (view is not None and bool(view.behind))
 
     @property
     def kept_bytes(self) -> int:
-        """How many they are."""
+        """The number of these bytes."""
         behind = None if self.view is None else self.view.behind
         return len(self.kept) + self.in_pipe + sum(map(len, behind or ()))
 
@@ -140,24 +139,24 @@ class FlowState:
         raise NotImplementedError
 
     def failed(self, failure: Failure) -> None:
-        """Our own code failed in `run`: the source's connection ends, or the one that there is."""
+        """`run` raised an exception: end the connection of the source, or the one that exists."""
         (self.source if self.source.is_connected else self.destination).failed(failure)
 
     @property
     def is_stopped(self) -> bool:
-        """Whether its viewer or a rate limiter lets it read nothing just now."""
+        """Whether its viewer or a rate limiter keeps it from reading."""
         allowance, view = self.allowance, self.view
         return (view is not None and view.stops_reading) or (allowance is not None and allowance.waits)
 
     def take_turn(self) -> None:
-        """Run soon, when others who are always ready have had their turns."""
+        """Run soon, after the turns of other flows."""
         self.setup.turns.take_turn(self)
 
     def spent(self) -> None:
         """
         The allowance is used up.
 
-        The viewer is told of the counted bound; of the granted one the next run asks for more.
+        Call the viewer for the counted bound. For the granted one, the next run requests more.
         """
         allowance, view = self.allowance, self.view
         if view is not None and view.unseen and (allowance is None or allowance.counted <= 0):
@@ -167,7 +166,7 @@ class FlowState:
             self.take_turn()
 
     def wants_to_read(self) -> bool:
-        """Whether it would read now if it were granted bytes."""
+        """Whether it could read now if it had a grant."""
         source, view = self.source, self.view
         return (
             source.readable
@@ -179,22 +178,22 @@ class FlowState:
     # Waiting for the destination
 
     def pause(self) -> None:
-        """Wait until the destination takes bytes again."""
+        """Wait until the destination accepts bytes again."""
         if self.paused_at is None:
             self.paused_at = self.setup.poller.now
         if self.source.dead and not self.source.lost:
             self.source.look_for_death()
 
     def stop_pause(self) -> None:
-        """The wait is over."""
+        """The wait has ended."""
         if self.paused_at is not None:
             self.paused += self.setup.poller.now - self.paused_at
             self.paused_at = None
 
-    # Writing what is kept
+    # Writing kept bytes
 
     def write_kept(self) -> bool:
-        """Send what is kept; say whether more may be written now."""
+        """Send kept bytes; return whether more may be written now."""
         destination = self.destination
         kept, done = memoryview(self.kept), 0
         while done < len(kept) and destination.writable:
@@ -222,31 +221,31 @@ class FlowState:
         return written
 
     def write_failed(self, problem: OSError) -> None:
-        """A write had an error; the destination tells what follows."""
+        """A write failed. The destination reports it."""
         self.destination.break_writing(problem.errno or errno.EPIPE)
 
-    # What a viewer's flow keeps
+    # Kept bytes of a flow with a viewer
 
     def all_taken(self) -> None:
-        """Nothing is kept any more: what waited for that goes on."""
+        """No bytes are kept any more: continue whatever waited for that."""
         self.return_slot()
         self.answers_taken()
 
     def return_slot(self) -> None:
-        """Give the slot back, unless something of the last read, or of its answer, waits to be written."""
+        """Return the slot, unless bytes of the last read, or their answers, wait to be written."""
         view = self.view
         if view is None or view.larger is None or self.kept or view.behind or view.unanswered:
             return
         view.larger.release()
 
     def answers_taken(self) -> None:
-        """The destination has what it was answered, or will never have it: it may be read again."""
+        """The destination has accepted its answers, or never will: it may be read again."""
         reverse = self.destination.source
         if reverse is not None:
             reverse.read_on()
 
     def read_on(self) -> None:
-        """The source has taken what it was answered."""
+        """The source has accepted its answers."""
         view = self.view
         if view is not None and view.unanswered:
             view.unanswered = False
@@ -256,13 +255,13 @@ class FlowState:
     # Pipes
 
     def has_pipe(self) -> bool:
-        """Borrow a pipe, unless there is one; say whether there is."""
+        """Borrow a pipe if there is none; return whether there is one."""
         if self.pipe is None and self.pool is not None:
             self.pipe = self.pool.borrow(self.setup.pipe_size)
         return self.pipe is not None
 
     def return_pipe(self) -> None:
-        """Have no pipe any more; what is in it is lost."""
+        """Drop the pipe and its bytes."""
         pipe, self.pipe = self.pipe, None
         if pipe is not None and self.pool is not None:
             if self.in_pipe:

@@ -1,11 +1,11 @@
 # -*- test-case-name: tests.streams.sockets.test_watched -*-
 """
-Shows what is read of a socket to a viewer, who writes what should be passed on.
+Shows bytes of a socket to a viewer, which writes the bytes to pass on.
 
-Reading waits for writing: while the destination has not taken what was written, nothing is read; nor is it
-while the source has not taken what it was answered. So at most one read, and what the viewer made of it, is
-kept; in bulk a larger one, by some flows at a time (`BulkReads`). Beyond that the two directions know nothing
-of each other: a peer that does not read what the other side sends may still send.
+Reading waits for writing: nothing is read while the destination has not accepted the written bytes, or the
+source has not accepted its answers. At most one read and the viewer's output for it are kept; in bulk a
+larger read, for a limited number of flows (`BulkReads`). Otherwise the directions are independent: a peer
+that does not read may still send.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from portfwd.streams.sockets.flow_state import FlowState, Watching
 
 
 def show(flow: FlowState, view: Watching) -> None:
-    """Read and show, until there is nothing to be read, or the viewer wants something else."""
+    """Read and show until the socket is empty, or the viewer needs no more."""
     source, setup, left = flow.source, flow.setup, flow.setup.quantum
     size = len(setup.buffer)
     receive = source.socket.recv
@@ -73,5 +73,5 @@ def show(flow: FlowState, view: Watching) -> None:
         finally:
             flow.return_slot()
         if view.larger is not None and (view.on_hold or view.unanswered):
-            # Whoever keeps or answers what it sees is shown little at a time.
+            # A viewer that keeps or answers bytes gets small reads.
             view.larger.filled = False

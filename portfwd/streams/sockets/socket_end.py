@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.streams.sockets.test_socket_flow -*-
-"""What a flow between two sockets reads, sets and calls of the streams at its ends."""
+"""The interface of a socket stream to its flows."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from portfwd.values import Side
 
 
 class ReverseFlow(Protocol):
-    """The flow whose source is an end, as the flow that writes to that end knows it."""
+    """The interface of a flow to the flow in the opposite direction."""
 
     @property
     def is_showing(self) -> bool:
-        """Whether a viewer is shown something of it just now."""
+        """Whether its viewer is being called."""
 
     def wait_for_answer(self) -> None:
-        """Read nothing before the source has taken what it was answered."""
+        """Stop reading until the source has accepted its answers."""
 
     def read_on(self) -> None:
-        """The source has taken what it was answered."""
+        """The source has accepted its answers."""
 
 
 class NotConnected:
     """
-    Stands for the stream that is not connected yet: it gives nothing, and takes nothing.
+    A placeholder for a stream that is not connected yet. It neither provides nor accepts bytes.
 
-    It has what a flow looks at, and no more.
+    It has only the attributes that a flow uses.
     """
 
     __slots__ = ("first_at", "moved_at")
@@ -50,12 +50,12 @@ class NotConnected:
         return "<NotConnected>"
 
     def written_out(self) -> None:
-        """Nobody waits for it."""
+        """Do nothing."""
 
 
 class SocketEnd(Stream, Protocol):
     """
-    One end of a flow; `portfwd.streams.sockets.socket_stream.SocketStream` says what each member means.
+    One end of a flow; see `portfwd.streams.sockets.socket_stream.SocketStream` for the members.
 
     The flow sets `readable`, `writable`, `gone`, `moved_at` and `first_at`.
     """
@@ -75,32 +75,32 @@ class SocketEnd(Stream, Protocol):
 
     @property
     def is_connected(self) -> bool:
-        """Whether there is a socket; False before there is an upstream."""
+        """Whether there is a socket. False before the upstream is connected."""
 
     @property
     def source(self) -> ReverseFlow | None:
-        """The flow whose source this stream is, once joined."""
+        """The flow from this stream, after it is joined."""
 
     def read_failed(self, problem: OSError) -> None:
-        """A read had an error."""
+        """A read failed."""
 
     def read_nothing(self) -> None:
         """A read returned no bytes."""
 
     def thrown_away(self, count: int) -> None:
-        """Bytes were read that go nowhere."""
+        """Bytes were read and dropped."""
 
     def break_writing(self, code: int) -> None:
-        """A write had an error."""
+        """A write failed."""
 
     def written_out(self) -> None:
-        """Nothing is kept for this end any more."""
+        """No bytes are kept for this end any more."""
 
     def push(self) -> None:
-        """Let go what was held back for an end to leave with it."""
+        """Send bytes that were held back to be sent together with an end."""
 
     def look_for_death(self) -> None:
-        """Say that the peer takes no more, if reading does not find out."""
+        """Report that the peer accepts no more, unless reading will report the cause."""
 
     def failed(self, failure: Failure) -> None:
-        """Our own code failed."""
+        """The flow raised an exception."""

@@ -1,20 +1,22 @@
 # -*- test-case-name: tests.streams.sockets.test_socket_flow -*-
 """
-One direction between two sockets: copied for little, spliced for bulk, shown to a viewer if there is one.
+One direction between two sockets: copied for small amounts, spliced for bulk, shown to a viewer if there is
+one.
 
-At each turn the flow chooses its mover (`copying`, `splicing`, `showing`): it splices while it has bytes in a
-pipe or has lately been bulk, shows while its view wants to see, and copies else. What bounds it is composed:
-an `Allowance` says how much it may read, a `View` what becomes of it. It has them only if they are needed.
+At each turn the flow chooses its mover (`copying`, `splicing`, `showing`). It splices while it has bytes in a
+pipe or was recently bulk, shows while its view needs bytes, and copies otherwise. An `Allowance` limits what
+it may read, a `View` decides what is shown. A flow has these objects only if it needs them.
 
-- **With a view** the flow starts before there is a destination, and takes bytes from others too. When the
-  viewer has seen enough of a direction, for a number of bytes or for good, it moves bytes like any other.
-- **With limited bandwidth** it asks for a slice before it reads (`portfwd.streams.rate_limiters`), and
-  returns what it has not used when it stops, so an idle flow holds nothing. While it waits it reads nothing:
-  the bytes stay in the kernels of both machines, and TCP slows the sender down. Bytes that a filter sees are
-  counted; bytes that a filter writes are not, nor those that are thrown away.
+- **With a view**, the flow starts before there is a destination, and also accepts bytes of the viewer. When
+  the viewer needs no more bytes of a direction, for a number of bytes or for good, the flow moves bytes like
+  any other.
+- **With limited bandwidth**, it requests a slice before it reads (`portfwd.streams.rate_limiters`), and
+  returns the unused part when it stops, so an idle flow holds none. While it waits it does not read: the
+  bytes stay in the kernels of both machines, and TCP slows the sender down. Bytes that a filter sees are
+  counted; bytes that a filter writes, and dropped bytes, are not.
 
-An end that is known to stand right behind the last bytes leaves in one segment with them: ``MSG_MORE`` is for
-these bytes only, and whoever held them back lets them go if the end does not follow.
+If an end directly follows the last bytes, both are sent in one segment: ``MSG_MORE`` is used for these bytes
+only, and they are sent if the end does not follow.
 """
 
 from __future__ import annotations
@@ -32,14 +34,14 @@ from portfwd.values import Address, FlowSummary
 
 
 class SocketFlow(FlowState):
-    """Moves bytes from `source` to `destination`; with a view either may be `NotConnected`."""
+    """Moves bytes from `source` to `destination`. With a view, one of them may be `NotConnected`."""
 
     __slots__ = ()
 
-    # What the poller calls
+    # Called by the poller
 
     def run(self) -> None:
-        """Move, or show, bytes until the turn is over."""
+        """Move or show bytes until the turn ends."""
         allowance = self.allowance
         if allowance is not None and allowance.is_paced:
             self._run_paced(allowance)
@@ -49,13 +51,13 @@ class SocketFlow(FlowState):
             self._choose()
 
     def _run_paced(self, allowance: Allowance) -> None:
-        """Move, or show, what was granted at most."""
+        """Move or show at most the granted bytes."""
         if not allowance.granted and self.wants_to_read():
             self._ask(allowance)
         had, view = allowance.granted, self.view
         self._choose()
         if had and not allowance.granted and self.pool is not None and not (view and view.is_shown):
-            # The source had as much as it was allowed: that is bulk, however small a slice is.
+            # The source had more than the grant: that is bulk, even if a slice is small.
             self.bulk = True
         allowance.settle()
 
@@ -67,7 +69,7 @@ class SocketFlow(FlowState):
     def _choose(self) -> None:
         view = self.view
         if self.discarding:
-            # Whether the destination takes what was read before or not.
+            # Regardless of whether the destination accepts earlier bytes.
             throw_away(self)
             self._move()
             if view is not None and view.behind and not self.in_pipe:
@@ -79,7 +81,7 @@ class SocketFlow(FlowState):
             self._run_viewed(view)
 
     def _run_viewed(self, view: Watching) -> None:
-        """Show, or move; before that, write what is kept in the order in which it came."""
+        """Write the kept bytes in order, then show or move."""
         shows = view.viewer is not None and not view.unseen
         if self.in_pipe and (shows or view.on_hold or view.behind):
             destination = self.destination
@@ -100,12 +102,12 @@ class SocketFlow(FlowState):
             self._move()
 
     def _fetch_behind(self, view: Watching) -> None:
-        """What was written while earlier bytes waited is next."""
+        """Continue with bytes that were written while earlier ones waited."""
         if view.behind is not None:
             self.kept, view.behind = b"".join((self.kept, *view.behind)), None
 
     def _flush(self) -> bool:
-        """Write what is kept; say whether more may be read."""
+        """Write kept bytes; return whether more may be read."""
         self.stop_pause()
         return not self.kept or self.write_kept()
 
@@ -128,7 +130,7 @@ class SocketFlow(FlowState):
         elif not self.discarding:
             copy(self)
 
-    # What rate limiters tell
+    # Calls of rate limiters
 
     def granted(self, count: int) -> None:
         """See `portfwd.streams.allowance.Waiter`."""
@@ -138,19 +140,19 @@ class SocketFlow(FlowState):
         self.take_turn()
 
     def _waited_until_now(self) -> None:
-        """Do not let a limit of silence count the wait."""
+        """Exclude the wait from the limit of silence."""
         self.setup.poller.look_at_clock()
         self.source.moved_at = self.setup.poller.now
 
     def leave(self) -> None:
-        """Wait for no grant any more, and return what was granted."""
+        """Stop waiting for a grant, and return the unused one."""
         if self.allowance is not None:
             if self.allowance.waits:
                 self._waited_until_now()
             self.allowance.leave()
 
     def go_as(self, client: Address) -> None:
-        """The client turned out to be `client`: the limits of that address hold from now on."""
+        """The client was announced as `client`: apply the limits of that address."""
         allowance = self.allowance
         if allowance is not None:
             if allowance.waits:
@@ -158,10 +160,10 @@ class SocketFlow(FlowState):
             if allowance.go_as(client):
                 self.take_turn()
 
-    # What a viewer asks
+    # Requests of a viewer
 
     def watch(self, viewer: Viewer | None) -> None:
-        """Show what is read to `viewer`; None: show nothing yet, but take what is written."""
+        """Show bytes to `viewer`. None: show nothing yet, but accept written bytes."""
         self._watched().viewer = viewer
 
     def _watched(self) -> Watching:
@@ -171,9 +173,9 @@ class SocketFlow(FlowState):
 
     def write(self, data: bytes, *, answer: bool = False) -> None:
         """
-        Write `data` to the destination, behind what was written or moved before.
+        Write `data` to the destination after earlier bytes.
 
-        :param answer: it came of what the destination sent.
+        :param answer: whether it answers bytes of the destination.
         """
         destination = self.destination
         if destination.lost or destination.write_broken or not data:
@@ -201,7 +203,7 @@ class SocketFlow(FlowState):
             self.kept = data[sent:] if sent else data
         reverse = destination.source
         if reverse is not None and (answer or reverse.is_showing):
-            # Who caused it by asking is not read meanwhile.
+            # The destination is not read until it has accepted the answer.
             reverse.wait_for_answer()
         if destination.writable:
             self.take_turn()
@@ -210,30 +212,30 @@ class SocketFlow(FlowState):
 
     @property
     def is_showing(self) -> bool:
-        """Whether its viewer is shown something just now."""
+        """Whether its viewer is being called."""
         return self.view is not None and self.view.showing
 
     def wait_for_answer(self) -> None:
-        """Read nothing before the source has taken what it was answered."""
+        """Stop reading until the source has accepted its answers."""
         self._watched().unanswered = True
 
     def pass_on(self, count: int | None) -> None:
-        """From here on move `count` bytes unseen, None: all of them."""
+        """Move the next `count` bytes without showing them; None for all."""
         self._watched().pass_on(self, count)
         self.take_turn()
 
     def show(self, viewer: Viewer) -> None:
-        """Show what is read from here on to `viewer`, whatever `pass_on` said before."""
+        """Show all further bytes to `viewer`, even if `pass_on` was called before."""
         self.settle()
         self.watch(viewer)
         self.take_turn()
 
     def settle(self) -> int:
-        """Show again; say how many bytes were moved unseen."""
+        """Show bytes again; return how many were moved without being shown."""
         return 0 if self.view is None else self.view.settle(self)
 
     def hold(self) -> None:
-        """Read no more."""
+        """Stop reading."""
         self._watched().on_hold = True
         self.leave()
 
@@ -245,7 +247,7 @@ class SocketFlow(FlowState):
     # Stopping
 
     def copy_only(self) -> PipePool | None:
-        """Splice no more, until `splice_again` is given what this returns."""
+        """Stop splicing, until `splice_again` is called with the result."""
         before = self.pool
         copy_from_now_on(self)
         return before
@@ -256,7 +258,7 @@ class SocketFlow(FlowState):
         self.bulk = self.setup.splice_first and pool is not None
 
     def drop(self) -> None:
-        """The destination takes no more: what is kept is lost."""
+        """The destination accepts no more: drop the kept bytes."""
         if self.allowance is not None:
             self.leave()
         self.kept = b""
@@ -267,17 +269,17 @@ class SocketFlow(FlowState):
             self.all_taken()
 
     def source_lost(self) -> None:
-        """The source is gone; what it sent before is still written."""
+        """The source is closed. Its earlier bytes are still written."""
         if not self.in_pipe:
             self.return_pipe()
 
     def discard(self) -> None:
-        """From here on read and throw away, as fast as it comes; what was read before is still written."""
+        """Read and drop all further bytes without limits. Earlier bytes are still written."""
         self.leave()
         self.discarding = True
         self.take_turn()
 
     def summary(self) -> FlowSummary:
-        """What it did so far."""
+        """Summary so far."""
         waited = 0.0 if self.allowance is None else self.allowance.waited
         return FlowSummary(self.moved, self.reads, self.writes, self.spliced, self.paused, waited)

@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.streams.sockets.test_socket_opening -*-
-"""Connected sockets become socket streams, for the rules whose both ends are plain sockets."""
+"""Makes socket streams of connected sockets, for rules with plain sockets on both sides."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from portfwd.values import Address, Side
 @frozen(eq=False)
 class SocketShare:
     """
-    What the socket streams of all rules have in common.
+    The common part of the socket streams of all rules.
 
-    :ivar slots: how many of them may keep what a larger read brought.
-    :ivar buffers: read buffers by size: a flow leaves nothing in one.
-    :ivar pool: pipes; None where there is no splice.
+    :ivar slots: the slots for larger reads.
+    :ivar buffers: read buffers by size. Flows leave no bytes in them.
+    :ivar pool: the pool of pipes; None without splice.
     """
 
     poller: Poller
@@ -45,8 +45,8 @@ class SocketStreams:
     Makes the streams and flows of one rule.
 
     :ivar poller: watches them.
-    :ivar kind: the relay that they make, as the log names it.
-    :ivar limiters: the rule's, if its bandwidth is limited.
+    :ivar kind: name of the relay in the log.
+    :ivar limiters: the rate limiters of the rule, if its bandwidth is limited.
     :ivar paced: whether there are any.
     :ivar join: makes the flow between two streams.
     """
@@ -62,9 +62,9 @@ class SocketStreams:
         group: Polling | None = None,
     ) -> None:
         """
-        :param options: the rule's; ``buffer``, ``pipe`` and ``relay`` matter here.
-        :param limiters: the rule's, if its bandwidth is limited.
-        :param group: the rule's, of the poller; None: what others share.
+        :param options: options of the rule; ``buffer``, ``pipe`` and ``relay`` are used.
+        :param limiters: the rate limiters of the rule, if its bandwidth is limited.
+        :param group: the rule's group of the poller; None for the common one.
         """
         self.limiters = limiters
         self.paced = limiters is not None
@@ -84,7 +84,7 @@ class SocketStreams:
             turns=self.poller,
         )
         self.kind = "copy" if pool is None else "splice"
-        # Not methods of this object: what a rule is made of must not wait for the garbage collector.
+        # No methods of this object, which would be reference cycles.
         self.join = partial(SocketFlow, setup=setup)
         if limiters is not None:
             self.join = partial(_paced_flow, setup=setup, limiters=limiters)
@@ -93,10 +93,10 @@ class SocketStreams:
         self, sock: socket.socket, address: Address | None, options: Options, local: Address | None = None
     ) -> SocketStream:
         """
-        A stream over a client's socket, set up as `options` say.
+        Make a stream of a client's socket with the settings of `options`.
 
-        :param local: our own address, if it is known.
-        :raises OSError: the client is gone already, or the kernel refuses; the socket is closed then.
+        :param local: local address, if it is known.
+        :raises OSError: the client is gone already, or the kernel refused; the socket is closed.
         """
         if self._client_settings:
             try:
@@ -112,10 +112,10 @@ class SocketStreams:
         self, sock: socket.socket, address: Address | None, buffer: int, *, seen: int | None = None
     ) -> SocketStream:
         """
-        A stream over `sock`, which it owns from here on; nothing is read before `start`.
+        Make a stream of `sock`, which it owns from now on. Nothing is read before `start`.
 
         :param seen: the events so far, if the poller watches `sock` already.
-        :raises OSError: the kernel refuses to watch the socket; it is closed then.
+        :raises OSError: the kernel refused to watch the socket; it is closed.
         """
         return SocketStream(sock, address, self, None, seen)
 

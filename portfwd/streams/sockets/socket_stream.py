@@ -1,18 +1,17 @@
 # -*- test-case-name: tests.streams.sockets.test_socket_stream -*-
 """
-The stream over a plain socket that Twisted never sees (Linux).
+The stream over a plain socket without a Twisted transport (Linux).
 
-It stands in the `Poller`'s edge-triggered set once, for everything, and is
-never modified there: to be paused is not to be read. Readiness is state:
+The socket is registered in the `Poller`'s edge-triggered set once, for all events. A paused stream is just
+not read. Readiness is stored:
 
-- ``readable`` and ``writable`` are set by events and cleared only by
-  ``EAGAIN``, or by a short read while nothing says that there may be ``more``. An edge
-  that came while nobody wanted to read is not lost that way, nor is an end behind it.
-- Errors are told once by the kernel, by whichever call comes first, so every
-  call's error is looked at: what is in `GONE` marks the peer as gone, and a
-  read that then returns nothing is no end.
+- Events set ``readable`` and ``writable``. Only ``EAGAIN`` clears them, or a short read if nothing tells that
+  there may be ``more``. An edge that arrives while the stream is not read is thus not lost, nor an end behind
+  it.
+- The kernel reports an error once, to the next call, so the error of every call is checked. An error in
+  `GONE` marks the peer as gone; a read that then returns no bytes is not an end.
 
-Bytes are moved by the `SocketFlow`s between two of these.
+The `SocketFlow`s between two streams move the bytes.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ _READ: Final = 0x201B  # EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR
 _MORE: Final = 0x201A  # EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR
 _HUNG_UP: Final = 0x2018  # EPOLLRDHUP | EPOLLHUP | EPOLLERR
 _STOPS: Final = 0x1
-# Names of the module: an attribute of an enum's class takes longer.
+# Names of the module: access to an enum member is slower.
 _CLIENT: Final = Side.CLIENT
 _ORDERLY: Final = Loss.ORDERLY
 _UNIX: Final = int(getattr(socket, "AF_UNIX", -1))
@@ -58,11 +57,11 @@ _WRITE: Final = 0x1C  # EPOLLOUT | EPOLLHUP | EPOLLERR
 
 class Joiner(Protocol):
     """
-    What all streams of a rule have in common.
+    The common part of all streams of a rule.
 
     :ivar poller: watches their sockets.
-    :ivar kind: the relay, as the log names it.
-    :ivar paced: the bandwidth of some of their flows is limited.
+    :ivar kind: name of the relay in the log.
+    :ivar paced: whether the bandwidth of some flows is limited.
     """
 
     @property
@@ -78,22 +77,22 @@ class Joiner(Protocol):
         """See the class."""
 
     def join(self, source: SocketEnd, destination: SocketEnd) -> SocketFlow:
-        """Make the flow between two streams; either may be `NotConnected`."""
+        """Make the flow between two streams. One of them may be `NotConnected`."""
 
 
 class SocketStream(ViewedStream):
     """
-    One side of a session on a socket of ours.
+    One side of a session on a plain socket.
 
-    :ivar readable: reading may give something.
-    :ivar writable: writing may take something.
-    :ivar more: why a short read, or a splice that gives nothing, does not mean that there is no more; 0: it
-        does. Bits of events: a hang-up was seen, so there is an end to be read; or urgent data, at which
-        reads stop. Or `_STOPS`: on a unix socket a read also stops behind bytes that came with a descriptor.
-    :ivar dead: the connection broke, as far as events told.
-    :ivar lost: the socket is closed.
-    :ivar source: the flow whose source this stream is, once joined.
-    :ivar drain: the flow that writes here, once joined.
+    :ivar readable: whether a read may return bytes.
+    :ivar writable: whether a write may accept bytes.
+    :ivar more: the reason why a short read, or a splice of 0 bytes, does not mean that the socket is empty; 0
+        if it does. Bits of events: a hang-up, so there is an end to read, or urgent data, at which reads
+        stop. Or `_STOPS`: a read of a unix socket also stops after bytes that were sent with a descriptor.
+    :ivar dead: whether events have reported a broken connection.
+    :ivar lost: whether the socket is closed.
+    :ivar source: the flow from this stream, after it is joined.
+    :ivar drain: the flow to this stream, after it is joined.
     """
 
     __slots__ = (
@@ -127,7 +126,7 @@ class SocketStream(ViewedStream):
     source: SocketFlow | None
     drain: SocketFlow | None
 
-    #: There is nothing around what these sockets carry.
+    #: These sockets have no layers.
     handshaking: Final = ""
     tls: Final = None
     is_connected: Final = True
@@ -144,9 +143,9 @@ class SocketStream(ViewedStream):
         """
         :param sock: connected and non-blocking; the stream owns it.
         :param joiner: makes the flows of its rule.
-        :param local: our own address, where somebody wants to know it.
-        :param seen: what the poller has told so far, if it watches the socket for `EVENTS` already.
-        :raises OSError: the kernel refuses to watch it; it is closed then.
+        :param local: local address, if it is needed.
+        :param seen: the events so far, if the poller watches the socket for `EVENTS` already.
+        :raises OSError: the kernel refused to watch it; it is closed.
         """
         self.side = _CLIENT
         poller = joiner.poller
@@ -178,7 +177,7 @@ class SocketStream(ViewedStream):
         self.lost = False
         self.local = local
         if seen is not None:
-            # The edges that came while it was somebody else's do not come again.
+            # Edges that arrived under the previous owner are not repeated.
             self.readable, self.dead = bool(seen & _READ), bool(seen & ERROR)
             self.more |= seen & _MORE
             poller.hand_over(self.descriptor, self)
@@ -206,25 +205,26 @@ class SocketStream(ViewedStream):
 
     @property
     def kind(self) -> str:
-        """The relay, as the log names it."""
+        """The name of the relay in the log."""
         return self._joiner.kind
 
     @property
     def hung_up(self) -> bool:
-        """Whether the peer ended or is gone."""
+        """Whether the peer has ended or is gone."""
         return self.dead or bool(self.more & _HUNG_UP)
 
-    # What the poller tells
+    # Events of the poller
 
     def ready(self, events: int) -> None:
-        """An edge: remember what it says, and let the flows that waited for it go on."""
+        """Store the state of an edge, and run the flows that waited for it."""
         if events & _READ:
             self.readable = True
             if events & _MORE:
                 self.more |= events & _MORE
             flow = self.source
             if flow is not None and self.started and not self.read_ended:
-                # Little is done at once, bulk waits for its turn, and so does whoever has one coming.
+                # Small amounts are moved at once. Bulk flows, and flows with a queued turn, wait for their
+                # turns.
                 if flow.bulk:
                     flow.take_turn()
                 elif not flow.queued:
@@ -237,22 +237,22 @@ class SocketStream(ViewedStream):
                     flow.take_turn()
                 elif not flow.queued:
                     flow.run()
-        # HUP without ERR is no death: so looks a connection whose two ends crossed, and a unix
-        # socket whose peer closed in order. A write that fails says the rest.
+        # HUP without ERR does not mean broken: it also occurs after both ends, and when the peer of a unix
+        # socket has closed in order. A failed write will tell.
         if events & ERROR and not self.lost and has_hung_up(self.socket):
             self.dead = True
             self.look_for_death()
 
     def failed(self, failure: Failure) -> None:
-        """Our own code failed at an event: this connection ends."""
+        """The handling of an event raised an exception: end this connection."""
         self.lose(Loss.FAILED, failure.getErrorMessage())
 
     def look_for_death(self) -> None:
         """
-        Where the connection broke: say that the peer takes no more, if reading does not find out.
+        Report that the peer of a broken connection accepts no more, unless reading will report the cause.
 
-        Reading finds out how it died, unless nobody reads yet, or the other side takes nothing, or the
-        end was read before, or the flow is made to wait.
+        Reading does not report it if it has not started, if the other side accepts no bytes, if the end was
+        read before, or if the flow waits for a grant.
         """
         flow = self.source
         if not self.dead or (self.end_out and self.read_ended):
@@ -260,17 +260,17 @@ class SocketStream(ViewedStream):
         if not self.started or self.read_ended or flow is None or flow.waits_to_write or flow.is_stopped:
             self.break_writing(errno.EPIPE)
 
-    # What flows find
+    # Events of flows
 
     def read_failed(self, problem: OSError) -> None:
-        """A read had an error: the connection is gone, what came before it was passed on."""
+        """A read failed: the connection is gone, and all bytes before were passed on."""
         code = problem.errno or errno.ECONNRESET
         self.gone = code
         how = Loss.EXHAUSTED if code in EXHAUSTED else Loss.RESET
         self.lose(how, error_text(code))
 
     def read_nothing(self) -> None:
-        """A read returned no bytes: the end, unless an error was told to somebody before."""
+        """A read returned no bytes: the end, unless an earlier call has got an error."""
         if self.gone:
             self.lose(Loss.RESET, error_text(self.gone))
             return
@@ -279,11 +279,11 @@ class SocketStream(ViewedStream):
         if self._owner is not None:
             self._owner.ended(self)
         if self.dead:
-            # The reset came behind the end. Reads do not find it, and perhaps nobody writes.
+            # The reset followed the end. Reads do not report it, and there may be no writes.
             self.look_for_death()
 
     def break_writing(self, code: int) -> None:
-        """A write had an error: this direction is over, reading goes on to its own end."""
+        """A write failed: this direction has ended. Reading continues to its own end."""
         if code in GONE:
             self.gone = code
         if self.write_broken or self.lost:
@@ -300,10 +300,10 @@ class SocketStream(ViewedStream):
         return error_text(self.gone)
 
     def written_out(self) -> None:
-        """Nothing is kept for this stream any more: an end that waited goes out."""
+        """No bytes are kept for this stream any more: send a waiting end."""
         if self.end_asked and not self.end_out and not self.write_broken and not self.lost:
             if self.drain is not None and self.drain.keeps_bytes:
-                return  # there is something behind what was written
+                return  # more bytes follow the written ones
             self.end_out = True
             if not self._closes_soon:
                 try:
@@ -315,7 +315,7 @@ class SocketStream(ViewedStream):
                 self._owner.end_sent(self)
 
     def lose(self, how: Loss, detail: str = "") -> None:
-        """Close the socket, with a reset unless all was in order, and tell the owner, once."""
+        """Close the socket, with a reset unless all ended in order, and call the owner once."""
         if self.lost:
             return
         self.lost = True
@@ -323,8 +323,8 @@ class SocketStream(ViewedStream):
         if self._last_info is not None:
             self._last_info = tcp_info(self.socket)
         if how is not _ORDERLY:
-            # An end in its place would make a broken stream look complete. A socket that is
-            # reset already may refuse the option; it needs it no more.
+            # An end instead of a reset would make a broken stream look complete. A socket that is reset
+            # already may refuse the option and does not need it.
             with contextlib.suppress(OSError):
                 reset_on_close(self.socket)
         self._joiner.poller.forget(self.socket)
@@ -341,14 +341,14 @@ class SocketStream(ViewedStream):
                 source.source_lost()
         owner = self._owner
         if owner is not None:
-            # Nothing is told after this; a session and its streams must not wait for the garbage collector.
+            # No calls follow. Break reference cycles, so that the session and its streams are freed at once.
             self._owner = None
             owner.lost(self, how, detail)
 
-    # What the session asks
+    # Requests of the session
 
     def own(self, owner: StreamOwner) -> None:
-        """Tell `owner` from here on, the first one also of what came before; a loss is told to every one."""
+        """Call `owner` from now on. The first owner also gets earlier events; every owner gets a loss."""
         is_first = self._owner is None
         if self._loss is not None:
             owner.lost(self, *self._loss)
@@ -361,29 +361,29 @@ class SocketStream(ViewedStream):
                 owner.ended(self)
 
     def join(self, peer: SocketStream) -> None:
-        """Make the flow from here to `peer`, unless `watch` did."""
+        """Make the flow to `peer`, unless `watch` has made it."""
         if self.source is None:
             self.source = peer.drain = self._joiner.join(self, peer)
 
     def start(self) -> None:
-        """Read."""
+        """Start to read."""
         self.started = True
         self._joiner.poller.look_at_clock()
         if self.readable and self.source is not None:
             self.source.run()
 
     def unjoin(self) -> None:
-        """Forget the flows: this stream and its peer are lost, and their figures were read."""
+        """Drop the flows. Both streams are closed, and their counts were read."""
         self.source = self.drain = None
 
     def end(self, *, last: bool = False) -> None:
-        """Shut writing down, after what is kept for this stream; of the `last` end closing takes care."""
+        """Shut down writing after the kept bytes. Closing sends the `last` end."""
         self.end_asked = True
         self._closes_soon = last
         self.written_out()
 
     def close(self) -> None:
-        """Close; both directions are through."""
+        """Close. Both directions have ended."""
         self.lose(_ORDERLY)
 
     def abort(self) -> None:
@@ -391,15 +391,15 @@ class SocketStream(ViewedStream):
         self.lose(Loss.ABORTED)
 
     def discard(self) -> None:
-        """Read and throw away."""
+        """Read and drop all bytes."""
         self.started = True
         if self.source is None:
-            # A client that was refused has no other side; its end is still waited for.
+            # A refused client has no other side, but its end must be read.
             self.source = self._joiner.join(self, self)
         self.source.discard()
 
     def tap(self, saw: Saw | None) -> None:
-        """Show a copy of everything that is read; None: no more."""
+        """Show a copy of all bytes that are read; None to stop."""
         if isinstance(self.socket, TappedSocket):
             tapped = self.socket
             self.socket = tapped.inner
@@ -416,12 +416,12 @@ class SocketStream(ViewedStream):
         return {}
 
     def has_input(self) -> bool:
-        """Whether bytes wait to be read, before `start`."""
-        # What may have to wait for a grant is not promised.
+        """Whether bytes are waiting to be read, before `start`."""
+        # Bytes that may have to wait for a grant do not count.
         return not (self.lost or self._joiner.paced) and waiting_bytes(self.socket) > 0
 
     def last_moved(self) -> float:
-        """When bytes were last moved: now, while the flow from here waits for a grant."""
+        """Time of the last moved bytes; now if the flow from here waits for a grant."""
         flow = self.source
         if flow is not None and flow.allowance is not None and flow.allowance.waits:
             self._joiner.poller.look_at_clock()
@@ -429,28 +429,28 @@ class SocketStream(ViewedStream):
         return self.moved_at
 
     def push(self) -> None:
-        """Let go what was held back for an end to leave with it."""
+        """Send bytes that were held back to be sent together with an end."""
         try:
             push(self.socket)
         except OSError as problem:
             self.break_writing(problem.errno or errno.EPIPE)
 
     def thrown_away(self, count: int) -> None:
-        """Bytes were read that go nowhere."""
+        """Bytes were read and dropped."""
         if self._owner is not None:
             self._owner.thrown_away(self, count)
 
     def keep_tcp_info(self) -> None:
-        """Ask the kernel once more before the socket is closed."""
+        """Read `tcp_info` from the kernel before the socket is closed."""
         if not self.lost:
             self._last_info = b""
 
     def tcp_info(self) -> bytes:
-        """What the kernel tells of the connection, or told at last."""
+        """The kernel's information about the connection, or the last one before it was closed."""
         return (self._last_info or b"") if self.lost else tcp_info(self.socket)
 
     def undelivered(self) -> int | None:
-        """Bytes that are kept for this stream, and those its peer's kernel has not acknowledged."""
+        """Number of bytes kept for this stream and of those that its peer has not acknowledged."""
         if self.lost or self.write_broken:
             return 0
         queued = unsent_bytes(self.socket)
@@ -459,17 +459,17 @@ class SocketStream(ViewedStream):
         return queued + (self.drain.kept_bytes if self.drain is not None else 0)
 
     def summary(self, source: SocketStream) -> FlowSummary:
-        """The flow from `source` to this stream, so far."""
+        """Summary of the flow from `source` to this stream so far."""
         flow = source.source
         return flow.summary() if flow is not None else FlowSummary()
 
-    # What a viewer asks
+    # Requests of a viewer
 
     def watch(self, viewer: Viewer, peer: SocketStream | None = None) -> None:
         """
-        Show what is read to `viewer`.
+        Show all bytes to `viewer`.
 
-        :param peer: the stream that was watched before; its flows are this one's too.
+        :param peer: the stream that was watched before. Both share their flows.
         """
         if peer is not None:
             self.drain, self.source = peer.source, peer.drain
@@ -483,10 +483,10 @@ class SocketStream(ViewedStream):
         self.source.watch(viewer)
 
     def write(self, data: bytes, *, answer: bool = False) -> None:
-        """Write `data` here, behind what was written before."""
+        """Write `data` to this stream after earlier bytes."""
         if self.drain is not None:
             self.drain.write(data, answer=answer)
 
     def answered(self) -> FlowSummary:
-        """What was written here while there is no other side."""
+        """Summary of the bytes written here while there is no other side."""
         return FlowSummary() if self.drain is None else self.drain.summary()

@@ -1,19 +1,18 @@
 # -*- test-case-name: tests.streams.sockets.test_socket_flow -*-
 """
-Moves bytes between two sockets through a pipe, so that they stay in the kernel.
+Moves bytes between two sockets through a pipe, so they stay in the kernel.
 
-A pipe is borrowed for bulk and goes back when the source runs dry. The flow remembers what it was doing, and
-splices first at its next event, until events bring little again. What must hold (each was broken in a
-prototype, or in a peer):
+A pipe is borrowed for bulk data and returned when the source is empty. The flow then splices first at its
+next event, until events are small again. These rules must hold (each was broken in a prototype or in another
+program):
 
-- ``EAGAIN`` of a splice from a socket means that the socket is empty *or the pipe is
-  full*: it is asked only with an empty pipe.
-- A pipe's slots can be full long before its bytes are: it is never waited for
-  "room for n bytes".
-- A pipe with bytes in it is never given back.
-- ``SPLICE_F_MORE`` is never set: it corks small answers for 40 to 200 ms.
-- ``EINVAL``, ``ENOSYS`` and no memory: what is in the pipe is read out and sent, and this
-  flow copies for the rest of its life.
+- ``EAGAIN`` of a splice from a socket means that the socket is empty *or the pipe is full*, so it is called
+  only with an empty pipe.
+- The slots of a pipe can be full long before its bytes, so the flow never waits for "room for n bytes".
+- A pipe with bytes is never returned.
+- ``SPLICE_F_MORE`` is never set: it delays small answers by 40 to 200 ms.
+- After ``EINVAL``, ``ENOSYS`` or missing memory, the bytes in the pipe are read and sent, and this flow
+  copies from then on.
 """
 
 from __future__ import annotations
@@ -25,15 +24,14 @@ from typing import Final
 from portfwd.streams.sockets.copying import copy
 from portfwd.streams.sockets.flow_state import LITTLE, FlowState
 
-#: Errors of splice(2) after which this flow copies: not possible between these
-#: descriptors, or no memory for it just now.
+#: Errors of splice(2) after which a flow copies: not supported for these descriptors, or no memory.
 _CANNOT: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOMEM, errno.EOPNOTSUPP, errno.EPERM})
 
 _FLAGS: Final = getattr(os, "SPLICE_F_MOVE", 1) | getattr(os, "SPLICE_F_NONBLOCK", 2)
 
 
 def splice(flow: FlowState) -> None:
-    """Move bytes through the pipe, until one side has no more to do, or the turn is over."""
+    """Move bytes through the pipe until one side is not ready, or the turn ends."""
     source, destination, call, pipe = flow.source, flow.destination, flow.setup.splice, flow.pipe
     if pipe is None:
         return
@@ -103,10 +101,10 @@ def splice(flow: FlowState) -> None:
 
 def _ask_again_by_copying(flow: FlowState, moved: int) -> None:
     """
-    Nothing could be spliced: a read says what that means.
+    A splice has moved no bytes: read, to find the cause.
 
-    A splice stops at urgent data (RFC 9293 section 3.8.5) as if the socket were empty, and
-    as if it had ended once the end is behind them. A read goes on after them.
+    A splice stops at urgent data (RFC 9293 section 3.8.5) as if the socket were empty, or as if it had ended
+    if an end follows them. A read continues after them.
     """
     _source_is_dry(flow, moved)
     copy(flow)
@@ -116,14 +114,14 @@ def _source_is_dry(flow: FlowState, moved: int) -> None:
     flow.return_pipe()
     allowance = flow.allowance
     if allowance is not None and allowance.is_paced:
-        # Bulk is what many slices have brought, not one of them.
+        # Many slices together are bulk, even if one is small.
         moved, allowance.taken = allowance.taken, 0
     if moved < LITTLE and not (flow.setup.splice_first and flow.pool is not None):
         flow.bulk = False
 
 
 def copy_from_now_on(flow: FlowState) -> None:
-    """Splicing cannot be had: nothing is lost by it."""
+    """Change to copying, because splicing is not possible. No bytes are lost."""
     pipe = flow.pipe
     if pipe is not None and flow.in_pipe:
         parts = []
@@ -139,7 +137,7 @@ def copy_from_now_on(flow: FlowState) -> None:
 
 
 def empty_pipe(flow: FlowState) -> bool:
-    """Write what is in the pipe, and read nothing; say whether it is empty."""
+    """Write the bytes in the pipe without reading; return whether it is empty."""
     source = flow.source
     readable, source.readable = source.readable, False
     splice(flow)

@@ -1,11 +1,9 @@
 # -*- test-case-name: tests.streams.sockets.test_tapped -*-
 """
-A socket of ours whose bytes somebody looks at while they are relayed.
+A socket whose bytes are shown to an operator while they are relayed.
 
-It stands in the place of a stream's own socket for as long as it is tapped: what is read
-through it is shown as well. Streams that nobody taps know nothing of it, so they pay
-nothing for it. Bytes that are spliced are never read, so the flow from a tapped
-socket copies for that time.
+It replaces the socket of a stream during a tap and shows all bytes that are read. Streams without a tap have
+no cost. Spliced bytes are not read, so the flow from a tapped socket copies meanwhile.
 """
 
 from __future__ import annotations
@@ -16,22 +14,22 @@ from typing import Any
 
 from portfwd.kernel.pipes import PipePool
 
-#: Is shown what was read; it must neither keep the buffer nor raise.
+#: Called with the bytes that were read. It must neither keep the buffer nor raise.
 Saw = Callable[[bytes], None]
 
 
 class TappedSocket:
     """
-    A connected socket and who looks at what is read from it.
+    A connected socket with a tap.
 
     :ivar inner: the socket itself.
-    :ivar pool: where the flow from it borrows pipes when nobody looks any more.
+    :ivar pool: the pool of pipes for the flow after the tap.
     """
 
     __slots__ = ("_saw", "inner", "pool")
 
     def __init__(self, inner: socket.socket, saw: Saw) -> None:
-        """:param saw: gets a copy of every read."""
+        """:param saw: called with a copy of every read."""
         self.inner = inner
         self._saw = saw
         self.pool: PipePool | None = None
@@ -43,14 +41,14 @@ class TappedSocket:
         return getattr(self.inner, name)
 
     def recv(self, size: int, flags: int = 0) -> bytes:
-        """As the socket, and show it, unless it stays to be read."""
+        """As the socket. Show the bytes, unless they were only peeked."""
         data = self.inner.recv(size, flags)
         if data and not flags & socket.MSG_PEEK:
             self._saw(data)
         return data
 
     def recv_into(self, buffer: memoryview) -> int:
-        """As the socket, and show a copy."""
+        """As the socket. Show a copy."""
         count = self.inner.recv_into(buffer)
         if count:
             self._saw(bytes(buffer[:count]))

@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.streams.transports.test_below -*-
-"""What a stream over a Twisted transport asks of the transport, its buffers and the socket below it."""
+"""The queries of a stream to its Twisted transport, the buffers and the socket below it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from portfwd.streams.transports.transport_queue import undelivered_bytes
 
 class AskedBelow:
     """
-    The part of a stream that asks.
+    The part of a stream with these queries.
 
-    Only our own transport can be asked a last time before it closes its socket. Of others there is what was
-    told when somebody asked last, or when the stream was closed from our side.
+    Only portfwd's transport can be queried a last time before it closes its socket. For others, the last
+    known values are used.
     """
 
     transport: ITransport | None
@@ -28,11 +28,11 @@ class AskedBelow:
 
     @property
     def hung_up(self) -> bool:
-        """Whether the kernel told of an end or a death that may not have been read yet; False: not known."""
+        """Whether the kernel has reported an end or a broken connection; False if unknown."""
         return bool(getattr(self.transport, "hung_up", False))
 
     def undelivered(self) -> int | None:
-        """Bytes that were written and not acknowledged; None where the transport cannot tell."""
+        """Number of written bytes that were not acknowledged; None if unknown."""
         return 0 if self.lost else undelivered_bytes(self.transport)
 
     def keep_tcp_info(self) -> None:

@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.relay.test_secured -*-
-"""TLS below a stream that was plain so far."""
+"""Puts TLS below a stream that was plain so far."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from portfwd.streams.transports.transport import TransportStream
 
 def start_tls(stream: TransportStream, side: TLSSide, rest: bytes) -> None:
     """
-    Put TLS below `stream`, behind what was written to it; its owner hears of ``opened``, or of ``lost``.
+    Put TLS below `stream` after the bytes written to it. ``opened`` or ``lost`` of its owner is called.
 
-    :param rest: bytes that were read and belong to TLS; what the stream has read and not passed on does, too.
-    :raises ValueError: the transport lets nothing be put above it.
+    :param rest: bytes that were read and belong to TLS. Bytes that the stream has not passed on belong to it
+        too.
+    :raises ValueError: the transport does not support a layer above it.
     """
     plain, unread = stream.put_handshake_below()
     layer = TLSLayer(side, stream)

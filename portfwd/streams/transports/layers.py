@@ -18,14 +18,14 @@ class ILayer(Interface):
     progress = Attribute("How far its handshake is, in words; empty once it is through.")
 
     def loseWriteConnection() -> None:
-        """End this direction; the stream is told by ``writeConnectionLost`` when the end is out."""
+        """End this direction. ``writeConnectionLost`` of the stream is called when the end was sent."""
 
 
 class LayeredStream(Protocol):
     """
-    What a layer calls of the stream above it.
+    The interface of a stream to the layer below it.
 
-    :ivar tls: what the handshake found out.
+    :ivar tls: result of the handshake.
     """
 
     tls: TLSInfo | None
@@ -34,28 +34,28 @@ class LayeredStream(Protocol):
         """The layer is connected."""
 
     def handshake_began(self) -> None:
-        """The first message of a client of TLS is complete."""
+        """The first TLS message of a client is complete."""
 
     def announced(self, client: Address, local: Address | None) -> bool:
-        """A header before TLS names the client; say whether its handshake may begin."""
+        """A header before TLS has announced the client; return whether its handshake may begin."""
 
     def handshakeCompleted(self) -> None:
-        """TLS is through and the peer's certificate is good."""
+        """The handshake has succeeded, and the peer's certificate is valid."""
 
     def dataReceived(self, data: bytes) -> None:
-        """Plain bytes of the peer."""
+        """Decrypted bytes of the peer."""
 
     def readConnectionLost(self) -> None:
-        """The peer ended."""
+        """The peer has ended."""
 
     def writeConnectionLost(self) -> None:
-        """Our end is out."""
+        """Our end was sent."""
 
     def writing_failed(self) -> None:
-        """The peer takes no more."""
+        """The peer accepts no more bytes."""
 
     def wrote(self) -> None:
-        """Kept bytes went out."""
+        """Kept bytes were sent."""
 
     def connectionLost(self, reason: Failure) -> None:
-        """The transport is gone."""
+        """The transport was closed."""

@@ -1,26 +1,23 @@
 # -*- test-case-name: tests.streams.transports.test_plain -*-
 """
-A Twisted transport over a plain socket that tells the truth about ends.
+A Twisted transport over a plain socket that reports ends correctly.
 
-Twisted's own TCP transport closes the socket at the first error of a write,
-and unread input goes with it; it reports a dead peer only while it reads; and
-it sends in a later turn what the socket would take now. `PlainTransport` is the same
-transport, for TCP and unix sockets, with these differences:
+Twisted's TCP transport closes the socket at the first error of a write, which loses unread input. It reports
+a dead peer only while it reads, and it sends in a later turn. `PlainTransport`, for TCP and unix sockets,
+differs:
 
-- **Write through.** `write` gives the bytes to the kernel at once and keeps
-  only what the socket refuses. While anything is kept the producer is paused,
-  so at most one read is in flight.
-- **Larger reads in bulk.** After a read that filled the buffer the next is as large as `BulkReads` says.
-- **A failed write ends only writing.** Reading goes on to its own end; the
-  protocol is told by `IStreamProtocol.writing_failed`.
-- **A reset is remembered.** Linux reports it once, by whichever call comes
-  first. After it, a read that returns nothing is no orderly end.
-- **An end is an end.** After end-of-file, `resumeProducing` does not read again.
-- **A dead peer is seen while nothing is read** (Linux): the descriptor stands in the
-  `Poller`'s edge-triggered set as well.
-
-- **What breaks is reset.** A connection that ends otherwise than in order, by an
-  exception for instance, is reset: its peer must not take it for an end.
+- **Write through.** `write` passes the bytes to the kernel at once and keeps only those that the socket does
+  not accept. The producer is paused while bytes are kept, so at most one read is in flight.
+- **Larger reads in bulk.** After a read that filled the buffer, `BulkReads` decides the size of the next one.
+- **A failed write ends only writing.** Reading continues to its own end. `IStreamProtocol.writing_failed` is
+  called.
+- **A reset is stored.** Linux reports it once, to the next call. A later read that returns no bytes is not an
+  end.
+- **An end is final.** After end-of-file, `resumeProducing` does not read again.
+- **A dead peer is detected without reading** (Linux): the descriptor is also in the `Poller`'s edge-triggered
+  set.
+- **A broken connection is reset.** A connection that does not end in order, for example because of an
+  exception, is reset, so its peer does not see an end.
 """
 
 from __future__ import annotations
@@ -59,13 +56,13 @@ _UNIX: Final = getattr(socket, "AF_UNIX", None)
 
 
 class IStreamProtocol(IHalfCloseableProtocol):
-    """A protocol that wants to know more of its `PlainTransport`."""
+    """A protocol with additional events of a `PlainTransport`."""
 
     def writing_failed() -> None:
-        """The peer takes no more bytes. Reading goes on; what was not sent is dropped."""
+        """The peer accepts no more bytes. Reading continues; unsent bytes are dropped."""
 
     def wrote() -> None:
-        """Some bytes that the socket had refused before went out."""
+        """Some of the kept bytes were sent."""
 
 
 def _twisted_address(family: int, sockaddr: Any) -> IAddress:
@@ -80,13 +77,13 @@ class PlainTransport(tcp.Connection):
     """
     The transport of one connected, non-blocking socket, which it owns.
 
-    :ivar reads: system calls that took bytes from the socket.
-    :ivar writes: system calls that gave it bytes.
-    :ivar sent: bytes that the kernel took.
-    :ivar hung_up: the kernel has told of an end or a death, though it may not be read yet.
-    :ivar gone: errno that said the peer is gone, or 0.
+    :ivar reads: number of system calls that read bytes.
+    :ivar writes: number of system calls that wrote bytes.
+    :ivar sent: number of bytes accepted by the kernel.
+    :ivar hung_up: whether the kernel has reported an end or a broken connection, which may not be read yet.
+    :ivar gone: errno of the error that the peer is gone, or 0.
     :ivar write_broken: whether a write failed.
-    :ivar keeps_tcp_info: whether the kernel is asked once more before the socket is closed, for `tcp_info`.
+    :ivar keeps_tcp_info: whether to read `tcp_info` before the socket is closed.
     """
 
     _read_ended = False
@@ -112,12 +109,12 @@ class PlainTransport(tcp.Connection):
         bulk: BulkReads | None = None,
     ) -> None:
         """
-        :param skt: connected, and nobody else's.
+        :param skt: a connected socket, owned by the transport.
         :param buffer: bytes of one read.
-        :param bulk: its larger reads; None: it has none.
-        :param poller: watches for the peer's death, where there is one.
-        :param linger: seconds without progress after which a close that waits for kept
-            bytes becomes a reset; None: whoever asks for the close sees to it.
+        :param bulk: its larger reads; None for none.
+        :param poller: detects a dead peer; None if there is no poller.
+        :param linger: seconds without progress after which a close with kept bytes becomes a reset. None if
+            the caller handles this.
         """
         super().__init__(skt, protocol, reactor)
         if skt.family == _UNIX:
@@ -140,7 +137,7 @@ class PlainTransport(tcp.Connection):
             poller.watch(skt.fileno(), DEATH, self)
 
     def put_above(self, protocol: IProtocol) -> None:
-        """Give everything to `protocol` from here on."""
+        """Use another protocol from now on."""
         self.protocol = protocol
         self._stream_protocol = IStreamProtocol(protocol, None)
 
@@ -149,17 +146,17 @@ class PlainTransport(tcp.Connection):
         return f"<PlainTransport {state} unsent={self.unsent() if self.connected else 0}>"
 
     def getHost(self) -> IAddress:
-        """Our own address, as Twisted has it."""
+        """The local address for Twisted."""
         return _twisted_address(self.socket.family, self.socket.getsockname())
 
     def getPeer(self) -> IAddress:
-        """The peer's address, as Twisted has it."""
+        """The address of the peer for Twisted."""
         return _twisted_address(self.socket.family, self.socket.getpeername())
 
     # Reading
 
     def doRead(self, *_: object) -> Any:
-        """Give the protocol one read's bytes, or the end, or the loss."""
+        """Read once, and pass the bytes, the end or the loss to the protocol."""
         if self._paused:  # by an earlier event of the same turn
             return None
         larger, size = self._larger, self.bufferSize
@@ -175,7 +172,7 @@ class PlainTransport(tcp.Connection):
         if not data:
             self._return_slot()
             self._saw_end = True
-            # A reset that a write was told of leaves reads to drain and return nothing.
+            # After a write has got a reset, reads return the remaining bytes and then none.
             return main.CONNECTION_LOST if self.gone else main.CONNECTION_DONE
         self.reads += 1
         if larger is not None:
@@ -188,45 +185,45 @@ class PlainTransport(tcp.Connection):
         return None
 
     def read_little(self) -> None:
-        """The next read is a usual one: what the last one brought is held, or its answer not taken."""
+        """Make the next read one of usual size, because bytes of the last one, or their answers, are kept."""
         if self._larger is not None:
             self._larger.filled = False
 
     def _return_slot(self) -> None:
-        """Give the slot back: nothing of the last read waits to be written, or nobody will take it."""
+        """Return the slot: no bytes of the last read wait to be written, or none will be accepted."""
         if self._larger is not None:
             self._larger.release()
 
     def readConnectionLost(self, reason: Failure) -> None:
-        """The reactor says that the peer ended: because we read so, or because it saw a hang-up."""
+        """The reactor reports the end of the peer, after a read or a hang-up."""
         if not self._saw_end and not has_hung_up(self.socket):
             self.startReading()
             return
         self._read_ended = True
         super().readConnectionLost(reason)
         if self._dead and self.connected and not self.write_broken:
-            # The reset came behind the end. Reads do not find it, and perhaps nobody writes.
+            # The reset followed the end. Reads do not report it, and there may be no writes.
             self._clock.callLater(0, self.peer_died)
 
     def startReading(self) -> None:
-        """Read, unless there is nothing more to come."""
+        """Start to read, unless the peer has ended."""
         self._return_slot()
         if not self._read_ended:
             self._paused = False
             super().startReading()
 
     def stopReading(self) -> None:
-        """Read no more for now."""
+        """Stop reading."""
         self._paused = True
         super().stopReading()
         if self._dead and self.connected and not self.write_broken:
-            # Not now: who stops reading is in the middle of something.
+            # Not now, because the caller is in the middle of an operation.
             self._clock.callLater(0, self.peer_died)
 
     # Writing
 
     def write(self, data: bytes) -> None:
-        """Send `data` now, keep what the socket does not take."""
+        """Send `data` now, and keep bytes that the socket does not accept."""
         if not self.connected or self.write_broken or self._writeDisconnected or self._aborting or not data:
             return
         if not self._tempDataLen and not self.dataBuffer:
@@ -238,14 +235,14 @@ class PlainTransport(tcp.Connection):
         super().write(data)
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
-        """Write the pieces as one."""
+        """Write the pieces together."""
         self.write(b"".join(iovec))
 
     def writeSomeData(self, data: bytes) -> int:
         """
-        One ``send``.
+        Call ``send`` once.
 
-        :returns: how many bytes are done with: those the kernel took, or all where writing has failed.
+        :returns: number of accepted bytes, or of all bytes if writing has failed.
         """
         if self.write_broken or not data:
             return len(data)
@@ -254,7 +251,7 @@ class PlainTransport(tcp.Connection):
         except BlockingIOError:
             return 0
         except OSError as problem:
-            if problem.errno == errno.ENOBUFS:  # the card's queue is full: as good as EAGAIN
+            if problem.errno == errno.ENOBUFS:  # the queue of the network card is full: treat it as EAGAIN
                 return 0
             self._break_writing(problem.errno or errno.EPIPE)
             return len(data)
@@ -263,19 +260,19 @@ class PlainTransport(tcp.Connection):
         return sent
 
     def doWrite(self, *_: object) -> Any:
-        """The socket takes bytes again."""
-        if not self.connected:  # closed by what was read in the same turn
+        """The socket accepts bytes again."""
+        if not self.connected:  # closed because of bytes read in the same turn
             return None
         before = self.sent
         result = super().doWrite()
         if self.write_broken:
-            self.offset = 0  # Twisted counts what was dropped as sent
+            self.offset = 0  # Twisted counts dropped bytes as sent
         elif self.sent != before and self._stream_protocol is not None and self.connected:
             self._stream_protocol.wrote()
         return result
 
     def _isSendBufferFull(self) -> bool:
-        # One read in flight, no more: whatever is kept stops the producer.
+        # At most one read in flight: pause the producer while bytes are kept.
         return True
 
     def _break_writing(self, code: int) -> None:
@@ -290,13 +287,13 @@ class PlainTransport(tcp.Connection):
         self.offset = 0
         self.stopWriting()
         if self.disconnecting:
-            # It was to be closed after bytes that cannot go out any more.
+            # It must close after bytes that cannot be sent any more.
             self._clock.callLater(0, self.connectionLost, Failure(error.ConnectionLost()))
         if self._stream_protocol is not None:
             self._stream_protocol.writing_failed()
 
     def loseWriteConnection(self) -> None:
-        """End writing after what is kept: now, where nothing is."""
+        """End writing after the kept bytes, or now if there are none."""
         if self.write_broken or not self.connected or self._writeDisconnected:
             return
         if self._tempDataLen or self.dataBuffer:
@@ -307,7 +304,7 @@ class PlainTransport(tcp.Connection):
             self._closeWriteConnection()
 
     def _closeWriteConnection(self) -> None:
-        # Twisted takes an end that cannot be sent for one that was.
+        # Twisted treats an end that cannot be sent as sent.
         try:
             self.socket.shutdown(socket.SHUT_WR)
         except OSError as problem:
@@ -317,10 +314,10 @@ class PlainTransport(tcp.Connection):
             self._stream_protocol.writeConnectionLost()
 
     def loseConnection(self) -> None:
-        """Close after what is kept is written."""
+        """Close after the kept bytes are written."""
         if not self.connected or self.disconnecting:
             return
-        # A paused producer would be resumed where the connection should be closed (#6461).
+        # Twisted would resume a paused producer and not close (#6461).
         self.unregisterProducer()
         if self._linger is not None:
             self._left = self.unsent() + (unsent_bytes(self.socket) or 0)
@@ -339,10 +336,10 @@ class PlainTransport(tcp.Connection):
 
     def ready(self, events: int) -> None:
         """
-        The poller saw a hang-up.
+        The poller reports a hang-up.
 
-        RDHUP is an end that reading will find, and so is HUP without ERR: that is how a
-        connection looks whose two ends crossed, and a unix socket whose peer closed in order.
+        RDHUP is an end, which reading will find. So is HUP without ERR: it occurs after both ends, and when
+        the peer of a unix socket has closed in order.
         """
         self.hung_up = True
         if events & ERROR and has_hung_up(self.socket):
@@ -351,15 +348,14 @@ class PlainTransport(tcp.Connection):
                 self.peer_died()
 
     def failed(self, failure: Failure) -> None:
-        """Our own code failed at a hang-up: this connection ends, with `failure` as its reason."""
+        """The handling of a hang-up raised `failure`: end this connection with it."""
         self.connectionLost(failure)
 
     def peer_died(self) -> None:
         """
-        The peer takes no more bytes.
+        The peer accepts no more bytes.
 
-        What it sent before is still there to be read, and says whether it
-        ended or was reset.
+        Its earlier bytes can still be read; then a read tells whether it has ended or was reset.
         """
         through = self._read_ended and self._writeDisconnected
         if self.connected and not self._aborting and not through:
@@ -367,11 +363,11 @@ class PlainTransport(tcp.Connection):
 
     def connectionLost(self, reason: Failure) -> None:
         """
-        Close the socket and tell the protocol.
+        Close the socket and call the protocol.
 
-        Reactors also call this for a hang-up that they see while only writes
-        are waited for; then input may be left, and only writing is over. Or they take
-        another socket's hang-up for ours (`has_hung_up`), and nothing is over.
+        Reactors also call this for a hang-up while they only wait for writing. Then input may be left, and
+        only writing has ended. They may also report a hang-up of another socket (`has_hung_up`), which is
+        ignored.
         """
         if self.connected and reason.type is error.ConnectionLost and self._is_mistaken():
             self._go_on()
@@ -398,7 +394,7 @@ class PlainTransport(tcp.Connection):
         return not (self.gone or self.write_broken or has_hung_up(self.socket))
 
     def _go_on(self) -> None:
-        """The reactor has let go of us: stand there again."""
+        """Register with the reactor again after it has removed the descriptor."""
         if not self._paused:
             self.startReading()
         if self.unsent() or self.disconnecting or self._writeDisconnecting:
@@ -407,8 +403,8 @@ class PlainTransport(tcp.Connection):
     def _closeSocket(self, orderly: bool) -> None:  # noqa: N802 - Twisted's
         if self.keeps_tcp_info:
             self._last_tcp_info = tcp_info(self.socket)
-        # Twisted resets what was aborted only. An end in slot of anything else that
-        # went wrong would make a broken stream look complete.
+        # Twisted resets only aborted connections. For other failures an end would make a broken stream look
+        # complete.
         if self._poller is None:
             super()._closeSocket(self._in_order)
             return
@@ -421,9 +417,9 @@ class PlainTransport(tcp.Connection):
 
     def undelivered(self) -> int | None:
         """
-        Bytes written that the peer has not acknowledged.
+        Number of written bytes that the peer has not acknowledged.
 
-        0 once writing has failed: none will be. None where the platform cannot tell.
+        0 after writing has failed. None if the platform cannot tell.
         """
         if not self.connected or self.write_broken:
             return 0
@@ -435,5 +431,5 @@ class PlainTransport(tcp.Connection):
         return tcp_info(self.socket) if self.connected else self._last_tcp_info
 
     def unsent(self) -> int:
-        """Bytes written that are still in this process."""
+        """Number of written bytes that are still in this process."""
         return len(self.dataBuffer) - self.offset + self._tempDataLen

@@ -1,21 +1,20 @@
 # -*- test-case-name: tests.streams.transports.test_tls -*-
 """
-TLS around a stream: the protocol of a transport, and the transport of a `TransportStream`.
+TLS for a stream: the protocol of a transport, and the transport of a `TransportStream`.
 
-The standard library's TLS works in memory (`ssl.MemoryBIO`), so that it does not
-matter what is below, a PROXY header may come before it, and a read of the
-socket is a large one. All records that a read completes are decrypted at once: at most
-one read is in flight, as without TLS.
+It uses the standard library's TLS in memory (`ssl.MemoryBIO`). Any transport can be below it, a PROXY header
+may precede it, and reads of the socket are large. All records that a read completes are decrypted at once, so
+at most one read is in flight, as without TLS.
 
-Ends are told apart (RFC 8446 section 6.1):
+Ends are distinguished (RFC 8446 section 6.1):
 
-- ``close_notify`` is the peer's end, and ours is one with a FIN behind it; the other direction goes on
-  in both versions of TLS;
-- an end of the connection without it is a truncation, and breaks the stream, unless
-  ours was out already: then nothing more was to be said; or unless the side takes it for an end;
-- nobody waits for the peer's ``close_notify``: a close that is asked for is done.
+- ``close_notify`` is the end of the peer. Ours is sent with a FIN after it. The other direction continues in
+  both versions of TLS.
+- An end of the connection without it is a truncation and breaks the stream, unless our end was sent already,
+  or the side accepts it as an end.
+- A close does not wait for the peer's ``close_notify``.
 
-It refuses to judge certificates: the `TLSSide` does.
+The `TLSSide` judges certificates.
 """
 
 from __future__ import annotations
@@ -37,20 +36,21 @@ from portfwd.streams.transports.transport_queue import undelivered_bytes
 from portfwd.wire import Need, WireError
 from portfwd.wire.client_hello import ClientHello, read_client_hello
 
-#: Plain bytes of one record at most (RFC 8446 section 5.1): a read of TLS gives no more.
+#: Most bytes of data in one record (RFC 8446 section 5.1), and of one read of TLS.
 RECORD: Final = 16384
 
-#: What TLS 1.3 adds to a record with AES-GCM or ChaCha20-Poly1305: head, type, tag (RFC 8446 section 5.2).
+#: Bytes that TLS 1.3 adds to a record with AES-GCM or ChaCha20-Poly1305: head, type, tag (RFC 8446 section
+#: 5.2).
 RECORD_OVERHEAD: Final = 5 + 1 + 16
 
-#: Bytes of records given to OpenSSL at once, a full record. Its memory BIOs grow to the largest piece that
-#: they ever held and never shrink: with a megabyte at once, a session that has moved bulk keeps 758 KiB.
+#: Bytes of records passed to OpenSSL at once: a full record. Its memory BIOs never shrink; with a megabyte at
+#: once, a session that has moved bulk data keeps 758 KiB.
 FED: Final = RECORD + RECORD_OVERHEAD
 
-#: Bytes of what is no ClientHello that OpenSSL is shown: it recognises HTTP by these.
+#: Bytes passed to OpenSSL if they are not a ClientHello. It recognises HTTP by them.
 RECOGNISED: Final = 8
 
-#: Bytes that TLS has to say by itself and the peer does not read. An answer to a key update has 30.
+#: Most unread bytes that TLS sends by itself. An answer to a key update has 30.
 MAX_UNREAD: Final = 16384
 
 
@@ -59,17 +59,16 @@ class TLSLayer(protocol.Protocol):
     """
     TLS of one connection.
 
-    :ivar progress: how far the handshake is, in words; empty once it is through.
+    :ivar progress: text about the progress of the handshake; empty after it.
     """
 
     def __init__(
         self, side: TLSSide, stream: LayeredStream, preamble: Preamble | None = None, first: bytes = b""
     ) -> None:
         """
-        :param first: sent before TLS, as soon as there is a connection.
-        :param stream: is told all that a protocol is told; of the handshake by ``handshakeCompleted``.
-        :param preamble: looks for bytes that stand before TLS. They are given to the stream
-            before all others, once the handshake is through.
+        :param first: bytes to send before TLS, as soon as it is connected.
+        :param stream: gets all calls of a protocol, and ``handshakeCompleted``.
+        :param preamble: finds bytes before TLS. The stream gets them first, after the handshake.
         """
         self._side = side
         self._stream = stream
@@ -90,7 +89,7 @@ class TLSLayer(protocol.Protocol):
         self._peer_ended = False
         self._parting = False
         self._unread = 0
-        # Of one that begins over a stream that reads already: who stops it must not stop the handshake.
+        # For TLS that begins later: pausing the stream must not pause the handshake.
         self._late = False
         self.progress = "the peer said nothing"
 
@@ -100,11 +99,11 @@ class TLSLayer(protocol.Protocol):
 
     @property
     def below(self) -> Any:
-        """The transport beneath."""
+        """The transport below."""
         return self.transport
 
     def connectionMade(self) -> None:
-        """The transport is there."""
+        """The transport is connected."""
         self._stream.makeConnection(self)
         if self._first:
             first, self._first = self._first, b""
@@ -114,7 +113,7 @@ class TLSLayer(protocol.Protocol):
             self._shake()
 
     def begin_late(self, transport: Any, rest: bytes) -> None:
-        """Begin over a `transport` that the stream has used so far; of its bytes `rest` was read already."""
+        """Begin over a `transport` that the stream has used so far. `rest` was read from it already."""
         self._late = True
         self.makeConnection(transport)
         transport.resumeProducing()
@@ -124,12 +123,12 @@ class TLSLayer(protocol.Protocol):
     # From below
 
     def dataReceived(self, data: bytes) -> None:
-        """Records, or what stands before them."""
+        """Handle records, or bytes before them."""
         if self._broken is not None or self._peer_ended:
-            return  # RFC 8446 section 6.1: what comes behind a close_notify is ignored
+            return  # RFC 8446 section 6.1: data after a close_notify is ignored
         if not self._open:
             if self._end_sent:
-                return  # refused before it could say who it is
+                return  # refused before its handshake
             data = self._behind_preamble(data)
             if self._tls is None:
                 data = self._whole_hello(data)
@@ -141,7 +140,7 @@ class TLSLayer(protocol.Protocol):
         self._decrypt(data)
 
     def _behind_preamble(self, data: bytes) -> bytes:
-        """`data` without what stands before TLS, which is kept."""
+        """`data` without the bytes before TLS, which are kept."""
         if self._preamble is None:
             return data
         self._head += data
@@ -163,10 +162,10 @@ class TLSLayer(protocol.Protocol):
 
     def _whole_hello(self, data: bytes) -> bytes:
         """
-        All that a client of TLS said, once its first message is complete; nothing before.
+        All bytes of a TLS client after its first message is complete; empty before.
 
-        It is read here for the name that it asks for. OpenSSL's own way to tell it raises an
-        exception nobody can catch where the name is none.
+        The message is parsed here for the server name. OpenSSL's own callback raises an exception that cannot
+        be caught if the name is not valid.
         """
         if not data:
             return b""
@@ -180,8 +179,8 @@ class TLSLayer(protocol.Protocol):
             if len(self._hello) < RECOGNISED:
                 self._wanted = RECOGNISED
                 return b""
-            # OpenSSL may know better what it is, and has the alert. If it takes it, we do not: what it would
-            # show is the certificate of a name that was never read.
+            # OpenSSL may recognise it and has the alert. If OpenSSL accepts it, refuse it nevertheless: it
+            # would send the certificate of a name that was never read.
             self._refusal = str(problem)
         else:
             if isinstance(answer, Need):
@@ -192,7 +191,7 @@ class TLSLayer(protocol.Protocol):
         return data
 
     def _shake_with(self, data: bytes) -> bytes:
-        """Go on with the handshake; return what of `data` is behind it."""
+        """Continue the handshake; return the bytes of `data` after it."""
         while data and not self._open and self._broken is None and not self._end_sent:
             piece, data = data[:FED], data[FED:]
             if self._tls is None:
@@ -202,11 +201,11 @@ class TLSLayer(protocol.Protocol):
         return data
 
     def _start(self) -> None:
-        """Make the TLS of this connection: OpenSSL's memory for it is taken here."""
+        """Make the TLS object of this connection, which allocates OpenSSL's memory."""
         if not self._side.speaks_first:
             self._stream.handshake_began()
         if self._refusal:
-            # OpenSSL only says what is wrong: without a certificate it does none of the costly work.
+            # OpenSSL only reports the error. Without a certificate it does no costly work.
             nobody = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self._tls = nobody.wrap_bio(self.incoming, self.outgoing, server_side=True)
             return
@@ -218,7 +217,7 @@ class TLSLayer(protocol.Protocol):
 
     def _shake(self) -> None:
         tls = self._tls
-        if tls is None:  # lost meanwhile
+        if tls is None:  # closed meanwhile
             return
         if self.incoming.pending:
             self.progress = "the peer stopped in the middle of the handshake"
@@ -254,20 +253,20 @@ class TLSLayer(protocol.Protocol):
             self.below.write(DECODE_ERROR)
             self._break(f"TLS handshake: {self._refusal}")
             return
-        self._flush()  # also the alert, which says to the peer what is wrong
+        self._flush()  # including the alert, which tells the peer the cause
         if problem is not None:
             self._break(f"TLS handshake: {explain(problem)}")
 
     @property
     def _version(self) -> str:
-        """Of TLS, as the handshake settled it: after an error OpenSSL does not say."""
+        """The negotiated version of TLS, stored because OpenSSL does not tell it after an error."""
         info = self._stream.tls
         return "" if info is None else info.version
 
     def _decrypt(self, data: bytes) -> None:
-        """Give the stream all that can be decrypted with `data`, in one piece."""
+        """Pass all bytes that can be decrypted with `data` to the stream, in one piece."""
         tls, incoming = self._tls, self.incoming
-        if tls is None:  # lost while it was opened
+        if tls is None:  # closed while it was opened
             return
         pieces: list[bytes] = []
         problem: ssl.SSLError | None = None
@@ -294,7 +293,7 @@ class TLSLayer(protocol.Protocol):
             self._stream.readConnectionLost()
 
     def _read_all(self, tls: ssl.SSLObject, incoming: ssl.MemoryBIO, pieces: list[bytes]) -> None:
-        """Append to `pieces` what can be decrypted now."""
+        """Append the bytes that can be decrypted now to `pieces`."""
         try:
             while incoming.pending or tls.pending():
                 piece = tls.read(RECORD)
@@ -303,15 +302,15 @@ class TLSLayer(protocol.Protocol):
                     return
                 pieces.append(piece)
         except ssl.SSLWantReadError:
-            pass  # the rest is part of a record, or what came was not for us
+            pass  # the rest is an incomplete record, or there was no data
         except ssl.SSLZeroReturnError:
             self._peer_ended = True
 
     def _answer(self) -> None:
         """
-        Send what TLS has to say by itself: new keys, a refusal of renegotiation.
+        Send messages of TLS itself: new keys, a refusal of renegotiation.
 
-        A peer that asks for such answers and reads none must not fill our memory.
+        A peer that causes such messages and does not read must not use up memory.
         """
         unsent = self.below.unsent() if isinstance(self.below, PlainTransport) else 0
         self._unread = self._unread + self.outgoing.pending if unsent else 0
@@ -325,18 +324,18 @@ class TLSLayer(protocol.Protocol):
             self.below.write(data)
 
     def _break(self, text: str) -> None:
-        """End the connection; the stream hears `text` when it is gone."""
+        """End the connection. The stream gets `text` when it is closed."""
         if self._broken is not None:
             return
         self._broken = Failure(TLSBroken(text))
         if self._open and hasattr(self.below, "abortConnection"):
             self.below.abortConnection()
         else:
-            # Nothing was said yet that could be taken for all, and an alert is to arrive.
+            # No data was sent that could look complete, and the alert must arrive.
             self.below.loseConnection()
 
     def readConnectionLost(self) -> None:
-        """The connection has no more to read."""
+        """The connection below has ended."""
         if self._peer_ended or self._broken is not None:
             return
         if self._end_sent or (self._open and self._side.accepts_eof):
@@ -348,14 +347,15 @@ class TLSLayer(protocol.Protocol):
             self._break(f"closed during the TLS handshake: {self.progress}")
 
     def writeConnectionLost(self) -> None:
-        """Our end is out."""
+        """Our end was sent."""
         self._stream.writeConnectionLost()
 
     def writing_failed(self) -> None:
         """
         See `IStreamProtocol`.
 
-        A peer that has said close_notify and closed resets the connection when it hears ours: all was said.
+        A peer that has sent close_notify and closed resets the connection at our close_notify. That is not an
+        error.
         """
         if self._parting:
             self._stream.writeConnectionLost()
@@ -367,7 +367,7 @@ class TLSLayer(protocol.Protocol):
         self._stream.wrote()
 
     def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
-        """The transport is gone."""
+        """The transport was closed."""
         tls, self._tls = self._tls, None
         if self._broken is not None:
             reason = self._broken
@@ -413,12 +413,12 @@ class TLSLayer(protocol.Protocol):
             try:
                 tls.unwrap()
             except ssl.SSLError:
-                pass  # it asks for the peer's close_notify, too; ours is written
+                pass  # it waits for the peer's close_notify, but ours is written
             self._flush()
         self._end_sent = True
 
     def loseWriteConnection(self) -> None:
-        """End this direction: ``close_notify``, and a FIN where what is below can send one alone."""
+        """End this direction with ``close_notify``, and a FIN if the transport below supports half-close."""
         self._say_goodbye()
         self._parting = self._peer_ended
         goes_out_alone = send_end(self.below)
@@ -427,17 +427,17 @@ class TLSLayer(protocol.Protocol):
             self._stream.writeConnectionLost()
 
     def loseConnection(self) -> None:
-        """Close when what is kept is written."""
+        """Close after the kept bytes are written."""
         self._say_goodbye()
         self.below.loseConnection()
 
     @property
     def hung_up(self) -> bool:
-        """Whether the connection below has an end that may not be read yet."""
+        """Whether the connection below has ended, although its end may not be read yet."""
         return bool(getattr(self.below, "hung_up", False))
 
     def undelivered(self) -> int | None:
-        """What waits for the handshake, and what is below, where bytes of records count."""
+        """Number of undelivered bytes: those waiting for the handshake, and bytes of records below."""
         below = undelivered_bytes(self.below)
         return None if below is None else below + sum(map(len, self._waiting))
 
@@ -446,15 +446,15 @@ class TLSLayer(protocol.Protocol):
         self.below.abortConnection()
 
     def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
-        """Tell `producer` when to stop and when to go on."""
+        """Pause and resume `producer`."""
         self.below.registerProducer(producer, streaming)
 
     def unregisterProducer(self) -> None:
-        """Tell it no more."""
+        """Remove the producer."""
         self.below.unregisterProducer()
 
     def pauseProducing(self) -> None:
-        """Read no more for now."""
+        """Stop reading."""
         if self._open or not self._late:
             self.below.pauseProducing()
 
@@ -463,9 +463,9 @@ class TLSLayer(protocol.Protocol):
         self.below.resumeProducing()
 
     def getHost(self) -> IAddress:
-        """Our own address, as Twisted has it."""
+        """The local address for Twisted."""
         return self.below.getHost()  # type: ignore[no-any-return]
 
     def getPeer(self) -> IAddress:
-        """The peer's address, as Twisted has it."""
+        """The address of the peer for Twisted."""
         return self.below.getPeer()  # type: ignore[no-any-return]

@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.streams.transports.test_tls_failures -*-
 """
-What went wrong with TLS, in words that name the side and the way out.
+Texts of TLS failures, with the side and the remedy.
 
-OpenSSL's own words are kept where there are no better ones. It refuses to quote
-what the peer sent, except names of its certificate, which are escaped.
+Texts of OpenSSL are kept if there are no better ones. Bytes of the peer are not quoted, except names in its
+certificate, which are escaped.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from twisted.python.failure import Failure
 
 from portfwd.values import printable
 
-#: Longest text of OpenSSL's that is quoted: a certificate can have thousands of names.
+#: Longest quoted text of OpenSSL, because a certificate can have thousands of names.
 MAX_QUOTED: Final = 300
 
-#: OpenSSL's reasons to sentences. Those named ALERT were said by the peer (RFC 8446 section 6.2).
+#: Sentences for OpenSSL's reasons. Those named ALERT are from the peer (RFC 8446 section 6.2).
 REASONS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "HTTP_REQUEST": "the peer speaks HTTP, not TLS",
@@ -55,12 +55,12 @@ REASONS: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 
-#: What the fatal alert of a peer of TLS 1.2 means behind the handshake: it may end the connection when its
+#: The meaning of a fatal alert with TLS 1.2 after the handshake: the peer may end the connection because its
 #: renegotiation is refused (RFC 5246 section 7.2.2).
-#: In TLS 1.3 a server may send it there because of our certificate.
+#: With TLS 1.3, a server may send it after the handshake because of our certificate.
 RENEGOTIATION: Final = "the peer gave up: it wanted to renegotiate, which is refused"
 
-#: OpenSSL's codes of a certificate that is not good (``x509_vfy.h``).
+#: OpenSSL's codes of certificate errors (``x509_vfy.h``).
 CERTIFICATE: Final[Mapping[int, str]] = MappingProxyType(
     {
         3: "cannot be checked: there is no revocation list (crl=) of its authority",
@@ -75,24 +75,24 @@ CERTIFICATE: Final[Mapping[int, str]] = MappingProxyType(
         26: "is not meant for this use",
     }
 )
-#: Those that say that the name or the address is another one.
+#: The codes for a wrong name or address.
 OTHER_NAME: Final = frozenset({62, 63, 64})
 
 
 class TLSBroken(error.ConnectionLost):
-    """TLS ended otherwise than in order; the text says how."""
+    """TLS did not end in order. The text says why."""
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else "TLS failed"
 
 
 class NotAdmitted(Exception):
-    """A peer whose handshake is good is not one of those who may come in."""
+    """A peer with a successful handshake is not admitted."""
 
 
 def explain_open(problem: ssl.SSLError, version: str) -> str:
     """
-    As `explain`, of a problem behind the handshake.
+    As `explain`, for a problem after the handshake.
 
     :param version: see `TLSInfo`.
     """
@@ -101,7 +101,7 @@ def explain_open(problem: ssl.SSLError, version: str) -> str:
 
 
 def explain(problem: ssl.SSLError) -> str:
-    """One line of what `problem` is about."""
+    """The text of `problem` in one line."""
     code = getattr(problem, "verify_code", None)  # only errors of certificates have one
     if code is not None:
         words = _quoted(getattr(problem, "verify_message", ""))
@@ -109,7 +109,7 @@ def explain(problem: ssl.SSLError) -> str:
             return f"the certificate is for another name: {words}"
         known = CERTIFICATE.get(code)
         return f"the certificate {known}" if known else f"the certificate: {words}"
-    reason = getattr(problem, "reason", None) or ""  # an error that Python made has none
+    reason = getattr(problem, "reason", None) or ""  # an error made by Python has no reason
     known = REASONS.get(reason)
     if known is not None:
         return known
@@ -123,11 +123,11 @@ def _quoted(text: str) -> str:
 
 
 def explain_loss(reason: Failure) -> str:
-    """A loss in one line."""
+    """The text of a loss in one line."""
     problem: Any = reason.value
     if reason.check(VerificationError):
         return "the certificate is for another name: " + ", ".join(str(one) for one in problem.errors)
     if reason.check(TLSError) and problem.args and type(problem.args[0]) is list:
-        # pyOpenSSL gives OpenSSL's queue: (library, function, reason) each.
+        # pyOpenSSL gives OpenSSL's error queue with (library, function, reason) entries.
         return "TLS: " + ", ".join(str(entry[-1]) for entry in problem.args[0])
     return reason.getErrorMessage() or type(problem).__name__

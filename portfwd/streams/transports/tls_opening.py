@@ -1,10 +1,9 @@
 # -*- test-case-name: tests.streams.transports.test_tls_opening -*-
 """
-Streams of a rule whose clients speak TLS to us; and TLS over Twisted's own connections.
+Makes the streams of a rule that terminates TLS, and TLS over Twisted's own connections.
 
-A PROXY header may stand before TLS, where the rule's first filter wants one. It is
-read here for the client that it names, who is judged before the handshake; the filter reads it again, as the
-first bytes of the stream.
+If the first filter of the rule reads PROXY headers, a header may precede TLS. It is parsed here, so the
+announced client is judged before the handshake. The filter parses it again, as the first bytes of the stream.
 """
 
 from __future__ import annotations
@@ -31,28 +30,28 @@ from portfwd.values import Address
 from portfwd.wire.proxy import read_header
 from portfwd.wire.reading import complete
 
-#: Says whether a client is to send a PROXY header before TLS.
+#: Whether a client must send a PROXY header before TLS.
 ExpectsHeader = Callable[[Address | None], bool]
 
 
 def read_before(data: bytes) -> Before | None:
     """
-    The PROXY header that `data` begins with; None while it is not complete.
+    Parse the PROXY header at the front of `data`. None if it is incomplete.
 
-    :raises WireError: it does not begin with one.
+    :raises WireError: there is none.
     """
     answer = complete(read_header(data))
     if answer is None:
         return None
     header = answer.value
-    # As the filter takes it: a header for datagrams says nothing of a connection.
+    # As in the filter: a header for datagrams does not apply to a connection.
     if header.datagram:
         return Before(answer.used)
     return Before(answer.used, header.source, header.destination)
 
 
 class TLSStreams:
-    """Makes the streams of one rule: its clients' over TLS, its upstreams' plain."""
+    """Makes the streams of one rule: with TLS for clients, plain for upstreams."""
 
     def __init__(
         self,
@@ -64,8 +63,8 @@ class TLSStreams:
         """
         Make streams for a rule.
 
-        :param expects_header: None where no PROXY headers are read.
-        :param datagrams: makes the streams of upstreams that take datagrams; None where none does.
+        :param expects_header: None if no PROXY headers are read.
+        :param datagrams: makes the streams of datagram upstreams; None for none.
         """
         self._streams = streams
         self._datagrams = datagrams
@@ -80,7 +79,7 @@ class TLSStreams:
     def accepted(
         self, sock: socket.socket, address: Address | None, options: Options, local: Address | None = None
     ) -> TransportStream:
-        """A client's, opened when its handshake is through; see `StreamMaker.accepted`."""
+        """Make the stream of a client. It is opened after its handshake; see `StreamMaker.accepted`."""
         preamble = None
         if self.expects_header is not None and self.expects_header(address):
             preamble = read_before
@@ -89,24 +88,24 @@ class TLSStreams:
     def plain(
         self, sock: socket.socket, address: Address | None, buffer: int, *, seen: int | None = None
     ) -> Stream:
-        """An upstream's."""
+        """Make the stream of an upstream."""
         if self._datagrams is not None:
             return self._datagrams.plain(sock, address, buffer, seen=seen)
         return self._streams.plain(sock, address, buffer, seen=seen)
 
     @property
     def targets(self) -> Targets | None:
-        """Knows which upstreams that take datagrams are there; None where there are no such upstreams."""
+        """The watcher of datagram upstreams; None for none."""
         return None if self._datagrams is None else self._datagrams.targets
 
     def reached(self, carrier: UpstreamCarrier) -> DatagramStream | TransportStream:
-        """An upstream's that takes datagrams, by a port of Twisted's."""
+        """Make the stream of a datagram upstream over a port of Twisted."""
         assert self._datagrams is not None
         return self._datagrams.reached(carrier)
 
 
 class _Wrapped(Factory):
-    """Puts TLS between what connects and the stream."""
+    """Puts TLS between a connection and the stream."""
 
     noisy = False
 
@@ -116,7 +115,7 @@ class _Wrapped(Factory):
         self._first = first
 
     def buildProtocol(self, addr: IAddress | None) -> TLSLayer | None:
-        """The layer; None where the stream is not wanted any more."""
+        """The layer; None if the stream is not needed any more."""
         stream = self._wrapped.buildProtocol(addr)  # type: ignore[arg-type]
         if not isinstance(stream, TransportStream):
             return None
@@ -126,15 +125,15 @@ class _Wrapped(Factory):
 @implementer(IStreamClientEndpoint)
 class TLSEndpoint:
     """
-    A client endpoint of Twisted's with TLS of ours over its connections, where sockets cannot be our own.
+    A client endpoint of Twisted with portfwd's TLS, for platforms without sockets of portfwd.
 
-    It is connected before the handshake: a stream that fails in it is lost later.
+    It succeeds before the handshake. If the handshake fails, the stream is lost later.
     """
 
     def __init__(
         self, endpoint: IStreamClientEndpoint, side: TLSSide, first: Callable[[], bytes] = bytes
     ) -> None:
-        """:param first: gives what is sent before the handshake."""
+        """:param first: returns bytes to send before the handshake."""
         self._endpoint = endpoint
         self._side = side
         self._first = first

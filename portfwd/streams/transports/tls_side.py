@@ -1,8 +1,8 @@
 # -*- test-case-name: tests.streams.transports.test_tls -*-
 """
-What the TLS layer of a connection asks whoever has the certificates and judges the peer.
+The interface between the TLS layer of a connection and the configuration of TLS.
 
-It is an interface: what a rule's options mean is said where they are read.
+Implementations have the certificates and judge the peer.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ NO_APPLICATION_PROTOCOL: Final = fatal_alert(120)
 
 class HandshakeRefused(Exception):
     """
-    A client is refused by what its first message says.
+    A client is refused because of its first message.
 
-    :ivar alert: what it is told.
+    :ivar alert: the alert for the client.
     """
 
     def __init__(self, text: str, alert: bytes) -> None:
@@ -41,11 +41,11 @@ class HandshakeRefused(Exception):
 
 class Before(NamedTuple):
     """
-    What stands before TLS.
+    A header before TLS.
 
-    :ivar size: of it, in bytes.
-    :ivar client: who it says the client is; None: nobody.
-    :ivar local: where that client connected to.
+    :ivar size: its size in bytes.
+    :ivar client: the announced client; None for none.
+    :ivar local: the address to which that client has connected.
     """
 
     size: int
@@ -53,16 +53,16 @@ class Before(NamedTuple):
     local: Address | None = None
 
 
-#: Reads what stands before TLS, None: more bytes are needed for that; raises `WireError`.
+#: Parses the bytes before TLS. None if more bytes are needed; raises `WireError`.
 Preamble = Callable[[bytes], "Before | None"]
 
 
 class TLSSide(Protocol):
     """
-    Makes the TLS of connections, and judges who was met.
+    Makes the TLS objects of connections, and judges peers.
 
-    :ivar speaks_first: it is the client of TLS.
-    :ivar accepts_eof: an end of the connection without ``close_notify`` is an end as good as any.
+    :ivar speaks_first: whether it is the TLS client.
+    :ivar accepts_eof: whether an end without ``close_notify`` is accepted as an end.
     """
 
     @property
@@ -75,18 +75,18 @@ class TLSSide(Protocol):
 
     def start(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, hello: ClientHello) -> ssl.SSLObject:
         """
-        TLS of a new connection, before its handshake.
+        Make the TLS object of a new connection.
 
-        :param hello: what a client said; an empty one for the side that speaks first.
-        :raises HandshakeRefused: this client is not served.
+        :param hello: the ClientHello of a client; an empty one for the TLS client.
+        :raises HandshakeRefused: the client is refused.
         """
 
     def judge(self, tls: ssl.SSLObject, hello: ClientHello) -> TLSInfo:
         """
-        Say what the handshake said.
+        The result of a handshake.
 
-        :raises NotAdmitted: the peer may not come in; the text says why.
+        :raises NotAdmitted: the peer is not admitted; the text says why.
         """
 
     def leave(self, tls: ssl.SSLObject) -> None:
-        """A connection whose handshake was good is over: its session may be kept."""
+        """A connection after a successful handshake has ended. Its session may be stored for resumption."""

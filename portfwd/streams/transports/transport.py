@@ -2,14 +2,14 @@
 """
 The stream over any Twisted transport: one half of the Protocol pair.
 
-Two of them are joined by a `TransportFlow` for each direction. It works for whatever
-Twisted or a plug-in can connect; how an end travels depends on what is below:
+Two streams are joined by a `TransportFlow` for each direction. This works for every transport of Twisted or a
+plug-in. How an end is sent depends on the transport:
 
-- sockets: half-close, exactly as `PlainTransport` sees it;
-- TLS of ours: half-close too, as `portfwd.streams.transports.tls.TLSLayer` sees it;
-- Twisted's TLS: ``close_notify`` ends our direction, and what the peer still sends is
-  delivered (RFC 8446 section 6.1); when the peer sends its own, Twisted
-  closes the connection, so there both directions are over;
+- sockets: half-close by `PlainTransport`;
+- TLS of portfwd: half-close by `portfwd.streams.transports.tls.TLSLayer`;
+- Twisted's TLS: ``close_notify`` ends our direction, and further bytes of the peer are delivered (RFC 8446
+  section 6.1). When the peer sends its ``close_notify``, Twisted closes the connection, which ends both
+  directions;
 - other wrappers: the end is held back until the other direction has ended.
 """
 
@@ -55,7 +55,7 @@ class TransportStream(AskedBelow, ViewedStream, Protocol):
     drain: TransportFlow | None
 
     kind = "pair"
-    # Of the class: only streams over datagrams have their own.
+    # A class attribute, because only streams over datagrams have their own.
     _drops: Mapping[str, int] = MappingProxyType({})
 
     def __init__(
@@ -67,9 +67,9 @@ class TransportStream(AskedBelow, ViewedStream, Protocol):
         handshake: bool = False,
     ) -> None:
         """
-        :param buffer: bytes of one read, where the transport lets it be set.
-        :param limiters: the rule's, if its bandwidth is limited.
-        :param handshake: opened only when a TLS handshake is through.
+        :param buffer: bytes of one read, if the transport allows setting it.
+        :param limiters: the rate limiters of the rule, if its bandwidth is limited.
+        :param handshake: whether it is opened only after a TLS handshake.
         """
         self.side = Side.CLIENT
         self.address: Address | None = None
@@ -87,7 +87,7 @@ class TransportStream(AskedBelow, ViewedStream, Protocol):
         self._owner: StreamOwner | None = None
         self._bottom: ITransport | None = None
         self._plain: PlainTransport | None = None
-        self._is_bare = False  # nothing is around `_plain`, so what it sent is what was written here
+        self._is_bare = False  # `_plain` has no layer, so the bytes it sent are those written here
         self._early: list[bytes] = []
         self._early_failure = False
         self._ended = False
@@ -104,7 +104,7 @@ class TransportStream(AskedBelow, ViewedStream, Protocol):
 
     @property
     def client_address(self) -> Address | None:
-        """The address of the client of the session, as far as the two streams know it."""
+        """The address of the session's client, if one of the streams has it."""
         if self.side is Side.CLIENT:
             return self.address
         flow = self.drain
@@ -112,13 +112,13 @@ class TransportStream(AskedBelow, ViewedStream, Protocol):
 
     @property
     def unsent(self) -> int:
-        """Bytes that our own transport has not given to the kernel."""
+        """Number of bytes that portfwd's transport has not written to the kernel."""
         return 0 if self._plain is None else self._plain.unsent()
 
-    # What Twisted tells
+    # Events of Twisted
 
     def connectionMade(self) -> None:
-        """The transport is there; nothing is read before somebody owns the stream."""
+        """The transport is connected. Nothing is read before the stream has an owner."""
         self._bottom = bottom = bottom_of(self.transport)
         if isinstance(bottom, PlainTransport):
             self._plain = bottom
@@ -133,18 +133,18 @@ class TransportStream(AskedBelow, ViewedStream, Protocol):
             self._open()
 
     def handshake_began(self) -> None:
-        """The first message of a client of TLS is complete."""
+        """The first TLS message of a client is complete."""
         if self._owner is not None:
             self._owner.began(self)
 
     def announced(self, client: Address, local: Address | None) -> bool:
-        """A header before TLS names the client; say whether its handshake may begin."""
+        """A header before TLS has announced the client; return whether its handshake may begin."""
         if self._owner is not None:
             self._owner.announced(self, client, local)
         return not (self._aborted or self.lost)
 
     def handshakeCompleted(self) -> None:
-        """TLS is through and the peer's certificate is good."""
+        """The handshake has succeeded, and the peer's certificate is valid."""
         if self._handshake:
             self._handshake = False
             self._open()
@@ -163,8 +163,8 @@ class TransportStream(AskedBelow, ViewedStream, Protocol):
             self._owner.opened(self)
 
     def dataReceived(self, data: bytes) -> None:
-        """Bytes of the peer."""
-        if self._aborted:  # TLS hands over what it has even then
+        """Handle bytes of the peer."""
+        if self._aborted:  # TLS delivers its remaining bytes even then
             return
         if self.source is not None:
             self.source.received(data)
@@ -180,17 +180,17 @@ class TransportStream(AskedBelow, ViewedStream, Protocol):
             self._owner.thrown_away(self, count)
 
     def readConnectionLost(self) -> None:
-        """The peer ended."""
+        """The peer has ended."""
         self._ended = True
         self.tell_end()
 
     def writeConnectionLost(self) -> None:
-        """Our end is out."""
+        """Our end was sent."""
         if self._owner is not None:
             self._owner.end_sent(self)
 
     def writing_failed(self) -> None:
-        """The peer takes no more."""
+        """The peer accepts no more bytes."""
         self._answers_taken()
         if self._owner is not None:
             self._owner.writing_failed(self, self._why_broken())
@@ -201,18 +201,18 @@ class TransportStream(AskedBelow, ViewedStream, Protocol):
         return error_text(self._plain.gone if self._plain is not None else 0)
 
     def wrote(self) -> None:
-        """Kept bytes went out: not silent, though nothing was read."""
+        """Kept bytes were sent: the session is not silent, although nothing was read."""
         if self.drain is not None:
             self.drain.source.moved_at = self._clock.seconds()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The transport is gone."""
+        """The transport was closed."""
         self.lost = True
         flow = self.source
         if flow is not None:
             flow.source_lost(aborted=self._aborted)
             if flow.destination is None:
-                self.source = None  # nobody asks for its figures
+                self.source = None  # its counts are not needed
         if self._aborted:
             how = Loss.ABORTED
         elif reason.check(error.ConnectionDone):
@@ -223,15 +223,15 @@ class TransportStream(AskedBelow, ViewedStream, Protocol):
             how = Loss.FAILED
         code = None if self._plain is None else self._plain.gone
         self._end = (how, "" if how is Loss.ORDERLY else loss_text(reason, code))
-        # Nothing is told after this, nor asked of the transport: neither must keep the other alive.
+        # No calls follow in either direction. Break the reference cycle.
         owner, self._owner = self._owner, None
         self.transport = self._bottom = self._write_readiness = None
-        reason.cleanFailure()  # it knows the frames that it came through, and they know it
+        reason.cleanFailure()  # its traceback references frames that reference it
         if owner is not None:
             owner.lost(self, *self._end)
 
     def tell_end(self) -> None:
-        """Once, and not before what came ahead of it was passed on."""
+        """Report the end once, after all earlier bytes were passed on."""
         owner, flow = self._owner, self.source
         if self._end_told or not self._ended or self.lost or owner is None:
             return
@@ -239,47 +239,47 @@ class TransportStream(AskedBelow, ViewedStream, Protocol):
             self._end_told = True
             owner.ended(self)
 
-    # What the flows ask
+    # Requests of the flows
 
     def read_on(self) -> None:
         """Let the transport read."""
         self.transport.resumeProducing()  # type: ignore[union-attr]
 
     def read_no_more(self) -> None:
-        """Let the transport read nothing."""
+        """Stop the transport from reading."""
         self.transport.pauseProducing()  # type: ignore[union-attr]
 
     def read_little(self) -> None:
-        """The next read is a usual one."""
+        """Make the next read one of usual size."""
         if self._plain is not None:
             self._plain.read_little()
 
     def leave_producer(self) -> None:
-        """What the other side sends is thrown away: nothing more is written here."""
+        """The other side is discarding, so nothing more is written here."""
         if not self.lost:
             self.transport.unregisterProducer()  # type: ignore[union-attr]
             self._answers_taken()
 
     def _takes_no_more(self) -> None:
-        """The transport keeps what is written here: the other side is not read."""
+        """The transport keeps written bytes: stop reading the other side."""
         if self.drain is not None:
             self.drain.pauseProducing()
 
     def _takes_more(self) -> None:
-        """The transport has written what it kept."""
+        """The transport has written its kept bytes."""
         if self.drain is not None:
             self.drain.resumeProducing()
         self._answers_taken()
 
     def _answers_taken(self) -> None:
-        """The peer has what it was answered, or will never have it: it may be read again."""
+        """The peer has accepted its answers, or never will: it may be read again."""
         if self.source is not None:
             self.source.answers_taken()
 
-    # What the session asks
+    # Requests of the session
 
     def own(self, owner: StreamOwner) -> None:
-        """Tell `owner` from here on, and of a failure or a loss that came before; of an end once it reads."""
+        """Call `owner` from now on, also for an earlier failure or loss. An end is reported when it reads."""
         if self._end is not None:
             owner.lost(self, *self._end)
             return
@@ -290,11 +290,11 @@ class TransportStream(AskedBelow, ViewedStream, Protocol):
         self.tell_end()
 
     def unjoin(self) -> None:
-        """Forget the flows: this stream and its peer are lost, and their figures were read."""
+        """Drop the flows. Both streams are closed, and their counts were read."""
         self.source = self.drain = self._write_readiness = None
 
     def join(self, peer: TransportStream) -> None:
-        """Write what is read to `peer`, as the producer of its transport, or told by who is."""
+        """Write all bytes to `peer`, as the producer of its transport or through its producer."""
         flow = self._flow(peer)
         flow.destination, peer.drain = peer, flow
         readiness = peer._write_readiness
@@ -305,7 +305,7 @@ class TransportStream(AskedBelow, ViewedStream, Protocol):
             peer.transport.registerProducer(flow, True)  # type: ignore[union-attr]
 
     def _flow(self, peer: TransportStream | None) -> TransportFlow:
-        """The flow from here, which is made when it is first needed: only then its client is known."""
+        """The flow from here. It is made when first needed, because its client is known only then."""
         if self.source is None:
             client, allowance = self.address, None
             if self.side is not Side.CLIENT:
@@ -326,14 +326,14 @@ class TransportStream(AskedBelow, ViewedStream, Protocol):
     # Watching
 
     def watch(self, viewer: Viewer, peer: TransportStream | None = None) -> None:
-        """Show what is read to `viewer`."""
+        """Show bytes to `viewer`."""
         self._flow(peer).watch(viewer)
         if not self.lost:
             self._write_readiness = WriteReadiness(self._takes_no_more, self._takes_more)
             self.transport.registerProducer(self._write_readiness, True)  # type: ignore[union-attr]
 
     def write(self, data: bytes, *, answer: bool = False) -> None:
-        """Give `data` to the transport; `answer`: it came of what was read here."""
+        """Write `data` to the transport. `answer`: whether it answers bytes that were read here."""
         if self.lost:
             return
         self._written += len(data)
@@ -356,7 +356,7 @@ class TransportStream(AskedBelow, ViewedStream, Protocol):
             self._owner.end_sent(self)
 
     def close(self) -> None:
-        """Release the connection after what is kept has been written."""
+        """Close the connection after the kept bytes are written."""
         if not self.lost:
             self._will_close()
             transport = self.transport
@@ -364,7 +364,11 @@ class TransportStream(AskedBelow, ViewedStream, Protocol):
             transport.loseConnection()  # type: ignore[union-attr]
 
     def abort(self) -> None:
-        """Reset the connection, past TLS: Twisted's would send a ``close_notify``, which looks complete."""
+        """
+        Reset the connection below TLS.
+
+        Twisted's TLS would send a ``close_notify``, which looks complete.
+        """
         if self.lost:
             return
         self._aborted = True
@@ -378,21 +382,21 @@ class TransportStream(AskedBelow, ViewedStream, Protocol):
             bottom.loseConnection()
 
     def discard(self) -> None:
-        """Read and throw away."""
+        """Read and drop all bytes."""
         self._flow(None).discard()
 
     def last_moved(self) -> float:
-        """When bytes were last moved: now, while the flow from here waits for a grant."""
+        """Time of the last moved bytes; now if the flow from here waits for a grant."""
         waits = self.source is not None and self.source.waits
         return self._clock.seconds() if waits else self.moved_at
 
     def has_input(self) -> bool:
-        """It cannot tell."""
+        """False: it cannot tell."""
         return False
 
     def tap(self, saw: Callable[[bytes], None] | None) -> None:
-        """Show a copy of everything that is read; None: no more."""
-        # Twisted looks the method up for each read, so a stream that nobody taps pays nothing.
+        """Show a copy of all bytes that are read; None to stop."""
+        # Twisted looks up the method for each read, so streams without a tap have no cost.
         vars(self).pop("dataReceived", None)
         if saw is None:
             return
@@ -405,17 +409,17 @@ class TransportStream(AskedBelow, ViewedStream, Protocol):
 
         vars(self)["dataReceived"] = received
 
-    # What it did
+    # Summaries
 
     def answered(self) -> FlowSummary:
-        """What was written here while there is no other side."""
+        """Summary of the bytes written here while there is no other side."""
         plain = self._plain
         if plain is not None and self._is_bare:
             return FlowSummary(bytes=plain.sent, writes=plain.writes)
         return FlowSummary(bytes=self._written)
 
     def summary(self, source: TransportStream) -> FlowSummary:
-        """The flow from `source` to this stream, so far."""
+        """Summary of the flow from `source` to this stream so far."""
         plain, theirs, flow = self._plain, source._plain, source.source
         chunks = 0 if flow is None else flow.reads
         return FlowSummary(
@@ -446,10 +450,10 @@ class TransportStream(AskedBelow, ViewedStream, Protocol):
 
     def put_handshake_below(self) -> tuple[PlainTransport, bytes]:
         """
-        Be opened once more, when a TLS handshake is through.
+        Prepare for TLS. The stream is opened again after the handshake.
 
-        :returns: the transport for TLS to be put on, and bytes that were read and not passed on.
-        :raises ValueError: the transport lets nothing be put above it.
+        :returns: the transport below TLS, and bytes that were read and not passed on.
+        :raises ValueError: the transport does not support a layer above it.
         """
         if self._plain is None or not self._is_bare:
             raise ValueError("TLS cannot begin on a connection of this kind")

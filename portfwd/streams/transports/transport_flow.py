@@ -2,14 +2,13 @@
 """
 One direction between two transports: the push producer of the destination's transport.
 
-`pauseProducing` is the backpressure. What bounds the flow is composed, as between sockets: a `View` says what
-becomes of the bytes, an `Allowance` how many of them pass unseen and how many a second may be read. The reads
-themselves, larger ones too, are the transport's (`portfwd.streams.transports.plain`).
+`pauseProducing` is the backpressure. As between sockets, a `View` decides what is shown, and an `Allowance`
+limits the bytes that pass without being shown and the bytes per second. The transport reads
+(`portfwd.streams.transports.plain`), also larger reads.
 
-A transport does not tell beforehand how much it will read, so bytes are counted after a read. While there is
-a debt, or other flows wait, the transport is paused and the flow waits in the queue
-(`portfwd.streams.rate_limiters`). A read is no larger than a slice, so a session is ahead by one slice at
-most. Of TLS, the bytes inside are counted.
+The size of a read is not known before, so bytes are counted after it. While there is a debt, or other flows
+wait, the transport is paused and the flow waits in the queue (`portfwd.streams.rate_limiters`). A read is not
+larger than a slice, so a session is ahead by at most one slice. With TLS, decrypted bytes are counted.
 """
 
 from __future__ import annotations
@@ -29,33 +28,33 @@ from portfwd.values import Address
 
 class TransportEnd(Stream, Protocol):
     """
-    One end of a flow; `portfwd.streams.transports.transport.TransportStream` is one.
+    One end of a flow, such as `portfwd.streams.transports.transport.TransportStream`.
 
-    :ivar lost: the transport is gone.
+    :ivar lost: whether the transport is closed.
     """
 
     lost: bool
 
     def write(self, data: bytes, *, answer: bool = False) -> None:
-        """Give `data` to the transport."""
+        """Write `data` to the transport."""
 
     def read_on(self) -> None:
         """Let the transport read."""
 
     def read_no_more(self) -> None:
-        """Let the transport read nothing."""
+        """Stop the transport from reading."""
 
     def read_little(self) -> None:
-        """The next read is a usual one."""
+        """Make the next read one of usual size."""
 
     def tell_end(self) -> None:
-        """Tell the owner of the peer's end, if it is there and everything before it was passed on."""
+        """Report the peer's end to the owner, if it has arrived and all bytes before it were passed on."""
 
     def thrown_away(self, count: int) -> None:
-        """Bytes were read that go nowhere."""
+        """Bytes were read and dropped."""
 
     def leave_producer(self) -> None:
-        """The transport has no producer any more: what the other side sends is thrown away."""
+        """Remove the producer, because the other side is discarding."""
 
 
 @implementer(IPushProducer)
@@ -63,12 +62,12 @@ class TransportFlow:
     """
     Moves bytes from `source` to `destination`.
 
-    :ivar destination: None: there is none yet, or never.
-    :ivar early: what was read before anybody was ready for it, or while the viewer wanted nothing.
-    :ivar view: who looks at it; None for a flow that nobody ever looked at.
-    :ivar allowance: what it may still read; None: any number.
-    :ivar client: the client whose limits hold.
-    :ivar reads: how often the source gave bytes.
+    :ivar destination: the destination; None if there is none (yet).
+    :ivar early: bytes read before the destination or the viewer was ready.
+    :ivar view: its view; None if it never had a viewer.
+    :ivar allowance: bytes that it may still read; None for no limit.
+    :ivar client: the client whose limits apply.
+    :ivar reads: number of reads of the source.
     """
 
     __slots__ = (
@@ -97,8 +96,8 @@ class TransportFlow:
         client: Address | None = None,
     ) -> None:
         """
-        :param early: what `source` has read so far.
-        :param allowance: what its rate limiters let it read.
+        :param early: bytes that `source` has read so far.
+        :param allowance: the allowance from its rate limiters.
         """
         self.source = source
         self.destination: TransportEnd | None = None
@@ -122,31 +121,31 @@ class TransportFlow:
 
     @property
     def paused(self) -> float:
-        """Seconds for which the source was not read because the destination took no more."""
+        """Seconds in which the source was not read because the destination accepted no more."""
         return self._paused + (0.0 if self._paused_at is None else self._clock.seconds() - self._paused_at)
 
     @property
     def is_paused(self) -> bool:
-        """Whether the destination takes no more just now."""
+        """Whether the destination accepts no more now."""
         return self._paused_at is not None
 
     @property
     def waits(self) -> bool:
-        """Whether it reads nothing because no bytes are granted yet."""
+        """Whether it waits for a grant."""
         return self.allowance is not None and self.allowance.waits
 
     @property
     def paced(self) -> float:
-        """Seconds for which it has waited for grants."""
+        """Seconds of waiting for grants."""
         return 0.0 if self.allowance is None else self.allowance.waited
 
     # Bytes of the source
 
     def received(self, data: bytes) -> None:
-        """The source has read `data`."""
+        """Handle `data` from the source."""
         source, view = self.source, self.view
         if self._discarding:
-            # What is thrown away does not move, or a dead session would never be silent.
+            # Dropped bytes are not progress, or a dead session would never be silent.
             source.thrown_away(len(data))
             return
         if self.allowance is not None:
@@ -162,7 +161,7 @@ class TransportFlow:
             self.early.append(data)
 
     def _deliver_early(self) -> None:
-        """Pass on, or show, what came before anybody was ready for it."""
+        """Pass on or show the early bytes."""
         while self.early and not self._is_held and not self._discarding:
             self._deliver(self.early.pop(0))
 
@@ -183,11 +182,11 @@ class TransportFlow:
             self.destination.write(data)
 
     def _pass_unseen(self, view: View, data: bytes) -> bytes:
-        """Pass on what the viewer does not want to see; return the rest."""
+        """Pass on the bytes that the viewer does not need; return the rest."""
         while data and view.unseen and self.allowance is not None and not self._discarding:
             allowance = self.allowance
             passing, data = data[: allowance.counted], data[allowance.counted :]
-            # First: whoever hears of a failed write may ask how much has passed.
+            # Count first: a failed write may cause a query of the count.
             allowance.counted -= len(passing)
             if self.destination is not None:
                 self.destination.write(passing)
@@ -197,7 +196,7 @@ class TransportFlow:
 
     @property
     def is_through(self) -> bool:
-        """Whether everything that was read so far was passed on."""
+        """Whether all bytes read so far were passed on."""
         return self.started and not self.early
 
     def start(self) -> None:
@@ -219,20 +218,20 @@ class TransportFlow:
     # Backpressure
 
     def pauseProducing(self) -> None:
-        """The destination takes no more for now."""
+        """The destination accepts no more now."""
         if self._paused_at is None and not self.source.lost:
             self._paused_at = self._clock.seconds()
             self.source.read_no_more()
 
     def resumeProducing(self) -> None:
-        """The destination takes bytes again."""
+        """The destination accepts bytes again."""
         self._stop_pause()
         unanswered = self.view is not None and self.view.unanswered
         if self.started and not self.source.lost and not unanswered and not self._is_held:
             self.source.read_on()
 
     def stopProducing(self) -> None:
-        """The destination is gone; its stream says so to the session, which decides."""
+        """Do nothing: the stream reports the closed destination to the session."""
 
     def _stop_pause(self) -> None:
         self._paused, self._paused_at = self.paused, None
@@ -256,16 +255,16 @@ class TransportFlow:
             self._go_on()
 
     def granted(self, count: int) -> None:
-        """The debt is paid, and `count` more bytes may be read; see `portfwd.streams.allowance.Waiter`."""
+        """`count` bytes were granted, after the debt; see `portfwd.streams.allowance.Waiter`."""
         if self.allowance is not None:
             self.allowance.granted = count
-        # A limit of silence must not count the wait.
+        # Exclude the wait from the limit of silence.
         self.source.moved_at = self._clock.seconds()
         if self.started and not self._is_held:
             self._go_on_by_turn()
 
     def _go_on_by_turn(self) -> None:
-        """Read on. The same call serves other waiters, so a failure here ends this connection only."""
+        """Continue to read. The caller serves other waiters too, so a failure ends only this connection."""
         try:
             self._go_on()
         except BaseException:
@@ -273,15 +272,15 @@ class TransportFlow:
             self.source.abort()
 
     def go_as(self, client: Address) -> None:
-        """The client turned out to be `client`: the limits of that address hold from now on."""
+        """The client was announced as `client`: apply the limits of that address."""
         self.client = client
         if self.allowance is not None and self.allowance.go_as(client):
             self._wait_or_read(self.allowance)
 
-    # What the session and the viewer ask
+    # Requests of the session and the viewer
 
     def watch(self, viewer: Viewer) -> None:
-        """Show what is read to `viewer`."""
+        """Show bytes to `viewer`."""
         self._watched().viewer = viewer
 
     def _watched(self) -> View:
@@ -290,44 +289,44 @@ class TransportFlow:
         return self.view
 
     def pass_on(self, count: int | None) -> None:
-        """Pass the next `count` bytes on unseen, None: all of them."""
+        """Pass on the next `count` bytes without showing them; None for all."""
         self._watched().pass_on(self, count)
 
     def show(self, viewer: Viewer) -> None:
-        """Show what is read from here on to `viewer`, whatever `pass_on` said before."""
+        """Show all further bytes to `viewer`, even if `pass_on` was called before."""
         self.settle()
         self.watch(viewer)
 
     def settle(self) -> int:
-        """Show again; say how many bytes were passed on unseen since `pass_on`."""
+        """Show bytes again; return how many were passed on without being shown since `pass_on`."""
         return 0 if self.view is None else self.view.settle(self)
 
     def hold(self) -> None:
-        """Read no more until `go_on`."""
+        """Stop reading until `go_on`."""
         self._watched().on_hold = True
         self._stop()
 
     def go_on(self) -> None:
-        """Read again, unless it waits for a grant."""
+        """Read again, unless the flow waits for a grant."""
         self._watched().on_hold = False
         if self.started and not self.waits:
             self._go_on()
 
     def wait_for_answer(self) -> None:
-        """Read nothing before the source has taken what it was answered."""
+        """Stop reading until the source has accepted its answers."""
         self._watched().unanswered = True
         self.source.read_little()
         self.source.read_no_more()
 
     def answers_taken(self) -> None:
-        """The source has what it was answered, or will never have it: it may be read again."""
+        """The source has accepted its answers, or never will: it may be read again."""
         if self.view is not None and self.view.unanswered:
             self.view.unanswered = False
             if self._paused_at is None:
                 self.resumeProducing()
 
     def discard(self) -> None:
-        """Read and throw away, as fast as it comes."""
+        """Read and drop all bytes without limits."""
         self._leave()
         self._discarding = True
         if self.view is not None:
@@ -342,17 +341,17 @@ class TransportFlow:
         self.source.thrown_away(count)
 
     def source_lost(self, *, aborted: bool) -> None:
-        """The source is gone: deliver what it sent before, unless it was `aborted`."""
+        """The source is closed: deliver its earlier bytes, unless it was `aborted`."""
         self._leave()
         self._stop_pause()
         is_seen = self.view is not None and self.view.viewer is not None
         if not aborted and (is_seen or self.started):
             if self.view is not None and is_seen:
-                # On hold or not: it is the last opportunity.
+                # Even on hold, because it is the last opportunity.
                 self.view.on_hold = False
             self._deliver_early()
 
     def _leave(self) -> None:
-        """Wait for no grant any more, and return what was granted."""
+        """Stop waiting for a grant, and return the unused one."""
         if self.allowance is not None:
             self.allowance.leave()

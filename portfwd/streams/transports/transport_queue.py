@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.streams.transports.test_transport_queue -*-
 """
-How many bytes a transport has for its peer that the peer's kernel has not acknowledged.
+Counts the bytes of a transport that the peer's kernel has not acknowledged.
 
-Our own transports say so themselves. Of Twisted's there is the buffer of the descriptor, the buffer of its
-TLS and the socket's send queue; other transports cannot tell.
+portfwd's transports report the number themselves. For Twisted's transports it is the sum of the buffer of the
+descriptor, the buffer of its TLS, and the send queue of the socket. Other transports cannot tell.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from portfwd.streams.transports.transport_kinds import socket_of, wrapped_by
 
 
 def undelivered_bytes(transport: Any) -> int | None:
-    """Bytes that `transport`, with what is below it, still has for its peer; None: it cannot tell."""
+    """Number of undelivered bytes of `transport` and the layers below it; None if unknown."""
     kept = 0
-    # Wrappers first: they hand on every attribute that they lack.
+    # Wrappers first, because they forward missing attributes.
     while (below := wrapped_by(transport)) is not None:
-        # What could not be encrypted while the peer asks for new keys. Twisted has no public name for it.
+        # Bytes that could not be encrypted during a renegotiation. Twisted has no public name for them.
         kept += sum(map(len, vars(transport).get("_appSendBuffer", ())))
         transport = below
     told: Callable[[], int | None] | None = getattr(transport, "undelivered", None)
@@ -37,7 +37,6 @@ def _of_descriptor(transport: Any, kept: int) -> int | None:
     queued = unsent_bytes(handle)
     if queued is None:
         return None
-    # A write is kept in one place and joined to the other when it is sent; of the former only the length
-    # has a name.
+    # Twisted keeps new writes in a list and joins them later. Only the length of the list's bytes has a name.
     joined = int(len(transport.dataBuffer) - transport.offset)
     return kept + queued + joined + int(getattr(transport, "_tempDataLen", 0))

@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.streams.transports.test_watched_transport -*-
-"""Whether the transport of a watched stream takes bytes."""
+"""Tracks whether the transport of a watched stream accepts bytes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class WriteReadiness:
     """
     The producer of a watched stream's transport.
 
-    A transport knows one producer, but two write to it: the other side, and the viewer that answers this one.
+    A transport has one producer, but both the other side and a viewer that answers write to it.
 
-    :ivar full: the transport takes no more for now.
+    :ivar full: whether the transport accepts no more bytes now.
     """
 
     def __init__(self, filled: Callable[[], None], emptied: Callable[[], None]) -> None:
@@ -29,14 +29,14 @@ class WriteReadiness:
         self._emptied = emptied
 
     def pauseProducing(self) -> None:
-        """The transport keeps bytes."""
+        """The transport keeps bytes now."""
         self.full = True
         self._filled()
 
     def resumeProducing(self) -> None:
-        """It has written them."""
+        """The transport has written its kept bytes."""
         self.full = False
         self._emptied()
 
     def stopProducing(self) -> None:
-        """It is gone; its stream says so to the session, which decides."""
+        """Do nothing: the stream reports the closed transport to the session."""
