@@ -77,9 +77,8 @@ class DelayedCalls:
             self._calls = [one for one in self._calls if one[2] is not call and not one[2].cancelled]
             heapify(self._calls)
             self._cancelled = 0
-        if not len(self):
-            self._calls.clear()
-            self._cancelled = 0
+        self._clear_if_done()
+        if not self._calls:
             self._tell()
 
     def _moved_up(self, call: DelayedCall) -> None:
@@ -115,4 +114,15 @@ class DelayedCalls:
                         break
         finally:
             self._running = False
+            self._clear_if_done()
             self._changed()
+
+    def _clear_if_done(self) -> None:
+        """
+        Remove the cancelled calls if no other is left.
+
+        A later call would otherwise come after a cancelled one, and `changed` would not be called for it.
+        """
+        if not len(self):
+            self._calls.clear()
+            self._cancelled = 0

@@ -49,6 +49,15 @@ class TurnClockTests(SynchronousTestCase):
             call.cancel()
         self.assertEqual(self.loop.calls, [])
 
+    def test_after_a_cancelled_one(self) -> None:
+        """A call that is added when only a cancelled one is left has a timer."""
+        self.clock.callLater(1, self.called.append, "first")
+        self.clock.callLater(5, self.called.append, "never").cancel()
+        self.loop.turn(1)
+        self.clock.callLater(9, self.called.append, "last")
+        self.loop.turn(9)
+        self.assertEqual(self.called, ["first", "last"])
+
     def test_a_slow_call(self) -> None:
         """After a call that takes long the others wait, however few they are."""
 
@@ -101,3 +110,7 @@ class TurnClockTests(SynchronousTestCase):
                         one.cancel()
                     else:
                         getattr(one, what)(much)
+            # A timer that is missing shows at once, and not only when time passes.
+            first = min((call.getTime() for call in clock.getDelayedCalls()), default=None)
+            if first is not None:
+                self.assertLessEqual(min(call.getTime() for call in under.calls), max(first, under.seconds()))
