@@ -1,1 +1,1 @@
-"""From rule values to listeners, targets, filters and streams."""
+"""Makes listeners, targets, filters and streams from the values of rules."""

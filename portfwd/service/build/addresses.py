@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.service.build.test_addresses -*-
-"""Where rules listen, as the log tells it."""
+"""The listen addresses of rules for the log."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from portfwd.values import Address
 
 
 def tell_where(log: Logger, loops: Loops, bounds: Iterable[Bound]) -> None:
-    """Tell `log` each address that is bound, with its rule and its targets; `loops` learns where it is."""
+    """Log each bound address with its rule and its targets, and add it to `loops`."""
     for bound in bounds:
         for where in addresses_of(bound):
             loops.listens(where)
@@ -31,7 +31,7 @@ def tell_where(log: Logger, loops: Loops, bounds: Iterable[Bound]) -> None:
 
 
 def addresses_of(bound: Bound) -> Iterator[Address]:
-    """Where `bound` really listens, as far as it has addresses."""
+    """The bound addresses of `bound`, as far as it has addresses."""
     for listener in bound.listeners:
         if listener.address is not None:
             yield listener.address
@@ -42,7 +42,7 @@ def addresses_of(bound: Bound) -> Iterator[Address]:
 
 
 def bound_addresses(bound: Bound) -> Iterator[str]:
-    """Where `bound` really listens, for the log; nowhere once it is closed."""
+    """The bound addresses of `bound` for the log; empty after it is closed."""
     for listener in bound.listeners:
         address = listener.address
         if address is not None:
@@ -54,9 +54,9 @@ def bound_addresses(bound: Bound) -> Iterator[str]:
 
 def bound_labels(bound: Bound) -> Iterator[str]:
     """
-    Where `bound` really listens, as the grammar writes it: ``127.0.0.1:53/udp``.
+    The bound addresses of `bound` in the form of the grammar: ``127.0.0.1:53/udp``.
 
-    On all addresses it is ``:53/udp``, since ``[::]:53/udp`` means those of IPv6 there.
+    All addresses are ``:53/udp``, because ``[::]:53/udp`` means all IPv6 addresses in the grammar.
     """
     spec = bound.live.rule.listen
     addresses = list(bound_addresses(bound))

@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.service.build.test_bind_failures -*-
-"""What is said of an address that cannot be listened on: who wanted it, why not, where, and the way out."""
+"""Messages for addresses that cannot be bound: the rule, the reason, the place, and the remedy."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from portfwd.errors import Location
 from portfwd.rules.model import NOWHERE, ListenSpec, Rule
 from portfwd.values import InetAddress
 
-#: Ports below it want a privilege, unless ``net.ipv4.ip_unprivileged_port_start`` says otherwise.
+#: Ports below this need a privilege, unless ``net.ipv4.ip_unprivileged_port_start`` says otherwise.
 LOW_PORTS: Final = 1024
 
-#: What can be done, by the number of the error.
+#: The remedy by the number of the error.
 WAYS_OUT: Final = {
     errno.EADDRINUSE: "'ss -lntupx' shows what listens there: stop it, or listen elsewhere",
     errno.EADDRNOTAVAIL: "no interface has this address: correct it ('ip address' lists them), or listen on"
@@ -24,10 +24,10 @@ WAYS_OUT: Final = {
 
 def cannot_bind(rule: Rule, name: str, offset: int, problem: Exception) -> str:
     """
-    Why a rule has no listener on one of its ports, in one line.
+    The reason why a rule has no listener on one of its ports, in one line.
 
-    :param name: of that port; see `cannot_listen`.
-    :param offset: which port of the rule's range, from 0.
+    :param name: name of that port; see `cannot_listen`.
+    :param offset: number of the port in the rule's range, from 0.
     """
     line = cannot_listen(name, listen_label(rule.listen, offset), problem, rule.listen.where)
     if _lacks_privilege(rule, offset, problem):
@@ -39,7 +39,7 @@ def cannot_bind(rule: Rule, name: str, offset: int, problem: Exception) -> str:
 
 
 def _lacks_privilege(rule: Rule, offset: int, problem: Exception) -> bool:
-    """Whether it could not be bound because its port is so low that the system wants a privilege for it."""
+    """Whether binding failed because the port is low and needs a privilege."""
     ports = rule.listen.ports
     low = ports is not None and 0 < ports.first + offset < LOW_PORTS
     return isinstance(problem, PermissionError) and low and os.geteuid() != 0
@@ -47,9 +47,10 @@ def _lacks_privilege(rule: Rule, offset: int, problem: Exception) -> bool:
 
 def cannot_listen(name: str, address: str, problem: BaseException, place: Location) -> str:
     """
-    A failure in one line: what, why, the place in the rules file, the way out.
+    A failure in one line: the listener, the reason, the place in the rules file, the remedy.
 
-    A rule that is called by its address is not named twice: of a daemon's line 100 bytes reach the terminal.
+    A rule that has its address as its name is not named twice, because only 100 bytes of a daemon's line
+    reach the terminal.
     """
     reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
     line = f"cannot listen on {address}: {reason}"
@@ -62,7 +63,7 @@ def cannot_listen(name: str, address: str, problem: BaseException, place: Locati
 
 
 def listen_label(spec: ListenSpec, offset: int) -> str:
-    """A listener as messages name it, for one port of its range."""
+    """The name of a listener in messages, for one port of its range."""
     if spec.ports is not None:
         return str(InetAddress(spec.host, spec.ports.first + offset))
     return f"{spec.kind.value}:{spec.path}"

@@ -1,8 +1,8 @@
 # -*- test-case-name: tests.service.build.test_build -*-
 """
-A live rule and what listens for it: sockets of ours, or ports of Twisted's.
+A live rule with its listeners: sockets of portfwd, or ports of Twisted.
 
-It accepts, pauses, serves another live rule, and closes. Binding is `portfwd.service.build.build.Binder`'s.
+It accepts, pauses, serves another live rule, and closes. `portfwd.service.build.build.Binder` binds it.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from portfwd.values import Address
 @define(eq=False)
 class Bound:
     """
-    A live rule and what listens for it.
+    A live rule with its listeners.
 
-    :ivar listeners: sockets of ours; bound, and not accepting before `start`.
-    :ivar endpoints: Twisted's endpoints that were asked to listen.
-    :ivar ports: those of them that do.
-    :ivar closed: whether it accepts no more, for good.
-    :ivar paused: whether clients are left waiting in the backlog.
+    :ivar listeners: sockets of portfwd; bound, and not accepting before `start`.
+    :ivar endpoints: endpoints of Twisted that were asked to listen.
+    :ivar ports: the ports of those that listen.
+    :ivar closed: whether it is closed for good.
+    :ivar paused: whether clients wait in the backlog.
     """
 
     live: LiveRule
@@ -55,7 +55,7 @@ class Bound:
     paused: bool = False
 
     def listening(self, port: IListeningPort) -> None:
-        """One of the endpoints does; one that is too late is stopped again."""
+        """An endpoint listens now. If the rule is closed already, its port is stopped."""
         port = with_file(port)
         if self.closed:
             port.stopListening()
@@ -66,7 +66,7 @@ class Bound:
 
     @property
     def can_pause(self) -> bool:
-        """Whether `pause` can be had: not every port that a plug-in of Twisted's makes can wait."""
+        """Whether `pause` is possible. Ports of Twisted's plug-ins may not support it."""
         return all(hasattr(port, "stopReading") for port in self.ports)
 
     def pause(self) -> None:
@@ -87,7 +87,7 @@ class Bound:
                 port.startReading()
 
     def serve(self, live: LiveRule, offset: int, budget: DescriptorBudget) -> None:
-        """Give the next clients to `live`; sessions that are there stay where they are."""
+        """Serve further clients for `live`. Existing sessions keep their rule."""
         self.live, self.offset = live, offset
         for listener in self.listeners:
             if isinstance(listener, DatagramClients):
@@ -99,16 +99,16 @@ class Bound:
         self.judge()
 
     def judge(self) -> None:
-        """Let clients wait for the limits of the rule as they are now."""
+        """Apply the current limits of the rule at which clients wait."""
         for listener in self.listeners:
             if isinstance(listener, Listener):
                 listener.judge_by(self.live.accept_limit)
 
     def take_waiting(self) -> Iterator[LateClients]:
         """
-        Take those in whom the kernel has let in already: they cannot know that they came late.
+        Accept the clients in the backlog, for which the connection is established already.
 
-        :returns: those who wait for a limit, or for their turn; whoever calls this has them served.
+        :returns: the late clients, which the caller must serve.
         """
         for listener in self.listeners:
             if isinstance(listener, Listener):
@@ -123,10 +123,10 @@ class Bound:
 
     def close(self, *, stays: bool = False) -> list[Deferred[Any]]:
         """
-        Accept no more.
+        Stop accepting.
 
-        :param stays: associations last until their own limits end them.
-        :returns: they fire when Twisted's ports are closed.
+        :param stays: whether associations end only at their own limits.
+        :returns: Deferreds that fire when Twisted's ports are closed.
         """
         self.closed = True
         for listener in self.listeners:
@@ -139,9 +139,9 @@ class Bound:
 
 def taking(live: LiveRule, local: Address | None, budget: Descriptors) -> Accept:
     """
-    What takes the clients of a listener in, for `live`.
+    The function that serves the clients of a listener for `live`.
 
-    :param local: where they came to, if that is the same for all.
+    :param local: local address of all clients; None if it differs.
     """
     give_back = partial(budget.give_back, PER_SESSION)
     options = live.options
@@ -150,7 +150,7 @@ def taking(live: LiveRule, local: Address | None, budget: Descriptors) -> Accept
         try:
             stream = live.streams.accepted(client, address, options, local)
         except OSError:
-            # The client vanished while it was being set up, or the kernel is out of memory for it.
+            # The client has disconnected meanwhile, or the kernel has no memory.
             give_back()
             return
         live.accept(stream, give_back)
@@ -159,16 +159,16 @@ def taking(live: LiveRule, local: Address | None, budget: Descriptors) -> Accept
 
 
 def room_maker(live: LiveRule) -> MakeRoom | None:
-    """What drops a client of `live` that has not begun its TLS handshake; None where there are none."""
+    """The function that closes a client of `live` before its TLS handshake; None if there are none."""
     shakes = live.rule.listen.kind in TLS_KINDS or live.tls_starts
     return live.handshakes.drop_silent if shakes else None
 
 
 def listen_on_endpoints(bound: Bound, budget: DescriptorBudget, failed: Callable[[str], None]) -> None:
     """
-    Let Twisted's endpoints of `bound` listen.
+    Start Twisted's endpoints of `bound`.
 
-    :param failed: gets one line when an endpoint cannot; most say so at once.
+    :param failed: called with one line if an endpoint cannot listen, usually at once.
     """
     live = bound.live
     where = listen_label(live.rule.listen, bound.offset)
@@ -178,7 +178,7 @@ def listen_on_endpoints(bound: Bound, budget: DescriptorBudget, failed: Callable
         if share.take(PER_SESSION):
             bound.live.accept(stream, partial(share.give_back, PER_SESSION))
         else:
-            # Twisted has accepted it already, so it cannot wait in the backlog.
+            # Twisted has accepted the client already, so it cannot wait in the backlog.
             stream.abort()
             bound.live.turned_away(share)
 
@@ -198,7 +198,7 @@ def listen_on_endpoints(bound: Bound, budget: DescriptorBudget, failed: Callable
         if isinstance(endpoint, HandedClients) and live.relays_sockets:
             endpoint.accept = accept_socket
             continue
-        # A reload may have put another rule in the place of this one.
+        # A reload may have replaced this rule.
         factory = StreamFactory(lambda: bound.live.context.streams.bare(bound.live.options.buffer), accept)
         listening = maybeDeferred(endpoint.listen, factory)
         listening.addCallbacks(bound.listening, refused)

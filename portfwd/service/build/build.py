@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.service.build.test_build -*-
 """
-From rule values to what runs: destinations, live rules, bound listeners.
+Makes destinations, live rules and bound listeners from the values of rules.
 
-This is where the rooms meet that do not know each other. Everything that can
-fail is collected, so that one start tells all that is wrong.
+This module joins packages that do not know each other. Failures are collected, so one start reports all of
+them.
 """
 
 from __future__ import annotations
@@ -81,11 +81,11 @@ def at_port(rule: Rule, offset: int) -> tuple[str, tuple[str, str, str, str]]:
 @frozen(eq=False)
 class Planned:
     """
-    A live rule that is to listen.
+    A live rule that will listen.
 
-    :ivar offset: which port of its rule's range, from 0.
-    :ivar endpoint: Twisted's endpoint, where the rule names one; read before anything is started,
-        because its certificates may be out of reach later.
+    :ivar offset: number of the port in its rule's range, from 0.
+    :ivar endpoint: endpoint of Twisted, if the rule names one. It is made before the start, because its
+        certificates may not be readable later.
     """
 
     live: LiveRule
@@ -97,9 +97,9 @@ class RuleMaker:
     """
     Makes the live rules of a ruleset, one after the other.
 
-    :ivar problems: what is wrong with filters and checks; errors all.
-    :ivar failures: a line for each target or endpoint that cannot be made ready.
-    :ivar selection: the factories of its filters, to be taken or undone.
+    :ivar problems: errors of filters and checks.
+    :ivar failures: one line for each target or endpoint that cannot be prepared.
+    :ivar selection: the factories of its filters, to be committed or undone.
     """
 
     def __init__(
@@ -113,8 +113,8 @@ class RuleMaker:
         factories: Factories | None = None,
     ) -> None:
         """
-        :param ids: where session numbers come from; None to begin with 1.
-        :param factories: those of filters that there are.
+        :param ids: source of session numbers; None to start at 1.
+        :param factories: the existing factories of filters.
         """
         self._context = context
         self._log = log
@@ -130,13 +130,13 @@ class RuleMaker:
 
     def prepare(self, rule: Rule, before: Opener | None = None) -> Callable[[int], Planned]:
         """
-        What all ports of a rule have in common, made once.
+        Make the common parts of all ports of a rule.
 
-        :param before: what made the streams of its first port until now.
-        :returns: makes the live rule of one port: of a range, from 0.
+        :param before: the previous maker of streams of its first port.
+        :returns: a function that makes the live rule of one port, by its number in the range from 0.
         """
         access = self._everywhere.with_own(rule.access) if rule.access else self._everywhere
-        # What a rule's sessions share of its bandwidth begins anew with the rule.
+        # The rate limiters of the sessions start again with the rule.
         context, limiters = context_of(rule, self._context)
         filters: tuple[Clause, ...] = ()
         if rule.filters:
@@ -206,7 +206,7 @@ class RuleMaker:
 
 
 def count_ports(rule: Rule) -> int:
-    """How many listeners a rule has: one for each port of its range."""
+    """Number of listeners of a rule: one for each port of its range."""
     return len(rule.listen.ports or PortRange(0, 0))
 
 
@@ -220,10 +220,10 @@ def live_rules(
     factories: Factories | None = None,
 ) -> list[Planned]:
     """
-    Every rule at work, one for each port of a range.
+    Make all live rules, one for each port of a range.
 
-    :param factories: those of filters that there are; get those of these rules.
-    :raises StartError: with a line for each filter, target or endpoint that cannot be made ready.
+    :param factories: the existing factories of filters; those of these rules are added.
+    :raises StartError: a filter, target or endpoint cannot be prepared; with one line for each.
     """
     maker = RuleMaker(ruleset, context, log, wall_clock=wall_clock, ids=ids, factories=factories)
     made: list[Planned] = []
@@ -238,7 +238,7 @@ def live_rules(
 
 
 class Binder:
-    """Binds live rules; what is bound when something fails is closed again."""
+    """Binds live rules. If one of them fails, the bound ones are closed."""
 
     def __init__(
         self,
@@ -246,7 +246,7 @@ class Binder:
         budget: DescriptorBudget,
         resolve: Callable[[str], Sequence[str]] | None = None,
     ) -> None:
-        """:param resolve: a listener's name to literals; None for the system's resolver, which may block."""
+        """:param resolve: resolves names of listeners; None for the system's resolver, which may block."""
         self._context = context
         self.reactor = context.reactor
         self._budget = budget
@@ -258,11 +258,11 @@ class Binder:
 
     def bind_all(self, rules: Sequence[Planned]) -> list[Bound]:
         """
-        Bind every listener; nobody is accepted before the reactor runs.
+        Bind all listeners. No client is accepted before the reactor runs.
 
-        Sockets of ours do not even listen yet; Twisted's endpoints know no such state.
+        Sockets of portfwd do not listen yet; Twisted's endpoints do not have this state.
 
-        :raises StartError: with a line for each that cannot be bound; nothing stays bound.
+        :raises StartError: a listener cannot be bound; with one line for each. None stays bound.
         """
         bound: list[Bound] = []
         failures: list[str] = []
@@ -283,12 +283,12 @@ class Binder:
             for made in bound:
                 made.close()
             raise StartError(failures)
-        # Some endpoints know only later that they cannot listen.
+        # Some endpoints fail only later.
         told = self.late_failure
         return bound
 
     def late_failure(self, line: str) -> None:
-        """Tell the log that something does not listen, when nobody else can be told any more."""
+        """Log a listener that failed after the start."""
         self._log.critical("{line}", line=line)
 
     def bind(
@@ -299,9 +299,9 @@ class Binder:
         share: bool = False,
     ) -> Bound:
         """
-        Bind what one live rule listens on; the parameters are `portfwd.listen.binding.bind`'s.
+        Bind the listeners of one live rule. The parameters are those of `portfwd.listen.binding.bind`.
 
-        :raises OSError, ValueError: nothing is bound then.
+        :raises OSError, ValueError: they cannot be bound; none is bound then.
         """
         resolve = self._resolve if resolve is None else resolve
         live, offset = planned.live, planned.offset
@@ -365,7 +365,7 @@ class Binder:
 
 
 def count_descriptors() -> int:
-    """How many descriptors this process has open; an estimate where the kernel does not tell."""
+    """Number of open descriptors of this process; an estimate if the kernel does not tell."""
     try:
         return len(os.listdir("/proc/self/fd"))
     except OSError:

@@ -1,14 +1,13 @@
 # -*- test-case-name: tests.service.build.test_factories -*-
 """
-The factories of ``filter`` clauses, from the rules that first have a clause to those that do not any more.
+The factories of ``filter`` clauses and their life.
 
-A clause gets its factory once. A reload keeps it while the clause, its options (with what they read from
-files), the routes that it is given and its code are unchanged. `Selection` is the factories of one set of
-rules while it is made ready: it is taken, or undone. ``check`` makes a selection and takes it nowhere, so
-nothing is started.
+A clause gets its factory once. A reload keeps it if the clause, its options (with the contents of files), its
+routes and its code are unchanged. A `Selection` has the factories of one set of rules during their
+preparation; it is committed or undone. ``check`` makes a selection and drops it, so nothing is started.
 
-A factory's ``start`` is called once, before the rule's first client, its ``stop`` once, behind the last
-session. Both are optional. A factory whose ``start`` raises refuses its rules.
+``start`` of a factory is called once, before the first client of the rule, and ``stop`` once, after the last
+session. Both are optional. If ``start`` raises, the rules are refused.
 """
 
 from __future__ import annotations
@@ -35,10 +34,10 @@ Key = tuple[str, object, int]
 @define(eq=False)
 class Kept:
     """
-    One clause's factory, and what it was made of.
+    The factory of one clause, and its inputs.
 
-    :ivar code: the plug-in or class that its module had.
-    :ivar started: ``start`` was called, or there is none.
+    :ivar code: the plug-in or class of its module.
+    :ivar started: whether ``start`` was called, or does not exist.
     """
 
     rule: str
@@ -50,15 +49,15 @@ class Kept:
     started: bool = False
 
     def is_made_of(self, options: object, routes: tuple[RouteClause, ...], code: object) -> bool:
-        """Whether a factory of these would be the same."""
+        """Whether a factory of these inputs would be equal."""
         try:
             return self.code is code and self.routes == routes and bool(self.options == options)
-        except Exception:  # a comparison of somebody else's class
+        except Exception:  # a comparison of a third-party class
             return False
 
 
 class Selection:
-    """The factories of a set of rules that is made ready."""
+    """The factories of a set of rules in preparation."""
 
     def __init__(self, owner: Factories) -> None:
         self._owner = owner
@@ -70,7 +69,7 @@ class Selection:
         return f"<Selection of {len(self._kept)} factories>"
 
     def import_again(self, modules: Sequence[str]) -> str:
-        """Import changed code of these modules before any clause is configured; say why it cannot be done."""
+        """Import changed code of these modules before clauses are configured; return why it failed."""
         self._code = self._owner.code.import_again(modules)
         return self._code.problem
 
@@ -80,14 +79,14 @@ class Selection:
         return () if self._code is None else tuple(self._code.modules)
 
     def key(self, rule: str, clause: object) -> Key:
-        """The key of the next clause of `rule` that says this."""
+        """The key of the next equal clause of `rule`."""
         number = 0
         while (rule, clause, number) in self._kept:
             number += 1
         return rule, clause, number
 
     def find(self, key: Key, options: object, routes: tuple[RouteClause, ...], code: object) -> Any:
-        """The factory that a clause has already; None where it has none, or one of something else."""
+        """The existing factory of a clause; None if there is none, or if its inputs have changed."""
         kept = self._owner.kept.get(key)
         if kept is None or not kept.is_made_of(options, routes, code):
             return None
@@ -103,7 +102,7 @@ class Selection:
         routes: tuple[RouteClause, ...],
         code: object,
     ) -> None:
-        """A clause has this new factory."""
+        """Add the new factory of a clause."""
         self._kept[key] = Kept(key[0], name, factory, options, routes, code)
 
     def clauses(self, rule: str) -> list[tuple[str, Any]]:
@@ -111,7 +110,7 @@ class Selection:
         return [(kept.name, kept.factory) for kept in self._kept.values() if kept.rule == rule]
 
     def start(self) -> list[str]:
-        """Start those that are not yet; a line for the first that cannot be."""
+        """Start the new factories; return a line for the first one that fails."""
         for kept in self._kept.values():
             if not kept.started:
                 problem = self._owner.start_one(kept)
@@ -121,7 +120,7 @@ class Selection:
         return []
 
     def undo(self) -> None:
-        """The rules do not come to work: stop what was started for them."""
+        """The rules are not applied: stop the factories that were started for them."""
         for kept in self._begun:
             self._owner.stop_one(kept)
         self._begun.clear()
@@ -129,7 +128,7 @@ class Selection:
             self._code.undo()
 
     def take(self) -> None:
-        """These are the factories from now on; the others are stopped by `Factories.stop_unused`."""
+        """Make these the current factories. `Factories.stop_unused` stops the others."""
         self._owner.code.note(modules_named(one.name for one in self._kept.values()))
         self._owner.take(self._kept)
         self._begun, self._code = [], None
@@ -137,11 +136,11 @@ class Selection:
 
 class Factories:
     """
-    The factories of the rules at work, and of those that still have sessions.
+    The factories of the active rules, and of those that still have sessions.
 
-    :ivar kept: those of the rules at work.
-    :ivar metrics: what filters have defined.
-    :ivar code: the source of ``python:`` filters.
+    :ivar kept: the factories of the active rules.
+    :ivar metrics: the metrics of filters.
+    :ivar code: the code of ``python:`` filters.
     """
 
     _log = Logger()
@@ -157,7 +156,7 @@ class Factories:
         return f"<Factories {len(self.kept)}, {len(self._retired)} of rules that are gone>"
 
     def select(self) -> Selection:
-        """Begin to choose the factories of other rules, or of the first ones."""
+        """Start a selection for other rules, or for the first ones."""
         return Selection(self)
 
     def take(self, kept: dict[Key, Kept]) -> None:
@@ -168,9 +167,9 @@ class Factories:
 
     def start_all(self, reactor: Reactor) -> list[str]:
         """
-        The forwarder starts: its reactor is this one.
+        Start all factories, with the reactor of the forwarder.
 
-        :returns: a line for the first factory that cannot start; then none is started.
+        :returns: a line for the first factory that cannot start; none is started then.
         """
         self._reactor = reactor
         for kept in self.kept.values():
@@ -181,7 +180,7 @@ class Factories:
         return []
 
     def start_one(self, kept: Kept) -> str:
-        """Start a factory; say why it cannot be, or nothing."""
+        """Start a factory; return the reason of a failure, or an empty text."""
         if kept.started:
             return ""
         start: Callable[[Services], None] | None = getattr(kept.factory, "start", None)
@@ -202,14 +201,14 @@ class Factories:
 
     @property
     def has_retired(self) -> bool:
-        """Whether rules that are gone have left some."""
+        """Whether removed rules have left factories."""
         return bool(self._retired)
 
     def stop_unused(self, factories: Collection[int]) -> None:
         """
-        Stop the factories of rules that are gone, but for those that sessions still have.
+        Stop the factories of removed rules, except those that sessions still use.
 
-        :param factories: the identities of factories in use.
+        :param factories: the identities of the factories in use.
         """
         over = [one for one in self._retired if id(one.factory) not in factories]
         self._retired = [one for one in self._retired if id(one.factory) in factories]
@@ -217,7 +216,7 @@ class Factories:
             self.stop_one(one)
 
     def stop_all(self) -> None:
-        """There is no session any more, and nobody comes."""
+        """Stop all factories, after the last session."""
         retired, self._retired = self._retired, []
         for kept in (*retired, *self.kept.values()):
             self.stop_one(kept)

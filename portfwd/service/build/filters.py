@@ -1,11 +1,10 @@
 # -*- test-case-name: tests.service.build.test_filters -*-
 """
-``filter`` and ``route`` clauses of rules, and the plug-ins that they name: joined here.
+Makes the factories of ``filter`` and ``route`` clauses.
 
-The rules know no filter and the filters no rules file; this turns the one's
-clauses into the other's factories, and what a plug-in says is wrong into a
-`Problem` with its place. It imports what the rules name, reads the files that
-options name, and opens nothing else. It refuses to build a filter for a connection.
+Rules do not know filters, and filters do not know rules files. This module converts clauses to factories, and
+errors of plug-ins to `Problem`s with places. It imports the named plug-ins and reads the files of options. It
+does not build filters for connections.
 """
 
 from __future__ import annotations
@@ -34,10 +33,10 @@ from portfwd.service.tls.starting import start_problem
 
 def read_tight_text(path: str) -> str:
     """
-    The text of a file that decides who may come in.
+    The text of a file that decides about access.
 
     :raises OSError: it cannot be read.
-    :raises ValueError: others may write it, or put another one in its place; or it is not UTF-8.
+    :raises ValueError: other users may write or replace it, or it is not UTF-8.
     """
     try:
         return read_tight(path).removeprefix(codecs.BOM_UTF8).decode()
@@ -45,16 +44,16 @@ def read_tight_text(path: str) -> str:
         raise ValueError(str(error)) from error
 
 
-#: Files of this machine, as options of filters see them. They are read when the rules are: before
-#: twistd changes its root, its directory and its user.
+#: Access to files for options of filters. They are read with the rules, before twistd changes its root,
+#: directory and user.
 DISK: Final = OptionFiles(read=DiskFiles().read, absolute=os.path.abspath, read_tight=read_tight_text)
 
 
 class Clause(NamedTuple):
     """
-    One ``filter`` clause, ready for connections.
+    One configured ``filter`` clause.
 
-    :ivar name: the filter's, as the rule writes it.
+    :ivar name: name of the filter as written in the rule.
     :ivar factory: an `IFilterFactory`.
     """
 
@@ -67,8 +66,8 @@ class Configured:
     """
     The filters of a rule.
 
-    :ivar clauses: in the order of the rule; those that have a problem are left out.
-    :ivar problems: errors all, in the order of the clauses.
+    :ivar clauses: the valid clauses, in order.
+    :ivar problems: the errors, in the order of the clauses.
     """
 
     clauses: tuple[Clause, ...] = ()
@@ -76,7 +75,7 @@ class Configured:
 
 
 class Refused(Exception):
-    """A clause cannot be configured; it never leaves this module."""
+    """A clause cannot be configured. This exception does not leave the module."""
 
     def __init__(self, *problems: Problem) -> None:
         super().__init__(*problems)
@@ -87,9 +86,9 @@ def configure(
     rule: Rule, registry: Registry, files: OptionFiles = DISK, selection: Selection | None = None
 ) -> Configured:
     """
-    The factories of a rule's ``filter`` clauses, and everything that is wrong with them.
+    The factories of a rule's ``filter`` clauses, and their problems.
 
-    :param selection: has the factories that clauses have already, and gets the new ones.
+    :param selection: has the existing factories, and gets the new ones.
     """
     if selection is None:
         selection = Factories().select()
@@ -105,7 +104,7 @@ def configure(
         except Refused as refusal:
             problems.extend(refusal.problems)
     problems.extend(_order_problems(rule, clauses))
-    # Of a filter that is not there nobody knows whether it would have chosen.
+    # An unknown filter might have used the routes.
     if rule.routes and len(found) == len(rule.filters) and not any(one.takes_routes for one in found):
         problems.append(
             Problem(
@@ -125,10 +124,10 @@ def filter_problems(
     selection: Selection | None = None,
 ) -> tuple[Problem, ...]:
     """
-    Everything that is wrong with the filters of `ruleset`, in the order of the files.
+    The problems of all filters of `ruleset`, in the order of the files.
 
-    :param registry: None: what is installed, which is looked at only if a rule has a filter.
-    :param selection: gets the factories, and is taken if nothing is wrong. None: they are thrown away.
+    :param registry: None for the installed filters, which are loaded only if a rule has a filter.
+    :param selection: gets the factories, and is committed if there are no problems. None to drop them.
     """
     findings = Findings()
     if selection is None:
@@ -145,7 +144,7 @@ def filter_problems(
 
 
 def _order_problems(rule: Rule, clauses: list[Clause]) -> Iterator[Problem]:
-    """Filters whose bytes have to come first, before one that holds what the client sent."""
+    """Problems of filters whose bytes must come first, before one that holds bytes of the client."""
     if len(clauses) != len(rule.filters):
         return  # one of them has a problem of its own
     for place, clause in enumerate(clauses):
@@ -168,7 +167,7 @@ def _route_clauses(rule: Rule, problems: list[Problem]) -> tuple[RouteClause, ..
         target: TargetSpec | str | None = route.target
         if isinstance(target, str):
             if target not in named:
-                # A file with such a route is refused before; a rule that a program made may have one.
+                # Such a route of a file is refused earlier, but a rule made by a program may have one.
                 text = f"this rule has no target called {shown(target)}"
                 problems.append(Problem(route.where, "unknown-target", text))
                 continue
@@ -239,10 +238,10 @@ def _new_factory(
 
 def _pattern_place(rule: Rule, found: FoundPlugin, options: Any, message: str) -> Location | None:
     """
-    Where the pattern stands that a filter refused with `message`; None where it was none of them.
+    The place of the pattern that a filter has refused with `message`; None if it was none of them.
 
-    A plug-in only says what is wrong. Asked about each pattern alone it says the same of that one, and
-    does not say it without any.
+    A plug-in only gives the message. For the refused pattern alone it gives the same message, and not without
+    patterns.
     """
 
     def refuses(*patterns: str) -> bool:
@@ -271,13 +270,13 @@ def _bad(spec: FilterSpec, found: FoundPlugin, what: str) -> Problem:
 
 
 def _placed(spec: FilterSpec, problem: OptionProblem) -> Problem:
-    """A problem of a clause, where the file has it."""
+    """A problem of a clause with its place."""
     message = f"filter {spec.name}: {problem.message}"
     return Problem(clause_place(spec, problem), "bad-filter-option", message, problem.hint)
 
 
 def clause_place(spec: FilterSpec, problem: OptionProblem) -> Location:
-    """Where the part of a clause stands that `problem` is about."""
+    """The place of the part of a clause to which `problem` belongs."""
     if problem.word is not None and problem.word < len(spec.word_places):
         return spec.word_places[problem.word]
     if problem.option is not None and problem.option < len(spec.option_places):

@@ -1,8 +1,9 @@
 # -*- test-case-name: tests.service.build.test_judging -*-
 """
-Everything for which a start refuses rules that were read well, in one list; ``check`` and the start ask here.
+All reasons for which a start refuses rules that were read without errors; used by ``check`` and by a start.
 
-What each of the lists says is theirs. It refuses to look at what only the network or the system knows.
+It combines the lists of other modules. Facts that only the network or the running system know are not
+checked.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ from portfwd.service.build.factories import Selection
 from portfwd.service.build.openings import opening_problems
 from portfwd.service.tls.problems import tls_problems
 
-#: Warnings of what a start does without. Others are for ``check``, or for the log once the process is up.
+#: Warnings about missing things without which a start continues. Other warnings are for ``check``, or for the
+#: log of the running process.
 DONE_WITHOUT: Final = frozenset({"no-directory", "not-writable"})
 
 
 def judge(ruleset: Ruleset, filters: Selection, reactor: Any = None) -> tuple[Problem, ...]:
     """
-    Everything that is wrong with what `ruleset` names, and warnings.
+    The problems of `ruleset`, including warnings.
 
     :param filters: gets the factories of the rules' filters.
     :param reactor: see `opening_problems`.
@@ -38,7 +40,7 @@ def judge(ruleset: Ruleset, filters: Selection, reactor: Any = None) -> tuple[Pr
 
 
 def matters_at_start(problem: Problem) -> bool:
-    """Whether a start refuses the rules for it, or does without something."""
+    """Whether a start refuses the rules because of it, or continues without something."""
     return problem.severity is Severity.ERROR or problem.code in DONE_WITHOUT
 
 

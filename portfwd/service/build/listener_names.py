@@ -1,11 +1,11 @@
 # -*- test-case-name: tests.service.build.test_listener_names -*-
 """
-Addresses of the names that listeners are bound to.
+Resolves the names of listeners.
 
-All look-ups are made in threads, side by side. A start waits for them, `LOOK_UP_LIMIT` seconds at most for
-all names together: it binds before privileges are dropped, and raises an error at once if something cannot be
-had. A reload waits as well, but the reactor goes on. Whatever is bound later (a drained rule that resumes)
-uses what is known. A name server that is silent delays a start or a reload, and no session of this process.
+All look-ups run in parallel threads. A start waits for them, at most `LOOK_UP_LIMIT` seconds for all names
+together, because it binds before privileges are dropped. A reload waits without blocking the reactor. Later
+bindings, such as a resumed rule, use the known addresses. A silent name server delays a start or a reload,
+but no session.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from portfwd.values import is_literal
 
 
 def has_name(rule: Rule) -> bool:
-    """Whether the rule listens on a name."""
+    """Whether a rule listens on a name."""
     listen = rule.listen
     return listen.ports is not None and bool(listen.host) and not is_literal(listen.host)
 
 
 def names_of(ruleset: Ruleset) -> Steps[set[str]]:
-    """Find the names on which `ruleset` listens: they may have other addresses than when they were bound."""
+    """The names on which `ruleset` listens. Their addresses may have changed since binding."""
     names = set()
     for rule in ruleset.rules:
         if has_name(rule):
@@ -47,7 +47,7 @@ def _nothing(name: str) -> OSError:
 
 
 class ListenerNames:
-    """What is known of such names."""
+    """The known addresses of names."""
 
     def __init__(
         self,
@@ -56,8 +56,8 @@ class ListenerNames:
         resolve: Callable[[str], Sequence[str]] = resolve_listener,
     ) -> None:
         """
-        :param resolver: asked for reloads.
-        :param resolve: asked at the start, in threads; it blocks.
+        :param resolver: the resolver for reloads.
+        :param resolve: the blocking resolver for the start, called in threads.
         """
         self._resolver = resolver
         self._clock = clock
@@ -72,9 +72,9 @@ class ListenerNames:
 
     def addresses(self, name: str) -> Sequence[str]:
         """
-        The literals of `name`, as they are known; one that was never asked for is looked up now.
+        The known literals of `name`. An unknown name is resolved now.
 
-        :raises OSError: it has none.
+        :raises OSError: it has no address.
         """
         missing = self._missing.get(name)
         if missing is not None:
@@ -86,9 +86,9 @@ class ListenerNames:
 
     def learn_now(self, names: Iterable[str], limit: float = LOOK_UP_LIMIT) -> None:
         """
-        Look `names` up, side by side, and wait for that: for a start.
+        Resolve `names` in parallel and wait, for a start.
 
-        :param limit: seconds, for all of them; a name without an answer by then has no address.
+        :param limit: seconds for all of them. A name without an answer by then has no address.
         """
         waiting = sorted(names)
         found: dict[str, Sequence[str] | OSError] = {}
@@ -126,16 +126,16 @@ class ListenerNames:
 
     async def learn(self, names: Iterable[str]) -> None:
         """
-        Look `names` up, side by side, until `settle`.
+        Resolve `names` in parallel, until `settle`.
 
-        One without an answer keeps the addresses that are known of it.
+        A name without an answer keeps its known addresses.
         """
         self._former = dict(self._known), dict(self._missing)
         for waiting in [self._look_up(name) for name in sorted(names)]:
             await waiting
 
     def settle(self, *, applied: bool) -> None:
-        """The reload for which names were learnt is over; if it was not applied, they are forgotten again."""
+        """The reload has ended. If it was not applied, its new addresses are dropped."""
         former, self._former = self._former, None
         if former is not None and not applied:
             self._known, self._missing = former
@@ -168,7 +168,7 @@ class ListenerNames:
         return waiting
 
     def stop(self) -> None:
-        """End every look-up; whoever waits for one goes on with what is known."""
+        """End all look-ups. Waiting callers continue with the known addresses."""
         for waiting, (timer, give_up) in tuple(self._waits.items()):
             del self._waits[waiting]
             timer.cancel()

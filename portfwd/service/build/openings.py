@@ -1,12 +1,11 @@
 # -*- test-case-name: tests.service.build.test_openings -*-
 """
-The one list of what a start opens, and what is wrong with it; ``check`` and the start both ask here.
+The list of all things that a start opens, and their problems; used by ``check`` and by a start.
 
-`openings` names each thing with its place: directories of sockets, descriptions of endpoints, packages that
-are extras, files of keys, and files that are written. `opening_problems` looks at each and binds, writes
-and makes nothing. A thing without which the forwarder does not start is an error; one that it does without is
-a warning. Files of TLS have a list of their own (`portfwd.service.tls.problems`), filters too
-(`portfwd.service.build.filters`).
+`openings` lists each thing with its place: directories of sockets, descriptions of endpoints, packages of
+extras, files of keys, and files that are written. `opening_problems` checks them without binding, writing or
+creating anything. A missing thing that the start needs is an error, another one a warning.
+`portfwd.service.tls.problems` handles files of TLS, and `portfwd.service.build.filters` filters.
 
 =====================  ==================================================================
 code                   meaning
@@ -19,8 +18,8 @@ loose-file             others than root and this user could change a file of key
 unreadable-file        a file of keys cannot be read
 =====================  ==================================================================
 
-It refuses to look at what is only known at a start: whether an address is free, what systemd passed, and
-what another user than this one may do.
+Facts that are only known at a start are not checked: whether an address is free, the sockets of systemd, and
+the permissions of another user.
 """
 
 from __future__ import annotations
@@ -51,12 +50,12 @@ from portfwd.values import UnixAddress, printable
 
 #: Filters that write the file of their option ``file=``.
 WRITING_FILTERS: Final = frozenset({"record", "tee"})
-#: Of an extra: modules that need it and import no reactor, as ``twisted.conch.manhole`` does.
+#: Modules that need an extra and import no reactor, such as ``twisted.conch.manhole``.
 MANHOLE_MODULES: Final = ("twisted.conch.ssh.keys",)
 METRICS_MODULES: Final = ("prometheus_client",)
 
 
-#: What parsers of endpoints adapt a reactor to.
+#: The interfaces to which parsers of endpoints adapt a reactor.
 _REACTOR_INTERFACES: Final = (
     interfaces.IReactorCore,
     interfaces.IReactorFDSet,
@@ -73,7 +72,7 @@ _REACTOR_INTERFACES: Final = (
 
 
 class _NoReactor:
-    """Stands for a reactor where nothing will be started: endpoints that are made only keep it."""
+    """A placeholder for a reactor. Endpoints that are not started only store it."""
 
     nameResolver: Any = None  # noqa: N815 - Twisted's name
 
@@ -81,16 +80,16 @@ class _NoReactor:
         directlyProvides(self, *_REACTOR_INTERFACES)
 
     def installNameResolver(self, resolver: Any) -> Any:  # noqa: N802 - Twisted's
-        """See `IReactorPluggableNameResolver`; nobody calls it."""
+        """See `IReactorPluggableNameResolver`. It is never called."""
         return resolver
 
 
 class Unmet(Exception):
     """
-    Something is not as it has to be; `str()` says what.
+    A condition is not met; `str()` is the message.
 
-    :ivar code: of the problem.
-    :ivar hint: what to do.
+    :ivar code: code of the problem.
+    :ivar hint: the remedy.
     """
 
     def __init__(self, code: str, message: str, hint: str = "") -> None:
@@ -115,9 +114,9 @@ class Opening:
 
 def opening_problems(ruleset: Ruleset, reactor: Any = None) -> tuple[Problem, ...]:
     """
-    Look at everything, and say what is wrong, in the order of the list.
+    Check all things, and return their problems in order.
 
-    :param reactor: for parsers of endpoint descriptions, which keep it; None: no reactor is imported.
+    :param reactor: for parsers of endpoint descriptions, which store it; None to import no reactor.
     """
     problems: list[Problem] = []
     for opening in openings(ruleset, reactor):
@@ -130,7 +129,7 @@ def opening_problems(ruleset: Ruleset, reactor: Any = None) -> tuple[Problem, ..
 
 
 def openings(ruleset: Ruleset, reactor: Any = None) -> Iterator[Opening]:
-    """Everything that a start opens, besides ports, targets and the files of TLS."""
+    """All things that a start opens, except ports, targets and files of TLS."""
     for rule in ruleset.rules:
         listen = rule.listen
         if listen.kind in UNIX_KINDS:
@@ -188,7 +187,7 @@ def _of_manhole(manhole: ManholeSpec) -> Iterator[Opening]:
 
 
 def _written_by(spec: FilterSpec) -> Iterator[tuple[str, Location]]:
-    """The files that a filter appends to, and where each is named."""
+    """The files to which a filter appends, with their places."""
     if spec.name not in WRITING_FILTERS:
         return
     for number, (key, value) in enumerate(spec.options):
@@ -214,7 +213,7 @@ def _directory(path: str, hint: str) -> None:
 
 
 def _writable(path: str, hint: str) -> None:
-    """See that a file can be made or appended to, as far as that shows without doing so."""
+    """Check that a file can be created or appended to, as far as possible without doing so."""
     _directory(path, hint)
     try:
         found = os.stat(path)
@@ -235,7 +234,7 @@ def _writable(path: str, hint: str) -> None:
 
 
 def _replaceable(path: str, hint: str) -> None:
-    """See that a new file can take the place of `path`: it is the directory that has to be writable."""
+    """Check that a new file can replace `path`, for which the directory must be writable."""
     _directory(path, hint)
     if os.path.isdir(path):
         raise Unmet("not-writable", f"'{printable(path)}' is a directory", "name a file in it")
@@ -297,7 +296,7 @@ def _installed(extra: str, modules: tuple[str, ...]) -> None:
 
 def _endpoint(parse: Callable[[Any, str], object], description: str, reactor: Any) -> None:
     if _is_systemds(description):
-        return  # which sockets there are is known only to a process that systemd has started
+        return  # only a process that systemd has started knows its sockets
     try:
         described(description, partial(parse, _NoReactor() if reactor is None else reactor, description))
     except ValueError as problem:
@@ -306,5 +305,5 @@ def _endpoint(parse: Callable[[Any, str], object], description: str, reactor: An
 
 
 def _is_systemds(description: str) -> bool:
-    """Whether an endpoint takes over a socket of systemd, with haproxy's preamble before it or without."""
+    """Whether an endpoint uses a socket of systemd, with or without haproxy's prefix."""
     return description.removeprefix("haproxy:").startswith("systemd:")

@@ -1,8 +1,8 @@
 # -*- test-case-name: tests.service.build.test_rule_streams -*-
 """
-Which streams a rule's sessions are made of: sockets of ours, the pair's, or those of datagrams.
+Chooses the maker of a rule's streams: over sockets of portfwd, over transports, or for datagrams.
 
-It refuses to make any: that is done for each client, by what is chosen here.
+The chosen maker makes the streams of each client later.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ def choose_streams(
     filters: Sequence[tuple[str, object]] = (),
 ) -> Opener:
     """
-    The streams that `plan_relay` says.
+    The maker of the streams that `plan_relay` has chosen.
 
-    :param limiters: the rule's, which the pair's streams of `context` have already.
+    :param limiters: the rate limiters of the rule, which the transport streams of `context` have already.
     :param filters: name and factory of each ``filter`` clause.
     """
     if rule.has_datagrams:
@@ -46,7 +46,7 @@ def context_of(rule: Rule, context: RelayContext) -> tuple[RelayContext, RateLim
     limiters = None
     if rule.options.is_paced:
         limiters = RateLimiters(context.reactor, rule.options)
-        # Connections that associations share carry many clients' messages, which are counted one by one.
+        # Shared connections carry messages of many clients, which are counted one by one.
         streams = context.streams if rule.shares_questions else context.streams.with_limiters(limiters)
     else:
         streams = context.streams.with_bulk_reads(bulk_read(rule))
@@ -54,7 +54,7 @@ def context_of(rule: Rule, context: RelayContext) -> tuple[RelayContext, RateLim
 
 
 def bulk_read(rule: Rule) -> int:
-    """Bytes of a larger read of this rule; 0 for none."""
+    """Bytes of larger reads of this rule; 0 for none."""
     size, buffer = rule.options.bulk_buffer, rule.options.buffer
     if rule.has_datagrams:
         return 0  # a datagram is never larger than the usual read

@@ -1,8 +1,8 @@
 # -*- test-case-name: tests.service.build.test_build -*-
 """
-Targets made ready to be dialled: addresses, Twisted's endpoints, and what verifies TLS.
+Prepares targets for dialling: addresses, endpoints of Twisted, and TLS settings.
 
-Files are read here, at build time. It refuses to resolve or connect anything.
+Files are read here, at build time. Nothing is resolved or connected.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ from portfwd.values import Address, InetAddress, UnixAddress
 
 
 def target_label(spec: TargetSpec, port: int | None) -> str:
-    """A target as the file writes it, for one port of a range: ``tls:a.example:443``, ``10.0.0.1:53/udp``."""
+    """A target as written, for one port of a range: ``tls:a.example:443``, ``10.0.0.1:53/udp``."""
     prefix = "" if spec.kind in (Kind.TCP, Kind.UDP) else f"{spec.kind.value}:"
     if port is None:
         return f"{prefix}{spec.path}"
     return f"{prefix}{InetAddress(spec.host, port)}{'/udp' if spec.kind is Kind.UDP else ''}"
 
 
-#: Options that a `ClientSide` is made of: targets with the same share one, with all authorities in memory.
+#: The options of a `ClientSide`. Targets with equal options share one, because it has all authorities in
+#: memory.
 _TLS_FIELDS: Final = tuple(option.field for option in OPTIONS if option.needs is Needs.TLS_TARGET)
 
 T = TypeVar("T")
@@ -41,9 +42,9 @@ TLSCreators = dict[tuple[object, ...], ClientSide]
 
 def described(description: str, parse: Callable[[], T]) -> T:
     """
-    What a parser of endpoint descriptions makes of one.
+    Make an endpoint of its description.
 
-    :raises ValueError: whatever the parser raised: Twisted's and plug-ins' raise what they like.
+    :raises ValueError: the parser has raised any exception.
     """
     try:
         return parse()
@@ -57,11 +58,11 @@ def destination(
     spec: TargetSpec, offset: int, context: RelayContext, creators: TLSCreators | None = None
 ) -> Destination:
     """
-    `spec` made ready to be dialled.
+    Prepare `spec` for dialling.
 
-    :param offset: which port of a range, from 0; a target with one port takes them all.
-    :param creators: those made before, to be used again: each holds all authorities in memory.
-    :raises OSError, ValueError: a certificate file, or an endpoint's description, is not good.
+    :param offset: number of the port in a range, from 0. A target with one port gets all.
+    :param creators: existing ones to reuse, because each has all authorities in memory.
+    :raises OSError, ValueError: a certificate file or the description of an endpoint cannot be used.
     """
     port = None
     if spec.ports is not None:
@@ -87,7 +88,7 @@ def destination(
         key = (spec.host, *(getattr(options, field) for field in _TLS_FIELDS))
         tls = creators.get(key)
         if tls is None:
-            # A reload keeps contexts whose files are the same, and with them the sessions to resume.
+            # A reload keeps contexts with unchanged files, and their sessions for resumption.
             known = context.tls_targets.get(key)
             tls = creators[key] = client_side(
                 spec.host,

@@ -1,11 +1,11 @@
 # -*- test-case-name: tests.service.build.test_unix_port -*-
 """
-A unix socket that an endpoint of Twisted's listens on, with a file that can step aside.
+The unix socket of an endpoint of Twisted, with a file that can be moved aside.
 
-Twisted's port removes whatever has its path when it closes, one turn of the reactor later. In a reload the
-path may belong to another socket by then, and where the file was removed before, the port would stay open. So
-the file is looked after here, as that of a socket of ours is: it may have another name while a socket that
-takes its place is bound, and only this file is removed.
+Twisted's port removes the file at its path when it closes, one turn of the reactor later. During a reload the
+path may belong to another socket by then; and if the file was removed before, the port would stay open. This
+class handles the file like that of portfwd's sockets: it gets another name while its successor is bound, and
+only this file is removed.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from portfwd.listen.unix_files import SocketFile, socket_file
 @implementer(IListeningPort)
 class UnixPort:
     """
-    One of Twisted's ports, and its file; what is not here is the port's own.
+    A port of Twisted with its file. Other attributes are those of the port.
 
-    :ivar file: the file, which leaves its name and takes it back with the lock that Twisted made for it.
+    :ivar file: the file. Its name and the lock of Twisted are moved together.
     """
 
     def __init__(self, port: Any, file: SocketFile) -> None:
@@ -44,7 +44,7 @@ class UnixPort:
         return getattr(self._port, name)
 
     def startListening(self) -> None:
-        """It does already."""
+        """Do nothing: it is listening already."""
 
     def getHost(self) -> Any:
         """See `IListeningPort`."""
@@ -72,22 +72,22 @@ class UnixPort:
     def _unlock(self) -> None:
         lock = self._port.lockFile
         if lock is not None and lock.locked:
-            with contextlib.suppress(OSError, ValueError):  # somebody removed it, or has it by now
+            with contextlib.suppress(OSError, ValueError):  # removed, or another socket's
                 lock.unlock()
 
     def stopListening(self) -> Deferred[None]:
-        """Close the socket and remove its file, both at once."""
+        """Close the socket and remove its file at once."""
         if self._port.connected:
             self._port.stopReading()
             self.file.remove()
             self._unlock()
-            # What the port's own method does besides is done here.
+            # The other steps of the port's own method.
             Port.connectionLost(self._port, Failure(CONNECTION_DONE))
         return succeed(None)
 
 
 def with_file(port: IListeningPort) -> IListeningPort:
-    """`port`, or a `UnixPort` if it is a unix socket with a file."""
+    """Return `port`, or a `UnixPort` for a unix socket with a file."""
     sock = getattr(port, "socket", None)
     if isinstance(sock, socket.socket) and isinstance(port.getHost(), UNIXAddress) and isinstance(port, Port):
         file = socket_file(sock)

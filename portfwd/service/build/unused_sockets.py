@@ -1,10 +1,10 @@
 # -*- test-case-name: tests.service.run.test_transition -*-
 """
-Sockets of systemd's on which a rule listened that is gone.
+Sockets of systemd whose rule was removed.
 
-systemd and this process hold them open, so the kernel goes on letting clients in. Here these are refused:
-they would wait for ever. Sockets that no rule ever used are left alone: they may be for another part of the
-program.
+systemd and this process have them open, so the kernel continues to accept clients, which would wait for ever.
+This module refuses these clients. Sockets that no rule has used are left alone, because another part of the
+program may use them.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from portfwd.values import Address
 
 
 class UnusedSockets:
-    """Those of one process, by systemd's names."""
+    """The unused sockets of a process, by systemd's names."""
 
     _log = Logger()
 
     def __init__(
         self, reactor: Reactor, budget: DescriptorBudget, inherited: Callable[[], Mapping[str, Sequence[int]]]
     ) -> None:
-        """:param inherited: names to descriptors."""
+        """:param inherited: descriptors by name."""
         self._reactor = reactor
         self._budget = budget
         self._inherited = inherited
@@ -41,7 +41,7 @@ class UnusedSockets:
         return f"<UnusedSockets {sorted(self._refusing)}>"
 
     def refuse(self, used: Iterable[str]) -> None:
-        """Refuse the clients of all sockets that were used once and are not called one of `used`."""
+        """Refuse the clients of all sockets that were used before and are not in `used`."""
         used = set(used)
         self._known |= used
         for name in self._known:
