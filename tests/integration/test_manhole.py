@@ -105,7 +105,7 @@ class ManholeTests(ControlCase):
             self.directory, f"manhole ssh:127.0.0.1:0 keys={self.directory}/keys\n:0 -> 127.0.0.1:9\n"
         )
         self.addCleanup(forwarder.clean_up)
-        self.assertEqual(forwarder.wait(), 1)
+        self.assertEqual(forwarder.wait(), 2)
         self.assertIn("chmod go-w", forwarder.log)
 
     def test_shell(self) -> None:
