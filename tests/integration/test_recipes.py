@@ -106,7 +106,7 @@ class RecipesTests(ForwarderCase):
     def test_treq(self) -> None:
         """Requests of treq choose their server by the first line of each."""
         if find_spec("treq") is None:
-            raise unittest.SkipTest("treq is not installed")
+            raise unittest.SkipTest("needs treq")
         web, api = self.start_web("web", "api")
         forwarder = self.start(
             f"web: 127.0.0.1:0 -> 127.0.0.1:{web}\n    filter python:recipe_first_line.FirstLine\n"
