@@ -175,4 +175,5 @@ def stats_line(report: Mapping[str, Any]) -> str:
     sessions = " ".join(f"{key}={counts[active]}/{counts[total]}" for key, (active, total) in pairs.items())
     sizes = "/".join(size_text(report["traffic"][key]) for key in ("bytes_in", "bytes_out"))
     failed = "/".join(str(errors[key]) for key in ("accept", "connect", "denied"))
-    return f"STATS: uptime={report['uptime_seconds']}s {sessions} traffic={sizes} errors={failed}"
+    uptime = f"uptime={report['uptime_seconds']}s"
+    return " ".join(("STATS:", uptime, sessions, f"traffic={sizes}", f"errors={failed}"))

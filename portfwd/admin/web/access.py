@@ -22,6 +22,7 @@ from attrs import field, frozen
 
 from portfwd.admin.tight_files import LooseFile, read_tight
 from portfwd.rules.admin_lines import Level
+from portfwd.values import counted
 
 #: Characters of a token: 16 of 64 letters are 96 bits, which nobody guesses.
 SHORTEST_TOKEN: Final = 16
@@ -59,7 +60,8 @@ def read_token(path: str) -> bytes:
         raise LooseFile(f"{path} has no token: write one word of printable ASCII into it")
     if not SHORTEST_TOKEN <= len(token) <= LONGEST_TOKEN:
         raise LooseFile(
-            f"{path} has a token of {len(token)} characters; it takes {SHORTEST_TOKEN} to {LONGEST_TOKEN}:"
+            f"{path} has a token of {counted(len(token), 'character')};"
+            f" it takes {SHORTEST_TOKEN} to {LONGEST_TOKEN}:"
             " 'openssl rand -base64 24' makes one"
         )
     return token
