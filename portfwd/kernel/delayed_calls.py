@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from heapq import heapify, heappop, heappush
 from typing import Any, Final
 
 from twisted.internet.base import DelayedCall
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
+from zope.interface import implementer
 
 from portfwd.kernel.failures import log_failure
 
@@ -126,3 +128,30 @@ class DelayedCalls:
         if not len(self):
             self._calls.clear()
             self._cancelled = 0
+
+
+@implementer(IReactorTime)
+class DelayedCallsClock:
+    """What clocks of `DelayedCalls` have in common; what wakes one is its own."""
+
+    def __init__(self, seconds: Callable[[], float], changed: Callable[[], None]) -> None:
+        """:param changed: see `DelayedCalls`."""
+        self.seconds = seconds
+        self._calls = DelayedCalls(seconds, changed)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {len(self._calls)} calls>"
+
+    def callLater(
+        self,
+        delay: float,
+        callable: Callable[..., object],  # noqa: A002 - the interface's name
+        *args: object,
+        **kw: object,
+    ) -> DelayedCall:
+        """See `IReactorTime.callLater`."""
+        return self._calls.add(delay, callable, args, kw)
+
+    def getDelayedCalls(self) -> Sequence[IDelayedCall]:
+        """See `IReactorTime.getDelayedCalls`."""
+        return self._calls.active()

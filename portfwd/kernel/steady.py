@@ -11,54 +11,33 @@ delayed calls of portfwd by the monotonic clock, and a thread wakes the reactor 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from time import monotonic
 from typing import Any, Final, cast
 
-from twisted.internet.base import DelayedCall
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.runtime import seconds as wall_clock
-from zope.interface import alsoProvides, implementer, providedBy
+from zope.interface import alsoProvides, providedBy
 
-from portfwd.kernel.delayed_calls import DelayedCalls
+from portfwd.kernel.delayed_calls import DelayedCallsClock
 from portfwd.kernel.reactor import Reactor
 
 #: Seconds without a delayed call after which the thread ends.
 IDLE: Final = 10.0
 
 
-@implementer(IReactorTime)
-class SteadyClock:
+class SteadyClock(DelayedCallsClock):
     """Delayed calls by the monotonic clock. They run on the reactor's thread."""
 
     def __init__(
         self, call_from_thread: Callable[..., object], seconds: Callable[[], float] = monotonic
     ) -> None:
         """:param call_from_thread: calls a function on the reactor's thread, from any thread."""
-        self.seconds = seconds
+        super().__init__(seconds, self._set_alarm)
         self._call_from_thread = call_from_thread
-        self._calls = DelayedCalls(seconds, self._set_alarm)
         # Guarded by the condition's lock: when the thread must wake the reactor.
         self._changed = threading.Condition()
         self._due: float | None = None
         self.thread: threading.Thread | None = None
-
-    def __repr__(self) -> str:
-        return f"<SteadyClock {len(self._calls)} calls>"
-
-    def callLater(
-        self,
-        delay: float,
-        callable: Callable[..., object],  # noqa: A002 - the interface's name
-        *args: object,
-        **kw: object,
-    ) -> DelayedCall:
-        """See `IReactorTime.callLater`."""
-        return self._calls.add(delay, callable, args, kw)
-
-    def getDelayedCalls(self) -> Sequence[IDelayedCall]:
-        """See `IReactorTime.getDelayedCalls`."""
-        return self._calls.active()
 
     def _set_alarm(self) -> None:
         """Tell the thread when the first call is due."""

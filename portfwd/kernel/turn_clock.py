@@ -14,15 +14,12 @@ rules there are, and a rule with many calls does not delay those of another.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Final
 from weakref import WeakMethod
 
-from twisted.internet.base import DelayedCall
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from zope.interface import implementer
 
-from portfwd.kernel.delayed_calls import DelayedCalls
+from portfwd.kernel.delayed_calls import DelayedCallsClock
 
 #: Calls of a rule's sessions in one turn. To close a session takes 50 to 100 microseconds, so other sessions
 #: wait a few milliseconds.
@@ -36,13 +33,11 @@ SLICE: Final = 0.002
 RULES: Final = 1
 
 
-@implementer(IReactorTime)
-class TurnClock:
+class TurnClock(DelayedCallsClock):
     """See the module."""
 
     def __init__(self, clock: IReactorTime, most: int) -> None:
         """:param clock: has the timer."""
-        self.seconds = clock.seconds
         self._clock = clock
         self._most = most
         set_timer = WeakMethod(self._set_timer)
@@ -53,26 +48,9 @@ class TurnClock:
                 method()
 
         # The calls do not own the clock: the clock of a rule that is gone is freed at once, without a cycle.
-        self._calls = DelayedCalls(clock.seconds, changed)
+        super().__init__(clock.seconds, changed)
         self._timer: IDelayedCall | None = None
         self._timer_due = 0.0
-
-    def __repr__(self) -> str:
-        return f"<TurnClock {len(self._calls)} calls>"
-
-    def callLater(
-        self,
-        delay: float,
-        callable: Callable[..., object],  # noqa: A002 - the interface's name
-        *args: object,
-        **kw: object,
-    ) -> DelayedCall:
-        """See `IReactorTime.callLater`."""
-        return self._calls.add(delay, callable, args, kw)
-
-    def getDelayedCalls(self) -> Sequence[IDelayedCall]:
-        """See `IReactorTime.getDelayedCalls`."""
-        return self._calls.active()
 
     def _set_timer(self) -> None:
         due = self._calls.next_due
