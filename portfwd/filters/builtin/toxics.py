@@ -167,11 +167,11 @@ def read_toxic(data: Any) -> Toxic:
     :raises BadToxic: it is none.
     """
     said = _object(data, "a toxic")
-    stream = _text(said, "stream", "downstream")
+    stream = text_of(said, "stream", "downstream")
     if stream not in _STREAMS:
         raise BadToxic("stream was invalid, can be either upstream or downstream")
-    kind = _text(said, "type", "")
-    name = _text(said, "name", "") or f"{kind}_{stream}"
+    kind = text_of(said, "type", "")
+    name = text_of(said, "name", "") or f"{kind}_{stream}"
     if kind not in TOXICS:
         raise BadToxic("invalid toxic type")
     blank = {one.name: one.kind(0) for one in TOXICS[kind][1] if not one.is_ours}
@@ -208,12 +208,17 @@ def _object(data: Any, what: str) -> Mapping[str, Any]:
     return data
 
 
-def _text(said: Mapping[str, Any], key: str, default: str) -> str:
+def text_of(said: Mapping[str, Any], key: str, default: str) -> str:
+    """
+    The text that a client gives for `key`; null is nothing.
+
+    :raises BadToxic: it is no text, or longer than `MOST_NAME`.
+    """
     value = said.get(key)
     if value is None:
         return default
     if not isinstance(value, str) or len(value) > MOST_NAME:
-        raise BadToxic(f"bad request body: {key} must be text of at most {MOST_NAME} characters")
+        raise BadToxic(f"bad request body: {key} must be text of {MOST_NAME} characters at most")
     return value
 
 

@@ -10,7 +10,8 @@ or moved closes its connections, as toxiproxy does. A proxy and its toxics may c
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, Protocol, TypeVar
 
 from attrs import define, evolve
@@ -20,7 +21,7 @@ from twisted.internet.task import deferLater
 from portfwd.admin.toxiproxy_api import ToxiproxyError
 from portfwd.errors import Location, RulesError
 from portfwd.filters.builtin.toxic_slots import ToxicSet
-from portfwd.filters.builtin.toxics import BadToxic, Toxic, changed_toxic, read_toxic
+from portfwd.filters.builtin.toxics import BadToxic, Toxic, changed_toxic, read_toxic, text_of
 from portfwd.kernel.reactor import Reactor
 from portfwd.rules.diagnostics import format_problem
 from portfwd.rules.model import Rule, Ruleset
@@ -31,8 +32,6 @@ from portfwd.service.toxiproxy.places import ProxyPlace
 
 #: Proxies at a time: each has a listener, and every change looks at all rules.
 MOST_PROXIES: Final = 1000
-#: Characters of a proxy's name at most.
-MOST_NAME: Final = 200
 
 _PROTOCOLS: Final = ("tcp", "udp")
 
@@ -216,19 +215,17 @@ class ToxicProxies:
     async def add_toxic(self, name: str, data: Any) -> Json:
         """A new toxic of a proxy."""
         proxy = self._named(name)
-        _add_all(proxy.toxics, [data])
+        (toxic,) = _add_all(proxy.toxics, [data])
         await self._told()
-        return _read_toxic(data).as_json()
+        return toxic.as_json()
 
     async def change_toxic(self, name: str, toxic: str, data: Any) -> Json:
         """Other attributes, or another toxicity."""
         toxics = self._named(name).toxics
         before = self._toxic(self._named(name), toxic)
-        try:
+        with _bad_request():
             after = changed_toxic(before, data)
             toxics.change(after)
-        except BadToxic as problem:
-            raise ToxiproxyError(str(problem), 400) from None
         await self._told()
         return after.as_json()
 
@@ -329,6 +326,15 @@ def _place_of(proxy: ToxicProxy) -> tuple[ProxyPlace, str, str]:
     return proxy.listen, proxy.upstream, proxy.protocol
 
 
+@contextmanager
+def _bad_request() -> Iterator[None]:
+    """What is wrong with a toxic is the client's mistake."""
+    try:
+        yield
+    except BadToxic as problem:
+        raise ToxiproxyError(str(problem), 400) from None
+
+
 def _object(data: Any) -> Mapping[str, Any]:
     if not isinstance(data, Mapping):
         raise ToxiproxyError("bad request body: expected an object", 400)
@@ -336,12 +342,8 @@ def _object(data: Any) -> Mapping[str, Any]:
 
 
 def _text(said: Mapping[str, Any], key: str, default: str) -> str:
-    value = said.get(key)
-    if value is None:
-        return default
-    if not isinstance(value, str) or len(value) > MOST_NAME:
-        raise ToxiproxyError(f"bad request body: {key} must be text of {MOST_NAME} characters at most", 400)
-    return value
+    with _bad_request():
+        return text_of(said, key, default)
 
 
 def _switch(said: Mapping[str, Any], default: bool) -> bool:
@@ -360,19 +362,14 @@ def _place(text: str) -> ProxyPlace:
         raise ToxiproxyError(f"bad request body: {problem}", 400) from None
 
 
-def _read_toxic(data: Any) -> Toxic:
-    try:
-        return read_toxic(data)
-    except BadToxic as problem:
-        raise ToxiproxyError(str(problem), 400) from None
-
-
-def _add_all(toxics: ToxicSet, data: Iterable[Any]) -> None:
-    for one in data:
-        toxic = _read_toxic(one)
-        if toxics.get(toxic.name) is not None:
-            raise ToxiproxyError("toxic already exists", 409)
-        try:
+def _add_all(toxics: ToxicSet, data: Iterable[Any]) -> list[Toxic]:
+    """Begin with these, and return them."""
+    added = []
+    with _bad_request():
+        for one in data:
+            toxic = read_toxic(one)
+            if toxics.get(toxic.name) is not None:
+                raise ToxiproxyError("toxic already exists", 409)
             toxics.add(toxic)
-        except BadToxic as problem:
-            raise ToxiproxyError(str(problem), 400) from None
+            added.append(toxic)
+    return added
