@@ -32,6 +32,11 @@ from collections.abc import Sequence
 from attrs import field, frozen
 
 
+def reason_of(problem: BaseException) -> str:
+    """What went wrong, for a line that names the place itself: of the system's errors only their text."""
+    return (isinstance(problem, OSError) and problem.strerror) or str(problem)
+
+
 @frozen
 class Location:
     """

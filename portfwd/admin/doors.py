@@ -26,11 +26,12 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from portfwd.admin.tight_files import LooseFile
+from portfwd.errors import reason_of
 from portfwd.kernel.reactor import Reactor
 from portfwd.limits.descriptors import PER_SESSION, RESERVE, DescriptorBudget
 from portfwd.limits.source_counts import source_of
 from portfwd.listen.listener import Listener
-from portfwd.values import Address, counted
+from portfwd.values import Address, UnixAddress, counted
 
 #: Clients of one socket at a time: a team that all look at ``top``, and their scripts.
 MAX_CLIENTS: Final = 32
@@ -170,6 +171,11 @@ class Door:
             batch=BATCH,
         )
 
+    def url(self, path: str) -> str:
+        """Where it listens for HTTP: the file of a unix socket, else a URL with `path`."""
+        where = self.listener.address
+        return str(where) if isinstance(where, UnixAddress) else f"http://{where}{path}"
+
     def renew(self) -> None:
         """
         If the file of the socket is gone, bind another one; who is inside stays.
@@ -273,8 +279,7 @@ def renew_all(doors: Iterable[Door]) -> Iterator[str]:
         try:
             door.renew()
         except (OSError, LooseFile) as problem:
-            reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
-            yield f"{door.listener.name}: its file is gone, and no other can be made: {reason}"
+            yield f"{door.listener.name}: its file is gone, and no other can be made: {reason_of(problem)}"
 
 
 class _OneClient(ServerFactory):

@@ -35,8 +35,9 @@ from twisted.logger import Logger
 from twisted.protocols.policies import WrappingFactory
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET, Request, Site
+from twisted.web.server import NOT_DONE_YET, Request
 
+from portfwd.admin.web.connection import QuietSite
 from portfwd.version import __version__
 
 #: The version of toxiproxy whose API this is; clients compare it.
@@ -332,13 +333,6 @@ class _Bounded(Request):
             super().handleContentChunk(data)
 
 
-class _QuietSite(Site):
-    noisy = False
-
-    def log(self, request: object) -> None:
-        """Tests ask often: their requests would be most of the log."""
-
-
 class _Connections(WrappingFactory):
     """Makes protocols that know their transport, which those of `Site` keep to themselves."""
 
@@ -348,4 +342,4 @@ class _Connections(WrappingFactory):
 def toxiproxy_site(reactor: IReactorTime, proxies: Toxiproxies) -> WrappingFactory:
     """Makes the protocols of connections that ask."""
     page = _Page(ToxiproxyAPI(proxies))
-    return _Connections(_QuietSite(page, requestFactory=_Bounded, timeout=IDLE, reactor=reactor))
+    return _Connections(QuietSite(page, requestFactory=_Bounded, timeout=IDLE, reactor=reactor))

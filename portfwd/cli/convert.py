@@ -12,6 +12,7 @@ import argparse
 import sys
 
 from portfwd.cli.reading import CANNOT_READ, FINE, read_rules
+from portfwd.errors import reason_of
 from portfwd.rules.diagnostics import format_problem
 from portfwd.rules.queries.render import render
 from portfwd.values import printable
@@ -62,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
         with open(arguments.output, "w", encoding="utf-8", newline="\n") as file:
             file.write(text)
     except OSError as error:
-        reason = error.strerror or str(error)
-        print(f"portfwd convert: cannot write '{printable(arguments.output)}': {reason}", file=sys.stderr)
+        where = printable(arguments.output)
+        print(f"portfwd convert: cannot write '{where}': {reason_of(error)}", file=sys.stderr)
         return CANNOT_READ
     return FINE

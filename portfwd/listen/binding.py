@@ -49,6 +49,18 @@ def bind(
     )
 
 
+def bind_first(spec: ListenSpec) -> socket.socket:
+    """
+    Bind `spec` for operators, whom one socket serves: of a name with several addresses the first one counts.
+
+    :raises OSError: it cannot be bound.
+    """
+    sock, *others = bind(spec, 0 if spec.ports is None else spec.ports.first, Options())
+    for other in others:
+        other.close()
+    return sock
+
+
 def share_port(sock: socket.socket, shared: bool) -> None:
     """
     Allow or forbid binding another socket to the port of `sock`.

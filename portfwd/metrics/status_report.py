@@ -17,7 +17,7 @@ from attrs import frozen
 
 from portfwd.metrics.figures import Figures, RuleFigures
 from portfwd.metrics.tally import TargetTally
-from portfwd.values import CloseReason
+from portfwd.values import CloseReason, counted
 
 #: What sessions are counted by.
 PROTOCOLS: Final = ("tcp", "udp", "unix")
@@ -156,7 +156,7 @@ def _connections(report: Mapping[str, Any], which: str) -> str:
 def _uptime(seconds: int) -> str:
     days, left = divmod(seconds, 86400)
     clock = f"{left // 3600}:{left // 60 % 60:02d}:{left % 60:02d}"
-    return f"{days} day{'' if days == 1 else 's'}, {clock}" if days else clock
+    return f"{counted(days, 'day')}, {clock}" if days else clock
 
 
 def size_text(count: int) -> str:

@@ -24,7 +24,7 @@ from attrs import define
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from portfwd.errors import ConnectRefused, DialError
+from portfwd.errors import ConnectRefused, DialError, reason_of
 from portfwd.kernel.sockets import local_address
 from portfwd.relay.destination import Destination
 from portfwd.relay.first_datagram import PASSED_WITHIN
@@ -263,7 +263,7 @@ class DatagramTargets:
                     "{target}: {address} cannot be used: {problem}",
                     target=destination.label,
                     address=str(address),
-                    problem=problem.strerror or str(problem),
+                    problem=reason_of(problem),
                 )
                 continue
             if carrier.taker is not None:

@@ -7,7 +7,7 @@ import errno
 import os
 from typing import Final
 
-from portfwd.errors import Location
+from portfwd.errors import Location, reason_of
 from portfwd.rules.model import NOWHERE, ListenSpec, Rule
 from portfwd.values import InetAddress
 
@@ -52,8 +52,7 @@ def cannot_listen(name: str, address: str, problem: BaseException, place: Locati
     A rule that has its address as its name is not named twice, because only 100 bytes of a daemon's line
     reach the terminal.
     """
-    reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
-    line = f"cannot listen on {address}: {reason}"
+    line = f"cannot listen on {address}: {reason_of(problem)}"
     if place != NOWHERE:
         line += f" ({place})"
     way_out = WAYS_OUT.get(problem.errno or 0, "") if isinstance(problem, OSError) else ""

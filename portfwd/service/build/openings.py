@@ -39,7 +39,7 @@ from zope.interface import directlyProvides
 
 from portfwd.admin.tight_files import LooseFile, check_private, read_tight
 from portfwd.admin.web.access import read_token
-from portfwd.errors import Location, Problem, Severity
+from portfwd.errors import Location, Problem, Severity, reason_of
 from portfwd.rules.admin_lines import ManholeSpec, admin_specs, manhole_specs, toxiproxy_spec, web_specs
 from portfwd.rules.model import UNIX_KINDS, AccessLogFormat, FilterSpec, Kind, Ruleset
 from portfwd.rules.status_lines import status_file
@@ -266,8 +266,7 @@ def _proxies(path: str) -> None:
     try:
         read_proxies(path)
     except OSError as problem:
-        reason = problem.strerror or str(problem)
-        raise Unmet("unreadable-file", f"'{printable(path)}' cannot be read: {reason}") from None
+        raise Unmet("unreadable-file", f"'{printable(path)}' cannot be read: {reason_of(problem)}") from None
     except ValueError as problem:
         raise Unmet("json-syntax", f"'{printable(path)}': {problem}", "it is a list of proxies") from None
 
@@ -278,8 +277,7 @@ def _judged(look: Callable[[], object], path: str) -> None:
     except LooseFile as problem:
         raise Unmet("loose-file", str(problem)) from None
     except OSError as problem:
-        reason = problem.strerror or str(problem)
-        raise Unmet("unreadable-file", f"'{printable(path)}' cannot be read: {reason}") from None
+        raise Unmet("unreadable-file", f"'{printable(path)}' cannot be read: {reason_of(problem)}") from None
 
 
 def _installed(extra: str, modules: tuple[str, ...]) -> None:

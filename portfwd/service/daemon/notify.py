@@ -20,6 +20,7 @@ from twisted.application.service import Service
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from portfwd.errors import reason_of
 from portfwd.service.run.forwarder import Forwarder
 from portfwd.values import counted
 
@@ -67,7 +68,7 @@ class Notifier:
             sock.connect(name)
         except OSError as problem:
             sock.close()
-            self._log.warn("systemd cannot be notified: {reason}", reason=problem.strerror or str(problem))
+            self._log.warn("systemd cannot be notified: {reason}", reason=reason_of(problem))
         else:
             self._socket = sock
 
@@ -118,7 +119,7 @@ class Notifier:
         except OSError as problem:
             if not self._failed:
                 self._failed = True
-                self._log.warn("systemd was not notified: {reason}", reason=problem.strerror or str(problem))
+                self._log.warn("systemd was not notified: {reason}", reason=reason_of(problem))
 
     def close(self) -> None:
         """Say nothing more."""

@@ -10,7 +10,6 @@ restart.
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -28,16 +27,15 @@ from portfwd.admin.web.access import Access, read_token
 from portfwd.admin.web.api import MAX_BODY, ApiContext
 from portfwd.admin.web.connection import BoundedFactory
 from portfwd.admin.web.site import MOST_CONNECTIONS, WebRoot
-from portfwd.errors import StartError
+from portfwd.errors import StartError, reason_of
 from portfwd.kernel.reactor import Reactor
-from portfwd.listen.binding import bind
+from portfwd.listen.binding import bind_first
 from portfwd.rules.addresses import address_text
 from portfwd.rules.admin_lines import WebSpec
-from portfwd.rules.model import Kind, ListenSpec, Options
+from portfwd.rules.model import Kind
 from portfwd.service.build.bind_failures import cannot_listen
 from portfwd.service.run.forwarder import Forwarder
 from portfwd.service.run.measuring import FigurePages
-from portfwd.values import UnixAddress
 
 
 @define(eq=False)
@@ -107,7 +105,7 @@ class WebListeners(Service):
     @property
     def addresses(self) -> list[str]:
         """Where they listen, while they do."""
-        return [_url(one.door) for one in self.listeners if one.door is not None]
+        return [one.door.url("/") for one in self.listeners if one.door is not None]
 
     def privilegedStartService(self) -> None:
         """
@@ -118,7 +116,7 @@ class WebListeners(Service):
         self._figures = self._make_figures()
         failures = []
         for one in self.listeners:
-            again = partial(_bind, one.spec.listen)
+            again = partial(bind_first, one.spec.listen)
             try:
                 sock = again()
             except OSError as problem:
@@ -164,7 +162,7 @@ class WebListeners(Service):
         for one in self.listeners:
             assert one.door is not None
             who = f"{one.spec.level.value}{', with the token' if one.access.wants_token else ''}"
-            self._log.info("web: listening on {address} for {who}", address=_url(one.door), who=who)
+            self._log.info("web: listening on {address} for {who}", address=one.door.url("/"), who=who)
 
     def renew(self) -> Iterator[str]:
         """Read the tokens again, and see `portfwd.admin.doors.renew_all`."""
@@ -200,20 +198,6 @@ def _access(spec: WebSpec) -> Access:
     return Access(spec.level, frozenset(spec.hosts), None if spec.token is None else read_token(spec.token))
 
 
-def _bind(listen: ListenSpec) -> socket.socket:
-    # A name with several addresses: its first will do.
-    sock, *others = bind(listen, 0 if listen.ports is None else listen.ports.first, Options())
-    for other in others:
-        other.close()
-    return sock
-
-
-def _url(door: Door) -> str:
-    where = door.listener.address
-    return str(where) if isinstance(where, UnixAddress) else f"http://{where}/"
-
-
 def _reason(problem: OSError | LooseFile) -> str:
-    if isinstance(problem, OSError) and problem.strerror:
-        return f"{problem.filename}: {problem.strerror}" if problem.filename else problem.strerror
-    return str(problem)
+    named = isinstance(problem, OSError) and problem.strerror and problem.filename
+    return f"{named}: {reason_of(problem)}" if named else reason_of(problem)

@@ -9,7 +9,6 @@ two steps is counted once.
 
 from __future__ import annotations
 
-import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -27,7 +26,7 @@ from portfwd.kernel.pipes import PipePool
 from portfwd.kernel.reactor import Reactor
 from portfwd.limits.admission import AdmissionRegistry
 from portfwd.limits.descriptors import DescriptorBudget
-from portfwd.listen.binding import bind
+from portfwd.listen.binding import bind_first
 from portfwd.listen.datagram_clients import DatagramClients
 from portfwd.listen.listener import Listener
 from portfwd.metrics.figures import Figures, RuleFigures
@@ -36,11 +35,11 @@ from portfwd.metrics.lag import LagMeter
 from portfwd.relay.live import LiveRule
 from portfwd.relay.session import Session
 from portfwd.rules.addresses import address_text
-from portfwd.rules.model import ListenSpec, Options
+from portfwd.rules.model import ListenSpec
 from portfwd.service.build.bind_failures import cannot_listen
 from portfwd.service.tls.certificate_watch import sides_of
 from portfwd.streams.datagrams.datagram_opening import DROP_CAUSES
-from portfwd.values import FlowSummary, UnixAddress
+from portfwd.values import FlowSummary
 from portfwd.version import __version__
 
 #: Sessions read in one step, some microseconds each.
@@ -128,8 +127,7 @@ def _add_rule(live: LiveRule, figures: RuleFigures) -> Steps:
         if not number % SESSIONS_A_STEP:
             yield
     # Without interruption from here on: sessions that have closed meanwhile are in the tally and must not be
-    # counted
-    # twice.
+    # counted twice.
     for session, flows in seen.items():
         if session.id not in live.sessions:
             now_open.take_open(session.target, *flows)
@@ -279,20 +277,14 @@ class Watchers:
         if self._door is not None:
             return
         spec = self._spec
+        again = partial(bind_first, spec)
         try:
-            sock = self._bind()
+            sock = again()
         except OSError as problem:
             where = address_text(spec, quoted=False)
             raise StartError([cannot_listen("metrics", where, problem, spec.where)]) from problem
         # Twisted's port would make the file of a unix socket accessible for all users.
-        self._door = Door("metrics", sock, self._reactor, self._site.serve, MOST_CONNECTIONS, self._bind)
-
-    def _bind(self) -> socket.socket:
-        # Of a name with several addresses, the first one is enough.
-        sock, *others = bind(self._spec, 0 if self._spec.ports is None else self._spec.ports.first, Options())
-        for other in others:
-            other.close()
-        return sock
+        self._door = Door("metrics", sock, self._reactor, self._site.serve, MOST_CONNECTIONS, again)
 
     def renew(self) -> Iterator[str]:
         """See `portfwd.admin.doors.renew_all`."""
@@ -311,8 +303,7 @@ class Watchers:
         except OSError as problem:
             address = address_text(self._spec, quoted=False)
             raise StartError([cannot_listen("metrics", address, problem, self._spec.where)]) from problem
-        where = door.listener.address
-        self.address = str(where) if isinstance(where, UnixAddress) else f"http://{where}/metrics"
+        self.address = door.url("/metrics")
         self._pages.start()
         self._log.info("metrics: listening on {address}", address=self.address)
 

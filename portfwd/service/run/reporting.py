@@ -23,6 +23,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from portfwd.errors import reason_of
 from portfwd.kernel.reactor import Reactor
 from portfwd.logs.fields import utc_time
 from portfwd.metrics.figures import Figures
@@ -174,7 +175,8 @@ class StatusReports(Service):
 
     def _not_written(self, failure: Failure) -> None:
         failure.trap(OSError)
-        problem = getattr(failure.value, "strerror", None) or failure.getErrorMessage()
+        assert failure.value is not None
+        problem = reason_of(failure.value)
         if problem != self._problem:
             self._problem = problem
             self._log.warn("status file {path}: {problem}", path=self._path, problem=problem)

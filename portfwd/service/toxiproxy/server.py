@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from twisted.application.service import Service
@@ -14,11 +14,11 @@ from twisted.logger import Logger
 
 from portfwd.admin.doors import Door, renew_all
 from portfwd.admin.toxiproxy_api import toxiproxy_site
-from portfwd.errors import StartError
+from portfwd.errors import StartError, reason_of
 from portfwd.kernel.reactor import Reactor
-from portfwd.listen.binding import bind
+from portfwd.listen.binding import bind_first
 from portfwd.rules.admin_lines import ToxiproxySpec
-from portfwd.rules.model import Kind, ListenOptions, ListenSpec, Options, PortRange
+from portfwd.rules.model import Kind, ListenOptions, ListenSpec, PortRange
 from portfwd.service.build.bind_failures import cannot_listen
 from portfwd.service.build.toxiproxy_config import read_proxies
 from portfwd.service.toxiproxy.proxies import TakesRules, ToxicProxies
@@ -50,8 +50,8 @@ class ToxiproxyServer(Service):
         try:
             self._config = [] if spec.config is None else read_proxies(os.path.abspath(spec.config))
         except (OSError, ValueError) as problem:
-            reason = getattr(problem, "strerror", None) or str(problem)
-            raise StartError([f"toxiproxy: {spec.config}: {reason} ({spec.where})"]) from None
+            line = f"toxiproxy: {spec.config}: {reason_of(problem)} ({spec.where})"
+            raise StartError([line]) from None
         self._proxies = ToxicProxies(forwarder, reactor, spec.seed)
         self._site = toxiproxy_site(reactor, self._proxies)
 
@@ -64,16 +64,12 @@ class ToxiproxyServer(Service):
 
         :raises StartError: it cannot be.
         """
+        again = partial(bind_first, self._listen)
         try:
-            sock = self._bind()
+            sock = again()
         except OSError as problem:
             raise self._refusal(problem) from problem
-        self._door = Door("toxiproxy", sock, self._reactor, self._connection, bind=self._bind)
-
-    def _bind(self) -> socket.socket:
-        port = 0 if self._listen.ports is None else self._listen.ports.first
-        (sock,) = bind(self._listen, port, Options())  # a literal is one address
-        return sock
+        self._door = Door("toxiproxy", sock, self._reactor, self._connection, bind=again)
 
     def _connection(self, who: str) -> Any:
         return self._site.buildProtocol(None)
@@ -100,8 +96,7 @@ class ToxiproxyServer(Service):
         if door is None or not self.running:
             return
         door.open()
-        address = door.listener.address
-        self.address = str(address) if isinstance(address, UnixAddress) else f"http://{address}"
+        self.address = door.url("")
         self._log.info("toxiproxy: listening on {address}", address=self.address)
 
     def stopService(self) -> Deferred[None] | None:

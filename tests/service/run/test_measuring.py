@@ -17,6 +17,7 @@ from twisted.trial.unittest import SkipTest
 
 from portfwd.errors import StartError
 from portfwd.kernel import sockets
+from portfwd.listen import binding
 from portfwd.metrics.figures import Figures
 from portfwd.rules.whole_process import metrics_listener
 from portfwd.service.build.bind_failures import WAYS_OUT
@@ -373,7 +374,7 @@ class WatchersTests(ForwarderCase):
         """A name's first address is where it is; of the others nothing stays."""
         spec = rules(f"{ASKED}a: 127.0.0.1:0 -> {self.target}")
         socks = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
-        self.patch(measuring, "bind", lambda *_: socks)
+        self.patch(binding, "bind", lambda *_: socks)
         forwarder = Forwarder(cast(Any, reactor), spec)
         forwarder.startService()
         self.assertEqual(socks[1].fileno(), -1)
