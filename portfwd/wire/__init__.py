@@ -1,9 +1,9 @@
 """
-Bytes to values and back, a protocol a file: what portfwd reads of the protocols that pass through it.
+Parsers and builders for protocols: one file for each protocol.
 
-Pure: a reader is called with all bytes that came so far and answers with a
-`Read` value and how many bytes it took, with `Need` where more must come, or raises
-`WireError`. It keeps nothing between calls, so any split of the same bytes ends in the same answer.
+All are pure. A reader is called with all bytes received so far. It returns `Read` with the value and the
+number of bytes used, returns `Need` if bytes are missing, or raises `WireError`. It keeps no state between
+calls, so the result does not depend on how the bytes were split.
 """
 
 from __future__ import annotations

@@ -1,13 +1,12 @@
 # -*- test-case-name: tests.wire.test_client_hello -*-
 """
-What the first message of TLS says in the open: the server's name, the protocols, the kind of key exchange.
+The first message of a TLS client: server name, protocols, and kind of key exchange.
 
-A ClientHello (RFC 8446 section 4.1.2, the same since TLS 1.0) may be spread over
-several records, and these over any number of segments. The lists are read as
-strictly as their lengths allow; the name must be one that DNS could have.
+A ClientHello (RFC 8446 section 4.1.2, unchanged since TLS 1.0) may be split into several records, and these
+into any number of segments. All lengths are checked, and the server name must be a valid DNS name.
 
-With Encrypted Client Hello (ECH) the name is the public one of the outer
-message: the other is not for us to read. It refuses SSL 2, and messages of more than `MAX_HELLO` bytes.
+With Encrypted Client Hello (ECH) the name is the public name of the outer message; the inner one cannot be
+read. SSL 2 and messages of more than `MAX_HELLO` bytes are refused.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ from attrs import frozen
 
 from portfwd.wire.reading import Need, Read, Span, TooLong, WireError
 
-#: Bytes of records that are read for a ClientHello. Real ones have 200 to 2000 bytes, with post-quantum keys
-#: and session tickets of certificates up to some ten thousand; OpenSSL refuses more than 131396.
+#: Maximum bytes of records of one ClientHello. Real ones have 200 to 2000 bytes; with post-quantum keys and
+#: session tickets that contain certificates, about ten thousand. OpenSSL refuses more than 131396.
 MAX_HELLO: Final = 64 * 1024
 
-#: Records that one message may be spread over. Its 64 KiB need four. The largest message that a browser sends
-#: has 2 KiB (a post-quantum key share is in it): these are 64 records of 32 bytes. Tools that hide the name
-#: from filters make some ten. Every call begins at the first record, so this also bounds the work.
+#: Maximum records of one message. 64 KiB need four. The largest message of a browser has 2 KiB (it contains a
+#: post-quantum key share), which is 64 records of 32 bytes. Tools that hide the name from filters send about
+#: ten records. Every call begins at the first record, so this also bounds the work.
 MAX_RECORDS: Final = 64
 
 #: RFC 8446 section 5.1: "The length MUST NOT exceed 2^14 bytes."
@@ -41,14 +40,14 @@ _ALPN: Final = 16
 _SUPPORTED_GROUPS: Final = 10
 _KEY_SHARE: Final = 51
 
-#: RFC 8446 section 4.2.7: the groups of finite fields (RFC 7919), and those that stay for them.
+#: RFC 8446 section 4.2.7: the groups of finite fields (RFC 7919), and the numbers reserved for them.
 _FINITE_FIELDS: Final = range(0x0100, 0x0200)
 
-#: P-256, P-384, P-521, X25519, X448: every server with TLS 1.3 has some of them.
+#: P-256, P-384, P-521, X25519, X448: every TLS 1.3 server supports some of them.
 _CURVES: Final = frozenset({23, 24, 25, 29, 30})
 
-#: RFC 6066 section 3: a DNS name in ASCII, without a dot at its end. One such dot is forgiven, and so is the
-#: underscore: both are seen. DNS names have at most 253 characters (RFC 1035 section 2.3.4).
+#: RFC 6066 section 3: a DNS name in ASCII without a trailing dot. One trailing dot and underscores are
+#: accepted, because clients send both. DNS names have at most 253 characters (RFC 1035 section 2.3.4).
 _NAME: Final = re.compile(rb"(?=.{1,253}\.?\Z)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?", re.DOTALL)
 
 
@@ -57,10 +56,11 @@ class ClientHello:
     """
     A ClientHello.
 
-    :ivar server_name: in small letters and without a dot at its end; empty where the client sent none.
-    :ivar alpn: what the client would speak, in its order (RFC 7301): ``h2``, ``http/1.1``.
-    :ivar finite_field: with TLS 1.3, the key exchange may be one in a finite field: such a group stands
-        before all curves in the client's keys, or the client has sent no key and knows no curve.
+    :ivar server_name: in lower case and without a trailing dot; empty if the client sent none.
+    :ivar alpn: the protocols that the client offers, in its order (RFC 7301): ``h2``, ``http/1.1``.
+    :ivar finite_field: with TLS 1.3, the server may choose a key exchange in a finite field. This is so if
+        the first usable key share of the client is of such a group, or if the client sent no usable key
+        share and offers such a group but no curve.
     """
 
     server_name: str = ""
@@ -70,11 +70,11 @@ class ClientHello:
 
 def read_client_hello(data: bytes) -> Read[ClientHello] | Need:
     """
-    Read a ClientHello at the front of `data`.
+    Read a ClientHello at the start of `data`.
 
-    :returns: with `used` up to the end of the record in which the message ends.
-    :raises WireError: this is not TLS, or is not well-formed.
-    :raises TooLong: it has more than `MAX_HELLO` bytes or `MAX_RECORDS` records.
+    :returns: `used` includes the whole record in which the message ends.
+    :raises WireError: the data is not TLS or is malformed.
+    :raises TooLong: the message has more than `MAX_HELLO` bytes or `MAX_RECORDS` records.
     """
     message = b""
     wanted = _MESSAGE_HEAD
@@ -102,7 +102,7 @@ def read_client_hello(data: bytes) -> Read[ClientHello] | Need:
 
 
 def _record_end(data: bytes, start: int) -> int | None:
-    """Where the record that begins at `start` ends, None while its head is not complete."""
+    """Return the end of the record that begins at `start`; None if its header is incomplete."""
     head = data[start : start + _RECORD_HEAD]
     if head[:1] not in (b"", bytes([_HANDSHAKE])):
         raise WireError("this is not TLS: no handshake record" if not start else "a ClientHello is cut short")
@@ -118,7 +118,7 @@ def _record_end(data: bytes, start: int) -> int | None:
 
 
 def _hello(body: bytes) -> ClientHello:
-    """The message without its head, complete."""
+    """Read the body of a complete message."""
     span = Span(body, "a ClientHello")
     if span.number(2) >> 8 != 3:
         raise WireError("a ClientHello has a version that is not of TLS")
@@ -131,7 +131,7 @@ def _hello(body: bytes) -> ClientHello:
     if not span.span(1).rest():
         raise WireError("a ClientHello has no compression method")
     if not span:
-        # RFC 5246 section 7.4.1.2: "presence of extensions can be detected" by bytes behind the methods.
+        # RFC 5246 section 7.4.1.2: "presence of extensions can be detected" by bytes after the methods.
         return ClientHello()
     extensions = span.span(2)
     span.finish()
@@ -159,11 +159,11 @@ def _hello(body: bytes) -> ClientHello:
 
 def _takes_finite_field(groups: tuple[int, ...], keys: tuple[int, ...] | None) -> bool:
     """
-    Whether a server may choose a finite field; it takes the first key that it can use.
+    Whether a server may choose a finite field. A server uses the first key share that it supports.
 
-    What is neither a finite field nor a curve that every server has says nothing: the server may not know it.
+    Groups that are neither finite fields nor `_CURVES` are ignored, because the server may not support them.
     """
-    if keys is None:  # this is not TLS 1.3
+    if keys is None:  # the client does not offer TLS 1.3
         return False
     known = [group for group in keys if group in _FINITE_FIELDS or group in _CURVES]
     if known:
@@ -172,7 +172,7 @@ def _takes_finite_field(groups: tuple[int, ...], keys: tuple[int, ...] | None) -
 
 
 def _groups(content: Span) -> tuple[int, ...]:
-    """RFC 8446 section 4.2.7: the groups that the client knows, in its order."""
+    """RFC 8446 section 4.2.7: the groups that the client supports, in its order."""
     names = content.span(2)
     content.finish()
     found = []
@@ -182,7 +182,7 @@ def _groups(content: Span) -> tuple[int, ...]:
 
 
 def _keys(content: Span) -> tuple[int, ...]:
-    """RFC 8446 section 4.2.8: the groups of the keys that the client has sent, in its order."""
+    """RFC 8446 section 4.2.8: the groups of the key shares, in the client's order."""
     keys = content.span(2)
     content.finish()
     found = []
@@ -193,7 +193,7 @@ def _keys(content: Span) -> tuple[int, ...]:
 
 
 def _server_name(content: Span) -> str:
-    """RFC 6066 section 3: a list of names, at most one of a kind; only host names were ever defined."""
+    """RFC 6066 section 3: a list with at most one name of each type; host names are the only type defined."""
     names = content.span(2)
     content.finish()
     kind, name = names.number(1), names.span(2).rest()

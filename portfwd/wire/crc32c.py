@@ -2,20 +2,20 @@
 """
 CRC-32C (Castagnoli), the checksum of PROXY headers: RFC 4960 appendix B, in its reflected form.
 
-A table of 256 numbers, a step for each byte: some hundred microseconds for a
-kilobyte, which is more than a header has. Refuses nothing: any bytes have a checksum.
+It uses a table of 256 numbers and one step for each byte: about a hundred microseconds for a kilobyte, which
+is more than a header has.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-#: The polynomial 0x1EDC6F41 with its bits in the order of the wire.
+#: The polynomial 0x1EDC6F41 with its bits reversed.
 _POLYNOMIAL: Final = 0x82F63B78
 
 
 def _table() -> tuple[int, ...]:
-    """For each byte, what it does to a checksum."""
+    """Compute the remainder of each byte."""
     table = []
     for byte in range(256):
         for _ in range(8):

@@ -1,8 +1,8 @@
 # -*- test-case-name: tests.wire.test_dns -*-
 """
-The header of DNS messages (RFC 1035 section 4.1.1): is it a question, and what is its number.
+The header of DNS messages (RFC 1035 section 4.1.1): is the message a question, and what is its id.
 
-It refuses to read further: names and records are the resolver's and the server's.
+Names and records are not read.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Final
 
 #: Bytes of a header; every message has one.
 HEADER: Final = 12
-#: How many numbers (ids) there are.
+#: Number of possible ids.
 IDS: Final = 65536
 
 _RESPONSE: Final = 0x80
@@ -20,11 +20,10 @@ _OPCODE: Final = 0x78
 
 def is_question(message: bytes) -> bool:
     """
-    Whether `message` is a standard query: one that may be asked again, and is answered by one message.
+    Whether `message` is a standard query, which may be repeated and has one message as its answer.
 
-    The bit QR is 0 and OPCODE is 0 (QUERY); there is one question, no answer and no authority record. What
-    has another meaning (another protocol with the same framing, a NOTIFY, an UPDATE) hardly ever looks like
-    this.
+    QR is 0 and OPCODE is 0 (QUERY); there is one question, no answer and no authority record. A NOTIFY, an
+    UPDATE or a message of another protocol with the same framing rarely satisfies all of this.
     """
     return (
         len(message) > HEADER and not message[2] & (_RESPONSE | _OPCODE) and message[4:10] == b"\0\1\0\0\0\0"
@@ -32,10 +31,10 @@ def is_question(message: bytes) -> bool:
 
 
 def read_id(message: bytes) -> int | None:
-    """The number of `message`; None where it is too short to have one."""
+    """The id of `message`; None if the message is too short to have one."""
     return int.from_bytes(message[:2], "big") if len(message) >= HEADER else None
 
 
 def with_id(message: bytes, number: int) -> bytes:
-    """`message` with another number, from 0 to `IDS` - 1."""
+    """`message` with the id `number`, from 0 to `IDS` - 1."""
     return number.to_bytes(2, "big") + message[2:]

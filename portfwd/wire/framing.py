@@ -1,10 +1,10 @@
 # -*- test-case-name: tests.wire.test_framing -*-
 """
-Datagrams in a stream: a length of two bytes before each message.
+Datagrams in a stream: a length of two bytes precedes each message.
 
-RFC 1035 section 4.2.2: "The message is prefixed with a two byte length field which
-gives the message length, excluding the two byte length field." DNS over TCP and over TLS (RFC 7858
-section 3.3) are written so. It refuses nothing: every length that two bytes can say is a message's.
+RFC 1035 section 4.2.2: "The message is prefixed with a two byte length field which gives the message length,
+excluding the two byte length field." DNS over TCP and over TLS (RFC 7858 section 3.3) use this format. Every
+length is valid, so a stream cannot violate the format.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import Final
 
 from portfwd.values import counted
 
-#: What two bytes can say.
+#: The largest length that two bytes can express.
 MAX_MESSAGE: Final = 65535
 _PREFIX: Final = 2
 
 
 def frame(message: bytes) -> bytes:
     """
-    `message` with its length before it.
+    Prefix `message` with its length.
 
-    :raises ValueError: it is longer than `MAX_MESSAGE`.
+    :raises ValueError: `message` is longer than `MAX_MESSAGE`.
     """
     if len(message) > MAX_MESSAGE:
         raise ValueError(f"a message of {counted(len(message), 'byte')} has no length of two bytes")
@@ -31,9 +31,9 @@ def frame(message: bytes) -> bytes:
 
 class Unframer:
     """
-    Finds the messages in a stream.
+    Splits a stream into messages.
 
-    Never more than one unfinished message is kept: `MAX_MESSAGE` bytes and its length.
+    It keeps at most one incomplete message: `MAX_MESSAGE` bytes and the length field.
     """
 
     __slots__ = ("_kept",)
@@ -46,11 +46,11 @@ class Unframer:
 
     @property
     def kept(self) -> int:
-        """Bytes of a message that is not whole yet."""
+        """Bytes of the incomplete message."""
         return len(self._kept)
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The messages that `data` completes, in order."""
+        """Return the messages that `data` completes, in order."""
         data = self._kept + data if self._kept else data
         messages = []
         start, size = 0, len(data)

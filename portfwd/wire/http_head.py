@@ -1,15 +1,14 @@
 # -*- test-case-name: tests.wire.test_http_head -*-
 r"""
-The head of an HTTP/1.x request: request line, fields, and which host is asked for (RFC 9112).
+The head of an HTTP/1.x request: request line, fields, and the requested host (RFC 9112).
 
-It is read as strictly as the RFC lets a server be, because another program reads
-the same bytes behind us and has to see the same host: lines end with CRLF,
-no folded lines, no blank before a colon, exactly one ``Host`` for HTTP/1.1. In a
-request with an absolute form, or with CONNECT, the target names the host; an absolute one and
-``Host`` must not disagree.
+The head is parsed as strictly as the RFC allows, because the upstream parses the same bytes and must see the
+same host. Lines end with CRLF; folded lines and blanks before a colon are refused; HTTP/1.1 requires exactly
+one ``Host``. With an absolute form or CONNECT, the request target names the host. ``Host`` must agree with
+an absolute form.
 
-The preface of HTTP/2 (RFC 9113 section 3.4) is recognised; what comes behind it is
-not read. It refuses to look at bodies and at any request but the first.
+The preface of HTTP/2 (RFC 9113 section 3.4) is recognised; the bytes after it are not read. Bodies and
+further requests are not read either.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ from attrs import frozen
 
 from portfwd.wire.reading import Need, Read, TooLong, WireError
 
-#: Bytes of a request line: Apache's ``LimitRequestLine`` (8190); RFC 9112 section 3 recommends 8000.
+#: Maximum bytes of a request line: Apache's ``LimitRequestLine`` (8190); RFC 9112 section 3 recommends 8000.
 MAX_LINE: Final = 8190
-#: Bytes of the whole head: HAProxy's buffer, and twice nginx's for one large field.
+#: Maximum bytes of the whole head: HAProxy's buffer size, and twice nginx's limit for one field.
 MAX_HEAD: Final = 16 * 1024
-#: Fields: Apache's ``LimitRequestFields``.
+#: Maximum number of fields: Apache's ``LimitRequestFields``.
 MAX_FIELDS: Final = 100
-#: Bytes of a method; the longest that is registered, ``UPDATEREDIRECTREF``, has 17.
+#: Maximum bytes of a method; the longest registered one, ``UPDATEREDIRECTREF``, has 17.
 MAX_METHOD: Final = 32
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -37,10 +36,10 @@ _END: Final = b"\r\n\r\n"
 _METHOD: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _TARGET: Final = re.compile(rb"[\x21-\x7e]+")
 _VERSION: Final = re.compile(rb"HTTP/1\.([0-9])")
-# A value may hold bytes above ASCII (obs-text) and tabs; other control characters are a trick or a mistake.
+# A value may contain bytes above ASCII (obs-text) and tabs, but no other control characters.
 _FIELD: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)")
 _SCHEME: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
-# RFC 3986 section 3.2.2, without what names of DNS do not need; user names are not for requests.
+# RFC 3986 section 3.2.2, restricted to the characters of DNS names, and without user information.
 _AUTHORITY: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]*)(?::([0-9]{0,5}))?")
 
 
@@ -52,10 +51,10 @@ class RequestHead:
     :ivar method: as written; ``PRI`` for the preface.
     :ivar target: as written.
     :ivar version: ``1.0``, ``1.1`` or ``2.0``.
-    :ivar host: who is asked, in small letters, without brackets and without a dot at its end;
-        empty where the request does not say (HTTP/1.0, HTTP/2, an empty ``Host``).
-    :ivar port: 0 where the request does not say.
-    :ivar fields: names in small letters, and values without the blanks around them.
+    :ivar host: the requested host in lower case, without brackets and without a trailing dot; empty if the
+        request names none (HTTP/1.0, HTTP/2, an empty ``Host``).
+    :ivar port: 0 if the request names none.
+    :ivar fields: names in lower case, and values without surrounding blanks.
     """
 
     method: str
@@ -66,19 +65,19 @@ class RequestHead:
     fields: tuple[tuple[str, bytes], ...] = ()
 
     def field(self, name: str) -> tuple[bytes, ...]:
-        """Every value of the field `name`, which is written in small letters."""
+        """Return all values of the field `name` (in lower case)."""
         return tuple(value for known, value in self.fields if known == name)
 
 
 def read_head(data: bytes) -> Read[RequestHead] | Need:
     """
-    Read a request head at the front of `data`.
+    Read a request head at the start of `data`.
 
     One empty line before it is skipped (RFC 9112 section 2.2).
 
-    :returns: with `used` up to the end of the empty line behind the fields.
-    :raises WireError: this is no HTTP, or is not well-formed.
-    :raises TooLong: one of the limits above is passed.
+    :returns: `used` includes the empty line after the fields.
+    :raises WireError: the data is not HTTP or is malformed.
+    :raises TooLong: one of the limits above is exceeded.
     """
     if data[: len(PREFACE)] == PREFACE[: len(data)] and len(data) > 3:
         if len(data) < len(PREFACE):
@@ -100,7 +99,7 @@ def read_head(data: bytes) -> Read[RequestHead] | Need:
 
 
 def _check_start(data: bytes, start: int) -> None:
-    """Say as early as possible that this will never be a request line."""
+    """Refuse as early as possible data that cannot become a request line."""
     if data[start:] in (b"", b"\r"):
         return
     blank = data.find(b" ", start, start + MAX_METHOD + 1)
@@ -115,7 +114,7 @@ def _check_start(data: bytes, start: int) -> None:
 
 
 def _check_ends(data: bytes, start: int) -> None:
-    """Refuse CR and LF that are not together; a CR at the very end may still get its LF."""
+    """Refuse a CR or LF outside of CRLF; the LF after a CR at the end may not have arrived yet."""
     pairs = data.count(b"\r\n", start)
     open_end = data.endswith(b"\r")
     if data.count(b"\n", start) != pairs or data.count(b"\r", start) - open_end != pairs:
@@ -140,7 +139,7 @@ def _head(request: bytes, lines: list[bytes]) -> RequestHead:
 def _field(line: bytes) -> tuple[str, bytes]:
     if line[:1] in (b" ", b"\t"):
         # RFC 9112 section 5.2: "A server that receives an obs-fold … MUST either reject the message … or
-        # replace". We pass the bytes on as they are, so only the first is left.
+        # replace". The bytes are forwarded unchanged, so it is rejected.
         raise WireError("a request has a folded line")
     match = _FIELD.fullmatch(line)
     if match is None:
@@ -149,7 +148,7 @@ def _field(line: bytes) -> tuple[str, bytes]:
 
 
 def _host(method: str, target: bytes, minor: int, hosts: list[bytes]) -> tuple[str, int]:
-    """Which host and port are asked for."""
+    """Return the requested host and port."""
     # RFC 9112 section 3.2: 400 (Bad Request) "to any HTTP/1.1 request message that lacks a Host header field
     # and to any request message that contains more than one Host header field line"
     if len(hosts) > 1 or (minor >= 1 and not hosts):
@@ -163,8 +162,8 @@ def _host(method: str, target: bytes, minor: int, hosts: list[bytes]) -> tuple[s
         return host, port
     absolute = _SCHEME.match(target)
     if absolute is not None:
-        # RFC 9112 section 3.2.2: an absolute form replaces what Host says. A proxy would write the new
-        # Host; here the bytes go on as they are, and not every server has read that section.
+        # RFC 9112 section 3.2.2: an absolute form overrides Host. A proxy would write a new Host. Here the
+        # bytes are forwarded unchanged, and not every server implements that section.
         host, port = _authority(absolute[1])
         if not host:
             raise WireError("a request has an absolute target without a host")
@@ -177,7 +176,7 @@ def _host(method: str, target: bytes, minor: int, hosts: list[bytes]) -> tuple[s
 
 
 def _authority(text: bytes) -> tuple[str, int]:
-    """Host and port of ``host[:port]``."""
+    """Split ``host[:port]``."""
     match = _AUTHORITY.fullmatch(text.decode("latin-1"))
     port = int(match[2] or 0) if match is not None else 0
     if match is None or port > 0xFFFF:

@@ -1,15 +1,15 @@
 # -*- test-case-name: tests.wire.test_http_reply -*-
 """
-HTTP responses that refuse: a status, a few fields, no body, and the connection closes (RFC 9110 section 15).
+HTTP responses that refuse a request: a status, a few fields, no body, and ``Connection: close``.
 
-Refuses to know statuses that nobody here sends.
+The statuses are those of RFC 9110 section 15 that filters send.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-#: Status codes that are sent, with their phrases.
+#: The supported status codes with their phrases.
 PHRASES: Final = {
     400: "Bad Request",
     403: "Forbidden",
@@ -21,7 +21,7 @@ PHRASES: Final = {
     504: "Gateway Timeout",
 }
 
-#: The answer to CONNECT: no fields, because what comes behind them is the tunnel (RFC 9110 section 9.3.6).
+#: The response to CONNECT. It has no fields; the tunnel begins after it (RFC 9110 section 9.3.6).
 CONNECTED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 

@@ -1,10 +1,9 @@
 # -*- test-case-name: tests.wire.test_proxy -*-
 """
-A PROXY header of whichever version: the first byte tells them apart.
+A PROXY header of version 1 or 2; the first byte distinguishes them.
 
-Refuses connections without one: whoever expects a header never guesses that
-there is none (PROXY section 5: "be very careful about not trying to automatically detect
-whether they have to decode the header or not").
+A connection without a header is an error. PROXY section 5: "be very careful about not trying to
+automatically detect whether they have to decode the header or not".
 """
 
 from __future__ import annotations
@@ -16,9 +15,9 @@ from portfwd.wire.reading import Need, Read, WireError
 
 def read_header(data: bytes) -> Read[Header] | Need:
     """
-    Read a PROXY header, version 1 or 2, at the front of `data`.
+    Read a PROXY header at the start of `data`.
 
-    :raises WireError: there is none, or a wrong one.
+    :raises WireError: the header is missing or malformed.
     """
     first = data[:1]
     if first == proxy_v1.SIGNATURE[:1]:

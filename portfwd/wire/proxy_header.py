@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.wire.test_proxy_header -*-
 """
-What a PROXY header says, in either version: whose connection this is.
+The contents of a PROXY header, which gives the addresses of the original connection.
 
-`proxy_v1` and `proxy_v2` read and build the bytes, `proxy` tells the versions
-apart. The specification is HAProxy's ``proxy-protocol.txt``, called PROXY below.
+`proxy_v1` and `proxy_v2` read and build the bytes; `proxy` reads either version. The specification is
+HAProxy's ``proxy-protocol.txt``, called PROXY below.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from attrs import frozen
 
 from portfwd.values import Address, InetAddress, UnixAddress
 
-#: The longest header that is read. The protocol allows 65551 bytes; HAProxy's own receiver has a buffer of
-#: 16 KiB, and nginx takes 4 KiB. A chain of client certificates as TLV is the longest that is seen.
+#: Maximum bytes of a header. The protocol allows 65551 bytes; HAProxy has a buffer of 16 KiB, and nginx
+#: accepts 4 KiB. The longest headers in practice contain a chain of client certificates as a TLV.
 MAX_HEADER: Final = 16 * 1024
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -27,12 +27,12 @@ class Header:
     """
     A PROXY header.
 
-    :ivar source: who connected to the sender; None: the sender does not say, or speaks for
-        itself (``LOCAL``, ``UNKNOWN``), and the socket's own addresses hold.
-    :ivar destination: where to; None exactly when `source` is.
+    :ivar source: address of the client of the sender. None if the sender does not give it or connects for
+        itself (``UNKNOWN``, ``LOCAL``); then the addresses of the socket are valid.
+    :ivar destination: address to which that client connected; None exactly if `source` is None.
     :ivar tlvs: type and value of each TLV, in order (version 2 only); without checksum and padding.
-    :ivar datagram: the sender got a datagram, not a connection (version 2 only).
-    :ivar local: the sender itself connected, for a health check say (version 2 only).
+    :ivar datagram: the sender received a datagram, not a connection (version 2 only).
+    :ivar local: the sender connects for itself, for instance for a health check (version 2 only).
     """
 
     source: Address | None = None
@@ -44,12 +44,12 @@ class Header:
 
 def inet_pair(source: Address | None, destination: Address | None) -> tuple[IPAddress, IPAddress] | None:
     """
-    Bring both addresses into one family, as a header has them.
+    Convert both addresses to the same family, as a header requires.
 
-    Where one is IPv4 and the other IPv6, the IPv4 one becomes ``::ffff:a.b.c.d`` (RFC 4291
-    section 2.5.5.2). Zone ids are left out: they mean nothing on another machine.
+    If one is IPv4 and the other IPv6, the IPv4 address becomes ``::ffff:a.b.c.d`` (RFC 4291 section 2.5.5.2).
+    Zone ids are removed, because they are valid on one machine only.
 
-    :returns: None where one of them is no IP address.
+    :returns: None if one of them is not an IP address.
     """
     if not (isinstance(source, InetAddress) and isinstance(destination, InetAddress)):
         return None
@@ -73,7 +73,7 @@ def _as_ipv6(address: IPAddress) -> ipaddress.IPv6Address:
 
 
 def unix_pair(source: Address | None, destination: Address | None) -> tuple[UnixAddress, UnixAddress] | None:
-    """Say that both are unix sockets, or None."""
+    """Return both addresses if both are unix sockets, else None."""
     if isinstance(source, UnixAddress) and isinstance(destination, UnixAddress):
         return source, destination
     return None

@@ -1,10 +1,9 @@
 # -*- test-case-name: tests.wire.test_proxy_tlvs -*-
 """
-The TLVs of PROXY headers of version 2: type, length, value, one behind the other (PROXY section 2.2).
+The TLVs of PROXY headers of version 2: a sequence of type, length and value (PROXY section 2.2).
 
-Types that are not known are kept as they are; the value of a known one is
-checked only where the specification says what it has to look like. It refuses
-vectors that do not end exactly where they should.
+Unknown types are kept unchanged. The value of a known type is checked only if the specification defines its
+form. A vector must end exactly at the end of its last TLV.
 """
 
 from __future__ import annotations
@@ -35,8 +34,8 @@ NETNS: Final = 0x30
 #: PROXY section 2.2.5: "an opaque byte sequence of up to 128 bytes".
 MAX_UNIQUE_ID: Final = 128
 
-#: Bits of the first byte of the SSL TLV (PROXY section 2.2.6): TLS was spoken; this connection brought a
-#: certificate; its TLS session did.
+#: Bits of the first byte of the SSL TLV (PROXY section 2.2.6): the client used TLS; it presented a
+#: certificate on this connection; it presented one at least once in the TLS session.
 CLIENT_SSL: Final = 0x01
 CLIENT_CERT_CONN: Final = 0x02
 CLIENT_CERT_SESS: Final = 0x04
@@ -48,9 +47,10 @@ Tlvs = tuple[tuple[int, bytes], ...]
 
 def read_tlvs(data: bytes) -> Tlvs:
     """
-    Read a vector of TLVs, `data` from its first to its last byte.
+    Read a vector of TLVs.
 
-    :raises WireError: the last TLV ends elsewhere, or a value cannot be one of its type.
+    :param data: the whole vector.
+    :raises WireError: the last TLV does not end with `data`, or a value is invalid for its type.
     """
     tlvs = []
     span = Span(data, "the TLVs of a PROXY header")
@@ -69,7 +69,7 @@ def build_tlvs(tlvs: Iterable[tuple[int, bytes]]) -> bytes:
     """
     Build a vector of TLVs.
 
-    :raises ValueError: a value is longer than its length field can say, or than its type may be.
+    :raises ValueError: a value is too long for the length field or for its type.
     """
     parts = []
     for kind, value in tlvs:
@@ -83,11 +83,12 @@ def build_tlvs(tlvs: Iterable[tuple[int, bytes]]) -> bytes:
 @frozen
 class ClientTLS:
     """
-    The value of an SSL TLV (PROXY section 2.2.6): what the sender knows of the client's TLS.
+    The value of an SSL TLV (PROXY section 2.2.6), which describes the TLS connection of the client.
 
-    :ivar client: `CLIENT_SSL`, `CLIENT_CERT_CONN` and `CLIENT_CERT_SESS`.
-    :ivar verify: 0: no certificate of the client was found wrong. HAProxy says so too where there was none.
-    :ivar tlvs: `SSL_VERSION`, `SSL_CN` and the like.
+    :ivar client: a combination of `CLIENT_SSL`, `CLIENT_CERT_CONN` and `CLIENT_CERT_SESS`.
+    :ivar verify: 0 unless the verification of a certificate failed. HAProxy sends 0 also without a
+        certificate.
+    :ivar tlvs: `SSL_VERSION`, `SSL_CN` and the other types from `SSL_VERSION` on.
     """
 
     client: int = CLIENT_SSL
@@ -96,7 +97,7 @@ class ClientTLS:
 
     @property
     def verified(self) -> bool:
-        """Whether the client presented a certificate, and it was good."""
+        """Whether the client presented a valid certificate."""
         return not self.verify and bool(self.client & (CLIENT_CERT_CONN | CLIENT_CERT_SESS))
 
 
@@ -104,7 +105,7 @@ def read_client_tls(value: bytes) -> ClientTLS:
     """
     Read the value of an SSL TLV.
 
-    :raises WireError: it is too short, or its TLVs do not end with it.
+    :raises WireError: `value` is too short, or its TLVs do not end with it.
     """
     span = Span(value, "the SSL TLV of a PROXY header")
     client = span.number(1)

@@ -2,10 +2,9 @@
 r"""
 PROXY headers of version 1: one line of text, ``PROXY TCP4 192.0.2.1 192.0.2.2 5000 80\r\n``.
 
-Reads exactly what PROXY section 2.1 allows: single blanks, no more fields, no
-leading zeros, addresses of the family that is named, a line of at most 107
-bytes that ends with CRLF. ``PROXY UNKNOWN`` may have anything before its CRLF,
-which is not looked at. Everything else is refused; nothing is guessed.
+The reader accepts exactly what PROXY section 2.1 allows: single blanks, no further fields, no leading zeros,
+addresses of the named family, and a line of at most 107 bytes that ends with CRLF. After ``PROXY UNKNOWN``
+the rest of the line is ignored. Everything else is refused.
 """
 
 from __future__ import annotations
@@ -33,9 +32,9 @@ _UNKNOWN: Final = b"UNKNOWN"
 
 def read_v1(data: bytes) -> Read[Header] | Need:
     """
-    Read a header at the front of `data`.
+    Read a header at the start of `data`.
 
-    :raises WireError: it is none, or a wrong one.
+    :raises WireError: the header is missing or malformed.
     """
     if not data.startswith(SIGNATURE) and not SIGNATURE.startswith(data[: len(SIGNATURE)]):
         raise WireError("this does not begin with a PROXY header")
@@ -57,7 +56,7 @@ def read_v1(data: bytes) -> Read[Header] | Need:
 
 
 def _line(data: bytes) -> bytes | None:
-    """The line without its CRLF, None while it may still come."""
+    """Return the line without its CRLF; None if the CRLF has not arrived."""
     end = data.find(b"\r")
     if b"\n" in (data if end < 0 else data[:end]):
         raise WireError("a PROXY line ends with CRLF, not with LF alone")
@@ -72,10 +71,10 @@ def _line(data: bytes) -> bytes | None:
 
 def _host(kind: type[ipaddress.IPv4Address] | type[ipaddress.IPv6Address], text: bytes) -> str:
     """
-    An address of the family of `kind`.
+    Read an address of the family of `kind`.
 
-    `ipaddress` refuses leading zeros in IPv4 and whatever the other family writes; a zone id
-    (``%eth0``) it takes, and PROXY does not.
+    `ipaddress` refuses leading zeros in IPv4 and addresses of the other family. It accepts zone ids
+    (``%eth0``), which PROXY does not allow.
     """
     try:
         if b"%" in text:
@@ -95,8 +94,8 @@ def build_v1(source: Address | None, destination: Address | None) -> bytes:
     """
     Build a header.
 
-    :returns: ``PROXY UNKNOWN`` where the addresses are not both IP addresses: version 1 has
-        nothing else for unix sockets, and for a client that is not known.
+    :returns: ``PROXY UNKNOWN`` unless both addresses are IP addresses. Version 1 has no other form for unix
+        sockets and for an unknown client.
     """
     pair = inet_pair(source, destination)
     if pair is None:

@@ -2,13 +2,11 @@
 """
 PROXY headers of version 2: sixteen bytes, the addresses, and TLVs (PROXY section 2.2).
 
-A header is 16 + len bytes long, always. It is read completely or not at all,
-and only in the form that the specification gives: version 2, command LOCAL or PROXY,
-families and protocols that exist, room for the addresses of the family,
-TLVs that end where the header does, a checksum that is right where there is one.
+A header always has 16 + len bytes and is read as a whole. These are checked: version 2, command LOCAL or
+PROXY, known families and protocols, enough bytes for the addresses of the family, TLVs that end with the
+header, and the checksum if there is one. Everything else is an error.
 
-Combinations that are allowed but say nothing that could be used (an unspecified family or protocol) leave
-the socket's own addresses in force. It refuses to guess: everything else is an error.
+With an unspecified family or protocol, which is allowed, the addresses of the socket remain valid.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ from portfwd.wire.reading import Need, Read, TooLong, WireError
 
 SIGNATURE: Final = b"\r\n\r\n\0\r\nQUIT\n"
 
-#: Signature, version and command, family and protocol, length.
+#: Bytes of the fixed part: signature, version and command, family and protocol, length.
 FIXED: Final = 16
 
 _VERSION: Final = 2
@@ -34,7 +32,7 @@ _PROXY: Final = 1
 
 
 class _Family(enum.IntEnum):
-    """The address family, the high half of byte 13."""
+    """The address family: the upper half of byte 13."""
 
     UNSPEC = 0
     INET = 1
@@ -43,7 +41,7 @@ class _Family(enum.IntEnum):
 
 
 class _Protocol(enum.IntEnum):
-    """The transport, the low half of byte 13."""
+    """The transport protocol: the lower half of byte 13."""
 
     UNSPEC = 0
     STREAM = 1
@@ -55,16 +53,16 @@ _WIDTH: Final = {_Family.UNSPEC: 0, _Family.INET: 4, _Family.INET6: 16, _Family.
 #: Bytes of both addresses of a family, with their ports.
 _ADDRESSES: Final = {_Family.UNSPEC: 0, _Family.INET: 12, _Family.INET6: 36, _Family.UNIX: 216}
 _CHECKSUM: Final = 4
-#: Type and length, in front of each TLV's value.
+#: Bytes of type and length before the value of a TLV.
 _TLV_HEAD: Final = 3
 
 
 def read_v2(data: bytes) -> Read[Header] | Need:
     """
-    Read a header at the front of `data`.
+    Read a header at the start of `data`.
 
-    :raises WireError: it is none, or a wrong one.
-    :raises TooLong: it has more than `MAX_HEADER` bytes.
+    :raises WireError: the header is missing or malformed.
+    :raises TooLong: the header has more than `MAX_HEADER` bytes.
     """
     if data[: len(SIGNATURE)] != SIGNATURE[: len(data)]:
         raise WireError("this does not begin with a PROXY header of version 2")
@@ -93,7 +91,7 @@ def read_v2(data: bytes) -> Read[Header] | Need:
     if len(data) < total:
         return Need(total)
     if family is _Family.UNSPEC:
-        # Nobody can say where addresses of no family end, so what follows is not TLVs that could be read.
+        # The length of the addresses is not known, so the TLVs after them cannot be found.
         return Read(Header(), total)
     tlvs = _check(data[:total], read_tlvs(data[FIXED + _ADDRESSES[family] : total]), _ADDRESSES[family])
     if protocol is _Protocol.UNSPEC:
@@ -106,7 +104,7 @@ def _check(header: bytes, tlvs: Tlvs, addresses: int) -> Tlvs:
     """
     Verify the checksum, if there is one.
 
-    :returns: `tlvs` without it, and without padding.
+    :returns: `tlvs` without the checksum and without padding.
     """
     position = FIXED + addresses
     found = None
@@ -130,7 +128,7 @@ def _check(header: bytes, tlvs: Tlvs, addresses: int) -> Tlvs:
 
 
 def _addresses(family: _Family, block: bytes) -> tuple[Address, Address]:
-    """Source and destination in an address block of the right length."""
+    """Read source and destination from an address block, whose length was checked."""
     width = _WIDTH[family]
     first, second = block[:width], block[width : 2 * width]
     if family is _Family.UNIX:
@@ -147,7 +145,7 @@ def _host(packed: bytes) -> str:
 
 
 def _unix(field: bytes) -> UnixAddress:
-    """The name in a ``sun_path``: up to the first NUL, but abstract names begin with one."""
+    """Read the name in a ``sun_path``: it ends at the first NUL, but an abstract name begins with one."""
     if field[:1] == b"\0" and field.strip(b"\0"):
         name = b"@" + field[1:].rstrip(b"\0")
     else:
@@ -156,7 +154,7 @@ def _unix(field: bytes) -> UnixAddress:
 
 
 def _sun_path(address: UnixAddress) -> bytes:
-    """The reverse; a name that is too long is left out rather than cut to that of another socket."""
+    """Build a ``sun_path``. If the name is too long it is empty: a cut name is that of another socket."""
     name = address.sockaddr.encode("utf-8", "surrogateescape")
     width = _WIDTH[_Family.UNIX]
     return name.ljust(width, b"\0") if len(name) <= width else bytes(width)
@@ -166,10 +164,10 @@ def build_v2(header: Header, *, checksum: bool = False) -> bytes:
     """
     Build a header.
 
-    Addresses that are unknown, are names, or are of a unix socket and of an IP
-    address each, are sent as of no family.
+    The family is unspecified if an address is unknown or a name, or if one is an IP address and the other a
+    unix socket.
 
-    :param checksum: add one, as the last TLV.
+    :param checksum: add a checksum as the last TLV.
     :raises ValueError: the TLVs are too long for a header.
     """
     protocol = _Protocol.DGRAM if header.datagram else _Protocol.STREAM

@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.wire.test_reading -*-
 """
-What a reader of bytes answers: a value, how much is still missing, or that this will never do.
+The results of readers: a value, a request for more bytes, or an error.
 
-Every reader of this room is a function of all bytes that came so far. It refuses
-to remember: whoever calls it holds the bytes, so there is one limit for them and one place that has them.
+Every reader in this folder is a function of all bytes received so far and keeps no state. The caller buffers
+the bytes, so one place stores them and one limit bounds them.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ Value = TypeVar("Value")
 
 class WireError(ValueError):
     """
-    The bytes are not what they should be, and more of them will not help.
+    The bytes violate the protocol; more bytes cannot change that.
 
-    The text is for the log: it says what was expected, and never repeats bytes of the peer.
+    The text is for the log. It says what was expected and never contains bytes of the peer.
     """
 
 
 class TooLong(WireError):
-    """What comes may be well-formed, but is longer than this reader takes."""
+    """The message exceeds a limit of the reader; it may be well-formed."""
 
 
 @frozen
 class Need:
     """
-    More bytes must come before anything can be said.
+    More bytes are required.
 
-    :ivar total: the least number of bytes, in all, with which it is worth asking again.
+    :ivar total: minimum number of bytes, counted from the first one, for the next call of the reader.
     """
 
     total: int
@@ -41,9 +41,9 @@ class Need:
 @frozen
 class Read(Generic[Value]):
     """
-    A value, read completely.
+    A complete value.
 
-    :ivar used: bytes it took, from the first on; what is behind them belongs to somebody else.
+    :ivar used: number of bytes of the message. The bytes after it are not part of it.
     """
 
     value: Value
@@ -51,16 +51,15 @@ class Read(Generic[Value]):
 
 
 def complete(answer: Need | Read[Value]) -> Read[Value] | None:
-    """What was read; None while more bytes must come."""
+    """Return the value that was read; None if more bytes are required."""
     return None if isinstance(answer, Need) else answer
 
 
 class Span:
     """
-    Bytes whose number is known, taken from the front.
+    A structure whose length is known, read from its start.
 
-    For structures within a length that was read before: running out of bytes
-    is an error there and not a reason to wait.
+    The structure is complete, so missing bytes are an error and not a reason to wait for more.
     """
 
     __slots__ = ("_data", "_position", "_what")
@@ -71,7 +70,7 @@ class Span:
         self._what = what
 
     def __bool__(self) -> bool:
-        """Whether there is anything left."""
+        """Whether bytes are left."""
         return self._position < len(self._data)
 
     def take(self, count: int) -> bytes:
@@ -86,23 +85,23 @@ class Span:
         return self._data[start : self._position]
 
     def number(self, size: int) -> int:
-        """Take a number of `size` bytes, the highest first."""
+        """Take a number of `size` bytes in network byte order."""
         return int.from_bytes(self.take(size), "big")
 
     def span(self, size: int) -> Span:
-        """Take a length of `size` bytes and as many bytes as it says."""
+        """Take a length field of `size` bytes and as many bytes as it says."""
         return Span(self.take(self.number(size)), self._what)
 
     def rest(self) -> bytes:
-        """Take all that is left."""
+        """Take all remaining bytes."""
         start, self._position = self._position, len(self._data)
         return self._data[start:]
 
     def finish(self) -> None:
         """
-        Say that nothing should be left.
+        Check that no bytes are left.
 
-        :raises WireError: something is.
+        :raises WireError: bytes are left.
         """
         if self:
             raise WireError(f"{self._what} has bytes behind its end")

@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.wire.test_smtp -*-
-"""SMTP (RFC 5321): commands, where a server's reply ends, and the extensions that it offers."""
+"""SMTP (RFC 5321): the command of a line, the end of a reply, and the extensions in a reply to ``EHLO``."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ BEFORE_TLS: Final = (b"EHLO", b"HELO", b"NOOP", b"RSET", b"QUIT")
 
 
 def verb_of(line: bytes) -> bytes:
-    """The command of a line, in large letters."""
+    """Return the command of a line in upper case."""
     return line.strip().partition(b" ")[0].upper()
 
 
 def split_reply(data: bytes) -> tuple[bytes, bytes] | None:
-    """The first reply of `data`, all of its lines, and what is behind it; None while it is not complete."""
+    """Split `data` after its first reply, which may have several lines; None if the reply is incomplete."""
     end = 0
     while (line_end := data.find(b"\n", end) + 1) > 0:
         last, end = data[end + 3 : end + 4] != b"-", line_end
@@ -25,7 +25,7 @@ def split_reply(data: bytes) -> tuple[bytes, bytes] | None:
 
 
 def with_extension(reply: bytes, *, offered: bool) -> bytes:
-    """An answer to ``EHLO`` that offers ``STARTTLS``, or does not."""
+    """Add ``STARTTLS`` to a reply to ``EHLO``, or remove it."""
     texts = [line[4:] for line in reply.splitlines()]
     kept = [text for text in texts if text.strip().upper() != b"STARTTLS"] + [b"STARTTLS"] * offered
     marks = [b"-"] * (len(kept) - 1) + [b" "]

@@ -1,10 +1,9 @@
 # -*- test-case-name: tests.wire.test_socks5 -*-
 """
-SOCKS version 5 as a server reads and writes it: greeting, password, request, replies (RFC 1928, RFC 1929).
+The messages of a SOCKS 5 server: greeting, password, request and replies (RFC 1928, RFC 1929).
 
-The messages only; who may do what, and in which order they come, is for whoever
-calls. Every message says its length early, so a reader never looks further than
-it has to. It refuses other versions, and names that DNS could not have.
+The caller decides about permissions and the order of messages. A reader never reads beyond its message,
+whose length is given near its start. Other versions and invalid DNS names are refused.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from portfwd.values import Address, InetAddress, unmapped
 from portfwd.wire.reading import Need, Read, WireError
 
 VERSION: Final = 5
-#: Of the password sub-negotiation (RFC 1929 section 2).
+#: Version of the password sub-negotiation (RFC 1929 section 2).
 PASSWORD_VERSION: Final = 1
 
 #: Methods of authentication (RFC 1928 section 3).
@@ -34,7 +33,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 
 
 class ReplyCode(enum.IntEnum):
-    """What became of a request (RFC 1928 section 6)."""
+    """The result of a request (RFC 1928 section 6)."""
 
     SUCCEEDED = 0
     GENERAL_FAILURE = 1
@@ -48,7 +47,7 @@ class ReplyCode(enum.IntEnum):
 
 
 class _Kind(enum.IntEnum):
-    """Types of addresses (RFC 1928 section 5)."""
+    """Address types (RFC 1928 section 5)."""
 
     IPV4 = 1
     NAME = 3
@@ -56,15 +55,15 @@ class _Kind(enum.IntEnum):
 
 
 class UnknownAddressType(WireError):
-    """A request whose address is of a type that does not exist: `ReplyCode.ADDRESS_TYPE_NOT_SUPPORTED`."""
+    """The address type of a request is unknown. The reply is `ReplyCode.ADDRESS_TYPE_NOT_SUPPORTED`."""
 
 
 @frozen
 class Credentials:
     """
-    A name and a password, as bytes: RFC 1929 says nothing of their encoding.
+    A name and a password as bytes, because RFC 1929 does not define their encoding.
 
-    Neither is shown when this is printed.
+    The ``repr`` contains neither.
     """
 
     name: bytes
@@ -77,10 +76,11 @@ class Credentials:
 @frozen
 class SocksRequest:
     """
-    What the client wants.
+    The request of a client.
 
-    :ivar command: `CONNECT`, or one that is not served here.
-    :ivar destination: literals in their shortest form; an IPv4 address as one, whatever type it came in.
+    :ivar command: `CONNECT`, or another command, which is not supported.
+    :ivar destination: IP addresses are in their shortest form. An IPv4-mapped IPv6 address and an address
+        sent as a name are converted.
     """
 
     command: int
@@ -89,9 +89,9 @@ class SocksRequest:
 
 def read_greeting(data: bytes) -> Read[frozenset[int]] | Need:
     """
-    Read the first message: the methods of authentication that the client offers.
+    Read the first message: the authentication methods that the client offers.
 
-    :raises WireError: it is of another version, or offers nothing.
+    :raises WireError: the version is not 5, or no method is offered.
     """
     _check_version(data, VERSION, "SOCKS 5")
     if len(data) < 2:
@@ -111,9 +111,9 @@ def read_credentials(data: bytes) -> Read[Credentials] | Need:
     """
     Read name and password.
 
-    Empty ones are read too, though the RFC begins at one byte: clients without a password send them.
+    Both may be empty, although the RFC requires at least one byte: clients without a password send them so.
 
-    :raises WireError: it is of another version.
+    :raises WireError: the version is wrong.
     """
     _check_version(data, PASSWORD_VERSION, "the password message of SOCKS")
     if len(data) < 2:
@@ -128,7 +128,7 @@ def read_credentials(data: bytes) -> Read[Credentials] | Need:
 
 
 def build_password_status(*, accepted: bool) -> bytes:
-    """Build the answer to a password; the server closes behind a refusal (RFC 1929 section 2)."""
+    """Build the answer to a password. After a refusal the server must close (RFC 1929 section 2)."""
     return bytes([PASSWORD_VERSION, 0 if accepted else 1])
 
 
@@ -136,8 +136,8 @@ def read_request(data: bytes) -> Read[SocksRequest] | Need:
     """
     Read a request.
 
-    :raises UnknownAddressType: see there.
-    :raises WireError: it is of another version, or its name is none.
+    :raises UnknownAddressType: the address type is unknown.
+    :raises WireError: the version is not 5, or the name is not a host name.
     """
     _check_version(data, VERSION, "SOCKS 5")
     if len(data) < 5:
@@ -162,8 +162,8 @@ def build_reply(code: ReplyCode, bound: Address | None = None) -> bytes:
     """
     Build the answer to a request.
 
-    :param bound: the address that the server uses; anything but an IP address is said to be ``0.0.0.0:0``,
-        as most servers do: clients need it for commands that are not served here.
+    :param bound: the local address of the server's connection. Anything but an IP address becomes
+        ``0.0.0.0:0``, as most servers send it: clients need this field only for other commands.
     """
     packed, port = bytes(4), 0
     if isinstance(bound, InetAddress):
@@ -183,10 +183,10 @@ def _check_version(data: bytes, version: int, what: str) -> None:
 
 
 def _name(text: bytes) -> str:
-    """A name, or an address that a client wrote as one."""
+    """Read a host name, or an IP address that the client sent as a name."""
     name = text.decode("latin-1")
     try:
-        # A zone (RFC 4007 section 11) means nothing on another machine, and `ipaddress` takes any text.
+        # A zone (RFC 4007 section 11) is valid on one machine only, and `ipaddress` accepts any text as zone.
         if "%" not in name:
             return str(ipaddress.ip_address(name))
     except ValueError:

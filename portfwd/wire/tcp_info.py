@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.wire.test_tcp_info -*-
 """
-What Linux tells of a TCP connection: ``struct tcp_info`` (linux/tcp.h), as ``getsockopt(TCP_INFO)`` gives it.
+Parse ``struct tcp_info`` (linux/tcp.h), which ``getsockopt(TCP_INFO)`` returns for a TCP connection.
 
-The structure has grown at its end with the kernels, so an old one gives less: what it does not have is None.
-Only the figures that tell which side is slow, and why, are read.
+Newer kernels append fields to the structure; fields that a kernel does not have are None. Only the fields
+that show which side is slow, and why, are parsed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import struct
 from operator import itemgetter
 from typing import Final, NamedTuple
 
-#: Bytes of the structure that are read here.
+#: Bytes of the structure that are parsed.
 TCP_INFO_SIZE: Final = 216
 
 # 8 bytes of flags, `tcpi_rto` to `tcpi_total_retrans`, four 64-bit rates and sums, `tcpi_segs_out` to
@@ -26,23 +26,23 @@ _NO_SAMPLE: Final = 0xFFFFFFFF
 
 class TCPInfo(NamedTuple):
     """
-    One connection. None: this kernel does not tell, or there is no sample yet.
+    The state of one connection. A field is None if the kernel does not have it or has no sample yet.
 
-    :ivar rtt_us: smoothed round trip, microseconds (RFC 6298 section 2).
-    :ivar rttvar_us: its mean deviation.
-    :ivar min_rtt_us: the shortest round trip of the last minutes.
-    :ivar rto_us: after so long without an acknowledgement the kernel sends again.
-    :ivar retransmits: segments that were sent again since the connection began.
-    :ivar lost: segments that are thought to be lost now.
+    :ivar rtt_us: smoothed round-trip time, microseconds (RFC 6298 section 2).
+    :ivar rttvar_us: mean deviation of the round-trip time, microseconds.
+    :ivar min_rtt_us: shortest round-trip time of the last minutes, microseconds.
+    :ivar rto_us: retransmission timeout, microseconds.
+    :ivar retransmits: segments retransmitted since the connection began.
+    :ivar lost: segments that are considered lost now.
     :ivar unacked: segments that are sent and not acknowledged now.
-    :ivar cwnd: the congestion window, segments.
-    :ivar mss: bytes of a segment at most.
-    :ivar unsent: bytes that wait in the kernel and were never sent.
-    :ivar delivery_rate: bytes a second that the peer acknowledged lately.
-    :ivar busy_us: time in which there was something to send.
-    :ivar rwnd_limited_us: the part of it in which the peer's window was full: its program reads slowly.
-    :ivar sndbuf_limited_us: the part in which our send buffer was full.
-    :ivar bytes_retransmitted: payload that was sent again.
+    :ivar cwnd: congestion window, segments.
+    :ivar mss: maximum segment size, bytes.
+    :ivar unsent: bytes in the send buffer that were not sent yet.
+    :ivar delivery_rate: recent rate of acknowledged bytes, bytes per second.
+    :ivar busy_us: time in which there were bytes to send, microseconds.
+    :ivar rwnd_limited_us: part of `busy_us` in which the peer's window was full: its program reads slowly.
+    :ivar sndbuf_limited_us: part of `busy_us` in which our send buffer was full.
+    :ivar bytes_retransmitted: retransmitted payload, bytes.
     """
 
     rtt_us: int | None
@@ -62,28 +62,28 @@ class TCPInfo(NamedTuple):
     bytes_retransmitted: int | None
 
 
-#: Where each field of `TCPInfo` is among the values of the structure, and where its last byte is.
-_PLACES: Final = (
+#: For each field of `TCPInfo`: its index among the values of the structure, and the offset of its end.
+_FIELDS: Final = (
     (23, 72), (24, 76), (39, 152), (8, 12), (31, 104), (14, 36), (12, 28), (26, 84), (10, 20), (38, 148),
     (42, 168), (43, 176), (44, 184), (45, 192), (49, 216),
 )  # fmt: skip
-_pick: Final = itemgetter(*(index for index, _ in _PLACES))
+_pick: Final = itemgetter(*(index for index, _ in _FIELDS))
 
 
 def parse_tcp_info(data: bytes) -> TCPInfo | None:
-    """Read the structure; None where there is none: no TCP, no Linux, or the connection is unknown."""
+    """Parse the structure; None if `data` is empty: not TCP, not Linux, or the connection is closed."""
     if not data:
         return None
     size = len(data)
     values = _pick(_STRUCT.unpack(data[:TCP_INFO_SIZE].ljust(TCP_INFO_SIZE, b"\0")))
     if size < TCP_INFO_SIZE:
-        values = [value if end <= size else None for value, (_, end) in zip(values, _PLACES, strict=True)]
+        values = [value if end <= size else None for value, (_, end) in zip(values, _FIELDS, strict=True)]
     info = TCPInfo(*values)
     return info._replace(min_rtt_us=None) if info.min_rtt_us == _NO_SAMPLE else info
 
 
 def retransmits_of(data: bytes) -> int:
-    """Only `TCPInfo.retransmits`, which is looked at for every session; 0 where it is not told."""
+    """Parse only `TCPInfo.retransmits`, which each session with ``tcp-info=on`` needs; 0 if it is missing."""
     if len(data) < _RETRANSMITS_AT + _RETRANSMITS.size:
         return 0
     retransmits: int = _RETRANSMITS.unpack_from(data, _RETRANSMITS_AT)[0]
