@@ -218,7 +218,7 @@ class Announcing(Service):
     def announce(self) -> None:
         """Log the warnings and that the listeners are ready; tell the service manager."""
         for warning in self._warnings:
-            self._log.warn("{warning}", warning=warning)
+            self._log.warn("{line}", line=warning)
         count = len(self._forwarder.addresses)
         self._log.info("portfwd is ready: {count}", count=counted(count, "listener"))
         if self.notifier is not None:

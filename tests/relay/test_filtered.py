@@ -42,6 +42,7 @@ from portfwd.relay.states import State
 from portfwd.rules.model import AclEntry, Kind, OnDeny, PortRange, TargetSpec
 from portfwd.streams.stream import Loss
 from portfwd.values import CloseReason, InetAddress, SessionSummary, Side, UnixAddress
+from tests.events import EventsOf
 from tests.filters.scripted import Scripted, script
 from tests.relay.fakes import (
     CLIENT,
@@ -798,13 +799,13 @@ class MistakeTests(FilteredCase):
 
     def test_logged(self) -> None:
         """The event names filter, session and with it the rule."""
-        told: list[dict[str, Any]] = []
-        self.patch(FilteredSession, "_log", Logger(observer=told.append))  # type: ignore[arg-type]
+        told = EventsOf(self, FilteredSession)
         self.relaying(Scripted(received=Fault("secret")))
         self.client.says(b"x")
-        (event,) = told
+        (event,) = told.events
         self.assertEqual((event["filter"], event["log_failure"].type), ("a", Fault))
         self.assertIn("web", repr(event["session"]))
+        self.assertEqual(len(self.flushLoggedErrors(Fault)), 1)
 
     def test_bypassed(self) -> None:
         """With ``on_error`` "bypass" the session goes on without a filter that has altered nothing."""

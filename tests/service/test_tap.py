@@ -13,6 +13,7 @@ from typing import Any, cast
 from unittest import mock
 
 from twisted.internet.defer import succeed
+from twisted.logger import LogLevel
 from twisted.python.usage import UsageError
 from twisted.trial.unittest import TestCase
 
@@ -24,6 +25,7 @@ from portfwd.service.daemon.notify import STOP_MARGIN
 from portfwd.service.run.forwarder import DRAIN, Forwarder
 from portfwd.service.run.rereading import Confinement, Rereading
 from portfwd.service.tap import BAD_RULES, Announcing, Daemon, ForwarderOptions, PidFile, read_rules
+from tests.events import EventsOf
 from tests.places import short_directory
 from tests.service.contexts import a_used_port
 
@@ -207,10 +209,10 @@ class MakeServiceTests(TapCase):
         service = self.service("--allow-empty", "-c", self.write("pool-trim-delay 5\nlog access=off\n"))
         self.assertIn("warning", self.errors.getvalue())
         (announcing,) = (one for one in service if isinstance(one, Announcing))
-        announcing._log = log = mock.Mock()
+        told = EventsOf(self, Announcing)
         announcing.announce()
-        self.assertGreaterEqual(log.warn.call_count, 2)
-        self.assertEqual(log.info.call_args.kwargs, {"count": "0 listeners"})
+        self.assertGreaterEqual(len(told.texts(LogLevel.warn)), 2)
+        self.assertEqual(told.texts(LogLevel.info)[-1], "portfwd is ready: 0 listeners")
 
     def test_empty(self) -> None:
         """A file without rules does not start."""
@@ -222,7 +224,11 @@ class MakeServiceTests(TapCase):
         name = self.write(f"logfile access.log\npidlogfile run.pid\n{RULE}\n")
         service = self.service("-c", name)
         (pid_file,) = (one for one in service if isinstance(one, PidFile))
-        self.assertEqual(pid_file._path, f"{self.directory}/run.pid")
+        self.assertFalse((self.directory / "run.pid").exists())
+        os.chdir("/")
+        pid_file.privilegedStartService()
+        self.assertTrue((self.directory / "run.pid").exists())
+        pid_file.stopService()
         assert service.session_log.writer is not None
         self.assertEqual(service.session_log.writer.name, f"{self.directory}/access.log")
         self.assertTrue((self.directory / "access.log").exists())
@@ -337,21 +343,21 @@ class DaemonTests(TapCase):
         """An exception, because leaving would hang the waiting parent; its text begins with what matters."""
         rule, line = self.taken()
         service = self.service("--rule", rule, nodaemon=False)
-        service._log = log = mock.Mock()
+        told = EventsOf(self, Daemon)
         problem = self.assertRaises(StartError, service.privilegedStartService)
         self.assertEqual(str(problem), line)
-        log.critical.assert_called_once_with("{line}", line=line)
+        self.assertEqual(told.texts(LogLevel.critical), [line])
 
     def test_daemon_with_several_failures(self) -> None:
         """The first one and how many there are reach the terminal; the log has all."""
         first, line = self.taken()
         second = self.taken()[0].replace("bad", "two")
         service = self.service("--rule", first, "--rule", second, nodaemon=False)
-        service._log = log = mock.Mock()
+        told = EventsOf(self, Daemon)
         problem = self.assertRaises(StartError, service.privilegedStartService)
         self.assertEqual(str(problem), f"1 of 2: {line}".replace("--rule:", "--rule #1:"))
         self.assertNotIn("\n", str(problem))
-        self.assertEqual(log.critical.call_count, 2)
+        self.assertEqual(len(told.texts(LogLevel.critical)), 2)
         said = f"1 portfwd.errors.StartError: {problem}".encode()[:100]
         self.assertIn(b": cannot listen on 127.0.0.1:", said)
 
@@ -415,15 +421,9 @@ class DaemonTests(TapCase):
 class PidFileTests(TapCase):
     """The file of rinetd's ``pidlogfile``."""
 
-    def pid_file(self, path: str) -> PidFile:
-        """The service, with a log to look at."""
-        made = PidFile(path)
-        made._log = mock.Mock()
-        return made
-
     def test_life(self) -> None:
         """Written at the start, removed at the end."""
-        service = self.pid_file("run.pid")
+        service = PidFile("run.pid")
         service.privilegedStartService()
         self.assertEqual(Path("run.pid").read_text(), f"{os.getpid()}\n")
         service.stopService()
@@ -431,22 +431,24 @@ class PidFileTests(TapCase):
 
     def test_cannot_be_written(self) -> None:
         """A warning, as with rinetd; and nothing is removed in the end."""
-        service = self.pid_file("nosuch/run.pid")
+        service = PidFile("nosuch/run.pid")
+        told = EventsOf(self, PidFile)
         service.privilegedStartService()
-        service._log.warn.assert_called_once()  # type: ignore[attr-defined]
+        self.assertEqual(len(told.texts(LogLevel.warn)), 1)
         service.stopService()
-        service._log.info.assert_not_called()  # type: ignore[attr-defined]
+        self.assertEqual(told.texts(LogLevel.info), [])
 
     def test_not_ours(self) -> None:
         """A file that was not written by us is not removed by us: it may be a running forwarder's."""
         Path("run.pid").write_text("1\n")
-        self.pid_file("run.pid").stopService()
+        PidFile("run.pid").stopService()
         self.assertTrue(Path("run.pid").exists())
 
     def test_cannot_be_removed(self) -> None:
         """Without the right to remove it, it stays, and that is said."""
-        service = self.pid_file("run.pid")
+        service = PidFile("run.pid")
         service.privilegedStartService()
         os.unlink("run.pid")
+        told = EventsOf(self, PidFile)
         service.stopService()
-        service._log.info.assert_called_once()  # type: ignore[attr-defined]
+        self.assertEqual(len(told.texts(LogLevel.info)), 1)

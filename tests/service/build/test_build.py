@@ -25,6 +25,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.logger import LogLevel
 from twisted.trial.unittest import TestCase
 
 from portfwd.errors import StartError
@@ -48,6 +49,7 @@ from portfwd.service.build.targets import destination, target_label, target_labe
 from portfwd.streams.opening import StreamMaker
 from portfwd.streams.sockets.socket_opening import SocketShare, SocketStreams
 from portfwd.values import InetAddress, UnixAddress
+from tests.events import EventsOf
 from tests.places import short_directory
 from tests.relay.fakes import FakeStream
 from tests.service.contexts import Lines, a_context, a_used_port, rules
@@ -379,10 +381,12 @@ class EndpointTests(BindCase):
         """An endpoint that says so when all is up is logged."""
         listening: Deferred[Any] = Deferred()
         self.binder.bind_all([self.planned_with(lambda _: listening)])
-        lines: list[str] = []
-        self.binder._log = mock.Mock(critical=lambda _text, line: lines.append(line))
+        told = EventsOf(self, Binder)
         listening.errback(RuntimeError("the network is gone"))
-        self.assertEqual(lines, ["a: cannot listen on endpoint:tcp:0: the network is gone (test.conf:1:4)"])
+        self.assertEqual(
+            told.texts(LogLevel.critical),
+            ["a: cannot listen on endpoint:tcp:0: the network is gone (test.conf:1:4)"],
+        )
 
     def test_listens_too_late(self) -> None:
         """A port that comes when its rule was stopped is stopped again."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
-from pathlib import Path
 from typing import Any, cast
 from unittest import mock
 
 from twisted.internet.task import Clock
+from twisted.logger import LogLevel
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.service.daemon.notify import (
@@ -18,6 +18,8 @@ from portfwd.service.daemon.notify import (
     status_of,
     watchdog_seconds,
 )
+from tests.events import EventsOf
+from tests.places import short_directory
 
 
 class SystemdCase(SynchronousTestCase):
@@ -79,22 +81,14 @@ class NotifierTests(SystemdCase):
 
     def test_a_path(self) -> None:
         """The socket may be a file; connected at once, it is still reached when its name leads nowhere."""
-        directory = Path(self.mktemp())
-        directory.mkdir()
-        self.addCleanup(os.chdir, os.getcwd())
-        os.chdir(directory)
+        path = str(short_directory(self) / "notify")
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
-            listening.bind("notify")
-            # Only names from the root on are systemd's; this one is short enough for the kernel.
-            with mock.patch("portfwd.service.daemon.notify.Notifier._connect") as connect:
-                self.notifier(os.path.abspath("notify"))
-            connect.assert_called_once_with(os.path.abspath("notify"))
-            notifier = Notifier({})
-            notifier._connect("notify")
-            os.unlink("notify")
+            listening.setblocking(False)
+            listening.bind(path)
+            notifier = self.notifier(path)
+            os.unlink(path)
             notifier.alive()
             self.assertEqual(listening.recv(100), b"WATCHDOG=1")
-            notifier.close()
 
     def test_nobody(self) -> None:
         """Without a socket, or with a kind that is not known, nothing is sent and nothing fails."""
@@ -109,13 +103,13 @@ class NotifierTests(SystemdCase):
         """A socket that is gone, or that takes nothing now, costs one line in the log and no more."""
         gone = self.notifier()
         self.systemd.close()
-        with mock.patch.object(Notifier, "_log") as log:
-            gone.alive()
-            gone.alive()
-            self.assertEqual(log.warn.call_count, 1)
-            absent = self.notifier("@portfwd-nobody-is-here")
-            self.assertFalse(absent.listens)
-            self.assertEqual(log.warn.call_count, 2)
+        told = EventsOf(self, Notifier)
+        gone.alive()
+        gone.alive()
+        self.assertEqual(len(told.texts(LogLevel.warn)), 1)
+        absent = self.notifier("@portfwd-nobody-is-here")
+        self.assertFalse(absent.listens)
+        self.assertEqual(len(told.texts(LogLevel.warn)), 2)
 
     def test_process_environment(self) -> None:
         """Without other words it is the process's environment that counts."""

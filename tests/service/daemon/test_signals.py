@@ -9,10 +9,12 @@ from types import FrameType
 from typing import Any, cast
 from unittest import mock
 
+from twisted.logger import LogLevel
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.service.daemon.signals import TAKEN, Signals
 from portfwd.values import CloseReason
+from tests.events import EventsOf
 
 NUMBERS = {name: getattr(signal, name) for name in TAKEN}
 
@@ -62,7 +64,7 @@ class SignalTests(SynchronousTestCase):
         self.reloads = 0
         self.hurries = 0
         self.signals = Signals(cast(Any, self.reactor), self.forwarder, self.reopen, self.reload, self.hurry)
-        self.signals._log = self.log = mock.Mock()
+        self.told = EventsOf(self, Signals)
         self.signals.startService()
 
     def reopen(self) -> None:
@@ -107,7 +109,7 @@ class SignalTests(SynchronousTestCase):
         self.send("SIGINT")
         self.assertEqual(self.reactor.stops, 1)
         self.forwarder.cut.assert_called_once_with(CloseReason.KILLED)
-        self.log.info.assert_called_once()
+        self.assertEqual(len(self.told.texts(LogLevel.info)), 1)
 
     def test_a_reactor_that_calls_nothing(self) -> None:
         """The second signal ends the process although the reactor does not do what it is asked."""
@@ -142,7 +144,7 @@ class SignalTests(SynchronousTestCase):
         self.send("SIGTERM")
         self.send("SIGHUP")
         self.assertEqual(self.reloads, 2)
-        self.log.info.assert_called_once_with("SIGHUP ignored: stopping")
+        self.assertEqual(self.told.texts(), ["SIGHUP ignored: stopping"])
 
     def test_usr1(self) -> None:
         """SIGUSR1 opens the access log again, and twistd's own as it would without us."""
@@ -152,9 +154,12 @@ class SignalTests(SynchronousTestCase):
 
     def test_platform_without_them(self) -> None:
         """A platform that lacks a signal goes without."""
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, NUMBERS.values())
+        for name in ("SIGUSR1", "pthread_sigmask"):
+            self.patch(signal, name, None)
+            delattr(signal, name)
         self.run_reactor()
-        self.signals._take("SIGNOSUCH", self.reopen)
-        self.patch(signal, "pthread_sigmask", None)
-        del signal.pthread_sigmask
-        self.signals._hold(True)
-        self.assertEqual(self.reopened, 0)
+        self.send("SIGUSR1")
+        self.assertEqual((self.reopened, self.rotated), (0, [NUMBERS["SIGUSR1"]]))
+        self.send("SIGTERM")
+        self.assertEqual(self.reactor.stops, 1)

@@ -9,12 +9,12 @@ import socket
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
-from unittest import mock
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
+from twisted.logger import LogLevel
 from twisted.trial.unittest import TestCase
 
 from portfwd.errors import StartError
@@ -25,6 +25,7 @@ from portfwd.service.build.build import count_descriptors
 from portfwd.service.run.forwarder import Forwarder
 from portfwd.service.run.session_log import Silent
 from portfwd.values import CloseReason
+from tests.events import EventsOf
 from tests.integration.programs import free_port
 from tests.places import short_directory
 from tests.service.contexts import Lines, a_used_port, rules
@@ -220,10 +221,9 @@ class StartTests(ForwarderCase):
     def test_missing_facilities(self) -> None:
         """What the platform lacks is said at the start."""
         forwarder = self.forwarder(f"a: 127.0.0.1:0 -> {self.target}", platform=PORTABLE)
-        forwarder._log = log = mock.Mock()
+        told = EventsOf(self, Forwarder)
         forwarder.startService()
-        said = [call.kwargs.get("sentence") for call in log.info.call_args_list]
-        self.assertIn("sockets are Twisted's own", "".join(filter(None, said)))
+        self.assertIn("sockets are Twisted's own", "".join(told.texts(LogLevel.info)))
 
     def test_silent(self) -> None:
         """Without a log nobody is told."""

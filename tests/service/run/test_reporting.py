@@ -22,6 +22,7 @@ from portfwd.rules.steps import Steps
 from portfwd.service.run import reporting
 from portfwd.service.run.forwarder import Forwarder
 from portfwd.service.run.reporting import StatusReports, add_reports, replace_file, rule_facts
+from tests.events import EventsOf
 from tests.service.contexts import Lines, rules
 from tests.service.run.test_forwarder import ForwarderCase
 
@@ -69,12 +70,7 @@ class LoopTests(SynchronousTestCase):
         self.patch(reporting, "measure", self.measure)
         self.patch(reporting, "in_thread", self.in_thread)
         self.patch(reporting, "replace_file", lambda path, text, mode: self.written.append(text))
-        self.told: list[str] = []
-        self.patch(StatusReports, "_log", mock.Mock())
-        log = cast(Any, StatusReports)._log
-        for level in ("info", "warn"):
-            getattr(log, level).side_effect = lambda text, **values: self.told.append(text.format(**values))
-        log.failure.side_effect = lambda text, failure: self.told.append(f"{text}: {failure.value}")
+        self.told = EventsOf(self, StatusReports)
 
     def measure(self, forwarder: object, figures: Figures) -> Steps[None]:
         """Nothing to be measured."""
@@ -105,7 +101,7 @@ class LoopTests(SynchronousTestCase):
         self.assertEqual(last["stats_since_reload"], "2027-01-15T08:00:00Z")
         made.stopService()
         self.clock.advance(30)
-        self.assertEqual((len(self.written), self.told), (3, []))
+        self.assertEqual((len(self.written), self.told.texts()), (3, []))
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_text(self) -> None:
@@ -132,7 +128,8 @@ class LoopTests(SynchronousTestCase):
         made = self.reports(StatusFileSpec("/run/s", 5.0))
         self.clock.pump([5.0] * 3)
         self.assertEqual(
-            self.told, ["status file /run/s: No space left on device", "status file /run/s: written again"]
+            self.told.texts(),
+            ["status file /run/s: No space left on device", "status file /run/s: written again"],
         )
         made.stopService()
 
@@ -141,7 +138,9 @@ class LoopTests(SynchronousTestCase):
         self.answers = [failed(ZeroDivisionError("0"))]
         made = self.reports(StatusFileSpec("s", 5.0))
         self.clock.advance(5)
-        self.assertEqual((self.told, len(self.written)), (["a status report failed: 0"], 2))
+        (event,) = self.told.events
+        self.assertEqual((event["log_format"], len(self.written)), ("a status report failed", 2))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         made.stopService()
 
     def test_stopped_meanwhile(self) -> None:
@@ -157,10 +156,10 @@ class LoopTests(SynchronousTestCase):
     def test_line(self) -> None:
         """A line after each interval, none at the start."""
         made = self.reports(None, 2.0)
-        self.assertEqual(self.told, [])
+        self.assertEqual(self.told.texts(), [])
         self.clock.pump([2.0, 2.0])
         self.assertEqual(
-            [one.split()[:2] for one in self.told], [["STATS:", "uptime=2s"], ["STATS:", "uptime=4s"]]
+            [one.split()[:2] for one in self.told.texts()], [["STATS:", "uptime=2s"], ["STATS:", "uptime=4s"]]
         )
         made.stopService()
 

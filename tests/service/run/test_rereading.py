@@ -9,6 +9,7 @@ from unittest import mock
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, succeed
+from twisted.logger import LogLevel
 
 from portfwd.logs.writer import LineWriter
 from portfwd.rules.model import LogSpec
@@ -21,6 +22,7 @@ from portfwd.service.run.forwarder import Forwarder
 from portfwd.service.run.reload import ReloadResult
 from portfwd.service.run.rereading import ACCIDENT, NO_FILE, Confinement, Rereading
 from portfwd.service.run.session_log import LogInUse, Opened
+from tests.events import EventsOf
 from tests.service.contexts import a_used_port, rules
 from tests.service.run.test_reload import ReloadCase, one_step
 
@@ -37,7 +39,7 @@ class RereadingCase(ReloadCase):
         os.chdir(self.directory)
         self.first = f"log access=off\na: 127.0.0.1:0 -> {self.target}\n"
         self.notifier = mock.Mock(Notifier)
-        self.said: list[tuple[str, str]] = []
+        self.told = EventsOf(self, Rereading)
         return running
 
     def write(self, text: str) -> None:
@@ -54,9 +56,6 @@ class RereadingCase(ReloadCase):
         forwarder = self.started(text)
         path = options.pop("path", str(self.directory / "rules.conf"))
         made = Rereading(cast(Any, reactor), forwarder, path, log, notifier=self.notifier, **options)
-        made._log = cast(Any, mock.Mock())
-        made._log.info = lambda text, **values: self.said.append(("info", text.format(**values)))
-        made._log.error = lambda text, **values: self.said.append(("error", text.format(**values)))
         made.startService()
         return forwarder, made
 
@@ -93,9 +92,9 @@ class AppliedTests(RereadingCase):
         result = await self.reread(again, self.first + f"b: 127.0.0.2:0 -> {self.target}\n")
         self.assertTrue(result.applied)
         self.assertEqual([live.name for live in forwarder.rules], ["a", "b"])
-        self.assertEqual(self.said[0], ("info", "reload: rules: 1 added, 1 unchanged"))
-        self.assertEqual(self.said[1], ("info", f"reload: + b: 127.0.0.2:0 -> {self.target}"))
-        self.assertRegex(self.said[2][1], r"^reload: done in \d\.\d{3} s, in slices of \d+ ms at most$")
+        self.assertEqual(self.told.texts(LogLevel.info)[0], "reload: rules: 1 added, 1 unchanged")
+        self.assertEqual(self.told.texts(LogLevel.info)[1], f"reload: + b: 127.0.0.2:0 -> {self.target}")
+        self.assertRegex(self.told.texts()[2], r"^reload: done in \d\.\d{3} s, in slices of \d+ ms at most$")
         self.assertEqual(
             self.notifier.mock_calls,
             [mock.call.reloading(), mock.call.ready("2 listeners, 0 sessions")],
@@ -107,14 +106,14 @@ class AppliedTests(RereadingCase):
         _, again = self.running()
         result = await self.reread(again, f"pool-trim-delay 5\n{self.first}")
         self.assertTrue(result.applied)
-        self.assertEqual(len([line for _, line in self.said if "warning" in line]), 1, self.said)
+        self.assertEqual(len([line for line in self.told.texts() if "warning" in line]), 1, self.told.texts())
 
     async def test_dry_run(self) -> None:
         """The difference is told and nothing is done; systemd hears nothing."""
         forwarder, again = self.running()
         result = await self.reread(again, self.first + f"b: 127.0.0.2:0 -> {self.target}\n", dry_run=True)
         self.assertEqual((result.applied, result.failures, len(forwarder.rules)), (False, (), 1))
-        self.assertEqual(self.said[0], ("info", "reload: dry run: rules: 1 added, 1 unchanged"))
+        self.assertEqual(self.told.texts(LogLevel.info)[0], "reload: dry run: rules: 1 added, 1 unchanged")
         self.assertEqual(self.notifier.mock_calls, [])
         bad = await self.reread(again, "nonsense\n", dry_run=True)
         self.assertTrue(bad.refused and bad.dry_run)
@@ -174,10 +173,11 @@ class RefusedTests(RereadingCase):
         result = await self.reread(again, f"{self.first}nonsense\nb: :1 -> 10.0.0.1:1 ilde=5\n")
         self.assertEqual(len(result.failures), 2)
         self.assertEqual((forwarder.ruleset, self.descriptor(forwarder, "a")), before)
-        self.assertEqual({kind for kind, _ in self.said}, {"error"})
-        self.assertIn("2 things are wrong", self.said[0][1])
-        self.assertTrue(any("rules.conf:3:" in line for _, line in self.said))
-        self.assertTrue(any("did you mean 'idle'?" in line for _, line in self.said))
+        errors = self.told.texts(LogLevel.error)
+        self.assertEqual(self.told.texts(), errors)
+        self.assertIn("2 things are wrong", errors[0])
+        self.assertTrue(any("rules.conf:3:" in line for line in errors))
+        self.assertTrue(any("did you mean 'idle'?" in line for line in errors))
         self.assertEqual((forwarder.reloads, forwarder.reload_failures), (0, 1))
         self.assertTrue(forwarder.last_reload_refused)
         self.notifier.ready.assert_called_once_with("1 listener, 0 sessions; the last reload was refused")
@@ -190,7 +190,7 @@ class RefusedTests(RereadingCase):
         result = await self.reread(again, "pool-trim-delay 5\nnonsense\n")
         self.assertEqual(len(result.failures), 1)
         self.assertEqual(len(result.problems), 2)
-        self.assertTrue(any("pool-trim-delay" in line for _, line in self.said), self.said)
+        self.assertTrue(any("pool-trim-delay" in line for line in self.told.texts()), self.told.texts())
 
     async def test_taken_port(self) -> None:
         """What cannot be bound is refused with its line, and a log that was opened for it is closed."""
@@ -235,7 +235,7 @@ class RefusedTests(RereadingCase):
         self.assertEqual(result.notes, ("one", "two"))
         again.renewals = (lambda: [str(1 // 0)],)
         self.assertTrue((await self.reread(again, self.first)).applied)
-        again._log.failure.assert_called_once()  # type: ignore[attr-defined]
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     async def test_accident(self) -> None:
         """What raises ends that reload only: it is told, systemd too, and a log opened for it is closed."""
@@ -252,7 +252,7 @@ class RefusedTests(RereadingCase):
         with mock.patch.object(RuleMaker, "prepare", side_effect=ZeroDivisionError):
             result = await self.reread(again, f"log file=new.log\nb: 127.0.0.1:0 -> {self.target}\n")
         self.assertEqual(result.failures, (ACCIDENT,))
-        again._log.failure.assert_called_once()  # type: ignore[attr-defined]
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.notifier.ready.assert_called_once()
         self.assertTrue(writers[0]._closing)
         self.assertFalse((await self.reread(again, self.first)).refused)
@@ -331,4 +331,4 @@ class ConfinementTests(RereadingCase):
         gone = await again.reload()
         self.assertTrue(gone.refused)
         self.assertIn("beneath /srv/jail", gone.notes[0])
-        self.assertIn(("error", f"reload: note: {gone.notes[0]}"), self.said)
+        self.assertIn(f"reload: note: {gone.notes[0]}", self.told.texts(LogLevel.error))

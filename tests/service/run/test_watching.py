@@ -11,6 +11,7 @@ from unittest import mock
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
+from twisted.logger import LogLevel
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from portfwd.errors import StartError
@@ -19,6 +20,7 @@ from portfwd.service.daemon.disk import DiskFiles
 from portfwd.service.daemon.rule_files import RuleFiles
 from portfwd.service.run.settling import QUIET
 from portfwd.service.run.watching import RulesWatch, look_at
+from tests.events import EventsOf
 
 
 class ReadingClock(Clock):
@@ -45,7 +47,7 @@ class WatchTests(SynchronousTestCase):
         self.path.write_text("first")
         self.clock = ReadingClock()
         self.reloads = 0
-        self.log = mock.Mock()
+        self.told = EventsOf(self, RulesWatch)
 
     def reload(self) -> None:
         """Count."""
@@ -66,7 +68,6 @@ class WatchTests(SynchronousTestCase):
             self.reload,
             look=(lambda call: succeed(call())) if look is None else look,
         )
-        watch._log = self.log
         try:
             watch.startService()
         except StartError as problem:
@@ -203,7 +204,7 @@ class WatchTests(SynchronousTestCase):
             return done
 
         self.watching(look)
-        self.assertIn("cannot be read", self.log.error.call_args[0][0])
+        self.assertIn("cannot be read", self.told.texts(LogLevel.error)[-1])
         self.path.write_text("second")
         self.settle()
         self.assertEqual(self.reloads, 1)
@@ -261,4 +262,4 @@ class WatchTests(SynchronousTestCase):
             (self.directory / "d").mkdir()
             self.settle()
         self.assertEqual(self.reloads, 1)
-        self.assertEqual(self.log.error.call_args[1]["where"], f"{own}/d")
+        self.assertIn(f"{own}/d is not watched", self.told.texts(LogLevel.error)[-1])
