@@ -70,7 +70,7 @@ class PipeTests(CommandTestCase):
         """A file that is included is a regular one, as at a start; a directory is none."""
         fifo = self.fifo()
         read = read_rules(self.file(f"{GOOD}\ninclude {fifo}\n"))
-        self.assertIn("it is no regular file", read.problems[0].message)
+        self.assertIn("it is not a regular file", read.problems[0].message)
         self.assertRaises(IsADirectoryError, CommandFiles(named="/").read, "/")
         endless = CommandFiles(named="/dev/zero", max_size=1000)
         self.assertRaises(RulesError, endless.read, "/dev/zero")

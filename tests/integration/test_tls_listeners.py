@@ -279,7 +279,7 @@ class HandshakeTests(ListenerCase):
             client.sock.close()
         self.assertEqual(reasons, [b"hello", b"", b""])
         details = [line.raw["detail"] for line in self.running.access_lines(3)]
-        self.assertIn("none that client-name= admits", " ".join(details))
+        self.assertIn("client-name= does not admit", " ".join(details))
         self.assertIn("showed no certificate", " ".join(details))
 
     def test_refused(self) -> None:

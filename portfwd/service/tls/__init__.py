@@ -1,1 +1,1 @@
-"""Certificates and TLS settings of listeners and targets: read, judged, renewed."""
+"""Reads, checks and renews certificates and TLS settings of listeners and targets."""

@@ -1,9 +1,10 @@
 # -*- test-case-name: tests.service.tls.test_listeners -*-
 """
-Which certificate a ``tls:`` listener shows to whom: one reading of the files that ``cert=`` names.
+Reads the files of ``cert=``, and chooses the certificate of a ``tls:`` listener by the server name.
 
-Certificates for the same names with keys of different kinds are one choice: OpenSSL shows the one that the
-client can use. In a directory, a file that is not good stops no other one: what it held before stays in use.
+Certificates for the same names with keys of different kinds share a context: OpenSSL chooses the one that the
+client can use. If a file of a directory cannot be used, its previous certificate and all other files are
+used.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ from portfwd.service.tls.files import Unusable
 @frozen(eq=False)
 class ShownCertificate:
     """
-    A context, and the certificates that it may show: for the same names, each with a key of another kind.
+    A context with its certificates, which are for the same names and have keys of different kinds.
 
-    :ivar digest: of all files that it was made of.
+    :ivar digest: digest of all its files.
     """
 
     context: ssl.SSLContext
@@ -46,12 +47,12 @@ class ShownCertificate:
 @frozen(eq=False)
 class Certificates:
     """
-    One reading of all that ``cert=`` names.
+    All certificates of ``cert=``, as read at one time.
 
-    :ivar first: shown to those who ask for no name, or for one that nobody has.
-    :ivar by_name: those with a name; ``*.example.com`` stands for one more label.
-    :ivar shown: all of them, in the order of their files.
-    :ivar problems: what is wrong with files of a directory beside which others are good.
+    :ivar first: the context for clients without a server name, or with an unknown one.
+    :ivar by_name: contexts by name; the ``*`` of ``*.example.com`` matches one label.
+    :ivar shown: all certificates, in the order of their files.
+    :ivar problems: problems of files in a directory in which other files can be used.
     """
 
     first: ssl.SSLContext
@@ -61,20 +62,20 @@ class Certificates:
 
     @property
     def pairs(self) -> tuple[Pair, ...]:
-        """What was read."""
+        """The certificates of all contexts."""
         return tuple(pair for one in self.shown for pair in one.pairs)
 
     def find(self, name: str) -> ssl.SSLContext | None:
-        """The context for `name`, in small letters and without a dot at its end."""
+        """The context for `name`, which is in lower case and has no trailing dot."""
         _, _, rest = name.partition(".")
         return self.by_name.get(name) or self.by_name.get(f"*.{rest}")
 
 
 def named_files(options: ListenOptions) -> Iterator[str]:
     """
-    Every file that `read_certificates` reads.
+    The paths of all files that `read_certificates` reads.
 
-    :raises OSError, ValueError: as it does.
+    :raises OSError, ValueError: see `read_certificates`.
     """
     if options.cert is None:
         raise Unusable("a tls: listener needs a certificate", "write cert=FILE before '->'")
@@ -95,9 +96,9 @@ def _shared_files(options: ListenOptions) -> Iterator[str]:
 
 def read_pairs(options: ListenOptions) -> tuple[list[Pair], dict[str, str]]:
     """
-    The certificates that ``cert=`` names, and what is wrong with files of a directory, by the file's name.
+    The certificates of ``cert=``, and the problems of files in a directory by path.
 
-    :raises OSError, ValueError: there is none that is good.
+    :raises OSError, ValueError: no certificate can be used.
     """
     if options.cert is None:
         raise Unusable("a tls: listener needs a certificate", "write cert=FILE before '->'")
@@ -123,31 +124,33 @@ def read_certificates(
     """
     Read the files.
 
-    :param before: what was read before with the same options: contexts of files that have not changed are
-        taken over, so that clients go on resuming their sessions; and those of files that are not good.
-    :param new: take over only the latter; so it is with ``keylog=``, which a context keeps open.
+    :param before: the previous certificates of the same options. Contexts of unchanged files are taken over,
+        so that clients can still resume their sessions. Contexts of files that cannot be used now are taken
+        over too.
+    :param new: make new contexts for unchanged files. ``keylog=`` has the same effect, because a context
+        keeps that file open.
     :raises OSError: a file cannot be read.
-    :raises ValueError: what is in it is not good; it is named.
+    :raises ValueError: the content of a file cannot be used; the message names the file.
     """
     pairs, problems = read_pairs(options)
     old = () if before is None else before.shown
     kept = [one for one in old if any(pair.cert in problems for pair in one.pairs)]
-    spoken_for = {pair.cert for one in kept for pair in one.pairs}
+    kept_files = {pair.cert for one in kept for pair in one.pairs}
     known = {} if new or options.keylog is not None else {one.digest: one for one in old}
     shown = list(kept)
-    for group in _groups(pair for pair in pairs if pair.cert not in spoken_for):
+    for group in _groups(pair for pair in pairs if pair.cert not in kept_files):
         digest = _digest(options, group)
         made = known.get(digest)
         if made is None:
             made = ShownCertificate(_context(options, group), group, digest)
             if digest != _digest(options, group):
-                # A file changed while it was read: the next reading makes another one.
+                # A file changed while it was read. Without a digest the next reading makes a new context.
                 made = ShownCertificate(made.context, group, b"")
         shown.append(evolve(made, pairs=group))
     order = {cert: number for number, (cert, _) in enumerate(pair_files(options.cert or "", options.key))}
     shown.sort(key=lambda one: order.get(one.pairs[0].cert, 0))
     by_name: dict[str, ssl.SSLContext] = {}
-    # One that has expired must not stand before a good one for the same name.
+    # A valid certificate is preferred to an expired one for the same name.
     for one in sorted(shown, key=lambda one: not all(pair.since <= now < pair.until for pair in one.pairs)):
         for name in one.pairs[0].names:
             by_name.setdefault(name, one.context)
@@ -155,7 +158,7 @@ def read_certificates(
 
 
 def _groups(pairs: Iterable[Pair]) -> list[tuple[Pair, ...]]:
-    """Pairs for the same names with keys of different kinds together, in the order of the first of each."""
+    """Group pairs that have the same names and keys of different kinds, in the order of their first pair."""
     groups: list[list[Pair]] = []
     for pair in pairs:
         for group in groups:
@@ -188,18 +191,18 @@ def _context(options: ListenOptions, group: tuple[Pair, ...]) -> ssl.SSLContext:
         optional = options.verify_client == "optional"
         context.verify_mode = ssl.CERT_OPTIONAL if optional else ssl.CERT_REQUIRED
     elif options.verify_client is not None or options.client_name or options.crl is not None:
-        raise Unusable("clients' certificates are checked against nothing", "write client-ca=FILE")
+        raise Unusable("there is no authority to check clients' certificates", "write client-ca=FILE")
     if options.crl is not None:
         refuse_revoked(context, options.crl, read_file)
     if options.alpn:
         context.set_alpn_protocols(list(options.alpn))
     if options.keylog is not None:
-        # Whoever reads it reads everything: it is made for its owner alone.
+        # The file decrypts all sessions, so only its owner may read it.
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-        # Without O_NONBLOCK the opening of a FIFO waits for somebody who reads it.
+        # Without O_NONBLOCK opening a FIFO waits for a reader.
         flags |= getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
         if os.path.exists(options.keylog):
-            judge_keylog(options.keylog, os.stat(options.keylog))  # the opening of a FIFO says less
+            judge_keylog(options.keylog, os.stat(options.keylog))  # the error of opening a FIFO is less clear
         descriptor = os.open(options.keylog, flags, 0o600)
         try:
             judge_keylog(options.keylog, os.fstat(descriptor))
@@ -211,17 +214,19 @@ def _context(options: ListenOptions, group: tuple[Pair, ...]) -> ssl.SSLContext:
 
 def judge_keylog(path: str, found: os.stat_result) -> None:
     """
-    Refuse a file of secrets that somebody else can read, and what is no file.
+    Refuse a ``keylog=`` that other users can access, or that is not a file.
 
-    :raises ValueError: it says what to do.
+    :raises ValueError: it is refused; the message has the remedy.
     """
     if not stat.S_ISREG(found.st_mode) and not stat.S_ISCHR(found.st_mode):
-        raise Unusable(f"keylog={path}: it is no regular file", "remove it, and a file is made")
+        raise Unusable(f"keylog={path}: it is not a regular file", "remove it; a new file is created")
     if found.st_uid != os.geteuid():
-        raise Unusable(f"keylog={path}: this file belongs to another user", "remove it, and it is made anew")
+        raise Unusable(
+            f"keylog={path}: this file belongs to another user", "remove it; a new file is created"
+        )
     if stat.S_ISREG(found.st_mode) and found.st_mode & 0o077:
         raise Unusable(
-            f"keylog={path}: others than its owner have access to this file (mode"
+            f"keylog={path}: other users than its owner have access to this file (mode"
             f" {found.st_mode & 0o777:04o}), and it decrypts every session",
             "'chmod 600' it",
         )

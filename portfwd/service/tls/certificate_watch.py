@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.service.tls.test_certificate_watch -*-
 """
-The certificates that a process shows, and a look at their dates once a day.
+Checks the dates of all certificates in use once a day.
 
-Their dates are looked at when files are read, but a process may run for months without a change of them: who
-renews by machine wants to know in time that the machine does not. It reads no file.
+Reading the files checks the dates too, but the files may not change for months. The daily check reports
+failed automatic renewal in time. It reads no file.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from portfwd.relay.live import LiveRule
 from portfwd.service.tls.certificates import Pair
 from portfwd.streams.transports.tls_opening import TLSStreams
 
-#: Seconds between looks: dates of certificates are days.
+#: Seconds between two checks. Warnings name days, so shorter intervals are not useful.
 DAY: Final = 86400.0
 
 
 @runtime_checkable
-class Showing(Protocol):
+class HasCertificates(Protocol):
     """
-    A side of TLS that shows certificates.
+    A side of TLS that has certificates.
 
-    :ivar pairs: those.
+    :ivar pairs: its certificates.
     """
 
     @property
@@ -35,11 +35,11 @@ class Showing(Protocol):
         """See the class."""
 
     def warn_of_expiry(self) -> None:
-        """Warn of those that have expired or soon will."""
+        """Log warnings about certificates that have expired or expire soon."""
 
 
-def sides_of(rules: Iterable[LiveRule]) -> Iterator[Showing]:
-    """Every side of TLS of these rules, each once."""
+def sides_of(rules: Iterable[LiveRule]) -> Iterator[HasCertificates]:
+    """All sides of TLS of these rules, each once."""
     seen: set[int] = set()
     for live in rules:
         streams = live.streams
@@ -47,35 +47,35 @@ def sides_of(rules: Iterable[LiveRule]) -> Iterator[Showing]:
         found += [one.tls for one in live.every_destination]
         found += [start.side for start in live.tls_starts.values()]
         for side in found:
-            if isinstance(side, Showing) and id(side) not in seen:
+            if isinstance(side, HasCertificates) and id(side) not in seen:
                 seen.add(id(side))
                 yield side
 
 
 class CertificateWatch(Service):
-    """Warns once a day."""
+    """Logs warnings about certificates once a day."""
 
     name = "portfwd certificates"
 
     def __init__(self, clock: IReactorTime, rules: Callable[[], Iterable[LiveRule]]) -> None:
-        """:param rules: those that accept clients."""
+        """:param rules: returns the rules that accept clients."""
         self._clock = clock
         self._rules = rules
         self._next: IDelayedCall | None = None
 
     def startService(self) -> None:
-        """Look in a day: what is read at a start was looked at then."""
+        """Start the interval. The first check follows in a day, because reading the files checks them too."""
         super().startService()
-        self._next = self._clock.callLater(DAY, self._look)
+        self._next = self._clock.callLater(DAY, self._check)
 
     def stopService(self) -> None:
-        """Look no more."""
+        """Stop the checks."""
         super().stopService()
         if self._next is not None:
             self._next.cancel()
             self._next = None
 
-    def _look(self) -> None:
-        self._next = self._clock.callLater(DAY, self._look)
+    def _check(self) -> None:
+        self._next = self._clock.callLater(DAY, self._check)
         for side in sides_of(self._rules()):
             side.warn_of_expiry()

@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.service.tls.test_certificates -*-
 """
-Certificates and keys as files have them: read, compared, judged by the calendar.
+Reads certificates, keys and revocation lists from files, and checks their dates.
 
-Bytes in, values out; what is not good is a `ValueError` whose text says which file and
-why. A key with a passphrase needs a file with it: a program that starts by itself has nobody to ask.
+A file that cannot be used raises a `ValueError` that names the file and the reason. An encrypted key needs a
+file with its passphrase, because a service cannot ask for one.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from cryptography.x509.oid import NameOID
 from portfwd.service.daemon.regular import read_regular
 from portfwd.service.tls.files import Unusable
 
-#: Days before its end from which a certificate is warned about. Those who renew by machine do so a month
-#: before (Let's Encrypt's advice): with two weeks left, the machine does not work.
+#: Days before the expiry of a certificate at which warnings start. Automatic renewal happens a month before
+#: the expiry (as Let's Encrypt recommends), so with two weeks left it has failed.
 EXPIRES_SOON: Final = 14
 
 _BEGIN: Final = b"-----BEGIN CERTIFICATE-----"
-#: The same of every kind of private key (RFC 7468 sections 10 and 11, and OpenSSL's own).
+#: Part of the first line of all kinds of private keys (RFC 7468 sections 10 and 11, and OpenSSL's own kinds).
 _PRIVATE: Final = b"PRIVATE KEY-----"
 
 _CRL: Final = re.compile(rb"-----BEGIN X509 CRL-----.*?-----END X509 CRL-----\n?", re.DOTALL)
 
-#: When what has no end ends.
+#: The time of the next update of a list that does not name one.
 NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
 Read = Callable[[str], bytes]
@@ -47,13 +47,13 @@ class Pair:
     """
     A certificate with its key.
 
-    :ivar cert: file of the chain.
-    :ivar key: file of the key; may be the same.
-    :ivar names: the DNS names that the certificate is for, small letters.
-    :ivar until: when it ends.
-    :ivar since: when it begins.
-    :ivar kind: of its key: certificates of several kinds for the same names serve different clients.
-    :ivar password: of its key; None: the key has none.
+    :ivar cert: path of the chain.
+    :ivar key: path of the key; may be the same.
+    :ivar names: the DNS names of the certificate, in lower case.
+    :ivar until: end of its validity.
+    :ivar since: start of its validity.
+    :ivar kind: type of its key. Certificates with different types for the same names serve different clients.
+    :ivar password: password of its key; None if the key is not encrypted.
     """
 
     cert: str
@@ -79,7 +79,7 @@ def read_chain(path: str, read: Read = read_file) -> list[x509.Certificate]:
     The certificates of a PEM file.
 
     :raises OSError: it cannot be read.
-    :raises ValueError: there is none in it, or one that is broken.
+    :raises ValueError: it contains no certificate, or a broken one.
     """
     data = read(path)
     if _BEGIN not in data:
@@ -94,7 +94,7 @@ def read_chain(path: str, read: Read = read_file) -> list[x509.Certificate]:
 
 def read_password(path: str | None, read: Read = read_file) -> bytes | None:
     """
-    The password of a key: the first line of a file; None for no file.
+    The password of a key: the first line of the file. None if `path` is None.
 
     :raises OSError: it cannot be read.
     :raises ValueError: it is empty.
@@ -111,13 +111,13 @@ def read_pair(cert: str, key: str | None, read: Read = read_file, password: byte
     """
     A certificate and the key that belongs to it.
 
-    :param key: None: in the file of the certificate.
-    :param password: for a key that has one; not asked for where it has none.
+    :param key: path of the key; None if it is in the file of the certificate.
+    :param password: password of an encrypted key; ignored for a key that is not encrypted.
     :raises OSError: a file cannot be read.
-    :raises ValueError: they are not good, or do not belong together.
+    :raises ValueError: they cannot be used, or do not belong together.
     """
     if key is not None and _PRIVATE in (held := read(cert)) and _BEGIN not in held and _BEGIN in read(key):
-        raise Unusable(f"{cert}: holds the private key, and {key} the certificate", "exchange the two")
+        raise Unusable(f"{cert}: holds the private key, and {key} the certificate", "swap the two")
     leaf = read_chain(cert, read)[0]
     where = cert if key is None else key
     data = read(where)
@@ -135,7 +135,7 @@ def read_pair(cert: str, key: str | None, read: Read = read_file, password: byte
 
 
 def _private_key(data: bytes, where: str, password: bytes | None) -> tuple[Any, bool]:
-    """A key, and whether it needed its password."""
+    """A key, and whether it is encrypted."""
     needed = False
     try:
         try:
@@ -146,7 +146,7 @@ def _private_key(data: bytes, where: str, password: bytes | None) -> tuple[Any, 
             raise Unusable(
                 f"{where}: the key has a passphrase",
                 "write it to a file that only its owner can read and name that by key-password-file="
-                " (client-key-password-file= for a target), or take it off ('openssl pkey')",
+                " (client-key-password-file= for a target), or remove it ('openssl pkey')",
             )
         return load_pem_private_key(data, password, unsafe_skip_rsa_key_validation=True), needed
     except Exception as problem:  # several classes, cryptography's and the algorithms'
@@ -156,7 +156,7 @@ def _private_key(data: bytes, where: str, password: bytes | None) -> tuple[Any, 
             raise Unusable(text, hint) from problem
         if needed:
             raise
-        hint = "copy the file again; 'openssl pkey -noout -in FILE' says whether it is whole"
+        hint = "copy the file again; 'openssl pkey -noout -in FILE' shows whether it is complete"
         raise Unusable(f"{where}: holds a key that cannot be read: {problem}", hint) from problem
 
 
@@ -166,7 +166,7 @@ def _public_bytes(key: object) -> bytes:
 
 
 def names_of(certificate: x509.Certificate) -> tuple[str, ...]:
-    """The DNS names of a certificate; its common name only where it has none (RFC 6125 section 6.4.4)."""
+    """The DNS names of a certificate; its common name only if it has none (RFC 6125 section 6.4.4)."""
     try:
         alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         names = [str(one) for one in alternatives.get_values_for_type(x509.DNSName)]
@@ -178,7 +178,11 @@ def names_of(certificate: x509.Certificate) -> tuple[str, ...]:
 
 
 def expiry(path: str, until: datetime, now: datetime, since: datetime | None = None) -> str:
-    """A warning where `until` has passed or is near, or `since` has not come, else nothing."""
+    """
+    A warning if the certificate at `path` has expired, expires in `EXPIRES_SOON` days or is not valid yet.
+
+    :returns: the warning, or an empty text.
+    """
     if until <= now:
         return f"{path}: the certificate expired on {until:%Y-%m-%d}"
     if until - now <= timedelta(days=EXPIRES_SOON):
@@ -190,9 +194,9 @@ def expiry(path: str, until: datetime, now: datetime, since: datetime | None = N
 
 def authority_files(path: str) -> list[str]:
     """
-    The files that ``ca=`` names: one, or the ``*.pem`` and ``*.crt`` of a directory.
+    The files of ``ca=``: one file, or ``*.pem`` and ``*.crt`` in a directory.
 
-    :raises ValueError: there is none in the directory.
+    :raises ValueError: the directory contains none.
     """
     directory = Path(path)
     if not directory.is_dir():
@@ -211,10 +215,10 @@ def authority_files(path: str) -> list[str]:
 
 def read_revoked(path: str, read: Read = read_file) -> datetime:
     """
-    When the revocation lists of a PEM file have to be renewed: the earliest of their dates.
+    The earliest date at which a revocation list of a PEM file expires.
 
     :raises OSError: it cannot be read.
-    :raises ValueError: there is none in it, or one that is broken.
+    :raises ValueError: it contains no list, or a broken one.
     """
     blocks = _CRL.findall(read(path))
     if not blocks:
@@ -229,18 +233,19 @@ def read_revoked(path: str, read: Read = read_file) -> datetime:
 
 
 def now_utc() -> datetime:
-    """The time, for `expiry`."""
+    """The current time, for `expiry`."""
     return datetime.now(UTC)
 
 
 def pair_files(cert: str, key: str | None) -> Iterator[tuple[str, str | None]]:
     """
-    The certificates that ``cert=`` names: one file, or a directory's ``*.pem`` in their order.
+    The certificates of ``cert=`` with their keys: one file, or ``*.pem`` in a directory, in order.
 
-    In a directory, the key of ``NAME.pem`` is in it, or in ``NAME.key`` beside it; ``default.pem`` is first.
+    In a directory the key of ``NAME.pem`` is in the same file or in ``NAME.key``. ``default.pem`` is first.
 
-    :raises ValueError: there is none in the directory, or a `key` is given for all of it.
-    :raises OSError: it cannot be read.
+    :returns: pairs of paths; the second is None if the key is in the file of the certificate.
+    :raises ValueError: the directory contains none, or `key` is given for a directory.
+    :raises OSError: the directory cannot be read.
     """
     directory = Path(cert)
     if not directory.is_dir():
@@ -251,7 +256,7 @@ def pair_files(cert: str, key: str | None) -> Iterator[tuple[str, str | None]]:
             f"{cert} is a directory, so {key} could be the key of any of its certificates",
             "put each key into its NAME.pem, or into NAME.key beside it, and leave key= out",
         )
-    # Hidden files are what editors and renewals leave while they write: .swp.pem, .tmp.pem.
+    # Hidden files are temporary files of editors and of renewal: .swp.pem, .tmp.pem.
     found = [path for path in directory.glob("*.pem") if not path.name.startswith(".")]
     found.sort(key=lambda path: (path.name != "default.pem", path.name))
     if not found:

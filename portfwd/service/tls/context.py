@@ -1,8 +1,9 @@
 # -*- test-case-name: tests.service.tls.test_context -*-
 """
-OpenSSL's settings for one side of TLS: versions, ciphers, groups, certificates, authorities, revocation.
+Configures OpenSSL for one side of TLS: versions, ciphers, groups, certificates, authorities, revocation.
 
-What only OpenSSL knows of the options is checked here. It refuses to choose among certificates.
+Options that only OpenSSL can check are checked here. `portfwd.service.tls.certificate_choice` chooses
+certificates.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from portfwd.service.tls.files import Unusable
 from portfwd.streams.transports.tls_failures import explain
 
 #: Ciphers of TLS 1.2: those with forward secrecy and authenticated encryption, as in Mozilla's intermediate
-#: list (https://wiki.mozilla.org/Security/Server_Side_TLS). Those of TLS 1.3 are all good, and OpenSSL's.
+#: list (https://wiki.mozilla.org/Security/Server_Side_TLS). OpenSSL's ciphers of TLS 1.3 all have both.
 CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
-#: The same where ``min-version=`` lets older versions in: they know no authenticated encryption, and sign by
+#: Ciphers if ``min-version=`` allows older versions, which have no authenticated encryption and use signature
 #: algorithms that OpenSSL's security level 1 refuses.
 OLD_CIPHERS: Final = f"{CIPHERS}:ECDHE:DHE:HIGH:!aNULL:!eNULL@SECLEVEL=0"
 
@@ -34,19 +35,20 @@ VERSIONS: Final = {
     "1.3": ssl.TLSVersion.TLSv1_3,
 }
 
-#: ``SSL_OP_LEGACY_SERVER_CONNECT``: servers without RFC 5746, which Python has no name for before 3.12.
+#: ``SSL_OP_LEGACY_SERVER_CONNECT``: connect to servers without RFC 5746. Python has no name for it before
+#: 3.12.
 _LEGACY_SERVER_CONNECT: Final = 0x4
 
-#: ``SSL_OP_PRIORITIZE_CHACHA``: a client that would like ChaCha20 best has no hardware for AES. For all
-#: others our order holds. Python has no name for it.
+#: ``SSL_OP_PRIORITIZE_CHACHA``: use ChaCha20 for clients that prefer it, because they have no hardware for
+#: AES. For all other clients the order of the server applies. Python has no name for it.
 _PRIORITIZE_CHACHA: Final = 0x200000
 
 
 def _acknowledge(_connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
     """
-    Take the name: RFC 6066 section 3 wants the server to say that it has looked at it.
+    Do nothing. OpenSSL acknowledges the server name (RFC 6066 section 3) only if there is a callback.
 
-    The name has chosen the certificate before; OpenSSL says so only where it could ask somebody.
+    The name has chosen the certificate before.
     """
 
 
@@ -59,16 +61,16 @@ def new_context(
     resume: bool = True,
 ) -> ssl.SSLContext:
     """
-    TLS 1.2 and 1.3 unless `min_version` says otherwise, without renegotiation and compression.
+    A context for `min_version` and later, without renegotiation and compression.
 
-    :param ciphers: OpenSSL's list for TLS 1.2 and before.
-    :param curve: the one group of the key exchange, by OpenSSL's name; None for OpenSSL's list.
-    :param resume: sessions may be resumed.
-    :raises ValueError: no cipher is left, one is not known or does not encrypt, or no such group is known.
+    :param ciphers: OpenSSL's list for TLS 1.2 and earlier; None for the default list.
+    :param curve: OpenSSL's name of the only group of the key exchange; None for OpenSSL's list.
+    :param resume: whether sessions may be resumed.
+    :raises ValueError: no cipher is left, a cipher is unknown or does not encrypt, or the group is unknown.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # who writes min-version=1.0 knows
+        warnings.simplefilter("ignore", DeprecationWarning)  # min-version=1.0 is written on purpose
         context.minimum_version = VERSIONS[min_version]
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     if server:
@@ -76,7 +78,7 @@ def new_context(
         if ciphers is None:
             context.options |= _PRIORITIZE_CHACHA
     else:
-        # RFC 9525 section 2: a common name was never meant for hosts. service-identity ignores it as well.
+        # RFC 9525 section 2: clients do not match host names against the common name, as service-identity.
         context.hostname_checks_common_name = False
         if VERSIONS[min_version] < ssl.TLSVersion.TLSv1_2:
             context.options |= _LEGACY_SERVER_CONNECT
@@ -104,10 +106,10 @@ def begin_alone(
     curve: str | None,
 ) -> ssl.SSLObject:
     """
-    A server's connection whose session no other connection can resume, with all that `context` says.
+    Start a connection of a server with the settings of `context`. Its session cannot be resumed.
 
-    OpenSSL keeps sessions of TLS 1.2 in the context that a connection begins with, and Python has no call to
-    switch that off. So each begins with a context of its own, which goes with it: 12 KiB.
+    OpenSSL stores sessions of TLS 1.2 in the first context of a connection, and Python cannot switch that
+    off. So each connection starts with its own context, which needs 12 KiB until the connection ends.
     """
     own = new_context(server=True, min_version=min_version, curve=curve, resume=False)
     own.options, own.verify_flags, own.verify_mode = (
@@ -116,7 +118,7 @@ def begin_alone(
         context.verify_mode,
     )
     tls = own.wrap_bio(incoming, outgoing, server_side=True)
-    # Certificate, ciphers, authorities and protocols are looked up here from now on.
+    # From now on OpenSSL takes certificate, ciphers, authorities and protocols from `context`.
     tls.context = context
     return tls
 
@@ -126,7 +128,7 @@ def _set_ciphers(context: ssl.SSLContext, ciphers: str | None, min_version: str)
         old = VERSIONS[min_version] < ssl.TLSVersion.TLSv1_2
         context.set_ciphers(OLD_CIPHERS if old else CIPHERS)
         return
-    # OpenSSL passes over a name that it does not know, as long as it knows another one.
+    # OpenSSL ignores unknown names if the list has a known one.
     for word in re.split(r"[:, ]", ciphers):
         name = word.lstrip("!-+").partition("@")[0]
         if name and not _is_cipher(name):
@@ -139,7 +141,7 @@ def _set_ciphers(context: ssl.SSLContext, ciphers: str | None, min_version: str)
         raise Unusable(text, "'openssl ciphers -v' lists those of this machine") from problem
     for cipher in context.get_ciphers():
         if not cipher["strength_bits"] or "Au=None" in cipher["description"]:
-            what = "does not encrypt" if not cipher["strength_bits"] else "does not say who the server is"
+            what = "does not encrypt" if not cipher["strength_bits"] else "does not authenticate the server"
             raise Unusable(f"ciphers={ciphers}: {cipher['name']} {what}", "add !aNULL:!eNULL")
 
 
@@ -154,10 +156,10 @@ def _is_cipher(name: str) -> bool:
 @contextmanager
 def in_memory(data: bytes, path: str) -> Iterator[str]:
     """
-    A file name by which OpenSSL can read `data`, which were read from `path`.
+    A path from which OpenSSL can read `data`, which were read from `path`.
 
-    OpenSSL opens a name by itself and waits for whatever is there by then: a FIFO, say. On systems without
-    files in memory, or without ``/proc``, it is `path`.
+    OpenSSL opens the path itself. `path` may be a FIFO by then, which would block. Systems without files in
+    memory or without ``/proc`` use `path`.
     """
     try:
         descriptor = os.memfd_create("portfwd")
@@ -172,49 +174,49 @@ def in_memory(data: bytes, path: str) -> Iterator[str]:
 
 def load_pair(context: ssl.SSLContext, pair: Pair, read: Callable[[str], bytes] = read_file) -> None:
     """
-    Show this certificate too; the files were found good by `read_pair`.
+    Add a certificate to a context. `read_pair` has checked the files before.
 
-    A context has one certificate for each kind of key, and shows the one that the peer can use.
+    A context has one certificate for each kind of key. OpenSSL uses the one that the peer supports.
 
     :raises OSError: a file cannot be read.
-    :raises ValueError: OpenSSL does not take it: too weak for its security level, say.
+    :raises ValueError: OpenSSL refuses it, for example because it is too weak for the security level.
     """
     try:
-        # An empty password, and not none: OpenSSL would ask the terminal.
+        # Without a password OpenSSL would ask on the terminal, so an empty one is passed.
         with in_memory(read(pair.cert), pair.cert) as cert, in_memory(read(pair.key), pair.key) as key:
             context.load_cert_chain(cert, key, password=pair.password or b"")
     except ssl.SSLError as problem:
-        raise ValueError(f"{pair.cert}: OpenSSL does not take it: {explain(problem)}") from problem
+        raise ValueError(f"{pair.cert}: OpenSSL refuses it: {explain(problem)}") from problem
 
 
 def trust_file(context: ssl.SSLContext, path: str, read: Callable[[str], bytes]) -> None:
     """
-    Trust the certificates of a PEM bundle, or of a directory of them; also those that are no root.
+    Trust the certificates of a PEM file, or of the PEM files in a directory, including intermediates.
 
     :raises OSError: it cannot be read.
-    :raises ValueError: there is no good certificate in it.
+    :raises ValueError: a file contains no certificate, or one that OpenSSL refuses.
     """
     for one in authority_files(path):
         read_chain(one, read)
         try:
             context.load_verify_locations(cadata=read(one).decode("ascii", "ignore"))
         except ssl.SSLError as problem:
-            raise ValueError(f"{one}: OpenSSL does not take it: {explain(problem)}") from problem
-    # What the file names is trusted, whoever has signed it.
+            raise ValueError(f"{one}: OpenSSL refuses it: {explain(problem)}") from problem
+    # Trust certificates of the file that are not self-signed.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
 
 
 def refuse_revoked(context: ssl.SSLContext, path: str, read: Callable[[str], bytes]) -> None:
     """
-    Refuse the certificates that a file of revocation lists names, and those of authorities without a list.
+    Refuse certificates in a file of revocation lists, and certificates of authorities without a list.
 
     :raises OSError: it cannot be read.
-    :raises ValueError: there is no good list in it.
+    :raises ValueError: it contains no list, or one that OpenSSL refuses.
     """
     read_revoked(path, read)
     try:
         with in_memory(read(path), path) as name:
             context.load_verify_locations(cafile=name)
     except ssl.SSLError as problem:
-        raise ValueError(f"{path}: OpenSSL does not take it: {explain(problem)}") from problem
+        raise ValueError(f"{path}: OpenSSL refuses it: {explain(problem)}") from problem
     context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF

@@ -1,8 +1,8 @@
 # -*- test-case-name: tests.service.tls.test_file_watch -*-
 """
-Whether files are others than before: looked at when somebody needs them, and not too often.
+Detects changes of files, at most once per `LOOK_EVERY` seconds and only when the files are needed.
 
-It reads no file and keeps no descriptor: a file is known by its number, time and size.
+It reads no file and keeps no descriptor open. It compares inode numbers, modification times and sizes.
 """
 
 from __future__ import annotations
@@ -11,23 +11,24 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Final
 
-#: Seconds between looks at the files; looks are made when clients come.
+#: Minimum seconds between two checks of the files. A new connection causes the check.
 LOOK_EVERY: Final = 10.0
 
-#: What a file looked like: its number, time and size, or None for one that is not there.
+#: For each path the inode number, modification time in nanoseconds and size in bytes; None for a missing
+#: file.
 Signature = tuple[tuple[str, tuple[int, int, int] | None], ...]
 
 
 class FileWatch:
-    """The files of one thing that is made of them."""
+    """A set of files and their last known signature."""
 
     def __init__(self, files: Callable[[], Iterable[str]], seconds: Callable[[], float]) -> None:
         """
-        Look at them.
+        Take the signature of the files.
 
-        :param files: names them; a directory may have others next time.
+        :param files: returns the paths; called for each check, because the files of a directory may change.
         :param seconds: the reactor's clock.
-        :raises OSError, ValueError: what `files` raises.
+        :raises OSError, ValueError: raised by `files`.
         """
         self._files = files
         self._seconds = seconds
@@ -39,7 +40,7 @@ class FileWatch:
 
     @property
     def due(self) -> bool:
-        """Whether it is time to look; then it is not for a while."""
+        """Whether the next check is due. Reading True starts the next interval."""
         now = self._seconds()
         if now - self._looked_at < LOOK_EVERY:
             return False
@@ -47,18 +48,18 @@ class FileWatch:
         return True
 
     def look(self) -> Signature:
-        """What they look like now; it may be called in a thread, and changes nothing."""
+        """The present signature. It may be called in a thread, and changes nothing."""
         try:
             return self._sign()
         except (OSError, ValueError) as problem:
             return ((str(problem), None),)
 
     def differs(self, found: Signature) -> bool:
-        """Whether they look different from what was settled last."""
+        """Whether `found` differs from the last known signature."""
         return found != self._signature
 
     def settle(self, found: Signature) -> None:
-        """They were read as they looked then."""
+        """Set the last known signature to `found`."""
         self._signature = found
 
 

@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.service.tls.test_problems -*-
 """
-The files that the TLS options of a rule name, and which option a problem is about.
+The files that the TLS options of a rule name, and the option to which a problem belongs.
 
-A problem is told at the option whose file it is about, and every file that is missing is told at once.
-`portfwd.service.tls.problems` judges what is in the files.
+A problem with a file is reported at the option that names the file. All missing files are reported together.
+`portfwd.service.tls.problems` checks the contents of the files.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from portfwd.errors import Location, Problem
 from portfwd.rules.model import TLS_KINDS, ListenSpec, Rule, TargetSpec
 from portfwd.values import printable
 
-#: Options that name files which must be there at a start, by their unique names.
+#: The unique names of the options whose files must exist at a start.
 _LISTENER: Final = ("cert", "key", "key-password-file", "client-ca", "crl")
 _TARGET: Final = ("ca", "client-cert", "client-key", "client-key-password-file", "target-crl")
 
 
 class Unusable(ValueError):
     """
-    A file or a setting of TLS that is not good; `str()` is the message, and the way out behind it.
+    A file or a setting of TLS cannot be used; `str()` is the message followed by the remedy.
 
-    :ivar message: what is wrong, without the way out.
-    :ivar hint: the way out.
+    :ivar message: the message without the remedy.
+    :ivar hint: the remedy.
     """
 
     def __init__(self, message: str, hint: str) -> None:
@@ -42,7 +42,7 @@ class OptionFile:
     """
     A file that an option names.
 
-    :ivar where: the place of the option; of its listener or target where no line of the file writes it.
+    :ivar where: the place of the option, or that of its listener or target if the file does not write it.
     """
 
     option: str
@@ -62,7 +62,7 @@ def files_of(spec: ListenSpec | TargetSpec, places: Mapping[str, Location]) -> t
 
 
 def missing(files: Iterable[OptionFile]) -> Iterator[Problem]:
-    """An error for each file that is not there."""
+    """An error for each file that does not exist."""
     for file in files:
         try:
             os.stat(file.path)
@@ -71,7 +71,7 @@ def missing(files: Iterable[OptionFile]) -> Iterator[Problem]:
 
 
 def located(files: Iterable[OptionFile], where: Location, problem: Exception) -> Problem:
-    """An error at the option whose file `problem` is about; at `where` if it is about none."""
+    """An error at the option whose file caused `problem`, or at `where` if no file did."""
     said, hint = (problem.message, problem.hint) if isinstance(problem, Unusable) else (str(problem), "")
     for file in files:
         shown = f"{file.option}={printable(file.path)}"
@@ -85,15 +85,15 @@ def located(files: Iterable[OptionFile], where: Location, problem: Exception) ->
 
 
 def _of_system(file: OptionFile, problem: OSError) -> Problem:
-    """What the system says of a file."""
+    """An error of the system for a file."""
     message = f"{file.option}={printable(file.path)}: {problem.strerror}"
     return Problem(file.where, "bad-tls", message, way_out(problem, file.path))
 
 
 def way_out(problem: OSError, path: str) -> str:
-    """What can be done about a file that cannot be read."""
+    """The remedy for a file that cannot be read."""
     if isinstance(problem, PermissionError):
-        return "let the user that portfwd runs as read it"
+        return "give the user of the portfwd process permission to read it"
     if not isinstance(problem, FileNotFoundError | NotADirectoryError):
         return "name a file that can be read"
     hint = "put the file there, or name the path at which it is"
@@ -104,9 +104,10 @@ def way_out(problem: OSError, path: str) -> str:
 
 def failures_of(rule: Rule, spec: ListenSpec | TargetSpec, problem: Exception) -> Iterator[str]:
     """
-    Why a listener or a target of `rule` could not be made ready, a line each, in the words of ``check``.
+    The reasons why a listener or a target of `rule` could not be prepared, one line each, as ``check`` words
+    them.
 
-    :param problem: what was raised.
+    :param problem: the exception that was raised.
     """
     places = dict(rule.places)
     files = files_of(spec, places) if spec.kind in TLS_KINDS else ()

@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.service.tls.test_listeners -*-
 """
-What a ``tls:`` listener shows and asks for, from its options; read again when the files change.
+The server side of TLS for a ``tls:`` listener, configured by its options. Changed files are read again.
 
-Connections that are open keep what they were made with. A new pair that is not
-good is reported once, and the old one stays. It refuses to touch a socket.
+Open connections are not affected by a change. If a new pair cannot be used, this is reported once and the old
+one stays in use. This module uses no socket.
 """
 
 from __future__ import annotations
@@ -34,20 +34,21 @@ from portfwd.streams.transports.tls_side import (
 from portfwd.values import TLSInfo, ascii_host, counted, printable
 from portfwd.wire.client_hello import ClientHello
 
-#: Seconds for which the keys last that OpenSSL encrypts tickets with: who steals them can decrypt sessions of
-#: TLS 1.2 that were resumed. A new key costs each client one full handshake.
+#: Lifetime in seconds of the keys with which OpenSSL encrypts tickets. A stolen key decrypts resumed sessions
+#: of TLS 1.2. A new key costs each client one full handshake.
 TICKET_KEYS_LAST: Final = 86400.0
 
-#: Alternative names that `client-name=` can admit, in Python's words. The others have no text: a name in a
-#: directory has parts, and of any other kind Python only says that it is ``<unsupported>``.
+#: The kinds of alternative names that `client-name=` can admit, as Python's `ssl` names them. The other kinds
+#: are no text: a directory name has parts, and for any other kind Python returns ``<unsupported>``.
 NAME_KINDS: Final = frozenset({"DNS", "IP Address", "email", "URI"})
 
 
 def names_shown(certificate: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
     """
-    Who a verified certificate (of `ssl.SSLObject.getpeercert`) is about.
+    The names in a verified certificate, given as `ssl.SSLObject.getpeercert` returns it.
 
-    :returns: its common name, and that and all alternative names: hosts, addresses of mail, URIs.
+    :returns: its common name; and a tuple of the common name and all alternative names: hosts, IP addresses,
+        mail addresses and URIs.
     """
     common = ""
     for relative in certificate.get("subject", ()):
@@ -60,24 +61,24 @@ def names_shown(certificate: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
 
 def name_pattern(written: str) -> re.Pattern[str]:
     """
-    What a word of ``client-name=`` matches, in small letters: ``*`` is any run of characters.
+    The pattern of a word of ``client-name=``, in lower case; ``*`` matches any run of characters.
 
-    A host with letters beyond ASCII is matched in its ``xn--`` form too, which is how certificates have it.
+    A host name with non-ASCII letters matches its ``xn--`` form too, which certificates contain.
     """
     forms = [written.lower()]
     try:
         forms.append(ascii_host(written.lower()))
     except ValueError:
-        pass  # it is no host: the name of a person, say
+        pass  # it is not a host name, but the name of a person, for example
     texts = dict.fromkeys(".*".join(map(re.escape, form.split("*"))) for form in forms)
     return re.compile("|".join(texts), re.DOTALL)
 
 
 class ServerSide:
     """
-    Makes the server's end of TLS for the clients of one listener; a `TLSSide`.
+    Starts TLS as a server for the clients of one listener; a `TLSSide`.
 
-    :ivar certificates: those that the next client is shown.
+    :ivar certificates: the certificates for the next client.
     """
 
     speaks_first: Final = False
@@ -97,15 +98,15 @@ class ServerSide:
         """
         Read the files.
 
-        OpenSSL encrypts the tickets of a context with keys of its own, so what has not changed
-        is taken over: clients go on resuming their sessions.
+        Each context of OpenSSL has its own keys for tickets. Unchanged contexts are taken over from `before`,
+        so that clients can still resume their sessions.
 
-        :param name: the rule's, for the log.
+        :param name: name of the rule, for the log.
         :param seconds: the reactor's clock.
-        :param before: what served the same listener before a reload.
-        :param run: runs what reads the files again.
+        :param before: the side of the same listener before a reload.
+        :param run: runs the function that reads the files again.
         :raises OSError: a file cannot be read.
-        :raises ValueError: what is in it is not good; it is named.
+        :raises ValueError: the content of a file cannot be used; the message names the file.
         """
         self._name = name
         self._options = options
@@ -119,7 +120,7 @@ class ServerSide:
         self._keys_made_at: float = seconds() if old is None else old._keys_made_at
         known = None if old is None else old.certificates
         self.certificates: Certificates = read_certificates(options, now(), known)
-        self._tell_problems(())
+        self._log_problems(())
         self.warn_of_expiry()
 
     def __repr__(self) -> str:
@@ -130,47 +131,47 @@ class ServerSide:
     @classmethod
     def judge_options(cls, name: str, options: ListenOptions) -> tuple[str, ...]:
         """
-        Try whether `options` would do, and keep nothing.
+        Check `options` by making a side that is dropped.
 
-        :returns: what is wrong with files of a directory beside which others are good.
+        :returns: the problems of files in a directory in which other files can be used.
         :raises OSError, ValueError: as for a new side.
         """
         return cls(name, evolve(options, keylog=None), lambda: 0.0).certificates.problems
 
     @property
     def pairs(self) -> Sequence[Pair]:
-        """The certificates that are shown."""
+        """The certificates in use."""
         return self.certificates.pairs
 
-    def _tell_problems(self, told: Sequence[str]) -> None:
+    def _log_problems(self, known: Sequence[str]) -> None:
         for problem in self.certificates.problems:
-            if problem not in told:
+            if problem not in known:
                 self._log.error(
-                    "{rule}: a certificate is not good, and the others are used: {problem}",
+                    "{rule}: a certificate cannot be used, the others are used: {problem}",
                     rule=self._name,
                     problem=problem,
                 )
 
     def warn_of_expiry(self) -> None:
-        """Warn of certificates that have expired or soon will, and of what ``keylog=`` does."""
+        """Log warnings about certificates that have expired or expire soon, and about ``keylog=``."""
         for pair in self.certificates.pairs:
             warning = expiry(pair.cert, pair.until, self._now(), pair.since)
             if warning:
                 self._log.warn("{rule}: {problem}", rule=self._name, problem=warning)
         if self._options.keylog is not None:
             self._log.warn(
-                "{rule}: keylog= writes what decrypts every session to {path}",
+                "{rule}: keylog= writes secrets that decrypt every session to {path}",
                 rule=self._name,
                 path=self._options.keylog,
             )
 
-    def _look(self) -> None:
-        """Have the files read again if they are others than before, and it is time to look."""
+    def _check_files(self) -> None:
+        """Start to read the files again if the next check is due and they have changed."""
         if not self._watch.due:
             return
         new = self._seconds() - self._keys_made_at >= TICKET_KEYS_LAST
         if new:
-            self._keys_made_at = self._seconds()  # if that is not possible now, it is tomorrow
+            self._keys_made_at = self._seconds()  # if reading fails, the next try is after `TICKET_KEYS_LAST`
         self._renewal.look(
             partial(read_certificates, self._options, self._now(), self.certificates, new=new),
             self._renewed,
@@ -179,13 +180,13 @@ class ServerSide:
 
     def _renewed(self, renewed: Renewed[Certificates]) -> None:
         if renewed.made is not None:
-            told = self.certificates.problems
+            known = self.certificates.problems
             self.certificates = renewed.made
-            self._tell_problems(told)
+            self._log_problems(known)
             self.warn_of_expiry()
         if renewed.changed and renewed.problem:
             self._log.error(
-                "{rule}: the new certificates are not good, the old ones stay: {problem}",
+                "{rule}: the new certificates cannot be used, the old ones stay in use: {problem}",
                 rule=self._name,
                 problem=renewed.problem,
             )
@@ -196,12 +197,14 @@ class ServerSide:
     # Connections
 
     def start(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, hello: ClientHello) -> ssl.SSLObject:
-        """See `TLSSide`: the name that the client asks for chooses the certificate."""
-        self._look()
+        """See `TLSSide`. The server name in the ClientHello chooses the certificate."""
+        self._check_files()
         options, name = self._options, hello.server_name
         context = self.certificates.find(name)
         if context is None and options.unknown_name == "refuse":
-            asked = f"asks for '{printable(name)}', a name of no certificate" if name else "asks for no name"
+            asked = (
+                f"asks for '{printable(name)}', which no certificate contains" if name else "asks for no name"
+            )
             raise HandshakeRefused(f"the client {asked}, and unknown-name=refuse", UNRECOGNIZED_NAME)
         if options.alpn_mismatch == "refuse" and hello.alpn and not self._shares_protocol(hello):
             # RFC 7301 section 3.2: "the server SHALL respond with a fatal 'no_application_protocol' alert"
@@ -211,9 +214,9 @@ class ServerSide:
                 NO_APPLICATION_PROTOCOL,
             )
         if hello.finite_field and options.curve is None:
-            # OpenSSL takes 4 to 160 ms for it, all sessions wait meanwhile, and Python cannot switch it off.
+            # OpenSSL needs 4 to 160 ms for it and blocks all sessions, and Python cannot switch it off.
             raise HandshakeRefused(
-                "the client wants a key exchange in a finite field (ffdhe), which is too slow to be offered",
+                "the client requires a finite-field key exchange (ffdhe), which is too slow to be offered",
                 HANDSHAKE_FAILURE,
             )
         chosen = context or self.certificates.first
@@ -225,13 +228,15 @@ class ServerSide:
         return not self._alpn or not self._alpn.isdisjoint(hello.alpn)
 
     def judge(self, tls: ssl.SSLObject, hello: ClientHello) -> TLSInfo:
-        """See `TLSSide`: ``client-name=`` says who may come in."""
+        """See `TLSSide`. ``client-name=`` lists the admitted names."""
         common, names = "", ()  # type: tuple[str, tuple[str, ...]]
         if self._options.client_ca is not None:
             common, names = names_shown(tls.getpeercert() or {})
         if self._allowed and not self._admits(names):
-            shown = f"'{printable(common)}'" if common else "that was shown" if names else "that is missing"
-            raise NotAdmitted(f"the client's certificate {shown} is none that client-name= admits")
+            shown = (
+                f" '{printable(common)}'" if common else "" if names else ", which has no name or is missing"
+            )
+            raise NotAdmitted(f"client-name= does not admit the client's certificate{shown}")
         cipher = tls.cipher()
         return TLSInfo(
             hello.server_name,
@@ -246,4 +251,4 @@ class ServerSide:
         return any(one.fullmatch(name.lower()) for name in names for one in self._allowed)
 
     def leave(self, tls: ssl.SSLObject) -> None:
-        """See `TLSSide`; clients keep their sessions themselves (tickets, RFC 8446 section 4.6.1)."""
+        """See `TLSSide`. Nothing to do: clients store their sessions (tickets, RFC 8446 section 4.6.1)."""

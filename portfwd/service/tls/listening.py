@@ -1,8 +1,8 @@
 # -*- test-case-name: tests.service.tls.test_listening -*-
 """
-The streams of a rule with a ``tls:`` listener, from its options and its filters.
+Makes the stream factory of a rule with a ``tls:`` listener, from its options and filters.
 
-Here the certificates, the sockets and the first filter meet; it refuses to know any of them well.
+It combines the certificates, the factory of socket streams, and ``proxy-in`` if that is the first filter.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def ready_streams(
     before: Opener | None = None,
     limiters: RateLimiters | None = None,
 ) -> TLSStreams | None:
-    """What `tls_streams` makes; None where it cannot, and then `failures` has more lines."""
+    """The result of `tls_streams`; None after an error, whose lines are added to `failures`."""
     try:
         return tls_streams(rule, context, filters, before, limiters)
     except (OSError, ValueError) as problem:
@@ -54,16 +54,17 @@ def tls_streams(
     limiters: RateLimiters | None = None,
 ) -> TLSStreams:
     """
-    What makes the streams of a rule with a ``tls:`` listener.
+    The stream factory of a rule with a ``tls:`` listener.
 
-    :param before: what made them before a reload.
-    :param limiters: the rule's, if its bandwidth is limited.
+    :param before: the factory before a reload.
+    :param limiters: the rate limiters of the rule, if its bandwidth is limited.
     :raises OSError: a file cannot be read.
-    :raises ValueError: what is in it is not good; or this reactor takes no sockets of ours.
+    :raises ValueError: the content of a file cannot be used, or the reactor does not support sockets of
+        portfwd.
     """
     if not context.platform.own_sockets:
         raise ValueError(
-            'this reactor watches no sockets of ours: listen on endpoint:"ssl:PORT:privateKey=…"'
+            'this reactor does not support sockets of portfwd: listen on endpoint:"ssl:PORT:privateKey=…"'
         )
     old = before.side if isinstance(before, TLSStreams) and isinstance(before.side, ServerSide) else None
     side = ServerSide(
@@ -78,7 +79,11 @@ def tls_streams(
 
 
 def _expects_header(filters: Sequence[Clause]) -> ExpectsHeader | None:
-    """``proxy-in`` as the first filter reads what stands before TLS, of the clients that it asks."""
+    """
+    Whether a client sends a PROXY header before TLS; None if ``proxy-in`` is not the first filter.
+
+    ``proxy-in`` expects a header only from some clients.
+    """
     if not filters or filters[0].name != "proxy-in":
         return None
     factory = filters[0].factory

@@ -1,24 +1,24 @@
 # -*- test-case-name: tests.service.tls.test_problems -*-
 """
-What is wrong with the certificates, keys and authorities that rules name: for ``portfwd check``.
+Problems of the certificates, keys and authorities that rules name, for ``portfwd check``.
 
-The same functions read the files that read them at a start, so that both say the same; here
-each problem gets its place.
+The functions that read the files at a start are used here too, so both give the same messages. This module
+adds the place of each problem in the rules file.
 
 =====================  ==================================================================
 code                   meaning
 =====================  ==================================================================
-bad-tls                an error: a file or a setting of TLS that rules cannot be started with
-bad-certificate        a file of a directory that cannot be used; the others are
-certificate-expires    a certificate has expired, or will within two weeks, or is not valid yet
-chain-broken           certificates of a file that do not follow from each other
+bad-tls                an error: a file or a setting of TLS with which the rules cannot be started
+bad-certificate        a file of a directory that cannot be used; the others are used
+certificate-expires    a certificate has expired, expires within two weeks, or is not valid yet
+chain-broken           a certificate of a file is not signed by the next one
 chain-incomplete       the authority's intermediate certificate is missing
-list-expired           a revocation list that has ended
+list-expired           a revocation list that has expired
 key-exposed            a private key that every user of the machine can read
-session-secrets        ``keylog=`` writes what decrypts every session
+session-secrets        ``keylog=`` writes secrets that decrypt every session
 =====================  ==================================================================
 
-It refuses to ask anybody for a certificate: what a target shows is not looked at.
+It connects to no target, so certificates of targets are not checked.
 """
 
 from __future__ import annotations
@@ -59,13 +59,13 @@ def tls_problems(
     now: Callable[[], datetime] = now_utc,
 ) -> tuple[Problem, ...]:
     """
-    Every problem, in the order of the rules; what several rules share is told once a place.
+    All problems, in the order of the rules. A problem that rules share at the same place is listed once.
 
-    :param filters: name and factory of each ``filter`` clause of a rule; fewer where some are not good.
+    :param filters: returns name and factory of each ``filter`` clause of a rule; fewer if some are not valid.
     """
     found: list[Problem] = []
     for rule in ruleset.rules:
-        found += _about(rule, now())
+        found += _of_rule(rule, now())
         clauses = filters(rule.name)
         if len(clauses) == len(rule.filters):
             for spec, (_, factory) in zip(rule.filters, clauses, strict=True):
@@ -74,18 +74,18 @@ def tls_problems(
 
 
 def _of_filter(where: Location, starts: Mapping[Side, Mapping[str, str]], now: datetime) -> Iterator[Problem]:
-    """What may not be meant by the TLS that a filter starts; what cannot be is said with its options."""
+    """Warnings about the TLS that a filter starts. Errors are reported with the options of the filter."""
     for side, options in starts.items():
         if side is Side.CLIENT:
             listen = listener_options(options)
             yield from _of_server(listen, lambda name: where, now)
             if listen.keylog is not None:
-                yield _secrets(where)
+                yield _keylog_warning(where)
         else:
             yield from _of_target(where, target_options(options), now)
 
 
-def _about(rule: Rule, now: datetime) -> Iterator[Problem]:
+def _of_rule(rule: Rule, now: datetime) -> Iterator[Problem]:
     if rule.listen.kind in TLS_KINDS:
         yield from _of_listener(rule, now)
     for target in rule.every_target():
@@ -120,7 +120,7 @@ def _of_listener(rule: Rule, now: datetime) -> Iterator[Problem]:
     else:
         for text in problems:
             yield Problem(
-                where, "bad-certificate", text, "mend or remove it; the others are used", Severity.WARNING
+                where, "bad-certificate", text, "repair or remove it; the others are used", Severity.WARNING
             )
         yield from _of_server(options, lambda name: places.get(name, where), now)
     if options.keylog is not None:
@@ -129,13 +129,13 @@ def _of_listener(rule: Rule, now: datetime) -> Iterator[Problem]:
             judge_keylog(options.keylog, os.stat(options.keylog))
         except ValueError as problem:
             yield located((), there, problem)
-        except OSError:  # it is not there yet, or a start will say why it cannot be had
+        except OSError:  # it does not exist yet, or a start reports why it cannot be opened
             pass
-        yield _secrets(there)
+        yield _keylog_warning(there)
 
 
 def _of_server(options: ListenOptions, place: Callable[[str], Location], now: datetime) -> Iterator[Problem]:
-    """What is to be said of good files; `place` is that of an option."""
+    """Warnings about files that can be used; `place` returns the place of an option."""
     for pair in read_pairs(options)[0]:
         yield from _of_pair(place("cert"), pair, now)
     if options.client_ca is not None:
@@ -146,12 +146,12 @@ def _of_server(options: ListenOptions, place: Callable[[str], Location], now: da
         yield from _exposed(place("key-password-file"), options.key_password_file, "password")
 
 
-def _secrets(where: Location) -> Problem:
+def _keylog_warning(where: Location) -> Problem:
     return _warning(
         where,
         "session-secrets",
-        "whoever reads this file can decrypt every session",
-        "delete keylog= when you have seen what you wanted to see",
+        "everybody who can read this file can decrypt every session",
+        "delete keylog= when you no longer need it",
     )
 
 
@@ -174,14 +174,14 @@ def _of_pair(where: Location, pair: Pair, now: datetime) -> Iterator[Problem]:
         said = expiry(pair.cert, one.not_valid_after_utc, now, one.not_valid_before_utc)
         if said:
             text = said.replace("the certificate", f"the intermediate certificate '{_name(one)}'", 1)
-            yield _warning(where, "certificate-expires", text, "put the authority's new one in its place")
+            yield _warning(where, "certificate-expires", text, "replace it with the authority's new one")
     for child, parent in pairwise(chain):
         if child.issuer != parent.subject:
             yield _warning(
                 where,
                 "chain-broken",
-                f"{pair.cert}: '{_name(child)}' is not signed by the one behind it, '{_name(parent)}'",
-                "write the certificate first, and behind each one that of its authority",
+                f"{pair.cert}: '{_name(child)}' is not signed by the next one, '{_name(parent)}'",
+                "write the certificate first, and after each one that of its authority",
             )
             return
     if _lacks_intermediate(chain[-1], alone=len(chain) == 1):
@@ -190,17 +190,17 @@ def _of_pair(where: Location, pair: Pair, now: datetime) -> Iterator[Problem]:
             "chain-incomplete",
             f"{pair.cert}: the intermediate certificate '{_issuer(chain[-1])}' is missing: most clients will"
             " not trust this one",
-            "append it: certbot calls the file with both fullchain.pem",
+            "append it: certbot's file with both is fullchain.pem",
         )
     yield from _exposed(where, pair.key, "private key")
 
 
 def _lacks_intermediate(last: x509.Certificate, *, alone: bool) -> bool:
     """
-    Whether an authority publishes the certificate that is missing behind `last`.
+    Whether the intermediate certificate after `last` is missing, because `last` names where to get it.
 
-    Authorities do so for those that are no root (RFC 5280 section 4.2.2.1, id-ad-caIssuers). Above the first
-    intermediate such a pointer often leads to a root.
+    Such a pointer (RFC 5280 section 4.2.2.1, id-ad-caIssuers) in the first certificate leads to an
+    intermediate. In an intermediate it often leads to a root, so only a certificate alone is checked.
     """
     if not alone or last.issuer == last.subject:
         return False
@@ -232,7 +232,8 @@ def _of_lists(where: Location, path: str, now: datetime) -> Iterator[Problem]:
         yield _warning(
             where,
             "list-expired",
-            f"{path}: a revocation list ended on {until:%Y-%m-%d}, so every certificate of it is refused",
+            f"{path}: a revocation list expired on {until:%Y-%m-%d}, so every certificate of its authority is"
+            " refused",
             "fetch the authority's new one",
         )
 
@@ -244,7 +245,7 @@ def _expiry(where: Location, path: str, until: datetime, now: datetime, since: d
 
 
 def _exposed(where: Location, path: str, what: str) -> Iterator[Problem]:
-    """A group may read a key, as Debian's ``ssl-cert`` does; everybody should not."""
+    """A warning if all users can read a key. A group may read it, such as ``ssl-cert`` of Debian."""
     if os.stat(path).st_mode & stat.S_IROTH:
         yield _warning(
             where,

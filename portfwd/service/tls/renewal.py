@@ -1,10 +1,10 @@
 # -*- test-case-name: tests.service.tls.test_renewal -*-
 """
-Files of TLS, read again in a thread when clients come and the files have changed.
+Reads changed files of TLS again in a thread, when a connection needs them.
 
-A file server that does not answer must not stop the reactor. So the thread looks at the files and reads them.
-At most one thread works for a side of TLS, even if it never returns. Clients are shown the old certificates
-until the new ones are there. This module reads no file itself.
+A file server that does not answer must not block the reactor, so a thread checks and reads the files. At most
+one thread runs per side of TLS, even if it never returns. Connections use the old certificates until the new
+ones are read. The caller passes the function that reads the files.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from portfwd.service.tls.file_watch import FileWatch, Signature
 
 T = TypeVar("T")
 
-#: Runs a function, in a thread perhaps; fires with its result, or fails with `TimeoutError`.
+#: Runs a function, usually in a thread. The Deferred fires with its result, or fails with `TimeoutError`.
 Run = Callable[[Callable[[], Any]], "Deferred[Any]"]
 
 
 def at_once(call: Callable[[], Any]) -> Deferred[Any]:
-    """Run it here and now: for whoever has no reactor."""
+    """Run `call` in this thread, without a reactor."""
     return maybeDeferred(call)
 
 
 @frozen
 class Renewed(Generic[T]):
     """
-    What came of one look.
+    The result of one check.
 
-    :ivar changed: whether the files look different from before.
-    :ivar made: what was made of them; None: nothing was read, or they are not good.
-    :ivar problem: what is wrong with them; empty if nothing is.
+    :ivar changed: whether the files have changed.
+    :ivar made: the value made from the files; None if they were not read, or cannot be used.
+    :ivar problem: the reason why they cannot be used, or an empty text.
     """
 
     changed: bool
@@ -45,10 +45,10 @@ class Renewed(Generic[T]):
 
 
 class Renewal(Generic[T]):
-    """Looks at the files of one side of TLS, and has them read."""
+    """Checks the files of one side of TLS, and reads them again after a change."""
 
     def __init__(self, watch: FileWatch, run: Run) -> None:
-        """:param run: runs the reading."""
+        """:param run: runs the check and the reading."""
         self._watch: Final = watch
         self._run = run
         self._busy = False
@@ -57,15 +57,15 @@ class Renewal(Generic[T]):
         return f"<Renewal {'reading' if self._busy else 'idle'}>"
 
     def look(
-        self, read: Callable[[], T], tell: Callable[[Renewed[T]], object], *, always: bool = False
+        self, read: Callable[[], T], report: Callable[[Renewed[T]], object], *, always: bool = False
     ) -> None:
         """
         Read the files if they have changed.
 
-        :param read: reads them, in the thread; raises `OSError` or `ValueError` if they are not good.
-        :param tell: is told what came of it, on the thread that this is called on. It is not kept: its owner
-            keeps this, and nothing must wait for the garbage collector.
-        :param always: read them in any case.
+        :param read: reads them, in the thread; raises `OSError` or `ValueError` if they cannot be used.
+        :param report: called with the result in the thread of the caller. It is not stored, because its owner
+            refers to this object, which would make a reference cycle.
+        :param always: read them even if they have not changed.
         """
         if self._busy:
             return
@@ -73,7 +73,7 @@ class Renewal(Generic[T]):
 
         def work() -> tuple[Signature, Renewed[T]]:
             try:
-                # The look comes first: what changes during the reading is seen the next time.
+                # The check comes first, so that the next check detects changes during the reading.
                 found = self._watch.look()
                 changed = self._watch.differs(found)
                 if not changed and not always:
@@ -88,10 +88,10 @@ class Renewal(Generic[T]):
         def done(result: tuple[Signature, Renewed[T]]) -> None:
             found, renewed = result
             self._watch.settle(found)
-            tell(renewed)
+            report(renewed)
 
         def failed(failure: Failure) -> None:
-            # The thread is left to itself; the files are looked at again when it has returned.
-            tell(Renewed(True, None, str(failure.value)))
+            # The thread still runs. The next check is possible after it has returned.
+            report(Renewed(True, None, str(failure.value)))
 
         self._run(work).addCallbacks(done, failed)

@@ -1,8 +1,8 @@
 # -*- test-case-name: tests.service.tls.test_starting -*-
 """
-The TLS that filters start in the middle of a connection, from the ``starts_tls`` of their factories.
+Prepares the TLS that filters start in an open connection, from the ``starts_tls`` of their factories.
 
-Files are read when the rules are, so ``check`` finds what is wrong with them, and again when they change.
+Files are read together with the rules, so ``check`` finds their problems, and again when they change.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from portfwd.service.tls.renewal import Run, at_once
 from portfwd.service.tls.targets import client_side
 from portfwd.values import Side
 
-#: The host of options that name none: the one that is dialled takes its place.
+#: A placeholder for options without ``server-name=``. The host of the dialled target replaces it.
 NO_HOST = "localhost"
 
 
 def start_problem(rule: Rule, factory: Any) -> str:
-    """What is wrong with a factory's ``starts_tls`` for this rule; empty: nothing. Its files are read."""
+    """The problem of a factory's ``starts_tls`` for this rule, or an empty text. Reads its files."""
     wanted = getattr(factory, "starts_tls", {})
     if not isinstance(wanted, Mapping) or not all(isinstance(side, Side) for side in wanted):
-        return "starts_tls must have sides as keys, and options of TLS by name for each"
+        return "starts_tls must map sides to options of TLS"
     if wanted and rule.has_datagrams:
         return "there is no TLS over datagrams"
     if wanted and rule.options.relay in SOCKETS_ONLY:
-        return f"relay={rule.options.relay.value} has no TLS that begins later: write relay=auto"
+        return f"relay={rule.options.relay.value} cannot start TLS in an open connection: write relay=auto"
     for side, options in wanted.items():
         ends = (rule.listen,) if side is Side.CLIENT else tuple(rule.every_target())
         kinds = {end.kind for end in ends} & {*TLS_KINDS, Kind.ENDPOINT}
         if kinds:
             kind = min(kind.value for kind in kinds)
-            return f"TLS cannot begin on the side of the {side.value}, which is {kind}:"
+            return f"TLS cannot start on the side of the {side.value}, which is {kind}:"
         try:
             _start(rule.name, side, options, lambda: 0.0, at_once)
         except OSError as problem:
@@ -52,10 +52,10 @@ def start_problem(rule: Rule, factory: Any) -> str:
 
 def tls_starts(name: str, factories: Iterable[Any], reactor: Reactor) -> dict[tuple[int, Side], TLSStart]:
     """
-    What makes TLS for the filters of one rule, by the identity of their factory.
+    The TLS that the filters of one rule may start, by the identity of the factory and the side.
 
-    :param name: the rule's, for the log.
-    :raises OSError, ValueError: a file or an option is not good.
+    :param name: name of the rule, for the log.
+    :raises OSError, ValueError: a file or an option cannot be used.
     """
     made: dict[tuple[int, Side], TLSStart] = {}
     for factory in factories:

@@ -1,10 +1,11 @@
 # -*- test-case-name: tests.service.tls.test_targets -*-
 """
-What a ``tls:`` target verifies and shows, from its options.
+The client side of TLS for a ``tls:`` target, configured by its options.
 
-The certificate is checked against ``server-name=`` or the target's host, a
-name or an address, with the system's authorities or those of ``ca=``; or by its fingerprint
-(``pin=``). Files are read at build time, so before ``--chroot`` and ``--uid``, and again when they change.
+The certificate of the target is checked against ``server-name=`` or the host of the target, which is a name
+or an address. The trusted authorities are those of the system or of ``ca=``. With ``pin=`` the fingerprint is
+checked. Files are read at build time, before ``--chroot`` and ``--uid`` take effect, and again when they
+change.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ from portfwd.wire.client_hello import ClientHello
 
 _LOG: Final = Logger()
 
-#: Where distributions keep the authorities that they trust, for a Python whose OpenSSL looks elsewhere.
+#: The authorities that distributions trust, for a Python whose OpenSSL has other default paths.
 SYSTEM_BUNDLES: Final = (
     "/etc/ssl/certs/ca-certificates.crt",  # Debian, Alpine, Arch
     "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora, RHEL
@@ -51,19 +52,19 @@ SYSTEM_BUNDLES: Final = (
     "/etc/ssl/cert.pem",  # BSD, macOS
 )
 
-#: ``server-name=client`` and ``alpn=client``: what the client's own handshake said.
+#: The value of ``server-name=client`` and ``alpn=client``: take it from the handshake of the client.
 CLIENT: Final = "client"
 
-#: Seconds for which connections resume one session before the next is kept. Python's `ssl` (3.11 at least)
-#: loses some 7 KiB with each session that it is asked for, so not each connection's is kept. Servers keep
-#: theirs for five minutes (nginx) to two hours (OpenSSL); an older one costs them a full handshake.
+#: Time for which a stored session is resumed before it is replaced. Each read of `ssl.SSLObject.session`
+#: leaks about 7 KiB (Python 3.11 at least), so the session of every connection is not stored. Servers keep
+#: sessions for five minutes (nginx) to two hours (OpenSSL). An expired session costs a full handshake.
 RENEW_AFTER: Final = timedelta(minutes=2)
 
-#: Server names whose sessions are kept: with ``server-name=client`` clients choose them.
+#: Maximum number of stored sessions. With ``server-name=client`` clients choose the server names.
 MAX_NAMES: Final = 64
 
 
-def _trust_the_system(context: ssl.SSLContext) -> None:
+def _trust_system(context: ssl.SSLContext) -> None:
     paths = ssl.get_default_verify_paths()
     if paths.cafile is None and paths.capath is None:
         for bundle in SYSTEM_BUNDLES:
@@ -74,12 +75,12 @@ def _trust_the_system(context: ssl.SSLContext) -> None:
 
 
 @frozen
-class _Asked:
+class _Offer:
     """
-    What one connection asks of the server.
+    What the ClientHello of one connection offers.
 
-    :ivar name: for SNI and the certificate.
-    :ivar alpn: protocols offered.
+    :ivar name: server name for SNI and for the check of the certificate.
+    :ivar alpn: the offered protocols.
     """
 
     name: str
@@ -87,13 +88,13 @@ class _Asked:
 
 
 @define
-class _Read:
+class _LoadedFiles:
     """
-    One reading of the files.
+    The result of reading the files once.
 
-    :ivar read: gives the bytes of a file as they were read, for further contexts.
-    :ivar pairs: the certificate that is shown, if there is one.
-    :ivar first: a context that nobody uses yet.
+    :ivar read: returns the bytes of a file as they were read, for further contexts.
+    :ivar pairs: the client certificate, if there is one.
+    :ivar first: a context that is not used yet.
     """
 
     read: Callable[[str], bytes]
@@ -102,12 +103,12 @@ class _Read:
 
 
 @frozen
-class _Kept:
+class _StoredSession:
     """
-    What connections resume.
+    A session that connections resume.
 
-    :ivar session: None: the server gave none.
-    :ivar since: when it was kept, or looked for in vain.
+    :ivar session: None if the server sent no ticket.
+    :ivar since: the time at which it was stored, or at which no ticket was found.
     """
 
     session: ssl.SSLSession | None
@@ -116,22 +117,22 @@ class _Kept:
 
 def certificate_name(host: str) -> str:
     """
-    The name of a host as its certificate has it.
+    The name of a host in the form of certificates.
 
-    :raises ValueError: no certificate can have it.
+    :raises ValueError: it cannot be a name in a certificate.
     """
     # RFC 6066 section 3: the name "is represented … without a trailing dot"; so is a certificate's.
     name = ascii_host(host.partition("%")[0].removesuffix("."))
     if not is_literal(name):
         try:
-            name.encode("idna")  # as Python does with a name in ASCII, which only bounds its labels
+            name.encode("idna")  # `ssl` does the same; for an ASCII name it only checks the length of labels
         except UnicodeError as problem:
-            raise ValueError(f"{name}: this cannot be the name of a certificate: {problem}") from problem
+            raise ValueError(f"{name}: this cannot be a name in a certificate: {problem}") from problem
     return name
 
 
 class ClientSide:
-    """Makes client connections to one target, and resumes sessions; a `TLSSide` and a `TLSTarget`."""
+    """Starts TLS to one target as a client, and resumes sessions; a `TLSSide` and a `TLSTarget`."""
 
     speaks_first: Final = True
     _log = Logger()
@@ -148,32 +149,33 @@ class ClientSide:
         """
         Read the files.
 
-        :param read: gives the bytes of a file.
-        :param seconds: the reactor's clock; None: the files are never looked at again.
-        :param run: runs what reads them again.
+        :param read: returns the bytes of a file.
+        :param seconds: the reactor's clock; None to never check the files for changes.
+        :param run: runs the function that reads the files again.
         :raises OSError: a file cannot be read.
-        :raises ValueError: what is in it is not good (the file is named), or the name cannot be one.
+        :raises ValueError: the content of a file cannot be used (the message names the file), or the host
+            cannot be a name in a certificate.
         """
         self.accepts_eof = options.eof == "accept"
         self._options = options
         self._read = read
         self._now = now
         self._host = host
-        self._asks_for_client = options.server_name == CLIENT
-        written = None if self._asks_for_client else options.server_name
+        self._takes_client_name = options.server_name == CLIENT
+        written = None if self._takes_client_name else options.server_name
         name = certificate_name(written or host)
         if not name and options.verify and not options.pin:
             raise ValueError(
-                "a target without a host needs server-name=, the name that its certificate has to have"
+                "a target without a host needs server-name=, the name that its certificate must contain"
             )
         alpn = () if options.target_alpn == (CLIENT,) else options.target_alpn
-        self._usual = _Asked(name, alpn)
+        self._usual = _Offer(name, alpn)
         self._watch = None if seconds is None else FileWatch(partial(_named_files, options), seconds)
-        self._renewal: Renewal[_Read] | None = None
+        self._renewal: Renewal[_LoadedFiles] | None = None
         if self._watch is not None:
             self._renewal = Renewal(self._watch, run)
         self._contexts: dict[tuple[str, ...], ssl.SSLContext] = {}
-        self.sessions: OrderedDict[_Asked, _Kept] = OrderedDict()
+        self.sessions: OrderedDict[_Offer, _StoredSession] = OrderedDict()
         self._is_good = True
         self._files = self._read_again()
         self.pairs: tuple[Pair, ...] = self._files.pairs
@@ -183,7 +185,7 @@ class ClientSide:
         return f"<ClientSide {self._usual.name}>"
 
     def _context(self, alpn: tuple[str, ...]) -> ssl.SSLContext:
-        """The context for connections that offer these protocols."""
+        """The context of connections that offer these protocols."""
         context = self._contexts.get(alpn)
         if context is None:
             context = self._contexts[alpn] = self._files.first or self._new_context(self._files.read)[0]
@@ -192,10 +194,12 @@ class ClientSide:
                 context.set_alpn_protocols(list(alpn))
         return context
 
-    def _read_again(self) -> _Read:
-        """Read the files; in a thread, unless this is a start."""
+    def _read_again(self) -> _LoadedFiles:
+        """Read the files. Runs in a thread, except at a start."""
         remembered: dict[str, bytes] = {}
-        read_now = self._read  # what is kept must not know this side: nothing waits for the garbage collector
+        read_now = (
+            self._read
+        )  # the stored `read` must not refer to `self`, which would make a reference cycle
 
         def read(path: str) -> bytes:
             if path not in remembered:
@@ -203,7 +207,7 @@ class ClientSide:
             return remembered[path]
 
         context, pairs = self._new_context(read)
-        return _Read(read, pairs, context)
+        return _LoadedFiles(read, pairs, context)
 
     def _new_context(self, read: Callable[[str], bytes]) -> tuple[ssl.SSLContext, tuple[Pair, ...]]:
         options = self._options
@@ -221,7 +225,7 @@ class ClientSide:
         elif options.ca is not None:
             trust_file(context, options.ca, read)
         else:
-            _trust_the_system(context)
+            _trust_system(context)
         if options.target_crl is not None:
             refuse_revoked(context, options.target_crl, read)
         if options.client_cert is not None:
@@ -235,22 +239,22 @@ class ClientSide:
 
     @property
     def is_current(self) -> bool:
-        """Whether its files are those that were read. Not known of the system's authorities: then False."""
+        """Whether the files are unchanged. False for the system's authorities, which are not watched."""
         reads_system = self._options.ca is None and self._options.verify and not self._options.pin
         watch = self._watch
         return self._is_good and not reads_system and watch is not None and not watch.differs(watch.look())
 
-    def _look(self) -> None:
-        """Have the files read again if they are others than before, and it is time to look."""
+    def _check_files(self) -> None:
+        """Start to read the files again if the next check is due and they have changed."""
         if self._renewal is not None and self._watch is not None and self._watch.due:
             self._renewal.look(self._read_again, self._renewed)
 
-    def _renewed(self, renewed: Renewed[_Read]) -> None:
+    def _renewed(self, renewed: Renewed[_LoadedFiles]) -> None:
         if renewed.changed:
             self._is_good = not renewed.problem
         if renewed.problem:
             self._log.error(
-                "tls:{host}: the new certificates are not good, the old ones stay: {problem}",
+                "tls:{host}: the new certificates cannot be used, the old ones stay in use: {problem}",
                 host=self._host,
                 problem=renewed.problem,
             )
@@ -263,7 +267,7 @@ class ClientSide:
         self._log.info("tls:{host}: the certificates were read again", host=self._host)
 
     def warn_of_expiry(self) -> None:
-        """Warn of a certificate that has expired or soon will."""
+        """Log a warning if the client certificate has expired or expires soon."""
         for pair in self.pairs:
             warning = expiry(pair.cert, pair.until, self._now(), pair.since)
             if warning:
@@ -275,48 +279,49 @@ class ClientSide:
         """See `TLSTarget`."""
         name, alpn = self._usual.name, self._usual.alpn
         if client is not None:
-            if self._asks_for_client and client.server_name:
+            if self._takes_client_name and client.server_name:
                 name = client.server_name
             if self._options.target_alpn == (CLIENT,) and client.alpn:
                 alpn = (client.alpn,)
-        asked = _Asked(name, alpn)
-        return self if asked == self._usual else _OneConnection(self, asked)
+        offer = _Offer(name, alpn)
+        return self if offer == self._usual else _OneConnection(self, offer)
 
     def for_name(self, name: str) -> ClientSide | _OneConnection:
         """See `TLSTarget`."""
-        asked = _Asked(certificate_name(name), self._usual.alpn)
-        return self if asked == self._usual else _OneConnection(self, asked)
+        offer = _Offer(certificate_name(name), self._usual.alpn)
+        return self if offer == self._usual else _OneConnection(self, offer)
 
     def start(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, hello: ClientHello) -> ssl.SSLObject:
         """See `TLSSide`."""
         return self.begin(incoming, outgoing, self._usual)
 
-    def begin(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, asked: _Asked) -> ssl.SSLObject:
-        """TLS of a connection that asks for this."""
-        self._look()
-        kept = self.sessions.get(asked)
-        # RFC 8446 appendix C.4: a ticket is better used once, so that observers cannot link connections. They
-        # see our address in any case.
+    def begin(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, offer: _Offer) -> ssl.SSLObject:
+        """Start TLS of a connection with this offer."""
+        self._check_files()
+        kept = self.sessions.get(offer)
+        # RFC 8446 appendix C.4 recommends to use a ticket once, so that observers cannot link connections.
+        # They can link connections of portfwd by its address anyway.
         session = None if kept is None else kept.session
-        return self._context(asked.alpn).wrap_bio(
-            incoming, outgoing, server_side=False, server_hostname=asked.name or None, session=session
+        return self._context(offer.alpn).wrap_bio(
+            incoming, outgoing, server_side=False, server_hostname=offer.name or None, session=session
         )
 
     def judge(self, tls: ssl.SSLObject, hello: ClientHello) -> TLSInfo:
         """See `TLSSide`."""
         return self.verdict(tls, self._usual)
 
-    def verdict(self, tls: ssl.SSLObject, asked: _Asked) -> TLSInfo:
+    def verdict(self, tls: ssl.SSLObject, offer: _Offer) -> TLSInfo:
         """
-        Say what the handshake said; OpenSSL has verified the certificate, unless ``pin=`` is to.
+        Check ``pin=``, and return the properties of the session. Without it OpenSSL has checked the
+        certificate.
 
-        :raises NotAdmitted: it is none of ``pin=``.
+        :raises NotAdmitted: the fingerprint is not in ``pin=``.
         """
         if self._options.pin:
             _check_pin(tls.getpeercert(binary_form=True) or b"", self._options.pin)
         cipher = tls.cipher()
         return TLSInfo(
-            asked.name,
+            offer.name,
             tls.selected_alpn_protocol() or "",
             "",
             tls.version() or "",
@@ -328,43 +333,44 @@ class ClientSide:
         """See `TLSSide`."""
         self.keep(tls, self._usual)
 
-    def keep(self, tls: ssl.SSLObject, asked: _Asked) -> None:
-        """Keep the session for connections that ask for the same, once in `RENEW_AFTER`."""
-        if not self._options.target_resume or tls.context is not self._contexts.get(asked.alpn):
-            return  # or the files were read again meanwhile
-        kept, now = self.sessions.get(asked), self._now()
+    def keep(self, tls: ssl.SSLObject, offer: _Offer) -> None:
+        """Store the session for connections with the same offer, at most once per `RENEW_AFTER`."""
+        # A session of an old context cannot be resumed after the files were read again.
+        if not self._options.target_resume or tls.context is not self._contexts.get(offer.alpn):
+            return
+        kept, now = self.sessions.get(offer), self._now()
         if kept is not None and now - kept.since < RENEW_AFTER:
             return
         session = tls.session
         if session is None or not session.has_ticket:
             session = None if kept is None else kept.session
-        self.sessions[asked] = _Kept(session, now)
-        self.sessions.move_to_end(asked)
+        self.sessions[offer] = _StoredSession(session, now)
+        self.sessions.move_to_end(offer)
         if len(self.sessions) > MAX_NAMES:
             self.sessions.popitem(last=False)
 
 
 class _OneConnection:
-    """A `TLSSide` for a connection that asks for something of its own."""
+    """A `TLSSide` for a connection whose offer differs from the usual one of its `ClientSide`."""
 
     speaks_first: Final = True
 
-    def __init__(self, side: ClientSide, asked: _Asked) -> None:
+    def __init__(self, side: ClientSide, offer: _Offer) -> None:
         self.accepts_eof = side.accepts_eof
         self._side = side
-        self._asked = asked
+        self._offer = offer
 
     def start(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, hello: ClientHello) -> ssl.SSLObject:
         """See `TLSSide`."""
-        return self._side.begin(incoming, outgoing, self._asked)
+        return self._side.begin(incoming, outgoing, self._offer)
 
     def judge(self, tls: ssl.SSLObject, hello: ClientHello) -> TLSInfo:
         """See `TLSSide`."""
-        return self._side.verdict(tls, self._asked)
+        return self._side.verdict(tls, self._offer)
 
     def leave(self, tls: ssl.SSLObject) -> None:
         """See `TLSSide`."""
-        self._side.keep(tls, self._asked)
+        self._side.keep(tls, self._offer)
 
 
 def _check_pin(der: bytes, pins: Sequence[str]) -> None:
@@ -374,7 +380,7 @@ def _check_pin(der: bytes, pins: Sequence[str]) -> None:
     key = x509.load_der_x509_certificate(der).public_key()
     digest = sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
     if f"sha256//{base64.b64encode(digest).decode()}" not in pins:
-        raise NotAdmitted(f"the certificate is none of pin=: its fingerprint is {found}")
+        raise NotAdmitted(f"the certificate is not in pin=: its fingerprint is {found}")
 
 
 def client_side(
@@ -386,15 +392,15 @@ def client_side(
     known: ClientSide | None = None,
 ) -> ClientSide:
     """
-    What makes and checks the TLS connections to a target on `host`; the other parameters are `ClientSide`'s.
+    The `ClientSide` of a target on `host`. The other parameters are those of `ClientSide`.
 
-    :param known: made of the same host and options before; it is used again if its files are the same.
-    :raises OSError, ValueError: as for `ClientSide`.
+    :param known: the previous side of the same host and options; it is returned if its files are unchanged.
+    :raises OSError, ValueError: see `ClientSide`.
     """
     if not options.verify and not options.pin:
         _LOG.warn(
             "tls:{host}: the certificate of this target is not checked (verify=off):"
-            " who stands between can read and change everything",
+            " an attacker on the path can read and change everything",
             host=host,
         )
     side = known
@@ -406,9 +412,10 @@ def client_side(
 
 def _named_files(options: Options) -> Iterator[str]:
     """
-    The files of a target.
+    The files that the options of a target name.
 
-    :raises OSError: a directory among them cannot be read.
+    :raises OSError: a directory cannot be read.
+    :raises ValueError: a directory contains no certificates.
     """
     for path in (
         options.client_cert,

@@ -180,10 +180,10 @@ class RereadingTests(RereadingCase):
         forwarder, again = self.running()
         os.mkfifo("fifo.conf")
         result = await self.reread(again, self.first + "include fifo.conf\n")
-        self.assertIn("it is no regular file", "".join(result.failures))
+        self.assertIn("it is not a regular file", "".join(result.failures))
         os.replace("fifo.conf", "rules.conf")
         result = await again.reload()
-        self.assertIn("it is no regular file", "".join(result.failures))
+        self.assertIn("it is not a regular file", "".join(result.failures))
         self.assertEqual([live.name for live in forwarder.rules], ["a"])
 
     async def test_hanging(self) -> None:

@@ -94,6 +94,6 @@ class ContextTests(SynchronousTestCase):
         pair = read_pair(*write_pair(directory_of(self), "a", CA.issue_cert("a.example")))
         context = Strict(ssl.PROTOCOL_TLS_CLIENT)
         problem = self.assertRaises(ValueError, trust_file, context, "ca.pem", lambda _: CA.cert_pem.bytes())
-        self.assertEqual(str(problem), "ca.pem: OpenSSL does not take it: not this one")
+        self.assertEqual(str(problem), "ca.pem: OpenSSL refuses it: not this one")
         problem = self.assertRaises(ValueError, load_pair, context, evolve(pair, cert="a.pem"), lambda _: b"")
-        self.assertEqual(str(problem), "a.pem: OpenSSL does not take it: not this one")
+        self.assertEqual(str(problem), "a.pem: OpenSSL refuses it: not this one")

@@ -169,7 +169,7 @@ class CertificateTests(ListeningCase):
         except (ValueError, ssl.SSLError):
             raise SkipTest("needs an OpenSSL that knows ffdhe8192 by name") from None
         heard = self.connect(self.side(), context=context)
-        self.assertIn("finite field", self.reason(heard))
+        self.assertIn("finite-field", self.reason(heard))
         self.assertIn("HANDSHAKE_FAILURE", str(self.peer.problem))
         context.maximum_version = ssl.TLSVersion.TLSv1_2
         self.assertIn("no cipher", self.reason(self.connect(self.side(), context=context)))
@@ -217,7 +217,7 @@ class CertificateTests(ListeningCase):
         careless = client_context(trusts=CA)
         careless.check_hostname = False
         heard = self.connect(side, "b.example", careless)
-        self.assertIn("asks for 'b.example', a name of no certificate", self.reason(heard))
+        self.assertIn("asks for 'b.example', which no certificate contains", self.reason(heard))
         assert self.peer.problem is not None
         self.assertEqual(self.peer.problem.reason, "TLSV1_UNRECOGNIZED_NAME")
         self.assertIn("asks for no name", self.reason(self.connect(side, "127.0.0.1", careless)))
@@ -357,10 +357,10 @@ class CertificateTests(ListeningCase):
         """A FIFO is refused, whether somebody reads it or not, and nobody waits for it."""
         path = str(self.directory / "fifo")
         os.mkfifo(path, 0o600)
-        self.assertIn("it is no regular file", self.refused(keylog=path))
+        self.assertIn("it is not a regular file", self.refused(keylog=path))
         reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         self.addCleanup(os.close, reader)
-        self.assertIn("it is no regular file", self.refused(keylog=path))
+        self.assertIn("it is not a regular file", self.refused(keylog=path))
 
     def test_files_that_change_into_others(self) -> None:
         """OpenSSL reads the bytes that were checked, and not what has the name by then: a FIFO, say."""
@@ -464,9 +464,9 @@ class ClientCertificateTests(ListeningCase):
             heard = self.come(leaf, client_name=names)
             self.assertEqual(heard.told[-1] == "opened", wanted, names)
         heard = self.come(host, client_name=("ops.example",))
-        self.assertIn("that was shown is none that client-name= admits", self.reason(heard))
+        self.assertTrue(self.reason(heard).endswith("does not admit the client's certificate"))
         nobody = self.come(None, client_name=("alice",), verify_client="optional")
-        self.assertIn("that is missing", self.reason(nobody))
+        self.assertIn("or is missing", self.reason(nobody))
         named = self.come(alice, client_name=("bob",))
         self.assertIn("'alice'", self.reason(named))
 
@@ -601,7 +601,7 @@ class RenewalTests(ListeningCase):
             self.assertEqual(self.names_after(), ("a.example",))
         ((call, done),) = calls
         done.errback(TimeoutError(errno.ETIMEDOUT, "no answer within 10 seconds"))
-        self.assertIn("the old ones stay: [Errno 110] no answer within 10 seconds", self.said[-1])
+        self.assertIn("the old ones stay in use: [Errno 110] no answer within 10 seconds", self.said[-1])
         self.assertEqual((self.names_after(), len(calls)), (("a.example",), 1))
         call()  # the thread has come back, and others may be begun
         self.assertEqual((self.names_after(), len(calls)), (("a.example",), 2))

@@ -125,7 +125,7 @@ class ProblemTests(SynchronousTestCase):
         )
         self.assertTrue(self.texts[1].startswith("key=a.key: No such file or directory; put the file there"))
         self.found(f"tls::1 cert={self.key} key={self.cert} -> a:1\n")
-        self.assertIn("exchange the two", self.texts[0])
+        self.assertIn("swap the two", self.texts[0])
 
     def test_expiry(self) -> None:
         """A certificate near its end is warned about, on both sides."""
@@ -149,7 +149,7 @@ class ProblemTests(SynchronousTestCase):
         secret = leaf.private_key_pem.bytes()
         for blobs, code, text in (
             (good, "", ""),
-            ([good[0], OTHER_CA.cert_pem.bytes()], "chain-broken", "is not signed by the one behind it"),
+            ([good[0], OTHER_CA.cert_pem.bytes()], "chain-broken", "is not signed by the next one"),
             ([with_issuer_url(leaf)], "chain-incomplete", "is missing"),
         ):
             path = self.directory / "chain.pem"

@@ -33,11 +33,11 @@ class ProblemTests(SynchronousTestCase):
         for starts_tls, rule, words in (
             (both, ":2 -> 127.0.0.1:1", "/nowhere: No such file"),
             ({Side.CLIENT: {"nonsense": "1"}}, ":2 -> 127.0.0.1:1", "nonsense"),
-            ({"client": {}}, ":2 -> 127.0.0.1:1", "sides as keys"),
-            (7, ":2 -> 127.0.0.1:1", "sides as keys"),
+            ({"client": {}}, ":2 -> 127.0.0.1:1", "must map sides"),
+            (7, ":2 -> 127.0.0.1:1", "must map sides"),
             (both, "tls::2 cert=/x -> 127.0.0.1:1", "which is tls:"),
             ({Side.UPSTREAM: {}}, ":1 -> tls:h:1", "which is tls:"),
-            (both, ":2 -> 127.0.0.1:1 relay=splice", "relay=splice has no TLS that begins later"),
+            (both, ":2 -> 127.0.0.1:1 relay=splice", "relay=splice cannot start TLS in an open connection"),
             (both, ":2/udp -> 127.0.0.1:1/udp", "datagrams"),
         ):
             self.assertIn(words, self.problem(starts_tls, rule))

@@ -314,7 +314,7 @@ class HandshakeTests(SynchronousTestCase):
         (self.directory / "ca.pem").write_bytes(b"rubbish")
         clock.advance(LOOK_EVERY)
         self.good(side, self.server(leaf=other))
-        self.assertIn("the new certificates are not good, the old ones stay", self.said[-1])
+        self.assertIn("the new certificates cannot be used, the old ones stay in use", self.said[-1])
         self.bad(side, self.server("h.example"), "not signed by")
 
     def test_used_again(self) -> None:
