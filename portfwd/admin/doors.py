@@ -81,7 +81,7 @@ class Standing(enum.IntEnum):
 
 
 @define
-class _Guest:
+class Guest:
     """
     One client.
 
@@ -95,11 +95,12 @@ class _Guest:
 
     @property
     def standing(self) -> Standing:
+        """What its protocol says it is doing."""
         standing: Standing = getattr(self.protocol, "standing", Standing.SILENT)
         return standing
 
 
-def least_important(guests: Iterable[_Guest]) -> _Guest | None:
+def least_important(guests: Iterable[Guest]) -> Guest | None:
     """
     Who leaves for another one, of `guests` in the order in which they came; None: nobody.
 
@@ -145,7 +146,7 @@ class Door:
         self._reactor = reactor
         self._family = sock.family
         self._make = make
-        self.inside: dict[Protocol, _Guest] = {}
+        self.inside: dict[Protocol, Guest] = {}
         self._closed: Deferred[None] | None = None
         self._deadline: IDelayedCall | None = None
         most = MAX_CLIENTS if most is None else most
@@ -259,7 +260,7 @@ class Door:
         finally:
             client.close()
         # Of a unix socket the user is the source, whatever process it is.
-        self.inside[protocol] = _Guest(protocol, source_of(address) or name.partition(" (")[0])
+        self.inside[protocol] = Guest(protocol, source_of(address) or name.partition(" (")[0])
         if sum(not guest.leaves for guest in self.inside.values()) > self._most:
             self._make_room("")
 

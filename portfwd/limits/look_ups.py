@@ -47,7 +47,10 @@ class LookUpLimits:
         self._taken = 0
 
     def __repr__(self) -> str:
-        return f"<LookUpLimits {self._taken} of {self._total}>"
+        return (
+            f"<LookUpLimits {self._taken} of {self._total},"
+            f" of {len(self._rules)} rules and {len(self._sources)} clients>"
+        )
 
     def take(self, asker: Asker) -> str:
         """

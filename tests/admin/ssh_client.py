@@ -97,7 +97,9 @@ class _Authentication(userauth.SSHUserAuthClient):
     def serviceStopped(self) -> None: ...
 
 
-class _Transport(transport.SSHClientTransport):
+class ClientTransport(transport.SSHClientTransport):
+    """The client's transport, which trusts every host key."""
+
     client: SSHClient
 
     def verifyHostKey(self, pubKey: bytes, fingerprint: bytes) -> Deferred[bool]:
@@ -138,10 +140,10 @@ class SSHClient(ClientFactory):
         self.host_key: Key | None = None
         self.last_words = ""
         self.lost = False
-        self.transport: _Transport | None = None
+        self.transport: ClientTransport | None = None
 
-    def buildProtocol(self, address: object) -> _Transport:
-        self.transport = _Transport()
+    def buildProtocol(self, address: object) -> ClientTransport:
+        self.transport = ClientTransport()
         self.transport.client = self
         return self.transport
 

@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.admin import doors
-from portfwd.admin.doors import BATCH, CLOSING_TIME, Door, Standing, _Guest, least_important, peer_name
+from portfwd.admin.doors import BATCH, CLOSING_TIME, Door, Guest, Standing, least_important, peer_name
 from portfwd.values import InetAddress
 from tests.service.turning import TurningTestCase
 
@@ -188,10 +188,10 @@ class LeastImportantTests(SynchronousTestCase):
     def test_source_with_most(self) -> None:
         """A source with many clients takes no place from one with few, whatever they do."""
 
-        def guest(name: str, standing: Standing) -> _Guest:
+        def guest(name: str, standing: Standing) -> Guest:
             protocol = Protocol()
             vars(protocol)["standing"] = standing
-            return _Guest(protocol, name)
+            return Guest(protocol, name)
 
         one = guest("one", Standing.SILENT)
         served, silent = guest("many", Standing.SERVED), guest("many", Standing.SILENT)
@@ -202,11 +202,11 @@ class LeastImportantTests(SynchronousTestCase):
 
     def test_newcomer(self) -> None:
         """The latest have had no time to ask for anything: an older one that is served leaves before them."""
-        guests = [_Guest(Protocol(), "one") for _ in range(8)]
+        guests = [Guest(Protocol(), "one") for _ in range(8)]
         for guest in guests[:6]:
             vars(guest.protocol)["standing"] = Standing.SERVED
         self.assertIs(least_important(guests), guests[0])
-        alone = [_Guest(Protocol(), name) for name in "abc"]
+        alone = [Guest(Protocol(), name) for name in "abc"]
         self.assertIs(least_important(alone), alone[0])
 
 

@@ -14,7 +14,7 @@ from twisted.logger import capturedLogs
 from portfwd.admin.doors import Door
 from portfwd.admin.manhole import LOGIN_TIME, ManholeFactory
 from portfwd.admin.shell_keys import new_host_key
-from tests.admin.ssh_client import Shell, SSHClient, _Transport
+from tests.admin.ssh_client import ClientTransport, Shell, SSHClient
 from tests.service.turning import TurningTestCase
 
 KEY = new_host_key()
@@ -100,7 +100,7 @@ class LoginTests(ManholeTestCase):
         assert client.transport is not None
         self.assertTrue(client.transport.currentEncryptions.outCipType.endswith(b"-ctr"))
         old = SSHClient(KEY)
-        self.patch(_Transport, "supportedCiphers", [b"3des-cbc"])
+        self.patch(ClientTransport, "supportedCiphers", [b"3des-cbc"])
         self.turned.connectUNIX(os.fspath(self.path), old)
         self.turn_until(lambda: old.lost)
         self.assertIsNone(old.connection)

@@ -8,7 +8,7 @@ import threading
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.admin.answers import answer
+from portfwd.admin.answers import answer, greeting
 from portfwd.cli import control
 from portfwd.cli.control import DEFAULT_PATH, VARIABLE, Control, ControlError
 from portfwd.cli.main import make_parser
@@ -55,8 +55,7 @@ class ControlTests(ControlTestCase):
         asking.send("top")
         self.assertFalse(asking.pending)
         asking.receive()
-        while not asking.pending:
-            asking._buffer += os.read(asking.fileno(), 100)
+        self.assertTrue(asking.pending)
         self.assertEqual(asking.receive(), (None, {}))
 
     def test_bad_words(self) -> None:
@@ -100,15 +99,23 @@ class ControlTests(ControlTestCase):
 
     def test_reset(self) -> None:
         """A connection that breaks is told as such."""
-        here, there = socket.socketpair()
-        asking = self.control()
-        asking._socket.close()
-        asking._socket = here
-        there.send(b"x")
-        here.send(b"unread")
-        thread = threading.Thread(target=there.close)
-        thread.start()
-        thread.join()
+        path = str(self.directory / "resets.sock")
+        accepted: list[socket.socket] = []
+
+        def greet() -> None:
+            accepted.append(listening.accept()[0])
+            accepted[0].sendall(greeting("1.2.3", "operator"))
+
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(path)
+            listening.listen()
+            thread = threading.Thread(target=greet)
+            thread.start()
+            asking = Control(path)
+            thread.join()
+        self.addCleanup(asking.close)
+        asking.send("status")
+        accepted[0].close()  # with bytes that were not read: a reset
         error = self.assertRaises(ControlError, asking.receive)
         self.assertIn("the forwarder", str(error))
 

@@ -9,8 +9,8 @@ import tempfile
 import threading
 import time
 from typing import Any
+from unittest import mock
 
-from portfwd.cli import replay
 from portfwd.logs.recording import data_line, ended_line, lost_line, opened_line, record_line
 from portfwd.values import TO_CLIENT, TO_UPSTREAM
 from tests.cli.running import CommandTestCase
@@ -251,12 +251,8 @@ class ListenTests(ReplayTestCase):
 
     def test_interrupted(self) -> None:
         """Who is tired of waiting for a client gets his prompt back, without a traceback."""
-
-        def interrupt(*arguments: object) -> None:
-            raise KeyboardInterrupt
-
-        self.patch(replay, "_play", interrupt)
-        code, _, err = self.run_main(
-            "replay", self.record(session(1)), "--listen", f"unix:{self.socket_path}"
-        )
+        with mock.patch.object(socket.socket, "accept", side_effect=KeyboardInterrupt):
+            code, _, err = self.run_main(
+                "replay", self.record(session(1)), "--listen", f"unix:{self.socket_path}"
+            )
         self.assertEqual((code, err), (1, "portfwd replay: interrupted\n"))

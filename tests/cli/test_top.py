@@ -12,7 +12,7 @@ import termios
 from typing import Any, TextIO
 
 from portfwd.cli import top
-from portfwd.cli.control import Control, ControlError
+from portfwd.cli.control import Control
 from portfwd.cli.main import make_parser
 from tests.cli.scripted import ControlTestCase
 from tests.cli.test_top_screen import LOOK
@@ -214,13 +214,27 @@ class TerminalTests(ControlTestCase):
         self.addCleanup(os.close, controller)
         stdin: TextIO = os.fdopen(terminal)
         self.addCleanup(stdin.close)
-        self.patch(sys, "stdout", io.StringIO())
-        before = termios.tcgetattr(terminal)
-        with self.assertRaises(ControlError), top._raw_terminal(stdin):
-            self.assertNotEqual(termios.tcgetattr(terminal), before)
-            raise ControlError("gone")
+        before, during = termios.tcgetattr(terminal), []
+
+        class Screen(io.StringIO):
+            """Standard output that looks at the terminal's state whenever something is written."""
+
+            def isatty(self) -> bool:
+                return True
+
+            def write(self, text: str) -> int:
+                during.append(termios.tcgetattr(terminal))
+                return super().write(text)
+
+        screen = Screen()
+        self.patch(sys, "stdin", stdin)
+        self.patch(sys, "stdout", screen)
+        self.patch(sys, "stderr", io.StringIO())
+        arguments = make_parser().parse_args(["top", "--socket", self.forwarder.path])
+        self.assertEqual(top.run(arguments), 1)  # the forwarder answers nothing and leaves
+        self.assertNotEqual(during[0], before)
         self.assertEqual(termios.tcgetattr(terminal), before)
-        self.assertIn("\x1b[?1049l", sys.stdout.getvalue())  # type: ignore[attr-defined]
+        self.assertIn("\x1b[?1049l", screen.getvalue())
 
     def test_whole(self) -> None:
         """On a terminal it looks until somebody quits."""

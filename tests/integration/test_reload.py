@@ -8,6 +8,7 @@ import pwd
 import signal
 import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from portfwd.testing.data import Pattern
@@ -277,7 +278,7 @@ class Stream(threading.Thread):
                     sock.sendall(block)
                     out.update(block)
                     self.sent += BLOCK
-                    self._receive(sock, back, BLOCK)
+                    self._receive(sock, back.update, BLOCK)
                     self._enough.wait(0.02)
                 sock.shutdown(socket.SHUT_WR)
                 if sock.recv(1):
@@ -287,12 +288,12 @@ class Stream(threading.Thread):
         if not self.problem and out.digest() != back.digest():
             self.problem = "what came back is not what was sent"
 
-    def _receive(self, sock: socket.socket, back: hashlib._Hash, count: int) -> None:
+    def _receive(self, sock: socket.socket, update: Callable[[bytes], None], count: int) -> None:
         while count:
             data = sock.recv(count)
             if not data:
                 raise EOFError(f"ended with {count} bytes to come")
-            back.update(data)
+            update(data)
             count -= len(data)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -77,8 +78,11 @@ class DelayedCallsTests(SynchronousTestCase):
         kept = self.later(1, "kept")
         for call in calls:
             call.cancel()
+        references = [weakref.ref(call) for call in calls]
+        del call, calls
         self.assertEqual(self.calls.active(), [kept])
-        self.assertLess(len(self.calls._calls), 2 * MOST_CANCELLED)
+        kept_alive = [reference for reference in references if reference() is not None]
+        self.assertLess(len(kept_alive), 2 * MOST_CANCELLED)
         self.now += LONG
         self.calls.run_due()
         self.assertEqual((self.called, len(self.calls)), (["kept"], 0))

@@ -7,6 +7,7 @@ import select
 import socket
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import IReactorCore, IReactorFDSet, IReactorTime
@@ -32,7 +33,8 @@ class LoopCase(SynchronousTestCase):
         self.reactor: Any = PollerReactor()
         self.addCleanup(self._close)
         self.failures: list[Failure] = []
-        self.poller = Poller(self.reactor, self.failures.append)
+        self.lost: Callable[[Failure], object] = self.failures.append
+        self.poller = Poller(self.reactor, lambda failure: self.lost(failure))
         self.poller.start()
 
     def _close(self) -> None:
@@ -252,7 +254,7 @@ class LostTests(LoopCase):
         _, far = self.watched(Watcher(lambda: os.close(descriptor)))
         far.send(b"x")
         self.reactor.callLater(LONG, self.fail)
-        self.poller._lost = lambda failure: (self.failures.append(failure), self.reactor.stop())
+        self.lost = lambda failure: (self.failures.append(failure), self.reactor.stop())
         self.run_until_stopped()
         self.assertEqual([failure.type for failure in self.failures], [OSError])
         self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)

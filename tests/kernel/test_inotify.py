@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -25,8 +26,9 @@ class InotifyTests(SynchronousTestCase):
         self.directory.mkdir()
         self.reactor = mock.Mock()
         self.told: list[tuple[str, str, FileChange]] = []
+        self.changed: Callable[[tuple[str, str, FileChange]], object] = self.told.append
         try:
-            self.inotify = Inotify(self.reactor, lambda *told: self.told.append(told))
+            self.inotify = Inotify(self.reactor, lambda *told: self.changed(told))
         except OSError as problem:
             raise SkipTest(f"needs inotify: {problem}") from None
         self.addCleanup(self.inotify.close)
@@ -100,7 +102,7 @@ class InotifyTests(SynchronousTestCase):
         """A listener may close it; nothing more is told."""
         self.inotify.watch(str(self.directory))
         (self.directory / "a").write_text("1")
-        self.inotify._changed = lambda *told: self.inotify.close()
+        self.changed = lambda told: self.inotify.close()
         self.inotify.doRead()
         self.reactor.removeReader.assert_called_once_with(self.inotify)
         self.assertEqual(self.inotify.fileno(), -1)

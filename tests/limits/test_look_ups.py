@@ -46,4 +46,4 @@ class LookUpLimitsTests(SynchronousTestCase):
             limits.give_back(asker)
         self.assertEqual(limits.take(NOBODY), "")
         limits.give_back(NOBODY)
-        self.assertEqual((dict(limits._rules), dict(limits._sources)), ({}, {}))
+        self.assertEqual(repr(limits), "<LookUpLimits 0 of 5, of 0 rules and 0 clients>")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from typing import Any, cast
+from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -19,6 +20,10 @@ from tests.relay.stage import TurnedReactor
 TIMEOUT = 5.0
 #: Turns after which what was sent on the loopback has been read.
 TURNS = 30
+
+
+class OpenSocket(socket.socket):
+    """A socket as any other, whose calls a test may replace."""
 
 
 class PostCase(SynchronousTestCase):
@@ -55,7 +60,8 @@ class PostCase(SynchronousTestCase):
         ruleset = parse(text + "\n", "post.conf")
         reactor, log = cast(Any, self.reactor), cast(Any, self)
         self.forwarder = Forwarder(reactor, ruleset, log, platform=self.platform)
-        self.forwarder.startService()
+        with mock.patch("socket.socket", OpenSocket):
+            self.forwarder.startService()
         if budget:
             self.forwarder.budget.limit = self.forwarder.budget.spent + budget
         self.addCleanup(self._stop, self.reactor, self.forwarder)

@@ -8,7 +8,6 @@ from unittest import mock
 
 from twisted.trial import unittest
 
-from portfwd.listen import datagram_binding
 from portfwd.listen.datagram_binding import bind_datagrams
 from portfwd.rules import parse
 
@@ -47,14 +46,16 @@ class BindTests(unittest.SynchronousTestCase):
 
     def test_without_ipv6(self) -> None:
         """A machine without IPv6 has IPv4 alone."""
-        bind = datagram_binding._bind
 
-        def refuse(host: str, port: int, v6only: bool, share: bool) -> socket.socket:
-            if ":" in host:
-                raise OSError(errno.EAFNOSUPPORT, "no such family")
-            return bind(host, port, v6only, share)
+        class WithoutIPv6(socket.socket):
+            """Sockets of such a machine."""
 
-        with mock.patch.object(datagram_binding, "_bind", refuse):
+            def __init__(self, family: int, *arguments: int) -> None:
+                if family == socket.AF_INET6:
+                    raise OSError(errno.EAFNOSUPPORT, "no such family")
+                super().__init__(family, *arguments)
+
+        with mock.patch("socket.socket", WithoutIPv6):
             (sock,) = self.bind(":0/udp")
             self.assertEqual(sock.family, socket.AF_INET)
             (sock,) = self.bind("name:0/udp", "::1", "127.0.0.1")

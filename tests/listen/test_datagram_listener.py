@@ -23,10 +23,11 @@ from portfwd.listen import datagram_listener
 from portfwd.listen.datagram_client import DatagramClient
 from portfwd.listen.datagram_clients import LAST_SILENCE, REFUSED_FOR
 from portfwd.listen.datagram_listener import BATCH, NEW_AT_ONCE, DatagramListener
-from portfwd.listen.held_datagrams import OVERHEAD
+from portfwd.listen.held_datagrams import OVERHEAD, HeldDatagram
 from portfwd.rules import parse
 from portfwd.service.run.reload import ReloadResult
-from portfwd.values import CloseReason, InetAddress, Side
+from portfwd.values import CloseReason, InetAddress, SessionSummary, Side
+from tests.events import EventsOf
 from tests.listen.post import TIMEOUT, PostCase
 from tests.places import short_directory
 
@@ -366,8 +367,9 @@ class AssociationTests(PostCase):
     def test_from_nowhere(self) -> None:
         """Who sends from port 0 cannot be answered, and gets no association."""
         self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp")
-        self.assertIsNone(self.listener._arrived(("127.0.0.1", 0), ("127.0.0.1", 0), (), b""))
-        self.assertEqual(len(self.listener.table), 0)
+        nowhere = ("127.0.0.1", 0)
+        self.listener.take(HeldDatagram(self.listener, nowhere, nowhere, (), b""))
+        self.assertEqual((self.listener.accepted, len(self.listener.table)), (0, 0))
 
     def test_killed(self) -> None:
         """An operator can end an association."""
@@ -411,8 +413,12 @@ class SourceAddressTests(PostCase):
         self.forward("r: 0.0.0.0:0/udp -> 127.0.0.1:UP/udp")
         client = self.datagrams()
         there = self.ask(client, host="127.0.0.6")
-        with mock.patch.object(self.listener, "_socket") as sock:
-            sock.sendmsg.side_effect = sock.sendto.side_effect = OSError(errno.ENETUNREACH, "no way")
+        no_way = OSError(errno.ENETUNREACH, "no way")
+        sock = self.listener.sock
+        with (
+            mock.patch.object(sock, "sendmsg", side_effect=no_way),
+            mock.patch.object(sock, "sendto", side_effect=no_way),
+        ):
             (one,) = self.listener.table
             self.assertFalse(one.send(b"lost"))
         self.assertEqual(self.listener.unsent, 1)
@@ -673,17 +679,19 @@ class StateTests(PostCase):
     def test_stopped_in_a_batch(self) -> None:
         """What waits behind a datagram with which the listener ends is not read."""
         for listen in ("127.0.0.1:0/udp", "0.0.0.0:0/udp"):
-            self.forward(f"r: {listen} -> 127.0.0.1:UP/udp")
-            listener, client = self.listener, self.datagrams()
+            self.forward(f"r: {listen} -> 127.0.0.1:UP/udp\n  allow 192.0.2.1")
+            listener, client, told = self.listener, self.datagrams(), []
 
-            def stop(*arguments: Any, listener: Any = listener) -> None:
+            def stop(summary: SessionSummary, listener: Any = listener, told: list[Any] = told) -> None:
+                told.append(summary.reason)
                 listener.stop()
 
             for _ in range(2):
                 client.sendto(b"x", self.where())
-            with mock.patch.object(listener, "_arrived", stop):
+            with mock.patch.object(self, "closed", stop):
                 self.turn()
-            self.assertEqual(listener.state, "stopped")
+            self.assertEqual((listener.state, listener.refused), ("stopped", 0))
+            self.assertEqual(told, [CloseReason.ACCESS])
 
     def test_repr(self) -> None:
         """It says what it does."""
@@ -726,46 +734,36 @@ class TroubleTests(PostCase):
         """An exception of the listener itself leaves it listening."""
         self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp")
         client = self.datagrams()
-        with mock.patch.object(self.listener, "_arrived", side_effect=ZeroDivisionError):
-            client.sendto(b"lost", self.where())
+        with mock.patch.object(self.listener.sock, "recvfrom", side_effect=ZeroDivisionError):
+            client.sendto(b"late", self.where())
             self.turn()
         self.assertTrue(self.flushLoggedErrors(ZeroDivisionError))
+        self.assertEqual(self.receive(self.upstream)[0], b"late")
         self.ask(client)
 
     def test_errors_of_the_socket(self) -> None:
         """An error that waits in the socket is no datagram; what waits behind it is read."""
         for listen, call in (("127.0.0.1:0/udp", "recvfrom"), ("0.0.0.0:0/udp", "recvmsg")):
             self.forward(f"r: {listen} -> 127.0.0.1:UP/udp")
-            listener = self.listener
-            real = listener._socket
-            outcomes: list[Any] = [OSError(111, "refused")]
+            sock = self.listener.sock
+            read = getattr(sock, call)
+            outcomes = [OSError(errno.ECONNREFUSED, "refused")]
 
-            class Troubled:
-                """The listener's socket, with an error before everything else."""
+            def receive(*arguments: int, read: Any = read, outcomes: list[OSError] = outcomes) -> Any:
+                if outcomes:
+                    raise outcomes.pop()
+                return read(*arguments)
 
-                def __init__(self, sock: Any, name: str, waiting: list[Any]) -> None:
-                    self._sock, self._name, self._waiting = sock, name, waiting
-
-                def __getattr__(self, name: str) -> Any:
-                    if name == self._name and self._waiting:
-                        return self._fail
-                    return getattr(self._sock, name)
-
-                def _fail(self, *arguments: int) -> Any:
-                    if self._waiting:
-                        raise self._waiting.pop()
-                    return getattr(self._sock, self._name)(*arguments)
-
-            listener._socket = Troubled(real, call, outcomes)  # type: ignore[assignment]
-            self.ask(self.datagrams())
+            with mock.patch.object(sock, call, receive):
+                self.ask(self.datagrams())
             self.assertEqual(outcomes, [])
-            listener._socket = real
 
     def test_more_than_a_batch(self) -> None:
         """What is more than one part is read in turns; drops of the kernel are told of, once in a while."""
         self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp")
         client = self.datagrams()
         self.upstream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        told = EventsOf(self, reception.DatagramClients)
         for number in range(2 * BATCH + 1):
             client.sendto(b"%d" % number, self.where())
         with mock.patch.object(datagram_listener, "count_drops", return_value=5):
@@ -773,8 +771,10 @@ class TroubleTests(PostCase):
             self.assertEqual(got, [b"%d" % number for number in range(2 * BATCH + 1)])
             self.assertEqual(self.listener.drops, 5)
             self.advance(11)
-            self.listener._tell_of_drops()
-        self.assertEqual(self.listener._drops_told, 5)
+            for _ in range(BATCH + 1):
+                client.sendto(b"x", self.where())
+            self.turn()
+        self.assertEqual(len([text for text in told.texts() if "dropped 5 datagrams" in text]), 1)
 
     def test_whoever_waits_for_its_turn_waits(self) -> None:
         """

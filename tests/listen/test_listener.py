@@ -289,7 +289,7 @@ class FaultTests(ListenerCase):
         self.knock(errno.EMFILE)
         self.web.hold()
         self.reactor.advance(PAUSE)
-        self.assertEqual((self.reactor.readers, self.web._state), (set(), "held"))
+        self.assertEqual((self.reactor.readers, self.web.state), (set(), "held"))
         self.web.release()
         self.assertEqual(self.reactor.readers, {self.web})
         self.knock(errno.EMFILE)

@@ -7,7 +7,7 @@ import re
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from portfwd.metrics.figures import Figures
-from portfwd.metrics.names import NAMES, MetricKind
+from portfwd.metrics.names import NAMES
 from portfwd.metrics.tally import Histogram
 from portfwd.values import FlowSummary
 from tests.metrics.test_figures import a_tally
@@ -163,14 +163,3 @@ class ExpositionTests(SynchronousTestCase):
         """Nothing of it is in prometheus-client's global registry."""
         names = {family.name for family in REGISTRY.collect()}
         self.assertEqual({name for name in names if name.startswith("portfwd")}, set())
-
-    def test_kinds(self) -> None:
-        """Every name of the table has something to read it, of its kind."""
-        from portfwd.metrics import exposition
-
-        self.assertEqual(
-            set(exposition._TIMES), {spec.name for spec in NAMES if spec.kind is MetricKind.HISTOGRAM}
-        )
-        self.assertEqual(
-            set(exposition._SAMPLES), {spec.name for spec in NAMES if spec.kind is not MetricKind.HISTOGRAM}
-        )

@@ -369,7 +369,7 @@ class BoundedTests(unittest.SynchronousTestCase):
         self.assertEqual(self.resolver.given_up, [])
         self.names.forget("a", second)
         self.assertEqual(self.resolver.given_up, [0])
-        self.assertEqual(repr(self.bounds), "<LookUpLimits 0 of 4>")
+        self.assertEqual(repr(self.bounds), "<LookUpLimits 0 of 4, of 0 rules and 0 clients>")
         self.assertEqual(
             (repr(self.names), self.clock.getDelayedCalls()), ("<Names 0 known, 1 look-ups, 0 failed>", [])
         )
@@ -379,7 +379,7 @@ class BoundedTests(unittest.SynchronousTestCase):
         asker, _ = self.ask("a")
         self.clock.advance(LOOK_UP_LIMIT)
         self.assertEqual((asker.answers, self.resolver.given_up), ([()], [0]))
-        self.assertEqual(repr(self.bounds), "<LookUpLimits 0 of 4>")
+        self.assertEqual(repr(self.bounds), "<LookUpLimits 0 of 4, of 0 rules and 0 clients>")
 
     def test_answered(self) -> None:
         """An answer gives the place back; a name without one is not kept."""
@@ -388,7 +388,7 @@ class BoundedTests(unittest.SynchronousTestCase):
         self.ask("b")
         self.resolver.answer()
         self.assertEqual(repr(self.names), "<Names 1 known, 2 look-ups, 1 failed>")
-        self.assertEqual(repr(self.bounds), "<LookUpLimits 0 of 4>")
+        self.assertEqual(repr(self.bounds), "<LookUpLimits 0 of 4, of 0 rules and 0 clients>")
 
 
 class InterleaveTests(unittest.SynchronousTestCase):

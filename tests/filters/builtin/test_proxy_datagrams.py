@@ -99,7 +99,9 @@ class OutTests(SynchronousTestCase):
         self.assertIs(verdict[1], DONE)
         self.assertEqual(verdict[0].data[cast(Any, read_v2(verdict[0].data)).used :], b"question")
         factory = make_out(ProxyOutOptions(datagrams="first"), ())
-        self.assertTrue(cast(Any, factory.build(a_connection(network="udp")))._first_only)
+        made: Any = factory.build(a_connection(network="udp"))
+        made.opened(self.connection())
+        self.assertIs(made.received(TO_UPSTREAM, b"question")[1], DONE)
 
     def test_unknown(self) -> None:
         """Where a client has no address the header says as much as there is to say."""
