@@ -23,9 +23,8 @@ from portfwd.kernel.platform import find_platform
 from portfwd.relay.plan import plan_relay
 from portfwd.rules.advice import advise, advise_of_end
 from portfwd.rules.diagnostics import format_problem, problem_to_json
-from portfwd.service.build.checks import plugin_problems
 from portfwd.service.build.factories import Factories
-from portfwd.service.build.judging import in_order, judge
+from portfwd.service.build.judging import judge, merged
 from portfwd.values import RelayPlan, counted, printable
 
 DESCRIPTION = """\
@@ -91,19 +90,15 @@ def _judge(read: ReadRules) -> Judged:
         return Judged(read)
     filters = Factories().select()
     plans: tuple[tuple[str, RelayPlan], ...] = ()
-    if read.ruleset is None:
-        others = plugin_problems(read.readable, filters)
-    else:
-        others = (*judge(read.ruleset, filters), *advise(read.ruleset, os.path.isdir))
+    others = judge(read.readable, filters)
+    if read.ruleset is not None:
+        others = (*others, *advise(read.ruleset, os.path.isdir))
         platform = find_platform()
         plans = tuple(
             (rule.name, plan_relay(rule, platform, filters.clauses(rule.name))) for rule in read.ruleset.rules
         )
-    # Who reads the file may have told of the same target that is missing, with a hint.
-    told = {(problem.location, problem.code) for problem in read.problems}
     others = (*others, *map(advise_of_end, read.unended))
-    new = (problem for problem in others if (problem.location, problem.code) not in told)
-    return Judged(evolve(read, problems=in_order((*read.problems, *new), read.readable.files)), plans)
+    return Judged(evolve(read, problems=merged(read.problems, others, read.readable.files)), plans)
 
 
 def _print(result: Judged, quiet: bool) -> None:

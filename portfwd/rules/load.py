@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
-from portfwd.errors import Location, Problem, RulesError
+from portfwd.errors import Location, Problem, RulesError, Severity
 from portfwd.rules.addresses import PortOfService
 from portfwd.rules.clauses import CLAUSES, ReadLine, broken_rule
 from portfwd.rules.directives import NATIVE
@@ -153,7 +153,8 @@ def combine(*rulesets: Ruleset) -> Ruleset:
 
     The last one that names a log or a pid file decides.
 
-    :raises RulesError: they conflict with each other.
+    :param rulesets: may be the readable parts of refused texts.
+    :raises RefusedFile: one of them was refused, or they conflict with each other.
     """
     last = Ruleset()
     log, pid_file = last.log, last.pid_file
@@ -163,21 +164,24 @@ def combine(*rulesets: Ruleset) -> Ruleset:
     reading = Reading(None, paths=[path for ruleset in rulesets for path in ruleset.files])
     rules = tuple(rule for ruleset in rulesets for rule in ruleset.rules)
     directives = tuple(directive for ruleset in rulesets for directive in ruleset.directives)
-    verify(rules, reading.findings, directives)
-    problems = reading.findings.sorted(reading.paths)
-    if reading.findings.failed:
-        raise RulesError(problems)
-    said = {problem for ruleset in rulesets for problem in ruleset.warnings}
-    return Ruleset(
+    said = tuple(problem for ruleset in rulesets for problem in ruleset.warnings)
+    refused = any(problem.severity is Severity.ERROR for problem in said)
+    # The listen address of a text with an error is unknown.
+    verify(rules, reading.findings, () if refused else directives)
+    found = reading.findings.sorted(reading.paths)
+    problems = (*said, *(problem for problem in found if problem not in said))
+    ruleset = Ruleset(
         rules,
         tuple(entry for ruleset in rulesets for entry in ruleset.access),
         log,
         pid_file,
         directives,
         tuple(reading.paths),
-        tuple(problem for ruleset in rulesets for problem in ruleset.warnings)
-        + tuple(problem for problem in problems if problem not in said),
+        problems,
     )
+    if refused or reading.findings.failed:
+        raise RefusedFile(problems, ruleset)
+    return ruleset
 
 
 def _services(files: Files | None) -> PortOfService | None:

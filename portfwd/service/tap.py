@@ -28,12 +28,13 @@ from portfwd.errors import Problem, RulesError, Severity, StartError
 from portfwd.filters.registry import BUILT_IN
 from portfwd.kernel.reactor import Reactor
 from portfwd.kernel.steady import steady
-from portfwd.rules import combine, everything_wrong, format_problem, load, parse_rule
+from portfwd.rules import combine, format_problem, load, parse_rule
 from portfwd.rules.include import cannot_be_read
+from portfwd.rules.load import RefusedFile
 from portfwd.rules.model import Ruleset
 from portfwd.rules.reading import Files
 from portfwd.service.build.factories import Factories
-from portfwd.service.build.judging import in_order, judge, matters_at_start
+from portfwd.service.build.judging import judge, matters_at_start, merged
 from portfwd.service.daemon.disk import DiskFiles
 from portfwd.service.daemon.event_log import WrittenLog, event_log_for
 from portfwd.service.daemon.garbage import kept
@@ -161,35 +162,38 @@ def read_rules(
     :param files: None for those of this machine.
     :param factories: get the factories of the rules' filters.
     :param reactor: see `judge`.
-    :raises RulesError: with every problem, also those of what the rules name.
+    :raises RulesError: with every problem of the text and of what its readable rules name.
     """
     files = DiskFiles() if files is None else files
     if options["config"]:
         path = os.path.abspath(options["config"])
-        ruleset = load(path, files, allow_empty=bool(options["allow-empty"]))
+        try:
+            ruleset = load(path, files, allow_empty=bool(options["allow-empty"]))
+        except RefusedFile as refusal:
+            ruleset = refusal.readable
     else:
         ruleset = _parse_all(options["rules"], files)
     selection = (Factories() if factories is None else factories).select()
     found = filter(matters_at_start, judge(ruleset, selection, reactor))
-    problems = in_order((*ruleset.warnings, *found), ruleset.files)
+    problems = merged(ruleset.warnings, found, ruleset.files)
     if any(problem.severity is Severity.ERROR for problem in problems):
         raise RulesError(problems)
     return evolve(ruleset, warnings=problems)
 
 
 def _parse_all(texts: Sequence[str], files: Files) -> Ruleset:
-    """Every rule of the command line, with the problems of all of them."""
+    """Every rule of the command line that can be read; the problems of all of them are its warnings."""
     rulesets: list[Ruleset] = []
-    problems: list[Problem] = []
     for number, text in enumerate(texts, 1):
         name = "--rule" if len(texts) == 1 else f"--rule #{number}"
         try:
             rulesets.append(parse_rule(text, name, files))
-        except RulesError as refusal:
-            problems.extend(everything_wrong(refusal))
-    if problems:
-        raise RulesError(problems)
-    return combine(*rulesets)
+        except RefusedFile as refusal:
+            rulesets.append(refusal.readable)
+    try:
+        return combine(*rulesets)
+    except RefusedFile as refusal:
+        return refusal.readable
 
 
 class Announcing(Service):
@@ -354,7 +358,7 @@ def makeService(options: ForwarderOptions) -> IService:
     try:
         ruleset = read_rules(options, files, factories, reactor)
     except RulesError as problem:
-        problems = everything_wrong(problem)
+        problems = problem.problems
         _print(problems)
         unread = options["config"] and cannot_be_read(os.path.abspath(options["config"]), problems)
         raise SystemExit(1 if unread else BAD_RULES) from None

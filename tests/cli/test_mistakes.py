@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.cli.mistakes import FILES, TEXTS, check, start
+from tests.cli.mistakes import FILES, TEXTS, check, check_files, combine, errors_of, start
 
 #: Files that are correct: blanks, line ends and a byte order mark that editors write.
 HARMLESS = {"t03-tabs.conf", "t04-crlf.conf", "t04c-bom.conf"}
@@ -26,6 +27,10 @@ MISTAKES = {
     "t37-underscore.conf": 2,
     "t40-udp2.conf": 2,
 }
+#: Files whose mistake makes every other line meaningless.
+WHOLE = {"t04d-utf16", "t04f-latin1", "t21-haproxy", "t22-nginx", "t34-yaml"}
+#: Files whose mistake is that they have no rule.
+EMPTY = {"t26-empty", "t27-include", "t36-aclbefore"}
 
 
 class MistakeTests(SynchronousTestCase):
@@ -54,5 +59,21 @@ class MistakeTests(SynchronousTestCase):
 
     def test_start(self) -> None:
         """A start refuses the same files, with the same errors."""
-        told = [line for line in self.text.splitlines() if re.match(r"\S+: error: ", line)]
-        self.assertEqual(start(self.directory).splitlines(), told)
+        names = sorted(path.name for path in FILES.iterdir())
+        self.assertEqual(start(self.directory, names), errors_of(self.text, self.directory))
+
+    def test_several_phases(self) -> None:
+        """
+        All mistakes of a file are told at once, by ``check`` and by a start, whichever phase finds them.
+
+        A file that is in another form, or in another encoding, is refused for that alone.
+        """
+        made = combine(self.directory)
+        told = errors_of(check_files(self.directory, made).stdout, self.directory)
+        self.assertEqual(start(self.directory, made), told)
+        alone = Counter(line.partition(".conf:")[0] for line in errors_of(self.text, self.directory))
+        counts = Counter(line.partition(":")[0] for line in told)
+        for name, phases in made.items():
+            stem = name.removesuffix(".conf").split("+")[0]
+            expected = 1 if stem in WHOLE else (0 if stem in EMPTY else alone[stem]) + len(phases)
+            self.assertEqual(counts[name], expected, name)

@@ -145,10 +145,11 @@ class ReadRulesTests(TapCase):
 
     def test_every_problem(self) -> None:
         """The problems of all rules of the command line come at once, each with its rule's number."""
-        problem = self.assertRaises(
-            RulesError, read_rules, parsed("--rule", ":1 -> ", "--rule", RULE, "--rule", ":2 -> x:1 ilde=1")
-        )
-        self.assertEqual([one.location.file for one in problem.problems], ["--rule #1", "--rule #3"])
+        texts = (":1 -> ", RULE, ":2 -> x:1 ilde=1", ":3 -> x:1\nfilter nonesuch", ":4 -> x:1", ":4 -> y:1")
+        words = [word for text in texts for word in ("--rule", text)]
+        problem = self.assertRaises(RulesError, read_rules, parsed(*words))
+        numbers = [one.location.file for one in problem.problems]
+        self.assertEqual(numbers, [f"--rule #{number}" for number in (1, 3, 4, 6)])
 
     def test_clash(self) -> None:
         """Rules that are good alone and clash together are refused."""

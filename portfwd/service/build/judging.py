@@ -1,8 +1,9 @@
 # -*- test-case-name: tests.service.build.test_judging -*-
 """
-All reasons for which a start refuses rules that were read without errors; used by ``check`` and by a start.
+All reasons for which a start refuses rules that could be read; used by ``check`` and by a start.
 
-It combines the lists of other modules. Facts that only the network or the running system know are not
+It combines the lists of other modules. The readable rules of a file with errors are judged too, so all
+mistakes of a file are reported at once. Facts that only the network or the running system know are not
 checked.
 """
 
@@ -42,6 +43,19 @@ def judge(ruleset: Ruleset, filters: Selection, reactor: Any = None) -> tuple[Pr
 def matters_at_start(problem: Problem) -> bool:
     """Whether a start refuses the rules because of it, or continues without something."""
     return problem.severity is Severity.ERROR or problem.code in DONE_WITHOUT
+
+
+def merged(told: Sequence[Problem], others: Iterable[Problem], files: Sequence[str]) -> tuple[Problem, ...]:
+    """
+    The problems of reading and of judging, in order.
+
+    :param told: those that the readers of the file have found.
+    :param others: further ones; those with the place and code of a problem in `told` are left out.
+    :param files: see `in_order`.
+    """
+    known = {(problem.location, problem.code) for problem in told}
+    new = (problem for problem in others if (problem.location, problem.code) not in known)
+    return in_order((*told, *new), files)
 
 
 def in_order(problems: Iterable[Problem], files: Sequence[str]) -> tuple[Problem, ...]:
